@@ -1,0 +1,62 @@
+# Needs python3 (3.11 or newer) and make; everything else is made below .venv, from the lock files.
+PYTHON ?= python3
+BIN    := .venv/bin
+PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
+# `ip` and `nft` live there, and not everybody's PATH knows it.
+export PATH := $(PATH):/usr/sbin:/sbin
+# A virtual environment cannot be moved: in a copied folder these stamps are other names, and all is made anew.
+HERE    := $(firstword $(shell pwd | cksum))
+MADE    := .venv/.made-$(HERE)
+RUNTIME := .venv/.runtime-$(HERE)
+DEV     := .venv/.dev-$(HERE)
+
+.PHONY: help demo test check bench lock clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUNTIME)  ## a device and a client pair and talk on this machine, in one minute
+	@$(BIN)/handfast demo
+
+test: $(DEV)  ## all tests, warnings are errors, with branch coverage
+	@.ci/tools
+	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered
+
+check: $(DEV)  ## style, types, and the doors between the rooms
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(DEV)  ## measurements; they never fail for being slow
+	$(BIN)/python -m pytest -q -m bench tests/bench
+
+# With the oldest Python we support: it needs the most back-ports, and the newer ones install them in vain.
+lock: $(DEV)  ## newest allowed versions into requirements*.lock
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes \
+	--allow-unsafe --build-deps-for editable --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+clean:  ## removes what make made
+	rm -rf .venv build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "handfast needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo missing)." >&2; \
+	  echo "Install one, then say which: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@.ci/tools venv $(PYTHON)
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+$(RUNTIME): $(MADE) requirements.lock pyproject.toml
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements-dev.lock
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,35 @@
+"""Who may do what: users, keys, roles, policies and the store that remembers them.
+
+Plain values and pure functions; only `iam.store` and `iam.audit` touch the disk, and nothing here
+reads a clock, a socket or a die. The way of a request: `Access.subject(state, fingerprint, now)`,
+then `Access.decide(subject, action)`. The way of a change: a function of `iam.changes` gives a new
+State, `Store.commit` makes it durable.
+"""
+
+from iam.access import Access
+from iam.audit import Break, Event, Record
+from iam.changes import KEEP, Rules
+from iam.errors import IamError, StoreError
+from iam.model import Decision, Key, Policy, Role, State, Statement, Subject, User, changed_keys
+from iam.store import Store
+
+__all__ = [
+    "KEEP",
+    "Access",
+    "Break",
+    "Decision",
+    "Event",
+    "IamError",
+    "Key",
+    "Policy",
+    "Record",
+    "Role",
+    "Rules",
+    "State",
+    "Statement",
+    "Store",
+    "StoreError",
+    "Subject",
+    "User",
+    "changed_keys",
+]

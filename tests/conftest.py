@@ -1,0 +1,87 @@
+"""What all tests share: nothing is left out silently.
+
+A test says what it needs from the machine with `needs_tool("openssl")` or `needs_root`. Where that
+is missing the test is deselected, and the summary names it and the reason. With CI=true nothing may
+be left out at all: such a test fails, and so does a run in which anything was skipped.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+LEFT_OUT = pytest.StashKey[list[str]]()
+SKIPPED = pytest.StashKey[list[str]]()
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def needs(item: pytest.Item) -> Iterator[str]:
+    """What this machine lacks for `item`, in words."""
+    for marker in item.iter_markers("needs_tool"):
+        for tool in marker.args:
+            if shutil.which(tool) is None:
+                yield f"needs the program {tool}"
+    if item.get_closest_marker("needs_root") and os.geteuid() != 0:
+        yield "needs root"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = []
+    config.stash[SKIPPED] = []
+    config.pluginmanager.register(SkipWatch(config.stash[SKIPPED]), "handfast-skip-watch")
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k: only what would have run is reported
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if in_ci():
+        return
+    lacking = {item: ", ".join(needs(item)) for item in items}
+    left_out = [item for item in items if lacking[item]]
+    if left_out:
+        items[:] = [item for item in items if not lacking[item]]
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[LEFT_OUT] += [f"{item.nodeid}: {lacking[item]}" for item in left_out]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if lacks := ", ".join(needs(item)):
+        pytest.fail(f"{lacks}, and CI leaves nothing out", pytrace=False)
+
+
+class SkipWatch:
+    """Notes the skips of whole files and of single tests."""
+
+    def __init__(self, skipped: list[str]) -> None:
+        self.skipped = skipped
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self.skipped.append(report.nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped:  # an expected failure too: both mean that nothing was shown
+            self.skipped.append(report.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if in_ci() and session.config.stash[SKIPPED] and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(trylast=True)  # last words, below the coverage table
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if left_out := config.stash[LEFT_OUT]:
+        terminalreporter.section("left out on this machine", yellow=True)
+        for line in left_out:
+            terminalreporter.line(line)
+    if in_ci() and (skipped := config.stash[SKIPPED]):
+        terminalreporter.section("skipped, which CI does not allow", red=True)
+        for line in skipped:
+            terminalreporter.line(line)

@@ -1,0 +1,98 @@
+"""The doors between the rooms (import contracts): each is seen shut by breaking it in a copy."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("peer", "iam", "device_app", "client_app")
+
+# (contract, file, line to add). The line is never run, only read.
+VIOLATIONS = [
+    ("rooms-apart", "iam/__init__.py", "import peer"),
+    ("rooms-apart", "peer/__init__.py", "import iam"),
+    ("apps-apart", "device_app/__init__.py", "import client_app"),
+    ("apps-apart", "client_app/__init__.py", "import device_app"),
+    ("rooms-below-apps", "peer/net/__init__.py", "import device_app"),
+    ("rooms-below-apps", "iam/__init__.py", "import client_app"),
+    ("client-without-iam", "client_app/__init__.py", "import iam"),
+    ("peer-layers", "peer/errors.py", "import peer.limits"),
+    ("peer-layers", "peer/limits.py", "import peer.identity"),
+    ("peer-layers", "peer/identity.py", "import peer.dtls"),
+    ("peer-layers", "peer/dtls/__init__.py", "import peer.pairing"),
+    ("peer-layers", "peer/pairing/__init__.py", "import peer.dtls"),
+    ("peer-layers", "peer/pairing/__init__.py", "import peer.net"),
+    ("peer-layers", "peer/dtls/__init__.py", "import peer.net"),
+    ("peer-layers", "peer/newcomer.py", "'''A module that has no place yet.'''"),
+    ("openssl-door", "peer/net/__init__.py", "from OpenSSL import SSL"),
+    ("openssl-door", "peer/identity.py", "import OpenSSL.crypto"),
+    ("openssl-door", "iam/__init__.py", "import OpenSSL"),
+    ("openssl-door", "device_app/__init__.py", "import OpenSSL"),
+    ("openssl-door", "client_app/__init__.py", "import OpenSSL"),
+    ("net-door", "peer/identity.py", "import asyncio"),
+    ("net-door", "peer/pairing/__init__.py", "from aiocoap import Message"),
+    ("iam-disk", "iam/model.py", "import sqlite3"),
+    *(
+        ("time-and-dice", f"{room}/newcomer.py", f"import {module}")
+        for room in ("peer/dtls", "peer/pairing", "iam")
+        for module in ("asyncio", "socket", "time", "random", "secrets")
+    ),
+]
+
+
+def contracts() -> dict[str, str]:
+    """Name by id, as configured."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return {each["id"]: each["name"] for each in config["tool"]["importlinter"]["contracts"]}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The four packages and the same configuration, in a folder of their own."""
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def lint(tree: Path) -> tuple[int, set[str], str]:
+    """Exit code, names of the broken contracts, and all that was printed."""
+    run = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=tree,
+        # Wide, so that no name is wrapped; the copy goes before an installed handfast.
+        env={**os.environ, "PYTHONPATH": str(tree), "COLUMNS": "400", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    broken = set(re.findall(r"^(.+?) BROKEN", run.stdout, re.MULTILINE))
+    return run.returncode, broken, run.stdout + run.stderr
+
+
+def test_all_doors_are_shut_as_the_code_stands(copy: Path) -> None:
+    code, broken, said = lint(copy)
+    assert (code, broken) == (0, set()), said
+
+
+@pytest.mark.parametrize(
+    ("contract", "file", "line"), VIOLATIONS, ids=lambda value: value.replace("/", ".")
+)
+def test_a_violation_is_seen(copy: Path, contract: str, file: str, line: str) -> None:
+    place = copy / file
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("a") as text:
+        text.write(f"\n{line}\n")
+    code, broken, said = lint(copy)
+    assert code == 1, said
+    assert contracts()[contract] in broken, said
+
+
+def test_every_contract_has_been_broken() -> None:
+    assert {contract for contract, _, _ in VIOLATIONS} == set(contracts())

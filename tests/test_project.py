@@ -1,0 +1,301 @@
+"""Checks on the project itself: its words, its locks, its wheel, and how its tests are run."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("peer", "iam", "device_app", "client_app")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+RUNTIME_LOCK = ROOT / "requirements.lock"
+DEV_LOCK = ROOT / "requirements-dev.lock"
+
+MADE_BY_TOOLS = re.compile(
+    r"^(\.git|\.venv|build|dist|__pycache__|\..+_cache|\.hypothesis|\.coverage.*|.+\.egg-info)$"
+)
+
+
+def our_files() -> list[Path]:
+    """Every file of the project; without git, so that an unpacked archive can be tested too."""
+    found = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if not MADE_BY_TOOLS.match(name)]
+        found += [Path(folder, name) for name in files if not MADE_BY_TOOLS.match(name)]
+    return found
+
+
+def lines_with(pattern: str, files: list[Path]) -> list[str]:
+    """`file:line: text` of every match; a file that is not text holds no lines."""
+    return [
+        f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+        for file in files
+        for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+
+
+# ---------------------------------------------------------------------------------------- its words
+
+
+def test_no_file_names_a_place_of_some_machine() -> None:
+    # Spelt apart, so that this file passes its own check. A URL's path or `~/work` is not meant.
+    folders = "|".join(("ho" + "me", "ro" + "ot", "wo" + "rk", "Us" + "ers"))
+    assert lines_with(rf"(?<![\w.~$}})>*/-])/({folders})\b", our_files()) == []
+
+
+def test_no_file_names_a_package_index() -> None:
+    assert lines_with(r"pythonh" + r"osted|py" + r"pi\.org/simple", our_files()) == []
+
+
+def test_no_code_is_unfinished_or_passed_over() -> None:
+    unfinished = "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error"))
+    passed_over = (
+        r"mark\.(ski" + r"p|xfa" + r"il)|pytest\.(ski" + r"p|xfa" + r"il|importorski" + r"p)\("
+    )
+    python = [file for file in our_files() if file.suffix == ".py"]
+    assert lines_with(rf"\b({unfinished})\b|\b({passed_over})", python) == []
+
+
+def test_readme_begins_with_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "make demo" in text
+    assert "make test" in text
+
+
+def test_license_is_the_whole_text() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert text.split("\n", 2)[1].strip() == "Apache License"
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+
+
+def test_the_top_level_is_what_the_readme_draws() -> None:
+    top = {path.relative_to(ROOT).parts[0] for path in our_files()}
+    rooms = {*ROOMS, "tests", "docs", ".ci"}
+    files = {
+        "pyproject.toml",
+        "requirements.lock",
+        "requirements-dev.lock",
+        "Makefile",
+        ".gitignore",
+    }
+    texts = {"README.md", "CHANGELOG.md", "LICENSE"}
+    assert top <= rooms | files | texts
+
+
+# --------------------------------------------------------------------------------- its dependencies
+
+
+def pins(lock: Path) -> dict[str, str]:
+    found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", lock.read_text(), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def requirements(*extras: str) -> list[Requirement]:
+    """What the project asks for, its build backend included: `make` builds without isolation."""
+    project = PROJECT["project"]
+    wanted = PROJECT["build-system"]["requires"] + project["dependencies"]
+    for extra in extras:
+        wanted += project["optional-dependencies"][extra]
+    return [Requirement(each) for each in wanted]
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [(RUNTIME_LOCK, ()), (DEV_LOCK, ("test", "dev"))],
+    ids=["runtime", "dev"],
+)
+def test_lock_covers_what_the_project_asks_for(lock: Path, extras: tuple[str, ...]) -> None:
+    pinned = pins(lock)
+    for wanted in requirements(*extras):
+        assert wanted.specifier.contains(pinned.get(canonicalize_name(wanted.name), "0")), wanted
+
+
+def test_both_locks_pin_the_same_versions() -> None:
+    assert pins(RUNTIME_LOCK).items() <= pins(DEV_LOCK).items()
+
+
+@pytest.mark.parametrize("lock", [RUNTIME_LOCK, DEV_LOCK], ids=["runtime", "dev"])
+def test_lock_holds_pins_and_hashes_only(lock: Path) -> None:
+    text = lock.read_text()
+    for line in text.splitlines():
+        assert re.fullmatch(r"\S+==\S+ \\|    --hash=sha256:[0-9a-f]{64}( \\)?|\s*#.*|", line), line
+    assert "://" not in text
+    blocks = re.split(r"^(?=\S+==)", text, flags=re.MULTILINE)[1:]
+    assert all("--hash=" in block for block in blocks)
+
+
+@pytest.mark.parametrize("lock", [RUNTIME_LOCK, DEV_LOCK], ids=["runtime", "dev"])
+def test_lock_was_made_with_the_oldest_python(lock: Path) -> None:
+    # It needs the most back-ports; a newer one would leave them out.
+    oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
+    assert f"with Python {oldest}\n" in lock.read_text()
+
+
+def test_every_dependency_has_a_floor_and_a_cap() -> None:
+    for wanted in requirements("test", "dev")[1:]:
+        assert {each.operator for each in wanted.specifier} == {">=", "<"}, wanted
+
+
+def imported(file: Path) -> set[str]:
+    """Top-level names of the modules that `file` imports."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_dependencies_are_what_the_code_imports() -> None:
+    code = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+    foreign = set().union(*map(imported, code)) - sys.stdlib_module_names - {*ROOMS}
+    distributions = packages_distributions()
+    used = {canonicalize_name(distributions[name][0]) for name in foreign}
+    declared = {canonicalize_name(each.name) for each in requirements()[1:]}
+    assert used == declared
+
+
+# -------------------------------------------------------------------------------------- its package
+
+
+def test_the_wheel_holds_the_four_packages_typed_and_nothing_else(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in (*ROOMS, "tests", "docs"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    build = (
+        "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=tree, check=True, capture_output=True
+    )
+    (wheel,) = tmp_path.glob("handfast-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    ours = {file.relative_to(ROOT) for file in our_files()}
+    shipped = {str(path) for path in ours if path.parts[0] in ROOMS}
+    about = {name for name in names if name.split("/")[0].endswith(".dist-info")}
+    assert names - about == shipped
+    assert {f"{room}/py.typed" for room in ROOMS} <= names
+    assert any(name.endswith("/licenses/LICENSE") for name in about)
+
+
+def test_the_commands_lead_somewhere() -> None:
+    for target in PROJECT["project"]["scripts"].values():
+        module, _, function = target.partition(":")
+        source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+        assert re.search(rf"^(async )?def {function}\b|^{function}\b.*=", source, re.MULTILINE)
+
+
+# ---------------------------------------------------------------------------------------- its tests
+
+SAMPLE = """
+import pytest
+
+@pytest.mark.needs_tool("no-such-program")
+def test_with_a_tool():
+    pass
+
+def test_alone():
+    pass
+"""
+SKIPPING = f"""
+import pytest
+
+def test_skips():
+    pytest.{"ski" + "p"}("not today")
+
+def test_alone():
+    pass
+"""
+MEASURING = """
+import pytest
+
+@pytest.mark.bench
+def test_measures():
+    assert False
+
+def test_alone():
+    pass
+"""
+
+
+def pytest_says(folder: Path, sample: str, *, ci: str) -> tuple[int, str]:
+    """Exit code and output of a run over one file, with our configuration and root conftest."""
+    (folder / "tests").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
+    (folder / "tests" / "test_sample.py").write_text(sample)
+    outside = {name: value for name, value in os.environ.items() if "COV" not in name}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=folder,
+        env={**outside, "CI": ci},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_a_missing_tool_leaves_its_tests_out_by_name(tmp_path: Path) -> None:
+    code, said = pytest_says(tmp_path, SAMPLE, ci="")
+    assert code == 0, said
+    assert "test_sample.py::test_with_a_tool: needs the program no-such-program" in said
+    assert "1 passed, 1 deselected" in said
+
+
+def test_a_missing_tool_fails_in_ci(tmp_path: Path) -> None:
+    code, said = pytest_says(tmp_path, SAMPLE, ci="true")
+    assert code == 1, said
+    assert "1 passed, 1 error" in said
+    assert "needs the program no-such-program" in said
+
+
+@pytest.mark.parametrize(("ci", "expected"), [("", 0), ("true", 1)])
+def test_a_skip_fails_in_ci_only(tmp_path: Path, ci: str, expected: int) -> None:
+    code, said = pytest_says(tmp_path, SKIPPING, ci=ci)
+    assert code == expected, said
+    assert ("skipped, which CI does not allow" in said) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("sample", "complaint"),
+    [
+        (
+            "import pytest\n\n@pytest.mark.unheard\ndef test_x():\n    pass\n",
+            "'unheard' not found in `markers`",
+        ),
+        (
+            "import warnings\n\ndef test_x():\n    warnings.warn('hm', stacklevel=1)\n",
+            "UserWarning: hm",
+        ),
+        ("async def test_x():\n    pass\n", "async def functions are not natively supported"),
+    ],
+    ids=["unknown mark", "warning", "forgotten asyncio mark"],
+)
+def test_what_must_not_pass(tmp_path: Path, sample: str, complaint: str) -> None:
+    code, said = pytest_says(tmp_path, sample, ci="")
+    assert code in {1, 2}, said
+    assert complaint in said
+
+
+def test_measurements_run_only_when_asked_for(tmp_path: Path) -> None:
+    code, said = pytest_says(tmp_path, MEASURING, ci="true")
+    assert code == 0, said
+    assert "1 passed, 1 deselected" in said
