@@ -1,0 +1,169 @@
+"""The audit trail: an append-only, bounded table of events, each chained to the one before.
+
+Theory: the body of a record is JSON with sorted keys, so that one event always has the same bytes;
+in it stand its number and the digest of the body before it. Whoever changes, removes, adds or
+reorders a record must recompute every later one. Both ends are kept beside the table: the head, so
+that a cut tail shows, and the base, number and digest of the last record that was pruned, so that
+what is left stays verifiable. The chain has no key: it shows damage and clumsy editing, and whoever
+rewrites the whole file is caught only by a head noted elsewhere.
+
+Invariant: events have no field for a code, a token or a key, only for fingerprints.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Final
+
+from iam.errors import StoreCorrupt
+
+TEXT_MAX: Final = 256  # characters per field; a stranger's text must not fill the disk
+SCHEMA: Final = (
+    "CREATE TABLE events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL)",
+    "CREATE TABLE ends (place TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL)",
+    "INSERT INTO ends VALUES ('base', 0, zeroblob(32)), ('head', 0, zeroblob(32))",
+)
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What happened (`kind`, a slug), when, to whom; a field that does not apply stays empty.
+
+    `wall` is seconds since 1970 and may be wrong on a board without a clock; `boot` (an id of this
+    start of the machine) with `monotonic` (seconds) orders events truly.
+    """
+
+    kind: str
+    boot: str
+    monotonic: float
+    wall: float
+    actor: str = ""
+    user: str = ""
+    role: str = ""
+    fingerprint: str = ""
+    address: str = ""
+    interface: str = ""
+    hop_limit: int | None = None
+    method: str = ""
+    action: str = ""
+    result: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event in its place in the chain; `digest` and `previous` are hex."""
+
+    seq: int
+    event: Event
+    digest: str
+    previous: str
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """The first place where the chain does not hold."""
+
+    seq: int
+    why: str
+
+
+class Trail:
+    """The events of one store. The store owns the connection and every transaction."""
+
+    def __init__(self, db: sqlite3.Connection, *, keep: int) -> None:
+        self._db = db
+        self._keep = keep
+
+    @property
+    def head(self) -> tuple[int, str]:
+        """Number and hex digest of the newest record: worth noting somewhere else."""
+        seq, digest = self._end("head")
+        return seq, digest.hex()
+
+    def append(self, event: Event) -> int:
+        """Chain one event inside the caller's transaction and prune; returns its number."""
+        last, previous = self._end("head")
+        seq = last + 1
+        body = _encode(seq, previous, event)
+        digest = sha256(body).digest()
+        self._db.execute("INSERT INTO events VALUES (?, ?, ?)", (seq, body, digest))
+        self._move("head", seq, digest)
+        base = seq - self._keep
+        pruned = self._db.execute("SELECT digest FROM events WHERE seq = ?", (base,)).fetchone()
+        if pruned:
+            self._move("base", base, pruned[0])
+            self._db.execute("DELETE FROM events WHERE seq <= ?", (base,))
+        return seq
+
+    def iterate(self, since: int = 0) -> Iterator[Record]:
+        """Records after number `since`, oldest first; those pruned meanwhile are left out.
+
+        Reads page by page, so that a slow reader holds nothing. Raises StoreCorrupt.
+        """
+        while rows := self._rows(since):
+            for seq, body, digest in rows:
+                yield _decode(seq, body, digest)
+            since = rows[-1][0]
+
+    def verify(self) -> Break | None:
+        """Walk the whole chain; None if it holds."""
+        seq, previous = self._end("base")
+        while rows := self._rows(seq):
+            for found, body, digest in rows:
+                if found != seq + 1:
+                    return Break(seq + 1, "the record is missing")
+                if sha256(body).digest() != digest or not _follows(body, found, previous):
+                    return Break(found, "the record was changed")
+                seq, previous = found, digest
+        if (seq, previous) != self._end("head"):
+            return Break(seq + 1, "the end of the trail is missing")
+        return None
+
+    def _rows(self, since: int) -> list[tuple[int, bytes, bytes]]:
+        query = "SELECT seq, body, digest FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
+        return self._db.execute(query, (since, _PAGE)).fetchall()
+
+    def _end(self, place: str) -> tuple[int, bytes]:
+        query = "SELECT seq, digest FROM ends WHERE place = ?"
+        if (row := self._db.execute(query, (place,)).fetchone()) is None:
+            raise StoreCorrupt(f"the audit trail has lost its {place}", advice="Restore a copy.")
+        return int(row[0]), bytes(row[1])
+
+    def _move(self, place: str, seq: int, digest: bytes) -> None:
+        self._db.execute(
+            "UPDATE ends SET seq = ?, digest = ? WHERE place = ?", (seq, digest, place)
+        )
+
+
+def _encode(seq: int, previous: bytes, event: Event) -> bytes:
+    content: dict[str, object] = {"seq": seq, "previous": previous.hex()}
+    for name, value in asdict(event).items():
+        if value not in ("", None):
+            content[name] = value[:TEXT_MAX] if isinstance(value, str) else value
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _decode(seq: int, body: bytes, digest: bytes) -> Record:
+    try:
+        content = json.loads(body)
+        previous = content.pop("previous")
+        del content["seq"]
+        return Record(seq, Event(**content), digest.hex(), previous)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise StoreCorrupt(
+            f"event {seq} cannot be read", advice="Verify the trail to see what was changed."
+        ) from error
+
+
+def _follows(body: bytes, seq: int, previous: bytes) -> bool:
+    try:
+        content = json.loads(body)
+        return bool(content["seq"] == seq and content["previous"] == previous.hex())
+    except (ValueError, TypeError, KeyError):
+        return False

@@ -1,0 +1,89 @@
+"""What can go wrong in iam.
+
+    IamError
+    ├── Malformed       a value that cannot be, such as a key that is not 64 hex digits
+    ├── Denied          a change above what its actor may give or touch
+    ├── NotFound        no such user, key or role
+    ├── Taken           NameTaken, KeyTaken: somebody else has it
+    ├── LastOwner       nobody would be left to administer the device
+    ├── LimitReached    no room for one more user or key
+    ├── PolicyError     roles and policies that contradict themselves
+    └── StoreError      the file on disk: StoreBusy, StoreCorrupt, StoreTooNew, StoreWriteFailed
+
+`str(error)` is the cause, `advice` the next step, `reason` a slug that programs may compare.
+No message ever holds a code, a token or a private key.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class IamError(Exception):
+    """Root of the tree."""
+
+    reason: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class Malformed(IamError):
+    reason = "malformed"
+
+
+class Denied(IamError):
+    reason = "denied"
+
+
+class NotFound(IamError):
+    reason = "not-found"
+
+
+class Taken(IamError):
+    reason = "taken"
+
+
+class NameTaken(Taken):
+    """The name belongs to another user."""
+
+
+class KeyTaken(Taken):
+    """The key belongs to another user, or to this one under another name."""
+
+
+class LastOwner(IamError):
+    reason = "last-owner"
+
+
+class LimitReached(IamError):
+    reason = "limit"
+
+
+class PolicyError(IamError):
+    reason = "policy"
+
+
+class StoreError(IamError):
+    reason = "internal"
+
+
+class StoreBusy(StoreError):
+    """Another process holds the store; `pid` is None if it has not said who it is."""
+
+    def __init__(self, message: str, *, pid: int | None, advice: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.pid = pid
+
+
+class StoreCorrupt(StoreError):
+    """The file is not a whole store of ours; it was not touched."""
+
+
+class StoreTooNew(StoreError):
+    """A later version of this software wrote the file; it was not touched."""
+
+
+class StoreWriteFailed(StoreError):
+    """Nothing was stored and nothing changed in memory (disk full, read-only, I/O error)."""

@@ -1,0 +1,40 @@
+"""What the tests of iam share: the built-in rules, and a household of five."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+
+import pytest
+
+from iam import Access, Key, Rules, State, User
+
+
+def fingerprint(of: object) -> str:
+    return sha256(str(of).encode()).hexdigest()
+
+
+@pytest.fixture
+def fp() -> Callable[[object], str]:
+    """A fingerprint for anything: fp("anna") is the key of the user anna below."""
+    return fingerprint
+
+
+@pytest.fixture
+def access() -> Access:
+    return Access()
+
+
+@pytest.fixture
+def rules(access: Access) -> Rules:
+    return Rules(access.roles)
+
+
+@pytest.fixture
+def house() -> State:
+    """anna the owner, with two keys; bert the admin; carl the user; dora the guest."""
+    cast = {"anna": "owner", "bert": "admin", "carl": "user", "dora": "guest"}
+    users = {name: User(name, role, (Key(fingerprint(name)),)) for name, role in cast.items()}
+    second = Key(fingerprint("anna's phone"), "phone", added=1.0)
+    users["anna"] = User("anna", "owner", (*users["anna"].keys, second))
+    return State.of(users.values())

@@ -1,0 +1,275 @@
+"""Behaviours 2, 7, 19-22: what may become of the users, and what no call brings about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from iam import Access, IamError, Key, Rules, State, Subject, User, changed_keys
+from iam import changes as to
+from iam.errors import (
+    Denied,
+    KeyTaken,
+    LastOwner,
+    LimitReached,
+    Malformed,
+    NameTaken,
+    NotFound,
+)
+
+Fp = Callable[[object], str]
+Pair = Callable[..., State]
+
+
+@pytest.fixture
+def pair(rules: Rules) -> Pair:
+    return partial(to.pair_user, role="guest", method="compare", now=5.0, rules=rules)
+
+
+@pytest.fixture
+def actor(access: Access, house: State, fp: Fp) -> Callable[[str], Subject]:
+    return lambda name: access.subject(house, fp(name), 0)
+
+
+def test_the_first_pairing_makes_the_owner_and_the_next_a_guest(pair: Pair, fp: Fp) -> None:
+    assert to.default_role(State()) == "owner"
+    state = pair(State(), None, fingerprint=fp(1), name="anna", role="owner")
+    user = state.users["anna"]
+    assert (user.role, user.created, user.keys) == (
+        "owner",
+        5.0,
+        (Key(fp(1), method="compare", added=5.0),),
+    )
+    assert to.default_role(state) == "guest"
+
+
+def test_an_owner_whose_time_is_over_is_an_owner_still(fp: Fp) -> None:
+    """Else the next stranger at the pairing window would be handed the device."""
+    state = State.of([User("anna", "owner", (Key(fp(1)),), not_after=1.0)])
+    assert to.default_role(state) == "guest"
+
+
+def test_pairing_again_is_the_same_pairing(pair: Pair, house: State, fp: Fp) -> None:
+    assert pair(house, None, fingerprint=fp("dora"), name="dora", role="owner") is house
+    with pytest.raises(KeyTaken):
+        pair(house, None, fingerprint=fp("dora"), name="dolores")
+    with pytest.raises(NameTaken):
+        pair(house, None, fingerprint=fp("new"), name="dora")
+
+
+def test_unknown_users_keys_and_roles_are_not_found(
+    pair: Pair, house: State, rules: Rules, fp: Fp
+) -> None:
+    for change in (
+        partial(pair, house, None, fingerprint=fp(1), name="eve", role="chief"),
+        partial(pair, house, None, fingerprint=fp(1), name="eve", role="unpaired"),
+        partial(to.add_user, house, None, User("eve", "chief"), rules=rules),
+        partial(to.set_user, house, None, "dora", role="chief", rules=rules),
+        partial(to.set_user, house, None, "eve", rules=rules),
+        partial(to.rename, house, None, "eve", "dora", rules=rules),
+        partial(to.remove_user, house, None, "eve", rules=rules),
+        partial(to.add_key, house, None, "eve", Key(fp(1)), rules=rules),
+        partial(to.remove_key, house, None, "dora", fp(1), rules=rules),
+        partial(to.check_grant, house, None, "chief", rules=rules),
+    ):
+        with pytest.raises(NotFound):
+            change()
+    gone = to.remove_user(house, None, "dora", rules=rules)
+    with pytest.raises(NotFound):
+        to.remove_user(gone, None, "dora", rules=rules)
+
+
+@pytest.mark.parametrize("wrong", ["", "ab" * 31, "AB" * 32, "zz" * 32, "ab" * 32 + "\n"])
+def test_a_key_is_64_hex_digits(wrong: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        Key(wrong)
+    assert not wrong or wrong not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": ""},
+        {"name": "n" * 65},
+        {"display_name": "\ud800"},
+        {"not_after": float("nan")},
+        {"keys": (Key("a" * 64, "one"), Key("a" * 64, "two"))},
+        {"not_before": 2.0, "not_after": 2.0},
+    ],
+)
+def test_a_wrong_user_cannot_be_built(fields: dict[str, object]) -> None:
+    with pytest.raises((Malformed, KeyTaken)):
+        User(**{"name": "eve", "role": "guest", **fields})  # type: ignore[arg-type]
+
+
+def test_no_room_for_another_user(pair: Pair, house: State, rules: Rules, fp: Fp) -> None:
+    full = Rules(rules.roles, users=4)
+    with pytest.raises(LimitReached):
+        pair(house, None, fingerprint=fp(1), name="eve", rules=full)
+    with pytest.raises(LimitReached):
+        to.add_user(house, None, User("eve", "guest"), rules=full)
+    assert to.rename(house, None, "dora", "eve", rules=full).users.keys() == {
+        "anna",
+        "bert",
+        "carl",
+        "eve",
+    }
+
+
+def test_no_room_for_another_key(house: State, rules: Rules, fp: Fp) -> None:
+    for number in range(7):
+        house = to.add_key(house, None, "dora", Key(fp(number)), rules=rules)
+    with pytest.raises(LimitReached):
+        to.add_key(house, None, "dora", Key(fp(7)), rules=rules)
+    nine = tuple(Key(fp(number)) for number in range(10, 19))
+    with pytest.raises(LimitReached):
+        to.add_user(house, None, User("eve", "guest", nine), rules=rules)
+    fewer = Rules(rules.roles, keys_per_user=2)  # a limit lowered later takes nothing away
+    to.set_user(house, None, "dora", display_name="D", rules=fewer)
+    assert len(to.remove_key(house, None, "dora", fp(0), rules=fewer).users["dora"].keys) == 7
+
+
+def test_a_key_has_one_user(house: State, rules: Rules, fp: Fp) -> None:
+    with pytest.raises(KeyTaken):
+        to.add_key(house, None, "dora", Key(fp("carl")), rules=rules)
+    with pytest.raises(KeyTaken):
+        to.add_user(house, None, User("eve", "guest", (Key(fp("carl")),)), rules=rules)
+    with pytest.raises(NameTaken):
+        to.rename(house, None, "dora", "carl", rules=rules)
+    same = to.add_key(house, None, "dora", Key(fp("dora"), added=9.0), rules=rules)
+    assert same is house
+    named = to.add_key(house, None, "dora", Key(fp("dora"), "tablet", added=9.0), rules=rules)
+    assert named.users["dora"].keys == (Key(fp("dora"), "tablet"),)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        partial(to.remove_user, name="anna"),
+        partial(to.set_user, name="anna", role="admin"),
+        partial(to.set_user, name="anna", not_after=9e9),
+        partial(to.set_user, name="anna", not_before=1.0),
+    ],
+)
+def test_the_last_owner_stays(end: Callable[..., State], house: State, rules: Rules) -> None:
+    useless = (
+        User("eve", "owner"),
+        User("finn", "owner", (Key("f" * 64),), not_after=9e9),
+    )
+    for other in useless:  # neither can be counted on, so anna is the last still
+        house = to.add_user(house, None, other, rules=rules)
+    with pytest.raises(LastOwner):
+        end(house, None, rules=rules)
+    helped = to.add_key(house, None, "eve", Key("e" * 64), rules=rules)
+    end(helped, None, rules=rules)
+
+
+def test_the_last_owner_keeps_a_key(house: State, rules: Rules, fp: Fp) -> None:
+    house = to.remove_key(house, None, "anna", fp("anna's phone"), rules=rules)
+    with pytest.raises(LastOwner):
+        to.remove_key(house, None, "anna", fp("anna"), rules=rules)
+
+
+def test_nobody_reaches_above_themselves(
+    house: State, rules: Rules, actor: Callable[[str], Subject], fp: Fp, pair: Pair
+) -> None:
+    bert = actor("bert")
+    for change in (
+        partial(to.set_user, house, bert, "bert", role="owner", rules=rules),
+        partial(to.set_user, house, bert, "dora", role="owner", rules=rules),
+        partial(to.set_user, house, bert, "anna", display_name="A", rules=rules),
+        partial(to.set_user, house, bert, "anna", rules=rules),
+        partial(to.rename, house, bert, "anna", "eve", rules=rules),
+        partial(to.remove_user, house, bert, "anna", rules=rules),
+        partial(to.add_key, house, bert, "anna", Key(fp(1)), rules=rules),
+        partial(to.remove_key, house, bert, "anna", fp("anna"), rules=rules),
+        partial(to.add_user, house, bert, User("eve", "owner"), rules=rules),
+        partial(pair, house, bert, fingerprint=fp(1), name="eve", role="owner"),
+        partial(to.check_grant, house, bert, "owner", rules=rules),
+    ):
+        with pytest.raises(Denied):
+            change()
+    assert to.set_user(house, bert, "dora", role="admin", rules=rules).users["dora"].role == "admin"
+    to.check_grant(house, bert, "admin", rules=rules)
+
+
+def test_what_is_given_does_not_outlast_the_giver(
+    house: State, rules: Rules, access: Access, fp: Fp
+) -> None:
+    house = to.set_user(house, None, "bert", not_after=100.0, rules=rules)
+    house = to.add_user(house, None, User("finn", "guest", not_before=90.0), rules=rules)
+    bert = access.subject(house, fp("bert"), 50)
+    for change in (
+        partial(to.set_user, house, bert, "bert", not_after=None, rules=rules),
+        partial(to.set_user, house, bert, "finn", not_before=60.0, rules=rules),
+        partial(to.add_user, house, bert, User("eve", "guest", not_after=101.0), rules=rules),
+        partial(to.add_key, house, bert, "dora", Key(fp(1)), rules=rules),
+        partial(to.check_grant, house, bert, "guest", rules=rules),
+    ):
+        with pytest.raises(Denied):
+            change()
+    to.add_user(house, bert, User("eve", "guest", not_after=100.0), rules=rules)
+    to.check_grant(house, bert, "guest", not_after=99.0, rules=rules)
+    to.remove_user(house, bert, "dora", rules=rules)
+
+
+def test_a_right_lost_since_the_question_is_lost(
+    house: State, rules: Rules, actor: Callable[[str], Subject], fp: Fp
+) -> None:
+    bert = actor("bert")
+    demoted = to.set_user(house, None, "bert", role="guest", rules=rules)
+    removed = to.remove_user(house, None, "bert", rules=rules)
+    for state in (demoted, removed):
+        with pytest.raises(Denied):
+            to.add_key(state, bert, "carl", Key(fp(1)), rules=rules)
+    for nobody in (Subject(fp(1), None, "owner"), Subject(fp("bert"), None, "owner")):
+        with pytest.raises(Denied):
+            to.set_user(house, nobody, "dora", role="user", rules=rules)
+
+
+def test_a_role_that_nobody_defined_is_repaired_by_the_highest_only(
+    house: State, rules: Rules, actor: Callable[[str], Subject], access: Access, fp: Fp
+) -> None:
+    lost = State.of([*house.users.values(), User("hugo", "chief", (Key(fp("hugo")),))])
+    with pytest.raises(Denied):
+        to.set_user(lost, actor("bert"), "hugo", role="guest", rules=rules)
+    hugo = access.subject(lost, fp("hugo"), 0)
+    with pytest.raises(Denied):
+        to.set_user(lost, hugo, "hugo", role="guest", rules=rules)
+    mended = to.set_user(lost, actor("anna"), "hugo", role="guest", rules=rules)
+    assert mended.users["hugo"].role == "guest"
+
+
+def test_the_sessions_to_end_are_those_of_changed_keys(house: State, rules: Rules, fp: Fp) -> None:
+    both = {fp("anna"), fp("anna's phone")}
+    more = to.add_user(house, None, User("eve", "owner", (Key(fp("eve")),)), rules=rules)
+    for change, due in (
+        (partial(to.remove_key, name="anna", fingerprint=fp("anna")), {fp("anna")}),
+        (partial(to.remove_user, name="anna"), both),
+        (partial(to.set_user, name="anna", role="user"), both),
+        (partial(to.set_user, name="anna", not_after=9.0), both),
+        (partial(to.set_user, name="anna", display_name="A"), set()),
+        (partial(to.rename, name="anna", new_name="ann"), set()),
+        (partial(to.add_key, name="anna", key=Key(fp(1))), set()),
+    ):
+        assert changed_keys(more, change(more, None, rules=rules)) == due
+
+
+def test_the_next_turn_is_the_nearest_bound_ahead() -> None:
+    state = State.of([User("a", "guest", not_before=5, not_after=20), User("b", "guest")])
+    assert [state.next_turn(now) for now in (0, 5, 19.5, 20)] == [5, 20, 20, None]
+
+
+def test_every_error_says_what_to_do(house: State, rules: Rules, fp: Fp) -> None:
+    for change in (
+        partial(to.remove_user, house, None, "anna", rules=rules),
+        partial(to.remove_user, house, None, "eve", rules=rules),
+        partial(to.rename, house, None, "dora", "carl", rules=rules),
+        partial(to.add_key, house, None, "dora", Key(fp("carl")), rules=rules),
+    ):
+        with pytest.raises(IamError) as caught:
+            change()
+        assert caught.value.advice
+        assert caught.value.reason in {"last-owner", "not-found", "taken"}
