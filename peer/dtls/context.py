@@ -1,0 +1,95 @@
+"""One finished OpenSSL context per role. It is built once and never changed afterwards.
+
+Only DTLS 1.2 with ECDHE-ECDSA and AEAD suites, mutual certificates, no renegotiation, no
+compression (RFC 7525). Certificates are containers, so OpenSSL's own verdict on them (chains,
+dates, names) is not asked for: the verify callback hands the leaf's key to the session, and the
+session compares its fingerprint with the pinned one inside the callback, so that a refusal reaches
+the other side as an alert and no byte of a request is ever sent to a wrong key.
+"""
+
+from typing import Protocol, cast
+
+from OpenSSL import SSL, crypto
+
+from peer.errors import PeerError
+from peer.identity import Identity
+
+# RFC 7252 §9.1.3.3 asks for AES-128-CCM-8, whose 64-bit tag is short: offered by a switch only.
+_SUITES = b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-CHACHA20-POLY1305"
+_INTEROP_SUITES = _SUITES + b":ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"
+_DTLS_1_2 = 0xFEFD
+_OP_COOKIE_EXCHANGE = 0x2000  # SSL_OP_COOKIE_EXCHANGE, a constant of OpenSSL's ABI
+_OP_NO_RENEGOTIATION = 0x40000000  # SSL_OP_NO_RENEGOTIATION
+_SESSION_CONTEXT = b"handfast/1"
+
+
+class _Session(Protocol):
+    """What the callbacks need of a session (`OpenSSL` knows it as the connection's app data)."""
+
+    def accepts_certificate(self, certificate: crypto.X509) -> bool: ...
+    def make_cookie(self) -> bytes: ...
+    def check_cookie(self, cookie: bytes) -> bool: ...
+
+
+def _verify(
+    connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int
+) -> bool:
+    """Judge the leaf's key alone. Whatever goes wrong is a no: a callback must not raise."""
+    if depth:
+        return True  # a chain is neither needed nor trusted
+    try:
+        return cast("_Session", connection.get_app_data()).accepts_certificate(certificate)
+    except (PeerError, ValueError, TypeError):
+        return False
+
+
+def _make_cookie(connection: SSL.Connection) -> bytes:
+    return cast("_Session", connection.get_app_data()).make_cookie()
+
+
+def _check_cookie(connection: SSL.Connection, cookie: bytes) -> bool:
+    return cast("_Session", connection.get_app_data()).check_cookie(cookie)
+
+
+def _context(method: int, identity: Identity, *, interop: bool) -> SSL.Context:
+    context = SSL.Context(method)
+    context.set_min_proto_version(_DTLS_1_2)
+    # Capped on purpose: cookie gate, flight splitting, the exporter's meaning (b"" is not "no
+    # context") and resumption differ in DTLS 1.3 (RFC 9147); a newer OpenSSL must not slip it in.
+    context.set_max_proto_version(_DTLS_1_2)
+    context.set_cipher_list(_INTEROP_SUITES if interop else _SUITES)
+    context.use_certificate(identity.certificate)
+    context.use_privatekey(identity.private_key)
+    # NO_QUERY_MTU belongs to set_ciphertext_mtu: one without the other breaks flights.
+    context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_COMPRESSION | _OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle session keeps no 32 KiB of buffers
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    return context
+
+
+class ServerContext:
+    """The device's side. Without `resumption` every session proves its key anew.
+
+    Tickets are sealed by a key that lives and dies with this object: a new context ends every
+    resumption, which is what a revocation does.
+    """
+
+    def __init__(self, identity: Identity, *, resumption: bool, interop: bool = False) -> None:
+        context = _context(SSL.DTLS_SERVER_METHOD, identity, interop=interop)
+        context.set_options(_OP_COOKIE_EXCHANGE)
+        context.set_session_id(_SESSION_CONTEXT)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        if not resumption:
+            context.set_options(SSL.OP_NO_TICKET)
+        context.set_cookie_generate_callback(_make_cookie)
+        context.set_cookie_verify_callback(_check_cookie)
+        self.ssl = context
+
+
+class ClientContext:
+    """The client's side. One for all sessions, so that a session can resume an earlier one."""
+
+    def __init__(self, identity: Identity, *, interop: bool = False) -> None:
+        context = _context(SSL.DTLS_CLIENT_METHOD, identity, interop=interop)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        self.ssl = context

@@ -1,0 +1,206 @@
+"""Who a peer is: a P-256 key pair, and the fingerprint other people know it by.
+
+The key travels in a self-signed X.509 certificate that is only a container: it is valid for all of
+time, its names mean nothing, and nothing in it is trusted but the key. Boards have no clock, so no
+step here reads one. Ceremonies and pins work on the fingerprint: SHA-256 over the DER
+SubjectPublicKeyInfo (RFC 5280 §4.1.2.7).
+"""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from peer.errors import IdentityError, Malformed
+
+_DIGEST_BYTES = 32
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_SEPARATORS = re.compile(r"[\s:\-.]")
+_NI = "ni:///sha-256;"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fingerprint:
+    """SHA-256 over a public key's DER SubjectPublicKeyInfo: 32 bytes."""
+
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != _DIGEST_BYTES:
+            raise Malformed("a fingerprint has 32 bytes", advice="Give all 64 hex digits.")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read 64 hex digits in any case, with or without separators, or `ni:///sha-256;…`.
+
+        Raises `Malformed` for anything else.
+        """
+        advice = "A fingerprint is 64 hex digits; `handfast-device fingerprint` prints it."
+        try:
+            if text.startswith(_NI):
+                value = text.removeprefix(_NI)
+                padded = (value + "=" * (-len(value) % 4)).encode("ascii")
+                return cls(base64.b64decode(padded, altchars=b"-_", validate=True))
+            digits = _SEPARATORS.sub("", text)
+            if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
+                raise Malformed("this is not a fingerprint", advice=advice)
+            return cls(bytes.fromhex(digits))
+        except (binascii.Error, UnicodeEncodeError) as error:
+            raise Malformed("this is not a fingerprint", advice=advice) from error
+
+    @classmethod
+    def of_spki(cls, der: bytes) -> Self:
+        """The fingerprint of a DER SubjectPublicKeyInfo."""
+        return cls(hashlib.sha256(der).digest())
+
+    @classmethod
+    def of_public_key(cls, key: ec.EllipticCurvePublicKey) -> Self:
+        """The fingerprint of a public key."""
+        return cls.of_spki(
+            key.public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+
+    @property
+    def hex(self) -> str:
+        """The canonical form: 64 lower-case hex digits."""
+        return self.digest.hex()
+
+    @property
+    def grouped(self) -> str:
+        """The form for people: groups of four digits."""
+        digits = self.hex
+        return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+
+    @property
+    def ni(self) -> str:
+        """The form for machines: RFC 6920 §3."""
+        return _NI + base64.urlsafe_b64encode(self.digest).rstrip(b"=").decode()
+
+    @property
+    def device_id(self) -> str:
+        """The first eight Crockford base32 symbols: a short name, never identity."""
+        number = int.from_bytes(self.digest[:5], "big")
+        return "".join(_CROCKFORD[number >> shift & 31] for shift in range(35, -1, -5))
+
+    def __str__(self) -> str:
+        return self.hex
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A key pair and its container certificate. The `repr` shows the fingerprint alone."""
+
+    private_key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+    fingerprint: Fingerprint
+
+    @classmethod
+    def create(cls) -> Self:
+        """A new key pair."""
+        return cls._of(ec.generate_private_key(ec.SECP256R1()))
+
+    @classmethod
+    def _of(cls, key: ec.EllipticCurvePrivateKey) -> Self:
+        fingerprint = Fingerprint.of_public_key(key.public_key())
+        return cls(key, _container(key, fingerprint), fingerprint)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a PKCS#8 PEM key file.
+
+        Raises `IdentityError` if it is absent, damaged, of another kind, or readable by others.
+        """
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            pem = path.read_bytes()
+        except OSError as error:
+            raise IdentityError(f"cannot read the key {path}: {error.strerror}") from error
+        if mode & 0o077:
+            raise IdentityError(
+                f"the key {path} can be read by others (mode {mode:04o})",
+                advice=f"If nobody copied it: chmod 600 {path}. If in doubt, make a new one.",
+            )
+        try:
+            key = serialization.load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError) as error:
+            raise IdentityError(
+                f"{path} is not an unencrypted PEM key",
+                advice="Restore it from a backup; it is never overwritten.",
+            ) from error
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+            raise IdentityError(f"{path} is not a P-256 key", advice="handfast uses P-256 only.")
+        return cls._of(key)
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> Self:
+        """Read the key file, or make it at the first start. An existing file is never changed."""
+        with contextlib.suppress(FileExistsError):
+            if not path.exists():
+                cls.create().save(path)
+        return cls.load(path)
+
+    def save(self, path: Path) -> None:
+        """Write a new key file: 0600 from birth, in a folder of 0700, whole or not at all.
+
+        Raises `FileExistsError` if there is one already.
+        """
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mkstemp: 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self.key_pem())
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(draft, path)  # fails if the path exists: never an overwrite, never half a key
+        finally:
+            Path(draft).unlink()
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def key_pem(self) -> bytes:
+        """The private key as PKCS#8 PEM."""
+        return self.private_key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
+    def certificate_pem(self) -> bytes:
+        """The container certificate as PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def __repr__(self) -> str:
+        return f"Identity({self.fingerprint})"
+
+
+def _container(key: ec.EllipticCurvePrivateKey, fingerprint: Fingerprint) -> x509.Certificate:
+    """A self-signed certificate whose only content is the key (9999: RFC 5280 §4.1.2.5)."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, fingerprint.device_id)])
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1 + int.from_bytes(fingerprint.digest[:8], "big"))
+        .not_valid_before(datetime(1970, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+        .sign(key, hashes.SHA256())
+    )

@@ -1,0 +1,53 @@
+"""Every bound of the protocol in one place. Seconds, bytes and counts; see docs/protocol.md §8."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a peer allows others to cost it. One frozen value, passed in where it is needed."""
+
+    # The pairing window (protocol §4).
+    window_seconds: float = 120.0  # how long a window stays open
+    window_max_seconds: float = 900.0  # no window is ever longer
+    first_boot_window_seconds: float = 300.0  # the window of a board that has no owner yet
+    window_linger_seconds: float = 10.0  # the port outlives a success this long, at most
+    window_failures: int = 3  # failed ceremonies, then the window closes
+    step_seconds: float = 60.0  # a machine's time for one protocol step
+    person_seconds: float = 120.0  # a person's time to answer
+    backoff_after: int = 10  # failures since the last success before back-off begins
+    backoff_base_seconds: float = 30.0  # the first back-off; doubles each time
+    backoff_max_seconds: float = 86_400.0  # the longest back-off
+
+    # Sessions (protocol §8).
+    half_open: int = 32  # handshakes under way
+    handshake_seconds: float = 60.0  # a handshake that takes longer is dropped
+    unpaired_sessions: int = 4  # established sessions of keys nobody knows
+    unpaired_idle_seconds: float = 30.0  # and how long each may be silent
+    sessions: int = 64  # established sessions in all
+    session_idle_seconds: float = 86_400.0  # a paired session may be silent this long
+    owner_reserve: int = 4  # places of `sessions` only owners may take
+    handshakes_per_second: float = 20.0  # per source address, after a valid cookie
+    handshake_burst: int = 50  # and the burst above that rate
+    rate_sources: int = 1024  # source addresses remembered for that rate
+    cookie_key_seconds: float = 60.0  # a cookie key's turn; the last one stays accepted
+
+    # Messages.
+    payload_mtu: int = 1200  # UDP payload in bytes, for a path nothing is known of
+    request_body_bytes: int = 65_536  # a reassembled request body on the regular port
+    pairing_body_bytes: int = 4_096  # and on the pairing port
+    block_assemblies: int = 64  # half-received bodies and half-sent answers kept
+    dedup_window: int = 256  # Message IDs remembered per session (RFC 7252 §4.5)
+    ack_timeout_seconds: float = 1.5  # ACK_TIMEOUT (RFC 7252 §4.8), doubled with each repeat
+    max_retransmit: int = 6  # MAX_RETRANSMIT: a lossy radio gets two repeats more than the RFC's
+    exchange_seconds: float = 247.0  # EXCHANGE_LIFETIME (RFC 7252 §4.8.2)
+    observations_per_session: int = 32  # observations and pending requests of one session
+    cbor_depth: int = 32  # nesting of a CBOR item from outside
+
+    # The whitelist.
+    users: int = 256
+    keys_per_user: int = 8
+    name_max: int = 64  # characters of a user's name
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,297 @@
+"""Sessions without a network: keys, pins, alerts, the exporter, resumption, datagram borders."""
+
+import datetime
+import secrets
+from collections.abc import Callable
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+
+from peer.dtls import records
+from peer.dtls.context import ClientContext, ServerContext
+from peer.dtls.cookie import CookieGate, CookieJar
+from peer.dtls.session import DtlsSession, SessionState
+from peer.errors import HandshakeFailed, PinMismatch
+from peer.identity import Fingerprint, Identity
+
+MTU = 1200
+Relay = Callable[[bytes], list[bytes]]
+
+
+def feed(session: DtlsSession, datagram: bytes) -> list[bytes]:
+    return session.receive_untrusted(records.split_untrusted(datagram))
+
+
+def faithful(datagram: bytes) -> list[bytes]:
+    return [datagram]
+
+
+def gate() -> CookieGate:
+    return CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60))
+
+
+def greet(client: DtlsSession, context: ServerContext, *, mtu: int = MTU) -> DtlsSession:
+    """Lead a client through the cookie gate."""
+    door = gate()
+    for _ in range(2):
+        (hello,) = client.take_datagrams()
+        admitted = door.admit_untrusted(hello, context=context, where=b"here", now=0.0, mtu=mtu)
+        if isinstance(admitted, DtlsSession):
+            return admitted
+        feed(client, admitted)
+    raise AssertionError("the gate did not open")
+
+
+def shake(client: DtlsSession, server: DtlsSession, *, relay: Relay = faithful) -> list[bytes]:
+    """Carry datagrams to and fro until nobody has more to say; returns them."""
+    carried: list[bytes] = []
+    for _ in range(20):
+        sent = False
+        for sender, receiver in ((server, client), (client, server)):
+            for datagram in sender.take_datagrams():
+                sent = True
+                carried.append(datagram)
+                for copy in relay(datagram):
+                    feed(receiver, copy)
+        if not sent:
+            break
+    return carried
+
+
+def pair(
+    device: Identity,
+    client: Identity,
+    *,
+    pinned: Fingerprint | None = None,
+    context: ServerContext | None = None,
+    mtu: int = MTU,
+    relay: Relay = faithful,
+) -> tuple[DtlsSession, DtlsSession, list[bytes]]:
+    asker = DtlsSession.client(ClientContext(client), mtu=mtu, pinned=pinned)
+    answerer = greet(asker, context or ServerContext(device, resumption=True), mtu=mtu)
+    carried = shake(asker, answerer, relay=relay)
+    return asker, answerer, carried
+
+
+def test_each_side_learns_the_others_key(device: Identity, client: Identity) -> None:
+    asker, answerer, _ = pair(device, client, pinned=device.fingerprint)
+    assert (asker.state, answerer.state) == (SessionState.ESTABLISHED,) * 2
+    assert asker.peer_fingerprint == device.fingerprint
+    assert answerer.peer_fingerprint == client.fingerprint
+
+
+def test_both_sides_export_the_same_value_and_every_session_another(
+    device: Identity, client: Identity
+) -> None:
+    first, second = pair(device, client), pair(device, client)
+    assert first[0].exporter == first[1].exporter
+    assert len(first[0].exporter) == 32
+    assert first[0].exporter != second[0].exporter
+
+
+def test_extended_master_secret_is_used(device: Identity, client: Identity) -> None:
+    asker, answerer, _ = pair(device, client)
+    assert asker.extended_master_secret
+    assert answerer.extended_master_secret
+
+
+def test_a_wrong_pin_stops_the_client_and_tells_the_device(
+    device: Identity, client: Identity
+) -> None:
+    other = Identity.create()
+    asker, answerer, carried = pair(device, client, pinned=other.fingerprint)
+    assert isinstance(asker.failure, PinMismatch)
+    assert (asker.failure.expected, asker.failure.actual) == (
+        other.fingerprint.hex,
+        device.fingerprint.hex,
+    )
+    assert answerer.state is SessionState.FAILED, "no alert reached the device"
+    kinds = {one.content_type for datagram in carried for one in records.split_untrusted(datagram)}
+    assert records.ContentType.APPLICATION_DATA not in kinds
+    asker.send(b"secret")
+    assert asker.take_datagrams() == []
+
+
+def test_a_client_without_a_certificate_gets_an_alert(device: Identity) -> None:
+    bare = SSL.Context(SSL.DTLS_CLIENT_METHOD)
+    bare.set_options(SSL.OP_NO_QUERY_MTU)
+    bare.set_verify(SSL.VERIFY_NONE)
+    asker = DtlsSession(bare, mtu=MTU)
+    asker._connection.set_connect_state()
+    asker._step()
+    answerer = greet(asker, ServerContext(device, resumption=True))
+    shake(asker, answerer)
+    assert answerer.state is SessionState.FAILED
+    assert isinstance(answerer.failure, HandshakeFailed)
+    assert "certificate" in str(answerer.failure)
+    assert asker.state is SessionState.FAILED
+    assert "alert" in str(asker.failure)
+
+
+def foreign(curve: ec.EllipticCurve) -> Identity:
+    """A key on another curve, in an expired certificate."""
+    key = ec.generate_private_key(curve)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "foreign")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC))
+        .not_valid_after(datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC))
+        .sign(key, hashes.SHA256())
+    )
+    return Identity(key, certificate, Fingerprint.of_public_key(key.public_key()))
+
+
+def test_only_p256_keys_are_taken(device: Identity) -> None:
+    asker, answerer, _ = pair(device, foreign(ec.SECP384R1()))
+    assert answerer.state is SessionState.FAILED
+    assert "P-256" in str(answerer.failure)
+    assert asker.state is SessionState.FAILED
+
+
+def test_dates_of_a_certificate_mean_nothing(device: Identity) -> None:
+    stranger = foreign(ec.SECP256R1())
+    _, answerer, _ = pair(device, stranger)
+    assert answerer.state is SessionState.ESTABLISHED
+    assert answerer.peer_fingerprint == stranger.fingerprint
+
+
+@pytest.mark.parametrize("mtu", [300, 600, 1200])
+def test_no_datagram_is_larger_than_the_path(device: Identity, client: Identity, mtu: int) -> None:
+    asker, answerer, carried = pair(device, client, mtu=mtu)
+    assert asker.state is answerer.state is SessionState.ESTABLISHED
+    assert max(map(len, carried)) <= mtu
+    asker.send(bytes(asker.cleartext_mtu))
+    (datagram,) = asker.take_datagrams()
+    assert len(datagram) <= mtu
+    assert feed(answerer, datagram) == [bytes(asker.cleartext_mtu)]
+
+
+def test_several_records_in_one_datagram_are_several_messages(
+    device: Identity, client: Identity
+) -> None:
+    asker, answerer, _ = pair(device, client)
+    for message in (b"one", b"two", b"three"):
+        asker.send(message)
+    (datagram,) = asker.take_datagrams()
+    assert feed(answerer, datagram) == [b"one", b"two", b"three"]
+
+
+def test_a_replayed_record_is_delivered_once(device: Identity, client: Identity) -> None:
+    asker, answerer, _ = pair(device, client)
+    asker.send(b"once")
+    (datagram,) = asker.take_datagrams()
+    assert feed(answerer, datagram) == [b"once"]
+    assert feed(answerer, datagram) == []
+    assert answerer.state is SessionState.ESTABLISHED
+
+
+def test_duplicated_datagrams_do_not_hurt_a_handshake(device: Identity, client: Identity) -> None:
+    asker, answerer, _ = pair(device, client, relay=lambda datagram: [datagram] * 3)
+    assert asker.state is answerer.state is SessionState.ESTABLISHED
+
+
+def test_forged_records_leave_an_established_session_alone(
+    device: Identity, client: Identity
+) -> None:
+    asker, answerer, _ = pair(device, client)
+    asker.send(b"true")
+    (true,) = asker.take_datagrams()
+    flipped = true[:-1] + bytes([true[-1] ^ 1])
+    alert = b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28"  # cleartext, fatal, epoch 0
+    sealed_alert = b"\x15\xfe\xfd\x00\x01" + bytes(5) + b"\x63\x00\x1a" + secrets.token_bytes(26)
+    for forged in (flipped, alert, sealed_alert):
+        assert feed(answerer, forged) == []
+        assert answerer.state is SessionState.ESTABLISHED
+    assert feed(answerer, true) == [b"true"]
+
+
+def test_close_notify_ends_both_sides(device: Identity, client: Identity) -> None:
+    asker, answerer, _ = pair(device, client)
+    asker.close()
+    for datagram in asker.take_datagrams():
+        feed(answerer, datagram)
+    assert (asker.state, answerer.state) == (SessionState.CLOSED,) * 2
+    asker.send(b"late")
+    assert asker.take_datagrams() == []
+
+
+def resume(
+    asker_context: ClientContext,
+    before: DtlsSession,
+    context: ServerContext,
+    pinned: Fingerprint,
+) -> tuple[DtlsSession, DtlsSession]:
+    asker = DtlsSession.client(asker_context, mtu=MTU, pinned=pinned, resume=before.ticket)
+    answerer = greet(asker, context)
+    shake(asker, answerer)
+    return asker, answerer
+
+
+def test_a_resumed_session_knows_both_keys_and_checks_the_pin(
+    device: Identity, client: Identity
+) -> None:
+    context, asker_context = ServerContext(device, resumption=True), ClientContext(client)
+    before = DtlsSession.client(asker_context, mtu=MTU, pinned=device.fingerprint)
+    shake(before, greet(before, context))
+    asker, answerer = resume(asker_context, before, context, device.fingerprint)
+    assert asker.resumed
+    assert answerer.resumed
+    assert answerer.peer_fingerprint == client.fingerprint
+    assert asker.exporter == answerer.exporter != before.exporter
+    wrong, _ = resume(asker_context, before, context, client.fingerprint)
+    assert isinstance(wrong.failure, PinMismatch)
+
+
+def test_a_new_context_ends_resumption(device: Identity, client: Identity) -> None:
+    asker_context = ClientContext(client)
+    before = DtlsSession.client(asker_context, mtu=MTU, pinned=device.fingerprint)
+    shake(before, greet(before, ServerContext(device, resumption=True)))
+    fresh = ServerContext(device, resumption=True)
+    asker, _ = resume(asker_context, before, fresh, device.fingerprint)
+    assert asker.state is SessionState.ESTABLISHED
+    assert not asker.resumed
+
+
+def test_without_resumption_every_session_proves_its_key(
+    device: Identity, client: Identity
+) -> None:
+    context, asker_context = ServerContext(device, resumption=False), ClientContext(client)
+    before = DtlsSession.client(asker_context, mtu=MTU, pinned=device.fingerprint)
+    shake(before, greet(before, context))
+    asker, _ = resume(asker_context, before, context, device.fingerprint)
+    assert not asker.resumed
+
+
+def test_only_aead_suites_are_agreed_on(device: Identity, client: Identity) -> None:
+    asker, _, _ = pair(device, client)
+    suite = asker._connection.get_cipher_name()
+    assert suite is not None
+    assert suite.startswith("ECDHE-ECDSA-")
+    assert any(mode in suite for mode in ("GCM", "CCM", "CHACHA20"))
+    assert asker._connection.get_protocol_version() == 0xFEFD
+
+
+@pytest.mark.parametrize(("switch", "agreed"), [(True, True), (False, False)])
+def test_the_short_tag_suite_is_behind_its_switch(
+    device: Identity, client: Identity, switch: bool, agreed: bool
+) -> None:
+    asker_context = ClientContext(client, interop=True)
+    only = SSL.Context(SSL.DTLS_CLIENT_METHOD)
+    only.set_cipher_list(b"ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0")
+    only.set_options(SSL.OP_NO_QUERY_MTU)
+    only.set_verify(SSL.VERIFY_NONE)
+    only.use_certificate(client.certificate)
+    only.use_privatekey(client.private_key)
+    asker_context.ssl = only
+    asker = DtlsSession.client(asker_context, mtu=MTU, pinned=None)
+    answerer = greet(asker, ServerContext(device, resumption=False, interop=switch))
+    shake(asker, answerer)
+    assert (answerer.state is SessionState.ESTABLISHED) is agreed
