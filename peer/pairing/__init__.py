@@ -1,0 +1,16 @@
+"""Pairing ceremonies, sans I/O: time, random bytes and people's answers come in as arguments.
+
+    binding.py    what both sides have in common: transcript B, confirmation tags (protocol §5)
+    names.py      which names a user may have
+    ceremony.py   the values: stages and their table, one ceremony, errors, events
+    compare.py    the method `compare`: one file and one class per side
+    budget.py     attempts since the last success, and the back-off (protocol §4)
+    opening.py    how long a window is open, and how long its port lingers
+    window.py     the pairing window: the only thing here that changes
+
+The claims, each with a hostile test: one live ceremony at a time; nobody is registered without the
+yes of both sides; a tag is worth nothing in another session, window, role, method or for another
+key; the device's tag leaves only after `Window.registered`, that is after the commit.
+
+A further method is one more file with a class for each side, and one line in `window.METHODS`.
+"""

@@ -1,0 +1,248 @@
+"""The values of a ceremony: its stages and their table, its errors, its events.
+
+    ASKING ──yes──▶ WAITING ──right tag──▶ COMMITTING ──stored──▶ REGISTERED
+      │ plain form: yes ───────────────────────▲
+      ├─ no, overlap, wrong tag ──▶ REFUSED
+      ├─ client aborts, session lost ──▶ REVOKED
+      └─ too late, started again, window closed ──▶ EXPIRED
+
+On the wire ASKING is PENDING_USER_CONFIRMATION; WAITING and COMMITTING are
+PENDING_CLIENT_COMPLETION (protocol §5). COMMITTING is between the client's proof and the end of the
+device's transaction: both have said yes, and nothing but the store decides.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from types import MappingProxyType
+from typing import ClassVar, Protocol
+
+from peer.errors import PeerError
+from peer.identity import Fingerprint
+
+
+@unique
+class State(StrEnum):
+    """What GET `/pair/{id}` shows (protocol §5)."""
+
+    PENDING_USER_CONFIRMATION = "PENDING_USER_CONFIRMATION"
+    PENDING_CLIENT_COMPLETION = "PENDING_CLIENT_COMPLETION"
+    REGISTERED = "REGISTERED"
+    EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
+    REFUSED = "REFUSED"
+
+
+@unique
+class Stage(StrEnum):
+    """Where a ceremony is, as the device knows it."""
+
+    ASKING = "asking"
+    WAITING = "waiting"
+    COMMITTING = "committing"
+    REGISTERED = "registered"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    REFUSED = "refused"
+
+
+@unique
+class Act(StrEnum):
+    """What can happen to a ceremony."""
+
+    ACCEPT = "accept"  # the device's user says yes
+    ACCEPT_PLAIN = "accept-plain"  # the same in the plain form: nobody else is waited for
+    REFUSE = "refuse"  # the device's user says no
+    PROVE = "prove"  # the client's tag is right
+    MISMATCH = "mismatch"  # the client's tag is wrong
+    STORE = "store"  # the device has committed
+    ABORT = "abort"  # the client gives up, or the store failed
+    LATE = "late"  # nobody came in time
+    OVERLAP = "overlap"  # a second key turned up
+
+
+@unique
+class Form(StrEnum):
+    """How the client takes part: with confirmation tags, or by one plain POST."""
+
+    CONFIRMED = "confirmed"
+    PLAIN = "plain"
+
+
+@unique
+class OverlapRule(StrEnum):
+    """What a second, different key means for a window."""
+
+    REFUSE = "refuse"
+    FIRST_WINS = "first-wins"
+
+
+_ENDINGS = {Act.ABORT: Stage.REVOKED, Act.LATE: Stage.EXPIRED, Act.OVERLAP: Stage.REFUSED}
+
+TRANSITIONS: Mapping[tuple[Stage, Act], Stage] = MappingProxyType(
+    {
+        (Stage.ASKING, Act.ACCEPT): Stage.WAITING,
+        (Stage.ASKING, Act.ACCEPT_PLAIN): Stage.COMMITTING,
+        (Stage.ASKING, Act.REFUSE): Stage.REFUSED,
+        **{(Stage.ASKING, act): stage for act, stage in _ENDINGS.items()},
+        (Stage.WAITING, Act.PROVE): Stage.COMMITTING,
+        (Stage.WAITING, Act.MISMATCH): Stage.REFUSED,
+        (Stage.WAITING, Act.REFUSE): Stage.REFUSED,  # a person may think again
+        **{(Stage.WAITING, act): stage for act, stage in _ENDINGS.items()},
+        (Stage.COMMITTING, Act.STORE): Stage.REGISTERED,
+        (Stage.COMMITTING, Act.ABORT): Stage.REVOKED,
+    }
+)
+
+SHOWN: Mapping[Stage, State] = MappingProxyType(
+    {
+        Stage.ASKING: State.PENDING_USER_CONFIRMATION,
+        Stage.WAITING: State.PENDING_CLIENT_COMPLETION,
+        Stage.COMMITTING: State.PENDING_CLIENT_COMPLETION,
+        Stage.REGISTERED: State.REGISTERED,
+        Stage.EXPIRED: State.EXPIRED,
+        Stage.REVOKED: State.REVOKED,
+        Stage.REFUSED: State.REFUSED,
+    }
+)
+
+ENDED = frozenset({Stage.REGISTERED, Stage.EXPIRED, Stage.REVOKED, Stage.REFUSED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceremony:
+    """One pairing attempt as it stands; the window replaces it at every step.
+
+    `role` is bound into the tags: exactly this role may be stored. `reason` says in one word how it
+    ended. `started` and `deadline` are monotonic seconds. `device_tag` is empty until REGISTERED.
+    """
+
+    id: str
+    fingerprint: Fingerprint
+    session_id: int
+    window_id: bytes
+    method: str
+    form: Form
+    name: str
+    role: str
+    started: float
+    deadline: float
+    stage: Stage = Stage.ASKING
+    reason: str = ""
+    user: str = ""
+    device_tag: bytes = field(default=b"", repr=False)
+
+    @property
+    def state(self) -> State:
+        """The state that clients see."""
+        return SHOWN[self.stage]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it still goes on."""
+        return self.stage not in ENDED
+
+
+class DeviceSide(Protocol):
+    """The device's half of a method: one object per ceremony, each step once."""
+
+    name: ClassVar[str]
+
+    def check_untrusted(self, tag: bytes) -> None:
+        """Raise `Mismatch` unless the client's tag is right."""
+
+    def device_tag(self) -> bytes:
+        """The device's tag; only after a right `check_untrusted`."""
+
+
+@unique
+class EventKind(StrEnum):
+    """What the device writes into its audit trail (protocol §9)."""
+
+    WINDOW_OPENED = "window-opened"
+    WINDOW_CLOSED = "window-closed"
+    CEREMONY_STARTED = "ceremony-started"
+    OVERLAP = "overlap"
+    MISMATCH = "mismatch"
+    REFUSED = "refused"
+    ABORTED = "aborted"
+    EXPIRED = "expired"
+    REGISTERED = "registered"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One audit fact. No tag, key or code is ever among the fields."""
+
+    kind: EventKind
+    fields: Mapping[str, str | float]
+
+
+class CeremonyError(PeerError):
+    """A pairing step was refused. `reason` is the slug that goes over the wire."""
+
+    reason: ClassVar[str] = "refused"
+
+
+class NotOpen(CeremonyError):
+    """The window takes no new ceremony."""
+
+    reason = "window-closed"
+
+
+class TooMany(CeremonyError):
+    """This start used up the window's last failure."""
+
+    reason = "too-many"
+
+
+class Busy(CeremonyError):
+    """Another ceremony lives, or it is not this side's turn."""
+
+    reason = "busy"
+
+
+class Overlap(CeremonyError):
+    """Two different keys in one window: both are refused."""
+
+    reason = "overlap"
+
+
+class NotOffered(CeremonyError):
+    """This window does not offer that method or that role."""
+
+    reason = "denied"
+
+
+class LockedOut(CeremonyError):
+    """Too many failures: no attempt for `retry_after` seconds."""
+
+    reason = "locked-out"
+
+    def __init__(self, message: str, *, advice: str = "", retry_after: float) -> None:
+        super().__init__(message, advice=advice)
+        self.retry_after = retry_after
+
+
+class NoSuchCeremony(CeremonyError):
+    """There is none with this id for this session, or it has ended."""
+
+    reason = "not-found"
+
+
+class Mismatch(CeremonyError):
+    """A confirmation tag is wrong: the two sides do not mean the same thing."""
+
+    reason = "wrong-code"
+
+
+class UserRefused(CeremonyError):
+    """The ceremony has ended with a no."""
+
+    reason = "refused"
+
+
+class Misuse(CeremonyError):
+    """A one-shot object was asked out of turn: a fault on our own side."""
+
+    reason = "internal"

@@ -1,0 +1,85 @@
+"""The method `compare`: each side shows the other's full fingerprint, and both users accept.
+
+People authenticate the keys; the tags then prove that both yeses were about the same session,
+keys, window and role (protocol §5). kc = HKDF-SHA256(ikm = EKM, salt = B, info = "handfast/1
+compare confirm"), client tag = HMAC(kc, "C"), device tag = HMAC(kc, "D"). The client confirms
+first, and the device answers after its commit.
+
+Both objects are one-shot: a step out of turn raises `Misuse`. The plain form has no tags and uses
+none of this.
+"""
+
+from enum import Enum, auto
+from typing import ClassVar
+
+from peer.pairing.binding import Channel, Confirmation, confirmation, tags_equal
+from peer.pairing.ceremony import Mismatch, Misuse
+
+NAME = "compare"
+
+
+class _Turn(Enum):
+    FIRST = auto()
+    SECOND = auto()
+    OVER = auto()
+
+
+def _confirmation(channel: Channel, role: str) -> Confirmation:
+    return confirmation(channel.ekm, channel.binding(method=NAME, role=role), NAME)
+
+
+class CompareDevice:
+    """The device's half: check the client's tag once, then give ours once."""
+
+    name: ClassVar[str] = NAME
+
+    def __init__(self, channel: Channel, role: str) -> None:
+        self._tags = _confirmation(channel, role)
+        self._turn = _Turn.FIRST
+
+    def check_untrusted(self, tag: bytes) -> None:
+        """Raise `Mismatch` unless this is the client's tag. There is no second try."""
+        if self._turn is not _Turn.FIRST:
+            raise Misuse("this ceremony's tag was checked already", advice="Start a new ceremony.")
+        self._turn = _Turn.OVER
+        if not tags_equal(self._tags.client_tag, tag):
+            raise Mismatch(
+                "the client's confirmation is wrong",
+                advice="Start again, and compare both fingerprints digit by digit.",
+            )
+        self._turn = _Turn.SECOND
+
+    def device_tag(self) -> bytes:
+        """Our tag, for the answer after the commit."""
+        if self._turn is not _Turn.SECOND:
+            raise Misuse("the device's tag is not due", advice="Check the client's tag first.")
+        self._turn = _Turn.OVER
+        return self._tags.device_tag
+
+
+class CompareClient:
+    """The client's half: `accept` when its user says yes, then `verify_untrusted` the answer."""
+
+    name: ClassVar[str] = NAME
+
+    def __init__(self, channel: Channel, role: str) -> None:
+        self._tags = _confirmation(channel, role)
+        self._turn = _Turn.FIRST
+
+    def accept(self) -> bytes:
+        """This side's user says yes: the tag to send."""
+        if self._turn is not _Turn.FIRST:
+            raise Misuse("the client's tag was given already", advice="Start a new ceremony.")
+        self._turn = _Turn.SECOND
+        return self._tags.client_tag
+
+    def verify_untrusted(self, tag: object) -> None:
+        """Raise `Mismatch` unless this is the device's tag: only then may the client store it."""
+        if self._turn is not _Turn.SECOND:
+            raise Misuse("the device's tag is not due", advice="Accept first.")
+        self._turn = _Turn.OVER
+        if not isinstance(tag, bytes) or not tags_equal(self._tags.device_tag, tag):
+            raise Mismatch(
+                "the device's confirmation is wrong; nothing was stored here",
+                advice="Start again, and compare both fingerprints digit by digit.",
+            )

@@ -1,0 +1,91 @@
+"""Which names a user may have (behaviours, line 3).
+
+A name is read by people, typed by people, and a segment of a path (`/iam/users/{name}`). So: NFC,
+1 to 64 characters, letters, digits and the marks that belong to letters, in any script; `-` and `_`
+inside. No spaces, dots, separators, controls, bidirectional controls, joiners, private or
+unassigned code points, and nothing that a screen does not show. Letters of different scripts that
+look alike are not told apart: a name is never identity, the fingerprint is.
+"""
+
+import unicodedata
+
+from peer.errors import Malformed
+from peer.identity import Fingerprint
+from peer.limits import DEFAULT_LIMITS
+
+_ADVICE = "Use 1 to 64 letters and digits, with - or _ inside; for example: anna or anna-laptop."
+_URI_PATH_BYTES = 255  # the longest Uri-Path segment (RFC 7252 §5.10)
+_JOINERS = "-_"
+_MARKS_IN_A_ROW = 4  # no script needs more on one letter; a pile of them covers other lines
+
+# Letters and marks by category that show nothing (Default_Ignorable_Code_Point of Unicode).
+_INVISIBLE = frozenset(
+    map(
+        chr,
+        [
+            0x034F,  # combining grapheme joiner
+            *(0x115F, 0x1160, 0x3164, 0xFFA0),  # Hangul fillers
+            *(0x17B4, 0x17B5),  # Khmer inherent vowels
+            *(0x180B, 0x180C, 0x180D, 0x180F),  # Mongolian variation selectors
+            *range(0xFE00, 0xFE10),  # variation selectors
+            *range(0xE0100, 0xE01F0),  # and their supplement
+        ],
+    )
+)
+
+_WORDS = {
+    "Cc": "a control character",
+    "Cf": "an invisible or direction-changing character",
+    "Cs": "half a character (a surrogate)",
+    "Co": "a private-use character",
+    "Cn": "an unassigned character",
+    "Zs": "a space",
+    "Zl": "a line break",
+    "Zp": "a line break",
+}
+
+
+def check_name(text: object, *, limit: int = DEFAULT_LIMITS.name_max) -> str:
+    """The name in NFC. Raises `Malformed`, with the reason in its words, if it cannot be one.
+
+    `limit` counts characters after NFC.
+    """
+    if not isinstance(text, str):
+        raise _malformed("the name is missing or is not text")
+    # Before NFC, whose cost grows with the text: it makes one code point of four at most.
+    if len(text) > 4 * limit:
+        raise _malformed(f"the name is longer than {limit} characters")
+    name = unicodedata.normalize("NFC", text)
+    if not name:
+        raise _malformed("the name is empty")
+    if len(name) > limit:
+        raise _malformed(f"the name is longer than {limit} characters")
+    _check_characters(name)
+    if len(name.encode()) > _URI_PATH_BYTES:
+        raise _malformed(f"the name is longer than {_URI_PATH_BYTES} bytes in UTF-8")
+    return name
+
+
+def default_name(fingerprint: Fingerprint) -> str:
+    """The name of a client that gave none: `client-` and the first symbols of its key's id."""
+    return f"client-{fingerprint.device_id.lower()}"
+
+
+def _check_characters(name: str) -> None:
+    marks = 0
+    for character in name:
+        category = unicodedata.category(character)
+        is_mark = category in {"Mn", "Mc"}
+        marks = marks + 1 if is_mark else 0
+        if character in _INVISIBLE:
+            raise _malformed("the name holds a character that is not shown")
+        if not (category[0] == "L" or category == "Nd" or is_mark or character in _JOINERS):
+            raise _malformed(f"the name holds {_WORDS.get(category, 'a sign or a separator')}")
+        if marks > _MARKS_IN_A_ROW:
+            raise _malformed("the name piles up accents")
+    if unicodedata.category(name[0])[0] == "M" or name[0] in _JOINERS or name[-1] in _JOINERS:
+        raise _malformed("the name does not begin and end with a letter or a digit")
+
+
+def _malformed(what: str) -> Malformed:
+    return Malformed(what, advice=_ADVICE)

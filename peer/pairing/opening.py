@@ -1,0 +1,79 @@
+"""For how long a window is open, and for how long its port outlives it (protocol §4).
+
+    OPEN ──time, success, failures, overlap, console──▶ LINGERING ──told, or 10 s──▶ CLOSED
+
+All times are monotonic seconds, so a wall clock that jumps changes nothing. Opening again extends
+to the longer of the two times and never stacks.
+"""
+
+from enum import StrEnum, unique
+
+from peer.errors import UsageError
+from peer.limits import Limits
+
+
+@unique
+class Phase(StrEnum):
+    """Of a window. LINGERING: no new ceremony, but the last one's client is still to be told."""
+
+    OPEN = "open"
+    LINGERING = "lingering"
+    CLOSED = "closed"
+
+
+@unique
+class CloseReason(StrEnum):
+    """Why a window closed."""
+
+    SUCCESS = "success"
+    FAILURES = "failures"
+    OVERLAP = "overlap"
+    TIME = "time"
+    CONSOLE = "console"
+
+
+class Opening:
+    """The time of one window. Raises `UsageError` for a time that is not positive."""
+
+    def __init__(self, now: float, seconds: float, limits: Limits) -> None:
+        self._limits = limits
+        self.phase = Phase.OPEN
+        self.closed_because: CloseReason | None = None
+        self.closes_at = now + self._bounded(seconds)
+        self.lingers_until = self.closes_at
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open, as of the last time it was looked at."""
+        return self.phase is Phase.OPEN
+
+    def seconds_left(self, now: float) -> float:
+        """Until it closes; 0 once it has."""
+        return max(0.0, self.closes_at - now) if self.is_open else 0.0
+
+    def extend(self, now: float, seconds: float) -> None:
+        """The longer of what is left and `seconds`, within the maximum."""
+        self.closes_at = max(self.closes_at, now + self._bounded(seconds))
+
+    def close(self, now: float, reason: CloseReason) -> None:
+        """No new ceremony from now on; the port lingers."""
+        self.closed_because = reason
+        self.linger(now)
+
+    def linger(self, now: float) -> None:
+        """Linger from now on: there is somebody to be told."""
+        self.phase = Phase.LINGERING
+        self.lingers_until = now + self._limits.window_linger_seconds
+
+    def end_linger(self) -> None:
+        """Everybody has been told."""
+        if self.phase is Phase.LINGERING:
+            self.phase = Phase.CLOSED
+
+    def _bounded(self, seconds: float) -> float:
+        if not seconds > 0:  # also true for NaN
+            raise UsageError(
+                "a pairing window has to be open for some time",
+                advice=f"Give a time of 1 to {self._limits.window_max_seconds:.0f} seconds.",
+            )
+        return min(seconds, self._limits.window_max_seconds)

@@ -1,0 +1,520 @@
+"""The pairing window: when strangers may start a ceremony, and what becomes of it (protocol §4).
+
+Theory. A window is opened by somebody who stands at the device. Within it, one ceremony at a time;
+every ending but success is a failure, and the third closes the window. Two different keys in one
+window are the one thing an attacker on the link cannot hide, so both are refused and the window
+closes (unless `FIRST_WINS` is chosen). Closing ends the live ceremony. The port may outlive the
+closing by some seconds, so that the client of the last ceremony is told how it ended.
+
+Invariants, held by every method: at most one live ceremony; REGISTERED only after the yes of the
+device's user *and* of the client; no ceremony starts with the attempt budget used up, each start
+is debited; no more than `window_failures` failures while open; never more than
+`window_max_seconds` left. Lateness is looked at before anything else is done, so a timer that
+fires late changes nothing.
+
+How to drive it. After each call: persist `budget` if it changed, append `take_events()` to the
+audit trail, tell the observers of the ceremonies in `take_ended()`, set the timer to
+`next_deadline(now)`, and call `told` when an ending has reached its client. All times are
+monotonic seconds.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Self
+
+from peer.errors import Malformed, UsageError
+from peer.identity import Fingerprint
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.pairing.binding import Channel
+from peer.pairing.budget import AttemptBudget
+from peer.pairing.ceremony import (
+    TRANSITIONS,
+    Act,
+    Busy,
+    Ceremony,
+    DeviceSide,
+    Event,
+    EventKind,
+    Form,
+    LockedOut,
+    Mismatch,
+    NoSuchCeremony,
+    NotOffered,
+    NotOpen,
+    Overlap,
+    OverlapRule,
+    Stage,
+    TooMany,
+    UserRefused,
+)
+from peer.pairing.compare import CompareDevice
+from peer.pairing.names import check_name
+from peer.pairing.opening import CloseReason, Opening, Phase
+
+METHODS: Mapping[str, Callable[[Channel, str], DeviceSide]] = {CompareDevice.name: CompareDevice}
+PLAIN_METHOD = CompareDevice.name
+
+_END_EVENTS: Mapping[Act, EventKind] = {
+    Act.REFUSE: EventKind.REFUSED,
+    Act.MISMATCH: EventKind.MISMATCH,
+    Act.ABORT: EventKind.ABORTED,
+    Act.LATE: EventKind.EXPIRED,
+    Act.STORE: EventKind.REGISTERED,
+}
+_OPEN_IT = "Open it at the device (`handfast-device open`) and start again."
+
+
+class Window:
+    """One opening of the pairing window; a new opening is a new object. Made by `opened`."""
+
+    def __init__(
+        self,
+        opening: Opening,
+        *,
+        window_id: bytes,
+        device: Fingerprint,
+        role: str,
+        roles: frozenset[str],
+        methods: tuple[str, ...],
+        overlap: OverlapRule,
+        budget: AttemptBudget,
+        limits: Limits,
+    ) -> None:
+        self.window_id = window_id
+        self.device = device
+        self.role = role
+        self.methods = methods
+        self.budget = budget
+        self.failures = 0
+        self._opening = opening
+        self._roles = roles
+        self._overlap = overlap
+        self._limits = limits
+        self._ceremonies: dict[str, Ceremony] = {}
+        self._proofs: dict[str, DeviceSide] = {}
+        self._live: str | None = None
+        self._untold: str | None = None  # the last ending, until its client knows it
+        self._first_key: Fingerprint | None = None
+        self._events: list[Event] = []
+        self._ended: list[Ceremony] = []
+
+    @classmethod
+    def opened(
+        cls,
+        now: float,
+        *,
+        seconds: float,
+        role: str,
+        methods: Collection[str],
+        window_id: bytes,
+        device: Fingerprint,
+        roles: Collection[str] = (),
+        overlap: OverlapRule | str = OverlapRule.REFUSE,
+        budget: AttemptBudget | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Self:
+        """Open a window for `seconds`, cut to `limits.window_max_seconds`.
+
+        `role` is what a newly paired user gets; `roles` are those a client may ask for instead,
+        none above `role`: the caller knows the ranks. `window_id` is 16 random bytes, `device` our
+        own fingerprint. Raises `UsageError` for a window that could pair nobody.
+        """
+        unknown = sorted(set(methods) - METHODS.keys())
+        if unknown or not methods:
+            raise UsageError(
+                f"no such pairing method: {', '.join(unknown) or '(none given)'}",
+                advice=f"Choose from: {', '.join(sorted(METHODS))}.",
+            )
+        window = cls(
+            Opening(now, seconds, limits),
+            window_id=window_id,
+            device=device,
+            role=role,
+            roles=frozenset(roles) | {role},
+            methods=tuple(dict.fromkeys(methods)),
+            overlap=OverlapRule(overlap),
+            budget=budget if budget is not None else AttemptBudget(limits=limits),
+            limits=limits,
+        )
+        window._note(EventKind.WINDOW_OPENED, role=role, seconds=window.seconds_left(now))
+        return window
+
+    # What others may ask at any time.
+
+    @property
+    def phase(self) -> Phase:
+        """As of the last call that was given the time."""
+        return self._opening.phase
+
+    def seconds_left(self, now: float) -> float:
+        """Until the window takes no new ceremony; 0 if it does not now."""
+        return self._opening.seconds_left(now)
+
+    def is_open(self, now: float) -> bool:
+        """Whether a ceremony may start, other rules aside."""
+        return self.seconds_left(now) > 0
+
+    def needs_port(self, now: float) -> bool:
+        """Whether the pairing port has to be there: open, or lingering for the last client."""
+        self._advance(now)
+        return self.phase is not Phase.CLOSED
+
+    def next_deadline(self, now: float) -> float | None:
+        """The monotonic time, after `now`, when `expire` is due; None if nothing is waited for."""
+        self._advance(now)
+        live = self._live_ceremony()
+        match self.phase:
+            case Phase.OPEN:
+                if live is None or live.stage is Stage.COMMITTING:
+                    return self._opening.closes_at
+                return min(self._opening.closes_at, live.deadline)
+            case Phase.LINGERING if live is None:
+                return self._opening.lingers_until
+            case Phase.LINGERING | Phase.CLOSED:  # a commit under way calls us when it is done
+                return None
+
+    def pending(self) -> Ceremony | None:
+        """The live ceremony, for the device's user to see."""
+        return self._live_ceremony()
+
+    def find(self, ceremony_id: str, *, session_id: int) -> Ceremony:
+        """The ceremony as it stands, for the session that started it alone.
+
+        Raises `NoSuchCeremony` in all other cases, with the same words.
+        """
+        ceremony = self._ceremonies.get(ceremony_id)
+        if ceremony is None or ceremony.session_id != session_id:
+            raise NoSuchCeremony(
+                "no such pairing ceremony on this connection",
+                advice="Start pairing again from the beginning.",
+            )
+        return ceremony
+
+    # The window itself.
+
+    def extend(self, now: float, seconds: float) -> None:
+        """Open it again: the longer of what is left and `seconds`, never their sum.
+
+        Raises `NotOpen` if it has closed.
+        """
+        self._advance(now)
+        self._require_open()
+        self._opening.extend(now, seconds)
+
+    def close(self, now: float) -> None:
+        """Close it at the console. A live ceremony is refused, unless it is being stored."""
+        self._advance(now)
+        if not self._opening.is_open:
+            return
+        live = self._live_ceremony()
+        if live is not None and live.stage is not Stage.COMMITTING:
+            self._end(live, Act.REFUSE, "closed")
+        self._close(now, CloseReason.CONSOLE)
+
+    def expire(self, now: float) -> list[Ceremony]:
+        """End what is late. The ceremonies that have ended since they were last asked for."""
+        self._advance(now)
+        return self.take_ended()
+
+    def told(self, ceremony_id: str) -> None:
+        """The ending of this ceremony has reached its client: the port need not linger for it."""
+        if ceremony_id != self._untold:
+            return
+        self._untold = None
+        # After an overlap the second client's refusal is still on its way as well.
+        if self._live is None and self._opening.closed_because is not CloseReason.OVERLAP:
+            self._opening.end_linger()
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call, oldest first."""
+        events, self._events = self._events, []
+        return events
+
+    def take_ended(self) -> list[Ceremony]:
+        """Each ceremony that has ended, once, however it ended."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    # The ceremony.
+
+    def start(
+        self,
+        now: float,
+        *,
+        fingerprint: Fingerprint,
+        session_id: int,
+        ekm: bytes,
+        method: str,
+        name: object,
+        ceremony_id: str,
+        role_asked: str = "",
+        form: Form = Form.CONFIRMED,
+    ) -> Ceremony:
+        """A client starts a ceremony; one attempt is debited: persist `budget` before answering.
+
+        `ekm` is the session's exporter value, `ceremony_id` random text that nobody guesses.
+        Raises `Malformed` (name), `NotOpen`, `NotOffered`, `Overlap`, `Busy`, `LockedOut` or
+        `TooMany`; none of them but `TooMany` and `Overlap` changes anything.
+        """
+        self._advance(now)
+        self._require_open()
+        name = check_name(name, limit=self._limits.name_max)
+        role = self._offered(method, form, role_asked)
+        self._refuse_second_key(now, fingerprint)
+        self._require_budget(now)
+        self._end_own_predecessor(now)
+        ceremony = Ceremony(
+            id=ceremony_id,
+            fingerprint=fingerprint,
+            session_id=session_id,
+            window_id=self.window_id,
+            method=method,
+            form=form,
+            name=name,
+            role=role,
+            started=now,
+            deadline=now + self._limits.person_seconds,
+        )
+        if form is Form.CONFIRMED:
+            channel = Channel(ekm, fingerprint, self.device, self.window_id)
+            self._proofs[ceremony_id] = METHODS[method](channel, role)
+        self._first_key = self._first_key or fingerprint
+        self.budget = self.budget.debit(now)
+        self._ceremonies[ceremony_id] = ceremony
+        self._live = ceremony_id
+        self._note(EventKind.CEREMONY_STARTED, **_facts(ceremony), form=form.value)
+        return ceremony
+
+    def decide(self, ceremony_id: str, *, accept: bool, now: float) -> Ceremony:
+        """The device's user has answered. Raises `NoSuchCeremony` or `Busy` (answered already)."""
+        self._advance(now)
+        ceremony = self._require_live(ceremony_id)
+        if not accept:
+            return self._end_failed(now, ceremony, Act.REFUSE, "refused")
+        act = Act.ACCEPT_PLAIN if ceremony.form is Form.PLAIN else Act.ACCEPT
+        accepted = self._moved(ceremony, act)
+        # The client's person was asked at the start; its program gets one step in any case.
+        deadline = max(
+            ceremony.started + self._limits.person_seconds, now + self._limits.step_seconds
+        )
+        return self._put(replace(accepted, deadline=deadline))
+
+    def complete(self, ceremony_id: str, tag: object, now: float, *, session_id: int) -> Ceremony:
+        """The client confirms. A right tag: commit, then call `registered`.
+
+        Raises `Busy` if the device's user has not decided yet (the tag is not looked at),
+        `Malformed` if the tag is no byte string, `Mismatch` if it is wrong (the ceremony is over),
+        `UserRefused` or `NoSuchCeremony` if it was over before.
+        """
+        self._advance(now)
+        ceremony = self._require_live(self.find(ceremony_id, session_id=session_id).id)
+        if not isinstance(tag, bytes):
+            raise Malformed(
+                "the confirmation is not a byte string",
+                advice="Send {confirm: tag}, the tag as bytes.",
+            )
+        proof = self._proofs.get(ceremony_id)
+        if ceremony.stage is not Stage.WAITING or proof is None:
+            raise Busy(
+                "it is not the client's turn",
+                advice="Wait until the device's user has accepted (GET with Observe).",
+            )
+        try:
+            proof.check_untrusted(tag)
+        except Mismatch:
+            self._end_failed(now, ceremony, Act.MISMATCH, "mismatch")
+            raise
+        return self._put(self._moved(ceremony, Act.PROVE))
+
+    def registered(self, ceremony_id: str, *, user: str, now: float) -> Ceremony:
+        """The device has committed this user with the ceremony's role: success, window closed.
+
+        The result alone carries the device's tag, so no client can have it before the commit.
+        Raises `NoSuchCeremony` or `Busy` if not both sides have said yes.
+        """
+        ceremony = self._moved(self._require_live(ceremony_id), Act.STORE)
+        proof = self._proofs.get(ceremony_id)
+        tag = proof.device_tag() if proof is not None else b""
+        self.budget = self.budget.refund()
+        ended = self._finish(replace(ceremony, user=user, device_tag=tag), Act.STORE)
+        if self._opening.is_open:
+            self._close(now, CloseReason.SUCCESS)
+        else:  # it closed during the commit: linger for this client all the same
+            self._opening.linger(now)
+        return ended
+
+    def abort(
+        self, ceremony_id: str, now: float, *, session_id: int | None = None, reason: str = "client"
+    ) -> Ceremony:
+        """The client gives up (with its session's id), or the device cannot store (without).
+
+        Raises `NoSuchCeremony`, or `Busy` if a client wants to abort while the device commits.
+        """
+        self._advance(now)
+        if session_id is not None:
+            self.find(ceremony_id, session_id=session_id)
+        ceremony = self._require_live(ceremony_id)
+        if session_id is not None and ceremony.stage is Stage.COMMITTING:
+            raise Busy("the pairing is being stored", advice="Ask GET /iam/me how it ended.")
+        return self._end_failed(now, ceremony, Act.ABORT, reason)
+
+    def session_ended(self, session_id: int, now: float) -> None:
+        """The session is gone: nobody can finish its ceremony, unless it is being stored."""
+        self._advance(now)
+        live = self._live_ceremony()
+        if live and live.session_id == session_id and live.stage is not Stage.COMMITTING:
+            self._end_failed(now, live, Act.ABORT, "session-ended")
+            self.told(live.id)  # there is nobody left to tell
+
+    # Rules, one each.
+
+    def _require_open(self) -> None:
+        if not self._opening.is_open:
+            raise NotOpen("the pairing window is closed", advice=_OPEN_IT)
+
+    def _offered(self, method: str, form: Form, role_asked: str) -> str:
+        """The role of the ceremony. Raises `NotOffered`."""
+        if method not in self.methods or (form is Form.PLAIN and method != PLAIN_METHOD):
+            raise NotOffered(
+                "this pairing method is not offered now",
+                advice=f"Use one of: {', '.join(self.methods)}.",
+            )
+        role = role_asked or self.role
+        if role not in self._roles:
+            raise NotOffered(
+                "this pairing window does not give the role asked for",
+                advice=f"Ask for none, to get {self.role!r}; an owner can change it later.",
+            )
+        return role
+
+    def _refuse_second_key(self, now: float, fingerprint: Fingerprint) -> None:
+        """Raise `Overlap` or `Busy` if this is not the window's one key."""
+        live = self._live_ceremony()
+        if live is not None and live.stage is Stage.COMMITTING:
+            raise Busy("a pairing is just being stored", advice="Wait a second, then look again.")
+        first = self._first_key
+        if self._overlap is OverlapRule.FIRST_WINS:
+            if live is not None and live.fingerprint != fingerprint:
+                raise Busy(
+                    "another client is pairing now", advice="Wait until it is done, then try again."
+                )
+        elif first is not None and first != fingerprint:
+            if live is not None:
+                self._end(live, Act.OVERLAP, "overlap")
+            self._note(EventKind.OVERLAP, fingerprint=first.hex, other=fingerprint.hex)
+            self._close(now, CloseReason.OVERLAP)
+            raise Overlap(
+                "two different clients tried to pair in one window, so both were refused",
+                advice="Find out who the other one is; then open the window again for one of them.",
+            )
+
+    def _require_budget(self, now: float) -> None:
+        if not self.budget.may_start(now):
+            wait = self.budget.seconds_blocked(now)
+            raise LockedOut(
+                f"too many failed pairings: the next one is possible in {wait:.0f} s",
+                advice="Wait, or press the device's button for 5 s. Paired clients go on working.",
+                retry_after=wait,
+            )
+
+    def _end_own_predecessor(self, now: float) -> None:
+        """A client that starts again gives up its live ceremony, and that is a failure."""
+        live = self._live_ceremony()
+        if live is None:
+            return
+        self._end_failed(now, live, Act.LATE, "restarted")
+        if not self._opening.is_open:
+            raise TooMany("too many failed pairings: the window has closed", advice=_OPEN_IT)
+
+    def _require_live(self, ceremony_id: str) -> Ceremony:
+        ceremony = self._ceremonies.get(ceremony_id)
+        if ceremony is not None and ceremony.is_live:
+            return ceremony
+        if ceremony is not None and ceremony.stage is Stage.REFUSED:
+            raise UserRefused("this pairing was refused", advice="Ask at the device first.")
+        raise NoSuchCeremony(
+            "this pairing ceremony is over", advice="Start pairing again from the beginning."
+        )
+
+    # Moving.
+
+    def _advance(self, now: float) -> None:
+        """Bring the window to `now`: end what is late, then close what is over."""
+        if self._opening.is_open:
+            self._end_late(now)
+        if self._opening.is_open and now >= self._opening.closes_at:
+            self._close(self._opening.closes_at, CloseReason.TIME)
+        if self._live is None and now >= self._opening.lingers_until:
+            self._opening.end_linger()
+
+    def _end_late(self, now: float) -> None:
+        """End the live ceremony if its time or the window's is up, whichever came first."""
+        live = self._live_ceremony()
+        if live is None or live.stage is Stage.COMMITTING:
+            return
+        closes_at = self._opening.closes_at
+        if now >= closes_at and closes_at <= live.deadline:
+            self._end(live, Act.LATE, "window-closed")
+        elif now >= live.deadline:
+            self._end_failed(live.deadline, live, Act.LATE, "too-late")
+
+    def _moved(self, ceremony: Ceremony, act: Act) -> Ceremony:
+        stage = TRANSITIONS.get((ceremony.stage, act))
+        if stage is None:
+            raise Busy(
+                f"this pairing is at {ceremony.stage.value!r}: it cannot take {act.value!r} now",
+                advice="Look at its state and wait for the other side.",
+            )
+        return replace(ceremony, stage=stage)
+
+    def _put(self, ceremony: Ceremony) -> Ceremony:
+        self._ceremonies[ceremony.id] = ceremony
+        return ceremony
+
+    def _end(self, ceremony: Ceremony, act: Act, reason: str) -> Ceremony:
+        """An ending other than success: counted as a failure of the window."""
+        ended = replace(self._moved(ceremony, act), reason=reason)
+        self.failures += 1
+        return self._finish(ended, act)
+
+    def _end_failed(self, now: float, ceremony: Ceremony, act: Act, reason: str) -> Ceremony:
+        """The same, and the window closes if it was one failure too many."""
+        ended = self._end(ceremony, act, reason)
+        if self._opening.is_open and self.failures >= self._limits.window_failures:
+            self._close(now, CloseReason.FAILURES)
+        return ended
+
+    def _finish(self, ceremony: Ceremony, act: Act) -> Ceremony:
+        self._live = None
+        self._untold = ceremony.id
+        self._proofs.pop(ceremony.id, None)  # one use: its keys go with it
+        self._ended.append(ceremony)
+        kind = _END_EVENTS.get(act)
+        if kind is not None:  # an overlap has an event of its own, with both keys
+            self._note(kind, **_facts(ceremony), reason=ceremony.reason)
+        return self._put(ceremony)
+
+    def _close(self, now: float, reason: CloseReason) -> None:
+        self._note(EventKind.WINDOW_CLOSED, reason=reason.value, failures=self.failures)
+        self._opening.close(now, reason)
+        if reason in {CloseReason.TIME, CloseReason.CONSOLE} and not (self._untold or self._live):
+            self._opening.end_linger()
+
+    # Small things.
+
+    def _live_ceremony(self) -> Ceremony | None:
+        return self._ceremonies[self._live] if self._live is not None else None
+
+    def _note(self, kind: EventKind, **fields: str | float) -> None:
+        self._events.append(Event(kind, {"window": self.window_id.hex(), **fields}))
+
+
+def _facts(ceremony: Ceremony) -> dict[str, str | float]:
+    """What every event of a ceremony says."""
+    return {
+        "ceremony": ceremony.id,
+        "fingerprint": ceremony.fingerprint.hex,
+        "method": ceremony.method,
+        "name": ceremony.name,
+        "role": ceremony.role,
+    }

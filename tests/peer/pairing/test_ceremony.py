@@ -1,0 +1,69 @@
+"""The table of a ceremony, cell by cell, and the words of its errors."""
+
+import inspect
+
+import pytest
+
+from peer.errors import PeerError
+from peer.pairing import ceremony
+from peer.pairing.ceremony import ENDED, SHOWN, TRANSITIONS, Act, CeremonyError, Stage, State
+
+# One row per stage; columns in this order. "-" is a step that must not exist.
+ACTS = [
+    Act.ACCEPT,
+    Act.ACCEPT_PLAIN,
+    Act.REFUSE,
+    Act.PROVE,
+    Act.MISMATCH,
+    Act.STORE,
+    Act.ABORT,
+    Act.LATE,
+    Act.OVERLAP,
+]
+TABLE = {
+    Stage.ASKING: "waiting committing refused - - - revoked expired refused",
+    Stage.WAITING: "- - refused committing refused - revoked expired refused",
+    Stage.COMMITTING: "- - - - - registered revoked - -",
+    Stage.REGISTERED: "- - - - - - - - -",
+    Stage.EXPIRED: "- - - - - - - - -",
+    Stage.REVOKED: "- - - - - - - - -",
+    Stage.REFUSED: "- - - - - - - - -",
+}
+
+
+def test_the_table_is_complete() -> None:
+    assert set(TABLE) == set(Stage)
+    assert set(ACTS) == set(Act)
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_transitions(stage: Stage) -> None:
+    row = [TRANSITIONS.get((stage, act), "-") for act in ACTS]
+    assert row == TABLE[stage].split()
+
+
+def test_every_stage_has_a_state_of_the_protocol() -> None:
+    assert set(SHOWN) == set(Stage)
+    assert set(SHOWN.values()) == set(State)
+
+
+def test_registered_is_reached_through_committing_alone() -> None:
+    into = {stage for (stage, _), end in TRANSITIONS.items() if end is Stage.REGISTERED}
+    assert into == {Stage.COMMITTING}
+    yes = {(stage, act) for (stage, act), end in TRANSITIONS.items() if end is Stage.COMMITTING}
+    assert yes == {(Stage.ASKING, Act.ACCEPT_PLAIN), (Stage.WAITING, Act.PROVE)}
+    assert {end for (stage, _), end in TRANSITIONS.items() if stage is Stage.ASKING} & ENDED
+
+
+def test_reasons_are_slugs_of_the_wire() -> None:
+    slugs = {
+        "window-closed", "too-many", "busy", "overlap", "denied",
+        "locked-out", "not-found", "wrong-code", "refused", "internal",
+    }  # fmt: skip
+    classes = [
+        item
+        for _, item in inspect.getmembers(ceremony, inspect.isclass)
+        if issubclass(item, CeremonyError)
+    ]
+    assert {item.reason for item in classes} == slugs
+    assert all(issubclass(item, PeerError) for item in classes)

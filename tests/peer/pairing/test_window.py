@@ -1,0 +1,618 @@
+"""The pairing window: behaviours 1, 2, 8, 10-12 and protocol §4, as far as they are rules."""
+
+import contextlib
+import gc
+import json
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from peer.errors import Malformed, UsageError
+from peer.identity import Fingerprint
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.pairing.binding import Channel
+from peer.pairing.budget import AttemptBudget
+from peer.pairing.ceremony import (
+    Busy,
+    Ceremony,
+    CeremonyError,
+    EventKind,
+    Form,
+    LockedOut,
+    Mismatch,
+    NoSuchCeremony,
+    NotOffered,
+    NotOpen,
+    Overlap,
+    OverlapRule,
+    State,
+    TooMany,
+    UserRefused,
+)
+from peer.pairing.compare import CompareClient
+from peer.pairing.opening import Phase
+from peer.pairing.window import Window
+
+ANNA, BERT, DEVICE = (Fingerprint(bytes([n]) * 32) for n in (1, 2, 3))
+WINDOW_ID = b"\x0a" * 16
+ASKED, PENDING = State.PENDING_USER_CONFIRMATION, State.PENDING_CLIENT_COMPLETION
+
+
+def opened(now: float = 0.0, **options: Any) -> Window:
+    given: dict[str, Any] = {
+        "seconds": 120,
+        "role": "guest",
+        "methods": ["compare"],
+        "window_id": WINDOW_ID,
+        "device": DEVICE,
+    }
+    return Window.opened(now, **given | options)
+
+
+def start(window: Window, now: float = 0.0, **options: Any) -> Ceremony:
+    given: dict[str, Any] = {
+        "fingerprint": ANNA,
+        "session_id": 1,
+        "ekm": b"\x11" * 32,
+        "method": "compare",
+        "name": "anna",
+        "ceremony_id": "c1",
+    }
+    return window.start(now, **given | options)
+
+
+def client_of(ceremony: Ceremony, ekm: bytes = b"\x11" * 32) -> CompareClient:
+    channel = Channel(ekm, ceremony.fingerprint, DEVICE, ceremony.window_id)
+    return CompareClient(channel, ceremony.role)
+
+
+def kinds(window: Window) -> list[str]:
+    return [event.kind.value for event in window.take_events()]
+
+
+def pair(window: Window, now: float = 0.0) -> Ceremony:
+    ceremony = start(window, now)
+    window.decide("c1", accept=True, now=now)
+    window.complete("c1", client_of(ceremony).accept(), now, session_id=1)
+    return window.registered("c1", user="anna", now=now)
+
+
+# A pairing that goes well.
+
+
+def test_compare_from_start_to_registered() -> None:
+    window = opened()
+    ceremony = start(window)
+    client = client_of(ceremony)
+    assert (ceremony.state, ceremony.role) == (ASKED, "guest")
+    assert window.pending() == ceremony
+    assert window.decide("c1", accept=True, now=5.0).state is PENDING
+    assert window.complete("c1", client.accept(), 9.0, session_id=1).state is PENDING
+    done = window.registered("c1", user="anna", now=9.0)
+    assert (done.state, done.user, done.role) == (State.REGISTERED, "anna", "guest")
+    client.verify_untrusted(done.device_tag)
+    assert window.find("c1", session_id=1) == done
+    assert window.take_ended() == [done]
+    assert kinds(window) == ["window-opened", "ceremony-started", "registered", "window-closed"]
+
+
+def test_plain_form_needs_the_device_user_alone() -> None:
+    window = opened()
+    start(window, form=Form.PLAIN)
+    with pytest.raises(Busy):
+        window.registered("c1", user="anna", now=1.0)
+    assert window.decide("c1", accept=True, now=2.0).state is PENDING
+    done = window.registered("c1", user="anna", now=2.0)
+    assert done.state is State.REGISTERED
+    assert done.device_tag == b""
+
+
+def test_plain_form_takes_no_tag() -> None:
+    window = opened()
+    start(window, form=Form.PLAIN)
+    with pytest.raises(Busy):
+        window.complete("c1", b"\0" * 32, 1.0, session_id=1)
+
+
+def test_events_are_flat_and_without_secrets() -> None:
+    window = opened()
+    ceremony = start(window)
+    tag = client_of(ceremony).accept()
+    window.decide("c1", accept=True, now=0.0)
+    window.complete("c1", tag, 0.0, session_id=1)
+    done = window.registered("c1", user="anna", now=0.0)
+    text = json.dumps([dict(event.fields) for event in window.take_events()])
+    assert ANNA.hex in text
+    for secret in (tag, done.device_tag, b"\x11" * 32):
+        assert secret.hex() not in text
+        assert repr(secret)[2:-1] not in repr(window.__dict__)
+    assert window.take_events() == []
+
+
+# Nobody is registered without the yes of both.
+
+
+def test_a_tag_before_the_device_users_yes_is_not_looked_at() -> None:
+    window = opened()
+    ceremony = start(window)
+    with pytest.raises(Busy):
+        window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+    with pytest.raises(Busy):
+        window.complete("c1", b"\0" * 32, 1.0, session_id=1)
+    assert window.find("c1", session_id=1).state is ASKED
+
+
+def test_registered_before_the_clients_tag_is_refused() -> None:
+    window = opened()
+    start(window)
+    for _ in range(2):
+        with pytest.raises(Busy):
+            window.registered("c1", user="anna", now=1.0)
+        if window.find("c1", session_id=1).state is ASKED:
+            window.decide("c1", accept=True, now=1.0)
+    assert window.find("c1", session_id=1).state is PENDING
+    assert window.is_open(1.0)
+
+
+def test_the_device_tag_is_not_out_before_the_commit() -> None:
+    window = opened()
+    ceremony = start(window)
+    window.decide("c1", accept=True, now=0.0)
+    assert window.complete("c1", client_of(ceremony).accept(), 0.0, session_id=1).device_tag == b""
+    assert window.find("c1", session_id=1).device_tag == b""
+
+
+def test_a_wrong_tag_ends_it_for_good() -> None:
+    window = opened()
+    ceremony = start(window)
+    window.decide("c1", accept=True, now=0.0)
+    with pytest.raises(Mismatch) as caught:
+        window.complete("c1", b"\0" * 32, 1.0, session_id=1)
+    assert caught.value.reason == "wrong-code"
+    assert window.find("c1", session_id=1).state is State.REFUSED
+    with pytest.raises(UserRefused):
+        window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+    assert kinds(window) == ["window-opened", "ceremony-started", "mismatch"]
+    assert window.failures == 1
+
+
+def test_a_tag_of_another_session_is_refused() -> None:
+    window = opened()
+    ceremony = start(window)
+    window.decide("c1", accept=True, now=0.0)
+    with pytest.raises(Mismatch):
+        window.complete("c1", client_of(ceremony, b"\x99" * 32).accept(), 1.0, session_id=1)
+
+
+def test_a_right_tag_from_another_session_is_not_found() -> None:
+    window = opened()
+    ceremony = start(window)
+    window.decide("c1", accept=True, now=0.0)
+    tag = client_of(ceremony).accept()
+    calls: list[Callable[[], object]] = [
+        lambda: window.complete("c1", tag, 1.0, session_id=2),
+        lambda: window.find("c1", session_id=2),
+        lambda: window.find("unknown", session_id=1),
+        lambda: window.abort("c1", 1.0, session_id=2),
+    ]
+    for call in calls:
+        with pytest.raises(NoSuchCeremony) as caught:
+            call()
+        assert str(caught.value) == "no such pairing ceremony on this connection"
+    assert window.complete("c1", tag, 1.0, session_id=1).state is PENDING
+
+
+def test_a_tag_of_an_earlier_ceremony_of_the_same_session_is_only_good_as_its_own_binding() -> None:
+    # Same session, keys, window, method and role: B is the same, and so is the meaning of the tag.
+    # What must not happen is that it works without a new yes of the device's user.
+    window = opened()
+    tag = client_of(start(window)).accept()
+    window.decide("c1", accept=True, now=0.0)
+    start(window, 1.0, ceremony_id="c2")
+    with pytest.raises(Busy):
+        window.complete("c2", tag, 2.0, session_id=1)
+
+
+@pytest.mark.parametrize("tag", [None, "0" * 32, 7, [], {}])
+def test_a_tag_that_is_no_bytes_is_malformed_and_costs_nothing(tag: object) -> None:
+    window = opened()
+    ceremony = start(window)
+    window.decide("c1", accept=True, now=0.0)
+    with pytest.raises(Malformed):
+        window.complete("c1", tag, 1.0, session_id=1)
+    window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+
+
+# No's, late ones, crashes: each is one failure, and the next ceremony can start.
+
+
+def test_the_device_user_refuses() -> None:
+    window = opened()
+    start(window)
+    ended = window.decide("c1", accept=False, now=1.0)
+    assert (ended.state, ended.reason) == (State.REFUSED, "refused")
+    with pytest.raises(UserRefused):
+        window.decide("c1", accept=True, now=1.0)
+    assert kinds(window)[-1] == "refused"
+
+
+def test_the_device_user_may_think_again_until_the_client_has_confirmed() -> None:
+    window = opened()
+    start(window)
+    window.decide("c1", accept=True, now=1.0)
+    with pytest.raises(Busy):
+        window.decide("c1", accept=True, now=2.0)
+    assert window.decide("c1", accept=False, now=3.0).state is State.REFUSED
+
+
+def test_nobody_can_undo_a_commit_but_the_device() -> None:
+    window = opened()
+    pair_until_commit = start(window)
+    window.decide("c1", accept=True, now=0.0)
+    window.complete("c1", client_of(pair_until_commit).accept(), 0.0, session_id=1)
+    with pytest.raises(Busy):
+        window.abort("c1", 0.0, session_id=1)
+    with pytest.raises(Busy):
+        window.decide("c1", accept=False, now=0.0)
+    with pytest.raises(Busy):
+        start(window, 0.0, ceremony_id="c2")
+    with pytest.raises(Busy):
+        start(window, 0.0, ceremony_id="c2", fingerprint=BERT)
+    window.session_ended(1, 0.0)
+    window.close(0.0)
+    assert window.expire(10_000.0) == []
+    assert window.next_deadline(10_000.0) is None
+    assert window.needs_port(10_000.0)
+    assert window.registered("c1", user="anna", now=10_000.0).state is State.REGISTERED
+    assert window.next_deadline(10_000.0) == 10_010.0
+
+
+def test_a_commit_is_never_late() -> None:
+    window = opened()
+    ceremony = start(window)
+    window.decide("c1", accept=True, now=0.0)
+    window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+    assert window.next_deadline(1.0) == 120.0  # the window's, which ends no commit
+    assert window.expire(500.0) == []
+    assert not window.is_open(500.0)
+    done = window.registered("c1", user="anna", now=500.0)
+    assert done.state is State.REGISTERED
+    assert window.needs_port(509.0)
+
+
+def test_the_keys_of_a_ceremony_go_with_it() -> None:
+    window = opened()
+    start(window)
+    proof = weakref.ref(window._proofs["c1"])
+    window.abort("c1", 1.0, session_id=1)
+    gc.collect()
+    assert proof() is None
+
+
+def test_a_store_that_fails_ends_the_ceremony() -> None:
+    window = opened()
+    ceremony = start(window)
+    window.decide("c1", accept=True, now=0.0)
+    window.complete("c1", client_of(ceremony).accept(), 0.0, session_id=1)
+    ended = window.abort("c1", 0.0, reason="store")
+    assert (ended.state, ended.reason, ended.device_tag) == (State.REVOKED, "store", b"")
+    with pytest.raises(NoSuchCeremony):
+        window.registered("c1", user="anna", now=0.0)
+    assert window.budget.failures == 1
+
+
+END_IT: dict[str, tuple[Callable[[Window], object], State, str]] = {
+    "refused": (lambda w: w.decide("c1", accept=False, now=1.0), State.REFUSED, "refused"),
+    "aborted": (lambda w: w.abort("c1", 1.0, session_id=1), State.REVOKED, "client"),
+    "crashed": (lambda w: w.session_ended(1, 1.0), State.REVOKED, "session-ended"),
+    "late": (lambda w: w.expire(200.0), State.EXPIRED, "too-late"),
+}
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+@pytest.mark.parametrize("how", END_IT)
+def test_after_any_end_the_next_one_can_start(how: str, accepted: bool) -> None:
+    act, state, reason = END_IT[how]
+    window = opened(seconds=900)
+    start(window)
+    if accepted:
+        window.decide("c1", accept=True, now=0.5)
+    act(window)
+    ended = window.find("c1", session_id=1)
+    assert (ended.state, ended.reason) == (state, reason)
+    assert window.pending() is None
+    assert window.failures == 1
+    assert window.budget.failures == 1
+    assert window.next_deadline(200.0) == 900.0  # the window's own, no timer of the ceremony
+    again = start(window, 200.0, ceremony_id="c2")
+    assert again.state is ASKED
+
+
+def test_a_foreign_session_that_ends_changes_nothing() -> None:
+    window = opened()
+    ceremony = start(window)
+    window.session_ended(2, 1.0)
+    assert window.pending() == ceremony
+
+
+def test_start_again_ends_the_old_one() -> None:
+    window = opened()
+    start(window)
+    second = start(window, 5.0, ceremony_id="c2", session_id=2)
+    assert window.pending() == second
+    assert [(c.id, c.state, c.reason) for c in window.take_ended()] == [
+        ("c1", State.EXPIRED, "restarted")
+    ]
+    with pytest.raises(NoSuchCeremony):
+        window.decide("c1", accept=True, now=5.0)
+
+
+def test_three_failures_close_the_window() -> None:
+    window = opened(seconds=900)
+    for number in range(3):
+        assert window.is_open(float(number))
+        start(window, float(number), ceremony_id=f"c{number}")
+        window.decide(f"c{number}", accept=False, now=float(number))
+    assert not window.is_open(3.0)
+    assert window.needs_port(3.0)  # the last client is still to be told
+    with pytest.raises(NotOpen) as caught:
+        start(window, 3.0, ceremony_id="c4")
+    assert caught.value.reason == "window-closed"
+    events = window.take_events()
+    assert events[-1].kind is EventKind.WINDOW_CLOSED
+    assert events[-1].fields["reason"] == "failures"
+
+
+def test_starting_again_and_again_closes_the_window_too() -> None:
+    window = opened()
+    for number in range(3):
+        start(window, 0.0, ceremony_id=f"c{number}")
+    with pytest.raises(TooMany):
+        start(window, 0.0, ceremony_id="c3")
+    assert window.pending() is None
+    assert window.budget.failures == 3
+
+
+# Two keys in one window.
+
+
+def test_two_keys_are_both_refused() -> None:
+    window = opened()
+    ceremony = start(window)
+    with pytest.raises(Overlap) as caught:
+        start(window, 1.0, fingerprint=BERT, session_id=2, ceremony_id="c2")
+    assert caught.value.reason == "overlap"
+    first = window.find("c1", session_id=1)
+    assert (first.state, first.reason) == (State.REFUSED, "overlap")
+    with pytest.raises(UserRefused):
+        window.decide("c1", accept=True, now=1.0)
+    with pytest.raises(UserRefused):
+        window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+    with pytest.raises(NotOpen):
+        start(window, 1.0, ceremony_id="c3")
+    overlap = next(e for e in window.take_events() if e.kind is EventKind.OVERLAP)
+    assert (overlap.fields["fingerprint"], overlap.fields["other"]) == (ANNA.hex, BERT.hex)
+    assert window.needs_port(5.0)  # both refusals are on their way
+    window.told("c1")
+    assert window.needs_port(5.0)
+    assert not window.needs_port(11.0)
+
+
+def test_two_keys_are_refused_also_when_the_first_has_ended() -> None:
+    window = opened()
+    start(window)
+    window.abort("c1", 1.0, session_id=1)
+    with pytest.raises(Overlap):
+        start(window, 2.0, fingerprint=BERT, ceremony_id="c2")
+
+
+def test_overlap_after_the_device_users_yes() -> None:
+    window = opened()
+    start(window)
+    window.decide("c1", accept=True, now=0.0)
+    with pytest.raises(Overlap):
+        start(window, 1.0, fingerprint=BERT, ceremony_id="c2")
+    assert window.find("c1", session_id=1).state is State.REFUSED
+
+
+def test_first_wins_keeps_the_first_while_it_lives() -> None:
+    window = opened(overlap="first-wins")
+    ceremony = start(window)
+    with pytest.raises(Busy):
+        start(window, 1.0, fingerprint=BERT, session_id=2, ceremony_id="c2")
+    assert window.pending() == ceremony
+    window.decide("c1", accept=False, now=2.0)
+    assert start(window, 3.0, fingerprint=BERT, session_id=2, ceremony_id="c2").state is ASKED
+
+
+def test_an_invalid_start_is_no_start() -> None:
+    window = opened()
+    wishes: list[dict[str, Any]] = [
+        {"name": "_((;;.::)"},
+        {"method": "button"},
+        {"role_asked": "owner"},
+    ]
+    for options in wishes:
+        with pytest.raises((Malformed, NotOffered)):
+            start(window, fingerprint=BERT, **options)
+    assert window.budget.failures == 0
+    assert start(window).state is ASKED
+
+
+# What a client may ask for.
+
+
+def test_a_role_above_the_windows_is_refused() -> None:
+    window = opened(role="user", roles=["guest"])
+    for role in ("owner", "admin", "nonsense"):
+        with pytest.raises(NotOffered) as caught:
+            start(window, role_asked=role)
+        assert caught.value.reason == "denied"
+        assert "user" in caught.value.advice
+    assert start(window, role_asked="guest").role == "guest"
+
+
+def test_the_windows_role_is_the_default() -> None:
+    assert start(opened(role="owner")).role == "owner"
+    assert start(opened(role="owner"), role_asked="owner").role == "owner"
+
+
+def test_a_window_for_no_method_or_an_unknown_one_cannot_be_opened() -> None:
+    for methods in ([], ["compare", "telepathy"]):
+        with pytest.raises(UsageError, match="method"):
+            opened(methods=methods)
+    with pytest.raises(ValueError, match="maybe"):
+        opened(overlap="maybe")
+
+
+def test_the_name_is_normalised() -> None:
+    assert start(opened(), name="Zoe\u0308").name == "Zoë"
+
+
+# Attempts.
+
+
+def test_each_start_is_debited_and_a_success_clears() -> None:
+    window = opened(budget=AttemptBudget(failures=8))
+    start(window)
+    assert window.budget.failures == 9
+    window.decide("c1", accept=False, now=0.0)
+    assert window.budget.failures == 9
+    other = opened(budget=window.budget)
+    pair(other)
+    assert other.budget.failures == 0
+
+
+def test_a_back_off_locks_out_across_windows() -> None:
+    window = opened(budget=AttemptBudget(failures=9))
+    start(window)  # the tenth
+    window.decide("c1", accept=False, now=1.0)
+    again = opened(2.0, budget=window.budget)
+    with pytest.raises(LockedOut) as caught:
+        start(again, 2.0)
+    assert caught.value.reason == "locked-out"
+    assert caught.value.retry_after == 28.0
+    assert again.budget == window.budget  # a refusal is not debited
+    assert start(again, 30.0).state is ASKED
+
+
+def test_a_success_of_the_tenth_attempt_is_not_hurt_by_its_own_back_off() -> None:
+    assert pair(opened(budget=AttemptBudget(failures=9))).state is State.REGISTERED
+
+
+# Time.
+
+
+def test_a_person_has_120_s_and_a_program_60() -> None:
+    window = opened(seconds=900)
+    start(window)
+    assert window.next_deadline(0.0) == 120.0
+    window.decide("c1", accept=True, now=10.0)
+    assert window.next_deadline(10.0) == 120.0  # the client's person was asked at 0 too
+    other = opened(seconds=900)
+    start(other)
+    other.decide("c1", accept=True, now=110.0)
+    assert other.next_deadline(110.0) == 170.0
+    assert other.expire(169.9) == []
+    assert [c.state for c in other.expire(170.0)] == [State.EXPIRED]
+    assert other.expire(170.0) == []
+
+
+def test_lateness_needs_no_timer() -> None:
+    window = opened(seconds=900)
+    ceremony = start(window)
+    with pytest.raises(NoSuchCeremony):
+        window.decide("c1", accept=True, now=120.0)
+    start(window, 130.0, ceremony_id="c2")
+    window.decide("c2", accept=True, now=131.0)
+    with pytest.raises(NoSuchCeremony):
+        window.complete("c2", client_of(ceremony).accept(), 250.0, session_id=1)
+
+
+def test_the_window_closes_on_time_and_ends_what_lives() -> None:
+    window = opened()
+    start(window, 100.0)
+    assert window.next_deadline(100.0) == 120.0
+    assert window.seconds_left(119.0) == 1.0
+    ended = window.expire(120.0)
+    assert [(c.state, c.reason) for c in ended] == [(State.EXPIRED, "window-closed")]
+    assert not window.is_open(120.0)
+    assert window.next_deadline(120.0) == 130.0
+    window.told("c1")
+    assert window.phase is Phase.CLOSED
+    assert window.next_deadline(120.0) is None
+
+
+def test_an_unused_window_does_not_linger() -> None:
+    window = opened()
+    assert window.next_deadline(0.0) == 120.0
+    assert window.needs_port(119.9)
+    assert not window.needs_port(120.0)
+    assert kinds(window) == ["window-opened", "window-closed"]
+
+
+def test_success_lingers_until_told_or_10_s() -> None:
+    window = opened()
+    pair(window, 5.0)
+    assert not window.is_open(5.0)
+    with pytest.raises(NotOpen):
+        start(window, 5.0, ceremony_id="c2", fingerprint=BERT)
+    assert window.needs_port(14.9)
+    assert not window.needs_port(15.0)
+    other = opened()
+    pair(other)
+    other.told("c1")
+    assert not other.needs_port(0.0)
+
+
+def test_after_a_crash_nobody_is_waited_for() -> None:
+    window = opened(limits=Limits(window_failures=1))
+    start(window)
+    window.session_ended(1, 1.0)
+    assert not window.needs_port(1.0)
+
+
+def test_opened_twice_extends_and_never_stacks() -> None:
+    window = opened()
+    window.extend(60.0, 120.0)
+    assert window.seconds_left(60.0) == 120.0
+    window.extend(60.0, 30.0)
+    assert window.seconds_left(60.0) == 120.0
+    window.extend(60.0, 1e9)
+    assert window.seconds_left(60.0) == 900.0
+    with pytest.raises(NotOpen):
+        window.extend(960.0, 120.0)
+
+
+def test_no_window_is_longer_than_the_maximum() -> None:
+    assert opened(seconds=1e9).seconds_left(0.0) == DEFAULT_LIMITS.window_max_seconds
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("-inf")])
+def test_a_window_needs_some_time(seconds: float) -> None:
+    with pytest.raises(UsageError) as caught:
+        opened(seconds=seconds)
+    assert "900" in caught.value.advice
+
+
+def test_closed_at_the_console() -> None:
+    window = opened()
+    start(window)
+    window.close(1.0)
+    ended = window.find("c1", session_id=1)
+    assert (ended.state, ended.reason) == (State.REFUSED, "closed")
+    window.close(2.0)
+    closings = [e for e in window.take_events() if e.kind is EventKind.WINDOW_CLOSED]
+    assert [e.fields["reason"] for e in closings] == ["console"]
+
+
+def test_a_window_that_is_closed_remembers_little() -> None:
+    window = opened(overlap=OverlapRule.FIRST_WINS)
+    for number in range(200):
+        with contextlib.suppress(CeremonyError):
+            start(window, 0.0, ceremony_id=f"c{number}", fingerprint=ANNA if number % 2 else BERT)
+    window.close(1.0)
+    assert len(window.take_events()) < 10
+    assert len(window.take_ended()) <= DEFAULT_LIMITS.window_failures
