@@ -1,0 +1,126 @@
+"""One DTLS session on one UDP path: it owns the session's timer and sends what the session says.
+
+The path (source address of our answers, interface, whether every datagram so far was local) is
+learned from what arrives. Records, not callbacks, keep the facts: a waiter that comes late finds
+`state` and `failure` as they are.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from peer.dtls import records
+from peer.dtls.session import DtlsSession, SessionState
+from peer.net.onlink import Verdict
+from peer.net.udp import Address, Datagram, UdpSocket
+
+_TIMER_FLOOR = 0.001  # seconds: a timer that fires a hair early asks again, but does not spin
+NOT_JUDGED = Verdict(is_local=False, rule="", interface="", hop_limit=None, detail="not judged")
+
+
+class Association:
+    """A session, its peer's address and its timer. `on_message` gets each decrypted message;
+    `on_change` is called once when it is established and once when it has ended."""
+
+    def __init__(
+        self,
+        session: DtlsSession,
+        *,
+        socket: UdpSocket,
+        remote: Address,
+        counters: Counter[str],
+        on_message: Callable[["Association", bytes], None],
+        on_change: Callable[["Association"], None],
+    ) -> None:
+        self.session = session
+        self.remote = remote
+        self.local_host = ""
+        self.ifindex = 0
+        self.verdict = NOT_JUDGED
+        self._loop = asyncio.get_running_loop()
+        self.created = self.last_seen = self._loop.time()
+        self._socket = socket
+        self._counters = counters
+        self._on_message = on_message
+        self._on_change = on_change
+        self._told = SessionState.HANDSHAKING
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def established(self) -> bool:
+        """Whether messages can be exchanged now."""
+        return self.session.state is SessionState.ESTABLISHED
+
+    @property
+    def ended(self) -> bool:
+        """Whether this is over for good."""
+        return self.session.state in (SessionState.CLOSED, SessionState.FAILED)
+
+    def start(self) -> None:
+        """Send what the session has to say first, and arm its timer."""
+        self._pump()
+
+    def judge(self, verdict: Verdict) -> None:
+        """Note whether one more datagram was local. It can fall, never rise (protocol §3)."""
+        if self.verdict is NOT_JUDGED or (self.verdict.is_local and not verdict.is_local):
+            self.verdict = verdict
+
+    def receive_untrusted(self, datagram: Datagram, found: list[records.Record]) -> None:
+        """Take one datagram from this peer's address, with the records found in it."""
+        was_established = self.established
+        if was_established and any(record.epoch == 0 for record in found):
+            self._counters["dtls-cleartext-after-handshake"] += 1
+        self.last_seen = self._loop.time()
+        self.local_host, self.ifindex = datagram.destination, datagram.ifindex
+        messages = self.session.receive_untrusted(found)
+        application = records.ContentType.APPLICATION_DATA
+        if was_established and not messages and found[0].content_type is application:
+            self._counters["dtls-replayed-or-forged"] += 1
+        self._pump()
+        if self.established:
+            self._tell()
+        for message in messages:
+            self._on_message(self, message)
+        self._tell()
+
+    def send(self, plaintext: bytes) -> None:
+        """Send one message; it is lost without a word if the session is over."""
+        self.session.send(plaintext)
+        self._pump()
+        self._tell()
+
+    def close(self) -> None:
+        """Say close_notify, stop the timer. Safe to repeat."""
+        self.session.close()
+        self._pump()
+        self._tell()
+
+    def _pump(self) -> None:
+        for datagram in self.session.take_datagrams():
+            link_local = self.remote.scope or (self.verdict.is_local and self.ifindex)
+            self._socket.send(
+                datagram,
+                self.remote,
+                source=self.local_host,
+                ifindex=self.ifindex if link_local else 0,
+            )
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wait = self.session.timeout()
+        if wait is not None:
+            self._timer = self._loop.call_later(max(wait, _TIMER_FLOOR), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.session.handle_timeout()
+        self._pump()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Report a change of state once per state, the establishment before the end."""
+        state = self.session.state
+        if state is self._told:
+            return
+        self._told = state
+        self._on_change(self)

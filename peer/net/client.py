@@ -1,0 +1,258 @@
+"""The client's side of CoAP over DTLS: one connected socket and one session per device.
+
+A connection is made with the pinned fingerprint, and a wrong key ends it inside the handshake,
+before a byte of a request is sent. Without a pin (pairing) the caller sees the fingerprint and
+decides. A later connection to the same key resumes the earlier session where the device allows it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import aiocoap
+from aiocoap import error as coap_error
+
+from peer.dtls import records
+from peer.dtls.context import ClientContext
+from peer.dtls.session import DtlsSession
+from peer.errors import (
+    HandshakeFailed,
+    Malformed,
+    ObservationEnded,
+    PeerError,
+    TimedOut,
+    Unreachable,
+)
+from peer.identity import Fingerprint, Identity
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.association import Association
+from peer.net.coaps import CoapsLayer, CoapsRemote, PeerIdentity
+from peer.net.udp import Address, Datagram, UdpSocket
+
+_RESUMABLE = 32  # devices whose last session is kept for resumption
+_CONNECT_SECONDS = 20.0
+
+
+class _Link:
+    """One connected socket with its association, and the outcome of its handshake."""
+
+    def __init__(self, address: Address, *, layer: CoapsLayer, counters: Counter[str]) -> None:
+        self._address = address
+        self._layer = layer
+        self._counters = counters
+        self._association: Association | None = None
+        self.outcome: asyncio.Future[Association] = asyncio.get_running_loop().create_future()
+        self._socket = UdpSocket.connect(
+            address, on_datagram=self._datagram, on_error=self._socket_error
+        )
+
+    def start(self, session: DtlsSession) -> None:
+        """Send the ClientHello."""
+        self._association = Association(
+            session,
+            socket=self._socket,
+            remote=self._address,
+            counters=self._counters,
+            on_message=self._layer.message_received,
+            on_change=self._changed,
+        )
+        self._association.start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session has not ended."""
+        return self._association is not None and not self._association.ended
+
+    def close(self) -> None:
+        """Say close_notify and close the socket. Safe to repeat."""
+        if self._association is not None:
+            self._association.close()
+        self._socket.close()
+
+    def _datagram(self, datagram: Datagram) -> None:
+        try:
+            found = records.split_untrusted(datagram.data)
+        except Malformed:
+            self._counters["dtls-malformed"] += 1
+            return
+        if self._association is not None:
+            self._association.receive_untrusted(datagram, found)
+
+    def _socket_error(self, error: OSError) -> None:
+        """An ICMP report. It ends a handshake; an established session does not believe it."""
+        self._counters["socket-errors"] += 1
+        if not self.outcome.done():
+            refused = isinstance(error, ConnectionRefusedError)
+            said = "nothing listens there" if refused else (error.strerror or str(error))
+            self.outcome.set_exception(
+                Unreachable(
+                    f"{self._address} cannot be reached: {said}",
+                    advice="Is the device running, and is the address right?",
+                    refused=refused,
+                )
+            )
+
+    def _changed(self, association: Association) -> None:
+        if association.established:
+            self._layer.session_established(association)
+            if not self.outcome.done():
+                self.outcome.set_result(association)
+            return
+        self._layer.session_ended(association)
+        self._socket.close()
+        if not self.outcome.done():
+            failure = association.session.failure or HandshakeFailed(
+                f"{self._address} closed the connection during the handshake"
+            )
+            self.outcome.set_exception(failure)
+
+
+class CoapsConnection:
+    """One live session with a device. Made by `CoapsClient.connect`."""
+
+    def __init__(self, link: _Link, remote: CoapsRemote, context: aiocoap.Context) -> None:
+        self._link = link
+        self._remote = remote
+        self._context = context
+
+    @property
+    def peer(self) -> PeerIdentity:
+        """The device: its key, its address, the session's exporter value."""
+        return self._remote.peer
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session still stands, as far as we have heard."""
+        return self._remote.association.established
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier session was taken up instead of a full handshake."""
+        return self._remote.association.session.resumed
+
+    async def request(
+        self, message: aiocoap.Message, *, timeout: float | None = None
+    ) -> aiocoap.Message:
+        """Send a request and return the answer, whatever its code.
+
+        `timeout` in seconds bounds the whole exchange, blocks included; None waits as long as the
+        device acknowledges. Raises `TimedOut` or `Unreachable`.
+        """
+        message.remote = self._remote
+        request = self._context.request(message)
+        return await self._answer(request, timeout=timeout)
+
+    async def observe(self, message: aiocoap.Message) -> AsyncIterator[aiocoap.Message]:
+        """Observe a resource (RFC 7641): the first answer, then each notification.
+
+        Ends when the device says so or the answer is an error (which is yielded). Raises
+        `ObservationEnded` when the session is gone.
+        """
+        message.opt.observe = 0
+        message.remote = self._remote
+        request = self._context.request(message)
+        try:
+            yield await self._answer(request, timeout=None)
+            async for notification in request.observation:
+                yield notification
+        except (Unreachable, coap_error.NetworkError) as error:
+            raise ObservationEnded(
+                f"the observation has ended: {error}", advice="Ask again to see why."
+            ) from error
+        finally:
+            if not request.observation.cancelled:
+                request.observation.cancel()
+
+    async def close(self) -> None:
+        """Say goodbye. Safe to repeat."""
+        self._link.close()
+
+    @staticmethod
+    async def _answer(request: Any, *, timeout: float | None) -> aiocoap.Message:
+        try:
+            async with asyncio.timeout(timeout):
+                return await request.response
+        except TimeoutError as error:
+            raise TimedOut(
+                f"no answer within {timeout:g} s" if timeout else "no answer",
+                advice="Try again; `handfast doctor` looks for the cause.",
+            ) from error
+        except coap_error.ConRetransmitsExceeded as error:
+            raise TimedOut(
+                "the device stopped answering", advice="`handfast doctor` looks for the cause."
+            ) from error
+        except coap_error.Error as error:
+            raise Unreachable(f"the request failed: {error or type(error).__name__}") from error
+
+
+class CoapsClient:
+    """Connects to devices with one identity. Close it, or use it as a context."""
+
+    def __init__(
+        self, identity: Identity, *, limits: Limits = DEFAULT_LIMITS, interop: bool = False
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._limits = limits
+        self._dtls = ClientContext(identity, interop=interop)
+        self._layer = CoapsLayer(site=None, limits=limits, counters=self.counters)
+        self._links: set[_Link] = set()
+        self._tickets: dict[Fingerprint, Any] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def connect(
+        self,
+        address: Address,
+        *,
+        pinned: Fingerprint | None,
+        timeout: float = _CONNECT_SECONDS,
+    ) -> CoapsConnection:
+        """A session with whoever is at the address, or with the holder of the pinned key only.
+
+        Raises `Unreachable` (`refused` if the host says that nothing listens), `HandshakeFailed`,
+        `PinMismatch`, or `TimedOut` after `timeout` seconds.
+        """
+        link = _Link(address, layer=self._layer, counters=self.counters)
+        ticket = self._tickets.pop(pinned, None) if pinned is not None else None
+        try:
+            link.start(
+                DtlsSession.client(
+                    self._dtls, mtu=self._limits.payload_mtu, pinned=pinned, resume=ticket
+                )
+            )
+            async with asyncio.timeout(timeout):
+                association = await link.outcome
+        except TimeoutError as error:
+            link.close()
+            raise TimedOut(
+                f"{address} did not answer within {timeout:g} s",
+                advice="Is the device on, on this network, and is UDP let through?",
+            ) from error
+        except (PeerError, asyncio.CancelledError):
+            link.close()
+            raise
+        remote = self._layer.remotes.get(association)
+        if remote is None:
+            raise HandshakeFailed(
+                f"{address} ended the session at once",
+                advice="It may have too many sessions at the moment: try again in a minute.",
+            )
+        self._links = {one for one in self._links if one.is_open} | {link}
+        fingerprint = association.session.peer_fingerprint
+        if fingerprint is not None and len(self._tickets) < _RESUMABLE:
+            self._tickets[fingerprint] = association.session.ticket
+        return CoapsConnection(link, remote, self._layer.context)
+
+    async def close(self) -> None:
+        """End every connection. Safe to repeat."""
+        if self._layer.closed:
+            return
+        for link in self._links:
+            link.close()
+        self._links.clear()
+        await self._layer.context.shutdown()

@@ -1,0 +1,183 @@
+"""A tree of CoAP resources behind one guard.
+
+Every request passes here, in this order: critical options we do not know (4.02), the guard's
+decision, existence (4.04), size (4.13), blocks (RFC 7959), the resource's handler. The guard comes
+before existence, so that a stranger cannot map the tree; and before blocks, so that a stranger
+cannot make us keep half a body.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import aiocoap
+from aiocoap import interfaces
+from aiocoap.blockwise import Block1Spool, Block2Cache
+from aiocoap.numbers.codes import Code
+from aiocoap.numbers.optionnumbers import OptionNumber
+from aiocoap.pipe import Pipe
+
+from peer.limits import Limits
+from peer.net.problem import ProblemError
+
+Path = tuple[str, ...]
+Authorise = Callable[[aiocoap.Message, Path, interfaces.Resource | None], None]
+
+_UNDERSTOOD = frozenset(
+    {
+        OptionNumber.URI_HOST,
+        OptionNumber.URI_PORT,
+        OptionNumber.URI_PATH,
+        OptionNumber.URI_QUERY,
+        OptionNumber.ACCEPT,
+        OptionNumber.IF_MATCH,
+        OptionNumber.BLOCK1,
+        OptionNumber.BLOCK2,
+    }
+)
+
+
+class _Bounded(OrderedDict[Any, Any]):
+    """A mapping that forgets its oldest entry when a new one would be too many."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.pop(key, None)
+        super().__setitem__(key, value)
+        while len(self) > self._most:
+            self.popitem(last=False)
+
+
+class _BoundedBodies(Block1Spool):  # type: ignore[misc]  # aiocoap has no types
+    """Half-received bodies: each of a bounded size, and a bounded number of them."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self._assemblies = _Bounded(limits.block_assemblies)
+        self._most_bytes = limits.request_body_bytes
+
+    def feed_and_take(self, req: aiocoap.Message) -> aiocoap.Message:
+        """Add one block; the whole body when it was the last, else 2.31, 4.08 or 4.13."""
+        block = req.opt.block1
+        start = block.start if block is not None else 0
+        announced = req.opt.size1 or 0
+        if max(start + len(req.payload), announced) > self._most_bytes:
+            raise ProblemError(
+                Code.REQUEST_ENTITY_TOO_LARGE,
+                "too-large",
+                "the request's body is too large",
+                f"Send at most {self._most_bytes} bytes.",
+            )
+        whole = super().feed_and_take(req)
+        if block is not None:
+            self._forget(whole)
+        return whole
+
+    def _forget(self, whole: aiocoap.Message) -> None:
+        for key in [key for key, held in self._assemblies.items() if held is whole]:
+            del self._assemblies[key]
+
+
+class _BoundedAnswers(Block2Cache):  # type: ignore[misc]
+    """Half-sent answers, a bounded number of them."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self._completes = _Bounded(limits.block_assemblies)
+
+
+class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
+    """The root resource of a server. `authorise` raises `ProblemError` to refuse a request; it gets
+    the request, its path without a trailing slash, and the resource there, if there is one."""
+
+    def __init__(self, *, authorise: Authorise, limits: Limits) -> None:
+        self._authorise = authorise
+        self._resources: dict[Path, interfaces.Resource] = {}
+        self._subtrees: set[Path] = set()
+        self._block1 = _BoundedBodies(limits)
+        self._block2 = _BoundedAnswers(limits)
+
+    def add(self, path: Path, resource: interfaces.Resource, *, takes_rest: bool = False) -> None:
+        """Serve a resource at a path; with `takes_rest`, everything below it as well (the rest of
+        the path is then the request's `uri_path`). Raises `ValueError` if the path is taken."""
+        if path in self._resources:
+            raise ValueError(f"there is a resource at /{'/'.join(path)} already")
+        self._resources[path] = resource
+        if takes_rest:
+            self._subtrees.add(path)
+
+    def remove(self, path: Path) -> None:
+        """Stop serving what is at a path."""
+        del self._resources[path]
+        self._subtrees.discard(path)
+
+    def paths(self) -> dict[Path, interfaces.Resource]:
+        """What is served where."""
+        return dict(self._resources)
+
+    async def render_to_pipe(self, pipe: Pipe) -> None:
+        """Answer one request; called by aiocoap in a task of its own."""
+        request = pipe.request
+        _check_options(request)
+        path = tuple(request.opt.uri_path)
+        if path and not path[-1]:
+            path = path[:-1]
+        at, resource = self._find(path)
+        self._authorise(request, path, resource)
+        if resource is None:
+            raise ProblemError(
+                Code.NOT_FOUND,
+                "not-found",
+                "there is no such resource",
+                "`/.well-known/core` lists the resources.",
+            )
+        pipe.request = request.copy(uri_path=path[len(at) :])
+        observes = request.opt.observe == 0 and isinstance(resource, interfaces.ObservableResource)
+        if observes:
+            await resource.render_to_pipe(pipe)
+        else:
+            await self._answer_in_blocks(pipe, resource, request)
+
+    async def _answer_in_blocks(
+        self, pipe: Pipe, resource: interfaces.Resource, request: aiocoap.Message
+    ) -> None:
+        whole = self._block1.feed_and_take(request)
+        addressed = whole.copy(uri_path=pipe.request.opt.uri_path)
+        answer = await self._block2.extract_or_insert(whole, lambda: resource.render(addressed))
+        answer.opt.block1 = request.opt.block1
+        pipe.add_response(answer, is_last=True)
+
+    def _find(self, path: Path) -> tuple[Path, interfaces.Resource | None]:
+        if path in self._resources:
+            return path, self._resources[path]
+        for length in range(len(path) - 1, 0, -1):
+            if path[:length] in self._subtrees:
+                return path[:length], self._resources[path[:length]]
+        return path, None
+
+    async def render(self, request: aiocoap.Message) -> aiocoap.Message:
+        """Part of aiocoap's interface; `render_to_pipe` does the work."""
+        raise AssertionError("requests come by render_to_pipe")
+
+    async def needs_blockwise_assembly(self, request: aiocoap.Message) -> bool:
+        """Part of aiocoap's interface; blocks are joined in `render_to_pipe`."""
+        return False
+
+    async def add_observation(self, request: aiocoap.Message, serverobservation: object) -> None:
+        """Part of aiocoap's interface; the resource below takes the observation."""
+
+
+def _check_options(request: aiocoap.Message) -> None:
+    """RFC 7252 §5.4.1: an unknown critical option is refused, not ignored."""
+    for option in request.opt.option_list():
+        number = OptionNumber(option.number)
+        if number.is_critical() and number not in _UNDERSTOOD:
+            raise ProblemError(
+                Code.BAD_OPTION,
+                "bad-option",
+                f"option {int(number)} is not understood here",
+                "Leave it out: it is marked critical.",
+            )

@@ -1,0 +1,139 @@
+"""Fakes for tests, ours and those of applications: bad weather on a real UDP path.
+
+`Proxy` stands between a client and a device, on loopback, and loses, doubles and reorders what
+passes by dice of its own, so that a seed repeats a run as far as the network is concerned. It
+also records what passes and can put in datagrams of its own, as an attacker on the path could.
+"""
+
+import asyncio
+import random  # noqa: TID251 - weather, not secrets: a seed must repeat it
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from peer.net.udp import Address, Datagram, UdpSocket
+
+_HELD_SECONDS = 0.05  # a held-back datagram that nothing overtakes goes on after this
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """How bad a path is: each a probability per datagram. Without any, all passes unchanged."""
+
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    seed: int = 0
+
+
+FAIR = Weather()
+
+
+class _Direction:
+    """One way through the proxy."""
+
+    def __init__(self, weather: Weather, salt: int, deliver: Callable[[bytes], object]) -> None:
+        self.weather = weather
+        self.passed: list[bytes] = []
+        self._dice = random.Random(weather.seed * 2 + salt)  # noqa: S311
+        self._deliver = deliver
+        self._held: bytes | None = None
+
+    def carry(self, data: bytes) -> None:
+        """Let the weather decide about one datagram."""
+        if self._dice.random() < self.weather.loss:
+            return
+        copies = 2 if self._dice.random() < self.weather.duplicate else 1
+        if self._held is None and self._dice.random() < self.weather.reorder:
+            self._held = data
+            asyncio.get_running_loop().call_later(_HELD_SECONDS, self._release)
+            copies -= 1
+        for _ in range(copies):
+            self._pass(data)
+        if copies:
+            self._release()
+
+    def _release(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._pass(held)
+
+    def _pass(self, data: bytes) -> None:
+        self.passed.append(data)
+        self._deliver(data)
+
+
+class Proxy:
+    """A path to a device. Point one client at `address`; a second client gets a path of its own."""
+
+    def __init__(self, to: Address, weather: Weather) -> None:
+        self._to = to
+        self._weather = weather
+        self._paths: dict[Address, tuple[UdpSocket, _Direction, _Direction]] = {}
+        self._front = UdpSocket.bind(
+            "127.0.0.1", 0, on_datagram=self._from_client, on_error=_ignore
+        )
+
+    @classmethod
+    async def start(cls, to: Address, weather: Weather = FAIR) -> Self:
+        """Listen on a free port of loopback and pass everything on to `to`."""
+        return cls(to, weather)
+
+    @property
+    def address(self) -> Address:
+        """Where clients find the proxy."""
+        return self._front.local_address
+
+    def towards_device(self) -> list[bytes]:
+        """What went from the first client to the device."""
+        return self._first()[1].passed
+
+    def towards_client(self) -> list[bytes]:
+        """What went from the device to the first client."""
+        return self._first()[2].passed
+
+    def inject_to_device(self, data: bytes) -> None:
+        """Send a datagram to the device from the first client's address, as the device sees it."""
+        self._first()[0].send(data, self._to)
+
+    def inject_to_client(self, data: bytes) -> None:
+        """Send a datagram to the first client from the device's address, as the client sees it."""
+        self._front.send(data, next(iter(self._paths)))
+
+    def cut(self) -> None:
+        """From now on nothing passes."""
+        self.change(Weather(loss=1.0))
+
+    def change(self, weather: Weather) -> None:
+        """Other weather from now on; the dice roll on."""
+        self._weather = weather
+        for _, *directions in self._paths.values():
+            for direction in directions:
+                direction.weather = weather
+
+    def close(self) -> None:
+        """Close every socket."""
+        self._front.close()
+        for back, *_ in self._paths.values():
+            back.close()
+
+    def _first(self) -> tuple[UdpSocket, _Direction, _Direction]:
+        return next(iter(self._paths.values()))
+
+    def _from_client(self, datagram: Datagram) -> None:
+        client = datagram.source
+        if client not in self._paths:
+            self._paths[client] = self._path(client)
+        self._paths[client][1].carry(datagram.data)
+
+    def _path(self, client: Address) -> tuple[UdpSocket, _Direction, _Direction]:
+        back = UdpSocket.connect(
+            self._to, on_datagram=lambda datagram: home.carry(datagram.data), on_error=_ignore
+        )
+        out = _Direction(self._weather, 0, lambda data: back.send(data, self._to))
+        home = _Direction(self._weather, 1, lambda data: self._front.send(data, client))
+        return back, out, home
+
+
+def _ignore(_error: OSError) -> None:
+    """An ICMP report is one more kind of weather."""

@@ -1,0 +1,340 @@
+"""CoAP over our DTLS on real UDP: aiocoap's features work, and no answer goes astray."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiocoap
+import aiocoap.resource
+import pytest
+from aiocoap.numbers.codes import Code
+
+from peer.errors import ObservationEnded, PinMismatch, RequestFailed, TimedOut, Unreachable
+from peer.identity import Identity
+from peer.limits import Limits
+from peer.net.client import CoapsClient
+from peer.net.endpoint import Standing
+from peer.net.problem import ProblemError, error_of
+from peer.net.udp import Address
+from peer.testing import Proxy, Weather
+
+pytestmark = pytest.mark.asyncio
+
+
+def get(*path: str) -> aiocoap.Message:
+    return aiocoap.Message(code=Code.GET, uri_path=path)
+
+
+def post(*path: str, payload: bytes) -> aiocoap.Message:
+    return aiocoap.Message(code=Code.POST, uri_path=path, payload=payload)
+
+
+async def following(stream: AsyncIterator[aiocoap.Message]) -> bytes:
+    """The next payload of an observation, soon."""
+    async with asyncio.timeout(20):
+        return bytes((await anext(stream)).payload)
+
+
+async def test_a_handler_knows_the_key_that_asks(
+    serve: Any, caller: CoapsClient, client: Identity
+) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=served.identity.fingerprint)
+    answer = await connection.request(get("echo"))
+    assert answer.payload.decode() == client.fingerprint.hex
+    (session,) = served.server.sessions()
+    assert (session.fingerprint, session.is_local) == (client.fingerprint, True)
+
+
+async def test_bodies_travel_in_blocks_both_ways(serve: Any, caller: CoapsClient) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    body = bytes(range(256)) * 200
+    answer = await connection.request(post("echo", payload=body))
+    assert answer.payload == body
+    assert served.echo.bodies == [body]
+
+
+async def test_a_body_over_the_bound_is_refused_while_it_comes(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served = await serve(limits=Limits(request_body_bytes=5000))
+    connection = await caller.connect(served.address, pinned=None)
+    assert (await connection.request(post("echo", payload=bytes(5000)))).code is Code.CHANGED
+    refused = await connection.request(post("echo", payload=bytes(5001)))
+    assert refused.code is Code.REQUEST_ENTITY_TOO_LARGE
+    assert len(served.echo.bodies) == 1
+
+
+async def test_a_slow_answer_comes_separately(serve: Any, caller: CoapsClient) -> None:
+    """RFC 7252 §5.2.2. The handler waits until the empty acknowledgement is on its way."""
+    served = await serve()
+    acknowledged = asyncio.Event()
+    acknowledge = served.server._layer._messages._send_empty_ack
+
+    def noticed(*args: Any, **options: Any) -> None:
+        acknowledge(*args, **options)
+        acknowledged.set()
+
+    served.server._layer._messages._send_empty_ack = noticed
+
+    async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
+        await asyncio.wait_for(acknowledged.wait(), 20)
+        return aiocoap.Message(payload=b"late")
+
+    served.echo.render_get = render_get
+    connection = await caller.connect(served.address, pinned=None)
+    assert (await connection.request(get("echo"))).payload == b"late"
+
+
+async def test_observe_delivers_what_changes(serve: Any, caller: CoapsClient) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    stream = connection.observe(get("value"))
+    assert await following(stream) == b"0"
+    for number in (1, 2, 3):
+        served.value.set(number)
+        assert await following(stream) == str(number).encode()
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_ending_a_key_ends_its_observation_and_nobody_elses(
+    serve: Any, caller: CoapsClient, client: Identity
+) -> None:
+    served = await serve()
+    mine = await caller.connect(served.address, pinned=None)
+    async with CoapsClient(Identity.create()) as another:
+        theirs = await another.connect(served.address, pinned=None)
+        my_stream, their_stream = mine.observe(get("value")), theirs.observe(get("value"))
+        await following(my_stream)
+        await following(their_stream)
+        assert served.server.end_sessions(lambda key: key == client.fingerprint) == 1
+        with pytest.raises(ObservationEnded):
+            await following(my_stream)
+        assert not mine.is_open
+        with pytest.raises(Unreachable):
+            await mine.request(get("echo"))
+        served.value.set(5)
+        assert await following(their_stream) == b"5"
+        assert theirs.is_open
+
+
+async def test_ending_a_key_ends_resumption(
+    serve: Any, caller: CoapsClient, client: Identity
+) -> None:
+    served = await serve()
+    pinned = served.identity.fingerprint
+    await caller.connect(served.address, pinned=pinned)
+    again = await caller.connect(served.address, pinned=pinned)
+    assert again.resumed
+    served.server.end_sessions(lambda key: key == client.fingerprint)
+    after = await caller.connect(served.address, pinned=pinned)
+    assert not after.resumed
+
+
+async def test_a_pairing_port_never_resumes(serve: Any, caller: CoapsClient) -> None:
+    served = await serve(pairing=True)
+    pinned = served.identity.fingerprint
+    await caller.connect(served.address, pinned=pinned)
+    assert not (await caller.connect(served.address, pinned=pinned)).resumed
+
+
+async def test_a_wrong_pin_sends_nothing_of_the_request(serve: Any, caller: CoapsClient) -> None:
+    served = await serve()
+    proxy = await Proxy.start(served.address)
+    with pytest.raises(PinMismatch):
+        await caller.connect(proxy.address, pinned=Identity.create().fingerprint)
+    assert all(datagram[0] != 23 for datagram in proxy.towards_device())
+    assert served.server.sessions() == []
+    proxy.close()
+
+
+async def test_nobody_there_is_told_at_once(caller: CoapsClient, serve: Any) -> None:
+    served = await serve()
+    address = served.address
+    await served.server.close()
+    with pytest.raises(Unreachable) as caught:
+        await caller.connect(address, pinned=None)
+    assert caught.value.refused
+
+
+async def test_silence_is_a_time_out(serve: Any, caller: CoapsClient) -> None:
+    served = await serve()
+    proxy = await Proxy.start(served.address, Weather(loss=1.0))
+    with pytest.raises(TimedOut):
+        await caller.connect(proxy.address, pinned=None, timeout=0.2)
+    proxy.close()
+
+
+async def test_a_reused_message_id_gets_its_own_answer(serve: Any, caller: CoapsClient) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    messages = caller._layer._messages
+    for number in range(40):
+        messages.message_id = 1000 + number % 2
+        body = f"request {number}".encode()
+        answer = await connection.request(post("echo", payload=body), timeout=10)
+        assert answer.payload == body
+    assert len(served.echo.bodies) == 40
+
+
+async def test_a_repeated_request_runs_once_and_is_answered_again(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    layer = caller._layer
+    sent: list[bytes] = []
+    send = layer.send
+
+    def thrice(message: aiocoap.Message) -> None:
+        sent.append(message.encode())
+        for _ in range(3):
+            send(message)
+
+    layer.send = thrice  # type: ignore[method-assign]
+    assert (await connection.request(post("echo", payload=b"once"))).payload == b"once"
+    assert (await connection.request(post("echo", payload=b"twice"))).payload == b"twice"
+    assert served.echo.bodies == [b"once", b"twice"]
+
+
+async def test_memory_for_repeats_is_bounded(serve: Any, caller: CoapsClient) -> None:
+    served = await serve(limits=Limits(dedup_window=16))
+    connection = await caller.connect(served.address, pinned=None)
+    for number in range(64):
+        await connection.request(post("echo", payload=str(number).encode()))
+    (remote,) = served.server._layer.remotes.values()
+    assert len(remote.recent) == 16
+    assert not served.server._layer._messages._recent_messages
+
+
+async def test_observations_of_one_session_are_bounded(serve: Any, caller: CoapsClient) -> None:
+    served = await serve(limits=Limits(observations_per_session=3))
+    connection = await caller.connect(served.address, pinned=None)
+    streams = [connection.observe(get("value")) for _ in range(3)]
+    for stream in streams:
+        await following(stream)
+    refused = await connection.request(get("echo"))
+    assert refused.code is Code.TOO_MANY_REQUESTS
+    assert refused.opt.max_age == 5
+    for stream in streams:
+        await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_bytes_that_are_not_coap_are_dropped_and_counted(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    association = connection._remote.association
+    for garbage in (b"\x00", b"\xff" * 40, b"\x40\x01\x00\x01\xf0", b"\x4f" + bytes(20)):
+        association.send(garbage)
+    assert (await connection.request(get("echo"))).code is Code.CONTENT
+    assert served.server.counters["coap-malformed"] >= 3
+
+
+async def test_a_handler_that_breaks_answers_5_00_without_words(
+    serve: Any, caller: CoapsClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve()
+
+    async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
+        raise RuntimeError("a secret of the handler")
+
+    served.echo.render_get = render_get
+    connection = await caller.connect(served.address, pinned=None)
+    answer = await connection.request(get("echo"))
+    assert (answer.code, answer.payload) == (Code.INTERNAL_SERVER_ERROR, b"")
+    assert sum("a secret of the handler" in str(record.exc_info) for record in caplog.records) == 1
+    assert (await connection.request(post("echo", payload=b"alive"))).payload == b"alive"
+
+
+async def test_a_trailing_slash_is_the_same_and_unknown_things_are_refused(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    assert (await connection.request(get("echo", ""))).code is Code.CONTENT
+    assert (await connection.request(get("nowhere"))).code is Code.NOT_FOUND
+    put = aiocoap.Message(code=Code.PUT, uri_path=("echo",))
+    assert (await connection.request(put)).code is Code.METHOD_NOT_ALLOWED
+    critical = get("echo")
+    critical.opt.add_option(aiocoap.numbers.optionnumbers.OptionNumber(2049).create_option(b"x"))
+    bad = await connection.request(critical)
+    assert bad.code is Code.BAD_OPTION
+    error = error_of(bad)
+    assert isinstance(error, RequestFailed)
+    assert error.code == "4.02"
+
+
+async def test_the_guard_is_asked_before_existence_and_before_blocks(
+    serve: Any, caller: CoapsClient
+) -> None:
+    def refuse(*_args: object) -> None:
+        raise ProblemError(Code.FORBIDDEN, "not-paired", "this device does not know you", "Pair.")
+
+    served = await serve(authorise=refuse)
+    connection = await caller.connect(served.address, pinned=None)
+    known = await connection.request(get("echo"))
+    unknown = await connection.request(get("nowhere"))
+    assert (known.code, known.payload) == (unknown.code, unknown.payload)
+    body = await connection.request(post("echo", payload=bytes(20_000)))
+    assert body.code is Code.FORBIDDEN
+    assert not served.server._layer.context.serversite._block1._assemblies
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", [1, 3])
+async def test_bad_weather_delays_and_loses_nothing(
+    serve: Any, caller: CoapsClient, seed: int
+) -> None:
+    """30 % loss, duplicates and reordering on both ways: each handler runs once per request."""
+    served = await serve(limits=Limits(ack_timeout_seconds=0.2))
+    weather = Weather(loss=0.3, duplicate=0.2, reorder=0.2, seed=seed)
+    proxy = await Proxy.start(served.address, weather)
+    connection = await caller.connect(
+        proxy.address, pinned=served.identity.fingerprint, timeout=200
+    )
+    bodies = [f"{number}".encode() for number in range(5)]
+    answers = await asyncio.gather(
+        *(connection.request(post("echo", payload=body)) for body in bodies)
+    )
+    assert [answer.payload for answer in answers] == bodies
+    assert sorted(served.echo.bodies) == bodies
+    proxy.close()
+
+
+async def test_strangers_make_way_for_each_other_and_owners_for_nobody(
+    serve: Any, device: Identity
+) -> None:
+    served = await serve(limits=Limits(unpaired_sessions=2, sessions=6, owner_reserve=2))
+    owner, friends = Identity.create(), [Identity.create() for _ in range(4)]
+    served.standings[owner.fingerprint] = Standing.OWNER
+    strangers = [Identity.create() for _ in range(5)]
+    for stranger in strangers:
+        served.standings[stranger.fingerprint] = Standing.UNPAIRED
+    clients: list[CoapsClient] = []
+
+    async def enter(identity: Identity) -> None:
+        clients.append(CoapsClient(identity))
+        await clients[-1].connect(served.address, pinned=device.fingerprint)
+
+    await enter(owner)
+    for stranger in strangers:
+        await enter(stranger)
+    keys = [session.fingerprint for session in served.server.sessions()]
+    assert keys == [owner.fingerprint, strangers[3].fingerprint, strangers[4].fingerprint]
+    for friend in friends:
+        await enter(friend)
+    keys = [session.fingerprint for session in served.server.sessions()]
+    assert owner.fingerprint in keys
+    assert not {one.fingerprint for one in strangers} & set(keys)
+    assert len(keys) == 4  # two of the six places are the owners'
+    for one in clients:
+        await one.close()
+
+
+async def test_an_address_tells_its_port(serve: Any) -> None:
+    served = await serve()
+    assert served.server.addresses == [Address("127.0.0.1", served.server.port)]

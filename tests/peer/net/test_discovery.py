@@ -1,0 +1,548 @@
+import asyncio
+import random
+import secrets
+import socket
+import struct
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from peer.errors import Malformed, PeerError, Unreachable
+from peer.net import discovery
+from peer.net.discovery import (
+    SERVICE,
+    SUBTYPE,
+    Advert,
+    Advertiser,
+    advert_untrusted,
+    discover,
+    instance_label,
+    txt_untrusted,
+    watch,
+)
+from peer.net.interfaces import InterfaceTable
+
+PATIENCE = 20.0
+LOOPBACK = ["127.0.0.1"]
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+DEVICE = """
+import asyncio, sys
+from peer.net.discovery import Advertiser
+
+async def main():
+    device = Advertiser(
+        name=sys.argv[1], device_id=sys.argv[2], port=5684, pairing_port=5685,
+        interfaces=["127.0.0.1"],
+    )
+    await device.start()
+    print("started", flush=True)
+    words = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(words), sys.stdin
+    )
+    while word := (await words.readline()).strip():
+        await device.set_pairing(open=word == b"open", pairing_port=5685)
+    await device.close()
+
+asyncio.run(main())
+"""
+
+
+def new_id() -> str:
+    """Other devices may be on this loopback too."""
+    return "".join(secrets.choice(ALPHABET) for _ in range(8))
+
+
+class Process:
+    """A device in a process of its own, told what to do by its input."""
+
+    def __init__(self, device_id: str, process: asyncio.subprocess.Process) -> None:
+        self.device_id = device_id
+        self.process = process
+
+    def tell(self, word: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{word}\n".encode())
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+
+@asynccontextmanager
+async def device_process(name: str) -> AsyncIterator[Process]:
+    device_id = new_id()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", DEVICE, name, device_id),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+        assert line == b"started\n"
+        made = Process(device_id, process)
+        yield made
+    finally:
+        made.end()
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+
+
+async def next_of(adverts: AsyncIterator[Advert], device_id: str) -> Advert:
+    async with asyncio.timeout(PATIENCE):
+        async for advert in adverts:
+            if advert.device_id == device_id:
+                return advert
+    raise AssertionError("the watch has ended")
+
+
+# ------------------------------------------------------------------- two processes, real packets
+
+
+@pytest.mark.asyncio
+async def test_a_device_is_found_by_another_process() -> None:
+    async with device_process("Küche 1.OG") as device:
+        found = [
+            advert
+            for advert in await discover(timeout=2, interfaces=LOOPBACK)
+            if advert.device_id == device.device_id
+        ]
+    assert found == [
+        Advert(
+            device_id=device.device_id,
+            name="Küche 1.OG",
+            addresses=("127.0.0.1",),
+            port=5684,
+            pairing_port=5685,
+            pairing_open=False,
+            version=1,
+            host=f"handfast-{device.device_id.lower()}.local.",
+        )
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_watch_sees_the_window_and_the_goodbye() -> None:
+    async with (
+        device_process("kitchen") as device,
+        aclosing(watch(interfaces=LOOPBACK)) as adverts,
+    ):
+        assert not (await next_of(adverts, device.device_id)).pairing_open
+        for word in ("open", "close", "open"):  # three times within a second
+            device.tell(word)
+            advert = await next_of(adverts, device.device_id)
+            assert (advert.pairing_open, advert.is_present) == (word == "open", True)
+        device.end()
+        gone = await next_of(adverts, device.device_id)
+        assert (gone.is_present, gone.name) == (False, "kitchen")
+
+
+@pytest.mark.asyncio
+async def test_after_the_goodbye_nothing_is_found() -> None:
+    async with device_process("kitchen") as device:
+        pass
+    found = await discover(timeout=0.5, interfaces=LOOPBACK)
+    assert device.device_id not in {advert.device_id for advert in found}
+
+
+def listener() -> socket.socket:
+    """Hears what is said on the loopback, without the library under test."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
+    sock.bind(("224.0.0.251", 5353))
+    group = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+    sock.setblocking(False)
+    return sock
+
+
+@pytest.mark.asyncio
+async def test_the_last_word_on_the_window_is_repeated_and_never_contradicted() -> None:
+    """python-zeroconf drops what it has heard within a second, so one repeat comes after it."""
+    loop = asyncio.get_running_loop()
+    with listener() as ear:
+        async with device_process("kitchen") as device, asyncio.timeout(PATIENCE):
+            device.tell("open")
+            device.tell("close")
+            device.tell("open")
+            device.tell("close")
+            said: list[bytes] = []
+            while said[-4:] != [b"0"] * 4 or b"1" not in said:
+                heard = await loop.sock_recv(ear, 9000)
+                if device.device_id.encode() in heard and b"\x09_handfast" in heard:
+                    said.append(heard[heard.index(b"pm=") + 3 :][:1])
+    first_word, _, last_words = b"".join(said).rpartition(b"1")
+    assert last_words == b"0000"  # three within half a second, one a second later
+    assert len(first_word) < 12
+
+
+def question(name: str, kind: int = 12) -> bytes:
+    """A DNS question, made without the library under test."""
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split(".") if part)
+    return struct.pack("!6H", 1, 0, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", kind, 1)
+
+
+def ask(name: str) -> bytes:
+    """Ask all responders on the loopback, as a one-shot querier does (RFC 6762 §5.1)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        sock.settimeout(PATIENCE)
+        sock.sendto(question(name), ("224.0.0.251", 5353))
+        return sock.recv(9000)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", [SERVICE, SUBTYPE, "_services._dns-sd._udp.local."])
+async def test_foreign_browsers_see_the_type_and_the_subtype(name: str) -> None:
+    async with device_process("kitchen") as device:
+        answer = await asyncio.to_thread(ask, name)
+    if name.startswith("_services"):
+        assert b"\x06_coaps" in answer
+        return
+    instance = instance_label("kitchen", device.device_id).encode()
+    assert bytes([len(instance)]) + instance in answer
+    assert b"\x04pm=0" in answer
+    assert f"\x0bid={device.device_id}".encode() in answer
+
+
+# --------------------------------------------------------------------- addresses come and go
+
+
+@pytest.mark.asyncio
+@pytest.mark.needs_root
+async def test_addresses_are_followed(lan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(discovery, "kernel_table", lan.device.table)
+    device_id = new_id()
+    device = Advertiser(
+        name="kitchen", device_id=device_id, port=5684, pairing_port=5685, interfaces=None
+    )
+    with lan.device.inside():
+        await device.start()
+    monkeypatch.setattr(discovery, "kernel_table", lan.client.table)
+    try:
+        adverts = watch()
+        with lan.client.inside():
+            advert = await next_of(adverts, device_id)
+            while len(advert.addresses) < 3:  # they may come one by one
+                advert = await next_of(adverts, device_id)
+        assert advert.addresses[:2] == ("192.0.2.1", "2001:db8::1")
+        assert advert.addresses[2].partition("%")[0] == "fe80::1"
+        monkeypatch.setattr(discovery, "kernel_table", lan.device.table)
+        lan.device.ip("addr", "add", "192.0.2.77/24", "dev", "eth0")
+        with lan.device.inside():  # the device makes a socket for the new address
+            while "192.0.2.77" not in advert.addresses:
+                advert = await next_of(adverts, device_id)
+        await adverts.aclose()
+    finally:
+        await device.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.needs_root
+async def test_a_device_without_a_network_waits_for_one(
+    namespaces: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "SETTLE_SECONDS", 0.05)
+    here, there = namespaces.add(), namespaces.add()
+    namespaces.join(here, there)
+    there.ip("addr", "add", "192.0.2.2/24", "dev", "eth0")
+    monkeypatch.setattr(discovery, "kernel_table", here.table)
+    device_id = new_id()
+    device = Advertiser(
+        name="kitchen", device_id=device_id, port=5684, pairing_port=5685, interfaces=["eth0"]
+    )
+    with here.inside():
+        await device.start()
+        with pytest.raises(Unreachable) as caught:
+            await discover(timeout=0)
+        assert caught.value.advice
+    await device.set_pairing(open=True, pairing_port=7777)
+    monkeypatch.setattr(discovery, "kernel_table", there.table)
+    adverts = watch(interfaces=["192.0.2.2"])
+    with there.inside():
+        first = asyncio.create_task(next_of(adverts, device_id))
+        await asyncio.sleep(0)  # its sockets are made
+    monkeypatch.setattr(discovery, "kernel_table", here.table)
+    with here.inside():
+        here.ip("addr", "add", "192.0.2.1/24", "dev", "eth0")
+        advert = await first
+    assert advert.addresses == ("192.0.2.1",)
+    assert (advert.pairing_open, advert.pairing_port) == (True, 7777)
+    await adverts.aclose()
+    await device.close()
+    await device.close()
+    await device.set_pairing(open=False, pairing_port=0)  # too late, and no error
+
+
+@pytest.mark.asyncio
+async def test_no_multicast_at_all_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError("Address already in use")
+
+    monkeypatch.setattr(discovery, "AsyncZeroconf", refuse)
+    device = Advertiser(
+        name="kitchen", device_id=new_id(), port=1, pairing_port=2, interfaces=LOOPBACK
+    )
+    with pytest.raises(PeerError, match="already in use") as caught:
+        await device.start()
+    assert "5353" in caught.value.advice
+    with pytest.raises(PeerError, match="already in use"):
+        await discover(timeout=0, interfaces=LOOPBACK)
+
+
+@pytest.mark.asyncio
+async def test_an_interface_that_vanishes_does_not_end_the_following(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(discovery, "SETTLE_SECONDS", 0)
+    device = Advertiser(
+        name="kitchen", device_id=new_id(), port=1, pairing_port=2, interfaces=LOOPBACK
+    )
+    await device.start()
+    asked = asyncio.Event()
+
+    def vanished() -> InterfaceTable:
+        asked.set()
+        raise OSError("no such device")
+
+    monkeypatch.setattr(discovery, "kernel_table", vanished)
+    try:
+        for _ in range(2):
+            asked.clear()
+            device._changed.set()
+            await asyncio.wait_for(asked.wait(), PATIENCE)
+        assert "no such device" in caplog.text
+    finally:
+        await device.close()
+
+
+# ------------------------------------------------------------------------------ strangers
+
+
+GOOD_TXT = {"v": "1", "id": "7F3K2M1Q", "pm": "1", "pp": "5685", "name": "kitchen"}
+
+
+def txt(*entries: bytes) -> bytes:
+    return b"".join(bytes([len(entry)]) + entry for entry in entries)
+
+
+def records(**changes: str | None) -> bytes:
+    entries = {**GOOD_TXT, **changes}
+    return txt(*(f"{key}={value}".encode() for key, value in entries.items() if value is not None))
+
+
+def parse(
+    text: bytes,
+    *,
+    port: int = 5684,
+    addresses: tuple[str, ...] = ("192.0.2.1",),
+    with_loopback: bool = False,
+) -> Advert:
+    return advert_untrusted(
+        host="h.local.", port=port, addresses=addresses, text=text, with_loopback=with_loopback
+    )
+
+
+def test_an_advert_of_ours_is_read() -> None:
+    expected = Advert("7F3K2M1Q", "kitchen", ("192.0.2.1",), 5684, 5685, True, 1, "h.local.")
+    assert parse(records()) == expected
+    assert parse(records(id="7f3k2m1q")) == expected
+    assert parse(records() + txt(b"new=thing", b"flag", b"", b"=x", b"\xff=x")) == expected
+    assert parse(records() + txt(b"name=impostor", b"NAME=impostor")) == expected  # the first holds
+    assert parse(records(v="2")).version == 2
+    closed = parse(records(pm=None, pp=None))
+    assert (closed.pairing_open, closed.pairing_port) == (False, 0)
+    assert (
+        parse(records(name="\x1b[2J\u202e")).name == "\x1b[2J\u202e"
+    )  # whoever shows it escapes it
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        records() + b"\x05k=v",  # cut off
+        records() + b"\xff",
+        b"\xff",
+        records(v=None),
+        records(v="0"),
+        records(v="-1"),
+        records(v="1.0"),
+        records(v="999999"),
+        records(v="\u0661"),  # a digit, but not of ours
+        records(id=None),
+        records(id=""),
+        records(id="7F3K2M1"),
+        records(id="7F3K2M1QX"),
+        records(id="7F3K2M1U"),  # not Crockford's
+        records(id="../../et"),
+        records(name=None),
+        records(name=""),
+        records(name="x" * 65),
+        records(pm="2"),
+        records(pm="true"),
+        records(pm=""),
+        records(pp="0"),
+        records(pp="65536"),
+        records(pp="x"),
+        records(pp=""),
+        records() + txt(*(b"k%d=1" % number for number in range(64))),
+        records() + txt(*(bytes(200) for _ in range(9))),
+        txt(b"v=1", b"id=7F3K2M1Q", b"name=\xff\xfe"),
+        txt(b"v=\xff", b"id=7F3K2M1Q", b"name=kitchen"),
+    ],
+)
+def test_what_does_not_fit_is_malformed(text: bytes) -> None:
+    with pytest.raises(Malformed):
+        parse(text)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_that_is_none_is_malformed(port: int) -> None:
+    with pytest.raises(Malformed):
+        parse(records(), port=port)
+
+
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "127.0.0.1", "::1", "x"]
+)
+def test_addresses_that_lead_nowhere_or_to_ourselves_are_dropped(address: str) -> None:
+    assert parse(records(), addresses=(address, "fe80::1%7")).addresses == ("fe80::1%7",)
+    with pytest.raises(Malformed):
+        parse(records(), addresses=(address,))
+
+
+def test_on_the_loopback_loopback_addresses_are_kept() -> None:
+    assert parse(records(), addresses=("127.0.0.1",), with_loopback=True).addresses
+
+
+def test_many_addresses_are_bounded() -> None:
+    many = tuple(f"192.0.2.{number}" for number in range(200))
+    assert len(parse(records(), addresses=many).addresses) == discovery.MAX_ADDRESSES
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_bytes_are_parsed_or_malformed(seed: int) -> None:
+    dice = random.Random(seed)
+    for _ in range(100):
+        data = bytearray(records())
+        for _ in range(dice.randrange(1, 6)):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        with suppress(Malformed):
+            parse(bytes(data))
+        with suppress(Malformed):
+            txt_untrusted(dice.randbytes(dice.randrange(1200)))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("kitchen", "kitchen 7F3K2M1Q"),
+        ("a.b\nc", "a b c 7F3K2M1Q"),
+        ("\u202e", "7F3K2M1Q"),
+        ("", "7F3K2M1Q"),
+        ("ü" * 64, "ü" * 27 + " 7F3K2M1Q"),
+    ],
+)
+def test_the_label_fits_into_a_dns_label(name: str, expected: str) -> None:
+    label = instance_label(name, "7F3K2M1Q")
+    assert label == expected
+    assert len(label.encode()) <= 63
+
+
+@pytest.mark.asyncio
+async def test_a_name_of_64_long_characters_is_announced() -> None:
+    async with device_process("𝒳" * 64) as device:
+        found = await discover(timeout=1.5, interfaces=LOOPBACK)
+    (advert,) = (a for a in found if a.device_id == device.device_id)
+    assert advert.name == "𝒳" * 62  # what fits into a TXT entry
+
+
+def packet(answers: list[tuple[str, int, bytes]]) -> bytes:
+    """An mDNS response, made without the library under test."""
+    data = struct.pack("!6H", 0, 0x8400, 0, len(answers), 0, 0)
+    for name, kind, value in answers:
+        labels = question(name)[12:-4]
+        data += labels + struct.pack("!HHIH", kind, 1, 4500, len(value)) + value
+    return data
+
+
+def name_bytes(name: str) -> bytes:
+    return question(name)[12:-4]
+
+
+def shouting() -> socket.socket:
+    """Speaks to the group on the loopback of the namespace it is made in."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+    sock.bind(("127.0.0.1", 0))
+    sock.connect(("224.0.0.251", 5353))
+    return sock
+
+
+def device_records(text: bytes) -> list[tuple[str, int, bytes]]:
+    instance = f"kitchen 7F3K2M1Q.{SERVICE}"
+    return [
+        (instance, 16, text),
+        (instance, 33, struct.pack("!HHH", 0, 0, 5684) + name_bytes("kitchen.local")),
+        ("kitchen.local", 1, socket.inet_aton("127.0.0.1")),
+        (SUBTYPE, 12, name_bytes(instance)),
+    ]
+
+
+@pytest.mark.asyncio
+@pytest.mark.needs_root
+async def test_what_was_said_last_holds(namespaces: Any) -> None:
+    """A text that comes again after another one; the cache of python-zeroconf has it first."""
+    with namespaces.add().inside(), shouting() as device:
+        async with discovery._searching(LOOPBACK) as search:
+            for turn, window in enumerate("0101"):
+                extra = (f"turn{turn}.local", 1, socket.inet_aton("127.0.0.1"))
+                device.send(packet([*device_records(records(pm=window)), extra]))
+                advert = await asyncio.wait_for(search.changes.get(), PATIENCE)
+                assert advert.pairing_open == (window == "1")
+
+
+@pytest.mark.asyncio
+@pytest.mark.needs_root
+async def test_a_flood_of_strangers_is_bounded(
+    namespaces: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a namespace of its own, so that it floods nobody else's loopback."""
+    monkeypatch.setattr(discovery, "RESOLVE_SECONDS", 0.05)
+    alone = namespaces.add()
+    with alone.inside(), shouting() as stranger:
+        async with discovery._searching(LOOPBACK) as search:
+            for number in range(discovery.MAX_ADVERTS * 3):
+                instance = f"stranger {number}.{SERVICE}"
+                lies = [
+                    (SUBTYPE, 12, name_bytes(instance)),
+                    (instance, 16, txt(b"v=1", b"id=" + b"x" * 200)),
+                    (instance, 33, struct.pack("!HHH", 0, 0, 1) + name_bytes("s.local")),
+                ]
+                stranger.send(packet(lies))
+                stranger.send(secrets.token_bytes(60))
+                await asyncio.sleep(0)
+                assert len(search._names) <= discovery.MAX_ADVERTS
+                assert len(search._tasks) <= discovery.MAX_ADVERTS
+            assert search.found == {}
+            assert search.changes.empty()
+            # the honest device takes the place of one that has not shown to be good
+            stranger.send(packet(device_records(records())))
+            advert = await asyncio.wait_for(search.changes.get(), PATIENCE)
+            assert advert.device_id == "7F3K2M1Q"
+            assert len(search._names) == discovery.MAX_ADVERTS
+
+
+@pytest.mark.asyncio
+async def test_changes_nobody_reads_are_bounded() -> None:
+    async with discovery._searching(LOOPBACK) as search:
+        for number in range(discovery.MAX_ADVERTS * 8):
+            search._tell(Advert("7F3K2M1Q", f"{number}", ("192.0.2.1",), 1, 0, False, 1, "h"))
+        assert search.changes.qsize() == discovery.MAX_ADVERTS * 4

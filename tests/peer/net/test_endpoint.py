@@ -1,0 +1,286 @@
+"""An attacker beside and on the path: established sessions live, and nothing is kept for nobody."""
+
+import asyncio
+import secrets
+import socket
+from typing import Any
+
+import aiocoap
+import pytest
+from aiocoap.numbers.codes import Code
+
+from peer.dtls import session as dtls_session
+from peer.errors import HandshakeFailed
+from peer.identity import Identity
+from peer.limits import Limits
+from peer.net.client import CoapsClient
+from peer.net.endpoint import HandshakeRate, Standing
+from peer.testing import Proxy, Weather
+
+pytestmark = pytest.mark.asyncio
+
+
+def get(*path: str) -> aiocoap.Message:
+    return aiocoap.Message(code=Code.GET, uri_path=path)
+
+
+async def hello_of(serve: Any, caller: CoapsClient) -> tuple[Any, Proxy, Any]:
+    """A session through a proxy that recorded its ClientHellos."""
+    served = await serve()
+    proxy = await Proxy.start(served.address)
+    connection = await caller.connect(proxy.address, pinned=served.identity.fingerprint)
+    return served, proxy, connection
+
+
+def count(served: Any, *kinds: str) -> int:
+    return sum(served.server.counters[kind] for kind in kinds)
+
+
+async def settled(connection: Any, served: Any) -> None:
+    """After this round trip, everything injected before it has been looked at."""
+    assert (await connection.request(get("echo"))).code is Code.CONTENT
+    assert len(served.server.sessions()) == 1
+
+
+async def test_garbage_at_a_session_is_counted_by_kind_and_changes_nothing(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served, proxy, connection = await hello_of(serve, caller)
+    await connection.request(get("echo"))
+    sealed = next(one for one in reversed(proxy.towards_device()) if one[0] == 23)
+    cases = {
+        "dtls-malformed": [b"", b"x", secrets.token_bytes(300), sealed[:-1], sealed + b"x"][1:],
+        "dtls-cleartext-after-handshake": [b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28"],
+        "dtls-replayed-or-forged": [
+            sealed,
+            sealed[:-1] + bytes([sealed[-1] ^ 1]),
+            sealed[:3] + b"\x00\x02" + sealed[5:],
+        ],
+    }
+    for kind, datagrams in cases.items():
+        before = count(served, kind)
+        for datagram in datagrams:
+            proxy.inject_to_device(datagram)
+        await settled(connection, served)
+        assert count(served, kind) == before + len(datagrams), kind
+    proxy.close()
+
+
+async def test_forged_datagrams_do_not_end_a_clients_session(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served, proxy, connection = await hello_of(serve, caller)
+    sealed = proxy.towards_client()[-1]
+    alert = b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28"
+    for datagram in (b"garbage", alert, sealed, sealed[:-2] + b"xx"):
+        proxy.inject_to_client(datagram)
+    await settled(connection, served)
+    proxy.close()
+
+
+async def test_a_replayed_client_hello_ends_nobodys_session(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """Both ClientHellos of the session itself, and those of another one with a good cookie."""
+    served, proxy, connection = await hello_of(serve, caller)
+    for datagram in proxy.towards_device()[:2]:
+        proxy.inject_to_device(datagram)
+    await settled(connection, served)
+    random_at = 13 + 12 + 2
+    other = bytearray(proxy.towards_device()[1])
+    other[random_at : random_at + 32] = secrets.token_bytes(32)
+    proxy.inject_to_device(bytes(other))
+    await settled(connection, served)
+    assert count(served, "handshakes") == 1
+    proxy.close()
+
+
+async def test_a_client_that_comes_back_from_the_same_address_replaces_its_session(
+    serve: Any, client: Identity
+) -> None:
+    """A crashed client's new handshake, from the port of the old one."""
+    served = await serve()
+    proxy = await Proxy.start(served.address)
+    async with CoapsClient(client) as first:
+        await first.connect(proxy.address, pinned=None)
+        back = next(iter(proxy._paths.values()))
+        async with CoapsClient(client) as second:
+            # The proxy sends both clients' datagrams from one port, as a NAT that forgot would.
+            paths = proxy._paths
+
+            class OnePath(dict[Any, Any]):
+                def __contains__(self, _address: object) -> bool:
+                    return True
+
+                def __getitem__(self, address: Any) -> Any:
+                    self.latest = address
+                    return back
+
+            one = OnePath(paths)
+            proxy._paths = one
+            back[2]._deliver = lambda data: proxy._front.send(data, one.latest)
+            again = await second.connect(proxy.address, pinned=None)
+            assert (await again.request(get("echo"))).code is Code.CONTENT
+            assert len(served.server.sessions()) == 1
+            assert count(served, "handshakes") == 2
+            proxy._paths = paths
+    proxy.close()
+
+
+async def test_hellos_without_a_cookie_leave_nothing_and_get_no_more_than_they_send(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """A spoofer cannot see the answers; what it makes us keep and send is what matters."""
+    served, proxy, connection = await hello_of(serve, caller)
+    hello = proxy.towards_device()[0]
+    endpoint = served.server._endpoint
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as spoofer:
+        spoofer.connect(("127.0.0.1", served.server.port))
+        spoofer.setblocking(False)
+        for _ in range(200):
+            spoofer.send(hello[:-1] + secrets.token_bytes(1))
+        await settled(connection, served)
+        answered = 0
+        while True:
+            try:
+                answered += len(spoofer.recv(65536))
+            except BlockingIOError:
+                break
+    assert answered <= 200 * len(hello)
+    assert not endpoint._half_open
+    assert not endpoint._rate._buckets.keys() - {"127.0.0.1"}
+    proxy.close()
+
+
+async def test_a_doubled_client_hello_is_one_handshake(serve: Any, caller: CoapsClient) -> None:
+    served = await serve()
+    proxy = await Proxy.start(served.address, Weather(duplicate=1.0))
+    connection = await caller.connect(proxy.address, pinned=None)
+    await settled(connection, served)
+    assert count(served, "handshakes") == 1
+    assert count(served, "handshakes-failed") == 0
+    proxy.close()
+
+
+async def test_a_record_from_nowhere_is_counted_and_not_answered(serve: Any) -> None:
+    served = await serve()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.connect(("127.0.0.1", served.server.port))
+        stranger.setblocking(False)
+        stranger.send(b"\x17\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x10" + bytes(16))
+        async with CoapsClient(Identity.create()) as one:
+            await one.connect(served.address, pinned=None)
+        with pytest.raises(BlockingIOError):
+            stranger.recv(1000)
+    assert count(served, "dtls-no-session") == 1
+
+
+async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
+    serve: Any, device: Identity
+) -> None:
+    served = await serve(limits=Limits(half_open=3, handshake_seconds=2))
+    endpoint = served.server._endpoint
+    clients = [CoapsClient(Identity.create()) for _ in range(6)]
+    proxies = [await Proxy.start(served.address) for _ in clients]
+
+    async def halfway(one: CoapsClient, proxy: Proxy) -> None:
+        """Show a cookie, then never hear the answer to it."""
+        carry = proxy._path
+
+        def after_the_cookie(address: Any) -> Any:
+            path = carry(address)
+            deliver = path[2]._deliver
+            path[2]._deliver = lambda data: deliver(data) if data[13] == 3 else None
+            return path
+
+        proxy._path = after_the_cookie  # type: ignore[method-assign]
+        with pytest.raises(Exception, match="did not answer"):
+            await one.connect(proxy.address, pinned=device.fingerprint, timeout=0.1)
+
+    most = 0
+    for one, proxy in zip(clients, proxies, strict=True):
+        await halfway(one, proxy)
+        most = max(most, len(endpoint._half_open))
+        assert len(endpoint._half_open) <= 3
+    assert most == 3
+    assert count(served, "half-open-evicted") == 3
+    async with asyncio.timeout(20):
+        while endpoint._half_open:  # noqa: ASYNC110 - the sweep has no event to wait for
+            await asyncio.sleep(0.01)
+    for one, proxy in zip(clients, proxies, strict=True):
+        await one.close()
+        proxy.close()
+
+
+async def test_silent_strangers_go_and_paired_keys_stay(serve: Any, client: Identity) -> None:
+    served = await serve(limits=Limits(unpaired_idle_seconds=0.2))
+    stranger = Identity.create()
+    served.standings[stranger.fingerprint] = Standing.UNPAIRED
+    async with CoapsClient(client) as friend, CoapsClient(stranger) as other:
+        await friend.connect(served.address, pinned=None)
+        gone = await other.connect(served.address, pinned=None)
+        async with asyncio.timeout(20):
+            while gone.is_open:  # noqa: ASYNC110 - the sweep has no event to wait for
+                await asyncio.sleep(0.01)
+        (left,) = served.server.sessions()
+        assert left.fingerprint == client.fingerprint
+
+
+async def test_a_session_is_local_only_while_every_datagram_was(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    (session,) = served.server.sessions()
+    assert session.is_local
+    udp = connection._link._socket._sock
+    udp.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+    await connection.request(get("echo"))
+    udp.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+    await connection.request(get("echo"))
+    (session,) = served.server.sessions()
+    assert not session.is_local
+
+
+async def test_one_source_cannot_shake_hands_without_end() -> None:
+    rate = HandshakeRate(Limits(handshakes_per_second=2, handshake_burst=3, rate_sources=4))
+    assert [rate.admits("a", 0.0) for _ in range(4)] == [True, True, True, False]
+    assert rate.admits("b", 0.0)
+    assert rate.admits("a", 0.5)
+    assert not rate.admits("a", 0.5)
+    for host in "cdefgh":
+        rate.admits(host, 0.5)
+    assert len(rate._buckets) == 4
+
+
+async def test_the_rate_counts_after_the_cookie_only(serve: Any, device: Identity) -> None:
+    served = await serve(limits=Limits(handshake_burst=1, handshakes_per_second=0.001))
+    async with CoapsClient(Identity.create()) as one:
+        await one.connect(served.address, pinned=device.fingerprint)
+        with pytest.raises(Exception, match="did not answer"):
+            await one.connect(served.address, pinned=device.fingerprint, timeout=0.3)
+    assert count(served, "handshakes-rate-limited") >= 1
+
+
+async def test_no_extended_master_secret_no_pairing(serve: Any, caller: CoapsClient) -> None:
+    """No library here can leave the extension out, so the fact is taken away from the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dtls_session, "_has_extended_master_secret", lambda _connection: False)
+        pairing = await serve(pairing=True)
+        with pytest.raises(HandshakeFailed, match="ended the session at once"):
+            await caller.connect(pairing.address, pinned=None)
+        assert count(pairing, "no-extended-master-secret") == 1
+        assert pairing.server.sessions() == []
+        regular = await serve(pairing=False)
+        connection = await caller.connect(regular.address, pinned=None)
+        assert (await connection.request(get("echo"))).code is Code.CONTENT
+
+
+async def test_a_fresh_path_after_a_cut(serve: Any, caller: CoapsClient) -> None:
+    served, proxy, connection = await hello_of(serve, caller)
+    proxy.change(Weather(loss=1.0))
+    with pytest.raises(Exception, match="no answer"):
+        await connection.request(get("echo"), timeout=0.1)
+    again = await caller.connect(served.address, pinned=served.identity.fingerprint)
+    assert (await again.request(get("echo"))).code is Code.CONTENT
+    proxy.close()
