@@ -1,8 +1,7 @@
 """CBOR as this protocol uses it: RFC 8949, deterministic when we write, strict when we read.
 
-`encode` follows §4.2.1 (Core Deterministic Encoding). Both sides hash what they send, so one value
-must have one form. cbor2's own `canonical` sorts map keys by length first (RFC 7049), which §4.2.1
-replaced by bytewise order; that is why the containers are written here.
+`encode` is cbor2's canonical form. Its maps are sorted by the length of the encoded key, then
+bytewise (§4.2.3); for the keys of this protocol that is also the bytewise order of §4.2.1.
 
 `decode_untrusted` walks the bytes once, without recursion and without allocating anything a length
 field asks for, before cbor2 sees them. Only what the protocol needs passes: integers of 64 bits,
@@ -11,8 +10,6 @@ tags (cbor2 makes dates, fractions, even regular expressions of them), no indefi
 `undefined`, no keys that cannot be hashed or that could be crafted to collide. Integers may come in
 a longer form than needed: strangers write with other libraries.
 """
-
-from collections.abc import Mapping
 
 import cbor2
 
@@ -27,60 +24,14 @@ _ADVICE = "Send one CBOR item of plain values: numbers, text, bytes, lists and m
 
 
 def encode(value: object) -> bytes:
-    """`value` in core deterministic encoding (RFC 8949 §4.2.1).
-
-    Takes what `decode_untrusted` gives: None, bool, int of 64 bits, float, str, bytes, list or
-    tuple, and mappings with int or str keys. Raises `TypeError` or `ValueError` for anything else:
-    that is a fault of the caller, not of a peer.
-    """
-    return _encode(value, DEFAULT_LIMITS.cbor_depth)
-
-
-def _encode(value: object, depth: int) -> bytes:
-    match value:
-        case None:
-            form = _head(_SIMPLE, _NULL)
-        case bool():
-            form = _head(_SIMPLE, _TRUE if value else _FALSE)
-        case int():
-            form = _head(_UINT, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
-        case float():
-            form = cbor2.dumps(float(value), canonical=True)  # the shortest form that is exact
-        case bytes() | bytearray():
-            form = _head(_BYTES, len(value)) + value
-        case str():
-            text = value.encode()
-            form = _head(_TEXT, len(text)) + text
-        case list() | tuple() | Mapping():
-            form = _encode_container(value, depth)
-        case _:
-            raise TypeError(f"no CBOR form for {type(value).__name__}")
-    return form
-
-
-def _encode_container(
-    value: list[object] | tuple[object, ...] | Mapping[object, object], depth: int
-) -> bytes:
-    if depth == 0:
-        raise ValueError(f"nested deeper than {DEFAULT_LIMITS.cbor_depth}: no peer would read it")
-    if not isinstance(value, Mapping):
-        return _head(_ARRAY, len(value)) + b"".join(_encode(item, depth - 1) for item in value)
-    pairs: dict[bytes, bytes] = {}
-    for key, item in value.items():
-        if isinstance(key, bool) or not isinstance(key, int | str):
-            raise TypeError(f"a map key is an int or a str, not {type(key).__name__}")
-        pairs[_encode(key, 0)] = _encode(item, depth - 1)
-    return _head(_MAP, len(pairs)) + b"".join(key + pairs[key] for key in sorted(pairs))
-
-
-def _head(major: int, number: int) -> bytes:
-    """The first bytes of an item: major type and argument, in the shortest form (§3, §4.2.1)."""
-    if number < 24:
-        return bytes([major << 5 | number])
-    for info, width in ((24, 1), (25, 2), (26, 4), (27, 8)):
-        if number < 1 << 8 * width:
-            return bytes([major << 5 | info]) + number.to_bytes(width, "big")
-    raise ValueError("an integer has at most 64 bits")
+    """`value` in deterministic encoding. Raises `ValueError` for what no peer would read: that is
+    a fault of the caller, not of a peer."""
+    try:
+        data = cbor2.dumps(value, canonical=True)
+        _check_untrusted(data, DEFAULT_LIMITS.cbor_depth)
+    except (cbor2.CBORError, Malformed) as error:
+        raise ValueError(f"no CBOR form for {type(value).__name__}: {error}") from error
+    return data
 
 
 def decode_untrusted(
