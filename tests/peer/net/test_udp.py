@@ -366,6 +366,17 @@ def test_without_a_running_loop_nothing_is_opened(sockets: Any, inbox: Any) -> N
 
 
 @pytest.mark.asyncio
+@pytest.mark.needs_root
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+async def test_without_a_route_nobody_is_reachable(
+    host: str, namespaces: Any, sockets: Any, inbox: Any
+) -> None:
+    with namespaces.add().inside(), pytest.raises(Unreachable, match="no way") as caught:
+        sockets.connect(Address(host, 5684), inbox)
+    assert caught.value.advice
+
+
+@pytest.mark.asyncio
 async def test_names_and_addresses_are_resolved() -> None:
     assert await resolve("192.0.2.1", 5684) == [Address("192.0.2.1", 5684)]
     assert await resolve("::ffff:192.0.2.1", 5684) == [Address("192.0.2.1", 5684)]
