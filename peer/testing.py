@@ -1,8 +1,9 @@
-"""Fakes for tests, ours and those of applications: bad weather on a real UDP path.
+"""Fakes for tests, ours and those of applications: bad weather, in memory and on a real path.
 
-`Proxy` stands between a client and a device, on loopback, and loses, doubles and reorders what
-passes by dice of its own, so that a seed repeats a run as far as the network is concerned. It
-also records what passes and can put in datagrams of its own, as an attacker on the path could.
+`MemoryNet` is a network without a kernel: give it to a server and a client as their `net`. `Proxy`
+stands between a client and a device on real UDP, on loopback. Both lose, double and reorder what
+passes by dice of their own, so that a seed repeats a run as far as the network is concerned. The
+proxy also records what passes, and can put in datagrams as an attacker on the path could.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from peer.net.udp import Address, Datagram, UdpSocket
+from peer.net.udp import HOP_LIMIT, Address, Datagram, UdpSocket
 
 _HELD_SECONDS = 0.05  # a held-back datagram that nothing overtakes goes on after this
 
@@ -137,3 +138,93 @@ class Proxy:
 
 def _ignore(_error: OSError) -> None:
     """An ICMP report is one more kind of weather."""
+
+
+class MemoryNet:
+    """A network in memory: `bind` and `connect` as `UdpSocket` has them, and some weather.
+
+    Every host is on one link, `interface` 1, and a datagram arrives with hop limit 255.
+    """
+
+    INTERFACE = 1
+
+    def __init__(self, weather: Weather = FAIR) -> None:
+        self._weather = weather
+        self._ports = 49152
+        self._sockets: dict[Address, _MemorySocket] = {}
+        self._directions: dict[tuple[Address, Address], _Direction] = {}
+
+    def bind(
+        self,
+        host: str,
+        port: int,
+        *,
+        on_datagram: Callable[[Datagram], None],
+        on_error: Callable[[OSError], None],
+    ) -> "_MemorySocket":
+        """A socket at an address of this network; port 0 is a free one."""
+        _never_used(on_error)
+        self._ports += 1
+        address = Address(host, port or self._ports)
+        socket = self._sockets[address] = _MemorySocket(self, address, on_datagram)
+        return socket
+
+    def connect(
+        self,
+        to: Address,
+        *,
+        on_datagram: Callable[[Datagram], None],
+        on_error: Callable[[OSError], None],
+    ) -> "_MemorySocket":
+        """A socket on a free port of the host it connects to: one host is enough for a test."""
+        return self.bind(to.host, 0, on_datagram=on_datagram, on_error=on_error)
+
+    def change(self, weather: Weather) -> None:
+        """Other weather from now on; the dice roll on."""
+        self._weather = weather
+        for direction in self._directions.values():
+            direction.weather = weather
+
+    def carry(self, source: Address, to: Address, data: bytes) -> None:
+        """Send one datagram into the weather between two sockets."""
+        if (source, to) not in self._directions:
+            self._directions[source, to] = _Direction(
+                self._weather,
+                len(self._directions),
+                lambda data: asyncio.get_running_loop().call_soon(self._arrive, source, to, data),
+            )
+        self._directions[source, to].carry(data)
+
+    def _arrive(self, source: Address, to: Address, data: bytes) -> None:
+        socket = self._sockets.get(to)
+        if socket is not None:
+            socket.on_datagram(Datagram(data, source, to.host, self.INTERFACE, HOP_LIMIT))
+
+    def forget(self, address: Address) -> None:
+        """Nobody is there any more."""
+        self._sockets.pop(address, None)
+
+
+class _MemorySocket:
+    """One end in a `MemoryNet`."""
+
+    def __init__(
+        self, net: MemoryNet, address: Address, on_datagram: Callable[[Datagram], None]
+    ) -> None:
+        self._net = net
+        self.local_address = address
+        self.on_datagram = on_datagram
+
+    def send(self, data: bytes, to: Address, *, source: str = "", ifindex: int = 0) -> bool:
+        """Send one datagram; there is one interface and one source."""
+        _never_used(source, ifindex)
+        self._net.carry(self.local_address, to, data)
+        return True
+
+    def close(self) -> None:
+        """Leave the network."""
+        self._net.forget(self.local_address)
+
+
+def _never_used(*_arguments: object) -> None:
+    """Part of the interface, without a meaning in memory."""

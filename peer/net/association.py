@@ -12,7 +12,7 @@ from collections.abc import Callable
 from peer.dtls import records
 from peer.dtls.session import DtlsSession, SessionState
 from peer.net.onlink import Verdict
-from peer.net.udp import Address, Datagram, UdpSocket
+from peer.net.udp import Address, Datagram, Socket
 
 _TIMER_FLOOR = 0.001  # seconds: a timer that fires a hair early asks again, but does not spin
 NOT_JUDGED = Verdict(is_local=False, rule="", interface="", hop_limit=None, detail="not judged")
@@ -26,7 +26,7 @@ class Association:
         self,
         session: DtlsSession,
         *,
-        socket: UdpSocket,
+        socket: Socket,
         remote: Address,
         counters: Counter[str],
         on_message: Callable[["Association", bytes], None],

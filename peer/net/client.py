@@ -28,7 +28,7 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.association import Association
 from peer.net.coaps import CoapsLayer, CoapsRemote, PeerIdentity
-from peer.net.udp import Address, Datagram, UdpSocket
+from peer.net.udp import Address, Datagram, Net, UdpSocket
 
 _RESUMABLE = 32  # devices whose last session is kept for resumption
 _CONNECT_SECONDS = 20.0
@@ -37,15 +37,15 @@ _CONNECT_SECONDS = 20.0
 class _Link:
     """One connected socket with its association, and the outcome of its handshake."""
 
-    def __init__(self, address: Address, *, layer: CoapsLayer, counters: Counter[str]) -> None:
+    def __init__(
+        self, address: Address, *, layer: CoapsLayer, counters: Counter[str], net: Net
+    ) -> None:
         self._address = address
         self._layer = layer
         self._counters = counters
         self._association: Association | None = None
         self.outcome: asyncio.Future[Association] = asyncio.get_running_loop().create_future()
-        self._socket = UdpSocket.connect(
-            address, on_datagram=self._datagram, on_error=self._socket_error
-        )
+        self._socket = net.connect(address, on_datagram=self._datagram, on_error=self._socket_error)
 
     def start(self, session: DtlsSession) -> None:
         """Send the ClientHello."""
@@ -190,10 +190,16 @@ class CoapsClient:
     """Connects to devices with one identity. Close it, or use it as a context."""
 
     def __init__(
-        self, identity: Identity, *, limits: Limits = DEFAULT_LIMITS, interop: bool = False
+        self,
+        identity: Identity,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        interop: bool = False,
+        net: Net = UdpSocket,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._limits = limits
+        self._net = net
         self._dtls = ClientContext(identity, interop=interop)
         self._layer = CoapsLayer(site=None, limits=limits, counters=self.counters)
         self._links: set[_Link] = set()
@@ -217,7 +223,7 @@ class CoapsClient:
         Raises `Unreachable` (`refused` if the host says that nothing listens), `HandshakeFailed`,
         `PinMismatch`, or `TimedOut` after `timeout` seconds.
         """
-        link = _Link(address, layer=self._layer, counters=self.counters)
+        link = _Link(address, layer=self._layer, counters=self.counters, net=self._net)
         ticket = self._tickets.pop(pinned, None) if pinned is not None else None
         try:
             link.start(

@@ -35,7 +35,7 @@ from peer.net.association import Association
 from peer.net.endpoint import Endpoint, Standing
 from peer.net.onlink import Locality, Verdict
 from peer.net.problem import problem
-from peer.net.udp import Address
+from peer.net.udp import Address, Net, UdpSocket
 
 _log = logging.getLogger(__name__)
 _BLOCK_SIZE_EXP = 6  # blocks of 1024 bytes
@@ -323,6 +323,7 @@ class CoapsServer:
         limits: Limits = DEFAULT_LIMITS,
         pairing: bool = False,
         interop: bool = False,
+        net: Net = UdpSocket,
     ) -> Self:
         """Listen. With `pairing`, no session is resumed and extended master secret is a must.
 
@@ -344,6 +345,7 @@ class CoapsServer:
             counters=counters,
             pairing=pairing,
             interop=interop,
+            net=net,
         )
         endpoint.bind(listen)
         return cls(endpoint, layer)

@@ -27,7 +27,7 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
 from peer.net.association import Association
 from peer.net.onlink import Locality
-from peer.net.udp import Address, Datagram, UdpSocket
+from peer.net.udp import Address, Datagram, Net, Socket, UdpSocket
 
 _Place = tuple[int, Address]  # which of our sockets, and who
 
@@ -83,6 +83,7 @@ class Endpoint:
         counters: Counter[str],
         pairing: bool,
         interop: bool = False,
+        net: Net = UdpSocket,
     ) -> None:
         self.counters = counters
         self._identity = identity
@@ -99,7 +100,8 @@ class Endpoint:
         self._rate = HandshakeRate(limits)
         self._half_open: OrderedDict[_Place, Association] = OrderedDict()
         self._sessions: OrderedDict[_Place, Association] = OrderedDict()
-        self._sockets: list[UdpSocket] = []
+        self._sockets: list[Socket] = []
+        self._net = net
         self._loop = asyncio.get_running_loop()
         self._sweep_timer: asyncio.TimerHandle | None = None
 
@@ -115,7 +117,7 @@ class Endpoint:
             port = 0
             for host, wanted in listen:
                 number = len(self._sockets)
-                socket = UdpSocket.bind(
+                socket = self._net.bind(
                     host,
                     wanted or port,
                     on_datagram=partial(self._datagram, number),

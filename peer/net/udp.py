@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from peer.errors import Malformed, PeerError, Unreachable
 
@@ -139,6 +139,43 @@ class Datagram:
     destination: str
     ifindex: int
     hop_limit: int | None
+
+
+class Socket(Protocol):
+    """What the rest of this room needs of a socket."""
+
+    @property
+    def local_address(self) -> Address:
+        """The bound address."""
+
+    def send(self, data: bytes, to: Address, *, source: str = "", ifindex: int = 0) -> bool:
+        """Send one datagram; False if it was dropped. Never raises."""
+
+    def close(self) -> None:
+        """Give the port back; a second call does nothing."""
+
+
+class Net(Protocol):
+    """Where sockets come from: `UdpSocket` itself, or a network in memory (`peer.testing`)."""
+
+    def bind(
+        self,
+        host: str,
+        port: int,
+        *,
+        on_datagram: Callable[[Datagram], None],
+        on_error: Callable[[OSError], None],
+    ) -> Socket:
+        """A socket for everybody. Raises PeerError if the address cannot be had."""
+
+    def connect(
+        self,
+        to: Address,
+        *,
+        on_datagram: Callable[[Datagram], None],
+        on_error: Callable[[OSError], None],
+    ) -> Socket:
+        """A socket for one peer. Raises Unreachable if there is no way to it."""
 
 
 class UdpSocket:
