@@ -1,0 +1,325 @@
+"""The daemon: builds all rooms, wires them, and closes them in reverse. It alone knows them all.
+
+Wiring in one picture:
+
+    regular port ─▶ GuardedSite ─▶ Guard ─▶ Whitelist (iam, store) ─▶ resources
+    pairing port ─▶ GuardedSite ─▶ NearOnly ─▶ Pair ─▶ PairingDoor ─▶ Whitelist
+    a change of the store ─▶ sessions of the keys concerned end, on both ports
+    control socket ─▶ Verbs ─▶ the same Whitelist and PairingDoor
+"""
+
+import asyncio
+import logging
+import os
+from contextlib import AsyncExitStack
+from typing import Any
+
+from device_app import exposed
+from device_app.config import Settings
+from device_app.control import ControlServer
+from device_app.errors import AppError
+from device_app.expiry import Expiry
+from device_app.exposed import Board, Exposed
+from device_app.guard import Guard
+from device_app.journal import Journal
+from device_app.pairing import News, NewsKind, PairingDoor
+from device_app.places import Places
+from device_app.resources import board, hello, iam, wellknown
+from device_app.resources.pair import NearOnly, Pair
+from device_app.status import (
+    counters_view,
+    identity_view,
+    package_version,
+    session_view,
+)
+from device_app.verbs import Verbs, ceremony_view, window_view
+from device_app.whitelist import Whitelist
+from iam.access import Access
+from iam.changes import has_owner
+from iam.model import State, changed_keys
+from iam.store import Store
+from peer.errors import PeerError
+from peer.identity import Identity
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.coaps import CoapsServer
+from peer.net.discovery import Advertiser
+from peer.net.onlink import Locality
+from peer.net.site import GuardedSite
+
+_log = logging.getLogger("handfast.app")
+
+
+class App:
+    """A running device. Made by `start`; `close` says goodbye to everybody."""
+
+    identity: Identity
+    whitelist: Whitelist
+    guard: Guard
+    door: PairingDoor
+    server: CoapsServer
+    site: GuardedSite
+
+    def __init__(
+        self, places: Places, settings: Settings, *, limits: Limits, journal: Journal
+    ) -> None:
+        self.places = places
+        self.settings = settings
+        self.limits = limits
+        self.journal = journal
+        self.stopped = asyncio.Event()
+        #: Set by a factory reset: the caller of `stopped` starts a new App.
+        self.begins_anew = False
+        self._stack = AsyncExitStack()
+        self._advertiser: Advertiser | None = None
+        self._announcing: asyncio.Task[None] | None = None
+        self._started = asyncio.get_running_loop().time()
+
+    @classmethod
+    async def start(
+        cls,
+        places: Places,
+        settings: Settings,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        journal: Journal | None = None,
+        board_seconds: float = board.UPDATE_SECONDS,
+    ) -> "App":
+        """Open everything, the store first. Raises `AppError`, `IamError` or `PeerError`."""
+        app = cls(places, settings, limits=limits, journal=journal or Journal())
+        try:
+            await app._build(board_seconds)
+        except BaseException:
+            await app.close()
+            raise
+        return app
+
+    async def close(self) -> None:
+        """close_notify, mDNS goodbye, control socket removed, store closed."""
+        await self._stack.aclose()
+
+    # -- building -------------------------------------------------------------------------------
+
+    async def _build(self, board_seconds: float) -> None:
+        _make_private(self.places)
+        store = Store.open(self.places.store)
+        self._stack.callback(store.close)
+        self.identity = Identity.load_or_create(self.places.key)
+        own = self._load_modules()
+        app_actions = {action: role for one in own for action, role in one.roles().items()}
+        access = Access(app_actions=app_actions)
+        self.settings.require_role(access.roles)
+        self.whitelist = Whitelist(store, access, journal=self.journal, limits=self.limits)
+        self.guard = Guard(self.whitelist)
+        locality = Locality(
+            mode=self.settings.local,
+            allow_loopback=self.settings.allow_loopback,
+            interfaces=frozenset(self.settings.local_interfaces),
+        )
+        self.server = await CoapsServer.start(
+            self._regular_site(own, board_seconds),
+            identity=self.identity,
+            listen=[(host, self.settings.port) for host in self.settings.listen],
+            locality=locality,
+            standing=self.guard.standing,
+            limits=self.limits,
+        )
+        self._stack.push_async_callback(self.server.close)
+        self.door = self._build_door(locality)
+        self._stack.push_async_callback(self.door.shut)
+        self._stack.callback(store.subscribe(self._end_changed))
+        self._stack.callback(Expiry(self.whitelist, self._end_keys).stop)
+        verbs = Verbs(self.door, self.whitelist, status=self.status, reset=self._begin_anew)
+        control = await ControlServer.start(self.places.socket, verbs.table())
+        self._stack.push_async_callback(control.close)
+        await self._advertise()
+
+    def _load_modules(self) -> list[Exposed]:
+        own = Board(
+            name=self.name,
+            device_id=self.identity.fingerprint.device_id,
+            asker=lambda request: self.guard.asker(request),  # noqa: PLW0108  # made later
+        )
+        return exposed.load(self.settings.modules, self.places.modules, own)
+
+    def _regular_site(self, own: list[Exposed], board_seconds: float) -> GuardedSite:
+        guard, whitelist = self.guard, self.whitelist
+        site = self.site = GuardedSite(authorise=guard.authorise, limits=self.limits)
+        greeting = hello.Hello(
+            guard, device=self.name, device_id=self.identity.fingerprint.device_id
+        )
+        for path, resource, actions in (
+            (wellknown.PATH, wellknown.WellKnownCore(guard, site.paths), wellknown.ACTIONS),
+            (("hello",), greeting, hello.ACTIONS),
+            (("iam", "me"), iam.Me(guard, whitelist), iam.ME),
+            (("iam", "roles"), iam.Roles(whitelist), iam.ROLES),
+            (("iam", "policies"), iam.Policies(whitelist), iam.POLICIES),
+            *((path, one, board.ACTIONS) for path, one in _readings(board_seconds)),
+            *((one.segments, one.resource, one.actions) for one in own),
+        ):
+            site.add(path, resource)
+            guard.rule(path, actions)
+        users = iam.Users(guard, whitelist, limits=self.limits)
+        site.add(("iam", "users"), users, takes_rest=True)
+        guard.rule(("iam", "users"), iam.USERS)
+        guard.rule(("iam", "users", None), iam.USER)
+        guard.rule(("iam", "users", None, "keys", None), iam.KEY)
+        return site
+
+    def _build_door(self, locality: Locality) -> PairingDoor:
+        door = PairingDoor(
+            self.whitelist,
+            self.identity,
+            terms=self.settings.terms,
+            listen=[(host, self.settings.pairing_port) for host in self.settings.listen],
+            locality=locality,
+            limits=self.limits,
+        )
+        near = NearOnly(self.whitelist)
+        site = door.port.site = GuardedSite(authorise=near.authorise, limits=door.port.limits)
+        site.add(("pair",), Pair(door, near, device=self.name), takes_rest=True)
+        door.watch(self._announce_window)
+        return door
+
+    async def _advertise(self) -> None:
+        if not self.settings.advertise:
+            return
+        advertiser = Advertiser(
+            name=self.name,
+            device_id=self.identity.fingerprint.device_id,
+            port=self.server.port,
+            pairing_port=self._pairing_port(),
+            interfaces=self.settings.interfaces,
+        )
+        try:
+            await advertiser.start()
+        except PeerError as error:
+            # Whoever knows the address still finds us.
+            _log.warning("not announced by mDNS: %s", error)
+            return
+        self._advertiser = advertiser
+        self._stack.push_async_callback(advertiser.close)
+        self._stack.push_async_callback(self._finish_announcing)
+
+    # -- what happens while it runs -------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What people call this device."""
+        return self.settings.name or "device"
+
+    async def open_first_window(self, *, pair: bool) -> None:
+        """At the start: `--pair` asks for a window, and a board without an owner opens one."""
+        if not has_owner(self.whitelist.state):
+            await self.door.open(seconds=self.limits.first_boot_window_seconds)
+        elif pair:
+            await self.door.open()
+
+    def _end_changed(self, old: State, new: State) -> None:
+        """Rights have changed: the sessions that were made under the old ones end at once."""
+        self._end_keys(changed_keys(old, new))
+
+    def _end_keys(self, keys: frozenset[str]) -> None:
+        if not keys:
+            return
+        ended = self.server.end_sessions(lambda fingerprint: fingerprint.hex in keys)
+        ended += self.door.port.end_sessions(lambda fingerprint: fingerprint.hex in keys)
+        if ended:
+            _log.info("rights have changed: ended %d sessions", ended)
+
+    def _begin_anew(self, keep_identity: bool) -> None:
+        """After a factory reset: a new identity means new sockets, so all is built again."""
+        if not keep_identity:
+            self.places.key.unlink(missing_ok=True)
+        self.begins_anew = True
+        asyncio.get_running_loop().call_soon(self.stopped.set)
+
+    def _announce_window(self, news: News) -> None:
+        if news.kind not in {NewsKind.OPENED, NewsKind.CLOSED} or self._advertiser is None:
+            return
+        before = self._announcing
+        self._announcing = asyncio.create_task(self._announce(before), name="announce the window")
+
+    async def _announce(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await before
+        if self._advertiser is None:
+            return
+        try:
+            await self._advertiser.set_pairing(
+                open=self.door.is_open, pairing_port=self._pairing_port()
+            )
+        except Exception as error:  # whatever a network does: the window is open all the same
+            _log.warning("the window could not be announced: %r", error)
+
+    def _pairing_port(self) -> int:
+        """The bound port, or the one that the next window will have; 0 if nobody knows."""
+        return self.door.port.number or self.settings.pairing_port
+
+    async def _finish_announcing(self) -> None:
+        announcing, self._advertiser = self._announcing, None
+        if announcing is not None:
+            await announcing
+
+    # -- describing itself ----------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """The answer of `status --json`, without its schema."""
+        door, server = self.door, self.server
+        pending = door.pending()
+        return {
+            "running": True,
+            "pid": os.getpid(),
+            "version": package_version(),
+            **identity_view(self.name, self.identity.fingerprint),
+            "uptime_seconds": round(asyncio.get_running_loop().time() - self._started, 1),
+            "port": server.port,
+            "pairing_port": door.port.number or None,
+            "addresses": [str(address) for address in server.addresses],
+            "local": {
+                "mode": self.settings.local.value,
+                "allow_loopback": self.settings.allow_loopback,
+            },
+            "window": window_view(door),
+            "pending": [ceremony_view(door, pending)] if pending else [],
+            "failures": door.budget.failures,
+            "users": self._users(),
+            "sessions": self._sessions(),
+            "counters": {
+                "regular": counters_view(server),
+                "pairing": counters_view(door.port.server),
+            },
+            "store": {"path": str(self.places.store), "trouble": self.whitelist.trouble},
+        }
+
+    def _users(self) -> list[dict[str, Any]]:
+        users = self.whitelist.state.users.values()
+        return [
+            {"name": user.name, "role": user.role, "keys": len(user.keys)}
+            for user in sorted(users, key=lambda user: user.name)
+        ]
+
+    def _sessions(self) -> list[dict[str, Any]]:
+        found = []
+        for name, sessions in (
+            ("regular", self.server.sessions()),
+            ("pairing", self.door.port.sessions()),
+        ):
+            for session in sessions:
+                user = self.whitelist.state.user_of(session.fingerprint.hex)
+                found.append(session_view(session, user.name if user else None, port=name))
+        return found
+
+
+def _readings(seconds: float) -> list[tuple[tuple[str, ...], board.Observed]]:
+    return list(board.board_resources(seconds=seconds).items())
+
+
+def _make_private(places: Places) -> None:
+    """The state folder, 0700 from birth."""
+    try:
+        places.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise AppError(
+            f"the folder {places.state} cannot be made: {error.strerror}",
+            advice="Make it, or choose another with --home.",
+        ) from error

@@ -1,0 +1,1 @@
+"""How this board asks its user about a client: at a terminal, or over the control socket."""

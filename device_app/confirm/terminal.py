@@ -1,0 +1,108 @@
+"""Asks a person at a terminal, in place, while everything else goes on.
+
+`handfast-device run` asks from within the daemon, `handfast-device open` from its own process over
+the control socket; both show the same question. An answer given elsewhere, or too late, ends it.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+import termios
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TextIO
+
+from peer.identity import Fingerprint
+
+Decide = Callable[[str, bool], Awaitable[None]]
+_ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
+_LINE_MAX = 1024
+
+
+def question(ceremony: Mapping[str, Any], device: Fingerprint) -> str:
+    """What the device's user has to compare. The name was checked, nothing in it moves a cursor."""
+    client = Fingerprint.parse(str(ceremony["fingerprint"]))
+    where = f" at {ceremony['address']}" if "address" in ceremony else ""
+    lines = [
+        "",
+        f"A client wants to pair: {ceremony['name']!r}{where}, as {ceremony['role']}",
+        f"  its fingerprint    {_halves(client)}",
+        f"  this device's      {_halves(device)}",
+        "Compare both with what the client shows. The same, digit by digit? [yes/no] ",
+    ]
+    return "\n".join(lines)
+
+
+def _halves(fingerprint: Fingerprint) -> str:
+    groups = fingerprint.grouped.split()
+    half = len(groups) // 2
+    return f"{' '.join(groups[:half])}\n{' ' * 21}{' '.join(groups[half:])}"
+
+
+class PersonAtTerminal:
+    """Asks one question at a time and hands the answer to `decide`."""
+
+    def __init__(self, decide: Decide, device: Fingerprint, *, out: TextIO = sys.stderr) -> None:
+        self._decide = decide
+        self._device = device
+        self._out = out
+        self._asked: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def pending(self, ceremony: Mapping[str, Any]) -> None:
+        """A ceremony waits: ask."""
+        self.over("")
+        self._asked = str(ceremony["id"])
+        self._task = asyncio.create_task(self._ask(ceremony), name="question at the terminal")
+
+    def over(self, why: str) -> None:
+        """The question is no longer one."""
+        if self._task is not None and self._task is not asyncio.current_task():
+            if not self._task.done() and why:
+                self._say(f"\n({why})\n")
+            self._task.cancel()
+        self._task = None
+        self._asked = None
+
+    async def _ask(self, ceremony: Mapping[str, Any]) -> None:
+        self._say(question(ceremony, self._device))
+        _forget_typed()
+        while True:
+            line = await _line()
+            if line is None:  # the terminal is closed: `accept` and `refuse` still work
+                return
+            answer = _ANSWERS.get(line.strip().lower())
+            if answer is not None:
+                await self._decide(str(ceremony["id"]), answer)
+                return
+            self._say("Please answer yes or no: ")
+
+    def _say(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+
+def _forget_typed(descriptor: int = 0) -> None:
+    """What was typed before the question is no answer to it."""
+    with contextlib.suppress(termios.error):
+        termios.tcflush(descriptor, termios.TCIFLUSH)
+
+
+async def _line(descriptor: int = 0) -> str | None:
+    """The next line typed; None at the end of input. Cancelled, it reads nothing."""
+    loop = asyncio.get_running_loop()
+    typed: asyncio.Future[bytes] = loop.create_future()
+
+    def readable() -> None:
+        if not typed.done():
+            try:
+                typed.set_result(os.read(descriptor, _LINE_MAX))
+            except OSError:
+                typed.set_result(b"")
+
+    loop.add_reader(descriptor, readable)
+    try:
+        data = await typed
+    finally:
+        loop.remove_reader(descriptor)
+    return data.decode("utf-8", "replace") if data else None

@@ -1,0 +1,94 @@
+"""What the daemon and its command line can fail with, and the exit codes of cli.md."""
+
+from enum import IntEnum
+
+from iam.errors import IamError
+from peer.errors import (
+    Denied,
+    DeviceFailed,
+    NotLocal,
+    NotPaired,
+    PeerError,
+    PinMismatch,
+    RefusedByUser,
+    RequestFailed,
+    TimedOut,
+    Unreachable,
+    UsageError,
+    WindowClosed,
+    WrongCode,
+)
+
+
+class Exit(IntEnum):
+    """Exit codes; the same numbers mean the same for both commands."""
+
+    DONE = 0
+    OTHER = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    TIMED_OUT = 4
+    PIN = 5
+    WRONG_CODE = 6
+    DENIED = 7
+    REQUEST = 8
+    DEVICE = 9
+    NOT_PAIRED = 10
+    WINDOW_CLOSED = 11
+    REFUSED = 12
+    NOT_LOCAL = 13
+    INTERRUPTED = 130
+
+
+class AppError(Exception):
+    """Something a person at the board has to know: what, the next step, and the exit code."""
+
+    def __init__(self, message: str, *, advice: str = "", code: Exit = Exit.OTHER) -> None:
+        super().__init__(message)
+        self.advice = advice
+        self.code = code
+
+
+class ConfigError(AppError):
+    """The configuration cannot be used; the message names file and line."""
+
+
+class ModuleError(AppError):
+    """A module with resources of its own cannot be used; the message names it and the reason."""
+
+
+class NoDaemon(AppError):
+    """No daemon runs on this state folder."""
+
+
+_BY_PEER_ERROR: tuple[tuple[type[PeerError], Exit], ...] = (
+    (UsageError, Exit.USAGE),
+    (Unreachable, Exit.NOT_FOUND),
+    (TimedOut, Exit.TIMED_OUT),
+    (PinMismatch, Exit.PIN),
+    (WrongCode, Exit.WRONG_CODE),
+    (Denied, Exit.DENIED),
+    (RequestFailed, Exit.USAGE),  # here it is text that somebody typed and that does not parse
+    (DeviceFailed, Exit.DEVICE),
+    (NotPaired, Exit.NOT_PAIRED),
+    (WindowClosed, Exit.WINDOW_CLOSED),
+    (RefusedByUser, Exit.REFUSED),
+    (NotLocal, Exit.NOT_LOCAL),
+)
+_BY_REASON = {
+    "not-found": Exit.NOT_FOUND,
+    "window-closed": Exit.WINDOW_CLOSED,
+    "denied": Exit.DENIED,
+    "malformed": Exit.USAGE,
+}
+
+
+def exit_code(error: AppError | PeerError | IamError) -> Exit:
+    """The exit code that an error stands for at the command line."""
+    if isinstance(error, AppError):
+        return error.code
+    if isinstance(error, PeerError):
+        for kind, code in _BY_PEER_ERROR:
+            if isinstance(error, kind):
+                return code
+    return _BY_REASON.get(getattr(error, "reason", ""), Exit.OTHER)

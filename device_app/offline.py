@@ -1,0 +1,149 @@
+"""What the command line does without a daemon, on the files alone, under the store's lock."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from device_app import config
+from device_app.config import Settings
+from device_app.errors import AppError, Exit
+from device_app.journal import Journal
+from device_app.places import Places
+from device_app.status import identity_view, package_version
+from device_app.users import user_verbs
+from device_app.whitelist import Whitelist
+from device_app.wishes import user_view
+from iam.access import Access
+from iam.store import Store
+from peer.errors import Malformed
+from peer.identity import Identity
+from peer.limits import DEFAULT_LIMITS
+from peer.pairing.names import check_name
+
+_HOST_NAME = Path("/proc/sys/kernel/hostname")
+
+
+def settings(places: Places) -> Settings:
+    """The configuration, with this machine's name where it gives none. Raises `ConfigError`."""
+    found = config.load(places.config_files)
+    return found if found.name else replace(found, name=_machine_name())
+
+
+def init(places: Places, *, name: str | None, force: bool) -> dict[str, Any]:
+    """Key, store and configuration; what is there stays, but for the configuration by `force`."""
+    wished = check_name(name) if name is not None else None
+    _make(places.state, mode=0o700)
+    identity = Identity.load_or_create(places.key)
+    if not places.store.exists():
+        Store.open(places.store).close()
+    if force or not places.config_file.exists():
+        _make(places.config, mode=0o755)
+        shown = config.TEMPLATE.format(name=_quoted(wished or _machine_name()))
+        _write(places.config_file, shown)
+    current = settings(places)
+    if wished is not None and wished != current.name:
+        raise AppError(
+            f"the configuration calls this device {current.name!r} already",
+            advice=f"Change the name in {places.config_file}, or give --force for a new file.",
+        )
+    view = identity_view(current.name, identity.fingerprint)
+    return {**view, "config": str(places.config_file), "state": str(places.state)}
+
+
+def fingerprint(places: Places) -> dict[str, Any]:
+    """Who this device is. Raises `AppError` before `init` or the first run."""
+    identity = _identity(places)
+    shown = identity.fingerprint
+    view = identity_view(settings(places).name, shown)
+    return {**view, "grouped": shown.grouped, "ni": shown.ni}
+
+
+def status(places: Places) -> dict[str, Any]:
+    """What the files tell while no daemon runs."""
+    identity = _identity(places)
+    with _whitelist(places) as whitelist:
+        known = [user_view(user) for _, user in sorted(whitelist.state.users.items())]
+    return {
+        "running": False,
+        "version": package_version(),
+        **identity_view(settings(places).name, identity.fingerprint),
+        "users": [
+            {"name": one["name"], "role": one["role"], "keys": len(one["keys"])} for one in known
+        ],
+        "store": {"path": str(places.store), "trouble": ""},
+    }
+
+
+def users(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """A verb of `device_app.users` on the store. Raises `IamError`."""
+    with _whitelist(places) as whitelist:
+        return user_verbs(whitelist)[verb](args)
+
+
+def reset(places: Places, *, keep_identity: bool) -> dict[str, Any]:
+    """Factory reset while no daemon runs."""
+    with _whitelist(places) as whitelist:
+        whitelist.forget_all()
+        if not keep_identity:
+            places.key.unlink(missing_ok=True)
+            Identity.load_or_create(places.key)
+    return {"reset": True, "kept_identity": keep_identity}
+
+
+@contextmanager
+def _whitelist(places: Places) -> Iterator[Whitelist]:
+    if not places.store.exists():
+        raise _not_there(places)
+    store = Store.open(places.store)
+    try:
+        yield Whitelist(store, Access(), journal=Journal(), limits=DEFAULT_LIMITS)
+    finally:
+        store.close()
+
+
+def _identity(places: Places) -> Identity:
+    if not places.key.exists():
+        raise _not_there(places)
+    return Identity.load(places.key)
+
+
+def _not_there(places: Places) -> AppError:
+    return AppError(
+        f"there is no device in {places.state}",
+        advice="Make one: `handfast-device init` (with the same --home, if you gave one).",
+        code=Exit.NOT_FOUND,
+    )
+
+
+def _make(folder: Path, *, mode: int) -> None:
+    try:
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise AppError(
+            f"the folder {folder} cannot be made: {error.strerror}",
+            advice="Run this as root, or choose another with --home.",
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise AppError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _machine_name() -> str:
+    """The host's name, if a device may have it."""
+    try:
+        host = _HOST_NAME.read_text(encoding="utf-8").strip().partition(".")[0]
+        return check_name(host)
+    except (OSError, Malformed):
+        return "device"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,509 @@
+"""The pairing door: the window of `peer.pairing`, with a clock, dice, a port and a store.
+
+`peer.pairing.Window` decides; this drives it, in one fixed order after each step (`_settle`): what
+the step costs is durable first (attempts, events), then whoever watches is told, then the timer is
+set. Steps never await, so no two of them interleave, and a user is committed before its answer
+exists.
+
+The port is open while the window is, and for a moment after, so that the last client hears how it
+ended (`pairing_port`).
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum, unique
+
+from device_app.pairing_port import PairingPort
+from device_app.whitelist import CONSOLE, Whitelist
+from iam import changes
+from iam.audit import Event as AuditEvent
+from iam.errors import IamError, StoreWriteFailed
+from iam.model import User
+from peer.errors import Malformed, PeerError, UsageError
+from peer.identity import Fingerprint, Identity
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.coaps import PeerIdentity
+from peer.net.endpoint import Standing
+from peer.net.onlink import Locality
+from peer.pairing.binding import WINDOW_ID_BYTES
+from peer.pairing.budget import AttemptBudget
+from peer.pairing.ceremony import (
+    Ceremony,
+    CeremonyError,
+    Event,
+    EventKind,
+    Form,
+    NotOpen,
+    OverlapRule,
+    Stage,
+)
+from peer.pairing.names import check_name
+from peer.pairing.opening import CloseReason
+from peer.pairing.window import PLAIN_METHOD, Window
+
+_log = logging.getLogger("handfast.pairing")
+_RECORD = "pairing"  # our entry among the store's attempt counters
+# Field of a window's event → field of the audit trail; the rest becomes `detail`.
+_FIELDS = {
+    "fingerprint": "fingerprint",
+    "method": "method",
+    "role": "role",
+    "name": "user",
+    "reason": "result",
+}
+_LOOK_SECONDS = 0.5  # how often we look whether a ceremony's session is still there
+_ANSWER_SPARE_SECONDS = 30.0  # beside a person's time, before a silent session of the port goes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairingTerms:
+    """What windows are like unless their opener says otherwise; from the configuration.
+
+    `role` None: owner for the first pairing, then guest. `seconds` is how long a window is open.
+    """
+
+    role: str | None = None
+    methods: tuple[str, ...] = (PLAIN_METHOD,)
+    seconds: float = DEFAULT_LIMITS.window_seconds
+    overlap: OverlapRule = OverlapRule.REFUSE
+
+
+@unique
+class NewsKind(StrEnum):
+    """What watchers of the door are told."""
+
+    OPENED = "opened"
+    PENDING = "pending"  # a ceremony waits for the device's user
+    DECIDED = "decided"  # the device's user has said yes; the client is next
+    ENDED = "ended"
+    CLOSED = "closed"  # no new ceremony
+    GONE = "gone"  # and the port is closed as well
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One thing that happened at the door."""
+
+    kind: NewsKind
+    ceremony: Ceremony | None = None
+    reason: str = ""
+
+
+class PairingDoor:
+    """Opens and closes the pairing window of a running device. Made inside a running loop."""
+
+    def __init__(
+        self,
+        whitelist: Whitelist,
+        identity: Identity,
+        *,
+        terms: PairingTerms,
+        listen: Sequence[tuple[str, int]],
+        locality: Locality,
+        limits: Limits,
+        dice: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self.terms = terms
+        self.limits = limits
+        self.identity = identity
+        self.window: Window | None = None
+        self.port = PairingPort(
+            identity,
+            listen=listen,
+            locality=locality,
+            limits=replace(
+                limits,
+                unpaired_idle_seconds=limits.person_seconds + _ANSWER_SPARE_SECONDS,
+                request_body_bytes=limits.pairing_body_bytes,
+            ),
+            standing=self._standing,
+            is_wanted=self._needs_port,
+            on_gone=lambda: self._tell(News(NewsKind.GONE)),
+        )
+        self._whitelist = whitelist
+        self._dice = dice
+        self._loop = asyncio.get_running_loop()
+        record = whitelist.store.attempts.get(_RECORD)
+        self._budget = AttemptBudget.restored(
+            record if isinstance(record, dict) else None, self._loop.time(), limits=limits
+        )
+        self._latest: Ceremony | None = None
+        self._role_by_default = False
+        self._watchers: list[Callable[[News], None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._unsubscribe = whitelist.store.subscribe(lambda _old, _new: self._users_changed())
+
+    # -- what others may ask --------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a ceremony may start."""
+        return self.window is not None and self.window.is_open(self._loop.time())
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the window closes; 0 if it is closed."""
+        return self.window.seconds_left(self._loop.time()) if self.window is not None else 0.0
+
+    @property
+    def budget(self) -> AttemptBudget:
+        """Failures since the last success."""
+        return self.window.budget if self.window is not None else self._budget
+
+    def seconds_blocked(self) -> float:
+        """How long no ceremony may start because too many have failed."""
+        return self.budget.seconds_blocked(self._loop.time())
+
+    def pending(self) -> Ceremony | None:
+        """The ceremony that waits for the device's user."""
+        live = self.window.pending() if self.window is not None else None
+        return live if live is not None and live.stage is Stage.ASKING else None
+
+    def watch(self, watcher: Callable[[News], None]) -> Callable[[], None]:
+        """Call `watcher` with all news from now on; returns what ends that."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    # -- the console's side ---------------------------------------------------------------------
+
+    async def open(
+        self,
+        *,
+        seconds: float | None = None,
+        role: str | None = None,
+        methods: Sequence[str] = (),
+        clears_backoff: bool = False,
+    ) -> None:
+        """Open the window, or keep it open for longer: never the sum of both times.
+
+        `clears_backoff` is for acts of a person at the console or the button. Raises `IamError` (no
+        such role), `UsageError`, or `PeerError` if the port cannot be had.
+        """
+        seconds = self.terms.seconds if seconds is None else seconds
+        now = self._loop.time()
+        if clears_backoff:
+            self._clear_backoff()
+        if self.is_open and self.window is not None:
+            if (role or self.window.role) != self.window.role:
+                raise UsageError(
+                    f"a window for the role {self.window.role!r} is open already",
+                    advice="Close it first: `handfast-device close`.",
+                )
+            self.window.extend(now, seconds)
+        else:
+            self.window = self._new_window(now, seconds, role, methods)
+        try:
+            await self.port.bring()
+        except PeerError:
+            self.window = None
+            raise
+        self._settle()
+        self._tell(News(NewsKind.OPENED))
+
+    def close_window(self) -> bool:
+        """No new ceremony from now on, and the live one is refused. False if it was closed."""
+        if self.window is None or not self.is_open:
+            return False
+        self.window.close(self._loop.time())
+        self._settle()
+        return True
+
+    def decide(self, ceremony_id: str, *, accept: bool) -> Ceremony:
+        """The device's user has answered, on whatever way. Raises `PeerError` or `IamError`."""
+        window = self._require_window()
+        try:
+            ceremony = window.decide(ceremony_id, accept=accept, now=self._loop.time())
+        except CeremonyError:
+            self._settle()
+            raise
+        if ceremony.stage is Stage.COMMITTING:  # the plain form: nobody else is waited for
+            return self._store(ceremony)
+        self._settle()
+        if accept:
+            self._tell(News(NewsKind.DECIDED, ceremony))
+        return ceremony
+
+    async def shut(self) -> None:
+        """The daemon ends: close window and port, wait for nobody."""
+        self.close_window()
+        self._unsubscribe()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.window = None
+        await self.port.shut()
+
+    # -- the client's side ----------------------------------------------------------------------
+
+    def start(
+        self, peer: PeerIdentity, *, method: str, name: object, role: str, form: Form
+    ) -> Ceremony | User:
+        """A client starts a ceremony; its attempt is durable before this returns.
+
+        The result is the user instead, if the same key has the same name already. Raises
+        `Malformed`, `CeremonyError`, or `IamError` (taken, no room, the store fails).
+        """
+        window = self._require_window()
+        if not self.is_open:
+            self._settle()
+            raise NotOpen("the pairing window is closed", advice="Open it at the device.")
+        name = check_name(name, limit=self.limits.name_max)
+        known = self._whitelist.state.user_of(peer.fingerprint.hex)
+        if known is not None and known.name == name:
+            return known
+        self._require_room(peer.fingerprint, name, window)
+        ceremony = self._start(window, peer, method=method, name=name, role=role, form=form)
+        self._latest = ceremony
+        try:
+            self._settle(must_store=True)
+        except StoreWriteFailed:
+            window.abort(ceremony.id, self._loop.time(), reason="store")
+            self._settle()
+            raise
+        self._tell(News(NewsKind.PENDING, ceremony))
+        return ceremony
+
+    def find(self, ceremony_id: str, peer: PeerIdentity) -> Ceremony:
+        """A ceremony, for the session that started it alone. Raises `NoSuchCeremony`."""
+        return self._require_window().find(ceremony_id, session_id=peer.session_id)
+
+    def complete(self, ceremony_id: str, tag: object, peer: PeerIdentity) -> Ceremony:
+        """The client confirms: check, commit, and only then the device's own tag.
+
+        Raises `CeremonyError`, `Malformed` or `IamError`; nobody was paired then.
+        """
+        window = self._require_window()
+        try:
+            ceremony = window.complete(
+                ceremony_id, tag, self._loop.time(), session_id=peer.session_id
+            )
+        except CeremonyError:
+            self._settle()
+            raise
+        return self._store(ceremony)
+
+    def abort(self, ceremony_id: str, peer: PeerIdentity) -> Ceremony:
+        """The client gives up. Raises `CeremonyError`."""
+        window = self._require_window()
+        ceremony = window.abort(ceremony_id, self._loop.time(), session_id=peer.session_id)
+        self._settle()
+        return ceremony
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _require_window(self) -> Window:
+        if self.window is None:
+            raise NotOpen("the pairing window is closed", advice="Open it at the device.")
+        return self.window
+
+    def _new_window(
+        self, now: float, seconds: float, role: str | None, methods: Sequence[str]
+    ) -> Window:
+        self._role_by_default = role is None and self.terms.role is None
+        role = role or self.terms.role or changes.default_role(self._whitelist.state)
+        rules = self._whitelist.rules
+        changes.check_grant(self._whitelist.state, None, role, rules=rules)
+        window = Window.opened(
+            now,
+            seconds=seconds,
+            role=role,
+            roles=[one.id for one in rules.roles.values() if 0 < one.rank <= rules.rank(role)],
+            methods=tuple(methods) or self.terms.methods,
+            window_id=self._dice(WINDOW_ID_BYTES),
+            device=self.identity.fingerprint,
+            overlap=self.terms.overlap,
+            budget=self.budget,
+            limits=self.limits,
+        )
+        self._latest = None
+        return window
+
+    def _clear_backoff(self) -> None:
+        if not self.budget.failures:
+            return
+        refunded = self.budget.refund()
+        event = self._whitelist.journal.event("back-off-cleared", actor=CONSOLE)
+        attempts = self._attempts(refunded, self._loop.time())
+        self._whitelist.commit(self._whitelist.state, event, attempts=attempts)
+        self._budget = refunded
+        if self.window is not None:
+            self.window.budget = refunded
+
+    def _require_room(self, fingerprint: Fingerprint, name: str, window: Window) -> None:
+        """Try the change on paper: who cannot be stored in the end is refused at the start."""
+        changes.pair_user(
+            self._whitelist.state,
+            None,
+            fingerprint=fingerprint.hex,
+            name=name,
+            role=window.role,
+            method=PLAIN_METHOD,
+            now=self._whitelist.now,
+            rules=self._whitelist.rules,
+        )
+
+    def _start(
+        self,
+        window: Window,
+        peer: PeerIdentity,
+        *,
+        method: str,
+        name: str,
+        role: str,
+        form: Form,
+    ) -> Ceremony:
+        try:
+            return window.start(
+                self._loop.time(),
+                fingerprint=peer.fingerprint,
+                session_id=peer.session_id,
+                ekm=peer.exporter,
+                method=method,
+                name=name,
+                ceremony_id=self._dice(9).hex(),
+                role_asked=role,
+                form=form,
+            )
+        except (CeremonyError, Malformed):
+            self._settle()
+            raise
+
+    def _store(self, ceremony: Ceremony) -> Ceremony:
+        """Both have said yes: commit the user and the refund in one transaction, then say so."""
+        window, whitelist = self._require_window(), self._whitelist
+        now = self._loop.time()
+        try:
+            new = changes.pair_user(
+                whitelist.state,
+                None,
+                fingerprint=ceremony.fingerprint.hex,
+                name=ceremony.name,
+                role=ceremony.role,
+                method=ceremony.method,
+                now=whitelist.now,
+                rules=whitelist.rules,
+            )
+            event = whitelist.journal.event(
+                "paired",
+                actor=CONSOLE,
+                user=ceremony.name,
+                role=ceremony.role,
+                fingerprint=ceremony.fingerprint.hex,
+                method=ceremony.method,
+            )
+            refunded = window.budget.refund()
+            whitelist.commit(new, event, attempts=self._attempts(refunded, now))
+        except IamError as error:
+            window.abort(ceremony.id, now, reason=error.reason)
+            self._settle()
+            raise
+        self._budget = refunded
+        done = window.registered(ceremony.id, user=ceremony.name, now=now)
+        self._latest = done
+        self._settle()
+        _log.info("paired %s as %s", ceremony.name, ceremony.role)
+        return done
+
+    def _settle(self, *, must_store: bool = False) -> None:
+        """After each step of the window. Raises `StoreWriteFailed` only if `must_store`."""
+        window = self.window
+        if window is None:
+            return
+        now = self._loop.time()
+        ended = window.expire(now)
+        events = window.take_events()
+        try:
+            self._persist(window, events, now)
+        except StoreWriteFailed:
+            if must_store:
+                raise
+        for ceremony in ended:
+            if self._latest is not None and self._latest.id == ceremony.id:
+                self._latest = ceremony
+            self._tell(News(NewsKind.ENDED, ceremony, ceremony.reason))
+        for event in events:
+            if event.kind is EventKind.WINDOW_CLOSED:
+                reason = str(event.fields.get("reason", ""))
+                if reason in {CloseReason.OVERLAP, CloseReason.FAILURES}:
+                    _log.warning("the pairing window has closed: %s", reason)
+                self._tell(News(NewsKind.CLOSED, reason=reason))
+        self._arm(window, now)
+
+    def _persist(self, window: Window, events: Sequence[Event], now: float) -> None:
+        record = None
+        if window.budget != self._budget:
+            record = self._attempts(window.budget, now)
+        if events or record is not None:
+            whitelist = self._whitelist
+            facts = [self._fact(event) for event in events]
+            whitelist.commit(whitelist.state, *facts, attempts=record)
+            self._budget = window.budget
+
+    def _attempts(self, budget: AttemptBudget, now: float) -> dict[str, object]:
+        return {**self._whitelist.store.attempts, _RECORD: budget.record(now)}
+
+    def _fact(self, event: Event) -> AuditEvent:
+        """A window's event in the words of the audit trail."""
+        fields = dict(event.fields)
+        known = {
+            ours: str(fields.pop(theirs)) for theirs, ours in _FIELDS.items() if theirs in fields
+        }
+        detail = " ".join(f"{key}={value}" for key, value in sorted(fields.items()))
+        return self._whitelist.journal.event(event.kind.value, detail=detail, **known)
+
+    def _users_changed(self) -> None:
+        """A window that would make an owner by default closes when somebody else became one."""
+        window = self.window
+        if window is None or not self._role_by_default or not self.is_open:
+            return
+        live = window.pending()
+        if live is not None and live.stage is Stage.COMMITTING:
+            return  # this very change is its success
+        if changes.default_role(self._whitelist.state) != window.role:
+            self.close_window()
+
+    # -- timers and the port --------------------------------------------------------------------
+
+    def _arm(self, window: Window, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = window.next_deadline(now)
+        if not window.needs_port(now):
+            self.port.drop()
+        elif self._latest is not None:  # somebody may go away without a word
+            deadline = min(deadline or now + _LOOK_SECONDS, now + _LOOK_SECONDS)
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        latest, window = self._latest, self.window
+        if latest is not None and window is not None and not self._is_there(latest):
+            now = self._loop.time()
+            if latest.is_live:
+                window.session_ended(latest.session_id, now)
+            else:
+                window.told(latest.id)
+            self._latest = None
+        self._settle()
+
+    def _is_there(self, ceremony: Ceremony) -> bool:
+        sessions = self.port.sessions()
+        return any(session.session_id == ceremony.session_id for session in sessions)
+
+    def _needs_port(self) -> bool:
+        return self.window is not None and self.window.needs_port(self._loop.time())
+
+    def _standing(self, fingerprint: Fingerprint) -> Standing:
+        """On this port everybody is a stranger, but the one we are talking to keeps its place."""
+        latest = self._latest
+        talking = latest is not None and latest.fingerprint == fingerprint
+        return Standing.PAIRED if talking else Standing.UNPAIRED
+
+    def _tell(self, news: News) -> None:
+        for watcher in tuple(self._watchers):
+            watcher(news)

@@ -1,0 +1,72 @@
+"""Where the daemon's files are (cli.md): configuration, state, and the control socket.
+
+`--home DIR` puts all in one folder. Otherwise root gets the folders of a system service, and
+anybody else the XDG folders; `$STATE_DIRECTORY` and `$RUNTIME_DIRECTORY` (systemd) win over both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+_APP = "handfast"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders in use. Nothing is made by asking."""
+
+    config: Path
+    state: Path
+    run: Path
+
+    @classmethod
+    def of(cls, home: Path | None, environ: Mapping[str, str], *, root: bool) -> "Places":
+        """The folders for this user, or all in `home`."""
+        if home is not None:
+            return cls(home, home, home)
+        if root:
+            config, state, run = Path("/etc/handfast"), Path("/var/lib/handfast"), Path("/run")
+            run /= _APP
+        else:
+            config = platformdirs.user_config_path(_APP)
+            state = platformdirs.user_state_path(_APP) / "device"
+            runtime = environ.get("XDG_RUNTIME_DIR")
+            run = Path(runtime) / _APP if runtime else state
+        if given := environ.get("STATE_DIRECTORY"):
+            state = Path(given.split(":")[0])
+        if given := environ.get("RUNTIME_DIRECTORY"):
+            run = Path(given.split(":")[0])
+        return cls(config, state, run)
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration that `init` writes."""
+        return self.config / "device.toml"
+
+    @property
+    def config_files(self) -> list[Path]:
+        """All files of the configuration that are there; a later one wins."""
+        more = sorted((self.config / "device.d").glob("*.toml"))
+        return [path for path in (self.config_file, *more) if path.exists()]
+
+    @property
+    def modules(self) -> Path:
+        """The folder that is searched for modules of one's own."""
+        return self.config / "modules"
+
+    @property
+    def key(self) -> Path:
+        """The private key."""
+        return self.state / "device-key.pem"
+
+    @property
+    def store(self) -> Path:
+        """Users, keys, attempts and events."""
+        return self.state / "device.db"
+
+    @property
+    def socket(self) -> Path:
+        """The control socket."""
+        return self.run / "control.sock"

@@ -1,0 +1,27 @@
+"""GET /hello: the example that every device has, and the first thing a new client asks for."""
+
+import aiocoap
+from aiocoap.resource import Resource
+
+from device_app.guard import Guard
+from device_app.resources.wire import TEXT, reply_text
+
+ACTIONS = {"GET": "Hello:Get"}
+
+
+class Hello(Resource):  # type: ignore[misc]  # aiocoap has no types
+    """Greets the user by name, and says who is speaking."""
+
+    ct = TEXT
+    rt = "handfast.hello"
+
+    def __init__(self, guard: Guard, *, device: str, device_id: str) -> None:
+        super().__init__()
+        self._guard = guard
+        self._device = f"{device} ({device_id})"
+
+    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+        """Text: who you are here, and where here is."""
+        subject = self._guard.asker(request).subject
+        name = subject.user.name if subject.user else "stranger"
+        return reply_text(request, f"Hello {name}, you are {subject.role} of {self._device}.")

@@ -1,0 +1,285 @@
+"""/pair on the pairing port: how a stranger becomes a user (protocol §5).
+
+Everything here is local-only, checked on every request with the verdict over all datagrams of the
+session so far, and once more on each notification. Only the session that started a ceremony may see
+it; to all others it does not exist.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+from aiocoap.resource import ObservableResource
+
+from device_app.guard import StoreFailed, malformed, refusals
+from device_app.pairing import News, PairingDoor
+from device_app.resources.wire import CBOR, read_map, reply, reply_text, text_field
+from device_app.whitelist import Whitelist
+from iam.model import User
+from peer.net.coaps import PeerIdentity, peer_of
+from peer.net.problem import ProblemError
+from peer.pairing.ceremony import (
+    Ceremony,
+    CeremonyError,
+    Form,
+    LockedOut,
+    NoSuchCeremony,
+    State,
+)
+from peer.pairing.names import default_name
+from peer.pairing.window import PLAIN_METHOD
+
+VERSION = 1
+_LATER_SECONDS = 5  # Max-Age of a 5.03 or 4.29: when to look again
+
+# Reason of a CeremonyError → code and the reason that goes over the wire.
+_ANSWERS: Mapping[str, tuple[Code, str]] = {
+    "window-closed": (Code.FORBIDDEN, "window-closed"),
+    "too-many": (Code.TOO_MANY_REQUESTS, "too-many"),
+    "locked-out": (Code.TOO_MANY_REQUESTS, "locked-out"),
+    "busy": (Code.CONFLICT, "busy"),
+    "overlap": (Code.FORBIDDEN, "refused"),
+    "denied": (Code.FORBIDDEN, "denied"),
+    "not-found": (Code.NOT_FOUND, "not-found"),
+    "wrong-code": (Code.FORBIDDEN, "wrong-code"),
+    "refused": (Code.FORBIDDEN, "refused"),
+}
+
+
+class NearOnly:
+    """The guard of the pairing port: direct neighbours and nobody else, whatever their role."""
+
+    def __init__(self, whitelist: Whitelist) -> None:
+        self._whitelist = whitelist
+
+    def authorise(
+        self, request: aiocoap.Message, _path: tuple[str, ...], _resource: object
+    ) -> None:
+        """Raise 4.03 not-local, with an event that says how the request came."""
+        self.check(peer_of(request))
+
+    def check(self, peer: PeerIdentity) -> None:
+        """The same for a peer whose request was let in before."""
+        if peer.is_local:
+            return
+        verdict = peer.verdict
+        self._whitelist.note_stranger(
+            "not-local",
+            fingerprint=peer.fingerprint.hex,
+            address=str(peer.address),
+            interface=verdict.interface or peer.interface,
+            hop_limit=verdict.hop_limit,
+            result=verdict.rule,
+            detail=verdict.detail,
+        )
+        raise ProblemError(
+            Code.FORBIDDEN,
+            "not-local",
+            "pairing is for direct neighbours only",
+            "Join the network the device is in, without a router or a tunnel in between. "
+            "A stock CoAP client needs a device with `--local compat`.",
+        )
+
+
+class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
+    """/pair and, below it, /pair/{id}."""
+
+    ct = CBOR
+    rt = "handfast.pair"
+
+    def __init__(self, door: PairingDoor, near: NearOnly, *, device: str) -> None:
+        super().__init__()
+        self._door = door
+        self._near = near
+        self._device = device
+        door.watch(lambda _news: self.updated_state())
+
+    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+        """What is offered, or how a ceremony stands. Both can be observed."""
+        self._near.check(peer_of(request))
+        match tuple(request.opt.uri_path):
+            case ():
+                return reply(request, self._offer())
+            case path:
+                with _answers():
+                    return reply(request, _view(self._find(request, path)))
+
+    async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
+        """Start a ceremony, in the plain form if there is no body; or confirm one."""
+        path = tuple(request.opt.uri_path)
+        if path:
+            with _answers():
+                return self._confirm(request, path)
+        with _answers(busy=Code.SERVICE_UNAVAILABLE):
+            if not request.payload and request.opt.content_format is None:
+                return await self._plain(request)
+            return self._start(request)
+
+    async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
+        """The client gives up."""
+        path = tuple(request.opt.uri_path)
+        if not path:
+            raise ProblemError(
+                Code.METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "the pairing resource cannot be deleted",
+                "DELETE /pair/{id} aborts a ceremony.",
+            )
+        with _answers():
+            self._find(request, path)
+            ceremony = self._door.abort(path[0], peer_of(request))
+        return reply(request, _view(ceremony), code=Code.DELETED)
+
+    def _offer(self) -> dict[str, Any]:
+        window = self._door.window
+        methods = list(window.methods) if window is not None and self._door.is_open else []
+        fingerprint = self._door.identity.fingerprint
+        return {
+            "version": VERSION,
+            "id": fingerprint.device_id,
+            "name": self._device,
+            "methods": methods,
+            "seconds": round(self._door.seconds_left),
+            "fingerprint": fingerprint.hex,
+        }
+
+    def _find(self, request: aiocoap.Message, path: tuple[str, ...]) -> Ceremony:
+        if len(path) != 1:
+            raise NoSuchCeremony("there is no such resource", advice="See GET /pair.")
+        return self._door.find(path[0], peer_of(request))
+
+    def _start(self, request: aiocoap.Message) -> aiocoap.Message:
+        body = read_map(request, limits=self._door.limits)
+        started = self._door.start(
+            peer_of(request),
+            method=text_field(body, "method"),
+            name=text_field(body, "name"),
+            role=text_field(body, "role", default=""),
+            form=Form.CONFIRMED,
+        )
+        if isinstance(started, User):
+            known = {"state": State.REGISTERED.value, "user": started.name, "role": started.role}
+            return reply(request, known, code=Code.CHANGED)
+        answer = reply(
+            request,
+            {
+                "id": started.id,
+                "window": started.window_id,
+                "state": started.state.value,
+                "role": started.role,
+            },
+            code=Code.CREATED,
+        )
+        answer.opt.location_path = ("pair", started.id)
+        return answer
+
+    def _confirm(self, request: aiocoap.Message, path: tuple[str, ...]) -> aiocoap.Message:
+        self._find(request, path)
+        body = read_map(request, limits=self._door.limits)
+        done = self._door.complete(path[0], body.get("confirm"), peer_of(request))
+        return reply(request, {**_view(done), "confirm": done.device_tag}, code=Code.CHANGED)
+
+    async def _plain(self, request: aiocoap.Message) -> aiocoap.Message:
+        """The answer comes when the device's user has decided (RFC 7252 §5.2.2, separate)."""
+        peer = peer_of(request)
+        started = self._door.start(
+            peer,
+            method=PLAIN_METHOD,
+            name=_plain_name(request, peer),
+            role="",
+            form=Form.PLAIN,
+        )
+        if isinstance(started, User):
+            return _paired(request, started.name, started.role)
+        try:
+            ended = await _ending(self._door.watch, lambda: self._door.find(started.id, peer))
+        except asyncio.CancelledError:
+            # The client has gone or has taken its request back.
+            with _quietly():
+                self._door.abort(started.id, peer)
+            raise
+        if ended.state is State.REGISTERED:
+            return _paired(request, ended.user, ended.role)
+        if ended.reason in {"internal", "store"}:
+            raise StoreFailed
+        if ended.state is State.REFUSED:
+            why = (
+                "two different clients tried to pair, so both were refused"
+                if ended.reason == "overlap"
+                else "the device's user said no"
+            )
+            raise ProblemError(Code.FORBIDDEN, "refused", why, "Ask at the device, then try again.")
+        raise ProblemError(
+            Code.FORBIDDEN,
+            "window-closed",
+            "nobody at the device answered in time",
+            "Open the window at the device and try again.",
+        )
+
+
+async def _ending(
+    watch: Callable[[Callable[[News], None]], Callable[[], None]], look: Callable[[], Ceremony]
+) -> Ceremony:
+    """The ceremony once it has ended. The fact comes first, so a late waiter does not hang."""
+    changed = asyncio.Event()
+    stop = watch(lambda _news: changed.set())
+    try:
+        while (ceremony := look()).is_live:
+            changed.clear()
+            await changed.wait()
+        return ceremony
+    finally:
+        stop()
+
+
+def _plain_name(request: aiocoap.Message, peer: PeerIdentity) -> str:
+    for query in request.opt.uri_query:
+        key, equals, value = str(query).partition("=")
+        if key == "name" and equals:
+            return value
+        raise malformed(f"the query {key[:20]!r} means nothing here", "Give name=NAME or nothing.")
+    return default_name(peer.fingerprint)
+
+
+def _paired(request: aiocoap.Message, user: str, role: str) -> aiocoap.Message:
+    return reply_text(request, f"paired as {user} with role {role}", code=Code.CHANGED)
+
+
+def _view(ceremony: Ceremony) -> dict[str, Any]:
+    view: dict[str, Any] = {"state": ceremony.state.value}
+    if ceremony.state is State.REGISTERED:
+        view |= {"user": ceremony.user, "role": ceremony.role}
+    return view
+
+
+@contextmanager
+def _answers(*, busy: Code = Code.CONFLICT) -> Iterator[None]:
+    """Turn what the door refuses into the answers of protocol §7.
+
+    `busy` is the code for "not now": for a start 5.03, since the same request may succeed later.
+    """
+    try:
+        with refusals():
+            yield
+    except LockedOut as error:
+        code, reason = _ANSWERS[error.reason]
+        wait = max(1, round(error.retry_after))
+        raise ProblemError(code, reason, str(error), error.advice, max_age=wait) from error
+    except CeremonyError as error:
+        code, reason = _ANSWERS.get(error.reason, (Code.FORBIDDEN, "refused"))
+        if reason == "busy":
+            code = busy
+        later = code in {Code.SERVICE_UNAVAILABLE, Code.TOO_MANY_REQUESTS}
+        max_age = _LATER_SECONDS if later else None
+        raise ProblemError(code, reason, str(error), error.advice, max_age=max_age) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    try:
+        yield
+    except CeremonyError:
+        return

@@ -1,0 +1,63 @@
+"""Bodies of requests and answers: CBOR (content format 60) and text."""
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+
+from device_app.guard import malformed
+from peer import cbor
+from peer.errors import Malformed
+from peer.limits import Limits
+from peer.net.problem import ProblemError
+
+TEXT, CBOR = 0, 60
+
+
+def read_map(request: aiocoap.Message, *, limits: Limits) -> dict[str, object]:
+    """The CBOR map in a request's body. 4.15 for another format, 4.00 for anything broken."""
+    if request.opt.content_format != CBOR:
+        raise ProblemError(
+            Code.UNSUPPORTED_CONTENT_FORMAT,
+            "content-format",
+            "the body has to be CBOR",
+            f"Send content format {CBOR} (application/cbor).",
+        )
+    try:
+        value = cbor.decode_untrusted(
+            request.payload, depth=limits.cbor_depth, size=limits.request_body_bytes
+        )
+    except Malformed as error:
+        raise malformed(str(error), error.advice) from error
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise malformed("the body has to be a map with text keys", "See docs/protocol.md.")
+    return value
+
+
+def text_field(body: dict[str, object], field: str, *, default: str | None = None) -> str:
+    """A text of the body. 4.00 if it is missing (and has no default) or of another type."""
+    value = body.get(field, default)
+    if not isinstance(value, str):
+        raise malformed(f"{field} is missing or is not text", f"Give {field} as text.")
+    return value
+
+
+def reply(request: aiocoap.Message, value: object, *, code: Code | None = None) -> aiocoap.Message:
+    """An answer in CBOR. 4.06 if the client asked for something else."""
+    _require_accepted(request, CBOR, "CBOR")
+    return aiocoap.Message(code=code, payload=cbor.encode(value), content_format=CBOR)
+
+
+def reply_text(request: aiocoap.Message, text: str, *, code: Code | None = None) -> aiocoap.Message:
+    """An answer in plain text. 4.06 if the client asked for something else."""
+    _require_accepted(request, TEXT, "text")
+    return aiocoap.Message(code=code, payload=text.encode(), content_format=TEXT)
+
+
+def _require_accepted(request: aiocoap.Message, have: int, name: str) -> None:
+    wanted = request.opt.accept
+    if wanted is not None and int(wanted) != have:
+        raise ProblemError(
+            Code.NOT_ACCEPTABLE,
+            "content-format",
+            f"this comes as {name} only",
+            f"Ask for content format {have}, or for none.",
+        )

@@ -1,0 +1,58 @@
+"""Everything a person asks first: who, where, who is connected, and what is wrong."""
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from device_app.errors import Exit
+from peer.identity import Fingerprint
+from peer.net.coaps import CoapsServer, SessionInfo
+
+
+def package_version() -> str:
+    """Of the installed distribution; of a source tree that is not installed, nobody knows."""
+    try:
+        return version("handfast")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def identity_view(name: str, fingerprint: Fingerprint) -> dict[str, Any]:
+    """Who this device is."""
+    return {"name": name, "id": fingerprint.device_id, "fingerprint": fingerprint.hex}
+
+
+def session_view(session: SessionInfo, user: str | None, *, port: str) -> dict[str, Any]:
+    """One established session."""
+    return {
+        "session": session.session_id,
+        "on": port,
+        "user": user,
+        "fingerprint": session.fingerprint.hex,
+        "address": str(session.address),
+        "interface": session.interface,
+        "local": session.is_local,
+        "standing": session.standing.name.lower(),
+        "idle_seconds": round(session.idle_seconds, 1),
+    }
+
+
+def counters_view(server: CoapsServer | None) -> dict[str, int]:
+    """What an endpoint counted, by kind."""
+    return dict(sorted(server.counters.items())) if server is not None else {}
+
+
+def problems_of(status: Mapping[str, Any]) -> list[str]:
+    """What `health` complains about; nothing if all is well."""
+    found = []
+    if status["store"]["trouble"]:
+        found.append(str(status["store"]["trouble"]))
+    if not status["addresses"]:
+        found.append("the daemon listens nowhere")
+    return found
+
+
+def health_of(status: Mapping[str, Any]) -> tuple[dict[str, Any], Exit]:
+    """The answer of `health` and its exit code."""
+    problems = problems_of(status)
+    return {"healthy": not problems, "problems": problems}, (Exit.OTHER if problems else Exit.DONE)

@@ -1,0 +1,174 @@
+"""What the control socket's verbs do on the running daemon."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from device_app.control import Say, Verb
+from device_app.errors import AppError, Exit
+from device_app.pairing import News, NewsKind, PairingDoor
+from device_app.users import UserVerb, user_verbs
+from device_app.whitelist import Whitelist
+from peer.pairing.ceremony import Ceremony, State
+
+
+class Verbs:
+    """The verbs, by name. `status` describes the daemon; `reset` makes it forget everybody."""
+
+    def __init__(
+        self,
+        door: PairingDoor,
+        whitelist: Whitelist,
+        *,
+        status: Callable[[], dict[str, Any]],
+        reset: Callable[[bool], None],
+    ) -> None:
+        self._door = door
+        self._whitelist = whitelist
+        self._status = status
+        self._reset = reset
+
+    def table(self) -> dict[str, Verb]:
+        """All of them, for the control socket."""
+        own: dict[str, Verb] = {
+            "status": self.status,
+            "open": self.open,
+            "close": self.close,
+            "pending": self.pending,
+            "accept": self.accept,
+            "refuse": self.refuse,
+            "reset": self.reset,
+        }
+        users = {name: _at_once(verb) for name, verb in user_verbs(self._whitelist).items()}
+        return own | users
+
+    async def status(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """Everything a person asks first."""
+        return self._status()
+
+    async def open(self, args: Mapping[str, Any], say: Say) -> dict[str, Any]:
+        """Open the window; with `wait`, tell what happens until it closes.
+
+        A window that a waiting command opened goes with that command.
+        """
+        was_open = self._door.is_open
+        await self._door.open(
+            seconds=args.get("seconds"),
+            role=args.get("role"),
+            methods=args.get("methods") or (),
+            clears_backoff=True,
+        )
+        if not args.get("wait"):
+            return {"window": window_view(self._door)}
+        try:
+            return await self._watch(say)
+        except asyncio.CancelledError:
+            if not was_open:
+                self._door.close_window()
+            raise
+
+    async def _watch(self, say: Say) -> dict[str, Any]:
+        news: asyncio.Queue[News] = asyncio.Queue()
+        stop = self._door.watch(news.put_nowait)
+        say({"event": "window", "window": window_view(self._door)})
+        if (pending := self._door.pending()) is not None:
+            say({"event": "pending", "ceremony": ceremony_view(self._door, pending)})
+        paired: dict[str, Any] | None = None
+        refused = False
+        try:
+            while True:
+                one = await news.get()
+                said: dict[str, Any] = {"event": one.kind.value, "reason": one.reason}
+                if one.ceremony is not None:
+                    said["ceremony"] = ceremony_view(self._door, one.ceremony)
+                    refused = one.ceremony.state is State.REFUSED
+                    if one.ceremony.state is State.REGISTERED:
+                        paired = said["ceremony"]
+                elif one.kind is NewsKind.OPENED:
+                    said["window"] = window_view(self._door)
+                say(said)
+                if one.kind is NewsKind.CLOSED:
+                    return {"paired": paired, "closed": one.reason, "refused": refused}
+        finally:
+            stop()
+
+    async def close(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """Close the window."""
+        return {"closed": self._door.close_window()}
+
+    async def pending(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """What waits for the device's user."""
+        pending = self._door.pending()
+        return {"pending": [ceremony_view(self._door, pending)] if pending else []}
+
+    async def accept(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """The device's user says yes."""
+        return self._decide(args.get("id"), accept=True)
+
+    async def refuse(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """The device's user says no."""
+        return self._decide(args.get("id"), accept=False)
+
+    def _decide(self, wanted: str | None, *, accept: bool) -> dict[str, Any]:
+        pending = self._door.pending()
+        if pending is None or wanted not in (None, pending.id):
+            raise AppError(
+                "nothing waits for an answer"
+                if pending is None
+                else f"no ceremony {wanted!r} waits for an answer",
+                advice="`handfast-device pending` shows what does.",
+                code=Exit.NOT_FOUND,
+            )
+        done = self._door.decide(pending.id, accept=accept)
+        return {"ceremony": ceremony_view(self._door, done)}
+
+    async def reset(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """Factory reset of the running daemon."""
+        keep = bool(args.get("keep_identity"))
+        self._whitelist.forget_all()
+        self._reset(keep)
+        return {"reset": True, "kept_identity": keep}
+
+
+def _at_once(verb: UserVerb) -> Verb:
+    async def run(args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        return verb(args)
+
+    return run
+
+
+def window_view(door: PairingDoor) -> dict[str, Any]:
+    """The window as `status` and `open` show it."""
+    if not door.is_open or door.window is None:
+        blocked = door.seconds_blocked()
+        view: dict[str, Any] = {"open": False, "port": door.port.number or None}
+        return view | ({"blocked_seconds": round(blocked)} if blocked else {})
+    return {
+        "open": True,
+        "port": door.port.number,
+        "seconds_left": round(door.seconds_left, 1),
+        "role": door.window.role,
+        "methods": list(door.window.methods),
+        "failures": door.window.failures,
+        "device_id": door.identity.fingerprint.device_id,
+        "fingerprint": door.identity.fingerprint.hex,
+    }
+
+
+def ceremony_view(door: PairingDoor, ceremony: Ceremony) -> dict[str, Any]:
+    """A ceremony for the device's user: everything to compare, no tag."""
+    view: dict[str, Any] = {
+        "id": ceremony.id,
+        "name": ceremony.name,
+        "fingerprint": ceremony.fingerprint.hex,
+        "role": ceremony.role,
+        "method": ceremony.method,
+        "form": ceremony.form.value,
+        "state": ceremony.state.value,
+    }
+    if ceremony.reason:
+        view["reason"] = ceremony.reason
+    for session in door.port.sessions():
+        if session.session_id == ceremony.session_id:
+            view |= {"address": str(session.address), "interface": session.interface}
+    return view

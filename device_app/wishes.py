@@ -1,0 +1,138 @@
+"""Users and keys in words: what others ask for (CBOR and JSON alike), and what they get to see.
+
+The same shapes go over `/iam/users` and over the control socket. Whatever comes in is a stranger's:
+a name, a fingerprint or a time of the wrong kind is `Malformed`, and unknown fields are refused.
+"""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+from iam.model import Key, User
+from peer.errors import Malformed
+from peer.identity import Fingerprint
+from peer.pairing.names import check_name
+
+_KEY_NAME_MAX = 64
+
+
+def user_view(user: User) -> dict[str, Any]:
+    """A user as `/iam/users` and `users list` show it."""
+    view: dict[str, Any] = {
+        "name": user.name,
+        "role": user.role,
+        "created": int(user.created),
+        "keys": [key_view(key) for key in user.keys],
+    }
+    if user.display_name:
+        view["display"] = user.display_name
+    for field in ("not_before", "not_after"):
+        value = getattr(user, field)
+        if value is not None:
+            view[field] = int(value)
+    return view
+
+
+def key_view(key: Key) -> dict[str, Any]:
+    """A key of a user."""
+    return {
+        "fingerprint": key.fingerprint,
+        "name": key.name,
+        "method": key.method,
+        "verified": key.verified,
+        "added": int(key.added),
+    }
+
+
+def user_wished_untrusted(wish: Mapping[str, object], now: float) -> User:
+    """A new user: name and role are due, the rest may be left out."""
+    _refuse_unknown(wish, {"name", "role", "display", "keys", "not_before", "not_after"})
+    keys = wish.get("keys", [])
+    if not isinstance(keys, list):
+        raise _wrong("keys", "a list")
+    return User(
+        name=check_name(wish.get("name")),
+        role=_text(wish, "role"),
+        keys=tuple(_key_untrusted(key, now) for key in keys),
+        display_name=_label(wish.get("display", "")),
+        not_before=_time(wish, "not_before"),
+        not_after=_time(wish, "not_after"),
+        created=now,
+    )
+
+
+def changes_wished_untrusted(wish: Mapping[str, object]) -> dict[str, Any]:
+    """The options of `Whitelist.set_user` for the fields that are given; null clears a time."""
+    _refuse_unknown(wish, {"name", "role", "display", "not_before", "not_after"})
+    found: dict[str, Any] = {}
+    if "name" in wish:
+        found["new_name"] = check_name(wish["name"])
+    if "role" in wish:
+        found["role"] = _text(wish, "role")
+    if "display" in wish:
+        found["display_name"] = _label(wish["display"])
+    for field in ("not_before", "not_after"):
+        if field in wish:
+            found[field] = _time(wish, field)
+    return found
+
+
+def key_wished_untrusted(fingerprint: object, name: object, now: float) -> Key:
+    """One key, by its fingerprint in any spelling. Whoever gives it vouches for it."""
+    return Key(fingerprint_untrusted(fingerprint), _label(name), "given", verified=True, added=now)
+
+
+def fingerprint_untrusted(text: object) -> str:
+    """The canonical form of a fingerprint: 64 lower-case hex digits."""
+    if not isinstance(text, str):
+        raise _wrong("fingerprint", "text of 64 hex digits")
+    return Fingerprint.parse(text).hex
+
+
+def _key_untrusted(value: object, now: float) -> Key:
+    if isinstance(value, str):
+        return key_wished_untrusted(value, "", now)
+    if not isinstance(value, Mapping):
+        raise _wrong("keys", "a list of {fingerprint, name}")
+    _refuse_unknown(value, {"fingerprint", "name"})
+    return key_wished_untrusted(value.get("fingerprint"), value.get("name", ""), now)
+
+
+def _refuse_unknown(wish: Mapping[str, object], known: set[str]) -> None:
+    for field in wish:
+        if field not in known:
+            raise Malformed(
+                f"there is no field {str(field)[:40]!r} here",
+                advice=f"Known fields: {', '.join(sorted(known))}.",
+            )
+
+
+def _text(wish: Mapping[str, object], field: str) -> str:
+    value = wish.get(field)
+    if not isinstance(value, str) or not value:
+        raise _wrong(field, "text")
+    return value
+
+
+def _label(value: object) -> str:
+    """A free text for people: short, and nothing in it that a terminal would obey."""
+    if not isinstance(value, str) or len(value) > _KEY_NAME_MAX or not _is_shown(value):
+        raise _wrong("name", f"printable text of at most {_KEY_NAME_MAX} characters")
+    return value
+
+
+def _is_shown(text: str) -> bool:
+    return text.isprintable()  # false for controls, bidirectional marks and private use
+
+
+def _time(wish: Mapping[str, object], field: str) -> float | None:
+    value = wish.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        raise _wrong(field, "seconds since 1970")
+    return float(value)
+
+
+def _wrong(field: str, due: str) -> Malformed:
+    return Malformed(f"{field} is missing or is not {due}", advice=f"Give {field} as {due}.")

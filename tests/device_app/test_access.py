@@ -1,0 +1,183 @@
+"""Who gets what on the regular port: the guard, and the resources behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import aiocoap
+import pytest
+
+from device_app.resources.board import OneReading, Readings
+from peer.net.endpoint import Standing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.device_app.conftest import Caller, Device, Kit
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["/hello", "/hello/", "/iam/me", "/iam/users/x", "/no/such", "/"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "iPATCH"])
+async def test_a_stranger_learns_nothing_of_the_tree(
+    kit: Kit, device: Device, path: str, method: str
+) -> None:
+    answer = await kit.caller(device).ask(method, path)
+    assert (answer.code, answer.reason) == ("4.03", "not-paired")
+    assert "handfast pair" in answer.text
+    assert answer.text == (await kit.caller(device).ask("GET", "/unlikely")).text
+
+
+@pytest.mark.asyncio
+async def test_the_paired_get_hello_and_honest_errors(owner: Caller, device: Device) -> None:
+    hello = await owner.ask("GET", "/hello")
+    device_id = device.fingerprint.device_id
+    assert hello.body == f"Hello olga, you are owner of kitchen ({device_id})."
+    assert (await owner.ask("GET", "/hello/")).body == hello.body
+    assert (await owner.ask("GET", "/no/such")).code == "4.04"
+    assert (await owner.ask("GET", "/iam/users/olga/nothing")).code == "4.04"
+    assert (await owner.ask("PUT", "/hello", {})).code == "4.05"
+
+
+@pytest.mark.asyncio
+async def test_a_denial_tells_the_missing_right_and_nothing_else(kit: Kit, device: Device) -> None:
+    await kit.paired(device, "olga")
+    guest = await kit.paired(device, "gustav")
+    denied = await guest.ask("GET", "/iam/users")
+    assert (denied.code, denied.reason) == ("4.03", "denied")
+    assert "Iam:ListUsers" in denied.text
+    assert "olga" not in denied.text
+    assert "admin" not in denied.text
+    # A method that a resource does not have is denied like the others where one may do nothing.
+    assert (await guest.ask("PUT", "/iam/users", {})).reason == "denied"
+    assert (await guest.ask("GET", "/iam/roles")).reason == "denied"
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_critical_option(owner: Caller) -> None:
+    connection = await owner.connect()
+    message = aiocoap.Message(code=aiocoap.GET, uri_path=("hello",), proxy_scheme="coap")
+    answer = await connection.request(message, timeout=15)
+    assert answer.code.dotted == "4.02"
+
+
+@pytest.mark.asyncio
+async def test_what_is_asked_for_in_another_format(owner: Caller) -> None:
+    connection = await owner.connect()
+    for path, accept in (("hello", 60), ("board", 0)):
+        message = aiocoap.Message(code=aiocoap.GET, uri_path=(path,), accept=accept)
+        assert (await connection.request(message, timeout=15)).code.dotted == "4.06"
+
+
+@pytest.mark.asyncio
+async def test_the_list_of_resources_is_what_one_may_get(kit: Kit, device: Device) -> None:
+    await kit.paired(device, "olga", role="owner")
+    guest = await kit.paired(device, "gustav")
+
+    async def listing(path: str, caller: Caller) -> str:
+        answer = await caller.ask("GET", path)
+        assert answer.code == "2.05"
+        return str(answer.message.payload.decode())
+
+    core = "/.well-known/core"
+    assert await listing(core, kit.caller(device)) == ""
+    seen = await listing(core, guest)
+    assert "</hello>" in seen
+    assert "</board>" in seen
+    assert "</iam/users>" not in seen
+    filtered = await listing(core + "?rt=handfast.hello", guest)
+    assert filtered == '</hello>;ct="0";rt="handfast.hello"'
+
+
+@pytest.mark.asyncio
+async def test_the_board_tells_its_observers_and_stops_when_nobody_looks(
+    owner: Caller, device: Device
+) -> None:
+    resource = device.app.site.paths()["board",]
+    assert not resource.is_ticking
+    seen = []
+    async with asyncio.timeout(15), aclosing(owner.observe("/board")) as readings:
+        async for answer in readings:
+            seen.append(answer.body)
+            assert resource.is_ticking
+            if len(seen) == 3:
+                break
+        stopped = asyncio.Event()
+        count = resource.update_observation_count
+
+        def counted(number: int) -> None:
+            count(number)
+            if not number:
+                stopped.set()
+
+        resource.update_observation_count = counted
+    assert all(set(one) == {"load", "temperature", "uptime", "memory_available"} for one in seen)
+    assert seen[-1]["uptime"] >= seen[0]["uptime"] > 0
+    await owner.close()
+    await asyncio.wait_for(stopped.wait(), 15)
+    assert not resource.is_ticking
+
+
+@pytest.mark.asyncio
+async def test_one_reading_as_text(owner: Caller) -> None:
+    assert float((await owner.ask("GET", "/board/load")).body) >= 0
+
+
+@pytest.mark.asyncio
+async def test_strangers_push_out_each_other_and_no_owner(
+    kit: Kit, device: Device, owner: Caller
+) -> None:
+    await owner.ask("GET", "/hello")
+    held = owner.connections[False]
+    for _ in range(7):
+        assert (await kit.caller(device).ask("GET", "/hello")).reason == "not-paired"
+    standings = [session.standing for session in device.app.server.sessions()]
+    assert standings.count(Standing.UNPAIRED) == 4
+    assert standings.count(Standing.OWNER) == 1
+    assert (await owner.ask("GET", "/hello")).code == "2.05"
+    assert owner.connections[False] is held
+    counters = device.app.status()["counters"]["regular"]
+    assert counters["sessions-evicted"] == 3
+
+
+def test_readings_of_a_board_with_sensors_and_of_one_without(tmp_path: Path) -> None:
+    assert Readings.taken(tmp_path) == Readings((0, 0, 0), None, 0, None)
+    files = {
+        "proc/loadavg": "0.52 0.58 0.59 1/467 1234\n",
+        "proc/uptime": "1234.50 99.0\n",
+        "proc/meminfo": "MemTotal: 100 kB\nMemAvailable:   2048 kB\n",
+        "sys/class/thermal/thermal_zone0/temp": "41500\n",
+        "sys/class/thermal/thermal_zone1/temp": "47250\n",
+        "sys/class/thermal/thermal_zone2/temp": "asleep\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="ascii")
+    assert Readings.taken(tmp_path) == Readings((0.52, 0.58, 0.59), 47.25, 1234.5, 2_097_152)
+    assert OneReading(lambda now: str(now.temperature), rt="t").ct == 0
+
+
+@pytest.mark.asyncio
+async def test_iam_me_tells_until_when_and_by_which_path(kit: Kit, device: Device) -> None:
+    owner = await kit.paired(device, "olga")
+    device.app.whitelist.set_user(None, "olga", {"display_name": "Olga"})
+    guest = await kit.paired(device, "gustav")
+    until = device.app.whitelist.now + 3600
+    changed = await owner.ask("iPATCH", "/iam/users/gustav", {"not_after": until})
+    assert changed.code == "2.04"
+    me = await guest.ask("GET", "/iam/me")
+    assert me.body["until"] == int(until)
+    assert me.body["path"] == "local"
+    assert me.body["actions"] == ["Board:Read", "Core:Discover", "Hello:Get", "Iam:GetMe"]
+
+
+@pytest.mark.asyncio
+async def test_roles_and_policies(owner: Caller) -> None:
+    roles = (await owner.ask("GET", "/iam/roles")).body
+    assert [role["id"] for role in roles] == ["unpaired", "guest", "user", "admin", "owner"]
+    policies = {one["id"]: one for one in (await owner.ask("GET", "/iam/policies")).body}
+    assert policies["core-unpaired"]["statements"] == [
+        {"effect": "Allow", "actions": ["Core:Discover"]}
+    ]

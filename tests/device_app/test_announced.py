@@ -1,0 +1,70 @@
+"""What mDNS says of a device: where it is, and whether its window is open (protocol §4: `pm`)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from peer.errors import PeerError
+from peer.net.discovery import Advertiser, watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from tests.device_app.conftest import Device, Kit
+
+LOOPBACK = ["127.0.0.1"]
+
+
+async def next_of(adverts: AsyncGenerator[Any, None], device: Device, *, is_open: bool) -> Any:
+    async for advert in adverts:
+        ours = advert.device_id == device.fingerprint.device_id
+        if ours and advert.pairing_open is is_open:
+            return advert
+    raise AssertionError("the watch has ended")
+
+
+@pytest.mark.asyncio
+async def test_the_window_is_announced_and_its_end_too(kit: Kit) -> None:
+    device = await kit.device(advertise=True, interfaces=tuple(LOOPBACK))
+    adverts: Any = watch(interfaces=LOOPBACK)
+    async with asyncio.timeout(30), aclosing(adverts):
+        closed = await next_of(adverts, device, is_open=False)
+        assert (closed.name, closed.port) == ("kitchen", device.app.server.port)
+        await device.open()
+        opened = await next_of(adverts, device, is_open=True)
+        assert opened.pairing_port == device.app.door.port.number
+        assert opened.addresses == ("127.0.0.1",)
+        device.app.door.close_window()
+        await next_of(adverts, device, is_open=False)
+
+
+@pytest.mark.asyncio
+async def test_no_multicast_is_no_reason_not_to_run(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+
+    async def fails(_self: object) -> None:
+        raise PeerError("no multicast here")
+
+    monkeypatch.setattr(Advertiser, "start", fails)
+    device = await kit.device(advertise=True)
+    await kit.paired(device, "olga")
+    assert "no multicast here" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_network_that_fails_later_stops_no_pairing(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(_self: object, **_options: object) -> None:
+        raise OSError("the network is gone")
+
+    monkeypatch.setattr(Advertiser, "set_pairing", fails)
+    device = await kit.device(advertise=True, interfaces=tuple(LOOPBACK))
+    await kit.paired(device, "olga")
+    await device.app.close()
+    assert "the network is gone" in caplog.text

@@ -1,0 +1,451 @@
+"""The daemon and its command line as real processes: cli.md, behaviours 9, 11, 21 and 35."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import socket
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.control import _CREDENTIALS, ControlServer, call
+from device_app.errors import AppError, NoDaemon
+from peer.errors import ObservationEnded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from tests.device_app.conftest import Kit
+
+
+def here() -> Any:
+    """This folder's conftest, which is no importable module."""
+    return next(
+        module
+        for name, module in sys.modules.items()
+        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
+    )
+
+
+async def run(home: Path, *args: str) -> Any:
+    return await here().run(home, *args)
+
+
+@pytest.mark.asyncio
+async def test_init_is_safe_to_repeat(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    first = await run(home, "init", "--name", "kitchen", "--json")
+    assert first.code == 0, first
+    made = json.loads(first.out)
+    assert (made["schema"], made["name"], len(made["id"])) == (1, "kitchen", 8)
+    assert stat.S_IMODE((home / "device-key.pem").stat().st_mode) == 0o600
+    again = await run(home, "init", "--json")
+    assert json.loads(again.out)["fingerprint"] == made["fingerprint"]
+    other = await run(home, "init", "--name", "cellar")
+    assert (other.code, "kitchen" in other.err) == (1, True)
+    forced = await run(home, "--json", "init", "--name", "cellar", "--force")
+    assert json.loads(forced.out)["name"] == "cellar"
+    assert json.loads(forced.out)["fingerprint"] == made["fingerprint"]
+    shown = json.loads((await run(home, "fingerprint", "--json")).out)
+    assert shown["fingerprint"] == made["fingerprint"]
+    assert shown["grouped"].replace(" ", "") == made["fingerprint"]
+    status = json.loads((await run(home, "status", "--json")).out)
+    assert (status["running"], status["users"]) == (False, [])
+    assert (await run(home, "health")).code == 1
+
+
+@pytest.mark.asyncio
+async def test_without_a_device_or_a_daemon_there_is_advice(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for verb in (["status"], ["fingerprint"], ["users", "list"], ["reset", "--yes"]):
+        result = await run(home, *verb)
+        assert (result.code, "handfast-device init" in result.err) == (3, True), result
+    for verb in (["open"], ["close"], ["pending"], ["accept"], ["refuse"]):
+        result = await run(home, *verb)
+        assert (result.code, "handfast-device run" in result.err) == (3, True), result
+    assert (await run(home, "dance")).code == 2
+    assert (await run(home, "users", "set", "anna")).code == 2
+    assert (await run(home, "open", "--for", "soon")).code == 2
+    assert (await run(home, "--version")).code == 0
+
+
+@pytest.mark.asyncio
+async def test_users_without_a_daemon_and_its_lock_with_one(kit: Kit) -> None:
+    await run(kit.home, "init", "--name", "kitchen")
+    anna = ["anna", "--role", "owner", "--key", "AB" * 32]
+    added = await run(kit.home, "users", "add", *anna, "--json")
+    assert json.loads(added.out)["user"]["keys"][0]["fingerprint"] == "ab" * 32
+    daemon = await kit.process()
+    assert not daemon.status["window"]["open"]
+    listed = await daemon.json("users", "list")
+    assert [user["name"] for user in listed["users"]] == ["anna"]
+    assert "anna" in (await daemon.run("users", "list")).out
+    for args, code in (
+        (["add", "anna"], 1),
+        (["add", "a b"], 2),
+        (["add", "bob", "--role", "king"], 3),
+        (["show", "bob"], 3),
+        (["remove", "anna"], 1),
+        (["add-key", "anna", "xyz"], 2),
+        (["add-key", "anna", "cd" * 32, "--key-name", "phone"], 0),
+        (["remove-key", "anna", "cd" * 32], 0),
+        (["remove-key", "anna", "cd" * 32], 3),
+        (["set", "anna", "--display", "Anna"], 0),
+        (["set", "anna", "--rename", "annie"], 0),
+        (["add", "bob", "--role", "owner", "--key", "ef" * 32], 0),
+        (["set", "annie", "--role", "guest", "--until", "4000000000"], 0),
+        (["set", "annie", "--until", "0"], 0),
+        (["remove", "annie"], 0),
+    ):
+        result = await daemon.run("users", *args)
+        assert result.code == code, (args, result)
+        assert bool(result.err) == (code != 0)
+
+
+@pytest.mark.asyncio
+async def test_from_the_first_boot_to_the_revocation(kit: Kit) -> None:
+    daemon = await kit.process("-v")
+    assert daemon.status["window"]["open"]
+    assert 290 < daemon.status["window"]["seconds_left"] <= 300
+    caller = kit.caller_of(daemon)
+    started = await caller.start("anna")
+    [pending] = (await daemon.json("pending"))["pending"]
+    assert (pending["name"], pending["fingerprint"]) == ("anna", caller.fingerprint)
+    assert (await daemon.run("accept", "nonsense")).code == 3
+    assert (await daemon.run("accept", pending["id"])).code == 0
+    assert (await daemon.run("accept")).code == 3
+    assert (await caller.confirm(started)).code == "2.04"
+    assert (await caller.ask("GET", "/hello")).body.startswith("Hello anna")
+
+    observing = asyncio.Event()
+
+    async def observe() -> None:
+        with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
+            async for _ in caller.observe("/board"):
+                observing.set()
+
+    task = asyncio.create_task(observe())
+    await asyncio.wait_for(observing.wait(), 15)
+    status = await daemon.json("status")
+    assert [session["user"] for session in status["sessions"] if session["on"] == "regular"] == [
+        "anna"
+    ]
+    assert status["counters"]["regular"]["handshakes"] == 1
+    await daemon.run("users", "add", "bob", "--role", "owner", "--key", "ab" * 32)
+    assert (await daemon.run("users", "remove", "anna")).code == 0
+    await asyncio.wait_for(task, 15)
+    assert (await caller.ask("GET", "/hello")).reason == "not-paired"
+    assert (await daemon.run("health")).code == 0
+    assert await daemon.stop() == 0
+    secrets = [(kit.home / "device-key.pem").read_text().splitlines()[1]]
+    assert not any(secret in line for secret in secrets for line in daemon.said)
+
+
+@pytest.mark.asyncio
+async def test_it_remembers_after_a_restart_and_asks_nothing(kit: Kit) -> None:
+    daemon = await kit.process()
+    caller = kit.caller_of(daemon)
+    asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=anna"))
+    while not (await daemon.json("pending"))["pending"]:
+        assert not asking.done()
+    assert (await daemon.run("accept")).code == 0
+    assert (await asking).body == "paired as anna with role owner"
+    assert await daemon.stop() == 0
+    again = await kit.process()
+    assert not again.status["window"]["open"]
+    assert (await kit.caller_of(again, caller.identity).ask("GET", "/hello")).code == "2.05"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_ends_cleanly(kit: Kit, number: int) -> None:
+    daemon = await kit.process("--pair")
+    caller = kit.caller_of(daemon)
+    connection = await caller.connect()
+    assert stat.S_IMODE((kit.home / "control.sock").stat().st_mode) == 0o600
+    assert await daemon.stop(number) == 0
+    assert not (kit.home / "control.sock").exists()
+    assert not (kit.home / "device.db-wal").exists()  # closed, not abandoned
+    async with asyncio.timeout(15):  # close_notify: the client knows at once
+        while connection.is_open:
+            await asyncio.get_running_loop().run_in_executor(None, os.sched_yield)
+    assert not any("Traceback" in line for line in daemon.said)
+
+
+@pytest.mark.asyncio
+async def test_a_second_daemon_says_who_is_there(kit: Kit) -> None:
+    daemon = await kit.process()
+    second = await run(kit.home, "run", "--port", "0")
+    assert second.code == 1
+    assert str(daemon.process.pid) in second.err
+    assert (await daemon.run("health")).code == 0
+
+
+@pytest.mark.asyncio
+async def test_a_dead_daemons_socket_is_in_nobodys_way(kit: Kit) -> None:
+    daemon = await kit.process()
+    daemon.process.kill()
+    await daemon.process.wait()
+    assert (kit.home / "control.sock").exists()
+    assert (await run(kit.home, "pending")).code == 3
+    again = await kit.process()
+    assert (await again.run("health")).code == 0
+
+
+@pytest.mark.asyncio
+async def test_open_waits_and_tells_how_it_ended(kit: Kit) -> None:
+    await run(kit.home, "init")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
+    daemon = await kit.process()
+    opened = await daemon.json("open", "--no-wait", "--for", "30s", "--role", "user")
+    assert (opened["window"]["open"], opened["window"]["role"]) == (True, "user")
+    assert (await daemon.run("open", "--no-wait", "--role", "guest")).code == 2
+    assert (await daemon.json("close"))["closed"]
+    assert not (await daemon.json("close"))["closed"]
+    assert (await daemon.run("open", "--role", "king", "--no-wait")).code == 3
+    assert (await daemon.run("open", "--methods", "telepathy", "--no-wait")).code == 2
+    timed_out = await daemon.run("open", "--for", "0.2s")
+    assert (timed_out.code, "time" in timed_out.err) == (4, True)
+
+
+@pytest.mark.asyncio
+async def test_open_tells_events_as_json_lines(kit: Kit) -> None:
+    module = here()
+    daemon = await kit.process()
+    waiting = await asyncio.create_subprocess_exec(
+        *module.command(kit.home, "open", "--json"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        env=module.environment(),
+    )
+    assert waiting.stdout is not None
+    async with asyncio.timeout(30):
+        assert json.loads(await waiting.stdout.readline())["event"] == "window"
+        caller = kit.caller_of(daemon)
+        asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=anna"))
+        event = json.loads(await waiting.stdout.readline())
+        assert (event["event"], event["ceremony"]["name"]) == ("pending", "anna")
+        await daemon.run("accept", event["ceremony"]["id"])
+        assert (await asking).code == "2.04"
+        lines = [json.loads(line) async for line in waiting.stdout]
+        assert [line.get("event") for line in lines] == ["ended", "closed", None]
+        assert lines[-1]["paired"]["name"] == "anna"
+        assert await waiting.wait() == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("answer", "code"), [("yes", 0), ("no", 12)])
+@pytest.mark.parametrize("verb", ["open", "run"])
+async def test_it_asks_in_place_on_a_terminal(kit: Kit, verb: str, answer: str, code: int) -> None:
+    module = here()
+    master, terminal = pty.openpty()
+    options = ["--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback"]
+    daemon = None if verb == "run" else await kit.process()
+    asker = await asyncio.create_subprocess_exec(
+        *module.command(kit.home, verb, *(options if verb == "run" else [])),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=module.environment(),
+    )
+    os.close(terminal)
+    screen = Screen(master)
+    try:
+        await screen.until("ready" if verb == "run" else "handfast pair")
+        status = json.loads((await run(kit.home, "status", "--json")).out)
+        caller = module.Caller(lambda pairing: status["pairing_port" if pairing else "port"])
+        os.write(master, b"yes\n")  # typed ahead: no answer to a question that was not asked yet
+        await screen.until("yes")
+        started = await caller.start("anna")
+        await screen.until("[yes/no]")
+        assert (await caller.pair_ask("GET", f"/pair/{started.body['id']}")).body == {
+            "state": "PENDING_USER_CONFIRMATION"
+        }
+        plain = screen.text.replace("\r\n", " ")
+        for fingerprint in (caller.fingerprint, status["fingerprint"]):
+            assert fingerprint in plain.replace(" ", "")
+        os.write(master, b"maybe\n")
+        await screen.until("Please answer")
+        os.write(master, answer.encode() + b"\n")
+        async with asyncio.timeout(15):
+            async for seen in caller.observe(f"/pair/{started.body['id']}", pairing=True):
+                if seen.body["state"] != "PENDING_USER_CONFIRMATION":
+                    break
+        if code == 0:
+            assert (await caller.confirm(started)).code == "2.04"
+        else:
+            assert (await caller.confirm(started)).reason == "refused"
+        if verb == "run":
+            asker.send_signal(signal.SIGTERM)
+            code = 0
+        elif code:
+            await run(kit.home, "close")
+        async with asyncio.timeout(15):
+            assert await asker.wait() == code
+        await caller.close()
+    finally:
+        screen.close()
+        if asker.returncode is None:
+            asker.kill()
+            await asker.wait()
+        if daemon is not None:
+            await daemon.stop()
+
+
+class Screen:
+    """What a terminal shows."""
+
+    def __init__(self, master: int) -> None:
+        self.text = ""
+        self._master = master
+        self._changed = asyncio.Event()
+        asyncio.get_running_loop().add_reader(master, self._read)
+
+    def _read(self) -> None:
+        try:
+            self.text += os.read(self._master, 65536).decode()
+        except OSError:  # everybody has left it
+            asyncio.get_running_loop().remove_reader(self._master)
+        self._changed.set()
+
+    async def until(self, text: str) -> None:
+        async with asyncio.timeout(15):
+            while text not in self.text:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._master)
+        os.close(self._master)
+
+
+@pytest.mark.asyncio
+async def test_interrupting_open_closes_its_window(kit: Kit) -> None:
+    await run(kit.home, "init")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
+    module = here()
+    daemon = await kit.process()
+    waiting = await asyncio.create_subprocess_exec(
+        *module.command(kit.home, "open"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=module.environment(),
+    )
+    assert waiting.stderr is not None
+    async with asyncio.timeout(30):
+        while b"handfast pair" not in await waiting.stderr.readline():
+            pass
+        assert (await daemon.json("status"))["window"]["open"]
+        waiting.send_signal(signal.SIGINT)
+        assert await waiting.wait() == 130
+        while (await daemon.json("status"))["window"]["open"]:
+            pass
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("keep", [False, True])
+async def test_reset_forgets_everybody(kit: Kit, *, keep: bool) -> None:
+    daemon = await kit.process()
+    caller = kit.caller_of(daemon)
+    started = await caller.start("anna")
+    await daemon.run("accept")
+    await caller.confirm(started)
+    assert (await caller.ask("GET", "/hello")).code == "2.05"
+    assert (await daemon.run("reset")).code == 2
+    options = ["--keep-identity"] if keep else []
+    assert (await daemon.run("reset", "--yes", *options)).code == 0
+    async with asyncio.timeout(15):
+        while sum("ready" in line for line in daemon.said) < 2:
+            await daemon.line()
+    status = await daemon.json("status")
+    assert (status["fingerprint"] == daemon.status["fingerprint"]) is keep
+    assert status["users"] == []
+    assert status["window"]["open"]
+    daemon.status = status
+    assert (await caller.ask("GET", "/hello")).reason == "not-paired"
+
+
+@pytest.mark.asyncio
+async def test_the_service_manager_is_told(kit: Kit, tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.settimeout(15)
+        daemon = await kit.process(env={"NOTIFY_SOCKET": str(path)})
+        assert listener.recv(100) == f"READY=1\nMAINPID={daemon.process.pid}".encode()
+        await daemon.stop()
+        assert listener.recv(100) == b"STOPPING=1"
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_configuration_is_a_refusal_with_the_line(kit: Kit) -> None:
+    kit.home.mkdir()
+    (kit.home / "device.toml").write_text('[pairing]\nrole = "king"\n', encoding="utf-8")
+    refused = await run(kit.home, "run", "--port", "0")
+    assert refused.code == 1
+    assert "device.toml:2" in refused.err
+    assert "Traceback" not in refused.err
+
+
+# -- the control socket ---------------------------------------------------------------------------
+
+
+async def answers(_args: object, _say: object) -> dict[str, object]:
+    return {"fine": True}
+
+
+async def fails(_args: object, _say: object) -> dict[str, object]:
+    raise ZeroDivisionError("a secret")
+
+
+@pytest.mark.asyncio
+async def test_only_the_daemons_user_and_root_may_talk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ("deep" * 40) / "control.sock"  # far beyond the 108 bytes of an address
+    server = await ControlServer.start(path, {"ask": answers, "fail": fails})
+    try:
+        assert await call(path, "ask", {}) == {"fine": True}
+        with pytest.raises(AppError, match="does not know"):
+            await call(path, "dance", {})
+        with pytest.raises(AppError, match="failed at this") as caught:
+            await call(path, "fail", {})
+        assert "secret" not in str(caught.value) + caught.value.advice
+        monkeypatch.setattr("device_app.control.os.getuid", lambda: 4711)
+        monkeypatch.setattr(
+            "device_app.control._CREDENTIALS",
+            type("Other", (), {"size": _CREDENTIALS.size, "unpack": lambda _raw: (1, 4712, 1)}),
+        )
+        with pytest.raises(AppError, match="gone away"):
+            await call(path, "ask", {})
+    finally:
+        await server.close()
+    with pytest.raises(NoDaemon):
+        await call(path, "ask", {})
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "line",
+    [b"\n", b"[]\n", b"{}\n", b'{"verb": []}\n', b'{"verb": "ask", "args": 7}\n', b"x" * 99999],
+)
+async def test_garbage_on_the_control_socket(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "control.sock"
+    server = await ControlServer.start(path, {"ask": answers})
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(line)
+        writer.write_eof()
+        async with asyncio.timeout(15):
+            await reader.read()
+        writer.close()
+        assert await call(path, "ask", {}) == {"fine": True}
+    finally:
+        await server.close()

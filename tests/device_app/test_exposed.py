@@ -1,0 +1,161 @@
+"""Resources of one's own: the documented interface, and refusals that name the module."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_app import exposed
+from device_app.errors import ModuleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.device_app.conftest import Kit
+
+LAMP = """
+from aiocoap import Message
+from aiocoap.resource import ObservableResource
+
+from device_app.exposed import Board, Exposed
+
+
+class Lamp(ObservableResource):
+    ct = 0
+    rt = "lamp"
+
+    def __init__(self, board):
+        super().__init__()
+        self.board = board
+        self.light = "off"
+
+    async def render_get(self, request):
+        return Message(payload=self.light.encode(), content_format=0)
+
+    async def render_put(self, request):
+        who = self.board.asker(request).subject.user.name
+        self.light = request.payload.decode() + " by " + who
+        self.updated_state()
+        return Message()
+
+
+def resources(board: Board):
+    yield Exposed(
+        "/lamp",
+        Lamp(board),
+        actions={"GET": "Lamp:Read", "PUT": "Lamp:Set"},
+        least_role={"Lamp:Set": "user"},
+    )
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean_imports() -> Iterator[None]:
+    path, modules = sys.path[:], set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+def write(kit: Kit, name: str, text: str) -> None:
+    folder = kit.home / "modules"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.asyncio
+async def test_a_lamp_with_actions_of_its_own(kit: Kit) -> None:
+    write(kit, "my_lamp", LAMP)
+    device = await kit.device(modules=("my_lamp",))
+    owner = await kit.paired(device, "olga")
+    guest = await kit.paired(device, "gustav")
+    user = await kit.paired(device, "uwe", role="user")
+    assert (await guest.ask("GET", "/lamp")).body == "off"
+    assert (await guest.ask("PUT", "/lamp", raw=b"on", ct=0)).reason == "denied"
+    assert (await user.ask("PUT", "/lamp", raw=b"on", ct=0)).code == "2.04"
+    assert (await owner.ask("GET", "/lamp")).body == "on by uwe"
+    assert (await guest.ask("POST", "/lamp", raw=b"on", ct=0)).code == "4.05"
+    stranger = kit.caller(device)
+    assert (await stranger.ask("GET", "/lamp")).reason == "not-paired"
+    assert "Lamp:Set" in (await user.ask("GET", "/iam/me")).body["actions"]
+    listing = (await guest.ask("GET", "/.well-known/core?rt=lamp")).message.payload
+    assert listing == b'</lamp>;ct="0";rt="lamp";obs'
+
+
+GOOD = "from device_app.exposed import Exposed\nfrom aiocoap.resource import Resource\n"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("import not_there_at_all", "not_there_at_all"),
+        ("def broken(:", "SyntaxError"),
+        ("x = 1", "no function resources"),
+        ("def resources(board): raise OSError('no GPIO')", "no GPIO"),
+        ("def resources(board): return [7]", "gave int"),
+        (
+            GOOD + "def resources(board): return [Exposed('/x', 7, {'GET': 'X:Get'})]",
+            "not an aiocoap",
+        ),
+        (
+            GOOD + "def resources(board):\n"
+            " return [Exposed('/iam/me', Resource(), {'GET': 'X:Get'})]",
+            "belongs to handfast",
+        ),
+        (GOOD + "def resources(board): return [Exposed('/x', Resource(), {})]", "no actions"),
+        (
+            GOOD + "def resources(board): return [Exposed('/x', Resource(), {'GET': 'x'})]",
+            "not an action",
+        ),
+        (
+            GOOD + "def resources(board):\n"
+            " return [Exposed('/x', Resource(), {'PUT': 'Iam:Widen'})]",
+            "handfast's own",
+        ),
+        (
+            GOOD + "def resources(board):\n"
+            " return [Exposed('/x', Resource(), {'GET': 'X:Get'}, {'X:Get': 'unpaired'})]",
+            "unpaired",
+        ),
+        (
+            GOOD + "def resources(board):\n"
+            " return [Exposed('/x', Resource(), {'GET': 'X:Get'}, {'X:Set': 'user'})]",
+            "no method asks for",
+        ),
+        (
+            GOOD + "def resources(board):\n"
+            " return [Exposed('/x', Resource(), {'GET': 'X:Get'})] * 2",
+            "is taken",
+        ),
+    ],
+)
+async def test_a_broken_module_is_a_refusal_to_start(kit: Kit, text: str, why: str) -> None:
+    write(kit, "my_broken", text)
+    with pytest.raises(ModuleError, match="'my_broken'") as caught:
+        await kit.device(modules=("my_broken",))
+    assert why in str(caught.value)
+    await kit.device()  # nothing is held
+
+
+def test_installed_modules_come_by_their_entry_point(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = EntryPoint("lamp", "my_entry:resources", exposed.GROUP)
+    found = EntryPoints([entry])
+    monkeypatch.setattr(exposed, "entry_points", lambda group: found.select(group=group))
+    write(kit, "my_entry", LAMP)
+    board: Any = exposed.Board("kitchen", "ABCDEFGH", lambda _request: None)  # type: ignore[arg-type,return-value]
+    [lamp] = exposed.load((), kit.home / "modules", board)
+    assert lamp.segments == ("lamp",)
+    assert lamp.roles() == {"Lamp:Read": "guest", "Lamp:Set": "user"}
+    write(kit, "my_entry_broken", "1 / 0")
+    broken = EntryPoint("lamp", "my_entry_broken:resources", exposed.GROUP)
+    monkeypatch.setattr(exposed, "entry_points", lambda group: EntryPoints([broken]))
+    with pytest.raises(ModuleError, match="'lamp'"):
+        exposed.load((), kit.home / "modules", board)

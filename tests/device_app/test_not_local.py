@@ -1,0 +1,43 @@
+"""Pairing is for direct neighbours: behaviour 5, and protocol §3 as the device uses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.wishes import user_wished_untrusted
+
+if TYPE_CHECKING:
+    from tests.device_app.conftest import Device, Kit
+
+
+async def refused_everywhere(kit: Kit, device: Device, role: str | None) -> None:
+    caller = kit.caller(device)
+    if role is not None:
+        wish = {"name": "olga", "role": role, "keys": [caller.fingerprint]}
+        device.app.whitelist.add_user(None, user_wished_untrusted(wish, 0.0))
+        assert (await caller.ask("GET", "/iam/me")).body["path"] == "remote"
+    for method, path, body in (
+        ("GET", "/pair", None),
+        ("POST", "/pair", {"method": "compare", "name": "olga"}),
+        ("POST", "/pair", None),
+        ("GET", "/pair/1", None),
+        ("DELETE", "/pair/1", None),
+        ("GET", "/nothing", None),
+    ):
+        answer = await caller.pair_ask(method, path, body)
+        assert (answer.code, answer.reason) == ("4.03", "not-local")
+    assert device.app.door.pending() is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("role", [None, "guest", "owner"])
+async def test_not_local_whatever_the_role(kit: Kit, role: str | None) -> None:
+    device = await kit.device(allow_loopback=False)
+    await device.open(role="guest")
+    await refused_everywhere(kit, device, role)
+    # One event with interface and TTL, and not one per request: a stranger must not fill the disk.
+    [event] = device.events("not-local")
+    assert (event.interface, event.hop_limit) == ("lo", 255)
+    assert (event.result, event.address.split(":")[0]) == ("interface", "127.0.0.1")

@@ -1,0 +1,543 @@
+"""Pairing over real UDP and DTLS, on both forms: behaviours 1-4, 8, 10-12; protocol §§4, 5."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.journal import Journal
+from device_app.pairing import NewsKind, PairingTerms
+from device_app.wishes import user_wished_untrusted
+from peer.errors import Unreachable
+from peer.limits import DEFAULT_LIMITS
+from peer.pairing.ceremony import OverlapRule
+
+if TYPE_CHECKING:
+    from tests.device_app.conftest import Device, Kit
+
+FAST = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
+
+
+@pytest.mark.asyncio
+async def test_a_valid_name_and_two_yeses_make_the_first_user_the_owner(
+    kit: Kit, device: Device
+) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    offer = await caller.pair_ask("GET", "/pair")
+    assert offer.code == "2.05"
+    assert offer.body["fingerprint"] == device.fingerprint.hex
+    assert offer.body["methods"] == ["compare"]
+    assert 0 < offer.body["seconds"] <= 120
+
+    started = await caller.start("anna")
+    assert started.code == "2.01"
+    assert started.message.opt.location_path == ("pair", started.body["id"])
+    assert started.body["role"] == "owner"
+    assert device.decide(accept=True).state == "PENDING_CLIENT_COMPLETION"
+    done = await caller.confirm(started)
+    assert (done.code, done.body["user"], done.body["role"]) == ("2.04", "anna", "owner")
+
+    me = await caller.ask("GET", "/iam/me")
+    assert (me.body["user"], me.body["role"], me.body["path"]) == ("anna", "owner", "local")
+    assert me.body["fingerprint"] == caller.fingerprint
+    [event] = device.events("paired")
+    assert (event.user, event.fingerprint) == ("anna", caller.fingerprint)
+
+
+@pytest.mark.asyncio
+async def test_the_second_to_pair_is_a_guest(kit: Kit, device: Device) -> None:
+    await kit.paired(device, "olga")
+    assert (await device.pair(kit.caller(device), "gustav")).body["role"] == "guest"
+
+
+@pytest.mark.asyncio
+async def test_closed_means_that_nothing_listens(kit: Kit, device: Device) -> None:
+    await device.open()
+    port = device.app.door.port.number
+    assert port
+    device.app.door.close_window()
+    await device.port_closed()
+    caller = kit.caller(device)
+    caller._port = lambda _pairing: port
+    with pytest.raises(Unreachable) as caught:
+        await caller.connect(pairing=True)
+    assert caught.value.refused
+    assert not device.app.whitelist.state.users
+
+
+@pytest.mark.asyncio
+async def test_pair_does_not_exist_on_the_regular_port(kit: Kit, device: Device) -> None:
+    await device.open()
+    stranger = kit.caller(device)
+    assert (await stranger.ask("POST", "/pair", {"method": "compare", "name": "eve"})).reason == (
+        "not-paired"
+    )
+    owner = await kit.paired(device, "olga")
+    assert (await owner.ask("GET", "/pair")).code == "4.04"
+
+
+@pytest.mark.asyncio
+async def test_success_closes_the_window_and_then_the_port(kit: Kit, device: Device) -> None:
+    await kit.paired(device, "olga")
+    assert not device.app.door.is_open
+    assert (await device.heard(NewsKind.CLOSED)).reason == "success"
+    await device.port_closed()
+    assert device.app.door.port.number == 0
+
+
+@pytest.mark.asyncio
+async def test_the_lingering_port_takes_no_new_ceremony(kit: Kit) -> None:
+    device = await kit.device(limits=DEFAULT_LIMITS)
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("olga")
+    device.decide(accept=True)
+    await caller.confirm(started)
+    assert device.app.door.port.number
+    late = await kit.caller(device).start("eve")
+    assert (late.code, late.reason) == ("4.03", "window-closed")
+
+
+@pytest.mark.asyncio
+async def test_the_same_key_and_name_again_is_the_same_user(kit: Kit, device: Device) -> None:
+    owner = await kit.paired(device, "olga")
+    before = device.app.whitelist.state
+    await device.open()
+    again = await owner.start("olga")
+    assert again.code == "2.04"
+    assert again.body == {"state": "REGISTERED", "user": "olga", "role": "owner"}
+    plain = await owner.pair_ask("POST", "/pair?name=olga")
+    assert (plain.code, plain.body) == ("2.04", "paired as olga with role owner")
+    assert device.app.whitelist.state is before
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("known_key", "name"), [(True, "other"), (False, "olga")])
+async def test_half_a_match_is_a_conflict(
+    kit: Kit, device: Device, *, known_key: bool, name: str
+) -> None:
+    owner = await kit.paired(device, "olga")
+    before = device.app.whitelist.state
+    await device.open()
+    caller = owner if known_key else kit.caller(device)
+    refused = await caller.start(name)
+    assert (refused.code, refused.reason) == ("4.09", "taken")
+    assert device.app.whitelist.state is before
+    assert device.app.door.budget.failures == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "name",
+    ["", "_((;;.::)", "a\x00b", "a\u202eb", "a b", "x" * 65, "\ue000", "a/b", "-a"],
+)
+async def test_a_bad_name_is_refused_with_a_reason(kit: Kit, device: Device, name: str) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    refused = await caller.start(name)
+    assert (refused.code, refused.reason) == ("4.00", "malformed")
+    assert "name" in refused.text
+    assert device.app.door.pending() is None
+
+
+@pytest.mark.asyncio
+async def test_names_become_nfc(kit: Kit, device: Device) -> None:
+    done = await device.pair(kit.caller(device), "zoe\u0308")
+    assert done.body["user"] == "zo\u00eb"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("raw", "ct", "code"),
+    [
+        (b"{}", 50, "4.15"),
+        (b"anna", 0, "4.15"),
+        (b"anna", None, "4.15"),
+        (b"\xa1", 60, "4.00"),
+        (b"\x81" * 1000 + b"\x00", 60, "4.00"),
+        (b"\xa0\x00", 60, "4.00"),
+        (b"\x60", 60, "4.00"),
+        (b"\xa2dname\x01fmethod\x01", 60, "4.00"),
+        (b"\xa1dnameaa", 60, "4.00"),
+        (b"\xa1fmethodgcompare", 60, "4.00"),
+        (b"\xff" * 40, 60, "4.00"),
+        (b"\xa1dname" + b"\x59\x14\x00" + bytes(5120), 60, "4.13"),
+    ],
+)
+async def test_broken_bodies_get_an_answer_and_leave_no_trace(
+    kit: Kit,
+    device: Device,
+    caplog: pytest.LogCaptureFixture,
+    raw: bytes,
+    ct: int | None,
+    code: str,
+) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    answer = await caller.pair_ask("POST", "/pair", raw=raw, ct=ct)
+    assert answer.code == code
+    assert "Traceback" not in caplog.text
+    assert device.app.door.pending() is None
+    assert device.app.door.budget.failures == 0
+    assert (await caller.start("anna")).code == "2.01"
+
+
+@pytest.mark.asyncio
+async def test_other_methods_and_options(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    assert (await caller.pair_ask("PUT", "/pair", {})).code == "4.05"
+    assert (await caller.pair_ask("DELETE", "/pair")).code == "4.05"
+    assert (await caller.pair_ask("GET", "/nothing")).code == "4.04"
+    assert (await caller.pair_ask("GET", "/pair/")).code == "2.05"
+    assert (await caller.pair_ask("POST", "/pair?nane=x")).code == "4.00"
+    unknown = await caller.pair_ask("POST", "/pair", {"method": "telepathy", "name": "anna"})
+    assert (unknown.code, unknown.reason) == ("4.03", "denied")
+
+
+@pytest.mark.asyncio
+async def test_a_role_above_the_window_is_not_for_the_asking(kit: Kit, device: Device) -> None:
+    await kit.paired(device, "olga")
+    await device.open(role="user")
+    caller = kit.caller(device)
+    for wished in ("owner", "admin", "unpaired", "king"):
+        assert (await caller.start("eve", role=wished)).code == "4.03"
+    assert (await caller.start("eve", role="guest")).body["role"] == "guest"
+
+
+@pytest.mark.asyncio
+async def test_only_the_session_that_began_a_ceremony_sees_it(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("anna")
+    path = f"/pair/{started.body['id']}"
+    assert (await caller.pair_ask("GET", path)).body == {"state": "PENDING_USER_CONFIRMATION"}
+    for other in (kit.caller(device), kit.caller(device, caller.identity)):
+        for method in ("GET", "DELETE"):
+            assert (await other.pair_ask(method, path)).code == "4.04"
+        assert (await other.pair_ask("POST", path, {"confirm": bytes(32)})).code == "4.04"
+    assert device.app.door.pending() is not None
+
+
+@pytest.mark.asyncio
+async def test_observing_a_ceremony_to_its_end(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("anna")
+    states: list[str] = []
+    async with (
+        asyncio.timeout(15),
+        aclosing(caller.observe(f"/pair/{started.body['id']}", pairing=True)) as seen,
+    ):
+        async for answer in seen:
+            state = answer.body["state"]
+            if states[-1:] != [state]:
+                states.append(state)
+            if state == "PENDING_USER_CONFIRMATION":
+                device.decide(accept=True)
+            elif state == "PENDING_CLIENT_COMPLETION":
+                assert (await caller.confirm(started)).code == "2.04"
+            else:
+                assert answer.body["user"] == "anna"
+                break
+    assert states == ["PENDING_USER_CONFIRMATION", "PENDING_CLIENT_COMPLETION", "REGISTERED"]
+
+
+@pytest.mark.asyncio
+async def test_no_tag_before_the_devices_user_has_said_yes(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("anna")
+    early = await caller.confirm(started)
+    assert (early.code, early.reason) == ("4.09", "busy")
+    assert not device.app.whitelist.state.users
+    device.decide(accept=True)
+    assert (await caller.confirm(started)).code == "2.04"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("tag", [bytes(32), b"", "text", None, 7])
+async def test_a_wrong_tag_pairs_nobody(kit: Kit, device: Device, tag: object) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("anna")
+    device.decide(accept=True)
+    answer = await caller.pair_ask("POST", f"/pair/{started.body['id']}", {"confirm": tag})
+    expected = ("4.03", "wrong-code") if isinstance(tag, bytes) else ("4.00", "malformed")
+    assert (answer.code, answer.reason) == expected
+    assert not device.app.whitelist.state.users
+
+
+@pytest.mark.asyncio
+async def test_the_devices_user_refuses(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("anna")
+    device.decide(accept=False)
+    path = f"/pair/{started.body['id']}"
+    assert (await caller.pair_ask("GET", path)).body == {"state": "REFUSED"}
+    answer = await caller.confirm(started)
+    assert (answer.code, answer.reason) == ("4.03", "refused")
+    assert not device.app.whitelist.state.users
+    assert (await caller.ask("GET", "/iam/me")).reason == "not-paired"
+
+
+@pytest.mark.asyncio
+async def test_the_client_aborts_and_may_start_again(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("anna")
+    gone = await caller.pair_ask("DELETE", f"/pair/{started.body['id']}")
+    assert (gone.code, gone.body) == ("2.02", {"state": "REVOKED"})
+    assert device.app.door.pending() is None
+    assert device.app.door.budget.failures == 1
+    assert (await caller.start("anna")).code == "2.01"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("plain", [False, True])
+async def test_a_client_that_crashes_leaves_no_ceremony(
+    kit: Kit, device: Device, *, plain: bool
+) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    if plain:
+        asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
+    else:
+        await caller.start("anna")
+    await device.heard(NewsKind.PENDING)
+    await caller.connections[True].close()
+    ended = await device.heard(NewsKind.ENDED)
+    assert ended.ceremony is not None
+    assert ended.ceremony.state == "REVOKED"
+    if plain:
+        with pytest.raises(Unreachable):
+            await asking
+    assert device.app.door.pending() is None
+    assert (await caller.start("anna")).code == "2.01"
+
+
+@pytest.mark.asyncio
+async def test_nobody_answers_in_time(kit: Kit) -> None:
+    device = await kit.device(limits=replace(FAST, person_seconds=0.3))
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("anna")
+    ended = await device.heard(NewsKind.ENDED)
+    assert ended.reason == "too-late"
+    answer = await caller.pair_ask("GET", f"/pair/{started.body['id']}")
+    assert answer.body == {"state": "EXPIRED"}
+    assert (await caller.start("anna")).code == "2.01"
+
+
+@pytest.mark.asyncio
+async def test_two_keys_in_one_window_are_both_refused(kit: Kit, device: Device) -> None:
+    first, second = kit.caller(device), kit.caller(device)
+    await device.open()
+    started = await first.start("anna")
+    refused = await second.start("eve")
+    assert (refused.code, refused.reason) == ("4.03", "refused")
+    assert "two different clients" in refused.text
+    answer = await first.pair_ask("GET", f"/pair/{started.body['id']}")
+    assert answer.body == {"state": "REFUSED"}
+    assert not device.app.whitelist.state.users
+    assert not device.app.door.is_open
+    [event] = device.events("overlap")
+    assert event.fingerprint == first.fingerprint
+    assert second.fingerprint in event.detail
+
+
+@pytest.mark.asyncio
+async def test_a_race_for_the_first_pairing_makes_no_owner(kit: Kit, device: Device) -> None:
+    racers = [kit.caller(device) for _ in range(4)]
+    await device.open()
+    await asyncio.gather(*(racer.connect(pairing=True) for racer in racers))
+    answers = await asyncio.gather(
+        *(racer.start(f"racer-{number}") for number, racer in enumerate(racers))
+    )
+    assert [answer.code for answer in answers].count("2.01") == 1
+    assert device.app.door.pending() is None
+    assert not device.app.whitelist.state.users
+
+
+@pytest.mark.asyncio
+async def test_a_wall_clock_that_jumps_by_a_year_changes_no_window(kit: Kit) -> None:
+    wall = [1e9]
+    device = await kit.device(journal=Journal(wall=lambda: wall[0]))
+    await device.open(seconds=100)
+    for year in (31e6, -62e6):
+        wall[0] += year
+        assert 95 < device.app.door.seconds_left <= 100
+        await device.open(seconds=50)
+        assert 95 < device.app.door.seconds_left <= 100
+    await device.pair(kit.caller(device), "anna")
+    assert [event.wall for event in device.events("paired")] == [wall[0]]
+
+
+@pytest.mark.asyncio
+async def test_no_secret_in_logs_events_or_the_state_file(
+    kit: Kit, device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("anna")
+    exporter = (await caller.connect(pairing=True)).peer.exporter
+    side = await caller.tag(started)
+    tag = side.accept()
+    path = f"/pair/{started.body['id']}"
+    await caller.pair_ask("POST", path, {"confirm": tag})  # too early
+    device.decide(accept=True)
+    done = await caller.pair_ask("POST", path, {"confirm": tag})
+    assert done.code == "2.04"
+    key = device.app.identity.key_pem().splitlines()[1]
+    said = caplog.text + repr([*device.app.whitelist.store.trail.iterate()])
+    said += repr(device.app.status()) + repr(device.news)
+    disk = b"".join(file.read_bytes() for file in kit.home.glob("device.db*"))
+    for secret in (exporter, tag, done.body["confirm"]):
+        for form in (secret.hex(), repr(secret)[2:-1]):
+            assert form not in said
+        assert secret not in disk
+    assert key.decode() not in said
+    assert key not in disk
+
+
+@pytest.mark.asyncio
+async def test_first_wins_if_the_owner_wants_it_so(kit: Kit) -> None:
+    device = await kit.device(terms=PairingTerms(overlap=OverlapRule.FIRST_WINS))
+    first, second = kit.caller(device), kit.caller(device)
+    await device.open()
+    started = await first.start("anna")
+    busy = await second.start("eve")
+    assert (busy.code, busy.reason) == ("5.03", "busy")
+    assert busy.message.opt.max_age
+    device.decide(accept=True)
+    assert (await first.confirm(started)).code == "2.04"
+    assert (await second.start("eve")).reason == "window-closed"
+    assert list(device.app.whitelist.state.users) == ["anna"]
+
+
+@pytest.mark.asyncio
+async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
+    kit: Kit, device: Device
+) -> None:
+    await device.open()
+    wish = {"name": "bob", "role": "owner", "keys": ["ab" * 32]}
+    device.app.whitelist.add_user(None, user_wished_untrusted(wish, 0.0))
+    assert not device.app.door.is_open
+
+
+@pytest.mark.asyncio
+async def test_opened_twice_it_extends_and_never_stacks(device: Device) -> None:
+    await device.open(seconds=100)
+    port = device.app.door.port.number
+    await device.open(seconds=50)
+    assert 99 < device.app.door.seconds_left <= 100
+    await device.open(seconds=150)
+    assert 149 < device.app.door.seconds_left <= 150
+    assert device.app.door.port.number == port
+    await device.open(seconds=1e6)
+    assert device.app.door.seconds_left <= 900
+
+
+@pytest.mark.asyncio
+async def test_the_window_closes_by_itself(device: Device) -> None:
+    await device.open(seconds=0.2)
+    assert (await device.heard(NewsKind.CLOSED)).reason == "time"
+    await device.port_closed()
+
+
+@pytest.mark.asyncio
+async def test_three_failures_close_the_window(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    for _ in range(3):
+        assert (await caller.start("anna")).code == "2.01"
+        device.decide(accept=False)
+    assert (await device.heard(NewsKind.CLOSED)).reason == "failures"
+    assert (await caller.start("anna")).reason == "window-closed"
+
+
+@pytest.mark.asyncio
+async def test_back_off_survives_a_restart_and_ends_at_the_console(kit: Kit) -> None:
+    device = await kit.device()
+    caller = kit.caller(device)
+    for failure in range(10):
+        if not device.app.door.is_open:
+            await device.open()
+        if failure == 9:
+            assert device.app.whitelist.store.attempts["pairing"]["failures"] == 9  # type: ignore[index]
+        assert (await caller.start("anna")).code == "2.01"
+        device.decide(accept=False)
+    await device.open()
+    locked = await caller.start("anna")
+    assert (locked.code, locked.reason) == ("4.29", "locked-out")
+    assert 0 < locked.message.opt.max_age <= 30
+    await device.app.close()
+
+    device = await kit.device()
+    assert device.app.door.budget.failures == 10
+    caller = kit.caller(device)
+    await device.open()
+    assert (await caller.start("anna")).reason == "locked-out"
+    await device.open(clears_backoff=True)
+    assert (await caller.start("anna")).code == "2.01"
+    assert device.events("back-off-cleared")
+
+
+@pytest.mark.asyncio
+async def test_the_attempt_is_durable_before_the_first_answer(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    await caller.start("anna")
+    assert device.app.whitelist.store.attempts["pairing"]["failures"] == 1  # type: ignore[index]
+    device.decide(accept=False)
+    started = await caller.start("anna")
+    device.decide(accept=True)
+    await caller.confirm(started)
+    assert device.app.whitelist.store.attempts["pairing"]["failures"] == 0  # type: ignore[index]
+
+
+@pytest.mark.asyncio
+async def test_the_plain_form_answers_when_the_user_has_decided(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
+    pending = await device.heard(NewsKind.PENDING)
+    assert pending.ceremony is not None
+    assert not asking.done()
+    device.decide(accept=True)
+    answer = await asking
+    name = f"client-{caller.identity.fingerprint.device_id.lower()}"
+    assert (answer.code, answer.body) == ("2.04", f"paired as {name} with role owner")
+    assert (await caller.ask("GET", "/hello")).code == "2.05"
+
+
+@pytest.mark.asyncio
+async def test_the_plain_form_with_a_name_refused(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=coap-anna"))
+    pending = await device.heard(NewsKind.PENDING)
+    assert pending.ceremony is not None
+    assert pending.ceremony.name == "coap-anna"
+    device.decide(accept=False)
+    answer = await asking
+    assert (answer.code, answer.reason) == ("4.03", "refused")
+    assert not device.app.whitelist.state.users
+
+
+@pytest.mark.asyncio
+async def test_closing_the_window_refuses_whoever_waits(kit: Kit, device: Device) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
+    await device.heard(NewsKind.PENDING)
+    device.app.door.close_window()
+    assert (await asking).reason == "refused"

@@ -1,0 +1,190 @@
+"""When the disk does not take it (behaviour 33), and when power fails at the worst moment (9)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.logs import Damper
+from device_app.pairing import NewsKind
+from device_app.render import status_lines
+from device_app.status import health_of
+from iam.errors import StoreWriteFailed
+from peer.errors import PeerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.device_app.conftest import Caller, Device, Kit
+
+
+class Disk:
+    """SQLite refuses to write while it is "full"; tests of `iam` have a disk that really is."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def fill(self) -> None:
+        self._execute("PRAGMA query_only = ON")
+
+    def empty(self) -> None:
+        self._execute("PRAGMA query_only = OFF")
+
+    def _execute(self, pragma: str) -> None:
+        self._device.app.whitelist.store._db.execute(pragma).fetchall()
+
+
+@pytest.fixture
+def disk(device: Device) -> Iterator[Disk]:
+    disk = Disk(device)
+    yield disk
+    disk.empty()
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_changes_nothing_and_the_daemon_says_so(
+    owner: Caller, device: Device, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = device.app.whitelist.state
+    disk.fill()
+    for method, path, body in (
+        ("POST", "/iam/users", {"name": "anna", "role": "user"}),
+        ("iPATCH", "/iam/users/olga", {"display": "Olga"}),
+        ("PUT", "/iam/users/olga/keys/" + "ab" * 32, None),
+    ):
+        answer = await owner.ask(method, path, body)
+        assert (answer.code, answer.body) == ("5.00", b"")
+    assert device.app.whitelist.state is before
+    assert (await owner.ask("GET", "/hello")).code == "2.05"
+    status = device.app.status()
+    assert "device.db" in status["store"]["trouble"]
+    assert any("trouble" in line for line in status_lines(status))
+    health, code = health_of(status)
+    assert (health["healthy"], len(health["problems"]), code) == (False, 1, 1)
+    told = [r for r in caplog.records if r.levelno == logging.ERROR and "stored" in r.message]
+    assert len(told) == 1
+    disk.empty()
+    assert (await owner.ask("iPATCH", "/iam/users/olga", {"display": "Olga"})).code == "2.04"
+    assert device.app.status()["store"]["trouble"] == ""
+    assert health_of(device.app.status()) == ({"healthy": True, "problems": []}, 0)
+
+
+@pytest.mark.asyncio
+async def test_no_ceremony_starts_whose_attempt_cannot_be_counted(
+    kit: Kit, device: Device, disk: Disk
+) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    disk.fill()
+    answer = await caller.start("anna")
+    assert (answer.code, answer.body) == ("5.00", b"")
+    assert device.app.door.pending() is None
+    disk.empty()
+    assert (await caller.start("anna")).code == "2.01"
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_stored_is_not_confirmed(kit: Kit, device: Device, disk: Disk) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    started = await caller.start("anna")
+    device.decide(accept=True)
+    disk.fill()
+    answer = await caller.confirm(started)
+    assert (answer.code, answer.body) == ("5.00", b"")
+    assert not device.app.whitelist.state.users
+    state = await caller.pair_ask("GET", f"/pair/{started.body['id']}")
+    assert state.body == {"state": "REVOKED"}
+
+
+@pytest.mark.asyncio
+async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, disk: Disk) -> None:
+    caller = kit.caller(device)
+    await device.open()
+    asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
+    await device.heard(NewsKind.PENDING)
+    disk.fill()
+    with pytest.raises(StoreWriteFailed):
+        device.decide(accept=True)
+    answer = await asking
+    assert (answer.code, answer.body) == ("5.00", b"")
+    assert not device.app.whitelist.state.users
+
+
+# A module of one's own is code in the daemon: here it pulls the plug at a chosen moment.
+PLUG = """
+import os, signal
+from device_app.pairing import PairingDoor
+from peer.pairing.window import Window
+
+def pull(*args, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{where} = pull
+
+def resources(board):
+    return []
+"""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("where", "is_paired"),
+    [
+        ("Window.registered", True),  # after the commit, before the answer
+        ("PairingDoor._store", False),  # after the client's proof, before the commit
+    ],
+)
+async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_paired: bool) -> None:
+    folder = kit.home / "modules"
+    folder.mkdir(parents=True)
+    (folder / "plug.py").write_text(PLUG.format(where=where), encoding="utf-8")
+    (kit.home / "device.toml").write_text('[resources]\nmodules = ["plug"]\n', encoding="utf-8")
+    daemon = await kit.process()
+    caller = kit.caller_of(daemon)
+    started = await caller.start("anna")
+    assert (await daemon.run("accept")).code == 0
+    side = await caller.tag(started)
+    confirming = asyncio.create_task(
+        caller.pair_ask("POST", f"/pair/{started.body['id']}", {"confirm": side.accept()})
+    )
+    async with asyncio.timeout(15):
+        assert await daemon.process.wait() == -signal.SIGKILL
+    confirming.cancel()
+
+    (kit.home / "device.toml").unlink()
+    again = await kit.process()
+    after = kit.caller_of(again, caller.identity)
+    me = await after.ask("GET", "/iam/me")
+    if is_paired:
+        assert (me.code, me.body["user"], me.body["role"]) == ("2.05", "anna", "owner")
+        assert again.status["failures"] == 0
+    else:
+        assert me.reason == "not-paired"
+        # The attempt was debited before its first answer, and is not forgotten.
+        assert again.status["failures"] == 1
+        assert (await after.start("anna")).code == "2.01"
+    with pytest.raises((PeerError, asyncio.CancelledError)):
+        await confirming
+
+
+def test_a_flood_does_not_flood_the_log() -> None:
+    now = [0.0]
+    damper = Damper(monotonic=lambda: now[0])
+
+    def record(line: int) -> logging.LogRecord:
+        return logging.LogRecord("x", logging.INFO, "file.py", line, "said", None, None)
+
+    assert sum(damper.filter(record(1)) for _ in range(1000)) == 5
+    assert damper.filter(record(2))
+    now[0] = 11.0
+    late = record(1)
+    assert damper.filter(late)
+    assert late.getMessage() == "said (and 995 more like this before)"
+    for line in range(10_000):
+        damper.filter(record(line))
+    assert len(damper._seen) <= 256

@@ -1,0 +1,235 @@
+"""Users and keys over /iam/users: behaviours 7, 19-23, 30, and revocation while observing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.journal import Journal
+from peer.errors import ObservationEnded
+from peer.limits import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from tests.device_app.conftest import Caller, Device, Kit
+
+KEY = "ab" * 32
+
+
+async def until_ended(caller: Caller, observing: asyncio.Event) -> None:
+    """Observe until the device ends the session."""
+    with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
+        async for answer in caller.observe("/board"):
+            assert answer.code == "2.05"
+            observing.set()
+
+
+async def watching(caller: Caller) -> asyncio.Task[None]:
+    observing = asyncio.Event()
+    task = asyncio.create_task(until_ended(caller, observing))
+    await asyncio.wait_for(observing.wait(), 15)
+    return task
+
+
+@pytest.mark.asyncio
+async def test_a_user_from_birth_to_death(owner: Caller) -> None:
+    wish = {"name": "anna", "role": "user", "display": "Anna", "keys": [{"fingerprint": KEY}]}
+    made = await owner.ask("POST", "/iam/users", wish)
+    assert made.code == "2.01"
+    assert made.message.opt.location_path == ("iam", "users", "anna")
+    assert made.body["keys"][0]["fingerprint"] == KEY
+
+    changed = await owner.ask("iPATCH", "/iam/users/anna", {"role": "admin", "name": "annie"})
+    assert (changed.code, changed.body["role"]) == ("2.04", "admin")
+    assert (await owner.ask("GET", "/iam/users/anna")).code == "4.04"
+    by_post = await owner.ask("POST", "/iam/users/annie", {"display": "A."})
+    assert (by_post.code, by_post.body["display"]) == ("2.04", "A.")
+
+    assert (await owner.ask("DELETE", "/iam/users/annie")).code == "2.02"
+    assert (await owner.ask("DELETE", "/iam/users/annie")).code == "4.04"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("spelling", [KEY.upper(), " ".join([KEY[:4]] * 16), ":".join(["AB"] * 32)])
+async def test_a_key_in_any_spelling_is_the_same_key(owner: Caller, spelling: str) -> None:
+    await owner.ask("POST", "/iam/users", {"name": "anna", "role": "user"})
+    put = await owner.ask("PUT", f"/iam/users/anna/keys/{spelling}", {"name": "laptop"})
+    assert (put.code, put.body["keys"][0]["fingerprint"]) == ("2.04", KEY)
+    again = await owner.ask("PUT", f"/iam/users/anna/keys/{KEY}", {"name": "phone"})
+    assert [key["name"] for key in again.body["keys"]] == ["phone"]
+    gone = await owner.ask("DELETE", f"/iam/users/anna/keys/{spelling}")
+    assert gone.code == "2.02"
+    assert (await owner.ask("DELETE", f"/iam/users/anna/keys/{KEY}")).code == "4.04"
+
+
+@pytest.mark.asyncio
+async def test_keys_that_cannot_be_and_keys_of_others(owner: Caller) -> None:
+    await owner.ask("POST", "/iam/users", {"name": "anna", "role": "user"})
+    for wrong in (KEY[:-1], KEY + "ab", "zz" * 32):
+        assert (await owner.ask("PUT", f"/iam/users/anna/keys/{wrong}")).code == "4.00"
+    taken = await owner.ask("PUT", f"/iam/users/anna/keys/{owner.fingerprint}")
+    assert (taken.code, taken.reason) == ("4.09", "taken")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"name": "anna"}, "4.00"),
+        ({"role": "user"}, "4.00"),
+        ({"name": "a b", "role": "user"}, "4.00"),
+        ({"name": "anna", "role": "king"}, "4.04"),
+        ({"name": "anna", "role": "unpaired"}, "4.04"),
+        ({"name": "anna", "role": 7}, "4.00"),
+        ({"name": "anna", "role": "user", "keys": {}}, "4.00"),
+        ({"name": "anna", "role": "user", "keys": [7]}, "4.00"),
+        ({"name": "anna", "role": "user", "keys": [KEY, KEY]}, "4.09"),
+        ({"name": "anna", "role": "user", "crown": True}, "4.00"),
+        ({"name": "anna", "role": "user", "not_after": "soon"}, "4.00"),
+        ({"name": "anna", "role": "user", "not_before": 5, "not_after": 4}, "4.00"),
+        ({"name": "anna", "role": "user", "display": "a\u202eb"}, "4.00"),
+        ({"name": "olga", "role": "user"}, "4.09"),
+        ([], "4.00"),
+    ],
+)
+async def test_wishes_that_cannot_be(
+    owner: Caller, device: Device, wish: object, code: str
+) -> None:
+    before = device.app.whitelist.state
+    assert (await owner.ask("POST", "/iam/users", wish)).code == code
+    assert device.app.whitelist.state is before
+
+
+@pytest.mark.asyncio
+async def test_two_keys_have_the_same_rights_and_separate_ends(kit: Kit, device: Device) -> None:
+    first = await kit.paired(device, "olga")
+    second = kit.caller(device)
+    await first.ask("PUT", f"/iam/users/olga/keys/{second.fingerprint}", {"name": "phone"})
+    assert (await second.ask("GET", "/iam/users")).code == "2.05"
+    stays = await watching(first)
+    ends = await watching(second)
+    before = time.monotonic()
+    device.app.whitelist.remove_key(None, "olga", second.fingerprint)
+    await asyncio.wait_for(ends, 15)
+    assert time.monotonic() - before < 1.0  # protocol §6: within a second
+    assert (await first.ask("GET", "/hello")).code == "2.05"
+    assert not stays.done()
+    assert (await second.ask("GET", "/hello")).reason == "not-paired"
+    stays.cancel()
+
+
+@pytest.mark.asyncio
+async def test_deleting_a_user_over_the_network_ends_the_observation(
+    kit: Kit, device: Device
+) -> None:
+    owner = await kit.paired(device, "olga")
+    guest = await kit.paired(device, "gustav")
+    ends = await watching(guest)
+    assert (await owner.ask("DELETE", "/iam/users/gustav")).code == "2.02"
+    await asyncio.wait_for(ends, 15)
+    assert (await guest.ask("GET", "/hello")).reason == "not-paired"
+    assert (await owner.ask("GET", "/hello")).code == "2.05"
+
+
+@pytest.mark.asyncio
+async def test_a_new_role_ends_sessions_and_counts_at_once(kit: Kit, device: Device) -> None:
+    owner = await kit.paired(device, "olga")
+    admin = await kit.paired(device, "adam", role="admin")
+    assert (await admin.ask("GET", "/iam/users")).code == "2.05"
+    ends = await watching(admin)
+    await owner.ask("iPATCH", "/iam/users/adam", {"role": "guest"})
+    await asyncio.wait_for(ends, 15)
+    assert (await admin.ask("GET", "/iam/users")).reason == "denied"
+
+
+@pytest.mark.asyncio
+async def test_the_last_owner_cannot_go(owner: Caller, device: Device) -> None:
+    before = device.app.whitelist.state
+    for method, path, body in (
+        ("DELETE", "/iam/users/olga", None),
+        ("DELETE", f"/iam/users/olga/keys/{owner.fingerprint}", None),
+        ("iPATCH", "/iam/users/olga", {"role": "user"}),
+        ("iPATCH", "/iam/users/olga", {"not_after": 4e9}),
+    ):
+        refused = await owner.ask(method, path, body)
+        assert (refused.code, refused.reason) == ("4.09", "last-owner")
+    assert device.app.whitelist.state is before
+
+
+@pytest.mark.asyncio
+async def test_no_admin_rises_or_touches_an_owner(kit: Kit, device: Device) -> None:
+    await kit.paired(device, "olga")
+    admin = await kit.paired(device, "adam", role="admin")
+    before = device.app.whitelist.state
+    for method, path, body in (
+        ("POST", "/iam/users", {"name": "eve", "role": "owner", "keys": [KEY]}),
+        ("iPATCH", "/iam/users/adam", {"role": "owner"}),
+        ("iPATCH", "/iam/users/olga", {"name": "eve"}),
+        ("PUT", f"/iam/users/olga/keys/{KEY}", None),
+        ("DELETE", "/iam/users/olga", None),
+    ):
+        refused = await admin.ask(method, path, body)
+        assert (refused.code, refused.reason) == ("4.03", "denied")
+    assert device.app.whitelist.state is before
+
+
+@pytest.mark.asyncio
+async def test_a_long_list_takes_several_blocks_and_is_whole(owner: Caller) -> None:
+    names = [f"user-{number:03}" for number in range(120)]
+    for name in names:
+        made = await owner.ask("POST", "/iam/users", {"name": name, "role": "guest"})
+        assert made.code == "2.01"
+    users = await owner.ask("GET", "/iam/users")
+    assert len(users.message.payload) > 4000
+    assert [user["name"] for user in users.body] == ["olga", *names]
+
+
+@pytest.mark.asyncio
+async def test_no_room_is_told_before_anything_is_stored(kit: Kit) -> None:
+    device = await kit.device(limits=replace(DEFAULT_LIMITS, users=2, window_linger_seconds=0.3))
+    owner = await kit.paired(device, "olga")
+    await kit.paired(device, "gustav")
+    refused = await owner.ask("POST", "/iam/users", {"name": "eve", "role": "guest"})
+    assert (refused.code, refused.reason) == ("4.09", "limit")
+    await device.open()
+    late = kit.caller(device)
+    for answer in (await late.start("eve"), await late.pair_ask("POST", "/pair")):
+        assert (answer.code, answer.reason) == ("4.09", "limit")
+    assert device.app.door.budget.failures == 0
+
+
+@pytest.mark.asyncio
+async def test_expiry_ends_a_live_session_and_makes_a_stranger(kit: Kit) -> None:
+    ahead = [0.0]
+    journal = Journal(wall=lambda: time.monotonic() + ahead[0])
+    device = await kit.device(journal=journal)
+    owner = await kit.paired(device, "olga")
+    guest = await kit.paired(device, "gustav")
+    stays = await watching(owner)
+    soon = journal.wall() + 0.5
+    device.app.whitelist.set_user(None, "gustav", {"not_after": soon})
+    ends = await watching(guest)
+    await asyncio.wait_for(ends, 15)
+    assert journal.wall() >= soon
+    refused = await guest.ask("GET", "/hello")
+    assert (refused.code, refused.reason) == ("4.03", "not-paired")
+    assert "ended" in refused.text
+    assert device.app.guard.standing(guest.identity.fingerprint) == 0
+    assert not stays.done()
+    stays.cancel()
+
+
+@pytest.mark.asyncio
+async def test_not_yet_valid_is_not_paired(kit: Kit, device: Device, owner: Caller) -> None:
+    early = kit.caller(device)
+    wish = {
+        "name": "early",
+        "role": "user",
+        "keys": [early.fingerprint],
+        "not_before": device.app.whitelist.now + 3600,
+    }
+    assert (await owner.ask("POST", "/iam/users", wish)).code == "2.01"
+    assert (await early.ask("GET", "/hello")).reason == "not-paired"
