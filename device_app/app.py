@@ -176,7 +176,8 @@ class App:
         )
         near = NearOnly(self.whitelist)
         site = door.port.site = GuardedSite(authorise=near.authorise, limits=door.port.limits)
-        site.add(("pair",), Pair(door, near, device=self.name), takes_rest=True)
+        pair = Pair(door, near, device=self.name, port=self.server.port)
+        site.add(("pair",), pair, takes_rest=True)
         door.watch(self._announce_window)
         return door
 

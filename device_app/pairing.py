@@ -54,7 +54,6 @@ _FIELDS = {
     "name": "user",
     "reason": "result",
 }
-_LOOK_SECONDS = 0.5  # how often we look whether a ceremony's session is still there
 _ANSWER_SPARE_SECONDS = 30.0  # beside a person's time, before a silent session of the port goes
 
 
@@ -122,6 +121,7 @@ class PairingDoor:
             standing=self._standing,
             is_wanted=self._needs_port,
             on_gone=lambda: self._tell(News(NewsKind.GONE)),
+            on_session_end=self._session_ended,
         )
         self._whitelist = whitelist
         self._dice = dice
@@ -474,26 +474,24 @@ class PairingDoor:
         deadline = window.next_deadline(now)
         if not window.needs_port(now):
             self.port.drop()
-        elif self._latest is not None:  # somebody may go away without a word
-            deadline = min(deadline or now + _LOOK_SECONDS, now + _LOOK_SECONDS)
         if deadline is not None:
             self._timer = self._loop.call_at(deadline, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        latest, window = self._latest, self.window
-        if latest is not None and window is not None and not self._is_there(latest):
-            now = self._loop.time()
-            if latest.is_live:
-                window.session_ended(latest.session_id, now)
-            else:
-                window.told(latest.id)
-            self._latest = None
         self._settle()
 
-    def _is_there(self, ceremony: Ceremony) -> bool:
-        sessions = self.port.sessions()
-        return any(session.session_id == ceremony.session_id for session in sessions)
+    def _session_ended(self, session_id: int) -> None:
+        """A client has gone: nobody can finish its ceremony, or need be told how it ended."""
+        latest, window = self._latest, self.window
+        if latest is None or window is None or latest.session_id != session_id:
+            return
+        if latest.is_live:
+            window.session_ended(session_id, self._loop.time())
+        else:
+            window.told(latest.id)
+        self._latest = None
+        self._settle()
 
     def _needs_port(self) -> bool:
         return self.window is not None and self.window.needs_port(self._loop.time())

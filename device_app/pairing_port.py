@@ -31,6 +31,7 @@ class PairingPort:
         standing: Callable[[Fingerprint], Standing],
         is_wanted: Callable[[], bool],
         on_gone: Callable[[], None],
+        on_session_end: Callable[[int], None],
     ) -> None:
         self.limits = limits
         self.server: CoapsServer | None = None
@@ -40,6 +41,7 @@ class PairingPort:
         self._standing = standing
         self._is_wanted = is_wanted
         self._on_gone = on_gone
+        self._on_session_end = on_session_end
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -69,6 +71,7 @@ class PairingPort:
                     standing=self._standing,
                     limits=self.limits,
                     pairing=True,
+                    on_session_end=self._on_session_end,
                 )
             elif not wanted and server is not None:
                 self.server = None

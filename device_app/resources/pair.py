@@ -90,11 +90,12 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
     ct = CBOR
     rt = "handfast.pair"
 
-    def __init__(self, door: PairingDoor, near: NearOnly, *, device: str) -> None:
+    def __init__(self, door: PairingDoor, near: NearOnly, *, device: str, port: int) -> None:
         super().__init__()
         self._door = door
         self._near = near
         self._device = device
+        self._port = port
         door.watch(lambda _news: self.updated_state())
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
@@ -144,6 +145,7 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
             "methods": methods,
             "seconds": round(self._door.seconds_left),
             "fingerprint": fingerprint.hex,
+            "port": self._port,  # where to call after pairing, on a LAN without mDNS
         }
 
     def _find(self, request: aiocoap.Message, path: tuple[str, ...]) -> Ceremony:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from peer.dtls import records
 from peer.dtls.session import DtlsSession, SessionState
-from peer.net.onlink import Verdict
 from peer.net.udp import Address, Datagram, Socket
+from peer.net.verdict import Verdict
 
 _TIMER_FLOOR = 0.001  # seconds: a timer that fires a hair early asks again, but does not spin
 NOT_JUDGED = Verdict(is_local=False, rule="", interface="", hop_limit=None, detail="not judged")

@@ -10,13 +10,15 @@ Message ID *and* its bytes are those of one of the last few requests of the same
 (`Limits.dedup_window`), so a reused ID never gets somebody else's answer and memory stays flat.
 """
 
+from __future__ import annotations  # onlink's kernel tables are imported by who uses them
+
 import asyncio
 import hashlib
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import aiocoap
 from aiocoap import error as coap_error
@@ -33,9 +35,12 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.association import Association
 from peer.net.endpoint import Endpoint, Standing
-from peer.net.onlink import Locality, Verdict
 from peer.net.problem import problem
 from peer.net.udp import Address, Net, UdpSocket
+from peer.net.verdict import Verdict
+
+if TYPE_CHECKING:
+    from peer.net.onlink import Locality
 
 _log = logging.getLogger(__name__)
 _BLOCK_SIZE_EXP = 6  # blocks of 1024 bytes
@@ -230,10 +235,12 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         limits: Limits,
         counters: Counter[str],
         interface_name: Callable[[int], str] = lambda _ifindex: "",
+        on_session_end: Callable[[int], None] = lambda _session_id: None,
     ) -> None:
         self.context = aiocoap.Context(serversite=site, loggername="handfast.coap")
         self._counters = counters
         self._interface_name = interface_name
+        self._on_session_end = on_session_end
         self._numbers = 0
         self.closed = False
         self.remotes: dict[Association, CoapsRemote] = {}
@@ -279,6 +286,7 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         failure = association.session.failure
         reason = SessionEnded(str(failure) if failure else "the session has ended")
         self._messages.dispatch_error(reason, remote)
+        self._on_session_end(remote.number)
 
     # -- aiocoap's MessageInterface -------------------------------------------------------------
 
@@ -324,10 +332,11 @@ class CoapsServer:
         pairing: bool = False,
         interop: bool = False,
         net: Net = UdpSocket,
+        on_session_end: Callable[[int], None] = lambda _session_id: None,
     ) -> Self:
         """Listen. With `pairing`, no session is resumed and extended master secret is a must.
 
-        Raises `PeerError` if an address cannot be had.
+        `on_session_end` gets the id of each session when it is over, however it ended. Raises `PeerError` if an address cannot be had.
         """
         counters: Counter[str] = Counter()
         layer = CoapsLayer(
@@ -335,6 +344,7 @@ class CoapsServer:
             limits=limits,
             counters=counters,
             interface_name=locality.interface_name,
+            on_session_end=on_session_end,
         )
         endpoint = Endpoint(
             identity,

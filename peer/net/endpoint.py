@@ -10,13 +10,15 @@ Everything a stranger can grow is bounded here: half-open handshakes, sessions o
 sessions in all, and the table of handshake rates.
 """
 
+from __future__ import annotations  # onlink's kernel tables are imported by who uses them
+
 import asyncio
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from peer.dtls import records
 from peer.dtls.context import ServerContext
@@ -26,8 +28,10 @@ from peer.errors import HandshakeFailed, Malformed, PeerError
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
 from peer.net.association import Association
-from peer.net.onlink import Locality
 from peer.net.udp import Address, Datagram, Net, Socket, UdpSocket
+
+if TYPE_CHECKING:
+    from peer.net.onlink import Locality
 
 _Place = tuple[int, Address]  # which of our sockets, and who
 

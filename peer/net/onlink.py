@@ -25,12 +25,12 @@ that it is refused like the loopback is, unless ``allow_loopback``.
 import ipaddress
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from peer.net.interfaces import Interface, InterfaceTable, IpAddress, IpNetwork, kernel_table
 from peer.net.udp import HOP_LIMIT, Datagram
+from peer.net.verdict import Verdict
 
 TABLE_SECONDS: Final = 2.0
 """The oldest table that may say yes."""
@@ -54,22 +54,6 @@ class LocalMode(StrEnum):
 
     STRICT = "strict"
     COMPAT = "compat"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a datagram is local, and if not, why.
-
-    ``rule`` is the first rule that failed: "ttl", "interface", "prefix", "destination", or empty.
-    ``interface`` is the receiving interface's name, ``hop_limit`` what was left on arrival, and
-    ``detail`` a sentence for a person. They hold addresses and names, never payload.
-    """
-
-    is_local: bool
-    rule: str
-    interface: str
-    hop_limit: int | None
-    detail: str
 
 
 class Locality:

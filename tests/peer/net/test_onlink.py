@@ -17,8 +17,9 @@ from peer.net.interfaces import (
     InterfaceWatch,
     kernel_table,
 )
-from peer.net.onlink import Locality, LocalMode, Verdict
+from peer.net.onlink import Locality, LocalMode
 from peer.net.udp import Address, Datagram
+from peer.net.verdict import Verdict
 
 # ----------------------------------------------------------------------------- tables by hand
 
