@@ -122,6 +122,7 @@ class App:
             locality=locality,
             standing=self.guard.standing,
             limits=self.limits,
+            interop=self.settings.ccm8,
         )
         self._stack.push_async_callback(self.server.close)
         self.door = self._build_door(locality)
@@ -173,6 +174,7 @@ class App:
             listen=[(host, self.settings.pairing_port) for host in self.settings.listen],
             locality=locality,
             limits=self.limits,
+            interop=self.settings.ccm8,
         )
         near = NearOnly(self.whitelist)
         site = door.port.site = GuardedSite(authorise=near.authorise, limits=door.port.limits)

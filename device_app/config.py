@@ -29,7 +29,7 @@ class Settings:
 
     `interfaces`: where mDNS announces the device (names or own addresses; None: every link).
     `local_interfaces`: links whose neighbours may pair, whatever their kind. `origin`: setting →
-    "file:line", for errors that are found only later.
+    "file:line", for errors that are found only later. `ccm8`: also offer AES-128-CCM-8.
     """
 
     name: str = ""
@@ -41,6 +41,7 @@ class Settings:
     local: LocalMode = LocalMode.STRICT
     local_interfaces: tuple[str, ...] = ()
     allow_loopback: bool = False
+    ccm8: bool = False
     terms: PairingTerms = field(default_factory=PairingTerms)
     modules: tuple[str, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -137,6 +138,7 @@ _KEYS: Mapping[str, Callable[[object], Any]] = {
     "network.local": lambda value: LocalMode(_one_of(LocalMode)(value)),
     "network.local_interfaces": _is_texts,
     "network.allow_loopback": _is_flag,
+    "network.ccm8": _is_flag,
     "pairing.role": _is_text,
     "pairing.methods": _is_methods,
     "pairing.seconds": _is_seconds,
@@ -245,6 +247,7 @@ name = {name}
 # local = "strict"                # "compat" lets stock CoAP clients pair, which send TTL 64
 # local_interfaces = []           # links that count as local whatever their kind
 # allow_loopback = false          # demo and tests only
+# ccm8 = false                    # also the suite of RFC 7252 with an 8-byte tag, for small peers
 
 [pairing]
 # role = "guest"                  # for everybody who pairs; default: owner first, then guest

@@ -103,6 +103,7 @@ class PairingDoor:
         listen: Sequence[tuple[str, int]],
         locality: Locality,
         limits: Limits,
+        interop: bool = False,
         dice: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.terms = terms
@@ -118,6 +119,7 @@ class PairingDoor:
                 unpaired_idle_seconds=limits.person_seconds + _ANSWER_SPARE_SECONDS,
                 request_body_bytes=limits.pairing_body_bytes,
             ),
+            interop=interop,
             standing=self._standing,
             is_wanted=self._needs_port,
             on_gone=lambda: self._tell(News(NewsKind.GONE)),

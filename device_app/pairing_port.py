@@ -28,6 +28,7 @@ class PairingPort:
         listen: Sequence[tuple[str, int]],
         locality: Locality,
         limits: Limits,
+        interop: bool,
         standing: Callable[[Fingerprint], Standing],
         is_wanted: Callable[[], bool],
         on_gone: Callable[[], None],
@@ -38,6 +39,7 @@ class PairingPort:
         self._identity = identity
         self._listen = listen
         self._locality = locality
+        self._interop = interop
         self._standing = standing
         self._is_wanted = is_wanted
         self._on_gone = on_gone
@@ -71,6 +73,7 @@ class PairingPort:
                     standing=self._standing,
                     limits=self.limits,
                     pairing=True,
+                    interop=self._interop,
                     on_session_end=self._on_session_end,
                 )
             elif not wanted and server is not None:

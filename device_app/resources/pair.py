@@ -26,6 +26,7 @@ from peer.pairing.ceremony import (
     CeremonyError,
     Form,
     LockedOut,
+    Misuse,
     NoSuchCeremony,
     State,
 )
@@ -266,6 +267,8 @@ def _answers(*, busy: Code = Code.CONFLICT) -> Iterator[None]:
     try:
         with refusals():
             yield
+    except Misuse:
+        raise  # a fault of ours: 5.00, and the log says what
     except LockedOut as error:
         code, reason = _ANSWERS[error.reason]
         wait = max(1, round(error.retry_after))

@@ -336,7 +336,8 @@ class CoapsServer:
     ) -> Self:
         """Listen. With `pairing`, no session is resumed and extended master secret is a must.
 
-        `on_session_end` gets the id of each session when it is over, however it ended. Raises `PeerError` if an address cannot be had.
+        `on_session_end` gets the id of each session when it is over, however it ended. Raises
+        `PeerError` if an address cannot be had.
         """
         counters: Counter[str] = Counter()
         layer = CoapsLayer(

@@ -18,7 +18,7 @@ import asyncio
 import ipaddress
 import logging
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -291,7 +291,7 @@ async def discover(*, timeout: float, interfaces: Sequence[str] | None = None) -
         return sorted(search.found.values(), key=lambda advert: (advert.name, advert.device_id))
 
 
-async def watch(*, interfaces: Sequence[str] | None = None) -> AsyncIterator[Advert]:
+async def watch(*, interfaces: Sequence[str] | None = None) -> AsyncGenerator[Advert, None]:
     """Every device that is there, comes, changes, or goes (``is_present`` false). Does not end.
 
     Raises what discover() raises. Close the iterator (``contextlib.aclosing``) to stop.

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import aiocoap
+from aiocoap import error as coap_error
 from aiocoap import interfaces
-from aiocoap.blockwise import Block1Spool, Block2Cache
+from aiocoap.blockwise import Block1Spool, Block2Cache, IncompleteException
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.pipe import Pipe
@@ -30,7 +31,6 @@ _UNDERSTOOD = frozenset(
         OptionNumber.URI_PATH,
         OptionNumber.URI_QUERY,
         OptionNumber.ACCEPT,
-        OptionNumber.IF_MATCH,
         OptionNumber.BLOCK1,
         OptionNumber.BLOCK2,
     }
@@ -136,10 +136,25 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
             )
         pipe.request = request.copy(uri_path=path[len(at) :])
         observes = request.opt.observe == 0 and isinstance(resource, interfaces.ObservableResource)
-        if observes:
-            await resource.render_to_pipe(pipe)
-        else:
-            await self._answer_in_blocks(pipe, resource, request)
+        try:
+            if observes:
+                await resource.render_to_pipe(pipe)
+            else:
+                await self._answer_in_blocks(pipe, resource, request)
+        except coap_error.UnallowedMethod as error:
+            raise ProblemError(
+                Code.METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                f"this resource has no {request.code}",
+                "`/.well-known/core` lists the resources; most are read with GET.",
+            ) from error
+        except IncompleteException as error:
+            raise ProblemError(
+                Code.REQUEST_ENTITY_INCOMPLETE,
+                "incomplete",
+                "a block is missing, or came too late",
+                "Send the whole body again from its first block.",
+            ) from error
 
     async def _answer_in_blocks(
         self, pipe: Pipe, resource: interfaces.Resource, request: aiocoap.Message

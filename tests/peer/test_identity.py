@@ -136,7 +136,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_or_foreign_key_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
-    foreign = [
+    foreign: list[ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey] = [
         ec.generate_private_key(ec.SECP384R1()),
         rsa.generate_private_key(public_exponent=65537, key_size=2048),
     ]

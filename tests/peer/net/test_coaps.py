@@ -257,7 +257,14 @@ async def test_a_trailing_slash_is_the_same_and_unknown_things_are_refused(
     assert (await connection.request(get("echo", ""))).code is Code.CONTENT
     assert (await connection.request(get("nowhere"))).code is Code.NOT_FOUND
     put = aiocoap.Message(code=Code.PUT, uri_path=("echo",))
-    assert (await connection.request(put)).code is Code.METHOD_NOT_ALLOWED
+    not_allowed = error_of(await connection.request(put))
+    assert isinstance(not_allowed, RequestFailed)
+    assert (not_allowed.code, not_allowed.reason) == ("4.05", "method-not-allowed")
+    late = get("echo")
+    late.opt.block2 = (3, False, 6)
+    incomplete = error_of(await connection.request(late))
+    assert isinstance(incomplete, RequestFailed)
+    assert (incomplete.code, incomplete.reason) == ("4.08", "incomplete")
     critical = get("echo")
     critical.opt.add_option(aiocoap.numbers.optionnumbers.OptionNumber(2049).create_option(b"x"))
     bad = await connection.request(critical)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import socket
-from typing import Any
+from typing import Any, cast
 
 import aiocoap
 import pytest
@@ -15,6 +15,7 @@ from peer.identity import Identity
 from peer.limits import Limits
 from peer.net.client import CoapsClient
 from peer.net.endpoint import HandshakeRate, Standing
+from peer.net.udp import UdpSocket
 from peer.testing import Proxy, Weather
 
 pytestmark = pytest.mark.asyncio
@@ -178,7 +179,7 @@ async def test_a_record_from_nowhere_is_counted_and_not_answered(serve: Any) -> 
 async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
     serve: Any, device: Identity
 ) -> None:
-    served = await serve(limits=Limits(half_open=3, handshake_seconds=2))
+    served = await serve(limits=Limits(half_open=3))
     endpoint = served.server._endpoint
     clients = [CoapsClient(Identity.create()) for _ in range(6)]
     proxies = [await Proxy.start(served.address) for _ in clients]
@@ -193,7 +194,7 @@ async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
             path[2]._deliver = lambda data: deliver(data) if data[13] == 3 else None
             return path
 
-        proxy._path = after_the_cookie  # type: ignore[method-assign]
+        proxy._path = after_the_cookie  # type: ignore[assignment,method-assign]
         with pytest.raises(Exception, match="did not answer"):
             await one.connect(proxy.address, pinned=device.fingerprint, timeout=0.1)
 
@@ -204,24 +205,26 @@ async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
         assert len(endpoint._half_open) <= 3
     assert most == 3
     assert count(served, "half-open-evicted") == 3
-    async with asyncio.timeout(20):
-        while endpoint._half_open:  # noqa: ASYNC110 - the sweep has no event to wait for
-            await asyncio.sleep(0.01)
+    endpoint._limits = Limits(handshake_seconds=0)
+    endpoint._sweep()
+    assert not endpoint._half_open
+    assert count(served, "handshakes-timed-out") == 3
     for one, proxy in zip(clients, proxies, strict=True):
         await one.close()
         proxy.close()
 
 
 async def test_silent_strangers_go_and_paired_keys_stay(serve: Any, client: Identity) -> None:
-    served = await serve(limits=Limits(unpaired_idle_seconds=0.2))
+    ended = asyncio.Event()
+    served = await serve(
+        limits=Limits(unpaired_idle_seconds=0.2), on_session_end=lambda _session_id: ended.set()
+    )
     stranger = Identity.create()
     served.standings[stranger.fingerprint] = Standing.UNPAIRED
     async with CoapsClient(client) as friend, CoapsClient(stranger) as other:
         await friend.connect(served.address, pinned=None)
-        gone = await other.connect(served.address, pinned=None)
-        async with asyncio.timeout(20):
-            while gone.is_open:  # noqa: ASYNC110 - the sweep has no event to wait for
-                await asyncio.sleep(0.01)
+        await other.connect(served.address, pinned=None)
+        await asyncio.wait_for(ended.wait(), 20)
         (left,) = served.server.sessions()
         assert left.fingerprint == client.fingerprint
 
@@ -233,7 +236,7 @@ async def test_a_session_is_local_only_while_every_datagram_was(
     connection = await caller.connect(served.address, pinned=None)
     (session,) = served.server.sessions()
     assert session.is_local
-    udp = connection._link._socket._sock
+    udp = cast("UdpSocket", connection._link._socket)._sock
     udp.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
     await connection.request(get("echo"))
     udp.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)

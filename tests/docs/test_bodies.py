@@ -1,0 +1,375 @@
+"""docs/handfast.cddl describes what a running device takes and gives, and nothing else.
+
+Every body of a device on loopback is held against its rule, on its way in and out. Each one is then
+spoiled in every way a map can be (a key missing, one too many, a value of another type), and must
+not fit any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import aiocoap
+import pycddl
+import pytest
+import pytest_asyncio
+from aiocoap.numbers.codes import Code
+
+from device_app.app import App
+from device_app.config import Settings
+from device_app.pairing import PairingTerms
+from device_app.places import Places
+from peer import cbor
+from peer.identity import Identity
+from peer.limits import DEFAULT_LIMITS
+from peer.net.client import CoapsClient, CoapsConnection
+from peer.net.udp import Address
+from peer.pairing.binding import Channel
+from peer.pairing.ceremony import OverlapRule
+from peer.pairing.compare import CompareClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from tests.docs.conftest import Cddl, Paper
+
+HOST = "127.0.0.1"
+PATIENCE = 20.0
+CBOR, PROBLEM = 60, 257
+SETTINGS = Settings(
+    name="kitchen", listen=(HOST,), port=0, pairing_port=0, advertise=False, allow_loopback=True
+)
+
+
+@dataclass
+class Seen:
+    """Every body that has passed, by its rule."""
+
+    cddl: Cddl
+    bodies: dict[str, list[bytes]] = field(default_factory=dict)
+
+    def note(self, rule: str, data: bytes) -> Any:
+        self.cddl.validate(rule, data)
+        self.bodies.setdefault(rule, []).append(data)
+        return cbor.decode_untrusted(data)
+
+
+class Caller:
+    """A client key. `sends` and `gets` name the rules of a request's and an answer's body."""
+
+    def __init__(self, app: App, seen: Seen) -> None:
+        self.identity = Identity.create()
+        self.client = CoapsClient(self.identity)
+        self._app = app
+        self._seen = seen
+        self._open: dict[int, CoapsConnection] = {}
+
+    async def connection(self, *, pairing: bool) -> CoapsConnection:
+        port = self._app.door.port.number if pairing else self._app.server.port
+        held = self._open.get(port)
+        if held is None or not held.is_open:
+            held = await self.client.connect(Address(HOST, port), pinned=None, timeout=PATIENCE)
+            self._open[port] = held
+        return held
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        code: str,
+        sends: str = "",
+        gets: str = "",
+        raw: bytes | None = None,
+    ) -> Any:
+        """One exchange; the answer's body, decoded."""
+        message = aiocoap.Message(code=getattr(Code, method), uri_path=path.strip("/").split("/"))
+        if body is not None or raw is not None:
+            message.payload = cbor.encode(body) if raw is None else raw
+            message.opt.content_format = CBOR
+        if sends:
+            self._seen.note(sends, message.payload)
+        connection = await self.connection(pairing=path.startswith("/pair"))
+        answer = await connection.request(message, timeout=PATIENCE)
+        assert answer.code.dotted == code, (method, path, answer.payload)
+        return self._read(answer, gets)
+
+    def _read(self, answer: aiocoap.Message, gets: str) -> Any:
+        rule = "problem" if answer.opt.content_format == PROBLEM else gets
+        assert bool(rule) == (answer.opt.content_format in {CBOR, PROBLEM}), answer
+        return self._seen.note(rule, answer.payload) if rule else answer.payload
+
+    async def observe(self, path: str, gets: str, *, count: int) -> list[Any]:
+        found = []
+        connection = await self.connection(pairing=path.startswith("/pair"))
+        message = aiocoap.Message(code=Code.GET, uri_path=path.strip("/").split("/"))
+        async with asyncio.timeout(PATIENCE), aclosing(connection.observe(message)) as answers:  # type: ignore[type-var]
+            async for answer in answers:
+                found.append(self._read(answer, gets))
+                if len(found) == count:
+                    break
+        return found
+
+    async def start(self, name: str, **more: object) -> Any:
+        body = {"method": "compare", "name": name, **more}
+        return await self.ask(
+            "POST", "/pair", body, sends="pair-start", code="2.01", gets="pair-started"
+        )
+
+    async def tag(self, started: Any) -> bytes:
+        peer = (await self.connection(pairing=True)).peer
+        own = self.identity.fingerprint
+        channel = Channel(peer.exporter, own, peer.fingerprint, started["window"])
+        return CompareClient(channel, started["role"]).accept()
+
+    async def confirm(self, started: Any, *, code: str = "2.04", spoil: bool = False) -> Any:
+        tag = await self.tag(started)
+        body = {"confirm": bytes(32) if spoil else tag}
+        path = f"/pair/{started['id']}"
+        return await self.ask(
+            "POST", path, body, sends="pair-confirm", code=code, gets="pair-confirmed"
+        )
+
+    async def pair(self, name: str) -> Any:
+        await self._app.door.open()
+        started = await self.start(name)
+        self._app.door.decide(started["id"], accept=True)
+        return await self.confirm(started)
+
+    async def close(self) -> None:
+        await self.client.close()
+
+
+class Kit:
+    """A device in this process, and callers."""
+
+    def __init__(self, app: App, seen: Seen) -> None:
+        self.app = app
+        self.seen = seen
+        self.callers: list[Caller] = []
+
+    def caller(self) -> Caller:
+        self.callers.append(Caller(self.app, self.seen))
+        return self.callers[-1]
+
+
+@pytest_asyncio.fixture
+async def kit(tmp_path: Path, cddl: Cddl) -> AsyncIterator[Kit]:
+    home = tmp_path / "home"
+    terms = PairingTerms(overlap=OverlapRule.FIRST_WINS)
+    app = await App.start(
+        Places(home, home, home),
+        replace(SETTINGS, terms=terms),
+        limits=replace(DEFAULT_LIMITS, window_failures=100, backoff_after=100, keys_per_user=3),
+        board_seconds=0.05,
+    )
+    made = Kit(app, Seen(cddl))
+    try:
+        yield made
+    finally:
+        for caller in made.callers:
+            await caller.close()
+        await app.close()
+
+
+async def pairing(kit: Kit) -> Caller:
+    """All that the pairing port says; gives the owner."""
+    olga, mallory = kit.caller(), kit.caller()
+    await kit.app.door.open(seconds=10_000)
+    offer = await olga.ask("GET", "/pair", code="2.05", gets="offer")
+    assert offer["seconds"] == DEFAULT_LIMITS.window_max_seconds
+    assert offer["port"] == kit.app.server.port
+    started = await olga.start("olga", role="")
+    assert (await olga.confirm(started, code="4.09"))["handfast:problem"] == {"reason": "busy"}
+    start = {"method": "compare", "name": "mallory"}
+    busy = await mallory.ask("POST", "/pair", start, code="5.03")
+    assert busy["handfast:problem"] == {"reason": "busy"}
+    path = f"/pair/{started['id']}"
+    await mallory.ask("GET", path, code="4.04")
+    await olga.ask("GET", path, code="2.05", gets="pair-state")
+    kit.app.door.decide(started["id"], accept=True)
+    await olga.ask("GET", path, code="2.05", gets="pair-state")
+    # One observation on an accepted ceremony, and the end of it by a wrong tag.
+    assert await olga.observe(path, "pair-state", count=1) == [
+        {"state": "PENDING_CLIENT_COMPLETION"}
+    ]
+    await olga.confirm(started, code="4.03", spoil=True)
+    assert await olga.ask("GET", path, code="2.05", gets="pair-state") == {"state": "REFUSED"}
+    again = await olga.start("olga")
+    aborted = await olga.ask("DELETE", f"/pair/{again['id']}", code="2.02", gets="pair-state")
+    assert aborted == {"state": "REVOKED"}
+    done = await olga.pair("olga")
+    assert (done["user"], done["role"]) == ("olga", "owner")
+    await kit.app.door.open()
+    await olga.ask(
+        "POST",
+        "/pair",
+        {"method": "compare", "name": "olga"},
+        sends="pair-start",
+        code="2.04",
+        gets="pair-known",
+    )
+    await olga.ask("POST", "/pair", {"method": "compare", "name": "other"}, code="4.09")
+    await olga.ask("POST", "/pair", {"method": "none", "name": "x"}, code="4.09")
+    await mallory.ask("POST", "/pair", {"method": "none", "name": "x"}, code="4.03")
+    kit.app.door.close_window()
+    return olga
+
+
+async def administration(kit: Kit, olga: Caller) -> None:
+    """All that the regular port says."""
+    key = "AB:" * 31 + "ab"
+    wish = {
+        "name": "anna",
+        "role": "guest",
+        "display": "Anna",
+        "keys": [{"fingerprint": key, "name": "laptop"}, "cd" * 32],
+        "not_after": 4e9,
+        "not_before": 0,
+    }
+    anna = "/iam/users/anna"
+    made = await olga.ask(
+        "POST", "/iam/users", wish, sends="user-new", code="2.01", gets="user-info"
+    )
+    assert [one["fingerprint"] for one in made["keys"]] == ["ab" * 32, "cd" * 32]
+    await olga.ask("POST", "/iam/users", wish, code="4.09")
+    await olga.ask("GET", anna, code="2.05", gets="user-info")
+    for method in ("PATCH", "iPATCH", "POST"):
+        wish = {"not_after": None, "role": "user", "display": method}
+        await olga.ask(method, anna, wish, sends="user-change", code="2.04", gets="user-info")
+    await olga.ask("PUT", f"{anna}/keys/{'ef' * 32}", code="2.04", gets="user-info")
+    await olga.ask(
+        "PUT",
+        f"{anna}/keys/{key}",
+        {"name": "desk"},
+        sends="key-new",
+        code="2.04",
+        gets="user-info",
+    )
+    await olga.ask("PUT", f"{anna}/keys/{'01' * 32}", code="4.09")
+    await olga.ask("DELETE", f"{anna}/keys/{key}", code="2.02")
+    await olga.ask("GET", "/iam/users", code="2.05", gets="users")
+    await olga.ask("GET", "/iam/roles", code="2.05", gets="roles")
+    await olga.ask("GET", "/iam/policies", code="2.05", gets="policies")
+    await olga.ask("DELETE", anna, code="2.02")
+    await olga.ask("DELETE", anna, code="4.04")
+    await olga.ask("DELETE", "/iam/users/olga", code="4.09")
+    await olga.ask("GET", "/iam/me", code="2.05", gets="me")
+    await olga.observe("/board", "board", count=2)
+    await olga.ask("POST", "/iam/me", {}, code="4.05")
+    await kit.caller().ask("GET", "/hello", code="4.03")
+    # The same with an end of the access.
+    limited = kit.caller()
+    print_ = limited.identity.fingerprint.hex
+    wish = {"name": "bert", "role": "guest", "keys": [print_], "not_after": 4_000_000_000}
+    await olga.ask("POST", "/iam/users", wish, sends="user-new", code="2.01", gets="user-info")
+    me = await limited.ask("GET", "/iam/me", code="2.05", gets="me")
+    assert me["until"] == 4_000_000_000
+
+
+@pytest.mark.asyncio
+async def test_the_bodies_of_a_device(kit: Kit, paper: Paper) -> None:
+    await administration(kit, await pairing(kit))
+    cells = [row[1] + row[-1] for row in paper.table("pairing")]
+    cells += [row[2] + row[-1] for row in paper.table("regular")]
+    documented = {word for cell in cells for word in re.findall(r"`([a-z-]+)`", cell)}
+    assert kit.seen.bodies.keys() == documented | {"problem"}
+    for rule, bodies in kit.seen.bodies.items():
+        for data in bodies:
+            for spoiled in spoilt(cbor.decode_untrusted(data), optional(kit.seen.cddl, rule)):
+                with pytest.raises(pycddl.ValidationError):
+                    kit.seen.cddl.validate(rule, cbor.encode(spoiled))
+
+
+def optional(cddl: Cddl, rule: str) -> set[str]:
+    """The keys that a map of this rule may lack."""
+    element = re.fullmatch(r"\[\* ([a-z-]+)\]\s*", cddl.definition(rule))
+    return set(re.findall(r"\? (\w+):", cddl.definition(element[1] if element else rule)))
+
+
+def spoilt(body: Any, may_lack: set[str]) -> Iterator[object]:
+    """Bodies that are wrong in one place each."""
+    if isinstance(body, list):
+        yield from ({"0": body}, [*body, 7])
+        for at, one in enumerate(body):
+            for wrong in spoilt(one, may_lack):
+                yield [*body[:at], wrong, *body[at + 1 :]]
+        return
+    yield from ([], "text", 7, {**body, "surprise": 1})
+    for key, value in body.items():
+        numeric = value is None or type(value) in {int, float}
+        yield {**body, key: "another type" if numeric else 7}
+        yield {**body, key: {}}
+        if key not in may_lack:
+            yield {other: value for other, value in body.items() if other != key}
+
+
+WRONG_REQUESTS: list[tuple[str, str, str, object]] = [
+    ("POST", "/pair", "pair-start", {"name": "anna"}),
+    ("POST", "/pair", "pair-start", {"method": "compare"}),
+    ("POST", "/pair", "pair-start", {"method": "compare", "name": 7}),
+    ("POST", "/pair", "pair-start", {"method": "compare", "name": "anna", "role": 7}),
+    ("POST", "/pair", "pair-start", ["compare", "anna"]),
+    ("POST", "/iam/users", "user-new", {"name": "anna"}),
+    ("POST", "/iam/users", "user-new", {"name": "anna", "role": "guest", "surprise": 1}),
+    ("POST", "/iam/users", "user-new", {"name": "anna", "role": "guest", "keys": "ab" * 32}),
+    ("POST", "/iam/users", "user-new", {"name": "anna", "role": "guest", "not_after": "soon"}),
+    ("iPATCH", "/iam/users/olga", "user-change", {"role": None}),
+    ("iPATCH", "/iam/users/olga", "user-change", {"role": "owner", "keys": []}),
+    ("PUT", f"/iam/users/olga/keys/{'ab' * 32}", "key-new", {"name": 7}),
+]
+
+
+@pytest.mark.asyncio
+async def test_what_does_not_fit_is_refused(kit: Kit) -> None:
+    olga = kit.caller()
+    await olga.pair("olga")
+    await kit.app.door.open()
+    stranger = kit.caller()
+    for method, path, rule, body in WRONG_REQUESTS:
+        with pytest.raises(pycddl.ValidationError):
+            kit.seen.cddl.validate(rule, cbor.encode(body))
+        asker = stranger if path == "/pair" else olga
+        answer = await asker.ask(method, path, body, code="4.00")
+        assert answer["handfast:problem"] == {"reason": "malformed"}
+    # On the pairing port an unknown key is ignored, as the head of the CDDL says.
+    body = {"method": "compare", "name": "anna", "surprise": 1}
+    await stranger.ask("POST", "/pair", body, code="2.01", gets="pair-started")
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_body_has_the_answer_of_the_table(kit: Kit) -> None:
+    await kit.app.door.open()
+    stranger = kit.caller()
+    await stranger.ask("POST", "/pair", raw=b"\xa1", code="4.00")
+    await stranger.ask("POST", "/pair", raw=cbor.encode({}) + b"\x00", code="4.00")
+    large = cbor.encode({"method": "compare", "name": "a" * DEFAULT_LIMITS.pairing_body_bytes})
+    await stranger.ask("POST", "/pair", raw=large, code="4.13")
+
+
+def test_actions_of_the_table_are_those_of_the_guard(paper: Paper, kit_rules: Rules) -> None:
+    table: Rules = {}
+    for request, action, *_ in paper.table("regular"):
+        methods = re.findall(r"\b(?:GET|POST|PUT|DELETE|iPATCH|PATCH)\b", request)
+        for path in re.findall(r"`([^`]+)`", request):
+            segments = tuple(None if part.startswith("{") else part for part in path[1:].split("/"))
+            table.setdefault(segments, {}).update(dict.fromkeys(methods, action))
+    sensor = ("board", "temperature")
+    if sensor not in kit_rules:  # this machine has none
+        del table[sensor]
+    assert table == kit_rules
+
+
+Rules = dict[tuple[str | None, ...], dict[str, str]]
+
+
+@pytest_asyncio.fixture
+async def kit_rules(kit: Kit) -> Rules:
+    """What the guard of a running device asks for: path → method → action."""
+    return {path: dict(actions) for path, actions in kit.app.guard._rules.items()}

@@ -1,0 +1,335 @@
+"""What docs/protocol.md says is so: examples are computed twice, tables are compared with the code.
+
+Twice: by the code under test, and by a second way that shares nothing with it (hashlib, hmac, the
+`ecdsa` package, an encoder of a few lines).
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import dataclasses
+import hmac
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ecdsa
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from device_app import guard
+from device_app.config import Settings
+from device_app.resources import pair
+from iam.builtin import LOWEST, RANKS
+from iam.errors import IamError
+from peer import cbor
+from peer.dtls import session
+from peer.identity import Fingerprint
+from peer.limits import DEFAULT_LIMITS
+from peer.net import problem
+from peer.net.discovery import SERVICE, SUBTYPE, Advertiser
+from peer.pairing.binding import Channel, binding
+from peer.pairing.ceremony import CeremonyError, State
+from peer.pairing.compare import CompareClient, CompareDevice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiocoap.numbers.codes import Code
+
+    from tests.docs.conftest import Cddl, Paper
+
+ROOT = Path(__file__).parents[2]
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# ------------------------------------------------------------------------------------- §1, identity
+
+
+@pytest.mark.parametrize("who", ["device", "client"])
+def test_the_identities_by_the_code(paper: Paper, who: str) -> None:
+    said = paper.vectors("identity")
+    key = ec.derive_private_key(int(said[f"{who} private"], 16), ec.SECP256R1())
+    fingerprint = Fingerprint.of_public_key(key.public_key())
+    assert fingerprint == Fingerprint.of_spki(bytes.fromhex(said[f"{who} spki"]))
+    assert fingerprint.hex == said[f"{who} hex"]
+    assert fingerprint.grouped == said[f"{who} grouped"]
+    assert fingerprint.ni == said[f"{who} ni"]
+    assert fingerprint.device_id == said[f"{who} id"]
+    for form in ("hex", "grouped", "ni"):
+        assert Fingerprint.parse(said[f"{who} {form}"]) == fingerprint
+    odd = re.sub("(..)", r"\1:", said[f"{who} hex"].upper())
+    assert Fingerprint.parse(f" {odd} ") == fingerprint
+
+
+@pytest.mark.parametrize("who", ["device", "client"])
+def test_the_identities_by_another_way(paper: Paper, who: str) -> None:
+    said = paper.vectors("identity")
+    private = bytes.fromhex(said[f"{who} private"])
+    key = ecdsa.SigningKey.from_string(private, curve=ecdsa.NIST256p)
+    spki = key.verifying_key.to_der()
+    digest = sha256(spki).digest()
+    bits = "".join(f"{byte:08b}" for byte in digest)
+    assert (said[f"{who} spki"], len(spki)) == (spki.hex(), 91)
+    assert said[f"{who} hex"] == digest.hex()
+    assert said[f"{who} grouped"].replace(" ", "") == digest.hex()
+    assert {len(group) for group in said[f"{who} grouped"].split()} == {4}
+    encoded = base64.b64encode(digest, b"-_").decode().rstrip("=")
+    assert said[f"{who} ni"] == f"ni:///sha-256;{encoded}"
+    assert said[f"{who} id"] == "".join(
+        CROCKFORD[int(bits[at : at + 5], 2)] for at in range(0, 40, 5)
+    )
+
+
+# ------------------------------------------------------------------------------------ §2, transport
+
+
+def test_ports_exporter_and_names_of_the_announcement(paper: Paper) -> None:
+    settings = Settings()
+    assert f"| regular | {settings.port}/udp | always |" in paper.text
+    assert f"| pairing | {settings.pairing_port}/udp |" in paper.text
+    assert f"| label | `{session._EXPORTER_LABEL.decode()}` |" in paper.text
+    assert f"| PTR | `{SERVICE}` |" in paper.text
+    assert f"| PTR | `{SUBTYPE}` " in paper.text
+    advertiser = Advertiser(
+        name="kitchen", device_id="B9X7HK54", port=5684, pairing_port=5685, interfaces=None
+    )
+    assert {row[0].strip("`") for row in paper.table("txt")} == set(advertiser._text())
+
+
+# ----------------------------------------------------------------------------- §5, method compare
+
+
+def test_the_exchange_by_the_code(paper: Paper) -> None:
+    keys, said = paper.vectors("identity"), paper.vectors("compare")
+    client, device = Fingerprint.parse(keys["client hex"]), Fingerprint.parse(keys["device hex"])
+    channel = Channel(bytes.fromhex(said["ekm"]), client, device, bytes.fromhex(said["window"]))
+    b = binding(
+        channel.ekm,
+        client.digest,
+        device.digest,
+        channel.window_id,
+        said["method"],
+        said["role"],
+    )
+    assert b.hex() == said["b"]
+    ours, theirs = CompareClient(channel, said["role"]), CompareDevice(channel, said["role"])
+    client_tag = ours.accept()
+    theirs.check_untrusted(client_tag)
+    device_tag = theirs.device_tag()
+    ours.verify_untrusted(device_tag)
+    assert (client_tag.hex(), device_tag.hex()) == (said["client tag"], said["device tag"])
+
+
+def test_the_exchange_by_another_way(paper: Paper) -> None:
+    keys, said = paper.vectors("identity"), paper.vectors("compare")
+    items = (
+        b"handfast/1 bind",
+        bytes.fromhex(said["ekm"]),
+        bytes.fromhex(keys["client hex"]),
+        bytes.fromhex(keys["device hex"]),
+        bytes.fromhex(said["window"]),
+        said["method"].encode(),
+        said["role"].encode(),
+    )
+    transcript = b"".join(len(item).to_bytes(4, "big") + item for item in items)
+    assert said["transcript"] == transcript.hex()
+    b = sha256(transcript).digest()
+    assert said["b"] == b.hex()
+    # RFC 5869: extract with B as the salt, then one block of expand.
+    extracted = hmac.digest(b, bytes.fromhex(said["ekm"]), "sha256")
+    info = f"handfast/1 {said['method']} confirm".encode()
+    kc = hmac.digest(extracted, info + b"\x01", "sha256")
+    assert said["kc"] == kc.hex()
+    assert said["client tag"] == hmac.digest(kc, b"C", "sha256").hex()
+    assert said["device tag"] == hmac.digest(kc, b"D", "sha256").hex()
+
+
+def read_diagnostic(text: str) -> object:
+    """Diagnostic notation (RFC 8949 §8), as far as the examples use it."""
+    return ast.literal_eval(
+        re.sub(r"h'([0-9a-f]*)'", lambda found: repr(bytes.fromhex(found[1])), text).strip()
+    )
+
+
+def encoded(value: object) -> bytes:
+    """Core deterministic encoding (RFC 8949 §4.2.1), as far as the examples use it."""
+
+    def head(major: int, number: int) -> bytes:
+        if number < 24:
+            return bytes([major << 5 | number])
+        if number < 256:
+            return bytes([major << 5 | 24, number])
+        return bytes([major << 5 | 25]) + number.to_bytes(2, "big")
+
+    match value:
+        case int():
+            return head(0, value) if value >= 0 else head(1, -1 - value)
+        case bytes():
+            return head(2, len(value)) + value
+        case str():
+            return head(3, len(value.encode())) + value.encode()
+        case list():
+            return head(4, len(value)) + b"".join(map(encoded, value))
+        case dict():
+            pairs = sorted((encoded(key), encoded(item)) for key, item in value.items())
+            return head(5, len(pairs)) + b"".join(key + item for key, item in pairs)
+        case _:
+            raise AssertionError(value)
+
+
+def test_each_message_is_its_bytes_and_fits_its_rule(paper: Paper, cddl: Cddl) -> None:
+    rules = []
+    for rule, diagnostic, data in paper.messages():
+        value = read_diagnostic(diagnostic)
+        assert cbor.decode_untrusted(data) == value, rule
+        assert cbor.encode(value) == data, rule
+        assert encoded(value) == data, rule
+        cddl.validate(rule, data)
+        rules.append(rule)
+    assert rules == [
+        *("offer", "pair-start", "pair-started", "pair-state", "pair-state"),
+        *("pair-confirm", "pair-confirmed", "me", "problem"),
+    ]
+
+
+def test_the_messages_carry_the_values_of_the_example(paper: Paper) -> None:
+    keys, said = paper.vectors("identity"), paper.vectors("compare")
+    bodies = {rule: cbor.decode_untrusted(data) for rule, _, data in paper.messages()}
+    offer, started = bodies["offer"], bodies["pair-started"]
+    confirm, confirmed, me = bodies["pair-confirm"], bodies["pair-confirmed"], bodies["me"]
+    assert isinstance(offer, dict)
+    assert isinstance(started, dict)
+    assert isinstance(me, dict)
+    assert isinstance(confirmed, dict)
+    assert (offer["id"], offer["fingerprint"]) == (keys["device id"], keys["device hex"])
+    assert offer["port"] == Settings().port
+    assert started["window"].hex() == said["window"]
+    assert confirm == {"confirm": bytes.fromhex(said["client tag"])}
+    assert confirmed["confirm"].hex() == said["device tag"]
+    assert {started["role"], confirmed["role"], me["role"]} == {said["role"]}
+    assert me["fingerprint"] == keys["client hex"]
+    guest = [action for action, role in LOWEST.items() if RANKS[role] <= RANKS["guest"]]
+    assert me["actions"] == sorted(guest)
+    assert paper.text.count(f"/pair/{started['id']}") == 2
+    assert f"Location-Path `pair/{started['id']}`" in paper.text
+
+
+def test_the_states_are_those_of_the_code(paper: Paper, cddl: Cddl) -> None:
+    states = set(re.findall(r'"([A-Z_]+)"', cddl.definition("pair-unfinished")))
+    assert states | {"REGISTERED"} == {state.value for state in State}
+    assert all(state.value in paper.text for state in State)
+
+
+# ------------------------------------------------------------------------------------------ §6, iam
+
+
+def test_the_roles_and_their_actions(paper: Paper) -> None:
+    _, _, after = paper.text.partition("Roles, each with what those before it may: ")
+    sentence = after.partition("Statements of policies")[0].replace("\n", " ")
+    found = {
+        name: (int(rank), set(re.findall(r"\w+:\w+", rest)))
+        for name, rank, rest in re.findall(r"`(\w+)` \((?:rank )?(\d+)([^)]*)\)", sentence)
+    }
+    assert {name: rank for name, (rank, _) in found.items()} == dict(RANKS)
+    for role in ("unpaired", "guest", "user"):
+        assert found[role][1] == {action for action, least in LOWEST.items() if least == role}
+    admin = {action for action, least in LOWEST.items() if least == "admin"}
+    assert {action for action in LOWEST if action.startswith("Iam:")} - admin == {
+        "Iam:GetMe",
+        "Iam:ListRoles",
+    }
+
+
+# --------------------------------------------------------------------------------------- §7, errors
+
+
+def codes_in_the_source() -> Iterator[tuple[str, str | None, str | None]]:
+    """Every call that makes an answer with problem details: where, its code, its reason."""
+    for folder in ("device_app", "peer/net"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            for function in ast.walk(tree):
+                if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                    continue
+                for call in ast.walk(function):
+                    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+                        continue
+                    if call.func.id in {"ProblemError", "problem"}:
+                        code, reason, *_ = call.args
+                        yield (
+                            f"{path.stem}.{function.name}",
+                            code.attr if isinstance(code, ast.Attribute) else None,
+                            str(reason.value) if isinstance(reason, ast.Constant) else None,
+                        )
+
+
+def dotted(code: Code) -> str:
+    text: str = code.dotted
+    return text
+
+
+def reasons(root: type[CeremonyError | IamError]) -> set[str]:
+    """The reasons of a whole tree of errors."""
+    return {root.reason}.union(*map(reasons, root.__subclasses__()))
+
+
+def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> None:
+    table = {
+        (reason, code)
+        for cell, codes, _ in paper.table("reasons")
+        for reason in quoted(cell)
+        for code in codes.split(", ")
+    }
+    calls = list(codes_in_the_source())
+    codes = type(pair._ANSWERS["denied"][0])
+    used = {
+        (reason, dotted(getattr(codes, code)))
+        for _, code, reason in calls
+        if code is not None and reason is not None
+    }
+    used |= {(reason, dotted(code)) for reason, code in guard._CODES.items()}
+    used |= {(reason, dotted(code)) for code, reason in pair._ANSWERS.values()}
+    used |= {("busy", "5.03")}  # of a start: test_bodies.py has a device say it
+    assert table == used
+    # What is not written down in the call comes from the two tables above, and from nowhere else.
+    indirect = {where for where, code, reason in calls if code is None or reason is None}
+    assert indirect == {"guard.refusals", "pair._answers", "problem.to_message"}
+    slugs = {reason for reason, _ in table}
+    assert set(re.findall(r'"([a-z-]+)"', cddl.definition("reason-slug"))) == slugs
+    assert [quoted(row[0])[0] for row in paper.table("reasons")] == sorted(slugs)
+
+
+def test_no_error_of_the_code_lacks_a_reason_of_the_table(paper: Paper) -> None:
+    slugs = {quoted(row[0])[0] for row in paper.table("reasons")}
+    internal = {"internal", "policy"}  # a fault of ours: 5.00 with an empty body
+    ceremony = reasons(CeremonyError)
+    assert ceremony - internal == set(pair._ANSWERS)
+    assert ceremony - slugs - internal == {"overlap"}  # it leaves as `refused`
+    assert reasons(IamError) <= slugs | internal
+    # Our client knows one more, which no device of this version sends.
+    assert set(problem._BY_REASON) - slugs <= {"no-identity"}
+
+
+# --------------------------------------------------------------------------------------- §8, limits
+
+
+def test_the_table_of_limits_is_that_of_the_code(paper: Paper) -> None:
+    said = {quoted(name)[0]: float(value) for name, value, _ in paper.table("limits")}
+    assert said == dataclasses.asdict(DEFAULT_LIMITS)
+
+
+def test_every_limit_that_the_text_names_exists(paper: Paper) -> None:
+    words = quoted(re.sub(r"```.*?```", "", paper.text, flags=re.DOTALL))
+    named = {word for word in words if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)}
+    assert named - {"snake_case"} <= dataclasses.asdict(DEFAULT_LIMITS).keys()
+    # And each is used: a number whose rule stands nowhere helps nobody.
+    text = paper.text.partition("<!-- table: limits -->")[0]
+    unexplained = {name for name in dataclasses.asdict(DEFAULT_LIMITS) if f"`{name}`" not in text}
+    assert not unexplained
