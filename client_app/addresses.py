@@ -1,0 +1,80 @@
+"""Where a device may be, as people and files write it: `HOST[:PORT]`.
+
+HOST is a name, an IPv4 address, or an IPv6 address with its zone (`fe80::1%eth0`), in brackets when
+a port follows.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from peer.errors import UsageError
+
+if TYPE_CHECKING:
+    from peer.net.udp import Address
+
+REGULAR_PORT = 5684  # coaps (RFC 7252 §6.2)
+PAIRING_PORT = 5685
+
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
+_ADVICE = "Write it as lamp.example:5684, 192.0.2.1:5684 or [2001:db8::1]:5684."
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A host and perhaps a port (0 = the one that is usual for the purpose)."""
+
+    host: str
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `HOST[:PORT]`. Raises `UsageError`."""
+        host, port = _split(text.strip())
+        if not (_is_ip(host) or _NAME.fullmatch(host)):
+            raise UsageError(f"{text!r} is not an address", advice=_ADVICE)
+        return cls(host, _port(port, text) if port is not None else 0)
+
+    @classmethod
+    def of(cls, address: "Address") -> Self:
+        """The place of a socket address. An interface keeps its name, not its number."""
+        text = str(address)
+        host, _, _ = text.rpartition(":")
+        return cls(host.strip("[]"), address.port)
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether the host is an IP address, so that nobody is asked for it."""
+        return _is_ip(self.host)
+
+    def __str__(self) -> str:
+        if not self.port:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise UsageError(f"{text!r} is not an address", advice=_ADVICE)
+        return host, rest[1:] if rest else None
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return host, port
+    return text, None
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _port(digits: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", digits) or not 0 < int(digits) <= 65535:
+        raise UsageError(f"{text!r} has no usable port", advice="Ports are 1 to 65535.")
+    return int(digits)

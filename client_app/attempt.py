@@ -1,0 +1,161 @@
+"""One pairing over one connection: ask both users, confirm, and only then store the device."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+
+from client_app.addresses import REGULAR_PORT, Place
+from client_app.device import end, whoami_untrusted
+from client_app.devices import DeviceBook, KnownDevice, alias_for, alias_taken, check_alias
+from client_app.pairing import (
+    AnswerLost,
+    Ceremony,
+    Comparison,
+    Confirm,
+    Offer,
+    OnWait,
+    Registration,
+    declined,
+)
+from client_app.targets import Target
+from client_app.values import Paired
+from peer.errors import NotPaired, PeerError, Unreachable
+from peer.identity import Fingerprint
+from peer.limits import Limits
+from peer.net.client import CoapsConnection
+from peer.net.problem import error_of
+from peer.net.udp import Address
+from peer.pairing.names import default_name
+
+
+class ConnectAt(Protocol):
+    """A session at one address with one key."""
+
+    def __call__(self, address: Address, *, pinned: Fingerprint) -> Awaitable[CoapsConnection]:
+        """Raises what `CoapsClient.connect` raises."""
+
+
+FindPort = Callable[[Fingerprint], Awaitable[int]]
+"""The regular port that a device announces, or 0."""
+
+
+class Attempt:
+    """From an open connection to a stored device. One-shot."""
+
+    def __init__(
+        self,
+        connection: CoapsConnection,
+        target: Target,
+        *,
+        own: Fingerprint,
+        book: DeviceBook,
+        limits: Limits,
+        connect_at: ConnectAt,
+        find_port: FindPort,
+    ) -> None:
+        self._address = connection.peer.address
+        self._regular = self._address  # once the offer is known
+        self._target = target
+        self._own = own
+        self._book = book
+        self._limits = limits
+        self._connect_at = connect_at
+        self._find_port = find_port
+        self._ceremony = Ceremony(connection, own=own, limits=limits)
+        self._key = self._ceremony.device
+
+    async def run(
+        self, *, name: str, role: str, alias: str, confirm: Confirm | None, on_wait: OnWait
+    ) -> Paired:
+        """Pair. Without `confirm` the key was vouched for already: it was expected."""
+        offer = await self._ceremony.offer()
+        port = offer.port or self._target.port or await self._find_port(self._key) or REGULAR_PORT
+        self._regular = replace(self._address, port=port)
+        known = self._book.by_fingerprint(self._key)
+        alias = self._alias(alias, offer, known)
+        confirm = confirm or _said_yes
+        user = name or (known.user if known else "") or default_name(self._own)
+        begun = await self._ceremony.start(name=user, role=role)
+        question = self._question(offer)
+        if isinstance(begun, Registration):
+            if known is None and not await confirm(question):
+                raise declined()
+            device = await self._store(offer, begun, alias, known)
+            return Paired(device, is_new=known is None)
+        await self._ceremony.both_agree(begun, question, confirm=confirm, on_wait=on_wait)
+        try:
+            registration = await self._ceremony.finish(begun)
+        except AnswerLost as lost:
+            registration = await self._ask_the_device(lost)
+        return Paired(await self._store(offer, registration, alias, known), is_new=True)
+
+    def _alias(self, wanted: str, offer: Offer, known: KnownDevice | None) -> str:
+        """The alias to store; one that means another device is told before anybody is asked."""
+        if wanted:
+            alias = check_alias(wanted)
+        elif known is not None:
+            alias = known.alias
+        else:
+            alias = alias_for(offer.name or self._target.name, self._key.device_id)
+        holders = {one.alias: one for one in self._book.all()}
+        if alias in holders and holders[alias].fingerprint != self._key:
+            raise alias_taken(alias)
+        return alias
+
+    def _question(self, offer: Offer) -> Comparison:
+        return Comparison(
+            device=self._key,
+            own=self._own,
+            name=offer.name or self._target.name,
+            address=str(self._address),
+            seconds=self._limits.person_seconds,
+        )
+
+    async def _ask_the_device(self, lost: AnswerLost) -> Registration:
+        """Two-sided commit: this is the key that both users accepted, so its word counts."""
+        message = aiocoap.Message(code=Code.GET)
+        message.opt.uri_path = ("iam", "me")
+        try:
+            connection = await self._connect_at(self._regular, pinned=self._key)
+            try:
+                answer = await connection.request(message, timeout=self._limits.step_seconds)
+            finally:
+                await end(connection)
+            error = error_of(answer)
+            if error is not None:
+                raise error
+            me = whoami_untrusted(answer.payload)
+        except NotPaired as error:
+            raise Unreachable(
+                f"{lost}; the device has not stored this client", advice="Start again."
+            ) from error
+        except PeerError as error:
+            raise AnswerLost(
+                f"{lost}; and it could not be asked whether it has stored this client",
+                advice="Start again: if it has, nobody is asked a second time.",
+            ) from error
+        return Registration(me.user, me.role)
+
+    async def _store(
+        self, offer: Offer, registration: Registration, alias: str, known: KnownDevice | None
+    ) -> KnownDevice:
+        device = KnownDevice(
+            alias=alias,
+            fingerprint=self._key,
+            name=offer.name or self._target.name,
+            user=registration.user,
+            role=registration.role,
+            port=self._regular.port,
+            last_seen=str(Place.of(self._regular)),
+            addresses=known.addresses if known else (),
+        )
+        await asyncio.to_thread(self._book.put, device)
+        return device
+
+
+async def _said_yes(_question: Comparison) -> bool:
+    return True

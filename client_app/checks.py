@@ -1,0 +1,177 @@
+"""What `handfast doctor` looks at, in the order in which things can go wrong.
+
+Each check gives a verdict and, if it is bad, the next step. A check that fails makes those after it
+pointless, so they are left out; a *note* is worth knowing and stops nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+
+from client_app.addresses import Place
+from client_app.answers import exit_code
+from client_app.client import LOOK_SECONDS, Client
+from client_app.device import end, whoami_untrusted
+from client_app.devices import KnownDevice
+from client_app.text import on_one_line
+from client_app.values import Check, Verdict
+from peer.errors import PeerError, PinMismatch, Unreachable
+from peer.net.client import CoapsConnection
+from peer.net.interfaces import kernel_table
+from peer.net.problem import error_of
+from peer.net.udp import resolve
+
+if TYPE_CHECKING:
+    from peer.net.discovery import Advert
+
+ADDRESS_SECONDS: Final = 6.0
+"""How long one address may take to answer a ClientHello, two repeats included."""
+
+
+def _failed(name: str, error: PeerError) -> Check:
+    return Check(name, Verdict.FAILED, str(error), error.advice, exit_code(error))
+
+
+def _note(name: str, said: str, advice: str = "") -> Check:
+    return Check(name, Verdict.NOTE, said, advice)
+
+
+def _ok(name: str, said: str) -> Check:
+    return Check(name, Verdict.OK, said)
+
+
+async def examine(client: Client, alias: str) -> AsyncIterator[Check]:
+    """Look at this client, its network, and one device if it is named; stop at a failure."""
+    for check in (_identity(client), _devices(client)):
+        yield check
+        if check.verdict is Verdict.FAILED:
+            return
+    yield _network()
+    known: KnownDevice | None = None
+    try:
+        known = client.book.find(alias) if alias else None
+    except PeerError as error:
+        yield _failed("device", error)
+        return
+    adverts, check = await _discovery(client)
+    yield check
+    if known is not None:
+        async for check in _device(client, known, adverts):
+            yield check
+
+
+def _identity(client: Client) -> Check:
+    path = client.home.identity
+    if not path.exists():
+        return _note("key", f"none yet in {path}; it is made at the first pairing")
+    try:
+        return _ok("key", f"{client.identity.fingerprint.grouped}")
+    except PeerError as error:
+        return _failed("key", error)
+
+
+def _devices(client: Client) -> Check:
+    try:
+        known = client.devices
+    except PeerError as error:
+        return _failed("devices", error)
+    names = ", ".join(one.alias for one in known) or "none yet"
+    return _ok("devices", f"{names} (in {client.book.path})")
+
+
+def _network() -> Check:
+    links = [
+        link.name
+        for link in kernel_table().by_index.values()
+        if link.is_up and not link.is_loopback
+    ]
+    if not links:
+        return _note("network", "this machine has no network but itself", "Connect it.")
+    return _ok("network", f"up: {', '.join(links)}")
+
+
+async def _discovery(client: Client) -> tuple[list[Advert], Check]:
+    try:
+        adverts = await client.discover(timeout=LOOK_SECONDS)
+    except PeerError as error:
+        return [], _note("discovery", str(error), error.advice)
+    if not adverts:
+        advice = "Devices on other networks are found by `handfast address` only."
+        return [], _note("discovery", "no device answered on this network", advice)
+    names = ", ".join(f"{on_one_line(one.name)} ({one.device_id})" for one in adverts)
+    return adverts, _ok("discovery", names)
+
+
+async def _device(
+    client: Client, known: KnownDevice, adverts: list[Advert]
+) -> AsyncIterator[Check]:
+    advert = next((a for a in adverts if a.device_id == known.fingerprint.device_id), None)
+    found = client.places(known)
+    if advert is not None:
+        found = [*(Place(host, advert.port) for host in advert.addresses), *found]
+    connection: CoapsConnection | None = None
+    failures: list[PeerError] = []
+    for place in dict.fromkeys(found):
+        try:
+            connection = await _reached(client, known, place)
+        except PeerError as error:
+            failures.append(error)
+            yield _note(f"address {place}", str(error), error.advice)
+        else:
+            yield _ok(f"address {place}", "answers, with the pinned key")
+            break
+    if connection is None:
+        yield _failed("reach", _worst(known, failures))
+        return
+    try:
+        yield await _policy(connection)
+    finally:
+        await end(connection)
+    yield _window(advert)
+
+
+async def _reached(client: Client, known: KnownDevice, place: Place) -> CoapsConnection:
+    """A session at the first address of a place that gives one."""
+    failure: PeerError | None = None
+    for address in await resolve(place.host, place.port):
+        try:
+            return await client.connect_at(
+                address, pinned=known.fingerprint, timeout=ADDRESS_SECONDS
+            )
+        except PeerError as error:
+            failure = failure or error
+    assert failure is not None  # `resolve` finds an address or raises
+    raise failure
+
+
+def _worst(known: KnownDevice, failures: list[PeerError]) -> PeerError:
+    mismatch = next((one for one in failures if isinstance(one, PinMismatch)), None)
+    return mismatch or Unreachable(
+        f"{known.alias} answers nowhere",
+        advice="Is it on? Behind a router it needs a forwarded UDP port and `handfast address`.",
+    )
+
+
+async def _policy(connection: CoapsConnection) -> Check:
+    message = aiocoap.Message(code=Code.GET)
+    message.opt.uri_path = ("iam", "me")
+    try:
+        answer = await connection.request(message, timeout=ADDRESS_SECONDS)
+        error = error_of(answer)
+        if error is not None:
+            return _failed("policy", error)
+        me = whoami_untrusted(answer.payload)
+    except PeerError as error:
+        return _failed("policy", error)
+    who = f"{on_one_line(me.user)}, {on_one_line(me.role)}, {on_one_line(me.path)}"
+    return _ok("policy", f"{who}; may do {len(me.actions)} things (`handfast whoami`)")
+
+
+def _window(advert: Advert | None) -> Check:
+    if advert is None:
+        return _note("window", "not announced on this network; pairing works on the device's own")
+    return _ok("window", "open for pairing" if advert.pairing_open else "closed, as it should be")

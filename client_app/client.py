@@ -1,0 +1,355 @@
+"""The client of a script: known devices, sessions with them, and pairing with new ones.
+
+    async with Client() as client:
+        kitchen = await client.connect("kitchen")
+        print((await kitchen.get("/hello")).text)
+
+Everything raises below `PeerError`, one class per exit code of the command line. A session is made
+with the key that was pinned at pairing: a wrong one raises `PinMismatch` inside the handshake,
+before a byte of a request has left.
+"""
+
+from __future__ import annotations  # zeroconf is imported when it is needed, not for its types
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from client_app import targets
+from client_app.addresses import Place
+from client_app.answers import BookError
+from client_app.attempt import Attempt
+from client_app.device import Device, end
+from client_app.devices import DeviceBook, KnownDevice, check_alias
+from client_app.home import Home
+from client_app.pairing import Comparison, Confirm, OnWait
+from client_app.reach import Race
+from client_app.targets import Target
+from client_app.values import Paired
+from peer.errors import (
+    Malformed,
+    PeerError,
+    PinMismatch,
+    Unreachable,
+    UsageError,
+    WindowClosed,
+)
+from peer.identity import Fingerprint, Identity
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.client import CoapsClient, CoapsConnection
+from peer.net.udp import Address, resolve
+from peer.pairing.names import check_name
+
+if TYPE_CHECKING:
+    from peer.net.discovery import Advert
+
+__all__ = ["Client", "Comparison", "Paired"]
+
+LOOK_SECONDS: Final = 3.0
+"""How long a look around the LAN takes."""
+
+LOOK_DELAY_SECONDS: Final = 0.3
+"""A device that still is where it was last seen answers sooner, and nobody needs to be asked."""
+
+PORT_LOOK_SECONDS: Final = 1.0
+"""How long the LAN is asked for the regular port of a device that was given by its address."""
+
+CONNECT_SECONDS: Final = 10.0
+"""How long one address may take to answer: a lost ClientHello is repeated after 1, 2 and 4 s."""
+
+INTERFACES: Final = "HANDFAST_INTERFACES"
+
+Look = Callable[[], "AsyncIterator[Advert]"]
+
+_log = logging.getLogger(__name__)
+
+
+class Client:
+    """One client identity, and the devices it knows. Use it as an asynchronous context.
+
+    `home` is the folder of its key and its known devices; by default `HANDFAST_HOME`, else the
+    user's data folder. `interfaces` limits discovery to interfaces by name or own address.
+    """
+
+    def __init__(
+        self,
+        *,
+        home: Path | str | None = None,
+        interfaces: Sequence[str] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        look: Look | None = None,
+    ) -> None:
+        self.home = Home.at(home)
+        self.book = DeviceBook(self.home.devices)
+        self._limits = limits
+        named = interfaces or [n for n in os.environ.get(INTERFACES, "").split(",") if n]
+        self._look = look or (lambda: _lan(named))
+        self._identity: Identity | None = None
+        self._coaps: CoapsClient | None = None
+        self._devices: dict[Fingerprint, Device] = {}
+        self._turns: defaultdict[Fingerprint, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End every session."""
+        self._devices.clear()
+        coaps, self._coaps = self._coaps, None
+        if coaps is not None:
+            await asyncio.sleep(0)  # see `device.end`
+            await coaps.close()
+
+    @property
+    def identity(self) -> Identity:
+        """This client's key pair; it is made when it is first needed. Raises `IdentityError`."""
+        if self._identity is None:
+            self._identity = Identity.load_or_create(self.home.identity)
+        return self._identity
+
+    @property
+    def devices(self) -> list[KnownDevice]:
+        """The known devices, by alias. Raises `BookError`."""
+        return self.book.all()
+
+    # -- finding ----------------------------------------------------------------------------------
+
+    async def discover(self, *, timeout: float = LOOK_SECONDS) -> list[Advert]:
+        """The devices that answer on the LAN within `timeout` seconds, by name."""
+        return await self._look_around(timeout)
+
+    def watch(self) -> AsyncIterator[Advert]:
+        """Every device that is there, comes, changes or goes (`is_present` false). Does not end."""
+        return self._look()
+
+    async def connect(self, alias: str) -> Device:
+        """A session with a known device, wherever it is reached first; one per device and client.
+
+        Tried at the same time: where it was last seen, its `handfast address` entries, and what the
+        LAN says. Raises `NotKnown`, `Unreachable`, `TimedOut`, or `PinMismatch` if only others
+        answered.
+        """
+        known = self.book.find(alias)
+        async with self._turns[known.fingerprint]:
+            device = self._devices.get(known.fingerprint)
+            if device is None:
+                connection = await self._reach(known)
+                device = Device(known, connection, reconnect=lambda: self._reach(known))
+                self._devices[known.fingerprint] = device
+            return device
+
+    async def connect_at(
+        self, address: Address, *, pinned: Fingerprint, timeout: float = CONNECT_SECONDS
+    ) -> CoapsConnection:
+        """A session at one address, for those who look for a fault."""
+        return await self._transport().connect(address, pinned=pinned, timeout=timeout)
+
+    def places(self, known: KnownDevice) -> list[Place]:
+        """Where a device may be without asking anybody: last seen, then `handfast address`."""
+        texts = dict.fromkeys(filter(None, (known.last_seen, *known.addresses)))
+        found = [Place.parse(text) for text in texts]
+        return [replace(place, port=place.port or known.port) for place in found]
+
+    async def _reach(self, known: KnownDevice) -> CoapsConnection:
+        latest = self.book.by_fingerprint(known.fingerprint) or known
+        sources = [_resolved(place) for place in self.places(latest)]
+        delay = LOOK_DELAY_SECONDS if sources else 0.0
+        sources.append(self._announced(latest.fingerprint, delay))
+        race = Race(lambda address: self.connect_at(address, pinned=latest.fingerprint))
+        try:
+            connection = await race.run(sources)
+        except Unreachable as error:
+            raise type(error)(
+                f"{known.alias} cannot be reached: {error}",
+                advice=error.advice or "`handfast doctor` looks for the cause.",
+                refused=error.refused,
+            ) from error
+        await self._remember(latest, connection.peer.address)
+        return connection
+
+    async def _announced(self, wanted: Fingerprint, delay: float) -> AsyncIterator[Address]:
+        """Addresses that the LAN tells of a device; none if there is no network to ask."""
+        await asyncio.sleep(delay)
+        with contextlib.suppress(PeerError):
+            async for advert in self._seen_for(LOOK_SECONDS):
+                if advert.device_id == wanted.device_id and advert.is_present:
+                    for host in advert.addresses:
+                        for address in await resolve(host, advert.port):
+                            yield address
+
+    async def _seen_for(self, seconds: float) -> AsyncIterator[Advert]:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        stream = self._look()
+        try:
+            while (left := until - loop.time()) > 0:
+                try:
+                    yield await asyncio.wait_for(anext(stream), left)
+                except (TimeoutError, StopAsyncIteration):
+                    return
+        finally:
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
+
+    async def _look_around(self, seconds: float, *, until: str = "") -> list[Advert]:
+        """The adverts of `seconds`; no longer than until the device of an id is seen open."""
+        found: dict[str, Advert] = {}
+        async with contextlib.aclosing(self._seen_for(seconds)) as adverts:  # type: ignore[type-var]
+            async for advert in adverts:
+                if not advert.is_present:
+                    found.pop(advert.device_id, None)
+                    continue
+                found[advert.device_id] = advert
+                if until and advert.device_id == until and advert.pairing_open:
+                    break
+        return sorted(found.values(), key=lambda advert: (advert.name, advert.device_id))
+
+    async def _remember(self, known: KnownDevice, address: Address) -> None:
+        """Store where a device answered. A hint: that it cannot be stored stops nobody."""
+        where = str(Place.of(address))
+        if where == known.last_seen:
+            return
+        try:
+            await asyncio.to_thread(
+                self.book.update, known.fingerprint, lambda one: replace(one, last_seen=where)
+            )
+        except BookError as error:
+            _log.warning("where %s answered is not remembered: %s", known.alias, error)
+
+    def _transport(self) -> CoapsClient:
+        if self._coaps is None:
+            self._coaps = CoapsClient(self.identity, limits=self._limits)
+        return self._coaps
+
+    # -- pairing ----------------------------------------------------------------------------------
+
+    async def pair(
+        self,
+        target: str = "",
+        *,
+        name: str = "",
+        role: str = "",
+        alias: str = "",
+        expect: Fingerprint | str | None = None,
+        confirm: Confirm | None = None,
+        on_wait: OnWait = lambda _seconds: None,
+    ) -> Paired:
+        """Pair with a device whose window is open, and store it.
+
+        `target` is a name, a device id or an address of a pairing port; empty is the one device
+        that is open on the LAN. `name` is who we want to be there, `alias` our word for the device.
+        Either `expect` is the device's fingerprint, known by other means, or `confirm` asks
+        this side's user whether both fingerprints are those that the device shows. `on_wait` is
+        called with the seconds left when only the device's user is waited for.
+
+        Raises `WindowClosed`, `Declined`, `RefusedByUser`, `NotLocal`, `PinMismatch`, `WrongCode`,
+        `TimedOut`, `Unreachable`, or `UsageError`; nothing is stored then.
+        """
+        pinned = Fingerprint.parse(expect) if isinstance(expect, str) else expect
+        if pinned is None and confirm is None:
+            raise UsageError(
+                "somebody has to compare the fingerprints",
+                advice="Pass `confirm`, or `expect` with the device's fingerprint.",
+            )
+        _check_words(name, alias)
+        await asyncio.to_thread(self.book.check_writable)
+        found = await self._target(target, alias=alias, expect=pinned)
+        if pinned is not None:
+            found = replace(found, pinned=pinned)
+        connection = await self._knock(found)
+        try:
+            attempt = Attempt(
+                connection,
+                found,
+                own=self.identity.fingerprint,
+                book=self.book,
+                limits=self._limits,
+                connect_at=self.connect_at,
+                find_port=self._announced_port,
+            )
+            return await attempt.run(
+                name=name,
+                role=role,
+                alias=alias,
+                confirm=confirm if pinned is None else None,
+                on_wait=on_wait,
+            )
+        finally:
+            await end(connection)
+
+    async def _target(self, text: str, *, alias: str, expect: Fingerprint | None) -> Target:
+        if (found := targets.address_target(text)) is not None:
+            return found
+        known = None if alias else {one.alias: one for one in self.devices}.get(text)
+        wanted = known.fingerprint if known else expect
+        adverts = await self._look_around(LOOK_SECONDS, until=wanted.device_id if wanted else "")
+        if known is not None:
+            at = targets.named_target(known.fingerprint.device_id, adverts)
+            at = at or targets.known_target(known)
+            return replace(at, pinned=known.fingerprint)
+        if not text:
+            mine = [a for a in adverts if expect is None or a.device_id == expect.device_id]
+            return targets.the_open_one(mine or adverts)
+        found = targets.named_target(text, adverts)
+        return found or targets.host_target(text, adverts)
+
+    async def _announced_port(self, key: Fingerprint) -> int:
+        with contextlib.suppress(PeerError):
+            for advert in await self._look_around(PORT_LOOK_SECONDS, until=key.device_id):
+                if advert.device_id == key.device_id:
+                    return advert.port
+        return 0
+
+    async def _knock(self, target: Target) -> CoapsConnection:
+        """A session on the pairing port."""
+        race = Race(self._knock_at(target))
+        try:
+            connection = await race.run([_resolved(place) for place in target.places])
+        except Unreachable as error:
+            if not error.refused:
+                raise
+            raise WindowClosed(
+                f"no pairing window is open there: {error}",
+                advice="Open it on the device (`handfast-device open`), then start again.",
+            ) from error
+        proved = connection.peer.fingerprint
+        if target.device_id and proved.device_id != target.device_id:
+            await end(connection)
+            raise PinMismatch(target.device_id, proved.hex)
+        return connection
+
+    def _knock_at(self, target: Target) -> Callable[[Address], Awaitable[CoapsConnection]]:
+        return lambda address: self._transport().connect(
+            address, pinned=target.pinned, timeout=CONNECT_SECONDS
+        )
+
+
+def _lan(interfaces: Sequence[str]) -> AsyncIterator[Advert]:
+    from peer.net import discovery  # noqa: PLC0415 - zeroconf is slow to import and seldom needed
+
+    return discovery.watch(interfaces=interfaces or None)
+
+
+async def _resolved(place: Place) -> AsyncIterator[Address]:
+    for address in await resolve(place.host, place.port):
+        yield address
+
+
+def _check_words(name: str, alias: str) -> None:
+    """Raise `UsageError` for a name that no device would take, before anything is tried."""
+    if alias:
+        check_alias(alias)
+    if name:
+        try:
+            check_name(name)
+        except Malformed as error:
+            raise UsageError(str(error), advice=error.advice) from error

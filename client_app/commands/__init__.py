@@ -1,0 +1,1 @@
+"""The verbs of `handfast`, one a file. Each returns a value; `render` shows it."""

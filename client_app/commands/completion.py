@@ -1,0 +1,20 @@
+"""`handfast completion`: what a shell needs to complete verbs, options and devices."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from client_app.setting import Setting, Verb
+
+VARIABLE = "_HANDFAST_COMPLETE"
+
+
+@click.command(cls=Verb, example='eval "$(handfast completion bash)"')
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def command(ctx: click.Context, shell: str) -> bytes:
+    """Print the completion script for a shell."""
+    found = get_completion_class(shell)
+    assert found is not None
+    ctx.ensure_object(Setting)
+    source = found(ctx.find_root().command, {}, "handfast", VARIABLE).source()
+    return f"{source}\n".encode()

@@ -1,0 +1,18 @@
+"""`handfast delete`: remove a resource."""
+
+import click
+
+from client_app.commands.bodies import raw_option
+from client_app.reply import Reply
+from client_app.setting import Setting, Verb, device_argument
+
+
+@click.command(cls=Verb, example="handfast delete kitchen /alarms/7")
+@device_argument
+@click.argument("path")
+@raw_option
+@click.pass_obj
+async def command(setting: Setting, device: str, path: str) -> Reply:
+    """Remove a resource."""
+    async with setting.client() as client:
+        return await (await client.connect(device)).delete(path)

@@ -1,0 +1,13 @@
+"""`handfast devices`: what this client knows."""
+
+import click
+
+from client_app.devices import KnownDevice
+from client_app.setting import Setting, Verb
+
+
+@click.command(cls=Verb, example="handfast devices --json")
+@click.pass_obj
+def command(setting: Setting) -> list[KnownDevice]:
+    """List the devices this client knows."""
+    return setting.book.all()

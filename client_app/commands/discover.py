@@ -1,0 +1,80 @@
+"""`handfast discover`: devices on the LAN, and whether their window is open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import click
+
+from client_app.devices import KnownDevice
+from client_app.setting import Setting, Verb
+from client_app.values import Seen
+
+if TYPE_CHECKING:
+    from peer.net.discovery import Advert
+
+
+class Seconds(click.ParamType[float]):
+    """A duration: `3`, `3s`, `500ms`, `2m`."""
+
+    name = "duration"
+    _units = ((("ms",), 0.001), (("s",), 1.0), (("m", "min"), 60.0))
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds, or a usage error."""
+        text = str(value).strip()
+        digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+        unit = text[len(digits) :] or "s"
+        factor = next((f for names, f in self._units if unit in names), 0.0)
+        try:
+            seconds = float(digits) * factor
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= 3600:
+            self.fail(f"{text!r} is not a duration like 3s or 500ms", param, ctx)
+        return seconds
+
+
+@click.command(cls=Verb, example="handfast discover --timeout 5s")
+@click.option("--watch", is_flag=True, help="Go on, and tell what comes, changes and goes.")
+@click.option(
+    "--timeout", type=Seconds(), default="3s", show_default=True, help="How long to look."
+)
+@click.pass_obj
+def command(setting: Setting, watch: bool, timeout: float) -> object:
+    """Show the devices on this network, and whether their pairing window is open."""
+    return _watched(setting) if watch else _found(setting, timeout)
+
+
+async def _found(setting: Setting, timeout: float) -> list[Seen]:
+    setting.screen.progress("looking for devices", seconds=timeout)
+    async with setting.client() as client:
+        known = _aliases(client.devices)
+        return [_seen(advert, known) for advert in await client.discover(timeout=timeout)]
+
+
+async def _watched(setting: Setting) -> AsyncIterator[Seen]:
+    async with setting.client() as client:
+        async for advert in client.watch():
+            yield _seen(advert, _aliases(client.devices))
+
+
+def _aliases(devices: list[KnownDevice]) -> dict[str, str]:
+    """By device id: a hint for the reader, no proof of who it is."""
+    return {one.fingerprint.device_id: one.alias for one in devices}
+
+
+def _seen(advert: Advert, known: dict[str, str]) -> Seen:
+    return Seen(
+        id=advert.device_id,
+        name=advert.name,
+        addresses=advert.addresses,
+        port=advert.port,
+        pairing_port=advert.pairing_port,
+        pairing_open=advert.pairing_open,
+        present=advert.is_present,
+        known_as=known.get(advert.device_id, ""),
+    )

@@ -1,0 +1,19 @@
+"""`handfast get`: read a resource."""
+
+import click
+
+from client_app.commands.bodies import accept_of, accept_option, raw_option
+from client_app.reply import Reply
+from client_app.setting import Setting, Verb, device_argument
+
+
+@click.command(cls=Verb, example="handfast get kitchen /hello")
+@device_argument
+@click.argument("path")
+@accept_option
+@raw_option
+@click.pass_obj
+async def command(setting: Setting, device: str, path: str, body_format: str | None) -> Reply:
+    """Read a resource. CBOR and JSON are shown for people; --raw gives the exact bytes."""
+    async with setting.client() as client:
+        return await (await client.connect(device)).get(path, accept=accept_of(body_format))

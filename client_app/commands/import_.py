@@ -1,0 +1,40 @@
+"""`handfast import`: take over the known devices of another client."""
+
+from typing import BinaryIO
+
+import click
+
+from client_app.devices import KnownDevice, alias_taken, book_untrusted
+from client_app.setting import Setting, Verb
+from peer.errors import Malformed, UsageError
+
+
+@click.command("import", cls=Verb, example="handfast import devices.json")
+@click.argument("file", type=click.File("rb"))
+@click.pass_obj
+def command(setting: Setting, file: BinaryIO) -> list[KnownDevice]:
+    """Take over the known devices of another client.
+
+    FILE is what `handfast export` printed; - is standard input. All of it or nothing.
+
+    Whoever wrote FILE decides which keys this client trusts: take it from your own machines only.
+    """
+    try:
+        wanted = book_untrusted(file.read())
+    except Malformed as error:
+        raise UsageError(f"{file.name}: {error}", advice=error.advice) from error
+    added: list[KnownDevice] = []
+
+    def change(book: dict[str, KnownDevice]) -> None:
+        keys = {one.fingerprint: one.alias for one in book.values()}
+        for alias, device in wanted.items():
+            if device.fingerprint in keys:
+                continue
+            if alias in book:
+                raise alias_taken(alias)
+            book[alias] = device
+            added.append(device)
+
+    setting.book.change(change)
+    setting.screen.say(f"{len(added)} new, {len(wanted) - len(added)} known already")
+    return added

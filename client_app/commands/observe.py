@@ -1,0 +1,32 @@
+"""`handfast observe`: each new state of a resource."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import click
+
+from client_app.commands.bodies import accept_of, accept_option, raw_option
+from client_app.reply import Reply
+from client_app.setting import Setting, Verb, device_argument
+
+
+@click.command(cls=Verb, example="handfast observe kitchen /board --count 5")
+@device_argument
+@click.argument("path")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after so many states.")
+@accept_option
+@raw_option
+@click.pass_obj
+async def command(
+    setting: Setting, device: str, path: str, count: int | None, body_format: str | None
+) -> AsyncIterator[Reply]:
+    """Show a resource whenever it changes, until Ctrl-C."""
+    left = count
+    async with setting.client() as client:
+        states = (await client.connect(device)).observe(path, accept=accept_of(body_format))
+        async with contextlib.aclosing(states) as stream:  # type: ignore[type-var]
+            async for reply in stream:
+                yield reply
+                left = left - 1 if left is not None else None
+                if left == 0:
+                    return

@@ -1,0 +1,28 @@
+"""`handfast post`: send a body to a resource."""
+
+from typing import BinaryIO
+
+import click
+
+from client_app.commands.bodies import body_of, body_options
+from client_app.reply import Reply
+from client_app.setting import Setting, Verb, device_argument
+
+
+@click.command(cls=Verb, example="handfast post kitchen /door --data open")
+@device_argument
+@click.argument("path")
+@body_options
+@click.pass_obj
+async def command(
+    setting: Setting,
+    device: str,
+    path: str,
+    data: str | None,
+    file: BinaryIO | None,
+    body_format: str | None,
+) -> Reply:
+    """Send a body to a resource for it to act on; with none, just the request."""
+    body = body_of(data, file, body_format)
+    async with setting.client() as client:
+        return await (await client.connect(device)).post(path, **body)

@@ -1,0 +1,31 @@
+"""`handfast put`: send a body to a resource."""
+
+from typing import BinaryIO
+
+import click
+
+from client_app.commands.bodies import body_of, body_options
+from client_app.reply import Reply
+from client_app.setting import Setting, Verb, device_argument
+from peer.errors import UsageError
+
+
+@click.command(cls=Verb, example="handfast put kitchen /light --data on")
+@device_argument
+@click.argument("path")
+@body_options
+@click.pass_obj
+async def command(
+    setting: Setting,
+    device: str,
+    path: str,
+    data: str | None,
+    file: BinaryIO | None,
+    body_format: str | None,
+) -> Reply:
+    """Replace what a resource holds."""
+    if data is None and file is None:
+        raise UsageError("there is nothing to send", advice="Give --data or --file.")
+    body = body_of(data, file, body_format)
+    async with setting.client() as client:
+        return await (await client.connect(device)).put(path, **body)

@@ -1,0 +1,251 @@
+"""The tour behind `handfast demo`: real processes, and every command printed before it runs.
+
+Everything happens in a temporary folder and on the loopback interface. Each step has a bounded
+time, and a step that does not go as it should stops the tour with an error; the processes and the
+folder are gone at the end in any case.
+"""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from client_app.text import on_lines
+from peer.errors import PeerError, TimedOut
+
+STEP_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 5.0
+_LOOPBACK: Final = "127.0.0.1"
+_POLL_SECONDS: Final = 0.1
+# Written for the reader as the commands are typed, run as modules of this very Python.
+_MODULES: Final = {"handfast": "client_app", "handfast-device": "device_app"}
+
+Say = Callable[[str], object]
+
+
+@dataclass(slots=True)
+class _Run:
+    """A process and what it said, both streams together, as a person would see it."""
+
+    process: asyncio.subprocess.Process
+    said: list[str] = field(default_factory=list)
+    reader: asyncio.Task[None] | None = None
+
+
+async def tour(say: Say) -> None:
+    """The whole way. Raises `PeerError` when a step does not end as it should."""
+    with tempfile.TemporaryDirectory(prefix="handfast-demo-") as folder:
+        stage = _Stage(Path(folder), say)
+        try:
+            await _tour(stage)
+        finally:
+            await stage.close()
+
+
+async def _tour(stage: "_Stage") -> None:
+    device, anna, stranger = "--home device", "--home anna", "--home stranger"
+    stage.chapter("A device gets a key of its own, and starts. Ports 0: any that are free.")
+    await stage.run(f"handfast-device {device} init --name kitchen")
+    daemon = await stage.start(
+        f"handfast-device {device} run --allow-loopback --listen {_LOOPBACK}"
+        f" --interface {_LOOPBACK} --port 0 --pairing-port 0"
+    )
+    await stage.until(daemon, "ready")
+
+    stage.chapter("Somebody at the device opens its pairing window. A client sees that.")
+    await stage.run(f"handfast-device {device} open --no-wait")
+    await stage.run(f"handfast {anna} --interface {_LOOPBACK} discover")
+
+    stage.chapter(
+        "Both users compare two fingerprints. Here nobody sits at a terminal: the client is given\n"
+        "the device's with --expect-fingerprint, and the device's user answers with `accept`."
+    )
+    shown = await stage.run(f"handfast-device {device} fingerprint")
+    wanted = _fingerprint(shown)
+    pairing = await stage.start(
+        f"handfast {anna} --interface {_LOOPBACK} pair {_id(shown)} --name anna"
+        f' --expect-fingerprint "{wanted}" --yes'
+    )
+    await stage.pending(device)
+    await stage.run(f"handfast-device {device} pending")
+    await stage.run(f"handfast-device {device} accept")
+    await stage.end(pairing, exit_code=0)
+
+    stage.chapter("From now on a script needs no question: both keys are pinned.")
+    await stage.run(f"handfast {anna} get kitchen /hello")
+    await stage.run(f"handfast {anna} observe kitchen /board --count 2")
+
+    stage.chapter("A stranger, with another key, knows where the device is. That does not help.")
+    await stage.run(f"handfast {anna} export", into=f"handfast {stranger} import -")
+    await stage.run(f"handfast {stranger} get kitchen /hello", exit_code=10)
+
+    stage.chapter(
+        "The last owner cannot be removed, so there is a second one; then anna has to go.\n"
+        "It takes effect at once, also on a session that is in the middle of an observation."
+    )
+    other = "0123456789abcdef" * 4
+    await stage.run(f"handfast-device {device} users add bob --role owner --key {other}")
+    watching = await stage.start(f"handfast {anna} observe kitchen /board")
+    await stage.until(watching, "load")
+    await stage.run(f"handfast-device {device} users remove anna")
+    await stage.end(watching, exit_code=10)
+    await stage.run(f"handfast {anna} get kitchen /hello", exit_code=10)
+    stage.chapter("That was it; the processes and the folder are gone.")
+
+
+def _fingerprint(shown: str) -> str:
+    """The digits in what `handfast-device fingerprint` prints, which groups them in two lines."""
+    _, _, after = shown.partition("fingerprint")
+    digits = "".join(after.partition("uri")[0].split())
+    return " ".join(digits[at : at + 4] for at in range(0, 64, 4))
+
+
+def _id(shown: str) -> str:
+    """The device's id in the same text; a name another device might have as well."""
+    return shown.partition("id")[2].split()[0]
+
+
+class _Stage:
+    """Runs commands in one folder, prints them and their output, and cleans up."""
+
+    def __init__(self, folder: Path, say: Say) -> None:
+        self._folder = folder
+        self._say = say
+        self._runs: list[_Run] = []
+
+    def chapter(self, text: str) -> None:
+        """What comes next, in words."""
+        self._say(f"\n# {text.replace(chr(10), chr(10) + '# ')}")
+
+    async def run(self, command: str, *, exit_code: int = 0, into: str = "") -> str:
+        """Run a command to its end; `into` is a second one that reads what it prints."""
+        started = await self._spawn(command, shown=f"{command} | {into}" if into else command)
+        said = await self.end(started, exit_code=exit_code, is_shown=not into)
+        if into:
+            second = await self._spawn(into, shown="", stdin=said)
+            return await self.end(second, exit_code=0)
+        return said
+
+    async def start(self, command: str) -> _Run:
+        """Start a command that goes on beside the others."""
+        return await self._spawn(command, shown=f"{command} &")
+
+    async def end(self, run: _Run, *, exit_code: int, is_shown: bool = True) -> str:
+        """Wait for the end of a command and check how it ended. What it said."""
+        try:
+            async with asyncio.timeout(STEP_SECONDS):
+                code = await run.process.wait()
+                assert run.reader is not None
+                await run.reader
+        except TimeoutError as error:
+            raise TimedOut(f"a step of the demo took longer than {STEP_SECONDS:g} s") from error
+        if is_shown:
+            self._show(run.said)
+        if code:
+            self._say(f"  (exit {code})")
+        if code != exit_code:
+            raise PeerError(
+                f"a step of the demo ended with {code} instead of {exit_code}",
+                advice="`handfast doctor` looks for the cause.",
+            )
+        return "".join(run.said)
+
+    async def until(self, run: _Run, word: str) -> None:
+        """Wait until a command that goes on has said a word, and show what it said so far."""
+
+        async def heard() -> None:
+            while word not in "".join(run.said):
+                if run.process.returncode is not None:
+                    self._show(run.said)
+                    raise PeerError("a process of the demo has ended too early")
+                await asyncio.sleep(_POLL_SECONDS)
+
+        await _bounded(heard())
+        self._show(run.said)
+        run.said.clear()
+
+    async def pending(self, device: str) -> None:
+        """Wait until a client waits for the device's user. Looks quietly."""
+
+        async def waits() -> None:
+            while True:
+                run = await self._spawn(f"handfast-device {device} pending --json", shown="")
+                await run.process.wait()
+                assert run.reader is not None
+                await run.reader
+                if '"id"' in "".join(run.said):
+                    return
+                await asyncio.sleep(_POLL_SECONDS)
+
+        await _bounded(waits())
+
+    async def close(self) -> None:
+        """End what still runs, first with a word and then without."""
+        running = [run for run in self._runs if run.process.returncode is None]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for run in running:
+                if run.process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        run.process.send_signal(number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await asyncio.gather(*(run.process.wait() for run in running))
+                    break
+        await asyncio.gather(*(run.reader for run in self._runs if run.reader is not None))
+
+    async def _spawn(self, command: str, *, shown: str, stdin: str | None = None) -> _Run:
+        if shown:
+            self._say(f"$ {shown}")
+        program, *arguments = shlex.split(command)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", _MODULES[program], *arguments),
+            cwd=self._folder,
+            env=_environment(),
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        run = _Run(process)
+        self._runs.append(run)
+        run.reader = asyncio.create_task(_read(run, stdin))
+        return run
+
+    def _show(self, said: Sequence[str]) -> None:
+        for line in on_lines("".join(said)).splitlines():
+            self._say(f"  {line}")
+
+
+async def _read(run: _Run, stdin: str | None) -> None:
+    if stdin is not None and run.process.stdin is not None:
+        run.process.stdin.write(stdin.encode())
+        run.process.stdin.close()
+    assert run.process.stdout is not None
+    async for line in run.process.stdout:
+        run.said.append(line.decode("utf-8", "replace"))
+
+
+async def _bounded(work: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(STEP_SECONDS):
+            await work
+    except TimeoutError as error:
+        raise TimedOut(f"a step of the demo took longer than {STEP_SECONDS:g} s") from error
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would lead the processes to other folders; found by the same imports."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HANDFAST", "_HANDFAST"))
+    }
+    root = str(Path(__file__).resolve().parents[1])
+    paths = filter(None, (root, os.environ.get("PYTHONPATH")))
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,350 @@
+"""A handle on one paired device: requests over a session with its pinned key.
+
+A session is used again for as long as it lives. When it turns out to be dead (the device restarted,
+the radio was away), a new one is made *once* and the request is repeated there: that is safe for
+GET, PUT, DELETE and an observation, which may be done twice (RFC 7252 §5.1). A POST may not, so it
+is repeated only if it cannot have been sent; else the caller is told that nobody knows.
+
+A device that was switched off cannot say goodbye, and DTLS has no way to ask for one. So a session
+that was silent for some seconds is first asked for a small thing with a short patience.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Final
+from urllib.parse import unquote
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+
+from client_app.devices import KnownDevice
+from client_app.reply import NUMBERS, Body, Format, Reply, encoded
+from client_app.values import Whoami
+from peer import cbor
+from peer.errors import Malformed, ObservationEnded, PeerError, TimedOut, Unreachable, UsageError
+from peer.net.client import CoapsConnection
+from peer.net.problem import error_of
+
+REQUEST_SECONDS: Final = 30.0
+"""How long a request may take, blocks included."""
+
+SILENT_SECONDS: Final = 10.0
+"""After this long without traffic a session has to show that it lives."""
+
+PROBE_SECONDS: Final = 4.0
+"""How long it has for that: room for one lost datagram and its repeat."""
+
+OBSERVE_GRACE_SECONDS: Final = 10.0
+"""Beyond a notification's Max-Age (RFC 7641 §3.3.1), then the session has to show that it lives."""
+
+_ME: Final = "/iam/me"
+_REPEATABLE: Final = frozenset({Code.GET, Code.PUT, Code.DELETE})
+
+Reconnect = Callable[[], Awaitable[CoapsConnection]]
+
+
+class Device:
+    """One paired device. Made by `Client.connect`; it lives as long as its client."""
+
+    def __init__(
+        self, known: KnownDevice, connection: CoapsConnection, *, reconnect: Reconnect
+    ) -> None:
+        self.known = known
+        self._connection = connection
+        self._reconnect = reconnect
+        self._turn = asyncio.Lock()
+        self._heard = asyncio.get_running_loop().time()
+        self._fresh = True
+
+    @property
+    def alias(self) -> str:
+        """This client's name for the device."""
+        return self.known.alias
+
+    @property
+    def address(self) -> str:
+        """Where the device was reached, `HOST:PORT`."""
+        return str(self._connection.peer.address)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the present session took up an earlier one (no full handshake)."""
+        return self._connection.resumed
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    async def get(
+        self,
+        path: str,
+        *,
+        accept: Format | None = None,
+        timeout: float | None = REQUEST_SECONDS,
+    ) -> Reply:
+        """GET a resource. Raises the `PeerError` that fits a 4.xx or 5.xx answer, like all here."""
+        return await self._request(Code.GET, path, accept=accept, timeout=timeout)
+
+    async def put(
+        self,
+        path: str,
+        body: Body = None,
+        *,
+        body_format: Format | None = None,
+        timeout: float | None = REQUEST_SECONDS,
+    ) -> Reply:
+        """PUT a body: bytes as they are, text as text, other values as CBOR or the format given."""
+        payload = encoded(body, body_format)
+        return await self._request(Code.PUT, path, payload=payload, timeout=timeout)
+
+    async def post(
+        self,
+        path: str,
+        body: Body = None,
+        *,
+        body_format: Format | None = None,
+        timeout: float | None = REQUEST_SECONDS,
+    ) -> Reply:
+        """POST a body. It is never repeated once it may have reached the device."""
+        payload = encoded(body, body_format)
+        return await self._request(Code.POST, path, payload=payload, timeout=timeout)
+
+    async def delete(self, path: str, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
+        """DELETE a resource."""
+        return await self._request(Code.DELETE, path, timeout=timeout)
+
+    async def whoami(self) -> Whoami:
+        """Who this client is at the device, and what it may do there."""
+        return whoami_untrusted((await self.get(_ME)).payload)
+
+    async def observe(self, path: str, *, accept: Format | None = None) -> AsyncIterator[Reply]:
+        """Each state of a resource (RFC 7641), beginning with the present one.
+
+        When the observation ends without a reason, the resource is asked for once more: if the
+        device refuses then, that refusal is raised (`NotPaired` after a revocation); if it answers,
+        the observation goes on. A resource that cannot be observed gives one state and ends.
+        """
+        asked_again = False
+        while True:
+            try:
+                async for message in self._notifications(path, accept):
+                    self._note_life()
+                    _raise_error(message)
+                    yield reply_of(message)
+                    asked_again = False
+                    if message.opt.observe is None:
+                        return  # not observable (any more), and this was its state
+            except ObservationEnded:
+                if asked_again:
+                    raise
+                await self._drop()
+            if asked_again:
+                return
+            asked_again = True
+
+    async def close(self) -> None:
+        """End the session. The next request makes a new one."""
+        await end(self._connection)
+
+    # -- one exchange -----------------------------------------------------------------------------
+
+    async def _request(
+        self,
+        code: Code,
+        path: str,
+        *,
+        payload: tuple[bytes, int | None] = (b"", None),
+        accept: Format | None = None,
+        timeout: float | None,
+    ) -> Reply:
+        def message() -> aiocoap.Message:  # a message can be sent once
+            return _message(code, path, payload=payload, accept=accept)
+
+        message()  # a wrong path is told before anything is sent
+        connection, is_reused = await self._live()
+        try:
+            answer = await connection.request(message(), timeout=timeout)
+        except TimedOut:
+            await end(connection)  # whatever it was, the next request finds out anew
+            raise
+        except Unreachable as error:
+            if not is_reused:
+                raise
+            if code not in _REPEATABLE:
+                raise _unknown_outcome(error) from error
+            connection = await self._renewed(connection)
+            answer = await connection.request(message(), timeout=timeout)
+        self._note_life()
+        _raise_error(answer)
+        return reply_of(answer)
+
+    async def _notifications(
+        self, path: str, accept: Format | None
+    ) -> AsyncIterator[aiocoap.Message]:
+        connection, _ = await self._live()
+        stream = connection.observe(_message(Code.GET, path, accept=accept))
+        async with contextlib.aclosing(stream):  # type: ignore[type-var]  # it is a generator
+            patience: float | None = None
+            while True:
+                message = await self._next(stream, connection, patience)
+                if message is None:
+                    return
+                yield message
+                max_age = message.opt.max_age
+                patience = (60 if max_age is None else max_age) + OBSERVE_GRACE_SECONDS
+
+    async def _next(
+        self,
+        stream: AsyncIterator[aiocoap.Message],
+        connection: CoapsConnection,
+        patience: float | None,
+    ) -> aiocoap.Message | None:
+        """The next notification, None at the end. After a silence of `patience` seconds the session
+        has to show that it lives; raises `ObservationEnded` if it does not."""
+        step = asyncio.ensure_future(anext(stream, None))
+        try:
+            while True:
+                done, _ = await asyncio.wait({step}, timeout=patience)
+                if done:
+                    return step.result()
+                if not await _answers(connection):
+                    raise ObservationEnded("the device has stopped answering")
+        finally:
+            if not step.done():
+                step.cancel()
+                await asyncio.wait({step})
+
+    # -- the session ------------------------------------------------------------------------------
+
+    async def _live(self) -> tuple[CoapsConnection, bool]:
+        """A session that should work, and whether it was used before."""
+        async with self._turn:
+            connection = self._connection
+            if self._fresh:
+                self._fresh = False
+                if connection.is_open:
+                    return connection, False
+            elif connection.is_open:
+                silent = asyncio.get_running_loop().time() - self._heard
+                if silent < SILENT_SECONDS or await _answers(connection):
+                    return connection, True
+            return await self._replaced(), False
+
+    async def _renewed(self, dead: CoapsConnection) -> CoapsConnection:
+        async with self._turn:
+            if self._connection is not dead:  # another request was faster
+                return self._connection
+            return await self._replaced()
+
+    async def _replaced(self) -> CoapsConnection:
+        await end(self._connection)
+        self._connection = await self._reconnect()
+        self._note_life()
+        return self._connection
+
+    async def _drop(self) -> None:
+        async with self._turn:
+            await end(self._connection)
+
+    def _note_life(self) -> None:
+        self._heard = asyncio.get_running_loop().time()
+
+
+async def end(connection: CoapsConnection) -> None:
+    """Close a connection.
+
+    A request that was given up in this very moment is still in aiocoap's books for one turn of the
+    loop, and would not bear to hear of the end.
+    """
+    await asyncio.sleep(0)
+    await connection.close()
+
+
+async def _answers(connection: CoapsConnection) -> bool:
+    """Whether the device still knows this session: any answer will do, a refusal too."""
+    try:
+        await connection.request(_message(Code.GET, _ME), timeout=PROBE_SECONDS)
+    except (TimedOut, Unreachable):
+        return False
+    return True
+
+
+def _message(
+    code: Code,
+    path: str,
+    *,
+    payload: tuple[bytes, int | None] = (b"", None),
+    accept: Format | None = None,
+) -> aiocoap.Message:
+    segments, queries = _parts(path)
+    message = aiocoap.Message(code=code, payload=payload[0])
+    message.opt.uri_path = segments
+    message.opt.uri_query = queries
+    if payload[1] is not None:
+        message.opt.content_format = payload[1]
+    if accept is not None:
+        message.opt.accept = NUMBERS[accept]
+    return message
+
+
+def _parts(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Segments and queries of `/a/b?c=d`, percent-decoded (RFC 7252 §6.4). Raises `UsageError`."""
+    plain, _, query = path.partition("?")
+    segments = tuple(unquote(part) for part in plain.removeprefix("/").split("/"))
+    queries = tuple(unquote(part) for part in query.split("&")) if query else ()
+    if segments == ("",):
+        segments = ()
+    if any(len(part.encode("utf-8", "replace")) > 255 for part in (*segments, *queries)):
+        raise UsageError(
+            "a part of the path is longer than 255 bytes", advice="Put long data into the body."
+        )
+    return segments, queries
+
+
+def _raise_error(message: aiocoap.Message) -> None:
+    error = error_of(message)
+    if error is not None:
+        raise error
+
+
+def _unknown_outcome(error: PeerError) -> Unreachable:
+    return Unreachable(
+        f"the connection was lost during a POST; whether it was carried out is unknown ({error})",
+        advice="A POST is not repeated by itself. Look at the device's state, then decide.",
+    )
+
+
+def reply_of(message: aiocoap.Message) -> Reply:
+    """A 2.xx answer as a plain value."""
+    content_format = message.opt.content_format
+    return Reply(
+        message.code.dotted,
+        bytes(message.payload),
+        None if content_format is None else int(content_format),
+    )
+
+
+def whoami_untrusted(payload: bytes) -> Whoami:
+    """The answer of GET `/iam/me`. Raises `Malformed`, and nothing else."""
+    body = cbor.decode_untrusted(payload)
+    if not isinstance(body, dict):
+        raise Malformed("the device's answer is not a map")
+    actions, until = body.get("actions", []), body.get("until")
+    if not isinstance(actions, list) or not all(isinstance(each, str) for each in actions):
+        raise Malformed("the device's answer: actions is not a list of words")
+    return Whoami(
+        user=text_of(body, "user"),
+        role=text_of(body, "role"),
+        fingerprint=text_of(body, "fingerprint"),
+        key=text_of(body, "key"),
+        path=text_of(body, "path"),
+        actions=tuple(actions),
+        until=int(until) if isinstance(until, int | float) and abs(until) < 2**53 else None,
+    )
+
+
+def text_of(body: Mapping[object, object], key: str) -> str:
+    """A text field of a peer's map; empty if absent. Raises `Malformed` if it is something else."""
+    value = body.get(key, "")
+    if not isinstance(value, str):
+        raise Malformed(f"the device's answer: {key} is not text")
+    return value

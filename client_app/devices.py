@@ -1,0 +1,356 @@
+"""The devices this client knows: one JSON file, 0600, replaced whole or not at all.
+
+A line in this file is trust: the fingerprint is what a device has to prove before it gets a byte of
+a request. So a file that does not parse, that others may write, or that a newer version wrote is
+refused with advice, and never overwritten. Two writers take turns by a lock file next to it.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import stat
+import tempfile
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from client_app.answers import BookError, NotKnown
+from peer.errors import Malformed, UsageError
+from peer.identity import Fingerprint
+
+SCHEMA: Final = 1
+LOCK_SECONDS: Final = 5.0
+"""How long a writer waits for another one."""
+
+_LOCK_POLL_SECONDS: Final = 0.02
+_MOST_BYTES: Final = 1 << 20
+_ALIAS: Final = re.compile(r"\w([\w.-]{0,62}\w)?")
+_RESTORE: Final = "Restore it from a backup, or move it away and pair again; it was not changed."
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A device that proved `fingerprint` while both users looked.
+
+    `alias` is this client's word for it, `name` the device's own; `user` and `role` are who we are
+    there. `port` is its regular port, `last_seen` where it last answered (`HOST:PORT` or empty),
+    `addresses` where else to look (`HOST[:PORT]`).
+    """
+
+    alias: str
+    fingerprint: Fingerprint
+    name: str = ""
+    user: str = ""
+    role: str = ""
+    method: str = "compare"
+    port: int = 5684
+    last_seen: str = ""
+    addresses: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, object]:
+        """The form in files and in `--json`."""
+        return {
+            "alias": self.alias,
+            "fingerprint": self.fingerprint.hex,
+            "name": self.name,
+            "user": self.user,
+            "role": self.role,
+            "method": self.method,
+            "port": self.port,
+            "last_seen": self.last_seen,
+            "addresses": list(self.addresses),
+        }
+
+
+Book = Mapping[str, KnownDevice]
+
+
+class DeviceBook:
+    """The file. Every call reads it anew: another process may have written."""
+
+    def __init__(self, path: Path, *, lock_seconds: float = LOCK_SECONDS) -> None:
+        self.path = path
+        self._lock_seconds = lock_seconds
+
+    def all(self) -> list[KnownDevice]:
+        """Every known device, by alias. Raises `BookError`."""
+        return sorted(self._read().values(), key=lambda device: device.alias)
+
+    def find(self, alias: str) -> KnownDevice:
+        """The device of an alias, else of a fingerprint or a device id. Raises `NotKnown`."""
+        return _found(self._read(), alias)
+
+    def by_fingerprint(self, fingerprint: Fingerprint) -> KnownDevice | None:
+        """The device with this key."""
+        held = [one for one in self._read().values() if one.fingerprint == fingerprint]
+        return held[0] if held else None
+
+    def put(self, device: KnownDevice) -> None:
+        """Add a device, or replace the entry of the same key. Raises `UsageError` if the alias
+        means another key."""
+
+        def change(book: dict[str, KnownDevice]) -> None:
+            holder = book.get(device.alias)
+            if holder is not None and holder.fingerprint != device.fingerprint:
+                raise alias_taken(device.alias)
+            for alias in [a for a, one in book.items() if one.fingerprint == device.fingerprint]:
+                del book[alias]
+            book[device.alias] = device
+
+        self.change(change)
+
+    def rename(self, old: str, new: str) -> KnownDevice:
+        """Give a device another alias. Raises `NotKnown`, or `UsageError` if it is taken."""
+        renamed: list[KnownDevice] = []
+
+        def change(book: dict[str, KnownDevice]) -> None:
+            device = _found(book, old)
+            alias = check_alias(new)
+            if alias in book and alias != device.alias:
+                raise alias_taken(alias)
+            del book[device.alias]
+            book[alias] = replace(device, alias=alias)
+            renamed.append(book[alias])
+
+        self.change(change)
+        return renamed[0]
+
+    def forget(self, alias: str) -> KnownDevice:
+        """Drop a device. Raises `NotKnown`."""
+        gone: list[KnownDevice] = []
+
+        def change(book: dict[str, KnownDevice]) -> None:
+            gone.append(book.pop(_found(book, alias).alias))
+
+        self.change(change)
+        return gone[0]
+
+    def update(
+        self, fingerprint: Fingerprint, edit: Callable[[KnownDevice], KnownDevice]
+    ) -> KnownDevice | None:
+        """Edit the entry of a key, if it is still there."""
+        edited: list[KnownDevice] = []
+
+        def change(book: dict[str, KnownDevice]) -> None:
+            for alias, device in book.items():
+                if device.fingerprint == fingerprint:
+                    book[alias] = edit(device)
+                    edited.append(book[alias])
+
+        self.change(change)
+        return edited[0] if edited else None
+
+    def change(self, edit: Callable[[dict[str, KnownDevice]], None]) -> None:
+        """Read, edit and write under the lock; what raises changes nothing. Raises `BookError`."""
+        with self._locked():
+            book = self._read()
+            before = dict(book)
+            edit(book)
+            if book != before:
+                self._write(book)
+
+    def check_writable(self) -> None:
+        """Raise `BookError` now rather than after a device's user has said yes."""
+        with self._locked():
+            self._read()
+            try:
+                descriptor, draft = self._draft()
+                os.close(descriptor)
+                Path(draft).unlink()
+            except OSError as error:
+                raise self._cannot("write", error) from error
+
+    # -- the file ---------------------------------------------------------------------------------
+
+    def _read(self) -> dict[str, KnownDevice]:
+        try:
+            mode = self.path.stat().st_mode
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise self._cannot("read", error) from error
+        if not stat.S_ISREG(mode) or stat.S_IMODE(mode) & 0o022:
+            raise BookError(
+                f"{self.path} can be written by others, so its fingerprints prove nothing",
+                advice=f"Look through it; if it is as you left it: chmod 600 {self.path}",
+            )
+        try:
+            return book_untrusted(data)
+        except Malformed as error:
+            raise BookError(
+                f"{self.path} cannot be used: {error}", advice=error.advice or _RESTORE
+            ) from error
+
+    def _write(self, book: Book) -> None:
+        try:
+            descriptor, draft = self._draft()
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(book_bytes(book))
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(draft).replace(self.path)
+            except BaseException:
+                Path(draft).unlink(missing_ok=True)
+                raise
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise self._cannot("write", error) from error
+
+    def _draft(self) -> tuple[int, str]:
+        return tempfile.mkstemp(dir=self.path.parent, prefix=".devices-")  # mkstemp: 0600
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        place = self.path.with_suffix(".lock")
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._cannot("write", error) from error
+        try:
+            self._wait_for(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _wait_for(self, descriptor: int) -> None:
+        until = time.monotonic() + self._lock_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise BookError(
+                        f"another program is writing {self.path}",
+                        advice="Wait until it is done, then try again.",
+                    ) from None
+                time.sleep(_LOCK_POLL_SECONDS)
+            else:
+                return
+
+    def _cannot(self, verb: str, error: OSError) -> BookError:
+        return BookError(
+            f"cannot {verb} {self.path}: {error.strerror or error}",
+            advice="Check the folder's owner and free space, or choose another one with --home.",
+        )
+
+
+# -- values and bytes -----------------------------------------------------------------------------
+
+
+def book_bytes(book: Book) -> bytes:
+    """The file's content."""
+    devices = [book[alias].record() for alias in sorted(book)]
+    text = json.dumps({"schema": SCHEMA, "devices": devices}, indent=1, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def book_untrusted(data: bytes) -> dict[str, KnownDevice]:
+    """The devices of a file's content. Raises `Malformed`, and nothing else."""
+    if len(data) > _MOST_BYTES:
+        raise Malformed("it is far too large")
+    try:
+        whole = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("it is not JSON") from error
+    if not isinstance(whole, dict) or not isinstance(whole.get("schema"), int):
+        raise Malformed("it is not a file of known devices")
+    if whole["schema"] > SCHEMA:
+        raise Malformed(
+            f"a newer handfast wrote it (schema {whole['schema']})",
+            advice="Use that version; the file was not changed.",
+        )
+    devices = whole.get("devices")
+    if whole.keys() != {"schema", "devices"} or not isinstance(devices, list):
+        raise Malformed("it is not a file of known devices")
+    book: dict[str, KnownDevice] = {}
+    for number, record in enumerate(devices, 1):
+        device = _device_untrusted(record, number)
+        if device.alias in book or any(
+            one.fingerprint == device.fingerprint for one in book.values()
+        ):
+            raise Malformed(f"device {number} is there twice")
+        book[device.alias] = device
+    return book
+
+
+def _device_untrusted(record: object, number: int) -> KnownDevice:
+    where = f"device {number}"
+    model = KnownDevice("x", Fingerprint(bytes(32))).record()
+    if not isinstance(record, dict) or record.keys() != model.keys():
+        raise Malformed(f"{where} has other fields than expected")
+    for key, example in model.items():
+        if type(record[key]) is not type(example):
+            raise Malformed(f"{where}: {key} is of the wrong kind")
+    if not all(isinstance(each, str) for each in record["addresses"]):
+        raise Malformed(f"{where}: an address is not text")
+    if not 0 < record["port"] <= 65535:
+        raise Malformed(f"{where}: the port is out of range")
+    try:
+        values = {
+            **record,
+            "alias": check_alias(record["alias"]),
+            "fingerprint": Fingerprint.parse(record["fingerprint"]),
+            "addresses": tuple(record["addresses"]),
+        }
+    except (UsageError, Malformed) as error:
+        raise Malformed(f"{where}: {error}") from error
+    return KnownDevice(**values)
+
+
+def _found(book: Book, alias: str) -> KnownDevice:
+    if alias in book:
+        return book[alias]
+    wanted = alias.strip().upper()
+    ids = [
+        one
+        for one in book.values()
+        if one.fingerprint.device_id == wanted or one.fingerprint.hex.upper() == wanted
+    ]
+    if len(ids) == 1:
+        return ids[0]
+    known = ", ".join(sorted(book)) or "none yet"
+    raise NotKnown(
+        f"no known device is called {alias!r}",
+        advice=f"Known: {known}. `handfast pair` gets to know one.",
+    )
+
+
+def check_alias(text: str) -> str:
+    """A word for a device: letters, digits, `_`, with `-` and `.` inside; at most 64.
+
+    Raises `UsageError`.
+    """
+    alias = unicodedata.normalize("NFC", text)
+    if not _ALIAS.fullmatch(alias):
+        raise UsageError(
+            f"{text!r} cannot be a device's name here",
+            advice="Use 1 to 64 letters and digits, with - _ or . inside; for example: kitchen.",
+        )
+    return alias
+
+
+def alias_for(name: str, device_id: str) -> str:
+    """A word made from what a device calls itself; its id if nothing of that is usable."""
+    plain = unicodedata.normalize("NFC", name)[:64]
+    word = re.sub(r"[^\w.]+", "-", plain).strip("-._").lower()
+    return word if _ALIAS.fullmatch(word) else device_id.lower()
+
+
+def alias_taken(alias: str) -> UsageError:
+    """The error for an alias that means another device."""
+    return UsageError(
+        f"{alias!r} is the name of another device here",
+        advice=f"Choose one with --as, or `handfast rename {alias} …` the other first.",
+    )

@@ -1,0 +1,35 @@
+"""Where the client keeps its two files: its key and the devices it knows."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import platformdirs
+
+VARIABLE = "HANDFAST_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """One folder. Nothing is made before something is written."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, folder: str | Path | None = None) -> Self:
+        """The folder given, else `HANDFAST_HOME`, else the user's data folder (XDG)."""
+        chosen = folder or os.environ.get(VARIABLE)
+        if chosen:
+            return cls(Path(chosen).expanduser().absolute())
+        return cls(platformdirs.user_data_path("handfast", appauthor=False))
+
+    @property
+    def identity(self) -> Path:
+        """This client's private key (PKCS#8 PEM, 0600)."""
+        return self.folder / "identity.pem"
+
+    @property
+    def devices(self) -> Path:
+        """The devices this client knows (JSON, 0600)."""
+        return self.folder / "devices.json"

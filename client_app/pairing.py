@@ -1,0 +1,308 @@
+"""The client's side of the method `compare`, over one connection to the pairing port (protocol §5).
+
+    GET /pair               what the device offers, and what it calls itself
+    POST /pair              starts; or the device knows key and name already, and nothing is asked
+    GET /pair/{id}          observed, while both users look at the fingerprints at the same time
+    POST /pair/{id}         our tag, after both yeses; the device stores us, then gives its tag
+    DELETE /pair/{id}       our user said no
+
+Invariant: nothing is stored here before the device's tag was right *and* this side's user (or an
+expected fingerprint) vouched for the key. If only the last answer is lost, `finish` tells so by
+`AnswerLost`, and the caller asks the device itself, on the regular port with that key pinned
+(two-sided commit).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+
+from client_app.answers import Declined
+from client_app.device import text_of
+from client_app.reply import NUMBERS, Format
+from peer import cbor
+from peer.errors import (
+    HandshakeFailed,
+    Malformed,
+    PeerError,
+    PinMismatch,
+    RefusedByUser,
+    RequestFailed,
+    TimedOut,
+    Unreachable,
+    UsageError,
+    WrongCode,
+)
+from peer.identity import Fingerprint
+from peer.limits import Limits
+from peer.net.client import CoapsConnection
+from peer.net.problem import error_of
+from peer.pairing.binding import WINDOW_ID_BYTES, Channel
+from peer.pairing.ceremony import Mismatch, State
+from peer.pairing.compare import NAME, CompareClient
+
+VERSION: Final = 1
+POLL_SECONDS: Final = 1.0
+"""Between two looks at a ceremony whose device does not notify."""
+
+
+class AnswerLost(Unreachable):
+    """We confirmed, and do not know whether the device has stored us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What this side's user is asked to compare with what the device shows.
+
+    `name` is what the device calls itself: its own words, to be escaped before they are shown.
+    """
+
+    device: Fingerprint
+    own: Fingerprint
+    name: str
+    address: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What GET `/pair` said. `port` is the regular port, 0 if it did not say."""
+
+    name: str
+    methods: tuple[str, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Who the device has stored us as."""
+
+    user: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    id: str
+    window_id: bytes
+    role: str
+
+
+Confirm = Callable[[Comparison], Awaitable[bool]]
+OnWait = Callable[[float], None]
+"""Called with the seconds left when the device's user is what we wait for."""
+
+
+class Ceremony:
+    """One pairing attempt over one connection. One-shot."""
+
+    def __init__(self, connection: CoapsConnection, *, own: Fingerprint, limits: Limits) -> None:
+        self._connection = connection
+        self._own = own
+        self._limits = limits
+
+    @property
+    def device(self) -> Fingerprint:
+        """The key that the device has proved."""
+        return self._connection.peer.fingerprint
+
+    async def offer(self) -> Offer:
+        """What the device offers now. Raises `PeerError` if that is nothing for us."""
+        if not self._connection.peer.extended_master_secret:
+            # Without it a man in the middle can give two sessions one exporter value (RFC 7627 §1).
+            raise HandshakeFailed(
+                "the device's DTLS has no extended master secret",
+                advice="It is too old to pair with safely; it needs RFC 7627.",
+            )
+        offer = offer_untrusted(await self._ask(Code.GET, ("pair",)), proved=self.device)
+        if NAME not in offer.methods:
+            raise UsageError(
+                f"the device does not offer the method {NAME}",
+                advice="Open its window with a method that this version knows.",
+            )
+        return offer
+
+    async def start(self, *, name: str, role: str) -> Started | Registration:
+        """Start, or learn that this key and name are registered already."""
+        wish = {"method": NAME, "name": name} | ({"role": role} if role else {})
+        return start_untrusted(await self._ask(Code.POST, ("pair",), wish))
+
+    async def both_agree(
+        self, started: Started, question: Comparison, *, confirm: Confirm, on_wait: OnWait
+    ) -> None:
+        """Return when both users have said yes; they look at the same time.
+
+        Raises `Declined` (our user), `RefusedByUser` (theirs), `TimedOut`.
+        """
+        ours = asyncio.ensure_future(_our_user(confirm, question))
+        theirs = asyncio.ensure_future(self._their_user(started))
+        waiting: set[asyncio.Future[None]] = {ours, theirs}
+        loop = asyncio.get_running_loop()
+        until = loop.time() + question.seconds
+        try:
+            async with asyncio.timeout_at(until):
+                while waiting:
+                    done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    for one in done:
+                        one.result()
+                    if theirs in waiting:
+                        on_wait(max(0.0, until - loop.time()))
+        except TimeoutError as error:
+            await self.abort(started)
+            who = "you did" if ours in waiting else "the device's user did"
+            raise TimedOut(
+                f"{who} not answer in time; nothing was stored", advice="Start again."
+            ) from error
+        except Declined:
+            await self.abort(started)
+            raise
+        finally:
+            for one in (ours, theirs):
+                one.cancel()
+            await asyncio.gather(ours, theirs, return_exceptions=True)
+
+    async def finish(self, started: Started) -> Registration:
+        """Confirm, and check the device's confirmation.
+
+        Raises `AnswerLost` if the outcome is unknown, `WrongCode` if the device's tag is wrong.
+        """
+        peer = self._connection.peer
+        channel = Channel(peer.exporter, self._own, peer.fingerprint, started.window_id)
+        method = CompareClient(channel, started.role)
+        try:
+            body = await self._ask(Code.POST, ("pair", started.id), {"confirm": method.accept()})
+        except (Unreachable, TimedOut) as error:
+            raise AnswerLost(f"the device's last answer was lost: {error}") from error
+        try:
+            method.verify_untrusted(_map(body).get("confirm"))
+        except Mismatch as error:
+            raise WrongCode(str(error), advice=error.advice) from error
+        return _registration(_map(body))
+
+    async def abort(self, started: Started) -> None:
+        """Tell the device that this side gives up; the end of the session says it as well."""
+        with contextlib.suppress(PeerError):
+            await self._ask(Code.DELETE, ("pair", started.id))
+
+    # -- the two users ----------------------------------------------------------------------------
+
+    async def _their_user(self, started: Started) -> None:
+        """Return when the device's user has accepted; looks again where nobody notifies."""
+        while not await self._watched(started):  # noqa: ASYNC110 - the event is on another machine
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _watched(self, started: Started) -> bool:
+        message = _message(Code.GET, ("pair", started.id))
+        stream = self._connection.observe(message)
+        async with contextlib.aclosing(stream):  # type: ignore[type-var]  # it is a generator
+            async for answer in stream:
+                if is_accepted_untrusted(_body(answer)):
+                    return True
+        return False
+
+    async def _ask(
+        self, code: Code, path: tuple[str, ...], body: Mapping[str, object] | None = None
+    ) -> object:
+        answer = await self._connection.request(
+            _message(code, path, body), timeout=self._limits.step_seconds
+        )
+        return _body(answer)
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+async def _our_user(confirm: Confirm, question: Comparison) -> None:
+    if not await confirm(question):
+        raise declined()
+
+
+def declined() -> Declined:
+    """The error for our own user's no."""
+    return Declined("you did not accept the device; nothing was stored")
+
+
+def _message(
+    code: Code, path: tuple[str, ...], body: Mapping[str, object] | None = None
+) -> aiocoap.Message:
+    message = aiocoap.Message(code=code)
+    message.opt.uri_path = path
+    if body is not None:
+        message.payload = cbor.encode(body)
+        message.opt.content_format = NUMBERS[Format.CBOR]
+    return message
+
+
+def _body(answer: aiocoap.Message) -> object:
+    error = error_of(answer)
+    if error is not None:
+        raise error
+    return cbor.decode_untrusted(answer.payload) if answer.payload else {}
+
+
+def _map(body: object) -> dict[object, object]:
+    if not isinstance(body, dict):
+        raise Malformed("the device's answer is not a map")
+    return body
+
+
+def offer_untrusted(body: object, *, proved: Fingerprint) -> Offer:
+    """The answer of GET `/pair`. Raises `Malformed`, `PinMismatch`, or `UsageError`."""
+    fields = _map(body)
+    if fields.get("version") != VERSION:
+        raise UsageError(
+            "the device speaks another version of the pairing protocol",
+            advice="Update the older of the two.",
+        )
+    said = text_of(fields, "fingerprint")
+    if said and Fingerprint.parse(said) != proved:
+        raise PinMismatch(Fingerprint.parse(said).hex, proved.hex)
+    methods, port = fields.get("methods"), fields.get("port", 0)
+    if not isinstance(methods, list) or not all(isinstance(one, str) for one in methods):
+        raise Malformed("the device's offer names no methods")
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+        raise Malformed("the device's offer has no usable port")
+    return Offer(text_of(fields, "name"), tuple(methods), port)
+
+
+def start_untrusted(body: object) -> Started | Registration:
+    """The answer of POST `/pair`. Raises `Malformed`."""
+    fields = _map(body)
+    if fields.get("state") == State.REGISTERED:
+        return _registration(fields)
+    window_id, ceremony = fields.get("window"), text_of(fields, "id")
+    if not isinstance(window_id, bytes) or len(window_id) != WINDOW_ID_BYTES or not ceremony:
+        raise Malformed("the device's answer does not start a ceremony")
+    return Started(ceremony, window_id, text_of(fields, "role"))
+
+
+def _registration(fields: dict[object, object]) -> Registration:
+    if fields.get("state") != State.REGISTERED:
+        raise Malformed("the device did not say that it has stored this client")
+    return Registration(text_of(fields, "user"), text_of(fields, "role"))
+
+
+def is_accepted_untrusted(body: object) -> bool:
+    """Whether the device's user has said yes. Raises what a final state means, or `Malformed`."""
+    match _map(body).get("state"):
+        case State.PENDING_USER_CONFIRMATION:
+            return False
+        case State.PENDING_CLIENT_COMPLETION:
+            return True
+        case State.REFUSED:
+            raise RefusedByUser(
+                "the device's user refused, or another client came in between",
+                advice="Ask the device's user; then start again.",
+            )
+        case State.EXPIRED:
+            raise TimedOut(
+                "nobody answered at the device in time", advice="Start again, with somebody there."
+            )
+        case State.REVOKED | State.REGISTERED:
+            raise RequestFailed("the device has ended this pairing", advice="Start again.")
+        case _:
+            raise Malformed("the device's answer has no state that is known")

@@ -1,0 +1,104 @@
+"""Bodies: what a device answered, and what we send, with their content formats."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from peer import cbor
+from peer.errors import Malformed, UsageError
+
+#: What `Device.put` and `Device.post` take: bytes as they are, text, or a value for JSON and CBOR.
+Body = object
+
+
+class Format(StrEnum):
+    """Content formats by the names of the command line (RFC 7252 §12.3)."""
+
+    CBOR = "cbor"
+    JSON = "json"
+    TEXT = "text"
+    OCTETS = "octets"
+
+
+NUMBERS: Mapping[Format, int] = MappingProxyType(
+    {Format.TEXT: 0, Format.OCTETS: 42, Format.JSON: 50, Format.CBOR: 60}
+)
+_TEXTUAL = frozenset({0, 40, 50})  # 40: application/link-format (RFC 6690)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A 2.xx answer. `format` is the content format's number, or None if the device named none."""
+
+    code: str
+    payload: bytes
+    format: int | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the body is meant to be read: text, JSON, links, or UTF-8 without a format."""
+        if self.format is not None:
+            return self.format in _TEXTUAL
+        try:
+            self.payload.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    @property
+    def text(self) -> str:
+        """The body as text; what is not UTF-8 is replaced."""
+        return self.payload.decode("utf-8", "replace")
+
+    @property
+    def value(self) -> object:
+        """The body as a value: CBOR and JSON parsed, text as str, the rest as bytes.
+
+        Raises `Malformed` if the body is not what its content format says.
+        """
+        match self.format:
+            case 60:
+                return cbor.decode_untrusted(self.payload)
+            case 50:
+                return json_untrusted(self.payload)
+            case _:
+                return self.text if self.is_text else self.payload
+
+
+def json_untrusted(data: bytes) -> object:
+    """One JSON value. Raises `Malformed`, and nothing else."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("the JSON body does not parse") from error
+
+
+def encoded(body: Body, body_format: Format | None) -> tuple[bytes, int | None]:
+    """The payload and content format of a body.
+
+    Bytes go as they are. Without a format, text is text and any other value is CBOR. Raises
+    `UsageError` if the body cannot have that format.
+    """
+    if body is None and body_format is None:
+        return b"", None
+    if isinstance(body, bytes):
+        return body, NUMBERS[body_format or Format.OCTETS]
+    chosen = body_format or (Format.TEXT if isinstance(body, str) else Format.CBOR)
+    try:
+        return _encoders(chosen, body), NUMBERS[chosen]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"this cannot be sent as {chosen}: {error}", advice="Choose another format."
+        ) from error
+
+
+def _encoders(chosen: Format, body: Body) -> bytes:
+    match chosen:
+        case Format.CBOR:
+            return cbor.encode(body)
+        case Format.JSON:
+            return json.dumps(body, allow_nan=False).encode()
+        case Format.TEXT | Format.OCTETS:
+            return str(body).encode()

@@ -1,0 +1,52 @@
+"""One table from exception classes to exit codes."""
+
+import asyncio
+
+import pytest
+
+from client_app.answers import BookError, Declined, NotKnown, exit_code
+from peer import errors
+
+CODES = {
+    errors.PeerError: 1,
+    errors.IdentityError: 1,
+    errors.Malformed: 1,
+    Declined: 1,
+    BookError: 1,
+    errors.UsageError: 2,
+    errors.Unreachable: 3,
+    errors.HandshakeFailed: 3,
+    errors.ObservationEnded: 3,
+    NotKnown: 3,
+    errors.TimedOut: 4,
+    errors.WrongCode: 6,
+    errors.Denied: 7,
+    errors.RequestFailed: 8,
+    errors.DeviceFailed: 9,
+    errors.NotPaired: 10,
+    errors.WindowClosed: 11,
+    errors.RefusedByUser: 12,
+    errors.NotLocal: 13,
+}
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda v: getattr(v, "__name__", v))
+def test_each_class_has_its_code(kind: type[errors.PeerError], code: int) -> None:
+    assert exit_code(kind("it is so")) == code
+
+
+def test_the_other_ends() -> None:
+    assert exit_code(errors.PinMismatch("aa", "bb")) == 5
+    assert exit_code(KeyboardInterrupt()) == 130
+    assert exit_code(asyncio.CancelledError()) == 1
+    assert exit_code(ZeroDivisionError()) == 1
+
+
+def test_every_class_of_the_tree_is_thought_of() -> None:
+    """A new class below PeerError gets a line here: its code is chosen, not inherited."""
+    ours = {
+        one
+        for one in vars(errors).values()
+        if isinstance(one, type) and issubclass(one, errors.PeerError)
+    }
+    assert ours - {errors.PinMismatch} == {one for one in CODES if one.__module__ == "peer.errors"}

@@ -1,0 +1,401 @@
+"""The command line in this process: every verb, exit code and shape of output."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from client_app.cli import VERBS, main
+from client_app.devices import DeviceBook, KnownDevice
+from client_app.pairing import Comparison
+from client_app.setting import Verb
+from peer.identity import Fingerprint
+from peer.net.discovery import Advert
+
+Elsewhere = Any  # conftest.Elsewhere
+Shell = Any  # conftest.Shell
+
+
+def known(alias: str = "kitchen", number: int = 1) -> KnownDevice:
+    return KnownDevice(alias, Fingerprint(bytes([number]) * 32), user="anna", role="owner")
+
+
+@pytest.fixture
+def book(shell: Shell) -> DeviceBook:
+    return DeviceBook(shell.home / "devices.json")
+
+
+def lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# ---------------------------------------------------------------------------------- every verb
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_an_example(shell: Shell, verb: str) -> None:
+    done = shell(verb, "--help")
+    assert done.code == 0
+    assert re.search(rf"Example:\s+(\S+ )*.*handfast {verb}", done.out, re.DOTALL)
+    for option in ("--json", "--quiet", "--verbose", "--home"):
+        assert option in done.out
+    command: Any = importlib.import_module(f"client_app.commands.{VERBS[verb][0]}").command
+    assert isinstance(command, Verb)
+    assert command.get_short_help_str(200).startswith(VERBS[verb][1].rstrip(".").split(";")[0][:12])
+
+
+def test_the_list_of_verbs_and_the_version(shell: Shell) -> None:
+    done = shell("--help")
+    assert done.code == 0
+    assert all(verb in done.out for verb in VERBS)
+    assert "130 interrupted" in done.out
+    assert shell("--version").code == 0
+    assert "handfast" in shell("--version").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["get"],
+        ["get", "kitchen"],
+        ["get", "kitchen", "/x", "--format", "xml"],
+        ["observe", "kitchen", "/x", "--count", "0"],
+        ["discover", "--timeout", "soon"],
+        ["discover", "--timeout", "-1s"],
+        ["pair", "--yes"],
+        ["pair", "--method", "magic"],
+        ["pair", "--expect-fingerprint", "12"],
+        ["pair"],
+        ["put", "kitchen", "/x"],
+        ["put", "kitchen", "/x", "--data", "{", "--format", "cbor"],
+        ["put", "kitchen", "/x", "--data", "a", "--file", "-"],
+        ["address", "kitchen", "a:b:c"],
+        ["import", "/nowhere/at/all"],
+        ["completion", "csh"],
+        ["--nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_what_makes_no_sense_is_2(shell: Shell, words: list[str]) -> None:
+    done = shell(*words)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err
+
+
+def test_a_missing_answer_names_the_flag(shell: Shell) -> None:
+    assert "--expect-fingerprint" in shell("pair").err
+    assert "--expect-fingerprint" in shell("pair", "--yes").err
+    assert "--data" in shell("put", "kitchen", "/x").err
+
+
+# -------------------------------------------------------------------------------- known devices
+
+
+def test_devices_rename_address_forget(shell: Shell, book: DeviceBook) -> None:
+    assert shell("devices").out == ""
+    book.put(known())
+    assert "kitchen" in shell("devices").out
+    assert known().fingerprint.grouped in shell("devices").out
+    assert shell("rename", "kitchen", "cellar").code == 0
+    assert shell("rename", "kitchen", "x").code == 3
+    assert shell("rename", "cellar", "no good").code == 2
+    assert shell("address", "cellar", "lamp.example:7", "[2001:db8::1]:8").code == 0
+    assert shell("address", "cellar", "lamp.example:7").code == 0
+    value = json.loads(shell("address", "cellar", "--json").out)
+    assert value["addresses"] == ["lamp.example:7", "[2001:db8::1]:8"]
+    assert value["schema"] == 1
+    assert shell("address", "cellar", "lamp.example:7", "--remove").code == 0
+    assert json.loads(shell("address", "cellar", "--json").out)["addresses"] == ["[2001:db8::1]:8"]
+    assert shell("address", "cellar", "--remove").code == 0
+    assert book.find("cellar").addresses == ()
+    gone = shell("forget", "cellar")
+    assert gone.code == 0
+    assert "still" in gone.err
+    assert shell("forget", "cellar").code == 3
+    assert json.loads(shell("devices", "--json").out) == {"schema": 1, "devices": []}
+
+
+def test_options_stand_before_or_after_the_verb(shell: Shell, book: DeviceBook) -> None:
+    book.put(known())
+    assert shell("--json", "devices").out == shell("devices", "--json").out
+    assert shell("-q", "forget", "kitchen").err == ""
+
+
+def test_export_and_import(shell: Shell, book: DeviceBook, tmp_path: Path) -> None:
+    book.put(known())
+    book.put(known("attic", 2))
+    exported = shell("export").raw
+    assert b"PRIVATE" not in exported
+    file = tmp_path / "devices.json"
+    file.write_bytes(exported)
+    again = shell("import", str(file), "--json")
+    assert json.loads(again.out)["devices"] == []
+    shell("forget", "attic")
+    assert shell("import", "-", stdin=exported).code == 0
+    assert [one.alias for one in book.all()] == ["attic", "kitchen"]
+    shell("forget", "attic")
+    book.put(known("attic", 3))
+    before = book.path.read_bytes()
+    assert shell("import", str(file)).code == 2
+    assert book.path.read_bytes() == before
+    file.write_text("[]")
+    assert shell("import", str(file)).code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["devices"], ["get", "kitchen", "/x"], ["forget", "kitchen"], ["doctor"], ["export"]],
+    ids=" ".join,
+)
+def test_a_broken_file_is_1_with_advice_and_left_alone(
+    shell: Shell, book: DeviceBook, words: list[str]
+) -> None:
+    book.path.parent.mkdir()
+    book.path.write_text("{")
+    done = shell(*words)
+    assert done.code == 1
+    assert "not JSON" in done.err + done.out
+    assert "backup" in done.err + done.out
+    assert book.path.read_text() == "{"
+
+
+def test_an_error_in_json(shell: Shell) -> None:
+    done = shell("get", "kitchen", "/x", "--json")
+    assert done.code == 3
+    assert done.out == ""
+    (value,) = lines(done.err)
+    assert value["schema"] == 1
+    assert value["error"]["exit"] == 3
+    assert value["error"]["kind"] == "NotKnown"
+    assert value["error"]["advice"]
+
+
+def test_a_fault_of_ours_is_told_as_one(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_self: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(DeviceBook, "all", broken)
+    done = shell("devices")
+    assert (done.code, done.out) == (1, "")
+    assert "internal error: ZeroDivisionError" in done.err
+    assert "Traceback" not in done.err
+    assert "Traceback" in shell("devices", "-v").err
+
+
+# -------------------------------------------------------------------------------------- the LAN
+
+
+def test_discover(shell: Shell, lan: list[Advert]) -> None:
+    assert shell("discover", "--timeout", "10ms").out == ""
+    lan.append(
+        Advert("ABCD0123", "a\x1b[2Jb", ("192.0.2.1", "2001:db8::1"), 5684, 5685, True, 1, "h.")
+    )
+    done = shell("discover", "--timeout", "10ms")
+    assert done.code == 0
+    assert "192.0.2.1:5684, [2001:db8::1]:5684" in done.out
+    assert "open for pairing" in done.out
+    assert "\x1b" not in done.out
+    (value,) = json.loads(shell("discover", "--timeout", "10ms", "--json").out)["devices"]
+    assert value["id"] == "ABCD0123"
+    assert value["pairing_open"] is True
+
+
+def test_watch_is_json_lines(shell: Shell, lan: list[Advert]) -> None:
+    here = Advert("ABCD0123", "lamp", ("192.0.2.1",), 5684, 0, False, 1, "h.")
+    gone = Advert("ABCD0123", "lamp", ("192.0.2.1",), 5684, 0, False, 1, "h.", is_present=False)
+    lan += [here, gone]
+    done = shell("discover", "--watch", "--json")
+    assert [value["present"] for value in lines(done.out)] == [True, False]
+    assert "gone" in shell("discover", "--watch").out
+
+
+# ------------------------------------------------------------------------------ with a device
+
+
+def test_pair_and_use(paired_shell: Shell, elsewhere: Elsewhere) -> None:
+    shell, board = paired_shell, elsewhere.board
+    assert shell("get", "kitchen", "/hello").out == "hello anna\n"
+    assert shell("get", "kitchen", "/hello", "--raw").raw == b"hello anna"
+    put = shell("put", "kitchen", "/light", "--data", '{"on": true}', "--format", "cbor")
+    assert (put.code, put.out) == (0, "")
+    assert board.light == b"\xa1bon\xf5"
+    assert shell("put", "kitchen", "/light", "--file", "-", stdin=b"\x00\xff").code == 0
+    assert board.light == b"\x00\xff"
+    assert shell("get", "kitchen", "/light", "--raw").raw == b"\x00\xff"
+    assert shell("get", "kitchen", "/light").out == "2 bytes: 00 ff\n"
+    assert shell("post", "kitchen", "/hello", "--data", "hi").code == 0
+    assert board.light == b"posted"
+    value = json.loads(shell("get", "kitchen", "/light", "--format", "cbor", "--json").out)
+    assert value == {
+        "schema": 1,
+        "code": "2.05",
+        "format": "cbor",
+        "value": {"light": "posted", "raw": {"hex": "01"}},
+    }
+    assert "h'01'" in shell("get", "kitchen", "/light", "--format", "cbor").out
+    assert shell("delete", "kitchen", "/light").code == 0
+    me = json.loads(shell("whoami", "kitchen", "--json").out)
+    assert (me["user"], me["role"], me["path"]) == ("anna", "owner", "local")
+    assert "anna" in shell("whoami", "kitchen").out
+
+
+def test_pairing_twice_is_the_same(paired_shell: Shell, elsewhere: Elsewhere) -> None:
+    shell, board = paired_shell, elsewhere.board
+    before = (shell.home / "devices.json").read_bytes()
+    words = ("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.grouped)
+    done = shell(*words, "--yes", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["new"] is False
+    assert (shell.home / "devices.json").read_bytes() == before
+
+
+def test_what_a_device_says_is_escaped(paired_shell: Shell, elsewhere: Elsewhere) -> None:
+    shell, board = paired_shell, elsewhere.board
+    evil = "\x1b]0;owned\x07\u202e"
+    board.users = dict.fromkeys(board.users, evil)
+    for words in (["get", "kitchen", "/hello"], ["whoami", "kitchen"]):
+        for done in (shell(*words), shell(*words, "--json")):
+            assert done.code == 0
+            assert not set(evil[:1] + "\x07\u202e") & set(done.out + done.err)
+    assert shell("get", "kitchen", "/hello", "--raw").raw == f"hello {evil}".encode()
+
+
+def test_observe_count(paired_shell: Shell) -> None:
+    done = paired_shell("observe", "kitchen", "/count", "--count", "1", "--json")
+    assert [value["value"] for value in lines(done.out)] == [{"count": 0}]
+    assert paired_shell("observe", "kitchen", "/hello").out == "hello anna\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("/nothing", 8), ("/vault", 7), ("/broken", 9)], ids=["8", "7", "9"]
+)
+def test_a_refusal_has_its_code(paired_shell: Shell, path: str, code: int) -> None:
+    done = paired_shell("get", "kitchen", path)
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith("handfast: ")
+
+
+def test_revoked_is_10(paired_shell: Shell, elsewhere: Elsewhere) -> None:
+    elsewhere.board.users.clear()
+    for words in (["get", "kitchen", "/hello"], ["observe", "kitchen", "/count"]):
+        assert paired_shell(*words).code == 10
+    assert paired_shell("doctor", "kitchen").code == 10
+
+
+def test_gone_is_3(paired_shell: Shell, elsewhere: Elsewhere) -> None:
+    elsewhere.do(elsewhere.board.regular.close)
+    assert paired_shell("get", "kitchen", "/hello").code == 3
+    done = paired_shell("doctor", "kitchen")
+    assert done.code == 3
+    assert "failed reach" in done.out
+
+
+def test_another_key_is_5(paired_shell: Shell, elsewhere: Elsewhere) -> None:
+    file = paired_shell.home / "devices.json"
+    theirs = elsewhere.board.fingerprint.hex
+    file.write_text(file.read_text().replace(theirs, "11" * 32))
+    done = paired_shell("get", "kitchen", "/hello")
+    assert done.code == 5
+    assert theirs in done.err
+    assert "11" * 32 in done.err
+    assert paired_shell("doctor", "kitchen").code == 5
+    wanted = ("--expect-fingerprint", "22" * 32)
+    assert paired_shell("pair", elsewhere.board.pairing_address, *wanted).code == 5
+
+
+def test_pairing_that_fails_has_its_code(shell: Shell, elsewhere: Elsewhere) -> None:
+    board = elsewhere.board
+    expect = ("--expect-fingerprint", board.fingerprint.hex)
+    assert shell("pair", *expect).code == 3
+    assert shell("pair", "127.0.0.1:9", *expect).code == 11
+    elsewhere.do(board.open)
+    elsewhere.say(False)
+    assert shell("pair", board.pairing_address, *expect).code == 12
+    board.local = False
+    assert shell("pair", board.pairing_address, *expect).code == 13
+    assert shell("devices", "--json").out == '{"schema": 1, "devices": []}\n'
+
+
+def test_nobody_answers_is_4(
+    shell: Shell, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = elsewhere.board
+    elsewhere.do(board.open)
+    monkeypatch.setattr("client_app.attempt.Comparison", _impatient)
+    done = shell("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.hex)
+    assert done.code == 4
+
+
+def _impatient(**values: Any) -> Any:
+    return Comparison(**{**values, "seconds": 0.1})
+
+
+def test_ids_reach_a_device_too(paired_shell: Shell, elsewhere: Elsewhere) -> None:
+    device_id = elsewhere.board.fingerprint.device_id
+    assert paired_shell("get", device_id.lower(), "/hello").code == 0
+
+
+# --------------------------------------------------------------------------------------- doctor
+
+
+def test_doctor_finds_nothing_wrong(
+    paired_shell: Shell, elsewhere: Elsewhere, lan: list[Advert]
+) -> None:
+    lan.append(elsewhere.board.advert())
+    done = paired_shell("doctor", "kitchen", "--json")
+    assert done.code == 0
+    checks = {value["name"].split()[0]: value for value in lines(done.out)}
+    assert list(checks) == [
+        *("key", "devices", "network", "discovery"),
+        *("address", "policy", "window"),
+    ]
+    assert checks["address"]["verdict"] == "ok"
+    assert checks["policy"]["verdict"] == "ok"
+
+
+def test_doctor_in_an_empty_home(shell: Shell) -> None:
+    done = shell("doctor")
+    assert done.code == 0
+    assert "made at the first pairing" in done.out
+    assert not shell.home.exists()
+    assert shell("doctor", "kitchen").code == 3
+
+
+def test_doctor_sees_an_open_key(shell: Shell, paired_shell: Shell) -> None:
+    (shell.home / "identity.pem").chmod(0o644)
+    done = shell("doctor", "kitchen")
+    assert done.code == 1
+    assert "failed key" in done.out
+    assert "chmod 600" in done.out
+
+
+# ----------------------------------------------------------------------------------- completion
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_completion_script(shell: Shell, shell_name: str) -> None:
+    done = shell("completion", shell_name)
+    assert done.code == 0
+    assert "_HANDFAST_COMPLETE" in done.out
+
+
+def test_completion_of_verbs_and_devices(
+    book: DeviceBook, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.put(known())
+    book.put(known("attic", 2))
+    monkeypatch.setenv("HANDFAST_HOME", str(shell.home))
+    finder = click.shell_completion.BashComplete(main, {}, "handfast", "_HANDFAST_COMPLETE")
+    assert {one.value for one in finder.get_completions([], "d")} == {
+        *("devices", "discover", "delete", "doctor", "demo")
+    }
+    assert [one.value for one in finder.get_completions(["get"], "k")] == ["kitchen"]
+    assert {one.value for one in finder.get_completions(["forget"], "")} == {"attic", "kitchen"}
+    book.path.write_text("{")
+    assert finder.get_completions(["get"], "k") == []

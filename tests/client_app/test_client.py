@@ -1,0 +1,394 @@
+"""The library against a real device on loopback: finding it, asking it, losing it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client_app import device as device_module
+from client_app.client import Client
+from client_app.device import whoami_untrusted
+from client_app.reply import Format
+from peer import cbor
+from peer.errors import (
+    Denied,
+    DeviceFailed,
+    IdentityError,
+    Malformed,
+    NotPaired,
+    PinMismatch,
+    RequestFailed,
+    TimedOut,
+    Unreachable,
+    UsageError,
+)
+from peer.identity import Identity
+from peer.net.discovery import Advert
+
+HOST = "127.0.0.1"
+Board = Any  # conftest.Board
+Make = Callable[..., Client]
+
+
+async def turns_until(done: Callable[[], bool]) -> None:
+    """Let the loop turn; no time passes for its own sake."""
+    while not done():  # noqa: ASYNC110 - what is waited for has no event
+        await asyncio.sleep(0)
+
+
+def move(client: Client, **changes: Any) -> None:
+    """Change what the client knows of its one device."""
+    (known,) = client.devices
+    client.book.update(known.fingerprint, lambda one: replace(one, **changes))
+
+
+# -------------------------------------------------------------------------------------- requests
+
+
+@pytest.mark.asyncio
+async def test_requests_reach_their_resources(board: Board, paired: Client) -> None:
+    kitchen = await paired.connect("kitchen")
+    assert (await kitchen.get("/hello")).text == f"hello {paired.devices[0].user}"
+    assert (await kitchen.get("hello/")).text.startswith("hello")
+    assert (await kitchen.put("/light", "on")).code == "2.04"
+    assert board.light == b"on"
+    assert (await kitchen.get("/light", accept=Format.CBOR)).value == {
+        "light": "on",
+        "raw": b"\x01",
+    }
+    await kitchen.put("/light", {"on": True})
+    assert board.light == cbor.encode({"on": True})
+    await kitchen.put("/light", {"on": True}, body_format=Format.JSON)
+    assert [what for kind, what in board.requests if kind == "format"] == ["0", "60", "50"]
+    assert (await kitchen.delete("/light")).code == "2.02"
+    assert (await kitchen.post("/hello", b"x" * 3000)).payload == b"x" * 3000
+    me = await kitchen.whoami()
+    assert (me.role, me.path, me.actions) == ("owner", "local", ("Hello:Get",))
+    assert me.fingerprint == paired.identity.fingerprint.hex
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "code"),
+    [
+        ("/nothing", RequestFailed, "4.04"),
+        ("/vault", Denied, ""),
+        ("/broken", DeviceFailed, "5.03"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_refusal_is_its_exception(
+    paired: Client, path: str, kind: type[Exception], code: str
+) -> None:
+    kitchen = await paired.connect("kitchen")
+    with pytest.raises(kind) as caught:
+        await kitchen.get(path)
+    assert getattr(caught.value, "code", "") == code
+    assert (await kitchen.get("/hello")).code == "2.05"
+
+
+@pytest.mark.asyncio
+async def test_a_path_that_cannot_be_is_told_before_anything_is_sent(
+    board: Board, paired: Client
+) -> None:
+    kitchen = await paired.connect("kitchen")
+    before = len(board.requests)
+    with pytest.raises(UsageError):
+        await kitchen.get("/" + "a" * 256)
+    assert len(board.requests) == before
+
+
+@pytest.mark.asyncio
+async def test_a_slow_answer_is_waited_for_and_a_patience_is_kept(
+    board: Board, paired: Client
+) -> None:
+    kitchen = await paired.connect("kitchen")
+    with pytest.raises(TimedOut):
+        await kitchen.get("/slow", timeout=0.01)
+    slow = asyncio.ensure_future(kitchen.get("/slow"))
+    await turns_until(lambda: board.requests[-1][1] == "/slow")
+    board.gate.set()
+    assert (await slow).text == "at last"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff",
+        cbor.encode([]),
+        cbor.encode({"user": 1}),
+        cbor.encode({"actions": [1]}),
+        cbor.encode({"actions": "x"}),
+    ],
+)
+def test_an_odd_whoami_is_malformed(payload: bytes) -> None:
+    with pytest.raises(Malformed):
+        whoami_untrusted(payload)
+
+
+# --------------------------------------------------------------------------------------- finding
+
+
+@pytest.mark.asyncio
+async def test_two_connects_are_one_session(board: Board, paired: Client) -> None:
+    first, second = await asyncio.gather(paired.connect("kitchen"), paired.connect("kitchen"))
+    assert first is second
+    await first.get("/hello")
+    assert len(board.regular.sessions()) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_name_is_not_reached(paired: Client) -> None:
+    with pytest.raises(Unreachable, match="no known device"):
+        await paired.connect("attic")
+
+
+@pytest.mark.asyncio
+async def test_the_lan_knows_where_a_device_has_moved(board: Board, paired: Client) -> None:
+    move(paired, last_seen=f"{HOST}:9")
+    kitchen = await paired.connect("kitchen")
+    assert kitchen.address == f"{HOST}:{board.regular.port}"
+    assert paired.devices[0].last_seen == kitchen.address
+
+
+@pytest.mark.asyncio
+async def test_an_address_entry_reaches_a_device_that_nobody_announces(
+    board: Board, paired: Client, new_client: Make
+) -> None:
+    move(paired, last_seen=f"{HOST}:9", addresses=(f"localhost:{board.regular.port}",))
+    kitchen = await new_client().connect("kitchen")
+    assert (await kitchen.get("/hello")).code == "2.05"
+
+
+@pytest.mark.asyncio
+async def test_another_device_at_the_old_address_hides_nothing(
+    board: Board, paired: Client, other: Board
+) -> None:
+    move(paired, last_seen=f"{HOST}:{other.regular.port}")
+    kitchen = await paired.connect("kitchen")
+    assert kitchen.address == f"{HOST}:{board.regular.port}"
+    assert other.requests == []
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_key_stops_before_a_byte_of_a_request(
+    board: Board, paired: Client, new_client: Make, other: Board
+) -> None:
+    move(paired, last_seen=f"{HOST}:{other.regular.port}")
+    with pytest.raises(PinMismatch) as caught:
+        await new_client().connect("kitchen")
+    assert caught.value.expected == board.fingerprint.hex
+    assert caught.value.actual == other.fingerprint.hex
+    assert other.requests == []
+    assert other.regular.sessions() == []
+    assert paired.devices[0].last_seen == f"{HOST}:{other.regular.port}"
+
+
+@pytest.mark.asyncio
+async def test_an_advert_with_the_right_id_and_the_wrong_key_is_refused(
+    board: Board, paired: Client, home: Path, other: Board
+) -> None:
+    """Anybody may announce anything: the key decides."""
+
+    async def look() -> AsyncIterator[Advert]:
+        yield replace(other.advert(), device_id=board.fingerprint.device_id)
+
+    move(paired, last_seen="")
+    client = Client(home=home, look=look)
+    try:
+        with pytest.raises(PinMismatch):
+            await client.connect("kitchen")
+        assert other.requests == []
+    finally:
+        await client.close()
+
+
+@pytest.mark.asyncio
+async def test_nobody_there_is_unreachable(board: Board, paired: Client, new_client: Make) -> None:
+    await board.regular.close()
+    with pytest.raises(Unreachable, match="kitchen cannot be reached") as caught:
+        await new_client().connect("kitchen")
+    assert caught.value.refused
+
+
+@pytest.mark.asyncio
+async def test_a_read_only_home_stops_no_request(
+    board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move(paired, last_seen=f"{HOST}:9")
+
+    def read_only(*_args: object, **_options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.mkstemp", read_only)
+    kitchen = await paired.connect("kitchen")
+    assert (await kitchen.get("/hello")).code == "2.05"
+    assert paired.devices[0].last_seen == f"{HOST}:9"
+
+
+@pytest.mark.asyncio
+async def test_discover_tells_who_is_there(board: Board, new_client: Make) -> None:
+    adverts = await new_client(board).discover(timeout=0.01)
+    assert [one.device_id for one in adverts] == [board.fingerprint.device_id]
+    assert await new_client().discover(timeout=0.01) == []
+
+
+def test_a_key_that_others_can_read_is_refused(home: Path) -> None:
+    Identity.create().save(home / "identity.pem")
+    (home / "identity.pem").chmod(0o644)
+    with pytest.raises(IdentityError):
+        _ = Client(home=home).identity
+
+
+# ---------------------------------------------------------------------------------------- losing
+
+
+@pytest.mark.asyncio
+async def test_a_restarted_device_is_asked_again_by_itself(board: Board, paired: Client) -> None:
+    kitchen = await paired.connect("kitchen")
+    await kitchen.get("/hello")
+    port = board.regular.port
+    await board.regular.close()
+    await board.start(port=port)
+    assert (await kitchen.get("/hello")).code == "2.05"
+    assert (await kitchen.post("/hello", "x")).code == "2.04"
+
+
+async def lose_the_session(board: Board, work: "asyncio.Future[Any]") -> None:
+    """End the session in the middle of a request to /slow, then let the device answer."""
+    await turns_until(lambda: board.requests[-1][1] == "/slow" or work.done())
+    board.regular.end_sessions(lambda _key: True)
+    board.gate.set()
+
+
+@pytest.mark.asyncio
+async def test_a_get_is_repeated_once_on_a_new_session(board: Board, paired: Client) -> None:
+    kitchen = await paired.connect("kitchen")
+    await kitchen.get("/hello")
+    work = asyncio.ensure_future(kitchen.get("/slow"))
+    await lose_the_session(board, work)
+    assert (await work).text == "at last"
+    assert [path for _, path in board.requests].count("/slow") == 2
+
+
+@pytest.mark.asyncio
+async def test_a_post_is_never_repeated_once_it_may_have_arrived(
+    board: Board, paired: Client
+) -> None:
+    kitchen = await paired.connect("kitchen")
+    await kitchen.get("/hello")
+    work = asyncio.ensure_future(kitchen.post("/slow", "x"))
+    await lose_the_session(board, work)
+    with pytest.raises(Unreachable, match="whether it was carried out is unknown"):
+        await work
+    assert [path for _, path in board.requests].count("/slow") == 1
+    assert (await kitchen.get("/hello")).code == "2.05"
+
+
+@pytest.mark.asyncio
+async def test_a_silent_session_has_to_show_that_it_lives(
+    board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that lost its power says no goodbye; a POST must not be the one to find out."""
+    kitchen = await paired.connect("kitchen")
+    await kitchen.get("/hello")
+    monkeypatch.setattr(device_module, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(device_module, "PROBE_SECONDS", 0.2)
+    port = board.regular.port
+    await board.lose_power()
+    await board.start(port=port)
+    assert (await kitchen.post("/hello", "x")).code == "2.04"
+    assert board.requests.count(("POST", "/hello")) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_silent_observation_has_to_show_that_it_lives(
+    board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "OBSERVE_GRACE_SECONDS", 0.1 - 60)
+    monkeypatch.setattr(device_module, "PROBE_SECONDS", 0.2)
+    kitchen = await paired.connect("kitchen")
+    states = kitchen.observe("/count")
+    await anext(states)
+    port = board.regular.port
+    await board.lose_power()
+    await board.start(port=port)
+    board.observed.value = 5
+    assert (await anext(states)).value == {"count": 5}
+    await states.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.asyncio
+async def test_revoked_is_not_paired_at_once(board: Board, paired: Client) -> None:
+    kitchen = await paired.connect("kitchen")
+    await kitchen.get("/hello")
+    board.users.clear()
+    board.regular.end_sessions(lambda _key: True)
+    with pytest.raises(NotPaired):
+        await kitchen.get("/hello")
+
+
+# ------------------------------------------------------------------------------------- observing
+
+
+@pytest.mark.asyncio
+async def test_each_state_is_seen(board: Board, paired: Client) -> None:
+    kitchen = await paired.connect("kitchen")
+    seen: list[Any] = []
+    async for reply in kitchen.observe("/count"):
+        seen.append(reply.value)
+        if len(seen) == 3:
+            break
+        board.observed.step()
+    assert seen == [{"count": 0}, {"count": 1}, {"count": 2}]
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_observed_gives_one_state(paired: Client) -> None:
+    kitchen = await paired.connect("kitchen")
+    assert [reply.text[:5] async for reply in kitchen.observe("/hello")] == ["hello"]
+
+
+@pytest.mark.asyncio
+async def test_an_observation_outlives_a_restart_of_the_device(
+    board: Board, paired: Client
+) -> None:
+    kitchen = await paired.connect("kitchen")
+    states = kitchen.observe("/count")
+    assert (await anext(states)).value == {"count": 0}
+    port = board.regular.port
+    await board.regular.close()
+    board.observed.value = 7
+    await board.start(port=port)
+    assert (await anext(states)).value == {"count": 7}
+    board.observed.step()
+    assert (await anext(states)).value == {"count": 8}
+    await states.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.asyncio
+async def test_a_revocation_ends_an_observation_with_its_reason(
+    board: Board, paired: Client
+) -> None:
+    kitchen = await paired.connect("kitchen")
+    states = kitchen.observe("/count")
+    await anext(states)
+    board.users.clear()
+    board.regular.end_sessions(lambda _key: True)
+    with pytest.raises(NotPaired):
+        await anext(states)
+
+
+@pytest.mark.asyncio
+async def test_a_device_that_is_gone_ends_an_observation(
+    board: Board, paired: Client, new_client: Make
+) -> None:
+    kitchen = await new_client().connect("kitchen")
+    states = kitchen.observe("/count")
+    await anext(states)
+    await board.regular.close()
+    with pytest.raises(Unreachable):
+        await anext(states)

@@ -1,0 +1,72 @@
+"""`handfast demo`: what a newcomer sees first, so it has to work, and to clean up."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(tmp_path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "client_app", "demo"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "HANDFAST_HOME": "x"},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def processes_below(folder: Path) -> list[str]:
+    """Command lines of what still runs in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(folder):
+                found.append((process / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_the_tour(tmp_path: Path) -> None:
+    with start(tmp_path) as demo:
+        out, err = demo.communicate(timeout=110)
+    assert demo.returncode == 0, out + err
+    assert err == ""
+    commands = re.findall(r"^\$ (.*)$", out, re.MULTILINE)
+    order = [" init", " run", " open", " discover", " pair ", " accept", "/hello", " observe"]
+    order += ["users remove"]
+    places = [next(n for n, line in enumerate(commands) if word in line) for word in order]
+    assert places == sorted(places)
+    assert "accepted anna as owner" in out
+    assert "paired: kitchen knows you as anna, owner" in out
+    assert out.count("(exit 10)") == 3
+    assert list(tmp_path.iterdir()) == []
+    assert processes_below(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_an_interrupted_tour_cleans_up(tmp_path: Path) -> None:
+    with start(tmp_path) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.strip() == "ready":
+                break
+        demo.send_signal(signal.SIGINT)
+        _, err = demo.communicate(timeout=60)
+    assert demo.returncode == 130, err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+    deadline = time.monotonic() + 5
+    while processes_below(tmp_path):
+        assert time.monotonic() < deadline

@@ -1,0 +1,227 @@
+"""The file of known devices: whole or not at all, and never overwritten when it is not ours."""
+
+import fcntl
+import json
+import os
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from client_app.answers import BookError, NotKnown
+from client_app.devices import (
+    DeviceBook,
+    KnownDevice,
+    alias_for,
+    book_bytes,
+    book_untrusted,
+    check_alias,
+)
+from peer.errors import Malformed, UsageError
+from peer.identity import Fingerprint
+
+
+def device(alias: str, number: int = 1) -> KnownDevice:
+    return KnownDevice(alias, Fingerprint(bytes([number]) * 32), name=alias, user="anna")
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> DeviceBook:
+    return DeviceBook(tmp_path / "home" / "devices.json", lock_seconds=0)
+
+
+def test_no_file_is_no_device(book: DeviceBook) -> None:
+    assert book.all() == []
+    assert not book.path.parent.exists()
+
+
+def test_what_was_put_is_there_and_private(book: DeviceBook) -> None:
+    kitchen = replace(device("kitchen"), addresses=("lamp.example:1",), last_seen="192.0.2.1:2")
+    book.put(kitchen)
+    book.put(device("attic", 2))
+    again = DeviceBook(book.path)
+    assert again.all() == [device("attic", 2), kitchen]
+    assert again.find("kitchen") == kitchen
+    assert stat.S_IMODE(book.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(book.path.parent.stat().st_mode) == 0o700
+
+
+def test_a_device_is_found_by_its_key_too(book: DeviceBook) -> None:
+    kitchen = device("kitchen")
+    book.put(kitchen)
+    assert book.find(kitchen.fingerprint.device_id.lower()) == kitchen
+    assert book.find(kitchen.fingerprint.hex.upper()) == kitchen
+    assert book.by_fingerprint(kitchen.fingerprint) == kitchen
+    with pytest.raises(NotKnown) as caught:
+        book.find("attic")
+    assert "kitchen" in caught.value.advice
+
+
+def test_the_same_key_again_replaces_its_entry(book: DeviceBook) -> None:
+    book.put(device("kitchen"))
+    book.put(device("cellar"))
+    assert [one.alias for one in book.all()] == ["cellar"]
+
+
+def test_an_alias_never_changes_its_key(book: DeviceBook) -> None:
+    book.put(device("kitchen"))
+    with pytest.raises(UsageError):
+        book.put(device("kitchen", 2))
+    assert book.find("kitchen") == device("kitchen")
+
+
+def test_rename_and_forget(book: DeviceBook) -> None:
+    book.put(device("kitchen"))
+    book.put(device("attic", 2))
+    with pytest.raises(UsageError):
+        book.rename("kitchen", "attic")
+    with pytest.raises(UsageError):
+        book.rename("kitchen", "a b")
+    assert book.rename("kitchen", "kitchen").alias == "kitchen"
+    assert book.rename("kitchen", "cellar").alias == "cellar"
+    assert book.forget("cellar").alias == "cellar"
+    with pytest.raises(NotKnown):
+        book.forget("cellar")
+    assert [one.alias for one in book.all()] == ["attic"]
+
+
+BROKEN = {
+    "empty": b"",
+    "not json": b"{",
+    "deep": b"[" * 100_000,
+    "not utf-8": b"\xff",
+    "a list": b"[]",
+    "no schema": b'{"devices": []}',
+    "more keys": b'{"schema": 1, "devices": [], "x": 1}',
+    "no list": b'{"schema": 1, "devices": {}}',
+    "a newer schema": b'{"schema": 2, "devices": []}',
+    "huge": b" " * (1 << 21),
+}
+
+
+def fields(**changes: object) -> bytes:
+    record = {**device("kitchen").record(), **changes}
+    return json.dumps({"schema": 1, "devices": [record]}).encode()
+
+
+BROKEN |= {
+    "an alias with a blank": fields(alias="a b"),
+    "a short fingerprint": fields(fingerprint="12"),
+    "a port that is text": fields(port="1"),
+    "a port that is true": fields(port=True),
+    "a port out of range": fields(port=0),
+    "an unknown field": fields(trust="all"),
+    "addresses that are no text": fields(addresses=[1]),
+    "a device twice": json.dumps(
+        {"schema": 1, "devices": [device("a").record(), device("b").record()]}
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_file_is_refused_with_advice_and_left_alone(
+    book: DeviceBook, content: bytes
+) -> None:
+    book.path.parent.mkdir()
+    book.path.write_bytes(content)
+    book.path.chmod(0o600)
+    changes: list[Callable[[], object]] = [
+        book.all,
+        book.check_writable,
+        lambda: book.put(device("attic", 2)),
+        lambda: book.forget("kitchen"),
+    ]
+    for call in changes:
+        with pytest.raises(BookError) as caught:
+            call()
+        assert caught.value.advice
+    assert book.path.read_bytes() == content
+
+
+def test_a_file_that_others_may_write_proves_nothing(book: DeviceBook) -> None:
+    book.put(device("kitchen"))
+    book.path.chmod(0o620)
+    with pytest.raises(BookError, match="written by others"):
+        book.find("kitchen")
+
+
+def test_a_full_disk_changes_nothing(book: DeviceBook, monkeypatch: pytest.MonkeyPatch) -> None:
+    book.put(device("kitchen"))
+    before = book.path.read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BookError, match="No space left"):
+        book.put(device("attic", 2))
+    assert book.path.read_bytes() == before
+    assert sorted(one.name for one in book.path.parent.iterdir()) == [
+        "devices.json",
+        "devices.lock",
+    ]
+
+
+def test_a_folder_that_cannot_be_had_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    book = DeviceBook(tmp_path / "file" / "devices.json")
+    with pytest.raises(BookError):
+        book.check_writable()
+    with pytest.raises(BookError):
+        book.all()
+
+
+def test_a_second_writer_waits_and_says_so(book: DeviceBook) -> None:
+    book.put(device("kitchen"))
+    with book.path.with_suffix(".lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BookError, match="another program"):
+            book.put(device("attic", 2))
+        assert book.find("kitchen").alias == "kitchen"  # reading needs no lock
+    book.put(device("attic", 2))
+
+
+def test_many_writers_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "devices.json"
+
+    def write(number: int) -> None:
+        DeviceBook(path, lock_seconds=60).put(device(f"d{number}", number))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(DeviceBook(path).all()) == 12
+
+
+def test_the_file_is_read_as_it_was_written() -> None:
+    devices = {one.alias: one for one in (device("küche"), device("台所", 2))}
+    assert book_untrusted(book_bytes(devices)) == devices
+    with pytest.raises(Malformed):
+        book_untrusted(book_bytes(devices)[:-3])
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"),
+    [
+        ("Kitchen", "kitchen"),
+        ("Küche 1.OG", "küche-1.og"),
+        ("a/b; rm -rf", "a-b-rm-rf"),
+        ("\x1b[2J", "2j"),
+        ("--", "abcd0123"),
+        ("", "abcd0123"),
+    ],
+)
+def test_an_alias_comes_from_the_devices_name(name: str, alias: str) -> None:
+    assert alias_for(name, "ABCD0123") == alias
+    assert check_alias(alias) == alias
+
+
+@pytest.mark.parametrize("text", ["", "-a", "a b", "a/b", "a" * 65, "a\u202eb", "\x1b", "--json"])
+def test_what_cannot_be_an_alias(text: str) -> None:
+    with pytest.raises(UsageError):
+        check_alias(text)

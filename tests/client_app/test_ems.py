@@ -1,0 +1,29 @@
+"""A device whose DTLS has no extended master secret is not paired with (RFC 7627 §1)."""
+
+from typing import Any
+
+import pytest
+
+from peer.dtls import session as dtls_session
+from peer.errors import HandshakeFailed
+
+
+@pytest.mark.asyncio
+async def test_no_extended_master_secret_no_pairing(
+    board: Any, new_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No library here can leave it out, so the client is told that its session has none."""
+    await board.open()
+    client = new_client(board)
+    is_there = dtls_session._has_extended_master_secret
+
+    def only_at_the_device(connection: Any) -> bool:
+        return connection.get_context() is not client._transport()._dtls.ssl and is_there(
+            connection
+        )
+
+    monkeypatch.setattr(dtls_session, "_has_extended_master_secret", only_at_the_device)
+    with pytest.raises(HandshakeFailed, match="extended master secret"):
+        await client.pair(board.pairing_address, name="anna", expect=board.fingerprint)
+    assert client.devices == []
+    assert not board.users

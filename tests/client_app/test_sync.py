@@ -1,0 +1,138 @@
+"""The blocking face: the same answers, from any thread, and an end that ends."""
+
+import asyncio
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client_app.sync import Client
+from peer.errors import NotPaired, Unreachable, UsageError
+from peer.net.discovery import Advert
+
+Elsewhere = Any  # conftest.Elsewhere
+
+
+@pytest.fixture
+def client(home: Path, lan: list[Advert], elsewhere: Elsewhere) -> Any:
+    elsewhere.do(elsewhere.board.open)
+    elsewhere.say(True)
+    lan.append(elsewhere.board.advert())
+    with Client(home=home) as made:
+        made.pair("kitchen", expect=elsewhere.board.fingerprint.hex, name="anna")
+        yield made
+
+
+def test_a_script_without_async(client: Client, elsewhere: Elsewhere) -> None:
+    assert [one.alias for one in client.devices] == ["kitchen"]
+    kitchen = client.connect("kitchen")
+    assert kitchen.get("/hello").text == "hello anna"
+    assert kitchen.put("/light", b"on").code == "2.04"
+    assert kitchen.post("/hello", "x").code == "2.04"
+    assert kitchen.delete("/light").code == "2.02"
+    assert kitchen.whoami().user == "anna"
+    assert kitchen.known.alias == "kitchen"
+    assert kitchen.address.endswith(str(elsewhere.board.regular.port))
+    assert [one.name for one in client.discover(timeout=0.01)] == ["kitchen"]
+    assert [one.name for one in client.watch()] == ["kitchen"]
+    kitchen.close()
+    assert kitchen.get("/hello").text == "hello anna"
+
+
+def test_observe_is_an_iterator(client: Client, elsewhere: Elsewhere) -> None:
+    board = elsewhere.board
+    seen: list[Any] = []
+
+    async def step() -> None:
+        board.observed.step()
+
+    for reply in client.connect("kitchen").observe("/count"):
+        seen.append(reply.value)
+        if len(seen) == 3:
+            break
+        elsewhere.do(step)
+    assert seen == [{"count": 0}, {"count": 1}, {"count": 2}]
+
+
+def test_errors_come_through(client: Client, elsewhere: Elsewhere) -> None:
+    kitchen = client.connect("kitchen")
+    elsewhere.board.users.clear()
+    with pytest.raises(NotPaired):
+        kitchen.get("/hello")
+    with pytest.raises(NotPaired):
+        next(kitchen.observe("/count"))
+    with pytest.raises(Unreachable):
+        client.connect("attic")
+
+
+def test_both_users_without_async(home: Path, lan: list[Advert], elsewhere: Elsewhere) -> None:
+    elsewhere.do(elsewhere.board.open)
+    asked: list[str] = []
+
+    def confirm(question: Any) -> bool:
+        asked.append(question.device.hex)
+        elsewhere.say(True)
+        return True
+
+    with Client(home=home) as made:
+        done = made.pair(elsewhere.board.pairing_address, confirm=confirm)
+        assert done.is_new
+    assert asked == [elsewhere.board.fingerprint.hex]
+
+
+def test_many_threads_share_one_client(client: Client) -> None:
+    kitchen = client.connect("kitchen")
+    said: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: said.append(kitchen.get("/hello").text)) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == ["hello anna"] * 8
+
+
+def test_the_end_leaves_no_thread(client: Client) -> None:
+    kitchen = client.connect("kitchen")
+    client.close()
+    client.close()
+    assert "handfast" not in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(UsageError, match="closed"):
+        kitchen.get("/hello")
+
+
+def test_a_client_that_was_never_used_has_no_thread(home: Path) -> None:
+    with Client(home=home) as made:
+        assert made.devices == []
+        assert "handfast" not in {thread.name for thread in threading.enumerate()}
+    assert not home.exists()
+
+
+def test_an_interrupt_ends_what_was_asked_for(client: Client, elsewhere: Elsewhere) -> None:
+    kitchen = client.connect("kitchen")
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 10
+        while ("GET", "/slow") not in elsewhere.board.requests and time.monotonic() < deadline:
+            pass
+        signal.pthread_kill(main, signal.SIGINT)
+
+    other = threading.Thread(target=interrupt)
+    other.start()
+    with pytest.raises(KeyboardInterrupt):
+        kitchen.get("/slow")
+    other.join()
+
+    assert client._loop.call(still_running()) == []
+    assert kitchen.get("/hello").text == "hello anna"
+
+
+async def still_running() -> list[str]:
+    """Calls into the loop that have not ended, but for this one."""
+    return [text for text in map(repr, asyncio.all_tasks()) if "Device." in text]

@@ -1,0 +1,259 @@
+"""The command as a process: on a terminal, without one, interrupted, and piped."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# The board here is aiocoap's server: a request and the end of its session in one turn of the loop
+# leave it with a coroutine that it never starts. Harmless, and not what is tested.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:coroutine 'Context._render_to_pipe' was never awaited:RuntimeWarning"
+)
+PATIENCE = 20.0
+# The terminal becomes the controlling one, so that Ctrl-C typed there is an interrupt.
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "client_app", *sys.argv[1:]])
+"""
+Elsewhere = Any  # conftest.Elsewhere
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if "HANDFAST" not in name}
+    return {**kept, "PYTHONPATH": str(ROOT), "HANDFAST_INTERFACES": "127.0.0.1", **more}
+
+
+class OnTerminal:
+    """A process whose three streams are a terminal, and what that terminal shows."""
+
+    def __init__(self, home: Path, *words: str, **env: str) -> None:
+        self._master, slave = pty.openpty()
+        self.shown = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OWN_TERMINAL, "--home", str(home), *words],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment(TERM="xterm", **env),
+            start_new_session=True,
+        )
+        os.close(slave)
+
+    def until(self, pattern: str) -> None:
+        """Read until the terminal shows something."""
+        deadline = time.monotonic() + PATIENCE
+        while not re.search(pattern, self.shown):
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self._master], [], [], max(0.0, left))
+            assert ready, f"{pattern!r} is not in {self.shown!r}"
+            self.shown += self._read()
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def end(self) -> int:
+        """The exit code, after all that was said is read."""
+        while chunk := self._read():
+            self.shown += chunk
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+    def _read(self) -> str:
+        try:
+            return os.read(self._master, 4096).decode("utf-8", "replace")
+        except OSError:  # the other side is closed
+            return ""
+
+
+@pytest.fixture
+def open_board(elsewhere: Elsewhere) -> Elsewhere:
+    elsewhere.do(elsewhere.board.open)
+    return elsewhere
+
+
+@pytest.fixture
+def asked(open_board: Elsewhere, home: Path) -> Iterator[OnTerminal]:
+    """`handfast pair`, at its question."""
+    terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--name", "anna")
+    try:
+        terminal.until(r"\[y/n\]")
+        yield terminal
+    finally:
+        terminal.close()
+
+
+def stored(home: Path) -> list[str]:
+    file = home / "devices.json"
+    return (
+        [one["alias"] for one in json.loads(file.read_text())["devices"]] if file.exists() else []
+    )
+
+
+def test_both_fingerprints_are_shown_and_a_yes_pairs(
+    asked: OnTerminal, open_board: Elsewhere, home: Path
+) -> None:
+    assert open_board.board.fingerprint.grouped in asked.shown
+    assert stored(home) == []
+    asked.type("y\n")
+    asked.until(r"waiting for the device's user … 1[12]\d s")
+    open_board.say(True)
+    assert asked.end() == 0
+    assert "paired: kitchen knows you as anna, owner" in asked.shown
+    assert stored(home) == ["kitchen"]
+
+
+def test_another_word_is_asked_again_and_a_no_stores_nothing(
+    asked: OnTerminal, open_board: Elsewhere, home: Path
+) -> None:
+    asked.type("maybe\n")
+    asked.until(r"\[y/n\][\s\S]*\[y/n\]")
+    asked.type("n\n")
+    assert asked.end() == 1
+    assert "nothing was stored" in asked.shown
+    assert stored(home) == []
+    assert open_board.board.users == {}
+
+
+def test_the_question_is_withdrawn_when_the_devices_user_refuses(
+    asked: OnTerminal, open_board: Elsewhere, home: Path
+) -> None:
+    open_board.say(False)
+    assert asked.end() == 12
+    assert stored(home) == []
+
+
+@pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
+def test_an_interrupt_at_the_question(
+    asked: OnTerminal, open_board: Elsewhere, home: Path, key: str
+) -> None:
+    asked.type(key)
+    assert asked.end() == {"\x03": 130, "\x04": 1}[key]
+    assert "Traceback" not in asked.shown
+    assert stored(home) == []
+    assert open_board.board.users == {}
+
+
+def test_an_interrupt_while_the_devices_user_is_waited_for(
+    asked: OnTerminal, open_board: Elsewhere, home: Path
+) -> None:
+    asked.type("y\n")
+    asked.until("waiting for the device's user")
+    asked.type("\x03")
+    assert asked.end() == 130
+    assert "Traceback" not in asked.shown
+    assert stored(home) == []
+
+
+def test_colour_only_where_it_is_wanted(home: Path) -> None:
+    for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+        terminal = OnTerminal(home, "doctor", "nobody", **env)
+        try:
+            assert terminal.end() == 3
+        finally:
+            terminal.close()
+        assert ("\x1b[31m" in terminal.shown) == coloured
+
+
+def start(home: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "client_app", "--home", str(home), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        **options,
+    )
+
+
+def test_without_a_terminal_nothing_is_asked(open_board: Elsewhere, home: Path) -> None:
+    with start(home, "pair", open_board.board.pairing_address) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert out == b""
+    assert b"--expect-fingerprint" in err
+    assert not home.exists()
+
+
+def test_talk_without_a_terminal_is_plain_lines(open_board: Elsewhere, home: Path) -> None:
+    board = open_board.board
+    open_board.say(True)
+    words = ("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.hex)
+    with start(home, *words) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert out.startswith(b"paired: kitchen")
+    assert not set(b"\r\x1b") & set(out + err)
+
+
+def test_an_interrupted_observation_is_130(
+    paired_shell: Any, elsewhere: Elsewhere, home: Path
+) -> None:
+    with start(home, "observe", "kitchen", "/count", "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["value"] == {"count": 0}
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        assert process.stderr.read() == b"\n"
+
+
+def test_an_interrupted_request_is_130(paired_shell: Any, elsewhere: Elsewhere, home: Path) -> None:
+    with start(home, "get", "kitchen", "/slow") as process:
+        deadline = time.monotonic() + PATIENCE
+        while ("GET", "/slow") not in [(str(c), p) for c, p in elsewhere.board.requests]:
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+
+
+def test_who_stops_reading_ends_it_without_a_complaint(
+    paired_shell: Any, elsewhere: Elsewhere, home: Path
+) -> None:
+    async def step() -> None:
+        elsewhere.board.observed.step()
+
+    with start(home, "observe", "kitchen", "/count") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        elsewhere.do(step)
+        assert process.wait(PATIENCE) == 1
+        assert process.stderr.read() == b""
+
+
+def test_a_verb_without_network_does_not_import_it() -> None:
+    code = (
+        "import sys; from client_app.cli import main\n"
+        "try:\n    main(['devices', '--home', sys.argv[1]])\n"
+        "except SystemExit:\n    pass\n"
+        "print(sorted({'aiocoap', 'zeroconf', 'OpenSSL', 'pyroute2'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "/nonexistent"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,175 @@
+"""Addresses, bodies, and text that a terminal may see."""
+
+import json
+
+import pytest
+
+from client_app.addresses import Place
+from client_app.render import as_json, as_text, json_line, readable
+from client_app.reply import Format, Reply, encoded
+from client_app.text import on_lines, on_one_line
+from client_app.values import Check, Seen, Verdict
+from peer import cbor
+from peer.errors import Malformed, UsageError
+from peer.net.udp import Address
+
+# ------------------------------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("192.0.2.1", "192.0.2.1", 0),
+        ("192.0.2.1:5684", "192.0.2.1", 5684),
+        ("lamp.example:1", "lamp.example", 1),
+        ("kitchen", "kitchen", 0),
+        ("2001:db8::1", "2001:db8::1", 0),
+        ("[2001:db8::1]:65535", "2001:db8::1", 65535),
+        ("[2001:db8::1]", "2001:db8::1", 0),
+        ("fe80::1%eth0", "fe80::1%eth0", 0),
+        (" [fe80::1%eth0]:7 ", "fe80::1%eth0", 7),
+    ],
+)
+def test_an_address_is_read(text: str, host: str, port: int) -> None:
+    place = Place.parse(text)
+    assert (place.host, place.port) == (host, port)
+    assert Place.parse(str(place)) == place
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":5684",
+        "a:b:c",
+        "lamp:0",
+        "lamp:65536",
+        "lamp:+1",
+        "lamp:",
+        "[::1",
+        "[::1]5",
+        "a b",
+        "a\nb",
+    ],
+)
+def test_what_is_no_address_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        Place.parse(text)
+
+
+def test_a_socket_address_becomes_a_place() -> None:
+    assert Place.of(Address("192.0.2.1", 9)) == Place("192.0.2.1", 9)
+    assert Place.of(Address("2001:db8::1", 9)) == Place("2001:db8::1", 9)
+
+
+# ---------------------------------------------------------------------------------------- bodies
+
+
+@pytest.mark.parametrize(
+    ("body", "chosen", "payload", "number"),
+    [
+        (None, None, b"", None),
+        (b"\x00", None, b"\x00", 42),
+        (b"\xa0", Format.CBOR, b"\xa0", 60),
+        ("on", None, b"on", 0),
+        ({"a": 1}, None, cbor.encode({"a": 1}), 60),
+        ({"a": 1}, Format.JSON, b'{"a": 1}', 50),
+        (None, Format.CBOR, b"\xf6", 60),
+    ],
+)
+def test_a_body_is_encoded(
+    body: object, chosen: Format | None, payload: bytes, number: int | None
+) -> None:
+    assert encoded(body, chosen) == (payload, number)
+
+
+@pytest.mark.parametrize(
+    ("body", "chosen"),
+    [
+        ({1.5: 2}, None),
+        (object(), Format.CBOR),
+        (float("nan"), Format.JSON),
+        ({"a": b""}, Format.JSON),
+    ],
+)
+def test_a_body_that_cannot_be_so_is_a_usage_error(body: object, chosen: Format | None) -> None:
+    with pytest.raises(UsageError):
+        encoded(body, chosen)
+
+
+def test_a_reply_has_a_value() -> None:
+    assert Reply("2.05", b"\xa1aa\x01", 60).value == {"a": 1}
+    assert Reply("2.05", b'{"a": 1}', 50).value == {"a": 1}
+    assert Reply("2.05", b"hi", 0).value == "hi"
+    assert Reply("2.05", b"hi", None).value == "hi"
+    assert Reply("2.05", b"\xff", None).value == b"\xff"
+    assert Reply("2.05", b"hi", 42).value == b"hi"
+
+
+@pytest.mark.parametrize(("payload", "number"), [(b"\xa1", 60), (b"{", 50), (b"[" * 9000, 50)])
+def test_a_reply_that_does_not_parse_is_malformed(payload: bytes, number: int) -> None:
+    reply = Reply("2.05", payload, number)
+    with pytest.raises(Malformed):
+        _ = reply.value
+    assert as_json(reply)["value"] == {"hex": payload.hex()}
+
+
+# ------------------------------------------------------------------------------------------ text
+
+HOSTILE = {
+    "\x1b[2J": "\\x1b[2J",
+    "\x9b31m": "\\x9b31m",
+    "a\rb": "a\\x0db",
+    "\u202egnp.exe": "\\u202egnp.exe",
+    "\u2066x": "\\u2066x",
+    "\u200b": "\\u200b",
+    "\U000e0041": "\\U000e0041",
+    "\ue000": "\\ue000",
+    "\u2028": "\\u2028",
+    "\x07\x08\x7f": "\\x07\\x08\\x7f",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), HOSTILE.items())
+def test_what_a_terminal_would_obey_is_shown_as_a_number(text: str, shown: str) -> None:
+    assert on_one_line(text) == shown
+    assert on_lines(text) == shown
+
+
+def test_letters_of_all_scripts_stay() -> None:
+    for text in ("Küche", "台所", "кухня", "مطبخ", "a b", "e\u0301"):
+        assert on_one_line(text) == text
+    assert on_one_line("a\nb\tc") == "a\\x0ab\\x09c"
+    assert on_lines("a\nb\tc") == "a\nb\tc"
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_nothing_from_a_peer_reaches_the_terminal_as_it_is(hostile: str) -> None:
+    bodies = [
+        Reply("2.05", hostile.encode(), 0),
+        Reply("2.05", cbor.encode({hostile: hostile}), 60),
+        Reply("2.05", json.dumps({hostile: hostile}, ensure_ascii=False).encode(), 50),
+    ]
+    seen = Seen(hostile, hostile, ("192.0.2.1",), 1, 0, False, True, hostile)
+    for value in (*bodies, seen, Check(hostile, Verdict.OK, hostile, hostile)):
+        assert hostile not in as_text(value)
+        assert hostile not in json_line(as_json(value))
+        assert as_text(value).isprintable() or "\n" in as_text(value)
+
+
+def test_values_are_shown_for_people() -> None:
+    assert readable({"load": [0.1], "raw": b"\x01\x02"}) == '{"load": [0.1], "raw": "h\'0102\'"}'
+    assert "\n" in readable({"a" * 100: "b" * 100})
+    assert as_text(Reply("2.05", b"\x00\xff", 42)) == "2 bytes: 00 ff"
+    assert as_text(Reply("2.04", b"", None)) == ""
+
+
+def test_json_is_json_whatever_the_peer_sends() -> None:
+    value = cbor.encode({1: float("nan"), "b": b"\x01", "l": [float("inf"), None, True]})
+    line = json_line(as_json(Reply("2.05", value, 60)))
+    assert json.loads(line) == {
+        "schema": 1,
+        "code": "2.05",
+        "format": "cbor",
+        "value": {"1": None, "b": {"hex": "01"}, "l": [None, None, True]},
+    }
