@@ -32,9 +32,7 @@ async def paired(app: App, home: Path) -> None:
 
     def accept(news: News) -> None:
         if news.kind is NewsKind.PENDING and (ceremony := app.door.pending()) is not None:
-            asyncio.get_running_loop().call_soon(
-                lambda: app.door.decide(ceremony.id, accept=True)
-            )
+            asyncio.get_running_loop().call_soon(lambda: app.door.decide(ceremony.id, accept=True))
 
     app.door.watch(accept)
     async with Client(home=home) as client:
