@@ -10,7 +10,7 @@ MADE    := .venv/.made-$(HERE)
 RUNTIME := .venv/.runtime-$(HERE)
 DEV     := .venv/.dev-$(HERE)
 
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check bench soak lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -30,7 +30,10 @@ check: $(DEV)  ## style, types, and the doors between the rooms
 	$(BIN)/lint-imports --no-cache
 
 bench: $(DEV)  ## measurements; they never fail for being slow
-	$(BIN)/python -m pytest -q -m bench tests/bench
+	$(BIN)/python -m pytest -q -m "bench and not soak" tests/bench
+
+soak: $(DEV)  ## 200,000 requests on one session: every answer its own, memory flat (minutes)
+	$(BIN)/python -m pytest -q -s -m soak tests/bench
 
 # With the oldest Python we support: it needs the most back-ports, and the newer ones install them in vain.
 lock: $(DEV)  ## newest allowed versions into requirements*.lock

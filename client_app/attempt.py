@@ -9,7 +9,7 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 
 from client_app.addresses import REGULAR_PORT, Place
-from client_app.device import end, whoami_untrusted
+from client_app.device import whoami_untrusted
 from client_app.devices import DeviceBook, KnownDevice, alias_for, alias_taken, check_alias
 from client_app.pairing import (
     AnswerLost,
@@ -124,7 +124,7 @@ class Attempt:
             try:
                 answer = await connection.request(message, timeout=self._limits.step_seconds)
             finally:
-                await end(connection)
+                await connection.close()
             error = error_of(answer)
             if error is not None:
                 raise error

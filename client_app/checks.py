@@ -15,7 +15,7 @@ from aiocoap.numbers.codes import Code
 from client_app.addresses import Place
 from client_app.answers import exit_code
 from client_app.client import LOOK_SECONDS, Client
-from client_app.device import end, whoami_untrusted
+from client_app.device import whoami_untrusted
 from client_app.devices import KnownDevice
 from client_app.text import on_one_line
 from client_app.values import Check, Verdict
@@ -130,7 +130,7 @@ async def _device(
     try:
         yield await _policy(connection)
     finally:
-        await end(connection)
+        await connection.close()
     yield _window(advert)
 
 

@@ -25,7 +25,7 @@ from client_app import targets
 from client_app.addresses import Place
 from client_app.answers import BookError
 from client_app.attempt import Attempt
-from client_app.device import Device, end
+from client_app.device import Device
 from client_app.devices import DeviceBook, KnownDevice, check_alias
 from client_app.home import Home
 from client_app.pairing import Comparison, Confirm, OnWait
@@ -60,8 +60,8 @@ LOOK_DELAY_SECONDS: Final = 0.3
 PORT_LOOK_SECONDS: Final = 1.0
 """How long the LAN is asked for the regular port of a device that was given by its address."""
 
-CONNECT_SECONDS: Final = 10.0
-"""How long one address may take to answer: a lost ClientHello is repeated after 1, 2 and 4 s."""
+CONNECT_SECONDS: Final = 15.0
+"""How long one address may take to answer; a second and third try run beside a slow first one."""
 
 INTERFACES: Final = "HANDFAST_INTERFACES"
 
@@ -106,7 +106,6 @@ class Client:
         self._devices.clear()
         coaps, self._coaps = self._coaps, None
         if coaps is not None:
-            await asyncio.sleep(0)  # see `device.end`
             await coaps.close()
 
     @property
@@ -284,7 +283,7 @@ class Client:
                 on_wait=on_wait,
             )
         finally:
-            await end(connection)
+            await connection.close()
 
     async def _target(self, text: str, *, alias: str, expect: Fingerprint | None) -> Target:
         if (found := targets.address_target(text)) is not None:
@@ -323,7 +322,7 @@ class Client:
             ) from error
         proved = connection.peer.fingerprint
         if target.device_id and proved.device_id != target.device_id:
-            await end(connection)
+            await connection.close()
             raise PinMismatch(target.device_id, proved.hex)
         return connection
 

@@ -143,7 +143,7 @@ class Device:
 
     async def close(self) -> None:
         """End the session. The next request makes a new one."""
-        await end(self._connection)
+        await self._connection.close()
 
     # -- one exchange -----------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Device:
         try:
             answer = await connection.request(message(), timeout=timeout)
         except TimedOut:
-            await end(connection)  # whatever it was, the next request finds out anew
+            await connection.close()  # whatever it was, the next request finds out anew
             raise
         except Unreachable as error:
             if not is_reused:
@@ -236,27 +236,17 @@ class Device:
             return await self._replaced()
 
     async def _replaced(self) -> CoapsConnection:
-        await end(self._connection)
+        await self._connection.close()
         self._connection = await self._reconnect()
         self._note_life()
         return self._connection
 
     async def _drop(self) -> None:
         async with self._turn:
-            await end(self._connection)
+            await self._connection.close()
 
     def _note_life(self) -> None:
         self._heard = asyncio.get_running_loop().time()
-
-
-async def end(connection: CoapsConnection) -> None:
-    """Close a connection.
-
-    A request that was given up in this very moment is still in aiocoap's books for one turn of the
-    loop, and would not bear to hear of the end.
-    """
-    await asyncio.sleep(0)
-    await connection.close()
 
 
 async def _answers(connection: CoapsConnection) -> bool:

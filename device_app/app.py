@@ -218,8 +218,11 @@ class App:
             await self.door.open()
 
     def _end_changed(self, old: State, new: State) -> None:
-        """Rights have changed: the sessions that were made under the old ones end at once."""
-        self._end_keys(changed_keys(old, new))
+        """Rights have changed: the sessions that were made under the old ones end.
+
+        In the next turn of the loop: who has changed his own still gets the answer.
+        """
+        asyncio.get_running_loop().call_soon(self._end_keys, changed_keys(old, new))
 
     def _end_keys(self, keys: frozenset[str]) -> None:
         if not keys:

@@ -13,6 +13,7 @@ from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.pairing.names import check_name
 
+_LATEST = 253_402_300_799  # the last second of the year 9999, as far as dates are written
 _KEY_NAME_MAX = 64
 
 
@@ -129,7 +130,9 @@ def _time(wish: Mapping[str, object], field: str) -> float | None:
     value = wish.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(field, "seconds since 1970")
+    if not isfinite(value) or abs(value) > _LATEST:
         raise _wrong(field, "seconds since 1970")
     return float(value)
 

@@ -84,7 +84,7 @@ class User:
         if self.start >= self.end:
             raise Malformed("the user's time ends before it begins", advice="Give a later end.")
         if len({key.fingerprint for key in self.keys}) != len(self.keys):
-            raise KeyTaken(f"user {self.name!r} has one key twice")
+            raise KeyTaken(f"user {self.name!r} has one key twice", advice="Name each key once.")
         by_age = sorted(self.keys, key=lambda key: (key.added, key.fingerprint))
         object.__setattr__(self, "keys", tuple(by_age))
 

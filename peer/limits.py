@@ -22,6 +22,7 @@ class Limits:
     # Sessions (protocol §8).
     half_open: int = 32  # handshakes under way
     handshake_seconds: float = 60.0  # a handshake that takes longer is dropped
+    handshake_again_seconds: float = 4.0  # a client tries once more beside a handshake this slow
     unpaired_sessions: int = 4  # established sessions of keys nobody knows
     unpaired_idle_seconds: float = 30.0  # and how long each may be silent
     sessions: int = 64  # established sessions in all
@@ -36,7 +37,7 @@ class Limits:
     payload_mtu: int = 1200  # UDP payload in bytes, for a path nothing is known of
     request_body_bytes: int = 65_536  # a reassembled request body on the regular port
     pairing_body_bytes: int = 4_096  # and on the pairing port
-    block_assemblies: int = 64  # half-received bodies and half-sent answers kept
+    block_assemblies: int = 8  # half-received bodies, and half-sent answers, kept per session
     dedup_window: int = 256  # Message IDs remembered per session (RFC 7252 §4.5)
     ack_timeout_seconds: float = 1.5  # ACK_TIMEOUT (RFC 7252 §4.8), doubled with each repeat
     max_retransmit: int = 6  # MAX_RETRANSMIT: a lossy radio gets two repeats more than the RFC's

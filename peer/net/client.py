@@ -32,6 +32,7 @@ from peer.net.udp import Address, Datagram, Net, UdpSocket
 
 _RESUMABLE = 32  # devices whose last session is kept for resumption
 _CONNECT_SECONDS = 20.0
+_MOST_TRIES = 4  # handshakes with one address at a time
 
 
 class _Link:
@@ -223,25 +224,14 @@ class CoapsClient:
         Raises `Unreachable` (`refused` if the host says that nothing listens), `HandshakeFailed`,
         `PinMismatch`, or `TimedOut` after `timeout` seconds.
         """
-        link = _Link(address, layer=self._layer, counters=self.counters, net=self._net)
-        ticket = self._tickets.pop(pinned, None) if pinned is not None else None
         try:
-            link.start(
-                DtlsSession.client(
-                    self._dtls, mtu=self._limits.payload_mtu, pinned=pinned, resume=ticket
-                )
-            )
             async with asyncio.timeout(timeout):
-                association = await link.outcome
+                link, association = await self._first_of_several(address, pinned)
         except TimeoutError as error:
-            link.close()
             raise TimedOut(
                 f"{address} did not answer within {timeout:g} s",
                 advice="Is the device on, on this network, and is UDP let through?",
             ) from error
-        except (PeerError, asyncio.CancelledError):
-            link.close()
-            raise
         remote = self._layer.remotes.get(association)
         if remote is None:
             raise HandshakeFailed(
@@ -254,6 +244,48 @@ class CoapsClient:
             self._tickets[fingerprint] = association.session.ticket
         return CoapsConnection(link, remote, self._layer.context)
 
+    async def _first_of_several(
+        self, address: Address, pinned: Fingerprint | None
+    ) -> tuple[_Link, Association]:
+        """The first handshake that is done. OpenSSL's pauses double with each loss, so after some
+        seconds another one starts beside a slow one, up to a few."""
+        tries = {asyncio.create_task(self._handshake(address, pinned))}
+        done: set[asyncio.Task[tuple[_Link, Association]]] = set()
+        try:
+            while not done:
+                done, _ = await asyncio.wait(
+                    tries,
+                    timeout=self._limits.handshake_again_seconds,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if not done and len(tries) < _MOST_TRIES:
+                    tries.add(asyncio.create_task(self._handshake(address, pinned)))
+            first = done.pop()
+            tries.discard(first)
+            return first.result()
+        finally:
+            for one in tries:
+                one.cancel()
+            for outcome in await asyncio.gather(*tries, return_exceptions=True):
+                if isinstance(outcome, tuple):  # done in the same moment: one is enough
+                    outcome[0].close()
+
+    async def _handshake(
+        self, address: Address, pinned: Fingerprint | None
+    ) -> tuple[_Link, Association]:
+        link = _Link(address, layer=self._layer, counters=self.counters, net=self._net)
+        ticket = self._tickets.pop(pinned, None) if pinned is not None else None
+        try:
+            link.start(
+                DtlsSession.client(
+                    self._dtls, mtu=self._limits.payload_mtu, pinned=pinned, resume=ticket
+                )
+            )
+            return link, await link.outcome
+        except (PeerError, asyncio.CancelledError):
+            link.close()
+            raise
+
     async def close(self) -> None:
         """End every connection. Safe to repeat."""
         if self._layer.closed:
@@ -261,4 +293,5 @@ class CoapsClient:
         for link in self._links:
             link.close()
         self._links.clear()
+        await asyncio.sleep(0)  # what was under way ends first
         await self._layer.context.shutdown()

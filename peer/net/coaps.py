@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _BLOCK_SIZE_EXP = 6  # blocks of 1024 bytes
+_MOST_TOKEN_BYTES = 8  # RFC 7252 §3: longer ones are a format error
 _COAP_OVERHEAD = 100  # header, token and options of a message, roughly
 
 
@@ -93,6 +94,8 @@ class CoapsRemote(interfaces.EndpointAddress):  # type: ignore[misc]
         self.association = association
         self.number = number
         self.interface = interface
+        #: Half-done block transfers, kept here by the site so that they end with the session.
+        self.blocks: object = None
         #: Recent requests: Message ID → (digest, time of arrival, response or None).
         self.recent: OrderedDict[int, tuple[bytes, float, aiocoap.Message | None]] = OrderedDict()
 
@@ -266,6 +269,9 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         remote = self.remotes.get(association)
         if remote is None or self.closed:
             return
+        if not message or message[0] & 0x0F > _MOST_TOKEN_BYTES:  # aiocoap would take it
+            self._counters["coap-malformed"] += 1
+            return
         try:
             decoded = aiocoap.Message.decode(message, remote=remote)
         except (coap_error.Error, ValueError, IndexError):
@@ -285,8 +291,14 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
             return
         failure = association.session.failure
         reason = SessionEnded(str(failure) if failure else "the session has ended")
-        self._messages.dispatch_error(reason, remote)
-        self._on_session_end(remote.number)
+        # Not at once: a request that was cancelled or came in just now has its turn first, which
+        # aiocoap counts on.
+        self.context.loop.call_soon(self._end_exchanges, reason, remote)
+
+    def _end_exchanges(self, reason: SessionEnded, remote: CoapsRemote) -> None:
+        if not self.closed:
+            self._messages.dispatch_error(reason, remote)
+            self._on_session_end(remote.number)
 
     # -- aiocoap's MessageInterface -------------------------------------------------------------
 
@@ -405,4 +417,5 @@ class CoapsServer:
         if self._layer.closed:
             return
         self._endpoint.close()
+        await asyncio.sleep(0)  # what was under way ends first
         await self._layer.context.shutdown()

@@ -8,6 +8,7 @@ cannot make us keep half a body.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import aiocoap
@@ -19,6 +20,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.pipe import Pipe
 
 from peer.limits import Limits
+from peer.net.coaps import CoapsRemote
 from peer.net.problem import ProblemError
 
 Path = tuple[str, ...]
@@ -89,6 +91,14 @@ class _BoundedAnswers(Block2Cache):  # type: ignore[misc]
         self._completes = _Bounded(limits.block_assemblies)
 
 
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """The half-done transfers of one session."""
+
+    bodies: _BoundedBodies
+    answers: _BoundedAnswers
+
+
 class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
     """The root resource of a server. `authorise` raises `ProblemError` to refuse a request; it gets
     the request, its path without a trailing slash, and the resource there, if there is one."""
@@ -97,8 +107,7 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
         self._authorise = authorise
         self._resources: dict[Path, interfaces.Resource] = {}
         self._subtrees: set[Path] = set()
-        self._block1 = _BoundedBodies(limits)
-        self._block2 = _BoundedAnswers(limits)
+        self._limits = limits
 
     def add(self, path: Path, resource: interfaces.Resource, *, takes_rest: bool = False) -> None:
         """Serve a resource at a path; with `takes_rest`, everything below it as well (the rest of
@@ -135,7 +144,12 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
                 "`/.well-known/core` lists the resources.",
             )
         pipe.request = request.copy(uri_path=path[len(at) :])
-        observes = request.opt.observe == 0 and isinstance(resource, interfaces.ObservableResource)
+        # Only a GET is observed (RFC 7641 §2): anything else would run again with each change.
+        observes = (
+            request.code is Code.GET
+            and request.opt.observe == 0
+            and isinstance(resource, interfaces.ObservableResource)
+        )
         try:
             if observes:
                 await resource.render_to_pipe(pipe)
@@ -159,11 +173,20 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
     async def _answer_in_blocks(
         self, pipe: Pipe, resource: interfaces.Resource, request: aiocoap.Message
     ) -> None:
-        whole = self._block1.feed_and_take(request)
+        blocks = self._blocks(request)
+        whole = blocks.bodies.feed_and_take(request)
         addressed = whole.copy(uri_path=pipe.request.opt.uri_path)
-        answer = await self._block2.extract_or_insert(whole, lambda: resource.render(addressed))
+        answer = await blocks.answers.extract_or_insert(whole, lambda: resource.render(addressed))
         answer.opt.block1 = request.opt.block1
         pipe.add_response(answer, is_last=True)
+
+    def _blocks(self, request: aiocoap.Message) -> "_Blocks":
+        """What is half done in this session. It is kept by the session and ends with it, so nobody
+        pushes out what another one has begun."""
+        remote: CoapsRemote = request.remote
+        if not isinstance(remote.blocks, _Blocks):
+            remote.blocks = _Blocks(_BoundedBodies(self._limits), _BoundedAnswers(self._limits))
+        return remote.blocks
 
     def _find(self, path: Path) -> tuple[Path, interfaces.Resource | None]:
         if path in self._resources:

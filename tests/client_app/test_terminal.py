@@ -16,11 +16,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# The board here is aiocoap's server: a request and the end of its session in one turn of the loop
-# leave it with a coroutine that it never starts. Harmless, and not what is tested.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:coroutine 'Context._render_to_pipe' was never awaited:RuntimeWarning"
-)
 PATIENCE = 20.0
 # The terminal becomes the controlling one, so that Ctrl-C typed there is an interrupt.
 OWN_TERMINAL = """
@@ -257,3 +252,14 @@ def test_a_verb_without_network_does_not_import_it() -> None:
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_yes_to_any_device_is_not_to_be_had(open_board: Elsewhere, home: Path) -> None:
+    """Not even on a terminal: `--yes` needs a fingerprint to say yes to."""
+    terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--yes")
+    try:
+        assert terminal.end() == 2
+    finally:
+        terminal.close()
+    assert "--expect-fingerprint" in terminal.shown
+    assert open_board.board.window.failures == 0

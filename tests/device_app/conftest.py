@@ -35,7 +35,7 @@ from peer.pairing.ceremony import Ceremony
 from peer.pairing.compare import CompareClient
 
 HOST = "127.0.0.1"
-PATIENCE = 15.0  # seconds until a test gives up waiting
+PATIENCE = 60.0  # seconds until a test gives up waiting
 OUT_OF_THE_BOX = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
 
 

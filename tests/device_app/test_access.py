@@ -98,7 +98,7 @@ async def test_the_board_tells_its_observers_and_stops_when_nobody_looks(
     resource = device.app.site.paths()["board",]
     assert not resource.is_ticking
     seen = []
-    async with asyncio.timeout(15), aclosing(owner.observe("/board")) as readings:
+    async with asyncio.timeout(60), aclosing(owner.observe("/board")) as readings:
         async for answer in readings:
             seen.append(answer.body)
             assert resource.is_ticking

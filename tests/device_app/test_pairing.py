@@ -232,7 +232,7 @@ async def test_observing_a_ceremony_to_its_end(kit: Kit, device: Device) -> None
     started = await caller.start("anna")
     states: list[str] = []
     async with (
-        asyncio.timeout(15),
+        asyncio.timeout(60),
         aclosing(caller.observe(f"/pair/{started.body['id']}", pairing=True)) as seen,
     ):
         async for answer in seen:

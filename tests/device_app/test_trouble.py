@@ -152,7 +152,7 @@ async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_pa
     confirming = asyncio.create_task(
         caller.pair_ask("POST", f"/pair/{started.body['id']}", {"confirm": side.accept()})
     )
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         assert await daemon.process.wait() == -signal.SIGKILL
     confirming.cancel()
 

@@ -287,7 +287,7 @@ async def test_the_guard_is_asked_before_existence_and_before_blocks(
     assert (known.code, known.payload) == (unknown.code, unknown.payload)
     body = await connection.request(post("echo", payload=bytes(20_000)))
     assert body.code is Code.FORBIDDEN
-    assert not served.server._layer.context.serversite._block1._assemblies
+    assert all(remote.blocks is None for remote in served.server._layer.remotes.values())
 
 
 @pytest.mark.slow

@@ -1,0 +1,205 @@
+"""What things cost, compared with each other: `make bench` prints the table, nothing is judged."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from statistics import median
+from typing import TYPE_CHECKING, cast
+
+import aiocoap
+import aiocoap.resource
+import pytest
+from aiocoap.numbers.codes import Code
+
+from iam.access import Access
+from iam.model import Key, State, User
+from peer.dtls import records
+from peer.dtls.context import ClientContext
+from peer.dtls.session import DtlsSession
+from peer.identity import Identity
+from peer.limits import Limits
+from peer.net.client import CoapsClient
+from peer.net.endpoint import Endpoint
+from peer.net.udp import Address, Datagram
+
+if TYPE_CHECKING:
+    from tests.bench.conftest import Echo, Serve, Table
+
+pytestmark = [pytest.mark.bench, pytest.mark.asyncio]
+HOST = "127.0.0.1"
+
+
+async def each(work: Callable[[], Awaitable[object]], times: int, rounds: int = 5) -> float:
+    """Seconds for one, the median of some rounds."""
+    taken = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        for _ in range(times):
+            await work()
+        taken.append((time.perf_counter() - begin) / times)
+    return median(taken)
+
+
+def post(payload: bytes) -> aiocoap.Message:
+    return aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=payload)
+
+
+async def test_handshakes_full_and_resumed(serve: Serve, table: Table, roomy: Limits) -> None:
+    served = await serve(limits=roomy)
+    pinned = served.identity.fingerprint
+    async with CoapsClient(Identity.create(), limits=roomy) as client:
+
+        async def shake(*, resumed: bool) -> None:
+            if not resumed:
+                client._tickets.clear()
+            connection = await client.connect(served.address, pinned=pinned)
+            assert connection.resumed is resumed
+            await connection.close()
+
+        full = await each(lambda: shake(resumed=False), 40)
+        again = await each(lambda: shake(resumed=True), 40)
+    table.add("handshake, full, both sides", full)
+    table.add("handshake, resumed", again, f"{again / full:.2f} × full")
+
+
+async def test_the_cookie_gate(serve: Serve, table: Table, roomy: Limits) -> None:
+    """What a ClientHello without a cookie costs the device, compared with a whole handshake's."""
+    served = await serve(limits=roomy)
+    session = DtlsSession.client(
+        ClientContext(Identity.create()), mtu=1200, pinned=None, resume=None
+    )
+    [hello] = session.take_datagrams()
+    endpoint: Endpoint = served.server._endpoint
+    source = Address(HOST, 9)  # the answers go to the discard port
+    datagram = Datagram(hello, source, HOST, 1, 255)
+    garbage = Datagram(b"\x16" + hello[1:40], source, HOST, 1, 255)
+    sealed = b"\x17\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x10" + bytes(16)
+    nobody = Datagram(sealed, source, HOST, 1, 255)
+    assert records.split_untrusted(hello)
+
+    async def feed(one: Datagram) -> None:
+        endpoint._datagram(0, one)
+
+    gate = await each(lambda: feed(datagram), 500)
+    junk = await each(lambda: feed(garbage), 2000)
+    stray = await each(lambda: feed(nobody), 2000)
+    assert not endpoint._half_open
+    async with CoapsClient(Identity.create(), limits=roomy) as client:
+
+        async def shake() -> None:
+            client._tickets.clear()
+            await (await client.connect(served.address, pinned=None)).close()
+
+        full = await each(shake, 40)
+    table.add("ClientHello without a cookie", gate, f"{gate / full:.3f} × full handshake")
+    table.add("datagram that does not parse", junk, f"{junk / full:.4f} ×")
+    table.add("record of no session", stray, f"{stray / full:.4f} ×")
+
+
+async def test_a_request(serve: Serve, table: Table, echo: type[Echo]) -> None:
+    """One small POST and its answer: ours, aiocoap on plain UDP, and bare UDP, in one process."""
+    served = await serve()
+    async with CoapsClient(Identity.create()) as client:
+        connection = await client.connect(served.address, pinned=None)
+        ours = await each(lambda: connection.request(post(b"x" * 32)), 300)
+        large = await each(lambda: connection.request(post(b"x" * 8192)), 20)
+
+        async def together() -> None:
+            await asyncio.gather(*(connection.request(post(b"x" * 32)) for _ in range(20)))
+
+        parallel = await each(together, 15) / 20
+
+    site = aiocoap.resource.Site()
+    site.add_resource(("echo",), echo())
+    port = free_port()
+    server = await aiocoap.Context.create_server_context(
+        site, bind=(HOST, port), transports=["simplesocketserver"]
+    )
+    plain_client = await aiocoap.Context.create_client_context(transports=["simple6"])
+
+    async def plain_request() -> None:
+        uri = f"coap://{HOST}:{port}/echo"
+        message = aiocoap.Message(code=Code.POST, uri=uri, payload=b"x" * 32)
+        async with asyncio.timeout(10):
+            assert (await plain_client.request(message).response).payload == b"x" * 32
+
+    plain = await each(plain_request, 300)
+    await plain_client.shutdown()
+    await server.shutdown()
+    bare = await bare_udp()
+    table.add("request over DTLS", ours)
+    table.add("request over DTLS, 20 at a time", parallel, f"{parallel / ours:.2f} × one by one")
+    table.add("request over DTLS, 8 KiB in blocks", large, f"{large / ours:.1f} × a small one")
+    table.add("request, aiocoap on plain UDP", plain, f"DTLS is {ours / plain:.2f} × that")
+    table.add("bare UDP echo", bare, f"DTLS is {ours / bare:.1f} × that")
+
+
+def free_port() -> int:
+    """A UDP port that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as found:
+        found.bind((HOST, 0))
+        return int(found.getsockname()[1])
+
+
+async def bare_udp() -> float:
+    """One datagram there and back between two asyncio endpoints."""
+    loop = asyncio.get_running_loop()
+    came = asyncio.Event()
+
+    class Back(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast("asyncio.DatagramTransport", transport)
+
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            self.transport.sendto(data, addr)
+
+    class Home(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: object) -> None:
+            came.set()
+
+    back, _ = await loop.create_datagram_endpoint(Back, local_addr=(HOST, 0))
+    home, _ = await loop.create_datagram_endpoint(Home, remote_addr=back.get_extra_info("sockname"))
+
+    async def there_and_back() -> None:
+        came.clear()
+        home.sendto(b"x" * 60)
+        await came.wait()
+
+    async with asyncio.timeout(60):
+        taken = await each(there_and_back, 500)
+    home.close()
+    back.close()
+    return taken
+
+
+async def test_a_decision(table: Table) -> None:
+    """Who is this key, and may it? With few users and with as many as there may be."""
+    access = Access()
+    costs = {}
+    for count in (10, 250):
+        keys = [f"{number:064x}" for number in range(count)]
+        state = State.of(
+            User(f"user{number}", "guest", (Key(key),)) for number, key in enumerate(keys)
+        )
+
+        async def decide(state: State = state, keys: list[str] = keys) -> None:
+            for key in keys[:10]:
+                access.decide(access.subject(state, key, 0.0), "Hello:Get")
+
+        costs[count] = await each(decide, 200) / 10
+    stranger = await each(stranger_asks(access), 500)
+    table.add("decision, 10 users", costs[10])
+    table.add("decision, 250 users", costs[250], f"{costs[250] / costs[10]:.2f} × with 10")
+    table.add("decision about a stranger", stranger, f"{stranger / costs[10]:.2f} ×")
+
+
+def stranger_asks(access: Access) -> Callable[[], Awaitable[None]]:
+    state = State.of(())
+
+    async def ask() -> None:
+        access.decide(access.subject(state, "ab" * 32, 0.0), "Hello:Get")
+
+    return ask

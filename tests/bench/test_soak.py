@@ -1,0 +1,74 @@
+"""Behaviour 39: 200,000 requests on one session. Message IDs go round three times; every answer
+belongs to its request, each handler ran once, and memory stays flat.
+
+`make soak` runs this and prints the figures. Time is not judged; memory is.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiocoap
+import pytest
+from aiocoap.numbers.codes import Code
+
+from peer.identity import Identity
+from peer.net.client import CoapsClient
+
+if TYPE_CHECKING:
+    from tests.bench.conftest import Serve, Table
+
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.soak,
+    pytest.mark.asyncio,
+    pytest.mark.timeout(3600),
+]
+REQUESTS, WARM = 200_000, 20_000
+MESSAGE_IDS = 65_536
+PAGE_BYTES = 4096
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+
+
+def look() -> tuple[int, int, int]:
+    """Allocated blocks of Python, objects that the collector knows, resident bytes."""
+    gc.collect()
+    return sys.getallocatedblocks(), len(gc.get_objects()), resident()
+
+
+async def test_two_hundred_thousand_requests_on_one_session(serve: Serve, table: Table) -> None:
+    served = await serve()
+    async with CoapsClient(Identity.create()) as client:
+        connection = await client.connect(served.address, pinned=served.identity.fingerprint)
+        session = connection.peer.session_id
+        begin, warm = time.perf_counter(), look()
+        used = bytearray(MESSAGE_IDS)  # not a set, which would grow by itself
+        for number in range(REQUESTS):
+            if number == WARM:
+                warm = look()
+            used[client._layer._messages.message_id] = 1
+            body = b"request %d" % number
+            message = aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=body)
+            answer = await connection.request(message, timeout=60)
+            assert answer.payload == body, "an answer of another request"
+        taken, end = time.perf_counter() - begin, look()
+        assert served.echo.served == REQUESTS
+        assert connection.peer.session_id == session
+        assert all(used), "every Message ID was used, most of them three times"
+        [remote] = served.server._layer.remotes.values()
+        assert len(remote.recent) <= served.server._endpoint._limits.dedup_window
+    table.add(f"soak: one of {REQUESTS:,} requests", taken / REQUESTS)
+    for what, before, after in zip(("blocks", "objects", "resident bytes"), warm, end, strict=True):
+        print(f"{what}: {before:,}, then {after:,}: {after / before:.4f}")
+    blocks, objects, bytes_ = (after / before for before, after in zip(warm, end, strict=True))
+    assert blocks < 1.02, "Python objects pile up"
+    assert objects < 1.02, "Python objects pile up"
+    assert bytes_ < 1.2, "memory grows"

@@ -1,0 +1,56 @@
+"""On the screen: what a device says before anybody trusts it, and what it says when it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiocoap.numbers.codes import Code
+
+from client_app.commands import pair
+from client_app.pairing import Comparison
+from client_app.render import Terminal
+from client_app.setting import Setting
+from peer.identity import Fingerprint
+from peer.net.problem import ProblemError
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
+OBEYED = set("\x1b\x07\u202e\x9b")
+
+
+@pytest.mark.asyncio
+async def test_the_name_in_the_question_is_escaped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the yes, the other side may be anybody: its name must not repaint the fingerprints."""
+
+    async def no(_self: Terminal, question: str) -> bool:
+        print(question)
+        return False
+
+    monkeypatch.setattr(Terminal, "ask", no)
+    device, own = Fingerprint(b"\x01" * 32), Fingerprint(b"\x02" * 32)
+    question = Comparison(device, own, name=f"a{HOSTILE}b", address="192.0.2.1:5685", seconds=9)
+    assert not await pair._confirm(Setting(Terminal()), question)
+    shown = "".join(capsys.readouterr())
+    assert not OBEYED & set(shown)
+    assert "\\x1b[2J" in shown
+    assert device.grouped in shown
+    assert own.grouped in shown
+
+
+def test_the_words_of_a_refusal_are_escaped(
+    paired_shell: Any, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [site] = {elsewhere.board.regular._layer.context.serversite}
+    broken = site.paths()["broken",]
+
+    async def refuses(_request: object) -> None:
+        raise ProblemError(Code.FORBIDDEN, "denied", f"no{HOSTILE}", f"ask{HOSTILE}")
+
+    monkeypatch.setattr(broken, "render_get", refuses)
+    for words in (["get", "kitchen", "/broken"], ["get", "kitchen", "/broken", "--json"]):
+        done = paired_shell(*words)
+        assert (done.code, done.out) == (7, "")
+        assert not OBEYED & set(done.err), words
+        assert "owned" in done.err

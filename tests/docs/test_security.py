@@ -1,0 +1,126 @@
+"""docs/security.md names tests that exist, for every threat, and the README points to it.
+
+What a test shows is for people to read; here is seen that it is there and that `make test` runs it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "security.md").read_text()
+HEAD = "| threat | answer | backed by |"
+CITED = re.compile(r"tests/[\w/.-]+::[\w:\[\]-]+")
+GROUPS = [
+    "Pairing",
+    'The link, and "local"',
+    "DTLS and identity",
+    "CoAP and the resources",
+    "Whitelist and store",
+    "Denial of service",
+    "The local machine: files, control socket, logs",
+    "The client: devices file, terminal",
+]
+
+
+def rows() -> list[tuple[str, list[str]]]:
+    """Every row of the tables: its threat, and what stands in its last cell."""
+    found = []
+    for table in TEXT.split(HEAD)[1:]:
+        for line in table.partition("\n\n")[0].splitlines()[2:]:
+            threat, _answer, backed = (cell.strip() for cell in line.strip("|").split(" | "))
+            found.append((threat, [one.strip() for one in backed.split(",")]))
+    return found
+
+
+def is_test_class(node: ast.stmt) -> str:
+    """The name of a class of tests, also of one that hypothesis makes (`TestX = Y.TestCase`)."""
+    match node:
+        case ast.ClassDef(name=name):
+            return name
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Attribute(attr="TestCase")):
+            return name
+        case _:
+            return ""
+
+
+@cache
+def names_in(path: str) -> frozenset[str]:
+    """`name` and `Class::name` of each test of a file, and each class; measurements left out."""
+    assert (ROOT / path).is_file(), f"there is no {path}"
+    found: set[str] = set()
+
+    def collect(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if name := is_test_class(node):
+                if name.startswith("Test"):
+                    found.add(prefix + name)
+                if isinstance(node, ast.ClassDef):
+                    collect(node.body, f"{prefix}{name}::")
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                marks = " ".join(map(ast.unparse, node.decorator_list))
+                if node.name.startswith("test_") and "mark.bench" not in marks:
+                    found.add(prefix + node.name)
+
+    collect(ast.parse((ROOT / path).read_text()).body, "")
+    return frozenset(found)
+
+
+def exists(cited: str) -> bool:
+    """Whether a citation, without its parameters, is a test."""
+    path, _, name = cited.partition("::")
+    return name.partition("[")[0] in names_in(path)
+
+
+def test_the_groups_are_all_there_and_none_is_empty() -> None:
+    headings = re.findall(r"^### (.*)\n\n(.*)$", TEXT, re.MULTILINE)
+    assert headings == [(group, HEAD) for group in GROUPS]
+    assert len(rows()) == sum(line.startswith("| ") for line in TEXT.splitlines()) - len(GROUPS)
+
+
+@pytest.mark.parametrize(("threat", "backed"), rows(), ids=lambda value: str(value)[:50])
+def test_every_threat_is_backed_by_tests_that_exist(threat: str, backed: list[str]) -> None:
+    assert threat
+    assert backed
+    for one in backed:
+        assert re.fullmatch(rf"`{CITED.pattern}`", one), f"{one} is no citation"
+        assert exists(one.strip("`")), f"there is no test {one}"
+
+
+def test_no_other_citation_leads_nowhere() -> None:
+    found = CITED.findall(TEXT)
+    assert found
+    assert [one for one in found if not exists(one)] == []
+
+
+def test_a_citation_that_leads_nowhere_is_seen() -> None:
+    here = "tests/docs/test_security.py"
+    assert exists(f"{here}::test_a_citation_that_leads_nowhere_is_seen")
+    assert exists(f"{here}::test_every_threat_is_backed_by_tests_that_exist[some-thing]")
+    assert exists("tests/iam/test_random_lives.py::TestLives")
+    for wrong in ("test_nothing", "exists", "rows", "CITED"):
+        assert not exists(f"{here}::{wrong}")
+    with pytest.raises(AssertionError):
+        exists("tests/docs/test_nothing.py::test_nothing")
+
+
+def test_what_remains_and_how_to_report_are_said() -> None:
+    for heading in ("Assets and actors", "Assumptions", "What remains", "Reporting a problem"):
+        _, found, after = TEXT.partition(f"\n## {heading}\n")
+        assert found, heading
+        assert len(after.partition("\n## ")[0]) > 200, heading
+    assert not re.search(r"\S+@\S+|https?://", TEXT.partition("## Reporting a problem")[2])
+
+
+def test_the_readme_points_to_it() -> None:
+    """Its words are the short form; the long one, with what is not protected, is one click away."""
+    readme = (ROOT / "README.md").read_text()
+    section = re.search(r"^## Security.*?(?=^## )", readme, re.DOTALL | re.MULTILINE)
+    assert section is not None
+    assert "(docs/security.md)" in section[0]
+    assert "does **not** protect" in section[0]

@@ -1,0 +1,213 @@
+"""Behaviour 10: whoever goes away in the middle, at whatever step, leaves nothing behind.
+
+Two ways to go: with a goodbye (the session is closed), and in silence (the cable is cut; the device
+cannot know). Afterwards there is no ceremony, no session, no timer and no task; the attempt was
+counted; and the next client pairs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.pairing import NewsKind
+from peer.errors import PeerError
+from peer.limits import DEFAULT_LIMITS
+from peer.net.udp import Address
+from peer.testing import Proxy
+
+if TYPE_CHECKING:
+    from tests.hostile.conftest import Caller, Device, Kit
+
+pytestmark = pytest.mark.asyncio
+QUICK = replace(
+    DEFAULT_LIMITS,
+    window_linger_seconds=0.2,
+    person_seconds=0.6,
+    step_seconds=0.4,
+    unpaired_idle_seconds=0.5,
+    handshake_seconds=0.5,
+    handshake_burst=2000,
+)
+Step = Callable[["Caller", "Device"], Awaitable[None]]
+
+
+async def after_the_handshake(caller: Caller, _device: Device) -> None:
+    await caller.connect(pairing=True)
+
+
+async def after_the_offer(caller: Caller, _device: Device) -> None:
+    await caller.pair_ask("GET", "/pair")
+
+
+async def with_half_a_body(caller: Caller, _device: Device) -> None:
+    answer = await caller.pair_ask("POST", "/pair", raw=bytes(64), block1=(0, True, 2))
+    assert answer.code == "2.31"
+
+
+async def after_the_start(caller: Caller, _device: Device) -> None:
+    assert (await caller.start("anna")).code == "2.01"
+
+
+async def while_observing(caller: Caller, _device: Device) -> None:
+    started = await caller.start("anna")
+    await anext(caller.observe(f"/pair/{started.body['id']}", pairing=True))
+
+
+async def after_the_devices_yes(caller: Caller, device: Device) -> None:
+    await caller.start("anna")
+    device.decide(accept=True)
+
+
+async def after_a_wrong_tag(caller: Caller, device: Device) -> None:
+    started = await caller.start("anna")
+    device.decide(accept=True)
+    assert (await caller.confirm(started, bytes(32))).reason == "wrong-code"
+
+
+async def in_the_plain_form(caller: Caller, device: Device) -> None:
+    caller.asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))  # type: ignore[attr-defined]
+    await device.heard(NewsKind.PENDING)
+
+
+#: Step → is there a ceremony then, whose end is counted?
+STEPS: dict[Step, bool] = {
+    after_the_handshake: False,
+    after_the_offer: False,
+    with_half_a_body: False,
+    after_the_start: True,
+    while_observing: True,
+    after_the_devices_yes: True,
+    after_a_wrong_tag: True,
+    in_the_plain_form: True,
+}
+
+
+async def all_gone(device: Device) -> None:
+    """No session, ceremony, timer, observation or half a body; the window is open or closed."""
+    await device.until(lambda: not device.app.status()["sessions"])
+    assert device.app.door.pending() is None
+    server = device.app.door.port.server
+    if server is not None:
+        endpoint, layer = server._endpoint, server._layer
+        assert not endpoint._half_open
+        assert not layer.remotes
+        assert not layer._messages._active_exchanges
+        assert not layer._messages.token_manager.incoming_requests
+    pair = device.app.door.port.site.paths()["pair",]
+    await device.until(lambda: not pair._observations)
+
+
+async def next_one_pairs(kit: Kit, device: Device) -> None:
+    await device.closed()
+    await device.open(role="user", clears_backoff=True)
+    caller = kit.caller(device)
+    started = await caller.start("berta")
+    device.decide(accept=True)
+    assert (await caller.confirm(started, caller.tags(started).client_tag)).code == "2.04"
+    assert list(device.users.users) == ["berta"]
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["goodbye", "silence"])
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bool) -> None:
+    device = await kit.device(limits=QUICK)
+    await device.open(role="user")
+    tasks = asyncio.all_tasks()
+    proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
+    caller = kit.caller(device)
+    caller.port = lambda *, pairing: proxy.address.port
+    await step(caller, device)
+    if silent:
+        proxy.cut()
+        # Nobody comes, so the window is closed as well: at the latest then all of it is gone.
+        if STEPS[step]:
+            await device.heard(NewsKind.ENDED)
+        await device.closed()
+    await caller.client.close()
+    if hasattr(caller, "asking"):
+        with suppress(PeerError):
+            await caller.asking
+    if STEPS[step]:
+        ended = await device.heard(NewsKind.ENDED)
+        assert ended.ceremony is not None
+        assert ended.ceremony.state in {"REVOKED", "EXPIRED", "REFUSED"}
+        assert device.app.door.budget.failures == 1
+        assert device.app.whitelist.store.attempts["pairing"]["failures"] == 1  # type: ignore[index]
+    else:
+        assert device.app.door.budget.failures == 0
+    await all_gone(device)
+    assert not device.users.users
+    await device.until(lambda: not asyncio.all_tasks() - tasks)
+    proxy.close()
+    await next_one_pairs(kit, device)
+
+
+async def test_who_is_silent_in_an_open_window_is_dropped_while_it_is_open(kit: Kit) -> None:
+    """Nobody keeps one of the few places of the pairing port by saying nothing."""
+    device = await kit.device(limits=replace(QUICK, unpaired_sessions=2, person_seconds=60))
+    await device.open(role="user")
+    silent = [kit.caller(device) for _ in range(5)]
+    for caller in silent:
+        await caller.connect(pairing=True)
+        assert len(device.sessions("pairing")) <= 2
+    honest = kit.caller(device)
+    started = await honest.start("anna")
+    assert started.code == "2.01"
+    for caller in silent:
+        await caller.connect(pairing=True, fresh=True)
+    assert honest.fingerprint in {one["fingerprint"] for one in device.sessions("pairing")}
+    device.decide(accept=True)
+    assert (await honest.confirm(started, honest.tags(started).client_tag)).code == "2.04"
+
+
+async def test_silent_strangers_go_from_the_regular_port_and_an_owner_stays(kit: Kit) -> None:
+    """Behaviour 40. The stranger's cable is cut, so nobody says goodbye."""
+    device = await kit.device(limits=QUICK)
+    owner, stranger = kit.known(device, "olga", "owner"), kit.caller(device)
+    await owner.ask("GET", "/hello")
+    proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=False)))
+    stranger.port = lambda *, pairing: proxy.address.port
+    assert (await stranger.ask("GET", "/hello")).code == "4.03"
+    proxy.cut()
+    assert len(device.sessions("regular")) == 2
+    await device.until(lambda: len(device.sessions("regular")) == 1)
+    assert [one["user"] for one in device.sessions("regular")] == ["olga"]
+    assert device.counters()["sessions-idle"] == 1
+    assert (await owner.connect()).is_open
+    proxy.close()
+
+
+async def test_a_ceremony_ends_with_its_session_even_if_another_of_the_same_key_lives(
+    kit: Kit,
+) -> None:
+    device = await kit.device(limits=replace(QUICK, person_seconds=60))
+    await device.open(role="user")
+    caller = kit.caller(device)
+    first = await caller.connect(pairing=True)
+    await caller.start("anna")
+    await caller.connect(pairing=True, fresh=True)
+    await first.close()
+    ended = await device.heard(NewsKind.ENDED)
+    assert ended.ceremony is not None
+    assert ended.ceremony.state == "REVOKED"
+    assert (await caller.start("anna")).code == "2.01"
+
+
+async def test_a_daemon_that_closes_leaves_no_task_and_tells_everybody(kit: Kit) -> None:
+    tasks = asyncio.all_tasks()
+    device = await kit.device(limits=QUICK)
+    owner = kit.known(device, "olga", "owner")
+    await owner.ask("GET", "/hello")
+    await device.open(role="user")
+    caller = kit.caller(device)
+    await caller.start("anna")
+    connections = [await owner.connect(), await caller.connect(pairing=True)]
+    await device.app.close()
+    await device.until(lambda: not any(one.is_open for one in connections))
+    await device.until(lambda: not asyncio.all_tasks() - tasks)

@@ -1,0 +1,39 @@
+"""What strangers send cannot forge a line of the daemon's log, nor a command to its terminal."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.hostile.conftest import Caller, Device, Kit
+
+pytestmark = pytest.mark.asyncio
+EVIL = "\x1b[2J\nE handfast.pairing: paired eve as owner\r\u202e"
+
+
+async def test_nothing_that_is_sent_breaks_out_of_its_line(
+    kit: Kit, device: Device, owner: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("handfast", "handfast.coap", "coap-server", "peer", "iam"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    stranger = kit.caller(device)
+    await device.open(role="user")
+    for caller in (stranger, owner):
+        for method in ("GET", "POST", "DELETE"):
+            await caller.ask(method, f"/{EVIL}?{EVIL}", raw=EVIL.encode(), ct=0)
+            await caller.ask(method, f"/iam/users/{EVIL}")
+    for body in ({"name": EVIL}, {"name": "eve", "method": EVIL}, {"name": "eve", "role": EVIL}):
+        await stranger.pair_ask("POST", "/pair", {"method": "compare", "name": "eve"} | body)
+    await stranger.pair_ask("POST", f"/pair?name={EVIL}")
+    await owner.ask("POST", "/iam/users", {"name": "eve", "role": EVIL})
+    await owner.ask("POST", "/iam/users", {"name": "eve", "role": "guest", EVIL: 1})
+    lines = [record.getMessage() for record in caplog.records]
+    assert any("Incoming message" in line for line in lines), "the log is not at DEBUG"
+    for line in lines:
+        assert not set("\x1b\n\r\u202e") & set(line), line
+    told = [record.event for record in device.app.whitelist.store.trail.iterate()]
+    assert not {"paired", "registered"} & {event.kind for event in told}

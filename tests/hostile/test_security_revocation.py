@@ -1,0 +1,32 @@
+"""A ticket from before a revocation is worth nothing after it, on a whole device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiocoap
+import pytest
+
+from peer.net.problem import error_of
+from peer.net.udp import Address
+
+if TYPE_CHECKING:
+    from tests.hostile.conftest import Caller, Device
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_a_revoked_key_resumes_nothing(device: Device, owner: Caller, guest: Caller) -> None:
+    address = Address("127.0.0.1", device.port(pairing=False))
+
+    async def again() -> tuple[bool, str]:
+        connection = await guest.client.connect(address, pinned=device.fingerprint)
+        hello = aiocoap.Message(code=aiocoap.GET, uri_path=("hello",))
+        error = error_of(await connection.request(hello, timeout=20))
+        return connection.resumed, type(error).__name__ if error else ""
+
+    assert await again() == (False, "")
+    assert await again() == (True, "")
+    gone = await owner.ask("DELETE", f"/iam/users/gustav/keys/{guest.fingerprint}")
+    assert gone.code == "2.02"
+    assert await again() == (False, "NotPaired")

@@ -1,0 +1,174 @@
+"""Behaviour 38: 30 % loss, duplicates and reordering on both ways, with the real client library.
+
+Pairing, requests and an observation all come through; one user is stored; and each request's
+handler runs once, however often its datagrams came. OpenSSL's own handshake timer reads the real
+clock and doubles from 1 s, so these tests take their time; the dice are seeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import aiocoap
+import aiocoap.resource
+import pytest
+
+from client_app import Client
+from client_app import client as client_module
+from client_app.client import Comparison
+from device_app.pairing import NewsKind
+from peer.net.discovery import Advert
+from peer.net.udp import Address
+from peer.testing import Proxy, Weather
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.hostile.conftest import Device, Kit
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.slow, pytest.mark.timeout(400)]
+HOST = "127.0.0.1"
+BAD = Weather(loss=0.3, duplicate=0.2, reorder=0.2)
+PATIENCE = 200.0
+REQUESTS = 8
+
+
+class Tally(aiocoap.resource.ObservableResource):  # type: ignore[misc]
+    """Counts how often its handlers ran; its state is a number that a test sets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = 0
+        self.posted: list[bytes] = []
+        self.gotten: list[str] = []
+
+    def set(self, value: int) -> None:
+        self.value = value
+        self.updated_state()
+
+    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+        self.gotten.append("".join(request.opt.uri_query))
+        return aiocoap.Message(payload=str(self.value).encode(), content_format=0)
+
+    async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
+        self.posted.append(bytes(request.payload))
+        return aiocoap.Message(code=aiocoap.CHANGED, payload=request.payload, content_format=0)
+
+
+def add_tally(device: Device) -> Tally:
+    tally = Tally()
+    device.app.site.add(("tally",), tally)
+    device.app.guard.rule(("tally",), {"GET": "Hello:Get", "POST": "Hello:Get"})
+    return tally
+
+
+async def paired_through(
+    kit: Kit, device: Device, home: Path, weather: Weather, paths: list[Proxy]
+) -> Client:
+    """A client that has paired with both users' yes, every datagram through the weather."""
+    await device.open(role="user")
+    for port in (device.port(pairing=True), device.port(pairing=False)):
+        paths.append(await Proxy.start(Address(HOST, port), weather))
+        weather = replace(weather, seed=weather.seed + 100)
+    pairing, regular = paths
+
+    async def look() -> AsyncIterator[Advert]:
+        """What the LAN would tell: the device, at the far end of the weather."""
+        yield Advert(
+            device_id=device.fingerprint.device_id,
+            name="kitchen",
+            addresses=(HOST,),
+            port=regular.address.port,
+            pairing_port=pairing.address.port,
+            pairing_open=True,
+            version=1,
+            host="kitchen.local.",
+        )
+
+    limits = replace(device.app.limits, step_seconds=PATIENCE)
+    client = Client(home=home / "client", look=look, limits=limits)
+    kit.at_end(client.close)
+
+    async def yes(question: Comparison) -> bool:
+        return question.device == device.fingerprint
+
+    asking = asyncio.create_task(client.pair("kitchen", name="anna", confirm=yes))
+    pending = asyncio.create_task(device.heard(NewsKind.PENDING, patience=PATIENCE))
+    await asyncio.wait({asking, pending}, return_when=asyncio.FIRST_COMPLETED)
+    if pending.done():
+        assert device.pending().fingerprint == client.identity.fingerprint
+        device.decide(accept=True)
+    pending.cancel()
+    paired = await asking
+    assert paired.is_new
+    # The device has told its own port; from now on the way to it leads through the weather, too.
+    client.book.update(
+        device.fingerprint,
+        lambda one: replace(one, port=regular.address.port, last_seen=str(regular.address)),
+    )
+    return client
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handshake in this weather takes longer than a person at a terminal would wait."""
+    monkeypatch.setattr(client_module, "CONNECT_SECONDS", PATIENCE)
+    monkeypatch.setattr(Client.connect_at, "__kwdefaults__", {"timeout": PATIENCE})
+
+
+@pytest.mark.parametrize("seed", [8, 12])
+async def test_a_life_in_bad_weather(kit: Kit, tmp_path: Path, patient: None, seed: int) -> None:
+    device = await kit.device(limits=stubborn())
+    tally, paths = add_tally(device), list[Proxy]()
+    client = await paired_through(kit, device, tmp_path, replace(BAD, seed=seed), paths)
+    [user] = device.users.users.values()
+    assert (user.name, user.role) == ("anna", "user")
+    assert user.fingerprints == {client.identity.fingerprint.hex}
+    started = [
+        record.event
+        for record in device.app.whitelist.store.trail.iterate()
+        if record.event.kind in {"ceremony-started", "paired"}
+    ]
+    assert [event.kind for event in started] == ["ceremony-started", "paired"]
+
+    kitchen = await client.connect("kitchen")
+    bodies = [f"{number}".encode() for number in range(REQUESTS)]
+    posts = await asyncio.gather(
+        *(kitchen.post("/tally", body, timeout=PATIENCE) for body in bodies)
+    )
+    assert [reply.payload for reply in posts] == bodies, "each answer belongs to its request"
+    gets = await asyncio.gather(
+        *(kitchen.get(f"/tally?{number}", timeout=PATIENCE) for number in range(REQUESTS))
+    )
+    assert {reply.payload for reply in gets} == {b"0"}
+    large = "x" * 1500
+    assert (await kitchen.post("/tally", large, timeout=PATIENCE)).payload == large.encode()
+    assert sorted(tally.posted) == sorted([*bodies, large.encode()]), "each handler ran once"
+    assert sorted(tally.gotten) == sorted(str(number) for number in range(REQUESTS))
+
+    seen = []
+    async with asyncio.timeout(PATIENCE), aclosing(kitchen.observe("/tally")) as states:  # type: ignore[type-var]
+        async for reply in states:
+            seen.append(int(reply.payload))
+            if seen[-1] == 5:
+                break
+            tally.set(seen[-1] + 1)
+    assert seen == sorted(seen), "no older state after a newer one"
+    assert seen[0] == 0
+    assert len(paths[0].towards_device()) > 5, "the pairing went through the weather"
+    assert len(paths[1].towards_device()) > 2 * REQUESTS, "and so did the requests"
+    for path in paths:
+        path.close()
+
+
+def stubborn() -> Any:
+    """Repeats sooner and more often, so that one request in many thousands is given up."""
+    from peer.limits import DEFAULT_LIMITS  # noqa: PLC0415
+
+    return replace(
+        DEFAULT_LIMITS, ack_timeout_seconds=0.2, max_retransmit=10, window_linger_seconds=60
+    )

@@ -1,0 +1,26 @@
+"""A refusal by ICMP is anybody's to forge: an established session does not believe it."""
+
+from typing import Any
+
+import aiocoap
+import pytest
+from aiocoap.numbers.codes import Code
+
+from peer.errors import TimedOut
+from peer.net.client import CoapsClient
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_a_refusal_does_not_end_an_established_session(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """The device's socket is gone, so the kernel answers what comes with "port unreachable"."""
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=served.identity.fingerprint)
+    for socket in served.server._endpoint._sockets:
+        socket.close()
+    with pytest.raises(TimedOut):
+        await connection.request(aiocoap.Message(code=Code.GET, uri_path=("echo",)), timeout=0.5)
+    assert caller.counters["socket-errors"] >= 1
+    assert connection.is_open
