@@ -5,10 +5,12 @@ it; in JSON everything beyond ASCII is a number.
 """
 
 import asyncio
+import contextlib
 import json
 import math
 import os
 import sys
+import termios
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from functools import singledispatch
@@ -275,6 +277,8 @@ class Terminal:
         if not self.can_ask:
             raise UsageError("nobody is at this terminal to answer")
         self.done()
+        with contextlib.suppress(termios.error):  # typed before the question: no answer to it
+            termios.tcflush(0, termios.TCIFLUSH)
         while True:
             click.echo(f"{question} [y/n] ", err=True, nl=False)
             answer = (await _line()).strip().lower()

@@ -77,6 +77,8 @@ class ControlServer:
                 _log.warning("somebody without the right to it tried the control socket")
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
             _log.debug("a control connection broke off")
+        except asyncio.CancelledError:
+            pass  # by `close` alone; the stream's own callback prints a cancelled task as a fault
         finally:
             self._talks.discard(task)
             writer.close()

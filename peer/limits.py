@@ -27,6 +27,7 @@ class Limits:
     unpaired_idle_seconds: float = 30.0  # and how long each may be silent
     sessions: int = 64  # established sessions in all
     session_idle_seconds: float = 86_400.0  # a paired session may be silent this long
+    sessions_per_key: int = 8  # sessions of one key; its oldest makes way for a newer one
     owner_reserve: int = 4  # places of `sessions` only owners may take
     handshakes_per_second: float = 20.0  # per source address, after a valid cookie
     handshake_burst: int = 50  # and the burst above that rate
@@ -36,6 +37,7 @@ class Limits:
     # Messages.
     payload_mtu: int = 1200  # UDP payload in bytes, for a path nothing is known of
     request_body_bytes: int = 65_536  # a reassembled request body on the regular port
+    answer_body_bytes: int = 1_048_576  # a client reads no longer answer, in blocks or not
     pairing_body_bytes: int = 4_096  # and on the pairing port
     block_assemblies: int = 8  # half-received bodies, and half-sent answers, kept per session
     dedup_window: int = 256  # Message IDs remembered per session (RFC 7252 §4.5)

@@ -65,8 +65,8 @@ class PersonAtTerminal:
         self._asked = None
 
     async def _ask(self, ceremony: Mapping[str, Any]) -> None:
-        self._say(question(ceremony, self._device))
         _forget_typed()
+        self._say(question(ceremony, self._device))
         while True:
             line = await _line()
             if line is None:  # the terminal is closed: `accept` and `refuse` still work

@@ -258,7 +258,7 @@ def _advice(error: SSL.Error) -> str:
     match _reason(error):
         case "peer did not return a certificate":
             return "Connect with a client certificate (an EC key on P-256)."
-        case "no shared cipher" | "sslv3 alert handshake failure":
+        case "no shared cipher" | "tls alert handshake failure":
             return "Both sides need ECDHE-ECDSA with AES-128-GCM, AES-128-CCM or ChaCha20."
         case _:
             return ""

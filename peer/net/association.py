@@ -29,6 +29,7 @@ class Association:
         socket: Socket,
         remote: Address,
         counters: Counter[str],
+        judge: Callable[[Datagram], Verdict] = lambda _datagram: NOT_JUDGED,
         on_message: Callable[["Association", bytes], None],
         on_change: Callable[["Association"], None],
     ) -> None:
@@ -41,6 +42,7 @@ class Association:
         self.created = self.last_seen = self._loop.time()
         self._socket = socket
         self._counters = counters
+        self._judge = judge
         self._on_message = on_message
         self._on_change = on_change
         self._told = SessionState.HANDSHAKING
@@ -59,9 +61,17 @@ class Association:
     def start(self) -> None:
         """Send what the session has to say first, and arm its timer."""
         self._pump()
+        self._tell()
 
-    def judge(self, verdict: Verdict) -> None:
-        """Note whether one more datagram was local. It can fall, never rise (protocol §3)."""
+    def came_by(self, datagram: Datagram) -> None:
+        """Note the path of a datagram of this session, and whether it was local.
+
+        Local can fall, never rise (protocol §3). Once there are keys, only what they have opened
+        counts: a forged datagram moves nothing.
+        """
+        self.last_seen = self._loop.time()
+        self.local_host, self.ifindex = datagram.destination, datagram.ifindex
+        verdict = self._judge(datagram)
         if self.verdict is NOT_JUDGED or (self.verdict.is_local and not verdict.is_local):
             self.verdict = verdict
 
@@ -70,9 +80,9 @@ class Association:
         was_established = self.established
         if was_established and any(record.epoch == 0 for record in found):
             self._counters["dtls-cleartext-after-handshake"] += 1
-        self.last_seen = self._loop.time()
-        self.local_host, self.ifindex = datagram.destination, datagram.ifindex
         messages = self.session.receive_untrusted(found)
+        if messages or not was_established:
+            self.came_by(datagram)
         application = records.ContentType.APPLICATION_DATA
         if was_established and not messages and found[0].content_type is application:
             self._counters["dtls-replayed-or-forged"] += 1

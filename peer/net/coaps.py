@@ -30,7 +30,7 @@ from aiocoap.numbers.types import CON
 from aiocoap.tokenmanager import TokenManager
 from aiocoap.util import hostportjoin
 
-from peer.errors import Unreachable
+from peer.errors import Malformed, Unreachable
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.association import Association
@@ -242,6 +242,7 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
     ) -> None:
         self.context = aiocoap.Context(serversite=site, loggername="handfast.coap")
         self._counters = counters
+        self._limits = limits
         self._interface_name = interface_name
         self._on_session_end = on_session_end
         self._numbers = 0
@@ -277,8 +278,16 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         except (coap_error.Error, ValueError, IndexError):
             self._counters["coap-malformed"] += 1
             return
+        block = decoded.opt.block2
+        if decoded.code.is_response() and block and block.start > self._limits.answer_body_bytes:
+            self._counters["coap-answer-too-large"] += 1
+            association.session.failure = Malformed("the device's answer is too large")
+            association.close()  # aiocoap would go on collecting
+            return
         try:
             self._messages.dispatch_message(decoded)
+        except asyncio.InvalidStateError:  # the answer to a request that was just given up
+            self._counters["coap-late-answers"] += 1
         except Exception:
             # A message from outside must not stop the others, whatever it runs into.
             self._counters["coap-dispatch-failed"] += 1

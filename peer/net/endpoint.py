@@ -103,7 +103,7 @@ class Endpoint:
         )
         self._rate = HandshakeRate(limits)
         self._half_open: OrderedDict[_Place, Association] = OrderedDict()
-        self._sessions: OrderedDict[_Place, Association] = OrderedDict()
+        self._sessions: dict[_Place, Association] = {}
         self._sockets: list[Socket] = []
         self._net = net
         self._loop = asyncio.get_running_loop()
@@ -141,7 +141,7 @@ class Endpoint:
 
     def associations(self) -> list[Association]:
         """The established sessions, least recently active first."""
-        return list(self._sessions.values())
+        return sorted(self._sessions.values(), key=lambda one: one.last_seen)
 
     def end(self, which: Callable[[Fingerprint], bool]) -> int:
         """End the sessions and half-open handshakes of some keys at once; returns how many.
@@ -188,22 +188,15 @@ class Endpoint:
         if random is not None and self._is_new(random, session, half_open):
             self._hello(place, datagram, random)
         elif half_open is not None and not (session and _is_application_data(found)):
-            self._feed(half_open, datagram, found)
+            half_open.receive_untrusted(datagram, found)
         elif session is not None:
-            self._sessions.move_to_end(place)
-            self._feed(session, datagram, found)
+            session.receive_untrusted(datagram, found)
         else:
             self.counters["dtls-no-session"] += 1
 
     @staticmethod
     def _is_new(random: bytes, *known: Association | None) -> bool:
         return all(one is None or one.session.client_random != random for one in known)
-
-    def _feed(
-        self, association: Association, datagram: Datagram, found: list[records.Record]
-    ) -> None:
-        association.judge(self._locality.judge(datagram))
-        association.receive_untrusted(datagram, found)
 
     def _hello(self, place: _Place, datagram: Datagram, random: bytes) -> None:
         source = datagram.source
@@ -230,12 +223,14 @@ class Endpoint:
             socket=socket,
             remote=source,
             counters=self.counters,
+            judge=self._locality.judge,
             on_message=self._upper.message_received,
             on_change=lambda changed: self._changed(place, changed),
         )
-        association.local_host, association.ifindex = datagram.destination, datagram.ifindex
-        association.judge(self._locality.judge(datagram))
-        self._half_open.pop(place, None)
+        association.came_by(datagram)
+        before = self._half_open.pop(place, None)
+        if before is not None:
+            before.close()
         self._half_open[place] = association
         while len(self._half_open) > self._limits.half_open:
             self.counters["half-open-evicted"] += 1
@@ -266,8 +261,7 @@ class Endpoint:
             association.close()
             return
         self.counters["handshakes"] += 1
-        standing = self.standing_of(association)
-        if not self._make_room(standing):
+        if not self._make_room(association):
             self.counters["sessions-refused"] += 1
             association.close()
             return
@@ -279,19 +273,28 @@ class Endpoint:
         fingerprint = association.session.peer_fingerprint
         return Standing.UNPAIRED if fingerprint is None else self._standing(fingerprint)
 
-    def _make_room(self, newcomer: Standing) -> bool:
+    def _make_room(self, newcomer: Association) -> bool:
         """Evict, least recently active first, until the newcomer fits. False: it may not."""
-        ranks = {place: self.standing_of(one) for place, one in self._sessions.items()}
+        standing = self.standing_of(newcomer)
+        by_age = sorted(self._sessions, key=lambda place: self._sessions[place].last_seen)
+        ranks = {place: self.standing_of(self._sessions[place]) for place in by_age}
+        key = newcomer.session.peer_fingerprint
+        same_key = [p for p in by_age if self._sessions[p].session.peer_fingerprint == key]
         strangers = [place for place, rank in ranks.items() if rank is Standing.UNPAIRED]
-        if newcomer is Standing.UNPAIRED and len(strangers) >= self._limits.unpaired_sessions:
-            self._evict(strangers[0])
-            del ranks[strangers[0]]
-        reserve = 0 if newcomer is Standing.OWNER else self._limits.owner_reserve
+        crowd = []
+        if len(same_key) >= self._limits.sessions_per_key:
+            crowd = same_key
+        elif standing is Standing.UNPAIRED and len(strangers) >= self._limits.unpaired_sessions:
+            crowd = strangers
+        if crowd:
+            self._evict(crowd[0])
+            del ranks[crowd[0]]
+        reserve = 0 if standing is Standing.OWNER else self._limits.owner_reserve
         if len(ranks) < self._limits.sessions - reserve:
             return True
         # The lowest standing goes first; nobody pushes out a higher one.
         lowest = min(ranks.values())
-        if lowest > newcomer or (lowest is Standing.OWNER and reserve):
+        if lowest > standing or (lowest is Standing.OWNER and reserve):
             return False
         self._evict(next(place for place, rank in ranks.items() if rank is lowest))
         return True

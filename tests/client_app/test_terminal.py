@@ -127,6 +127,18 @@ def test_another_word_is_asked_again_and_a_no_stores_nothing(
     assert open_board.board.users == {}
 
 
+def test_keys_typed_ahead_answer_nothing(open_board: Elsewhere, home: Path) -> None:
+    terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--name", "anna")
+    try:
+        terminal.type("y\n")
+        terminal.until(r"\[y/n\]")
+        terminal.type("n\n")
+        assert terminal.end() == 1
+        assert stored(home) == []
+    finally:
+        terminal.close()
+
+
 def test_the_question_is_withdrawn_when_the_devices_user_refuses(
     asked: OnTerminal, open_board: Elsewhere, home: Path
 ) -> None:

@@ -345,3 +345,17 @@ async def test_strangers_make_way_for_each_other_and_owners_for_nobody(
 async def test_an_address_tells_its_port(serve: Any) -> None:
     served = await serve()
     assert served.server.addresses == [Address("127.0.0.1", served.server.port)]
+
+
+async def test_an_answer_without_end_ends_the_session(serve: Any, client: Identity) -> None:
+    served = await serve()
+
+    async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
+        return aiocoap.Message(payload=bytes(20_000))
+
+    served.echo.render_get = render_get
+    async with CoapsClient(client, limits=Limits(answer_body_bytes=5_000)) as modest:
+        connection = await modest.connect(served.address, pinned=None)
+        with pytest.raises(Unreachable, match="too large"):
+            await connection.request(get("echo"))
+        assert not connection.is_open

@@ -1,6 +1,7 @@
 """An attacker beside and on the path: established sessions live, and nothing is kept for nobody."""
 
 import asyncio
+import gc
 import secrets
 import socket
 from typing import Any, cast
@@ -13,6 +14,7 @@ from peer.dtls import session as dtls_session
 from peer.errors import HandshakeFailed
 from peer.identity import Identity
 from peer.limits import Limits
+from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.endpoint import HandshakeRate, Standing
 from peer.net.udp import UdpSocket
@@ -287,3 +289,61 @@ async def test_a_fresh_path_after_a_cut(serve: Any, caller: CoapsClient) -> None
     again = await caller.connect(served.address, pinned=served.identity.fingerprint)
     assert (await again.request(get("echo"))).code is Code.CONTENT
     proxy.close()
+
+
+async def test_one_place_has_one_half_open_handshake(serve: Any, caller: CoapsClient) -> None:
+    """One good cookie, many randoms: each new handshake ends the one before."""
+    served, proxy, connection = await hello_of(serve, caller)
+    hello = bytearray(proxy.towards_device()[1])
+    for _ in range(50):
+        hello[27:59] = secrets.token_bytes(32)
+        proxy.inject_to_device(bytes(hello))
+    await settled(connection, served)
+    assert len(served.server._endpoint._half_open) == 1
+    gc.collect()
+    alive = [one for one in gc.get_objects() if isinstance(one, Association)]
+    ours = [one for one in alive if one._counters is served.server.counters]
+    assert sum(not one.ended for one in ours) == 2  # the session, and the last half-open one
+    proxy.close()
+
+
+async def test_a_handshake_that_fails_at_once_is_counted_and_gone(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served, proxy, connection = await hello_of(serve, caller)
+    hello = bytes(proxy.towards_device()[1])
+    suites = hello.index(bytes.fromhex("c02b"))
+    hello = hello[:suites] + b"\x00\x2f" + hello[suites + 2 :]
+    for suite in ("c0ac", "cca9"):
+        hello = hello.replace(bytes.fromhex(suite), b"\x00\x2f", 1)
+    proxy.inject_to_device(hello[:27] + secrets.token_bytes(32) + hello[59:])
+    await settled(connection, served)
+    assert count(served, "handshakes-failed") == 1
+    assert not served.server._endpoint._half_open
+    proxy.close()
+
+
+async def test_a_forged_datagram_does_not_make_a_session_remote(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served, proxy, connection = await hello_of(serve, caller)
+    await connection.request(get("echo"))
+    sealed = proxy.towards_device()[-1]
+    back = proxy._first()[0]
+    back._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+    proxy.inject_to_device(sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    proxy.inject_to_device(sealed)
+    back._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+    await settled(connection, served)
+    assert served.server.sessions()[0].is_local
+    proxy.close()
+
+
+async def test_one_key_cannot_take_all_the_places(serve: Any, client: Identity) -> None:
+    served = await serve(limits=Limits(sessions=8, sessions_per_key=2, owner_reserve=1))
+    async with CoapsClient(client) as friend, CoapsClient(Identity.create()) as greedy:
+        kept = await friend.connect(served.address, pinned=None)
+        for _ in range(12):
+            await greedy.connect(served.address, pinned=None)
+        assert (await kept.request(get("echo"))).code is Code.CONTENT
+        assert len(served.server.sessions()) == 3

@@ -1,0 +1,169 @@
+"""libcoap's command-line client, once on OpenSSL and once on GnuTLS, against our server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from peer.net.onlink import LocalMode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.interop.conftest import Keys, Run, Serve
+
+SECONDS = 30  # -B: when the client itself gives up
+clients = pytest.mark.parametrize(
+    "client",
+    [
+        pytest.param(name, marks=pytest.mark.needs_tool(name), id=name)
+        for name in ("coap-client-openssl", "coap-client-gnutls")
+    ],
+)
+
+
+@clients
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("mode", "judged"), [(LocalMode.STRICT, (False, "ttl")), (LocalMode.COMPAT, (True, ""))]
+)
+async def test_a_request_names_the_foreign_key_and_how_it_came(
+    serve: Serve, run: Run, theirs: Keys, client: str, mode: LocalMode, judged: tuple[bool, str]
+) -> None:
+    served = await serve(mode=mode)
+    got = await run(client, *theirs.coap, "-B", SECONDS, served.uri("/who"))
+    known = json.loads(await got.end())
+    assert known == {
+        "fingerprint": theirs.fingerprint.hex,
+        "local": judged[0],
+        "rule": judged[1],
+        "hop_limit": 64,  # a stock client's: what compat mode is for
+    }
+
+
+@clients
+@pytest.mark.asyncio
+@pytest.mark.parametrize("block", [1024, 64])
+async def test_a_large_body_goes_both_ways_in_blocks(
+    serve: Serve, run: Run, theirs: Keys, tmp_path: Path, client: str, block: int
+) -> None:
+    served = await serve()
+    sent, back = tmp_path / "sent", tmp_path / "back"
+    sent.write_bytes(bytes(number * 7 % 251 for number in range(5000)))
+    options = ("-m", "post", "-b", block, "-f", sent, "-o", back, "-B", SECONDS)
+    posted = await run(client, *theirs.coap, *options, served.uri("/echo"))
+    said = await posted.end()
+    assert back.read_bytes() == sent.read_bytes(), said
+    assert served.echo.bodies == [sent.read_bytes()]
+
+
+@clients
+@pytest.mark.asyncio
+async def test_an_observation_follows_the_value_and_ends_with_the_client(
+    serve: Serve, run: Run, theirs: Keys, client: str
+) -> None:
+    served = await serve()
+    observing = await run(client, *theirs.coap, "-s", 600, served.uri("/value"))
+    await observing.until("value 0;")
+    for number in range(1, 5):
+        served.value.set(number)
+        await observing.until(f"value {number};")
+    assert await served.value.watchers.get() == 1
+    observing.interrupt()
+    assert await served.value.watchers.get() == 0
+    await observing.end()
+
+
+@clients
+@pytest.mark.asyncio
+async def test_a_client_that_takes_its_observation_back_is_forgotten(
+    serve: Serve, run: Run, theirs: Keys, client: str
+) -> None:
+    served = await serve()
+    observing = await run(client, *theirs.coap, "-s", 1, served.uri("/value"))
+    assert await served.value.watchers.get() == 1
+    assert await served.value.watchers.get() == 0
+    assert "value 0;" in await observing.end()
+
+
+@clients
+@pytest.mark.asyncio
+async def test_a_late_answer_is_acknowledged_first_and_comes_on_its_own(
+    serve: Serve, run: Run, theirs: Keys, client: str
+) -> None:
+    served = await serve()
+    # At this verbosity the client shows each message: v:1 t:TYPE c:CODE …
+    waiting = await run(client, *theirs.coap, "-v", 7, "-B", 600, served.uri("/late"))
+    await waiting.until("t:ACK c:0.00")
+    assert served.late.asked == 1
+    assert "better late" not in waiting.said
+    served.late.due.set()
+    await waiting.until("t:CON c:2.05", "better late")
+    await waiting.end()
+    assert served.late.asked == 1
+
+
+@clients
+@pytest.mark.asyncio
+async def test_a_missing_resource_is_an_error_with_words(
+    serve: Serve, run: Run, theirs: Keys, client: str
+) -> None:
+    served = await serve()
+    got = await run(client, *theirs.coap, "-B", SECONDS, served.uri("/nothing"))
+    said = await got.end()
+    assert said.startswith("4.04")
+    assert "there is no such resource" in said
+
+
+@clients
+@pytest.mark.asyncio
+async def test_without_a_certificate_the_client_is_told_by_an_alert(
+    serve: Serve, run: Run, client: str
+) -> None:
+    served = await serve()
+    refused = await run(client, "-n", "-B", SECONDS, served.uri("/who"))
+    await refused.until("andshake fail")  # "alert read:fatal:handshake failure", "Alert '40': …"
+    assert "lert" in await refused.end()
+    assert served.count("handshakes-without-certificate") == 1
+    assert served.count("handshakes") == 0
+    assert served.server.sessions() == []
+
+
+@clients
+@pytest.mark.asyncio
+async def test_a_client_with_a_shared_secret_only_is_told_by_an_alert(
+    serve: Serve, run: Run, theirs: Keys, client: str
+) -> None:
+    served = await serve()
+    options = ("-k", "a shared secret", "-u", "somebody", "-B", SECONDS)
+    refused = await run(client, *options, served.uri("/who"))
+    await refused.until("andshake fail")
+    await refused.end()
+    assert served.count("handshakes-failed") == 1
+    # Nobody else is the worse for it.
+    got = await run(client, *theirs.coap, "-B", SECONDS, served.uri("/who"))
+    assert theirs.fingerprint.hex in await got.end()
+
+
+@clients
+@pytest.mark.asyncio
+async def test_two_clients_at_once_get_their_own_answers(
+    serve: Serve, run: Run, theirs: Keys, client: str, tmp_path: Path
+) -> None:
+    served = await serve()
+    uri = served.uri("/echo")
+    files = [tmp_path / f"part{number}" for number in range(4)]
+    for number, file in enumerate(files):
+        file.write_bytes(bytes([number]) * 3000)
+    options = ("-m", "post", "-b", 256, "-B", SECONDS)
+    posting = [
+        await run(client, *theirs.coap, *options, "-f", file, "-o", f"{file}.back", uri)
+        for file in files
+    ]
+    await asyncio.gather(*(one.end() for one in posting))
+    for file in files:
+        assert file.with_suffix(".back").read_bytes() == file.read_bytes()
+    assert len(served.echo.bodies) == 4

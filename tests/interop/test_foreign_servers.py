@@ -1,0 +1,163 @@
+"""Our client against libcoap's example server, once on OpenSSL and once on GnuTLS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiocoap
+import pytest
+import pytest_asyncio
+from aiocoap.numbers.codes import Code
+
+from peer.errors import PinMismatch, Unreachable
+from peer.identity import Fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from peer.net.client import CoapsClient, CoapsConnection
+    from peer.net.udp import Address
+    from tests.interop.conftest import Keys, Ports, Program, Run
+
+SECONDS = 30.0
+BIG = bytes(number * 7 % 251 for number in range(5000))
+
+
+class Library:
+    """A running coap-server: where it is, and its process."""
+
+    def __init__(self, program: Program, address: Address) -> None:
+        self.program = program
+        self.address = address
+
+
+@pytest_asyncio.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.needs_tool(name), id=name)
+        for name in ("coap-server-openssl", "coap-server-gnutls")
+    ]
+)
+async def library(request: pytest.FixtureRequest, run: Run, theirs: Keys, ports: Ports) -> Library:
+    """The server, ready. It speaks CoAP on one port and CoAP over DTLS on the next."""
+    for _ in range(5):  # somebody else may take a port before it does
+        first = ports.free(next_too=True)
+        options = ("-A", first.host, "-p", first.port, "-d", 10, "-v", 7)
+        program = await run(request.param, *options, *theirs.coap)
+        dtls = ports.after(first)
+        if await program.says(f"created DTLS endpoint {dtls}"):
+            return Library(program, dtls)
+    pytest.fail(f"it found no port: {program.said}")
+
+
+@pytest_asyncio.fixture
+async def connection(
+    library: Library, caller: CoapsClient, theirs: Keys
+) -> AsyncIterator[CoapsConnection]:
+    one = await caller.connect(library.address, pinned=theirs.fingerprint)
+    yield one
+    await one.close()
+
+
+async def ask(
+    connection: CoapsConnection, path: str, code: Code = Code.GET, **options: object
+) -> aiocoap.Message:
+    uri_path = path.removeprefix("/").split("/") if path != "/" else ()
+    message = aiocoap.Message(code=code, uri_path=uri_path, **options)
+    return await connection.request(message, timeout=SECONDS)
+
+
+@pytest.mark.asyncio
+async def test_reads(connection: CoapsConnection, theirs: Keys) -> None:
+    assert connection.peer.fingerprint == theirs.fingerprint
+    assert connection.peer.extended_master_secret
+    root = await ask(connection, "/")
+    assert (root.code, root.payload[:21]) == (Code.CONTENT, b"This is a test server")
+    ticks = await ask(connection, "/time", uri_query=["ticks"])
+    assert (ticks.code, ticks.payload.isdigit()) == (Code.CONTENT, True)
+    assert (await ask(connection, "/nothing")).code == Code.NOT_FOUND
+    assert (await ask(connection, "/", Code.DELETE)).code == Code.METHOD_NOT_ALLOWED
+
+
+@pytest.mark.asyncio
+async def test_lists_what_there_is(connection: CoapsConnection) -> None:
+    listed = await ask(connection, "/.well-known/core")
+    assert listed.opt.content_format == 40
+    assert b"</time>" in listed.payload
+    assert b"obs" in listed.payload
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["/example_data", "/made/just/now"])
+async def test_writes_and_reads_in_blocks(connection: CoapsConnection, path: str) -> None:
+    written = await ask(connection, path, Code.PUT, payload=BIG)
+    assert written.code in (Code.CREATED, Code.CHANGED)
+    read = await ask(connection, path)
+    assert read.payload == BIG
+    again = await ask(connection, path, Code.PUT, payload=BIG[::-1])
+    assert again.code is Code.CHANGED
+    assert (await ask(connection, path)).payload == BIG[::-1]
+
+
+@pytest.mark.asyncio
+async def test_waits_for_a_separate_response(connection: CoapsConnection) -> None:
+    answer = await ask(connection, "/async", uri_query=["1"])
+    assert (answer.code, answer.payload) == (Code.CONTENT, b"done")
+    assert answer.mtype is aiocoap.CON  # on its own, not upon the acknowledgement
+
+
+@pytest.mark.asyncio
+async def test_observes_and_stops(connection: CoapsConnection, library: Library) -> None:
+    seen: list[int] = []
+    message = aiocoap.Message(code=Code.GET, uri_path=["time"], uri_query=["ticks"])
+    async for reading in connection.observe(message):
+        seen.append(int(reading.payload))
+        if len(seen) == 3:
+            break
+    assert sorted(seen) == seen
+    # The session is still good for other things.
+    assert (await ask(connection, "/")).code is Code.CONTENT
+    assert "Observe:0" in library.program.said
+
+
+@pytest.mark.asyncio
+async def test_stops_at_a_wrong_key_before_any_request(
+    library: Library, caller: CoapsClient, theirs: Keys
+) -> None:
+    expected = Fingerprint.parse("ab" * 32)
+    with pytest.raises(PinMismatch) as caught:
+        await caller.connect(library.address, pinned=expected)
+    assert caught.value.expected == expected.hex
+    assert caught.value.actual == theirs.fingerprint.hex
+    # The server is told why: alert 48, unknown_ca.
+    said = await library.program.until("unknown" if "openssl" in library.program.name else "'48'")
+    assert "lert" in said
+    assert "c:GET" not in said
+
+
+@pytest.mark.asyncio
+async def test_resumes_where_the_library_does(
+    library: Library, caller: CoapsClient, theirs: Keys
+) -> None:
+    first = await caller.connect(library.address, pinned=theirs.fingerprint)
+    await ask(first, "/")
+    await first.close()
+    second = await caller.connect(library.address, pinned=theirs.fingerprint)
+    assert second.resumed is ("openssl" in library.program.name)  # libcoap on GnuTLS has no tickets
+    assert second.peer.fingerprint == theirs.fingerprint
+    assert second.peer.exporter != first.peer.exporter
+    assert (await ask(second, "/")).code is Code.CONTENT
+
+
+@pytest.mark.asyncio
+async def test_hears_the_goodbye(connection: CoapsConnection, library: Library) -> None:
+    message = aiocoap.Message(code=Code.GET, uri_path=["time"])
+    codes = []
+    async for reading in connection.observe(message):
+        codes.append(reading.code)
+        library.program.interrupt()  # it tells its observers that the resource has gone
+    assert codes[0] is Code.CONTENT
+    assert codes[-1] is Code.NOT_FOUND
+    await library.program.end()
+    with pytest.raises(Unreachable):  # not TimedOut: close_notify came
+        await ask(connection, "/")
+    assert not connection.is_open

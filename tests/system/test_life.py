@@ -1,0 +1,370 @@
+"""The whole life of a pairing, with a real daemon and a real client as processes over real UDP."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import stat
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from client_app.device import OBSERVE_GRACE_SECONDS, PROBE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.system.conftest import Client, Device, Program, Stage
+
+
+def shows(screen: str, fingerprint: str) -> bool:
+    """Whether all digits are there, in whatever groups and lines."""
+    return fingerprint in re.sub(r"\s", "", screen)
+
+
+# -- first contact --------------------------------------------------------------------------------
+
+
+def test_a_pairing_outlives_restarts_and_power_cuts(stage: Stage) -> None:
+    device, anna = stage.device(announced=True), stage.client("anna")
+    assert device.json("init", "--name", "kitchen")["fingerprint"] == device.fingerprint
+    first = device.boot()
+    assert first["window"]["open"]
+    assert first["window"]["role"] == "owner"
+    opening = device.open()
+    asking = anna.ask_to_pair(device, device.id, "anna")  # found by mDNS
+    waiting = opening.pending()
+    assert (waiting["name"], waiting["fingerprint"]) == ("anna", anna.fingerprint)
+    assert not anna.aliases, "stored before the device's user said yes"
+    assert not device.users()
+    assert json.loads(device.run("accept", "--json").out)["ceremony"]["name"] == "anna"
+    assert opening.program.end(code=0).err == ""
+    paired = asking.end(code=0).value
+    assert (paired["alias"], paired["user"], paired["role"]) == ("kitchen", "anna", "owner")
+    assert paired["fingerprint"] == device.fingerprint
+    assert device.users() == {"anna": [anna.fingerprint]}
+    assert not device.status()["window"]["open"], "it closes on success"
+    for path in (anna.home / "devices.json", anna.home / "identity.pem"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def greets() -> None:
+        hello = anna.run("get", "kitchen", "/hello")  # no terminal: a question would be exit 2
+        assert hello.out.startswith("Hello anna")
+        assert hello.err == ""
+
+    greets()
+    port = device.port
+    device.stop()
+    assert not device.boot()["window"]["open"]
+    assert device.port == port
+    greets()
+    device.daemon.send(signal.SIGKILL)
+    assert device.daemon.end().code == -signal.SIGKILL
+    [user] = device.json("users", "list")["users"]  # without a daemon, from the store
+    assert [key["fingerprint"] for key in user["keys"]] == [anna.fingerprint]
+    device.boot()
+    assert device.users() == {"anna": [anna.fingerprint]}
+    greets()
+    assert [event.user for event in device.events("paired")] == ["anna"]
+
+
+def test_who_is_not_paired_is_told_so(stage: Stage) -> None:
+    device, anna, eve = stage.device(), stage.client("anna"), stage.client("eve")
+    device.boot()
+    device.admit(anna, "anna")
+    exported = stage.folder / "devices.json"
+    exported.write_text(anna.run("export").out)
+    assert eve.run("import", str(exported)).err.startswith("1 new")
+    refused = eve.run("--json", "get", "kitchen", "/hello", code=10).error
+    assert refused["kind"] == "NotPaired"
+    assert "handfast pair" in refused["advice"]
+    for verb in (["whoami", "kitchen"], ["observe", "kitchen", "/board"], ["doctor", "kitchen"]):
+        eve.run(*verb, code=10)
+    # Whatever it asks for, it learns no more.
+    assert eve.run("--json", "get", "kitchen", "/nothing", code=10).error == refused
+    assert eve.fingerprint not in str(device.users())
+    assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
+
+
+def test_a_closed_window_is_told(stage: Stage) -> None:
+    device, anna = stage.device(announced=True), stage.client("anna")
+    window = device.boot()["window"]
+    device.run("close")
+    device.until(lambda status: status["pairing_port"] is None)
+    for target in (f"127.0.0.1:{window['port']}", device.id):
+        refused = anna.ask_to_pair(device, target, "anna").end(code=11).error
+        assert refused["kind"] == "WindowClosed"
+        assert "handfast-device open" in refused["advice"]
+    assert not anna.aliases
+    assert not device.users()
+
+
+# -- no, on either side ---------------------------------------------------------------------------
+
+
+def test_the_devices_user_refuses(stage: Stage) -> None:
+    device, anna = stage.device(), stage.client("anna")
+    device.boot()
+    opening = device.open()
+    asking = anna.ask_to_pair(device, opening.address, "anna")
+    opening.pending()
+    device.run("refuse")
+    assert asking.end(code=12).error["kind"] == "RefusedByUser"
+    assert opening.ended()["state"] == "REFUSED"
+    assert not anna.aliases
+    assert not device.users()
+    assert device.status()["pending"] == []
+    assert not device.events("paired")
+    anna.run("get", "kitchen", "/hello", code=3)
+    anna.know(device)
+    anna.run("get", "kitchen", "/hello", code=10)
+
+
+def test_another_fingerprint_than_expected(stage: Stage) -> None:
+    """The client stops inside the handshake: no request leaves it."""
+    device, anna = stage.device(), stage.client("anna")
+    device.boot()
+    opening = device.open()
+    tap, port = stage.wiretap(opening.address)
+    wrong = stage.client("other").fingerprint
+    args = ["--json", "pair", f"127.0.0.1:{port}", "--name", "anna", "--expect-fingerprint"]
+    refused = anna.run(*args, wrong, code=5).error
+    assert refused["kind"] == "PinMismatch"
+    assert wrong in refused["message"]
+    assert device.fingerprint in refused["message"]
+    assert not anna.aliases
+    status = device.status()
+    assert (status["pending"], status["failures"], status["window"]["failures"]) == ([], 0, 0)
+    said = tap.until("\n> 21/", on="out")  # the device is told by an alert
+    assert "22/0" in said
+    assert "23/" not in said, "something was sent to the wrong device"
+    # The same way with the right one: so the tap does see requests.
+    right = anna.start(*args, device.fingerprint)
+    tap.until("> 23/1", on="out")
+    opening.pending()
+    device.run("accept")
+    right.end(code=0)
+
+
+def test_control_c_leaves_nothing_behind(stage: Stage) -> None:
+    device, anna = stage.device(), stage.client("anna")
+    device.boot()
+    opening = device.open()
+    asking = anna.ask_to_pair(device, opening.address, "anna")
+    opening.pending()
+    asking.until("waiting for the device's user")
+    asking.send(signal.SIGINT)
+    ended = asking.end(code=130)
+    assert ended.out == ""
+    assert opening.ended()["state"] in {"REVOKED", "EXPIRED"}
+    assert not anna.aliases
+    assert not device.users()
+    status = device.status()
+    assert status["window"]["open"]
+    assert status["pending"] == []
+    again = anna.ask_to_pair(device, opening.address, "anna")
+    opening.pending(times=2)
+    device.run("accept")
+    again.end(code=0)
+    opening.program.end(code=0)
+    assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
+
+
+def test_a_missing_answer_names_the_flag(stage: Stage) -> None:
+    device, anna = stage.device(), stage.client("anna")
+    window = device.boot()["window"]
+    target = f"127.0.0.1:{window['port']}"
+    for args in (["pair", target], ["pair", target, "--yes"]):
+        asked = anna.run(*args, code=2)
+        assert "--expect-fingerprint" in asked.err
+        assert asked.out == ""
+    assert "--yes" in device.run("reset", code=2).err
+    assert device.status()["counters"]["pairing"] == {}, "it should not even have knocked"
+
+
+# -- twice ----------------------------------------------------------------------------------------
+
+
+def test_pairing_again_changes_nothing(stage: Stage) -> None:
+    device, anna, bob = stage.device(), stage.client("anna"), stage.client("bob")
+    device.boot()
+    device.pair(anna, "anna")
+    window = device.json("open", "--no-wait", "--role", "guest")["window"]
+    target = f"127.0.0.1:{window['port']}"
+    again = anna.ask_to_pair(device, target, "anna").end(code=0).value  # nobody has to accept
+    assert (again["user"], again["role"], again["new"]) == ("anna", "owner", False)
+    book = (anna.home / "devices.json").read_bytes()
+    for client, name in ((anna, "annie"), (bob, "anna")):
+        taken = client.ask_to_pair(device, target, name).end(code=8).error
+        assert taken["kind"] == "RequestFailed"
+        assert re.search(r"\b(taken|already|another)\b", taken["message"]), taken
+        assert taken["advice"]
+    assert device.users() == {"anna": [anna.fingerprint]}
+    assert (anna.home / "devices.json").read_bytes() == book
+    assert not bob.aliases
+    status = device.status()
+    assert status["window"]["open"]
+    assert status["pending"] == []
+
+
+# -- revocation and goodbye -----------------------------------------------------------------------
+
+
+def observing(client: Client, device: Device) -> Program:
+    """`handfast observe`, which has shown its first state."""
+    program = client.start("--json", "observe", device.name, "/board")
+    program.until("\n", on="out")
+    return program
+
+
+def test_revocation_ends_what_goes_on(
+    stage: Stage, record_property: Callable[[str, object], None]
+) -> None:
+    device, anna, bob = stage.device(), stage.client("anna"), stage.client("bob")
+    device.boot()
+    device.admit(anna, "anna")
+    device.admit(bob, "bob")
+    annas, bobs = observing(anna, device), observing(bob, device)
+    device.run("users", "remove", "anna")
+    revoked = time.monotonic()
+    ended = annas.end(code=10)
+    record_property("seconds from revocation to exit", round(annas.ended_at - revoked, 3))
+    # It said why, and no clock of the client could have ended it so soon.
+    assert json.loads(ended.err)["error"]["kind"] == "NotPaired"
+    assert annas.ended_at - revoked < PROBE_SECONDS
+    device.daemon.until("ended 1 session")
+    assert anna.run("--json", "get", "kitchen", "/hello", code=10).error["kind"] == "NotPaired"
+    # Somebody else's goes on, and still hears news.
+    bobs.until("\n", on="out", since=len(bobs.said("out")))
+    assert bobs.is_running
+    assert bob.run("get", "kitchen", "/hello").out.startswith("Hello bob")
+
+
+def test_sigterm_says_goodbye(stage: Stage) -> None:
+    device, anna, bob = stage.device(), stage.client("anna"), stage.client("bob")
+    device.boot()
+    device.admit(anna, "anna")
+    device.admit(bob, "bob")
+    tap, port = stage.wiretap(f"127.0.0.1:{device.port}")
+    bob.look_at(device, f"127.0.0.1:{port}")
+    annas, bobs = observing(anna, device), observing(bob, device)
+    assert "< 21/" not in tap.said("out")
+    stopped = device.stop()
+    tap.until("\n< 21/1\n", on="out")  # close_notify, from the device, under the session's keys
+    tap.close()
+    assert not (device.home / "control.sock").exists()
+    for program in (annas, bobs):
+        gone = json.loads(program.end(code=3).err.splitlines()[-1])
+        assert gone["error"]["kind"] in {"Unreachable", "ObservationEnded"}
+    assert annas.ended_at - device.daemon.ended_at < OBSERVE_GRACE_SECONDS, "it was not told"
+    assert "error" not in stopped.err.lower()
+
+
+def test_one_daemon_per_home(stage: Stage) -> None:
+    device, anna = stage.device(), stage.client("anna")
+    pid = device.boot()["pid"]
+    device.admit(anna, "anna")
+    second = device.run("run", "--allow-loopback", "--listen", "127.0.0.1", "--port", "0", code=1)
+    assert re.search(rf"\b{pid}\b", second.err), second
+    assert device.status()["pid"] == pid, "the first one is not disturbed"
+    assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
+
+
+# -- pipes and terminals --------------------------------------------------------------------------
+
+
+def test_pipes_get_one_object(stage: Stage) -> None:
+    device, anna = stage.device(), stage.client("anna")
+    assert device.json("fingerprint")["fingerprint"] == device.fingerprint
+    device.boot()
+    paired = device.pair(anna, "anna")
+    assert paired.value["new"] is True
+    assert re.fullmatch(r"(waiting for .*\n)?", paired.err)
+
+    def said(*args: str) -> dict[str, Any]:
+        ended = anna.run("--json", *args)
+        assert ended.err == ""
+        return ended.value
+
+    assert [one["alias"] for one in said("devices")["devices"]] == ["kitchen"]
+    hello = said("get", "kitchen", "/hello")
+    assert (hello["code"], hello["format"]) == ("2.05", "text")
+    assert hello["value"].startswith("Hello anna")
+    assert said("whoami", "kitchen")["user"] == "anna"
+    assert said("address", "kitchen", "home.example:15684")["addresses"] == ["home.example:15684"]
+    assert said("address", "kitchen", "--remove")["addresses"] == []
+    assert said("rename", "kitchen", "küche")["alias"] == "küche"
+    assert said("get", "küche", "/board/load")["code"] == "2.05"
+    states = anna.run("--json", "observe", "küche", "/board", "--count", "2").out.splitlines()
+    assert [json.loads(state)["schema"] for state in states] == [1, 1]
+    assert json.loads(anna.run("export").out)["schema"] == 1
+    missing = anna.run("--json", "get", "küche", "/nothing", code=8).error
+    assert set(missing) == {"kind", "exit", "message", "advice"}
+    assert anna.run("--json", "get", "cellar", "/hello", code=3).error["kind"] == "NotKnown"
+    for verb in (["status"], ["users", "list"], ["users", "show", "anna"], ["pending"], ["health"]):
+        told = device.run(*verb, "--json")
+        assert told.value
+        assert told.err == ""
+
+
+def test_both_people_compare_on_their_terminals(stage: Stage) -> None:
+    device, anna = stage.device(), stage.client("anna")
+    window = device.boot()["window"]
+    board = device.start("open", terminal=True)
+    board.until("handfast pair", on="screen")
+    laptop = anna.start("pair", f"127.0.0.1:{window['port']}", "--name", "anna", terminal=True)
+    for program, question in ((board, "[yes/no]"), (laptop, "[y/n]")):
+        screen = program.until(question, on="screen")
+        assert shows(screen, device.fingerprint), screen
+        assert shows(screen, anna.fingerprint), screen
+    board.type("perhaps")
+    board.until("yes or no", on="screen")
+    board.type("yes")
+    assert not anna.aliases, "this side's user was not heard yet"
+    assert laptop.is_running
+    laptop.type("y")
+    assert "paired: kitchen knows you as anna, owner" in laptop.end(code=0).out
+    assert "paired anna as owner" in board.end(code=0).out
+    assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
+
+
+def test_no_at_either_terminal(stage: Stage) -> None:
+    device, anna = stage.device(), stage.client("anna")
+    window = device.boot(terminal=True)["window"]  # `run` asks in place, too
+    target = f"127.0.0.1:{window['port']}"
+    for side, code in (("client", 1), ("device", 12)):
+        seen = len(device.daemon.said("screen"))
+        laptop = anna.start("pair", target, "--name", "anna", terminal=True)
+        screen = laptop.until("[y/n]", on="screen")
+        assert shows(screen, anna.fingerprint)
+        assert shows(screen, device.fingerprint)
+        device.daemon.until("[yes/no]", on="screen", since=seen)
+        question = device.daemon.said("screen")[seen:]
+        assert shows(question, anna.fingerprint)
+        assert shows(question, device.fingerprint)
+        if side == "client":
+            laptop.type("n")
+            device.daemon.until("this pairing is over: revoked", on="screen")
+        else:
+            device.daemon.type("no")
+        laptop.end(code=code)
+        assert not anna.aliases
+        assert not device.users()
+    assert device.status()["window"]["open"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_daemon_with_a_window_goes_at_once(stage: Stage, number: signal.Signals) -> None:
+    """A client that waits for the device's user hears that nobody will come."""
+    device, anna = stage.device(), stage.client("anna")
+    device.boot()
+    opening = device.open()
+    asking = anna.ask_to_pair(device, opening.address, "anna")
+    opening.pending()
+    device.daemon.send(number)
+    device.daemon.end(code=0)
+    assert asking.end().code in {3, 12}
+    assert not anna.aliases
+    assert device.json("users", "list")["users"] == []

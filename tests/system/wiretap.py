@@ -1,0 +1,69 @@
+"""A relay for UDP that tells which DTLS records pass, and changes nothing.
+
+    python wiretap.py HOST:PORT DEVICE:PORT
+
+Says `ready PORT`, then one line per datagram: `>` to the device or `<` from it, and for each record
+`content type/epoch` (RFC 6347 §4.1): `22/0` is a handshake in clear, `21` an alert, `23` what an
+application sends. Stays until it is killed.
+"""
+
+import selectors
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+
+_HEADER = struct.Struct("!BHHHIH")  # type, version, epoch, sequence number (48 bits), length
+_MOST = 65536
+
+
+def records(datagram: bytes) -> Iterator[str]:
+    """Content type and epoch of each record."""
+    while datagram:
+        if len(datagram) < _HEADER.size:
+            yield "?"
+            return
+        kind, _version, epoch, _high, _low, length = _HEADER.unpack_from(datagram)
+        yield f"{kind}/{epoch}"
+        datagram = datagram[_HEADER.size + length :]
+
+
+def place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def listening(at: tuple[str, int]) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)  # no hop that anybody could count
+    made.bind(at)
+    return made
+
+
+def relay(front: socket.socket, device: tuple[str, int]) -> None:
+    """Each client gets a socket of its own towards the device."""
+    ways: dict[tuple[str, int], socket.socket] = {}
+    selector = selectors.DefaultSelector()
+    selector.register(front, selectors.EVENT_READ, None)
+    while True:
+        for key, _ in selector.select():
+            client: tuple[str, int] | None = key.data
+            try:
+                datagram, source = key.fileobj.recvfrom(_MOST)  # type: ignore[union-attr]
+                print("<" if client else ">", *records(datagram), flush=True)
+                if client is not None:
+                    front.sendto(datagram, client)
+                    continue
+                if source not in ways:
+                    ways[source] = listening(("", 0))
+                    ways[source].connect(device)
+                    selector.register(ways[source], selectors.EVENT_READ, source)
+                ways[source].send(datagram)
+            except ConnectionRefusedError:  # nobody there, or no more
+                continue
+
+
+if __name__ == "__main__":
+    listener = listening(place(sys.argv[1]))
+    print("ready", listener.getsockname()[1], flush=True)
+    relay(listener, place(sys.argv[2]))
