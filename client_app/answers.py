@@ -1,28 +1,8 @@
-"""What an error means to a shell: the one table from exception classes to exit codes.
+"""What an error means to a shell, and the errors that only the client knows."""
 
-Also the two errors that only the client knows: its own user's no, and its own files.
-"""
-
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 
-from peer.errors import (
-    Denied,
-    DeviceFailed,
-    Malformed,
-    NotLocal,
-    NotPaired,
-    PeerError,
-    PinMismatch,
-    RefusedByUser,
-    RequestFailed,
-    TimedOut,
-    Unreachable,
-    UsageError,
-    WindowClosed,
-    WrongCode,
-)
+from peer.errors import PeerError, Unreachable
 
 DONE: Final = 0
 OTHER: Final = 1
@@ -42,30 +22,8 @@ class NotKnown(Unreachable):
     """No device of that name is among the known ones."""
 
 
-EXIT_CODES: Mapping[type[BaseException], int] = MappingProxyType(
-    {
-        PeerError: OTHER,
-        Malformed: OTHER,  # a peer's answer that does not parse; our own text is a usage error
-        UsageError: USAGE,
-        Unreachable: 3,
-        TimedOut: 4,
-        PinMismatch: 5,
-        WrongCode: 6,
-        Denied: 7,
-        RequestFailed: 8,
-        DeviceFailed: 9,
-        NotPaired: 10,
-        WindowClosed: 11,
-        RefusedByUser: 12,
-        NotLocal: 13,
-        KeyboardInterrupt: INTERRUPTED,
-    }
-)
-
-
 def exit_code(error: BaseException) -> int:
-    """The code of the nearest class in the table; 1 for what is not in it."""
-    for kind in type(error).__mro__:
-        if kind in EXIT_CODES:
-            return EXIT_CODES[kind]
-    return OTHER
+    """The code of an error; 1 for what is none of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return error.exit_code if isinstance(error, PeerError) else OTHER

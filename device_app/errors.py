@@ -3,21 +3,7 @@
 from enum import IntEnum
 
 from iam.errors import IamError
-from peer.errors import (
-    Denied,
-    DeviceFailed,
-    NotLocal,
-    NotPaired,
-    PeerError,
-    PinMismatch,
-    RefusedByUser,
-    RequestFailed,
-    TimedOut,
-    Unreachable,
-    UsageError,
-    WindowClosed,
-    WrongCode,
-)
+from peer.errors import Malformed, PeerError
 
 
 class Exit(IntEnum):
@@ -61,20 +47,6 @@ class NoDaemon(AppError):
     """No daemon runs on this state folder."""
 
 
-_BY_PEER_ERROR: tuple[tuple[type[PeerError], Exit], ...] = (
-    (UsageError, Exit.USAGE),
-    (Unreachable, Exit.NOT_FOUND),
-    (TimedOut, Exit.TIMED_OUT),
-    (PinMismatch, Exit.PIN),
-    (WrongCode, Exit.WRONG_CODE),
-    (Denied, Exit.DENIED),
-    (RequestFailed, Exit.USAGE),  # here it is text that somebody typed and that does not parse
-    (DeviceFailed, Exit.DEVICE),
-    (NotPaired, Exit.NOT_PAIRED),
-    (WindowClosed, Exit.WINDOW_CLOSED),
-    (RefusedByUser, Exit.REFUSED),
-    (NotLocal, Exit.NOT_LOCAL),
-)
 _BY_REASON = {
     "not-found": Exit.NOT_FOUND,
     "window-closed": Exit.WINDOW_CLOSED,
@@ -87,8 +59,8 @@ def exit_code(error: AppError | PeerError | IamError) -> Exit:
     """The exit code that an error stands for at the command line."""
     if isinstance(error, AppError):
         return error.code
+    if isinstance(error, Malformed):
+        return Exit.USAGE  # here it is text that somebody typed
     if isinstance(error, PeerError):
-        for kind, code in _BY_PEER_ERROR:
-            if isinstance(error, kind):
-                return code
+        return Exit(error.exit_code)
     return _BY_REASON.get(getattr(error, "reason", ""), Exit.OTHER)

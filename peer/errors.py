@@ -19,11 +19,16 @@
     └── IdentityError         a key file that cannot be used
 
 `str(error)` says what happened; `error.advice` says what to do next. Neither ever holds a secret.
+`exit_code` is what the class means to a shell, for both commands: this is the one table of them.
 """
+
+from typing import ClassVar
 
 
 class PeerError(Exception):
     """Root of the tree: `advice` is the next step for the person at the keyboard, or empty."""
+
+    exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, advice: str = "") -> None:
         super().__init__(message)
@@ -33,9 +38,13 @@ class PeerError(Exception):
 class UsageError(PeerError):
     """The call cannot mean anything; nothing was tried."""
 
+    exit_code: ClassVar[int] = 2
+
 
 class Unreachable(PeerError):
     """Nobody there. `refused` is true when the host answered that nothing listens on the port."""
+
+    exit_code: ClassVar[int] = 3
 
     def __init__(self, message: str, *, advice: str = "", refused: bool = False) -> None:
         super().__init__(message, advice=advice)
@@ -53,12 +62,16 @@ class ObservationEnded(Unreachable):
 class TimedOut(PeerError):
     """No answer within the time given."""
 
+    exit_code: ClassVar[int] = 4
+
 
 class PinMismatch(PeerError):
     """The peer proved a key, but not the pinned one. Nothing was sent to it.
 
     `expected` and `actual` are fingerprints in canonical form (64 lower-case hex digits).
     """
+
+    exit_code: ClassVar[int] = 5
 
     def __init__(self, expected: str, actual: str) -> None:
         super().__init__(
@@ -76,9 +89,13 @@ class PinMismatch(PeerError):
 class WrongCode(PeerError):
     """The code was wrong, or too many wrong codes were tried."""
 
+    exit_code: ClassVar[int] = 6
+
 
 class RequestFailed(PeerError):
     """A 4.xx answer. `code` is "4.04" style; `title` and `detail` are the device's words."""
+
+    exit_code: ClassVar[int] = 8
 
     def __init__(
         self, message: str, *, advice: str = "", code: str = "4.00", reason: str = "malformed"
@@ -91,13 +108,19 @@ class RequestFailed(PeerError):
 class Malformed(RequestFailed):
     """Text or bytes from outside that do not parse. Raised by every `*_untrusted` function."""
 
+    exit_code: ClassVar[int] = 1  # a peer's words; a person's own are a usage error
+
 
 class Denied(PeerError):
     """The device knows us, and its policy does not allow this."""
 
+    exit_code: ClassVar[int] = 7
+
 
 class DeviceFailed(PeerError):
     """A 5.xx answer. `code` is "5.00" style."""
+
+    exit_code: ClassVar[int] = 9
 
     def __init__(self, message: str, *, advice: str = "", code: str = "5.00") -> None:
         super().__init__(message, advice=advice)
@@ -107,17 +130,25 @@ class DeviceFailed(PeerError):
 class NotPaired(PeerError):
     """The device does not know our key."""
 
+    exit_code: ClassVar[int] = 10
+
 
 class WindowClosed(PeerError):
     """The device takes no pairing now."""
+
+    exit_code: ClassVar[int] = 11
 
 
 class RefusedByUser(PeerError):
     """The person at the device declined."""
 
+    exit_code: ClassVar[int] = 12
+
 
 class NotLocal(PeerError):
     """Pairing asks for a direct neighbour on the same link."""
+
+    exit_code: ClassVar[int] = 13
 
 
 class IdentityError(PeerError):

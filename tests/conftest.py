@@ -5,6 +5,7 @@ is missing the test is deselected, and the summary names it and the reason. With
 be left out at all: such a test fails, and so does a run in which anything was skipped.
 """
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ def needs(item: pytest.Item) -> Iterator[str]:
         for tool in marker.args:
             if shutil.which(tool) is None:
                 yield f"needs the program {tool}"
+    for marker in item.iter_markers("needs_module"):
+        for module in marker.args:
+            if importlib.util.find_spec(module) is None:
+                yield f"needs the module {module}"
     if item.get_closest_marker("needs_root") and os.geteuid() != 0:
         yield "needs root"
 

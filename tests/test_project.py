@@ -87,6 +87,7 @@ def test_the_top_level_is_what_the_readme_draws() -> None:
         "pyproject.toml",
         "requirements.lock",
         "requirements-dev.lock",
+        "requirements-foreign.lock",
         "Makefile",
         ".gitignore",
     }

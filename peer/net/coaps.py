@@ -16,9 +16,9 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import aiocoap
 from aiocoap import error as coap_error
@@ -27,6 +27,7 @@ from aiocoap.messagemanager import MessageManager
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.constants import TransportTuning
 from aiocoap.numbers.types import CON
+from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 from aiocoap.util import hostportjoin
 
@@ -228,6 +229,24 @@ def _digest(message: aiocoap.Message) -> bytes:
     return digest.digest()
 
 
+class _Rendering:
+    """The answering of one request. Unlike a coroutine it may be dropped before it has begun,
+    which aiocoap does with a request whose session ends in the same turn of the loop."""
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._begin = begin
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._begin().__await__()
+
+
+class _Context(aiocoap.Context):  # type: ignore[misc]
+    """aiocoap's context; see `_Rendering`."""
+
+    def _render_to_pipe(self, pipe: Pipe) -> _Rendering:
+        return _Rendering(lambda: super(_Context, self)._render_to_pipe(pipe))
+
+
 class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
     """Joins associations and one aiocoap context; it is the `Upper` of an endpoint."""
 
@@ -240,7 +259,7 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         interface_name: Callable[[int], str] = lambda _ifindex: "",
         on_session_end: Callable[[int], None] = lambda _session_id: None,
     ) -> None:
-        self.context = aiocoap.Context(serversite=site, loggername="handfast.coap")
+        self.context = _Context(serversite=site, loggername="handfast.coap")
         self._counters = counters
         self._limits = limits
         self._interface_name = interface_name

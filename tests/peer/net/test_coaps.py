@@ -1,6 +1,7 @@
 """CoAP over our DTLS on real UDP: aiocoap's features work, and no answer goes astray."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -359,3 +360,17 @@ async def test_an_answer_without_end_ends_the_session(serve: Any, client: Identi
         with pytest.raises(Unreachable, match="too large"):
             await connection.request(get("echo"))
         assert not connection.is_open
+
+
+async def test_many_requests_with_one_token_in_one_turn_leave_no_warning(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """Warnings are errors here: a coroutine that was never begun would be one."""
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    for number in range(4):
+        message = get("echo")
+        message.mtype, message.mid, message.token = aiocoap.CON, number, b"t"
+        connection._remote.association.send(message.encode())
+    assert (await connection.request(get("echo"))).code is Code.CONTENT
+    gc.collect()
