@@ -43,7 +43,7 @@ from peer.errors import (
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.client import CoapsClient, CoapsConnection
-from peer.net.udp import Address, resolve
+from peer.net.udp import Address, Net, UdpSocket, resolve
 from peer.pairing.names import check_name
 
 if TYPE_CHECKING:
@@ -84,10 +84,12 @@ class Client:
         interfaces: Sequence[str] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         look: Look | None = None,
+        net: Net = UdpSocket,
     ) -> None:
         self.home = Home.at(home)
         self.book = DeviceBook(self.home.devices)
         self._limits = limits
+        self._net = net
         named = interfaces or [n for n in os.environ.get(INTERFACES, "").split(",") if n]
         self._look = look or (lambda: _lan(named))
         self._identity: Identity | None = None
@@ -226,7 +228,7 @@ class Client:
 
     def _transport(self) -> CoapsClient:
         if self._coaps is None:
-            self._coaps = CoapsClient(self.identity, limits=self._limits)
+            self._coaps = CoapsClient(self.identity, limits=self._limits, net=self._net)
         return self._coaps
 
     # -- pairing ----------------------------------------------------------------------------------

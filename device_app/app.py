@@ -45,6 +45,7 @@ from peer.net.coaps import CoapsServer
 from peer.net.discovery import Advertiser
 from peer.net.onlink import Locality
 from peer.net.site import GuardedSite
+from peer.net.udp import Net, UdpSocket
 
 _log = logging.getLogger("handfast.app")
 
@@ -60,12 +61,13 @@ class App:
     site: GuardedSite
 
     def __init__(
-        self, places: Places, settings: Settings, *, limits: Limits, journal: Journal
+        self, places: Places, settings: Settings, *, limits: Limits, journal: Journal, net: Net
     ) -> None:
         self.places = places
         self.settings = settings
         self.limits = limits
         self.journal = journal
+        self._net = net
         self.stopped = asyncio.Event()
         #: Set by a factory reset: the caller of `stopped` starts a new App.
         self.begins_anew = False
@@ -83,9 +85,10 @@ class App:
         limits: Limits = DEFAULT_LIMITS,
         journal: Journal | None = None,
         board_seconds: float = board.UPDATE_SECONDS,
+        net: Net = UdpSocket,
     ) -> "App":
         """Open everything, the store first. Raises `AppError`, `IamError` or `PeerError`."""
-        app = cls(places, settings, limits=limits, journal=journal or Journal())
+        app = cls(places, settings, limits=limits, journal=journal or Journal(), net=net)
         try:
             await app._build(board_seconds)
         except BaseException:
@@ -123,6 +126,7 @@ class App:
             standing=self.guard.standing,
             limits=self.limits,
             interop=self.settings.ccm8,
+            net=self._net,
         )
         self._stack.push_async_callback(self.server.close)
         self.door = self._build_door(locality)
@@ -175,6 +179,7 @@ class App:
             locality=locality,
             limits=self.limits,
             interop=self.settings.ccm8,
+            net=self._net,
         )
         near = NearOnly(self.whitelist)
         site = door.port.site = GuardedSite(authorise=near.authorise, limits=door.port.limits)

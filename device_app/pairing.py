@@ -28,6 +28,7 @@ from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.coaps import PeerIdentity
 from peer.net.endpoint import Standing
 from peer.net.onlink import Locality
+from peer.net.udp import Net, UdpSocket
 from peer.pairing.binding import WINDOW_ID_BYTES
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.ceremony import (
@@ -104,6 +105,7 @@ class PairingDoor:
         locality: Locality,
         limits: Limits,
         interop: bool = False,
+        net: Net = UdpSocket,
         dice: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.terms = terms
@@ -120,6 +122,7 @@ class PairingDoor:
                 request_body_bytes=limits.pairing_body_bytes,
             ),
             interop=interop,
+            net=net,
             standing=self._standing,
             is_wanted=self._needs_port,
             on_gone=lambda: self._tell(News(NewsKind.GONE)),

@@ -13,6 +13,7 @@ from peer.net.coaps import CoapsServer, SessionInfo
 from peer.net.endpoint import Standing
 from peer.net.onlink import Locality
 from peer.net.site import GuardedSite
+from peer.net.udp import Net
 
 
 class PairingPort:
@@ -29,6 +30,7 @@ class PairingPort:
         locality: Locality,
         limits: Limits,
         interop: bool,
+        net: Net,
         standing: Callable[[Fingerprint], Standing],
         is_wanted: Callable[[], bool],
         on_gone: Callable[[], None],
@@ -40,6 +42,7 @@ class PairingPort:
         self._listen = listen
         self._locality = locality
         self._interop = interop
+        self._net = net
         self._standing = standing
         self._is_wanted = is_wanted
         self._on_gone = on_gone
@@ -74,6 +77,7 @@ class PairingPort:
                     limits=self.limits,
                     pairing=True,
                     interop=self._interop,
+                    net=self._net,
                     on_session_end=self._on_session_end,
                 )
             elif not wanted and server is not None:

@@ -1,0 +1,56 @@
+"""Behaviour 38 without a kernel: device and client on a network in memory, in the same weather."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from client_app import Client
+from device_app.app import App
+from device_app.config import Settings
+from device_app.pairing import News, NewsKind
+from device_app.places import Places
+from peer.limits import Limits
+from peer.testing import MemoryNet, Weather
+
+HASTY = Limits(ack_timeout_seconds=0.05, max_retransmit=10)
+
+
+@pytest.mark.asyncio
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", [3, 4])
+async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
+    net = MemoryNet(Weather(loss=0.3, duplicate=0.2, reorder=0.2, seed=seed))
+    home = tmp_path / "device"
+    settings = Settings(
+        name="kitchen",
+        listen=("127.0.0.1",),
+        port=0,
+        pairing_port=0,
+        advertise=False,
+        allow_loopback=True,
+    )
+    app = await App.start(Places(home, home, home), settings, limits=HASTY, net=net)
+    loop = asyncio.get_running_loop()
+
+    def accept(news: News) -> None:
+        if news.kind is NewsKind.PENDING and (ceremony := app.door.pending()) is not None:
+            loop.call_soon(lambda: app.door.decide(ceremony.id, accept=True))
+
+    app.door.watch(accept)
+    try:
+        await app.door.open(seconds=600)
+        async with Client(home=tmp_path / "client", limits=HASTY, net=net) as client:
+            paired = await client.pair(
+                f"127.0.0.1:{app.door.port.number}", name="anna", expect=app.identity.fingerprint
+            )
+            assert paired.is_new
+            kitchen = await client.connect(paired.device.alias)
+            for _ in range(5):
+                assert "anna" in (await kitchen.get("/hello")).text
+            assert (await kitchen.whoami()).role == "owner"
+        assert [user.name for user in app.whitelist.state.users.values()] == ["anna"]
+    finally:
+        net.change(Weather())
+        await app.close()
