@@ -223,15 +223,16 @@ class App:
             await self.door.open()
 
     def _end_changed(self, old: State, new: State) -> None:
-        """Rights have changed: the sessions that were made under the old ones end.
-
-        In the next turn of the loop: who has changed his own still gets the answer.
-        """
-        asyncio.get_running_loop().call_soon(self._end_keys, changed_keys(old, new))
+        """Rights have changed: the sessions that were made under the old ones end."""
+        self._end_keys(changed_keys(old, new))
 
     def _end_keys(self, keys: frozenset[str]) -> None:
-        if not keys:
-            return
+        """End all sessions of some keys in the next turn of the loop: who has changed his own
+        rights still gets the answer."""
+        if keys:
+            asyncio.get_running_loop().call_soon(self._end_now, keys)
+
+    def _end_now(self, keys: frozenset[str]) -> None:
         ended = self.server.end_sessions(lambda fingerprint: fingerprint.hex in keys)
         ended += self.door.port.end_sessions(lambda fingerprint: fingerprint.hex in keys)
         if ended:

@@ -1,5 +1,6 @@
 """A device whose DTLS has no extended master secret is not paired with (RFC 7627 §1)."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ async def test_no_extended_master_secret_no_pairing(
         )
 
     monkeypatch.setattr(dtls_session, "_has_extended_master_secret", only_at_the_device)
-    with pytest.raises(HandshakeFailed, match="extended master secret"):
-        await client.pair(board.pairing_address, name="anna", expect=board.fingerprint)
+    async with asyncio.timeout(20):
+        with pytest.raises(HandshakeFailed, match="extended master secret"):
+            await client.pair(board.pairing_address, name="anna", expect=board.fingerprint)
     assert client.devices == []
     assert not board.users

@@ -146,6 +146,19 @@ async def test_a_new_role_ends_sessions_and_counts_at_once(kit: Kit, device: Dev
 
 
 @pytest.mark.asyncio
+async def test_who_gives_up_a_right_still_gets_the_answer(kit: Kit, device: Device) -> None:
+    """The session ends after the answer to the request that changed its rights."""
+    await kit.paired(device, "olga")
+    admin = await kit.paired(device, "adam", role="admin")
+    changed = await admin.ask("iPATCH", "/iam/users/adam", {"role": "guest"})
+    assert changed.code == "2.04"
+    assert (await admin.ask("GET", "/iam/users")).reason == "denied"
+    leaving = await kit.paired(device, "anna", role="admin")
+    assert (await leaving.ask("DELETE", "/iam/users/anna")).code == "2.02"
+    assert (await leaving.ask("GET", "/iam/me")).reason == "not-paired"
+
+
+@pytest.mark.asyncio
 async def test_the_last_owner_cannot_go(owner: Caller, device: Device) -> None:
     before = device.app.whitelist.state
     for method, path, body in (
