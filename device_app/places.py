@@ -1,7 +1,8 @@
 """Where the daemon's files are (cli.md): configuration, state, and the control socket.
 
 `--home DIR` puts all in one folder. Otherwise root gets the folders of a system service, and
-anybody else the XDG folders; `$STATE_DIRECTORY` and `$RUNTIME_DIRECTORY` (systemd) win over both.
+anybody else the XDG folders; systemd's `$CONFIGURATION_DIRECTORY`, `$STATE_DIRECTORY` and
+`$RUNTIME_DIRECTORY` win over both.
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ class Places:
             state = platformdirs.user_state_path(_APP) / "device"
             runtime = environ.get("XDG_RUNTIME_DIR")
             run = Path(runtime) / _APP if runtime else state
+        if given := environ.get("CONFIGURATION_DIRECTORY"):
+            config = Path(given.split(":")[0])
         if given := environ.get("STATE_DIRECTORY"):
             state = Path(given.split(":")[0])
         if given := environ.get("RUNTIME_DIRECTORY"):

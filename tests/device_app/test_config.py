@@ -143,7 +143,12 @@ def test_where_the_files_are(tmp_path: Path) -> None:
     root = Places.of(None, {}, root=True)
     assert str(root.store) == "/var/lib/handfast/device.db"
     assert str(root.socket) == "/run/handfast/control.sock"
-    service = {"STATE_DIRECTORY": "/s:/t", "RUNTIME_DIRECTORY": "/r"}
+    service = {
+        "CONFIGURATION_DIRECTORY": "/c",
+        "STATE_DIRECTORY": "/s:/t",
+        "RUNTIME_DIRECTORY": "/r",
+    }
+    assert Places.of(None, service, root=False).config == Path("/c")
     assert Places.of(None, service, root=False).state == Path("/s")
     assert Places.of(None, service, root=True).run == Path("/r")
     person = Places.of(None, {"XDG_RUNTIME_DIR": "/run/user/7"}, root=False)
