@@ -14,7 +14,8 @@ from iam.access import Access
 from iam.audit import Event
 from iam.changes import Rules
 from iam.errors import StoreWriteFailed
-from iam.model import Decision, Key, State, Subject, User
+from iam.model import Key, State, Subject, User
+from iam.policy import Decision
 from iam.store import Store
 from peer.limits import Limits
 

@@ -10,7 +10,8 @@ from iam.access import Access
 from iam.audit import Break, Event, Record
 from iam.changes import KEEP, Rules
 from iam.errors import IamError, StoreError
-from iam.model import Decision, Key, Policy, Role, State, Statement, Subject, User, changed_keys
+from iam.model import Key, State, Subject, User, changed_keys
+from iam.policy import Decision, Policy, Role, Statement
 from iam.store import Store
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from iam.builtin import LOWEST, OWNER, POLICIES, ROLES, UNPAIRED, app_policies, app_policy_names
 from iam.errors import PolicyError
-from iam.model import Decision, Lapse, Policy, Role, State, Subject
-from iam.policy import evaluate
+from iam.model import Lapse, State, Subject
+from iam.policy import Decision, Policy, Role, evaluate
 
 _T = TypeVar("_T", Role, Policy)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iam.errors import PolicyError
-from iam.model import ACTION, Effect, Policy, Role, Statement
+from iam.policy import ACTION, Effect, Policy, Role, Statement
 
 OWNER, ADMIN, USER, GUEST, UNPAIRED = "owner", "admin", "user", "guest", "unpaired"
 RANKS: Mapping[str, int] = {UNPAIRED: 0, GUEST: 10, USER: 20, ADMIN: 30, OWNER: 40}

@@ -28,7 +28,8 @@ from typing import Final
 
 from iam.builtin import GUEST, OWNER, UNPAIRED
 from iam.errors import Denied, LastOwner, LimitReached, NotFound
-from iam.model import Key, Role, State, Subject, User
+from iam.model import Key, State, Subject, User
+from iam.policy import Role
 
 
 class Keep(Enum):

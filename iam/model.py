@@ -1,5 +1,4 @@
-"""The values of iam: who there is (User, Key, State), what they may do (Role, Policy, Statement),
-and what came out (Subject, Decision).
+"""Who there is: User, Key, State, and Subject, whoever asks now. What they may do: `iam.policy`.
 
 All are frozen; a wrong one cannot be built. A key is known by its fingerprint, 64 lower-case hex
 digits; other spellings are normalised before they come here. Times are wall-clock seconds since
@@ -15,13 +14,9 @@ from enum import StrEnum
 from math import inf, isfinite
 from types import MappingProxyType
 
-from iam.errors import KeyTaken, Malformed, NameTaken, NotFound, PolicyError
+from iam.errors import KeyTaken, Malformed, NameTaken, NotFound
 
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-ACTION = re.compile(r"[A-Za-z][A-Za-z0-9]*:[A-Za-z][A-Za-z0-9]*")
-PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9]*:(?:\*|[A-Za-z][A-Za-z0-9]*)")
-
-
 TEXT_MAX = 64  # characters of a name; what makes a good one is for those who take it from a person
 
 
@@ -195,41 +190,6 @@ def changed_keys(old: State, new: State) -> frozenset[str]:
     )
 
 
-class Effect(StrEnum):
-    ALLOW = "Allow"
-    DENY = "Deny"
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """Allow or deny actions: `Module:Verb`, or `Module:*` for every verb of a module."""
-
-    effect: Effect
-    actions: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for action in self.actions:
-            if not PATTERN.fullmatch(action):
-                raise PolicyError(
-                    f"{action!r} is not an action", advice="Write Module:Verb or Module:*."
-                )
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    id: str
-    statements: tuple[Statement, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """`rank` orders roles: nobody gives, takes or touches a role that ranks above their own."""
-
-    id: str
-    rank: int
-    policies: tuple[str, ...] = ()
-
-
 class Lapse(StrEnum):
     """Why the owner of a known key is an unpaired subject now."""
 
@@ -246,13 +206,3 @@ class Subject:
     user: User | None
     role: str
     lapse: Lapse = Lapse.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """`reason` is for the log: which statement decided. `missing` is for the subject: what it
-    lacks, in words that tell nothing of the rest; empty when allowed."""
-
-    allowed: bool
-    reason: str
-    missing: str = ""

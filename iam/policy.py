@@ -1,14 +1,65 @@
-"""May this action be done under these policies? Deny beats allow, and the default is deny.
+"""What may be done: Role, Policy and Statement, and the Decision that `evaluate` makes of them.
 
-The outcome does not depend on the order of policies and statements; only which of several fitting
-statements is named as the reason does.
+Deny beats allow, and the default is deny. The outcome does not depend on the order of policies and
+statements; only which of several fitting statements is named as the reason does.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
 
-from iam.model import ACTION, Decision, Effect, Policy
+from iam.errors import PolicyError
+
+ACTION = re.compile(r"[A-Za-z][A-Za-z0-9]*:[A-Za-z][A-Za-z0-9]*")
+PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9]*:(?:\*|[A-Za-z][A-Za-z0-9]*)")
+
+
+class Effect(StrEnum):
+    ALLOW = "Allow"
+    DENY = "Deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Allow or deny actions: `Module:Verb`, or `Module:*` for every verb of a module."""
+
+    effect: Effect
+    actions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for action in self.actions:
+            if not PATTERN.fullmatch(action):
+                raise PolicyError(
+                    f"{action!r} is not an action", advice="Write Module:Verb or Module:*."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    id: str
+    statements: tuple[Statement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """`rank` orders roles: nobody gives, takes or touches a role that ranks above their own."""
+
+    id: str
+    rank: int
+    policies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`reason` is for the log: which statement decided. `missing` is for the subject: what it
+    lacks, in words that tell nothing of the rest; empty when allowed."""
+
+    allowed: bool
+    reason: str
+    missing: str = ""
 
 
 def matches(pattern: str, action: str) -> bool:

@@ -14,7 +14,8 @@ from device_app import wishes
 from device_app.guard import Guard, refusals
 from device_app.resources.wire import CBOR, read_map, reply
 from device_app.whitelist import Whitelist
-from iam.model import Policy, Subject
+from iam.model import Subject
+from iam.policy import Policy
 from peer.limits import Limits
 from peer.net.problem import ProblemError
 

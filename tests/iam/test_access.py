@@ -9,7 +9,8 @@ import pytest
 from iam import Access, Key, Policy, Role, State, Statement, User
 from iam.builtin import LOWEST, POLICIES, RANKS, ROLES
 from iam.errors import PolicyError
-from iam.model import Effect, Lapse
+from iam.model import Lapse
+from iam.policy import Effect
 
 Fp = Callable[[object], str]
 

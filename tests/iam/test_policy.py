@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from iam import Policy, Statement
 from iam.errors import PolicyError
-from iam.model import Effect
-from iam.policy import evaluate
+from iam.policy import Effect, evaluate
 
 ASKED = ("Lamp:Set", "Lamp:Get", "Door:Open")
 statements = st.builds(
