@@ -20,6 +20,7 @@ import click
 from client_app.addresses import Place
 from client_app.answers import exit_code
 from client_app.devices import KnownDevice
+from client_app.moments import shown
 from client_app.reply import Reply
 from client_app.setting import Setting
 from client_app.text import on_lines, on_one_line
@@ -55,7 +56,7 @@ def _(value: KnownDevice) -> dict[str, object]:
 
 @as_json.register
 def _(value: Paired) -> dict[str, object]:
-    return {**value.device.record(), "new": value.is_new}
+    return {**value.device.record(), "new": value.is_new, "until": value.until}
 
 
 @as_json.register
@@ -136,19 +137,23 @@ def _(value: Seen) -> str:
 def _(value: Paired) -> str:
     device = value.device
     word = "paired" if value.is_new else "was paired already"
-    return on_one_line(f"{word}: {device.alias} knows you as {device.user}, {device.role}")
+    until = f", until {shown(value.until)}" if value.until is not None else ""
+    return on_one_line(f"{word}: {device.alias} knows you as {device.user}, {device.role}{until}")
 
 
 @as_text.register
 def _(value: Whoami) -> str:
-    until = f"until {value.until} (seconds since 1970)" if value.until is not None else "no end"
-    lines = (
+    until = f"until {shown(value.until)}" if value.until is not None else "no end"
+    lines = [
         f"user   {value.user}",
         f"role   {value.role}, {until}",
         f"key    {value.key}  {value.fingerprint}",
         f"path   {value.path}",
         f"may    {', '.join(value.actions)}",
-    )
+    ]
+    if value.conditional:
+        sometimes = ", ".join(value.conditional)
+        lines.append(f"if     {sometimes} (not now, not from here, or not to everybody)")
     return "\n".join(map(on_one_line, lines))
 
 
@@ -211,7 +216,7 @@ def put_out(setting: Setting, value: object) -> None:
         click.echo(text)
     elif isinstance(value, Reply):
         setting.screen.say(f"done ({value.code})")
-    elif value == []:
+    elif not isinstance(value, bytes):
         setting.screen.say("none")
     sys.stdout.flush()
 
@@ -254,6 +259,11 @@ class Terminal:
         """A line of talk, also with `-q`."""
         self.done()
         click.echo(on_one_line(text), err=True)
+
+    def draw(self, picture: str) -> None:
+        """Lines that are shown as they are: nothing in them is a peer's."""
+        self.done()
+        click.echo(picture, err=True)
 
     def progress(self, text: str, *, seconds: float = 0.0) -> None:
         """What is being done or waited for, with a countdown, until `done` or the next one."""

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from client_app.setting import Setting, Verb
+from client_app.targets import check_target
 from client_app.text import on_one_line
 from client_app.values import Paired
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
+from peer.pairing.armour import is_armoured
 
 if TYPE_CHECKING:
     from client_app.pairing import Comparison
 
+STANDARD_INPUT: Final = "-"
+_MOST_TYPED: Final = 4096  # characters; an invite has 619 at most, and perhaps line breaks
+
 
 @click.command(cls=Verb, example="handfast pair kitchen --name anna")
-@click.argument("target", default="")
+@click.argument("words", metavar="[TARGET]", nargs=-1)
 @click.option("--name", default="", metavar="ME", help="Who you want to be on the device.")
 @click.option("--role", default="", help="The role to ask for, at most the window's.")
 @click.option(
@@ -32,22 +39,85 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Ask nothing; needs --expect-fingerprint.")
 @click.option("--as", "alias", default="", metavar="ALIAS", help="What to call the device here.")
 @click.pass_obj
-async def command(  # noqa: PLR0917 - click passes them by name
+def command(  # noqa: PLR0917 - click passes them by name
     setting: Setting,
-    target: str,
+    words: tuple[str, ...],
     name: str,
     role: str,
     method: str,
     expected: str | None,
     yes: bool,
     alias: str,
-) -> Paired:
-    """Pair with a device whose window is open.
+) -> Coroutine[Any, Any, Paired]:
+    """Pair with a device whose window is open, or redeem an invite.
 
     TARGET is its name, its id, or the address of its pairing port; without one, the only device
     that is open on this network. Compare both fingerprints with what the device shows, all digits.
+
+    Or TARGET is an invite, HANDFAST:I*…: then nobody has to be at the device. `-` reads it from
+    standard input, where other users of this machine and the shell's history do not see it.
     """
-    expect = _expected(expected)
+    target = _typed(setting) if words == (STANDARD_INPUT,) else " ".join(words)
+    if is_armoured(target):
+        if name or role:
+            raise UsageError(
+                "who you will be is in the invite", advice="Leave --name and --role out."
+            )
+        return _redeemed(setting, target, alias=alias, expect=_expected(expected))
+    if len(words) > 1:
+        raise UsageError(
+            "more than one TARGET is given", advice="Name one device; quote a name with blanks."
+        )
+    check_target(target)
+    return _paired(
+        setting,
+        target,
+        name=name,
+        role=role,
+        method=method,
+        expect=_expected(expected),
+        yes=yes,
+        alias=alias,
+    )
+
+
+def _typed(setting: Setting) -> str:
+    """An invite from standard input: what a program writes, or a line that a person pastes."""
+    if sys.stdin.isatty():
+        setting.screen.warn("Paste the invite, then press Enter:")
+        text = sys.stdin.readline(_MOST_TYPED)
+    else:
+        text = sys.stdin.read(_MOST_TYPED)
+    if not is_armoured(text):
+        raise UsageError(
+            "there is no invite on standard input", advice="An invite begins with HANDFAST:I*"
+        )
+    return text
+
+
+async def _redeemed(
+    setting: Setting, invite: str, *, alias: str, expect: Fingerprint | None
+) -> Paired:
+    setting.screen.progress("looking for the device of this invite")
+    async with setting.client() as client:
+        done = await client.redeem(invite, alias=alias, expect=expect, on_note=setting.screen.warn)
+    setting.screen.say(
+        f"checked: the device proved the key in the invite, {done.device.fingerprint.grouped}"
+    )
+    return done
+
+
+async def _paired(
+    setting: Setting,
+    target: str,
+    *,
+    name: str,
+    role: str,
+    method: str,
+    expect: Fingerprint | None,
+    yes: bool,
+    alias: str,
+) -> Paired:
     if expect is None and yes:
         raise UsageError(
             f"--yes with the method {method} would accept any device",
