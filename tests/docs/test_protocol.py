@@ -10,18 +10,27 @@ import ast
 import base64
 import dataclasses
 import hmac
+import inspect
 import re
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cbor2
 import ecdsa
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from pycose.keys import EC2Key
+from pycose.keys.curves import P256
+from pycose.messages import Sign1Message
 
 from device_app import guard
 from device_app.config import Settings
-from device_app.resources import pair
+from device_app.journal import Damper
+from device_app.resources import events, pair, redeem
+from device_app.whitelist import _EVENT_SECONDS
+from iam.audit import Event
 from iam.builtin import LOWEST, RANKS
 from iam.errors import IamError
 from peer import cbor
@@ -30,8 +39,9 @@ from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
 from peer.net import problem
 from peer.net.discovery import SERVICE, SUBTYPE, Advertiser
+from peer.pairing import invite
 from peer.pairing.binding import Channel, binding
-from peer.pairing.ceremony import CeremonyError, State
+from peer.pairing.ceremony import CeremonyError, EventKind, State
 from peer.pairing.compare import CompareClient, CompareDevice
 
 if TYPE_CHECKING:
@@ -151,6 +161,71 @@ def test_the_exchange_by_another_way(paper: Paper) -> None:
     assert said["device tag"] == hmac.digest(kc, b"D", "sha256").hex()
 
 
+# --------------------------------------------------------------------------------- §6.1, an invite
+
+
+def test_the_invite_by_the_code(paper: Paper) -> None:
+    keys, said = paper.vectors("identity"), paper.vectors("invite")
+    private = ec.derive_private_key(int(keys["device private"], 16), ec.SECP256R1())
+    token, signed = invite.read_untrusted(said["text"])
+    assert signed.hex() == said["token"]
+    assert invite.verify_untrusted(signed, private.public_key()) == token
+    assert invite.InviteToken.text(signed) == said["text"]
+    assert (token.device.hex, str(token.key)) == (keys["device hex"], keys["client hex"])
+    assert invite._protected(token.device).hex() == said["protected"]
+    assert invite._claims(token).hex() == said["claims"]
+    assert (token.name, token.role, token.expires - token.issued) == ("mia", "guest", 2 * 86_400)
+    assert datetime.fromtimestamp(token.issued, UTC) == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_the_invite_by_another_way(paper: Paper, cddl: Cddl) -> None:
+    keys, said = paper.vectors("identity"), paper.vectors("invite")
+    messages = {rule: (diagnostic, data) for rule, diagnostic, data in paper.messages()}
+    for part, rule in (("protected", "invite-header"), ("claims", "invite-claims")):
+        assert encoded(read_diagnostic(messages[rule][0])).hex() == said[part]
+    protected, claims = bytes.fromhex(said["protected"]), bytes.fromhex(said["claims"])
+    signature = bytes.fromhex(said["signature"])
+    to_be_signed = encoded(["Signature1", protected, b"", claims])
+    assert said["to be signed"] == to_be_signed.hex()
+    key = ecdsa.SigningKey.from_string(
+        bytes.fromhex(keys["device private"]), curve=ecdsa.NIST256p, hashfunc=sha256
+    )
+    assert key.verifying_key.verify(signature, to_be_signed)
+    assert key.sign_deterministic(to_be_signed) == signature
+    token = encoded([protected, {}, claims, signature])
+    assert said["token"] == token.hex()
+    cddl.validate("invite-token", token)
+
+
+def test_the_invite_by_pycose(paper: Paper) -> None:
+    keys, said = paper.vectors("identity"), paper.vectors("invite")
+    point = bytes.fromhex(keys["device spki"])[-64:]
+    message = Sign1Message.from_cose_obj(cbor2.loads(bytes.fromhex(said["token"])), True)
+    message.key = EC2Key(crv=P256, x=point[:32], y=point[32:])
+    assert message.verify_signature()
+    assert message.payload is not None
+    claims = cbor2.loads(message.payload)
+    assert claims[8] == {3: bytes.fromhex(keys["client hex"])}
+
+
+def test_the_text_of_the_invite_by_another_way(paper: Paper) -> None:
+    """§6.2, with whole numbers: five bits for each symbol, and the check over all of them."""
+    said = paper.vectors("invite")
+    data = bytes.fromhex(said["token"])
+    bits = "".join(f"{byte:08b}" for byte in data)
+    bits += "0" * (-len(bits) % 5)
+    field = "".join(CROCKFORD[int(bits[at : at + 5], 2)] for at in range(0, len(bits), 5))
+    symbols = f"{CROCKFORD}*$%+/"
+    fitting = []
+    for check in symbols:
+        total = int("I", 36)
+        for symbol in field + check:
+            total = (2 * total + symbols.index(symbol)) % 37
+        if total == 1:
+            fitting.append(check)
+    assert [f"HANDFAST:I*{field}{check}" for check in fitting] == [said["text"]]
+
+
 def read_diagnostic(text: str) -> object:
     """Diagnostic notation (RFC 8949 §8), as far as the examples use it."""
     return ast.literal_eval(
@@ -164,9 +239,10 @@ def encoded(value: object) -> bytes:
     def head(major: int, number: int) -> bytes:
         if number < 24:
             return bytes([major << 5 | number])
-        if number < 256:
-            return bytes([major << 5 | 24, number])
-        return bytes([major << 5 | 25]) + number.to_bytes(2, "big")
+        length = next(length for length in (1, 2, 4, 8) if number < 256**length)
+        return bytes([major << 5 | (24, 25, 26, 27)[length.bit_length() - 1]]) + number.to_bytes(
+            length, "big"
+        )
 
     match value:
         case int():
@@ -195,7 +271,8 @@ def test_each_message_is_its_bytes_and_fits_its_rule(paper: Paper, cddl: Cddl) -
         rules.append(rule)
     assert rules == [
         *("offer", "pair-start", "pair-started", "pair-state", "pair-state"),
-        *("pair-confirm", "pair-confirmed", "me", "problem"),
+        *("pair-confirm", "pair-confirmed", "me"),
+        *("invite-header", "invite-claims", "redeemed", "problem"),
     ]
 
 
@@ -242,8 +319,7 @@ def test_the_roles_and_their_actions(paper: Paper) -> None:
         assert found[role][1] == {action for action, least in LOWEST.items() if least == role}
     admin = {action for action, least in LOWEST.items() if least == "admin"}
     assert {action for action in LOWEST if action.startswith("Iam:")} - admin == {
-        "Iam:GetMe",
-        "Iam:ListRoles",
+        *("Iam:GetMe", "Iam:Check", "Iam:ListRoles", "Iam:RedeemInvite"),
     }
 
 
@@ -300,7 +376,10 @@ def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> N
     assert table == used
     # What is not written down in the call comes from the two tables above, and from nowhere else.
     indirect = {where for where, code, reason in calls if code is None or reason is None}
-    assert indirect == {"guard.refusals", "pair._answers", "problem.to_message"}
+    assert indirect == {
+        *("guard.refusals", "pair._answers", "redeem._redeemed", "problem.to_message")
+    }
+    assert redeem.REASON in guard._CODES
     slugs = {reason for reason, _ in table}
     assert set(re.findall(r'"([a-z-]+)"', cddl.definition("reason-slug"))) == slugs
     assert [quoted(row[0])[0] for row in paper.table("reasons")] == sorted(slugs)
@@ -328,8 +407,47 @@ def test_the_table_of_limits_is_that_of_the_code(paper: Paper) -> None:
 def test_every_limit_that_the_text_names_exists(paper: Paper) -> None:
     words = quoted(re.sub(r"```.*?```", "", paper.text, flags=re.DOTALL))
     named = {word for word in words if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)}
-    assert named - {"snake_case"} <= dataclasses.asdict(DEFAULT_LIMITS).keys()
+    others = {"snake_case", "external_aad"} | {field.name for field in dataclasses.fields(Event)}
+    assert named - others <= dataclasses.asdict(DEFAULT_LIMITS).keys()
     # And each is used: a number whose rule stands nowhere helps nobody.
     text = paper.text.partition("<!-- table: limits -->")[0]
     unexplained = {name for name in dataclasses.asdict(DEFAULT_LIMITS) if f"`{name}`" not in text}
     assert not unexplained
+
+
+# --------------------------------------------------------------------------------------- §9, events
+
+#: What makes an event in device_app, and which of its arguments is the kind.
+WRITERS = {"event": 0, "note": 0, "note_stranger": 0, "_note_damped": 0, "_apply": 1}
+
+
+def kinds_in_the_source() -> Iterator[tuple[str, ast.expr]]:
+    """Every call that writes an event: where, and its kind."""
+    for path in sorted((ROOT / "device_app").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                place = WRITERS.get(call.func.attr)
+                if place is not None and len(call.args) > place:
+                    yield f"{path.stem}: {ast.unparse(call.args[place])}", call.args[place]
+
+
+def test_the_table_of_events_is_that_of_the_code(paper: Paper) -> None:
+    rows = [quoted(kinds) for kinds, _ in paper.table("events")]
+    found = list(kinds_in_the_source())
+    literal = {str(kind.value) for _, kind in found if isinstance(kind, ast.Constant)}
+    assert {kind for row in rows for kind in row} == literal | {kind.value for kind in EventKind}
+    # The others hand on what their callers name, or the window's own.
+    rest = {where for where, kind in found if not isinstance(kind, ast.Constant)}
+    assert rest == {"whitelist: kind", "pairing: event.kind.value"}
+    assert rows == sorted(rows)
+
+
+def test_the_fields_and_numbers_of_events_are_those_of_the_code(paper: Paper) -> None:
+    text = paper.text.partition("\n## 9 ")[2].partition("\n## ")[0]
+    fields = {field.name for field in dataclasses.fields(Event)}
+    assert {word for word in quoted(text.partition("<!--")[0]) if word in fields} == fields
+    assert f"the newest {events.USUAL}, or with `last=N` the newest N (at most {events.MOST})" in text
+    assert f"the first\n{events.MOST} after that number" in text
+    damper = inspect.signature(Damper).parameters
+    burst, hourly = damper["burst"].default, damper["per_hour"].default
+    assert f"in {_EVENT_SECONDS:.0f} s, and all together {burst} at once and {hourly:.0f} per hour" in text

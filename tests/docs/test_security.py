@@ -22,6 +22,8 @@ GROUPS = [
     "DTLS and identity",
     "CoAP and the resources",
     "Whitelist and store",
+    "Policies and time",
+    "Invites, and the device from afar",
     "Denial of service",
     "The local machine: files, control socket, logs",
     "The client: devices file, terminal",

@@ -19,6 +19,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 
 from device_app.app import App
 from device_app.config import Settings
+from device_app.journal import Journal
 from device_app.pairing import News, NewsKind
 from device_app.places import Places
 from iam.model import Key, State, User
@@ -274,9 +275,11 @@ class Kit:
         self.home = home
         self._ends: list[Callable[[], Awaitable[None]]] = []
 
-    async def device(self, *, limits: Limits = HASTY, **changes: Any) -> Device:
+    async def device(
+        self, *, limits: Limits = HASTY, journal: Journal | None = None, **changes: Any
+    ) -> Device:
         places = Places(self.home, self.home, self.home)
-        app = await App.start(places, replace(SETTINGS, **changes), limits=limits)
+        app = await App.start(places, replace(SETTINGS, **changes), limits=limits, journal=journal)
         self.at_end(app.close)
         return Device(app)
 
@@ -290,6 +293,15 @@ class Kit:
         caller = self.caller(device)
         device.enlist(name, role, caller.identity)
         return caller
+
+    def policy(self, text: str) -> None:
+        """The policy of the device, from its next start or reload on; nothing: there is no file."""
+        path = self.home / "policy.d" / "test.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if text:
+            path.write_text(text, encoding="utf-8")
+        else:
+            path.unlink(missing_ok=True)
 
     def at_end(self, end: Callable[[], Awaitable[None]]) -> None:
         """Called in reverse when the test is over."""

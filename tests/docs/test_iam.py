@@ -1,0 +1,313 @@
+"""docs/iam.md: its tables are those of the code, and every recipe does what it says.
+
+A recipe's policy is given to a device, its commands are run on the device's store, and each line of
+its table is a request over DTLS by a user of that name or role.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiocoap
+import pytest
+from aiocoap.numbers.codes import Code
+
+from device_app.app import App
+from device_app.config import Settings
+from device_app.journal import Journal
+from device_app.places import Places
+from iam.attributes import COUNT_MAX, VALUE_MAX
+from iam.builtin import FLOOR, LOWEST, RANKS
+from iam.condition import Operator
+from iam.config import load
+from iam.model import Key, State, User
+from iam.nabto.config import RANK_MAX
+from iam.nabto.rules import COUNTERPARTS
+from iam.store import Store
+from peer import cbor
+from peer.identity import Identity
+from peer.net.client import CoapsClient
+from peer.net.udp import Address
+from peer.pairing import invite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tests.docs.conftest import Paper
+
+ROOT = Path(__file__).parents[2]
+IAM = (ROOT / "docs" / "iam.md").read_text()
+HOST = "127.0.0.1"
+PATIENCE = 30.0
+DAY = 86_400.0
+LAMP = """
+import aiocoap
+from aiocoap.resource import Resource
+
+from device_app.exposed import Board, Exposed
+
+
+class Lamp(Resource):
+    async def render_get(self, request):
+        return aiocoap.Message(payload=b"off")
+
+    async def render_put(self, request):
+        return aiocoap.Message()
+
+
+def resources(board: Board):
+    yield Exposed(
+        "/lamp",
+        Lamp(),
+        actions={"GET": "Lamp:Read", "PUT": "Lamp:Set"},
+        attributes=lambda request: {"Lamp:Room": "hall"},
+    )
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a recipe's table."""
+
+    who: str
+    where: str
+    request: str
+    answer: str
+
+    @property
+    def name(self) -> str:
+        return self.who.partition("`")[2].partition("`")[0]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One recipe of the page."""
+
+    title: str
+    policy: str
+    commands: tuple[tuple[str, ...], ...]
+    lines: tuple[Line, ...]
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    for line in re.findall(r"^\| (.*) \|$", text, re.MULTILINE):
+        yield [cell.strip() for cell in line.split("|")]
+
+
+def recipes() -> Iterator[Recipe]:
+    _, _, part = IAM.partition("\n## Recipes\n")
+    for section in part.split("\n### ")[1:]:
+        title, _, text = section.partition("\n")
+        commands = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+        yield Recipe(
+            title,
+            "\n".join(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)),
+            tuple(tuple(line.split()) for line in commands.splitlines()),
+            tuple(Line(*row) for row in list(rows(text))[1:]),
+        )
+
+
+ALL = {recipe.title: recipe for recipe in recipes()}
+
+
+def test_there_are_ten_recipes_and_each_has_an_effect() -> None:
+    assert len(ALL) >= 10
+    for recipe in ALL.values():
+        assert recipe.policy or recipe.commands
+        assert {line.answer[0] for line in recipe.lines} == {"2", "4"}, recipe.title
+        assert {line.where for line in recipe.lines} <= {"near", "far"}
+
+
+@pytest.mark.parametrize("title", ALL)
+@pytest.mark.asyncio
+async def test_a_recipe_does_what_it_says(title: str, tmp_path: Path) -> None:
+    recipe = ALL[title]
+    names = {line.name for line in recipe.lines} | {"user", "guest", "owner"}
+    keys = {name: Identity.create() for name in names}
+    home = prepared(tmp_path, recipe, keys)
+    tokens = [said for command in recipe.commands for said in run(command, home)]
+    app: App | None = None
+    circumstances: tuple[str, bool] | None = None
+    try:
+        for line in recipe.lines:
+            now = (line.where, "after that" in line.who)
+            if now != circumstances:
+                if app is not None:
+                    await app.close()
+                app, circumstances = await started(home, near=now[0] == "near", later=now[1]), now
+            assert app is not None
+            while tokens:
+                assert (await redeemed(app, keys["mia"], tokens.pop())).startswith("2.04")
+            assert await answer(app, keys[line.name], line.request) == line.answer, line
+    finally:
+        if app is not None:
+            await app.close()
+
+
+def prepared(folder: Path, recipe: Recipe, keys: dict[str, Identity]) -> Path:
+    """A device with the recipe's policy and one user for each role that the table names."""
+    home = folder / "home"
+    (home / "policy.d").mkdir(parents=True, mode=0o700)
+    home.chmod(0o700)
+    (home / "modules").mkdir()
+    module = f"lamp_of_{re.sub('[^a-z]', '_', recipe.title.lower())}"
+    (home / "modules" / f"{module}.py").write_text(LAMP)
+    (home / "device.toml").write_text(f'name = "hall"\n[resources]\nmodules = ["{module}"]\n')
+    (home / "policy.d" / "recipe.toml").write_text(recipe.policy)
+    roles = set(load([("recipe.toml", recipe.policy)]).access({}).roles)
+    store = Store.open(Places(home, home, home).store)
+    users = [
+        User(name, name, (Key(key.fingerprint.hex),)) for name, key in keys.items() if name in roles
+    ]
+    store.commit(State.of(users))
+    store.close()
+    return home
+
+
+def run(command: tuple[str, ...], home: Path) -> Iterable[str]:
+    """A command of the page on the device's files; the invites that it prints."""
+    assert command[0] == "handfast-device", command
+    done = subprocess.run(
+        [sys.executable, "-m", "device_app", "--home", str(home), *command[1:]],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**os.environ},
+    )
+    return re.findall(r"^HANDFAST:I\*\S+$", done.stdout, re.MULTILINE)
+
+
+async def started(home: Path, *, near: bool, later: bool) -> App:
+    places = Places(home, home, home)
+    settings = Settings(
+        name="hall",
+        listen=(HOST,),
+        port=0,
+        pairing_port=0,
+        advertise=False,
+        allow_loopback=near,
+        modules=(next((home / "modules").glob("*.py")).stem,),
+    )
+    ahead = 4 * DAY if later else 0.0
+    return await App.start(places, settings, journal=Journal(wall=lambda: time.time() + ahead))
+
+
+async def answer(app: App, key: Identity, request: str) -> str:
+    """The code of the answer to one line of a table."""
+    method, path, body = re.fullmatch(r"`?(\w+) (\S+)(?: (\{.*\}))?`?", request).groups()  # type: ignore[union-attr]
+    message = aiocoap.Message(code=getattr(Code, method), uri_path=path.strip("/").split("/"))
+    if body:
+        message.payload, message.opt.content_format = cbor.encode(ast.literal_eval(body)), 60
+    return (await sent(app, key, message)).code.dotted  # type: ignore[no-any-return]
+
+
+async def redeemed(app: App, key: Identity, text: str) -> str:
+    _, token = invite.read_untrusted(text)
+    message = aiocoap.Message(code=Code.POST, uri_path=("iam", "redeem"))
+    message.payload, message.opt.content_format = cbor.encode({"token": token}), 60
+    return (await sent(app, key, message)).code.dotted  # type: ignore[no-any-return]
+
+
+async def sent(app: App, key: Identity, message: aiocoap.Message) -> aiocoap.Message:
+    client = CoapsClient(key)
+    try:
+        connection = await client.connect(
+            Address(HOST, app.server.port), pinned=app.identity.fingerprint, timeout=PATIENCE
+        )
+        return await connection.request(message, timeout=PATIENCE)
+    finally:
+        await client.close()
+
+
+def test_what_explain_says_of_the_example(tmp_path: Path) -> None:
+    """Its user tom has the key of the page, `phone`."""
+    example = re.findall(r"<!-- policy: example -->\n```toml\n(.*?)```", IAM, re.DOTALL)[0]
+    home = prepared(tmp_path, Recipe("explain", example, (), ()), {})
+    store = Store.open(Places(home, home, home).store)
+    tom = User("tom", "child", (Key("5a" * 32, "phone"),))
+    owner = User("owner", "owner", (Key("0e" * 32),))
+    store.commit(State.of([owner, tom]))
+    store.close()
+    shown = re.findall(r"<!-- run by tests/docs/test_iam.py -->\n```\n(.*?)```", IAM, re.DOTALL)[0]
+    said = ""
+    for line in re.findall(r"^\$ (.*)$", shown, re.MULTILINE):
+        done = subprocess.run(
+            [sys.executable, "-m", "device_app", "--home", str(home), *line.split()[1:]],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == (0 if "allowed:" in done.stdout else 7)
+        said += f"$ {line}\n{done.stdout}"
+    assert said == shown
+
+
+def test_what_a_file_may_not_say_of_the_unpaired() -> None:
+    words = IAM.partition("The role `unpaired` can be given nothing but ")[2].partition(":\n")[0]
+    sentence = words.partition(": whatever")[0]
+    assert set(re.findall(r"\w+:\w+", sentence)) == FLOOR
+
+
+def test_the_numbers_are_those_of_the_code() -> None:
+    assert f"more than {COUNT_MAX} attributes, or one longer than {VALUE_MAX:,} characters" in IAM
+    assert f"from {RANK_MAX} downwards" in IAM
+    assert RANK_MAX < RANKS["guest"]
+    needs = IAM.partition("(Iam:AddUser needs\n")[2].partition(")")[0]
+    (add,) = (one for one in COUNTERPARTS if one.action == "Iam:AddUser")
+    assert set(re.findall(r"IAM:\w+", needs)) == set(add.needs)
+
+
+# ------------------------------------------------------------------------------------- the tables
+
+
+def test_the_roles_are_those_of_the_code() -> None:
+    table = IAM.partition("| role | rank |")[2].partition("\n## ")[0]
+    found = {
+        cells[0].strip("`"): (int(cells[1]), cells[2]) for cells in rows(table) if "`" in cells[0]
+    }
+    assert {role: rank for role, (rank, _) in found.items()} == dict(RANKS)
+    for role in ("unpaired", "guest", "user"):
+        said = set(re.findall(r"\w+:\w+", found[role][1]))
+        assert said == {action for action, least in LOWEST.items() if least == role}
+    admin = {action for action, least in LOWEST.items() if least == "admin"}
+    rest = {action for action in admin if not action.startswith("Iam:")}
+    assert set(re.findall(r"\w+:\w+", found["admin"][1])) == rest
+    assert "owner" not in LOWEST.values()
+
+
+def test_the_operators_and_the_example_are_those_of_the_code() -> None:
+    table = IAM.partition("| operators | values |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([A-Z]\w+)`", table.replace("`true`", ""))) == {
+        operator.value for operator in Operator
+    }
+    example = re.findall(r"<!-- policy: example -->\n```toml\n(.*?)```", IAM, re.DOTALL)[0]
+    access = load([("example.toml", example)]).access({"Lamp:Set": "user"})
+    assert access.roles["child"].rank == 12
+
+
+def test_the_resources_are_those_of_the_protocol(paper: Paper) -> None:
+    ours = list(rows(IAM.partition("<!-- table: iam -->")[2].partition("\n\n")[0]))[1:]
+    theirs = paper.table("regular")
+
+    def plain(cell: str) -> tuple[str, str]:
+        method, path = re.match(r"([A-Z]+).*?`([^`?]+)", cell).groups()  # type: ignore[union-attr]
+        return method, path
+
+    def actions(table: list[list[str]]) -> set[tuple[str, str, str]]:
+        return {
+            (*plain(row[0]), action)
+            for row in table
+            if "`/iam" in row[0] or "`/events" in row[0]
+            for action in re.findall(r"\w+:\w+", row[1])
+        }
+
+    assert actions(ours) == actions([list(row) for row in theirs])
