@@ -187,12 +187,22 @@ class DeviceSide(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What one ceremony is about, and what both sides have to mean alike."""
+
+    channel: Channel
+    role: str
+    user: str
+    ceremony_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
-    """A way of pairing, as a window offers it. `make` gives the device's half for a session and a
-    role, `first` is where a ceremony begins, `verified` is False if nobody's key is proved."""
+    """A way of pairing, as a window offers it. `make` gives the device's half of one ceremony,
+    `first` is where it begins, `verified` is False if nobody's key is proved."""
 
     name: str
-    make: Callable[[Channel, str], DeviceSide] = field(repr=False)
+    make: Callable[[Terms], DeviceSide] = field(repr=False)
     first: Stage = Stage.ASKING
     verified: bool = True
 

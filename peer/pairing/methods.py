@@ -5,8 +5,7 @@ goes where, and where a ceremony of the method begins.
 """
 
 from peer.errors import Malformed
-from peer.pairing.binding import Channel
-from peer.pairing.ceremony import Fields, Method, Misuse, Stage
+from peer.pairing.ceremony import Fields, Method, Misuse, Stage, Terms
 from peer.pairing.compare import NAME as COMPARE
 from peer.pairing.compare import CompareDevice
 
@@ -24,8 +23,8 @@ def bytes_field(message: Fields, name: str) -> bytes:
 class Tags:
     """`compare` and `button`: one tag each way, and nothing before."""
 
-    def __init__(self, channel: Channel, role: str, *, method: str) -> None:
-        self._half = CompareDevice(channel, role, method=method)
+    def __init__(self, terms: Terms, *, method: str) -> None:
+        self._half = CompareDevice(terms.channel, terms.role, method=method)
 
     def begin_untrusted(self, message: Fields) -> Fields:
         """Nothing to say."""
@@ -50,14 +49,14 @@ class Tags:
 
 def compare() -> Method:
     """Both users compare fingerprints."""
-    return Method(COMPARE, lambda channel, role: Tags(channel, role, method=COMPARE))
+    return Method(COMPARE, lambda terms: Tags(terms, method=COMPARE))
 
 
 def button() -> Method:
     """Nobody compares anything: whoever is first after the press."""
     return Method(
         BUTTON,
-        lambda channel, role: Tags(channel, role, method=BUTTON),
+        lambda terms: Tags(terms, method=BUTTON),
         first=Stage.WAITING,
         verified=False,
     )

@@ -48,6 +48,7 @@ from peer.pairing.ceremony import (
     Overlap,
     OverlapRule,
     Stage,
+    Terms,
     TooMany,
     UserRefused,
 )
@@ -269,7 +270,8 @@ class Window:
         way, role = self._offered(method, form, role_asked)
         self._refuse_second_key(now, fingerprint)
         self._require_budget(now)
-        proof = way.make(Channel(ekm, fingerprint, self.device, self.window_id), role)
+        channel = Channel(ekm, fingerprint, self.device, self.window_id)
+        proof = way.make(Terms(channel, role, name, ceremony_id))
         answer, wrong = _begun(proof, message) if form is Form.CONFIRMED else ({}, None)
         self._end_own_predecessor(now)
         ceremony = Ceremony(

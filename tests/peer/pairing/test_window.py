@@ -657,7 +657,7 @@ class Echo:
         return value
 
 
-ECHO = Method("echo", lambda _channel, _role: Echo(), first=Stage.EXCHANGE)
+ECHO = Method("echo", lambda _terms: Echo(), first=Stage.EXCHANGE)
 FIRST, SECOND, THIRD = ({name: b"right"} for name in ("first", "second", "third"))
 
 
