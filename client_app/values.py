@@ -21,10 +21,12 @@ class Whoami:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The outcome of `Client.pair`. `is_new` is false if both sides knew each other already."""
+    """The outcome of `Client.pair`. `is_new` is false if both sides knew each other already,
+    `method` is how they came to."""
 
     device: KnownDevice
     is_new: bool
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
