@@ -20,14 +20,22 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.x509.oid import NameOID
 
 from peer.errors import IdentityError, Malformed
 
-_DIGEST_BYTES = 32
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base32 without I, L, O and U, for people
+FINGERPRINT_BYTES = 32
+SIGNATURE_BYTES = 64
+
+_SCALAR_BYTES = 32
 _SEPARATORS = re.compile(r"[\s:\-.]")
 _NI = "ni:///sha-256;"
 
@@ -39,7 +47,7 @@ class Fingerprint:
     digest: bytes
 
     def __post_init__(self) -> None:
-        if len(self.digest) != _DIGEST_BYTES:
+        if len(self.digest) != FINGERPRINT_BYTES:
             raise Malformed("a fingerprint has 32 bytes", advice="Give all 64 hex digits.")
 
     @classmethod
@@ -95,7 +103,7 @@ class Fingerprint:
     def device_id(self) -> str:
         """The first eight Crockford base32 symbols: a short name, never identity."""
         number = int.from_bytes(self.digest[:5], "big")
-        return "".join(_CROCKFORD[number >> shift & 31] for shift in range(35, -1, -5))
+        return "".join(CROCKFORD[number >> shift & 31] for shift in range(35, -1, -5))
 
     def __str__(self) -> str:
         return self.hex
@@ -175,6 +183,19 @@ class Identity:
         finally:
             os.close(folder)
 
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The public half."""
+        return self.private_key.public_key()
+
+    def sign(self, data: bytes) -> bytes:
+        """ES256 over `data`: r‖s, 32 bytes each, big-endian (RFC 9053 §2.1).
+
+        `data` has to say what it is: the same key signs in handshakes.
+        """
+        r, s = decode_dss_signature(self.private_key.sign(data, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(_SCALAR_BYTES, "big") + s.to_bytes(_SCALAR_BYTES, "big")
+
     def key_pem(self) -> bytes:
         """The private key as PKCS#8 PEM."""
         return self.private_key.private_bytes(
@@ -189,6 +210,24 @@ class Identity:
 
     def __repr__(self) -> str:
         return f"Identity({self.fingerprint})"
+
+
+def is_signed_untrusted(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes) -> bool:
+    """Whether `signature` (r‖s) is an ES256 signature of `data` by `key`; False for anything else.
+
+    Both s and n-s pass, as RFC 9053 has it: a signature is no name for what it signs.
+    """
+    if key.curve.name != "secp256r1" or len(signature) != SIGNATURE_BYTES:
+        return False
+    r, s = (
+        int.from_bytes(half, "big")
+        for half in (signature[:_SCALAR_BYTES], signature[_SCALAR_BYTES:])
+    )
+    try:
+        key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _container(key: ec.EllipticCurvePrivateKey, fingerprint: Fingerprint) -> x509.Certificate:

@@ -11,11 +11,12 @@ import ecdsa
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.errors import IdentityError, Malformed
-from peer.identity import Fingerprint, Identity
+from peer.identity import Fingerprint, Identity, is_signed_untrusted
 
 digests = st.binary(min_size=32, max_size=32).map(Fingerprint)
 
@@ -41,6 +42,66 @@ def test_the_oracle_verifies_what_the_key_signs(device: Identity) -> None:
     assert key.verify(signature, b"message", hashfunc=hashlib.sha256, sigdecode=decode)
     with pytest.raises(ecdsa.BadSignatureError):
         key.verify(signature, b"massage", hashfunc=hashlib.sha256, sigdecode=decode)
+
+
+def oracle(identity: Identity) -> ecdsa.VerifyingKey:
+    return ecdsa.VerifyingKey.from_pem(
+        identity.public_key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+
+
+def test_the_oracle_verifies_our_signatures(device: Identity) -> None:
+    for number in range(20):
+        message = b"message %d" * number
+        signature = device.sign(message)
+        assert len(signature) == 64
+        assert oracle(device).verify(signature, message, hashfunc=hashlib.sha256)
+        assert is_signed_untrusted(device.public_key, signature, message)
+
+
+def test_we_verify_the_signatures_of_the_oracle(device: Identity) -> None:
+    secret = device.private_key.private_numbers().private_value
+    key = ecdsa.SigningKey.from_secret_exponent(secret, ecdsa.NIST256p)
+    for number in range(20):
+        message = b"message %d" % number
+        signature = key.sign(message, hashfunc=hashlib.sha256)
+        assert is_signed_untrusted(device.public_key, signature, message)
+
+
+def test_what_is_no_signature_of_this_is_none(device: Identity, client: Identity) -> None:
+    signature = device.sign(b"message")
+    order = ecdsa.NIST256p.order
+    high = (order - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
+    assert is_signed_untrusted(device.public_key, signature[:32] + high, b"message")
+    assert not is_signed_untrusted(client.public_key, signature, b"message")
+    assert not is_signed_untrusted(device.public_key, signature, b"massage")
+    other_curve = ec.generate_private_key(ec.SECP256K1())  # as long, so its signatures fit
+    r, s = decode_dss_signature(other_curve.sign(b"message", ec.ECDSA(hashes.SHA256())))
+    theirs = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    assert not is_signed_untrusted(other_curve.public_key(), theirs, b"message")
+    zero, n, most = bytes(32), order.to_bytes(32, "big"), b"\xff" * 32
+    for other in (
+        b"",
+        signature[:63],
+        signature + b"\0",
+        signature[:32] + b"\0" + signature[32:],  # the same numbers
+        signature[32:] + signature[:32],
+        zero + signature[32:],
+        signature[:32] + zero,
+        zero + zero,
+        n + n,
+        most + most,
+        device.private_key.sign(b"message", ec.ECDSA(hashes.SHA256())),  # DER
+    ):
+        assert not is_signed_untrusted(device.public_key, other, b"message")
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_no_signature(signature: bytes) -> None:
+    key = ec.derive_private_key(7, ec.SECP256R1()).public_key()
+    assert not is_signed_untrusted(key, signature, b"message")
 
 
 @given(digests)

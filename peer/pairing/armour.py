@@ -1,0 +1,150 @@
+"""The text form of what people scan, paste or type: labels and invites (protocol §5).
+
+    HANDFAST:<kind>*<field>*<field>…<check symbol>
+
+Everything is a QR alphanumeric (ISO/IEC 18004 §7.4.4: 5.5 bits a symbol instead of 8), so upper
+case on paper and on the screen; readers take lower case, blanks and line breaks too. The kind is
+one digit or letter: `1` a label, `I` an invite. Fields are Crockford base32 (no I, L, O or U), and
+in them a reader takes O for 0 and I or L for 1.
+
+The check symbol catches every single wrong symbol and every swap of two neighbours, itself
+included, and 36 of 37 other errors. It is Crockford's idea, a remainder modulo the prime 37, made
+to run over the whole text: total ← 2·total + value, from the kind on, is 1 mod 37 at the end. A
+symbol counts 2^i mod 37, never 0, so a single error shows; neighbours count differently, so a
+swap shows; and 2 generates all 36 powers, so a swap over a distance shows up to 35 symbols. (The
+end is 1 because after a 0 one more `0` at the end would not show.)
+
+37 values are the 32 digits and five more. `*` is among them because the check runs over the
+separators as well. The others occur as check symbols alone: `$`, `%`, `+` and `/`. Crockford's `~`
+and `=` are not QR alphanumerics, his `U` is read as V; of what QR has besides, a blank is
+invisible, `-` and `.` are lost at the end of a line, and `:` ends the prefix.
+"""
+
+import base64
+import binascii
+import re
+
+from peer.errors import Malformed
+from peer.identity import CROCKFORD
+
+LABEL = "1"
+INVITE = "I"
+
+_PREFIX = "HANDFAST:"
+_SEPARATOR = "*"
+_WORDS = {LABEL: "a label", INVITE: "an invite"}
+_SYMBOLS = CROCKFORD + _SEPARATOR + "$%+/"
+_VALUES = {symbol: value for value, symbol in enumerate(_SYMBOLS)}
+_MODULUS = len(_SYMBOLS)  # 37, a prime
+_END = 1  # the total of a whole text
+_SHAPE = re.compile(r"HANDFAST:([0-9A-Z])\*(.+)")
+_MISREAD = str.maketrans("OIL", "011")
+_TEXT_MAX = 2048  # symbols, blanks included; an invite has 619 at most
+
+_RFC4648 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_WRITE = bytes.maketrans(_RFC4648, CROCKFORD.encode())
+_READ = bytes.maketrans(CROCKFORD.encode(), _RFC4648)
+
+_TYPING = "Compare it with the original symbol by symbol, or scan the QR code instead."
+
+
+def armoured(kind: str, *fields: str) -> str:
+    """The text of these fields, each of Crockford base32 symbols (`base32` makes them)."""
+    body = _SEPARATOR.join(fields)
+    check = _SYMBOLS[(_END - 2 * _total(kind, body)) % _MODULUS]
+    return f"{_PREFIX}{kind}{_SEPARATOR}{body}{check}"
+
+
+def is_armoured(text: str) -> bool:
+    """Whether this is meant to be such a text: good for deciding what a person gave."""
+    return _plain(text[:_TEXT_MAX]).startswith(_PREFIX)
+
+
+def kind_untrusted(text: object) -> str:
+    """Which kind it is (`LABEL`, `INVITE`). Raises `Malformed` as `fields_untrusted` does."""
+    return _parts_untrusted(text)[0]
+
+
+def fields_untrusted(text: object, *, kind: str, count: int) -> tuple[str, ...]:
+    """The `count` fields of a text of this kind, with what people misread put right.
+
+    Raises `Malformed`; its words tell a typing error from a text of another kind or version.
+    """
+    found, fields = _parts_untrusted(text)
+    if found != kind:
+        raise Malformed(
+            f"this is {_WORDS[found]}, not {_WORDS[kind]}", advice=f"Give {_WORDS[kind]} instead."
+        )
+    if len(fields) != count:
+        raise _of_another_version(_WORDS[kind])
+    return fields
+
+
+def base32(data: bytes) -> str:
+    """Crockford base32, most significant bit first, zero bits at the end, no padding."""
+    return base64.b32encode(data).rstrip(b"=").translate(_WRITE).decode()
+
+
+def base32_untrusted(text: str) -> bytes:
+    """The bytes of a field. Raises `Malformed` unless `base32` gives back this very text."""
+    try:
+        letters = text.encode("ascii").translate(_READ) + b"=" * (-len(text) % 8)
+        data = base64.b32decode(letters)
+    except (UnicodeEncodeError, binascii.Error):
+        data = b""
+    if base32(data) != text:
+        raise _mistyped("a part of it has a wrong length or a wrong symbol")
+    return data
+
+
+def _parts_untrusted(text: object) -> tuple[str, tuple[str, ...]]:
+    if not isinstance(text, str):
+        raise _foreign("this is not text")
+    if len(text) > _TEXT_MAX:
+        raise _foreign("this is too long")
+    plain = _plain(text)
+    if not plain.startswith(_PREFIX):
+        raise _foreign("this is neither a label nor an invite")
+    shape = _SHAPE.fullmatch(plain)
+    if shape is None:
+        raise _mistyped("it is cut off, or its beginning is wrong")
+    kind, rest = shape[1], shape[2].translate(_MISREAD)
+    if not set(rest) <= _VALUES.keys():
+        raise _mistyped("it holds a symbol that never occurs in one")
+    if _total(kind, rest) != _END:
+        raise _mistyped("a symbol is wrong or missing, or two have changed places")
+    if kind not in _WORDS:
+        raise _of_another_version("a text")
+    return kind, tuple(rest[:-1].split(_SEPARATOR))
+
+
+def _plain(text: str) -> str:
+    """Without blanks and in upper case. What is not ASCII stays as it is: some of it would turn
+    into ASCII letters."""
+    joined = "".join(text.split())
+    return joined.upper() if joined.isascii() else joined
+
+
+def _total(kind: str, symbols: str) -> int:
+    """The running total, mod 37, of the kind and the symbols after its separator."""
+    total = int(kind, 36)
+    for symbol in symbols:
+        total = (2 * total + _VALUES[symbol]) % _MODULUS
+    return total
+
+
+def _foreign(what: str) -> Malformed:
+    return Malformed(
+        what, advice=f"A label begins with {_PREFIX}{LABEL}*, an invite with {_PREFIX}{INVITE}*."
+    )
+
+
+def _mistyped(what: str) -> Malformed:
+    return Malformed(f"the text has an error: {what}", advice=_TYPING)
+
+
+def _of_another_version(what: str) -> Malformed:
+    return Malformed(
+        f"this is {what} of a kind that this version does not know",
+        advice="It comes from a newer handfast: update this one.",
+    )

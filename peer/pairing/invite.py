@@ -1,0 +1,268 @@
+"""The token of an invite: what a device's key says about it, in one string or QR code.
+
+It is a CBOR Web Token (RFC 8392) in an untagged COSE_Sign1 (RFC 9052 §4.2), signed by the device's
+own key with ES256. One form only, in deterministic CBOR:
+
+    [ << {1: -7, 4: device's fingerprint} >>,      protected: alg ES256, kid
+      {},                                          unprotected: empty
+      << { 2: name,                                sub: the user's name
+           4: expires, 6: issued,                  exp, iat: whole seconds since 1970
+           7: id,                                  cti: 16 bytes
+           9: role,                                scope
+           ? 8: {3: fingerprint of the client},    cnf, a kid (RFC 8747 §3.4): only this key
+           ? -65537: [addresses] } >>,             ours: where the device may be, "host:port"
+      signature ]                                  r‖s, 64 bytes
+
+Who signs and who is meant are the same device, so there is no issuer and no audience: the kid
+says both. Claims that we do not know are passed over (RFC 8392 §3); anything else that differs
+from the form is refused: other algorithms, headers (`crit` too), tags, lengths, number forms.
+
+The client cannot check the signature, for it does not have the key yet, and need not: it pins the
+fingerprint, and sends the token to nobody else. Forged or changed tokens fail at the device. The
+token says nothing about validity either: the device's list of invites decides, by the id.
+
+Whoever holds the signed bytes can redeem them (unless `key` is set), so they are a secret; no
+error or `repr` here shows them. What else this key may come to sign with COSE has to have an
+`external_aad` of its own: an invite's is empty.
+
+Size: at most 379 bytes, so that the text fits a QR code of version 13-L: 69 modules and a quiet
+zone of 4 on both sides are 77 of a terminal's 80 columns. Address hints that do not fit are left
+out, last ones first.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from peer import cbor
+from peer.errors import Malformed, UsageError
+from peer.identity import (
+    FINGERPRINT_BYTES,
+    SIGNATURE_BYTES,
+    Fingerprint,
+    Identity,
+    is_signed_untrusted,
+)
+from peer.pairing.armour import INVITE, armoured, base32, base32_untrusted, fields_untrusted
+from peer.pairing.ceremony import Mismatch
+from peer.pairing.names import check_name
+
+ID_BYTES = 16
+SIGNED_MAX = 379  # bytes; 12 symbols and 8/5 of this are the 619 that QR 13-L holds
+ADDRESSES_MAX = 6
+
+_ALG, _KID, _ES256 = 1, 4, -7
+_SUB, _EXP, _IAT, _CTI, _CNF, _SCOPE = 2, 4, 6, 7, 8, 9
+_ADDRESSES = -65537  # claims below -65536 are for private use (RFC 8392 §9.1)
+_LATEST = 253_402_300_799  # the last second of the year 9999
+_ROLE_MAX = 64  # characters
+_T = TypeVar("_T")
+_ADDRESS = re.compile(
+    r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(?:%[\w.-]{1,16})?\]):(\d{1,5})"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InviteToken:
+    """What an invite says. Raises `Malformed` for values that cannot be in one.
+
+    `device` is the device's fingerprint and `id` the invite's 16 bytes. `name` and `role` are what
+    its user will get; `expires` and `issued` are whole seconds since 1970. `addresses` are hints,
+    `host:port`, six at most. `key` is the only client that may redeem it, if there is one.
+    """
+
+    device: Fingerprint
+    id: bytes
+    name: str
+    role: str
+    expires: int
+    issued: int
+    addresses: tuple[str, ...] = ()
+    key: Fingerprint | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.id) != ID_BYTES:
+            raise _malformed("has an id of another length")
+        if check_name(self.name) != self.name:
+            raise _malformed("has a name that is not in NFC")
+        if not (0 < len(self.role) <= _ROLE_MAX and self.role.isprintable()):
+            raise _malformed("has a role that cannot be one")
+        if not all(0 <= moment <= _LATEST for moment in (self.issued, self.expires)):
+            raise _malformed("has a date outside of 1970 to 9999")
+        if len(self.addresses) > ADDRESSES_MAX or not all(map(_is_address, self.addresses)):
+            raise _malformed("has an address that is not HOST:PORT, or too many")
+
+    def signed(self, identity: Identity) -> bytes:
+        """The token, signed; with as many address hints, first ones first, as have room.
+
+        Raises `UsageError` if the name and the role alone are too long for it.
+        """
+        if identity.fingerprint != self.device:
+            raise ValueError("only the device's own key signs its invites")
+        token = self
+        while len(_message(token, bytes(SIGNATURE_BYTES))) > SIGNED_MAX:
+            if not token.addresses:
+                raise UsageError(
+                    "the name and the role are too long for an invite",
+                    advice="Invite under a shorter name; it can be changed afterwards.",
+                )
+            token = replace(token, addresses=token.addresses[:-1])
+        return _message(
+            token, identity.sign(_to_be_signed(_protected(self.device), _claims(token)))
+        )
+
+    @staticmethod
+    def text(signed: bytes) -> str:
+        """`HANDFAST:I*…`: the signed token as people get it, for a QR code of version 13-L."""
+        return armoured(INVITE, base32(signed))
+
+
+def read_untrusted(given: object) -> tuple[InviteToken, bytes]:
+    """A token as text or as bytes: what it says, and its signed bytes.
+
+    The signature is NOT checked: this is what a client reads before it pins the device. Raises
+    `Malformed`, and nothing else.
+    """
+    if isinstance(given, str):
+        given = base32_untrusted(fields_untrusted(given, kind=INVITE, count=1)[0])
+    if not isinstance(given, bytes):
+        raise _malformed("is neither text nor bytes")
+    protected, claims, _ = _parts_untrusted(given)
+    return _token_untrusted(protected, claims), given
+
+
+def verify_untrusted(signed: object, key: Identity | ec.EllipticCurvePublicKey) -> InviteToken:
+    """What a device does with a token: it must be its own.
+
+    Raises `Malformed` if it is no token, `Mismatch` if another device's, changed or forged.
+    """
+    if not isinstance(signed, bytes):
+        raise _malformed("is not bytes")
+    public = key.public_key if isinstance(key, Identity) else key
+    protected, claims, signature = _parts_untrusted(signed)
+    token = _token_untrusted(protected, claims)
+    if token.device != Fingerprint.of_public_key(public):
+        raise Mismatch(
+            "this invite is from another device",
+            advice="Redeem it at the device that gave it, or ask for a new one.",
+        )
+    if not is_signed_untrusted(public, signature, _to_be_signed(protected, claims)):
+        raise Mismatch("this invite was not signed by this device", advice="Ask for a new one.")
+    return token
+
+
+def _message(token: InviteToken, signature: bytes) -> bytes:
+    return cbor.encode([_protected(token.device), {}, _claims(token), signature])
+
+
+def _protected(device: Fingerprint) -> bytes:
+    return cbor.encode({_ALG: _ES256, _KID: device.digest})
+
+
+def _claims(token: InviteToken) -> bytes:
+    claims: dict[int, object] = {
+        _SUB: token.name,
+        _EXP: token.expires,
+        _IAT: token.issued,
+        _CTI: token.id,
+        _SCOPE: token.role,
+    }
+    if token.key is not None:
+        claims[_CNF] = {3: token.key.digest}
+    if token.addresses:
+        claims[_ADDRESSES] = list(token.addresses)
+    return cbor.encode(claims)
+
+
+def _to_be_signed(protected: bytes, claims: bytes) -> bytes:
+    """Sig_structure (RFC 9052 §4.4) with an empty external_aad."""
+    return cbor.encode(["Signature1", protected, b"", claims])
+
+
+def _parts_untrusted(signed: bytes) -> tuple[bytes, bytes, bytes]:
+    """Protected header, claims and signature, each still encoded."""
+    match _decoded_untrusted(signed):
+        case [bytes() as protected, dict() as unprotected, bytes() as claims, bytes() as signature]:
+            if unprotected:
+                raise _malformed("has an unprotected header")
+            if len(signature) != SIGNATURE_BYTES:
+                raise _malformed("has no ES256 signature")
+            return protected, claims, signature
+        case _:
+            raise _malformed("is not a COSE_Sign1 with its payload in it")
+
+
+def _token_untrusted(protected: bytes, claims: bytes) -> InviteToken:
+    header, said = _decoded_untrusted(protected), _decoded_untrusted(claims)
+    kid = header.get(_KID) if isinstance(header, dict) else None
+    device = _fingerprint_untrusted(kid)
+    if protected != _protected(device):
+        raise _malformed("has another header than alg ES256 and a kid")
+    if not isinstance(said, dict):
+        raise _malformed("makes no claims")
+    return InviteToken(
+        device=device,
+        id=_claim_untrusted(said, _CTI, bytes),
+        name=_claim_untrusted(said, _SUB, str),
+        role=_claim_untrusted(said, _SCOPE, str),
+        expires=_claim_untrusted(said, _EXP, int),
+        issued=_claim_untrusted(said, _IAT, int),
+        addresses=_addresses_untrusted(said),
+        key=_holder_untrusted(said),
+    )
+
+
+def _claim_untrusted(said: Mapping[object, object], claim: int, kind: type[_T]) -> _T:
+    value = said.get(claim)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _malformed(f"has no claim {claim}, or one of another kind")
+    return value
+
+
+def _addresses_untrusted(said: Mapping[object, object]) -> tuple[str, ...]:
+    addresses = said.get(_ADDRESSES, [])
+    if not isinstance(addresses, list):
+        raise _malformed("has no list of addresses")
+    return tuple(addresses)  # `InviteToken` looks at each
+
+
+def _holder_untrusted(said: Mapping[object, object]) -> Fingerprint | None:
+    """The client's fingerprint. A `cnf` in another form is refused: passing over it would give the
+    invite to everybody."""
+    if _CNF not in said:
+        return None
+    match said[_CNF]:
+        case {3: kid, **others} if not others:
+            return _fingerprint_untrusted(kid)
+        case _:
+            raise _malformed("is bound to something else than a fingerprint")
+
+
+def _fingerprint_untrusted(kid: object) -> Fingerprint:
+    if not isinstance(kid, bytes) or len(kid) != FINGERPRINT_BYTES:
+        raise _malformed("names a key by something else than its fingerprint")
+    return Fingerprint(kid)
+
+
+def _decoded_untrusted(data: bytes) -> object:
+    """One item in its one form. `Malformed` for any other way to write it, so that a token has no
+    second spelling."""
+    try:
+        value = cbor.decode_untrusted(data, size=SIGNED_MAX)
+    except Malformed:
+        raise _malformed("is damaged, or not in the form of an invite") from None
+    if cbor.encode(value) != data:
+        raise _malformed("is not in deterministic encoding")
+    return value
+
+
+def _is_address(text: object) -> bool:
+    found = _ADDRESS.fullmatch(text) if isinstance(text, str) and text.isascii() else None
+    return found is not None and 0 < int(found[1]) <= 65535
+
+
+def _malformed(what: str) -> Malformed:
+    return Malformed(f"this invite {what}", advice="Ask for a new one, and give the whole text.")

@@ -1,0 +1,535 @@
+"""Somebody in the middle of `sas`: two sessions, two numbers, and every way to make them equal.
+
+The attacker (M) is a device towards the client and a client towards the device. He knows both B and
+both exporter values, for they are his sessions; he does not know a nonce that has not been sent.
+Three digits instead of six, so that luck can be counted: 10^5 runs per strategy.
+
+The strategies see a client and a device with the faces of `SasClient` and `SasDevice`. The 10^5
+runs use `QuickClient` and `QuickDevice`, which do the same with the same functions of
+`peer.pairing.sas`, but make no tags; one test holds the two kinds against each other run by run.
+
+Where the attack has to succeed, a defence is taken away in a subclass here: the product has no
+switch for it.
+"""
+
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
+
+import pytest
+
+from peer.identity import Fingerprint
+from peer.pairing.binding import Channel, Confirmation
+from peer.pairing.ceremony import Mismatch
+from peer.pairing.sas import SasClient, SasDevice, commitment, number, transcript
+
+DIGITS = 3
+RUNS = 100_000
+WINDOW = b"\x04" * 16
+CLIENT, DEVICE, MIDDLE = (Fingerprint(bytes([n]) * 32) for n in (2, 3, 9))
+
+
+class Client(Protocol):
+    @property
+    def number(self) -> str: ...
+    def answer_untrusted(self, commit: object) -> bytes: ...
+    def open_untrusted(self, device_nonce: object) -> None: ...
+
+
+class Device(Protocol):
+    @property
+    def number(self) -> str: ...
+    def commit(self) -> bytes: ...
+    def reveal_untrusted(self, client_nonce: object) -> bytes: ...
+
+
+@dataclass
+class Middle:
+    """What M knows: B of his session with the client, B of that with the device, and his dice."""
+
+    b_client: bytes
+    b_device: bytes
+    rng: random.Random
+
+    def nonce(self) -> bytes:
+        return self.rng.randbytes(32)
+
+    def as_device(self, shown: str, client_nonce: bytes) -> bytes:
+        """Search nD that makes the client show this: a thousand tries for three digits."""
+        while number(self.b_client, client_nonce, nonce := self.nonce(), digits=DIGITS) != shown:
+            pass
+        return nonce
+
+    def as_client(self, shown: str, device_nonce: bytes) -> bytes:
+        """Search nC that makes the device show this."""
+        while number(self.b_device, nonce := self.nonce(), device_nonce, digits=DIGITS) != shown:
+            pass
+        return nonce
+
+
+Strategy = Callable[[Middle, Client, Device], None]
+
+
+# -------------------------------------------------------------------------------------- strategies
+
+
+def client_first(m: Middle, client: Client, device: Device) -> None:
+    """Know the client's number first; then hope for the device's."""
+    own = m.nonce()
+    client.answer_untrusted(commitment(m.b_client, own))
+    client.open_untrusted(own)
+    device.commit()
+    device.reveal_untrusted(m.nonce())
+
+
+def device_first(m: Middle, client: Client, device: Device) -> None:
+    """Know the device's number first; then commit, and hope for the client's."""
+    device.commit()
+    device.reveal_untrusted(m.nonce())
+    own = m.nonce()
+    client.answer_untrusted(commitment(m.b_client, own))
+    client.open_untrusted(own)
+
+
+def device_first_with_patience(m: Middle, client: Client, device: Device) -> None:
+    """The same, but commit to a nonce that fits a guess at the client's."""
+    device.commit()
+    device.reveal_untrusted(m.nonce())
+    own = m.as_device(device.number, m.nonce())
+    client.answer_untrusted(commitment(m.b_client, own))
+    client.open_untrusted(own)
+
+
+def interleaved(m: Middle, client: Client, device: Device) -> None:
+    """Have both commitments and the client's nonce before choosing what the device gets.
+
+    The client's number is known then, but the device's depends on nD, so any nonce is as good as
+    another: M passes the client's on.
+    """
+    own = m.nonce()
+    device.commit()
+    theirs = client.answer_untrusted(commitment(m.b_client, own))
+    device.reveal_untrusted(theirs)
+    client.open_untrusted(own)
+
+
+def relay(m: Middle, client: Client, device: Device) -> None:
+    """Pass everything on as it is."""
+    nonce = device.reveal_untrusted(client.answer_untrusted(device.commit()))
+    client.open_untrusted(nonce)
+
+
+def search(m: Middle, client: Client, device: Device) -> None:
+    """Commit to anything, learn all there is to know, and open what fits."""
+    theirs = client.answer_untrusted(commitment(m.b_client, m.nonce()))
+    device.commit()
+    device.reveal_untrusted(m.nonce())
+    client.open_untrusted(m.as_device(device.number, theirs))
+
+
+BLIND: dict[str, Strategy] = {
+    "client first": client_first,
+    "device first": device_first,
+    "interleaved": interleaved,
+}
+
+
+# ------------------------------------------------------------------------------------------ sides
+
+
+class QuickClient:
+    """`SasClient` without tags and turns."""
+
+    def __init__(self, b: bytes, nonce: bytes) -> None:
+        self._b, self._nonce, self._commit = b, nonce, b""
+        self.number = ""
+
+    def answer_untrusted(self, commit: object) -> bytes:
+        assert isinstance(commit, bytes)
+        self._commit = commit
+        return self._nonce
+
+    def open_untrusted(self, device_nonce: object) -> None:
+        assert isinstance(device_nonce, bytes)
+        if commitment(self._b, device_nonce) != self._commit:
+            raise Mismatch("commitment")
+        self.number = number(self._b, self._nonce, device_nonce, digits=DIGITS)
+
+
+class QuickDevice:
+    """`SasDevice` without tags and turns."""
+
+    def __init__(self, b: bytes, nonce: bytes) -> None:
+        self._b, self._nonce = b, nonce
+        self.number = ""
+
+    def commit(self) -> bytes:
+        return commitment(self._b, self._nonce)
+
+    def reveal_untrusted(self, client_nonce: object) -> bytes:
+        assert isinstance(client_nonce, bytes)
+        self.number = number(self._b, client_nonce, self._nonce, digits=DIGITS)
+        return self._nonce
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Two sessions of M's, and the nonces of the honest; all of it from a seed."""
+
+    to_client: Channel
+    to_device: Channel
+    client_nonce: bytes
+    device_nonce: bytes
+    role: str = "guest"
+
+    @classmethod
+    def seeded(cls, seed: int) -> "Scene":
+        rng = random.Random(seed)
+        return cls(
+            Channel(rng.randbytes(32), CLIENT, MIDDLE, WINDOW),
+            Channel(rng.randbytes(32), MIDDLE, DEVICE, WINDOW),
+            rng.randbytes(32),
+            rng.randbytes(32),
+        )
+
+    def middle(self, seed: int = 0) -> Middle:
+        return Middle(
+            self.to_client.binding(method="sas", role=self.role),
+            self.to_device.binding(method="sas", role=self.role),
+            random.Random(f"middle {seed}"),
+        )
+
+    def client(self, kind: type[SasClient] = SasClient) -> SasClient:
+        return kind(
+            self.to_client,
+            self.role,
+            ceremony_id="7f",
+            user="anna",
+            dice=lambda _: self.client_nonce,
+            digits=DIGITS,
+        )
+
+    def device(self, kind: type[SasDevice] = SasDevice) -> SasDevice:
+        return kind(
+            self.to_device,
+            self.role,
+            ceremony_id="7f",
+            user="anna",
+            dice=lambda _: self.device_nonce,
+            digits=DIGITS,
+        )
+
+
+def plausible(hits: int, runs: int, chance: float) -> bool:
+    """Whether both tails of the binomial distribution beyond `hits` are above one in a million."""
+    logs = [
+        math.lgamma(runs + 1) - math.lgamma(k + 1) - math.lgamma(runs - k + 1)
+        + k * math.log(chance) + (runs - k) * math.log1p(-chance)
+        for k in range(int(runs * chance * 3) + 1)
+    ]  # fmt: skip
+    odds = [math.exp(log) for log in logs]
+    if hits >= len(odds):
+        return False
+    return sum(odds[: hits + 1]) > 1e-6 and 1 - sum(odds[:hits]) > 1e-6
+
+
+def test_the_yardstick() -> None:
+    # 100 expected, standard deviation 10.
+    assert [k for k in (40, 54, 60, 100, 140, 155, 170, 5000) if plausible(k, RUNS, 1e-3)] == [
+        60, 100, 140,
+    ]  # fmt: skip
+    assert not plausible(0, 10_000, 1e-2)
+
+
+# ------------------------------------------------------------------------------------------- luck
+
+
+@pytest.mark.parametrize("strategy", BLIND.values(), ids=BLIND.keys())
+def test_with_the_commitment_only_luck_is_left(strategy: Strategy) -> None:
+    rng = random.Random("honest dice")
+    hits = 0
+    for _ in range(RUNS):
+        b_client, b_device, own, theirs = (rng.randbytes(32) for _ in range(4))
+        client, device = QuickClient(b_client, own), QuickDevice(b_device, theirs)
+        strategy(Middle(b_client, b_device, rng), client, device)
+        hits += client.number == device.number
+    assert plausible(hits, RUNS, 10**-DIGITS), hits
+
+
+def test_searching_for_a_guess_is_no_better_than_luck() -> None:
+    """The guess at nC is what fails. Fewer runs, for each of them searches a thousand nonces."""
+    rng = random.Random("patience")
+    hits = 0
+    for _ in range(400):
+        b_client, b_device, own, theirs = (rng.randbytes(32) for _ in range(4))
+        client, device = QuickClient(b_client, own), QuickDevice(b_device, theirs)
+        device_first_with_patience(Middle(b_client, b_device, rng), client, device)
+        hits += client.number == device.number
+    assert hits <= 6  # 0.4 expected; more than 6 are two chances in ten million
+
+
+def test_the_quick_sides_are_the_real_ones() -> None:
+    for seed in range(300):
+        scene = Scene.seeded(seed)
+        for strategy in BLIND.values():
+            client, device = scene.client(), scene.device()
+            m = scene.middle(seed)
+            quick = QuickClient(m.b_client, scene.client_nonce)
+            quick_device = QuickDevice(m.b_device, scene.device_nonce)
+            strategy(m, client, device)
+            strategy(scene.middle(seed), quick, quick_device)
+            assert (client.number, device.number) == (quick.number, quick_device.number)
+
+
+def test_all_numbers_are_equally_likely() -> None:
+    rng = random.Random("even")
+    seen = Counter(
+        number(rng.randbytes(32), rng.randbytes(32), rng.randbytes(32), digits=DIGITS)
+        for _ in range(RUNS)
+    )
+    expected = RUNS / 10**DIGITS
+    square = sum((seen[f"{n:03}"] - expected) ** 2 / expected for n in range(10**DIGITS))
+    assert len(seen) == 10**DIGITS
+    assert 780 < square < 1230  # 999 degrees of freedom, standard deviation 45
+
+
+# ------------------------------------------------------------------- each defence, taken away once
+
+
+class NoCommitment(SasClient):
+    """A client that does not hold the device to its commitment."""
+
+    def open_untrusted(self, device_nonce: object) -> None:
+        assert isinstance(device_nonce, bytes)
+        self._commit = commitment(self._b, device_nonce)
+        super().open_untrusted(device_nonce)
+
+
+class NoBinding(SasClient):
+    """A client whose number does not depend on the session (it takes the device's B)."""
+
+    device_b: ClassVar[bytes] = b""
+
+    def answer_untrusted(self, commit: object) -> bytes:
+        self._b = self.device_b
+        return super().answer_untrusted(commit)
+
+
+class EarlyNonce(SasDevice):
+    """A device that shows its nonce before it has the client's."""
+
+    def early(self) -> bytes:
+        return self._nonce
+
+
+def take_over(scene: Scene, client: SasClient, device: SasDevice, own: dict[str, bytes]) -> None:
+    """Both users saw one number and said yes: M confirms in both sessions. `own` is what was sent
+    in them: c, nC and nD towards the client, and towards the device."""
+
+    def tags(channel: Channel, side: str) -> Confirmation:
+        t = transcript(
+            name="anna",
+            ceremony_id="7f",
+            window_id=WINDOW,
+            role=scene.role,
+            commit=own[f"{side} c"],
+            client_nonce=own[f"{side} nC"],
+            device_nonce=own[f"{side} nD"],
+        )
+        return Confirmation.derived(channel.ekm, t, "sas", transcript=t)
+
+    client.accept()
+    device.check_untrusted(tags(scene.to_device, "device").client_tag)
+    device.device_tag()
+    client.verify_untrusted(tags(scene.to_client, "client").device_tag)
+
+
+def test_without_the_commitment_he_always_wins() -> None:
+    for seed in range(200):
+        scene = Scene.seeded(seed)
+        client, device = scene.client(NoCommitment), scene.device()
+        search(scene.middle(seed), client, device)
+        assert client.number == device.number
+
+
+def test_without_the_commitment_he_takes_both_sides_over() -> None:
+    scene = Scene.seeded(1)
+    m = scene.middle()
+    client, device = scene.client(NoCommitment), scene.device()
+    n_client = client.answer_untrusted(b"\0" * 32)
+    sent = {"device c": device.commit(), "device nC": m.nonce(), "client nC": n_client}
+    sent["device nD"] = device.reveal_untrusted(sent["device nC"])
+    sent["client nD"] = m.as_device(device.number, n_client)
+    client.open_untrusted(sent["client nD"])
+    sent["client c"] = commitment(m.b_client, sent["client nD"])
+    take_over(scene, client, device, sent)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_with_it_the_search_is_an_attack_that_is_seen(seed: int) -> None:
+    scene = Scene.seeded(seed)
+    client, device = scene.client(), scene.device()
+    with pytest.raises(Mismatch, match="did not keep to its commitment") as caught:
+        search(scene.middle(seed), client, device)
+    assert "do not go on" in caught.value.advice
+
+
+def test_without_the_session_in_the_number_a_relay_always_wins() -> None:
+    for seed in range(40):
+        scene = Scene.seeded(seed)
+        NoBinding.device_b = scene.middle().b_device
+        client, device = scene.client(NoBinding), scene.device()
+        relay(scene.middle(), client, device)
+        assert client.number == device.number
+        c = commitment(scene.middle().b_device, scene.device_nonce)
+        sent = {"c": c, "nC": scene.client_nonce, "nD": scene.device_nonce}
+        both = {
+            f"{side} {key}": value for side in ("client", "device") for key, value in sent.items()
+        }
+        take_over(scene, client, device, both)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_with_it_a_relay_is_an_attack_that_is_seen(seed: int) -> None:
+    scene = Scene.seeded(seed)
+    client, device = scene.client(), scene.device()
+    with pytest.raises(Mismatch, match="did not keep to its commitment"):
+        relay(scene.middle(), client, device)
+
+
+def test_a_device_that_shows_its_nonce_early_always_loses() -> None:
+    for seed in range(40):
+        scene = Scene.seeded(seed)
+        m = scene.middle(seed)
+        client, device = scene.client(), scene.device(EarlyNonce)
+        assert isinstance(device, EarlyNonce)
+        own = m.nonce()
+        client.answer_untrusted(commitment(m.b_client, own))
+        client.open_untrusted(own)
+        device.commit()
+        shown, nonce = client.number, device.early()
+        device.reveal_untrusted(m.as_client(shown, nonce))
+        assert client.number == device.number
+
+
+def test_a_client_whose_nonce_is_known_always_loses() -> None:
+    """What fresh dice are for: with nC known before the commitment, M commits to what fits."""
+    for seed in range(40):
+        scene = Scene.seeded(seed)
+        m = scene.middle(seed)
+        known = scene.client_nonce  # used before, in a session that M saw
+        client, device = scene.client(), scene.device()
+        device.commit()
+        device.reveal_untrusted(m.nonce())
+        own = m.as_device(device.number, known)
+        client.answer_untrusted(commitment(m.b_client, own))
+        client.open_untrusted(own)
+        assert client.number == device.number
+
+
+def test_every_object_draws_its_own_nonce() -> None:
+    def sides() -> tuple[SasClient, SasDevice]:
+        scene = Scene.seeded(0)
+        return (
+            SasClient(scene.to_client, "guest", ceremony_id="7f", user="anna", dice=os.urandom),
+            SasDevice(scene.to_device, "guest", ceremony_id="7f", user="anna", dice=os.urandom),
+        )
+
+    drawn = set()
+    for client, device in (sides() for _ in range(50)):
+        drawn |= {client.answer_untrusted(b"\0" * 32), device.commit()}
+    assert len(drawn) == 100
+
+
+# ------------------------------------------------------------------------- reflection and replay
+
+
+def test_a_nonce_that_comes_back_is_refused_by_the_device() -> None:
+    scene = Scene.seeded(1)
+    device = scene.device()
+    device.commit()
+    with pytest.raises(Mismatch, match="our own nonce"):
+        device.reveal_untrusted(scene.device_nonce)
+
+
+def test_a_nonce_that_comes_back_is_refused_by_the_client() -> None:
+    # M guessed nC, and committed to it: the commitment holds, so nothing else refuses this.
+    scene = Scene.seeded(1)
+    client = scene.client()
+    client.answer_untrusted(commitment(scene.middle().b_client, scene.client_nonce))
+    with pytest.raises(Mismatch, match="our own nonce"):
+        client.open_untrusted(scene.client_nonce)
+
+
+def test_a_device_part_of_an_earlier_session_is_refused() -> None:
+    """The same keys, window, role and nonces, recorded; only the session is another."""
+    scene = Scene.seeded(1)
+    earlier = replace(scene, to_client=replace(scene.to_client, ekm=b"\x07" * 32))
+    recorded = commitment(earlier.middle().b_client, scene.device_nonce)
+    client = scene.client()
+    client.answer_untrusted(recorded)
+    with pytest.raises(Mismatch, match="commitment"):
+        client.open_untrusted(scene.device_nonce)
+
+
+@pytest.mark.parametrize("at", range(0, 256, 5))
+def test_a_changed_commitment_is_refused(at: int) -> None:
+    scene = Scene.seeded(1)
+    b = scene.middle().b_client
+    right = int.from_bytes(commitment(b, scene.device_nonce), "big")
+    client = scene.client()
+    client.answer_untrusted((right ^ 1 << at).to_bytes(32, "big"))
+    with pytest.raises(Mismatch, match="commitment"):
+        client.open_untrusted(scene.device_nonce)
+
+
+def test_a_client_that_was_told_another_role_does_not_open() -> None:
+    # Even the right device, over the right session: the role is part of what both users confirm.
+    channel = Channel(b"\x01" * 32, CLIENT, DEVICE, WINDOW)
+    scene = replace(Scene.seeded(1), to_client=channel, to_device=channel)
+    client, device = scene.client(), replace(scene, role="owner").device()
+    with pytest.raises(Mismatch, match="commitment"):
+        relay(scene.middle(), client, device)
+
+
+def test_reflected_tags_are_refused() -> None:
+    channel = Channel(b"\x01" * 32, CLIENT, DEVICE, WINDOW)
+    scene = replace(Scene.seeded(1), to_client=channel, to_device=channel)
+    client, device = scene.client(), scene.device()
+    relay(scene.middle(), client, device)
+    own = client.accept()
+    with pytest.raises(Mismatch, match="nothing was stored"):
+        client.verify_untrusted(own)
+
+    answering = scene.device()
+    asking = scene.client()
+    relay(scene.middle(), asking, answering)
+    answering.check_untrusted(asking.accept())
+    relay(scene.middle(), scene.client(), again := scene.device())
+    with pytest.raises(Mismatch):
+        again.check_untrusted(answering.device_tag())
+
+
+def test_tags_do_not_pass_from_one_session_to_the_other() -> None:
+    """By luck the numbers are equal, and both users say yes: the client's tag fits M's session
+    alone, so passing it on registers nobody, and registers M only under what he proves himself."""
+    seed = next(seed for seed in range(20_000) if lucky(seed))
+    scene = Scene.seeded(seed)
+    client, device = scene.client(), scene.device()
+    client_first(scene.middle(seed), client, device)
+    assert client.number == device.number
+    with pytest.raises(Mismatch):
+        device.check_untrusted(client.accept())
+
+
+def lucky(seed: int) -> bool:
+    scene = Scene.seeded(seed)
+    m = scene.middle(seed)
+    client = QuickClient(m.b_client, scene.client_nonce)
+    device = QuickDevice(m.b_device, scene.device_nonce)
+    client_first(m, client, device)
+    return client.number == device.number

@@ -1,0 +1,188 @@
+"""The text form of labels and invites: what a person types wrong is found, and said."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.errors import Malformed
+from peer.pairing import armour
+from peer.pairing.armour import INVITE, LABEL, armoured, base32, base32_untrusted, fields_untrusted
+
+QR_ALPHANUMERICS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
+TEXT = armoured(LABEL, base32(b"hello"), base32(bytes(range(16))), base32(b"\xff" * 7))
+SAME = {"O": "0", "I": "1", "L": "1"}  # what a reader takes for what
+
+
+def same(one: str, other: str) -> bool:
+    return SAME.get(one, one) == SAME.get(other, other)
+
+
+def read(text: str) -> tuple[str, ...]:
+    return fields_untrusted(text, kind=LABEL, count=3)
+
+
+def test_known_answers() -> None:
+    # For other implementations: docs/protocol.md may quote them.
+    assert armoured("1", "") == "HANDFAST:1*/"  # 1 - 2·1 = 36
+    assert armoured("1", "0") == "HANDFAST:1*0%"  # 1 - 2·(2·1 + 0) = 34
+    assert armoured("I", "Z", "7") == "HANDFAST:I*Z*7T"  # I counts 18, * counts 32
+
+
+def test_the_check_is_the_formula_of_the_essay() -> None:
+    values = {s: v for v, s in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ*$%+/")}
+    assert len(values) == 37
+    kind, symbols = 1, TEXT.removeprefix("HANDFAST:1*")
+    weighted = [values[s] * 2**at for at, s in enumerate(reversed(symbols))]
+    assert (kind * 2 ** len(symbols) + sum(weighted)) % 37 == 1
+
+
+def test_what_is_written_is_read() -> None:
+    assert set(TEXT) <= set(QR_ALPHANUMERICS)
+    assert [base32_untrusted(field) for field in read(TEXT)] == [
+        b"hello", bytes(range(16)), b"\xff" * 7,
+    ]  # fmt: skip
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.sampled_from([LABEL, INVITE]))
+def test_every_text_is_read_back_in_every_spelling(items: list[bytes], kind: str) -> None:
+    text = armoured(kind, *map(base32, items))
+    broken = "\r\n ".join(text[at : at + 9] for at in range(0, len(text), 9))
+    misread = "HANDFAST:" + text[9:11] + text[11:].replace("0", "O").replace("1", "l")
+    for given_text in (text, text.lower(), f"\t{broken}\u00a0", misread):
+        assert armour.kind_untrusted(given_text) == kind
+        fields = fields_untrusted(given_text, kind=kind, count=len(items))
+        assert [base32_untrusted(field) for field in fields] == items
+
+
+@pytest.mark.parametrize("symbol", [symbol for symbol in QR_ALPHANUMERICS if symbol != " "])
+def test_every_single_wrong_symbol_is_found(symbol: str) -> None:
+    tried = 0
+    for at, right in enumerate(TEXT):
+        if right == symbol or (at > 10 and same(right, symbol)):
+            continue
+        with pytest.raises(Malformed):
+            read(TEXT[:at] + symbol + TEXT[at + 1 :])
+        tried += 1
+    assert tried > len(TEXT) / 2
+
+
+def test_every_swap_of_neighbours_is_found() -> None:
+    swapped = [
+        TEXT[:at] + TEXT[at + 1] + TEXT[at] + TEXT[at + 2 :]
+        for at in range(len(TEXT) - 1)
+        if not same(TEXT[at], TEXT[at + 1])
+    ]
+    assert len(swapped) > len(TEXT) / 2
+    for text in swapped:
+        with pytest.raises(Malformed):
+            read(text)
+
+
+@given(st.text(armour._SYMBOLS, min_size=2, max_size=700), st.data())
+def test_in_any_text_one_error_or_one_swap_is_found(body: str, data: st.DataObject) -> None:
+    text = armoured(LABEL, body)[11:]
+    assert armour._total(LABEL, text) == 1
+    at = data.draw(st.integers(0, len(text) - 1))
+    for symbol in armour._SYMBOLS:
+        if symbol != text[at]:
+            assert armour._total(LABEL, text[:at] + symbol + text[at + 1 :]) != 1
+    for other in range(at + 1, min(at + 36, len(text))):
+        if text[at] != text[other]:
+            symbols = list(text)
+            symbols[at], symbols[other] = symbols[other], symbols[at]
+            assert armour._total(LABEL, "".join(symbols)) != 1
+
+
+def test_the_weights_prove_it_for_texts_of_any_length() -> None:
+    # A single error changes the total by d·2^i, a swap over k places by d·(1 - 2^k)·2^i, |d| < 37.
+    differences = set(range(-36, 37)) - {0}
+    powers = {2**i % 37 for i in range(36)}
+    assert len(powers) == 36
+    assert all(d * p % 37 for d in differences for p in powers)
+    assert all(d * (1 - 2**k) * p % 37 for d in differences for k in range(1, 36) for p in powers)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "neither a label nor an invite"),
+        ("kitchen", "neither a label nor an invite"),
+        ("HANDFAST", "neither"),
+        ("HANDFAST:", "cut off"),
+        ("HANDFAST:1", "cut off"),
+        ("HANDFAST:1*", "cut off"),
+        ("HANDFAST:11*A", "beginning is wrong"),
+        ("HANDFAST:1-ABC", "beginning is wrong"),
+        ("HANDFAST:1*AU", "never occurs"),
+        ("HANDFAST:1*A\x00", "never occurs"),
+        (TEXT[:-1], "wrong or missing"),
+        (TEXT + "0", "wrong or missing"),
+        ("handfaſt" + TEXT[8:], "neither"),
+        (TEXT.replace("*", "∗"), "beginning is wrong"),
+        ("HANDFAST:1*" + "ß" * 8, "never occurs"),
+        (TEXT + "\ud800", "never occurs"),
+        (TEXT + "\u200b", "never occurs"),
+        ("HANDFAST:1*" + "0" * 5000, "too long"),
+        (None, "not text"),
+        (b"HANDFAST:1*", "not text"),
+        (armoured(INVITE, "00"), "this is an invite, not a label"),
+        (armoured("2", "00"), "does not know"),
+        (armoured(LABEL, "00", "00"), "does not know"),
+        (armoured(LABEL, "00", "00", "00", "00"), "does not know"),
+    ],
+)
+def test_the_reason_is_said(text: object, words: str) -> None:
+    with pytest.raises(Malformed, match=words) as caught:
+        fields_untrusted(text, kind=LABEL, count=3)
+    assert caught.value.advice
+
+
+def test_a_typing_error_in_a_newer_kind_is_a_typing_error() -> None:
+    newer = armoured("2", "00")
+    with pytest.raises(Malformed, match="wrong or missing"):
+        read(newer[:-2] + "1" + newer[-1])
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "000", "000000", "01", "0Z", "U0", "o0", "0=", "é0", "\ud800"]
+)
+def test_base32_has_one_spelling(text: str) -> None:
+    with pytest.raises(Malformed):
+        base32_untrusted(text)
+
+
+@given(st.text() | st.text(QR_ALPHANUMERICS))
+def test_any_text_is_read_or_malformed(text: str) -> None:
+    for given_text in (text, "HANDFAST:" + text, "HANDFAST:1*" + text, armoured("1", "") + text):
+        armour.is_armoured(given_text)
+        try:
+            read(given_text)
+        except Malformed as error:
+            assert error.advice  # noqa: PT017 - only this error may come
+    try:
+        assert base32(base32_untrusted(text)) == text
+    except Malformed as error:
+        assert error.advice  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [(TEXT, True), (" handfast:1*", True), ("HAND\nFAST:", True), ("kitchen", False), ("", False)],
+)
+def test_what_is_meant_as_such_a_text(text: str, meant: bool) -> None:
+    assert armour.is_armoured(text) is meant
+
+
+def test_no_error_quotes_the_text() -> None:
+    secret = base32(b"a secret of mine")
+    for text in (
+        armoured(LABEL, secret) + "0",
+        armoured(LABEL, secret) + "é",
+        armoured(INVITE, secret),
+        armoured("2", secret),
+        armoured(LABEL, secret),
+    ):
+        with pytest.raises(Malformed) as caught:
+            read(text)
+        assert secret not in f"{caught.value!r} {caught.value} {caught.value.advice}"
+        assert caught.value.__cause__ is None
