@@ -1,0 +1,162 @@
+"""Proofs that somebody knows the x of X = x·G (Schnorr, RFC 8235), and how they travel.
+
+    item   u8(65) ‖ X ‖ u8(65) ‖ V ‖ u8(len r) ‖ r         points uncompressed, r big-endian
+    h      int(SHA-256(lp(G) ‖ lp(V) ‖ lp(X) ‖ label)) mod n
+    r      v - x·h mod n, for V = v·G and a fresh v
+    check  V = r·G + h·X
+
+`label` is lp(id), and in our own profile also lp(OtherInfo): who proves this, and in which session
+(RFC 8235 §3.3). A proof under one label is none under another, so one cannot be sent back to its
+maker nor taken into another session. It is the reason why X + anything of the other side's cannot
+be steered: nobody can prove an X that was computed from points of unknown x.
+
+Items are read and checked one by one, as they stand in the message; the first fault ends it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from functools import cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Self
+
+from peer.errors import PeerError
+from peer.pairing import p256
+from peer.pairing.binding import lp
+
+if TYPE_CHECKING:
+    from peer.pairing.p256 import Point, Scalar
+
+_INFINITY = b"\x00"  # SEC1 §2.3.3
+
+
+@unique
+class Fault(StrEnum):
+    """What was wrong, for tests and logs. Each of them ends the exchange."""
+
+    MALFORMED = "malformed"  # the bytes are no message of this round
+    INVALID_POINT = "invalid_point"  # off the curve, or at infinity
+    ZKP_FAILED = "zkp_failed"  # the proof does not hold
+    MISUSE = "misuse"  # a fault on our own side: a step out of turn, a wrong argument
+    UNAVAILABLE = "unavailable"  # the library of the curve is missing
+
+
+class JpakeError(PeerError):
+    """The exchange was refused and is over: by a peer's bytes, or by our own misuse (`fault`)."""
+
+    def __init__(self, message: str, *, fault: Fault, advice: str = "") -> None:
+        super().__init__(message, advice=advice or "Start a new pairing.")
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A point, and its 65 bytes."""
+
+    data: bytes
+    point: Point
+
+    @classmethod
+    def of(cls, point: Point) -> Self:
+        """Refuses infinity: no generator, message or shared point may be there."""
+        try:
+            return cls(p256.encoded(point), point)
+        except p256.NoPoint as error:
+            raise bad_point(str(error)) from None
+
+
+@cache
+def base() -> Item:
+    """The generator G of round one."""
+    return Item.of(p256.base())
+
+
+class Reader:
+    """The bytes of one message, front to back."""
+
+    def __init__(self, data: bytes) -> None:
+        self._rest = data
+
+    def fixed_untrusted(self, expected: bytes) -> None:
+        """These very bytes."""
+        if self._rest[: len(expected)] != expected:
+            raise malformed("the message does not begin as it should")
+        self._rest = self._rest[len(expected) :]
+
+    def point_untrusted(self) -> Item:
+        """A point after its length."""
+        data = self._vector_untrusted()
+        if data == _INFINITY:
+            raise bad_point("a point is at infinity")
+        if len(data) != p256.POINT_BYTES or data[0] != 4:
+            raise malformed("a point is not in the uncompressed form")
+        try:
+            return Item(data, p256.decoded_untrusted(data))
+        except p256.NoPoint as error:
+            raise bad_point(str(error)) from None
+
+    def response_untrusted(self) -> Scalar:
+        """r after its length: 1 to 32 bytes, below the order."""
+        data = self._vector_untrusted()
+        if len(data) > p256.SCALAR_BYTES:
+            raise malformed("a proof is too long")
+        r = p256.public_scalar(data)
+        if not p256.is_in_group(r):
+            raise JpakeError("a proof is out of range", fault=Fault.ZKP_FAILED)
+        return r
+
+    def end_untrusted(self) -> None:
+        """Nothing may be left."""
+        if self._rest:
+            raise malformed("there are bytes after the message")
+
+    def _vector_untrusted(self) -> bytes:
+        size = self._rest[0] if self._rest else 0
+        data, self._rest = self._rest[1 : 1 + size], self._rest[1 + size :]
+        if not size or len(data) != size:
+            raise malformed("the message is cut short")
+        return data
+
+
+def malformed(why: str) -> JpakeError:
+    """The error for bytes that do not parse."""
+    return JpakeError(why, fault=Fault.MALFORMED)
+
+
+def bad_point(why: str) -> JpakeError:
+    """The error for a point that is none."""
+    return JpakeError(why, fault=Fault.INVALID_POINT)
+
+
+def write_item(
+    generator: Item, x: Scalar, v: Scalar, label: bytes, *, shortest: bool
+) -> tuple[bytes, Item]:
+    """The item for X = x·generator with a proof under the nonce v, 1 ≤ x, v < n.
+
+    `shortest`: r without leading zero bytes, as Mbed TLS writes it; else always 32 bytes.
+    """
+    made = Item.of(p256.times(generator.point, x))
+    commitment = p256.encoded(p256.times(generator.point, v))
+    h = challenge(generator.data, commitment, made.data, label)
+    r = p256.scalar_bytes(p256.reduced(v + x * p256.negated(h)))  # it is sent: no secret any more
+    if shortest:
+        r = r.lstrip(b"\0") or b"\0"
+    parts = (made.data, commitment, r)
+    return b"".join(len(part).to_bytes(1, "big") + part for part in parts), made
+
+
+def read_item_untrusted(reader: Reader, generator: Item, label: bytes) -> Item:
+    """The point of the next item, after its proof was checked."""
+    read = reader.point_untrusted()
+    commitment = reader.point_untrusted()
+    r = reader.response_untrusted()
+    h = challenge(generator.data, commitment.data, read.data, label)
+    if p256.times(generator.point, r) + p256.times(read.point, h) != commitment.point:
+        raise JpakeError("a proof does not hold", fault=Fault.ZKP_FAILED)
+    return read
+
+
+def challenge(generator: bytes, v: bytes, x: bytes, label: bytes) -> Scalar:
+    """h of a proof; everybody can compute it."""
+    return p256.reduced(p256.public_scalar(sha256(lp(generator) + lp(v) + lp(x) + label).digest()))
