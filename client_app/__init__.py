@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from client_app.administration import UNCHANGED, Administration
     from client_app.client import Client
     from client_app.device import Device
     from client_app.devices import KnownDevice
@@ -16,9 +17,22 @@ if TYPE_CHECKING:
     from client_app.reply import Format, Reply
     from client_app.values import Paired, Whoami
 
-__all__ = ["Client", "Comparison", "Device", "Format", "KnownDevice", "Paired", "Reply", "Whoami"]
+__all__ = [
+    "UNCHANGED",
+    "Administration",
+    "Client",
+    "Comparison",
+    "Device",
+    "Format",
+    "KnownDevice",
+    "Paired",
+    "Reply",
+    "Whoami",
+]
 
 _HOMES = {
+    "Administration": "client_app.administration",
+    "UNCHANGED": "client_app.administration",
     "Client": "client_app.client",
     "Comparison": "client_app.pairing",
     "Paired": "client_app.values",

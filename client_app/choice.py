@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from client_app.pairing import Confirm, Offer
-from peer.errors import PinMismatch, UsageError
+from peer.errors import Malformed, PinMismatch, UsageError
 from peer.pairing import jpake, methods
+from peer.pairing.armour import INVITE, is_armoured, kind_untrusted
 from peer.pairing.label import Label
 from peer.pairing.methods import ClientSide, Session
 from peer.pairing.typed import TypedCode
@@ -27,6 +28,26 @@ MEANING: Mapping[str, str] = {
     methods.BUTTON: "nothing is proved: whoever answered first is taken for the device",
 }
 """What each method proves, in words for people."""
+
+
+def is_invite(text: str) -> bool:
+    """Whether this is the text of an invite. Raises `UsageError` for one with an error in it."""
+    if not is_armoured(text):
+        return False
+    try:
+        return kind_untrusted(text) == INVITE
+    except Malformed as error:
+        raise UsageError(str(error), advice=error.advice) from None
+
+
+def scanned(text: str) -> Label | None:
+    """The label, if this is the text of one. Raises `UsageError` for one with an error in it."""
+    if not is_armoured(text):
+        return None
+    try:
+        return Label.parse_untrusted(text)
+    except Malformed as error:
+        raise UsageError(str(error), advice=error.advice) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +116,10 @@ class Means:
                 return methods.LabelClient(session, self.label)
             case methods.CODE:
                 assert self.ask_code is not None
-                code = TypedCode.parse_untrusted(await self.ask_code())
+                try:
+                    code = TypedCode.parse_untrusted(await self.ask_code())
+                except Malformed as error:
+                    raise UsageError(str(error), advice=error.advice) from None
                 return methods.CodeClient(session, code, secrets.token_bytes)
             case methods.SAS:
                 return methods.SasClient(secrets.token_bytes)

@@ -24,7 +24,7 @@ from peer.errors import PeerError
 VERBS: Final = MappingProxyType(
     {
         "discover": ("discover", "Show the devices on this network."),
-        "pair": ("pair", "Pair with a device whose window is open."),
+        "pair": ("pair", "Pair with a device whose window is open, or redeem an invite."),
         "devices": ("devices", "List the devices this client knows."),
         "get": ("get", "Read a resource."),
         "put": ("put", "Replace what a resource holds."),
@@ -32,6 +32,13 @@ VERBS: Final = MappingProxyType(
         "delete": ("delete", "Remove a resource."),
         "observe": ("observe", "Show a resource whenever it changes."),
         "whoami": ("whoami", "Show who you are on a device, and what you may do."),
+        "can": ("can", "Ask whether you may do something on a device."),
+        "users": ("users", "Show and change who may use a device."),
+        "roles": ("roles", "Show the roles of a device."),
+        "invite": ("invite", "Invite somebody to a device."),
+        "invites": ("invites", "Show and withdraw the invites of a device."),
+        "open": ("open", "Open the pairing window of a device."),
+        "events": ("events", "Show what has happened on a device."),
         "rename": ("rename", "Call a device by another name here."),
         "address": ("address", "Say where else a device can be reached."),
         "forget": ("forget", "Forget a device."),

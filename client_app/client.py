@@ -25,12 +25,14 @@ from client_app import targets
 from client_app.addresses import Place
 from client_app.answers import BookError
 from client_app.attempt import Attempt
-from client_app.choice import AskCode, Means
+from client_app.choice import AskCode, Means, is_invite, scanned
 from client_app.device import Device
 from client_app.devices import DeviceBook, KnownDevice, check_alias
 from client_app.home import Home
+from client_app.moments import wall_clock
 from client_app.pairing import Comparison, Confirm, OnWait
 from client_app.reach import Race
+from client_app.redemption import Given, OnNote, Redemption
 from client_app.targets import Target
 from client_app.values import Paired
 from peer.errors import (
@@ -227,6 +229,16 @@ class Client:
         except BookError as error:
             _log.warning("where %s answered is not remembered: %s", known.alias, error)
 
+    async def _reach_invited(self, given: Given) -> CoapsConnection:
+        """The device that an invite names: on the LAN, at the hints, or where it was before. It
+        has proved the key of the invite, or there is no session."""
+        key = given.token.device
+        known = self.book.by_fingerprint(key)
+        places = [*(self.places(known) if known else []), *given.places]
+        sources = [_resolved(place) for place in dict.fromkeys(places)]
+        race = Race(lambda address: self.connect_at(address, pinned=key))
+        return await race.run([*sources, self._announced(key, 0.0)])
+
     def _transport(self) -> CoapsClient:
         if self._coaps is None:
             self._coaps = CoapsClient(self.identity, limits=self._limits, net=self._net)
@@ -245,12 +257,17 @@ class Client:
         method: str = "",
         confirm: Confirm | None = None,
         code: AskCode | str = "",
+        at: str = "",
         on_wait: OnWait = lambda _seconds: None,
     ) -> Paired:
-        """Pair with a device whose window is open, and store it.
+        """Pair with a device whose window is open, and store it; or redeem an invite.
 
         `target` is a name, a device id or an address of a pairing port; empty is the one device
-        that is open on the LAN. `name` is who we want to be there, `alias` our word for the device.
+        that is open on the LAN; the text of an invite goes to `redeem`, and then nobody is asked
+        and no window has to be open; that of a label says which device it is and proves both sides,
+        and `at` may say where it is. `name` is who we want to be there, `alias` our word for the
+        device.
+
         The best method is taken that the device offers and for which there is what it needs, or
         `method` and no other: `code` is the code of the device, or asks for it; `confirm` asks this
         side's user whether the device shows the same digits or fingerprints; `expect` is the
@@ -261,10 +278,24 @@ class Client:
         `TimedOut`, `Unreachable`, or `UsageError`; nothing is stored then.
         """
         pinned = Fingerprint.parse(expect) if isinstance(expect, str) else expect
+        if is_invite(target):
+            if name or role:
+                raise UsageError(
+                    "who you will be is in the invite", advice="Leave the name and the role out."
+                )
+            return await self.redeem(target, alias=alias, expect=pinned)
+        label = scanned(target)
+        if label is not None:
+            if pinned not in {None, label.device}:
+                assert pinned is not None
+                raise PinMismatch(pinned.hex, label.device.hex)
+            pinned, target = label.device, at
+        targets.check_target(target)
         means = Means(
             method=method,
             confirm=confirm if pinned is None else None,
             ask_code=_asker(code),
+            label=label,
             is_vouched=pinned is not None,
         )
         _check_words(name, alias)
@@ -292,6 +323,42 @@ class Client:
             )
         finally:
             await connection.close()
+
+    async def redeem(
+        self,
+        invite: str,
+        *,
+        alias: str = "",
+        expect: Fingerprint | None = None,
+        on_note: OnNote | None = None,
+    ) -> Paired:
+        """Become who an invite says (`HANDFAST:I*…`), and store its device.
+
+        The fingerprint in it is pinned before anything is sent; `expect` has to be the same, if it
+        is given. `on_note` is called with what is worth knowing and stops nothing; by default that
+        is logged. Safe to repeat.
+
+        Raises `UsageError` for a text that is no invite, `PinMismatch` if others answer in the
+        device's place (they have not got the invite), `Denied` if the device does not take it,
+        `Unreachable` or `TimedOut`; nothing is stored then.
+        """
+        given = Given.parse(invite)
+        device = given.token.device
+        if expect not in {None, device}:
+            assert expect is not None
+            raise PinMismatch(expect.hex, device.hex)
+        _check_words("", alias)
+        given.check_holder(self.identity.fingerprint)
+        given.note_age(wall_clock(), on_note or _log.warning)
+        await asyncio.to_thread(self.book.check_writable)
+        redemption = Redemption(
+            given,
+            book=self.book,
+            limits=self._limits,
+            reach=lambda: self._reach_invited(given),
+            on_note=on_note,
+        )
+        return await redemption.run(alias=alias)
 
     async def _target(self, text: str, *, alias: str, expect: Fingerprint | None) -> Target:
         if (found := targets.address_target(text)) is not None:

@@ -2,8 +2,9 @@
 
 A session is used again for as long as it lives. When it turns out to be dead (the device restarted,
 the radio was away), a new one is made *once* and the request is repeated there: that is safe for
-GET, PUT, DELETE and an observation, which may be done twice (RFC 7252 §5.1). A POST may not, so it
-is repeated only if it cannot have been sent; else the caller is told that nobody knows.
+GET, PUT, DELETE and an observation, which may be done twice (RFC 7252 §5.1). POST and PATCH may
+not, so they are repeated only if they cannot have been sent; else the caller is told that nobody
+knows.
 
 A device that was switched off cannot say goodbye, and DTLS has no way to ask for one. So a session
 that was silent for some seconds is first asked for a small thing with a short patience.
@@ -12,7 +13,7 @@ that was silent for some seconds is first asked for a small thing with a short p
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import aiocoap
@@ -25,6 +26,9 @@ from peer import cbor
 from peer.errors import Malformed, ObservationEnded, PeerError, TimedOut, Unreachable, UsageError
 from peer.net.client import CoapsConnection
 from peer.net.problem import error_of
+
+if TYPE_CHECKING:
+    from client_app.administration import Administration
 
 REQUEST_SECONDS: Final = 30.0
 """How long a request may take, blocks included."""
@@ -72,6 +76,15 @@ class Device:
         """Whether the present session took up an earlier one (no full handshake)."""
         return self._connection.resumed
 
+    @property
+    def iam(self) -> "Administration":
+        """The device's users, roles, invites, window and events, as far as its policy lets."""
+        from client_app.administration import (  # noqa: PLC0415 - most scripts never need it
+            Administration,
+        )
+
+        return Administration(self)
+
     # -- requests ---------------------------------------------------------------------------------
 
     async def get(
@@ -107,6 +120,18 @@ class Device:
         """POST a body. It is never repeated once it may have reached the device."""
         payload = encoded(body, body_format)
         return await self._request(Code.POST, path, payload=payload, timeout=timeout)
+
+    async def patch(
+        self,
+        path: str,
+        body: Body = None,
+        *,
+        body_format: Format | None = None,
+        timeout: float | None = REQUEST_SECONDS,
+    ) -> Reply:
+        """PATCH a resource with a body (RFC 8132). Like a POST, it is never repeated."""
+        payload = encoded(body, body_format)
+        return await self._request(Code.PATCH, path, payload=payload, timeout=timeout)
 
     async def delete(self, path: str, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
         """DELETE a resource."""
@@ -170,7 +195,7 @@ class Device:
             if not is_reused:
                 raise
             if code not in _REPEATABLE:
-                raise _unknown_outcome(error) from error
+                raise _unknown_outcome(code, error) from error
             connection = await self._renewed(connection)
             answer = await connection.request(message(), timeout=timeout)
         self._note_life()
@@ -296,10 +321,10 @@ def _raise_error(message: aiocoap.Message) -> None:
         raise error
 
 
-def _unknown_outcome(error: PeerError) -> Unreachable:
+def _unknown_outcome(code: Code, error: PeerError) -> Unreachable:
     return Unreachable(
-        f"the connection was lost during a POST; whether it was carried out is unknown ({error})",
-        advice="A POST is not repeated by itself. Look at the device's state, then decide.",
+        f"the connection was lost during a {code}; whether it was carried out is unknown ({error})",
+        advice=f"A {code} is not repeated by itself. Look at the device's state, then decide.",
     )
 
 
@@ -318,18 +343,24 @@ def whoami_untrusted(payload: bytes) -> Whoami:
     body = cbor.decode_untrusted(payload)
     if not isinstance(body, dict):
         raise Malformed("the device's answer is not a map")
-    actions, until = body.get("actions", []), body.get("until")
-    if not isinstance(actions, list) or not all(isinstance(each, str) for each in actions):
-        raise Malformed("the device's answer: actions is not a list of words")
+    until = body.get("until")
     return Whoami(
         user=text_of(body, "user"),
         role=text_of(body, "role"),
         fingerprint=text_of(body, "fingerprint"),
         key=text_of(body, "key"),
         path=text_of(body, "path"),
-        actions=tuple(actions),
+        actions=_words(body, "actions"),
         until=int(until) if isinstance(until, int | float) and abs(until) < 2**53 else None,
+        conditional=_words(body, "conditional"),
     )
+
+
+def _words(body: Mapping[object, object], key: str) -> tuple[str, ...]:
+    value = body.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise Malformed(f"the device's answer: {key} is not a list of words")
+    return tuple(value)
 
 
 def text_of(body: Mapping[object, object], key: str) -> str:

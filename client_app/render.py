@@ -20,6 +20,7 @@ import click
 from client_app.addresses import Place
 from client_app.answers import exit_code
 from client_app.devices import KnownDevice
+from client_app.moments import shown
 from client_app.reply import Reply
 from client_app.setting import Setting
 from client_app.text import on_lines, on_one_line
@@ -29,6 +30,7 @@ from peer.errors import PeerError, UsageError
 SCHEMA = 1
 _FORMATS: Mapping[int | None, str] = {0: "text", 40: "links", 42: "octets", 50: "json", 60: "cbor"}
 _COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.FAILED: "red"}
+_END = "\x04"  # what an end of input is read as
 _WIDE = 160  # characters of a value that still stay on one line
 
 
@@ -55,7 +57,7 @@ def _(value: KnownDevice) -> dict[str, object]:
 
 @as_json.register
 def _(value: Paired) -> dict[str, object]:
-    return {**value.device.record(), "new": value.is_new}
+    return {**value.device.record(), "new": value.is_new, "until": value.until}
 
 
 @as_json.register
@@ -136,19 +138,23 @@ def _(value: Seen) -> str:
 def _(value: Paired) -> str:
     device = value.device
     word = "paired" if value.is_new else "was paired already"
-    return on_one_line(f"{word}: {device.alias} knows you as {device.user}, {device.role}")
+    until = f", until {shown(value.until)}" if value.until is not None else ""
+    return on_one_line(f"{word}: {device.alias} knows you as {device.user}, {device.role}{until}")
 
 
 @as_text.register
 def _(value: Whoami) -> str:
-    until = f"until {value.until} (seconds since 1970)" if value.until is not None else "no end"
-    lines = (
+    until = f"until {shown(value.until)}" if value.until is not None else "no end"
+    lines = [
         f"user   {value.user}",
         f"role   {value.role}, {until}",
         f"key    {value.key}  {value.fingerprint}",
         f"path   {value.path}",
         f"may    {', '.join(value.actions)}",
-    )
+    ]
+    if value.conditional:
+        sometimes = ", ".join(value.conditional)
+        lines.append(f"if     {sometimes} (not now, not from here, or not to everybody)")
     return "\n".join(map(on_one_line, lines))
 
 
@@ -211,7 +217,7 @@ def put_out(setting: Setting, value: object) -> None:
         click.echo(text)
     elif isinstance(value, Reply):
         setting.screen.say(f"done ({value.code})")
-    elif value == []:
+    elif not isinstance(value, bytes):
         setting.screen.say("none")
     sys.stdout.flush()
 
@@ -255,6 +261,11 @@ class Terminal:
         self.done()
         click.echo(on_one_line(text), err=True)
 
+    def draw(self, picture: str) -> None:
+        """Lines that are shown as they are: nothing in them is a peer's."""
+        self.done()
+        click.echo(picture, err=True)
+
     def progress(self, text: str, *, seconds: float = 0.0) -> None:
         """What is being done or waited for, with a countdown, until `done` or the next one."""
         self.done()
@@ -272,20 +283,27 @@ class Terminal:
             self._task = None
             click.echo("\r\x1b[K", err=True, nl=False)
 
-    async def ask(self, question: str) -> bool:
-        """A yes or no. Raises `UsageError` if nobody can answer; an end of input is a no."""
+    async def ask(self, question: str, *, also: str = "") -> bool:
+        """A yes or no; `also` typed in any grouping is a yes. Raises `UsageError` if nobody can
+        answer; an end of input is a no."""
+        while True:
+            answer = (await self.read(f"{question} ")).strip().lower()
+            if answer in {"y", "yes"} or (also and answer.replace(" ", "") == also):
+                return True
+            if answer in {"n", "no", _END}:
+                return False
+            if also and answer.replace(" ", "").isdecimal():  # other digits are a no, not a slip
+                return False
+
+    async def read(self, question: str) -> str:
+        """A line from the person. Raises `UsageError` if there is nobody."""
         if not self.can_ask:
             raise UsageError("nobody is at this terminal to answer")
         self.done()
         with contextlib.suppress(termios.error):  # typed before the question: no answer to it
             termios.tcflush(0, termios.TCIFLUSH)
-        while True:
-            click.echo(f"{question} [y/n] ", err=True, nl=False)
-            answer = (await _line()).strip().lower()
-            if answer in {"y", "yes"}:
-                return True
-            if answer in {"n", "no", "\x04"}:
-                return False
+        click.echo(question, err=True, nl=False)
+        return await _line()
 
     def _once(self, text: str, seconds: float) -> None:
         """Not a terminal: one line, and only if somebody will wait for a person."""
@@ -318,4 +336,4 @@ async def _line() -> str:
         typed = await heard
     finally:
         loop.remove_reader(descriptor)
-    return typed.decode("utf-8", "replace") if typed else "\x04"
+    return typed.decode("utf-8", "replace") if typed else _END

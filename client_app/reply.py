@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from peer import cbor
 from peer.errors import Malformed, UsageError
+from peer.limits import DEFAULT_LIMITS
 
 #: What `Device.put` and `Device.post` take: bytes as they are, text, or a value for JSON and CBOR.
 Body = object
@@ -60,7 +61,7 @@ class Reply:
         """
         match self.format:
             case 60:
-                return cbor.decode_untrusted(self.payload)
+                return cbor.decode_untrusted(self.payload, size=DEFAULT_LIMITS.answer_body_bytes)
             case 50:
                 return json_untrusted(self.payload)
             case _:

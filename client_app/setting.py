@@ -11,6 +11,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from client_app.home import Home
+from client_app.text import on_one_line
+from peer.errors import UsageError
 
 if TYPE_CHECKING:
     from client_app.client import Client
@@ -28,6 +30,9 @@ class Screen(Protocol):
     def warn(self, text: str) -> None:
         """A line of talk, also with `-q`."""
 
+    def draw(self, picture: str) -> None:
+        """Lines that are shown as they are, where talk goes."""
+
     def progress(self, text: str, *, seconds: float = 0.0) -> None:
         """What is being done or waited for, until `done`; with a countdown if `seconds`."""
 
@@ -38,8 +43,11 @@ class Screen(Protocol):
     def can_ask(self) -> bool:
         """Whether there is a person at a terminal."""
 
-    async def ask(self, question: str) -> bool:
-        """A yes or no from the person at the terminal."""
+    async def ask(self, question: str, *, also: str = "") -> bool:
+        """A yes or no from the person at the terminal; typing `also` is a yes, too."""
+
+    async def read(self, question: str) -> str:
+        """A line from the person at the terminal."""
 
 
 @dataclass(slots=True)
@@ -53,6 +61,8 @@ class Setting:
     folder: str = ""
     interfaces: tuple[str, ...] = ()
     raw: bool = field(default=False)
+    device: str = field(default="")
+    """DEVICE of a family of verbs."""
 
     @property
     def home(self) -> Home:
@@ -71,6 +81,18 @@ class Setting:
         from client_app.client import Client  # noqa: PLC0415 - see above
 
         return Client(home=self.home.folder, interfaces=self.interfaces or None)
+
+    async def agreed(self, question: str, *, yes: bool) -> None:
+        """Return if the person says yes, or has said `--yes`. Raises `UsageError` if nobody can be
+        asked, `Declined` for a no."""
+        from client_app.answers import Declined  # noqa: PLC0415 - see above
+
+        if yes:
+            return
+        if not self.screen.can_ask:
+            raise UsageError("nobody is at this terminal to be asked", advice="Give --yes.")
+        if not await self.screen.ask(f"{on_one_line(question)} [y/n]"):
+            raise Declined("nothing was changed")
 
 
 class Verb(click.Command):
@@ -99,6 +121,51 @@ class Verb(click.Command):
         code = type(self).show(setting, super().invoke(ctx))
         if code:
             ctx.exit(code)
+
+
+class Family(click.Group):
+    """Verbs about one device, as in `users DEVICE add NAME`; without a verb it is `list`."""
+
+    def __init__(self, *args: Any, example: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.example = example
+        self.params += everywhere()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put in what is left out."""
+        return super().parse_args(ctx, self._completed(ctx, args))
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The example, as it is typed."""
+        with formatter.section("Example"):
+            formatter.write_text(self.example)
+
+    def _completed(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.resilient_parsing:
+            return args
+        given, rest, _ = self.make_parser(ctx).parse_args(list(args))
+        if not isinstance(given.get("device"), str):
+            return args
+        if rest and rest[0] in ctx.help_option_names:
+            return [rest[0], *args]
+        if rest and not rest[0].startswith("-"):
+            return args
+        return [*args[: len(args) - len(rest)], "list", *rest]
+
+
+def family_of_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """DEVICE before the verb; the verb finds it in its setting."""
+
+    def take(ctx: click.Context, _param: click.Parameter, value: str) -> None:
+        ctx.ensure_object(Setting).device = value
+
+    return click.argument(
+        "device",
+        metavar="DEVICE",
+        expose_value=False,
+        callback=take,
+        shell_complete=known_aliases,
+    )(function)
 
 
 def everywhere() -> list[click.Parameter]:

@@ -13,26 +13,38 @@ Calls may come from several threads. An interrupt (Ctrl-C) in a call ends what w
 """
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from client_app import client as asynchronous
-from client_app import device as asynchronous_device
+from client_app.administration import Administration as asynchronous_iam  # noqa: N813 - a namespace
 from client_app.client import LOOK_SECONDS, Comparison
-from client_app.device import REQUEST_SECONDS
+from client_app.device import Device as asynchronous_device  # noqa: N813 - likewise
 from client_app.devices import KnownDevice
-from client_app.reply import Body, Format, Reply
-from client_app.values import Paired, Whoami
+from client_app.reply import Format, Reply
+from client_app.values import Paired
 from peer.errors import UsageError
 from peer.identity import Fingerprint
 
 if TYPE_CHECKING:
+    from client_app.rights import Event
     from peer.net.discovery import Advert
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class _Loop:
@@ -74,72 +86,95 @@ class _Loop:
         await self._stop.wait()
 
 
-class Device:
+class _Blocking(Generic[P, T]):
+    """A method of an asynchronous class as a blocking one, with the same arguments."""
+
+    def __init__(self, work: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> None:
+        self._work = work
+        self.__doc__ = work.__doc__
+
+    @overload
+    def __get__(self, face: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, face: "_Face", owner: type) -> Callable[P, T]: ...
+    def __get__(self, face: "_Face | None", owner: type) -> Self | Callable[P, T]:
+        if face is None:
+            return self
+
+        @functools.wraps(self._work)
+        def call(*args: P.args, **options: P.kwargs) -> T:
+            return face._loop.call(self._work(face._inner, *args, **options))
+
+        return call
+
+
+class _Face:
+    """Something that works in the loop's thread, and how to get there."""
+
+    def __init__(self, loop: _Loop, inner: Any) -> None:
+        self._loop = loop
+        self._inner = inner
+
+
+class Administration(_Face):
+    """The device's users, roles, invites, window and events; see `client_app.administration`."""
+
+    users = _Blocking(asynchronous_iam.users)
+    user = _Blocking(asynchronous_iam.user)
+    add_user = _Blocking(asynchronous_iam.add_user)
+    set_user = _Blocking(asynchronous_iam.set_user)
+    remove_user = _Blocking(asynchronous_iam.remove_user)
+    add_key = _Blocking(asynchronous_iam.add_key)
+    remove_key = _Blocking(asynchronous_iam.remove_key)
+    roles = _Blocking(asynchronous_iam.roles)
+    policies = _Blocking(asynchronous_iam.policies)
+    check = _Blocking(asynchronous_iam.check)
+    invite = _Blocking(asynchronous_iam.invite)
+    invites = _Blocking(asynchronous_iam.invites)
+    withdraw = _Blocking(asynchronous_iam.withdraw)
+    open_window = _Blocking(asynchronous_iam.open_window)
+    window = _Blocking(asynchronous_iam.window)
+    close_window = _Blocking(asynchronous_iam.close_window)
+    events = _Blocking(asynchronous_iam.events)
+
+    def follow_events(
+        self, *, since: int | None = None, last: int | None = None
+    ) -> "Iterator[Event]":
+        """The events, and then each new one. Leaving the loop ends it."""
+        return _each(self._loop, lambda: self._inner.follow_events(since=since, last=last))
+
+
+class Device(_Face):
     """One paired device; see `client_app.device.Device`."""
 
-    def __init__(self, loop: _Loop, device: asynchronous_device.Device) -> None:
-        self._loop = loop
-        self._device = device
+    _inner: asynchronous_device
 
     @property
     def known(self) -> KnownDevice:
         """What this client has stored about the device."""
-        return self._device.known
+        return self._inner.known
 
     @property
     def address(self) -> str:
         """Where the device was reached, `HOST:PORT`."""
-        return self._device.address
+        return self._inner.address
 
-    def get(
-        self,
-        path: str,
-        *,
-        accept: Format | None = None,
-        timeout: float | None = REQUEST_SECONDS,
-    ) -> Reply:
-        """GET a resource."""
-        return self._loop.call(self._device.get(path, accept=accept, timeout=timeout))
+    @property
+    def iam(self) -> Administration:
+        """The device's users, roles, invites, window and events, as far as its policy lets."""
+        return Administration(self._loop, self._inner.iam)
 
-    def put(
-        self,
-        path: str,
-        body: Body = None,
-        *,
-        body_format: Format | None = None,
-        timeout: float | None = REQUEST_SECONDS,
-    ) -> Reply:
-        """PUT a body."""
-        work = self._device.put(path, body, body_format=body_format, timeout=timeout)
-        return self._loop.call(work)
-
-    def post(
-        self,
-        path: str,
-        body: Body = None,
-        *,
-        body_format: Format | None = None,
-        timeout: float | None = REQUEST_SECONDS,
-    ) -> Reply:
-        """POST a body. It is never repeated once it may have reached the device."""
-        work = self._device.post(path, body, body_format=body_format, timeout=timeout)
-        return self._loop.call(work)
-
-    def delete(self, path: str, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
-        """DELETE a resource."""
-        return self._loop.call(self._device.delete(path, timeout=timeout))
-
-    def whoami(self) -> Whoami:
-        """Who this client is at the device, and what it may do there."""
-        return self._loop.call(self._device.whoami())
+    get = _Blocking(asynchronous_device.get)
+    put = _Blocking(asynchronous_device.put)
+    post = _Blocking(asynchronous_device.post)
+    patch = _Blocking(asynchronous_device.patch)
+    delete = _Blocking(asynchronous_device.delete)
+    whoami = _Blocking(asynchronous_device.whoami)
+    close = _Blocking(asynchronous_device.close)
 
     def observe(self, path: str, *, accept: Format | None = None) -> Iterator[Reply]:
         """Each state of a resource, beginning with the present one. Leaving the loop ends it."""
-        return _each(self._loop, lambda: self._device.observe(path, accept=accept))
-
-    def close(self) -> None:
-        """End the session. The next request makes a new one."""
-        self._loop.call(self._device.close())
+        return _each(self._loop, lambda: self._inner.observe(path, accept=accept))
 
 
 class Client:
@@ -210,6 +245,18 @@ class Client:
                 confirm=ask if confirm is not None else None,
             )
         )
+
+    def redeem(
+        self,
+        invite: str,
+        *,
+        alias: str = "",
+        expect: Fingerprint | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> Paired:
+        """Become who an invite says (`HANDFAST:I*…`), and store its device."""
+        work = self._client.redeem(invite, alias=alias, expect=expect, on_note=on_note)
+        return self._loop.call(work)
 
     def close(self) -> None:
         """End every session. A second call does nothing."""

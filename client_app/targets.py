@@ -20,6 +20,7 @@ from peer.identity import Fingerprint
 if TYPE_CHECKING:
     from peer.net.discovery import Advert
 
+LONGEST = 253  # characters of a host name (RFC 1035 §2.3.4)
 _OPEN_IT = "Open it on the device (`handfast-device open`), then start again."
 
 
@@ -44,6 +45,16 @@ def address_target(text: str) -> Target | None:
     if not (place.is_ip or place.port):
         return None
     return Target((Place(place.host, place.port or PAIRING_PORT),))
+
+
+def check_target(text: str) -> None:
+    """Raise `UsageError` for what is no name and no address, without repeating it: it may be the
+    rest of an invite."""
+    if len(text) > LONGEST:
+        raise UsageError(
+            "this is too long for a device's name or address",
+            advice="If it is an invite, give all of it: it begins with HANDFAST:I*",
+        )
 
 
 def the_open_one(adverts: Sequence[Advert]) -> Target:

@@ -8,7 +8,10 @@ from client_app.devices import KnownDevice
 
 @dataclass(frozen=True, slots=True)
 class Whoami:
-    """What a device knows of this client. `until` is in wall seconds, or None for no end."""
+    """What a device knows of this client. `until` is in wall seconds, or None for no end.
+
+    `actions` it may do now and from here, `conditional` at other times, from elsewhere or to some.
+    """
 
     user: str
     role: str
@@ -17,16 +20,21 @@ class Whoami:
     path: str
     actions: tuple[str, ...]
     until: int | None = None
+    conditional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The outcome of `Client.pair`. `is_new` is false if both sides knew each other already,
-    `method` is how they came to."""
+    """The outcome of `Client.pair`. `is_new` is false if both sides knew each other already.
+
+    `method` is how they came to; `until` is the end of the access, in wall seconds, if the device
+    said one.
+    """
 
     device: KnownDevice
     is_new: bool
     method: str = ""
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

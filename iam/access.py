@@ -1,16 +1,21 @@
-"""Who is this key, and may it do that? The question every request asks, answered with a reason."""
+"""Who is this key, and may it do that? The question every request asks, answered with a reason.
+
+What is known of the subject is filled in here and wins over whatever is passed under the same
+name; what the device and the action know (`iam.attributes`) is the caller's to pass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from iam.builtin import LOWEST, OWNER, POLICIES, ROLES, UNPAIRED, app_policies, app_policy_names
+from iam.attributes import CLOCK, IS_LOCAL, NO_ATTRIBUTES, OF_SUBJECT, OF_TARGET, Attributes
+from iam.builtin import LOWEST, OWNER, POLICIES, ROLES, UNPAIRED, above_floor, app_policies
+from iam.condition import nothing
 from iam.errors import PolicyError
 from iam.model import Lapse, State, Subject
-from iam.policy import Decision, Policy, Role, evaluate
+from iam.policy import Decision, Explanation, Index, Policy, Role
 
 _T = TypeVar("_T", Role, Policy)
 
@@ -47,20 +52,21 @@ class Access:
         self.policies: Mapping[str, Policy] = MappingProxyType(
             _by_id("policy", (*policies, *app_policies(app_actions)))
         )
-        self.roles: Mapping[str, Role] = MappingProxyType(
-            _by_id(
-                "role",
-                (replace(r, policies=r.policies + app_policy_names(r.id)) for r in roles),
-            )
-        )
+        self.roles: Mapping[str, Role] = MappingProxyType(_by_id("role", roles))
         self.actions = frozenset(LOWEST) | frozenset(app_actions)
-        self._policies_of: dict[str, tuple[Policy, ...]] = {}
+        self._of_role: dict[str, Index] = {}
         for role in self.roles.values():
             if unknown := [name for name in role.policies if name not in self.policies]:
                 raise PolicyError(f"role {role.id!r} names the unknown policy {unknown[0]!r}")
-            self._policies_of[role.id] = tuple(self.policies[name] for name in role.policies)
+            self._of_role[role.id] = Index(self.policies[name] for name in role.policies)
         if missing := {OWNER, UNPAIRED} - self.roles.keys():
             raise PolicyError(f"the role {min(missing)!r} is not defined", advice="Define it.")
+        for name in self.roles[UNPAIRED].policies:
+            if pattern := above_floor(self.policies[name]):
+                raise PolicyError(
+                    f"policy {name!r} would let a key that is not paired do {pattern}",
+                    advice=f"Take it from the role {UNPAIRED!r}.",
+                )
 
     def subject(self, state: State, fingerprint: str, now: float) -> Subject:
         """Who this key is at this time. A user whose time is not now is an unpaired subject."""
@@ -72,24 +78,124 @@ class Access:
         lapse = Lapse.EXPIRED if now >= user.end else Lapse.NOT_YET
         return Subject(fingerprint, None, UNPAIRED, lapse)
 
-    def decide(self, subject: Subject, action: str) -> Decision:
+    def decide(
+        self, subject: Subject, action: str, attributes: Attributes = NO_ATTRIBUTES
+    ) -> Decision:
         """May this subject do this? A role that the configuration does not know may do nothing."""
-        if (policies := self._policies_of.get(subject.role)) is None:
+        return self._decide(subject, action, attributes, nothing)
+
+    def conceivable(
+        self,
+        subject: Subject,
+        action: str,
+        attributes: Attributes = NO_ATTRIBUTES,
+        *,
+        unknown: Collection[str] = (),
+    ) -> Decision:
+        """May this subject do this to anything at all? For a check before the request is read.
+
+        Attributes of the target and those in `unknown` may have any value yet where they are
+        absent. Whoever is denied here would be denied whatever their values turn out to be; whoever
+        is not has to be asked about again with `decide`.
+        """
+
+        def is_open(name: str) -> bool:
+            return name in OF_TARGET or (name in unknown and name not in OF_SUBJECT)
+
+        return self._decide(subject, action, attributes, is_open)
+
+    def explain(
+        self, subject: Subject, action: str, attributes: Attributes = NO_ATTRIBUTES
+    ) -> Explanation:
+        """What `decide` says, and every statement that had a say. For the log and the console."""
+        decision = self.decide(subject, action, attributes)
+        if (index := self._of_role.get(subject.role)) is None:
+            return Explanation(decision)
+        return Explanation(decision, tuple(index.steps(action, _filled(subject, attributes))))
+
+    def actions_of(
+        self,
+        subject: Subject,
+        known: Iterable[str] | None = None,
+        attributes: Attributes = NO_ATTRIBUTES,
+    ) -> tuple[str, ...]:
+        """What this subject may do, of the given actions or of all that are known; sorted."""
+        asked = self.actions if known is None else set(known)
+        return tuple(a for a in sorted(asked) if self.decide(subject, a, attributes).allowed)
+
+    def conditional_of(
+        self, subject: Subject, attributes: Attributes = NO_ATTRIBUTES
+    ) -> tuple[str, ...]:
+        """What this subject may not do now, but could by another path, at another time, or to some
+        other target; sorted."""
+        return tuple(
+            action
+            for action in sorted(self.actions)
+            if not self.decide(subject, action, attributes).allowed
+            and self._decide(subject, action, NO_ATTRIBUTES, _is_circumstance).allowed
+        )
+
+    def rights(self, role: str) -> Hashable:
+        """Equal for two Accesses if the role may do the same in both: its rank and statements."""
+        if (known := self.roles.get(role)) is None:
+            return None
+        statements = (self.policies[name].statements for name in known.policies)
+        return known.rank, frozenset(one for some in statements for one in some)
+
+    def _decide(
+        self,
+        subject: Subject,
+        action: str,
+        attributes: Attributes,
+        is_open: Callable[[str], bool],
+    ) -> Decision:
+        if (index := self._of_role.get(subject.role)) is None:
             return Decision(
                 False,
                 f"role {subject.role!r} is not defined",
                 "Your role is not defined on this device; ask an owner.",
             )
-        decision = evaluate(policies, action)
+        if index.is_conditional(action):
+            attributes = _filled(subject, attributes)
+        decision = index.evaluate(action, attributes, is_open)
         who = f"role {subject.role!r}" + (f" ({subject.lapse})" if subject.lapse else "")
         missing = decision.missing
         if missing and subject.user is None:
             missing = _NO_USER[subject.lapse]
+        elif missing and index.is_conditional(action):
+            missing = _hint(index, action, attributes, is_open) or missing
         return Decision(decision.allowed, f"{who}: {decision.reason}", missing)
 
-    def actions_of(
-        self, subject: Subject, known_actions: Iterable[str] | None = None
-    ) -> tuple[str, ...]:
-        """What this subject may do, of the given actions or of all that are known; sorted."""
-        known = self.actions if known_actions is None else set(known_actions)
-        return tuple(action for action in sorted(known) if self.decide(subject, action).allowed)
+
+def _is_circumstance(name: str) -> bool:
+    return name not in OF_SUBJECT
+
+
+def _filled(subject: Subject, attributes: Attributes) -> Attributes:
+    """With what is known of the subject, in the place of whatever was passed under those names."""
+    found = {name: text for name, text in attributes.items() if name not in OF_SUBJECT}
+    found["Connection:RoleId"] = subject.role
+    found["Connection:Fingerprint"] = subject.fingerprint
+    if subject.user is not None:
+        found["Connection:Username"] = subject.user.name
+        for key in subject.user.keys:
+            if key.fingerprint == subject.fingerprint:
+                found["Connection:KeyName"] = key.name
+                found["Connection:Method"] = key.method
+                found["Connection:Verified"] = "true" if key.verified else "false"
+    return found
+
+
+def _hint(index: Index, action: str, attributes: Attributes, is_open: Callable[[str], bool]) -> str:
+    """What the subject is told if the way or the time alone is in between; else nothing."""
+
+    def is_open_or_clock(name: str) -> bool:
+        return name == CLOCK or is_open(name)
+
+    if index.evaluate(action, {**attributes, IS_LOCAL: "true"}, is_open).allowed:
+        return f"You have the right {action} only from the device's own network."
+    timeless = {name: text for name, text in attributes.items() if name != CLOCK}
+    if index.evaluate(action, timeless, is_open_or_clock).allowed:
+        unknown = "" if CLOCK in attributes else ": the device does not know the time"
+        return f"You have the right {action}, but not at this time{unknown}."
+    return ""

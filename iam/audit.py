@@ -17,14 +17,19 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from iam.errors import StoreCorrupt
 
 TEXT_MAX: Final = 256  # characters per field; a stranger's text must not fill the disk
+TABLES: Final = {
+    "events": "CREATE TABLE events"
+    " (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL)",
+    "ends": "CREATE TABLE ends"
+    " (place TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL)",
+}
 SCHEMA: Final = (
-    "CREATE TABLE events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL)",
-    "CREATE TABLE ends (place TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL)",
+    *TABLES.values(),
     "INSERT INTO ends VALUES ('base', 0, zeroblob(32)), ('head', 0, zeroblob(32))",
 )
 _PAGE = 500
@@ -111,6 +116,12 @@ class Trail:
                 yield _decode(seq, body, digest)
             since = rows[-1][0]
 
+    def latest(self, count: int) -> list[Record]:
+        """The newest `count` records, or all there are, oldest first. Raises StoreCorrupt."""
+        query = "SELECT seq, body, digest FROM events ORDER BY seq DESC LIMIT ?"
+        rows = self._fetch(query, max(count, 0))
+        return [_decode(*row) for row in reversed(rows)]
+
     def verify(self) -> Break | None:
         """Walk the whole chain; None if it holds."""
         seq, previous = self._end("base")
@@ -127,13 +138,23 @@ class Trail:
 
     def _rows(self, since: int) -> list[tuple[int, bytes, bytes]]:
         query = "SELECT seq, body, digest FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-        return self._db.execute(query, (since, _PAGE)).fetchall()
+        return self._fetch(query, since, _PAGE)
+
+    def _fetch(self, query: str, *values: object) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                raise
+            raise StoreCorrupt(
+                f"the audit trail cannot be read: {error}", advice="Restore a copy."
+            ) from error
 
     def _end(self, place: str) -> tuple[int, bytes]:
-        query = "SELECT seq, digest FROM ends WHERE place = ?"
-        if (row := self._db.execute(query, (place,)).fetchone()) is None:
+        rows = self._fetch("SELECT seq, digest FROM ends WHERE place = ?", place)
+        if not rows:
             raise StoreCorrupt(f"the audit trail has lost its {place}", advice="Restore a copy.")
-        return int(row[0]), bytes(row[1])
+        return int(rows[0][0]), bytes(rows[0][1])
 
     def _move(self, place: str, seq: int, digest: bytes) -> None:
         self._db.execute(

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iam.errors import PolicyError
-from iam.policy import ACTION, Effect, Policy, Role, Statement
+from iam.policy import ACTION, Effect, Policy, Role, Statement, matches
 
 OWNER, ADMIN, USER, GUEST, UNPAIRED = "owner", "admin", "user", "guest", "unpaired"
 RANKS: Mapping[str, int] = {UNPAIRED: 0, GUEST: 10, USER: 20, ADMIN: 30, OWNER: 40}
 
 LOWEST: Mapping[str, str] = {
     "Core:Discover": UNPAIRED,
+    "Iam:RedeemInvite": UNPAIRED,
     "Hello:Get": GUEST,
     "Board:Read": GUEST,
     "Iam:GetMe": GUEST,
+    "Iam:Check": GUEST,
     "Iam:ListRoles": USER,
     "Iam:ListPolicies": ADMIN,
     "Iam:ListUsers": ADMIN,
@@ -29,10 +31,17 @@ LOWEST: Mapping[str, str] = {
     "Iam:RemoveUser": ADMIN,
     "Iam:AddKey": ADMIN,
     "Iam:RemoveKey": ADMIN,
+    "Iam:CreateInvite": ADMIN,
+    "Iam:ListInvites": ADMIN,
+    "Iam:RemoveInvite": ADMIN,
     "Pairing:OpenWindow": ADMIN,
     "Events:Read": ADMIN,
 }
 _MODULES = frozenset(action.partition(":")[0] for action in LOWEST)
+
+# The most that a configuration may let a key do that nobody has: it never reaches an application,
+# nor anything of /iam but the invite that makes it somebody's.
+FLOOR = frozenset({"Core:Discover", "Iam:RedeemInvite", "Hello:Get", "Board:Read"})
 
 
 def steps(prefix: str, lowest: Mapping[str, str]) -> tuple[Policy, ...]:
@@ -49,8 +58,23 @@ def _up_to(prefix: str, role: str) -> tuple[str, ...]:
     return tuple(f"{prefix}-{lower}" for lower, rank in RANKS.items() if rank <= RANKS[role])
 
 
-ROLES = tuple(Role(role, rank, _up_to("core", role)) for role, rank in RANKS.items())
+ROLES = tuple(
+    Role(role, rank, _up_to("core", role) + _up_to("app", role)) for role, rank in RANKS.items()
+)
 POLICIES = steps("core", LOWEST)
+
+
+def above_floor(policy: Policy) -> str:
+    """The first pattern by which this policy would let an unpaired key do too much; or nothing.
+
+    `Module:*` is as good as all the actions of that module that there are.
+    """
+    for statement in policy.statements:
+        for pattern in statement.actions if statement.effect is Effect.ALLOW else ():
+            meant = {action for action in LOWEST if matches(pattern, action)} or {pattern}
+            if not meant <= FLOOR:
+                return pattern
+    return ""
 
 
 def app_policies(actions: Mapping[str, str]) -> tuple[Policy, ...]:
@@ -75,8 +99,3 @@ def app_policies(actions: Mapping[str, str]) -> tuple[Policy, ...]:
                 advice="The lowest role is one of guest, user, admin, owner.",
             )
     return steps("app", {a: role for a, role in actions.items() if a not in ours})
-
-
-def app_policy_names(role: str) -> tuple[str, ...]:
-    """The application policies a role of ours has; none for roles made by a configuration."""
-    return _up_to("app", role) if role in RANKS else ()

@@ -3,11 +3,12 @@
     IamError
     ├── Malformed       a value that cannot be, such as a key that is not 64 hex digits
     ├── Denied          a change above what its actor may give or touch
-    ├── NotFound        no such user, key or role
+    ├── NotFound        no such user, key, role or invite
     ├── Taken           NameTaken, KeyTaken: somebody else has it
+    ├── InviteRefused   an invite that is unknown, over, for another key, or too much by now
     ├── LastOwner       nobody would be left to administer the device
-    ├── LimitReached    no room for one more user or key
-    ├── PolicyError     roles and policies that contradict themselves
+    ├── LimitReached    no room for one more user, key or invite
+    ├── PolicyError     roles and policies that contradict themselves; PolicyFileError: in a file
     └── StoreError      the file on disk: StoreBusy, StoreCorrupt, StoreTooNew, StoreWriteFailed
 
 `str(error)` is the cause, `advice` the next step, `reason` a slug that programs may compare.
@@ -53,6 +54,12 @@ class KeyTaken(Taken):
     """The key belongs to another user, or to this one under another name."""
 
 
+class InviteRefused(IamError):
+    """Whoever holds the invite gets nothing by it."""
+
+    reason = "invite"
+
+
 class LastOwner(IamError):
     reason = "last-owner"
 
@@ -63,6 +70,15 @@ class LimitReached(IamError):
 
 class PolicyError(IamError):
     reason = "policy"
+
+
+class PolicyFileError(PolicyError):
+    """A file of roles and policies that is not taken: "FILE:LINE: what is wrong"."""
+
+    def __init__(self, why: str, *, file: str, line: int, advice: str = "") -> None:
+        super().__init__(f"{file}:{line}: {why}", advice=advice)
+        self.file = file
+        self.line = line
 
 
 class StoreError(IamError):

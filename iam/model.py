@@ -1,135 +1,135 @@
-"""Who there is: User, Key, State, and Subject, whoever asks now. What they may do: `iam.policy`.
+"""Who there is: State, and Subject, whoever asks now. What they may do: `iam.policy`.
 
-All are frozen; a wrong one cannot be built. A key is known by its fingerprint, 64 lower-case hex
-digits; other spellings are normalised before they come here. Times are wall-clock seconds since
-1970 and never read here.
+A State never changes, and a change is a new State that shares all but the touched parts with the
+old one: the maps are persistent, so one more user among 100,000 costs what one among ten does.
+Each State remembers the last few changes that led to it. `differing` uses that to compare two
+states of one descent by what was touched between them, and looks at everybody only where there is
+no common one among the last `_STEPS_KEPT`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import inf, isfinite
-from types import MappingProxyType
+from math import inf
+from typing import Any, Final
+
+from rpds import HashTrieMap, HashTrieSet
 
 from iam.errors import KeyTaken, Malformed, NameTaken, NotFound
+from iam.values import FINGERPRINT, INVITE_ID, TEXT_MAX, USES_MAX, Invite, Key, User
 
-FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-TEXT_MAX = 64  # characters of a name; what makes a good one is for those who take it from a person
+__all__ = [
+    "FINGERPRINT",
+    "INVITE_ID",
+    "TEXT_MAX",
+    "USES_MAX",
+    "Invite",
+    "Key",
+    "Lapse",
+    "State",
+    "Subject",
+    "User",
+    "changed_keys",
+    "differing",
+    "differing_invites",
+    "lost_keys",
+]
 
-
-def _check_text(**texts: str) -> None:
-    for what, text in texts.items():
-        if len(text) > TEXT_MAX or any("\ud800" <= symbol <= "\udfff" for symbol in text):
-            raise Malformed(
-                f"{what} is not a text of at most {TEXT_MAX} characters", advice="Shorten it."
-            )
-
-
-def _check_time(value: float | None, what: str) -> None:
-    if value is not None and not isfinite(value):
-        raise Malformed(f"{what} is not a point in time", advice="Give seconds since 1970.")
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One public key of a user. `name` tells a user's keys apart ("laptop"); `method` is how it was
-    paired; `verified` is False while nobody has compared fingerprints."""
-
-    fingerprint: str
-    name: str = ""
-    method: str = ""
-    verified: bool = True
-    added: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not FINGERPRINT.fullmatch(self.fingerprint):
-            raise Malformed(
-                "a key's fingerprint must be 64 hex digits",
-                advice="Copy the whole fingerprint from the client.",
-            )
-        _check_text(name=self.name, method=self.method)
-        _check_time(self.added, "added")
+_STEPS_KEPT: Final = 64
+_NO_MAP: Final[HashTrieMap[str, Any]] = HashTrieMap()
+_NO_NAMES: Final[HashTrieSet[str]] = HashTrieSet()
 
 
-@dataclass(frozen=True, slots=True)
-class User:
-    """A person or a script: one role, any number of keys (kept oldest first).
+class _Step:
+    """One change, known by its identity: the names of the users it touched."""
 
-    `not_before` (inclusive) and `not_after` (exclusive) bound when the user is one; None is no
-    bound.
-    """
+    __slots__ = ("touched",)
 
-    name: str
-    role: str
-    keys: tuple[Key, ...] = ()
-    display_name: str = ""
-    not_before: float | None = None
-    not_after: float | None = None
-    created: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.name or not self.role:
-            raise Malformed("a user needs a name and a role", advice="Give both.")
-        _check_text(name=self.name, role=self.role, display_name=self.display_name)
-        for what in ("not_before", "not_after", "created"):
-            _check_time(getattr(self, what), what)
-        if self.start >= self.end:
-            raise Malformed("the user's time ends before it begins", advice="Give a later end.")
-        if len({key.fingerprint for key in self.keys}) != len(self.keys):
-            raise KeyTaken(f"user {self.name!r} has one key twice", advice="Name each key once.")
-        by_age = sorted(self.keys, key=lambda key: (key.added, key.fingerprint))
-        object.__setattr__(self, "keys", tuple(by_age))
-
-    @property
-    def start(self) -> float:
-        return -inf if self.not_before is None else self.not_before
-
-    @property
-    def end(self) -> float:
-        return inf if self.not_after is None else self.not_after
-
-    @property
-    def fingerprints(self) -> frozenset[str]:
-        return frozenset(key.fingerprint for key in self.keys)
-
-    def key(self, fingerprint: str) -> Key:
-        for key in self.keys:
-            if key.fingerprint == fingerprint:
-                return key
-        raise NotFound(f"user {self.name!r} has no such key", advice="List the user's keys.")
+    def __init__(self, *touched: str) -> None:
+        self.touched = touched
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everybody the device knows. A change is a new State that shares the unchanged users."""
+    """Everybody the device knows, and whom they have invited. Made by `of`, then by changes."""
 
-    users: Mapping[str, User] = field(default_factory=lambda: MappingProxyType({}))
-    owner_of_key: Mapping[str, str] = field(
-        default_factory=lambda: MappingProxyType({}), compare=False, repr=False
+    users: HashTrieMap[str, User] = _NO_MAP
+    invites: HashTrieMap[str, Invite] = _NO_MAP
+    owner_of_key: HashTrieMap[str, str] = field(default=_NO_MAP, compare=False, repr=False)
+    _names_by_role: HashTrieMap[str, HashTrieSet[str]] = field(
+        default=_NO_MAP, compare=False, repr=False
     )
+    _limited: HashTrieSet[str] = field(default=_NO_NAMES, compare=False, repr=False)
+    _steps: tuple[_Step, ...] = field(default_factory=lambda: (_Step(),), compare=False, repr=False)
 
     @classmethod
-    def of(cls, users: Iterable[User]) -> State:
-        """A state of these users; raises NameTaken or KeyTaken if two claim the same."""
+    def of(cls, users: Iterable[User], invites: Iterable[Invite] = ()) -> State:
+        """A state of these. Raises NameTaken or KeyTaken if two users claim the same, Malformed
+        for two invites of one id and for one whose inviter is not there."""
         by_name: dict[str, User] = {}
         by_key: dict[str, str] = {}
+        by_role: dict[str, set[str]] = {}
         for user in users:
-            _enter(user, by_name, by_key)
-        return cls(MappingProxyType(by_name), MappingProxyType(by_key))
+            _check_free(user, by_name, by_key)
+            by_name[user.name] = user
+            by_key.update((key.fingerprint, user.name) for key in user.keys)
+            by_role.setdefault(user.role, set()).add(user.name)
+        state = cls(
+            HashTrieMap(by_name),
+            _NO_MAP,
+            HashTrieMap(by_key),
+            HashTrieMap({role: HashTrieSet(names) for role, names in by_role.items()}),
+            HashTrieSet(user.name for user in by_name.values() if user.is_limited),
+        )
+        for invite in invites:
+            state = state.with_invite(invite)
+        return state
 
     def replaced(self, before: User | None, after: User | None) -> State:
-        """This state with `after` in the place of `before` (None: nobody)."""
-        by_name, by_key = dict(self.users), dict(self.owner_of_key)
+        """This state with `after` in the place of `before` (None: nobody).
+
+        The invites of a user who goes go along, those of one with a new name follow. Raises
+        NameTaken, KeyTaken.
+        """
+        users, keys, limited = self.users, self.owner_of_key, self._limited
+        roles, invites = self._names_by_role, self.invites
         if before is not None:
-            del by_name[before.name]
+            users, limited = users.remove(before.name), limited.discard(before.name)
             for key in before.keys:
-                del by_key[key.fingerprint]
+                keys = keys.remove(key.fingerprint)
+            roles = roles.insert(before.role, roles[before.role].remove(before.name))
+            invites = _follow(invites, before, after)
         if after is not None:
-            _enter(after, by_name, by_key)
-        return State(MappingProxyType(by_name), MappingProxyType(by_key))
+            _check_free(after, users, keys)
+            users = users.insert(after.name, after)
+            for key in after.keys:
+                keys = keys.insert(key.fingerprint, after.name)
+            names = roles.get(after.role) or _NO_NAMES
+            roles = roles.insert(after.role, names.insert(after.name))
+            limited = limited.insert(after.name) if after.is_limited else limited
+        step = _Step(*(user.name for user in (before, after) if user is not None))
+        steps = (*self._steps[1 - _STEPS_KEPT :], step)
+        return State(users, invites, keys, roles, limited, steps)
+
+    def with_invite(self, invite: Invite) -> State:
+        """One more. Raises Malformed if its id is there, or its inviter is not."""
+        if invite.id in self.invites:
+            raise Malformed("there is an invite of this id", advice="Draw another id.")
+        if invite.inviter and invite.inviter not in self.users:
+            raise Malformed(f"{invite.inviter!r} invites, and is no user", advice="Name a user.")
+        return self._inviting(self.invites.insert(invite.id, invite))
+
+    def without_invites(self, ids: Iterable[str]) -> State:
+        """All invites but these; ids that are not there do not matter."""
+        kept = self.invites
+        for one in ids:
+            kept = kept.discard(one)
+        return self if len(kept) == len(self.invites) else self._inviting(kept)
+
+    def _inviting(self, invites: HashTrieMap[str, Invite]) -> State:
+        return replace(self, invites=invites)
 
     def user(self, name: str) -> User:
         if (user := self.users.get(name)) is None:
@@ -138,38 +138,90 @@ class State:
             )
         return user
 
+    def invite(self, invite_id: str) -> Invite:
+        if (invite := self.invites.get(invite_id)) is None:
+            raise NotFound(
+                "there is no such invite",
+                advice="List the invites; it may be used, withdrawn or over.",
+            )
+        return invite
+
     def user_of(self, fingerprint: str) -> User | None:
         """The user who has this key, whatever the time."""
         name = self.owner_of_key.get(fingerprint)
         return None if name is None else self.users[name]
 
+    def users_in(self, role: str) -> Iterator[User]:
+        """The users with this role, found without asking the others."""
+        return (self.users[name] for name in self._names_by_role.get(role) or ())
+
+    def limited_users(self) -> Iterator[User]:
+        """The users whose time is bounded, found without asking the others."""
+        return (self.users[name] for name in self._limited)
+
     def next_turn(self, now: float) -> float | None:
         """When somebody's time next begins or ends, and sessions have to be looked at again."""
-        turns = (turn for user in self.users.values() for turn in (user.start, user.end))
+        turns = (turn for user in self.limited_users() for turn in (user.start, user.end))
         return min((turn for turn in turns if now < turn < inf), default=None)
 
 
-def _enter(user: User, by_name: dict[str, User], by_key: dict[str, str]) -> None:
+def _check_free(user: User, by_name: Mapping[str, User], by_key: Mapping[str, str]) -> None:
     if user.name in by_name:
         raise NameTaken(f"the name {user.name!r} is taken", advice="Choose another name.")
-    for key in user.keys:
-        if key.fingerprint in by_key:
-            raise KeyTaken(
-                "this key belongs to a user already",
-                advice="Remove it there first, or use the name it is known by.",
+    if any(key.fingerprint in by_key for key in user.keys):
+        raise KeyTaken(
+            "this key belongs to a user already",
+            advice="Remove it there first, or use the name it is known by.",
+        )
+
+
+def _follow(
+    invites: HashTrieMap[str, Invite], before: User, after: User | None
+) -> HashTrieMap[str, Invite]:
+    """What becomes of the invites of a user who goes or takes another name."""
+    if after is not None and after.name == before.name:
+        return invites
+    for invite in invites.values():
+        if invite.inviter == before.name:
+            invites = (
+                invites.remove(invite.id)
+                if after is None
+                else invites.insert(invite.id, replace(invite, inviter=after.name))
             )
-        by_key[key.fingerprint] = user.name
-    by_name[user.name] = user
+    return invites
 
 
 def differing(old: State, new: State) -> Iterator[tuple[User | None, User | None]]:
     """Every user that is not the same in both, by name, as (before, after)."""
-    for name, before in old.users.items():
-        after = new.users.get(name)
-        if after is not before and after != before:
+    names = _touched_between(old, new)
+    if names is None:
+        names = [name for name, user in old.users.items() if new.users.get(name) is not user]
+        names += [name for name in new.users if name not in old.users]
+    for name in names:
+        before, after = old.users.get(name), new.users.get(name)
+        if before is not after and before != after:
             yield before, after
-    for name, after in new.users.items():
-        if name not in old.users:
+
+
+def _touched_between(old: State, new: State) -> Iterable[str] | None:
+    """Names of which one may differ, or None if the two have no common descent that is known."""
+    place = {step: number for number, step in enumerate(old._steps, 1)}
+    for number in range(len(new._steps), 0, -1):
+        if (common := place.get(new._steps[number - 1])) is not None:
+            since = (*old._steps[common:], *new._steps[number:])
+            return {name for step in since for name in step.touched}
+    return None
+
+
+def differing_invites(old: State, new: State) -> Iterator[tuple[Invite | None, Invite | None]]:
+    """Every invite that is not the same in both, as (before, after)."""
+    if old.invites is new.invites:
+        return
+    for one, before in old.invites.items():
+        if before != (after := new.invites.get(one)):
+            yield before, after
+    for one, after in new.invites.items():
+        if one not in old.invites:
             yield None, after
 
 
@@ -188,6 +240,12 @@ def changed_keys(old: State, new: State) -> frozenset[str]:
         for key in (before.keys if before else ())
         if rights(before) != rights(new.user_of(key.fingerprint))
     )
+
+
+def lost_keys(old: State, new: State) -> frozenset[str]:
+    """Keys that somebody had in `old` and nobody has in `new`."""
+    touched = (key for before, _ in differing(old, new) if before for key in before.keys)
+    return frozenset(k.fingerprint for k in touched if k.fingerprint not in new.owner_of_key)
 
 
 class Lapse(StrEnum):

@@ -52,6 +52,10 @@ class Limits:
     users: int = 256
     keys_per_user: int = 8
     name_max: int = 64  # characters of a user's name
+    invites: int = 32  # invites that nobody has used up
+    invite_uses: int = 32  # how many may use one invite
+    invite_seconds: float = 172_800.0  # how long an invite is good
+    invite_max_seconds: float = 2_592_000.0  # and at most
 
 
 DEFAULT_LIMITS = Limits()

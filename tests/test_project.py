@@ -165,7 +165,7 @@ def test_dependencies_are_what_the_code_imports() -> None:
     foreign = set().union(*map(imported, code)) - sys.stdlib_module_names - {*ROOMS}
     distributions = packages_distributions()
     used = {canonicalize_name(distributions[name][0]) for name in foreign}
-    declared = {canonicalize_name(each.name) for each in requirements()[1:]}
+    declared = {canonicalize_name(each.name) for each in requirements("code")[1:]}
     assert used == declared
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from client_app.devices import KnownDevice
+from client_app.moments import Seconds
 from client_app.setting import Setting, Verb
 from client_app.values import Seen
 
@@ -15,33 +16,10 @@ if TYPE_CHECKING:
     from peer.net.discovery import Advert
 
 
-class Seconds(click.ParamType[float]):
-    """A duration: `3`, `3s`, `500ms`, `2m`."""
-
-    name = "duration"
-    _units = ((("ms",), 0.001), (("s",), 1.0), (("m", "min"), 60.0))
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Seconds, or a usage error."""
-        text = str(value).strip()
-        digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-        unit = text[len(digits) :] or "s"
-        factor = next((f for names, f in self._units if unit in names), 0.0)
-        try:
-            seconds = float(digits) * factor
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds <= 3600:
-            self.fail(f"{text!r} is not a duration like 3s or 500ms", param, ctx)
-        return seconds
-
-
 @click.command(cls=Verb, example="handfast discover --timeout 5s")
 @click.option("--watch", is_flag=True, help="Go on, and tell what comes, changes and goes.")
 @click.option(
-    "--timeout", type=Seconds(), default="3s", show_default=True, help="How long to look."
+    "--timeout", type=Seconds(3600), default="3s", show_default=True, help="How long to look."
 )
 @click.pass_obj
 def command(setting: Setting, watch: bool, timeout: float) -> object:

@@ -38,6 +38,7 @@ _BY_REASON: Mapping[str, type[PeerError]] = {
     "refused": RefusedByUser,
     "wrong-code": WrongCode,
     "locked-out": WrongCode,
+    "invite": WrongCode,
 }
 _BY_CODE: Mapping[int, type[PeerError]] = {Code.UNAUTHORIZED: NotPaired, Code.FORBIDDEN: Denied}
 

@@ -22,6 +22,13 @@ from click.testing import CliRunner
 
 from client_app.cli import main
 from client_app.client import Client
+from client_app.device import Device
+from client_app.devices import DeviceBook, KnownDevice
+from client_app.home import Home
+from device_app.app import App
+from device_app.config import Settings
+from device_app.places import Places
+from iam.model import Key, User
 from peer import cbor
 from peer.errors import PeerError
 from peer.identity import Fingerprint, Identity
@@ -221,6 +228,8 @@ class Slow(resource.Resource):  # type: ignore[misc]
 
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
         return await self.render_get(request)
+
+    render_patch = render_post
 
 
 class Broken(resource.Resource):  # type: ignore[misc]
@@ -526,3 +535,106 @@ def paired_shell(shell: Shell, elsewhere: Elsewhere) -> Shell:
     done = shell("pair", target, "--expect-fingerprint", board.fingerprint.hex, "--name", "anna")
     assert done.code == 0, done.err
     return shell
+
+
+# -------------------------------------------------------------------------------- the real device
+
+
+class Abroad:
+    """The real device (`device_app.App`) in a thread of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ready: Future[App] = Future()
+        self._folder = folder
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._thread.start()
+        self.app = self._ready.result(timeout=20)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return self.app.identity.fingerprint
+
+    def do(self, work: Callable[[App], T]) -> T:
+        """Run something in the device's thread."""
+
+        async def run() -> T:
+            return work(self.app)
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=10)
+
+    def let_in(self, home: Path, name: str, role: str, alias: str = "kitchen") -> None:
+        """Make this home's client a user, and the device known to it."""
+        own = Identity.load_or_create(Home.at(home).identity).fingerprint
+        user = User(name, role, (Key(own.hex, "laptop", "compare"),))
+        self.do(lambda app: app.whitelist.add_user(None, user))
+        DeviceBook(Home.at(home).devices).put(self.known(alias, name, role))
+
+    def known(self, alias: str, name: str, role: str) -> KnownDevice:
+        port = self.app.server.port
+        return KnownDevice(
+            alias, self.fingerprint, "kitchen", name, role, port=port, last_seen=f"{HOST}:{port}"
+        )
+
+    def advert(self) -> Advert:
+        return Advert(
+            self.fingerprint.device_id, "kitchen", (HOST,), self.app.server.port, 0, False, 1, "h."
+        )
+
+    def events(self, kind: str) -> list[Any]:
+        """The events of a kind, as the device holds them."""
+        return self.do(
+            lambda app: [
+                record.event
+                for record in app.whitelist.store.trail.iterate()
+                if record.event.kind == kind
+            ]
+        )
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        settings = Settings(
+            name="kitchen",
+            listen=(HOST,),
+            port=0,
+            pairing_port=0,
+            advertise=False,
+            allow_loopback=True,
+        )
+        try:
+            app = await App.start(Places(self._folder, self._folder, self._folder), settings)
+        except BaseException as error:
+            self._ready.set_exception(error)
+            raise
+        self._ready.set_result(app)
+        await self._stop.wait()
+        await app.close()
+
+
+@pytest.fixture
+def abroad(tmp_path: Path) -> Iterator[Abroad]:
+    made = Abroad(tmp_path / "device")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def owner(abroad: Abroad, home: Path) -> Abroad:
+    """The real device, of which this home's client is an owner: anna."""
+    abroad.let_in(home, "anna", "owner")
+    return abroad
+
+
+@pytest_asyncio.fixture
+async def kitchen(owner: Abroad, home: Path) -> AsyncIterator[Device]:
+    """The owner's handle on the real device."""
+
+    async def nobody() -> AsyncIterator[Advert]:
+        return
+        yield
+
+    async with Client(home=home, look=nobody) as client:
+        yield await client.connect("kitchen")

@@ -12,7 +12,7 @@ import pytest
 from client_app.cli import VERBS, main
 from client_app.devices import DeviceBook, KnownDevice
 from client_app.pairing import Comparison
-from client_app.setting import Verb
+from client_app.setting import Family, Verb
 from peer.identity import Fingerprint
 from peer.net.discovery import Advert
 
@@ -44,8 +44,29 @@ def test_every_verb_explains_itself_with_an_example(shell: Shell, verb: str) -> 
     for option in ("--json", "--quiet", "--verbose", "--home"):
         assert option in done.out
     command: Any = importlib.import_module(f"client_app.commands.{VERBS[verb][0]}").command
-    assert isinstance(command, Verb)
+    assert isinstance(command, Verb | Family)
     assert command.get_short_help_str(200).startswith(VERBS[verb][1].rstrip(".").split(";")[0][:12])
+
+
+FAMILIES = {
+    verb: importlib.import_module(f"client_app.commands.{module}").command
+    for verb, (module, _) in VERBS.items()
+    if verb in {"users", "invites"}
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "verb"), [(name, verb) for name, one in FAMILIES.items() for verb in one.commands]
+)
+def test_every_verb_of_a_family_explains_itself(shell: Shell, family: str, verb: str) -> None:
+    done = shell(family, "kitchen", verb, "--help")
+    assert done.code == 0
+    assert f"handfast {family} kitchen {verb}" in done.out
+    assert f"{family} DEVICE {verb}" in done.out
+    for option in ("--json", "--quiet", "--verbose", "--home"):
+        assert option in done.out
+    for help_first in ([family, "--help"], [family, "kitchen", "--help"]):
+        assert verb in shell(*help_first).out
 
 
 def test_the_list_of_verbs_and_the_version(shell: Shell) -> None:
@@ -77,6 +98,22 @@ def test_the_list_of_verbs_and_the_version(shell: Shell) -> None:
         ["address", "kitchen", "a:b:c"],
         ["import", "/nowhere/at/all"],
         ["completion", "csh"],
+        ["pair", "a", "b"],
+        ["pair", "x" * 300],
+        ["pair", "HANDFAST:I*ABC"],
+        ["users"],
+        ["users", "kitchen", "nonsense"],
+        ["users", "kitchen", "--nonsense"],
+        ["users", "kitchen", "set", "anna"],
+        ["users", "kitchen", "add", "anna", "--until", "soon"],
+        ["invites", "kitchen", "withdraw", "no-id"],
+        ["invite", "kitchen"],
+        ["invite", "kitchen", "mia", "--for", "0s"],
+        ["invite", "kitchen", "mia", "--uses", "0"],
+        ["open", "kitchen", "--close", "--role", "guest"],
+        ["events", "kitchen", "--since", "1", "--last", "1"],
+        ["events", "kitchen", "--since", "-1"],
+        ["can", "kitchen"],
         ["--nonsense"],
     ],
     ids=" ".join,

@@ -274,13 +274,14 @@ async def test_a_get_is_repeated_once_on_a_new_session(board: Board, paired: Cli
     assert [path for _, path in board.requests].count("/slow") == 2
 
 
+@pytest.mark.parametrize("method", ["post", "patch"])
 @pytest.mark.asyncio
 async def test_a_post_is_never_repeated_once_it_may_have_arrived(
-    board: Board, paired: Client
+    board: Board, paired: Client, method: str
 ) -> None:
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
-    work = asyncio.ensure_future(kitchen.post("/slow", "x"))
+    work = asyncio.ensure_future(getattr(kitchen, method)("/slow", "x"))
     await lose_the_session(board, work)
     with pytest.raises(Unreachable, match="whether it was carried out is unknown"):
         await work

@@ -1,19 +1,27 @@
 """The command as a process: on a terminal, without one, interrupted, and piped."""
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from client_app.sync import Client
+from iam.model import User
+from peer.pairing.invite import read_untrusted
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
@@ -36,6 +44,7 @@ class OnTerminal:
 
     def __init__(self, home: Path, *words: str, **env: str) -> None:
         self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
         self.shown = ""
         self.process = subprocess.Popen(
             [sys.executable, "-c", OWN_TERMINAL, "--home", str(home), *words],
@@ -275,3 +284,90 @@ def test_a_yes_to_any_device_is_not_to_be_had(open_board: Elsewhere, home: Path)
         terminal.close()
     assert "--expect-fingerprint" in terminal.shown
     assert open_board.board.window.failures == 0
+
+
+# -------------------------------------------------------------------------- administration, invites
+
+
+def test_a_removal_asks_first(owner: Any, home: Path) -> None:
+    owner.do(lambda app: app.whitelist.add_user(None, User("mia", "guest")))
+    for answer, code in (("n", 1), ("y", 0)):
+        terminal = OnTerminal(home, "users", "kitchen", "remove", "mia")
+        try:
+            terminal.until(r"Remove mia from kitchen\? \[y/n\]")
+            assert "mia" in owner.app.whitelist.state.users
+            terminal.type(f"{answer}\n")
+            assert terminal.end() == code
+        finally:
+            terminal.close()
+        assert ("mia" in owner.app.whitelist.state.users) == bool(code)
+
+
+def test_who_removes_themselves_is_told(owner: Any, home: Path) -> None:
+    terminal = OnTerminal(home, "users", "kitchen", "remove", "anna")
+    try:
+        terminal.until(r"That is you: this client loses its access")
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    finally:
+        terminal.close()
+
+
+def test_an_invite_is_pasted(owner: Any, home: Path, tmp_path: Path) -> None:
+    with Client(home=home) as client:
+        made = client.connect("kitchen").iam.invite("mia")
+    token, _ = read_untrusted(made.token)
+    hinted = replace(token, addresses=(f"127.0.0.1:{owner.app.server.port}",))
+    text = hinted.text(hinted.signed(owner.app.identity))
+    terminal = OnTerminal(tmp_path / "mia", "pair", "-")
+    try:
+        terminal.until("Paste the invite")
+        terminal.type(f"{text}\n")
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+    assert "paired: kitchen knows you as mia, guest" in terminal.shown
+    assert owner.fingerprint.grouped in terminal.shown
+
+
+def test_a_qr_code_on_a_terminal_sets_its_colours(owner: Any, home: Path) -> None:
+    terminal = OnTerminal(home, "invite", "kitchen", "mia", "--qr")
+    try:
+        assert terminal.end() == 0
+    finally:
+        terminal.close()
+    assert "\x1b[38;5;16;48;5;231m" in terminal.shown
+    assert "HANDFAST:I*" in terminal.shown
+
+
+def test_following_events_until_an_interrupt(owner: Any, home: Path) -> None:
+    with start(home, "events", "kitchen", "--follow", "--last", "0", "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        told: list[Any] = []
+        while not told:  # it may not be following yet
+            owner.do(lambda app: app.whitelist.note("test"))
+            if select.select([process.stdout], [], [], 0.2)[0]:
+                told.append(json.loads(process.stdout.readline()))
+        assert (told[0]["kind"], told[0]["schema"]) == ("test", 1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_starting_does_not_import_what_administration_needs() -> None:
+    code = (
+        "import sys; from client_app.cli import main\n"
+        "try:\n    main(['devices', '--home', sys.argv[1]])\n"
+        "except SystemExit:\n    pass\n"
+        "names = ('segno', 'client_app.rights', 'client_app.render_rights', 'client_app.views')\n"
+        "print(sorted(set(names) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "/nonexistent"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"

@@ -8,7 +8,7 @@ from client_app.addresses import Place
 from client_app.render import as_json, as_text, json_line, readable
 from client_app.reply import Format, Reply, encoded
 from client_app.text import on_lines, on_one_line
-from client_app.values import Check, Seen, Verdict
+from client_app.values import Check, Seen, Verdict, Whoami
 from peer import cbor
 from peer.errors import Malformed, UsageError
 from peer.net.udp import Address
@@ -112,6 +112,15 @@ def test_a_reply_that_does_not_parse_is_malformed(payload: bytes, number: int) -
     with pytest.raises(Malformed):
         _ = reply.value
     assert as_json(reply)["value"] == {"hex": payload.hex()}
+
+
+def test_what_is_allowed_at_times_stands_apart() -> None:
+    me = Whoami("anna", "guest", "ab", "", "local", ("A:B",), until=2**60, conditional=("C:\x1bD",))
+    shown = as_text(me).splitlines()
+    assert shown[1] == f"role   guest, until {2**60} (seconds since 1970)"
+    assert shown[-2] == "may    A:B"
+    assert shown[-1].startswith("if     C:\\x1bD (")
+    assert as_json(me)["conditional"] == ["C:\x1bD"]
 
 
 # ------------------------------------------------------------------------------------------ text

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
 from iam import Access, Key, Rules, State, User
+from iam.model import Invite
 
 
 def fingerprint(of: object) -> str:
@@ -28,6 +30,16 @@ def access() -> Access:
 @pytest.fixture
 def rules(access: Access) -> Rules:
     return Rules(access.roles)
+
+
+@pytest.fixture
+def invite() -> Callable[..., Invite]:
+    """An invite for a guest that expires at 100, by any number; fields as wished."""
+
+    def make(number: int, name: str = "eve", role: str = "guest", **fields: Any) -> Invite:
+        return Invite(f"{number:032x}", name, role, **{"expires": 100.0, **fields})
+
+    return make
 
 
 @pytest.fixture

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from iam import Access, Key, Policy, Role, State, Statement, User
+from iam import (
+    Access,
+    Condition,
+    Effect,
+    Key,
+    Operator,
+    Policy,
+    Role,
+    State,
+    Statement,
+    Subject,
+    User,
+)
+from iam.attributes import OF_SUBJECT, VALUE_MAX
 from iam.builtin import LOWEST, POLICIES, RANKS, ROLES
 from iam.errors import PolicyError
 from iam.model import Lapse
-from iam.policy import Effect
 
 Fp = Callable[[object], str]
 
@@ -21,7 +35,10 @@ def test_each_role_may_do_what_its_table_says(access: Access, house: State, fp: 
         subject = access.subject(house, fp(name), 0)
         due = {action for action, lowest in LOWEST.items() if RANKS[lowest] <= RANKS[role]}
         assert set(access.actions_of(subject)) == due
-    assert access.actions_of(access.subject(house, fp("eve"), 0)) == ("Core:Discover",)
+    assert access.actions_of(access.subject(house, fp("eve"), 0)) == (
+        "Core:Discover",
+        "Iam:RedeemInvite",
+    )
 
 
 def test_two_keys_of_one_user_give_the_same_rights(access: Access, house: State, fp: Fp) -> None:
@@ -113,3 +130,230 @@ def test_a_role_of_a_configuration_gets_only_what_it_names(fp: Fp) -> None:
     )
     state = State.of([User("ines", "installer", (Key(fp(1)),))])
     assert access.actions_of(access.subject(state, fp(1), 0)) == ("Lamp:Set",)
+
+
+# ------------------------------------------------------------------------------- circumstances
+
+KEY = "ab" * 32
+CARL = Subject(KEY, User("carl", "tester", (Key(KEY, "phone", "code", verified=False),)), "tester")
+STRANGER = Subject(KEY, None, "unpaired")
+
+
+def equals(name: str, *values: str) -> Condition:
+    return Condition(Operator.STRING_EQUALS, name, values)
+
+
+def with_rules(*statements: Statement) -> Access:
+    """The role `tester` has these statements, for actions of Lamp."""
+    app = {f"Lamp:{verb}": "owner" for verb in ("Get", "Set", "Burn")}
+    return Access(
+        (*ROLES, Role("tester", 5, ("p",))), (*POLICIES, Policy("p", statements)), app_actions=app
+    )
+
+
+OURS = {
+    "Connection:Username": "carl",
+    "Connection:RoleId": "tester",
+    "Connection:Fingerprint": KEY,
+    "Connection:KeyName": "phone",
+    "Connection:Method": "code",
+    "Connection:Verified": "false",
+}
+
+
+@pytest.mark.parametrize("name", sorted(OF_SUBJECT))
+def test_what_is_known_of_the_subject_cannot_be_masked(name: str) -> None:
+    """Behaviour 29: whatever is passed, the subject's own is looked at."""
+    mine = with_rules(Statement(Effect.ALLOW, ("Lamp:Set",), (equals(name, OURS[name]),)))
+    theirs = with_rules(Statement(Effect.ALLOW, ("Lamp:Set",), (equals(name, "forged"),)))
+    for passed in ({}, {name: "forged"}, {name.upper(): "forged"}):
+        assert mine.decide(CARL, "Lamp:Set", passed).allowed
+        assert not theirs.decide(CARL, "Lamp:Set", passed).allowed
+        assert not theirs.conceivable(CARL, "Lamp:Set", passed, unknown=[name]).allowed
+
+
+@pytest.mark.parametrize("name", sorted(OF_SUBJECT))
+def test_nothing_is_said_of_a_stranger_by_others(name: str) -> None:
+    """An unpaired subject has a role and a key; the rest is absent, also if it is passed."""
+    policy = Policy("p", (Statement(Effect.ALLOW, ("Hello:Get",), (equals(name, OURS[name]),)),))
+    roles = (*(role for role in ROLES if role.id != "unpaired"), Role("unpaired", 0, ("p",)))
+    access = Access(roles, (*POLICIES, policy))
+    decision = access.decide(STRANGER, "Hello:Get", OURS)
+    assert decision.allowed is (name == "Connection:Fingerprint")
+    early = access.conceivable(STRANGER, "Hello:Get", OURS, unknown=[name])
+    assert early.allowed is decision.allowed
+
+
+def test_a_user_whose_key_is_another_says_nothing_of_the_key() -> None:
+    access = with_rules(Statement(Effect.ALLOW, ("Lamp:Set",), (equals("Connection:KeyName", ""),)))
+    user = User("carl", "tester", (Key("cd" * 32),))
+    assert not access.decide(Subject(KEY, user, "tester"), "Lamp:Set").allowed
+    assert access.decide(Subject("cd" * 32, user, "tester"), "Lamp:Set").allowed
+
+
+NAMES = ("Lamp:Zone", "IAM:RoleId", "IAM:Username", "Connection:IsLocal", "Clock:Now")
+conditions = st.builds(
+    Condition,
+    st.sampled_from([one for one in Operator if one.startswith("String")]),
+    st.sampled_from((*NAMES, "Connection:Username")),
+    st.lists(
+        st.sampled_from(["carl", "true", "1", "*", *(f"${{{name}}}" for name in NAMES)]),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
+)
+accesses = st.lists(
+    st.builds(
+        Statement,
+        st.sampled_from(Effect),
+        st.lists(st.sampled_from(["Lamp:*", "Lamp:Set", "Lamp:Get"]), max_size=2).map(tuple),
+        st.lists(conditions, max_size=2).map(tuple),
+    ),
+    max_size=4,
+).map(lambda some: with_rules(*some))
+texts = st.sampled_from(["carl", "true", "1", "*", "x"])
+attributes = st.dictionaries(st.sampled_from(NAMES), texts)
+
+
+@settings(deadline=None)
+@given(accesses, attributes, st.sampled_from(["Lamp:Set", "Lamp:Burn", "Lamp", "Hello:Get"]))
+def test_what_is_explained_is_what_is_decided(
+    access: Access, found: dict[str, str], action: str
+) -> None:
+    for subject in (CARL, STRANGER, Subject(KEY, CARL.user, "nobody")):
+        decision = access.decide(subject, action, found)
+        explained = access.explain(subject, action, found)
+        assert explained.decision == decision
+        applying = [step for step in explained.steps if step.applies]
+        assert decision.allowed is ({step.effect for step in applying} == {Effect.ALLOW})
+        if applying:
+            deciding = Effect.ALLOW if decision.allowed else Effect.DENY
+            assert any(
+                f"policy {step.policy!r}, statement {step.statement}: {deciding}" in decision.reason
+                for step in applying
+                if step.effect is deciding
+            )
+
+
+@settings(deadline=None)
+@given(accesses, attributes, st.dictionaries(st.sampled_from(NAMES), texts), st.data())
+def test_who_is_denied_early_is_denied_whatever_turns_out(
+    access: Access, early: dict[str, str], late: dict[str, str], data: st.DataObject
+) -> None:
+    """What is not known early may turn out to be anything, or to be absent."""
+    unknown = data.draw(st.sets(st.sampled_from(["Lamp:Zone", "Connection:IsLocal"])))
+    opened = {name for name in NAMES if name.startswith("IAM:")} | unknown
+    turned_out = {name: text for name, text in late.items() if name in opened} | early
+    if access.decide(CARL, "Lamp:Set", turned_out).allowed:
+        assert access.conceivable(CARL, "Lamp:Set", early, unknown=unknown).allowed
+
+
+@settings(deadline=None)
+@given(accesses, attributes, attributes)
+def test_what_may_be_done_otherwise_is_listed(
+    access: Access, now: dict[str, str], other: dict[str, str]
+) -> None:
+    may, might = access.actions_of(CARL, attributes=now), access.conditional_of(CARL, now)
+    assert not set(may) & set(might)
+    assert list(might) == sorted(might)
+    assert set(access.actions_of(CARL, attributes=other)) <= {*may, *might}
+
+
+def test_the_lists_of_what_may_and_what_might_be_done() -> None:
+    local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
+    access = with_rules(
+        Statement(Effect.ALLOW, ("Lamp:Get",)),
+        Statement(Effect.ALLOW, ("Lamp:Set",), (local,)),
+        Statement(Effect.ALLOW, ("Lamp:Burn",), (equals("Connection:Username", "anna"),)),
+    )
+    assert access.actions_of(CARL) == ("Lamp:Get",)
+    assert access.conditional_of(CARL) == ("Lamp:Set",)
+    near = {"Connection:IsLocal": "true"}
+    assert access.actions_of(CARL, attributes=near) == ("Lamp:Get", "Lamp:Set")
+    assert access.actions_of(CARL, ["Lamp:Set", "Lamp:Burn"], near) == ("Lamp:Set",)
+    assert access.conditional_of(CARL, near) == ()
+    assert access.conditional_of(STRANGER) == ()
+
+
+def test_what_is_missing_tells_the_way_and_the_time_but_nothing_else() -> None:
+    local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
+    early = Condition(Operator.DATE_LESS_THAN, "Clock:Now", ("100",))
+    named = equals("Connection:Username", "anna")
+    far, late = {"Connection:IsLocal": "false"}, {"Clock:Now": "200"}
+    lack = "You lack the right Lamp:Set."
+    for due, found, statements in (
+        ("only from the device's own network", far, [(local,)]),
+        ("not at this time.", late, [(early,)]),
+        ("does not know the time", {}, [(early,)]),
+        (lack, {**far, **late}, [(local, early)]),
+        (lack, far, [(local, named)]),
+        (lack, far, [(named,)]),
+        ("only from the device's own network", {**far, **late}, [(local,), (early,)]),
+    ):
+        access = with_rules(*(Statement(Effect.ALLOW, ("Lamp:Set",), some) for some in statements))
+        missing = access.decide(CARL, "Lamp:Set", found).missing
+        assert due in missing
+        assert "anna" not in missing
+    never = Statement(Effect.DENY, ("Lamp:Set",))
+    access = with_rules(Statement(Effect.ALLOW, ("Lamp:Set",), (local,)), never)
+    assert access.decide(CARL, "Lamp:Set", far).missing == lack
+
+
+def test_nobody_gets_round_a_deny_by_saying_too_much() -> None:
+    access = with_rules(
+        Statement(Effect.ALLOW, ("Lamp:Set",)),
+        Statement(Effect.DENY, ("Lamp:Set",), (equals("Lamp:Zone", "bedroom"),)),
+    )
+    found = {"Lamp:Zone": "x" * (VALUE_MAX + 1)}
+    assert not access.decide(CARL, "Lamp:Set", found).allowed
+    assert not access.conceivable(CARL, "Lamp:Set", found).allowed
+    assert access.explain(CARL, "Lamp:Set", found).steps == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fine"),
+    [
+        ("Core:Discover", True),
+        ("Core:*", True),
+        ("Hello:*", True),
+        ("Board:Read", True),
+        ("Iam:RedeemInvite", True),
+        ("Iam:*", False),
+        ("Iam:GetMe", False),
+        ("Iam:Later", False),
+        ("Hello:Later", False),
+        ("Events:Read", False),
+        ("Pairing:OpenWindow", False),
+        ("Lamp:Get", False),
+        ("Lamp:*", False),
+    ],
+)
+def test_a_key_that_nobody_has_reaches_no_application_and_nothing_of_iam(
+    pattern: str, *, fine: bool
+) -> None:
+    """Not by condition either, but denying is always fine."""
+    local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
+    roles = (*(role for role in ROLES if role.id != "unpaired"), Role("unpaired", 0, ("p",)))
+    Access(roles, (*POLICIES, Policy("p", (Statement(Effect.DENY, (pattern,)),))))
+    policy = Policy("p", (Statement(Effect.ALLOW, ("Hello:Get", pattern), (local,)),))
+    if fine:
+        assert Access(roles, (*POLICIES, policy)).roles["unpaired"].policies == ("p",)
+    else:
+        with pytest.raises(PolicyError, match=f"do {pattern}".replace("*", r"\*")):
+            Access(roles, (*POLICIES, policy))
+
+
+def test_rights_are_equal_where_a_role_may_do_the_same() -> None:
+    one, two = (Statement(Effect.ALLOW, (f"Lamp:{verb}",)) for verb in ("Set", "Get"))
+    near = Statement(Effect.ALLOW, ("Lamp:Set",), (equals("Connection:IsLocal", "true"),))
+    before = with_rules(one, two)
+    assert before.rights("tester") == with_rules(two, one).rights("tester")
+    for other in (with_rules(one), with_rules(one, near), with_rules(near, two), with_rules()):
+        assert before.rights("tester") != other.rights("tester")
+        assert before.rights("guest") == other.rights("guest")
+    policy = Policy("p", (one, two))
+    higher = Access((*ROLES, Role("tester", 6, ("p",))), (*POLICIES, policy))
+    assert before.rights("tester") != higher.rights("tester")
+    assert before.rights("nobody") is None
+    assert Access(app_actions={"Lamp:Set": "guest"}).rights("guest") != before.rights("guest")
+    assert len({before.rights("tester"), with_rules(two, one).rights("tester")}) == 1

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from iam import Break, Event, State, Store
-from iam.errors import StoreCorrupt
+from iam import Break, Event, State, Store, audit, openfile
+from iam.errors import StoreCorrupt, StoreError, StoreTooNew
 
 
 def event(number: int) -> Event:
@@ -66,15 +70,185 @@ def test_an_event_of_a_failed_commit_leaves_no_trace(trail: Store) -> None:
     assert trail.trail.verify() is None
 
 
-def test_every_flipped_bit_is_found_in_its_record(trail: Store, path: Path) -> None:
+def test_every_flipped_byte_of_the_file_is_found_in_its_record(trail: Store, path: Path) -> None:
+    """Flipped in the file itself, each byte of the body and of the digest of record 8."""
+    trail.close()
+    good = path.read_bytes()
     (body,) = rows(path, "SELECT body FROM events WHERE seq = 8")
+    (digest,) = rows(path, "SELECT digest FROM events WHERE seq = 8")
     assert isinstance(body, bytes)
-    for place in range(len(body)):
-        flipped = bytes([*body[:place], body[place] ^ 1, *body[place + 1 :]])
-        edit(path, f"UPDATE events SET body = x'{flipped.hex()}' WHERE seq = 8")
-        assert trail.trail.verify() == Break(8, "the record was changed")
-    edit(path, f"UPDATE events SET body = x'{body.hex()}' WHERE seq = 8")
-    assert trail.trail.verify() is None
+    assert isinstance(digest, bytes)
+    assert good.count(body + digest) == 1
+    start = good.index(body + digest)
+    with path.open("r+b", buffering=0) as file:
+        for place in range(start, start + len(body) + len(digest)):
+            for flip in (0x01, 0xFF):
+                put(file, place, good[place] ^ flip)
+                with Store.read_trail(path) as found:
+                    assert found.verify() == Break(8, "the record was changed")
+            put(file, place, good[place])
+    with Store.read_trail(path) as found:
+        assert found.verify() is None
+    put_back = path.read_bytes()
+    assert put_back == good
+
+
+def put(file: FileIO, place: int, value: int) -> None:
+    file.seek(place)
+    file.write(bytes([value]))
+
+
+def test_a_flipped_byte_is_found_by_the_daemon_that_opens_the_file(
+    trail: Store, path: Path
+) -> None:
+    trail.close()
+    good = path.read_bytes()
+    path.write_bytes(good.replace(b'"monotonic":8', b'"monotonic":9'))
+    with closing(Store.open(path)) as store:
+        assert store.trail.verify() == Break(8, "the record was changed")
+
+
+@pytest.mark.parametrize("place", ["base", "head"])
+def test_a_flipped_byte_at_the_ends_is_found(place: str, trail: Store, path: Path) -> None:
+    edit(path, f"UPDATE ends SET digest = zeroblob(32) WHERE place = '{place}'")
+    found = {"base": Break(6, "the record was changed")}
+    missing = Break(11, "the end of the trail is missing")
+    assert trail.trail.verify() == found.get(place, missing)
+
+
+def test_a_page_that_is_no_page_is_an_error_of_ours(trail: Store, path: Path) -> None:
+    trail.commit(State(), *(replace(event(n), detail="d" * 250) for n in range(11, 16)))
+    trail.close()
+    page = rows(path, "SELECT rootpage FROM sqlite_master WHERE name = 'events'")[0]
+    assert isinstance(page, int)
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 100)
+    with pytest.raises(StoreCorrupt), Store.read_trail(path):
+        pass
+
+
+# ----------------------------------------------------------------- read by others, meanwhile
+
+
+def test_the_newest_are_read_without_the_rest(trail: Store) -> None:
+    assert [record.seq for record in trail.trail.latest(2)] == [9, 10]
+    assert [record.event for record in trail.trail.latest(2)] == [event(9), event(10)]
+    assert [record.seq for record in trail.trail.latest(99)] == [6, 7, 8, 9, 10]
+    assert trail.trail.latest(0) == trail.trail.latest(-1) == []
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_a_stopped_store_is_read_without_a_trace(trail: Store, path: Path) -> None:
+    head = trail.trail.head
+    trail.close()
+    before = everything(path.parent)
+    with Store.read_trail(path) as found:
+        assert (found.head, found.verify()) == (head, None)
+        assert [record.seq for record in found.iterate()] == [6, 7, 8, 9, 10]
+        Store.open(path, keep_events=5).close()  # the reader holds nobody up
+    assert everything(path.parent) == before
+
+
+def test_a_reader_beside_a_writer_sees_one_moment(trail: Store, path: Path) -> None:
+    with Store.read_trail(path) as found:
+        trail.commit(State(), *(event(n) for n in range(11, 30)))
+        assert found.verify() is None
+        assert [record.seq for record in found.latest(1)] == [10]
+    with Store.read_trail(path) as found:
+        assert found.verify() is None
+        assert found.head == trail.trail.head
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from iam import Event, State, Store
+
+store = Store.open(Path(sys.argv[1]), keep_events=5)
+print("open", flush=True)
+for number in range(11, 100_000):
+    store.commit(State(), Event(kind="attempt", boot="b", monotonic=number, wall=9.5))
+"""
+
+
+def test_another_process_writes_all_the_time(trail: Store, path: Path) -> None:
+    """It appends and prunes between any two reads of ours, and is killed in the end."""
+    trail.close()
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)],
+        stdout=subprocess.PIPE,
+        cwd=Path(audit.__file__).parents[1],
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"open\n"
+        heads: set[int] = set()
+        while len(heads) < 30:
+            assert writer.poll() is None
+            with Store.read_trail(path) as found:
+                assert found.verify() is None
+                assert len(list(found.iterate())) == 5
+                heads.add(found.head[0])
+        writer.kill()
+    with Store.read_trail(path) as found:  # its log is there still
+        assert found.verify() is None
+        assert found.head[0] >= max(heads)
+    with closing(Store.open(path, keep_events=5)) as store:
+        assert store.trail.verify() is None
+
+
+def test_a_file_that_changes_under_a_reader_is_read_again(
+    trail: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon starts, writes and stops while its stopped store is being read."""
+    trail.close()
+    real, tries = openfile._copy_trail, []
+
+    def disturbed(path: Path, copy: sqlite3.Connection) -> None:
+        real(path, copy)
+        tries.append(path)
+        if len(tries) < 3:
+            with closing(Store.open(path, keep_events=5)) as store:
+                store.commit(State(), event(11))
+        if len(tries) == 1:
+            raise sqlite3.DatabaseError("what was read did not fit together")
+
+    monkeypatch.setattr(openfile, "_copy_trail", disturbed)
+    with Store.read_trail(path) as found:
+        assert (found.head[0], found.verify()) == (12, None)
+    assert len(tries) == 3
+
+
+@pytest.mark.parametrize(
+    ("edits", "why"),
+    [
+        (["PRAGMA application_id = 7"], StoreCorrupt),
+        (["PRAGMA user_version = 99"], StoreTooNew),
+        (["DROP TABLE events"], StoreCorrupt),
+    ],
+)
+def test_a_file_that_is_no_store_has_no_trail(
+    edits: list[str], why: type[StoreError], trail: Store, path: Path
+) -> None:
+    trail.close()
+    edit(path, *edits)
+    with pytest.raises(why) as caught, Store.read_trail(path):
+        pass
+    assert caught.value.advice
+
+
+def test_no_file_no_trail(tmp_path: Path) -> None:
+    with pytest.raises(StoreError), Store.read_trail(tmp_path / "nothing.db"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_reader_is_not_blamed_on_the_file(trail: Store, path: Path) -> None:
+    with pytest.raises(ValueError, match="mine"), Store.read_trail(path):
+        raise ValueError("mine")
 
 
 def rows(path: Path, query: str) -> list[object]:

@@ -9,32 +9,41 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from iam import Event, Key, State, Store, User, store
+from iam import Access, Event, Key, Rules, State, Store, User, schema, store
+from iam import changes as to
+from iam.model import Invite
 
 Fp = Callable[[object], str]
 EVENT = Event(kind="paired", boot="b", monotonic=1.0, wall=2.0, user="eve")
+RULES = Rules(Access().roles)
+ANNA = sha256(b"anna").hexdigest()
 
-# argv: path, wish, and the number of the statement before which, or of the byte at which, to die.
+# argv: path, wish, the number of the statement before which, or of the byte at which, to die, and
+# the key of whom to note as seen.
 WRITER = """
 import os, resource, signal, sqlite3, sys
 from pathlib import Path
-from iam import Event, Key, State, Store, User, store
+from iam import Access, Event, Key, Rules, State, Store, User, changes, schema
+from iam.model import Invite
 
 path, wish, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 real, seen = sqlite3.connect, 0
+rules = Rules(Access().roles)
 
 def tick(statement):
     global seen
     seen += 1
-    if seen == last and wish != "bytes":
+    if seen == last and not wish.endswith("bytes"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 def connect(*args, **options):
@@ -42,31 +51,54 @@ def connect(*args, **options):
     db.set_trace_callback(tick)
     return db
 
+def swap(state):
+    users = [user for user in state.users.values() if user.name != "dora"]
+    return State.of([*users, User("eve", "guest", (Key("e" * 64), *state.users["dora"].keys))])
+
+def invite(state):
+    new = Invite("2" * 32, "finn", "user", 100.0, uses=3)
+    bert = Access().subject(state, state.users["bert"].keys[0].fingerprint, 50.0)
+    return changes.add_invite(state, bert, new, now=50.0, rules=rules)
+
+def redeem(state):
+    return changes.redeem(state, "1" * 32, fingerprint="e" * 64, now=50.0, rules=rules)[0]
+
+def withdraw(state):
+    return changes.remove_user(state, None, "bert", rules=rules)
+
+CHANGES = {"swap": swap, "invite": invite, "redeem": redeem, "withdraw": withdraw}
+
 sqlite3.connect = connect
-if wish == "migrate":
-    more = ("ALTER TABLE users ADD COLUMN last_seen REAL", "UPDATE users SET last_seen = 1")
-    store.MIGRATIONS = (*store.MIGRATIONS, more)
 book = Store.open(path)
-if wish in ("commit", "bytes"):
+change = CHANGES.get(wish.removesuffix(" bytes"))
+anna = sys.argv[4]
+if change:
     seen = 0
-    if wish == "bytes":
+    if wish.endswith("bytes"):
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (last, last))
-    users = [user for user in book.state.users.values() if user.name != "dora"]
-    eve = User("eve", "guest", (Key("e" * 64), *book.state.users["dora"].keys))
     event = Event(kind="paired", boot="b", monotonic=1.0, wall=2.0, user="eve")
-    book.commit(State.of([*users, eve]), event, event, attempts={"failures": 0})
+    book.note_seen(anna, 60.0)
+    book.note_time(60.0)
+    book.commit(change(book.state), event, event, attempts={"failures": 0})
+elif wish == "flush":
+    seen = 0
+    for now in (60.0, 4000.0):
+        book.note_seen(anna, now)
+        book.note_time(now)
+    book.flush_seen()
 else:
     book.close()
 os._exit(0)
 """
+WISHES = ("swap", "invite", "redeem", "withdraw")
 
 
 def run_writer(path: Path, wish: str, last: int) -> bool:
     """Run it; True if it came to its end, False if it was killed as it should."""
     done = subprocess.run(
-        [sys.executable, "-c", WRITER, str(path), wish, str(last)],
+        [sys.executable, "-c", WRITER, str(path), wish, str(last), ANNA],
         cwd=Path(store.__file__).parents[1],
         env={"PATH": os.environ["PATH"]},  # nobody measures it: it has no end at which to report
         capture_output=True,
@@ -77,29 +109,53 @@ def run_writer(path: Path, wish: str, last: int) -> bool:
 
 
 @pytest.fixture
-def before(tmp_path: Path, house: State) -> Path:
+def old(house: State) -> State:
+    """The household, and an invite by bert for two more."""
+    return State.of(
+        house.users.values(), [Invite("1" * 32, "eve", "guest", 100.0, 2, inviter="bert")]
+    )
+
+
+@pytest.fixture
+def before(tmp_path: Path, old: State) -> Path:
     """A store on disk to start each life from."""
     folder = tmp_path / "before"
     folder.mkdir()
     with closing(Store.open(folder / "state.db")) as book:
-        book.commit(house, EVENT, attempts={"failures": 3})
+        book.commit(old, EVENT, attempts={"failures": 3})
     return folder
 
 
-def after(house: State) -> State:
-    users = {**house.users}
-    eve = User("eve", "guest", (Key("e" * 64), *users.pop("dora").keys))
-    return State.of([*users.values(), eve])
+def after(old: State, wish: str) -> State:
+    """What the writer wished, put together by hand."""
+    users, invites = dict(old.users), dict(old.invites)
+    if wish == "swap":
+        users["eve"] = User("eve", "guest", (Key("e" * 64), *users.pop("dora").keys))
+        invites.clear()
+    elif wish == "invite":
+        invites["2" * 32] = Invite("2" * 32, "finn", "user", 100.0, uses=3, inviter="bert")
+    elif wish == "redeem":
+        key = Key("e" * 64, method="invite", added=50.0, invite="1" * 32)
+        users["eve"] = User("eve", "guest", (key,), created=50.0)
+        invites["1" * 32] = Invite("1" * 32, "eve", "guest", 100.0, 1, inviter="bert", used=1)
+    elif wish == "withdraw":
+        del users["bert"]
+        invites.clear()
+    return State.of(users.values(), invites.values())
 
 
-def is_old_or_new(path: Path, house: State) -> bool:
+def is_old_or_new(path: Path, old: State, new: State) -> bool:
     """Opens and holds all of the old or all of the new, which is what True means."""
     with closing(Store.open(path)) as book:
-        found = (book.state, dict(book.attempts), book.trail.head[0])
+        noted = (dict(book.seen), book.floor)
+        found = (book.state, dict(book.attempts), book.trail.head[0], noted)
         assert book.trail.verify() is None
-        assert found in ((house, {"failures": 3}, 1), (after(house), {"failures": 0}, 3))
+        assert found in (
+            (old, {"failures": 3}, 1, ({}, 0.0)),
+            (new, {"failures": 0}, 3, ({ANNA: 60.0}, 60.0)),
+        )
         book.commit(book.state, EVENT)  # and it can be written
-        return found[0] != house
+        return found[0] != old
 
 
 def lives(before: Path, tmp_path: Path, wish: str, points: range) -> list[Path]:
@@ -114,20 +170,38 @@ def lives(before: Path, tmp_path: Path, wish: str, points: range) -> list[Path]:
     pytest.fail("the writer never came to its end")
 
 
+@pytest.mark.parametrize("wish", WISHES)
 def test_killed_before_any_statement_of_a_commit(
-    before: Path, tmp_path: Path, house: State
+    wish: str, before: Path, tmp_path: Path, old: State
 ) -> None:
-    stores = lives(before, tmp_path, "commit", range(1, 100))
+    stores = lives(before, tmp_path, wish, range(1, 100))
     assert len(stores) > 10
-    assert [is_old_or_new(path, house) for path in stores] == [False] * (len(stores) - 1) + [True]
+    outcomes = [is_old_or_new(path, old, after(old, wish)) for path in stores]
+    assert outcomes == [False] * (len(stores) - 1) + [True]
 
 
-def test_killed_in_the_middle_of_a_write(before: Path, tmp_path: Path, house: State) -> None:
-    stores = lives(before, tmp_path, "bytes", range(1, 200_000, 2003))
+@pytest.mark.parametrize("wish", WISHES)
+def test_killed_in_the_middle_of_a_write(
+    wish: str, before: Path, tmp_path: Path, old: State
+) -> None:
+    step = 2003 if wish == "swap" else 4001
+    stores = lives(before, tmp_path, f"{wish} bytes", range(1, 200_000, step))
     assert len(stores) > 10
-    outcomes = [is_old_or_new(path, house) for path in stores]
+    outcomes = [is_old_or_new(path, old, after(old, wish)) for path in stores]
     assert outcomes == sorted(outcomes)
     assert outcomes[-1]
+
+
+def test_killed_while_seen_times_are_written(before: Path, tmp_path: Path, old: State) -> None:
+    """Nothing but those is ever at stake."""
+    stores = lives(before, tmp_path, "flush", range(1, 100))
+    assert len(stores) > 4
+    noted = []
+    for path in stores:
+        with closing(Store.open(path)) as book:
+            assert (book.state, book.attempts) == (old, {"failures": 3})
+            noted.append((dict(book.seen), book.floor))
+    assert noted == [({}, 0.0)] * (len(stores) - 1) + [({ANNA: 4000.0}, 4000.0)]
 
 
 def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
@@ -140,18 +214,33 @@ def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
             assert book.state == State()
 
 
-def test_killed_while_it_is_migrated(before: Path, tmp_path: Path, house: State) -> None:
+def test_killed_while_it_is_migrated(tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    with closing(sqlite3.connect(before / "state.db", isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+        for statement in schema.MIGRATIONS[0]:
+            db.execute(statement)
+        db.execute("INSERT INTO users VALUES ('anna', 'owner', '', NULL, NULL, 0.0)")
     stores = lives(before, tmp_path, "migrate", range(1, 100))
-    assert len(stores) > 10
+    assert len(stores) > 20
     for path in stores:
         assert run_writer(path, "migrate", 0)  # goes on from wherever it was
-        with closing(Store.open(path.with_name("state.db.v1"))) as copy:
-            assert copy.state == house
+        with closing(Store.open(path)) as book:
+            assert book.state == State.of([User("anna", "owner")])
+        with closing(sqlite3.connect(path.with_name("state.db.v1"))) as copy:
+            assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+            assert copy.execute("SELECT name FROM users").fetchall() == [("anna",)]
 
 
-def test_a_power_cut_leaves_any_part_of_the_log(before: Path, tmp_path: Path, house: State) -> None:
+def test_a_power_cut_leaves_any_part_of_the_log(before: Path, tmp_path: Path, old: State) -> None:
+    new, _ = to.redeem(old, "1" * 32, fingerprint="e" * 64, now=50.0, rules=RULES)
     with closing(Store.open(before / "state.db")) as book:
-        book.commit(after(house), EVENT, EVENT, attempts={"failures": 0})
+        book.note_seen(ANNA, 60.0)
+        book.note_time(60.0)
+        book.commit(new, EVENT, EVENT, attempts={"failures": 0})
         main = (before / "state.db").read_bytes()
         log = (before / "state.db-wal").read_bytes()
     outcomes = []
@@ -160,6 +249,6 @@ def test_a_power_cut_leaves_any_part_of_the_log(before: Path, tmp_path: Path, ho
         path.parent.mkdir()
         path.write_bytes(main)
         path.with_name("state.db-wal").write_bytes(log[:size])
-        outcomes.append(is_old_or_new(path, house))
+        outcomes.append(is_old_or_new(path, old, new))
     assert outcomes == sorted(outcomes)
     assert outcomes[0] < outcomes[-1]

@@ -1,9 +1,15 @@
-"""Random changes by random people: owners never run out, nobody climbs, and the disk agrees."""
+"""Random changes by random people: owners never run out, nobody climbs, and the disk agrees.
+
+Nothing is believed of the code under test: beside the state the machine keeps books of its own, of
+who stood behind each invite and each window, how high and how long they reached then, and what they
+have become since.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import inf
 from pathlib import Path
@@ -15,21 +21,55 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from iam import Access, IamError, Key, Rules, State, Store, Subject, User
 from iam import changes as to
+from iam.model import Invite
 
 ACCESS = Access()
-RULES = Rules(ACCESS.roles, users=6, keys_per_user=3)
+RULES = Rules(ACCESS.roles, users=6, keys_per_user=3, invites=3)
 PRINTS = tuple(sha256(bytes([n])).hexdigest() for n in range(8))
+NAMES = ("dora", "eve", "finn", "gina", "hugo", "eve-2", "anna")
 
-names = st.sampled_from(("anna", "bert", "carl", "dora", "eve", "finn", "gina"))
-roles = st.sampled_from(("owner", "admin", "user", "guest", "unpaired", "chief"))
+# Who asks and who is meant are drawn as places among those who are there (`key_at`, `user_at`):
+# else nearly all wishes would be refused, and a life of forty wishes would come to nothing.
+places = st.integers(0, 6)
+actors = st.sampled_from((1, 0, 2, 1, 0, 3, 4, None))
+names = st.sampled_from(NAMES)
+roles = st.sampled_from(("guest", "user", "admin", "user", "admin", "owner", "unpaired", "chief"))
 prints = st.sampled_from(PRINTS)
-ends = st.sampled_from((None, 50.0, 100.0, 200.0))
+ends = st.sampled_from((None, None, 100.0, 200.0, 50.0))
 keys = st.builds(Key, prints, st.sampled_from(("", "phone")), added=st.sampled_from((1.0, 2.0)))
-NOW = 75.0
+invites = st.builds(
+    Invite,
+    st.just("0" * 32),  # each gets an id of its own when it is made
+    st.sampled_from(("eve", "eve", "finn", "anna")),
+    roles,
+    expires=st.sampled_from((150.0, 300.0, 90.0)),
+    uses=st.integers(1, 3),
+    inviter=st.sampled_from(("", "anna")),
+    key=st.sampled_from(("", "", "", PRINTS[5])),
+    not_after=ends,
+)
+
+Reach = tuple[float, float]
+CONSOLE: Reach = (inf, inf)
+NOBODY: Reach = (-inf, -inf)
 
 
-def reach(user: User) -> tuple[float, float]:
-    return RULES.rank(user.role), user.end
+def reach(user: User | None) -> Reach:
+    """How high and how long; a role that is not defined reaches nowhere."""
+    return (ACCESS.roles[user.role].rank, user.end) if user else NOBODY
+
+
+def least(*reaches: Reach) -> Reach:
+    return min(rank for rank, _ in reaches), min(end for _, end in reaches)
+
+
+@dataclass
+class Backer:
+    """Who stands behind an invite: `then` is their reach when they made it; None is the board."""
+
+    name: str | None
+    then: Reach
+    gone: bool = False
 
 
 class Lives(RuleBasedStateMachine):
@@ -41,6 +81,10 @@ class Lives(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "state.db"
         self.store = Store.open(self.path)
         self.had_owner = False
+        self.now = 75.0
+        self.backers: dict[str, Backer] = {}
+        self.ids: list[str] = ["f" * 32]  # of every invite there ever was, and of one that was not
+        self.window: tuple[Subject | None, str] | None = None
 
     def teardown(self) -> None:
         self.store.close()
@@ -50,50 +94,86 @@ class Lives(RuleBasedStateMachine):
     def state(self) -> State:
         return self.store.state
 
-    @initialize(key=prints)
-    def first(self, key: str) -> None:
-        new = to.pair_user(
-            State(),
-            None,
-            fingerprint=key,
-            name="anna",
-            role="owner",
-            method="x",
-            now=1,
-            rules=RULES,
-        )
-        self.store.commit(new)
+    @initialize(end=ends)
+    def first(self, end: float | None) -> None:
+        """anna owns it; bert the admin, perhaps for a time, and carl the user are there."""
+        state = State()
+        for number, (name, role) in enumerate(
+            (("anna", "owner"), ("bert", "admin"), ("carl", "user"))
+        ):
+            state = to.pair_user(
+                state,
+                None,
+                fingerprint=PRINTS[number],
+                name=name,
+                role=role,
+                method="x",
+                now=1,
+                rules=RULES,
+                not_after=end if name == "bert" else None,
+            )
+        self.store.commit(state)
 
-    def act(self, by: str | None, wish: str, *args: object, **options: object) -> None:
-        actor = None if by is None else ACCESS.subject(self.state, by, NOW)
+    def user_at(self, place: int) -> str:
+        """The name of somebody who is there, or of nobody."""
+        return dict(enumerate(sorted(self.state.users))).get(place, "nobody")
+
+    def key_at(self, place: int) -> str:
+        """A key of theirs, by user, or a stranger's."""
+        user = self.state.users.get(self.user_at(place))
+        return user.keys[0].fingerprint if user and user.keys else PRINTS[-1]
+
+    def actor_at(self, by: int | None) -> Subject | None:
+        return None if by is None else ACCESS.subject(self.state, self.key_at(by), self.now)
+
+    def invite_at(self, place: int) -> str:
+        """The id of an invite, the latest first; it may be used or withdrawn by now."""
+        return self.ids[-1 - place % len(self.ids)]
+
+    def act(self, by: int | None, wish: str, *args: object, **options: object) -> bool:
+        """Wish it as whoever stands at this place; was it done?"""
+        actor = self.actor_at(by)
+
+        def change(old: State) -> State:
+            return getattr(to, wish)(old, actor, *args, rules=RULES, **options)  # type: ignore[no-any-return]
+
+        limit = CONSOLE if actor is None else reach(actor.user)
+        return self.move(change, limit, is_stranger=limit == NOBODY)
+
+    def move(
+        self, change: Callable[[State], State], limit: Reach, *, is_stranger: bool = False
+    ) -> bool:
+        """Make the change, if the code lets; whatever key gained by it gained within `limit`."""
         old = self.state
-        with suppress(IamError):
-            new = getattr(to, wish)(old, actor, *args, rules=RULES, **options)
-            if actor is not None:
-                self.no_climb(actor, old, new)
-            self.store.commit(new)
+        try:
+            new = change(old)
+        except IamError:
+            return False
+        assert not is_stranger or new is old, "a stranger changed something"
+        self.no_climb(limit, old, new)
+        self.store.commit(new)
+        return True
 
-    def no_climb(self, actor: Subject, old: State, new: State) -> None:
-        """Whatever key gained anything, gained no more than the actor has."""
-        if actor.user is None:
-            assert new is old, "a stranger changed something"
-            return
-        rank, end = reach(actor.user)
+    def no_climb(self, limit: Reach, old: State, new: State) -> None:
+        rank, end = limit
         for key in PRINTS:
-            before, after = old.user_of(key), new.user_of(key)
-            had = reach(before) if before else (-inf, -inf)
-            has = reach(after) if after else (-inf, -inf)
+            had, has = reach(old.user_of(key)), reach(new.user_of(key))
             assert had[0] <= rank or has == had, "somebody above was touched"
-            assert has[0] <= max(had[0], rank)
-            assert has[1] <= max(had[1], end)
+            assert has[0] <= max(had[0], rank), "somebody rose in rank"
+            assert has[1] <= max(had[1], end), "somebody stays longer"
+        for one, invite in new.invites.items():
+            if one not in old.invites:
+                assert ACCESS.roles[invite.role].rank <= rank
+                assert invite.end <= end
+                assert invite.expires <= end
 
-    @rule(by=prints | st.none(), name=names, role=roles, end=ends, key=keys | st.none())
-    def add(self, by: str | None, name: str, role: str, end: float | None, key: Key | None) -> None:
+    @rule(by=actors, name=names, role=roles, end=ends, key=keys | st.none())
+    def add(self, by: int | None, name: str, role: str, end: float | None, key: Key | None) -> None:
         user = User(name, role, (key,) if key else (), not_after=end)
         self.act(by, "add_user", user)
 
-    @rule(by=prints | st.none(), name=names, role=roles, key=prints, end=ends)
-    def pair(self, by: str | None, name: str, role: str, key: str, end: float | None) -> None:
+    @rule(by=actors, name=names, role=roles, key=prints, end=ends)
+    def pair(self, by: int | None, name: str, role: str, key: str, end: float | None) -> None:
         self.act(
             by,
             "pair_user",
@@ -101,33 +181,146 @@ class Lives(RuleBasedStateMachine):
             name=name,
             role=role,
             method="x",
-            now=NOW,
+            now=self.now,
             not_after=end,
         )
 
-    @rule(by=prints | st.none(), name=names, role=roles)
-    def set_role(self, by: str | None, name: str, role: str) -> None:
-        self.act(by, "set_user", name, role=role)
+    @rule(by=actors, who=places, role=roles)
+    def set_role(self, by: int | None, who: int, role: str) -> None:
+        self.act(by, "set_user", self.user_at(who), role=role)
 
-    @rule(by=prints | st.none(), name=names, start=st.sampled_from((None, 10.0)), end=ends)
-    def set_time(self, by: str | None, name: str, start: float | None, end: float | None) -> None:
-        self.act(by, "set_user", name, not_before=start, not_after=end)
+    @rule(by=actors, who=places, start=st.sampled_from((None, 10.0)), end=ends)
+    def set_time(self, by: int | None, who: int, start: float | None, end: float | None) -> None:
+        self.act(by, "set_user", self.user_at(who), not_before=start, not_after=end)
 
-    @rule(by=prints | st.none(), name=names, new=names)
-    def rename(self, by: str | None, name: str, new: str) -> None:
-        self.act(by, "rename", name, new)
+    @rule(by=actors, who=places, new=names)
+    def rename(self, by: int | None, who: int, new: str) -> None:
+        name = self.user_at(who)
+        if self.act(by, "rename", name, new):
+            for backer in self.backers.values():
+                backer.name = new if backer.name == name and not backer.gone else backer.name
 
-    @rule(by=prints | st.none(), name=names)
-    def remove(self, by: str | None, name: str) -> None:
-        self.act(by, "remove_user", name)
+    @rule(by=actors, who=places)
+    def remove(self, by: int | None, who: int) -> None:
+        name = self.user_at(who)
+        if self.act(by, "remove_user", name):
+            for backer in self.backers.values():
+                backer.gone = backer.gone or backer.name == name
 
-    @rule(by=prints | st.none(), name=names, key=keys)
-    def add_key(self, by: str | None, name: str, key: Key) -> None:
-        self.act(by, "add_key", name, key)
+    @rule(seconds=st.sampled_from((10.0, 40.0)))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
 
-    @rule(by=prints | st.none(), name=names, key=prints)
-    def remove_key(self, by: str | None, name: str, key: str) -> None:
-        self.act(by, "remove_key", name, key)
+    # -- invites --------------------------------------------------------------------------------
+
+    @rule(by=actors, invite=invites)
+    def invite(self, by: int | None, invite: Invite) -> None:
+        maker = None if by is None else self.state.user_of(self.key_at(by))
+        invite = replace(invite, id=f"{len(self.ids):032x}")
+        if self.act(by, "add_invite", invite, now=self.now):
+            self.ids.append(invite.id)
+            name = maker.name if maker else None
+            self.backers[invite.id] = Backer(name, reach(maker) if maker else CONSOLE)
+            assert self.state.invites[invite.id].inviter == (name or "")
+
+    @rule(by=actors, role=roles, start=st.sampled_from((None, 120.0)), end=ends)
+    def change_a_giver(
+        self, by: int | None, role: str, start: float | None, end: float | None
+    ) -> None:
+        """It matters most what becomes of those whose word is out."""
+        opener = self.window[0] if self.window else None
+        user = self.state.user_of(opener.fingerprint) if opener else None
+        inviters = sorted(one.inviter for one in self.state.invites.values())
+        name = user.name if user else next(reversed(inviters), "nobody")
+        self.act(by, "set_user", name, role=role, not_before=start, not_after=end)
+
+    @rule(by=actors, which=st.integers(0, 3))
+    def withdraw(self, by: int | None, which: int) -> None:
+        one = self.invite_at(which)
+        invite = self.state.invites.get(one)
+        actor = None if by is None else self.state.user_of(self.key_at(by))
+        if self.act(by, "remove_invite", one) and invite:
+            assert by is None or reach(actor)[0] >= ACCESS.roles[invite.role].rank
+            assert one not in self.state.invites
+
+    @rule(which=st.integers(0, 3), key=prints)
+    def redeem(self, which: int, key: str) -> None:
+        """Whoever redeems gains no more than the backer had when inviting, and has now."""
+        one = self.invite_at(which)
+        invite, backer = self.state.invites.get(one), self.backers.get(one)
+        limit = NOBODY
+        if invite and backer and not backer.gone and self.now < invite.expires:
+            limit = backer.then
+            if backer.name is not None:
+                now = self.state.users[backer.name]
+                limit = least(limit, reach(now)) if now.start <= self.now < now.end else NOBODY
+            if invite.key not in ("", key):
+                limit = NOBODY
+        uses = invite.uses if invite else 0
+        users = len(self.state.users)
+
+        def change(old: State) -> State:
+            return to.redeem(old, one, fingerprint=key, now=self.now, rules=RULES)[0]
+
+        if limit == NOBODY:
+            before = self.state
+            with suppress(IamError):
+                assert change(before) is before, "something came of a worthless invite"
+        elif self.move_up(change, limit):
+            left = self.state.invites.get(one)
+            taken = uses - (left.uses if left else 0)
+            assert taken == len(self.state.users) - users <= 1
+
+    def move_up(self, change: Callable[[State], State], limit: Reach) -> bool:
+        """As `move`, but for a change that touches nobody who is there."""
+        old = self.state
+        done = self.move(change, CONSOLE)
+        for key in PRINTS:
+            had, has = old.user_of(key), self.state.user_of(key)
+            assert has == had if had else least(reach(has), limit) == reach(has)
+        return done
+
+    # -- windows --------------------------------------------------------------------------------
+
+    @rule(by=actors, role=roles)
+    def open_window(self, by: int | None, role: str) -> None:
+        """The window remembers its opener, whatever becomes of them until somebody comes."""
+        opener = self.actor_at(by)
+        with suppress(IamError):
+            to.check_grant(self.state, opener, role, rules=RULES)
+            self.window = opener, role
+
+    @rule(name=names, key=st.sampled_from(PRINTS[3:]), end=ends)
+    def come_in(self, name: str, key: str, end: float | None) -> None:
+        if self.window is None:
+            return
+        opener, role = self.window
+
+        def change(old: State) -> State:
+            return to.pair_user(
+                old,
+                opener,
+                fingerprint=key,
+                name=name,
+                role=role,
+                method="x",
+                now=self.now,
+                rules=RULES,
+                not_after=end,
+            )
+
+        limit = CONSOLE
+        if opener is not None:
+            limit = least(reach(opener.user), reach(self.state.user_of(opener.fingerprint)))
+        self.move_up(change, limit)
+
+    @rule(by=actors, who=places, key=keys)
+    def add_key(self, by: int | None, who: int, key: Key) -> None:
+        self.act(by, "add_key", self.user_at(who), key)
+
+    @rule(by=actors, who=places, key=prints)
+    def remove_key(self, by: int | None, who: int, key: str) -> None:
+        self.act(by, "remove_key", self.user_at(who), key)
 
     @rule()
     def restart(self) -> None:
@@ -152,7 +345,25 @@ class Lives(RuleBasedStateMachine):
         users = self.state.users.values()
         assert len(users) <= RULES.users
         assert all(len(user.keys) <= RULES.keys_per_user for user in users)
+        assert len(self.state.invites) <= RULES.invites
         assert dict(self.state.owner_of_key) == dict(pairs(self.state))
+
+    @invariant()
+    def what_is_found_quickly_is_what_there_is(self) -> None:
+        users = list(self.state.users.values())
+        for role in ("owner", "admin", "user", "guest"):
+            found = {user.name for user in self.state.users_in(role)}
+            assert found == {user.name for user in users if user.role == role}
+        limited = {user.name for user in users if (user.start, user.end) != (-inf, inf)}
+        assert {user.name for user in self.state.limited_users()} == limited
+
+    @invariant()
+    def invites_stand_on_somebody_who_can_give_them(self) -> None:
+        for invite in self.state.invites.values():
+            if invite.inviter:
+                rank, end = reach(self.state.users[invite.inviter])
+                assert ACCESS.roles[invite.role].rank <= rank
+                assert invite.end <= end
 
 
 def pairs(state: State) -> Iterator[tuple[str, str]]:
@@ -162,4 +373,4 @@ def pairs(state: State) -> Iterator[tuple[str, str]]:
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLives.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iam import Event, Key, Rules, State, Store, StoreError, User, store
+from iam import Event, Key, Rules, State, Store, StoreError, User, schema, store
 from iam import changes as to
 from iam.errors import StoreBusy, StoreCorrupt, StoreTooNew, StoreWriteFailed
+from iam.model import Invite
 
 Fp = Callable[[object], str]
 HELLO = Event(kind="hello", boot="b", monotonic=1.0, wall=2.0)
@@ -55,6 +56,7 @@ def refused(path: Path, why: type[StoreError]) -> StoreError:
 
 texts = st.text(st.characters(codec="utf-8"), max_size=64)
 times = st.none() | st.floats(0, 1e10)
+ids = st.binary(min_size=16, max_size=16).map(bytes.hex)
 some_keys = st.sets(st.binary(min_size=32, max_size=32).map(bytes.hex), max_size=3)
 
 
@@ -66,15 +68,38 @@ def states(draw: st.DrawFn) -> State:
         prints = sorted(draw(some_keys) - taken)
         taken.update(prints)
         keys = tuple(
-            Key(fp, draw(texts), draw(texts), draw(st.booleans()), draw(st.floats(0, 1e10)))
+            Key(
+                fp,
+                draw(texts),
+                draw(texts),
+                draw(st.booleans()),
+                draw(st.floats(0, 1e10)),
+                draw(st.just("") | ids),
+            )
             for fp in prints
         )
         end = draw(times)
         users.append(User(name, draw(texts.filter(bool)), keys, draw(texts), None, end, 1.5))
-    return State.of(users)
+    inviters = st.sampled_from(["", *(user.name for user in users)])
+    invites = [
+        Invite(
+            one,
+            draw(texts.filter(bool)),
+            draw(texts.filter(bool)),
+            draw(st.floats(0, 1e10)),
+            draw(st.integers(1, 16)),
+            draw(st.floats(0, 1e10)),
+            draw(inviters),
+            draw(st.just("") | st.just("a" * 64)),
+            draw(times),
+            draw(st.integers(0, 16)),
+        )
+        for one in draw(st.sets(ids, max_size=3))
+    ]
+    return State.of(users, invites)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(states(), min_size=1, max_size=3))
 def test_what_is_stored_is_what_is_read(
     tmp_path_factory: pytest.TempPathFactory, lives: list[State]
@@ -325,6 +350,12 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(
         "UPDATE users SET not_after = -1, not_before = 1",
         "DELETE FROM users WHERE name = 'dora'",
         "DROP TABLE attempts",
+        "DROP TABLE invites",
+        "UPDATE clock SET floor = 9e999",
+        "DELETE FROM clock",
+        "INSERT INTO invites VALUES ('', 'eve', 'guest', 1.0, 1, 0, 0.0, NULL, '', NULL)",
+        """INSERT INTO invites VALUES
+        ('00000000000000000000000000000001', 'eve', 'guest', 1.0, 1, 0, 0.0, 'zoe', '', NULL)""",
         "PRAGMA application_id = 7",
     ],
 )
@@ -352,7 +383,8 @@ def test_a_newer_schema_that_is_only_in_the_log_is_refused(path: Path, house: St
         db.execute("PRAGMA user_version = 99")
         for name in ("state.db", "state.db-wal"):
             shutil.copy(path.with_name(name), crashed / name)
-    assert int.from_bytes((crashed / "state.db").read_bytes()[60:64]) == 1
+    version = int.from_bytes((crashed / "state.db").read_bytes()[60:64])
+    assert version == len(schema.MIGRATIONS)
     refused(crashed / "state.db", StoreTooNew)
 
 
@@ -365,34 +397,219 @@ def test_a_log_without_its_file_is_refused(path: Path, house: State) -> None:
 # ------------------------------------------------------------------------------- migrations
 
 
-def test_an_older_file_is_migrated_and_a_copy_kept(
-    path: Path, house: State, monkeypatch: pytest.MonkeyPatch
+# What the first version wrote, spelled out: it must not change with the code.
+FIRST_SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA application_id = 1212567108;
+PRAGMA user_version = 1;
+CREATE TABLE users (
+    name TEXT PRIMARY KEY, role TEXT NOT NULL, display_name TEXT NOT NULL,
+    not_before REAL, not_after REAL, created REAL NOT NULL) STRICT;
+CREATE TABLE keys (
+    fingerprint TEXT PRIMARY KEY, user TEXT NOT NULL REFERENCES users (name),
+    name TEXT NOT NULL, method TEXT NOT NULL,
+    verified INTEGER NOT NULL, added REAL NOT NULL) STRICT;
+CREATE INDEX keys_of_user ON keys (user);
+CREATE TABLE attempts (one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
+INSERT INTO attempts VALUES (1, '{"failures": 3}');
+CREATE TABLE events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL);
+CREATE TABLE ends (place TEXT PRIMARY KEY, seq INTEGER NOT NULL, digest BLOB NOT NULL);
+INSERT INTO ends VALUES ('base', 0, zeroblob(32)), ('head', 0, zeroblob(32));
+INSERT INTO users VALUES ('anna', 'owner', 'Anna', NULL, NULL, 1.0);
+INSERT INTO users VALUES ('bert', 'guest', '', 2.0, 9e9, 2.0);
+"""
+FIRST_STATE = State.of(
+    [
+        User(
+            "anna",
+            "owner",
+            (Key("a" * 64, "phone", "compare", True, 1.0),),
+            "Anna",
+            None,
+            None,
+            1.0,
+        ),
+        User("bert", "guest", (), "", 2.0, 9e9, 2.0),
+    ]
+)
+
+
+@pytest.fixture
+def first(path: Path) -> Path:
+    """A store of the first version."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(FIRST_SCHEMA)
+        key = ("a" * 64, "anna", "phone", "compare", 1, 1.0)
+        db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?)", key)
+        db.commit()
+    return path
+
+
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_a_file_of_the_first_version_is_migrated_and_a_copy_kept(
+    first: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled(path, house)
-    later = (*store.MIGRATIONS, ("ALTER TABLE users ADD COLUMN last_seen REAL",))
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "MIGRATIONS", later)
-        with closing(Store.open(path)) as migrated:
-            assert (migrated.state, migrated.attempts) == (house, {"failures": 3})
-            assert migrated.trail.verify() is None
-        with closing(sqlite3.connect(path)) as db:
-            assert db.execute("PRAGMA user_version").fetchone() == (2,)
-    refused(path, StoreTooNew)
-    copy = path.with_name("state.db.v1")
+    """Behaviour 34."""
+    eve = Invite("1" * 32, "eve", "guest", 9.0, inviter="anna")
+    with closing(Store.open(first)) as store:
+        assert (store.state, store.attempts) == (FIRST_STATE, {"failures": 3})
+        assert (dict(store.seen), store.floor) == ({}, 0.0)
+        assert store.trail.verify() is None
+        store.commit(store.state.with_invite(eve), HELLO)
+    with closing(Store.open(first)) as store:
+        assert store.state == State.of(FIRST_STATE.users.values(), [eve])
+    copy = first.with_name("state.db.v1")
     assert copy.stat().st_mode & 0o777 == 0o600
-    copy.replace(path)
-    with closing(Store.open(path)) as old:
-        assert (old.state, old.attempts) == (house, {"failures": 3})
+    assert (version(first), version(copy)) == (2, 1)
+    with monkeypatch.context() as patch:  # the version that wrote it would take the copy
+        patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        refused(first, StoreTooNew)
+    copy.replace(first)
+    with closing(Store.open(first)) as store:
+        assert store.state == FIRST_STATE
 
 
 def test_a_migration_that_fails_leaves_the_old_file(
-    path: Path, house: State, monkeypatch: pytest.MonkeyPatch
+    first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = (*schema.MIGRATIONS, ("CREATE TABLE more (x)", "INSERT INTO nowhere VALUES (1)"))
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", broken)
+        with pytest.raises(StoreError):
+            Store.open(first)
+    assert version(first) == 1
+    with closing(Store.open(first)) as store:
+        assert store.state == FIRST_STATE
+
+
+# ---------------------------------------------- times that are not worth a write of their own
+
+
+def wal_size(path: Path) -> int:
+    return path.with_name("state.db-wal").stat().st_size
+
+
+def test_seen_times_go_along_with_what_is_written(path: Path, house: State, fp: Fp) -> None:
+    filled(path, house)
+    with closing(Store.open(path)) as store:
+        store.note_seen(fp("anna"), 10.0)
+        store.note_seen(fp("anna"), 9.0)  # a second session, noted late
+        store.note_seen(fp("a stranger"), 10.0)
+        store.note_time(11.0)
+        assert (dict(store.seen), store.floor) == ({fp("anna"): 10.0}, 11.0)
+        assert on_disk(path) == ({}, 0.0)
+        store.commit(store.state, HELLO)
+        assert on_disk(path) == ({fp("anna"): 10.0}, 11.0)
+        store.note_seen(fp("bert"), 12.0)
+        store.close()
+    assert on_disk(path) == ({fp("anna"): 10.0, fp("bert"): 12.0}, 11.0)
+    with closing(Store.open(path)) as store:
+        assert dict(store.seen) == {fp("anna"): 10.0, fp("bert"): 12.0}
+        assert store.floor == 11.0
+
+
+connect = sqlite3.connect  # not the one that `traced` puts in its place
+
+
+def on_disk(path: Path) -> tuple[dict[str, float], float]:
+    with closing(connect(path)) as db:
+        seen = dict(db.execute("SELECT fingerprint, at FROM seen"))
+        return seen, db.execute("SELECT floor FROM clock").fetchone()[0]
+
+
+def test_seen_times_do_not_wear_the_flash(path: Path, house: State, fp: Fp) -> None:
+    """A day of requests, one each second, asks for a flush after each: one write an hour."""
+    with closing(Store.open(path)) as store:
+        store.commit(house)
+        writes, size = 0, wal_size(path)
+        for second in range(86_400):
+            store.note_seen(fp("anna"), 1e6 + second)
+            store.note_time(1e6 + second)
+            store.flush_seen()
+            if (now := wal_size(path)) != size:
+                writes, size = writes + 1, now
+        assert writes == 23
+        assert on_disk(path)[1] == 1e6 + 23 * 3600 + 22
+        store.close()
+    assert on_disk(path) == ({fp("anna"): 1e6 + 86_399}, 1e6 + 86_399)
+
+
+def test_a_key_that_goes_is_not_remembered(path: Path, house: State, rules: Rules, fp: Fp) -> None:
+    filled(path, house)
+    with closing(Store.open(path)) as store:
+        for who in ("anna", "carl", "dora"):
+            store.note_seen(fp(who), 10.0)
+        store.commit(to.rename(store.state, None, "carl", "charles", rules=rules))
+        store.commit(to.remove_user(store.state, None, "dora", rules=rules))
+        assert dict(store.seen) == on_disk(path)[0] == {fp("anna"): 10.0, fp("carl"): 10.0}
+
+
+def test_a_floor_that_is_too_high_is_repaired(path: Path, house: State, fp: Fp) -> None:
+    filled(path, house)
+    with closing(Store.open(path)) as store:
+        store.note_time(9e9)
+        store.note_seen(fp("anna"), 9e9)
+        store.note_seen(fp("bert"), 5.0)
+        store.commit(store.state, HELLO)
+        store.note_time(8.0)
+        assert store.floor == 9e9
+        store.reset_floor(10.0)
+        assert (dict(store.seen), store.floor) == on_disk(path)
+        assert on_disk(path) == ({fp("anna"): 10.0, fp("bert"): 5.0}, 10.0)
+        store.note_seen(fp("anna"), 11.0)
+        assert store.seen[fp("anna")] == 11.0
+
+
+def test_seen_times_outlast_a_full_disk(
+    path: Path,
+    house: State,
+    fp: Fp,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     filled(path, house)
-    broken = (*store.MIGRATIONS, ("CREATE TABLE more (x)", "INSERT INTO nowhere VALUES (1)"))
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "MIGRATIONS", broken)
-        with pytest.raises(StoreError):
-            Store.open(path)
-    with closing(Store.open(path)) as old:
-        assert old.state == house
+    with traced(monkeypatch) as (db, _), closing(Store.open(path)) as store:
+        for now in (10.0, 4000.0):
+            store.note_seen(fp("anna"), now)
+        db[-1].execute("PRAGMA query_only = ON")
+        for change in (store.flush_seen, lambda: store.reset_floor(1.0)):
+            with pytest.raises(StoreWriteFailed):
+                change()
+        assert (store.seen[fp("anna")], store.floor) == (4000.0, 0.0)
+        db[-1].execute("PRAGMA query_only = OFF")
+        store.flush_seen()
+        assert on_disk(path)[0] == {fp("anna"): 4000.0}
+        store.note_seen(fp("anna"), 4001.0)
+        db[-1].execute("PRAGMA query_only = ON")
+        store.close()  # what is lost is not worth an error
+    assert "last seen" in caplog.text
+    with closing(Store.open(path)) as store:
+        assert dict(store.seen) == {fp("anna"): 4000.0}
+
+
+def test_a_time_seen_of_nobody_is_left_out(path: Path, house: State) -> None:
+    filled(path, house)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO seen VALUES (?, 1.0)", ("f" * 64,))
+        db.commit()
+    with closing(Store.open(path)) as store:
+        assert dict(store.seen) == {}
+
+
+def test_watchers_of_events_hear_the_newest_number(path: Path, house: State) -> None:
+    heard: list[int] = []
+    with closing(Store.open(path)) as store:
+        end = store.on_events(heard.append)
+        store.commit(house)  # no event
+        store.commit(house, HELLO, HELLO)
+        # A watcher that commits in turn: nobody is sent back to what they know.
+        again = store.subscribe(lambda _old, new: store.commit(new, HELLO))
+        store.commit(State(), HELLO)
+        again()
+        end()
+        store.commit(house, HELLO)
+    assert heard == [2, 4]

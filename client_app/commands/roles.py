@@ -1,0 +1,15 @@
+"""`handfast roles`: the roles that a device has."""
+
+import click
+
+from client_app.render_rights import Roles
+from client_app.setting import Setting, Verb, device_argument
+
+
+@click.command(cls=Verb, example="handfast roles kitchen")
+@device_argument
+@click.pass_obj
+async def command(setting: Setting, device: str) -> Roles:
+    """Show the roles of a device with their ranks and policies, lowest rank first."""
+    async with setting.client() as client:
+        return Roles(await (await client.connect(device)).iam.roles())

@@ -1,0 +1,156 @@
+"""`handfast users`: who may use a device, from afar."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from client_app.moments import MOMENTS, Moment
+from client_app.render_rights import Gone, Users
+from client_app.setting import Family, Setting, Verb, family_of_device
+from peer.errors import UsageError
+
+if TYPE_CHECKING:
+    from client_app.administration import Change
+    from client_app.rights import User
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group(cls=Family, example="handfast users kitchen add mia --role guest --until 3d")
+@family_of_device
+def command() -> None:
+    """Show and change who may use a device. Changes act at once, also on live sessions.
+
+    Without a verb, everybody is listed. The device's policy decides what you may see and do.
+    """
+
+
+@command.command("list", cls=Verb, example="handfast users kitchen list --json")
+@click.pass_obj
+async def list_(setting: Setting) -> Users:
+    """List everybody the device knows."""
+    async with setting.client() as client:
+        return Users(await (await client.connect(setting.device)).iam.users())
+
+
+@command.command("show", cls=Verb, example="handfast users kitchen show anna")
+@click.argument("name")
+@click.pass_obj
+async def show(setting: Setting, name: str) -> User:
+    """Show one user with all keys."""
+    async with setting.client() as client:
+        return await (await client.connect(setting.device)).iam.user(name)
+
+
+@command.command("add", cls=Verb, example='handfast users kitchen add robot --key "1a2b 3c4d …"')
+@click.argument("name")
+@click.option("--role", default="guest", show_default=True, help="At most your own.")
+@click.option("--display", default="", help="A name for people.")
+@click.option("--key", "keys", multiple=True, metavar="FP", help="A client's fingerprint.")
+@click.option("--from", "begins", type=Moment(), help=f"Access begins: {MOMENTS}.")
+@click.option("--until", "ends", type=Moment(whole_day=True), help="Access ends.")
+@click.pass_obj
+async def add(  # noqa: PLR0917 - click passes them by name
+    setting: Setting,
+    name: str,
+    role: str,
+    display: str,
+    keys: tuple[str, ...],
+    begins: float | None,
+    ends: float | None,
+) -> User:
+    """Add a user by a key you know. `handfast invite` does it without knowing one."""
+    async with setting.client() as client:
+        return await (await client.connect(setting.device)).iam.add_user(
+            name, role=role, display=display, keys=keys, not_before=begins, not_after=ends
+        )
+
+
+@command.command("set", cls=Verb, example="handfast users kitchen set anna --role admin --until 2d")
+@click.argument("name")
+@click.option("--role", default="", help="Another role, at most your own.")
+@click.option("--display", help="A name for people.")
+@click.option("--rename", "new_name", default="", metavar="NEW", help="A new name; keys stay.")
+@click.option("--from", "begins", type=Moment(), help=f"Access begins: {MOMENTS}; 0 is always.")
+@click.option("--until", "ends", type=Moment(whole_day=True), help="Access ends; 0 is never.")
+@click.pass_obj
+async def set_(  # noqa: PLR0917 - click passes them by name
+    setting: Setting,
+    name: str,
+    role: str,
+    display: str | None,
+    new_name: str,
+    begins: float | None,
+    ends: float | None,
+) -> User:
+    """Change a user's role, names and time; what is not given stays."""
+    if not role and not new_name and display is None and begins is None and ends is None:
+        raise UsageError(
+            "there is nothing to change",
+            advice="Give --role, --display, --rename, --from or --until.",
+        )
+    async with setting.client() as client:
+        return await (await client.connect(setting.device)).iam.set_user(
+            name,
+            role=role,
+            display=display,
+            new_name=new_name,
+            not_before=_change(begins),
+            not_after=_change(ends),
+        )
+
+
+def _change(moment: float | None) -> Change:
+    from client_app.administration import UNCHANGED  # noqa: PLC0415 - slow; see `setting`
+
+    return UNCHANGED if moment is None else moment or None
+
+
+@command.command("remove", cls=Verb, example="handfast users kitchen remove anna")
+@click.argument("name")
+@_yes
+@click.pass_obj
+async def remove(setting: Setting, name: str, yes: bool) -> Gone:
+    """Remove a user with all keys. Their sessions and invites end at once."""
+    you = " That is you: this client loses its access." if _is_us(setting, name) else ""
+    await setting.agreed(f"Remove {name} from {setting.device}?{you}", yes=yes)
+    async with setting.client() as client:
+        await (await client.connect(setting.device)).iam.remove_user(name)
+    return Gone("removed", name)
+
+
+@command.command(
+    "add-key",
+    cls=Verb,
+    example='handfast users kitchen add-key anna "1a2b 3c4d …" --key-name phone',
+)
+@click.argument("name")
+@click.argument("fingerprint", metavar="FP")
+@click.option("--key-name", default="", help="To tell the user's keys apart: phone, laptop.")
+@click.pass_obj
+async def add_key(setting: Setting, name: str, fingerprint: str, key_name: str) -> User:
+    """Give a user one more key."""
+    async with setting.client() as client:
+        iam = (await client.connect(setting.device)).iam
+        return await iam.add_key(name, fingerprint, key_name=key_name)
+
+
+@command.command(
+    "remove-key", cls=Verb, example='handfast users kitchen remove-key anna "1a2b 3c4d …"'
+)
+@click.argument("name")
+@click.argument("fingerprint", metavar="FP")
+@_yes
+@click.pass_obj
+async def remove_key(setting: Setting, name: str, fingerprint: str, yes: bool) -> Gone:
+    """Take one key from a user. Its sessions end at once, those of other keys go on."""
+    await setting.agreed(f"Take the key {fingerprint} from {name}?", yes=yes)
+    async with setting.client() as client:
+        await (await client.connect(setting.device)).iam.remove_key(name, fingerprint)
+    return Gone("removed", fingerprint)
+
+
+def _is_us(setting: Setting, name: str) -> bool:
+    return setting.book.find(setting.device).user == name

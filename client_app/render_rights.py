@@ -1,0 +1,196 @@
+"""Users, roles, invites, windows and events as people and scripts read them.
+
+The shapes in JSON are those of `handfast-device`. Importing this module teaches `render` about
+them; only the verbs that need it do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from client_app.moments import shown
+from client_app.render import as_json, as_text, plain
+from client_app.rights import Event, Invitation, Invite, Permission, Role, User, UserKey, Window
+from client_app.text import on_one_line
+from peer.identity import Fingerprint
+
+_ABOUT = ("actor", "user", "role", "action", "method", "result", "detail")
+_WHENCE = ("address", "interface")
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """What `users DEVICE` shows."""
+
+    users: tuple[User, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What `roles DEVICE` shows."""
+
+    roles: tuple[Role, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Invites:
+    """What `invites DEVICE` shows."""
+
+    invites: tuple[Invite, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What was removed: `what` is the field of the answer in JSON."""
+
+    what: str
+    name: str
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+@as_json.register
+def _(value: User) -> dict[str, object]:
+    return {"user": plain(asdict(value))}
+
+
+@as_json.register
+def _(value: Invite) -> dict[str, object]:
+    return {"invite": plain(asdict(value))}
+
+
+@as_json.register
+def _(value: Invitation) -> dict[str, object]:
+    return {"invite": {**asdict(value.invite), "token": value.token}}
+
+
+@as_json.register
+def _(value: Window) -> dict[str, object]:
+    return {"window": plain(asdict(value))}
+
+
+@as_json.register
+def _(value: Gone) -> dict[str, object]:
+    return {value.what: value.name}
+
+
+@as_json.register
+def _(value: Event) -> dict[str, object]:
+    chain = {"seq": value.seq, "kind": value.kind, "wall": value.wall}
+    links = {"digest": value.digest, "previous": value.previous, "lost": value.lost}
+    return {**chain, **{name: plain(item) for name, item in value.fields.items()}, **links}
+
+
+# -- for people -----------------------------------------------------------------------------------
+
+
+@as_text.register
+def _(value: Users) -> str:
+    return _table(
+        (
+            user.name,
+            user.role,
+            f"{len(user.keys)} {'key' if len(user.keys) == 1 else 'keys'}",
+            f"seen {shown(user.last_seen)}" if user.last_seen is not None else "",
+            *_limits(user),
+        )
+        for user in value.users
+    )
+
+
+@as_text.register
+def _(value: User) -> str:
+    called = f" ({value.display})" if value.display else ""
+    lines = [f"{value.name}{called}: {value.role}", *_limits(value)]
+    return "\n  ".join(map(on_one_line, [*lines, *map(_key_line, value.keys)]))
+
+
+def _key_line(key: UserKey) -> str:
+    name = f" {key.name}" if key.name else ""
+    seen = f", seen {shown(key.last_seen)}" if key.last_seen is not None else ""
+    sure = "" if key.verified else ", not verified"
+    return f"{key.fingerprint}{name} ({key.method or 'unknown'}{sure}{seen})"
+
+
+def _limits(user: User) -> list[str]:
+    ends = (("from", user.not_before), ("until", user.not_after))
+    return [f"{word} {shown(moment)}" for word, moment in ends if moment is not None]
+
+
+@as_text.register
+def _(value: Roles) -> str:
+    return _table((role.id, str(role.rank), ", ".join(role.policies)) for role in value.roles)
+
+
+@as_text.register
+def _(value: Invites) -> str:
+    return "\n".join(map(as_text, value.invites))
+
+
+@as_text.register
+def _(value: Invite) -> str:
+    words = [
+        value.id,
+        value.name,
+        value.role,
+        "1 use" if value.uses == 1 else f"{value.uses} uses",
+        f"good until {shown(value.expires)}",
+        f"by {value.inviter}" if value.inviter else "by the console",
+    ]
+    if value.key:
+        words.append(f"for the key {Fingerprint.parse(value.key).device_id} alone")
+    if value.not_after is not None:
+        words.append(f"access until {shown(value.not_after)}")
+    return on_one_line("  ".join(words))
+
+
+@as_text.register
+def _(value: Invitation) -> str:
+    return on_one_line(value.token)
+
+
+@as_text.register
+def _(value: Window) -> str:
+    if not value.open:
+        return "closed"
+    methods = ", ".join(value.methods)
+    return on_one_line(
+        f"open for {value.seconds_left:.0f} s on port {value.port}, role {value.role}, by {methods}"
+    )
+
+
+@as_text.register
+def _(value: Permission) -> str:
+    why = value.missing or value.reason
+    line = f"{'yes' if value.allowed else 'no'}: {value.action}"
+    return on_one_line(f"{line}. {why}" if why else line)
+
+
+@as_text.register
+def _(value: Gone) -> str:
+    return on_one_line(f"{value.what} {value.name}")
+
+
+@as_text.register
+def _(value: Event) -> str:
+    about = [f"{name}={value.fields[name]}" for name in _ABOUT if name in value.fields]
+    about += [f"{name}={value.fields[name]}" for name in _WHENCE if name in value.fields]
+    key = value.fields.get("fingerprint")
+    if isinstance(key, str):
+        about.append(f"key={key[:16]}")
+    line = on_one_line("  ".join([str(value.seq), shown(value.wall), value.kind, *about]))
+    if not value.lost:
+        return line
+    return f"({value.lost} events before this are no longer on the device)\n{line}"
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    """Columns that begin under each other; the last one of a row as long as it is."""
+    escaped = [[on_one_line(cell) for cell in row] for row in rows]
+    most = max(map(len, escaped), default=0)
+    wide = [max((len(r[at]) for r in escaped if at < len(r)), default=0) for at in range(most)]
+    return "\n".join(
+        "  ".join(cell.ljust(wide[at]) for at, cell in enumerate(row)).rstrip() for row in escaped
+    )

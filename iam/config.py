@@ -1,0 +1,306 @@
+"""Roles and policies as files: strict TOML in, a Rulebook out.
+
+    [[policy]]
+    id = "lan-only"
+
+    [[policy.statement]]
+    effect = "Allow"
+    actions = ["Hello:*"]
+    conditions = [{ Bool = { "Connection:IsLocal" = ["true"] } }]
+
+    [[role]]
+    id = "installer"
+    rank = 15
+    policies = ["core-unpaired", "lan-only"]
+
+Whatever is not exactly this is refused with file, line and reason, for a rule that silently says
+nothing is worse than none. Several files are one set. The policies `core-…` and `app-…` are built
+in and stand always. A role of ours may be given another list of policies, which then takes the
+place of the built-in one; its rank is fixed. Other roles rank from 1 up to just below an owner.
+
+Nothing here opens a file: the caller reads, and hands over names and texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from json import dumps
+from types import MappingProxyType
+from typing import Any, Final
+
+from iam.access import Access
+from iam.attributes import OF_TARGET, is_own
+from iam.builtin import OWNER, POLICIES, RANKS, ROLES, UNPAIRED, above_floor
+from iam.condition import NEGATIVE, VALUES_MAX, Condition, Operator, check_attribute
+from iam.errors import PolicyError
+from iam.places import Place, read
+from iam.policy import Effect, Policy, Role, Statement, matches
+
+ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+ID_ADVICE: Final = "Start with a letter; then letters, digits, '.', '_' and '-', 64 at most."
+ACTIONS_MAX: Final = 256  # of one statement
+CONDITIONS_MAX: Final = 32  # of one statement
+_OURS: Final = ("core-", "app-")
+
+
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    """All roles and policies, the built-in ones too. `warnings`: "FILE:LINE: …", what is allowed
+    but hardly meant."""
+
+    roles: tuple[Role, ...] = ROLES
+    policies: tuple[Policy, ...] = POLICIES
+    warnings: tuple[str, ...] = ()
+    _asked: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+
+    def access(self, app_actions: Mapping[str, str] = MappingProxyType({})) -> Access:
+        """These rules, with an application's actions. Raises PolicyError."""
+        return Access(self.roles, self.policies, app_actions=app_actions)
+
+    def unknown_actions(self, known: Collection[str]) -> tuple[str, ...]:
+        """ "FILE:LINE: no resource asks for the action X", for each that fits none of `known`."""
+        return tuple(
+            f"{place}: no resource asks for the action {pattern}"
+            for place, pattern in self._asked
+            if not any(matches(pattern, action) for action in known)
+        )
+
+
+def load(files: Iterable[tuple[str, str]]) -> Rulebook:
+    """The rules in these (file name, text). Raises PolicyFileError for the first that is wrong."""
+    reading = _Reading()
+    for file, text in files:
+        reading.take(read(text, file=file))
+    return reading.rulebook()
+
+
+def _identifier(place: Place, what: str) -> str:
+    if not ID.fullmatch(found := place.text(what)):
+        raise place.wrong(f"{found[:80]!r} cannot be {what}", ID_ADVICE)
+    return found
+
+
+def _explained(place: Place, make: Callable[..., Any], *values: object) -> Any:
+    """Make a value; what is wrong with it is wrong at that place."""
+    try:
+        return make(*values)
+    except PolicyError as error:
+        raise place.wrong(str(error), error.advice) from error
+
+
+# ------------------------------------------------------------------------------------- all files
+
+
+class _Reading:
+    """What was read so far."""
+
+    def __init__(self) -> None:
+        self._policies: dict[str, tuple[Place, Policy]] = {}
+        self._roles: dict[str, tuple[Place, Role]] = {}
+        self._named: list[tuple[Place, str, str]] = []  # place, role, policy
+        self._asked: dict[tuple[str, str], None] = {}
+        self._warnings: list[str] = []
+
+    def take(self, file: Place) -> None:
+        """Everything in one file; names are looked up when all are read."""
+        found = file.table("the file", ("policy", "role"))
+        for key, take in (("policy", self._policy), ("role", self._role)):
+            if key in found:
+                for place in found[key].list_of(f"[[{key}]]", 100_000):
+                    take(place)
+
+    def rulebook(self) -> Rulebook:
+        """All of it together. Raises PolicyFileError."""
+        known = {one.id: one for one in POLICIES} | {n: p for n, (_, p) in self._policies.items()}
+        for place, role, name in self._named:
+            if name not in known and not _is_apps(name):
+                raise place.wrong(
+                    f"role {role!r} names the unknown policy {name[:80]!r}",
+                    "Define it in a [[policy]], or correct the name.",
+                )
+            if role == UNPAIRED:
+                _check_floor(place, name, known.get(name))
+        mine = {name: role for name, (_, role) in self._roles.items()}
+        ours = tuple(mine.pop(role.id, role) for role in ROLES)
+        return Rulebook(
+            (*ours, *mine.values()),
+            tuple(known.values()),
+            tuple(self._warnings),
+            tuple(self._asked),
+        )
+
+    def _policy(self, place: Place) -> None:
+        found = place.table("a policy", ("id", "statement"))
+        where = place.due(found, "id", "this policy")
+        name = _identifier(where, "a policy's id")
+        if name.lower().startswith(_OURS):
+            raise where.wrong(f"policy {name!r} is built in", "Choose another id.")
+        if name in self._policies:
+            first = self._policies[name][0]
+            raise where.wrong(f"policy {name!r} is defined twice, first at {first}", "Rename one.")
+        listed = place.due(found, "statement", "this policy").list_of(
+            "[[policy.statement]]", 10_000
+        )
+        self._policies[name] = (where, Policy(name, tuple(map(self._statement, listed))))
+
+    def _statement(self, place: Place) -> Statement:
+        found = place.table("a statement", ("effect", "actions", "conditions"))
+        effect = _one_of(place.due(found, "effect", "this statement"), Effect, "an effect")
+        actions = place.due(found, "actions", "this statement").list_of("actions", ACTIONS_MAX)
+        patterns = tuple(map(self._action, actions))
+        conditions: tuple[Condition, ...] = ()
+        if "conditions" in found:
+            listed = found["conditions"].list_of("conditions", CONDITIONS_MAX)
+            conditions = tuple(self._condition(one, effect) for one in listed)
+        return Statement(effect, patterns, conditions)
+
+    def _action(self, place: Place) -> str:
+        pattern = place.text("an action")
+        _explained(place, Statement, Effect.DENY, (pattern,))
+        self._asked.setdefault((str(place), pattern))
+        return pattern
+
+    def _condition(self, place: Place, effect: Effect) -> Condition:
+        name, inner = place.only("a condition")
+        operator = _one_of(inner, Operator, "an operator", name)
+        attribute, listed = inner.only(f"what {operator} compares")
+        _explained(listed, check_attribute, attribute)
+        values = []
+        for one in listed.list_of("values", VALUES_MAX):  # one by one, for the line of each
+            values.append(one.text("a value"))
+            _explained(one, Condition, operator, attribute, (values[-1],))
+        condition = Condition(operator, attribute, tuple(values))
+        self._warn(inner, effect, condition)
+        return condition
+
+    def _warn(self, place: Place, effect: Effect, condition: Condition) -> None:
+        why = f"{condition.operator} {condition.attribute}"
+        self._warnings += [
+            f"{place}: {why}: {warning}"
+            for is_odd, warning in _ODD
+            if any(is_odd(effect, condition, value) for value in condition.values)
+        ]
+
+    def _role(self, place: Place) -> None:
+        found = place.table("a role", ("id", "rank", "policies"))
+        where = place.due(found, "id", "this role")
+        name = _identifier(where, "a role's id")
+        if name in self._roles:
+            first = self._roles[name][0]
+            raise where.wrong(f"role {name!r} is defined twice, first at {first}", "Rename one.")
+        if name not in RANKS and name.lower() in RANKS:
+            self._warnings.append(f"{where}: role {name!r} is not the built-in {name.lower()!r}")
+        rank = _rank(place, name, found)
+        policies = {}
+        for one in place.due(found, "policies", "this role").list_of("policies", 10_000, least=0):
+            policy = one.text("a policy's id")
+            if policy in policies:
+                raise one.wrong(f"role {name!r} names policy {policy[:80]!r} twice", "Remove one.")
+            policies[policy] = one
+        self._named += [(one, name, policy) for policy, one in policies.items()]
+        self._roles[name] = (where, Role(name, rank, tuple(policies)))
+
+
+# What is allowed but hardly meant: is it so for this value, and what to say of it.
+_ODD: Final[tuple[tuple[Callable[[Effect, Condition, str], bool], str], ...]] = (
+    (
+        lambda effect, one, _: (
+            effect is Effect.DENY
+            and one.operator in NEGATIVE
+            and (one.attribute in OF_TARGET or not is_own(one.attribute))
+        ),
+        "this Deny does not apply where the attribute is absent; better allow what may be",
+    ),
+    (
+        lambda _, one, value: (
+            one.operator in (Operator.STRING_EQUALS, Operator.STRING_NOT_EQUALS) and "*" in value
+        ),
+        "the * is no wildcard here, but in StringLike and StringNotLike",
+    ),
+    (
+        lambda _, one, value: (
+            one.operator.startswith("Date") and value.isdecimal() and len(value) < 10
+        ),
+        "so small a number of seconds lies before 2001",
+    ),
+)
+
+
+def _one_of(place: Place, kind: Any, what: str, name: str | None = None) -> Any:
+    text = place.text(what) if name is None else name
+    known = [member.value for member in kind]
+    if text not in known:
+        raise place.wrong(f"{text[:80]!r} is not {what}", f"There are: {', '.join(known)}.")
+    return kind(text)
+
+
+def _rank(place: Place, name: str, found: Mapping[str, Place]) -> int:
+    fixed = RANKS.get(name)
+    if fixed is not None and "rank" not in found:
+        return fixed
+    where = place.due(found, "rank", "this role")
+    rank, top = where.value, RANKS[OWNER] - 1
+    if isinstance(rank, bool) or not isinstance(rank, int):
+        raise where.wrong("rank has to be a whole number", f"Give 1 to {top}.")
+    if fixed is not None and rank != fixed:
+        raise where.wrong(f"the rank of {name!r} is {fixed}, always", "Leave the rank out.")
+    if fixed is None and not 1 <= rank <= top:
+        raise where.wrong(f"rank {rank} is not from 1 to {top}", "An owner ranks above all.")
+    return rank
+
+
+def _is_apps(name: str) -> bool:
+    """Is it a policy for an application's actions, which come when the rules are put to use?"""
+    return name.startswith("app-") and name.removeprefix("app-") in RANKS
+
+
+def _check_floor(place: Place, name: str, policy: Policy | None) -> None:
+    above = "an application" if policy is None else above_floor(policy)
+    if above and name != f"app-{UNPAIRED}":
+        raise place.wrong(
+            f"policy {name!r} would let a key that is not paired reach {above}",
+            f"Take it from the role {UNPAIRED!r}.",
+        )
+
+
+# ---------------------------------------------------------------------------------------- to text
+
+
+def to_toml(roles: Iterable[Role], policies: Iterable[Policy]) -> str:
+    """A file that `load` reads as these. What is built in is left out."""
+    built_in = {*ROLES, *POLICIES}
+    lines = [line for one in policies if one not in built_in for line in _policy_lines(one)]
+    for role in roles:
+        if role not in built_in:
+            lines += ["[[role]]", f"id = {_quoted(role.id)}", f"rank = {role.rank}"]
+            lines += [f"policies = {_list(role.policies)}", ""]
+    return "\n".join(lines)
+
+
+def _policy_lines(policy: Policy) -> Iterator[str]:
+    yield from ("[[policy]]", f"id = {_quoted(policy.id)}", "")
+    for statement in policy.statements:
+        yield "[[policy.statement]]"
+        yield f"effect = {_quoted(statement.effect)}"
+        yield f"actions = {_list(statement.actions)}"
+        if statement.conditions:
+            yield "conditions = ["
+            for one in statement.conditions:
+                compared = f"{_quoted(one.attribute)} = {_list(one.values)}"
+                yield f"    {{ {one.operator} = {{ {compared} }} }},"
+            yield "]"
+        yield ""
+
+
+def _list(texts: Iterable[str]) -> str:
+    found = [_quoted(text) for text in texts]
+    if sum(map(len, found)) < 80:
+        return f"[{', '.join(found)}]"
+    return "\n".join(["[", *(f"    {one}," for one in found), "]"])
+
+
+def _quoted(text: str) -> str:
+    # TOML has JSON's escapes; but DEL needs one too, and two \u never make one symbol.
+    return dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,249 @@
+"""Nabto's IAM configuration (version 1) as a rulebook of ours.
+
+    {"Version": 1, "Config": {"UnpairedRole": role},
+     "Roles": [{"Id", "Policies": [policy …]} …],
+     "Policies": [{"Id", "Statements": [{"Effect", "Actions": [action …],
+                                         "Conditions": [{operator: {attribute: [value …]}} …]}]}]}
+
+Both languages are close: deny wins, default is deny, conditions are AND-ed, values OR-ed, an absent
+attribute never matches. Where they differ the import keeps Nabto's answer:
+
+- An action of theirs with a `*` is a name like any other there and fits nothing; here it would fit
+  a whole module. It is left out.
+- A negative operator with several values holds there as soon as *one* differs. Such a statement is
+  written once for each value.
+- A value that is not of the operator's kind makes Nabto refuse everything. For Bool a deny is
+  written for that; for numbers there is a note.
+- Roles have no rank there. Here all imported roles rank below handfast's own, so that nobody can
+  hand out a right that the configuration does not know; among themselves, whoever may do more of
+  the user administration ranks higher.
+- Who is not paired may here do little (see `iam.builtin`); pairing is done with windows and
+  invites, not with rights.
+
+Whatever cannot be said here is left out of an allow, and a condition that cannot be said is left
+out of a deny: both only take rights away. Each time a note says so. What is wrong is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from iam.builtin import UNPAIRED
+from iam.config import ID, ID_ADVICE, load, to_toml
+from iam.errors import PolicyFileError
+from iam.nabto.placed import Node, read, shown
+from iam.nabto.rules import Grant, Loss, combined, is_carried, losses, policy_id, role_id, simple
+from iam.nabto.statements import Notes, read_statement
+from iam.policy import Effect, Policy, Role, Statement
+
+RANK_MAX: Final = 9  # below guest, the lowest role of ours that a user can have
+ROLES_MAX: Final = 32
+GRANTS_MAX: Final = 1024  # actions of IAM in all statements; every two conditions are compared
+NAME_MAX: Final = 48  # characters of a role or policy; ours may be longer by a prefix
+
+_SHARED: Final = Policy(
+    "nabto-everybody", (Statement(Effect.ALLOW, ("Core:Discover", "Iam:GetMe")),)
+)
+_DISCOVER: Final = Statement(Effect.ALLOW, ("Core:Discover",))
+_REDEEM: Final = "Iam:RedeemInvite"
+
+_Grants = tuple[Grant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A configuration of ours. `roles` holds `unpaired` and those of the file, `policies` what they
+    name and is not built in; `rulebook_toml` says the same as a file for `policy.d`."""
+
+    rulebook_toml: str
+    roles: tuple[Role, ...]
+    policies: tuple[Policy, ...]
+    notes: tuple[str, ...]
+
+
+def read_config(text: str, *, file: str) -> Imported:
+    """Read a configuration. Raises PolicyFileError with file, line and path."""
+    root = read(text, file=file)
+    notes = Notes()
+    check_version(root, 1)
+    notes.unknown(root, "Version", "Config", "Policies", "Roles")
+    granted = _policies(root.due("Policies"), notes)
+    named = _roles(root.due("Roles"), granted, notes)
+    kept = [Policy(policy_id(name), simple(grants)) for name, grants in granted.items()]
+    kept = [policy for policy in kept if policy.statements]
+    roles, extra = _our_roles(root.due("Roles"), named, granted, {one.id for one in kept}, notes)
+    unpaired, stranger = _unpaired(root.due("Config"), named, granted, notes)
+    policies = (unpaired, _SHARED, *kept, *extra)
+    toml = to_toml((stranger, *roles), policies)
+    try:
+        load([(file, toml)])
+    except PolicyFileError as error:
+        raise root.refused(f"the rules do not fit one file of ours: {error}") from error
+    return Imported(toml, (stranger, *roles), policies, tuple(notes.found))
+
+
+def check_version(root: Node, *versions: int) -> int:
+    """The version of the file, which has to be one of these."""
+    node = root.due("Version")
+    if type(node.value) is not int:
+        raise node.refused(f"{node.kind} stands where a whole number is due")
+    if node.value not in versions:
+        known = " and ".join(map(str, versions))
+        raise node.refused(
+            f"the version is {node.value}, and known is {known}",
+            "Update handfast, or save the file with a release of Nabto Edge that writes this form.",
+        )
+    return node.value
+
+
+def read_name(node: Node) -> str:
+    """The name of a role or policy, which has to be one that ours can have too."""
+    name = node.text()
+    if len(name) > NAME_MAX or not ID.fullmatch(name):
+        raise node.refused("this cannot be a name here", f"{ID_ADVICE} Here at most {NAME_MAX}.")
+    return name
+
+
+# ------------------------------------------------------------------------------ what stands there
+
+
+def _policies(node: Node, notes: Notes) -> dict[str, _Grants]:
+    found: dict[str, _Grants] = {}
+    for policy in node.items():
+        notes.unknown(policy, "Id", "Statements")
+        name = _new_name(policy.due("Id"), found)
+        statements = policy.due("Statements").items()
+        found[name] = tuple(grant for one in statements for grant in read_statement(one, notes))
+        if not any(not one.is_iam or is_carried(one.action) for one in found[name]):
+            notes.add(policy, "nothing of this policy can be carried; it is left out")
+        elif policy_id(name) != name:
+            notes.add(policy, f"this policy is called {policy_id(name)} here")
+    if sum(one.is_iam for grants in found.values() for one in grants) > GRANTS_MAX:
+        raise node.refused(f"there are more than {GRANTS_MAX} rules about IAM", "Join some.")
+    return found
+
+
+def _roles(node: Node, policies: Mapping[str, _Grants], notes: Notes) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for role in node.items():
+        notes.unknown(role, "Id", "Policies")
+        name = _new_name(role.due("Id"), found)
+        listed = role.due("Policies").items()
+        for one in listed:
+            if one.text() not in policies:
+                raise one.refused(f"there is no policy {shown(one.text())}", "Define it.")
+        found[name] = tuple(dict.fromkeys(one.text() for one in listed))
+    if len(found) > ROLES_MAX:
+        raise node.refused(f"there are more than {ROLES_MAX} roles", "Remove some.")
+    if len({role_id(name) for name in found}) < len(found):
+        raise node.refused("two roles would have one name here", "Rename the one called nabto-….")
+    return found
+
+
+def _new_name(node: Node, known: Iterable[str]) -> str:
+    name = read_name(node)
+    if name in known:
+        raise node.refused(f"{shown(name)} is defined twice", "Remove one of them.")
+    return name
+
+
+# ------------------------------------------------------------------------------------- our roles
+
+
+def _lost(loss: Loss) -> str:
+    becomes = "becomes only here and there" if loss.partly else "does not become"
+    why = f"needs {', '.join(loss.lacking)} too" if loss.lacking else "names no such target"
+    return f"{', '.join(loss.allowed)} {becomes} {loss.action}, which does more and {why}"
+
+
+def _all(names: Iterable[str], policies: Mapping[str, _Grants]) -> _Grants:
+    return tuple(grant for name in names for grant in policies[name])
+
+
+def _our_roles(
+    node: Node,
+    named: Mapping[str, tuple[str, ...]],
+    policies: Mapping[str, _Grants],
+    kept: set[str],
+    notes: Notes,
+) -> tuple[list[Role], list[Policy]]:
+    """The roles, and a policy for each that may do more by all its policies than by any one."""
+    ranks = _ranks({role: _all(names, policies) for role, names in named.items()})
+    roles, extra = [], []
+    for (name, names), place in zip(named.items(), node.items(), strict=True):
+        grants = _all(names, policies)
+        own = [policy_id(one) for one in names if policy_id(one) in kept]
+        if together := combined(grants):
+            extra.append(Policy(f"nabto-role-{name}", together))
+            own.append(extra[-1].id)
+        roles.append(Role(role_id(name), ranks[name], (_SHARED.id, *own)))
+        if role_id(name) != name:
+            notes.add(place, f"handfast has a role {name}; this one is called {role_id(name)} here")
+        for loss in losses(grants):
+            notes.add(place, _lost(loss))
+    _note_ranks(node, roles, notes)
+    return roles, extra
+
+
+def _ranks(roles: Mapping[str, _Grants]) -> dict[str, int]:
+    """Who may do more of /iam ranks higher; then who may do it under fewer conditions, and then
+    who may do more of the applications."""
+
+    def power(grants: _Grants) -> tuple[int, int, int]:
+        allowed = [one for one in grants if one.effect is Effect.ALLOW]
+        iam = {one.action for one in allowed if one.is_iam and "Pairing" not in one.action}
+        always = {one.action for one in allowed if one.action in iam and not one.conditions}
+        return len(always), len(iam), len({one.action for one in allowed} - iam)
+
+    powers = {role: power(grants) for role, grants in roles.items()}
+    order = sorted(set(powers.values()), reverse=True)
+    return {role: max(1, RANK_MAX - order.index(found)) for role, found in powers.items()}
+
+
+def _unpaired(
+    config: Node,
+    roles: Mapping[str, tuple[str, ...]],
+    policies: Mapping[str, _Grants],
+    notes: Notes,
+) -> tuple[Policy, Role]:
+    """What Nabto's unpaired role may do of what an unpaired key may do here at all."""
+    notes.unknown(config, "UnpairedRole")
+    node = config.get("UnpairedRole")
+    grants: _Grants = ()
+    if node is None:
+        notes.add(config, "no role for unpaired keys is named; they may do nothing but look")
+    else:
+        if node.text() not in roles:
+            raise node.refused(f"there is no role {shown(node.text())}", "Define it.")
+        grants = _all(roles[node.text()], policies)
+        lost = {
+            one.action
+            for one in grants
+            if one.effect is Effect.ALLOW and one.action != "IAM:PairingPasswordInvite"
+        }
+        if lost:
+            notes.add(
+                node,
+                f"an unpaired key may do nothing here but look and redeem an invite, so not "
+                f"{', '.join(sorted(lost))}; only users with this role may",
+            )
+    carried = (
+        Statement(one.effect, (_REDEEM,), one.conditions)
+        for one in simple(grants)
+        if _REDEEM in one.actions
+    )
+    policy = Policy("nabto-unpaired", (_DISCOVER, *carried))
+    return policy, Role(UNPAIRED, 0, (policy.id,))
+
+
+def _note_ranks(node: Node, roles: list[Role], notes: Notes) -> None:
+    ranks = ", ".join(f"{one.id} {one.rank}" for one in sorted(roles, key=lambda one: -one.rank))
+    if ranks:
+        notes.add(
+            node,
+            "roles have a rank here, and nobody touches or gives one that is higher than their "
+            f"own: {ranks}. All are below handfast's own roles, and none is owner; make one at "
+            "the device: `handfast-device users set NAME --role owner`",
+        )

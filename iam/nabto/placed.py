@@ -1,0 +1,231 @@
+"""JSON in which every value knows its place, for files that somebody else's program wrote.
+
+`read` takes one JSON text (RFC 8259) and gives a tree of `Node`s: the value, the line it begins on
+and its path (`Policies[1].Id`). It is strict where other readers guess: a key that stands twice in
+an object, anything after the end, a number that JSON does not know, half a surrogate pair and
+nesting without end are refused. Size and depth are bounded.
+
+Such files hold passwords and tokens. So no error shows a value; it says what kind of value stands
+where and what is due.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from iam.errors import PolicyFileError
+
+SIZE_MAX: Final = 1 << 20  # characters of one file
+DEPTH_MAX: Final = 32
+KEY_MAX: Final = 80  # characters of a key that an error or a note shows
+
+_BLANK: Final = re.compile(r"[ \t\n\r]*")
+_PLAIN: Final = r'[^"\\\x00-\x1f]*'
+_STRING: Final = re.compile(rf'"{_PLAIN}(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{{4}}){_PLAIN})*"')
+_KEY: Final = re.compile(rf"[A-Za-z0-9_]{{1,{KEY_MAX}}}")
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_NUMBER_MAX: Final = 32  # characters of a number
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_WORDS: Final[Mapping[str, bool | None]] = {"true": True, "false": False, "null": None}
+
+
+def shown(text: str) -> str:
+    """A text of the file in quotes, short and without anything that a terminal obeys."""
+    return ascii(text if len(text) <= KEY_MAX else text[:KEY_MAX] + "...")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value and its place. `value` is a dict or list of Nodes, or what else JSON knows."""
+
+    value: object
+    file: str
+    line: int
+    path: str
+
+    def refused(self, reason: str, advice: str = "") -> PolicyFileError:
+        """What to raise when this value cannot be taken."""
+        where = f"{self.path}: " if self.path else ""
+        advice = advice or "Correct that place."
+        return PolicyFileError(where + reason, file=self.file, line=self.line, advice=advice)
+
+    def note(self, text: str) -> str:
+        """A remark that names this place."""
+        where = f"{self.path}: " if self.path else ""
+        return f"{self.file}:{self.line}: {where}{text}"
+
+    @property
+    def kind(self) -> str:
+        """What kind of value this is, in words."""
+        return KINDS[type(self.value)]
+
+    def text(self) -> str:
+        """The value, which has to be a text."""
+        if not isinstance(self.value, str):
+            raise self.refused(f"{self.kind} stands where a text is due")
+        return self.value
+
+    def items(self) -> list[Node]:
+        """The values of this list."""
+        if not isinstance(self.value, list):
+            raise self.refused(f"{self.kind} stands where a list is due")
+        return self.value
+
+    def members(self) -> dict[str, Node]:
+        """The values of this object by their keys."""
+        if not isinstance(self.value, dict):
+            raise self.refused(f"{self.kind} stands where an object is due")
+        return self.value
+
+    def only(self, what: str) -> tuple[str, Node]:
+        """The one key and value of this object."""
+        members = self.members()
+        if len(members) != 1:
+            raise self.refused(f"there are {len(members)} {what} where one is due")
+        return next(iter(members.items()))
+
+    def get(self, key: str) -> Node | None:
+        """A member of this object that may be left out."""
+        return self.members().get(key)
+
+    def due(self, key: str) -> Node:
+        """A member of this object that must be there."""
+        if (found := self.get(key)) is None:
+            raise self.refused(f"{key} is missing")
+        return found
+
+    def unknown(self, *known: str) -> Iterator[tuple[str, Node]]:
+        """The members that nobody reads. One that differs from a known key in case only is refused:
+        whoever reads keys without regard to case would take it, and so it may mean a condition."""
+        folded = {key.lower(): key for key in known}
+        for key, node in self.members().items():
+            if key in known:
+                continue
+            if meant := folded.get(key.lower()):
+                raise node.refused(f"the key {shown(key)} is not spelt {meant}", f"Write {meant}.")
+            yield key, node
+
+
+KINDS: Final[Mapping[type, str]] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def read(text: str, *, file: str) -> Node:
+    """The tree of a JSON text. Raises PolicyFileError with file, line and path."""
+    if len(text) > SIZE_MAX:
+        raise PolicyFileError(
+            f"the file is longer than {SIZE_MAX} characters",
+            file=file,
+            line=1,
+            advice="Give the file that the device wrote, and nothing else.",
+        )
+    return _Reader(text.removeprefix("\ufeff"), file).document()
+
+
+class _Reader:
+    """Goes through a text once. Lines are counted as it goes, never by searching backwards."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self._text = text
+        self._file = file
+        self._at = 0
+        self._line = 1
+
+    def document(self) -> Node:
+        node = self._value("", 0)
+        if self._peek():
+            raise self._wrong("", "something stands after the end")
+        return node
+
+    def _value(self, path: str, depth: int) -> Node:
+        symbol, line = self._peek(), self._line
+        if symbol and symbol in "{[":
+            if depth == DEPTH_MAX:
+                raise self._wrong(path, f"this is nested more than {DEPTH_MAX} deep")
+            self._at += 1
+            inner = self._object if symbol == "{" else self._list
+            return Node(inner(path, depth + 1), self._file, line, path)
+        return Node(self._scalar(symbol, path), self._file, line, path)
+
+    def _object(self, path: str, depth: int) -> dict[str, Node]:
+        found: dict[str, Node] = {}
+        if self._took("}"):
+            return found
+        while True:
+            if self._peek() != '"':
+                raise self._wrong(path, "a key in double quotes is due")
+            key = self._string(path)
+            if not self._took(":"):  # without one it may be a value, and is not shown
+                raise self._wrong(path, "a colon is due after a key")
+            inner = f"{path}.{key}".lstrip(".") if _KEY.fullmatch(key) else f"{path}[{shown(key)}]"
+            if key in found:
+                raise self._wrong(inner, f"the key stands twice, also in line {found[key].line}")
+            found[key] = self._value(inner, depth)
+            if self._took("}"):
+                return found
+            if not self._took(","):
+                raise self._wrong(inner, "a comma or the end of the object is due")
+
+    def _list(self, path: str, depth: int) -> list[Node]:
+        found: list[Node] = []
+        if self._took("]"):
+            return found
+        while True:
+            inner = f"{path}[{len(found)}]"
+            found.append(self._value(inner, depth))
+            if self._took("]"):
+                return found
+            if not self._took(","):
+                raise self._wrong(inner, "a comma or the end of the list is due")
+
+    def _scalar(self, symbol: str, path: str) -> object:
+        if symbol == '"':
+            return self._string(path)
+        if number := _NUMBER.match(self._text, self._at):
+            if number.end() - self._at > _NUMBER_MAX:
+                raise self._wrong(path, "this number is too long")
+            self._at = number.end()
+            digits = number[0]
+            return int(digits) if digits.lstrip("-").isdigit() else float(digits)
+        for word, value in _WORDS.items():
+            if self._text.startswith(word, self._at):
+                self._at += len(word)
+                return value
+        raise self._wrong(path, "a value is due" if symbol else "the file ends too early")
+
+    def _string(self, path: str) -> str:
+        if (found := _STRING.match(self._text, self._at)) is None:
+            raise self._wrong(path, "a text is not closed, or holds what JSON does not allow")
+        text: str = json.loads(found[0])
+        if _SURROGATE.search(text):
+            raise self._wrong(path, "a text holds half a surrogate pair")
+        self._at = found.end()
+        return text
+
+    def _peek(self) -> str:
+        """The next symbol that is not blank; nothing at the end."""
+        if blank := _BLANK.match(self._text, self._at):
+            self._line += blank[0].count("\n")
+            self._at = blank.end()
+        return self._text[self._at : self._at + 1]
+
+    def _took(self, symbol: str) -> bool:
+        if self._peek() != symbol:
+            return False
+        self._at += 1
+        return True
+
+    def _wrong(self, path: str, reason: str) -> PolicyFileError:
+        node = Node(None, self._file, self._line, path)
+        return node.refused(reason, "Give the JSON file as the device wrote it.")

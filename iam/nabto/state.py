@@ -1,0 +1,166 @@
+"""Nabto's IAM state (versions 1 and 2): who is paired.
+
+    {"Version": 2, "Users": [{"Username", "DisplayName", "Role",
+                              "Fingerprints": [{"Fingerprint", "Name"} …],
+                              "Password", "ServerConnectToken", "Fcm": {…}, …} …],
+     "LocalOpenPairing": true, "OpenPairingPassword": …, …}
+
+Version 1 has one "Fingerprint" in the place of the list. A user is carried with name, role, display
+name and keys. Whoever cannot log in by a key there (an invited user who has not come yet, or a user
+without a role) is left out: here an invite does that. Of all that is secret only the name of its
+field is ever mentioned; and errors show no value at all, for in a damaged file anything can stand
+where a name is due.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from iam.model import Key, User
+from iam.nabto.config import check_version, read_name
+from iam.nabto.placed import KINDS, Node, read
+from iam.nabto.rules import role_id
+from iam.nabto.statements import Notes
+from iam.values import FINGERPRINT, TEXT_MAX
+
+METHOD: Final = "imported"
+
+_USERNAME: Final = re.compile(r"[a-z0-9_.-]{1,64}")
+_NO_PUSH: Final = "handfast sends no push messages"
+_OPEN: Final = "open a window when somebody is to pair: `handfast-device open`"
+_CONNECT: Final = "handfast has no server connect tokens"
+
+_SETTINGS: Final[Mapping[str, tuple[type, str]]] = {
+    "OpenPairingPassword": (str, _OPEN),
+    "OpenPairingSct": (str, _CONNECT),
+    "LocalOpenPairing": (bool, _OPEN),
+    "PasswordOpenPairing": (bool, _OPEN),
+    "PasswordInvitePairing": (bool, "make an invite for each new user"),
+    "LocalInitialPairing": (bool, _OPEN),
+    "OpenPairingRole": (str, "name the role when you open a window"),
+    "InitialPairingUsername": (str, "whoever pairs says a name"),
+    "FriendlyName": (str, "write it to device.toml as the device's name"),
+}
+_OF_USER: Final[Mapping[str, tuple[type, str]]] = {
+    "ServerConnectToken": (str, _CONNECT),
+    "Password": (str, "make an invite for a user who has no key yet"),
+    "Fcm": (dict, _NO_PUSH),
+    "NotificationCategories": (list, _NO_PUSH),
+    "OauthSubject": (str, "a user of handfast is known by keys"),
+}
+_OFF: Final[tuple[object, ...]] = (False, "", [], {})  # says nothing that could be missed
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedState:
+    """Users to be added. Their keys have the method "imported" and nobody has compared them."""
+
+    users: tuple[User, ...]
+    notes: tuple[str, ...]
+
+
+def read_state(text: str, *, file: str) -> ImportedState:
+    """Read a state. Raises PolicyFileError with file, line and path."""
+    root = read(text, file=file)
+    notes = Notes()
+    version = check_version(root, 1, 2)
+    notes.unknown(root, "Version", "Users", *_SETTINGS)
+    _note_left_out(root, _SETTINGS, notes)
+    listed = root.get("Users")
+    users = tuple(_users([] if listed is None else listed.items(), version, notes))
+    return ImportedState(users, tuple(notes.found))
+
+
+def _users(listed: list[Node], version: int, notes: Notes) -> Iterator[User]:
+    names: set[str] = set()
+    taken: dict[str, Node] = {}
+    fingerprints = "Fingerprint" if version == 1 else "Fingerprints"
+    for node in listed:
+        notes.unknown(node, "Username", "DisplayName", "Role", fingerprints, *_OF_USER)
+        name = _username(node.due("Username"))
+        if name in names:
+            raise node.refused("a user of this name stands above", "Remove one of them.")
+        names.add(name)
+        _note_left_out(node, _OF_USER, notes)
+        keys = tuple(_keys(node, version, notes, taken))
+        role = node.get("Role")
+        display = _label(node.get("DisplayName"), notes)
+        if role is None:
+            notes.add(node, f"the user {name} has no role and may do nothing; left out")
+            continue
+        role_name = role_id(read_name(role))
+        if role_name != role.text():
+            notes.add(role, f"handfast has a role {role.text()}; theirs is called {role_name} here")
+        if not keys:
+            notes.add(
+                node,
+                f"the user {name} has no key and is left out; make an invite for {name} "
+                f"with the role {role_name}",
+            )
+            continue
+        yield User(name, role_name, keys, display)
+
+
+def _username(node: Node) -> str:
+    if not _USERNAME.fullmatch(node.text()):
+        raise node.refused(
+            "this is not a user name of Nabto's",
+            "It is made of a-z, 0-9, '.', '_' and '-', 64 at most.",
+        )
+    return node.text()
+
+
+def _keys(node: Node, version: int, notes: Notes, taken: dict[str, Node]) -> Iterator[Key]:
+    """The user's keys; `taken` is every key so far, and where it stands."""
+    for place, name in _fingerprints(node, version, notes):
+        fingerprint = place.text()
+        if not FINGERPRINT.fullmatch(fingerprint):
+            if not FINGERPRINT.fullmatch(fingerprint.lower()):
+                raise place.refused("this is not 64 hex digits", "Give the whole fingerprint.")
+            notes.add(
+                place,
+                "Nabto knows no client by a fingerprint in capitals; the key is left out, "
+                "add it if it is meant",
+            )
+            continue
+        if (before := taken.get(fingerprint)) is not None:
+            raise place.refused(
+                f"this key stands twice, first in line {before.line}", "Remove one of them."
+            )
+        taken[fingerprint] = place
+        yield Key(fingerprint, _label(name, notes), METHOD, verified=False)
+
+
+def _fingerprints(node: Node, version: int, notes: Notes) -> Iterator[tuple[Node, Node | None]]:
+    """Each fingerprint with its name."""
+    if version == 1:
+        if (only := node.get("Fingerprint")) is not None:
+            yield only, None
+    elif (listed := node.get("Fingerprints")) is not None:
+        for one in listed.items():
+            notes.unknown(one, "Fingerprint", "Name")
+            yield one.due("Fingerprint"), one.get("Name")
+
+
+def _label(node: Node | None, notes: Notes) -> str:
+    """A name for people to read; one that is too long or not printable is left out."""
+    if node is None:
+        return ""
+    if len(node.text()) > TEXT_MAX or not node.text().isprintable():
+        notes.add(node, f"this is not printable text of at most {TEXT_MAX}; it is left out")
+        return ""
+    return node.text()
+
+
+def _note_left_out(node: Node, fields: Mapping[str, tuple[type, str]], notes: Notes) -> None:
+    """Names the fields that are set and never carried, and not what is in them."""
+    for field, (kind, instead) in fields.items():
+        if (found := node.get(field)) is None:
+            continue
+        if type(found.value) is not kind:
+            raise found.refused(f"{found.kind} stands where {KINDS[kind]} is due")
+        if found.value not in _OFF:
+            notes.add(found, f"not carried: {instead}")

@@ -1,0 +1,236 @@
+"""One statement of a Nabto policy, as grants: one action each, allowed or denied on conditions.
+
+Conditions of ours are made here, and with them everything that can be wrong in one is found. What
+Nabto would read differently from what we would is told apart; the essay of `iam.nabto.config` says
+how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Final
+
+from iam.attributes import IS_LOCAL, NAME, is_own
+from iam.condition import NEGATIVE, Condition, Operator
+from iam.errors import PolicyError
+from iam.nabto.placed import Node, shown
+from iam.nabto.rules import (
+    CALLER,
+    COUNTERPARTS,
+    INSTEAD,
+    ROLE_ID,
+    TARGETS,
+    Grant,
+    is_known,
+    is_ours,
+    role_id,
+)
+from iam.policy import ACTION, Effect
+
+OPERATORS: Final = frozenset(
+    {
+        "StringEquals",
+        "StringNotEquals",
+        "NumericEquals",
+        "NumericNotEquals",
+        "NumericLessThan",
+        "NumericLessThanEquals",
+        "NumericGreaterThan",
+        "NumericGreaterThanEquals",
+        "Bool",
+    }
+)
+VARIANTS_MAX: Final = 64  # statements that one of theirs may become
+ACTION_MAX: Final = 128  # characters
+
+
+@dataclass(slots=True)
+class Notes:
+    """Each note once, in the order of the file."""
+
+    found: dict[str, None] = field(default_factory=dict)
+
+    def add(self, node: Node, text: str) -> None:
+        """A remark on this place."""
+        self.found[node.note(text)] = None
+
+    def unknown(self, node: Node, *known: str) -> None:
+        """A remark on each member of this object that has none of these keys."""
+        for key, member in node.unknown(*known):
+            self.add(member, f"nothing is known of the field {shown(key)}; it is left out")
+
+
+def read_statement(node: Node, notes: Notes) -> Iterator[Grant]:
+    """What a statement allows or denies: one grant for each action and variant."""
+    notes.unknown(node, "Effect", "Actions", "Conditions")
+    effect = node.due("Effect")
+    if effect.text() not in {*Effect}:
+        raise effect.refused(f"the effect {shown(effect.text())} is unknown", "Allow or Deny.")
+    actions: dict[str, Node] = {}
+    for one in node.due("Actions").items():
+        actions.setdefault(one.text(), one)
+    listed = node.get("Conditions")
+    conditions = [_Wish.of(one) for one in ([] if listed is None else listed.items())]
+    for wish in conditions:
+        if wish.operator in NEGATIVE and len(wish.values) > 1:
+            notes.add(wish.node, "in Nabto this holds where one value differs, and so it does here")
+    for action, place in actions.items():
+        if why := _why_not(action):
+            notes.add(place, f"{shown(action)} is left out: {why}")
+            continue
+        kept, whole = _fitting(Effect(effect.text()), action, conditions, notes, place)
+        for variant in _variants(node, kept):
+            if whole:
+                yield Grant(Effect(effect.text()), action, variant)
+                _note_differences(Effect(effect.text()), action, variant, place, notes)
+            yield from _faults(action, variant)
+
+
+def _why_not(action: str) -> str:
+    """Why an action has no place here, or nothing."""
+    if len(action) > ACTION_MAX or not ACTION.fullmatch(action):
+        return "no request asks for it; an action is Module:Verb, and * fits nothing in Nabto"
+    if action in INSTEAD:
+        return INSTEAD[action]
+    if action.startswith("IAM:"):
+        return "" if action in TARGETS else "Nabto's IAM has no such action"
+    return "the module is one of handfast's own; rename it" if is_ours(action) else ""
+
+
+# --------------------------------------------------------------------------------- conditions
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A condition as it stands in the file: it may name what we have not."""
+
+    operator: Operator
+    attribute: str
+    values: tuple[str, ...]
+    node: Node
+
+    @classmethod
+    def of(cls, node: Node) -> _Wish:
+        operator, test = node.only("operators")
+        if operator not in OPERATORS:
+            raise test.refused(
+                f"the operator {shown(operator)} is unknown",
+                f"There are: {', '.join(sorted(OPERATORS))}.",
+            )
+        attribute, values = test.only("attributes")
+        for value in values.items():
+            _check_literal(operator, value)
+        texts = tuple(dict.fromkeys(value.text() for value in values.items()))
+        return cls(Operator(operator), attribute, texts, node)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.attribute, *(v[2:-1] for v in self.values if _is_variable(v)))
+
+    def made(self, values: tuple[str, ...]) -> Condition:
+        if self.attribute == ROLE_ID and self.operator.startswith("String"):
+            values = tuple(v if _is_variable(v) else role_id(v) for v in values)
+        try:
+            return Condition(self.operator, self.attribute, values)
+        except PolicyError as error:
+            raise self.node.refused(str(error), error.advice) from error
+
+
+def _is_variable(value: str) -> bool:
+    return len(value) > 2 and value.startswith("${") and value.endswith("}")
+
+
+def _check_literal(operator: str, node: Node) -> None:
+    """A literal that the operator cannot compare with: Nabto would refuse everything for it."""
+    value = node.text()
+    if not _is_variable(value):
+        try:
+            Condition(Operator(operator), "Any:Attribute", (value,))
+        except PolicyError as error:
+            raise node.refused(str(error), error.advice) from error
+
+
+def _fitting(
+    effect: Effect, action: str, wishes: list[_Wish], notes: Notes, place: Node
+) -> tuple[tuple[_Wish, ...], bool]:
+    """The conditions that are carried for this action, and whether the statement is; if not, the
+    conditions are still those that Nabto looks at, and may find faulty."""
+    told = CALLER | TARGETS[action] if action in TARGETS else None
+    kept: list[_Wish] = []
+    whole = True
+    for wish in wishes:
+        if not wish.values or (told is not None and not told.issuperset(wish.names)):
+            notes.add(
+                wish.node,
+                f"this never holds for {shown(action)} in Nabto, which does not know "
+                "what is compared there; the action is left out",
+            )
+            return tuple(kept), False
+        if all(_can_be_said(name) for name in wish.names):
+            kept.append(wish)
+        elif effect is Effect.ALLOW:
+            notes.add(wish.node, f"this cannot be said here; {shown(action)} is left out")
+            whole = False
+        else:
+            notes.add(wish.node, f"this cannot be said here; {shown(action)} is denied without it")
+    return tuple(kept), whole
+
+
+def _can_be_said(name: str) -> bool:
+    """What Nabto says of the caller and the target, or an application's attribute."""
+    if is_own(name):
+        return name in CALLER or name.startswith("IAM:")
+    return NAME.fullmatch(name) is not None
+
+
+def _variants(node: Node, wishes: tuple[_Wish, ...]) -> list[tuple[Condition, ...]]:
+    """Sets of conditions, one of which has to hold: several values of a negative operator are
+    alternatives in Nabto."""
+    choices = [
+        [wish.made((value,)) for value in wish.values]
+        if wish.operator in NEGATIVE
+        else [wish.made(wish.values)]
+        for wish in wishes
+    ]
+    count = 1
+    for choice in choices:
+        count *= len(choice)
+    if count > VARIANTS_MAX:
+        raise node.refused(
+            f"its negative operators make {count} cases, more than {VARIANTS_MAX}",
+            "Name one value in each; with several, Nabto takes any that differs.",
+        )
+    return [tuple(dict.fromkeys(variant)) for variant in product(*choices)]
+
+
+def _faults(action: str, conditions: tuple[Condition, ...]) -> Iterator[Grant]:
+    """Nabto denies where a Bool meets a text that is neither true nor false, in an allow too. It
+    gets there where the conditions before it hold."""
+    either = ("true", "false")
+    for number, one in enumerate(conditions):
+        if one.operator is not Operator.BOOL:
+            continue
+        reached = conditions[:number]
+        for name in dict.fromkeys(one.names):
+            if name != IS_LOCAL:
+                neither = Condition(Operator.STRING_NOT_EQUALS, name, either)
+                yield Grant(Effect.DENY, action, (*reached, neither))
+            reached = (*conditions[:number], Condition(Operator.BOOL, one.attribute, either))
+
+
+def _note_differences(
+    effect: Effect, action: str, conditions: tuple[Condition, ...], place: Node, notes: Notes
+) -> None:
+    for one in conditions:
+        if one.operator.startswith("Numeric"):
+            notes.add(
+                place,
+                f"where {one.attribute} is no number such as 42 or 42.3, Nabto denies; "
+                f"here {one.operator} does not hold then",
+            )
+    if effect is Effect.DENY and action in TARGETS:
+        for ours in COUNTERPARTS:
+            if action in ours.needs and not all(is_known(one, ours) for one in conditions):
+                notes.add(place, f"{ours.action} is denied whoever it is about")

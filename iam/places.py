@@ -1,0 +1,289 @@
+"""TOML with the line of every key and value: what tomllib reads, and where.
+
+tomllib judges what TOML is and gives the values; it does not tell lines. So a second walk over the
+same text, which is known to be good by then, notes where each key and each element begins. It has
+to know only what may hide a bracket or a line end (strings, comments) and how tables nest. The two
+are laid over each other; should they ever disagree, the text is refused and no line is guessed.
+
+Bounds: characters of a text and of a line, and how deep brackets nest, so that neither walk can be
+made to recurse or to read a number for minutes.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from iam.errors import PolicyFileError
+
+TEXT_MAX: Final = 8 * 1024 * 1024
+LINE_MAX: Final = 4000  # also keeps numbers below what Python refuses to read
+DEPTH_MAX: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A value and where it begins, which is also where its key stands: what is wrong with it is
+    told from here. A table is a dict of Places (under a header it begins there), an array a list.
+    """
+
+    file: str
+    line: int
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def wrong(self, why: str, advice: str = "") -> PolicyFileError:
+        advice = advice or "Correct that line."
+        return PolicyFileError(why, file=self.file, line=self.line, advice=advice)
+
+    def text(self, what: str) -> str:
+        if not isinstance(self.value, str):
+            raise self.wrong(f"{what} has to be text, in quotes", _example(self.value))
+        return self.value
+
+    def list_of(self, what: str, most: int, least: int = 1) -> list[Place]:
+        found = self.value
+        if not isinstance(found, list):
+            advice = f"Write {what} above each." if what.startswith("[") else "Write it in [ ]."
+            raise self.wrong(f"{what} has to be a list", advice)
+        if not least <= len(found) <= most:
+            advice = f"Give at least {least} and at most {most}."
+            raise self.wrong(f"{what} has {len(found)} entries", advice)
+        return found
+
+    def table(self, what: str, known: Collection[str] = ()) -> dict[str, Place]:
+        """The entries of a table; only `known` keys, if any are given."""
+        if not isinstance(self.value, dict):
+            raise self.wrong(f"{what} has to be a table", "Write it in { }.")
+        found: dict[str, Place] = self.value
+        for key, place in found.items():
+            if known and key not in known:
+                raise place.wrong(
+                    f"{what} has no key {key[:80]!r}", f"There are: {', '.join(known)}."
+                )
+        return found
+
+    def only(self, what: str) -> tuple[str, Place]:
+        """The one entry of a table."""
+        found = self.table(what)
+        if not found:
+            raise self.wrong(f"{what} is empty", "Give one entry.")
+        if len(found) > 1:
+            second = list(found.values())[1]
+            raise second.wrong(f"{what} has more than one entry", "Write each in { } of its own.")
+        return next(iter(found.items()))
+
+    def due(self, found: Mapping[str, Place], key: str, what: str) -> Place:
+        if key not in found:
+            raise self.wrong(f"{what} has no {key}", f"Add: {key} = …")
+        return found[key]
+
+
+def _example(value: object) -> str:
+    if isinstance(value, bool):
+        return f'Write "{str(value).lower()}".'
+    return f'Write "{value}".' if isinstance(value, int | float) else "Write it in quotes."
+
+
+# What the second walk finds: a table is a dict, an array a list, anything else nothing.
+@dataclass(slots=True)
+class _Spot:
+    line: int
+    table: dict[str, _Spot] | None = None
+    array: list[_Spot] | None = None
+
+
+def read(text: str, *, file: str) -> Place:
+    """The whole file as one table. Raises PolicyFileError."""
+    text = text.replace("\r\n", "\n")
+    _check_bounds(text, file)
+    try:
+        return _laid_over(tomllib.loads(text), _Walk(text, file).spots(), file)
+    except tomllib.TOMLDecodeError as error:
+        said = str(error)
+        line = int(at[1]) if (at := _AT.search(said)) else text.rstrip().count("\n") + 1
+        why = _AT.sub("", said).replace(" (at end of document)", "")
+        raise PolicyFileError(
+            f"this is not TOML: {why}", file=file, line=line, advice="Correct that line."
+        ) from error
+    except RecursionError:  # by means that the bounds do not see; nothing that a person writes
+        why = "something in this file is nested too deep"
+        raise PolicyFileError(why, file=file, line=1, advice="Write it plainer.") from None
+
+
+_AT = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
+
+
+def _check_bounds(text: str, file: str) -> None:
+    if len(text) > TEXT_MAX:
+        raise PolicyFileError(
+            f"the file is longer than {TEXT_MAX} characters", file=file, line=1, advice="Split it."
+        )
+    depth = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > LINE_MAX:
+            why = f"the line is longer than {LINE_MAX} characters"
+            raise PolicyFileError(why, file=file, line=number, advice="Break the list into lines.")
+        for bracket in _BRACKET.findall(_HIDING.sub("", line)):
+            depth = max(0, depth + (1 if bracket in "[{" else -1))
+            if depth > DEPTH_MAX:
+                raise PolicyFileError(
+                    "brackets are nested too deep", file=file, line=number, advice="Close some."
+                )
+
+
+_BRACKET = re.compile(r"[\[\]{}]")
+# Roughly: inside a string of several lines this may count too much, and then refuses too early.
+_HIDING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*')
+
+
+def _laid_over(value: Any, spot: _Spot, file: str) -> Place:
+    if isinstance(value, dict):
+        if spot.table is None or value.keys() != spot.table.keys():
+            raise _astray(spot, file)
+        inner = {key: _laid_over(found, spot.table[key], file) for key, found in value.items()}
+        return Place(file, spot.line, inner)
+    if isinstance(value, list):
+        if spot.array is None or len(value) != len(spot.array):
+            raise _astray(spot, file)
+        pairs = zip(value, spot.array, strict=True)
+        return Place(file, spot.line, [_laid_over(found, at, file) for found, at in pairs])
+    return Place(file, spot.line, value)
+
+
+def _astray(spot: _Spot, file: str) -> PolicyFileError:
+    return PolicyFileError(
+        "the lines below cannot be told apart",
+        file=file,
+        line=spot.line,
+        advice="Write it plainer.",
+    )
+
+
+_SPACE = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
+_BLANK = re.compile(r"[ \t]*")
+_STRING = re.compile(
+    r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'', re.DOTALL
+)
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_SCALAR = re.compile(r"[^,\]}#\n]+")
+
+
+class _Walk:
+    """One pass over a text that tomllib has read."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self._text = text
+        self._file = file
+        self._at = 0
+        self._line = 1
+
+    def spots(self) -> _Spot:
+        """Where everything begins."""
+        root = table = _Spot(1, {})
+        while self._skip(_SPACE) and self._at < len(self._text):
+            if self._peek("[["):
+                table = self._header(root, 2)
+            elif self._peek("["):
+                table = self._header(root, 1)
+            else:
+                self._assignment(table)
+        return root
+
+    def _header(self, root: _Spot, brackets: int) -> _Spot:
+        line = self._line
+        self._at += brackets
+        *path, last = self._key()
+        self._at += brackets
+        parent = _descend(root, path, line)
+        assert parent.table is not None
+        if brackets == 1:
+            return parent.table.setdefault(last, _Spot(line, {}))
+        listed = parent.table.setdefault(last, _Spot(line, None, []))
+        assert listed.array is not None
+        listed.array.append(_Spot(line, {}))
+        return listed.array[-1]
+
+    def _assignment(self, table: _Spot) -> None:
+        line = self._line
+        *path, last = self._key()
+        self._at += 1  # =
+        self._skip(_BLANK)
+        parent = _descend(table, path, line)
+        assert parent.table is not None
+        parent.table[last] = self._value()
+
+    def _key(self) -> list[str]:
+        """The parts of a key up to its = or ]."""
+        parts = []
+        while True:
+            self._skip(_BLANK)
+            start = self._at
+            if self._text[start] in "\"'":
+                self._skip(_STRING)
+                parts.append(_unquoted(self._text[start : self._at]))
+            else:
+                self._skip(_BARE)
+                parts.append(self._text[start : self._at])
+            self._skip(_BLANK)
+            if not self._peek("."):
+                return parts
+            if len(parts) == DEPTH_MAX:
+                why = f"a key has more than {DEPTH_MAX} parts"
+                raise PolicyFileError(why, file=self._file, line=self._line, advice="Shorten it.")
+            self._at += 1
+
+    def _value(self) -> _Spot:
+        spot = _Spot(self._line)
+        if self._peek("["):
+            spot.array = []
+            for _ in self._elements("]"):
+                spot.array.append(self._value())
+        elif self._peek("{"):
+            spot.table = {}
+            for _ in self._elements("}"):
+                self._assignment(spot)
+        elif self._text[self._at] in "\"'":
+            self._skip(_STRING)
+        else:
+            self._skip(_SCALAR)
+        return spot
+
+    def _elements(self, end: str) -> Iterator[None]:
+        """Past the opening bracket, then once before each element, then past the closing one."""
+        self._at += 1
+        while self._skip(_SPACE) and not self._peek(end):
+            yield
+            self._skip(_SPACE)
+            self._at += self._peek(",")
+        self._at += 1
+
+    def _peek(self, text: str) -> bool:
+        return self._text.startswith(text, self._at)
+
+    def _skip(self, pattern: re.Pattern[str]) -> bool:
+        found = pattern.match(self._text, self._at)
+        if found is not None:
+            self._line += self._text.count("\n", self._at, found.end())
+            self._at = found.end()
+        return found is not None
+
+
+def _descend(spot: _Spot, path: list[str], line: int) -> _Spot:
+    """The table that a dotted name stands in: of an array of tables it is the last."""
+    for part in path:
+        assert spot.table is not None
+        spot = spot.table.setdefault(part, _Spot(line, {}))
+        if spot.array is not None:
+            spot = spot.array[-1]
+    return spot
+
+
+def _unquoted(key: str) -> str:
+    """A quoted key as it is meant."""
+    return str(tomllib.loads(f"key = {key}")["key"]) if "\\" in key else key[1:-1]

@@ -1,0 +1,88 @@
+"""What is good to know and not worth a write of its own: when a key was last seen, and how far the
+clock has come.
+
+Flash wears by every write, so both are noted in memory, go to the disk with whatever is written
+next, and on their own once an hour at most. A crash loses an hour of them, and no right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from types import MappingProxyType
+from typing import Final
+
+OWN_WRITE_SECONDS: Final = 3600.0
+ROWS_ALONG: Final = 32  # with another write, which must not pay for a crowd; the rest waits
+
+
+class Sightings:
+    """Times by key, and the clock's floor: a time that has passed for certain. Neither runs back,
+    except by `reset_floor`, where a wrong clock has driven them too far."""
+
+    def __init__(self, seen: dict[str, float], floor: float) -> None:
+        """As the disk has them."""
+        self._seen = seen
+        self.seen: Mapping[str, float] = MappingProxyType(seen)
+        self.floor = floor
+        self._unwritten: set[str] = set()
+        self._written_floor = floor
+        self._latest: float | None = None
+        self._since: float | None = None  # the first time noted after the last write
+
+    def note(self, fingerprint: str, now: float) -> None:
+        """This key was in use now."""
+        if self._seen.get(fingerprint, 0.0) < now:
+            self._seen[fingerprint] = now
+            self._unwritten.add(fingerprint)
+            self._pass(now)
+
+    def note_time(self, now: float) -> None:
+        """So far the clock has come."""
+        if self.floor < now:
+            self.floor = now
+            self._pass(now)
+
+    def forget(self, fingerprints: Iterable[str]) -> None:
+        """These keys are gone."""
+        for one in fingerprints:
+            self._seen.pop(one, None)
+            self._unwritten.discard(one)
+
+    def reset_floor(self, floor: float) -> None:
+        """This is the floor, and no key was seen later: the disk says so already."""
+        self._seen.update({one: min(at, floor) for one, at in self._seen.items()})
+        self.floor = self._written_floor = floor
+        self._since = None
+
+    @property
+    def is_due(self) -> bool:
+        """Has enough come together for a write of its own?"""
+        if self._since is None or self._latest is None:
+            return False
+        return self._latest - self._since >= OWN_WRITE_SECONDS
+
+    def unwritten(self, *, at_most: int | None = None) -> list[tuple[str, float]]:
+        """Rows that the disk does not have yet."""
+        return [(one, self._seen[one]) for one in islice(self._unwritten, at_most)]
+
+    @property
+    def unwritten_floor(self) -> float | None:
+        """The floor, if the disk has an older one."""
+        return self.floor if self.floor != self._written_floor else None
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Would anything be lost now?"""
+        return bool(self._unwritten) or self.unwritten_floor is not None
+
+    def written(self, rows: Iterable[tuple[str, float]]) -> None:
+        """The disk has these, and the floor."""
+        self._unwritten.difference_update(one for one, _ in rows)
+        self._written_floor = self.floor
+        if not self._unwritten:
+            self._since = None
+
+    def _pass(self, now: float) -> None:
+        self._latest = now
+        self._since = now if self._since is None else self._since

@@ -1,0 +1,134 @@
+"""What users and policies cost when there are many: `make bench` prints it, nothing is judged.
+
+Every figure for 1,000 and 100,000 users stands beside the same for 10, measured in the same run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iam import Access, Event, Key, Policy, Role, Rules, State, Statement, Store, User, changed_keys
+from iam import changes as to
+from iam.builtin import POLICIES, ROLES
+from iam.policy import Effect
+
+if TYPE_CHECKING:
+    from tests.bench.conftest import Table
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
+CROWDS = (10, 1_000, 100_000)
+RULES = Rules(Access().roles, users=10**6)
+EVENT = Event(kind="paired", boot="b", monotonic=1.0, wall=2.0)
+
+
+def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
+    """Seconds for one, the median of some rounds."""
+    taken = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        for _ in range(times):
+            work()
+        taken.append((time.perf_counter() - begin) / times)
+    return median(taken)
+
+
+def crowd(size: int) -> State:
+    users = [User(f"u{n}", "user", (Key(f"{n:064x}"),)) for n in range(size)]
+    return State.of([*users, User("anna", "owner", (Key("a" * 64),))])
+
+
+def beside_the_first(table: Table, name: str, seconds: list[float]) -> None:
+    """One row per crowd; the first is what the others are compared with."""
+    for size, taken in zip(CROWDS, seconds, strict=True):
+        compared = "" if size == CROWDS[0] else f"{taken / seconds[0]:.2f} × {CROWDS[0]} users"
+        table.add(f"{name}, {size:,} users", taken, compared)
+
+
+def names() -> Iterator[str]:
+    return (f"new{number}" for number in count(1))
+
+
+def test_a_new_user(table: Table) -> None:
+    """From the wish to the sessions that end by it; in memory."""
+    found = []
+    for size in CROWDS:
+        state, fresh = crowd(size), names()
+
+        def add(state: State = state, fresh: Iterator[str] = fresh) -> None:
+            changed_keys(state, to.add_user(state, None, User(next(fresh), "guest"), rules=RULES))
+
+        found.append(each(add, 200))
+    beside_the_first(table, "add a user, in memory", found)
+
+
+def test_a_new_user_on_the_disk(table: Table, tmp_path: Path) -> None:
+    """The whole of it: the change, the rows, an event, and the disk's word."""
+    found = []
+    for size in CROWDS:
+        with closing(Store.open(tmp_path / f"{size}.db")) as store:
+            store.commit(crowd(size))
+            fresh = names()
+
+            def add(store: Store = store, fresh: Iterator[str] = fresh) -> None:
+                user = User(next(fresh), "guest")
+                store.commit(to.add_user(store.state, None, user, rules=RULES), EVENT)
+
+            found.append(each(add, 20))
+    beside_the_first(table, "add a user, durably", found)
+
+
+def test_loading(table: Table, tmp_path: Path) -> None:
+    found = []
+    for size in CROWDS:
+        path = tmp_path / f"{size}.db"
+        with closing(Store.open(path)) as store:
+            store.commit(crowd(size))
+        found.append(each(lambda path=path: Store.open(path).close(), 1, rounds=3))  # type: ignore[misc]
+    beside_the_first(table, "open the store", found)
+
+
+def test_a_decision(table: Table) -> None:
+    """Who is this key, and may it do that? Among few and many users, with few and many policies."""
+    policies = [
+        Policy(f"p{n}", (Statement(Effect.ALLOW, (f"App{n}:Get", f"Other{n}:*")),))
+        for n in range(1000)
+    ]
+    every = tuple(policy.id for policy in policies)
+    roles = [Role(r.id, r.rank, (*r.policies, *every) if r.rank else r.policies) for r in ROLES]
+    found = {}
+    for name, access, action in (
+        ("built-in policies", Access(), "Iam:GetMe"),
+        ("1,000 policies", Access(roles, [*POLICIES, *policies]), "App999:Get"),
+    ):
+        assert access.decide(access.subject(crowd(10), f"{3:064x}", 0.0), action).allowed
+        for size in CROWDS:
+            state = crowd(size)
+
+            def decide(access: Access = access, state: State = state, action: str = action) -> None:
+                access.decide(access.subject(state, f"{3:064x}", 0.0), action)
+
+            found[name, size] = each(decide, 2000)
+        beside_the_first(table, f"decide, {name}", [found[name, size] for size in CROWDS])
+    ratio = found["1,000 policies", 10] / found["built-in policies", 10]
+    table.add(
+        "decide, 1,000 policies", found["1,000 policies", 10], f"{ratio:.2f} × built-in policies"
+    )
+
+
+def test_loading_policies(table: Table) -> None:
+    def load(number: int) -> Access:
+        policies = [
+            Policy(f"p{n}", (Statement(Effect.ALLOW, (f"App{n}:Get",)),)) for n in range(number)
+        ]
+        return Access(ROLES, [*POLICIES, *policies])
+
+    few, many = each(lambda: load(10), 20), each(lambda: load(1000), 3)
+    table.add("load 1,000 policies", many, f"{many / few:.1f} × 10 policies")

@@ -1,0 +1,116 @@
+"""What a decision and a set of rules cost, compared with each other; nothing is judged."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Callable
+from statistics import median
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iam import Access, Condition, Effect, Key, Operator, Policy, Role, Statement, Subject, User
+from iam.builtin import POLICIES, ROLES
+from iam.config import load, to_toml
+
+if TYPE_CHECKING:
+    from tests.bench.conftest import Table
+
+pytestmark = pytest.mark.bench
+KEY = "ab" * 32
+TESTER = Subject(KEY, User("anna", "tester", (Key(KEY),)), "tester")
+ATTRIBUTES = {
+    "Connection:IsLocal": "true",
+    "Connection:Address": "192.0.2.7",
+    "Connection:Interface": "eth0",
+    "Clock:Now": "1896091200",
+}
+
+
+def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
+    """Seconds for one, the median of some rounds; the one before them is not counted."""
+    taken = []
+    for _ in range(rounds + 1):
+        begin = time.perf_counter()
+        for _ in range(times):
+            work()
+        taken.append((time.perf_counter() - begin) / times)
+    return median(taken[1:])
+
+
+def policies(count: int) -> tuple[Policy, ...]:
+    """Each about a module of its own, the last with every kind of condition."""
+    local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
+    named = Condition(Operator.STRING_LIKE, "Connection:Username", ("bert", "a*"))
+    near = Condition(Operator.IP_ADDRESS, "Connection:Address", ("10.0.0.0/8", "192.0.2.0/24"))
+    early = Condition(Operator.DATE_LESS_THAN, "Clock:Now", ("2031-01-01T00:00:00Z",))
+    return tuple(
+        Policy(
+            f"p{number}",
+            (
+                Statement(Effect.ALLOW, (f"M{number}:*",)),
+                Statement(Effect.ALLOW, (f"N{number}:Get",), (local,)),
+                Statement(Effect.ALLOW, (f"O{number}:Get",), (local, named, near, early)),
+                Statement(Effect.DENY, (f"M{number}:Burn", f"N{number}:Burn")),
+            ),
+        )
+        for number in range(count)
+    )
+
+
+def access(count: int) -> Access:
+    mine = policies(count)
+    role = Role("tester", 5, ("core-guest", *(policy.id for policy in mine)))
+    return Access((*ROLES, role), (*POLICIES, *mine))
+
+
+def test_a_decision_among_policies(table: Table) -> None:
+    """About the last policy of all: the worst place, if one were to look at them in order."""
+    base = 0.0
+    for count in (1, 100, 1000):
+        rules, last = access(count), count - 1
+        asked = {
+            "plain": f"M{last}:Get",
+            "denied": f"M{last}:Burn",
+            "one condition": f"N{last}:Get",
+            "four conditions": f"O{last}:Get",
+        }
+        for what, action in asked.items():
+            assert rules.decide(TESTER, action, ATTRIBUTES).allowed is (what != "denied")
+
+            def decide(rules: Access = rules, action: str = action) -> None:
+                rules.decide(TESTER, action, ATTRIBUTES)
+
+            cost = each(decide, 2000)
+            base = base or cost
+            table.add(f"decision, {count} policies, {what}", cost, f"{cost / base:.2f} ×")
+    rules = access(1000)
+    cost = each(lambda: rules.explain(TESTER, "O999:Get", ATTRIBUTES), 500)
+    table.add("decision explained, 1000 policies", cost, f"{cost / base:.2f} ×")
+
+
+def test_a_pattern_on_hostile_text(table: Table) -> None:
+    """Work grows with the text and the pattern, and with nothing else."""
+    base = 0.0
+    for pieces in (1, 8, 64):
+        condition = Condition(Operator.STRING_LIKE, "Lamp:Text", ("*a" * pieces + "!",))
+        found = {"Lamp:Text": "a" * 1024}
+        cost = each(lambda c=condition, f=found: c.holds(f), 200)  # type: ignore[misc]
+        base = base or cost
+        table.add(f"StringLike with {pieces} wildcards, no match", cost, f"{cost / base:.2f} ×")
+
+
+def test_rules_are_loaded(table: Table) -> None:
+    base = 0.0
+    for count in (10, 1000):
+        mine = policies(count)
+        text = to_toml([Role("tester", 5, tuple(policy.id for policy in mine))], mine)
+        bare = each(lambda text=text: tomllib.loads(text), 1, rounds=3)  # type: ignore[misc]
+        cost = each(lambda text=text: load([("rules.toml", text)]).access(), 1, rounds=3)  # type: ignore[misc]
+        base = base or cost / count
+        table.add(
+            f"load and check {count} policies, per policy",
+            cost / count,
+            f"{cost / count / base:.2f} ×, {cost / bare:.1f} × what tomllib alone takes",
+        )

@@ -1,0 +1,335 @@
+"""Administration from the command line, at the real device: words, JSON, and exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiocoap
+import pytest
+
+from client_app.devices import DeviceBook
+from iam.model import Key, User
+from peer.pairing import invite
+
+Abroad = Any  # conftest.Abroad
+Shell = Any  # conftest.Shell
+
+FP = "ab" * 32
+EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
+OBEYED = set("\x1b\x07\u202e\x9b")
+
+
+@pytest.fixture
+def anna(owner: Abroad, shell: Shell) -> Shell:
+    """The owner's command line."""
+    return shell
+
+
+@pytest.fixture
+def mia(tmp_path: Path, shell: Shell) -> Shell:
+    """Another one, that knows no device."""
+    return type(shell)(tmp_path / "mia")
+
+
+def value(done: Any) -> Any:
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["schema"] == 1
+    return found
+
+
+def lines(done: Any) -> list[Any]:
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+# ------------------------------------------------------------------------------------------- users
+
+
+def test_users(anna: Shell) -> None:
+    made = anna("users", "kitchen", "add", "mia", "--key", FP, "--display", "Mia", "--until", "3d")
+    assert made.code == 0, made.err
+    assert FP in made.out
+    assert re.search(r"until \d{4}-\d\d-\d\d \d\d:\d\d [+-]\d{4}", made.out)
+    listed = anna("users", "kitchen")
+    assert listed.out == anna("users", "kitchen", "list").out
+    assert re.search(r"^anna  owner  1 key", listed.out, re.MULTILINE)
+    assert re.search(r"^mia   guest  1 key", listed.out, re.MULTILINE)
+    assert "Mia" in anna("users", "kitchen", "show", "mia").out
+    changed = value(
+        anna("users", "kitchen", "set", "mia", "--role", "user", "--until", "0", "--json")
+    )
+    assert (changed["user"]["role"], changed["user"]["not_after"]) == ("user", None)
+    renamed = value(anna("--json", "users", "kitchen", "set", "mia", "--rename", "leo"))
+    assert renamed["user"]["name"] == "leo"
+    more = ("users", "kitchen", "add-key", "leo", "cd" * 32, "--key-name", "phone")
+    assert "phone" in anna(*more).out
+    assert anna(*more).code == 0
+    assert anna("users", "kitchen", "add-key", "anna", "cd" * 32).code == 8
+    gone = value(anna("users", "kitchen", "remove-key", "leo", "cd" * 32, "--yes", "--json"))
+    assert gone["removed"] == "cd" * 32
+    assert anna("users", "kitchen", "remove", "leo", "--yes").out == "removed leo\n"
+    assert anna("users", "kitchen", "remove", "leo", "--yes").code == 8
+    everybody = value(anna("users", "kitchen", "--json"))["users"]
+    assert [one["name"] for one in everybody] == ["anna"]
+    assert everybody == value(anna("users", "--json", "kitchen"))["users"]
+
+
+def test_a_removal_without_a_terminal_needs_yes(anna: Shell) -> None:
+    for words in (["remove", "anna"], ["remove-key", "anna", FP]):
+        done = anna("users", "kitchen", *words)
+        assert (done.code, done.out) == (2, "")
+        assert "--yes" in done.err
+    assert anna("users", "kitchen", "show", "anna").code == 0
+
+
+def test_wrong_words_are_told_with_their_code(anna: Shell) -> None:
+    assert anna("users", "attic").code == 3
+    assert anna("users", "attic", "remove", "x", "--yes").code == 3
+    assert anna("users", "kitchen", "show", "nobody").code == 8
+    assert anna("users", "kitchen", "add", "mia", "--key", "12").code == 2
+    assert anna("users", "kitchen", "add", "mia", "--role", "king").code == 8
+    assert anna("users", "kitchen", "remove", "anna", "--yes").code == 8  # the last owner
+
+
+def test_roles(anna: Shell) -> None:
+    assert re.search(r"^guest +10  core-", anna("roles", "kitchen").out, re.MULTILINE)
+    roles = value(anna("roles", "kitchen", "--json"))["roles"]
+    assert (roles[0]["id"], roles[0]["rank"]) == ("unpaired", 0)
+
+
+# ------------------------------------------------------------------------------------------ may I
+
+
+def test_can(anna: Shell, owner: Abroad, mia: Shell) -> None:
+    done = anna("can", "kitchen", "Iam:AddUser")
+    assert (done.code, done.out) == (0, "yes: Iam:AddUser\n")
+    owner.let_in(mia.home, "mia", "guest")
+    done = mia("can", "kitchen", "Iam:AddUser")
+    assert done.code == 7
+    assert done.out.startswith("no: Iam:AddUser. ")
+    assert done.err == ""
+    other = anna("can", "kitchen", "Iam:AddUser", "--user", "mia", "--json")
+    assert other.code == 7
+    assert json.loads(other.out)["allowed"] is False
+    assert json.loads(other.out)["reason"]
+    refused = mia("can", "kitchen", "Hello:Get", "--user", "anna")
+    assert (refused.code, refused.out) == (7, "")
+    owner.do(lambda app: app.whitelist.remove_user(None, "mia"))
+    assert mia("can", "kitchen", "Hello:Get").code == 10
+
+
+def test_a_guest_is_told_no(owner: Abroad, mia: Shell) -> None:
+    owner.let_in(mia.home, "mia", "guest")
+    for words in (
+        ["users", "kitchen"],
+        ["users", "kitchen", "add", "leo"],
+        ["roles", "kitchen"],
+        ["invites", "kitchen"],
+        ["invite", "kitchen", "leo"],
+        ["open", "kitchen"],
+        ["open", "kitchen", "--close"],
+        ["events", "kitchen"],
+        ["events", "kitchen", "--follow"],
+    ):
+        done = mia(*words)
+        assert (done.code, done.out) == (7, ""), words
+
+
+def test_whoami_says_until_when(anna: Shell, mia: Shell, owner: Abroad) -> None:
+    assert "no end" in anna("whoami", "kitchen").out
+    owner.let_in(mia.home, "mia", "guest")
+    assert anna("users", "kitchen", "set", "mia", "--until", "2030-12-24").code == 0
+    done = mia("whoami", "kitchen")
+    assert re.search(r"role   guest, until 2030-12-25 00:00 [+-]\d{4}", done.out)
+    assert isinstance(value(mia("whoami", "kitchen", "--json"))["until"], int)
+
+
+# ---------------------------------------------------------------------------------------- invites
+
+
+def test_invite_and_pair(anna: Shell, mia: Shell, owner: Abroad, lan: list[Any]) -> None:
+    lan.append(owner.advert())
+    made = anna("invite", "kitchen", "mia", "--role", "user", "--for", "1h", "--until", "3d")
+    assert made.code == 0
+    token = made.out.strip()
+    assert invite.read_untrusted(token)[0].name == "mia"
+    assert token not in made.err
+    assert "mia as user" in made.err
+    listed = value(anna("invites", "kitchen", "--json"))["invites"]
+    assert [(one["name"], one["uses"], one["inviter"]) for one in listed] == [("mia", 1, "anna")]
+    assert "token" not in listed[0]
+    assert "good until" in anna("invites", "kitchen").out
+    done = mia("pair", "-", stdin=f"{token}\n".encode())
+    assert done.code == 0, done.err
+    assert done.out.startswith("paired: kitchen knows you as mia, user, until ")
+    assert owner.fingerprint.grouped in done.err
+    assert token not in done.err
+    assert mia("get", "kitchen", "/hello").code == 0
+    again = mia("pair", token, "--json")
+    assert value(again)["new"] is False
+    assert "knows this client already" in again.err
+    assert anna("invites", "kitchen").out == ""
+    assert anna("invites", "kitchen").err == "none\n"
+
+
+def test_an_invite_in_json_and_quietly(anna: Shell) -> None:
+    made = anna("invite", "kitchen", "mia", "--json", "-q")
+    assert made.err == ""
+    one = value(made)["invite"]
+    assert one["role"] == "guest"
+    assert one["token"].startswith("HANDFAST:I*")
+
+
+def test_withdraw(anna: Shell) -> None:
+    ids = [value(anna("invite", "kitchen", f"x{n}", "--json"))["invite"]["id"] for n in range(2)]
+    assert anna("invites", "kitchen", "withdraw", "f" * 33).code == 2
+    assert anna("invites", "kitchen", "withdraw", ids[0]).out == f"withdrawn {ids[0]}\n"
+    assert anna("invites", "kitchen", "withdraw", ids[0]).code == 8
+    assert anna("invites", "kitchen", "withdraw", ids[0][:20]).code == 2
+    assert value(anna("invites", "kitchen", "withdraw", ids[1][:9].upper(), "--json")) == {
+        "schema": 1,
+        "withdrawn": ids[1],
+    }
+    more = [value(anna("invite", "kitchen", f"y{n}", "--json"))["invite"]["id"] for n in range(17)]
+    several = next(a[0] for n, a in enumerate(more) if any(b[0] == a[0] for b in more[n + 1 :]))
+    done = anna("invites", "kitchen", "withdraw", several)
+    assert (done.code, "several" in done.err) == (2, True)
+
+
+def test_an_invite_that_is_no_good(anna: Shell, mia: Shell, owner: Abroad, lan: list[Any]) -> None:
+    lan.append(owner.advert())
+    token = anna("invite", "kitchen", "mia").out.strip()
+    for words in (
+        ["pair", token, "--name", "eve"],
+        ["pair", token, "--role", "owner"],
+        ["pair", token[:-9]],
+        ["pair", token[12:]],
+        ["pair", "kitchen", token],
+        ["pair", token, "--as", "no good"],
+    ):
+        done = mia(*words)
+        assert (done.code, done.out) == (2, ""), words
+        assert token[20:40] not in done.err, words
+    for typed in (b"", b"kitchen\n", token[12:].encode()):
+        done = mia("pair", "-", stdin=typed)
+        assert done.code == 2
+        assert token[20:40] not in done.err
+    assert mia("pair", token, "--expect-fingerprint", "11" * 32).code == 5
+    anna(
+        "invites",
+        "kitchen",
+        "withdraw",
+        value(anna("invites", "kitchen", "--json"))["invites"][0]["id"],
+    )
+    done = mia("pair", token, "--json")
+    assert done.code == 6
+    assert token[20:40] not in done.err
+    assert mia("devices").out == ""
+    halves = (token[:50], token[50:].lower())
+    assert mia("pair", *halves).code == 6  # pasted with a blank in it: read as one
+
+
+def test_a_qr_code_goes_to_stderr(anna: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    made = anna("invite", "kitchen", "mia", "--qr", "-q")
+    assert made.out.startswith("HANDFAST:I*")
+    assert len(made.out.splitlines()) == 1
+    assert len(made.err.splitlines()) > 20
+    assert "\x1b" not in made.err
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = anna("invite", "kitchen", "leo", "--qr", "-q")
+    assert narrow.code == 0
+    assert "columns wide" in narrow.err
+    assert narrow.out.startswith("HANDFAST:I*")
+
+
+# ----------------------------------------------------------------------------- window and events
+
+
+def test_open_and_close(anna: Shell, owner: Abroad) -> None:
+    done = anna("open", "kitchen", "--for", "1m", "--role", "guest", "--methods", "compare")
+    assert re.fullmatch(r"open for (59|60) s on port \d+, role guest, by compare\n", done.out)
+    assert value(anna("open", "kitchen", "--json"))["window"]["open"] is True
+    assert anna("open", "kitchen", "--close").out == "closed\n"
+    assert not owner.app.door.is_open
+    assert anna("open", "kitchen", "--for", "5h").code in {2, 8}
+
+
+def test_events(anna: Shell, owner: Abroad) -> None:
+    assert anna("users", "kitchen", "add", "mia", "--key", FP).code == 0
+    events = lines(anna("events", "kitchen", "--json"))
+    assert [one["seq"] for one in events] == list(range(1, len(events) + 1))
+    for before, after in pairwise(events):
+        assert after["previous"] == before["digest"]
+    last = events[-1]
+    assert (last["schema"], last["actor"], last["user"], last["lost"]) == (1, "anna", "mia", 0)
+    shown = anna("events", "kitchen", "--last", "1").out
+    assert shown.startswith(f"{last['seq']}  ")
+    assert last["kind"] in shown
+    assert "user=mia" in shown
+    since = lines(anna("events", "kitchen", "--since", str(last["seq"] - 1), "--json"))
+    assert since == [last]
+    beyond = anna("events", "kitchen", "--since", "5000")
+    assert (beyond.code, "was reset" in beyond.err) == (1, True)
+
+
+# --------------------------------------------------------------------------- what the device says
+
+
+def test_what_a_device_says_is_escaped(anna: Shell, owner: Abroad) -> None:
+    """Names, labels and reasons are the device's words, and a terminal would obey them."""
+    store = owner.app.whitelist.store
+    evil = User(f"eve{EVIL}", "guest", (Key(FP, EVIL, EVIL),), display_name=EVIL)
+    owner.do(lambda app: store.commit(app.whitelist.state.replaced(None, evil)))
+    owner.do(lambda app: app.whitelist.note(f"kind{EVIL}", detail=EVIL, address=EVIL))
+    for words in (
+        ["users", "kitchen"],
+        ["users", "kitchen", "show", f"eve{EVIL}"],
+        ["events", "kitchen"],
+        ["can", "kitchen", f"A{EVIL}:B"],
+        ["users", "kitchen", "show", EVIL],
+        ["users", "kitchen", "remove", f"eve{EVIL}", "--yes"],
+    ):
+        for more in ([], ["--json"]):
+            done = anna(*words, *more)
+            assert done.out + done.err
+            assert not OBEYED & set(done.out + done.err), words
+
+
+def test_a_device_that_answers_nonsense(
+    anna: Shell, owner: Abroad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nonsense(_request: object) -> aiocoap.Message:
+        return aiocoap.Message(payload=b"\x82\x01\x02", content_format=60)
+
+    for path in owner.app.site.paths().values():
+        for method in ("render_get", "render_post", "render_patch", "render_put"):
+            if hasattr(path, method):
+                monkeypatch.setattr(path, method, nonsense)
+    for words in (
+        ["users", "kitchen"],
+        ["users", "kitchen", "show", "anna"],
+        ["users", "kitchen", "set", "anna", "--role", "guest"],
+        ["users", "kitchen", "add-key", "anna", FP],
+        ["roles", "kitchen"],
+        ["invites", "kitchen"],
+        ["invite", "kitchen", "mia"],
+        ["open", "kitchen"],
+        ["events", "kitchen"],
+        ["events", "kitchen", "--follow"],
+        ["can", "kitchen", "A:B"],
+        ["whoami", "kitchen"],
+    ):
+        done = anna(*words)
+        assert (done.code, done.out) == (1, ""), words
+        assert done.err.startswith("handfast: the device's answer"), words
+        assert "internal error" not in done.err
+
+
+def test_the_known_device_stays(anna: Shell) -> None:
+    assert DeviceBook(anna.home / "devices.json").find("kitchen").user == "anna"

@@ -1,0 +1,227 @@
+"""Administration from afar, against the real device: what is asked is done, and told back."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client_app import UNCHANGED, Client, administration, device, sync
+from client_app.device import Device
+from client_app.rights import Event
+from client_app.sync import Client as BlockingClient
+from peer.errors import Denied, RequestFailed, UsageError
+from peer.identity import Fingerprint
+from peer.pairing import invite
+
+Abroad = Any  # conftest.Abroad
+
+FP = "ab" * 32
+LATER = 4_000_000_000
+
+
+@pytest.mark.asyncio
+async def test_users(kitchen: Device) -> None:
+    iam = kitchen.iam
+    assert [one.name for one in await iam.users()] == ["anna"]
+    when = datetime.fromtimestamp(LATER, UTC)
+    made = await iam.add_user("mia", display="Mia, the painter", keys=[FP], not_after=when)
+    assert (made.role, made.display, made.not_after) == ("guest", "Mia, the painter", LATER)
+    assert await iam.user("mia") == made
+    other = Fingerprint(b"\x05" * 32)
+    assert len((await iam.add_key("mia", other, key_name="phone")).keys) == 2
+    changed = await iam.set_user("mia", role="user", new_name="mia-two")
+    assert (changed.name, changed.role, changed.not_after) == ("mia-two", "user", LATER)
+    assert (await iam.set_user("mia-two", not_after=None)).not_after is None
+    assert (await iam.set_user("mia-two", display="", not_after=UNCHANGED)).display == ""
+    await iam.remove_key("mia-two", FP.upper())
+    assert [key.name for key in (await iam.user("mia-two")).keys] == ["phone"]
+    await iam.remove_user("mia-two")
+    with pytest.raises(RequestFailed) as caught:
+        await iam.remove_user("mia-two")
+    assert caught.value.code == "4.04"
+
+
+@pytest.mark.asyncio
+async def test_a_name_is_one_segment_whatever_it_holds(kitchen: Device) -> None:
+    """No name can point at another resource, and an empty one not at the whole collection."""
+    await kitchen.iam.add_user("mia")
+    for name in ("mia/keys", "../anna", "mia?x=y", "%6dia", "."):
+        with pytest.raises(RequestFailed):
+            await kitchen.iam.remove_user(name)
+    for name in ("mia", "größe", "名"):
+        if name != "mia":
+            await kitchen.iam.add_user(name)
+        assert (await kitchen.iam.user(name)).name == name
+    for nothing in (
+        kitchen.iam.remove_user(""),
+        kitchen.iam.remove_key("", FP),
+        kitchen.iam.withdraw(""),
+    ):
+        with pytest.raises(UsageError):
+            await nothing
+    assert len(await kitchen.iam.users()) == 4
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_sent_is_a_usage_error(kitchen: Device) -> None:
+    for wrong in (
+        kitchen.iam.add_key("mia", "12"),
+        kitchen.iam.add_user("mia", keys=["xyz"]),
+        kitchen.iam.add_user("mia", not_after=datetime(2030, 1, 1)),  # noqa: DTZ001
+    ):
+        with pytest.raises(UsageError):
+            await wrong
+
+
+@pytest.mark.asyncio
+async def test_many_users_are_many_blocks(kitchen: Device, owner: Abroad) -> None:
+    for number in range(60):
+        await kitchen.iam.add_user(f"user-{number:02}", keys=[f"{number:064x}"])
+    assert len(await kitchen.iam.users()) == 61
+
+
+@pytest.mark.asyncio
+async def test_rules(kitchen: Device) -> None:
+    roles = await kitchen.iam.roles()
+    assert [role.rank for role in roles] == sorted(role.rank for role in roles)
+    assert {"guest", "owner"} <= {role.id for role in roles}
+    policies = {one.id: one for one in await kitchen.iam.policies()}
+    assert {name for role in roles for name in role.policies} <= policies.keys()
+    assert policies["core-guest"].statements[0].effect == "Allow"
+
+
+@pytest.mark.asyncio
+async def test_may_i(kitchen: Device) -> None:
+    iam = kitchen.iam
+    assert (await iam.check("Iam:AddUser")).allowed
+    mine = await iam.check("Nothing:Known")
+    assert not mine.allowed
+    assert mine.missing
+    assert mine.exit_code == 7
+    await iam.add_user("mia")
+    theirs = await iam.check("Iam:AddUser", user="mia")
+    assert not theirs.allowed
+    assert theirs.reason
+    assert (await iam.check("Hello:Get", user="mia")).exit_code == 0
+    me = await kitchen.whoami()
+    assert (me.user, me.role) == ("anna", "owner")
+    assert "Iam:AddUser" in me.actions
+
+
+@pytest.mark.asyncio
+async def test_invites(kitchen: Device, owner: Abroad) -> None:
+    iam = kitchen.iam
+    made = await iam.invite("mia", role="user", seconds=600, uses=2, key=FP, not_after=float(LATER))
+    token, _ = invite.read_untrusted(made.token)
+    assert token.device == owner.fingerprint
+    assert token.id.hex() == made.invite.id
+    one = made.invite
+    assert (one.name, one.role, one.uses, one.key) == ("mia", "user", 2, FP)
+    assert (one.inviter, one.not_after) == ("anna", LATER)
+    assert one.expires - one.created == 600
+    assert await iam.invites() == (one,)
+    assert made.token not in repr(made)
+    assert (await iam.invite("leo")).invite.role == "guest"
+    await iam.withdraw(one.id)
+    assert [left.name for left in await iam.invites()] == ["leo"]
+
+
+@pytest.mark.asyncio
+async def test_the_window(kitchen: Device, owner: Abroad) -> None:
+    iam = kitchen.iam
+    assert not (await iam.window()).open
+    opened = await iam.open_window(seconds=60, role="guest", methods=["compare"])
+    assert opened.open
+    assert 0 < opened.seconds_left <= 60
+    assert (opened.role, opened.methods) == ("guest", ("compare",))
+    assert opened.port == owner.app.door.port.number
+    assert (await iam.window()).open
+    await iam.close_window()
+    assert not (await iam.window()).open
+
+
+@pytest.mark.asyncio
+async def test_events(kitchen: Device, owner: Abroad) -> None:
+    before = await kitchen.iam.events()
+    for number in range(110):
+        owner.do(lambda app, n=number: app.whitelist.note("test", detail=str(n)))
+    after = await kitchen.iam.events(since=before.head)
+    mine = [one for one in after.events if one.kind == "test"]
+    assert [one.fields["detail"] for one in mine] == [str(n) for n in range(110)]
+    assert after.events[0].seq == before.head + 1
+    assert after.events[0].previous == before.digest
+    assert after.events[-1].digest == after.digest
+    assert len((await kitchen.iam.events(last=105)).events) == 105
+    assert len((await kitchen.iam.events()).events) == 50
+    assert (await kitchen.iam.events(last=0)).events == ()
+
+
+@pytest.mark.asyncio
+async def test_events_as_they_come(kitchen: Device, owner: Abroad) -> None:
+    """A burst, a connection that is lost, and another burst: each once, in order."""
+    stream = kitchen.iam.follow_events(last=1)
+    first = await anext(stream)
+    found: list[Event] = []
+    for burst in range(3):
+        for number in range(40):
+            owner.do(lambda app, n=number: app.whitelist.note("test", detail=str(n)))
+        async with asyncio.timeout(20):
+            while sum(one.kind == "test" for one in found) < 40 * (burst + 1):
+                found.append(await anext(stream))
+        if burst == 0:
+            owner.do(lambda app: app.server.end_sessions(lambda _key: True))
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert [one.seq for one in found] == list(range(first.seq + 1, first.seq + 1 + len(found)))
+    assert not any(one.lost for one in found)
+
+
+@pytest.mark.asyncio
+async def test_a_guest_is_told_no(owner: Abroad, tmp_path: Path, lan: object) -> None:
+    owner.let_in(tmp_path / "guest", "mia", "guest")
+    async with Client(home=tmp_path / "guest") as client:
+        iam = (await client.connect("kitchen")).iam
+        for refused in (iam.users(), iam.invite("leo"), iam.open_window(), iam.events()):
+            with pytest.raises(Denied):
+                await refused
+        with pytest.raises(Denied):
+            await anext(iam.follow_events(since=0))
+        assert not (await iam.check("Iam:ListUsers")).allowed
+
+
+def test_without_async(owner: Abroad, home: Path, lan: object) -> None:
+    with BlockingClient(home=home) as client:
+        iam = client.connect("kitchen").iam
+        assert iam.add_user("mia", role="user", keys=[FP]).keys[0].fingerprint == FP
+        assert iam.set_user("mia", role="guest").role == "guest"
+        assert [one.name for one in iam.users()] == ["anna", "mia"]
+        assert iam.user("mia").name == "mia"
+        iam.remove_key("mia", FP)
+        iam.add_key("mia", FP)
+        iam.remove_user("mia")
+        iam.withdraw(iam.invite("leo").invite.id)
+        assert iam.invites() == ()
+        assert iam.check("Hello:Get").allowed
+        assert iam.roles()
+        assert iam.policies()
+        assert iam.open_window(seconds=30).open
+        iam.close_window()
+        assert not iam.window().open
+        head = iam.events().head
+        assert [one.seq for one, _ in zip(iam.follow_events(), range(3), strict=False)]
+        assert head > 0
+        assert client.connect("kitchen").patch("/iam/users/anna", {"display": "A"}).code == "2.04"
+
+
+def test_the_blocking_face_has_every_method() -> None:
+    for theirs, ours in (
+        (administration.Administration, sync.Administration),
+        (device.Device, sync.Device),
+    ):
+        public = {name for name in vars(theirs) if not name.startswith("_")}
+        assert public - {"alias", "resumed"} <= set(dir(ours))
+        for name in public & vars(ours).keys():
+            assert getattr(ours, name).__doc__

@@ -1,0 +1,435 @@
+"""Redeeming an invite at the real device; and at others, who must never get to see it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiocoap
+import pytest
+import pytest_asyncio
+
+from client_app.client import Client
+from client_app.devices import KnownDevice
+from client_app.pairing import AnswerLost
+from client_app.sync import Client as BlockingClient
+from peer.errors import (
+    PeerError,
+    PinMismatch,
+    RequestFailed,
+    Unreachable,
+    UsageError,
+    WrongCode,
+)
+from peer.identity import Fingerprint
+from peer.net.discovery import Advert
+from peer.pairing import invite
+from peer.pairing.label import Label
+
+Abroad = Any  # conftest.Abroad
+Board = Any  # conftest.Board
+
+HOST = "127.0.0.1"
+NOWHERE = f"{HOST}:9"
+
+
+class Invites:
+    """Invites of the real device, with address hints that a test chooses."""
+
+    def __init__(self, device: Abroad, owner: Path) -> None:
+        self.device = device
+        self._owner = owner
+
+    def make(self, *hints: str, name: str = "mia", **options: Any) -> str:
+        """The text of a new invite; by default it hints at the device."""
+        with BlockingClient(home=self._owner, look=nobody) as client:
+            made = client.connect("kitchen").iam.invite(name, **options)
+        return self.with_hints(made.token, *(hints or (self.address,)))
+
+    def with_hints(self, text: str, *hints: str) -> str:
+        token, _ = invite.read_untrusted(text)
+        changed = replace(token, addresses=hints)
+        return changed.text(changed.signed(self.device.app.identity))
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.device.app.server.port}"
+
+
+async def nobody() -> AsyncIterator[Advert]:
+    return
+    yield
+
+
+@pytest.fixture
+def invites(owner: Abroad, home: Path) -> Invites:
+    return Invites(owner, home)
+
+
+@pytest_asyncio.fixture
+async def mia(tmp_path: Path) -> AsyncIterator[Client]:
+    """A client that knows nothing yet, on a LAN where nobody says anything."""
+    async with Client(home=tmp_path / "mia", look=nobody) as client:
+        yield client
+
+
+@pytest.fixture
+def before_redeeming(owner: Abroad, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Do something in the device around the next redemptions, one step for each."""
+    resource = owner.app.site.paths()["iam", "redeem"]
+    whole = resource.render_post
+    steps: list[str] = []
+
+    async def render(request: aiocoap.Message) -> aiocoap.Message:
+        step = steps.pop(0) if steps else ""
+        answer = None if step == "lose request" else await whole(request)
+        if step:
+            owner.app.server.end_sessions(lambda _key: True)
+        return answer or aiocoap.Message()
+
+    monkeypatch.setattr(resource, "render_post", render)
+    return steps.extend
+
+
+def users(device: Abroad) -> list[str]:
+    found: list[str] = device.do(lambda app: sorted(app.whitelist.state.users))
+    return found
+
+
+# ----------------------------------------------------------------------------------- as it should
+
+
+@pytest.mark.asyncio
+async def test_one_string_is_enough(invites: Invites, mia: Client) -> None:
+    done = await mia.redeem(invites.make(NOWHERE, invites.address, role="user"))
+    assert done.is_new
+    known = done.device
+    assert mia.devices == [known]
+    assert known.fingerprint == invites.device.fingerprint
+    assert (known.alias, known.name, known.user, known.role) == (
+        "kitchen",
+        "kitchen",
+        "mia",
+        "user",
+    )
+    assert known.method == "invite"
+    assert known.port == invites.device.app.server.port
+    assert known.last_seen == invites.address
+    assert known.addresses == (NOWHERE, invites.address)
+    assert users(invites.device) == ["anna", "mia"]
+    kitchen = await mia.connect("kitchen")
+    assert (await kitchen.whoami()).user == "mia"
+
+
+@pytest.mark.asyncio
+async def test_found_on_the_lan_without_any_hint(invites: Invites, tmp_path: Path) -> None:
+    async def look() -> AsyncIterator[Advert]:
+        yield invites.device.advert()
+
+    text = invites.with_hints(invites.make())
+    async with Client(home=tmp_path / "mia", look=look) as client:
+        assert (await client.pair(text, alias="cellar")).device.alias == "cellar"
+
+
+@pytest.mark.asyncio
+async def test_typed_with_line_breaks_in_lower_case(invites: Invites, mia: Client) -> None:
+    text = invites.make().lower()
+    broken = "\n".join(text[at : at + 40] for at in range(0, len(text), 40))
+    assert (await mia.redeem(f"  {broken}\n")).is_new
+
+
+@pytest.mark.asyncio
+async def test_twice_is_once(invites: Invites, mia: Client) -> None:
+    text, notes = invites.make(), list[str]()
+    first = await mia.redeem(text)
+    again = await mia.redeem(text, on_note=notes.append)
+    assert again.device == first.device
+    assert not again.is_new
+    assert users(invites.device) == ["anna", "mia"]
+    assert "knows this client already" in notes[0]
+
+
+@pytest.mark.asyncio
+async def test_a_device_that_knows_us_is_not_sent_another_invite(
+    invites: Invites, mia: Client
+) -> None:
+    await mia.redeem(invites.make())
+    notes: list[str] = []
+    done = await mia.redeem(invites.make(name="leo"), on_note=notes.append)
+    assert (done.is_new, done.device.user) == (False, "mia")
+    assert "was not used" in notes[0]
+    mia.book.forget("kitchen")
+    done = await mia.redeem(invites.make(name="ida"), on_note=notes.append)
+    assert (done.device.user, len(notes)) == ("mia", 2)
+    assert users(invites.device) == ["anna", "mia"]
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_lost_its_file_redeems_again(invites: Invites, mia: Client) -> None:
+    text = invites.make()
+    await mia.redeem(text)
+    mia.book.forget("kitchen")
+    done = await mia.redeem(text)
+    assert (done.device.user, done.device.name) == ("mia", "kitchen")
+    assert users(invites.device) == ["anna", "mia"]
+
+
+@pytest.mark.asyncio
+async def test_a_device_that_has_forgotten_us_takes_a_new_invite(
+    invites: Invites, mia: Client
+) -> None:
+    await mia.redeem(invites.make())
+    invites.device.do(lambda app: app.whitelist.remove_user(None, "mia"))
+    done = await mia.redeem(invites.make(name="mia-again"))
+    assert (done.is_new, done.device.user, done.device.alias) == (True, "mia-again", "kitchen")
+
+
+@pytest.mark.asyncio
+async def test_the_end_of_the_access_is_told(invites: Invites, mia: Client) -> None:
+    assert (await mia.redeem(invites.make(not_after=4e9))).until == 4_000_000_000
+
+
+@pytest.mark.asyncio
+async def test_an_invite_for_our_key_and_one_for_another(invites: Invites, mia: Client) -> None:
+    with pytest.raises(UsageError, match="another client") as caught:
+        await mia.redeem(invites.make(name="leo", key="11" * 32))
+    assert mia.identity.fingerprint.hex in caught.value.advice
+    assert (await mia.redeem(invites.make(key=mia.identity.fingerprint))).is_new
+
+
+@pytest.mark.asyncio
+async def test_our_clock_does_not_decide(
+    invites: Invites, mia: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client_app.client.wall_clock", lambda: 5e9)
+    notes: list[str] = []
+    assert (await mia.redeem(invites.make(), on_note=notes.append)).is_new
+    assert "has expired" in notes[0]
+
+
+# ---------------------------------------------------------------------------------- lost on the way
+
+
+@pytest.mark.parametrize(
+    "steps", [["lose answer"], ["lose request"], ["lose request", "lose answer"]], ids=", ".join
+)
+@pytest.mark.asyncio
+async def test_a_lost_answer(
+    invites: Invites, mia: Client, before_redeeming: Callable[[list[str]], None], steps: list[str]
+) -> None:
+    """Two-sided: whatever was lost, both sides end up agreeing, at the latest when asked again."""
+    text = invites.make()
+    before_redeeming(list(steps))
+    if len(steps) > 1:
+        with pytest.raises(AnswerLost, match="was lost"):
+            await mia.redeem(text)
+        assert mia.devices == []
+    assert (await mia.redeem(text)).device.user == "mia"
+    assert users(invites.device) == ["anna", "mia"]
+    assert (await (await mia.connect("kitchen")).whoami()).user == "mia"
+
+
+# ------------------------------------------------------------------------------------ who gets it
+
+
+@pytest.mark.asyncio
+async def test_another_key_at_the_address_gets_nothing(
+    invites: Invites, mia: Client, board: Board, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A DTLS server that completes every handshake and writes down each request it is sent."""
+    caplog.set_level(logging.DEBUG)
+    impostor = f"{HOST}:{board.regular.port}"
+    text = invites.make(impostor)
+    with pytest.raises(PinMismatch) as caught:
+        await mia.redeem(text)
+    assert caught.value.expected == invites.device.fingerprint.hex
+    assert caught.value.actual == board.fingerprint.hex
+    assert board.requests == []
+    assert mia.devices == []
+    assert users(invites.device) == ["anna"]
+    # It does not hide the right one either.
+    assert (await mia.redeem(invites.with_hints(text, impostor, invites.address))).is_new
+    assert board.requests == []
+
+
+@pytest.mark.asyncio
+async def test_an_impostor_on_the_lan_gets_nothing(
+    invites: Invites, board: Board, tmp_path: Path
+) -> None:
+    async def look() -> AsyncIterator[Advert]:
+        yield replace(board.advert(), device_id=invites.device.fingerprint.device_id)
+
+    async with Client(home=tmp_path / "mia", look=look) as client:
+        with pytest.raises(PinMismatch):
+            await client.redeem(invites.with_hints(invites.make()))
+    assert board.requests == []
+
+
+@pytest.mark.asyncio
+async def test_even_a_session_with_another_key_gets_nothing(
+    invites: Invites, mia: Client, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should a session without a pin ever come about, the last look is right before the token."""
+    transport = mia._transport()
+
+    async def unpinned(address: Any, **_options: object) -> Any:
+        return await transport.connect(address, pinned=None)
+
+    monkeypatch.setattr(mia, "connect_at", unpinned)
+    with pytest.raises(PinMismatch):
+        await mia.redeem(invites.make(f"{HOST}:{board.regular.port}"))
+    assert board.requests == []
+
+
+@pytest.mark.asyncio
+async def test_an_expected_fingerprint_that_differs(invites: Invites, mia: Client) -> None:
+    text = invites.make()
+    with pytest.raises(PinMismatch):
+        await mia.redeem(text, expect=Fingerprint(b"\x01" * 32))
+    assert (await mia.pair(text, expect=invites.device.fingerprint.hex)).is_new
+
+
+@pytest.mark.asyncio
+async def test_what_the_device_does_not_take(invites: Invites, mia: Client) -> None:
+    """Used, withdrawn, of another device: refused there, nothing stored here."""
+    used = invites.make()
+    await mia.redeem(used)
+    withdrawn = invites.make(name="leo")
+    with BlockingClient(home=invites._owner, look=nobody) as client:
+        iam = client.connect("kitchen").iam
+        await asyncio.to_thread(iam.withdraw, iam.invites()[0].id)
+    token, signed = invite.read_untrusted(invites.make(name="ida"))
+    forged = token.text(signed[:-1] + bytes([signed[-1] ^ 1]))
+    async with Client(home=mia.home.folder.parent / "leo", look=nobody) as leo:
+        for text in (used, withdrawn, forged):
+            with pytest.raises(WrongCode) as caught:
+                await leo.redeem(text)
+            assert not secrets_of(text) & set(str(caught.value).split())
+        assert leo.devices == []
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xa0", b"\xa1duser\x01", b"\xa1duser`", b"\xff"])
+@pytest.mark.asyncio
+async def test_an_answer_that_makes_no_sense_stores_nothing(
+    invites: Invites, mia: Client, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    resource = invites.device.app.site.paths()["iam", "redeem"]
+
+    async def render(_request: object) -> aiocoap.Message:
+        return aiocoap.Message(code=aiocoap.CHANGED, payload=answer, content_format=60)
+
+    monkeypatch.setattr(resource, "render_post", render)
+    with pytest.raises(RequestFailed):
+        await mia.redeem(invites.make())
+    assert mia.devices == []
+
+
+def secrets_of(text: str) -> set[str]:
+    """The forms in which an invite's token could leak."""
+    _, signed = invite.read_untrusted(text)
+    return {text, text[12:], signed.hex(), repr(signed), repr(signed)[2:-1]}
+
+
+@pytest.mark.asyncio
+async def test_the_token_is_in_no_log_and_no_error(
+    invites: Invites,
+    mia: Client,
+    board: Board,
+    caplog: pytest.LogCaptureFixture,
+    before_redeeming: Callable[[list[str]], None],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    text = invites.make()
+    said: list[str] = []
+    for hint in (NOWHERE, f"{HOST}:{board.regular.port}"):
+        with pytest.raises(PeerError) as caught:
+            await mia.redeem(invites.with_hints(text, hint))
+        error: BaseException | None = caught.value
+        while error is not None:
+            said += [repr(error), str(error), str(getattr(error, "advice", ""))]
+            error = error.__cause__ or error.__context__
+    before_redeeming(["lose request", "lose request"])
+    with pytest.raises(AnswerLost) as lost:
+        await mia.redeem(text)
+    said += [repr(lost.value), lost.value.advice]
+    assert (await mia.redeem(text)).is_new
+    everything = caplog.text + "\n".join(said)
+    assert "byte(s) payload" in everything  # the messages themselves are in the log
+    for secret in secrets_of(text):
+        assert secret not in everything
+
+
+# ------------------------------------------------------------------------------------ on this side
+
+
+@pytest.mark.parametrize(
+    "mangle",
+    [
+        lambda text: text[:-5],
+        lambda text: text.replace("I*", "1*", 1),
+        lambda text: text[:40] + "U" + text[41:],
+        lambda text: "handfast:",
+        lambda text: text + text,
+        lambda text: text[12:],
+        lambda text: text.replace("HANDFAST:I*", "HANDFAST:7*", 1),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_text_that_is_no_invite_is_not_repeated(
+    invites: Invites, mia: Client, mangle: Callable[[str], str]
+) -> None:
+    text = mangle(invites.make())
+    with pytest.raises(UsageError) as caught:
+        await mia.pair(text, confirm=never)
+    error: BaseException = caught.value
+    assert (text[-60:-10] or text) not in f"{error} {caught.value.advice} {error.__cause__!r}"
+    assert not mia.devices
+
+
+async def never(_question: object) -> bool:
+    raise AssertionError("nobody is asked")
+
+
+@pytest.mark.asyncio
+async def test_a_label_is_not_an_invite(mia: Client) -> None:
+    label = Label(Fingerprint(b"\x01" * 32), bytes(range(16))).text
+    with pytest.raises(UsageError, match="label"):
+        await mia.redeem(label)
+
+
+@pytest.mark.asyncio
+async def test_who_we_will_be_is_in_the_invite(invites: Invites, mia: Client) -> None:
+    text = invites.make()
+    with pytest.raises(UsageError, match="is in the invite"):
+        await mia.pair(text, name="eve")
+    with pytest.raises(UsageError, match="is in the invite"):
+        await mia.pair(text, role="owner")
+
+
+@pytest.mark.asyncio
+async def test_a_word_that_means_another_device(invites: Invites, mia: Client) -> None:
+    other = KnownDevice("kitchen", Fingerprint(b"\x07" * 32))
+    mia.book.put(other)
+    text = invites.make()
+    with pytest.raises(UsageError, match="another device"):
+        await mia.redeem(text, alias="kitchen")
+    assert users(invites.device) == ["anna"]
+    done = await mia.redeem(text)
+    assert done.device.alias == f"kitchen-{invites.device.fingerprint.device_id.lower()}"
+    assert mia.book.find("kitchen") == other
+
+
+@pytest.mark.asyncio
+async def test_nobody_at_any_hint(invites: Invites, mia: Client) -> None:
+    with pytest.raises(Unreachable):
+        await mia.redeem(invites.make(NOWHERE))
+
+
+def test_without_async(invites: Invites, tmp_path: Path) -> None:
+    with BlockingClient(home=tmp_path / "mia", look=nobody) as client:
+        assert client.redeem(invites.make()).device.user == "mia"
+        assert client.connect("kitchen").get("/hello").code == "2.05"

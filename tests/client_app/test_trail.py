@@ -1,0 +1,251 @@
+"""Following a trail: every event once and in order, and no hole that nobody hears of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from client_app import trail
+from client_app.rights import Event, Events
+from peer.errors import Malformed
+
+
+def digest(seq: int, salt: str = "") -> str:
+    return sha256(f"{seq}{salt}".encode()).hexdigest() if seq else "0" * 64
+
+
+def event(seq: int, salt: str = "") -> Event:
+    return Event(seq, "kind", 0.0, digest(seq, salt), digest(seq - 1, salt), {})
+
+
+class Trail:
+    """A device's trail, as it should be; the tests make it lie."""
+
+    def __init__(self, head: int, *, kept_from: int = 1) -> None:
+        self.kept_from = kept_from
+        self.head = head
+        self.salt = ""
+        self.asked: list[Mapping[str, int]] = []
+        self.news: asyncio.Queue[Events | None] = asyncio.Queue()
+
+    def piece(self, first: int, last: int) -> Events:
+        seqs = range(max(first, self.kept_from), min(last, self.head) + 1)
+        events = tuple(event(seq, self.salt) for seq in seqs)
+        return Events(self.head, digest(self.head, self.salt), events)
+
+    async def page(self, query: Mapping[str, int]) -> Events:
+        self.asked.append(query)
+        if "since" in query:
+            first = max(query["since"] + 1, self.kept_from)
+            return self.piece(first, first + trail.MOST - 1)
+        assert 1 <= query["last"] <= trail.MOST
+        return self.piece(self.head - query["last"] + 1, self.head)
+
+    async def observed(self, query: Mapping[str, int]) -> AsyncIterator[Events]:
+        yield self.piece(self.head, self.head)
+        while (piece := await self.news.get()) is not None:
+            yield piece
+
+    def tell(self, head: int) -> None:
+        """A notification of the newest event, when the trail was that long."""
+        kept, self.head = self.head, head
+        self.news.put_nowait(self.piece(head, head))
+        self.head = max(kept, head)
+
+    async def followed(self, *, since: int | None = None, last: int | None = None) -> list[Event]:
+        """What a follower gets until the notifications end."""
+        self.news.put_nowait(None)
+        stream = trail.follow(self.page, self.observed, since=since, last=last)
+        return [one async for one in stream]
+
+
+def seqs(events: list[Event] | tuple[Event, ...]) -> list[int]:
+    return [one.seq for one in events]
+
+
+# ------------------------------------------------------------------------------------ as it should
+
+
+@pytest.mark.parametrize(
+    ("since", "last", "found"),
+    [
+        (None, None, range(251, 301)),
+        (None, 3, range(298, 301)),
+        (None, 0, range(0)),
+        (None, 250, range(51, 301)),
+        (None, 900, range(11, 301)),
+        (298, None, range(299, 301)),
+        (300, None, range(0)),
+        (20, None, range(21, 301)),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_piece_of_it(since: int | None, last: int | None, found: range) -> None:
+    device = Trail(300, kept_from=11)
+    read = await trail.read(device.page, since=since, last=last)
+    assert (read.head, read.digest) == (300, digest(300))
+    assert seqs(read.events) == list(found)
+    assert not any(one.lost for one in read.events)
+    assert seqs(await device.followed(since=since, last=last)) == list(found)
+
+
+@pytest.mark.asyncio
+async def test_an_empty_trail() -> None:
+    device = Trail(0)
+    assert await trail.read(device.page, since=None, last=None) == Events(0, digest(0), ())
+    assert await trail.read(device.page, since=0, last=None) == Events(0, digest(0), ())
+    device.tell(1)
+    assert seqs(await device.followed()) == [1]
+
+
+@pytest.mark.asyncio
+async def test_what_is_gone_is_counted() -> None:
+    device = Trail(30, kept_from=11)
+    read = await trail.read(device.page, since=4, last=None)
+    assert seqs(read.events) == list(range(11, 31))
+    assert [one.lost for one in read.events] == [6, *[0] * 19]
+
+
+@pytest.mark.asyncio
+async def test_gone_while_it_was_followed() -> None:
+    device = Trail(5)
+
+    async def news(query: Mapping[str, int]) -> AsyncIterator[Events]:
+        device.head, device.kept_from = 500, 401
+        yield device.piece(500, 500)
+
+    found = [one async for one in trail.follow(device.page, news, since=None, last=2)]
+    assert seqs(found) == [4, 5, *range(401, 501)]
+    assert [one.lost for one in found[2:4]] == [395, 0]
+
+
+@given(
+    told=st.lists(st.integers(1, 400), max_size=12),
+    start=st.integers(0, 400),
+    repeated=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_notifications_may_be_late_lost_or_many_at_once(
+    told: list[int], start: int, repeated: bool
+) -> None:
+    """Whatever becomes of them: each event up to the last that was told, once, in order."""
+    device = Trail(start)
+
+    async def follow() -> list[Event]:
+        for head in told * (1 + repeated):
+            device.tell(head)
+        device.head = start
+
+        async def news(query: Mapping[str, int]) -> AsyncIterator[Events]:
+            async for piece in device.observed(query):
+                device.head = max(device.head, piece.head)
+                yield piece
+
+        device.news.put_nowait(None)
+        return [one async for one in trail.follow(device.page, news, since=0, last=None)]
+
+    found = asyncio.run(follow())
+    assert seqs(found) == list(range(1, max([start, *told]) + 1))
+
+
+@pytest.mark.asyncio
+async def test_one_notification_costs_no_request() -> None:
+    device = Trail(5)
+    for head in range(6, 50):
+        device.tell(head)
+    device.head = 5
+    await device.followed(last=1)
+    assert len(device.asked) == 1
+
+
+@pytest.mark.asyncio
+async def test_who_stops_ends_the_observation() -> None:
+    ended = asyncio.Event()
+    device = Trail(5)
+
+    async def news(query: Mapping[str, int]) -> AsyncIterator[Events]:
+        try:
+            yield device.piece(5, 5)
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    stream = trail.follow(device.page, news, since=3, last=None)
+    async with contextlib.aclosing(stream) as events:  # type: ignore[type-var]
+        assert [(await anext(events)).seq for _ in range(2)] == [4, 5]
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert ended.is_set()
+
+
+# ------------------------------------------------------------------------------------- as it lies
+
+
+class Liar(Trail):
+    """Answers `since` with what a test puts here."""
+
+    answers: list[Events]
+
+    async def page(self, query: Mapping[str, int]) -> Events:
+        return self.answers.pop(0) if "since" in query else await super().page(query)
+
+
+@pytest.mark.asyncio
+async def test_history_that_has_changed() -> None:
+    device = Trail(5)
+    device.salt = "other"
+    forged = device.piece(5, 5)
+    device.salt = ""
+    device.news.put_nowait(forged)
+    with pytest.raises(Malformed, match="event 5 has changed"):
+        await device.followed(last=2)
+
+
+@pytest.mark.asyncio
+async def test_another_trail_after_what_was_read() -> None:
+    device = Trail(5)
+    device.salt = "other"
+    device.tell(6)
+    device.salt = ""
+    device.head = 5
+    with pytest.raises(Malformed, match="event 6 is not chained"):
+        await device.followed(last=2)
+
+
+@pytest.mark.asyncio
+async def test_a_trail_that_was_cut() -> None:
+    with pytest.raises(Malformed, match="ends at event 5, before event 9"):
+        await trail.read(Trail(5).page, since=9, last=None)
+    device = Trail(9)
+
+    async def news(query: Mapping[str, int]) -> AsyncIterator[Events]:
+        device.head = 5
+        yield device.piece(5, 5)
+
+    with pytest.raises(Malformed, match="ends at event 5, before event 9"):
+        _ = [one async for one in trail.follow(device.page, news, since=0, last=None)]
+
+
+@pytest.mark.parametrize(
+    "kept_back",
+    [Events(9, digest(9), ()), Events(9, digest(9), (event(4), event(5)))],
+    ids=["none", "old ones"],
+)
+@pytest.mark.asyncio
+async def test_events_that_are_kept_back(kept_back: Events) -> None:
+    """A device that says there is more and never gives it neither hides it nor holds us."""
+    device = Liar(5)
+    device.answers = [kept_back]
+    device.news.put_nowait(replace(Trail(9).piece(9, 9), events=()))
+    with pytest.raises(Malformed, match="does not give them"):
+        await device.followed(last=2)

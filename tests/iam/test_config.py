@@ -1,0 +1,510 @@
+"""Behaviour 28: files of rules are taken as they are meant, or refused at the exact line."""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import suppress
+from typing import Any
+from unicodedata import normalize
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iam import Condition, Operator, Policy, Role, Rulebook, Statement, Subject
+from iam.builtin import POLICIES, RANKS, ROLES
+from iam.condition import LITERAL_MAX, VALUES_MAX
+from iam.config import ACTIONS_MAX, CONDITIONS_MAX, load, to_toml
+from iam.errors import PolicyFileError
+from iam.places import DEPTH_MAX, LINE_MAX, Place, read
+from iam.policy import Effect
+
+GOOD = """\
+# The rules of a house.
+[[policy]]
+id = "lan-only"
+
+[[policy.statement]]
+effect = "Allow"
+actions = ["Hello:*"]
+conditions = [ { Bool = { "Connection:IsLocal" = ["true"] } } ]
+
+[[policy.statement]]
+effect = "Deny"
+actions = [
+    "Lamp:Set",
+    "Lamp:Burn",  # both
+]
+conditions = [
+    { StringLike = { "Connection:Username" = ["*-guest", "${IAM:Username}"] } },
+    { DateGreaterThan = { "Clock:Now" = ["2030-01-31T12:00:00Z"] } },
+]
+
+[[role]]
+id = "installer"
+rank = 15
+policies = ["core-unpaired", "lan-only", "app-user"]
+
+[[role]]
+id = "guest"
+policies = ["lan-only"]
+"""
+
+
+def test_a_file_is_taken_as_it_is_meant() -> None:
+    book = load([("rules.toml", GOOD)])
+    local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
+    named = Condition(Operator.STRING_LIKE, "Connection:Username", ("*-guest", "${IAM:Username}"))
+    late = Condition(Operator.DATE_GREATER_THAN, "Clock:Now", ("2030-01-31T12:00:00Z",))
+    mine = Policy(
+        "lan-only",
+        (
+            Statement(Effect.ALLOW, ("Hello:*",), (local,)),
+            Statement(Effect.DENY, ("Lamp:Set", "Lamp:Burn"), (named, late)),
+        ),
+    )
+    roles = {role.id: role for role in book.roles}
+    assert book.policies == (*POLICIES, mine)
+    assert roles["installer"] == Role("installer", 15, ("core-unpaired", "lan-only", "app-user"))
+    assert roles["guest"] == Role("guest", 10, ("lan-only",))
+    assert [role.id for role in book.roles] == [*RANKS, "installer"]
+    assert book.warnings == ()
+
+
+def test_no_file_is_what_is_built_in() -> None:
+    assert load([]) == Rulebook() == load([("empty.toml", "# nothing\n")])
+    assert (Rulebook().roles, Rulebook().policies) == (ROLES, POLICIES)
+
+
+def test_files_are_one_set() -> None:
+    policies, roles = GOOD.split("[[role]]", 1)
+    apart = load([("10.toml", "[[role]]" + roles), ("20.toml", policies)])
+    assert apart == load([("rules.toml", GOOD)])
+
+
+def test_a_replaced_role_has_what_it_names_and_nothing_of_an_application() -> None:
+    access = load([("rules.toml", GOOD)]).access({"Lamp:Get": "guest", "Lamp:Set": "user"})
+    local = {"Connection:IsLocal": "true", "Clock:Now": "0"}
+    found = {
+        role: access.actions_of(Subject("", None, role), attributes=local)
+        for role in ("guest", "installer", "user")
+    }
+    assert found["guest"] == ("Hello:Get",)
+    assert found["installer"] == ("Core:Discover", "Hello:Get", "Iam:RedeemInvite", "Lamp:Set")
+    assert {"Lamp:Get", "Lamp:Set"} <= set(found["user"])
+
+
+# --------------------------------------------------------------------------------------- refusals
+
+STATEMENT = '[[policy]]\nid = "p"\n[[policy.statement]]\neffect = "Allow"\nactions = ["A:B"]\n'
+
+
+def condition(text: str) -> str:
+    return f"{STATEMENT}conditions = {text}\n"
+
+
+ROLE = '[[role]]\nid = "r"\nrank = 5\npolicies = ["core-guest"]\n'
+
+LONG_KEY = "a" + ".a" * (DEPTH_MAX - 1)
+
+# A text and a part of the reason. The line that ends in "#!" is the one to be named.
+WRONG: dict[str, tuple[str, str]] = {
+    # what TOML is
+    "no TOML at all": ("\n<xml/>  #!", "not TOML"),
+    "no end of a string": ('[[policy]]\nid = "p  #!', "not TOML"),
+    "no end of a list": ('[[policy]]\nid = ["p",  #!\n\n', "not TOML"),
+    "a key twice": ('[[policy]]\nid = "p"\nid = "p"  #!', "not TOML"),
+    "a table after a list": ("[[policy]]\n[policy]  #!", "not TOML"),
+    "a byte order mark": ("\ufeff[[policy]]  #!", "not TOML"),
+    "a bare carriage return": ('[[policy]]\nid = "a"\r#!', "not TOML"),
+    "a long line": (f"\n# {'x' * LINE_MAX}  #!", "longer than"),
+    "a long number": (f"\nrank = {'9' * 4301}  #!", "longer than"),
+    "deep brackets": (f"\nid = {'[' * (DEPTH_MAX + 1)}  #!", "too deep"),
+    "deep brackets in many lines": ("id = [\n" + "[\n" * (DEPTH_MAX - 1) + "[  #!", "too deep"),
+    "a key of many parts": (f"\n[a{'.a' * DEPTH_MAX}]  #!", "more than 32 parts"),
+    "deep brackets that strings hide": ("#!\nid = " + '["""\n]""", ' * 900 + "]" * 900, "too deep"),
+    "deep tables of long keys": (
+        "#!\n" + f"{LONG_KEY} = {{ " * DEPTH_MAX + "a = 1" + " }" * DEPTH_MAX,
+        "too deep",
+    ),
+    # the shape
+    "an unknown key of the file": ('\npolicies = ["p"]  #!', "no key 'policies'"),
+    "an unknown table": ("[[policy]]\n[[polizy]]  #!", "no key 'polizy'"),
+    "one policy, not a list": ('[policy]  #!\nid = "p"', "[[policy]] has to be a list"),
+    "a policy that is text": ('policy = ["p"]  #!', "a policy has to be a table"),
+    "an empty list of roles": ("role = []  #!", "0 entries"),
+    "an unknown key of a policy": ('[[policy]]\nid = "p"\nIds = 1  #!', "no key 'Ids'"),
+    "a policy without id": ("\n[[policy]]  #!\n", "no id"),
+    "a policy without statements": ('[[policy]]  #!\nid = "p"', "no statement"),
+    "an id that is a number": ("[[policy]]\nid = 7  #!", "has to be text"),
+    "an id with a blank": ('[[policy]]\nid = "a b"  #!', "cannot be a policy's id"),
+    "an empty id": ('[[policy]]\nid = ""  #!', "cannot be a policy's id"),
+    "a long id": (f'[[policy]]\nid = "{"a" * 65}"  #!', "cannot be a policy's id"),
+    "statement, not a list": ('[[policy]]\nid = "p"\n[policy.statement]  #!', "has to be a list"),
+    # statements
+    "an unknown key of a statement": (STATEMENT + "condition = []  #!", "no key 'condition'"),
+    "a statement without effect": (
+        '[[policy]]\nid = "p"\n[[policy.statement]]  #!\nactions = ["A:B"]',
+        "no effect",
+    ),
+    "a statement without actions": (
+        '[[policy]]\nid = "p"\n[[policy.statement]]  #!\neffect = "Deny"',
+        "no actions",
+    ),
+    "an unknown effect": (STATEMENT.replace('"Allow"', '"Permit"  #!'), "'Permit' is not an eff"),
+    "an effect in lower case": (STATEMENT.replace('"Allow"', '"allow"  #!'), "not an effect"),
+    "an effect that is true": (STATEMENT.replace('"Allow"', "true  #!"), "has to be text"),
+    "no action": (STATEMENT.replace('["A:B"]', "[]  #!"), "0 entries"),
+    "actions as text": (STATEMENT.replace('["A:B"]', '"A:B"  #!'), "has to be a list"),
+    "actions as a table": (STATEMENT.replace('["A:B"]', '{ "A:B" = 1 }  #!'), "to be a list"),
+    "an action that is a number": (
+        STATEMENT.replace('["A:B"]', '[\n"A:B",\n1,  #!\n]'),
+        "has to be text",
+    ),
+    "an action of any module": (
+        STATEMENT.replace('["A:B"]', '[\n"A:*",\n"*:*",  #!\n"B:*"]'),
+        "'*:*' is not an action",
+    ),
+    "too many actions": (
+        STATEMENT.replace('["A:B"]', "[  #!\n" + '"A:B",\n' * (ACTIONS_MAX + 1) + "]"),
+        "entries",
+    ),
+    # conditions
+    "conditions as an object": (
+        condition('{ Bool = { "Connection:IsLocal" = ["true"] } }  #!'),
+        "has to be a list",
+    ),
+    "no condition": (condition("[]  #!"), "0 entries"),
+    "too many conditions": (
+        condition("[  #!\n" + '{Bool={"A:B"=["true"]}},\n' * (CONDITIONS_MAX + 1) + "]"),
+        "entries",
+    ),
+    "a condition that is text": (condition('[\n"Bool"  #!\n]'), "a condition has to be a table"),
+    "an empty condition": (condition("[\n{}  #!\n]"), "a condition is empty"),
+    "two operators": (
+        condition('[\n{ Bool = {"A:B"=["true"]}, StringLike = {"A:B"=["a"]} }  #!\n]'),
+        "more than one entry",
+    ),
+    "two operators under a header": (
+        STATEMENT + '[[policy.statement.conditions]]\nBool = { "A:B" = ["true"] }\n'
+        '[policy.statement.conditions.StringLike]  #!\n"A:B" = ["a"]',
+        "more than one entry",
+    ),
+    "an unknown operator": (
+        condition('[\n{ Bool = {"A:B"=["true"]} },\n{ Boole = {"A:B"=["true"]} },  #!\n]'),
+        "'Boole' is not an operator",
+    ),
+    "an operator in lower case": (condition('[{ bool = {"A:B"=["true"]} }]  #!'), "an operator"),
+    "an operator with a list": (condition('[{ Bool = ["true"] }]  #!'), "has to be a table"),
+    "no attribute": (condition("[{ Bool = {} }]  #!"), "is empty"),
+    "two attributes": (
+        condition('[{ Bool = { "A:B" = ["true"],  "A:C" = ["true"] } }]  #!'),
+        "more than one entry",
+    ),
+    "an attribute without quotes is two": (
+        condition('[{ Bool = { Connection.IsLocal = ["true"] } }]  #!'),
+        "'Connection' is not an attribute",
+    ),
+    "an attribute without module": (condition('[{Bool={IsLocal=["true"]}}]  #!'), "an attribute"),
+    "an attribute of ours that is not there": (
+        condition('[{ Bool = { "Connection:Local" = [  #!\n"true"] } }]'),
+        "no attribute Connection:Local",
+    ),
+    "a look-alike of ours": (
+        condition('[{ StringEquals = { "iam:Username" = ["a"] } }]  #!'),
+        "no attribute iam:Username",
+    ),
+    "a value that is no list": (condition('[{ Bool = {"A:B"="true"} }]  #!'), "has to be a list"),
+    "a value that is an object": (condition('[{ Bool = {"A:B"={a=1}} }]  #!'), "to be a list"),
+    "no value": (condition('[{ Bool = { "A:B" = [] } }]  #!'), "0 entries"),
+    "a number where text is due": (
+        condition('[{ NumericEquals = { "A:B" = [\n"1",\n2,  #!\n] } }]'),
+        "has to be text",
+    ),
+    "true where text is due": (condition('[{ Bool = { "A:B" = [true] } }]  #!'), "to be text"),
+    "a date where text is due": (
+        condition('[{ DateEquals = { "Clock:Now" = [2030-01-31T12:00:00Z] } }]  #!'),
+        "has to be text",
+    ),
+    "a number that is none": (
+        condition('[{ NumericLessThan = { "A:B" = [\n"42",\n"0x10",  #!\n] } }]'),
+        "'0x10' is not what NumericLessThan compares with",
+    ),
+    "True": (condition('[{ Bool = { "A:B" = ["True"] } }]  #!'), "not what Bool compares with"),
+    "a network with bits beyond": (
+        condition('[{ IpAddress = { "Connection:Address" = [\n"192.0.2.7/24"  #!\n] } }]'),
+        "not what IpAddress compares with",
+    ),
+    "a time without a zone": (
+        condition('[{ DateLessThan = { "Clock:Now" = ["2030-01-31T12:00:00"] } }]  #!'),
+        "not what DateLessThan compares with",
+    ),
+    "half a substitution": (
+        condition('[{ StringLike = { "A:B" = [\n"a",\n"cam-${A:C}",  #!\n] } }]'),
+        "neither",
+    ),
+    "a substitution that never is": (
+        condition('[{ StringEquals = { "A:B" = ["${IAM:Rank}"] } }]  #!'),
+        "no attribute IAM:Rank",
+    ),
+    "a long value": (
+        condition(f'[{{ StringLike = {{ "A:B" = [\n"{"a" * (LITERAL_MAX + 1)}"  #!\n] }} }}]'),
+        "longer than",
+    ),
+    # roles
+    "an unknown key of a role": (ROLE + "name = 1  #!", "no key 'name'"),
+    "a role without id": ("\n[[role]]  #!\nrank = 5", "no id"),
+    "a role without rank": ('\n[[role]]  #!\nid = "r"\npolicies = []', "no rank"),
+    "a role without policies": ('\n[[role]]  #!\nid = "r"\nrank = 5', "no policies"),
+    "a rank that is text": (ROLE.replace("5", '"5"  #!'), "whole number"),
+    "a rank that is true": (ROLE.replace("5", "true  #!"), "whole number"),
+    "a rank with a fraction": (ROLE.replace("5", "5.0  #!"), "whole number"),
+    "a rank of nobody": (ROLE.replace("5", "0  #!"), "not from 1 to 39"),
+    "a rank of an owner": (ROLE.replace("5", "40  #!"), "not from 1 to 39"),
+    "another rank for a role of ours": (
+        '[[role]]\nid = "guest"\nrank = 39  #!\npolicies = []',
+        "the rank of 'guest' is 10",
+    ),
+    "an unknown policy": (
+        '[[role]]\nid = "r"\nrank = 5\npolicies = [\n"core-guest",\n"nowhere",  #!\n]',
+        "unknown policy 'nowhere'",
+    ),
+    "an unknown policy of an application": (
+        ROLE.replace('"core-guest"]', '"app-chief"]  #!'),
+        "unknown policy 'app-chief'",
+    ),
+    "a policy twice in a role": (
+        '[[role]]\nid = "r"\nrank = 5\npolicies = [\n"core-guest",\n"core-guest",  #!\n]',
+        "twice",
+    ),
+    "a policy of ours": (STATEMENT.replace('"p"', '"core-guest"  #!'), "is built in"),
+    "a policy that looks like ours": (STATEMENT.replace('"p"', '"App-mine"  #!'), "is built in"),
+    "a policy twice": (
+        STATEMENT + STATEMENT.replace('"p"', '"p"  #!'),
+        "policy 'p' is defined twice, first at rules.toml:2",
+    ),
+    "a role twice": (ROLE + ROLE.replace('"r"', '"r"  #!'), "twice, first at rules.toml:2"),
+    # what an unpaired key may never have
+    "an application for strangers": (
+        STATEMENT + '[[role]]\nid = "unpaired"\npolicies = ["core-unpaired",\n"p"]  #!',
+        "policy 'p' would let a key that is not paired reach A:B",
+    ),
+    "iam for strangers": (
+        '[[role]]\nid = "unpaired"\npolicies = ["core-guest"]  #!',
+        "not paired reach Iam:Check",
+    ),
+    "an application's policy for strangers": (
+        '[[role]]\nid = "unpaired"\npolicies = ["app-guest"]  #!',
+        "not paired reach an application",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_refused_at_its_line(case: str) -> None:
+    text, reason = WRONG[case]
+    [line] = [n for n, one in enumerate(text.split("\n"), 1) if one.endswith("#!")]
+    text = text.removesuffix("#!").replace("  #!\n", "  # here\n")
+    for end in ("\n", "\r\n"):
+        with pytest.raises(PolicyFileError) as caught:
+            load([("first.toml", "# nothing\n"), ("rules.toml", text.replace("\n", end))])
+        assert str(caught.value).startswith(f"rules.toml:{line}: "), str(caught.value)
+        assert reason in str(caught.value)
+        assert caught.value.advice
+        assert (caught.value.file, caught.value.line) == ("rules.toml", line)
+        assert len(str(caught.value)) < 400
+
+
+def test_what_is_wrong_between_two_files_names_both() -> None:
+    with pytest.raises(PolicyFileError) as caught:
+        load([("10-a.toml", ROLE), ("20-b.toml", "\n\n" + ROLE)])
+    assert str(caught.value) == "20-b.toml:4: role 'r' is defined twice, first at 10-a.toml:2"
+
+
+def test_a_text_without_end_is_refused() -> None:
+    with pytest.raises(PolicyFileError, match=r"^rules\.toml:1: the file is longer"):
+        load([("rules.toml", "#\n" * 5_000_000)])
+
+
+def test_only_a_role_may_be_without_anything() -> None:
+    """To have a role that may do nothing is a wish; a policy that says nothing is a slip."""
+    book = load([("rules.toml", ROLE.replace('"core-guest"', ""))])
+    assert book.roles[-1] == Role("r", 5)
+
+
+# --------------------------------------------------------------------------------------- warnings
+
+
+@pytest.mark.parametrize(
+    ("effect", "operator", "attribute", "value", "why"),
+    [
+        ("Deny", "StringNotEquals", "Lamp:Zone", "kitchen", "does not apply where"),
+        ("Deny", "NotIpAddress", "Camera:Viewer", "192.0.2.1", "does not apply where"),
+        ("Deny", "StringNotLike", "IAM:Username", "a?", "does not apply where"),
+        ("Deny", "StringNotEquals", "Connection:RoleId", "guest", ""),
+        ("Allow", "StringNotEquals", "Lamp:Zone", "kitchen", ""),
+        ("Allow", "StringEquals", "Lamp:Zone", "kit*", "no wildcard"),
+        ("Allow", "StringLike", "Lamp:Zone", "kit*", ""),
+        ("Allow", "DateLessThan", "Clock:Now", "2030", "before 2001"),
+        ("Allow", "DateLessThan", "Clock:Now", "1896091200", ""),
+    ],
+)
+def test_what_is_hardly_meant_is_a_warning(
+    effect: str, operator: str, attribute: str, value: str, why: str
+) -> None:
+    text = condition(f'[\n{{ {operator} = {{ "{attribute}" = ["{value}"] }} }}\n]')
+    warnings = load([("rules.toml", text.replace("Allow", effect))]).warnings
+    assert len(warnings) == bool(why)
+    assert all(one.startswith("rules.toml:7: ") and why in one for one in warnings)
+
+
+def test_a_role_that_looks_like_ours_is_a_warning() -> None:
+    text = ROLE.replace('"r"', '"Guest"')
+    assert load([("rules.toml", text)]).warnings == (
+        "rules.toml:2: role 'Guest' is not the built-in 'guest'",
+    )
+
+
+def test_an_action_that_no_resource_asks_for_is_named_with_its_place() -> None:
+    book = load([("rules.toml", GOOD)])
+    assert book.unknown_actions({"Hello:Get", "Lamp:Set", "Lamp:Burn"}) == ()
+    assert book.unknown_actions({"Lamp:Set", "Hell:Get"}) == (
+        "rules.toml:7: no resource asks for the action Hello:*",
+        "rules.toml:14: no resource asks for the action Lamp:Burn",
+    )
+    assert Rulebook().unknown_actions(()) == ()
+
+
+# ------------------------------------------------------------------------------------- round trip
+
+ids = st.from_regex(r"[A-Za-z][A-Za-z0-9._-]{0,6}", fullmatch=True).filter(
+    lambda one: not one.lower().startswith(("core-", "app-")) and one not in RANKS
+)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="$"), max_size=9).map(
+    lambda text: normalize("NFC", text)
+)
+conditions = st.builds(
+    Condition,
+    st.sampled_from([one for one in Operator if one.startswith("String")]),
+    st.sampled_from(["Lamp:Zone", "Connection:Username", "IAM:RoleId"]),
+    st.lists(texts | st.just("${IAM:Username}"), min_size=1, max_size=3).map(tuple),
+)
+statements = st.builds(
+    Statement,
+    st.sampled_from(Effect),
+    st.lists(st.sampled_from(["Lamp:Set", "Lamp:*"]), min_size=1, max_size=3).map(tuple),
+    st.lists(conditions, max_size=3).map(tuple),
+)
+policies = st.lists(
+    st.builds(Policy, ids, st.lists(statements, min_size=1, max_size=3).map(tuple)),
+    max_size=3,
+    unique_by=lambda policy: policy.id,
+)
+
+
+@settings(deadline=None)
+@given(policies, st.lists(ids, max_size=3, unique=True), st.integers(1, 39))
+def test_what_is_written_is_read_again(found: list[Policy], roles: list[str], rank: int) -> None:
+    named = ("core-guest", *(policy.id for policy in found), "app-user")
+    mine = [Role(role, rank, named) for role in roles] + [Role("guest", 10, named)]
+    book = load([("rules.toml", to_toml(mine, found))])
+    assert set(book.roles) == {*(role for role in ROLES if role.id != "guest"), *mine}
+    assert book.policies == (*POLICIES, *found)
+    again = load([("again.toml", to_toml(book.roles, book.policies))])
+    assert (again.roles, again.policies) == (book.roles, book.policies)
+
+
+def test_long_lists_are_written_so_that_they_are_read() -> None:
+    values = tuple(f"{number}\n\x7f\x00\\\"'" + "é" * 200 for number in range(VALUES_MAX))
+    one = Condition(Operator.STRING_EQUALS, "Lamp:Zone", values)
+    actions = tuple(f"Lamp:Set{number}" for number in range(ACTIONS_MAX))
+    policies = [Policy(f"p{n}", (Statement(Effect.ALLOW, actions, (one,)),)) for n in range(3)]
+    role = Role("r", 5, tuple(policy.id for policy in policies))
+    many = Role("many", 5, tuple(f"core-{name}" for name in RANKS) + role.policies)
+    book = load([("rules.toml", to_toml([role, many], policies))])
+    assert (book.roles[-2:], book.policies[-3:]) == ((role, many), tuple(policies))
+
+
+# ------------------------------------------------------------------------------ lines of any TOML
+
+
+def plain(place: Place) -> Any:
+    if isinstance(place.value, dict):
+        return {key: plain(found) for key, found in place.value.items()}
+    if isinstance(place.value, list):
+        return [plain(found) for found in place.value]
+    return place.value
+
+
+HARD = r"""
+top = 1 # [not a list
+"quoted # key" = 'a "b" ] }'
+"esc\u0041pe".deep.er = QQQ
+[[policy]] not here
+QQQ
+'lit.eral' = [ 1, [2, 3,], # ]
+  "x,]", QQQa
+bQQQ, LLLc
+'dLLL'' ,
+]
+dates = [1979-05-27 07:32:00, 1979-05-27T00:32:00-07:00, 07:32:00]
+inline = { a.b = 1, "c" = [ { d = "}" }, {} ], e = QQQ}
+QQQ }
+empty = ""
+five = QQQ""aQQQ""
+[a.b]
+here = true
+[a]
+more = -inf
+[a."c.d".e]
+x = 0xff
+[[list]]
+[list.sub]
+y = 1
+[[list.of]]
+z = 1
+[[list]]
+   [[ list . of ]]
+z = 2
+""".replace("QQQ", '"' * 3).replace("LLL", "'" * 3)
+
+
+def test_lines_of_hard_toml() -> None:
+    place = read(HARD, file="hard.toml")
+    assert plain(place) == tomllib.loads(HARD)
+    lines = HARD.split("\n")
+    found = place.value
+    for key in ("top", "quoted # key", "dates", "inline", "empty", "five"):
+        assert key.split("#")[0].strip() in lines[found[key].line - 1]
+    assert lines[found["lit.eral"].value[2].line - 1].lstrip().startswith('"x,]"')
+    assert lines[found["a"].value["c.d"].value["e"].value["x"].line - 1].startswith("x =")
+    assert lines[found["a"].value["b"].line - 1] == "[a.b]"
+    last = found["list"].value[-1]
+    assert lines[last.line - 1] == "[[list]]"
+    assert lines[last.value["of"].value[0].value["z"].line - 1] == "z = 2"
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from([GOOD, HARD]), st.data())
+def test_any_text_is_read_like_tomllib_or_refused(text: str, data: st.DataObject) -> None:
+    """Cut, repeat or strew in what TOML is made of."""
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(text)))
+        end = min(len(text), start + data.draw(st.integers(0, 12)))
+        new = data.draw(
+            st.text("[]{}\"'#=.,\\\n\r ab1", max_size=4)
+            | st.sampled_from(['"""', "'''", "[[a]]\n"])
+        )
+        text = text[:start] + new + text[end:]
+    try:
+        due = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        due = None
+    refused = ""
+    try:
+        found = plain(read(text, file="a.toml"))
+    except PolicyFileError as error:
+        found, refused = None, str(error)
+    assert found == due or "too deep" in refused
+    with suppress(PolicyFileError):
+        load([("a.toml", text)])

@@ -1,0 +1,195 @@
+"""A hundred thousand users: a change touches what it changes, and nothing is done for each of them.
+
+Nothing here looks at a clock. What could grow is counted: rows written, users that are looked at,
+and calls of the interpreter; how long it takes is for `tests/bench/test_iam.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from iam import Access, Event, Key, Rules, State, Store, User, changed_keys
+from iam import changes as to
+from iam.model import Invite, differing
+
+Fp = Callable[[object], str]
+CROWD = 100_000
+RULES = Rules(Access().roles, users=CROWD + 10)
+
+
+def crowd(count: int) -> State:
+    users = [User(f"u{n}", "guest", (Key(f"{n:064x}"),)) for n in range(count)]
+    return State.of([*users, User("anna", "owner", (Key("a" * 64),)), User("bert", "admin")])
+
+
+@pytest.fixture(scope="module")
+def few() -> State:
+    return crowd(10)
+
+
+@pytest.fixture(scope="module")
+def many() -> State:
+    return crowd(CROWD)
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions are entered and left, ours and those of the libraries."""
+    count = 0
+
+    def tick(_frame: FrameType, _event: str, _argument: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(tick)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+INVITE = Invite("1" * 32, "eve", "guest", 100.0)
+NEW = User("eve", "guest", (Key("e" * 64),))
+CHANGES: dict[str, Callable[[State], State]] = {
+    "add": lambda s: to.add_user(s, None, NEW, rules=RULES),
+    "remove": lambda s: to.remove_user(s, None, "u7", rules=RULES),
+    "rename": lambda s: to.rename(s, None, "u7", "eve", rules=RULES),
+    "demote": lambda s: to.set_user(s, None, "bert", role="user", rules=RULES),
+    "limit": lambda s: to.set_user(s, None, "u7", not_after=9.0, rules=RULES),
+    "key": lambda s: to.add_key(s, None, "u7", Key("e" * 64), rules=RULES),
+    "invite": lambda s: to.add_invite(s, None, INVITE, now=0.0, rules=RULES),
+}
+
+
+@pytest.mark.parametrize("wish", CHANGES)
+def test_a_change_is_as_much_work_among_many_as_among_few(
+    wish: str, few: State, many: State
+) -> None:
+    def life(state: State) -> Callable[[], object]:
+        def work() -> None:
+            new = CHANGES[wish](state)
+            changed_keys(state, new)
+            list(differing(state, new))
+            to.has_owner(new)
+            new.next_turn(0.0)
+
+        return work
+
+    CHANGES[wish](many)  # whatever is done once is done
+    assert calls_of(life(many)) == calls_of(life(few))
+
+
+@pytest.mark.parametrize("wish", CHANGES)
+def test_a_commit_writes_as_many_rows_among_many_as_among_few(
+    wish: str, few: State, many: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, calls, pages = [], [], []
+    for number, state in enumerate((few, many if wish == "add" else crowd(300))):
+        path = tmp_path / f"{number}.db"
+        connections = opened(monkeypatch)
+        with closing(Store.open(path)) as store:
+            store.commit(state)
+            db = connections[-1]
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            new, before = CHANGES[wish](store.state), db.total_changes
+            calls.append(calls_of(partial(store.commit, new)))
+            rows.append(db.total_changes - before)
+            pages.append(path.with_name(f"{number}.db-wal").stat().st_size // 4096)
+    assert rows[0] == rows[1] <= 4
+    assert calls[0] == calls[1]
+    assert pages[1] <= pages[0] + 12  # the trees of the tables are two levels higher
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    connections: list[sqlite3.Connection] = []
+    real = sqlite3.connect
+
+    def connect(name: str, *, uri: bool, isolation_level: None) -> sqlite3.Connection:
+        connections.append(real(name, uri=uri, isolation_level=isolation_level))
+        return connections[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    return connections
+
+
+def test_the_old_state_stays_what_it_was(many: State) -> None:
+    new = CHANGES["remove"](many)
+    assert "u7" in many.users
+    assert "u7" not in new.users
+    assert len(many.users) == len(new.users) + 1 == CROWD + 2
+
+
+def compared(old: State, new: State) -> set[tuple[str, ...]]:
+    """The names in each pair, "" for nobody."""
+    return {tuple(user.name if user else "" for user in pair) for pair in differing(old, new)}
+
+
+def test_states_of_one_descent_are_compared_by_what_was_touched() -> None:
+    """Forwards, backwards and between two branches, each the same as by looking at everybody."""
+    start = crowd(2000)
+    left = CHANGES["remove"](CHANGES["limit"](start))
+    right = to.rename(CHANGES["add"](start), None, "eve", "eva", rules=RULES)
+    for old, new in ((start, left), (left, start), (left, right), (start, start)):
+        stranger = State.of(new.users.values())  # equal, and of no known descent
+        assert compared(old, new) == compared(old, stranger)
+        assert calls_of(partial(compared, old, new)) < 200
+        assert calls_of(partial(compared, old, stranger)) > 2000
+
+
+def test_a_long_descent_is_compared_by_looking_at_everybody() -> None:
+    state = start = crowd(3)
+    for number in range(200):
+        name = state.owner_of_key["0" * 64]
+        state = to.rename(state, None, name, f"n{number}", rules=RULES)
+    assert compared(start, state) == {("u0", ""), ("", "n199")}
+    assert len(state._steps) <= 64  # what is remembered of the way does not grow
+
+
+def test_limited_users_are_found_without_asking_the_others(many: State) -> None:
+    some = CHANGES["limit"](many)
+    assert [user.name for user in some.limited_users()] == ["u7"]
+    assert some.next_turn(0.0) == 9.0
+    assert calls_of(lambda: some.next_turn(0.0)) < 60
+    assert calls_of(lambda: to.has_owner(some)) < 20
+    freed = to.set_user(some, None, "u7", not_after=None, rules=RULES)
+    assert list(freed.limited_users()) == []
+    assert list(CHANGES["remove"](some).limited_users()) == []
+
+
+def test_a_commit_does_not_pay_for_all_who_were_seen(tmp_path: Path) -> None:
+    """They come along a few at a time; the rest waits for its own write, or for the end."""
+    path = tmp_path / "state.db"
+    event = Event(kind="hello", boot="b", monotonic=1.0, wall=2.0)
+    with closing(Store.open(path)) as store:
+        store.commit(crowd(1000))
+        for number in range(1000):
+            store.note_seen(f"{number:064x}", 10.0)
+        for commits in (1, 2):
+            store.commit(store.state, event)
+            assert seen_on_disk(path) == commits * 32
+        store.flush_seen()
+        assert seen_on_disk(path) == 64
+        store.note_seen("a" * 64, 3610.0)
+        store.flush_seen()
+        assert seen_on_disk(path) == 1001
+
+
+def seen_on_disk(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT count(*) FROM seen").fetchone()[0])
+
+
+def test_all_of_them_are_stored_and_read(many: State, tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path / "state.db")) as store:
+        store.commit(many)
+    with closing(Store.open(tmp_path / "state.db")) as store:
+        assert store.state == many
+        assert len(store.state.owner_of_key) == CROWD + 1
