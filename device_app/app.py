@@ -5,7 +5,8 @@ Wiring in one picture:
     regular port ─▶ GuardedSite ─▶ Guard ─▶ Whitelist (iam, store) ─▶ resources
     pairing port ─▶ GuardedSite ─▶ NearOnly ─▶ Pair ─▶ PairingDoor ─▶ Whitelist
     a change of the store ─▶ sessions of the keys concerned end, on both ports
-    control socket ─▶ Verbs ─▶ the same Whitelist and PairingDoor
+    policy files, read again ─▶ Policies ─▶ sessions of the roles concerned end
+    control socket ─▶ Verbs ─▶ the same Whitelist, PairingDoor and Policies
 """
 
 import asyncio
@@ -15,17 +16,22 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from device_app import exposed
+from device_app.clock import TimeKeeper
 from device_app.config import Settings
 from device_app.control import ControlServer
 from device_app.errors import AppError
 from device_app.expiry import Expiry
 from device_app.exposed import Board, Exposed
 from device_app.guard import Guard
+from device_app.invitations import Invitations
 from device_app.journal import Journal
 from device_app.pairing import News, NewsKind, PairingDoor
 from device_app.places import Places
-from device_app.resources import board, hello, iam, wellknown
+from device_app.policies import Policies, PolicySet
+from device_app.reach import reachable
+from device_app.resources import board, check, events, hello, iam, invites, redeem, wellknown
 from device_app.resources.pair import NearOnly, Pair
+from device_app.resources.window import LATE, METHODS_OF, WindowFromAfar
 from device_app.status import (
     counters_view,
     identity_view,
@@ -59,6 +65,8 @@ class App:
     door: PairingDoor
     server: CoapsServer
     site: GuardedSite
+    policies: Policies
+    invitations: Invitations
 
     def __init__(
         self, places: Places, settings: Settings, *, limits: Limits, journal: Journal, net: Net
@@ -109,17 +117,22 @@ class App:
         self.identity = Identity.load_or_create(self.places.key)
         own = self._load_modules()
         app_actions = {action: role for one in own for action, role in one.roles().items()}
-        access = Access(app_actions=app_actions)
-        self.settings.require_role(access.roles)
-        self.whitelist = Whitelist(store, access, journal=self.journal, limits=self.limits)
+        policy_set = PolicySet.read(self.places.policies, app_actions)
+        self._check_roles(policy_set.access)
+        self.whitelist = Whitelist(
+            store, policy_set.access, journal=self.journal, limits=self.limits
+        )
+        self._stack.callback(TimeKeeper(self.whitelist.keep).stop)
         self.guard = Guard(self.whitelist)
+        self.invitations = Invitations(self.whitelist, self.identity, addresses=self._addresses)
+        window = WindowFromAfar(self.guard, limits=self.limits)
         locality = Locality(
             mode=self.settings.local,
             allow_loopback=self.settings.allow_loopback,
             interfaces=frozenset(self.settings.local_interfaces),
         )
         self.server = await CoapsServer.start(
-            self._regular_site(own, board_seconds),
+            self._regular_site(own, window, board_seconds),
             identity=self.identity,
             listen=[(host, self.settings.port) for host in self.settings.listen],
             locality=locality,
@@ -129,14 +142,32 @@ class App:
             net=self._net,
         )
         self._stack.push_async_callback(self.server.close)
-        self.door = self._build_door(locality)
+        self.door = window.door = self._build_door(locality)
         self._stack.push_async_callback(self.door.shut)
         self._stack.callback(store.subscribe(self._end_changed))
-        self._stack.callback(Expiry(self.whitelist, self._end_keys).stop)
-        verbs = Verbs(self.door, self.whitelist, status=self.status, reset=self._begin_anew)
+        self._stack.callback(Expiry(self.whitelist, self._end_expired).stop)
+        self.policies = Policies(
+            self.places.policies,
+            self.whitelist,
+            policy_set,
+            app_actions=app_actions,
+            check=self._check_roles,
+            on_change=self._end_roles,
+        )
+        verbs = Verbs(
+            self.door,
+            self.whitelist,
+            self.invitations,
+            status=self.status,
+            reload=self.policies.reload,
+            reset=self._begin_anew,
+        )
         control = await ControlServer.start(self.places.socket, verbs.table())
         self._stack.push_async_callback(control.close)
         await self._advertise()
+
+    def _check_roles(self, access: Access) -> None:
+        self.settings.require_role(access.roles)
 
     def _load_modules(self) -> list[Exposed]:
         own = Board(
@@ -146,7 +177,9 @@ class App:
         )
         return exposed.load(self.settings.modules, self.places.modules, own)
 
-    def _regular_site(self, own: list[Exposed], board_seconds: float) -> GuardedSite:
+    def _regular_site(
+        self, own: list[Exposed], window: WindowFromAfar, board_seconds: float
+    ) -> GuardedSite:
         guard, whitelist = self.guard, self.whitelist
         site = self.site = GuardedSite(authorise=guard.authorise, limits=self.limits)
         greeting = hello.Hello(
@@ -156,19 +189,37 @@ class App:
             (wellknown.PATH, wellknown.WellKnownCore(guard, site.paths), wellknown.ACTIONS),
             (("hello",), greeting, hello.ACTIONS),
             (("iam", "me"), iam.Me(guard, whitelist), iam.ME),
+            (("iam", "check"), check.Check(guard, whitelist), check.ACTIONS),
             (("iam", "roles"), iam.Roles(whitelist), iam.ROLES),
             (("iam", "policies"), iam.Policies(whitelist), iam.POLICIES),
+            (("events",), events.Events(whitelist), events.ACTIONS),
             *((path, one, board.ACTIONS) for path, one in _readings(board_seconds)),
-            *((one.segments, one.resource, one.actions) for one in own),
         ):
             site.add(path, resource)
             guard.rule(path, actions)
-        users = iam.Users(guard, whitelist, limits=self.limits)
-        site.add(("iam", "users"), users, takes_rest=True)
-        guard.rule(("iam", "users"), iam.USERS)
-        guard.rule(("iam", "users", None), iam.USER)
-        guard.rule(("iam", "users", None, "keys", None), iam.KEY)
+        for one in own:
+            site.add(one.segments, one.resource)
+            guard.rule(one.segments, one.actions, own=one.attributes)
+        self._administration(site, window)
         return site
+
+    def _administration(self, site: GuardedSite, window: WindowFromAfar) -> None:
+        """What changes users, invites and the window."""
+        guard, limits = self.guard, self.limits
+        users = iam.Users(guard, self.whitelist, limits=limits)
+        site.add(("iam", "users"), users, takes_rest=True)
+        guard.rule(("iam", "users"), iam.USERS, late=("POST",))
+        guard.rule(("iam", "users", None), iam.USER, targets=guard.user_targets)
+        guard.rule(("iam", "users", None, "keys", None), iam.KEY, targets=guard.user_targets)
+        made = invites.Invites(guard, self.whitelist, self.invitations, limits=limits)
+        site.add(("iam", "invites"), made, takes_rest=True)
+        guard.rule(("iam", "invites"), invites.INVITES, late=("POST",))
+        guard.rule(("iam", "invites", None), invites.INVITE, late=("DELETE",))
+        redeeming = redeem.Redeem(self.invitations, self.whitelist, device=self.name, limits=limits)
+        site.add(("iam", "redeem"), redeeming)
+        guard.rule(("iam", "redeem"), redeem.ACTIONS)
+        site.add(("iam", "window"), window)
+        guard.rule(("iam", "window"), METHODS_OF, late=LATE)
 
     def _build_door(self, locality: Locality) -> PairingDoor:
         door = PairingDoor(
@@ -226,6 +277,18 @@ class App:
         """Rights have changed: the sessions that were made under the old ones end."""
         self._end_keys(changed_keys(old, new))
 
+    def _end_expired(self, keys: frozenset[str]) -> None:
+        self._end_keys(keys)
+        self.door.review()
+
+    def _end_roles(self, roles: frozenset[str]) -> None:
+        """Roles have other rights: the sessions of those who have such a role end."""
+        self.door.review()
+        ended = self.server.end_sessions(
+            lambda fingerprint: self.whitelist.subject(fingerprint.hex).role in roles
+        )
+        _log.info("the rights of %s have changed: ended %d sessions", ", ".join(roles), ended)
+
     def _end_keys(self, keys: frozenset[str]) -> None:
         """End all sessions of some keys in the next turn of the loop: who has changed his own
         rights still gets the answer."""
@@ -274,6 +337,11 @@ class App:
 
     # -- describing itself ----------------------------------------------------------------------
 
+    def _addresses(self) -> tuple[str, ...]:
+        """Where others may find this device, for invites to tell."""
+        bound = [(one.host, one.port) for one in self.server.addresses]
+        return reachable(bound, self.settings.public)
+
     def status(self) -> dict[str, Any]:
         """The answer of `status --json`, without its schema."""
         door, server = self.door, self.server
@@ -300,6 +368,8 @@ class App:
                 "regular": counters_view(server),
                 "pairing": counters_view(door.port.server),
             },
+            "policy": self.policies.view(),
+            "clock": {"now": int(self.whitelist.now), "known": self.whitelist.clock.known},
             "store": {"path": str(self.places.store), "trouble": self.whitelist.trouble},
         }
 

@@ -28,6 +28,7 @@ class Settings:
     """How this device runs. Ports: 0 is any. Times in seconds.
 
     `interfaces`: where mDNS announces the device (names or own addresses; None: every link).
+    `public`: HOST or HOST:PORT where others find it from outside, told in invites.
     `local_interfaces`: links whose neighbours may pair, whatever their kind. `origin`: setting →
     "file:line", for errors that are found only later. `ccm8`: also offer AES-128-CCM-8.
     """
@@ -38,6 +39,7 @@ class Settings:
     pairing_port: int = PAIRING_PORT
     interfaces: tuple[str, ...] | None = None
     advertise: bool = True
+    public: tuple[str, ...] = ()
     local: LocalMode = LocalMode.STRICT
     local_interfaces: tuple[str, ...] = ()
     allow_loopback: bool = False
@@ -99,6 +101,15 @@ def _is_addresses(value: object) -> tuple[str, ...]:
     return found
 
 
+def _is_places(value: object) -> tuple[str, ...]:
+    found = _is_texts(value)
+    for text in found:
+        place = _PLACE.fullmatch(text)
+        if place is None or not 0 < int(place[1] or 1) <= 65535:
+            raise _Wrong('has to be a list such as ["home.example:5684", "[2001:db8::1]"]')
+    return found
+
+
 def _is_methods(value: object) -> tuple[str, ...]:
     found = _is_texts(value)
     if not found or set(found) - METHODS.keys():
@@ -135,6 +146,7 @@ _KEYS: Mapping[str, Callable[[object], Any]] = {
     "network.pairing_port": _is_port,
     "network.interfaces": _is_texts,
     "network.advertise": _is_flag,
+    "network.public": _is_places,
     "network.local": lambda value: LocalMode(_one_of(LocalMode)(value)),
     "network.local_interfaces": _is_texts,
     "network.allow_loopback": _is_flag,
@@ -146,6 +158,7 @@ _KEYS: Mapping[str, Callable[[object], Any]] = {
     "resources.modules": _is_texts,
 }
 _TABLES = {key.partition(".")[0] for key in _KEYS if "." in key}
+_PLACE = re.compile(r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
 _ASSIGNED = re.compile(r"\s*([A-Za-z0-9_\-\"'. ]+?)\s*=")
 
@@ -244,6 +257,7 @@ name = {name}
 # pairing_port = 5685             # open only while the pairing window is; 0 = any
 # interfaces = ["eth0"]           # where mDNS announces the device; default: every link
 # advertise = true                # announce it at all
+# public = []                     # HOST or HOST:PORT from outside, for the invites to tell
 # local = "strict"                # "compat" lets stock CoAP clients pair, which send TTL 64
 # local_interfaces = []           # links that count as local whatever their kind
 # allow_loopback = false          # demo and tests only

@@ -1,6 +1,7 @@
 """The life of the process: signals, readiness, the question at the terminal, and beginning anew."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import Any
 from device_app.app import App
 from device_app.config import Settings
 from device_app.confirm.terminal import PersonAtTerminal
+from device_app.errors import ConfigError
 from device_app.notify import notify
 from device_app.pairing import News, NewsKind
 from device_app.places import Places
@@ -23,13 +25,16 @@ Ready = Callable[[dict[str, Any]], None]
 
 
 async def run(places: Places, settings: Settings, *, pair: bool, on_ready: Ready) -> None:
-    """Run until SIGTERM or SIGINT; after a factory reset, again with the new identity."""
+    """Run until SIGTERM or SIGINT; after a factory reset, again with the new identity. SIGHUP puts
+    the policy files into force."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _not_yet)
     while not stop.is_set():
         app = await App.start(places, settings)
+        loop.add_signal_handler(signal.SIGHUP, _reload, app)
         try:
             await app.open_first_window(pair=pair)
             _ask_in_place(app)
@@ -39,9 +44,19 @@ async def run(places: Places, settings: Settings, *, pair: bool, on_ready: Ready
             if stop.is_set():
                 notify("STOPPING=1", os.environ)
         finally:
+            loop.add_signal_handler(signal.SIGHUP, _not_yet)
             await app.close()
         if not app.begins_anew:
             return
+
+
+def _not_yet() -> None:
+    """SIGHUP while nothing is loaded, or not any more: it must not kill us."""
+
+
+def _reload(app: App) -> None:
+    with contextlib.suppress(ConfigError):  # told in the log, in `status` and in the trail
+        app.policies.reload()
 
 
 async def _either(*events: asyncio.Event) -> None:

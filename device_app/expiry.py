@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Callable
 
 from device_app.whitelist import Whitelist
+from iam.model import User
 
-_LOOK_AGAIN_SECONDS = 60.0  # the wall clock may be set while we wait
+_LOOK_AGAIN_SECONDS = 60.0  # the clock may be set while we wait
 
 
 class Expiry:
-    """Watches the clock for the next user whose time begins or ends."""
+    """Watches the device's time for the next user whose time begins or ends. Only users with a
+    limit cost anything."""
 
     def __init__(
         self, whitelist: Whitelist, end_sessions: Callable[[frozenset[str]], None]
@@ -25,7 +27,8 @@ class Expiry:
     def look(self) -> None:
         """End the sessions of keys that were good at the last look and are not now."""
         active = self._now_active()
-        ended, self._active = self._active - active, active
+        gone, self._active = self._active - active, active
+        ended = frozenset(key for key in gone if not self._is_good(key))
         if ended:
             self._end_sessions(ended)
         self._arm()
@@ -38,13 +41,19 @@ class Expiry:
             self._timer = None
 
     def _now_active(self) -> frozenset[str]:
+        """The keys of limited users whose time is now."""
         now = self._whitelist.now
         return frozenset(
             key.fingerprint
-            for user in self._whitelist.state.users.values()
-            if user.start <= now < user.end
+            for user in self._whitelist.state.limited_users()
+            if _is_now(user, now)
             for key in user.keys
         )
+
+    def _is_good(self, fingerprint: str) -> bool:
+        """A key may leave the limited ones because its user has no limit any more."""
+        user = self._whitelist.state.user_of(fingerprint)
+        return user is not None and _is_now(user, self._whitelist.now)
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -54,3 +63,7 @@ class Expiry:
         turn = self._whitelist.state.next_turn(now)
         if turn is not None:
             self._timer = self._loop.call_later(min(turn - now, _LOOK_AGAIN_SECONDS), self.look)
+
+
+def _is_now(user: User, now: float) -> bool:
+    return user.start <= now < user.end

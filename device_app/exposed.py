@@ -11,9 +11,13 @@ of the group `handfast.resources`, has one function:
             Lamp(),  # any aiocoap.resource.Resource
             actions={"GET": "Lamp:Read", "PUT": "Lamp:Set"},
             least_role={"Lamp:Set": "user"},  # default: guest for GET, user for the rest
+            attributes=lambda request: {"Lamp:Room": "hall"},  # for the conditions of policies
         )
 
 Each method asks for its action; a method without one is 4.05. An unpaired key never comes so far.
+`attributes` are texts that tell requests apart, by path, query and sender: it is asked before the
+body is there, for each request and for each notification. Names in handfast's own modules
+(`Connection`, `IAM`, `Clock`) are left out.
 In a handler, `board.asker(request)` tells who asks; Observe works as in aiocoap
 (`ObservableResource`). A module that cannot be used is a refusal to start that names it: a lamp
 that silently is not there would be worse.
@@ -50,12 +54,14 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """One resource at one path: method → action, and action → the lowest role that may."""
+    """One resource at one path: method → action, action → the lowest role that may, and request →
+    attributes for conditions."""
 
     path: str
     resource: interfaces.Resource
     actions: Mapping[str, str]
     least_role: Mapping[str, str] = field(default_factory=dict)
+    attributes: Callable[[aiocoap.Message], Mapping[str, str]] | None = None
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -124,6 +130,8 @@ def _check(name: str, one: object) -> None:
         raise _broken(name, f"the path {one.path!r} belongs to handfast")
     if not one.actions:
         raise _broken(name, f"{one.path} has no actions, so nobody could reach it")
+    if one.attributes is not None and not callable(one.attributes):
+        raise _broken(name, f"the attributes of {one.path} are no function of the request")
     if unknown := set(one.least_role) - set(one.actions.values()):
         raise _broken(name, f"least_role names {min(unknown)}, which no method asks for")
     try:

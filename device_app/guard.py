@@ -3,10 +3,21 @@
 The order is protocol §6 and behaviour 31: first who it is, then what it may, then what there is. An
 unpaired key learns nothing but that it is unpaired, whatever path it asks for; a paired one is told
 what right it lacks, and gets 4.04 and 4.05 only where it may do something at all.
+
+What a decision goes by, beside who asks:
+
+- the connection: local or not, address, interface, and the device's time while it is known;
+- the target, which a rule reads from the path. A user who is not there counts as one of any role:
+  who may not ask about every user learns of none whether they exist;
+- what the resource says of itself. It cannot speak for the first two, and is not asked at all for
+  a key that nobody has.
+
+Where the target stands in the body (`late`), the request goes on if the action is conceivable for
+some target, and its handler calls `require` once it has read the body.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +26,12 @@ import aiocoap
 from aiocoap.error import RenderableError
 from aiocoap.numbers.codes import Code
 
-from device_app.whitelist import Whitelist
+from device_app.whitelist import Whitelist, name_of
+from iam.attributes import is_own, merged
 from iam.builtin import OWNER
-from iam.errors import IamError, StoreWriteFailed
+from iam.errors import Denied, IamError, StoreWriteFailed
 from iam.model import Lapse, Subject
+from iam.policy import Decision
 from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.net.coaps import PeerIdentity, peer_of
@@ -28,10 +41,16 @@ from peer.net.problem import ProblemError
 _log = logging.getLogger("handfast.guard")
 Path = tuple[str, ...]
 Pattern = tuple[str | None, ...]
+Attributes = Mapping[str, str]
+#: What a path is about: whoever asks must be allowed for each of these.
+Targets = Callable[[Path], Sequence[Attributes]]
+#: What a resource says of itself, by the request: its path, its queries and who sent it.
+OwnAttributes = Callable[[aiocoap.Message], Mapping[str, str]]
 
 _CODES: Mapping[str, Code] = {
     "malformed": Code.BAD_REQUEST,
     "denied": Code.FORBIDDEN,
+    "invite": Code.FORBIDDEN,
     "not-found": Code.NOT_FOUND,
     "taken": Code.CONFLICT,
     "last-owner": Code.CONFLICT,
@@ -76,54 +95,132 @@ def malformed(title: str, advice: str) -> ProblemError:
     return ProblemError(Code.BAD_REQUEST, "malformed", title, advice)
 
 
+def no_target(_path: Path) -> Sequence[Attributes]:
+    """For paths that are about nobody."""
+    return ({},)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What requests to one path ask for: method → action. `late`: methods whose target stands in
+    the body, `targets` and `own`: see `Targets` and `OwnAttributes`."""
+
+    actions: Mapping[str, str]
+    late: frozenset[str] = frozenset()
+    targets: Targets = no_target
+    own: OwnAttributes | None = None
+
+
 class Guard:
     """Knows which action each method of each path asks for, and asks iam about it."""
 
     def __init__(self, whitelist: Whitelist) -> None:
         self._whitelist = whitelist
-        self._rules: dict[Pattern, Mapping[str, str]] = {}
+        self._rules: dict[Pattern, Rule] = {}
+        self._told: set[Path] = set()
 
-    def rule(self, pattern: Pattern, actions: Mapping[str, str]) -> None:
-        """Method → action for a path; None in the pattern stands for any one segment."""
-        self._rules[pattern] = dict(actions)
+    def rule(
+        self,
+        pattern: Pattern,
+        actions: Mapping[str, str],
+        *,
+        late: Sequence[str] = (),
+        targets: Targets = no_target,
+        own: OwnAttributes | None = None,
+    ) -> None:
+        """What a path asks for; None in the pattern stands for any one segment."""
+        self._rules[pattern] = Rule(dict(actions), frozenset(late), targets, own)
+
+    @property
+    def rules(self) -> Mapping[Pattern, Mapping[str, str]]:
+        """Path → method → action: all that can be asked for."""
+        return {pattern: rule.actions for pattern, rule in self._rules.items()}
 
     def asker(self, request: aiocoap.Message) -> Asker:
         """Who sends this request."""
         peer = peer_of(request)
         return Asker(peer, self._whitelist.subject(peer.fingerprint.hex))
 
+    def connection(self, peer: PeerIdentity) -> dict[str, str]:
+        """The attributes of a connection, and the time."""
+        found = {
+            "Connection:IsLocal": "true" if peer.is_local else "false",
+            "Connection:Address": peer.address.host,
+            **self._whitelist.time_attributes(),
+        }
+        if peer.interface:
+            found["Connection:Interface"] = peer.interface
+        return found
+
+    # -- the two questions ----------------------------------------------------------------------
+
     def authorise(self, request: aiocoap.Message, path: Path, resource: Any) -> None:
-        """Raise `ProblemError` unless the request may go on. The hook of `GuardedSite`."""
-        subject = self.asker(request).subject
-        actions = self._actions(path) if resource is not None else None
-        if actions is None:
-            if subject.user is None:
-                raise self._refusal(subject, "")
+        """Raise `ProblemError` unless the request may go on. The hook of `GuardedSite`; for each
+        notification of an observation as well."""
+        asker = self.asker(request)
+        if asker.subject.user is not None:
+            self._whitelist.saw(asker.subject.fingerprint)
+        rule = self._rule(path) if resource is not None else None
+        if rule is None:
+            if asker.subject.user is None:
+                raise self._refusal(asker, "")
             raise ProblemError(
                 Code.NOT_FOUND,
                 "not-found",
                 "there is no such resource",
                 "`/.well-known/core` lists what you may read.",
             )
-        action = actions.get(str(request.code))
-        if action is None:
-            # Known to whoever may do something here; to others it is one more thing they lack.
-            allowed = (one for one in actions.values() if self._may(subject, one))
-            if next(allowed, None) is None:
-                raise self._refusal(subject, next(iter(actions.values()), ""))
-            raise ProblemError(
-                Code.METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                f"this resource has no {request.code}",
-                f"It has: {', '.join(sorted(actions))}.",
-            )
-        if not self._may(subject, action):
-            raise self._refusal(subject, action)
+        method = str(request.code)
+        if method not in rule.actions:
+            self._refuse_method(asker, request, path, rule)
+        decision = self._decision(asker, request, path, rule, method)
+        if not decision.allowed:
+            raise self._refusal(asker, rule.actions[method], decision)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("allowed %s: %s", name_of(asker.subject) or "unpaired", decision.reason)
 
-    def may_get(self, subject: Subject, path: Path) -> bool:
-        """Whether this subject may GET a path: what `/.well-known/core` tells it of."""
-        action = (self._actions(path) or {}).get("GET")
-        return action is not None and self._may(subject, action)
+    def require(self, request: aiocoap.Message, action: str, *targets: Attributes) -> Asker:
+        """The decision about each target that the body named. Raises `ProblemError`."""
+        asker = self.asker(request)
+        connection = self.connection(asker.peer)
+        for target in targets or ({},):
+            decision = self._whitelist.decide(asker.subject, action, {**connection, **target})
+            if not decision.allowed:
+                raise self._refusal(asker, action, decision)
+        return asker
+
+    @contextmanager
+    def changing(self, request: aiocoap.Message, action: str) -> Iterator[None]:
+        """`refusals`, and a change that was above its actor is noted as every refusal is."""
+        with refusals():
+            try:
+                yield
+            except Denied as error:
+                self._note(self.asker(request), action, str(error))
+                raise
+
+    def may_get(self, request: aiocoap.Message, path: Path) -> bool:
+        """Whether the sender of this request may GET a path: what `/.well-known/core` tells."""
+        if (rule := self._rule(path)) is None or "GET" not in rule.actions:
+            return False
+        wanted = request.copy(uri_path=path)
+        try:
+            return self._decision(self.asker(request), wanted, path, rule, "GET").allowed
+        except Exception:  # of the resource's own attributes; a request to it gets 5.00
+            _log.exception("/%s cannot say what it is", "/".join(path))
+            return False
+
+    def user_targets(self, path: Path) -> Sequence[Attributes]:
+        """The targets of /iam/users/{name} and what is below it."""
+        name = path[2]
+        target = {"IAM:Username": name}
+        if len(path) > 4:
+            target |= _key_named(path[4])
+        user = self._whitelist.state.users.get(name)
+        if user is not None:
+            return ({**target, "IAM:RoleId": user.role},)
+        roles = self._whitelist.access.roles
+        return (target, *({**target, "IAM:RoleId": role} for role in roles))
 
     def standing(self, fingerprint: Fingerprint) -> Standing:
         """What a key is worth when sessions are evicted; expiry counts."""
@@ -132,22 +229,65 @@ class Guard:
             return Standing.UNPAIRED
         return Standing.OWNER if subject.role == OWNER else Standing.PAIRED
 
-    def _may(self, subject: Subject, action: str) -> bool:
-        return self._whitelist.decide(subject, action).allowed
+    # -- inside ---------------------------------------------------------------------------------
 
-    def _actions(self, path: Path) -> Mapping[str, str] | None:
+    def _rule(self, path: Path) -> Rule | None:
         if (exact := self._rules.get(path)) is not None:
             return exact
-        for pattern, actions in self._rules.items():
+        for pattern, rule in self._rules.items():
             if len(pattern) == len(path) and all(
                 wanted in (None, got) for wanted, got in zip(pattern, path, strict=True)
             ):
-                return actions
+                return rule
         return None
 
-    def _refusal(self, subject: Subject, action: str) -> ProblemError:
-        decision = self._whitelist.decide(subject, action)
-        _log.debug("refused %s: %s", subject.fingerprint, decision.reason)
+    def _decision(
+        self, asker: Asker, request: aiocoap.Message, path: Path, rule: Rule, method: str
+    ) -> Decision:
+        """The first refusal among the targets, or the last permission."""
+        late = method in rule.late
+        ask = self._whitelist.conceivable if late else self._whitelist.decide
+        own = self._own(asker, request, path, rule)
+        connection = self.connection(asker.peer)
+        decision = Decision(False, "there is no target")
+        for target in rule.targets(path):
+            attributes = merged({**connection, **target}, own)
+            decision = ask(asker.subject, rule.actions[method], attributes)
+            if not decision.allowed:
+                break
+        return decision
+
+    def _own(
+        self, asker: Asker, request: aiocoap.Message, path: Path, rule: Rule
+    ) -> Mapping[str, str]:
+        if rule.own is None or asker.subject.user is None:
+            return {}
+        own = rule.own(request.copy(uri_path=path))  # a trailing slash makes no other resource
+        if path not in self._told and (ours := sorted(name for name in own if is_own(name))):
+            self._told.add(path)
+            _log.warning("/%s says %s, which is not its to say", "/".join(path), ", ".join(ours))
+        return own
+
+    def _refuse_method(
+        self, asker: Asker, request: aiocoap.Message, path: Path, rule: Rule
+    ) -> None:
+        """4.05 for whoever may do something here; to others it is one more thing they lack."""
+        if not any(
+            self._decision(asker, request, path, rule, method).allowed for method in rule.actions
+        ):
+            raise self._refusal(asker, next(iter(rule.actions.values()), ""))
+        raise ProblemError(
+            Code.METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            f"this resource has no {request.code}",
+            f"It has: {', '.join(sorted(rule.actions))}.",
+        )
+
+    def _refusal(self, asker: Asker, action: str, decision: Decision | None = None) -> ProblemError:
+        subject = asker.subject
+        if decision is None:
+            decision = self._whitelist.decide(subject, action)
+        self._note(asker, action, decision.reason)
         if subject.user is not None:
             return ProblemError(
                 Code.FORBIDDEN, "denied", "you may not do this here", decision.missing
@@ -162,3 +302,21 @@ class Guard:
             )
         title = "your access has ended" if subject.lapse is Lapse.EXPIRED else "not yet"
         return ProblemError(Code.FORBIDDEN, "not-paired", title, decision.missing)
+
+    def _note(self, asker: Asker, action: str, reason: str) -> None:
+        subject, peer = asker.subject, asker.peer
+        if subject.user is None:
+            _log.debug("refused %s: %s", subject.fingerprint, reason)
+        else:
+            _log.info("refused %s: %s", subject.user.name, reason)
+        self._whitelist.note_refusal(
+            subject, action, reason, address=str(peer.address), interface=peer.interface
+        )
+
+
+def _key_named(text: str) -> dict[str, str]:
+    """The key that a path names; what is no fingerprint is the handler's to refuse."""
+    try:
+        return {"IAM:Fingerprint": Fingerprint.parse(text).hex}
+    except Malformed:
+        return {}

@@ -4,15 +4,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from device_app import config
+from device_app import config, exposed
 from device_app.config import Settings
+from device_app.console import console_verbs
 from device_app.errors import AppError, Exit
+from device_app.exposed import Board
+from device_app.invitations import Invitations
 from device_app.journal import Journal
 from device_app.places import Places
+from device_app.policies import PolicySet
+from device_app.reach import reachable
 from device_app.status import identity_view, package_version
-from device_app.users import user_verbs
 from device_app.whitelist import Whitelist
 from device_app.wishes import user_view
 from iam.access import Access
@@ -63,7 +67,7 @@ def fingerprint(places: Places) -> dict[str, Any]:
 def status(places: Places) -> dict[str, Any]:
     """What the files tell while no daemon runs."""
     identity = _identity(places)
-    with _whitelist(places) as whitelist:
+    with _whitelist(places, Access()) as whitelist:
         known = [user_view(user) for _, user in sorted(whitelist.state.users.items())]
     return {
         "running": False,
@@ -76,15 +80,41 @@ def status(places: Places) -> dict[str, Any]:
     }
 
 
-def users(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """A verb of `device_app.users` on the store. Raises `IamError`."""
-    with _whitelist(places) as whitelist:
-        return user_verbs(whitelist)[verb](args)
+def do(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """A verb of `device_app.console` on the files. Raises `AppError`, `IamError`, `Malformed`."""
+    # An application's own code is run only where its actions count.
+    app_actions = _app_actions(places) if verb.startswith("policy-") else {}
+    access = PolicySet.read(places.policies, app_actions).access
+    with _whitelist(places, access) as whitelist:
+        return console_verbs(whitelist, lambda: _invitations(places, whitelist))[verb](args)
+
+
+def _invitations(places: Places, whitelist: Whitelist) -> Invitations:
+    """With the addresses that the daemon would listen on; a port of 0 is none that one can tell."""
+    chosen = settings(places)
+    bound = [(host, chosen.port) for host in chosen.listen]
+
+    def addresses() -> tuple[str, ...]:
+        return reachable(bound, chosen.public)
+
+    identity = Identity.load_or_create(places.key)  # as the daemon's first start would
+    return Invitations(whitelist, identity, addresses=addresses)
+
+
+def _app_actions(places: Places) -> dict[str, str]:
+    chosen = settings(places)
+    board = Board(name=chosen.name, device_id="", asker=_nobody_asks)
+    found = exposed.load(chosen.modules, places.modules, board)
+    return {action: role for one in found for action, role in one.roles().items()}
+
+
+def _nobody_asks(_request: object) -> NoReturn:
+    raise LookupError("there are no requests while no daemon runs")
 
 
 def reset(places: Places, *, keep_identity: bool) -> dict[str, Any]:
-    """Factory reset while no daemon runs."""
-    with _whitelist(places) as whitelist:
+    """Factory reset while no daemon runs, whatever is wrong with the policy files."""
+    with _whitelist(places, Access()) as whitelist:
         whitelist.forget_all()
         if not keep_identity:
             places.key.unlink(missing_ok=True)
@@ -93,12 +123,12 @@ def reset(places: Places, *, keep_identity: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def _whitelist(places: Places) -> Iterator[Whitelist]:
+def _whitelist(places: Places, access: Access) -> Iterator[Whitelist]:
     if not places.store.exists():
         raise _not_there(places)
     store = Store.open(places.store)
     try:
-        yield Whitelist(store, Access(), journal=Journal(), limits=DEFAULT_LIMITS)
+        yield Whitelist(store, access, journal=Journal(), limits=DEFAULT_LIMITS)
     finally:
         store.close()
 

@@ -7,21 +7,26 @@ exists.
 
 The port is open while the window is, and for a moment after, so that the last client hears how it
 ended (`pairing_port`).
+
+A window that was opened over the network has an opener, who answers for everybody that it lets in:
+it gives no more than the opener may give, looked at when it opens, whenever users or policies
+change, when a ceremony starts, and once more at the commit. Whoever opened or extended it last is
+the opener; the console answers for itself.
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 
 from device_app.pairing_port import PairingPort
-from device_app.whitelist import CONSOLE, Whitelist
+from device_app.whitelist import CONSOLE, Whitelist, name_of
 from iam import changes
 from iam.audit import Event as AuditEvent
-from iam.errors import IamError, StoreWriteFailed
-from iam.model import User
+from iam.errors import Denied, IamError, NotFound, StoreWriteFailed
+from iam.model import State, Subject, User
 from peer.errors import Malformed, PeerError, UsageError
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
@@ -92,6 +97,14 @@ class News:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Who opened a window over the network, and how they came (attributes of iam)."""
+
+    subject: Subject
+    attributes: Mapping[str, str]
+
+
 class PairingDoor:
     """Opens and closes the pairing window of a running device. Made inside a running loop."""
 
@@ -137,6 +150,8 @@ class PairingDoor:
         )
         self._latest: Ceremony | None = None
         self._role_by_default = False
+        self._opener: Opener | None = None
+        self._acting = ""  # who opens or closes just now, for the event
         self._watchers: list[Callable[[News], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._unsubscribe = whitelist.store.subscribe(lambda _old, _new: self._users_changed())
@@ -152,6 +167,17 @@ class PairingDoor:
     def seconds_left(self) -> float:
         """Until the window closes; 0 if it is closed."""
         return self.window.seconds_left(self._loop.time()) if self.window is not None else 0.0
+
+    @property
+    def opener(self) -> Subject | None:
+        """Who answers for the window; None is the console."""
+        return self._opener.subject if self._opener is not None else None
+
+    def role_for(self, wished: str | None) -> str:
+        """The role that a window opened now would give."""
+        if self.is_open and self.window is not None:
+            return wished or self.window.role
+        return wished or self.terms.role or changes.default_role(self._whitelist.state)
 
     @property
     def budget(self) -> AttemptBudget:
@@ -172,7 +198,7 @@ class PairingDoor:
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
-    # -- the console's side ---------------------------------------------------------------------
+    # -- the side of the console, and of those who may act for it from afar ----------------------
 
     async def open(
         self,
@@ -181,14 +207,17 @@ class PairingDoor:
         role: str | None = None,
         methods: Sequence[str] = (),
         clears_backoff: bool = False,
+        opener: Opener | None = None,
     ) -> None:
         """Open the window, or keep it open for longer: never the sum of both times.
 
         `clears_backoff` is for acts of a person at the console or the button. Raises `IamError` (no
-        such role), `UsageError`, or `PeerError` if the port cannot be had.
+        such role, or none that the opener may give), `UsageError`, or `PeerError` if the port
+        cannot be had.
         """
         seconds = self.terms.seconds if seconds is None else seconds
         now = self._loop.time()
+        self._check_opener(opener, self.role_for(role))
         if clears_backoff:
             self._clear_backoff()
         if self.is_open and self.window is not None:
@@ -200,21 +229,33 @@ class PairingDoor:
             self.window.extend(now, seconds)
         else:
             self.window = self._new_window(now, seconds, role, methods)
+        self._opener = opener
         try:
             await self.port.bring()
         except PeerError:
             self.window = None
             raise
-        self._settle()
+        self._settle(acting=name_of(self.opener))
         self._tell(News(NewsKind.OPENED))
 
-    def close_window(self) -> bool:
+    def close_window(self, *, actor: Subject | None = None) -> bool:
         """No new ceremony from now on, and the live one is refused. False if it was closed."""
-        if self.window is None or not self.is_open:
-            return False
-        self.window.close(self._loop.time())
-        self._settle()
-        return True
+        return self._close(name_of(actor))
+
+    def review(self) -> None:
+        """Somebody's rights may have changed: close a window whose opener may not have it now."""
+        window = self.window
+        if window is None or not self.is_open or self._is_committing(window):
+            return  # a commit under way has just been checked, or is this very change
+        try:
+            self._check_opener(self._opener, window.role)
+        except (Denied, NotFound) as error:
+            name = name_of(self.opener)
+            _log.warning("the pairing window closes: %s may not give %s now", name, window.role)
+            self._close("")
+            self._whitelist.note(
+                "window-withdrawn", actor=name, role=window.role, result=str(error)
+            )
 
     def decide(self, ceremony_id: str, *, accept: bool) -> Ceremony:
         """The device's user has answered, on whatever way. Raises `PeerError` or `IamError`."""
@@ -259,7 +300,12 @@ class PairingDoor:
         known = self._whitelist.state.user_of(peer.fingerprint.hex)
         if known is not None and known.name == name:
             return known
-        self._require_room(peer.fingerprint, name, window)
+        # On paper first: who cannot be stored in the end is refused at the start.
+        try:
+            self._paired(window, peer.fingerprint, name, window.role, PLAIN_METHOD)
+        except Denied:
+            self.review()
+            raise
         ceremony = self._start(window, peer, method=method, name=name, role=role, form=form)
         self._latest = ceremony
         try:
@@ -308,9 +354,8 @@ class PairingDoor:
         self, now: float, seconds: float, role: str | None, methods: Sequence[str]
     ) -> Window:
         self._role_by_default = role is None and self.terms.role is None
-        role = role or self.terms.role or changes.default_role(self._whitelist.state)
+        role = self.role_for(role)
         rules = self._whitelist.rules
-        changes.check_grant(self._whitelist.state, None, role, rules=rules)
         window = Window.opened(
             now,
             seconds=seconds,
@@ -326,6 +371,13 @@ class PairingDoor:
         self._latest = None
         return window
 
+    def _close(self, acting: str) -> bool:
+        if self.window is None or not self.is_open:
+            return False
+        self.window.close(self._loop.time())
+        self._settle(acting=acting)
+        return True
+
     def _clear_backoff(self) -> None:
         if not self.budget.failures:
             return
@@ -337,17 +389,30 @@ class PairingDoor:
         if self.window is not None:
             self.window.budget = refunded
 
-    def _require_room(self, fingerprint: Fingerprint, name: str, window: Window) -> None:
-        """Try the change on paper: who cannot be stored in the end is refused at the start."""
-        changes.pair_user(
-            self._whitelist.state,
-            None,
+    def _check_opener(self, opener: Opener | None, role: str) -> float | None:
+        """The end of what may be given. Raises `Denied` or `NotFound`."""
+        if opener is None:
+            return self._whitelist.check_opener(None, role)
+        return self._whitelist.check_opener(opener.subject, role, opener.attributes)
+
+    def _paired(
+        self, window: Window, fingerprint: Fingerprint, name: str, role: str, method: str
+    ) -> State:
+        """The state with this user in it, by the power of the window's opener. Raises `IamError`.
+
+        Who has access until Sunday opens windows for others until Sunday.
+        """
+        whitelist = self._whitelist
+        return changes.pair_user(
+            whitelist.state,
+            self.opener,
             fingerprint=fingerprint.hex,
             name=name,
-            role=window.role,
-            method=PLAIN_METHOD,
-            now=self._whitelist.now,
-            rules=self._whitelist.rules,
+            role=role,
+            method=method,
+            now=whitelist.now,
+            rules=whitelist.rules,
+            not_after=self._check_opener(self._opener, window.role),
         )
 
     def _start(
@@ -381,19 +446,12 @@ class PairingDoor:
         window, whitelist = self._require_window(), self._whitelist
         now = self._loop.time()
         try:
-            new = changes.pair_user(
-                whitelist.state,
-                None,
-                fingerprint=ceremony.fingerprint.hex,
-                name=ceremony.name,
-                role=ceremony.role,
-                method=ceremony.method,
-                now=whitelist.now,
-                rules=whitelist.rules,
+            new = self._paired(
+                window, ceremony.fingerprint, ceremony.name, ceremony.role, ceremony.method
             )
             event = whitelist.journal.event(
                 "paired",
-                actor=CONSOLE,
+                actor=name_of(self.opener),
                 user=ceremony.name,
                 role=ceremony.role,
                 fingerprint=ceremony.fingerprint.hex,
@@ -404,6 +462,7 @@ class PairingDoor:
         except IamError as error:
             window.abort(ceremony.id, now, reason=error.reason)
             self._settle()
+            self.review()
             raise
         self._budget = refunded
         done = window.registered(ceremony.id, user=ceremony.name, now=now)
@@ -412,11 +471,13 @@ class PairingDoor:
         _log.info("paired %s as %s", ceremony.name, ceremony.role)
         return done
 
-    def _settle(self, *, must_store: bool = False) -> None:
-        """After each step of the window. Raises `StoreWriteFailed` only if `must_store`."""
+    def _settle(self, *, must_store: bool = False, acting: str = "") -> None:
+        """After each step of the window. Raises `StoreWriteFailed` only if `must_store`. `acting`:
+        who has opened or closed it by hand."""
         window = self.window
         if window is None:
             return
+        self._acting = acting
         now = self._loop.time()
         ended = window.expire(now)
         events = window.take_events()
@@ -457,18 +518,25 @@ class PairingDoor:
             ours: str(fields.pop(theirs)) for theirs, ours in _FIELDS.items() if theirs in fields
         }
         detail = " ".join(f"{key}={value}" for key, value in sorted(fields.items()))
+        if event.kind in {EventKind.WINDOW_OPENED, EventKind.WINDOW_CLOSED}:
+            known["actor"] = self._acting
         return self._whitelist.journal.event(event.kind.value, detail=detail, **known)
 
     def _users_changed(self) -> None:
-        """A window that would make an owner by default closes when somebody else became one."""
+        """A window that would make an owner by default closes when somebody else became one, and
+        any window when its opener has lost the power to give that role."""
         window = self.window
-        if window is None or not self._role_by_default or not self.is_open:
-            return
-        live = window.pending()
-        if live is not None and live.stage is Stage.COMMITTING:
-            return  # this very change is its success
-        if changes.default_role(self._whitelist.state) != window.role:
+        if window is None or not self.is_open or self._is_committing(window):
+            return  # a commit is the window's own success
+        by_default = changes.default_role(self._whitelist.state)
+        if self._role_by_default and by_default != window.role:
             self.close_window()
+        self.review()
+
+    @staticmethod
+    def _is_committing(window: Window) -> bool:
+        live = window.pending()
+        return live is not None and live.stage is Stage.COMMITTING
 
     # -- timers and the port --------------------------------------------------------------------
 

@@ -55,6 +55,11 @@ class Places:
         return [path for path in (self.config_file, *more) if path.exists()]
 
     @property
+    def policies(self) -> Path:
+        """The folder of policy files, `*.toml`; it need not be there."""
+        return self.config / "policy.d"
+
+    @property
     def modules(self) -> Path:
         """The folder that is searched for modules of one's own."""
         return self.config / "modules"

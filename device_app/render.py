@@ -3,10 +3,10 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from device_app.durations import spoken
+from device_app.durations import dated, dated_shortly, spoken, spoken_when
 from peer.identity import Fingerprint
 
 SCHEMA = 1
@@ -64,29 +64,59 @@ def banner_lines(status: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def user_lines(user: Mapping[str, Any]) -> list[str]:
+def user_lines(user: Mapping[str, Any], now: float) -> list[str]:
     """One user with all keys."""
     shown = f" ({user['display']})" if user.get("display") else ""
     found = [f"{user['name']}{shown}: {user['role']}"]
-    for field, words in (("not_before", "from"), ("not_after", "until")):
+    for field, words in (
+        ("not_before", "from"),
+        ("not_after", "until"),
+        ("last_seen", "last seen"),
+    ):
         if field in user:
-            found.append(f"  {words} {user[field]} (seconds since 1970)")
+            found.append(f"  {words} {spoken_when(user[field], now)}")
     for key in user["keys"]:
         name = f" {key['name']!r}" if key["name"] else ""
         sure = "" if key["verified"] else ", not verified"
-        found.append(f"  {key['fingerprint']}{name} ({key['method'] or 'unknown'}{sure})")
-    return found or [user["name"]]
+        seen = f", last seen {dated_shortly(key['last_seen'])}" if "last_seen" in key else ""
+        found.append(f"  {key['fingerprint']}{name} ({key['method'] or 'unknown'}{sure}{seen})")
+    return found
 
 
-def users_lines(users: list[Mapping[str, Any]]) -> list[str]:
+def users_lines(users: list[Mapping[str, Any]], now: float) -> list[str]:
     """Everybody, one a line."""
     if not users:
         return ["nobody is paired yet"]
-    wide = max(len(user["name"]) for user in users)
-    return [
-        f"{user['name']:<{wide}}  {user['role']:<6}  {len(user['keys'])} "
-        + ("key" if len(user["keys"]) == 1 else "keys")
+    rows = [
+        (user["name"], user["role"], _counted(len(user["keys"]), "key"), *_notes_of(user, now))
         for user in users
+    ]
+    return _columns(rows)
+
+
+def _notes_of(user: Mapping[str, Any], now: float) -> list[str]:
+    """What deserves a word in a list: when the user is none, and when they were last here."""
+    notes = []
+    if now < user.get("not_before", now):
+        notes.append(f"from {dated_shortly(user['not_before'])}")
+    if "not_after" in user:
+        ended = "ended" if user["not_after"] <= now else "until"
+        notes.append(f"{ended} {dated_shortly(user['not_after'])}")
+    if "last_seen" in user:
+        notes.append(f"seen {spoken(max(0.0, now - user['last_seen']))} ago")
+    return [", ".join(notes)]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Each column as wide as its widest."""
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, wide, strict=True)).rstrip()
+        for row in rows
     ]
 
 
@@ -127,9 +157,20 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     counted = sum(map(Counter, status["counters"].values()), Counter[str]())
     if counted:
         found.append(f"counted      {', '.join(f'{k} {n}' for k, n in sorted(counted.items()))}")
-    if status["store"]["trouble"]:
-        found.append(f"trouble      {status['store']['trouble']}")
+    if "policy" in status:
+        found.append(f"policy       {_policy(status['policy'])}")
+    if not status.get("clock", {}).get("known", True):
+        found.append("clock        not set: limits of time go by the last time known")
+    for trouble in (status["store"]["trouble"], status.get("policy", {}).get("trouble")):
+        if trouble:
+            found.append(f"trouble      {trouble}")
     return found
+
+
+def _policy(policy: Mapping[str, Any]) -> str:
+    if not policy["files"]:
+        return "built in"
+    return f"{_counted(len(policy['files']), 'file')}, {policy['digest'][:16]}"
 
 
 def _window(window: Mapping[str, Any]) -> str:
@@ -139,3 +180,130 @@ def _window(window: Mapping[str, Any]) -> str:
     if blocked := window.get("blocked_seconds"):
         return f"closed; too many failures, no attempt for {spoken(blocked)}"
     return "closed"
+
+
+# -- invites --------------------------------------------------------------------------------------
+
+
+def invite_lines(invite: Mapping[str, Any], now: float) -> list[str]:
+    """What to say beside a token."""
+    uses, expires = _counted(invite["uses"], "use"), spoken_when(invite["expires"], now)
+    found = [
+        f"For {invite['name']} as {invite['role']}, {uses}; id {invite['id'][:8]}.",
+        f"It is good until {expires}.",
+    ]
+    if "not_after" in invite:
+        found.append(f"Their access ends {spoken_when(invite['not_after'], now)}.")
+    if "key" in invite:
+        found.append(f"Only for the key {invite['key']}.")
+    return [*found, "Whoever has it can use it: handfast pair <invite>. It is not shown again."]
+
+
+def invites_lines(invites: Sequence[Mapping[str, Any]], now: float) -> list[str]:
+    """Every invite, one a line."""
+    if not invites:
+        return ["no invites"]
+    return _columns(
+        [
+            (
+                one["id"][:8],
+                one["name"],
+                one["role"],
+                _counted(one["uses"], "use"),
+                f"by {one['inviter'] or 'the console'}",
+                f"until {spoken_when(one['expires'], now)}" + (", one key only" * ("key" in one)),
+            )
+            for one in invites
+        ]
+    )
+
+
+# -- policy ---------------------------------------------------------------------------------------
+
+
+def policy_check_lines(value: Mapping[str, Any]) -> list[str]:
+    """`policy check` that found nothing wrong."""
+    return [f"right: {_counted(len(value['files']), 'file')}; roles {', '.join(value['roles'])}"]
+
+
+def policy_reload_lines(value: Mapping[str, Any]) -> list[str]:
+    """What is in force now."""
+    changed = ", ".join(value["changed_roles"]) or "none"
+    return [f"in force: {_policy(value)}; roles with other rights: {changed}"]
+
+
+def policy_list_lines(value: Mapping[str, Any]) -> list[str]:
+    """Roles, then policies with their statements."""
+    found = [
+        f"role {one['id']} (rank {one['rank']}): {', '.join(one['policies']) or 'no policies'}"
+        for one in value["roles"]
+    ]
+    for one in value["policies"]:
+        found.append(f"policy {one['id']}" + (": no statements" if not one["statements"] else ""))
+        for number, statement in enumerate(one["statements"], 1):
+            found.append(f"  {number} {statement['effect']} {', '.join(statement['actions'])}")
+            found += [f"      if {_condition(each)}" for each in statement.get("conditions", ())]
+    return found
+
+
+def _condition(condition: Mapping[str, Any]) -> str:
+    values = " or ".join(map(repr, condition["values"]))
+    return f"{condition['attribute']} {condition['operator']} {values}"
+
+
+def explain_lines(value: Mapping[str, Any]) -> list[str]:
+    """The decision, its reason, and every statement that had a say."""
+    found = [f"{'allowed' if value['allowed'] else 'denied'}: {value['reason']}"]
+    for step in value["steps"]:
+        applies = "applies" if step["applies"] else "does not apply"
+        found.append(
+            f"  policy {step['policy']!r}, statement {step['statement']}: {step['effect']}"
+            f" {applies}" + (f": {shown(step['why'])}" if step["why"] else "")
+        )
+    if value["missing"]:
+        found.append(f"The user is told: {value['missing']}")
+    return found
+
+
+def imported_lines(value: Mapping[str, Any], added: Sequence[str]) -> list[str]:
+    """The users of an import, as comments of the policy file that stands before them."""
+    return [
+        f"# user {shown(user['name'])}: {shown(user['role'])}, {_counted(len(user['keys']), 'key')}"
+        + (", added" if user["name"] in added else "")
+        for user in value["users"]
+    ]
+
+
+# -- events and time ------------------------------------------------------------------------------
+
+_WHO = ("actor", "user", "role", "method", "action", "result", "detail")
+_WHERE = ("fingerprint", "address", "interface", "hop_limit")
+
+
+def event_line(event: Mapping[str, Any]) -> str:
+    """One event: number, when, what, and whatever else is known of it."""
+    said = [f"{field}={_word(event[field])}" for field in (*_WHO, *_WHERE) if field in event]
+    return f"{event['seq']:>6}  {dated(event['wall'])}  {shown(event['kind'])}  {' '.join(said)}"
+
+
+def _word(value: object) -> str:
+    text = shown(str(value))
+    return f'"{text}"' if " " in text or not text else text
+
+
+def shown(text: str) -> str:
+    """Text of others, before a terminal sees it: what is not to be seen is written as a number."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def clock_lines(value: Mapping[str, Any]) -> list[str]:
+    """The device's time and the system's."""
+    found = [f"device  {dated(value['now'])}", f"system  {dated(value['system'])}"]
+    if not value["known"]:
+        found.append(
+            "The system's clock is not to be believed: conditions on the time do not hold."
+        )
+        found.append("If it is right, say so: handfast-device clock --trust-system")
+    return found

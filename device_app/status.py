@@ -47,6 +47,8 @@ def problems_of(status: Mapping[str, Any]) -> list[str]:
     found = []
     if status["store"]["trouble"]:
         found.append(str(status["store"]["trouble"]))
+    if status["policy"]["trouble"]:
+        found.append(str(status["policy"]["trouble"]))
     if not status["addresses"]:
         found.append("the daemon listens nowhere")
     return found

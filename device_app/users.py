@@ -1,34 +1,35 @@
-"""The verbs on users: the same on the running daemon and on the store alone."""
+"""The console's verbs on users: look, add, change, remove."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from device_app import wishes
 from device_app.whitelist import Whitelist
+from iam.model import User
 
-UserVerb = Callable[[Mapping[str, Any]], dict[str, Any]]
 
+def user_verbs(
+    whitelist: Whitelist,
+) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    """The console's verbs on users; see `device_app.console`."""
 
-def user_verbs(whitelist: Whitelist) -> dict[str, UserVerb]:
-    """Verb → what it does. Each takes the arguments of its command; raises `IamError`, `Malformed`.
-
-    The actor is whoever stands at the board, so no rank is above it.
-    """
+    def shown(user: User) -> dict[str, Any]:
+        return wishes.user_view(user, whitelist.store.seen)
 
     def everybody(_args: Mapping[str, Any]) -> dict[str, Any]:
         users = whitelist.state.users
-        return {"users": [wishes.user_view(users[name]) for name in sorted(users)]}
+        return {"users": [shown(users[name]) for name in sorted(users)]}
 
     def show(args: Mapping[str, Any]) -> dict[str, Any]:
-        return {"user": wishes.user_view(whitelist.state.user(args["name"]))}
+        return {"user": shown(whitelist.state.user(args["name"]))}
 
     def add(args: Mapping[str, Any]) -> dict[str, Any]:
         user = wishes.user_wished_untrusted(args["wish"], whitelist.now)
-        return {"user": wishes.user_view(whitelist.add_user(None, user))}
+        return {"user": shown(whitelist.add_user(None, user))}
 
     def change(args: Mapping[str, Any]) -> dict[str, Any]:
         wished = wishes.changes_wished_untrusted(args["wish"])
-        return {"user": wishes.user_view(whitelist.set_user(None, args["name"], wished))}
+        return {"user": shown(whitelist.set_user(None, args["name"], wished))}
 
     def remove(args: Mapping[str, Any]) -> dict[str, Any]:
         whitelist.remove_user(None, args["name"])
@@ -38,11 +39,11 @@ def user_verbs(whitelist: Whitelist) -> dict[str, UserVerb]:
         key = wishes.key_wished_untrusted(
             args["fingerprint"], args.get("key_name", ""), whitelist.now
         )
-        return {"user": wishes.user_view(whitelist.add_key(None, args["name"], key))}
+        return {"user": shown(whitelist.add_key(None, args["name"], key))}
 
     def remove_key(args: Mapping[str, Any]) -> dict[str, Any]:
         fingerprint = wishes.fingerprint_untrusted(args["fingerprint"])
-        return {"user": wishes.user_view(whitelist.remove_key(None, args["name"], fingerprint))}
+        return {"user": shown(whitelist.remove_key(None, args["name"], fingerprint))}
 
     return {
         "users-list": everybody,

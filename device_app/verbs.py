@@ -4,28 +4,35 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from device_app.console import ConsoleVerb, console_verbs
 from device_app.control import Say, Verb
 from device_app.errors import AppError, Exit
+from device_app.invitations import Invitations
 from device_app.pairing import News, NewsKind, PairingDoor
-from device_app.users import UserVerb, user_verbs
+from device_app.trail import follow
 from device_app.whitelist import Whitelist
 from peer.pairing.ceremony import Ceremony, State
 
 
 class Verbs:
-    """The verbs, by name. `status` describes the daemon; `reset` makes it forget everybody."""
+    """The verbs, by name. `status` describes the daemon; `reload` puts the policy of the files into
+    force, and says which that is; `reset` makes the daemon forget everybody."""
 
     def __init__(
         self,
         door: PairingDoor,
         whitelist: Whitelist,
+        invitations: Invitations,
         *,
         status: Callable[[], dict[str, Any]],
+        reload: Callable[[], dict[str, Any]],
         reset: Callable[[bool], None],
     ) -> None:
         self._door = door
         self._whitelist = whitelist
+        self._invitations = invitations
         self._status = status
+        self._reload = reload
         self._reset = reset
 
     def table(self) -> dict[str, Verb]:
@@ -37,10 +44,12 @@ class Verbs:
             "pending": self.pending,
             "accept": self.accept,
             "refuse": self.refuse,
+            "events": self.events,
+            "policy-reload": self.reload,
             "reset": self.reset,
         }
-        users = {name: _at_once(verb) for name, verb in user_verbs(self._whitelist).items()}
-        return own | users
+        console = console_verbs(self._whitelist, lambda: self._invitations)
+        return own | {name: _at_once(verb) for name, verb in console.items()}
 
     async def status(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """Everything a person asks first."""
@@ -122,6 +131,14 @@ class Verbs:
         done = self._door.decide(pending.id, accept=accept)
         return {"ceremony": ceremony_view(self._door, done)}
 
+    async def events(self, args: Mapping[str, Any], say: Say) -> dict[str, Any]:
+        """The audit trail from somewhere on, for as long as the caller listens."""
+        return await follow(self._whitelist.store, args, say)
+
+    async def reload(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """The policy of the files."""
+        return self._reload()
+
     async def reset(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """Factory reset of the running daemon."""
         keep = bool(args.get("keep_identity"))
@@ -130,7 +147,7 @@ class Verbs:
         return {"reset": True, "kept_identity": keep}
 
 
-def _at_once(verb: UserVerb) -> Verb:
+def _at_once(verb: ConsoleVerb) -> Verb:
     async def run(args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         return verb(args)
 

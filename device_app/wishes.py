@@ -6,6 +6,7 @@ a name, a fingerprint or a time of the wrong kind is `Malformed`, and unknown fi
 
 from collections.abc import Mapping
 from math import isfinite
+from types import MappingProxyType
 from typing import Any
 
 from iam.model import Key, User
@@ -15,16 +16,19 @@ from peer.pairing.names import check_name
 
 _LATEST = 253_402_300_799  # the last second of the year 9999, as far as dates are written
 _KEY_NAME_MAX = 64
+_NOBODY_SEEN: Mapping[str, float] = MappingProxyType({})
 
 
-def user_view(user: User) -> dict[str, Any]:
-    """A user as `/iam/users` and `users list` show it."""
+def user_view(user: User, seen: Mapping[str, float] = _NOBODY_SEEN) -> dict[str, Any]:
+    """A user as `/iam/users` and `users list` show it; `seen`: when each key was last in use."""
     view: dict[str, Any] = {
         "name": user.name,
         "role": user.role,
         "created": int(user.created),
-        "keys": [key_view(key) for key in user.keys],
+        "keys": [key_view(key, seen.get(key.fingerprint)) for key in user.keys],
     }
+    if times := [key["last_seen"] for key in view["keys"] if "last_seen" in key]:
+        view["last_seen"] = max(times)
     if user.display_name:
         view["display"] = user.display_name
     for field in ("not_before", "not_after"):
@@ -34,47 +38,50 @@ def user_view(user: User) -> dict[str, Any]:
     return view
 
 
-def key_view(key: Key) -> dict[str, Any]:
+def key_view(key: Key, seen: float | None = None) -> dict[str, Any]:
     """A key of a user."""
-    return {
+    view: dict[str, Any] = {
         "fingerprint": key.fingerprint,
         "name": key.name,
         "method": key.method,
         "verified": key.verified,
         "added": int(key.added),
     }
+    if seen is not None:
+        view["last_seen"] = int(seen)
+    return view
 
 
 def user_wished_untrusted(wish: Mapping[str, object], now: float) -> User:
     """A new user: name and role are due, the rest may be left out."""
-    _refuse_unknown(wish, {"name", "role", "display", "keys", "not_before", "not_after"})
+    refuse_unknown(wish, {"name", "role", "display", "keys", "not_before", "not_after"})
     keys = wish.get("keys", [])
     if not isinstance(keys, list):
-        raise _wrong("keys", "a list")
+        raise wrong("keys", "a list")
     return User(
         name=check_name(wish.get("name")),
-        role=_text(wish, "role"),
+        role=text(wish, "role"),
         keys=tuple(_key_untrusted(key, now) for key in keys),
         display_name=_label(wish.get("display", "")),
-        not_before=_time(wish, "not_before"),
-        not_after=_time(wish, "not_after"),
+        not_before=time(wish, "not_before"),
+        not_after=time(wish, "not_after"),
         created=now,
     )
 
 
 def changes_wished_untrusted(wish: Mapping[str, object]) -> dict[str, Any]:
     """The options of `Whitelist.set_user` for the fields that are given; null clears a time."""
-    _refuse_unknown(wish, {"name", "role", "display", "not_before", "not_after"})
+    refuse_unknown(wish, {"name", "role", "display", "not_before", "not_after"})
     found: dict[str, Any] = {}
     if "name" in wish:
         found["new_name"] = check_name(wish["name"])
     if "role" in wish:
-        found["role"] = _text(wish, "role")
+        found["role"] = text(wish, "role")
     if "display" in wish:
         found["display_name"] = _label(wish["display"])
     for field in ("not_before", "not_after"):
         if field in wish:
-            found[field] = _time(wish, field)
+            found[field] = time(wish, field)
     return found
 
 
@@ -86,7 +93,7 @@ def key_wished_untrusted(fingerprint: object, name: object, now: float) -> Key:
 def fingerprint_untrusted(text: object) -> str:
     """The canonical form of a fingerprint: 64 lower-case hex digits."""
     if not isinstance(text, str):
-        raise _wrong("fingerprint", "text of 64 hex digits")
+        raise wrong("fingerprint", "text of 64 hex digits")
     return Fingerprint.parse(text).hex
 
 
@@ -94,12 +101,13 @@ def _key_untrusted(value: object, now: float) -> Key:
     if isinstance(value, str):
         return key_wished_untrusted(value, "", now)
     if not isinstance(value, Mapping):
-        raise _wrong("keys", "a list of {fingerprint, name}")
-    _refuse_unknown(value, {"fingerprint", "name"})
+        raise wrong("keys", "a list of {fingerprint, name}")
+    refuse_unknown(value, {"fingerprint", "name"})
     return key_wished_untrusted(value.get("fingerprint"), value.get("name", ""), now)
 
 
-def _refuse_unknown(wish: Mapping[str, object], known: set[str]) -> None:
+def refuse_unknown(wish: Mapping[str, object], known: set[str]) -> None:
+    """Raise `Malformed` for a field that is not known."""
     for field in wish:
         if field not in known:
             raise Malformed(
@@ -108,17 +116,18 @@ def _refuse_unknown(wish: Mapping[str, object], known: set[str]) -> None:
             )
 
 
-def _text(wish: Mapping[str, object], field: str) -> str:
+def text(wish: Mapping[str, object], field: str) -> str:
+    """A field that has to be text and not empty. Raises `Malformed`."""
     value = wish.get(field)
     if not isinstance(value, str) or not value:
-        raise _wrong(field, "text")
+        raise wrong(field, "text")
     return value
 
 
 def _label(value: object) -> str:
     """A free text for people: short, and nothing in it that a terminal would obey."""
     if not isinstance(value, str) or len(value) > _KEY_NAME_MAX or not _is_shown(value):
-        raise _wrong("name", f"printable text of at most {_KEY_NAME_MAX} characters")
+        raise wrong("name", f"printable text of at most {_KEY_NAME_MAX} characters")
     return value
 
 
@@ -126,16 +135,18 @@ def _is_shown(text: str) -> bool:
     return text.isprintable()  # false for controls, bidirectional marks and private use
 
 
-def _time(wish: Mapping[str, object], field: str) -> float | None:
+def time(wish: Mapping[str, object], field: str) -> float | None:
+    """A field that may be a moment, in seconds since 1970. Raises `Malformed`."""
     value = wish.get(field)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong(field, "seconds since 1970")
+        raise wrong(field, "seconds since 1970")
     if not isfinite(value) or abs(value) > _LATEST:
-        raise _wrong(field, "seconds since 1970")
+        raise wrong(field, "seconds since 1970")
     return float(value)
 
 
-def _wrong(field: str, due: str) -> Malformed:
+def wrong(field: str, due: str) -> Malformed:
+    """The error for a field that is missing or of the wrong kind."""
     return Malformed(f"{field} is missing or is not {due}", advice=f"Give {field} as {due}.")

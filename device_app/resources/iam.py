@@ -1,9 +1,11 @@
 """/iam: who am I, who else is known, and what are the rules (protocol §6; regular port, CBOR).
 
-The guard has checked that the asker may do this kind of thing; what it may do to *whom* is checked
-by `iam.changes`, which every change goes through. A change is answered after it is durable.
+The guard has checked that the asker may do this kind of thing to whomever the path names; where the
+body names somebody or something else, `require` asks again. Beyond all policies stands
+`iam.changes`, which every change goes through. A change is answered after it is durable.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import aiocoap
@@ -11,11 +13,11 @@ from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
 from device_app import wishes
-from device_app.guard import Guard, refusals
+from device_app.explaining import policy_view, role_view
+from device_app.guard import Asker, Guard, refusals
 from device_app.resources.wire import CBOR, read_map, reply
 from device_app.whitelist import Whitelist
-from iam.model import Subject
-from iam.policy import Policy
+from iam.model import User
 from peer.limits import Limits
 from peer.net.problem import ProblemError
 
@@ -45,7 +47,7 @@ class Me(Resource):  # type: ignore[misc]  # aiocoap has no types
         self._whitelist = whitelist
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """{user, role, fingerprint, key, path, actions, until?}."""
+        """{user, role, fingerprint, key, path, actions, conditional?, until?}."""
         asker = self._guard.asker(request)
         user = asker.subject.user
         if user is None:
@@ -54,14 +56,17 @@ class Me(Resource):  # type: ignore[misc]  # aiocoap has no types
                 Code.FORBIDDEN, "not-paired", "this device does not know your key", "Pair first."
             )
         fingerprint = asker.peer.fingerprint.hex
+        access, connection = self._whitelist.access, self._guard.connection(asker.peer)
         view: dict[str, Any] = {
             "user": user.name,
             "role": asker.subject.role,
             "fingerprint": fingerprint,
             "key": user.key(fingerprint).name,
             "path": "local" if asker.peer.is_local else "remote",
-            "actions": list(self._whitelist.access.actions_of(asker.subject)),
+            "actions": list(access.actions_of(asker.subject, attributes=connection)),
         }
+        if conditional := access.conditional_of(asker.subject, connection):
+            view["conditional"] = list(conditional)
         if user.not_after is not None:
             view["until"] = int(user.not_after)
         return reply(request, view)
@@ -84,29 +89,32 @@ class Users(Resource):  # type: ignore[misc]
         path = tuple(request.opt.uri_path)
         users = self._whitelist.state.users
         if not path:
-            return reply(request, [wishes.user_view(users[name]) for name in sorted(users)])
+            return reply(request, [self._view(users[name]) for name in sorted(users)])
         with refusals():
-            return reply(request, wishes.user_view(self._whitelist.state.user(path[0])))
+            return reply(request, self._view(self._whitelist.state.user(path[0])))
 
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
         """A new user; on a user it changes some fields, for clients without PATCH."""
         if request.opt.uri_path:
             return await self.render_patch(request)
         body = read_map(request, limits=self._limits)
-        with refusals():
+        with self._guard.changing(request, "Iam:AddUser"):
             wished = wishes.user_wished_untrusted(body, self._whitelist.now)
-            user = self._whitelist.add_user(self._actor(request), wished)
-        answer = reply(request, wishes.user_view(user), code=Code.CREATED)
+            asker = self._guard.require(request, "Iam:AddUser", *_targets(wished))
+            user = self._whitelist.add_user(asker.subject, wished)
+        answer = reply(request, self._view(user), code=Code.CREATED)
         answer.opt.location_path = ("iam", "users", user.name)
         return answer
 
     async def render_patch(self, request: aiocoap.Message) -> aiocoap.Message:
         """Change the fields that are given."""
         body = read_map(request, limits=self._limits)
-        with refusals():
+        name = request.opt.uri_path[0]
+        with self._guard.changing(request, "Iam:SetUser"):
             wished = wishes.changes_wished_untrusted(body)
-            user = self._whitelist.set_user(self._actor(request), request.opt.uri_path[0], wished)
-        return reply(request, wishes.user_view(user), code=Code.CHANGED)
+            asker = self._require_change(request, self._whitelist.state.user(name), wished)
+            user = self._whitelist.set_user(asker.subject, name, wished)
+        return reply(request, self._view(user), code=Code.CHANGED)
 
     render_ipatch = render_patch
 
@@ -114,16 +122,16 @@ class Users(Resource):  # type: ignore[misc]
         """One more key for the user; the body may give it a name."""
         name, _, text = request.opt.uri_path
         body = read_map(request, limits=self._limits) if request.payload else {}
-        with refusals():
+        with self._guard.changing(request, "Iam:AddKey"):
             key = wishes.key_wished_untrusted(text, body.get("name", ""), self._whitelist.now)
-            user = self._whitelist.add_key(self._actor(request), name, key)
-        return reply(request, wishes.user_view(user), code=Code.CHANGED)
+            user = self._whitelist.add_key(self._guard.asker(request).subject, name, key)
+        return reply(request, self._view(user), code=Code.CHANGED)
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
         """The user, or one key of the user. Their sessions end at once."""
-        actor = self._actor(request)
-        with refusals():
-            name, *key = request.opt.uri_path
+        actor = self._guard.asker(request).subject
+        name, *key = request.opt.uri_path
+        with self._guard.changing(request, "Iam:RemoveKey" if key else "Iam:RemoveUser"):
             if key:
                 fingerprint = wishes.fingerprint_untrusted(key[-1])
                 self._whitelist.remove_key(actor, name, fingerprint)
@@ -131,8 +139,26 @@ class Users(Resource):  # type: ignore[misc]
                 self._whitelist.remove_user(actor, name)
         return aiocoap.Message(code=Code.DELETED)
 
-    def _actor(self, request: aiocoap.Message) -> Subject:
-        return self._guard.asker(request).subject
+    def _require_change(
+        self, request: aiocoap.Message, user: User, wished: Mapping[str, Any]
+    ) -> Asker:
+        """The guard has asked about the user as they are; this is about what they will be. Both
+        have to be allowed: who looks after guests neither makes nor touches anybody else."""
+        target = {
+            "IAM:Username": wished.get("new_name", user.name),
+            "IAM:RoleId": wished.get("role", user.role),
+        }
+        return self._guard.require(request, "Iam:SetUser", target)
+
+    def _view(self, user: User) -> dict[str, Any]:
+        return wishes.user_view(user, self._whitelist.store.seen)
+
+
+def _targets(user: User) -> list[dict[str, str]]:
+    """Whom a new user is about: once, or once for each of the keys that come along."""
+    target = {"IAM:Username": user.name, "IAM:RoleId": user.role}
+    keys = [{"IAM:Fingerprint": key.fingerprint} for key in user.keys]
+    return [{**target, **key} for key in keys or [{}]]
 
 
 class Roles(Resource):  # type: ignore[misc]
@@ -148,14 +174,11 @@ class Roles(Resource):  # type: ignore[misc]
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Every role there is."""
         roles = sorted(self._whitelist.access.roles.values(), key=lambda role: role.rank)
-        return reply(
-            request,
-            [{"id": r.id, "rank": r.rank, "policies": list(r.policies)} for r in roles],
-        )
+        return reply(request, [role_view(role) for role in roles])
 
 
 class Policies(Resource):  # type: ignore[misc]
-    """GET /iam/policies: [{id, statements: [{effect, actions}]}]."""
+    """GET /iam/policies: [{id, statements: [{effect, actions, conditions?}]}]."""
 
     ct = CBOR
     rt = "handfast.policies"
@@ -167,11 +190,4 @@ class Policies(Resource):  # type: ignore[misc]
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Every policy there is."""
         policies = self._whitelist.access.policies
-        return reply(request, [_policy_view(policies[name]) for name in sorted(policies)])
-
-
-def _policy_view(policy: Policy) -> dict[str, object]:
-    statements = [
-        {"effect": one.effect.value, "actions": list(one.actions)} for one in policy.statements
-    ]
-    return {"id": policy.id, "statements": statements}
+        return reply(request, [policy_view(policies[name]) for name in sorted(policies)])

@@ -28,11 +28,10 @@ class WellKnownCore(WKCResource):  # type: ignore[misc]  # aiocoap has no types
         return await listing.render_get(request)
 
     def _links(self, request: aiocoap.Message) -> Any:
-        subject = self._guard.asker(request).subject
         return LinkFormat(
             Link("/" + "/".join(path), **_description(resource))
             for path, resource in sorted(self._paths().items())
-            if path != PATH and self._guard.may_get(subject, path)
+            if path != PATH and self._guard.may_get(request, path)
         )
 
 

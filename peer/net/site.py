@@ -4,6 +4,10 @@ Every request passes here, in this order: critical options we do not know (4.02)
 decision, existence (4.04), size (4.13), blocks (RFC 7959), the resource's handler. The guard comes
 before existence, so that a stranger cannot map the tree; and before blocks, so that a stranger
 cannot make us keep half a body.
+
+An observation is one request with many answers, and what was right for the first may be wrong for
+the next: so the guard decides about each notification anew, before the resource is asked for it and
+once more before it is sent. A refusal is the last answer.
 """
 
 from collections import OrderedDict
@@ -18,6 +22,7 @@ from aiocoap.blockwise import Block1Spool, Block2Cache, IncompleteException
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.pipe import Pipe
+from aiocoap.resource import ObservableResource
 
 from peer.limits import Limits
 from peer.net.coaps import CoapsRemote
@@ -99,6 +104,43 @@ class _Blocks:
     answers: _BoundedAnswers
 
 
+class _Watched(ObservableResource):  # type: ignore[misc]
+    """A resource under observation, with `decide` before each notification."""
+
+    def __init__(self, resource: interfaces.ObservableResource, decide: Callable[[], None]) -> None:
+        super().__init__()
+        self._resource = resource
+        self.decide = decide
+
+    async def add_observation(self, request: aiocoap.Message, serverobservation: object) -> None:
+        """The resource keeps its observers itself."""
+        await self._resource.add_observation(request, serverobservation)
+
+    async def render(self, request: aiocoap.Message) -> aiocoap.Message:
+        """One notification of the resource's making."""
+        self.decide()
+        return await self._resource.render(request)
+
+
+@dataclass(frozen=True, slots=True)
+class _DecidedPipe:
+    """A pipe that lets an answer through only after `decide`. A resource may hand its observers an
+    answer that it made for all of them, without being asked to render it for this one."""
+
+    pipe: Pipe
+    decide: Callable[[], None]
+
+    @property
+    def request(self) -> aiocoap.Message:
+        """The request that is observed with."""
+        return self.pipe.request
+
+    def add_response(self, response: aiocoap.Message, is_last: bool = False) -> None:
+        """Send one notification, or raise what the guard says."""
+        self.decide()
+        self.pipe.add_response(response, is_last=is_last)
+
+
 class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
     """The root resource of a server. `authorise` raises `ProblemError` to refuse a request; it gets
     the request, its path without a trailing slash, and the resource there, if there is one."""
@@ -152,7 +194,8 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
         )
         try:
             if observes:
-                await resource.render_to_pipe(pipe)
+                watched = _Watched(resource, lambda: self._authorise(request, path, resource))
+                await watched.render_to_pipe(_DecidedPipe(pipe, watched.decide))
             else:
                 await self._answer_in_blocks(pipe, resource, request)
         except coap_error.UnallowedMethod as error:

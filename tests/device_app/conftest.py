@@ -25,6 +25,7 @@ from device_app.config import Settings
 from device_app.journal import Journal
 from device_app.pairing import News, NewsKind, PairingTerms
 from device_app.places import Places
+from iam.model import Key, User
 from peer import cbor
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
@@ -112,6 +113,10 @@ class Caller:
     async def pair_ask(self, method: str, path: str, body: object = None, **options: Any) -> Answer:
         return await self.ask(method, path, body, pairing=True, **options)
 
+    async def afresh(self) -> None:
+        """Give up the session, as a client does that has not heard yet that the device has."""
+        await self.connections.pop(False).close()
+
     async def observe(self, path: str, *, pairing: bool = False) -> AsyncGenerator[Answer, None]:
         connection = await self.connect(pairing=pairing)
         async for message in connection.observe(request_of("GET", path)):
@@ -189,6 +194,10 @@ class Device:
         trail = self.app.whitelist.store.trail
         return [record.event for record in trail.iterate() if record.event.kind == kind]
 
+    def shows(self, kind: str) -> list[tuple[str, str]]:
+        """(actor, result) of the events of a kind."""
+        return [(event.actor, event.result) for event in self.events(kind)]
+
     async def pair(self, caller: Caller, name: str, *, role: str | None = None) -> Answer:
         """Pair with both users' yes."""
         await self.open(role=role)
@@ -251,6 +260,20 @@ class Kit:
         await device.pair(caller, name, role=role)
         return caller
 
+    def known(self, device: Device, name: str, role: str, **more: Any) -> Caller:
+        """A caller whose key the console has added."""
+        caller = self.caller(device)
+        key = Key(caller.fingerprint, method="given", added=1.0)
+        device.app.whitelist.add_user(None, User(name, role, (key,), **more))
+        return caller
+
+    def policy(self, text: str, name: str = "test.toml") -> Path:
+        """A policy file of the device, there from its next start or reload on."""
+        path = self.home / "policy.d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
     async def process(self, *args: str, **options: Any) -> "Process":
         process = await Process.start(self.home, *args, **options)
         self._ends.append(process.end)
@@ -273,6 +296,7 @@ class Process:
         self.home = home
         self.process = process
         self.said: list[str] = []
+        self.heard = 0
         self.status: dict[str, Any] = {}
         self._reader: asyncio.Task[None] | None = None
         self._spoke = asyncio.Event()
@@ -316,6 +340,13 @@ class Process:
         """Until it says something more."""
         self._spoke.clear()
         await self._spoke.wait()
+
+    async def says(self, text: str) -> None:
+        """Until it has said this since we last listened."""
+        async with asyncio.timeout(PATIENCE):
+            while not any(text in line for line in self.said[self.heard :]):
+                await self.line()
+        self.heard = len(self.said)
 
     def port(self, pairing: bool) -> int:
         return int(self.status["pairing_port" if pairing else "port"])

@@ -170,7 +170,15 @@ async def test_iam_me_tells_until_when_and_by_which_path(kit: Kit, device: Devic
     me = await guest.ask("GET", "/iam/me")
     assert me.body["until"] == int(until)
     assert me.body["path"] == "local"
-    assert me.body["actions"] == ["Board:Read", "Core:Discover", "Hello:Get", "Iam:GetMe"]
+    assert me.body["actions"] == [
+        "Board:Read",
+        "Core:Discover",
+        "Hello:Get",
+        "Iam:Check",
+        "Iam:GetMe",
+        "Iam:RedeemInvite",
+    ]
+    assert "conditional" not in me.body
 
 
 @pytest.mark.asyncio
@@ -179,5 +187,5 @@ async def test_roles_and_policies(owner: Caller) -> None:
     assert [role["id"] for role in roles] == ["unpaired", "guest", "user", "admin", "owner"]
     policies = {one["id"]: one for one in (await owner.ask("GET", "/iam/policies")).body}
     assert policies["core-unpaired"]["statements"] == [
-        {"effect": "Allow", "actions": ["Core:Discover"]}
+        {"effect": "Allow", "actions": ["Core:Discover", "Iam:RedeemInvite"]}
     ]

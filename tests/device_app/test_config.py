@@ -132,7 +132,7 @@ def test_spoken_durations() -> None:
         "5 s",
         "1 min 5 s",
         "2 min",
-        "1 h 6 min",
+        "1 h 7 min",
         "1 d 1 h",
     ]
 

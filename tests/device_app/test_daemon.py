@@ -12,13 +12,17 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from device_app.cli import main
 from device_app.control import _CREDENTIALS, ControlServer, call
 from device_app.errors import AppError, NoDaemon
 from peer.errors import ObservationEnded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Any
 
@@ -64,16 +68,41 @@ async def test_init_is_safe_to_repeat(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 async def test_without_a_device_or_a_daemon_there_is_advice(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    for verb in (["status"], ["fingerprint"], ["users", "list"], ["reset", "--yes"]):
+    for verb in (
+        *(["status"], ["fingerprint"], ["users", "list"], ["reset", "--yes"], ["events"]),
+        *(["invite", "anna"], ["invites"], ["policy", "list"], ["clock"]),
+    ):
         result = await run(home, *verb)
         assert (result.code, "handfast-device init" in result.err) == (3, True), result
-    for verb in (["open"], ["close"], ["pending"], ["accept"], ["refuse"]):
+    for verb in (["open"], ["close"], ["pending"], ["accept"], ["refuse"], ["policy", "reload"]):
         result = await run(home, *verb)
         assert (result.code, "handfast-device run" in result.err) == (3, True), result
     assert (await run(home, "dance")).code == 2
     assert (await run(home, "users", "set", "anna")).code == 2
     assert (await run(home, "open", "--for", "soon")).code == 2
     assert (await run(home, "--version")).code == 0
+
+
+def verbs(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every verb with the words that lead to it, the groups as well."""
+    for name, command in group.commands.items():
+        yield (*before, name), command
+        if isinstance(command, click.Group):
+            yield from verbs(command, *before, name)
+
+
+def test_every_verb_has_help_with_an_example_of_itself() -> None:
+    found = dict(verbs(main))
+    assert len(found) > 30
+    for words, command in found.items():
+        help_text = CliRunner().invoke(main, [*words, "--help"])
+        assert help_text.exit_code == 0, words
+        assert command.help is not None
+        _, colon, example = " ".join(command.help.split()).partition("Example: ")
+        assert colon, words
+        assert f"handfast-device {' '.join(words)}" in example, words
+        for option in ("--home", "--json", "--quiet"):
+            assert option in help_text.output, words
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,1 @@
+"""The verbs of `handfast-device`, one file per family. `device_app.cli` puts them together."""

@@ -1,0 +1,84 @@
+"""`open`, `close`, `pending`, `accept` and `refuse`: the pairing window and who stands in it."""
+
+import asyncio
+import sys
+
+import click
+
+from device_app import render
+from device_app.commands.common import Talk, Verb
+from device_app.durations import seconds_of
+from device_app.waiting import Waiting
+
+
+@click.command(name="open", cls=Verb)
+@click.option("--for", "duration", metavar="TIME", help="How long, for example 120s or 2m.")
+@click.option("--role", help="The role of whoever pairs.")
+@click.option("--methods", help="Methods to offer, separated by commas.")
+@click.option("--no-wait", is_flag=True, help="Open it and return.")
+@click.pass_obj
+def open_window(
+    talk: Talk, *, duration: str | None, role: str | None, methods: str | None, no_wait: bool
+) -> None:
+    """Open the pairing window, and wait until somebody has paired or it closes.
+
+    Example: handfast-device open --for 5m --role user
+    """
+    args = {
+        "seconds": seconds_of(duration) if duration else None,
+        "role": role,
+        "methods": [one.strip() for one in methods.split(",")] if methods else [],
+    }
+    if no_wait:
+        window = talk.ask("open", args)["window"]
+        left = f"{window['seconds_left']:.0f} s"
+        talk.show({"window": window}, [f"open for {left} on port {window['port']}"])
+        return
+    waiting = Waiting(talk.places.socket, as_json=talk.as_json, quiet=talk.verbosity < 0)
+    sys.exit(asyncio.run(waiting.open(args)))
+
+
+@click.command(name="close", cls=Verb)
+@click.pass_obj
+def close_window(talk: Talk) -> None:
+    """Close the pairing window; whoever is pairing is refused.
+
+    Example: handfast-device close
+    """
+    value = talk.ask("close")
+    talk.show(value, ["closed" if value["closed"] else "it was closed already"])
+
+
+@click.command(cls=Verb)
+@click.pass_obj
+def pending(talk: Talk) -> None:
+    """What waits for the device's user.
+
+    Example: handfast-device pending
+    """
+    value = talk.ask("pending")
+    talk.show(value, render.pending_lines(value["pending"]))
+
+
+@click.command(cls=Verb)
+@click.argument("ceremony", metavar="[ID]", required=False)
+@click.pass_obj
+def accept(talk: Talk, *, ceremony: str | None) -> None:
+    """Say yes to the client that wants to pair, after comparing its fingerprint.
+
+    Example: handfast-device accept
+    """
+    done = talk.ask("accept", {"id": ceremony})["ceremony"]
+    talk.show({"ceremony": done}, [f"accepted {done['name']} as {done['role']}"])
+
+
+@click.command(cls=Verb)
+@click.argument("ceremony", metavar="[ID]", required=False)
+@click.pass_obj
+def refuse(talk: Talk, *, ceremony: str | None) -> None:
+    """Say no to the client that wants to pair.
+
+    Example: handfast-device refuse
+    """
+    done = talk.ask("refuse", {"id": ceremony})["ceremony"]
+    talk.show({"ceremony": done}, [f"refused {done['name']}"])

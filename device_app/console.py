@@ -1,0 +1,37 @@
+"""The verbs of whoever stands at the board: the same on the running daemon and on the files alone.
+
+Each takes the arguments of its command, as JSON has them, and raises `IamError`, `Malformed` or
+`AppError`. No rank is above the board's.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from device_app.explaining import policy_verbs
+from device_app.invitations import Invitations, invite_verbs
+from device_app.users import user_verbs
+from device_app.whitelist import Whitelist
+
+ConsoleVerb = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def console_verbs(
+    whitelist: Whitelist, invitations: Callable[[], Invitations]
+) -> dict[str, ConsoleVerb]:
+    """All of them, by name."""
+
+    def clock(args: Mapping[str, Any]) -> dict[str, Any]:
+        if args.get("trust_system"):
+            whitelist.trust_system_clock()
+        return {
+            "now": int(whitelist.now),
+            "system": int(whitelist.journal.wall()),
+            "known": whitelist.clock.known,
+        }
+
+    return {
+        **user_verbs(whitelist),
+        **invite_verbs(whitelist, invitations),
+        **policy_verbs(whitelist),
+        "clock": clock,
+    }

@@ -1,0 +1,60 @@
+"""GET /iam/check: may I, may they? A dry run of a decision (protocol §6; regular port, CBOR)."""
+
+from typing import Any
+
+import aiocoap
+from aiocoap.resource import Resource
+
+from device_app.guard import Guard, malformed, refusals
+from device_app.resources.wire import CBOR, reply
+from device_app.whitelist import Whitelist
+from iam.policy import ACTION
+
+ACTIONS = {"GET": "Iam:Check"}
+_KNOWN = ("action", "user")
+
+
+class Check(Resource):  # type: ignore[misc]  # aiocoap has no types
+    """Nothing is done, whatever the answer."""
+
+    ct = CBOR
+    rt = "handfast.check"
+
+    def __init__(self, guard: Guard, whitelist: Whitelist) -> None:
+        super().__init__()
+        self._guard = guard
+        self._whitelist = whitelist
+
+    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+        """{action, allowed, missing?} about oneself; with `user=`, which asks for Iam:GetUser on
+        that user, {action, allowed, reason}: as if they asked from here and now."""
+        queries = _read(request)
+        action = queries["action"]
+        asker = self._guard.asker(request)
+        connection = self._guard.connection(asker.peer)
+        if "user" not in queries:
+            decision = self._whitelist.decide(asker.subject, action, connection)
+            view: dict[str, Any] = {"action": action, "allowed": decision.allowed}
+            return reply(
+                request, view if decision.allowed else view | {"missing": decision.missing}
+            )
+        name = queries["user"]
+        targets = self._guard.user_targets(("iam", "users", name))
+        self._guard.require(request, "Iam:GetUser", *targets)
+        with refusals():
+            found = self._whitelist.explain(name, action, connection).decision
+        return reply(request, {"action": action, "allowed": found.allowed, "reason": found.reason})
+
+
+def _read(request: aiocoap.Message) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for query in request.opt.uri_query:
+        key, equals, value = str(query).partition("=")
+        if key not in _KNOWN or not equals or key in found:
+            raise malformed(
+                f"the query {key[:20]!r} means nothing here", "Give action=MODULE:VERB."
+            )
+        found[key] = value
+    if not ACTION.fullmatch(found.get("action", "")):
+        raise malformed("action is missing or is not one", "Give action=MODULE:VERB.")
+    return found

@@ -1,0 +1,63 @@
+"""/iam/invites: make invites, list them, withdraw them (protocol §6.1; regular port, CBOR).
+
+The token is in the answer to POST and nowhere else: not even an owner can ask for it again.
+"""
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+from aiocoap.resource import Resource
+
+from device_app.guard import Guard
+from device_app.invitations import Invitations, invite_wished_untrusted
+from device_app.resources.wire import CBOR, read_map, reply
+from device_app.whitelist import Whitelist
+from iam.model import Invite
+from peer.limits import Limits
+
+# The target of all but GET is known only to the handler.
+INVITES = {"GET": "Iam:ListInvites", "POST": "Iam:CreateInvite"}
+INVITE = {"DELETE": "Iam:RemoveInvite"}
+
+
+class Invites(Resource):  # type: ignore[misc]  # aiocoap has no types
+    """/iam/invites and /iam/invites/{id}."""
+
+    ct = CBOR
+    rt = "handfast.invites"
+
+    def __init__(
+        self, guard: Guard, whitelist: Whitelist, invitations: Invitations, *, limits: Limits
+    ) -> None:
+        super().__init__()
+        self._guard = guard
+        self._whitelist = whitelist
+        self._invitations = invitations
+        self._limits = limits
+
+    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+        """Every invite that can be redeemed; never a token."""
+        return reply(request, self._invitations.listed())
+
+    async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
+        """A new invite, and its token."""
+        body = read_map(request, limits=self._limits)
+        with self._guard.changing(request, "Iam:CreateInvite"):
+            invite = invite_wished_untrusted(body, self._whitelist.now, self._limits)
+            self._require(request, "Iam:CreateInvite", invite)
+            actor = self._guard.asker(request).subject
+            made = self._invitations.create(actor, invite)
+        answer = reply(request, made, code=Code.CREATED)
+        answer.opt.location_path = ("iam", "invites", invite.id)
+        return answer
+
+    async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
+        """Withdraw one."""
+        (invite_id,) = request.opt.uri_path
+        with self._guard.changing(request, "Iam:RemoveInvite"):
+            self._require(request, "Iam:RemoveInvite", self._invitations.find(invite_id))
+            self._invitations.withdraw(self._guard.asker(request).subject, invite_id)
+        return aiocoap.Message(code=Code.DELETED)
+
+    def _require(self, request: aiocoap.Message, action: str, invite: Invite) -> None:
+        target = {"IAM:Username": invite.name, "IAM:RoleId": invite.role}
+        self._guard.require(request, action, target)

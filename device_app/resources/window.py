@@ -1,0 +1,114 @@
+"""/iam/window: the pairing window for those who are not at the board (protocol §4; regular port).
+
+Who opens a window from afar answers for it (`device_app.pairing`), does not clear a back-off, and
+gives no role above their own. Whoever pairs through it still has to be near, and somebody at the
+device still has to say yes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+from aiocoap.resource import Resource
+
+from device_app import wishes
+from device_app.guard import Guard, malformed
+from device_app.pairing import Opener, PairingDoor
+from device_app.resources.wire import CBOR, read_map, reply
+from device_app.whitelist import OPEN_WINDOW
+from peer.errors import PeerError, UsageError
+from peer.limits import Limits
+from peer.net.problem import ProblemError
+from peer.pairing.window import METHODS
+
+METHODS_OF = {"GET": OPEN_WINDOW, "POST": OPEN_WINDOW, "DELETE": OPEN_WINDOW}
+LATE = tuple(METHODS_OF)  # the role stands in the body, or is that of the open window
+_LATER_SECONDS = 30
+
+
+class WindowFromAfar(Resource):  # type: ignore[misc]  # aiocoap has no types
+    """GET, POST and DELETE."""
+
+    ct = CBOR
+    rt = "handfast.window"
+
+    def __init__(self, guard: Guard, *, limits: Limits) -> None:
+        super().__init__()
+        self._guard = guard
+        self._limits = limits
+        #: Set by the app before the first request: it is made after the site.
+        self.door: PairingDoor
+
+    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+        """{open, port, seconds_left, role, methods}, or {open: false}."""
+        self._require_standing(request)
+        return reply(request, self._view())
+
+    async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
+        """Open it, or keep it open for longer."""
+        body = read_map(request, limits=self._limits)
+        with self._guard.changing(request, OPEN_WINDOW):
+            wished = _wished_untrusted(body, self._limits)
+            role = self.door.role_for(wished["role"])
+            asker = self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": role})
+            opener = Opener(asker.subject, self._guard.connection(asker.peer))
+            await self._open(opener, wished)
+        return reply(request, self._view(), code=Code.CHANGED)
+
+    async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
+        """Close it, whoever has opened it."""
+        self._require_standing(request)
+        self.door.close_window(actor=self._guard.asker(request).subject)
+        return aiocoap.Message(code=Code.DELETED)
+
+    async def _open(self, opener: Opener, wished: Mapping[str, Any]) -> None:
+        try:
+            await self.door.open(**wished, opener=opener)
+        except UsageError as error:  # one for another role is open
+            raise ProblemError(Code.CONFLICT, "busy", str(error), error.advice) from error
+        except PeerError as error:
+            raise ProblemError(
+                Code.SERVICE_UNAVAILABLE,
+                "busy",
+                str(error),
+                error.advice,
+                max_age=_LATER_SECONDS,
+            ) from error
+
+    def _require_standing(self, request: aiocoap.Message) -> None:
+        """An open window is about its role; a closed one about nobody."""
+        if self.door.is_open:
+            self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": self.door.role_for(None)})
+
+    def _view(self) -> dict[str, Any]:
+        window = self.door.window
+        if window is None or not self.door.is_open:
+            return {"open": False}
+        return {
+            "open": True,
+            "port": self.door.port.number,
+            "seconds_left": round(self.door.seconds_left, 1),
+            "role": window.role,
+            "methods": list(window.methods),
+        }
+
+
+def _wished_untrusted(body: Mapping[str, object], limits: Limits) -> dict[str, Any]:
+    wishes.refuse_unknown(body, {"seconds", "role", "methods"})
+    seconds = body.get("seconds")
+    if seconds is not None and (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, int | float)
+        or not 0 < seconds <= limits.window_max_seconds
+    ):
+        raise wishes.wrong("seconds", f"a time up to {limits.window_max_seconds:.0f} seconds")
+    methods = body.get("methods", [])
+    if not isinstance(methods, list) or not all(
+        isinstance(one, str) and one in METHODS for one in methods
+    ):
+        raise malformed(
+            "methods is not a list of pairing methods", f"There are: {', '.join(sorted(METHODS))}."
+        )
+    role = wishes.text(body, "role") if "role" in body else None
+    return {"seconds": seconds, "role": role, "methods": tuple(methods)}

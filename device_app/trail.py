@@ -1,0 +1,83 @@
+"""The audit trail as others see it: over `/events`, over the control socket, and in the file."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+from device_app.control import Say
+from device_app.errors import AppError, Exit
+from device_app.places import Places
+from iam.audit import Record
+from iam.store import Store
+
+SHOWN = 100  # events, if nobody says how many
+_PAGE = 100  # told before anything else in the daemon has its turn
+
+
+def record_view(record: Record) -> dict[str, Any]:
+    """An event in its place in the chain; fields that do not apply are left out."""
+    event = {name: value for name, value in asdict(record.event).items() if value not in ("", None)}
+    event.setdefault("boot", "")
+    place = {"seq": record.seq, "digest": record.digest, "previous": record.previous}
+    return {**place, **event}
+
+
+def read(places: Places, *, since: int | None, last: int | None) -> dict[str, Any]:
+    """What the file holds, also while a daemon writes to it: the last so many of those after
+    `since`. Raises `AppError` if there is no store, `StoreError` for one that cannot be read."""
+    _require(places)
+    with Store.read_trail(places.store) as trail:
+        seq, digest = trail.head
+        if since is None:
+            found = trail.latest(SHOWN if last is None else last)
+        else:
+            found = list(trail.iterate(since))
+            found = found if last is None else found[len(found) - min(last, len(found)) :]
+    return {"head": seq, "digest": digest, "events": [record_view(one) for one in found]}
+
+
+def verify(places: Places) -> dict[str, Any]:
+    """Walk the whole chain in the file. Raises like `read`."""
+    _require(places)
+    with Store.read_trail(places.store) as trail:
+        broken = trail.verify()
+        if broken is not None:
+            return {"verified": False, "seq": broken.seq, "why": broken.why}
+        seq, digest = trail.head
+    return {"verified": True, "head": seq, "digest": digest}
+
+
+async def follow(store: Store, args: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    """Tell what there is (like `read`), and then whatever comes, until the caller goes away."""
+    came = asyncio.Event()
+    stop = store.on_events(lambda _seq: came.set())
+    since = _start(store, args.get("since"), args.get("last"))
+    try:
+        while True:
+            came.clear()
+            while page := list(islice(store.trail.iterate(since), _PAGE)):
+                for record in page:
+                    say({"event": "trail", "record": record_view(record)})
+                since = page[-1].seq
+                await asyncio.sleep(0)
+            await came.wait()
+    finally:
+        stop()
+
+
+def _start(store: Store, since: int | None, last: int | None) -> int:
+    head, _ = store.trail.head
+    if since is None:
+        return max(0, head - (SHOWN if last is None else last))
+    return since if last is None else max(since, head - last)
+
+
+def _require(places: Places) -> None:
+    if not places.store.exists():
+        raise AppError(
+            f"there is no device in {places.state}",
+            advice="Make one: `handfast-device init` (with the same --home, if you gave one).",
+            code=Exit.NOT_FOUND,
+        )

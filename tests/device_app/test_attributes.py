@@ -1,0 +1,467 @@
+"""What a decision goes by: the connection, the target, what a resource says; for each notification
+anew. Behaviours 22, 25, 29 and 31 over the real resources."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import aiocoap
+import pytest
+from aiocoap.resource import ObservableResource
+
+from device_app import exposed
+from device_app.errors import ModuleError
+from device_app.exposed import Exposed
+from iam.model import Key
+from peer.errors import ObservationEnded
+from peer.net.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from tests.device_app.conftest import Answer, Caller, Device, Kit
+
+NEW = "5a" * 32
+
+
+def policy(role: str, *statements: str, rank: int = 18) -> str:
+    """A role with one policy of statements `effect action, action if operator name value`."""
+    lines = ["[[policy]]", f'id = "of-{role}"']
+    for statement in statements:
+        head, _, condition = statement.partition(" if ")
+        effect, _, actions = head.partition(" ")
+        lines += ["[[policy.statement]]", f'effect = "{effect}"']
+        lines.append(f"actions = [{', '.join(f'{a!r}' for a in actions.split(', '))}]")
+        if condition:
+            operator, name, *values = condition.split(" ")
+            listed = ", ".join(f'"{value}"' for value in values)
+            lines.append(f'conditions = [{{ {operator} = {{ "{name}" = [{listed}] }} }}]')
+    lines += ["[[role]]", f'id = "{role}"', f"rank = {rank}", f'policies = ["of-{role}"]']
+    return "\n".join(lines).replace("'", '"')
+
+
+@pytest.fixture(autouse=True)
+def _clean_imports() -> Iterator[None]:
+    path, modules = sys.path[:], set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+# ------------------------------------------------------------------------------ the connection
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("condition", "loopback", "allowed"),
+    [
+        ("Bool Connection:IsLocal true", True, True),
+        ("Bool Connection:IsLocal true", False, False),
+        ("Bool Connection:IsLocal false", False, True),
+        ("IpAddress Connection:Address 127.0.0.0/8", True, True),
+        ("IpAddress Connection:Address 192.0.2.0/24", True, False),
+        ("NotIpAddress Connection:Address 192.0.2.0/24", True, True),
+        ("StringEquals Connection:Interface lo", True, True),
+        ("StringEquals Connection:Interface eth7", True, False),
+        ("StringEquals Connection:Username vera", True, True),
+        ("StringEquals Connection:RoleId visitor", True, True),
+        ("StringEquals Connection:Method given", True, True),
+        ("Bool Connection:Verified false", True, False),
+        ("DateGreaterThan Clock:Now 2026-01-01T00:00:00Z", True, True),
+        ("StringEquals IAM:Username vera", True, False),
+    ],
+)
+async def test_the_connection(kit: Kit, condition: str, *, loopback: bool, allowed: bool) -> None:
+    kit.policy(policy("visitor", f"Allow Hello:Get if {condition}"))
+    device = await kit.device(allow_loopback=loopback)
+    caller = kit.known(device, "vera", "visitor")
+    assert ((await caller.ask("GET", "/hello")).code == "2.05") is allowed
+
+
+@pytest.mark.asyncio
+async def test_me_and_check_tell_what_depends(kit: Kit) -> None:
+    kit.policy(
+        policy(
+            "visitor",
+            "Allow Iam:GetMe, Iam:Check",
+            "Allow Hello:Get if Bool Connection:IsLocal true",
+            "Allow Iam:GetUser if StringEquals IAM:RoleId guest",
+        )
+    )
+    device = await kit.device(allow_loopback=False)
+    kit.known(device, "olga", "owner")
+    kit.known(device, "gustav", "guest")
+    caller = kit.known(device, "vera", "visitor")
+    me = (await caller.ask("GET", "/iam/me")).body
+    assert (me["path"], me["actions"]) == ("remote", ["Iam:Check", "Iam:GetMe"])
+    assert me["conditional"] == ["Hello:Get", "Iam:GetUser"]
+    check = (await caller.ask("GET", "/iam/check?action=Hello:Get")).body
+    assert (check["action"], check["allowed"]) == ("Hello:Get", False)
+    assert "network" in check["missing"]
+    lacking = (await caller.ask("GET", "/iam/check?action=Iam:AddUser")).body
+    assert lacking["missing"] == "You lack the right Iam:AddUser."
+    assert (await caller.ask("GET", "/iam/check?action=Iam:GetMe")).body == {
+        "action": "Iam:GetMe",
+        "allowed": True,
+    }
+    other = await caller.ask("GET", "/iam/check?action=Hello:Get&user=gustav")
+    assert other.body["allowed"] is True
+    assert "core-guest" in other.body["reason"]
+    hidden = await caller.ask("GET", "/iam/check?action=Hello:Get&user=olga")
+    nobody = await caller.ask("GET", "/iam/check?action=Hello:Get&user=nobody")
+    assert (hidden.code, hidden.body) == (nobody.code, nobody.body)
+    assert hidden.reason == "denied"
+    owner = kit.caller(device)
+    device.app.whitelist.add_key(None, "olga", Key(owner.fingerprint, added=1.0))
+    unknown = await owner.ask("GET", "/iam/check?action=Hello:Get&user=nobody")
+    assert unknown.code == "4.04"
+    for wrong in ("", "?action=x", "?action=Hello:*", "?user=olga", "?action=A:B&colour=red"):
+        assert (await owner.ask("GET", f"/iam/check{wrong}")).code == "4.00", wrong
+    assert (await kit.caller(device).ask("GET", "/iam/check?action=A:B")).reason == "not-paired"
+
+
+# ---------------------------------------------------------------------------------- the target
+
+GUESTS = policy(
+    "helper",
+    "Allow Iam:AddUser, Iam:GetUser, Iam:SetUser, Iam:RemoveUser, Iam:AddKey, Iam:RemoveKey "
+    "if StringEquals IAM:RoleId guest",
+)
+ALL_BUT_OWNERS = policy(
+    "helper",
+    "Allow Iam:GetUser, Iam:SetUser, Iam:RemoveUser, Iam:AddKey, Iam:RemoveKey",
+    "Deny Iam:GetUser, Iam:SetUser, Iam:RemoveUser, Iam:AddKey, Iam:RemoveKey "
+    "if StringEquals IAM:RoleId owner",
+)
+ON_A_USER: list[tuple[str, str, object]] = [
+    ("GET", "/iam/users/{}", None),
+    ("iPATCH", "/iam/users/{}", {"display": "x"}),
+    ("PATCH", "/iam/users/{}", {"display": "x"}),
+    ("POST", "/iam/users/{}", {"display": "x"}),
+    ("DELETE", "/iam/users/{}", None),
+    ("PUT", f"/iam/users/{{}}/keys/{NEW}", None),
+    ("DELETE", f"/iam/users/{{}}/keys/{NEW}", None),
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("text", [GUESTS, ALL_BUT_OWNERS], ids=["allow", "deny"])
+async def test_who_may_not_ask_about_somebody_learns_not_whether_they_exist(
+    kit: Kit, text: str
+) -> None:
+    kit.policy(text)
+    device = await kit.device()
+    kit.known(device, "olga", "owner")
+    helper = kit.known(device, "heidi", "helper")
+    before = device.app.whitelist.state
+    for method, path, body in ON_A_USER:
+        there = await helper.ask(method, path.format("olga"), body)
+        absent = await helper.ask(method, path.format("olaf"), body)
+        assert (there.code, there.body) == (absent.code, absent.body), (method, path)
+        assert there.reason == "denied"
+    assert device.app.whitelist.state is before
+
+
+@pytest.mark.asyncio
+async def test_who_may_ask_about_everybody_is_told_honestly(device: Device, owner: Caller) -> None:
+    assert device.app.whitelist.state.users
+    for method, path, body in ON_A_USER:
+        assert (await owner.ask(method, path.format("olaf"), body)).code == "4.04", (method, path)
+
+
+@pytest.mark.asyncio
+async def test_a_target_in_the_body_is_decided_about_once_it_is_read(kit: Kit) -> None:
+    kit.policy(GUESTS)
+    device = await kit.device()
+    kit.known(device, "olga", "owner")
+    helper = kit.known(device, "heidi", "helper")
+    kit.known(device, "gustav", "guest")
+    peer = kit.known(device, "hans", "helper")
+    before = device.app.whitelist.state
+    for method, path, body in (
+        ("POST", "/iam/users", {"name": "eve", "role": "helper"}),
+        ("POST", "/iam/users", {"name": "eve", "role": "unpaired"}),
+        ("POST", "/iam/users", {"name": "eve", "role": "nonsense"}),
+        ("iPATCH", "/iam/users/gustav", {"role": "helper"}),
+        ("iPATCH", "/iam/users/gustav", {"role": "user"}),
+        ("iPATCH", "/iam/users/hans", {"role": "guest"}),
+        ("iPATCH", "/iam/users/heidi", {"role": "guest"}),
+        ("PUT", f"/iam/users/hans/keys/{NEW}", None),
+        ("DELETE", f"/iam/users/hans/keys/{peer.fingerprint}", None),
+    ):
+        refused = await helper.ask(method, path, body)
+        assert (refused.code, refused.reason) == ("4.03", "denied"), (method, path, body)
+    assert device.app.whitelist.state is before
+    made = await helper.ask("POST", "/iam/users", {"name": "eve", "role": "guest", "keys": [NEW]})
+    assert made.code == "2.01"
+    assert (await helper.ask("iPATCH", "/iam/users/eve", {"name": "eva"})).code == "2.04"
+    assert (await helper.ask("DELETE", "/iam/users/eva")).code == "2.02"
+
+
+@pytest.mark.asyncio
+async def test_a_body_is_not_read_for_who_could_never(kit: Kit, device: Device) -> None:
+    kit.known(device, "olga", "owner")
+    guest = kit.known(device, "gustav", "guest")
+    for method, path in (
+        ("POST", "/iam/users"),
+        ("POST", "/iam/invites"),
+        ("POST", "/iam/window"),
+        ("iPATCH", "/iam/users/olga"),
+    ):
+        broken = await guest.ask(method, path, raw=b"\xff not CBOR", ct=60)
+        assert (broken.code, broken.reason) == ("4.03", "denied"), path
+
+
+@pytest.mark.asyncio
+async def test_names_and_keys_are_targets(kit: Kit) -> None:
+    kit.policy(
+        policy(
+            "clerk",
+            "Allow Iam:AddUser, Iam:SetUser, Iam:GetUser if StringLike IAM:Username guest-*",
+            f"Deny Iam:AddUser, Iam:AddKey if StringEquals IAM:Fingerprint {NEW}",
+            "Allow Iam:AddKey",
+        )
+    )
+    device = await kit.device()
+    clerk = kit.known(device, "cleo", "clerk")
+    other = "6b" * 32
+    wish = {"name": "guest-1", "role": "guest"}
+    assert (await clerk.ask("POST", "/iam/users", {**wish, "keys": [other, NEW]})).code == "4.03"
+    assert (await clerk.ask("POST", "/iam/users", {**wish, "name": "olga"})).code == "4.03"
+    assert (await clerk.ask("POST", "/iam/users", {**wish, "keys": [other]})).code == "2.01"
+    assert (await clerk.ask("iPATCH", "/iam/users/guest-1", {"name": "olga"})).code == "4.03"
+    assert (await clerk.ask("iPATCH", "/iam/users/guest-1", {"name": "guest-2"})).code == "2.04"
+    for spelled in (NEW, NEW.upper(), ":".join([NEW[:2]] * 32)):
+        refused = await clerk.ask("PUT", f"/iam/users/guest-2/keys/{spelled}")
+        assert refused.reason == "denied", spelled
+    assert (await clerk.ask("PUT", f"/iam/users/guest-2/keys/{'7c' * 32}")).code == "2.04"
+    assert (await clerk.ask("PUT", "/iam/users/guest-2/keys/zz")).code == "4.00"
+
+
+# --------------------------------------------------------------------------------- the resource
+
+
+class Lamp(ObservableResource):  # type: ignore[misc]
+    """Says of itself what a test wants, and counts who asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.says: Any = {"Lamp:Room": "hall"}
+        self.asked = 0
+        self.rendered = 0
+        self.paths: list[tuple[str, ...]] = []
+
+    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+        self.rendered += 1
+        return aiocoap.Message(payload=b"%d" % self.rendered, content_format=0)
+
+    def attributes(self, request: aiocoap.Message) -> Any:
+        self.asked += 1
+        self.paths.append(tuple(request.opt.uri_path))
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+MODULE = """
+from device_app.exposed import Exposed
+from tests.device_app import test_attributes
+
+def resources(board):
+    lamp = test_attributes.MADE[-1]
+    yield Exposed("/lamp", lamp, actions={"GET": "Lamp:Read"}, attributes=lamp.attributes)
+"""
+MADE: list[Lamp] = []
+
+
+async def lit(kit: Kit, *statements: str, loopback: bool = True) -> tuple[Device, Lamp, Caller]:
+    """A device with a lamp, and a caller of a role with these statements."""
+    MADE.append(Lamp())
+    sys.modules.setdefault("tests.device_app.test_attributes", sys.modules[__name__])
+    folder = kit.home / "modules"
+    folder.mkdir(parents=True)
+    (folder / "my_telling_lamp.py").write_text(MODULE, encoding="utf-8")
+    kit.policy(policy("neighbour", *statements))
+    device = await kit.device(modules=("my_telling_lamp",), allow_loopback=loopback)
+    return device, MADE[-1], kit.known(device, "nora", "neighbour")
+
+
+HALL = "Allow Lamp:Read if StringEquals Lamp:Room hall"
+
+
+@pytest.mark.asyncio
+async def test_a_resource_tells_its_own_attributes(kit: Kit) -> None:
+    _, lamp, caller = await lit(kit, HALL, "Allow Core:Discover")
+    assert (await caller.ask("GET", "/lamp")).code == "2.05"
+    assert b"</lamp>" in (await caller.ask("GET", "/.well-known/core")).message.payload
+    lamp.says = {"Lamp:Room": "cellar"}
+    assert (await caller.ask("GET", "/lamp")).reason == "denied"
+    assert b"</lamp>" not in (await caller.ask("GET", "/.well-known/core")).message.payload
+    lamp.says = {}
+    assert (await caller.ask("GET", "/lamp")).reason == "denied"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("name", "condition"),
+    [
+        ("Connection:IsLocal", "Bool Connection:IsLocal true"),
+        ("connection:IsLocal", "Bool Connection:IsLocal true"),
+        ("Connection:Username", "StringEquals Connection:Username true"),
+        ("IAM:RoleId", "StringEquals IAM:RoleId true"),
+        ("iam:roleid", "StringEquals IAM:RoleId true"),
+        ("Clock:Now", "DateLessThan Clock:Now 2026-01-01T00:00:00Z"),
+    ],
+)
+async def test_a_resource_speaks_for_nobody_else(
+    kit: Kit, name: str, condition: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, lamp, caller = await lit(kit, f"Allow Lamp:Read if {condition}", loopback=False)
+    value = "5" if name == "Clock:Now" else "true"
+    lamp.says = {name: value, "Lamp:Room": "hall"}
+    for _ in range(3):
+        assert (await caller.ask("GET", "/lamp")).reason == "denied"
+    told = [record for record in caplog.records if "not its to say" in record.message]
+    assert len(told) == 1
+    assert name in told[0].message
+
+
+@pytest.mark.asyncio
+async def test_a_trailing_slash_is_the_same_resource_to_it(kit: Kit) -> None:
+    _, lamp, caller = await lit(kit, HALL)
+    for path in ("/lamp", "/lamp/"):
+        assert (await caller.ask("GET", path)).code == "2.05"
+    assert lamp.paths == [("lamp",), ("lamp",)]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("says", [RuntimeError("no GPIO"), {"Lamp:Room": 7}, 7, None])
+async def test_a_resource_that_cannot_say_lets_nobody_in(kit: Kit, says: object) -> None:
+    _, lamp, caller = await lit(kit, HALL, "Allow Core:Discover, Hello:Get")
+    lamp.says = says
+    answer = await caller.ask("GET", "/lamp")
+    assert answer.code in {"5.00", "4.03"}
+    assert lamp.rendered == 0
+    listing = await caller.ask("GET", "/.well-known/core")
+    assert b"</lamp>" not in listing.message.payload
+    assert b"</hello>" in listing.message.payload
+
+
+@pytest.mark.asyncio
+async def test_a_stranger_never_makes_the_application_speak(kit: Kit) -> None:
+    device, lamp, _ = await lit(kit, HALL)
+    stranger = kit.caller(device)
+    for path in ("/lamp", "/.well-known/core", "/lamp/x"):
+        await stranger.ask("GET", path)
+    assert (lamp.asked, lamp.rendered) == (0, 0)
+
+
+def test_attributes_are_a_function_or_a_refusal_to_start() -> None:
+    wrong: Any = {"Lamp:Room": "hall"}
+    one = Exposed("/lamp", Lamp(), {"GET": "Lamp:Read"}, attributes=wrong)
+    with pytest.raises(ModuleError, match="no function"):
+        exposed._check("my_lamp", one)
+
+
+# --------------------------------------------------------------------------- each notification
+
+
+async def last_of(readings: AsyncGenerator[Answer, None]) -> Answer:
+    """The answer that ended the observation."""
+    answer = None
+    async with asyncio.timeout(20):
+        async for answer in readings:
+            if not answer.code.startswith("2"):
+                break
+    assert answer is not None
+    return answer
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("made", [False, True], ids=["rendered", "handed over"])
+async def test_a_notification_that_is_not_allowed_any_more_ends_the_observation(
+    kit: Kit, made: bool
+) -> None:
+    device, lamp, caller = await lit(kit, HALL)
+    async with aclosing(caller.observe("/lamp")) as readings:
+        assert (await anext(readings)).code == "2.05"
+        lamp.updated_state()
+        assert (await anext(readings)).body == "2"
+        lamp.says = {"Lamp:Room": "cellar"}
+        ready = aiocoap.Message(code=aiocoap.CONTENT, payload=b"secret", content_format=0)
+        lamp.updated_state(ready if made else None)
+        last = await last_of(readings)
+    assert (last.code, last.reason) == ("4.03", "denied")
+    assert lamp.rendered == 2
+    assert not lamp._observations
+    assert device.events("denied")[-1].action == "Lamp:Read"
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_is_not_local_any_more_hears_no_more(kit: Kit) -> None:
+    """Over real DTLS: the path of the session falls while it is observed."""
+    device, lamp, caller = await lit(kit, "Allow Lamp:Read if Bool Connection:IsLocal true")
+    async with aclosing(caller.observe("/lamp")) as readings:
+        assert (await anext(readings)).code == "2.05"
+        [association] = device.app.server._endpoint.associations()
+        real = association._judge
+        association._judge = _from_afar()
+        # One datagram that did not come from a neighbour, and the session is remote for good.
+        refused = await caller.ask("GET", "/lamp")
+        association._judge = real
+        assert refused.reason == "denied"
+        lamp.updated_state()
+        last = await last_of(readings)
+    assert (last.code, last.reason) == ("4.03", "denied")
+    assert lamp.rendered == 1
+
+
+def _from_afar() -> Any:
+    far = Verdict(is_local=False, rule="ttl", interface="lo", hop_limit=63, detail="a router")
+    return lambda _datagram: far
+
+
+@pytest.mark.asyncio
+async def test_a_changed_role_ends_the_observation_before_it_hears_more(kit: Kit) -> None:
+    device, lamp, caller = await lit(kit, HALL)
+    async with aclosing(caller.observe("/lamp")) as readings:
+        assert (await anext(readings)).code == "2.05"
+        device.app.whitelist.set_user(None, "nora", {"role": "guest"})
+        lamp.updated_state()
+        with pytest.raises(ObservationEnded):
+            await last_of(readings)
+    device.app.whitelist.set_user(None, "nora", {"role": "neighbour"})
+
+
+@pytest.mark.asyncio
+async def test_a_rename_keeps_the_session_and_is_felt_by_conditions_on_the_name(kit: Kit) -> None:
+    """A rename changes no rights of the role, so no session ends; the next decision sees it."""
+    device, lamp, caller = await lit(
+        kit, "Allow Lamp:Read if StringEquals Connection:Username nora"
+    )
+    async with aclosing(caller.observe("/lamp")) as readings:
+        assert (await anext(readings)).code == "2.05"
+        device.app.whitelist.set_user(None, "nora", {"new_name": "eleonora"})
+        assert [session.is_local for session in device.app.server.sessions()] == [True]
+        lamp.updated_state()
+        assert (await last_of(readings)).reason == "denied"
+
+
+@pytest.mark.asyncio
+async def test_the_log_says_which_statement_decided(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "handfast.guard")
+    _, lamp, caller = await lit(kit, HALL, "Deny Lamp:Read if StringEquals Lamp:Room cellar")
+    await caller.ask("GET", "/lamp")
+    lamp.says = {"Lamp:Room": "cellar"}
+    await caller.ask("GET", "/lamp")
+    said = [record.getMessage() for record in caplog.records if record.name == "handfast.guard"]
+    assert "policy 'of-neighbour', statement 1: Allow Lamp:Read" in said[0]
+    assert said[-1].startswith("refused nora:")
+    assert "policy 'of-neighbour', statement 2: Deny Lamp:Read" in said[-1]

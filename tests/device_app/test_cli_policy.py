@@ -1,0 +1,322 @@
+"""`policy …`, `clock`, and times as people write them, at the console."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.durations import dated, moment_of, seconds_of, spoken, spoken_when
+from peer.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from tests.device_app.conftest import Kit
+
+KEY, OTHER = "ab" * 32, "cd" * 32
+POLICY = """\
+[[policy]]
+id = "lan-only"
+
+[[policy.statement]]
+effect = "Allow"
+actions = ["Hello:*", "Lamp:Set"]
+conditions = [{ Bool = { "Connection:IsLocal" = ["true"] } }]
+
+[[role]]
+id = "child"
+rank = 12
+policies = ["core-unpaired", "lan-only"]
+"""
+LAMP = """
+from aiocoap.resource import Resource
+from device_app.exposed import Exposed
+
+def resources(board):
+    yield Exposed("/lamp", Resource(), actions={"PUT": "Lamp:Set"})
+"""
+NABTO = {
+    "Version": 1,
+    "Config": {"UnpairedRole": "Unpaired"},
+    "Policies": [
+        {
+            "Id": "Greet",
+            "Statements": [{"Effect": "Allow", "Actions": ["HeatPump:Get"]}],
+        }
+    ],
+    "Roles": [{"Id": "Unpaired", "Policies": []}, {"Id": "Visitor", "Policies": ["Greet"]}],
+}
+NABTO_STATE = {
+    "Version": 1,
+    "Users": [{"Username": "gina", "Role": "Visitor", "Fingerprint": "ef" * 32}],
+}
+
+
+def here() -> Any:
+    """This folder's conftest, which is no importable module."""
+    return next(
+        module
+        for name, module in sys.modules.items()
+        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
+    )
+
+
+async def run(home: Path, *args: str) -> Any:
+    return await here().run(home, *args)
+
+
+async def made(home: Path, policy: str = POLICY) -> None:
+    """A device with a policy, a lamp, an owner and a child."""
+    await run(home, "init", "--name", "kitchen")
+    (home / "policy.d").mkdir()
+    (home / "policy.d" / "home.toml").write_text(policy)
+    (home / "modules").mkdir()
+    (home / "modules" / "lamp_of_cli_policy.py").write_text(LAMP)
+    (home / "device.d").mkdir()
+    (home / "device.d" / "lamp.toml").write_text('[resources]\nmodules=["lamp_of_cli_policy"]\n')
+    await run(home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    await run(home, "users", "add", "kim", "--role", "child", "--key", OTHER)
+
+
+@pytest.mark.asyncio
+async def test_check_needs_no_device_and_names_the_line(tmp_path: Path) -> None:
+    home, good = tmp_path / "home", tmp_path / "good.toml"
+    good.write_text(POLICY)
+    right = await run(home, "policy", "check", str(good))
+    assert (right.code, "child" in right.out) == (0, True), right
+    assert not home.exists()
+    bad = tmp_path / "bad.toml"
+    for old, new, line in (
+        ("Bool", "Boool", 7),
+        ('"Allow"', '"Perhaps"', 5),
+        ("rank = 12", "rank = 40", 11),
+        ('"lan-only"]', '"lan"]', 12),
+        ('["true"]', '"true"', 7),
+    ):
+        bad.write_text(POLICY.replace(old, new))
+        wrong = await run(home, "policy", "check", str(bad))
+        assert (wrong.code, wrong.out) == (1, "")
+        assert f"bad.toml:{line}:" in wrong.err, (old, wrong.err)
+    twice = await run(home, "policy", "check", str(good), str(good))
+    assert twice.code == 1
+    missing = await run(home, "policy", "check", str(tmp_path / "none.toml"))
+    assert (missing.code, "none.toml" in missing.err) == (1, True)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("running", [False, True], ids=["files", "daemon"])
+async def test_explain_names_each_statement_and_the_exit_code_tells(
+    kit: Kit, *, running: bool
+) -> None:
+    await made(kit.home)
+    if running:
+        await kit.process()
+
+    async def explained(*args: str) -> tuple[int, dict[str, Any]]:
+        said = await run(kit.home, "policy", "explain", *args, "--json")
+        value: dict[str, Any] = json.loads(said.out)
+        return said.code, value
+
+    code, value = await explained("kim", "Lamp:Set")
+    assert (code, value["allowed"], value["known"]) == (7, False, True)
+    (step,) = value["steps"]
+    assert (step["policy"], step["statement"], step["applies"]) == ("lan-only", 1, False)
+    assert "Connection:IsLocal" in step["why"]
+    assert "own network" in value["missing"]
+    assert (await explained("kim", "Lamp:Set", "--local"))[0] == 0
+    assert (await explained("kim", "Lamp:Set", "--attr", "Connection:IsLocal=true"))[0] == 0
+    # What is known of the user cannot be given another value.
+    code, value = await explained("kim", "Lamp:Set", "--attr", "Connection:RoleId=owner")
+    assert (code, "child" in value["reason"]) == (7, True)
+    assert (await explained("olga", "Iam:AddUser"))[0] == 0
+    code, value = await explained("olga", "Lamp:Dim")
+    assert (code, value["known"], value["steps"]) == (7, False, [])
+    shown = await run(kit.home, "policy", "explain", "kim", "Hello:Get")
+    assert shown.out.startswith("denied: role 'child'")
+    for args, exit_code in (
+        (["nobody", "Hello:Get"], 3),
+        (["kim"], 2),
+        (["kim", "Hello:Get", "--attr", "nonsense"], 2),
+    ):
+        assert (await run(kit.home, "policy", "explain", *args)).code == exit_code
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("running", [False, True], ids=["files", "daemon"])
+async def test_list_shows_roles_policies_and_conditions(kit: Kit, *, running: bool) -> None:
+    await made(kit.home)
+    if running:
+        await kit.process()
+    said = await run(kit.home, "policy", "list")
+    assert "role child (rank 12): core-unpaired, lan-only" in said.out
+    assert "if Connection:IsLocal Bool 'true'" in said.out
+    value = json.loads((await run(kit.home, "policy", "list", "--json")).out)
+    roles = [role["id"] for role in value["roles"]]
+    assert roles == ["unpaired", "guest", "child", "user", "admin", "owner"]
+    (policy,) = (one for one in value["policies"] if one["id"] == "lan-only")
+    assert policy["statements"][0]["conditions"] == [
+        {"operator": "Bool", "attribute": "Connection:IsLocal", "values": ["true"]}
+    ]
+
+
+@pytest.mark.asyncio
+async def test_reload_puts_a_good_set_into_force_and_keeps_the_old_one_from_a_bad(
+    kit: Kit,
+) -> None:
+    await made(kit.home)
+    assert (await run(kit.home, "policy", "reload")).code == 3
+    daemon = await kit.process()
+    file = kit.home / "policy.d" / "home.toml"
+    kim = ["policy", "explain", "kim", "Hello:Get"]
+    assert (await daemon.run(*kim)).code == 7
+    file.write_text(POLICY.replace('"true"', '"false"'))
+    assert (await daemon.run(*kim)).code == 7  # not before somebody says so
+    done = await daemon.json("policy", "reload")
+    assert done["changed_roles"] == ["child"]
+    assert (await daemon.run(*kim)).code == 0
+    file.write_text(POLICY.replace("Bool", "Boool"))
+    bad = await daemon.run("policy", "reload")
+    assert (bad.code, "home.toml:7:" in bad.err) == (1, True)
+    assert (await daemon.run(*kim)).code == 0
+    assert "home.toml:7:" in (await daemon.run("status")).out
+    assert (await daemon.run("health")).code == 1
+    kinds = [
+        json.loads(line)["kind"] for line in (await daemon.run("events", "--json")).out.splitlines()
+    ]
+    assert kinds[-2:] == ["policy-loaded", "policy-refused"]
+    file.write_text(POLICY)
+    assert (await daemon.run("policy", "reload")).code == 0
+    assert (await daemon.run("health")).code == 0
+
+
+@pytest.mark.asyncio
+async def test_import_from_nabto(kit: Kit, tmp_path: Path) -> None:
+    config, state = tmp_path / "iam_config.json", tmp_path / "iam_state.json"
+    config.write_text(json.dumps(NABTO))
+    state.write_text(json.dumps(NABTO_STATE))
+    out = tmp_path / "nabto.toml"
+    shown = await run(kit.home, "policy", "import-nabto", str(config))
+    assert (shown.code, "Visitor" in shown.out) == (0, True), shown
+    args = ["policy", "import-nabto", str(config), "--state", str(state), "--out", str(out)]
+    written = await run(kit.home, *args)
+    assert (written.code, "gina" in written.out) == (0, True), written
+    assert (await run(kit.home, "policy", "check", str(out))).code == 0
+    assert (await run(kit.home, *args)).code == 2
+    out.write_text("mine")
+    assert (await run(kit.home, *args)).code == 2
+    assert out.read_text() == "mine"
+    assert (await run(kit.home, *args, "--force")).code == 0
+    # With --users they come into the device, which has to know their role.
+    await run(kit.home, "init", "--name", "kitchen")
+    early = await run(kit.home, *args, "--force", "--users")
+    assert (early.code, "gina was not added" in early.err) == (1, True)
+    (kit.home / "policy.d").mkdir()
+    (kit.home / "policy.d" / "nabto.toml").write_text(out.read_text())
+    assert (await run(kit.home, *args, "--force", "--users")).code == 0
+    (gina,) = json.loads((await run(kit.home, "users", "list", "--json")).out)["users"]
+    assert gina["keys"][0]["fingerprint"] == "ef" * 32
+    allowed = await run(kit.home, "policy", "explain", "gina", "HeatPump:Get")
+    assert allowed.code == 0
+    for wrong, code in (
+        ([str(tmp_path / "none.json")], 3),
+        ([str(out)], 1),
+        ([str(config), "--users"], 2),
+    ):
+        said = await run(kit.home, "policy", "import-nabto", *wrong)
+        assert (said.code, said.out, bool(said.err)) == (code, "", True), said
+        assert "Traceback" not in said.err
+
+
+@pytest.mark.asyncio
+async def test_the_clock_that_was_too_far_ahead(kit: Kit) -> None:
+    await run(kit.home, "init", "--name", "kitchen")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    daemon = await kit.process()
+    value = await daemon.json("clock")
+    assert value["known"]
+    assert abs(value["now"] - value["system"]) <= 1
+    trusted = await daemon.json("clock", "--trust-system")
+    assert trusted["known"]
+    assert "clock-trusted" in (await daemon.run("events")).out
+    assert await daemon.stop() == 0
+    assert (await run(kit.home, "clock", "--trust-system")).code == 0
+
+
+@pytest.mark.asyncio
+async def test_times_of_users_as_people_write_them(kit: Kit) -> None:
+    await run(kit.home, "init", "--name", "kitchen")
+
+    async def user(*args: str) -> dict[str, Any]:
+        said = await run(kit.home, "users", *args, "--json")
+        assert said.code == 0, said
+        found: dict[str, Any] = json.loads(said.out)["user"]
+        return found
+
+    now = time.time()
+    added = await user("add", "anna", "--from", "1h", "--until", "2d")
+    assert abs(added["not_before"] - now - 3600) < 60
+    assert abs(added["not_after"] - now - 2 * 86_400) < 60
+    assert (await user("set", "anna", "--until", "4000000000"))["not_after"] == 4_000_000_000
+    assert "not_after" not in await user("set", "anna", "--until", "0")
+    dated_ = await user("set", "anna", "--until", "2096-12-24T18:00Z")
+    assert dated_["not_after"] == 4_007_210_400
+    shown = (await run(kit.home, "users", "show", "anna")).out
+    assert "until 2096-12-2" in shown
+    assert "(in " in shown
+    assert "from 2" in (await run(kit.home, "users", "list")).out
+    wrong = await run(kit.home, "users", "set", "anna", "--until", "2096-13-01")
+    assert (wrong.code, "2096-12-24" not in wrong.err, "Write 2d" in wrong.err) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("0", 0.0),
+        ("4000000000", 4e9),
+        ("12.5", 12.5),
+        ("2d", 1000 + 172_800),
+        ("1h30m", 1000 + 5400),
+        ("1970-01-02T00:00:00Z", 86_400),
+        ("1970-01-02T01:00+01:00", 86_400),
+        ("1970-01-02 00:00Z", 86_400),
+    ],
+)
+def test_a_moment(text: str, moment: float) -> None:
+    assert moment_of(text, 1000) == moment
+
+
+def test_a_date_is_one_of_this_machine_and_as_an_end_its_whole_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert moment_of("1970-01-02", 0) == 82_800
+        assert moment_of("1970-01-02", 0, whole_day=True) == 82_800 + 86_400
+        assert moment_of("2026-10-25", 0, whole_day=True) - moment_of("2026-10-25", 0) == 25 * 3600
+        assert moment_of("1970-01-02T12:00", 0, whole_day=True) == 126_000
+        assert dated(126_000) == "1970-01-02 12:00:00 +0100"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2026-02-30", "9999-12-31", "-5", "1e9", "2x", "10000-01-01", "nan", "٢d"]
+)
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(UsageError, match="point in time"):
+        moment_of(text, 1000, whole_day=True)
+
+
+def test_moments_in_words() -> None:
+    assert spoken_when(100, 40).endswith("(in 1 min)")
+    assert spoken_when(40, 100).endswith("(1 min ago)")
+    assert dated(1e18) == "1000000000000000000 s since 1970"
+    assert dated(float("nan")) == "nan s since 1970"
+    assert spoken(seconds_of("2d4h")) == "2 d 4 h"

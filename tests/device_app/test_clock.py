@@ -1,0 +1,255 @@
+"""The device's time: whoever turns the system's clock prolongs nobody's access."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_app.clock import PLAUSIBLE_FROM, Clock, TimeKeeper
+from device_app.errors import AppError
+from device_app.journal import Journal
+from iam.errors import StoreWriteFailed
+from iam.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.device_app.conftest import Device, Kit
+
+YEAR = 365 * 86_400.0
+START = PLAUSIBLE_FROM + YEAR
+
+
+@dataclass
+class Board:
+    """A board's two clocks: one that anybody sets, and one that nobody does."""
+
+    wall: float = START
+    running: float = 100.0
+
+    def passes(self, seconds: float) -> None:
+        self.wall += seconds
+        self.running += seconds
+
+    def clock(self, floor: float = 0.0) -> Clock:
+        return Clock(wall=lambda: self.wall, monotonic=lambda: self.running, floor=floor)
+
+    def journal(self) -> Journal:
+        return Journal(wall=lambda: self.wall, monotonic=lambda: self.running, boot="b")
+
+
+jumps = st.floats(-3 * YEAR, 3 * YEAR, allow_nan=False)
+steps = st.lists(st.tuples(st.floats(0, YEAR, allow_nan=False), jumps, st.booleans()), max_size=30)
+
+
+@given(steps)
+def test_time_never_runs_back_and_always_runs(moves: list[tuple[float, float, bool]]) -> None:
+    board = Board()
+    clock = board.clock()
+    last = clock.now()
+    for passed, jump, reboot in moves:
+        board.passes(passed)
+        board.wall += jump
+        if reboot:  # the floor is what was stored last
+            board.running = 0.0
+            clock = board.clock(last)
+            passed = 0.0  # noqa: PLW2901  # what passed before the reboot was not stored
+        now = clock.now()
+        assert now >= last + passed - 1e-3
+        assert now >= board.wall
+        last = now
+
+
+def test_known_is_set_and_not_behind() -> None:
+    board = Board()
+    clock = board.clock()
+    known = [clock.known]
+    for back in (119, 2):
+        board.wall -= back
+        known.append(clock.known)
+    assert known == [True, True, False]
+    board.wall = 0.0
+    assert not board.clock().known
+    board.wall = START
+    assert not board.clock(START + 121).known
+    assert board.clock(START + 119).known
+
+
+async def booted(kit: Kit, board: Board) -> Device:
+    return await kit.device(journal=board.journal())
+
+
+@pytest.mark.asyncio
+async def test_a_year_back_prolongs_nobody(kit: Kit) -> None:
+    board = Board()
+    device = await booted(kit, board)
+    kit.known(device, "olga", "owner")
+    guest = kit.known(device, "gustav", "guest", not_after=START + 3600)
+    assert (await guest.ask("GET", "/hello")).code == "2.05"
+    board.wall -= YEAR
+    board.passes(3599)
+    assert (await guest.ask("GET", "/hello")).code == "2.05"
+    board.passes(2)
+    refused = await guest.ask("GET", "/hello")
+    assert (refused.code, refused.reason) == ("4.03", "not-paired")
+    assert "ended" in refused.text
+    # Events keep the system's time, whatever it is worth: they are ordered by the other clock.
+    assert device.events("denied")[-1].wall == board.wall
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("wall", [0.0, START - YEAR, START - 200])
+async def test_a_reboot_does_not_forget_the_time(kit: Kit, wall: float) -> None:
+    board = Board()
+    device = await booted(kit, board)
+    guest = kit.known(device, "gustav", "guest", not_after=START + 3600)
+    board.passes(1800)
+    await device.app.close()
+    board.wall, board.running = wall, 0.0
+    device = await booted(kit, board)
+    again = kit.caller(device, guest.identity)
+    assert device.app.whitelist.now == pytest.approx(START + 1800)
+    assert not device.app.whitelist.clock.known
+    assert (await again.ask("GET", "/hello")).code == "2.05"
+    board.passes(1801)
+    assert (await again.ask("GET", "/hello")).reason == "not-paired"
+
+
+def floor_after_a_power_cut(home: Path, scratch: Path) -> float:
+    """What a copy of the files of a running device knows."""
+    shutil.copytree(home, scratch, ignore=shutil.ignore_patterns("*.sock", "*.lock"))
+    store = Store.open(scratch / "device.db")
+    try:
+        return store.floor
+    finally:
+        store.close()
+
+
+@pytest.mark.asyncio
+async def test_the_floor_is_stored_with_commits_and_within_the_hour(
+    kit: Kit, tmp_path: Path
+) -> None:
+    board = Board()
+    device = await booted(kit, board)
+    whitelist = device.app.whitelist
+    board.passes(10)
+    whitelist.note("window-opened")
+    assert floor_after_a_power_cut(kit.home, tmp_path / "a") == START + 10
+    for _ in range(7):
+        board.passes(600)
+        whitelist.keep()
+    stored = floor_after_a_power_cut(kit.home, tmp_path / "b")
+    assert whitelist.now - stored <= 3600
+    assert stored > START + 10
+
+
+@pytest.mark.asyncio
+async def test_the_keeper_asks_again_and_again_and_at_the_end() -> None:
+    asked: list[int] = []
+    enough = asyncio.Event()
+
+    def keep() -> None:
+        asked.append(len(asked))
+        if len(asked) == 3:
+            enough.set()
+
+    keeper = TimeKeeper(keep, seconds=0.01)
+    await asyncio.wait_for(enough.wait(), 20)
+    before = len(asked)
+    keeper.stop()
+    assert len(asked) == before + 1
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
+    board = Board()
+    device = await booted(kit, board)
+    whitelist = device.app.whitelist
+    guest = kit.known(device, "gustav", "guest", not_after=START + 3600)
+    board.wall += 5 * YEAR
+    assert (await guest.ask("GET", "/hello")).reason == "not-paired"
+    board.wall -= 5 * YEAR
+    assert (await guest.ask("GET", "/hello")).reason == "not-paired"
+    assert device.app.status()["clock"] == {"now": int(START + 5 * YEAR), "known": False}
+    whitelist.trust_system_clock()
+    assert whitelist.clock.known
+    assert whitelist.now == START
+    assert (await guest.ask("GET", "/hello")).code == "2.05"
+    [event] = device.events("clock-trusted")
+    assert (event.actor, event.detail) == ("console", f"{-5 * YEAR:.0f} s")
+    await device.app.close()
+    device = await booted(kit, board)
+    assert device.app.whitelist.now == START
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_is_not_set_is_not_trusted(kit: Kit) -> None:
+    board = Board()
+    device = await booted(kit, board)
+    board.wall = 5.0
+    with pytest.raises(AppError, match="not set"):
+        device.app.whitelist.trust_system_clock()
+    assert device.app.whitelist.now == START
+
+
+@pytest.mark.asyncio
+async def test_a_repair_that_cannot_be_stored_changes_nothing(kit: Kit) -> None:
+    board = Board()
+    device = await booted(kit, board)
+    board.wall -= YEAR
+    store = device.app.whitelist.store
+    store._db.execute("PRAGMA query_only = ON").fetchall()
+    with pytest.raises(StoreWriteFailed):
+        device.app.whitelist.trust_system_clock()
+    assert device.app.whitelist.now == START
+    store._db.execute("PRAGMA query_only = OFF").fetchall()
+    assert not device.events("clock-trusted")
+
+
+WORKING_HOURS = f"""
+[[policy]]
+id = "until-then"
+[[policy.statement]]
+effect = "Allow"
+actions = ["Hello:Get"]
+conditions = [{{ DateLessThan = {{ "Clock:Now" = ["{int(START + 100)}"] }} }}]
+[[policy]]
+id = "not-then"
+[[policy.statement]]
+effect = "Allow"
+actions = ["Board:Read"]
+[[policy.statement]]
+effect = "Deny"
+actions = ["Board:Read"]
+conditions = [{{ DateGreaterThan = {{ "Clock:Now" = ["{int(START + 100)}"] }} }}]
+[[role]]
+id = "fair"
+rank = 12
+policies = ["until-then", "not-then"]
+"""
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_time_widens_no_right(kit: Kit) -> None:
+    kit.policy(WORKING_HOURS)
+    board = Board()
+    device = await booted(kit, board)
+    caller = kit.known(device, "fred", "fair")
+    for path in ("/hello", "/board"):
+        assert (await caller.ask("GET", path)).code == "2.05"
+    board.wall = 5.0  # before both dates, were it believed
+    for path in ("/hello", "/board"):
+        refused = await caller.ask("GET", path)
+        assert refused.reason == "denied", path
+    board.wall = START + 99
+    for path in ("/hello", "/board"):
+        assert (await caller.ask("GET", path)).code == "2.05"
+    board.wall = START + 101
+    for path in ("/hello", "/board"):
+        assert (await caller.ask("GET", path)).reason == "denied"

@@ -1,0 +1,322 @@
+"""The audit trail from afar and at the console: protocol §9."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sqlite3
+import sys
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.render import event_line
+from peer.errors import ObservationEnded, PeerError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tests.device_app.conftest import Answer, Caller, Device, Kit
+
+KEY = "ab" * 32
+
+
+def here() -> Any:
+    """This folder's conftest, which is no importable module."""
+    return next(
+        module
+        for name, module in sys.modules.items()
+        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
+    )
+
+
+def seqs(answer: Answer) -> list[int]:
+    return [event["seq"] for event in answer.body["events"]]
+
+
+def note(device: Device, count: int) -> None:
+    for number in range(count):
+        device.app.whitelist.note("tested", detail=f"number {number}")
+
+
+@pytest.mark.asyncio
+async def test_the_newest_and_those_after_a_number(owner: Caller, device: Device) -> None:
+    note(device, 150)
+    head, digest = device.app.whitelist.store.trail.head
+    usual = await owner.ask("GET", "/events")
+    assert (usual.code, usual.body["head"], usual.body["digest"]) == ("2.05", head, digest)
+    assert seqs(usual) == list(range(head - 49, head + 1))
+    assert seqs(await owner.ask("GET", "/events?last=3")) == [head - 2, head - 1, head]
+    assert seqs(await owner.ask("GET", "/events?last=0")) == []
+    assert len(seqs(await owner.ask("GET", "/events?last=100"))) == 100
+    assert seqs(await owner.ask("GET", "/events?since=0")) == list(range(1, 101))
+    assert seqs(await owner.ask("GET", "/events?since=7&last=2")) == [8, 9]
+    assert seqs(await owner.ask("GET", f"/events?since={head}")) == []
+    assert seqs(await owner.ask("GET", f"/events?since={2**63 - 1}")) == []
+    for query in ("since=", "since=-1", "since=x", "last=101", "last=²", "all", "since=1&since=2"):
+        assert (await owner.ask("GET", f"/events?{query}")).code == "4.00", query
+    assert (await owner.ask("GET", f"/events?since={2**63}")).code == "4.00"
+    chained = (await owner.ask("GET", "/events?last=2")).body["events"]
+    assert chained[1]["previous"] == chained[0]["digest"]
+    assert chained[1]["digest"] == digest
+    assert chained[1].keys() == {
+        *("seq", "digest", "previous", "kind", "boot", "monotonic", "wall", "detail")
+    }
+
+
+@pytest.mark.asyncio
+async def test_who_may_not_read_it(kit: Kit, device: Device) -> None:
+    await kit.paired(device, "olga")
+    guest = await kit.paired(device, "gustav")
+    admin = await kit.paired(device, "adam", role="admin")
+    refused = await guest.ask("GET", "/events")
+    assert (refused.code, refused.reason) == ("4.03", "denied")
+    async with asyncio.timeout(60):
+        async with aclosing(guest.observe("/events")) as seen:
+            assert (await anext(seen)).reason == "denied"
+    assert (await kit.caller(device).ask("GET", "/events")).reason == "not-paired"
+    assert (await admin.ask("GET", "/events")).code == "2.05"
+    assert (await admin.ask("POST", "/events", {})).code == "4.05"
+
+
+@pytest.mark.asyncio
+async def test_an_observer_is_told_of_each_new_event(kit: Kit, device: Device) -> None:
+    await kit.paired(device, "olga")
+    admin = await kit.paired(device, "adam", role="admin")
+    async with asyncio.timeout(60), aclosing(admin.observe("/events")) as seen:
+        head = (await anext(seen)).body["head"]
+        for number in range(3):
+            device.app.whitelist.note("tested", detail=f"number {number}")
+            told = await anext(seen)
+            assert told.body["head"] == head + number + 1
+            assert told.body["events"][-1]["detail"] == f"number {number}"
+
+
+@pytest.mark.asyncio
+async def test_a_notification_fits_a_datagram_and_the_gap_can_be_asked_for(
+    owner: Caller, device: Device
+) -> None:
+    for _ in range(60):
+        device.app.whitelist.note("tested", detail="x" * 256)
+    async with asyncio.timeout(60), aclosing(owner.observe("/events")) as seen:
+        first = await anext(seen)
+        assert 1 <= len(first.body["events"]) < 5
+        assert len(first.message.payload) < 1200
+        assert seqs(first)[-1] == first.body["head"]
+        note(device, 40)  # in one turn of the loop: one notification, or a few
+        latest = first
+        while latest.body["head"] < first.body["head"] + 40:
+            latest = await anext(seen)
+            assert len(latest.message.payload) < 1200
+    missed = await owner.ask("GET", f"/events?since={first.body['head']}")
+    assert seqs(missed) == list(range(first.body["head"] + 1, first.body["head"] + 41))
+
+
+@pytest.mark.asyncio
+async def test_the_observation_of_an_admin_who_is_none_any_more_ends(
+    kit: Kit, device: Device
+) -> None:
+    owner = await kit.paired(device, "olga")
+    admin = await kit.paired(device, "adam", role="admin")
+    begun = asyncio.Event()
+    told: list[Answer] = []
+
+    async def watch() -> None:
+        async with aclosing(admin.observe("/events")) as seen:
+            async for answer in seen:
+                told.append(answer)
+                begun.set()
+
+    watching = asyncio.create_task(watch())
+    await asyncio.wait_for(begun.wait(), 60)
+    changed = await owner.ask("iPATCH", "/iam/users/adam", {"role": "user"})
+    assert changed.code == "2.04"
+    note(device, 3)
+    with pytest.raises(ObservationEnded):
+        await asyncio.wait_for(watching, 60)
+    assert (await admin.ask("GET", "/events")).reason == "denied"
+    # Nothing that came after the change was told.
+    assert "tested" not in {event["kind"] for one in told for event in one.body["events"]}
+
+
+@pytest.mark.asyncio
+async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
+    await kit.paired(device, "olga")
+    admin = await kit.paired(device, "adam", role="admin")
+    resource = device.app.site.paths()["events",]
+    async with asyncio.timeout(60), aclosing(admin.observe("/events")) as seen:
+        await anext(seen)
+        assert len(resource._observations) == 1
+        device.app.whitelist.remove_user(None, "adam")
+        with pytest.raises(PeerError):
+            await anext(seen)
+    assert not resource._observations
+
+
+# -- the console -----------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
+    run = here().run
+    for args in (["events"], ["events", "--verify"], ["events", "--follow"]):
+        missing = await run(kit.home, *args)
+        assert (missing.code, bool(missing.err), missing.out) == (3, True, "")
+    await run(kit.home, "init", "--name", "kitchen")
+    assert (await run(kit.home, "events")).out == ""
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    await run(kit.home, "users", "add", "bert")
+    (first, second) = (await run(kit.home, "events")).out.splitlines()
+    assert first.split()[0] == "1"
+    assert "user-added  actor=console user=olga role=owner" in first
+    assert (await run(kit.home, "events", "--follow")).code == 3
+    whole = await run(kit.home, "events", "--verify")
+    assert (whole.code, whole.out.startswith("whole: 2 events")) == (0, True)
+    daemon = await kit.process()
+    assert (await daemon.run("events", "--last", "1")).out == f"{second}\n"
+    await daemon.run("users", "remove", "bert")
+    lines = (await daemon.run("events", "--since", "1", "--json")).out.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [(one["schema"], one["seq"], one["kind"]) for one in events] == [
+        (1, 2, "user-added"),
+        (1, 3, "user-removed"),
+    ]
+    assert (await daemon.run("events", "--since", "0", "--last", "1")).out.split()[0] == "3"
+    assert (await daemon.run("events", "--last", "0")).out == ""
+    verified = await daemon.json("events", "--verify")
+    assert (verified["verified"], verified["head"]) == (True, 3)
+    assert verified["digest"] == events[-1]["digest"]
+    for args in (["--verify", "--last", "1"], ["--since", "x"], ["--last", "-1"]):
+        assert (await daemon.run("events", *args)).code == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_follow_tells_what_was_and_what_comes_until_interrupted(
+    kit: Kit, *, as_json: bool
+) -> None:
+    module = here()
+    await module.run(kit.home, "init")
+    await module.run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    for name in ("bert", "carl"):
+        await module.run(kit.home, "users", "add", name)
+    daemon = await kit.process()
+    following = await asyncio.create_subprocess_exec(
+        *module.command(kit.home, "events", "--follow", "--last", "2", *["--json"] * as_json),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=module.environment(),
+    )
+    assert following.stdout is not None
+    async with asyncio.timeout(60):
+        told = [await following.stdout.readline() for _ in range(2)]
+        await daemon.run("users", "remove", "carl")
+        told.append(await following.stdout.readline())
+        following.send_signal(signal.SIGINT)
+        _, said = await following.communicate()
+    assert following.returncode == 130
+    assert b"Traceback" not in said
+    if as_json:
+        assert [json.loads(line)["user"] for line in told] == ["bert", "carl", "carl"]
+    else:
+        assert b"user-removed" in told[-1]
+    assert (await daemon.run("health")).code == 0
+    assert await daemon.stop() == 0
+
+
+@pytest.mark.asyncio
+async def test_follow_ends_with_its_reader_and_with_its_daemon(kit: Kit) -> None:
+    module = here()
+    await module.run(kit.home, "init")
+    await module.run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    daemon = await kit.process()
+
+    async def follow() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *module.command(kit.home, "events", "--follow", "--last", "1"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=module.environment(),
+        )
+
+    async with asyncio.timeout(60):
+        headed = await follow()
+        assert headed.stdout is not None
+        await headed.stdout.readline()
+        headed._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        await daemon.run("users", "add", "bert")
+        assert await headed.wait() == 0
+        assert headed.stderr is not None
+        assert await headed.stderr.read() == b""
+        left = await follow()
+        assert left.stdout is not None
+        await left.stdout.readline()
+        assert await daemon.stop() == 0
+        _, said = await left.communicate()
+        assert (left.returncode, b"gone away" in said, b"Traceback" in said) == (1, True, False)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("running", [False, True], ids=["file", "daemon"])
+async def test_verify_finds_a_flipped_byte_at_its_event(kit: Kit, *, running: bool) -> None:
+    run = here().run
+    await run(kit.home, "init")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    for name in ("bert", "carl", "dora"):
+        await run(kit.home, "users", "add", name)
+    path = kit.home / "device.db"
+    whole = path.read_bytes()
+    assert not path.with_name("device.db-wal").exists()
+    at = whole.rindex(b'"user":"carl"') + 9
+    assert whole.count(b'"user":"carl"') == 1
+    path.write_bytes(whole[:at] + b"K" + whole[at + 1 :])
+    if running:
+        daemon = await kit.process()
+        assert daemon.process.returncode is None
+    broken = await run(kit.home, "events", "--verify")
+    assert (broken.code, "broken at event 3" in broken.out) == (1, True), broken
+    told = json.loads((await run(kit.home, "events", "--verify", "--json")).out)
+    assert (told["verified"], told["seq"], told["schema"]) == (False, 3, 1)
+    if running:
+        assert await daemon.stop() == 0
+        return
+    path.write_bytes(whole)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM events WHERE seq = 2")
+        db.commit()
+    assert "event 2" in (await run(kit.home, "events", "--verify")).out
+    path.write_bytes(whole)
+    assert (await run(kit.home, "events", "--verify")).code == 0
+
+
+@pytest.mark.asyncio
+async def test_reading_changes_nothing_and_a_dead_daemons_log_is_read(kit: Kit) -> None:
+    run = here().run
+    await run(kit.home, "init")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    path = kit.home / "device.db"
+    before = path.read_bytes()
+    assert (await run(kit.home, "events")).code == 0
+    assert path.read_bytes() == before
+    assert not path.with_name("device.db-wal").exists()
+    daemon = await kit.process()
+    await daemon.run("users", "add", "bert")
+    daemon.process.kill()
+    await daemon.process.wait()
+    assert path.with_name("device.db-wal").exists()
+    assert "user=bert" in (await run(kit.home, "events", "--last", "1")).out
+    assert (await run(kit.home, "events", "--verify")).code == 0
+
+
+def test_a_strangers_text_does_not_reach_the_terminal() -> None:
+    line = event_line(
+        {"seq": 1, "wall": 0.0, "kind": "refused\x1b[2J", "detail": "a\nb\u202e", "result": ""}
+    )
+    assert line.isprintable()
+    assert r"refused\x1b[2J" in line
+    assert r"detail=a\nb\u202e" in line
+    assert 'result=""' in line

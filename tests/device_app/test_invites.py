@@ -1,0 +1,527 @@
+"""Invites over the network and at the console: behaviours 17, 21 and 22, protocol §6.1."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.invitations import MOST_ADDRESSES, invite_wished_untrusted
+from device_app.journal import Journal
+from device_app.reach import reachable
+from peer import cbor
+from peer.identity import Identity
+from peer.net.interfaces import Interface, InterfaceAddress, InterfaceTable
+from peer.pairing.invite import InviteToken, read_untrusted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from tests.device_app.conftest import Answer, Caller, Device, Kit
+
+KEY = "ab" * 32
+DAY = 86_400.0
+FOREIGN = "this is no invite of this device"
+
+
+def here() -> Any:
+    """This folder's conftest, which is no importable module."""
+    return next(
+        module
+        for name, module in sys.modules.items()
+        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
+    )
+
+
+async def invited(inviter: Caller, name: str = "anna", **wish: object) -> dict[str, Any]:
+    made = await inviter.ask("POST", "/iam/invites", {"name": name, **wish})
+    assert made.code == "2.01", made
+    assert tuple(made.message.opt.location_path) == ("iam", "invites", made.body["id"])
+    found: dict[str, Any] = made.body
+    return found
+
+
+async def redeemed(caller: Caller, token: str | bytes) -> Answer:
+    signed = read_untrusted(token)[1] if isinstance(token, str) else token
+    return await caller.ask("POST", "/iam/redeem", {"token": signed})
+
+
+def signed(token: str) -> bytes:
+    return read_untrusted(token)[1]
+
+
+@pytest.mark.asyncio
+async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
+    device = await kit.device()
+    await kit.paired(device, "olga")
+    await device.app.close()
+    # The same device, where loopback is as far away as the moon.
+    device = await kit.device(allow_loopback=False)
+    assert device.app.whitelist.state.user("olga").role == "owner"
+    made = device.app.invitations.create(None, _wished(device, name="anna", role="user"))
+    anna = kit.caller(device)
+    assert (await anna.ask("GET", "/hello")).reason == "not-paired"
+    done = await redeemed(anna, made["token"])
+    assert (done.code, done.body) == ("2.04", {"user": "anna", "role": "user", "name": "kitchen"})
+    # On the very same session, at once.
+    me = (await anna.ask("GET", "/iam/me")).body
+    assert (me["user"], me["role"], me["path"]) == ("anna", "user", "remote")
+    (key,) = device.app.whitelist.state.user("anna").keys
+    assert (key.fingerprint, key.method, key.verified) == (anna.fingerprint, "invite", True)
+    assert device.app.invitations.listed() == []
+    late = await redeemed(kit.caller(device), made["token"])
+    assert (late.code, late.reason) == ("4.03", "invite")
+    assert "used or withdrawn" in late.text
+
+
+def _wished(device: Device, **wish: object) -> Any:
+    return invite_wished_untrusted(wish, device.app.whitelist.now)
+
+
+@pytest.mark.asyncio
+async def test_the_token_says_who_and_where(owner: Caller, device: Device) -> None:
+    until = device.app.whitelist.now + 5 * DAY
+    made = await invited(owner, role="user", seconds=DAY, key=KEY.upper(), not_after=until)
+    token, _ = read_untrusted(made["token"])
+    assert token.device == device.fingerprint
+    assert (token.name, token.role, token.id.hex()) == ("anna", "user", made["id"])
+    assert (token.expires, token.issued) == (made["expires"], made["created"])
+    assert token.expires - token.issued == DAY
+    assert token.key is not None
+    assert token.key.hex == KEY
+    assert token.addresses == (f"127.0.0.1:{device.app.server.port}",)
+    assert made.keys() - {"token"} == {
+        *("id", "name", "role", "uses", "created", "expires", "inviter", "key", "not_after")
+    }
+    (listed,) = (await owner.ask("GET", "/iam/invites")).body
+    assert listed == {field: value for field, value in made.items() if field != "token"}
+    assert (listed["inviter"], listed["uses"], listed["key"]) == ("olga", 1, KEY)
+
+
+@pytest.mark.asyncio
+async def test_forged_foreign_and_broken_tokens_are_refused_alike(
+    kit: Kit, owner: Caller, device: Device
+) -> None:
+    made = await invited(owner)
+    genuine = signed(made["token"])
+    token, _ = read_untrusted(genuine)
+    other = Identity.create()
+    foreign = InviteToken(other.fingerprint, token.id, "anna", "owner", token.expires, 0)
+    parts: Any = cbor.decode_untrusted(genuine)
+    header, unprotected, claims, signature = parts
+    said: Any = cbor.decode_untrusted(claims)
+    raised = cbor.encode(
+        {key: "owner" if value == "guest" else value for key, value in said.items()}
+    )
+    assert raised != claims
+    alike = [
+        b"",
+        b"\x00",
+        genuine[:-1],
+        genuine + b"\x00",
+        cbor.encode([header, unprotected, raised, signature]),
+        cbor.encode([header, unprotected, claims, bytes(64)]),
+        cbor.encode([header, {1: -8}, claims, signature]),
+        foreign.signed(other),
+        cbor.encode([1] * 200),
+    ]
+    stranger = kit.caller(device)
+    answers = [await redeemed(stranger, forged) for forged in alike]
+    assert {(one.code, one.reason, one.text) for one in answers} == {
+        ("4.03", "invite", answers[0].text)
+    }
+    assert FOREIGN in answers[0].text
+    assert list(device.app.whitelist.state.users) == ["olga"]
+    assert made["id"] in device.app.whitelist.state.invites
+    # What is no token at all is a mistake of the one who asks.
+    for body in ({}, {"token": "text"}, {"token": b"", "role": "owner"}, [b""], b""):
+        assert (await stranger.ask("POST", "/iam/redeem", body)).code == "4.00"
+    assert (await stranger.ask("POST", "/iam/redeem", raw=genuine, ct=42)).code == "4.15"
+    assert (await redeemed(stranger, genuine)).code == "2.04"
+
+
+@pytest.mark.asyncio
+async def test_every_flipped_byte_of_a_token_is_refused(
+    kit: Kit, owner: Caller, device: Device
+) -> None:
+    genuine = signed((await invited(owner))["token"])
+    stranger = kit.caller(device)
+    for at in range(0, len(genuine), 3):
+        flipped = genuine[:at] + bytes([genuine[at] ^ 1]) + genuine[at + 1 :]
+        refused = await redeemed(stranger, flipped)
+        assert (refused.code, refused.reason, FOREIGN in refused.text) == ("4.03", "invite", True)
+
+
+@pytest.mark.asyncio
+async def test_a_genuine_invite_that_is_worth_nothing_says_why(kit: Kit) -> None:
+    ahead = [0.0]
+    real = Journal()
+    device = await kit.device(journal=Journal(wall=lambda: real.wall() + ahead[0]))
+    owner = await kit.paired(device, "olga")
+    stranger = kit.caller(device)
+    withdrawn = await invited(owner)
+    assert (await owner.ask("DELETE", f"/iam/invites/{withdrawn['id']}")).code == "2.02"
+    assert (await owner.ask("DELETE", f"/iam/invites/{withdrawn['id']}")).code == "4.04"
+    bound = await invited(owner, key=KEY)
+    over = await invited(owner, "bert", seconds=60)
+    used = await invited(owner, "dora", seconds=60)
+    dora = kit.caller(device)
+    assert (await redeemed(dora, used["token"])).code == "2.04"
+    ahead[0] = 61
+    for made, why in ((withdrawn, "withdrawn"), (bound, "another key"), (over, "over")):
+        refused = await redeemed(stranger, made["token"])
+        assert (refused.code, refused.reason) == ("4.03", "invite")
+        assert why in refused.text
+    # What is over is listed no more, and is told as over also when its record has gone.
+    assert [one["id"] for one in (await owner.ask("GET", "/iam/invites")).body] == [bound["id"]]
+    await invited(owner, "carla")
+    assert over["id"] not in device.app.whitelist.state.invites
+    assert "over" in (await redeemed(stranger, over["token"])).text
+    assert set(device.app.whitelist.state.users) == {"olga", "dora"}
+    # Whoever used it in time may not have got the answer.
+    assert (await redeemed(dora, used["token"])).body["user"] == "dora"
+
+
+@pytest.mark.asyncio
+async def test_the_right_key_redeems_an_invite_that_is_bound_to_it(
+    kit: Kit, owner: Caller, device: Device
+) -> None:
+    anna, eve = kit.caller(device), kit.caller(device)
+    made = await invited(owner, key=anna.fingerprint)
+    assert (await redeemed(eve, made["token"])).reason == "invite"
+    assert (await redeemed(anna, made["token"])).code == "2.04"
+
+
+@pytest.mark.asyncio
+async def test_a_repeat_gives_the_same_and_takes_no_use(
+    kit: Kit, owner: Caller, device: Device
+) -> None:
+    made = await invited(owner, uses=2)
+    anna = kit.caller(device)
+    first = await redeemed(anna, made["token"])
+    state = device.app.whitelist.state
+    for _ in range(3):
+        assert (await redeemed(anna, made["token"])).body == first.body
+    assert device.app.whitelist.state is state
+    assert state.invites[made["id"]].uses == 1
+    second = await redeemed(kit.caller(device), made["token"])
+    assert second.body["user"] == "anna-2"
+    assert (await redeemed(kit.caller(device), made["token"])).reason == "invite"
+    # The invite has gone, and whoever came by it is still told the same.
+    assert (await redeemed(anna, made["token"])).body == first.body
+    assert [event.user for event in device.events("invite-redeemed")] == ["anna", "anna-2"]
+
+
+@pytest.mark.asyncio
+async def test_a_key_or_a_name_that_is_taken(kit: Kit, owner: Caller, device: Device) -> None:
+    guest = await kit.paired(device, "gustav")
+    made = await invited(owner)
+    taken = await redeemed(guest, made["token"])
+    assert (taken.code, taken.reason) == ("4.09", "taken")
+    assert (await owner.ask("POST", "/iam/invites", {"name": "olga"})).reason == "taken"
+    await owner.ask("POST", "/iam/users", {"name": "anna", "role": "guest"})
+    late = await redeemed(kit.caller(device), made["token"])
+    assert (late.code, late.reason) == ("4.09", "taken")
+    assert device.app.whitelist.state.user("anna").keys == ()
+    assert len(device.events("invite-refused")) == 1  # both from one address: damped
+
+
+@pytest.mark.asyncio
+async def test_of_two_keys_in_a_race_exactly_one_wins(
+    kit: Kit, owner: Caller, device: Device
+) -> None:
+    for turn in range(4):
+        made = await invited(owner, f"user-{turn}")
+        rivals = [kit.caller(device) for _ in range(4)]
+        await asyncio.gather(*(rival.connect() for rival in rivals))
+        answers = await asyncio.gather(*(redeemed(rival, made["token"]) for rival in rivals))
+        assert sorted(one.code for one in answers) == ["2.04", "4.03", "4.03", "4.03"]
+        (winner,) = (r for r, one in zip(rivals, answers, strict=True) if one.code == "2.04")
+        user = device.app.whitelist.state.user(f"user-{turn}")
+        assert user.fingerprints == {winner.fingerprint}
+        for rival in rivals:
+            await rival.close()
+
+
+@pytest.mark.asyncio
+async def test_an_invite_survives_a_restart_and_its_use_does(kit: Kit) -> None:
+    device = await kit.device()
+    owner = await kit.paired(device, "olga")
+    made = await invited(owner)
+    await owner.close()
+    await device.app.close()
+    again = await kit.device()
+    anna = kit.caller(again)
+    assert (await redeemed(anna, made["token"])).code == "2.04"
+    await anna.close()
+    await again.app.close()
+    third = await kit.device()
+    assert (await redeemed(kit.caller(third), made["token"])).reason == "invite"
+    anna = kit.caller(third, anna.identity)
+    assert (await redeemed(anna, made["token"])).body["user"] == "anna"
+    assert (await anna.ask("GET", "/hello")).code == "2.05"
+
+
+@pytest.mark.asyncio
+async def test_an_admin_invites_nobody_above_or_beyond_themselves(kit: Kit, device: Device) -> None:
+    owner = await kit.paired(device, "olga")
+    admin = await kit.paired(device, "adam", role="admin")
+    guest = await kit.paired(device, "gustav")
+    refused = await admin.ask("POST", "/iam/invites", {"name": "eve", "role": "owner"})
+    assert (refused.code, refused.reason) == ("4.03", "denied")
+    crown = await invited(owner, "erna", role="owner")
+    assert (await admin.ask("DELETE", f"/iam/invites/{crown['id']}")).reason == "denied"
+    for method, path in (
+        ("GET", "/iam/invites"),
+        ("POST", "/iam/invites"),
+        ("DELETE", f"/iam/invites/{crown['id']}"),
+    ):
+        assert (await guest.ask(method, path, {"name": "eve"})).reason == "denied"
+        assert (await kit.caller(device).ask(method, path)).reason == "not-paired"
+    made = await invited(admin, "eve", role="admin")
+    await owner.ask("iPATCH", "/iam/users/adam", {"role": "user"})
+    assert (await redeemed(kit.caller(device), made["token"])).reason == "invite"
+    assert "eve" not in device.app.whitelist.state.users
+
+
+@pytest.mark.asyncio
+async def test_policy_looks_at_the_role_that_an_invite_gives(kit: Kit) -> None:
+    folder = kit.home / "policy.d"
+    folder.mkdir(parents=True)
+    (folder / "host.toml").write_text(
+        """
+        [[policy]]
+        id = "invites-guests"
+        [[policy.statement]]
+        effect = "Allow"
+        actions = ["Iam:CreateInvite", "Iam:RemoveInvite"]
+        conditions = [{ StringEquals = { "IAM:RoleId" = ["guest"] } }]
+        [[role]]
+        id = "host"
+        rank = 25
+        policies = ["core-guest", "invites-guests"]
+        """
+    )
+    device = await kit.device()
+    owner = await kit.paired(device, "olga")
+    host = await kit.paired(device, "hans", role="host")
+    refused = await host.ask("POST", "/iam/invites", {"name": "eve", "role": "user"})
+    assert (refused.code, refused.reason) == ("4.03", "denied")
+    made = await invited(host, "eve")
+    assert made["inviter"] == "hans"
+    other = await invited(owner, "fred", role="user")
+    assert (await host.ask("DELETE", f"/iam/invites/{other['id']}")).reason == "denied"
+    assert (await host.ask("DELETE", f"/iam/invites/{made['id']}")).code == "2.02"
+    assert (await host.ask("GET", "/iam/invites")).reason == "denied"
+    assert (await owner.ask("DELETE", "/iam/invites")).code == "4.05"
+    assert (await owner.ask("DELETE", f"/iam/invites/{other['id']}/x")).code == "4.04"
+
+
+@pytest.mark.asyncio
+async def test_deleting_a_user_ends_their_invites(kit: Kit, device: Device) -> None:
+    owner = await kit.paired(device, "olga")
+    admin = await kit.paired(device, "adam", role="admin")
+    made = await invited(admin, "eve")
+    assert (await owner.ask("DELETE", "/iam/users/adam")).code == "2.02"
+    assert (await redeemed(kit.caller(device), made["token"])).reason == "invite"
+    assert (await owner.ask("GET", "/iam/invites")).body == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({}, "4.00"),
+        ({"name": "a b"}, "4.00"),
+        ({"name": "anna", "role": 7}, "4.00"),
+        ({"name": "anna", "role": "king"}, "4.04"),
+        ({"name": "anna", "role": "unpaired"}, "4.04"),
+        ({"name": "anna", "uses": 0}, "4.00"),
+        ({"name": "anna", "uses": 33}, "4.00"),
+        ({"name": "anna", "uses": 1.5}, "4.00"),
+        ({"name": "anna", "uses": True}, "4.00"),
+        ({"name": "anna", "seconds": 0}, "4.00"),
+        ({"name": "anna", "seconds": -1}, "4.00"),
+        ({"name": "anna", "seconds": float("nan")}, "4.00"),
+        ({"name": "anna", "seconds": 31 * DAY}, "4.00"),
+        ({"name": "anna", "key": "xyz"}, "4.00"),
+        ({"name": "anna", "not_after": 5}, "4.00"),
+        ({"name": "anna", "crown": True}, "4.00"),
+        ({"name": "anna", "token": b""}, "4.00"),
+        ([], "4.00"),
+    ],
+)
+async def test_invites_that_cannot_be(
+    owner: Caller, device: Device, wish: object, code: str
+) -> None:
+    before = device.app.whitelist.state
+    assert (await owner.ask("POST", "/iam/invites", wish)).code == code
+    assert device.app.whitelist.state is before
+
+
+@pytest.mark.asyncio
+async def test_there_is_room_for_so_many_invites(owner: Caller, device: Device) -> None:
+    for number in range(32):
+        device.app.invitations.create(None, _wished(device, name=f"user-{number}"))
+    full = await owner.ask("POST", "/iam/invites", {"name": "late"})
+    assert (full.code, full.reason) == ("4.09", "limit")
+    listed = await owner.ask("GET", "/iam/invites")
+    assert len(listed.body) == 32  # in several blocks
+
+
+@pytest.mark.asyncio
+async def test_no_token_in_any_event_and_refusals_are_damped(
+    kit: Kit, owner: Caller, device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("", "handfast", "handfast.coap", "coap-server", "peer", "iam"):
+        caplog.set_level("DEBUG", logger=name)
+    made = await invited(owner)
+    stranger = kit.caller(device)
+    for _ in range(60):
+        await redeemed(stranger, signed(made["token"])[:-1])
+    await redeemed(stranger, made["token"])
+    await redeemed(kit.caller(device), made["token"])
+    assert len(device.events("invite-refused")) <= 2
+    (created,) = device.events("invite-created")
+    assert (created.actor, created.user, created.role) == ("olga", "anna", "guest")
+    (used,) = device.events("invite-redeemed")
+    assert (used.user, used.fingerprint, used.method) == ("anna", stranger.fingerprint, "invite")
+    assert used.address.startswith("127.0.0.1:")
+    trail = str(list(device.app.whitelist.store.trail.iterate()))
+    said = trail + "".join(record.getMessage() for record in caplog.records)
+    assert "Incoming message" in said, "the log is not at DEBUG"
+    text, raw = made["token"], signed(made["token"])
+    assert not any(secret in said for secret in (text, text[60:100], raw.hex(), raw[-64:].hex()))
+    store = b"".join(
+        path.read_bytes() for path in kit.home.iterdir() if path.is_file() and ".db" in path.name
+    )
+    assert raw[-64:] not in store
+    assert text.encode() not in store
+
+
+# -- the console -----------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_invite_on_the_running_daemon(kit: Kit) -> None:
+    module = here()
+    await module.run(kit.home, "init", "--name", "kitchen")
+    await module.run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    daemon = await kit.process()
+    said = await daemon.run("invite", "anna", "--role", "user", "--for", "1h", "--until", "2d")
+    assert said.code == 0, said
+    (token,) = said.out.splitlines()
+    assert "anna as user" in said.err
+    assert token not in said.err
+    read, _ = read_untrusted(token)
+    assert read.addresses == (f"127.0.0.1:{daemon.port(False)}",)
+    assert "anna" in (await daemon.run("invites")).out
+    (listed,) = (await daemon.json("invites"))["invites"]
+    assert (listed["id"], listed["inviter"]) == (read.id.hex(), "")
+    caller = kit.caller_of(daemon)
+    assert (await redeemed(caller, token)).body["user"] == "anna"
+    user = (await daemon.json("users", "show", "anna"))["user"]
+    assert 0 < user["not_after"] - user["created"] <= 2 * DAY
+    assert (await daemon.json("invites", "list"))["invites"] == []
+    made = (await daemon.json("invite", "bert"))["invite"]
+    assert made["token"].startswith("HANDFAST:I*")
+    assert (await daemon.run("invites", "withdraw", made["id"][:6].upper())).code == 0
+    assert (await redeemed(kit.caller_of(daemon), made["token"])).reason == "invite"
+    for args, code in (
+        (["invite", "a b"], 2),
+        (["invite", "anna"], 1),
+        (["invite", "bert", "--role", "king"], 3),
+        (["invite", "bert", "--uses", "99"], 2),
+        (["invite", "bert", "--for", "soon"], 2),
+        (["invite", "bert", "--until", "someday"], 2),
+        (["invite", "bert", "--key", "xyz"], 2),
+        (["invites", "withdraw", "nonsense"], 3),
+        (["invites", "withdraw", ""], 3),
+    ):
+        refused = await daemon.run(*args)
+        assert (refused.code, bool(refused.err), refused.out) == (code, True, ""), args
+    assert not any("HANDFAST" in line for line in daemon.said)
+
+
+@pytest.mark.asyncio
+async def test_invite_on_the_files_alone_and_then_used(kit: Kit, tmp_path: Path) -> None:
+    module = here()
+    assert (await module.run(kit.home, "invite", "anna")).code == 3
+    await module.run(kit.home, "init", "--name", "kitchen")
+    (kit.home / "device.d").mkdir()
+    (kit.home / "device.d" / "net.toml").write_text(
+        '[network]\nport = 40001\npublic = ["home.example", "[2001:db8::1]:9"]\n'
+    )
+    picture = tmp_path / "invite.png"
+    args = ["invite", "anna", "--role", "owner", "--qr", "--png", str(picture)]
+    said = await module.run(kit.home, *args)
+    assert said.code == 0, said
+    token = said.out.strip()
+    read, _ = read_untrusted(token)
+    assert read.addresses[:2] == ("home.example:40001", "[2001:db8::1]:9")
+    assert len(read.addresses) <= MOST_ADDRESSES
+    assert "█" in said.err
+    assert picture.stat().st_mode & 0o777 == 0o600
+    again = await module.run(kit.home, *args[:1], "bert", *args[4:])
+    assert (again.code, "new file" in again.err) == (2, True)
+    listed = json.loads((await module.run(kit.home, "invites", "--json")).out)
+    assert [one["name"] for one in listed["invites"]] == ["anna"]
+    daemon = await kit.process()
+    caller = kit.caller_of(daemon)
+    assert (await redeemed(caller, token)).body["role"] == "owner"
+    assert (await caller.ask("GET", "/iam/users")).code == "2.05"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("home.example", True),
+        ("home.example:5684", True),
+        ("[2001:db8::1]", True),
+        ("192.0.2.1:1", True),
+        ("2001:db8::1", False),
+        ("home.example:0", False),
+        ("home.example:99999", False),
+        ("home example", False),
+        ("coaps://home.example", False),
+    ],
+)
+async def test_public_addresses_are_checked_with_their_line(
+    tmp_path: Path,
+    text: str,
+    fits: bool,
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "device.toml").write_text(f'[network]\npublic = ["{text}"]\n')
+    said = await here().run(home, "init", "--name", "kitchen")
+    assert ("device.toml:2" in said.err) is not fits, said
+
+
+def test_reachable_addresses_the_best_first() -> None:
+    def interface(index: int, *own: str, **kind: Any) -> Interface:
+        addresses = tuple(InterfaceAddress(ip_address(one), ip_network(one)) for one in own)
+        return Interface(index=index, name=f"if{index}", addresses=addresses, **kind)
+
+    table = InterfaceTable.of(
+        [
+            interface(1, "127.0.0.1", "::1", is_loopback=True),
+            interface(2, "192.168.1.5", "fe80::5", "2606:4700::5"),
+            interface(3, "fd00::5", "8.8.4.4"),
+            interface(4, "10.0.0.1", is_up=False),
+        ]
+    )
+    everywhere = ("8.8.4.4:7", "[2606:4700::5]:7", "192.168.1.5:7", "[fd00::5]:7")
+    assert reachable([("::", 7)], (), table) == everywhere
+    assert reachable([("0.0.0.0", 7)], (), table) == ("8.8.4.4:7", "192.168.1.5:7")
+    assert reachable([("127.0.0.1", 7)], ("h.example", "h.example:8"), table) == (
+        *("h.example:7", "h.example:8", "127.0.0.1:7"),
+    )
+    assert reachable([("::", 0)], ("h.example", "h.example:8"), table) == ("h.example:8",)
+    assert reachable([("::", 7), ("::", 7)], (), table) == everywhere

@@ -1,0 +1,318 @@
+"""Policy files: strict at the start, exchanged while it runs, felt by those concerned alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app.errors import ConfigError
+from device_app.pairing import PairingTerms
+from device_app.policies import check
+from device_app.status import health_of
+from iam.store import Store
+from peer.errors import ObservationEnded
+from tests.device_app.conftest import SETTINGS, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.device_app.conftest import Caller, Device, Kit
+
+READER = """
+[[policy]]
+id = "reading"
+[[policy.statement]]
+effect = "Allow"
+actions = ["Board:Read", "Iam:GetMe"]
+[[role]]
+id = "reader"
+rank = 5
+policies = ["reading"]
+"""
+GREETED = READER.replace('"Iam:GetMe"', '"Iam:GetMe", "Hello:Get"')
+BAD = READER + '[[role]]\nid = "x"\nrank = 3\npolicies = ["no-such"]\n'
+WRONG = [
+    ('effect = "Permit"', 'effect = "Allow"', 5, "Permit"),
+    ('actions = "Board:Read"', 'actions = ["Board:Read", "Iam:GetMe"]', 6, "list"),
+    ("rank = 40", "rank = 5", 9, "rank"),
+    ('rank = "5"', "rank = 5", 9, "rank"),
+    ('policies = ["reading", "lost"]', 'policies = ["reading"]', 10, "lost"),
+    ("colour = 1", 'id = "reading"', 3, "colour"),
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("new", "old", "line", "word"), WRONG)
+async def test_a_bad_file_is_a_refusal_to_start_that_names_the_line(
+    kit: Kit, new: str, old: str, line: int, word: str
+) -> None:
+    path = kit.policy(READER.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        await kit.device()
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert word in str(caught.value)
+    with pytest.raises(ConfigError, match=word):
+        check([path])
+    kit.policy(READER)
+    device = await kit.device()  # nothing is held
+    assert device.app.policies.now.files == (str(path),)
+    assert [event.kind for event in device.events("policy-loaded")] == ["policy-loaded"]
+
+
+@pytest.mark.asyncio
+async def test_files_that_cannot_be_read(kit: Kit) -> None:
+    path = kit.policy(READER)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"test\.toml: not UTF-8"):
+        await kit.device()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ConfigError, match=r"test\.toml: cannot be read"):
+        await kit.device()
+    path.rmdir()
+    path.symlink_to(kit.home / "gone")
+    with pytest.raises(ConfigError, match=r"test\.toml: cannot be read"):
+        await kit.device()
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.write_text(READER)  # overlooked rules would widen rights
+    with pytest.raises(ConfigError, match=r"policy\.d: cannot be read"):
+        await kit.device()
+    path.parent.unlink()
+    device = await kit.device()
+    assert not device.events("policy-loaded")
+
+
+async def observed(caller: Caller, path: str) -> asyncio.Task[None]:
+    """A task that ends when the device ends the session under an observation."""
+    observing = asyncio.Event()
+
+    async def watch() -> None:
+        with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
+            async with aclosing(caller.observe(path)) as readings:
+                async for answer in readings:
+                    assert answer.code == "2.05"
+                    observing.set()
+
+    task = asyncio.create_task(watch())
+    await asyncio.wait_for(observing.wait(), 20)
+    return task
+
+
+@pytest.mark.asyncio
+async def test_a_reload_is_felt_by_the_roles_concerned_and_nobody_else(kit: Kit) -> None:
+    kit.policy(READER)
+    device = await kit.device()
+    owner = kit.known(device, "olga", "owner")
+    reader = kit.known(device, "rita", "reader")
+    stranger = kit.caller(device)
+    assert (await reader.ask("GET", "/hello")).reason == "denied"
+    assert (await stranger.ask("GET", "/hello")).reason == "not-paired"
+    ends = await observed(reader, "/board")
+    stays = await observed(owner, "/board")
+    before = {session.session_id: session for session in device.app.server.sessions()}
+    kit.policy(GREETED)
+    view = device.app.policies.reload()
+    assert view["changed_roles"] == ["reader"]
+    await asyncio.wait_for(ends, 20)
+    after = {session.session_id for session in device.app.server.sessions()}
+    gone = {before[number].fingerprint.hex for number in before.keys() - after}
+    assert gone == {reader.fingerprint}
+    assert not stays.done()
+    assert (await reader.ask("GET", "/hello")).code == "2.05"
+    # And the other way round: a right that is taken away is gone at once.
+    kit.policy(READER)
+    device.app.policies.reload()
+    await reader.afresh()
+    assert (await reader.ask("GET", "/hello")).reason == "denied"
+    stays.cancel()
+    loaded = device.events("policy-loaded")
+    assert [event.result for event in loaded] == [
+        loaded[0].result,
+        view["digest"],
+        loaded[0].result,
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_reload_that_changes_no_rights_ends_nothing(kit: Kit) -> None:
+    kit.policy(READER)
+    device = await kit.device()
+    reader = kit.known(device, "rita", "reader")
+    await reader.ask("GET", "/iam/me")
+    held = reader.connections[False]
+    kit.policy("# a remark\n" + READER)
+    kit.policy("", "other.toml")
+    assert device.app.policies.reload()["changed_roles"] == []
+    assert (await reader.ask("GET", "/iam/me")).code == "2.05"
+    assert reader.connections[False] is held
+    assert held.is_open
+
+
+@pytest.mark.asyncio
+async def test_a_role_of_ours_may_be_cut_down_and_strangers_stay_out(kit: Kit) -> None:
+    device = await kit.device()
+    guest = kit.known(device, "gustav", "guest")
+    assert (await guest.ask("GET", "/hello")).code == "2.05"
+    kit.policy('[[role]]\nid = "guest"\npolicies = ["core-unpaired"]\n')
+    device.app.policies.reload()
+    await guest.afresh()
+    assert (await guest.ask("GET", "/hello")).reason == "denied"
+    for policies in ('"core-guest"', '"app-guest"', '"core-unpaired", "core-owner", "core-admin"'):
+        kit.policy(f'[[role]]\nid = "unpaired"\npolicies = [{policies}]\n')
+        with pytest.raises(ConfigError, match="not paired"):
+            device.app.policies.reload()
+
+
+@pytest.mark.asyncio
+async def test_a_bad_set_leaves_the_old_one_and_says_so(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = kit.policy(READER)
+    device = await kit.device()
+    reader = kit.known(device, "rita", "reader")
+    await reader.ask("GET", "/board")
+    held = reader.connections[False]
+    before = device.app.whitelist.access
+    kit.policy(BAD)
+    with pytest.raises(ConfigError, match="no-such"):
+        device.app.policies.reload()
+    assert device.app.whitelist.access is before
+    assert (await reader.ask("GET", "/board")).code == "2.05"
+    assert reader.connections[False] is held
+    status = device.app.status()
+    assert f"{path}:14: " in status["policy"]["trouble"]
+    health, code = health_of(status)
+    assert (health["healthy"], code) == (False, 1)
+    assert str(path) in health["problems"][0]
+    [event] = device.events("policy-refused")
+    assert "no-such" in event.detail
+    assert any(r.levelno == logging.ERROR and "no-such" in r.getMessage() for r in caplog.records)
+    kit.policy(READER)
+    device.app.policies.reload()
+    assert device.app.status()["policy"]["trouble"] == ""
+    assert health_of(device.app.status())[0]["healthy"]
+
+
+@pytest.mark.asyncio
+async def test_the_window_of_the_configuration_needs_its_role(kit: Kit) -> None:
+    kit.policy(READER)
+    terms = PairingTerms(role="reader")
+    device = await kit.device(settings=replace(SETTINGS, terms=terms))
+    await device.open()
+    caller = await kit.paired(device, "rita")
+    assert (await caller.ask("GET", "/iam/me")).body["role"] == "reader"
+    path = kit.policy("")
+    with pytest.raises(ConfigError, match="no role 'reader'"):
+        device.app.policies.reload()
+    assert "reader" in device.app.whitelist.access.roles
+    await device.app.close()
+    with pytest.raises(ConfigError, match="no role 'reader'"):
+        await kit.device(settings=replace(SETTINGS, terms=terms))
+    path.unlink()
+
+
+@pytest.mark.asyncio
+async def test_a_window_for_a_role_that_goes_closes(kit: Kit) -> None:
+    kit.policy(READER)
+    device = await kit.device()
+    kit.known(device, "olga", "owner")
+    await device.open(role="reader")
+    kit.policy("")
+    device.app.policies.reload()
+    assert not device.app.door.is_open
+
+
+@pytest.mark.asyncio
+async def test_slips_of_the_pen_are_told_and_a_lost_role_may_do_nothing(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = kit.policy(READER.replace("Iam:GetMe", "Iam:GetMee"))
+    device = await kit.device()
+    assert device.app.policies.now.warnings == (
+        f"{path}:6: no resource asks for the action Iam:GetMee",
+    )
+    reader = kit.known(device, "rita", "reader")
+    assert (await reader.ask("GET", "/board")).code == "2.05"
+    kit.policy("")
+    device.app.policies.reload()
+    assert any("role 'reader', which is not defined" in r.getMessage() for r in caplog.records)
+    await reader.afresh()
+    refused = await reader.ask("GET", "/board")
+    assert (refused.code, refused.reason) == ("4.03", "denied")
+    assert "not defined" in refused.text
+    assert (await reader.ask("GET", "/hello")).reason == "denied"
+
+
+@pytest.mark.asyncio
+async def test_conditions_are_listed(kit: Kit) -> None:
+    kit.policy(
+        READER.replace(
+            '"Iam:GetMe"]',
+            '"Iam:GetMe"]\nconditions = [{ Bool = { "Connection:IsLocal" = ["true"] } }]',
+        )
+    )
+    device = await kit.device()
+    owner = kit.known(device, "olga", "owner")
+    policies = {one["id"]: one for one in (await owner.ask("GET", "/iam/policies")).body}
+    assert policies["reading"]["statements"] == [
+        {
+            "effect": "Allow",
+            "actions": ["Board:Read", "Iam:GetMe"],
+            "conditions": [
+                {"operator": "Bool", "attribute": "Connection:IsLocal", "values": ["true"]}
+            ],
+        }
+    ]
+    roles = {one["id"]: one for one in (await owner.ask("GET", "/iam/roles")).body}
+    assert roles["reader"] == {"id": "reader", "rank": 5, "policies": ["reading"]}
+
+
+@pytest.mark.asyncio
+async def test_the_daemon_does_not_start_by_a_bad_set_and_is_reset_all_the_same(kit: Kit) -> None:
+    assert (await run(kit.home, "init", "--name", "kitchen")).code == 0
+    path = kit.policy(BAD)
+    refused = await run(kit.home, "run", "--port", "0", "--pairing-port", "0")
+    assert refused.code == 1
+    assert f"error: {path}:14: role 'x' names the unknown policy 'no-such'" in refused.err
+    assert (await run(kit.home, "status")).code == 0
+    assert (await run(kit.home, "reset", "--yes")).code == 0
+    assert "no-such" in (await run(kit.home, "users", "list")).err
+
+
+@pytest.mark.asyncio
+async def test_sighup_puts_the_files_into_force(kit: Kit) -> None:
+    kit.policy(READER)
+    daemon = await kit.process()
+    kit.policy(BAD)
+    daemon.process.send_signal(signal.SIGHUP)
+    await daemon.says("no-such")
+    kit.policy(GREETED)
+    daemon.process.send_signal(signal.SIGHUP)
+    await daemon.says("policies in force")
+    status = await daemon.json("status")
+    assert status["policy"]["trouble"] == ""
+    assert await daemon.stop() == 0
+    assert trail_of(kit.home) == ["policy-loaded", "policy-refused", "policy-loaded"]
+
+
+def trail_of(home: Path) -> list[str]:
+    store = Store.open(home / "device.db")
+    try:
+        kinds = [record.event.kind for record in store.trail.iterate()]
+    finally:
+        store.close()
+    return [kind for kind in kinds if kind.startswith("policy")]
+
+
+@pytest.mark.asyncio
+async def test_a_device_without_policy_files(device: Device) -> None:
+    view = device.app.status()["policy"]
+    assert (view["files"], view["warnings"], view["trouble"]) == ([], [], "")
+    assert not device.events("policy-loaded")

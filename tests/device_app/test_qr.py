@@ -1,0 +1,133 @@
+"""QR codes on a terminal and on paper: what is drawn is what was said."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+import segno
+
+from device_app import qr
+from device_app.qr import Ground, ground_of, terminal_lines
+from peer.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKEN = "HANDFAST:I*" + "0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 18  # about as long as invites get
+PIXELS = {" ": (0, 0), "▀": (1, 0), "▄": (0, 1), "█": (1, 1)}
+
+
+def drawn(lines: list[str]) -> list[list[int]]:
+    """1 where the terminal draws, two rows for each line."""
+    rows = []
+    for line in lines:
+        rows += [[PIXELS[one][half] for one in line] for half in (0, 1)]
+    return rows
+
+
+def picture(rows: list[list[int]], *, dark: int, scale: int = 4) -> bytes:
+    """A photograph of the terminal, as PGM; `dark` is what of `rows` is dark on the screen."""
+    wide, high = len(rows[0]) * scale, len(rows) * scale
+    pixels = b"".join(
+        bytes(0 if one == dark else 255 for one in row for _ in range(scale)) * scale
+        for row in rows
+    )
+    return b"P5 %d %d 255\n" % (wide, high) + pixels
+
+
+def scanned(path: Path) -> str:
+    found = subprocess.run(
+        ["zbarimg", "--quiet", "--raw", str(path)], check=True, capture_output=True, text=True
+    )
+    return found.stdout.removesuffix("\n")
+
+
+@pytest.mark.parametrize("ground", [Ground.DARK, Ground.LIGHT])
+def test_the_modules_are_those_of_the_code(ground: Ground) -> None:
+    rows = drawn(terminal_lines(TOKEN, columns=80, ground=ground))
+    code = [list(row) for row in segno.make_qr(TOKEN, error="l").matrix]
+    light = 1 if ground is Ground.DARK else 0
+    margin = (len(rows[0]) - len(code)) // 2
+    assert len(rows[0]) == len(code) + 2 * margin <= 80
+    for y, row in enumerate(rows):
+        for x, pixel in enumerate(row):
+            inside = margin <= x < margin + len(code) and margin <= y < margin + len(code)
+            module = code[y - margin][x - margin] if inside else 0
+            assert pixel == (light if module == 0 else 1 - light), (x, y)
+
+
+def test_the_margin_gives_way_before_the_code_does() -> None:
+    size = len(list(segno.make_qr(TOKEN, error="l").matrix))
+    for columns, margin in ((200, 4), (size + 8, 4), (size + 7, 3), (size + 2, 1)):
+        assert len(terminal_lines(TOKEN, columns=columns)[0]) == size + 2 * margin
+    with pytest.raises(UsageError, match=f"{size + 2} columns wide, this terminal has {size + 1}"):
+        terminal_lines(TOKEN, columns=size + 1)
+
+
+def test_colours_are_named_where_they_may_be_used() -> None:
+    plain = terminal_lines("A", columns=80, ground=Ground.LIGHT)
+    set_ = terminal_lines("A", columns=80, ground=Ground.SET)
+    assert [line.removeprefix("\x1b[38;5;16;48;5;231m") for line in set_] == [
+        f"{line}\x1b[0m" for line in plain
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "tty", "ground"),
+    [
+        ({"TERM": "xterm"}, True, Ground.SET),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, True, Ground.DARK),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True, Ground.SET),
+        ({"TERM": "dumb"}, True, Ground.DARK),
+        ({}, True, Ground.DARK),
+        ({"TERM": "xterm"}, False, Ground.DARK),
+        ({"TERM": "dumb", "COLORFGBG": "0;15"}, True, Ground.LIGHT),
+        ({"TERM": "dumb", "COLORFGBG": "0;default;15"}, True, Ground.LIGHT),
+        ({"TERM": "dumb", "COLORFGBG": "15;0"}, True, Ground.DARK),
+    ],
+)
+def test_how_to_draw_here(environ: dict[str, str], *, tty: bool, ground: Ground) -> None:
+    assert ground_of(environ, tty=tty) is ground
+
+
+def test_an_invite_fits_a_terminal_of_80_columns_with_its_whole_margin() -> None:
+    longest = "HANDFAST:I*" + "A" * 608  # 619 symbols: QR 13-L
+    assert qr.code_of(longest).mode == "alphanumeric"
+    assert len(terminal_lines(longest, columns=80)[0]) == 77
+
+
+@pytest.mark.needs_tool("zbarimg")
+@pytest.mark.parametrize("ground", [Ground.DARK, Ground.LIGHT])
+def test_a_scanner_reads_the_terminal(tmp_path: Path, ground: Ground) -> None:
+    rows = drawn(terminal_lines(TOKEN, columns=80, ground=ground))
+    path = tmp_path / "screen.pgm"
+    path.write_bytes(picture(rows, dark=0 if ground is Ground.DARK else 1))
+    assert scanned(path) == TOKEN
+
+
+@pytest.mark.needs_tool("zbarimg")
+def test_a_scanner_reads_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "code.png"
+    qr.write(path, qr.png(TOKEN))
+    assert scanned(path) == TOKEN
+
+
+def test_the_drawing_has_the_same_modules() -> None:
+    drawing = qr.svg(TOKEN).decode()
+    assert drawing.startswith("<?xml")
+    assert drawing == qr.svg(TOKEN).decode()
+
+
+def test_a_file_is_written_for_its_owner_and_never_over_another(tmp_path: Path) -> None:
+    path = tmp_path / "code.png"
+    qr.require_new(path)
+    qr.write(path, b"one")
+    assert path.stat().st_mode & 0o777 == 0o600
+    for refused in (path, tmp_path / "nowhere" / "code.png"):
+        with pytest.raises(UsageError, match=r"code\.png"):
+            qr.require_new(refused)
+        with pytest.raises(UsageError, match="cannot be written"):
+            qr.write(refused, b"two")
+    assert path.read_bytes() == b"one"

@@ -1,0 +1,225 @@
+"""Refused attempts are events with the reason, and no flood of them pushes anything out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device_app.journal import Damper, Journal
+from device_app.whitelist import Whitelist
+from iam.access import Access
+from iam.errors import InviteRefused
+from iam.model import Key, State, Subject, User
+from iam.store import Store
+from peer.limits import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.device_app.conftest import Caller, Device, Kit
+
+DAY = 86_400.0
+
+
+@dataclass
+class Desk:
+    """A whitelist with a clock that a test moves."""
+
+    whitelist: Whitelist
+    at: list[float]
+
+    def passes(self, seconds: float) -> None:
+        self.at[0] += seconds
+
+    def trail(self) -> list[Any]:
+        return [record.event for record in self.whitelist.store.trail.iterate()]
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.trail()]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    store = Store.open(tmp_path / "device.db", keep_events=500)
+    at = [1000.0]
+    journal = Journal(wall=lambda: 2e9 + at[0], monotonic=lambda: at[0], boot="b")
+    whitelist = Whitelist(store, Access(), journal=journal, limits=DEFAULT_LIMITS)
+    yield Desk(whitelist, at)
+    store.close()
+
+
+def key(number: int) -> str:
+    return f"{number:064x}"
+
+
+def stranger(number: int) -> Subject:
+    return Subject(key(number), None, "unpaired")
+
+
+# ----------------------------------------------------------------------------------- the flood
+
+
+def test_5000_refused_requests_of_as_many_keys_and_addresses_push_nothing_out(desk: Desk) -> None:
+    whitelist = desk.whitelist
+    whitelist.add_user(None, User("olga", "owner", (Key("ab" * 32),)))
+    for number in range(400):
+        whitelist.note("key-added", detail=str(number))
+    for number in range(5000):
+        desk.passes(0.1)
+        address = f"[2001:db8::{number % 60000:x}]:5684"
+        whitelist.note_refusal(
+            stranger(number), f"Hello:Get{number}", "no user", address=address, interface="eth0"
+        )
+        whitelist.note_stranger("not-local", address=address, detail="far")
+        with pytest.raises(InviteRefused):
+            whitelist.redeem(f"{number:032x}", fingerprint=key(number), address=address)
+    kinds = desk.kinds()
+    assert kinds[0] == "user-added"
+    assert kinds.count("key-added") == 400
+    for kind in ("denied", "not-local", "invite-refused"):
+        assert 20 <= kinds.count(kind) <= 20 + 500 * 20 / 3600 + 1
+    assert whitelist.store.trail.verify() is None
+
+
+def test_a_whole_day_of_it_is_a_bounded_number_of_events(desk: Desk) -> None:
+    for number in range(5000):
+        desk.passes(DAY / 5000)
+        desk.whitelist.note_refusal(stranger(number), "Hello:Get", "no user")
+    assert desk.kinds().count("denied") <= 20 + 24 * 20 + 1
+
+
+def test_strangers_do_not_use_up_what_users_have(desk: Desk) -> None:
+    user = desk.whitelist.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
+    for number in range(500):
+        desk.whitelist.note_refusal(stranger(number), "Hello:Get", "no user")
+    gustav = Subject("cd" * 32, user, "guest")
+    desk.whitelist.note_refusal(gustav, "Iam:AddUser", "no statement allows Iam:AddUser")
+    last = desk.trail()[-1]
+    assert (last.kind, last.user, last.action) == ("denied", "gustav", "Iam:AddUser")
+
+
+def test_what_is_held_back_is_counted_in_the_next_one(desk: Desk) -> None:
+    user = desk.whitelist.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
+    gustav = Subject("cd" * 32, user, "guest")
+    for _ in range(8):
+        desk.whitelist.note_refusal(gustav, "Iam:AddUser", "no")
+    assert desk.kinds().count("denied") == 1
+    desk.whitelist.note_refusal(gustav, "Iam:SetUser", "no")
+    assert desk.trail()[-1].detail == "(and 7 more)"
+    desk.passes(11)
+    desk.whitelist.note_refusal(gustav, "Iam:AddUser", "no")
+    assert desk.trail()[-1].detail == ""
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.floats(0, 2000)), max_size=300))
+def test_every_one_is_let_through_or_counted(moves: list[tuple[int, float]]) -> None:
+    damper = Damper(10.0, burst=5, per_hour=30.0, most=8)
+    at, through, counted = 0.0, 0, 0
+    for number, passed in moves:
+        at += passed
+        dropped = damper.admit(number, at)
+        if dropped is not None:
+            through, counted = through + 1, counted + dropped
+    assert through <= 5 + at * 30 / 3600 + 1
+    assert through + counted + damper._dropped == len(moves)
+    assert len(damper._last) <= 8
+
+
+# ----------------------------------------------------------------------------- over the network
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_names_who_what_whence_and_which_statement(
+    kit: Kit, device: Device
+) -> None:
+    kit.known(device, "olga", "owner")
+    guest = kit.known(device, "gustav", "guest")
+    assert (await guest.ask("POST", "/iam/users", {"name": "x", "role": "guest"})).code == "4.03"
+    [event] = device.events("denied")
+    assert (event.user, event.role, event.action) == ("gustav", "guest", "Iam:AddUser")
+    assert (event.fingerprint, event.interface) == (guest.fingerprint, "lo")
+    assert event.address.startswith("127.0.0.1:")
+    assert event.result == "role 'guest': no statement allows Iam:AddUser"
+
+
+@pytest.mark.asyncio
+async def test_a_change_above_ones_own_is_a_refusal_like_any_other(
+    kit: Kit, device: Device
+) -> None:
+    kit.known(device, "olga", "owner")
+    admin = kit.known(device, "adam", "admin")
+    for method, path, body, action in (
+        ("POST", "/iam/users", {"name": "eve", "role": "owner"}, "Iam:AddUser"),
+        ("iPATCH", "/iam/users/adam", {"role": "owner"}, "Iam:SetUser"),
+        ("DELETE", "/iam/users/olga", None, "Iam:RemoveUser"),
+        ("PUT", f"/iam/users/olga/keys/{'5a' * 32}", None, "Iam:AddKey"),
+        ("POST", "/iam/window", {"role": "owner"}, "Pairing:OpenWindow"),
+    ):
+        assert (await admin.ask(method, path, body)).code == "4.03"
+        last = device.events("denied")[-1]
+        assert (last.user, last.action) == ("adam", action)
+        assert "ranks above you" in last.result
+
+
+@pytest.mark.asyncio
+async def test_a_stranger_is_an_event_too_and_the_answer_tells_nothing(
+    kit: Kit, device: Device, owner: Caller
+) -> None:
+    assert (await owner.ask("GET", "/hello")).code == "2.05"
+    caller = kit.caller(device)
+    answers = {(await caller.ask("GET", path)).text for path in ("/hello", "/iam/users", "/x")}
+    assert len(answers) == 1
+    assert "no statement" not in answers.pop()
+    first = device.events("denied")[0]
+    assert (first.user, first.role, first.fingerprint) == ("", "unpaired", caller.fingerprint)
+
+
+@pytest.mark.asyncio
+async def test_what_is_allowed_is_no_event(owner: Caller, device: Device) -> None:
+    for path in ("/hello", "/iam/me", "/iam/users", "/iam/users/nobody", "/no/such"):
+        await owner.ask("GET", path)
+    assert (await owner.ask("PUT", "/hello", {})).code == "4.05"
+    assert not device.events("denied")
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_does_not_turn_a_refusal_into_anything_else(
+    kit: Kit, device: Device
+) -> None:
+    kit.known(device, "olga", "owner")
+    guest = kit.known(device, "gustav", "guest")
+    db = device.app.whitelist.store._db
+    db.execute("PRAGMA query_only = ON").fetchall()
+    try:
+        refused = await guest.ask("GET", "/iam/users")
+    finally:
+        db.execute("PRAGMA query_only = OFF").fetchall()
+    assert (refused.code, refused.reason) == ("4.03", "denied")
+
+
+# ------------------------------------------------------------------------------------ last seen
+
+
+@pytest.mark.asyncio
+async def test_users_know_when_they_were_seen_and_strangers_are_not_kept(
+    kit: Kit, device: Device
+) -> None:
+    owner = kit.known(device, "olga", "owner")
+    kit.known(device, "gustav", "guest")
+    stranger = kit.caller(device)
+    await stranger.ask("GET", "/hello")
+    users = {user["name"]: user for user in (await owner.ask("GET", "/iam/users")).body}
+    now = device.app.whitelist.now
+    assert users["olga"]["last_seen"] == pytest.approx(now, abs=60)
+    assert users["olga"]["keys"][0]["last_seen"] == users["olga"]["last_seen"]
+    assert "last_seen" not in users["gustav"]
+    assert set(device.app.whitelist.store.seen) == {owner.fingerprint}
+    await device.app.close()
+    again = await kit.device()
+    assert again.app.whitelist.store.seen[owner.fingerprint] == pytest.approx(now, abs=60)
+    assert again.app.whitelist.state == State.of(device.app.whitelist.state.users.values())

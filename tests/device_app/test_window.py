@@ -1,0 +1,369 @@
+"""A pairing window opened from afar: it is worth what its opener is worth, and not longer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_app.journal import Journal
+from device_app.pairing import NewsKind
+from peer.errors import Unreachable
+from tests.device_app.conftest import OUT_OF_THE_BOX
+
+if TYPE_CHECKING:
+    from tests.device_app.conftest import Answer, Caller, Device, Kit
+
+INSTALLER = """
+[[policy]]
+id = "install"
+[[policy.statement]]
+effect = "Allow"
+actions = ["Pairing:OpenWindow", "Iam:GetMe"]
+[[role]]
+id = "installer"
+rank = 15
+policies = ["install"]
+"""
+NEAR = INSTALLER.replace(
+    '"Iam:GetMe"]', '"Iam:GetMe"]\nconditions = [{ Bool = { "Connection:IsLocal" = ["true"] } }]'
+)
+GUESTS = INSTALLER.replace(
+    '"Iam:GetMe"]', '"Iam:GetMe"]\nconditions = [{ StringEquals = { "IAM:RoleId" = ["guest"] } }]'
+)
+BEFORE = '{ DateLessThan = { "Clock:Now" = ["2000000100"] } }'
+
+
+@pytest.fixture
+def admin(kit: Kit, device: Device) -> Caller:
+    kit.known(device, "olga", "owner")
+    return kit.known(device, "adam", "admin")
+
+
+async def opened(caller: Caller, **wish: Any) -> Answer:
+    answer = await caller.ask("POST", "/iam/window", wish)
+    assert answer.code == "2.04", answer
+    return answer
+
+
+@pytest.mark.asyncio
+async def test_open_look_extend_close(device: Device, admin: Caller) -> None:
+    assert (await admin.ask("GET", "/iam/window")).body == {"open": False}
+    body = (await opened(admin, seconds=60)).body
+    assert body.pop("seconds_left") == pytest.approx(60, abs=5)
+    assert body == {
+        "open": True,
+        "port": device.port(True),
+        "role": "guest",
+        "methods": ["compare"],
+    }
+    assert (await opened(admin, seconds=90)).body["seconds_left"] == pytest.approx(90, abs=5)
+    assert (await admin.ask("GET", "/iam/window")).body["open"] is True
+    assert (await admin.ask("DELETE", "/iam/window")).code == "2.02"
+    await device.port_closed()
+    assert (await admin.ask("GET", "/iam/window")).body == {"open": False}
+    assert (await admin.ask("DELETE", "/iam/window")).code == "2.02"
+    kinds = [(e.kind, e.actor) for e in events_of(device) if e.kind.startswith("window")]
+    assert kinds == [("window-opened", "adam"), ("window-closed", "adam")]
+
+
+def events_of(device: Device) -> list[Any]:
+    return [record.event for record in device.app.whitelist.store.trail.iterate()]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"role": "owner"}, "4.03"),
+        ({"role": "nonsense"}, "4.04"),
+        ({"role": "unpaired"}, "4.04"),
+        ({"role": 7}, "4.00"),
+        ({"seconds": 0}, "4.00"),
+        ({"seconds": 901}, "4.00"),
+        ({"seconds": True}, "4.00"),
+        ({"seconds": float("nan")}, "4.00"),
+        ({"seconds": "long"}, "4.00"),
+        ({"methods": ["telepathy"]}, "4.00"),
+        ({"methods": "compare"}, "4.00"),
+        ({"methods": [["compare"]]}, "4.00"),
+        ({"crown": True}, "4.00"),
+        ([], "4.00"),
+    ],
+)
+async def test_wishes_that_cannot_be(
+    device: Device, admin: Caller, wish: object, code: str
+) -> None:
+    assert (await admin.ask("POST", "/iam/window", wish)).code == code
+    assert not device.app.door.is_open
+    assert device.app.door.window is None
+
+
+@pytest.mark.asyncio
+async def test_who_may_not_open_one(kit: Kit, device: Device, admin: Caller) -> None:
+    await opened(admin)
+    guest = kit.known(device, "gustav", "guest")
+    for method, body in (("GET", None), ("POST", {}), ("DELETE", None)):
+        assert (await guest.ask(method, "/iam/window", body)).reason == "denied"
+        assert (await kit.caller(device).ask(method, "/iam/window", body)).reason == "not-paired"
+    assert device.app.door.is_open
+
+
+@pytest.mark.asyncio
+async def test_whoever_pairs_through_it_gets_its_role_and_the_opener_is_named(
+    kit: Kit, device: Device, admin: Caller
+) -> None:
+    await opened(admin, role="user")
+    newcomer = kit.caller(device)
+    started = await newcomer.start("nina")
+    device.decide(accept=True)
+    done = await newcomer.confirm(started)
+    assert (done.code, done.body["role"]) == ("2.04", "user")
+    [event] = device.events("paired")
+    assert (event.actor, event.user, event.role) == ("adam", "nina", "user")
+
+
+@pytest.mark.asyncio
+async def test_a_window_for_another_role_is_not_bent(device: Device, admin: Caller) -> None:
+    await device.open(role="user")
+    refused = await admin.ask("POST", "/iam/window", {"role": "guest"})
+    assert (refused.code, refused.reason) == ("4.09", "busy")
+    assert device.app.door.role_for(None) == "user"
+
+
+@pytest.mark.asyncio
+async def test_nobody_keeps_a_window_open_that_they_could_not_open(
+    kit: Kit, device: Device, admin: Caller
+) -> None:
+    await device.open(role="owner", seconds=20)
+    for wish in ({}, {"role": "owner"}):
+        refused = await admin.ask("POST", "/iam/window", {**wish, "seconds": 600})
+        assert (refused.code, refused.reason) == ("4.03", "denied")
+    assert device.app.door.seconds_left < 21
+    assert device.events("denied")[-1].user == "adam"
+
+
+@pytest.mark.asyncio
+async def test_a_back_off_is_for_the_board_to_clear(
+    kit: Kit, device: Device, admin: Caller
+) -> None:
+    await device.open()
+    await kit.caller(device).start("eve")
+    device.decide(accept=False)
+    failures = device.app.door.budget.failures
+    assert failures == 1
+    device.app.door.close_window()
+    await opened(admin)
+    assert device.app.door.budget.failures == failures
+
+
+# ------------------------------------------------------------- what becomes of it with its opener
+
+
+async def lose_the_rank(device: Device) -> None:
+    device.app.whitelist.set_user(None, "adam", {"role": "guest"})
+
+
+async def lose_the_right_alone(device: Device) -> None:
+    """A user ranks high enough to give `guest`, but may open no window."""
+    device.app.whitelist.set_user(None, "adam", {"role": "user"})
+
+
+async def lose_the_key(device: Device) -> None:
+    [key] = device.app.whitelist.state.user("adam").keys
+    device.app.whitelist.remove_key(None, "adam", key.fingerprint)
+
+
+async def lose_the_name(device: Device) -> None:
+    device.app.whitelist.remove_user(None, "adam")
+
+
+async def lose_the_time(device: Device) -> None:
+    device.app.whitelist.set_user(None, "adam", {"not_after": 5.0})
+
+
+LOSSES = [lose_the_rank, lose_the_right_alone, lose_the_key, lose_the_name, lose_the_time]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("lose", LOSSES)
+async def test_a_window_goes_with_its_opener(device: Device, admin: Caller, lose: Any) -> None:
+    await opened(admin)
+    await lose(device)
+    assert not device.app.door.is_open
+    [event] = device.events("window-withdrawn")
+    assert event.role == "guest"
+    await device.port_closed()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("lose", LOSSES)
+async def test_a_ceremony_under_way_is_not_finished_without_the_opener(
+    kit: Kit, device: Device, admin: Caller, lose: Any
+) -> None:
+    await opened(admin)
+    newcomer = kit.caller(device)
+    started = await newcomer.start("nina")
+    device.decide(accept=True)
+    await lose(device)
+    refused = await newcomer.confirm(started)
+    assert refused.code == "4.03"
+    assert "nina" not in device.app.whitelist.state.users
+
+
+@pytest.mark.asyncio
+async def test_a_rename_of_the_opener_changes_nothing(
+    kit: Kit, device: Device, admin: Caller
+) -> None:
+    await opened(admin)
+    device.app.whitelist.set_user(None, "adam", {"new_name": "adi", "display_name": "Adi"})
+    assert device.app.door.is_open
+    newcomer = kit.caller(device)
+    started = await newcomer.start("nina")
+    device.decide(accept=True)
+    assert (await newcomer.confirm(started)).code == "2.04"
+
+
+@pytest.mark.asyncio
+async def test_the_board_stands_behind_what_it_has_extended(device: Device, admin: Caller) -> None:
+    await opened(admin)
+    await device.open(seconds=100)
+    await lose_the_name(device)
+    assert device.app.door.is_open
+    assert not device.events("window-withdrawn")
+
+
+@pytest.mark.asyncio
+async def test_a_policy_that_takes_the_right_closes_the_window(kit: Kit) -> None:
+    kit.policy(INSTALLER)
+    device = await kit.device()
+    kit.known(device, "olga", "owner")
+    installer = kit.known(device, "ines", "installer")
+    await opened(installer)
+    assert (await installer.ask("POST", "/iam/window", {"role": "user"})).reason == "denied"
+    kit.policy(INSTALLER.replace('"Pairing:OpenWindow", ', ""))
+    device.app.policies.reload()
+    assert not device.app.door.is_open
+
+
+@pytest.mark.asyncio
+async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
+    wall = [2_000_000_000.0]
+    device = await kit.device(journal=Journal(wall=lambda: wall[0]))
+    kit.known(device, "olga", "owner")
+    admin = kit.known(device, "adam", "admin", not_after=wall[0] + 1000)
+    await opened(admin)
+    wall[0] += 999.7
+    # Any change makes the device look at its users' times anew.
+    device.app.whitelist.set_user(None, "olga", {"display_name": "Olga"})
+    assert device.app.door.is_open
+    await device.heard(NewsKind.CLOSED)
+    assert device.events("window-withdrawn")
+
+
+@pytest.mark.asyncio
+async def test_who_has_access_until_sunday_lets_others_in_until_sunday(kit: Kit) -> None:
+    device = await kit.device()
+    kit.known(device, "olga", "owner")
+    until = device.app.whitelist.now + 86_400
+    admin = kit.known(device, "adam", "admin", not_after=until)
+    await opened(admin)
+    newcomer = kit.caller(device)
+    started = await newcomer.start("nina")
+    device.decide(accept=True)
+    assert (await newcomer.confirm(started)).code == "2.04"
+    assert device.app.whitelist.state.user("nina").not_after == until
+    assert (await newcomer.ask("GET", "/iam/me")).body["until"] == int(until)
+
+
+@pytest.mark.asyncio
+async def test_the_plain_form_is_stored_by_the_openers_power_too(
+    kit: Kit, device: Device, admin: Caller
+) -> None:
+    await opened(admin)
+    newcomer = kit.caller(device)
+    asking = asyncio.create_task(newcomer.pair_ask("POST", "/pair?name=nina"))
+    await device.heard(NewsKind.PENDING)
+    # Between the client's request and the user's yes the right goes, unseen by any watcher.
+    store = device.app.whitelist.store
+    watchers, store._watchers[:] = store._watchers[:], []
+    device.app.whitelist.set_user(None, "adam", {"role": "user"})
+    store._watchers[:] = watchers
+    with pytest.raises(Exception, match="lack the right"):
+        device.decide(accept=True)
+    assert (await asking).code == "4.03"
+    assert "nina" not in device.app.whitelist.state.users
+    assert not device.app.door.is_open
+
+
+@pytest.mark.asyncio
+async def test_a_condition_on_the_time_is_asked_about_again_when_somebody_pairs(kit: Kit) -> None:
+    """Nothing changes but the time: the next ceremony finds that the opener may not any more."""
+    wall = [2_000_000_000.0]
+    kit.policy(INSTALLER.replace('"Iam:GetMe"]', f'"Iam:GetMe"]\nconditions = [{BEFORE}]'))
+    device = await kit.device(journal=Journal(wall=lambda: wall[0]))
+    kit.known(device, "olga", "owner")
+    installer = kit.known(device, "ines", "installer")
+    await opened(installer)
+    wall[0] += 3600
+    refused = await kit.caller(device).start("nina")
+    assert (refused.code, refused.reason) == ("4.03", "denied")
+    assert not device.app.door.is_open
+    assert device.app.door.budget.failures == 0
+
+
+@pytest.mark.asyncio
+async def test_a_port_that_cannot_be_had_is_told_and_leaves_no_window(
+    device: Device, admin: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def taken() -> None:
+        raise Unreachable("the port is in use")
+
+    monkeypatch.setattr(device.app.door.port, "bring", taken)
+    refused = await admin.ask("POST", "/iam/window", {})
+    assert (refused.code, refused.reason) == ("5.03", "busy")
+    assert not device.app.door.is_open
+
+
+# ----------------------------------------------------------------------------------- conditions
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("near", [True, False])
+async def test_only_by_somebody_who_is_there(kit: Kit, *, near: bool) -> None:
+    kit.policy(NEAR)
+    device = await kit.device(allow_loopback=near)
+    kit.known(device, "olga", "owner")
+    installer = kit.known(device, "ines", "installer")
+    answer = await installer.ask("POST", "/iam/window", {"role": "guest"})
+    assert (answer.code == "2.04") is near
+    assert device.app.door.is_open is near
+
+
+@pytest.mark.asyncio
+async def test_the_role_is_the_target(kit: Kit) -> None:
+    kit.policy(GUESTS.replace("rank = 15", "rank = 39"))
+    device = await kit.device()
+    kit.known(device, "olga", "owner")
+    installer = kit.known(device, "ines", "installer")
+    for role in ("user", "admin", "installer", "nonsense"):
+        refused = await installer.ask("POST", "/iam/window", {"role": role})
+        assert (refused.code, refused.reason) == ("4.03", "denied"), role
+    await device.open(role="user")
+    for method, body in (("GET", None), ("DELETE", None), ("POST", {})):
+        assert (await installer.ask(method, "/iam/window", body)).reason == "denied", method
+    device.app.door.close_window()
+    await opened(installer)
+    assert (await installer.ask("GET", "/iam/window")).body["role"] == "guest"
+
+
+@pytest.mark.asyncio
+async def test_a_full_device_says_so(kit: Kit) -> None:
+    device = await kit.device(limits=replace(OUT_OF_THE_BOX, users=2))
+    kit.known(device, "olga", "owner")
+    admin = kit.known(device, "adam", "admin")
+    await opened(admin)
+    refused = await kit.caller(device).start("nina")
+    assert (refused.code, refused.reason) == ("4.09", "limit")
