@@ -23,6 +23,7 @@ from peer.pairing.label import TOKEN_BYTES, Label
 from peer.pairing.typed import TypedCode
 
 Dice = Callable[[int], bytes]
+PLATE = "label"  # its entry among the store's attempt counters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,11 @@ class Plate:
     token_verifier: bytes = field(default=b"", repr=False)
     code_secret: bytes = field(default=b"", repr=False)
     failures: int = 0  # of its code, since the last success
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a label."""
+        return bool(self.token_verifier)
 
     @classmethod
     def made(cls, device: Fingerprint, dice: Dice) -> tuple[Self, Label, TypedCode]:
@@ -114,7 +120,7 @@ class BoardMethods:
             (methods.LABEL, not hardware.label, "this board has no label, by its configuration"),
             (
                 methods.LABEL,
-                not self.plate.token_verifier,
+                not self.plate.is_made,
                 "there is no label yet; print one with `handfast-device label`",
             ),
             (methods.CODE, bool(no_curve), no_curve),
@@ -140,7 +146,7 @@ class BoardMethods:
     def _made(self, name: str) -> Method:
         match name:
             case methods.LABEL:
-                return methods.label(self.plate.token_verifier)
+                return methods.label(lambda: self.plate.token_verifier)
             case methods.CODE:
                 return methods.code(self._secret, self._dice)
             case methods.SAS:
@@ -161,7 +167,12 @@ class BoardMethods:
             self.plate = replace(self.plate, failures=self.plate.failures + 1)
         return secret or self._dice(len(self.plate.code_secret) or 32)
 
+    @property
+    def is_code_dead(self) -> bool:
+        """Whether the printed code was guessed at too often."""
+        return self.plate.failures >= self._limits.printed_code_failures
+
     def _printed_code(self) -> bytes:
         """Empty where there is none, or where it was guessed at too often."""
-        alive = self.plate.failures < self._limits.printed_code_failures
-        return self.plate.code_secret if alive and self.hardware.label else b""
+        can = self.hardware.label and not self.is_code_dead
+        return self.plate.code_secret if can else b""

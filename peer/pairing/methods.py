@@ -175,9 +175,11 @@ def code(secret: Secret, dice: Dice) -> Method:
     )
 
 
-def label(verifier: bytes) -> Method:
-    """The client's user scans the label whose token has this verifier."""
-    return Method(LABEL, lambda terms: _LabelDevice(terms, verifier=verifier), first=Stage.WAITING)
+def label(verifier: Callable[[], bytes]) -> Method:
+    """The client's user scans the label. `verifier` is that of the label there is at each start."""
+    return Method(
+        LABEL, lambda terms: _LabelDevice(terms, verifier=verifier()), first=Stage.WAITING
+    )
 
 
 def button() -> Method:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.journal import Journal
-from device_app.pairing import NewsKind, PairingTerms
+from device_app.pairing_terms import NewsKind, PairingTerms
 from device_app.wishes import user_wished_untrusted
 from peer.errors import Unreachable
 from peer.limits import DEFAULT_LIMITS

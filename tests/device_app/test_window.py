@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.journal import Journal
-from device_app.pairing import NewsKind
+from device_app.pairing_terms import NewsKind
 from peer.errors import Unreachable
 from tests.device_app.conftest import OUT_OF_THE_BOX
 

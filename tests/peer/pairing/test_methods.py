@@ -46,7 +46,7 @@ PAIRS: Mapping[str, Pair] = {
         lambda session: methods.CodeClient(session, SHOWN, DICE),
     ),
     "label": Pair(
-        lambda: methods.label(LABEL.verifier), lambda one: methods.LabelClient(one, LABEL)
+        lambda: methods.label(lambda: LABEL.verifier), lambda one: methods.LabelClient(one, LABEL)
     ),
     "button": Pair(methods.button, lambda _: methods.TagsClient(method="button")),
 }
