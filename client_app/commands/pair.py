@@ -37,9 +37,7 @@ _MOST_TYPED: Final = 4096  # characters; an invite has 619 at most, and perhaps 
 @click.option(
     "--method",
     type=click.Choice(METHODS),
-    default="",
-    show_default="the best that both can do",
-    help="How to get to know it.",
+    help="How to get to know it; by default the best that both can do.",
 )
 @click.option(
     "--code",
@@ -62,7 +60,7 @@ _MOST_TYPED: Final = 4096  # characters; an invite has 619 at most, and perhaps 
 @click.option("--as", "alias", default="", metavar="ALIAS", help="What to call the device here.")
 @click.pass_obj
 def command(
-    setting: Setting, words: tuple[str, ...], **options: Any
+    setting: Setting, /, words: tuple[str, ...], **options: Any
 ) -> Coroutine[Any, Any, Paired]:
     """Pair with a device whose window is open, or redeem an invite.
 
@@ -95,7 +93,7 @@ class _Wish:
 
     name: str
     role: str
-    method: str
+    method: str | None
     code: str = field(repr=False)
     at: str
     expected: str | None

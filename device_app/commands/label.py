@@ -13,9 +13,7 @@ from device_app.errors import NoDaemon
 @click.command(cls=Verb)
 @click.option("--png", type=click.Path(path_type=Path), help="Write the QR code to a new file.")
 @click.option("--svg", type=click.Path(path_type=Path), help="Write the QR code to a new file.")
-@click.option(
-    "--terminal", is_flag=True, help="Show the QR code (on stderr; on a terminal always)."
-)
+@click.option("--terminal", is_flag=True, help="Show the QR code (on stderr).")
 @click.option("--yes", is_flag=True, help="Replace the label there is: it is worth nothing then.")
 @click.pass_obj
 def label(talk: Talk, *, png: Path | None, svg: Path | None, terminal: bool, yes: bool) -> None:

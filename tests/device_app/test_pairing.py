@@ -32,7 +32,7 @@ async def test_a_valid_name_and_two_yeses_make_the_first_user_the_owner(
     offer = await caller.pair_ask("GET", "/pair")
     assert offer.code == "2.05"
     assert offer.body["fingerprint"] == device.fingerprint.hex
-    assert offer.body["methods"] == ["compare"]
+    assert offer.body["methods"] == ["code", "sas", "compare"]
     assert 0 < offer.body["seconds"] <= 120
 
     started = await caller.start("anna")

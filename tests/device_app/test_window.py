@@ -57,7 +57,7 @@ async def test_open_look_extend_close(device: Device, admin: Caller) -> None:
         "open": True,
         "port": device.port(True),
         "role": "guest",
-        "methods": ["compare"],
+        "methods": ["code", "sas", "compare"],
     }
     assert (await opened(admin, seconds=90)).body["seconds_left"] == pytest.approx(90, abs=5)
     assert (await admin.ask("GET", "/iam/window")).body["open"] is True
