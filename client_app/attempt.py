@@ -1,4 +1,4 @@
-"""One pairing over one connection: ask both users, confirm, and only then store the device."""
+"""One pairing over one connection: choose, ask, confirm, and only then store the device."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,13 +9,13 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 
 from client_app.addresses import REGULAR_PORT, Place
+from client_app.choice import Means
 from client_app.device import whoami_untrusted
 from client_app.devices import DeviceBook, KnownDevice, alias_for, alias_taken, check_alias
 from client_app.pairing import (
     AnswerLost,
     Ceremony,
     Comparison,
-    Confirm,
     Offer,
     OnWait,
     Registration,
@@ -23,12 +23,13 @@ from client_app.pairing import (
 )
 from client_app.targets import Target
 from client_app.values import Paired
-from peer.errors import NotPaired, PeerError, Unreachable
+from peer.errors import NotPaired, PeerError, Unreachable, UsageError
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.client import CoapsConnection
 from peer.net.problem import error_of
 from peer.net.udp import Address
+from peer.pairing import methods
 from peer.pairing.names import default_name
 
 
@@ -69,29 +70,45 @@ class Attempt:
         self._key = self._ceremony.device
 
     async def run(
-        self, *, name: str, role: str, alias: str, confirm: Confirm | None, on_wait: OnWait
+        self, *, name: str, role: str, alias: str, means: Means, on_wait: OnWait
     ) -> Paired:
-        """Pair. Without `confirm` the key was vouched for already: it was expected."""
+        """Pair by the best method there is. A fingerprint that was expected needs no look."""
         offer = await self._ceremony.offer()
+        method = means.method_for(offer)
         port = offer.port or self._target.port or await self._find_port(self._key) or REGULAR_PORT
         self._regular = replace(self._address, port=port)
         known = self._book.by_fingerprint(self._key)
         alias = self._alias(alias, offer, known)
-        confirm = confirm or _said_yes
         user = name or (known.user if known else "") or default_name(self._own)
-        begun = await self._ceremony.start(name=user, role=role)
-        question = self._question(offer)
+        side = await means.side_for(method, self._ceremony.session)
+        begun = await self._ceremony.start(side, name=user, role=role)
+        confirm = _said_yes if means.is_vouched or means.confirm is None else means.confirm
         if isinstance(begun, Registration):
-            if known is None and not await confirm(question):
-                raise declined()
+            # The device says so and no ceremony proves it: its key has to be known otherwise.
+            if known is None and method not in {methods.LABEL, methods.BUTTON}:
+                await self._compare(offer, means)
             device = await self._store(offer, begun, alias, known)
-            return Paired(device, is_new=known is None)
-        await self._ceremony.both_agree(begun, question, confirm=confirm, on_wait=on_wait)
+            return Paired(device, is_new=known is None, method=method)
+        if side.asks:
+            question = self._question(offer, side.number())
+            await self._ceremony.both_agree(begun, question, confirm=confirm, on_wait=on_wait)
         try:
-            registration = await self._ceremony.finish(begun)
+            registration = await self._ceremony.finish(side, begun)
         except AnswerLost as lost:
             registration = await self._ask_the_device(lost)
-        return Paired(await self._store(offer, registration, alias, known), is_new=True)
+        device = await self._store(offer, registration, alias, known)
+        return Paired(device, is_new=True, method=method)
+
+    async def _compare(self, offer: Offer, means: Means) -> None:
+        if means.is_vouched:
+            return
+        if means.confirm is None:
+            raise UsageError(
+                "the device says that it knows this client already, but nothing proves the device",
+                advice=f"Give --expect-fingerprint if it shows this one: {self._key.grouped}",
+            )
+        if not await means.confirm(self._question(offer)):
+            raise declined()
 
     def _alias(self, wanted: str, offer: Offer, known: KnownDevice | None) -> str:
         """The alias to store; one that means another device is told before anybody is asked."""
@@ -106,13 +123,14 @@ class Attempt:
             raise alias_taken(alias)
         return alias
 
-    def _question(self, offer: Offer) -> Comparison:
+    def _question(self, offer: Offer, number: str = "") -> Comparison:
         return Comparison(
             device=self._key,
             own=self._own,
             name=offer.name or self._target.name,
             address=str(self._address),
             seconds=self._limits.person_seconds,
+            number=number,
         )
 
     async def _ask_the_device(self, lost: AnswerLost) -> Registration:

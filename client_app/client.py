@@ -25,6 +25,7 @@ from client_app import targets
 from client_app.addresses import Place
 from client_app.answers import BookError
 from client_app.attempt import Attempt
+from client_app.choice import AskCode, Means, is_invite, scanned
 from client_app.device import Device
 from client_app.devices import DeviceBook, KnownDevice, check_alias
 from client_app.home import Home
@@ -46,7 +47,6 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.client import CoapsClient, CoapsConnection
 from peer.net.udp import Address, Net, UdpSocket, resolve
-from peer.pairing.armour import is_armoured
 from peer.pairing.names import check_name
 
 if TYPE_CHECKING:
@@ -254,34 +254,50 @@ class Client:
         role: str = "",
         alias: str = "",
         expect: Fingerprint | str | None = None,
+        method: str = "",
         confirm: Confirm | None = None,
+        code: AskCode | str = "",
+        at: str = "",
         on_wait: OnWait = lambda _seconds: None,
     ) -> Paired:
         """Pair with a device whose window is open, and store it; or redeem an invite.
 
         `target` is a name, a device id or an address of a pairing port; empty is the one device
         that is open on the LAN; the text of an invite goes to `redeem`, and then nobody is asked
-        and no window has to be open. `name` is who we want to be there, `alias` our word for the
-        device. Either `expect` is the device's fingerprint, known by other means, or `confirm` asks
-        this side's user whether both fingerprints are those that the device shows. `on_wait` is
-        called with the seconds left when only the device's user is waited for.
+        and no window has to be open; that of a label says which device it is and proves both sides,
+        and `at` may say where it is. `name` is who we want to be there, `alias` our word for the
+        device.
+
+        The best method is taken that the device offers and for which there is what it needs, or
+        `method` and no other: `code` is the code of the device, or asks for it; `confirm` asks this
+        side's user whether the device shows the same digits or fingerprints; `expect` is the
+        device's fingerprint, known by other means. `on_wait` is called with the seconds left when
+        only the device's user is waited for.
 
         Raises `WindowClosed`, `Declined`, `RefusedByUser`, `NotLocal`, `PinMismatch`, `WrongCode`,
         `TimedOut`, `Unreachable`, or `UsageError`; nothing is stored then.
         """
         pinned = Fingerprint.parse(expect) if isinstance(expect, str) else expect
-        if is_armoured(target):
+        if is_invite(target):
             if name or role:
                 raise UsageError(
                     "who you will be is in the invite", advice="Leave the name and the role out."
                 )
             return await self.redeem(target, alias=alias, expect=pinned)
+        label = scanned(target)
+        if label is not None:
+            if pinned not in {None, label.device}:
+                assert pinned is not None
+                raise PinMismatch(pinned.hex, label.device.hex)
+            pinned, target = label.device, at
         targets.check_target(target)
-        if pinned is None and confirm is None:
-            raise UsageError(
-                "somebody has to compare the fingerprints",
-                advice="Pass `confirm`, or `expect` with the device's fingerprint.",
-            )
+        means = Means(
+            method=method,
+            confirm=confirm if pinned is None else None,
+            ask_code=_asker(code),
+            label=label,
+            is_vouched=pinned is not None,
+        )
         _check_words(name, alias)
         await asyncio.to_thread(self.book.check_writable)
         found = await self._target(target, alias=alias, expect=pinned)
@@ -302,7 +318,7 @@ class Client:
                 name=name,
                 role=role,
                 alias=alias,
-                confirm=confirm if pinned is None else None,
+                means=means,
                 on_wait=on_wait,
             )
         finally:
@@ -389,6 +405,16 @@ class Client:
         return lambda address: self._transport().connect(
             address, pinned=target.pinned, timeout=CONNECT_SECONDS
         )
+
+
+def _asker(code: AskCode | str) -> AskCode | None:
+    if not isinstance(code, str):
+        return code
+
+    async def given() -> str:
+        return code
+
+    return given if code else None
 
 
 def _lan(interfaces: Sequence[str]) -> AsyncIterator[Advert]:

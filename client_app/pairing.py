@@ -1,21 +1,24 @@
-"""The client's side of the method `compare`, over one connection to the pairing port (protocol §5).
+"""The client's side of a ceremony, over one connection to the pairing port (protocol §5).
 
     GET /pair               what the device offers, and what it calls itself
     POST /pair              starts; or the device knows key and name already, and nothing is asked
-    GET /pair/{id}          observed, while both users look at the fingerprints at the same time
-    POST /pair/{id}         our tag, after both yeses; the device stores us, then gives its tag
+    POST /pair/{id}         the method's exchange, if it has one
+    GET /pair/{id}          observed, while both users look, where the method asks them
+    POST /pair/{id}         our confirmation; the device stores us, then gives its tag
     DELETE /pair/{id}       our user said no
 
-Invariant: nothing is stored here before the device's tag was right *and* this side's user (or an
-expected fingerprint) vouched for the key. If only the last answer is lost, `finish` tells so by
-`AnswerLost`, and the caller asks the device itself, on the regular port with that key pinned
-(two-sided commit).
+What the methods say in these messages is `peer.pairing.methods`; `client_app.choice` picks one.
+
+Invariant: nothing is stored here before the device's tag was right *and* this side's user (by a
+look, a code or a label), or an expected fingerprint, vouched for the key. If only the last answer
+is lost, `finish` tells so by `AnswerLost`, and the caller asks the device itself, on the regular
+port with that key pinned (two-sided commit).
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import aiocoap
@@ -42,8 +45,8 @@ from peer.limits import Limits
 from peer.net.client import CoapsConnection
 from peer.net.problem import error_of
 from peer.pairing.binding import WINDOW_ID_BYTES, Channel
-from peer.pairing.ceremony import Mismatch, State
-from peer.pairing.compare import NAME, CompareClient
+from peer.pairing.ceremony import Fields, Mismatch, State, Terms
+from peer.pairing.methods import ClientSide, Session
 
 VERSION: Final = 1
 POLL_SECONDS: Final = 1.0
@@ -58,7 +61,9 @@ class AnswerLost(Unreachable):
 class Comparison:
     """What this side's user is asked to compare with what the device shows.
 
-    `name` is what the device calls itself: its own words, to be escaped before they are shown.
+    `number` are six digits, and then nothing else has to be compared; empty: both fingerprints
+    have to be, all of them. `name` is what the device calls itself: its own words, to be escaped
+    before they are shown.
     """
 
     device: Fingerprint
@@ -66,6 +71,7 @@ class Comparison:
     name: str
     address: str
     seconds: float
+    number: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +93,12 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """A ceremony that goes on. `fields` are the method's part of the answer."""
+
     id: str
     window_id: bytes
     role: str
+    fields: Fields = field(default_factory=dict, repr=False)
 
 
 Confirm = Callable[[Comparison], Awaitable[bool]]
@@ -110,6 +119,11 @@ class Ceremony:
         """The key that the device has proved."""
         return self._connection.peer.fingerprint
 
+    @property
+    def session(self) -> Session:
+        """What methods bind to."""
+        return Session(self._connection.peer.exporter, self._own, self.device)
+
     async def offer(self) -> Offer:
         """What the device offers now. Raises `PeerError` if that is nothing for us."""
         if not self._connection.peer.extended_master_secret:
@@ -118,18 +132,29 @@ class Ceremony:
                 "the device's DTLS has no extended master secret",
                 advice="It is too old to pair with safely; it needs RFC 7627.",
             )
-        offer = offer_untrusted(await self._ask(Code.GET, ("pair",)), proved=self.device)
-        if NAME not in offer.methods:
-            raise UsageError(
-                f"the device does not offer the method {NAME}",
-                advice="Open its window with a method that this version knows.",
-            )
-        return offer
+        return offer_untrusted(await self._ask(Code.GET, ("pair",)), proved=self.device)
 
-    async def start(self, *, name: str, role: str) -> Started | Registration:
-        """Start, or learn that this key and name are registered already."""
-        wish = {"method": NAME, "name": name} | ({"role": role} if role else {})
-        return start_untrusted(await self._ask(Code.POST, ("pair",), wish))
+    async def start(self, side: ClientSide, *, name: str, role: str) -> Started | Registration:
+        """Start, and do the method's exchange; or learn that this key and name are registered.
+
+        Raises `WrongCode` if the device does not keep to the method.
+        """
+        wish = {**side.begin(), "method": side.name, "name": name}
+        answer = await self._ask(Code.POST, ("pair",), wish | ({"role": role} if role else {}))
+        started = start_untrusted(answer)
+        if isinstance(started, Registration):
+            return started
+        channel = Channel(self._connection.peer.exporter, self._own, self.device, started.window_id)
+        terms = Terms(channel, started.role, name, started.id)
+        try:
+            message = side.started_untrusted(terms, started.fields)
+            if message is not None:
+                answer = await self._ask(Code.POST, ("pair", started.id), message)
+                side.exchanged_untrusted(_fields(answer))
+        except Mismatch as error:
+            await self.abort(started)
+            raise WrongCode(str(error), advice=error.advice) from error
+        return started
 
     async def both_agree(
         self, started: Started, question: Comparison, *, confirm: Confirm, on_wait: OnWait
@@ -165,20 +190,17 @@ class Ceremony:
                 one.cancel()
             await asyncio.gather(ours, theirs, return_exceptions=True)
 
-    async def finish(self, started: Started) -> Registration:
+    async def finish(self, side: ClientSide, started: Started) -> Registration:
         """Confirm, and check the device's confirmation.
 
         Raises `AnswerLost` if the outcome is unknown, `WrongCode` if the device's tag is wrong.
         """
-        peer = self._connection.peer
-        channel = Channel(peer.exporter, self._own, peer.fingerprint, started.window_id)
-        method = CompareClient(channel, started.role)
         try:
-            body = await self._ask(Code.POST, ("pair", started.id), {"confirm": method.accept()})
+            body = await self._ask(Code.POST, ("pair", started.id), side.confirm())
         except (Unreachable, TimedOut) as error:
             raise AnswerLost(f"the device's last answer was lost: {error}") from error
         try:
-            method.verify_untrusted(_map(body).get("confirm"))
+            side.verify_untrusted(_fields(body))
         except Mismatch as error:
             raise WrongCode(str(error), advice=error.advice) from error
         return _registration(_map(body))
@@ -250,6 +272,10 @@ def _map(body: object) -> dict[object, object]:
     return body
 
 
+def _fields(body: object) -> Fields:
+    return {key: item for key, item in _map(body).items() if isinstance(key, str)}
+
+
 def offer_untrusted(body: object, *, proved: Fingerprint) -> Offer:
     """The answer of GET `/pair`. Raises `Malformed`, `PinMismatch`, or `UsageError`."""
     fields = _map(body)
@@ -277,7 +303,7 @@ def start_untrusted(body: object) -> Started | Registration:
     window_id, ceremony = fields.get("window"), text_of(fields, "id")
     if not isinstance(window_id, bytes) or len(window_id) != WINDOW_ID_BYTES or not ceremony:
         raise Malformed("the device's answer does not start a ceremony")
-    return Started(ceremony, window_id, text_of(fields, "role"))
+    return Started(ceremony, window_id, text_of(fields, "role"), _fields(body))
 
 
 def _registration(fields: dict[object, object]) -> Registration:

@@ -30,6 +30,7 @@ from peer.errors import PeerError, UsageError
 SCHEMA = 1
 _FORMATS: Mapping[int | None, str] = {0: "text", 40: "links", 42: "octets", 50: "json", 60: "cbor"}
 _COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.FAILED: "red"}
+_END = "\x04"  # what an end of input is read as
 _WIDE = 160  # characters of a value that still stay on one line
 
 
@@ -282,20 +283,27 @@ class Terminal:
             self._task = None
             click.echo("\r\x1b[K", err=True, nl=False)
 
-    async def ask(self, question: str) -> bool:
-        """A yes or no. Raises `UsageError` if nobody can answer; an end of input is a no."""
+    async def ask(self, question: str, *, also: str = "") -> bool:
+        """A yes or no; `also` typed in any grouping is a yes. Raises `UsageError` if nobody can
+        answer; an end of input is a no."""
+        while True:
+            answer = (await self.read(f"{question} ")).strip().lower()
+            if answer in {"y", "yes"} or (also and answer.replace(" ", "") == also):
+                return True
+            if answer in {"n", "no", _END}:
+                return False
+            if also and answer.replace(" ", "").isdecimal():  # other digits are a no, not a slip
+                return False
+
+    async def read(self, question: str) -> str:
+        """A line from the person. Raises `UsageError` if there is nobody."""
         if not self.can_ask:
             raise UsageError("nobody is at this terminal to answer")
         self.done()
         with contextlib.suppress(termios.error):  # typed before the question: no answer to it
             termios.tcflush(0, termios.TCIFLUSH)
-        while True:
-            click.echo(f"{question} [y/n] ", err=True, nl=False)
-            answer = (await _line()).strip().lower()
-            if answer in {"y", "yes"}:
-                return True
-            if answer in {"n", "no", "\x04"}:
-                return False
+        click.echo(question, err=True, nl=False)
+        return await _line()
 
     def _once(self, text: str, seconds: float) -> None:
         """Not a terminal: one line, and only if somebody will wait for a person."""
@@ -328,4 +336,4 @@ async def _line() -> str:
         typed = await heard
     finally:
         loop.remove_reader(descriptor)
-    return typed.decode("utf-8", "replace") if typed else "\x04"
+    return typed.decode("utf-8", "replace") if typed else _END

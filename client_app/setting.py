@@ -43,8 +43,11 @@ class Screen(Protocol):
     def can_ask(self) -> bool:
         """Whether there is a person at a terminal."""
 
-    async def ask(self, question: str) -> bool:
-        """A yes or no from the person at the terminal."""
+    async def ask(self, question: str, *, also: str = "") -> bool:
+        """A yes or no from the person at the terminal; typing `also` is a yes, too."""
+
+    async def read(self, question: str) -> str:
+        """A line from the person at the terminal."""
 
 
 @dataclass(slots=True)
@@ -88,7 +91,7 @@ class Setting:
             return
         if not self.screen.can_ask:
             raise UsageError("nobody is at this terminal to be asked", advice="Give --yes.")
-        if not await self.screen.ask(on_one_line(question)):
+        if not await self.screen.ask(f"{on_one_line(question)} [y/n]"):
             raise Declined("nothing was changed")
 
 

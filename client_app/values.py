@@ -27,11 +27,13 @@ class Whoami:
 class Paired:
     """The outcome of `Client.pair`. `is_new` is false if both sides knew each other already.
 
-    `until` is the end of the access, in wall seconds, if the device said one.
+    `method` is how they came to; `until` is the end of the access, in wall seconds, if the device
+    said one.
     """
 
     device: KnownDevice
     is_new: bool
+    method: str = ""
     until: int | None = None
 
 

@@ -25,7 +25,8 @@ from device_app.exposed import Board, Exposed
 from device_app.guard import Guard
 from device_app.invitations import Invitations
 from device_app.journal import Journal
-from device_app.pairing import News, NewsKind, PairingDoor
+from device_app.pairing import PairingDoor
+from device_app.pairing_terms import News, NewsKind
 from device_app.places import Places
 from device_app.policies import Policies, PolicySet
 from device_app.reach import reachable
@@ -226,6 +227,7 @@ class App:
             self.whitelist,
             self.identity,
             terms=self.settings.terms,
+            hardware=self.settings.hardware,
             listen=[(host, self.settings.pairing_port) for host in self.settings.listen],
             locality=locality,
             limits=self.limits,
@@ -362,6 +364,7 @@ class App:
             "window": window_view(door),
             "pending": [ceremony_view(door, pending)] if pending else [],
             "failures": door.budget.failures,
+            "label": {"made": door.methods.plate.is_made, "dead": door.methods.is_code_dead},
             "users": self._users(),
             "sessions": self._sessions(),
             "counters": {

@@ -9,7 +9,7 @@ import click
 from click import shell_completion
 
 from device_app import render
-from device_app.commands import daemon, events, invites, policy, status, users, window
+from device_app.commands import daemon, events, invites, label, policy, status, users, window
 from device_app.commands.common import Group, Talk, Verb, common, note_common
 from device_app.status import package_version
 
@@ -47,12 +47,14 @@ for verb in (
     daemon.run,
     window.open_window,
     window.close_window,
+    window.press,
     window.pending,
     window.accept,
     window.refuse,
     status.status,
     status.health,
     status.fingerprint,
+    label.label,
     users.users,
     invites.invite,
     invites.invites,

@@ -7,18 +7,19 @@ line. A later file wins key by key. Options of the command line win over both.
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from device_app.durations import seconds_of
 from device_app.errors import ConfigError
-from device_app.pairing import PairingTerms
+from device_app.methods import Hardware
+from device_app.pairing_terms import PairingTerms
 from peer.errors import Malformed, UsageError
 from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
+from peer.pairing.methods import NAMES
 from peer.pairing.names import check_name
-from peer.pairing.window import METHODS
 
 COAPS_PORT, PAIRING_PORT = 5684, 5685
 
@@ -45,6 +46,7 @@ class Settings:
     allow_loopback: bool = False
     ccm8: bool = False
     terms: PairingTerms = field(default_factory=PairingTerms)
+    hardware: Hardware = field(default_factory=Hardware)
     modules: tuple[str, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -112,8 +114,8 @@ def _is_places(value: object) -> tuple[str, ...]:
 
 def _is_methods(value: object) -> tuple[str, ...]:
     found = _is_texts(value)
-    if not found or set(found) - METHODS.keys():
-        raise _Wrong(f"has to be a list of: {', '.join(sorted(METHODS))}")
+    if not found or set(found) - set(NAMES):
+        raise _Wrong(f"has to be a list of: {', '.join(NAMES)}")
     return found
 
 
@@ -155,6 +157,9 @@ _KEYS: Mapping[str, Callable[[object], Any]] = {
     "pairing.methods": _is_methods,
     "pairing.seconds": _is_seconds,
     "pairing.overlap": lambda value: OverlapRule(_one_of(OverlapRule)(value)),
+    "board.display": _is_flag,
+    "board.label": _is_flag,
+    "board.button": _is_flag,
     "resources.modules": _is_texts,
 }
 _TABLES = {key.partition(".")[0] for key in _KEYS if "." in key}
@@ -175,17 +180,17 @@ def load(files: Iterable[Path]) -> Settings:
 
 def settings_of(values: Mapping[str, Any], origin: Mapping[str, str]) -> Settings:
     """Settings of checked values by their full key."""
-    pairing = {
-        key.removeprefix("pairing."): value
-        for key, value in values.items()
-        if key.startswith("pairing.")
-    }
-    others = {
-        key.rpartition(".")[2]: value
-        for key, value in values.items()
-        if not key.startswith("pairing.")
-    }
-    return Settings(terms=replace(PairingTerms(), **pairing), origin=dict(origin), **others)
+    tables: dict[str, dict[str, Any]] = {"pairing": {}, "board": {}}
+    others: dict[str, Any] = {}
+    for key, value in values.items():
+        table, _, name = key.rpartition(".")
+        tables.get(table, others)[name] = value
+    return Settings(
+        terms=PairingTerms(**tables["pairing"]),
+        hardware=Hardware(**tables["board"]),
+        origin=dict(origin),
+        **others,
+    )
 
 
 def _read(path: Path) -> dict[str, tuple[Any, str]]:
@@ -265,9 +270,14 @@ name = {name}
 
 [pairing]
 # role = "guest"                  # for everybody who pairs; default: owner first, then guest
-# methods = ["compare"]
+# methods = ["code", "sas"]       # default: all that the board can do
 # seconds = "2m"                  # how long a window is open
 # overlap = "refuse"              # two clients in one window: refuse both, or "first-wins"
+
+[board]
+# display = true                  # digits and codes can be shown: a screen, or a terminal
+# label = true                    # what `handfast-device label` printed is on the board
+# button = false                  # `handfast-device press` is called when it is pressed
 
 [resources]
 # modules = ["my_board.lamp"]     # Python modules with resources of your own; the folder

@@ -9,14 +9,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from device_app import render
 from device_app.app import App
 from device_app.config import Settings
 from device_app.confirm.terminal import PersonAtTerminal
 from device_app.errors import ConfigError
 from device_app.notify import notify
-from device_app.pairing import News, NewsKind
+from device_app.pairing_terms import News, NewsKind
 from device_app.places import Places
-from device_app.verbs import ceremony_view
+from device_app.verbs import ceremony_view, window_view
 from iam.errors import IamError
 from peer.errors import PeerError
 
@@ -84,6 +85,9 @@ def _ask_in_place(app: App) -> None:
     def heard(news: News) -> None:
         if news.kind is NewsKind.PENDING and news.ceremony is not None:
             person.pending(ceremony_view(app.door, news.ceremony))
+        elif news.kind in {NewsKind.OPENED, NewsKind.CODE}:
+            for line in render.code_lines(window_view(app.door)):
+                render.talk(line)
         elif news.kind is NewsKind.DECIDED:
             person.over("answered; the client is next")
         elif news.kind is NewsKind.ENDED and news.ceremony is not None:

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from device_app import config, exposed
+from device_app import config, exposed, labels
 from device_app.config import Settings
 from device_app.console import console_verbs
 from device_app.errors import AppError, Exit
 from device_app.exposed import Board
 from device_app.invitations import Invitations
 from device_app.journal import Journal
+from device_app.methods import PLATE
 from device_app.places import Places
 from device_app.policies import PolicySet
 from device_app.reach import reachable
@@ -112,10 +113,18 @@ def _nobody_asks(_request: object) -> NoReturn:
     raise LookupError("there are no requests while no daemon runs")
 
 
+def label(places: Places, *, replace: bool) -> dict[str, Any]:
+    """A new label for this device. Raises `AppError`."""
+    identity = _identity(places)
+    with _whitelist(places, Access()) as whitelist:
+        _, words = labels.made(whitelist, identity.fingerprint, replace=replace)
+    return words
+
+
 def reset(places: Places, *, keep_identity: bool) -> dict[str, Any]:
     """Factory reset while no daemon runs, whatever is wrong with the policy files."""
     with _whitelist(places, Access()) as whitelist:
-        whitelist.forget_all()
+        whitelist.forget_all(keep=(PLATE,) if keep_identity else ())
         if not keep_identity:
             places.key.unlink(missing_ok=True)
             Identity.load_or_create(places.key)

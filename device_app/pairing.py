@@ -17,19 +17,22 @@ the opener; the console answers for itself.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum, unique
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
+from device_app.methods import PLATE, BoardMethods, Hardware, Plate
 from device_app.pairing_port import PairingPort
+from device_app.pairing_terms import News, NewsKind, Opener, PairingTerms
 from device_app.whitelist import CONSOLE, Whitelist, name_of
 from iam import changes
 from iam.audit import Event as AuditEvent
+from iam.builtin import GUEST
 from iam.errors import Denied, IamError, NotFound, StoreWriteFailed
 from iam.model import State, Subject, User
 from peer.errors import Malformed, PeerError, UsageError
 from peer.identity import Fingerprint, Identity
-from peer.limits import DEFAULT_LIMITS, Limits
+from peer.limits import Limits
 from peer.net.coaps import PeerIdentity
 from peer.net.endpoint import Standing
 from peer.net.onlink import Locality
@@ -41,17 +44,20 @@ from peer.pairing.ceremony import (
     CeremonyError,
     Event,
     EventKind,
+    Fields,
     Form,
+    Mismatch,
     NotOpen,
-    OverlapRule,
     Stage,
 )
+from peer.pairing.methods import CODE
 from peer.pairing.names import check_name
 from peer.pairing.opening import CloseReason
-from peer.pairing.window import PLAIN_METHOD, Window
+from peer.pairing.window import Window
 
 _log = logging.getLogger("handfast.pairing")
 _RECORD = "pairing"  # our entry among the store's attempt counters
+_UNVERIFIED = GUEST  # whoever pairs by a method that proves nobody's key is this at most
 # Field of a window's event → field of the audit trail; the rest becomes `detail`.
 _FIELDS = {
     "fingerprint": "fingerprint",
@@ -63,48 +69,6 @@ _FIELDS = {
 _ANSWER_SPARE_SECONDS = 30.0  # beside a person's time, before a silent session of the port goes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairingTerms:
-    """What windows are like unless their opener says otherwise; from the configuration.
-
-    `role` None: owner for the first pairing, then guest. `seconds` is how long a window is open.
-    """
-
-    role: str | None = None
-    methods: tuple[str, ...] = (PLAIN_METHOD,)
-    seconds: float = DEFAULT_LIMITS.window_seconds
-    overlap: OverlapRule = OverlapRule.REFUSE
-
-
-@unique
-class NewsKind(StrEnum):
-    """What watchers of the door are told."""
-
-    OPENED = "opened"
-    PENDING = "pending"  # a ceremony waits for the device's user
-    DECIDED = "decided"  # the device's user has said yes; the client is next
-    ENDED = "ended"
-    CLOSED = "closed"  # no new ceremony
-    GONE = "gone"  # and the port is closed as well
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """One thing that happened at the door."""
-
-    kind: NewsKind
-    ceremony: Ceremony | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Opener:
-    """Who opened a window over the network, and how they came (attributes of iam)."""
-
-    subject: Subject
-    attributes: Mapping[str, str]
-
-
 class PairingDoor:
     """Opens and closes the pairing window of a running device. Made inside a running loop."""
 
@@ -114,6 +78,7 @@ class PairingDoor:
         identity: Identity,
         *,
         terms: PairingTerms,
+        hardware: Hardware,
         listen: Sequence[tuple[str, int]],
         locality: Locality,
         limits: Limits,
@@ -147,6 +112,13 @@ class PairingDoor:
         record = whitelist.store.attempts.get(_RECORD)
         self._budget = AttemptBudget.restored(
             record if isinstance(record, dict) else None, self._loop.time(), limits=limits
+        )
+        self.methods = BoardMethods(
+            hardware,
+            Plate.restored(whitelist.store.attempts.get(PLATE)),
+            identity.fingerprint,
+            dice=dice,
+            limits=limits,
         )
         self._latest: Ceremony | None = None
         self._role_by_default = False
@@ -207,11 +179,13 @@ class PairingDoor:
         role: str | None = None,
         methods: Sequence[str] = (),
         clears_backoff: bool = False,
+        pressed: bool = False,
         opener: Opener | None = None,
     ) -> None:
         """Open the window, or keep it open for longer: never the sum of both times.
 
-        `clears_backoff` is for acts of a person at the console or the button. Raises `IamError` (no
+        `clears_backoff` is for acts of a person at the console or the button; `pressed` says that
+        it was the button, so that the method of that name can be offered. Raises `IamError` (no
         such role, or none that the opener may give), `UsageError`, or `PeerError` if the port
         cannot be had.
         """
@@ -228,7 +202,7 @@ class PairingDoor:
                 )
             self.window.extend(now, seconds)
         else:
-            self.window = self._new_window(now, seconds, role, methods)
+            self.window = self._new_window(now, seconds, role, methods, pressed=pressed)
         self._opener = opener
         try:
             await self.port.bring()
@@ -285,12 +259,20 @@ class PairingDoor:
     # -- the client's side ----------------------------------------------------------------------
 
     def start(
-        self, peer: PeerIdentity, *, method: str, name: object, role: str, form: Form
+        self,
+        peer: PeerIdentity,
+        *,
+        method: str,
+        name: object,
+        role: str,
+        form: Form,
+        message: Fields = MappingProxyType({}),
     ) -> Ceremony | User:
         """A client starts a ceremony; its attempt is durable before this returns.
 
-        The result is the user instead, if the same key has the same name already. Raises
-        `Malformed`, `CeremonyError`, or `IamError` (taken, no room, the store fails).
+        The result is the user instead, if the same key has the same name already; unless nobody has
+        verified that key and this method would. Raises `Malformed`, `CeremonyError`, or `IamError`
+        (taken, no room, the store fails).
         """
         window = self._require_window()
         if not self.is_open:
@@ -299,21 +281,59 @@ class PairingDoor:
         name = check_name(name, limit=self.limits.name_max)
         known = self._whitelist.state.user_of(peer.fingerprint.hex)
         if known is not None and known.name == name:
-            return known
+            offered = window.methods.get(method)
+            is_news = offered is not None and offered.verified
+            if known.key(peer.fingerprint.hex).verified or not is_news:
+                return known
         # On paper first: who cannot be stored in the end is refused at the start.
         try:
-            self._paired(window, peer.fingerprint, name, window.role, PLAIN_METHOD)
+            self._paired(window, peer.fingerprint, name, window.role, method)
         except Denied:
             self.review()
             raise
-        ceremony = self._start(window, peer, method=method, name=name, role=role, form=form)
-        self._latest = ceremony
+        try:
+            ceremony = self._latest = window.start(
+                self._loop.time(),
+                fingerprint=peer.fingerprint,
+                session_id=peer.session_id,
+                ekm=peer.exporter,
+                method=method,
+                name=name,
+                ceremony_id=self._dice(9).hex(),
+                role_asked=role,
+                form=form,
+                message=message,
+            )
+        except Mismatch:  # a wrong first message: an attempt as well
+            self._settle(must_store=True)
+            raise
+        except (CeremonyError, Malformed):
+            self._settle()
+            raise
         try:
             self._settle(must_store=True)
         except StoreWriteFailed:
             window.abort(ceremony.id, self._loop.time(), reason="store")
             self._settle()
             raise
+        if ceremony.stage is Stage.ASKING:
+            self._tell(News(NewsKind.PENDING, ceremony))
+        return ceremony
+
+    def exchange(self, ceremony_id: str, message: Fields, peer: PeerIdentity) -> Ceremony:
+        """The client's second message, in methods with one; then the device's user is asked.
+
+        Raises `CeremonyError` or `Malformed`.
+        """
+        window = self._require_window()
+        try:
+            ceremony = window.exchange(
+                ceremony_id, message, self._loop.time(), session_id=peer.session_id
+            )
+        except CeremonyError:
+            self._settle()
+            raise
+        self._settle()
         self._tell(News(NewsKind.PENDING, ceremony))
         return ceremony
 
@@ -321,7 +341,7 @@ class PairingDoor:
         """A ceremony, for the session that started it alone. Raises `NoSuchCeremony`."""
         return self._require_window().find(ceremony_id, session_id=peer.session_id)
 
-    def complete(self, ceremony_id: str, tag: object, peer: PeerIdentity) -> Ceremony:
+    def complete(self, ceremony_id: str, message: Fields, peer: PeerIdentity) -> Ceremony:
         """The client confirms: check, commit, and only then the device's own tag.
 
         Raises `CeremonyError`, `Malformed` or `IamError`; nobody was paired then.
@@ -329,7 +349,7 @@ class PairingDoor:
         window = self._require_window()
         try:
             ceremony = window.complete(
-                ceremony_id, tag, self._loop.time(), session_id=peer.session_id
+                ceremony_id, message, self._loop.time(), session_id=peer.session_id
             )
         except CeremonyError:
             self._settle()
@@ -351,8 +371,15 @@ class PairingDoor:
         return self.window
 
     def _new_window(
-        self, now: float, seconds: float, role: str | None, methods: Sequence[str]
+        self,
+        now: float,
+        seconds: float,
+        role: str | None,
+        methods: Sequence[str],
+        *,
+        pressed: bool,
     ) -> Window:
+        offered = self.methods.offered(tuple(methods) or self.terms.methods, pressed=pressed)
         self._role_by_default = role is None and self.terms.role is None
         role = self.role_for(role)
         rules = self._whitelist.rules
@@ -361,7 +388,8 @@ class PairingDoor:
             seconds=seconds,
             role=role,
             roles=[one.id for one in rules.roles.values() if 0 < one.rank <= rules.rank(role)],
-            methods=tuple(methods) or self.terms.methods,
+            unverified_role=min(role, _UNVERIFIED, key=rules.rank),
+            methods=offered,
             window_id=self._dice(WINDOW_ID_BYTES),
             device=self.identity.fingerprint,
             overlap=self.terms.overlap,
@@ -369,6 +397,7 @@ class PairingDoor:
             limits=self.limits,
         )
         self._latest = None
+        self.methods.renew(wanted=CODE in window.methods)
         return window
 
     def _close(self, acting: str) -> bool:
@@ -396,7 +425,14 @@ class PairingDoor:
         return self._whitelist.check_opener(opener.subject, role, opener.attributes)
 
     def _paired(
-        self, window: Window, fingerprint: Fingerprint, name: str, role: str, method: str
+        self,
+        window: Window,
+        fingerprint: Fingerprint,
+        name: str,
+        role: str,
+        method: str,
+        *,
+        verified: bool = True,
     ) -> State:
         """The state with this user in it, by the power of the window's opener. Raises `IamError`.
 
@@ -410,36 +446,11 @@ class PairingDoor:
             name=name,
             role=role,
             method=method,
+            verified=verified,
             now=whitelist.now,
             rules=whitelist.rules,
             not_after=self._check_opener(self._opener, window.role),
         )
-
-    def _start(
-        self,
-        window: Window,
-        peer: PeerIdentity,
-        *,
-        method: str,
-        name: str,
-        role: str,
-        form: Form,
-    ) -> Ceremony:
-        try:
-            return window.start(
-                self._loop.time(),
-                fingerprint=peer.fingerprint,
-                session_id=peer.session_id,
-                ekm=peer.exporter,
-                method=method,
-                name=name,
-                ceremony_id=self._dice(9).hex(),
-                role_asked=role,
-                form=form,
-            )
-        except (CeremonyError, Malformed):
-            self._settle()
-            raise
 
     def _store(self, ceremony: Ceremony) -> Ceremony:
         """Both have said yes: commit the user and the refund in one transaction, then say so."""
@@ -447,7 +458,12 @@ class PairingDoor:
         now = self._loop.time()
         try:
             new = self._paired(
-                window, ceremony.fingerprint, ceremony.name, ceremony.role, ceremony.method
+                window,
+                ceremony.fingerprint,
+                ceremony.name,
+                ceremony.role,
+                ceremony.method,
+                verified=ceremony.verified,
             )
             event = whitelist.journal.event(
                 "paired",
@@ -458,6 +474,7 @@ class PairingDoor:
                 method=ceremony.method,
             )
             refunded = window.budget.refund()
+            self.methods.succeeded()
             whitelist.commit(new, event, attempts=self._attempts(refunded, now))
         except IamError as error:
             window.abort(ceremony.id, now, reason=error.reason)
@@ -490,17 +507,26 @@ class PairingDoor:
             if self._latest is not None and self._latest.id == ceremony.id:
                 self._latest = ceremony
             self._tell(News(NewsKind.ENDED, ceremony, ceremony.reason))
+            self._change_code(ceremony)
         for event in events:
             if event.kind is EventKind.WINDOW_CLOSED:
                 reason = str(event.fields.get("reason", ""))
                 if reason in {CloseReason.OVERLAP, CloseReason.FAILURES}:
                     _log.warning("the pairing window has closed: %s", reason)
+                self.methods.renew(wanted=False)
                 self._tell(News(NewsKind.CLOSED, reason=reason))
         self._arm(window, now)
 
+    def _change_code(self, ended: Ceremony) -> None:
+        """A shown code is for one ceremony, whatever became of it."""
+        if ended.method == CODE and self.methods.shown_code and self.is_open:
+            self.methods.renew(wanted=True)
+            self._tell(News(NewsKind.CODE))
+
     def _persist(self, window: Window, events: Sequence[Event], now: float) -> None:
         record = None
-        if window.budget != self._budget:
+        stored = self._whitelist.store.attempts.get(PLATE, Plate().record())
+        if window.budget != self._budget or stored != self.methods.plate.record():
             record = self._attempts(window.budget, now)
         if events or record is not None:
             whitelist = self._whitelist
@@ -509,7 +535,8 @@ class PairingDoor:
             self._budget = window.budget
 
     def _attempts(self, budget: AttemptBudget, now: float) -> dict[str, object]:
-        return {**self._whitelist.store.attempts, _RECORD: budget.record(now)}
+        plate = self.methods.plate.record()
+        return {**self._whitelist.store.attempts, _RECORD: budget.record(now), PLATE: plate}
 
     def _fact(self, event: Event) -> AuditEvent:
         """A window's event in the words of the audit trail."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from device_app.durations import dated, dated_shortly, spoken, spoken_when
 from peer.identity import Fingerprint
+from peer.pairing.sas import grouped
 
 SCHEMA = 1
 
@@ -61,6 +62,7 @@ def banner_lines(status: Mapping[str, Any]) -> list[str]:
         f"listening    {', '.join(status['addresses'])}",
         f"users        {len(users) or 'none yet: the first to pair becomes the owner'}",
         f"window       {state}",
+        *code_lines(window),
     ]
 
 
@@ -129,9 +131,18 @@ def pending_lines(pending: list[Mapping[str, Any]]) -> list[str]:
         found += [
             f"{one['id']}  {one['name']!r} wants to be {one['role']}"
             + (f", from {one['address']}" if "address" in one else ""),
-            f"  fingerprint {Fingerprint.parse(one['fingerprint']).grouped}",
+            f"  this device shows {grouped(one['number'])}"
+            if "number" in one
+            else f"  fingerprint {Fingerprint.parse(one['fingerprint']).grouped}",
         ]
     return [*found, "Compare it with what the client shows, then `handfast-device accept`."]
+
+
+def code_lines(window: Mapping[str, Any]) -> list[str]:
+    """What the window shows to whoever wants to pair."""
+    if "code" in window:
+        return [f"code         {window['code']}"]
+    return []
 
 
 def status_lines(status: Mapping[str, Any]) -> list[str]:

@@ -4,14 +4,21 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from device_app import labels
 from device_app.console import ConsoleVerb, console_verbs
 from device_app.control import Say, Verb
 from device_app.errors import AppError, Exit
 from device_app.invitations import Invitations
-from device_app.pairing import News, NewsKind, PairingDoor
+from device_app.methods import PLATE
+from device_app.pairing import PairingDoor
+from device_app.pairing_terms import News, NewsKind
 from device_app.trail import follow
 from device_app.whitelist import Whitelist
+from iam.builtin import OWNER
 from peer.pairing.ceremony import Ceremony, State
+
+CLEARING_SECONDS = 5.0  # a press this long clears the back-off (protocol §4)
+RECOVERY_SECONDS = 10.0  # and one this long lets a new owner in (protocol §10)
 
 
 class Verbs:
@@ -41,6 +48,8 @@ class Verbs:
             "status": self.status,
             "open": self.open,
             "close": self.close,
+            "press": self.press,
+            "label": self.label,
             "pending": self.pending,
             "accept": self.accept,
             "refuse": self.refuse,
@@ -93,7 +102,7 @@ class Verbs:
                     refused = one.ceremony.state is State.REFUSED
                     if one.ceremony.state is State.REGISTERED:
                         paired = said["ceremony"]
-                elif one.kind is NewsKind.OPENED:
+                elif one.kind in {NewsKind.OPENED, NewsKind.CODE}:
                     said["window"] = window_view(self._door)
                 say(said)
                 if one.kind is NewsKind.CLOSED:
@@ -104,6 +113,30 @@ class Verbs:
     async def close(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """Close the window."""
         return {"closed": self._door.close_window()}
+
+    async def press(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """The board's button: a window in which whoever is first pairs; held for longer, more."""
+        door = self._door
+        if not door.methods.hardware.button:
+            raise AppError(
+                "this board has no button, by its configuration",
+                advice="Set `button = true` in the table [board] of device.toml.",
+            )
+        held = float(args.get("held") or 0.0)
+        await door.open(
+            role=OWNER if held >= RECOVERY_SECONDS else None,
+            clears_backoff=held >= CLEARING_SECONDS,
+            pressed=True,
+        )
+        return {"window": window_view(door)}
+
+    async def label(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """A new label for the board."""
+        plate, words = labels.made(
+            self._whitelist, self._door.identity.fingerprint, replace=bool(args.get("replace"))
+        )
+        self._door.methods.plate = plate
+        return words
 
     async def pending(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """What waits for the device's user."""
@@ -142,7 +175,7 @@ class Verbs:
     async def reset(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """Factory reset of the running daemon."""
         keep = bool(args.get("keep_identity"))
-        self._whitelist.forget_all()
+        self._whitelist.forget_all(keep=(PLATE,) if keep else ())
         self._reset(keep)
         return {"reset": True, "kept_identity": keep}
 
@@ -167,6 +200,7 @@ def window_view(door: PairingDoor) -> dict[str, Any]:
         "role": door.window.role,
         "methods": list(door.window.methods),
         "failures": door.window.failures,
+        **({"code": door.methods.shown_code} if door.methods.shown_code else {}),
         "device_id": door.identity.fingerprint.device_id,
         "fingerprint": door.identity.fingerprint.hex,
     }
@@ -183,6 +217,8 @@ def ceremony_view(door: PairingDoor, ceremony: Ceremony) -> dict[str, Any]:
         "form": ceremony.form.value,
         "state": ceremony.state.value,
     }
+    if ceremony.number:
+        view["number"] = ceremony.number
     if ceremony.reason:
         view["reason"] = ceremony.reason
     for session in door.port.sessions():

@@ -47,6 +47,8 @@ class Waiting:
                 self._opened(event["window"])
             case "opened" if "window" in event:
                 self._closes_at = self._now() + event["window"]["seconds_left"]
+            case "code":
+                self._tell_code(event["window"])
             case "pending":
                 self._asking = True
                 if self._person is not None:
@@ -75,9 +77,18 @@ class Waiting:
         )
         for line in render.fingerprint_lines(window):
             render.talk(f"  {line}")
+        self._tell_code(window)
         render.talk("On the client: handfast pair")
         if sys.stderr.isatty():
             self._counter = asyncio.create_task(self._count_down(), name="countdown")
+
+    def _tell_code(self, window: Mapping[str, Any]) -> None:
+        """The code to type at the client; another one for each try."""
+        if self._quiet or self._as_json:
+            return
+        self._clear()
+        for line in render.code_lines(window):
+            render.talk(f"  {line}")
 
     async def _count_down(self) -> None:
         while (left := self._closes_at - self._now()) > 0:

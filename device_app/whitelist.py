@@ -6,7 +6,7 @@ store. Times are the device's own (`clock`), but for those in events, which are 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -308,10 +308,12 @@ class Whitelist:
             self.commit(new, event)
         return user
 
-    def forget_all(self) -> None:
-        """Factory reset: nobody is known any more, and no failed attempt either."""
+    def forget_all(self, *, keep: Collection[str] = ()) -> None:
+        """Factory reset: nobody is known any more, and no attempt either, but for entries to
+        `keep` (what stays with the board)."""
         event = self.journal.event("factory-reset", actor=CONSOLE)
-        self.commit(State.of(()), event, attempts={})
+        kept = {name: one for name, one in self.store.attempts.items() if name in keep}
+        self.commit(State.of(()), event, attempts=kept)
 
     def _apply(self, new: State, kind: str, actor: Subject | None, **fields: Any) -> None:
         if new is not self.state:

@@ -86,12 +86,18 @@ def pair_user(
 ) -> State:
     """A new user with one key and the role of the window that `actor` opened.
 
-    The same key under the same name again returns `state` itself, whatever the role.
-    Raises KeyTaken, NameTaken, NotFound (role), Denied, LimitReached.
+    The same key under the same name again returns `state` itself, whatever the role; but if nobody
+    had verified it and this pairing does, it is verified from now on, and the user has this role if
+    it is the higher one. Raises KeyTaken, NameTaken, NotFound (role), Denied, LimitReached.
     """
     known = state.user_of(fingerprint)
     if known is not None and known.name == name:
-        return state
+        held = known.key(fingerprint)
+        if held.verified or not verified:
+            return state
+        proved = _with_key(known, replace(held, verified=True, method=method))
+        higher = max(known.role, role, key=rules.rank)
+        return _change(state, actor, known, replace(proved, role=higher), rules)
     key = Key(fingerprint, key_name, method, verified, now)
     user = User(name, role, (key,), not_after=not_after, created=now)
     return _change(state, actor, None, user, rules)
@@ -137,15 +143,21 @@ def remove_user(state: State, actor: Subject | None, name: str, *, rules: Rules)
 
 
 def add_key(state: State, actor: Subject | None, name: str, key: Key, *, rules: Rules) -> State:
-    """One more key for this user; one the user has already takes the new name, and nothing else.
+    """One more key for this user; one the user has already takes the new name, and is verified if
+    it was not: whoever gives a fingerprint vouches for it.
 
     Raises NotFound, KeyTaken, Denied, LimitReached.
     """
     before = state.user(name)
     if key.fingerprint in before.fingerprints:
-        key = replace(before.key(key.fingerprint), name=key.name)
-    others = tuple(k for k in before.keys if k.fingerprint != key.fingerprint)
-    return _change(state, actor, before, replace(before, keys=(*others, key)), rules)
+        held = before.key(key.fingerprint)
+        key = replace(held, name=key.name, verified=held.verified or key.verified)
+    return _change(state, actor, before, _with_key(before, key), rules)
+
+
+def _with_key(user: User, key: Key) -> User:
+    others = tuple(one for one in user.keys if one.fingerprint != key.fingerprint)
+    return replace(user, keys=(*others, key))
 
 
 def remove_key(

@@ -18,6 +18,7 @@ class Limits:
     backoff_after: int = 10  # failures since the last success before back-off begins
     backoff_base_seconds: float = 30.0  # the first back-off; doubles each time
     backoff_max_seconds: float = 86_400.0  # the longest back-off
+    printed_code_failures: int = 20  # wrong tries in a row, then a printed code is dead
 
     # Sessions (protocol §8).
     half_open: int = 32  # handshakes under way

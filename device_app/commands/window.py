@@ -82,3 +82,19 @@ def refuse(talk: Talk, *, ceremony: str | None) -> None:
     """
     done = talk.ask("refuse", {"id": ceremony})["ceremony"]
     talk.show({"ceremony": done}, [f"refused {done['name']}"])
+
+
+@click.command(cls=Verb)
+@click.option("--held", type=float, default=0.0, metavar="SECONDS", help="For how long.")
+@click.pass_obj
+def press(talk: Talk, *, held: float) -> None:
+    """What the board's button means: call this when it is pressed and let go.
+
+    A press opens the window, and whoever pairs first in it becomes a guest that nobody has
+    verified. Held for 5 s it also clears the back-off after failures; held for 10 s, whoever pairs
+    with a code, a label, or a comparison becomes an owner.
+
+    Example: handfast-device press --held 0.3
+    """
+    window = talk.ask("press", {"held": held})["window"]
+    talk.show({"window": window}, [f"open for {window['seconds_left']:.0f} s"])

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TextIO
 
 from peer.identity import Fingerprint
+from peer.pairing.sas import grouped
 
 Decide = Callable[[str, bool], Awaitable[None]]
 _ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
@@ -21,11 +22,17 @@ _LINE_MAX = 1024
 
 def question(ceremony: Mapping[str, Any], device: Fingerprint) -> str:
     """What the device's user has to compare. The name was checked, nothing in it moves a cursor."""
-    client = Fingerprint.parse(str(ceremony["fingerprint"]))
     where = f" at {ceremony['address']}" if "address" in ceremony else ""
+    asked = f"A client wants to pair: {ceremony['name']!r}{where}, as {ceremony['role']}"
+    if "number" in ceremony:
+        return (
+            f"\n{asked}\n  this device shows  {grouped(str(ceremony['number']))}\n"
+            "Does the client show the same six digits? [yes/no] "
+        )
+    client = Fingerprint.parse(str(ceremony["fingerprint"]))
     lines = [
         "",
-        f"A client wants to pair: {ceremony['name']!r}{where}, as {ceremony['role']}",
+        asked,
         f"  its fingerprint    {_halves(client)}",
         f"  this device's      {_halves(device)}",
         "Compare both with what the client shows. The same, digit by digit? [yes/no] ",

@@ -15,7 +15,8 @@ from aiocoap.numbers.codes import Code
 from aiocoap.resource import ObservableResource
 
 from device_app.guard import StoreFailed, malformed, refusals
-from device_app.pairing import News, PairingDoor
+from device_app.pairing import PairingDoor
+from device_app.pairing_terms import News
 from device_app.resources.wire import CBOR, read_map, reply, reply_text, text_field
 from device_app.whitelist import Whitelist
 from iam.model import User
@@ -28,10 +29,11 @@ from peer.pairing.ceremony import (
     LockedOut,
     Misuse,
     NoSuchCeremony,
+    Stage,
     State,
 )
+from peer.pairing.methods import COMPARE
 from peer.pairing.names import default_name
-from peer.pairing.window import PLAIN_METHOD
 
 VERSION = 1
 _LATER_SECONDS = 5  # Max-Age of a 5.03 or 4.29: when to look again
@@ -110,11 +112,11 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
                     return reply(request, _view(self._find(request, path)))
 
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Start a ceremony, in the plain form if there is no body; or confirm one."""
+        """Start a ceremony, in the plain form if there is no body; or go on with one."""
         path = tuple(request.opt.uri_path)
         if path:
             with _answers():
-                return self._confirm(request, path)
+                return self._go_on(request, path)
         with _answers(busy=Code.SERVICE_UNAVAILABLE):
             if not request.payload and request.opt.content_format is None:
                 return await self._plain(request)
@@ -162,6 +164,7 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
             name=text_field(body, "name"),
             role=text_field(body, "role", default=""),
             form=Form.CONFIRMED,
+            message=body,
         )
         if isinstance(started, User):
             known = {"state": State.REGISTERED.value, "user": started.name, "role": started.role}
@@ -173,16 +176,21 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
                 "window": started.window_id,
                 "state": started.state.value,
                 "role": started.role,
+                **started.answer,
             },
             code=Code.CREATED,
         )
         answer.opt.location_path = ("pair", started.id)
         return answer
 
-    def _confirm(self, request: aiocoap.Message, path: tuple[str, ...]) -> aiocoap.Message:
-        self._find(request, path)
+    def _go_on(self, request: aiocoap.Message, path: tuple[str, ...]) -> aiocoap.Message:
+        """The next message of the method: its exchange, or the confirmation."""
+        ceremony, peer = self._find(request, path), peer_of(request)
         body = read_map(request, limits=self._door.limits)
-        done = self._door.complete(path[0], body.get("confirm"), peer_of(request))
+        if ceremony.stage is Stage.EXCHANGE:
+            asking = self._door.exchange(path[0], body, peer)
+            return reply(request, {**_view(asking), **asking.answer}, code=Code.CHANGED)
+        done = self._door.complete(path[0], body, peer)
         return reply(request, {**_view(done), "confirm": done.device_tag}, code=Code.CHANGED)
 
     async def _plain(self, request: aiocoap.Message) -> aiocoap.Message:
@@ -190,7 +198,7 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
         peer = peer_of(request)
         started = self._door.start(
             peer,
-            method=PLAIN_METHOD,
+            method=COMPARE,
             name=_plain_name(request, peer),
             role="",
             form=Form.PLAIN,

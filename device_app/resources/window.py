@@ -14,13 +14,14 @@ from aiocoap.resource import Resource
 
 from device_app import wishes
 from device_app.guard import Guard, malformed
-from device_app.pairing import Opener, PairingDoor
+from device_app.pairing import PairingDoor
+from device_app.pairing_terms import Opener
 from device_app.resources.wire import CBOR, read_map, reply
 from device_app.whitelist import OPEN_WINDOW
 from peer.errors import PeerError, UsageError
 from peer.limits import Limits
 from peer.net.problem import ProblemError
-from peer.pairing.window import METHODS
+from peer.pairing.methods import NAMES
 
 METHODS_OF = {"GET": OPEN_WINDOW, "POST": OPEN_WINDOW, "DELETE": OPEN_WINDOW}
 LATE = tuple(METHODS_OF)  # the role stands in the body, or is that of the open window
@@ -105,10 +106,10 @@ def _wished_untrusted(body: Mapping[str, object], limits: Limits) -> dict[str, A
         raise wishes.wrong("seconds", f"a time up to {limits.window_max_seconds:.0f} seconds")
     methods = body.get("methods", [])
     if not isinstance(methods, list) or not all(
-        isinstance(one, str) and one in METHODS for one in methods
+        isinstance(one, str) and one in NAMES for one in methods
     ):
         raise malformed(
-            "methods is not a list of pairing methods", f"There are: {', '.join(sorted(METHODS))}."
+            "methods is not a list of pairing methods", f"There are: {', '.join(NAMES)}."
         )
     role = wishes.text(body, "role") if "role" in body else None
     return {"seconds": seconds, "role": role, "methods": tuple(methods)}

@@ -1,17 +1,20 @@
 """The values of a ceremony: its stages and their table, its errors, its events.
 
-    ASKING ──yes──▶ WAITING ──right tag──▶ COMMITTING ──stored──▶ REGISTERED
-      │ plain form: yes ───────────────────────▲
-      ├─ no, overlap, wrong tag ──▶ REFUSED
-      ├─ client aborts, session lost ──▶ REVOKED
-      └─ too late, started again, window closed ──▶ EXPIRED
+    EXCHANGE ──▶ ASKING ──yes──▶ WAITING ──right tag──▶ COMMITTING ──stored──▶ REGISTERED
+                   │ plain form: yes ───────────────────────▲
+    from each      ├─ no, overlap, wrong tag ──▶ REFUSED
+    of the first   ├─ client aborts, session lost ──▶ REVOKED
+    three          └─ too late, started again, window closed ──▶ EXPIRED
 
-On the wire ASKING is PENDING_USER_CONFIRMATION; WAITING and COMMITTING are
+A method begins where it has to: `sas` with an exchange before there is anything to compare,
+`compare` with the question to the device's user, and those that ask nobody at WAITING.
+
+On the wire ASKING is PENDING_USER_CONFIRMATION; EXCHANGE, WAITING and COMMITTING are
 PENDING_CLIENT_COMPLETION (protocol §5). COMMITTING is between the client's proof and the end of the
 device's transaction: both have said yes, and nothing but the store decides.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from types import MappingProxyType
@@ -19,6 +22,10 @@ from typing import ClassVar, Protocol
 
 from peer.errors import PeerError
 from peer.identity import Fingerprint
+from peer.pairing.binding import Channel
+
+Fields = Mapping[str, object]
+"""The body of a message."""
 
 
 @unique
@@ -37,6 +44,7 @@ class State(StrEnum):
 class Stage(StrEnum):
     """Where a ceremony is, as the device knows it."""
 
+    EXCHANGE = "exchange"
     ASKING = "asking"
     WAITING = "waiting"
     COMMITTING = "committing"
@@ -50,6 +58,7 @@ class Stage(StrEnum):
 class Act(StrEnum):
     """What can happen to a ceremony."""
 
+    EXCHANGE = "exchange"  # the client's next message has come
     ACCEPT = "accept"  # the device's user says yes
     ACCEPT_PLAIN = "accept-plain"  # the same in the plain form: nobody else is waited for
     REFUSE = "refuse"  # the device's user says no
@@ -81,6 +90,10 @@ _ENDINGS = {Act.ABORT: Stage.REVOKED, Act.LATE: Stage.EXPIRED, Act.OVERLAP: Stag
 
 TRANSITIONS: Mapping[tuple[Stage, Act], Stage] = MappingProxyType(
     {
+        (Stage.EXCHANGE, Act.EXCHANGE): Stage.ASKING,
+        (Stage.EXCHANGE, Act.MISMATCH): Stage.REFUSED,
+        (Stage.EXCHANGE, Act.REFUSE): Stage.REFUSED,
+        **{(Stage.EXCHANGE, act): stage for act, stage in _ENDINGS.items()},
         (Stage.ASKING, Act.ACCEPT): Stage.WAITING,
         (Stage.ASKING, Act.ACCEPT_PLAIN): Stage.COMMITTING,
         (Stage.ASKING, Act.REFUSE): Stage.REFUSED,
@@ -96,6 +109,7 @@ TRANSITIONS: Mapping[tuple[Stage, Act], Stage] = MappingProxyType(
 
 SHOWN: Mapping[Stage, State] = MappingProxyType(
     {
+        Stage.EXCHANGE: State.PENDING_CLIENT_COMPLETION,
         Stage.ASKING: State.PENDING_USER_CONFIRMATION,
         Stage.WAITING: State.PENDING_CLIENT_COMPLETION,
         Stage.COMMITTING: State.PENDING_CLIENT_COMPLETION,
@@ -113,8 +127,11 @@ ENDED = frozenset({Stage.REGISTERED, Stage.EXPIRED, Stage.REVOKED, Stage.REFUSED
 class Ceremony:
     """One pairing attempt as it stands; the window replaces it at every step.
 
-    `role` is bound into the tags: exactly this role may be stored. `reason` says in one word how it
-    ended. `started` and `deadline` are monotonic seconds. `device_tag` is empty until REGISTERED.
+    `role` is bound into the tags: exactly this role may be stored. `verified` is False if nobody's
+    key is proved by the method. `number` is what both users compare, empty where that is not a
+    number. `reason` says in one word how it ended. `started` and `deadline` are monotonic seconds.
+    `answer` is what the method has to say to the client's last message; `device_tag` is empty until
+    REGISTERED.
     """
 
     id: str
@@ -128,8 +145,11 @@ class Ceremony:
     started: float
     deadline: float
     stage: Stage = Stage.ASKING
+    verified: bool = True
+    number: str = ""
     reason: str = ""
     user: str = ""
+    answer: Fields = field(default_factory=dict, repr=False)
     device_tag: bytes = field(default=b"", repr=False)
 
     @property
@@ -144,15 +164,47 @@ class Ceremony:
 
 
 class DeviceSide(Protocol):
-    """The device's half of a method: one object per ceremony, each step once."""
+    """The device's half of a method: one object per ceremony, each step once and in this order.
 
-    name: ClassVar[str]
+    Each step takes the body of the client's message. `Malformed`, for a field that is missing or of
+    another type, leaves the object as it was; `Mismatch` ends it.
+    """
 
-    def check_untrusted(self, tag: bytes) -> None:
-        """Raise `Mismatch` unless the client's tag is right."""
+    def begin_untrusted(self, message: Fields) -> Fields:
+        """The client's start; the fields of the answer."""
+
+    def exchange_untrusted(self, message: Fields) -> Fields:
+        """The client's second message, if the method has an exchange; the fields of the answer."""
+
+    def number(self) -> str:
+        """What both users compare, once the exchange is over; empty for other methods."""
+
+    def check_untrusted(self, message: Fields) -> None:
+        """Raise `Mismatch` unless the client's confirmation is right."""
 
     def device_tag(self) -> bytes:
         """The device's tag; only after a right `check_untrusted`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one ceremony is about, and what both sides have to mean alike."""
+
+    channel: Channel
+    role: str
+    user: str
+    ceremony_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way of pairing, as a window offers it. `make` gives the device's half of one ceremony,
+    `first` is where it begins, `verified` is False if nobody's key is proved."""
+
+    name: str
+    make: Callable[[Terms], DeviceSide] = field(repr=False)
+    first: Stage = Stage.ASKING
+    verified: bool = True
 
 
 @unique

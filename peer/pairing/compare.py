@@ -6,11 +6,10 @@ compare confirm"), client tag = HMAC(kc, "C"), device tag = HMAC(kc, "D"). The c
 first, and the device answers after its commit.
 
 Both objects are one-shot: a step out of turn raises `Misuse`. The plain form has no tags and uses
-none of this.
+none of this. The method `button` has the same tags under its own name, and nothing to look at.
 """
 
 from enum import Enum, auto
-from typing import ClassVar
 
 from peer.pairing.binding import Channel, Confirmation, confirmation, tags_equal
 from peer.pairing.ceremony import Mismatch, Misuse
@@ -24,17 +23,15 @@ class _Turn(Enum):
     OVER = auto()
 
 
-def _confirmation(channel: Channel, role: str) -> Confirmation:
-    return confirmation(channel.ekm, channel.binding(method=NAME, role=role), NAME)
+def _confirmation(channel: Channel, role: str, method: str) -> Confirmation:
+    return confirmation(channel.ekm, channel.binding(method=method, role=role), method)
 
 
 class CompareDevice:
     """The device's half: check the client's tag once, then give ours once."""
 
-    name: ClassVar[str] = NAME
-
-    def __init__(self, channel: Channel, role: str) -> None:
-        self._tags = _confirmation(channel, role)
+    def __init__(self, channel: Channel, role: str, *, method: str = NAME) -> None:
+        self._tags = _confirmation(channel, role, method)
         self._turn = _Turn.FIRST
 
     def check_untrusted(self, tag: bytes) -> None:
@@ -60,10 +57,8 @@ class CompareDevice:
 class CompareClient:
     """The client's half: `accept` when its user says yes, then `verify_untrusted` the answer."""
 
-    name: ClassVar[str] = NAME
-
-    def __init__(self, channel: Channel, role: str) -> None:
-        self._tags = _confirmation(channel, role)
+    def __init__(self, channel: Channel, role: str, *, method: str = NAME) -> None:
+        self._tags = _confirmation(channel, role, method)
         self._turn = _Turn.FIRST
 
     def accept(self) -> bytes:

@@ -18,11 +18,13 @@ audit trail, tell the observers of the ceremonies in `take_ended()`, set the tim
 monotonic seconds.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Self
 
-from peer.errors import Malformed, UsageError
+from peer.errors import UsageError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.pairing.binding import Channel
@@ -35,8 +37,10 @@ from peer.pairing.ceremony import (
     DeviceSide,
     Event,
     EventKind,
+    Fields,
     Form,
     LockedOut,
+    Method,
     Mismatch,
     NoSuchCeremony,
     NotOffered,
@@ -44,15 +48,13 @@ from peer.pairing.ceremony import (
     Overlap,
     OverlapRule,
     Stage,
+    Terms,
     TooMany,
     UserRefused,
 )
-from peer.pairing.compare import CompareDevice
+from peer.pairing.compare import NAME as PLAIN_METHOD
 from peer.pairing.names import check_name
 from peer.pairing.opening import CloseReason, Opening, Phase
-
-METHODS: Mapping[str, Callable[[Channel, str], DeviceSide]] = {CompareDevice.name: CompareDevice}
-PLAIN_METHOD = CompareDevice.name
 
 _END_EVENTS: Mapping[Act, EventKind] = {
     Act.REFUSE: EventKind.REFUSED,
@@ -75,7 +77,8 @@ class Window:
         device: Fingerprint,
         role: str,
         roles: frozenset[str],
-        methods: tuple[str, ...],
+        unverified_role: str,
+        methods: Mapping[str, Method],
         overlap: OverlapRule,
         budget: AttemptBudget,
         limits: Limits,
@@ -88,6 +91,7 @@ class Window:
         self.failures = 0
         self._opening = opening
         self._roles = roles
+        self._unverified_role = unverified_role
         self._overlap = overlap
         self._limits = limits
         self._ceremonies: dict[str, Ceremony] = {}
@@ -105,10 +109,11 @@ class Window:
         *,
         seconds: float,
         role: str,
-        methods: Collection[str],
+        methods: Collection[Method],
         window_id: bytes,
         device: Fingerprint,
         roles: Collection[str] = (),
+        unverified_role: str = "",
         overlap: OverlapRule | str = OverlapRule.REFUSE,
         budget: AttemptBudget | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -116,14 +121,13 @@ class Window:
         """Open a window for `seconds`, cut to `limits.window_max_seconds`.
 
         `role` is what a newly paired user gets; `roles` are those a client may ask for instead,
-        none above `role`: the caller knows the ranks. `window_id` is 16 random bytes, `device` our
-        own fingerprint. Raises `UsageError` for a window that could pair nobody.
+        none above `role`: the caller knows the ranks. Whoever pairs by a method that proves no key
+        gets `unverified_role` instead. `methods` are those offered, the best first; `window_id` is
+        16 random bytes, `device` our own fingerprint. Raises `UsageError` if there is no method.
         """
-        unknown = sorted(set(methods) - METHODS.keys())
-        if unknown or not methods:
+        if not methods:
             raise UsageError(
-                f"no such pairing method: {', '.join(unknown) or '(none given)'}",
-                advice=f"Choose from: {', '.join(sorted(METHODS))}.",
+                "a pairing window needs a method", advice="Name one, for example: compare."
             )
         window = cls(
             Opening(now, seconds, limits),
@@ -131,7 +135,8 @@ class Window:
             device=device,
             role=role,
             roles=frozenset(roles) | {role},
-            methods=tuple(dict.fromkeys(methods)),
+            unverified_role=unverified_role or role,
+            methods={method.name: method for method in methods},
             overlap=OverlapRule(overlap),
             budget=budget if budget is not None else AttemptBudget(limits=limits),
             limits=limits,
@@ -249,19 +254,25 @@ class Window:
         ceremony_id: str,
         role_asked: str = "",
         form: Form = Form.CONFIRMED,
+        message: Fields = MappingProxyType({}),
     ) -> Ceremony:
         """A client starts a ceremony; one attempt is debited: persist `budget` before answering.
 
-        `ekm` is the session's exporter value, `ceremony_id` random text that nobody guesses.
-        Raises `Malformed` (name), `NotOpen`, `NotOffered`, `Overlap`, `Busy`, `LockedOut` or
-        `TooMany`; none of them but `TooMany` and `Overlap` changes anything.
+        `ekm` is the session's exporter value, `ceremony_id` random text that nobody guesses,
+        `message` the body of the start, for the method. Raises `Malformed` (name, or a field of the
+        method), `NotOpen`, `NotOffered`, `Overlap`, `Busy`, `LockedOut` or `TooMany`; none of them
+        but `TooMany` and `Overlap` changes anything. A `Mismatch` is the end of a ceremony whose
+        first message was wrong: it is debited, and it is a failure of the window.
         """
         self._advance(now)
         self._require_open()
         name = check_name(name, limit=self._limits.name_max)
-        role = self._offered(method, form, role_asked)
+        way, role = self._offered(method, form, role_asked)
         self._refuse_second_key(now, fingerprint)
         self._require_budget(now)
+        channel = Channel(ekm, fingerprint, self.device, self.window_id)
+        proof = way.make(Terms(channel, role, name, ceremony_id))
+        answer, wrong = _begun(proof, message) if form is Form.CONFIRMED else ({}, None)
         self._end_own_predecessor(now)
         ceremony = Ceremony(
             id=ceremony_id,
@@ -273,17 +284,41 @@ class Window:
             name=name,
             role=role,
             started=now,
-            deadline=now + self._limits.person_seconds,
+            deadline=now + self._patience(way.first),
+            stage=way.first,
+            verified=way.verified,
+            answer=answer,
         )
         if form is Form.CONFIRMED:
-            channel = Channel(ekm, fingerprint, self.device, self.window_id)
-            self._proofs[ceremony_id] = METHODS[method](channel, role)
+            self._proofs[ceremony_id] = proof
         self._first_key = self._first_key or fingerprint
         self.budget = self.budget.debit(now)
-        self._ceremonies[ceremony_id] = ceremony
         self._live = ceremony_id
+        self._put(ceremony)
         self._note(EventKind.CEREMONY_STARTED, **_facts(ceremony), form=form.value)
+        if wrong is not None:
+            self._end_failed(now, ceremony, Act.MISMATCH, "mismatch")
+            raise wrong
         return ceremony
+
+    def exchange(
+        self, ceremony_id: str, message: Fields, now: float, *, session_id: int
+    ) -> Ceremony:
+        """The client's second message, for methods with one; its `answer` goes back.
+
+        From here on the device's user is asked. Raises like `complete`.
+        """
+        self._advance(now)
+        ceremony, proof = self._require_turn(ceremony_id, Stage.EXCHANGE, session_id=session_id)
+        with self._ends_if_wrong(now, ceremony):
+            answer = proof.exchange_untrusted(message)
+        asking = replace(
+            self._moved(ceremony, Act.EXCHANGE),
+            answer=answer,
+            number=proof.number(),
+            deadline=now + self._limits.person_seconds,
+        )
+        return self._put(asking)
 
     def decide(self, ceremony_id: str, *, accept: bool, now: float) -> Ceremony:
         """The device's user has answered. Raises `NoSuchCeremony` or `Busy` (answered already)."""
@@ -299,31 +334,19 @@ class Window:
         )
         return self._put(replace(accepted, deadline=deadline))
 
-    def complete(self, ceremony_id: str, tag: object, now: float, *, session_id: int) -> Ceremony:
-        """The client confirms. A right tag: commit, then call `registered`.
+    def complete(
+        self, ceremony_id: str, message: Fields, now: float, *, session_id: int
+    ) -> Ceremony:
+        """The client confirms. If that is right: commit, then call `registered`.
 
-        Raises `Busy` if the device's user has not decided yet (the tag is not looked at),
-        `Malformed` if the tag is no byte string, `Mismatch` if it is wrong (the ceremony is over),
-        `UserRefused` or `NoSuchCeremony` if it was over before.
+        Raises `Busy` if it is not the client's turn (the message is not looked at), `Malformed` for
+        a field that is missing or of another type, `Mismatch` if the confirmation is wrong (the
+        ceremony is over), `UserRefused` or `NoSuchCeremony` if it was over before.
         """
         self._advance(now)
-        ceremony = self._require_live(self.find(ceremony_id, session_id=session_id).id)
-        if not isinstance(tag, bytes):
-            raise Malformed(
-                "the confirmation is not a byte string",
-                advice="Send {confirm: tag}, the tag as bytes.",
-            )
-        proof = self._proofs.get(ceremony_id)
-        if ceremony.stage is not Stage.WAITING or proof is None:
-            raise Busy(
-                "it is not the client's turn",
-                advice="Wait until the device's user has accepted (GET with Observe).",
-            )
-        try:
-            proof.check_untrusted(tag)
-        except Mismatch:
-            self._end_failed(now, ceremony, Act.MISMATCH, "mismatch")
-            raise
+        ceremony, proof = self._require_turn(ceremony_id, Stage.WAITING, session_id=session_id)
+        with self._ends_if_wrong(now, ceremony):
+            proof.check_untrusted(message)
         return self._put(self._moved(ceremony, Act.PROVE))
 
     def registered(self, ceremony_id: str, *, user: str, now: float) -> Ceremony:
@@ -372,20 +395,48 @@ class Window:
         if not self._opening.is_open:
             raise NotOpen("the pairing window is closed", advice=_OPEN_IT)
 
-    def _offered(self, method: str, form: Form, role_asked: str) -> str:
-        """The role of the ceremony. Raises `NotOffered`."""
-        if method not in self.methods or (form is Form.PLAIN and method != PLAIN_METHOD):
+    def _require_turn(
+        self, ceremony_id: str, stage: Stage, *, session_id: int
+    ) -> tuple[Ceremony, DeviceSide]:
+        ceremony = self._require_live(self.find(ceremony_id, session_id=session_id).id)
+        proof = self._proofs.get(ceremony_id)
+        if ceremony.stage is not stage or proof is None:
+            raise Busy(
+                "it is not the client's turn",
+                advice="Wait until the device's user has accepted (GET with Observe).",
+            )
+        return ceremony, proof
+
+    @contextmanager
+    def _ends_if_wrong(self, now: float, ceremony: Ceremony) -> Iterator[None]:
+        """What the method finds wrong is the end of its ceremony: there is no second try."""
+        try:
+            yield
+        except Mismatch:
+            self._end_failed(now, ceremony, Act.MISMATCH, "mismatch")
+            raise
+
+    def _patience(self, stage: Stage) -> float:
+        """How long this stage may take: a person's time, or a program's."""
+        limits = self._limits
+        return limits.person_seconds if stage is Stage.ASKING else limits.step_seconds
+
+    def _offered(self, method: str, form: Form, role_asked: str) -> tuple[Method, str]:
+        """The method, and the role of the ceremony. Raises `NotOffered`."""
+        way = self.methods.get(method)
+        if way is None or (form is Form.PLAIN and method != PLAIN_METHOD):
             raise NotOffered(
                 "this pairing method is not offered now",
                 advice=f"Use one of: {', '.join(self.methods)}.",
             )
-        role = role_asked or self.role
-        if role not in self._roles:
+        given = self.role if way.verified else self._unverified_role
+        role = role_asked or given
+        if role not in (self._roles if way.verified else {given}):
             raise NotOffered(
                 "this pairing window does not give the role asked for",
-                advice=f"Ask for none, to get {self.role!r}; an owner can change it later.",
+                advice=f"Ask for none, to get {given!r}; an owner can change it later.",
             )
-        return role
+        return way, role
 
     def _refuse_second_key(self, now: float, fingerprint: Fingerprint) -> None:
         """Raise `Overlap` or `Busy` if this is not the window's one key."""
@@ -507,6 +558,14 @@ class Window:
 
     def _note(self, kind: EventKind, **fields: str | float) -> None:
         self._events.append(Event(kind, {"window": self.window_id.hex(), **fields}))
+
+
+def _begun(proof: DeviceSide, message: Fields) -> tuple[Fields, Mismatch | None]:
+    """The method's answer to a start, or what is wrong with it: that costs an attempt as well."""
+    try:
+        return proof.begin_untrusted(message), None
+    except Mismatch as wrong:
+        return {}, wrong
 
 
 def _facts(ceremony: Ceremony) -> dict[str, str | float]:

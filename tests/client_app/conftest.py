@@ -39,6 +39,7 @@ from peer.net.endpoint import Standing
 from peer.net.onlink import Locality, LocalMode
 from peer.net.problem import ProblemError
 from peer.net.site import GuardedSite
+from peer.pairing import methods
 from peer.pairing.ceremony import Ceremony, State
 from peer.pairing.window import Window
 
@@ -106,7 +107,7 @@ class Board:
             now,
             seconds=120,
             role="owner",
-            methods=["compare"],
+            methods=[methods.compare()],
             window_id=bytes(range(16)),
             device=self.fingerprint,
         )
@@ -358,7 +359,7 @@ class Pair(resource.ObservableResource):  # type: ignore[misc]
     async def _complete(self, request: aiocoap.Message, body: Any) -> aiocoap.Message:
         window, peer, now = self._window(request), peer_of(request), self._now()
         at = request.opt.uri_path[0]
-        ceremony = window.complete(at, body["confirm"], now, session_id=peer.session_id)
+        ceremony = window.complete(at, body, now, session_id=peer.session_id)
         self.board.users[peer.fingerprint] = ceremony.name
         ceremony = window.registered(at, user=ceremony.name, now=now)
         answer = self.board.confirm_answer(

@@ -23,7 +23,7 @@ from aiocoap.numbers.codes import Code
 from device_app.app import App
 from device_app.config import Settings
 from device_app.journal import Journal
-from device_app.pairing import News, NewsKind, PairingTerms
+from device_app.pairing_terms import News, NewsKind, PairingTerms
 from device_app.places import Places
 from iam.model import Key, User
 from peer import cbor

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.journal import Journal
-from device_app.pairing import NewsKind, PairingTerms
+from device_app.pairing_terms import NewsKind, PairingTerms
 from device_app.wishes import user_wished_untrusted
 from peer.errors import Unreachable
 from peer.limits import DEFAULT_LIMITS
@@ -32,7 +32,7 @@ async def test_a_valid_name_and_two_yeses_make_the_first_user_the_owner(
     offer = await caller.pair_ask("GET", "/pair")
     assert offer.code == "2.05"
     assert offer.body["fingerprint"] == device.fingerprint.hex
-    assert offer.body["methods"] == ["compare"]
+    assert offer.body["methods"] == ["code", "sas", "compare"]
     assert 0 < offer.body["seconds"] <= 120
 
     started = await caller.start("anna")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.errors import ConfigError
-from device_app.pairing import PairingTerms
+from device_app.pairing_terms import PairingTerms
 from device_app.policies import check
 from device_app.status import health_of
 from iam.store import Store

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.logs import Damper
-from device_app.pairing import NewsKind
+from device_app.pairing_terms import NewsKind
 from device_app.render import status_lines
 from device_app.status import health_of
 from iam.errors import StoreWriteFailed

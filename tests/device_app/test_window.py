@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.journal import Journal
-from device_app.pairing import NewsKind
+from device_app.pairing_terms import NewsKind
 from peer.errors import Unreachable
 from tests.device_app.conftest import OUT_OF_THE_BOX
 
@@ -57,7 +57,7 @@ async def test_open_look_extend_close(device: Device, admin: Caller) -> None:
         "open": True,
         "port": device.port(True),
         "role": "guest",
-        "methods": ["compare"],
+        "methods": ["code", "sas", "compare"],
     }
     assert (await opened(admin, seconds=90)).body["seconds_left"] == pytest.approx(90, abs=5)
     assert (await admin.ask("GET", "/iam/window")).body["open"] is True

@@ -21,7 +21,7 @@ from aiocoap.numbers.codes import Code
 
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing import PairingTerms
+from device_app.pairing_terms import PairingTerms
 from device_app.places import Places
 from peer import cbor
 from peer.identity import Identity

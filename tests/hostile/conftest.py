@@ -20,7 +20,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from device_app.app import App
 from device_app.config import Settings
 from device_app.journal import Journal
-from device_app.pairing import News, NewsKind
+from device_app.pairing_terms import News, NewsKind
 from device_app.places import Places
 from iam.model import Key, State, User
 from peer import cbor

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from device_app.pairing import NewsKind
+from device_app.pairing_terms import NewsKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

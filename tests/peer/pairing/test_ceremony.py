@@ -10,6 +10,7 @@ from peer.pairing.ceremony import ENDED, SHOWN, TRANSITIONS, Act, CeremonyError,
 
 # One row per stage; columns in this order. "-" is a step that must not exist.
 ACTS = [
+    Act.EXCHANGE,
     Act.ACCEPT,
     Act.ACCEPT_PLAIN,
     Act.REFUSE,
@@ -21,13 +22,14 @@ ACTS = [
     Act.OVERLAP,
 ]
 TABLE = {
-    Stage.ASKING: "waiting committing refused - - - revoked expired refused",
-    Stage.WAITING: "- - refused committing refused - revoked expired refused",
-    Stage.COMMITTING: "- - - - - registered revoked - -",
-    Stage.REGISTERED: "- - - - - - - - -",
-    Stage.EXPIRED: "- - - - - - - - -",
-    Stage.REVOKED: "- - - - - - - - -",
-    Stage.REFUSED: "- - - - - - - - -",
+    Stage.EXCHANGE: "asking - - refused - refused - revoked expired refused",
+    Stage.ASKING: "- waiting committing refused - - - revoked expired refused",
+    Stage.WAITING: "- - - refused committing refused - revoked expired refused",
+    Stage.COMMITTING: "- - - - - - registered revoked - -",
+    Stage.REGISTERED: "- - - - - - - - - -",
+    Stage.EXPIRED: "- - - - - - - - - -",
+    Stage.REVOKED: "- - - - - - - - - -",
+    Stage.REFUSED: "- - - - - - - - - -",
 }
 
 

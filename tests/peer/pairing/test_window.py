@@ -12,6 +12,7 @@ import pytest
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.pairing import methods
 from peer.pairing.binding import Channel
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.ceremony import (
@@ -19,14 +20,17 @@ from peer.pairing.ceremony import (
     Ceremony,
     CeremonyError,
     EventKind,
+    Fields,
     Form,
     LockedOut,
+    Method,
     Mismatch,
     NoSuchCeremony,
     NotOffered,
     NotOpen,
     Overlap,
     OverlapRule,
+    Stage,
     State,
     TooMany,
     UserRefused,
@@ -44,7 +48,7 @@ def opened(now: float = 0.0, **options: Any) -> Window:
     given: dict[str, Any] = {
         "seconds": 120,
         "role": "guest",
-        "methods": ["compare"],
+        "methods": [methods.compare()],
         "window_id": WINDOW_ID,
         "device": DEVICE,
     }
@@ -75,7 +79,7 @@ def kinds(window: Window) -> list[str]:
 def pair(window: Window, now: float = 0.0) -> Ceremony:
     ceremony = start(window, now)
     window.decide("c1", accept=True, now=now)
-    window.complete("c1", client_of(ceremony).accept(), now, session_id=1)
+    window.complete("c1", {"confirm": client_of(ceremony).accept()}, now, session_id=1)
     return window.registered("c1", user="anna", now=now)
 
 
@@ -89,7 +93,7 @@ def test_compare_from_start_to_registered() -> None:
     assert (ceremony.state, ceremony.role) == (ASKED, "guest")
     assert window.pending() == ceremony
     assert window.decide("c1", accept=True, now=5.0).state is PENDING
-    assert window.complete("c1", client.accept(), 9.0, session_id=1).state is PENDING
+    assert window.complete("c1", {"confirm": client.accept()}, 9.0, session_id=1).state is PENDING
     done = window.registered("c1", user="anna", now=9.0)
     assert (done.state, done.user, done.role) == (State.REGISTERED, "anna", "guest")
     client.verify_untrusted(done.device_tag)
@@ -113,7 +117,7 @@ def test_plain_form_takes_no_tag() -> None:
     window = opened()
     start(window, form=Form.PLAIN)
     with pytest.raises(Busy):
-        window.complete("c1", b"\0" * 32, 1.0, session_id=1)
+        window.complete("c1", {"confirm": b"\0" * 32}, 1.0, session_id=1)
 
 
 def test_events_are_flat_and_without_secrets() -> None:
@@ -121,7 +125,7 @@ def test_events_are_flat_and_without_secrets() -> None:
     ceremony = start(window)
     tag = client_of(ceremony).accept()
     window.decide("c1", accept=True, now=0.0)
-    window.complete("c1", tag, 0.0, session_id=1)
+    window.complete("c1", {"confirm": tag}, 0.0, session_id=1)
     done = window.registered("c1", user="anna", now=0.0)
     text = json.dumps([dict(event.fields) for event in window.take_events()])
     assert ANNA.hex in text
@@ -138,9 +142,9 @@ def test_a_tag_before_the_device_users_yes_is_not_looked_at() -> None:
     window = opened()
     ceremony = start(window)
     with pytest.raises(Busy):
-        window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+        window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
     with pytest.raises(Busy):
-        window.complete("c1", b"\0" * 32, 1.0, session_id=1)
+        window.complete("c1", {"confirm": b"\0" * 32}, 1.0, session_id=1)
     assert window.find("c1", session_id=1).state is ASKED
 
 
@@ -160,7 +164,12 @@ def test_the_device_tag_is_not_out_before_the_commit() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
-    assert window.complete("c1", client_of(ceremony).accept(), 0.0, session_id=1).device_tag == b""
+    assert (
+        window.complete(
+            "c1", {"confirm": client_of(ceremony).accept()}, 0.0, session_id=1
+        ).device_tag
+        == b""
+    )
     assert window.find("c1", session_id=1).device_tag == b""
 
 
@@ -169,11 +178,11 @@ def test_a_wrong_tag_ends_it_for_good() -> None:
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     with pytest.raises(Mismatch) as caught:
-        window.complete("c1", b"\0" * 32, 1.0, session_id=1)
+        window.complete("c1", {"confirm": b"\0" * 32}, 1.0, session_id=1)
     assert caught.value.reason == "wrong-code"
     assert window.find("c1", session_id=1).state is State.REFUSED
     with pytest.raises(UserRefused):
-        window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+        window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
     assert kinds(window) == ["window-opened", "ceremony-started", "mismatch"]
     assert window.failures == 1
 
@@ -183,7 +192,9 @@ def test_a_tag_of_another_session_is_refused() -> None:
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     with pytest.raises(Mismatch):
-        window.complete("c1", client_of(ceremony, b"\x99" * 32).accept(), 1.0, session_id=1)
+        window.complete(
+            "c1", {"confirm": client_of(ceremony, b"\x99" * 32).accept()}, 1.0, session_id=1
+        )
 
 
 def test_a_right_tag_from_another_session_is_not_found() -> None:
@@ -192,7 +203,7 @@ def test_a_right_tag_from_another_session_is_not_found() -> None:
     window.decide("c1", accept=True, now=0.0)
     tag = client_of(ceremony).accept()
     calls: list[Callable[[], object]] = [
-        lambda: window.complete("c1", tag, 1.0, session_id=2),
+        lambda: window.complete("c1", {"confirm": tag}, 1.0, session_id=2),
         lambda: window.find("c1", session_id=2),
         lambda: window.find("unknown", session_id=1),
         lambda: window.abort("c1", 1.0, session_id=2),
@@ -201,7 +212,7 @@ def test_a_right_tag_from_another_session_is_not_found() -> None:
         with pytest.raises(NoSuchCeremony) as caught:
             call()
         assert str(caught.value) == "no such pairing ceremony on this connection"
-    assert window.complete("c1", tag, 1.0, session_id=1).state is PENDING
+    assert window.complete("c1", {"confirm": tag}, 1.0, session_id=1).state is PENDING
 
 
 def test_a_tag_of_an_earlier_ceremony_of_the_same_session_is_only_good_as_its_own_binding() -> None:
@@ -212,7 +223,7 @@ def test_a_tag_of_an_earlier_ceremony_of_the_same_session_is_only_good_as_its_ow
     window.decide("c1", accept=True, now=0.0)
     start(window, 1.0, ceremony_id="c2")
     with pytest.raises(Busy):
-        window.complete("c2", tag, 2.0, session_id=1)
+        window.complete("c2", {"confirm": tag}, 2.0, session_id=1)
 
 
 @pytest.mark.parametrize("tag", [None, "0" * 32, 7, [], {}])
@@ -221,8 +232,8 @@ def test_a_tag_that_is_no_bytes_is_malformed_and_costs_nothing(tag: object) -> N
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     with pytest.raises(Malformed):
-        window.complete("c1", tag, 1.0, session_id=1)
-    window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+        window.complete("c1", {"confirm": tag}, 1.0, session_id=1)
+    window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
 
 
 # No's, late ones, crashes: each is one failure, and the next ceremony can start.
@@ -251,7 +262,7 @@ def test_nobody_can_undo_a_commit_but_the_device() -> None:
     window = opened()
     pair_until_commit = start(window)
     window.decide("c1", accept=True, now=0.0)
-    window.complete("c1", client_of(pair_until_commit).accept(), 0.0, session_id=1)
+    window.complete("c1", {"confirm": client_of(pair_until_commit).accept()}, 0.0, session_id=1)
     with pytest.raises(Busy):
         window.abort("c1", 0.0, session_id=1)
     with pytest.raises(Busy):
@@ -273,7 +284,7 @@ def test_a_commit_is_never_late() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
-    window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+    window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
     assert window.next_deadline(1.0) == 120.0  # the window's, which ends no commit
     assert window.expire(500.0) == []
     assert not window.is_open(500.0)
@@ -295,7 +306,7 @@ def test_a_store_that_fails_ends_the_ceremony() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
-    window.complete("c1", client_of(ceremony).accept(), 0.0, session_id=1)
+    window.complete("c1", {"confirm": client_of(ceremony).accept()}, 0.0, session_id=1)
     ended = window.abort("c1", 0.0, reason="store")
     assert (ended.state, ended.reason, ended.device_tag) == (State.REVOKED, "store", b"")
     with pytest.raises(NoSuchCeremony):
@@ -389,7 +400,7 @@ def test_two_keys_are_both_refused() -> None:
     with pytest.raises(UserRefused):
         window.decide("c1", accept=True, now=1.0)
     with pytest.raises(UserRefused):
-        window.complete("c1", client_of(ceremony).accept(), 1.0, session_id=1)
+        window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
     with pytest.raises(NotOpen):
         start(window, 1.0, ceremony_id="c3")
     overlap = next(e for e in window.take_events() if e.kind is EventKind.OVERLAP)
@@ -459,10 +470,9 @@ def test_the_windows_role_is_the_default() -> None:
     assert start(opened(role="owner"), role_asked="owner").role == "owner"
 
 
-def test_a_window_for_no_method_or_an_unknown_one_cannot_be_opened() -> None:
-    for methods in ([], ["compare", "telepathy"]):
-        with pytest.raises(UsageError, match="method"):
-            opened(methods=methods)
+def test_a_window_for_no_method_cannot_be_opened() -> None:
+    with pytest.raises(UsageError, match="method"):
+        opened(methods=[])
     with pytest.raises(ValueError, match="maybe"):
         opened(overlap="maybe")
 
@@ -528,7 +538,7 @@ def test_lateness_needs_no_timer() -> None:
     start(window, 130.0, ceremony_id="c2")
     window.decide("c2", accept=True, now=131.0)
     with pytest.raises(NoSuchCeremony):
-        window.complete("c2", client_of(ceremony).accept(), 250.0, session_id=1)
+        window.complete("c2", {"confirm": client_of(ceremony).accept()}, 250.0, session_id=1)
 
 
 def test_the_window_closes_on_time_and_ends_what_lives() -> None:
@@ -616,3 +626,147 @@ def test_a_window_that_is_closed_remembers_little() -> None:
     window.close(1.0)
     assert len(window.take_events()) < 10
     assert len(window.take_ended()) <= DEFAULT_LIMITS.window_failures
+
+
+# Methods of other shapes than `compare`.
+
+
+class Echo:
+    """The device's half of a method with an exchange: everything has to be b"right"."""
+
+    def begin_untrusted(self, message: Fields) -> Fields:
+        return {"begun": self._right(message, "first")}
+
+    def exchange_untrusted(self, message: Fields) -> Fields:
+        return {"exchanged": self._right(message, "second")}
+
+    def number(self) -> str:
+        return "123456"
+
+    def check_untrusted(self, message: Fields) -> None:
+        self._right(message, "third")
+
+    def device_tag(self) -> bytes:
+        return b"tag"
+
+    @staticmethod
+    def _right(message: Fields, name: str) -> bytes:
+        value = methods.bytes_field(message, name)
+        if value != b"right":
+            raise Mismatch("this is not right", advice="Start again.")
+        return value
+
+
+ECHO = Method("echo", lambda _terms: Echo(), first=Stage.EXCHANGE)
+FIRST, SECOND, THIRD = ({name: b"right"} for name in ("first", "second", "third"))
+
+
+def begun(window: Window, now: float = 0.0, **options: Any) -> Ceremony:
+    return start(window, now, **{"method": "echo", "message": FIRST} | options)
+
+
+def test_an_exchange_comes_before_the_question() -> None:
+    window = opened(methods=[ECHO])
+    ceremony = begun(window)
+    assert (ceremony.state, ceremony.answer) == (PENDING, {"begun": b"right"})
+    assert ceremony.number == ""
+    with pytest.raises(Busy):
+        window.decide("c1", accept=True, now=1.0)
+    with pytest.raises(Busy):
+        window.complete("c1", THIRD, 1.0, session_id=1)
+    ceremony = window.exchange("c1", SECOND, 2.0, session_id=1)
+    assert (ceremony.state, ceremony.answer) == (ASKED, {"exchanged": b"right"})
+    assert ceremony.number == "123456"
+    with pytest.raises(Busy):
+        window.exchange("c1", SECOND, 2.0, session_id=1)
+    with pytest.raises(Busy):
+        window.complete("c1", THIRD, 2.0, session_id=1)
+    window.decide("c1", accept=True, now=3.0)
+    window.complete("c1", THIRD, 4.0, session_id=1)
+    assert window.registered("c1", user="anna", now=4.0).device_tag == b"tag"
+
+
+def test_a_program_has_one_step_for_its_exchange_and_then_a_person_has_time() -> None:
+    window = opened(methods=[ECHO], seconds=900)
+    begun(window)
+    assert window.next_deadline(0.0) == DEFAULT_LIMITS.step_seconds
+    window.exchange("c1", SECOND, 50.0, session_id=1)
+    assert window.next_deadline(50.0) == 50.0 + DEFAULT_LIMITS.person_seconds
+    window.decide("c1", accept=False, now=51.0)
+    begun(window, 60.0, ceremony_id="c2")
+    [late] = window.expire(60.0 + DEFAULT_LIMITS.step_seconds)[-1:]
+    assert (late.id, late.state, late.reason) == ("c2", State.EXPIRED, "too-late")
+
+
+def test_only_the_own_session_can_exchange() -> None:
+    window = opened(methods=[ECHO])
+    begun(window)
+    with pytest.raises(NoSuchCeremony):
+        window.exchange("c1", SECOND, 1.0, session_id=2)
+    assert window.exchange("c1", SECOND, 1.0, session_id=1).state is ASKED
+
+
+@pytest.mark.parametrize("value", [None, "right", 1])
+def test_a_field_that_is_missing_or_of_another_type_changes_nothing(value: object) -> None:
+    window = opened(methods=[ECHO])
+    with pytest.raises(Malformed):
+        begun(window, message={"first": value})
+    assert (window.budget.failures, window.failures, window.pending()) == (0, 0, None)
+    begun(window)
+    with pytest.raises(Malformed):
+        window.exchange("c1", {"second": value}, 1.0, session_id=1)
+    window.exchange("c1", SECOND, 1.0, session_id=1)
+    window.decide("c1", accept=True, now=1.0)
+    with pytest.raises(Malformed):
+        window.complete("c1", {"third": value}, 1.0, session_id=1)
+    assert window.complete("c1", THIRD, 1.0, session_id=1).state is PENDING
+
+
+def test_a_wrong_first_message_is_an_attempt_and_a_failure() -> None:
+    window = opened(methods=[ECHO])
+    with pytest.raises(Mismatch):
+        begun(window, message={"first": b"wrong"})
+    assert (window.budget.failures, window.failures) == (1, 1)
+    assert window.find("c1", session_id=1).state is State.REFUSED
+    kinds = [event.kind for event in window.take_events()]
+    assert kinds[-2:] == [EventKind.CEREMONY_STARTED, EventKind.MISMATCH]
+
+
+def test_a_wrong_exchange_ends_the_ceremony_and_three_the_window() -> None:
+    window = opened(methods=[ECHO])
+    for number in range(3):
+        begun(window, ceremony_id=f"c{number}")
+        with pytest.raises(Mismatch):
+            window.exchange(f"c{number}", {"second": b"wrong"}, 1.0, session_id=1)
+        assert window.find(f"c{number}", session_id=1).state is State.REFUSED
+    assert window.phase is Phase.LINGERING
+
+
+def test_a_method_that_asks_nobody_waits_for_the_client_alone() -> None:
+    window = opened(methods=[methods.button()], role="admin", unverified_role="guest")
+    ceremony = start(window, method="button")
+    assert (ceremony.state, ceremony.verified, ceremony.role) == (PENDING, False, "guest")
+    channel = Channel(b"\x11" * 32, ANNA, DEVICE, WINDOW_ID)
+    client = CompareClient(channel, "guest", method="button")
+    window.complete("c1", {"confirm": client.accept()}, 1.0, session_id=1)
+    client.verify_untrusted(window.registered("c1", user="anna", now=1.0).device_tag)
+
+
+def test_a_method_that_proves_nobodys_key_gives_no_better_role_even_if_asked() -> None:
+    window = opened(
+        methods=[methods.compare(), methods.button()],
+        role="admin",
+        roles=["guest", "user"],
+        unverified_role="guest",
+    )
+    for role in ("admin", "user"):
+        with pytest.raises(NotOffered):
+            start(window, method="button", role_asked=role)
+    assert start(window, method="button", role_asked="guest").role == "guest"
+
+
+def test_a_tag_of_one_method_is_worth_nothing_in_another() -> None:
+    window = opened(methods=[methods.compare(), methods.button()])
+    ceremony = start(window, method="button")
+    with pytest.raises(Mismatch):
+        window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)

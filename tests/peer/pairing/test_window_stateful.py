@@ -14,6 +14,7 @@ from hypothesis.stateful import (
 
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
+from peer.pairing import methods
 from peer.pairing.binding import Channel
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.ceremony import Ceremony, CeremonyError, Form, Stage, State
@@ -63,7 +64,7 @@ class WindowMachine(RuleBasedStateMachine):
             self.now,
             seconds=seconds,
             role="guest",
-            methods=["compare"],
+            methods=[methods.compare()],
             window_id=WINDOW_ID,
             device=DEVICE,
             overlap=overlap,
@@ -134,7 +135,7 @@ class WindowMachine(RuleBasedStateMachine):
         if honest:
             channel = Channel(bytes([0x40 + who]) * 32, KEYS[who], DEVICE, WINDOW_ID)
             tag = CompareClient(channel, "guest").accept()
-        result = self.attempt(self.window.complete, key, tag, self.now, session_id=who)
+        result = self.attempt(self.window.complete, key, {"confirm": tag}, self.now, session_id=who)
         if result is not None:
             assert honest
             assert own

@@ -1,0 +1,46 @@
+"""A QR code in a picture file: what a camera saw, or what `handfast-device label` wrote."""
+
+import warnings
+from pathlib import Path
+from typing import Final
+
+from peer.errors import UsageError
+from peer.pairing.armour import is_armoured
+
+KINDS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+_MOST_BYTES: Final = 32 * 2**20
+
+
+def is_picture(text: str) -> bool:
+    """Whether this is meant as a picture file."""
+    return Path(text).suffix.lower() in KINDS and Path(text).is_file()
+
+
+def text_in_picture(path: Path) -> str:
+    """The label or invite in a picture. Raises `UsageError` if there is none, or more than one."""
+    try:
+        import zxingcpp  # noqa: PLC0415 - an extra, and slow to import
+        from PIL import Image  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(
+            f"pictures cannot be read here: {error.name} is not installed",
+            advice="Install handfast with its extra `scan`, or give the text of the QR code.",
+        ) from error
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise UsageError(f"{path} is too large for a picture of a QR code")
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("error")  # a picture that unpacks to too many pixels
+            found = {str(one.text) for one in zxingcpp.read_barcodes(picture.convert("L"))}
+    except (OSError, Warning, ValueError) as error:
+        raise UsageError(
+            f"{path} cannot be read as a picture", advice="Give a PNG or JPEG file."
+        ) from error
+    ours = sorted(filter(is_armoured, found))
+    if len(ours) != 1:
+        what = "more than one label or invite" if ours else "no label and no invite"
+        raise UsageError(
+            f"there is {what} in {path}",
+            advice="Take the picture again: sharp, straight, and nothing else in it.",
+        )
+    return ours[0]

@@ -1,0 +1,39 @@
+"""`label`: what to print on the board."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from device_app import offline, qr, render
+from device_app.commands.common import Talk, Verb
+from device_app.errors import NoDaemon
+
+
+@click.command(cls=Verb)
+@click.option("--png", type=click.Path(path_type=Path), help="Write the QR code to a new file.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Write the QR code to a new file.")
+@click.option("--terminal", is_flag=True, help="Show the QR code (on stderr).")
+@click.option("--yes", is_flag=True, help="Replace the label there is: it is worth nothing then.")
+@click.pass_obj
+def label(talk: Talk, *, png: Path | None, svg: Path | None, terminal: bool, yes: bool) -> None:
+    """Make a label for the board: a QR code to scan, and a code to type where nothing can scan.
+
+    Whoever has seen it can pair while the window is open, so put it where only those look who may.
+    It is told this one time; another run makes another label.
+
+    Example: handfast-device label --svg box.svg
+    """
+    pictures = [(path, draw) for path, draw in ((png, qr.png), (svg, qr.svg)) if path is not None]
+    for path, _ in pictures:
+        qr.require_new(path)
+    try:
+        made = talk.ask("label", {"replace": yes})["label"]
+    except NoDaemon:
+        made = offline.label(talk.places, replace=yes)["label"]
+    talk.show({"label": made}, [made["text"], made["code"]])
+    for path, draw in pictures:
+        qr.write(path, draw(made["text"]))
+    if terminal or (sys.stderr.isatty() and not pictures and talk.verbosity >= 0):
+        for line in qr.to_stderr(made["text"]):
+            render.talk(line)

@@ -1,0 +1,178 @@
+"""The pairing methods of this board: what it has to show, and the secrets behind them.
+
+    display   a screen or a terminal where the window is opened: shown codes, six digits
+    label     what `handfast-device label` printed: a QR code with a token, and a code to type
+    button    a press opens a window in which the first client pairs, with nothing to compare
+
+A shown code is for one ceremony: whatever becomes of it, the next one gets another. A label stays,
+so the device keeps a verifier of its token and a stretched form of its code, and neither in clear;
+its code dies after some failures in a row (`Limits.printed_code_failures`), the token does not, for
+nobody guesses 128 bits.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from peer.errors import UsageError
+from peer.identity import Fingerprint
+from peer.limits import Limits
+from peer.pairing import jpake, methods
+from peer.pairing.ceremony import Method
+from peer.pairing.label import TOKEN_BYTES, Label
+from peer.pairing.typed import TypedCode
+
+Dice = Callable[[int], bytes]
+PLATE = "label"  # its entry among the store's attempt counters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What a board has, by its configuration."""
+
+    display: bool = True
+    label: bool = True
+    button: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """What the device remembers of its label. Empty bytes: there is none."""
+
+    token_verifier: bytes = field(default=b"", repr=False)
+    code_secret: bytes = field(default=b"", repr=False)
+    failures: int = 0  # of its code, since the last success
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a label."""
+        return bool(self.token_verifier)
+
+    @classmethod
+    def made(cls, device: Fingerprint, dice: Dice) -> tuple[Self, Label, TypedCode]:
+        """A new label, and what to remember of it. It takes about a second on a small board."""
+        label, code = Label(device, dice(TOKEN_BYTES)), TypedCode.printed(dice)
+        return cls(label.verifier, code.secret(device)), label, code
+
+    @classmethod
+    def restored(cls, record: object) -> Self:
+        """From the store. A record that is damaged is no label: nobody pairs by it."""
+        if not isinstance(record, Mapping):
+            return cls()
+        token, code, failures = (record.get(name) for name in ("token", "code", "failures"))
+        try:
+            return cls(bytes.fromhex(str(token)), bytes.fromhex(str(code)), int(str(failures)))
+        except ValueError:
+            return cls()
+
+    def record(self) -> dict[str, object]:
+        """The form to persist; no token and no code is in it."""
+        return {
+            "token": self.token_verifier.hex(),
+            "code": self.code_secret.hex(),
+            "failures": self.failures,
+        }
+
+
+class BoardMethods:
+    """The methods that this board can offer now, and the code that it shows."""
+
+    def __init__(
+        self, hardware: Hardware, plate: Plate, device: Fingerprint, *, dice: Dice, limits: Limits
+    ) -> None:
+        self.hardware = hardware
+        self.plate = plate
+        self._device = device
+        self._dice = dice
+        self._limits = limits
+        self._shown: TypedCode | None = None
+
+    @property
+    def shown_code(self) -> str:
+        """For the display: the code of the next ceremony, or nothing."""
+        return self._shown.text if self._shown is not None else ""
+
+    def offered(self, wanted: Sequence[str], *, pressed: bool) -> list[Method]:
+        """The methods of a window, the best first. `wanted` are names, none for all that can be.
+
+        Raises `UsageError` for one that is not known, or that this board cannot do.
+        """
+        for name in wanted:
+            if name not in methods.NAMES:
+                raise UsageError(
+                    f"there is no pairing method {name!r}",
+                    advice=f"Choose from: {', '.join(methods.NAMES)}.",
+                )
+            if lacking := self.lacking(name, pressed=pressed):
+                raise UsageError(f"the method {name} cannot be offered: {lacking}")
+        found = [
+            name
+            for name in methods.NAMES
+            if (name in wanted if wanted else not self.lacking(name, pressed=pressed))
+        ]
+        return [self._made(name) for name in found]
+
+    def lacking(self, name: str, *, pressed: bool) -> str:
+        """What a method needs and this board does not have, or nothing."""
+        hardware = self.hardware
+        no_curve = jpake.unavailable()
+        reasons = (
+            (methods.LABEL, not hardware.label, "this board has no label, by its configuration"),
+            (
+                methods.LABEL,
+                not self.plate.is_made,
+                "there is no label yet; print one with `handfast-device label`",
+            ),
+            (methods.CODE, bool(no_curve), no_curve),
+            (
+                methods.CODE,
+                not (hardware.display or self._printed_code()),
+                "this board has no display, and no code on a label",
+            ),
+            (methods.SAS, not hardware.display, "this board has no display for the six digits"),
+            (methods.BUTTON, not pressed, "it is for windows that the board's button opened"),
+        )
+        return next((why for one, lacks, why in reasons if one == name and lacks), "")
+
+    def renew(self, *, wanted: bool) -> None:
+        """Show another code from now on, or none."""
+        can = wanted and self.hardware.display and not jpake.unavailable()
+        self._shown = TypedCode.shown(self._dice) if can else None
+
+    def succeeded(self) -> None:
+        """Somebody has paired: the printed code's failures are forgotten."""
+        self.plate = replace(self.plate, failures=0)
+
+    def _made(self, name: str) -> Method:
+        match name:
+            case methods.LABEL:
+                return methods.label(lambda: self.plate.token_verifier)
+            case methods.CODE:
+                return methods.code(self._secret, self._dice)
+            case methods.SAS:
+                return methods.sas(self._dice)
+            case methods.BUTTON:
+                return methods.button()
+            case _:
+                return methods.compare()
+
+    def _secret(self, *, printed: bool) -> bytes:
+        """The secret that a ceremony is about; an attempt at the printed code is counted here, and
+        the caller stores it before it answers."""
+        if printed:
+            secret = self._printed_code()
+        else:
+            secret = self._shown.secret(self._device) if self._shown is not None else b""
+        if printed and secret:
+            self.plate = replace(self.plate, failures=self.plate.failures + 1)
+        return secret or self._dice(len(self.plate.code_secret) or 32)
+
+    @property
+    def is_code_dead(self) -> bool:
+        """Whether the printed code was guessed at too often."""
+        return self.plate.failures >= self._limits.printed_code_failures
+
+    def _printed_code(self) -> bytes:
+        """Empty where there is none, or where it was guessed at too often."""
+        can = self.hardware.label and not self.is_code_dead
+        return self.plate.code_secret if can else b""

@@ -1,0 +1,226 @@
+"""Both sides of every method, driven as window and client drive them."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from peer.errors import Malformed
+from peer.identity import Fingerprint
+from peer.pairing import methods
+from peer.pairing.binding import Channel
+from peer.pairing.ceremony import Ceremony, Fields, Method, Mismatch, Misuse, Stage, State, Terms
+from peer.pairing.label import Label
+from peer.pairing.methods import ClientSide, Session
+from peer.pairing.typed import TypedCode
+from peer.pairing.window import Window
+
+CLIENT, DEVICE, OTHER = (Fingerprint(bytes([n]) * 32) for n in (1, 2, 3))
+EKM, WINDOW_ID = b"\x11" * 32, b"\x0a" * 16
+SESSION = Session(EKM, CLIENT, DEVICE)
+LABEL = Label(DEVICE, b"t" * 16)
+DICE = secrets.token_bytes
+
+SHOWN, PRINTED = TypedCode("48219930"), TypedCode.printed(DICE)
+
+
+def secret(*, printed: bool) -> bytes:
+    return (PRINTED if printed else SHOWN).secret(DEVICE)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One method, on both sides."""
+
+    device: Callable[[], Method]
+    client: Callable[[Session], ClientSide]
+
+
+PAIRS: Mapping[str, Pair] = {
+    "compare": Pair(methods.compare, lambda _: methods.TagsClient(method="compare")),
+    "sas": Pair(lambda: methods.sas(DICE), lambda _: methods.SasClient(DICE)),
+    "code": Pair(
+        lambda: methods.code(secret, DICE),
+        lambda session: methods.CodeClient(session, SHOWN, DICE),
+    ),
+    "label": Pair(
+        lambda: methods.label(lambda: LABEL.verifier), lambda one: methods.LabelClient(one, LABEL)
+    ),
+    "button": Pair(methods.button, lambda _: methods.TagsClient(method="button")),
+}
+
+
+class Run:
+    """A window and a client, and what passes between them."""
+
+    def __init__(self, name: str, *, session: Session = SESSION, role: str = "guest") -> None:
+        self.client = PAIRS[name].client(session)
+        self.name = name
+        self.role = role
+        self.window = Window.opened(
+            0.0,
+            seconds=120,
+            role="guest",
+            methods=[PAIRS[name].device()],
+            window_id=WINDOW_ID,
+            device=DEVICE,
+        )
+
+    def begin(self) -> Ceremony:
+        return self.window.start(
+            0.0,
+            fingerprint=CLIENT,
+            session_id=1,
+            ekm=EKM,
+            method=self.name,
+            name="anna",
+            ceremony_id="c1",
+            message=self.client.begin(),
+        )
+
+    def terms(self, **other: Any) -> Terms:
+        channel = Channel(EKM, CLIENT, DEVICE, other.get("window_id", WINDOW_ID))
+        return Terms(channel, other.get("role", "guest"), other.get("user", "anna"), "c1")
+
+    def agree(self, started: Ceremony, **other: Any) -> None:
+        """Up to both users' yes."""
+        message = self.client.started_untrusted(self.terms(**other), started.answer)
+        if message is not None:
+            self.client.exchanged_untrusted(self.exchanged(message).answer)
+        if self.client.asks:
+            assert self.window.find("c1", session_id=1).stage is Stage.ASKING
+            self.window.decide("c1", accept=True, now=1.0)
+
+    def exchanged(self, message: Fields) -> Ceremony:
+        return self.window.exchange("c1", message, 1.0, session_id=1)
+
+    def confirm(self) -> bytes:
+        self.window.complete("c1", self.client.confirm(), 2.0, session_id=1)
+        return self.window.registered("c1", user="anna", now=2.0).device_tag
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_both_sides_come_to_the_end(name: str) -> None:
+    run = Run(name)
+    run.agree(run.begin())
+    number = run.window.find("c1", session_id=1).number
+    assert number == run.client.number()
+    assert bool(number) == (name == "sas")
+    run.client.verify_untrusted({"confirm": run.confirm()})
+    ended = run.window.find("c1", session_id=1)
+    assert (ended.state, ended.verified) == (State.REGISTERED, name != "button")
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_the_names_are_those_of_the_methods(name: str) -> None:
+    assert PAIRS[name].device().name == PAIRS[name].client(SESSION).name == name
+    assert PAIRS.keys() == set(methods.NAMES)
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+@pytest.mark.parametrize(
+    "other", [{"role": "owner"}, {"window_id": b"\x0b" * 16}], ids=["role", "window"]
+)
+def test_sides_that_mean_different_things_never_meet(name: str, other: dict[str, Any]) -> None:
+    run = Run(name)
+    with pytest.raises(Mismatch):  # noqa: PT012 - each method notices at another step
+        run.agree(run.begin(), **other)
+        run.confirm()
+    assert run.window.find("c1", session_id=1).state is not State.REGISTERED
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_a_client_in_another_session_never_confirms(name: str) -> None:
+    """As behind somebody in the middle, who has a session with each."""
+    run = Run(name, session=Session(b"\x22" * 32, CLIENT, DEVICE))
+    real = run.terms
+
+    def elsewhere(**_: Any) -> Terms:
+        terms = real()
+        return Terms(Channel(b"\x22" * 32, CLIENT, DEVICE, WINDOW_ID), terms.role, terms.user, "c1")
+
+    run.terms = elsewhere  # type: ignore[method-assign]
+    with pytest.raises(Mismatch):  # noqa: PT012 - each method notices at another step
+        run.agree(run.begin())
+        run.confirm()
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_a_wrong_tag_of_the_device_is_noticed(name: str) -> None:
+    run = Run(name)
+    run.agree(run.begin())
+    tag = run.confirm()
+    with pytest.raises(Mismatch):
+        run.client.verify_untrusted({"confirm": bytes([tag[0] ^ 1]) + tag[1:]})
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+@pytest.mark.parametrize("value", [None, "text", 5])
+def test_missing_fields_are_malformed_and_no_attempt(name: str, value: object) -> None:
+    run = Run(name)
+    started = run.begin()
+    run.agree(started)
+    with pytest.raises(Malformed):
+        run.window.complete("c1", {"confirm": value}, 2.0, session_id=1)
+    whole = run.client.confirm()
+    for field in whole:
+        rest = {key: item for key, item in whole.items() if key != field}
+        with pytest.raises(Malformed):
+            run.window.complete("c1", rest, 2.0, session_id=1)
+    assert run.window.find("c1", session_id=1).is_live
+
+
+@pytest.mark.parametrize("name", sorted(set(methods.NAMES) - {"sas"}))
+def test_only_sas_has_an_exchange(name: str) -> None:
+    side = PAIRS[name].device().make(Run(name).terms())
+    with pytest.raises(Misuse):
+        side.exchange_untrusted({})
+    with pytest.raises(Misuse):
+        PAIRS[name].client(SESSION).exchanged_untrusted({})
+
+
+@pytest.mark.parametrize("name", sorted(set(methods.NAMES) - {"code"}))
+def test_no_client_confirms_before_the_start(name: str) -> None:
+    with pytest.raises(Misuse):
+        PAIRS[name].client(SESSION).confirm()
+
+
+def test_a_wrong_code_is_a_mismatch_at_the_clients_confirmation() -> None:
+    run = Run("code")
+    run.client = methods.CodeClient(SESSION, TypedCode("00000000"), DICE)
+    run.agree(run.begin())
+    with pytest.raises(Mismatch):
+        run.confirm()
+    assert run.window.find("c1", session_id=1).state is State.REFUSED
+
+
+def test_a_label_of_another_device_gives_nothing_away() -> None:
+    with pytest.raises(Mismatch, match="not the device of the label"):
+        methods.LabelClient(Session(EKM, CLIENT, OTHER), LABEL)
+
+
+def test_a_wrong_token_is_a_mismatch() -> None:
+    run = Run("label")
+    run.client = methods.LabelClient(SESSION, Label(DEVICE, b"u" * 16))
+    run.agree(run.begin())
+    with pytest.raises(Mismatch):
+        run.confirm()
+
+
+def test_a_printed_code_is_told_from_a_shown_one() -> None:
+    run = Run("code")
+    run.client = methods.CodeClient(SESSION, PRINTED, DICE)
+    run.agree(run.begin())
+    run.client.verify_untrusted({"confirm": run.confirm()})
+
+
+@pytest.mark.parametrize("printed", ["yes", 1, None])
+def test_printed_is_true_or_false(printed: object) -> None:
+    run = Run("code")
+    message = {**run.client.begin(), "printed": printed}
+    run.client.begin = lambda: message  # type: ignore[method-assign]
+    with pytest.raises(Malformed):
+        run.begin()
+    assert run.window.budget.failures == 0
