@@ -41,7 +41,7 @@ soak: $(DEV)  ## 200,000 requests on one session: every answer its own, memory f
 # With the oldest Python we support: it needs the most back-ports, and the newer ones install them in vain.
 lock: $(DEV)  ## newest allowed versions into requirements*.lock
 	$(COMPILE) --extra code --output-file requirements.lock pyproject.toml
-	$(COMPILE) --extra code --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra code --extra scan --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra foreign --constraint requirements-dev.lock --output-file requirements-foreign.lock pyproject.toml
 
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes \

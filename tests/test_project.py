@@ -114,7 +114,7 @@ def requirements(*extras: str) -> list[Requirement]:
 
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [(RUNTIME_LOCK, ()), (DEV_LOCK, ("test", "dev"))],
+    [(RUNTIME_LOCK, ("code",)), (DEV_LOCK, ("code", "scan", "test", "dev"))],
     ids=["runtime", "dev"],
 )
 def test_lock_covers_what_the_project_asks_for(lock: Path, extras: tuple[str, ...]) -> None:
@@ -165,7 +165,7 @@ def test_dependencies_are_what_the_code_imports() -> None:
     foreign = set().union(*map(imported, code)) - sys.stdlib_module_names - {*ROOMS}
     distributions = packages_distributions()
     used = {canonicalize_name(distributions[name][0]) for name in foreign}
-    declared = {canonicalize_name(each.name) for each in requirements("code")[1:]}
+    declared = {canonicalize_name(each.name) for each in requirements("code", "scan")[1:]}
     assert used == declared
 
 
