@@ -86,6 +86,7 @@ class BoardMethods:
         self._dice = dice
         self._limits = limits
         self._shown: TypedCode | None = None
+        self._is_printed = False  # the code that was last asked for
 
     @property
     def shown_code(self) -> str:
@@ -139,9 +140,10 @@ class BoardMethods:
         can = wanted and self.hardware.display and not jpake.unavailable()
         self._shown = TypedCode.shown(self._dice) if can else None
 
-    def succeeded(self) -> None:
-        """Somebody has paired: the printed code's failures are forgotten."""
-        self.plate = replace(self.plate, failures=0)
+    def succeeded(self, method: str) -> None:
+        """Somebody has paired. By the printed code: its failures are forgotten."""
+        if method == methods.CODE and self._is_printed:
+            self.plate = replace(self.plate, failures=0)
 
     def _made(self, name: str) -> Method:
         match name:
@@ -159,6 +161,7 @@ class BoardMethods:
     def _secret(self, *, printed: bool) -> bytes:
         """The secret that a ceremony is about; an attempt at the printed code is counted here, and
         the caller stores it before it answers."""
+        self._is_printed = printed
         if printed:
             secret = self._printed_code()
         else:

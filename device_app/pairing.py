@@ -474,7 +474,7 @@ class PairingDoor:
                 method=ceremony.method,
             )
             refunded = window.budget.refund()
-            self.methods.succeeded()
+            self.methods.succeeded(ceremony.method)
             whitelist.commit(new, event, attempts=self._attempts(refunded, now))
         except IamError as error:
             window.abort(ceremony.id, now, reason=error.reason)
