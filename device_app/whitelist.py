@@ -14,6 +14,7 @@ from device_app.clock import Clock
 from device_app.journal import Damper, Journal
 from iam import changes
 from iam.access import Access
+from iam.attributes import OF_DEVICE
 from iam.audit import Event
 from iam.changes import Rules
 from iam.errors import Denied, InviteRefused, StoreWriteFailed
@@ -26,7 +27,7 @@ _log = logging.getLogger("handfast.whitelist")
 _EVENT_SECONDS = 10.0  # one stranger's attempts of one kind are one event in this time
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 CONSOLE = "console"
-OPEN_WINDOW = "Pairing:OpenWindow"
+OPEN_WINDOW, CREATE_INVITE = "Pairing:OpenWindow", "Iam:CreateInvite"
 
 
 def name_of(actor: Subject | None) -> str:
@@ -289,6 +290,8 @@ class Whitelist:
                 rules=self.rules,
                 key_name=key_name,
             )
+            if new is not self.state:
+                self._check_inviter(self.state.invite(invite_id))
         except InviteRefused as error:
             fields = {"fingerprint": fingerprint, "result": str(error), **path}
             self.note_stranger("invite-refused", detail=_invite_named(invite_id), **fields)
@@ -307,6 +310,21 @@ class Whitelist:
             )
             self.commit(new, event)
         return user
+
+    def _check_inviter(self, invite: Invite) -> None:
+        """By policy, as far as that can be known now: which way the inviter came is not asked
+        again. Raises `InviteRefused`."""
+        if not invite.inviter:
+            return
+        about = {"IAM:RoleId": invite.role, "IAM:Username": invite.name, **self.time_attributes()}
+        subjects = map(self.subject, self.state.user(invite.inviter).fingerprints)
+        if not any(
+            self.access.conceivable(one, CREATE_INVITE, about, unknown=OF_DEVICE).allowed
+            for one in subjects
+        ):
+            raise InviteRefused(
+                "whoever invited you may not invite any more", advice="Ask for a new invite."
+            )
 
     def forget_all(self, *, keep: Collection[str] = ()) -> None:
         """Factory reset: nobody is known any more, and no attempt either, but for entries to

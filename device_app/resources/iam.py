@@ -123,6 +123,7 @@ class Users(Resource):  # type: ignore[misc]
         name, _, text = request.opt.uri_path
         body = read_map(request, limits=self._limits) if request.payload else {}
         with self._guard.changing(request, "Iam:AddKey"):
+            wishes.refuse_unknown(body, {"name"})
             key = wishes.key_wished_untrusted(text, body.get("name", ""), self._whitelist.now)
             user = self._whitelist.add_key(self._guard.asker(request).subject, name, key)
         return reply(request, self._view(user), code=Code.CHANGED)

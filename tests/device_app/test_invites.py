@@ -290,6 +290,23 @@ async def test_an_admin_invites_nobody_above_or_beyond_themselves(kit: Kit, devi
 
 
 @pytest.mark.asyncio
+async def test_an_invite_is_worth_nothing_once_its_maker_may_not_invite(
+    kit: Kit, device: Device
+) -> None:
+    """Also one for a role that still ranks below the maker's."""
+    owner = await kit.paired(device, "olga")
+    admin = await kit.paired(device, "adam", role="admin")
+    made = await invited(admin, "gina", uses=2)
+    assert (await redeemed(kit.caller(device), made["token"])).code == "2.04"
+    await owner.ask("iPATCH", "/iam/users/adam", {"role": "user"})
+    late = await redeemed(kit.caller(device), made["token"])
+    assert (late.code, late.reason) == ("4.03", "invite")
+    assert "may not invite any more" in late.text
+    await owner.ask("iPATCH", "/iam/users/adam", {"role": "admin"})
+    assert (await redeemed(kit.caller(device), made["token"])).code == "2.04"
+
+
+@pytest.mark.asyncio
 async def test_policy_looks_at_the_role_that_an_invite_gives(kit: Kit) -> None:
     folder = kit.home / "policy.d"
     folder.mkdir(parents=True)
