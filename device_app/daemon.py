@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from device_app import render
@@ -15,19 +15,24 @@ from device_app.config import Settings
 from device_app.confirm.terminal import PersonAtTerminal
 from device_app.errors import ConfigError
 from device_app.notify import notify
+from device_app.pairing import PairingDoor
 from device_app.pairing_terms import News, NewsKind
 from device_app.places import Places
+from device_app.render_pairing import closed_lines, code_lines, ended_line, window_lines
 from device_app.verbs import ceremony_view, window_view
 from iam.errors import IamError
 from peer.errors import PeerError
+from peer.pairing.ceremony import State
 
 _log = logging.getLogger("handfast.daemon")
 Ready = Callable[[dict[str, Any]], None]
 
 
-async def run(places: Places, settings: Settings, *, pair: bool, on_ready: Ready) -> None:
+async def run(
+    places: Places, settings: Settings, *, pair: bool, quiet: bool, on_ready: Ready
+) -> None:
     """Run until SIGTERM or SIGINT; after a factory reset, again with the new identity. SIGHUP puts
-    the policy files into force."""
+    the policy files into force. `quiet`: on a terminal, nothing but questions."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -38,8 +43,8 @@ async def run(places: Places, settings: Settings, *, pair: bool, on_ready: Ready
         loop.add_signal_handler(signal.SIGHUP, _reload, app)
         try:
             await app.open_first_window(pair=pair)
-            _ask_in_place(app)
             on_ready(app.status())
+            _ask_in_place(app, quiet=quiet)
             notify(f"READY=1\nMAINPID={os.getpid()}", os.environ)
             await _either(stop, app.stopped)
             if stop.is_set():
@@ -69,8 +74,9 @@ async def _either(*events: asyncio.Event) -> None:
             task.cancel()
 
 
-def _ask_in_place(app: App) -> None:
-    """On a terminal, `run` asks by itself; otherwise `accept` and `refuse` do."""
+def _ask_in_place(app: App, *, quiet: bool) -> None:
+    """On a terminal, `run` shows and asks by itself; else `open`, `accept` and `refuse` do, and no
+    code gets into anybody's log."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
 
@@ -81,16 +87,42 @@ def _ask_in_place(app: App) -> None:
             _log.warning("%s", error)
 
     person = PersonAtTerminal(decide, app.identity.fingerprint)
+    if app.door.is_open and not quiet:
+        _tell(window_lines(window_view(app.door)))
 
     def heard(news: News) -> None:
         if news.kind is NewsKind.PENDING and news.ceremony is not None:
             person.pending(ceremony_view(app.door, news.ceremony))
-        elif news.kind in {NewsKind.OPENED, NewsKind.CODE}:
-            for line in render.code_lines(window_view(app.door)):
-                render.talk(line)
         elif news.kind is NewsKind.DECIDED:
-            person.over("answered; the client is next")
-        elif news.kind is NewsKind.ENDED and news.ceremony is not None:
-            person.over(f"this pairing is over: {news.ceremony.state.value.lower()}")
+            person.over("accepted; the client's user is next")
+        elif news.kind is NewsKind.ENDED:
+            person.over("this question is void" if _has_failed(news) else "")
+        if not quiet:
+            _tell(_news_lines(app.door, news))
 
     app.door.watch(heard)
+
+
+def _has_failed(news: News) -> bool:
+    return news.ceremony is not None and news.ceremony.state is not State.REGISTERED
+
+
+def _news_lines(door: PairingDoor, news: News) -> list[str]:
+    """What somebody at this terminal wants to know; a success is told by the log."""
+    match news.kind:
+        case NewsKind.OPENED:
+            return window_lines(window_view(door))
+        case NewsKind.CODE:
+            return code_lines(window_view(door))
+        case NewsKind.ENDED if _has_failed(news) and news.ceremony and door.window:
+            view = ceremony_view(door, news.ceremony)
+            return [ended_line(view, failures=door.window.failures)]
+        case NewsKind.CLOSED:
+            return closed_lines(news.reason)
+        case _:
+            return []
+
+
+def _tell(lines: Sequence[str]) -> None:
+    for line in lines:
+        render.talk(line)

@@ -23,10 +23,10 @@ from types import MappingProxyType
 
 from device_app.methods import PLATE, BoardMethods, Hardware, Plate
 from device_app.pairing_port import PairingPort
+from device_app.pairing_record import PairingRecord
 from device_app.pairing_terms import News, NewsKind, Opener, PairingTerms
-from device_app.whitelist import CONSOLE, Whitelist, name_of
+from device_app.whitelist import Whitelist, name_of
 from iam import changes
-from iam.audit import Event as AuditEvent
 from iam.builtin import GUEST
 from iam.errors import Denied, IamError, NotFound, StoreWriteFailed
 from iam.model import State, Subject, User
@@ -42,7 +42,6 @@ from peer.pairing.budget import AttemptBudget
 from peer.pairing.ceremony import (
     Ceremony,
     CeremonyError,
-    Event,
     EventKind,
     Fields,
     Form,
@@ -56,16 +55,7 @@ from peer.pairing.opening import CloseReason
 from peer.pairing.window import Window
 
 _log = logging.getLogger("handfast.pairing")
-_RECORD = "pairing"  # our entry among the store's attempt counters
 _UNVERIFIED = GUEST  # whoever pairs by a method that proves nobody's key is this at most
-# Field of a window's event → field of the audit trail; the rest becomes `detail`.
-_FIELDS = {
-    "fingerprint": "fingerprint",
-    "method": "method",
-    "role": "role",
-    "name": "user",
-    "reason": "result",
-}
 _ANSWER_SPARE_SECONDS = 30.0  # beside a person's time, before a silent session of the port goes
 
 
@@ -109,10 +99,6 @@ class PairingDoor:
         self._whitelist = whitelist
         self._dice = dice
         self._loop = asyncio.get_running_loop()
-        record = whitelist.store.attempts.get(_RECORD)
-        self._budget = AttemptBudget.restored(
-            record if isinstance(record, dict) else None, self._loop.time(), limits=limits
-        )
         self.methods = BoardMethods(
             hardware,
             Plate.restored(whitelist.store.attempts.get(PLATE)),
@@ -120,10 +106,10 @@ class PairingDoor:
             dice=dice,
             limits=limits,
         )
+        self._record = PairingRecord(whitelist, self.methods, self._loop.time(), limits=limits)
         self._latest: Ceremony | None = None
         self._role_by_default = False
         self._opener: Opener | None = None
-        self._acting = ""  # who opens or closes just now, for the event
         self._watchers: list[Callable[[News], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._unsubscribe = whitelist.store.subscribe(lambda _old, _new: self._users_changed())
@@ -154,7 +140,7 @@ class PairingDoor:
     @property
     def budget(self) -> AttemptBudget:
         """Failures since the last success."""
-        return self.window.budget if self.window is not None else self._budget
+        return self.window.budget if self.window is not None else self._record.budget
 
     def seconds_blocked(self) -> float:
         """How long no ceremony may start because too many have failed."""
@@ -410,13 +396,9 @@ class PairingDoor:
     def _clear_backoff(self) -> None:
         if not self.budget.failures:
             return
-        refunded = self.budget.refund()
-        event = self._whitelist.journal.event("back-off-cleared", actor=CONSOLE)
-        attempts = self._attempts(refunded, self._loop.time())
-        self._whitelist.commit(self._whitelist.state, event, attempts=attempts)
-        self._budget = refunded
+        self._record.clear(self._loop.time())
         if self.window is not None:
-            self.window.budget = refunded
+            self.window.budget = self._record.budget
 
     def _check_opener(self, opener: Opener | None, role: str) -> float | None:
         """The end of what may be given. Raises `Denied` or `NotFound`."""
@@ -475,13 +457,12 @@ class PairingDoor:
             )
             refunded = window.budget.refund()
             self.methods.succeeded(ceremony.method)
-            whitelist.commit(new, event, attempts=self._attempts(refunded, now))
+            self._record.succeed(new, event, refunded, now)
         except IamError as error:
             window.abort(ceremony.id, now, reason=error.reason)
             self._settle()
             self.review()
             raise
-        self._budget = refunded
         done = window.registered(ceremony.id, user=ceremony.name, now=now)
         self._latest = done
         self._settle()
@@ -494,12 +475,11 @@ class PairingDoor:
         window = self.window
         if window is None:
             return
-        self._acting = acting
         now = self._loop.time()
         ended = window.expire(now)
         events = window.take_events()
         try:
-            self._persist(window, events, now)
+            self._record.keep(window.budget, events, now, acting=acting)
         except StoreWriteFailed:
             if must_store:
                 raise
@@ -522,32 +502,6 @@ class PairingDoor:
         if ended.method == CODE and self.methods.shown_code and self.is_open:
             self.methods.renew(wanted=True)
             self._tell(News(NewsKind.CODE))
-
-    def _persist(self, window: Window, events: Sequence[Event], now: float) -> None:
-        record = None
-        stored = self._whitelist.store.attempts.get(PLATE, Plate().record())
-        if window.budget != self._budget or stored != self.methods.plate.record():
-            record = self._attempts(window.budget, now)
-        if events or record is not None:
-            whitelist = self._whitelist
-            facts = [self._fact(event) for event in events]
-            whitelist.commit(whitelist.state, *facts, attempts=record)
-            self._budget = window.budget
-
-    def _attempts(self, budget: AttemptBudget, now: float) -> dict[str, object]:
-        plate = self.methods.plate.record()
-        return {**self._whitelist.store.attempts, _RECORD: budget.record(now), PLATE: plate}
-
-    def _fact(self, event: Event) -> AuditEvent:
-        """A window's event in the words of the audit trail."""
-        fields = dict(event.fields)
-        known = {
-            ours: str(fields.pop(theirs)) for theirs, ours in _FIELDS.items() if theirs in fields
-        }
-        detail = " ".join(f"{key}={value}" for key, value in sorted(fields.items()))
-        if event.kind in {EventKind.WINDOW_OPENED, EventKind.WINDOW_CLOSED}:
-            known["actor"] = self._acting
-        return self._whitelist.journal.event(event.kind.value, detail=detail, **known)
 
     def _users_changed(self) -> None:
         """A window that would make an owner by default closes when somebody else became one, and

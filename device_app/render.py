@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from device_app.durations import dated, dated_shortly, spoken, spoken_when
+from device_app.render_pairing import label_line, lock_lines
 from peer.identity import Fingerprint
-from peer.pairing.sas import grouped
 
 SCHEMA = 1
 
@@ -50,19 +50,12 @@ def fingerprint_lines(value: Mapping[str, Any]) -> list[str]:
 def banner_lines(status: Mapping[str, Any]) -> list[str]:
     """What `run` says when it is ready."""
     users = status["users"]
-    window = status["window"]
-    state = (
-        f"open for {window['seconds_left']:.0f} s on port {window['port']}, role {window['role']}"
-        if window["open"]
-        else "closed (`handfast-device open` opens it)"
-    )
     return [
         f"name         {status['name']}",
         *fingerprint_lines(status),
         f"listening    {', '.join(status['addresses'])}",
         f"users        {len(users) or 'none yet: the first to pair becomes the owner'}",
-        f"window       {state}",
-        *code_lines(window),
+        f"window       {_window(status['window'])}",
     ]
 
 
@@ -79,7 +72,7 @@ def user_lines(user: Mapping[str, Any], now: float) -> list[str]:
             found.append(f"  {words} {spoken_when(user[field], now)}")
     for key in user["keys"]:
         name = f" {key['name']!r}" if key["name"] else ""
-        sure = "" if key["verified"] else ", not verified"
+        sure = "" if key["verified"] else ", *unverified*"
         seen = f", last seen {dated_shortly(key['last_seen'])}" if "last_seen" in key else ""
         found.append(f"  {key['fingerprint']}{name} ({key['method'] or 'unknown'}{sure}{seen})")
     return found
@@ -97,8 +90,11 @@ def users_lines(users: list[Mapping[str, Any]], now: float) -> list[str]:
 
 
 def _notes_of(user: Mapping[str, Any], now: float) -> list[str]:
-    """What deserves a word in a list: when the user is none, and when they were last here."""
+    """What deserves a word in a list: keys that nobody has compared, when the user is none, and
+    when they were last here."""
     notes = []
+    if not all(key["verified"] for key in user["keys"]):
+        notes.append("*unverified*")
     if now < user.get("not_before", now):
         notes.append(f"from {dated_shortly(user['not_before'])}")
     if "not_after" in user:
@@ -122,29 +118,6 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def pending_lines(pending: list[Mapping[str, Any]]) -> list[str]:
-    """What waits for the device's user."""
-    if not pending:
-        return ["nothing waits for an answer"]
-    found = []
-    for one in pending:
-        found += [
-            f"{one['id']}  {one['name']!r} wants to be {one['role']}"
-            + (f", from {one['address']}" if "address" in one else ""),
-            f"  this device shows {grouped(one['number'])}"
-            if "number" in one
-            else f"  fingerprint {Fingerprint.parse(one['fingerprint']).grouped}",
-        ]
-    return [*found, "Compare it with what the client shows, then `handfast-device accept`."]
-
-
-def code_lines(window: Mapping[str, Any]) -> list[str]:
-    """What the window shows to whoever wants to pair."""
-    if "code" in window:
-        return [f"code         {window['code']}"]
-    return []
-
-
 def status_lines(status: Mapping[str, Any]) -> list[str]:
     """`status` for people."""
     found = [f"name         {status['name']}", *fingerprint_lines(status)]
@@ -155,6 +128,9 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         f"daemon       process {status['pid']}, up {spoken(status['uptime_seconds'])}",
         f"listening    {', '.join(status['addresses'])}",
         f"window       {_window(window)}",
+        *([f"code         {window['code']}"] if "code" in window else []),
+        *lock_lines(window),
+        f"label        {label_line(status['label'])}",
         f"pending      {len(status['pending'])}",
         f"users        {', '.join(u['name'] for u in status['users']) or 'none yet'}",
         f"sessions     {len(status['sessions'])}",
@@ -187,10 +163,9 @@ def _policy(policy: Mapping[str, Any]) -> str:
 def _window(window: Mapping[str, Any]) -> str:
     if window["open"]:
         left = spoken(window["seconds_left"])
-        return f"open for {left}, port {window['port']}, role {window['role']}"
-    if blocked := window.get("blocked_seconds"):
-        return f"closed; too many failures, no attempt for {spoken(blocked)}"
-    return "closed"
+        how = ", ".join(window["methods"])
+        return f"open for {left}, port {window['port']}, role {window['role']}, by {how}"
+    return "closed (`handfast-device open` opens it)"
 
 
 # -- invites --------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,16 @@ from device_app.confirm.terminal import PersonAtTerminal
 from device_app.control import call
 from device_app.durations import spoken
 from device_app.errors import AppError, Exit
+from device_app.render_pairing import (
+    closed_lines,
+    code_lines,
+    ended_line,
+    pending_lines,
+    window_lines,
+)
 from peer.identity import Fingerprint
+from peer.pairing.ceremony import State
+from peer.pairing.opening import CloseReason
 
 _TICK_SECONDS = 1.0
 
@@ -25,16 +34,20 @@ class Waiting:
         self._quiet = quiet
         self._person: PersonAtTerminal | None = None
         self._closes_at = 0.0
+        self._failures = 0
+        self._reason = ""  # why the last try failed
         self._asking = False
         self._counter: asyncio.Task[None] | None = None
 
     async def open(self, args: Mapping[str, Any]) -> Exit:
-        """Open and wait. The exit code: paired, refused, or nobody came in time."""
+        """Open and wait. The exit code: paired, refused, too many failures, or nobody came."""
         try:
             result = await call(self._socket, "open", {**args, "wait": True}, on_event=self._heard)
         finally:
             if self._counter is not None:
                 self._counter.cancel()
+                self._clear()
+                self._counter = None
             if self._person is not None:
                 self._person.over("")
         return self._conclude(result)
@@ -42,53 +55,56 @@ class Waiting:
     def _heard(self, event: Mapping[str, Any]) -> None:
         if self._as_json:
             render.data(event)
+        if "window" in event:
+            self._closes_at = self._now() + event["window"]["seconds_left"]
+            self._failures = event["window"]["failures"]
         match event["event"]:
             case "window":
                 self._opened(event["window"])
-            case "opened" if "window" in event:
-                self._closes_at = self._now() + event["window"]["seconds_left"]
             case "code":
-                self._tell_code(event["window"])
+                self._tell(code_lines(event["window"]))
             case "pending":
-                self._asking = True
-                if self._person is not None:
-                    self._person.pending(event["ceremony"])
-                elif not self._as_json:
-                    self._clear()
-                    for line in render.pending_lines([event["ceremony"]]):
-                        render.talk(line)
+                self._pending(event["ceremony"])
             case "decided":
-                self._over("accepted; waiting for the client")
+                self._over("accepted; the client's user is next")
             case "ended":
-                self._over(f"this pairing is over: {event['ceremony']['state'].lower()}")
+                self._ended(event["ceremony"])
             case _:
                 pass  # "closed": the result says it
 
     def _opened(self, window: Mapping[str, Any]) -> None:
-        self._closes_at = self._now() + window["seconds_left"]
         device = Fingerprint.parse(window["fingerprint"])
         if sys.stdin.isatty() and sys.stderr.isatty() and not self._as_json:
             self._person = PersonAtTerminal(self._decide, device)
-        if self._quiet or self._as_json:
-            return
-        render.talk(
-            f"The pairing window is open for {spoken(window['seconds_left'])}"
-            f" (port {window['port']}, role {window['role']})."
-        )
-        for line in render.fingerprint_lines(window):
-            render.talk(f"  {line}")
-        self._tell_code(window)
-        render.talk("On the client: handfast pair")
-        if sys.stderr.isatty():
+        self._tell([*window_lines(window), *render.fingerprint_lines(window)])
+        if sys.stderr.isatty() and not self._quiet and not self._as_json:
             self._counter = asyncio.create_task(self._count_down(), name="countdown")
 
-    def _tell_code(self, window: Mapping[str, Any]) -> None:
-        """The code to type at the client; another one for each try."""
+    def _pending(self, ceremony: Mapping[str, Any]) -> None:
+        self._asking = True
+        self._clear()
+        if self._person is not None:
+            self._person.pending(ceremony)
+        elif not self._as_json:
+            for line in pending_lines([ceremony]):  # also with -q: somebody has to answer
+                render.talk(line)
+
+    def _ended(self, ceremony: Mapping[str, Any]) -> None:
+        if ceremony["state"] == State.REGISTERED:
+            self._over("")
+            return
+        self._failures += 1
+        self._reason = ceremony.get("reason", "")
+        self._over("this question is void")
+        self._tell([ended_line(ceremony, failures=self._failures)])
+
+    def _tell(self, lines: Sequence[str]) -> None:
+        """Talk, in the place of the countdown."""
         if self._quiet or self._as_json:
             return
         self._clear()
-        for line in render.code_lines(window):
-            render.talk(f"  {line}")
+        for line in lines:
+            render.talk(line)
 
     async def _count_down(self) -> None:
         while (left := self._closes_at - self._now()) > 0:
@@ -108,21 +124,26 @@ class Waiting:
             self._person.over(why)
 
     def _clear(self) -> None:
-        if sys.stderr.isatty():
+        """Wipe the countdown away. There is none while a question stands."""
+        if self._counter is not None and not self._asking:
             render.talk("\r\x1b[K", end="")
 
     def _conclude(self, result: Mapping[str, Any]) -> Exit:
+        paired, closed = result["paired"], result["closed"]
+        self._asking = False
         self._clear()
-        paired = result["paired"]
         if self._as_json:
             render.data(result)
         elif paired:
-            render.lines([f"paired {paired['name']} as {paired['role']}"])
+            render.lines([f"paired {paired['name']} as {paired['role']}, by {paired['method']}"])
         else:
-            render.talk(f"The window has closed ({result['closed']}); nobody was paired.")
+            for line in closed_lines(closed):
+                render.talk(line)
         if paired:
             return Exit.DONE
-        return Exit.REFUSED if result["refused"] else Exit.TIMED_OUT
+        if self._reason in {"refused", "overlap"}:
+            return Exit.REFUSED
+        return Exit.WRONG_CODE if closed == CloseReason.FAILURES else Exit.TIMED_OUT
 
     @staticmethod
     def _now() -> float:

@@ -49,12 +49,19 @@ def run(talk: Talk, /, *, pair: bool, **options: Any) -> None:
 
     def ready(status: dict[str, Any]) -> None:
         if talk.as_json:
-            render.data({"event": "ready", **status})
+            render.data({"event": "ready", **_without_code(status)})
         elif talk.verbosity >= 0:
             render.lines(render.banner_lines(status))
         render.talk("ready")
 
-    asyncio.run(daemon.run(talk.places, settings, pair=pair, on_ready=ready))
+    quiet = talk.as_json or talk.verbosity < 0
+    asyncio.run(daemon.run(talk.places, settings, pair=pair, quiet=quiet, on_ready=ready))
+
+
+def _without_code(status: dict[str, Any]) -> dict[str, Any]:
+    """What a daemon prints may stay in a log; who shows the code asks `status` or `open` for it."""
+    window = {name: value for name, value in status["window"].items() if name != "code"}
+    return {**status, "window": window}
 
 
 def _with_options(

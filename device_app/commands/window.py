@@ -5,9 +5,9 @@ import sys
 
 import click
 
-from device_app import render
 from device_app.commands.common import Talk, Verb
 from device_app.durations import seconds_of
+from device_app.render_pairing import pending_lines, window_lines
 from device_app.waiting import Waiting
 
 
@@ -31,8 +31,7 @@ def open_window(
     }
     if no_wait:
         window = talk.ask("open", args)["window"]
-        left = f"{window['seconds_left']:.0f} s"
-        talk.show({"window": window}, [f"open for {left} on port {window['port']}"])
+        talk.show({"window": window}, window_lines(window))
         return
     waiting = Waiting(talk.places.socket, as_json=talk.as_json, quiet=talk.verbosity < 0)
     sys.exit(asyncio.run(waiting.open(args)))
@@ -57,14 +56,14 @@ def pending(talk: Talk) -> None:
     Example: handfast-device pending
     """
     value = talk.ask("pending")
-    talk.show(value, render.pending_lines(value["pending"]))
+    talk.show(value, pending_lines(value["pending"]))
 
 
 @click.command(cls=Verb)
 @click.argument("ceremony", metavar="[ID]", required=False)
 @click.pass_obj
 def accept(talk: Talk, *, ceremony: str | None) -> None:
-    """Say yes to the client that wants to pair, after comparing its fingerprint.
+    """Say yes to the client that wants to pair, after comparing what both sides show.
 
     Example: handfast-device accept
     """
@@ -97,4 +96,4 @@ def press(talk: Talk, *, held: float) -> None:
     Example: handfast-device press --held 0.3
     """
     window = talk.ask("press", {"held": held})["window"]
-    talk.show({"window": window}, [f"open for {window['seconds_left']:.0f} s"])
+    talk.show({"window": window}, window_lines(window))

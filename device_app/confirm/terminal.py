@@ -12,6 +12,7 @@ import termios
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TextIO
 
+from device_app.render_pairing import halves
 from peer.identity import Fingerprint
 from peer.pairing.sas import grouped
 
@@ -33,17 +34,11 @@ def question(ceremony: Mapping[str, Any], device: Fingerprint) -> str:
     lines = [
         "",
         asked,
-        f"  its fingerprint    {_halves(client)}",
-        f"  this device's      {_halves(device)}",
+        *halves("  its fingerprint    ", client),
+        *halves("  this device's      ", device),
         "Compare both with what the client shows. The same, digit by digit? [yes/no] ",
     ]
     return "\n".join(lines)
-
-
-def _halves(fingerprint: Fingerprint) -> str:
-    groups = fingerprint.grouped.split()
-    half = len(groups) // 2
-    return f"{' '.join(groups[:half])}\n{' ' * 21}{' '.join(groups[half:])}"
 
 
 class PersonAtTerminal:
@@ -53,23 +48,23 @@ class PersonAtTerminal:
         self._decide = decide
         self._device = device
         self._out = out
-        self._asked: str | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_answered = False
 
     def pending(self, ceremony: Mapping[str, Any]) -> None:
         """A ceremony waits: ask."""
         self.over("")
-        self._asked = str(ceremony["id"])
+        self._is_answered = False
         self._task = asyncio.create_task(self._ask(ceremony), name="question at the terminal")
 
     def over(self, why: str) -> None:
-        """The question is no longer one."""
-        if self._task is not None and self._task is not asyncio.current_task():
-            if not self._task.done() and why:
-                self._say(f"\n({why})\n")
-            self._task.cancel()
-        self._task = None
-        self._asked = None
+        """The question is no longer one: it was answered, here or elsewhere, or is void."""
+        task, self._task = self._task, None
+        if task is None or task is asyncio.current_task():
+            return
+        if why:  # after a question without an answer the cursor is still behind it
+            self._say(f"({why})\n" if self._is_answered else f"\n({why})\n")
+        task.cancel()
 
     async def _ask(self, ceremony: Mapping[str, Any]) -> None:
         _forget_typed()
@@ -80,6 +75,7 @@ class PersonAtTerminal:
                 return
             answer = _ANSWERS.get(line.strip().lower())
             if answer is not None:
+                self._is_answered = True
                 await self._decide(str(ceremony["id"]), answer)
                 return
             self._say("Please answer yes or no: ")

@@ -1,0 +1,81 @@
+"""What the store remembers of pairing: failures since the last success, the label, and the events.
+
+The window decides what an attempt costs; here it becomes durable, before anybody is answered.
+"""
+
+from collections.abc import Sequence
+
+from device_app.methods import PLATE, BoardMethods, Plate
+from device_app.whitelist import CONSOLE, Whitelist
+from iam.audit import Event as AuditEvent
+from iam.model import State
+from peer.limits import Limits
+from peer.pairing.budget import AttemptBudget
+from peer.pairing.ceremony import Event, EventKind
+
+_RECORD = "pairing"  # our entry among the store's attempt counters
+# Field of a window's event → field of the audit trail; the rest becomes `detail`.
+_FIELDS = {
+    "fingerprint": "fingerprint",
+    "method": "method",
+    "role": "role",
+    "name": "user",
+    "reason": "result",
+}
+
+
+class PairingRecord:
+    """The stored half of the door. `budget` is what was stored last; times are monotonic."""
+
+    def __init__(
+        self, whitelist: Whitelist, methods: BoardMethods, now: float, *, limits: Limits
+    ) -> None:
+        self._whitelist = whitelist
+        self._methods = methods
+        record = whitelist.store.attempts.get(_RECORD)
+        self.budget = AttemptBudget.restored(
+            record if isinstance(record, dict) else None, now, limits=limits
+        )
+
+    def keep(
+        self, budget: AttemptBudget, events: Sequence[Event], now: float, *, acting: str
+    ) -> None:
+        """Store what has changed, and the events; `acting` has opened or closed the window.
+
+        Raises `StoreWriteFailed`.
+        """
+        whitelist = self._whitelist
+        stored = whitelist.store.attempts.get(PLATE, Plate().record())
+        is_news = budget != self.budget or stored != self._methods.plate.record()
+        if events or is_news:
+            facts = [self._fact(event, acting) for event in events]
+            attempts = self._attempts(budget, now) if is_news else None
+            whitelist.commit(whitelist.state, *facts, attempts=attempts)
+            self.budget = budget
+
+    def succeed(self, new: State, event: AuditEvent, budget: AttemptBudget, now: float) -> None:
+        """Store the new user and the refund in one transaction. Raises `IamError`."""
+        self._whitelist.commit(new, event, attempts=self._attempts(budget, now))
+        self.budget = budget
+
+    def clear(self, now: float) -> None:
+        """Forget the failures. Raises `StoreWriteFailed`."""
+        whitelist, refunded = self._whitelist, self.budget.refund()
+        event = whitelist.journal.event("back-off-cleared", actor=CONSOLE)
+        whitelist.commit(whitelist.state, event, attempts=self._attempts(refunded, now))
+        self.budget = refunded
+
+    def _attempts(self, budget: AttemptBudget, now: float) -> dict[str, object]:
+        plate = self._methods.plate.record()
+        return {**self._whitelist.store.attempts, _RECORD: budget.record(now), PLATE: plate}
+
+    def _fact(self, event: Event, acting: str) -> AuditEvent:
+        """A window's event in the words of the audit trail."""
+        fields = dict(event.fields)
+        known = {
+            ours: str(fields.pop(theirs)) for theirs, ours in _FIELDS.items() if theirs in fields
+        }
+        detail = " ".join(f"{key}={value}" for key, value in sorted(fields.items()))
+        if event.kind in {EventKind.WINDOW_OPENED, EventKind.WINDOW_CLOSED}:
+            known["actor"] = acting
+        return self._whitelist.journal.event(event.kind.value, detail=detail, **known)
