@@ -27,7 +27,7 @@ from device_app.places import Places
 from iam.attributes import COUNT_MAX, VALUE_MAX
 from iam.builtin import FLOOR, LOWEST, RANKS
 from iam.condition import Operator
-from iam.config import load
+from iam.config import _ODD, load
 from iam.model import Key, State, User
 from iam.nabto.config import RANK_MAX
 from iam.nabto.rules import COUNTERPARTS
@@ -242,6 +242,7 @@ def test_what_explain_says_of_the_example(tmp_path: Path) -> None:
     for line in re.findall(r"^\$ (.*)$", shown, re.MULTILINE):
         done = subprocess.run(
             [sys.executable, "-m", "device_app", "--home", str(home), *line.split()[1:]],
+            check=False,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -249,6 +250,37 @@ def test_what_explain_says_of_the_example(tmp_path: Path) -> None:
         assert done.returncode == (0 if "allowed:" in done.stdout else 7)
         said += f"$ {line}\n{done.stdout}"
     assert said == shown
+
+
+ODD = """
+[[policy]]
+id = "odd"
+[[policy.statement]]
+effect = "Deny"
+actions = ["Lamp:*"]
+conditions = [
+    { NumericNotEquals = { "Lamp:Room" = ["7"] } },
+    { StringEquals = { "Connection:KeyName" = ["phone*"] } },
+    { DateLessThan = { "Clock:Now" = ["2026"] } },
+]
+[[role]]
+id = "Guest"
+rank = 3
+policies = ["odd"]
+"""
+
+
+def test_what_is_warned_of_and_nothing_else() -> None:
+    """One warning for each of the four things in the sentence, each with its line."""
+    warnings = load([("odd.toml", ODD)]).warnings
+    assert [int(one.split(":")[1]) for one in warnings] == [8, 9, 10, 13]
+    sentence = IAM.partition("hardly meant: ")[2].partition(".\n")[0].partition(". A device")[0]
+    for word, warning in zip(("Deny", "`*`", "2001", "built-in"), warnings, strict=True):
+        assert word in sentence
+        assert word.strip("`") in warning
+    assert len(_ODD) + 1 == len(warnings)
+    example = re.findall(r"<!-- policy: example -->\n```toml\n(.*?)```", IAM, re.DOTALL)[0]
+    assert load([("example.toml", example)]).warnings == ()
 
 
 def test_what_a_file_may_not_say_of_the_unpaired() -> None:
@@ -260,7 +292,7 @@ def test_what_a_file_may_not_say_of_the_unpaired() -> None:
 def test_the_numbers_are_those_of_the_code() -> None:
     assert f"more than {COUNT_MAX} attributes, or one longer than {VALUE_MAX:,} characters" in IAM
     assert f"from {RANK_MAX} downwards" in IAM
-    assert RANK_MAX < RANKS["guest"]
+    assert RANKS["guest"] > RANK_MAX
     needs = IAM.partition("(Iam:AddUser needs\n")[2].partition(")")[0]
     (add,) = (one for one in COUNTERPARTS if one.action == "Iam:AddUser")
     assert set(re.findall(r"IAM:\w+", needs)) == set(add.needs)
