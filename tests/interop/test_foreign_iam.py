@@ -1,0 +1,239 @@
+"""libcoap's command-line client administers a device: `/iam/*` and `/events` with CBOR from files.
+
+Nothing of ours makes or reads what goes over the wire. The bodies are bytes from here, answers are
+held against docs/handfast.cddl by a decoder of its own, and an invite's text is taken apart as the
+paper says. libcoap is there twice, once on OpenSSL and once on GnuTLS.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cbor2
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from device_app.app import App
+from device_app.config import Settings
+from device_app.places import Places
+from iam.model import Key, User
+from tests.docs.conftest import DOCS, Cddl
+from tests.interop.conftest import HOST, write_keys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from tests.interop.conftest import Keys, Program, Run
+
+    Someone = Callable[[str], "Foreign"]
+
+pytestmark = pytest.mark.asyncio
+SECONDS = 30  # -B: when the client itself gives up
+NEW = "5a" * 32
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+RFC_4648 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the client wrote into its file or showed, and the code."""
+
+    code: str
+    payload: bytes
+    said: str
+
+    @property
+    def body(self) -> Any:
+        return cbor2.loads(self.payload)
+
+
+class Foreign:
+    """The foreign client with one key."""
+
+    def __init__(self, run: Run, program: str, keys: Keys, app: App, folder: Path) -> None:
+        self._run = run
+        self._program = program
+        self._app = app
+        self._folder = folder
+        self.keys = keys
+
+    @property
+    def fingerprint(self) -> str:
+        return self.keys.fingerprint.hex
+
+    async def start(self, path: str, *options: object) -> Program:
+        uri = f"coaps://{HOST}:{self._app.server.port}{path}"
+        return await self._run(self._program, *self.keys.coap, "-v", 7, *options, uri)
+
+    async def ask(self, method: str, path: str, body: object = None, *options: object) -> Answer:
+        back = self._folder / f"back-{self.keys.key.stem}"
+        back.unlink(missing_ok=True)
+        wish = ["-m", method, "-o", back, "-B", SECONDS]
+        if body is not None:
+            sent = self._folder / "sent"
+            sent.write_bytes(cbor2.dumps(body))
+            wish += ["-t", 60, "-f", sent]
+        said = await (await self.start(path, *wish, *options)).end()
+        codes = re.findall(r"c:([245]\.\d\d)", said)
+        assert codes, said
+        # The body of an error is on its screen only, in hex.
+        shown = re.findall(r"c:4\.\d\d .*\n<<([0-9a-f]+)>>", said)
+        payload = bytes.fromhex(shown[-1]) if shown else b""
+        return Answer(codes[-1], back.read_bytes() if back.exists() else payload, said)
+
+
+@pytest_asyncio.fixture
+async def app(tmp_path: Path) -> AsyncIterator[App]:
+    home = tmp_path / "home"
+    settings = Settings(
+        name="kitchen",
+        listen=(HOST,),
+        port=0,
+        pairing_port=0,
+        advertise=False,
+        allow_loopback=True,
+    )
+    running = await App.start(Places(home, home, home), settings)
+    yield running
+    await running.close()
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.needs_tool(name), id=name)
+        for name in ("coap-client-openssl", "coap-client-gnutls")
+    ]
+)
+def someone(request: pytest.FixtureRequest, run: Run, app: App, tmp_path: Path) -> Someone:
+    """Makes a foreign client with a key of its own, and a user with that key for each role."""
+
+    def made(role: str) -> Foreign:
+        keys = write_keys(tmp_path, role or "stranger", ec.generate_private_key(ec.SECP256R1()))
+        if role:
+            user = User(role, role, (Key(keys.fingerprint.hex, method="given", added=1.0),))
+            app.whitelist.add_user(None, user)
+        return Foreign(run, request.param, keys, app, tmp_path)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def cddl() -> Cddl:
+    return Cddl((DOCS / "handfast.cddl").read_text())
+
+
+async def test_a_long_list_of_users_comes_in_blocks(app: App, someone: Someone, cddl: Cddl) -> None:
+    owner = someone("owner")
+    for number in range(60):
+        app.whitelist.add_user(None, User(f"guest-{number:02}", "guest", ()))
+    for size in (1024, 64):
+        answer = await owner.ask("get", "/iam/users", None, "-b", size)
+        assert answer.code == "2.05"
+        assert len(answer.payload) > 2048
+        cddl.validate("users", answer.payload)
+        assert [user["name"] for user in answer.body] == sorted(app.whitelist.state.users)
+        assert len(set(re.findall(r"Block2:(\d+)/", answer.said))) > 2048 // size
+
+
+async def test_a_user_and_a_key_come_change_and_go(app: App, someone: Someone, cddl: Cddl) -> None:
+    owner = someone("owner")
+    made = await owner.ask("post", "/iam/users", {"name": "mia", "role": "guest"})
+    assert made.code == "2.01"
+    assert "Location-Path:mia" in made.said.replace(" ", "")
+    cddl.validate("user-info", made.payload)
+    for method, wish in (
+        ("patch", {"role": "user"}),
+        ("ipatch", {"display": "Mía", "not_after": 4_000_000_000}),
+        ("post", {"name": "mia-2", "not_after": None}),
+    ):
+        changed = await owner.ask(method, "/iam/users/mia", wish)
+        assert changed.code == "2.04", changed.said
+        cddl.validate("user-info", changed.payload)
+    mia = app.whitelist.state.user("mia-2")
+    assert (mia.role, mia.display_name, mia.not_after) == ("user", "Mía", None)
+
+    path = f"/iam/users/mia-2/keys/{NEW}"
+    assert (await owner.ask("put", path, {"name": "tablet"})).body["keys"][0]["name"] == "tablet"
+    assert app.whitelist.state.user_of(NEW) is not None
+    assert (await owner.ask("delete", path)).code == "2.02"
+    assert app.whitelist.state.user_of(NEW) is None
+    assert (await owner.ask("delete", "/iam/users/mia-2")).code == "2.02"
+    gone = await owner.ask("get", "/iam/users/mia-2")
+    assert (gone.code, gone.body["handfast:problem"]["reason"]) == ("4.04", "not-found")
+
+
+def token_of(text: str) -> bytes:
+    """The bytes of an invite, as docs/protocol.md §6.2 says and by no code of ours."""
+    symbols = text.removeprefix("HANDFAST:I*")[:-1]
+    plain = symbols.translate(str.maketrans(CROCKFORD, RFC_4648))
+    return base64.b32decode(plain + "=" * (-len(plain) % 8))
+
+
+async def test_an_invite_is_made_by_one_and_redeemed_by_another(
+    app: App, someone: Someone, cddl: Cddl
+) -> None:
+    owner, stranger = someone("owner"), someone("")
+    made = await owner.ask("post", "/iam/invites", {"name": "mia", "role": "user"})
+    assert made.code == "2.01"
+    cddl.validate("invite-made", made.payload)
+    listed = await owner.ask("get", "/iam/invites")
+    cddl.validate("invites", listed.payload)
+    assert [one["id"] for one in listed.body] == [made.body["id"]]
+
+    token = token_of(made.body["token"])
+    cddl.validate("invite-token", token)
+    forged = await stranger.ask(
+        "post", "/iam/redeem", {"token": token[:-1] + bytes([token[-1] ^ 1])}
+    )
+    assert (forged.code, forged.body["handfast:problem"]["reason"]) == ("4.03", "invite")
+    redeemed = await stranger.ask("post", "/iam/redeem", {"token": token})
+    assert redeemed.code == "2.04"
+    cddl.validate("redeemed", redeemed.payload)
+    assert redeemed.body == {"user": "mia", "role": "user", "name": "kitchen"}
+    me = await stranger.ask("get", "/iam/me")
+    cddl.validate("me", me.payload)
+    assert (me.body["user"], me.body["fingerprint"]) == ("mia", stranger.fingerprint)
+    assert not app.whitelist.state.invites
+
+
+async def test_the_trail_is_followed(app: App, someone: Someone) -> None:
+    owner = someone("owner")
+    following = await owner.start("/events?last=1", "-s", 600)
+    await following.until("c:2.05")
+    app.whitelist.note("lamp-broken", detail="first")
+    await following.until("lamp-broken", "first")
+    app.whitelist.note("lamp-mended", detail="second")
+    await following.until("lamp-mended", "second")
+    following.interrupt()
+    await following.end()
+
+
+async def test_questions_and_refusals_can_be_read(app: App, someone: Someone, cddl: Cddl) -> None:
+    guest, owner = someone("guest"), someone("owner")
+    may = await guest.ask("get", "/iam/check?action=Hello:Get")
+    cddl.validate("check", may.payload)
+    assert may.body == {"action": "Hello:Get", "allowed": True}
+    may_not = await guest.ask("get", "/iam/check?action=Iam:AddUser")
+    cddl.validate("check", may_not.payload)
+    assert may_not.body["missing"] == "You lack the right Iam:AddUser."
+    about = await owner.ask("get", "/iam/check?action=Iam:AddUser&user=guest")
+    cddl.validate("check", about.payload)
+    assert (about.body["allowed"], bool(about.body["reason"])) == (False, True)
+
+    refused = await guest.ask("post", "/iam/users", {"name": "mia", "role": "guest"})
+    cddl.validate("problem", refused.payload)
+    assert refused.code == "4.03"
+    assert (refused.body[-1], refused.body[-2]) == (
+        "you may not do this here",
+        "You lack the right Iam:AddUser.",
+    )
+    assert "You lack the right Iam:AddUser." in refused.said  # on the client's screen, too
+    for path in ("/events", "/iam/invites", f"/iam/users/owner/keys/{NEW}"):
+        method = "put" if NEW in path else "get"
+        assert (await guest.ask(method, path)).code == "4.03"
+    assert "mia" not in app.whitelist.state.users
