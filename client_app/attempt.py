@@ -87,7 +87,8 @@ class Attempt:
             # The device says so and no ceremony proves it: its key has to be known otherwise.
             if known is None and method not in {methods.LABEL, methods.BUTTON}:
                 await self._compare(offer, means)
-            device = await self._store(offer, begun, alias, known)
+            held = known.method if known is not None else method
+            device = await self._store(offer, begun, alias, known, held)
             return Paired(device, is_new=known is None, method=method)
         if side.asks:
             question = self._question(offer, side.number())
@@ -96,7 +97,7 @@ class Attempt:
             registration = await self._ceremony.finish(side, begun)
         except AnswerLost as lost:
             registration = await self._ask_the_device(lost)
-        device = await self._store(offer, registration, alias, known)
+        device = await self._store(offer, registration, alias, known, method)
         return Paired(device, is_new=True, method=method)
 
     async def _compare(self, offer: Offer, means: Means) -> None:
@@ -159,7 +160,12 @@ class Attempt:
         return Registration(me.user, me.role)
 
     async def _store(
-        self, offer: Offer, registration: Registration, alias: str, known: KnownDevice | None
+        self,
+        offer: Offer,
+        registration: Registration,
+        alias: str,
+        known: KnownDevice | None,
+        method: str,
     ) -> KnownDevice:
         device = KnownDevice(
             alias=alias,
@@ -170,6 +176,7 @@ class Attempt:
             port=self._regular.port,
             last_seen=str(Place.of(self._regular)),
             addresses=known.addresses if known else (),
+            method=method,
         )
         await asyncio.to_thread(self._book.put, device)
         return device

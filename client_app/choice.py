@@ -22,7 +22,7 @@ AskCode = Callable[[], Awaitable[str]]
 
 MEANING: Mapping[str, str] = {
     methods.LABEL: "the label proves the device, and that you hold it",
-    methods.CODE: "the code proves each side to the other; a wrong one can be tried once",
+    methods.CODE: "only somebody who knows the code can be at the other end",
     methods.SAS: "the same six digits on both sides prove that nobody is in between",
     methods.COMPARE: "the fingerprints prove both keys, if all their digits are compared",
     methods.BUTTON: "nothing is proved: whoever answered first is taken for the device",
@@ -112,7 +112,7 @@ class Means:
             case methods.LABEL:
                 assert self.label is not None
                 if self.label.device != session.device:
-                    raise PinMismatch(self.label.device.hex, session.device.hex)
+                    raise PinMismatch(self.label.device.hex, session.device.hex, is_known=False)
                 return methods.LabelClient(session, self.label)
             case methods.CODE:
                 assert self.ask_code is not None

@@ -237,7 +237,10 @@ class Client:
         places = [*(self.places(known) if known else []), *given.places]
         sources = [_resolved(place) for place in dict.fromkeys(places)]
         race = Race(lambda address: self.connect_at(address, pinned=key))
-        return await race.run([*sources, self._announced(key, 0.0)])
+        try:
+            return await race.run([*sources, self._announced(key, 0.0)])
+        except PinMismatch as error:
+            raise self._mismatch(error) from None
 
     def _transport(self) -> CoapsClient:
         if self._coaps is None:
@@ -288,7 +291,7 @@ class Client:
         if label is not None:
             if pinned not in {None, label.device}:
                 assert pinned is not None
-                raise PinMismatch(pinned.hex, label.device.hex)
+                raise PinMismatch(pinned.hex, label.device.hex, is_known=False)
             pinned, target = label.device, at
         targets.check_target(target)
         means = Means(
@@ -346,7 +349,7 @@ class Client:
         device = given.token.device
         if expect not in {None, device}:
             assert expect is not None
-            raise PinMismatch(expect.hex, device.hex)
+            raise PinMismatch(expect.hex, device.hex, is_known=False)
         _check_words("", alias)
         given.check_holder(self.identity.fingerprint)
         given.note_age(wall_clock(), on_note or _log.warning)
@@ -383,11 +386,18 @@ class Client:
                     return advert.port
         return 0
 
+    def _mismatch(self, error: PinMismatch) -> PinMismatch:
+        """The same in words that fit: a key that was never known here cannot have changed."""
+        is_known = any(one.fingerprint.hex == error.expected for one in self.devices)
+        return PinMismatch(error.expected, error.actual, is_known=is_known)
+
     async def _knock(self, target: Target) -> CoapsConnection:
         """A session on the pairing port."""
         race = Race(self._knock_at(target))
         try:
             connection = await race.run([_resolved(place) for place in target.places])
+        except PinMismatch as error:
+            raise self._mismatch(error) from None
         except Unreachable as error:
             if not error.refused:
                 raise
@@ -398,7 +408,7 @@ class Client:
         proved = connection.peer.fingerprint
         if target.device_id and proved.device_id != target.device_id:
             await connection.close()
-            raise PinMismatch(target.device_id, proved.hex)
+            raise PinMismatch(target.device_id, proved.hex, is_known=False)
         return connection
 
     def _knock_at(self, target: Target) -> Callable[[Address], Awaitable[CoapsConnection]]:

@@ -286,7 +286,7 @@ def offer_untrusted(body: object, *, proved: Fingerprint) -> Offer:
         )
     said = text_of(fields, "fingerprint")
     if said and Fingerprint.parse(said) != proved:
-        raise PinMismatch(Fingerprint.parse(said).hex, proved.hex)
+        raise PinMismatch(Fingerprint.parse(said).hex, proved.hex, is_known=False)
     methods, port = fields.get("methods"), fields.get("port", 0)
     if not isinstance(methods, list) or not all(isinstance(one, str) for one in methods):
         raise Malformed("the device's offer names no methods")

@@ -49,7 +49,7 @@ from peer.pairing.ceremony import (
     NotOpen,
     Stage,
 )
-from peer.pairing.methods import CODE
+from peer.pairing.methods import BUTTON, CODE
 from peer.pairing.names import check_name
 from peer.pairing.opening import CloseReason
 from peer.pairing.window import Window
@@ -168,7 +168,8 @@ class PairingDoor:
         pressed: bool = False,
         opener: Opener | None = None,
     ) -> None:
-        """Open the window, or keep it open for longer: never the sum of both times.
+        """Open the window, or keep it open for longer: never the sum of both times. Where other
+        methods are wished for, or there is one more than before, a new window takes its place.
 
         `clears_backoff` is for acts of a person at the console or the button; `pressed` says that
         it was the button, so that the method of that name can be offered. Raises `IamError` (no
@@ -180,14 +181,21 @@ class PairingDoor:
         self._check_opener(opener, self.role_for(role))
         if clears_backoff:
             self._clear_backoff()
-        if self.is_open and self.window is not None:
-            if (role or self.window.role) != self.window.role:
-                raise UsageError(
-                    f"a window for the role {self.window.role!r} is open already",
-                    advice="Close it first: `handfast-device close`.",
-                )
+        before = self.window if self.is_open else None
+        if before is not None and (role or before.role) != before.role:
+            raise UsageError(
+                f"a window for the role {before.role!r} is open already",
+                advice="Close it first: `handfast-device close`.",
+            )
+        if self._can_extend(methods, pressed=pressed):
+            assert self.window is not None
             self.window.extend(now, seconds)
         else:
+            pressed = pressed or self._is_pressed
+            seconds = max(seconds, self.seconds_left)
+            if before is not None and not self._role_by_default:
+                role = before.role
+            self._close(name_of(opener.subject if opener else None))
             self.window = self._new_window(now, seconds, role, methods, pressed=pressed)
         self._opener = opener
         try:
@@ -355,6 +363,32 @@ class PairingDoor:
         if self.window is None:
             raise NotOpen("the pairing window is closed", advice="Open it at the device.")
         return self.window
+
+    @property
+    def _is_pressed(self) -> bool:
+        """Whether the open window is one of the button's."""
+        return self.window is not None and self.is_open and BUTTON in self.window.methods
+
+    def _can_extend(self, methods: Sequence[str], *, pressed: bool) -> bool:
+        """Whether the open window offers what is wished for. Raises `UsageError` if it does not,
+        and somebody is just pairing in it."""
+        window = self.window
+        if window is None or not self.is_open:
+            return False
+        wished = self.methods.offered(
+            tuple(methods) or self.terms.methods, pressed=pressed or self._is_pressed
+        )
+        names = {method.name for method in wished}
+        if names == window.methods.keys() or not (methods or names - window.methods.keys()):
+            return True
+        if window.pending() is None:
+            return False
+        if methods or pressed:
+            raise UsageError(
+                "somebody is pairing in a window with other methods",
+                advice="Wait for the end of it, or close it: `handfast-device close`.",
+            )
+        return True
 
     def _new_window(
         self,

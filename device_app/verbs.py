@@ -99,7 +99,7 @@ class Verbs:
                 said: dict[str, Any] = {"event": one.kind.value, "reason": one.reason}
                 if one.ceremony is not None:
                     said["ceremony"] = ceremony_view(self._door, one.ceremony)
-                    refused = one.ceremony.state is State.REFUSED
+                    refused = one.ceremony.reason == "refused"
                     if one.ceremony.state is State.REGISTERED:
                         paired = said["ceremony"]
                 elif one.kind in {NewsKind.OPENED, NewsKind.CODE}:
@@ -190,9 +190,8 @@ def _at_once(verb: ConsoleVerb) -> Verb:
 def window_view(door: PairingDoor) -> dict[str, Any]:
     """The window as `status` and `open` show it."""
     if not door.is_open or door.window is None:
-        blocked = door.seconds_blocked()
         view: dict[str, Any] = {"open": False, "port": door.port.number or None}
-        return view | ({"blocked_seconds": round(blocked)} if blocked else {})
+        return view | _blocked_view(door)
     return {
         "open": True,
         "port": door.port.number,
@@ -200,10 +199,17 @@ def window_view(door: PairingDoor) -> dict[str, Any]:
         "role": door.window.role,
         "methods": list(door.window.methods),
         "failures": door.window.failures,
+        **_blocked_view(door),
         **({"code": door.methods.shown_code} if door.methods.shown_code else {}),
         "device_id": door.identity.fingerprint.device_id,
         "fingerprint": door.identity.fingerprint.hex,
     }
+
+
+def _blocked_view(door: PairingDoor) -> dict[str, Any]:
+    """How long no ceremony may start, where that is so; paired clients do not notice."""
+    blocked = door.seconds_blocked()
+    return {"blocked_seconds": round(blocked)} if blocked else {}
 
 
 def ceremony_view(door: PairingDoor, ceremony: Ceremony) -> dict[str, Any]:

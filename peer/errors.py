@@ -69,19 +69,28 @@ class PinMismatch(PeerError):
     """The peer proved a key, but not the pinned one. Nothing was sent to it.
 
     `expected` and `actual` are fingerprints in canonical form (64 lower-case hex digits).
+    `is_known` is False if the pin comes from a label, an invite or a person, and not from pairing.
     """
 
     exit_code: ClassVar[int] = 5
 
-    def __init__(self, expected: str, actual: str) -> None:
-        super().__init__(
-            f"the device's key has changed: expected {expected}, it presented {actual}",
-            advice=(
-                "If the device was reset by its owner, check the new fingerprint on the device "
-                "itself, then `handfast forget` it and pair again. Otherwise somebody may be "
-                "in between: do not go on."
-            ),
-        )
+    def __init__(self, expected: str, actual: str, *, is_known: bool = True) -> None:
+        keys = f"expected {expected}, it presented {actual}"
+        if is_known:
+            super().__init__(
+                f"the device's key has changed: {keys}",
+                advice=(
+                    "If the device was reset by its owner, check the new fingerprint on the device "
+                    "itself, then `handfast forget` it and pair again. Otherwise somebody may be "
+                    "in between: do not go on."
+                ),
+            )
+        else:
+            super().__init__(
+                f"this is not the device that was meant: {keys}",
+                advice="If it stands at the right address, somebody may be in between: do not go "
+                "on, and look at the device itself.",
+            )
         self.expected = expected
         self.actual = actual
 

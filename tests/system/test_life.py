@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.system.conftest import Client, Device, Program, Stage
 
+COMPARE = ("--method", "compare")
+
 
 def shows(screen: str, fingerprint: str) -> bool:
     """Whether all digits are there, in whatever groups and lines."""
@@ -314,7 +316,9 @@ def test_both_people_compare_on_their_terminals(stage: Stage) -> None:
     window = device.boot()["window"]
     board = device.start("open", terminal=True)
     board.until("handfast pair", on="screen")
-    laptop = anna.start("pair", f"127.0.0.1:{window['port']}", "--name", "anna", terminal=True)
+    laptop = anna.start(
+        "pair", f"127.0.0.1:{window['port']}", "--name", "anna", *COMPARE, terminal=True
+    )
     for program, question in ((board, "[yes/no]"), (laptop, "[y/n]")):
         screen = program.until(question, on="screen")
         assert shows(screen, device.fingerprint), screen
@@ -336,7 +340,7 @@ def test_no_at_either_terminal(stage: Stage) -> None:
     target = f"127.0.0.1:{window['port']}"
     for side, code in (("client", 1), ("device", 12)):
         seen = len(device.daemon.said("screen"))
-        laptop = anna.start("pair", target, "--name", "anna", terminal=True)
+        laptop = anna.start("pair", target, "--name", "anna", *COMPARE, terminal=True)
         screen = laptop.until("[y/n]", on="screen")
         assert shows(screen, anna.fingerprint)
         assert shows(screen, device.fingerprint)

@@ -1,0 +1,73 @@
+"""Opening an open window again: for longer, or with other methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_app import labels
+from device_app.methods import Hardware
+from peer.errors import UsageError
+
+if TYPE_CHECKING:
+    from tests.device_app.conftest import Device, Kit
+
+
+def offered(device: Device) -> list[str]:
+    window = device.app.door.window
+    assert window is not None
+    return list(window.methods)
+
+
+@pytest.mark.asyncio
+async def test_other_methods_take_the_place_of_a_window_that_nobody_uses(device: Device) -> None:
+    door = device.app.door
+    await device.open(seconds=100, role="user")
+    first = door.window
+    assert offered(device) == ["code", "sas", "compare"]
+    await device.open(seconds=50)
+    assert door.window is first
+    await device.open(methods=["sas"], seconds=30)
+    assert door.window is not first
+    assert offered(device) == ["sas"]
+    assert door.seconds_left == pytest.approx(100, abs=5)
+    assert door.methods.shown_code == ""
+    assert door.window is not None
+    assert door.window.role == "user"
+    # Nothing named, and nothing new to offer: it goes on as it is.
+    second = door.window
+    await device.open(methods=["sas"])
+    assert door.window is second
+
+
+@pytest.mark.asyncio
+async def test_a_label_that_was_made_meanwhile_is_offered(device: Device) -> None:
+    door = device.app.door
+    await device.open()
+    door.methods.plate, _ = labels.made(device.app.whitelist, device.fingerprint, replace=False)
+    await device.open()
+    assert offered(device) == ["label", "code", "sas", "compare"]
+
+
+@pytest.mark.asyncio
+async def test_the_button_is_offered_from_its_press_on(kit: Kit) -> None:
+    device = await kit.device(hardware=Hardware(button=True))
+    await device.open()
+    assert "button" not in offered(device)
+    await device.open(pressed=True)
+    assert "button" in offered(device)
+    await device.open()
+    assert "button" in offered(device)
+
+
+@pytest.mark.asyncio
+async def test_whoever_is_pairing_keeps_the_window(kit: Kit, device: Device) -> None:
+    await device.open()
+    caller = kit.caller(device)
+    first = device.app.door.window
+    await caller.start("anna")
+    await device.open(seconds=200)
+    with pytest.raises(UsageError, match="somebody is pairing"):
+        await device.open(methods=["sas"])
+    assert device.app.door.window is first
