@@ -8,6 +8,7 @@ folder are gone at the end in any case.
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -26,6 +27,8 @@ _LOOPBACK: Final = "127.0.0.1"
 _POLL_SECONDS: Final = 0.1
 # Written for the reader as the commands are typed, run as modules of this very Python.
 _MODULES: Final = {"handfast": "client_app", "handfast-device": "device_app"}
+
+_CODE: Final = re.compile(r"[0-9]{4}-[0-9]{4}")
 
 Say = Callable[[str], object]
 
@@ -50,66 +53,64 @@ async def tour(say: Say) -> None:
 
 
 async def _tour(stage: "_Stage") -> None:
-    device, anna, stranger = "--home device", "--home anna", "--home stranger"
+    device, anna, mia, eve = (f"--home {who}" for who in ("device", "anna", "mia", "eve"))
+    here = f"--interface {_LOOPBACK}"
     stage.chapter("A device gets a key of its own, and starts. Ports 0: any that are free.")
-    await stage.run(f"handfast-device {device} init --name kitchen")
+    made = await stage.run(f"handfast-device {device} init --name kitchen")
     daemon = await stage.start(
         f"handfast-device {device} run --allow-loopback --listen {_LOOPBACK}"
-        f" --interface {_LOOPBACK} --port 0 --pairing-port 0"
+        f" {here} --port 0 --pairing-port 0"
     )
     await stage.until(daemon, "ready")
 
     stage.chapter("Somebody at the device opens its pairing window. A client sees that.")
-    await stage.run(f"handfast-device {device} open --no-wait")
-    await stage.run(f"handfast {anna} --interface {_LOOPBACK} discover")
+    window = await stage.run(f"handfast-device {device} open --no-wait")
+    await stage.run(f"handfast {anna} {here} discover --timeout 2s")
 
     stage.chapter(
-        "Both users compare two fingerprints. Here nobody sits at a terminal: the client is given\n"
-        "the device's with --expect-fingerprint, and the device's user answers with `accept`."
+        "Whoever reads the code on the device proves with it that no one is in between, and the\n"
+        "device proves itself with the same code. On a terminal the client asks for it."
     )
-    shown = await stage.run(f"handfast-device {device} fingerprint")
-    wanted = _fingerprint(shown)
-    pairing = await stage.start(
-        f"handfast {anna} --interface {_LOOPBACK} pair {_id(shown)} --name anna"
-        f' --expect-fingerprint "{wanted}" --yes'
-    )
-    await stage.pending(device)
-    await stage.run(f"handfast-device {device} pending")
-    await stage.run(f"handfast-device {device} accept")
-    await stage.end(pairing, exit_code=0)
+    await stage.run(f"handfast {anna} {here} pair {_id(made)} --name anna --code {_code(window)}")
 
-    stage.chapter("From now on a script needs no question: both keys are pinned.")
+    stage.chapter("From now on there is no question: both keys are pinned.")
     await stage.run(f"handfast {anna} get kitchen /hello")
     await stage.run(f"handfast {anna} observe kitchen /board --count 2")
 
-    stage.chapter("A stranger, with another key, knows where the device is. That does not help.")
-    await stage.run(f"handfast {anna} export", into=f"handfast {stranger} import -")
-    await stage.run(f"handfast {stranger} get kitchen /hello", exit_code=10)
-
-    stage.chapter(
-        "The last owner cannot be removed, so there is a second one; then anna has to go.\n"
-        "It takes effect at once, also on a session that is in the middle of an observation."
+    stage.chapter("Who cannot come to the device gets an invite: good once, for one role.")
+    await stage.run(
+        f"handfast {anna} -q invite kitchen mia --role guest --for 1h",
+        into=f"handfast {mia} {here} pair -",
     )
-    other = "0123456789abcdef" * 4
-    await stage.run(f"handfast-device {device} users add bob --role owner --key {other}")
-    watching = await stage.start(f"handfast {anna} observe kitchen /board")
+    await stage.run(f"handfast {mia} get kitchen /hello")
+
+    stage.chapter("A guest may not see who else is known. And whom the device does not know…")
+    await stage.run(f"handfast {mia} users kitchen", exit_code=7)
+    await stage.run(f"handfast {anna} export", into=f"handfast {eve} import -")
+    await stage.run(f"handfast {eve} get kitchen /hello", exit_code=10)
+    await stage.run(f"handfast {anna} events kitchen --last 3")
+
+    stage.chapter("Mia has to go: at once, also in the middle of an observation.")
+    watching = await stage.start(f"handfast {mia} observe kitchen /board")
     await stage.until(watching, "load")
-    await stage.run(f"handfast-device {device} users remove anna")
+    await stage.run(f"handfast {anna} users kitchen remove mia --yes")
     await stage.end(watching, exit_code=10)
-    await stage.run(f"handfast {anna} get kitchen /hello", exit_code=10)
     stage.chapter("That was it; the processes and the folder are gone.")
 
 
-def _fingerprint(shown: str) -> str:
-    """The digits in what `handfast-device fingerprint` prints, which groups them in two lines."""
-    _, _, after = shown.partition("fingerprint")
-    digits = "".join(after.partition("uri")[0].split())
-    return " ".join(digits[at : at + 4] for at in range(0, 64, 4))
-
-
 def _id(shown: str) -> str:
-    """The device's id in the same text; a name another device might have as well."""
-    return shown.partition("id")[2].split()[0]
+    """The device's id in what `init` prints; a name another device might have as well."""
+    return shown.partition("id ")[2].split()[0]
+
+
+def _code(shown: str) -> str:
+    """The code in what `open` prints."""
+    found = _CODE.search(shown)
+    if found is None:
+        raise PeerError(
+            "the device shows no code", advice="Install handfast with its extra `code`."
+        )
+    return found[0]
 
 
 class _Stage:
@@ -170,21 +171,6 @@ class _Stage:
         await _bounded(heard())
         self._show(run.said)
         run.said.clear()
-
-    async def pending(self, device: str) -> None:
-        """Wait until a client waits for the device's user. Looks quietly."""
-
-        async def waits() -> None:
-            while True:
-                run = await self._spawn(f"handfast-device {device} pending --json", shown="")
-                await run.process.wait()
-                assert run.reader is not None
-                await run.reader
-                if '"id"' in "".join(run.said):
-                    return
-                await asyncio.sleep(_POLL_SECONDS)
-
-        await _bounded(waits())
 
     async def close(self) -> None:
         """End what still runs, first with a word and then without."""

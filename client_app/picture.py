@@ -29,10 +29,12 @@ def text_in_picture(path: Path) -> str:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise UsageError(f"{path} is too large for a picture of a QR code")
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("error")  # a picture that unpacks to too many pixels
-            found = {str(one.text) for one in zxingcpp.read_barcodes(picture.convert("L"))}
-    except (OSError, Warning, ValueError) as error:
+        with warnings.catch_warnings():
+            # A picture that unpacks to too many pixels; to twice as many is an error by itself.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                found = {str(one.text) for one in zxingcpp.read_barcodes(picture.convert("L"))}
+    except (OSError, Warning, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(
             f"{path} cannot be read as a picture", advice="Give a PNG or JPEG file."
         ) from error

@@ -26,6 +26,8 @@ from client_app.setting import Setting
 from client_app.text import on_lines, on_one_line
 from client_app.values import Check, Paired, Seen, Verdict, Whoami
 from peer.errors import PeerError, UsageError
+from peer.identity import Fingerprint
+from peer.pairing.methods import BUTTON
 
 SCHEMA = 1
 _FORMATS: Mapping[int | None, str] = {0: "text", 40: "links", 42: "octets", 50: "json", 60: "cbor"}
@@ -120,8 +122,16 @@ def _(value: bytes) -> str:
 def _(value: KnownDevice) -> str:
     where = ", ".join(filter(None, (value.last_seen, *value.addresses)))
     who = f"{value.user} ({value.role})" if value.role else value.user
-    line = on_one_line(f"{value.alias}  {value.fingerprint.device_id}  {who}  {where}")
-    return f"{line}\n  {value.fingerprint.grouped}"
+    how = f"by {value.method}" + (", *unverified*" if value.method == BUTTON else "")
+    words = (value.alias, value.fingerprint.device_id, who, where, how)
+    # With one blank before it a fingerprint just fits into 80 columns.
+    return f"{on_one_line('  '.join(filter(None, words)))}\n {value.fingerprint.grouped}"
+
+
+def halves(before: str, fingerprint: Fingerprint) -> list[str]:
+    """A fingerprint on two lines, so that no terminal breaks it where it likes."""
+    groups = fingerprint.grouped.split()
+    return [f"{before}{' '.join(groups[:8])}", f"{' ' * len(before)}{' '.join(groups[8:])}"]
 
 
 @as_text.register
@@ -303,7 +313,11 @@ class Terminal:
         with contextlib.suppress(termios.error):  # typed before the question: no answer to it
             termios.tcflush(0, termios.TCIFLUSH)
         click.echo(question, err=True, nl=False)
-        return await _line()
+        try:
+            return await _line()
+        except asyncio.CancelledError:
+            click.echo(err=True)  # the question is withdrawn: what follows is not its answer
+            raise
 
     def _once(self, text: str, seconds: float) -> None:
         """Not a terminal: one line, and only if somebody will wait for a person."""

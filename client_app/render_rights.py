@@ -92,7 +92,7 @@ def _(value: Users) -> str:
         (
             user.name,
             user.role,
-            f"{len(user.keys)} {'key' if len(user.keys) == 1 else 'keys'}",
+            _keys(user),
             f"seen {shown(user.last_seen)}" if user.last_seen is not None else "",
             *_limits(user),
         )
@@ -107,10 +107,16 @@ def _(value: User) -> str:
     return "\n  ".join(map(on_one_line, [*lines, *map(_key_line, value.keys)]))
 
 
+def _keys(user: User) -> str:
+    """How many, and whether somebody has yet to make sure of one of them."""
+    count = f"{len(user.keys)} {'key' if len(user.keys) == 1 else 'keys'}"
+    return count if all(key.verified for key in user.keys) else f"{count}, *unverified*"
+
+
 def _key_line(key: UserKey) -> str:
     name = f" {key.name}" if key.name else ""
     seen = f", seen {shown(key.last_seen)}" if key.last_seen is not None else ""
-    sure = "" if key.verified else ", not verified"
+    sure = "" if key.verified else ", *unverified*"
     return f"{key.fingerprint}{name} ({key.method or 'unknown'}{sure}{seen})"
 
 

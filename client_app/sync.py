@@ -13,6 +13,7 @@ Calls may come from several threads. An interrupt (Ctrl-C) in a call ends what w
 """
 
 import asyncio
+import contextlib
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -227,13 +228,27 @@ class Client:
         role: str = "",
         alias: str = "",
         expect: Fingerprint | str | None = None,
+        method: str = "",
         confirm: Callable[[Comparison], bool] | None = None,
+        code: Callable[[], str] | str = "",
+        at: str = "",
+        on_wait: Callable[[float], object] = lambda _seconds: None,
     ) -> Paired:
-        """Pair with a device whose window is open. `confirm` is called in a thread of its own."""
+        """Pair with a device whose window is open; see `client_app.client.Client.pair`.
+
+        `confirm` and `code` are called in a thread of their own, `on_wait` in this client's: it
+        has to return at once.
+        """
 
         async def ask(question: Comparison) -> bool:
             assert confirm is not None
-            return await asyncio.to_thread(confirm, question)
+            return await _aside(lambda: confirm(question))
+
+        async def ask_code() -> str:
+            return code if isinstance(code, str) else await _aside(code)
+
+        def waits(seconds: float) -> None:
+            on_wait(seconds)
 
         return self._loop.call(
             self._client.pair(
@@ -242,7 +257,11 @@ class Client:
                 role=role,
                 alias=alias,
                 expect=expect,
+                method=method,
                 confirm=ask if confirm is not None else None,
+                code=ask_code if code else "",
+                at=at,
+                on_wait=waits,
             )
         )
 
@@ -265,6 +284,28 @@ class Client:
         running, self._running = self._running, None
         running.call(self._client.close())
         running.close()
+
+
+async def _aside(question: Callable[[], T]) -> T:
+    """Ask in a thread that nobody waits for: a question that was withdrawn may stand for ever."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def give(work: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the client is closed
+            loop.call_soon_threadsafe(lambda: None if answer.done() else work())
+
+    def ask() -> None:
+        try:
+            said = question()
+        except BaseException as error:
+            failed = error
+            give(lambda: answer.set_exception(failed))
+        else:
+            give(lambda: answer.set_result(said))
+
+    threading.Thread(target=ask, name="handfast question", daemon=True).start()
+    return await answer
 
 
 def _each(loop: _Loop, start: Callable[[], AsyncIterator[T]]) -> Iterator[T]:

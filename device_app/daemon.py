@@ -18,7 +18,7 @@ from device_app.notify import notify
 from device_app.pairing import PairingDoor
 from device_app.pairing_terms import News, NewsKind
 from device_app.places import Places
-from device_app.render_pairing import closed_lines, code_lines, ended_line, window_lines
+from device_app.render_pairing import closed_lines, code_lines, ended_lines, window_lines
 from device_app.verbs import ceremony_view, window_view
 from iam.errors import IamError
 from peer.errors import PeerError
@@ -32,15 +32,17 @@ async def run(
     places: Places, settings: Settings, *, pair: bool, quiet: bool, on_ready: Ready
 ) -> None:
     """Run until SIGTERM or SIGINT; after a factory reset, again with the new identity. SIGHUP puts
-    the policy files into force. `quiet`: on a terminal, nothing but questions."""
+    the policy files into force, or ends a daemon whose terminal has gone. `quiet`: on a terminal,
+    nothing but questions."""
     stop = asyncio.Event()
+    has_terminal = sys.stdin.isatty()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _not_yet)
     while not stop.is_set():
         app = await App.start(places, settings)
-        loop.add_signal_handler(signal.SIGHUP, _reload, app)
+        loop.add_signal_handler(signal.SIGHUP, _hang_up, app, stop, has_terminal)
         try:
             await app.open_first_window(pair=pair)
             on_ready(app.status())
@@ -60,7 +62,11 @@ def _not_yet() -> None:
     """SIGHUP while nothing is loaded, or not any more: it must not kill us."""
 
 
-def _reload(app: App) -> None:
+def _hang_up(app: App, stop: asyncio.Event, had_terminal: bool) -> None:
+    """SIGHUP: somebody wants a reload; or, as it once meant, has closed the terminal."""
+    if had_terminal and not sys.stdin.isatty():
+        stop.set()
+        return
     with contextlib.suppress(ConfigError):  # told in the log, in `status` and in the trail
         app.policies.reload()
 
@@ -87,36 +93,42 @@ def _ask_in_place(app: App, *, quiet: bool) -> None:
             _log.warning("%s", error)
 
     person = PersonAtTerminal(decide, app.identity.fingerprint)
-    if app.door.is_open and not quiet:
-        _tell(window_lines(window_view(app.door)))
+    told: set[bytes] = set()  # the windows that are on the screen already
 
     def heard(news: News) -> None:
         if news.kind is NewsKind.PENDING and news.ceremony is not None:
             person.pending(ceremony_view(app.door, news.ceremony))
         elif news.kind is NewsKind.DECIDED:
-            person.over("accepted; the client's user is next")
+            person.over("accepted elsewhere")
         elif news.kind is NewsKind.ENDED:
             person.over("this question is void" if _has_failed(news) else "")
         if not quiet:
-            _tell(_news_lines(app.door, news))
+            _tell(_news_lines(app.door, news, told))
 
     app.door.watch(heard)
+    if app.door.is_open:
+        heard(News(NewsKind.OPENED))
 
 
 def _has_failed(news: News) -> bool:
     return news.ceremony is not None and news.ceremony.state is not State.REGISTERED
 
 
-def _news_lines(door: PairingDoor, news: News) -> list[str]:
+def _news_lines(door: PairingDoor, news: News, told: set[bytes]) -> list[str]:
     """What somebody at this terminal wants to know; a success is told by the log."""
     match news.kind:
-        case NewsKind.OPENED:
-            return window_lines(window_view(door))
+        case NewsKind.OPENED if door.window is not None:
+            lines = window_lines(window_view(door))
+            is_longer = door.window.window_id in told
+            told.add(door.window.window_id)
+            return lines[:1] if is_longer else lines
+        case NewsKind.DECIDED:
+            return ["Accepted; the client's user is next."]
         case NewsKind.CODE:
             return code_lines(window_view(door))
         case NewsKind.ENDED if _has_failed(news) and news.ceremony and door.window:
             view = ceremony_view(door, news.ceremony)
-            return [ended_line(view, failures=door.window.failures)]
+            return ended_lines(view, failures=door.window.failures)
         case NewsKind.CLOSED:
             return closed_lines(news.reason)
         case _:

@@ -1,5 +1,6 @@
 """What the command line prints: data on stdout, talk on stderr; with `--json`, JSON lines."""
 
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -25,8 +26,9 @@ def lines(text: Iterable[str]) -> None:
 
 
 def talk(text: str = "", *, end: str = "\n") -> None:
-    """A word to the person, on stderr."""
-    print(text, file=sys.stderr, end=end, flush=True)
+    """A word to the person, on stderr. A terminal that has gone must not hold up what goes on."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, end=end, flush=True)
 
 
 def failure(message: str, advice: str) -> None:
@@ -129,7 +131,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         f"listening    {', '.join(status['addresses'])}",
         f"window       {_window(window)}",
         *([f"code         {window['code']}"] if "code" in window else []),
-        *lock_lines(window),
+        *([f"failures     {status['failures']} since the last pairing"] * bool(status["failures"])),
+        *(f"{' ' * 13}{line}" for line in lock_lines(window)),
         f"label        {label_line(status['label'])}",
         f"pending      {len(status['pending'])}",
         f"users        {', '.join(u['name'] for u in status['users']) or 'none yet'}",

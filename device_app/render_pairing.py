@@ -42,8 +42,8 @@ _CLOSINGS: Final[Mapping[str, Sequence[str]]] = {
         "Paired clients go on working. To try again: handfast-device open",
     ),
     CloseReason.OVERLAP: (
-        "Two different clients tried to pair in one window, so both were refused, and it has",
-        "closed. Find out who the other one is; then: handfast-device open",
+        "Two clients tried to pair: both were refused, and the window has closed.",
+        "Find out who the other one is; then: handfast-device open",
     ),
     CloseReason.CONSOLE: ("The window was closed; nobody was paired.",),
 }
@@ -54,6 +54,7 @@ def window_lines(window: Mapping[str, Any]) -> list[str]:
     left = spoken(window["seconds_left"])
     return [
         f"The pairing window is open for {left}; who pairs becomes {window['role']}.",
+        *lock_lines(window),
         "On the client:",
         *(f"  {line}" for line in way_lines(window["methods"])),
         f"Where it does not find this device by itself: handfast pair ADDRESS:{window['port']}",
@@ -67,9 +68,9 @@ def way_lines(offered: Sequence[str]) -> list[str]:
     for name in (one for one in _ASKED if one in offered):
         rows.append((f"handfast pair{f' --method {name}' if rows else ''}", _ASKED[name]))
     if methods.LABEL in offered:
-        rows.append(("handfast pair PICTURE", "a photo, or the text, of the label's QR code"))
+        rows.append(("handfast pair PICTURE", "a photo, or the text, of the label"))
     if methods.BUTTON in offered:
-        told = "nothing to compare: whoever is first gets in, unverified"
+        told = "nothing: who is first is an unverified guest"
         rows.append(("handfast pair --method button", told))
     wide = max((len(typed) for typed, _ in rows), default=0)
     return [f"{typed:<{wide}}  {told}" for typed, told in rows]
@@ -87,18 +88,18 @@ def _bold(text: str) -> str:
     return text if plain or os.environ.get("TERM", "dumb") == "dumb" else f"{_BOLD}{text}{_PLAIN}"
 
 
-def ended_line(ceremony: Mapping[str, Any], *, failures: int) -> str:
+def ended_lines(ceremony: Mapping[str, Any], *, failures: int) -> list[str]:
     """A ceremony that came to nothing, and how many more its window stands; `failures` with it."""
     reason = ceremony.get("reason", "")
     why = _ENDINGS.get(reason) or f"it could not be stored here ({reason})"
     if reason == "mismatch":
         other = "its confirmation was wrong; somebody may be in between"
         why = _WRONG.get(ceremony["method"], other)
-    said = f"The try of {ceremony['name']!r} has failed: {why}."
+    said = [f"{ceremony['name']!r} was not paired: {why}."]
     left = DEFAULT_LIMITS.window_failures - failures
     if left <= 0 or reason in {"overlap", "closed", "window-closed"}:
         return said
-    return f"{said} " + ("One more is left." if left == 1 else f"{left} more are left.")
+    return [*said, "Another try is left." if left == 1 else f"{left} more tries are left."]
 
 
 def closed_lines(reason: str) -> list[str]:
@@ -120,7 +121,7 @@ def pending_lines(pending: Sequence[Mapping[str, Any]]) -> list[str]:
             found += halves("  its fingerprint    ", Fingerprint.parse(one["fingerprint"]))
     digits = all("number" in one for one in pending)
     asked = "the same six digits" if digits else "the same, digit by digit"
-    return [*found, f"Does the client show {asked}? `handfast-device accept`, else `refuse`."]
+    return [*found, f"Does the client show {asked}?", "`handfast-device accept`, or `refuse`"]
 
 
 def halves(before: str, fingerprint: Fingerprint) -> list[str]:
@@ -130,12 +131,12 @@ def halves(before: str, fingerprint: Fingerprint) -> list[str]:
 
 
 def lock_lines(window: Mapping[str, Any]) -> list[str]:
-    """For how long nobody can pair, in plain words."""
+    """For how long nobody can pair, in plain words; nothing if anybody can."""
     if not (blocked := window.get("blocked_seconds")):
         return []
     return [
-        f"locked       too many tries have failed: nobody can pair for {spoken(blocked)};",
-        "             paired clients go on working. `handfast-device open` ends it at once.",
+        f"Too many tries have failed: nobody can pair for {spoken(blocked)}.",
+        "Paired clients go on working. `handfast-device open` ends it at once.",
     ]
 
 

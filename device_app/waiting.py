@@ -14,7 +14,7 @@ from device_app.errors import AppError, Exit
 from device_app.render_pairing import (
     closed_lines,
     code_lines,
-    ended_line,
+    ended_lines,
     pending_lines,
     window_lines,
 )
@@ -66,7 +66,8 @@ class Waiting:
             case "pending":
                 self._pending(event["ceremony"])
             case "decided":
-                self._over("accepted; the client's user is next")
+                self._over("accepted elsewhere")
+                self._tell(["Accepted; the client's user is next."])
             case "ended":
                 self._ended(event["ceremony"])
             case _:
@@ -81,8 +82,8 @@ class Waiting:
             self._counter = asyncio.create_task(self._count_down(), name="countdown")
 
     def _pending(self, ceremony: Mapping[str, Any]) -> None:
-        self._asking = True
         self._clear()
+        self._asking = True
         if self._person is not None:
             self._person.pending(ceremony)
         elif not self._as_json:
@@ -96,7 +97,7 @@ class Waiting:
         self._failures += 1
         self._reason = ceremony.get("reason", "")
         self._over("this question is void")
-        self._tell([ended_line(ceremony, failures=self._failures)])
+        self._tell(ended_lines(ceremony, failures=self._failures))
 
     def _tell(self, lines: Sequence[str]) -> None:
         """Talk, in the place of the countdown."""

@@ -190,8 +190,10 @@ async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
             )
     finally:
         screen.done()
-    if done.is_new:
-        screen.say(f"by {done.method}: {MEANING[done.method]}")
+    if done.is_new and not setting.json:
+        is_expected = done.method == methods.COMPARE and wish.expect is not None
+        proved = "the device has the fingerprint that you gave" if is_expected else ""
+        screen.say(f"by {done.method}: {proved or MEANING[done.method]}")
     return done
 
 
@@ -210,6 +212,8 @@ def _code(setting: Setting, given: str) -> AskCode:
 
 
 async def _confirm(setting: Setting, question: Comparison) -> bool:
+    from client_app.render import halves  # noqa: PLC0415 - it knows this command
+
     screen = setting.screen
     screen.done()
     screen.warn(f"{on_one_line(question.name) or 'A device'} at {question.address}")
@@ -218,6 +222,9 @@ async def _confirm(setting: Setting, question: Comparison) -> bool:
         return await screen.ask(
             "Does the device show the same? [y/n, or type its digits]", also=question.number
         )
-    screen.warn(f"  its fingerprint  {question.device.grouped}")
-    screen.warn(f"  this client's    {question.own.grouped}")
+    for line in (
+        *halves("  its fingerprint  ", question.device),
+        *halves("  this client's    ", question.own),
+    ):
+        screen.warn(line)
     return await screen.ask("Does the device show exactly these two? [y/n]")

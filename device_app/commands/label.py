@@ -9,6 +9,11 @@ from device_app import offline, qr, render
 from device_app.commands.common import Talk, Verb
 from device_app.errors import NoDaemon
 
+_TOLD = """\
+Above: what the QR code says, and the code to type where nothing can scan it.
+Nobody is told them again. Print both, and try them while the window is open:
+  handfast pair PICTURE      or      handfast pair --code CODE"""
+
 
 @click.command(cls=Verb)
 @click.option("--png", type=click.Path(path_type=Path), help="Write the QR code to a new file.")
@@ -37,3 +42,5 @@ def label(talk: Talk, *, png: Path | None, svg: Path | None, terminal: bool, yes
     if terminal or (sys.stderr.isatty() and not pictures and talk.verbosity >= 0):
         for line in qr.to_stderr(made["text"]):
             render.talk(line)
+    if not talk.as_json:
+        talk.say(_TOLD)

@@ -58,12 +58,12 @@ class PersonAtTerminal:
         self._task = asyncio.create_task(self._ask(ceremony), name="question at the terminal")
 
     def over(self, why: str) -> None:
-        """The question is no longer one: it was answered, here or elsewhere, or is void."""
+        """The question is no longer one; `why` is said if it has no answer from here."""
         task, self._task = self._task, None
         if task is None or task is asyncio.current_task():
             return
-        if why:  # after a question without an answer the cursor is still behind it
-            self._say(f"({why})\n" if self._is_answered else f"\n({why})\n")
+        if why and not self._is_answered:  # the cursor still is behind the question
+            self._say(f"\n({why})\n")
         task.cancel()
 
     async def _ask(self, ceremony: Mapping[str, Any]) -> None:
@@ -81,8 +81,9 @@ class PersonAtTerminal:
             self._say("Please answer yes or no: ")
 
     def _say(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+        with contextlib.suppress(OSError):  # the terminal has gone
+            self._out.write(text)
+            self._out.flush()
 
 
 def _forget_typed(descriptor: int = 0) -> None:

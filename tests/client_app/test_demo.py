@@ -44,13 +44,20 @@ def test_the_tour(tmp_path: Path) -> None:
     assert demo.returncode == 0, out + err
     assert err == ""
     commands = re.findall(r"^\$ (.*)$", out, re.MULTILINE)
-    order = [" init", " run", " open", " discover", " pair ", " accept", "/hello", " observe"]
-    order += ["users remove"]
+    order = [" init", " run", " open", " discover", " --code ", "anna get", "anna observe"]
+    order += [" invite ", "mia get", "users kitchen", " export | ", "eve get", " events "]
+    order += ["mia observe", "remove mia"]
     places = [next(n for n, line in enumerate(commands) if word in line) for word in order]
     assert places == sorted(places)
-    assert "accepted anna as owner" in out
     assert "paired: kitchen knows you as anna, owner" in out
-    assert out.count("(exit 10)") == 3
+    assert "paired: kitchen knows you as mia, guest" in out
+    assert "You lack the right Iam:ListUsers." in out
+    assert re.search(r"denied  user=mia .*action=Iam:ListUsers", out)
+    assert "?" not in out.replace("handfast pair?", "")  # nobody is asked anything
+    assert out.count("(exit 10)") == 2
+    assert out.count("(exit 7)") == 1
+    [code] = set(re.findall(r"[0-9]{4}-[0-9]{4}", out.partition("discover")[0]))
+    assert f"--code {code}" in out
     assert list(tmp_path.iterdir()) == []
     assert processes_below(tmp_path) == []
 

@@ -1,0 +1,316 @@
+"""`handfast pair` and the blocking client by every method, with the real device."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from client_app.choice import MEANING
+from client_app.sync import Client
+from device_app import labels
+from device_app.pairing_terms import NewsKind
+from peer.errors import Malformed, PinMismatch, RefusedByUser, UsageError, WrongCode
+from peer.identity import Fingerprint
+from peer.pairing import methods
+from peer.pairing.label import Label
+from peer.pairing.qr import png
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Abroad = Any  # conftest.Abroad
+Shell = Any  # conftest.Shell
+
+
+def opened(device: Abroad, *names: str, pressed: bool = False) -> str:
+    """Open its window; the address."""
+    opening = device.app.door.open(methods=names, pressed=pressed)
+    asyncio.run_coroutine_threadsafe(opening, device._loop).result(timeout=10)
+    return f"127.0.0.1:{device.app.door.port.number}"
+
+
+def shown_code(device: Abroad) -> str:
+    return str(device.do(lambda app: app.door.methods.shown_code))
+
+
+def made_label(device: Abroad) -> dict[str, str]:
+    """A new label: its text and its code."""
+
+    def make(app: Any) -> dict[str, str]:
+        plate, words = labels.made(app.whitelist, app.identity.fingerprint, replace=True)
+        app.door.methods.plate = plate
+        found: dict[str, str] = words["label"]
+        return found
+
+    return device.do(make)  # type: ignore[no-any-return]
+
+
+def answers(device: Abroad, *, accept: bool) -> list[str]:
+    """The device's user: says this to whoever comes. The numbers that they have seen."""
+    numbers: list[str] = []
+
+    def heard(app: Any, news: Any) -> None:
+        if news.kind is NewsKind.PENDING:
+            numbers.append(news.ceremony.number)
+            app.door.decide(news.ceremony.id, accept=accept)
+
+    device.do(lambda app: app.door.watch(lambda news: heard(app, news)))
+    return numbers
+
+
+def failures(device: Abroad) -> int:
+    return int(device.do(lambda app: app.door.window.failures))
+
+
+def method_of(device: Abroad, name: str) -> str:
+    """How the first key of a user was paired."""
+    return str(device.do(lambda app: app.whitelist.state.users[name].keys[0].method))
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def test_by_the_code(shell: Shell, abroad: Abroad) -> None:
+    at = opened(abroad)
+    done = shell("pair", at, "--code", shown_code(abroad), "--name", "anna")
+    assert (done.code, done.out) == (0, "paired: kitchen knows you as anna, owner\n")
+    assert f"by code: {MEANING['code']}" in done.err
+    assert method_of(abroad, "anna") == "code"
+    listed = json.loads(shell("devices", "--json").out)
+    assert listed["devices"][0]["method"] == "code"
+    assert "by code" in shell("devices").out
+
+
+def test_the_code_comes_by_standard_input(shell: Shell, abroad: Abroad) -> None:
+    at = opened(abroad, "code")
+    code = shown_code(abroad).replace("-", " ")
+    assert shell("pair", at, "--code", "-", "--yes", stdin=f"{code}\n".encode()).code == 0
+
+
+def test_a_wrong_code_says_no_more_than_that(shell: Shell, abroad: Abroad) -> None:
+    at = opened(abroad)
+    before = shown_code(abroad)
+    refused = shell("--json", "pair", at, "--code", "0000-0000")
+    error = json.loads(refused.err.splitlines()[-1])["error"]
+    assert (refused.code, error["kind"], error["exit"]) == (6, "WrongCode", 6)
+    assert "0000" not in refused.err
+    assert before not in refused.err
+    assert shown_code(abroad) != before
+    assert failures(abroad) == 1
+    assert shell("devices").out == ""
+
+
+@pytest.mark.parametrize("typed", ["", "1", "123456789", "12a4-5678", "K7QM-2ZXD-4J", "\x1b[2J"])
+def test_what_is_no_code_costs_no_try(shell: Shell, abroad: Abroad, typed: str) -> None:
+    at = opened(abroad)
+    assert shell("pair", at, "--code", typed or " ", "--yes").code == 2
+    assert failures(abroad) == 0
+    assert not abroad.events("ceremony-started")
+
+
+def test_by_the_printed_code(shell: Shell, abroad: Abroad) -> None:
+    code = made_label(abroad)["code"]
+    at = opened(abroad)
+    assert shell("pair", at, "--code", code.lower(), "--name", "anna").code == 0
+    assert method_of(abroad, "anna") == "code"
+
+
+@pytest.mark.parametrize("how", ["words", "stdin", "picture"])
+def test_by_the_label(shell: Shell, abroad: Abroad, tmp_path: Path, how: str) -> None:
+    text = made_label(abroad)["text"]
+    at = opened(abroad)
+    (tmp_path / "box.png").write_bytes(png(text))
+    words = {"words": text.lower(), "stdin": "-", "picture": str(tmp_path / "box.png")}[how]
+    typed = f"{text[:40]}\n{text[40:]}\n".encode() if how == "stdin" else None
+    said = shell("pair", words, "--at", at, stdin=typed)
+    assert said.code == 0, said
+    assert f"by label: {MEANING['label']}" in said.err
+    assert len(abroad.events("paired")) == 1
+    assert text.rpartition("*")[2] not in said.out + said.err
+
+
+def test_an_old_label_is_worth_nothing(shell: Shell, abroad: Abroad) -> None:
+    old, _ = made_label(abroad)["text"], made_label(abroad)
+    at = opened(abroad)
+    refused = shell("pair", old, "--at", at)
+    assert refused.code == 6, refused
+    assert not abroad.events("paired")
+
+
+def test_the_label_of_another_device(shell: Shell, abroad: Abroad) -> None:
+    text = Label(Fingerprint(bytes(32)), b"t" * 16).text
+    at = opened(abroad)
+    refused = shell("pair", text, "--at", at)
+    assert refused.code == 5
+    assert not abroad.events("ceremony-started")
+
+
+def test_a_typing_error_in_a_label(shell: Shell, abroad: Abroad) -> None:
+    text = made_label(abroad)["text"]
+    at = opened(abroad)
+    for place in (15, 30, 60, len(text) - 1):
+        wrong = f"{text[:place]}{'A' if text[place] != 'A' else 'B'}{text[place + 1 :]}"
+        told = shell("pair", wrong, "--at", at)
+        assert (told.code, "error" in told.err) == (2, True), told
+    handshakes = abroad.do(lambda app: dict(app.door.port.server.counters))
+    assert not handshakes.get("handshakes")
+
+
+def test_by_the_button_only_by_name(shell: Shell, abroad: Abroad) -> None:
+    at = opened(abroad, "button", pressed=True)
+    assert shell("pair", at, "--code", "1234-5678").code == 2
+    assert shell("pair", at, "--yes").code == 2
+    done = shell("pair", at, "--method", "button", "--yes", "--name", "anna")
+    assert done.out == "paired: kitchen knows you as anna, guest\n"
+    assert "nothing is proved" in done.err
+    assert "*unverified*" in shell("devices").out
+    assert not abroad.do(lambda app: app.whitelist.state.users["anna"].keys[0].verified)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--yes"],
+        ["--method", "sas", "--yes"],
+        ["--method", "compare"],
+        [],
+    ],
+)
+def test_nobody_is_there_to_compare(shell: Shell, abroad: Abroad, words: list[str]) -> None:
+    at = opened(abroad)
+    assert shell("pair", at, *words).code == 2
+    assert not abroad.events("ceremony-started")
+
+
+def test_a_fingerprint_that_was_given_is_what_proved(shell: Shell, abroad: Abroad) -> None:
+    at, _ = opened(abroad, "compare"), answers(abroad, accept=True)
+    done = shell("pair", at, "--expect-fingerprint", abroad.fingerprint.hex)
+    assert done.code == 0, done
+    assert "by compare: the device has the fingerprint that you gave" in done.err
+
+
+def test_json_says_the_method_and_nothing_beside(shell: Shell, abroad: Abroad) -> None:
+    done = shell("--json", "pair", opened(abroad), "--code", shown_code(abroad))
+    assert (json.loads(done.out)["method"], done.err) == ("code", "")
+
+
+def test_every_method_says_what_it_proves() -> None:
+    assert set(MEANING) == set(methods.NAMES)
+
+
+# -- the blocking face ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(home: Path, lan: object) -> Any:
+    with Client(home=home) as made:
+        yield made
+
+
+def test_a_script_pairs_by_a_code(client: Client, abroad: Abroad) -> None:
+    done = client.pair(opened(abroad), name="anna", code=shown_code(abroad))
+    assert (done.method, done.device.user, done.is_new) == ("code", "anna", True)
+    assert client.connect(done.device.alias).get("/hello").text.startswith("Hello anna")
+
+
+def test_a_script_asks_for_the_code_in_a_thread_of_its_own(client: Client, abroad: Abroad) -> None:
+    asked: list[str] = []
+
+    def ask() -> str:
+        asked.append(threading.current_thread().name)
+        return shown_code(abroad)
+
+    assert client.pair(opened(abroad), code=ask).method == "code"
+    assert len(asked) == 1
+    assert asked[0] not in {"handfast", "MainThread"}
+
+
+@pytest.mark.parametrize("method", ["sas", "compare"])
+def test_both_users_look(client: Client, abroad: Abroad, method: str) -> None:
+    at, theirs = opened(abroad), answers(abroad, accept=True)
+    ours: list[str] = []
+    waited: list[float] = []
+
+    def confirm(question: Any) -> bool:
+        ours.append(question.number)
+        return True
+
+    done = client.pair(at, method=method, confirm=confirm, on_wait=waited.append)
+    assert done.method == method
+    assert ours == theirs
+    assert bool(ours[0]) == (method == "sas")
+    assert all(0 < seconds <= 120 for seconds in waited)
+
+
+def test_a_no_of_the_devices_user(client: Client, abroad: Abroad) -> None:
+    at, _ = opened(abroad), answers(abroad, accept=False)
+    with pytest.raises(RefusedByUser):
+        client.pair(at, method="sas", confirm=lambda _question: True)
+    assert client.devices == []
+
+
+def test_a_question_that_nobody_answers_any_more_holds_nobody_up(
+    client: Client, abroad: Abroad
+) -> None:
+    """`input()` cannot be called off; the call ends, and so does the client."""
+    at, _ = opened(abroad), answers(abroad, accept=False)
+    release = threading.Event()
+    answered: list[bool] = []
+
+    def confirm(_question: object) -> bool:
+        answered.append(release.wait(20))
+        return True
+
+    with pytest.raises(RefusedByUser):
+        client.pair(at, method="sas", confirm=confirm)
+    client.close()
+    assert answered == []
+    release.set()
+
+
+def test_what_a_question_raises_comes_through(client: Client, abroad: Abroad) -> None:
+    def confirm(_question: object) -> bool:
+        raise LookupError("no screen")
+
+    with pytest.raises(LookupError, match="no screen"):
+        client.pair(opened(abroad), method="compare", confirm=confirm)
+    assert client.devices == []
+
+
+def test_a_script_pairs_by_a_label(client: Client, abroad: Abroad) -> None:
+    text = made_label(abroad)["text"]
+    assert client.pair(text, at=opened(abroad)).method == "label"
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ({"code": "0000-0000"}, WrongCode),
+        ({"code": "12"}, UsageError),
+        ({"method": "button"}, UsageError),
+        ({"method": "sas"}, UsageError),
+        ({"method": "telepathy"}, UsageError),
+        ({"code": "0000-0000", "expect": "01" * 32}, PinMismatch),
+        ({"expect": "xyz"}, Malformed),
+    ],
+)
+def test_errors_of_the_methods_come_through(
+    client: Client, abroad: Abroad, how: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        client.pair(opened(abroad), **how)
+    assert client.devices == []
+
+
+def test_what_pairing_does_not_need_is_not_loaded(tmp_path: Path, shell: Shell) -> None:
+    """Drawing a code takes a library that a plain `devices` need not wait for."""
+    loaded: Callable[[], set[str]] = lambda: {"segno", "zxingcpp"} & set(sys.modules)  # noqa: E731
+    before = loaded()
+    assert shell("devices").code == 0
+    assert loaded() == before

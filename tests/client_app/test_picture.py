@@ -1,0 +1,122 @@
+"""Labels and invites from picture files."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from client_app.picture import is_picture, text_in_picture
+from peer.errors import UsageError
+from peer.identity import Fingerprint
+from peer.pairing.label import Label
+from peer.pairing.qr import png, svg
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LABEL = Label(Fingerprint(bytes(range(32))), b"t" * 16).text
+OTHER = Label(Fingerprint(bytes(range(32))), b"u" * 16).text
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_bytes(png(text))
+    return path
+
+
+def beside(path: Path, *texts: str) -> Path:
+    """Several codes in one picture."""
+    codes = []
+    for number, text in enumerate(texts):
+        with Image.open(written(path.with_name(f"{number}.png"), text)) as picture:
+            codes.append(picture.convert("L"))
+    whole = Image.new("L", (sum(one.width for one in codes), max(one.height for one in codes)), 255)
+    at = 0
+    for one in codes:
+        whole.paste(one, (at, 0))
+        at += one.width
+    whole.save(path)
+    return path
+
+
+def test_what_label_wrote_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "box.png", LABEL)
+    assert is_picture(str(path))
+    assert text_in_picture(path) == LABEL
+
+
+@pytest.mark.parametrize("turned", [0, 90, 180, 7])
+def test_a_photograph_of_it(tmp_path: Path, turned: int) -> None:
+    """Grey, turned, small, and with what a camera's file format leaves of it."""
+    with Image.open(written(tmp_path / "box.png", LABEL)) as sharp:
+        photo = sharp.convert("L").rotate(turned, expand=True, fillcolor=255)
+        photo = photo.point(lambda level: 60 + level // 2).resize((300, 300))
+    photo.save(tmp_path / "photo.jpg", quality=50)
+    assert text_in_picture(tmp_path / "photo.jpg") == LABEL
+
+
+@pytest.mark.parametrize(
+    ("texts", "wrong"),
+    [
+        (("HTTPS://EXAMPLE.COM/",), "no label and no invite"),
+        ((LABEL, OTHER), "more than one label or invite"),
+    ],
+)
+def test_nothing_that_is_meant(tmp_path: Path, texts: tuple[str, ...], wrong: str) -> None:
+    with pytest.raises(UsageError, match=wrong):
+        text_in_picture(beside(tmp_path / "photo.png", *texts))
+
+
+def test_another_code_beside_the_label_does_not_matter(tmp_path: Path) -> None:
+    both = beside(tmp_path / "photo.png", "HTTPS://EXAMPLE.COM/", LABEL, LABEL)
+    assert text_in_picture(both) == LABEL
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff" + bytes(500)])
+def test_no_picture_at_all(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "box.png"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match="cannot be read as a picture"):
+        text_in_picture(path)
+
+
+@pytest.mark.parametrize("most", [1000, 328 * 328 - 1])  # an error of Pillow, and a warning
+def test_a_picture_that_unpacks_to_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    path = written(tmp_path / "box.png", LABEL)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    with pytest.raises(UsageError, match="cannot be read"):
+        text_in_picture(path)
+
+
+def test_a_file_that_is_too_large_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client_app.picture._MOST_BYTES", 100)
+    with pytest.raises(UsageError, match="too large"):
+        text_in_picture(written(tmp_path / "box.png", LABEL))
+
+
+def test_without_the_extra_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zxingcpp", None)
+    with pytest.raises(UsageError, match="zxingcpp is not installed") as caught:
+        text_in_picture(written(tmp_path / "box.png", LABEL))
+    assert "scan" in caught.value.advice
+
+
+def test_a_word_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "kitchen").write_bytes(png(LABEL))
+    (tmp_path / "box.svg").write_bytes(svg(LABEL))
+    for word in ("kitchen", "box.png", str(tmp_path / "kitchen"), str(tmp_path / "box.svg")):
+        assert not is_picture(word)
+
+
+def test_the_command_says_what_is_wrong_with_a_picture(shell: Any, tmp_path: Path) -> None:
+    path = written(tmp_path / "box.png", "HTTPS://EXAMPLE.COM/")
+    told = shell("pair", str(path))
+    assert (told.code, "no label and no invite" in told.err) == (2, True)

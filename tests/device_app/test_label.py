@@ -1,0 +1,154 @@
+"""`handfast-device label`: what is printed on the board, with and without a daemon."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from peer.pairing.label import Label, token_verifier
+from peer.pairing.typed import TypedCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.device_app.conftest import Kit
+
+
+def here() -> Any:
+    """This folder's conftest, which is no importable module."""
+    return next(
+        module
+        for name, module in sys.modules.items()
+        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
+    )
+
+
+async def run(home: Path, *args: str) -> Any:
+    return await here().run(home, *args)
+
+
+MOVES = re.compile(r"([Mmh])(-?[0-9.]+)(?:[ ,]?(-?[0-9.]+))?")
+
+
+def drawn(svg: Path, picture: Path) -> Path:
+    """The lines of an SVG as pixels, eight for each unit: what a printer makes of it."""
+    text = svg.read_text()
+    [path] = re.findall(r' d="([^"]*)"', "".join(re.findall(r"<path[^>]*stroke[^>]*>", text)))
+    lines: list[tuple[int, int, int]] = []
+    x = y = 0
+    for word, one, other in MOVES.findall(path):
+        if word == "h":
+            lines.append((x, y, int(one)))
+            x += int(one)
+        else:
+            x = int(one) + (x if word == "m" else 0)
+            y = int(float(other)) + (y if word == "m" else 0)
+    size = max(at + long for at, _, long in lines) + 4
+    image = Image.new("L", (size, size), 255)
+    for left, top, long in lines:
+        image.paste(0, (left, top, left + long, top + 1))
+    image.resize((8 * size, 8 * size), Image.Resampling.NEAREST).save(picture)
+    return picture
+
+
+def scanned(path: Path) -> str:
+    """What a scanner that others wrote reads."""
+    found = subprocess.run(
+        ["zbarimg", "--quiet", "--raw", str(path)], check=True, capture_output=True, text=True
+    )
+    return found.stdout.removesuffix("\n")
+
+
+@pytest.mark.asyncio
+async def test_it_is_made_without_a_daemon_and_only_once(kit: Kit) -> None:
+    assert (await run(kit.home, "label")).code == 3
+    made = json.loads((await run(kit.home, "init", "--json")).out)
+    first = await run(kit.home, "label", "--json")
+    assert first.err == ""
+    label = Label.parse_untrusted(json.loads(first.out)["label"]["text"])
+    code = TypedCode.parse_untrusted(json.loads(first.out)["label"]["code"])
+    assert label.device.hex == made["fingerprint"]
+    assert code.is_printed
+    again = await run(kit.home, "label", "--json")
+    assert (again.code, again.out, "--yes" in again.err) == (1, "", True)
+    other = json.loads((await run(kit.home, "label", "--yes", "--json")).out)["label"]
+    assert Label.parse_untrusted(other["text"]) != label
+    assert other["code"] != code.text
+
+
+@pytest.mark.asyncio
+async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
+    daemon = await kit.process()
+    await daemon.run("close")
+    refused = await daemon.run("open", "--methods", "label", "--no-wait")
+    assert (refused.code, "handfast-device label" in refused.err) == (2, True)
+    assert "label        none" in (await daemon.run("status")).out
+    await daemon.json("label")
+    assert (await daemon.run("label")).code == 1
+    assert "label        made" in (await daemon.run("status")).out
+    opened = await daemon.json("open", "--methods", "label", "--no-wait")
+    assert opened["window"]["methods"] == ["label"]
+    assert "code" not in opened["window"], "nobody needs it"
+    assert [line for line in daemon.said if "HANDFAST:" in line] == []
+
+
+@pytest.mark.asyncio
+async def test_neither_token_nor_code_is_stored_or_told(kit: Kit) -> None:
+    """Behaviour 42: who steals the store has to guess."""
+    daemon = await kit.process("-v")
+    told = (await daemon.json("label"))["label"]
+    label = Label.parse_untrusted(told["text"])
+    events = (await daemon.run("events")).out
+    assert "label-made" in events
+    assert await daemon.stop() == 0
+    stored = b"".join(path.read_bytes() for path in kit.home.glob("device.db*"))
+    assert token_verifier(label.device, label.token).hex().encode() in stored
+    for secret in (
+        *(label.token, label.token.hex().encode(), told["text"].rpartition("*")[2].encode()),
+        *(told["code"].encode(), told["code"].replace("-", "").encode()),
+    ):
+        assert secret not in stored
+        assert secret not in "".join([events, *daemon.said]).encode()
+
+
+@pytest.mark.asyncio
+@pytest.mark.needs_tool("zbarimg")
+async def test_a_scanner_reads_what_is_printed(kit: Kit, tmp_path: Path) -> None:
+    await run(kit.home, "init")
+    png, svg = tmp_path / "box.png", tmp_path / "box.svg"
+    made = await run(kit.home, "label", "--png", str(png), "--svg", str(svg), "--json")
+    text = json.loads(made.out)["label"]["text"]
+    assert scanned(png) == text
+    assert scanned(drawn(svg, tmp_path / "printed.png")) == text
+    assert {path.stat().st_mode & 0o777 for path in (png, svg)} == {0o600}
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_there_keeps_the_old_label(kit: Kit, tmp_path: Path) -> None:
+    await run(kit.home, "init")
+    taken = tmp_path / "box.png"
+    taken.write_bytes(b"mine")
+    for path in (taken, tmp_path / "nowhere" / "box.png"):
+        assert (await run(kit.home, "label", "--png", str(path))).code == 2
+    assert taken.read_bytes() == b"mine"
+    assert (await run(kit.home, "label")).code == 0, "none was made before"
+
+
+@pytest.mark.asyncio
+async def test_words_for_people_fit_eighty_columns_and_say_what_to_do(kit: Kit) -> None:
+    await run(kit.home, "init")
+    made = await run(kit.home, "label", "--terminal")
+    text, code = made.out.splitlines()
+    assert Label.parse_untrusted(text).text == text
+    assert len(code) == 12
+    assert "█" in made.err
+    assert "handfast pair --code CODE" in made.err
+    assert max(map(len, made.err.splitlines())) <= 80
+    quiet = await run(kit.home, "-q", "label", "--yes")
+    assert quiet.err == ""

@@ -1,0 +1,284 @@
+"""What a person at the device is told of the pairing methods, and how `open` ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_app import waiting
+from device_app.errors import Exit
+from device_app.render import banner_lines, status_lines, users_lines
+from device_app.render_pairing import (
+    closed_lines,
+    ended_lines,
+    label_line,
+    lock_lines,
+    pending_lines,
+    way_lines,
+    window_lines,
+)
+from device_app.waiting import Waiting
+from peer.pairing import methods
+from peer.pairing.opening import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.device_app.conftest import Kit
+
+WINDOW: dict[str, Any] = {
+    "open": True,
+    "port": 5685,
+    "seconds_left": 120.0,
+    "role": "guest",
+    "methods": list(methods.NAMES),
+    "failures": 0,
+    "code": "4821-9930",
+    "device_id": "04HMASW9",
+    "fingerprint": "01" * 32,
+}
+CEREMONY: dict[str, Any] = {
+    "id": "c1",
+    "name": "anna",
+    "fingerprint": "ab" * 32,
+    "role": "guest",
+    "method": "code",
+    "form": "confirmed",
+    "state": "REFUSED",
+    "reason": "mismatch",
+}
+
+
+def ended(reason: str, method: str = "code", state: str = "REFUSED") -> dict[str, Any]:
+    return {
+        "event": "ended",
+        "ceremony": {**CEREMONY, "method": method, "reason": reason, "state": state},
+    }
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+
+def test_an_open_window_says_what_to_do_for_each_method_in_eighty_columns() -> None:
+    lines = window_lines(WINDOW)
+    assert max(map(len, lines)) < 80
+    said = "\n".join(lines)
+    for word in ("handfast pair ", "--method sas", "--method compare", "PICTURE", "button"):
+        assert word in said
+    assert "4821-9930" in said
+    assert "ADDRESS:5685" in said
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_each_method_alone(name: str) -> None:
+    [line] = way_lines([name])
+    assert line.startswith("handfast pair")
+    assert ("--method" in line) == (name == "button"), "the one that is offered is the default"
+
+
+def test_without_a_code_none_is_mentioned() -> None:
+    plain = {key: value for key, value in WINDOW.items() if key != "code"}
+    assert "code  " not in "\n".join(window_lines({**plain, "methods": ["sas"]}))
+
+
+@pytest.mark.parametrize("method", methods.NAMES)
+@pytest.mark.parametrize(
+    "reason",
+    ["refused", "mismatch", "client", "session-ended", "too-late", "restarted", "no-space"],
+)
+def test_a_failed_try_says_why_and_what_is_left(reason: str, method: str) -> None:
+    ceremony = ended(reason, method)["ceremony"]
+    for failures, left in ((1, "2 more tries are left."), (2, "Another try is left.")):
+        why, rest = ended_lines(ceremony, failures=failures)
+        assert why.startswith("'anna' was not paired: ")
+        assert max(len(why), len(rest)) < 80
+        assert rest == left
+    assert len(ended_lines(ceremony, failures=3)) == 1
+
+
+def test_a_window_that_has_gone_leaves_no_tries() -> None:
+    for reason in ("overlap", "closed", "window-closed"):
+        assert len(ended_lines(ended(reason)["ceremony"], failures=1)) == 1
+
+
+def test_every_closing_has_words_but_the_success() -> None:
+    for reason in CloseReason:
+        lines = closed_lines(reason)
+        assert bool(lines) == (reason is not CloseReason.SUCCESS)
+        assert all(len(line) < 80 for line in lines)
+    assert "Paired clients go on working" in "".join(closed_lines("failures"))
+
+
+def test_what_waits() -> None:
+    digits = {**CEREMONY, "method": "sas", "number": "123456", "address": "192.0.2.1:9"}
+    assert "123 456" in "\n".join(pending_lines([digits]))
+    assert "six digits" in pending_lines([digits])[-2]
+    prints = "\n".join(pending_lines([CEREMONY]))
+    assert "abab " * 7 + "abab\n" in prints
+    assert "digit by digit" in prints
+    assert max(map(len, prints.splitlines())) < 80
+    assert pending_lines([]) == ["nothing waits for an answer"]
+
+
+def test_a_lock_out_in_plain_words() -> None:
+    said = " ".join(lock_lines({"open": False, "blocked_seconds": 240}))
+    assert "nobody can pair for 4 min" in said
+    assert "Paired clients go on working" in said
+    assert lock_lines(WINDOW) == []
+    assert "nobody can pair for 30 s." in window_lines({**WINDOW, "blocked_seconds": 30})[1]
+
+
+def test_what_is_known_of_the_label() -> None:
+    assert "handfast-device label" in label_line({"made": False, "dead": False})
+    assert label_line({"made": True, "dead": False}) == "made"
+    assert "dead" in label_line({"made": True, "dead": True})
+
+
+def test_keys_that_nobody_has_compared_stand_out() -> None:
+    keys = [{"verified": True}, {"verified": False}]
+    users: Any = [
+        {"name": "anna", "role": "guest", "keys": keys},
+        {"name": "bob", "role": "owner", "keys": keys[:1]},
+    ]
+    anna, bob = users_lines(users, 0.0)
+    assert anna.endswith("*unverified*")
+    assert "*" not in bob
+
+
+# -- the daemon -----------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_the_code_is_for_those_who_ask_and_for_no_log(kit: Kit) -> None:
+    """Behaviour 42: what a daemon prints without a terminal is kept by somebody."""
+    daemon = await kit.process("-v")
+    status = await daemon.json("status")
+    code = status["window"]["code"]
+    assert f"code         {code}" in (await daemon.run("status")).out
+    opened = await daemon.run("open", "--no-wait")
+    assert code in opened.out
+    assert code not in "\n".join(banner_lines(status))
+    assert await daemon.stop() == 0
+    assert daemon.process.stdout is not None
+    printed = (await daemon.process.stdout.read()).decode() + "".join(daemon.said)
+    assert "window       open" in printed
+    assert code not in printed
+
+
+@pytest.mark.asyncio
+async def test_nor_in_the_event_that_it_is_ready(kit: Kit) -> None:
+    daemon = await kit.process("--json")
+    code = (await daemon.json("status"))["window"]["code"]
+    assert await daemon.stop() == 0
+    assert daemon.process.stdout is not None
+    ready = (await daemon.process.stdout.read()).decode()
+    assert json.loads(ready)["event"] == "ready"
+    assert json.loads(ready)["window"]["methods"] == ["code", "sas", "compare"]
+    assert code not in ready
+
+
+def test_status_tells_failures_label_and_lock_out() -> None:
+    status: dict[str, Any] = {
+        "name": "kitchen",
+        "fingerprint": "01" * 32,
+        "running": True,
+        "pid": 1,
+        "uptime_seconds": 9.0,
+        "addresses": [],
+        "pending": [],
+        "users": [],
+        "sessions": [],
+        "window": {"open": False, "port": None, "blocked_seconds": 30},
+        "failures": 10,
+        "label": {"made": True, "dead": True},
+        "counters": {},
+        "store": {"trouble": ""},
+    }
+    said = "\n".join(status_lines(status))
+    for word in ("10 since the last pairing", "nobody can pair for 30 s", "is dead"):
+        assert word in said
+    assert max(map(len, said.splitlines())) < 90
+
+
+# -- how `open` ends ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Exit]:
+    """`open` against a daemon that tells these events, and then this result."""
+
+    def play(*events: dict[str, Any], as_json: bool = False, **result: Any) -> Exit:
+        async def call(
+            _path: Path, verb: str, _args: object, *, on_event: Callable[[Any], None]
+        ) -> dict[str, Any]:
+            assert verb == "open"
+            for event in ({"event": "window", "window": WINDOW}, *events):
+                on_event(event)
+            return {"paired": None, "closed": "time", "refused": False, **result}
+
+        monkeypatch.setattr(waiting, "call", call)
+        person = Waiting(tmp_path / "control.sock", as_json=as_json, quiet=False)
+        return asyncio.run(person.open({}))
+
+    return play
+
+
+@pytest.mark.parametrize(
+    ("events", "closed", "code"),
+    [
+        ([], "time", Exit.TIMED_OUT),
+        ([ended("refused", "sas")], "console", Exit.REFUSED),
+        ([ended("refused", "sas"), ended("mismatch")], "time", Exit.TIMED_OUT),
+        ([ended("mismatch")] * 3, "failures", Exit.WRONG_CODE),
+        ([ended("overlap", "sas")], "overlap", Exit.REFUSED),
+        ([ended("client", "sas", "REVOKED")] * 3, "failures", Exit.WRONG_CODE),
+    ],
+)
+def test_the_exit_code_says_how(
+    told: Callable[..., Exit], events: list[dict[str, Any]], closed: str, code: Exit
+) -> None:
+    assert told(*events, closed=closed) is code
+
+
+def test_a_try_and_another_code(
+    told: Callable[..., Exit], capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = {**WINDOW, "code": "1111-2222", "failures": 1}
+    paired = {**CEREMONY, "state": "REGISTERED"}
+    code = told(
+        ended("mismatch"),
+        {"event": "code", "window": second, "reason": ""},
+        {"event": "ended", "ceremony": paired},
+        paired=paired,
+        closed="success",
+    )
+    out, err = capsys.readouterr()
+    assert code is Exit.DONE
+    assert out == "paired anna as guest, by code\n"
+    first, tries, again = (err.index(one) for one in ("4821-9930", "2 more tries", "1111-2222"))
+    assert first < tries < again
+    assert "\x1b" not in err, "this is no terminal"
+    assert "\r" not in err
+
+
+def test_json_lines_and_nothing_else(
+    told: Callable[..., Exit], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told(ended("mismatch"), as_json=True)
+    out, err = capsys.readouterr()
+    assert err == ""
+    kinds = [json.loads(line).get("event") for line in out.splitlines()]
+    assert kinds == ["window", "ended", None]
+
+
+def test_who_sits_elsewhere_is_told_how_to_answer(
+    told: Callable[..., Exit], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told({"event": "pending", "ceremony": {**CEREMONY, "method": "sas", "number": "123456"}})
+    _, err = capsys.readouterr()
+    assert "123 456" in err
+    assert "handfast-device accept" in err

@@ -1,0 +1,270 @@
+"""The question at the board's terminal: asked, answered, withdrawn, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import pty
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from device_app.confirm import terminal
+from device_app.confirm.terminal import PersonAtTerminal, question
+from device_app.waiting import Waiting
+from peer.identity import Fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+DEVICE = Fingerprint(bytes(range(32)))
+SAS: dict[str, Any] = {
+    "id": "c1",
+    "name": "anna",
+    "fingerprint": "ab" * 32,
+    "role": "guest",
+    "method": "sas",
+    "form": "confirmed",
+    "state": "PENDING_USER_CONFIRMATION",
+    "number": "012345",
+    "address": "192.0.2.1:40000",
+}
+WINDOW: dict[str, Any] = {
+    "open": True,
+    "port": 5685,
+    "seconds_left": 120.0,
+    "role": "guest",
+    "methods": ["sas", "compare"],
+    "failures": 0,
+    "fingerprint": DEVICE.hex,
+}
+
+
+class Screen(io.StringIO):
+    """What was written, and a word for when there is more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrote = asyncio.Event()
+
+    def write(self, text: str) -> int:
+        self.wrote.set()
+        return super().write(text)
+
+    async def until(self, text: str) -> None:
+        async with asyncio.timeout(20):
+            while text not in self.getvalue():
+                self.wrote.clear()
+                await self.wrote.wait()
+
+
+class Asked:
+    """A person with a keyboard, a screen, and the answers that were heard."""
+
+    def __init__(self, keyboard: int) -> None:
+        self.keyboard = keyboard
+        self.screen = Screen()
+        self.answers: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+        self.person = PersonAtTerminal(self._decide, DEVICE, out=self.screen)
+
+    async def _decide(self, ceremony: str, accept: bool) -> None:
+        self.answers.put_nowait((ceremony, accept))
+
+    def type(self, text: str) -> None:
+        os.write(self.keyboard, text.encode())
+
+    async def answer(self) -> tuple[str, bool]:
+        async with asyncio.timeout(20):
+            return await self.answers.get()
+
+
+@pytest_asyncio.fixture
+async def asked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asked]:
+    keyboard, stdin = pty.openpty()
+    line, forget = terminal._line, terminal._forget_typed
+    monkeypatch.setattr(terminal, "_line", lambda: line(stdin))
+    monkeypatch.setattr(terminal, "_forget_typed", lambda: forget(stdin))
+    made = Asked(keyboard)
+    yield made
+    made.person.over("")
+    for descriptor in (keyboard, stdin):
+        os.close(descriptor)
+
+
+def test_what_is_asked_fits_eighty_columns() -> None:
+    digits = question(SAS, DEVICE)
+    assert "012 345" in digits
+    assert DEVICE.hex[:8] not in digits.replace(" ", ""), "six digits, and nothing else"
+    assert "'anna' at 192.0.2.1:40000, as guest" in digits
+    without = {key: value for key, value in SAS.items() if key != "number"}
+    prints = question(without, DEVICE)
+    for fingerprint in (DEVICE.hex, "ab" * 32):
+        assert fingerprint in "".join(prints.split())
+    for text in (digits, prints):
+        assert max(map(len, text.splitlines())) < 80
+        assert text.endswith("[yes/no] ")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("typed", "accept"), [("yes", True), ("Y", True), (" no ", False), ("n", False)]
+)
+async def test_an_answer(asked: Asked, typed: str, *, accept: bool) -> None:
+    asked.person.pending(SAS)
+    await asked.screen.until("[yes/no]")
+    asked.type(f"{typed}\n")
+    assert await asked.answer() == ("c1", accept)
+    asked.person.over("accepted elsewhere")
+    assert "elsewhere" not in asked.screen.getvalue(), "it was answered here"
+
+
+@pytest.mark.asyncio
+async def test_anything_else_is_asked_again(asked: Asked) -> None:
+    asked.person.pending(SAS)
+    await asked.screen.until("[yes/no]")
+    for number, word in enumerate(("", "perhaps", "012345"), 1):  # the digits are no answer here
+        asked.type(f"{word}\n")
+        await asked.screen.until("Please answer yes or no: " * number)
+    asked.type("no\n")
+    assert await asked.answer() == ("c1", False)
+
+
+@pytest.mark.asyncio
+async def test_a_question_that_is_withdrawn_hears_nothing(asked: Asked) -> None:
+    asked.person.pending(SAS)
+    await asked.screen.until("[yes/no]")
+    asked.person.over("accepted elsewhere")
+    assert asked.screen.getvalue().endswith("[yes/no] \n(accepted elsewhere)\n")
+    asked.type("yes\n")
+    asked.person.pending({**SAS, "id": "c2"})
+    await asked.screen.until("[yes/no] \n(accepted elsewhere)\n\nA client")
+    asked.type("no\n")  # what was typed before is forgotten
+    assert await asked.answer() == ("c2", False)
+    assert asked.answers.empty()
+
+
+@pytest.mark.asyncio
+async def test_a_new_question_takes_the_place_of_the_old(asked: Asked) -> None:
+    asked.person.pending(SAS)
+    await asked.screen.until("[yes/no]")
+    asked.person.pending({**SAS, "id": "c2", "name": "mia"})
+    await asked.screen.until("'mia'")
+    asked.type("yes\n")
+    assert await asked.answer() == ("c2", True)
+
+
+@pytest.mark.asyncio
+async def test_a_terminal_that_goes_away_decides_nothing(asked: Asked) -> None:
+    asked.person.pending(SAS)
+    await asked.screen.until("[yes/no]")
+    asked.type("\x04")  # the end of input
+    task = asked.person._task
+    assert task is not None
+    await asyncio.wait_for(task, 20)
+    assert asked.answers.empty()
+
+
+# -- `open` on a terminal -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_screen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """What stands on a terminal after these events: lines that were wiped away are gone."""
+
+    def play(*events: Mapping[str, Any], **result: Any) -> str:
+        async def call(*_args: object, on_event: Callable[[Any], None]) -> dict[str, Any]:
+            for event in ({"event": "window", "window": WINDOW}, *events):
+                on_event(event)
+                for _ in range(3):  # let the countdown say its line
+                    await asyncio.sleep(0)
+            return {"paired": None, "closed": "time", "refused": False, **result}
+
+        monkeypatch.setattr("device_app.waiting.call", call)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        person = Waiting(tmp_path / "control.sock", as_json=False, quiet=False)
+        asyncio.run(person.open({}))
+        return "\n".join(seen(capsys.readouterr().err))
+
+    return play
+
+
+def seen(written: str) -> list[str]:
+    """The lines of a terminal: a carriage return and "erase to the end" begin a line anew."""
+    return [line.rpartition("\r\x1b[K")[2] for line in written.split("\n")]
+
+
+def test_no_countdown_stays_behind(on_screen: Callable[..., str]) -> None:
+    asking = {"event": "pending", "ceremony": SAS}
+    refused = {"event": "ended", "ceremony": {**SAS, "state": "REFUSED", "reason": "refused"}}
+    shown = on_screen(asking, {"event": "decided"}, refused, asking, refused)
+    assert " left" not in shown.replace("tries are left", "").replace("try is left", "")
+    lines = shown.splitlines()
+    assert "Accepted; the client's user is next." in lines
+    assert "'anna' was not paired: it was refused here." in lines
+    assert "Another try is left." in lines
+    assert lines[-1] == "The time is up: the window has closed, and nobody was paired."
+    assert max(map(len, lines)) < 80
+
+
+def test_the_code_is_bold_where_that_is_wanted(
+    on_screen: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = {"event": "code", "window": {**WINDOW, "code": "1234-5678"}}
+    for env, bold in (({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False)):
+        for name in ("TERM", "NO_COLOR"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        shown = on_screen(code)
+        assert ("\x1b[1m1234-5678\x1b[0m" in shown) == bold
+        assert "1234-5678" in shown
+
+
+# -- `run` on a terminal --------------------------------------------------------------------------
+
+
+def module() -> Any:
+    """This folder's conftest, which is no importable module."""
+    return next(
+        one
+        for name, one in sys.modules.items()
+        if name.endswith("conftest") and "device_app" in str(getattr(one, "__file__", ""))
+    )
+
+
+@pytest.mark.asyncio
+async def test_a_daemon_goes_with_its_terminal_and_else_reloads(tmp_path: Path) -> None:
+    here, home = module(), tmp_path / "home"
+    options = ["--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback"]
+    screen, theirs = pty.openpty()
+    daemon = await asyncio.create_subprocess_exec(
+        *here.command(home, "run", *options),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=here.environment(),
+    )
+    os.close(theirs)
+    try:
+        said = b""
+        while b"handfast pair" not in said:
+            said += await asyncio.to_thread(os.read, screen, 4096)
+        daemon.send_signal(signal.SIGHUP)  # somebody wants a reload
+        assert (await here.run(home, "health")).code == 0
+        assert daemon.returncode is None
+        os.close(screen)
+        daemon.send_signal(signal.SIGHUP)  # as the kernel does when a terminal goes
+        async with asyncio.timeout(30):
+            assert await daemon.wait() == 0
+        assert not (home / "control.sock").exists()
+    finally:
+        if daemon.returncode is None:
+            daemon.kill()
+            await daemon.wait()
