@@ -87,7 +87,6 @@ class BoardMethods:
         self._limits = limits
         self._shown: TypedCode | None = None
         self._is_printed = False  # the code that was last asked for
-        self._is_spent = False  # a ceremony has begun with the shown code
 
     @property
     def shown_code(self) -> str:
@@ -140,7 +139,6 @@ class BoardMethods:
         """Show another code from now on, or none."""
         can = wanted and self.hardware.display and not jpake.unavailable()
         self._shown = TypedCode.shown(self._dice) if can else None
-        self._is_spent = False
 
     def succeeded(self, method: str) -> None:
         """Somebody has paired. By the printed code: its failures are forgotten."""
@@ -167,9 +165,6 @@ class BoardMethods:
         if printed:
             secret = self._printed_code()
         else:
-            if self._is_spent:  # the same client again, before its last ceremony has ended
-                self.renew(wanted=True)
-            self._is_spent = True
             secret = self._shown.secret(self._device) if self._shown is not None else b""
         if printed and secret:
             self.plate = replace(self.plate, failures=self.plate.failures + 1)

@@ -286,6 +286,9 @@ class PairingDoor:
             self.review()
             raise
         try:
+            # Before the next ceremony begins, for it gets another code.
+            window.give_up(self._loop.time(), peer.fingerprint)
+            self._settle()
             ceremony = self._latest = window.start(
                 self._loop.time(),
                 fingerprint=peer.fingerprint,
@@ -533,12 +536,9 @@ class PairingDoor:
 
     def _change_code(self, ended: Ceremony) -> None:
         """A shown code is for one ceremony, whatever became of it."""
-        if ended.method != CODE or not self.methods.shown_code or not self.is_open:
-            return
-        live = self.window.pending() if self.window is not None else None
-        if live is None or live.method != CODE:  # else it has begun with a new one already
+        if ended.method == CODE and self.methods.shown_code and self.is_open:
             self.methods.renew(wanted=True)
-        self._tell(News(NewsKind.CODE))
+            self._tell(News(NewsKind.CODE))
 
     def _users_changed(self) -> None:
         """A window that would make an owner by default closes when somebody else became one, and

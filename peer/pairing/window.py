@@ -273,7 +273,7 @@ class Window:
         channel = Channel(ekm, fingerprint, self.device, self.window_id)
         proof = way.make(Terms(channel, role, name, ceremony_id))
         answer, wrong = _begun(proof, message) if form is Form.CONFIRMED else ({}, None)
-        self._end_own_predecessor(now)
+        self.give_up(now, fingerprint)
         ceremony = Ceremony(
             id=ceremony_id,
             fingerprint=fingerprint,
@@ -300,6 +300,20 @@ class Window:
             self._end_failed(now, ceremony, Act.MISMATCH, "mismatch")
             raise wrong
         return ceremony
+
+    def give_up(self, now: float, fingerprint: Fingerprint) -> None:
+        """A client that starts again gives up its live ceremony, and that is a failure.
+
+        `start` does it as well; before it, a device can make ready what the next one is about.
+        Raises `TooMany` if the window has closed over it.
+        """
+        self._advance(now)
+        live = self._live_ceremony()
+        if live is None or live.fingerprint != fingerprint or live.stage is Stage.COMMITTING:
+            return
+        self._end_failed(now, live, Act.LATE, "restarted")
+        if not self._opening.is_open:
+            raise TooMany("too many failed pairings: the window has closed", advice=_OPEN_IT)
 
     def exchange(
         self, ceremony_id: str, message: Fields, now: float, *, session_id: int
@@ -467,15 +481,6 @@ class Window:
                 advice="Wait, or press the device's button for 5 s. Paired clients go on working.",
                 retry_after=wait,
             )
-
-    def _end_own_predecessor(self, now: float) -> None:
-        """A client that starts again gives up its live ceremony, and that is a failure."""
-        live = self._live_ceremony()
-        if live is None:
-            return
-        self._end_failed(now, live, Act.LATE, "restarted")
-        if not self._opening.is_open:
-            raise TooMany("too many failed pairings: the window has closed", advice=_OPEN_IT)
 
     def _require_live(self, ceremony_id: str) -> Ceremony:
         ceremony = self._ceremonies.get(ceremony_id)

@@ -8,128 +8,32 @@ tags still say no, because each was made over another session and other keys.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiocoap
-import aiocoap.resource
 import pytest
 
-from client_app import Client, pairing
+from client_app import pairing
 from client_app.client import Comparison
 from peer import cbor
 from peer.errors import PinMismatch, WrongCode
 from peer.identity import Fingerprint, Identity
-from peer.net.client import CoapsClient
-from peer.net.coaps import CoapsServer, peer_of
-from peer.net.endpoint import Standing
-from peer.net.onlink import Locality, LocalMode
-from peer.net.site import GuardedSite
-from peer.net.udp import Address
+from peer.net.coaps import peer_of
 from peer.pairing.binding import Channel, confirmation
+from tests.hostile.methods_kit import between, client_at, hiding, nobody
 
 if TYPE_CHECKING:
     from tests.hostile.conftest import Device, Kit
 
 pytestmark = pytest.mark.asyncio
-HOST = "127.0.0.1"
-Change = Callable[[dict[str, object]], dict[str, object]]
-
-
-class Middle(aiocoap.resource.Resource):  # type: ignore[misc]
-    """/pair as the client sees it: every request goes on to the device, every answer comes back.
-
-    Observations end here with the first state; the client asks again by itself.
-    """
-
-    def __init__(self, identity: Identity, device: Address, change: Change) -> None:
-        super().__init__()
-        self.identity = identity
-        self.relayed: list[tuple[str, bytes]] = []
-        self.answers: list[tuple[str, bytes]] = []
-        self._client = CoapsClient(identity)
-        self._device = device
-        self._change = change
-        self.server: CoapsServer
-
-    async def start(self) -> None:
-        self.connection = await self._client.connect(self._device, pinned=None)
-        site = GuardedSite(authorise=lambda *_: None, limits=self._client._limits)
-        site.add(("pair",), self, takes_rest=True)
-        self.server = await CoapsServer.start(
-            site,
-            identity=self.identity,
-            listen=[(HOST, 0)],
-            locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
-            standing=lambda _key: Standing.PAIRED,
-            pairing=True,
-        )
-
-    def started(self) -> dict[str, Any]:
-        """What the device said when its ceremony began."""
-        [body] = [body for code, body in self.answers if code == "2.01"]
-        found = cbor.decode_untrusted(body)
-        assert isinstance(found, dict)
-        return found
-
-    @property
-    def address(self) -> str:
-        return f"{HOST}:{self.server.port}"
-
-    async def render(self, request: aiocoap.Message) -> aiocoap.Message:
-        onward = aiocoap.Message(code=request.code, payload=request.payload)
-        onward.opt.uri_path = ("pair", *request.opt.uri_path)
-        onward.opt.content_format = request.opt.content_format
-        answer = await self.connection.request(onward, timeout=20)
-        self.relayed.append((str(request.code), bytes(request.payload)))
-        self.answers.append((answer.code.dotted, bytes(answer.payload)))
-        payload = answer.payload
-        if answer.opt.content_format == 60:
-            payload = cbor.encode(self._change(cbor.decode_untrusted(payload)))  # type: ignore[arg-type]
-        back = aiocoap.Message(code=answer.code, payload=payload)
-        back.opt.content_format = answer.opt.content_format
-        return back
-
-    async def close(self) -> None:
-        await self.server.close()
-        await self._client.close()
-
-
-def faithful(body: dict[str, object]) -> dict[str, object]:
-    return body
-
-
-async def between(kit: Kit, device: Device, change: Change = faithful) -> Middle:
-    await device.open(role="user")
-    address = Address(HOST, device.port(pairing=True))
-    middle = Middle(Identity.create(), address, change)
-    await middle.start()
-    kit.at_end(middle.close)
-    return middle
-
-
-async def silence() -> AsyncIterator[Any]:
-    """A LAN on which nobody announces anything."""
-    for advert in list[Any]():
-        yield advert
 
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The man in the middle does not notify, so the client looks again: here without a pause."""
     monkeypatch.setattr(pairing, "POLL_SECONDS", 0.01)
-
-
-def client_at(kit: Kit, home: Path) -> Client:
-    client = Client(home=home / "client", look=silence)
-    kit.at_end(client.close)
-    return client
-
-
-def hiding(body: dict[str, object]) -> dict[str, object]:
-    """The device's key taken out of its offer; every other byte is passed on as it is."""
-    return body | ({"fingerprint": "", "id": ""} if "methods" in body else {})
 
 
 def yes_man(
@@ -149,10 +53,6 @@ def yes_man(
     return confirm, shown
 
 
-async def nobody(*_args: object) -> bool:
-    raise AssertionError("nobody should have been asked")
-
-
 async def test_relaying_the_offer_as_it_is_gives_him_away_at_once(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
@@ -160,7 +60,7 @@ async def test_relaying_the_offer_as_it_is_gives_him_away_at_once(
     middle = await between(kit, device)
     client = client_at(kit, tmp_path)
     with pytest.raises(PinMismatch) as caught:
-        await client.pair(middle.address, confirm=nobody)
+        await client.pair(middle.address, method="compare", confirm=nobody)
     assert caught.value.expected == device.fingerprint.hex
     assert caught.value.actual == middle.identity.fingerprint.hex
     assert not client.devices
@@ -175,7 +75,7 @@ async def test_both_users_see_his_key_and_their_careless_yes_is_not_enough(
     client = client_at(kit, tmp_path)
     careless, shown = yes_man(device)
     with pytest.raises(WrongCode):
-        await client.pair(middle.address, confirm=careless)
+        await client.pair(middle.address, method="compare", confirm=careless)
     his = middle.identity.fingerprint
     assert shown == [(his, his)], "what the client's user saw, what the device's user saw"
     assert his not in {client.identity.fingerprint, device.fingerprint}
@@ -210,7 +110,7 @@ async def test_his_own_tag_for_the_device_does_not_help_him_with_the_client(
     middle.connection.request = with_own_tag  # type: ignore[method-assign,assignment]
     careless, _ = yes_man(device)
     with pytest.raises(WrongCode):
-        await client.pair(middle.address, confirm=careless)
+        await client.pair(middle.address, method="compare", confirm=careless)
     assert not client.devices
     [user] = device.users.users.values()
     assert user.fingerprints == {middle.identity.fingerprint.hex}
@@ -272,11 +172,11 @@ async def test_a_device_whose_tag_means_something_else_is_not_stored(
 
     middle.render = played  # type: ignore[method-assign]
     if believed:
-        await client.pair(middle.address, name="anna", confirm=careless)
+        await client.pair(middle.address, name="anna", method="compare", confirm=careless)
         [stored] = client.devices
         assert stored.fingerprint == middle.identity.fingerprint
     else:
         with pytest.raises(WrongCode):
-            await client.pair(middle.address, name="anna", confirm=careless)
+            await client.pair(middle.address, name="anna", method="compare", confirm=careless)
         assert not client.devices
     assert not device.users.users

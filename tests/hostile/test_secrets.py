@@ -1,6 +1,8 @@
-"""Behaviour 42: no key, tag or exporter value in any log at DEBUG, event, answer, status or state.
+"""Behaviour 42: no key, tag, exporter value, code or token in any log at DEBUG, event, exception,
+status or state.
 
-A whole life of a device is lived under a log that keeps all, with attacks in it. The secrets of it
+A whole life of a device is lived under a log that keeps all, with attacks in it; and another one
+with every method of pairing and an invite, at the right and at the wrong moment. The secrets of it
 are known to the test; they are looked for in everything that was written, in each form that a
 program may write bytes.
 """
@@ -9,15 +11,37 @@ from __future__ import annotations
 
 import base64
 import logging
-from typing import TYPE_CHECKING
+import os
+import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from client_app.choice import Means
 from device_app.pairing_terms import NewsKind
+from peer.errors import PeerError
+from peer.identity import CROCKFORD
+from peer.pairing import invite, methods
+from peer.pairing.armour import base32
+from peer.pairing.label import Label
+from peer.pairing.typed import TypedCode
+from tests.hostile.methods_kit import (
+    WAYS,
+    Bearer,
+    Run,
+    client_at,
+    labelled,
+    method_of,
+    opened,
+    other_code,
+    paired,
+    two_people,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from peer.identity import Identity
     from tests.hostile.conftest import Caller, Device, Kit
@@ -145,3 +169,215 @@ async def test_the_search_finds_what_is_there() -> None:
     for form in forms(secret):
         assert found({"it": secret}, b"before " + form + b" after") == ["it"]
     assert not found({"it": secret}, b"before after")
+
+
+# -- codes, labels, invites -----------------------------------------------------------------------
+
+
+def typed_forms(code: str) -> dict[str, bytes]:
+    """A code with and without its hyphens, and in small letters."""
+    return {
+        f"{code[:2]} {form}": text.encode()
+        for form, text in {
+            "as shown": code,
+            "as kept": TypedCode.parse_untrusted(code).symbols,
+            "small": code.lower(),
+        }.items()
+    }
+
+
+def token_forms(name: str, token: bytes) -> dict[str, bytes]:
+    """A token, and as the symbols that are printed of it."""
+    symbols = base32(token)
+    return {
+        name: token,
+        f"{name} printed": symbols.encode(),
+        f"{name} small": symbols.lower().encode(),
+    }
+
+
+WRONG_TOKEN = b"a wrong token ->"
+
+
+class Errors:
+    """Every refusal and every exception on the way, with all that led to it."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def say(self, answer: object) -> None:
+        """A refusal, as it went over the wire."""
+        self.text += f"{answer!r}\n"
+
+    def note(self, error: BaseException | None) -> None:
+        while error is not None:
+            advice = getattr(error, "advice", "")
+            self.text += f"{error!r} {error} {advice} {error.args!r}\n"
+            error = error.__cause__ or error.__context__
+
+
+async def pair_in_all_ways(
+    kit: Kit, device: Device, folder: Path, secrets: dict[str, bytes], errors: Errors
+) -> Bearer:
+    """Each way with a wrong and with the right secret, by raw messages and by the real client."""
+    bearer = labelled(device)
+    secrets |= token_forms("label token", bearer.label.token) | typed_forms(bearer.printed)
+    secrets |= token_forms("wrong token", WRONG_TOKEN)
+    secrets["stretched code"] = device.app.door.methods.plate.code_secret
+    for way in WAYS:
+        await opened(device, way, role="user")
+        caller = kit.caller(device)
+        if code := bearer.code_for(way):
+            wrong = other_code(code)
+            secrets |= typed_forms(code) | typed_forms(wrong)
+            errors.say((await (await Run.of(caller, bearer, way, code=wrong)).through(device)).body)
+            secrets |= typed_forms(bearer.code_for(way))
+        if way == methods.LABEL:
+            for changed in ({"token": WRONG_TOKEN}, {"confirm": bytes(32)}):
+                spoilt = await Run.of(caller, bearer, way)
+                await spoilt.start()
+                errors.say((await spoilt.confirm(**changed)).body)
+        run = await paired(caller, bearer, way, name=f"raw-{way}")
+        for body in (*run.sent, *(one.body for one in run.got)):
+            secrets |= {
+                f"{way} {key}": value
+                for key, value in body.items()
+                if isinstance(value, bytes) and key in {"confirm", "token"}
+            }
+        await device.closed()
+        await caller.close()
+        await opened(device, way, role="user")
+        client = client_at(kit, folder / way)
+        secrets |= typed_forms(bearer.shown) if bearer.shown else {}
+        careful, _ = two_people(device, careful=True)
+        address = f"127.0.0.1:{device.port(pairing=True)}"
+        target, at = (bearer.label.text, address) if way == methods.LABEL else (address, "")
+        method = "" if way == methods.LABEL else method_of(way)
+        for is_right in (False, True):
+            given = bearer.code_for(way)
+            if not given and not is_right:
+                continue
+            given = given if is_right else other_code(given)
+            secrets |= typed_forms(given) if given else {}
+            try:
+                await client.pair(
+                    target, at=at, name=f"real-{way}", method=method, code=given, confirm=careful
+                )
+            except PeerError as error:
+                errors.note(error)
+        await client.close()
+    return bearer
+
+
+async def mistype(bearer: Bearer, secrets: dict[str, bytes], errors: Errors) -> None:
+    """What people get wrong, and what they are told then."""
+    swapped = bearer.label.text[:-4] + bearer.label.text[-3] + bearer.label.text[-4:-3] + "00"
+    typo = bearer.printed[:-1] + CROCKFORD[CROCKFORD.index(bearer.printed[-1]) - 1]
+
+    secrets |= {"typo": typo.encode(), "plain typo": typo.replace("-", "").encode()}
+
+    async def ask() -> str:
+        return typo
+
+    for wrong in (
+        lambda: TypedCode.parse_untrusted(typo),
+        lambda: TypedCode.parse_untrusted(bearer.printed + "0"),
+        lambda: Label.parse_untrusted(swapped),
+        lambda: Label.parse_untrusted(bearer.label.text + "X"),
+    ):
+        with pytest.raises(PeerError) as caught:
+            wrong()
+        errors.note(caught.value)
+    session = methods.Session(bytes(32), bearer.device.fingerprint, bearer.device.fingerprint)
+    with pytest.raises(PeerError) as asked:
+        await Means(method=methods.CODE, ask_code=ask).side_for(methods.CODE, session)
+    errors.note(asked.value)
+
+
+async def invite_somebody(
+    kit: Kit, device: Device, owner: Caller, secrets: dict[str, bytes], errors: Errors
+) -> None:
+    """Made, spoilt, redeemed by the wrong one, redeemed, and redeemed again by another."""
+    for name in ("ida", "ivan"):
+        made = await owner.ask("POST", "/iam/invites", {"name": name})
+        assert made.code == "2.01"
+        text: str = made.body["token"]
+        _, signed = invite.read_untrusted(text)
+        secrets |= {f"invite {name}": signed, f"invite {name} text": text.encode()}
+        secrets |= {f"invite {name} symbols": text[12:].encode(), f"{name} end": signed[-64:]}
+        for bad in (signed[:-1] + bytes([signed[-1] ^ 1]), signed + b"x"):
+            answer = await kit.caller(device).ask("POST", "/iam/redeem", {"token": bad})
+            assert answer.code.startswith("4.")
+        for code in ("2.04", "4.03"):
+            answer = await kit.caller(device).ask("POST", "/iam/redeem", {"token": signed})
+            assert answer.code == code
+        with pytest.raises(PeerError) as caught:
+            invite.read_untrusted(text[:-1])
+        errors.note(caught.value)
+
+
+def written(folder: Path) -> list[Path]:
+    """Every file of both sides."""
+    return list(folder.rglob("*"))
+
+
+async def test_no_code_no_label_and_no_invite_is_written_anywhere(
+    kit: Kit,
+    device: Device,
+    owner: Caller,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In no log, event, exception, state file or object's words; and no process is started that
+    could have it in its arguments."""
+
+    def started(*_args: object, **_named: object) -> Any:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", started)
+    monkeypatch.setattr(os, "system", started)
+    caplog.set_level(logging.DEBUG)
+    for name in ("handfast", "handfast.coap", "coap", "coap-server", "asyncio", "peer", "iam"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    secrets: dict[str, bytes] = {}
+    errors = Errors()
+    bearer = await pair_in_all_ways(kit, device, tmp_path, secrets, errors)
+    await mistype(bearer, secrets, errors)
+    await invite_somebody(kit, device, owner, secrets, errors)
+    pairs = {f"raw-{way}" for way in WAYS} | {f"real-{way}" for way in WAYS}
+    assert {"ida", "ivan", *pairs} <= set(device.users.users)
+
+    log = "\n".join(record.getMessage() for record in caplog.records)
+    assert "Incoming message" in log, "the log is not at DEBUG"
+    assert not found(secrets, log.encode("utf-8", "surrogateescape"))
+    assert len(errors.text.splitlines()) >= 10
+    assert not found(secrets, errors.text.encode())
+    events = [record.event for record in device.app.whitelist.store.trail.iterate()]
+    kinds = {event.kind for event in events}
+    assert {"label-made", "mismatch", "paired", "invite-created", "invite-redeemed"} <= kinds
+    assert not found(secrets, repr(events).encode())
+    door = device.app.door
+    for thing in (
+        device.news,
+        door.window,
+        door.methods.plate,
+        bearer.label,
+        door.methods.__dict__,
+    ):
+        assert not found(secrets, repr(thing).encode())
+    await device.closed()
+    assert not found(secrets, repr(device.app.status()).encode())
+
+    await device.app.close()
+    for path in written(tmp_path):
+        if path.is_file():
+            assert set(found(secrets, path.read_bytes())) <= {"stretched code"}, path
+
+
+async def test_a_code_in_a_line_of_log_would_be_found() -> None:
+    code = TypedCode.shown(lambda count: b"7" * count)
+    for text in (code.text, code.symbols, code.text.lower()):
+        assert found(typed_forms(code.text), f"typed: {text}".encode())
+    token = b"0123456789abcdef"
+    assert found(token_forms("token", token), base32(token).encode())

@@ -1,0 +1,500 @@
+"""What the tests of the pairing methods share: people, honest steps, and somebody in the middle.
+
+A `Run` is one ceremony of a caller, step by step, with the client's half that the product has. A
+`Middle` has a real DTLS session with each side: as it is, it carries messages over; an `Imposter`
+is a whole device to the client and a whole client to the device.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiocoap
+import aiocoap.resource
+from aiocoap.numbers.codes import Code
+
+from client_app import Client
+from client_app.client import Comparison
+from device_app import labels
+from peer import cbor
+from peer.identity import Fingerprint, Identity
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.client import CoapsClient
+from peer.net.coaps import CoapsServer, peer_of
+from peer.net.endpoint import Standing
+from peer.net.onlink import Locality, LocalMode
+from peer.net.site import GuardedSite
+from peer.net.udp import Address
+from peer.pairing import methods
+from peer.pairing.binding import Channel
+from peer.pairing.ceremony import DeviceSide, Fields, Method, Mismatch, Terms
+from peer.pairing.label import Label
+from peer.pairing.methods import ClientSide, Session
+from peer.pairing.typed import TypedCode
+
+if TYPE_CHECKING:
+    from tests.hostile.conftest import Answer, Caller, Device, Kit
+
+HOST = "127.0.0.1"
+PATIENCE = 20.0
+PRINTED = "printed"
+WAYS = (methods.LABEL, methods.CODE, PRINTED, methods.SAS, methods.COMPARE, methods.BUTTON)
+"""The methods, and a code that is printed apart from one that is shown."""
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+Confirm = Callable[[Comparison], Awaitable[bool]]
+
+
+def method_of(way: str) -> str:
+    return methods.CODE if way == PRINTED else way
+
+
+# -- the device's user, and what he has in hand ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bearer:
+    """A device with a label, and what is printed on it."""
+
+    device: Device
+    label: Label
+    printed: str
+
+    @property
+    def shown(self) -> str:
+        """What its screen says now."""
+        return self.device.app.door.methods.shown_code
+
+    def code_for(self, way: str) -> str:
+        """The right code for a way, or nothing."""
+        return {methods.CODE: self.shown, PRINTED: self.printed}.get(way, "")
+
+    def wrong_code_for(self, way: str) -> str:
+        """A wrong one of the same kind."""
+        return other_code(self.code_for(way))
+
+
+def other_code(text: str) -> str:
+    """Another code of the same kind."""
+    right = TypedCode.parse_untrusted(text)
+    while (other := _drawn(right)) == right:
+        pass
+    return other.text
+
+
+def _drawn(like: TypedCode) -> TypedCode:
+    return (TypedCode.printed if like.is_printed else TypedCode.shown)(secrets.token_bytes)
+
+
+def labelled(device: Device) -> Bearer:
+    """Make its label, as its console does."""
+    door = device.app.door
+    plate, words = labels.made(device.app.whitelist, device.fingerprint, replace=True)
+    door.methods.plate = plate
+    text = words["label"]
+    return Bearer(device, Label.parse_untrusted(text["text"]), text["code"])
+
+
+async def opened(device: Device, way: str, *, role: str = "user") -> None:
+    """A window that offers the way; for the button, one that it opened."""
+    await device.closed()
+    pressed = way == methods.BUTTON
+    await device.open(role=role, pressed=pressed, clears_backoff=True)
+
+
+# -- an honest client, step by step ---------------------------------------------------------------
+
+
+def half_of(
+    way: str, session: Session, *, code: str = "", label: Label | None = None
+) -> ClientSide:
+    """The client's half of a way."""
+    if way in {methods.CODE, PRINTED}:
+        return methods.CodeClient(session, TypedCode.parse_untrusted(code), secrets.token_bytes)
+    if way == methods.LABEL:
+        assert label is not None
+        return methods.LabelClient(session, label)
+    if way == methods.SAS:
+        return methods.SasClient(secrets.token_bytes)
+    return methods.TagsClient(method=way)
+
+
+async def session_of(caller: Caller) -> Session:
+    peer = (await caller.connect(pairing=True)).peer
+    return Session(peer.exporter, caller.identity.fingerprint, peer.fingerprint)
+
+
+class Run:
+    """One ceremony of one caller. Each step gives the device's answer, whatever it is."""
+
+    def __init__(self, caller: Caller, session: Session, side: ClientSide, name: str) -> None:
+        self.caller = caller
+        self.session = session
+        self.side = side
+        self.name = name
+        self.id = ""
+        self.message: Fields | None = None
+        self.sent: list[dict[str, Any]] = []
+        self.got: list[Answer] = []
+
+    @classmethod
+    async def of(
+        cls, caller: Caller, bearer: Bearer, way: str, *, code: str = "", name: str = "anna"
+    ) -> Run:
+        session = await session_of(caller)
+        code = code or bearer.code_for(way)
+        return cls(caller, session, half_of(way, session, code=code, label=bearer.label), name)
+
+    @property
+    def path(self) -> str:
+        return f"/pair/{self.id}"
+
+    async def start(self, **more: object) -> Answer:
+        """The first message; what comes back is read if it starts a ceremony."""
+        body = {**self.side.begin(), "method": self.side.name, "name": self.name, **more}
+        answer = await self._post("/pair", body)
+        if answer.code == "2.01":
+            self.id = answer.body["id"]
+            channel = Channel(
+                self.session.ekm, self.session.client, self.session.device, answer.body["window"]
+            )
+            terms = Terms(channel, answer.body["role"], self.name, self.id)
+            self.message = self.side.started_untrusted(terms, answer.body)
+        return answer
+
+    async def exchange(self) -> Answer | None:
+        """The second message, where there is one."""
+        if self.message is None:
+            return None
+        answer = await self._post(self.path, dict(self.message))
+        self.side.exchanged_untrusted(answer.body)
+        return answer
+
+    async def confirm(self, **changed: object) -> Answer:
+        return await self._post(self.path, {**self.side.confirm(), **changed})
+
+    async def _post(self, path: str, body: dict[str, Any]) -> Answer:
+        self.sent.append(body)
+        answer = await self.caller.pair_ask("POST", path, body)
+        self.got.append(answer)
+        return answer
+
+    async def to_the_question(self) -> Answer:
+        """As far as the device's user's yes, or as there is nobody to ask; the start's answer."""
+        started = await self.start()
+        if started.code == "2.01":
+            await self.exchange()
+        return started
+
+    async def through(self, device: Device) -> Answer:
+        """All of it, with the device's user saying yes; the last answer."""
+        started = await self.to_the_question()
+        if started.code != "2.01":
+            return started
+        if device.app.door.pending() is not None:
+            device.decide(accept=True)
+        done = await self.confirm()
+        if done.code == "2.04":
+            self.side.verify_untrusted(done.body)
+        return done
+
+
+async def paired(caller: Caller, bearer: Bearer, way: str, *, name: str = "anna") -> Run:
+    """One that goes well."""
+    run = await Run.of(caller, bearer, way, name=name)
+    done = await run.through(bearer.device)
+    assert done.code == "2.04", done.body
+    return run
+
+
+# -- two people -----------------------------------------------------------------------------------
+
+
+Looks = list[tuple[object, object]]
+
+
+def two_people(device: Device, *, careful: bool) -> tuple[Confirm, Looks]:
+    """The users of both sides, side by side; and what each of them saw.
+
+    Careful ones compare and say yes to what is equal, the others say yes to anything.
+    """
+    looks: Looks = []
+
+    async def confirm(question: Comparison) -> bool:
+        await device.until(lambda: device.app.door.pending() is not None)
+        pending = device.pending()
+        here: object = question.number or (question.device, question.own)
+        there: object = pending.number or (device.fingerprint, pending.fingerprint)
+        looks.append((here, there))
+        yes = here == there or not careful
+        device.decide(accept=yes)
+        return yes
+
+    return confirm, looks
+
+
+async def nobody(*_args: object) -> bool:
+    raise AssertionError("nobody should have been asked")
+
+
+async def silence() -> AsyncIterator[Any]:
+    """A LAN on which nobody announces anything."""
+    for advert in list[Any]():
+        yield advert
+
+
+def client_at(kit: Kit, home: Path, *, limits: Limits = DEFAULT_LIMITS) -> Client:
+    client = Client(home=home / "client", look=silence, limits=limits)
+    kit.at_end(client.close)
+    return client
+
+
+# -- in the middle --------------------------------------------------------------------------------
+
+
+class Middle(aiocoap.resource.Resource):  # type: ignore[misc]
+    """/pair as the client sees it: every request goes on to the device, every answer comes back.
+
+    Observations end here with the first state; the client asks again by itself.
+    """
+
+    def __init__(self, identity: Identity, device: Address, change: Change) -> None:
+        super().__init__()
+        self.identity = identity
+        self.relayed: list[tuple[str, bytes]] = []
+        self.answers: list[tuple[str, bytes]] = []
+        self._client = CoapsClient(identity)
+        self._device = device
+        self._change = change
+        self.server: CoapsServer
+
+    async def start(self) -> None:
+        self.connection = await self._client.connect(self._device, pinned=None)
+        site = GuardedSite(authorise=lambda *_: None, limits=self._client._limits)
+        site.add(("pair",), self, takes_rest=True)
+        self.server = await CoapsServer.start(
+            site,
+            identity=self.identity,
+            listen=[(HOST, 0)],
+            locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
+            standing=lambda _key: Standing.PAIRED,
+            pairing=True,
+        )
+
+    def started(self) -> dict[str, Any]:
+        """What the device said when its ceremony began."""
+        [body] = [body for code, body in self.answers if code == "2.01"]
+        found = cbor.decode_untrusted(body)
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.server.port}"
+
+    async def render(self, request: aiocoap.Message) -> aiocoap.Message:
+        return await self.carried_over(request)
+
+    async def carried_over(self, request: aiocoap.Message) -> aiocoap.Message:
+        onward = aiocoap.Message(code=request.code, payload=request.payload)
+        onward.opt.uri_path = ("pair", *request.opt.uri_path)
+        onward.opt.content_format = request.opt.content_format
+        answer = await self.connection.request(onward, timeout=20)
+        self.relayed.append((str(request.code), bytes(request.payload)))
+        self.answers.append((answer.code.dotted, bytes(answer.payload)))
+        payload = answer.payload
+        if answer.opt.content_format == 60:
+            payload = cbor.encode(self._change(cbor.decode_untrusted(payload)))  # type: ignore[arg-type]
+        back = aiocoap.Message(code=answer.code, payload=payload)
+        back.opt.content_format = answer.opt.content_format
+        return back
+
+    async def close(self) -> None:
+        await self.server.close()
+        await self._client.close()
+
+
+def faithful(body: dict[str, Any]) -> dict[str, Any]:
+    return body
+
+
+def hiding(body: dict[str, Any]) -> dict[str, Any]:
+    """The device's key taken out of its offer; every other byte is passed on as it is."""
+    return body | ({"fingerprint": "", "id": ""} if "methods" in body else {})
+
+
+def offering(*names: str) -> Change:
+    """The same, and other methods than the device offers."""
+
+    def change(body: dict[str, Any]) -> dict[str, Any]:
+        return hiding(body) | ({"methods": list(names)} if "methods" in body else {})
+
+    return change
+
+
+class Taking:
+    """A device of the method `label` that wants any token, and keeps it."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self.token = b""
+        self._tag = b""
+
+    def begin_untrusted(self, _message: Fields) -> Fields:
+        return {}
+
+    def exchange_untrusted(self, _message: Fields) -> Fields:
+        raise AssertionError
+
+    def number(self) -> str:
+        return ""
+
+    def check_untrusted(self, message: Fields) -> None:
+        self.token = methods.bytes_field(message, "token")
+        own = Label(self._terms.channel.device, self.token)
+        mine = methods.label(lambda: own.verifier).make(self._terms)
+        mine.check_untrusted(message)
+        self._tag = mine.device_tag()
+
+    def device_tag(self) -> bytes:
+        return self._tag
+
+
+class Imposter(Middle):
+    """A device to the client, by `board`, and a client to the device, by `half`.
+
+    `half` is made when the ceremony with the client has come so far that he can: at its start, or
+    for a label with the token. What he has won: `has_device`, `has_client`.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        device: Address,
+        *,
+        method: str,
+        board: Callable[[Terms, Imposter], DeviceSide],
+        half: Callable[[Session, Imposter], ClientSide],
+        change: Change = hiding,
+    ) -> None:
+        super().__init__(identity, device, change)
+        self.method = method
+        self.has_device = self.has_client = False
+        self.learned: Mismatch | None = None
+        self.terms: Terms
+        self.board: DeviceSide
+        self.half: ClientSide | None = None
+        self._make_board, self._make_half = board, half
+
+    @property
+    def session(self) -> Session:
+        peer = self.connection.peer
+        return Session(peer.exporter, self.identity.fingerprint, peer.fingerprint)
+
+    async def ask(self, path: Iterable[str], body: Fields) -> tuple[str, dict[str, Any]]:
+        message = aiocoap.Message(code=Code.POST, payload=cbor.encode(dict(body)))
+        message.opt.uri_path, message.opt.content_format = ("pair", *path), 60
+        answer = await self.connection.request(message, timeout=20)
+        self.answers.append((answer.code.dotted, bytes(answer.payload)))
+        found = cbor.decode_untrusted(answer.payload)
+        assert isinstance(found, dict)
+        return answer.code.dotted, found
+
+    async def render(self, request: aiocoap.Message) -> aiocoap.Message:
+        if request.code is not Code.POST:
+            return await self.carried_over(request)
+        body = cbor.decode_untrusted(request.payload)
+        assert isinstance(body, dict)
+        self.relayed.append((str(request.code), bytes(request.payload)))
+        if not request.opt.uri_path:
+            return await self._begin(request, body)
+        if "confirm" in body:
+            return await self._confirm(body)
+        return said({"state": "PENDING_USER_CONFIRMATION", **self.board.exchange_untrusted(body)})
+
+    async def _begin(self, request: aiocoap.Message, body: dict[str, Any]) -> aiocoap.Message:
+        """His own ceremony with the device, to its exchange; then the client's with him."""
+        first: Fields = {}
+        if self.method != methods.LABEL:
+            self.half = self._make_half(self.session, self)
+            first = self.half.begin()
+        wish = {**first, "method": self.method, "name": "mallory"}
+        code, answer = await self.ask((), wish)
+        assert code == "2.01", answer
+        window, role = answer["window"], answer["role"]
+        mine = self.session
+        self.terms = Terms(
+            Channel(mine.ekm, mine.client, mine.device, window), role, "mallory", answer["id"]
+        )
+        if self.half is not None:
+            message = self.half.started_untrusted(self.terms, answer)
+            if message is not None:
+                self.half.exchanged_untrusted((await self.ask((answer["id"],), message))[1])
+        peer = peer_of(request)
+        channel = Channel(peer.exporter, peer.fingerprint, self.identity.fingerprint, window)
+        self.board = self._make_board(Terms(channel, role, body["name"], answer["id"]), self)
+        fields = self.board.begin_untrusted(body)
+        head = {"id": answer["id"], "window": window, "role": role, "state": answer["state"]}
+        return said({**head, **fields}, code=Code.CREATED)
+
+    async def _confirm(self, body: dict[str, Any]) -> aiocoap.Message:
+        """What he learns from the client's confirmation he uses on the device, and answers."""
+        try:
+            self.board.check_untrusted(body)
+        except Mismatch as error:
+            self.learned = error
+        if self.half is None:
+            self.half = self._make_half(self.session, self)
+            self.half.started_untrusted(self.terms, {})
+        code, _ = await self.ask((self.terms.ceremony_id,), self.half.confirm())
+        self.has_device = code == "2.04"
+        tag = secrets.token_bytes(32)
+        if self.learned is None:
+            tag, self.has_client = self.board.device_tag(), True
+        known = {"state": "REGISTERED", "user": "anna", "role": self.terms.role}
+        return said({**known, "confirm": tag})
+
+
+def said(body: dict[str, Any], *, code: Code = Code.CHANGED) -> aiocoap.Message:
+    return aiocoap.Message(code=code, payload=cbor.encode(body), content_format=60)
+
+
+async def between(
+    kit: Kit,
+    device: Device,
+    change: Change = faithful,
+    *,
+    way: str = methods.COMPARE,
+    make: Callable[[Identity, Address], Middle] | None = None,
+) -> Middle:
+    """Somebody in between, with the window open that the way needs."""
+    await opened(device, way)
+    address = Address(HOST, device.port(pairing=True))
+    identity = Identity.create()
+    middle = make(identity, address) if make is not None else Middle(identity, address, change)
+    await middle.start()
+    kit.at_end(middle.close)
+    return middle
+
+
+def method_named(
+    way: str, device: Fingerprint, *, guess: str = "", verifier: bytes = b""
+) -> Method:
+    """The device's side of a way, for an imposter with this key: with a code that he guesses."""
+    dice = secrets.token_bytes
+    match method_of(way):
+        case methods.CODE:
+            secret = TypedCode.parse_untrusted(guess).secret(device)
+            return methods.code(lambda *, printed: secret, dice)
+        case methods.LABEL:
+            return methods.label(lambda: verifier)
+        case methods.SAS:
+            return methods.sas(dice)
+        case methods.BUTTON:
+            return methods.button()
+        case _:
+            return methods.compare()

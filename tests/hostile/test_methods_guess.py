@@ -1,0 +1,589 @@
+"""Who has nothing but guesses: how far they carry, what they cost, and whom they do not hurt.
+
+Behaviours 13, 14 and 18. Attempts are counted before the first answer and survive everything; three
+failures close a window, ten begin a back-off; a shown code is for one ceremony, a printed one for
+twenty wrong ones in a row. Nothing that the device says tells one wrong thing from another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_app import offline
+from device_app.control import call
+from device_app.methods import PLATE, BoardMethods, Hardware, Plate
+from device_app.places import Places
+from iam import Store
+from peer.errors import PeerError
+from peer.identity import Fingerprint
+from peer.limits import DEFAULT_LIMITS
+from peer.pairing import methods, typed
+from peer.pairing.binding import Channel
+from peer.pairing.budget import AttemptBudget
+from peer.pairing.ceremony import Mismatch, Terms
+from peer.pairing.label import Label
+from peer.pairing.methods import Session
+from peer.pairing.typed import TypedCode
+from tests.hostile.methods_kit import (
+    HOST,
+    PATIENCE,
+    PRINTED,
+    WAYS,
+    Bearer,
+    Run,
+    half_of,
+    labelled,
+    method_of,
+    opened,
+    other_code,
+    paired,
+    session_of,
+)
+
+if TYPE_CHECKING:
+    from tests.hostile.conftest import Answer, Caller, Device, Kit
+
+CODES = (methods.CODE, PRINTED)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+async def wrong(caller: Caller, bearer: Bearer, way: str) -> Answer:
+    """One ceremony that fails by what the client sends; the last answer."""
+    run = await Run.of(
+        caller, bearer, way, code=bearer.code_for(way) and bearer.wrong_code_for(way)
+    )
+    started = await run.to_the_question()
+    if started.code != "2.01":
+        return started
+    if bearer.device.app.door.pending() is not None:
+        bearer.device.decide(accept=True)
+    if way == methods.LABEL:
+        return await run.confirm(token=bytes(16))
+    return await run.confirm(**({} if method_of(way) == methods.CODE else {"confirm": bytes(32)}))
+
+
+# -- chances, in memory ---------------------------------------------------------------------------
+
+RUNS = 600
+CLIENT, DEVICE = Fingerprint(b"c" * 32), Fingerprint(b"d" * 32)
+
+
+def board_of_one_digit(patch: pytest.MonkeyPatch, seed: int = 1) -> BoardMethods:
+    """The product's board with codes of one digit."""
+    patch.setattr(typed, "SHOWN_DIGITS", 1)
+    dice = random.Random(seed).randbytes
+    board = BoardMethods(Hardware(), Plate(), DEVICE, dice=dice, limits=DEFAULT_LIMITS)
+    board.renew(wanted=True)
+    return board
+
+
+def tried(board: BoardMethods, guess: int, rng: random.Random) -> bool:
+    """One ceremony with a guess, as device and client have it."""
+    ekm = rng.randbytes(32)
+    terms = Terms(Channel(ekm, CLIENT, DEVICE, bytes(16)), "guest", "mallory", "x")
+    [method] = [one for one in board.offered((), pressed=False) if one.name == methods.CODE]
+    device = method.make(terms)
+    code = TypedCode(f"{guess:0{typed.SHOWN_DIGITS}}")
+    client = methods.CodeClient(Session(ekm, CLIENT, DEVICE), code, rng.randbytes)
+    client.started_untrusted(terms, device.begin_untrusted(client.begin()))
+    try:
+        device.check_untrusted(client.confirm())
+    except Mismatch:
+        return False
+    return True
+
+
+GUESSERS: dict[str, Callable[[int, random.Random], int]] = {
+    "anything": lambda _turn, rng: rng.randrange(10),
+    "always the same": lambda _turn, _rng: 7,
+    "one after the other": lambda turn, _rng: turn % 10,
+}
+
+
+@pytest.mark.parametrize("guesser", GUESSERS)
+def test_a_guess_has_the_chance_of_one_code_in_all(
+    guesser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One digit: one in ten, however clever; 8 digits: one in 10^8 (the code is drawn evenly)."""
+    board, rng = board_of_one_digit(monkeypatch), random.Random(2)
+    hits = 0
+    for turn in range(RUNS):
+        hits += tried(board, GUESSERS[guesser](turn, rng), rng)
+        board.renew(wanted=True)
+    assert abs(hits - RUNS / 10) < 4.5 * (RUNS * 0.1 * 0.9) ** 0.5, hits
+
+
+def test_a_code_that_stays_falls_to_whoever_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The defence taken out: the same code for the next ceremony."""
+    for seed in range(20):
+        board, rng = board_of_one_digit(monkeypatch, seed), random.Random(seed)
+        assert any(tried(board, guess, rng) for guess in range(10))
+
+
+# -- what failures cost ---------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("way", WAYS)
+async def test_three_failures_close_the_window_and_hurt_nobody_else(
+    kit: Kit, device: Device, owner: Caller, way: str
+) -> None:
+    bearer = labelled(device)
+    await opened(device, way)
+    session = await owner.connect()
+    mallory = kit.caller(device)
+    shown = {bearer.shown}
+    for turn in range(1, 4):
+        assert device.app.door.is_open
+        answer = await wrong(mallory, bearer, way)
+        assert (answer.code, answer.reason) == ("4.03", "wrong-code")
+        assert device.app.door.budget.failures == turn
+        assert (await owner.ask("GET", "/hello")).code == "2.05"
+        assert bearer.shown not in shown or method_of(way) != methods.CODE
+        shown.add(bearer.shown)
+    assert not device.app.door.is_open
+    assert not bearer.shown
+    assert (await wrong(mallory, replace_code(bearer), way)).reason == "window-closed"
+    assert session.is_open
+    assert list(device.users.users) == ["olga"]
+    await opened(device, way)
+    await paired(kit.caller(device), bearer, way)
+    assert (await owner.ask("GET", "/hello")).code == "2.05"
+
+
+def replace_code(bearer: Bearer) -> Bearer:
+    """Somebody who types a code where none is shown."""
+
+    class Typing(Bearer):
+        def code_for(self, way: str) -> str:
+            return {methods.CODE: "1234-5678", PRINTED: self.printed}.get(way, "")
+
+    return Typing(bearer.device, bearer.label, bearer.printed)
+
+
+async def failing(kit: Kit, device: Device, bearer: Bearer, way: str, count: int) -> None:
+    """So many failures, in as many windows as that takes."""
+    mallory = kit.caller(device)
+    for _ in range(count):
+        if not device.app.door.is_open:
+            await device.closed()
+            await device.open(role="user", pressed=True)
+        assert (await wrong(mallory, bearer, way)).reason == "wrong-code"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("way", [methods.CODE, methods.LABEL, methods.SAS])
+async def test_ten_failures_begin_a_back_off_that_a_restart_does_not_end(
+    kit: Kit, way: str
+) -> None:
+    device = await kit.device(hardware=Hardware(button=True))
+    owner = kit.known(device, "olga", "owner")
+    bearer = labelled(device)
+    await failing(kit, device, bearer, way, 10)
+    for turn in range(2):
+        if turn:
+            await device.app.close()
+            device = await kit.device(hardware=Hardware(button=True))
+            bearer = Bearer(device, bearer.label, bearer.printed)
+            owner = kit.caller(device, owner.identity)
+        await device.closed()
+        await device.open(role="user")
+        run = await Run.of(kit.caller(device), bearer, way)
+        refused = await run.start()
+        assert (refused.code, refused.reason) == ("4.29", "locked-out")
+        assert 20 <= refused.message.opt.max_age <= 30
+        assert device.app.door.budget.failures == 10
+        assert (await owner.ask("GET", "/hello")).code == "2.05"
+    await device.closed()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("act", "clears"),
+    [
+        (("press", {"held": 1}), False),
+        (("press", {"held": 4.9}), False),
+        (("press", {"held": 5}), True),
+        (("open", {"role": "user"}), True),
+    ],
+    ids=["a press", "almost long", "a press of 5 s", "the console"],
+)
+async def test_what_ends_a_back_off(
+    kit: Kit, act: tuple[str, dict[str, Any]], clears: bool
+) -> None:
+    device = await kit.device(hardware=Hardware(button=True))
+    bearer = labelled(device)
+    device.app.door._record.budget = AttemptBudget(10, asyncio.get_running_loop().time() + 30)
+    await call(device.app.places.socket, *act)
+    run = await Run.of(kit.caller(device), bearer, methods.CODE)
+    assert (await run.start()).code == ("2.01" if clears else "4.29")
+    kept: Any = device.app.whitelist.store.attempts.get("pairing")
+    assert not clears or kept["failures"] == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("failures", "wait"), [(8, 0), (9, 30), (10, 60), (14, 960), (30, 86400)])
+async def test_each_further_failure_doubles_it(
+    kit: Kit, device: Device, failures: int, wait: int
+) -> None:
+    bearer = labelled(device)
+    device.app.door._record.budget = AttemptBudget(failures)
+    await device.open(role="user")
+    caller = kit.caller(device)
+    assert (await wrong(caller, bearer, methods.CODE)).reason == "wrong-code"
+    again = await wrong(caller, bearer, methods.CODE)
+    assert again.reason == ("locked-out" if wait else "wrong-code")
+    assert not wait or wait - 5 <= again.message.opt.max_age <= wait
+
+
+@pytest.mark.asyncio
+async def test_with_attempts_that_are_not_counted_there_is_no_end_to_it(
+    kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The defence taken out: as many windows as a careless user opens."""
+    monkeypatch.setattr(AttemptBudget, "debit", lambda self, _now: self)
+    bearer = labelled(device)
+    await failing(kit, device, bearer, methods.CODE, 12)
+    assert device.app.door.budget.failures == 0
+
+
+# -- a printed code -------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("dead", [False, True])
+async def test_a_printed_code_dies_of_twenty_wrong_tries_and_nothing_else_does(
+    kit: Kit, device: Device, dead: bool
+) -> None:
+    bearer = labelled(device)
+    mallory = kit.caller(device)
+    for turn in range(20 if dead else 19):
+        if turn % 3 == 0:
+            await opened(device, PRINTED)
+        assert (await wrong(mallory, bearer, PRINTED)).reason == "wrong-code"
+    assert device.app.door.methods.is_code_dead is dead
+    assert device.app.status()["label"]["dead"] is dead
+    for way in (methods.CODE, methods.LABEL, methods.SAS):
+        await opened(device, way)
+        await paired(kit.caller(device), bearer, way, name=way)
+    await opened(device, PRINTED)
+    run = await Run.of(kit.caller(device), bearer, PRINTED)
+    done = await run.through(device)
+    assert (done.code == "2.04") is not dead, "the right code, and others have paired meanwhile"
+    assert ("anna" in device.users.users) is not dead
+    if dead:
+        fresh = labelled(device)
+        await opened(device, PRINTED)
+        await paired(kit.caller(device), fresh, PRINTED, name="berta")
+
+
+@pytest.mark.asyncio
+async def test_a_dead_code_would_live_without_the_count(
+    kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bearer = labelled(device)
+    device.app.door.methods.plate = replace(device.app.door.methods.plate, failures=20)
+    monkeypatch.setattr(BoardMethods, "is_code_dead", False)
+    await opened(device, PRINTED)
+    await paired(kit.caller(device), bearer, PRINTED)
+
+
+# -- what answers tell ----------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> None:
+    """A wrong one, one where none is shown or printed, a dead one: the same answers to a byte, but
+    for what is random in them."""
+    device = await kit.device()
+    seen: dict[str, list[tuple[object, ...]]] = {}
+
+    async def look(what: str, bearer: Bearer, way: str) -> None:
+        await device.closed()
+        await device.open(role="user", clears_backoff=True)
+        run = await Run.of(kit.caller(device), replace_code(bearer), way, code=codes[way])
+        started = await run.start()
+        done = await run.confirm()
+        shape = sorted((key, len(str(value))) for key, value in started.body.items())
+        shape = [(key, size) for key, size in shape if key not in {"rounds", "window"}]
+        sizes = (len(started.body["rounds"]), len(started.body["window"]))
+        again = await run.caller.pair_ask("POST", run.path, run.sent[-1])
+        seen[what] = [
+            (started.code, *shape, *sizes),
+            (done.code, done.payload),
+            (again.code, again.payload),
+        ]
+        assert done.reason == "wrong-code"
+        assert device.app.door.budget.failures == 1
+
+    none = Bearer(device, Label(device.fingerprint, bytes(16)), "")
+    codes = {methods.CODE: "", PRINTED: TypedCode.printed(random.Random(3).randbytes).text}
+    await look("no label", none, PRINTED)
+    bearer = labelled(device)
+    codes = {methods.CODE: "1234-5678", PRINTED: other_code(bearer.printed)}
+    await look("a wrong shown one", bearer, methods.CODE)
+    await look("a wrong printed one", bearer, PRINTED)
+    board = device.app.door.methods
+    codes[PRINTED] = bearer.printed
+    board.plate = replace(board.plate, failures=20)
+    await look("a dead one", bearer, PRINTED)
+    board.plate = replace(board.plate, failures=0)
+    board.hardware = Hardware(display=False)
+    await look("none shown", bearer, methods.CODE)
+    assert len(set(map(str, seen.values()))) == 1, seen
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("way", CODES)
+async def test_when_a_ceremony_is_over_right_and_wrong_words_get_the_same_answer(
+    kit: Kit, device: Device, way: str
+) -> None:
+    """There is no second try: not with the right code, and not to learn which it was."""
+    bearer = labelled(device)
+    await opened(device, way)
+    caller = kit.caller(device)
+    right = await Run.of(caller, bearer, way)
+    await right.start()
+    assert (await right.confirm(confirm=bytes(32))).reason == "wrong-code"
+    words = dict(right.sent[-1])
+    answers = {
+        (answer.code, answer.payload)
+        for body in (words, {**words, "confirm": b"x" * 32}, {"confirm": bytes(32)}, {})
+        for answer in [await caller.pair_ask("POST", right.path, body)]
+    }
+    assert len(answers) == 1
+    strangers = {
+        (answer.code, answer.payload)
+        for path in (right.path, "/pair/never", "/pair/" + "0" * len(right.id))
+        for answer in [await kit.caller(device).pair_ask("POST", path, words)]
+    }
+    assert [code for code, _ in strangers] == ["4.04"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("way", CODES)
+@pytest.mark.parametrize("how", ["wrong", "abandoned", "gone", "restarted"])
+async def test_a_shown_code_changes_with_every_ceremony_that_does_not_end_well(
+    kit: Kit, device: Device, way: str, how: str
+) -> None:
+    """Whichever of the two codes the ceremony was about."""
+    bearer = labelled(device)
+    await opened(device, way)
+    shown = bearer.shown
+    caller = kit.caller(device)
+    run = await Run.of(caller, bearer, way)
+    assert (await run.start()).code == "2.01"
+    match how:
+        case "wrong":
+            await run.confirm(confirm=bytes(32))
+        case "abandoned":
+            assert (await caller.pair_ask("DELETE", run.path)).code == "2.02"
+        case "gone":
+            await caller.close()
+            await device.until(lambda: device.app.door.window.pending() is None)  # type: ignore[union-attr]
+        case _:
+            again = await Run.of(caller, bearer, way)
+            assert (await again.start()).code == "2.01"
+    assert bearer.shown not in {shown, ""}
+
+
+@pytest.mark.asyncio
+async def test_a_code_is_for_one_ceremony_also_if_the_same_client_starts_again(
+    kit: Kit, device: Device
+) -> None:
+    """What counts is what the screen says: the code of the given-up ceremony is gone with it."""
+    bearer = labelled(device)
+    await opened(device, methods.CODE)
+    caller = kit.caller(device)
+    old = bearer.shown
+    await (await Run.of(caller, bearer, methods.CODE)).start()
+    again = await Run.of(caller, bearer, methods.CODE, code=old)
+    assert (await again.start()).code == "2.01"
+    assert (await again.confirm()).reason == "wrong-code"
+
+
+# -- the button -----------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_the_button_is_offered_where_it_was_pressed_and_nowhere_else(
+    kit: Kit, device: Device
+) -> None:
+    labelled(device)
+    caller = kit.caller(device)
+    await device.open(role="user")
+    assert "button" not in (await caller.pair_ask("GET", "/pair")).body["methods"]
+    answer = await caller.pair_ask("POST", "/pair", {"method": "button", "name": "anna"})
+    assert (answer.code, answer.reason) == ("4.03", "denied")
+    with pytest.raises(PeerError, match="button"):
+        device.app.door.methods.offered(["button"], pressed=False)
+    await device.closed()
+    await device.open(role="user", pressed=True)
+    assert (await caller.pair_ask("GET", "/pair")).body["methods"][-1] == "button"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("role", ["owner", "admin", "user", "guest"])
+async def test_whoever_pressed_is_an_unverified_guest_until_another_method_proves_the_key(
+    kit: Kit, device: Device, role: str
+) -> None:
+    bearer = labelled(device)
+    caller = kit.caller(device)
+    await opened(device, methods.BUTTON, role=role)
+    asking = await Run.of(caller, bearer, methods.BUTTON)
+    if role != "guest":
+        assert (await asking.start(role=role)).reason == "denied"
+    await paired(caller, bearer, methods.BUTTON)
+
+    def held() -> tuple[str, bool, str]:
+        user = device.users.users["anna"]
+        return user.role, user.keys[0].verified, user.keys[0].method
+
+    assert held() == ("guest", False, "button")
+    await opened(device, methods.BUTTON, role=role)
+    again = await (await Run.of(caller, bearer, methods.BUTTON)).start()
+    assert (again.code, again.body["role"]) == ("2.04", "guest")
+    assert held() == ("guest", False, "button")
+    await paired(caller, bearer, methods.SAS)
+    assert held() == (role, True, "sas")
+    await opened(device, methods.BUTTON, role="guest")
+    again = await (await Run.of(caller, bearer, methods.BUTTON)).start()
+    assert (again.code, again.body["role"]) == ("2.04", role)
+    assert held() == (role, True, "sas"), "a press takes nothing back"
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_proof_leaves_an_unverified_key_as_it_was(kit: Kit, device: Device) -> None:
+    bearer = labelled(device)
+    caller = kit.caller(device)
+    await opened(device, methods.BUTTON, role="owner")
+    await paired(caller, bearer, methods.BUTTON)
+    await opened(device, methods.BUTTON, role="owner")
+    for way in (methods.CODE, methods.SAS, methods.LABEL):
+        assert (await wrong(caller, bearer, way)).reason == "wrong-code"
+    [user] = device.users.users.values()
+    assert (user.role, user.keys[0].verified) == ("guest", False)
+
+
+# -- power fails ----------------------------------------------------------------------------------
+
+# argv: what else to break, then the arguments of handfast-device.
+DIES = """
+import os, signal, sys
+from device_app import cli
+from device_app.pairing_record import PairingRecord
+from device_app.resources import pair
+
+real = pair.reply
+
+def dies(request, body, **options):
+    if "rounds" in body:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(request, body, **options)
+
+if sys.argv[1] != "lives":
+    pair.reply = dies
+if sys.argv[1] == "forgets":
+    PairingRecord.keep = lambda *_args, **_named: None
+sys.argv[1:] = sys.argv[2:]
+sys.exit(cli.main())
+"""
+
+
+@dataclass
+class Daemon:
+    """A process, as callers need it."""
+
+    process: asyncio.subprocess.Process
+    places: Places
+    fingerprint: Fingerprint
+    regular: int = 0
+    pairing: int = 0
+
+    def port(self, *, pairing: bool) -> int:
+        return self.pairing if pairing else self.regular
+
+
+@asynccontextmanager
+async def daemon(places: Places, key: Fingerprint, how: str) -> AsyncIterator[Daemon]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HANDFAST")}
+    options = ["run", "--port", "0", "--pairing-port", "0", "--listen", HOST, "--allow-loopback"]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", DIES, how, "--home", str(places.state), *options),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=kept | {"PYTHONPATH": str(ROOT), "HANDFAST_INTERFACES": HOST},
+    )
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(PATIENCE):
+            while b"ready" not in (line := await process.stderr.readline()):
+                assert line, "it never became ready"
+        window = (await call(places.socket, "open", {}))["window"]
+        status = await call(places.socket, "status", {})
+        yield Daemon(process, places, key, int(status["port"]), int(window["port"]))
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("how", ["counts", "forgets"])
+async def test_the_counts_survive_a_kill_between_attempt_and_answer(
+    kit: Kit, tmp_path: Path, how: str
+) -> None:
+    """Behaviour 14. The process dies with the answer in hand; the next one knows of the attempt:
+    the 20th at the printed code was one too many. One that stores nothing forgets it, every time.
+    """
+    home = tmp_path / "board"
+    places = Places(home, home, home)
+    key = Fingerprint.parse(str(offline.init(places, name="kitchen", force=False)["fingerprint"]))
+    text = offline.label(places, replace=False)["label"]
+    label, printed = Label.parse_untrusted(text["text"]), text["code"]
+    with closing(Store.open(home / "device.db")) as store:
+        record = {**store.attempts, PLATE: {**record_of(store), "failures": 19}}
+        store.commit(store.state, attempts=record)
+    code = other_code(printed)
+    async with daemon(places, key, how) as board:
+        caller = kit.caller(board)  # type: ignore[arg-type]
+        session = await session_of(caller)
+        half = half_of(PRINTED, session, code=code)
+        asking = asyncio.ensure_future(
+            caller.pair_ask("POST", "/pair", {**half.begin(), "method": "code", "name": "eve"})
+        )
+        async with asyncio.timeout(PATIENCE):
+            assert await board.process.wait() == -signal.SIGKILL
+        asking.cancel()
+        with suppress(asyncio.CancelledError, PeerError):
+            await asking
+    with closing(Store.open(home / "device.db")) as store:
+        attempts: Any = store.attempts.get("pairing", {"failures": 0})
+        assert attempts["failures"] == (1 if how == "counts" else 0)
+        assert record_of(store)["failures"] == (20 if how == "counts" else 19)
+    async with daemon(places, key, "lives") as board:
+        caller = kit.caller(board)  # type: ignore[arg-type]
+        session = await session_of(caller)
+        bearer = Bearer(board, label, printed)  # type: ignore[arg-type]
+        run = Run(caller, session, half_of(PRINTED, session, code=printed), "anna")
+        assert bearer.printed
+        await run.start()
+        done = await run.confirm()
+        assert done.code == ("4.03" if how == "counts" else "2.04"), "the right code"
+
+
+def record_of(store: Store) -> dict[str, Any]:
+    record: Any = store.attempts[PLATE]
+    return dict(record)
