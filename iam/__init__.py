@@ -2,9 +2,9 @@
 
 Plain values and pure functions; only `iam.store`, `iam.openfile` and `iam.audit` touch the disk,
 and nothing here reads a clock, a socket or a die. The way of a request:
-`Access.subject(state, fingerprint, now)`, then `Access.decide(subject, action, attributes)`. Roles and policies of a device's own come from
-`iam.config.load`. The way of a change: a function of `iam.changes` gives a new State,
-`Store.commit` makes it durable.
+`Access.subject(state, fingerprint, now)`, then `Access.decide(subject, action, attributes)`. Roles
+and policies of a device's own come from `iam.config.load`. The way of a change: a function of
+`iam.changes` gives a new State, `Store.commit` makes it durable.
 """
 
 from iam.access import Access
