@@ -18,6 +18,7 @@ HEAD = "| threat | answer | backed by |"
 CITED = re.compile(r"tests/[\w/.-]+::[\w:\[\]-]+")
 GROUPS = [
     "Pairing",
+    "Methods of pairing",
     'The link, and "local"',
     "DTLS and identity",
     "CoAP and the resources",
