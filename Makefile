@@ -24,7 +24,7 @@ demo: $(RUNTIME)  ## a device and a client pair and talk on this machine, in one
 test: $(DEV)  ## all tests, warnings are errors, with branch coverage
 	@.ci/tools
 	@$(MAKE) --no-print-directory $(FOREIGN) $(MBEDTLS)
-	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 check: $(DEV)  ## style, types, and the doors between the rooms
 	$(BIN)/ruff check

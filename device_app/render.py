@@ -166,8 +166,7 @@ def _policy(policy: Mapping[str, Any]) -> str:
 def _window(window: Mapping[str, Any]) -> str:
     if window["open"]:
         left = spoken(window["seconds_left"])
-        how = ", ".join(window["methods"])
-        return f"open for {left}, port {window['port']}, role {window['role']}, by {how}"
+        return f"open for {left}, port {window['port']}, role {window['role']}"
     return "closed (`handfast-device open` opens it)"
 
 

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEFT_OUT] = []
     config.stash[SKIPPED] = []
     config.pluginmanager.register(SkipWatch(config.stash[SKIPPED]), "handfast-skip-watch")
+    config.pluginmanager.register(Gathered(), "handfast-gathered")
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k: only what would have run is reported
@@ -72,8 +74,24 @@ class SkipWatch:
             self.skipped.append(report.nodeid)
 
 
+class Gathered:
+    """Of several processes that share the tests (`-n`): what each of them has left out."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        stash = node.config.stash
+        for key, name in ((LEFT_OUT, "left out"), (SKIPPED, "skipped")):
+            said = getattr(node, "workeroutput", {}).get(name, [])
+            stash[key] += [one for one in said if one not in stash[key]]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    said = getattr(session.config, "workeroutput", None)
+    if said is not None:
+        said["left out"] = session.config.stash[LEFT_OUT]
+        said["skipped"] = session.config.stash[SKIPPED]
+        return
     if in_ci() and session.config.stash[SKIPPED] and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -236,7 +236,7 @@ def test_alone():
 """
 
 
-def pytest_says(folder: Path, sample: str, *, ci: str) -> tuple[int, str]:
+def pytest_says(folder: Path, sample: str, *options: str, ci: str) -> tuple[int, str]:
     """Exit code and output of a run over one file, with our configuration and root conftest."""
     (folder / "tests").mkdir()
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -244,7 +244,7 @@ def pytest_says(folder: Path, sample: str, *, ci: str) -> tuple[int, str]:
     (folder / "tests" / "test_sample.py").write_text(sample)
     outside = {name: value for name, value in os.environ.items() if "COV" not in name}
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
         cwd=folder,
         env={**outside, "CI": ci},
         capture_output=True,
@@ -254,11 +254,14 @@ def pytest_says(folder: Path, sample: str, *, ci: str) -> tuple[int, str]:
     return run.returncode, run.stdout + run.stderr
 
 
-def test_a_missing_tool_leaves_its_tests_out_by_name(tmp_path: Path) -> None:
-    code, said = pytest_says(tmp_path, SAMPLE, ci="")
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "shared out"])
+def test_a_missing_tool_leaves_its_tests_out_by_name(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    code, said = pytest_says(tmp_path, SAMPLE, *options, ci="")
     assert code == 0, said
-    assert "test_sample.py::test_with_a_tool: needs the program no-such-program" in said
-    assert "1 passed, 1 deselected" in said
+    assert said.count("test_sample.py::test_with_a_tool: needs the program no-such-program") == 1
+    assert "1 passed" in said
 
 
 def test_a_missing_tool_fails_in_ci(tmp_path: Path) -> None:
@@ -269,8 +272,11 @@ def test_a_missing_tool_fails_in_ci(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("ci", "expected"), [("", 0), ("true", 1)])
-def test_a_skip_fails_in_ci_only(tmp_path: Path, ci: str, expected: int) -> None:
-    code, said = pytest_says(tmp_path, SKIPPING, ci=ci)
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "shared out"])
+def test_a_skip_fails_in_ci_only(
+    tmp_path: Path, options: tuple[str, ...], ci: str, expected: int
+) -> None:
+    code, said = pytest_says(tmp_path, SKIPPING, *options, ci=ci)
     assert code == expected, said
     assert ("skipped, which CI does not allow" in said) == bool(expected)
 

@@ -282,6 +282,7 @@ def header(**others: Any) -> dict[Any, Any]:
         cbor2.dumps({4: DEVICE.fingerprint.digest, 1: -7}),
         b"\xbf" + canonical(header())[1:] + b"\xff",
     ],
+    ids=type,  # the key is another one each time, and names of tests are not
 )
 def test_other_protected_headers_are_refused(other: object) -> None:
     refused(forged(header=other))
