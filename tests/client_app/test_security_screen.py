@@ -35,8 +35,9 @@ async def test_the_name_in_the_question_is_escaped(
     shown = "".join(capsys.readouterr())
     assert not OBEYED & set(shown)
     assert "\\x1b[2J" in shown
-    assert device.grouped in " ".join(shown.split())  # on two lines
-    assert own.grouped in shown
+    words = " ".join(shown.split())  # each fingerprint stands on two lines
+    assert device.grouped in words
+    assert own.grouped in words
 
 
 def test_the_words_of_a_refusal_are_escaped(
