@@ -123,8 +123,11 @@ class Verbs:
                 advice="Set `button = true` in the table [board] of device.toml.",
             )
         held = float(args.get("held") or 0.0)
+        is_recovery = held >= RECOVERY_SECONDS
+        if is_recovery and door.role_for(None) != OWNER:
+            door.close_window()  # whoever is at the board wants another one
         await door.open(
-            role=OWNER if held >= RECOVERY_SECONDS else None,
+            role=OWNER if is_recovery else None,
             clears_backoff=held >= CLEARING_SECONDS,
             pressed=True,
         )

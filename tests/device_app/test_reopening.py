@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app import labels
+from device_app.control import call
+from device_app.errors import AppError
 from device_app.methods import Hardware
 from peer.errors import UsageError
 
@@ -71,3 +73,22 @@ async def test_whoever_is_pairing_keeps_the_window(kit: Kit, device: Device) -> 
     with pytest.raises(UsageError, match="somebody is pairing"):
         await device.open(methods=["sas"])
     assert device.app.door.window is first
+
+
+@pytest.mark.asyncio
+async def test_a_press_of_ten_seconds_lets_a_new_owner_in_whatever_was_open(kit: Kit) -> None:
+    """Lost clients, no owner left: whoever stands at the board can take it (protocol §10)."""
+    device = await kit.device(hardware=Hardware(button=True))
+    await device.open(role="user")
+    for held, role in ((3, "user"), (9.9, "user"), (10, "owner")):
+        await call(device.app.places.socket, "press", {"held": held})
+        assert device.app.door.role_for(None) == role
+    await call(device.app.places.socket, "press", {"held": 12})
+    assert device.app.door.role_for(None) == "owner"
+
+
+@pytest.mark.asyncio
+async def test_a_board_without_a_button_has_no_press(device: Device) -> None:
+    with pytest.raises(AppError, match="no button"):
+        await call(device.app.places.socket, "press", {"held": 12})
+    assert not device.app.door.is_open
