@@ -132,7 +132,7 @@ def test_by_the_label(shell: Shell, abroad: Abroad, tmp_path: Path, how: str) ->
     assert said.code == 0, said
     assert f"by label: {MEANING['label']}" in said.err
     assert len(abroad.events("paired")) == 1
-    assert text.rpartition("*")[2] not in said.out + said.err
+    assert text.split("*")[3] not in said.out + said.err  # the check symbol may be a `*`
 
 
 def test_an_old_label_is_worth_nothing(shell: Shell, abroad: Abroad) -> None:
