@@ -44,7 +44,7 @@ lock: $(DEV)  ## newest allowed versions into requirements*.lock
 	$(COMPILE) --extra code --extra scan --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra foreign --constraint requirements-dev.lock --output-file requirements-foreign.lock pyproject.toml
 
-COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes \
+COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --no-strip-extras --generate-hashes \
 	--allow-unsafe --build-deps-for editable --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 clean:  ## removes what make made
