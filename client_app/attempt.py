@@ -22,14 +22,17 @@ from client_app.pairing import (
     declined,
 )
 from client_app.targets import Target
-from client_app.values import Paired
-from peer.errors import NotPaired, PeerError, Unreachable, UsageError
+from client_app.values import Paired, Whoami
+from peer import cbor
+from peer.errors import NotPaired, PeerError, Unreachable, UsageError, WrongCode
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.client import CoapsConnection
 from peer.net.problem import error_of
 from peer.net.udp import Address
 from peer.pairing import methods
+from peer.pairing.ceremony import Mismatch
+from peer.pairing.methods import ClientSide
 from peer.pairing.names import default_name
 
 
@@ -96,7 +99,7 @@ class Attempt:
         try:
             registration = await self._ceremony.finish(side, begun)
         except AnswerLost as lost:
-            registration = await self._ask_the_device(lost)
+            registration = await self._recovered(lost, side)
         device = await self._store(offer, registration, alias, known, method)
         return Paired(device, is_new=True, method=method)
 
@@ -134,20 +137,19 @@ class Attempt:
             number=number,
         )
 
-    async def _ask_the_device(self, lost: AnswerLost) -> Registration:
-        """Two-sided commit: this is the key that both users accepted, so its word counts."""
-        message = aiocoap.Message(code=Code.GET)
-        message.opt.uri_path = ("iam", "me")
+    async def _recovered(self, lost: AnswerLost, side: ClientSide) -> Registration:
+        """Ask on the regular port, with the device's key pinned, how the pairing ended.
+
+        In most methods that key was authenticated before the last message: by this side's user or
+        by the label. In `code` only the device's tag does that, so the device has to show a receipt
+        of it: what replaces a lost answer has to prove what the answer would have proved
+        (protocol §5.8).
+
+        Raises `WrongCode` if the receipt is missing or wrong, `Unreachable` if the device has
+        stored nobody, `AnswerLost` if it cannot be asked.
+        """
         try:
-            connection = await self._connect_at(self._regular, pinned=self._key)
-            try:
-                answer = await connection.request(message, timeout=self._limits.step_seconds)
-            finally:
-                await connection.close()
-            error = error_of(answer)
-            if error is not None:
-                raise error
-            me = whoami_untrusted(answer.payload)
+            me, receipt = await self._whoami()
         except NotPaired as error:
             raise Unreachable(
                 f"{lost}; the device has not stored this client", advice="Start again."
@@ -155,9 +157,34 @@ class Attempt:
         except PeerError as error:
             raise AnswerLost(
                 f"{lost}; and it could not be asked whether it has stored this client",
-                advice="Start again: if it has, nobody is asked a second time.",
+                advice="Start again. If it has, compare the fingerprints that both sides show.",
+            ) from error
+        try:
+            side.verify_receipt_untrusted(receipt)
+        except Mismatch as error:
+            raise WrongCode(
+                f"{lost}; when asked again, it did not prove that it took part in this pairing, "
+                "so nothing was stored",
+                advice="Someone may be between you and the device. Start again, next to it.",
             ) from error
         return Registration(me.user, me.role)
+
+    async def _whoami(self) -> tuple[Whoami, object]:
+        """Who the device says we are, and the receipt it keeps of our pairing."""
+        message = aiocoap.Message(code=Code.GET)
+        message.opt.uri_path = ("iam", "me")
+        connection = await self._connect_at(self._regular, pinned=self._key)
+        try:
+            answer = await connection.request(message, timeout=self._limits.step_seconds)
+        finally:
+            await connection.close()
+        error = error_of(answer)
+        if error is not None:
+            raise error
+        me = whoami_untrusted(answer.payload)
+        body = cbor.decode_untrusted(answer.payload)
+        assert isinstance(body, dict)  # or there would be no `me`
+        return me, body.get("receipt")
 
     async def _store(
         self,

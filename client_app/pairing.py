@@ -11,8 +11,8 @@ What the methods say in these messages is `peer.pairing.methods`; `client_app.ch
 
 Invariant: nothing is stored here before the device's tag was right *and* this side's user (by a
 look, a code or a label), or an expected fingerprint, vouched for the key. If only the last answer
-is lost, `finish` tells so by `AnswerLost`, and the caller asks the device itself, on the regular
-port with that key pinned (two-sided commit).
+is lost, `finish` raises `AnswerLost`; the caller then asks on the regular port, and verifies the
+receipt of that tag where the method needs it.
 """
 
 import asyncio

@@ -452,6 +452,7 @@ class PairingDoor:
         method: str,
         *,
         verified: bool = True,
+        receipt: bytes = b"",
     ) -> State:
         """The state with this user in it, by the power of the window's opener. Raises `IamError`.
 
@@ -469,6 +470,7 @@ class PairingDoor:
             now=whitelist.now,
             rules=whitelist.rules,
             not_after=self._check_opener(self._opener, window.role),
+            receipt=receipt,
         )
 
     def _store(self, ceremony: Ceremony) -> Ceremony:
@@ -483,6 +485,7 @@ class PairingDoor:
                 ceremony.role,
                 ceremony.method,
                 verified=ceremony.verified,
+                receipt=window.receipt(ceremony.id),
             )
             event = whitelist.journal.event(
                 "paired",

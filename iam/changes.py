@@ -83,22 +83,25 @@ def pair_user(
     verified: bool = True,
     key_name: str = "",
     not_after: float | None = None,
+    receipt: bytes = b"",
 ) -> State:
     """A new user with one key and the role of the window that `actor` opened.
 
     The same key under the same name again returns `state` itself, whatever the role; but if nobody
     had verified it and this pairing does, it is verified from now on, and the user has this role if
-    it is the higher one. Raises KeyTaken, NameTaken, NotFound (role), Denied, LimitReached.
+    it is the higher one. `receipt` is kept with the key. Raises KeyTaken, NameTaken, NotFound
+    (role), Denied, LimitReached.
     """
     known = state.user_of(fingerprint)
     if known is not None and known.name == name:
         held = known.key(fingerprint)
         if held.verified or not verified:
             return state
-        proved = _with_key(known, replace(held, verified=True, method=method))
+        verified_key = replace(held, verified=True, method=method, receipt=receipt)
+        proved = _with_key(known, verified_key)
         higher = max(known.role, role, key=rules.rank)
         return _change(state, actor, known, replace(proved, role=higher), rules)
-    key = Key(fingerprint, key_name, method, verified, now)
+    key = Key(fingerprint, key_name, method, verified, now, receipt=receipt)
     user = User(name, role, (key,), not_after=not_after, created=now)
     return _change(state, actor, None, user, rules)
 

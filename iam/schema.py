@@ -50,6 +50,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             one INTEGER PRIMARY KEY CHECK (one = 1), floor REAL NOT NULL) STRICT""",
         "INSERT INTO clock VALUES (1, 0.0)",
     ),
+    ("ALTER TABLE keys ADD COLUMN receipt BLOB NOT NULL DEFAULT x''",),
 )
 
 WRITE_ATTEMPTS: Final = "UPDATE attempts SET body = ?"
@@ -69,8 +70,8 @@ _WRITE_USER: Final = (
     " created = excluded.created"
 )
 _WRITE_KEY: Final = (
-    "INSERT INTO keys (fingerprint, user, name, method, verified, added, invite)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO keys (fingerprint, user, name, method, verified, added, invite, receipt)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _WRITE_INVITE: Final = (
     "INSERT INTO invites (id, name, role, expires, uses, used, created, inviter, key, not_after)"
@@ -105,10 +106,10 @@ def read(query: Query) -> Content:
 
 def _users(query: Query) -> Iterator[User]:
     keys: dict[str, list[Key]] = {}
-    for user, fingerprint, name, method, verified, added, invite in query(
-        "SELECT user, fingerprint, name, method, verified, added, invite FROM keys"
+    for user, fingerprint, name, method, verified, *rest in query(
+        "SELECT user, fingerprint, name, method, verified, added, invite, receipt FROM keys"
     ):
-        key = Key(fingerprint, name, method, bool(verified), added, invite)
+        key = Key(fingerprint, name, method, bool(verified), *rest)
         keys.setdefault(user, []).append(key)
     for name, role, *rest in query(
         "SELECT name, role, display_name, not_before, not_after, created FROM users"
@@ -166,6 +167,7 @@ def _key_row(key: Key, user: str) -> Row:
         int(key.verified),
         key.added,
         key.invite,
+        key.receipt,
     )
 
 

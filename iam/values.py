@@ -8,7 +8,7 @@ digits; other spellings are normalised before they come here. Times are wall-clo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Final
 
@@ -18,6 +18,7 @@ FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 INVITE_ID: Final = re.compile(r"[0-9a-f]{32}")
 TEXT_MAX: Final = 64  # characters of a name; a good one is for those to tell who ask a person
 USES_MAX: Final = 32  # of one invite
+_RECEIPT_BYTES: Final = 32  # SHA-256
 
 
 def _check_text(**texts: str) -> None:
@@ -51,7 +52,9 @@ def _check_invite_id(text: str) -> None:
 class Key:
     """One public key of a user. `name` tells a user's keys apart ("laptop"); `method` is how it was
     paired; `verified` is False while nobody has compared fingerprints; `invite` is the id of the
-    invite it came by, so that redeeming that again is known for a repeat."""
+    invite it came by, so that redeeming that again is known for a repeat. `receipt` proves to
+    the key's own client that its pairing was stored, if the last answer was lost (protocol §5.8);
+    empty if the method of its pairing needs none."""
 
     fingerprint: str
     name: str = ""
@@ -59,6 +62,7 @@ class Key:
     verified: bool = True
     added: float = 0.0
     invite: str = ""
+    receipt: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         _check_fingerprint(self.fingerprint)
@@ -66,6 +70,8 @@ class Key:
             _check_invite_id(self.invite)
         _check_text(name=self.name, method=self.method)
         _check_time(self.added, "added")
+        if len(self.receipt) not in {0, _RECEIPT_BYTES}:
+            raise Malformed(f"a receipt has {_RECEIPT_BYTES} bytes", advice="Leave it out.")
 
 
 @dataclass(frozen=True, slots=True)

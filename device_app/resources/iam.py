@@ -47,7 +47,7 @@ class Me(Resource):  # type: ignore[misc]  # aiocoap has no types
         self._whitelist = whitelist
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """{user, role, fingerprint, key, path, actions, conditional?, until?}."""
+        """{user, role, fingerprint, key, path, actions, conditional?, until?, receipt?}."""
         asker = self._guard.asker(request)
         user = asker.subject.user
         if user is None:
@@ -56,12 +56,13 @@ class Me(Resource):  # type: ignore[misc]  # aiocoap has no types
                 Code.FORBIDDEN, "not-paired", "this device does not know your key", "Pair first."
             )
         fingerprint = asker.peer.fingerprint.hex
+        key = user.key(fingerprint)
         access, connection = self._whitelist.access, self._guard.connection(asker.peer)
         view: dict[str, Any] = {
             "user": user.name,
             "role": asker.subject.role,
             "fingerprint": fingerprint,
-            "key": user.key(fingerprint).name,
+            "key": key.name,
             "path": "local" if asker.peer.is_local else "remote",
             "actions": list(access.actions_of(asker.subject, attributes=connection)),
         }
@@ -69,6 +70,8 @@ class Me(Resource):  # type: ignore[misc]  # aiocoap has no types
             view["conditional"] = list(conditional)
         if user.not_after is not None:
             view["until"] = int(user.not_after)
+        if key.receipt:  # in case the last answer of the pairing was lost (protocol §5.8)
+            view["receipt"] = key.receipt
         return reply(request, view)
 
 

@@ -94,6 +94,11 @@ def confirmation(ekm: bytes, b: bytes, method: str) -> Confirmation:
     return Confirmation.derived(ekm, b, method)
 
 
+def receipt(device_tag: bytes) -> bytes:
+    """What a device keeps of its tag, for a client that lost the tag itself (protocol §5.8)."""
+    return sha256(lp(b"handfast/1 receipt") + lp(device_tag)).digest()
+
+
 def tags_equal(expected: bytes, offered: bytes) -> bool:
     """Whether two tags are equal, in a time that does not tell where they differ."""
     return bytes_eq(expected, offered)

@@ -199,12 +199,15 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class Method:
     """A way of pairing, as a window offers it. `make` gives the device's half of one ceremony,
-    `first` is where it begins, `verified` is False if nobody's key is proved."""
+    `first` is where it begins, `verified` is False if nobody's key is proved. `keeps_receipt`: only
+    the device's tag authenticates the device to the client, so the device keeps a receipt of it for
+    a client that lost the last answer."""
 
     name: str
     make: Callable[[Terms], DeviceSide] = field(repr=False)
     first: Stage = Stage.ASKING
     verified: bool = True
+    keeps_receipt: bool = False
 
 
 @unique

@@ -29,7 +29,7 @@ from enum import Enum, auto
 from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar
 
-from peer.pairing.binding import Channel, Confirmation, lp, tags_equal
+from peer.pairing.binding import Channel, Confirmation, lp, receipt, tags_equal
 from peer.pairing.ceremony import Mismatch, Misuse
 from peer.pairing.jpake import (
     CLIENT,
@@ -179,6 +179,13 @@ class CodeClient:
         assert self._tags is not None
         self._turn = _Turn.OVER
         _compare(self._tags.device_tag, tag)
+
+    def verify_receipt_untrusted(self, offered: object) -> None:
+        """The same if the tag was lost: raise `Mismatch` unless this is the receipt of it."""
+        _require(self._turn is _Turn.FOURTH, "the device's receipt is not due")
+        assert self._tags is not None
+        self._turn = _Turn.OVER
+        _compare(receipt(self._tags.device_tag), offered)
 
 
 def _exchange(

@@ -171,7 +171,10 @@ def sas(dice: Dice) -> Method:
 def code(secret: Secret, dice: Dice) -> Method:
     """The client's user types a code: the one that is shown, or the one that is printed."""
     return Method(
-        CODE, lambda terms: _CodeDevice(terms, secret=secret, dice=dice), first=Stage.WAITING
+        CODE,
+        lambda terms: _CodeDevice(terms, secret=secret, dice=dice),
+        first=Stage.WAITING,
+        keeps_receipt=True,
     )
 
 
@@ -231,6 +234,10 @@ class ClientSide(Protocol):
     def verify_untrusted(self, answer: Fields) -> None:
         """Raise `Mismatch` unless the device's tag is right: only then may it be stored."""
 
+    def verify_receipt_untrusted(self, receipt: object) -> None:
+        """The device's tag was lost: raise `Mismatch` unless this is the receipt of it. In methods
+        that authenticate the device's key before the tag, or never, there is nothing to verify."""
+
 
 class _Client:
     """What most methods have nothing to say to."""
@@ -249,6 +256,9 @@ class _Client:
     def number(self) -> str:
         """People compare fingerprints, or nothing."""
         return ""
+
+    def verify_receipt_untrusted(self, receipt: object) -> None:
+        """The key was authenticated before the tag, or never is: there is nothing to verify."""
 
 
 class TagsClient(_Client):
@@ -346,6 +356,10 @@ class CodeClient(_Client):
     def verify_untrusted(self, answer: Fields) -> None:
         """{confirm}."""
         self._half.verify_untrusted(answer.get("confirm"))
+
+    def verify_receipt_untrusted(self, receipt: object) -> None:
+        """Raise `Mismatch` unless this is the receipt of the device's tag."""
+        self._half.verify_receipt_untrusted(receipt)
 
 
 class LabelClient(_Client):

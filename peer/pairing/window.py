@@ -27,7 +27,7 @@ from typing import Self
 from peer.errors import UsageError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.pairing.binding import Channel
+from peer.pairing.binding import Channel, receipt
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.ceremony import (
     TRANSITIONS,
@@ -96,6 +96,7 @@ class Window:
         self._limits = limits
         self._ceremonies: dict[str, Ceremony] = {}
         self._proofs: dict[str, DeviceSide] = {}
+        self._device_tag = b""  # of the ceremony that is being stored
         self._live: str | None = None
         self._untold: str | None = None  # the last ending, until its client knows it
         self._first_key: Fingerprint | None = None
@@ -361,7 +362,15 @@ class Window:
         ceremony, proof = self._require_turn(ceremony_id, Stage.WAITING, session_id=session_id)
         with self._ends_if_wrong(now, ceremony):
             proof.check_untrusted(message)
+        self._device_tag = proof.device_tag()
         return self._put(self._moved(ceremony, Act.PROVE))
+
+    def receipt(self, ceremony_id: str) -> bytes:
+        """The receipt to store with the user of a confirmed ceremony; empty if the method needs
+        none (`Method.keeps_receipt`). Raises `NoSuchCeremony` or `Busy`.
+        """
+        ceremony = self._moved(self._require_live(ceremony_id), Act.STORE)
+        return receipt(self._device_tag) if self.methods[ceremony.method].keeps_receipt else b""
 
     def registered(self, ceremony_id: str, *, user: str, now: float) -> Ceremony:
         """The device has committed this user with the ceremony's role: success, window closed.
@@ -370,10 +379,9 @@ class Window:
         Raises `NoSuchCeremony` or `Busy` if not both sides have said yes.
         """
         ceremony = self._moved(self._require_live(ceremony_id), Act.STORE)
-        proof = self._proofs.get(ceremony_id)
-        tag = proof.device_tag() if proof is not None else b""
         self.budget = self.budget.refund()
-        ended = self._finish(replace(ceremony, user=user, device_tag=tag), Act.STORE)
+        done = replace(ceremony, user=user, device_tag=self._device_tag)
+        ended = self._finish(done, Act.STORE)
         if self._opening.is_open:
             self._close(now, CloseReason.SUCCESS)
         else:  # it closed during the commit: linger for this client all the same
@@ -544,6 +552,7 @@ class Window:
         self._live = None
         self._untold = ceremony.id
         self._proofs.pop(ceremony.id, None)  # one use: its keys go with it
+        self._device_tag = b""
         self._ended.append(ceremony)
         kind = _END_EVENTS.get(act)
         if kind is not None:  # an overlap has an event of its own, with both keys

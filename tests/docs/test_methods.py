@@ -15,7 +15,7 @@ import ecdsa
 import pytest
 
 from peer.identity import CROCKFORD, Fingerprint
-from peer.pairing import code, label, sas
+from peer.pairing import binding, code, label, sas
 from peer.pairing.binding import Channel
 from peer.pairing.label import Label
 from peer.pairing.typed import TypedCode
@@ -131,6 +131,8 @@ def test_code_by_the_code(paper: Paper) -> None:
     assert client.finish() == (said["round two"], said["client tag"])
     device.check_untrusted(said["round two"], said["client tag"])
     assert device.device_tag() == said["device tag"]
+    assert binding.receipt(said["device tag"]) == said["receipt"]
+    client.verify_receipt_untrusted(said["receipt"])
     printed = TypedCode.parse_untrusted(said.values["printed code"])
     assert printed.secret(said.device) == said["its secret"]
 
@@ -185,6 +187,7 @@ def test_code_by_another_way(paper: Paper) -> None:
 
     assert said["client tag"] == tag(ours, theirs, *first, *second)
     assert said["device tag"] == tag(theirs, ours, *second, *first)
+    assert said["receipt"] == hashed(b"handfast/1 receipt", said["device tag"])
 
 
 def test_the_printed_code_by_another_way(paper: Paper) -> None:

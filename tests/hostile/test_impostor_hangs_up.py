@@ -1,0 +1,346 @@
+"""An impostor that hangs up: what a client makes of an answer that never came (protocol §5.8).
+
+The impostor answers at the announced address with a key and a regular port of its own. It knows no
+code and has no label. At one step of the ceremony it ends the session, and afterwards tells
+everyone who asks on its regular port that they are a registered user.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import aiocoap
+import aiocoap.resource
+import pytest
+from aiocoap.numbers.codes import Code
+
+from client_app import Client, pairing
+from device_app.pairing import PairingDoor
+from peer import cbor
+from peer.errors import PeerError, PinMismatch, WrongCode
+from peer.identity import Fingerprint, Identity
+from peer.limits import DEFAULT_LIMITS
+from peer.net.coaps import CoapsServer, peer_of
+from peer.net.discovery import Advertiser
+from peer.net.endpoint import Standing
+from peer.net.onlink import Locality, LocalMode
+from peer.net.site import GuardedSite
+from peer.pairing import methods
+from peer.pairing.binding import WINDOW_ID_BYTES, Channel, receipt
+from peer.pairing.ceremony import Terms
+from tests.hostile.methods_kit import (
+    PRINTED,
+    Bearer,
+    client_at,
+    labelled,
+    method_named,
+    method_of,
+    opened,
+    other_code,
+    said,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from client_app.client import Comparison
+    from client_app.values import Paired
+    from peer.net.coaps import PeerIdentity
+    from peer.pairing.ceremony import Ceremony, DeviceSide, Fields
+    from tests.hostile.conftest import Device, Kit
+    from tests.hostile.methods_kit import Confirm
+
+pytestmark = pytest.mark.asyncio
+HOST = "127.0.0.1"
+CODES = (methods.CODE, PRINTED)
+
+
+@pytest.fixture(autouse=True)
+def polls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The impostor sends no notifications, so the client polls: here without a pause."""
+    monkeypatch.setattr(pairing, "POLL_SECONDS", 0.01)
+
+
+class Impostor(aiocoap.resource.Resource):  # type: ignore[misc]  # aiocoap has no types
+    """/pair of a rogue device that hangs up at `step`; and its /iam/me.
+
+    `kept` is what its /iam/me shows as the receipt of the ceremony.
+    """
+
+    def __init__(self, way: str, bearer: Bearer, *, step: str, kept: str) -> None:
+        super().__init__()
+        self.identity = Identity.create()
+        self._way, self._bearer, self._step, self._kept = way, bearer, step, kept
+        self.steps: list[str] = []
+        self.client_tag = b""
+        self._side: DeviceSide
+        self.pairing: CoapsServer
+        self.regular: CoapsServer
+
+    async def start(self) -> None:
+        me = Me(self)
+        self.pairing = await self._serve(("pair",), self, pairing=True)
+        self.regular = await self._serve(("iam", "me"), me, pairing=False)
+
+    async def _serve(
+        self, path: tuple[str, ...], resource: aiocoap.resource.Resource, *, pairing: bool
+    ) -> CoapsServer:
+        site = GuardedSite(authorise=lambda *_: None, limits=DEFAULT_LIMITS)
+        site.add(path, resource, takes_rest=pairing)
+        return await CoapsServer.start(
+            site,
+            identity=self.identity,
+            listen=[(HOST, 0)],
+            locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
+            standing=lambda _key: Standing.PAIRED,
+            pairing=pairing,
+        )
+
+    async def close(self) -> None:
+        await self.pairing.close()
+        await self.regular.close()
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self.pairing.port}"
+
+    def receipt(self) -> bytes | None:
+        """What it passes off as the receipt of the ceremony."""
+        match self._kept:
+            case "reflected":
+                return receipt(self.client_tag)
+            case "random":
+                return secrets.token_bytes(32)
+            case _:
+                return None
+
+    async def render(self, request: aiocoap.Message) -> aiocoap.Message:
+        if request.code is Code.DELETE:  # the person said no
+            return said({})
+        body = cbor.decode_untrusted(request.payload) if request.payload else {}
+        assert isinstance(body, dict)
+        if request.code is Code.GET:
+            if not request.opt.uri_path:
+                return self._at("offer", lambda: said(self._offer(), code=Code.CONTENT))
+            return said({"state": "PENDING_CLIENT_COMPLETION"}, code=Code.CONTENT)
+        if not request.opt.uri_path:
+            return self._at("start", lambda: self._started(peer_of(request), body))
+        if "confirm" not in body:
+            return self._at("exchange", lambda: said(dict(self._side.exchange_untrusted(body))))
+        self.client_tag = body["confirm"]
+        return self._at("confirm", lambda: said({}))
+
+    def _at(self, step: str, answer: Callable[[], aiocoap.Message]) -> aiocoap.Message:
+        self.steps.append(step)
+        if step == self._step:
+            self.pairing.end_sessions(lambda _key: True)
+            return said({})
+        return answer()
+
+    def _offer(self) -> dict[str, Any]:
+        return {
+            "version": 1,
+            "id": self.identity.fingerprint.device_id,
+            "name": "kitchen",
+            "methods": [method_of(self._way)],
+            "seconds": 100,
+            "fingerprint": self.identity.fingerprint.hex,
+            "port": self.regular.port,
+        }
+
+    def _started(self, peer: PeerIdentity, body: Fields) -> aiocoap.Message:
+        window = secrets.token_bytes(WINDOW_ID_BYTES)
+        channel = Channel(peer.exporter, peer.fingerprint, self.identity.fingerprint, window)
+        guess = other_code(self._bearer.code_for(self._way)) if self._way in CODES else ""
+        method = method_named(self._way, self.identity.fingerprint, guess=guess)
+        terms = Terms(channel, "owner", str(body["name"]), "c1")
+        self._side = method.make(terms)
+        state = "PENDING_CLIENT_COMPLETION"
+        head = {"id": "c1", "window": window, "role": "owner", "state": state}
+        return said({**head, **self._side.begin_untrusted(body)}, code=Code.CREATED)
+
+
+class Me(aiocoap.resource.Resource):  # type: ignore[misc]
+    """The impostor's /iam/me: everyone is a registered user."""
+
+    def __init__(self, impostor: Impostor) -> None:
+        super().__init__()
+        self._impostor = impostor
+
+    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+        me: dict[str, Any] = {
+            "user": "anna",
+            "role": "owner",
+            "fingerprint": peer_of(request).fingerprint.hex,
+            "key": "",
+            "path": "local",
+            "actions": [],
+        }
+        receipt = self._impostor.receipt()
+        return said(me | ({"receipt": receipt} if receipt is not None else {}), code=Code.CONTENT)
+
+
+async def impostor_at(kit: Kit, bearer: Bearer, way: str, *, step: str, kept: str) -> Impostor:
+    impostor = Impostor(way, bearer, step=step, kept=kept)
+    await impostor.start()
+    kit.at_end(impostor.close)
+    return impostor
+
+
+def looks_at(device: Device) -> Confirm:
+    """A person who says yes if the device shows the same. It shows nothing: it is not asked."""
+
+    async def confirm(question: Comparison) -> bool:
+        return not question.number and question.device == device.fingerprint
+
+    return confirm
+
+
+async def meet(
+    client: Client, bearer: Bearer, way: str, at: str, *, confirm: Confirm | None = None
+) -> Paired:
+    """Pair as a person with the label or the code of the real device would."""
+    if way == methods.LABEL:
+        return await client.pair(bearer.label.text, at=at, name="anna")
+    code = bearer.code_for(way)
+    return await client.pair(at, name="anna", method=method_of(way), code=code, confirm=confirm)
+
+
+def stored_at(client: Client) -> list[Fingerprint]:
+    return [one.fingerprint for one in client.devices]
+
+
+#: How far an impostor comes: then a person says no, or the client stops by itself. A button proves
+#: nothing to anyone, so there is nothing to gain by hanging up.
+REACHED = {
+    methods.LABEL: (),
+    methods.CODE: ("offer", "start", "confirm"),
+    PRINTED: ("offer", "start", "confirm"),
+    methods.SAS: ("offer", "start", "exchange"),
+    methods.COMPARE: ("offer", "start"),
+}
+
+
+@pytest.mark.parametrize("kept", ["nothing", "reflected", "random"])
+@pytest.mark.parametrize(
+    ("way", "step"),
+    [(way, step) for way, steps in REACHED.items() for step in steps or ("offer",)],
+)
+async def test_hanging_up_at_any_step_gains_nothing(
+    kit: Kit, device: Device, tmp_path: Path, way: str, step: str, kept: str
+) -> None:
+    bearer = labelled(device)
+    await opened(device, way)
+    impostor = await impostor_at(kit, bearer, way, step=step, kept=kept)
+    client = client_at(kit, tmp_path)
+    with pytest.raises(PeerError):
+        await meet(client, bearer, way, impostor.address, confirm=looks_at(device))
+    assert not client.devices
+    steps = REACHED[way]
+    assert impostor.steps == list(steps[: steps.index(step) + 1] if steps else ())
+
+
+@pytest.mark.parametrize("way", CODES)
+async def test_without_the_receipt_the_impostor_would_be_stored(
+    kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack is real: where no receipt is asked for, the rogue's key is trusted."""
+    monkeypatch.setattr(methods.CodeClient, "verify_receipt_untrusted", lambda *_: None)
+    bearer = labelled(device)
+    await opened(device, way)
+    impostor = await impostor_at(kit, bearer, way, step="confirm", kept="nothing")
+    client = client_at(kit, tmp_path)
+    await meet(client, bearer, way, impostor.address)
+    assert stored_at(client) == [impostor.identity.fingerprint]
+
+
+@pytest.mark.parametrize("way", [*CODES, methods.LABEL])
+async def test_an_announcement_leads_to_the_impostor(
+    kit: Kit, device: Device, tmp_path: Path, way: str
+) -> None:
+    """The device's name, announced by multicast DNS, with the impostor's address behind it."""
+    bearer = labelled(device)
+    await opened(device, way)
+    impostor = await impostor_at(kit, bearer, way, step="confirm", kept="random")
+    name = f"kitchen-{secrets.token_hex(4)}"
+    key = bearer.label.device if way == methods.LABEL else impostor.identity.fingerprint
+    advertiser = Advertiser(
+        name=name,
+        device_id=key.device_id,
+        port=impostor.regular.port,
+        pairing_port=impostor.pairing.port,
+        interfaces=[HOST],
+    )
+    await advertiser.start()
+    kit.at_end(advertiser.close)
+    await advertiser.set_pairing(open=True, pairing_port=impostor.pairing.port)
+    client = Client(home=tmp_path / "client", interfaces=[HOST])
+    kit.at_end(client.close)
+    with pytest.raises(PinMismatch if way == methods.LABEL else WrongCode):
+        await meet(client, bearer, way, name)
+    assert impostor.steps == list(REACHED[way])
+    assert not client.devices
+
+
+# -- the honest device, whose answer is lost ------------------------------------------------------
+
+
+def lose_the_answer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device stores the user, and the session ends before its answer leaves."""
+    complete = PairingDoor.complete
+
+    def stored_and_gone(
+        door: PairingDoor, ceremony_id: str, message: Fields, peer: PeerIdentity
+    ) -> Ceremony:
+        done = complete(door, ceremony_id, message, peer)
+        device.app.door.port.end_sessions(lambda _key: True)
+        return done
+
+    monkeypatch.setattr(PairingDoor, "complete", stored_and_gone)
+
+
+@pytest.mark.parametrize("way", [methods.LABEL, *CODES])
+async def test_the_device_itself_is_stored_although_its_answer_was_lost(
+    kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bearer = labelled(device)
+    await opened(device, way)
+    lose_the_answer(device, monkeypatch)
+    client = client_at(kit, tmp_path)
+    at = f"{HOST}:{device.port(pairing=True)}"
+    done = await meet(client, bearer, way, at)
+    assert done.device.user == "anna"
+    assert stored_at(client) == [device.fingerprint]
+
+
+async def test_the_receipt_is_there_after_a_restart_and_for_its_own_key_alone(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device loses its power once it has stored the user, and comes back with the receipt."""
+    first = await kit.device()
+    bearer = labelled(first)
+    await opened(first, methods.CODE)
+    lose_the_answer(first, monkeypatch)
+    client = client_at(kit, tmp_path)
+    again: list[Device] = []
+    connect_at = Client.connect_at
+
+    async def after_the_restart(self: Client, address: Any, **named: Any) -> Any:
+        await first.app.close()
+        again.append(await kit.device(port=address.port))
+        return await connect_at(self, address, **named)
+
+    monkeypatch.setattr(Client, "connect_at", after_the_restart)
+    at = f"{HOST}:{first.port(pairing=True)}"
+    await client.pair(at, name="anna", code=bearer.shown)
+    assert stored_at(client) == [first.fingerprint]
+    [device] = again
+    anna = kit.caller(device, client.identity)
+    assert len((await anna.ask("GET", "/iam/me")).body["receipt"]) == 32
+    other = kit.known(device, "bob", "owner")
+    assert "receipt" not in (await other.ask("GET", "/iam/me")).body
+    listed = await other.ask("GET", "/iam/users/anna")
+    assert b"receipt" not in listed.payload
+    assert bytes(device.users.user("anna").keys[0].receipt) not in listed.payload
