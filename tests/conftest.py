@@ -1,4 +1,4 @@
-"""What all tests share: nothing is left out silently.
+"""What all tests share: nothing is left out silently, and signals are as a terminal leaves them.
 
 A test says what it needs from the machine with `needs_tool("openssl")` or `needs_root`. Where that
 is missing the test is deselected, and the summary names it and the reason. With CI=true nothing may
@@ -8,6 +8,7 @@ be left out at all: such a test fails, and so does a run in which anything was s
 import importlib.util
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +36,18 @@ def needs(item: pytest.Item) -> Iterator[str]:
         yield "needs root"
 
 
+def restore_signals() -> None:
+    """Undo what a shell or `nohup` set to be ignored: the children inherit it, and tests interrupt
+    children."""
+    python_ignores = {signal.SIGPIPE, signal.SIGXFSZ}
+    for number in signal.valid_signals() - python_ignores:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    restore_signals()
     config.stash[LEFT_OUT] = []
     config.stash[SKIPPED] = []
     config.pluginmanager.register(SkipWatch(config.stash[SKIPPED]), "handfast-skip-watch")
