@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.device_app.conftest import Device, Kit
 
 FAST = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
+LINGERING = replace(DEFAULT_LIMITS, window_linger_seconds=3600)  # no step of a test is too late
 
 
 @pytest.mark.asyncio
@@ -93,7 +94,7 @@ async def test_success_closes_the_window_and_then_the_port(kit: Kit, device: Dev
 
 @pytest.mark.asyncio
 async def test_the_lingering_port_takes_no_new_ceremony(kit: Kit) -> None:
-    device = await kit.device(limits=DEFAULT_LIMITS)
+    device = await kit.device(limits=LINGERING)
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("olga")
@@ -410,7 +411,7 @@ async def test_no_secret_in_logs_events_or_the_state_file(
 
 @pytest.mark.asyncio
 async def test_first_wins_if_the_owner_wants_it_so(kit: Kit) -> None:
-    device = await kit.device(terms=PairingTerms(overlap=OverlapRule.FIRST_WINS))
+    device = await kit.device(limits=LINGERING, terms=PairingTerms(overlap=OverlapRule.FIRST_WINS))
     first, second = kit.caller(device), kit.caller(device)
     await device.open()
     started = await first.start("anna")
@@ -454,7 +455,8 @@ async def test_the_window_closes_by_itself(device: Device) -> None:
 
 
 @pytest.mark.asyncio
-async def test_three_failures_close_the_window(kit: Kit, device: Device) -> None:
+async def test_three_failures_close_the_window(kit: Kit) -> None:
+    device = await kit.device(limits=LINGERING)
     caller = kit.caller(device)
     await device.open()
     for _ in range(3):

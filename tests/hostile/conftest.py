@@ -37,6 +37,9 @@ PATIENCE = 20.0  # seconds until a test gives up waiting
 HASTY = replace(
     DEFAULT_LIMITS, window_linger_seconds=0.2, handshake_burst=2000, ack_timeout_seconds=0.3
 )
+#: The same, and a port that is there until the client of the last ceremony knows how it ended: for
+#: tests that ask after the window has closed, however long what they do before takes.
+LINGERING = replace(HASTY, window_linger_seconds=3600)
 SETTINGS = Settings(
     name="kitchen",
     listen=(HOST,),

@@ -14,6 +14,7 @@ import pytest
 from device_app.pairing_terms import NewsKind
 from peer.identity import Identity
 from peer.pairing.binding import Channel, Confirmation, confirmation
+from tests.hostile.conftest import LINGERING
 
 if TYPE_CHECKING:
     from tests.hostile.conftest import Answer, Caller, Device, Kit
@@ -214,10 +215,11 @@ async def test_the_role_that_was_shown_is_the_role_that_is_stored(kit: Kit, devi
         assert device.users.user("anna").role == "guest"
 
 
-async def test_two_keys_in_one_window_and_both_are_out(kit: Kit, device: Device) -> None:
+async def test_two_keys_in_one_window_and_both_are_out(kit: Kit) -> None:
     """At whatever step the second one comes, nobody is stored, and the first one's tag is dead."""
+    device = await kit.device(limits=LINGERING)
     for decided in (False, True):
-        await reopened(device, role="user")
+        await device.open(role="user")
         first, second = kit.caller(device), kit.caller(device)
         started = await first.start("anna")
         if decided:

@@ -35,6 +35,7 @@ from peer.pairing.ceremony import Mismatch, Terms
 from peer.pairing.label import Label
 from peer.pairing.methods import Session
 from peer.pairing.typed import TypedCode
+from tests.hostile.conftest import LINGERING
 from tests.hostile.methods_kit import (
     HOST,
     PATIENCE,
@@ -136,9 +137,9 @@ def test_a_code_that_stays_falls_to_whoever_counts(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("way", WAYS)
-async def test_three_failures_close_the_window_and_hurt_nobody_else(
-    kit: Kit, device: Device, owner: Caller, way: str
-) -> None:
+async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, way: str) -> None:
+    device = await kit.device(limits=LINGERING)
+    owner = kit.known(device, "olga", "owner")
     bearer = labelled(device)
     await opened(device, way)
     session = await owner.connect()
@@ -155,6 +156,7 @@ async def test_three_failures_close_the_window_and_hurt_nobody_else(
     assert not device.app.door.is_open
     assert not bearer.shown
     assert (await wrong(mallory, replace_code(bearer), way)).reason == "window-closed"
+    await mallory.close()  # nobody is left to be told how it ended, so the port closes
     assert session.is_open
     assert list(device.users.users) == ["olga"]
     await opened(device, way)
