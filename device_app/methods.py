@@ -6,8 +6,8 @@
 
 A shown code is for one ceremony: whatever becomes of it, the next one gets another. A label stays,
 so the device keeps a verifier of its token and a stretched form of its code, and neither in clear;
-its code dies after some failures in a row (`Limits.printed_code_failures`), the token does not, for
-nobody guesses 128 bits.
+its code is dead after some failures in a row (`Limits.printed_code_failures`), until the console
+revives it; the token is not, because 128 bits cannot be guessed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +48,10 @@ class Plate:
         """Whether there is a label."""
         return bool(self.token_verifier)
 
+    def is_code_dead(self, limits: Limits) -> bool:
+        """Whether its code was guessed at too often."""
+        return self.failures >= limits.printed_code_failures
+
     @classmethod
     def made(cls, device: Fingerprint, dice: Dice) -> tuple[Self, Label, TypedCode]:
         """A new label, and what to remember of it. It takes about a second on a small board."""
@@ -78,13 +82,21 @@ class BoardMethods:
     """The methods that this board can offer now, and the code that it shows."""
 
     def __init__(
-        self, hardware: Hardware, plate: Plate, device: Fingerprint, *, dice: Dice, limits: Limits
+        self,
+        hardware: Hardware,
+        plate: Plate,
+        device: Fingerprint,
+        *,
+        dice: Dice,
+        limits: Limits,
+        counts_tries: Callable[[], bool] = lambda: True,
     ) -> None:
         self.hardware = hardware
         self.plate = plate
         self._device = device
         self._dice = dice
         self._limits = limits
+        self._counts_tries = counts_tries
         self._shown: TypedCode | None = None
         self._is_printed = False  # the code that was last asked for
 
@@ -93,10 +105,13 @@ class BoardMethods:
         """For the display: the code of the next ceremony, or nothing."""
         return self._shown.text if self._shown is not None else ""
 
-    def offered(self, wanted: Sequence[str], *, pressed: bool) -> list[Method]:
+    def offered(
+        self, wanted: Sequence[str], *, pressed: bool, counts_tries: bool = True
+    ) -> list[Method]:
         """The methods of a window, the best first. `wanted` are names, none for all that can be.
 
-        Raises `UsageError` for one that is not known, or that this board cannot do.
+        `counts_tries` is False for a window with attempts of its own, which a dead code does not
+        concern. Raises `UsageError` for one that is not known, or that this board cannot do.
         """
         for name in wanted:
             if name not in methods.NAMES:
@@ -104,16 +119,20 @@ class BoardMethods:
                     f"there is no pairing method {name!r}",
                     advice=f"Choose from: {', '.join(methods.NAMES)}.",
                 )
-            if lacking := self.lacking(name, pressed=pressed):
+            if lacking := self.lacking(name, pressed=pressed, counts_tries=counts_tries):
                 raise UsageError(f"the method {name} cannot be offered: {lacking}")
         found = [
             name
             for name in methods.NAMES
-            if (name in wanted if wanted else not self.lacking(name, pressed=pressed))
+            if (
+                name in wanted
+                if wanted
+                else not self.lacking(name, pressed=pressed, counts_tries=counts_tries)
+            )
         ]
         return [self._made(name) for name in found]
 
-    def lacking(self, name: str, *, pressed: bool) -> str:
+    def lacking(self, name: str, *, pressed: bool, counts_tries: bool = True) -> str:
         """What a method needs and this board does not have, or nothing."""
         hardware = self.hardware
         no_curve = jpake.unavailable()
@@ -127,8 +146,8 @@ class BoardMethods:
             (methods.CODE, bool(no_curve), no_curve),
             (
                 methods.CODE,
-                not (hardware.display or self._printed_code()),
-                "this board has no display, and no code on a label",
+                not (hardware.display or self._printed_code(counts_tries=counts_tries)),
+                "this board has no display, and no code on a label that can be used",
             ),
             (methods.SAS, not hardware.display, "this board has no display for the six digits"),
             (methods.BUTTON, not pressed, "it is for windows that the board's button opened"),
@@ -150,7 +169,7 @@ class BoardMethods:
             case methods.LABEL:
                 return methods.label(lambda: self.plate.token_verifier)
             case methods.CODE:
-                return methods.code(self._secret, self._dice)
+                return methods.code(self._secret, self._dice, self._count_try)
             case methods.SAS:
                 return methods.sas(self._dice)
             case methods.BUTTON:
@@ -159,23 +178,26 @@ class BoardMethods:
                 return methods.compare()
 
     def _secret(self, *, printed: bool) -> bytes:
-        """The secret that a ceremony is about; an attempt at the printed code is counted here, and
-        the caller stores it before it answers."""
+        """The secret that a ceremony is about."""
         self._is_printed = printed
         if printed:
-            secret = self._printed_code()
+            secret = self._printed_code(counts_tries=self._counts_tries())
         else:
             secret = self._shown.secret(self._device) if self._shown is not None else b""
-        if printed and secret:
-            self.plate = replace(self.plate, failures=self.plate.failures + 1)
         return secret or self._dice(len(self.plate.code_secret) or 32)
+
+    def _count_try(self, *, printed: bool) -> None:
+        """A try at the printed code, a failure until it succeeds; the caller stores it before it
+        answers."""
+        if printed and self._counts_tries() and self._printed_code(counts_tries=True):
+            self.plate = replace(self.plate, failures=self.plate.failures + 1)
 
     @property
     def is_code_dead(self) -> bool:
         """Whether the printed code was guessed at too often."""
-        return self.plate.failures >= self._limits.printed_code_failures
+        return self.plate.is_code_dead(self._limits)
 
-    def _printed_code(self) -> bytes:
-        """Empty where there is none, or where it was guessed at too often."""
-        can = self.hardware.label and not self.is_code_dead
+    def _printed_code(self, *, counts_tries: bool) -> bytes:
+        """Empty where there is none, or where it was guessed at too often and tries count."""
+        can = self.hardware.label and not (counts_tries and self.is_code_dead)
         return self.plate.code_secret if can else b""

@@ -11,7 +11,8 @@ ended (`pairing_port`).
 A window that was opened over the network has an opener, who answers for everybody that it lets in:
 it gives no more than the opener may give, looked at when it opens, whenever users or policies
 change, when a ceremony starts, and once more at the commit. Whoever opened or extended it last is
-the opener; the console answers for itself.
+the opener; the console answers for itself. Such a window has attempts of its own, so that failures
+in other windows do not block it.
 """
 
 import asyncio
@@ -105,6 +106,7 @@ class PairingDoor:
             identity.fingerprint,
             dice=dice,
             limits=limits,
+            counts_tries=lambda: self.window is None or self.window.budget.is_kept,
         )
         self._record = PairingRecord(whitelist, self.methods, self._loop.time(), limits=limits)
         self._latest: Ceremony | None = None
@@ -139,12 +141,14 @@ class PairingDoor:
 
     @property
     def budget(self) -> AttemptBudget:
-        """Failures since the last success."""
-        return self.window.budget if self.window is not None else self._record.budget
+        """The device's: failures since the last success. A window may have one of its own."""
+        window = self.window
+        return window.budget if window and window.budget.is_kept else self._record.budget
 
     def seconds_blocked(self) -> float:
         """How long no ceremony may start because too many have failed."""
-        return self.budget.seconds_blocked(self._loop.time())
+        budget = self.window.budget if self.window and self.is_open else self.budget
+        return budget.seconds_blocked(self._loop.time())
 
     def pending(self) -> Ceremony | None:
         """The ceremony that waits for the device's user."""
@@ -187,16 +191,20 @@ class PairingDoor:
                 f"a window for the role {before.role!r} is open already",
                 advice="Close it first: `handfast-device close`.",
             )
-        if self._can_extend(methods, pressed=pressed):
+        if self._can_extend(methods, pressed=pressed, opener=opener):
             assert self.window is not None
             self.window.extend(now, seconds)
+            if self.window.budget.is_kept != (opener is None):
+                self.window.budget = self._budget_for(opener)
         else:
             pressed = pressed or self._is_pressed
             seconds = max(seconds, self.seconds_left)
             if before is not None and not self._role_by_default:
                 role = before.role
             self._close(name_of(opener.subject if opener else None))
-            self.window = self._new_window(now, seconds, role, methods, pressed=pressed)
+            self.window = self._new_window(
+                now, seconds, role, methods, pressed=pressed, opener=opener
+            )
         self._opener = opener
         try:
             await self.port.bring()
@@ -372,14 +380,20 @@ class PairingDoor:
         """Whether the open window is one of the button's."""
         return self.window is not None and self.is_open and BUTTON in self.window.methods
 
-    def _can_extend(self, methods: Sequence[str], *, pressed: bool) -> bool:
+    def _budget_for(self, opener: Opener | None) -> AttemptBudget:
+        """The attempts of a window: the device's, or its own if a user opened it from afar."""
+        return self.budget if opener is None else AttemptBudget(limits=self.limits, is_kept=False)
+
+    def _can_extend(self, methods: Sequence[str], *, pressed: bool, opener: Opener | None) -> bool:
         """Whether the open window offers what is wished for. Raises `UsageError` if it does not,
         and somebody is just pairing in it."""
         window = self.window
         if window is None or not self.is_open:
             return False
         wished = self.methods.offered(
-            tuple(methods) or self.terms.methods, pressed=pressed or self._is_pressed
+            tuple(methods) or self.terms.methods,
+            pressed=pressed or self._is_pressed,
+            counts_tries=opener is None,
         )
         names = {method.name for method in wished}
         if names == window.methods.keys() or not (methods or names - window.methods.keys()):
@@ -401,8 +415,11 @@ class PairingDoor:
         methods: Sequence[str],
         *,
         pressed: bool,
+        opener: Opener | None,
     ) -> Window:
-        offered = self.methods.offered(tuple(methods) or self.terms.methods, pressed=pressed)
+        offered = self.methods.offered(
+            tuple(methods) or self.terms.methods, pressed=pressed, counts_tries=opener is None
+        )
         self._role_by_default = role is None and self.terms.role is None
         role = self.role_for(role)
         rules = self._whitelist.rules
@@ -416,7 +433,7 @@ class PairingDoor:
             window_id=self._dice(WINDOW_ID_BYTES),
             device=self.identity.fingerprint,
             overlap=self.terms.overlap,
-            budget=self.budget,
+            budget=self._budget_for(opener),
             limits=self.limits,
         )
         self._latest = None
@@ -434,7 +451,7 @@ class PairingDoor:
         if not self.budget.failures:
             return
         self._record.clear(self._loop.time())
-        if self.window is not None:
+        if self.window is not None and self.window.budget.is_kept:
             self.window.budget = self._record.budget
 
     def _check_opener(self, opener: Opener | None, role: str) -> float | None:

@@ -44,7 +44,7 @@ class PairingRecord:
 
         Raises `StoreWriteFailed`.
         """
-        whitelist = self._whitelist
+        whitelist, budget = self._whitelist, self._kept(budget)
         stored = whitelist.store.attempts.get(PLATE, Plate().record())
         is_news = budget != self.budget or stored != self._methods.plate.record()
         if events or is_news:
@@ -55,6 +55,7 @@ class PairingRecord:
 
     def succeed(self, new: State, event: AuditEvent, budget: AttemptBudget, now: float) -> None:
         """Store the new user and the refund in one transaction. Raises `IamError`."""
+        budget = self._kept(budget)
         self._whitelist.commit(new, event, attempts=self._attempts(budget, now))
         self.budget = budget
 
@@ -64,6 +65,10 @@ class PairingRecord:
         event = whitelist.journal.event("back-off-cleared", actor=CONSOLE)
         whitelist.commit(whitelist.state, event, attempts=self._attempts(refunded, now))
         self.budget = refunded
+
+    def _kept(self, budget: AttemptBudget) -> AttemptBudget:
+        """What is stored: a window's budget, or the old one if the window has one to itself."""
+        return budget if budget.is_kept else self.budget
 
     def _attempts(self, budget: AttemptBudget, now: float) -> dict[str, object]:
         plate = self._methods.plate.record()

@@ -10,7 +10,7 @@ it can only prolong it. A record whose remainder makes no sense gets its full ba
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from peer.errors import Malformed
@@ -21,11 +21,16 @@ _COUNT_MAX = 1_000_000  # more tells nothing; keeps the record small
 
 @dataclass(frozen=True, slots=True)
 class AttemptBudget:
-    """Failures since the last success, and the monotonic time until which nothing may start."""
+    """Failures since the last success, and the monotonic time until which nothing may start.
+
+    `is_kept`: whether it is the device's budget, which is stored; False for one that a single
+    window has to itself and that ends with it.
+    """
 
     failures: int = 0
     blocked_until: float = -math.inf
     limits: Limits = field(default=DEFAULT_LIMITS, repr=False)
+    is_kept: bool = True
 
     def may_start(self, now: float) -> bool:
         """Whether a ceremony may start."""
@@ -39,11 +44,12 @@ class AttemptBudget:
         """One more attempt. The caller persists the result before it answers."""
         failures = min(self.failures + 1, _COUNT_MAX)
         wait = _backoff(failures, self.limits)
-        return type(self)(failures, now + wait if wait else -math.inf, self.limits)
+        blocked_until = now + wait if wait else -math.inf
+        return replace(self, failures=failures, blocked_until=blocked_until)
 
     def refund(self) -> Self:
         """After a success: no failures since. Also what a press of 5 s and the console do."""
-        return type(self)(limits=self.limits)
+        return replace(self, failures=0, blocked_until=-math.inf)
 
     def record(self, now: float) -> dict[str, int | float]:
         """The form to persist: a count and the remaining seconds."""

@@ -40,6 +40,13 @@ class Secret(Protocol):
         so that asking for it looks like a wrong code."""
 
 
+class OnTry(Protocol):
+    """Counts a try at a code of the device."""
+
+    def __call__(self, *, printed: bool) -> None:
+        """At the one on the label, or at the one on the screen."""
+
+
 def bytes_field(message: Fields, name: str) -> bytes:
     """A byte string of a message. Raises `Malformed`."""
     value = message.get(name)
@@ -114,9 +121,10 @@ class _SasDevice(_Device):
 class _CodeDevice(_Device):
     """`code`: J-PAKE in two round trips."""
 
-    def __init__(self, terms: Terms, *, secret: Secret, dice: Dice) -> None:
+    def __init__(self, terms: Terms, *, secret: Secret, dice: Dice, on_try: OnTry) -> None:
         self._terms = terms
         self._secret = secret
+        self._on_try = on_try
         self._dice = dice
         self._half: codes.CodeDevice | None = None
 
@@ -129,7 +137,9 @@ class _CodeDevice(_Device):
         self._half = codes.CodeDevice(
             terms.channel, terms.role, self._secret(printed=printed), entropy=self._dice
         )
-        return {"rounds": self._half.answer_untrusted(round_one)}
+        rounds = self._half.answer_untrusted(round_one)
+        self._on_try(printed=printed)
+        return {"rounds": rounds}
 
     def check_untrusted(self, message: Fields) -> None:
         """{round_two, confirm}."""
@@ -168,11 +178,19 @@ def sas(dice: Dice) -> Method:
     return Method(SAS, lambda terms: _SasDevice(terms, dice=dice), first=Stage.EXCHANGE)
 
 
-def code(secret: Secret, dice: Dice) -> Method:
-    """The client's user types a code: the one that is shown, or the one that is printed."""
+def _uncounted(*, printed: bool) -> None:
+    """For devices that count no tries at a code."""
+
+
+def code(secret: Secret, dice: Dice, on_try: OnTry = _uncounted) -> Method:
+    """The client's user types a code: the one that is shown, or the one that is printed.
+
+    `on_try` is called once the proofs of the client's first round hold, before the answer: without
+    them the client cannot go on to a guess.
+    """
     return Method(
         CODE,
-        lambda terms: _CodeDevice(terms, secret=secret, dice=dice),
+        lambda terms: _CodeDevice(terms, secret=secret, dice=dice, on_try=on_try),
         first=Stage.WAITING,
         keeps_receipt=True,
     )
