@@ -13,6 +13,7 @@ import asyncio
 import logging
 import os
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from typing import Any
 
 from device_app import exposed
@@ -364,6 +365,7 @@ class App:
             "window": window_view(door),
             "pending": [ceremony_view(door, pending)] if pending else [],
             "failures": door.budget.failures,
+            "board": asdict(door.methods.hardware),
             "label": {"made": door.methods.plate.is_made, "dead": door.methods.is_code_dead},
             "users": self._users(),
             "sessions": self._sessions(),

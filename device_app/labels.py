@@ -1,17 +1,48 @@
 """Making a label: what to print on the board, and what the device remembers of it.
 
 A label is told this one time. The device keeps a verifier of its token and a stretched form of its
-code (`device_app.methods.Plate`), so a new label makes the old one worthless.
+code (`device_app.methods.Plate`), so a new label makes the old one worthless. A code that failed
+tries have blocked is revived here.
 """
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace as changed
 from typing import Any
 
-from device_app.errors import AppError
-from device_app.methods import PLATE, Plate
+from device_app.errors import AppError, Exit
+from device_app.methods import PLATE, Hardware, Plate
 from device_app.whitelist import CONSOLE, Whitelist
 from peer.identity import Fingerprint
+from peer.limits import Limits
+
+
+def require_label(hardware: Hardware) -> None:
+    """Raise `AppError` for a board that has none: the methods of a label would not be offered."""
+    if not hardware.label:
+        raise AppError(
+            "this board has no label, by its configuration",
+            advice="Set `label = true` in the table [board] of device.toml.",
+        )
+
+
+def revived(whitelist: Whitelist, *, limits: Limits) -> tuple[Plate, dict[str, Any]]:
+    """The label with no failed tries at its code, durably. Raises `AppError` if there is no label,
+    `StoreWriteFailed`."""
+    store = whitelist.store
+    plate = Plate.restored(store.attempts.get(PLATE))
+    if not plate.is_made:
+        raise AppError(
+            "there is no label yet",
+            advice="Make one: `handfast-device label`.",
+            code=Exit.NOT_FOUND,
+        )
+    if plate.failures:
+        event = whitelist.journal.event("code-revived", actor=CONSOLE)
+        attempts = {**store.attempts, PLATE: changed(plate, failures=0).record()}
+        whitelist.commit(whitelist.state, event, attempts=attempts)
+    words = {"revived": plate.is_code_dead(limits)}
+    return changed(plate, failures=0), words
 
 
 def made(

@@ -116,8 +116,16 @@ def _nobody_asks(_request: object) -> NoReturn:
 def label(places: Places, *, replace: bool) -> dict[str, Any]:
     """A new label for this device. Raises `AppError`."""
     identity = _identity(places)
+    labels.require_label(settings(places).hardware)
     with _whitelist(places, Access()) as whitelist:
         _, words = labels.made(whitelist, identity.fingerprint, replace=replace)
+    return words
+
+
+def revive_label(places: Places) -> dict[str, Any]:
+    """The code on the label can be used again. Raises `AppError`."""
+    with _whitelist(places, Access()) as whitelist:
+        _, words = labels.revived(whitelist, limits=DEFAULT_LIMITS)
     return words
 
 

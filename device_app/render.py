@@ -133,7 +133,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         *([f"code         {window['code']}"] if "code" in window else []),
         *([f"failures     {status['failures']} since the last pairing"] * bool(status["failures"])),
         *(f"{' ' * 13}{line}" for line in lock_lines(window)),
-        f"label        {label_line(status['label'])}",
+        f"label        {_label(status)}",
         f"pending      {len(status['pending'])}",
         f"users        {', '.join(u['name'] for u in status['users']) or 'none yet'}",
         f"sessions     {len(status['sessions'])}",
@@ -155,6 +155,10 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         if trouble:
             found.append(f"trouble      {trouble}")
     return found
+
+
+def _label(status: Mapping[str, Any]) -> str:
+    return label_line(status["label"], can_be=status.get("board", {}).get("label", True))
 
 
 def _policy(policy: Mapping[str, Any]) -> str:

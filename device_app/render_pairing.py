@@ -140,10 +140,12 @@ def lock_lines(window: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def label_line(label: Mapping[str, Any]) -> str:
-    """Whether there is a label, and what is wrong with it."""
+def label_line(label: Mapping[str, Any], *, can_be: bool = True) -> str:
+    """Whether there is a label, and what is wrong with it; `can_be`: the board may have one."""
+    if not can_be:
+        return "none, by the configuration"
     if not label["made"]:
         return "none (`handfast-device label` makes one)"
     if label["dead"]:
-        return "made; its code was guessed at too often and is dead, its QR code is not"
+        return "made; its code is dead (`handfast-device label --revive`), its QR code works"
     return "made"

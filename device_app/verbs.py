@@ -50,6 +50,7 @@ class Verbs:
             "close": self.close,
             "press": self.press,
             "label": self.label,
+            "label-revive": self.revive_label,
             "pending": self.pending,
             "accept": self.accept,
             "refuse": self.refuse,
@@ -135,9 +136,16 @@ class Verbs:
 
     async def label(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """A new label for the board."""
+        labels.require_label(self._door.methods.hardware)
         plate, words = labels.made(
             self._whitelist, self._door.identity.fingerprint, replace=bool(args.get("replace"))
         )
+        self._door.methods.plate = plate
+        return words
+
+    async def revive_label(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        """The code on the label can be used again."""
+        plate, words = labels.revived(self._whitelist, limits=self._door.limits)
         self._door.methods.plate = plate
         return words
 

@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
+from iam import Store
 from peer.pairing.label import Label, token_verifier
 from peer.pairing.typed import TypedCode
 
@@ -152,3 +154,38 @@ async def test_words_for_people_fit_eighty_columns_and_say_what_to_do(kit: Kit) 
     assert max(map(len, made.err.splitlines())) <= 80
     quiet = await run(kit.home, "-q", "label", "--yes")
     assert quiet.err == ""
+
+
+@pytest.mark.asyncio
+async def test_revive_keeps_the_label_and_says_whether_its_code_was_dead(kit: Kit) -> None:
+    assert (await run(kit.home, "label", "--revive")).code == 3
+    await run(kit.home, "init")
+    missing = await run(kit.home, "label", "--revive")
+    assert (missing.code, "handfast-device label" in missing.err) == (3, True)
+    made = json.loads((await run(kit.home, "label", "--json")).out)["label"]
+    with closing(Store.open(kit.home / "device.db")) as store:
+        plate: Any = store.attempts["label"]
+        store.commit(store.state, attempts={"label": {**plate, "failures": 20}})
+    assert (await run(kit.home, "label", "--revive", "--yes")).code == 2
+    daemon = await kit.process()
+    assert "its code is dead" in (await daemon.run("status")).out
+    assert await daemon.json("label", "--revive") == {"schema": 1, "revived": True}
+    assert "its code is dead" not in (await daemon.run("status")).out
+    assert await daemon.stop() == 0
+    said = await run(kit.home, "label", "--revive")
+    assert (said.code, said.out) == (0, "the code on the label was not blocked\n")
+    assert Label.parse_untrusted(made["text"]).verifier.hex() == plate["token"]
+
+
+@pytest.mark.asyncio
+async def test_a_board_without_a_label_is_told_so_before_anybody_prints_one(kit: Kit) -> None:
+    await run(kit.home, "init")
+    (kit.home / "device.d").mkdir()
+    (kit.home / "device.d" / "board.toml").write_text("[board]\nlabel = false\n")
+    told = await run(kit.home, "label")
+    assert (told.code, told.out, "label = true" in told.err) == (1, "", True)
+    daemon = await kit.process()
+    assert await daemon.run("label") == told
+    status = await daemon.json("status")
+    assert status["board"] == {"display": True, "label": False, "button": False}
+    assert "label        none, by the configuration" in (await daemon.run("status")).out
