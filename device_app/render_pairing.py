@@ -121,7 +121,9 @@ def pending_lines(pending: Sequence[Mapping[str, Any]]) -> list[str]:
             found += halves("  its fingerprint    ", Fingerprint.parse(one["fingerprint"]))
     digits = all("number" in one for one in pending)
     asked = "the same six digits" if digits else "the same, digit by digit"
-    return [*found, f"Does the client show {asked}?", "`handfast-device accept`, or `refuse`"]
+    named = pending[0]["id"] if len(pending) == 1 else "ID"
+    answer = f"If so, `handfast-device accept {named}`; if not, `refuse {named}`."
+    return [*found, f"Does the client show {asked}?", answer]
 
 
 def halves(before: str, fingerprint: Fingerprint) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 from device_app import labels
 from device_app.console import ConsoleVerb, console_verbs
 from device_app.control import Say, Verb
-from device_app.errors import AppError, Exit
+from device_app.deciding import named_untrusted
+from device_app.errors import AppError
 from device_app.invitations import Invitations
 from device_app.methods import PLATE
 from device_app.pairing import PairingDoor
@@ -155,23 +156,15 @@ class Verbs:
         return {"pending": [ceremony_view(self._door, pending)] if pending else []}
 
     async def accept(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
-        """The device's user says yes."""
+        """The device's user says yes to the client that `id` names."""
         return self._decide(args.get("id"), accept=True)
 
     async def refuse(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
-        """The device's user says no."""
+        """The device's user says no to the client that `id` names."""
         return self._decide(args.get("id"), accept=False)
 
-    def _decide(self, wanted: str | None, *, accept: bool) -> dict[str, Any]:
-        pending = self._door.pending()
-        if pending is None or wanted not in (None, pending.id):
-            raise AppError(
-                "nothing waits for an answer"
-                if pending is None
-                else f"no ceremony {wanted!r} waits for an answer",
-                advice="`handfast-device pending` shows what does.",
-                code=Exit.NOT_FOUND,
-            )
+    def _decide(self, wanted: object, *, accept: bool) -> dict[str, Any]:
+        pending = named_untrusted(self._door.pending(), wanted)
         done = self._door.decide(pending.id, accept=accept)
         return {"ceremony": ceremony_view(self._door, done)}
 

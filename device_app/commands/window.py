@@ -60,26 +60,29 @@ def pending(talk: Talk) -> None:
 
 
 @click.command(cls=Verb)
-@click.argument("ceremony", metavar="[ID]", required=False)
+@click.argument("client", metavar="ID|FINGERPRINT", nargs=-1)
 @click.pass_obj
-def accept(talk: Talk, *, ceremony: str | None) -> None:
+def accept(talk: Talk, *, client: tuple[str, ...]) -> None:
     """Say yes to the client that wants to pair, after comparing what both sides show.
 
-    Example: handfast-device accept
+    `handfast-device pending` shows its ID, and its fingerprint where that has to be compared; give
+    either, so that no other client gets your answer.
+
+    Example: handfast-device accept 5f0c3a9e1b7d248866
     """
-    done = talk.ask("accept", {"id": ceremony})["ceremony"]
+    done = talk.ask("accept", {"id": _named(client)})["ceremony"]
     talk.show({"ceremony": done}, [f"accepted {done['name']} as {done['role']}"])
 
 
 @click.command(cls=Verb)
-@click.argument("ceremony", metavar="[ID]", required=False)
+@click.argument("client", metavar="ID|FINGERPRINT", nargs=-1)
 @click.pass_obj
-def refuse(talk: Talk, *, ceremony: str | None) -> None:
-    """Say no to the client that wants to pair.
+def refuse(talk: Talk, *, client: tuple[str, ...]) -> None:
+    """Say no to the client that wants to pair. Name it as for `accept`.
 
-    Example: handfast-device refuse
+    Example: handfast-device refuse 5f0c3a9e1b7d248866
     """
-    done = talk.ask("refuse", {"id": ceremony})["ceremony"]
+    done = talk.ask("refuse", {"id": _named(client)})["ceremony"]
     talk.show({"ceremony": done}, [f"refused {done['name']}"])
 
 
@@ -97,3 +100,12 @@ def press(talk: Talk, *, held: float) -> None:
     """
     window = talk.ask("press", {"held": held})["window"]
     talk.show({"window": window}, window_lines(window))
+
+
+def _named(client: tuple[str, ...]) -> str:
+    """What names a client: one word, or a fingerprint in groups."""
+    if not client:
+        raise click.UsageError(
+            "Say which client: its ID or its fingerprint. `handfast-device pending` shows them."
+        )
+    return " ".join(client)

@@ -2,6 +2,9 @@
 
 `handfast-device run` asks from within the daemon, `handfast-device open` from its own process over
 the control socket; both show the same question. An answer given elsewhere, or too late, ends it.
+
+A question that ends while a person may be answering it must not pass the answer on to the next one,
+which can be about another client: that one is shown only after a line was typed for it.
 """
 
 import asyncio
@@ -50,10 +53,11 @@ class PersonAtTerminal:
         self._out = out
         self._task: asyncio.Task[None] | None = None
         self._is_answered = False
+        self._was_unanswered = False  # a question has ended, and a line may still be typed for it
 
     def pending(self, ceremony: Mapping[str, Any]) -> None:
         """A ceremony waits: ask."""
-        self.over("")
+        self.over("another client wants to pair")
         self._is_answered = False
         self._task = asyncio.create_task(self._ask(ceremony), name="question at the terminal")
 
@@ -62,12 +66,19 @@ class PersonAtTerminal:
         task, self._task = self._task, None
         if task is None or task is asyncio.current_task():
             return
-        if why and not self._is_answered:  # the cursor still is behind the question
-            self._say(f"\n({why})\n")
+        if not self._is_answered:
+            self._was_unanswered = True
+            if why:  # the cursor still is behind the question
+                self._say(f"\n({why})\n")
         task.cancel()
 
     async def _ask(self, ceremony: Mapping[str, Any]) -> None:
         _forget_typed()
+        if self._was_unanswered:
+            self._say("\nA client wants to pair. Press Enter to see which one. ")
+            if await _line() is None:
+                return
+            self._was_unanswered = False
         self._say(question(ceremony, self._device))
         while True:
             line = await _line()

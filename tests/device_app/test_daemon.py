@@ -74,7 +74,14 @@ async def test_without_a_device_or_a_daemon_there_is_advice(tmp_path: Path) -> N
     ):
         result = await run(home, *verb)
         assert (result.code, "handfast-device init" in result.err) == (3, True), result
-    for verb in (["open"], ["close"], ["pending"], ["accept"], ["refuse"], ["policy", "reload"]):
+    for verb in (
+        ["open"],
+        ["close"],
+        ["pending"],
+        ["policy", "reload"],
+        ["accept", "x"],
+        ["refuse", "x"],
+    ):
         result = await run(home, *verb)
         assert (result.code, "handfast-device run" in result.err) == (3, True), result
     assert (await run(home, "dance")).code == 2
@@ -148,8 +155,9 @@ async def test_from_the_first_boot_to_the_revocation(kit: Kit) -> None:
     [pending] = (await daemon.json("pending"))["pending"]
     assert (pending["name"], pending["fingerprint"]) == ("anna", caller.fingerprint)
     assert (await daemon.run("accept", "nonsense")).code == 3
+    assert (await daemon.run("accept")).code == 2
     assert (await daemon.run("accept", pending["id"])).code == 0
-    assert (await daemon.run("accept")).code == 3
+    assert (await daemon.run("accept", pending["id"])).code == 3
     assert (await caller.confirm(started)).code == "2.04"
     assert (await caller.ask("GET", "/hello")).body.startswith("Hello anna")
 
@@ -184,7 +192,7 @@ async def test_it_remembers_after_a_restart_and_asks_nothing(kit: Kit) -> None:
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=anna"))
     while not (await daemon.json("pending"))["pending"]:
         assert not asking.done()
-    assert (await daemon.run("accept")).code == 0
+    assert (await daemon.run("accept", *caller.identity.fingerprint.grouped.split())).code == 0
     assert (await asking).body == "paired as anna with role owner"
     assert await daemon.stop() == 0
     again = await kit.process()
@@ -384,7 +392,7 @@ async def test_reset_forgets_everybody(kit: Kit, *, keep: bool) -> None:
     daemon = await kit.process()
     caller = kit.caller_of(daemon)
     started = await caller.start("anna")
-    await daemon.run("accept")
+    await daemon.run("accept", started.body["id"])
     await caller.confirm(started)
     assert (await caller.ask("GET", "/hello")).code == "2.05"
     assert (await daemon.run("reset")).code == 2

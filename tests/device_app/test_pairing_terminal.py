@@ -142,18 +142,44 @@ async def test_a_question_that_is_withdrawn_hears_nothing(asked: Asked) -> None:
     assert asked.screen.getvalue().endswith("[yes/no] \n(accepted elsewhere)\n")
     asked.type("yes\n")
     asked.person.pending({**SAS, "id": "c2"})
-    await asked.screen.until("[yes/no] \n(accepted elsewhere)\n\nA client")
-    asked.type("no\n")  # what was typed before is forgotten
+    await asked.screen.until("[yes/no] \n(accepted elsewhere)\n\nA client wants to pair. Press")
+    asked.type("\n")  # what was typed before is forgotten
+    await asked.screen.until("which one. \nA client")
+    asked.type("no\n")
     assert await asked.answer() == ("c2", False)
     assert asked.answers.empty()
 
 
 @pytest.mark.asyncio
-async def test_a_new_question_takes_the_place_of_the_old(asked: Asked) -> None:
+@pytest.mark.parametrize("why", ["this question is void", ""])
+async def test_an_answer_that_comes_too_late_is_none_to_the_next_question(
+    asked: Asked, why: str
+) -> None:
+    """The person has compared, and types while another client takes the place of the first."""
     asked.person.pending(SAS)
     await asked.screen.until("[yes/no]")
+    if why:
+        asked.person.over(why)
+    asked.person.pending({**SAS, "id": "c2", "name": "mia"})
+    await asked.screen.until("Press Enter to see which one. ")
+    assert "'mia'" not in asked.screen.getvalue()
+    asked.type("yes\n")
+    await asked.screen.until("'mia'")
+    assert asked.answers.empty()
+    asked.type("yes\n")
+    assert await asked.answer() == ("c2", True)
+
+
+@pytest.mark.asyncio
+async def test_after_an_answer_the_next_question_is_asked_at_once(asked: Asked) -> None:
+    asked.person.pending(SAS)
+    await asked.screen.until("[yes/no]")
+    asked.type("no\n")
+    assert await asked.answer() == ("c1", False)
+    asked.person.over("this question is void")
     asked.person.pending({**SAS, "id": "c2", "name": "mia"})
     await asked.screen.until("'mia'")
+    assert "Press Enter" not in asked.screen.getvalue()
     asked.type("yes\n")
     assert await asked.answer() == ("c2", True)
 

@@ -147,7 +147,7 @@ async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_pa
     daemon = await kit.process()
     caller = kit.caller_of(daemon)
     started = await caller.start("anna")
-    assert (await daemon.run("accept")).code == 0
+    assert (await daemon.run("accept", started.body["id"])).code == 0
     side = await caller.tag(started)
     confirming = asyncio.create_task(
         caller.pair_ask("POST", f"/pair/{started.body['id']}", {"confirm": side.accept()})

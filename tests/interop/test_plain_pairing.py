@@ -52,6 +52,11 @@ class Daemon:
         assert program.code == 0, said
         return json.loads(said.splitlines()[-1])
 
+    async def answer(self, verb: str) -> None:
+        """`accept` or `refuse`, to the client that waits."""
+        (waiting,) = (await self.ask("pending"))["pending"]
+        await self.ask(verb, waiting["id"])
+
     async def open(self) -> None:
         self._pairing_port = (await self.ask("open", "--no-wait"))["window"]["port"]
 
@@ -115,7 +120,7 @@ async def test_accepted_it_reads_hello(start: Start, stock: Stock) -> None:
     pairing = await stock.asks_to_pair(daemon)
     (asked,) = (await daemon.ask("pending"))["pending"]
     assert asked["fingerprint"] == stock.keys.fingerprint.hex
-    await daemon.ask("accept")
+    await daemon.answer("accept")
     name = "client-" + stock.keys.fingerprint.device_id.lower()
     await pairing.until("c:2.04", f"paired as {name} with role owner")
 
@@ -129,7 +134,7 @@ async def test_paired_it_may_ask_again_and_nobody_is_asked(start: Start, stock: 
     daemon = await start()
     await daemon.open()
     pairing = await stock.asks_to_pair(daemon, "?name=radio")
-    await daemon.ask("accept")
+    await daemon.answer("accept")
     await pairing.until("paired as radio with role owner")
     await pairing.end()
     await daemon.open()
@@ -144,7 +149,7 @@ async def test_refused_it_is_told_and_nothing_is_kept(start: Start, stock: Stock
     daemon = await start()
     await daemon.open()
     pairing = await stock.asks_to_pair(daemon)
-    await daemon.ask("refuse")
+    await daemon.answer("refuse")
     assert "the device's user said no" in await pairing.end()
     assert "c:4.03" in pairing.said
     assert (await daemon.ask("users", "list"))["users"] == []
@@ -180,7 +185,7 @@ async def test_revoked_while_it_observes_it_is_cut_off(
     await daemon.ask("users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
     await daemon.open()
     pairing = await stock.asks_to_pair(daemon, "?name=radio")
-    await daemon.ask("accept")
+    await daemon.answer("accept")
     await pairing.until("paired as radio with role guest")
     options = ("-v", 7, "-s", 600)
     observing = await run(stock.name, *stock.keys.coap, *options, daemon.uri("/board/load"))

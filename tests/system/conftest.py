@@ -290,8 +290,7 @@ class Device(Party):
         """Window, request, the device's yes; the client knows the fingerprint from the label."""
         opening = self.open(*(["--role", role] if role else []))
         asking = client.ask_to_pair(self, target or opening.address, name)
-        opening.pending()
-        self.run("accept")
+        self.run("accept", opening.pending()["id"])
         opening.program.end(code=0)
         return asking.end(code=0)
 

@@ -41,7 +41,9 @@ def test_a_pairing_outlives_restarts_and_power_cuts(stage: Stage) -> None:
     assert (waiting["name"], waiting["fingerprint"]) == ("anna", anna.fingerprint)
     assert not anna.aliases, "stored before the device's user said yes"
     assert not device.users()
-    assert json.loads(device.run("accept", "--json").out)["ceremony"]["name"] == "anna"
+    assert (
+        json.loads(device.run("accept", waiting["id"], "--json").out)["ceremony"]["name"] == "anna"
+    )
     assert opening.program.end(code=0).err == ""
     paired = asking.end(code=0).value
     assert (paired["alias"], paired["user"], paired["role"]) == ("kitchen", "anna", "owner")
@@ -111,8 +113,7 @@ def test_the_devices_user_refuses(stage: Stage) -> None:
     device.boot()
     opening = device.open()
     asking = anna.ask_to_pair(device, opening.address, "anna")
-    opening.pending()
-    device.run("refuse")
+    device.run("refuse", opening.pending()["id"])
     assert asking.end(code=12).error["kind"] == "RefusedByUser"
     assert opening.ended()["state"] == "REFUSED"
     assert not anna.aliases
@@ -145,8 +146,7 @@ def test_another_fingerprint_than_expected(stage: Stage) -> None:
     # The same way with the right one: so the tap does see requests.
     right = anna.start(*args, device.fingerprint)
     tap.until("> 23/1", on="out")
-    opening.pending()
-    device.run("accept")
+    device.run("accept", opening.pending()["id"])
     right.end(code=0)
 
 
@@ -167,8 +167,7 @@ def test_control_c_leaves_nothing_behind(stage: Stage) -> None:
     assert status["window"]["open"]
     assert status["pending"] == []
     again = anna.ask_to_pair(device, opening.address, "anna")
-    opening.pending(times=2)
-    device.run("accept")
+    device.run("accept", opening.pending(times=2)["id"])
     again.end(code=0)
     opening.program.end(code=0)
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")

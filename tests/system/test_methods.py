@@ -196,7 +196,8 @@ def test_accept_takes_the_question_off_every_screen(stage: Stage) -> None:
     laptop = anna.start("pair", at, "--name", "anna", "--method", "sas", terminal=True)
     laptop.until("[y/n", on="screen")
     device.daemon.until("[yes/no]", on="screen")
-    device.run("accept")
+    [waiting] = device.status()["pending"]
+    device.run("accept", waiting["id"])
     device.daemon.until("(accepted elsewhere)", on="screen")
     laptop.type("y")
     laptop.end(code=0)

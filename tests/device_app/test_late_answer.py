@@ -1,0 +1,80 @@
+"""A yes that is typed while another client takes the place of the first, on a real terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.device_app import conftest as module
+from tests.device_app.test_daemon import Screen
+
+if TYPE_CHECKING:
+    from tests.device_app.conftest import Kit
+
+OPTIONS = ("--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("verb", ["run", "open"])
+async def test_a_late_yes_is_no_answer_to_the_next_client(kit: Kit, verb: str) -> None:
+    (kit.home / "device.d").mkdir(parents=True)
+    rule = '[pairing]\noverlap = "first-wins"\n'
+    (kit.home / "device.d" / "pairing.toml").write_text(rule)
+    daemon = None if verb == "run" else await kit.process()
+    master, terminal = pty.openpty()
+    asker = await asyncio.create_subprocess_exec(
+        *module.command(kit.home, verb, *(OPTIONS if verb == "run" else ())),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=module.environment(),
+    )
+    os.close(terminal)
+    screen = Screen(master)
+
+    async def said(*command: str) -> dict[str, object]:
+        return dict(json.loads((await module.run(kit.home, *command, "--json")).out))
+
+    try:
+        await screen.until("ready" if verb == "run" else "handfast pair")
+        status = await said("status")
+        anna, eve = (
+            module.Caller(lambda pairing: int(str(status["pairing_port" if pairing else "port"])))
+            for _ in range(2)
+        )
+        started = await anna.start("anna")
+        await screen.until("[yes/no]")
+        await anna.pair_ask("DELETE", f"/pair/{started.body['id']}")
+        await screen.until("2 more tries are left")
+        theirs = await eve.start("eve")
+        await screen.until("Press Enter to see which one. ")
+        os.write(master, b"yes\n")  # meant for anna
+        await screen.until("'eve' at")
+        assert (await eve.pair_ask("GET", f"/pair/{theirs.body['id']}")).body == {
+            "state": "PENDING_USER_CONFIRMATION"
+        }
+        assert (await said("pending"))["pending"]
+        os.write(master, b"no\n")
+        await screen.until("'eve' was not paired")
+        assert (await said("users", "list"))["users"] == []
+        await anna.close()
+        await eve.close()
+        if verb == "run":
+            asker.send_signal(signal.SIGTERM)
+        else:
+            await said("close")
+        async with asyncio.timeout(module.PATIENCE):
+            await asker.wait()
+    finally:
+        screen.close()
+        if asker.returncode is None:
+            asker.kill()
+            await asker.wait()
+        if daemon is not None:
+            await daemon.stop()

@@ -1,0 +1,126 @@
+"""An answer of the device's user is for the client that was looked at, not for the one that waits.
+
+Between the look and the answer another client can take the place of the first: here the device lets
+the first client win, so that the second may start as soon as the first has gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from device_app.control import call
+from device_app.errors import AppError, Exit
+from device_app.pairing_terms import PairingTerms
+from peer.identity import Identity
+from peer.pairing import methods
+from peer.pairing.ceremony import OverlapRule, State
+from tests.hostile.methods_kit import Run, labelled
+
+if TYPE_CHECKING:
+    from tests.hostile.conftest import Caller, Device, Kit
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest_asyncio.fixture
+async def device(kit: Kit) -> Device:
+    return await kit.device(terms=PairingTerms(role="user", overlap=OverlapRule.FIRST_WINS))
+
+
+async def ask(device: Device, verb: str, **args: object) -> dict[str, Any]:
+    """Ask the daemon as its command line does."""
+    return await call(device.app.places.socket, verb, args)
+
+
+async def looked_at(device: Device) -> dict[str, Any]:
+    """What `pending` shows to the device's user."""
+    [shown] = (await ask(device, "pending"))["pending"]
+    return dict(shown)
+
+
+async def exchanged(kit: Kit, device: Device) -> tuple[dict[str, Any], Caller]:
+    """The device's user looks at anna; then anna is gone and eve waits."""
+    anna, eve = kit.caller(device), kit.caller(device)
+    await device.open()
+    started = await anna.start("anna")
+    shown = await looked_at(device)
+    assert (shown["name"], shown["fingerprint"]) == ("anna", anna.fingerprint)
+    await anna.pair_ask("DELETE", f"/pair/{started.body['id']}")
+    assert (await eve.start("anna")).code == "2.01"
+    return shown, eve
+
+
+@pytest.mark.parametrize("verb", ["accept", "refuse"])
+@pytest.mark.parametrize("by", ["id", "fingerprint", "nothing", "no text"])
+async def test_it_does_not_reach_the_client_that_came_in_between(
+    kit: Kit, device: Device, verb: str, by: str
+) -> None:
+    shown, eve = await exchanged(kit, device)
+    args: dict[str, object] = {
+        "id": {"id": shown["id"]},
+        "fingerprint": {"id": shown["fingerprint"]},
+        "nothing": {},
+        "no text": {"id": None},
+    }[by]
+    with pytest.raises(AppError) as caught:
+        await ask(device, verb, **args)
+    named = by in {"id", "fingerprint"}
+    assert caught.value.code is (Exit.NOT_FOUND if named else Exit.USAGE)
+    assert "handfast-device pending" in caught.value.advice
+    assert device.pending().fingerprint.hex == eve.fingerprint
+    assert device.pending().state is State.PENDING_USER_CONFIRMATION
+    assert not device.users.users
+
+
+@pytest.mark.parametrize("verb", ["accept", "refuse"])
+@pytest.mark.parametrize("by", ["id", "hex", "grouped", "upper"])
+async def test_it_reaches_the_client_that_it_names(
+    kit: Kit, device: Device, verb: str, by: str
+) -> None:
+    anna = kit.caller(device)
+    await device.open()
+    started = await anna.start("anna")
+    fingerprint = anna.identity.fingerprint
+    forms = {
+        "hex": fingerprint.hex,
+        "grouped": fingerprint.grouped,
+        "upper": anna.fingerprint.upper(),
+    }
+    done = (await ask(device, verb, id=forms.get(by, started.body["id"])))["ceremony"]
+    assert done["fingerprint"] == anna.fingerprint
+    accepted = State.PENDING_CLIENT_COMPLETION.value
+    assert done["state"] == (accepted if verb == "accept" else State.REFUSED.value)
+    if verb == "accept":
+        assert (await anna.confirm(started, anna.tags(started).client_tag)).code == "2.04"
+
+
+async def test_a_fingerprint_that_was_not_shown_names_nobody(kit: Kit, device: Device) -> None:
+    """In `sas` the same key can start again, and the digits that were compared are others then."""
+    bearer = labelled(device)
+    await device.open()
+    key = Identity.create()
+    anna = kit.caller(device, key)
+    first = await Run.of(anna, bearer, methods.SAS)
+    await first.to_the_question()
+    old = await looked_at(device)
+    again = await Run.of(kit.caller(device, key), bearer, methods.SAS)
+    await again.to_the_question()
+    new = await looked_at(device)
+    assert new["fingerprint"] == old["fingerprint"] == anna.fingerprint
+    assert new["number"] != old["number"]
+    for name in (old["id"], new["fingerprint"], new["number"]):
+        with pytest.raises(AppError, match="another client does"):
+            await ask(device, "accept", id=name)
+    assert device.pending().id == new["id"]
+    await ask(device, "accept", id=new["id"])
+    assert (await again.confirm()).code == "2.04"
+
+
+async def test_where_nothing_waits_it_says_so(device: Device) -> None:
+    for verb in ("accept", "refuse"):
+        with pytest.raises(AppError, match="nothing waits") as caught:
+            await ask(device, verb, id="5f0c3a9e1b7d248866")
+        assert caught.value.code is Exit.NOT_FOUND
