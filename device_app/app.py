@@ -44,6 +44,7 @@ from device_app.verbs import Verbs, ceremony_view, window_view
 from device_app.whitelist import Whitelist
 from iam.access import Access
 from iam.changes import has_owner
+from iam.errors import IamError
 from iam.model import State, changed_keys
 from iam.store import Store
 from peer.errors import PeerError
@@ -270,11 +271,17 @@ class App:
         return self.settings.name or "device"
 
     async def open_first_window(self, *, pair: bool) -> None:
-        """At the start: `--pair` asks for a window, and a board without an owner opens one."""
-        if not has_owner(self.whitelist.state):
-            await self.door.open(seconds=self.limits.first_boot_window_seconds)
-        elif pair:
-            await self.door.open()
+        """At the start: `--pair` asks for a window, and a board without an owner opens one.
+
+        Paired clients are served also if it cannot be opened, as with a pairing port that is taken.
+        """
+        try:
+            if not has_owner(self.whitelist.state):
+                await self.door.open(seconds=self.limits.first_boot_window_seconds)
+            elif pair:
+                await self.door.open()
+        except (PeerError, IamError) as error:
+            self.door.note_trouble(error)
 
     def _end_changed(self, old: State, new: State) -> None:
         """Rights have changed: the sessions that were made under the old ones end."""

@@ -81,6 +81,7 @@ class PairingDoor:
         self.limits = limits
         self.identity = identity
         self.window: Window | None = None
+        self.trouble = ""  # why no window could be opened, until one can
         self.port = PairingPort(
             identity,
             listen=listen,
@@ -208,11 +209,20 @@ class PairingDoor:
         self._opener = opener
         try:
             await self.port.bring()
-        except PeerError:
+        except PeerError as error:
             self.window = None
+            self.methods.renew(wanted=False)
+            self.note_trouble(error)
             raise
+        self.trouble = ""
         self._settle(acting=name_of(self.opener))
         self._tell(News(NewsKind.OPENED))
+
+    def note_trouble(self, error: PeerError | IamError) -> None:
+        """A window could not be opened: for `status`, `health` and the log, until one can."""
+        before, self.trouble = self.trouble, f"the pairing window cannot open: {error}"
+        if self.trouble != before:
+            _log.error("%s. %s", self.trouble, error.advice)
 
     def close_window(self, *, actor: Subject | None = None) -> bool:
         """No new ceremony from now on, and the live one is refused. False if it was closed."""

@@ -151,7 +151,11 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         found.append(f"policy       {_policy(status['policy'])}")
     if not status.get("clock", {}).get("known", True):
         found.append("clock        not set: limits of time go by the last time known")
-    for trouble in (status["store"]["trouble"], status.get("policy", {}).get("trouble")):
+    for trouble in (
+        status["store"]["trouble"],
+        status.get("policy", {}).get("trouble"),
+        window.get("trouble"),
+    ):
         if trouble:
             found.append(f"trouble      {trouble}")
     return found
@@ -171,6 +175,8 @@ def _window(window: Mapping[str, Any]) -> str:
     if window["open"]:
         left = spoken(window["seconds_left"])
         return f"open for {left}, port {window['port']}, role {window['role']}"
+    if window.get("trouble"):
+        return "closed, and it cannot be opened (`handfast-device health` says why)"
     return "closed (`handfast-device open` opens it)"
 
 

@@ -49,6 +49,8 @@ def problems_of(status: Mapping[str, Any]) -> list[str]:
         found.append(str(status["store"]["trouble"]))
     if status["policy"]["trouble"]:
         found.append(str(status["policy"]["trouble"]))
+    if trouble := status["window"].get("trouble"):
+        found.append(str(trouble))
     if not status["addresses"]:
         found.append("the daemon listens nowhere")
     return found

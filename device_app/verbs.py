@@ -195,7 +195,7 @@ def window_view(door: PairingDoor) -> dict[str, Any]:
     """The window as `status` and `open` show it."""
     if not door.is_open or door.window is None:
         view: dict[str, Any] = {"open": False, "port": door.port.number or None}
-        return view | _blocked_view(door)
+        return view | _blocked_view(door) | ({"trouble": door.trouble} if door.trouble else {})
     return {
         "open": True,
         "port": door.port.number,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -188,3 +190,19 @@ def test_a_flood_does_not_flood_the_log() -> None:
     for line in range(10_000):
         damper.filter(record(line))
     assert len(damper._seen) <= 256
+
+
+@pytest.mark.asyncio
+async def test_a_taken_pairing_port_stops_no_daemon(kit: Kit) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
+        other.bind(("127.0.0.1", 0))
+        number = other.getsockname()[1]
+        daemon = await kit.process("--pairing-port", str(number))
+        sick = await daemon.run("health")
+        assert (sick.code, f"port {number}" in sick.out) == (1, True)
+        assert any(f"port {number}" in line for line in daemon.said)
+        refused = await daemon.run("open", "--no-wait")
+        assert (refused.code, f"port {number}" in refused.err) == (1, True)
+    assert (await kit.caller_of(daemon).ask("GET", "/hello")).reason == "not-paired"
+    assert (await daemon.json("open", "--no-wait"))["window"]["port"] == number
+    assert (await daemon.run("health")).code == 0
