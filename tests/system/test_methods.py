@@ -71,7 +71,7 @@ def test_a_person_types_the_code_of_the_screen(stage: Stage) -> None:
     person, at = at_the_board(device)
     laptop = anna.start("pair", at, "--name", "anna", terminal=True)
     laptop.until("The code that the device shows", on="screen")
-    laptop.type(one(CODE, person.said("screen")).replace("-", " "))
+    laptop.type(one(CODE, person.until("(for one try)", on="screen")).replace("-", " "))
     said = laptop.end(code=0).out
     assert "paired: kitchen knows you as anna, owner" in said
     assert "by code: " in said
@@ -84,15 +84,15 @@ def test_a_person_types_the_code_of_the_screen(stage: Stage) -> None:
 def test_a_wrong_code_is_told_on_both_sides_and_the_next_is_another(stage: Stage) -> None:
     device, anna = board(stage), stage.client("anna")
     person, at = at_the_board(device)
-    first = one(CODE, person.said("screen"))
+    first = one(CODE, person.until("(for one try)", on="screen"))
     wrong = anna.run("--json", "pair", at, "--code", WRONG, "--yes", code=6).error
     assert wrong["kind"] == "WrongCode"
     assert "the code is wrong" in wrong["message"]
     person.until("2 more tries are left.", on="screen")
-    second = one(CODE, person.until("code  ", on="screen", times=2))
+    second = one(CODE, person.until("(for one try)", on="screen", times=2))
     assert first != second
     assert anna.run("--json", "pair", at, "--code", first, "--yes", code=6).error
-    third = one(CODE, person.until("code  ", on="screen", times=3))
+    third = one(CODE, person.until("(for one try)", on="screen", times=3))
     assert "Another try is left." in person.said("screen")
     paired = anna.run("--json", "pair", at, "--code", third, "--yes", "--name", "anna").value
     assert (paired["user"], paired["role"]) == ("anna", "owner")
