@@ -9,11 +9,12 @@ lines:
     ← {"ok": true, "result": {…}}
     ← {"ok": false, "exit": 3, "error": "…", "advice": "…"}
 
-A client that goes away ends the verb it waits for.
+A client that goes away ends the verb it waits for. One that does not read stops the verb at its
+next event, so that no more than one transport buffer waits for it. What it sends beside its request
+is dropped.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ _REQUEST_MAX = 64 * 1024
 _ANSWER_MAX = 16 * 1024 * 1024  # all users with all keys are far below
 _CREDENTIALS = struct.Struct("@iII")  # pid, uid, gid (unix(7), SO_PEERCRED)
 
-Say = Callable[[Mapping[str, object]], None]
+Say = Callable[[Mapping[str, object]], Awaitable[None]]
+"""Tell the client an event; waits while the client does not read."""
 Verb = Callable[[Mapping[str, Any], Say], Awaitable[Mapping[str, object]]]
 
 
@@ -75,27 +78,30 @@ class ControlServer:
                 await self._serve(reader, writer)
             else:
                 _log.warning("somebody without the right to it tried the control socket")
+            writer.close()
+            await writer.wait_closed()
         except (ConnectionError, ValueError, asyncio.LimitOverrunError):
             _log.debug("a control connection broke off")
         except asyncio.CancelledError:
-            pass  # by `close` alone; the stream's own callback prints a cancelled task as a fault
+            # By `close` alone; the stream's own callback prints a cancelled task as a fault. What a
+            # client has not read by now must not hold up the end of the daemon.
+            writer.transport.abort()
         finally:
             self._talks.discard(task)
             writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = await reader.readline()
         if not line:
             return
-        verb = asyncio.ensure_future(self._answer(line, lambda said: _write(writer, said)))
-        gone = asyncio.ensure_future(reader.read())  # ends when the other side closes
+        verb = asyncio.ensure_future(self._answer(line, partial(_told, writer)))
+        gone = asyncio.ensure_future(_closed(reader))
         try:
             await asyncio.wait({verb, gone}, return_when=asyncio.FIRST_COMPLETED)
             if verb.done():
-                _write(writer, verb.result())
-                await writer.drain()
+                await _told(writer, verb.result())
+            else:
+                writer.transport.abort()  # nobody reads what is left
         finally:
             for task in (verb, gone):
                 task.cancel()
@@ -112,6 +118,8 @@ class ControlServer:
             return {"ok": True, "result": await verb(args, say)}
         except (AppError, PeerError, IamError) as error:
             return _failure(str(error), error.advice, exit_code(error))
+        except ConnectionError:
+            raise  # nobody is there to be told an answer
         except Exception:
             _log.exception("the verb %r failed", request["verb"])
             return _failure("the daemon failed at this", "Its log has the reason.", Exit.OTHER)
@@ -127,8 +135,7 @@ async def call(
     """Ask the running daemon. Raises `NoDaemon`, or `AppError` with the daemon's words."""
     reader, writer = await _connect(path)
     try:
-        _write(writer, {"verb": verb, "args": dict(args)})
-        await writer.drain()
+        await _told(writer, {"verb": verb, "args": dict(args)})
         while line := await reader.readline():
             answer = json.loads(line)
             if "event" in answer:
@@ -193,6 +200,17 @@ def _is_allowed(writer: asyncio.StreamWriter) -> bool:
     )
     _pid, uid, _gid = _CREDENTIALS.unpack(raw)
     return uid in {0, os.getuid()}
+
+
+async def _told(writer: asyncio.StreamWriter, value: Mapping[str, object]) -> None:
+    _write(writer, value)
+    await writer.drain()
+
+
+async def _closed(reader: asyncio.StreamReader) -> None:
+    """Return when the other side has closed; nothing of what it still sends is kept."""
+    while await reader.read(_REQUEST_MAX):
+        pass
 
 
 def _write(writer: asyncio.StreamWriter, value: Mapping[str, object]) -> None:

@@ -50,7 +50,10 @@ def verify(places: Places) -> dict[str, Any]:
 
 
 async def follow(store: Store, args: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    """Tell what there is (like `read`), and then whatever comes, until the caller goes away."""
+    """Tell what there is (like `read`), and then whatever comes, until the caller goes away.
+
+    Records are read as fast as the caller reads, so a slow one costs no memory.
+    """
     came = asyncio.Event()
     stop = store.on_events(lambda _seq: came.set())
     since = _start(store, args.get("since"), args.get("last"))
@@ -59,7 +62,7 @@ async def follow(store: Store, args: Mapping[str, Any], say: Say) -> dict[str, A
             came.clear()
             while page := list(islice(store.trail.iterate(since), _PAGE)):
                 for record in page:
-                    say({"event": "trail", "record": record_view(record)})
+                    await say({"event": "trail", "record": record_view(record)})
                 since = page[-1].seq
                 await asyncio.sleep(0)
             await came.wait()

@@ -12,8 +12,9 @@ from device_app.errors import AppError
 from device_app.invitations import Invitations
 from device_app.methods import PLATE
 from device_app.pairing import PairingDoor
-from device_app.pairing_terms import News, NewsKind
+from device_app.pairing_terms import NewsKind
 from device_app.trail import follow
+from device_app.watching import WindowNews
 from device_app.whitelist import Whitelist
 from iam.builtin import OWNER
 from peer.pairing.ceremony import Ceremony, State
@@ -82,22 +83,21 @@ class Verbs:
             return {"window": window_view(self._door)}
         try:
             return await self._watch(say)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):  # the command is gone
             if not was_open:
                 self._door.close_window()
             raise
 
     async def _watch(self, say: Say) -> dict[str, Any]:
-        news: asyncio.Queue[News] = asyncio.Queue()
-        stop = self._door.watch(news.put_nowait)
-        say({"event": "window", "window": window_view(self._door)})
-        if (pending := self._door.pending()) is not None:
-            say({"event": "pending", "ceremony": ceremony_view(self._door, pending)})
         paired: dict[str, Any] | None = None
         refused = False
-        try:
+        with WindowNews(self._door) as news:
+            view, pending = window_view(self._door), self._door.pending()
+            await say({"event": "window", "window": view})
+            if pending is not None:
+                await say({"event": "pending", "ceremony": ceremony_view(self._door, pending)})
             while True:
-                one = await news.get()
+                one = await news.next()
                 said: dict[str, Any] = {"event": one.kind.value, "reason": one.reason}
                 if one.ceremony is not None:
                     said["ceremony"] = ceremony_view(self._door, one.ceremony)
@@ -106,11 +106,9 @@ class Verbs:
                         paired = said["ceremony"]
                 elif one.kind in {NewsKind.OPENED, NewsKind.CODE}:
                     said["window"] = window_view(self._door)
-                say(said)
+                await say(said)
                 if one.kind is NewsKind.CLOSED:
                     return {"paired": paired, "closed": one.reason, "refused": refused}
-        finally:
-            stop()
 
     async def close(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """Close the window."""

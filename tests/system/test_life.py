@@ -343,6 +343,9 @@ def test_no_at_either_terminal(stage: Stage) -> None:
         screen = laptop.until("[y/n]", on="screen")
         assert shows(screen, anna.fingerprint)
         assert shows(screen, device.fingerprint)
+        if side == "device":  # the question before had no answer here
+            device.daemon.until("Press Enter to see which one.", on="screen", since=seen)
+            device.daemon.type("")
         device.daemon.until("[yes/no]", on="screen", since=seen)
         question = device.daemon.said("screen")[seen:]
         assert shows(question, anna.fingerprint)
