@@ -54,8 +54,9 @@ class Fields:
         self._what = what
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Text; `default` if it is absent, unless that is None."""
-        value = self.all.get(name, default)
+        """Text; `default` if it is absent or null, unless that is None."""
+        value = self.all.get(name)
+        value = default if value is None else value
         if not isinstance(value, str):
             raise self.wrong(name, "text")
         return value

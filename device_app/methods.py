@@ -120,7 +120,11 @@ class BoardMethods:
                     advice=f"Choose from: {', '.join(methods.NAMES)}.",
                 )
             if lacking := self.lacking(name, pressed=pressed, counts_tries=counts_tries):
-                raise UsageError(f"the method {name} cannot be offered: {lacking}")
+                raise UsageError(
+                    f"the method {name} cannot be offered: {lacking}",
+                    advice="Offer another one, or say in the table [board] of device.toml what the "
+                    "board has.",
+                )
         found = [
             name
             for name in methods.NAMES

@@ -62,7 +62,7 @@ def user_wished_untrusted(wish: Mapping[str, object], now: float) -> User:
         name=check_name(wish.get("name")),
         role=text(wish, "role"),
         keys=tuple(_key_untrusted(key, now) for key in keys),
-        display_name=_label(wish.get("display", "")),
+        display_name=_label(wish, "display"),
         not_before=time(wish, "not_before"),
         not_after=time(wish, "not_after"),
         created=now,
@@ -70,7 +70,8 @@ def user_wished_untrusted(wish: Mapping[str, object], now: float) -> User:
 
 
 def changes_wished_untrusted(wish: Mapping[str, object]) -> dict[str, Any]:
-    """The options of `Whitelist.set_user` for the fields that are given; null clears a time."""
+    """The options of `Whitelist.set_user` for the fields that are given; null clears a time and the
+    display name."""
     refuse_unknown(wish, {"name", "role", "display", "not_before", "not_after"})
     found: dict[str, Any] = {}
     if "name" in wish:
@@ -78,7 +79,7 @@ def changes_wished_untrusted(wish: Mapping[str, object]) -> dict[str, Any]:
     if "role" in wish:
         found["role"] = text(wish, "role")
     if "display" in wish:
-        found["display_name"] = _label(wish["display"])
+        found["display_name"] = _label(wish, "display")
     for field in ("not_before", "not_after"):
         if field in wish:
             found[field] = time(wish, field)
@@ -87,7 +88,8 @@ def changes_wished_untrusted(wish: Mapping[str, object]) -> dict[str, Any]:
 
 def key_wished_untrusted(fingerprint: object, name: object, now: float) -> Key:
     """One key, by its fingerprint in any spelling. Whoever gives it vouches for it."""
-    return Key(fingerprint_untrusted(fingerprint), _label(name), "given", verified=True, added=now)
+    label = _label({"name": name}, "name")
+    return Key(fingerprint_untrusted(fingerprint), label, "given", verified=True, added=now)
 
 
 def fingerprint_untrusted(text: object) -> str:
@@ -124,10 +126,13 @@ def text(wish: Mapping[str, object], field: str) -> str:
     return value
 
 
-def _label(value: object) -> str:
-    """A free text for people: short, and nothing in it that a terminal would obey."""
+def _label(wish: Mapping[str, object], field: str) -> str:
+    """A free text for people: short, and nothing in it that a terminal would obey. Null is none."""
+    value = wish.get(field)
+    if value is None:
+        return ""
     if not isinstance(value, str) or len(value) > _KEY_NAME_MAX or not _is_shown(value):
-        raise wrong("name", f"printable text of at most {_KEY_NAME_MAX} characters")
+        raise wrong(field, f"printable text of at most {_KEY_NAME_MAX} characters")
     return value
 
 

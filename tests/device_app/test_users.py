@@ -104,6 +104,33 @@ async def test_wishes_that_cannot_be(
 
 
 @pytest.mark.asyncio
+async def test_null_is_none_for_names_that_people_read(owner: Caller) -> None:
+    """As it is for the limits of time, in a new user, in a change and for a key."""
+    wish = {"name": "anna", "role": "user", "display": None, "not_after": None}
+    keys = [{"fingerprint": KEY, "name": None}]
+    made = await owner.ask("POST", "/iam/users", {**wish, "keys": keys})
+    assert (made.code, made.body["keys"][0]["name"]) == ("2.01", "")
+    assert "display" not in made.body
+    for method in ("PATCH", "iPATCH", "POST"):
+        named = await owner.ask(method, "/iam/users/anna", {"display": "Anna"})
+        assert named.body["display"] == "Anna"
+        cleared = await owner.ask(method, "/iam/users/anna", {"display": None})
+        assert (cleared.code, "display" in cleared.body) == ("2.04", False)
+    path = f"/iam/users/anna/keys/{KEY}"
+    for name, kept in (("phone", "phone"), (None, "")):
+        changed = await owner.ask("PUT", path, {"name": name})
+        assert changed.body["keys"][0]["name"] == kept
+
+
+@pytest.mark.asyncio
+async def test_a_display_name_that_is_none_is_told_by_its_own_field(owner: Caller) -> None:
+    refused = await owner.ask("PATCH", "/iam/users/olga", {"display": 7})
+    assert (refused.code, refused.text.startswith("display is")) == ("4.00", True)
+    refused = await owner.ask("PUT", f"/iam/users/olga/keys/{KEY}", {"name": 7})
+    assert (refused.code, refused.text.startswith("name is")) == ("4.00", True)
+
+
+@pytest.mark.asyncio
 async def test_two_keys_have_the_same_rights_and_separate_ends(kit: Kit, device: Device) -> None:
     first = await kit.paired(device, "olga")
     second = kit.caller(device)
