@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import aiocoap
 from aiocoap.numbers.codes import Code
@@ -21,10 +21,11 @@ from client_app.pairing import (
     Registration,
     declined,
 )
-from client_app.targets import Target
+from client_app.redemption import OnNote
+from client_app.targets import Target, no_window
 from client_app.values import Paired, Whoami
 from peer import cbor
-from peer.errors import NotPaired, PeerError, Unreachable, UsageError, WrongCode
+from peer.errors import NotPaired, PeerError, TimedOut, Unreachable, UsageError, WrongCode
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.client import CoapsConnection
@@ -34,6 +35,7 @@ from peer.pairing import methods
 from peer.pairing.ceremony import Mismatch
 from peer.pairing.methods import ClientSide
 from peer.pairing.names import default_name
+from peer.pairing.typed import TypedCode
 
 
 class ConnectAt(Protocol):
@@ -45,6 +47,9 @@ class ConnectAt(Protocol):
 
 FindPort = Callable[[Fingerprint], Awaitable[int]]
 """The regular port that a device announces, or 0."""
+
+_RECONNECTS: Final = 3
+"""How often a session that ends before the ceremony starts is replaced."""
 
 
 class Attempt:
@@ -60,6 +65,7 @@ class Attempt:
         limits: Limits,
         connect_at: ConnectAt,
         find_port: FindPort,
+        on_note: OnNote,
     ) -> None:
         self._address = connection.peer.address
         self._regular = self._address  # once the offer is known
@@ -69,6 +75,7 @@ class Attempt:
         self._limits = limits
         self._connect_at = connect_at
         self._find_port = find_port
+        self._on_note = on_note
         self._ceremony = Ceremony(connection, own=own, limits=limits)
         self._key = self._ceremony.device
 
@@ -83,7 +90,8 @@ class Attempt:
         known = self._book.by_fingerprint(self._key)
         alias = self._alias(alias, offer, known)
         user = name or (known.user if known else "") or default_name(self._own)
-        side = await means.side_for(method, self._ceremony.session)
+        code = await means.code_for(method)
+        side = await self._side_in_a_session(means, method, code)
         begun = await self._ceremony.start(side, name=user, role=role)
         confirm = _said_yes if means.is_vouched or means.confirm is None else means.confirm
         if isinstance(begun, Registration):
@@ -102,6 +110,52 @@ class Attempt:
             registration = await self._recovered(lost, side)
         device = await self._store(offer, registration, alias, known, method)
         return Paired(device, is_new=True, method=method)
+
+    async def close(self) -> None:
+        """End the session. Safe to repeat."""
+        await self._ceremony.close()
+
+    async def _side_in_a_session(
+        self, means: Means, method: str, code: TypedCode | None
+    ) -> ClientSide:
+        """Our half of the method, in a session that stands: another one if the first was lost.
+
+        Before the start no attempt is counted, and others can push the session out of the device's
+        few places while this side's user types. After that time the device is asked for its offer
+        once more, because the end of a session can get lost as well.
+
+        Raises `WindowClosed` if nothing listens any more, `PinMismatch`, or `Unreachable`.
+        """
+        for left in reversed(range(_RECONNECTS + 1)):
+            side = means.side_for(method, self._ceremony.session, code)
+            if await self._is_there(was_asked=code is not None):
+                return side
+            if left:
+                self._on_note("the connection was lost before the pairing began; connecting again")
+                await self._reconnect()
+        raise Unreachable(
+            "the device ends the connection again and again before the pairing begins",
+            advice="Others may be taking up its places: look who else is on its network.",
+        )
+
+    async def _reconnect(self) -> None:
+        await self._ceremony.close()
+        try:
+            connection = await self._connect_at(self._address, pinned=self._key)
+        except Unreachable as error:
+            if not error.refused:
+                raise
+            raise no_window(error) from error
+        self._ceremony = Ceremony(connection, own=self._own, limits=self._limits)
+
+    async def _is_there(self, *, was_asked: bool) -> bool:
+        if not self._ceremony.is_open or not was_asked:
+            return self._ceremony.is_open
+        try:
+            await self._ceremony.offer(timeout=self._limits.handshake_again_seconds)
+        except (Unreachable, TimedOut):
+            return False
+        return True
 
     async def _compare(self, offer: Offer, means: Means) -> None:
         if means.is_vouched:

@@ -106,8 +106,21 @@ class Means:
             case _:
                 return ""
 
-    async def side_for(self, name: str, session: Session) -> ClientSide:
-        """Our half of the method, for one session. Asks for the code, where that is the method."""
+    async def code_for(self, name: str) -> TypedCode | None:
+        """The code, asked for where that is the method. A person may take their time over it.
+
+        Raises `UsageError` for a text that is none.
+        """
+        if name != methods.CODE:
+            return None
+        assert self.ask_code is not None
+        try:
+            return TypedCode.parse_untrusted(await self.ask_code())
+        except Malformed as error:
+            raise UsageError(str(error), advice=error.advice) from None
+
+    def side_for(self, name: str, session: Session, code: TypedCode | None) -> ClientSide:
+        """Our half of the method, for one session; `code` is that of `code_for`."""
         match name:
             case methods.LABEL:
                 assert self.label is not None
@@ -115,11 +128,7 @@ class Means:
                     raise PinMismatch(self.label.device.hex, session.device.hex, is_known=False)
                 return methods.LabelClient(session, self.label)
             case methods.CODE:
-                assert self.ask_code is not None
-                try:
-                    code = TypedCode.parse_untrusted(await self.ask_code())
-                except Malformed as error:
-                    raise UsageError(str(error), advice=error.advice) from None
+                assert code is not None
                 return methods.CodeClient(session, code, secrets.token_bytes)
             case methods.SAS:
                 return methods.SasClient(secrets.token_bytes)

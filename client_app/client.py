@@ -41,7 +41,6 @@ from peer.errors import (
     PinMismatch,
     Unreachable,
     UsageError,
-    WindowClosed,
 )
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
@@ -262,6 +261,7 @@ class Client:
         code: AskCode | str = "",
         at: str = "",
         on_wait: OnWait = lambda _seconds: None,
+        on_note: OnNote | None = None,
     ) -> Paired:
         """Pair with a device whose window is open, and store it; or redeem an invite.
 
@@ -275,7 +275,8 @@ class Client:
         `method` and no other: `code` is the code of the device, or asks for it; `confirm` asks this
         side's user whether the device shows the same digits or fingerprints; `expect` is the
         device's fingerprint, known by other means. `on_wait` is called with the seconds left when
-        only the device's user is waited for.
+        only the device's user is waited for; `on_note` with what is worth knowing and stops
+        nothing, which is logged by default.
 
         Raises `WindowClosed`, `Declined`, `RefusedByUser`, `NotLocal`, `PinMismatch`, `WrongCode`,
         `TimedOut`, `Unreachable`, or `UsageError`; nothing is stored then.
@@ -306,17 +307,17 @@ class Client:
         found = await self._target(target, alias=alias, expect=pinned)
         if pinned is not None:
             found = replace(found, pinned=pinned)
-        connection = await self._knock(found)
+        attempt = Attempt(
+            await self._knock(found),
+            found,
+            own=self.identity.fingerprint,
+            book=self.book,
+            limits=self._limits,
+            connect_at=self.connect_at,
+            find_port=self._announced_port,
+            on_note=on_note or _log.warning,
+        )
         try:
-            attempt = Attempt(
-                connection,
-                found,
-                own=self.identity.fingerprint,
-                book=self.book,
-                limits=self._limits,
-                connect_at=self.connect_at,
-                find_port=self._announced_port,
-            )
             return await attempt.run(
                 name=name,
                 role=role,
@@ -325,7 +326,7 @@ class Client:
                 on_wait=on_wait,
             )
         finally:
-            await connection.close()
+            await attempt.close()
 
     async def redeem(
         self,
@@ -401,10 +402,7 @@ class Client:
         except Unreachable as error:
             if not error.refused:
                 raise
-            raise WindowClosed(
-                f"no pairing window is open there: {error}",
-                advice="Open it on the device (`handfast-device open`), then start again.",
-            ) from error
+            raise targets.no_window(error) from error
         proved = connection.peer.fingerprint
         if target.device_id and proved.device_id != target.device_id:
             await connection.close()

@@ -124,15 +124,24 @@ class Ceremony:
         """What methods bind to."""
         return Session(self._connection.peer.exporter, self._own, self.device)
 
-    async def offer(self) -> Offer:
-        """What the device offers now. Raises `PeerError` if that is nothing for us."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the session still stands, as far as this side has heard."""
+        return self._connection.is_open
+
+    async def offer(self, *, timeout: float | None = None) -> Offer:
+        """What the device offers now. Raises `PeerError` if that is nothing for us.
+
+        `timeout` is in seconds; None for `Limits.step_seconds`.
+        """
         if not self._connection.peer.extended_master_secret:
             # Without it a man in the middle can give two sessions one exporter value (RFC 7627 §1).
             raise HandshakeFailed(
                 "the device's DTLS has no extended master secret",
                 advice="It is too old to pair with safely; it needs RFC 7627.",
             )
-        return offer_untrusted(await self._ask(Code.GET, ("pair",)), proved=self.device)
+        body = await self._ask(Code.GET, ("pair",), timeout=timeout)
+        return offer_untrusted(body, proved=self.device)
 
     async def start(self, side: ClientSide, *, name: str, role: str) -> Started | Registration:
         """Start, and do the method's exchange; or learn that this key and name are registered.
@@ -226,11 +235,20 @@ class Ceremony:
                     return True
         return False
 
+    async def close(self) -> None:
+        """End the session. Safe to repeat."""
+        await self._connection.close()
+
     async def _ask(
-        self, code: Code, path: tuple[str, ...], body: Mapping[str, object] | None = None
+        self,
+        code: Code,
+        path: tuple[str, ...],
+        body: Mapping[str, object] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> object:
         answer = await self._connection.request(
-            _message(code, path, body), timeout=self._limits.step_seconds
+            _message(code, path, body), timeout=timeout or self._limits.step_seconds
         )
         return _body(answer)
 

@@ -233,11 +233,12 @@ class Client:
         code: Callable[[], str] | str = "",
         at: str = "",
         on_wait: Callable[[float], object] = lambda _seconds: None,
+        on_note: Callable[[str], None] | None = None,
     ) -> Paired:
         """Pair with a device whose window is open; see `client_app.client.Client.pair`.
 
-        `confirm` and `code` are called in a thread of their own, `on_wait` in this client's: it
-        has to return at once.
+        `confirm` and `code` are called in a thread of their own, `on_wait` and `on_note` in this
+        client's: they have to return at once.
         """
 
         async def ask(question: Comparison) -> bool:
@@ -262,6 +263,7 @@ class Client:
                 code=ask_code if code else "",
                 at=at,
                 on_wait=waits,
+                on_note=on_note,
             )
         )
 

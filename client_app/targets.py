@@ -47,6 +47,11 @@ def address_target(text: str) -> Target | None:
     return Target((Place(place.host, place.port or PAIRING_PORT),))
 
 
+def no_window(error: Unreachable) -> WindowClosed:
+    """What it means that nothing listens on a pairing port."""
+    return WindowClosed(f"no pairing window is open there: {error}", advice=_OPEN_IT)
+
+
 def check_target(text: str) -> None:
     """Raise `UsageError` for what is no name and no address, without repeating it: it may be the
     rest of an invite."""

@@ -187,6 +187,7 @@ async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
                 on_wait=lambda seconds: screen.progress(
                     "waiting for the device's user", seconds=seconds
                 ),
+                on_note=screen.warn,
             )
     finally:
         screen.done()

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from device_app.control import ControlServer, call
+from device_app.pairing import PairingDoor
 from device_app.watching import WindowNews
 from tests.hostile.methods_kit import PATIENCE
 
@@ -127,9 +128,12 @@ async def test_news_of_a_window_that_are_not_read_are_bounded(
     """Somebody keeps the window open again and again, and other windows follow it."""
     feeds: list[WindowNews] = []
     made = WindowNews.__init__
-    monkeypatch.setattr(
-        WindowNews, "__init__", lambda self, door: (feeds.append(self), made(self, door))[1]
-    )
+
+    def noted(self: WindowNews, door: PairingDoor) -> None:
+        made(self, door)
+        feeds.append(self)
+
+    monkeypatch.setattr(WindowNews, "__init__", noted)
     client = await followed(device, watched, OPEN)
     watchers = len(device.app.door._watchers)
     await keep_open(device, watched)

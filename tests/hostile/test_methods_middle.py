@@ -418,7 +418,7 @@ async def test_behind_the_pin_the_token_has_two_more_guards(device: Device) -> N
         bytes(32), Identity.create().fingerprint, Identity.create().fingerprint
     )
     with pytest.raises(PinMismatch):
-        await Means(label=bearer.label).side_for(methods.LABEL, session)
+        Means(label=bearer.label).side_for(methods.LABEL, session, None)
     with pytest.raises(Mismatch):
         methods.LabelClient(session, bearer.label)
 

@@ -288,9 +288,8 @@ async def mistype(bearer: Bearer, secrets: dict[str, bytes], errors: Errors) -> 
         with pytest.raises(PeerError) as caught:
             wrong()
         errors.note(caught.value)
-    session = methods.Session(bytes(32), bearer.device.fingerprint, bearer.device.fingerprint)
     with pytest.raises(PeerError) as asked:
-        await Means(method=methods.CODE, ask_code=ask).side_for(methods.CODE, session)
+        await Means(method=methods.CODE, ask_code=ask).code_for(methods.CODE)
     errors.note(asked.value)
 
 

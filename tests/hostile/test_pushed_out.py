@@ -1,0 +1,218 @@
+"""A client whose session the device gives up before the ceremony starts, while its user types.
+
+Strangers can take the few places of the pairing port. Nothing is counted then, so the client
+connects again by itself, to the same key, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from peer.errors import PinMismatch, Unreachable, WindowClosed
+from peer.identity import Identity
+from peer.net.coaps import CoapsServer
+from peer.net.endpoint import Standing
+from peer.net.onlink import Locality, LocalMode
+from peer.net.site import GuardedSite
+from peer.net.udp import Address
+from peer.pairing import methods
+from peer.testing import Proxy
+from tests.hostile.conftest import HASTY
+from tests.hostile.methods_kit import HOST, PRINTED, Bearer, client_at, labelled, opened
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from client_app import Client
+    from peer.net.client import CoapsConnection
+    from tests.hostile.conftest import Device, Kit
+
+pytestmark = pytest.mark.asyncio
+QUICK = replace(HASTY, handshake_again_seconds=0.5)  # how long a lost goodbye is waited for
+
+
+@pytest.fixture
+def bearer(device: Device) -> Bearer:
+    return labelled(device)
+
+
+@pytest.fixture
+def client(kit: Kit, tmp_path: Path) -> Client:
+    return client_at(kit, tmp_path, limits=HASTY)
+
+
+def push_out(device: Device) -> int:
+    """What other clients do to a session that has no ceremony yet."""
+    return device.app.door.port.end_sessions(lambda _key: True)
+
+
+def starts(device: Device) -> int:
+    """How many ceremonies the device has counted."""
+    trail = device.app.whitelist.store.trail
+    return [record.event.kind for record in trail.iterate()].count("ceremony-started")
+
+
+@pytest.mark.parametrize("way", [methods.CODE, PRINTED])
+@pytest.mark.parametrize("times", [1, 3])
+async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
+    device: Device,
+    bearer: Bearer,
+    client: Client,
+    way: str,
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await opened(device, way)
+    notes: list[str] = []
+    code = bearer.code_for(way)
+
+    async def typed() -> str:
+        assert push_out(device) == 1
+        return code
+
+    connect, connected = client.connect_at, 0
+
+    async def connect_at(*args: Any, **named: Any) -> CoapsConnection:
+        nonlocal connected
+        connected += 1
+        found = await connect(*args, **named)
+        if connected < times:  # this one as well, before it has said anything
+            push_out(device)
+        return found
+
+    monkeypatch.setattr(client, "connect_at", connect_at)
+    done = await client.pair(
+        f"{HOST}:{device.port(pairing=True)}",
+        name="anna",
+        method=methods.CODE,
+        code=typed,
+        on_note=notes.append,
+    )
+    assert (done.device.user, done.method) == ("anna", methods.CODE)
+    assert len(notes) == connected == times
+    assert all("connecting again" in note for note in notes)
+    assert starts(device) == 1
+    assert list(device.users.users) == ["anna"]
+
+
+async def test_also_where_the_goodbye_of_the_device_was_lost(
+    kit: Kit, device: Device, bearer: Bearer, tmp_path: Path
+) -> None:
+    client = client_at(kit, tmp_path, limits=QUICK)
+    await opened(device, methods.CODE)
+    proxy = await Proxy.start(Address(HOST, device.port(pairing=True)))
+    notes: list[str] = []
+    code = bearer.shown
+
+    async def typed() -> str:
+        lost: list[bytes] = []
+        home = proxy._first()[2]
+        home.carry = lost.append  # type: ignore[method-assign,assignment]
+        push_out(device)
+        await device.until(lambda: lost)
+        del home.carry  # the path is as it was
+        return code
+
+    try:
+        done = await client.pair(
+            str(proxy.address), name="anna", method=methods.CODE, code=typed, on_note=notes.append
+        )
+    finally:
+        proxy.close()
+    assert done.device.user == "anna"
+    assert notes
+    assert starts(device) == 1
+
+
+async def test_a_session_that_stands_is_kept(
+    kit: Kit, device: Device, bearer: Bearer, client: Client
+) -> None:
+    await opened(device, methods.CODE)
+    before = device.app.door.port.server
+    assert before is not None
+    notes: list[str] = []
+    at = f"{HOST}:{device.port(pairing=True)}"
+    await client.pair(at, name="anna", code=bearer.shown, method="code", on_note=notes.append)
+    assert notes == []
+    assert before.counters["handshakes"] == 1
+
+
+async def test_a_window_that_closes_meanwhile_is_told_as_that(
+    device: Device, bearer: Bearer, client: Client
+) -> None:
+    await opened(device, methods.CODE)
+    code, at = bearer.shown, f"{HOST}:{device.port(pairing=True)}"
+
+    async def typed() -> str:
+        await device.closed()
+        return code
+
+    with pytest.raises(WindowClosed):
+        await client.pair(at, method=methods.CODE, code=typed)
+    assert not client.devices
+
+
+async def test_another_device_that_answers_meanwhile_gets_nothing(
+    kit: Kit, device: Device, bearer: Bearer, client: Client
+) -> None:
+    """The code is for the key that made the offer, whoever has its address later."""
+    await opened(device, methods.CODE)
+    code, port = bearer.shown, device.port(pairing=True)
+    heard: list[object] = []
+
+    async def typed() -> str:
+        await device.closed()
+        server = await CoapsServer.start(
+            GuardedSite(authorise=lambda *request: heard.append(request), limits=QUICK),
+            identity=Identity.create(),
+            listen=[(HOST, port)],
+            locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
+            standing=lambda _key: Standing.PAIRED,
+            pairing=True,
+        )
+        kit.at_end(server.close)
+        return code
+
+    with pytest.raises(PinMismatch):
+        await client.pair(f"{HOST}:{port}", method=methods.CODE, code=typed)
+    assert heard == []
+    assert not client.devices
+
+
+async def test_it_does_not_try_for_ever(device: Device, bearer: Bearer, client: Client) -> None:
+    await opened(device, methods.CODE)
+    notes: list[str] = []
+    code = bearer.shown
+    pushing: list[asyncio.Task[None]] = []
+
+    async def push_all() -> None:
+        while True:
+            push_out(device)
+            await asyncio.sleep(0)
+
+    async def typed() -> str:
+        pushing.append(asyncio.ensure_future(push_all()))
+        return code
+
+    try:
+        with pytest.raises(Unreachable):
+            await client.pair(
+                f"{HOST}:{device.port(pairing=True)}",
+                method=methods.CODE,
+                code=typed,
+                on_note=notes.append,
+            )
+    finally:
+        for task in pushing:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+    assert 1 <= len(notes) <= 3
+    assert starts(device) == 0
+    assert not client.devices
+    assert device.app.door.budget.failures == 0
