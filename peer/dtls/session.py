@@ -115,10 +115,18 @@ class DtlsSession:
     # -- the key of the other side --------------------------------------------------------------
 
     def accepts_certificate(self, certificate: crypto.X509) -> bool:
-        """For OpenSSL's callback alone: note the leaf's key, compare it with the pinned one."""
-        return self._accepts_key(certificate.to_cryptography().public_key())
+        """For OpenSSL's callback alone: note the leaf's key, compare it with the pinned one.
 
-    def _accepts_key(self, key: object) -> bool:
+        Never raises: an exception would leave OpenSSL's callback past the alert.
+        """
+        try:
+            key: object = certificate.to_cryptography().public_key()
+        except Exception:  # an unknown curve, algorithm, version or encoding: many types of error
+            self.failure = HandshakeFailed(
+                "the other side's certificate cannot be read",
+                advice="Use an EC key on prime256v1.",
+            )
+            return False
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
             self.failure = HandshakeFailed(
                 "the other side's key is not on P-256", advice="Use an EC key on prime256v1."
@@ -189,11 +197,12 @@ class DtlsSession:
             self._establish()
 
     def _establish(self) -> None:
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
-        # A resumed handshake carries no certificate message, so the callback was not asked.
-        if certificate is None or not self._accepts_key(certificate.public_key()):
-            self._fail(HandshakeFailed("the other side showed no certificate"))
-            return
+        if self.peer_fingerprint is None:
+            # A resumed handshake carries no certificate message, so the callback was not asked.
+            certificate = self._connection.get_peer_certificate()
+            if certificate is None or not self.accepts_certificate(certificate):
+                self._fail(HandshakeFailed("the other side showed no certificate"))
+                return
         self.exporter = self._connection.export_keying_material(
             _EXPORTER_LABEL, _EXPORTER_BYTES, b""
         )

@@ -327,5 +327,7 @@ def _is_application_data(found: list[records.Record]) -> bool:
 
 def _handshake_counter(association: Association) -> str:
     failure = association.session.failure
-    no_certificate = isinstance(failure, HandshakeFailed) and "certificate" in str(failure)
+    # OpenSSL's reason; alerts and keys that we refuse speak of certificates as well.
+    reason = "peer did not return a certificate"
+    no_certificate = isinstance(failure, HandshakeFailed) and reason in str(failure)
     return "handshakes-without-certificate" if no_certificate else "handshakes-failed"

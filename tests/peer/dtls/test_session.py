@@ -156,6 +156,34 @@ def test_only_p256_keys_are_taken(device: Identity) -> None:
     assert asker.state is SessionState.FAILED
 
 
+OTHERS = {
+    "curve": ("06082a8648ce3d030107", "06082a8648ce3d030104"),  # prime239v1
+    "algorithm": ("06072a8648ce3d0201", "06072a8648ce3d0209"),  # no algorithm at all
+    "version": ("a003020102", "a003020107"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.parametrize("whose", ["client", "device"])
+def test_a_certificate_that_cannot_be_read_ends_in_an_alert(
+    device: Identity, client: Identity, what: str, whose: str
+) -> None:
+    """Its key has a name that the library does not know: many types of exception, one answer."""
+    was, becomes = map(bytes.fromhex, OTHERS[what])
+    asker = DtlsSession.client(ClientContext(client), mtu=MTU, pinned=None)
+    answerer = greet(asker, ServerContext(device, resumption=True))
+    judge, other = (answerer, asker) if whose == "client" else (asker, answerer)
+    for _ in range(3):
+        for sender, receiver in ((answerer, asker), (asker, answerer)):
+            for datagram in sender.take_datagrams():
+                changed = datagram.replace(was, becomes) if receiver is judge else datagram
+                feed(receiver, changed)
+    assert judge.state is SessionState.FAILED
+    assert isinstance(judge.failure, HandshakeFailed)
+    assert other.state is SessionState.FAILED
+    assert "alert" in str(other.failure)
+
+
 def test_dates_of_a_certificate_mean_nothing(device: Identity) -> None:
     stranger = foreign(ec.SECP256R1())
     _, answerer, _ = pair(device, stranger)

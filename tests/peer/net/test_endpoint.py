@@ -323,6 +323,38 @@ async def test_a_handshake_that_fails_at_once_is_counted_and_gone(
     proxy.close()
 
 
+def other_curve(datagram: bytes) -> bytes:
+    """The same with another curve in its certificates, which the library has no name for."""
+    p256, prime239v1 = "06082a8648ce3d030107", "06082a8648ce3d030104"
+    return datagram.replace(bytes.fromhex(p256), bytes.fromhex(prime239v1))
+
+
+@pytest.mark.parametrize("at", ["device", "client"])
+async def test_a_certificate_that_cannot_be_read_is_an_alert_and_a_count(
+    serve: Any, caller: CoapsClient, at: str
+) -> None:
+    served = await serve()
+    proxy = await Proxy.start(served.address)
+    carry = proxy._path
+
+    def path_with_another_curve(address: Any) -> Any:
+        path = carry(address)
+        direction: Any = path[1 if at == "device" else 2]
+        deliver = direction._deliver
+        direction._deliver = lambda data: deliver(other_curve(data))
+        return path
+
+    proxy._path = path_with_another_curve  # type: ignore[assignment,method-assign]
+    with pytest.raises(HandshakeFailed, match="alert" if at == "device" else "cannot be read"):
+        await caller.connect(proxy.address, pinned=None, timeout=20)
+    async with CoapsClient(Identity.create()) as another:
+        await settled(await another.connect(served.address, pinned=None), served)
+    assert count(served, "handshakes-failed") == 1
+    assert not served.server._endpoint._half_open
+    assert not served.server._endpoint._sockets[0].counters["handler-error"]
+    proxy.close()
+
+
 async def test_a_forged_datagram_does_not_make_a_session_remote(
     serve: Any, caller: CoapsClient
 ) -> None:
