@@ -21,10 +21,14 @@ class Limits:
     printed_code_failures: int = 20  # wrong tries in a row, then a printed code is dead
 
     # Sessions (protocol §8).
-    half_open: int = 32  # handshakes under way
+    half_open: int = 64  # handshakes under way
+    half_open_reserve: int = 16  # of these, for addresses where a known key was seen
+    half_open_kept_seconds: float = 0.5  # a younger one makes way for smaller networks only
+    known_hosts: int = 256  # addresses remembered where a known key was seen
     handshake_seconds: float = 60.0  # a handshake that takes longer is dropped
     handshake_again_seconds: float = 4.0  # a client tries once more beside a handshake this slow
-    unpaired_sessions: int = 4  # established sessions of keys nobody knows
+    unpaired_sessions: int = 16  # established sessions of keys nobody knows
+    unpaired_kept_seconds: float = 1.0  # a younger one makes way for smaller networks only
     unpaired_idle_seconds: float = 30.0  # and how long each may be silent
     sessions: int = 64  # established sessions in all
     session_idle_seconds: float = 86_400.0  # a paired session may be silent this long
@@ -32,7 +36,10 @@ class Limits:
     owner_reserve: int = 4  # places of `sessions` only owners may take
     handshakes_per_second: float = 20.0  # per source address, after a valid cookie
     handshake_burst: int = 50  # and the burst above that rate
-    rate_sources: int = 1024  # source addresses remembered for that rate
+    handshake_port_share: float = 0.2  # both, for one port of an address: times that of the address
+    handshake_network_share: float = 4.0  # and for its network, /24 or /64
+    handshake_total_share: float = 10.0  # and for all sources together
+    rate_sources: int = 1024  # sources remembered for that rate, at each of these levels
     cookie_key_seconds: float = 60.0  # a cookie key's turn; the last one stays accepted
 
     # Messages.

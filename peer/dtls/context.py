@@ -23,7 +23,7 @@ _SESSION_CONTEXT = b"handfast/1"
 
 
 class _Session(Protocol):
-    """What the callbacks need of a session (`OpenSSL` knows it as the connection's app data)."""
+    """What the callbacks need of a session; a weak reference to it is the connection's app data."""
 
     def accepts_certificate(self, certificate: crypto.X509) -> bool: ...
     def make_cookie(self) -> bytes: ...
@@ -34,17 +34,21 @@ def _verify(
     connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int
 ) -> bool:
     """Judge the leaf's key alone."""
-    if depth:
-        return True  # a chain is neither needed nor trusted
-    return cast("_Session", connection.get_app_data()).accepts_certificate(certificate)
+    # A chain is neither needed nor trusted.
+    return bool(depth) or _session(connection).accepts_certificate(certificate)
 
 
 def _make_cookie(connection: SSL.Connection) -> bytes:
-    return cast("_Session", connection.get_app_data()).make_cookie()
+    return _session(connection).make_cookie()
 
 
 def _check_cookie(connection: SSL.Connection, cookie: bytes) -> bool:
-    return cast("_Session", connection.get_app_data()).check_cookie(cookie)
+    return _session(connection).check_cookie(cookie)
+
+
+def _session(connection: SSL.Connection) -> _Session:
+    """The session of a connection, which lives while one of its methods is running."""
+    return cast("_Session", connection.get_app_data()())
 
 
 def _context(method: int, identity: Identity, *, interop: bool) -> SSL.Context:

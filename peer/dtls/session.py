@@ -6,6 +6,7 @@ that missed our last flight is helped from inside `receive_untrusted` alone. A s
 failed says why in `failure` and may still hold an alert to send. It is never revived.
 """
 
+import weakref
 from collections.abc import Callable
 from enum import Enum
 from typing import Self, assert_never
@@ -23,6 +24,7 @@ _EXPORTER_LABEL = b"EXPERIMENTAL-handfast-v1"
 _EXPORTER_BYTES = 32
 _READ_BYTES = 1 << 16  # the BIO is drained whole: it remembers no datagram borders
 _RECORD_BYTES = 1 << 14  # the most plaintext one record holds (RFC 6347 §4.1)
+_HELLO_BYTES = 1 << 14  # DTLSv1_listen reads no more; the rest would precede the next ClientHello
 
 
 class SessionState(Enum):
@@ -41,7 +43,7 @@ class DtlsSession:
         self, context: SSL.Context, *, mtu: int, pinned: Fingerprint | None = None
     ) -> None:
         self._connection = SSL.Connection(context)
-        self._connection.set_app_data(self)
+        self._connection.set_app_data(weakref.ref(self))  # no cycle: an ended session is freed
         self._connection.set_ciphertext_mtu(mtu)
         self._mtu = mtu
         self._pinned = pinned
@@ -90,14 +92,18 @@ class DtlsSession:
     ) -> bytes | None:
         """Judge a first ClientHello. None: its cookie is good and the handshake has begun.
 
-        Else the HelloVerifyRequest to send (empty if the datagram deserves no answer), and the
-        object is to be dropped.
+        Else the HelloVerifyRequest to send (empty if the datagram deserves no answer); nothing of
+        the ClientHello is kept, and the object can judge the next one. `hello` is one record.
+        `check_cookie` is asked once, before anything is computed or signed.
         """
+        if len(hello) > _HELLO_BYTES:
+            return b""
         self._make_cookie, self._check_cookie = make_cookie, check_cookie
         try:
             self._connection.bio_write(hello)
             self._connection.DTLSv1_listen()
-            self._step()  # reads the same ClientHello, and asks about its cookie once more
+            self._check_cookie = lambda _cookie: True  # the next step reads the same ClientHello
+            self._step()
         except SSL.Error:
             return self._drain()
         finally:

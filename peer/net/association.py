@@ -8,6 +8,7 @@ learned from what arrives. Records, not callbacks, keep the facts: a waiter that
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 from peer.dtls import records
 from peer.dtls.session import DtlsSession, SessionState
@@ -16,6 +17,13 @@ from peer.net.verdict import Verdict
 
 _TIMER_FLOOR = 0.001  # seconds: a timer that fires a hair early asks again, but does not spin
 NOT_JUDGED = Verdict(is_local=False, rule="", interface="", hop_limit=None, detail="not judged")
+
+
+class PeerAddress(NamedTuple):
+    """The two ends of a session's path: which of the endpoint's sockets, and the peer's address."""
+
+    socket: int  # its number
+    address: Address
 
 
 class Association:
@@ -39,7 +47,7 @@ class Association:
         self.ifindex = 0
         self.verdict = NOT_JUDGED
         self._loop = asyncio.get_running_loop()
-        self.created = self.last_seen = self._loop.time()
+        self.created = self.established_at = self.last_seen = self._loop.time()
         self._socket = socket
         self._counters = counters
         self._judge = judge
@@ -133,4 +141,6 @@ class Association:
         if state is self._told:
             return
         self._told = state
+        if state is SessionState.ESTABLISHED:
+            self.established_at = self._loop.time()
         self._on_change(self)

@@ -1,22 +1,22 @@
 """The device's side of UDP: a few sockets, many sessions.
 
 A datagram finds its session by where it came from. What comes from nowhere known must be a
-ClientHello and passes the cookie gate first; until its cookie is right nothing about its source is
-kept. A new ClientHello from a known address is let through the gate as well, but the session that
-lives there stays until the new one has proved its key (RFC 6347 §4.2.8), so a replayed or spoofed
-ClientHello ends nobody's session.
+ClientHello. It passes, in this order and at rising cost, the cookie gate, the rate of its source
+and the question whether there is a place for it; only then the handshake begins, which costs a
+signature. Until its cookie is right nothing about its source is kept. A new ClientHello from a
+known address takes the same way, but the session that lives there stays until the new one has
+proved its key (RFC 6347 §4.2.8), so a replayed or spoofed ClientHello ends nobody's session.
 
-Everything a stranger can grow is bounded here: half-open handshakes, sessions of unknown keys,
-sessions in all, and the table of handshake rates.
+Everything a stranger can grow is bounded: half-open handshakes (`half_open`), sessions of unknown
+keys and sessions in all (`room`) and the table of handshake rates (`rate`).
 """
 
 from __future__ import annotations  # onlink's kernel tables are imported by who uses them
 
 import asyncio
 import secrets
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,21 +27,18 @@ from peer.dtls.session import SessionState
 from peer.errors import HandshakeFailed, Malformed, PeerError
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
-from peer.net.association import Association
+from peer.net.association import Association, PeerAddress
+from peer.net.eviction import FairEviction
+from peer.net.half_open import HalfOpen
+from peer.net.known_hosts import KnownHosts
+from peer.net.rate import HandshakeRate, RandomBytes
+from peer.net.room import Room, Standing
 from peer.net.udp import Address, Datagram, Net, Socket, UdpSocket
 
 if TYPE_CHECKING:
     from peer.net.onlink import Locality
 
-_Place = tuple[int, Address]  # which of our sockets, and who
-
-
-class Standing(IntEnum):
-    """What a key is to us, as far as room is concerned: who makes way for whom."""
-
-    UNPAIRED = 0
-    PAIRED = 1
-    OWNER = 2
+__all__ = ["Endpoint", "Standing", "Upper"]
 
 
 class Upper(Protocol):
@@ -50,27 +47,6 @@ class Upper(Protocol):
     def session_established(self, association: Association) -> None: ...
     def message_received(self, association: Association, message: bytes) -> None: ...
     def session_ended(self, association: Association) -> None: ...
-
-
-class HandshakeRate:
-    """Handshakes per second and source address, with a burst; remembers a bounded number."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def admits(self, host: str, now: float) -> bool:
-        """Take one from the host's bucket. Only hosts that showed a good cookie get one."""
-        level, then = self._buckets.pop(host, (float(self._limits.handshake_burst), now))
-        level = min(
-            float(self._limits.handshake_burst),
-            level + (now - then) * self._limits.handshakes_per_second,
-        )
-        admitted = level >= 1
-        self._buckets[host] = (level - 1 if admitted else level, now)
-        while len(self._buckets) > self._limits.rate_sources:
-            self._buckets.popitem(last=False)
-        return admitted
 
 
 class Endpoint:
@@ -88,22 +64,30 @@ class Endpoint:
         pairing: bool,
         interop: bool = False,
         net: Net = UdpSocket,
+        random_bytes: RandomBytes = secrets.token_bytes,
     ) -> None:
         self.counters = counters
         self._identity = identity
         self._upper = upper
         self._locality = locality
         self._limits = limits
-        self._standing = standing
         self._pairing = pairing
         self._interop = interop
         self._context = self._new_context()
         self._gate = CookieGate(
-            CookieJar(lambda: secrets.token_bytes(32), lifetime=limits.cookie_key_seconds)
+            CookieJar(lambda: random_bytes(32), lifetime=limits.cookie_key_seconds),
+            mtu=limits.payload_mtu,
         )
-        self._rate = HandshakeRate(limits)
-        self._half_open: OrderedDict[_Place, Association] = OrderedDict()
-        self._sessions: dict[_Place, Association] = {}
+        self._known_hosts = KnownHosts(
+            lambda key: standing(key) is not Standing.UNPAIRED,
+            most=limits.known_hosts,
+            most_per_key=limits.sessions_per_key,
+        )
+        self._rate = HandshakeRate(limits, random_bytes)
+        eviction = FairEviction(random_bytes)
+        self._half_open = HalfOpen(limits, eviction)
+        self._room = Room(limits, eviction, standing)
+        self._sessions: dict[PeerAddress, Association] = {}
         self._sockets: list[Socket] = []
         self._net = net
         self._loop = asyncio.get_running_loop()
@@ -151,7 +135,7 @@ class Endpoint:
         self._context = self._new_context()
         doomed = [
             association
-            for association in (*self._sessions.values(), *self._half_open.values())
+            for association in (*self._sessions.values(), *self._half_open)
             if association.session.peer_fingerprint is not None
             and which(association.session.peer_fingerprint)
         ]
@@ -163,7 +147,7 @@ class Endpoint:
         """Say close_notify to everybody and close the sockets."""
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
-        for association in (*self._half_open.values(), *self._sessions.values()):
+        for association in (*self._half_open, *self._sessions.values()):
             association.close()
         for socket in self._sockets:
             socket.close()
@@ -181,12 +165,12 @@ class Endpoint:
         except Malformed:
             self.counters["dtls-malformed"] += 1
             return
-        place = (number, datagram.source)
+        peer = PeerAddress(number, datagram.source)
         random = records.client_random_untrusted(found)
-        session = self._sessions.get(place)
-        half_open = self._half_open.get(place)
+        session = self._sessions.get(peer)
+        half_open = self._half_open.get(peer)
         if random is not None and self._is_new(random, session, half_open):
-            self._hello(place, datagram, random)
+            self._hello(peer, datagram, found[0].data, random)
         elif half_open is not None and not (session and _is_application_data(found)):
             half_open.receive_untrusted(datagram, found)
         elif session is not None:
@@ -198,24 +182,21 @@ class Endpoint:
     def _is_new(random: bytes, *known: Association | None) -> bool:
         return all(one is None or one.session.client_random != random for one in known)
 
-    def _hello(self, place: _Place, datagram: Datagram, random: bytes) -> None:
+    def _hello(self, peer: PeerAddress, datagram: Datagram, hello: bytes, random: bytes) -> None:
         source = datagram.source
         now = self._loop.time()
         verdict = self._gate.admit_untrusted(
-            datagram.data,
+            hello,
             context=self._context,
             where=f"{source.host} {source.port} {datagram.ifindex}".encode(),
             now=now,
-            mtu=self._limits.payload_mtu,
+            may_begin=lambda: self._may_begin(peer, now),
         )
-        socket = self._sockets[place[0]]
+        socket = self._sockets[peer.socket]
         if isinstance(verdict, bytes):
             if verdict:
                 link_local = datagram.ifindex if source.scope else 0
                 socket.send(verdict, source, source=datagram.destination, ifindex=link_local)
-            return
-        if not self._rate.admits(source.host, now):
-            self.counters["handshakes-rate-limited"] += 1
             return
         verdict.client_random = random
         association = Association(
@@ -225,89 +206,71 @@ class Endpoint:
             counters=self.counters,
             judge=self._locality.judge,
             on_message=self._upper.message_received,
-            on_change=lambda changed: self._changed(place, changed),
+            on_change=lambda changed: self._changed(peer, changed),
         )
         association.came_by(datagram)
-        before = self._half_open.pop(place, None)
-        if before is not None:
-            before.close()
-        self._half_open[place] = association
-        while len(self._half_open) > self._limits.half_open:
+        is_known = source.host in self._known_hosts
+        if self._half_open.add(peer, association, is_known=is_known, now=now):
             self.counters["half-open-evicted"] += 1
-            self._half_open.popitem(last=False)[1].close()
         association.start()
 
-    def _changed(self, place: _Place, association: Association) -> None:
+    def _may_begin(self, peer: PeerAddress, now: float) -> bool:
+        """Whether a handshake may begin, once the cookie is good and before it costs anything."""
+        is_known = peer.address.host in self._known_hosts
+        if not self._rate.admits(peer.address, is_known=is_known, now=now):
+            self.counters["handshakes-rate-limited"] += 1
+            return False
+        if not self._half_open.has_room(peer, is_known=is_known, now=now):
+            self.counters["half-open-refused"] += 1
+            return False
+        return True
+
+    def _changed(self, peer: PeerAddress, association: Association) -> None:
         if association.established:
-            self._half_open.pop(place, None)
-            before = self._sessions.get(place)
+            self._half_open.pop(peer)
+            before = self._sessions.get(peer)
             if before is not None:
                 before.close()
-            self._admit(place, association)
+            self._admit(peer, association)
             return
-        if self._half_open.get(place) is association:
-            del self._half_open[place]
+        if self._half_open.get(peer) is association:
+            self._half_open.pop(peer)
             if association.session.state is SessionState.FAILED:
                 self.counters[_handshake_counter(association)] += 1
-        if self._sessions.get(place) is association:
-            del self._sessions[place]
+        if self._sessions.get(peer) is association:
+            del self._sessions[peer]
             self._upper.session_ended(association)
 
     # -- room -----------------------------------------------------------------------------------
 
-    def _admit(self, place: _Place, association: Association) -> None:
+    def _admit(self, peer: PeerAddress, association: Association) -> None:
         if self._pairing and not association.session.extended_master_secret:
             self.counters["no-extended-master-secret"] += 1
             association.close()
             return
         self.counters["handshakes"] += 1
-        if not self._make_room(association):
+        ended = self._room.make(association, self._sessions, now=self._loop.time())
+        if ended is None:
             self.counters["sessions-refused"] += 1
             association.close()
             return
-        self._sessions[place] = association
+        for one in ended:
+            self.counters["sessions-evicted"] += 1
+            self._sessions[one].close()
+        self._sessions[peer] = association
+        if association.session.peer_fingerprint is not None:
+            self._known_hosts.note(association.remote.host, association.session.peer_fingerprint)
         self._upper.session_established(association)
 
     def standing_of(self, association: Association) -> Standing:
         """What the key of a session is to us at this moment."""
-        fingerprint = association.session.peer_fingerprint
-        return Standing.UNPAIRED if fingerprint is None else self._standing(fingerprint)
-
-    def _make_room(self, newcomer: Association) -> bool:
-        """Evict, least recently active first, until the newcomer fits. False: it may not."""
-        standing = self.standing_of(newcomer)
-        by_age = sorted(self._sessions, key=lambda place: self._sessions[place].last_seen)
-        ranks = {place: self.standing_of(self._sessions[place]) for place in by_age}
-        key = newcomer.session.peer_fingerprint
-        same_key = [p for p in by_age if self._sessions[p].session.peer_fingerprint == key]
-        strangers = [place for place, rank in ranks.items() if rank is Standing.UNPAIRED]
-        crowd = []
-        if len(same_key) >= self._limits.sessions_per_key:
-            crowd = same_key
-        elif standing is Standing.UNPAIRED and len(strangers) >= self._limits.unpaired_sessions:
-            crowd = strangers
-        if crowd:
-            self._evict(crowd[0])
-            del ranks[crowd[0]]
-        reserve = 0 if standing is Standing.OWNER else self._limits.owner_reserve
-        if len(ranks) < self._limits.sessions - reserve:
-            return True
-        # The lowest standing goes first; nobody pushes out a higher one.
-        lowest = min(ranks.values())
-        if lowest > standing or (lowest is Standing.OWNER and reserve):
-            return False
-        self._evict(next(place for place, rank in ranks.items() if rank is lowest))
-        return True
-
-    def _evict(self, place: _Place) -> None:
-        self.counters["sessions-evicted"] += 1
-        self._sessions[place].close()
+        return self._room.standing_of(association)
 
     def _sweep(self) -> None:
         """Drop what has been silent too long, then sleep for the shortest of those times."""
         now = self._loop.time()
         limits = self._limits
-        for half_open in list(self._half_open.values()):
+        for half_open in self._half_open:
             if now - half_open.created >= limits.handshake_seconds:
                 self.counters["handshakes-timed-out"] += 1
                 half_open.close()

@@ -260,6 +260,7 @@ class Stopped:
         self._device = device
         self.session = DtlsSession.client(ClientContext(identity), mtu=mtu, pinned=None)
         self.received: list[bytes] = []
+        self.sent: list[bytes] = []
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
         self.socket = UdpSocket.bind(
             source, 0, on_datagram=lambda one: self._inbox.put_nowait(one.data), on_error=_ignore
@@ -267,7 +268,13 @@ class Stopped:
 
     def send(self, data: bytes) -> None:
         """Send a datagram as it is."""
+        self.sent.append(data)
         self.socket.send(data, self._device)
+
+    @property
+    def waiting(self) -> int:
+        """How many datagrams have come that nobody has looked at."""
+        return self._inbox.qsize()
 
     async def datagram(self) -> bytes:
         """The next datagram of the device, not yet shown to the session."""

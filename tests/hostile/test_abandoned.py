@@ -33,6 +33,7 @@ QUICK = replace(
     unpaired_idle_seconds=0.5,
     handshake_seconds=0.5,
     handshake_burst=2000,
+    unpaired_kept_seconds=0,
 )
 Step = Callable[["Caller", "Device"], Awaitable[None]]
 

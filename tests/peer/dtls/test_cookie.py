@@ -3,7 +3,9 @@
 import gc
 import itertools
 import secrets
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
@@ -13,6 +15,11 @@ from peer.dtls.cookie import CookieGate, CookieJar
 from peer.dtls.records import split_untrusted
 from peer.dtls.session import DtlsSession
 from peer.identity import Identity
+
+
+def yes() -> bool:
+    """Every handshake may begin."""
+    return True
 
 
 def jar(lifetime: float = 60.0) -> CookieJar:
@@ -45,16 +52,16 @@ def test_a_long_silence_ends_every_cookie() -> None:
 
 
 def test_the_answer_is_never_longer_and_nothing_is_kept(device: Identity, client: Identity) -> None:
-    gate = CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60))
+    gate = CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)
     context = ServerContext(device, resumption=True)
     asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
     (hello,) = asker.take_datagrams()
-    gate.admit_untrusted(hello, context=context, where=b"warm", now=0.0, mtu=1200)
+    gate.admit_untrusted(hello, context=context, where=b"warm", now=0.0, may_begin=yes)
     gc.collect()
     before = sum(isinstance(thing, SSL.Connection) for thing in gc.get_objects())
     for number in range(100):
         where = f"spoofed {number}".encode()
-        answer = gate.admit_untrusted(hello, context=context, where=where, now=0.0, mtu=1200)
+        answer = gate.admit_untrusted(hello, context=context, where=where, now=0.0, may_begin=yes)
         assert isinstance(answer, bytes)
         assert 0 < len(answer) <= len(hello)
     gc.collect()
@@ -65,30 +72,112 @@ def test_the_answer_is_never_longer_and_nothing_is_kept(device: Identity, client
 @given(st.binary(max_size=300))
 def test_garbage_opens_no_gate(tail: bytes) -> None:
     identity = _IDENTITY
-    gate = CookieGate(jar())
+    gate = CookieGate(jar(), mtu=1200)
     context = ServerContext(identity, resumption=True)
     body = b"\x01" + tail
     hello = b"\x16\xfe\xfd" + bytes(8) + len(body).to_bytes(2, "big") + body
     split_untrusted(hello)
-    answer = gate.admit_untrusted(hello, context=context, where=b"here", now=0.0, mtu=1200)
+    answer = gate.admit_untrusted(hello, context=context, where=b"here", now=0.0, may_begin=yes)
     assert isinstance(answer, bytes)
     assert len(answer) <= len(hello)
+
+
+def test_one_object_judges_every_hello_until_one_begins(
+    device: Identity, client: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after broken, long and refused ones: nothing of them is left for the next."""
+    gate = CookieGate(jar(), mtu=1200)
+    context = ServerContext(device, resumption=True)
+    asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
+    (hello,) = asker.take_datagrams()
+
+    def judge(hello: bytes, may_begin: Callable[[], bool] = yes) -> DtlsSession | bytes:
+        return gate.admit_untrusted(
+            hello, context=context, where=b"here", now=0.0, may_begin=may_begin
+        )
+
+    def padded(size: int) -> bytes:
+        return hello[:11] + (size - 13).to_bytes(2, "big") + hello[13:] + bytes(size - len(hello))
+
+    answer = judge(hello)
+    assert isinstance(answer, bytes)
+    asker.receive_untrusted(split_untrusted(answer))
+    (with_cookie,) = asker.take_datagrams()
+    with monkeypatch.context() as patch:
+        patch.setattr(SSL.Connection, "__init__", None)  # no new one
+        patch.setattr(SSL.Connection, "do_handshake", None)  # which would sign
+        for size in (1 << 13, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, (1 << 14) + 2061):
+            assert judge(padded(size)) == b""
+            assert judge(hello) == answer
+        for position in range(13, len(hello)):
+            judge(hello[:position] + bytes([hello[position] ^ 0xFF]) + hello[position + 1 :])
+            assert judge(hello) == answer
+        assert judge(with_cookie, lambda: False) == b""
+    session = judge(with_cookie)
+    assert isinstance(session, DtlsSession)
+    assert session.take_datagrams()
+    assert judge(hello) == answer
+
+
+def test_may_begin_is_asked_once_and_only_with_a_good_cookie(
+    device: Identity, client: Identity
+) -> None:
+    gate = CookieGate(jar(), mtu=1200)
+    context = ServerContext(device, resumption=True)
+    asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
+    (hello,) = asker.take_datagrams()
+    asked: list[bytes] = []
+
+    def judge(hello: bytes, where: bytes) -> DtlsSession | bytes:
+        return gate.admit_untrusted(
+            hello,
+            context=context,
+            where=where,
+            now=0.0,
+            may_begin=lambda: not asked.append(where),  # type: ignore[func-returns-value]
+        )
+
+    answer = judge(hello, b"here")
+    assert isinstance(answer, bytes)
+    asker.receive_untrusted(split_untrusted(answer))
+    (with_cookie,) = asker.take_datagrams()
+    assert isinstance(judge(with_cookie, b"there"), bytes)
+    assert asked == []
+    assert isinstance(judge(with_cookie, b"here"), DtlsSession)
+    assert asked == [b"here"]
+
+
+def test_a_new_context_listens_anew(device: Identity, client: Identity) -> None:
+    """No session begins in a context whose tickets have ended."""
+    gate = CookieGate(jar(), mtu=1200)
+    asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
+    (hello,) = asker.take_datagrams()
+    first, second = (ServerContext(device, resumption=True) for _ in range(2))
+    answer = gate.admit_untrusted(hello, context=first, where=b"here", now=0.0, may_begin=yes)
+    assert isinstance(answer, bytes)
+    asker.receive_untrusted(split_untrusted(answer))
+    (hello,) = asker.take_datagrams()
+    session = gate.admit_untrusted(hello, context=second, where=b"here", now=0.0, may_begin=yes)
+    assert isinstance(session, DtlsSession)
+    assert session._connection.get_context() is second.ssl
 
 
 def test_somebody_elses_cookie_is_answered_with_a_new_one(
     device: Identity, client: Identity
 ) -> None:
-    gate = CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60))
+    gate = CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)
     context = ServerContext(device, resumption=True)
     asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
     (hello,) = asker.take_datagrams()
-    answer = gate.admit_untrusted(hello, context=context, where=b"mine", now=0.0, mtu=1200)
+    answer = gate.admit_untrusted(hello, context=context, where=b"mine", now=0.0, may_begin=yes)
     assert isinstance(answer, bytes)
     asker.receive_untrusted(split_untrusted(answer))
     (with_cookie,) = asker.take_datagrams()
-    stolen = gate.admit_untrusted(with_cookie, context=context, where=b"yours", now=0.0, mtu=1200)
+    stolen = gate.admit_untrusted(
+        with_cookie, context=context, where=b"yours", now=0.0, may_begin=yes
+    )
     assert isinstance(stolen, bytes)
-    mine = gate.admit_untrusted(with_cookie, context=context, where=b"mine", now=0.0, mtu=1200)
+    mine = gate.admit_untrusted(with_cookie, context=context, where=b"mine", now=0.0, may_begin=yes)
     assert isinstance(mine, DtlsSession)
 
 

@@ -1,7 +1,9 @@
 """Sessions without a network: keys, pins, alerts, the exporter, resumption, datagram borders."""
 
 import datetime
+import gc
 import secrets
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -30,16 +32,18 @@ def faithful(datagram: bytes) -> list[bytes]:
     return [datagram]
 
 
-def gate() -> CookieGate:
-    return CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60))
+def gate(*, mtu: int = MTU) -> CookieGate:
+    return CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60), mtu=mtu)
 
 
 def greet(client: DtlsSession, context: ServerContext, *, mtu: int = MTU) -> DtlsSession:
     """Lead a client through the cookie gate."""
-    door = gate()
+    cookies = gate(mtu=mtu)
     for _ in range(2):
         (hello,) = client.take_datagrams()
-        admitted = door.admit_untrusted(hello, context=context, where=b"here", now=0.0, mtu=mtu)
+        admitted = cookies.admit_untrusted(
+            hello, context=context, where=b"here", now=0.0, may_begin=lambda: True
+        )
         if isinstance(admitted, DtlsSession):
             return admitted
         feed(client, admitted)
@@ -182,6 +186,20 @@ def test_a_certificate_that_cannot_be_read_ends_in_an_alert(
     assert isinstance(judge.failure, HandshakeFailed)
     assert other.state is SessionState.FAILED
     assert "alert" in str(other.failure)
+
+
+def test_an_ended_session_is_freed_without_the_garbage_collector(
+    device: Identity, client: Identity
+) -> None:
+    """Or a flood of handshakes would fill the memory between two collections."""
+    gc.disable()
+    try:
+        asker, answerer, _ = pair(device, client)
+        gone = [weakref.ref(one) for one in (asker, answerer, answerer._connection)]
+        del asker, answerer
+        assert [one() for one in gone] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 def test_dates_of_a_certificate_mean_nothing(device: Identity) -> None:

@@ -1,0 +1,83 @@
+"""The handshakes that have begun and are not done, in a bounded number of places.
+
+Some of the places are kept for addresses where a known key was seen. Both parts are shared out
+fairly, each for itself (see `peer.net.eviction`).
+"""
+
+from collections.abc import Iterator
+
+from peer.limits import Limits
+from peer.net.association import Association, PeerAddress
+from peer.net.eviction import FairEviction
+
+_Room = tuple[dict[PeerAddress, Association], PeerAddress | None]
+"""The part of the table that has a place, and whose it is until now, if it is taken."""
+
+
+class HalfOpen:
+    """At most `Limits.half_open` unfinished handshakes, one per peer address."""
+
+    def __init__(self, limits: Limits, eviction: FairEviction) -> None:
+        self._limits = limits
+        self._eviction = eviction
+        self._unknown: dict[PeerAddress, Association] = {}
+        self._known: dict[PeerAddress, Association] = {}
+
+    def __len__(self) -> int:
+        return len(self._unknown) + len(self._known)
+
+    def __iter__(self) -> Iterator[Association]:
+        """The handshakes, in no order; the table may change meanwhile."""
+        return iter((*self._unknown.values(), *self._known.values()))
+
+    def get(self, peer: PeerAddress) -> Association | None:
+        """The handshake with a peer, if there is one."""
+        return self._unknown.get(peer) or self._known.get(peer)
+
+    def has_room(self, peer: PeerAddress, *, is_known: bool, now: float) -> bool:
+        """Whether a handshake with a peer may begin now."""
+        return self.get(peer) is not None or self._room(peer, is_known, now) is not None
+
+    def add(self, peer: PeerAddress, one: Association, *, is_known: bool, now: float) -> bool:
+        """Keep a handshake for which there is room. True if one with another peer was ended.
+
+        An earlier one with the same peer is ended as well.
+        """
+        before = self.pop(peer)
+        room = self._room(peer, is_known, now)
+        part, victim = (self._unknown, None) if room is None else room
+        evicted = None if victim is None else part.pop(victim)
+        part[peer] = one
+        for other in (before, evicted):
+            if other is not None:
+                other.close()
+        return evicted is not None
+
+    def pop(self, peer: PeerAddress) -> Association | None:
+        """Forget the handshake with a peer, without ending it."""
+        return self._unknown.pop(peer, None) or self._known.pop(peer, None)
+
+    def _room(self, peer: PeerAddress, is_known: bool, now: float) -> _Room | None:
+        """Where there is a place: a free one if possible, a kept one before a common one."""
+        reserve = self._limits.half_open_reserve
+        parts = [(self._unknown, self._limits.half_open - reserve)]
+        if is_known:
+            parts.insert(0, (self._known, reserve))
+        for part, bound in parts:
+            if len(part) < bound:
+                return part, None
+        for part, _ in parts:
+            victim = self._victim(peer, part, now)
+            if victim is not None:
+                return part, victim
+        return None
+
+    def _victim(
+        self, peer: PeerAddress, part: dict[PeerAddress, Association], now: float
+    ) -> PeerAddress | None:
+        least = self._limits.half_open_kept_seconds
+        return self._eviction.victim(
+            peer.address.host,
+            {one: one.address.host for one in part},
+            evictable=lambda one: now - part[one].created >= least,
+        )

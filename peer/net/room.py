@@ -1,0 +1,85 @@
+"""Room for established sessions: which of them end when a new one does not fit."""
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+
+from peer.identity import Fingerprint
+from peer.limits import Limits
+from peer.net.association import Association, PeerAddress
+from peer.net.eviction import FairEviction
+
+
+class Standing(IntEnum):
+    """What a key is to us, as far as room is concerned: who makes way for whom."""
+
+    UNPAIRED = 0
+    PAIRED = 1
+    OWNER = 2
+
+
+class Room:
+    """Decides by standing: a session is never ended for one of a lower standing."""
+
+    def __init__(
+        self, limits: Limits, eviction: FairEviction, standing: Callable[[Fingerprint], Standing]
+    ) -> None:
+        self._limits = limits
+        self._eviction = eviction
+        self._standing = standing
+
+    def standing_of(self, association: Association) -> Standing:
+        """What the key of a session is to us at this moment."""
+        fingerprint = association.session.peer_fingerprint
+        return Standing.UNPAIRED if fingerprint is None else self._standing(fingerprint)
+
+    def make(
+        self, newcomer: Association, sessions: Mapping[PeerAddress, Association], *, now: float
+    ) -> list[PeerAddress] | None:
+        """The sessions to end so that `newcomer` fits, mostly none. None: it does not fit."""
+        limits = self._limits
+        standing = self.standing_of(newcomer)
+        key = newcomer.session.peer_fingerprint
+        by_age = sorted(sessions, key=lambda peer: sessions[peer].last_seen)
+        standings = {peer: self.standing_of(sessions[peer]) for peer in by_age}
+        same_key = [peer for peer in by_age if sessions[peer].session.peer_fingerprint == key]
+
+        def unpaired_victim() -> PeerAddress | None:
+            if same_key:
+                return same_key[0]  # its own earlier session
+            unpaired = {
+                peer: peer.address.host
+                for peer, its in standings.items()
+                if its is Standing.UNPAIRED
+            }
+            return self._eviction.victim(
+                newcomer.remote.host,
+                unpaired,
+                evictable=lambda peer: (
+                    now - sessions[peer].established_at >= limits.unpaired_kept_seconds
+                ),
+            )
+
+        ended: list[PeerAddress] = []
+        victim: PeerAddress | None
+        unpaired = list(standings.values()).count(Standing.UNPAIRED)
+        if len(same_key) >= limits.sessions_per_key:
+            ended.append(same_key[0])
+        elif standing is Standing.UNPAIRED and unpaired >= limits.unpaired_sessions:
+            victim = unpaired_victim()
+            if victim is None:
+                return None
+            ended.append(victim)
+        for peer in ended:
+            del standings[peer]
+        reserve = 0 if standing is Standing.OWNER else limits.owner_reserve
+        if len(standings) < limits.sessions - reserve:
+            return ended
+        # The lowest standing goes first; nobody pushes out a higher one.
+        lowest = min(standings.values())
+        if lowest > standing or (lowest is Standing.OWNER and reserve):
+            return None
+        if standing is Standing.UNPAIRED:
+            victim = unpaired_victim()
+        else:
+            victim = next(peer for peer, its in standings.items() if its is lowest)
+        return None if victim is None else [*ended, victim]

@@ -1,0 +1,220 @@
+"""The rules behind places and rates, with time and random numbers of the test's own."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.identity import Fingerprint
+from peer.limits import Limits
+from peer.net.eviction import FairEviction, network_of
+from peer.net.known_hosts import KnownHosts
+from peer.net.rate import HandshakeRate
+from peer.net.udp import Address
+
+
+def seeded(seed: int = 1) -> FairEviction:
+    return FairEviction(random.Random(seed).randbytes)
+
+
+def rate(limits: Limits, seed: int = 1) -> HandshakeRate:
+    return HandshakeRate(limits, random.Random(seed).randbytes)
+
+
+# -- networks -------------------------------------------------------------------------------------
+
+
+def test_a_network_is_a_24_or_a_64() -> None:
+    assert network_of("192.0.2.1") == network_of("192.0.2.254") != network_of("192.0.3.1")
+    assert network_of("2001:db8::1") == network_of("2001:db8:0:0:ffff::9")
+    assert network_of("2001:db8::1") != network_of("2001:db8:0:1::1")
+    assert network_of("fe80::1") == network_of("fe80::aaaa:bbbb:cccc:dddd")
+
+
+# -- the rate -------------------------------------------------------------------------------------
+
+
+def admitted(
+    one: HandshakeRate, source: Address, *, per_second: int, seconds: int, known: bool = False
+) -> int:
+    """How many of a steady stream are let through."""
+    count = per_second * seconds
+    moments = (number / per_second for number in range(count))
+    return sum(one.admits(source, is_known=known, now=now) for now in moments)
+
+
+def test_below_half_the_burst_nothing_is_left_to_chance() -> None:
+    def never(_count: int) -> bytes:
+        raise AssertionError("a random number was asked for")
+
+    one = HandshakeRate(Limits(handshake_port_share=1), never)
+    assert all(one.admits(Address("192.0.2.1", 4000), is_known=False, now=0.0) for _ in range(25))
+
+
+def test_one_port_an_address_a_network_and_all_have_each_their_rate() -> None:
+    """What gets through in ten seconds of a thousand hellos a second: the rate, and the burst."""
+    limits = Limits()
+    shares: dict[str, tuple[float, Callable[[int], Address]]] = {
+        "port": (limits.handshake_port_share, lambda _: Address("192.0.2.1", 4000)),
+        "address": (1.0, lambda n: Address("192.0.2.1", 1024 + n % 60_000)),
+        "network": (
+            limits.handshake_network_share,
+            lambda n: Address(f"192.0.2.{n % 250}", 1024 + n),
+        ),
+        "/64": (
+            limits.handshake_network_share,
+            lambda n: Address(f"2001:db8::{n % 60_000:x}:1", 4000),
+        ),
+        "all": (
+            limits.handshake_total_share,
+            lambda n: Address(f"10.{n % 250}.{n // 250}.1", 4000),
+        ),
+    }
+    for name, (share, source) in shares.items():
+        one = rate(limits)
+        through = sum(
+            one.admits(source(number), is_known=False, now=number / 1000)
+            for number in range(10_000)
+        )
+        least = share * limits.handshakes_per_second * 10
+        most = least + share * limits.handshake_burst
+        assert least * 0.8 <= through <= most * 1.05, (name, through)
+
+
+def test_above_the_rate_everybody_in_the_address_has_the_same_chance() -> None:
+    """The owner's hello always comes right after one of the flood, which takes each new token
+    first. By chance, and not by order of arrival, the owner gets its share all the same."""
+    one = rate(Limits())
+    ports = 0
+    through: Counter[str] = Counter()
+    for number in range(200_000):  # a thousand a second, from ever new ports
+        now = number / 1000
+        ports = (ports + 1) % 30_000
+        flood = Address("192.0.2.1", 1024 + ports)
+        through["flood"] += one.admits(flood, is_known=False, now=now)
+        if number % 100 == 0:  # ten a second
+            owner = Address("192.0.2.1", 40_000 + number // 100)
+            through["owner"] += one.admits(owner, is_known=False, now=now)
+    fair = 2_000 / 202_000 * sum(through.values())
+    assert fair / 2 < through["owner"] < fair * 2, through
+    assert 3_500 < sum(through.values()) < 4_500
+
+
+def test_a_little_more_than_the_rate_shuts_nobody_out() -> None:
+    """25 hellos a second where 20 are let through: most of anybody's get through."""
+    one = rate(Limits())
+    for number in range(25 * 60):
+        one.admits(Address("192.0.2.1", 1024 + number), is_known=False, now=number / 25)
+    owners = [
+        one.admits(Address("192.0.2.1", 40_000 + number), is_known=False, now=60 + number / 10)
+        for number in range(10)
+    ]
+    assert sum(owners) >= 5
+
+
+def test_a_known_address_does_not_pay_for_its_network_or_for_all() -> None:
+    one = rate(Limits())
+    for number in range(20_000):
+        source = Address(f"192.0.2.{number % 250}", 1024 + number)
+        one.admits(source, is_known=False, now=number / 1000)
+    assert one.admits(Address("192.0.2.251", 4000), is_known=True, now=20.0)
+
+
+def test_rate_tables_are_bounded() -> None:
+    limits = Limits(rate_sources=16)
+    one = rate(limits)
+    for number in range(1000):
+        one.admits(Address(f"10.0.{number % 250}.{number // 250}", 4000), is_known=False, now=0.0)
+    assert len(one) <= 4 * 16
+
+
+# -- eviction -------------------------------------------------------------------------------------
+
+
+def test_a_network_with_two_more_makes_way_whatever_its_age() -> None:
+    holders = {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.1.1"}
+    found = {seeded(n).victim("10.0.2.1", holders, evictable=lambda _: False) for n in range(50)}
+    assert found == {"a", "b"}
+
+
+def test_within_a_network_an_address_with_two_more_makes_way() -> None:
+    holders = {"a": "10.0.0.1", "b": "10.0.0.1", "c": "10.0.0.2"}
+    found = {seeded(n).victim("10.0.0.3", holders, evictable=lambda _: False) for n in range(50)}
+    assert found == {"a", "b"}
+
+
+def test_equals_make_way_only_when_their_time_is_up() -> None:
+    holders = {number: f"10.0.{number}.1" for number in range(8)}
+    assert seeded().victim("10.0.99.1", holders, evictable=lambda _: False) is None
+    found = {
+        seeded(n).victim("10.0.99.1", holders, evictable=lambda one: one in (3, 5))
+        for n in range(50)
+    }
+    assert found == {3, 5}
+
+
+def test_a_network_with_a_place_takes_none_from_another_with_one() -> None:
+    """However many addresses, or ports of one: what they push out is of their own network."""
+    holders = {"mine": "10.0.0.1", "other": "10.0.1.1", "third": "10.0.2.1"}
+    for newcomer in ("10.0.0.1", "10.0.0.77"):
+        found = {seeded(n).victim(newcomer, holders, evictable=lambda _: True) for n in range(50)}
+        assert found == {"mine"}
+    assert seeded().victim("10.0.0.77", holders, evictable=lambda one: one != "mine") is None
+
+
+hosts = st.tuples(st.integers(0, 3), st.integers(1, 3)).map(lambda at: f"10.0.{at[0]}.{at[1]}")
+
+
+@given(st.lists(hosts, max_size=12), hosts, st.integers(0, 2**32), st.data())
+def test_no_eviction_makes_places_less_even(
+    held: list[str], newcomer: str, seed: int, data: st.DataObject
+) -> None:
+    """The loser's network, and its address in the newcomer's network, had no less than the
+    newcomer's: the newcomer has at most as many as the loser's before."""
+    holders = dict(enumerate(held))
+    old = data.draw(st.sets(st.sampled_from(range(12))))
+    victim = seeded(seed).victim(newcomer, holders, evictable=old.__contains__)
+    if victim is None:
+        return
+    loser = holders[victim]
+    for level in (network_of, str):
+        counts = Counter(map(level, held))
+        if level(loser) != level(newcomer):
+            assert counts[level(newcomer)] + 1 <= counts[level(loser)]
+            assert victim in old or counts[level(newcomer)] + 2 <= counts[level(loser)]
+            return
+    assert victim in old
+
+
+# -- known addresses ------------------------------------------------------------------------------
+
+
+def key(number: int) -> Fingerprint:
+    return Fingerprint.parse(f"{number:064x}")
+
+
+def test_an_address_is_known_as_long_as_its_key_is() -> None:
+    known = {key(1)}
+    one = KnownHosts(known.__contains__, most=8, most_per_key=2)
+    one.note("192.0.2.1", key(1))
+    one.note("192.0.2.2", key(2))
+    assert "192.0.2.1" in one
+    assert "192.0.2.2" not in one
+    known.clear()
+    assert "192.0.2.1" not in one
+
+
+def test_one_key_cannot_push_out_the_addresses_of_others() -> None:
+    one = KnownHosts(lambda _: True, most=8, most_per_key=2)
+    one.note("192.0.2.1", key(1))
+    for number in range(100):
+        one.note(f"198.51.100.{number}", key(2))
+    assert "192.0.2.1" in one
+    assert len(one) == 3
+    for number in range(100):
+        one.note(f"203.0.113.{number}", key(number))
+    assert len(one) == 8
