@@ -171,7 +171,7 @@ class Endpoint:
         half_open = self._half_open.get(peer)
         if random is not None and self._is_new(random, session, half_open):
             self._hello(peer, datagram, found[0].data, random)
-        elif half_open is not None and not (session and _is_application_data(found)):
+        elif half_open is not None and not (session and _is_for_a_session(found)):
             half_open.receive_untrusted(datagram, found)
         elif session is not None:
             session.receive_untrusted(datagram, found)
@@ -284,8 +284,11 @@ class Endpoint:
         self._sweep_timer = self._loop.call_later(pause, self._sweep)
 
 
-def _is_application_data(found: list[records.Record]) -> bool:
-    return found[0].content_type is records.ContentType.APPLICATION_DATA
+def _is_for_a_session(found: list[records.Record]) -> bool:
+    """Whether a datagram can only be for the established session of a peer: it is encrypted,
+    and no part of a handshake. An alert is one: close_notify must not go to a half-open one."""
+    first = found[0]
+    return first.epoch > 0 and first.content_type is not records.ContentType.HANDSHAKE
 
 
 def _handshake_counter(association: Association) -> str:

@@ -98,6 +98,27 @@ async def test_a_replayed_client_hello_ends_nobodys_session(
     proxy.close()
 
 
+async def test_a_replayed_client_hello_does_not_keep_the_session_from_its_end(serve: Any) -> None:
+    """close_notify is for the session, though a half-open handshake lives at the same place."""
+    ended = asyncio.Event()
+    served = await serve(on_session_end=lambda _session_id: ended.set())
+    async with CoapsClient(Identity.create()) as one:
+        _, proxy, connection = await hello_of(lambda: _given(served), one)
+        other = bytearray(proxy.towards_device()[1])
+        other[27:59] = secrets.token_bytes(32)
+        proxy.inject_to_device(bytes(other))
+        await settled(connection, served)
+        assert len(served.server._endpoint._half_open) == 1
+        await connection.close()
+        await asyncio.wait_for(ended.wait(), 20)
+        assert served.server.sessions() == []
+        proxy.close()
+
+
+async def _given(served: Any) -> Any:
+    return served
+
+
 async def test_a_client_that_comes_back_from_the_same_address_replaces_its_session(
     serve: Any, client: Identity
 ) -> None:
