@@ -40,6 +40,7 @@ class Limits:
     handshake_network_share: float = 4.0  # and for its network, /24 or /64
     handshake_total_share: float = 10.0  # and for all sources together
     rate_sources: int = 1024  # sources remembered for that rate, at each of these levels
+    handshake_amplification: float = 8.0  # bytes sent in an unfinished one, per byte received
     cookie_key_seconds: float = 60.0  # a cookie key's turn; the last one stays accepted
 
     # Messages.

@@ -3,9 +3,16 @@
 The path (source address of our answers, interface, whether every datagram so far was local) is
 learned from what arrives. Records, not callbacks, keep the facts: a waiter that comes late finds
 `state` and `failure` as they are.
+
+A device repeats its flight only within a bound. A good cookie shows that its sender received at
+that address once; it does not show that the address still is its own, or wants a flight for a
+minute. So until the session is established, repeats stop where more would go out than
+`amplification` bytes for each byte that came in. A client that lost the flight repeats its
+ClientHello (RFC 6347 §4.2.4), which pays for the next repeats.
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -38,6 +45,7 @@ class Association:
         remote: Address,
         counters: Counter[str],
         judge: Callable[[Datagram], Verdict] = lambda _datagram: NOT_JUDGED,
+        amplification: float = math.inf,
         on_message: Callable[["Association", bytes], None],
         on_change: Callable[["Association"], None],
     ) -> None:
@@ -53,6 +61,8 @@ class Association:
         self._judge = judge
         self._on_message = on_message
         self._on_change = on_change
+        self._amplification = amplification
+        self._received_bytes = self._sent_bytes = self._flight_bytes = 0
         self._told = SessionState.HANDSHAKING
         self._timer: asyncio.TimerHandle | None = None
 
@@ -72,12 +82,13 @@ class Association:
         self._tell()
 
     def came_by(self, datagram: Datagram) -> None:
-        """Note the path of a datagram of this session, and whether it was local.
+        """Note the path of a datagram of this session, its size, and whether it was local.
 
         Local can fall, never rise (protocol §3). Once there are keys, only what they have opened
         counts: a forged datagram moves nothing.
         """
         self.last_seen = self._loop.time()
+        self._received_bytes += len(datagram.data)
         self.local_host, self.ifindex = datagram.destination, datagram.ifindex
         verdict = self._judge(datagram)
         if self.verdict is NOT_JUDGED or (self.verdict.is_local and not verdict.is_local):
@@ -114,7 +125,11 @@ class Association:
         self._tell()
 
     def _pump(self) -> None:
-        for datagram in self.session.take_datagrams():
+        datagrams = self.session.take_datagrams()
+        if datagrams:
+            self._flight_bytes = sum(map(len, datagrams))
+            self._sent_bytes += self._flight_bytes
+        for datagram in datagrams:
             link_local = self.remote.scope or (self.verdict.is_local and self.ifindex)
             self._socket.send(
                 datagram,
@@ -131,6 +146,9 @@ class Association:
 
     def _on_timer(self) -> None:
         self._timer = None
+        if self._sent_bytes + self._flight_bytes > self._amplification * self._received_bytes:
+            self._counters["handshake-repeats-withheld"] += 1
+            return  # what arrives next arms the timer again
         self.session.handle_timeout()
         self._pump()
         self._tell()

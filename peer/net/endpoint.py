@@ -8,7 +8,8 @@ known address takes the same way, but the session that lives there stays until t
 proved its key (RFC 6347 §4.2.8), so a replayed or spoofed ClientHello ends nobody's session.
 
 Everything a stranger can grow is bounded: half-open handshakes (`half_open`), sessions of unknown
-keys and sessions in all (`room`) and the table of handshake rates (`rate`).
+keys and sessions in all (`room`), the table of handshake rates (`rate`), and the bytes sent in a
+handshake (`association`).
 """
 
 from __future__ import annotations  # onlink's kernel tables are imported by who uses them
@@ -205,6 +206,7 @@ class Endpoint:
             remote=source,
             counters=self.counters,
             judge=self._locality.judge,
+            amplification=self._limits.handshake_amplification,
             on_message=self._upper.message_received,
             on_change=lambda changed: self._changed(peer, changed),
         )

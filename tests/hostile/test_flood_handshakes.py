@@ -19,6 +19,7 @@ from OpenSSL import SSL
 
 from device_app.invitations import invite_wished_untrusted
 from peer.errors import HandshakeFailed
+from peer.limits import Limits
 from peer.net.udp import Address
 from peer.pairing.invite import read_untrusted
 from tests.hostile.conftest import HASTY
@@ -324,3 +325,22 @@ async def test_a_stranger_without_a_place_is_counted_and_told(kit: Kit, scene: S
         await kit.caller(device).connect()
     assert device.counters()["sessions-refused"] == 1
     assert device.counters().get("sessions-evicted", 0) == 0
+
+
+# -- bytes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_a_silent_address_gets_few_bytes_for_one_hello(kit: Kit) -> None:
+    """It has shown a cookie and says nothing more. OpenSSL would repeat the flight for a minute."""
+    device = await kit.device(limits=replace(HASTY, handshake_seconds=FOREVER))
+    one = await stop_at(Step.COOKIE, Address(HOST, device.port(pairing=False)))
+    await device.until(lambda: device.counters().get("handshake-repeats-withheld"))
+    flights = [await one.datagram()]
+    while one.waiting:
+        flights.append(await one.datagram())
+    bound = Limits().handshake_amplification * len(one.sent[-1])
+    assert len(flights[0]) < sum(map(len, flights)) <= bound
+    one.send(one.sent[-1])  # a client that lost the flight repeats its hello, and is answered
+    assert await one.datagram()
+    one.close()
