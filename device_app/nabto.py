@@ -1,15 +1,18 @@
 """Files of Nabto Edge's IAM, read and shown as ours: the disk's part of `policy import-nabto`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from device_app.errors import AppError, Exit
+from device_app.explaining import role_view
 from device_app.wishes import user_view
 from iam import nabto
 
 
 def read(config: Path, state: Path | None) -> dict[str, Any]:
-    """{toml, users, notes}: the policy as TOML, users as wishes, and what could not be carried.
+    """{toml, users, notes, roles}: the policy as TOML, users as wishes, what could not be carried,
+    and the roles as `policy list` shows them.
 
     Raises `AppError` for a file that cannot be read, `IamError` for one that is not theirs.
     """
@@ -17,10 +20,25 @@ def read(config: Path, state: Path | None) -> dict[str, Any]:
     notes = list(imported.notes)
     users: list[dict[str, Any]] = []
     if state is not None:
-        carried = nabto.read_state(_text(state), file=str(state))
+        carried = nabto.read_state(_text(state), file=str(state), roles=imported.role_ids)
         users = [_wish(user_view(user)) for user in carried.users]
         notes += carried.notes
-    return {"toml": imported.rulebook_toml, "users": users, "notes": notes}
+    roles = [role_view(role) for role in imported.roles]
+    return {"toml": imported.rulebook_toml, "users": users, "notes": notes, "roles": roles}
+
+
+def check_in_force(found: Mapping[str, Any], in_force: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `AppError` unless the roles of these users are in force on the device, with the rank
+    and the policies of the import: one that only has the same name may allow anything."""
+    known = {role["id"]: role for role in in_force}
+    mine = {role["id"]: role for role in found["roles"]}
+    for name in {user["role"]: None for user in found["users"]}:
+        if known.get(name) != mine[name]:
+            raise AppError(
+                f"the device does not go by the role {name!r} of this import yet",
+                advice="Write the policy with --out into policy.d, put it into force "
+                "(`handfast-device policy reload`), then add the users.",
+            )
 
 
 def _wish(view: dict[str, Any]) -> dict[str, Any]:

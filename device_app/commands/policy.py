@@ -110,8 +110,11 @@ def import_nabto(
     if out is not None:
         nabto.write(out, found["toml"], force=force)
         talk.say(f"The policy is in {out}; `handfast-device policy check {out}` looks at it.")
+    if add_users:
+        nabto.check_in_force(found, talk.do("policy-list")["roles"])
     added = list(_added(talk, found["users"])) if add_users else []
     shown = [] if out is not None else [found["toml"].rstrip("\n")]
+    del found["roles"]  # the policy says the same
     talk.show({**found, "added": added}, [*shown, *render.imported_lines(found, added)])
     if add_users and len(added) < len(found["users"]):
         sys.exit(Exit.OTHER)

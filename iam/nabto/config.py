@@ -12,8 +12,12 @@ attribute never matches. Where they differ the import keeps Nabto's answer:
   a whole module. It is left out.
 - A negative operator with several values holds there as soon as *one* differs. Such a statement is
   written once for each value.
-- A value that is not of the operator's kind makes Nabto refuse everything. For Bool a deny is
-  written for that; for numbers there is a note.
+- A value that is not of the operator's kind makes Nabto refuse everything, also where the statement
+  itself is left out. For Bool a deny is written for that. For numbers, whatever else allows the
+  action to that role needs a number there, of 15 characters at most: Nabto compares doubles.
+- A role may have another name here (`nabto-owner`), so a comparison of roles with anything but
+  names of roles cannot be said. The name of a role that the file does not define stands for no role
+  of ours, and nobody gives a role that the file does not define.
 - Roles have no rank there. Here all imported roles rank below handfast's own, so that nobody can
   hand out a right that the configuration does not know; among themselves, whoever may do more of
   the user administration ranks higher.
@@ -26,15 +30,29 @@ out of a deny: both only take rights away. Each time a note says so. What is wro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from iam.builtin import UNPAIRED
+from iam.condition import Condition, Operator
 from iam.config import ID, ID_ADVICE, load, to_toml
 from iam.errors import PolicyFileError
 from iam.nabto.placed import Node, read, shown
-from iam.nabto.rules import Grant, Loss, combined, is_carried, losses, policy_id, role_id, simple
+from iam.nabto.rules import (
+    COUNTERPARTS,
+    ROLE_ID,
+    Grant,
+    Loss,
+    NumberNeeded,
+    combined,
+    guarded,
+    is_carried,
+    losses,
+    policy_id,
+    role_id,
+    simple,
+)
 from iam.nabto.statements import Notes, read_statement
 from iam.policy import Effect, Policy, Role, Statement
 
@@ -43,9 +61,8 @@ ROLES_MAX: Final = 32
 GRANTS_MAX: Final = 1024  # actions of IAM in all statements; every two conditions are compared
 NAME_MAX: Final = 48  # characters of a role or policy; ours may be longer by a prefix
 
-_SHARED: Final = Policy(
-    "nabto-everybody", (Statement(Effect.ALLOW, ("Core:Discover", "Iam:GetMe")),)
-)
+_SHARED: Final = "nabto-everybody"
+_GIVING: Final = tuple(one.action for one in COUNTERPARTS if ROLE_ID in one.target)
 _DISCOVER: Final = Statement(Effect.ALLOW, ("Core:Discover",))
 _REDEEM: Final = "Iam:RedeemInvite"
 
@@ -53,14 +70,24 @@ _Grants = tuple[Grant, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class _Theirs:
+    """One of their policies: what it grants, and which numbers that needs."""
+
+    grants: _Grants
+    needed: tuple[NumberNeeded, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
     """A configuration of ours. `roles` holds `unpaired` and those of the file, `policies` what they
-    name and is not built in; `rulebook_toml` says the same as a file for `policy.d`."""
+    name and is not built in; `rulebook_toml` says the same as a file for `policy.d`. `role_ids`:
+    the name here of each role of the file."""
 
     rulebook_toml: str
     roles: tuple[Role, ...]
     policies: tuple[Policy, ...]
     notes: tuple[str, ...]
+    role_ids: Mapping[str, str]
 
 
 def read_config(text: str, *, file: str) -> Imported:
@@ -69,19 +96,22 @@ def read_config(text: str, *, file: str) -> Imported:
     notes = Notes()
     check_version(root, 1)
     notes.unknown(root, "Version", "Config", "Policies", "Roles")
-    granted = _policies(root.due("Policies"), notes)
-    named = _roles(root.due("Roles"), granted, notes)
-    kept = [Policy(policy_id(name), simple(grants)) for name, grants in granted.items()]
+    role_ids = _role_ids(root.due("Roles"))
+    theirs = _policies(root.due("Policies"), role_ids, notes)
+    named = _roles(root.due("Roles"), theirs, notes)
+    kept = [Policy(policy_id(name), simple(one.grants)) for name, one in theirs.items()]
     kept = [policy for policy in kept if policy.statements]
-    roles, extra = _our_roles(root.due("Roles"), named, granted, {one.id for one in kept}, notes)
-    unpaired, stranger = _unpaired(root.due("Config"), named, granted, notes)
-    policies = (unpaired, _SHARED, *kept, *extra)
+    roles, extra = _our_roles(root.due("Roles"), named, theirs, {one.id for one in kept}, notes)
+    unpaired, stranger = _unpaired(root.due("Config"), named, theirs, notes)
+    in_use = {policy for role in roles for policy in role.policies}
+    kept = [policy for policy in kept if policy.id in in_use]
+    policies = (unpaired, _shared(role_ids.values()), *kept, *extra)
     toml = to_toml((stranger, *roles), policies)
     try:
         load([(file, toml)])
     except PolicyFileError as error:
         raise root.refused(f"the rules do not fit one file of ours: {error}") from error
-    return Imported(toml, (stranger, *roles), policies, tuple(notes.found))
+    return Imported(toml, (stranger, *roles), policies, tuple(notes.found), role_ids)
 
 
 def check_version(root: Node, *versions: int) -> int:
@@ -109,36 +139,46 @@ def read_name(node: Node) -> str:
 # ------------------------------------------------------------------------------ what stands there
 
 
-def _policies(node: Node, notes: Notes) -> dict[str, _Grants]:
-    found: dict[str, _Grants] = {}
+def _role_ids(node: Node) -> dict[str, str]:
+    """Each role of theirs with its name here."""
+    found: dict[str, str] = {}
+    for role in node.items():
+        name = _new_name(role.due("Id"), found)
+        found[name] = role_id(name)
+    if len(found) > ROLES_MAX:
+        raise node.refused(f"there are more than {ROLES_MAX} roles", "Remove some.")
+    if len({*found.values()}) < len(found):
+        raise node.refused("two roles would have one name here", "Rename the one called nabto-….")
+    return found
+
+
+def _policies(node: Node, role_ids: Mapping[str, str], notes: Notes) -> dict[str, _Theirs]:
+    found: dict[str, _Theirs] = {}
     for policy in node.items():
         notes.unknown(policy, "Id", "Statements")
         name = _new_name(policy.due("Id"), found)
         statements = policy.due("Statements").items()
-        found[name] = tuple(grant for one in statements for grant in read_statement(one, notes))
-        if not any(not one.is_iam or is_carried(one.action) for one in found[name]):
+        said = [said for one in statements for said in read_statement(one, role_ids, notes)]
+        grants = tuple(one for one in said if isinstance(one, Grant))
+        found[name] = _Theirs(grants, tuple(one for one in said if isinstance(one, NumberNeeded)))
+        if not any(not one.is_iam or is_carried(one.action) for one in grants):
             notes.add(policy, "nothing of this policy can be carried; it is left out")
         elif policy_id(name) != name:
             notes.add(policy, f"this policy is called {policy_id(name)} here")
-    if sum(one.is_iam for grants in found.values() for one in grants) > GRANTS_MAX:
+    if sum(one.is_iam for policy in found.values() for one in policy.grants) > GRANTS_MAX:
         raise node.refused(f"there are more than {GRANTS_MAX} rules about IAM", "Join some.")
     return found
 
 
-def _roles(node: Node, policies: Mapping[str, _Grants], notes: Notes) -> dict[str, tuple[str, ...]]:
+def _roles(node: Node, policies: Collection[str], notes: Notes) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for role in node.items():
         notes.unknown(role, "Id", "Policies")
-        name = _new_name(role.due("Id"), found)
         listed = role.due("Policies").items()
         for one in listed:
             if one.text() not in policies:
                 raise one.refused(f"there is no policy {shown(one.text())}", "Define it.")
-        found[name] = tuple(dict.fromkeys(one.text() for one in listed))
-    if len(found) > ROLES_MAX:
-        raise node.refused(f"there are more than {ROLES_MAX} roles", "Remove some.")
-    if len({role_id(name) for name in found}) < len(found):
-        raise node.refused("two roles would have one name here", "Rename the one called nabto-….")
+        found[role.due("Id").text()] = tuple(dict.fromkeys(one.text() for one in listed))
     return found
 
 
@@ -158,27 +198,51 @@ def _lost(loss: Loss) -> str:
     return f"{', '.join(loss.allowed)} {becomes} {loss.action}, which does more and {why}"
 
 
-def _all(names: Iterable[str], policies: Mapping[str, _Grants]) -> _Grants:
-    return tuple(grant for name in names for grant in policies[name])
+def _all(names: Iterable[str], policies: Mapping[str, _Theirs]) -> _Grants:
+    return tuple(grant for name in names for grant in policies[name].grants)
+
+
+def _guarded(names: Iterable[str], policies: Mapping[str, _Theirs]) -> _Grants:
+    """What a role is granted by these policies, with what the errors of each ask of all."""
+    needed = {need for name in names for need in policies[name].needed}
+    return guarded(_all(names, policies), needed)
+
+
+def _shared(roles: Iterable[str]) -> Policy:
+    """What every imported role has: it gives no role but those of the file."""
+    statements = [Statement(Effect.ALLOW, ("Core:Discover", "Iam:GetMe"))]
+    if names := tuple(roles):
+        other = Condition(Operator.STRING_NOT_EQUALS, ROLE_ID, names)
+        statements.append(Statement(Effect.DENY, _GIVING, (other,)))
+    return Policy(_SHARED, tuple(statements))
 
 
 def _our_roles(
     node: Node,
     named: Mapping[str, tuple[str, ...]],
-    policies: Mapping[str, _Grants],
+    policies: Mapping[str, _Theirs],
     kept: set[str],
     notes: Notes,
 ) -> tuple[list[Role], list[Policy]]:
-    """The roles, and a policy for each that may do more by all its policies than by any one."""
+    """The roles, and a policy for each that may do more by all its policies than by any one, or
+    less because of the errors of one."""
     ranks = _ranks({role: _all(names, policies) for role, names in named.items()})
     roles, extra = [], []
     for (name, names), place in zip(named.items(), node.items(), strict=True):
-        grants = _all(names, policies)
+        grants = _guarded(names, policies)
         own = [policy_id(one) for one in names if policy_id(one) in kept]
-        if together := combined(grants):
-            extra.append(Policy(f"nabto-role-{name}", together))
+        statements = combined(grants)
+        if grants != _all(names, policies):
+            own, statements = [], (*simple(grants), *statements)
+            notes.add(
+                place,
+                "whatever some policy of this role compares as a number has to be one, whichever "
+                "policy allows the action",
+            )
+        if statements:
+            extra.append(Policy(f"nabto-role-{name}", statements))
             own.append(extra[-1].id)
-        roles.append(Role(role_id(name), ranks[name], (_SHARED.id, *own)))
+        roles.append(Role(role_id(name), ranks[name], (_SHARED, *own)))
         if role_id(name) != name:
             notes.add(place, f"handfast has a role {name}; this one is called {role_id(name)} here")
         for loss in losses(grants):
@@ -205,7 +269,7 @@ def _ranks(roles: Mapping[str, _Grants]) -> dict[str, int]:
 def _unpaired(
     config: Node,
     roles: Mapping[str, tuple[str, ...]],
-    policies: Mapping[str, _Grants],
+    policies: Mapping[str, _Theirs],
     notes: Notes,
 ) -> tuple[Policy, Role]:
     """What Nabto's unpaired role may do of what an unpaired key may do here at all."""
@@ -217,7 +281,7 @@ def _unpaired(
     else:
         if node.text() not in roles:
             raise node.refused(f"there is no role {shown(node.text())}", "Define it.")
-        grants = _all(roles[node.text()], policies)
+        grants = _guarded(roles[node.text()], policies)
         lost = {
             one.action
             for one in grants

@@ -210,6 +210,8 @@ class _Reader:
         text: str = json.loads(found[0])
         if _SURROGATE.search(text):
             raise self._wrong(path, "a text holds half a surrogate pair")
+        if "\0" in text:  # some readers end a text there, and so read another one
+            raise self._wrong(path, "a text holds a zero byte")
         self._at = found.end()
         return text
 

@@ -11,16 +11,21 @@ a deny of ours. That is the whole rule, and it never widens a right:
 
 `TARGETS` says what Nabto tells its policies about the target of each action. A condition on
 anything else never holds there.
+
+Nabto compares numbers as doubles, and an attribute that is compared as a number and is none is an
+error, which denies whatever else allows. So where a role compares an attribute as a number, each
+of its statements that allows the same action asks for a number as well (`guarded`), and a text that
+is too long for a double to hold exactly is denied (`is_long`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from iam.builtin import LOWEST, RANKS
-from iam.condition import Condition
+from iam.condition import Condition, Operator
 from iam.policy import Effect, Statement
 
 USERNAME: Final = "IAM:Username"
@@ -150,6 +155,27 @@ def policy_id(name: str) -> str:
     return f"nabto-{name}" if name.lower().startswith(_POLICY_PREFIXES) else name
 
 
+NUMBER_MAX: Final = 15  # characters: two numbers of so many digits are never one double
+
+
+def is_number(name: str) -> Condition:
+    """Holds if the attribute is a number: only a number equals itself as one."""
+    return Condition(Operator.NUMERIC_EQUALS, name, (f"${{{name}}}",))
+
+
+def is_long(name: str) -> Condition:
+    """Holds if the attribute has more characters than a number may have."""
+    return Condition(Operator.STRING_LIKE, name, ("?" * (NUMBER_MAX + 1) + "*",))
+
+
+@dataclass(frozen=True, slots=True)
+class NumberNeeded:
+    """Some statement about this action compares this attribute as a number."""
+
+    action: str
+    attribute: str
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """One action of Nabto's that a statement allows or denies, under all of these conditions."""
@@ -162,6 +188,20 @@ class Grant:
     def is_iam(self) -> bool:
         """Is this an action of Nabto's IAM, and not of an application?"""
         return self.action in TARGETS
+
+
+def guarded(grants: Iterable[Grant], needed: Collection[NumberNeeded]) -> tuple[Grant, ...]:
+    """The grants of a role, where each that allows an action asks for the numbers that the role's
+    other statements about it need."""
+    return tuple(_guarded(grant, needed) if needed else grant for grant in grants)
+
+
+def _guarded(grant: Grant, needed: Collection[NumberNeeded]) -> Grant:
+    if grant.effect is Effect.DENY:
+        return grant
+    asked = {one.attribute for one in grant.conditions if one.operator.startswith("Numeric")}
+    due = {one.attribute for one in needed if one.action == grant.action} - asked
+    return replace(grant, conditions=(*grant.conditions, *map(is_number, sorted(due))))
 
 
 def simple(grants: Iterable[Grant]) -> tuple[Statement, ...]:

@@ -6,8 +6,9 @@
      "LocalOpenPairing": true, "OpenPairingPassword": …, …}
 
 Version 1 has one "Fingerprint" in the place of the list. A user is carried with name, role, display
-name and keys. Whoever cannot log in by a key there (an invited user who has not come yet, or a user
-without a role) is left out: here an invite does that. Of all that is secret only the name of its
+name and keys. Whoever cannot log in by a key there (an invited user who has not come yet), or could
+do nothing there (a user without a role, or with one that the configuration does not define), is
+left out: here an invite does that. Of all that is secret only the name of its
 field is ever mentioned; and errors show no value at all, for in a damaged file anything can stand
 where a name is due.
 """
@@ -21,8 +22,7 @@ from typing import Final
 
 from iam.model import Key, User
 from iam.nabto.config import check_version, read_name
-from iam.nabto.placed import KINDS, Node, read
-from iam.nabto.rules import role_id
+from iam.nabto.placed import KINDS, Node, read, shown
 from iam.nabto.statements import Notes
 from iam.values import FINGERPRINT, TEXT_MAX
 
@@ -62,19 +62,22 @@ class ImportedState:
     notes: tuple[str, ...]
 
 
-def read_state(text: str, *, file: str) -> ImportedState:
-    """Read a state. Raises PolicyFileError with file, line and path."""
+def read_state(text: str, *, file: str, roles: Mapping[str, str]) -> ImportedState:
+    """Read a state. `roles` are those of the configuration that it belongs to, each with its name
+    here (`Imported.role_ids`). Raises PolicyFileError with file, line and path."""
     root = read(text, file=file)
     notes = Notes()
     version = check_version(root, 1, 2)
     notes.unknown(root, "Version", "Users", *_SETTINGS)
     _note_left_out(root, _SETTINGS, notes)
     listed = root.get("Users")
-    users = tuple(_users([] if listed is None else listed.items(), version, notes))
+    users = tuple(_users([] if listed is None else listed.items(), version, roles, notes))
     return ImportedState(users, tuple(notes.found))
 
 
-def _users(listed: list[Node], version: int, notes: Notes) -> Iterator[User]:
+def _users(
+    listed: list[Node], version: int, roles: Mapping[str, str], notes: Notes
+) -> Iterator[User]:
     names: set[str] = set()
     taken: dict[str, Node] = {}
     fingerprints = "Fingerprint" if version == 1 else "Fingerprints"
@@ -91,7 +94,13 @@ def _users(listed: list[Node], version: int, notes: Notes) -> Iterator[User]:
         if role is None:
             notes.add(node, f"the user {name} has no role and may do nothing; left out")
             continue
-        role_name = role_id(read_name(role))
+        if (role_name := roles.get(read_name(role))) is None:
+            notes.add(
+                role,
+                f"the configuration has no role {shown(role.text())}; the user {name} may do "
+                "nothing and is left out",
+            )
+            continue
         if role_name != role.text():
             notes.add(role, f"handfast has a role {role.text()}; theirs is called {role_name} here")
         if not keys:

@@ -3,12 +3,16 @@
 Conditions of ours are made here, and with them everything that can be wrong in one is found. What
 Nabto would read differently from what we would is told apart; the essay of `iam.nabto.config` says
 how.
+
+Nabto looks at the conditions of a statement in their order, up to the first that does not hold or
+is an error, and an error denies. So a statement that is left out, or a condition that is, still
+denies here what its errors would deny there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Final
 
@@ -20,12 +24,14 @@ from iam.nabto.rules import (
     CALLER,
     COUNTERPARTS,
     INSTEAD,
+    NUMBER_MAX,
     ROLE_ID,
     TARGETS,
     Grant,
+    NumberNeeded,
     is_known,
+    is_long,
     is_ours,
-    role_id,
 )
 from iam.policy import ACTION, Effect
 
@@ -44,6 +50,7 @@ OPERATORS: Final = frozenset(
 )
 VARIANTS_MAX: Final = 64  # statements that one of theirs may become
 ACTION_MAX: Final = 128  # characters
+NO_ROLE: Final = "-"  # before the name of a role that the file does not define; no id begins so
 
 
 @dataclass(slots=True)
@@ -62,8 +69,11 @@ class Notes:
             self.add(member, f"nothing is known of the field {shown(key)}; it is left out")
 
 
-def read_statement(node: Node, notes: Notes) -> Iterator[Grant]:
-    """What a statement allows or denies: one grant for each action and variant."""
+def read_statement(
+    node: Node, roles: Mapping[str, str], notes: Notes
+) -> Iterator[Grant | NumberNeeded]:
+    """What a statement allows or denies: one grant for each action and variant, and what its errors
+    deny. `roles`: theirs by name, each with its name here."""
     notes.unknown(node, "Effect", "Actions", "Conditions")
     effect = node.due("Effect")
     if effect.text() not in {*Effect}:
@@ -72,17 +82,18 @@ def read_statement(node: Node, notes: Notes) -> Iterator[Grant]:
     for one in node.due("Actions").items():
         actions.setdefault(one.text(), one)
     listed = node.get("Conditions")
-    conditions = [_Wish.of(one) for one in ([] if listed is None else listed.items())]
-    for wish in conditions:
+    wishes = [_Wish.of(one, roles) for one in ([] if listed is None else listed.items())]
+    for wish in wishes:
         if wish.operator in NEGATIVE and len(wish.values) > 1:
             notes.add(wish.node, "in Nabto this holds where one value differs, and so it does here")
     for action, place in actions.items():
         if why := _why_not(action):
             notes.add(place, f"{shown(action)} is left out: {why}")
             continue
-        kept, whole = _fitting(Effect(effect.text()), action, conditions, notes, place)
-        for variant in _variants(node, kept):
-            if whole:
+        carried = _carried(Effect(effect.text()), action, wishes, notes, place)
+        yield from _errors_left_out(action, carried, node)
+        for variant in _variants(node, carried.kept):
+            if carried.is_whole:
                 yield Grant(Effect(effect.text()), action, variant)
                 _note_differences(Effect(effect.text()), action, variant, place, notes)
             yield from _faults(action, variant)
@@ -110,9 +121,10 @@ class _Wish:
     attribute: str
     values: tuple[str, ...]
     node: Node
+    roles: Mapping[str, str]
 
     @classmethod
-    def of(cls, node: Node) -> _Wish:
+    def of(cls, node: Node, roles: Mapping[str, str]) -> _Wish:
         operator, test = node.only("operators")
         if operator not in OPERATORS:
             raise test.refused(
@@ -123,15 +135,34 @@ class _Wish:
         for value in values.items():
             _check_literal(operator, value)
         texts = tuple(dict.fromkeys(value.text() for value in values.items()))
-        return cls(Operator(operator), attribute, texts, node)
+        return cls(Operator(operator), attribute, texts, node, roles)
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self.attribute, *(v[2:-1] for v in self.values if _is_variable(v)))
 
+    @property
+    def can_be_said(self) -> bool:
+        """Whether it means here what it means there. A role may have another name here, so it can
+        be compared with names of roles alone."""
+        names = {*self.names}
+        return all(map(_is_told_here, names)) and (ROLE_ID not in names or names == {ROLE_ID})
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether some text is an error to Nabto."""
+        return not self.operator.startswith("String")
+
+    def told(self, told: frozenset[str]) -> _Wish:
+        """Without the values that stand for what Nabto does not tell: those never fit."""
+        kept = (v for v in self.values if not _is_variable(v) or v[2:-1] in told)
+        return replace(self, values=tuple(kept))
+
     def made(self, values: tuple[str, ...]) -> Condition:
         if self.attribute == ROLE_ID and self.operator.startswith("String"):
-            values = tuple(v if _is_variable(v) else role_id(v) for v in values)
+            values = tuple(
+                v if _is_variable(v) else self.roles.get(v, f"{NO_ROLE}{v}") for v in values
+            )
         try:
             return Condition(self.operator, self.attribute, values)
         except PolicyError as error:
@@ -145,40 +176,72 @@ def _is_variable(value: str) -> bool:
 def _check_literal(operator: str, node: Node) -> None:
     """A literal that the operator cannot compare with: Nabto would refuse everything for it."""
     value = node.text()
-    if not _is_variable(value):
-        try:
-            Condition(Operator(operator), "Any:Attribute", (value,))
-        except PolicyError as error:
-            raise node.refused(str(error), error.advice) from error
+    if _is_variable(value):
+        return
+    if operator.startswith("Numeric") and len(value) > NUMBER_MAX:
+        raise node.refused(
+            "Nabto does not compare so long a number exactly",
+            f"Write it in at most {NUMBER_MAX} characters.",
+        )
+    try:
+        Condition(Operator(operator), "Any:Attribute", (value,))
+    except PolicyError as error:
+        raise node.refused(str(error), error.advice) from error
 
 
-def _fitting(
+@dataclass(slots=True)
+class _Carried:
+    """The conditions of a statement, for one action. `kept` are those that can be said here; `lost`
+    those that cannot, each with how many stand before it in `kept`. `is_whole`: the statement is
+    carried; if not, the conditions are still those that Nabto looks at."""
+
+    kept: tuple[_Wish, ...] = ()
+    lost: tuple[tuple[_Wish, int], ...] = ()
+    is_whole: bool = True
+
+
+def _carried(
     effect: Effect, action: str, wishes: list[_Wish], notes: Notes, place: Node
-) -> tuple[tuple[_Wish, ...], bool]:
-    """The conditions that are carried for this action, and whether the statement is; if not, the
-    conditions are still those that Nabto looks at, and may find faulty."""
+) -> _Carried:
     told = CALLER | TARGETS[action] if action in TARGETS else None
-    kept: list[_Wish] = []
-    whole = True
-    for wish in wishes:
-        if not wish.values or (told is not None and not told.issuperset(wish.names)):
+    found = _Carried()
+    for one in wishes:
+        wish = one if told is None else one.told(told)
+        if not wish.values or (told is not None and wish.attribute not in told):
             notes.add(
                 wish.node,
                 f"this never holds for {shown(action)} in Nabto, which does not know "
                 "what is compared there; the action is left out",
             )
-            return tuple(kept), False
-        if all(_can_be_said(name) for name in wish.names):
-            kept.append(wish)
-        elif effect is Effect.ALLOW:
+            found.is_whole = False
+            return found
+        if wish.can_be_said:
+            found.kept += (wish,)
+            continue
+        found.lost += ((wish, len(found.kept)),)
+        if effect is Effect.ALLOW:
             notes.add(wish.node, f"this cannot be said here; {shown(action)} is left out")
-            whole = False
+            found.is_whole = False
         else:
             notes.add(wish.node, f"this cannot be said here; {shown(action)} is denied without it")
-    return tuple(kept), whole
+        if wish.can_fail:
+            notes.add(
+                place,
+                f"{shown(action)} is denied wherever Nabto looks at {wish.operator} "
+                f"{shown(wish.attribute)}, which cannot be said here and may be an error there",
+            )
+    return found
 
 
-def _can_be_said(name: str) -> bool:
+def _errors_left_out(action: str, carried: _Carried, node: Node) -> Iterator[Grant]:
+    """A condition that cannot be said may be an error wherever those before it hold."""
+    for wish, before in carried.lost:
+        if wish.can_fail:
+            for variant in _variants(node, carried.kept[:before]):
+                yield Grant(Effect.DENY, action, variant)
+
+
+def _is_told_here(name: str) -> bool:
     """What Nabto says of the caller and the target, or an application's attribute."""
     if is_own(name):
         return name in CALLER or name.startswith("IAM:")
@@ -205,14 +268,18 @@ def _variants(node: Node, wishes: tuple[_Wish, ...]) -> list[tuple[Condition, ..
     return [tuple(dict.fromkeys(variant)) for variant in product(*choices)]
 
 
-def _faults(action: str, conditions: tuple[Condition, ...]) -> Iterator[Grant]:
-    """Nabto denies where a Bool meets a text that is neither true nor false, in an allow too. It
-    gets there where the conditions before it hold."""
+def _faults(action: str, conditions: tuple[Condition, ...]) -> Iterator[Grant | NumberNeeded]:
+    """Nabto denies where a Bool meets a text that is neither true nor false, and a number one that
+    is none, in an allow too. It gets there where the conditions before it hold."""
     either = ("true", "false")
     for number, one in enumerate(conditions):
+        reached = conditions[:number]
+        if one.operator.startswith("Numeric"):
+            for name in dict.fromkeys(one.names):
+                yield NumberNeeded(action, name)
+                yield Grant(Effect.DENY, action, (is_long(name),))
         if one.operator is not Operator.BOOL:
             continue
-        reached = conditions[:number]
         for name in dict.fromkeys(one.names):
             if name != IS_LOCAL:
                 neither = Condition(Operator.STRING_NOT_EQUALS, name, either)
@@ -227,8 +294,8 @@ def _note_differences(
         if one.operator.startswith("Numeric"):
             notes.add(
                 place,
-                f"where {one.attribute} is no number such as 42 or 42.3, Nabto denies; "
-                f"here {one.operator} does not hold then",
+                f"{shown(action)} is denied where {one.attribute} is no number such as 42 or "
+                f"42.3, or has more than {NUMBER_MAX} characters",
             )
     if effect is Effect.DENY and action in TARGETS:
         for ours in COUNTERPARTS:

@@ -211,11 +211,16 @@ async def test_import_from_nabto(kit: Kit, tmp_path: Path) -> None:
     assert (await run(kit.home, *args)).code == 2
     assert out.read_text() == "mine"
     assert (await run(kit.home, *args, "--force")).code == 0
-    # With --users they come into the device, which has to know their role.
+    # With --users they come into the device, which has to go by their role, and by no other one
+    # of that name.
     await run(kit.home, "init", "--name", "kitchen")
-    early = await run(kit.home, *args, "--force", "--users")
-    assert (early.code, "gina was not added" in early.err) == (1, True)
     (kit.home / "policy.d").mkdir()
+    for other in ("", '[[role]]\nid = "Visitor"\nrank = 39\npolicies = ["core-admin"]\n'):
+        (kit.home / "policy.d" / "other.toml").write_text(other)
+        early = await run(kit.home, *args, "--force", "--users")
+        assert (early.code, "does not go by the role 'Visitor'" in early.err) == (1, True), early
+        assert json.loads((await run(kit.home, "users", "list", "--json")).out)["users"] == []
+    (kit.home / "policy.d" / "other.toml").unlink()
     (kit.home / "policy.d" / "nabto.toml").write_text(out.read_text())
     assert (await run(kit.home, *args, "--force", "--users")).code == 0
     (gina,) = json.loads((await run(kit.home, "users", "list", "--json")).out)["users"]

@@ -14,14 +14,23 @@ from hypothesis import strategies as st
 from iam import Access, State
 from iam.config import load
 from iam.errors import PolicyFileError
-from iam.nabto import read_config, read_state
+from iam.nabto import ImportedState, read_config
+from iam.nabto import read_state as read_any_state
 from iam.nabto.placed import Node, read
 
 FILES = Path(__file__).with_name("nabto")
 
 
+#: The roles of the configuration that the states belong to, by their names here.
+ROLES = {"Administrator": "Administrator", "Guest": "Guest", "owner": "nabto-owner"}
+
+
 def text_of(name: str) -> str:
     return (FILES / f"{name}.json").read_text("utf-8")
+
+
+def read_state(text: str, *, file: str) -> ImportedState:
+    return read_any_state(text, file=file, roles=ROLES)
 
 
 @dataclass(frozen=True)
@@ -356,6 +365,18 @@ def test_a_name_that_a_terminal_would_obey_is_left_out() -> None:
     assert anna.display_name == ""
     assert {key.name for key in anna.keys} == {""}
     assert all(note.isprintable() for note in imported.notes)
+
+
+@pytest.mark.parametrize("role", ["Installer", "admin", "nabto-owner", "guest"])
+def test_a_user_of_a_role_that_the_configuration_lacks_is_left_out(role: str) -> None:
+    """There they may do nothing; here a role of that name may be another file's, or ours."""
+    text = text_of("state-1").replace('"Administrator"', json.dumps(role))
+    assert text != text_of("state-1")
+    imported = read_state(text, file="s")
+    assert "anna" not in {user.name for user in imported.users}
+    assert f"the configuration has no role '{role}'; the user anna may do nothing" in "\n".join(
+        imported.notes
+    )
 
 
 def test_a_state_without_users_is_one() -> None:
