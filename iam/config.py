@@ -30,6 +30,7 @@ from json import dumps
 from types import MappingProxyType
 from typing import Any, Final
 
+from iam import bounds
 from iam.access import Access
 from iam.attributes import OF_TARGET, is_own
 from iam.builtin import OWNER, POLICIES, RANKS, ROLES, UNPAIRED, above_floor
@@ -42,6 +43,7 @@ ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 ID_ADVICE: Final = "Start with a letter; then letters, digits, '.', '_' and '-', 64 at most."
 ACTIONS_MAX: Final = 256  # of one statement
 CONDITIONS_MAX: Final = 32  # of one statement
+_LISTED_MAX: Final = 100_000  # of one list; what all files hold together is in `bounds`
 _OURS: Final = ("core-", "app-")
 
 
@@ -102,14 +104,19 @@ class _Reading:
         self._named: list[tuple[Place, str, str]] = []  # place, role, policy
         self._asked: dict[tuple[str, str], None] = {}
         self._warnings: list[str] = []
+        self._budget = bounds.Budget()
 
     def take(self, file: Place) -> None:
         """Everything in one file; names are looked up when all are read."""
         found = file.table("the file", ("policy", "role"))
         for key, take in (("policy", self._policy), ("role", self._role)):
             if key in found:
-                for place in found[key].list_of(f"[[{key}]]", 100_000):
+                for place in found[key].list_of(f"[[{key}]]", _LISTED_MAX):
                     take(place)
+
+    def _count(self, place: Place, what: str, number: int = 1) -> None:
+        if why := self._budget.add(what, number):
+            raise place.wrong(why, "Say it in fewer words, or leave some of it out.")
 
     def rulebook(self) -> Rulebook:
         """All of it together. Raises PolicyFileError."""
@@ -122,6 +129,12 @@ class _Reading:
                 )
             if role == UNPAIRED:
                 _check_floor(place, name, known.get(name))
+        weighed = {name: bounds.weighed(policy) for name, policy in known.items()}
+        for place, defined in self._roles.values():
+            named = [one for name in defined.policies for one, _ in weighed.get(name, ())]
+            self._count(place, "actions of roles", sum(len(one.actions) for one in named))
+            if why := bounds.excess(defined, weighed):
+                raise place.wrong(why, "Give the role fewer statements, or shorter conditions.")
         mine = {name: role for name, (_, role) in self._roles.items()}
         ours = tuple(mine.pop(role.id, role) for role in ROLES)
         return Rulebook(
@@ -132,6 +145,7 @@ class _Reading:
         )
 
     def _policy(self, place: Place) -> None:
+        self._count(place, "policies")
         found = place.table("a policy", ("id", "statement"))
         where = place.due(found, "id", "this policy")
         name = _identifier(where, "a policy's id")
@@ -141,14 +155,16 @@ class _Reading:
             first = self._policies[name][0]
             raise where.wrong(f"policy {name!r} is defined twice, first at {first}", "Rename one.")
         listed = place.due(found, "statement", "this policy").list_of(
-            "[[policy.statement]]", 10_000
+            "[[policy.statement]]", _LISTED_MAX
         )
         self._policies[name] = (where, Policy(name, tuple(map(self._statement, listed))))
 
     def _statement(self, place: Place) -> Statement:
+        self._count(place, "statements")
         found = place.table("a statement", ("effect", "actions", "conditions"))
         effect = _one_of(place.due(found, "effect", "this statement"), Effect, "an effect")
         actions = place.due(found, "actions", "this statement").list_of("actions", ACTIONS_MAX)
+        self._count(place, "actions", len(actions))
         patterns = tuple(map(self._action, actions))
         conditions: tuple[Condition, ...] = ()
         if "conditions" in found:
@@ -168,7 +184,9 @@ class _Reading:
         attribute, listed = inner.only(f"what {operator} compares")
         _explained(listed, check_attribute, attribute)
         values = []
-        for one in listed.list_of("values", VALUES_MAX):  # one by one, for the line of each
+        given = listed.list_of("values", VALUES_MAX)
+        self._count(listed, "values", len(given))
+        for one in given:  # one by one, for the line of each
             values.append(one.text("a value"))
             _explained(one, Condition, operator, attribute, (values[-1],))
         condition = Condition(operator, attribute, tuple(values))
@@ -184,6 +202,7 @@ class _Reading:
         ]
 
     def _role(self, place: Place) -> None:
+        self._count(place, "roles")
         found = place.table("a role", ("id", "rank", "policies"))
         where = place.due(found, "id", "this role")
         name = _identifier(where, "a role's id")
@@ -194,7 +213,9 @@ class _Reading:
             self._warnings.append(f"{where}: role {name!r} is not the built-in {name.lower()!r}")
         rank = _rank(place, name, found)
         policies = {}
-        for one in place.due(found, "policies", "this role").list_of("policies", 10_000, least=0):
+        listed = place.due(found, "policies", "this role").list_of("policies", _LISTED_MAX, least=0)
+        self._count(place, "policies of roles", len(listed))
+        for one in listed:
             policy = one.text("a policy's id")
             if policy in policies:
                 raise one.wrong(f"role {name!r} names policy {policy[:80]!r} twice", "Remove one.")

@@ -1,0 +1,90 @@
+"""How much roles and policies may hold in all, and how much work one decision may be.
+
+Policy files may be made by a program. What they hold in all bounds what the daemon keeps in memory;
+the work of a decision bounds how long one request holds up all others. Work is counted in steps:
+one for each literal, and for what takes longer as many as it takes (reading an attribute as a
+number or an address, and searching it for a pattern).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from iam.condition import Condition
+from iam.policy import Policy, Role, Statement
+
+MOST: Final[Mapping[str, int]] = {
+    "roles": 64,
+    "policies": 4096,
+    "statements": 10_000,
+    "actions": 40_000,
+    "values": 40_000,
+    "policies of roles": 40_000,
+    "actions of roles": 200_000,  # of their policies' statements, for each role that has them
+}
+"""The most that all files together may hold of each."""
+
+STEPS_MAX: Final = 10_000  # of one decision: about one action, by all policies of one role
+
+_READ_STEPS: Final = 16  # the text of an attribute is read as a number, an address …
+_SEARCH_STEPS: Final = 4  # for each symbol of a pattern that has to be searched for
+
+
+class Budget:
+    """What was read so far of each."""
+
+    def __init__(self) -> None:
+        self._counted: Counter[str] = Counter()
+
+    def add(self, what: str, number: int = 1) -> str:
+        """Count some more. Why that is too much, or nothing."""
+        self._counted[what] += number
+        if self._counted[what] > MOST[what]:
+            return f"the files hold more than {MOST[what]} {what} in all"
+        return ""
+
+
+Weighed = tuple[tuple[Statement, int], ...]
+
+
+def weighed(policy: Policy) -> Weighed:
+    """Each statement, and the most work that it can be in one decision."""
+    return tuple((one, 1 + sum(map(_steps, one.conditions))) for one in policy.statements)
+
+
+def _steps(condition: Condition) -> int:
+    return _READ_STEPS + sum(_value_steps(condition, value) for value in condition.values)
+
+
+def _value_steps(condition: Condition, value: str) -> int:
+    if value.startswith("${"):
+        return _READ_STEPS
+    if "Like" in condition.operator and "*" in value.rstrip("*"):
+        return _SEARCH_STEPS * len(value)
+    return 1
+
+
+def excess(role: Role, policies: Mapping[str, Weighed]) -> str:
+    """Why a decision by the policies of a role may be too much work, or nothing. A policy that is
+    not among these does not count."""
+    statements = (one for name in role.policies for one in policies.get(name, ()))
+    for action, steps in _steps_by_action(statements):
+        if steps > STEPS_MAX:
+            return (
+                f"a decision about {action} for role {role.id!r} may take {steps} steps, "
+                f"more than {STEPS_MAX}"
+            )
+    return ""
+
+
+def _steps_by_action(statements: Iterable[tuple[Statement, int]]) -> Iterator[tuple[str, int]]:
+    """For each pattern, the work of all statements that fit an action which it fits."""
+    steps: Counter[str] = Counter()
+    for one, work in statements:
+        for pattern in set(one.actions):
+            steps[pattern] += work
+    for pattern, work in steps.items():
+        module = pattern.partition(":")[0] + ":*"
+        yield pattern, work + (steps[module] if module in steps and module != pattern else 0)

@@ -1,0 +1,155 @@
+"""What all policy files may hold together, and how much work one decision may be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import pytest
+
+from iam import Key, Subject, User, bounds
+from iam.config import load
+from iam.errors import PolicyFileError
+
+KEY = Key("0" * 64)
+SUBJECT = Subject(KEY.fingerprint, User("anna", "tester", (KEY,)), "tester")
+
+
+def policy(name: str, *statements: str) -> str:
+    return f'[[policy]]\nid = "{name}"\n' + "\n".join(statements)
+
+
+def statement(*conditions: str, actions: str = '"Lamp:Set"', effect: str = "Allow") -> str:
+    listed = ",\n".join(conditions)
+    return f'[[policy.statement]]\neffect = "{effect}"\nactions = [{actions}]\n' + (
+        f"conditions = [\n{listed}\n]\n" if conditions else ""
+    )
+
+
+def condition(operator: str, *values: str, name: str = "Lamp:Room") -> str:
+    listed = ",\n".join(f'"{value}"' for value in values)
+    return f'{{ {operator} = {{ "{name}" = [{listed}] }} }}'
+
+
+def role(*policies: str, name: str = "tester") -> str:
+    listed = ",\n".join(f'"{one}"' for one in policies)
+    return f'[[role]]\nid = "{name}"\nrank = 5\npolicies = [\n{listed}\n]\n'
+
+
+def many(count: int, text: str = "v") -> list[str]:
+    return [f"{text}{number}" for number in range(count)]
+
+
+def refusal(*files: str) -> str:
+    with pytest.raises(PolicyFileError) as caught:
+        load([(f"f{number}.toml", text) for number, text in enumerate(files)])
+    assert caught.value.advice
+    return str(caught.value)
+
+
+def searching(number: int) -> str:
+    """A condition whose values each search the whole attribute for something that is not there."""
+    return condition("StringLike", *(f"*{'a' * 240}{number}b{one}" for one in range(256)))
+
+
+def test_what_took_a_second_for_each_request_is_refused() -> None:
+    """Within the bounds of one statement: 32 conditions of 256 patterns each."""
+    text = role("p") + policy("p", statement(*map(searching, range(32))))
+    assert refusal(text).startswith("f0.toml:2: a decision about Lamp:Set for role 'tester' may")
+
+
+@pytest.mark.parametrize("actions", ['"Lamp:Set"', '"Lamp:*"', '"Lamp:Set", "Lamp:*"'])
+def test_the_work_of_a_decision_counts_all_policies_of_the_role(actions: str) -> None:
+    """One by one they are small, and those of `Module:*` come on top."""
+    one = statement(condition("StringEquals", *many(250)), actions=actions)
+    texts = [policy(f"p{number}", one) for number in range(40)]
+    assert "for role 'tester' may take" in refusal(*texts, role(*many(40, "p")))
+    load([(str(number), text) for number, text in enumerate([*texts, role(*many(15, "p"))])])
+
+
+@pytest.mark.parametrize(
+    ("values", "attribute"),
+    [
+        (many(200), {"Lamp:Room": "hall"}),
+        (["a*", "b*"], {"Lamp:Room": "hall"}),
+        (["*hall*", "*b*c*"], {"Lamp:Room": "a" * 1024}),
+        (["${Lamp:Other}"], {"Lamp:Room": "a" * 1024, "Lamp:Other": "b"}),
+    ],
+)
+def test_the_worst_decision_that_is_taken_is_no_more_work_than_its_steps(
+    values: list[str], attribute: dict[str, str]
+) -> None:
+    """The most statements that load; then each call of a function is counted."""
+    one = statement(condition("StringLike", *values))
+    [(_, steps)] = bounds.weighed(load([("f", policy("p", one))]).policies[-1])
+    most = bounds.STEPS_MAX // steps
+    refusal(policy("p", *[one] * (most + 1)) + role("p"))
+    access = load([("f", policy("p", *[one] * most) + role("p"))]).access()
+    calls = 0
+
+    def tick(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(tick)
+    try:
+        decision = access.decide(SUBJECT, "Lamp:Set", attribute)
+    finally:
+        sys.setprofile(None)
+    assert not decision.allowed
+    assert calls < 10 * bounds.STEPS_MAX
+
+
+def test_a_role_of_ours_is_measured_as_well() -> None:
+    text = policy("p", statement(*map(searching, range(32)), actions='"Hello:Get"'))
+    text += '[[role]]\nid = "guest"\npolicies = ["core-unpaired", "p"]\n'
+    assert "a decision about Hello:Get for role 'guest'" in refusal(text)
+
+
+def test_everything_is_bounded_over_all_files() -> None:
+    half = {name: most // 2 + 1 for name, most in bounds.MOST.items()}
+    per = 200
+    files: dict[str, Callable[[int], str]] = {
+        "roles": lambda at: "\n".join(
+            role(name=f"r{at}x{number}") for number in range(half["roles"])
+        ),
+        "policies": lambda at: "\n".join(
+            policy(f"p{at}x{number}", statement()) for number in range(half["policies"])
+        ),
+        "statements": lambda at: policy(f"p{at}", *[statement()] * half["statements"]),
+        "actions": lambda at: policy(
+            f"p{at}",
+            *[
+                statement(actions=", \n".join(f'"M{number}:A"' for number in range(per)))
+                for _ in range(half["actions"] // per + 1)
+            ],
+        ),
+        "values": lambda at: policy(
+            f"p{at}",
+            *[
+                statement(condition("StringEquals", *many(per)))
+                for _ in range(half["values"] // per + 1)
+            ],
+        ),
+    }
+    assert files.keys() == bounds.MOST.keys() - {"policies of roles", "actions of roles"}
+    for what, text in files.items():
+        load([("a", text(0))])
+        assert "f1.toml:" in (said := refusal(text(0), text(1)))
+        assert f"more than {bounds.MOST[what]} {what} in all" in said
+
+
+def test_what_roles_name_is_bounded() -> None:
+    policies = "\n".join(policy(f"p{number}", statement()) for number in range(1000))
+    roles = [role(*many(1000, "p"), name=f"r{number}") for number in range(41)]
+    said = refusal(policies, *roles)
+    assert "the files hold more than 40000 policies of roles in all" in said
+
+
+def test_what_a_role_indexes_is_bounded() -> None:
+    actions = ",\n".join(f'"M{number}:A"' for number in range(250))
+    text = policy("p", *[statement(actions=actions) for _ in range(150)])
+    roles = [role("p", name=f"r{number}") for number in range(6)]
+    load([("a", text + "\n".join(roles[:5]))])
+    assert "more than 200000 actions of roles in all" in refusal(text, *roles)
