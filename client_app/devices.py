@@ -22,6 +22,7 @@ from typing import Final
 from client_app.answers import BookError, NotKnown
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
+from peer.regular_files import open_regular
 
 SCHEMA: Final = 1
 LOCK_SECONDS: Final = 5.0
@@ -169,13 +170,14 @@ class DeviceBook:
 
     def _read(self) -> dict[str, KnownDevice]:
         try:
-            mode = self.path.stat().st_mode
-            data = self.path.read_bytes()
+            with open_regular(self.path) as file:
+                mode = os.fstat(file.fileno()).st_mode
+                data = file.read()
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise self._cannot("read", error) from error
-        if not stat.S_ISREG(mode) or stat.S_IMODE(mode) & 0o022:
+        if stat.S_IMODE(mode) & 0o022:
             raise BookError(
                 f"{self.path} can be written by others, so its fingerprints prove nothing",
                 advice=f"Look through it; if it is as you left it: chmod 600 {self.path}",

@@ -1,11 +1,13 @@
 """A QR code in a picture file: what a camera saw, or what `handfast-device label` wrote."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Final
 
 from peer.errors import UsageError
 from peer.pairing.armour import is_armoured
+from peer.regular_files import open_regular
 
 KINDS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 _MOST_BYTES: Final = 32 * 2**20
@@ -27,12 +29,12 @@ def text_in_picture(path: Path) -> str:
             advice="Install handfast with its extra `scan`, or give the text of the QR code.",
         ) from error
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UsageError(f"{path} is too large for a picture of a QR code")
-        with warnings.catch_warnings():
+        with open_regular(path) as file, warnings.catch_warnings():
+            if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+                raise UsageError(f"{path} is too large for a picture of a QR code")
             # A picture that unpacks to too many pixels; to twice as many is an error by itself.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(file) as picture:
                 found = {str(one.text) for one in zxingcpp.read_barcodes(picture.convert("L"))}
     except (OSError, Warning, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(

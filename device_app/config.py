@@ -20,8 +20,10 @@ from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
 from peer.pairing.methods import NAMES
 from peer.pairing.names import check_name
+from peer.regular_files import read_regular
 
 COAPS_PORT, PAIRING_PORT = 5684, 5685
+_FILE_BYTES = 1 << 20  # of one file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +197,7 @@ def settings_of(values: Mapping[str, Any], origin: Mapping[str, str]) -> Setting
 
 def _read(path: Path) -> dict[str, tuple[Any, str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, _FILE_BYTES).decode()
         content = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error

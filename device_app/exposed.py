@@ -25,8 +25,9 @@ that silently is not there would be worse.
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.machinery import all_suffixes
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from iam.access import Access
 from iam.errors import IamError
 
 GROUP = "handfast.resources"
+_IMPORTED = tuple(all_suffixes())
 _OURS = frozenset({"iam", "pair", "hello", "board", ".well-known", "events"})
 
 
@@ -78,7 +80,7 @@ class Exposed:
 
 
 def load(
-    modules: Iterable[str], folder: Path, board: Board, *, installed: bool = True
+    modules: Collection[str], folder: Path, board: Board, *, installed: bool = True
 ) -> list[Exposed]:
     """What the modules of the configuration and the installed ones offer. Raises `ModuleError`."""
     found: dict[tuple[str, ...], tuple[str, Exposed]] = {}
@@ -92,10 +94,12 @@ def load(
 
 
 def _functions(
-    modules: Iterable[str], folder: Path, *, installed: bool
+    modules: Collection[str], folder: Path, *, installed: bool
 ) -> Iterable[tuple[str, Any]]:
     if folder.is_dir() and str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+    if modules:
+        _check_folder(folder)
     for name in modules:
         try:
             module = importlib.import_module(name)
@@ -107,6 +111,17 @@ def _functions(
             yield entry.name, entry.load()
         except Exception as error:
             raise _broken(entry.name, f"{type(error).__name__}: {error}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Everything that an import might open has to be a regular file: a FIFO would make the daemon
+    wait for ever. Raises `ModuleError`."""
+    for path in sorted(folder.rglob("*")):
+        if path.name.endswith(_IMPORTED) and not path.is_dir() and not path.is_file():
+            raise ModuleError(
+                f"{path} is not a regular file, so no module in {folder} is loaded",
+                advice="Remove it.",
+            )
 
 
 def _called(name: str, function: Any, board: Board) -> list[Exposed]:

@@ -8,6 +8,9 @@ from device_app.errors import AppError, Exit
 from device_app.explaining import role_view
 from device_app.wishes import user_view
 from iam import nabto
+from peer.regular_files import read_regular
+
+_FILE_BYTES = 4 << 20  # what a file of theirs may have in symbols, in bytes
 
 
 def read(config: Path, state: Path | None) -> dict[str, Any]:
@@ -58,7 +61,9 @@ def write(path: Path, text: str, *, force: bool) -> None:
         )
     draft = path.with_name(f".{path.name}.new")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.unlink(missing_ok=True)
+        with draft.open("x", encoding="utf-8") as file:  # never what somebody has put there
+            file.write(text)
         draft.replace(path)
     except OSError as error:
         raise AppError(f"{path} cannot be written: {error.strerror}") from error
@@ -66,7 +71,7 @@ def write(path: Path, text: str, *, force: bool) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, _FILE_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise AppError(f"{path} cannot be read: {why}", code=Exit.NOT_FOUND) from error

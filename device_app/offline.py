@@ -177,7 +177,9 @@ def _make(folder: Path, *, mode: int) -> None:
 def _write(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.new")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.unlink(missing_ok=True)
+        with draft.open("x", encoding="utf-8") as file:  # never what somebody has put there
+            file.write(text)
         draft.replace(path)
     except OSError as error:
         raise AppError(f"{path} cannot be written: {error.strerror}") from error
