@@ -10,6 +10,7 @@ Wiring in one picture:
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from contextlib import AsyncExitStack
@@ -20,7 +21,7 @@ from device_app import exposed
 from device_app.clock import TimeKeeper
 from device_app.config import Settings
 from device_app.control import ControlServer
-from device_app.errors import AppError
+from device_app.errors import AppError, ConfigError
 from device_app.expiry import Expiry
 from device_app.exposed import Board, Exposed
 from device_app.guard import Guard
@@ -85,6 +86,7 @@ class App:
         self._stack = AsyncExitStack()
         self._advertiser: Advertiser | None = None
         self._announcing: asyncio.Task[None] | None = None
+        self._reloading: set[asyncio.Task[None]] = set()
         self._started = asyncio.get_running_loop().time()
 
     @classmethod
@@ -157,6 +159,7 @@ class App:
             check=self._check_roles,
             on_change=self._end_roles,
         )
+        self._stack.push_async_callback(self._finish_reloading)
         verbs = Verbs(
             self.door,
             self.whitelist,
@@ -168,6 +171,20 @@ class App:
         control = await ControlServer.start(self.places.socket, verbs.table())
         self._stack.push_async_callback(control.close)
         await self._advertise()
+
+    def reload_soon(self) -> None:
+        """Put the policy files into force without waiting for it. What is wrong with them is told
+        in the log, in `status` and in the trail."""
+        task = asyncio.create_task(self._reload(), name="reload the policies")
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
+
+    async def _reload(self) -> None:
+        with contextlib.suppress(ConfigError):
+            await self.policies.reload()
+
+    async def _finish_reloading(self) -> None:
+        await asyncio.gather(*self._reloading)
 
     def _check_roles(self, access: Access) -> None:
         self.settings.require_role(access.roles)

@@ -1,7 +1,6 @@
 """The life of the process: signals, readiness, the question at the terminal, and beginning anew."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -13,7 +12,6 @@ from device_app import render
 from device_app.app import App
 from device_app.config import Settings
 from device_app.confirm.terminal import PersonAtTerminal
-from device_app.errors import ConfigError
 from device_app.notify import notify
 from device_app.pairing import PairingDoor
 from device_app.pairing_terms import News, NewsKind
@@ -67,8 +65,7 @@ def _hang_up(app: App, stop: asyncio.Event, had_terminal: bool) -> None:
     if had_terminal and not sys.stdin.isatty():
         stop.set()
         return
-    with contextlib.suppress(ConfigError):  # told in the log, in `status` and in the trail
-        app.policies.reload()
+    app.reload_soon()
 
 
 async def _either(*events: asyncio.Event) -> None:

@@ -4,8 +4,12 @@
 at all: at the start a bad one is a refusal to start, later the set in force stays, and the daemon
 says so in its log, in `status` and `health`, and in the trail. Sessions feel a new set at once:
 those end whose role has other rights by it, and no others.
+
+A running daemon reads, parses and compares in a thread of its own, so that a large set does not
+keep its clients waiting; only the exchange is done between two requests.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +22,13 @@ from device_app.whitelist import Whitelist
 from iam import config
 from iam.access import Access
 from iam.errors import PolicyError
+from peer.limits import DEFAULT_LIMITS
+from peer.regular_files import read_regular
 
 _log = logging.getLogger("handfast.policies")
+_READ_ADVICE = (
+    f"Policy files are regular files, of {DEFAULT_LIMITS.policy_bytes} bytes at most in all."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +96,18 @@ def listed(folder: Path) -> list[Path]:
         raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
-def _texts(files: Sequence[Path]) -> list[tuple[str, str]]:
+def _texts(files: Sequence[Path], most: int = DEFAULT_LIMITS.policy_bytes) -> list[tuple[str, str]]:
+    """Name and text of each file; of at most so many bytes in all."""
     found = []
     for path in files:
         try:
-            found.append((str(path), path.read_text(encoding="utf-8")))
+            data = read_regular(path, most)
+            most -= len(data)
+            found.append((str(path), data.decode()))
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+            raise ConfigError(
+                f"{path}: cannot be read: {error.strerror}", advice=_READ_ADVICE
+            ) from error
         except UnicodeDecodeError as error:
             raise ConfigError(
                 f"{path}: not UTF-8: {error.reason} at byte {error.start}",
@@ -126,24 +140,30 @@ class Policies:
         self._app_actions = app_actions
         self._check = check
         self._on_change = on_change
+        self._one_at_a_time = asyncio.Lock()
         if now.files:
             self._tell()
 
-    def reload(self) -> dict[str, Any]:
+    async def reload(self) -> dict[str, Any]:
         """Read the files again and put them into force. Raises `ConfigError`: nothing changed."""
-        try:
-            found = PolicySet.read(self._folder, self._app_actions)
-            self._check(found.access)
-        except ConfigError as error:
-            self._refused(error)
-            raise
-        before, self.now, self.trouble = self.now, found, ""
-        self._whitelist.adopt(found.access)
-        self._tell()
-        changed = _changed(before.access, found.access)
-        if changed:
-            self._on_change(changed)
+        async with self._one_at_a_time:
+            try:
+                found, changed = await asyncio.to_thread(self._read)
+                self._check(found.access)
+            except ConfigError as error:
+                self._refused(error)
+                raise
+            self.now, self.trouble = found, ""
+            self._whitelist.adopt(found.access)
+            self._tell()
+            if changed:
+                self._on_change(changed)
         return {**found.view(), "changed_roles": sorted(changed)}
+
+    def _read(self) -> tuple[PolicySet, frozenset[str]]:
+        """The set of the files, and the roles that have other rights by it. Runs in a thread."""
+        found = PolicySet.read(self._folder, self._app_actions)
+        return found, _changed(self.now.access, found.access)
 
     def view(self) -> dict[str, Any]:
         """For `status`."""

@@ -1,7 +1,7 @@
 """What the control socket's verbs do on the running daemon."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from device_app import labels
@@ -34,7 +34,7 @@ class Verbs:
         invitations: Invitations,
         *,
         status: Callable[[], dict[str, Any]],
-        reload: Callable[[], dict[str, Any]],
+        reload: Callable[[], Awaitable[dict[str, Any]]],
         reset: Callable[[bool], None],
     ) -> None:
         self._door = door
@@ -172,7 +172,7 @@ class Verbs:
 
     async def reload(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """The policy of the files."""
-        return self._reload()
+        return await self._reload()
 
     async def reset(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """Factory reset of the running daemon."""

@@ -64,6 +64,7 @@ class Limits:
     invite_uses: int = 32  # how many may use one invite
     invite_seconds: float = 172_800.0  # how long an invite is good
     invite_max_seconds: float = 2_592_000.0  # and at most
+    policy_bytes: int = 4_194_304  # the text of all policy files together
 
 
 DEFAULT_LIMITS = Limits()

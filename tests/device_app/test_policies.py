@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,13 +14,14 @@ import pytest
 
 from device_app.errors import ConfigError
 from device_app.pairing_terms import PairingTerms
-from device_app.policies import check
+from device_app.policies import PolicySet, check
 from device_app.status import health_of
 from iam.store import Store
 from peer.errors import ObservationEnded
 from tests.device_app.conftest import SETTINGS, run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.device_app.conftest import Caller, Device, Kit
@@ -118,7 +120,7 @@ async def test_a_reload_is_felt_by_the_roles_concerned_and_nobody_else(kit: Kit)
     stays = await observed(owner, "/board")
     before = {session.session_id: session for session in device.app.server.sessions()}
     kit.policy(GREETED)
-    view = device.app.policies.reload()
+    view = await device.app.policies.reload()
     assert view["changed_roles"] == ["reader"]
     await asyncio.wait_for(ends, 20)
     after = {session.session_id for session in device.app.server.sessions()}
@@ -128,7 +130,7 @@ async def test_a_reload_is_felt_by_the_roles_concerned_and_nobody_else(kit: Kit)
     assert (await reader.ask("GET", "/hello")).code == "2.05"
     # And the other way round: a right that is taken away is gone at once.
     kit.policy(READER)
-    device.app.policies.reload()
+    await device.app.policies.reload()
     await reader.afresh()
     assert (await reader.ask("GET", "/hello")).reason == "denied"
     stays.cancel()
@@ -149,7 +151,7 @@ async def test_a_reload_that_changes_no_rights_ends_nothing(kit: Kit) -> None:
     held = reader.connections[False]
     kit.policy("# a remark\n" + READER)
     kit.policy("", "other.toml")
-    assert device.app.policies.reload()["changed_roles"] == []
+    assert (await device.app.policies.reload())["changed_roles"] == []
     assert (await reader.ask("GET", "/iam/me")).code == "2.05"
     assert reader.connections[False] is held
     assert held.is_open
@@ -161,13 +163,13 @@ async def test_a_role_of_ours_may_be_cut_down_and_strangers_stay_out(kit: Kit) -
     guest = kit.known(device, "gustav", "guest")
     assert (await guest.ask("GET", "/hello")).code == "2.05"
     kit.policy('[[role]]\nid = "guest"\npolicies = ["core-unpaired"]\n')
-    device.app.policies.reload()
+    await device.app.policies.reload()
     await guest.afresh()
     assert (await guest.ask("GET", "/hello")).reason == "denied"
     for policies in ('"core-guest"', '"app-guest"', '"core-unpaired", "core-owner", "core-admin"'):
         kit.policy(f'[[role]]\nid = "unpaired"\npolicies = [{policies}]\n')
         with pytest.raises(ConfigError, match="not paired"):
-            device.app.policies.reload()
+            await device.app.policies.reload()
 
 
 @pytest.mark.asyncio
@@ -182,7 +184,7 @@ async def test_a_bad_set_leaves_the_old_one_and_says_so(
     before = device.app.whitelist.access
     kit.policy(BAD)
     with pytest.raises(ConfigError, match="no-such"):
-        device.app.policies.reload()
+        await device.app.policies.reload()
     assert device.app.whitelist.access is before
     assert (await reader.ask("GET", "/board")).code == "2.05"
     assert reader.connections[False] is held
@@ -195,9 +197,84 @@ async def test_a_bad_set_leaves_the_old_one_and_says_so(
     assert "no-such" in event.detail
     assert any(r.levelno == logging.ERROR and "no-such" in r.getMessage() for r in caplog.records)
     kit.policy(READER)
-    device.app.policies.reload()
+    await device.app.policies.reload()
     assert device.app.status()["policy"]["trouble"] == ""
     assert health_of(device.app.status())[0]["healthy"]
+
+
+def many_policies(count: int) -> str:
+    """A role for each, with a statement of its own."""
+    return "\n".join(
+        f"""
+[[policy]]
+id = "p{number}"
+[[policy.statement]]
+effect = "Allow"
+actions = ["App{number}:Get", "Board:Read"]
+conditions = [{{ StringEquals = {{ "Connection:Username" = ["u{number}", "v{number}"] }} }}]
+[[role]]
+id = "r{number}"
+rank = 5
+policies = ["p{number}"]
+"""
+        if number < 50
+        else f"""
+[[policy]]
+id = "p{number}"
+[[policy.statement]]
+effect = "Deny"
+actions = ["App{number}:Get", "Board:Burn"]
+conditions = [{{ StringEquals = {{ "Connection:Username" = ["u{number}", "v{number}"] }} }}]
+"""
+        for number in range(count)
+    )
+
+
+@pytest.mark.asyncio
+async def test_others_are_answered_while_a_thousand_policies_are_read(kit: Kit) -> None:
+    device = await kit.device()
+    owner = kit.known(device, "olga", "owner")
+    assert (await owner.ask("GET", "/hello")).code == "2.05"
+    kit.policy(many_policies(1000))
+    reading = asyncio.create_task(device.app.policies.reload())
+    answered = 0
+    while not reading.done():
+        assert (await owner.ask("GET", "/hello")).code == "2.05"
+        answered += not reading.done()
+    assert len((await reading)["changed_roles"]) == 50
+    assert answered >= 1
+    assert len(device.app.whitelist.access.policies) > 1000
+
+
+@pytest.mark.asyncio
+async def test_reloads_at_once_are_done_in_turn(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So what is in force is what was read last, however long the first takes to read."""
+    device = await kit.device()
+    read = PolicySet.read
+    begun, may_end = threading.Event(), threading.Event()
+    calls: list[str] = []
+
+    def slow(folder: Path, app_actions: Mapping[str, str]) -> PolicySet:
+        found = read(folder, app_actions)
+        calls.append(found.digest)
+        if len(calls) == 1:
+            begun.set()
+            assert may_end.wait(20)
+        return found
+
+    monkeypatch.setattr(PolicySet, "read", slow)
+    kit.policy(READER)
+    first = asyncio.create_task(device.app.policies.reload())
+    assert await asyncio.to_thread(begun.wait, 20)
+    kit.policy(GREETED)
+    second = asyncio.create_task(device.app.policies.reload())
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    may_end.set()
+    views = [await first, await second]
+    assert [view["digest"] for view in views] == calls
+    assert [view["changed_roles"] for view in views] == [["reader"], ["reader"]]
+    assert device.app.policies.now.digest == calls[1]
 
 
 @pytest.mark.asyncio
@@ -210,7 +287,7 @@ async def test_the_window_of_the_configuration_needs_its_role(kit: Kit) -> None:
     assert (await caller.ask("GET", "/iam/me")).body["role"] == "reader"
     path = kit.policy("")
     with pytest.raises(ConfigError, match="no role 'reader'"):
-        device.app.policies.reload()
+        await device.app.policies.reload()
     assert "reader" in device.app.whitelist.access.roles
     await device.app.close()
     with pytest.raises(ConfigError, match="no role 'reader'"):
@@ -225,7 +302,7 @@ async def test_a_window_for_a_role_that_goes_closes(kit: Kit) -> None:
     kit.known(device, "olga", "owner")
     await device.open(role="reader")
     kit.policy("")
-    device.app.policies.reload()
+    await device.app.policies.reload()
     assert not device.app.door.is_open
 
 
@@ -241,7 +318,7 @@ async def test_slips_of_the_pen_are_told_and_a_lost_role_may_do_nothing(
     reader = kit.known(device, "rita", "reader")
     assert (await reader.ask("GET", "/board")).code == "2.05"
     kit.policy("")
-    device.app.policies.reload()
+    await device.app.policies.reload()
     assert any("role 'reader', which is not defined" in r.getMessage() for r in caplog.records)
     await reader.afresh()
     refused = await reader.ask("GET", "/board")

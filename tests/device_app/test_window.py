@@ -244,7 +244,7 @@ async def test_a_policy_that_takes_the_right_closes_the_window(kit: Kit) -> None
     await opened(installer)
     assert (await installer.ask("POST", "/iam/window", {"role": "user"})).reason == "denied"
     kit.policy(INSTALLER.replace('"Pairing:OpenWindow", ', ""))
-    device.app.policies.reload()
+    await device.app.policies.reload()
     assert not device.app.door.is_open
 
 

@@ -141,7 +141,7 @@ class House:
 
     async def rules(self, text: str) -> None:
         self.kit.policy(text)
-        self.device.app.policies.reload()
+        await self.device.app.policies.reload()
 
     def key(self, name: str) -> str:
         return f"/iam/users/{name.removesuffix('-2')}/keys/{self.people[name].fingerprint}"

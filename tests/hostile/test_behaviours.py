@@ -53,7 +53,7 @@ async def says_hello(tester: Caller) -> bool:
 async def ruled(kit: Kit, device: Device, text: str) -> Caller:
     """A caller with the role `tester`, in a device with these rules."""
     kit.policy(text)
-    device.app.policies.reload()
+    await device.app.policies.reload()
     tester = kit.caller(device)
     key = Key(tester.fingerprint, "phone", "given", added=1.0)
     if "tina" in device.users.users:

@@ -883,7 +883,7 @@ class Climb(RuleBasedStateMachine):
 
         async def again() -> None:
             with suppress(ConfigError):
-                self.device.app.policies.reload()
+                await self.device.app.policies.reload()
 
         self.book = self.book if bad else book
         self.run(again())

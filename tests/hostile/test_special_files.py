@@ -1,0 +1,178 @@
+"""Where a file is due there is a FIFO, or a device: it is refused at once, and nobody waits for it.
+
+A thread stands by to write into each FIFO what would have been accepted. So a reader that opens it
+is seen because it does not refuse, and hangs for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from client_app.answers import BookError
+from client_app.devices import DeviceBook
+from client_app.picture import text_in_picture
+from device_app import config, exposed, nabto
+from device_app.errors import AppError, ConfigError, ModuleError
+from device_app.exposed import Board
+from device_app.places import Places
+from device_app.policies import PolicySet, check
+from peer.errors import UsageError
+from peer.pairing.qr import png
+from peer.regular_files import open_regular, read_regular
+
+if TYPE_CHECKING:
+    from tests.hostile.conftest import Kit
+
+PATIENCE = 20.0
+POLICY = b'[[role]]\nid = "reader"\nrank = 5\npolicies = []\n'
+MODULE = b"def resources(board):\n    return []\n"
+NABTO = b'{"Version": 1, "Config": {}, "Policies": [], "Roles": []}'
+
+MakeFifo = Callable[[Path, bytes], Path]
+
+
+@pytest.fixture
+def fifo() -> Iterator[MakeFifo]:
+    """Makes FIFOs, each with a writer that waits for a reader."""
+    made: list[tuple[Path, threading.Thread]] = []
+
+    def make(path: Path, content: bytes) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path, 0o600)
+
+        def write() -> None:
+            with open(path, "wb") as pipe:  # noqa: PTH123  # it waits here for a reader
+                pipe.write(content)
+
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        made.append((path, thread))
+        return path
+
+    yield make
+    for path, thread in made:
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # lets the writer go
+        thread.join(PATIENCE)
+        os.close(reader)
+        assert not thread.is_alive()
+
+
+def test_a_regular_file_is_read_also_by_a_link(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"0123456789")
+    link = tmp_path / "b"
+    link.symlink_to(path)
+    assert read_regular(path, 10) == read_regular(link, 10) == b"0123456789"
+    with pytest.raises(OSError, match="longer than 9 bytes"):
+        read_regular(path, 9)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "c", 9)
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path, 9)
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_is_not_even_opened(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(os, "open", lambda *args: opened.append(args))
+    with pytest.raises(OSError, match="not a regular file"):
+        read_regular(Path(device), 9)
+    assert not opened
+
+
+def test_a_fifo_that_takes_the_place_of_the_file_is_seen(
+    tmp_path: Path, fifo: MakeFifo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look and the opening."""
+    path = tmp_path / "a"
+    path.write_bytes(b"before")
+    other = fifo(tmp_path / "b", b"after")
+    real = os.open
+    flags_seen: list[int] = []
+
+    def swapped(name: str, flags: int) -> int:
+        flags_seen.append(flags)
+        return real(other, flags | os.O_NONBLOCK)
+
+    monkeypatch.setattr(os, "open", swapped)
+    with pytest.raises(OSError, match="not a regular file"):
+        open_regular(path)
+    assert flags_seen[0] & os.O_NONBLOCK
+
+
+def test_settings(tmp_path: Path, fifo: MakeFifo) -> None:
+    places = Places(tmp_path, tmp_path, tmp_path)
+    fifo(places.config_file, b'name = "kitchen"\n')
+    with pytest.raises(ConfigError, match=r"device\.toml: cannot be read: it is not a regular"):
+        config.load(places.config_files)
+
+
+def test_more_settings(tmp_path: Path, fifo: MakeFifo) -> None:
+    places = Places(tmp_path, tmp_path, tmp_path)
+    fifo(tmp_path / "device.d" / "a.toml", b'name = "kitchen"\n')
+    with pytest.raises(ConfigError, match=r"a\.toml: cannot be read: it is not a regular"):
+        config.load(places.config_files)
+
+
+def test_policies(tmp_path: Path, fifo: MakeFifo) -> None:
+    path = fifo(tmp_path / "policy.d" / "a.toml", POLICY)
+    with pytest.raises(ConfigError, match=r"a\.toml: cannot be read: it is not a regular"):
+        PolicySet.read(path.parent, {})
+    with pytest.raises(ConfigError, match=r"a\.toml: cannot be read: it is not a regular"):
+        check([path])
+
+
+def test_policies_are_bounded_in_all(tmp_path: Path) -> None:
+    for name in ("a.toml", "b.toml", "c.toml"):
+        (tmp_path / name).write_bytes(b"#" * 2000 + b"\n" + b"\n" * 1_500_000)
+    with pytest.raises(ConfigError, match=r"c\.toml: cannot be read: it is longer than"):
+        PolicySet.read(tmp_path, {})
+    (tmp_path / "c.toml").unlink()
+    assert PolicySet.read(tmp_path, {}).files
+
+
+@pytest.mark.parametrize("name", ["my_lamp.py", "my_lamp/__init__.py", "my_lamp/__init__.so"])
+def test_modules(
+    tmp_path: Path, fifo: MakeFifo, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    fifo(tmp_path / "modules" / name, MODULE)
+    board = Board("kitchen", "B9X7HK54", asker=lambda _request: pytest.fail("nobody asks"))
+    with pytest.raises(ModuleError, match="is not a regular file, so no module"):
+        exposed.load(["my_lamp"], tmp_path / "modules", board, installed=False)
+
+
+def test_files_of_nabto(tmp_path: Path, fifo: MakeFifo) -> None:
+    path = fifo(tmp_path / "iam_config.json", NABTO)
+    with pytest.raises(AppError, match="cannot be read: it is not a regular file"):
+        nabto.read(path, None)
+
+
+def test_known_devices_of_a_client(tmp_path: Path, fifo: MakeFifo) -> None:
+    path = fifo(tmp_path / "devices.json", b'{"version": 1, "devices": []}')
+    with pytest.raises(BookError, match="not a regular file"):
+        DeviceBook(path).all()
+
+
+def test_a_picture(tmp_path: Path, fifo: MakeFifo) -> None:
+    with pytest.raises(UsageError, match="cannot be read as a picture"):
+        text_in_picture(fifo(tmp_path / "box.png", png("HANDFAST:1*A")))
+
+
+@pytest.mark.asyncio
+async def test_a_running_device_refuses_it_and_goes_on(kit: Kit, fifo: MakeFifo) -> None:
+    device = await kit.device()
+    owner = kit.known(device, "olga", "owner")
+    fifo(kit.home / "policy.d" / "test.toml", POLICY)
+    async with asyncio.timeout(PATIENCE):
+        with pytest.raises(ConfigError, match="not a regular file"):
+            await device.app.policies.reload()
+    assert (await owner.ask("GET", "/hello")).code == "2.05"
+    assert "not a regular file" in device.app.status()["policy"]["trouble"]
