@@ -32,12 +32,12 @@ from typing import Any, Final
 
 from iam import bounds
 from iam.access import Access
-from iam.attributes import OF_TARGET, is_own
 from iam.builtin import OWNER, POLICIES, RANKS, ROLES, UNPAIRED, above_floor
-from iam.condition import NEGATIVE, VALUES_MAX, Condition, Operator, check_attribute
+from iam.condition import VALUES_MAX, Condition, Operator, check_attribute
 from iam.errors import PolicyError
 from iam.places import Place, read
 from iam.policy import Effect, Policy, Role, Statement, matches
+from iam.policy_warnings import warnings_of
 
 ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 ID_ADVICE: Final = "Start with a letter; then letters, digits, '.', '_' and '-', 64 at most."
@@ -194,12 +194,9 @@ class _Reading:
         return condition
 
     def _warn(self, place: Place, effect: Effect, condition: Condition) -> None:
-        why = f"{condition.operator} {condition.attribute}"
-        self._warnings += [
-            f"{place}: {why}: {warning}"
-            for is_odd, warning in _ODD
-            if any(is_odd(effect, condition, value) for value in condition.values)
-        ]
+        what = f"{condition.operator} {condition.attribute}"
+        found = warnings_of(effect, condition)
+        self._warnings += [f"{place}: {what}: {warning}" for warning in found]
 
     def _role(self, place: Place) -> None:
         self._count(place, "roles")
@@ -222,31 +219,6 @@ class _Reading:
             policies[policy] = one
         self._named += [(one, name, policy) for policy, one in policies.items()]
         self._roles[name] = (where, Role(name, rank, tuple(policies)))
-
-
-# What is allowed but hardly meant: is it so for this value, and what to say of it.
-_ODD: Final[tuple[tuple[Callable[[Effect, Condition, str], bool], str], ...]] = (
-    (
-        lambda effect, one, _: (
-            effect is Effect.DENY
-            and one.operator in NEGATIVE
-            and (one.attribute in OF_TARGET or not is_own(one.attribute))
-        ),
-        "this Deny does not apply where the attribute is absent; better allow what may be",
-    ),
-    (
-        lambda _, one, value: (
-            one.operator in (Operator.STRING_EQUALS, Operator.STRING_NOT_EQUALS) and "*" in value
-        ),
-        "the * is no wildcard here, but in StringLike and StringNotLike",
-    ),
-    (
-        lambda _, one, value: (
-            one.operator.startswith("Date") and value.isdecimal() and len(value) < 10
-        ),
-        "so small a number of seconds lies before 2001",
-    ),
-)
 
 
 def _one_of(place: Place, kind: Any, what: str, name: str | None = None) -> Any:

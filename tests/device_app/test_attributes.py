@@ -84,6 +84,25 @@ async def test_the_connection(kit: Kit, condition: str, *, loopback: bool, allow
 
 
 @pytest.mark.asyncio
+async def test_a_deny_of_neighbours_is_evaded_and_warned_of(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same client on the same link, with the hop limit of any stock client."""
+    kit.policy(
+        policy("visitor", "Allow Hello:Get", "Deny Hello:Get if Bool Connection:IsLocal true")
+    )
+    device = await kit.device()
+    near = kit.known(device, "vera", "visitor")
+    assert (await near.ask("GET", "/hello")).reason == "denied"
+    monkeypatch.setattr("peer.net.udp.HOP_LIMIT", 64)
+    evader = kit.caller(device, near.identity)
+    assert (await evader.ask("GET", "/hello")).code == "2.05"
+    [warning] = device.app.policies.now.warnings
+    assert "Bool Connection:IsLocal: a neighbour evades this by sending another hop" in warning
+    assert warning in caplog.messages
+
+
+@pytest.mark.asyncio
 async def test_me_and_check_tell_what_depends(kit: Kit) -> None:
     kit.policy(
         policy(

@@ -27,10 +27,11 @@ from device_app.places import Places
 from iam.attributes import COUNT_MAX, VALUE_MAX
 from iam.builtin import FLOOR, LOWEST, RANKS
 from iam.condition import Operator
-from iam.config import _ODD, load
+from iam.config import load
 from iam.model import Key, State, User
 from iam.nabto.config import RANK_MAX
 from iam.nabto.rules import COUNTERPARTS
+from iam.policy_warnings import ODD as ODD_WARNINGS
 from iam.store import Store
 from peer import cbor
 from peer.identity import Identity
@@ -260,8 +261,10 @@ effect = "Deny"
 actions = ["Lamp:*"]
 conditions = [
     { NumericNotEquals = { "Lamp:Room" = ["7"] } },
-    { StringEquals = { "Connection:KeyName" = ["phone*"] } },
+    { StringEquals = { "Lamp:Room" = ["hall*"] } },
     { DateLessThan = { "Clock:Now" = ["2026"] } },
+    { Bool = { "Connection:IsLocal" = ["true"] } },
+    { IpAddress = { "Connection:Address" = ["192.0.2.0/24"] } },
 ]
 [[role]]
 id = "Guest"
@@ -271,14 +274,15 @@ policies = ["odd"]
 
 
 def test_what_is_warned_of_and_nothing_else() -> None:
-    """One warning for each of the four things in the sentence, each with its line."""
+    """One warning for each of the things in the sentence, each with its line."""
     warnings = load([("odd.toml", ODD)]).warnings
-    assert [int(one.split(":")[1]) for one in warnings] == [8, 9, 10, 13]
+    assert [int(one.split(":")[1]) for one in warnings] == [8, 9, 10, 11, 12, 15]
     sentence = IAM.partition("hardly meant: ")[2].partition(".\n")[0].partition(". A device")[0]
-    for word, warning in zip(("Deny", "`*`", "2001", "built-in"), warnings, strict=True):
+    words = ("Deny", "`*`", "2001", "hop limit", "another address", "built-in")
+    for word, warning in zip(words, warnings, strict=True):
         assert word in sentence
         assert word.strip("`") in warning
-    assert len(_ODD) + 1 == len(warnings)
+    assert len(ODD_WARNINGS) + 2 == len(warnings)
     example = re.findall(r"<!-- policy: example -->\n```toml\n(.*?)```", IAM, re.DOTALL)[0]
     assert load([("example.toml", example)]).warnings == ()
 
