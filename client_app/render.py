@@ -164,7 +164,7 @@ def _(value: Whoami) -> str:
     ]
     if value.conditional:
         sometimes = ", ".join(value.conditional)
-        lines.append(f"if     {sometimes} (not now, not from here, or not to everybody)")
+        lines.append(f"if     {sometimes} (not now, not from here, or not everything)")
     return "\n".join(map(on_one_line, lines))
 
 

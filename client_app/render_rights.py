@@ -170,7 +170,8 @@ def _(value: Window) -> str:
 @as_text.register
 def _(value: Permission) -> str:
     why = value.missing or value.reason
-    line = f"{'yes' if value.allowed else 'no'}: {value.action}"
+    verdict = "yes" if value.allowed else "depends" if value.depends else "no"
+    line = f"{verdict}: {value.action}"
     return on_one_line(f"{line}. {why}" if why else line)
 
 

@@ -112,16 +112,18 @@ class Window:
 @dataclass(frozen=True, slots=True)
 class Permission:
     """Whether `action` is allowed now, from here. `missing` says what oneself lacks, `reason` which
-    statement decided about another user."""
+    statement decided about another user. `depends`: attributes that only the request itself tells;
+    where it depends on those, it is not allowed for sure."""
 
     action: str
     allowed: bool
     missing: str = ""
     reason: str = ""
+    depends: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """What it means to a shell: 7 if it is denied."""
+        """What it means to a shell: 7 if it is denied, or not allowed for sure."""
         return 0 if self.allowed else 7
 
 

@@ -10,7 +10,8 @@ from client_app.devices import KnownDevice
 class Whoami:
     """What a device knows of this client. `until` is in wall seconds, or None for no end.
 
-    `actions` it may do now and from here, `conditional` at other times, from elsewhere or to some.
+    `actions` it may do now and from here, `conditional` at other times, from elsewhere, to some, or
+    of some resources.
     """
 
     user: str

@@ -205,6 +205,7 @@ def permission_untrusted(payload: bytes) -> Permission:
         allowed=fields.flag("allowed"),
         missing=fields.text("missing", ""),
         reason=fields.text("reason", ""),
+        depends=fields.words("depends") if "depends" in fields.all else (),
     )
 
 

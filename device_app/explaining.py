@@ -29,6 +29,7 @@ def policy_verbs(
             "action": action,
             "known": action in whitelist.access.actions,
             "allowed": found.decision.allowed,
+            "depends": list(found.depends_on),
             "reason": found.decision.reason,
             "missing": found.decision.missing,
             "steps": [step_view(step) for step in found.steps],
@@ -69,4 +70,5 @@ def step_view(step: Step) -> dict[str, Any]:
         "effect": step.effect.value,
         "applies": step.applies,
         "why": step.why,
+        "depends": list(step.depends_on),
     }

@@ -250,10 +250,13 @@ def _condition(condition: Mapping[str, Any]) -> str:
 
 
 def explain_lines(value: Mapping[str, Any]) -> list[str]:
-    """The decision, its reason, and every statement that had a say."""
-    found = [f"{'allowed' if value['allowed'] else 'denied'}: {value['reason']}"]
+    """The decision, or what it depends on; its reason, and every statement that had a say."""
+    verdict = "depends" if value["depends"] else "allowed" if value["allowed"] else "denied"
+    found = [f"{verdict}: {value['reason']}"]
     for step in value["steps"]:
         applies = "applies" if step["applies"] else "does not apply"
+        if step["depends"]:
+            applies = f"may apply, by {', '.join(step['depends'])}"
         found.append(
             f"  policy {step['policy']!r}, statement {step['statement']}: {step['effect']}"
             f" {applies}" + (f": {shown(step['why'])}" if step["why"] else "")

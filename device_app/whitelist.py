@@ -93,6 +93,12 @@ class Whitelist:
         """May this subject do this to anybody at all? For when the target is not known yet."""
         return self.access.conceivable(subject, action, attributes)
 
+    def depends_on(
+        self, subject: Subject, action: str, attributes: Mapping[str, str] = _NOTHING
+    ) -> tuple[str, ...]:
+        """What only a request tells and decides whether this subject may do this."""
+        return self.access.depends_on(subject, action, attributes)
+
     def explain(
         self, name: str, action: str, attributes: Mapping[str, str] = _NOTHING
     ) -> Explanation:

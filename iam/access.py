@@ -10,8 +10,17 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
-from iam.attributes import CLOCK, IS_LOCAL, NO_ATTRIBUTES, OF_SUBJECT, OF_TARGET, Attributes
-from iam.builtin import LOWEST, OWNER, POLICIES, ROLES, UNPAIRED, above_floor, app_policies
+from iam.attributes import CLOCK, IS_LOCAL, NO_ATTRIBUTES, OF_SUBJECT, OF_TARGET, Attributes, is_own
+from iam.builtin import (
+    LOWEST,
+    OWNER,
+    POLICIES,
+    ROLES,
+    TARGETED,
+    UNPAIRED,
+    above_floor,
+    app_policies,
+)
 from iam.condition import nothing
 from iam.errors import PolicyError
 from iam.model import Lapse, State, Subject
@@ -54,6 +63,7 @@ class Access:
         )
         self.roles: Mapping[str, Role] = MappingProxyType(_by_id("role", roles))
         self.actions = frozenset(LOWEST) | frozenset(app_actions)
+        self._app_actions = frozenset(app_actions)
         self._of_role: dict[str, Index] = {}
         for role in self.roles.values():
             if unknown := [name for name in role.policies if name not in self.policies]:
@@ -104,14 +114,31 @@ class Access:
 
         return self._decide(subject, action, attributes, is_open)
 
+    def depends_on(
+        self, subject: Subject, action: str, attributes: Attributes = NO_ATTRIBUTES
+    ) -> tuple[str, ...]:
+        """What only a request tells and decides whether this subject may do this: attributes of its
+        target and of the resource, sorted. If there are none, `decide` is certain."""
+        if (index := self._of_role.get(subject.role)) is None:
+            return ()
+        is_open = self._open_to_requests(subject, action)
+        return index.depends_on(action, _filled(subject, attributes), is_open)
+
     def explain(
         self, subject: Subject, action: str, attributes: Attributes = NO_ATTRIBUTES
     ) -> Explanation:
-        """What `decide` says, and every statement that had a say. For the log and the console."""
+        """What `decide` says if it is certain, or what it depends on; and every statement that had
+        a say. For the log and the console."""
         decision = self.decide(subject, action, attributes)
         if (index := self._of_role.get(subject.role)) is None:
             return Explanation(decision)
-        return Explanation(decision, tuple(index.steps(action, _filled(subject, attributes))))
+        found = self.depends_on(subject, action, attributes)
+        if found:
+            reason = f"role {subject.role!r}: it depends on {', '.join(found)}"
+            decision = Decision(False, reason, told_of(found))
+        is_open = self._open_to_requests(subject, action)
+        steps = tuple(index.steps(action, _filled(subject, attributes), is_open))
+        return Explanation(decision, steps, found)
 
     def actions_of(
         self,
@@ -119,19 +146,20 @@ class Access:
         known: Iterable[str] | None = None,
         attributes: Attributes = NO_ATTRIBUTES,
     ) -> tuple[str, ...]:
-        """What this subject may do, of the given actions or of all that are known; sorted."""
+        """What this subject may do, of the given actions or of all that are known, whatever the
+        request is about; sorted."""
         asked = self.actions if known is None else set(known)
-        return tuple(a for a in sorted(asked) if self.decide(subject, a, attributes).allowed)
+        return tuple(a for a in sorted(asked) if self._is_certain(subject, a, attributes))
 
     def conditional_of(
         self, subject: Subject, attributes: Attributes = NO_ATTRIBUTES
     ) -> tuple[str, ...]:
-        """What this subject may not do now, but could by another path, at another time, or to some
-        other target; sorted."""
+        """What this subject may not do now whatever the request is about, but could by another
+        path, at another time, to some target, or of some resource; sorted."""
         return tuple(
             action
             for action in sorted(self.actions)
-            if not self.decide(subject, action, attributes).allowed
+            if not self._is_certain(subject, action, attributes)
             and self._decide(subject, action, NO_ATTRIBUTES, _is_circumstance).allowed
         )
 
@@ -141,6 +169,18 @@ class Access:
             return None
         statements = (self.policies[name].statements for name in known.policies)
         return known.rank, frozenset(one for some in statements for one in some)
+
+    def _is_certain(self, subject: Subject, action: str, attributes: Attributes) -> bool:
+        return self.decide(subject, action, attributes).allowed and not self.depends_on(
+            subject, action, attributes
+        )
+
+    def _open_to_requests(self, subject: Subject, action: str) -> Callable[[str], bool]:
+        """Which attributes a request for this action may still bring along: those of its target,
+        and those of an application, which is not asked for a key that nobody has."""
+        has_target = action in TARGETED
+        is_apps = subject.user is not None and (action in self._app_actions or action not in LOWEST)
+        return lambda name: has_target if name in OF_TARGET else is_apps and not is_own(name)
 
     def _decide(
         self,
@@ -165,6 +205,11 @@ class Access:
         elif missing and index.is_conditional(action):
             missing = _hint(index, action, attributes, is_open) or missing
         return Decision(decision.allowed, f"{who}: {decision.reason}", missing)
+
+
+def told_of(names: Iterable[str]) -> str:
+    """What the subject is told of what it depends on."""
+    return f"It depends on {', '.join(names)}, which only the request itself tells."
 
 
 def _is_circumstance(name: str) -> bool:

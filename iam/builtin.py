@@ -39,6 +39,21 @@ LOWEST: Mapping[str, str] = {
 }
 _MODULES = frozenset(action.partition(":")[0] for action in LOWEST)
 
+# What is about somebody: a user, a role or a key that the request names.
+TARGETED = frozenset(
+    {
+        "Iam:GetUser",
+        "Iam:AddUser",
+        "Iam:SetUser",
+        "Iam:RemoveUser",
+        "Iam:AddKey",
+        "Iam:RemoveKey",
+        "Iam:CreateInvite",
+        "Iam:RemoveInvite",
+        "Pairing:OpenWindow",
+    }
+)
+
 # The most that a configuration may let a key do that nobody has: it never reaches an application,
 # nor anything of /iam but the invite that makes it somebody's.
 FLOOR = frozenset({"Core:Discover", "Iam:RedeemInvite", "Hello:Get", "Board:Read"})

@@ -99,6 +99,10 @@ class Condition:
         sides = {_side(kind, value, other, attributes, is_open) for other in self._others}
         return next(outcome for side, outcome in _BY_SIDE[kind.negative] if side in sides)
 
+    def open_names(self, attributes: Attributes, is_open: Callable[[str], bool]) -> tuple[str, ...]:
+        """The attributes that it reads and that may have any value yet."""
+        return tuple(name for name in self.names if name not in attributes and is_open(name))
+
     def why(self, attributes: Attributes) -> str:
         """What was compared with what, for the log and the console."""
         found = ", ".join(

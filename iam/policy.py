@@ -11,7 +11,7 @@ module and at no others, however many policies there are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
@@ -93,21 +93,25 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement whose actions fit (`statement` counts from 1), and why it applies or not."""
+    """One statement whose actions fit (`statement` counts from 1), and why it applies or not.
+    `depends_on`: the attributes by which it may apply yet."""
 
     policy: str
     statement: int
     effect: Effect
     applies: bool
     why: str
+    depends_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision, and every statement that could have had a say in it, in order."""
+    """A decision, and every statement that could have had a say in it, in order. `depends_on`: the
+    attributes of a request that decide; then the decision is not certain, and not allowed."""
 
     decision: Decision
     steps: tuple[Step, ...] = ()
+    depends_on: tuple[str, ...] = ()
 
 
 def matches(pattern: str, action: str) -> bool:
@@ -117,10 +121,14 @@ def matches(pattern: str, action: str) -> bool:
 
 # With which outcomes of all its conditions a statement applies. What is open yet may come true, so
 # it counts for an Allow and not for a Deny; what the clock would have to say is counted against
-# the subject in both.
-_APPLIES: Final = {
+# the subject in both. `_SURELY` counts also what is open against the subject.
+_APPLIES: Final[Mapping[Effect, frozenset[Outcome]]] = {
     Effect.ALLOW: frozenset({Outcome.HOLDS, Outcome.OPEN}),
     Effect.DENY: frozenset({Outcome.HOLDS, Outcome.CLOCK}),
+}
+_SURELY: Final[Mapping[Effect, frozenset[Outcome]]] = {
+    Effect.ALLOW: frozenset({Outcome.HOLDS}),
+    Effect.DENY: frozenset({Outcome.HOLDS, Outcome.CLOCK, Outcome.OPEN}),
 }
 
 
@@ -133,9 +141,27 @@ class _Placed:
     number: int
     statement: Statement
 
-    def applies(self, attributes: Attributes, is_open: Callable[[str], bool]) -> bool:
-        due = _APPLIES[self.statement.effect]
+    def applies(
+        self,
+        attributes: Attributes,
+        is_open: Callable[[str], bool],
+        table: Mapping[Effect, frozenset[Outcome]] = _APPLIES,
+    ) -> bool:
+        due = table[self.statement.effect]
         return all(one.outcome(attributes, is_open) in due for one in self.statement.conditions)
+
+    def depends_on(self, attributes: Attributes, is_open: Callable[[str], bool]) -> tuple[str, ...]:
+        """The attributes by which it may apply or not; none if that is settled."""
+        outcomes = {one: one.outcome(attributes, is_open) for one in self.statement.conditions}
+        settled = {*outcomes.values()} - _APPLIES[self.statement.effect] - {Outcome.OPEN}
+        if settled:
+            return ()
+        return tuple(
+            name
+            for one, outcome in outcomes.items()
+            if outcome is Outcome.OPEN
+            for name in one.open_names(attributes, is_open)
+        )
 
     def why(self, attributes: Attributes) -> str:
         """The first condition that keeps it from applying, with both sides; or that none does."""
@@ -219,7 +245,29 @@ class Index:
                 return Decision(allowed, why, "" if allowed else missing)
         return Decision(False, f"no statement allows {action}", missing)
 
-    def steps(self, action: str, attributes: Attributes = NO_ATTRIBUTES) -> Iterator[Step]:
+    def depends_on(
+        self, action: str, attributes: Attributes, is_open: Callable[[str], bool]
+    ) -> tuple[str, ...]:
+        """The attributes that are open and decide about this action, sorted; none if the decision
+        is the same whatever they turn out to be."""
+        if not self.is_conditional(action) or not ACTION.fullmatch(action) or excess(attributes):
+            return ()
+        turns = tuple(self._in_turn(action))
+        surely, perhaps = (
+            next((one for one in turns if one.applies(attributes, is_open, table)), None)
+            for table in (_SURELY, _APPLIES)
+        )
+        if _allows(surely) == _allows(perhaps):
+            return ()
+        names = (name for one in turns for name in one.depends_on(attributes, is_open))
+        return tuple(sorted(set(names)))
+
+    def steps(
+        self,
+        action: str,
+        attributes: Attributes = NO_ATTRIBUTES,
+        is_open: Callable[[str], bool] = nothing,
+    ) -> Iterator[Step]:
         """Every statement whose actions fit, in order, and whether it applies."""
         if not ACTION.fullmatch(action) or (self.is_conditional(action) and excess(attributes)):
             return
@@ -231,7 +279,12 @@ class Index:
                 placed.statement.effect,
                 placed.applies(attributes, nothing),
                 placed.why(attributes),
+                placed.depends_on(attributes, is_open),
             )
+
+
+def _allows(placed: _Placed | None) -> bool:
+    return placed is not None and placed.statement.effect is Effect.ALLOW
 
 
 def evaluate(

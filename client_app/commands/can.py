@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 async def command(setting: Setting, device: str, action: str, user: str) -> Permission:
     """Ask whether you may do ACTION on a device now and from here; nothing is done.
 
-    Exits with 0 if it is allowed, and with 7 and what is missing if it is not.
+    Exits with 0 if it is allowed, and with 7 and what is missing if it is not. If it depends on
+    what the request is about, it is not allowed for sure: that is 7 too, and says on what.
     """
     async with setting.client() as client:
         return await (await client.connect(device)).iam.check(action, user=user)

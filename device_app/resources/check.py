@@ -8,6 +8,7 @@ from aiocoap.resource import Resource
 from device_app.guard import Guard, malformed, refusals
 from device_app.resources.wire import CBOR, reply
 from device_app.whitelist import Whitelist
+from iam.access import told_of
 from iam.policy import ACTION
 
 ACTIONS = {"GET": "Iam:Check"}
@@ -26,24 +27,32 @@ class Check(Resource):  # type: ignore[misc]  # aiocoap has no types
         self._whitelist = whitelist
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """{action, allowed, missing?} about oneself; with `user=`, which asks for Iam:GetUser on
-        that user, {action, allowed, reason}: as if they asked from here and now."""
+        """{action, allowed, missing?, depends?} about oneself; with `user=`, which asks for
+        Iam:GetUser on that user, {action, allowed, reason, depends?}: as if they asked from here
+        and now. What depends on the request itself is not allowed: nobody is told yes before."""
         queries = _read(request)
         action = queries["action"]
         asker = self._guard.asker(request)
         connection = self._guard.connection(asker.peer)
         if "user" not in queries:
             decision = self._whitelist.decide(asker.subject, action, connection)
-            view: dict[str, Any] = {"action": action, "allowed": decision.allowed}
-            return reply(
-                request, view if decision.allowed else view | {"missing": decision.missing}
-            )
+            depends = self._whitelist.depends_on(asker.subject, action, connection)
+            view: dict[str, Any] = {"action": action, "allowed": decision.allowed and not depends}
+            if not view["allowed"]:
+                view["missing"] = told_of(depends) if depends else decision.missing
+            return reply(request, view | _depends(depends))
         name = queries["user"]
         targets = self._guard.user_targets(("iam", "users", name))
         self._guard.require(request, "Iam:GetUser", *targets)
         with refusals():
-            found = self._whitelist.explain(name, action, connection).decision
-        return reply(request, {"action": action, "allowed": found.allowed, "reason": found.reason})
+            found = self._whitelist.explain(name, action, connection)
+        decision = found.decision
+        view = {"action": action, "allowed": decision.allowed, "reason": decision.reason}
+        return reply(request, view | _depends(found.depends_on))
+
+
+def _depends(names: tuple[str, ...]) -> dict[str, Any]:
+    return {"depends": list(names)} if names else {}
 
 
 def _read(request: aiocoap.Message) -> dict[str, str]:

@@ -69,6 +69,10 @@ GOOD: dict[str, tuple[Callable[[bytes], object], Any]] = {
         {"open": True, "port": 5, "seconds_left": 1.5, "role": "guest", "methods": ["compare"]},
     ),
     "check": (views.permission_untrusted, {"action": "A:B", "allowed": False, "missing": "much"}),
+    "check that depends": (
+        views.permission_untrusted,
+        {"action": "A:B", "allowed": False, "missing": "much", "depends": ["Lamp:Room"]},
+    ),
     "events": (
         views.events_untrusted,
         {"head": 2, "digest": DIGESTS[2], "events": [event(1), event(2, hop_limit=64, user="x")]},
@@ -96,6 +100,7 @@ def test_each_is_read() -> None:
         open=True, port=5, seconds_left=1.5, role="guest", methods=("compare",)
     )
     assert found["check"] == Permission("A:B", allowed=False, missing="much")
+    assert found["check that depends"].depends == ("Lamp:Room",)
     assert found["events"].events[1].fields == {"hop_limit": 64, "user": "x"}
     assert found["me"].conditional == ("C:D",)
 

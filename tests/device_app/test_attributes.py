@@ -15,7 +15,9 @@ from aiocoap.resource import ObservableResource
 
 from device_app import exposed
 from device_app.errors import ModuleError
+from device_app.explaining import policy_verbs
 from device_app.exposed import Exposed
+from device_app.render import explain_lines
 from iam.model import Key
 from peer.errors import ObservationEnded
 from peer.net.verdict import Verdict
@@ -311,6 +313,58 @@ async def lit(kit: Kit, *statements: str, loopback: bool = True) -> tuple[Device
 
 
 HALL = "Allow Lamp:Read if StringEquals Lamp:Room hall"
+
+
+BUT_THE_CELLAR = ("Allow Lamp:Read", "Deny Lamp:Read if StringEquals Lamp:Room cellar")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("statements", [(HALL,), BUT_THE_CELLAR])
+async def test_nobody_is_told_yes_where_the_resource_says_no(
+    kit: Kit, statements: tuple[str, ...]
+) -> None:
+    device, lamp, caller = await lit(
+        kit,
+        *statements,
+        "Allow Iam:GetMe, Iam:Check, Iam:RemoveUser",
+        "Deny Iam:RemoveUser if StringEquals IAM:Username olga",
+    )
+    owner = kit.known(device, "olga", "owner")
+    for room, code in (("hall", "2.05"), ("cellar", "4.03")):
+        lamp.says = {"Lamp:Room": room}
+        assert (await caller.ask("GET", "/lamp")).code == code
+    depends = {"action": "Lamp:Read", "allowed": False, "depends": ["Lamp:Room"]}
+    check = (await caller.ask("GET", "/iam/check?action=Lamp:Read")).body
+    assert check == depends | {
+        "missing": "It depends on Lamp:Room, which only the request itself tells."
+    }
+    other = (await owner.ask("GET", "/iam/check?action=Lamp:Read&user=nora")).body
+    assert other == depends | {"reason": "role 'neighbour': it depends on Lamp:Room"}
+    target = (await caller.ask("GET", "/iam/check?action=Iam:RemoveUser")).body
+    assert (target["allowed"], target["depends"]) == (False, ["IAM:Username"])
+    me = (await caller.ask("GET", "/iam/me")).body
+    assert (me["actions"], me["conditional"]) == (
+        ["Iam:Check", "Iam:GetMe"],
+        ["Iam:RemoveUser", "Lamp:Read"],
+    )
+    sure = (await owner.ask("GET", "/iam/check?action=Lamp:Read")).body
+    assert sure == {"action": "Lamp:Read", "allowed": True}
+
+
+@pytest.mark.asyncio
+async def test_explain_says_what_it_depends_on(kit: Kit) -> None:
+    device, _, _ = await lit(kit, *BUT_THE_CELLAR)
+    explain = policy_verbs(device.app.whitelist)["policy-explain"]
+    asked = {"user": "nora", "action": "Lamp:Read"}
+    view = explain(asked)
+    assert (view["allowed"], view["depends"]) == (False, ["Lamp:Room"])
+    assert [step["depends"] for step in view["steps"]] == [[], ["Lamp:Room"]]
+    lines = explain_lines(view)
+    assert lines[0] == "depends: role 'neighbour': it depends on Lamp:Room"
+    assert "statement 2: Deny may apply, by Lamp:Room: " in lines[2]
+    for room, allowed in (("hall", True), ("cellar", False)):
+        told = explain(asked | {"attributes": {"Lamp:Room": room}})
+        assert (told["allowed"], told["depends"]) == (allowed, [])
 
 
 @pytest.mark.asyncio

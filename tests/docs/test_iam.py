@@ -25,7 +25,7 @@ from device_app.config import Settings
 from device_app.journal import Journal
 from device_app.places import Places
 from iam.attributes import COUNT_MAX, VALUE_MAX
-from iam.builtin import FLOOR, LOWEST, RANKS
+from iam.builtin import FLOOR, LOWEST, RANKS, TARGETED
 from iam.condition import Operator
 from iam.config import load
 from iam.model import Key, State, User
@@ -347,3 +347,5 @@ def test_the_resources_are_those_of_the_protocol(paper: Paper) -> None:
         }
 
     assert actions(ours) == actions([list(row) for row in theirs])
+    targeted = {action for row in ours if row[-1] for action in re.findall(r"\w+:\w+", row[1])}
+    assert targeted - {"Iam:Check"} == TARGETED

@@ -223,6 +223,10 @@ def test_what_is_explained_is_what_is_decided(
     for subject in (CARL, STRANGER, Subject(KEY, CARL.user, "nobody")):
         decision = access.decide(subject, action, found)
         explained = access.explain(subject, action, found)
+        if explained.depends_on:
+            assert not explained.decision.allowed
+            assert all(name in explained.decision.reason for name in explained.depends_on)
+            continue
         assert explained.decision == decision
         applying = [step for step in explained.steps if step.applies]
         assert decision.allowed is ({step.effect for step in applying} == {Effect.ALLOW})
@@ -246,6 +250,86 @@ def test_who_is_denied_early_is_denied_whatever_turns_out(
     turned_out = {name: text for name, text in late.items() if name in opened} | early
     if access.decide(CARL, "Lamp:Set", turned_out).allowed:
         assert access.conceivable(CARL, "Lamp:Set", early, unknown=unknown).allowed
+
+
+telling = st.lists(
+    st.builds(
+        Statement,
+        st.sampled_from(Effect),
+        st.just(("Lamp:Set", "Iam:GetUser", "Iam:ListUsers")),
+        st.lists(
+            st.builds(
+                equals,
+                st.sampled_from(("Lamp:Zone", "IAM:RoleId", "Connection:IsLocal")),
+                st.sampled_from(("true", "1", "${Lamp:Zone}", "${Connection:IsLocal}")),
+            ),
+            max_size=2,
+        ).map(tuple),
+    ),
+    min_size=1,
+    max_size=3,
+).map(lambda some: with_rules(*some))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    telling,
+    st.dictionaries(st.just("Connection:IsLocal"), texts),
+    st.dictionaries(st.sampled_from(("Lamp:Zone", "IAM:RoleId")), texts),
+    st.sampled_from(["Lamp:Set", "Iam:GetUser", "Iam:ListUsers"]),
+    st.sampled_from([CARL, CARL, STRANGER]),
+)
+def test_what_is_certain_stays_so_whatever_a_request_tells(
+    access: Access, now: dict[str, str], request: dict[str, str], action: str, subject: Subject
+) -> None:
+    """A request adds what its target and its resource tell, and nothing of the device's."""
+    told = request.keys() & ({"IAM:RoleId", "IAM:Username"} if action == "Iam:GetUser" else {})
+    if subject.user and action.startswith("Lamp:"):
+        told |= request.keys() & {"Lamp:Zone"}
+    asked = {**{name: request[name] for name in told}, **now}
+    before, then = (access.decide(subject, action, some).allowed for some in (now, asked))
+    depends = access.depends_on(subject, action, now)
+    assert before == then or depends
+    assert not set(depends) & now.keys()
+    if then and action in access.actions:
+        assert action in {
+            *access.actions_of(subject, attributes=now),
+            *access.conditional_of(subject, now),
+        }
+    if not then:
+        assert action not in access.actions_of(subject, attributes=now)
+
+
+def test_what_it_depends_on_is_named_and_nothing_else() -> None:
+    room, other = equals("Lamp:Zone", "hall"), equals("Lamp:Age", "1")
+    near = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
+
+    def allow(*some: Condition) -> Statement:
+        return Statement(Effect.ALLOW, ("Lamp:Set",), some)
+
+    def deny(*some: Condition) -> Statement:
+        return Statement(Effect.DENY, ("Lamp:Set",), some)
+
+    far = {"Connection:IsLocal": "false"}
+    for statements, due in (
+        ([allow()], ()),
+        ([allow(room)], ("Lamp:Zone",)),
+        ([allow(), deny(room)], ("Lamp:Zone",)),
+        ([allow(), deny(room, other)], ("Lamp:Age", "Lamp:Zone")),
+        ([allow(), deny(room, near)], ()),  # which does not apply from afar
+        ([allow(near), deny(room)], ()),  # not from afar, whatever the room
+        ([allow(), allow(room)], ()),
+        ([deny(), allow(room)], ()),
+        ([deny(room)], ()),
+        ([allow(equals("Lamp:Zone", "${Lamp:Age}"))], ("Lamp:Age", "Lamp:Zone")),
+        ([allow(equals("IAM:Username", "anna"))], ()),  # Lamp:Set is about nobody
+        ([allow(equals("Connection:KeyName", "anna"))], ()),
+    ):
+        access = with_rules(*statements)
+        assert access.depends_on(CARL, "Lamp:Set", far) == due, statements
+        assert access.depends_on(STRANGER, "Lamp:Set", far) == ()
+        told = {**far, "Lamp:Zone": "hall", "Lamp:Age": "1"}
+        assert access.depends_on(CARL, "Lamp:Set", told) == ()
 
 
 @settings(deadline=None)
