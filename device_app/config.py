@@ -266,7 +266,8 @@ name = {name}
 # advertise = true                # announce it at all
 # public = []                     # HOST or HOST:PORT from outside, for the invites to tell
 # local = "strict"                # "compat" lets stock CoAP clients pair, which send TTL 64
-# local_interfaces = []           # links that count as local whatever their kind
+# local_interfaces = []           # links that count as local whatever their kind, for example the
+                                  # interface of a container that its host bridges to the LAN
 # allow_loopback = false          # demo and tests only
 # ccm8 = false                    # also the suite of RFC 7252 with an 8-byte tag, for small peers
 

@@ -64,7 +64,8 @@ class Interface:
     ``kind`` is the driver's name of a virtual interface ("bridge", "wireguard") and empty where
     the kernel gives none; ``is_hardware`` is true for an Ethernet-like interface (Wi-Fi too) with
     a device behind it. ``lower`` is the index of the interface it stands on, ``upper`` of the
-    bridge or bond it is a port of; 0 = none that can be seen from here.
+    bridge or bond it is a port of, ``peer`` of the other end of a veth pair; 0 = none in this
+    network namespace. ``is_elsewhere``: what it stands on, or its other end, is in another one.
     """
 
     index: int
@@ -77,6 +78,8 @@ class Interface:
     resolves_neighbours: bool = True
     lower: int = 0
     upper: int = 0
+    peer: int = 0
+    is_elsewhere: bool = False
     addresses: tuple[InterfaceAddress, ...] = ()
 
 
@@ -100,6 +103,10 @@ class InterfaceTable:
         """The interfaces that are ports of a bridge, bond or team."""
         return [interface for interface in self.by_index.values() if interface.upper == index]
 
+    def standing_on(self, index: int) -> list[Interface]:
+        """The interfaces that stand on this one."""
+        return [interface for interface in self.by_index.values() if interface.lower == index]
+
 
 def kernel_table() -> InterfaceTable:
     """Ask the kernel, in the network namespace of this process. Raises OSError."""
@@ -116,7 +123,8 @@ def _interface(message: Any, addresses: tuple[InterfaceAddress, ...]) -> Interfa
     flags = message["flags"]
     name = message.get("ifname") or str(message["index"])
     kind = message.get_nested("linkinfo", "kind") or ""
-    seen_from_here = message.get("link_netnsid") is None
+    is_elsewhere = message.get("link_netnsid") is not None
+    link = 0 if is_elsewhere else message.get("link") or 0  # there it means another interface
     return Interface(
         index=message["index"],
         name=name,
@@ -126,8 +134,10 @@ def _interface(message: Any, addresses: tuple[InterfaceAddress, ...]) -> Interfa
         is_loopback=bool(flags & IFF_LOOPBACK),
         is_point_to_point=bool(flags & IFF_POINTOPOINT),
         resolves_neighbours=not flags & IFF_NOARP,
-        lower=(message.get("link") or 0) if seen_from_here and kind != "veth" else 0,
+        lower=link if kind != "veth" else 0,
         upper=message.get("master") or 0,
+        peer=link if kind == "veth" else 0,
+        is_elsewhere=is_elsewhere,
         addresses=addresses,
     )
 

@@ -9,8 +9,10 @@ Rules, in this order, and the first one that fails is named:
 1. ``ttl``: it still has the hop limit that both sides send, 255, so no router has touched it
    (RFC 5082; Linux does not enforce this for UDP). ``compat`` drops this rule and no other.
 2. ``interface``: it came in by a link where neighbours are. Kinds are an allow list, since a
-   kernel grows new tunnels faster than we hear of them, and what an interface stands on counts
-   too: a VLAN on a tunnel and a bridge with a tunnel as a port are tunnels.
+   kernel grows new tunnels faster than we hear of them, and so does everything whose frames come
+   in by it: a VLAN on a tunnel, a bridge with a tunnel as a port, and a veth pair whose other end
+   is in such a bridge are tunnels. What is in another network namespace cannot be looked at, so an
+   interface that leads there is not a link.
 3. ``prefix``: its source is in an on-link prefix of *that* interface. Asked of the address table
    and not of the routes: a route look-up that names an interface without routes says "on link" of
    the whole Internet.
@@ -44,9 +46,11 @@ LINK_KINDS: Final = frozenset(
 """Virtual interfaces that are a link, or a part of one. What is not here is not local."""
 
 _WITH_PORTS: Final = frozenset(("bridge", "bond", "team"))
+_SHARING: Final = frozenset(("macvlan", "macvtap", "ipvlan", "ipvtap"))
+"""Interfaces on one lower interface that also reach each other."""
 
 _DEPTH: Final = 8
-"""Interfaces on interfaces that are followed; the kernel allows as many (MAX_NEST_DEV)."""
+"""Interfaces on interfaces that are followed; the kernel stacks as many (MAX_NEST_DEV)."""
 
 
 class LocalMode(StrEnum):
@@ -59,8 +63,8 @@ class LocalMode(StrEnum):
 class Locality:
     """Judges datagrams by the kernel's tables, kept for at most two seconds.
 
-    ``interfaces`` are allowed whatever their kind (never the loopback). Never raises: when the
-    kernel does not answer, nobody is local.
+    ``interfaces`` are allowed whatever their kind and wherever they lead (never the loopback).
+    Never raises: when the kernel does not answer, nobody is local.
     """
 
     def __init__(
@@ -123,19 +127,23 @@ class Locality:
             return "destination", detail
         return "", ""
 
-    def _no_link(self, interface: Interface, table: InterfaceTable, depth: int = 0) -> str:
-        """Rule 2, also for what the interface stands on: why it is not a link, or nothing."""
-        if interface.is_loopback:
-            return "" if self._allow_loopback else "the loopback is not a neighbour"
-        if interface.name in self._named:
-            return ""
-        if detail := _not_a_link(interface):
-            return f"{interface.name} {detail}"
-        if depth == _DEPTH:
-            return f"{interface.name} stands on too many others"
-        for below in _below(interface, table):
-            if detail := self._no_link(below, table, depth + 1):
-                return f"{interface.name} stands on {below.name}: {detail}"
+    def _no_link(self, interface: Interface, table: InterfaceTable) -> str:
+        """Rule 2, also for everything whose frames come in by this interface: why it is not a link,
+        or nothing."""
+        found = {interface.index}
+        waiting = [(interface, "")]
+        while waiting:
+            one, behind = waiting.pop()
+            if one.is_loopback and not self._allow_loopback:
+                return "the loopback is not a neighbour"
+            if one.is_loopback or one.name in self._named:
+                continue
+            if detail := _not_a_link(one, table):
+                return f"{one.name}{behind} {detail}"
+            for other in _sources(one, table):
+                if other.index not in found:
+                    found.add(other.index)
+                    waiting.append((other, f", behind {one.name},"))
         return ""
 
     def _off_link(self, datagram: Datagram, interface: Interface, table: InterfaceTable) -> str:
@@ -158,24 +166,50 @@ def _wrong_hop_limit(hop_limit: int | None) -> str:
     return f"the hop limit is {hop_limit}; a direct neighbour's is {HOP_LIMIT}"
 
 
-def _not_a_link(interface: Interface) -> str:
-    """Why there are no neighbours behind an interface, by its own kind and flags, or nothing."""
+def _not_a_link(interface: Interface, table: InterfaceTable) -> str:
+    """Why there are no neighbours behind an interface, by what it is itself, or nothing."""
     kind = interface.kind or "unknown"
-    table = (
+    is_floating = interface.lower and interface.lower not in table.by_index
+    reasons = (
         (not interface.is_up, "is down"),
         (interface.is_point_to_point, "is point-to-point"),
         (not interface.is_hardware and kind not in LINK_KINDS, f"is of kind {kind}, not a link"),
         (not interface.resolves_neighbours, "does not look for neighbours (NOARP)"),
+        (interface.is_elsewhere, "leads to another network namespace"),
+        (is_floating, "stands on an interface that is not known"),
     )
-    return next((detail for fails, detail in table if fails), "")
+    return next((detail for fails, detail in reasons if fails), "")
 
 
-def _below(interface: Interface, table: InterfaceTable) -> list[Interface]:
-    """What an interface stands on, as far as it is up and can be seen from this namespace."""
+def _sources(interface: Interface, table: InterfaceTable) -> list[Interface]:
+    """Whose frames come in by an interface, beside those from its own cable: its ports that are up,
+    what it stands on, and what sends to it from another end."""
+    found = []
     if interface.kind in _WITH_PORTS:
-        return [port for port in table.ports_of(interface.index) if port.is_up]
-    lower = table.by_index.get(interface.lower) if interface.lower != interface.index else None
-    return [lower] if lower is not None else []
+        found += [port for port in table.ports_of(interface.index) if port.is_up]
+    lower = table.by_index.get(interface.lower)
+    if lower is not None and lower is not interface:
+        found.append(lower)
+        if interface.kind in _SHARING:
+            for other in table.standing_on(lower.index):
+                if other is not interface and other.kind in _SHARING:
+                    found += _senders(other, table)
+    if (peer := table.by_index.get(interface.peer)) is not None:
+        found += _senders(peer, table)
+    return found
+
+
+def _senders(interface: Interface, table: InterfaceTable, depth: int = 0) -> list[Interface]:
+    """What sends other frames than this machine's own by an interface: the bridge or the like that
+    it is a port of, and those of what stands on it."""
+    found = []
+    if (upper := table.by_index.get(interface.upper)) is not None and upper.kind != "vrf":
+        found.append(upper)
+    if depth < _DEPTH:
+        for above in table.standing_on(interface.index):
+            if above.kind in LINK_KINDS:
+                found += _senders(above, table, depth + 1)
+    return found
 
 
 def _is_own(source: IpAddress, interface: Interface, table: InterfaceTable) -> bool:

@@ -153,6 +153,10 @@ def kitchen(streets: Streets, stage: Stage) -> Device:
     device = stage.device(announced=True)
     device.place = streets.place("device")
     device.run_options, device.port = [], REGULAR
+    # A cable between namespaces leads to another one, so it is a link only if it is named.
+    settings = device.home / "device.d" / "cable.toml"
+    settings.parent.mkdir()
+    settings.write_text('[network]\nlocal_interfaces = ["eth0"]\n')
     device.pairing_port = PAIRING
     return device
 

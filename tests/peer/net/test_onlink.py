@@ -222,10 +222,95 @@ def test_rule_2_a_bridge_with_a_tunnel_as_a_port_is_a_tunnel() -> None:
     assert judge(GOOD, table=with_interface(BRIDGE, nic, deep, GRETAP)).rule == "interface"
 
 
+@pytest.mark.parametrize("kind", sorted(onlink.LINK_KINDS))
+def test_rule_2_what_leads_to_another_namespace_is_no_link(kind: str) -> None:
+    led = replace(ETH, kind=kind, is_hardware=False, is_elsewhere=True)
+    verdict = judge(GOOD, table=with_interface(led))
+    assert (verdict.rule, "another network namespace" in verdict.detail) == ("interface", True)
+    assert judge(GOOD, table=with_interface(led), interfaces=frozenset({"eth0"})).is_local
+    below = replace(led, index=NIC.index, name="macvlan0")
+    assert judge(GOOD, table=with_interface(NIC_BELOW, below)).rule == "interface"
+
+
+def test_rule_2_an_interface_on_one_that_is_not_known() -> None:
+    assert judge(GOOD, table=with_interface(NIC_BELOW)).rule == "interface"
+
+
+VETH = replace(ETH, kind="veth", is_hardware=False, peer=40)
+FAR_END = Interface(index=40, name="veth1", kind="veth", peer=ETH.index)
+SWITCH = Interface(index=41, name="br1", kind="bridge")
+
+
+def test_rule_2_the_other_end_of_a_pair_counts() -> None:
+    """Its frames come from whatever sends by its other end."""
+    assert judge(GOOD, table=with_interface(VETH, FAR_END)).is_local
+    plugged, nic = replace(FAR_END, upper=SWITCH.index), replace(NIC, upper=SWITCH.index)
+    assert judge(GOOD, table=with_interface(VETH, plugged, SWITCH, nic)).is_local
+    tunnel = replace(GRETAP, upper=SWITCH.index)
+    verdict = judge(GOOD, table=with_interface(VETH, plugged, SWITCH, nic, tunnel))
+    assert (verdict.rule, "gretap1" in verdict.detail) == ("interface", True)
+    # Also behind a VLAN on the other end, and for a VLAN on this one.
+    tagged = Interface(index=42, name="veth1.7", kind="vlan", lower=40, upper=SWITCH.index)
+    table = with_interface(VETH, FAR_END, tagged, SWITCH, tunnel)
+    assert judge(GOOD, table=table).rule == "interface"
+    near = replace(NIC_BELOW, lower=50)
+    pair = replace(VETH, index=50, name="veth0")
+    table = with_interface(near, pair, replace(plugged, peer=50), SWITCH, tunnel)
+    assert judge(GOOD, table=table).rule == "interface"
+    # A bridge that is plugged into itself ends as well.
+    looped = replace(VETH, upper=SWITCH.index)
+    assert judge(GOOD, table=with_interface(looped, plugged, SWITCH)).is_local
+    # What routes for a VRF sends no frames of others.
+    vrf = Interface(index=43, name="vrf0", kind="vrf")
+    routed = replace(FAR_END, upper=vrf.index)
+    assert judge(GOOD, table=with_interface(VETH, routed, vrf)).is_local
+
+
+def test_rule_2_a_sibling_on_the_same_card_counts() -> None:
+    """Two macvlans on one card reach each other, and so does what bridges one of them."""
+    mine = replace(ETH, kind="macvlan", is_hardware=False, lower=NIC.index)
+    sibling = Interface(index=44, name="mv1", kind="macvlan", lower=21, upper=SWITCH.index)
+    table = with_interface(mine, NIC, sibling, SWITCH)
+    assert judge(GOOD, table=table).is_local
+    tunnel = replace(GRETAP, upper=SWITCH.index)
+    table = with_interface(mine, NIC, sibling, SWITCH, tunnel)
+    assert judge(GOOD, table=table).rule == "interface"
+    tagged = replace(sibling, kind="vlan")  # another segment
+    assert judge(GOOD, table=with_interface(mine, NIC, tagged, SWITCH, tunnel)).is_local
+
+
+def test_rule_2_many_bridges_are_looked_at_once() -> None:
+    """Pairs between all of them make no more work than there are interfaces."""
+    bridges = [Interface(index=100 + n, name=f"b{n}", kind="bridge") for n in range(6)]
+    pairs: list[Interface] = []
+    for one in bridges:
+        for other in bridges:
+            ends = 1000 + 2 * len(pairs), 1001 + 2 * len(pairs)
+            for end, (mine, bridge) in enumerate(zip(ends, (one, other), strict=True)):
+                peer = ends[1 - end]
+                made = Interface(
+                    index=mine, name=f"v{mine}", kind="veth", peer=peer, upper=bridge.index
+                )
+                pairs.append(made)
+    here = replace(ETH, kind="bridge", is_hardware=False)
+    pairs[0] = replace(pairs[0], upper=here.index)
+    looked: list[str] = []
+
+    class Watched(frozenset[str]):
+        def __contains__(self, name: object) -> bool:
+            looked.append(str(name))
+            return False
+
+    table = with_interface(here, *bridges, *pairs)
+    assert judge(GOOD, table=table, interfaces=Watched()).is_local
+    assert len(looked) == len({*looked}) <= len(bridges) + len(pairs) + 1
+
+
 def test_rule_2_a_circle_of_interfaces_ends() -> None:
     one = replace(ETH, kind="vlan", is_hardware=False, lower=30)
     other = Interface(index=30, name="other", kind="vlan", lower=ETH.index)
-    assert judge(GOOD, table=with_interface(one, other)).rule == "interface"
+    assert judge(GOOD, table=with_interface(one, other)).is_local
+    assert judge(GOOD, table=with_interface(one, replace(other, kind="tun"))).rule == "interface"
     assert judge(GOOD, table=with_interface(replace(one, lower=one.index))).is_local
 
 
@@ -440,11 +525,19 @@ def test_kernels_before_5_14_show_the_device_in_sysfs(
     assert not interfaces._interface(Message(old, ifname="l2tpeth0"), ()).is_hardware
 
 
-def test_a_floor_in_another_namespace_is_not_looked_for_here() -> None:
+@pytest.mark.parametrize(("kind", "field"), [("vlan", "lower"), ("veth", "peer")])
+def test_what_is_in_another_namespace_is_not_looked_for_here(kind: str, field: str) -> None:
     """Its index means another interface here."""
-    vlan = Message(CARD, kind="vlan", link=7)
-    assert interfaces._interface(vlan, ()).lower == 7
-    assert interfaces._interface(Message(vlan, link_netnsid=0), ()).lower == 0
+    message = Message(CARD, kind=kind, link=7)
+    here, there = (
+        interfaces._interface(m, ()) for m in (message, Message(message, link_netnsid=0))
+    )
+    assert (getattr(here, field), here.is_elsewhere) == (7, False)
+    assert (getattr(there, field), there.is_elsewhere) == (0, True)
+
+
+#: The device's end of a cable whose other end is in another namespace: it has to be named.
+CABLE = frozenset({"eth0"})
 
 
 class Device:
@@ -460,7 +553,7 @@ class Device:
         self,
         *,
         mode: LocalMode = LocalMode.STRICT,
-        interfaces: frozenset[str] = frozenset(),
+        interfaces: frozenset[str] = CABLE,
         allow_loopback: bool = False,
     ) -> Verdict:
         locality = Locality(
@@ -669,10 +762,80 @@ async def test_a_real_bridge_is_a_link_until_a_tunnel_joins_it(lan: Any, device:
     assert "vx0" in verdict.detail
 
 
-def judge_now(namespace: Any, source: str, destination: str, interface: str) -> Verdict:
+@pytest.fixture
+def hidden_tunnel(lan: Any, namespaces: Any) -> Any:
+    """A namespace whose bridge holds a VXLAN to the far end of the cable. Whoever is in a third
+    one, on a veth to that bridge or a macvlan on such a veth, sees a plain Ethernet link."""
+    add_tunnel(lan.client, "192.0.2.2", "192.0.2.1")
+    lan.client.ip("addr", "add", "10.7.0.2/24", "dev", "vx0")
+    add_tunnel(lan.device, "192.0.2.1", "192.0.2.2")
+    lan.device.ip("link", "add", "br0", "type", "bridge")
+    lan.device.ip("link", "set", "br0", "up")
+    lan.device.ip("link", "set", "vx0", "master", "br0")
+    board = namespaces.add()
+    namespaces.join(lan.device, board, names=("port0", "eth0"))
+    lan.device.ip("link", "set", "port0", "master", "br0")
+    return board
+
+
+@pytest.mark.asyncio
+@pytest.mark.needs_root
+@pytest.mark.parametrize("interface", ["eth0", "mv0"])
+async def test_a_tunnel_behind_another_namespace_is_not_a_link(
+    interface: str, hidden_tunnel: Any, lan: Any, sockets: Any, inbox: Any
+) -> None:
+    """The datagram comes with hop limit 255, from an address of the interface's own prefix."""
+    board = hidden_tunnel
+    if interface == "mv0":  # the card is in that namespace, a macvlan on it in ours
+        lan.device.ip("link", "del", "port0")
+        lan.device.ip("link", "add", "link", "br0", "name", "mv0", "type", "macvlan")
+        lan.device.ip("link", "set", "mv0", "netns", board.name)
+        board.ip("link", "set", "mv0", "up")
+    board.ip("addr", "add", "10.7.0.1/24", "dev", interface)
+    device = Device(board, sockets, inbox)
+    for _ in range(2):
+        send(lan.client, "10.7.0.2", "10.7.0.1", device.port)
+    verdict = await device.verdict(interfaces=frozenset())
+    assert (verdict.rule, verdict.interface) == ("interface", interface)
+    assert (verdict.hop_limit, "another network namespace" in verdict.detail) == (255, True)
+    assert (await device.verdict(interfaces=frozenset({interface}))).is_local
+
+
+@pytest.mark.asyncio
+@pytest.mark.needs_root
+async def test_a_tunnel_behind_a_pair_in_this_namespace_is_not_a_link(
+    lan: Any, device: Any
+) -> None:
+    add_tunnel(lan.client, "192.0.2.2", "192.0.2.1")
+    lan.client.ip("addr", "add", "10.7.0.2/24", "dev", "vx0")
+    add_tunnel(lan.device, "192.0.2.1", "192.0.2.2")
+    lan.device.ip("link", "add", "br0", "type", "bridge")
+    lan.device.ip("link", "add", "lan0", "type", "veth", "peer", "name", "port0")
+    lan.device.sysctl(ipv4__conf__all__arp_ignore=1)  # the bridge must not answer for lan0
+    for name in ("br0", "lan0", "port0"):
+        lan.device.ip("link", "set", name, "up")
+    lan.device.ip("addr", "add", "10.7.0.1/24", "dev", "lan0")
+    assert judge_now(lan.device, "10.7.0.2", "10.7.0.1", "lan0").is_local
+    for name in ("port0", "vx0"):
+        lan.device.ip("link", "set", name, "master", "br0")
+    send(lan.client, "10.7.0.2", "10.7.0.1", device.port)
+    verdict = await device.verdict()
+    assert (verdict.rule, verdict.interface, verdict.hop_limit) == ("interface", "lan0", 255)
+    assert "vx0" in verdict.detail
+
+
+def judge_now(
+    namespace: Any,
+    source: str,
+    destination: str,
+    interface: str,
+    interfaces: frozenset[str] = frozenset(),
+) -> Verdict:
     index = namespace.index(interface)
     return judge(
-        Datagram(b"x", Address(source, 4000), destination, index, 255), table=namespace.table()
+        Datagram(b"x", Address(source, 4000), destination, index, 255),
+        table=namespace.table(),
+        interfaces=interfaces,
     )
 
 
@@ -696,9 +859,13 @@ def test_the_kernel_tells_what_an_interface_is(lan: Any) -> None:
     assert by_name["eth0"].addresses == on("192.0.2.1/24", "2001:db8::1/64", "fe80::1/64")
     assert not any(interface.is_hardware for interface in by_name.values())
     assert by_name["eth9"].lower == by_name["eth0"].lower == 0  # a cable is not a floor
-    assert judge_now(lan.device, "192.0.2.2", "192.0.2.1", "eth0").is_local
-    lan.device.ip("link", "set", "eth0", "down")
-    assert judge_now(lan.device, "192.0.2.2", "192.0.2.1", "eth0").rule == "interface"
+    assert (by_name["eth9"].peer, by_name["eth0"].peer) == (by_name["eth8"].index, 0)
+    assert (by_name["eth9"].is_elsewhere, by_name["eth0"].is_elsewhere) == (False, True)
+    lan.device.ip("link", "set", "eth8", "up")
+    lan.device.ip("link", "set", "eth9", "nomaster", "up")
+    assert judge_now(lan.device, "10.0.0.2", "10.0.0.1", "eth8").is_local
+    lan.device.ip("link", "set", "eth8", "down")
+    assert judge_now(lan.device, "10.0.0.2", "10.0.0.1", "eth8").rule == "interface"
 
 
 @pytest.mark.asyncio
