@@ -184,7 +184,7 @@ class App:
             await self.policies.reload()
 
     async def _finish_reloading(self) -> None:
-        await asyncio.gather(*self._reloading)
+        await asyncio.gather(*self._reloading, return_exceptions=True)
 
     def _check_roles(self, access: Access) -> None:
         self.settings.require_role(access.roles)

@@ -25,7 +25,7 @@ that silently is not there would be worse.
 
 import importlib
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import all_suffixes
 from importlib.metadata import entry_points
@@ -80,7 +80,7 @@ class Exposed:
 
 
 def load(
-    modules: Collection[str], folder: Path, board: Board, *, installed: bool = True
+    modules: Iterable[str], folder: Path, board: Board, *, installed: bool = True
 ) -> list[Exposed]:
     """What the modules of the configuration and the installed ones offer. Raises `ModuleError`."""
     found: dict[tuple[str, ...], tuple[str, Exposed]] = {}
@@ -94,12 +94,12 @@ def load(
 
 
 def _functions(
-    modules: Collection[str], folder: Path, *, installed: bool
+    modules: Iterable[str], folder: Path, *, installed: bool
 ) -> Iterable[tuple[str, Any]]:
-    if folder.is_dir() and str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    if modules:
+    if folder.is_dir():
         _check_folder(folder)
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
     for name in modules:
         try:
             module = importlib.import_module(name)
@@ -119,7 +119,7 @@ def _check_folder(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.name.endswith(_IMPORTED) and not path.is_dir() and not path.is_file():
             raise ModuleError(
-                f"{path} is not a regular file, so no module in {folder} is loaded",
+                f"{path} is not a regular file, so nothing in {folder} can be loaded",
                 advice="Remove it.",
             )
 

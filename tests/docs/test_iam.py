@@ -24,6 +24,7 @@ from device_app.app import App
 from device_app.config import Settings
 from device_app.journal import Journal
 from device_app.places import Places
+from iam import bounds
 from iam.attributes import COUNT_MAX, VALUE_MAX
 from iam.builtin import FLOOR, LOWEST, RANKS, TARGETED
 from iam.condition import Operator
@@ -35,6 +36,7 @@ from iam.policy_warnings import ODD as ODD_WARNINGS
 from iam.store import Store
 from peer import cbor
 from peer.identity import Identity
+from peer.limits import DEFAULT_LIMITS
 from peer.net.client import CoapsClient
 from peer.net.udp import Address
 from peer.pairing import invite
@@ -285,6 +287,14 @@ def test_what_is_warned_of_and_nothing_else() -> None:
     assert len(ODD_WARNINGS) + 2 == len(warnings)
     example = re.findall(r"<!-- policy: example -->\n```toml\n(.*?)```", IAM, re.DOTALL)[0]
     assert load([("example.toml", example)]).warnings == ()
+
+
+def test_the_bounds_are_those_of_the_code() -> None:
+    words = IAM.partition("- All files together hold at most ")[2].partition("\n- ")[0]
+    said = [int(number.replace(",", "")) for number in re.findall(r"\b[0-9][0-9,]*\b", words)]
+    in_all = list(bounds.MOST.values())
+    assert said[:9] == [DEFAULT_LIMITS.policy_bytes >> 20, *in_all, bounds.STEPS_MAX]
+    assert said[9:] == [1, bounds._READ_STEPS, 1, bounds._SEARCH_STEPS]
 
 
 def test_what_a_file_may_not_say_of_the_unpaired() -> None:

@@ -145,8 +145,10 @@ def test_modules(
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     fifo(tmp_path / "modules" / name, MODULE)
     board = Board("kitchen", "B9X7HK54", asker=lambda _request: pytest.fail("nobody asks"))
-    with pytest.raises(ModuleError, match="is not a regular file, so no module"):
+    with pytest.raises(ModuleError, match="is not a regular file, so nothing in"):
         exposed.load(["my_lamp"], tmp_path / "modules", board, installed=False)
+    with pytest.raises(ModuleError, match="is not a regular file, so nothing in"):
+        exposed.load([], tmp_path / "modules", board, installed=False)
 
 
 def test_files_of_nabto(tmp_path: Path, fifo: MakeFifo) -> None:
