@@ -171,9 +171,10 @@ class Access:
         return known.rank, frozenset(one for some in statements for one in some)
 
     def _is_certain(self, subject: Subject, action: str, attributes: Attributes) -> bool:
-        return self.decide(subject, action, attributes).allowed and not self.depends_on(
-            subject, action, attributes
-        )
+        if (index := self._of_role.get(subject.role)) is None:
+            return False
+        is_open = self._open_to_requests(subject, action)
+        return index.surely_allows(action, _filled(subject, attributes), is_open)
 
     def _open_to_requests(self, subject: Subject, action: str) -> Callable[[str], bool]:
         """Which attributes a request for this action may still bring along: those of its target,

@@ -26,7 +26,8 @@ MOST: Final[Mapping[str, int]] = {
 }
 """The most that all files together may hold of each."""
 
-STEPS_MAX: Final = 10_000  # of one decision: about one action, by all policies of one role
+STEPS_MAX: Final = 5_000  # of one decision: about one action, by all policies of one role
+ROLE_STEPS_MAX: Final = 100_000  # of the decisions about all actions, which `/iam/me` asks for
 
 _READ_STEPS: Final = 16  # the text of an attribute is read as a number, an address …
 _SEARCH_STEPS: Final = 4  # for each symbol of a pattern that has to be searched for
@@ -70,12 +71,18 @@ def excess(role: Role, policies: Mapping[str, Weighed]) -> str:
     """Why a decision by the policies of a role may be too much work, or nothing. A policy that is
     not among these does not count."""
     statements = (one for name in role.policies for one in policies.get(name, ()))
-    for action, steps in _steps_by_action(statements):
+    found = dict(_steps_by_action(statements))
+    for action, steps in found.items():
         if steps > STEPS_MAX:
             return (
                 f"a decision about {action} for role {role.id!r} may take {steps} steps, "
                 f"more than {STEPS_MAX}"
             )
+    if sum(found.values()) > ROLE_STEPS_MAX:
+        return (
+            f"the decisions about all actions for role {role.id!r} may take more than "
+            f"{ROLE_STEPS_MAX} steps"
+        )
     return ""
 
 

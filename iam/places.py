@@ -22,6 +22,7 @@ from iam.errors import PolicyFileError
 TEXT_MAX: Final = 8 * 1024 * 1024
 LINE_MAX: Final = 4000  # also keeps numbers below what Python refuses to read
 DEPTH_MAX: Final = 32
+ENTRIES_MAX: Final = 200_000  # of tables and lists; each is kept with its line
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,9 @@ def _check_bounds(text: str, file: str) -> None:
         raise PolicyFileError(
             f"the file is longer than {TEXT_MAX} characters", file=file, line=1, advice="Split it."
         )
+    if sum(map(text.count, ",=[")) > ENTRIES_MAX:
+        why = f"the file has more than {ENTRIES_MAX} entries"
+        raise PolicyFileError(why, file=file, line=1, advice="Split it, or say less.")
     depth = 0
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > LINE_MAX:

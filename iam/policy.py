@@ -250,17 +250,24 @@ class Index:
     ) -> tuple[str, ...]:
         """The attributes that are open and decide about this action, sorted; none if the decision
         is the same whatever they turn out to be."""
-        if not self.is_conditional(action) or not ACTION.fullmatch(action) or excess(attributes):
+        if self.surely_allows(action, attributes, is_open):
             return ()
-        turns = tuple(self._in_turn(action))
-        surely, perhaps = (
-            next((one for one in turns if one.applies(attributes, is_open, table)), None)
-            for table in (_SURELY, _APPLIES)
+        if not self.evaluate(action, attributes, is_open).allowed:
+            return ()
+        turns = self._in_turn(action)
+        return tuple(
+            sorted({name for one in turns for name in one.depends_on(attributes, is_open)})
         )
-        if _allows(surely) == _allows(perhaps):
-            return ()
-        names = (name for one in turns for name in one.depends_on(attributes, is_open))
-        return tuple(sorted(set(names)))
+
+    def surely_allows(
+        self, action: str, attributes: Attributes, is_open: Callable[[str], bool]
+    ) -> bool:
+        """Whether this action is allowed whatever the attributes that are open turn out to be."""
+        if not ACTION.fullmatch(action) or (self.is_conditional(action) and excess(attributes)):
+            return False
+        turns = self._in_turn(action)
+        first = next((one for one in turns if one.applies(attributes, is_open, _SURELY)), None)
+        return first is not None and first.statement.effect is Effect.ALLOW
 
     def steps(
         self,
@@ -281,10 +288,6 @@ class Index:
                 placed.why(attributes),
                 placed.depends_on(attributes, is_open),
             )
-
-
-def _allows(placed: _Placed | None) -> bool:
-    return placed is not None and placed.statement.effect is Effect.ALLOW
 
 
 def evaluate(

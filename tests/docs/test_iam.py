@@ -294,7 +294,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
     said = [int(number.replace(",", "")) for number in re.findall(r"\b[0-9][0-9,]*\b", words)]
     in_all = list(bounds.MOST.values())
     assert said[:9] == [DEFAULT_LIMITS.policy_bytes >> 20, *in_all, bounds.STEPS_MAX]
-    assert said[9:] == [1, bounds._READ_STEPS, 1, bounds._SEARCH_STEPS]
+    assert said[9:] == [1, bounds._READ_STEPS, 1, bounds._SEARCH_STEPS, bounds.ROLE_STEPS_MAX]
 
 
 def test_what_a_file_may_not_say_of_the_unpaired() -> None:

@@ -65,7 +65,7 @@ def test_the_work_of_a_decision_counts_all_policies_of_the_role(actions: str) ->
     one = statement(condition("StringEquals", *many(250)), actions=actions)
     texts = [policy(f"p{number}", one) for number in range(40)]
     assert "for role 'tester' may take" in refusal(*texts, role(*many(40, "p")))
-    load([(str(number), text) for number, text in enumerate([*texts, role(*many(15, "p"))])])
+    load([(str(number), text) for number, text in enumerate([*texts, role(*many(7, "p"))])])
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,20 @@ def test_the_worst_decision_that_is_taken_is_no_more_work_than_its_steps(
         sys.setprofile(None)
     assert not decision.allowed
     assert calls < 10 * bounds.STEPS_MAX
+
+
+def test_what_may_be_asked_about_all_actions_is_bounded() -> None:
+    """`/iam/me` decides about every action there is."""
+    actions = ",\n".join(f'"Lamp:Set{number}"' for number in range(250))
+    one = statement(condition("StringEquals", *many(100)), actions=actions)
+    load([("f", policy("p", *[one] * 3) + role("p"))])
+    said = refusal(policy("p", *[one] * 4) + role("p"))
+    assert "the decisions about all actions for role 'tester' may take more than 100000" in said
+
+
+def test_a_file_of_many_small_things_is_refused_before_it_is_read() -> None:
+    line = "x = [" + "1," * 1900 + "]\n"
+    assert refusal(line * 110).startswith("f0.toml:1: the file has more than 200000 entries")
 
 
 def test_a_role_of_ours_is_measured_as_well() -> None:
