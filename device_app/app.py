@@ -51,8 +51,8 @@ from iam.store import Store
 from peer.errors import PeerError
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.advertiser import Advertiser
 from peer.net.coaps import CoapsServer
-from peer.net.discovery import Advertiser
 from peer.net.onlink import Locality
 from peer.net.site import GuardedSite
 from peer.net.udp import Net, UdpSocket

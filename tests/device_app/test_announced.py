@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peer.errors import PeerError
-from peer.net.discovery import Advertiser, watch
+from peer.net.advertiser import Advertiser
+from peer.net.discovery import watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -38,7 +38,8 @@ from peer.dtls import session
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
 from peer.net import problem
-from peer.net.discovery import SERVICE, SUBTYPE, Advertiser
+from peer.net.advertiser import Advertiser
+from peer.net.adverts import SERVICE, SUBTYPE
 from peer.pairing import invite
 from peer.pairing.binding import Channel, binding
 from peer.pairing.ceremony import CeremonyError, EventKind, State
