@@ -17,13 +17,13 @@ from client_app.answers import exit_code
 from client_app.client import LOOK_SECONDS, Client
 from client_app.device import whoami_untrusted
 from client_app.devices import KnownDevice
-from client_app.text import on_one_line
 from client_app.values import Check, Verdict
 from peer.errors import PeerError, PinMismatch, Unreachable
 from peer.net.client import CoapsConnection
 from peer.net.interfaces import kernel_table
 from peer.net.problem import error_of
 from peer.net.udp import resolve
+from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert

@@ -20,6 +20,7 @@ import click
 from client_app import answers, render
 from client_app.setting import Setting, Verb, everywhere
 from peer.errors import PeerError
+from peer.terminal.text import EscapingFormatter, on_lines
 
 VERBS: Final = MappingProxyType(
     {
@@ -111,7 +112,7 @@ def _outcome(setting: Setting, run: Any) -> int:
 
 def _put_fault(setting: Setting, error: Exception) -> None:
     if setting.verbose:
-        traceback.print_exception(error)
+        click.echo(on_lines("".join(traceback.format_exception(error))), err=True, nl=False)
     own = PeerError(
         f"internal error: {type(error).__name__}: {error}",
         advice="This is a fault of handfast; the same command with -v shows where.",
@@ -160,7 +161,9 @@ def _show_one(setting: Setting, value: object) -> int:
 def _log_to_stderr(setting: Setting) -> None:
     level = logging.ERROR if setting.quiet else logging.WARNING
     level = {0: level, 1: logging.INFO}.get(setting.verbose, logging.DEBUG)
-    logging.basicConfig(level=level, format="%(name)s: %(message)s", force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(EscapingFormatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 def _version() -> str:

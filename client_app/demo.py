@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from client_app.text import on_lines
 from peer.errors import PeerError, TimedOut
+from peer.terminal.text import on_lines
 
 STEP_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0

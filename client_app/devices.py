@@ -1,35 +1,40 @@
 """The devices this client knows: one JSON file, 0600, replaced whole or not at all.
 
 A line in this file is trust: the fingerprint is what a device has to prove before it gets a byte of
-a request. So a file that does not parse, that others may write, or that a newer version wrote is
-refused with advice, and never overwritten. Two writers take turns by a lock file next to it.
+a request. So a file that does not parse, that others may write, that is a link, or that a newer
+version wrote is refused with advice, and never overwritten. Two writers take turns by a lock file
+next to it. Reading and writing cost as much as the file is long: 10,000 devices are no trouble.
 """
 
 import contextlib
+import errno
 import fcntl
-import json
 import os
 import re
-import stat
 import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from client_app.answers import BookError, NotKnown
+from peer import json_text as strict_json
 from peer.errors import Malformed, UsageError
+from peer.files import open_own, read_own
 from peer.identity import Fingerprint
-from peer.regular_files import open_regular
+from peer.terminal.text import json_text
 
 SCHEMA: Final = 1
 LOCK_SECONDS: Final = 5.0
 """How long a writer waits for another one."""
 
 _LOCK_POLL_SECONDS: Final = 0.02
-_MOST_BYTES: Final = 1 << 20
+_DRAFT: Final = ".devices-"
+MOST_BYTES: Final = 16 << 20
+"""Of the file: room for 10,000 devices with more to say of themselves than any has."""
 _ALIAS: Final = re.compile(r"\w([\w.-]{0,62}\w)?")
 _RESTORE: Final = "Restore it from a backup, or move it away and pair again; it was not changed."
 
@@ -67,6 +72,11 @@ class KnownDevice:
             "addresses": list(self.addresses),
         }
 
+
+_KINDS: Final = MappingProxyType(
+    {key: type(value) for key, value in KnownDevice("x", Fingerprint(bytes(32))).record().items()}
+)
+"""The fields of a record, and of what kind each is."""
 
 Book = Mapping[str, KnownDevice]
 
@@ -170,14 +180,12 @@ class DeviceBook:
 
     def _read(self) -> dict[str, KnownDevice]:
         try:
-            with open_regular(self.path) as file:
-                mode = os.fstat(file.fileno()).st_mode
-                data = file.read()
+            data, mode = read_own(self.path)
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise self._cannot("read", error) from error
-        if stat.S_IMODE(mode) & 0o022:
+        if mode & 0o022:
             raise BookError(
                 f"{self.path} can be written by others, so its fingerprints prove nothing",
                 advice=f"Look through it; if it is as you left it: chmod 600 {self.path}",
@@ -190,7 +198,10 @@ class DeviceBook:
             ) from error
 
     def _write(self, book: Book) -> None:
+        """Replace the file: under its name stand the old content or the new, at any moment."""
         try:
+            for orphan in self.path.parent.glob(f"{_DRAFT}*"):  # of a writer that was killed
+                orphan.unlink()
             descriptor, draft = self._draft()
             try:
                 with os.fdopen(descriptor, "wb") as file:
@@ -201,23 +212,21 @@ class DeviceBook:
             except BaseException:
                 Path(draft).unlink(missing_ok=True)
                 raise
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _settle(self.path.parent)
         except OSError as error:
             raise self._cannot("write", error) from error
 
     def _draft(self) -> tuple[int, str]:
-        return tempfile.mkstemp(dir=self.path.parent, prefix=".devices-")  # mkstemp: 0600
+        return tempfile.mkstemp(dir=self.path.parent, prefix=_DRAFT)  # mkstemp: 0600, O_EXCL
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         place = self.path.with_suffix(".lock")
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not self.path.parent.is_dir():
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _settle(self.path.parent.parent)
+            descriptor = open_own(place, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise self._cannot("write", error) from error
         try:
@@ -242,30 +251,34 @@ class DeviceBook:
                 return
 
     def _cannot(self, verb: str, error: OSError) -> BookError:
-        return BookError(
-            f"cannot {verb} {self.path}: {error.strerror or error}",
-            advice="Check the folder's owner and free space, or choose another one with --home.",
-        )
+        advice = "Check the folder's owner and free space, or choose another one with --home."
+        if error.errno == errno.ELOOP:
+            advice = "Put the file itself there, or name the folder that it is in with --home."
+        path = error.filename if error.errno in {errno.ELOOP, errno.EPERM} else self.path
+        return BookError(f"cannot {verb} {path}: {error.strerror or error}", advice=advice)
+
+
+def _settle(folder: Path) -> None:
+    """Return when the names in a folder are on stable storage."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 # -- values and bytes -----------------------------------------------------------------------------
 
 
 def book_bytes(book: Book) -> bytes:
-    """The file's content."""
-    devices = [book[alias].record() for alias in sorted(book)]
-    text = json.dumps({"schema": SCHEMA, "devices": devices}, indent=1, ensure_ascii=False)
-    return f"{text}\n".encode()
+    """The file's content: a line for each device."""
+    lines = ",\n ".join(json_text(book[alias].record()) for alias in sorted(book))
+    return f'{{"schema": {SCHEMA}, "devices": [\n {lines}\n]}}\n'.encode()
 
 
 def book_untrusted(data: bytes) -> dict[str, KnownDevice]:
     """The devices of a file's content. Raises `Malformed`, and nothing else."""
-    if len(data) > _MOST_BYTES:
-        raise Malformed("it is far too large")
-    try:
-        whole = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Malformed("it is not JSON") from error
+    whole = strict_json.decode_untrusted(data, size=MOST_BYTES)
     if not isinstance(whole, dict) or not isinstance(whole.get("schema"), int):
         raise Malformed("it is not a file of known devices")
     if whole["schema"] > SCHEMA:
@@ -277,23 +290,22 @@ def book_untrusted(data: bytes) -> dict[str, KnownDevice]:
     if whole.keys() != {"schema", "devices"} or not isinstance(devices, list):
         raise Malformed("it is not a file of known devices")
     book: dict[str, KnownDevice] = {}
+    keys: set[Fingerprint] = set()
     for number, record in enumerate(devices, 1):
         device = _device_untrusted(record, number)
-        if device.alias in book or any(
-            one.fingerprint == device.fingerprint for one in book.values()
-        ):
+        if device.alias in book or device.fingerprint in keys:
             raise Malformed(f"device {number} is there twice")
         book[device.alias] = device
+        keys.add(device.fingerprint)
     return book
 
 
 def _device_untrusted(record: object, number: int) -> KnownDevice:
     where = f"device {number}"
-    model = KnownDevice("x", Fingerprint(bytes(32))).record()
-    if not isinstance(record, dict) or record.keys() != model.keys():
+    if not isinstance(record, dict) or record.keys() != _KINDS.keys():
         raise Malformed(f"{where} has other fields than expected")
-    for key, example in model.items():
-        if type(record[key]) is not type(example):
+    for key, kind in _KINDS.items():
+        if type(record[key]) is not kind:
             raise Malformed(f"{where}: {key} is of the wrong kind")
     if not all(isinstance(each, str) for each in record["addresses"]):
         raise Malformed(f"{where}: an address is not text")

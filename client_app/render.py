@@ -1,7 +1,7 @@
 """Values as people and scripts read them, and the terminal they go to.
 
-Data goes to stdout, talk to stderr. Whatever came from a peer passes `text` before a person sees
-it; in JSON everything beyond ASCII is a number.
+Data goes to stdout, talk to stderr. What came from a peer or a file passes `peer.terminal.text`
+before a person sees it; in JSON everything beyond printable ASCII is a number.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from client_app.devices import KnownDevice
 from client_app.moments import shown
 from client_app.reply import Reply
 from client_app.setting import Setting
-from client_app.text import on_lines, on_one_line
 from client_app.values import Check, Paired, Seen, Verdict, Whoami
 from peer.errors import PeerError, UsageError
 from peer.identity import Fingerprint
 from peer.pairing.methods import BUTTON
+from peer.terminal.text import json_text, on_lines, on_one_line
 
 SCHEMA = 1
 _FORMATS: Mapping[int | None, str] = {0: "text", 40: "links", 42: "octets", 50: "json", 60: "cbor"}
@@ -95,8 +95,8 @@ def plain(value: object) -> object:
 
 
 def json_line(value: Mapping[str, object]) -> str:
-    """One line, all ASCII."""
-    return json.dumps({"schema": SCHEMA, **value}, allow_nan=False)
+    """One line, all of it printable ASCII."""
+    return json_text({"schema": SCHEMA, **value}, ascii_only=True)
 
 
 # -- for people -----------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def _(value: list) -> str:  # type: ignore[type-arg]  # singledispatch reads it
 
 @as_text.register
 def _(value: bytes) -> str:
-    return value.decode("utf-8", "replace").removesuffix("\n")
+    return on_lines(value.decode("utf-8", "replace")).removesuffix("\n")
 
 
 @as_text.register
@@ -312,7 +312,7 @@ class Terminal:
         self.done()
         with contextlib.suppress(termios.error):  # typed before the question: no answer to it
             termios.tcflush(0, termios.TCIFLUSH)
-        click.echo(question, err=True, nl=False)
+        click.echo(on_one_line(question), err=True, nl=False)
         try:
             return await _line()
         except asyncio.CancelledError:

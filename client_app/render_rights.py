@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from client_app.moments import shown
 from client_app.render import as_json, as_text, plain
 from client_app.rights import Event, Invitation, Invite, Permission, Role, User, UserKey, Window
-from client_app.text import on_one_line
 from peer.identity import Fingerprint
+from peer.terminal.text import on_one_line
 
 _ABOUT = ("actor", "user", "role", "action", "method", "result", "detail")
 _WHENCE = ("address", "interface")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from peer import cbor
-from peer.errors import Malformed, UsageError
+from peer import cbor, json_text
+from peer.errors import UsageError
 from peer.limits import DEFAULT_LIMITS
 
 #: What `Device.put` and `Device.post` take: bytes as they are, text, or a value for JSON and CBOR.
@@ -63,17 +63,9 @@ class Reply:
             case 60:
                 return cbor.decode_untrusted(self.payload, size=DEFAULT_LIMITS.answer_body_bytes)
             case 50:
-                return json_untrusted(self.payload)
+                return json_text.decode_untrusted(self.payload)
             case _:
                 return self.text if self.is_text else self.payload
-
-
-def json_untrusted(data: bytes) -> object:
-    """One JSON value. Raises `Malformed`, and nothing else."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Malformed("the JSON body does not parse") from error
 
 
 def encoded(body: Body, body_format: Format | None) -> tuple[bytes, int | None]:

@@ -11,8 +11,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from client_app.home import Home
-from client_app.text import on_one_line
 from peer.errors import UsageError
+from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
     from client_app.client import Client
@@ -211,7 +211,7 @@ def known_aliases(
     except Exception:
         return []
     return [
-        CompletionItem(one.alias, help=one.name)
+        CompletionItem(one.alias, help=on_one_line(one.name))
         for one in found
         if one.alias.startswith(incomplete)
     ]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from client_app.addresses import PAIRING_PORT, Place
 from client_app.devices import KnownDevice
-from client_app.text import on_one_line
 from peer.errors import PeerError, Unreachable, UsageError, WindowClosed
 from peer.identity import Fingerprint
+from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import re
-import stat
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.x509.oid import NameOID
 
 from peer.errors import IdentityError, Malformed
+from peer.files import read_own
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base32 without I, L, O and U, for people
 FINGERPRINT_BYTES = 32
@@ -131,11 +131,11 @@ class Identity:
     def load(cls, path: Path) -> Self:
         """Read a PKCS#8 PEM key file.
 
-        Raises `IdentityError` if it is absent, damaged, of another kind, or readable by others.
+        Raises `IdentityError` if it is absent, damaged, of another kind, a link, another user's, or
+        readable by others.
         """
         try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-            pem = path.read_bytes()
+            pem, mode = read_own(path)
         except OSError as error:
             raise IdentityError(f"cannot read the key {path}: {error.strerror}") from error
         if mode & 0o077:

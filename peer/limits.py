@@ -55,6 +55,7 @@ class Limits:
     exchange_seconds: float = 247.0  # EXCHANGE_LIFETIME (RFC 7252 §4.8.2)
     observations_per_session: int = 32  # observations and pending requests of one session
     cbor_depth: int = 32  # nesting of a CBOR item from outside
+    json_depth: int = 32  # and of JSON
 
     # The whitelist.
     users: int = 256

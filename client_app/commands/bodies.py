@@ -5,8 +5,9 @@ from typing import Any, BinaryIO
 
 import click
 
-from client_app.reply import Format, json_untrusted
+from client_app.reply import Format
 from client_app.setting import Setting
+from peer import json_text
 from peer.errors import Malformed, UsageError
 
 FORMATS = [str(one) for one in Format]
@@ -61,12 +62,18 @@ def body_of(data: str | None, file: BinaryIO | None, body_format: str | None) ->
     chosen = Format(body_format or "text")
     if chosen in {Format.CBOR, Format.JSON}:
         try:
-            return {"body": json_untrusted(data.encode()), "body_format": chosen}
+            return {"body": json_text.decode_untrusted(_bytes(data)), "body_format": chosen}
         except Malformed as error:
             raise UsageError(
-                "--data is not JSON", advice='Write it like {"light": true}, in single quotes.'
+                f"--data cannot be used: {error}",
+                advice='Write it like {"light": true}, in single quotes.',
             ) from error
     return {"body": data, "body_format": chosen}
+
+
+def _bytes(argument: str) -> bytes:
+    """What was typed, also what is not UTF-8."""
+    return argument.encode(errors="surrogateescape")
 
 
 def accept_of(body_format: str | None) -> Any:

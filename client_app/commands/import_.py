@@ -4,7 +4,7 @@ from typing import BinaryIO
 
 import click
 
-from client_app.devices import KnownDevice, alias_taken, book_untrusted
+from client_app.devices import MOST_BYTES, KnownDevice, alias_taken, book_untrusted
 from client_app.setting import Setting, Verb
 from peer.errors import Malformed, UsageError
 
@@ -20,7 +20,7 @@ def command(setting: Setting, file: BinaryIO) -> list[KnownDevice]:
     Whoever wrote FILE decides which keys this client trusts: take it from your own machines only.
     """
     try:
-        wanted = book_untrusted(file.read())
+        wanted = book_untrusted(file.read(MOST_BYTES + 1))
     except Malformed as error:
         raise UsageError(f"{file.name}: {error}", advice=error.advice) from error
     added: list[KnownDevice] = []

@@ -14,13 +14,13 @@ from client_app.choice import MEANING, AskCode, is_invite, scanned
 from client_app.picture import is_picture, text_in_picture
 from client_app.setting import Setting, Verb
 from client_app.targets import check_target
-from client_app.text import on_one_line
 from client_app.values import Paired
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
 from peer.pairing import methods
 from peer.pairing.armour import is_armoured
 from peer.pairing.sas import grouped
+from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
     from client_app.pairing import Comparison

@@ -7,11 +7,11 @@ import pytest
 from client_app.addresses import Place
 from client_app.render import as_json, as_text, json_line, readable
 from client_app.reply import Format, Reply, encoded
-from client_app.text import on_lines, on_one_line
 from client_app.values import Check, Seen, Verdict, Whoami
 from peer import cbor
 from peer.errors import Malformed, UsageError
 from peer.net.udp import Address
+from peer.terminal.text import on_lines, on_one_line
 
 # ------------------------------------------------------------------------------------- addresses
 

@@ -1,0 +1,1 @@
+"""What both command lines share. Only the apps import it."""
