@@ -203,6 +203,10 @@ def _read(path: Path) -> dict[str, tuple[Any, str]]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}", advice="Correct that line.") from error
+    except RecursionError:  # tomllib recurses as deep as its input is nested
+        raise ConfigError(
+            f"{path}: something in it is nested too deep", advice="No setting is nested."
+        ) from None
     lines = _lines(text)
     found = {}
     for key, value in _flat(content):

@@ -112,7 +112,7 @@ class ControlServer:
             request = json.loads(line)
             verb = self._verbs[request["verb"]]
             args = dict(request.get("args", {}))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return _failure("the daemon does not know this verb", "Are both of one version?", 2)
         try:
             return {"ok": True, "result": await verb(args, say)}

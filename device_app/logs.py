@@ -10,6 +10,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from peer.terminal.text import EscapingFormatter
+
 _BURST = 5
 _PERIOD_SECONDS = 10.0
 _PLACES = 256
@@ -43,7 +45,7 @@ def set_up(verbosity: int) -> None:
     """Log to stderr. `verbosity`: -1 errors, 0 our news and others' warnings, 1 more, 2 all."""
     level = {-1: logging.ERROR, 0: logging.INFO, 1: logging.DEBUG}.get(verbosity, logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname).1s %(name)s: %(message)s"))
+    handler.setFormatter(EscapingFormatter("%(levelname).1s %(name)s: %(message)s"))
     handler.addFilter(Damper())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -1,7 +1,6 @@
 """What the command line prints: data on stdout, talk on stderr; with `--json`, JSON lines."""
 
 import contextlib
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,13 +9,14 @@ from typing import Any
 from device_app.durations import dated, dated_shortly, spoken, spoken_when
 from device_app.render_pairing import label_line, lock_lines
 from peer.identity import Fingerprint
+from peer.terminal.text import json_text, on_lines, on_one_line
 
 SCHEMA = 1
 
 
 def data(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
-    print(json.dumps({"schema": SCHEMA, **value}, ensure_ascii=False), flush=True)
+    print(json_text({"schema": SCHEMA, **value}), flush=True)
 
 
 def lines(text: Iterable[str]) -> None:
@@ -33,9 +33,9 @@ def talk(text: str = "", *, end: str = "\n") -> None:
 
 def failure(message: str, advice: str) -> None:
     """An error: what happened, and what to do next."""
-    talk(f"error: {message}")
+    talk(f"error: {on_lines(message)}")
     if advice:
-        talk(f"  {advice}")
+        talk(f"  {on_lines(advice)}")
 
 
 def fingerprint_lines(value: Mapping[str, Any]) -> list[str]:
@@ -259,7 +259,7 @@ def explain_lines(value: Mapping[str, Any]) -> list[str]:
             applies = f"may apply, by {', '.join(step['depends'])}"
         found.append(
             f"  policy {step['policy']!r}, statement {step['statement']}: {step['effect']}"
-            f" {applies}" + (f": {shown(step['why'])}" if step["why"] else "")
+            f" {applies}" + (f": {on_one_line(step['why'])}" if step["why"] else "")
         )
     if value["missing"]:
         found.append(f"The user is told: {value['missing']}")
@@ -269,7 +269,8 @@ def explain_lines(value: Mapping[str, Any]) -> list[str]:
 def imported_lines(value: Mapping[str, Any], added: Sequence[str]) -> list[str]:
     """The users of an import, as comments of the policy file that stands before them."""
     return [
-        f"# user {shown(user['name'])}: {shown(user['role'])}, {_counted(len(user['keys']), 'key')}"
+        f"# user {on_one_line(user['name'])}: {on_one_line(user['role'])}, "
+        + _counted(len(user["keys"]), "key")
         + (", added" if user["name"] in added else "")
         for user in value["users"]
     ]
@@ -284,19 +285,13 @@ _WHERE = ("fingerprint", "address", "interface", "hop_limit")
 def event_line(event: Mapping[str, Any]) -> str:
     """One event: number, when, what, and whatever else is known of it."""
     said = [f"{field}={_word(event[field])}" for field in (*_WHO, *_WHERE) if field in event]
-    return f"{event['seq']:>6}  {dated(event['wall'])}  {shown(event['kind'])}  {' '.join(said)}"
+    kind = on_one_line(event["kind"])
+    return f"{event['seq']:>6}  {dated(event['wall'])}  {kind}  {' '.join(said)}"
 
 
 def _word(value: object) -> str:
-    text = shown(str(value))
+    text = on_one_line(str(value))
     return f'"{text}"' if " " in text or not text else text
-
-
-def shown(text: str) -> str:
-    """Text of others, before a terminal sees it: what is not to be seen is written as a number."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
 
 
 def clock_lines(value: Mapping[str, Any]) -> list[str]:

@@ -318,5 +318,5 @@ def test_a_strangers_text_does_not_reach_the_terminal() -> None:
     )
     assert line.isprintable()
     assert r"refused\x1b[2J" in line
-    assert r"detail=a\nb\u202e" in line
+    assert r"detail=a\x0ab\u202e" in line
     assert 'result=""' in line

@@ -1,0 +1,64 @@
+"""What comes from outside as text or TOML, before the daemon or its command line uses it."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_app import config, logs, render
+from device_app.control import ControlServer
+from device_app.errors import ConfigError
+
+EVIL = "\x7f\x9b31m\u202e\x1b[2J"
+SEEN = set("\x7f\x9b\u202e\x1b")
+
+
+def test_json_output_holds_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    render.data({"user": f"küche{EVIL}"})
+    out = capsys.readouterr().out
+    assert "küche" in out
+    assert not SEEN & set(out)
+    assert json.loads(out)["user"] == f"küche{EVIL}"
+
+
+def test_errors_and_events_neither(capsys: pytest.CaptureFixture[str]) -> None:
+    render.failure(f"no such user: {EVIL}", EVIL)
+    event: dict[str, Any] = {"seq": 1, "wall": 0.0, "kind": f"paired{EVIL}", "user": EVIL}
+    shown = capsys.readouterr().err + render.event_line(event)
+    assert not SEEN & set(shown)
+    assert "\\x9b31m" in shown
+
+
+def test_the_log_neither(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        logs.set_up(0)
+        logging.getLogger("peer").warning("a client calls itself %s", EVIL)
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    said = capsys.readouterr().err
+    assert "calls itself \\x7f\\x9b31m" in said
+    assert not SEEN & set(said)
+
+
+def test_settings_nested_too_deep_are_an_error_like_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "device.toml"
+    file.write_text(f"name = {'[' * 20_000}{']' * 20_000}\n")
+    with pytest.raises(ConfigError, match="nested too deep"):
+        config._read(file)
+
+
+@pytest.mark.asyncio
+async def test_a_request_nested_too_deep_is_answered(tmp_path: Path) -> None:
+    async def never(_args: object, _say: object) -> Any:
+        raise AssertionError
+
+    server = ControlServer.__new__(ControlServer)
+    server._verbs = {"status": never}
+    line = b'{"verb": "status", "args": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    answer = await server._answer(line, lambda _said: None)
+    assert (answer["ok"], answer["exit"]) == (False, 2)
