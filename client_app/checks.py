@@ -14,11 +14,14 @@ from aiocoap.numbers.codes import Code
 
 from client_app.addresses import Place
 from client_app.answers import exit_code
-from client_app.client import LOOK_SECONDS, Client
+from client_app.client import Client
 from client_app.device import whoami_untrusted
 from client_app.devices import KnownDevice
+from client_app.finder import LOOK_SECONDS
+from client_app.targets import announced_places, listed
 from client_app.values import Check, Verdict
 from peer.errors import PeerError, PinMismatch, Unreachable
+from peer.limits import DEFAULT_LIMITS
 from peer.net.client import CoapsConnection
 from peer.net.interfaces import kernel_table
 from peer.net.problem import error_of
@@ -96,30 +99,29 @@ def _network() -> Check:
 
 async def _discovery(client: Client) -> tuple[list[Advert], Check]:
     try:
-        adverts = await client.discover(timeout=LOOK_SECONDS)
+        adverts = await client.finder.all(LOOK_SECONDS)
     except PeerError as error:
         return [], _note("discovery", str(error), error.advice)
     if not adverts:
         advice = "Devices on other networks are found by `handfast address` only."
         return [], _note("discovery", "no device answered on this network", advice)
-    names = ", ".join(f"{on_one_line(one.name)} ({one.device_id})" for one in adverts)
-    return adverts, _ok("discovery", names)
+    return adverts, _ok("discovery", listed(adverts))
 
 
 async def _device(
     client: Client, known: KnownDevice, adverts: list[Advert]
 ) -> AsyncIterator[Check]:
-    advert = next((a for a in adverts if a.device_id == known.fingerprint.device_id), None)
-    found = client.places(known)
-    if advert is not None:
-        found = [*(Place(host, advert.port) for host in advert.addresses), *found]
+    adverts = [one for one in adverts if one.device_id == known.fingerprint.device_id]
+    own = client.places(known)
+    hints = announced_places(adverts, most=DEFAULT_LIMITS.announced_places)
     connection: CoapsConnection | None = None
     failures: list[PeerError] = []
-    for place in dict.fromkeys(found):
+    for place in dict.fromkeys([*hints, *own]):
         try:
             connection = await _reached(client, known, place)
         except PeerError as error:
-            failures.append(error)
+            if place in own or not isinstance(error, PinMismatch):  # else any host can cause it
+                failures.append(error)
             yield _note(f"address {place}", str(error), error.advice)
         else:
             yield _ok(f"address {place}", "answers, with the pinned key")
@@ -131,7 +133,7 @@ async def _device(
         yield await _policy(connection)
     finally:
         await connection.close()
-    yield _window(advert)
+    yield _window(adverts)
 
 
 async def _reached(client: Client, known: KnownDevice, place: Place) -> CoapsConnection:
@@ -171,7 +173,10 @@ async def _policy(connection: CoapsConnection) -> Check:
     return _ok("policy", f"{who}; may do {len(me.actions)} things (`handfast whoami`)")
 
 
-def _window(advert: Advert | None) -> Check:
-    if advert is None:
+def _window(adverts: list[Advert]) -> Check:
+    if not adverts:
         return _note("window", "not announced on this network; pairing works on the device's own")
-    return _ok("window", "open for pairing" if advert.pairing_open else "closed, as it should be")
+    said = {advert.pairing_open for advert in adverts}
+    if len(said) > 1:
+        return _note("window", "announced both as open and as closed, perhaps by another host")
+    return _ok("window", "open for pairing" if True in said else "closed, as it should be")

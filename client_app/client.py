@@ -12,11 +12,10 @@ before a byte of a request has left.
 from __future__ import annotations  # zeroconf is imported when it is needed, not for its types
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -28,16 +27,17 @@ from client_app.attempt import Attempt
 from client_app.choice import AskCode, Means, is_invite, scanned
 from client_app.device import Device
 from client_app.devices import DeviceBook, KnownDevice, check_alias
+from client_app.finder import LOOK_SECONDS, Finder, Look, candidates
 from client_app.home import Home
 from client_app.moments import wall_clock
 from client_app.pairing import Comparison, Confirm, OnWait
-from client_app.reach import Race
+from client_app.reach import Attempt as TryAt
+from client_app.reach import Candidate, Race
 from client_app.redemption import Given, OnNote, Redemption
 from client_app.targets import Target
 from client_app.values import Paired
 from peer.errors import (
     Malformed,
-    PeerError,
     PinMismatch,
     Unreachable,
     UsageError,
@@ -53,21 +53,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Comparison", "Paired"]
 
-LOOK_SECONDS: Final = 3.0
-"""How long a look around the LAN takes."""
-
 LOOK_DELAY_SECONDS: Final = 0.3
 """A device that still is where it was last seen answers sooner, and nobody needs to be asked."""
-
-PORT_LOOK_SECONDS: Final = 1.0
-"""How long the LAN is asked for the regular port of a device that was given by its address."""
 
 CONNECT_SECONDS: Final = 15.0
 """How long one address may take to answer; a second and third try run beside a slow first one."""
 
 INTERFACES: Final = "HANDFAST_INTERFACES"
-
-Look = Callable[[], "AsyncIterator[Advert]"]
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +85,7 @@ class Client:
         self._limits = limits
         self._net = net
         named = interfaces or [n for n in os.environ.get(INTERFACES, "").split(",") if n]
-        self._look = look or (lambda: _lan(named))
+        self.finder = Finder(look or (lambda: _lan(named)))
         self._identity: Identity | None = None
         self._coaps: CoapsClient | None = None
         self._devices: dict[Fingerprint, Device] = {}
@@ -128,11 +120,11 @@ class Client:
 
     async def discover(self, *, timeout: float = LOOK_SECONDS) -> list[Advert]:
         """The devices that answer on the LAN within `timeout` seconds, by name."""
-        return await self._look_around(timeout)
+        return await self.finder.latest(timeout)
 
     def watch(self) -> AsyncIterator[Advert]:
         """Every device that is there, comes, changes or goes (`is_present` false). Does not end."""
-        return self._look()
+        return self.finder.watch()
 
     async def connect(self, alias: str) -> Device:
         """A session with a known device, wherever it is reached first; one per device and client.
@@ -166,8 +158,8 @@ class Client:
         latest = self.book.by_fingerprint(known.fingerprint) or known
         sources = [_resolved(place) for place in self.places(latest)]
         delay = LOOK_DELAY_SECONDS if sources else 0.0
-        sources.append(self._announced(latest.fingerprint, delay))
-        race = Race(lambda address: self.connect_at(address, pinned=latest.fingerprint))
+        sources.append(self.finder.regular(latest.fingerprint.device_id, delay=delay))
+        race = self._race(lambda address: self.connect_at(address, pinned=latest.fingerprint))
         try:
             connection = await race.run(sources)
         except Unreachable as error:
@@ -179,42 +171,8 @@ class Client:
         await self._remember(latest, connection.peer.address)
         return connection
 
-    async def _announced(self, wanted: Fingerprint, delay: float) -> AsyncIterator[Address]:
-        """Addresses that the LAN tells of a device; none if there is no network to ask."""
-        await asyncio.sleep(delay)
-        with contextlib.suppress(PeerError):
-            async for advert in self._seen_for(LOOK_SECONDS):
-                if advert.device_id == wanted.device_id and advert.is_present:
-                    for host in advert.addresses:
-                        for address in await resolve(host, advert.port):
-                            yield address
-
-    async def _seen_for(self, seconds: float) -> AsyncIterator[Advert]:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        stream = self._look()
-        try:
-            while (left := until - loop.time()) > 0:
-                try:
-                    yield await asyncio.wait_for(anext(stream), left)
-                except (TimeoutError, StopAsyncIteration):
-                    return
-        finally:
-            if isinstance(stream, AsyncGenerator):
-                await stream.aclose()
-
-    async def _look_around(self, seconds: float, *, until: str = "") -> list[Advert]:
-        """The adverts of `seconds`; no longer than until the device of an id is seen open."""
-        found: dict[str, Advert] = {}
-        async with contextlib.aclosing(self._seen_for(seconds)) as adverts:  # type: ignore[type-var]
-            async for advert in adverts:
-                if not advert.is_present:
-                    found.pop(advert.device_id, None)
-                    continue
-                found[advert.device_id] = advert
-                if until and advert.device_id == until and advert.pairing_open:
-                    break
-        return sorted(found.values(), key=lambda advert: (advert.name, advert.device_id))
+    def _race(self, attempt: TryAt) -> Race:
+        return Race(attempt, limits=self._limits)
 
     async def _remember(self, known: KnownDevice, address: Address) -> None:
         """Store where a device answered. A hint: that it cannot be stored stops nobody."""
@@ -235,9 +193,9 @@ class Client:
         known = self.book.by_fingerprint(key)
         places = [*(self.places(known) if known else []), *given.places]
         sources = [_resolved(place) for place in dict.fromkeys(places)]
-        race = Race(lambda address: self.connect_at(address, pinned=key))
+        race = self._race(lambda address: self.connect_at(address, pinned=key))
         try:
-            return await race.run([*sources, self._announced(key, 0.0)])
+            return await race.run([*sources, self.finder.regular(key.device_id)])
         except PinMismatch as error:
             raise self._mismatch(error) from None
 
@@ -305,8 +263,6 @@ class Client:
         _check_words(name, alias)
         await asyncio.to_thread(self.book.check_writable)
         found = await self._target(target, alias=alias, expect=pinned)
-        if pinned is not None:
-            found = replace(found, pinned=pinned)
         attempt = Attempt(
             await self._knock(found),
             found,
@@ -314,7 +270,7 @@ class Client:
             book=self.book,
             limits=self._limits,
             connect_at=self.connect_at,
-            find_port=self._announced_port,
+            find_port=lambda key: self.finder.port_of(key.device_id),
             on_note=on_note or _log.warning,
         )
         try:
@@ -365,27 +321,18 @@ class Client:
         return await redemption.run(alias=alias)
 
     async def _target(self, text: str, *, alias: str, expect: Fingerprint | None) -> Target:
+        """Which device is meant. Where the LAN says it is, is asked later if its key is known."""
         if (found := targets.address_target(text)) is not None:
-            return found
+            return replace(found, pinned=expect)
         known = None if alias else {one.alias: one for one in self.devices}.get(text)
-        wanted = known.fingerprint if known else expect
-        adverts = await self._look_around(LOOK_SECONDS, until=wanted.device_id if wanted else "")
         if known is not None:
-            at = targets.named_target(known.fingerprint.device_id, adverts)
-            at = at or targets.known_target(known)
-            return replace(at, pinned=known.fingerprint)
+            return targets.known_target(known)
+        if expect is not None:
+            return Target(pinned=expect, is_sought=True, host=text)
+        adverts = await self.finder.all(LOOK_SECONDS)
         if not text:
-            mine = [a for a in adverts if expect is None or a.device_id == expect.device_id]
-            return targets.the_open_one(mine or adverts)
-        found = targets.named_target(text, adverts)
-        return found or targets.host_target(text, adverts)
-
-    async def _announced_port(self, key: Fingerprint) -> int:
-        with contextlib.suppress(PeerError):
-            for advert in await self._look_around(PORT_LOOK_SECONDS, until=key.device_id):
-                if advert.device_id == key.device_id:
-                    return advert.port
-        return 0
+            return targets.the_open_one(adverts)
+        return targets.named_target(text, adverts) or targets.host_target(text, adverts)
 
     def _mismatch(self, error: PinMismatch) -> PinMismatch:
         """The same in words that fit: a key that was never known here cannot have changed."""
@@ -394,25 +341,31 @@ class Client:
 
     async def _knock(self, target: Target) -> CoapsConnection:
         """A session on the pairing port."""
-        race = Race(self._knock_at(target))
+        heard: dict[Advert, None] = {}
+        sources = [_resolved(place) for place in target.places]
+        sources += [_named(advert) for advert in target.adverts]
+        if target.is_sought and target.pinned is not None:
+            sources.append(self.finder.pairing(target.pinned.device_id, heard))
+        race = self._race(lambda address: self._knock_at(address, target))
         try:
-            connection = await race.run([_resolved(place) for place in target.places])
+            return await race.run(sources)
         except PinMismatch as error:
             raise self._mismatch(error) from None
         except Unreachable as error:
-            if not error.refused:
-                raise
-            raise targets.no_window(error) from error
+            if race.tried or not (heard or target.host):
+                raise (targets.no_window(error) if error.refused else error) from None
+        return await self._knock(targets.sought_elsewhere(target, list(heard)))
+
+    async def _knock_at(self, address: Address, target: Target) -> CoapsConnection:
+        """A session with the key, or with a key of the device id, that the target has."""
+        connection = await self._transport().connect(
+            address, pinned=target.pinned, timeout=CONNECT_SECONDS
+        )
         proved = connection.peer.fingerprint
         if target.device_id and proved.device_id != target.device_id:
             await connection.close()
             raise PinMismatch(target.device_id, proved.hex, is_known=False)
         return connection
-
-    def _knock_at(self, target: Target) -> Callable[[Address], Awaitable[CoapsConnection]]:
-        return lambda address: self._transport().connect(
-            address, pinned=target.pinned, timeout=CONNECT_SECONDS
-        )
 
 
 def _asker(code: AskCode | str) -> AskCode | None:
@@ -431,9 +384,14 @@ def _lan(interfaces: Sequence[str]) -> AsyncIterator[Advert]:
     return discovery.watch(interfaces=interfaces or None)
 
 
-async def _resolved(place: Place) -> AsyncIterator[Address]:
+async def _resolved(place: Place) -> AsyncIterator[Candidate]:
     for address in await resolve(place.host, place.port):
-        yield address
+        yield Candidate(address, place)
+
+
+async def _named(advert: Advert) -> AsyncIterator[Candidate]:
+    for candidate in await candidates(advert, advert.pairing_port):
+        yield candidate
 
 
 def _check_words(name: str, alias: str) -> None:

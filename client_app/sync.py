@@ -32,9 +32,10 @@ from typing import (
 
 from client_app import client as asynchronous
 from client_app.administration import Administration as asynchronous_iam  # noqa: N813 - a namespace
-from client_app.client import LOOK_SECONDS, Comparison
+from client_app.client import Comparison
 from client_app.device import Device as asynchronous_device  # noqa: N813 - likewise
 from client_app.devices import KnownDevice
+from client_app.finder import LOOK_SECONDS, Look
 from client_app.reply import Format, Reply
 from client_app.values import Paired
 from peer.errors import UsageError
@@ -186,7 +187,7 @@ class Client:
         *,
         home: Path | str | None = None,
         interfaces: Sequence[str] | None = None,
-        look: asynchronous.Look | None = None,
+        look: Look | None = None,
     ) -> None:
         self._client = asynchronous.Client(home=home, interfaces=interfaces, look=look)
         self._running: _Loop | None = None

@@ -8,7 +8,8 @@ that both users compare.
 from __future__ import annotations  # zeroconf is imported when it is needed, not for its types
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from client_app.addresses import PAIRING_PORT, Place
@@ -20,6 +21,7 @@ from peer.terminal.text import on_one_line
 if TYPE_CHECKING:
     from peer.net.discovery import Advert
 
+MOST_LISTED = 16  # devices in an error
 LONGEST = 253  # characters of a host name (RFC 1035 §2.3.4)
 _OPEN_IT = "Open it on the device (`handfast-device open`), then start again."
 
@@ -27,13 +29,18 @@ _OPEN_IT = "Open it on the device (`handfast-device open`), then start again."
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where to knock. `port` is the regular port and `device_id` the announced id, if known;
-    `pinned` is the only key that may answer."""
+    `pinned` is the only key that may answer. `adverts` are announcements that name places, too;
+    with `is_sought` the LAN is asked for more of them, by the pinned key, and `host` is a name to
+    try if it has none."""
 
-    places: tuple[Place, ...]
+    places: tuple[Place, ...] = ()
     name: str = ""
     port: int = 0
     device_id: str = ""
     pinned: Fingerprint | None = None
+    adverts: tuple[Advert, ...] = ()
+    is_sought: bool = False
+    host: str = ""
 
 
 def address_target(text: str) -> Target | None:
@@ -70,17 +77,18 @@ def the_open_one(adverts: Sequence[Advert]) -> Target:
             "no device was found on this network",
             advice="Is it on, and on the same network? You can also name its address.",
         )
-    opened = [advert for advert in adverts if advert.pairing_open]
+    opened = {advert.device_id for advert in adverts if advert.pairing_open}
     if not opened:
         raise WindowClosed(
-            f"no pairing window is open; seen closed: {_listed(adverts)}", advice=_OPEN_IT
+            f"no pairing window is open; seen closed: {listed(adverts)}", advice=_OPEN_IT
         )
+    mine = [advert for advert in adverts if advert.device_id in opened]
     if len(opened) > 1:
         raise UsageError(
-            f"several devices are open for pairing: {_listed(opened)}",
+            f"several devices are open for pairing: {listed(mine)}",
             advice="Say which one: `handfast pair NAME`.",
         )
-    return announced_target(opened[0])
+    return announced_target(mine)
 
 
 def named_target(text: str, adverts: Sequence[Advert]) -> Target | None:
@@ -89,31 +97,40 @@ def named_target(text: str, adverts: Sequence[Advert]) -> Target | None:
     Raises `UsageError` for a name that several have, `WindowClosed` if its window is.
     """
     wanted = text.casefold()
-    found = [a for a in adverts if wanted in {a.name.casefold(), a.device_id.casefold()}]
+    found = [a for a in adverts if a.device_id.casefold() == wanted]
+    found = found or [a for a in adverts if a.name.casefold() == wanted]
     if not found:
         return None
-    if len(found) > 1:
+    if len({advert.device_id for advert in found}) > 1:
         raise UsageError(
-            f"several devices are called {text!r}: {_listed(found)}",
+            f"several devices are called {text!r}: {listed(found)}",
             advice="Say the id of the one you mean.",
         )
-    return announced_target(found[0])
+    return announced_target(found)
 
 
-def announced_target(advert: Advert) -> Target:
-    """The target of an announced device. Raises `WindowClosed`."""
-    if not advert.pairing_open:
-        raise WindowClosed(f"the pairing window of {_called(advert)} is closed", advice=_OPEN_IT)
+def announced_target(adverts: Sequence[Advert]) -> Target:
+    """The target of what was announced under one device id: all places that were named.
+
+    One closed window in it means nothing, for any host can announce that. Raises `WindowClosed`
+    if nobody says that it is open.
+    """
+    opened = [advert for advert in adverts if advert.pairing_open]
+    if not opened:
+        raise WindowClosed(
+            f"the pairing window of {_called(adverts[0])} is closed", advice=_OPEN_IT
+        )
+    ports = {advert.port for advert in opened}
     return Target(
-        tuple(Place(host, advert.pairing_port) for host in advert.addresses),
-        name=advert.name,
-        port=advert.port,
-        device_id=advert.device_id,
+        name=opened[0].name,
+        port=ports.pop() if len(ports) == 1 else 0,
+        device_id=opened[0].device_id,
+        adverts=tuple(opened),
     )
 
 
 def known_target(device: KnownDevice) -> Target:
-    """The places of a known device that announces nothing, on the usual pairing port."""
+    """The places of a known device, on the usual pairing port."""
     texts = dict.fromkeys(filter(None, (device.last_seen, *device.addresses)))
     hosts = dict.fromkeys(Place.parse(text).host for text in texts)
     return Target(
@@ -121,7 +138,15 @@ def known_target(device: KnownDevice) -> Target:
         name=device.name,
         port=device.port,
         pinned=device.fingerprint,
+        is_sought=True,
     )
+
+
+def announced_places(adverts: Sequence[Advert], *, most: int) -> list[Place]:
+    """Where the regular port of a device is said to be: the first place of each advert, then the
+    second of each, and so on."""
+    turns = zip_longest(*([Place(host, one.port) for host in one.addresses] for one in adverts))
+    return list(dict.fromkeys(place for turn in turns for place in turn if place))[:most]
 
 
 def host_target(text: str, adverts: Sequence[Advert]) -> Target:
@@ -135,15 +160,37 @@ def host_target(text: str, adverts: Sequence[Advert]) -> Target:
 
 def not_seen(text: str, adverts: Sequence[Advert]) -> PeerError:
     """The error for a name that nobody has."""
-    seen = _listed(adverts) or "none"
+    seen = listed(adverts) or "none"
     return Unreachable(
         f"no device called {text!r} was found on this network",
         advice=f"Seen: {seen}. You can also name its address.",
     )
 
 
-def _listed(adverts: Sequence[Advert]) -> str:
-    return ", ".join(map(_called, adverts))
+def sought_elsewhere(target: Target, adverts: Sequence[Advert]) -> Target:
+    """Where else a device is, whose open window nobody announces: perhaps at `host`.
+
+    Raises `WindowClosed` if the device is announced, `Unreachable` if there is nowhere to look.
+    """
+    assert target.pinned is not None
+    wanted = target.pinned.device_id
+    mine = [advert for advert in adverts if advert.device_id == wanted]
+    if mine:
+        return announced_target(mine)
+    names = {name.casefold() for advert in adverts for name in (advert.name, advert.device_id)}
+    if not target.host or target.host.casefold() in names:
+        raise Unreachable(
+            f"the device {wanted} was not found on this network",
+            advice=f"Seen: {listed(adverts) or 'none'}. You can also say where it is, by address.",
+        )
+    return replace(host_target(target.host, adverts), pinned=target.pinned)
+
+
+def listed(adverts: Sequence[Advert]) -> str:
+    """The devices that were announced, each once; not more than a person reads."""
+    called = list(dict.fromkeys(map(_called, adverts)))
+    more = f" and {len(called) - MOST_LISTED} more" if len(called) > MOST_LISTED else ""
+    return ", ".join(called[:MOST_LISTED]) + more
 
 
 def _called(advert: Advert) -> str:

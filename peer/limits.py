@@ -53,6 +53,8 @@ class Limits:
     ack_timeout_seconds: float = 1.5  # ACK_TIMEOUT (RFC 7252 §4.8), doubled with each repeat
     max_retransmit: int = 6  # MAX_RETRANSMIT: a lossy radio gets two repeats more than the RFC's
     exchange_seconds: float = 247.0  # EXCHANGE_LIFETIME (RFC 7252 §4.8.2)
+    announced_places: int = 64  # places that a client tries because they were announced
+    announced_places_each: int = 8  # and of one advert
     observations_per_session: int = 32  # observations and pending requests of one session
     cbor_depth: int = 32  # nesting of a CBOR item from outside
     json_depth: int = 32  # and of JSON

@@ -215,7 +215,7 @@ async def test_somebody_has_to_compare(board: Board, new_client: Make) -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_announced_id_with_another_key_is_a_mismatch(
+async def test_an_announced_id_with_another_key_is_not_the_device(
     board: Board, home: Path, other: Board
 ) -> None:
     await board.open()
@@ -223,17 +223,20 @@ async def test_an_announced_id_with_another_key_is_a_mismatch(
     async def look() -> AsyncIterator[Advert]:
         yield replace(board.advert(), device_id=other.fingerprint.device_id)
 
+    person = Person(answer=True)
     async with Client(home=home, look=look) as client:
-        with pytest.raises(PinMismatch):
-            await client.pair("kitchen", confirm=Person(answer=True))
+        with pytest.raises(Unreachable, match="another key answered"):
+            await client.pair("kitchen", confirm=person)
+    assert person.questions == []
 
 
 @pytest.mark.asyncio
 async def test_a_known_name_with_a_new_key_stops(
-    board: Board, paired: Client, other: Board, home: Path
+    board: Board, paired: Client, other: Board, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device that was reset, or somebody who answers in its place: both are told, and stop."""
     await other.open()
+    monkeypatch.setattr(targets, "PAIRING_PORT", other.pairing.port)
     move = replace(paired.devices[0], last_seen=f"127.0.0.1:{other.pairing.port}")
     paired.book.put(move)
 

@@ -1,13 +1,14 @@
 """The race for the right device among several addresses, with attempts that a test decides."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
-from client_app.reach import MOST_CANDIDATES, Race
+from client_app.reach import MOST_CANDIDATES, Candidate, Race
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
+from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.udp import Address
 
 A, B, C = (Address(f"192.0.2.{number}", 5684) for number in (1, 2, 3))
@@ -39,11 +40,18 @@ class Network:
         return outcome
 
 
-async def source(*addresses: Address | PeerError) -> AsyncIterator[Address]:
+async def source(*addresses: Address | PeerError) -> AsyncIterator[Candidate]:
     for one in addresses:
         if isinstance(one, PeerError):
             raise one
-        yield one
+        yield Candidate(one)
+
+
+async def announced(**places: Sequence[Address]) -> AsyncIterator[Candidate]:
+    """What several adverts say, one after the other."""
+    for advert, addresses in places.items():
+        for address in addresses:
+            yield Candidate(address, advert, is_hint=True)
 
 
 @pytest.mark.asyncio
@@ -138,3 +146,101 @@ async def test_a_cancelled_race_leaves_nothing() -> None:
         await race
     assert set(network.given_up) == {A, B, C}
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# ------------------------------------------------------------------------- what is only announced
+
+
+def addresses(net: int, count: int) -> list[Address]:
+    return [Address(f"10.0.{net}.{last}", 5684) for last in range(1, count + 1)]
+
+
+class Dead:
+    """A network in which nothing answers but one address; what is asked is noted."""
+
+    def __init__(self, *, alive: Address | None = None, error: PeerError | None = None) -> None:
+        self.alive = alive
+        self.error = error or Unreachable("no")
+        self.asked: list[Address] = []
+
+    async def attempt(self, address: Address) -> Any:
+        self.asked.append(address)
+        if address != self.alive:
+            raise self.error
+        return "session"
+
+
+@pytest.mark.parametrize("adverts", [2, 31, 63])
+@pytest.mark.asyncio
+async def test_dead_adverts_do_not_fill_the_candidates(adverts: int) -> None:
+    """Two adverts of sixteen places each were all that was tried: adverts take turns."""
+    network = Dead(alive=Address("192.0.2.9", 5684))
+    dead = {f"a{number}": addresses(number, 16) for number in range(adverts)}
+    honest = {"honest": [Address("192.0.2.9", 5684)]}
+    won: Any = await Race(network.attempt).run([announced(**dead), announced(**honest)])
+    assert won == "session"
+    assert len(network.asked) <= adverts + 1, "each advert's first place comes before any second"
+
+
+@pytest.mark.asyncio
+async def test_announced_places_are_bounded_and_take_nobody_elses_turn() -> None:
+    network = Dead()
+    race = Race(network.attempt)
+    hints = announced(**{f"a{number}": addresses(number, 100) for number in range(200)})
+    mine = [Address(f"192.0.2.{last}", 5684) for last in range(1, 100)]
+    with pytest.raises(Unreachable):
+        await race.run([hints, source(*mine)])
+    named = [one for one in network.asked if one.host.startswith("10.")]
+    assert len(named) == DEFAULT_LIMITS.announced_places
+    assert len(network.asked) - len(named) == MOST_CANDIDATES
+    assert len(race._waiting) <= DEFAULT_LIMITS.announced_places + 1
+    nets = [one.host.split(".")[2] for one in named]
+    assert max(map(nets.count, nets)) <= DEFAULT_LIMITS.announced_places_each
+
+
+@pytest.mark.asyncio
+async def test_one_advert_alone_is_not_tried_without_end() -> None:
+    network = Dead()
+    with pytest.raises(Unreachable):
+        await Race(network.attempt, limits=Limits(announced_places_each=3)).run(
+            [announced(a=addresses(1, 16))]
+        )
+    assert len(network.asked) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_known_place_is_tried_before_an_announced_one() -> None:
+    network = Dead(alive=A)
+    won: Any = await Race(network.attempt).run([announced(a=addresses(1, 4)), source(A)])
+    assert won == "session"
+    assert network.asked == [A]
+
+
+@pytest.mark.asyncio
+async def test_who_names_the_devices_place_first_does_not_use_it_up() -> None:
+    """A stranger's advert has the right place last, beyond what is tried of one advert."""
+    good = Address("192.0.2.9", 5684)
+    network = Dead(alive=good)
+    stranger = announced(stranger=[*addresses(1, 15), good])
+    won: Any = await Race(network.attempt).run([stranger, announced(honest=[good])])
+    assert won == "session"
+
+
+@pytest.mark.parametrize("others", [[], [TimedOut("late")], [Unreachable("no", refused=True)]])
+@pytest.mark.asyncio
+async def test_a_wrong_key_at_an_announced_place_is_no_alarm(others: list[PeerError]) -> None:
+    network = Network(a=MISMATCH, b=MISMATCH, c=others[0] if others else MISMATCH)
+    with pytest.raises(PeerError, match="another key answered at") as caught:
+        await Race(network.attempt).run(
+            [announced(a=[A], b=[B]), source(C) if others else announced(c=[C])]
+        )
+    assert not isinstance(caught.value, PinMismatch)
+    assert isinstance(caught.value, Unreachable)
+    assert caught.value.refused == any(getattr(one, "refused", False) for one in others)
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_key_where_the_device_was_is_one() -> None:
+    network = Network(a=MISMATCH, b=Unreachable("no"))
+    with pytest.raises(PinMismatch):
+        await Race(network.attempt).run([source(A), announced(b=[B])])

@@ -428,15 +428,15 @@ def test_many_addresses_are_bounded() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_any_bytes_are_parsed_or_malformed(seed: int) -> None:
-    dice = random.Random(seed)
+    choose = random.Random(seed)
     for _ in range(100):
         data = bytearray(text_record())
-        for _ in range(dice.randrange(1, 6)):
-            data[dice.randrange(len(data))] = dice.randrange(256)
+        for _ in range(choose.randrange(1, 6)):
+            data[choose.randrange(len(data))] = choose.randrange(256)
         with suppress(Malformed):
             parse(bytes(data))
         with suppress(Malformed):
-            txt_untrusted(dice.randbytes(dice.randrange(1200)))
+            txt_untrusted(choose.randbytes(choose.randrange(1200)))
 
 
 @pytest.mark.parametrize(
