@@ -18,11 +18,11 @@ from aiocoap.numbers.codes import Code
 from client_app import Client, pairing
 from device_app.pairing import PairingDoor
 from peer import cbor
-from peer.errors import PeerError, PinMismatch, WrongCode
+from peer.errors import PeerError, Unreachable, WrongCode
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS
+from peer.net.advertiser import Advertiser
 from peer.net.coaps import CoapsServer, peer_of
-from peer.net.discovery import Advertiser
 from peer.net.endpoint import Standing
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
@@ -278,7 +278,7 @@ async def test_an_announcement_leads_to_the_impostor(
     await advertiser.set_pairing(open=True, pairing_port=impostor.pairing.port)
     client = Client(home=tmp_path / "client", interfaces=[HOST])
     kit.at_end(client.close)
-    with pytest.raises(PinMismatch if way == methods.LABEL else WrongCode):
+    with pytest.raises(Unreachable if way == methods.LABEL else WrongCode):
         await meet(client, bearer, way, name)
     assert impostor.steps == list(REACHED[way])
     assert not client.devices
