@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from peer.errors import UsageError
+from peer.files import open_regular
 from peer.pairing.armour import is_armoured
-from peer.regular_files import open_regular
 
 KINDS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 _MOST_BYTES: Final = 32 * 2**20

@@ -16,11 +16,11 @@ from device_app.errors import ConfigError
 from device_app.methods import Hardware
 from device_app.pairing_terms import PairingTerms
 from peer.errors import Malformed, UsageError
+from peer.files import read_regular
 from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
 from peer.pairing.methods import NAMES
 from peer.pairing.names import check_name
-from peer.regular_files import read_regular
 
 COAPS_PORT, PAIRING_PORT = 5684, 5685
 _FILE_BYTES = 1 << 20  # of one file

@@ -8,7 +8,7 @@ from device_app.errors import AppError, Exit
 from device_app.explaining import role_view
 from device_app.wishes import user_view
 from iam import nabto
-from peer.regular_files import read_regular
+from peer.files import read_regular
 
 _FILE_BYTES = 4 << 20  # what a file of theirs may have in symbols, in bytes
 

@@ -22,8 +22,8 @@ from device_app.whitelist import Whitelist
 from iam import config
 from iam.access import Access
 from iam.errors import PolicyError
+from peer.files import read_regular
 from peer.limits import DEFAULT_LIMITS
-from peer.regular_files import read_regular
 
 _log = logging.getLogger("handfast.policies")
 _READ_ADVICE = (

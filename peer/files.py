@@ -1,13 +1,19 @@
-"""Opening files that belong to one user: keys, and what a client keeps (CWE-59, CWE-367).
+"""Opening files: those that belong to this process's user, and those that people name.
 
-A file is looked at after it was opened, never before, and the last part of its path is no link.
-`iam.files` has the same rule for the store; `peer` and `iam` share no code.
+`open_own` is for keys and for what a client keeps (CWE-59, CWE-367): a file is looked at after it
+was opened, never before, and the last part of its path is no link. `iam.files` has the same rule
+for the store; `peer` and `iam` share no code.
+
+`open_regular` is for settings, policies and pictures. Administrators use symbolic links there, so
+those are followed. But a FIFO makes whoever opens it wait for a writer, and opening a device may
+start something: only regular files are opened, and never with waiting.
 """
 
 import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 _PRIVATE = 0o600
 
@@ -38,6 +44,35 @@ def read_own(path: Path) -> tuple[bytes, int]:
     """The content of a file of ours, and its permission bits. Raises OSError as `open_own` does."""
     with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
         return file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading. Raises `OSError` for anything else; `strerror` says why."""
+    _require_regular(path.stat(), path)  # before it is opened: opening a device may start something
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _require_regular(os.fstat(file.fileno()), path)  # it may be another file by now
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """All of a regular file of at most `most` bytes. Raises `OSError` as `open_regular` does."""
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is longer than {most} bytes", str(path))
+    return data
+
+
+def _require_regular(found: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def _objection(found: os.stat_result, *, writing: bool) -> str:

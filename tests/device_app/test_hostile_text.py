@@ -57,8 +57,11 @@ async def test_a_request_nested_too_deep_is_answered(tmp_path: Path) -> None:
     async def never(_args: object, _say: object) -> Any:
         raise AssertionError
 
+    async def never_told(_said: object) -> None:
+        raise AssertionError
+
     server = ControlServer.__new__(ControlServer)
     server._verbs = {"status": never}
     line = b'{"verb": "status", "args": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    answer = await server._answer(line, lambda _said: None)
+    answer = await server._answer(line, never_told)
     assert (answer["ok"], answer["exit"]) == (False, 2)

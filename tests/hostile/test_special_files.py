@@ -24,8 +24,8 @@ from device_app.exposed import Board
 from device_app.places import Places
 from device_app.policies import PolicySet, check
 from peer.errors import UsageError
+from peer.files import open_regular, read_regular
 from peer.pairing.qr import png
-from peer.regular_files import open_regular, read_regular
 
 if TYPE_CHECKING:
     from tests.hostile.conftest import Kit
