@@ -232,6 +232,8 @@ class Endpoint:
             self._half_open.pop(peer)
             before = self._sessions.get(peer)
             if before is not None:
+                # As old as the one it follows: nobody keeps a place by beginning again.
+                association.established_at = before.established_at
                 before.close()
             self._admit(peer, association)
             return

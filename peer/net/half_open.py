@@ -36,29 +36,33 @@ class HalfOpen:
 
     def has_room(self, peer: PeerAddress, *, is_known: bool, now: float) -> bool:
         """Whether a handshake with a peer may begin now."""
-        return self.get(peer) is not None or self._room(peer, is_known, now) is not None
+        return self._room(peer, is_known, now) is not None
 
     def add(self, peer: PeerAddress, one: Association, *, is_known: bool, now: float) -> bool:
         """Keep a handshake for which there is room. True if one with another peer was ended.
 
-        An earlier one with the same peer is ended as well.
+        An earlier one with the same peer is ended as well; the new one counts as old as that was,
+        so that no peer keeps a place by beginning again and again.
         """
-        before = self.pop(peer)
-        room = self._room(peer, is_known, now)
-        part, victim = (self._unknown, None) if room is None else room
-        evicted = None if victim is None else part.pop(victim)
+        part, victim = self._room(peer, is_known, now) or (self._unknown, None)
+        before = None if victim is None else part.pop(victim)
         part[peer] = one
-        for other in (before, evicted):
-            if other is not None:
-                other.close()
-        return evicted is not None
+        if before is None:
+            return False
+        if victim == peer:
+            one.created = before.created
+        before.close()
+        return victim != peer
 
     def pop(self, peer: PeerAddress) -> Association | None:
         """Forget the handshake with a peer, without ending it."""
         return self._unknown.pop(peer, None) or self._known.pop(peer, None)
 
     def _room(self, peer: PeerAddress, is_known: bool, now: float) -> _Room | None:
-        """Where there is a place: a free one if possible, a kept one before a common one."""
+        """Where there is a place: its own, else a free one, else one that can be taken."""
+        for part in (self._unknown, self._known):
+            if peer in part:
+                return part, peer
         reserve = self._limits.half_open_reserve
         parts = [(self._unknown, self._limits.half_open - reserve)]
         if is_known:

@@ -1,6 +1,6 @@
 """Room for established sessions: which of them end when a new one does not fit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 
 from peer.identity import Fingerprint
@@ -42,33 +42,16 @@ class Room:
         by_age = sorted(sessions, key=lambda peer: sessions[peer].last_seen)
         standings = {peer: self.standing_of(sessions[peer]) for peer in by_age}
         same_key = [peer for peer in by_age if sessions[peer].session.peer_fingerprint == key]
-
-        def unpaired_victim() -> PeerAddress | None:
-            if same_key:
-                return same_key[0]  # its own earlier session
-            unpaired = {
-                peer: peer.address.host
-                for peer, its in standings.items()
-                if its is Standing.UNPAIRED
-            }
-            return self._eviction.victim(
-                newcomer.remote.host,
-                unpaired,
-                evictable=lambda peer: (
-                    now - sessions[peer].established_at >= limits.unpaired_kept_seconds
-                ),
-            )
-
+        unpaired = [peer for peer, its in standings.items() if its is Standing.UNPAIRED]
         ended: list[PeerAddress] = []
-        victim: PeerAddress | None
-        unpaired = list(standings.values()).count(Standing.UNPAIRED)
-        if len(same_key) >= limits.sessions_per_key:
-            ended.append(same_key[0])
-        elif standing is Standing.UNPAIRED and unpaired >= limits.unpaired_sessions:
-            victim = unpaired_victim()
+        if standing is Standing.UNPAIRED and len(unpaired) >= limits.unpaired_sessions:
+            # Before the rule for one key: with it, an unknown key would keep its sessions young.
+            victim = self._unpaired_victim(newcomer, unpaired, sessions, now)
             if victim is None:
                 return None
             ended.append(victim)
+        elif len(same_key) >= limits.sessions_per_key:
+            ended.append(same_key[0])
         for peer in ended:
             del standings[peer]
         reserve = 0 if standing is Standing.OWNER else limits.owner_reserve
@@ -78,8 +61,22 @@ class Room:
         lowest = min(standings.values())
         if lowest > standing or (lowest is Standing.OWNER and reserve):
             return None
+        candidates = [peer for peer, its in standings.items() if its is lowest]
         if standing is Standing.UNPAIRED:
-            victim = unpaired_victim()
-        else:
-            victim = next(peer for peer, its in standings.items() if its is lowest)
-        return None if victim is None else [*ended, victim]
+            victim = self._unpaired_victim(newcomer, candidates, sessions, now)
+            return None if victim is None else [*ended, victim]
+        return [*ended, candidates[0]]
+
+    def _unpaired_victim(
+        self,
+        newcomer: Association,
+        unpaired: Sequence[PeerAddress],
+        sessions: Mapping[PeerAddress, Association],
+        now: float,
+    ) -> PeerAddress | None:
+        least = self._limits.unpaired_kept_seconds
+        return self._eviction.victim(
+            newcomer.remote.host,
+            {peer: peer.address.host for peer in unpaired},
+            evictable=lambda peer: now - sessions[peer].established_at >= least,
+        )

@@ -258,13 +258,18 @@ class Stopped:
 
     def __init__(self, device: Address, identity: Identity, source: str, mtu: int) -> None:
         self._device = device
-        self.session = DtlsSession.client(ClientContext(identity), mtu=mtu, pinned=None)
+        self._mtu = mtu
+        self.begin(identity)
         self.received: list[bytes] = []
         self.sent: list[bytes] = []
         self._inbox: asyncio.Queue[bytes] = asyncio.Queue()
         self.socket = UdpSocket.bind(
             source, 0, on_datagram=lambda one: self._inbox.put_nowait(one.data), on_error=_ignore
         )
+
+    def begin(self, identity: Identity) -> None:
+        """A new session from the same port; `run` shakes hands for it."""
+        self.session = DtlsSession.client(ClientContext(identity), mtu=self._mtu, pinned=None)
 
     def send(self, data: bytes) -> None:
         """Send a datagram as it is."""

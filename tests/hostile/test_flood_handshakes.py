@@ -19,6 +19,7 @@ from OpenSSL import SSL
 
 from device_app.invitations import invite_wished_untrusted
 from peer.errors import HandshakeFailed
+from peer.identity import Identity
 from peer.limits import Limits
 from peer.net.udp import Address
 from peer.pairing.invite import read_untrusted
@@ -325,6 +326,28 @@ async def test_a_stranger_without_a_place_is_counted_and_told(kit: Kit, scene: S
         await kit.caller(device).connect()
     assert device.counters()["sessions-refused"] == 1
     assert device.counters().get("sessions-evicted", 0) == 0
+
+
+async def test_a_stranger_does_not_keep_a_place_by_shaking_hands_again(
+    kit: Kit, scene: Scene
+) -> None:
+    """From the same port, and with the same key from many ports: both count as old as they are."""
+    limits = replace(ROOMY, unpaired_sessions=2, unpaired_kept_seconds=FOREVER, sessions_per_key=1)
+    device = await kit.device(limits=limits)
+    endpoint = device.app.server._endpoint
+    to = Address(HOST, device.port(pairing=False))
+    key = Identity.create()
+    await scene.shake(device, addresses(1))
+    one = await stop_at(Step.DONE, to, source="127.65.0.1", identity=key)
+    scene.silent.append(one)
+    since = sorted(session.established_at for session in endpoint.associations())
+    again = await stop_at(Step.DONE, to, source="127.65.0.1", identity=key)
+    scene.silent.append(again)
+    assert device.counters()["sessions-refused"] == 1
+    one.begin(Identity.create())
+    await one.run(Step.DONE)
+    await device.until(lambda: device.counters()["handshakes"] == 4)
+    assert sorted(session.established_at for session in endpoint.associations()) == since
 
 
 # -- bytes ----------------------------------------------------------------------------------------

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peer.identity import Fingerprint
 from peer.limits import Limits
+from peer.net.association import Association, PeerAddress
 from peer.net.eviction import FairEviction, network_of
+from peer.net.half_open import HalfOpen
 from peer.net.known_hosts import KnownHosts
 from peer.net.rate import HandshakeRate
 from peer.net.udp import Address
@@ -188,6 +191,53 @@ def test_no_eviction_makes_places_less_even(
             assert victim in old or counts[level(newcomer)] + 2 <= counts[level(loser)]
             return
     assert victim in old
+
+
+# -- half-open handshakes -------------------------------------------------------------------------
+
+
+class Handshake:
+    """What the table needs of an association."""
+
+    def __init__(self, created: float) -> None:
+        self.created = created
+        self.is_open = True
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+def begin(table: HalfOpen, host: str, now: float, *, known: bool = False, port: int = 4000) -> bool:
+    peer = PeerAddress(0, Address(host, port))
+    if not table.has_room(peer, is_known=known, now=now):
+        return False
+    table.add(peer, cast("Association", Handshake(now)), is_known=known, now=now)
+    return True
+
+
+def test_no_peer_keeps_a_place_by_beginning_again() -> None:
+    limits = Limits(half_open=4, half_open_reserve=0, half_open_kept_seconds=1)
+    table = HalfOpen(limits, seeded())
+    for tenth in range(20):
+        for number in range(4):
+            assert begin(table, f"10.0.{number}.1", tenth / 10)
+            assert len(table) <= 4
+        got_in = begin(table, "10.0.9.1", tenth / 10 + 0.05)
+        assert got_in == (tenth / 10 + 0.05 >= 1)
+        if got_in:
+            return
+    raise AssertionError("the places were kept for ever")
+
+
+def test_known_addresses_use_what_is_kept_for_them_and_then_the_rest() -> None:
+    limits = Limits(half_open=6, half_open_reserve=2, half_open_kept_seconds=1)
+    table = HalfOpen(limits, seeded())
+    assert [begin(table, f"10.0.{n}.1", 0.0) for n in range(5)] == [True] * 4 + [False]
+    assert [begin(table, f"10.1.{n}.1", 0.0, known=True) for n in range(3)] == [True, True, False]
+    assert len(table) == 6
+    table.pop(PeerAddress(0, Address("10.0.0.1", 4000)))
+    assert begin(table, "10.1.9.1", 0.0, known=True)
+    assert len(table) == 6
 
 
 # -- known addresses ------------------------------------------------------------------------------
