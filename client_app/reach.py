@@ -31,6 +31,10 @@ MOST_CANDIDATES: Final = 32
 """Of addresses that nobody announced."""
 
 
+MOST_TOLD: Final = 4
+"""Failures that an error tells one by one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """An address to try. Those of one `origin` take one turn together; `is_hint` if it is an
@@ -203,7 +207,7 @@ def _verdict(failures: Sequence[Failure]) -> PeerError:
             if isinstance(error, kind):
                 return error
     if strangers:
-        errors.append(another_key(strangers))
+        errors.insert(0, another_key(strangers))
     if not errors:
         return Unreachable(
             "nobody knows where it is",
@@ -211,7 +215,9 @@ def _verdict(failures: Sequence[Failure]) -> PeerError:
         )
     if len(errors) == 1:
         return errors[0]
-    said = "; ".join(dict.fromkeys(str(error) for error in errors))
+    each = list(dict.fromkeys(str(error) for error in errors))
+    more = [f"and {len(each) - MOST_TOLD} more"] if len(each) > MOST_TOLD else []
+    said = "; ".join([*each[:MOST_TOLD], *more])
     advice = next((error.advice for error in errors if error.advice), "")
     if all(isinstance(error, TimedOut) for error in errors):
         return TimedOut(said, advice=advice)
