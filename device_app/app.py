@@ -201,7 +201,11 @@ class App:
         self, own: list[Exposed], window: WindowFromAfar, board_seconds: float
     ) -> GuardedSite:
         guard, whitelist = self.guard, self.whitelist
-        site = self.site = GuardedSite(authorise=guard.authorise, limits=self.limits)
+        site = self.site = GuardedSite(
+            authorise=guard.authorise,
+            limits=self.limits,
+            body_bytes=lambda request: guard.body_bytes(request, self.limits),
+        )
         greeting = hello.Hello(
             guard, device=self.name, device_id=self.identity.fingerprint.device_id
         )

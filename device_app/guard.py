@@ -34,6 +34,7 @@ from iam.model import Lapse, Subject
 from iam.policy import Decision
 from peer.errors import Malformed
 from peer.identity import Fingerprint
+from peer.limits import Limits
 from peer.net.coaps import PeerIdentity, peer_of
 from peer.net.endpoint import Standing
 from peer.net.problem import ProblemError
@@ -178,6 +179,12 @@ class Guard:
             raise self._refusal(asker, rule.actions[method], decision)
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("allowed %s: %s", name_of(asker.subject) or "unpaired", decision.reason)
+
+    def body_bytes(self, request: aiocoap.Message, limits: Limits) -> int:
+        """How long the body of a request may be: a key without a user has nothing to send but an
+        invite's token."""
+        unpaired = self.asker(request).subject.user is None
+        return limits.unpaired_body_bytes if unpaired else limits.request_body_bytes
 
     def require(self, request: aiocoap.Message, action: str, *targets: Attributes) -> Asker:
         """The decision about each target that the body named. Raises `ProblemError`."""

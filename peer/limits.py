@@ -45,17 +45,24 @@ class Limits:
 
     # Messages.
     payload_mtu: int = 1200  # UDP payload in bytes, for a path nothing is known of
+    message_bytes: int = 1472  # a received CoAP message: the UDP payload of an Ethernet frame
+    message_options: int = 64  # and its options
+    message_option_bytes: int = 1024  # and their length, with their numbers
     request_body_bytes: int = 65_536  # a reassembled request body on the regular port
+    unpaired_body_bytes: int = 1_024  # and of a key nobody knows: an invite's token
     answer_body_bytes: int = 1_048_576  # a client reads no longer answer, in blocks or not
     pairing_body_bytes: int = 4_096  # and on the pairing port
     block_assemblies: int = 8  # half-received bodies, and half-sent answers, kept per session
+    block_bytes: int = 262_144  # and their bytes; the newest is kept whatever its size
     dedup_window: int = 256  # Message IDs remembered per session (RFC 7252 §4.5)
+    dedup_bytes: int = 131_072  # and the memory for them: requests and answers
     ack_timeout_seconds: float = 1.5  # ACK_TIMEOUT (RFC 7252 §4.8), doubled with each repeat
     max_retransmit: int = 6  # MAX_RETRANSMIT: a lossy radio gets two repeats more than the RFC's
     exchange_seconds: float = 247.0  # EXCHANGE_LIFETIME (RFC 7252 §4.8.2)
     announced_places: int = 64  # places that a client tries because they were announced
     announced_places_each: int = 8  # and of one advert
     observations_per_session: int = 32  # observations and pending requests of one session
+    observations_per_key: int = 32  # observations of one key over all its sessions
     cbor_depth: int = 32  # nesting of a CBOR item from outside
     json_depth: int = 32  # and of JSON
 

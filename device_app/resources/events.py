@@ -3,8 +3,12 @@
 An observer is told after each commit that wrote events. A notification has to fit one datagram, so
 it holds the newest events that do; whoever then misses numbers asks for them with `since`. Several
 commits in a row may become one notification (RFC 7641 §1.3).
+
+An answer is made once for all who ask the same until the trail grows.
 """
 
+from collections import OrderedDict
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -12,7 +16,7 @@ import aiocoap
 from aiocoap.resource import ObservableResource
 
 from device_app.guard import malformed
-from device_app.resources.wire import CBOR, reply
+from device_app.resources.wire import CBOR, reply_encoded, whole_number_untrusted
 from device_app.trail import record_view
 from device_app.whitelist import Whitelist
 from peer import cbor
@@ -21,6 +25,18 @@ ACTIONS = {"GET": "Events:Read"}
 MOST = 100
 USUAL = 50
 _NUMBERS = {"since": 2**63 - 1, "last": MOST}  # query → the highest number it may have
+_KEPT_ANSWERS = 8
+_LEAST_EVENT_BYTES = 128  # an event has two digests of 64 hex digits
+_ARRAY_HEAD_BYTES = 1  # what the head of a longer array takes more than that of an empty one
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """What is asked for; `room` is the size of a notification in bytes, or None for an answer."""
+
+    since: int | None
+    last: int | None
+    room: int | None
 
 
 class Events(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
@@ -32,34 +48,66 @@ class Events(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
     def __init__(self, whitelist: Whitelist) -> None:
         super().__init__()
         self._whitelist = whitelist
+        self._made: OrderedDict[_Query, bytes] = OrderedDict()
+        self._head = (-1, "")  # of the trail that `_made` is about
         whitelist.store.on_events(lambda _seq: self.updated_state())
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """{head, digest, events}: the newest, or with `since` those after it; oldest first."""
-        wanted = _query(request)
-        seq, digest = self._whitelist.store.trail.head
-        view: dict[str, Any] = {"head": seq, "digest": digest, "events": self._events(wanted)}
-        if request.opt.observe == 0:
-            room = request.remote.maximum_payload_size
-            while len(view["events"]) > 1 and len(cbor.encode(view)) > room:
-                del view["events"][0]
-        return reply(request, view)
+        return reply_encoded(request, self._answer(_read_untrusted(request)))
 
-    def _events(self, wanted: dict[str, int]) -> list[dict[str, Any]]:
+    def _answer(self, query: _Query) -> bytes:
+        head = self._whitelist.store.trail.head
+        if head != self._head:
+            self._head = head
+            self._made.clear()
+        made = self._made.get(query)
+        if made is None:
+            made = self._made[query] = self._make(query)
+            while len(self._made) > _KEPT_ANSWERS:
+                self._made.popitem(last=False)
+        return made
+
+    def _make(self, query: _Query) -> bytes:
+        seq, digest = self._head
+        view: dict[str, Any] = {"head": seq, "digest": digest, "events": []}
+        if query.room is None:
+            view["events"] = self._events(query)
+        else:
+            room = query.room - len(cbor.encode(view)) - _ARRAY_HEAD_BYTES
+            view["events"] = self._newest(query, room)
+        return cbor.encode(view)
+
+    def _events(self, query: _Query) -> list[dict[str, Any]]:
         trail = self._whitelist.store.trail
-        if "since" not in wanted:
-            return [record_view(one) for one in trail.latest(wanted.get("last", USUAL))]
-        most = wanted.get("last", MOST)
-        return [record_view(one) for one in islice(trail.iterate(wanted["since"]), most)]
+        if query.since is None:
+            last = USUAL if query.last is None else query.last
+            return [record_view(one) for one in trail.latest(last)]
+        most = MOST if query.last is None else query.last
+        return [record_view(one) for one in islice(trail.iterate(query.since), most)]
+
+    def _newest(self, query: _Query, room: int) -> list[dict[str, Any]]:
+        """The newest events that fit, one at least. Each is encoded once to learn its size."""
+        most = min(MOST if query.last is None else query.last, room // _LEAST_EVENT_BYTES + 1)
+        found: list[dict[str, Any]] = []
+        for record in reversed(self._whitelist.store.trail.latest(most)):
+            view = record_view(record)
+            room -= len(cbor.encode(view))
+            if record.seq <= (query.since or 0) or (found and room < 0):
+                break
+            found.append(view)
+        return found[::-1]
 
 
-def _query(request: aiocoap.Message) -> dict[str, int]:
+def _read_untrusted(request: aiocoap.Message) -> _Query:
     found: dict[str, int] = {}
     for query in request.opt.uri_query:
         key, _, value = str(query).partition("=")
         if key not in _NUMBERS or key in found:
             raise malformed(f"the query {key[:20]!r} means nothing here", "Give since=SEQ, last=N.")
-        if not (value.isascii() and value.isdecimal() and int(value[:20]) <= _NUMBERS[key]):
+        number = whole_number_untrusted(value, most=_NUMBERS[key])
+        if number is None:
             raise malformed(f"{key} is no number", f"Give one up to {_NUMBERS[key]}.")
-        found[key] = int(value)
-    return found
+        found[key] = number
+    room = request.remote.maximum_payload_size if request.opt.observe == 0 else None
+    return _Query(found.get("since"), found.get("last"), room)

@@ -32,6 +32,17 @@ def read_map(request: aiocoap.Message, *, limits: Limits) -> dict[str, object]:
     return value
 
 
+def whole_number_untrusted(text: str, *, most: int) -> int | None:
+    """The number that decimal digits stand for, from 0 to `most`; None for anything else.
+
+    Zeros in front are allowed up to the length of `most`: the length is looked at before the value.
+    """
+    if not 0 < len(text) <= len(str(most)) or not (text.isascii() and text.isdecimal()):
+        return None
+    number = int(text)
+    return number if number <= most else None
+
+
 def text_field(body: dict[str, object], field: str, *, default: str | None = None) -> str:
     """A text of the body. 4.00 if it is missing (and has no default) or of another type."""
     value = body.get(field, default)
@@ -42,8 +53,15 @@ def text_field(body: dict[str, object], field: str, *, default: str | None = Non
 
 def reply(request: aiocoap.Message, value: object, *, code: Code | None = None) -> aiocoap.Message:
     """An answer in CBOR. 4.06 if the client asked for something else."""
+    return reply_encoded(request, cbor.encode(value), code=code)
+
+
+def reply_encoded(
+    request: aiocoap.Message, payload: bytes, *, code: Code | None = None
+) -> aiocoap.Message:
+    """The same for an answer that is encoded already."""
     _require_accepted(request, CBOR, "CBOR")
-    return aiocoap.Message(code=code, payload=cbor.encode(value), content_format=CBOR)
+    return aiocoap.Message(code=code, payload=payload, content_format=CBOR)
 
 
 def reply_text(request: aiocoap.Message, text: str, *, code: Code | None = None) -> aiocoap.Message:

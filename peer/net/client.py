@@ -27,7 +27,8 @@ from peer.errors import (
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.association import Association
-from peer.net.coaps import CoapsLayer, CoapsRemote, PeerIdentity
+from peer.net.coaps import CoapsLayer
+from peer.net.remote import CoapsRemote, PeerIdentity
 from peer.net.udp import Address, Datagram, Net, UdpSocket
 
 _RESUMABLE = 32  # devices whose last session is kept for resumption
@@ -183,8 +184,18 @@ class CoapsConnection:
             raise TimedOut(
                 "the device stopped answering", advice="`handfast doctor` looks for the cause."
             ) from error
+        except coap_error.MessageError as error:
+            raise Unreachable(
+                "the device rejected the request unread",
+                advice="Give a shorter path and query, or fewer segments: a device reads "
+                f"{DEFAULT_LIMITS.message_options} options of "
+                f"{DEFAULT_LIMITS.message_option_bytes} bytes in all.",
+            ) from error
         except coap_error.Error as error:
             raise Unreachable(f"the request failed: {error or type(error).__name__}") from error
+        except (AssertionError, AttributeError, TypeError, ValueError) as error:
+            # aiocoap joins the blocks of an answer, and does not expect every order of them.
+            raise Malformed("the blocks of the device's answer do not fit together") from error
 
 
 class CoapsClient:

@@ -4,63 +4,40 @@ aiocoap does everything that is CoAP: messages, retransmission, separate respons
 This module gives it a message interface whose remotes are DTLS associations, so that a request
 knows the key that sent it, and whose end ends what was under way with it.
 
-One thing is done differently. aiocoap remembers a Message ID for 247 s and answers its reuse with
-the old response; a fast client has used all 65,536 by then. Here a request is a repeat only if its
-Message ID *and* its bytes are those of one of the last few requests of the same session
-(`Limits.dedup_window`), so a reused ID never gets somebody else's answer and memory stays flat.
+Each message passes three steps, from the cheapest to the dearest: is it a repeat of a recent
+request (`repeats`), is it well formed and within the limits (`outline`), and only then aiocoap.
 """
 
 from __future__ import annotations  # onlink's kernel tables are imported by who uses them
 
 import asyncio
-import hashlib
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import aiocoap
 from aiocoap import error as coap_error
 from aiocoap import interfaces
-from aiocoap.messagemanager import MessageManager
-from aiocoap.numbers.codes import Code
-from aiocoap.numbers.constants import TransportTuning
-from aiocoap.numbers.types import CON
-from aiocoap.pipe import Pipe
-from aiocoap.tokenmanager import TokenManager
-from aiocoap.util import hostportjoin
+from aiocoap.numbers.types import ACK, RST
 
-from peer.errors import Malformed, Unreachable
+from peer.errors import Malformed
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net import outline
+from peer.net.aiocoap_seam import Context, Messages, Tokens, decode_untrusted
 from peer.net.association import Association
 from peer.net.endpoint import Endpoint, Standing
-from peer.net.problem import problem
+from peer.net.outline import TooLarge, outline_untrusted
+from peer.net.remote import CoapsRemote, PeerIdentity, peer_of
 from peer.net.udp import Address, Net, UdpSocket
-from peer.net.verdict import Verdict
 
 if TYPE_CHECKING:
     from peer.net.onlink import Locality
 
+__all__ = ["CoapsLayer", "CoapsServer", "PeerIdentity", "SessionEnded", "SessionInfo", "peer_of"]
 _log = logging.getLogger(__name__)
-_BLOCK_SIZE_EXP = 6  # blocks of 1024 bytes
-_MOST_TOKEN_BYTES = 8  # RFC 7252 §3: longer ones are a format error
-_COAP_OVERHEAD = 100  # header, token and options of a message, roughly
-
-
-@dataclass(frozen=True, slots=True)
-class PeerIdentity:
-    """Who is on the other side of a session, and how it came to us, at the time of asking."""
-
-    fingerprint: Fingerprint
-    address: Address
-    interface: str
-    is_local: bool
-    verdict: Verdict
-    session_id: int
-    exporter: bytes = field(repr=False)
-    extended_master_secret: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,175 +53,11 @@ class SessionInfo:
     idle_seconds: float
 
 
-class SessionEnded(coap_error.NetworkError):  # type: ignore[misc]
+class SessionEnded(coap_error.NetworkError):  # type: ignore[misc]  # aiocoap has no types
     """The DTLS session under an exchange has ended."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else "the session has ended"
-
-
-class CoapsRemote(interfaces.EndpointAddress):  # type: ignore[misc]
-    """One DTLS association, as aiocoap sees it. Equal to itself alone: a new session is new."""
-
-    scheme = "coaps"
-    is_multicast = False
-    is_multicast_locally = False
-    maximum_block_size_exp = _BLOCK_SIZE_EXP
-
-    def __init__(self, association: Association, *, number: int, interface: str) -> None:
-        self.association = association
-        self.number = number
-        self.interface = interface
-        #: Half-done block transfers, kept here by the site so that they end with the session.
-        self.blocks: object = None
-        #: Recent requests: Message ID → (digest, time of arrival, response or None).
-        self.recent: OrderedDict[int, tuple[bytes, float, aiocoap.Message | None]] = OrderedDict()
-
-    @property
-    def peer(self) -> PeerIdentity:
-        """Who sends on this session. Local only as long as every datagram was."""
-        session = self.association.session
-        if session.peer_fingerprint is None:
-            raise Unreachable("this session was never established")
-        verdict = self.association.verdict
-        return PeerIdentity(
-            fingerprint=session.peer_fingerprint,
-            address=self.association.remote,
-            interface=verdict.interface or self.interface,
-            is_local=verdict.is_local,
-            verdict=verdict,
-            session_id=self.number,
-            exporter=session.exporter,
-            extended_master_secret=session.extended_master_secret,
-        )
-
-    @property
-    def maximum_payload_size(self) -> int:
-        """Bytes of payload that fit one datagram beside header and options."""
-        return self.association.session.cleartext_mtu - _COAP_OVERHEAD
-
-    @property
-    def hostinfo(self) -> str:
-        """The peer's authority part of a URI."""
-        return str(hostportjoin(self.association.remote.host, self.association.remote.port))
-
-    @property
-    def hostinfo_local(self) -> str:
-        """Our own authority part of a URI."""
-        return str(hostportjoin(self.association.local_host or "localhost", None))
-
-    @property
-    def uri_base(self) -> str:
-        """The peer's base URI."""
-        return f"{self.scheme}://{self.hostinfo}"
-
-    @property
-    def uri_base_local(self) -> str:
-        """Our own base URI."""
-        return f"{self.scheme}://{self.hostinfo_local}"
-
-    @property
-    def blockwise_key(self) -> int:
-        """Blocks belong together only within one session."""
-        return self.number
-
-    @property
-    def authenticated_claims(self) -> list[str]:
-        """The peer's fingerprint."""
-        return [self.peer.fingerprint.hex]
-
-    def __repr__(self) -> str:
-        return f"<session {self.number} with {self.association.remote}>"
-
-
-def peer_of(request: aiocoap.Message) -> PeerIdentity:
-    """Who sent a request; for use inside a resource handler."""
-    remote: CoapsRemote = request.remote
-    return remote.peer
-
-
-class _Messages(MessageManager):  # type: ignore[misc]
-    """aiocoap's message layer with the memory for repeats described above."""
-
-    def __init__(self, token_manager: TokenManager, limits: Limits) -> None:
-        super().__init__(token_manager)
-        self._limits = limits
-        self._tuning = TransportTuning()
-        self._tuning.ACK_TIMEOUT = limits.ack_timeout_seconds
-        self._tuning.MAX_RETRANSMIT = limits.max_retransmit
-
-    def _deduplicate_message(self, message: aiocoap.Message) -> bool:
-        recent = message.remote.recent
-        digest = _digest(message)
-        known = recent.get(message.mid)
-        now = self.loop.time()
-        if known and known[0] == digest and now - known[1] < self._limits.exchange_seconds:
-            if message.mtype is CON and known[2] is not None:
-                self._send_initially(known[2])
-            return True
-        recent.pop(message.mid, None)
-        recent[message.mid] = (digest, now, None)
-        if len(recent) > self._limits.dedup_window:
-            recent.popitem(last=False)
-        return False
-
-    def _store_response_for_duplicates(self, message: aiocoap.Message) -> None:
-        known = message.remote.recent.get(message.mid)
-        # Our own Message IDs live in another space: only an answer to that request counts.
-        if known is not None and known[2] is None and message.mtype is not CON:
-            message.remote.recent[message.mid] = (known[0], known[1], message)
-
-    def _add_exchange(self, message: aiocoap.Message, monitor: Callable[[], None]) -> None:
-        message.transport_tuning = self._tuning
-        super()._add_exchange(message, monitor)
-
-    def _process_request(self, request: aiocoap.Message) -> None:
-        under_way = self.token_manager.incoming_requests
-        if len(under_way) >= self._limits.observations_per_session:
-            mine = sum(1 for _, remote in under_way if remote is request.remote)
-            key = (request.token, request.remote)
-            if mine >= self._limits.observations_per_session and key not in under_way:
-                self._refuse(request)
-                return
-        super()._process_request(request)
-
-    def _refuse(self, request: aiocoap.Message) -> None:
-        answer = problem(
-            Code.TOO_MANY_REQUESTS,
-            "too-many",
-            "too many requests and observations on this session",
-            "End some of them first.",
-            max_age=5,
-        )
-        answer.remote, answer.token = request.remote, request.token
-        answer.mtype = aiocoap.ACK if request.mtype is CON else aiocoap.NON
-        answer.mid = request.mid if request.mtype is CON else self._next_message_id()
-        self._send_initially(answer)
-
-
-def _digest(message: aiocoap.Message) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(bytes([int(message.code), len(message.token)]) + message.token)
-    digest.update(message.opt.encode() + b"\xff" + message.payload)
-    return digest.digest()
-
-
-class _Rendering:
-    """The answering of one request. Unlike a coroutine it may be dropped before it has begun,
-    which aiocoap does with a request whose session ends in the same turn of the loop."""
-
-    def __init__(self, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._begin = begin
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._begin().__await__()
-
-
-class _Context(aiocoap.Context):  # type: ignore[misc]
-    """aiocoap's context; see `_Rendering`."""
-
-    def _render_to_pipe(self, pipe: Pipe) -> _Rendering:
-        return _Rendering(lambda: super(_Context, self)._render_to_pipe(pipe))
 
 
 class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
@@ -259,7 +72,7 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         interface_name: Callable[[int], str] = lambda _ifindex: "",
         on_session_end: Callable[[int], None] = lambda _session_id: None,
     ) -> None:
-        self.context = _Context(serversite=site, loggername="handfast.coap")
+        self.context = Context(serversite=site, loggername="handfast.coap")
         self._counters = counters
         self._limits = limits
         self._interface_name = interface_name
@@ -267,8 +80,8 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         self._numbers = 0
         self.closed = False
         self.remotes: dict[Association, CoapsRemote] = {}
-        tokens = TokenManager(self.context)
-        self._messages = _Messages(tokens, limits)
+        tokens = Tokens(self.context)
+        self._messages = Messages(tokens, limits)
         self._messages.message_interface = self
         tokens.token_interface = self._messages
         self.context.request_interfaces.append(tokens)
@@ -282,27 +95,27 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
             association,
             number=self._numbers,
             interface=self._interface_name(association.ifindex),
+            limits=self._limits,
+            acknowledged=self._messages.acknowledged,
         )
 
     def message_received(self, association: Association, message: bytes) -> None:
-        """Hand one decrypted message to aiocoap. What it cannot read is counted and dropped."""
+        """Take one decrypted message of a peer. What is not CoAP is counted and dropped; what is
+        too large is rejected as well."""
         remote = self.remotes.get(association)
         if remote is None or self.closed:
             return
-        if not message or message[0] & 0x0F > _MOST_TOKEN_BYTES:  # aiocoap would take it
-            self._counters["coap-malformed"] += 1
+        now = self.context.loop.time()
+        asks = outline.is_request(message)
+        if asks and (repeat := remote.repeats.find(message, now)) is not None:
+            if outline.type_of(message) == outline.CON and repeat.answer:
+                association.send(repeat.answer)
             return
-        try:
-            decoded = aiocoap.Message.decode(message, remote=remote)
-        except (coap_error.Error, ValueError, IndexError):
-            self._counters["coap-malformed"] += 1
+        decoded = self._decoded_untrusted(remote, message)
+        if decoded is None or self._goes_on_too_long(association, decoded):
             return
-        block = decoded.opt.block2
-        if decoded.code.is_response() and block and block.start > self._limits.answer_body_bytes:
-            self._counters["coap-answer-too-large"] += 1
-            association.session.failure = Malformed("the device's answer is too large")
-            association.close()  # aiocoap would go on collecting
-            return
+        if asks:
+            remote.repeats.note(message, now)
         try:
             self._messages.dispatch_message(decoded)
         except asyncio.InvalidStateError:  # the answer to a request that was just given up
@@ -312,10 +125,34 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
             self._counters["coap-dispatch-failed"] += 1
             _log.exception("a message from %s could not be handled", association.remote)
 
+    def _decoded_untrusted(self, remote: CoapsRemote, message: bytes) -> aiocoap.Message | None:
+        try:
+            outline_untrusted(message, self._limits)
+            return decode_untrusted(message, remote)
+        except TooLarge:
+            self._counters["coap-too-large"] += 1
+            if outline.type_of(message) == outline.CON:
+                self._messages.reset(remote, outline.message_id_of(message))
+        except (Malformed, coap_error.Error, ValueError, IndexError):
+            self._counters["coap-malformed"] += 1
+        return None
+
+    def _goes_on_too_long(self, association: Association, message: aiocoap.Message) -> bool:
+        """End the session of a peer whose answer is without end: aiocoap would go on collecting."""
+        block = message.opt.block2
+        if not message.code.is_response() or not block:
+            return False
+        if block.start <= self._limits.answer_body_bytes:
+            return False
+        self._counters["coap-answer-too-large"] += 1
+        association.session.failure = Malformed("the device's answer is too large")
+        association.close()
+        return True
+
     def session_ended(self, association: Association) -> None:
         """End everything that was under way with this session."""
         remote = self.remotes.pop(association, None)
-        if remote is None or self.closed:
+        if remote is None:
             return
         failure = association.session.failure
         reason = SessionEnded(str(failure) if failure else "the session has ended")
@@ -324,8 +161,10 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         self.context.loop.call_soon(self._end_exchanges, reason, remote)
 
     def _end_exchanges(self, reason: SessionEnded, remote: CoapsRemote) -> None:
-        if not self.closed:
-            self._messages.dispatch_error(reason, remote)
+        try:
+            if not self.closed:
+                self._messages.dispatch_error(reason, remote)
+        finally:
             self._on_session_end(remote.number)
 
     # -- aiocoap's MessageInterface -------------------------------------------------------------
@@ -334,7 +173,10 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         """Encrypt and send one message."""
         remote: CoapsRemote = message.remote
         if remote.association.established:
-            remote.association.send(message.encode())
+            encoded = message.encode()
+            if message.mtype in (ACK, RST):  # our other messages have Message IDs of our own
+                remote.repeats.answered(message.mid, encoded)
+            remote.association.send(encoded)
         elif not self.closed:
             ended = SessionEnded("the session has ended")
             self.context.loop.call_soon(self._messages.dispatch_error, ended, remote)

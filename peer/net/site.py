@@ -10,26 +10,29 @@ the next: so the guard decides about each notification anew, before the resource
 once more before it is sent. A refusal is the last answer.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import aiocoap
 from aiocoap import error as coap_error
 from aiocoap import interfaces
-from aiocoap.blockwise import Block1Spool, Block2Cache, IncompleteException
+from aiocoap.blockwise import IncompleteException
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.pipe import Pipe
-from aiocoap.resource import ObservableResource
 
+from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.coaps import CoapsRemote
+from peer.net.aiocoap_seam import Answers, Bodies
+from peer.net.observing import observe
 from peer.net.problem import ProblemError
+from peer.net.remote import CoapsRemote, peer_of
 
 Path = tuple[str, ...]
 Authorise = Callable[[aiocoap.Message, Path, interfaces.Resource | None], None]
+BodyBytes = Callable[[aiocoap.Message], int]
 
 _UNDERSTOOD = frozenset(
     {
@@ -44,111 +47,28 @@ _UNDERSTOOD = frozenset(
 )
 
 
-class _Bounded(OrderedDict[Any, Any]):
-    """A mapping that forgets its oldest entry when a new one would be too many."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self._most = most
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.pop(key, None)
-        super().__setitem__(key, value)
-        while len(self) > self._most:
-            self.popitem(last=False)
-
-
-class _BoundedBodies(Block1Spool):  # type: ignore[misc]  # aiocoap has no types
-    """Half-received bodies: each of a bounded size, and a bounded number of them."""
-
-    def __init__(self, limits: Limits) -> None:
-        super().__init__()
-        self._assemblies = _Bounded(limits.block_assemblies)
-        self._most_bytes = limits.request_body_bytes
-
-    def feed_and_take(self, req: aiocoap.Message) -> aiocoap.Message:
-        """Add one block; the whole body when it was the last, else 2.31, 4.08 or 4.13."""
-        block = req.opt.block1
-        start = block.start if block is not None else 0
-        announced = req.opt.size1 or 0
-        if max(start + len(req.payload), announced) > self._most_bytes:
-            raise ProblemError(
-                Code.REQUEST_ENTITY_TOO_LARGE,
-                "too-large",
-                "the request's body is too large",
-                f"Send at most {self._most_bytes} bytes.",
-            )
-        whole = super().feed_and_take(req)
-        if block is not None:
-            self._forget(whole)
-        return whole
-
-    def _forget(self, whole: aiocoap.Message) -> None:
-        for key in [key for key, held in self._assemblies.items() if held is whole]:
-            del self._assemblies[key]
-
-
-class _BoundedAnswers(Block2Cache):  # type: ignore[misc]
-    """Half-sent answers, a bounded number of them."""
-
-    def __init__(self, limits: Limits) -> None:
-        super().__init__()
-        self._completes = _Bounded(limits.block_assemblies)
-
-
 @dataclass(frozen=True, slots=True)
 class _Blocks:
     """The half-done transfers of one session."""
 
-    bodies: _BoundedBodies
-    answers: _BoundedAnswers
-
-
-class _Watched(ObservableResource):  # type: ignore[misc]
-    """A resource under observation, with `decide` before each notification."""
-
-    def __init__(self, resource: interfaces.ObservableResource, decide: Callable[[], None]) -> None:
-        super().__init__()
-        self._resource = resource
-        self.decide = decide
-
-    async def add_observation(self, request: aiocoap.Message, serverobservation: object) -> None:
-        """The resource keeps its observers itself."""
-        await self._resource.add_observation(request, serverobservation)
-
-    async def render(self, request: aiocoap.Message) -> aiocoap.Message:
-        """One notification of the resource's making."""
-        self.decide()
-        return await self._resource.render(request)
-
-
-@dataclass(frozen=True, slots=True)
-class _DecidedPipe:
-    """A pipe that lets an answer through only after `decide`. A resource may hand its observers an
-    answer that it made for all of them, without being asked to render it for this one."""
-
-    pipe: Pipe
-    decide: Callable[[], None]
-
-    @property
-    def request(self) -> aiocoap.Message:
-        """The request that is observed with."""
-        return self.pipe.request
-
-    def add_response(self, response: aiocoap.Message, is_last: bool = False) -> None:
-        """Send one notification, or raise what the guard says."""
-        self.decide()
-        self.pipe.add_response(response, is_last=is_last)
+    bodies: Bodies
+    answers: Answers
 
 
 class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
     """The root resource of a server. `authorise` raises `ProblemError` to refuse a request; it gets
-    the request, its path without a trailing slash, and the resource there, if there is one."""
+    the request, its path without a trailing slash, and the resource there, if there is one.
+    `body_bytes` says how long the body of a request may be: `request_body_bytes` by default."""
 
-    def __init__(self, *, authorise: Authorise, limits: Limits) -> None:
+    def __init__(
+        self, *, authorise: Authorise, limits: Limits, body_bytes: BodyBytes | None = None
+    ) -> None:
         self._authorise = authorise
+        self._body_bytes = body_bytes or (lambda _request: limits.request_body_bytes)
         self._resources: dict[Path, interfaces.Resource] = {}
         self._subtrees: set[Path] = set()
+        self._deepest_subtree = 0
+        self._observations: Counter[Fingerprint] = Counter()
         self._limits = limits
 
     def add(self, path: Path, resource: interfaces.Resource, *, takes_rest: bool = False) -> None:
@@ -159,11 +79,13 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
         self._resources[path] = resource
         if takes_rest:
             self._subtrees.add(path)
+            self._deepest_subtree = max(map(len, self._subtrees))
 
     def remove(self, path: Path) -> None:
         """Stop serving what is at a path."""
         del self._resources[path]
         self._subtrees.discard(path)
+        self._deepest_subtree = max(map(len, self._subtrees), default=0)
 
     def paths(self) -> dict[Path, interfaces.Resource]:
         """What is served where."""
@@ -194,8 +116,7 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
         )
         try:
             if observes:
-                watched = _Watched(resource, lambda: self._authorise(request, path, resource))
-                await watched.render_to_pipe(_DecidedPipe(pipe, watched.decide))
+                await self._observe(pipe, resource, request, path)
             else:
                 await self._answer_in_blocks(pipe, resource, request)
         except coap_error.UnallowedMethod as error:
@@ -213,13 +134,45 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
                 "Send the whole body again from its first block.",
             ) from error
 
+    async def _observe(
+        self, pipe: Pipe, resource: interfaces.Resource, request: aiocoap.Message, path: Path
+    ) -> None:
+        answers = self._blocks(request).answers
+        with self._counted(peer_of(request).fingerprint):
+            await observe(
+                pipe,
+                resource,
+                decide=lambda: self._authorise(request, path, resource),
+                in_blocks=lambda build: answers.block_of(request, build),
+            )
+
+    @contextmanager
+    def _counted(self, fingerprint: Fingerprint) -> Iterator[None]:
+        """Count an observation of a key while it lasts. Raises `ProblemError` if there are too
+        many, over all sessions of the key: each costs work with each change."""
+        most = self._limits.observations_per_key
+        if self._observations[fingerprint] >= most:
+            raise ProblemError(
+                Code.TOO_MANY_REQUESTS,
+                "too-many",
+                f"your key has {most} observations already",
+                "End some of them first, in any of its sessions.",
+                max_age=5,
+            )
+        self._observations[fingerprint] += 1
+        try:
+            yield
+        finally:
+            self._observations[fingerprint] -= 1
+            self._observations += Counter()  # drops what has come to nothing
+
     async def _answer_in_blocks(
         self, pipe: Pipe, resource: interfaces.Resource, request: aiocoap.Message
     ) -> None:
         blocks = self._blocks(request)
-        whole = blocks.bodies.feed_and_take(request)
+        whole = blocks.bodies.feed(request, self._body_bytes(request))
         addressed = whole.copy(uri_path=pipe.request.opt.uri_path)
-        answer = await blocks.answers.extract_or_insert(whole, lambda: resource.render(addressed))
+        answer = await blocks.answers.block_of(whole, lambda: resource.render(addressed))
         answer.opt.block1 = request.opt.block1
         pipe.add_response(answer, is_last=True)
 
@@ -228,13 +181,13 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
         pushes out what another one has begun."""
         remote: CoapsRemote = request.remote
         if not isinstance(remote.blocks, _Blocks):
-            remote.blocks = _Blocks(_BoundedBodies(self._limits), _BoundedAnswers(self._limits))
+            remote.blocks = _Blocks(Bodies(self._limits), Answers(self._limits))
         return remote.blocks
 
     def _find(self, path: Path) -> tuple[Path, interfaces.Resource | None]:
         if path in self._resources:
             return path, self._resources[path]
-        for length in range(len(path) - 1, 0, -1):
+        for length in range(min(len(path) - 1, self._deepest_subtree), 0, -1):
             if path[:length] in self._subtrees:
                 return path[:length], self._resources[path[:length]]
         return path, None

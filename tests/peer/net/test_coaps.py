@@ -205,7 +205,7 @@ async def test_memory_for_repeats_is_bounded(serve: Any, caller: CoapsClient) ->
     for number in range(64):
         await connection.request(post("echo", payload=str(number).encode()))
     (remote,) = served.server._layer.remotes.values()
-    assert len(remote.recent) == 16
+    assert len(remote.repeats) == 16
     assert not served.server._layer._messages._recent_messages
 
 
