@@ -54,7 +54,7 @@ def _missing(cls: type[ExtensibleIntEnum], value: int) -> ExtensibleIntEnum:
 ExtensibleIntEnum._missing_ = classmethod(_missing)
 
 
-def decode_untrusted(message: bytes, remote: CoapsRemote) -> aiocoap.Message:
+def decode_untrusted(message: bytes, remote: CoapsRemote | None) -> aiocoap.Message:
     """aiocoap's `Message.decode`, without a memory of the numbers in it. Raises
     `UnicodeDecodeError` for an option that has to be UTF-8; `outline_untrusted` has refused what
     else is broken."""
@@ -134,6 +134,13 @@ class Messages(MessageManager):  # type: ignore[misc]
         message = aiocoap.Message(_mtype=RST, _mid=message_id, code=Code.EMPTY)
         message.remote = remote
         self._send_via_transport(message)
+
+    def deregister(self, observing: aiocoap.Message) -> None:
+        """End an observation that a request of ours began (RFC 7641 §3.6). aiocoap only resets the
+        notification after the next, so the server would keep it until its resource has changed
+        twice."""
+        message = observing.copy(observe=1, mid=None, mtype=CON)
+        super().send_message(message, lambda: None)
 
     def send_message(self, message: aiocoap.Message, messageerror_monitor: Any) -> Any:
         """Give a request that is rejected an error to raise: aiocoap's monitor gives the class,

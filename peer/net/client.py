@@ -113,10 +113,11 @@ class _Link:
 class CoapsConnection:
     """One live session with a device. Made by `CoapsClient.connect`."""
 
-    def __init__(self, link: _Link, remote: CoapsRemote, context: aiocoap.Context) -> None:
+    def __init__(self, link: _Link, remote: CoapsRemote, layer: CoapsLayer) -> None:
         self._link = link
         self._remote = remote
-        self._context = context
+        self._layer = layer
+        self._context = layer.context
 
     @property
     def peer(self) -> PeerIdentity:
@@ -165,6 +166,8 @@ class CoapsConnection:
         finally:
             if not request.observation.cancelled:
                 request.observation.cancel()
+                if message.token and self.is_open:
+                    self._layer.deregister(message)
 
     async def close(self) -> None:
         """Say goodbye. Safe to repeat."""
@@ -253,7 +256,7 @@ class CoapsClient:
         fingerprint = association.session.peer_fingerprint
         if fingerprint is not None and len(self._tickets) < _RESUMABLE:
             self._tickets[fingerprint] = association.session.ticket
-        return CoapsConnection(link, remote, self._layer.context)
+        return CoapsConnection(link, remote, self._layer)
 
     async def _first_of_several(
         self, address: Address, pinned: Fingerprint | None

@@ -167,6 +167,11 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         finally:
             self._on_session_end(remote.number)
 
+    def deregister(self, observing: aiocoap.Message) -> None:
+        """Tell the peer that an observation of ours has ended. `observing` is its request."""
+        if not self.closed:
+            self._messages.deregister(observing)
+
     # -- aiocoap's MessageInterface -------------------------------------------------------------
 
     def send(self, message: aiocoap.Message) -> None:

@@ -1,0 +1,113 @@
+"""A client that sends messages byte by byte and answers nothing by itself."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Self
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+from aiocoap.numbers.optionnumbers import OptionNumber
+
+from peer.identity import Identity
+from peer.net.aiocoap_seam import decode_untrusted
+from peer.net.association import Association
+from peer.net.client import CoapsClient
+from peer.net.udp import Address
+
+PATIENCE = 20.0  # seconds until what must come counts as lost
+GET = 1
+_OBSERVE, _URI_PATH = 6, 11
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Let others have their turn until something holds that nobody announces."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+def message(
+    code: int,
+    *path: str,
+    number: int,
+    token: bytes = b"",
+    mtype: int = 0,
+    observe: int | None = None,
+    options: tuple[tuple[int, bytes], ...] = (),
+    payload: bytes = b"",
+) -> bytes:
+    """A message with any options, encoded. `number` is its Message ID."""
+    made = aiocoap.Message(
+        code=Code(code), payload=payload, _mtype=mtype, _mid=number, _token=token
+    )
+    wanted = [(_URI_PATH, one.encode()) for one in path] + list(options)
+    if observe is not None:
+        wanted.append((_OBSERVE, b"" if observe == 0 else bytes([observe])))
+    for option, value in wanted:
+        made.opt.add_option(OptionNumber(option).create_option(decode=value))
+    return bytes(made.encode())
+
+
+@dataclass
+class RawClient:
+    """One session. What the server sends is kept in `received`, in order."""
+
+    client: CoapsClient
+    received: list[aiocoap.Message] = field(default_factory=list)
+    _association: Association | None = None
+    _came: asyncio.Event = field(default_factory=asyncio.Event)
+    _pings: int = 0xF000  # the Message ID of the next one; tests use lower ones
+
+    @classmethod
+    async def connect(cls, address: Address, identity: Identity | None = None) -> Self:
+        """Shake hands with a server."""
+        client = CoapsClient(identity or Identity.create())
+        raw = cls(client)
+        client._layer.message_received = raw._heard  # type: ignore[method-assign, assignment]
+        connection = await client.connect(address, pinned=None, timeout=PATIENCE)
+        raw._association = connection._remote.association
+        return raw
+
+    def _heard(self, _association: Association, data: bytes) -> None:
+        self.received.append(decode_untrusted(data, None))
+        self._came.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session has not ended."""
+        return self._association is not None and self._association.established
+
+    def send(self, data: bytes) -> None:
+        """Send one message as it is."""
+        assert self._association is not None
+        self._association.send(data)
+
+    def acknowledge(self, number: int) -> None:
+        """Acknowledge the message with this Message ID."""
+        self.send(b"\x60\x00" + number.to_bytes(2))
+
+    async def until(self, count: int) -> list[aiocoap.Message]:
+        """Everything that came, as soon as there are so many."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.received) < count:
+                self._came.clear()
+                await self._came.wait()
+        return self.received
+
+    async def handled(self) -> None:
+        """Return when the server has looked at everything sent before: it answers an empty
+        message (RFC 7252 §4.3). Nothing of that stays in `received`."""
+        number = self._pings
+        self._pings = 0xF000 | self._pings + 1 & 0xFFF
+        self.send(b"\x40\x00" + number.to_bytes(2))
+        async with asyncio.timeout(PATIENCE):
+            while not (pongs := [one for one in self.received if one.mid == number]):
+                self._came.clear()
+                await self._came.wait()
+        for one in pongs:
+            self.received.remove(one)
+
+    async def close(self) -> None:
+        """End the session."""
+        await self.client.close()

@@ -1,0 +1,455 @@
+"""What one session may cost, over real UDP: work before the guard, memory, and half a transfer."""
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import aiocoap
+import pytest
+from aiocoap.numbers.codes import Code
+from aiocoap.numbers.contentformat import ContentFormat
+from aiocoap.numbers.optionnumbers import OptionNumber
+from aiocoap.optiontypes import UintOption
+from aiocoap.util import ExtensibleIntEnum
+
+from peer.errors import Malformed, Unreachable
+from peer.identity import Identity
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net import aiocoap_seam, coaps
+from peer.net.client import CoapsClient
+from peer.net.problem import error_of
+from peer.net.site import GuardedSite
+from tests.peer.net.raw_client import GET, RawClient, message
+
+pytestmark = pytest.mark.asyncio
+POST = 2
+CONTENT = 69
+CLASSES: tuple[type[ExtensibleIntEnum], ...] = (OptionNumber, ContentFormat, Code)
+_CONTENT_FORMAT, _ACCEPT, _BLOCK1, _BLOCK2 = 12, 17, 27, 23
+
+
+def get(*path: str) -> aiocoap.Message:
+    return aiocoap.Message(code=Code.GET, uri_path=path)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The messages that aiocoap's parser was given, on either side."""
+    seen: list[bytes] = []
+
+    def decode(data: bytes, remote: Any) -> aiocoap.Message:
+        seen.append(data)
+        return decode_untrusted(data, remote)
+
+    decode_untrusted = aiocoap_seam.decode_untrusted
+    monkeypatch.setattr(coaps, "decode_untrusted", decode)
+    return seen
+
+
+# -- work before the guard -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "excess",
+    [
+        b"\x00" * 16_000,  # empty segments of option 0
+        b"\xb0" + b"\x00" * 16_000,  # 16,000 empty segments of a path
+        b"\xb1a" + b"\x01a" * 70,
+        b"\xbd\xf0" + bytes(253) + (b"\x0d\xf0" + bytes(253)) * 4,  # five options of 253 bytes
+        b"\xff" + bytes(1_500),
+    ],
+    ids=["numbers", "path", "few", "long", "payload"],
+)
+async def test_what_is_beyond_the_bounds_is_rejected_unread(
+    serve: Any, caller: CoapsClient, read: list[bytes], excess: bytes
+) -> None:
+    asked: list[object] = []
+    served = await serve(authorise=lambda *arguments: asked.append(arguments))
+    raw = await RawClient.connect(served.address)
+    for number in range(10):
+        raw.send(b"\x40\x01" + number.to_bytes(2) + excess)
+        raw.send(b"\x50\x01" + (100 + number).to_bytes(2) + excess)
+        await raw.handled()
+    assert [(one.mtype, one.code, one.mid) for one in raw.received] == [
+        (aiocoap.RST, Code.EMPTY, number) for number in range(10)
+    ], "each confirmable one is reset, and nothing else is answered"
+    assert served.server.counters["coap-too-large"] == 20
+    assert not asked
+    assert all(len(data) == 4 for data in read), "aiocoap has read more than the empty message"
+    (remote,) = served.server._layer.remotes.values()
+    assert len(remote.repeats) == 0
+    connection = await caller.connect(served.address, pinned=None)
+    assert (await connection.request(get("echo"))).code is Code.CONTENT
+    await raw.close()
+
+
+async def test_a_client_is_told_that_its_path_is_too_long(
+    serve: Any, caller: CoapsClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    for path in (("a",) * 65, ("a" * 250,) * 5):
+        with pytest.raises(Unreachable, match="rejected") as caught:
+            await connection.request(get(*path))
+        assert "64 options" in caught.value.advice
+    assert (await connection.request(get(*("a",) * 64))).code is Code.NOT_FOUND
+    assert connection.is_open
+    assert not caplog.records
+
+
+async def test_a_message_of_a_device_is_bounded_as_well(
+    serve: Any, caller: CoapsClient, read: list[bytes]
+) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    (remote,) = served.server._layer.remotes.values()
+    before = len(read)
+    for number in range(10):
+        head = b"\x50\x45" + number.to_bytes(2)
+        remote.association.send(head + b"\x10" * 10_000)
+    assert (await connection.request(get("echo"))).code is Code.CONTENT
+    assert caller.counters["coap-too-large"] == 10
+    assert len(read) - before == 2  # the request, and its answer
+
+
+class CountedPaths(set[tuple[str, ...]]):
+    """Subtrees that count how often they are asked for one."""
+
+    asked = 0
+
+    def __contains__(self, path: object) -> bool:
+        self.asked += 1
+        return super().__contains__(path)
+
+
+async def test_no_longer_path_is_looked_for_than_the_deepest_subtree() -> None:
+    site = GuardedSite(authorise=lambda *_: None, limits=DEFAULT_LIMITS)
+    leaf = aiocoap.resource.Resource()
+    site.add(("a", "b"), leaf, takes_rest=True)
+    site.add(("a",), leaf, takes_rest=True)
+    counted = site._subtrees = CountedPaths(site._subtrees)
+    assert site._find(("a", "b", *["c"] * 1000)) == (("a", "b"), leaf)
+    assert site._find(("x",) * 1000) == (("x",) * 1000, None)
+    assert counted.asked == 1 + 2
+    site.remove(("a", "b"))
+    assert site._find(("a", "b", *["c"] * 1000)) == (("a",), leaf)
+    assert counted.asked == 1 + 2 + 1
+    site.remove(("a",))
+    assert site._find(("a", "b")) == (("a", "b"), None)
+
+
+# -- memory that a peer makes ----------------------------------------------------------------------
+
+
+def remembered() -> list[int]:
+    """How many numbers each of aiocoap's extensible classes knows."""
+    return [len(one._value2member_map_) for one in CLASSES]
+
+
+def strange(number: int) -> tuple[tuple[int, bytes], ...]:
+    """Options with a number, a Content-Format and an Accept that mean nothing."""
+    return (
+        (_CONTENT_FORMAT, (70_000 + number).to_bytes(3)),
+        (_ACCEPT, (10_000_000 + number).to_bytes(40)),
+        (30_000 + 2 * number, b"elective"),
+    )
+
+
+async def test_numbers_that_a_client_sends_are_not_remembered(serve: Any) -> None:
+    served = await serve()
+    raw = await RawClient.connect(served.address)
+    messages = [
+        message(GET, "echo", number=number, token=bytes([number]), options=strange(number))
+        for number in range(200)
+    ]
+    messages += [
+        message(
+            GET,
+            "echo",
+            number=1000 + number,
+            token=number.to_bytes(2),
+            options=((40_001 + 2 * number, b""),),
+        )
+        for number in range(100)
+    ]
+    gc.collect()
+    before = remembered_by_tests_forgotten()
+    for at in range(0, len(messages), 20):
+        for one in messages[at : at + 20]:
+            raw.send(one)
+        await raw.until(at + 20)
+    codes = [one.code for one in raw.received]
+    assert codes == [Code.CONTENT] * 200 + [Code.BAD_OPTION] * 100
+    assert remembered() == before
+    await raw.close()
+
+
+def remembered_by_tests_forgotten() -> list[int]:
+    """`remembered`, without the numbers that making the messages has added."""
+    for one in CLASSES:
+        for value, member in list(one._value2member_map_.items()):
+            if not hasattr(member, "name") and not hasattr(member, "_media_type"):
+                del one._value2member_map_[value]
+    return remembered()
+
+
+async def test_numbers_that_a_device_sends_are_not_remembered(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """A client that observes a hostile device."""
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    stream = connection.observe(get("value"))
+    await anext(stream)
+    (remote,) = served.server._layer.remotes.values()
+    (token,) = remote.under_way
+    messages = [
+        message(
+            CONTENT,
+            number=number,
+            token=token,
+            mtype=1,
+            observe=1 + number,
+            options=strange(number),
+            payload=b"%d" % number,
+        )
+        for number in range(100)
+    ]
+    before = remembered_by_tests_forgotten()
+    for at in range(0, 100, 20):
+        for one in messages[at : at + 20]:
+            remote.association.send(one)
+        async with asyncio.timeout(20):
+            while (await anext(stream)).payload != b"%d" % (at + 19):
+                pass
+    assert remembered() == before
+    await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_numbers_of_an_application_are_remembered(serve: Any, caller: CoapsClient) -> None:
+    """What a module defines for itself means the same in each message, as aiocoap says."""
+    own = OptionNumber(65_000)
+    own.format = UintOption
+    try:
+        served = await serve()
+        seen: list[Any] = []
+
+        async def render_get(request: aiocoap.Message) -> aiocoap.Message:
+            seen.extend(one.value for one in request.opt.get_option(OptionNumber(65_000)))
+            return aiocoap.Message()
+
+        served.echo.render_get = render_get
+        connection = await caller.connect(served.address, pinned=None)
+        for value in (7, 8):
+            asking = get("echo")
+            asking.opt.add_option(own.create_option(value=value))
+            await connection.request(asking)
+        assert seen == [7, 8]
+    finally:
+        del OptionNumber._value2member_map_[65_000]
+
+
+async def test_the_memory_for_repeats_is_bytes_and_bounded_in_bytes(serve: Any) -> None:
+    """Requests of many options, and answers of some size: neither is kept as an object."""
+    limits = Limits(dedup_bytes=20_000)
+    served = await serve(limits=limits)
+    raw = await RawClient.connect(served.address)
+    options = tuple((15, b"q%07d" % number) for number in range(60))
+    for number in range(100):
+        raw.send(message(POST, "echo", number=number, options=options, payload=b"%d" % number * 20))
+        await raw.until(number + 1)
+    (remote,) = served.server._layer.remotes.values()
+    assert 0 < remote.repeats.held_bytes <= limits.dedup_bytes
+    assert 10 < len(remote.repeats) < 100
+    received = list(raw.received)
+    raw.received.clear()
+    gc.collect()
+    kept = [one for one in gc.get_objects() if type(one) is aiocoap.Message]
+    assert len(kept) < len(received) + 10, "messages are kept"
+    # What is remembered is answered again, with the same bytes, and the handler does not run.
+    again = message(POST, "echo", number=99, options=options, payload=b"99" * 20)
+    raw.send(again)
+    raw.send(again)
+    assert [one.payload for one in await raw.until(2)] == [b"99" * 20] * 2
+    assert len(served.echo.bodies) == 100
+    await raw.close()
+
+
+async def test_a_repeat_costs_neither_a_walk_nor_a_parser(serve: Any, read: list[bytes]) -> None:
+    served = await serve()
+    raw = await RawClient.connect(served.address)
+    asking = message(POST, "echo", number=7, payload=b"once")
+    raw.send(asking)
+    await raw.until(1)
+    for _ in range(29):
+        raw.send(asking)
+    await raw.until(30)
+    assert len(read) == 1
+    assert served.echo.bodies == [b"once"]
+    await raw.close()
+
+
+async def test_answers_that_wait_for_an_acknowledgement_are_bounded(serve: Any) -> None:
+    """A client that acknowledges no separate response: the next one waits (NSTART), and a client
+    for which too many wait is not served."""
+    served = await serve(limits=Limits(observations_per_session=4))
+    gate = asyncio.Event()
+
+    async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
+        await gate.wait()
+        return aiocoap.Message(payload=b"late")
+
+    served.echo.render_get = render_get
+    raw = await RawClient.connect(served.address)
+    (remote,) = served.server._layer.remotes.values()
+    messages = served.server._layer._messages
+    for number in range(40):
+        gate.clear()
+        before = len(raw.received)
+        raw.send(message(GET, "echo", number=number, token=bytes([number])))
+        # Refused, or acknowledged without an answer.
+        last = (await raw.until(before + 1))[before]
+        assert last.code in (Code.EMPTY, Code.TOO_MANY_REQUESTS)
+        gate.set()
+        await raw.handled()
+        assert len(messages._backlogs.get(remote, ())) <= 4
+    refused = [one for one in raw.received if one.code is Code.TOO_MANY_REQUESTS]
+    assert len(refused) >= 30
+    await raw.close()
+
+
+# -- blocks ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def by_hand(connection: Any) -> Iterator[Any]:
+    async def ask(asking: aiocoap.Message) -> aiocoap.Message:
+        asking.remote = connection._remote
+        request = connection._context.request(asking, handle_blockwise=False)
+        return await connection._answer(request, timeout=20)
+
+    yield ask
+
+
+def block1(number: int, *, more: bool, size: int, szx: int = 6) -> aiocoap.Message:
+    made = aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=bytes(size))
+    made.opt.block1 = (number, more, szx)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("blocks", "code", "reason"),
+    [
+        ([(0, True, 1024), (2, True, 1024)], "4.08", "incomplete"),
+        ([(0, True, 1024), (2, False, 1024)], "4.08", "incomplete"),
+        ([(0, True, 1024), (1, True, 1024), (1, False, 5)], "4.08", "incomplete"),
+        ([(5, True, 1024)], "4.08", "incomplete"),
+        ([(0, True, 1024), (1, True, 100)], "4.00", "malformed"),
+        ([(0, True, 1024, 7)], "4.00", "malformed"),
+        ([(0, False, 10, 7)], "4.00", "malformed"),
+    ],
+)
+async def test_blocks_out_of_order_have_a_reason(
+    serve: Any,
+    caller: CoapsClient,
+    caplog: pytest.LogCaptureFixture,
+    blocks: list[tuple[Any, ...]],
+    code: str,
+    reason: str,
+) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    with by_hand(connection) as ask:
+        for number, more, size, *szx in blocks:
+            answer = await ask(block1(number, more=more, size=size, szx=szx[0] if szx else 6))
+        error: Any = error_of(answer)
+        assert (error.code, error.reason) == (code, reason)
+        assert error.advice
+        whole = await ask(block1(0, more=False, size=10))
+        assert whole.code is Code.CHANGED
+    assert served.echo.bodies == [bytes(10)]
+    assert not caplog.records, "something was logged with a traceback"
+
+
+async def test_an_answer_has_only_the_blocks_it_has(
+    serve: Any, caller: CoapsClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await serve()
+
+    async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
+        return aiocoap.Message(payload=bytes(3000))
+
+    served.echo.render_get = render_get
+    connection = await caller.connect(served.address, pinned=None)
+    with by_hand(connection) as ask:
+        for number, szx, code in ((0, 6, "2.05"), (2, 6, "2.05"), (3, 6, "4.00"), (1, 7, "4.00")):
+            asking = get("echo")
+            asking.opt.block2 = (number, False, szx)
+            answer = await ask(asking)
+            assert answer.code.dotted == code, (number, szx)
+            if code == "4.00":
+                error: Any = error_of(answer)
+                assert error.reason == "malformed"
+    assert not caplog.records
+
+
+async def test_half_bodies_and_half_answers_are_bounded_in_bytes(
+    serve: Any, caller: CoapsClient
+) -> None:
+    limits = replace(DEFAULT_LIMITS, block_bytes=8_000)
+    served = await serve(limits=limits)
+
+    async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
+        return aiocoap.Message(payload=bytes(3_000))
+
+    served.echo.render_get = render_get
+    connection = await caller.connect(served.address, pinned=None)
+    with by_hand(connection) as ask:
+        for number in range(6):
+            for block in range(3):
+                half = block1(block, more=True, size=1024)
+                half.opt.uri_query = [str(number)]
+                assert (await ask(half)).code is Code.CONTINUE
+            asking = get("echo")
+            asking.opt.uri_query = [str(number)]
+            assert (await ask(asking)).opt.block2.more
+    (remote,) = served.server._layer.remotes.values()
+    for kept in (remote.blocks.bodies._assemblies, remote.blocks.answers._completes):
+        assert 0 < sum(len(one.payload) for one in kept.values()) <= limits.block_bytes
+
+
+async def test_a_body_is_as_long_as_its_sender_may_send(serve: Any, device: Identity) -> None:
+    """What a key may send is asked for each request, before anything of it is kept."""
+    served = await serve()
+    served.server._layer.context.serversite._body_bytes = lambda _request: 100
+    async with CoapsClient(Identity.create()) as client:
+        connection = await client.connect(served.address, pinned=device.fingerprint)
+        with by_hand(connection) as ask:
+            assert (await ask(block1(0, more=True, size=64, szx=2))).code is Code.CONTINUE
+            refused = await ask(block1(1, more=True, size=64, szx=2))
+            assert refused.code is Code.REQUEST_ENTITY_TOO_LARGE
+            whole = await ask(block1(0, more=False, size=101))
+            assert whole.code is Code.REQUEST_ENTITY_TOO_LARGE
+
+
+async def test_blocks_of_a_device_that_do_not_fit_are_one_kind_of_error(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """A first block that is shorter than it says, and one of a reserved size."""
+    served = await serve()
+    for block in ((0, True, 6), (0, True, 7), (3, True, 6)):
+
+        async def render_get(
+            _request: aiocoap.Message, block: tuple[int, bool, int] = block
+        ) -> aiocoap.Message:
+            answer = aiocoap.Message(payload=bytes(100))
+            answer.opt.block2 = block
+            return answer
+
+        served.echo.render_get = render_get
+        connection = await caller.connect(served.address, pinned=None)
+        with pytest.raises((Unreachable, Malformed)):
+            await connection.request(get("echo"), timeout=20)

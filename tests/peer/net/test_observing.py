@@ -1,0 +1,263 @@
+"""Observation over real UDP: one notification pending, turns within a session, bounds per key."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import aiocoap
+import pytest
+from aiocoap.numbers.codes import Code
+
+from peer.identity import Identity
+from peer.limits import Limits
+from peer.net.client import CoapsClient, CoapsConnection
+from peer.net.problem import ProblemError
+from tests.peer.net.raw_client import GET, RawClient, message, until
+
+pytestmark = pytest.mark.asyncio
+
+
+def get(*path: str) -> aiocoap.Message:
+    return aiocoap.Message(code=Code.GET, uri_path=path)
+
+
+def observing(connection: CoapsConnection) -> Any:
+    """An observation that can be closed."""
+    return connection.observe(get("value"))
+
+
+async def following(stream: AsyncIterator[aiocoap.Message], payload: bytes) -> int:
+    """How many notifications came until this one."""
+    async with asyncio.timeout(20):
+        count = 1
+        while (await anext(stream)).payload != payload:
+            count += 1
+    return count
+
+
+class Rendered:
+    """Counts how often a resource was rendered."""
+
+    def __init__(self, resource: Any) -> None:
+        self.count = 0
+        self._render = resource.render_get
+        resource.render_get = self
+
+    async def __call__(self, request: aiocoap.Message) -> aiocoap.Message:
+        self.count += 1
+        answer: aiocoap.Message = await self._render(request)
+        return answer
+
+
+@pytest.mark.parametrize("mtype", [aiocoap.CON, aiocoap.NON], ids=["con", "non"])
+async def test_who_does_not_acknowledge_gets_one_notification_and_later_the_newest_state(
+    serve: Any, mtype: int
+) -> None:
+    served = await serve(limits=Limits(ack_timeout_seconds=600))
+    rendered = Rendered(served.value)
+    raw = await RawClient.connect(served.address)
+    raw.send(message(GET, "value", number=1, token=b"t", observe=0, mtype=mtype))
+    await raw.until(1)
+    messages = served.server._layer._messages
+    for value in range(1, 101):
+        served.value.set(value)
+        await raw.handled()  # a turn of both sides for each change
+    first, second = raw.received
+    assert (first.payload, second.payload) == (b"0", b"1")
+    assert second.mtype is aiocoap.CON
+    assert rendered.count == 2
+    assert not any(messages._backlogs.values())
+    assert len(messages._active_exchanges) == 1
+    raw.acknowledge(second.mid)
+    third = (await raw.until(3))[2]
+    assert third.payload == b"100"
+    raw.acknowledge(third.mid)
+    await raw.handled()
+    assert len(raw.received) == 3
+    assert rendered.count == 3
+    numbers = [one.opt.observe for one in raw.received]
+    assert numbers == sorted(set(numbers))
+    await raw.close()
+
+
+async def test_a_reset_ends_the_observation(serve: Any) -> None:
+    served = await serve()
+    raw = await RawClient.connect(served.address)
+    raw.send(message(GET, "value", number=1, token=b"t", observe=0))
+    await raw.until(1)
+    served.value.set(1)
+    told = (await raw.until(2))[1]
+    raw.send(b"\x70\x00" + told.mid.to_bytes(2))
+    await raw.handled()
+    assert not served.value._observations
+    (remote,) = served.server._layer.remotes.values()
+    assert not remote.under_way
+    assert not remote.notifying.locked()
+    await raw.close()
+
+
+async def test_observations_of_one_session_take_turns(serve: Any, caller: CoapsClient) -> None:
+    """All of them are told, one message at a time, each with its own token."""
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    messages = served.server._layer._messages
+    most = 0
+    send = messages._send_initially
+
+    def counted(*arguments: Any) -> None:
+        nonlocal most
+        send(*arguments)
+        most = max(most, len(messages._active_exchanges))
+        assert not any(messages._backlogs.values())
+
+    messages._send_initially = counted
+    streams = [observing(connection) for _ in range(8)]
+    for stream in streams:
+        assert await following(stream, b"0") == 1
+    for value in range(1, 30):
+        served.value.set(value)
+    counts = [await following(stream, b"29") for stream in streams]
+    assert max(counts) <= 2
+    assert most == 1
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_one_session_that_is_silent_does_not_hold_up_another(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served = await serve(limits=Limits(ack_timeout_seconds=600))
+    raw = await RawClient.connect(served.address)
+    raw.send(message(GET, "value", number=1, token=b"t", observe=0))
+    await raw.until(1)
+    connection = await caller.connect(served.address, pinned=None)
+    async with aclosing(observing(connection)) as stream:
+        assert await following(stream, b"0") == 1
+        for value in range(1, 20):
+            served.value.set(value)
+            await following(stream, str(value).encode())
+    assert len(raw.received) == 2
+    await raw.close()
+
+
+async def test_one_message_for_all_observers_is_sent_to_each_under_its_own_token(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """`updated_state(message)` of aiocoap. The message is one object, and is sent at two times."""
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    async with CoapsClient(Identity.create()) as other:
+        theirs = await other.connect(served.address, pinned=None)
+        streams = [observing(one) for one in (connection, connection, theirs, theirs)]
+        for stream in streams:
+            await following(stream, b"0")
+        for payload in (b"for all", b"once more"):
+            served.value.updated_state(aiocoap.Message(code=Code.CONTENT, payload=payload))
+            for stream in streams:
+                assert await following(stream, payload) == 1
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_a_notification_beyond_a_datagram_comes_in_blocks(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served = await serve()
+    fill = b"a"
+
+    async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
+        return aiocoap.Message(payload=fill * 5_000)
+
+    served.value.render_get = render_get
+    connection = await caller.connect(served.address, pinned=None)
+    async with aclosing(observing(connection)) as stream:
+        for fill in (b"a", b"b", b"c"):
+            served.value.updated_state()
+            assert await following(stream, fill * 5_000) <= 2
+    assert not caller.counters["coap-too-large"]
+
+
+async def test_a_resource_ends_an_observation(serve: Any, caller: CoapsClient) -> None:
+    served = await serve()
+    connection = await caller.connect(served.address, pinned=None)
+    async with aclosing(observing(connection)) as stream:
+        await following(stream, b"0")
+        (observation,) = served.value._observations
+        observation.trigger(aiocoap.Message(code=Code.CONTENT, payload=b"bye"), is_last=True)
+        async with asyncio.timeout(20):
+            assert [one.payload async for one in stream] == [b"bye"]
+    async with aclosing(observing(connection)) as stream:
+        await following(stream, b"0")
+        (observation,) = served.value._observations
+        observation.deregister()
+        async with asyncio.timeout(20):
+            assert [one.code async for one in stream] == [Code.INTERNAL_SERVER_ERROR]
+    assert not served.value._observations
+
+
+async def test_observations_of_one_key_are_bounded_over_its_sessions(
+    serve: Any, client: Identity
+) -> None:
+    served = await serve(limits=Limits(observations_per_key=3))
+    async with CoapsClient(client) as one, CoapsClient(client) as two:
+        connections = [await caller.connect(served.address, pinned=None) for caller in (one, two)]
+        streams = [observing(connections[number % 2]) for number in range(3)]
+        for stream in streams:
+            await following(stream, b"0")
+        for connection in connections:
+            refused = await anext(observing(connection))
+            assert (refused.code, refused.opt.max_age) == (Code.TOO_MANY_REQUESTS, 5)
+            assert (await connection.request(get("value"))).code is Code.CONTENT
+        async with CoapsClient(Identity.create()) as other:
+            theirs = await other.connect(served.address, pinned=None)
+            async with aclosing(observing(theirs)) as stream:
+                await following(stream, b"0")
+        await streams[0].aclose()
+        await until(lambda: not (len(served.value._observations) > 2))
+        async with aclosing(observing(connections[1])) as stream:
+            await following(stream, b"0")
+        for stream in streams[1:]:
+            await stream.aclose()
+    site = served.server._layer.context.serversite
+    await until(lambda: not site._observations)
+
+
+async def test_the_guard_is_asked_when_a_notification_is_made_not_when_it_is_due(
+    serve: Any, client: Identity
+) -> None:
+    """An observer whose right ends while it acknowledges nothing learns no later state."""
+    allowed = True
+
+    def authorise(*_arguments: object) -> None:
+        if not allowed:
+            raise ProblemError(Code.FORBIDDEN, "denied", "no", "Ask.")
+
+    served = await serve(authorise=authorise, limits=Limits(ack_timeout_seconds=600))
+    raw = await RawClient.connect(served.address, client)
+    raw.send(message(GET, "value", number=1, token=b"t", observe=0))
+    await raw.until(1)
+    served.value.set(1)
+    told = (await raw.until(2))[1]
+    served.value.set(2)
+    allowed = False
+    raw.acknowledge(told.mid)
+    last = (await raw.until(3))[2]
+    assert (last.code, last.opt.observe) == (Code.FORBIDDEN, None)
+    assert not served.value._observations
+    await raw.close()
+
+
+async def test_a_client_ends_its_observation_at_once(serve: Any, caller: CoapsClient) -> None:
+    """Neither side keeps anything of it, though the resource never changes."""
+    served = await serve(limits=Limits(observations_per_key=2))
+    connection = await caller.connect(served.address, pinned=None)
+    for _ in range(10):
+        async with aclosing(observing(connection)) as stream:
+            assert await following(stream, b"0") == 1
+        await until(lambda: not served.value._observations)
+    assert (await connection.request(get("echo"))).code is Code.CONTENT
+    (remote,) = served.server._layer.remotes.values()
+    assert not remote.under_way
+    assert not caller._layer._messages.token_manager.outgoing_requests
+    assert not caller._layer._messages._active_exchanges

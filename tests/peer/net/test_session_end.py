@@ -1,0 +1,131 @@
+"""When a session ends, everyone who waits on it is told, whatever else happens in that turn."""
+
+import asyncio
+import logging
+from typing import Any
+
+import aiocoap
+import pytest
+from aiocoap.numbers.codes import Code
+
+from peer.errors import ObservationEnded, Unreachable
+from peer.identity import Identity
+from peer.net.client import CoapsClient
+from tests.peer.net.raw_client import until
+
+pytestmark = pytest.mark.asyncio
+
+
+def get(*path: str) -> aiocoap.Message:
+    return aiocoap.Message(code=Code.GET, uri_path=path)
+
+
+class Slow:
+    """A handler that never answers, and counts who waits."""
+
+    def __init__(self, served: Any) -> None:
+        self.waiting = 0
+        self._came = asyncio.Event()
+        served.echo.render_get = self
+
+    async def __call__(self, _request: aiocoap.Message) -> aiocoap.Message:
+        self.waiting += 1
+        self._came.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.waiting -= 1
+        raise AssertionError("it waits for ever")
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while self.waiting < count:
+                self._came.clear()
+                await self._came.wait()
+
+
+@pytest.mark.parametrize("cancelled", [(0,), (1,), (0, 2), (0, 1, 2)])
+async def test_a_request_that_is_cancelled_in_that_turn_hides_it_from_no_other(
+    serve: Any, caller: CoapsClient, cancelled: tuple[int, ...]
+) -> None:
+    served = await serve()
+    slow = Slow(served)
+    connection = await caller.connect(served.address, pinned=None)
+    observing: Any = connection.observe(get("value"))
+    await anext(observing)
+    asking = [asyncio.create_task(connection.request(get("echo"))) for _ in range(4)]
+    following = asyncio.create_task(anext(observing))
+    await slow.until(4)
+    for number in cancelled:
+        asking[number].cancel()
+    await connection.close()
+    async with asyncio.timeout(20):
+        outcomes = await asyncio.gather(*asking, following, return_exceptions=True)
+    for number, outcome in enumerate(outcomes[:4]):
+        expected = asyncio.CancelledError if number in cancelled else Unreachable
+        assert isinstance(outcome, expected), (number, outcome)
+    assert isinstance(outcomes[4], ObservationEnded)
+    messages = caller._layer._messages
+    assert not messages.token_manager.outgoing_requests
+    assert not messages._active_exchanges
+
+
+async def test_the_servers_requests_end_and_its_hook_runs_if_one_of_them_cannot_be_ended(
+    serve: Any, client: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[int] = []
+    served = await serve(on_session_end=ended.append)
+    slow = Slow(served)
+    async with CoapsClient(client) as caller:
+        connection = await caller.connect(served.address, pinned=None)
+        asking = [asyncio.create_task(connection.request(get("echo"))) for _ in range(3)]
+        await slow.until(3)
+        requests = served.server._layer._messages.token_manager.incoming_requests
+        first = next(iter(requests))
+        pipe, _ = requests[first]
+
+        def broken() -> None:
+            raise RuntimeError("this one cannot be ended")
+
+        requests[first] = (pipe, broken)
+        await connection.close()
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+        assert all(isinstance(one, Unreachable) for one in outcomes)
+        await until(lambda: ended and slow.waiting <= 1)
+        assert ended == [1]
+        assert [one.levelno for one in caplog.records] == [logging.ERROR]
+        pipe._end()
+
+
+async def test_the_hook_runs_though_the_layer_below_breaks(
+    serve: Any, client: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    served = await serve(on_session_end=ended.append)
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, said: unhandled.append(said))
+
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(served.server._layer._messages, "dispatch_error", broken)
+    async with CoapsClient(client) as caller:
+        await caller.connect(served.address, pinned=None)
+    await until(lambda: ended)
+    assert [str(said["exception"]) for said in unhandled] == ["a fault of ours"]
+
+
+async def test_the_hook_runs_for_every_session_when_the_server_closes(
+    serve: Any, client: Identity
+) -> None:
+    ended: list[int] = []
+    served = await serve(on_session_end=ended.append)
+    slow = Slow(served)
+    async with CoapsClient(client) as caller:
+        connections = [await caller.connect(served.address, pinned=None) for _ in range(3)]
+        asking = [asyncio.create_task(one.request(get("echo"))) for one in connections]
+        await slow.until(3)
+        await served.server.close()
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(isinstance(one, Unreachable) for one in outcomes)
+    assert sorted(ended) == [1, 2, 3]
