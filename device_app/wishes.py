@@ -147,7 +147,7 @@ def time(wish: Mapping[str, object], field: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong(field, "seconds since 1970")
-    if not isfinite(value) or abs(value) > _LATEST:
+    if abs(value) > _LATEST or not isfinite(value):  # an integer may be beyond any float
         raise wrong(field, "seconds since 1970")
     return float(value)
 

@@ -13,14 +13,16 @@ from device_app.commands.common import Talk, Verb
 from device_app.control import call
 from device_app.errors import Exit
 
+_NUMBER = click.IntRange(0, 2**63 - 1)  # as far as SQLite counts
+
 
 @click.command(cls=Verb)
 @click.option("--follow", is_flag=True, help="Go on telling until Ctrl-C; needs the daemon.")
 @click.option("--verify", is_flag=True, help="Walk the hash chain; exit 1 where it breaks.")
-@click.option("--since", type=click.IntRange(0), metavar="SEQ", help="Those after this number.")
+@click.option("--since", type=_NUMBER, metavar="SEQ", help="Those after this number.")
 @click.option(
     "--last",
-    type=click.IntRange(0),
+    type=_NUMBER,
     metavar="N",
     help=f"The last N; without --since {trail.SHOWN}.",
 )

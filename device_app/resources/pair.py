@@ -247,12 +247,13 @@ async def _ending(
 
 
 def _plain_name(request: aiocoap.Message, peer: PeerIdentity) -> str:
-    for query in request.opt.uri_query:
-        key, equals, value = str(query).partition("=")
-        if key == "name" and equals:
-            return value
+    queries = request.opt.uri_query
+    if not queries:
+        return default_name(peer.fingerprint)
+    key, equals, value = str(queries[-1]).partition("=")
+    if len(queries) > 1 or key != "name" or not equals:
         raise malformed(f"the query {key[:20]!r} means nothing here", "Give name=NAME or nothing.")
-    return default_name(peer.fingerprint)
+    return value
 
 
 def _paired(request: aiocoap.Message, user: str, role: str) -> aiocoap.Message:

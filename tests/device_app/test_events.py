@@ -58,6 +58,13 @@ async def test_the_newest_and_those_after_a_number(owner: Caller, device: Device
     for query in ("since=", "since=-1", "since=x", "last=101", "last=²", "all", "since=1&since=2"):
         assert (await owner.ask("GET", f"/events?{query}")).code == "4.00", query
     assert (await owner.ask("GET", f"/events?since={2**63}")).code == "4.00"
+    for number in ("101", "1000000", "9" * 25, "\u0661"):
+        for zeros in range(1, 40, 3):
+            padded = await owner.ask("GET", f"/events?last={'0' * zeros}{number}")
+            assert (padded.code, padded.reason) == ("4.00", "malformed"), (zeros, number)
+    for since in (f"{'0' * 20}{2**63}", "0" * 900 + "1", "+1", "1_0", " 1", "1 "):
+        assert (await owner.ask("GET", f"/events?since={since}")).code == "4.00", since
+    assert seqs(await owner.ask("GET", "/events?last=003")) == [head - 2, head - 1, head]
     chained = (await owner.ask("GET", "/events?last=2")).body["events"]
     assert chained[1]["previous"] == chained[0]["digest"]
     assert chained[1]["digest"] == digest
@@ -188,7 +195,13 @@ async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
     verified = await daemon.json("events", "--verify")
     assert (verified["verified"], verified["head"]) == (True, 3)
     assert verified["digest"] == events[-1]["digest"]
-    for args in (["--verify", "--last", "1"], ["--since", "x"], ["--last", "-1"]):
+    for args in (
+        ["--verify", "--last", "1"],
+        ["--since", "x"],
+        ["--last", "-1"],
+        ["--last", str(2**63)],
+        ["--since", "9" * 30],
+    ):
         assert (await daemon.run("events", *args)).code == 2
 
 

@@ -160,6 +160,24 @@ async def test_one_message_for_all_observers_is_sent_to_each_under_its_own_token
             await stream.aclose()
 
 
+async def test_one_message_for_all_observers_is_repeated_to_each_under_its_own_token(
+    serve: Any,
+) -> None:
+    """The same where neither acknowledges: what is repeated is what was sent."""
+    served = await serve(limits=Limits(ack_timeout_seconds=0.05))
+    raws = [await RawClient.connect(served.address) for _ in range(2)]
+    for number, raw in enumerate(raws):
+        raw.send(message(GET, "value", number=1, token=bytes([number]), observe=0))
+        await raw.until(1)
+    served.value.updated_state(aiocoap.Message(code=Code.CONTENT, payload=b"for all"))
+    for number, raw in enumerate(raws):
+        _, *notifications = await raw.until(4)
+        assert {one.token for one in notifications} == {bytes([number])}
+        assert len({one.mid for one in notifications}) == 1
+    for raw in raws:
+        await raw.close()
+
+
 async def test_a_notification_beyond_a_datagram_comes_in_blocks(
     serve: Any, caller: CoapsClient
 ) -> None:

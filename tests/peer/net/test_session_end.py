@@ -56,6 +56,8 @@ async def test_a_request_that_is_cancelled_in_that_turn_hides_it_from_no_other(
     asking = [asyncio.create_task(connection.request(get("echo"))) for _ in range(4)]
     following = asyncio.create_task(anext(observing))
     await slow.until(4)
+    messages = caller._layer._messages
+    await until(lambda: not messages._active_exchanges)  # all are acknowledged, none answered
     for number in cancelled:
         asking[number].cancel()
     await connection.close()
@@ -65,7 +67,6 @@ async def test_a_request_that_is_cancelled_in_that_turn_hides_it_from_no_other(
         expected = asyncio.CancelledError if number in cancelled else Unreachable
         assert isinstance(outcome, expected), (number, outcome)
     assert isinstance(outcomes[4], ObservationEnded)
-    messages = caller._layer._messages
     assert not messages.token_manager.outgoing_requests
     assert not messages._active_exchanges
 
