@@ -16,54 +16,88 @@ from typing import Any
 import aiocoap
 from aiocoap import error as coap_error
 from aiocoap.blockwise import Block1Spool, Block2Cache, IncompleteException
+from aiocoap.message import Direction
 from aiocoap.messagemanager import MessageManager
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.constants import TransportTuning
-from aiocoap.numbers.types import ACK, CON, NON, RST
+from aiocoap.numbers.contentformat import ContentFormat
+from aiocoap.numbers.optionnumbers import OptionNumber
+from aiocoap.numbers.types import ACK, CON, NON, RST, Type
+from aiocoap.optiontypes import ContentFormatOption, OpaqueOption
 from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 from aiocoap.util import ExtensibleIntEnum
 
 from peer.limits import Limits
+from peer.net.outline import Outline
 from peer.net.problem import ProblemError, problem
 from peer.net.remote import CoapsRemote
 
 _log = logging.getLogger(__name__)
 _SZX_RESERVED = 7  # RFC 7959 §2.2; with CoAP over TCP alone it means something
 
-# -- numbers ---------------------------------------------------------------------------------------
+# -- parsing ---------------------------------------------------------------------------------------
 
-_remembered = ExtensibleIntEnum._missing_
-_decoding = False
+#: Options that may come more than once (RFC 7252 table 4, RFC 9175 §3.2.2).
+REPEATABLE = frozenset(
+    {
+        OptionNumber.IF_MATCH,
+        OptionNumber.ETAG,
+        OptionNumber.LOCATION_PATH,
+        OptionNumber.URI_PATH,
+        OptionNumber.URI_QUERY,
+        OptionNumber.LOCATION_QUERY,
+        OptionNumber.REQUEST_TAG,
+    }
+)
 
 
-def _missing(cls: type[ExtensibleIntEnum], value: int) -> ExtensibleIntEnum:
-    """Make the member for an unknown number; do not remember it while a message is decoded.
+def decode_untrusted(
+    message: bytes, outline: Outline, remote: CoapsRemote | None
+) -> aiocoap.Message:
+    """The message that `outline` describes, as `Message.decode` would make it, but for this:
 
-    `ExtensibleIntEnum._missing_` stores each unknown number in the class for ever. A peer chooses
-    the numbers of options, Content-Format and Accept, the latter two from a range without end, so
-    each message could grow the process by some kilobytes. What an application defines itself
-    (`OptionNumber(65001).format = …`, `ContentFormat.define`) is remembered as before.
+    - Unknown numbers are not remembered. aiocoap's `ExtensibleIntEnum` stores each unknown number
+      of an option, Content-Format or Accept in its class for ever. A peer chooses these numbers,
+      so each of its messages could make the process grow by kilobytes.
+    - Unknown elective options are left out (RFC 7252 §5.4.1), and all but the first of the unknown
+      critical ones; aiocoap would look for each of their numbers in vain. What an application
+      defines (`OptionNumber(65000).format = …`) is known.
+    - An option that comes more often than it may is opaque from the second time on, and does not
+      count (§5.4.5).
+
+    Raises `UnicodeDecodeError` if an option that has to be UTF-8 is not.
     """
-    member = _remembered.__func__(cls, value)
-    if _decoding:
-        del cls._value2member_map_[value]
-    return member
+    made = aiocoap.Message(
+        code=outline.code, payload=message[outline.payload_at :], _mid=outline.message_id
+    )
+    made.mtype, made.token = Type(outline.type), outline.token
+    made.remote, made.direction = remote, Direction.INCOMING
+    options, refused = made.opt, False
+    for value, start, end in outline.options:
+        if value not in OptionNumber._value2member_map_:
+            if refused or not value & 1:
+                continue
+            refused = True
+        number = _member(OptionNumber, value)
+        if options.get_option(number) and number not in REPEATABLE:
+            options.add_option(OpaqueOption(number, message[start:end]))
+        elif number.format is ContentFormatOption:
+            option = ContentFormatOption(number)
+            option._value = _member(ContentFormat, int.from_bytes(message[start:end], "big"))
+            options.add_option(option)
+        else:
+            options.add_option(number.create_option(decode=message[start:end]))
+    return made
 
 
-ExtensibleIntEnum._missing_ = classmethod(_missing)
-
-
-def decode_untrusted(message: bytes, remote: CoapsRemote | None) -> aiocoap.Message:
-    """aiocoap's `Message.decode`, without a memory of the numbers in it. Raises
-    `UnicodeDecodeError` for an option that has to be UTF-8; `outline_untrusted` has refused what
-    else is broken."""
-    global _decoding  # noqa: PLW0603  # read by a hook that has no other way to know
-    _decoding = True
-    try:
-        return aiocoap.Message.decode(message, remote=remote)
-    finally:
-        _decoding = False
+def _member(numbers: type[ExtensibleIntEnum], value: int) -> ExtensibleIntEnum:
+    """`numbers(value)`, without remembering an unknown one."""
+    known = numbers._value2member_map_.get(value)
+    if known is None:
+        known = int.__new__(numbers, value)
+        known._value_ = value
+    return known
 
 
 # -- requests, by their tokens ---------------------------------------------------------------------

@@ -127,13 +127,13 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
 
     def _decoded_untrusted(self, remote: CoapsRemote, message: bytes) -> aiocoap.Message | None:
         try:
-            outline_untrusted(message, self._limits)
-            return decode_untrusted(message, remote)
+            found = outline_untrusted(message, self._limits)
+            return decode_untrusted(message, found, remote)
         except TooLarge:
             self._counters["coap-too-large"] += 1
             if outline.type_of(message) == outline.CON:
                 self._messages.reset(remote, outline.message_id_of(message))
-        except (Malformed, coap_error.Error, ValueError, IndexError):
+        except (Malformed, UnicodeDecodeError):
             self._counters["coap-malformed"] += 1
         return None
 

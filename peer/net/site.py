@@ -25,7 +25,7 @@ from aiocoap.pipe import Pipe
 
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.aiocoap_seam import Answers, Bodies
+from peer.net.aiocoap_seam import REPEATABLE, Answers, Bodies
 from peer.net.observing import observe
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote, peer_of
@@ -205,13 +205,17 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
 
 
 def _check_options(request: aiocoap.Message) -> None:
-    """RFC 7252 §5.4.1: an unknown critical option is refused, not ignored."""
+    """RFC 7252 §5.4.1, §5.4.5: a critical option that is not understood, or comes more often than
+    it may, is refused and not ignored."""
+    seen: set[int] = set()
     for option in request.opt.option_list():
-        number = OptionNumber(option.number)
-        if number.is_critical() and number not in _UNDERSTOOD:
+        number = option.number
+        again = number in seen and number not in REPEATABLE
+        seen.add(number)
+        if number.is_critical() and (again or number not in _UNDERSTOOD):
             raise ProblemError(
                 Code.BAD_OPTION,
                 "bad-option",
-                f"option {int(number)} is not understood here",
+                f"option {int(number)} is {'given twice' if again else 'not understood here'}",
                 "Leave it out: it is marked critical.",
             )

@@ -10,9 +10,11 @@ from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 
 from peer.identity import Identity
+from peer.limits import DEFAULT_LIMITS
 from peer.net.aiocoap_seam import decode_untrusted
 from peer.net.association import Association
 from peer.net.client import CoapsClient
+from peer.net.outline import outline_untrusted
 from peer.net.udp import Address
 
 PATIENCE = 20.0  # seconds until what must come counts as lost
@@ -70,7 +72,8 @@ class RawClient:
         return raw
 
     def _heard(self, _association: Association, data: bytes) -> None:
-        self.received.append(decode_untrusted(data, None))
+        found = outline_untrusted(data, DEFAULT_LIMITS)
+        self.received.append(decode_untrusted(data, found, None))
         self._came.set()
 
     @property

@@ -40,9 +40,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The messages that aiocoap's parser was given, on either side."""
     seen: list[bytes] = []
 
-    def decode(data: bytes, remote: Any) -> aiocoap.Message:
+    def decode(data: bytes, *rest: Any) -> aiocoap.Message:
         seen.append(data)
-        return decode_untrusted(data, remote)
+        return decode_untrusted(data, *rest)
 
     decode_untrusted = aiocoap_seam.decode_untrusted
     monkeypatch.setattr(coaps, "decode_untrusted", decode)

@@ -275,6 +275,34 @@ async def test_a_trailing_slash_is_the_same_and_unknown_things_are_refused(
     assert error.code == "4.02"
 
 
+async def test_an_option_that_comes_too_often_is_one_that_is_not_understood(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """RFC 7252 §5.4.5: 4.02 if it is critical, else only the first counts."""
+    served = await serve()
+    seen: list[Any] = []
+
+    async def render_get(request: aiocoap.Message) -> aiocoap.Message:
+        seen.append((request.opt.content_format, request.opt.size1))
+        return aiocoap.Message(payload=b"seen")
+
+    served.echo.render_get = render_get
+    connection = await caller.connect(served.address, pinned=None)
+    numbers = aiocoap.numbers.optionnumbers.OptionNumber
+    for number, values, code in (
+        (numbers.ACCEPT, (b"", b"\x3c"), "4.02"),
+        (numbers.BLOCK2, (b"\x06", b"\x06"), "4.02"),
+        (numbers.CONTENT_FORMAT, (b"\x3c", b"\x00"), "2.05"),
+        (numbers.SIZE1, (b"\x07", b"\xff\xff\xff\xff"), "2.05"),
+        (numbers.URI_QUERY, (b"a", b"b"), "2.05"),
+    ):
+        asking = get("echo")
+        for value in values:
+            asking.opt.add_option(number.create_option(decode=value))
+        assert (await connection.request(asking)).code.dotted == code, number
+    assert seen == [(60, None), (None, 7), (None, None)]
+
+
 async def test_the_guard_is_asked_before_existence_and_before_blocks(
     serve: Any, caller: CoapsClient
 ) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from peer.errors import Malformed
 from peer.limits import DEFAULT_LIMITS
+from peer.net.aiocoap_seam import REPEATABLE, decode_untrusted
 from peer.net.outline import Outline, TooLarge, outline_untrusted
 
 HEAD = b"\x40\x01\x12\x34"  # CON GET
@@ -78,6 +79,53 @@ def test_it_refuses_or_agrees_with_aiocoap(message: bytes) -> None:
     )
     read = [(int(one.number), one.value) for one in decoded.opt.option_list()]
     assert read == [(number, value_of(number, value)) for number, value in values]
+
+
+@settings(max_examples=2000, deadline=None, database=None, derandomize=True)
+@given(MESSAGES)
+@example(HEAD + b"\xb1a\x01b")
+@example(HEAD + b"\xd1\x04\x3c\x01\x2a\x31\x07\x01\x09")  # Accept and Block1, twice each
+@example(HEAD + b"\xc3\xff\xff\xff\xe0\x27\x10\x10")  # a Content-Format and options nobody knows
+def test_what_is_made_of_it_is_what_aiocoap_makes_of_what_counts(message: bytes) -> None:
+    """Unknown options are left out, but for the first critical one; and of those that may come once
+    alone, the others do not count."""
+    known = frozenset(OptionNumber._value2member_map_)
+    try:
+        found = outline(message)
+        made = decode_untrusted(message, found, None)
+    except (Malformed, UnicodeDecodeError):
+        return
+    assert frozenset(OptionNumber._value2member_map_) == known
+    theirs = aiocoap.Message.decode(message)
+    assert (made.mtype, made.code, made.mid, made.token, made.payload, made.direction) == (
+        theirs.mtype,
+        theirs.code,
+        theirs.mid,
+        theirs.token,
+        theirs.payload,
+        theirs.direction,
+    )
+    read: dict[int, list[Any]] = {}
+    unknown: list[int] = []
+    for option in theirs.opt.option_list():
+        if option.number in known:
+            read.setdefault(int(option.number), []).append(option.value)
+        elif option.number.is_critical() and not unknown:
+            unknown.append(int(option.number))
+            read[unknown[0]] = [option.value]
+    for number, values in read.items():
+        ours = [one.value for one in made.opt.get_option(number)]
+        assert ours[:1] == values[:1]
+        assert number not in REPEATABLE or ours == values
+        assert len(ours) == len(values)
+    assert {int(one.number) for one in made.opt.option_list()} == set(read)
+    forget(known)
+
+
+def forget(known: frozenset[int]) -> None:
+    """Forget the numbers that aiocoap's own parser has remembered."""
+    for number in set(OptionNumber._value2member_map_) - known:
+        del OptionNumber._value2member_map_[number]
 
 
 def is_text(number: int) -> bool:
