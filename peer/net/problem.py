@@ -28,6 +28,7 @@ from peer.limits import DEFAULT_LIMITS
 CONTENT_FORMAT = 257
 _TITLE, _DETAIL, _CUSTOM = -1, -2, "handfast:problem"
 _TEXT_MAX = 500  # characters of a peer's words that are kept
+_SENT_MAX = 450  # bytes of each text that is sent: an error is one datagram, never in blocks
 
 _BY_REASON: Mapping[str, type[PeerError]] = {
     "not-paired": NotPaired,
@@ -65,7 +66,7 @@ def problem(
     code: Code, reason: str, title: str, detail: str, *, max_age: int | None = None
 ) -> aiocoap.Message:
     """An error answer. `max_age`: seconds after which a repeat makes sense (RFC 8516)."""
-    body = {_TITLE: title, _DETAIL: detail, _CUSTOM: {"reason": reason}}
+    body = {_TITLE: _cut(title), _DETAIL: _cut(detail), _CUSTOM: {"reason": reason}}
     message = aiocoap.Message(code=code, payload=cbor.encode(body), content_format=CONTENT_FORMAT)
     if max_age is not None:
         message.opt.max_age = max_age
@@ -104,6 +105,10 @@ def _read_untrusted(message: aiocoap.Message) -> tuple[str, str, str]:
     custom = body.get(_CUSTOM)
     reason = custom.get("reason") if isinstance(custom, dict) else None
     return _text(body.get(_TITLE)), _text(body.get(_DETAIL)), _text(reason)
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:_SENT_MAX].decode(errors="ignore")
 
 
 def _text(value: object) -> str:

@@ -20,7 +20,7 @@ from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net import aiocoap_seam, coaps
 from peer.net.client import CoapsClient
-from peer.net.problem import error_of
+from peer.net.problem import ProblemError, error_of
 from peer.net.site import GuardedSite
 from tests.peer.net.raw_client import GET, RawClient, message
 
@@ -139,6 +139,22 @@ async def test_no_longer_path_is_looked_for_than_the_deepest_subtree() -> None:
     assert counted.asked == 1 + 2 + 1
     site.remove(("a",))
     assert site._find(("a", "b")) == (("a", "b"), None)
+
+
+async def test_an_error_of_many_words_is_one_datagram(serve: Any, caller: CoapsClient) -> None:
+    served = await serve()
+
+    async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
+        raise ProblemError(Code.FORBIDDEN, "denied", "€" * 3_000, "€ and so on " * 500)
+
+    served.echo.render_get = render_get
+    connection = await caller.connect(served.address, pinned=None)
+    answer = await connection.request(get("echo"), timeout=20)
+    assert answer.code is Code.FORBIDDEN
+    assert len(answer.payload) < 1_000
+    error: Any = error_of(answer)
+    assert str(error).startswith("€€€")
+    assert error.advice.startswith("€ and so on")
 
 
 # -- memory that a peer makes ----------------------------------------------------------------------
