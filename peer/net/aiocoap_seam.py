@@ -23,7 +23,7 @@ from aiocoap.numbers.constants import TransportTuning
 from aiocoap.numbers.contentformat import ContentFormat
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.numbers.types import ACK, CON, NON, RST, Type
-from aiocoap.optiontypes import ContentFormatOption, OpaqueOption
+from aiocoap.optiontypes import ContentFormatOption
 from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 from aiocoap.util import ExtensibleIntEnum
@@ -38,19 +38,6 @@ _SZX_RESERVED = 7  # RFC 7959 §2.2; with CoAP over TCP alone it means something
 
 # -- parsing ---------------------------------------------------------------------------------------
 
-#: Options that may come more than once (RFC 7252 table 4, RFC 9175 §3.2.2).
-REPEATABLE = frozenset(
-    {
-        OptionNumber.IF_MATCH,
-        OptionNumber.ETAG,
-        OptionNumber.LOCATION_PATH,
-        OptionNumber.URI_PATH,
-        OptionNumber.URI_QUERY,
-        OptionNumber.LOCATION_QUERY,
-        OptionNumber.REQUEST_TAG,
-    }
-)
-
 
 def decode_untrusted(
     message: bytes, outline: Outline, remote: CoapsRemote | None
@@ -63,8 +50,6 @@ def decode_untrusted(
     - Unknown elective options are left out (RFC 7252 §5.4.1), and all but the first of the unknown
       critical ones; aiocoap would look for each of their numbers in vain. What an application
       defines (`OptionNumber(65000).format = …`) is known.
-    - An option that comes more often than it may is opaque from the second time on, and does not
-      count (§5.4.5).
 
     Raises `UnicodeDecodeError` if an option that has to be UTF-8 is not.
     """
@@ -80,9 +65,7 @@ def decode_untrusted(
                 continue
             refused = True
         number = _member(OptionNumber, value)
-        if options.get_option(number) and number not in REPEATABLE:
-            options.add_option(OpaqueOption(number, message[start:end]))
-        elif number.format is ContentFormatOption:
+        if number.format is ContentFormatOption:
             option = ContentFormatOption(number)
             option._value = _member(ContentFormat, int.from_bytes(message[start:end], "big"))
             options.add_option(option)

@@ -25,7 +25,7 @@ from aiocoap.pipe import Pipe
 
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.aiocoap_seam import REPEATABLE, Answers, Bodies
+from peer.net.aiocoap_seam import Answers, Bodies
 from peer.net.observing import observe
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote, peer_of
@@ -43,6 +43,18 @@ _UNDERSTOOD = frozenset(
         OptionNumber.ACCEPT,
         OptionNumber.BLOCK1,
         OptionNumber.BLOCK2,
+    }
+)
+
+
+#: Options of a request that may come more than once (RFC 7252 table 4, RFC 9175 §3.2.2).
+_REPEATABLE = frozenset(
+    {
+        OptionNumber.IF_MATCH,
+        OptionNumber.ETAG,
+        OptionNumber.URI_PATH,
+        OptionNumber.URI_QUERY,
+        OptionNumber.REQUEST_TAG,
     }
 )
 
@@ -210,7 +222,7 @@ def _check_options(request: aiocoap.Message) -> None:
     seen: set[int] = set()
     for option in request.opt.option_list():
         number = option.number
-        again = number in seen and number not in REPEATABLE
+        again = number in seen and number not in _REPEATABLE
         seen.add(number)
         if number.is_critical() and (again or number not in _UNDERSTOOD):
             raise ProblemError(

@@ -69,6 +69,7 @@ async def works(
         answer = await owner.ask("GET", "/pair" if pairing else "/hello", pairing=pairing)
         assert answer.code == "2.05"
     path.meanwhile = None
+    await asyncio.gather(*path._tasks)
 
 
 HUGE = [
@@ -210,6 +211,7 @@ async def test_the_memory_for_repeats_stays_small(
             before, _ = tracemalloc.get_traced_memory()
             await works(owner, path, flood, pairing=pairing)
             path.passed.clear()
+            raw.received.clear()
             gc.collect()
             held = tracemalloc.get_traced_memory()[0] - before
         finally:
@@ -220,7 +222,7 @@ async def test_the_memory_for_repeats_stays_small(
     assert server is not None
     remotes = list(server._layer.remotes.values())
     assert 0 < max(one.repeats.held_bytes for one in remotes) <= most
-    assert held < 2 * most + 2**19, "the process has grown by more than the memory for repeats"
+    assert held < 2 * most + 2**21, "the process has grown by more than the memory for repeats"
     await raw.close()
 
 
