@@ -642,7 +642,7 @@ async def test_masquerading_does_not_make_anybody_local(lan: Any, beyond: Any, d
 async def test_an_address_off_the_link_is_not_local(lan: Any, device: Any) -> None:
     """With hop limit 255, straight from the cable: only the prefix tells."""
     lan.client.ip("addr", "add", "203.0.113.9/32", "dev", "lo")
-    lan.client.ip("addr", "add", "2001:db8:9::9/128", "dev", "lo")
+    lan.client.ip("addr", "add", "2001:db8:9::9/128", "dev", "lo", "nodad")
     send(lan.client, "203.0.113.9", "192.0.2.1", device.port)
     assert (await device.verdict()).rule == "prefix"
     send(lan.client, "2001:db8:9::9", "2001:db8::1", device.port)
