@@ -72,7 +72,8 @@ def explain(
 ) -> None:
     """Why USER may or may not do ACTION: every statement that has a say, in order.
 
-    Asked as if from afar, unless --local says otherwise. Exit 0 if allowed, 7 if not.
+    Asked as if from afar, unless --local says otherwise. Exit 0 if allowed, 7 if not; also 7 if it
+    depends on attributes that a request tells and --attr does not give.
 
     Example: handfast-device policy explain anna Lamp:Set --local --attr Lamp:Room=hall
     """
