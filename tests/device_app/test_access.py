@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiocoap
 import pytest
 
 from device_app.resources.board import OneReading, Readings
+from peer.limits import DEFAULT_LIMITS
 from peer.net.endpoint import Standing
 
 if TYPE_CHECKING:
@@ -126,9 +128,10 @@ async def test_one_reading_as_text(owner: Caller) -> None:
 
 
 @pytest.mark.asyncio
-async def test_strangers_push_out_each_other_and_no_owner(
-    kit: Kit, device: Device, owner: Caller
-) -> None:
+async def test_strangers_push_out_each_other_and_no_owner(kit: Kit) -> None:
+    limits = replace(DEFAULT_LIMITS, unpaired_sessions=4, unpaired_kept_seconds=0)
+    device = await kit.device(limits=limits)
+    owner = kit.known(device, "olga", "owner")
     await owner.ask("GET", "/hello")
     held = owner.connections[False]
     for _ in range(7):
