@@ -14,7 +14,7 @@ from math import inf
 from typing import Final
 
 from iam.builtin import GUEST, OWNER
-from iam.door import Rules, change, check_given, power_of
+from iam.door import Rules, change, check_given, check_vouches, power_of
 from iam.invites import add_invite, redeem, remove_invite
 from iam.model import Key, State, Subject, User
 
@@ -107,8 +107,14 @@ def pair_user(
 
 
 def add_user(state: State, actor: Subject | None, user: User, *, rules: Rules) -> State:
-    """Raises NameTaken, KeyTaken, NotFound (role), Denied, LimitReached."""
-    return _change(state, actor, None, user, rules)
+    """A new user, for whose keys the actor vouches.
+
+    Raises NameTaken, KeyTaken, NotFound (role), Denied, LimitReached.
+    """
+    changed = _change(state, actor, None, user, rules)
+    if user.keys:
+        check_vouches(state, actor, *user.keys)
+    return changed
 
 
 def set_user(
@@ -147,7 +153,7 @@ def remove_user(state: State, actor: Subject | None, name: str, *, rules: Rules)
 
 def add_key(state: State, actor: Subject | None, name: str, key: Key, *, rules: Rules) -> State:
     """One more key for this user; one the user has already takes the new name, and is verified if
-    it was not: whoever gives a fingerprint vouches for it.
+    it was not. The actor vouches for it.
 
     Raises NotFound, KeyTaken, Denied, LimitReached.
     """
@@ -155,7 +161,10 @@ def add_key(state: State, actor: Subject | None, name: str, key: Key, *, rules: 
     if key.fingerprint in before.fingerprints:
         held = before.key(key.fingerprint)
         key = replace(held, name=key.name, verified=held.verified or key.verified)
-    return _change(state, actor, before, _with_key(before, key), rules)
+    changed = _change(state, actor, before, _with_key(before, key), rules)
+    if changed is not state:
+        check_vouches(state, actor, key)
+    return changed
 
 
 def _with_key(user: User, key: Key) -> User:

@@ -13,6 +13,9 @@ Whether the actor may make this *kind* of change at all is Access.decide's to sa
    and when one falls or is limited, those that are too much by then.
 7. What was taken away is not to be had again: an invite that has uses left ends when somebody who
    came by it loses the key, for another key is soon made.
+8. Only the console, or a verified key, vouches for a key: gives it to a user, names it, or makes an
+   invite for it. No key vouches for itself. To verify or to name a key is a raise as a new key is,
+   for policies may go by both.
 
 Where several rules refuse, the first in this order is told.
 
@@ -29,7 +32,7 @@ from typing import Final
 
 from iam.builtin import OWNER, UNPAIRED
 from iam.errors import Denied, LastOwner, LimitReached, NotFound
-from iam.model import State, Subject, User
+from iam.model import Key, State, Subject, User
 from iam.policy import Role
 
 
@@ -77,6 +80,24 @@ def power_of_user(user: User | None, rules: Rules) -> Power:
     return Power(rules.rank(user.role), user.end)
 
 
+def check_vouches(state: State, actor: Subject | None, *keys: Key) -> None:
+    """May this actor say whose keys these are and what they are called? Without keys: whose they
+    will be, as an invite does. Raises Denied."""
+    if actor is None:
+        return
+    user = state.user_of(actor.fingerprint)
+    if user is None or not user.key(actor.fingerprint).verified:
+        raise Denied(
+            "your key is not verified, so it vouches for no key",
+            advice="Pair again by a method that proves your key, or ask an owner to add it.",
+        )
+    if any(key.fingerprint == actor.fingerprint for key in keys):
+        raise Denied(
+            "a key neither verifies nor names itself",
+            advice="Use another of your keys, or ask an owner.",
+        )
+
+
 def change(
     state: State, power: Power, before: User | None, after: User | None, *, rules: Rules
 ) -> State:
@@ -120,8 +141,13 @@ def _rises(before: User | None, after: User) -> bool:
     """Is something given? Another role counts, even a lower one: it is another set of rights."""
     if before is None or after.role != before.role:
         return True
-    more_keys = not after.fingerprints <= before.fingerprints
+    more_keys = not _vouched(after) <= _vouched(before)
     return more_keys or after.end > before.end or after.start < before.start
+
+
+def _vouched(user: User) -> set[tuple[str, str, bool]]:
+    """What is known of a user's keys, as far as policies may go by it."""
+    return {(key.fingerprint, key.name, key.verified) for key in user.keys}
 
 
 def _check_room(state: State, before: User | None, after: User, rules: Rules) -> None:

@@ -16,7 +16,16 @@ from dataclasses import replace
 from itertools import count
 from math import inf, isfinite
 
-from iam.door import CONSOLE, Power, Rules, change, check_given, power_of, power_of_user
+from iam.door import (
+    CONSOLE,
+    Power,
+    Rules,
+    change,
+    check_given,
+    check_vouches,
+    power_of,
+    power_of_user,
+)
 from iam.errors import Denied, InviteRefused, KeyTaken, LimitReached, Malformed, NameTaken, NotFound
 from iam.model import Invite, Key, State, Subject, User
 from iam.values import TEXT_MAX
@@ -38,6 +47,7 @@ def add_invite(
         not_after = power.end
     end = inf if not_after is None else not_after
     check_given(power, invite.role, end, rules=rules)
+    check_vouches(state, actor)
     expires = min(invite.expires, end)
     if expires <= now:
         raise Malformed("the invite would be over already", advice="Give a later end.")
@@ -88,7 +98,8 @@ def redeem(
             "this key belongs to a user already", advice="You are paired; no invite is needed."
         )
     power = _power_behind(state, invite, now, rules)
-    key = Key(fingerprint, key_name, "invite", added=now, invite=invite_id)
+    verified = _is_vouched(state, invite)
+    key = Key(fingerprint, key_name, "invite", verified, now, invite_id)
     user = User(_free_name(state, invite), invite.role, (key,), "", None, invite.not_after, now)
     try:
         changed = change(state, power, None, user, rules=rules)
@@ -119,6 +130,11 @@ def _power_behind(state: State, invite: Invite, now: float, rules: Rules) -> Pow
     if not inviter.start <= now < inviter.end:
         raise InviteRefused("whoever invited you has no access now", advice=_ASK)
     return power_of_user(inviter, rules)
+
+
+def _is_vouched(state: State, invite: Invite) -> bool:
+    """An invite vouches for whoever redeems it as far as its inviter does by then."""
+    return not invite.inviter or any(key.verified for key in state.user(invite.inviter).keys)
 
 
 def _free_name(state: State, invite: Invite) -> str:
