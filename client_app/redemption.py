@@ -29,6 +29,7 @@ from client_app.reply import NUMBERS, Format
 from client_app.values import Paired
 from peer import cbor
 from peer.errors import (
+    Denied,
     Malformed,
     NotPaired,
     PinMismatch,
@@ -36,6 +37,7 @@ from peer.errors import (
     TimedOut,
     Unreachable,
     UsageError,
+    WrongCode,
 )
 from peer.identity import Fingerprint
 from peer.limits import Limits
@@ -149,15 +151,20 @@ class Redemption:
     # -- at the device ----------------------------------------------------------------------------
 
     async def _become(self) -> Redeemed:
-        """Who the invite makes us."""
+        """Who the invite makes us, or who we are at a device that does not take it."""
         try:
-            return await self._send()
-        except RequestFailed as error:
-            # The key has a user: perhaps ours, of which this side has lost its record.
-            who = await self._who() if error.code == "4.09" else None
+            return await self._send_again()
+        except (RequestFailed, WrongCode, Denied):
+            # This key may have a user all the same, of which this side has lost its record.
+            who = await self._who()
             if who is None:
                 raise
             return self._unused(who)
+
+    async def _send_again(self) -> Redeemed:
+        """Send the token, and once more if the answer is lost."""
+        try:
+            return await self._send()
         except (Unreachable, TimedOut) as error:
             lost = AnswerLost(
                 f"the device's answer was lost: {error}",
@@ -178,11 +185,13 @@ class Redemption:
         return redeemed_untrusted(await self._ask(Code.POST, ("iam", "redeem"), body))
 
     async def _who(self) -> Redeemed | None:
-        """Who we are there; None if nobody."""
+        """Who we are there, without names if that is not for us to know; None if nobody."""
         try:
             me = whoami_untrusted(await self._ask(Code.GET, ("iam", "me")))
         except NotPaired:
             return None
+        except Denied:  # a user, whose role does not include this question
+            return Redeemed("", "")
         return Redeemed(me.user, me.role, until=me.until)
 
     def _unused(self, who: Redeemed) -> Redeemed:
@@ -233,8 +242,8 @@ class Redemption:
             held,
             alias=check_alias(alias) if alias else held.alias or self._free_alias(who.name),
             name=who.name or held.name,
-            user=who.user,
-            role=who.role,
+            user=who.user or held.user,
+            role=who.role or held.role,
             port=place.port,
             last_seen=str(place),
             addresses=tuple(dict.fromkeys((*held.addresses, *hints))),

@@ -149,7 +149,8 @@ def _(value: Paired) -> str:
     device = value.device
     word = "paired" if value.is_new else "was paired already"
     until = f", until {shown(value.until)}" if value.until is not None else ""
-    return on_one_line(f"{word}: {device.alias} knows you as {device.user}, {device.role}{until}")
+    who = f" as {device.user}, {device.role}" if device.user else ""  # some may not know
+    return on_one_line(f"{word}: {device.alias} knows you{who}{until}")
 
 
 @as_text.register

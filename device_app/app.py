@@ -241,7 +241,8 @@ class App:
         guard.rule(("iam", "invites", None), invites.INVITE, late=("DELETE",))
         redeeming = redeem.Redeem(self.invitations, self.whitelist, device=self.name, limits=limits)
         site.add(("iam", "redeem"), redeeming)
-        guard.rule(("iam", "redeem"), redeem.ACTIONS)
+        # A repeat gets the first answer again, whatever the role that the invite gave.
+        guard.rule(("iam", "redeem"), redeem.ACTIONS, as_unpaired=True)
         site.add(("iam", "window"), window)
         guard.rule(("iam", "window"), METHODS_OF, late=LATE)
 

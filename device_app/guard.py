@@ -19,7 +19,7 @@ some target, and its handler calls `require` once it has read the body.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiocoap
@@ -28,7 +28,7 @@ from aiocoap.numbers.codes import Code
 
 from device_app.whitelist import Whitelist, name_of
 from iam.attributes import is_own, merged
-from iam.builtin import OWNER
+from iam.builtin import OWNER, UNPAIRED
 from iam.errors import Denied, IamError, StoreWriteFailed
 from iam.model import Lapse, Subject
 from iam.policy import Decision
@@ -104,12 +104,14 @@ def no_target(_path: Path) -> Sequence[Attributes]:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What requests to one path ask for: method → action. `late`: methods whose target stands in
-    the body, `targets` and `own`: see `Targets` and `OwnAttributes`."""
+    the body, `targets` and `own`: see `Targets` and `OwnAttributes`. `as_unpaired`: the role
+    `unpaired` decides, whoever asks."""
 
     actions: Mapping[str, str]
     late: frozenset[str] = frozenset()
     targets: Targets = no_target
     own: OwnAttributes | None = None
+    as_unpaired: bool = False
 
 
 class Guard:
@@ -128,9 +130,10 @@ class Guard:
         late: Sequence[str] = (),
         targets: Targets = no_target,
         own: OwnAttributes | None = None,
+        as_unpaired: bool = False,
     ) -> None:
         """What a path asks for; None in the pattern stands for any one segment."""
-        self._rules[pattern] = Rule(dict(actions), frozenset(late), targets, own)
+        self._rules[pattern] = Rule(dict(actions), frozenset(late), targets, own, as_unpaired)
 
     @property
     def rules(self) -> Mapping[Pattern, Mapping[str, str]]:
@@ -256,12 +259,18 @@ class Guard:
         ask = self._whitelist.conceivable if late else self._whitelist.decide
         own = self._own(asker, request, path, rule)
         connection = self.connection(asker.peer)
+        subject = asker.subject
+        if rule.as_unpaired and subject.user is not None:
+            subject = Subject(subject.fingerprint, None, UNPAIRED)
         decision = Decision(False, "there is no target")
         for target in rule.targets(path):
             attributes = merged({**connection, **target}, own)
-            decision = ask(asker.subject, rule.actions[method], attributes)
+            decision = ask(subject, rule.actions[method], attributes)
             if not decision.allowed:
                 break
+        if subject is not asker.subject and not decision.allowed:
+            nobody = f"Nobody has the right {rule.actions[method]} on this device."
+            return replace(decision, missing=nobody)
         return decision
 
     def _own(

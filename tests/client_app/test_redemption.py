@@ -233,6 +233,76 @@ async def test_a_lost_answer(
     assert (await (await mia.connect("kitchen")).whoami()).user == "mia"
 
 
+QUIET = """
+[[policy]]
+id = "hello"
+[[policy.statement]]
+effect = "Allow"
+actions = ["Hello:Get"]
+[[role]]
+id = "quiet"
+rank = 5
+policies = ["hello"]
+"""
+
+
+def adopt(device: Abroad, policy: str) -> None:
+    """Give the device this policy."""
+    folder = device.app.places.policies
+    folder.mkdir(exist_ok=True)
+    (folder / "test.toml").write_text(policy)
+    device.do(lambda app: app.policies.reload())
+
+
+@pytest.mark.asyncio
+async def test_a_lost_answer_for_a_role_that_may_neither_redeem_nor_ask(
+    invites: Invites, mia: Client, before_redeeming: Callable[[list[str]], None]
+) -> None:
+    adopt(invites.device, QUIET)
+    text = invites.make(role="quiet")
+    before_redeeming(["lose answer"])
+    done = await mia.redeem(text)
+    assert (done.is_new, done.device.user, done.device.role) == (True, "mia", "quiet")
+    assert mia.devices == [done.device]
+    # Known here already, and the device does not say as whom: what is known here stays.
+    again = await mia.redeem(text)
+    assert (again.is_new, again.device) == (False, done.device)
+    assert users(invites.device) == ["anna", "mia"]
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.asyncio
+async def test_a_device_that_takes_no_invite_is_kept_if_we_are_its_user(
+    invites: Invites, mia: Client, asks: bool
+) -> None:
+    """Invites have ended there meanwhile: 4.03, and the client asks who it is."""
+    adopt(invites.device, QUIET)
+    text = invites.make(role="guest" if asks else "quiet")
+    await mia.redeem(text)
+    mia.book.forget("kitchen")
+    adopt(invites.device, QUIET + '[[role]]\nid = "unpaired"\npolicies = []\n')
+    notes: list[str] = []
+    done = await mia.redeem(text, on_note=notes.append)
+    assert done.device.user == ("mia" if asks else "")
+    assert mia.devices == [done.device]
+    assert "was not used" in notes[0]
+    assert (await (await mia.connect(done.device.alias)).get("/hello")).code == "2.05"
+
+
+@pytest.mark.asyncio
+async def test_an_invite_that_others_used_up_does_not_hide_that_we_are_a_user(
+    invites: Invites, mia: Client
+) -> None:
+    await mia.redeem(invites.make())
+    mia.book.forget("kitchen")
+    text = invites.make(name="leo")
+    async with Client(home=mia.home.folder.parent / "leo", look=nobody) as leo:
+        await leo.redeem(text)
+    done = await mia.redeem(text)
+    assert done.device.user == "mia"
+    assert mia.devices == [done.device]
+
+
 # ------------------------------------------------------------------------------------ who gets it
 
 

@@ -421,6 +421,72 @@ async def test_no_token_in_any_event_and_refusals_are_damped(
     assert text.encode() not in store
 
 
+NO_REDEEMING = """
+[[policy]]
+id = "hello"
+[[policy.statement]]
+effect = "Allow"
+actions = ["Hello:Get"]
+[[policy]]
+id = "no-redeeming"
+[[policy.statement]]
+effect = "Deny"
+actions = ["Iam:RedeemInvite", "Iam:GetMe"]
+[[role]]
+id = "lacking"
+rank = 5
+policies = ["hello"]
+[[role]]
+id = "denied"
+rank = 6
+policies = ["core-unpaired", "core-guest", "no-redeeming"]
+"""
+NO_INVITES = """
+[[role]]
+id = "unpaired"
+policies = []
+"""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("role", ["lacking", "denied", "gone"])
+async def test_a_repeat_gets_the_first_answer_whatever_the_new_role_may(
+    kit: Kit, owner: Caller, device: Device, role: str
+) -> None:
+    """Else whoever loses the answer never learns that there is a user with their key."""
+    file = kit.policy(NO_REDEEMING.replace("denied", role) if role == "gone" else NO_REDEEMING)
+    device.app.policies.reload()
+    made = await invited(owner, role=role)
+    anna = kit.caller(device)
+    first = await redeemed(anna, made["token"])
+    assert (first.code, first.body["role"]) == ("2.04", role)
+    if role == "gone":
+        file.unlink()
+        device.app.policies.reload()
+    await anna.afresh()
+    assert (await anna.ask("GET", "/hello")).code == ("4.03" if role == "gone" else "2.05")
+    again = await redeemed(anna, made["token"])
+    assert (again.code, again.body) == (first.code, first.body)
+    # Another invite is still none for somebody who is a user, and that is what is told.
+    other = await redeemed(anna, (await invited(owner, name="bert"))["token"])
+    assert (other.code, other.reason) == ("4.09", "taken")
+    assert (await anna.ask("GET", "/iam/redeem")).code == "4.05"
+
+
+@pytest.mark.asyncio
+async def test_a_device_that_takes_no_invites_takes_none_from_its_users_either(
+    kit: Kit, owner: Caller, device: Device
+) -> None:
+    made = await invited(owner)
+    kit.policy(NO_INVITES)
+    device.app.policies.reload()
+    refused = await redeemed(kit.caller(device), made["token"])
+    assert (refused.code, refused.reason) == ("4.03", "not-paired")
+    refused = await redeemed(owner, made["token"])
+    assert (refused.code, refused.reason) == ("4.03", "denied")
+    assert "Nobody has the right Iam:RedeemInvite" in refused.text
+
+
 # -- the console -----------------------------------------------------------------------------------
 
 

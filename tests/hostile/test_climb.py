@@ -219,6 +219,8 @@ PEOPLE: tuple[tuple[str, str, float | None], ...] = (
     ("xaver", "admin", BASE - 1),
     ("otto", "owner", BASE + 250),
 )
+#: Whose key nobody has compared: it vouches for none, and least of all for itself.
+UNVERIFIED = frozenset({"uwe", "otto"})
 NAMES = (*(name for name, _, _ in PEOPLE), "nina", "leo")
 OFTEN = (1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 10, 11, 12)
 
@@ -355,7 +357,7 @@ class Climb(RuleBasedStateMachine):
 
     async def people(self) -> None:
         for place, (name, role, end) in enumerate(PEOPLE):
-            key = Key(PRINTS[place], method="given", added=1.0)
+            key = Key(PRINTS[place], "", "given", name not in UNVERIFIED, 1.0)
             self.device.app.whitelist.add_user(None, User(name, role, (key,), not_after=end))
 
     def teardown(self) -> None:
@@ -433,6 +435,7 @@ class Climb(RuleBasedStateMachine):
         if self.state is not old:
             assert may, f"{user} changed something without {action}"
             self.compare(old, power, renamed)
+            self.compare_vouched(old, who)
             self.follow(old, renamed)
         self.watch(head)
         done = answer is not None and answer.code in FINE
@@ -480,6 +483,18 @@ class Climb(RuleBasedStateMachine):
         earlier = had is not None and has.start < had.start
         if earlier or after != least(before, after):
             assert after == least(after, power), f"{had} rose to {has} by {power}"
+
+    def compare_vouched(self, old: State, who: int) -> None:
+        """Whatever a key is now trusted for, another one that is verified has said so."""
+        caller = old.user_of(PRINTS[who])
+        vouches = caller is not None and caller.key(PRINTS[who]).verified
+        for user in self.state.users.values():
+            for key in user.keys:
+                had = old.user_of(key.fingerprint)
+                was = had.key(key.fingerprint) if had else None
+                if was is None or (was.name, was.verified) != (key.name, key.verified):
+                    assert vouches, f"an unverified key vouched for {key}"
+                    assert key.fingerprint != PRINTS[who], "a key vouched for itself"
 
     def compare_newcomer(self, old: State, key: str, limit: Reach) -> None:
         """One new user at most, with this key and within the limit; all others as they were."""
@@ -545,6 +560,14 @@ class Climb(RuleBasedStateMachine):
         request = "PUT", path, {"name": "second"}
         targets = [self.target(name)]
         self.call(who, request, action="Iam:AddKey", targets=targets, fits="user-info")
+
+    @rule(who=callers, called=st.sampled_from((None, "second", "phone")))
+    def vouch_for_oneself(self, who: int, called: str | None) -> None:
+        user = self.state.user_of(PRINTS[who])
+        if user is not None:
+            request = "PUT", f"/iam/users/{user.name}/keys/{PRINTS[who]}", {"name": called or ""}
+            targets = [self.target(user.name)]
+            self.call(who, request, action="Iam:AddKey", targets=targets, fits="user-info")
 
     @rule(who=callers, name=names, own=st.booleans())
     def remove_key(self, who: int, name: str, *, own: bool) -> None:
@@ -686,6 +709,11 @@ class Climb(RuleBasedStateMachine):
         self.compare_newcomer(old, PRINTS[who], limit)
         self.watch(head)
         came = len(self.state.users) - len(old.users)
+        if came and backer.name:
+            user = self.state.user_of(PRINTS[who])
+            assert user is not None
+            vouched = any(key.verified for key in old.users[backer.name].keys)
+            assert user.key(PRINTS[who]).verified == vouched
         backer.uses -= came
         self.seen["redeem", bool(came)] += 1
         if answer is not None and answer.code in FINE:

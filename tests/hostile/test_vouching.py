@@ -1,0 +1,182 @@
+"""No key vouches for itself: whatever an unverified key asks for, it stays unverified and unnamed.
+
+A key that nobody has compared is one that a man in the middle may hold. Policies may go by
+`Connection:Verified` and `Connection:KeyName`, so both are rights, and only the console or another
+key that is verified gives them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iam.model import Key, User
+from peer.identity import Identity
+from peer.pairing.invite import read_untrusted
+from peer.pairing.methods import BUTTON
+
+if TYPE_CHECKING:
+    from tests.hostile.conftest import Answer, Caller, Device, Kit
+
+pytestmark = pytest.mark.asyncio
+
+NEW = "5a" * 32
+#: A role with every right of administration, for itself and over others, and two that are for keys
+#: which somebody has verified or called a phone.
+POLICY = """
+[[policy]]
+id = "all"
+[[policy.statement]]
+effect = "Allow"
+actions = ["Iam:*", "Pairing:*"]
+[[policy]]
+id = "by-key"
+[[policy.statement]]
+effect = "Allow"
+actions = ["Hello:Get"]
+conditions = [{ Bool = { "Connection:Verified" = ["true"] } }]
+[[policy.statement]]
+effect = "Allow"
+actions = ["Board:Read"]
+conditions = [{ StringLike = { "Connection:KeyName" = ["phone*"] } }]
+[[role]]
+id = "helper"
+rank = 12
+policies = ["all", "by-key"]
+"""
+
+
+def enlist(
+    kit: Kit, device: Device, name: str, *keys: Key, role: str = "helper", end: float | None = None
+) -> Caller:
+    """A user with a key that nobody has compared, as the button leaves it, and perhaps others."""
+    caller = kit.caller(device)
+    mine = Key(caller.fingerprint, method=BUTTON, verified=False, added=1.0)
+    device.app.whitelist.add_user(None, User(name, role, (mine, *keys), not_after=end))
+    return caller
+
+
+def key_of(device: Device, fingerprint: str) -> Key:
+    user = device.users.user_of(fingerprint)
+    assert user is not None
+    return user.key(fingerprint)
+
+
+async def redeem(caller: Caller, made: Answer) -> Answer:
+    token = read_untrusted(made.body["token"])[1]
+    return await caller.ask("POST", "/iam/redeem", {"token": token})
+
+
+async def rights(caller: Caller) -> list[str]:
+    return [(await caller.ask("GET", path)).code for path in ("/hello", "/board")]
+
+
+async def test_nothing_that_an_unverified_key_asks_for_verifies_or_names_it(
+    kit: Kit, device: Device
+) -> None:
+    kit.known(device, "olga", "owner")
+    kit.policy(POLICY)
+    device.app.policies.reload()
+    mallory = enlist(kit, device, "mallory")
+    accomplice = kit.caller(device)
+    assert await rights(mallory) == ["4.03", "4.03"]
+    own = f"/iam/users/mallory/keys/{mallory.fingerprint}"
+    wish = {"name": "accomplice", "role": "helper", "keys": [accomplice.fingerprint]}
+    named = {**wish, "keys": [{"fingerprint": accomplice.fingerprint, "name": "phone"}]}
+    before = device.users
+    for method, path, body in (
+        ("PUT", own, None),
+        ("PUT", own.upper().replace("/IAM/USERS/MALLORY/KEYS", "/iam/users/mallory/keys"), {}),
+        ("PUT", own, {"name": "phone"}),
+        ("PUT", f"/iam/users/mallory/keys/{accomplice.fingerprint}", None),
+        ("PUT", f"/iam/users/mallory/keys/{accomplice.fingerprint}", {"name": "phone"}),
+        ("POST", "/iam/users", wish),
+        ("POST", "/iam/users", named),
+        ("POST", "/iam/invites", {"name": "accomplice", "role": "helper"}),
+        ("POST", "/iam/invites", {"name": "accomplice", "key": accomplice.fingerprint}),
+        ("POST", "/iam/invites", {"name": "mallory", "uses": 2, "key": mallory.fingerprint}),
+    ):
+        refused = await mallory.ask(method, path, body)
+        assert (refused.code, refused.reason) == ("4.03", "denied"), (method, path, body)
+        assert "not verified" in refused.text
+        assert device.users is before
+    # What says nothing about a key is still allowed, and changes nothing about one.
+    assert (await mallory.ask("PATCH", "/iam/users/mallory", {"name": "malory"})).code == "2.04"
+    assert (await mallory.ask("PATCH", "/iam/users/malory", {"display": "M"})).code == "2.04"
+    assert (await mallory.ask("POST", "/iam/users", {"name": "x", "role": "guest"})).code == "2.01"
+    held = key_of(device, mallory.fingerprint)
+    assert (held.verified, held.name) == (False, "")
+    assert await rights(mallory) == ["4.03", "4.03"]
+
+
+async def test_a_verified_key_vouches_for_others_and_not_for_itself(
+    kit: Kit, device: Device
+) -> None:
+    kit.known(device, "olga", "owner")
+    kit.policy(POLICY)
+    device.app.policies.reload()
+    second = Identity.create()
+    first = enlist(kit, device, "uwe", Key(second.fingerprint.hex, "laptop", "compare", added=2.0))
+    caller = kit.caller(device, second)
+    itself = f"/iam/users/uwe/keys/{caller.fingerprint}"
+    refused = await caller.ask("PUT", itself, {"name": "phone"})
+    assert (refused.code, "itself" in refused.text) == ("4.03", True)
+    assert (await caller.ask("PUT", itself, {"name": "laptop"})).code == "2.04"  # says nothing new
+    done = await caller.ask("PUT", f"/iam/users/uwe/keys/{first.fingerprint}", {"name": "phone"})
+    assert done.code == "2.04"
+    held = key_of(device, first.fingerprint)
+    assert (held.verified, held.name, held.method) == (True, "phone", BUTTON)
+    assert await rights(first) == ["2.05", "2.05"]
+    assert (await first.ask("PUT", itself, {"name": "phone-two"})).code == "2.04"
+
+
+async def test_the_console_vouches(kit: Kit, device: Device, owner: Caller) -> None:
+    first = enlist(kit, device, "uwe", role="guest")
+    device.app.whitelist.add_key(None, "uwe", Key(first.fingerprint, "phone"))
+    assert key_of(device, first.fingerprint).verified
+
+
+async def test_a_vouch_reaches_no_longer_than_its_giver(
+    kit: Kit, device: Device, owner: Caller
+) -> None:
+    """Policies may go by a key's name, so a name is given as a role is."""
+    end = device.app.whitelist.now + 3600
+    admin = kit.caller(device)
+    key = Key(admin.fingerprint, method="compare", added=1.0)
+    device.app.whitelist.add_user(None, User("edda", "admin", (key,), not_after=end))
+    first = enlist(kit, device, "uwe", role="guest")
+    brief = enlist(kit, device, "ulf", role="guest", end=end)
+    refused = await admin.ask("PUT", f"/iam/users/uwe/keys/{first.fingerprint}", {"name": "p"})
+    assert (refused.code, refused.reason) == ("4.03", "denied")
+    assert (await admin.ask("PUT", f"/iam/users/ulf/keys/{brief.fingerprint}")).code == "2.04"
+    assert not key_of(device, first.fingerprint).verified
+    assert key_of(device, brief.fingerprint).verified
+
+
+async def test_an_invite_vouches_as_far_as_its_maker_still_does(
+    kit: Kit, device: Device, owner: Caller
+) -> None:
+    """Its maker had a verified key when it was made, and has an unverified one when it is used."""
+    second = Identity.create()
+    enlist(kit, device, "adam", Key(second.fingerprint.hex, "", "compare"), role="admin")
+    made = await kit.caller(device, second).ask("POST", "/iam/invites", {"name": "nina"})
+    assert made.code == "2.01"
+    device.app.whitelist.remove_key(None, "adam", second.fingerprint.hex)
+    nina = kit.caller(device)
+    assert (await redeem(nina, made)).code == "2.04"
+    assert not key_of(device, nina.fingerprint).verified
+    good = await owner.ask("POST", "/iam/invites", {"name": "leo"})
+    leo = kit.caller(device)
+    assert (await redeem(leo, good)).code == "2.04"
+    assert key_of(device, leo.fingerprint).verified
+
+
+async def test_an_invite_for_an_unverified_keys_own_name_does_not_verify_it(
+    kit: Kit, device: Device, owner: Caller
+) -> None:
+    first = enlist(kit, device, "uwe", role="guest")
+    made = await owner.ask("POST", "/iam/invites", {"name": "uwe", "uses": 2})
+    assert made.code == "2.01"
+    assert (await redeem(first, made)).code == "2.04"
+    assert not key_of(device, first.fingerprint).verified
