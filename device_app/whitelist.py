@@ -297,7 +297,7 @@ class Whitelist:
                 key_name=key_name,
             )
             if new is not self.state:
-                self._check_inviter(self.state.invite(invite_id))
+                self._check_inviter(self.state.invite(invite_id), user)
         except InviteRefused as error:
             fields = {"fingerprint": fingerprint, "result": str(error), **path}
             self.note_stranger("invite-refused", detail=_invite_named(invite_id), **fields)
@@ -317,19 +317,25 @@ class Whitelist:
             self.commit(new, event)
         return user
 
-    def _check_inviter(self, invite: Invite) -> None:
-        """By policy, as far as that can be known now: which way the inviter came is not asked
-        again. Raises `InviteRefused`."""
+    def _check_inviter(self, invite: Invite, invited: User) -> None:
+        """May the inviter let in this very user? By policy, as far as that can be known now: which
+        way the inviter came is not asked again. Raises `InviteRefused`."""
         if not invite.inviter:
             return
-        about = {"IAM:RoleId": invite.role, "IAM:Username": invite.name, **self.time_attributes()}
+        about = {
+            "IAM:RoleId": invited.role,
+            "IAM:Username": invited.name,
+            "IAM:Fingerprint": invited.keys[0].fingerprint,
+            **self.time_attributes(),
+        }
         subjects = map(self.subject, self.state.user(invite.inviter).fingerprints)
         if not any(
             self.access.conceivable(one, CREATE_INVITE, about, unknown=OF_DEVICE).allowed
             for one in subjects
         ):
             raise InviteRefused(
-                "whoever invited you may not invite any more", advice="Ask for a new invite."
+                f"whoever invited you may not invite {invited.name!r} any more",
+                advice="Ask for a new invite.",
             )
 
     def forget_all(self, *, keep: Collection[str] = ()) -> None:

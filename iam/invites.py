@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, islice
 from math import inf, isfinite
 
 from iam.door import (
@@ -62,6 +62,11 @@ def add_invite(
     name = inviter.name if inviter is not None else ""
     own = replace(invite, inviter=name, expires=expires, not_after=not_after, used=0)
     return state.with_invite(own)
+
+
+def names_of(invite: Invite) -> tuple[str, ...]:
+    """The names that its uses give, if nobody has one of them by then."""
+    return tuple(islice(_numbered(invite.name), invite.uses if invite.is_shared else 1))
 
 
 def remove_invite(state: State, actor: Subject | None, invite_id: str, *, rules: Rules) -> State:

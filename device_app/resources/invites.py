@@ -11,6 +11,7 @@ from device_app.guard import Guard
 from device_app.invitations import Invitations, invite_wished_untrusted
 from device_app.resources.wire import CBOR, read_map, reply
 from device_app.whitelist import Whitelist
+from iam.invites import names_of
 from iam.model import Invite
 from peer.limits import Limits
 
@@ -43,9 +44,8 @@ class Invites(Resource):  # type: ignore[misc]  # aiocoap has no types
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:CreateInvite"):
             invite = invite_wished_untrusted(body, self._whitelist.now, self._limits)
-            self._require(request, "Iam:CreateInvite", invite)
-            actor = self._guard.asker(request).subject
-            made = self._invitations.create(actor, invite)
+            asker = self._guard.require(request, "Iam:CreateInvite", *_targets(invite))
+            made = self._invitations.create(asker.subject, invite)
         answer = reply(request, made, code=Code.CREATED)
         answer.opt.location_path = ("iam", "invites", invite.id)
         return answer
@@ -54,10 +54,16 @@ class Invites(Resource):  # type: ignore[misc]  # aiocoap has no types
         """Withdraw one."""
         (invite_id,) = request.opt.uri_path
         with self._guard.changing(request, "Iam:RemoveInvite"):
-            self._require(request, "Iam:RemoveInvite", self._invitations.find(invite_id))
-            self._invitations.withdraw(self._guard.asker(request).subject, invite_id)
+            invite = self._invitations.find(invite_id)
+            target = {"IAM:Username": invite.name, "IAM:RoleId": invite.role}
+            asker = self._guard.require(request, "Iam:RemoveInvite", target)
+            self._invitations.withdraw(asker.subject, invite_id)
         return aiocoap.Message(code=Code.DELETED)
 
-    def _require(self, request: aiocoap.Message, action: str, invite: Invite) -> None:
-        target = {"IAM:Username": invite.name, "IAM:RoleId": invite.role}
-        self._guard.require(request, action, target)
+
+def _targets(invite: Invite) -> list[dict[str, str]]:
+    """Whom a new invite is about: one user for each use."""
+    target = {"IAM:RoleId": invite.role}
+    if invite.key:
+        target["IAM:Fingerprint"] = invite.key
+    return [{**target, "IAM:Username": name} for name in names_of(invite)]

@@ -301,7 +301,7 @@ async def test_an_invite_is_worth_nothing_once_its_maker_may_not_invite(
     await owner.ask("iPATCH", "/iam/users/adam", {"role": "user"})
     late = await redeemed(kit.caller(device), made["token"])
     assert (late.code, late.reason) == ("4.03", "invite")
-    assert "may not invite any more" in late.text
+    assert "may not invite 'gina-2' any more" in late.text
     await owner.ask("iPATCH", "/iam/users/adam", {"role": "admin"})
     assert (await redeemed(kit.caller(device), made["token"])).code == "2.04"
 
@@ -485,6 +485,57 @@ async def test_a_device_that_takes_no_invites_takes_none_from_its_users_either(
     refused = await redeemed(owner, made["token"])
     assert (refused.code, refused.reason) == ("4.03", "denied")
     assert "Nobody has the right Iam:RedeemInvite" in refused.text
+
+
+MIA_ALONE = """
+[[policy]]
+id = "mia-alone"
+[[policy.statement]]
+effect = "Allow"
+actions = ["Iam:CreateInvite"]
+conditions = [{ StringEquals = { "IAM:Username" = ["mia", "mia-2"] } }]
+[[policy.statement]]
+effect = "Deny"
+actions = ["Iam:CreateInvite"]
+conditions = [{ StringEquals = { "IAM:Fingerprint" = ["KEY"] } }]
+[[role]]
+id = "helper"
+rank = 15
+policies = ["mia-alone"]
+"""
+
+
+@pytest.mark.asyncio
+async def test_each_user_that_an_invite_makes_is_asked_about(
+    kit: Kit, owner: Caller, device: Device
+) -> None:
+    """Whoever may invite mia and mia-2 alone gets no third one in, whatever names are taken."""
+    barred = Identity.create()
+    kit.policy(MIA_ALONE.replace("KEY", barred.fingerprint.hex))
+    device.app.policies.reload()
+    helper = kit.known(device, "hanna", "helper")
+    for wish in (
+        {"name": "mia", "uses": 3},
+        {"name": "mia", "uses": 32},
+        {"name": "mia-2", "uses": 2},
+        {"name": "mia", "key": barred.fingerprint.hex},
+    ):
+        refused = await helper.ask("POST", "/iam/invites", wish)
+        assert (refused.code, refused.reason) == ("4.03", "denied"), wish
+    made = await invited(helper, name="mia", uses=2)
+    # The name that is free by then is another than the one that was allowed.
+    assert (await owner.ask("POST", "/iam/users", {"name": "mia", "role": "guest"})).code == "2.01"
+    assert (await redeemed(kit.caller(device), made["token"])).body["user"] == "mia-2"
+    before = device.app.whitelist.state
+    third = await redeemed(kit.caller(device), made["token"])
+    assert (third.code, third.reason) == ("4.03", "invite")
+    assert "'mia-3'" in third.text
+    assert device.app.whitelist.state is before
+    # Nor does a key come in that the policy names, by an invite that is bound to none.
+    await owner.ask("DELETE", "/iam/users/mia")
+    refused = await redeemed(kit.caller(device, barred), made["token"])
+    assert (refused.code, refused.reason) == ("4.03", "invite")
+    assert (await redeemed(kit.caller(device), made["token"])).body["user"] == "mia"
 
 
 # -- the console -----------------------------------------------------------------------------------
