@@ -65,6 +65,13 @@ def dated(moment: float, form: str = "%Y-%m-%d %H:%M:%S %z") -> str:
     return datetime.fromtimestamp(moment, UTC).astimezone().strftime(form)
 
 
+def in_utc(moment: float) -> str:
+    """A moment for a record that is read anywhere: `2026-12-24T17:00:00Z`."""
+    if not 0 <= moment <= _LATEST:
+        return f"{moment:.0f} s since 1970"
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def dated_shortly(moment: float) -> str:
     """The same to the minute, for a list: `2026-12-24 18:00`."""
     return dated(moment, "%Y-%m-%d %H:%M")

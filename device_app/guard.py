@@ -20,16 +20,17 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 import aiocoap
 from aiocoap.error import RenderableError
 from aiocoap.numbers.codes import Code
 
-from device_app.whitelist import Whitelist, name_of
+from device_app.whitelist import Whitelist
 from iam.attributes import is_own, merged
 from iam.builtin import OWNER, UNPAIRED
-from iam.errors import Denied, IamError, StoreWriteFailed
+from iam.errors import Denied, IamError, StoreWriteFailed, TooMany
 from iam.model import Lapse, Subject
 from iam.policy import Decision
 from peer.errors import Malformed
@@ -82,6 +83,14 @@ def refusals() -> Iterator[None]:
         yield
     except StoreWriteFailed as error:
         raise StoreFailed from error
+    except TooMany as error:
+        raise ProblemError(
+            Code.TOO_MANY_REQUESTS,
+            error.reason,
+            str(error),
+            error.advice,
+            max_age=ceil(error.seconds),
+        ) from error
     except Malformed as error:
         raise malformed(str(error), error.advice) from error
     except IamError as error:
@@ -181,7 +190,8 @@ class Guard:
         if not decision.allowed:
             raise self._refusal(asker, rule.actions[method], decision)
         if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("allowed %s: %s", name_of(asker.subject) or "unpaired", decision.reason)
+            name = self._whitelist.name_of(asker.subject) or "unpaired"
+            _log.debug("allowed %s: %s", name, decision.reason)
 
     def body_bytes(self, request: aiocoap.Message, limits: Limits) -> int:
         """How long the body of a request may be: a key without a user has nothing to send but an
@@ -201,11 +211,12 @@ class Guard:
 
     @contextmanager
     def changing(self, request: aiocoap.Message, action: str) -> Iterator[None]:
-        """`refusals`, and a change that was above its actor is noted as every refusal is."""
+        """`refusals`, and a change that was above its actor, or one too many, is noted as every
+        refusal is."""
         with refusals():
             try:
                 yield
-            except Denied as error:
+            except (Denied, TooMany) as error:
                 self._note(self.asker(request), action, str(error))
                 raise
 

@@ -1,10 +1,9 @@
-"""Facts for the audit trail: when, on which boot, and not too often.
+"""Facts for the audit trail: when, and on which boot.
 
 The one place of the daemon that reads the system's clocks.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from typing import Any
 from iam.audit import Event
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_KEYS = 256
-_HOUR = 3600.0
 
 
 def wall_clock() -> float:
@@ -32,49 +29,6 @@ def boot_id() -> str:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-class Damper:
-    """Lets through what strangers cause, but never so much that it pushes anything else out.
-
-    Two bounds: one thing (`key`) once in `seconds`, and everything together `burst` at once and
-    then `per_hour`. Whoever has many keys and addresses still meets the second. What is held back
-    is counted, and the count goes with the next one that gets through.
-    """
-
-    def __init__(
-        self, seconds: float, *, burst: int = 20, per_hour: float = 20.0, most: int = _KEYS
-    ) -> None:
-        self._seconds = seconds
-        self._burst = float(burst)
-        self._per_second = per_hour / _HOUR
-        self._most = most
-        self._last: OrderedDict[object, float] = OrderedDict()
-        self._tokens = self._burst
-        self._filled: float | None = None
-        self._dropped = 0
-
-    def admit(self, key: object, now: float) -> int | None:
-        """None if this one is too many; else how many were held back since the last."""
-        last = self._last.get(key)
-        if (last is not None and now - last < self._seconds) or not self._takes_token(now):
-            self._dropped += 1
-            return None
-        self._last.pop(key, None)
-        self._last[key] = now
-        while len(self._last) > self._most:
-            self._last.popitem(last=False)
-        dropped, self._dropped = self._dropped, 0
-        return dropped
-
-    def _takes_token(self, now: float) -> bool:
-        since = now - (now if self._filled is None else self._filled)
-        self._filled = now
-        self._tokens = min(self._burst, self._tokens + since * self._per_second)
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 class Journal:

@@ -22,11 +22,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from device_app.event_details import of_pairing
 from device_app.methods import PLATE, BoardMethods, Hardware, Plate
 from device_app.pairing_port import PairingPort
 from device_app.pairing_record import PairingRecord
 from device_app.pairing_terms import News, NewsKind, Opener, PairingTerms
-from device_app.whitelist import Whitelist, name_of
+from device_app.whitelist import Whitelist
 from iam import changes
 from iam.builtin import GUEST
 from iam.errors import Denied, IamError, NotFound, StoreWriteFailed
@@ -202,7 +203,9 @@ class PairingDoor:
             seconds = max(seconds, self.seconds_left)
             if before is not None and not self._role_by_default:
                 role = before.role
-            self._close(name_of(opener.subject if opener else None))
+            acting = opener.subject if opener is not None else None
+            self._whitelist.spend_window(acting)
+            self._close(self._whitelist.name_of(acting))
             self.window = self._new_window(
                 now, seconds, role, methods, pressed=pressed, opener=opener
             )
@@ -215,7 +218,7 @@ class PairingDoor:
             self.note_trouble(error)
             raise
         self.trouble = ""
-        self._settle(acting=name_of(self.opener))
+        self._settle(acting=self._whitelist.name_of(self.opener))
         self._tell(News(NewsKind.OPENED))
 
     def note_trouble(self, error: PeerError | IamError) -> None:
@@ -226,7 +229,7 @@ class PairingDoor:
 
     def close_window(self, *, actor: Subject | None = None) -> bool:
         """No new ceremony from now on, and the live one is refused. False if it was closed."""
-        return self._close(name_of(actor))
+        return self._close(self._whitelist.name_of(actor))
 
     def review(self) -> None:
         """Somebody's rights may have changed: close a window whose opener may not have it now."""
@@ -236,7 +239,7 @@ class PairingDoor:
         try:
             self._check_opener(self._opener, window.role)
         except (Denied, NotFound) as error:
-            name = name_of(self.opener)
+            name = self._whitelist.name_of(self.opener)
             _log.warning("the pairing window closes: %s may not give %s now", name, window.role)
             self._close("")
             self._whitelist.note(
@@ -514,13 +517,15 @@ class PairingDoor:
                 verified=ceremony.verified,
                 receipt=window.receipt(ceremony.id),
             )
+            key, user = ceremony.fingerprint.hex, new.user(ceremony.name)
             event = whitelist.journal.event(
                 "paired",
-                actor=name_of(self.opener),
-                user=ceremony.name,
-                role=ceremony.role,
-                fingerprint=ceremony.fingerprint.hex,
+                actor=whitelist.name_of(self.opener),
+                user=user.name,
+                role=user.role,
+                fingerprint=key,
                 method=ceremony.method,
+                detail=of_pairing(whitelist.state.user_of(key), user, key),
             )
             refunded = window.budget.refund()
             self.methods.succeeded(ceremony.method)

@@ -11,7 +11,7 @@ keep its clients waiting; only the exchange is done between two requests.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -155,7 +155,7 @@ class Policies:
                 raise
             self.now, self.trouble = found, ""
             self._whitelist.adopt(found.access)
-            self._tell()
+            self._tell(changed)
             if changed:
                 self._on_change(changed)
         return {**found.view(), "changed_roles": sorted(changed)}
@@ -169,13 +169,14 @@ class Policies:
         """For `status`."""
         return {**self.now.view(), "trouble": self.trouble}
 
-    def _tell(self) -> None:
+    def _tell(self, changed: Collection[str] = ()) -> None:
         for warning in (*self.now.warnings, *self._orphans()):
             _log.warning("%s", warning)
         _log.info("policies in force: %d files, %s", len(self.now.files), self.now.digest[:16])
-        self._whitelist.note(
-            "policy-loaded", result=self.now.digest, detail=f"{len(self.now.files)} files"
-        )
+        detail = f"{len(self.now.files)} files"
+        if changed:
+            detail += f", other rights: {', '.join(sorted(changed))}"
+        self._whitelist.note("policy-loaded", result=self.now.digest, detail=detail)
 
     def _refused(self, error: ConfigError) -> None:
         self.trouble = f"the policies in force are not those of the files: {error}"

@@ -11,11 +11,14 @@ from types import MappingProxyType
 from typing import Any
 
 from device_app.clock import Clock
-from device_app.journal import Damper, Journal
+from device_app.event_budget import EventBudgets
+from device_app.event_details import named_invite, of_invite, of_key, of_user
+from device_app.journal import Journal
 from iam import changes
 from iam.access import Access
 from iam.attributes import OF_DEVICE
 from iam.audit import Event
+from iam.builtin import OWNER
 from iam.changes import Rules
 from iam.errors import Denied, InviteRefused, StoreWriteFailed
 from iam.model import Invite, Key, State, Subject, User
@@ -24,17 +27,10 @@ from iam.store import Store
 from peer.limits import Limits
 
 _log = logging.getLogger("handfast.whitelist")
-_EVENT_SECONDS = 10.0  # one stranger's attempts of one kind are one event in this time
+_WINDOW_EVENTS = 10  # what a window and those who come to it may cause
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-CONSOLE = "console"
+CONSOLE = "@console"  # in events; no user's name can be that
 OPEN_WINDOW, CREATE_INVITE = "Pairing:OpenWindow", "Iam:CreateInvite"
-
-
-def name_of(actor: Subject | None) -> str:
-    """How events call whoever did something; None is whoever stands at the board."""
-    if actor is None:
-        return CONSOLE
-    return actor.user.name if actor.user is not None else ""
 
 
 class Whitelist:
@@ -56,7 +52,7 @@ class Whitelist:
         )
         self.trouble = ""
         self._limits = limits
-        self._dampers: dict[str, Damper] = {}
+        self._budgets = EventBudgets(limits)
         self.adopt(access)
 
     def adopt(self, access: Access) -> None:
@@ -74,6 +70,14 @@ class Whitelist:
     def now(self) -> float:
         """Device time: seconds since 1970 that never run backwards."""
         return self.clock.now()
+
+    def name_of(self, actor: Subject | None) -> str:
+        """How events call whoever did something: by the name that their key has now, for another
+        user may have the old one. None is whoever stands at the board."""
+        if actor is None:
+            return CONSOLE
+        user = self.state.user_of(actor.fingerprint) or actor.user
+        return user.name if user is not None else ""
 
     # -- deciding -------------------------------------------------------------------------------
 
@@ -182,33 +186,53 @@ class Whitelist:
         except StoreWriteFailed:
             _log.warning("the event %r could not be stored", kind)
 
-    def note_stranger(self, kind: str, **fields: Any) -> None:
-        """Append an event that a stranger caused, per address once in a while; see `Damper`."""
-        self._note_damped(kind, kind, fields.get("address", "").rpartition(":")[0], fields)
+    def note_stranger(
+        self, kind: str, *, fingerprint: str, address: str = "", **fields: Any
+    ) -> None:
+        """Append that somebody tried what is not for them, as far as the budget of their user, or
+        of their network, allows."""
+        fields |= {"fingerprint": fingerprint, "address": address}
+        self._note_refused(kind, self.state.user_of(fingerprint), kind, fields)
 
-    def note_refusal(self, subject: Subject, action: str, reason: str, **fields: Any) -> None:
-        """Append that somebody was refused, per key and action once in a while. `reason` is the
-        statement that decided. Strangers, who cost nothing, do not use up what users have."""
-        paired = subject.user is not None
+    def note_refusal(
+        self, subject: Subject, action: str, reason: str, *, address: str = "", **fields: Any
+    ) -> None:
+        """Append that somebody was refused, within the same budgets. `reason` is the statement
+        that decided."""
         fields |= {
-            "user": name_of(subject),
+            "user": subject.user.name if subject.user is not None else "",
             "role": subject.role,
             "fingerprint": subject.fingerprint,
+            "address": address,
             "action": action,
             "result": reason,
         }
-        budget = "denied" if paired else "denied unpaired"
-        self._note_damped("denied", budget, (subject.fingerprint, action), fields)
+        self._note_refused("denied", subject.user, action, fields)
 
-    def _note_damped(self, kind: str, budget: str, key: object, fields: dict[str, Any]) -> None:
-        damper = self._dampers.setdefault(budget, Damper(_EVENT_SECONDS))
-        dropped = damper.admit(key, self.journal.monotonic())
-        if dropped is None:
+    def _note_refused(
+        self, kind: str, user: User | None, what: str, fields: dict[str, Any]
+    ) -> None:
+        name = user.name if user is not None else ""
+        now = self.journal.monotonic()
+        omitted = self._budgets.admit_refusal(kind, name, fields["address"], what, now)
+        if omitted is None:
             return
-        if dropped:
-            fields["detail"] = f"{fields.get('detail', '')} (and {dropped} more)".strip()
-        _log.info("%s: %s", kind, fields.get("detail") or fields.get("result", ""))
+        fields["detail"] = f"{fields.get('detail', '')} {omitted}".strip()
+        _log.info("%s: %s", kind, fields["detail"] or fields.get("result", ""))
         self.note(kind, **fields)
+
+    def spend(self, actor: Subject | None, count: int) -> None:
+        """Take the events of a change from the budget of its actor. The console has no bound.
+
+        Raises `TooMany`: the change must not be made.
+        """
+        if actor is not None:
+            now = self.journal.monotonic()
+            self._budgets.spend(self.name_of(actor), count, now, is_owner=actor.role == OWNER)
+
+    def spend_window(self, actor: Subject | None) -> None:
+        """The same for opening a pairing window. Raises `TooMany`."""
+        self.spend(actor, _WINDOW_EVENTS)
 
     def _in_trouble(self, error: StoreWriteFailed) -> None:
         if not self.trouble:
@@ -225,31 +249,55 @@ class Whitelist:
     def add_user(self, actor: Subject | None, user: User) -> User:
         """A new user. Raises `IamError`."""
         new = changes.add_user(self.state, actor, user, rules=self.rules)
-        self._apply(new, "user-added", actor, user=user.name, role=user.role)
+        first, others = _first_key(user)
+        more = [self._key_event(actor, user.name, key) for key in others]
+        self.spend(actor, 1 + len(more))
+        self._apply(
+            new,
+            "user-added",
+            actor,
+            *more,
+            user=user.name,
+            role=user.role,
+            fingerprint=first,
+            detail=of_user(None, user),
+        )
         return self.state.user(user.name)
 
     def set_user(self, actor: Subject | None, name: str, wishes: Mapping[str, Any]) -> User:
         """Change role, display name, times or, with `new_name`, the name. Raises `IamError`."""
-        wishes = dict(wishes)
+        wishes, before = dict(wishes), self.state.user(name)
         new_name = wishes.pop("new_name", name)
         new = changes.set_user(self.state, actor, name, rules=self.rules, **wishes)
         if new_name != name:
             new = changes.rename(new, actor, name, new_name, rules=self.rules)
-        role = new.user(new_name).role
-        detail = f"now {new_name}" if new_name != name else ""
-        self._apply(new, "user-changed", actor, user=name, role=role, detail=detail)
-        return self.state.user(new_name)
+        after = new.user(new_name)
+        if new is not self.state:
+            self.spend(actor, 1)
+        detail = of_user(before, after)
+        self._apply(new, "user-changed", actor, user=name, role=after.role, detail=detail)
+        return after
 
     def remove_user(self, actor: Subject | None, name: str) -> None:
         """The user and all keys. Raises `IamError`."""
+        gone = self.state.user(name)
         new = changes.remove_user(self.state, actor, name, rules=self.rules)
-        self._apply(new, "user-removed", actor, user=name)
+        first, others = _first_key(gone)
+        more = [self._key_gone(actor, name, key.fingerprint) for key in others]
+        fields = {"user": name, "role": gone.role, "fingerprint": first}
+        self._apply(new, "user-removed", actor, *more, **fields)
 
     def add_key(self, actor: Subject | None, name: str, key: Key) -> User:
-        """One more key for a user. Raises `IamError`."""
+        """One more key for a user, or another name for one. Raises `IamError`."""
+        before = self.state.user(name)
         new = changes.add_key(self.state, actor, name, key, rules=self.rules)
-        self._apply(new, "key-added", actor, user=name, fingerprint=key.fingerprint)
-        return self.state.user(name)
+        after = new.user(name)
+        if new is not self.state:
+            held = before.key(key.fingerprint) if key.fingerprint in before.fingerprints else None
+            self.spend(actor, 1)
+            event = self._key_event(actor, name, after.key(key.fingerprint), held)
+            self.commit(new, event)
+        return after
 
     def remove_key(self, actor: Subject | None, name: str, fingerprint: str) -> User:
         """One key less. Raises `IamError`."""
@@ -260,6 +308,7 @@ class Whitelist:
     def create_invite(self, actor: Subject | None, invite: Invite) -> Invite:
         """A new invite, in the actor's name and cut to the actor's time. Raises `IamError`."""
         new = changes.add_invite(self.state, actor, invite, now=self.now, rules=self.rules)
+        self.spend(actor, 1 + invite.uses)  # whoever redeems it acts for its maker
         self._apply(
             new,
             "invite-created",
@@ -267,7 +316,7 @@ class Whitelist:
             user=invite.name,
             role=invite.role,
             fingerprint=invite.key,
-            detail=_invite_named(invite.id),
+            detail=of_invite(new.invite(invite.id)),
         )
         return self.state.invite(invite.id)
 
@@ -275,14 +324,7 @@ class Whitelist:
         """Withdraw it. Raises `IamError`."""
         gone = self.state.invite(invite_id)
         new = changes.remove_invite(self.state, actor, invite_id, rules=self.rules)
-        self._apply(
-            new,
-            "invite-withdrawn",
-            actor,
-            user=gone.name,
-            role=gone.role,
-            detail=_invite_named(invite_id),
-        )
+        self.commit(new, self._invite_gone(actor, gone))
 
     def redeem(self, invite_id: str, *, fingerprint: str, key_name: str = "", **path: str) -> User:
         """The user that this key becomes by an invite; `path` goes into the event (`address`,
@@ -300,7 +342,7 @@ class Whitelist:
                 self._check_inviter(self.state.invite(invite_id), user)
         except InviteRefused as error:
             fields = {"fingerprint": fingerprint, "result": str(error), **path}
-            self.note_stranger("invite-refused", detail=_invite_named(invite_id), **fields)
+            self.note_stranger("invite-refused", detail=named_invite(invite_id), **fields)
             raise
         if new is not self.state:
             invite = self.state.invite(invite_id)
@@ -311,7 +353,7 @@ class Whitelist:
                 role=user.role,
                 fingerprint=fingerprint,
                 method="invite",
-                detail=_invite_named(invite_id),
+                detail=", ".join(filter(None, (named_invite(invite_id), of_user(None, user)))),
                 **path,
             )
             self.commit(new, event)
@@ -345,10 +387,44 @@ class Whitelist:
         kept = {name: one for name, one in self.store.attempts.items() if name in keep}
         self.commit(State.of(()), event, attempts=kept)
 
-    def _apply(self, new: State, kind: str, actor: Subject | None, **fields: Any) -> None:
-        if new is not self.state:
-            self.commit(new, self.journal.event(kind, actor=name_of(actor), **fields))
+    def _apply(
+        self, new: State, kind: str, actor: Subject | None, *more: Event, **fields: Any
+    ) -> None:
+        """Commit a change with its event, those that come with it, and the ends of the invites that
+        it ends."""
+        if new is self.state:
+            return
+        event = self.journal.event(kind, actor=self.name_of(actor), **fields)
+        now, old = self.now, self.state.invites
+        ended = [old[one] for one in old if one not in new.invites and old[one].expires > now]
+        self.commit(new, event, *more, *(self._invite_gone(actor, one) for one in ended))
+
+    def _key_event(
+        self, actor: Subject | None, user: str, key: Key, before: Key | None = None
+    ) -> Event:
+        return self.journal.event(
+            "key-added",
+            actor=self.name_of(actor),
+            user=user,
+            fingerprint=key.fingerprint,
+            method=key.method,
+            detail=of_key(before, key),
+        )
+
+    def _key_gone(self, actor: Subject | None, user: str, fingerprint: str) -> Event:
+        name = self.name_of(actor)
+        return self.journal.event("key-revoked", actor=name, user=user, fingerprint=fingerprint)
+
+    def _invite_gone(self, actor: Subject | None, invite: Invite) -> Event:
+        return self.journal.event(
+            "invite-withdrawn",
+            actor=self.name_of(actor),
+            user=invite.name,
+            role=invite.role,
+            detail=named_invite(invite.id),
+        )
 
 
-def _invite_named(invite_id: str) -> str:
-    return f"invite {invite_id[:8]}"
+def _first_key(user: User) -> tuple[str, tuple[Key, ...]]:
+    """The fingerprint that stands in a user's own event, and the keys that have events apart."""
+    return (user.keys[0].fingerprint if user.keys else "", user.keys[1:])

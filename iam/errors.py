@@ -8,6 +8,7 @@
     ├── InviteRefused   an invite that is unknown, over, for another key, or too much by now
     ├── LastOwner       nobody would be left to administer the device
     ├── LimitReached    no room for one more user, key or invite
+    ├── TooMany         more changes than their actor may make in this time
     ├── PolicyError     roles and policies that contradict themselves; PolicyFileError: in a file
     └── StoreError      the file on disk: StoreBusy, StoreCorrupt, StoreTooNew, StoreWriteFailed
 
@@ -66,6 +67,16 @@ class LastOwner(IamError):
 
 class LimitReached(IamError):
     reason = "limit"
+
+
+class TooMany(IamError):
+    """`seconds` is how long to wait before the change may be tried again."""
+
+    reason = "too-many"
+
+    def __init__(self, message: str, *, seconds: float, advice: str = "") -> None:
+        super().__init__(message, advice=advice)
+        self.seconds = seconds
 
 
 class PolicyError(IamError):

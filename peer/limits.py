@@ -75,6 +75,10 @@ class Limits:
     invite_seconds: float = 172_800.0  # how long an invite is good
     invite_max_seconds: float = 2_592_000.0  # and at most
     policy_bytes: int = 4_194_304  # the text of all policy files together
+    change_burst: int = 600  # events by changes of one user, at once
+    changes_per_hour: float = 60.0  # and per hour after that
+    all_change_burst: int = 1_200  # events by changes of all owners, and of all others, at once
+    all_changes_per_hour: float = 240.0  # and per hour after that
 
 
 DEFAULT_LIMITS = Limits()

@@ -182,7 +182,7 @@ async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
     assert whitelist.now == START
     assert (await guest.ask("GET", "/hello")).code == "2.05"
     [event] = device.events("clock-trusted")
-    assert (event.actor, event.detail) == ("console", f"{-5 * YEAR:.0f} s")
+    assert (event.actor, event.detail) == ("@console", f"{-5 * YEAR:.0f} s")
     await device.app.close()
     device = await booted(kit, board)
     assert device.app.whitelist.now == START

@@ -177,7 +177,7 @@ async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
     await run(kit.home, "users", "add", "bert")
     (first, second) = (await run(kit.home, "events")).out.splitlines()
     assert first.split()[0] == "1"
-    assert "user-added  actor=console user=olga role=owner" in first
+    assert "user-added  actor=@console user=olga role=owner" in first
     assert (await run(kit.home, "events", "--follow")).code == 3
     whole = await run(kit.home, "events", "--verify")
     assert (whole.code, whole.out.startswith("whole: 2 events")) == (0, True)

@@ -228,7 +228,9 @@ async def test_a_key_or_a_name_that_is_taken(kit: Kit, owner: Caller, device: De
     late = await redeemed(kit.caller(device), made["token"])
     assert (late.code, late.reason) == ("4.09", "taken")
     assert device.app.whitelist.state.user("anna").keys == ()
-    assert len(device.events("invite-refused")) == 1  # both from one address: damped
+    # A user, and a key that nobody has: each has a budget.
+    refused = [event.fingerprint for event in device.events("invite-refused")]
+    assert (len(refused), refused[0]) == (2, guest.fingerprint)
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_app.journal import Damper, Journal
+from device_app.event_budget import Rate, RefusalBudget, source_of
+from device_app.journal import Journal
 from device_app.whitelist import Whitelist
 from iam.access import Access
 from iam.errors import InviteRefused
@@ -71,11 +74,11 @@ def test_5000_refused_requests_of_as_many_keys_and_addresses_push_nothing_out(de
         whitelist.note("key-added", detail=str(number))
     for number in range(5000):
         desk.passes(0.1)
-        address = f"[2001:db8::{number % 60000:x}]:5684"
+        address = f"[2001:db8:{number:x}::7]:5684"  # each from a network of its own
         whitelist.note_refusal(
             stranger(number), f"Hello:Get{number}", "no user", address=address, interface="eth0"
         )
-        whitelist.note_stranger("not-local", address=address, detail="far")
+        whitelist.note_stranger("not-local", fingerprint=key(number), address=address, detail="far")
         with pytest.raises(InviteRefused):
             whitelist.redeem(f"{number:032x}", fingerprint=key(number), address=address)
     kinds = desk.kinds()
@@ -89,7 +92,8 @@ def test_5000_refused_requests_of_as_many_keys_and_addresses_push_nothing_out(de
 def test_a_whole_day_of_it_is_a_bounded_number_of_events(desk: Desk) -> None:
     for number in range(5000):
         desk.passes(DAY / 5000)
-        desk.whitelist.note_refusal(stranger(number), "Hello:Get", "no user")
+        address = f"[2001:db8:{number:x}::7]:5684"
+        desk.whitelist.note_refusal(stranger(number), "Hello:Get", "no user", address=address)
     assert desk.kinds().count("denied") <= 20 + 24 * 20 + 1
 
 
@@ -101,6 +105,35 @@ def test_strangers_do_not_use_up_what_users_have(desk: Desk) -> None:
     desk.whitelist.note_refusal(gustav, "Iam:AddUser", "no statement allows Iam:AddUser")
     last = desk.trail()[-1]
     assert (last.kind, last.user, last.action) == ("denied", "gustav", "Iam:AddUser")
+
+
+def test_one_user_blinds_the_trail_for_no_other(desk: Desk) -> None:
+    """Many refusals of one user, and of one network, leave room for everybody else's."""
+    whitelist = desk.whitelist
+    people = {
+        name: whitelist.add_user(
+            None, User(name, "guest", (Key(key(number)), Key(key(number + 9))))
+        )
+        for number, name in enumerate(("mallory", "gustav", "greta"), 1)
+    }
+    for number in range(2000):
+        desk.passes(1)
+        mallory = Subject(key(1 if number % 2 else 10), people["mallory"], "guest")
+        whitelist.note_refusal(mallory, f"Iam:Try{number}", "no")
+        near = f"192.0.2.{number % 250}:5684"
+        whitelist.note_refusal(stranger(number + 50), f"Hello:Try{number}", "no", address=near)
+    for number, name in ((2, "gustav"), (3, "greta")):
+        whitelist.note_refusal(Subject(key(number), people[name], "guest"), "Iam:AddUser", "no")
+        last = desk.trail()[-1]
+        assert (last.user, last.action) == (name, "Iam:AddUser")
+    # What was left out is mallory's, and nobody else is blamed for it.
+    told = [event for event in desk.trail() if event.kind == "denied" and event.user == "gustav"]
+    assert re.fullmatch(r"\([0-9]{3} of others\)", told[-1].detail)
+    whitelist.note_refusal(stranger(9), "Hello:Get", "no", address="198.51.100.1:5684")
+    assert desk.trail()[-1].address == "198.51.100.1:5684"
+    denied = [event for event in desk.trail() if event.kind == "denied"]
+    assert sum(event.user == "mallory" for event in denied) <= 5 + 2000 * 5 / 3600 + 1
+    assert sum(event.address.startswith("192.0.2.") for event in denied) <= 5 + 2000 * 5 / 3600 + 1
 
 
 def test_what_is_held_back_is_counted_in_the_next_one(desk: Desk) -> None:
@@ -116,18 +149,31 @@ def test_what_is_held_back_is_counted_in_the_next_one(desk: Desk) -> None:
     assert desk.trail()[-1].detail == ""
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.floats(0, 2000)), max_size=300))
-def test_every_one_is_let_through_or_counted(moves: list[tuple[int, float]]) -> None:
-    damper = Damper(10.0, burst=5, per_hour=30.0, most=8)
-    at, through, counted = 0.0, 0, 0
-    for number, passed in moves:
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3), st.floats(0, 2000)), max_size=300))
+def test_every_one_is_let_through_or_counted(moves: list[tuple[int, int, float]]) -> None:
+    budget = RefusalBudget(10.0, Rate(2, 10), Rate(5, 30), most=8)
+    at, counted = 0.0, 0
+    through: Counter[str] = Counter()
+    for source, what, passed in moves:
         at += passed
-        dropped = damper.admit(number, at)
-        if dropped is not None:
-            through, counted = through + 1, counted + dropped
-    assert through <= 5 + at * 30 / 3600 + 1
-    assert through + counted + damper._dropped == len(moves)
-    assert len(damper._last) <= 8
+        omitted = budget.admit(str(source), what, at)
+        if omitted is not None:
+            through[str(source)] += 1
+            counted += omitted.own + omitted.others
+    assert through.total() <= 5 + at * 30 / 3600 + 1
+    if len({source for source, _, _ in moves}) <= 8:  # no source was forgotten
+        assert all(one <= 2 + at * 10 / 3600 + 1 for one in through.values())
+    assert through.total() + counted + budget.omitted == len(moves)
+    assert len(budget._last) <= 8
+    assert len(budget._omitted) <= 8
+
+
+def test_one_network_is_one_source() -> None:
+    assert source_of("192.0.2.7:5684") == source_of("192.0.2.200:1") == "192.0.2.0/24"
+    assert source_of("192.0.3.7:5684") == "192.0.3.0/24"
+    assert source_of("[2001:db8::1]:5684") == source_of("[2001:db8::f:1]:9") == "2001:db8::/64"
+    assert source_of("[fe80::1%eth0]:5684") == "fe80::/64"
+    assert source_of("") == ""
 
 
 # ----------------------------------------------------------------------------- over the network

@@ -10,7 +10,6 @@ import ast
 import base64
 import dataclasses
 import hmac
-import inspect
 import re
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,9 +26,14 @@ from pycose.messages.sign1message import Sign1Message
 
 from device_app import guard
 from device_app.config import Settings
-from device_app.journal import Damper
+from device_app.event_budget import (
+    OWN_REFUSALS,
+    REFUSAL_SECONDS,
+    STRANGERS_REFUSALS,
+    USERS_REFUSALS,
+)
 from device_app.resources import events, pair, redeem
-from device_app.whitelist import _EVENT_SECONDS
+from device_app.whitelist import CONSOLE
 from iam.audit import Event
 from iam.builtin import LOWEST, RANKS
 from iam.errors import IamError
@@ -419,7 +423,7 @@ def test_every_limit_that_the_text_names_exists(paper: Paper, cddl: Cddl) -> Non
 # --------------------------------------------------------------------------------------- §9, events
 
 #: What makes an event in device_app, and which of its arguments is the kind.
-WRITERS = {"event": 0, "note": 0, "note_stranger": 0, "_note_damped": 0, "_apply": 1}
+WRITERS = {"event": 0, "note": 0, "note_stranger": 0, "_note_refused": 0, "_apply": 1}
 
 
 def kinds_in_the_source() -> Iterator[ast.expr]:
@@ -450,7 +454,11 @@ def test_the_fields_and_numbers_of_events_are_those_of_the_code(paper: Paper) ->
     usual, most = events.USUAL, events.MOST
     assert f"the newest {usual}, or with `last=N` the newest N (at most {most})" in text
     assert f"the first\n{most} after that number" in text
-    damper = inspect.signature(Damper).parameters
-    burst, hourly = damper["burst"].default, damper["per_hour"].default
-    assert f"one event in {_EVENT_SECONDS:.0f} s" in text
-    assert f"all together {burst} at once and {hourly:.0f} per hour" in text
+    assert f"one event in {REFUSAL_SECONDS:.0f} s" in text
+    for who, rate in (
+        ("one of them", OWN_REFUSALS),
+        ("all users", USERS_REFUSALS),
+        ("all others", STRANGERS_REFUSALS),
+    ):
+        assert f"{who} {rate.burst} at once and {rate.per_hour} per hour" in " ".join(text.split())
+    assert f"`{CONSOLE}`" in text
