@@ -13,12 +13,13 @@ not there (4.04) or taken (4.09), `Malformed` if the answer makes no sense.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
 from client_app import trail, views
+from client_app.moments import wall_clock
 from client_app.rights import (
     Event,
     Events,
@@ -30,7 +31,7 @@ from client_app.rights import (
     User,
     Window,
 )
-from peer.errors import Malformed, UsageError
+from peer.errors import Denied, Malformed, UsageError
 from peer.identity import Fingerprint
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class Unchanged(Enum):
 UNCHANGED: Final = Unchanged.UNCHANGED
 """For a time that stays as it is, where None takes the limit away."""
 
-When = float | datetime | None
-"""Seconds since 1970, a date with a zone, or None for no limit."""
+When = float | datetime | timedelta | None
+"""Seconds since 1970, a date with a zone, a time from now by the device's clock, or None for no
+limit."""
 
 Change = When | Literal[Unchanged.UNCHANGED]
 Key = Fingerprint | str
@@ -89,8 +91,8 @@ class Administration:
             "role": role,
             "display": display,
             "keys": [_hex(key) for key in keys],
-            "not_before": _seconds(not_before),
-            "not_after": _seconds(not_after),
+            "not_before": await self._seconds(not_before),
+            "not_after": await self._seconds(not_after),
         }
         kept = {field: value for field, value in wish.items() if value not in ("", [], None)}
         return views.user_untrusted((await self._device.post("/iam/users", kept)).payload)
@@ -115,7 +117,7 @@ class Administration:
             wish["display"] = display
         for field, moment in (("not_before", not_before), ("not_after", not_after)):
             if moment is not UNCHANGED:
-                wish[field] = _seconds(moment)
+                wish[field] = await self._seconds(moment)
         return views.user_untrusted((await self._device.patch(_user_path(name), wish)).payload)
 
     async def remove_user(self, name: str) -> None:
@@ -174,7 +176,7 @@ class Administration:
             "seconds": seconds,
             "uses": uses if uses != 1 else None,
             "key": None if key is None else _hex(key),
-            "not_after": _seconds(not_after),
+            "not_after": await self._seconds(not_after),
         }
         kept = {field: value for field, value in wish.items() if value is not None}
         answer = await self._device.post("/iam/invites", kept)
@@ -222,6 +224,24 @@ class Administration:
         notifications come (they may be lost, or stand for several). Does not end."""
         return trail.follow(self._page, self._news, since=since, last=last)
 
+    async def _seconds(self, moment: When) -> float | None:
+        """A moment for the wire. One from now is by the device's clock, which the limits go by, or
+        by this machine's where the device does not tell its time."""
+        if isinstance(moment, timedelta):
+            return await self._now() + moment.total_seconds()
+        if isinstance(moment, datetime):
+            if moment.tzinfo is None:
+                raise UsageError("a date without a zone", advice="Give it one: `.astimezone()`.")
+            return moment.timestamp()
+        return moment
+
+    async def _now(self) -> float:
+        try:
+            now = (await self._device.whoami()).now
+        except Denied:  # a role may lack Iam:GetMe
+            now = None
+        return wall_clock() if now is None else float(now)
+
     async def _page(self, query: Mapping[str, int]) -> Events:
         answer = await self._device.get(_events_path(query), timeout=LIST_SECONDS)
         return views.events_untrusted(answer.payload)
@@ -264,11 +284,3 @@ def _hex(key: Key) -> str:
         return Fingerprint.parse(key).hex
     except Malformed as error:
         raise UsageError(str(error), advice=error.advice) from error
-
-
-def _seconds(moment: When) -> float | None:
-    if isinstance(moment, datetime):
-        if moment.tzinfo is None:
-            raise UsageError("a date without a zone", advice="Give it one: `.astimezone()`.")
-        return moment.timestamp()
-    return moment

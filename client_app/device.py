@@ -343,7 +343,6 @@ def whoami_untrusted(payload: bytes) -> Whoami:
     body = cbor.decode_untrusted(payload)
     if not isinstance(body, dict):
         raise Malformed("the device's answer is not a map")
-    until = body.get("until")
     return Whoami(
         user=text_of(body, "user"),
         role=text_of(body, "role"),
@@ -351,9 +350,15 @@ def whoami_untrusted(payload: bytes) -> Whoami:
         key=text_of(body, "key"),
         path=text_of(body, "path"),
         actions=_words(body, "actions"),
-        until=int(until) if isinstance(until, int | float) and abs(until) < 2**53 else None,
+        until=_moment(body, "until"),
         conditional=_words(body, "conditional"),
+        now=_moment(body, "now"),
     )
+
+
+def _moment(body: Mapping[object, object], key: str) -> int | None:
+    value = body.get(key)
+    return int(value) if isinstance(value, int | float) and abs(value) < 2**53 else None
 
 
 def _words(body: Mapping[object, object], key: str) -> tuple[str, ...]:

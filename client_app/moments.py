@@ -2,6 +2,7 @@
 
 A duration is `90`, `90s`, `500ms`, `2m`, `1h30m` or `2d`. A moment is a duration from now, a day or
 a day and a time (of this machine's zone, unless it names one), or a number of seconds since 1970.
+`90` and `20271301` are no moments: as seconds since 1970 nobody means them. 0 stands for no limit.
 """
 
 import re
@@ -20,6 +21,8 @@ _UNITS: Final = MappingProxyType(
 _PIECE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|min|[smhd])")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _LONGEST: Final = 100 * 366 * _UNITS["d"]
+_EARLIEST: Final = 1_000_000_000  # of a bare number that is a moment: in 2001
+_LATEST: Final = 253_402_300_799  # the last second of the year 9999
 
 MOMENTS: Final = "2d (from now), 2030-12-24, 2030-12-24T18:00, or seconds since 1970"
 
@@ -44,17 +47,20 @@ def duration(text: str) -> float:
     return seconds
 
 
-def moment(text: str, *, now: float, whole_day: bool = False) -> float:
-    """Seconds since 1970. A day alone is its beginning, or with `whole_day` its end.
+def moment(text: str, *, whole_day: bool = False) -> float | timedelta:
+    """Seconds since 1970, or how long from now: which now that is, the device knows.
 
-    Raises `UsageError`.
+    A day alone is its beginning, or with `whole_day` its end. Raises `UsageError`.
     """
     plain = text.strip()
-    if _NUMBER.fullmatch(plain):
-        return float(plain)
+    number = float(plain) if _NUMBER.fullmatch(plain) else None
+    if number == 0 or (number is not None and _EARLIEST <= number <= _LATEST):
+        return number
     try:
         found = _of_calendar(plain, whole_day=whole_day)
-        return now + duration(plain) if found is None else found
+        if number is not None and found is None:
+            raise UsageError("a number that is neither a day nor a time of this century")
+        return timedelta(seconds=duration(plain)) if found is None else found
     except (UsageError, ValueError, OverflowError, OSError):
         raise UsageError(f"{text!r} is not a moment", advice=f"Write {MOMENTS}.") from None
 
@@ -102,7 +108,7 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
-class Moment(click.ParamType[float]):
+class Moment(click.ParamType[float | timedelta]):
     """An option that is a moment; `whole_day` if it is an end."""
 
     name = "time"
@@ -112,9 +118,9 @@ class Moment(click.ParamType[float]):
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Seconds since 1970, or a usage error."""
+    ) -> float | timedelta:
+        """Seconds since 1970 or a time from now, or a usage error."""
         try:
-            return moment(str(value), now=wall_clock(), whole_day=self._whole_day)
+            return moment(str(value), whole_day=self._whole_day)
         except UsageError as error:
             self.fail(f"{error}. {error.advice}", param, ctx)

@@ -8,7 +8,8 @@ from client_app.devices import KnownDevice
 
 @dataclass(frozen=True, slots=True)
 class Whoami:
-    """What a device knows of this client. `until` is in wall seconds, or None for no end.
+    """What a device knows of this client. `until` is in wall seconds, or None for no end; `now` is
+    the device's time, by which it ends, or None if the device does not tell it.
 
     `actions` it may do now and from here, `conditional` at other times, from elsewhere, to some, or
     of some resources.
@@ -22,6 +23,7 @@ class Whoami:
     actions: tuple[str, ...]
     until: int | None = None
     conditional: tuple[str, ...] = ()
+    now: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from device_app.resources import board, check, events, hello, iam, invites, rede
 from device_app.resources.pair import NearOnly, Pair
 from device_app.resources.window import LATE, METHODS_OF, WindowFromAfar
 from device_app.status import (
+    clock_view,
     counters_view,
     identity_view,
     package_version,
@@ -127,6 +128,7 @@ class App:
         self.whitelist = Whitelist(
             store, policy_set.access, journal=self.journal, limits=self.limits
         )
+        self.whitelist.check_clock()
         self._stack.callback(TimeKeeper(self.whitelist.keep).stop)
         self.guard = Guard(self.whitelist)
         self.invitations = Invitations(self.whitelist, self.identity, addresses=self._addresses)
@@ -403,7 +405,7 @@ class App:
                 "pairing": counters_view(door.port.server),
             },
             "policy": self.policies.view(),
-            "clock": {"now": int(self.whitelist.now), "known": self.whitelist.clock.known},
+            "clock": clock_view(self.whitelist.clock),
             "store": {"path": str(self.places.store), "trouble": self.whitelist.trouble},
         }
 

@@ -7,8 +7,10 @@ A power cut on a board that starts in 1970 can so be worth an hour, and no more.
 Device time is the system's time, or the floor where the system's time is behind it.
 
 The price: a clock that was once set too far ahead drags the floor along. Then limited users are
-out, the time counts as not known, and a person at the board says `clock --trust-system`. What
-cannot be known is how long a board without a clock was without power; that time does not count.
+out, the time counts as not known, and a person at the board says `clock --trust-system`; `trouble`
+says so, and also that the time has just gone ahead by more than a year, which is right for a board
+that was switched off and wrong for most others. What cannot be known is how long a board without a
+clock was without power; that time does not count.
 """
 
 import asyncio
@@ -16,11 +18,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from device_app.durations import in_utc
 from device_app.errors import AppError
 
 #: A system clock from before this software was written is not set.
 PLAUSIBLE_FROM: Final = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 BEHIND_SECONDS: Final = 120.0  # a clock that was put right by so little is still believed
+LEAP_SECONDS: Final = 366 * 86_400.0  # nobody's clock goes ahead so far at once without a reason
 KEEP_SECONDS: Final = 600.0  # how often the store is asked whether an hour has come together
 
 
@@ -39,6 +43,7 @@ class Clock:
         self._monotonic = monotonic
         self._floor = floor
         self._since = monotonic()
+        self._leap: tuple[float, float] | None = None
 
     def now(self) -> float:
         """The device's time; never less than at an earlier call."""
@@ -46,6 +51,8 @@ class Clock:
         running = self._floor + (at - self._since)
         if wall < running:
             return running
+        if running >= PLAUSIBLE_FROM and wall - running > LEAP_SECONDS:
+            self._leap = running, wall
         self._floor, self._since = wall, at
         return wall
 
@@ -54,6 +61,20 @@ class Clock:
         """Whether the system's clock can be believed: it is set, and not behind what we saw."""
         wall = self._wall()
         return wall >= PLAUSIBLE_FROM and self.now() - wall <= BEHIND_SECONDS
+
+    @property
+    def trouble(self) -> str:
+        """Why users' limits of time may end or begin too early; empty if nothing says so."""
+        wall, now = self._wall(), self.now()
+        if wall >= PLAUSIBLE_FROM and now - wall > BEHIND_SECONDS:
+            return (
+                f"the device's time is {in_utc(now)}, ahead of the system's, {in_utc(wall)}: "
+                "limits of time go by the device's"
+            )
+        if self._leap is not None:
+            before, after = self._leap
+            return f"the time went ahead from {in_utc(before)} to {in_utc(after)} at once"
+        return ""
 
     def system_time(self) -> float:
         """The system's time, for a person who says that it is right. Raises `AppError` while it is
@@ -68,6 +89,7 @@ class Clock:
     def restart(self, now: float) -> None:
         """Begin anew from this time, backwards too."""
         self._floor, self._since = now, self._monotonic()
+        self._leap = None
 
 
 class TimeKeeper:

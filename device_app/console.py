@@ -9,6 +9,7 @@ from typing import Any
 
 from device_app.explaining import policy_verbs
 from device_app.invitations import Invitations, invite_verbs
+from device_app.status import clock_view
 from device_app.users import user_verbs
 from device_app.whitelist import Whitelist
 
@@ -23,11 +24,7 @@ def console_verbs(
     def clock(args: Mapping[str, Any]) -> dict[str, Any]:
         if args.get("trust_system"):
             whitelist.trust_system_clock()
-        return {
-            "now": int(whitelist.now),
-            "system": int(whitelist.journal.wall()),
-            "known": whitelist.clock.known,
-        }
+        return {**clock_view(whitelist.clock), "system": int(whitelist.journal.wall())}
 
     return {
         **user_verbs(whitelist),

@@ -1,7 +1,8 @@
 """Times as people write them and read them.
 
 Durations: `90`, `90s`, `2m`, `1h30m`, `2d`. Moments: a duration from now, a date with or without a
-time of day (in the machine's own time zone, unless it names one), or seconds since 1970.
+time of day (in the machine's own time zone, unless it names one), or seconds since 1970. A moment
+of `90` or `20271301` is refused: as seconds since 1970 nobody means it. 0 stands for no limit.
 """
 
 import re
@@ -16,6 +17,7 @@ MOMENTS: Final = "2d (from now), 2026-12-24, 2026-12-24T18:00 (local time), or s
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_EARLIEST = 1_000_000_000  # of a bare number that is a moment: in 2001
 _LATEST = 253_402_300_799  # the last second of the year 9999, as far as dates are written
 
 
@@ -35,10 +37,13 @@ def moment_of(text: str, now: float, *, whole_day: bool = False) -> float:
     A date alone is its beginning; with `whole_day`, as for an end, the day still counts.
     """
     text = text.strip()
-    if _NUMBER.fullmatch(text):
-        return float(text)
+    number = float(text) if _NUMBER.fullmatch(text) else None
+    if number == 0 or (number is not None and _EARLIEST <= number <= _LATEST):
+        return number
     try:
         found = _on_the_calendar(text, whole_day=whole_day)
+        if number is not None and found is None:
+            raise UsageError("a number that is neither a date nor a time of this century")
         return now + seconds_of(text) if found is None else found
     except (UsageError, OverflowError, OSError) as error:
         raise UsageError(f"{text!r} is not a point in time", advice=f"Write {MOMENTS}") from error

@@ -149,12 +149,14 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         found.append(f"counted      {', '.join(f'{k} {n}' for k, n in sorted(counted.items()))}")
     if "policy" in status:
         found.append(f"policy       {_policy(status['policy'])}")
-    if not status.get("clock", {}).get("known", True):
+    clock = status.get("clock", {})
+    if not clock.get("known", True) and not clock.get("trouble"):
         found.append("clock        not set: limits of time go by the last time known")
     for trouble in (
         status["store"]["trouble"],
         status.get("policy", {}).get("trouble"),
         window.get("trouble"),
+        clock.get("trouble"),
     ):
         if trouble:
             found.append(f"trouble      {trouble}")
@@ -297,9 +299,12 @@ def _word(value: object) -> str:
 def clock_lines(value: Mapping[str, Any]) -> list[str]:
     """The device's time and the system's."""
     found = [f"device  {dated(value['now'])}", f"system  {dated(value['system'])}"]
+    if value["trouble"]:
+        found.append(f"Doubtful: {value['trouble']}.")
     if not value["known"]:
         found.append(
             "The system's clock is not to be believed: conditions on the time do not hold."
         )
+    if value["trouble"] or not value["known"]:
         found.append("If it is right, say so: handfast-device clock --trust-system")
     return found

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from device_app.clock import Clock
 from device_app.errors import Exit
+from device_app.whitelist import CLOCK_ADVICE
 from peer.identity import Fingerprint
 from peer.net.coaps import CoapsServer, SessionInfo
 
@@ -42,6 +44,11 @@ def counters_view(server: CoapsServer | None) -> dict[str, int]:
     return dict(sorted(server.counters.items())) if server is not None else {}
 
 
+def clock_view(clock: Clock) -> dict[str, Any]:
+    """The device's time, whether the system's is believed, and what is doubtful about it."""
+    return {"now": int(clock.now()), "known": clock.known, "trouble": clock.trouble}
+
+
 def problems_of(status: Mapping[str, Any]) -> list[str]:
     """What `health` complains about; nothing if all is well."""
     found = []
@@ -51,6 +58,8 @@ def problems_of(status: Mapping[str, Any]) -> list[str]:
         found.append(str(status["policy"]["trouble"]))
     if trouble := status["window"].get("trouble"):
         found.append(str(trouble))
+    if status["clock"]["trouble"]:
+        found.append(f"{status['clock']['trouble']}. {CLOCK_ADVICE}")
     if not status["addresses"]:
         found.append("the daemon listens nowhere")
     return found

@@ -30,6 +30,7 @@ _log = logging.getLogger("handfast.whitelist")
 _WINDOW_EVENTS = 10  # what a window and those who come to it may cause
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 CONSOLE = "@console"  # in events; no user's name can be that
+CLOCK_ADVICE = "If the system's clock is right now: `handfast-device clock --trust-system`."
 OPEN_WINDOW, CREATE_INVITE = "Pairing:OpenWindow", "Iam:CreateInvite"
 
 
@@ -51,6 +52,7 @@ class Whitelist:
             wall=journal.wall, monotonic=journal.monotonic, floor=store.floor
         )
         self.trouble = ""
+        self._clock_trouble = ""
         self._limits = limits
         self._budgets = EventBudgets(limits)
         self.adopt(access)
@@ -157,7 +159,8 @@ class Whitelist:
 
     def keep(self) -> None:
         """What is not written at once: the clock's floor, and who was seen when. At most one write
-        an hour, however often it is called."""
+        an hour, however often it is called. Says in the log if the clock has become doubtful."""
+        self.check_clock()
         self.store.note_time(self.now)
         try:
             self.store.flush_seen()
@@ -165,6 +168,12 @@ class Whitelist:
             self._in_trouble(error)
         else:
             self._out_of_trouble()
+
+    def check_clock(self) -> None:
+        """Say in the log, once, what is the matter with the clock."""
+        before, self._clock_trouble = self._clock_trouble, self.clock.trouble
+        if self._clock_trouble and not before:
+            _log.warning("%s. %s", self._clock_trouble, CLOCK_ADVICE)
 
     def trust_system_clock(self) -> float:
         """Device time is the system's from now on, be it earlier. Raises `AppError`,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -36,7 +37,7 @@ async def command(  # noqa: PLR0917 - click passes them by name
     role: str,
     seconds: float | None,
     uses: int,
-    ends: float | None,
+    ends: float | timedelta | None,
     key: str | None,
     show_qr: bool,
 ) -> Invitation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -58,8 +59,8 @@ async def add(  # noqa: PLR0917 - click passes them by name
     role: str,
     display: str,
     keys: tuple[str, ...],
-    begins: float | None,
-    ends: float | None,
+    begins: float | timedelta | None,
+    ends: float | timedelta | None,
 ) -> User:
     """Add a user by a key you know. `handfast invite` does it without knowing one."""
     async with setting.client() as client:
@@ -82,8 +83,8 @@ async def set_(  # noqa: PLR0917 - click passes them by name
     role: str,
     display: str | None,
     new_name: str,
-    begins: float | None,
-    ends: float | None,
+    begins: float | timedelta | None,
+    ends: float | timedelta | None,
 ) -> User:
     """Change a user's role, names and time; what is not given stays."""
     if not role and not new_name and display is None and begins is None and ends is None:
@@ -102,7 +103,7 @@ async def set_(  # noqa: PLR0917 - click passes them by name
         )
 
 
-def _change(moment: float | None) -> Change:
+def _change(moment: float | timedelta | None) -> Change:
     from client_app.administration import UNCHANGED  # noqa: PLC0415 - slow; see `setting`
 
     return UNCHANGED if moment is None else moment or None

@@ -36,6 +36,10 @@ class Talk:
         except NoDaemon:
             return offline.do(self.places, verb, args or {})
 
+    def now(self) -> float:
+        """The device's time, which users' limits go by: seconds since 1970."""
+        return float(self.do("clock")["now"])
+
     def show(self, value: Mapping[str, Any], lines: Sequence[str]) -> None:
         """The same answer for programs or for people."""
         if self.as_json:

@@ -8,7 +8,6 @@ import click
 from device_app import qr, render
 from device_app.commands.common import Talk, Verb, Verbs
 from device_app.durations import MOMENTS, moment_of, seconds_of
-from device_app.journal import wall_clock
 
 
 @click.command(cls=Verb)
@@ -48,12 +47,12 @@ def invite(
     if duration is not None:
         wish["seconds"] = seconds_of(duration)
     if until is not None:
-        wish["not_after"] = moment_of(until, wall_clock(), whole_day=True) or None
+        wish["not_after"] = moment_of(until, talk.now(), whole_day=True) or None
     if key is not None:
         wish["key"] = key
     made = talk.do("invite", {"wish": wish})["invite"]
     talk.show({"invite": made}, [made["token"]])
-    for line in render.invite_lines(made, wall_clock()):
+    for line in render.invite_lines(made, talk.now()):
         talk.say(line)
     for path, draw in pictures:
         qr.write(path, draw(made["token"]))
@@ -85,7 +84,7 @@ def invites_list(talk: Talk) -> None:
 
 def _list(talk: Talk) -> None:
     value = talk.do("invites-list")
-    talk.show(value, render.invites_lines(value["invites"], wall_clock()))
+    talk.show(value, render.invites_lines(value["invites"], talk.now()))
 
 
 @invites.command(name="withdraw", cls=Verb)

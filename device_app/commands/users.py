@@ -7,7 +7,6 @@ import click
 from device_app import render
 from device_app.commands.common import Talk, Verb, Verbs
 from device_app.durations import MOMENTS, moment_of
-from device_app.journal import wall_clock
 
 
 @click.group(cls=Verbs)
@@ -26,7 +25,7 @@ def users_list(talk: Talk) -> None:
     Example: handfast-device users list --json
     """
     value = talk.do("users-list")
-    talk.show(value, render.users_lines(value["users"], wall_clock()))
+    talk.show(value, render.users_lines(value["users"], talk.now()))
 
 
 @users.command(name="show", cls=Verb)
@@ -38,7 +37,7 @@ def users_show(talk: Talk, *, name: str) -> None:
     Example: handfast-device users show anna
     """
     value = talk.do("users-show", {"name": name})
-    talk.show(value, render.user_lines(value["user"], wall_clock()))
+    talk.show(value, render.user_lines(value["user"], talk.now()))
 
 
 @users.command(name="add", cls=Verb)
@@ -64,9 +63,9 @@ def users_add(
     Example: handfast-device users add anna --role user --key "1a2b 3c4d …"
     """
     wish: dict[str, Any] = {"name": name, "role": role, "display": display, "keys": list(keys)}
-    wish |= _times(begins, until)
+    wish |= _times(talk, begins, until)
     value = talk.do("users-add", {"wish": wish})
-    talk.show(value, render.user_lines(value["user"], wall_clock()))
+    talk.show(value, render.user_lines(value["user"], talk.now()))
 
 
 @users.command(name="set", cls=Verb)
@@ -93,19 +92,21 @@ def users_set(
     """
     given = {"role": role, "display": display, "name": rename}
     wish = {field: value for field, value in given.items() if value is not None}
-    wish |= _times(begins, until)
+    wish |= _times(talk, begins, until)
     if not wish:
         raise click.UsageError(
             "Nothing to change: give --role, --display, --rename, --from or --until."
         )
     value = talk.do("users-set", {"name": name, "wish": wish})
-    talk.show(value, render.user_lines(value["user"], wall_clock()))
+    talk.show(value, render.user_lines(value["user"], talk.now()))
 
 
-def _times(begins: str | None, until: str | None) -> dict[str, Any]:
-    """The fields to change; a time of 0 takes the limit away."""
-    now = wall_clock()
+def _times(talk: Talk, begins: str | None, until: str | None) -> dict[str, Any]:
+    """The fields to change; a time of 0 takes the limit away, and `2d` is by the device's time."""
     found: dict[str, Any] = {}
+    if begins is None and until is None:
+        return found
+    now = talk.now()
     if begins is not None:
         found["not_before"] = moment_of(begins, now) or None
     if until is not None:
@@ -137,7 +138,7 @@ def users_add_key(talk: Talk, *, name: str, fingerprint: str, key_name: str) -> 
     """
     args = {"name": name, "fingerprint": fingerprint, "key_name": key_name}
     value = talk.do("users-add-key", args)
-    talk.show(value, render.user_lines(value["user"], wall_clock()))
+    talk.show(value, render.user_lines(value["user"], talk.now()))
 
 
 @users.command(name="remove-key", cls=Verb)
@@ -150,4 +151,4 @@ def users_remove_key(talk: Talk, *, name: str, fingerprint: str) -> None:
     Example: handfast-device users remove-key anna "1a2b 3c4d …"
     """
     value = talk.do("users-remove-key", {"name": name, "fingerprint": fingerprint})
-    talk.show(value, render.user_lines(value["user"], wall_clock()))
+    talk.show(value, render.user_lines(value["user"], talk.now()))

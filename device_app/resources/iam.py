@@ -47,7 +47,7 @@ class Me(Resource):  # type: ignore[misc]  # aiocoap has no types
         self._whitelist = whitelist
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """{user, role, fingerprint, key, path, actions, conditional?, until?, receipt?}."""
+        """{user, role, fingerprint, key, path, actions, now, conditional?, until?, receipt?}."""
         asker = self._guard.asker(request)
         user = asker.subject.user
         if user is None:
@@ -65,6 +65,7 @@ class Me(Resource):  # type: ignore[misc]  # aiocoap has no types
             "key": key.name,
             "path": "local" if asker.peer.is_local else "remote",
             "actions": list(access.actions_of(asker.subject, attributes=connection)),
+            "now": int(self._whitelist.now),
         }
         if conditional := access.conditional_of(asker.subject, connection):
             view["conditional"] = list(conditional)

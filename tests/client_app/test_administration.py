@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,39 @@ async def test_users(kitchen: Device) -> None:
     with pytest.raises(RequestFailed) as caught:
         await iam.remove_user("mia-two")
     assert caught.value.code == "4.04"
+
+
+@pytest.mark.asyncio
+async def test_a_time_from_now_is_by_the_devices_clock(kitchen: Device, owner: Abroad) -> None:
+    """Which may be years ahead: by ours the access would have ended before it begins."""
+
+    def years_ahead(app: Any) -> None:
+        app.whitelist.clock.restart(app.whitelist.now + 5 * 365 * 86_400)
+
+    owner.do(years_ahead)
+    there = (await kitchen.whoami()).now
+    assert there is not None
+    due = there + 2 * 86_400
+    iam, two_days = kitchen.iam, timedelta(days=2)
+    made = await iam.add_user("mia", not_after=two_days)
+    changed = await iam.set_user("mia", not_before=timedelta(hours=1), not_after=two_days)
+    invited = (await iam.invite("leo", not_after=two_days)).invite
+    for end in (made.not_after, changed.not_after, invited.not_after):
+        assert end is not None
+        assert 0 <= end - due < 60
+    assert changed.not_before == pytest.approx(there + 3600, abs=60)
+
+
+@pytest.mark.asyncio
+async def test_a_time_from_now_where_the_device_does_not_tell_its_own(
+    kitchen: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def denied(_device: Device) -> None:
+        raise Denied("you may not do this here")
+
+    monkeypatch.setattr(Device, "whoami", denied)
+    monkeypatch.setattr(administration, "wall_clock", lambda: 3e9)
+    assert (await kitchen.iam.add_user("mia", not_after=timedelta(days=1))).not_after == 3e9 + 86400
 
 
 @pytest.mark.asyncio

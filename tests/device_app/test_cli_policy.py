@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.durations import dated, moment_of, seconds_of, spoken, spoken_when
+from iam.store import Store
 from peer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -253,6 +254,38 @@ async def test_the_clock_that_was_too_far_ahead(kit: Kit) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_clock_that_was_years_ahead_is_told_and_times_are_by_the_devices(kit: Kit) -> None:
+    """What `--until 2d` means is up to the clock that it is measured by in the end."""
+    await run(kit.home, "init", "--name", "kitchen")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    store = Store.open(kit.home / "device.db")
+    ahead = time.time() + 5 * 365 * 86_400
+    store.reset_floor(ahead)
+    store.close()
+
+    async def check(*args: str) -> None:
+        said = await run(kit.home, *args, "--json")
+        assert said.code == 0, said
+        found = json.loads(said.out)
+        end = found.get("user", found.get("invite"))["not_after"]
+        assert abs(end - ahead - 2 * 86_400) < 60, args
+
+    await check("users", "add", "anna", "--until", "2d")
+    await check("invite", "nina", "--until", "2d")
+    shown = (await run(kit.home, "users", "list")).out
+    assert "until 20" in shown  # not "ended", as by the system's clock
+    daemon = await kit.process()
+    assert any("ahead of the system's" in line for line in daemon.said), daemon.said
+    await check("users", "set", "anna", "--until", "2d")
+    health = await daemon.run("health")
+    assert (health.code, "clock --trust-system" in health.out) == (1, True), health
+    assert "trouble      the device's time is" in (await daemon.run("status")).out
+    assert "Doubtful: the device's time is" in (await daemon.run("clock")).out
+    assert (await daemon.json("clock", "--trust-system"))["trouble"] == ""
+    assert (await daemon.run("health")).code == 0
+
+
+@pytest.mark.asyncio
 async def test_times_of_users_as_people_write_them(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
 
@@ -283,7 +316,7 @@ async def test_times_of_users_as_people_write_them(kit: Kit) -> None:
     [
         ("0", 0.0),
         ("4000000000", 4e9),
-        ("12.5", 12.5),
+        ("1900000000.5", 1900000000.5),
         ("2d", 1000 + 172_800),
         ("1h30m", 1000 + 5400),
         ("1970-01-02T00:00:00Z", 86_400),
@@ -305,6 +338,9 @@ def test_a_date_is_one_of_this_machine_and_as_an_end_its_whole_day(
         assert moment_of("1970-01-02", 0, whole_day=True) == 82_800 + 86_400
         assert moment_of("2026-10-25", 0, whole_day=True) - moment_of("2026-10-25", 0) == 25 * 3600
         assert moment_of("1970-01-02T12:00", 0, whole_day=True) == 126_000
+        assert moment_of("20270101", 0) == moment_of("2027-01-01", 0) == 1_798_758_000
+        assert moment_of("20270101", 0, whole_day=True) == 1_798_758_000 + 86_400
+        assert moment_of("20270101T18", 0) == 1_798_758_000 + 18 * 3600
         assert dated(126_000) == "1970-01-02 12:00:00 +0100"
     finally:
         monkeypatch.undo()
@@ -312,7 +348,11 @@ def test_a_date_is_one_of_this_machine_and_as_an_end_its_whole_day(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "2026-02-30", "9999-12-31", "-5", "1e9", "2x", "10000-01-01", "nan", "٢d"]
+    "text",
+    [
+        *("", "soon", "2026-02-30", "9999-12-31", "-5", "1e9", "2x", "10000-01-01", "nan", "٢d"),
+        *("12.5", "90", "2027", "202701", "20271301", "999999999", "20270101120000"),
+    ],
 )
 def test_what_is_no_moment(text: str) -> None:
     with pytest.raises(UsageError, match="point in time"):

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from device_app.clock import PLAUSIBLE_FROM, Clock, TimeKeeper
 from device_app.errors import AppError
 from device_app.journal import Journal
+from device_app.render import status_lines
+from device_app.status import health_of
 from iam.errors import StoreWriteFailed
 from iam.store import Store
 
@@ -176,7 +178,8 @@ async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
     assert (await guest.ask("GET", "/hello")).reason == "not-paired"
     board.wall -= 5 * YEAR
     assert (await guest.ask("GET", "/hello")).reason == "not-paired"
-    assert device.app.status()["clock"] == {"now": int(START + 5 * YEAR), "known": False}
+    clock = device.app.status()["clock"]
+    assert (clock["now"], clock["known"]) == (int(START + 5 * YEAR), False)
     whitelist.trust_system_clock()
     assert whitelist.clock.known
     assert whitelist.now == START
@@ -186,6 +189,69 @@ async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
     await device.app.close()
     device = await booted(kit, board)
     assert device.app.whitelist.now == START
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_is_right(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Board()
+    device = await booted(kit, board)
+    whitelist = device.app.whitelist
+
+    def told() -> int:
+        whitelist.keep()  # as it is called every ten minutes
+        problems = health_of(device.app.status())[0]["problems"]
+        lines = [line for line in status_lines(device.app.status()) if "trouble" in line]
+        assert len(problems) == len(lines)
+        assert all("--trust-system" in one for one in problems)
+        return len(problems)
+
+    def logged() -> list[str]:
+        return [one.getMessage() for one in caplog.records if "clock --trust" in one.getMessage()]
+
+    assert told() == 0
+    board.passes(2 * YEAR)  # that is not a jump
+    assert told() == 0
+    board.wall += 300 * 86_400  # as a board does that was switched off, or that sets its clock
+    assert told() == 0
+    assert not logged()
+    board.wall += 2 * YEAR
+    assert told() == 1
+    [line] = logged()
+    assert "went ahead from 2029-10-27T00:00:00Z to 2031-10-27T00:00:00Z at once" in line
+    board.wall -= 2 * YEAR  # somebody puts the clock right, and the device's time stays ahead
+    assert told() == 1
+    assert "ahead of the system's" in device.app.status()["clock"]["trouble"]
+    assert len(logged()) == 1
+    whitelist.trust_system_clock()
+    assert told() == 0
+    board.wall -= YEAR
+    assert told() == 1
+    assert len(logged()) == 2
+    board.wall = 0.0  # a clock that is not set says nothing, and is no trouble by itself
+    assert told() == 0
+
+
+@pytest.mark.asyncio
+async def test_a_board_without_a_clock_is_not_in_trouble_when_it_gets_one(kit: Kit) -> None:
+    board = Board(wall=5.0)
+    device = await booted(kit, board)
+    assert health_of(device.app.status())[0]["healthy"]
+    board.wall = START
+    assert device.app.whitelist.now == START
+    assert health_of(device.app.status())[0]["healthy"]
+
+
+@pytest.mark.asyncio
+async def test_me_tells_the_time_that_limits_go_by(kit: Kit) -> None:
+    board = Board()
+    device = await booted(kit, board)
+    kit.known(device, "olga", "owner")
+    guest = kit.known(device, "gustav", "guest")
+    board.wall -= YEAR
+    board.passes(10)
+    assert (await guest.ask("GET", "/iam/me")).body["now"] == START + 10
 
 
 @pytest.mark.asyncio
