@@ -81,6 +81,11 @@ class SharedBudget:
         for bucket in self._buckets(source, now):
             bucket.take(count)
 
+    def rename(self, old: str, new: str) -> None:
+        """A source has another name, and no more than it had."""
+        if (own := self._own.pop(old, None)) is not None:
+            self._own[new] = own
+
     def _buckets(self, source: str, now: float) -> tuple[TokenBucket, TokenBucket]:
         own = self._own.pop(source, None) or TokenBucket(self._own_rate, now)
         self._own[source] = own
@@ -136,6 +141,10 @@ class RefusalBudget:
         self._forgotten = 0
         return told
 
+    def rename(self, old: str, new: str) -> None:
+        """A source has another name, and no more than it had."""
+        self._budget.rename(old, new)
+
     def _omit(self, source: str) -> None:
         self._omitted[source] = self._omitted.pop(source, 0) + 1
         while len(self._omitted) > self._most:
@@ -188,3 +197,10 @@ class EventBudgets:
                 advice="Wait, or make the change at the device. Removing is always possible.",
             )
         budget.take(user, count, now)
+
+    def rename(self, old: str, new: str) -> None:
+        """A user has another name, and no more than before."""
+        for refusals in self._refusals.values():
+            refusals.rename(old, new)
+        for changes in self._changes.values():
+            changes.rename(old, new)

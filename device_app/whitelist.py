@@ -285,6 +285,8 @@ class Whitelist:
             self.spend(actor, 1)
         detail = of_user(before, after)
         self._apply(new, "user-changed", actor, user=name, role=after.role, detail=detail)
+        if new_name != name:
+            self._budgets.rename(name, new_name)
         return after
 
     def remove_user(self, actor: Subject | None, name: str) -> None:
