@@ -251,7 +251,7 @@ def adopt(device: Abroad, policy: str) -> None:
     folder = device.app.places.policies
     folder.mkdir(exist_ok=True)
     (folder / "test.toml").write_text(policy)
-    device.do(lambda app: app.policies.reload())
+    asyncio.run_coroutine_threadsafe(device.app.policies.reload(), device._loop).result(20)
 
 
 @pytest.mark.asyncio

@@ -457,14 +457,14 @@ async def test_a_repeat_gets_the_first_answer_whatever_the_new_role_may(
 ) -> None:
     """Else whoever loses the answer never learns that there is a user with their key."""
     file = kit.policy(NO_REDEEMING.replace("denied", role) if role == "gone" else NO_REDEEMING)
-    device.app.policies.reload()
+    await device.app.policies.reload()
     made = await invited(owner, role=role)
     anna = kit.caller(device)
     first = await redeemed(anna, made["token"])
     assert (first.code, first.body["role"]) == ("2.04", role)
     if role == "gone":
         file.unlink()
-        device.app.policies.reload()
+        await device.app.policies.reload()
     await anna.afresh()
     assert (await anna.ask("GET", "/hello")).code == ("4.03" if role == "gone" else "2.05")
     again = await redeemed(anna, made["token"])
@@ -481,7 +481,7 @@ async def test_a_device_that_takes_no_invites_takes_none_from_its_users_either(
 ) -> None:
     made = await invited(owner)
     kit.policy(NO_INVITES)
-    device.app.policies.reload()
+    await device.app.policies.reload()
     refused = await redeemed(kit.caller(device), made["token"])
     assert (refused.code, refused.reason) == ("4.03", "not-paired")
     refused = await redeemed(owner, made["token"])
@@ -514,7 +514,7 @@ async def test_each_user_that_an_invite_makes_is_asked_about(
     """Whoever may invite mia and mia-2 alone gets no third one in, whatever names are taken."""
     barred = Identity.create()
     kit.policy(MIA_ALONE.replace("KEY", barred.fingerprint.hex))
-    device.app.policies.reload()
+    await device.app.policies.reload()
     helper = kit.known(device, "hanna", "helper")
     for wish in (
         {"name": "mia", "uses": 3},

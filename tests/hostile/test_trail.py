@@ -334,9 +334,9 @@ async def test_new_policies_are_told_with_the_roles_that_they_change(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
     kit.policy('[[role]]\nid = "guest"\npolicies = ["core-user"]\n')
-    device.app.policies.reload()
+    await device.app.policies.reload()
     assert trail(device, "policy-loaded")[-1].detail == "1 files, other rights: guest"
-    device.app.policies.reload()
+    await device.app.policies.reload()
     assert trail(device, "policy-loaded")[-1].detail == "1 files"
 
 

@@ -77,7 +77,7 @@ async def test_nothing_that_an_unverified_key_asks_for_verifies_or_names_it(
 ) -> None:
     kit.known(device, "olga", "owner")
     kit.policy(POLICY)
-    device.app.policies.reload()
+    await device.app.policies.reload()
     mallory = enlist(kit, device, "mallory")
     accomplice = kit.caller(device)
     assert await rights(mallory) == ["4.03", "4.03"]
@@ -115,7 +115,7 @@ async def test_a_verified_key_vouches_for_others_and_not_for_itself(
 ) -> None:
     kit.known(device, "olga", "owner")
     kit.policy(POLICY)
-    device.app.policies.reload()
+    await device.app.policies.reload()
     second = Identity.create()
     first = enlist(kit, device, "uwe", Key(second.fingerprint.hex, "laptop", "compare", added=2.0))
     caller = kit.caller(device, second)
