@@ -133,7 +133,8 @@ class Impostor(aiocoap.resource.Resource):  # type: ignore[misc]  # aiocoap has 
         return self._at("confirm", lambda: said({}))
 
     def _at(self, step: str, answer: Callable[[], aiocoap.Message]) -> aiocoap.Message:
-        self.steps.append(step)
+        if step not in self.steps:  # a client may ask for the offer again
+            self.steps.append(step)
         if step == self._step:
             self.pairing.end_sessions(lambda _key: True)
             return said({})
