@@ -1,4 +1,8 @@
-"""Numbers from outside: no form of one passes its bound."""
+"""Numbers and queries from outside: no form of one passes its bound, and none is passed over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -7,6 +11,9 @@ from hypothesis import strategies as st
 from device_app import wishes
 from device_app.resources.wire import whole_number_untrusted
 from peer.errors import Malformed
+
+if TYPE_CHECKING:
+    from tests.device_app.conftest import Device, Kit
 
 
 @settings(max_examples=500, deadline=None, database=None, derandomize=True)
@@ -32,3 +39,15 @@ def test_zeros_in_front_do_not_hide_digits(zeros: int) -> None:
 def test_a_time_beyond_all_dates_is_malformed(moment: object) -> None:
     with pytest.raises(Malformed):
         wishes.time({"not_after": moment}, "not_after")
+
+
+@pytest.mark.asyncio
+async def test_the_plain_form_takes_one_query_and_passes_over_no_other(
+    kit: Kit, device: Device
+) -> None:
+    await device.open()
+    caller = kit.caller(device)
+    for query in ("name=a&name=b", "name=a&role=owner", "role=owner", "name", "nam=a"):
+        refused = await caller.pair_ask("POST", f"/pair?{query}")
+        assert (refused.code, refused.reason) == ("4.00", "malformed"), query
+    assert device.app.door.pending() is None
