@@ -16,7 +16,7 @@ from iam.condition import Condition
 from iam.policy import Policy, Role, Statement
 
 MOST: Final[Mapping[str, int]] = {
-    "roles": 64,
+    "roles": 128,
     "policies": 4096,
     "statements": 10_000,
     "actions": 40_000,
