@@ -25,7 +25,15 @@ from client_app.redemption import OnNote
 from client_app.targets import Target, no_window
 from client_app.values import Paired, Whoami
 from peer import cbor
-from peer.errors import NotPaired, PeerError, TimedOut, Unreachable, UsageError, WrongCode
+from peer.errors import (
+    HandshakeFailed,
+    NotPaired,
+    PeerError,
+    TimedOut,
+    Unreachable,
+    UsageError,
+    WrongCode,
+)
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.client import CoapsConnection
@@ -140,13 +148,25 @@ class Attempt:
 
     async def _reconnect(self) -> None:
         await self._ceremony.close()
+        connection = await self._connect_when_there_is_room()
+        self._ceremony = Ceremony(connection, own=self._own, limits=self._limits)
+
+    async def _connect_when_there_is_room(self) -> CoapsConnection:
+        """A full device refuses a session at once; after a while others make way for it."""
+        for _ in range(_RECONNECTS - 1):
+            try:
+                return await self._connect_again()
+            except HandshakeFailed:
+                await asyncio.sleep(self._limits.unpaired_kept_seconds)
+        return await self._connect_again()
+
+    async def _connect_again(self) -> CoapsConnection:
         try:
-            connection = await self._connect_at(self._address, pinned=self._key)
+            return await self._connect_at(self._address, pinned=self._key)
         except Unreachable as error:
             if not error.refused:
                 raise
             raise no_window(error) from error
-        self._ceremony = Ceremony(connection, own=self._own, limits=self._limits)
 
     async def _is_there(self, *, was_asked: bool) -> bool:
         if not self._ceremony.is_open or not was_asked:

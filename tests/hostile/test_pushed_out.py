@@ -129,6 +129,28 @@ async def test_also_where_the_goodbye_of_the_device_was_lost(
     assert starts(device) == 1
 
 
+async def test_who_finds_the_device_full_waits_until_others_make_way(
+    kit: Kit, tmp_path: Path
+) -> None:
+    """The one place is a stranger's when the client comes back, and has been for no time."""
+    limits = replace(HASTY, unpaired_sessions=1, unpaired_kept_seconds=1.0)
+    device = await kit.device(limits=limits)
+    bearer, stranger = labelled(device), kit.caller(device)
+    client = client_at(kit, tmp_path, limits=limits)
+    await opened(device, methods.CODE)
+    code = bearer.shown
+
+    async def typed() -> str:
+        push_out(device)
+        await stranger.connect(pairing=True)
+        return code
+
+    at = f"{HOST}:{device.port(pairing=True)}"
+    done = await client.pair(at, name="anna", method=methods.CODE, code=typed)
+    assert done.device.user == "anna"
+    assert starts(device) == 1
+
+
 async def test_a_session_that_stands_is_kept(
     kit: Kit, device: Device, bearer: Bearer, client: Client
 ) -> None:
