@@ -85,11 +85,36 @@ class Trail:
         self._db = db
         self._keep = keep
 
+    def attach(self, db: sqlite3.Connection) -> None:
+        """Go on with another connection to the same trail."""
+        self._db = db
+
     @property
     def head(self) -> tuple[int, str]:
         """Number and hex digest of the newest record: worth noting somewhere else."""
         seq, digest = self._end("head")
         return seq, digest.hex()
+
+    def holds(self, seq: int, digest: str) -> bool:
+        """Whether event `seq` was appended with this hex digest; True if it was pruned since, and
+        for 0, which is before the first."""
+        last, newest = self._end("head")
+        if seq >= last:
+            return (seq, digest) == (last, newest.hex())
+        found = self._fetch("SELECT digest FROM events WHERE seq = ?", seq)
+        return not found or bytes(found[0][0]).hex() == digest
+
+    def clear(self) -> None:
+        """Forget every event, inside the caller's transaction; the next one has number 1."""
+        self._db.execute("DELETE FROM events")
+        self._db.execute("DELETE FROM ends")
+        for place in ("base", "head"):
+            self._db.execute("INSERT INTO ends VALUES (?, 0, zeroblob(32))", (place,))
+
+    def begin_at(self, seq: int, digest: str) -> None:
+        """Let the numbers and the chain of an empty trail go on after this event."""
+        for place in ("base", "head"):
+            self._move(place, seq, bytes.fromhex(digest))
 
     def append(self, event: Event) -> int:
         """Chain one event inside the caller's transaction and prune; returns its number."""

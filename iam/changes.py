@@ -48,13 +48,14 @@ KEEP: Final = Keep.KEEP
 
 
 def has_owner(state: State) -> bool:
-    """Has this device ever been taken? Counts owners whose time is over and those without a key."""
+    """Is there an owner? Counts those whose time is over and those without a key."""
     return next(state.users_in(OWNER), None) is not None
 
 
-def default_role(state: State) -> str:
-    """The role of a window whose opener names none: the first to pair owns the device."""
-    return GUEST if has_owner(state) else OWNER
+def default_role(state: State, *, had_owner: bool = False) -> str:
+    """The role of a window whose opener names none: the first to pair owns the device, unless it
+    had an owner before and has lost that one with its store."""
+    return GUEST if had_owner or has_owner(state) else OWNER
 
 
 def check_grant(

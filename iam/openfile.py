@@ -1,11 +1,10 @@
-"""How the file of a store is opened, made and migrated; what the store promises about it is there.
+"""How a store is opened: by one process at a time, and compared with the mark beside it.
 
 - One process writes: it holds a lock on `<file>.lock`, which dies with it. The lock file stays; its
   content is only a courtesy to whoever comes second.
-- A file is read as a stranger before it is opened for writing: not ours, damaged or newer than this
-  software is a refusal that changes no byte. A new file is made beside its place and moved there
-  whole, so an empty or half file is never mistaken for a device that nobody owns yet.
-- An older file is migrated in one transaction after a copy was made beside it.
+- A file that a newer version wrote is a refusal that changes no byte.
+- A file that is damaged, gone, or not what its mark says is copied to `<file>.aside` and replaced
+  by one that holds what is safe to go by (`iam.recovery`, `iam.salvage`).
 """
 
 from __future__ import annotations
@@ -13,50 +12,100 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-from iam import audit, schema
-from iam.errors import IamError, StoreBusy, StoreCorrupt, StoreError, StoreTooNew
-from iam.schema import APPLICATION_ID, Content
+from iam import audit, database, files, mark, recovery, salvage, schema
+from iam.audit import Trail
+from iam.database import beside, explained
+from iam.errors import StoreBusy, StoreError, StoreTooNew
+from iam.mark import Marked
+from iam.recovery import Reason, Verdict
+from iam.schema import Content
 
-# Primary result codes that tell of the disk, not of the file.
-_DISK_FAULTS: Final = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_READONLY,
-    }
-)
 _COPY_TRIES: Final = 5
 
 
-def open_for_writing(path: Path) -> tuple[int, sqlite3.Connection, Content]:
-    """The lock (a descriptor to close at the end), the connection, and what the file holds.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open store: the lock (a descriptor to close at the end), the connection, what the file
+    holds, and what to go by. `marked` is what the mark says, if that is the same as the store."""
 
-    Raises StoreBusy, StoreCorrupt, StoreTooNew, StoreError (the folder cannot be used).
+    lock: int
+    db: sqlite3.Connection
+    content: Content
+    verdict: Verdict
+    floor: float
+    marked: Marked | None
+
+
+def open_for_writing(path: Path) -> Opened:
+    """Open a store, make a new one, or replace one that is not what its mark says.
+
+    Raises StoreBusy, StoreTooNew, StoreError (the folder or the disk cannot be used).
     """
-    lock = _lock(path)
+    held = lock(path)
     try:
-        with _explained(path):
-            if not path.exists():
-                _create(path)
-            content = _examine(path)
-            db = _connect(path, "rw")
-            try:
-                _migrate(db, path)
-                return lock, db, content or schema.read(db.execute)
-            except BaseException:
-                db.close()
-                raise
+        with explained(path):
+            for suffix in database.BESIDE:
+                files.require_own(beside(path, suffix))
+            marked = mark.load_untrusted(mark.path_of(path))
+            if marked is None and not has_traces(path):
+                database.create(path)
+            return _judged(path, held, marked)
     except BaseException:
-        os.close(lock)
+        os.close(held)
         raise
+
+
+def has_traces(path: Path) -> bool:
+    """Whether there is a store or was one, of which a log or a mark is left."""
+    return any(one.exists() for one in (path, beside(path, "-wal"), mark.path_of(path)))
+
+
+def _judged(path: Path, held: int, marked: Marked | None) -> Opened:
+    db: sqlite3.Connection | None = None
+    fault: Reason | None = None
+    has_lost_events = False
+    try:
+        database.examine(path, marked)
+        db = database.connect_for_writing(path)
+        database.migrate(db, path)
+        content: Content | None = schema.read(db.execute)
+        trail = Trail(db, keep=0)
+        has_lost_events = not trail.holds(*(marked.head if marked is not None else trail.head))
+    except StoreTooNew:
+        raise
+    except database.NOT_SOUND as error:
+        _close(db)
+        db = None
+        if database.is_disk_fault(error) and path.exists():
+            raise
+        fault = Reason.DAMAGED if path.exists() else Reason.MISSING
+        content = salvage.salvaged(path)
+    except BaseException:
+        _close(db)
+        raise
+    verdict = recovery.judge(content, marked, fault=fault, has_lost_events=has_lost_events)
+    same: Marked | None = None
+    if db is None or verdict.recovery is not None:
+        _close(db)
+        salvage.replace(path, content, marked, verdict)
+        db = database.connect_for_writing(path)
+        content = schema.read(db.execute)
+    elif marked is not None and content is not None:
+        is_current = marked.is_whole and marked.schema == len(schema.MIGRATIONS)
+        same = marked if is_current and marked.rows == content.rows else None
+    assert content is not None
+    floor = max(content.floor, marked.floor if marked is not None else 0.0)
+    return Opened(held, db, content, verdict, floor, same)
+
+
+def _close(db: sqlite3.Connection | None) -> None:
+    if db is not None:
+        db.close()
 
 
 def copy_of_trail(path: Path) -> sqlite3.Connection:
@@ -65,12 +114,16 @@ def copy_of_trail(path: Path) -> sqlite3.Connection:
     It needs no lock and writes nothing, whether a writer is at work or not, and whoever reads the
     copy slowly is in nobody's way. Raises StoreCorrupt, StoreTooNew, StoreError.
     """
-    with _explained(path):
+    with explained(path), files.acting_as_owner_of(path.parent):
         for _ in range(_COPY_TRIES):
             before = _stamp(path)
             copy = sqlite3.connect(":memory:", uri=False, isolation_level=None)
             try:
-                _copy_trail(path, copy)
+                for table in audit.TABLES.values():
+                    copy.execute(table)
+                with closing(database.connect_read_only(path)) as db:
+                    database.check_ours(db, path, None)
+                    salvage.copy_trail(db, copy)
             except BaseException as error:
                 copy.close()
                 is_torn = isinstance(error, sqlite3.Error | StoreError)
@@ -83,16 +136,18 @@ def copy_of_trail(path: Path) -> sqlite3.Connection:
     raise StoreError(f"{path} changes while it is read", advice="Try again.")
 
 
-def _lock(path: Path) -> int:
+def lock(path: Path) -> int:
+    """The descriptor that holds the lock of a store. Raises StoreBusy, StoreError."""
+    name = beside(path, ".lock")
     try:
-        lock = os.open(_beside(path, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        held = files.open_own(name, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        _blame_disk(path, error)
+        database.blame_disk(path, error)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        said = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
-        os.close(lock)
+        said = os.pread(held, 20, 0).decode("ascii", "replace").strip()
+        os.close(held)
         pid = int(said) if said.isdecimal() else None
         raise StoreBusy(
             f"{path} is in use by process {pid or '(unknown)'}",
@@ -100,146 +155,16 @@ def _lock(path: Path) -> int:
             advice="Stop that process first, or talk to it.",
         ) from None
     with suppress(OSError):  # a full disk must not keep the device from starting
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+    return held
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with the file becomes one StoreError that says what to do."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        _blame_disk(path, error)
-    except (sqlite3.Error, IamError, ValueError, TypeError) as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_FAULTS:
-            _blame_disk(path, error)
-        _refuse(path, str(error), error)
-
-
-def _blame_disk(path: Path, error: Exception) -> NoReturn:
-    raise StoreError(
-        f"{path} cannot be opened: {error}",
-        advice="Look for a full or read-only disk, and at the permissions.",
-    ) from error
-
-
-def _refuse(path: Path, why: str, cause: Exception | None = None) -> NoReturn:
-    raise StoreCorrupt(
-        f"{path} is not a whole store: {why}",
-        advice="It was left as it is. Put a copy in its place; moving it away forgets every user.",
-    ) from cause
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
-    db.execute("PRAGMA foreign_keys = ON")
-    return db
-
-
-def _create(path: Path) -> None:
-    if _beside(path, "-wal").exists():
-        _refuse(path, "the file is missing, but its write-ahead log is there")
-    with _draft(path) as db:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        _upgrade(db, 0)
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[sqlite3.Connection]:
-    """A new database that appears at `path` whole and durable, or not at all."""
-    draft = _beside(path, ".new")
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        _beside(draft, suffix).unlink(missing_ok=True)
-    # Private from birth; SQLite gives the files beside it the same mode.
-    os.close(os.open(draft, os.O_CREAT | os.O_EXCL, 0o600))
-    with closing(_connect(draft, "rw")) as db:
-        yield db
-    _sync(draft)
-    draft.rename(path)
-    _sync(path.parent)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _connect_read_only(path: Path) -> sqlite3.Connection:
-    """It reads the log of a crash but does not write it back. Where there is none, `immutable`
-    keeps SQLite from making one."""
-    return _connect(path, "ro" if _beside(path, "-wal").exists() else "ro&immutable=1")
-
-
-def _check_ours(db: sqlite3.Connection, path: Path) -> int:
-    """The version of the schema, if it is one that we know."""
-    if _pragma(db, "application_id") != APPLICATION_ID:
-        _refuse(path, "it was made by something else, or is empty")
-    version, known = _pragma(db, "user_version"), len(schema.MIGRATIONS)
-    if version > known:
-        raise StoreTooNew(
-            f"{path} has schema {version}; this version knows {known} at most",
-            advice="It was left as it is. Install the version that wrote it, or a later one.",
-        )
-    return version
-
-
-def _examine(path: Path) -> Content | None:
-    """Refuse a file that is not ours, newer or damaged, without changing it.
-
-    Returns what it holds, or None where a migration comes first.
-    """
-    with closing(_connect_read_only(path)) as db:
-        version = _check_ours(db, path)
-        # Not quick_check: with an index astray, a key that was removed could come back.
-        verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if verdict != "ok" or db.execute("PRAGMA foreign_key_check").fetchone():
-            _refuse(path, str(verdict) if verdict != "ok" else "something belongs to nobody")
-        return schema.read(db.execute) if version == len(schema.MIGRATIONS) else None
-
-
-def _pragma(db: sqlite3.Connection, name: str) -> int:
-    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    if (version := _pragma(db, "user_version")) < len(schema.MIGRATIONS):
-        with _draft(_beside(path, f".v{version}")) as copy:
-            db.backup(copy)
-        _upgrade(db, version)
-
-
-def _upgrade(db: sqlite3.Connection, version: int) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    for step in schema.MIGRATIONS[version:]:
-        for statement in step:
-            db.execute(statement)
-    db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS)}")
-    db.execute("COMMIT")
-
-
-def _copy_trail(path: Path, copy: sqlite3.Connection) -> None:
-    for table in audit.TABLES.values():
-        copy.execute(table)
-    with closing(_connect_read_only(path)) as db:
-        _check_ours(db, path)
-        db.execute("BEGIN")  # one moment for all tables
-        for name in audit.TABLES:
-            rows = db.execute(f"SELECT * FROM {name}")  # noqa: S608 - names of ours
-            copy.executemany(f"INSERT INTO {name} VALUES (?, ?, ?)", rows)  # noqa: S608
+def is_locked(path: Path, held: int) -> bool:
+    """Whether this descriptor still is the lock that another process would have to take."""
+    with suppress(OSError):
+        return os.path.samestat(beside(path, ".lock").stat(), os.fstat(held))
+    return False
 
 
 def _is_unchanged(path: Path, before: tuple[int, int] | None) -> bool:
@@ -249,7 +174,7 @@ def _is_unchanged(path: Path, before: tuple[int, int] | None) -> bool:
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     """What changes when the file does; None while there is a log, which readers may trust."""
-    if _beside(path, "-wal").exists():
+    if beside(path, "-wal").exists():
         return None
     found = path.stat()
     return found.st_mtime_ns, found.st_size

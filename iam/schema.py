@@ -1,4 +1,4 @@
-"""The tables of a store: how they came to be, a state as their rows, and their rows as a state.
+"""The tables of a store: how they came to be, what they hold, and how a change is written.
 
 Only texts and values: `iam.openfile` and `iam.store` run them. A migration never changes once it
 is released, for files in the field have passed it.
@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from math import isfinite
 from types import MappingProxyType
 from typing import Any, Final
 
-from iam import audit
-from iam.model import Invite, Key, State, User, differing, differing_invites
+from iam import audit, rights
+from iam.model import State, differing, differing_invites
+from iam.rights import Seal
 
 APPLICATION_ID: Final = 0x48464E44  # "HFND"
 
 Row = tuple[object, ...]
 Query = Callable[[str], Iterable[tuple[Any, ...]]]
+Execute = Callable[[str, tuple[object, ...]], Iterable[tuple[Any, ...]]]
 
 # MIGRATIONS[n] leads from schema version n to n + 1; version 0 is the empty file.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -51,10 +54,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO clock VALUES (1, 0.0)",
     ),
     ("ALTER TABLE keys ADD COLUMN receipt BLOB NOT NULL DEFAULT x''",),
+    (
+        # Damage to what rights depend on is noticed by the seal; see `iam.rights`.
+        """CREATE TABLE rights (
+            one INTEGER PRIMARY KEY CHECK (one = 1), serial INTEGER NOT NULL,
+            had_owner INTEGER NOT NULL, seal BLOB NOT NULL, recovery TEXT NOT NULL) STRICT""",
+        "INSERT INTO rights VALUES (1, 0, 0, zeroblob(32), '')",
+        "ALTER TABLE attempts ADD COLUMN digest BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE clock ADD COLUMN digest BLOB NOT NULL DEFAULT x''",
+    ),
 )
+SEALED_FROM: Final = 4  # the first version with digests; `seal_migrated` writes those of older ones
 
-WRITE_ATTEMPTS: Final = "UPDATE attempts SET body = ?"
-WRITE_CLOCK: Final = "UPDATE clock SET floor = ?"
+WRITE_ATTEMPTS: Final = "UPDATE attempts SET body = ?, digest = ?"
 WRITE_SEEN: Final = (
     "INSERT INTO seen (fingerprint, at) VALUES (?, ?)"
     " ON CONFLICT (fingerprint) DO UPDATE SET at = excluded.at"
@@ -81,47 +93,98 @@ _WRITE_INVITE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All of a store but the trail. `floor`: seconds since 1970 that have passed for certain."""
+    """All of a store but the trail, as the tables have it; nothing in it is trusted yet.
 
-    state: State
-    attempts: Mapping[str, object]
+    `rows` are users, keys, invites and what else lets somebody in (`iam.rights`). `is_sealed` says
+    that they are what was written together with `serial` and `had_owner`. `attempts` is None, and
+    `floor` (seconds since 1970 that have passed for certain) 0, where they are not as written.
+    """
+
+    rows: frozenset[str]
+    serial: int
+    had_owner: bool
+    is_sealed: bool
+    recovery: str
+    attempts: Mapping[str, object] | None
     seen: dict[str, float]
     floor: float
 
 
 def read(query: Query) -> Content:
-    """What the tables hold; raises ValueError, TypeError or IamError if that makes no sense."""
-    state = State.of(_users(query), _invites(query))
-    [(body,)] = query("SELECT body FROM attempts")
-    [(floor,)] = query("SELECT floor FROM clock")
-    if not isfinite(floor):
-        raise ValueError("the clock's floor is no time")
-    seen = {
-        fingerprint: at
-        for fingerprint, at in query("SELECT fingerprint, at FROM seen")
-        if fingerprint in state.owner_of_key
-    }
-    return Content(state, MappingProxyType(dict(json.loads(body))), seen, floor)
+    """What the tables hold. Raises ValueError, TypeError or sqlite3.Error if they cannot be read.
+
+    A row that makes no sense is no error here: the seal tells that something is wrong.
+    """
+    [(serial, had_owner, seal, recovery)] = query(
+        "SELECT serial, had_owner, seal, recovery FROM rights"
+    )
+    attempts, floor = _attempts(query), _floor(query)
+    rows = frozenset([*_rows(query), *rights.label_rows(attempts or {})])
+    found = Seal(rights.total_of(rows), serial, bool(had_owner))
+    seen: dict[str, float] = dict(query("SELECT fingerprint, at FROM seen"))
+    return Content(
+        rows, serial, bool(had_owner), found.digest == seal, recovery, attempts, seen, floor
+    )
 
 
-def _users(query: Query) -> Iterator[User]:
-    keys: dict[str, list[Key]] = {}
-    for user, fingerprint, name, method, verified, *rest in query(
-        "SELECT user, fingerprint, name, method, verified, added, invite, receipt FROM keys"
-    ):
-        key = Key(fingerprint, name, method, bool(verified), *rest)
-        keys.setdefault(user, []).append(key)
-    for name, role, *rest in query(
-        "SELECT name, role, display_name, not_before, not_after, created FROM users"
-    ):
-        yield User(name, role, tuple(keys.get(name, ())), *rest)
+def _rows(query: Query) -> Iterator[str]:
+    for kind, table in rights.TABLES.items():
+        for row in query(f"SELECT {table.columns} FROM {table.name}"):  # noqa: S608 - names of ours
+            yield rights.row(kind, row)
 
 
-def _invites(query: Query) -> Iterator[Invite]:
-    for one, name, role, expires, uses, used, created, inviter, key, not_after in query(
-        "SELECT id, name, role, expires, uses, used, created, inviter, key, not_after FROM invites"
-    ):
-        yield Invite(one, name, role, expires, uses, created, inviter or "", key, not_after, used)
+def _attempts(query: Query) -> Mapping[str, object] | None:
+    [(body, digest)] = query("SELECT body, digest FROM attempts")
+    if digest != _digest_of(body):
+        return None
+    try:
+        found = json.loads(body)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return MappingProxyType(found) if isinstance(found, dict) else None
+
+
+def _floor(query: Query) -> float:
+    [(floor, digest)] = query("SELECT floor, digest FROM clock")
+    is_time = isinstance(floor, float) and isfinite(floor) and digest == _digest_of(floor)
+    return floor if is_time else 0.0
+
+
+def write_attempts(execute: Execute, attempts: Mapping[str, object]) -> None:
+    """Replace the counters. Raises ValueError for what JSON does not have."""
+    body = json.dumps(dict(attempts), allow_nan=False)
+    execute(WRITE_ATTEMPTS, (body, _digest_of(body)))
+
+
+def write_floor(execute: Execute, floor: float) -> None:
+    """Replace the clock's floor."""
+    floor = float(floor)
+    execute("UPDATE clock SET floor = ?, digest = ?", (floor, _digest_of(floor)))
+
+
+def write_rights(execute: Execute, seal: Seal, recovery: str) -> None:
+    """Replace the seal over the rows, and what is known to have been wrong with the store."""
+    statement = "UPDATE rights SET serial = ?, had_owner = ?, seal = ?, recovery = ?"
+    execute(statement, (seal.serial, int(seal.had_owner), seal.digest, recovery))
+
+
+def seal_migrated(execute: Execute) -> None:
+    """Write the digests of a store that was made before there were any."""
+
+    def query(statement: str) -> Iterable[tuple[Any, ...]]:
+        return execute(statement, ())
+
+    [(body,)], [(floor,)] = query("SELECT body FROM attempts"), query("SELECT floor FROM clock")
+    execute(WRITE_ATTEMPTS, (body, _digest_of(body)))
+    write_floor(execute, floor)
+    rows = frozenset([*_rows(query), *rights.label_rows(_attempts(query) or {})])
+    has_users = any(True for _ in query("SELECT 1 FROM users"))
+    write_rights(execute, Seal(rights.total_of(rows), 0, has_users), "")
+
+
+def _digest_of(value: object) -> bytes:
+    """What stands beside the attempts and the floor, so that damage to them is noticed."""
+    return sha256(repr(value).encode("utf-8", "surrogateescape")).digest()
 
 
 def writes(old: State, new: State) -> Iterator[tuple[str, list[Row]]]:
@@ -142,45 +205,6 @@ def writes(old: State, new: State) -> Iterator[tuple[str, list[Row]]]:
         "DELETE FROM users WHERE name = ?",
         [(before.name,) for before, after in users if before and not after],
     )
-    yield _WRITE_USER, [_user_row(after) for _, after in users if after]
-    yield _WRITE_KEY, [_key_row(key, user) for key, user in new_keys - old_keys]
-    yield _WRITE_INVITE, [_invite_row(after) for _, after in invites if after]
-
-
-def _user_row(user: User) -> Row:
-    return (
-        user.name,
-        user.role,
-        user.display_name,
-        user.not_before,
-        user.not_after,
-        user.created,
-    )
-
-
-def _key_row(key: Key, user: str) -> Row:
-    return (
-        key.fingerprint,
-        user,
-        key.name,
-        key.method,
-        int(key.verified),
-        key.added,
-        key.invite,
-        key.receipt,
-    )
-
-
-def _invite_row(invite: Invite) -> Row:
-    return (
-        invite.id,
-        invite.name,
-        invite.role,
-        invite.expires,
-        invite.uses,
-        invite.used,
-        invite.created,
-        invite.inviter or None,
-        invite.key,
-        invite.not_after,
-    )
+    yield _WRITE_USER, [rights.user_values(after) for _, after in users if after]
+    yield _WRITE_KEY, [rights.key_values(key, user) for key, user in new_keys - old_keys]
+    yield _WRITE_INVITE, [rights.invite_values(after) for _, after in invites if after]

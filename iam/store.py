@@ -5,11 +5,15 @@ Invariants:
 - `Store.state` is what the disk holds. `commit` returns after the disk has it (WAL,
   synchronous=FULL) or raises, and then neither has changed. State, counters and events of one
   commit go together or not at all.
+- A commit that the disk did not confirm is undone before the next one is made (`iam.storefile`).
+- A commit that gives or takes rights is moved out of SQLite's log and marked (`iam.mark`), so that
+  neither a damaged log nor an old copy brings back what was taken away.
 - A commit writes what differs and no more, however many users there are.
 - When keys were last seen, and how far the clock has come, are noted in memory and written along:
   they never cause more than one write an hour.
 
-How the file is opened and what is refused: `iam.openfile`. What is in it: `iam.schema`.
+How the file is opened and what becomes of a damaged one: `iam.openfile`. What is in it:
+`iam.schema`.
 """
 
 from __future__ import annotations
@@ -18,18 +22,25 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from iam import openfile, schema
+from iam import database, openfile, rights, salvage, schema
 from iam.audit import Event, Trail
-from iam.errors import StoreWriteFailed
+from iam.changes import KEEP, Keep, has_owner
+from iam.errors import StoreError, StoreWriteFailed
+from iam.mark import Mark
 from iam.model import State, lost_keys
-from iam.schema import Content, Row
+from iam.openfile import Opened
+from iam.recovery import Recovery
+from iam.rights import Seal
+from iam.schema import Row
 from iam.sightings import ROWS_ALONG, Sightings
+from iam.storefile import StoreFile
 
 EVENTS_KEPT: Final = 10_000
 
@@ -38,31 +49,67 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """The open store. Used from the thread that opened it."""
+    """The open store. Used from the thread that opened it.
 
-    def __init__(
-        self, path: Path, lock: int, db: sqlite3.Connection, held: Content, *, keep_events: int
-    ) -> None:
+    `recovery` tells what was wrong with the file when it was opened, now or at an earlier start,
+    until somebody has decided about it; `is_newly_recovered` is for the first of these starts.
+    """
+
+    def __init__(self, path: Path, opened: Opened, *, keep_events: int) -> None:
         """For `open` only."""
+        content, verdict = opened.content, opened.verdict
         self.path = path
-        self.trail = Trail(db, keep=keep_events)
-        self._lock = lock
-        self._db = db
-        self._state = held.state
-        self._attempts = held.attempts
-        self._sightings = Sightings(held.seen, held.floor)
+        self.trail = Trail(opened.db, keep=keep_events)
+        self.recovery = Recovery.restored(content.recovery)
+        self.is_newly_recovered = verdict.recovery is not None
+        #: Attempts were counted, and nobody knows how many: the record of it is damaged.
+        self.attempts_lost = content.attempts is None
+        self._file = StoreFile(path, opened.lock, opened.db)
+        self._state = verdict.state
+        self._attempts: Mapping[str, object] = content.attempts or MappingProxyType({})
+        self._seal = verdict.seal
+        seen = {key: at for key, at in content.seen.items() if key in self._state.owner_of_key}
+        self._sightings = Sightings(seen, content.floor)
+        self._sightings.note_time(opened.floor)
+        self._mark = Mark(path, schema=len(schema.MIGRATIONS), marked=opened.marked)
+        self._is_marked = opened.marked is not None
+        self._trouble = ""
         self._watchers: list[Callable[[State, State], None]] = []
         self._event_watchers: list[Callable[[int], None]] = []
         self._told = 0
+        self._secure()
 
     @classmethod
     def open(cls, path: Path, *, keep_events: int = EVENTS_KEPT) -> Store:
         """Open the file, or make it if there is none. `keep_events` bounds the audit trail.
 
-        Raises StoreBusy, StoreCorrupt, StoreTooNew, StoreError (the folder cannot be used).
+        A file that is damaged, older than its mark, or gone is replaced; `recovery` says so.
+        Raises StoreBusy, StoreTooNew, StoreError (the folder cannot be used).
         """
-        lock, db, held = openfile.open_for_writing(path)
-        return cls(path, lock, db, held, keep_events=keep_events)
+        opened = openfile.open_for_writing(path)
+        try:
+            return cls(path, opened, keep_events=keep_events)
+        except BaseException:
+            opened.db.close()
+            os.close(opened.lock)
+            raise
+
+    @staticmethod
+    def has_traces(path: Path) -> bool:
+        """Whether there is a store, or a sign that there was one."""
+        return openfile.has_traces(path)
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Remove a store that cannot be opened, with every copy beside it. Raises StoreBusy, and
+        StoreError if it cannot be removed."""
+        held = openfile.lock(path)
+        try:
+            with database.explained(path):
+                salvage.remove_copies(path)
+                salvage.remove(path, "")
+        finally:
+            os.close(held)
 
     @staticmethod
     @contextmanager
@@ -94,6 +141,17 @@ class Store:
         """A time that has passed for certain, as far as it was noted; 0 if none was."""
         return self._sightings.floor
 
+    @property
+    def had_owner(self) -> bool:
+        """Whether the device has had an owner since it was new or was reset."""
+        return self._seal.had_owner
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong now, or nothing: the file was taken away, the last commit is doubtful, or
+        the mark could not be written. Looks at the folder."""
+        return self._file.trouble or self._trouble
+
     def commit(
         self, new: State, *events: Event, attempts: Mapping[str, object] | None = None
     ) -> None:
@@ -103,31 +161,138 @@ class Store:
         anywhere. Watchers are called after it is durable: those of the state only if it did change,
         those of the events only if there were some.
         """
-        old = self._state
+        self._write(new, events, attempts)
+
+    def settle(self, *events: Event, state: State | None = None, label: object = None) -> None:
+        """Decide about `recovery`: go on with the state as it is, or with `state` and the label's
+        record that belongs to it. What was in force is kept as `<file>.replaced`, the copy of what
+        was found is removed. Raises StoreWriteFailed."""
+        attempts: dict[str, object] | None = None
+        if state is not None:
+            with self._file.explained():
+                salvage.remove(self.path, salvage.REPLACED)
+                self._file.checkpoint()
+                salvage.keep(self.path, salvage.REPLACED)
+            attempts = {name: one for name, one in self._attempts.items() if name != rights.LABEL}
+            if label is not None:
+                attempts[rights.LABEL] = label
+        self._write(state or self._state, events, attempts, recovery=None)
+        with suppress(OSError):
+            salvage.remove(self.path, salvage.ASIDE)
+
+    def reset(self, *events: Event, attempts: Mapping[str, object]) -> None:
+        """Forget every user, key, invite and event, in the file and in the copies beside it; the
+        trail begins with `events`, and the device has had no owner. Raises StoreWriteFailed."""
+        self._write(State.of(()), events, attempts, recovery=None, is_reset=True)
+        with self._tolerated("what was deleted may still be in the file"):
+            self._db.execute("VACUUM")  # free pages of a version that did not overwrite them
+            self._file.checkpoint()
+            salvage.remove_copies(self.path)
+
+    def _write(
+        self,
+        new: State,
+        events: Sequence[Event],
+        attempts: Mapping[str, object] | None,
+        *,
+        recovery: Recovery | Keep | None = KEEP,
+        is_reset: bool = False,
+    ) -> None:
+        old, old_attempts = self._state, self._attempts
         changes = [(statement, rows) for statement, rows in schema.writes(old, new) if rows]
-        if not changes and not events and attempts is None:
+        if not changes and not events and attempts is None and recovery is KEEP:
             return
-        body = json.dumps(dict(self._attempts if attempts is None else attempts), allow_nan=False)
+        body = old_attempts if attempts is None else _plain(attempts)
+        added, dropped = rights.changed_rows(old, new, old_attempts, body)
+        has_sealed = bool(added or dropped or is_reset) or recovery is not KEEP
+        seal = (
+            self._seal_after(new, added, dropped, is_reset=is_reset) if has_sealed else self._seal
+        )
+        known = self.recovery if recovery is KEEP else recovery
         gone = lost_keys(old, new)
         noted = self._sightings.unwritten(at_most=ROWS_ALONG)
         newest = 0
-        with self._transaction():
+        with self._transaction(seal.serial):
             self._run(changes)
             if attempts is not None:
-                self._db.execute(schema.WRITE_ATTEMPTS, (body,))
+                schema.write_attempts(self._db.execute, body)
+            if is_reset:
+                self._db.execute("DELETE FROM seen")
+                self.trail.clear()
             for event in events:
                 newest = self.trail.append(event)
             self._write_sightings(noted)
             self._db.executemany(schema.FORGET_SEEN, [(one,) for one in gone])
+            if has_sealed:
+                record = known.record() if known is not None else ""
+                schema.write_rights(self._db.execute, seal, record)
         self._sightings.written(noted)
         self._sightings.forget(gone)
-        self._attempts = MappingProxyType(json.loads(body))
+        self.attempts_lost = self.attempts_lost and attempts is None
+        self._attempts, self._seal, self.recovery = body, seal, known
+        self._state = new
+        if has_sealed:
+            self._is_marked = not is_reset and self._is_marked and self._append_mark(added, dropped)
+            self._secure()
         if changes:
-            self._state = new
             self._tell(self._watchers, old, new)
-        if newest > self._told:  # else a watcher's own commit was told already, and it is newer
+        if newest > self._told or is_reset:  # else a watcher's own commit was told already
             self._told = newest
             self._tell(self._event_watchers, newest)
+
+    def _seal_after(
+        self, new: State, added: set[str], dropped: set[str], *, is_reset: bool
+    ) -> Seal:
+        total = rights.total_after(self._seal.total, added, dropped)
+        had_owner = has_owner(new) or (self._seal.had_owner and not is_reset)
+        return Seal(total, self._seal.serial + 1, had_owner)
+
+    # -- what keeps rights from coming back ------------------------------------------------------
+
+    def _secure(self) -> None:
+        """Move what the log holds into the file, and make the mark say the same as the file. What
+        fails is tried again with the next change and once an hour."""
+        self._trouble = ""
+        with self._tolerated("a change of rights is stored, but its mark is not"):
+            if not self._is_marked:
+                rows = rights.rows_of(self._state, self._attempts)
+                self._mark.write(rows, self._seal, self.trail.head, self.floor)
+                self._is_marked = True
+        with self._tolerated("a change of rights is stored, but only in SQLite's log"):
+            self._file.checkpoint()
+
+    def _append_mark(self, added: set[str], dropped: set[str]) -> bool:
+        with suppress(OSError, sqlite3.Error, StoreError):
+            head, floor = self.trail.head, self.floor
+            return self._mark.append(added, dropped, self._seal, head, floor)
+        return False
+
+    def _prepare(self) -> None:
+        """See that the file can be written to. Raises StoreWriteFailed."""
+        before = self._db
+        self._file.prepare()
+        if self._db is not before:  # the file was removed in use and is written anew
+            self.trail.attach(self._db)
+            self._is_marked = False
+
+    def _on_failed(self, serial: int, *, undone: bool) -> None:
+        """A commit of this number has failed: no other one gets it, and the mark says so if it may
+        still be found."""
+        if serial > self._seal.serial:
+            if not undone:
+                with suppress(OSError):
+                    self._mark.void(serial)
+            self._seal = replace(self._seal, serial=serial)
+            self._is_marked = False
+
+    @contextmanager
+    def _tolerated(self, what: str) -> Iterator[None]:
+        """The change stands; that something more could not be done is told, and no error."""
+        try:
+            yield
+        except (sqlite3.Error, OSError, StoreError) as error:
+            self._trouble = f"{what}: {error}"
+            log.error("%s: %s", self.path, self._trouble)
 
     # -- times that are not worth a write of their own ------------------------------------------
 
@@ -147,13 +312,19 @@ class Store:
         """
         if self._sightings.is_due:
             self._flush()
+        self._prepare()
+        if self._trouble or not self._is_marked or not self._mark.exists():
+            self._is_marked = self._is_marked and self._mark.exists()
+            self._secure()
 
     def reset_floor(self, floor: float) -> None:
         """Repair a floor that a wrong clock has raised, at once. Raises StoreWriteFailed."""
         with self._transaction():
-            self._db.execute(schema.WRITE_CLOCK, (floor,))
+            schema.write_floor(self._db.execute, floor)
             self._db.execute(schema.CUT_SEEN, (floor, floor))
         self._sightings.reset_floor(floor)
+        self._is_marked = False  # the mark has the higher one
+        self._secure()
 
     def _flush(self) -> None:
         noted = self._sightings.unwritten()
@@ -164,7 +335,7 @@ class Store:
     def _write_sightings(self, rows: list[tuple[str, float]]) -> None:
         self._db.executemany(schema.WRITE_SEEN, rows)
         if (floor := self._sightings.unwritten_floor) is not None:
-            self._db.execute(schema.WRITE_CLOCK, (floor,))
+            schema.write_floor(self._db.execute, floor)
 
     # -- those who wait for changes -------------------------------------------------------------
 
@@ -179,37 +350,33 @@ class Store:
 
     def close(self) -> None:
         """Close the file and give up the lock; a second call does nothing."""
-        if self._lock < 0:
+        if self._file.is_closed:
             return
         try:
             if self._sightings.has_unwritten:
                 self._flush()
         except StoreWriteFailed as error:
             log.warning("times last seen are lost: %s", error)
-        self._db.close()
-        os.close(self._lock)
-        self._lock = -1
+        self._file.close()
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._file.db
 
     def _run(self, changes: list[tuple[str, list[Row]]]) -> None:
         for statement, rows in changes:
             self._db.executemany(statement, rows)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+    def _transaction(self, serial: int = 0) -> Iterator[None]:
+        """`serial`: the number of the commit if it changes rights."""
+
+        def failed(undone: bool) -> None:
+            self._on_failed(serial, undone=undone)
+
+        self._prepare()
+        with self._file.transaction(failed):
             yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            # A failed COMMIT may have rolled back by itself, then there is nothing left to do.
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            if not isinstance(error, sqlite3.Error):
-                raise
-            raise StoreWriteFailed(
-                f"the change could not be stored in {self.path}: {error}",
-                advice="Look for a full or read-only disk; the change was not made, try again.",
-            ) from error
 
     def _tell(self, watchers: list[_Watcher], *news: object) -> None:
         for watcher in tuple(watchers):
@@ -223,3 +390,8 @@ class Store:
 def _enlist(watchers: list[_Watcher], watcher: _Watcher) -> Callable[[], None]:
     watchers.append(watcher)
     return lambda: watchers.remove(watcher)
+
+
+def _plain(attempts: Mapping[str, object]) -> Mapping[str, object]:
+    """The form that is read again. Raises ValueError for what JSON does not have."""
+    return MappingProxyType(json.loads(json.dumps(dict(attempts), allow_nan=False)))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from iam import Break, Event, State, Store, audit, openfile
+from iam import Break, Event, State, Store, audit, salvage
 from iam.errors import StoreCorrupt, StoreError, StoreTooNew
 
 
@@ -205,10 +205,10 @@ def test_a_file_that_changes_under_a_reader_is_read_again(
 ) -> None:
     """A daemon starts, writes and stops while its stopped store is being read."""
     trail.close()
-    real, tries = openfile._copy_trail, []
+    real, tries = salvage.copy_trail, []
 
-    def disturbed(path: Path, copy: sqlite3.Connection) -> None:
-        real(path, copy)
+    def disturbed(old: sqlite3.Connection, copy: sqlite3.Connection) -> None:
+        real(old, copy)
         tries.append(path)
         if len(tries) < 3:
             with closing(Store.open(path, keep_events=5)) as store:
@@ -216,7 +216,7 @@ def test_a_file_that_changes_under_a_reader_is_read_again(
         if len(tries) == 1:
             raise sqlite3.DatabaseError("what was read did not fit together")
 
-    monkeypatch.setattr(openfile, "_copy_trail", disturbed)
+    monkeypatch.setattr(salvage, "copy_trail", disturbed)
     with Store.read_trail(path) as found:
         assert (found.head[0], found.verify()) == (12, None)
     assert len(tries) == 3

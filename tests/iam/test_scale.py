@@ -103,7 +103,7 @@ def test_a_commit_writes_as_many_rows_among_many_as_among_few(
             calls.append(calls_of(partial(store.commit, new)))
             rows.append(db.total_changes - before)
             pages.append(path.with_name(f"{number}.db-wal").stat().st_size // 4096)
-    assert rows[0] == rows[1] <= 4
+    assert rows[0] == rows[1] <= 5  # one of them is the seal over the rights
     assert calls[0] == calls[1]
     assert pages[1] <= pages[0] + 12  # the trees of the tables are two levels higher
 

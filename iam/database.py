@@ -1,0 +1,200 @@
+"""The SQLite side of a store: connecting, making, checking and migrating one file.
+
+A file is read as a stranger before it is opened for writing. A new file is made beside its place
+and moved there whole, so an empty or half file is never mistaken for a device that nobody owns yet.
+An older version's file is migrated in one transaction after a copy was made beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, NoReturn
+
+from iam import files, schema
+from iam.errors import IamError, StoreCorrupt, StoreError, StoreTooNew
+from iam.mark import Marked
+from iam.schema import APPLICATION_ID
+
+BESIDE: Final = ("", "-wal", "-shm", "-journal")  # what SQLite keeps for one file
+#: What reading a damaged file may raise.
+NOT_SOUND: Final = (sqlite3.Error, IamError, ValueError, TypeError)
+# Primary result codes that tell of the disk, not of the file.
+_DISK_FAULTS: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+_BUSY_MILLISECONDS: Final = 1000  # readers hold up a checkpoint for so long, and nothing else
+_FORMATS: Final = (b"\1\1", b"\2\2")  # bytes 18 and 19: rollback journal, write-ahead log
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """The file with this at the end of its name."""
+    return path.with_name(path.name + suffix)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with the file becomes one StoreError that says what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        blame_disk(path, error)
+    except NOT_SOUND as error:
+        if is_disk_fault(error):
+            blame_disk(path, error)
+        refuse(path, str(error), error)
+
+
+def is_disk_fault(error: Exception) -> bool:
+    """Whether SQLite failed because of the disk or the folder, not because of the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_FAULTS
+
+
+def blame_disk(path: Path, error: Exception) -> NoReturn:
+    """Raise StoreError."""
+    raise StoreError(
+        f"{path} cannot be opened: {error}",
+        advice="Look for a full or read-only disk, and at the permissions.",
+    ) from error
+
+
+def refuse(path: Path, why: str, cause: Exception | None = None) -> NoReturn:
+    """Raise StoreCorrupt."""
+    raise StoreCorrupt(
+        f"{path} is not a whole store: {why}", advice="It was left as it is. Use another copy."
+    ) from cause
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection in autocommit mode. `mode` is SQLite's: ro or rw."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
+    db.execute("PRAGMA foreign_keys = ON")
+    be_lenient(db)
+    return db
+
+
+def be_lenient(db: sqlite3.Connection) -> None:
+    """Read text that is no UTF-8 as such, so that one damaged name does not hide all the others."""
+    db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """It reads the log of a crash but does not write it back. Where there is none, `immutable`
+    keeps SQLite from making one."""
+    return connect(path, "ro" if beside(path, "-wal").exists() else "ro&immutable=1")
+
+
+def connect_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection whose commits wait for the disk, and which overwrites what is deleted."""
+    db = connect(path, "rw")
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            f"busy_timeout = {_BUSY_MILLISECONDS}",
+        ):
+            db.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def create(path: Path) -> None:
+    """A new store without users."""
+    with draft(path) as db:
+        begin(db)
+
+
+def begin(db: sqlite3.Connection) -> None:
+    """Make an empty database a store."""
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    upgrade(db, 0)
+
+
+@contextmanager
+def draft(path: Path) -> Iterator[sqlite3.Connection]:
+    """A new database that appears at `path` whole and durable, or not at all."""
+    new = beside(path, ".new")
+    for suffix in BESIDE:
+        beside(new, suffix).unlink(missing_ok=True)
+    # Private from birth; SQLite gives the files beside it the same mode.
+    os.close(files.open_own(new, os.O_RDWR | os.O_CREAT | os.O_EXCL))
+    with closing(connect(new, "rw")) as db:
+        yield db
+    files.sync(new)
+    new.rename(path)
+    files.sync(path.parent)
+
+
+def examine(path: Path, marked: Marked | None) -> None:
+    """Raise StoreCorrupt, StoreTooNew or sqlite3.Error unless it is a sound file of ours; the file
+    is not changed."""
+    with closing(connect_read_only(path)) as db:
+        check_ours(db, path, marked)
+        check_sound(db, path)
+
+
+def check_ours(db: sqlite3.Connection, path: Path, marked: Marked | None) -> int:
+    """The version of the schema, if it is one that we know. A number above ours in a file whose
+    mark has ours is damage."""
+    if _pragma(db, "application_id") != APPLICATION_ID:
+        refuse(path, "it was made by something else, or is empty")
+    version, known = _pragma(db, "user_version"), len(schema.MIGRATIONS)
+    if version > known:
+        if marked is not None and marked.schema <= known:
+            refuse(path, f"it claims to have schema {version}")
+        raise StoreTooNew(
+            f"{path} has schema {version}; this version knows {known} at most",
+            advice="It was left as it is. Install the version that wrote it, or a later one.",
+        )
+    return version
+
+
+def check_sound(db: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreCorrupt for damage that SQLite knows of."""
+    with path.open("rb") as file:
+        if file.read(20)[18:] not in _FORMATS:
+            refuse(path, "its header is damaged")  # SQLite would take it for read-only
+    # Not quick_check: with an index astray, a key that was removed could come back.
+    verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if verdict != "ok" or db.execute("PRAGMA foreign_key_check").fetchone():
+        refuse(path, str(verdict) if verdict != "ok" else "something belongs to nobody")
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring an older version's file to this one, after a copy was made as `<file>.v<version>`."""
+    if (version := _pragma(db, "user_version")) < len(schema.MIGRATIONS):
+        with draft(beside(path, f".v{version}")) as copy:
+            db.backup(copy)
+        upgrade(db, version)
+
+
+def upgrade(db: sqlite3.Connection, version: int) -> None:
+    """The migrations that a schema of this version lacks, in one transaction."""
+    db.execute("BEGIN IMMEDIATE")
+    for step in schema.MIGRATIONS[version:]:
+        for statement in step:
+            db.execute(statement)
+    if version < schema.SEALED_FROM:
+        schema.seal_migrated(db.execute)
+    db.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS)}")
+    db.execute("COMMIT")

@@ -1,0 +1,148 @@
+"""How files that belong to one user are opened and written (CWE-59, CWE-367).
+
+A file in a state folder is opened only if it is a regular file of this process's own user and the
+last part of its path is no link; it is looked at after it was opened, never before. A new content
+replaces the old one whole or not at all.
+
+Root that works on a folder of another user does so as that user (`acting_as_owner_of`): it follows
+no link that this user could not follow, and leaves no file that this user cannot open.
+`peer.files` has the same rule for keys and the client's files; `peer` and `iam` share no code.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+_PRIVATE: Final = 0o600
+
+
+def open_own(path: Path, flags: int, mode: int = _PRIVATE) -> int:
+    """A descriptor of a regular file that belongs to this user, not inherited by children.
+
+    Raises OSError: for a symbolic link, a FIFO or a device, a file of another user, and for one
+    with a second name (a hard link) that is opened for writing.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a symbolic link", str(path)) from error
+        raise
+    try:
+        why = _objection(os.fstat(handle), writing=flags & os.O_ACCMODE != os.O_RDONLY)
+        if why:
+            raise PermissionError(errno.EPERM, why, str(path))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def require_own(path: Path) -> None:
+    """Raise OSError unless `path` is absent or what `open_own` would open: for SQLite, which opens
+    files by name."""
+    with suppress(FileNotFoundError):
+        os.close(open_own(path, os.O_RDWR))
+
+
+def _objection(found: os.stat_result, *, writing: bool) -> str:
+    if not stat.S_ISREG(found.st_mode):
+        return "it is not a regular file"
+    if found.st_uid != os.geteuid():
+        return f"it belongs to another user (uid {found.st_uid})"
+    if writing and found.st_nlink > 1:
+        return "it has a second name (a hard link)"
+    return ""
+
+
+def read_own(path: Path) -> bytes:
+    """The content of a file of ours. Raises OSError as `open_own` does."""
+    with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
+def append_own(path: Path, data: bytes) -> None:
+    """Append to a file that is there, durably. Raises OSError; then any part of it may be there."""
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "wb", buffering=0) as file:
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, "the disk took a part of it", str(path))
+        os.fsync(file.fileno())
+
+
+def write_whole(path: Path, data: bytes, mode: int = _PRIVATE) -> None:
+    """Replace the content durably, whole or not at all, through a new file beside it.
+
+    Raises OSError; then the old content is still there.
+    """
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    try:
+        handle = open_own(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        draft.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def acting_as_owner_of(folder: Path) -> Iterator[None]:
+    """Inside, root has the effective user and group of the folder's owner; anybody else, and root
+    on a folder of its own or on one that is not there, stays what it is. Applies to the whole
+    process, so it is for programs with one thread."""
+    owner = other_owner(folder)
+    if owner is None:
+        yield
+        return
+    for codec in ("ascii", "utf-8", "idna"):  # loaded at their first use, from files of root's
+        codecs.lookup(codec)
+    groups, gid = os.getgroups(), os.getegid()
+    os.setgroups([owner.st_gid])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+
+
+def become_owner_of(folder: Path) -> None:
+    """The same for the rest of the process's life, without a way back."""
+    owner = other_owner(folder)
+    if owner is not None:
+        os.setgroups([owner.st_gid])
+        os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
+        os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
+
+
+def other_owner(folder: Path) -> os.stat_result | None:
+    """Whose the folder is, if this process is root and it is not root's; else None."""
+    if os.geteuid() != 0:
+        return None
+    with suppress(FileNotFoundError, NotADirectoryError):
+        found = folder.stat()
+        return found if found.st_uid != 0 else None
+    return None

@@ -1,0 +1,203 @@
+"""The mark: a small file beside the store that knows what the store should hold.
+
+A store by itself cannot tell that it is a copy of last week, or that its newest writes were lost.
+The mark repeats the rows that rights depend on (`iam.rights`), the number of the commit that made
+them, the head of the audit trail at that time, the clock's floor, and whether the device has ever
+had an owner. It is written after the store: a store that is newer than its mark was interrupted in
+between, and a store that is older has lost something.
+
+The file is a journal, so that a change costs what it changes. Each line is a SHA-256 digest, a
+space, and a JSON object; the digest is over the digest of the line before and the object. The first
+line holds every row, each later one what was added and dropped. From the first line that does not
+hold, nothing is believed. `Mark.write` begins the file anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from iam import files, rights
+from iam.rights import Seal
+
+JOURNAL_BYTES: Final = 65_536  # beyond what the rows take, then the file is written anew
+_NO_LINE: Final = "0" * 64
+Head = tuple[int, str]  # number and hex digest of an event
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What a mark says. `schema`: the version of the store that it belongs to. `void`: the number
+    of a commit that was reported as failed. `is_whole`: every line of the file holds, but for a
+    last one that was not finished. `last`: the digest of the last line, if one can be appended."""
+
+    rows: frozenset[str]
+    seal: Seal
+    head: Head
+    floor: float
+    schema: int
+    void: int = 0
+    is_whole: bool = True
+    last: str = ""
+
+
+def path_of(store: Path) -> Path:
+    """Where the mark of a store is."""
+    return store.with_name(store.name + ".mark")
+
+
+def load_untrusted(path: Path) -> Marked | None:
+    """What the file says as far as it holds; None if there is none or nothing of it holds.
+
+    Raises OSError if it cannot be read.
+    """
+    try:
+        data = files.read_own(path)
+    except FileNotFoundError:
+        return None
+    read = _Reader()
+    *lines, unfinished = data.split(b"\n")
+    for line in lines:
+        try:
+            read.line(line)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return read.marked(is_whole=False)
+    return read.marked(is_whole=True, can_go_on=not unfinished)
+
+
+class _Reader:
+    """What is marked by the lines so far."""
+
+    def __init__(self) -> None:
+        self._rows: set[str] = set()
+        self._last: Marked | None = None
+        self._digest = _NO_LINE
+
+    def line(self, line: bytes) -> None:
+        """One more; raises, and changes nothing, if it does not hold."""
+        digest, _, body = line.decode("ascii").partition(" ")
+        if digest != _chained(self._digest, body):
+            raise ValueError("the chain is broken")
+        content: dict[str, Any] = json.loads(body)
+        if "void" in content and self._last is not None:
+            self._last = replace(self._last, void=int(content["void"]))
+        else:
+            self._change(content)
+        self._digest = digest
+
+    def _change(self, content: dict[str, Any]) -> None:
+        added, dropped = set(content["added"]), set(content["dropped"])
+        total = self._last.seal.total if self._last is not None else 0
+        if not dropped <= self._rows or added & self._rows:
+            raise ValueError("the rows are not those before")
+        total = rights.total_after(total, added, dropped)
+        seal = Seal(total, int(content["serial"]), bool(content["had_owner"]))
+        if content["seal"] != seal.digest.hex():
+            raise ValueError("the rows are not those that were sealed")
+        number, digest = content["head"]
+        floor, schema = float(content["floor"]), int(content["schema"])
+        self._last = Marked(frozenset(), seal, (int(number), str(digest)), floor, schema)
+        self._rows -= dropped
+        self._rows |= added
+
+    def marked(self, *, is_whole: bool, can_go_on: bool = False) -> Marked | None:
+        """All of it; None if there is nothing."""
+        if self._last is None:
+            return None
+        last = self._digest if can_go_on else ""
+        return replace(self._last, rows=frozenset(self._rows), is_whole=is_whole, last=last)
+
+
+class Mark:
+    """The file of one open store. Every method raises OSError, and then has marked nothing."""
+
+    def __init__(self, store: Path, *, schema: int, marked: Marked | None = None) -> None:
+        """Go on with a file that says `marked`, or with a new one."""
+        self._path = path_of(store)
+        self._schema = schema
+        self._last = ""  # digest of the last line; empty: the file has to be written anew
+        self._size = self._room = 0
+        if marked is not None:
+            self._last = marked.last
+            self._size = self._path.stat().st_size
+            self._room = JOURNAL_BYTES + _room_for(marked.rows)
+
+    def exists(self) -> bool:
+        """Whether the file is there."""
+        return self._path.exists()
+
+    def write(self, rows: Iterable[str], seal: Seal, head: Head, floor: float) -> None:
+        """Begin the file anew with all rows."""
+        self._last = ""
+        every = sorted(rows)
+        digest, line = self._line(_NO_LINE, every, (), seal, head, floor)
+        files.write_whole(self._path, line)
+        self._last, self._size, self._room = digest, len(line), JOURNAL_BYTES + _room_for(every)
+
+    def append(
+        self,
+        added: Collection[str],
+        dropped: Collection[str],
+        seal: Seal,
+        head: Head,
+        floor: float,
+    ) -> bool:
+        """Append what has changed; False if the file has to be written anew instead."""
+        if not self._last or self._size > self._room:
+            return False
+        line = self._line(self._last, sorted(added), sorted(dropped), seal, head, floor)
+        self._room += _room_for(added) - _room_for(dropped)
+        return self._append(*line)
+
+    def void(self, serial: int) -> bool:
+        """Append that the commit of this number was reported as failed. Like `append`."""
+        body = json.dumps({"void": serial})
+        digest = _chained(self._last, body)
+        return bool(self._last) and self._append(digest, f"{digest} {body}\n".encode())
+
+    def _append(self, digest: str, line: bytes) -> bool:
+        self._last, before = "", self._last
+        try:
+            files.append_own(self._path, line)
+        except FileNotFoundError:  # somebody has removed it
+            return False
+        assert before
+        self._last = digest
+        self._size += len(line)
+        return True
+
+    def _line(
+        self,
+        previous: str,
+        added: Collection[str],
+        dropped: Collection[str],
+        seal: Seal,
+        head: Head,
+        floor: float,
+    ) -> tuple[str, bytes]:
+        content = {
+            "added": added,
+            "dropped": dropped,
+            "serial": seal.serial,
+            "had_owner": seal.had_owner,
+            "seal": seal.digest.hex(),
+            "head": head,
+            "floor": floor,
+            "schema": self._schema,
+        }
+        body = json.dumps(content, separators=(",", ":"))
+        digest = _chained(previous, body)
+        return digest, f"{digest} {body}\n".encode()
+
+
+def _room_for(rows: Collection[str]) -> int:
+    """So long may the file become by these rows: each is written twice at most, and escaped."""
+    return 3 * sum(map(len, rows))
+
+
+def _chained(previous: str, body: str) -> str:
+    return sha256(f"{previous} {body}".encode()).hexdigest()

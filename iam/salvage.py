@@ -1,0 +1,161 @@
+"""Taking what is good out of a store's file, and putting a new file in its place.
+
+What is replaced is kept as `<file>.aside`, with its log and its mark, until a person decides about
+it; a second replacement before that keeps the first one, which held more.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from iam import audit, database, files, mark, rights, schema
+from iam.audit import Trail
+from iam.database import beside
+from iam.errors import StoreError
+from iam.mark import Marked
+from iam.model import State
+from iam.recovery import Verdict
+from iam.schema import Content
+
+ASIDE: Final = ".aside"
+REPLACED: Final = ".replaced"  # what was in force before a copy was restored
+_log = logging.getLogger(__name__)
+
+
+def aside_of(path: Path) -> Path:
+    """Where the copy of a store that was not sound is kept."""
+    return beside(path, ASIDE)
+
+
+def replaced_of(path: Path) -> Path:
+    """Where the store is kept that was in force before a copy was restored."""
+    return beside(path, REPLACED)
+
+
+def salvaged(path: Path) -> Content | None:
+    """What can still be read of a file that is not sound, or None. Nothing in it is trusted: only
+    what the mark confirms is gone by."""
+    with suppress(*database.NOT_SOUND, OSError), closing(database.connect_read_only(path)) as db:
+        return schema.read(db.execute)
+    return None
+
+
+def read_copy(path: Path) -> Content:
+    """What a copy of a store holds, of this or an earlier version; the copy is not changed.
+
+    Raises StoreCorrupt, StoreTooNew, StoreError.
+    """
+    if not path.exists():
+        raise StoreError(f"there is no file {path}", advice="Give the path of a copy.")
+    copy = sqlite3.connect(":memory:", uri=False, isolation_level=None)
+    with database.explained(path), closing(copy):
+        with closing(database.connect_read_only(path)) as db:
+            version = database.check_ours(db, path, None)
+            database.check_sound(db, path)
+            db.backup(copy)
+        database.be_lenient(copy)
+        if version < len(schema.MIGRATIONS):
+            database.upgrade(copy, version)
+        return schema.read(copy.execute)
+
+
+def replace(path: Path, content: Content | None, marked: Marked | None, verdict: Verdict) -> None:
+    """Put a new file that holds what the verdict says in the place of the one that is there.
+
+    Raises OSError, sqlite3.Error; then the old file is there, or its copy and its mark are.
+    """
+    keep(path, ASIDE)
+    with database.draft(path) as db:
+        database.begin(db)
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("BEGIN")
+        _fill(db, content, marked, verdict)
+        _fill_trail(db, path, marked)
+        db.execute("COMMIT")
+        # The log of the old file must not be there when the new one is: SQLite would apply it.
+        for suffix in database.BESIDE[1:]:
+            beside(path, suffix).unlink(missing_ok=True)
+
+
+def keep(path: Path, suffix: str) -> None:
+    """Copy the file, its log and its mark to names with this suffix, unless there is a copy."""
+    kept = beside(path, suffix)
+    if kept.exists():
+        return
+    for found, to in (
+        (beside(path, "-wal"), beside(kept, "-wal")),
+        (mark.path_of(path), mark.path_of(kept)),
+        (path, kept),  # last: it says that the copy is whole
+    ):
+        with suppress(FileNotFoundError):
+            data = files.read_own(found)
+            if data or found == path:
+                files.write_whole(to, data)
+
+
+def remove(path: Path, *suffixes: str) -> None:
+    """Remove copies that `keep` has made."""
+    for suffix in suffixes:
+        kept = beside(path, suffix)
+        for one in (mark.path_of(kept), *(beside(kept, each) for each in database.BESIDE)):
+            one.unlink(missing_ok=True)
+
+
+def remove_copies(path: Path) -> None:
+    """Remove every copy of the store that this module or a migration has left beside it."""
+    older = [f".v{number}" for number in range(len(schema.MIGRATIONS))]
+    remove(path, ASIDE, REPLACED, *older)
+
+
+def _fill(
+    db: sqlite3.Connection, content: Content | None, marked: Marked | None, verdict: Verdict
+) -> None:
+    for statement, rows in schema.writes(State.of(()), verdict.state):
+        db.executemany(statement, rows)
+    label = rights.label_rows((content.attempts if content else None) or {})
+    if content is None or content.attempts is None:
+        db.execute(schema.WRITE_ATTEMPTS, ("", b""))  # lost: see `schema.Content.attempts`
+    else:
+        kept = dict(content.attempts)
+        if not set(label) <= verdict.rows:
+            kept.pop(rights.LABEL, None)
+        schema.write_attempts(db.execute, kept)
+    floors = [content.floor if content else 0.0, marked.floor if marked else 0.0]
+    schema.write_floor(db.execute, max(floors))
+    if content is not None:
+        known = verdict.state.owner_of_key
+        seen = [(key, at) for key, at in content.seen.items() if key in known]
+        db.executemany(schema.WRITE_SEEN, seen)
+    recovery = verdict.recovery.record() if verdict.recovery else ""
+    schema.write_rights(db.execute, verdict.seal, recovery)
+
+
+def _fill_trail(db: sqlite3.Connection, path: Path, marked: Marked | None) -> None:
+    """The events of the old file as far as it can be read, else none, and numbers go on. A chain
+    that is broken stays broken, for `verify` to tell where."""
+    trail = Trail(db, keep=0)
+    try:
+        with closing(database.connect_read_only(path)) as old:
+            copy_trail(old, db)
+        trail.holds(*trail.head)
+        return
+    except (*database.NOT_SOUND, OSError) as error:
+        _log.warning("the audit trail could not be taken over: %s", error)
+    trail.clear()
+    if marked is not None:
+        trail.begin_at(*marked.head)
+
+
+def copy_trail(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+    """Copy the tables of the trail into those of another database, as of one moment."""
+    old.execute("BEGIN")
+    for name in audit.TABLES:
+        new.execute(f"DELETE FROM {name}")  # noqa: S608 - names of ours
+        rows: Iterable[tuple[object, ...]] = old.execute(f"SELECT * FROM {name}")  # noqa: S608
+        new.executemany(f"INSERT INTO {name} VALUES (?, ?, ?)", rows)  # noqa: S608
+    old.execute("ROLLBACK")

@@ -1,0 +1,157 @@
+"""The open file of a store: its lock, its connection, and transactions that stand or never were.
+
+SQLite writes a commit to its log and then waits for the disk. Where that fails it reports an error,
+and all of the commit may stand in the log, past what the connection believes in: the next start
+would find it. So a commit that failed is taken out of the log before another one is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from iam import database, files, openfile
+from iam.errors import StoreError, StoreWriteFailed
+
+_RESTART: Final = "Restart the device: it goes on with what is safe, and says what is missing."
+log = logging.getLogger(__name__)
+
+
+class StoreFile:
+    """Owns the lock and the connection `db`, which `prepare` may replace."""
+
+    def __init__(self, path: Path, lock: int, db: sqlite3.Connection) -> None:
+        self.path = path
+        self.db = db
+        self._lock = lock
+        self._identity = _identity_of(path)
+        self._is_doubtful = False  # the last commit failed, and the log may hold it
+
+    @property
+    def is_closed(self) -> bool:
+        return self._lock < 0
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the file now, or nothing. Looks at the folder."""
+        if self.is_closed:
+            return ""
+        if _identity_of(self.path) != self._identity:
+            return f"{self.path} was removed or replaced while it was in use"
+        if not openfile.is_locked(self.path, self._lock):
+            return f"the lock of {self.path} was removed while it was in use"
+        if self._is_doubtful:
+            return f"{self.path} may hold a change that could not be stored"
+        return ""
+
+    @contextmanager
+    def transaction(self, on_failed: Callable[[bool], None]) -> Iterator[sqlite3.Connection]:
+        """One transaction, after `prepare`. A commit that fails calls `on_failed` with whether it
+        could be undone.
+
+        Raises StoreWriteFailed; then nothing has changed.
+        """
+        with self.explained():
+            try:
+                self.db.execute("BEGIN IMMEDIATE")
+                yield self.db
+            except BaseException:
+                self._roll_back()
+                raise
+            try:
+                self.db.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                on_failed(self._undo())
+                raise
+
+    def prepare(self) -> None:
+        """See that the file is the one that the next start opens, and holds no failed commit.
+
+        Raises StoreWriteFailed.
+        """
+        self._require_file()
+        if self._is_doubtful:
+            with self.explained():
+                self.checkpoint()
+            self._is_doubtful = False
+
+    def checkpoint(self) -> None:
+        """Empty the log, durably. Raises sqlite3.Error or OSError."""
+        [(is_busy, *_)] = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if is_busy:
+            raise sqlite3.OperationalError("another program is reading the file")
+        with suppress(FileNotFoundError):
+            files.sync(database.beside(self.path, "-wal"))
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """What the disk refuses becomes StoreWriteFailed."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreWriteFailed(
+                f"the change could not be stored in {self.path}: {error}",
+                advice="Look for a full or read-only disk; the change was not made, try again.",
+            ) from error
+
+    def close(self) -> None:
+        """Close the file and give up the lock; a second call does nothing."""
+        if not self.is_closed:
+            self.db.close()
+            os.close(self._lock)
+            self._lock = -1
+
+    def _roll_back(self) -> None:
+        # A failed COMMIT may have rolled back by itself, then there is nothing left to do.
+        with suppress(sqlite3.Error):
+            self.db.execute("ROLLBACK")
+
+    def _undo(self) -> bool:
+        self._is_doubtful = True
+        try:
+            self.checkpoint()
+            self._is_doubtful = False
+        except (sqlite3.Error, OSError) as error:
+            log.error("%s may hold a change that could not be stored: %s", self.path, error)
+        return not self._is_doubtful
+
+    def _require_file(self) -> None:
+        """A file that was removed is written anew, and so is the lock. Raises StoreWriteFailed if
+        another file is in its place, or another process has taken the lock."""
+        found = _identity_of(self.path)
+        if found == self._identity and openfile.is_locked(self.path, self._lock):
+            return
+        try:
+            if not openfile.is_locked(self.path, self._lock):
+                self._lock, before = openfile.lock(self.path), self._lock
+                os.close(before)
+            if found is None:
+                self._put_back()
+        except (StoreError, sqlite3.Error, OSError) as error:
+            raise StoreWriteFailed(str(error), advice=_RESTART) from error
+        if _identity_of(self.path) != self._identity:
+            raise StoreWriteFailed(f"{self.path} was replaced while in use", advice=_RESTART)
+
+    def _put_back(self) -> None:
+        log.error("%s was removed while it was in use; it is written anew", self.path)
+        with database.draft(self.path) as copy:
+            self.db.backup(copy)
+            self.db.close()
+            for suffix in database.BESIDE[1:]:
+                database.beside(self.path, suffix).unlink(missing_ok=True)
+        self.db = database.connect_for_writing(self.path)
+        self._identity = _identity_of(self.path)
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

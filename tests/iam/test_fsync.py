@@ -1,0 +1,141 @@
+"""An fsync that fails, anywhere in a commit: what was reported as failed is not there later.
+
+SQLite writes a commit to its log and then syncs it. If the sync fails, the commit is reported as
+failed, and stands in the log: the next start would find it. The process ends at once after the
+report, as if it had been killed, and its files are opened without the fault.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from iam import Key, State, Store, User
+from iam.recovery import Reason
+
+pytestmark = pytest.mark.needs_tool("cc")
+ROOT = Path(__file__).parents[2]
+
+# argv: the library, the path, what to do, syncs that succeed, syncs that fail after that, and what
+# there is beside: "log" for a log that is not empty, "more" for another change afterwards
+WRITER = """
+import ctypes, logging, os, sys
+from pathlib import Path
+from iam import Access, Event, Key, Rules, Store, User, changes
+from iam.errors import StoreWriteFailed
+
+logging.disable(logging.CRITICAL)
+fault = ctypes.CDLL(sys.argv[1])
+path, what, skip, times = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+rules = Rules(Access().roles)
+store = Store.open(path)
+if what == "add":
+    new = changes.add_user(store.state, None, User("zoe", "owner", (Key("e" * 64),)), rules=rules)
+else:
+    new = changes.remove_user(store.state, None, "bert", rules=rules)
+if "log" in sys.argv[6:]:
+    store.commit(store.state, Event(kind="hello", boot="b", monotonic=1.0, wall=2.0))
+fault.arm(skip, times)
+try:
+    store.commit(new)
+    said = "stored"
+except StoreWriteFailed:
+    said = "failed"
+if "more" in sys.argv[6:]:
+    fault.arm(0, 0)
+    store.commit(changes.set_user(store.state, None, "anna", display_name="Anna", rules=rules))
+print(said, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def fault(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = tmp_path_factory.mktemp("fault") / "sync_fault.so"
+    source = Path(__file__).with_name("sync_fault.c")
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, source, "-ldl"], check=True
+    )
+    return library
+
+
+def life(fault: Path, path: Path, house: State, *args: object) -> str:
+    """Make a store, and write to it in a process whose disk fails."""
+    path.parent.mkdir()
+    with closing(Store.open(path)) as store:
+        store.commit(house)
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, str(fault), str(path), *map(str, args)],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "LD_PRELOAD": str(fault)},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("what", ["add", "remove"])
+@pytest.mark.parametrize("times", [1, 1000], ids=["once", "from then on"])
+@pytest.mark.parametrize("log", ["", "log"], ids=["empty log", "used log"])
+def test_what_was_reported_as_failed_is_not_there_after_a_restart(
+    what: str, times: int, log: str, fault: Path, tmp_path: Path, house: State
+) -> None:
+    said = []
+    for skip in range(12):
+        path = tmp_path / str(skip) / "state.db"
+        said.append(life(fault, path, house, what, skip, times, log))
+        with closing(Store.open(path)) as store:
+            if said[-1] == "stored":
+                assert (store.state == house) is False
+                assert ("zoe" in store.state.users) is (what == "add")
+                assert ("bert" in store.state.users) is (what == "add")
+                assert store.recovery is None
+            elif store.recovery is None:
+                assert store.state == house
+            else:  # the disk did not let it be undone: in force is what both agree on
+                assert store.recovery.reason is Reason.FAILED_WRITE
+                assert times == 1000
+                assert "zoe" not in store.state.users
+                assert set(store.state.users) >= set(house.users) - {"bert"}
+            assert store.trail.verify() is None
+    assert "failed" in said
+    assert said[-1] == "stored"
+
+
+def test_the_next_change_does_not_carry_a_failed_one_along(
+    fault: Path, tmp_path: Path, house: State
+) -> None:
+    path = tmp_path / "device" / "state.db"
+    assert life(fault, path, house, "add", 0, 1, "log", "more") == "failed"
+    with closing(Store.open(path)) as store:
+        assert store.state.users["anna"].display_name == "Anna"
+        assert "zoe" not in store.state.users
+        assert store.recovery is None
+
+
+def test_no_other_change_is_made_before_a_failed_one_is_undone(
+    fault: Path, tmp_path: Path, house: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order, without a disk that fails: the log is emptied before anything is written."""
+    with closing(Store.open(tmp_path / "state.db")) as store:
+        store.commit(house)
+        store._file._is_doubtful = True
+        done: list[str] = []
+        real = store._file.checkpoint
+
+        def checkpoint() -> None:
+            done.append("checkpoint")
+            real()
+
+        monkeypatch.setattr(store._file, "checkpoint", checkpoint)
+        store._db.set_trace_callback(done.append)
+        store.commit(house.replaced(None, User("zoe", "guest", (Key("e" * 64),))))
+        assert done.index("checkpoint") < done.index("BEGIN IMMEDIATE")
+        assert store.trouble == ""

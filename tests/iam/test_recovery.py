@@ -1,0 +1,634 @@
+"""A store that is damaged, older than its mark or gone: nothing that was taken away comes back.
+
+Each case damages the files of one device, in which bert the admin was removed, and opens them. Then
+no right is there that the device had not given last, no window opens by itself, the device can be
+written to, and a good copy puts everything back.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from iam import (
+    Access,
+    Event,
+    Key,
+    Rules,
+    State,
+    Store,
+    User,
+    database,
+    files,
+    mark,
+    rights,
+    salvage,
+    schema,
+)
+from iam import changes as to
+from iam.errors import StoreError, StoreWriteFailed
+from iam.mark import Mark
+from iam.model import Invite
+from iam.recovery import Reason, Recovery
+from iam.storefile import StoreFile
+
+Fp = Callable[[object], str]
+EVENT = Event(kind="hello", boot="b", monotonic=1.0, wall=2.0)
+LABEL = {"token": "ab", "code": "cd", "failures": 0}
+NAME = "state.db"
+
+
+@dataclass
+class Case:
+    """The files of a device after its last change of rights (`live`: while it still runs, with the
+    change in SQLite's log alone), a good copy, one of before the change, and what was right."""
+
+    live: Path
+    closed: Path
+    older: Path
+    final: State
+    revoked: str
+
+
+def snapshot(path: Path, folder: Path) -> Path:
+    """Copy the files of a store as a power cut would leave them."""
+    folder.mkdir()
+    for file in path.parent.iterdir():
+        if not file.name.endswith((".lock", "-shm")):
+            shutil.copy(file, folder / file.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    tmp = tmp_path_factory.mktemp("case")
+    (tmp / "device").mkdir()
+    path = tmp / "device" / NAME
+    rules = Rules(Access().roles)
+    cast = {"anna": "owner", "bert": "admin", "carl": "user"}
+    users = [User(name, role, (Key(_fp(name)),)) for name, role in cast.items()]
+    house = State.of(users, [Invite("1" * 32, "eve", "guest", 100.0, 2, inviter="bert")])
+    with closing(Store.open(path)) as store:
+        store.commit(house, EVENT, attempts={"pairing": {"failures": 3}, "label": LABEL})
+    older = snapshot(path, tmp / "older")
+    with pytest.MonkeyPatch.context() as patch, closing(Store.open(path)) as store:
+        patch.setattr(StoreFile, "checkpoint", lambda _file: None)  # as while somebody reads
+        store.commit(to.remove_user(store.state, None, "bert", rules=rules), EVENT)
+        store.commit(store.state, EVENT)
+        final = store.state
+        live = snapshot(path, tmp / "live")
+    return Case(live, snapshot(path, tmp / "closed"), older, final, _fp("bert"))
+
+
+def _fp(of: object) -> str:
+    return sha256(str(of).encode()).hexdigest()
+
+
+def gives_nothing_more(found: State, final: State) -> bool:
+    """Every user and key of `found` has the same role, times and proof in `final`."""
+    for user in found.users.values():
+        right = final.users.get(user.name)
+        if right is None or (user.role, user.start, user.end) != (
+            right.role,
+            right.start,
+            right.end,
+        ):
+            return False
+        verified = {key.fingerprint: key.verified for key in right.keys}
+        if not {key.fingerprint: key.verified for key in user.keys}.items() <= verified.items():
+            return False
+    return set(found.invites) <= set(final.invites)
+
+
+def is_safe(path: Path, case: Case) -> Recovery | None:
+    """Open it, and look for all that must not be; returns what was wrong."""
+    with closing(Store.open(path)) as store:
+        found = store.recovery
+        assert case.revoked not in store.state.owner_of_key
+        assert gives_nothing_more(store.state, case.final)
+        assert store.state == case.final or found is not None  # and it says so
+        assert store.had_owner  # no window for an owner by itself
+        assert store.trouble == ""
+        store.commit(store.state, EVENT)
+        before = store.state
+    with closing(Store.open(path)) as store:
+        assert (store.state, store.recovery) == (before, found)
+        assert not store.is_newly_recovered
+        copy = salvage.read_copy(case.closed / NAME)
+        store.settle(EVENT, state=rights.state_of(copy.rows), label=LABEL)
+        assert (store.state, store.recovery) == (case.final, None)
+    with closing(Store.open(path)) as store:
+        assert (store.state, store.recovery) == (case.final, None)
+    return found
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def bits_of(data: bytes, count: int) -> range:
+    """So many, spread over all of it, and over the eight places of a byte."""
+    step = len(data) * 8 // count | 1
+    return range(0, len(data) * 8, step)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_flipped_bit_of_the_log_brings_a_key_back(part: int, case: Case, tmp_path: Path) -> None:
+    data = (case.live / f"{NAME}-wal").read_bytes()
+    damaged = 0
+    for bit in bits_of(data, 120)[part::4]:
+        folder = shutil.copytree(case.live, tmp_path / str(bit))
+        (folder / f"{NAME}-wal").write_bytes(flipped(data, bit))
+        damaged += is_safe(folder / NAME, case) is not None
+    assert damaged > 5
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_no_flipped_bit_of_the_file_gives_another_right(
+    part: int, case: Case, tmp_path: Path
+) -> None:
+    """All of the first page's header, and a sample of the rest, weighted to pages with rights."""
+    data = (case.closed / NAME).read_bytes()
+    header = range(0, 100 * 8, 9)
+    content = [
+        8 * (place + 3) + 5 for place in range(0, len(data), 4) if data[place : place + 4].isalnum()
+    ]
+    every = [*header, *bits_of(data, 60), *content[:: max(1, len(content) // 100)]]
+    damaged = 0
+    for bit in every[part::4]:
+        folder = shutil.copytree(case.closed, tmp_path / str(bit), dirs_exist_ok=True)
+        (folder / NAME).write_bytes(flipped(data, bit))
+        damaged += is_safe(folder / NAME, case) is not None
+    assert damaged > 5
+
+
+def test_no_flipped_bit_of_the_mark_matters(case: Case, tmp_path: Path) -> None:
+    data = mark.path_of(case.closed / NAME).read_bytes()
+    for bit in bits_of(data, 60):
+        folder = shutil.copytree(case.closed, tmp_path / str(bit))
+        mark.path_of(folder / NAME).write_bytes(flipped(data, bit))
+        with closing(Store.open(folder / NAME)) as store:
+            assert store.state == case.final
+            assert store.recovery in (None, Recovery(Reason.MARK_LOST))
+        marked = mark.load_untrusted(mark.path_of(folder / NAME))
+        assert marked is not None  # written anew
+        assert marked.is_whole
+
+
+def _lose(folder: Path, *suffixes: str) -> None:
+    for suffix in suffixes:
+        (folder / f"{NAME}{suffix}").unlink()
+
+
+def _cut(folder: Path, suffix: str, size: int) -> None:
+    path = folder / f"{NAME}{suffix}"
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def _put_back(folder: Path, case: Case) -> None:
+    shutil.copy(case.older / NAME, folder / NAME)
+    (folder / f"{NAME}-wal").unlink(missing_ok=True)
+
+
+def _put_new(folder: Path, _case: Case) -> None:
+    """A store that nobody has ever owned."""
+    _lose(folder, "", "-wal", ".mark")
+    Store.open(folder / NAME).close()
+    _lose(folder, ".mark", ".lock")
+
+
+DAMAGES: dict[str, tuple[Callable[[Path, Case], object], Reason]] = {
+    "log lost": (lambda f, _: _lose(f, "-wal"), Reason.OLDER),
+    "log emptied": (lambda f, _: _cut(f, "-wal", 0), Reason.OLDER),
+    "log cut": (lambda f, _: _cut(f, "-wal", 5000), Reason.OLDER),
+    "log of zeros": (lambda f, _: (f / f"{NAME}-wal").write_bytes(bytes(9000)), Reason.OLDER),
+    "old copy": (_put_back, Reason.OLDER),
+    "file lost": (lambda f, _: _lose(f, ""), Reason.MISSING),
+    "file and log lost": (lambda f, _: _lose(f, "", "-wal"), Reason.MISSING),
+    "file emptied": (lambda f, _: _cut(f, "", 0), Reason.DAMAGED),
+    "file cut": (lambda f, _: _cut(f, "", 20_000), Reason.DAMAGED),
+    "another file": (lambda f, _: (f / NAME).write_bytes(b"a letter" * 900), Reason.DAMAGED),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_store_that_is_not_what_its_mark_says_opens_no_one_and_does_not_stop(
+    damage: str, case: Case, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(case.live, tmp_path / "device")
+    damaging, reason = DAMAGES[damage]
+    damaging(folder, case)
+    found = (folder / NAME).read_bytes() if (folder / NAME).exists() else None
+    recovery = is_safe_and_kept(folder / NAME, case, found)
+    assert recovery is not None
+    assert recovery.reason is reason
+    assert str(recovery)
+
+
+def is_safe_and_kept(path: Path, case: Case, found: bytes | None) -> Recovery | None:
+    """What was found is kept beside the store until somebody decides."""
+    Store.open(path).close()
+    aside = salvage.aside_of(path)
+    assert aside.exists() == (found is not None)
+    if found is not None:
+        assert aside.read_bytes() == found
+        assert aside.stat().st_mode & 0o777 == 0o600
+    with closing(Store.open(path)) as store:
+        recovery = store.recovery
+        assert case.revoked not in store.state.owner_of_key
+        assert gives_nothing_more(store.state, case.final)
+        assert store.had_owner
+        store.settle(EVENT)
+        assert store.recovery is None
+    assert not aside.exists()
+    return recovery
+
+
+def test_an_old_copy_keeps_what_is_still_right_and_drops_the_rest(
+    case: Case, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    _put_back(folder, case)
+    with closing(Store.open(folder / NAME)) as store:
+        assert store.state == case.final  # anna and carl stay, bert and the invite by bert go
+        assert store.recovery == Recovery(Reason.OLDER, left_out=3)
+        assert store.attempts == {"pairing": {"failures": 3}, "label": LABEL}
+        assert store.trail.verify() is None
+
+
+def test_what_was_given_after_the_copy_is_not_made_up(
+    case: Case, tmp_path: Path, rules: Rules
+) -> None:
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    path = folder / NAME
+    with closing(Store.open(path)) as store:
+        user = User("zoe", "admin", (Key("e" * 64),))
+        new = to.add_user(store.state, None, user, rules=rules)
+        new = to.set_user(new, None, "carl", role="guest", rules=rules)
+        store.commit(new, attempts={"label": {**LABEL, "token": "ef"}})
+    for name in (NAME, f"{NAME}.mark"):
+        shutil.copy(folder / name, tmp_path / name)
+    shutil.copy(case.closed / NAME, path)
+    with closing(Store.open(path)) as store:
+        assert set(store.state.users) == {"anna"}  # carl was a user and is a guest: neither now
+        assert "label" not in store.attempts
+        assert store.recovery is not None
+        assert (store.recovery.left_out, store.recovery.missing) == (3, 5)
+    shutil.copy(tmp_path / NAME, path)  # the newer one comes back, found in a drawer
+    with closing(Store.open(path)) as store:
+        assert "zoe" not in store.state.users  # a person decides
+        copy = salvage.read_copy(tmp_path / NAME)
+        store.settle(
+            EVENT, state=rights.state_of(copy.rows), label=copy.attempts and copy.attempts["label"]
+        )
+        assert store.state == new
+
+
+def test_a_store_that_is_newer_than_its_mark_was_only_interrupted(
+    case: Case, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    shutil.copy(case.older / f"{NAME}.mark", folder / f"{NAME}.mark")
+    with closing(Store.open(folder / NAME)) as store:
+        assert (store.state, store.recovery) == (case.final, None)
+
+
+@pytest.mark.parametrize("rest", [[""], ["", ".mark"]], ids=["all gone", "the mark too"])
+def test_a_new_device_is_new(rest: list[str], tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    Store.open(path).close()
+    for suffix in rest:
+        path.with_name(f"{NAME}{suffix}").unlink()
+    with closing(Store.open(path)) as store:
+        assert not store.had_owner
+        assert store.state == State()
+
+
+def test_a_broken_chain_is_taken_over_as_it_is(case: Case, tmp_path: Path) -> None:
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    path = folder / NAME
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(
+            "UPDATE events SET body = CAST(replace(body, 'hello', 'hallo') AS BLOB) WHERE seq = 1"
+        )
+        db.commit()
+    mark.path_of(path).unlink()
+    with closing(Store.open(path)) as store:
+        assert store.recovery == Recovery(Reason.MARK_LOST)
+        found = store.trail.verify()
+        assert found is not None
+        assert found.seq == 1
+        assert store.trail.head[0] == 3
+
+
+def test_lost_events_are_told_and_take_no_rights(case: Case, tmp_path: Path) -> None:
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    with closing(sqlite3.connect(folder / NAME)) as db:
+        db.execute("DELETE FROM events WHERE seq > 1")
+        db.execute(
+            "UPDATE ends SET seq = 1, digest = (SELECT digest FROM events) WHERE place = 'head'"
+        )
+        db.commit()
+    with closing(Store.open(folder / NAME)) as store:
+        assert store.state == case.final
+        assert store.recovery == Recovery(Reason.EVENTS_LOST)
+
+
+EDITS = [
+    "UPDATE keys SET fingerprint = upper(fingerprint)",
+    "UPDATE keys SET verified = 7",
+    "UPDATE users SET role = 'owner'",
+    "UPDATE users SET not_after = -1, not_before = 1",
+    "UPDATE users SET name = 'an' || char(27) || '[2Jna' WHERE name = 'anna'",
+    "UPDATE users SET display_name = char(8238)",
+    "DELETE FROM users WHERE name = 'carl'",
+    "DROP TABLE attempts",
+    "DROP TABLE invites",
+    "DROP TABLE rights",
+    "DELETE FROM ends",
+    "DELETE FROM clock",
+    "UPDATE rights SET had_owner = 0",
+    "UPDATE rights SET serial = 99",
+    "INSERT INTO users VALUES ('eve', 'owner', '', NULL, NULL, 0.0)",
+    "INSERT INTO invites VALUES ('', 'eve', 'guest', 1.0, 1, 0, 0.0, NULL, '', NULL)",
+    "PRAGMA application_id = 7",
+    "PRAGMA user_version = 2",
+    "PRAGMA user_version = 99",
+]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_somebody_wrote_into_the_file_gives_no_right(
+    edit: str, case: Case, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    with closing(sqlite3.connect(folder / NAME)) as db:
+        db.execute(edit)
+        db.commit()
+    assert is_safe(folder / NAME, case) is not None
+
+
+def test_names_that_nobody_could_have_given_are_not_loaded(tmp_path: Path) -> None:
+    """A store of an earlier version has no seal: its texts are looked at."""
+    path = tmp_path / NAME
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 2")
+        for step in schema.MIGRATIONS[:2]:
+            for statement in step:
+                db.execute(statement)
+        for name in (
+            "anna",
+            "a/../b",
+            "x\x1b[2J",
+            "ab\u202ecd",
+            "with space",
+            "\u0639\u0644\u06cc",
+        ):
+            db.execute("INSERT INTO users VALUES (?, 'owner', '', NULL, NULL, 0.0)", (name,))
+        db.execute("UPDATE users SET display_name = char(155) WHERE name = 'with space'")
+    with closing(Store.open(path)) as store:
+        assert set(store.state.users) == {"anna", "\u0639\u0644\u06cc"}
+        assert store.recovery is not None
+        assert store.recovery.left_out == 4
+
+
+def test_counters_and_the_clock_are_checked_too(case: Case, tmp_path: Path) -> None:
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    path = folder / NAME
+    with closing(Store.open(path)) as store:
+        store.note_time(5e8)
+        store.commit(store.state, EVENT)
+        new = store.state.replaced(None, User("zoe", "guest"))
+        store.commit(new)  # marks the time as well
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE clock SET floor = 1.0")
+        db.execute("""UPDATE attempts SET body = replace(body, '3', '0')""")
+        db.commit()
+    with closing(Store.open(path)) as store:
+        assert store.floor == 5e8  # the mark's
+        assert store.attempts_lost
+        assert store.attempts == {}
+        assert store.state.users.keys() == new.users.keys()
+        store.commit(store.state, attempts={"pairing": {"failures": 9}})
+        assert not store.attempts_lost
+
+
+# ------------------------------------------------------------------------ writing store and mark
+
+
+class NoRoom:
+    """A disk that takes no more of the mark."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+
+    def fill(self, *, half: bool = False) -> None:
+        def refuse(path: Path, data: bytes, *_: object) -> None:
+            if half:
+                with path.open("ab") as file:
+                    file.write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+        self._patch.setattr(files, "append_own", refuse)
+        self._patch.setattr(files, "write_whole", refuse)
+
+    def empty(self) -> None:
+        self._patch.undo()
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_full_disk_while_the_mark_is_written(
+    case: Case, tmp_path: Path, rules: Rules, monkeypatch: pytest.MonkeyPatch, *, half: bool
+) -> None:
+    """The change stands and is told as not protected; the mark follows as soon as there is room."""
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    path, disk = folder / NAME, NoRoom(monkeypatch)
+    with closing(Store.open(path)) as store:
+        store.commit(store.state.replaced(None, User("zoe", "guest", (Key("e" * 64),))))
+        disk.fill(half=half)
+        new = to.remove_user(store.state, None, "zoe", rules=rules)
+        store.commit(new)
+        assert store.state == new
+        assert "No space" in store.trouble
+        with closing(Store.open(snapshot(path, tmp_path / "killed") / NAME)) as other:
+            assert (other.state, other.recovery) == (new, None)
+        disk.empty()
+        store.flush_seen()
+        assert store.trouble == ""
+    shutil.copy(case.older / NAME, path)
+    with closing(Store.open(path)) as store:
+        assert "bert" not in store.state.users
+        assert store.recovery is not None
+
+
+def test_the_log_is_empty_after_rights_were_taken(case: Case, tmp_path: Path, rules: Rules) -> None:
+    folder = shutil.copytree(case.older, tmp_path / "device")
+    path = folder / NAME
+    with closing(Store.open(path)) as store:
+        store.commit(store.state, EVENT)
+        log = path.with_name(f"{NAME}-wal")
+        assert log.stat().st_size > 0
+        store.commit(to.remove_user(store.state, None, "bert", rules=rules))
+        assert log.stat().st_size == 0
+        marked = mark.load_untrusted(mark.path_of(path))
+        assert marked is not None
+        assert marked.rows == frozenset(rights.rows_of(store.state, store.attempts))
+        assert marked.head == store.trail.head
+
+
+def test_a_mark_stays_small_and_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mark, "JOURNAL_BYTES", 5000)
+    path = tmp_path / NAME
+    sizes = []
+    with closing(Store.open(path)) as store:
+        store.commit(State.of([User("anna", "owner", (Key("a" * 64),))]))
+        for number in range(40):
+            long = User("anna", "owner", (Key("a" * 64),), f"{number:064}")
+            store.commit(store.state.replaced(store.state.users["anna"], long))
+            sizes.append(mark.path_of(path).stat().st_size)
+    assert max(sizes) < 2 * mark.JOURNAL_BYTES
+    assert any(after < before for before, after in pairwise(sizes))
+
+
+def test_a_reader_does_not_keep_a_change_from_being_stored(
+    case: Case, tmp_path: Path, rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(case.older, tmp_path / "device")
+    path = folder / NAME
+    monkeypatch.setattr(database, "_BUSY_MILLISECONDS", 0)
+    with closing(Store.open(path)) as store:
+        store.commit(store.state, EVENT)
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM users").fetchone()
+            store.commit(to.remove_user(store.state, None, "bert", rules=rules))
+            assert "only in SQLite's log" in store.trouble
+            reader.execute("ROLLBACK")
+        store.flush_seen()
+        assert store.trouble == ""
+        assert path.with_name(f"{NAME}-wal").stat().st_size == 0
+
+
+# --------------------------------------------------------------------- files taken away in use
+
+
+def test_a_store_that_is_removed_in_use_is_noticed_and_written_anew(
+    case: Case, tmp_path: Path, rules: Rules
+) -> None:
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    path = folder / NAME
+    with closing(Store.open(path)) as store:
+        store.commit(store.state, EVENT)
+        for file in folder.iterdir():
+            file.unlink()
+        assert "removed" in store.trouble
+        store.flush_seen()
+        assert store.trouble == ""
+        new = to.set_user(store.state, None, "carl", display_name="Carl", rules=rules)
+        store.commit(new, EVENT)
+        assert {file.name for file in folder.iterdir()} >= {NAME, f"{NAME}.mark", f"{NAME}.lock"}
+        with pytest.raises(StoreError):
+            Store.open(path)  # the lock holds again
+        head = store.trail.head
+    with closing(Store.open(path)) as store:
+        assert (store.state, store.recovery, store.trail.head) == (new, None, head)
+        assert store.trail.verify() is None
+
+
+def test_a_store_that_is_replaced_in_use_is_not_written_to(case: Case, tmp_path: Path) -> None:
+    folder = shutil.copytree(case.closed, tmp_path / "device")
+    path = folder / NAME
+    other = shutil.copy(case.older / NAME, tmp_path / "other.db")
+    with closing(Store.open(path)) as store:
+        Path(other).replace(path)
+        assert "replaced" in store.trouble
+        with pytest.raises(StoreWriteFailed, match="replaced"):
+            store.commit(store.state, EVENT)
+    with closing(Store.open(path)) as store:
+        assert case.revoked not in store.state.owner_of_key
+
+
+# ------------------------------------------------------------------------------ factory reset
+
+
+def test_a_reset_leaves_no_name_in_any_file(case: Case, tmp_path: Path, rules: Rules) -> None:
+    folder = shutil.copytree(case.older, tmp_path / "device")
+    path = folder / NAME
+    database.create(path.with_name(f"{NAME}.v1"))
+    with closing(Store.open(path)) as store:
+        for number in range(30):
+            name = f"formeruser{number}"
+            user = User(name, "guest", (Key(_fp(name)),))
+            store.commit(
+                to.add_user(store.state, None, user, rules=rules),
+                Event(
+                    kind="user-added",
+                    boot="b",
+                    monotonic=1.0,
+                    wall=2.0,
+                    user=name,
+                    fingerprint=_fp(name),
+                ),
+            )
+            store.note_seen(_fp(name), 5.0)
+        for number in range(20):
+            store.commit(to.remove_user(store.state, None, f"formeruser{number}", rules=rules))
+        store.settle(EVENT, state=store.state)
+        store.reset(Event(kind="factory-reset", boot="b", monotonic=1.0, wall=2.0), attempts={})
+        assert (store.state, store.had_owner, store.trail.head[0]) == (State(), False, 1)
+        for file in folder.iterdir():
+            data = file.read_bytes()
+            for trace in (
+                b"formeruser",
+                b"anna",
+                b"bert",
+                _fp("anna").encode(),
+                _fp("formeruser7").encode(),
+            ):
+                assert trace not in data, (file.name, trace)
+        assert store.trouble == ""
+    with closing(Store.open(path)) as store:
+        assert (store.state, store.had_owner, store.recovery) == (State(), False, None)
+        assert [record.event.kind for record in store.trail.iterate()] == ["factory-reset"]
+
+
+def test_marks_that_are_no_marks(tmp_path: Path) -> None:
+    path = tmp_path / f"{NAME}.mark"
+    assert mark.load_untrusted(path) is None
+    for data in (
+        b"",
+        b"\n",
+        b"x\n",
+        b"{}\n",
+        b"0" * 64 + b" {}\n",
+        b"[" * 90_000 + b"\n",
+        bytes(100),
+    ):
+        path.write_bytes(data)
+        assert mark.load_untrusted(path) is None
+    writer = Mark(tmp_path / NAME, schema=3)
+    seal = rights.Seal(rights.total_of(["a"]), 1, had_owner=True)
+    writer.write(["a"], seal, (0, "0" * 64), 1.0)
+    writer.void(2)
+    found = mark.load_untrusted(path)
+    assert found is not None
+    assert (found.rows, found.void, found.seal, found.floor) == (frozenset("a"), 2, seal, 1.0)
+    assert found.is_whole
+    path.write_bytes(path.read_bytes() + b"half a line")
+    found = mark.load_untrusted(path)
+    assert found is not None
+    assert found.is_whole
