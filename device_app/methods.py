@@ -64,8 +64,10 @@ class Plate:
         if not isinstance(record, Mapping):
             return cls()
         token, code, failures = (record.get(name) for name in ("token", "code", "failures"))
+        if isinstance(failures, bool) or not isinstance(failures, int) or failures < 0:
+            return cls()
         try:
-            return cls(bytes.fromhex(str(token)), bytes.fromhex(str(code)), int(str(failures)))
+            return cls(bytes.fromhex(str(token)), bytes.fromhex(str(code)), failures)
         except ValueError:
             return cls()
 

@@ -3,16 +3,19 @@
 The window decides what an attempt costs; here it becomes durable, before anybody is answered.
 """
 
+import logging
 from collections.abc import Sequence
 
 from device_app.methods import PLATE, BoardMethods, Plate
 from device_app.whitelist import CONSOLE, Whitelist
 from iam.audit import Event as AuditEvent
 from iam.model import State
+from peer.errors import Malformed
 from peer.limits import Limits
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.ceremony import Event, EventKind
 
+_log = logging.getLogger("handfast.pairing")
 _RECORD = "pairing"  # our entry among the store's attempt counters
 # Field of a window's event → field of the audit trail; the rest becomes `detail`.
 _FIELDS = {
@@ -24,6 +27,18 @@ _FIELDS = {
 }
 
 
+def _budget(whitelist: Whitelist, now: float, limits: Limits) -> AttemptBudget:
+    store = whitelist.store
+    record = store.attempts.get(_RECORD)
+    try:
+        if store.attempts_lost or not isinstance(record, dict | None):
+            raise Malformed("the record of pairing attempts is damaged")
+        return AttemptBudget.restored(record, now, limits=limits)
+    except Malformed as error:
+        _log.error("%s: pairing waits until `handfast-device open` clears it", error)
+        return AttemptBudget.unknown(now, limits=limits)
+
+
 class PairingRecord:
     """The stored half of the door. `budget` is what was stored last; times are monotonic."""
 
@@ -32,10 +47,7 @@ class PairingRecord:
     ) -> None:
         self._whitelist = whitelist
         self._methods = methods
-        record = whitelist.store.attempts.get(_RECORD)
-        self.budget = AttemptBudget.restored(
-            record if isinstance(record, dict) else None, now, limits=limits
-        )
+        self.budget = _budget(whitelist, now, limits)
 
     def keep(
         self, budget: AttemptBudget, events: Sequence[Event], now: float, *, acting: str

@@ -56,6 +56,15 @@ class AttemptBudget:
         return {"failures": self.failures, "remaining": self.seconds_blocked(now)}
 
     @classmethod
+    def unknown(cls, now: float, *, limits: Limits = DEFAULT_LIMITS) -> Self:
+        """The budget of a board whose record is damaged: the longest back-off, so that damage
+        never lets anybody try again. A person at the console clears it."""
+        most = limits.backoff_max_seconds
+        counts = range(limits.backoff_after, limits.backoff_after + 64)
+        failures = next((n for n in counts if _backoff(n, limits) >= most), counts.stop)
+        return cls(failures, now + most, limits)
+
+    @classmethod
     def restored(
         cls, record: Mapping[str, object] | None, now: float, *, limits: Limits = DEFAULT_LIMITS
     ) -> Self:
