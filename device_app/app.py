@@ -35,6 +35,7 @@ from device_app.reach import reachable
 from device_app.resources import board, check, events, hello, iam, invites, redeem, wellknown
 from device_app.resources.pair import NearOnly, Pair
 from device_app.resources.window import LATE, METHODS_OF, WindowFromAfar
+from device_app.restoring import note_recovery, store_view
 from device_app.status import (
     clock_view,
     counters_view,
@@ -45,7 +46,6 @@ from device_app.status import (
 from device_app.verbs import Verbs, ceremony_view, window_view
 from device_app.whitelist import Whitelist
 from iam.access import Access
-from iam.changes import has_owner
 from iam.errors import IamError
 from iam.model import State, changed_keys
 from iam.store import Store
@@ -129,6 +129,7 @@ class App:
             store, policy_set.access, journal=self.journal, limits=self.limits
         )
         self.whitelist.check_clock()
+        note_recovery(self.whitelist)
         self._stack.callback(TimeKeeper(self.whitelist.keep).stop)
         self.guard = Guard(self.whitelist)
         self.invitations = Invitations(self.whitelist, self.identity, addresses=self._addresses)
@@ -295,12 +296,13 @@ class App:
         return self.settings.name or "device"
 
     async def open_first_window(self, *, pair: bool) -> None:
-        """At the start: `--pair` asks for a window, and a board without an owner opens one.
+        """At the start: `--pair` asks for a window, and a board that never had an owner opens
+        one. One that has lost its owner opens none for another by itself.
 
         Paired clients are served also if it cannot be opened, as with a pairing port that is taken.
         """
         try:
-            if not has_owner(self.whitelist.state):
+            if not self.whitelist.store.had_owner:
                 await self.door.open(seconds=self.limits.first_boot_window_seconds)
             elif pair:
                 await self.door.open()
@@ -406,7 +408,7 @@ class App:
             },
             "policy": self.policies.view(),
             "clock": clock_view(self.whitelist.clock),
-            "store": {"path": str(self.places.store), "trouble": self.whitelist.trouble},
+            "store": store_view(self.whitelist),
         }
 
     def _users(self) -> list[dict[str, Any]]:

@@ -9,7 +9,17 @@ import click
 from click import shell_completion
 
 from device_app import render
-from device_app.commands import daemon, events, invites, label, policy, status, users, window
+from device_app.commands import (
+    daemon,
+    events,
+    invites,
+    label,
+    policy,
+    restore,
+    status,
+    users,
+    window,
+)
 from device_app.commands.common import Group, Talk, Verb, common, note_common
 from device_app.status import package_version
 
@@ -61,6 +71,7 @@ for verb in (
     policy.policy,
     events.events,
     daemon.clock,
+    restore.restore,
     daemon.reset,
     completion,
 ):

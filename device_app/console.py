@@ -9,6 +9,7 @@ from typing import Any
 
 from device_app.explaining import policy_verbs
 from device_app.invitations import Invitations, invite_verbs
+from device_app.restoring import restore_verbs
 from device_app.status import clock_view
 from device_app.users import user_verbs
 from device_app.whitelist import Whitelist
@@ -30,5 +31,6 @@ def console_verbs(
         **user_verbs(whitelist),
         **invite_verbs(whitelist, invitations),
         **policy_verbs(whitelist),
+        **restore_verbs(whitelist),
         "clock": clock,
     }

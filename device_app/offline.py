@@ -1,10 +1,15 @@
-"""What the command line does without a daemon, on the files alone, under the store's lock."""
+"""What the command line does without a daemon, on the files alone, under the store's lock.
 
-from collections.abc import Iterator, Mapping
+Root does it as the owner of the folder: no file is left that the daemon's user cannot open, and no
+link in it leads to what that user could not have reached.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from device_app import config, exposed, labels
 from device_app.config import Settings
@@ -17,10 +22,13 @@ from device_app.methods import PLATE
 from device_app.places import Places
 from device_app.policies import PolicySet
 from device_app.reach import reachable
+from device_app.restoring import note_recovery, restore_verbs, store_view
 from device_app.status import identity_view, package_version
 from device_app.whitelist import Whitelist
 from device_app.wishes import user_view
+from iam import files
 from iam.access import Access
+from iam.errors import StoreTooNew
 from iam.store import Store
 from peer.errors import Malformed
 from peer.identity import Identity
@@ -28,6 +36,21 @@ from peer.limits import DEFAULT_LIMITS
 from peer.pairing.names import check_name
 
 _HOST_NAME = Path("/proc/sys/kernel/hostname")
+_Options = ParamSpec("_Options")
+_Result = TypeVar("_Result")
+
+
+def _as_owner(
+    work: Callable[Concatenate[Places, _Options], _Result],
+) -> Callable[Concatenate[Places, _Options], _Result]:
+    """What root does on the state folder, done as the folder's owner."""
+
+    @wraps(work)
+    def run(places: Places, /, *args: _Options.args, **options: _Options.kwargs) -> _Result:
+        with files.acting_as_owner_of(places.state):
+            return work(places, *args, **options)
+
+    return run
 
 
 def settings(places: Places) -> Settings:
@@ -40,13 +63,12 @@ def init(places: Places, *, name: str | None, force: bool) -> dict[str, Any]:
     """Key, store and configuration; what is there stays, but for the configuration by `force`."""
     wished = check_name(name) if name is not None else None
     _make(places.state, mode=0o700)
-    identity = Identity.load_or_create(places.key)
-    if not places.store.exists():
-        Store.open(places.store).close()
+    identity = _make_state(places)
     if force or not places.config_file.exists():
         _make(places.config, mode=0o755)
         shown = config.TEMPLATE.format(name=_quoted(wished or _machine_name()))
-        _write(places.config_file, shown)
+        with files.acting_as_owner_of(places.config):
+            _write(places.config_file, shown)
     current = settings(places)
     if wished is not None and wished != current.name:
         raise AppError(
@@ -57,6 +79,15 @@ def init(places: Places, *, name: str | None, force: bool) -> dict[str, Any]:
     return {**view, "config": str(places.config_file), "state": str(places.state)}
 
 
+@_as_owner
+def _make_state(places: Places) -> Identity:
+    identity = Identity.load_or_create(places.key)
+    if not Store.has_traces(places.store):
+        Store.open(places.store).close()
+    return identity
+
+
+@_as_owner
 def fingerprint(places: Places) -> dict[str, Any]:
     """Who this device is. Raises `AppError` before `init` or the first run."""
     identity = _identity(places)
@@ -65,11 +96,13 @@ def fingerprint(places: Places) -> dict[str, Any]:
     return {**view, "grouped": shown.grouped, "ni": shown.ni}
 
 
+@_as_owner
 def status(places: Places) -> dict[str, Any]:
     """What the files tell while no daemon runs."""
     identity = _identity(places)
     with _whitelist(places, Access()) as whitelist:
         known = [user_view(user) for _, user in sorted(whitelist.state.users.items())]
+        store = store_view(whitelist)
     return {
         "running": False,
         "version": package_version(),
@@ -77,10 +110,11 @@ def status(places: Places) -> dict[str, Any]:
         "users": [
             {"name": one["name"], "role": one["role"], "keys": len(one["keys"])} for one in known
         ],
-        "store": {"path": str(places.store), "trouble": ""},
+        "store": store,
     }
 
 
+@_as_owner
 def do(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """A verb of `device_app.console` on the files. Raises `AppError`, `IamError`, `Malformed`."""
     # An application's own code is run only where its actions count.
@@ -113,6 +147,7 @@ def _nobody_asks(_request: object) -> NoReturn:
     raise LookupError("there are no requests while no daemon runs")
 
 
+@_as_owner
 def label(places: Places, *, replace: bool) -> dict[str, Any]:
     """A new label for this device. Raises `AppError`."""
     identity = _identity(places)
@@ -122,6 +157,7 @@ def label(places: Places, *, replace: bool) -> dict[str, Any]:
     return words
 
 
+@_as_owner
 def revive_label(places: Places) -> dict[str, Any]:
     """The code on the label can be used again. Raises `AppError`."""
     with _whitelist(places, Access()) as whitelist:
@@ -129,23 +165,37 @@ def revive_label(places: Places) -> dict[str, Any]:
     return words
 
 
-def reset(places: Places, *, keep_identity: bool) -> dict[str, Any]:
-    """Factory reset while no daemon runs, whatever is wrong with the policy files."""
+@_as_owner
+def restore(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """One of the verbs of `device_app.restoring`, whatever is wrong with the policy files."""
     with _whitelist(places, Access()) as whitelist:
-        whitelist.forget_all(keep=(PLATE,) if keep_identity else ())
-        if not keep_identity:
-            places.key.unlink(missing_ok=True)
-            Identity.load_or_create(places.key)
+        return restore_verbs(whitelist)[verb](args)
+
+
+@_as_owner
+def reset(places: Places, *, keep_identity: bool) -> dict[str, Any]:
+    """Factory reset while no daemon runs, whatever is wrong with the policy files or the store."""
+    try:
+        with _whitelist(places, Access()) as whitelist:
+            whitelist.forget_all(keep=(PLATE,) if keep_identity else ())
+    except StoreTooNew:
+        Store.remove(places.store)
+        Store.open(places.store).close()
+    if not keep_identity:
+        places.key.unlink(missing_ok=True)
+        Identity.load_or_create(places.key)
     return {"reset": True, "kept_identity": keep_identity}
 
 
 @contextmanager
 def _whitelist(places: Places, access: Access) -> Iterator[Whitelist]:
-    if not places.store.exists():
+    if not Store.has_traces(places.store):
         raise _not_there(places)
     store = Store.open(places.store)
     try:
-        yield Whitelist(store, access, journal=Journal(), limits=DEFAULT_LIMITS)
+        whitelist = Whitelist(store, access, journal=Journal(), limits=DEFAULT_LIMITS)
+        note_recovery(whitelist)
+        yield whitelist
     finally:
         store.close()
 
@@ -175,12 +225,8 @@ def _make(folder: Path, *, mode: int) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.new")
     try:
-        draft.unlink(missing_ok=True)
-        with draft.open("x", encoding="utf-8") as file:  # never what somebody has put there
-            file.write(text)
-        draft.replace(path)
+        files.write_whole(path, text.encode(), mode=0o644)
     except OSError as error:
         raise AppError(f"{path} cannot be written: {error.strerror}") from error
 

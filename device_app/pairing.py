@@ -139,7 +139,11 @@ class PairingDoor:
         """The role that a window opened now would give."""
         if self.is_open and self.window is not None:
             return wished or self.window.role
-        return wished or self.terms.role or changes.default_role(self._whitelist.state)
+        return wished or self.terms.role or self._default_role()
+
+    def _default_role(self) -> str:
+        store = self._whitelist.store
+        return changes.default_role(store.state, had_owner=store.had_owner)
 
     @property
     def budget(self) -> AttemptBudget:
@@ -581,8 +585,7 @@ class PairingDoor:
         window = self.window
         if window is None or not self.is_open or self._is_committing(window):
             return  # a commit is the window's own success
-        by_default = changes.default_role(self._whitelist.state)
-        if self._role_by_default and by_default != window.role:
+        if self._role_by_default and self._default_role() != window.role:
             self.close_window()
         self.review()
 

@@ -124,7 +124,8 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     """`status` for people."""
     found = [f"name         {status['name']}", *fingerprint_lines(status)]
     if not status["running"]:
-        return [*found, "daemon       not running", f"users        {len(status['users'])}"]
+        found += ["daemon       not running", f"users        {len(status['users'])}"]
+        return [*found, *_store_lines(status["store"])]
     window = status["window"]
     found += [
         f"daemon       process {status['pid']}, up {spoken(status['uptime_seconds'])}",
@@ -153,14 +154,48 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
     if not clock.get("known", True) and not clock.get("trouble"):
         found.append("clock        not set: limits of time go by the last time known")
     for trouble in (
-        status["store"]["trouble"],
         status.get("policy", {}).get("trouble"),
         window.get("trouble"),
         clock.get("trouble"),
     ):
         if trouble:
             found.append(f"trouble      {trouble}")
-    return found
+    return [*found, *_store_lines(status["store"])]
+
+
+def _store_lines(store: Mapping[str, Any]) -> list[str]:
+    recovery = store.get("recovery") or {}
+    troubles = (store["trouble"], recovery.get("why"))
+    return [f"trouble      {trouble}" for trouble in troubles if trouble]
+
+
+def restore_lines(value: Mapping[str, Any]) -> list[str]:
+    """What restoring a copy of the store would change."""
+    found = [f"copy: {on_one_line(value['copy'])}"]
+    if value["damaged"]:
+        found.append("This copy is damaged: look at every line.")
+    for one in value["changes"]:
+        sign = {"added": "+", "removed": "-", "changed": "~"}[one["change"]]
+        doubt = "" if one["marked"] else "  (the mark says: taken away or changed since)"
+        found.append(f"  {sign} {_entry(one)}{doubt}")
+    found += [f"  ? {_entry(one)}  (only the mark has this)" for one in value["missing"]]
+    return found if len(found) > 1 else [*found, "  It holds what is in force already."]
+
+
+def _entry(one: Mapping[str, Any]) -> str:
+    """A user, a key, an invite or the label, in a line about a copy."""
+    match one["kind"]:
+        case "user":
+            was = f", now {on_one_line(one['was'])}" if "was" in one else ""
+            return f"user {on_one_line(one['name'])}: {on_one_line(one['role'])}{was}"
+        case "key":
+            return f"key {one['fingerprint']} of {on_one_line(one['user'])}"
+        case "invite":
+            return (
+                f"invite {one['id'][:8]} for {on_one_line(one['name'])}: {on_one_line(one['role'])}"
+            )
+        case _:
+            return "the label"
 
 
 def _label(status: Mapping[str, Any]) -> str:

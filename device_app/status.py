@@ -6,6 +6,7 @@ from typing import Any
 
 from device_app.clock import Clock
 from device_app.errors import Exit
+from device_app.restoring import ADVICE as RESTORE_ADVICE
 from device_app.whitelist import CLOCK_ADVICE
 from peer.identity import Fingerprint
 from peer.net.coaps import CoapsServer, SessionInfo
@@ -54,6 +55,8 @@ def problems_of(status: Mapping[str, Any]) -> list[str]:
     found = []
     if status["store"]["trouble"]:
         found.append(str(status["store"]["trouble"]))
+    if status["store"]["recovery"]:
+        found.append(f"{status['store']['recovery']['why']}. {RESTORE_ADVICE}")
     if status["policy"]["trouble"]:
         found.append(str(status["policy"]["trouble"]))
     if trouble := status["window"].get("trouble"):

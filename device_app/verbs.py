@@ -61,6 +61,7 @@ class Verbs:
             "reset": self.reset,
         }
         console = console_verbs(self._whitelist, lambda: self._invitations)
+        own["restore"] = self._restoring(console.pop("restore"))
         return own | {name: _at_once(verb) for name, verb in console.items()}
 
     async def status(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
@@ -174,8 +175,19 @@ class Verbs:
         """The policy of the files."""
         return await self._reload()
 
+    def _restoring(self, restore: ConsoleVerb) -> Verb:
+        """Put a copy of the store back, and begin anew with it."""
+
+        async def run(args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+            done = restore(args)
+            self._reset(True)  # the identity stays
+            return done
+
+        return run
+
     async def reset(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """Factory reset of the running daemon."""
+        self._door.close_window()  # its events name people, and go with all others
         keep = bool(args.get("keep_identity"))
         self._whitelist.forget_all(keep=(PLATE,) if keep else ())
         self._reset(keep)

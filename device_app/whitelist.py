@@ -392,11 +392,16 @@ class Whitelist:
             )
 
     def forget_all(self, *, keep: Collection[str] = ()) -> None:
-        """Factory reset: nobody is known any more, and no attempt either, but for entries to
+        """Factory reset: nobody is known any more, nor any attempt or event, but for entries to
         `keep` (what stays with the board)."""
         event = self.journal.event("factory-reset", actor=CONSOLE)
         kept = {name: one for name, one in self.store.attempts.items() if name in keep}
-        self.commit(State.of(()), event, attempts=kept)
+        try:
+            self.store.reset(event, attempts=kept)
+        except StoreWriteFailed as error:
+            self._in_trouble(error)
+            raise
+        self._out_of_trouble()
 
     def _apply(
         self, new: State, kind: str, actor: Subject | None, *more: Event, **fields: Any
