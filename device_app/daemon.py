@@ -1,6 +1,7 @@
 """The life of the process: signals, readiness, the question at the terminal, and beginning anew."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
@@ -12,18 +13,45 @@ from device_app import render
 from device_app.app import App
 from device_app.config import Settings
 from device_app.confirm.terminal import PersonAtTerminal
+from device_app.errors import AppError
 from device_app.notify import notify
 from device_app.pairing import PairingDoor
 from device_app.pairing_terms import News, NewsKind
 from device_app.places import Places
 from device_app.render_pairing import closed_lines, code_lines, ended_lines, window_lines
 from device_app.verbs import ceremony_view, window_view
+from iam import files
 from iam.errors import IamError
 from peer.errors import PeerError
 from peer.pairing.ceremony import State
 
 _log = logging.getLogger("handfast.daemon")
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
 Ready = Callable[[dict[str, Any]], None]
+
+
+def protect(places: Places) -> None:
+    """Before anything is opened: root becomes the owner of the state folder for good, and no other
+    process of that user may read our memory, which holds the key (PR_SET_DUMPABLE, prctl(2)).
+
+    Raises `AppError`.
+    """
+    try:
+        if (owner := files.other_owner(places.state)) is not None:
+            if not places.run.exists():
+                places.run.mkdir(mode=0o700)
+                os.chown(places.run, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            files.become_owner_of(places.state)
+            if not os.access(os.__file__, os.R_OK):
+                raise PermissionError(f"that user cannot read this Python, {os.__file__}")
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
+    except OSError as error:
+        raise AppError(
+            f"the daemon cannot run as the owner of {places.state}: {error}",
+            advice="Start it as that user, with a Python that this user can read.",
+        ) from error
 
 
 async def run(

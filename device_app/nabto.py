@@ -7,7 +7,7 @@ from typing import Any
 from device_app.errors import AppError, Exit
 from device_app.explaining import role_view
 from device_app.wishes import user_view
-from iam import nabto
+from iam import files, nabto
 from peer.files import read_regular
 
 _FILE_BYTES = 4 << 20  # what a file of theirs may have in symbols, in bytes
@@ -59,12 +59,8 @@ def write(path: Path, text: str, *, force: bool) -> None:
             advice="Choose another name, or give --force.",
             code=Exit.USAGE,
         )
-    draft = path.with_name(f".{path.name}.new")
     try:
-        draft.unlink(missing_ok=True)
-        with draft.open("x", encoding="utf-8") as file:  # never what somebody has put there
-            file.write(text)
-        draft.replace(path)
+        files.write_whole(path, text.encode(), mode=0o644)
     except OSError as error:
         raise AppError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -45,6 +45,7 @@ def run(talk: Talk, /, *, pair: bool, **options: Any) -> None:
     from device_app import daemon  # noqa: PLC0415  # the other verbs do without its start-up time
 
     logs.set_up(talk.verbosity)
+    daemon.protect(talk.places)
     settings = _with_options(offline.settings(talk.places), **options)
 
     def ready(status: dict[str, Any]) -> None:

@@ -1,0 +1,290 @@
+"""Every file that the device opens or makes: not through a link, not another user's, and by root
+only as the folder's owner would (CWE-59). Also what a process owes its memory and SIGHUP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_app import daemon, offline
+from device_app.control import ControlServer
+from device_app.errors import AppError
+from device_app.places import Places
+from iam import files as iam_files
+from iam.errors import StoreError
+from iam.store import Store
+from peer import files as peer_files
+from peer.errors import IdentityError
+from peer.identity import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.device_app.conftest import Kit
+
+OTHER = 54321  # a user that nobody has
+VICTIM = b"precious\n"
+
+
+def conftest() -> Any:
+    return next(
+        module
+        for name, module in sys.modules.items()
+        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
+    )
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    path = tmp_path / "victim"
+    path.write_bytes(VICTIM)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    return home
+
+
+def places(home: Path) -> Places:
+    return Places(home, home, home)
+
+
+def symbolic(link: Path, target: Path) -> None:
+    link.symlink_to(target)
+
+
+def hard(link: Path, target: Path) -> None:
+    link.hardlink_to(target)
+
+
+WRITTEN = ["device.db", "device.db.lock", "device.db-wal", "device.db-shm"]
+REFUSED = [*WRITTEN, "device.db.mark", "device-key.pem"]
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [*((name, symbolic) for name in REFUSED), *((name, hard) for name in WRITTEN)],
+)
+def test_a_link_in_the_place_of_a_file_is_refused(
+    name: str, make: Callable[[Path, Path], None], home: Path, victim: Path
+) -> None:
+    offline.init(places(home), name="kitchen", force=False)
+    (home / name).unlink(missing_ok=True)
+    make(home / name, victim)
+    with pytest.raises((StoreError, IdentityError), match="link"):
+        offline.status(places(home))
+    assert victim.read_bytes() == VICTIM
+
+
+DRAFTS = ["device.db.new", "device.db.mark.new", "device.db.aside.new", "device.toml.new"]
+
+
+@pytest.mark.parametrize("make", [symbolic, hard])
+@pytest.mark.parametrize("name", DRAFTS)
+def test_what_is_made_anew_is_not_made_through_a_link(
+    name: str, make: Callable[[Path, Path], None], home: Path, victim: Path
+) -> None:
+    make(home / name, victim)
+    offline.init(places(home), name="kitchen", force=True)
+    (home / "device.db").write_bytes(b"")
+    assert offline.status(places(home))["store"]["recovery"]["reason"] == "damaged"
+    assert victim.read_bytes() == VICTIM
+    assert [path for path in home.iterdir() if path.is_symlink() or path.stat().st_nlink > 1] in (
+        [],
+        [home / name],
+    )
+
+
+@pytest.mark.asyncio
+async def test_the_control_socket_takes_the_place_of_a_link(home: Path, victim: Path) -> None:
+    symbolic(home / "control.sock", victim)
+    server = await ControlServer.start(home / "control.sock", {})
+    assert (home / "control.sock").is_socket()
+    await server.close()
+    assert victim.stat().st_size == len(VICTIM)  # noqa: ASYNC240
+
+
+@pytest.mark.parametrize("library", [iam_files, peer_files])
+def test_what_is_no_file_is_not_waited_for(library: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path):
+        with pytest.raises(OSError, match="not a regular file"):
+            library.open_own(path, os.O_RDONLY)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_of_another_user_is_refused(name: str, home: Path) -> None:
+    offline.init(places(home), name="kitchen", force=False)
+    (home / name).touch(mode=0o600)
+    os.chown(home / name, OTHER, OTHER)
+    with pytest.raises((StoreError, IdentityError), match="another user"):
+        offline.status(places(home))
+
+
+# ---------------------------------------------------------------------------------- root's verbs
+
+
+@pytest.fixture
+def served() -> Iterator[Path]:
+    """The state folder of a service that is not root; everybody may pass the folders above."""
+    above = Path(tempfile.mkdtemp(prefix="handfast-"))
+    above.chmod(0o755)
+    folder = above / "state"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, OTHER, OTHER)
+    yield folder
+    shutil.rmtree(above)
+
+
+def owners(folder: Path) -> set[int]:
+    return {path.lstat().st_uid for path in folder.iterdir()}
+
+
+@pytest.mark.needs_root
+@pytest.mark.asyncio
+async def test_roots_verbs_leave_nothing_that_the_service_cannot_open(served: Path) -> None:
+    run = conftest().run
+    for verb in (
+        ["init", "--name", "kitchen"],
+        ["users", "add", "olga", "--role", "owner", "--key", "ab" * 32],
+        ["label"],
+        ["invite", "mia"],
+        ["status"],
+        ["events"],
+        ["fingerprint"],
+        ["restore", str(served / "device.db"), "--yes"],
+        ["policy", "list"],
+        ["reset", "--yes"],
+    ):
+        result = await run(served, *verb)
+        assert result.code == 0, (verb, result)
+        assert owners(served) == {OTHER}, verb
+
+    def as_the_service() -> None:
+        os.setgroups([])
+        os.setresgid(OTHER, OTHER, OTHER)
+        os.setresuid(OTHER, OTHER, OTHER)
+        Identity.load(served / "device-key.pem")
+        with closing(Store.open(served / "device.db")) as store:
+            store.commit(store.state, attempts={"n": 1})
+
+    assert in_child(as_the_service) == 0
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("name", ["device.db.lock", "device.db.new", "device.db-shm"])
+def test_root_follows_no_link_that_the_service_has_laid(
+    name: str, served: Path, victim: Path
+) -> None:
+    symbolic(served / name, victim)
+    try:
+        offline.init(places(served), name="kitchen", force=False)
+    except StoreError as error:
+        assert "link" in str(error)  # noqa: PT017
+    assert victim.read_bytes() == VICTIM
+    assert victim.stat().st_uid == 0
+    assert os.geteuid() == 0  # it is root again
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_daemon_that_root_starts_becomes_the_folders_owner(
+    served: Path, monkeypatch: pytest.MonkeyPatch, *, is_readable: bool
+) -> None:
+    """In a child, for there is no way back; `is_readable`: that user can read this Python."""
+    where = Places(served, served, served / "run")
+
+    def life() -> None:
+        monkeypatch.setattr(os, "access", lambda *_: is_readable)
+        with (
+            pytest.raises(AppError, match="cannot read this Python")
+            if not is_readable
+            else nullcontext()
+        ):
+            daemon.protect(where)
+        assert os.getresuid() == os.getresgid()[:3] == (OTHER, OTHER, OTHER)
+        Identity.load_or_create(where.key)
+        Store.open(where.store).close()
+        assert (served / "run").stat().st_uid == OTHER
+        with pytest.raises(PermissionError):
+            os.seteuid(0)
+
+    assert in_child(life) == 0
+    assert owners(served) == {OTHER}
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run it in a copy of this process; its exit code."""
+    if not (pid := os.fork()):
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# -------------------------------------------------------------------------- memory and SIGHUP
+
+PROBE = """
+import ctypes
+from pathlib import Path
+
+def resources(board):
+    PR_GET_DUMPABLE = 3
+    Path({path!r}).write_text(str(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)))
+    return []
+"""
+
+
+@pytest.mark.asyncio
+async def test_no_other_process_may_read_the_daemons_memory(kit: Kit, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    (kit.home / "modules").mkdir(parents=True)
+    (kit.home / "modules" / "probe.py").write_text(PROBE.format(path=str(told)))
+    (kit.home / "device.toml").write_text('[resources]\nmodules = ["probe"]\n')
+    process = await kit.process()
+    assert told.read_text() == "0"
+    assert await process.stop() == 0
+
+
+EARLY = """
+import os, signal, sys
+
+class Early:
+    \"\"\"Sends SIGHUP to its own process whenever one of our modules is about to be imported.\"\"\"
+
+    def find_spec(self, name, path=None, target=None):
+        ours = name.startswith(("device_app.", "iam", "peer", "click", "zeroconf"))
+        if ours and name != "device_app.__main__":
+            os.kill(os.getpid(), signal.SIGHUP)
+
+if "device_app" in " ".join(sys.orig_argv) and "run" in sys.orig_argv:
+    sys.meta_path.insert(0, Early())
+"""
+
+
+@pytest.mark.asyncio
+async def test_sighup_while_it_starts_does_not_end_it(kit: Kit, tmp_path: Path) -> None:
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "sitecustomize.py").write_text(EARLY)
+    path = f"{tmp_path / 'early'}:{conftest().environment()['PYTHONPATH']}"
+    process = await kit.process(env={"PYTHONPATH": path})
+    assert (await process.json("status"))["running"]
+    assert await process.stop() == 0
