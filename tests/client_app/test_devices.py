@@ -148,6 +148,28 @@ def test_a_file_that_others_may_write_proves_nothing(book: DeviceBook) -> None:
         book.find("kitchen")
 
 
+def test_a_link_or_another_users_file_proves_nothing(
+    book: DeviceBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book.put(device("kitchen"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"precious")
+    lock = book.path.with_suffix(".lock")
+    for path in (book.path, lock):
+        content = path.read_bytes()
+        path.unlink()
+        path.symlink_to(elsewhere)
+        with pytest.raises(BookError, match="symbolic link"):
+            book.put(device("attic", 2))
+        path.unlink()
+        path.write_bytes(content)
+        path.chmod(0o600)
+    assert elsewhere.read_bytes() == b"precious"
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(BookError, match="another user"):
+        book.all()
+
+
 def test_a_full_disk_changes_nothing(book: DeviceBook, monkeypatch: pytest.MonkeyPatch) -> None:
     book.put(device("kitchen"))
     before = book.path.read_bytes()
