@@ -23,9 +23,10 @@ from client_app.pairing import (
 )
 from client_app.redemption import OnNote
 from client_app.targets import Target, no_window
-from client_app.values import Paired, Whoami
+from client_app.values import Paired
 from peer import cbor
 from peer.errors import (
+    Denied,
     HandshakeFailed,
     NotPaired,
     PeerError,
@@ -115,7 +116,7 @@ class Attempt:
         try:
             registration = await self._ceremony.finish(side, begun)
         except AnswerLost as lost:
-            registration = await self._recovered(lost, side)
+            registration = await self._recovered(lost, side, Registration(user, begun.role))
         device = await self._store(offer, registration, alias, known, method)
         return Paired(device, is_new=True, method=method)
 
@@ -211,7 +212,9 @@ class Attempt:
             number=number,
         )
 
-    async def _recovered(self, lost: AnswerLost, side: ClientSide) -> Registration:
+    async def _recovered(
+        self, lost: AnswerLost, side: ClientSide, asked: Registration
+    ) -> Registration:
         """Ask on the regular port, with the device's key pinned, how the pairing ended.
 
         In most methods that key was authenticated before the last message: by this side's user or
@@ -219,11 +222,15 @@ class Attempt:
         of it: what replaces a lost answer has to prove what the answer would have proved
         (protocol §5.8).
 
+        `asked` is what this ceremony was for: it holds if the role may not ask who it is.
+
         Raises `WrongCode` if the receipt is missing or wrong, `Unreachable` if the device has
         stored nobody, `AnswerLost` if it cannot be asked.
         """
         try:
-            me, receipt = await self._whoami()
+            stored, receipt = await self._whoami()
+        except Denied:
+            stored, receipt = asked, None
         except NotPaired as error:
             raise Unreachable(
                 f"{lost}; the device has not stored this client", advice="Start again."
@@ -241,9 +248,9 @@ class Attempt:
                 "so nothing was stored",
                 advice="Someone may be between you and the device. Start again, next to it.",
             ) from error
-        return Registration(me.user, me.role)
+        return stored
 
-    async def _whoami(self) -> tuple[Whoami, object]:
+    async def _whoami(self) -> tuple[Registration, object]:
         """Who the device says we are, and the receipt it keeps of our pairing."""
         message = aiocoap.Message(code=Code.GET)
         message.opt.uri_path = ("iam", "me")
@@ -258,7 +265,7 @@ class Attempt:
         me = whoami_untrusted(answer.payload)
         body = cbor.decode_untrusted(answer.payload)
         assert isinstance(body, dict)  # or there would be no `me`
-        return me, body.get("receipt")
+        return Registration(me.user, me.role), body.get("receipt")
 
     async def _store(
         self,

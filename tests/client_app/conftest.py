@@ -59,6 +59,7 @@ class Board:
         self.identity = identity
         self.name = name
         self.users: dict[Fingerprint, str] = {}
+        self.denied: set[tuple[str, ...]] = {("vault",)}
         self.answers: asyncio.Queue[bool] = asyncio.Queue()
         self.requests: list[tuple[str, str]] = []
         self.local = True
@@ -177,7 +178,7 @@ class Board:
             raise ProblemError(
                 Code.FORBIDDEN, "not-paired", "this key is not paired here", "Pair first."
             )
-        if path == ("vault",):
+        if path in self.denied:
             raise ProblemError(Code.FORBIDDEN, "denied", "policy says no", "Ask an owner.")
 
 

@@ -408,6 +408,20 @@ async def test_a_lost_last_answer_is_asked_for_on_the_regular_port(
 
 
 @pytest.mark.asyncio
+async def test_a_lost_last_answer_for_a_role_that_may_not_ask_who_it_is(
+    board: Board, new_client: Make
+) -> None:
+    """`denied` says that the key is known: the device has stored us, as what was agreed on."""
+    board.denied.add(("iam", "me"))
+    board.confirm_answer = lambda _body: None
+    await board.open()
+    board.answers.put_nowait(True)
+    client = new_client(board)
+    done = await client.pair(board.pairing_address, expect=board.fingerprint, name="anna")
+    assert (done.device.user, done.device.role) == ("anna", "owner")
+
+
+@pytest.mark.asyncio
 async def test_a_lost_last_answer_of_a_device_that_stored_nobody(
     board: Board, new_client: Make
 ) -> None:
