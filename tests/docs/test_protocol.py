@@ -405,8 +405,8 @@ def test_no_error_of_the_code_lacks_a_reason_of_the_table(paper: Paper) -> None:
 
 
 def test_the_table_of_limits_is_that_of_the_code(paper: Paper) -> None:
-    said = {quoted(name)[0]: float(value) for name, value, _ in paper.table("limits")}
-    assert said == dataclasses.asdict(DEFAULT_LIMITS)
+    said = [(quoted(name)[0], float(value)) for name, value, _ in paper.table("limits")]
+    assert sorted(said) == sorted(dataclasses.asdict(DEFAULT_LIMITS).items())
 
 
 def test_every_limit_that_the_text_names_exists(paper: Paper, cddl: Cddl) -> None:
