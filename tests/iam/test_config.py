@@ -441,11 +441,11 @@ def test_long_lists_are_written_so_that_they_are_read() -> None:
     values = tuple(f"{number}\n\x7f\x00\\\"'" + "é" * 200 for number in range(VALUES_MAX))
     one = Condition(Operator.STRING_EQUALS, "Lamp:Zone", values)
     actions = tuple(f"Lamp:Set{number}" for number in range(ACTIONS_MAX))
-    policies = [Policy(f"p{n}", (Statement(Effect.ALLOW, actions, (one,)),)) for n in range(3)]
+    policies = [Policy(f"p{n}", (Statement(Effect.ALLOW, actions, (one,)),)) for n in range(1)]
     role = Role("r", 5, tuple(policy.id for policy in policies))
     many = Role("many", 5, tuple(f"core-{name}" for name in RANKS) + role.policies)
     book = load([("rules.toml", to_toml([role, many], policies))])
-    assert (book.roles[-2:], book.policies[-3:]) == ((role, many), tuple(policies))
+    assert (book.roles[-2:], book.policies[-1:]) == ((role, many), tuple(policies))
 
 
 # ------------------------------------------------------------------------------ lines of any TOML
