@@ -10,6 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,8 @@ def fifo() -> Iterator[MakeFifo]:
         os.mkfifo(path, 0o600)
 
         def write() -> None:
-            with open(path, "wb") as pipe:  # noqa: PTH123  # it waits here for a reader
+            # It waits for a reader, who may be gone again without having read.
+            with suppress(BrokenPipeError), open(path, "wb") as pipe:  # noqa: PTH123
                 pipe.write(content)
 
         thread = threading.Thread(target=write, daemon=True)
