@@ -22,6 +22,7 @@ from device_app.config import Settings
 from device_app.journal import Journal
 from device_app.pairing_terms import News, NewsKind
 from device_app.places import Places
+from device_app.resources.board import UPDATE_SECONDS
 from iam.model import Key, State, User
 from peer import cbor
 from peer.identity import Fingerprint, Identity
@@ -279,10 +280,20 @@ class Kit:
         self._ends: list[Callable[[], Awaitable[None]]] = []
 
     async def device(
-        self, *, limits: Limits = HASTY, journal: Journal | None = None, **changes: Any
+        self,
+        *,
+        limits: Limits = HASTY,
+        journal: Journal | None = None,
+        board_seconds: float = UPDATE_SECONDS,
+        **changes: Any,
     ) -> Device:
-        places = Places(self.home, self.home, self.home)
-        app = await App.start(places, replace(SETTINGS, **changes), limits=limits, journal=journal)
+        app = await App.start(
+            Places(self.home, self.home, self.home),
+            replace(SETTINGS, **changes),
+            limits=limits,
+            journal=journal,
+            board_seconds=board_seconds,
+        )
         self.at_end(app.close)
         return Device(app)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio
 BASE = 2_000_000_000.0
 TURNS = 3  # of the loop, until a session has ended
+NEVER = 86_400.0
 NEW = "5a" * 32
 RULES = """
 [[policy]]
@@ -75,7 +76,10 @@ class House:
     async def built(cls, kit: Kit) -> House:
         wall = [BASE]
         kit.policy(RULES)
-        device = await kit.device(journal=Journal(wall=lambda: wall[0]))
+        # The board has news only when a test says so: an observer that is refused its next
+        # notification would else be seen in the place of a session that ends.
+        journal = Journal(wall=lambda: wall[0])
+        device = await kit.device(journal=journal, board_seconds=NEVER)
         self = cls(kit, device, wall)
         for name, role in (
             ("olga", "owner"),
