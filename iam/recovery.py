@@ -106,7 +106,10 @@ def judge(
         fault: DAMAGED or MISSING if the file itself is not sound.
         has_lost_events: the trail does not hold the event that the mark names.
     """
-    serial = max(content.serial if content else 0, marked.seal.serial if marked else 0)
+    is_sealed = content is not None and content.is_sealed  # else its number may be anything
+    serial = max(
+        content.serial if content and is_sealed else 0, marked.seal.serial if marked else 0
+    )
     rows, reason = _in_force(content, marked, fault)
     is_newer = content is not None and marked is not None and content.serial > marked.seal.serial
     if reason is None and has_lost_events and not is_newer:

@@ -22,6 +22,8 @@ from iam.model import Invite, Key, State, User, differing, differing_invites
 
 LABEL: Final = "label"  # the entry of the attempts that lets somebody in: the label's verifiers
 _MODULUS: Final = 1 << 256
+#: What a row raises whose columns are of other kinds than the table's, as in a damaged file.
+_SENSELESS: Final = (IamError, TypeError, ValueError, AttributeError, OverflowError)
 Values = tuple[object, ...]
 
 
@@ -216,8 +218,8 @@ def _key(values: list[Any]) -> tuple[Key, str] | None:
     try:
         _check_shown(name, method)
         proof = bytes.fromhex(receipt)
-        return Key(fingerprint, name, method, bool(verified), added, invite, proof), user
-    except (IamError, TypeError, ValueError):
+        return Key(fingerprint, name, method, bool(verified), float(added), invite, proof), user
+    except _SENSELESS:
         return None
 
 
@@ -227,8 +229,8 @@ def _user(values: list[Any], keys: Mapping[str, list[Key]]) -> User | None:
         _check_shown(role, display_name)
         _check_name(name)
         own = tuple(keys.get(name, ()))
-        return User(name, role, own, display_name, not_before, not_after, created)
-    except (IamError, TypeError, ValueError):
+        return User(name, role, own, display_name, not_before, not_after, float(created))
+    except _SENSELESS:
         return None
 
 
@@ -237,8 +239,9 @@ def _invite(values: list[Any]) -> Invite | None:
     try:
         _check_shown(role)
         _check_name(name)
-        return Invite(one, name, role, expires, uses, created, inviter or "", key, not_after, used)
-    except (IamError, TypeError, ValueError):
+        times = float(expires), int(uses), float(created)
+        return Invite(one, name, role, *times, inviter or "", key, not_after, int(used))
+    except _SENSELESS:
         return None
 
 

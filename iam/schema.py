@@ -118,10 +118,13 @@ def read(query: Query) -> Content:
     [(serial, had_owner, seal, recovery)] = query(
         "SELECT serial, had_owner, seal, recovery FROM rights"
     )
+    if not isinstance(serial, int) or not isinstance(recovery, str):
+        serial, had_owner, seal, recovery = 0, True, b"", ""
     attempts, floor = _attempts(query), _floor(query)
     rows = frozenset([*_rows(query), *rights.label_rows(attempts or {})])
     found = Seal(rights.total_of(rows), serial, bool(had_owner))
-    seen: dict[str, float] = dict(query("SELECT fingerprint, at FROM seen"))
+    found_seen = query("SELECT fingerprint, at FROM seen")
+    seen: dict[str, float] = {key: at for key, at in found_seen if isinstance(at, float)}
     return Content(
         rows, serial, bool(had_owner), found.digest == seal, recovery, attempts, seen, floor
     )

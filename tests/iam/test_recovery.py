@@ -173,6 +173,37 @@ def test_no_flipped_bit_of_the_file_gives_another_right(
     assert damaged > 5
 
 
+def test_no_flipped_bit_of_a_record_header_matters(case: Case, tmp_path: Path) -> None:
+    """There SQLite keeps how long each value is and of what kind: an integer may become a text."""
+    data = (case.closed / NAME).read_bytes()
+    number = data.rindex(_fp("carl").encode(), 0, data.rindex(_fp("carl").encode()))
+    places = [
+        *range(number - 12, number),
+        *range(data.index(b"carluser") - 9, data.index(b"carluser")),
+    ]
+    for place in places:
+        for bit in range(8 * place, 8 * place + 8):
+            folder = shutil.copytree(case.closed, tmp_path / "device", dirs_exist_ok=True)
+            (folder / NAME).write_bytes(flipped(data, bit))
+            with closing(Store.open(folder / NAME)) as store:
+                assert case.revoked not in store.state.owner_of_key
+                assert gives_nothing_more(store.state, case.final)
+                assert store.had_owner
+            shutil.rmtree(folder)
+
+
+def test_rows_of_other_kinds_make_no_user_and_no_error() -> None:
+    odd = [1, None, 2.5, "x", "\ud800", True, -1, "", 9, 10]
+    for turn in range(len(odd)):
+        values = (*odd[turn:], *odd[:turn])
+        rows = [
+            rights.row(kind, values[: len(table.columns.split(","))])
+            for kind, table in rights.TABLES.items()
+        ]
+        assert set(rights.state_of(rows).users) <= {"x"}
+        assert rights.in_both(rows, rows) == set(rows)
+
+
 def test_no_flipped_bit_of_the_mark_matters(case: Case, tmp_path: Path) -> None:
     data = mark.path_of(case.closed / NAME).read_bytes()
     for bit in bits_of(data, 60):
