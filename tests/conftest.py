@@ -6,6 +6,7 @@ be left out at all: such a test fails, and so does a run in which anything was s
 """
 
 import importlib.util
+import logging
 import os
 import shutil
 import signal
@@ -69,6 +70,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if lacks := ", ".join(needs(item)):
         pytest.fail(f"{lacks}, and CI leaves nothing out", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """A test that runs a command line in this process sets log levels: they end with the test."""
+    before = {logger: logger.level for logger in _loggers()}
+    yield
+    for logger in _loggers():
+        if logger.level != before.get(logger, logging.NOTSET):
+            logger.setLevel(before.get(logger, logging.NOTSET))
+
+
+def _loggers() -> list[logging.Logger]:
+    known = logging.root.manager.loggerDict.values()
+    return [logging.root, *(one for one in known if isinstance(one, logging.Logger))]
 
 
 class SkipWatch:
