@@ -18,33 +18,33 @@ from dataclasses import asdict
 from typing import Any
 
 from device_app import exposed
-from device_app.clock import TimeKeeper
+from device_app.access.clock import TimeKeeper
+from device_app.access.expiry import Expiry
+from device_app.access.guard import Guard
+from device_app.access.invitations import Invitations
+from device_app.access.journal import Journal
+from device_app.access.policies import Policies, PolicySet
+from device_app.access.reach import reachable
+from device_app.access.whitelist import Whitelist
 from device_app.config import Settings
-from device_app.control import ControlServer
-from device_app.errors import AppError, ConfigError
-from device_app.expiry import Expiry
-from device_app.exposed import Board, Exposed
-from device_app.guard import Guard
-from device_app.invitations import Invitations
-from device_app.journal import Journal
-from device_app.pairing import PairingDoor
-from device_app.pairing_terms import News, NewsKind
-from device_app.places import Places
-from device_app.policies import Policies, PolicySet
-from device_app.reach import reachable
-from device_app.resources import board, check, events, hello, iam, invites, redeem, wellknown
-from device_app.resources.pair import NearOnly, Pair
-from device_app.resources.window import LATE, METHODS_OF, WindowFromAfar
-from device_app.restoring import note_recovery, store_view
-from device_app.status import (
+from device_app.console.control import ControlServer
+from device_app.console.restoring import note_recovery, store_view
+from device_app.console.status import (
     clock_view,
     counters_view,
     identity_view,
     package_version,
     session_view,
 )
-from device_app.verbs import Verbs, ceremony_view, window_view
-from device_app.whitelist import Whitelist
+from device_app.console.verbs import Verbs, ceremony_view, window_view
+from device_app.errors import AppError, ConfigError
+from device_app.exposed import Board, Exposed
+from device_app.pairing.service import PairingDoor
+from device_app.pairing.terms import News, NewsKind
+from device_app.places import Places
+from device_app.resources import board, check, events, hello, iam, invites, redeem, wellknown
+from device_app.resources.pair import NearOnly, Pair
+from device_app.resources.window import LATE, METHODS_OF, WindowFromAfar
 from iam.access import Access
 from iam.errors import IamError
 from iam.model import State, changed_keys

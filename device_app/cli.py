@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 from click import shell_completion
 
-from device_app import render
 from device_app.commands import (
     daemon,
     events,
@@ -21,7 +20,8 @@ from device_app.commands import (
     window,
 )
 from device_app.commands.common import Group, Talk, Verb, common, note_common
-from device_app.status import package_version
+from device_app.console.status import package_version
+from device_app.terminal import render
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

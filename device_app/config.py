@@ -13,8 +13,8 @@ from typing import Any
 
 from device_app.durations import seconds_of
 from device_app.errors import ConfigError
-from device_app.methods import Hardware
-from device_app.pairing_terms import PairingTerms
+from device_app.pairing.methods import Hardware
+from device_app.pairing.terms import PairingTerms
 from peer.errors import Malformed, UsageError
 from peer.files import read_regular
 from peer.net.onlink import LocalMode

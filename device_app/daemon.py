@@ -9,17 +9,17 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from device_app import render
 from device_app.app import App
 from device_app.config import Settings
-from device_app.confirm.terminal import PersonAtTerminal
+from device_app.console.verbs import ceremony_view, window_view
 from device_app.errors import AppError
 from device_app.notify import notify
-from device_app.pairing import PairingDoor
-from device_app.pairing_terms import News, NewsKind
+from device_app.pairing.service import PairingDoor
+from device_app.pairing.terms import News, NewsKind
 from device_app.places import Places
-from device_app.render_pairing import closed_lines, code_lines, ended_lines, window_lines
-from device_app.verbs import ceremony_view, window_view
+from device_app.terminal import render
+from device_app.terminal.questions import PersonAtTerminal
+from device_app.terminal.render_pairing import closed_lines, code_lines, ended_lines, window_lines
 from iam import files
 from iam.errors import IamError
 from peer.errors import PeerError

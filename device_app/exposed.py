@@ -35,8 +35,8 @@ from typing import Any
 import aiocoap
 from aiocoap import interfaces
 
+from device_app.access.guard import Asker
 from device_app.errors import ModuleError
-from device_app.guard import Asker
 from iam.access import Access
 from iam.errors import IamError
 

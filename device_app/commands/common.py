@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from device_app import offline, render
-from device_app.control import call
+from device_app.console import offline
+from device_app.console.control import call
 from device_app.errors import AppError, Exit, NoDaemon, exit_code
 from device_app.places import Places
+from device_app.terminal import render
 from iam.errors import IamError
 from peer.errors import PeerError
 

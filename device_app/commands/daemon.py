@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
-from device_app import logs, offline, render
+from device_app import logs
 from device_app.commands.common import Talk, Verb
 from device_app.config import Settings
+from device_app.console import offline
 from device_app.errors import AppError, NoDaemon
+from device_app.terminal import render
 from peer.net.onlink import LocalMode
 
 

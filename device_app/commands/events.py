@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from device_app import render, trail
 from device_app.commands.common import Talk, Verb
-from device_app.control import call
+from device_app.console import trail
+from device_app.console.control import call
 from device_app.errors import Exit
+from device_app.terminal import render
 
 _NUMBER = click.IntRange(0, 2**63 - 1)  # as far as SQLite counts
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from device_app import qr, render
 from device_app.commands.common import Talk, Verb, Verbs
 from device_app.durations import MOMENTS, moment_of, seconds_of
+from device_app.terminal import qr, render
 
 
 @click.command(cls=Verb)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
-from device_app import offline, qr, render
 from device_app.commands.common import Talk, Verb
+from device_app.console import offline
 from device_app.errors import NoDaemon
+from device_app.terminal import qr, render
 
 _TOLD = """\
 Above: what the QR code says, and the code to type where nothing can scan it.

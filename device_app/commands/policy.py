@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from device_app import policies, render
+from device_app.access import policies
 from device_app.commands.common import Talk, Verb, Verbs
 from device_app.errors import AppError, Exit
+from device_app.terminal import render
 from iam.attributes import IS_LOCAL
 from iam.errors import IamError
 from peer.errors import PeerError
@@ -101,7 +102,7 @@ def import_nabto(
 
     Example: handfast-device policy import-nabto iam_config.json --out policy.d/nabto.toml
     """
-    from device_app import nabto  # noqa: PLC0415  # the other verbs do without it
+    from device_app.console import nabto  # noqa: PLC0415  # the other verbs do without it
 
     if add_users and state is None:
         raise click.UsageError("--users needs --state FILE, which has them.")

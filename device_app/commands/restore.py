@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from device_app import offline, render
 from device_app.commands.common import Talk, Verb
+from device_app.console import offline
 from device_app.errors import AppError, NoDaemon
+from device_app.terminal import render
 
 
 @click.command(cls=Verb)

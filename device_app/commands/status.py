@@ -4,10 +4,11 @@ import sys
 
 import click
 
-from device_app import offline, render
 from device_app.commands.common import Talk, Verb
+from device_app.console import offline
+from device_app.console.status import health_of
 from device_app.errors import Exit, NoDaemon
-from device_app.status import health_of
+from device_app.terminal import render
 
 
 @click.command(cls=Verb)

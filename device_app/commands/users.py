@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from device_app import render
 from device_app.commands.common import Talk, Verb, Verbs
 from device_app.durations import MOMENTS, moment_of
+from device_app.terminal import render
 
 
 @click.group(cls=Verbs)

@@ -7,8 +7,8 @@ import click
 
 from device_app.commands.common import Talk, Verb
 from device_app.durations import seconds_of
-from device_app.render_pairing import pending_lines, window_lines
-from device_app.waiting import Waiting
+from device_app.terminal.render_pairing import pending_lines, window_lines
+from device_app.terminal.waiting import Waiting
 
 
 @click.command(name="open", cls=Verb)

@@ -5,9 +5,9 @@ from typing import Any
 import aiocoap
 from aiocoap.resource import Resource
 
-from device_app.guard import Guard, malformed, refusals
+from device_app.access.guard import Guard, malformed, refusals
+from device_app.access.whitelist import Whitelist
 from device_app.resources.wire import CBOR, reply
-from device_app.whitelist import Whitelist
 from iam.access import told_of
 from iam.policy import ACTION
 

@@ -15,10 +15,10 @@ from typing import Any
 import aiocoap
 from aiocoap.resource import ObservableResource
 
-from device_app.guard import malformed
+from device_app.access.guard import malformed
+from device_app.access.records import record_view
+from device_app.access.whitelist import Whitelist
 from device_app.resources.wire import CBOR, reply_encoded, whole_number_untrusted
-from device_app.trail import record_view
-from device_app.whitelist import Whitelist
 from peer import cbor
 
 ACTIONS = {"GET": "Events:Read"}

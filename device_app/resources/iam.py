@@ -12,11 +12,11 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
-from device_app import wishes
-from device_app.explaining import policy_view, role_view
-from device_app.guard import Asker, Guard, refusals
+from device_app.access import bodies
+from device_app.access.explaining import policy_view, role_view
+from device_app.access.guard import Asker, Guard, refusals
+from device_app.access.whitelist import Whitelist
 from device_app.resources.wire import CBOR, read_map, reply
-from device_app.whitelist import Whitelist
 from iam.model import User
 from peer.limits import Limits
 from peer.net.problem import ProblemError
@@ -103,7 +103,7 @@ class Users(Resource):  # type: ignore[misc]
             return await self.render_patch(request)
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:AddUser"):
-            wished = wishes.user_wished_untrusted(body, self._whitelist.now)
+            wished = bodies.user_wished_untrusted(body, self._whitelist.now)
             asker = self._guard.require(request, "Iam:AddUser", *_targets(wished))
             user = self._whitelist.add_user(asker.subject, wished)
         answer = reply(request, self._view(user), code=Code.CREATED)
@@ -115,7 +115,7 @@ class Users(Resource):  # type: ignore[misc]
         body = read_map(request, limits=self._limits)
         name = request.opt.uri_path[0]
         with self._guard.changing(request, "Iam:SetUser"):
-            wished = wishes.changes_wished_untrusted(body)
+            wished = bodies.changes_wished_untrusted(body)
             asker = self._require_change(request, self._whitelist.state.user(name), wished)
             user = self._whitelist.set_user(asker.subject, name, wished)
         return reply(request, self._view(user), code=Code.CHANGED)
@@ -127,8 +127,8 @@ class Users(Resource):  # type: ignore[misc]
         name, _, text = request.opt.uri_path
         body = read_map(request, limits=self._limits) if request.payload else {}
         with self._guard.changing(request, "Iam:AddKey"):
-            wishes.refuse_unknown(body, {"name"})
-            key = wishes.key_wished_untrusted(text, body.get("name", ""), self._whitelist.now)
+            bodies.refuse_unknown(body, {"name"})
+            key = bodies.key_wished_untrusted(text, body.get("name", ""), self._whitelist.now)
             user = self._whitelist.add_key(self._guard.asker(request).subject, name, key)
         return reply(request, self._view(user), code=Code.CHANGED)
 
@@ -138,7 +138,7 @@ class Users(Resource):  # type: ignore[misc]
         name, *key = request.opt.uri_path
         with self._guard.changing(request, "Iam:RemoveKey" if key else "Iam:RemoveUser"):
             if key:
-                fingerprint = wishes.fingerprint_untrusted(key[-1])
+                fingerprint = bodies.fingerprint_untrusted(key[-1])
                 self._whitelist.remove_key(actor, name, fingerprint)
             else:
                 self._whitelist.remove_user(actor, name)
@@ -156,7 +156,7 @@ class Users(Resource):  # type: ignore[misc]
         return self._guard.require(request, "Iam:SetUser", target)
 
     def _view(self, user: User) -> dict[str, Any]:
-        return wishes.user_view(user, self._whitelist.store.seen)
+        return bodies.user_view(user, self._whitelist.store.seen)
 
 
 def _targets(user: User) -> list[dict[str, str]]:

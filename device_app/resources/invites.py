@@ -7,10 +7,10 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
-from device_app.guard import Guard
-from device_app.invitations import Invitations, invite_wished_untrusted
+from device_app.access.guard import Guard
+from device_app.access.invitations import Invitations, invite_wished_untrusted
+from device_app.access.whitelist import Whitelist
 from device_app.resources.wire import CBOR, read_map, reply
-from device_app.whitelist import Whitelist
 from iam.invites import names_of
 from iam.model import Invite
 from peer.limits import Limits

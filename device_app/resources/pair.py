@@ -14,11 +14,11 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import ObservableResource
 
-from device_app.guard import StoreFailed, malformed, refusals
-from device_app.pairing import PairingDoor
-from device_app.pairing_terms import News
+from device_app.access.guard import StoreFailed, malformed, refusals
+from device_app.access.whitelist import Whitelist
+from device_app.pairing.service import PairingDoor
+from device_app.pairing.terms import News
 from device_app.resources.wire import CBOR, read_map, reply, reply_text, text_field
-from device_app.whitelist import Whitelist
 from iam.model import User
 from peer.net.coaps import PeerIdentity, peer_of
 from peer.net.problem import ProblemError

@@ -11,10 +11,10 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
-from device_app.guard import malformed, refusals
-from device_app.invitations import Invitations
+from device_app.access.guard import malformed, refusals
+from device_app.access.invitations import Invitations
+from device_app.access.whitelist import Whitelist
 from device_app.resources.wire import CBOR, read_map, reply
-from device_app.whitelist import Whitelist
 from iam.errors import IamError, InviteRefused, StoreError
 from iam.model import User
 from peer.errors import Malformed

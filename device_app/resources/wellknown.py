@@ -7,7 +7,7 @@ import aiocoap
 from aiocoap.resource import WKCResource
 from aiocoap.util.linkformat import Link, LinkFormat
 
-from device_app.guard import Guard
+from device_app.access.guard import Guard
 
 ACTIONS = {"GET": "Core:Discover"}
 PATH = (".well-known", "core")

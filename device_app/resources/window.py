@@ -1,6 +1,6 @@
 """/iam/window: the pairing window for those who are not at the board (protocol §4; regular port).
 
-Who opens a window from afar answers for it (`device_app.pairing`), does not clear a back-off, and
+Who opens a window from afar answers for it (`pairing.service`), does not clear a back-off, and
 gives no role above their own. Whoever pairs through it still has to be near, and somebody at the
 device still has to say yes.
 """
@@ -12,12 +12,12 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
-from device_app import wishes
-from device_app.guard import Guard, malformed
-from device_app.pairing import PairingDoor
-from device_app.pairing_terms import Opener
+from device_app.access import bodies
+from device_app.access.guard import Guard, malformed
+from device_app.access.whitelist import OPEN_WINDOW
+from device_app.pairing.service import PairingDoor
+from device_app.pairing.terms import Opener
 from device_app.resources.wire import CBOR, read_map, reply
-from device_app.whitelist import OPEN_WINDOW
 from peer.errors import PeerError, UsageError
 from peer.limits import Limits
 from peer.net.problem import ProblemError
@@ -96,14 +96,14 @@ class WindowFromAfar(Resource):  # type: ignore[misc]  # aiocoap has no types
 
 
 def _wished_untrusted(body: Mapping[str, object], limits: Limits) -> dict[str, Any]:
-    wishes.refuse_unknown(body, {"seconds", "role", "methods"})
+    bodies.refuse_unknown(body, {"seconds", "role", "methods"})
     seconds = body.get("seconds")
     if seconds is not None and (
         isinstance(seconds, bool)
         or not isinstance(seconds, int | float)
         or not 0 < seconds <= limits.window_max_seconds
     ):
-        raise wishes.wrong("seconds", f"a time up to {limits.window_max_seconds:.0f} seconds")
+        raise bodies.wrong("seconds", f"a time up to {limits.window_max_seconds:.0f} seconds")
     methods = body.get("methods", [])
     if not isinstance(methods, list) or not all(
         isinstance(one, str) and one in NAMES for one in methods
@@ -111,5 +111,5 @@ def _wished_untrusted(body: Mapping[str, object], limits: Limits) -> dict[str, A
         raise malformed(
             "methods is not a list of pairing methods", f"There are: {', '.join(NAMES)}."
         )
-    role = wishes.text(body, "role") if "role" in body else None
+    role = bodies.text(body, "role") if "role" in body else None
     return {"seconds": seconds, "role": role, "methods": tuple(methods)}

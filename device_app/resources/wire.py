@@ -3,7 +3,7 @@
 import aiocoap
 from aiocoap.numbers.codes import Code
 
-from device_app.guard import malformed
+from device_app.access.guard import malformed
 from peer import cbor
 from peer.errors import Malformed
 from peer.limits import Limits

@@ -12,8 +12,8 @@ import pytest
 
 from client_app.choice import MEANING
 from client_app.sync import Client
-from device_app import labels
-from device_app.pairing_terms import NewsKind
+from device_app.pairing import labels
+from device_app.pairing.terms import NewsKind
 from peer.errors import Malformed, PinMismatch, RefusedByUser, UsageError, WrongCode
 from peer.identity import Fingerprint
 from peer.pairing import methods

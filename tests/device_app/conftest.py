@@ -20,10 +20,10 @@ import aiocoap
 import pytest_asyncio
 from aiocoap.numbers.codes import Code
 
+from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
-from device_app.journal import Journal
-from device_app.pairing_terms import News, NewsKind, PairingTerms
+from device_app.pairing.terms import News, NewsKind, PairingTerms
 from device_app.places import Places
 from iam.model import Key, User
 from peer import cbor

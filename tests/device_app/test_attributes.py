@@ -14,10 +14,10 @@ import pytest
 from aiocoap.resource import ObservableResource
 
 from device_app import exposed
+from device_app.access.explaining import policy_verbs
 from device_app.errors import ModuleError
-from device_app.explaining import policy_verbs
 from device_app.exposed import Exposed
-from device_app.render import explain_lines
+from device_app.terminal.render import explain_lines
 from iam.model import Key
 from peer.errors import ObservationEnded
 from peer.net.verdict import Verdict

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_app.clock import PLAUSIBLE_FROM, Clock, TimeKeeper
+from device_app.access.clock import PLAUSIBLE_FROM, Clock, TimeKeeper
+from device_app.access.journal import Journal
+from device_app.console.status import health_of
 from device_app.errors import AppError
-from device_app.journal import Journal
-from device_app.render import status_lines
-from device_app.status import health_of
+from device_app.terminal.render import status_lines
 from iam.errors import StoreWriteFailed
 from iam.store import Store
 

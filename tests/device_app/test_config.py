@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app import config, offline
+from device_app import config
+from device_app.console import offline
 from device_app.durations import seconds_of, spoken
 from device_app.errors import ConfigError
 from device_app.places import Places

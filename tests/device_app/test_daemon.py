@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from device_app.cli import main
-from device_app.control import _CREDENTIALS, ControlServer, call
+from device_app.console.control import _CREDENTIALS, ControlServer, call
 from device_app.errors import AppError, NoDaemon
 from peer.errors import ObservationEnded
 
@@ -455,9 +455,9 @@ async def test_only_the_daemons_user_and_root_may_talk(
         with pytest.raises(AppError, match="failed at this") as caught:
             await call(path, "fail", {})
         assert "secret" not in str(caught.value) + caught.value.advice
-        monkeypatch.setattr("device_app.control.os.getuid", lambda: 4711)
+        monkeypatch.setattr("device_app.console.control.os.getuid", lambda: 4711)
         monkeypatch.setattr(
-            "device_app.control._CREDENTIALS",
+            "device_app.console.control._CREDENTIALS",
             type("Other", (), {"size": _CREDENTIALS.size, "unpack": lambda _raw: (1, 4712, 1)}),
         )
         with pytest.raises(AppError, match="gone away"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.render import event_line
+from device_app.terminal.render import event_line
 from peer.errors import ObservationEnded, PeerError
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from device_app import config, logs, render
-from device_app.control import ControlServer
+from device_app import config, logs
+from device_app.console.control import ControlServer
 from device_app.errors import ConfigError
+from device_app.terminal import render
 
 EVIL = "\x7f\x9b31m\u202e\x1b[2J"
 SEEN = set("\x7f\x9b\u202e\x1b")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.invitations import MOST_ADDRESSES, invite_wished_untrusted
-from device_app.journal import Journal
-from device_app.reach import reachable
+from device_app.access.invitations import MOST_ADDRESSES, invite_wished_untrusted
+from device_app.access.journal import Journal
+from device_app.access.reach import reachable
 from peer import cbor
 from peer.identity import Identity
 from peer.net.interfaces import Interface, InterfaceAddress, InterfaceTable

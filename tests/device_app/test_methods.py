@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app import waiting
 from device_app.errors import Exit
-from device_app.render import banner_lines, status_lines, users_lines
-from device_app.render_pairing import (
+from device_app.terminal import waiting
+from device_app.terminal.render import banner_lines, status_lines, users_lines
+from device_app.terminal.render_pairing import (
     closed_lines,
     ended_lines,
     label_line,
@@ -20,7 +20,7 @@ from device_app.render_pairing import (
     way_lines,
     window_lines,
 )
-from device_app.waiting import Waiting
+from device_app.terminal.waiting import Waiting
 from peer.pairing import methods
 from peer.pairing.opening import CloseReason
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.wishes import user_wished_untrusted
+from device_app.access.bodies import user_wished_untrusted
 
 if TYPE_CHECKING:
     from tests.device_app.conftest import Device, Kit

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app import daemon, offline
-from device_app.control import ControlServer
+from device_app import daemon
+from device_app.console import offline
+from device_app.console.control import ControlServer
 from device_app.errors import AppError
 from device_app.places import Places
 from iam import files as iam_files

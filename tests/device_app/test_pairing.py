@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.journal import Journal
-from device_app.pairing_terms import NewsKind, PairingTerms
-from device_app.wishes import user_wished_untrusted
+from device_app.access.bodies import user_wished_untrusted
+from device_app.access.journal import Journal
+from device_app.pairing.terms import NewsKind, PairingTerms
 from peer.errors import Unreachable
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing.ceremony import OverlapRule

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from device_app.confirm import terminal
-from device_app.confirm.terminal import PersonAtTerminal, question
-from device_app.waiting import Waiting
+from device_app.terminal import questions as terminal
+from device_app.terminal.questions import PersonAtTerminal, question
+from device_app.terminal.waiting import Waiting
 from peer.identity import Fingerprint
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def on_screen(
                     await asyncio.sleep(0)
             return {"paired": None, "closed": "time", "refused": False, **result}
 
-        monkeypatch.setattr("device_app.waiting.call", call)
+        monkeypatch.setattr("device_app.terminal.waiting.call", call)
         monkeypatch.setattr("sys.stderr.isatty", lambda: True)
         person = Waiting(tmp_path / "control.sock", as_json=False, quiet=False)
         asyncio.run(person.open({}))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from device_app.access.policies import PolicySet, check
+from device_app.console.status import health_of
 from device_app.errors import ConfigError
-from device_app.pairing_terms import PairingTerms
-from device_app.policies import PolicySet, check
-from device_app.status import health_of
+from device_app.pairing.terms import PairingTerms
 from iam.store import Store
 from peer.errors import ObservationEnded
 from tests.device_app.conftest import SETTINGS, run

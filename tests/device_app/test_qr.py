@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import segno
 
-from device_app import qr
-from device_app.qr import Ground, ground_of, terminal_lines
+from device_app.terminal import qr
+from device_app.terminal.qr import Ground, ground_of, terminal_lines
 from peer.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_app.event_budget import Rate, RefusalBudget, source_of
-from device_app.journal import Journal
-from device_app.whitelist import Whitelist
+from device_app.access.event_budget import Rate, RefusalBudget, source_of
+from device_app.access.journal import Journal
+from device_app.access.whitelist import Whitelist
 from iam.access import Access
 from iam.errors import InviteRefused
 from iam.model import Key, State, Subject, User

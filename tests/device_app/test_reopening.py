@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app import labels
-from device_app.control import call
+from device_app.console.control import call
 from device_app.errors import AppError
-from device_app.methods import Hardware
+from device_app.pairing import labels
+from device_app.pairing.methods import Hardware
 from peer.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.control import ControlServer, call
+from device_app.console.control import ControlServer, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.control import call
-from device_app.methods import PLATE, Plate
-from device_app.render import restore_lines, status_lines
-from device_app.status import health_of
+from device_app.console.control import call
+from device_app.console.status import health_of
+from device_app.pairing.methods import PLATE, Plate
+from device_app.terminal.render import restore_lines, status_lines
 from iam import rights
 from iam.errors import StoreWriteFailed
 from iam.store import Store

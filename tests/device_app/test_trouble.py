@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from device_app.console.status import health_of
 from device_app.logs import Damper
-from device_app.pairing_terms import NewsKind
-from device_app.render import status_lines
-from device_app.status import health_of
+from device_app.pairing.terms import NewsKind
+from device_app.terminal.render import status_lines
 from iam.errors import StoreWriteFailed
 from peer.errors import PeerError
 
@@ -120,7 +120,7 @@ async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, dis
 # A module of one's own is code in the daemon: here it pulls the plug at a chosen moment.
 PLUG = """
 import os, signal
-from device_app.pairing import PairingDoor
+from device_app.pairing.service import PairingDoor
 from peer.pairing.window import Window
 
 def pull(*args, **options):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.journal import Journal
+from device_app.access.journal import Journal
 from peer.errors import ObservationEnded
 from peer.limits import DEFAULT_LIMITS
 

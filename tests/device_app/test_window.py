@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.journal import Journal
-from device_app.pairing_terms import NewsKind
+from device_app.access.journal import Journal
+from device_app.pairing.terms import NewsKind
 from peer.errors import Unreachable
 from tests.device_app.conftest import OUT_OF_THE_BOX
 

@@ -22,8 +22,8 @@ from aiocoap.numbers.codes import Code
 
 from device_app.app import App
 from device_app.config import Settings
-from device_app.methods import Hardware, Plate
-from device_app.pairing_terms import PairingTerms
+from device_app.pairing.methods import Hardware, Plate
+from device_app.pairing.terms import PairingTerms
 from device_app.places import Places
 from peer import cbor
 from peer.identity import Identity

@@ -20,9 +20,9 @@ import aiocoap
 import pytest
 from aiocoap.numbers.codes import Code
 
+from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
-from device_app.journal import Journal
 from device_app.places import Places
 from iam import bounds
 from iam.attributes import COUNT_MAX, VALUE_MAX

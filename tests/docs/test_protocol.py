@@ -24,16 +24,16 @@ from pycose.keys.curves import P256
 from pycose.keys.ec2 import EC2Key
 from pycose.messages.sign1message import Sign1Message
 
-from device_app import guard
-from device_app.config import Settings
-from device_app.event_budget import (
+from device_app.access import guard
+from device_app.access.event_budget import (
     OWN_REFUSALS,
     REFUSAL_SECONDS,
     STRANGERS_REFUSALS,
     USERS_REFUSALS,
 )
+from device_app.access.whitelist import CONSOLE
+from device_app.config import Settings
 from device_app.resources import events, pair, redeem
-from device_app.whitelist import CONSOLE
 from iam.audit import Event
 from iam.builtin import LOWEST, RANKS
 from iam.errors import IamError

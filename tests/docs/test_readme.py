@@ -11,7 +11,7 @@ import pytest
 from client_app import Client
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing_terms import News, NewsKind
+from device_app.pairing.terms import News, NewsKind
 from device_app.places import Places
 from peer.limits import DEFAULT_LIMITS
 from peer.net.onlink import LocalMode

@@ -9,7 +9,7 @@ import pytest
 
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing_terms import News, NewsKind
+from device_app.pairing.terms import News, NewsKind
 from device_app.places import Places
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS

@@ -17,10 +17,10 @@ from aiocoap.blockwise import Block1Spool, Block2Cache
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 
+from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
-from device_app.journal import Journal
-from device_app.pairing_terms import News, NewsKind
+from device_app.pairing.terms import News, NewsKind
 from device_app.places import Places
 from device_app.resources.board import UPDATE_SECONDS
 from iam.model import Key, State, User

@@ -19,7 +19,7 @@ from aiocoap.numbers.codes import Code
 
 from client_app import Client
 from client_app.client import Comparison
-from device_app import labels
+from device_app.pairing import labels
 from peer import cbor
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.pairing_terms import NewsKind
+from device_app.pairing.terms import NewsKind
 from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
 from peer.net.udp import Address

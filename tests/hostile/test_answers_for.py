@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from device_app.control import call
+from device_app.console.control import call
 from device_app.errors import AppError, Exit
-from device_app.pairing_terms import PairingTerms
+from device_app.pairing.terms import PairingTerms
 from peer.identity import Identity
 from peer.pairing import methods
 from peer.pairing.ceremony import OverlapRule, State

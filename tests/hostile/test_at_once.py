@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.journal import Journal
+from device_app.access.journal import Journal
 from peer.errors import ObservationEnded
 from peer.net.udp import Address
 from tests.hostile.conftest import HOST, PATIENCE

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app import offline
-from device_app.control import call
+from device_app.console import offline
+from device_app.console.control import call
 from device_app.errors import AppError
-from device_app.methods import PLATE, Hardware
+from device_app.pairing.methods import PLATE, Hardware
 from iam import Store
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing import jpake, methods

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.pairing_terms import NewsKind
+from device_app.pairing.terms import NewsKind
 from peer.identity import Identity
 from peer.pairing.binding import Channel, Confirmation, confirmation
 from tests.hostile.conftest import LINGERING

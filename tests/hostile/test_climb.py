@@ -39,10 +39,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from device_app.access.bodies import changes_wished_untrusted
+from device_app.access.invitations import invite_wished_untrusted
+from device_app.access.journal import Journal
 from device_app.errors import ConfigError
-from device_app.invitations import invite_wished_untrusted
-from device_app.journal import Journal
-from device_app.wishes import changes_wished_untrusted
 from iam.errors import IamError
 from iam.model import Key, User
 from peer.errors import PeerError

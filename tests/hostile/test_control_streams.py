@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from device_app.control import ControlServer, call
-from device_app.pairing import PairingDoor
-from device_app.watching import WindowNews
+from device_app.console.control import ControlServer, call
+from device_app.pairing.service import PairingDoor
+from device_app.pairing.watching import WindowNews
 from tests.hostile.methods_kit import PATIENCE
 
 if TYPE_CHECKING:

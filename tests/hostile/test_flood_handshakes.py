@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from OpenSSL import SSL
 
-from device_app.invitations import invite_wished_untrusted
+from device_app.access.invitations import invite_wished_untrusted
 from peer.errors import HandshakeFailed
 from peer.identity import Identity
 from peer.limits import Limits

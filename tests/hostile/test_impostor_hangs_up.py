@@ -16,7 +16,7 @@ import pytest
 from aiocoap.numbers.codes import Code
 
 from client_app import Client, pairing
-from device_app.pairing import PairingDoor
+from device_app.pairing.service import PairingDoor
 from peer import cbor
 from peer.errors import PeerError, Unreachable, WrongCode
 from peer.identity import Fingerprint, Identity

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app import offline
-from device_app.control import call
-from device_app.methods import PLATE, BoardMethods, Hardware, Plate
+from device_app.console import offline
+from device_app.console.control import call
+from device_app.pairing.methods import PLATE, BoardMethods, Hardware, Plate
 from device_app.places import Places
 from iam import Store
 from peer.errors import PeerError
@@ -484,7 +484,7 @@ async def test_a_wrong_proof_leaves_an_unverified_key_as_it_was(kit: Kit, device
 DIES = """
 import os, signal, sys
 from device_app import cli
-from device_app.pairing_record import PairingRecord
+from device_app.pairing.record import PairingRecord
 from device_app.resources import pair
 
 real = pair.reply

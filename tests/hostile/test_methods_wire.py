@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.pairing_terms import NewsKind, PairingTerms
+from device_app.pairing.terms import NewsKind, PairingTerms
 from peer.limits import DEFAULT_LIMITS
 from peer.net.udp import Address
 from peer.pairing import code, jpake, methods, p256

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.control import call
+from device_app.console.control import call
+from device_app.console.status import health_of
 from device_app.errors import AppError, Exit
-from device_app.methods import Hardware
-from device_app.pairing_terms import PairingTerms
-from device_app.render import banner_lines, status_lines
-from device_app.status import health_of
+from device_app.pairing.methods import Hardware
+from device_app.pairing.terms import PairingTerms
+from device_app.terminal.render import banner_lines, status_lines
 from peer.pairing import methods
 from tests.hostile.methods_kit import HOST, labelled, paired
 

@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from client_app.choice import Means
-from device_app.pairing_terms import NewsKind
+from device_app.pairing.terms import NewsKind
 from peer.errors import PeerError
 from peer.identity import CROCKFORD
 from peer.pairing import invite, methods

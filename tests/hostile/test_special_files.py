@@ -19,11 +19,12 @@ import pytest
 from client_app.answers import BookError
 from client_app.devices import DeviceBook
 from client_app.picture import text_in_picture
-from device_app import config, exposed, nabto
+from device_app import config, exposed
+from device_app.access.policies import PolicySet, check
+from device_app.console import nabto
 from device_app.errors import AppError, ConfigError, ModuleError
 from device_app.exposed import Board
 from device_app.places import Places
-from device_app.policies import PolicySet, check
 from peer.errors import UsageError
 from peer.files import open_regular, read_regular
 from peer.pairing.qr import png

@@ -19,7 +19,7 @@ import pytest
 from client_app import Client
 from client_app import client as client_module
 from client_app.client import Comparison
-from device_app.pairing_terms import NewsKind
+from device_app.pairing.terms import NewsKind
 from peer.net.discovery import Advert
 from peer.net.udp import Address
 from peer.testing import Proxy, Weather

@@ -8,7 +8,7 @@ import pytest
 from client_app import Client
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing_terms import News, NewsKind
+from device_app.pairing.terms import News, NewsKind
 from device_app.places import Places
 from peer.limits import Limits
 from peer.testing import MemoryNet, Weather

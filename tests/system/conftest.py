@@ -26,8 +26,8 @@ from typing import Any, Final
 import pytest
 
 from client_app.devices import DeviceBook, KnownDevice
-from device_app import offline
-from device_app.control import call
+from device_app.console import offline
+from device_app.console.control import call
 from device_app.places import Places
 from iam.audit import Event, Trail
 from peer.identity import Fingerprint, Identity

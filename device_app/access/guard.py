@@ -27,7 +27,7 @@ import aiocoap
 from aiocoap.error import RenderableError
 from aiocoap.numbers.codes import Code
 
-from device_app.whitelist import Whitelist
+from device_app.access.whitelist import Whitelist
 from iam.attributes import is_own, merged
 from iam.builtin import OWNER, UNPAIRED
 from iam.errors import Denied, IamError, StoreWriteFailed, TooMany

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from device_app.whitelist import Whitelist
+from device_app.access.whitelist import Whitelist
 from iam.model import User
 
 _LOOK_AGAIN_SECONDS = 60.0  # the clock may be set while we wait

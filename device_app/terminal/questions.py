@@ -15,7 +15,7 @@ import termios
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TextIO
 
-from device_app.render_pairing import halves
+from device_app.terminal.render_pairing import halves
 from peer.identity import Fingerprint
 from peer.pairing.sas import grouped
 

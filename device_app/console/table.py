@@ -7,12 +7,12 @@ Each takes the arguments of its command, as JSON has them, and raises `IamError`
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from device_app.explaining import policy_verbs
-from device_app.invitations import Invitations, invite_verbs
-from device_app.restoring import restore_verbs
-from device_app.status import clock_view
-from device_app.users import user_verbs
-from device_app.whitelist import Whitelist
+from device_app.access.explaining import policy_verbs
+from device_app.access.invitations import Invitations, invite_verbs
+from device_app.access.whitelist import Whitelist
+from device_app.console.restoring import restore_verbs
+from device_app.console.status import clock_view
+from device_app.console.users import user_verbs
 
 ConsoleVerb = Callable[[Mapping[str, Any]], dict[str, Any]]
 

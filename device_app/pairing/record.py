@@ -6,8 +6,8 @@ The window decides what an attempt costs; here it becomes durable, before anybod
 import logging
 from collections.abc import Sequence
 
-from device_app.methods import PLATE, BoardMethods, Plate
-from device_app.whitelist import CONSOLE, Whitelist
+from device_app.access.whitelist import CONSOLE, Whitelist
+from device_app.pairing.methods import PLATE, BoardMethods, Plate
 from iam.audit import Event as AuditEvent
 from iam.model import State
 from peer.errors import Malformed

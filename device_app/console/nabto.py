@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from device_app.access.bodies import user_view
+from device_app.access.explaining import role_view
 from device_app.errors import AppError, Exit
-from device_app.explaining import role_view
-from device_app.wishes import user_view
 from iam import files, nabto
 from peer.files import read_regular
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from device_app.whitelist import Whitelist
+from device_app.access.whitelist import Whitelist
 from iam.policy import Policy, Role, Statement, Step
 
 
 def policy_verbs(
     whitelist: Whitelist,
 ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
-    """The console's verbs on policy; see `device_app.console`."""
+    """The console's verbs on policy; see `device_app.console.table`."""
 
     def listed(_args: Mapping[str, Any]) -> dict[str, Any]:
         access = whitelist.access

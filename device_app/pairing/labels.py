@@ -1,8 +1,8 @@
 """Making a label: what to print on the board, and what the device remembers of it.
 
 A label is told this one time. The device keeps a verifier of its token and a stretched form of its
-code (`device_app.methods.Plate`), so a new label makes the old one worthless. A code that failed
-tries have blocked is revived here.
+code (`methods.Plate`), so a new label makes the old one worthless. A code that failed tries have
+blocked is revived here.
 """
 
 import secrets
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace as changed
 from typing import Any
 
+from device_app.access.whitelist import CONSOLE, Whitelist
 from device_app.errors import AppError, Exit
-from device_app.methods import PLATE, Hardware, Plate
-from device_app.whitelist import CONSOLE, Whitelist
+from device_app.pairing.methods import PLATE, Hardware, Plate
 from peer.identity import Fingerprint
 from peer.limits import Limits
 

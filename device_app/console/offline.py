@@ -11,21 +11,22 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from device_app import config, exposed, labels
+from device_app import config, exposed
+from device_app.access.bodies import user_view
+from device_app.access.invitations import Invitations
+from device_app.access.journal import Journal
+from device_app.access.policies import PolicySet
+from device_app.access.reach import reachable
+from device_app.access.whitelist import Whitelist
 from device_app.config import Settings
-from device_app.console import console_verbs
+from device_app.console.restoring import note_recovery, restore_verbs, store_view
+from device_app.console.status import identity_view, package_version
+from device_app.console.table import console_verbs
 from device_app.errors import AppError, Exit
 from device_app.exposed import Board
-from device_app.invitations import Invitations
-from device_app.journal import Journal
-from device_app.methods import PLATE
+from device_app.pairing import labels
+from device_app.pairing.methods import PLATE
 from device_app.places import Places
-from device_app.policies import PolicySet
-from device_app.reach import reachable
-from device_app.restoring import note_recovery, restore_verbs, store_view
-from device_app.status import identity_view, package_version
-from device_app.whitelist import Whitelist
-from device_app.wishes import user_view
 from iam import files
 from iam.access import Access
 from iam.errors import StoreTooNew
@@ -116,7 +117,7 @@ def status(places: Places) -> dict[str, Any]:
 
 @_as_owner
 def do(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """A verb of `device_app.console` on the files. Raises `AppError`, `IamError`, `Malformed`."""
+    """A verb of `console.table` on the files. Raises `AppError`, `IamError`, `Malformed`."""
     # An application's own code is run only where its actions count.
     app_actions = _app_actions(places) if verb.startswith("policy-") else {}
     access = PolicySet.read(places.policies, app_actions).access
@@ -167,7 +168,7 @@ def revive_label(places: Places) -> dict[str, Any]:
 
 @_as_owner
 def restore(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """One of the verbs of `device_app.restoring`, whatever is wrong with the policy files."""
+    """One of the verbs of `console.restoring`, whatever is wrong with the policy files."""
     with _whitelist(places, Access()) as whitelist:
         return restore_verbs(whitelist)[verb](args)
 

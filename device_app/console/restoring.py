@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from device_app.access.whitelist import CONSOLE, Whitelist
 from device_app.errors import AppError, Exit
-from device_app.whitelist import CONSOLE, Whitelist
 from iam import mark, rights, salvage
 from iam.changes import has_owner
 from iam.model import State, User, differing, differing_invites
@@ -61,7 +61,7 @@ def store_view(whitelist: Whitelist) -> dict[str, Any]:
 def restore_verbs(
     whitelist: Whitelist,
 ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
-    """The console's verbs on copies of the store; see `device_app.console`."""
+    """The console's verbs on copies of the store; see `device_app.console.table`."""
 
     def show(args: Mapping[str, Any]) -> dict[str, Any]:
         return _difference(whitelist, _path(whitelist.store, args), _copy(whitelist.store, args))

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from device_app import wishes
-from device_app.whitelist import Whitelist
+from device_app.access import bodies
+from device_app.access.whitelist import Whitelist
 from iam.model import User
 
 
 def user_verbs(
     whitelist: Whitelist,
 ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
-    """The console's verbs on users; see `device_app.console`."""
+    """The console's verbs on users; see `device_app.console.table`."""
 
     def shown(user: User) -> dict[str, Any]:
-        return wishes.user_view(user, whitelist.store.seen)
+        return bodies.user_view(user, whitelist.store.seen)
 
     def everybody(_args: Mapping[str, Any]) -> dict[str, Any]:
         users = whitelist.state.users
@@ -24,11 +24,11 @@ def user_verbs(
         return {"user": shown(whitelist.state.user(args["name"]))}
 
     def add(args: Mapping[str, Any]) -> dict[str, Any]:
-        user = wishes.user_wished_untrusted(args["wish"], whitelist.now)
+        user = bodies.user_wished_untrusted(args["wish"], whitelist.now)
         return {"user": shown(whitelist.add_user(None, user))}
 
     def change(args: Mapping[str, Any]) -> dict[str, Any]:
-        wished = wishes.changes_wished_untrusted(args["wish"])
+        wished = bodies.changes_wished_untrusted(args["wish"])
         return {"user": shown(whitelist.set_user(None, args["name"], wished))}
 
     def remove(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,13 +36,13 @@ def user_verbs(
         return {"removed": args["name"]}
 
     def add_key(args: Mapping[str, Any]) -> dict[str, Any]:
-        key = wishes.key_wished_untrusted(
+        key = bodies.key_wished_untrusted(
             args["fingerprint"], args.get("key_name", ""), whitelist.now
         )
         return {"user": shown(whitelist.add_key(None, args["name"], key))}
 
     def remove_key(args: Mapping[str, Any]) -> dict[str, Any]:
-        fingerprint = wishes.fingerprint_untrusted(args["fingerprint"])
+        fingerprint = bodies.fingerprint_untrusted(args["fingerprint"])
         return {"user": shown(whitelist.remove_key(None, args["name"], fingerprint))}
 
     return {

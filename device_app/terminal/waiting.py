@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from device_app import render
-from device_app.confirm.terminal import PersonAtTerminal
-from device_app.control import call
+from device_app.console.control import call
 from device_app.durations import spoken
 from device_app.errors import AppError, Exit
-from device_app.render_pairing import (
+from device_app.terminal import render
+from device_app.terminal.questions import PersonAtTerminal
+from device_app.terminal.render_pairing import (
     closed_lines,
     code_lines,
     ended_lines,

@@ -4,18 +4,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from device_app import labels
-from device_app.console import ConsoleVerb, console_verbs
-from device_app.control import Say, Verb
-from device_app.deciding import named_untrusted
+from device_app.access.invitations import Invitations
+from device_app.access.whitelist import Whitelist
+from device_app.console.control import Say, Verb
+from device_app.console.table import ConsoleVerb, console_verbs
+from device_app.console.trail import follow
 from device_app.errors import AppError
-from device_app.invitations import Invitations
-from device_app.methods import PLATE
-from device_app.pairing import PairingDoor
-from device_app.pairing_terms import NewsKind
-from device_app.trail import follow
-from device_app.watching import WindowNews
-from device_app.whitelist import Whitelist
+from device_app.pairing import labels
+from device_app.pairing.deciding import named_untrusted
+from device_app.pairing.methods import PLATE
+from device_app.pairing.service import PairingDoor
+from device_app.pairing.terms import NewsKind
+from device_app.pairing.watching import WindowNews
 from iam.builtin import OWNER
 from peer.pairing.ceremony import Ceremony, State
 

@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from device_app.clock import Clock
-from device_app.event_budget import EventBudgets
-from device_app.event_details import named_invite, of_invite, of_key, of_user
-from device_app.journal import Journal
+from device_app.access.clock import Clock
+from device_app.access.event_budget import EventBudgets
+from device_app.access.event_details import named_invite, of_invite, of_key, of_user
+from device_app.access.journal import Journal
 from iam import changes
 from iam.access import Access
 from iam.attributes import OF_DEVICE

@@ -17,8 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from device_app.access.whitelist import Whitelist
 from device_app.errors import ConfigError
-from device_app.whitelist import Whitelist
 from iam import config
 from iam.access import Access
 from iam.errors import PolicyError

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from device_app import wishes
-from device_app.whitelist import Whitelist
+from device_app.access import bodies
+from device_app.access.whitelist import Whitelist
 from iam.errors import InviteRefused, NotFound
 from iam.model import Invite, Subject, User
 from peer.errors import Malformed, PeerError, UsageError
@@ -30,27 +30,27 @@ def invite_wished_untrusted(
     wish: Mapping[str, object], now: float, limits: Limits = DEFAULT_LIMITS
 ) -> Invite:
     """A new invite with an id of its own: a name is due, the rest may be left out."""
-    wishes.refuse_unknown(wish, _FIELDS)
+    bodies.refuse_unknown(wish, _FIELDS)
     seconds = _number(wish, "seconds", limits.invite_seconds, limits.invite_max_seconds)
     uses = _number(wish, "uses", 1, limits.invite_uses)
     if uses < 1 or uses != int(uses):
-        raise wishes.wrong("uses", f"a whole number from 1 to {limits.invite_uses}")
+        raise bodies.wrong("uses", f"a whole number from 1 to {limits.invite_uses}")
     return Invite(
         id=secrets.token_hex(16),
         name=check_name(wish.get("name")),
-        role=wishes.text(wish, "role") if "role" in wish else DEFAULT_ROLE,
+        role=bodies.text(wish, "role") if "role" in wish else DEFAULT_ROLE,
         expires=now + seconds,
         uses=int(uses),
         created=now,
-        key=wishes.fingerprint_untrusted(wish["key"]) if "key" in wish else "",
-        not_after=wishes.time(wish, "not_after"),
+        key=bodies.fingerprint_untrusted(wish["key"]) if "key" in wish else "",
+        not_after=bodies.time(wish, "not_after"),
     )
 
 
 def _number(wish: Mapping[str, object], field: str, default: float, most: float) -> float:
     value = wish.get(field, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-        raise wishes.wrong(field, f"a number above 0 and at most {most:.0f}")
+        raise bodies.wrong(field, f"a number above 0 and at most {most:.0f}")
     return float(value)
 
 
@@ -156,7 +156,7 @@ class Invitations:
 def invite_verbs(
     whitelist: Whitelist, invitations: Callable[[], Invitations]
 ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
-    """The console's verbs on invites; see `device_app.console`."""
+    """The console's verbs on invites; see `device_app.console.table`."""
 
     def create(args: Mapping[str, Any]) -> dict[str, Any]:
         invite = invite_wished_untrusted(args["wish"], whitelist.now)

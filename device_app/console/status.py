@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from device_app.clock import Clock
+from device_app.access.clock import Clock
+from device_app.access.whitelist import CLOCK_ADVICE
+from device_app.console.restoring import ADVICE as RESTORE_ADVICE
 from device_app.errors import Exit
-from device_app.restoring import ADVICE as RESTORE_ADVICE
-from device_app.whitelist import CLOCK_ADVICE
 from peer.identity import Fingerprint
 from peer.net.coaps import CoapsServer, SessionInfo
 

@@ -1,27 +1,18 @@
-"""The audit trail as others see it: over `/events`, over the control socket, and in the file."""
+"""The audit trail as the console sees it: over the control socket, and in the file."""
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from device_app.control import Say
+from device_app.access.records import record_view
+from device_app.console.control import Say
 from device_app.errors import AppError, Exit
 from device_app.places import Places
-from iam.audit import Record
 from iam.store import Store
 
 SHOWN = 100  # events, if nobody says how many
 _PAGE = 100  # told before anything else in the daemon has its turn
-
-
-def record_view(record: Record) -> dict[str, Any]:
-    """An event in its place in the chain; fields that do not apply are left out."""
-    event = {name: value for name, value in asdict(record.event).items() if value not in ("", None)}
-    event.setdefault("boot", "")
-    place = {"seq": record.seq, "digest": record.digest, "previous": record.previous}
-    return {**place, **event}
 
 
 def read(places: Places, *, since: int | None, last: int | None) -> dict[str, Any]:

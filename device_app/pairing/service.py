@@ -22,12 +22,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from device_app.event_details import of_pairing
-from device_app.methods import PLATE, BoardMethods, Hardware, Plate
-from device_app.pairing_port import PairingPort
-from device_app.pairing_record import PairingRecord
-from device_app.pairing_terms import News, NewsKind, Opener, PairingTerms
-from device_app.whitelist import Whitelist
+from device_app.access.event_details import of_pairing
+from device_app.access.whitelist import Whitelist
+from device_app.pairing.methods import PLATE, BoardMethods, Hardware, Plate
+from device_app.pairing.port import PairingPort
+from device_app.pairing.record import PairingRecord
+from device_app.pairing.terms import News, NewsKind, Opener, PairingTerms
 from iam import changes
 from iam.builtin import GUEST
 from iam.errors import Denied, IamError, NotFound, StoreWriteFailed

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from device_app.durations import dated, dated_shortly, spoken, spoken_when
-from device_app.render_pairing import label_line, lock_lines
+from device_app.terminal.render_pairing import label_line, lock_lines
 from peer.identity import Fingerprint
 from peer.terminal.text import json_text, on_lines, on_one_line
 

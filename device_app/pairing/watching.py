@@ -8,8 +8,8 @@ import asyncio
 from collections import deque
 from typing import Self
 
-from device_app.pairing import PairingDoor
-from device_app.pairing_terms import News, NewsKind
+from device_app.pairing.service import PairingDoor
+from device_app.pairing.terms import News, NewsKind
 
 _LATEST_COUNTS = frozenset({NewsKind.OPENED, NewsKind.CODE})  # told with the window as it is then
 

@@ -1,0 +1,1 @@
+"""What `handfast-device` prints and asks."""
