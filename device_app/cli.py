@@ -1,4 +1,4 @@
-"""`handfast-device`: the command line of the daemon (cli.md).
+"""`handfast-device`: the command line of the daemon.
 
 Verbs live in `device_app.commands`, one file per family; `common` has what they share.
 """

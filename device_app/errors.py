@@ -1,4 +1,4 @@
-"""What the daemon and its command line can fail with, and the exit codes of cli.md."""
+"""Errors of the daemon and its command line, and the exit codes."""
 
 from enum import IntEnum
 

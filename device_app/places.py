@@ -1,4 +1,4 @@
-"""Where the daemon's files are (cli.md): configuration, state, and the control socket.
+"""Where the daemon's files are: configuration, state, and the control socket.
 
 `--home DIR` puts all in one folder. Otherwise root gets the folders of a system service, and
 anybody else the XDG folders; systemd's `$CONFIGURATION_DIRECTORY`, `$STATE_DIRECTORY` and

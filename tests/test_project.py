@@ -65,6 +65,12 @@ def test_no_file_names_a_package_index() -> None:
     assert lines_with(r"pythonh" + r"osted|py" + r"pi\.org/simple", our_files()) == []
 
 
+def test_no_text_refers_to_a_document_that_is_not_here() -> None:
+    texts = [file for file in our_files() if file.suffix in {".py", ".md", ".toml", ".cddl"}]
+    lists = "behav" + r"iours?,? (line )?\d"
+    assert lines_with(rf"(?i){lists}|cli" + r"\.md|as in the de" + "sign", texts) == []
+
+
 def test_no_code_is_unfinished_or_passed_over() -> None:
     unfinished = "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error"))
     passed_over = (

@@ -1,4 +1,4 @@
-"""Ends the sessions of users whose time is over, when it is over (behaviour 30)."""
+"""End the sessions of users at the moment their access ends (protocol §2.4)."""
 
 import asyncio
 from collections.abc import Callable

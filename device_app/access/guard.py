@@ -1,6 +1,6 @@
 """Who asks, and may they? The one place where a peer of the network meets a subject of iam.
 
-The order is protocol §6 and behaviour 31: first who it is, then what it may, then what there is. An
+The order is that of protocol §2.5: first who it is, then what it may, then what there is. An
 unpaired key learns nothing but that it is unpaired, whatever path it asks for; a paired one is told
 what right it lacks, and gets 4.04 and 4.05 only where it may do something at all.
 

@@ -19,8 +19,8 @@ from device_app.pairing.watching import WindowNews
 from iam.builtin import OWNER
 from peer.pairing.ceremony import Ceremony, State
 
-CLEARING_SECONDS = 5.0  # a press this long clears the back-off (protocol §4)
-RECOVERY_SECONDS = 10.0  # and one this long lets a new owner in (protocol §10)
+CLEARING_SECONDS = 5.0  # a press this long clears the back-off (protocol §5.12)
+RECOVERY_SECONDS = 10.0  # and one this long lets a new owner in (protocol §5.12)
 
 
 class Verbs:

@@ -75,7 +75,7 @@ class Advertiser:
             raise no_multicast(error) from error
         self._follower = asyncio.create_task(self._follow(), name="advertised addresses")
 
-    async def set_pairing(self, *, open: bool, pairing_port: int) -> None:  # noqa: A002 - as in the design
+    async def set_pairing(self, *, open: bool, pairing_port: int) -> None:  # noqa: A002 - the state's own name
         """Tell everybody, at once, that the pairing window has opened or closed."""
         self._pairing_open = open
         self._pairing_port = pairing_port

@@ -1,4 +1,4 @@
-"""Which names a user may have (behaviours, line 3).
+"""Which names a user may have (protocol §5.2).
 
 A name is read by people, typed by people, and a segment of a path (`/iam/users/{name}`). So: NFC,
 1 to 64 characters, letters, digits and the marks that belong to letters, in any script; `-` and `_`

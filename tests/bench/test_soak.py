@@ -1,4 +1,4 @@
-"""Behaviour 39: 200,000 requests on one session. Message IDs go round three times; every answer
+"""200,000 requests on one session. Message IDs go round three times; every answer
 belongs to its request, each handler ran once, and memory stays flat.
 
 `make soak` runs this and prints the figures. Time is not judged; memory is.

@@ -1,5 +1,5 @@
 """What a decision goes by: the connection, the target, what a resource says; for each notification
-anew. Behaviours 22, 25, 29 and 31 over the real resources."""
+anew. All over the real resources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: strict, with file and line (behaviour 6)."""
+"""Settings are read strictly; an error names file and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon and its command line as real processes: cli.md, behaviours 9, 11, 21 and 35."""
+"""The daemon and its command line as real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invites over the network and at the console: behaviours 17, 21 and 22, protocol §6.1."""
+"""Invites over the network and at the console (protocol §6.1)."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
 
 @pytest.mark.asyncio
 async def test_neither_token_nor_code_is_stored_or_told(kit: Kit) -> None:
-    """Behaviour 42: who steals the store has to guess."""
+    """A copy of the store does not give the code away: it has to be guessed."""
     daemon = await kit.process("-v")
     told = (await daemon.json("label"))["label"]
     label = Label.parse_untrusted(told["text"])

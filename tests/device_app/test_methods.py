@@ -154,7 +154,7 @@ def test_keys_that_nobody_has_compared_stand_out() -> None:
 
 @pytest.mark.asyncio
 async def test_the_code_is_for_those_who_ask_and_for_no_log(kit: Kit) -> None:
-    """Behaviour 42: what a daemon prints without a terminal is kept by somebody."""
+    """What a daemon prints without a terminal ends up in a log."""
     daemon = await kit.process("-v")
     status = await daemon.json("status")
     code = status["window"]["code"]

@@ -1,4 +1,4 @@
-"""Pairing is for direct neighbours: behaviour 5, and protocol §3 as the device uses it."""
+"""Pairing is for direct neighbours only: protocol §3 as the device applies it."""
 
 from __future__ import annotations
 

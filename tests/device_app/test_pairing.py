@@ -1,4 +1,4 @@
-"""Pairing over real UDP and DTLS, on both forms: behaviours 1-4, 8, 10-12; protocol §§4, 5."""
+"""Pairing over real UDP and DTLS, in both forms (protocol §§4, 5)."""
 
 from __future__ import annotations
 

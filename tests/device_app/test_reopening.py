@@ -77,7 +77,7 @@ async def test_whoever_is_pairing_keeps_the_window(kit: Kit, device: Device) -> 
 
 @pytest.mark.asyncio
 async def test_a_press_of_ten_seconds_lets_a_new_owner_in_whatever_was_open(kit: Kit) -> None:
-    """Lost clients, no owner left: whoever stands at the board can take it (protocol §10)."""
+    """Lost clients, no owner left: whoever stands at the board can take it (protocol §5.12)."""
     device = await kit.device(hardware=Hardware(button=True))
     await device.open(role="user")
     for held, role in ((3, "user"), (9.9, "user"), (10, "owner")):

@@ -1,4 +1,4 @@
-"""When the disk does not take it (behaviour 33), and when power fails at the worst moment (9)."""
+"""A full or read-only disk, and a power cut at the worst moment."""
 
 from __future__ import annotations
 

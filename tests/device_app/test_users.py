@@ -1,4 +1,4 @@
-"""Users and keys over /iam/users: behaviours 7, 19-23, 30, and revocation while observing."""
+"""Users and keys over /iam/users, expiry, and revocation while observing (protocol §6)."""
 
 from __future__ import annotations
 

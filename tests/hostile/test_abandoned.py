@@ -1,4 +1,4 @@
-"""Behaviour 10: whoever goes away in the middle, at whatever step, leaves nothing behind.
+"""A client that goes away at any step leaves nothing behind.
 
 Two ways to go: with a goodbye (the session is closed), and in silence (the cable is cut; the device
 cannot know). Afterwards there is no ceremony, no session, no timer and no task; the attempt was
@@ -168,7 +168,7 @@ async def test_who_is_silent_in_an_open_window_is_dropped_while_it_is_open(kit: 
 
 
 async def test_silent_strangers_go_from_the_regular_port_and_an_owner_stays(kit: Kit) -> None:
-    """Behaviour 40. The stranger's cable is cut, so nobody says goodbye."""
+    """The stranger's cable is cut, so nobody says goodbye."""
     device = await kit.device(limits=QUICK)
     owner, stranger = kit.known(device, "olga", "owner"), kit.caller(device)
     await owner.ask("GET", "/hello")

@@ -1,4 +1,4 @@
-"""Behaviours 23 to 27 asked of a device: long lists, and what policies make of a request.
+"""Asked of a running device: long lists, and what policies make of a request.
 
 The language itself is tested in tests/iam. Here the same sentences are policy files of a device
 that runs, and answers come over DTLS. What a condition looks at is the name of the asking key.

@@ -1,6 +1,6 @@
 """Bodies from somebody with a session: broken, huge, deep, and of the wrong type in every field.
 
-Behaviours 3, 4, 20, 22 and protocol §7: each gets its 4.xx with a reason, the daemon writes no
+Each gets its 4.xx (protocol §7) with a reason, the daemon writes no
 traceback, and nothing is stored. The bodies are made from one table of what the API takes.
 """
 

@@ -1,4 +1,4 @@
-"""Other people's ceremonies, and tags that belong elsewhere (protocol §5, behaviours 2, 8, 10, 15).
+"""Other people's ceremonies, and tags that belong elsewhere (protocol §5).
 
 A tag is good once, on one session, for one window, role and method. Whatever is sent instead is
 refused, stores nothing, and leaves a device that still pairs.

@@ -1,4 +1,4 @@
-"""Many strangers at once, and garbage at both ports: the paired go on working (behaviours 36-41).
+"""Many strangers at once, and garbage at both ports: the paired go on working.
 
 Nothing here is about speed. What is shown: the bounds hold while the flood runs, the owner's
 session, requests and observation live through it, and `status` counts what came.
@@ -145,7 +145,7 @@ async def test_garbage_at_a_port_is_counted_and_forgotten(
 async def test_no_certificate_and_the_wrong_pin(
     kit: Kit, device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behaviour 36: a clear alert, a count, and not one byte of a request to a wrong device."""
+    """A clear alert, a count, and not one byte of a request to a wrong device."""
     address = Address(HOST, device.port(pairing=False))
     with monkeypatch.context() as patch:
         patch.setattr(SSL.Context, "use_certificate", lambda *_: None)

@@ -1,4 +1,4 @@
-"""Behaviour 22: no sequence of a guest's calls widens anybody's rights; nor a lower one's.
+"""No sequence of a guest's calls widens anybody's rights; nor a lower one's.
 
 What an actor may give, and to whom, is asked of the real resources. Every attempt is looked at from
 outside: the whole state, before and after.

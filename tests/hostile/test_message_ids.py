@@ -1,4 +1,4 @@
-"""Behaviour 39 in short: Message IDs and tokens that come again never get somebody else's answer.
+"""Message IDs and tokens that are used again never get the answer to another request.
 
 The long run (200,000 requests) is `make soak`. Here the IDs are forced to go round early: within
 the memory for repeats, and just outside of it.

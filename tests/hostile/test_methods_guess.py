@@ -1,6 +1,6 @@
 """Who has nothing but guesses: how far they carry, what they cost, and whom they do not hurt.
 
-Behaviours 13, 14 and 18. Attempts are counted before the first answer and survive everything; three
+Attempts are counted before the first answer and survive everything; three
 failures close a window, ten begin a back-off; a shown code is for one ceremony, a printed one for
 twenty wrong ones in a row. Nothing that the device says tells one wrong thing from another.
 """
@@ -547,7 +547,7 @@ async def daemon(places: Places, key: Fingerprint, how: str) -> AsyncIterator[Da
 async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     kit: Kit, tmp_path: Path, how: str
 ) -> None:
-    """Behaviour 14. The process dies with the answer in hand; the next one knows of the attempt:
+    """The process dies with the answer in hand; the next one knows of the attempt:
     the 20th at the printed code was one too many. One that stores nothing forgets it, every time.
     """
     home = tmp_path / "board"

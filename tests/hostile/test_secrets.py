@@ -1,4 +1,4 @@
-"""Behaviour 42: no key, tag, exporter value, code or token in any log at DEBUG, event, exception,
+"""No key, tag, exporter value, code or token in any log at DEBUG, event, exception,
 status or state.
 
 A whole life of a device is lived under a log that keeps all, with attacks in it; and another one

@@ -1,4 +1,4 @@
-"""Behaviour 38: 30 % loss, duplicates and reordering on both ways, with the real client library.
+"""30 % loss, duplicates and reordering on both ways, with the real client library.
 
 Pairing, requests and an observation all come through; one user is stored; and each request's
 handler runs once, however often its datagrams came. OpenSSL's own handshake timer reads the real

@@ -1,4 +1,4 @@
-"""Behaviour 38 without a kernel: device and client on a network in memory, in the same weather."""
+"""Loss, duplicates and reordering without a kernel: device and client on a network in memory."""
 
 import asyncio
 from pathlib import Path

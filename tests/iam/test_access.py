@@ -163,7 +163,7 @@ OURS = {
 
 @pytest.mark.parametrize("name", sorted(OF_SUBJECT))
 def test_what_is_known_of_the_subject_cannot_be_masked(name: str) -> None:
-    """Behaviour 29: whatever is passed, the subject's own is looked at."""
+    """Whatever an application passes, the subject's own attributes are used."""
     mine = with_rules(Statement(Effect.ALLOW, ("Lamp:Set",), (equals(name, OURS[name]),)))
     theirs = with_rules(Statement(Effect.ALLOW, ("Lamp:Set",), (equals(name, "forged"),)))
     for passed in ({}, {name: "forged"}, {name.upper(): "forged"}):

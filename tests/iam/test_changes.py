@@ -1,4 +1,4 @@
-"""Behaviours 2, 7, 19-22: what may become of the users, and what no call brings about."""
+"""Which changes of users are possible, and which no call can make."""
 
 from __future__ import annotations
 

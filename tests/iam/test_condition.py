@@ -1,4 +1,4 @@
-"""Behaviours 25–27, one condition at a time: what matches, what is missing, what can never be."""
+"""One condition at a time: what matches, what is missing, what can never match."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def holds(operator: str, values: str | list[str], text: str | None, **others: st
         ("StringEquals", "*", "a", False),
         ("StringEquals", ["a", "b"], "b", True),
         ("StringNotEquals", "a", "b", True),
-        ("StringNotEquals", ["a", "b"], "b", False),  # behaviour 27
+        ("StringNotEquals", ["a", "b"], "b", False),
         ("StringNotEquals", ["a", "b"], "c", True),
         ("StringLike", "a*", "a", True),
         ("StringLike", "a*", "ba", False),
@@ -105,7 +105,7 @@ NOT_NUMBERS += [
     "４２",
     "²",
     "1/2",
-]  # behaviour 26
+]
 
 
 @pytest.mark.parametrize("text", NUMBERS)
@@ -316,7 +316,7 @@ def family(operator: Operator) -> str:
 
 @pytest.mark.parametrize("operator", Operator)
 def test_a_missing_side_matches_nothing(operator: Operator) -> None:
-    """Behaviour 25, the negative operators too."""
+    """Negative operators too."""
     mine, other = GOOD[family(operator)], OTHER[family(operator)]
     assert not holds(operator, mine, None)
     assert not holds(operator, "${Lamp:Other}", mine)
@@ -456,7 +456,7 @@ def test_every_attribute_of_ours_can_be_asked_for() -> None:
     "name", [*sorted(OWN), "connection:islocal", "IAM:Anything", "cLOCK:Now", "Connection:"]
 )
 def test_an_application_cannot_mask_ours(name: str) -> None:
-    """Behaviour 29: neither what we say nor that we say nothing."""
+    """Neither our value nor the absence of one."""
     assert merged({}, {name: "theirs", "Lamp:Text": "a"}) == {"Lamp:Text": "a"}
     assert merged({name: "ours"}, {name: "theirs"}) == {name: "ours"}
 

@@ -1,4 +1,4 @@
-"""Behaviour 28: files of rules are taken as they are meant, or refused at the exact line."""
+"""Policy files are read as they are meant, or refused with the exact line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Behaviour 32: the writer is stopped anywhere, and the store holds the old or the new state.
+"""The writer is killed at any point, and the store holds the old or the new state.
 
 Three ways to die: SIGKILL before each statement, the kernel's signal in the middle of a write, and
 a power cut that leaves any part of the write-ahead log.

@@ -1,4 +1,4 @@
-"""Behaviours 17, 21 and 22 for invites: one is worth no more than its inviter, then and now."""
+"""An invite gives no more than its maker may give, when it is made and when it is redeemed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_an_invite_makes_one_user_and_is_gone(
 def test_redeeming_again_with_the_same_key_is_the_same(
     house: State, add: Add, redeem: Redeem, invite: Make
 ) -> None:
-    """The answer may have been lost: behaviour 9, from afar."""
+    """The answer may have been lost, so a repeat gets it again."""
     for uses in (1, 3):
         state, user = redeem(add(house, None, invite(1, uses=uses)), 1, "eve")
         for now in (NOW, 1e9):  # even when the invite is over by now

@@ -1,4 +1,4 @@
-"""Behaviours 24 and 25: the default is deny, deny beats allow, and order never matters."""
+"""The default is deny, deny beats allow, and the order never matters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Behaviours 33-35: what the store promises, and what it refuses to touch."""
+"""What the store guarantees, and which files it refuses to touch."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_watchers_hear_of_changes_once_they_are_durable(
 
 
 def fails_and_lives(store: Store, new: State, *, again: Callable[[], object]) -> None:
-    """Behaviour 33: nothing changed in memory or on disk, and the next commit works."""
+    """Nothing changed in memory or on disk, and the next commit works."""
     old, attempts, head = store.state, store.attempts, store.trail.head
     heard: list[State] = []
     store.subscribe(lambda _, after: heard.append(after))
@@ -399,7 +399,6 @@ def version(path: Path) -> int:
 def test_a_file_of_the_first_version_is_migrated_and_a_copy_kept(
     first: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behaviour 34."""
     eve = Invite("1" * 32, "eve", "guest", 9.0, inviter="anna")
     with closing(Store.open(first)) as store:
         assert (store.state, store.attempts) == (FIRST_STATE, {"failures": 3})

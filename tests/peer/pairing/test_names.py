@@ -1,4 +1,4 @@
-"""Behaviours, line 3: which names a user may have."""
+"""Which names a user may have (protocol §5.2)."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""The pairing window: behaviours 1, 2, 8, 10-12 and protocol §4, as far as they are rules."""
+"""The rules of the pairing window (protocol §§4, 5.3)."""
 
 import contextlib
 import gc
