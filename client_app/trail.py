@@ -32,7 +32,7 @@ MOST: Final = 100
 Page = Callable[[Mapping[str, int]], Awaitable[Events]]
 """GET `/events` with a query."""
 
-News = Callable[[Mapping[str, int]], AsyncIterator[Events]]
+PairingEvent = Callable[[Mapping[str, int]], AsyncIterator[Events]]
 """The same, observed."""
 
 
@@ -82,7 +82,7 @@ async def read(page: Page, *, since: int | None, last: int | None) -> Events:
 
 
 async def follow(
-    page: Page, news: News, *, since: int | None, last: int | None
+    page: Page, news: PairingEvent, *, since: int | None, last: int | None
 ) -> AsyncIterator[Event]:
     """The same events, then each new one. Does not end."""
     reader = Reader(since)

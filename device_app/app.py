@@ -3,10 +3,10 @@
 Wiring in one picture:
 
     regular port ─▶ GuardedSite ─▶ Guard ─▶ Whitelist (iam, store) ─▶ resources
-    pairing port ─▶ GuardedSite ─▶ NearOnly ─▶ Pair ─▶ PairingDoor ─▶ Whitelist
+    pairing port ─▶ GuardedSite ─▶ NearOnly ─▶ Pair ─▶ PairingService ─▶ Whitelist
     a change of the store ─▶ sessions of the keys concerned end, on both ports
     policy files, read again ─▶ Policies ─▶ sessions of the roles concerned end
-    control socket ─▶ Verbs ─▶ the same Whitelist, PairingDoor and Policies
+    control socket ─▶ Verbs ─▶ the same Whitelist, PairingService and Policies
 """
 
 import asyncio
@@ -39,9 +39,9 @@ from device_app.console.status import (
 from device_app.console.verbs import Verbs, ceremony_view, window_view
 from device_app.errors import AppError, ConfigError
 from device_app.exposed import Board, Exposed
-from device_app.pairing.service import PairingDoor
-from device_app.pairing.terms import News, NewsKind
-from device_app.places import Places
+from device_app.pairing.service import PairingService
+from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.paths import Paths
 from device_app.resources import board, check, events, hello, iam, invites, redeem, wellknown
 from device_app.resources.pair import NearOnly, Pair
 from device_app.resources.window import LATE, METHODS_OF, WindowFromAfar
@@ -67,14 +67,14 @@ class App:
     identity: Identity
     whitelist: Whitelist
     guard: Guard
-    door: PairingDoor
+    door: PairingService
     server: CoapsServer
     site: GuardedSite
     policies: Policies
     invitations: Invitations
 
     def __init__(
-        self, places: Places, settings: Settings, *, limits: Limits, journal: Journal, net: Net
+        self, places: Paths, settings: Settings, *, limits: Limits, journal: Journal, net: Net
     ) -> None:
         self.places = places
         self.settings = settings
@@ -93,7 +93,7 @@ class App:
     @classmethod
     async def start(
         cls,
-        places: Places,
+        places: Paths,
         settings: Settings,
         *,
         limits: Limits = DEFAULT_LIMITS,
@@ -249,8 +249,8 @@ class App:
         site.add(("iam", "window"), window)
         guard.rule(("iam", "window"), METHODS_OF, late=LATE)
 
-    def _build_door(self, locality: Locality) -> PairingDoor:
-        door = PairingDoor(
+    def _build_door(self, locality: Locality) -> PairingService:
+        door = PairingService(
             self.whitelist,
             self.identity,
             terms=self.settings.terms,
@@ -344,8 +344,11 @@ class App:
         self.begins_anew = True
         asyncio.get_running_loop().call_soon(self.stopped.set)
 
-    def _announce_window(self, news: News) -> None:
-        if news.kind not in {NewsKind.OPENED, NewsKind.CLOSED} or self._advertiser is None:
+    def _announce_window(self, news: PairingEvent) -> None:
+        if (
+            news.kind not in {PairingEventKind.OPENED, PairingEventKind.CLOSED}
+            or self._advertiser is None
+        ):
             return
         before = self._announcing
         self._announcing = asyncio.create_task(self._announce(before), name="announce the window")
@@ -434,7 +437,7 @@ def _readings(seconds: float) -> list[tuple[tuple[str, ...], board.Observed]]:
     return list(board.board_resources(seconds=seconds).items())
 
 
-def _make_private(places: Places) -> None:
+def _make_private(places: Paths) -> None:
     """The state folder, 0700 from birth."""
     try:
         places.state.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -14,9 +14,9 @@ from device_app.config import Settings
 from device_app.console.verbs import ceremony_view, window_view
 from device_app.errors import AppError
 from device_app.notify import notify
-from device_app.pairing.service import PairingDoor
-from device_app.pairing.terms import News, NewsKind
-from device_app.places import Places
+from device_app.pairing.service import PairingService
+from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.paths import Paths
 from device_app.terminal import render
 from device_app.terminal.questions import PersonAtTerminal
 from device_app.terminal.render_pairing import closed_lines, code_lines, ended_lines, window_lines
@@ -30,7 +30,7 @@ _PR_SET_DUMPABLE = 4  # linux/prctl.h
 Ready = Callable[[dict[str, Any]], None]
 
 
-def protect(places: Places) -> None:
+def protect(places: Paths) -> None:
     """Before anything is opened: root becomes the owner of the state folder for good, and no other
     process of that user may read our memory, which holds the key (PR_SET_DUMPABLE, prctl(2)).
 
@@ -55,7 +55,7 @@ def protect(places: Places) -> None:
 
 
 async def run(
-    places: Places, settings: Settings, *, pair: bool, quiet: bool, on_ready: Ready
+    places: Paths, settings: Settings, *, pair: bool, quiet: bool, on_ready: Ready
 ) -> None:
     """Run until SIGTERM or SIGINT; after a factory reset, again with the new identity. SIGHUP puts
     the policy files into force, or ends a daemon whose terminal has gone. `quiet`: on a terminal,
@@ -120,41 +120,41 @@ def _ask_in_place(app: App, *, quiet: bool) -> None:
     person = PersonAtTerminal(decide, app.identity.fingerprint)
     told: set[bytes] = set()  # the windows that are on the screen already
 
-    def heard(news: News) -> None:
-        if news.kind is NewsKind.PENDING and news.ceremony is not None:
+    def heard(news: PairingEvent) -> None:
+        if news.kind is PairingEventKind.PENDING and news.ceremony is not None:
             person.pending(ceremony_view(app.door, news.ceremony))
-        elif news.kind is NewsKind.DECIDED:
+        elif news.kind is PairingEventKind.DECIDED:
             person.over("accepted elsewhere")
-        elif news.kind is NewsKind.ENDED:
+        elif news.kind is PairingEventKind.ENDED:
             person.over("this question is void" if _has_failed(news) else "")
         if not quiet:
             _tell(_news_lines(app.door, news, told))
 
     app.door.watch(heard)
     if app.door.is_open:
-        heard(News(NewsKind.OPENED))
+        heard(PairingEvent(PairingEventKind.OPENED))
 
 
-def _has_failed(news: News) -> bool:
+def _has_failed(news: PairingEvent) -> bool:
     return news.ceremony is not None and news.ceremony.state is not State.REGISTERED
 
 
-def _news_lines(door: PairingDoor, news: News, told: set[bytes]) -> list[str]:
+def _news_lines(door: PairingService, news: PairingEvent, told: set[bytes]) -> list[str]:
     """What somebody at this terminal wants to know; a success is told by the log."""
     match news.kind:
-        case NewsKind.OPENED if door.window is not None:
+        case PairingEventKind.OPENED if door.window is not None:
             lines = window_lines(window_view(door))
             is_longer = door.window.window_id in told
             told.add(door.window.window_id)
             return lines[:1] if is_longer else lines
-        case NewsKind.DECIDED:
+        case PairingEventKind.DECIDED:
             return ["Accepted; the client's user is next."]
-        case NewsKind.CODE:
+        case PairingEventKind.CODE:
             return code_lines(window_view(door))
-        case NewsKind.ENDED if _has_failed(news) and news.ceremony and door.window:
+        case PairingEventKind.ENDED if _has_failed(news) and news.ceremony and door.window:
             view = ceremony_view(door, news.ceremony)
             return ended_lines(view, failures=door.window.failures)
-        case NewsKind.CLOSED:
+        case PairingEventKind.CLOSED:
             return closed_lines(news.reason)
         case _:
             return []

@@ -17,7 +17,7 @@ _PERIOD_SECONDS = 10.0
 _PLACES = 256
 
 
-class Damper(logging.Filter):
+class LogLimiter(logging.Filter):
     """At most `_BURST` records per place in the code and period."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -46,7 +46,7 @@ def set_up(verbosity: int) -> None:
     level = {-1: logging.ERROR, 0: logging.INFO, 1: logging.DEBUG}.get(verbosity, logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EscapingFormatter("%(levelname).1s %(name)s: %(message)s"))
-    handler.addFilter(Damper())
+    handler.addFilter(LogLimiter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -28,7 +28,7 @@ ENTRIES_MAX: Final = 200_000  # of tables and lists; each is kept with its line
 @dataclass(frozen=True, slots=True)
 class Place:
     """A value and where it begins, which is also where its key stands: what is wrong with it is
-    told from here. A table is a dict of Places (under a header it begins there), an array a list.
+    told from here. A table is a dict of Paths (under a header it begins there), an array a list.
     """
 
     file: str

@@ -2,7 +2,7 @@
 
 `MemoryNet` is a network without a kernel: give it to a server and a client as their `net`. `Proxy`
 stands between a client and a device on real UDP, on loopback. Both lose, double and reorder what
-passes by dice of their own, so that a seed repeats a run as far as the network is concerned. The
+passes, at random from a seed, so that a seed repeats a run as far as the network is concerned. The
 proxy also records what passes, and can put in datagrams as an attacker on the path could.
 """
 
@@ -36,16 +36,16 @@ class _Direction:
     def __init__(self, weather: Weather, salt: int, deliver: Callable[[bytes], object]) -> None:
         self.weather = weather
         self.passed: list[bytes] = []
-        self._dice = random.Random(weather.seed * 2 + salt)  # noqa: S311
+        self._random = random.Random(weather.seed * 2 + salt)  # noqa: S311
         self._deliver = deliver
         self._held: bytes | None = None
 
     def carry(self, data: bytes) -> None:
         """Let the weather decide about one datagram."""
-        if self._dice.random() < self.weather.loss:
+        if self._random.random() < self.weather.loss:
             return
-        copies = 2 if self._dice.random() < self.weather.duplicate else 1
-        if self._held is None and self._dice.random() < self.weather.reorder:
+        copies = 2 if self._random.random() < self.weather.duplicate else 1
+        if self._held is None and self._random.random() < self.weather.reorder:
             self._held = data
             asyncio.get_running_loop().call_later(_HELD_SECONDS, self._release)
             copies -= 1
@@ -106,7 +106,7 @@ class Proxy:
         self.change(Weather(loss=1.0))
 
     def change(self, weather: Weather) -> None:
-        """Other weather from now on; the dice roll on."""
+        """Other weather from now on; the random sequence goes on."""
         self._weather = weather
         for _, *directions in self._paths.values():
             for direction in directions:
@@ -180,7 +180,7 @@ class MemoryNet:
         return self.bind(to.host, 0, on_datagram=on_datagram, on_error=on_error)
 
     def change(self, weather: Weather) -> None:
-        """Other weather from now on; the dice roll on."""
+        """Other weather from now on; the random sequence goes on."""
         self._weather = weather
         for direction in self._directions.values():
             direction.weather = weather

@@ -52,7 +52,7 @@ VIOLATIONS = [
     ("net-door", "peer/pairing/__init__.py", "from aiocoap import Message"),
     ("iam-disk", "iam/model.py", "import sqlite3"),
     *(
-        ("time-and-dice", f"{room}/newcomer.py", f"import {module}")
+        ("time-and-randomness", f"{room}/newcomer.py", f"import {module}")
         for room in ("peer/dtls", "peer/pairing", "iam")
         for module in ("asyncio", "socket", "time", "random", "secrets")
     ),

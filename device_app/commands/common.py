@@ -12,7 +12,7 @@ import click
 from device_app.console import offline
 from device_app.console.control import call
 from device_app.errors import AppError, Exit, NoDaemon, exit_code
-from device_app.places import Places
+from device_app.paths import Paths
 from device_app.terminal import render
 from iam.errors import IamError
 from peer.errors import PeerError
@@ -22,7 +22,7 @@ from peer.errors import PeerError
 class Talk:
     """How this call talks, and where its files are."""
 
-    places: Places
+    places: Paths
     as_json: bool
     verbosity: int
 
@@ -114,7 +114,7 @@ def note_common(
     before: Talk | None = ctx.find_object(Talk)
     verbosity = -1 if quiet else verbose
     if before is None or home is not None:
-        places = Places.of(home, os.environ, root=os.geteuid() == 0)
+        places = Paths.of(home, os.environ, root=os.geteuid() == 0)
     else:
         places = before.places
     if before is not None:

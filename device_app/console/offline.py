@@ -26,7 +26,7 @@ from device_app.errors import AppError, Exit
 from device_app.exposed import Board
 from device_app.pairing import labels
 from device_app.pairing.methods import PLATE
-from device_app.places import Places
+from device_app.paths import Paths
 from iam import files
 from iam.access import Access
 from iam.errors import StoreTooNew
@@ -42,25 +42,25 @@ _Result = TypeVar("_Result")
 
 
 def _as_owner(
-    work: Callable[Concatenate[Places, _Options], _Result],
-) -> Callable[Concatenate[Places, _Options], _Result]:
+    work: Callable[Concatenate[Paths, _Options], _Result],
+) -> Callable[Concatenate[Paths, _Options], _Result]:
     """What root does on the state folder, done as the folder's owner."""
 
     @wraps(work)
-    def run(places: Places, /, *args: _Options.args, **options: _Options.kwargs) -> _Result:
+    def run(places: Paths, /, *args: _Options.args, **options: _Options.kwargs) -> _Result:
         with files.acting_as_owner_of(places.state):
             return work(places, *args, **options)
 
     return run
 
 
-def settings(places: Places) -> Settings:
+def settings(places: Paths) -> Settings:
     """The configuration, with this machine's name where it gives none. Raises `ConfigError`."""
     found = config.load(places.config_files)
     return found if found.name else replace(found, name=_machine_name())
 
 
-def init(places: Places, *, name: str | None, force: bool) -> dict[str, Any]:
+def init(places: Paths, *, name: str | None, force: bool) -> dict[str, Any]:
     """Key, store and configuration; what is there stays, but for the configuration by `force`."""
     wished = check_name(name) if name is not None else None
     _make(places.state, mode=0o700)
@@ -81,7 +81,7 @@ def init(places: Places, *, name: str | None, force: bool) -> dict[str, Any]:
 
 
 @_as_owner
-def _make_state(places: Places) -> Identity:
+def _make_state(places: Paths) -> Identity:
     identity = Identity.load_or_create(places.key)
     if not Store.has_traces(places.store):
         Store.open(places.store).close()
@@ -89,7 +89,7 @@ def _make_state(places: Places) -> Identity:
 
 
 @_as_owner
-def fingerprint(places: Places) -> dict[str, Any]:
+def fingerprint(places: Paths) -> dict[str, Any]:
     """Who this device is. Raises `AppError` before `init` or the first run."""
     identity = _identity(places)
     shown = identity.fingerprint
@@ -98,7 +98,7 @@ def fingerprint(places: Places) -> dict[str, Any]:
 
 
 @_as_owner
-def status(places: Places) -> dict[str, Any]:
+def status(places: Paths) -> dict[str, Any]:
     """What the files tell while no daemon runs."""
     identity = _identity(places)
     with _whitelist(places, Access()) as whitelist:
@@ -116,7 +116,7 @@ def status(places: Places) -> dict[str, Any]:
 
 
 @_as_owner
-def do(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+def do(places: Paths, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """A verb of `console.table` on the files. Raises `AppError`, `IamError`, `Malformed`."""
     # An application's own code is run only where its actions count.
     app_actions = _app_actions(places) if verb.startswith("policy-") else {}
@@ -125,7 +125,7 @@ def do(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
         return console_verbs(whitelist, lambda: _invitations(places, whitelist))[verb](args)
 
 
-def _invitations(places: Places, whitelist: Whitelist) -> Invitations:
+def _invitations(places: Paths, whitelist: Whitelist) -> Invitations:
     """With the addresses that the daemon would listen on; a port of 0 is none that one can tell."""
     chosen = settings(places)
     bound = [(host, chosen.port) for host in chosen.listen]
@@ -137,7 +137,7 @@ def _invitations(places: Places, whitelist: Whitelist) -> Invitations:
     return Invitations(whitelist, identity, addresses=addresses)
 
 
-def _app_actions(places: Places) -> dict[str, str]:
+def _app_actions(places: Paths) -> dict[str, str]:
     chosen = settings(places)
     board = Board(name=chosen.name, device_id="", asker=_nobody_asks)
     found = exposed.load(chosen.modules, places.modules, board)
@@ -149,7 +149,7 @@ def _nobody_asks(_request: object) -> NoReturn:
 
 
 @_as_owner
-def label(places: Places, *, replace: bool) -> dict[str, Any]:
+def label(places: Paths, *, replace: bool) -> dict[str, Any]:
     """A new label for this device. Raises `AppError`."""
     identity = _identity(places)
     labels.require_label(settings(places).hardware)
@@ -159,7 +159,7 @@ def label(places: Places, *, replace: bool) -> dict[str, Any]:
 
 
 @_as_owner
-def revive_label(places: Places) -> dict[str, Any]:
+def revive_label(places: Paths) -> dict[str, Any]:
     """The code on the label can be used again. Raises `AppError`."""
     with _whitelist(places, Access()) as whitelist:
         _, words = labels.revived(whitelist, limits=DEFAULT_LIMITS)
@@ -167,14 +167,14 @@ def revive_label(places: Places) -> dict[str, Any]:
 
 
 @_as_owner
-def restore(places: Places, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
+def restore(places: Paths, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """One of the verbs of `console.restoring`, whatever is wrong with the policy files."""
     with _whitelist(places, Access()) as whitelist:
         return restore_verbs(whitelist)[verb](args)
 
 
 @_as_owner
-def reset(places: Places, *, keep_identity: bool) -> dict[str, Any]:
+def reset(places: Paths, *, keep_identity: bool) -> dict[str, Any]:
     """Factory reset while no daemon runs, whatever is wrong with the policy files or the store."""
     try:
         with _whitelist(places, Access()) as whitelist:
@@ -189,7 +189,7 @@ def reset(places: Places, *, keep_identity: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def _whitelist(places: Places, access: Access) -> Iterator[Whitelist]:
+def _whitelist(places: Paths, access: Access) -> Iterator[Whitelist]:
     if not Store.has_traces(places.store):
         raise _not_there(places)
     store = Store.open(places.store)
@@ -201,13 +201,13 @@ def _whitelist(places: Places, access: Access) -> Iterator[Whitelist]:
         store.close()
 
 
-def _identity(places: Places) -> Identity:
+def _identity(places: Paths) -> Identity:
     if not places.key.exists():
         raise _not_there(places)
     return Identity.load(places.key)
 
 
-def _not_there(places: Places) -> AppError:
+def _not_there(places: Paths) -> AppError:
     return AppError(
         f"there is no device in {places.state}",
         advice="Make one: `handfast-device init` (with the same --home, if you gave one).",

@@ -8,14 +8,14 @@ from typing import Any
 from device_app.access.records import record_view
 from device_app.console.control import Say
 from device_app.errors import AppError, Exit
-from device_app.places import Places
+from device_app.paths import Paths
 from iam.store import Store
 
 SHOWN = 100  # events, if nobody says how many
 _PAGE = 100  # told before anything else in the daemon has its turn
 
 
-def read(places: Places, *, since: int | None, last: int | None) -> dict[str, Any]:
+def read(places: Paths, *, since: int | None, last: int | None) -> dict[str, Any]:
     """What the file holds, also while a daemon writes to it: the last so many of those after
     `since`. Raises `AppError` if there is no store, `StoreError` for one that cannot be read."""
     _require(places)
@@ -29,7 +29,7 @@ def read(places: Places, *, since: int | None, last: int | None) -> dict[str, An
     return {"head": seq, "digest": digest, "events": [record_view(one) for one in found]}
 
 
-def verify(places: Places) -> dict[str, Any]:
+def verify(places: Paths) -> dict[str, Any]:
     """Walk the whole chain in the file. Raises like `read`."""
     _require(places)
     with Store.read_trail(places.store) as trail:
@@ -68,7 +68,7 @@ def _start(store: Store, since: int | None, last: int | None) -> int:
     return since if last is None else max(since, head - last)
 
 
-def _require(places: Places) -> None:
+def _require(places: Paths) -> None:
     if not places.store.exists():
         raise AppError(
             f"there is no device in {places.state}",

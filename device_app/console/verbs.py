@@ -13,8 +13,8 @@ from device_app.errors import AppError
 from device_app.pairing import labels
 from device_app.pairing.deciding import named_untrusted
 from device_app.pairing.methods import PLATE
-from device_app.pairing.service import PairingDoor
-from device_app.pairing.terms import NewsKind
+from device_app.pairing.service import PairingService
+from device_app.pairing.terms import PairingEventKind
 from device_app.pairing.watching import WindowNews
 from iam.builtin import OWNER
 from peer.pairing.ceremony import Ceremony, State
@@ -29,7 +29,7 @@ class Verbs:
 
     def __init__(
         self,
-        door: PairingDoor,
+        door: PairingService,
         whitelist: Whitelist,
         invitations: Invitations,
         *,
@@ -105,10 +105,10 @@ class Verbs:
                     refused = one.ceremony.reason == "refused"
                     if one.ceremony.state is State.REGISTERED:
                         paired = said["ceremony"]
-                elif one.kind in {NewsKind.OPENED, NewsKind.CODE}:
+                elif one.kind in {PairingEventKind.OPENED, PairingEventKind.CODE}:
                     said["window"] = window_view(self._door)
                 await say(said)
-                if one.kind is NewsKind.CLOSED:
+                if one.kind is PairingEventKind.CLOSED:
                     return {"paired": paired, "closed": one.reason, "refused": refused}
 
     async def close(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _at_once(verb: ConsoleVerb) -> Verb:
     return run
 
 
-def window_view(door: PairingDoor) -> dict[str, Any]:
+def window_view(door: PairingService) -> dict[str, Any]:
     """The window as `status` and `open` show it."""
     if not door.is_open or door.window is None:
         view: dict[str, Any] = {"open": False, "port": door.port.number or None}
@@ -220,13 +220,13 @@ def window_view(door: PairingDoor) -> dict[str, Any]:
     }
 
 
-def _blocked_view(door: PairingDoor) -> dict[str, Any]:
+def _blocked_view(door: PairingService) -> dict[str, Any]:
     """How long no ceremony may start, where that is so; paired clients do not notice."""
     blocked = door.seconds_blocked()
     return {"blocked_seconds": round(blocked)} if blocked else {}
 
 
-def ceremony_view(door: PairingDoor, ceremony: Ceremony) -> dict[str, Any]:
+def ceremony_view(door: PairingService, ceremony: Ceremony) -> dict[str, Any]:
     """A ceremony for the device's user: everything to compare, no tag."""
     view: dict[str, Any] = {
         "id": ceremony.id,

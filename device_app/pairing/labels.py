@@ -1,8 +1,8 @@
 """Making a label: what to print on the board, and what the device remembers of it.
 
 A label is told this one time. The device keeps a verifier of its token and a stretched form of its
-code (`methods.Plate`), so a new label makes the old one worthless. A code that failed tries have
-blocked is revived here.
+code (`methods.StoredLabel`), so a new label makes the old one worthless. A code that failed tries
+have blocked is revived here.
 """
 
 import secrets
@@ -12,7 +12,7 @@ from typing import Any
 
 from device_app.access.whitelist import CONSOLE, Whitelist
 from device_app.errors import AppError, Exit
-from device_app.pairing.methods import PLATE, Hardware, Plate
+from device_app.pairing.methods import PLATE, Hardware, StoredLabel
 from peer.identity import Fingerprint
 from peer.limits import Limits
 
@@ -26,11 +26,11 @@ def require_label(hardware: Hardware) -> None:
         )
 
 
-def revived(whitelist: Whitelist, *, limits: Limits) -> tuple[Plate, dict[str, Any]]:
+def revived(whitelist: Whitelist, *, limits: Limits) -> tuple[StoredLabel, dict[str, Any]]:
     """The label with no failed tries at its code, durably. Raises `AppError` if there is no label,
     `StoreWriteFailed`."""
     store = whitelist.store
-    plate = Plate.restored(store.attempts.get(PLATE))
+    plate = StoredLabel.restored(store.attempts.get(PLATE))
     if not plate.is_made:
         raise AppError(
             "there is no label yet",
@@ -50,17 +50,17 @@ def made(
     device: Fingerprint,
     *,
     replace: bool,
-    dice: Callable[[int], bytes] = secrets.token_bytes,
-) -> tuple[Plate, dict[str, Any]]:
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> tuple[StoredLabel, dict[str, Any]]:
     """A new label, durably remembered, and its words. Raises `AppError` if there is one already and
     it is not to be replaced, `StoreWriteFailed`."""
     store = whitelist.store
-    if Plate.restored(store.attempts.get(PLATE)).is_made and not replace:
+    if StoredLabel.restored(store.attempts.get(PLATE)).is_made and not replace:
         raise AppError(
             "there is a label already, and nobody can print it again",
             advice="--yes makes a new one; the old one is worth nothing then.",
         )
-    plate, label, code = Plate.made(device, dice)
+    plate, label, code = StoredLabel.made(device, random_bytes)
     event = whitelist.journal.event("label-made", actor=CONSOLE)
     attempts = {**store.attempts, PLATE: plate.record()}
     whitelist.commit(whitelist.state, event, attempts=attempts)

@@ -22,7 +22,7 @@ from peer.pairing.ceremony import Method
 from peer.pairing.label import TOKEN_BYTES, Label
 from peer.pairing.typed import TypedCode
 
-Dice = Callable[[int], bytes]
+RandomBytes = Callable[[int], bytes]
 PLATE = "label"  # its entry among the store's attempt counters
 
 
@@ -36,7 +36,7 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True)
-class Plate:
+class StoredLabel:
     """What the device remembers of its label. Empty bytes: there is none."""
 
     token_verifier: bytes = field(default=b"", repr=False)
@@ -53,9 +53,9 @@ class Plate:
         return self.failures >= limits.printed_code_failures
 
     @classmethod
-    def made(cls, device: Fingerprint, dice: Dice) -> tuple[Self, Label, TypedCode]:
+    def made(cls, device: Fingerprint, random_bytes: RandomBytes) -> tuple[Self, Label, TypedCode]:
         """A new label, and what to remember of it. It takes about a second on a small board."""
-        label, code = Label(device, dice(TOKEN_BYTES)), TypedCode.printed(dice)
+        label, code = Label(device, random_bytes(TOKEN_BYTES)), TypedCode.printed(random_bytes)
         return cls(label.verifier, code.secret(device)), label, code
 
     @classmethod
@@ -86,17 +86,17 @@ class BoardMethods:
     def __init__(
         self,
         hardware: Hardware,
-        plate: Plate,
+        plate: StoredLabel,
         device: Fingerprint,
         *,
-        dice: Dice,
+        random_bytes: RandomBytes,
         limits: Limits,
         counts_tries: Callable[[], bool] = lambda: True,
     ) -> None:
         self.hardware = hardware
         self.plate = plate
         self._device = device
-        self._dice = dice
+        self._random_bytes = random_bytes
         self._limits = limits
         self._counts_tries = counts_tries
         self._shown: TypedCode | None = None
@@ -163,7 +163,7 @@ class BoardMethods:
     def renew(self, *, wanted: bool) -> None:
         """Show another code from now on, or none."""
         can = wanted and self.hardware.display and not jpake.unavailable()
-        self._shown = TypedCode.shown(self._dice) if can else None
+        self._shown = TypedCode.shown(self._random_bytes) if can else None
 
     def succeeded(self, method: str) -> None:
         """Somebody has paired. By the printed code: its failures are forgotten."""
@@ -175,9 +175,9 @@ class BoardMethods:
             case methods.LABEL:
                 return methods.label(lambda: self.plate.token_verifier)
             case methods.CODE:
-                return methods.code(self._secret, self._dice, self._count_try)
+                return methods.code(self._secret, self._random_bytes, self._count_try)
             case methods.SAS:
-                return methods.sas(self._dice)
+                return methods.sas(self._random_bytes)
             case methods.BUTTON:
                 return methods.button()
             case _:
@@ -190,7 +190,7 @@ class BoardMethods:
             secret = self._printed_code(counts_tries=self._counts_tries())
         else:
             secret = self._shown.secret(self._device) if self._shown is not None else b""
-        return secret or self._dice(len(self.plate.code_secret) or 32)
+        return secret or self._random_bytes(len(self.plate.code_secret) or 32)
 
     def _count_try(self, *, printed: bool) -> None:
         """A try at the printed code, a failure until it succeeds; the caller stores it before it

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from device_app.access.whitelist import CONSOLE, Whitelist
-from device_app.pairing.methods import PLATE, BoardMethods, Plate
+from device_app.pairing.methods import PLATE, BoardMethods, StoredLabel
 from iam.audit import Event as AuditEvent
 from iam.model import State
 from peer.errors import Malformed
@@ -57,7 +57,7 @@ class PairingRecord:
         Raises `StoreWriteFailed`.
         """
         whitelist, budget = self._whitelist, self._kept(budget)
-        stored = whitelist.store.attempts.get(PLATE, Plate().record())
+        stored = whitelist.store.attempts.get(PLATE, StoredLabel().record())
         is_news = budget != self.budget or stored != self._methods.plate.record()
         if events or is_news:
             facts = [self._fact(event, acting) for event in events]

@@ -1,4 +1,4 @@
-"""The pairing door: the window of `peer.pairing`, with a clock, dice, a port and a store.
+"""The pairing door: the window of `peer.pairing`, with a clock, random_bytes, a port and a store.
 
 `peer.pairing.Window` decides; this drives it, in one fixed order after each step (`_settle`): what
 the step costs is durable first (attempts, events), then whoever watches is told, then the timer is
@@ -24,10 +24,10 @@ from types import MappingProxyType
 
 from device_app.access.event_details import of_pairing
 from device_app.access.whitelist import Whitelist
-from device_app.pairing.methods import PLATE, BoardMethods, Hardware, Plate
+from device_app.pairing.methods import PLATE, BoardMethods, Hardware, StoredLabel
 from device_app.pairing.port import PairingPort
 from device_app.pairing.record import PairingRecord
-from device_app.pairing.terms import News, NewsKind, Opener, PairingTerms
+from device_app.pairing.terms import Opener, PairingEvent, PairingEventKind, PairingTerms
 from iam import changes
 from iam.builtin import GUEST
 from iam.errors import Denied, IamError, NotFound, StoreWriteFailed
@@ -61,7 +61,7 @@ _UNVERIFIED = GUEST  # whoever pairs by a method that proves nobody's key is thi
 _ANSWER_SPARE_SECONDS = 30.0  # beside a person's time, before a silent session of the port goes
 
 
-class PairingDoor:
+class PairingService:
     """Opens and closes the pairing window of a running device. Made inside a running loop."""
 
     def __init__(
@@ -76,7 +76,7 @@ class PairingDoor:
         limits: Limits,
         interop: bool = False,
         net: Net = UdpSocket,
-        dice: Callable[[int], bytes] = secrets.token_bytes,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.terms = terms
         self.limits = limits
@@ -96,17 +96,17 @@ class PairingDoor:
             net=net,
             standing=self._standing,
             is_wanted=self._needs_port,
-            on_gone=lambda: self._tell(News(NewsKind.GONE)),
+            on_gone=lambda: self._tell(PairingEvent(PairingEventKind.GONE)),
             on_session_end=self._session_ended,
         )
         self._whitelist = whitelist
-        self._dice = dice
+        self._random_bytes = random_bytes
         self._loop = asyncio.get_running_loop()
         self.methods = BoardMethods(
             hardware,
-            Plate.restored(whitelist.store.attempts.get(PLATE)),
+            StoredLabel.restored(whitelist.store.attempts.get(PLATE)),
             identity.fingerprint,
-            dice=dice,
+            random_bytes=random_bytes,
             limits=limits,
             counts_tries=lambda: self.window is None or self.window.budget.is_kept,
         )
@@ -114,7 +114,7 @@ class PairingDoor:
         self._latest: Ceremony | None = None
         self._role_by_default = False
         self._opener: Opener | None = None
-        self._watchers: list[Callable[[News], None]] = []
+        self._watchers: list[Callable[[PairingEvent], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._unsubscribe = whitelist.store.subscribe(lambda _old, _new: self._users_changed())
 
@@ -161,7 +161,7 @@ class PairingDoor:
         live = self.window.pending() if self.window is not None else None
         return live if live is not None and live.stage is Stage.ASKING else None
 
-    def watch(self, watcher: Callable[[News], None]) -> Callable[[], None]:
+    def watch(self, watcher: Callable[[PairingEvent], None]) -> Callable[[], None]:
         """Call `watcher` with all news from now on; returns what ends that."""
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
@@ -223,7 +223,7 @@ class PairingDoor:
             raise
         self.trouble = ""
         self._settle(acting=self._whitelist.name_of(self.opener))
-        self._tell(News(NewsKind.OPENED))
+        self._tell(PairingEvent(PairingEventKind.OPENED))
 
     def note_trouble(self, error: PeerError | IamError) -> None:
         """A window could not be opened: for `status`, `health` and the log, until one can."""
@@ -262,7 +262,7 @@ class PairingDoor:
             return self._store(ceremony)
         self._settle()
         if accept:
-            self._tell(News(NewsKind.DECIDED, ceremony))
+            self._tell(PairingEvent(PairingEventKind.DECIDED, ceremony))
         return ceremony
 
     async def shut(self) -> None:
@@ -321,7 +321,7 @@ class PairingDoor:
                 ekm=peer.exporter,
                 method=method,
                 name=name,
-                ceremony_id=self._dice(9).hex(),
+                ceremony_id=self._random_bytes(9).hex(),
                 role_asked=role,
                 form=form,
                 message=message,
@@ -339,7 +339,7 @@ class PairingDoor:
             self._settle()
             raise
         if ceremony.stage is Stage.ASKING:
-            self._tell(News(NewsKind.PENDING, ceremony))
+            self._tell(PairingEvent(PairingEventKind.PENDING, ceremony))
         return ceremony
 
     def exchange(self, ceremony_id: str, message: Fields, peer: PeerIdentity) -> Ceremony:
@@ -356,7 +356,7 @@ class PairingDoor:
             self._settle()
             raise
         self._settle()
-        self._tell(News(NewsKind.PENDING, ceremony))
+        self._tell(PairingEvent(PairingEventKind.PENDING, ceremony))
         return ceremony
 
     def find(self, ceremony_id: str, peer: PeerIdentity) -> Ceremony:
@@ -447,7 +447,7 @@ class PairingDoor:
             roles=[one.id for one in rules.roles.values() if 0 < one.rank <= rules.rank(role)],
             unverified_role=min(role, _UNVERIFIED, key=rules.rank),
             methods=offered,
-            window_id=self._dice(WINDOW_ID_BYTES),
+            window_id=self._random_bytes(WINDOW_ID_BYTES),
             device=self.identity.fingerprint,
             overlap=self.terms.overlap,
             budget=self._budget_for(opener),
@@ -562,7 +562,7 @@ class PairingDoor:
         for ceremony in ended:
             if self._latest is not None and self._latest.id == ceremony.id:
                 self._latest = ceremony
-            self._tell(News(NewsKind.ENDED, ceremony, ceremony.reason))
+            self._tell(PairingEvent(PairingEventKind.ENDED, ceremony, ceremony.reason))
             self._change_code(ceremony)
         for event in events:
             if event.kind is EventKind.WINDOW_CLOSED:
@@ -570,14 +570,14 @@ class PairingDoor:
                 if reason in {CloseReason.OVERLAP, CloseReason.FAILURES}:
                     _log.warning("the pairing window has closed: %s", reason)
                 self.methods.renew(wanted=False)
-                self._tell(News(NewsKind.CLOSED, reason=reason))
+                self._tell(PairingEvent(PairingEventKind.CLOSED, reason=reason))
         self._arm(window, now)
 
     def _change_code(self, ended: Ceremony) -> None:
         """A shown code is for one ceremony, whatever became of it."""
         if ended.method == CODE and self.methods.shown_code and self.is_open:
             self.methods.renew(wanted=True)
-            self._tell(News(NewsKind.CODE))
+            self._tell(PairingEvent(PairingEventKind.CODE))
 
     def _users_changed(self) -> None:
         """A window that would make an owner by default closes when somebody else became one, and
@@ -631,6 +631,6 @@ class PairingDoor:
         talking = latest is not None and latest.fingerprint == fingerprint
         return Standing.PAIRED if talking else Standing.UNPAIRED
 
-    def _tell(self, news: News) -> None:
+    def _tell(self, news: PairingEvent) -> None:
         for watcher in tuple(self._watchers):
             watcher(news)

@@ -24,7 +24,7 @@ class PairingTerms:
 
 
 @unique
-class NewsKind(StrEnum):
+class PairingEventKind(StrEnum):
     """What watchers of the door are told."""
 
     OPENED = "opened"
@@ -37,10 +37,10 @@ class NewsKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class PairingEvent:
     """One thing that happened at the door."""
 
-    kind: NewsKind
+    kind: PairingEventKind
     ceremony: Ceremony | None = None
     reason: str = ""
 

@@ -8,17 +8,19 @@ import asyncio
 from collections import deque
 from typing import Self
 
-from device_app.pairing.service import PairingDoor
-from device_app.pairing.terms import News, NewsKind
+from device_app.pairing.service import PairingService
+from device_app.pairing.terms import PairingEvent, PairingEventKind
 
-_LATEST_COUNTS = frozenset({NewsKind.OPENED, NewsKind.CODE})  # told with the window as it is then
+_LATEST_COUNTS = frozenset(
+    {PairingEventKind.OPENED, PairingEventKind.CODE}
+)  # told with the window as it is then
 
 
 class WindowNews:
     """The news from now on until the window closes; a context manager that ends the watching."""
 
-    def __init__(self, door: PairingDoor) -> None:
-        self._news: deque[News] = deque()
+    def __init__(self, door: PairingService) -> None:
+        self._news: deque[PairingEvent] = deque()
         self._came = asyncio.Event()
         self._stop = door.watch(self._heard)
         self._is_watching = True
@@ -32,20 +34,20 @@ class WindowNews:
     def __exit__(self, *_error: object) -> None:
         self._end()
 
-    async def next(self) -> News:
+    async def next(self) -> PairingEvent:
         """The next one, as soon as there is one; after CLOSED there is none."""
         while not self._news:
             self._came.clear()
             await self._came.wait()
         return self._news.popleft()
 
-    def _heard(self, news: News) -> None:
+    def _heard(self, news: PairingEvent) -> None:
         last = self._news[-1].kind if self._news else None
         if last is news.kind and news.kind in _LATEST_COUNTS:
             self._news.pop()
         self._news.append(news)
         self._came.set()
-        if news.kind is NewsKind.CLOSED:
+        if news.kind is PairingEventKind.CLOSED:
             self._end()
 
     def _end(self) -> None:

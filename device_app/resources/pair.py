@@ -16,8 +16,8 @@ from aiocoap.resource import ObservableResource
 
 from device_app.access.guard import StoreFailed, malformed, refusals
 from device_app.access.whitelist import Whitelist
-from device_app.pairing.service import PairingDoor
-from device_app.pairing.terms import News
+from device_app.pairing.service import PairingService
+from device_app.pairing.terms import PairingEvent
 from device_app.resources.wire import CBOR, read_map, reply, reply_text, text_field
 from iam.model import User
 from peer.net.coaps import PeerIdentity, peer_of
@@ -93,7 +93,7 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
     ct = CBOR
     rt = "handfast.pair"
 
-    def __init__(self, door: PairingDoor, near: NearOnly, *, device: str, port: int) -> None:
+    def __init__(self, door: PairingService, near: NearOnly, *, device: str, port: int) -> None:
         super().__init__()
         self._door = door
         self._near = near
@@ -232,7 +232,8 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
 
 
 async def _ending(
-    watch: Callable[[Callable[[News], None]], Callable[[], None]], look: Callable[[], Ceremony]
+    watch: Callable[[Callable[[PairingEvent], None]], Callable[[], None]],
+    look: Callable[[], Ceremony],
 ) -> Ceremony:
     """The ceremony once it has ended. The fact comes first, so a late waiter does not hang."""
     changed = asyncio.Event()

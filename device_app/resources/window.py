@@ -15,7 +15,7 @@ from aiocoap.resource import Resource
 from device_app.access import bodies
 from device_app.access.guard import Guard, malformed
 from device_app.access.whitelist import OPEN_WINDOW
-from device_app.pairing.service import PairingDoor
+from device_app.pairing.service import PairingService
 from device_app.pairing.terms import Opener
 from device_app.resources.wire import CBOR, read_map, reply
 from peer.errors import PeerError, UsageError
@@ -39,7 +39,7 @@ class WindowFromAfar(Resource):  # type: ignore[misc]  # aiocoap has no types
         self._guard = guard
         self._limits = limits
         #: Set by the app before the first request: it is made after the site.
-        self.door: PairingDoor
+        self.door: PairingService
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """{open, port, seconds_left, role, methods}, or {open: false}."""

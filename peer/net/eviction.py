@@ -1,6 +1,6 @@
 """Fair eviction: which holder of a place loses it to a newcomer when all places are taken.
 
-Places are shared out by network (/24 of IPv4, /64 of IPv6: what one subscriber or one link has),
+Paths are shared out by network (/24 of IPv4, /64 of IPv6: what one subscriber or one link has),
 and within a network by address, so that many ports or addresses get no more than one. A newcomer
 takes a place from a network that has at least two more than its own. Otherwise it takes one from
 its own network, or from a network that has one more, and then only from a holder that has had its

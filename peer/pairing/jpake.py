@@ -23,7 +23,7 @@ the session (protocol §5). So a round that is carried into another session, or 
 fails at its first proof. The secret of both profiles is s = int(secret) mod n; for a code that
 stays the same the secret is `stretched` first.
 
-Secrets: x1..x4, the nonces, s and K are numbers and points of p256.py from the bytes of the dice to
+Secrets: x1..x4, the nonces, s and K are numbers and points of p256.py from the random bytes to
 the bytes of K; none of them is a Python integer at any time. An object is for one exchange: each
 step once, and after a refusal nothing at all.
 """
@@ -62,7 +62,7 @@ __all__ = ["EcJpake", "Fault", "JpakeError", "stretched", "unavailable"]
 CLIENT, SERVER = "client", "server"
 ROUND_ONE_BYTES = 330  # of our own profile
 _ECPARAMETERS = {SERVER: b"\x03\x00\x17", CLIENT: b""}  # named_curve secp256r1 (RFC 8422 §5.4)
-_DRAWS = 64  # dice that are out of range so often are broken: one draw is so in 2^32
+_DRAWS = 64  # a source that is out of range so often is broken: one draw is so in 2^32
 
 STRETCHED_BYTES = 48  # 128 bits more than n: the remainder modulo n is even
 SCRYPT_COST = 2**15  # with r = 8: 32 MiB for some 0.1 s, on a board about a second
@@ -245,7 +245,7 @@ class EcJpake:
             scalar = p256.secret_scalar(data)
             if p256.is_in_group(scalar) and not p256.is_zero(scalar):
                 return scalar
-        raise _misuse("the dice do not give 32 random bytes")
+        raise _misuse("the random source does not give 32 bytes")
 
     def _item(self, generator: Item, x: Scalar, v: Scalar) -> tuple[bytes, Item]:
         label = self._profile.labels[self._own]

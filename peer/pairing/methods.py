@@ -28,7 +28,7 @@ COMPARE, SAS, CODE, LABEL, BUTTON = tags.NAME, numbers.NAME, codes.NAME, labels.
 NAMES = (LABEL, CODE, SAS, COMPARE, BUTTON)
 """Every method there is, the one that asks least of people for the most safety first."""
 
-Dice = Callable[[int], bytes]
+RandomBytes = Callable[[int], bytes]
 """So many random bytes."""
 
 
@@ -92,9 +92,13 @@ class _CompareDevice(_Device):
 class _SasDevice(_Device):
     """`sas`: the commitment, both nonces, and then tags."""
 
-    def __init__(self, terms: Terms, *, dice: Dice) -> None:
+    def __init__(self, terms: Terms, *, random_bytes: RandomBytes) -> None:
         self._half = numbers.SasDevice(
-            terms.channel, terms.role, ceremony_id=terms.ceremony_id, user=terms.user, dice=dice
+            terms.channel,
+            terms.role,
+            ceremony_id=terms.ceremony_id,
+            user=terms.user,
+            random_bytes=random_bytes,
         )
 
     def begin_untrusted(self, message: Fields) -> Fields:
@@ -121,11 +125,13 @@ class _SasDevice(_Device):
 class _CodeDevice(_Device):
     """`code`: J-PAKE in two round trips."""
 
-    def __init__(self, terms: Terms, *, secret: Secret, dice: Dice, on_try: OnTry) -> None:
+    def __init__(
+        self, terms: Terms, *, secret: Secret, random_bytes: RandomBytes, on_try: OnTry
+    ) -> None:
         self._terms = terms
         self._secret = secret
         self._on_try = on_try
-        self._dice = dice
+        self._random_bytes = random_bytes
         self._half: codes.CodeDevice | None = None
 
     def begin_untrusted(self, message: Fields) -> Fields:
@@ -135,7 +141,7 @@ class _CodeDevice(_Device):
             raise Malformed("printed is neither true nor false", advice="Leave it out if not.")
         terms = self._terms
         self._half = codes.CodeDevice(
-            terms.channel, terms.role, self._secret(printed=printed), entropy=self._dice
+            terms.channel, terms.role, self._secret(printed=printed), entropy=self._random_bytes
         )
         rounds = self._half.answer_untrusted(round_one)
         self._on_try(printed=printed)
@@ -173,16 +179,18 @@ def compare() -> Method:
     return Method(COMPARE, lambda terms: _CompareDevice(terms, method=COMPARE))
 
 
-def sas(dice: Dice) -> Method:
+def sas(random_bytes: RandomBytes) -> Method:
     """Both users compare six digits."""
-    return Method(SAS, lambda terms: _SasDevice(terms, dice=dice), first=Stage.EXCHANGE)
+    return Method(
+        SAS, lambda terms: _SasDevice(terms, random_bytes=random_bytes), first=Stage.EXCHANGE
+    )
 
 
 def _uncounted(*, printed: bool) -> None:
     """For devices that count no tries at a code."""
 
 
-def code(secret: Secret, dice: Dice, on_try: OnTry = _uncounted) -> Method:
+def code(secret: Secret, random_bytes: RandomBytes, on_try: OnTry = _uncounted) -> Method:
     """The client's user types a code: the one that is shown, or the one that is printed.
 
     `on_try` is called once the proofs of the client's first round hold, before the answer: without
@@ -190,7 +198,7 @@ def code(secret: Secret, dice: Dice, on_try: OnTry = _uncounted) -> Method:
     """
     return Method(
         CODE,
-        lambda terms: _CodeDevice(terms, secret=secret, dice=dice, on_try=on_try),
+        lambda terms: _CodeDevice(terms, secret=secret, random_bytes=random_bytes, on_try=on_try),
         first=Stage.WAITING,
         keeps_receipt=True,
     )
@@ -307,8 +315,8 @@ class SasClient(_Client):
     name = SAS
     asks = True
 
-    def __init__(self, dice: Dice) -> None:
-        self._dice = dice
+    def __init__(self, random_bytes: RandomBytes) -> None:
+        self._random_bytes = random_bytes
         self._half: numbers.SasClient | None = None
 
     def started_untrusted(self, terms: Terms, answer: Fields) -> Fields | None:
@@ -318,7 +326,7 @@ class SasClient(_Client):
             terms.role,
             ceremony_id=terms.ceremony_id,
             user=terms.user,
-            dice=self._dice,
+            random_bytes=self._random_bytes,
         )
         return {"nonce": self._half.answer_untrusted(answer.get("commit"))}
 
@@ -344,14 +352,14 @@ class CodeClient(_Client):
 
     name = CODE
 
-    def __init__(self, session: Session, code: TypedCode, dice: Dice) -> None:
+    def __init__(self, session: Session, code: TypedCode, random_bytes: RandomBytes) -> None:
         self._is_printed = code.is_printed
         self._half = codes.CodeClient(
             session.ekm,
             session.client,
             session.device,
             code.secret(session.device),
-            entropy=dice,
+            entropy=random_bytes,
         )
 
     def begin(self) -> Fields:

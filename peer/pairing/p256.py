@@ -12,8 +12,8 @@ so nobody calls it directly:
 
 What a Python int does here is public: the order, a proof's hash, a peer's answer. What does show in
 time are comparisons by their outcome, and the lengths of byte strings; neither is a secret. The
-library draws its own dice to blind its steps; they change no result. Python cannot wipe memory:
-the bytes that a scalar came from live until they are collected.
+library draws random numbers of its own to blind its steps; they change no result. Python cannot
+wipe memory: the bytes that a scalar came from live until they are collected.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ The tags prove that both yeses are about this exchange. They are made with T in 
 m1 to m4 hold what the messages 1 to 4 mean to the method; other fields of theirs (a state, the role
 that was asked for) are not bound here: the role that counts is in m2 and in B.
 
-Dice come in as arguments. Both objects are one-shot, and draw a fresh nonce each: a step out of
-turn raises `Misuse`, and after a `Mismatch` there is no second try.
+Random bytes come in as arguments. Both objects are one-shot, and draw a fresh nonce each: a step
+out of turn raises `Misuse`, and after a `Mismatch` there is no second try.
 """
 
 from collections.abc import Callable
@@ -113,14 +113,14 @@ class _Side:
         *,
         ceremony_id: str,
         user: str,
-        dice: Callable[[int], bytes],
+        random_bytes: Callable[[int], bytes],
         digits: int = DIGITS,
     ) -> None:
         self._channel = channel
         self._role = role
         self._ceremony_id = ceremony_id
         self._user = check_name(user)
-        self._dice = dice
+        self._random_bytes = random_bytes
         self._digits = digits
         self._b = channel.binding(method=NAME, role=role)
         self._nonce = b""  # ours, once drawn
@@ -146,9 +146,11 @@ class _Side:
         self._turn = _Turn.OVER
 
     def _drawn(self) -> bytes:
-        nonce = self._dice(NONCE_BYTES)
+        nonce = self._random_bytes(NONCE_BYTES)
         if len(nonce) != NONCE_BYTES:
-            raise Misuse("these dice give nonces of another length", advice="Give other dice.")
+            raise Misuse(
+                "the random source gives nonces of another length", advice="Use another source."
+            )
         return nonce
 
     def _settle(self, client_nonce: bytes, device_nonce: bytes) -> None:

@@ -37,15 +37,15 @@ class TypedCode:
     is_printed: bool = False
 
     @classmethod
-    def shown(cls, dice: Callable[[int], bytes]) -> Self:
-        """A new one for one use. `dice` gives random bytes; 64 bits of them, so that no code is
-        likelier than another by more than one part in 10^11."""
-        return cls(f"{int.from_bytes(dice(8)) % 10**SHOWN_DIGITS:0{SHOWN_DIGITS}}")
+    def shown(cls, random_bytes: Callable[[int], bytes]) -> Self:
+        """A new code for one use, from 64 random bits: no code is likelier than another by more
+        than one part in 10^11."""
+        return cls(f"{int.from_bytes(random_bytes(8)) % 10**SHOWN_DIGITS:0{SHOWN_DIGITS}}")
 
     @classmethod
-    def printed(cls, dice: Callable[[int], bytes]) -> Self:
+    def printed(cls, random_bytes: Callable[[int], bytes]) -> Self:
         """A new one for a label: 40 bits."""
-        number = int.from_bytes(dice(PRINTED_SYMBOLS * _BITS // 8))
+        number = int.from_bytes(random_bytes(PRINTED_SYMBOLS * _BITS // 8))
         return cls(_symbols(number, PRINTED_SYMBOLS) + _check(number), is_printed=True)
 
     @classmethod

@@ -27,7 +27,7 @@ from client_app.devices import DeviceBook, KnownDevice
 from client_app.home import Home
 from device_app.app import App
 from device_app.config import Settings
-from device_app.places import Places
+from device_app.paths import Paths
 from iam.model import Key, User
 from peer import cbor
 from peer.errors import PeerError
@@ -606,7 +606,7 @@ class Abroad:
             allow_loopback=True,
         )
         try:
-            app = await App.start(Places(self._folder, self._folder, self._folder), settings)
+            app = await App.start(Paths(self._folder, self._folder, self._folder), settings)
         except BaseException as error:
             self._ready.set_exception(error)
             raise

@@ -13,7 +13,7 @@ import pytest
 from client_app.choice import MEANING
 from client_app.sync import Client
 from device_app.pairing import labels
-from device_app.pairing.terms import NewsKind
+from device_app.pairing.terms import PairingEventKind
 from peer.errors import Malformed, PinMismatch, RefusedByUser, UsageError, WrongCode
 from peer.identity import Fingerprint
 from peer.pairing import methods
@@ -56,7 +56,7 @@ def answers(device: Abroad, *, accept: bool) -> list[str]:
     numbers: list[str] = []
 
     def heard(app: Any, news: Any) -> None:
-        if news.kind is NewsKind.PENDING:
+        if news.kind is PairingEventKind.PENDING:
             numbers.append(news.ceremony.number)
             app.door.decide(news.ceremony.id, accept=accept)
 

@@ -23,8 +23,8 @@ from aiocoap.numbers.codes import Code
 from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import News, NewsKind, PairingTerms
-from device_app.places import Places
+from device_app.pairing.terms import PairingEvent, PairingEventKind, PairingTerms
+from device_app.paths import Paths
 from iam.model import Key, User
 from peer import cbor
 from peer.identity import Fingerprint, Identity
@@ -152,11 +152,11 @@ class Device:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.news: list[News] = []
+        self.news: list[PairingEvent] = []
         self._came = asyncio.Event()
         app.door.watch(self._heard)
 
-    def _heard(self, news: News) -> None:
+    def _heard(self, news: PairingEvent) -> None:
         self.news.append(news)
         self._came.set()
 
@@ -167,7 +167,7 @@ class Device:
     def port(self, pairing: bool) -> int:
         return self.app.door.port.number if pairing else self.app.server.port
 
-    async def heard(self, kind: NewsKind, *, count: int = 1) -> News:
+    async def heard(self, kind: PairingEventKind, *, count: int = 1) -> PairingEvent:
         """The count-th news of a kind, now or when it comes."""
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -187,7 +187,7 @@ class Device:
 
     async def port_closed(self) -> None:
         """Until the pairing port is gone."""
-        await self.heard(NewsKind.GONE)
+        await self.heard(PairingEventKind.GONE)
         assert not self.app.door.port.number
 
     def events(self, kind: str) -> list[Any]:
@@ -241,7 +241,7 @@ class Kit:
         if terms is not None:
             chosen = replace(chosen, terms=terms)
         app = await App.start(
-            Places(self.home, self.home, self.home),
+            Paths(self.home, self.home, self.home),
             chosen,
             limits=limits,
             journal=journal,

@@ -11,7 +11,7 @@ from device_app import config
 from device_app.console import offline
 from device_app.durations import seconds_of, spoken
 from device_app.errors import ConfigError
-from device_app.places import Places
+from device_app.paths import Paths
 from peer.errors import UsageError
 from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
@@ -108,7 +108,7 @@ async def test_a_window_for_an_unknown_role_is_a_refusal_to_start(kit: Kit, role
     (kit.home / "device.toml").write_text(
         f'name = "kitchen"\n[pairing]\nrole = "{role}"\n', encoding="utf-8"
     )
-    places = Places(kit.home, kit.home, kit.home)
+    places = Paths(kit.home, kit.home, kit.home)
     with pytest.raises(ConfigError, match=r"device\.toml:3: there is no role"):
         await kit.device(settings=offline.settings(places))
     # Nothing is held: with the line corrected it starts.
@@ -139,9 +139,9 @@ def test_spoken_durations() -> None:
 
 
 def test_where_the_files_are(tmp_path: Path) -> None:
-    home = Places.of(tmp_path, {}, root=True)
+    home = Paths.of(tmp_path, {}, root=True)
     assert home.key.parent == home.config == home.run == tmp_path
-    root = Places.of(None, {}, root=True)
+    root = Paths.of(None, {}, root=True)
     assert str(root.store) == "/var/lib/handfast/device.db"
     assert str(root.socket) == "/run/handfast/control.sock"
     service = {
@@ -149,8 +149,8 @@ def test_where_the_files_are(tmp_path: Path) -> None:
         "STATE_DIRECTORY": "/s:/t",
         "RUNTIME_DIRECTORY": "/r",
     }
-    assert Places.of(None, service, root=False).config == Path("/c")
-    assert Places.of(None, service, root=False).state == Path("/s")
-    assert Places.of(None, service, root=True).run == Path("/r")
-    person = Places.of(None, {"XDG_RUNTIME_DIR": "/run/user/7"}, root=False)
+    assert Paths.of(None, service, root=False).config == Path("/c")
+    assert Paths.of(None, service, root=False).state == Path("/s")
+    assert Paths.of(None, service, root=True).run == Path("/r")
+    person = Paths.of(None, {"XDG_RUNTIME_DIR": "/run/user/7"}, root=False)
     assert person.run == Path("/run/user/7/handfast")

@@ -18,7 +18,7 @@ from device_app import daemon
 from device_app.console import offline
 from device_app.console.control import ControlServer
 from device_app.errors import AppError
-from device_app.places import Places
+from device_app.paths import Paths
 from iam import files as iam_files
 from iam.errors import StoreError
 from iam.store import Store
@@ -58,8 +58,8 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def places(home: Path) -> Places:
-    return Places(home, home, home)
+def places(home: Path) -> Paths:
+    return Paths(home, home, home)
 
 
 def symbolic(link: Path, target: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_daemon_that_root_starts_becomes_the_folders_owner(
     served: Path, monkeypatch: pytest.MonkeyPatch, *, is_readable: bool
 ) -> None:
     """In a child, for there is no way back; `is_readable`: that user can read this Python."""
-    where = Places(served, served, served / "run")
+    where = Paths(served, served, served / "run")
 
     def life() -> None:
         monkeypatch.setattr(os, "access", lambda *_: is_readable)

@@ -12,7 +12,7 @@ import pytest
 
 from device_app.access.bodies import user_wished_untrusted
 from device_app.access.journal import Journal
-from device_app.pairing.terms import NewsKind, PairingTerms
+from device_app.pairing.terms import PairingEventKind, PairingTerms
 from peer.errors import Unreachable
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing.ceremony import OverlapRule
@@ -87,7 +87,7 @@ async def test_pair_does_not_exist_on_the_regular_port(kit: Kit, device: Device)
 async def test_success_closes_the_window_and_then_the_port(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     assert not device.app.door.is_open
-    assert (await device.heard(NewsKind.CLOSED)).reason == "success"
+    assert (await device.heard(PairingEventKind.CLOSED)).reason == "success"
     await device.port_closed()
     assert device.app.door.port.number == 0
 
@@ -312,9 +312,9 @@ async def test_a_client_that_crashes_leaves_no_ceremony(
         asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
     else:
         await caller.start("anna")
-    await device.heard(NewsKind.PENDING)
+    await device.heard(PairingEventKind.PENDING)
     await caller.connections[True].close()
-    ended = await device.heard(NewsKind.ENDED)
+    ended = await device.heard(PairingEventKind.ENDED)
     assert ended.ceremony is not None
     assert ended.ceremony.state == "REVOKED"
     if plain:
@@ -330,7 +330,7 @@ async def test_nobody_answers_in_time(kit: Kit) -> None:
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("anna")
-    ended = await device.heard(NewsKind.ENDED)
+    ended = await device.heard(PairingEventKind.ENDED)
     assert ended.reason == "too-late"
     answer = await caller.pair_ask("GET", f"/pair/{started.body['id']}")
     assert answer.body == {"state": "EXPIRED"}
@@ -450,7 +450,7 @@ async def test_opened_twice_it_extends_and_never_stacks(device: Device) -> None:
 @pytest.mark.asyncio
 async def test_the_window_closes_by_itself(device: Device) -> None:
     await device.open(seconds=0.2)
-    assert (await device.heard(NewsKind.CLOSED)).reason == "time"
+    assert (await device.heard(PairingEventKind.CLOSED)).reason == "time"
     await device.port_closed()
 
 
@@ -462,7 +462,7 @@ async def test_three_failures_close_the_window(kit: Kit) -> None:
     for _ in range(3):
         assert (await caller.start("anna")).code == "2.01"
         device.decide(accept=False)
-    assert (await device.heard(NewsKind.CLOSED)).reason == "failures"
+    assert (await device.heard(PairingEventKind.CLOSED)).reason == "failures"
     assert (await caller.start("anna")).reason == "window-closed"
 
 
@@ -511,7 +511,7 @@ async def test_the_plain_form_answers_when_the_user_has_decided(kit: Kit, device
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
-    pending = await device.heard(NewsKind.PENDING)
+    pending = await device.heard(PairingEventKind.PENDING)
     assert pending.ceremony is not None
     assert not asking.done()
     device.decide(accept=True)
@@ -526,7 +526,7 @@ async def test_the_plain_form_with_a_name_refused(kit: Kit, device: Device) -> N
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=coap-anna"))
-    pending = await device.heard(NewsKind.PENDING)
+    pending = await device.heard(PairingEventKind.PENDING)
     assert pending.ceremony is not None
     assert pending.ceremony.name == "coap-anna"
     device.decide(accept=False)
@@ -540,6 +540,6 @@ async def test_closing_the_window_refuses_whoever_waits(kit: Kit, device: Device
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
-    await device.heard(NewsKind.PENDING)
+    await device.heard(PairingEventKind.PENDING)
     device.app.door.close_window()
     assert (await asking).reason == "refused"

@@ -16,7 +16,7 @@ import pytest
 
 from device_app.console.control import call
 from device_app.console.status import health_of
-from device_app.pairing.methods import PLATE, Plate
+from device_app.pairing.methods import PLATE, StoredLabel
 from device_app.terminal.render import restore_lines, status_lines
 from iam import rights
 from iam.errors import StoreWriteFailed
@@ -256,9 +256,9 @@ async def test_a_damaged_record_of_attempts_stops_nothing_and_lets_nobody_try(
 
 def test_a_label_with_a_damaged_count_is_no_label() -> None:
     good = {"token": "ab", "code": "cd", "failures": 2}
-    assert Plate.restored(good).failures == 2
+    assert StoredLabel.restored(good).failures == 2
     for failures in (-5, True, "2", 1.5, None):
-        assert not Plate.restored({**good, "failures": failures}).is_made
+        assert not StoredLabel.restored({**good, "failures": failures}).is_made
     assert PLATE == rights.LABEL
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.console.status import health_of
-from device_app.logs import Damper
-from device_app.pairing.terms import NewsKind
+from device_app.logs import LogLimiter
+from device_app.pairing.terms import PairingEventKind
 from device_app.terminal.render import status_lines
 from iam.errors import StoreWriteFailed
 from peer.errors import PeerError
@@ -108,7 +108,7 @@ async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, dis
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
-    await device.heard(NewsKind.PENDING)
+    await device.heard(PairingEventKind.PENDING)
     disk.fill()
     with pytest.raises(StoreWriteFailed):
         device.decide(accept=True)
@@ -120,7 +120,7 @@ async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, dis
 # A module of one's own is code in the daemon: here it pulls the plug at a chosen moment.
 PLUG = """
 import os, signal
-from device_app.pairing.service import PairingDoor
+from device_app.pairing.service import PairingService
 from peer.pairing.window import Window
 
 def pull(*args, **options):
@@ -138,7 +138,7 @@ def resources(board):
     ("where", "is_paired"),
     [
         ("Window.registered", True),  # after the commit, before the answer
-        ("PairingDoor._store", False),  # after the client's proof, before the commit
+        ("PairingService._store", False),  # after the client's proof, before the commit
     ],
 )
 async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_paired: bool) -> None:
@@ -176,7 +176,7 @@ async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_pa
 
 def test_a_flood_does_not_flood_the_log() -> None:
     now = [0.0]
-    damper = Damper(monotonic=lambda: now[0])
+    damper = LogLimiter(monotonic=lambda: now[0])
 
     def record(line: int) -> logging.LogRecord:
         return logging.LogRecord("x", logging.INFO, "file.py", line, "said", None, None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.access.journal import Journal
-from device_app.pairing.terms import NewsKind
+from device_app.pairing.terms import PairingEventKind
 from peer.errors import Unreachable
 from tests.device_app.conftest import OUT_OF_THE_BOX
 
@@ -259,7 +259,7 @@ async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
     # Any change makes the device look at its users' times anew.
     device.app.whitelist.set_user(None, "olga", {"display_name": "Olga"})
     assert device.app.door.is_open
-    await device.heard(NewsKind.CLOSED)
+    await device.heard(PairingEventKind.CLOSED)
     assert device.events("window-withdrawn")
 
 
@@ -285,7 +285,7 @@ async def test_the_plain_form_is_stored_by_the_openers_power_too(
     await opened(admin)
     newcomer = kit.caller(device)
     asking = asyncio.create_task(newcomer.pair_ask("POST", "/pair?name=nina"))
-    await device.heard(NewsKind.PENDING)
+    await device.heard(PairingEventKind.PENDING)
     # Between the client's request and the user's yes the right goes, unseen by any watcher.
     store = device.app.whitelist.store
     watchers, store._watchers[:] = store._watchers[:], []

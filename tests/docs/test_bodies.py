@@ -22,9 +22,9 @@ from aiocoap.numbers.codes import Code
 
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.methods import Hardware, Plate
+from device_app.pairing.methods import Hardware, StoredLabel
 from device_app.pairing.terms import PairingTerms
-from device_app.places import Places
+from device_app.paths import Paths
 from peer import cbor
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
@@ -197,7 +197,7 @@ async def kit(tmp_path: Path, cddl: Cddl) -> AsyncIterator[Kit]:
     (home / "policy.d" / "visitor.toml").write_text(POLICY)
     terms = PairingTerms(overlap=OverlapRule.FIRST_WINS)
     app = await App.start(
-        Places(home, home, home),
+        Paths(home, home, home),
         replace(SETTINGS, terms=terms),
         limits=replace(DEFAULT_LIMITS, window_failures=100, backoff_after=100, keys_per_user=3),
         board_seconds=0.05,
@@ -259,7 +259,7 @@ async def other_methods(kit: Kit) -> None:
     """Each method but `compare`, from the start to the end."""
     device, door = kit.app.identity.fingerprint, kit.app.door
     door.methods.hardware = Hardware(button=True)
-    plate, label, printed = Plate.made(device, token_bytes)
+    plate, label, printed = StoredLabel.made(device, token_bytes)
     door.methods.plate = plate
 
     def shown(session: Session) -> ClientSide:

@@ -23,7 +23,7 @@ from aiocoap.numbers.codes import Code
 from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
-from device_app.places import Places
+from device_app.paths import Paths
 from iam import bounds
 from iam.attributes import COUNT_MAX, VALUE_MAX
 from iam.builtin import FLOOR, LOWEST, RANKS, TARGETED
@@ -166,7 +166,7 @@ def prepared(folder: Path, recipe: Recipe, keys: dict[str, Identity]) -> Path:
     (home / "device.toml").write_text(f'name = "hall"\n[resources]\nmodules = ["{module}"]\n')
     (home / "policy.d" / "recipe.toml").write_text(recipe.policy)
     roles = set(load([("recipe.toml", recipe.policy)]).access({}).roles)
-    store = Store.open(Places(home, home, home).store)
+    store = Store.open(Paths(home, home, home).store)
     users = [
         User(name, name, (Key(key.fingerprint.hex),)) for name, key in keys.items() if name in roles
     ]
@@ -190,7 +190,7 @@ def run(command: tuple[str, ...], home: Path) -> Iterable[str]:
 
 
 async def started(home: Path, *, near: bool, later: bool) -> App:
-    places = Places(home, home, home)
+    places = Paths(home, home, home)
     settings = Settings(
         name="hall",
         listen=(HOST,),
@@ -235,7 +235,7 @@ def test_what_explain_says_of_the_example(tmp_path: Path) -> None:
     """Its user tom has the key of the page, `phone`."""
     example = re.findall(r"<!-- policy: example -->\n```toml\n(.*?)```", IAM, re.DOTALL)[0]
     home = prepared(tmp_path, Recipe("explain", example, (), ()), {})
-    store = Store.open(Places(home, home, home).store)
+    store = Store.open(Paths(home, home, home).store)
     tom = User("tom", "child", (Key("5a" * 32, "phone"),))
     owner = User("owner", "owner", (Key("0e" * 32),))
     store.commit(State.of([owner, tom]))

@@ -80,8 +80,12 @@ def draws(*values: int) -> Callable[[int], bytes]:
 def test_sas_by_the_code(paper: Paper) -> None:
     said = Said(paper, "sas")
     same: dict[str, Any] = {"ceremony_id": "5f0c3a9e1b7d248866", "user": "anna"}
-    device = sas.SasDevice(said.channel, "guest", dice=lambda _: said["device nonce"], **same)
-    client = sas.SasClient(said.channel, "guest", dice=lambda _: said["client nonce"], **same)
+    device = sas.SasDevice(
+        said.channel, "guest", random_bytes=lambda _: said["device nonce"], **same
+    )
+    client = sas.SasClient(
+        said.channel, "guest", random_bytes=lambda _: said["client nonce"], **same
+    )
     assert device.commit() == said["commit"]
     client.open_untrusted(device.reveal_untrusted(client.answer_untrusted(said["commit"])))
     assert sas.grouped(client.number) == sas.grouped(device.number) == said.values["number"]

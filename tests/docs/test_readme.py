@@ -11,8 +11,8 @@ import pytest
 from client_app import Client
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import News, NewsKind
-from device_app.places import Places
+from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.paths import Paths
 from peer.limits import DEFAULT_LIMITS
 from peer.net.onlink import LocalMode
 
@@ -30,8 +30,8 @@ async def paired(app: App, home: Path) -> None:
     """Pair a client; whoever sits at the device says yes."""
     await app.door.open()
 
-    def accept(news: News) -> None:
-        if news.kind is NewsKind.PENDING and (ceremony := app.door.pending()) is not None:
+    def accept(news: PairingEvent) -> None:
+        if news.kind is PairingEventKind.PENDING and (ceremony := app.door.pending()) is not None:
             asyncio.get_running_loop().call_soon(lambda: app.door.decide(ceremony.id, accept=True))
 
     app.door.watch(accept)
@@ -71,7 +71,7 @@ async def test_the_script_and_the_lamp_of_the_readme_work(tmp_path: Path) -> Non
         allow_loopback=True,
         modules=("readme_lamp",),
     )
-    app = await App.start(Places(home, home, home), settings, limits=DEFAULT_LIMITS)
+    app = await App.start(Paths(home, home, home), settings, limits=DEFAULT_LIMITS)
     try:
         await paired(app, client_home)
         said = await script(block(0), client_home)

@@ -9,8 +9,8 @@ import pytest
 
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import News, NewsKind
-from device_app.places import Places
+from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.paths import Paths
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
 from peer.net.onlink import LocalMode
@@ -52,8 +52,8 @@ def accepted(app: App) -> list[Fingerprint]:
     """The device's user says yes to everybody; the keys that were shown."""
     shown: list[Fingerprint] = []
 
-    def heard(news: News) -> None:
-        if news.kind is NewsKind.PENDING and news.ceremony is not None:
+    def heard(news: PairingEvent) -> None:
+        if news.kind is PairingEventKind.PENDING and news.ceremony is not None:
             shown.append(news.ceremony.fingerprint)
             call = app.door.decide
             asyncio.get_running_loop().call_soon(
@@ -71,7 +71,7 @@ async def test_a_stock_client_pairs_as_the_paper_says(
     paper: Paper, tmp_path: Path, client: str
 ) -> None:
     home = tmp_path / "home"
-    app = await App.start(Places(home, home, home), SETTINGS, limits=DEFAULT_LIMITS)
+    app = await App.start(Paths(home, home, home), SETTINGS, limits=DEFAULT_LIMITS)
     try:
         await app.door.open()
         shown = accepted(app)

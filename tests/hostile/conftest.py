@@ -20,8 +20,8 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import News, NewsKind
-from device_app.places import Places
+from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.paths import Paths
 from device_app.resources.board import UPDATE_SECONDS
 from iam.model import Key, State, User
 from peer import cbor
@@ -200,11 +200,11 @@ class Device:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.news: list[News] = []
+        self.news: list[PairingEvent] = []
         self._came = asyncio.Event()
         app.door.watch(self._heard)
 
-    def _heard(self, news: News) -> None:
+    def _heard(self, news: PairingEvent) -> None:
         self.news.append(news)
         self._came.set()
 
@@ -219,7 +219,9 @@ class Device:
     def port(self, *, pairing: bool) -> int:
         return self.app.door.port.number if pairing else self.app.server.port
 
-    async def heard(self, kind: NewsKind, *, count: int = 1, patience: float = PATIENCE) -> News:
+    async def heard(
+        self, kind: PairingEventKind, *, count: int = 1, patience: float = PATIENCE
+    ) -> PairingEvent:
         """The count-th news of a kind, now or when it comes."""
         async with asyncio.timeout(patience):
             while len(found := [news for news in self.news if news.kind is kind]) < count:
@@ -288,7 +290,7 @@ class Kit:
         **changes: Any,
     ) -> Device:
         app = await App.start(
-            Places(self.home, self.home, self.home),
+            Paths(self.home, self.home, self.home),
             replace(SETTINGS, **changes),
             limits=limits,
             journal=journal,

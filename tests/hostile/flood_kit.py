@@ -27,7 +27,7 @@ from statistics import median
 
 from device_app.app import App
 from device_app.config import Settings
-from device_app.places import Places
+from device_app.paths import Paths
 from iam.model import Key, User
 from peer.dtls import records
 from peer.dtls.context import ClientContext
@@ -462,7 +462,7 @@ async def _serve(wanted: dict[str, object]) -> None:
         allow_loopback=True,
     )
     limits = replace(DEFAULT_LIMITS, **wanted["limits"])  # type: ignore[arg-type]
-    app = await App.start(Places(home, home, home), settings, limits=limits)
+    app = await App.start(Paths(home, home, home), settings, limits=limits)
     key = Key(str(wanted["owner"]), method="given", added=app.whitelist.now)
     app.whitelist.add_user(None, User("olga", "owner", (key,), created=app.whitelist.now))
     if wanted["window"]:

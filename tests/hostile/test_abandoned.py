@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.pairing.terms import NewsKind
+from device_app.pairing.terms import PairingEventKind
 from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
 from peer.net.udp import Address
@@ -73,7 +73,7 @@ async def after_a_wrong_tag(caller: Caller, device: Device) -> None:
 
 async def in_the_plain_form(caller: Caller, device: Device) -> None:
     caller.asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))  # type: ignore[attr-defined]
-    await device.heard(NewsKind.PENDING)
+    await device.heard(PairingEventKind.PENDING)
 
 
 #: Step → is there a ceremony then, whose end is counted?
@@ -128,14 +128,14 @@ async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bo
         proxy.cut()
         # Nobody comes, so the window is closed as well: at the latest then all of it is gone.
         if STEPS[step]:
-            await device.heard(NewsKind.ENDED)
+            await device.heard(PairingEventKind.ENDED)
         await device.closed()
     await caller.client.close()
     if hasattr(caller, "asking"):
         with suppress(PeerError):
             await caller.asking
     if STEPS[step]:
-        ended = await device.heard(NewsKind.ENDED)
+        ended = await device.heard(PairingEventKind.ENDED)
         assert ended.ceremony is not None
         assert ended.ceremony.state in {"REVOKED", "EXPIRED", "REFUSED"}
         assert device.app.door.budget.failures == 1
@@ -194,7 +194,7 @@ async def test_a_ceremony_ends_with_its_session_even_if_another_of_the_same_key_
     await caller.start("anna")
     await caller.connect(pairing=True, fresh=True)
     await first.close()
-    ended = await device.heard(NewsKind.ENDED)
+    ended = await device.heard(PairingEventKind.ENDED)
     assert ended.ceremony is not None
     assert ended.ceremony.state == "REVOKED"
     assert (await caller.start("anna")).code == "2.01"

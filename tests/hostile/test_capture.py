@@ -1,11 +1,11 @@
 """What a capture of a code pairing tells about the code: nothing, to whoever sees how much of it.
 
 Two observers. One has all datagrams of both directions. The other has both plaintexts as well, the
-exporter value, the keys' fingerprints, window and role: all but the two sides' dice. Codes here
-have two digits, so each of them can be tried in each relation that could give one away: the points
-of both rounds and their sums, times the guess, against what was sent; and the keys that these would
-make, against the tags. The same search finds the one right code in copies that are weaker by one
-thing, so it is able to find.
+exporter value, the keys' fingerprints, window and role: all but the two sides' random bytes. Codes
+here have two digits, so each of them can be tried in each relation that could give one away: the
+points of both rounds and their sums, times the guess, against what was sent; and the keys that
+these would make, against the tags. The same search finds the one right code in copies that are
+weaker by one thing, so it is able to find.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Capture:
         return [self.round_two[POINT], self.rounds[2 * ITEM + 3 :][POINT]]
 
 
-async def captured(kit: Kit, device: Device, *, dice: Any = None) -> Capture:
+async def captured(kit: Kit, device: Device, *, random_bytes: Any = None) -> Capture:
     """A pairing by the shown code, through a path that keeps all."""
     bearer: Bearer = labelled(device)
     await opened(device, methods.CODE)
@@ -74,8 +74,8 @@ async def captured(kit: Kit, device: Device, *, dice: Any = None) -> Capture:
     caller.port = lambda *, pairing: proxy.address.port
     right = bearer.shown
     run = await Run.of(caller, bearer, methods.CODE)
-    if dice is not None:
-        run.side._half._exchange._entropy = dice  # type: ignore[attr-defined]
+    if random_bytes is not None:
+        run.side._half._exchange._entropy = random_bytes  # type: ignore[attr-defined]
     done = await run.through(device)
     assert done.code == "2.04"
     datagrams = (proxy.towards_device(), proxy.towards_client())
@@ -149,9 +149,11 @@ async def test_no_code_fits_better_than_another_what_both_sides_said(
     assert fitting(capture) == []
 
 
-async def test_with_dice_that_are_known_the_search_finds_the_code(kit: Kit, device: Device) -> None:
-    """Weaker by the client's dice: x2 is 1, so A is s times a sum of points that were sent."""
-    capture = await captured(kit, device, dice=(1).to_bytes)
+async def test_with_random_bytes_that_are_known_the_search_finds_the_code(
+    kit: Kit, device: Device
+) -> None:
+    """Weaker by the client's randomness: x2 is 1, so A is s times a sum of sent points."""
+    capture = await captured(kit, device, random_bytes=(1).to_bytes)
     assert fitting(capture) == [capture.right]
 
 

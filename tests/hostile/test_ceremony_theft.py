@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.pairing.terms import NewsKind
+from device_app.pairing.terms import PairingEventKind
 from peer.identity import Identity
 from peer.pairing.binding import Channel, Confirmation, confirmation
 from tests.hostile.conftest import LINGERING
@@ -230,7 +230,7 @@ async def test_two_keys_in_one_window_and_both_are_out(kit: Kit) -> None:
         assert (answer.code, answer.reason) == ("4.03", "refused")
         assert not device.users.users
         assert not device.app.door.is_open
-    overlaps = [news for news in device.news if news.kind is NewsKind.CLOSED]
+    overlaps = [news for news in device.news if news.kind is PairingEventKind.CLOSED]
     assert "overlap" in {news.reason for news in overlaps}
 
 
@@ -245,7 +245,7 @@ async def test_failures_close_the_window_however_they_came_about(kit: Kit, devic
     assert device.app.door.is_open
     await caller.start("anna")
     await (await caller.connect(pairing=True)).close()
-    assert (await device.heard(NewsKind.CLOSED)).reason == "failures"
+    assert (await device.heard(PairingEventKind.CLOSED)).reason == "failures"
     await device.closed()
     assert not device.users.users
     assert device.app.door.budget.failures == 3

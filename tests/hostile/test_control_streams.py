@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from device_app.console.control import ControlServer, call
-from device_app.pairing.service import PairingDoor
+from device_app.pairing.service import PairingService
 from device_app.pairing.watching import WindowNews
 from tests.hostile.methods_kit import PATIENCE
 
@@ -129,7 +129,7 @@ async def test_news_of_a_window_that_are_not_read_are_bounded(
     feeds: list[WindowNews] = []
     made = WindowNews.__init__
 
-    def noted(self: WindowNews, door: PairingDoor) -> None:
+    def noted(self: WindowNews, door: PairingService) -> None:
         made(self, door)
         feeds.append(self)
 

@@ -16,7 +16,7 @@ import pytest
 from aiocoap.numbers.codes import Code
 
 from client_app import Client, pairing
-from device_app.pairing.service import PairingDoor
+from device_app.pairing.service import PairingService
 from peer import cbor
 from peer.errors import PeerError, Unreachable, WrongCode
 from peer.identity import Fingerprint, Identity
@@ -290,16 +290,16 @@ async def test_an_announcement_leads_to_the_impostor(
 
 def lose_the_answer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """The device stores the user, and the session ends before its answer leaves."""
-    complete = PairingDoor.complete
+    complete = PairingService.complete
 
     def stored_and_gone(
-        door: PairingDoor, ceremony_id: str, message: Fields, peer: PeerIdentity
+        door: PairingService, ceremony_id: str, message: Fields, peer: PeerIdentity
     ) -> Ceremony:
         done = complete(door, ceremony_id, message, peer)
         device.app.door.port.end_sessions(lambda _key: True)
         return done
 
-    monkeypatch.setattr(PairingDoor, "complete", stored_and_gone)
+    monkeypatch.setattr(PairingService, "complete", stored_and_gone)
 
 
 @pytest.mark.parametrize("way", [methods.LABEL, *CODES])

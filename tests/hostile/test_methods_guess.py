@@ -22,8 +22,8 @@ import pytest
 
 from device_app.console import offline
 from device_app.console.control import call
-from device_app.pairing.methods import PLATE, BoardMethods, Hardware, Plate
-from device_app.places import Places
+from device_app.pairing.methods import PLATE, BoardMethods, Hardware, StoredLabel
+from device_app.paths import Paths
 from iam import Store
 from peer.errors import PeerError
 from peer.identity import Fingerprint
@@ -84,7 +84,9 @@ def board_of_one_digit(patch: pytest.MonkeyPatch, seed: int = 1) -> BoardMethods
     """The product's board with codes of one digit."""
     patch.setattr(typed, "SHOWN_DIGITS", 1)
     dice = random.Random(seed).randbytes
-    board = BoardMethods(Hardware(), Plate(), DEVICE, dice=dice, limits=DEFAULT_LIMITS)
+    board = BoardMethods(
+        Hardware(), StoredLabel(), DEVICE, random_bytes=dice, limits=DEFAULT_LIMITS
+    )
     board.renew(wanted=True)
     return board
 
@@ -508,7 +510,7 @@ class Daemon:
     """A process, as callers need it."""
 
     process: asyncio.subprocess.Process
-    places: Places
+    places: Paths
     fingerprint: Fingerprint
     regular: int = 0
     pairing: int = 0
@@ -518,7 +520,7 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(places: Places, key: Fingerprint, how: str) -> AsyncIterator[Daemon]:
+async def daemon(places: Paths, key: Fingerprint, how: str) -> AsyncIterator[Daemon]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HANDFAST")}
     options = ["run", "--port", "0", "--pairing-port", "0", "--listen", HOST, "--allow-loopback"]
     process = await asyncio.create_subprocess_exec(
@@ -551,7 +553,7 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     the 20th at the printed code was one too many. One that stores nothing forgets it, every time.
     """
     home = tmp_path / "board"
-    places = Places(home, home, home)
+    places = Paths(home, home, home)
     key = Fingerprint.parse(str(offline.init(places, name="kitchen", force=False)["fingerprint"]))
     text = offline.label(places, replace=False)["label"]
     label, printed = Label.parse_untrusted(text["text"]), text["code"]

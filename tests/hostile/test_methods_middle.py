@@ -231,7 +231,7 @@ class Searching(SasDevice):
             terms.role,
             ceremony_id=terms.ceremony_id,
             user=terms.user,
-            dice=secrets.token_bytes,
+            random_bytes=secrets.token_bytes,
             digits=DIGITS,
         )
         self._him = him

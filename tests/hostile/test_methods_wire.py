@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.pairing.terms import NewsKind, PairingTerms
+from device_app.pairing.terms import PairingEventKind, PairingTerms
 from peer.limits import DEFAULT_LIMITS
 from peer.net.udp import Address
 from peer.pairing import code, jpake, methods, p256
@@ -250,14 +250,14 @@ async def test_points_nobody_knows_the_secret_of(
 # -- words of another session ---------------------------------------------------------------------
 
 
-def with_the_same_dice(device: Device) -> None:
-    """A device whose dice always fall alike: window, ceremony, nonces and scalars come again."""
+def with_the_same_random_bytes(device: Device) -> None:
+    """A device with the same random bytes each time: window, ceremony, nonces and scalars recur."""
 
     def alike(count: int) -> bytes:
         return random.Random(count).randbytes(count)
 
-    device.app.door._dice = alike
-    device.app.door.methods._dice = alike
+    device.app.door._random_bytes = alike
+    device.app.door.methods._random_bytes = alike
 
 
 def without_sessions(patch: pytest.MonkeyPatch) -> None:
@@ -308,11 +308,11 @@ async def test_a_ceremony_that_went_well_cannot_be_said_again(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_it_could_be_said_again_with_tags_for_any_session_and_bad_dice(
+async def test_it_could_be_said_again_with_tags_for_any_session_and_bad_random_bytes(
     kit: Kit, device: Device, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_sessions(monkeypatch)
-    with_the_same_dice(device)
+    with_the_same_random_bytes(device)
     bearer = labelled(device)
     await opened(device, way)
     run = await paired(kit.caller(device), bearer, way)
@@ -323,15 +323,15 @@ async def test_it_could_be_said_again_with_tags_for_any_session_and_bad_dice(
     assert device.users.users["anna"].fingerprints == {eve.fingerprint}
 
 
-@pytest.mark.parametrize("left", ["dice", "sessions"])
+@pytest.mark.parametrize("left", ["random", "sessions"])
 @pytest.mark.parametrize("way", [methods.CODE, PRINTED, methods.SAS])
 async def test_either_of_the_two_is_enough_where_nonces_are_exchanged(
     kit: Kit, device: Device, way: str, left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if left == "dice":
+    if left == "random":
         without_sessions(monkeypatch)
     else:
-        with_the_same_dice(device)
+        with_the_same_random_bytes(device)
     bearer = labelled(device)
     await opened(device, way)
     run = await paired(kit.caller(device), bearer, way)
@@ -582,7 +582,7 @@ async def test_nothing_is_left_of_who_goes_away(
     if silent:
         proxy.cut()
     await caller.close()
-    ended = await device.heard(NewsKind.ENDED)
+    ended = await device.heard(PairingEventKind.ENDED)
     assert ended.ceremony is not None
     assert ended.ceremony.state in {State.REVOKED, State.EXPIRED, State.REFUSED}
     assert device.app.door.budget.failures == 1

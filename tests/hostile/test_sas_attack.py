@@ -209,7 +209,7 @@ class Scene:
             self.role,
             ceremony_id="7f",
             user="anna",
-            dice=lambda _: self.client_nonce,
+            random_bytes=lambda _: self.client_nonce,
             digits=DIGITS,
         )
 
@@ -219,7 +219,7 @@ class Scene:
             self.role,
             ceremony_id="7f",
             user="anna",
-            dice=lambda _: self.device_nonce,
+            random_bytes=lambda _: self.device_nonce,
             digits=DIGITS,
         )
 
@@ -435,8 +435,12 @@ def test_every_object_draws_its_own_nonce() -> None:
     def sides() -> tuple[SasClient, SasDevice]:
         scene = Scene.seeded(0)
         return (
-            SasClient(scene.to_client, "guest", ceremony_id="7f", user="anna", dice=os.urandom),
-            SasDevice(scene.to_device, "guest", ceremony_id="7f", user="anna", dice=os.urandom),
+            SasClient(
+                scene.to_client, "guest", ceremony_id="7f", user="anna", random_bytes=os.urandom
+            ),
+            SasDevice(
+                scene.to_device, "guest", ceremony_id="7f", user="anna", random_bytes=os.urandom
+            ),
         )
 
     drawn = set()

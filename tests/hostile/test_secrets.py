@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from client_app.choice import Means
-from device_app.pairing.terms import NewsKind
+from device_app.pairing.terms import PairingEventKind
 from peer.errors import PeerError
 from peer.identity import CROCKFORD
 from peer.pairing import invite, methods
@@ -144,7 +144,7 @@ async def test_nothing_secret_is_written_anywhere(
     assert not found(secrets, repr(events).encode())
     assert not found(secrets, repr(device.app.status()).encode())
     assert not found(secrets, repr(device.news).encode())
-    assert (await device.heard(NewsKind.ENDED)).ceremony is not None
+    assert (await device.heard(PairingEventKind.ENDED)).ceremony is not None
 
     for held in (*callers[0]._held.values(), *callers[1]._held.values()):
         assert not found(secrets, repr(held.peer).encode())

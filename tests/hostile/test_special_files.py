@@ -24,7 +24,7 @@ from device_app.access.policies import PolicySet, check
 from device_app.console import nabto
 from device_app.errors import AppError, ConfigError, ModuleError
 from device_app.exposed import Board
-from device_app.places import Places
+from device_app.paths import Paths
 from peer.errors import UsageError
 from peer.files import open_regular, read_regular
 from peer.pairing.qr import png
@@ -111,14 +111,14 @@ def test_a_fifo_that_takes_the_place_of_the_file_is_seen(
 
 
 def test_settings(tmp_path: Path, fifo: MakeFifo) -> None:
-    places = Places(tmp_path, tmp_path, tmp_path)
+    places = Paths(tmp_path, tmp_path, tmp_path)
     fifo(places.config_file, b'name = "kitchen"\n')
     with pytest.raises(ConfigError, match=r"device\.toml: cannot be read: it is not a regular"):
         config.load(places.config_files)
 
 
 def test_more_settings(tmp_path: Path, fifo: MakeFifo) -> None:
-    places = Places(tmp_path, tmp_path, tmp_path)
+    places = Paths(tmp_path, tmp_path, tmp_path)
     fifo(tmp_path / "device.d" / "a.toml", b'name = "kitchen"\n')
     with pytest.raises(ConfigError, match=r"a\.toml: cannot be read: it is not a regular"):
         config.load(places.config_files)

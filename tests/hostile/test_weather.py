@@ -19,7 +19,7 @@ import pytest
 from client_app import Client
 from client_app import client as client_module
 from client_app.client import Comparison
-from device_app.pairing.terms import NewsKind
+from device_app.pairing.terms import PairingEventKind
 from peer.net.discovery import Advert
 from peer.net.udp import Address
 from peer.testing import Proxy, Weather
@@ -97,7 +97,7 @@ async def paired_through(
         return question.device == device.fingerprint
 
     asking = asyncio.create_task(client.pair("kitchen", name="anna", confirm=yes))
-    pending = asyncio.create_task(device.heard(NewsKind.PENDING, patience=PATIENCE))
+    pending = asyncio.create_task(device.heard(PairingEventKind.PENDING, patience=PATIENCE))
     await asyncio.wait({asking, pending}, return_when=asyncio.FIRST_COMPLETED)
     if pending.done():
         assert device.pending().fingerprint == client.identity.fingerprint

@@ -8,8 +8,8 @@ import pytest
 from client_app import Client
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import News, NewsKind
-from device_app.places import Places
+from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.paths import Paths
 from peer.limits import Limits
 from peer.testing import MemoryNet, Weather
 
@@ -31,11 +31,11 @@ async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
         advertise=False,
         allow_loopback=True,
     )
-    app = await App.start(Places(home, home, home), settings, limits=HASTY, net=net)
+    app = await App.start(Paths(home, home, home), settings, limits=HASTY, net=net)
     loop = asyncio.get_running_loop()
 
-    def accept(news: News) -> None:
-        if news.kind is NewsKind.PENDING and (ceremony := app.door.pending()) is not None:
+    def accept(news: PairingEvent) -> None:
+        if news.kind is PairingEventKind.PENDING and (ceremony := app.door.pending()) is not None:
             loop.call_soon(lambda: app.door.decide(ceremony.id, accept=True))
 
     app.door.watch(accept)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from device_app.app import App
 from device_app.config import Settings
-from device_app.places import Places
+from device_app.paths import Paths
 from iam.model import Key, User
 from tests.docs.conftest import DOCS, Cddl
 from tests.interop.conftest import HOST, write_keys
@@ -98,7 +98,7 @@ async def app(tmp_path: Path) -> AsyncIterator[App]:
         advertise=False,
         allow_loopback=True,
     )
-    running = await App.start(Places(home, home, home), settings)
+    running = await App.start(Paths(home, home, home), settings)
     yield running
     await running.close()
 

@@ -28,7 +28,7 @@ import pytest
 from client_app.devices import DeviceBook, KnownDevice
 from device_app.console import offline
 from device_app.console.control import call
-from device_app.places import Places
+from device_app.paths import Paths
 from iam.audit import Event, Trail
 from peer.identity import Fingerprint, Identity
 
@@ -227,7 +227,7 @@ class Device(Party):
     def __init__(self, stage: "Stage", home: Path, *, name: str) -> None:
         super().__init__(stage, home)
         self.name = name
-        self.places = Places(home, home, home)
+        self.places = Paths(home, home, home)
         made = offline.init(self.places, name=name, force=False)
         self.id = str(made["id"])
         self.fingerprint = str(made["fingerprint"])

@@ -34,7 +34,7 @@ def device_side(
     digits: int = 6,
 ) -> SasDevice:
     return SasDevice(
-        channel, role, ceremony_id=ceremony_id, user=user, dice=dice(nonce), digits=digits
+        channel, role, ceremony_id=ceremony_id, user=user, random_bytes=dice(nonce), digits=digits
     )
 
 
@@ -48,7 +48,7 @@ def client_side(
     digits: int = 6,
 ) -> SasClient:
     return SasClient(
-        channel, role, ceremony_id=ceremony_id, user=user, dice=dice(nonce), digits=digits
+        channel, role, ceremony_id=ceremony_id, user=user, random_bytes=dice(nonce), digits=digits
     )
 
 
@@ -149,7 +149,7 @@ def test_the_client_draws_after_the_commitment_came() -> None:
         order.append("drawn")
         return b"\x0c" * count
 
-    client = SasClient(CHANNEL, "guest", ceremony_id="7f", user="anna", dice=roll)
+    client = SasClient(CHANNEL, "guest", ceremony_id="7f", user="anna", random_bytes=roll)
     assert order == []
     client.answer_untrusted(commitment(B, N_DEVICE))
     assert order == ["drawn"]
@@ -306,9 +306,9 @@ def test_there_is_no_number_before_both_nonces() -> None:
 
 @pytest.mark.parametrize("count", [0, 16, 31])
 def test_short_dice_are_misuse(count: int) -> None:
-    with pytest.raises(Misuse, match="dice"):
+    with pytest.raises(Misuse, match="random source"):
         device_side(nonce=b"x" * count).commit()
-    with pytest.raises(Misuse, match="dice"):
+    with pytest.raises(Misuse, match="random source"):
         client_side(nonce=b"x" * count).answer_untrusted(commitment(B, N_DEVICE))
 
 

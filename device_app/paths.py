@@ -15,7 +15,7 @@ _APP = "handfast"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Paths:
     """The folders in use. Nothing is made by asking."""
 
     config: Path
@@ -23,7 +23,7 @@ class Places:
     run: Path
 
     @classmethod
-    def of(cls, home: Path | None, environ: Mapping[str, str], *, root: bool) -> "Places":
+    def of(cls, home: Path | None, environ: Mapping[str, str], *, root: bool) -> "Paths":
         """The folders for this user, or all in `home`."""
         if home is not None:
             return cls(home, home, home)
