@@ -104,7 +104,7 @@ def test_the_top_level_is_what_the_readme_draws() -> None:
         "Makefile",
         ".gitignore",
     }
-    texts = {"README.md", "CHANGELOG.md", "LICENSE"}
+    texts = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"}
     assert top <= rooms | files | texts
 
 

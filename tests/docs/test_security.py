@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -112,12 +113,23 @@ def test_a_citation_that_leads_nowhere_is_seen() -> None:
         exists("tests/docs/test_nothing.py::test_nothing")
 
 
-def test_what_remains_and_how_to_report_are_said() -> None:
-    for heading in ("Assets and actors", "Assumptions", "What remains", "Reporting a problem"):
+def test_what_is_assumed_and_what_remains_are_said() -> None:
+    for heading in ("Assets and actors", "Assumptions", "What remains"):
         _, found, after = TEXT.partition(f"\n## {heading}\n")
         assert found, heading
         assert len(after.partition("\n## ")[0]) > 200, heading
-    assert not re.search(r"\S+@\S+|https?://", TEXT.partition("## Reporting a problem")[2])
+
+
+def test_how_to_report_is_said_in_one_place() -> None:
+    _, found, after = TEXT.partition("\n## Reporting a problem\n")
+    assert found
+    assert "(../SECURITY.md)" in after
+    policy = (ROOT / "SECURITY.md").read_text()
+    headings = re.findall(r"^## (.*)$", policy, re.MULTILINE)
+    assert headings == ["Report a weakness", "Supported versions", "In scope", "Not in scope"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"| {version.rpartition('.')[0]} (current) | yes |" in policy
+    assert not re.search(r"\S+@\S+|https?://", policy)  # no contact that may go stale
 
 
 def test_the_readme_points_to_it() -> None:
