@@ -1,0 +1,126 @@
+"""Every relative link of a Markdown file leads to a file, and to a heading in it if it names one.
+
+Also the form of two kinds of pages: decisions and the glossary.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DECISIONS = ROOT / "docs" / "decisions"
+LINES_PER_DECISION = 60
+FENCE = re.compile(r"^ *```.*?^ *```[^\n]*$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]\[]*\]\(([^()\s]+)\)")
+PLACE = re.compile(r"`((?:peer|iam|device_app|client_app|tests|docs|\.ci)/[\w./-]*)`")
+
+
+def pages() -> list[Path]:
+    """Every Markdown file of the project; without git, so that an archive can be tested too."""
+    found = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "build"]
+        found += [Path(folder, name) for name in files if name.endswith(".md")]
+    return sorted(found)
+
+
+every_page = pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def prose(page: Path) -> str:
+    """The text without its code blocks."""
+    return FENCE.sub("", page.read_text())
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """The anchors of a page's headings, by GitHub's rule; a repeated one gets a number."""
+    found: dict[str, int] = {}
+    for heading in re.findall(r"^#{1,6} +(.*?) *#*$", prose(page), re.MULTILINE):
+        text = LINK.sub(lambda link: link[0][1 : link[0].index("]")], heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        found[slug] = found.get(slug, -1) + 1
+    repeated = {f"{slug}-{n}" for slug, last in found.items() for n in range(1, last + 1)}
+    return frozenset(found.keys() | repeated)
+
+
+def broken(page: Path, target: str) -> str:
+    """What is wrong with one link of a page, or nothing. Other hosts are not asked."""
+    if re.match(r"[a-z]+:", target):
+        return ""
+    path, _, anchor = target.partition("#")
+    place = (page.parent / path).resolve() if path else page
+    if not place.is_relative_to(ROOT) or not place.exists():
+        return f"{target}: there is no such file"
+    if anchor and anchor not in anchors(place):
+        return f"{target}: there is no such heading"
+    return ""
+
+
+@every_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    targets = LINK.findall(prose(page))
+    assert [wrong for target in targets if (wrong := broken(page, target))] == []
+
+
+def test_links_are_found_and_a_broken_one_is_seen(tmp_path: Path) -> None:
+    assert sum(len(LINK.findall(prose(page))) for page in pages()) > 100
+    page = ROOT / "docs" / "security.md"
+    assert broken(page, "protocol.md#5-pairing") == ""
+    assert broken(page, "https://example.net/") == ""
+    for target in ("no-such.md", "protocol.md#no-such", "#no-such", "../../outside.md"):
+        assert broken(page, target), target
+    sample = tmp_path / "sample.md"
+    sample.write_text("# A `b`: c, §5.1\n\n## Same\n\n## Same\n\n```sh\n# no heading\n```\n")
+    assert anchors(sample) == {"a-b-c-51", "same", "same-1"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        ROOT / "SECURITY.md",
+        ROOT / "docs" / "index.md",
+        ROOT / "docs" / "glossary.md",
+        *sorted(DECISIONS.glob("*.md")),
+    ],
+    ids=lambda page: page.stem,
+)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    assert [path for path in PLACE.findall(prose(page)) if not (ROOT / path).exists()] == []
+
+
+def test_the_map_leads_to_every_page_of_the_documentation() -> None:
+    linked = set()
+    for page in (ROOT / "docs" / "index.md", DECISIONS / "index.md"):
+        found = (target.partition("#")[0] for target in LINK.findall(prose(page)))
+        linked |= {(page.parent / path).resolve() for path in found if path}
+    ours = {path for path in (ROOT / "docs").rglob("*") if path.suffix in {".md", ".cddl"}}
+    assert ours - linked == {ROOT / "docs" / "index.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in sorted(DECISIONS.glob("*.md")) if page.name != "index.md"],
+    ids=lambda page: page.stem,
+)
+def test_a_decision_has_its_three_parts_on_one_page(page: Path) -> None:
+    text = page.read_text()
+    title, *headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    assert headings == ["Context", "Choice", "Consequences"]
+    assert len(text.splitlines()) <= LINES_PER_DECISION
+    assert f"[{title}]({page.name})" in (DECISIONS / "index.md").read_text()
+
+
+def test_the_glossary_has_each_term_once_with_its_source() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| **")]
+    terms = [term.strip("*").lower() for term, _meaning, _source in rows]
+    assert terms == sorted(set(terms))
+    for _term, meaning, source in rows:
+        assert meaning.endswith((".", ".)"))
+        assert re.search(r"RFC \d{4}|\]\(|`[\w/]+\.py`", source), source
