@@ -18,7 +18,8 @@ in other windows do not block it.
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -252,15 +253,10 @@ class PairingService:
 
     def decide(self, ceremony_id: str, *, accept: bool) -> Ceremony:
         """The device's user has answered, on whatever way. Raises `PeerError` or `IamError`."""
-        window = self._require_window()
-        try:
+        with self._step() as window:
             ceremony = window.decide(ceremony_id, accept=accept, now=self._loop.time())
-        except CeremonyError:
-            self._settle()
-            raise
-        if ceremony.stage is Stage.COMMITTING:  # the plain form: nobody else is waited for
-            return self._store(ceremony)
-        self._settle()
+            if ceremony.stage is Stage.COMMITTING:  # the plain form waits for no client
+                return self._store(ceremony)
         if accept:
             self._tell(PairingEvent(PairingEventKind.DECIDED, ceremony))
         return ceremony
@@ -347,15 +343,10 @@ class PairingService:
 
         Raises `CeremonyError` or `Malformed`.
         """
-        window = self._require_window()
-        try:
+        with self._step() as window:
             ceremony = window.exchange(
                 ceremony_id, message, self._loop.time(), session_id=peer.session_id
             )
-        except CeremonyError:
-            self._settle()
-            raise
-        self._settle()
         self._tell(PairingEvent(PairingEventKind.PENDING, ceremony))
         return ceremony
 
@@ -368,22 +359,26 @@ class PairingService:
 
         Raises `CeremonyError`, `Malformed` or `IamError`; nobody was paired then.
         """
-        window = self._require_window()
-        try:
+        with self._step() as window:
             ceremony = window.complete(
                 ceremony_id, message, self._loop.time(), session_id=peer.session_id
             )
-        except CeremonyError:
-            self._settle()
-            raise
-        return self._store(ceremony)
+            return self._store(ceremony)
 
     def abort(self, ceremony_id: str, peer: PeerIdentity) -> Ceremony:
         """The client gives up. Raises `CeremonyError`."""
+        with self._step() as window:
+            return window.abort(ceremony_id, self._loop.time(), session_id=peer.session_id)
+
+    @contextmanager
+    def _step(self) -> Iterator[Window]:
+        """One step of the window. Its events are stored and told, and its timer is set, also if the
+        step is refused: time may have ended something before that."""
         window = self._require_window()
-        ceremony = window.abort(ceremony_id, self._loop.time(), session_id=peer.session_id)
-        self._settle()
-        return ceremony
+        try:
+            yield window
+        finally:
+            self._settle()
 
     # -- inside ---------------------------------------------------------------------------------
 

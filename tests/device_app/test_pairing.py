@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from device_app.access.journal import Journal
 from device_app.pairing.terms import PairingEventKind, PairingTerms
 from peer.errors import Unreachable
 from peer.limits import DEFAULT_LIMITS
-from peer.pairing.ceremony import OverlapRule
+from peer.pairing.ceremony import CeremonyError, OverlapRule
 
 if TYPE_CHECKING:
     from tests.device_app.conftest import Device, Kit
@@ -352,6 +353,45 @@ async def test_two_keys_in_one_window_are_both_refused(kit: Kit, device: Device)
     [event] = device.events("overlap")
     assert event.fingerprint == first.fingerprint
     assert second.fingerprint in event.detail
+
+
+class LaterLoop:
+    """A loop whose clock is ahead, and whose timers never fire."""
+
+    def __init__(self, seconds: float) -> None:
+        self._now = asyncio.get_running_loop().time() + seconds
+
+    def time(self) -> float:
+        return self._now
+
+    def call_at(self, _when: float, _callback: object) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(86_400, lambda: None)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("step", ["decide", "exchange", "complete", "abort"])
+async def test_a_step_that_comes_too_late_tells_what_time_has_ended(
+    kit: Kit, device: Device, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is refused; that the ceremony expired before is in the trail at once."""
+    door, caller = device.app.door, kit.caller(device)
+    await device.open(seconds=900)
+    started = (await caller.start("anna")).body["id"]
+    peer = (await caller.connect(pairing=True)).peer
+    pending = door.pending()
+    assert pending is not None
+    seen = replace(peer, session_id=pending.session_id)
+    steps: dict[str, Callable[[], object]] = {
+        "decide": lambda: door.decide(started, accept=True),
+        "exchange": lambda: door.exchange(started, {"nonce": bytes(32)}, seen),
+        "complete": lambda: door.complete(started, {"confirm": bytes(32)}, seen),
+        "abort": lambda: door.abort(started, seen),
+    }
+    monkeypatch.setattr(door, "_loop", LaterLoop(device.app.limits.person_seconds + 1))
+    with pytest.raises(CeremonyError):
+        steps[step]()
+    assert [event.user for event in device.events("expired")] == ["anna"]
+    monkeypatch.undo()
 
 
 @pytest.mark.asyncio
