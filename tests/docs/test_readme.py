@@ -1,8 +1,12 @@
-"""The README is followed: its script talks to a device that serves its lamp."""
+"""The Python of the README and its pages runs, and `make demo` prints what the README shows.
+
+The scripts talk to a device that serves the lamp of docs/howto/resources.md.
+"""
 
 import asyncio
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,14 +20,16 @@ from device_app.paths import Paths
 from peer.limits import DEFAULT_LIMITS
 from peer.net.onlink import LocalMode
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
+DEMO_PATIENCE = 120.0
 
 
-def block(number: int) -> str:
-    """A Python block that the README says is run here."""
+def block(page: str) -> str:
+    """The Python block of a page that is marked as run here."""
     marked = r"<!-- run by tests/docs/test_readme\.py -->\n```python\n(.*?)```"
-    return str(re.findall(marked, README.read_text(), re.DOTALL)[number])
+    (found,) = re.findall(marked, (ROOT / page).read_text(), re.DOTALL)
+    return str(found)
 
 
 async def paired(app: App, home: Path) -> None:
@@ -57,10 +63,10 @@ async def script(code: str, home: Path) -> str:
 
 
 @pytest.mark.asyncio
-async def test_the_script_and_the_lamp_of_the_readme_work(tmp_path: Path) -> None:
+async def test_the_scripts_and_the_lamp_work(tmp_path: Path) -> None:
     home, client_home = tmp_path / "device", tmp_path / "client"
     (home / "modules").mkdir(parents=True)
-    (home / "modules" / "readme_lamp.py").write_text(block(1))
+    (home / "modules" / "readme_lamp.py").write_text(block("docs/howto/resources.md"))
     settings = Settings(
         name="kitchen",
         listen=("127.0.0.1",),
@@ -74,7 +80,7 @@ async def test_the_script_and_the_lamp_of_the_readme_work(tmp_path: Path) -> Non
     app = await App.start(Paths(home, home, home), settings, limits=DEFAULT_LIMITS)
     try:
         await paired(app, client_home)
-        said = await script(block(0), client_home)
+        said = await script(block("README.md"), client_home)
         greeting, load = said.splitlines()
         assert "anna" in greeting
         assert float(load) >= 0
@@ -83,7 +89,43 @@ async def test_the_script_and_the_lamp_of_the_readme_work(tmp_path: Path) -> Non
             assert (await kitchen.get("/lamp")).text == "off"
             await kitchen.put("/lamp", "on")
             assert (await kitchen.get("/lamp")).text == "on"
+        said = await script(block("docs/howto/scripts.md"), client_home)
+        greeting, failure = said.splitlines()
+        assert "anna" in greeting
+        assert failure == "exit code 8"  # the lamp has no DELETE
     finally:
         await app.close()
         sys.modules.pop("readme_lamp", None)
         sys.path.remove(str(home / "modules"))
+
+
+def pattern(line: str) -> str:
+    """What matches a line of the excerpt: `…` is any text; IDs and codes differ in each run."""
+    text = re.sub(r"\b[0-9A-Z]{8}\b|\d{4}-\d{4}", "…", line.strip())
+    return ".*".join(map(re.escape, text.split("…")))
+
+
+def missing(excerpt: str, printed: str) -> list[str]:
+    """The lines of the excerpt that were not printed in this order."""
+    rest = iter(printed.splitlines())
+    return [
+        line
+        for line in excerpt.splitlines()
+        if not any(re.fullmatch(pattern(line), each.strip()) for each in rest)
+    ]
+
+
+def test_the_demo_prints_what_the_readme_shows() -> None:
+    readme = (ROOT / "README.md").read_text()
+    found = re.search(r"<!-- printed by make demo -->\n```\n(.*?)```", readme, re.DOTALL)
+    assert found is not None
+    assert "\t@$(BIN)/handfast demo" in (ROOT / "Makefile").read_text()
+    demo = subprocess.run(
+        [sys.executable, "-m", "client_app", "demo"],
+        capture_output=True,
+        text=True,
+        timeout=DEMO_PATIENCE,
+        check=True,
+    )
+    assert missing(found[1], demo.stdout) == []
+    assert missing("$ handfast dance", demo.stdout) == ["$ handfast dance"]

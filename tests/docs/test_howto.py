@@ -1,0 +1,265 @@
+"""The README and docs/howto can be followed: their commands exist, and the marked ones are run.
+
+The owner of the device `kitchen` is anna. The blocks of a page that are marked "run on DEVICE" or
+"run as USER" run in their order, in a folder of the page. The folders of a system service in them
+(`/etc/handfast`, `/var/lib/handfast`) are replaced by folders of the test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from client_app.cli import main as client_cli
+from device_app import config
+from device_app.cli import main as device_cli
+from device_app.errors import Exit
+from peer.errors import PeerError
+from peer.limits import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+HOWTO = sorted((ROOT / "docs" / "howto").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "docs" / "standards.md", ROOT / "docs" / "packages.md", *HOWTO]
+COMMANDS = {"handfast": client_cli, "handfast-device": device_cli}
+MARKED = re.compile(
+    r"<!-- ([^\n]*?) (?:by|in) tests/docs/test_howto\.py -->\n```\w+\n(.*?)```", re.DOTALL
+)
+UNITS = {"KiB": 1024, "days": 86_400, "bytes": 1}
+PATIENCE = 60.0
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text()
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of each command of ours in the shell blocks; operators end a command."""
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        if language not in {"", "sh"}:
+            continue
+        for line in block.splitlines():
+            if line.startswith("  "):  # what a command prints
+                continue
+            lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            found: list[str] = []
+            for word in [*lexer, ";"]:
+                if not re.fullmatch(r"[();<>|&]+", word):
+                    found.append(word)
+                    continue
+                if found and Path(found[0]).name in COMMANDS:
+                    yield [Path(found[0]).name, *(one for one in found[1:] if one != "…")]
+                found = []
+
+
+def does_parse(command: list[str]) -> bool:
+    """Whether there is such a verb with such options; it is not run."""
+    program, *arguments = command
+    return CliRunner().invoke(COMMANDS[program], [*arguments, "--help"]).exit_code == 0
+
+
+@every_page
+def test_each_command_of_a_page_exists(page: Path) -> None:
+    wrong = [shlex.join(each) for each in commands(text_of(page)) if not does_parse(each)]
+    assert wrong == []
+
+
+def test_commands_that_do_not_exist_are_noticed() -> None:
+    text = "```sh\nls | handfast pear kitchen\nhandfast get --loud kitchen && true\n```\n"
+    found = list(commands(text))
+    assert found == [
+        ["handfast", "pear", "kitchen"],
+        ["handfast", "get", "--loud", "kitchen"],
+    ]
+    assert not any(map(does_parse, found))
+    assert len([*commands(text_of(ROOT / "README.md"))]) > 15
+
+
+@every_page
+def test_each_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", text_of(page)):
+        path, _, anchor = target.partition("#")
+        assert "://" not in target
+        other = (page.parent / path).resolve()
+        assert other.is_file(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in titles}
+            assert anchor in slugs, target
+
+
+def test_the_readme_links_to_every_page() -> None:
+    readme = text_of(ROOT / "README.md")
+    for page in PAGES[1:]:
+        assert f"({page.relative_to(ROOT)})" in readme
+
+
+# ------------------------------------------------------------------------------------------ facts
+
+
+def rows(page: str, name: str) -> list[list[str]]:
+    """The rows of a marked table, without its head."""
+    text = (ROOT / "docs" / page).read_text()
+    _, found, after = text.partition(f"<!-- table: {name} -->\n")
+    assert found, name
+    lines = after.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def errors(root: type[PeerError] = PeerError) -> Iterator[type[PeerError]]:
+    for each in root.__subclasses__():
+        yield each
+        yield from errors(each)
+
+
+def test_the_exit_codes_are_those_of_the_code() -> None:
+    codes = [int(code) for code, _ in rows("howto/scripts.md", "exit codes")]
+    assert codes == sorted(set(Exit))
+    assert {each.exit_code for each in errors()} <= set(codes)
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    for what, value, name in rows("standards.md", "main limits"):
+        number, _, unit = value.partition(" ")
+        actual = getattr(DEFAULT_LIMITS, name.strip("`"))
+        assert int(number) * UNITS.get(unit, 1) == actual, what
+
+
+def test_the_places_of_the_other_bounds_are_there() -> None:
+    text = text_of(ROOT / "docs" / "standards.md")
+    places = re.findall(r"`((?:peer|iam|device_app|client_app)/[\w/.]*)`", text)
+    assert len(places) > 10
+    for place in places:
+        assert (ROOT / place).exists(), place
+
+
+# ------------------------------------------------------------------------------------------- runs
+
+
+class Scene:
+    """Devices, and a folder for the users and files of each page."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def page(self, name: str) -> Path:
+        """The folder of a page, with anna as she was paired."""
+        folder = self.folder / name
+        shutil.copytree(self.folder / "anna", folder / "anna")
+        return folder
+
+    def device(self, name: str) -> dict[str, str]:
+        """The folders of a device, as systemd tells them to a service."""
+        base = self.folder / "devices" / name
+        return {
+            "CONFIGURATION_DIRECTORY": str(base / "config"),
+            "STATE_DIRECTORY": str(base / "state"),
+            "RUNTIME_DIRECTORY": str(base / "run"),
+        }
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """The commands of this Python, the loopback interface, and the folder of a user."""
+        return {
+            **os.environ,
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+            "HANDFAST_HOME": str(home),
+            "HANDFAST_INTERFACES": "127.0.0.1",
+        }
+
+    def run(
+        self, script: str, folder: Path | None = None, *, on: str = "kitchen", user: str = "anna"
+    ) -> str:
+        """Run the lines of a shell block. What they print; the first that fails is an error."""
+        folder, device = folder or self.folder, self.device(on)
+        script = script.replace("/var/lib/handfast", device["STATE_DIRECTORY"])
+        script = script.replace("/etc/handfast", device["CONFIGURATION_DIRECTORY"])
+        done = subprocess.run(
+            ["sh", "-euc", script],
+            cwd=folder,
+            env={**self.environment(folder / user), **device},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    @contextmanager
+    def daemon(self) -> Iterator[None]:
+        """`kitchen` runs, on any ports of the loopback interface."""
+        options = "--allow-loopback --listen 127.0.0.1 --interface 127.0.0.1"
+        ports = "--port 0 --pairing-port 0"
+        with subprocess.Popen(
+            [sys.executable, "-m", "device_app", "run", *options.split(), *ports.split()],
+            cwd=self.folder,
+            env={**self.environment(self.folder / "anna"), **self.device("kitchen")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            try:
+                said: list[str] = []
+                while "ready" not in said:
+                    line = process.stdout.readline()
+                    assert line, said
+                    said.append(line.strip())
+                yield
+            finally:
+                process.terminate()
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A device `kitchen` with the owner anna, for all pages."""
+    found = Scene(tmp_path_factory.mktemp("howto"))
+    for path in found.device("kitchen").values():
+        Path(path).mkdir(parents=True, mode=0o700)
+    made = found.run("handfast-device init --name kitchen")
+    device_id = made.partition("id ")[2].split()[0]
+    with found.daemon():
+        shown = re.search(r"\d{4}-\d{4}", found.run("handfast-device open --no-wait"))
+        assert shown is not None
+        found.run(f"handfast pair {device_id} --name anna --code {shown[0]}")
+        yield found
+
+
+@pytest.mark.parametrize("page", HOWTO, ids=lambda page: page.stem)
+def test_a_page_can_be_followed(page: Path, scene: Scene, tmp_path: Path) -> None:
+    """`device.toml` is checked alone, because the ports of the test are others."""
+    blocks = MARKED.findall(text_of(page))
+    assert len(blocks) == text_of(page).count("tests/docs/test_howto.py -->") > 0
+    folder = scene.page(page.stem)
+    for mark, text in blocks:
+        match mark.split():
+            case ["run", "on", name]:
+                scene.run(text, folder, on=name)
+            case ["run", "as", name]:
+                scene.run(text, folder, user=name)
+            case ["a", "device.toml,", "checked"]:
+                (tmp_path / "device.toml").write_text(text)
+                config.load([tmp_path / "device.toml"])
+            case [path]:
+                file = Path(scene.device("kitchen")["CONFIGURATION_DIRECTORY"], path)
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(text)
+            case _:
+                raise AssertionError(mark)
