@@ -1,7 +1,7 @@
-"""`handfast`: the command line of the client.
+"""The `handfast` command line.
 
-Verbs live in `client_app.commands`, one a file, and are imported when they are asked for. They
-return values; this module shows them and turns errors into exit codes.
+Each verb is a module in `client_app.commands` that is imported when the verb is used. Verbs return
+values; this module prints them and maps errors to exit codes.
 """
 
 import asyncio
@@ -24,74 +24,75 @@ from peer.terminal.text import EscapingFormatter, on_lines
 
 VERBS: Final = MappingProxyType(
     {
-        "discover": ("discover", "Show the devices on this network."),
-        "pair": ("pair", "Pair with a device whose window is open, or redeem an invite."),
-        "devices": ("devices", "List the devices this client knows."),
+        "discover": ("discover", "List the devices on this network."),
+        "pair": ("pair", "Pair with a device, or redeem an invite."),
+        "devices": ("devices", "List the devices that this client is paired with."),
         "get": ("get", "Read a resource."),
-        "put": ("put", "Replace what a resource holds."),
-        "post": ("post", "Send a body to a resource for it to act on."),
-        "delete": ("delete", "Remove a resource."),
-        "observe": ("observe", "Show a resource whenever it changes."),
-        "whoami": ("whoami", "Show who you are on a device, and what you may do."),
-        "can": ("can", "Ask whether you may do something on a device."),
-        "users": ("users", "Show and change who may use a device."),
-        "roles": ("roles", "Show the roles of a device."),
-        "invite": ("invite", "Invite somebody to a device."),
-        "invites": ("invites", "Show and withdraw the invites of a device."),
+        "put": ("put", "Replace the content of a resource."),
+        "post": ("post", "Send a body to a resource for processing."),
+        "delete": ("delete", "Delete a resource."),
+        "observe": ("observe", "Print a resource each time it changes."),
+        "whoami": ("whoami", "Show your user, role and permissions on a device."),
+        "can": ("can", "Check whether a device allows you an action."),
+        "users": ("users", "Manage the users of a device."),
+        "roles": ("roles", "List the roles of a device."),
+        "invite": ("invite", "Create an invite to a device."),
+        "invites": ("invites", "List and withdraw the invites of a device."),
         "open": ("open", "Open the pairing window of a device."),
-        "events": ("events", "Show what has happened on a device."),
-        "rename": ("rename", "Call a device by another name here."),
-        "address": ("address", "Say where else a device can be reached."),
-        "forget": ("forget", "Forget a device."),
-        "export": ("export", "Print the known devices for another client."),
-        "import": ("import_", "Take over the known devices of another client."),
-        "doctor": ("doctor", "Look for the cause when something does not work."),
-        "completion": ("completion", "Print the completion script for a shell."),
-        "demo": ("demo", "The one-minute tour, on this machine alone."),
+        "events": ("events", "Show the events of a device."),
+        "rename": ("rename", "Change the alias of a device on this client."),
+        "address": ("address", "Add addresses where a device can be reached."),
+        "forget": ("forget", "Remove a device from this client."),
+        "export": ("export", "Export the list of devices."),
+        "import": ("import_", "Import a list of devices from another client."),
+        "doctor": ("doctor", "Diagnose connection problems."),
+        "completion": ("completion", "Print a shell completion script."),
+        "demo": ("demo", "Run a one-minute demonstration on this machine."),
     }
 )
 
 
 class Verbs(click.Group):
-    """The verbs, loaded one by one; and the exit codes."""
+    """The top-level command: imports a verb when it is used, and returns the exit codes."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        """Every verb, in the order in which a person meets them."""
+        """All verbs, in the order in which a new user needs them."""
         return list(VERBS)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The verb of a name."""
+        """Import and return a verb; None if there is no verb of that name."""
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"client_app.commands.{VERBS[cmd_name][0]}")
         return cast(click.Command, module.command)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of verbs, without importing any."""
+        """Write the list of verbs without importing them."""
         with formatter.section("Verbs"):
             formatter.write_dl([(name, about) for name, (_, about) in VERBS.items()])
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """An example, and the exit codes."""
+        """Write an example and the exit codes."""
         with formatter.section("Example"):
             formatter.write_text("handfast pair kitchen && handfast get kitchen /hello")
         with formatter.section("Exit codes"):
             formatter.write_text(
-                "0 done, 1 other, 2 usage, 3 not found or unreachable, 4 timed out, 5 the peer's "
-                "key is not the pinned one, 6 wrong code or locked out, 7 denied by policy, "
-                "8 other 4.xx, 9 5.xx, 10 not paired, 11 window closed, 12 refused by the device's "
-                "user, 13 not local, 130 interrupted"
+                "0 success, 1 other error, 2 usage error, 3 not found or unreachable, 4 timed out, "
+                "5 the device's key is not the pinned one, 6 wrong code or locked out, 7 denied by "
+                "policy, 8 other 4.xx response, 9 5.xx response, 10 not paired, 11 pairing window "
+                "closed, 12 refused by the device's user, 13 not on the local network, "
+                "130 interrupted"
             )
 
     def main(self, args: Sequence[str] | None = None, **options: Any) -> NoReturn:  # type: ignore[override]
-        """Run, and exit with the code that the outcome has."""
+        """Run the command line and exit with its exit code."""
         setting = Setting(render.Terminal())
         options = {"prog_name": "handfast", **options, "standalone_mode": False, "obj": setting}
         sys.exit(_outcome(setting, lambda: super(Verbs, self).main(args, **options)))
 
 
 def _outcome(setting: Setting, run: Any) -> int:
-    """The exit code of a run; errors are told on stderr."""
+    """Run a command and return its exit code; errors are printed to stderr."""
     code = answers.OTHER
     try:
         code = run() or answers.DONE
@@ -115,13 +116,13 @@ def _put_fault(setting: Setting, error: Exception) -> None:
         click.echo(on_lines("".join(traceback.format_exception(error))), err=True, nl=False)
     own = PeerError(
         f"internal error: {type(error).__name__}: {error}",
-        advice="This is a fault of handfast; the same command with -v shows where.",
+        advice="This is a bug in handfast. Run the command again with -v to get a traceback.",
     )
     render.put_error(setting, own)
 
 
 def show(setting: Setting, value: object) -> int:
-    """Print what a verb returned, also what it returns bit by bit. The exit code that it means."""
+    """Print the value, or each value, that a verb returns. Return the exit code."""
     _log_to_stderr(setting)
     if inspect.iscoroutine(value):
         return asyncio.run(_show_later(setting, value))
@@ -181,7 +182,7 @@ Verb.show = staticmethod(show)
 )
 @click.version_option(_version(), prog_name="handfast")
 def main() -> None:
-    """Pair with a device once, both users looking; then talk to it with both keys pinned."""
+    """Pair with a device once; afterwards every connection is authenticated by both keys."""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Durations and moments, as people type them and as people read them.
+"""Parsing and printing of durations and moments.
 
-A duration is `90`, `90s`, `500ms`, `2m`, `1h30m` or `2d`. A moment is a duration from now, a day or
-a day and a time (of this machine's zone, unless it names one), or a number of seconds since 1970.
-`90` and `20271301` are no moments: as seconds since 1970 nobody means them. 0 stands for no limit.
+A duration is `90`, `90s`, `500ms`, `2m`, `1h30m` or `2d`. A moment is a duration from now, a date
+or a date and time (in this machine's zone unless it names one), or a number of seconds since 1970.
+Numbers that would be seconds in 1970, such as `90` and `20271301`, are rejected as moments. 0 means
+no limit.
 """
 
 import re
@@ -21,19 +22,19 @@ _UNITS: Final = MappingProxyType(
 _PIECE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|min|[smhd])")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _LONGEST: Final = 100 * 366 * _UNITS["d"]
-_EARLIEST: Final = 1_000_000_000  # of a bare number that is a moment: in 2001
+_EARLIEST: Final = 1_000_000_000  # the smallest number that is read as a moment: in 2001
 _LATEST: Final = 253_402_300_799  # the last second of the year 9999
 
 MOMENTS: Final = "2d (from now), 2030-12-24, 2030-12-24T18:00, or seconds since 1970"
 
 
 def wall_clock() -> float:
-    """Seconds since 1970 by this machine, which may be wrong: never a reason to trust or refuse."""
+    """Seconds since 1970 by this machine's clock, which may be wrong: no decision depends on it."""
     return time.time()  # noqa: TID251 - the app's one reading
 
 
 def duration(text: str) -> float:
-    """Seconds, more than none. Raises `UsageError`."""
+    """Parse a duration; return seconds, more than 0. Raises `UsageError`."""
     plain = text.strip().lower()
     pieces = _PIECE.findall(plain)
     if _NUMBER.fullmatch(plain):
@@ -43,14 +44,16 @@ def duration(text: str) -> float:
     else:
         seconds = 0.0
     if not 0 < seconds <= _LONGEST:
-        raise UsageError(f"{text!r} is not a duration", advice="Write 90s, 2m, 1h30m or 2d.")
+        raise UsageError(f"{text!r} is not a duration", advice="Examples: 90s, 2m, 1h30m, 2d.")
     return seconds
 
 
 def moment(text: str, *, whole_day: bool = False) -> float | timedelta:
-    """Seconds since 1970, or how long from now: which now that is, the device knows.
+    """Parse a moment; return seconds since 1970, or the time from now by the device's clock.
 
-    A day alone is its beginning, or with `whole_day` its end. Raises `UsageError`.
+    A date without a time is the start of that day, or its end with `whole_day`.
+
+    Raises `UsageError`.
     """
     plain = text.strip()
     number = float(plain) if _NUMBER.fullmatch(plain) else None
@@ -59,14 +62,14 @@ def moment(text: str, *, whole_day: bool = False) -> float | timedelta:
     try:
         found = _of_calendar(plain, whole_day=whole_day)
         if number is not None and found is None:
-            raise UsageError("a number that is neither a day nor a time of this century")
+            raise UsageError("the number is neither a date nor a time")
         return timedelta(seconds=duration(plain)) if found is None else found
     except (UsageError, ValueError, OverflowError, OSError):
-        raise UsageError(f"{text!r} is not a moment", advice=f"Write {MOMENTS}.") from None
+        raise UsageError(f"{text!r} is not a time", advice=f"Examples: {MOMENTS}.") from None
 
 
 def _of_calendar(text: str, *, whole_day: bool) -> float | None:
-    """None for what is no date."""
+    """None if the text is not a date."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -79,7 +82,7 @@ def _of_calendar(text: str, *, whole_day: bool) -> float | None:
 
 
 def shown(seconds: float) -> str:
-    """A moment for a person, in this machine's zone: `2030-12-24 18:00 +0100`."""
+    """Format a moment in this machine's zone: `2030-12-24 18:00 +0100`."""
     try:
         there = datetime.fromtimestamp(seconds, UTC).astimezone()
     except (ValueError, OverflowError, OSError):
@@ -88,7 +91,7 @@ def shown(seconds: float) -> str:
 
 
 class Seconds(click.ParamType[float]):
-    """An option that is a duration, at most `longest` seconds."""
+    """The type of an option that is a duration, `longest` seconds at most."""
 
     name = "duration"
 
@@ -98,18 +101,18 @@ class Seconds(click.ParamType[float]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Seconds, or a usage error."""
+        """Return seconds, or fail with a usage error."""
         try:
             seconds = duration(str(value))
         except UsageError as error:
             self.fail(f"{error}. {error.advice}", param, ctx)
         if seconds > self._longest:
-            self.fail(f"{value!r} is longer than {self._longest:.0f} s", param, ctx)
+            self.fail(f"{value!r} is more than {self._longest:.0f} s", param, ctx)
         return seconds
 
 
 class Moment(click.ParamType[float | timedelta]):
-    """An option that is a moment; `whole_day` if it is an end."""
+    """The type of an option that is a moment; `whole_day` as in `moment`."""
 
     name = "time"
 
@@ -119,7 +122,7 @@ class Moment(click.ParamType[float | timedelta]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | timedelta:
-        """Seconds since 1970 or a time from now, or a usage error."""
+        """Return what `moment` returns, or fail with a usage error."""
         try:
             return moment(str(value), whole_day=self._whole_day)
         except UsageError as error:

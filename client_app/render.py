@@ -1,7 +1,7 @@
-"""Values as people and scripts read them, and the terminal they go to.
+"""Output of verbs as text and as JSON, and the terminal.
 
-Data goes to stdout, talk to stderr. What came from a peer or a file passes `peer.terminal.text`
-before a person sees it; in JSON everything beyond printable ASCII is a number.
+Results go to stdout, messages and questions to stderr. Text that comes from a peer or a file is
+escaped by `peer.terminal.text` before it is printed; JSON output is printable ASCII.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ from peer.terminal.text import json_text, on_lines, on_one_line
 SCHEMA = 1
 _FORMATS: Mapping[int | None, str] = {0: "text", 40: "links", 42: "octets", 50: "json", 60: "cbor"}
 _COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.FAILED: "red"}
-_END = "\x04"  # what an end of input is read as
-_WIDE = 160  # characters of a value that still stay on one line
+_END = "\x04"  # stands for the end of input
+_WIDE = 160  # characters of a value that is printed on one line
 
 
 # -- JSON -----------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ _WIDE = 160  # characters of a value that still stay on one line
 
 @singledispatch
 def as_json(value: object) -> dict[str, object]:
-    """One value of a verb as a JSON object, without its `schema`."""
+    """A result as a JSON object, without the field `schema`."""
     if is_dataclass(value) and not isinstance(value, type):
         return {key: plain(item) for key, item in asdict(value).items()}
     raise TypeError(f"no JSON for {type(value).__name__}")
@@ -72,7 +72,7 @@ def _(value: Reply) -> dict[str, object]:
 
 
 def _value_of(reply: Reply) -> object:
-    """The body as a value; as bytes if it is not what its content format says."""
+    """The body as a value; as bytes if it does not parse in its content format."""
     try:
         return reply.value
     except PeerError:
@@ -80,7 +80,7 @@ def _value_of(reply: Reply) -> object:
 
 
 def plain(value: object) -> object:
-    """Any value of CBOR as one of JSON: bytes become {"hex": …}, not-a-number becomes null."""
+    """Convert a CBOR value to JSON: bytes become {"hex": …}, NaN and infinity become null."""
     match value:
         case bytes():
             return {"hex": value.hex()}
@@ -95,7 +95,7 @@ def plain(value: object) -> object:
 
 
 def json_line(value: Mapping[str, object]) -> str:
-    """One line, all of it printable ASCII."""
+    """JSON on one line of printable ASCII."""
     return json_text({"schema": SCHEMA, **value}, ascii_only=True)
 
 
@@ -104,7 +104,7 @@ def json_line(value: Mapping[str, object]) -> str:
 
 @singledispatch
 def as_text(value: object) -> str:
-    """One value of a verb as lines, escaped; empty if there is nothing to show."""
+    """A result as escaped lines of text; empty if there is nothing to print."""
     raise TypeError(f"no text for {type(value).__name__}")
 
 
@@ -124,12 +124,12 @@ def _(value: KnownDevice) -> str:
     who = f"{value.user} ({value.role})" if value.role else value.user
     how = f"by {value.method}" + (", *unverified*" if value.method == BUTTON else "")
     words = (value.alias, value.fingerprint.device_id, who, where, how)
-    # With one blank before it a fingerprint just fits into 80 columns.
+    # With one leading space, a fingerprint just fits into 80 columns.
     return f"{on_one_line('  '.join(filter(None, words)))}\n {value.fingerprint.grouped}"
 
 
 def halves(before: str, fingerprint: Fingerprint) -> list[str]:
-    """A fingerprint on two lines, so that no terminal breaks it where it likes."""
+    """A fingerprint on two lines, so that the terminal does not wrap it."""
     groups = fingerprint.grouped.split()
     return [f"{before}{' '.join(groups[:8])}", f"{' ' * len(before)}{' '.join(groups[8:])}"]
 
@@ -138,7 +138,7 @@ def halves(before: str, fingerprint: Fingerprint) -> list[str]:
 def _(value: Seen) -> str:
     known = f"  (known as {value.known_as})" if value.known_as else ""
     if not value.present:
-        return on_one_line(f"{value.name}  {value.id}  gone{known}")
+        return on_one_line(f"{value.name}  {value.id}  left{known}")
     window = "open for pairing" if value.pairing_open else "closed"
     where = ", ".join(str(Place(host, value.port)) for host in value.addresses)
     return on_one_line(f"{value.name}  {value.id}  {where}  {window}{known}")
@@ -147,25 +147,28 @@ def _(value: Seen) -> str:
 @as_text.register
 def _(value: Paired) -> str:
     device = value.device
-    word = "paired" if value.is_new else "was paired already"
+    word = "paired with" if value.is_new else "already paired with"
     until = f", until {shown(value.until)}" if value.until is not None else ""
-    who = f" as {device.user}, {device.role}" if device.user else ""  # some may not know
-    return on_one_line(f"{word}: {device.alias} knows you{who}{until}")
+    # A device does not tell every role its user name.
+    who = f" as user {device.user}, role {device.role}" if device.user else ""
+    return on_one_line(f"{word} {device.alias}{who}{until}")
 
 
 @as_text.register
 def _(value: Whoami) -> str:
-    until = f"until {shown(value.until)}" if value.until is not None else "no end"
+    until = f"until {shown(value.until)}" if value.until is not None else "no expiry"
     lines = [
         f"user   {value.user}",
         f"role   {value.role}, {until}",
         f"key    {value.key}  {value.fingerprint}",
         f"path   {value.path}",
-        f"may    {', '.join(value.actions)}",
+        f"may    {', '.join(value.actions) or 'nothing'}",
     ]
     if value.conditional:
         sometimes = ", ".join(value.conditional)
-        lines.append(f"if     {sometimes} (not now, not from here, or not everything)")
+        lines.append(
+            f"also   {sometimes} (at other times, from other places, or for some requests only)"
+        )
     return "\n".join(map(on_one_line, lines))
 
 
@@ -189,7 +192,7 @@ def _(reply: Reply) -> str:
 
 
 def readable(value: object) -> str:
-    """A value of CBOR or JSON: on one line if it is short, bytes as h'…', escaped."""
+    """A CBOR or JSON value as escaped text: on one line if it is short, bytes as h'…'."""
     shown = _shown(value)
     line = json.dumps(shown, ensure_ascii=False)
     if len(line) > _WIDE:
@@ -219,7 +222,7 @@ def _coloured(text: str, colour: str) -> str:
 
 
 def put_out(setting: Setting, value: object) -> None:
-    """Print one value of a verb to stdout, and flush: a pipe may be waiting for it."""
+    """Print a result to stdout and flush it, since a pipe may be waiting for it."""
     if setting.raw and isinstance(value, Reply):
         click.echo(value.payload, nl=False)
     elif setting.json and not isinstance(value, bytes):
@@ -234,7 +237,7 @@ def put_out(setting: Setting, value: object) -> None:
 
 
 def put_error(setting: Setting, error: PeerError) -> None:
-    """Say on stderr what happened and what to do next."""
+    """Print an error and its advice to stderr."""
     if setting.json:
         said = {
             "kind": type(error).__name__,
@@ -250,7 +253,7 @@ def put_error(setting: Setting, error: PeerError) -> None:
 
 
 class Terminal:
-    """Talk on stderr, questions to the person there. Progress only where it can be wiped away."""
+    """Messages and questions on stderr. Progress is animated only if stderr is a terminal."""
 
     def __init__(self) -> None:
         self.quiet = False
@@ -259,26 +262,26 @@ class Terminal:
 
     @property
     def can_ask(self) -> bool:
-        """Whether there is a person: what is typed and what is said both are a terminal."""
+        """Whether a person can be asked: stdin and stderr are both a terminal."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
     def say(self, text: str) -> None:
-        """A line of talk, unless `-q`."""
+        """Print a message, unless `-q` is given."""
         if not self.quiet:
             self.warn(text)
 
     def warn(self, text: str) -> None:
-        """A line of talk, also with `-q`."""
+        """Print a message, also with `-q`."""
         self.done()
         click.echo(on_one_line(text), err=True)
 
     def draw(self, picture: str) -> None:
-        """Lines that are shown as they are: nothing in them is a peer's."""
+        """Print lines without escaping; they must not contain text from a peer."""
         self.done()
         click.echo(picture, err=True)
 
     def progress(self, text: str, *, seconds: float = 0.0) -> None:
-        """What is being done or waited for, with a countdown, until `done` or the next one."""
+        """Show what the command is waiting for, with a countdown, until `done` or the next call."""
         self.done()
         if self.quiet:
             return
@@ -288,43 +291,50 @@ class Terminal:
         self._task = asyncio.get_running_loop().create_task(_tick(text, seconds))
 
     def done(self) -> None:
-        """Wipe the line away."""
+        """Remove the progress line."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
             click.echo("\r\x1b[K", err=True, nl=False)
 
     async def ask(self, question: str, *, also: str = "") -> bool:
-        """A yes or no; `also` typed in any grouping is a yes. Raises `UsageError` if nobody can
-        answer; an end of input is a no."""
+        """Ask a yes-or-no question; `also`, typed with or without spaces, counts as yes.
+
+        The end of input counts as no. Raises `UsageError` without a terminal.
+        """
         while True:
             answer = (await self.read(f"{question} ")).strip().lower()
             if answer in {"y", "yes"} or (also and answer.replace(" ", "") == also):
                 return True
             if answer in {"n", "no", _END}:
                 return False
-            if also and answer.replace(" ", "").isdecimal():  # other digits are a no, not a slip
+            if (
+                also and answer.replace(" ", "").isdecimal()
+            ):  # a different number is a no, not a typing error
                 return False
 
     async def read(self, question: str) -> str:
-        """A line from the person. Raises `UsageError` if there is nobody."""
+        """Ask for a line of text. Raises `UsageError` without a terminal."""
         if not self.can_ask:
-            raise UsageError("nobody is at this terminal to answer")
+            raise UsageError(
+                "this command needs a terminal to ask a question",
+                advice="Run it in a terminal, or give the answer as an option.",
+            )
         self.done()
-        with contextlib.suppress(termios.error):  # typed before the question: no answer to it
+        with contextlib.suppress(termios.error):  # drop what was typed before the question
             termios.tcflush(0, termios.TCIFLUSH)
         click.echo(on_one_line(question), err=True, nl=False)
         try:
             return await _line()
         except asyncio.CancelledError:
-            click.echo(err=True)  # the question is withdrawn: what follows is not its answer
+            click.echo(err=True)  # end the line of the withdrawn question
             raise
 
     def _once(self, text: str, seconds: float) -> None:
-        """Not a terminal: one line, and only if somebody will wait for a person."""
+        """Without a terminal: print one line, and only for a wait of more than 10 s."""
         if seconds > 10 and text != self._last:
             self._last = text
-            click.echo(f"{on_one_line(text)}, at most {seconds:.0f} s", err=True)
+            click.echo(f"{on_one_line(text)}, for up to {seconds:.0f} s", err=True)
 
 
 async def _tick(text: str, seconds: float) -> None:
@@ -337,7 +347,7 @@ async def _tick(text: str, seconds: float) -> None:
 
 
 async def _line() -> str:
-    """A line from the terminal, without a thread: a question may be withdrawn at any time."""
+    """Read a line from the terminal without a thread, so that it can be cancelled."""
     loop = asyncio.get_running_loop()
     descriptor = sys.stdin.fileno()
     heard: asyncio.Future[bytes] = loop.create_future()

@@ -1,7 +1,7 @@
-"""Users, roles, invites, windows and events as people and scripts read them.
+"""Output of users, roles, invites, windows and events as text and as JSON.
 
-The shapes in JSON are those of `handfast-device`. Importing this module teaches `render` about
-them; only the verbs that need it do.
+The JSON has the same form as that of `handfast-device`. Importing this module registers these types
+with `render`; only the verbs that need them import it.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ _WHENCE = ("address", "interface")
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """What `users DEVICE` shows."""
+    """The result of `users DEVICE`."""
 
     users: tuple[User, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What `roles DEVICE` shows."""
+    """The result of `roles DEVICE`."""
 
     roles: tuple[Role, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Invites:
-    """What `invites DEVICE` shows."""
+    """The result of `invites DEVICE`."""
 
     invites: tuple[Invite, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """What was removed: `what` is the field of the answer in JSON."""
+    """Something that was removed; `what` is the name of its field in JSON."""
 
     what: str
     name: str
@@ -93,7 +93,7 @@ def _(value: Users) -> str:
             user.name,
             user.role,
             _keys(user),
-            f"seen {shown(user.last_seen)}" if user.last_seen is not None else "",
+            f"last seen {shown(user.last_seen)}" if user.last_seen is not None else "",
             *_limits(user),
         )
         for user in value.users
@@ -108,14 +108,14 @@ def _(value: User) -> str:
 
 
 def _keys(user: User) -> str:
-    """How many, and whether somebody has yet to make sure of one of them."""
+    """The number of keys, and whether one of them is unverified."""
     count = f"{len(user.keys)} {'key' if len(user.keys) == 1 else 'keys'}"
     return count if all(key.verified for key in user.keys) else f"{count}, *unverified*"
 
 
 def _key_line(key: UserKey) -> str:
     name = f" {key.name}" if key.name else ""
-    seen = f", seen {shown(key.last_seen)}" if key.last_seen is not None else ""
+    seen = f", last seen {shown(key.last_seen)}" if key.last_seen is not None else ""
     sure = "" if key.verified else ", *unverified*"
     return f"{key.fingerprint}{name} ({key.method or 'unknown'}{sure}{seen})"
 
@@ -142,11 +142,11 @@ def _(value: Invite) -> str:
         value.name,
         value.role,
         "1 use" if value.uses == 1 else f"{value.uses} uses",
-        f"good until {shown(value.expires)}",
-        f"by {value.inviter}" if value.inviter else "by the console",
+        f"valid until {shown(value.expires)}",
+        f"from {value.inviter}" if value.inviter else "from the device's console",
     ]
     if value.key:
-        words.append(f"for the key {Fingerprint.parse(value.key).device_id} alone")
+        words.append(f"only for key {Fingerprint.parse(value.key).device_id}")
     if value.not_after is not None:
         words.append(f"access until {shown(value.not_after)}")
     return on_one_line("  ".join(words))
@@ -163,7 +163,8 @@ def _(value: Window) -> str:
         return "closed"
     methods = ", ".join(value.methods)
     return on_one_line(
-        f"open for {value.seconds_left:.0f} s on port {value.port}, role {value.role}, by {methods}"
+        f"open for {value.seconds_left:.0f} s on port {value.port}, role {value.role}, "
+        f"methods {methods}"
     )
 
 
@@ -190,11 +191,11 @@ def _(value: Event) -> str:
     line = on_one_line("  ".join([str(value.seq), shown(value.wall), value.kind, *about]))
     if not value.lost:
         return line
-    return f"({value.lost} events before this are no longer on the device)\n{line}"
+    return f"({value.lost} earlier events are no longer stored on the device)\n{line}"
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:
-    """Columns that begin under each other; the last one of a row as long as it is."""
+    """Rows in aligned columns; the last column of a row is not padded."""
     escaped = [[on_one_line(cell) for cell in row] for row in rows]
     most = max(map(len, escaped), default=0)
     wide = [max((len(r[at]) for r in escaped if at < len(r)), default=0) for at in range(most)]

@@ -1,6 +1,6 @@
-"""What every verb is given: the options that are the same everywhere, and what they lead to.
+"""The options that all verbs share, and the objects that verbs get from them.
 
-The network's half of the client takes a while to import; it is loaded when a verb asks for it.
+The modules that use the network are slow to import, so they are imported when a verb needs them.
 """
 
 from collections.abc import Callable
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
 
 
 class Screen(Protocol):
-    """Where talk goes, and answers come from; `render.Terminal` is the real one."""
+    """Messages to the user and questions; implemented by `render.Terminal`."""
 
     quiet: bool
 
     def say(self, text: str) -> None:
-        """A line of talk, unless `-q`."""
+        """Print a message, unless `-q` is given."""
 
     def warn(self, text: str) -> None:
-        """A line of talk, also with `-q`."""
+        """Print a message, also with `-q`."""
 
     def draw(self, picture: str) -> None:
-        """Lines that are shown as they are, where talk goes."""
+        """Print lines without escaping them."""
 
     def progress(self, text: str, *, seconds: float = 0.0) -> None:
-        """What is being done or waited for, until `done`; with a countdown if `seconds`."""
+        """Show what the command is waiting for until `done`; a countdown if `seconds` is not 0."""
 
     def done(self) -> None:
-        """The end of what `progress` said."""
+        """Remove the line that `progress` shows."""
 
     @property
     def can_ask(self) -> bool:
-        """Whether there is a person at a terminal."""
+        """Whether a person can be asked."""
 
     async def ask(self, question: str, *, also: str = "") -> bool:
-        """A yes or no from the person at the terminal; typing `also` is a yes, too."""
+        """Ask a yes-or-no question; `also`, if typed, counts as yes."""
 
     async def read(self, question: str) -> str:
-        """A line from the person at the terminal."""
+        """Ask for a line of text."""
 
 
 @dataclass(slots=True)
 class Setting:
-    """The options of every verb."""
+    """The values of the shared options."""
 
     screen: Screen
     json: bool = False
@@ -62,41 +62,46 @@ class Setting:
     interfaces: tuple[str, ...] = ()
     raw: bool = field(default=False)
     device: str = field(default="")
-    """DEVICE of a family of verbs."""
+    """The DEVICE argument of a group of verbs."""
 
     @property
     def home(self) -> Home:
-        """The folder of this client."""
+        """The folder of this client's files."""
         return Home.at(self.folder)
 
     @property
     def book(self) -> "DeviceBook":
-        """The known devices, without any network."""
+        """The file of paired devices; uses no network."""
         from client_app.devices import DeviceBook  # noqa: PLC0415 - see above
 
         return DeviceBook(self.home.devices)
 
     def client(self) -> "Client":
-        """A client; use it as an asynchronous context."""
+        """Create a client; use it in `async with`."""
         from client_app.client import Client  # noqa: PLC0415 - see above
 
         return Client(home=self.home.folder, interfaces=self.interfaces or None)
 
     async def agreed(self, question: str, *, yes: bool) -> None:
-        """Return if the person says yes, or has said `--yes`. Raises `UsageError` if nobody can be
-        asked, `Declined` for a no."""
+        """Ask for confirmation, unless `--yes` is given.
+
+        Raises `UsageError` without a terminal, `Declined` if the answer is no.
+        """
         from client_app.answers import Declined  # noqa: PLC0415 - see above
 
         if yes:
             return
         if not self.screen.can_ask:
-            raise UsageError("nobody is at this terminal to be asked", advice="Give --yes.")
+            raise UsageError(
+                "this command needs a terminal to ask for confirmation",
+                advice="Give --yes to run it without confirmation.",
+            )
         if not await self.screen.ask(f"{on_one_line(question)} [y/n]"):
             raise Declined("nothing was changed")
 
 
 class Verb(click.Command):
-    """A command with the options of every verb and an example in its help.
+    """A command with the shared options and an example in its help.
 
     Its function returns a value, a coroutine, or an asynchronous iterator of values; `show`, which
     the command line sets, prints them.
@@ -110,12 +115,12 @@ class Verb(click.Command):
         self.params += everywhere()
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The example, as it is typed."""
+        """Write the example."""
         with formatter.section("Example"):
             formatter.write_text(self.example)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Do it, show what came out, and exit with what that means."""
+        """Run the command, print its result, and exit with its exit code."""
         setting = ctx.ensure_object(Setting)
         setting.screen.quiet = setting.quiet
         code = type(self).show(setting, super().invoke(ctx))
@@ -124,7 +129,7 @@ class Verb(click.Command):
 
 
 class Family(click.Group):
-    """Verbs about one device, as in `users DEVICE add NAME`; without a verb it is `list`."""
+    """A group of verbs for one device, as in `users DEVICE add NAME`; the default is `list`."""
 
     def __init__(self, *args: Any, example: str, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -132,11 +137,11 @@ class Family(click.Group):
         self.params += everywhere()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put in what is left out."""
+        """Add `list` if no verb is given."""
         return super().parse_args(ctx, self._completed(ctx, args))
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The example, as it is typed."""
+        """Write the example."""
         with formatter.section("Example"):
             formatter.write_text(self.example)
 
@@ -154,7 +159,7 @@ class Family(click.Group):
 
 
 def family_of_device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """DEVICE before the verb; the verb finds it in its setting."""
+    """DEVICE before the verb; stored in `Setting.device`."""
 
     def take(ctx: click.Context, _param: click.Parameter, value: str) -> None:
         ctx.ensure_object(Setting).device = value
@@ -169,7 +174,7 @@ def family_of_device(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def everywhere() -> list[click.Parameter]:
-    """The options that may stand before or after the verb."""
+    """The options that can be given before or after the verb."""
 
     def take(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
         def store(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
@@ -182,18 +187,30 @@ def everywhere() -> list[click.Parameter]:
         return click.Option(names, expose_value=False, callback=take(to), **how)
 
     return [
-        option("--json", to="json", is_flag=True, help="Machine-readable output, schema 1."),
-        option("-q", "--quiet", to="quiet", is_flag=True, help="No talk on stderr."),
-        option("-v", "--verbose", to="verbose", count=True, help="More talk; twice for all."),
+        option("--json", to="json", is_flag=True, help="Print JSON, schema 1."),
         option(
-            "--home", to="folder", metavar="DIR", help="Folder of key and devices [HANDFAST_HOME]."
+            "-q",
+            "--quiet",
+            to="quiet",
+            is_flag=True,
+            help="Print no messages, only results and errors.",
+        ),
+        option(
+            "-v", "--verbose", to="verbose", count=True, help="Print more messages; -vv prints all."
+        ),
+        option(
+            "--home",
+            to="folder",
+            metavar="DIR",
+            help="Folder of the key and the list of devices  [env: HANDFAST_HOME]",
         ),
         option(
             "--interface",
             to="interfaces",
             multiple=True,
             metavar="NAME",
-            help="Look for devices here only; name or own address [HANDFAST_INTERFACES].",
+            help="Search for devices only on this interface (name or address)  "
+            "[env: HANDFAST_INTERFACES]",
         ),
     ]
 
@@ -201,7 +218,7 @@ def everywhere() -> list[click.Parameter]:
 def known_aliases(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """For the shell's completion: the devices this client knows. Never an error there."""
+    """Shell completion of aliases; an error gives no completions."""
     setting = ctx.find_object(Setting)
     home = setting.home if setting else Home.at()
     try:
@@ -218,5 +235,5 @@ def known_aliases(
 
 
 def device_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """DEVICE: an alias of a known device, or its id."""
+    """DEVICE: the alias or the ID of a paired device."""
     return click.argument("device", metavar="DEVICE", shell_complete=known_aliases)(function)

@@ -1,1 +1,1 @@
-"""The verbs of `handfast`, one a file. Each returns a value; `render` shows it."""
+"""The verbs of `handfast`, one per module. Each returns a value, which `render` prints."""

@@ -1,4 +1,4 @@
-"""`handfast address`: where else to look for a device."""
+"""`handfast address`: the stored addresses of a device."""
 
 from dataclasses import replace
 
@@ -13,12 +13,13 @@ from client_app.setting import Setting, Verb, device_argument
 @click.command(cls=Verb, example="handfast address kitchen home.example:15684")
 @device_argument
 @click.argument("places", nargs=-1, metavar="HOST[:PORT]...")
-@click.option("--remove", is_flag=True, help="Take these out again; without any, all of them.")
+@click.option("--remove", is_flag=True, help="Remove these addresses; without HOST, remove all.")
 @click.pass_obj
 def command(setting: Setting, device: str, places: tuple[str, ...], remove: bool) -> KnownDevice:
-    """Say where else a device can be reached: a forwarded port, a VPN, a DNS name.
+    """Add addresses where a device can be reached: a forwarded port, a VPN address, a DNS name.
 
-    Without HOST, show what is known. The key stays pinned wherever the device is found.
+    Without HOST, show the stored addresses. At every address the device has to prove the key that
+    was pinned at pairing.
     """
     named = [str(Place.parse(place)) for place in places]
     book = setting.book
@@ -34,5 +35,5 @@ def command(setting: Setting, device: str, places: tuple[str, ...], remove: bool
 
     changed = book.update(known.fingerprint, edit)
     if changed is None:
-        raise NotKnown(f"{device} was forgotten meanwhile")
+        raise NotKnown(f"{device} has just been removed by another command")
     return changed

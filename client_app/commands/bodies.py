@@ -1,4 +1,4 @@
-"""What the verbs that send and show bodies have in common."""
+"""Options and parsing shared by the verbs that send or print bodies."""
 
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -14,7 +14,7 @@ FORMATS = [str(one) for one in Format]
 
 
 def raw_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--raw: the exact bytes of the answer."""
+    """--raw: print the exact bytes of the response."""
 
     def take(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
         ctx.ensure_object(Setting).raw = value
@@ -24,28 +24,32 @@ def raw_option(function: Callable[..., Any]) -> Callable[..., Any]:
         is_flag=True,
         expose_value=False,
         callback=take,
-        help="The exact bytes of the answer, nothing else.",
+        help="Print the exact bytes of the response and nothing else.",
     )(function)
 
 
 def accept_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--format of what is asked for."""
+    """--format: the content format to request."""
     return click.option(
-        "--format", "body_format", type=click.Choice(FORMATS), help="Ask for this content format."
+        "--format", "body_format", type=click.Choice(FORMATS), help="Request this content format."
     )(function)
 
 
 def body_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--data, --file and --format of what is sent."""
+    """--data, --file and --format: the body to send."""
     for option in (
         click.option(
             "--format",
             "body_format",
             type=click.Choice(FORMATS),
-            help="Of the body: text for --data, octets for --file, if not given.",
+            help="Content format of the body.  [default: text for --data, octets for --file]",
         ),
-        click.option("--file", type=click.File("rb"), help="Send this file's bytes; - is stdin."),
-        click.option("--data", help="Send this text; with --format cbor, write it as JSON."),
+        click.option(
+            "--file",
+            type=click.File("rb"),
+            help="Send the content of this file; - is standard input.",
+        ),
+        click.option("--data", help="Send this text; with --format cbor, give it as JSON."),
     ):
         function = option(function)
     return raw_option(function)
@@ -54,7 +58,7 @@ def body_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def body_of(data: str | None, file: BinaryIO | None, body_format: str | None) -> Any:
     """The arguments `body` and `body_format` of a request. Raises `UsageError`."""
     if data is not None and file is not None:
-        raise UsageError("--data and --file exclude each other", advice="Give one of them.")
+        raise UsageError("--data and --file cannot be used together", advice="Give one of them.")
     if file is not None:
         return {"body": file.read(), "body_format": Format(body_format or "octets")}
     if data is None:
@@ -65,14 +69,14 @@ def body_of(data: str | None, file: BinaryIO | None, body_format: str | None) ->
             return {"body": json_text.decode_untrusted(_bytes(data)), "body_format": chosen}
         except Malformed as error:
             raise UsageError(
-                f"--data cannot be used: {error}",
-                advice='Write it like {"light": true}, in single quotes.',
+                f"--data is not valid JSON: {error}",
+                advice='Write it like this, in single quotes: {"light": true}',
             ) from error
     return {"body": data, "body_format": chosen}
 
 
 def _bytes(argument: str) -> bytes:
-    """What was typed, also what is not UTF-8."""
+    """The bytes of the argument, also if they are not UTF-8."""
     return argument.encode(errors="surrogateescape")
 
 

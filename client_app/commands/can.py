@@ -1,4 +1,4 @@
-"""`handfast can`: may I, and if not, what is missing?"""
+"""`handfast can`: whether an action is allowed, and if not, why."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app import render_rights  # noqa: F401 - it teaches `render` about permissions
+from client_app import render_rights  # noqa: F401 - registers the rendering of permissions
 from client_app.setting import Setting, Verb, device_argument
 
 if TYPE_CHECKING:
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 @click.command(cls=Verb, example="handfast can kitchen Pairing:OpenWindow && handfast open kitchen")
 @device_argument
 @click.argument("action")
-@click.option("--user", default="", metavar="NAME", help="Another user of the device.")
+@click.option(
+    "--user", default="", metavar="NAME", help="Check for this user of the device instead of you."
+)
 @click.pass_obj
 async def command(setting: Setting, device: str, action: str, user: str) -> Permission:
-    """Ask whether you may do ACTION on a device now and from here; nothing is done.
+    """Check whether a device allows you ACTION now and from here. The action is not performed.
 
-    Exits with 0 if it is allowed, and with 7 and what is missing if it is not. If it depends on
-    what the request is about, it is not allowed for sure: that is 7 too, and says on what.
+    Exits with 0 if the action is allowed and with 7 if it is denied, and prints the reason. If the
+    decision depends on the content of the request, it exits with 7 and prints the attributes that
+    decide.
     """
     async with setting.client() as client:
         return await (await client.connect(device)).iam.check(action, user=user)

@@ -1,4 +1,4 @@
-"""`handfast completion`: what a shell needs to complete verbs, options and devices."""
+"""`handfast completion`: shell completion of verbs, options and devices."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -12,7 +12,7 @@ VARIABLE = "_HANDFAST_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> bytes:
-    """Print the completion script for a shell."""
+    """Print a shell completion script."""
     found = get_completion_class(shell)
     assert found is not None
     ctx.ensure_object(Setting)

@@ -1,4 +1,4 @@
-"""`handfast delete`: remove a resource."""
+"""`handfast delete`: delete a resource."""
 
 import click
 
@@ -13,6 +13,6 @@ from client_app.setting import Setting, Verb, device_argument
 @raw_option
 @click.pass_obj
 async def command(setting: Setting, device: str, path: str) -> Reply:
-    """Remove a resource."""
+    """Delete a resource."""
     async with setting.client() as client:
         return await (await client.connect(device)).delete(path)

@@ -1,4 +1,4 @@
-"""`handfast demo`: a real device and a real client on this machine, in one minute."""
+"""`handfast demo`: a device and clients on this machine."""
 
 import click
 
@@ -8,11 +8,12 @@ from client_app.setting import Setting, Verb
 @click.command(cls=Verb, example="handfast demo")
 @click.pass_obj
 async def command(setting: Setting) -> None:
-    """The one-minute tour: pair, read, observe, refuse, revoke.
+    """Run a one-minute demonstration: pair, read, observe, refuse a stranger, revoke a user.
 
-    Runs the real daemon and the real client as processes in temporary folders on the loopback
-    interface. Needs no root and no network, and leaves nothing behind.
+    The device daemon and the clients run as processes in temporary folders and use only the
+    loopback interface. The demonstration needs no root privileges and no network, and it removes
+    its files at the end.
     """
-    from client_app.demo import tour  # noqa: PLC0415 - subprocess and all that is for here alone
+    from client_app.demo import tour  # noqa: PLC0415 - imports what no other verb needs
 
     await tour(click.echo)

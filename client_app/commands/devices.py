@@ -1,4 +1,4 @@
-"""`handfast devices`: what this client knows."""
+"""`handfast devices`: the paired devices."""
 
 import click
 
@@ -9,5 +9,5 @@ from client_app.setting import Setting, Verb
 @click.command(cls=Verb, example="handfast devices --json")
 @click.pass_obj
 def command(setting: Setting) -> list[KnownDevice]:
-    """List the devices this client knows."""
+    """List the devices that this client is paired with."""
     return setting.book.all()

@@ -1,4 +1,4 @@
-"""`handfast discover`: devices on the LAN, and whether their window is open."""
+"""`handfast discover`: devices on the LAN and the state of their pairing windows."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Verb, example="handfast discover --timeout 5s")
-@click.option("--watch", is_flag=True, help="Go on, and tell what comes, changes and goes.")
 @click.option(
-    "--timeout", type=Seconds(3600), default="3s", show_default=True, help="How long to look."
+    "--watch", is_flag=True, help="Keep running; print devices that appear, change or leave."
+)
+@click.option(
+    "--timeout", type=Seconds(3600), default="3s", show_default=True, help="How long to search."
 )
 @click.pass_obj
 def command(setting: Setting, watch: bool, timeout: float) -> object:
-    """Show the devices on this network, and whether their pairing window is open."""
+    """List the devices on this network and whether their pairing windows are open."""
     return _watched(setting) if watch else _found(setting, timeout)
 
 
 async def _found(setting: Setting, timeout: float) -> list[Seen]:
-    setting.screen.progress("looking for devices", seconds=timeout)
+    setting.screen.progress("searching for devices", seconds=timeout)
     async with setting.client() as client:
         known = _aliases(client.devices)
         return [_seen(advert, known) for advert in await client.discover(timeout=timeout)]
@@ -41,7 +43,7 @@ async def _watched(setting: Setting) -> AsyncIterator[Seen]:
 
 
 def _aliases(devices: list[KnownDevice]) -> dict[str, str]:
-    """By device id: a hint for the reader, no proof of who it is."""
+    """Aliases by device ID: a hint for the reader, since nothing has proved the ID."""
     return {one.fingerprint.device_id: one.alias for one in devices}
 
 

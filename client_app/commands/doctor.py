@@ -1,4 +1,4 @@
-"""`handfast doctor`: what is wrong."""
+"""`handfast doctor`: diagnosis of this client and one device."""
 
 from collections.abc import AsyncIterator
 
@@ -12,9 +12,10 @@ from client_app.values import Check
 @click.argument("device", default="", shell_complete=known_aliases)
 @click.pass_obj
 async def command(setting: Setting, device: str) -> AsyncIterator[Check]:
-    """Look for the cause when something does not work: key, files, network, address, policy.
+    """Diagnose connection problems: check the key, files, network, addresses and policy.
 
-    The exit code is that of the first failure.
+    Without DEVICE, only this client and its network are checked. The exit code is that of the
+    first check that fails.
     """
     from client_app.checks import examine  # noqa: PLC0415 - slow; see `setting`
 

@@ -1,4 +1,4 @@
-"""`handfast events`: what has happened on a device."""
+"""`handfast events`: the events of a device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app import render_rights  # noqa: F401 - it teaches `render` about events
+from client_app import render_rights  # noqa: F401 - registers the rendering of events
 from client_app.setting import Setting, Verb, device_argument
 from peer.errors import UsageError
 
@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 
 @click.command(cls=Verb, example="handfast events kitchen --follow --json")
 @device_argument
-@click.option("--follow", is_flag=True, help="Go on with each new one, until Ctrl-C.")
-@click.option("--since", type=click.IntRange(0), metavar="SEQ", help="Those after this number.")
-@click.option("--last", type=click.IntRange(0), metavar="N", help="The last N.  [50]")
+@click.option("--follow", is_flag=True, help="Keep running and print new events, until Ctrl-C.")
+@click.option(
+    "--since", type=click.IntRange(0), metavar="SEQ", help="Only events after this number."
+)
+@click.option(
+    "--last", type=click.IntRange(0), metavar="N", help="Only the last N events.  [default: 50]"
+)
 @click.pass_obj
 async def command(
     setting: Setting, device: str, follow: bool, since: int | None, last: int | None
 ) -> AsyncIterator[Event]:
-    """Show what has happened on a device: pairings, changes, refusals. With --json, JSON lines.
+    """Show the events of a device: pairings, changes to users, refused requests.
 
-    Each event is chained to the one before; a trail whose links do not hold is an error.
+    With --json, each event is one line of JSON. Each event contains the digest of the one before
+    it; handfast checks these digests and fails if one does not match.
     """
     if since is not None and last is not None:
-        raise UsageError("--since and --last exclude each other", advice="Give one of them.")
+        raise UsageError("--since and --last cannot be used together", advice="Give one of them.")
     async with setting.client() as client:
         iam = (await client.connect(device)).iam
         if not follow:

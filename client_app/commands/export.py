@@ -1,4 +1,4 @@
-"""`handfast export`: the known devices as a file for another client."""
+"""`handfast export`: the list of devices as a file for another client."""
 
 import click
 
@@ -9,8 +9,9 @@ from client_app.setting import Setting, Verb
 @click.command(cls=Verb, example="handfast export > devices.json")
 @click.pass_obj
 def command(setting: Setting) -> bytes:
-    """Print the known devices, for `handfast import` elsewhere.
+    """Export the list of devices, for `handfast import` on another client.
 
-    No key is in it: the other client knows these devices then, but has to be paired with each.
+    The list contains the fingerprints and addresses of the devices, but no private key. The other
+    client can recognize the devices; to use them it still has to pair with each.
     """
     return book_bytes({one.alias: one for one in setting.book.all()})

@@ -1,4 +1,4 @@
-"""`handfast forget`: drop a device on this side."""
+"""`handfast forget`: remove a device from this client."""
 
 import click
 
@@ -10,10 +10,14 @@ from client_app.setting import Setting, Verb, device_argument
 @device_argument
 @click.pass_obj
 def command(setting: Setting, device: str) -> KnownDevice:
-    """Forget a device. It still knows this client: an owner removes that on the device."""
+    """Remove a device from this client.
+
+    The device still accepts this client's key until an owner removes it on the device.
+    """
     gone = setting.book.forget(device)
     setting.screen.say(
-        f"{gone.alias} is forgotten here. On the device this client is still "
-        f"{gone.user or 'a user'}; `handfast-device users remove` ends that."
+        f"{gone.alias} is removed from this client. The device still accepts this client's key"
+        f"{f' as user {gone.user}' if gone.user else ''}; to remove it there, run "
+        "`handfast-device users remove` on the device."
     )
     return gone

@@ -14,6 +14,6 @@ from client_app.setting import Setting, Verb, device_argument
 @raw_option
 @click.pass_obj
 async def command(setting: Setting, device: str, path: str, body_format: str | None) -> Reply:
-    """Read a resource. CBOR and JSON are shown for people; --raw gives the exact bytes."""
+    """Read a resource. CBOR and JSON are printed as text; --raw prints the exact bytes."""
     async with setting.client() as client:
         return await (await client.connect(device)).get(path, accept=accept_of(body_format))

@@ -1,4 +1,4 @@
-"""`handfast import`: take over the known devices of another client."""
+"""`handfast import`: add the devices of another client."""
 
 from typing import BinaryIO
 
@@ -13,11 +13,12 @@ from peer.errors import Malformed, UsageError
 @click.argument("file", type=click.File("rb"))
 @click.pass_obj
 def command(setting: Setting, file: BinaryIO) -> list[KnownDevice]:
-    """Take over the known devices of another client.
+    """Import a list of devices from another client.
 
-    FILE is what `handfast export` printed; - is standard input. All of it or nothing.
+    FILE is the output of `handfast export`; - is standard input. If a device cannot be imported,
+    none is.
 
-    Whoever wrote FILE decides which keys this client trusts: take it from your own machines only.
+    FILE decides which device keys this client trusts. Import only files from machines of your own.
     """
     try:
         wanted = book_untrusted(file.read(MOST_BYTES + 1))
@@ -36,5 +37,5 @@ def command(setting: Setting, file: BinaryIO) -> list[KnownDevice]:
             added.append(device)
 
     setting.book.change(change)
-    setting.screen.say(f"{len(added)} new, {len(wanted) - len(added)} known already")
+    setting.screen.say(f"{len(added)} imported, {len(wanted) - len(added)} already known")
     return added

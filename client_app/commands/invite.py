@@ -1,4 +1,4 @@
-"""`handfast invite`: a string or a QR code that makes whoever gets it a user."""
+"""`handfast invite`: a text or QR code that lets its recipient become a user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app import render_rights  # noqa: F401 - it teaches `render` about invites
+from client_app import render_rights  # noqa: F401 - registers the rendering of invites
 from client_app.moments import MOMENTS, Moment, Seconds, shown
 from client_app.setting import Setting, Verb, device_argument
 
@@ -21,14 +21,26 @@ if TYPE_CHECKING:
 @click.command(cls=Verb, example="handfast invite kitchen mia --for 2d --until 3d --qr")
 @device_argument
 @click.argument("name")
-@click.option("--role", default="", help="What they will be, at most what you are.  [guest]")
-@click.option("--for", "seconds", type=Seconds(), metavar="TIME", help="How long it is good.  [2d]")
-@click.option("--uses", type=click.IntRange(1, 32), default=1, show_default=True)
+@click.option("--role", default="", help="Role of the new user, not above yours.  [default: guest]")
 @click.option(
-    "--until", "ends", type=Moment(whole_day=True), help=f"When their access ends: {MOMENTS}."
+    "--for",
+    "seconds",
+    type=Seconds(),
+    metavar="TIME",
+    help="How long the invite is valid.  [default: 2d]",
 )
-@click.option("--key", metavar="FP", help="Only the client with this fingerprint may use it.")
-@click.option("--qr", "show_qr", is_flag=True, help="Show it as a QR code too, on stderr.")
+@click.option(
+    "--uses",
+    type=click.IntRange(1, 32),
+    default=1,
+    show_default=True,
+    help="How many clients may use it.",
+)
+@click.option(
+    "--until", "ends", type=Moment(whole_day=True), help=f"When the access ends: {MOMENTS}."
+)
+@click.option("--key", metavar="FP", help="Only the client with this fingerprint can use it.")
+@click.option("--qr", "show_qr", is_flag=True, help="Also print a QR code, to stderr.")
 @click.pass_obj
 async def command(  # noqa: PLR0917 - click passes them by name
     setting: Setting,
@@ -41,10 +53,10 @@ async def command(  # noqa: PLR0917 - click passes them by name
     key: str | None,
     show_qr: bool,
 ) -> Invitation:
-    """Invite somebody: prints a text that makes its holder the user NAME, also from afar.
+    """Create an invite to a device: a text with which its recipient becomes the user NAME.
 
-    Send it as you would send a key: whoever has it first can use it. It is shown this one time.
-    They use it with `handfast pair`.
+    The recipient passes it to `handfast pair`, from any network. Treat an invite like a password
+    and send it over a private channel: anyone who obtains it can use it. It cannot be shown again.
     """
     async with setting.client() as client:
         made = await (await client.connect(device)).iam.invite(
@@ -52,24 +64,26 @@ async def command(  # noqa: PLR0917 - click passes them by name
         )
     one = made.invite
     times = "once" if one.uses == 1 else f"{one.uses} times"
-    who = f"{one.name} as {one.role}"
-    setting.screen.say(f"an invite for {who}, good {times} until {shown(one.expires)}, id {one.id}")
+    setting.screen.say(
+        f"invite for user {one.name}, role {one.role}; "
+        f"can be used {times}, until {shown(one.expires)}; ID {one.id}"
+    )
     if show_qr:
         _draw(setting, made.token)
     return made
 
 
 def _draw(setting: Setting, text: str) -> None:
-    from client_app import qr  # noqa: PLC0415 - only for those who want a picture
+    from client_app import qr  # noqa: PLC0415 - only needed with --qr
 
     is_terminal = sys.stderr.isatty()
     size = os.get_terminal_size(sys.stderr.fileno()) if is_terminal else shutil.get_terminal_size()
-    columns = size.columns or 80  # a terminal that does not know says 0
+    columns = size.columns or 80  # some terminals report 0
     coloured = is_terminal and not os.environ.get("NO_COLOR")
     if picture := qr.drawn(text, columns=columns, coloured=coloured):
         setting.screen.draw(picture)
         return
     setting.screen.warn(
-        f"the QR code is {qr.width(text)} columns wide and the terminal {columns}: "
-        "make it wider, or use the text"
+        f"the QR code needs {qr.width(text)} columns, but the terminal has {columns}: "
+        "widen the terminal, or use the text"
     )

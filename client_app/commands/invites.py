@@ -1,4 +1,4 @@
-"""`handfast invites`: the invites that a device has out."""
+"""`handfast invites`: the unused invites of a device."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 @click.group(cls=Family, example="handfast invites kitchen withdraw 3f9a")
 @family_of_device
 def command() -> None:
-    """Show and withdraw the invites of a device that nobody has used yet.
+    """List and withdraw the invites of a device that can still be used.
 
-    Without a verb, they are listed.
+    Without a verb, list them.
     """
 
 
 @command.command("list", cls=Verb, example="handfast invites kitchen list --json")
 @click.pass_obj
 async def list_(setting: Setting) -> Invites:
-    """List the invites that can still be used; never their tokens."""
+    """List the invites that can still be used. Their texts cannot be shown again."""
     async with setting.client() as client:
         return Invites(await (await client.connect(setting.device)).iam.invites())
 
@@ -36,11 +36,15 @@ async def list_(setting: Setting) -> Invites:
 @click.argument("invite_id", metavar="ID")
 @click.pass_obj
 async def withdraw(setting: Setting, invite_id: str) -> Gone:
-    """Make an invite worth nothing. The first digits of its ID will do."""
+    """Withdraw an invite, so that it can no longer be used.
+
+    You can shorten ID to its first digits. Users who have already used the invite stay.
+    """
     wanted = invite_id.strip().lower()
     if not re.fullmatch(r"[0-9a-f]{1,32}", wanted):
         raise UsageError(
-            "an invite's id is of hex digits", advice="`handfast invites DEVICE` lists them."
+            "the ID of an invite consists of hex digits",
+            advice="Run `handfast invites DEVICE` to list them.",
         )
     async with setting.client() as client:
         iam = (await client.connect(setting.device)).iam
@@ -53,7 +57,8 @@ async def _whole(iam: Administration, beginning: str) -> str:
     found = [one.id for one in await iam.invites() if one.id.startswith(beginning)]
     if len(found) == 1:
         return found[0]
-    said = "several invites begin" if found else "no invite begins"
+    said = "several invites have IDs" if found else "no invite has an ID"
     raise UsageError(
-        f"{said} with {beginning}", advice="`handfast invites DEVICE` lists them with their ids."
+        f"{said} that {'start' if found else 'starts'} with {beginning}",
+        advice="Run `handfast invites DEVICE` to list them.",
     )

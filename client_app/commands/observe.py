@@ -1,4 +1,4 @@
-"""`handfast observe`: each new state of a resource."""
+"""`handfast observe`: each state of a resource."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -13,14 +13,14 @@ from client_app.setting import Setting, Verb, device_argument
 @click.command(cls=Verb, example="handfast observe kitchen /board --count 5")
 @device_argument
 @click.argument("path")
-@click.option("--count", type=click.IntRange(min=1), help="Stop after so many states.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many states.")
 @accept_option
 @raw_option
 @click.pass_obj
 async def command(
     setting: Setting, device: str, path: str, count: int | None, body_format: str | None
 ) -> AsyncIterator[Reply]:
-    """Show a resource whenever it changes, until Ctrl-C."""
+    """Print a resource each time it changes, starting with its present state, until Ctrl-C."""
     left = count
     async with setting.client() as client:
         states = (await client.connect(device)).observe(path, accept=accept_of(body_format))

@@ -1,4 +1,4 @@
-"""`handfast pair`: get to know a device, both users looking."""
+"""`handfast pair`: pair with a device, or redeem an invite."""
 
 from __future__ import annotations
 
@@ -32,53 +32,60 @@ _MOST_TYPED: Final = 4096  # characters; an invite has 619 at most, and perhaps 
 
 @click.command(cls=Verb, example="handfast pair kitchen --name anna")
 @click.argument("words", metavar="[TARGET]", nargs=-1)
-@click.option("--name", default="", metavar="ME", help="Who you want to be on the device.")
-@click.option("--role", default="", help="The role to ask for, at most the window's.")
+@click.option("--name", default="", metavar="ME", help="Your user name on the device.")
+@click.option("--role", default="", help="Role to request, not above that of the window.")
 @click.option(
     "--method",
     type=click.Choice(METHODS),
-    help="How to get to know it; by default the best that both can do.",
+    help="Pairing method.  [default: the strongest that both sides support]",
 )
 @click.option(
     "--code",
     default="",
     metavar="CODE",
-    help="The code that the device shows or bears; `-` reads it from standard input.",
+    help="Code that the device shows or has on its label; `-` reads it from standard input.",
 )
-@click.option("--at", default="", metavar="HOST[:PORT]", help="Where the device of a label is.")
+@click.option(
+    "--at", default="", metavar="HOST[:PORT]", help="Address of the device, if TARGET is a label."
+)
 @click.option(
     "--expect-fingerprint",
     "expected",
     metavar="FP",
-    help="The device's fingerprint, known by other means: checked, and nobody is asked here.",
+    help="Fingerprint that the device must have. You are then not asked to compare anything.",
 )
 @click.option(
     "--yes",
     is_flag=True,
-    help="Ask nothing; needs --expect-fingerprint, --code, a label or an invite.",
+    help="Do not ask; requires --expect-fingerprint, --code, a label or an invite.",
 )
-@click.option("--as", "alias", default="", metavar="ALIAS", help="What to call the device here.")
+@click.option(
+    "--as", "alias", default="", metavar="ALIAS", help="Alias of the device on this client."
+)
 @click.pass_obj
 def command(
     setting: Setting, /, words: tuple[str, ...], **options: Any
 ) -> Coroutine[Any, Any, Paired]:
-    """Pair with a device whose window is open, or redeem an invite.
+    """Pair with a device whose pairing window is open, or redeem an invite.
 
-    TARGET is its name, its id, or the address of its pairing port; without one, the only device
-    that is open on this network. How you get to know each other is up to what the device offers: a
-    code that it shows, six digits on both sides, or both fingerprints, all digits of them.
+    TARGET is the device's name, its ID, or the address of its pairing port. You can omit it if
+    exactly one device on this network is open for pairing.
 
-    Or TARGET is what the QR code on the device says, HANDFAST:1*…, or a picture of it; then nothing
-    is asked. Or it is an invite, HANDFAST:I*…: then nobody has to be at the device. `-` reads
-    either from standard input, where other users of this machine and the shell's history do not
-    see it.
+    TARGET can also be a label (the text of its QR code, HANDFAST:1*…, or a picture of it) or an
+    invite (HANDFAST:I*…). An invite works from any network, and no one has to be at the device.
+    Give `-` to read either from standard input, so that it appears neither in the shell's history
+    nor in the list of processes.
+
+    handfast chooses the strongest method that both sides support, asks for what the method needs,
+    and prints what it has proved.
     """
     wish = _Wish(**options)
     target = _target(setting, words)
     if is_invite(target):
         if wish.name or wish.role:
             raise UsageError(
-                "who you will be is in the invite", advice="Leave --name and --role out."
+                "an invite already contains the user name and the role",
+                advice="Leave out --name and --role.",
             )
         return _redeemed(setting, target, alias=wish.alias, expect=wish.expect)
     check_target(target)
@@ -102,7 +109,7 @@ class _Wish:
 
     @property
     def expect(self) -> Fingerprint | None:
-        """What the device's key has to be."""
+        """The fingerprint that the device must have, if one is given."""
         if self.expected is None:
             return None
         try:
@@ -112,7 +119,7 @@ class _Wish:
 
 
 def _target(setting: Setting, words: tuple[str, ...]) -> str:
-    """What was given: as words, on standard input, or in a picture."""
+    """The target as given: in words, on standard input, or in a picture."""
     if words == (STANDARD_INPUT,):
         return _typed(setting)
     target = " ".join(words)
@@ -120,37 +127,38 @@ def _target(setting: Setting, words: tuple[str, ...]) -> str:
         return text_in_picture(Path(target))
     if len(words) > 1 and not is_armoured(target):
         raise UsageError(
-            "more than one TARGET is given", advice="Name one device; quote a name with blanks."
+            "more than one TARGET is given",
+            advice="Give one target. Put quotes around a name that contains spaces.",
         )
     return target
 
 
 def _check_answers(setting: Setting, wish: _Wish, *, is_label: bool) -> None:
-    """Refuse what could only be answered by somebody who is not there, before anything is tried."""
+    """Fail before connecting if the pairing would have to ask and there is no terminal."""
     proved = is_label or wish.expect is not None or bool(wish.code)
     if wish.yes and not (proved or wish.method == methods.BUTTON):
         raise UsageError(
             "--yes alone would accept any device",
-            advice="Add --code or --expect-fingerprint, with what the device itself shows.",
+            advice="Add --code or --expect-fingerprint with the value that the device shows.",
         )
     if not proved and wish.method != methods.BUTTON and not setting.screen.can_ask:
         raise UsageError(
-            "nobody is at this terminal to compare or to type anything",
-            advice="Give --code or --expect-fingerprint, with what the device itself shows.",
+            "this command needs a terminal to ask for the code or to compare fingerprints",
+            advice="Give --code or --expect-fingerprint with the value that the device shows.",
         )
 
 
 def _typed(setting: Setting) -> str:
-    """From standard input: what a program writes, or a line that a person pastes."""
+    """Read an invite or a label from standard input: all of it, or one line of a terminal."""
     if sys.stdin.isatty():
-        setting.screen.warn("Paste the invite or the label's text, then press Enter:")
+        setting.screen.warn("Paste the text of the invite or label, then press Enter:")
         text = sys.stdin.readline(_MOST_TYPED)
     else:
         text = sys.stdin.read(_MOST_TYPED)
     if not is_armoured(text):
         raise UsageError(
-            "there is neither an invite nor a label on standard input",
-            advice="An invite begins with HANDFAST:I*, a label with HANDFAST:1*",
+            "standard input contains neither an invite nor a label",
+            advice="An invite starts with HANDFAST:I*, a label with HANDFAST:1*",
         )
     return text
 
@@ -158,11 +166,11 @@ def _typed(setting: Setting) -> str:
 async def _redeemed(
     setting: Setting, invite: str, *, alias: str, expect: Fingerprint | None
 ) -> Paired:
-    setting.screen.progress("looking for the device of this invite")
+    setting.screen.progress("searching for the device of this invite")
     async with setting.client() as client:
         done = await client.redeem(invite, alias=alias, expect=expect, on_note=setting.screen.warn)
     setting.screen.say(
-        f"checked: the device proved the key in the invite, {done.device.fingerprint.grouped}"
+        f"the device has proved the key that the invite names: {done.device.fingerprint.grouped}"
     )
     return done
 
@@ -170,7 +178,7 @@ async def _redeemed(
 async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
     screen = setting.screen
     shown = "the device of this label" if is_armoured(target) else on_one_line(target)
-    screen.progress(f"looking for {shown or 'the open device'}")
+    screen.progress(f"searching for {shown or 'the device that is open for pairing'}")
     asks = screen.can_ask and not wish.yes
     try:
         async with setting.client() as client:
@@ -185,7 +193,7 @@ async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
                 confirm=(lambda question: _confirm(setting, question)) if asks else None,
                 at=wish.at,
                 on_wait=lambda seconds: screen.progress(
-                    "waiting for the device's user", seconds=seconds
+                    "waiting for confirmation at the device", seconds=seconds
                 ),
                 on_note=screen.warn,
             )
@@ -194,7 +202,7 @@ async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
     if done.is_new and not setting.json:
         is_expected = done.method == methods.COMPARE and wish.expect is not None
         proved = "the device has the fingerprint that you gave" if is_expected else ""
-        screen.say(f"by {done.method}: {proved or MEANING[done.method]}")
+        screen.say(f"method {done.method}: {proved or MEANING[done.method]}")
     return done
 
 
@@ -205,9 +213,7 @@ def _code(setting: Setting, given: str) -> AskCode:
         if given:
             return given
         setting.screen.done()
-        return await setting.screen.read(
-            "The code that the device shows, or the one on its label: "
-        )
+        return await setting.screen.read("Code shown by the device or printed on its label: ")
 
     return ask
 
@@ -221,11 +227,11 @@ async def _confirm(setting: Setting, question: Comparison) -> bool:
     if question.number:
         screen.warn(f"  this client shows  {grouped(question.number)}")
         return await screen.ask(
-            "Does the device show the same? [y/n, or type its digits]", also=question.number
+            "Does the device show the same number? [y/n, or type the number]", also=question.number
         )
     for line in (
-        *halves("  its fingerprint  ", question.device),
-        *halves("  this client's    ", question.own),
+        *halves("  device's fingerprint  ", question.device),
+        *halves("  client's fingerprint  ", question.own),
     ):
         screen.warn(line)
-    return await screen.ask("Does the device show exactly these two? [y/n]")
+    return await screen.ask("Does the device show exactly these two fingerprints? [y/n]")

@@ -22,7 +22,7 @@ async def command(
     file: BinaryIO | None,
     body_format: str | None,
 ) -> Reply:
-    """Send a body to a resource for it to act on; with none, just the request."""
+    """Send a body to a resource for processing. Without --data or --file, the body is empty."""
     body = body_of(data, file, body_format)
     async with setting.client() as client:
         return await (await client.connect(device)).post(path, **body)

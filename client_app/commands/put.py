@@ -1,4 +1,4 @@
-"""`handfast put`: send a body to a resource."""
+"""`handfast put`: replace the content of a resource."""
 
 from typing import BinaryIO
 
@@ -23,9 +23,9 @@ async def command(
     file: BinaryIO | None,
     body_format: str | None,
 ) -> Reply:
-    """Replace what a resource holds."""
+    """Replace the content of a resource."""
     if data is None and file is None:
-        raise UsageError("there is nothing to send", advice="Give --data or --file.")
+        raise UsageError("no body is given", advice="Give --data or --file.")
     body = body_of(data, file, body_format)
     async with setting.client() as client:
         return await (await client.connect(device)).put(path, **body)

@@ -1,4 +1,4 @@
-"""`handfast rename`: another word for a device."""
+"""`handfast rename`: change an alias."""
 
 import click
 
@@ -11,5 +11,5 @@ from client_app.setting import Setting, Verb, known_aliases
 @click.argument("new")
 @click.pass_obj
 def command(setting: Setting, old: str, new: str) -> KnownDevice:
-    """Call a device by another name here: OLD becomes NEW. The device is not told."""
+    """Change the alias of a device on this client from OLD to NEW. The device keeps its name."""
     return setting.book.rename(old, new)

@@ -1,4 +1,4 @@
-"""`handfast roles`: the roles that a device has."""
+"""`handfast roles`: the roles of a device."""
 
 import click
 
@@ -10,6 +10,6 @@ from client_app.setting import Setting, Verb, device_argument
 @device_argument
 @click.pass_obj
 async def command(setting: Setting, device: str) -> Roles:
-    """Show the roles of a device with their ranks and policies, lowest rank first."""
+    """List the roles of a device with their ranks and policies, lowest rank first."""
     async with setting.client() as client:
         return Roles(await (await client.connect(device)).iam.roles())

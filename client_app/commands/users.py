@@ -1,4 +1,4 @@
-"""`handfast users`: who may use a device, from afar."""
+"""`handfast users`: the users of a device."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from client_app.administration import Change
     from client_app.rights import User
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 @click.group(cls=Family, example="handfast users kitchen add mia --role guest --until 3d")
 @family_of_device
 def command() -> None:
-    """Show and change who may use a device. Changes act at once, also on live sessions.
+    """Manage the users of a device. Changes take effect at once, also on open sessions.
 
-    Without a verb, everybody is listed. The device's policy decides what you may see and do.
+    Without a verb, list the users. The device's policy decides what you may see and change.
     """
 
 
 @command.command("list", cls=Verb, example="handfast users kitchen list --json")
 @click.pass_obj
 async def list_(setting: Setting) -> Users:
-    """List everybody the device knows."""
+    """List the users of the device."""
     async with setting.client() as client:
         return Users(await (await client.connect(setting.device)).iam.users())
 
@@ -40,18 +40,24 @@ async def list_(setting: Setting) -> Users:
 @click.argument("name")
 @click.pass_obj
 async def show(setting: Setting, name: str) -> User:
-    """Show one user with all keys."""
+    """Show a user with all keys."""
     async with setting.client() as client:
         return await (await client.connect(setting.device)).iam.user(name)
 
 
 @command.command("add", cls=Verb, example='handfast users kitchen add robot --key "1a2b 3c4d …"')
 @click.argument("name")
-@click.option("--role", default="guest", show_default=True, help="At most your own.")
-@click.option("--display", default="", help="A name for people.")
-@click.option("--key", "keys", multiple=True, metavar="FP", help="A client's fingerprint.")
-@click.option("--from", "begins", type=Moment(), help=f"Access begins: {MOMENTS}.")
-@click.option("--until", "ends", type=Moment(whole_day=True), help="Access ends.")
+@click.option("--role", default="guest", show_default=True, help="Role, not above yours.")
+@click.option("--display", default="", help="Display name.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="FP",
+    help="Fingerprint of a client; can be given several times.",
+)
+@click.option("--from", "begins", type=Moment(), help=f"When the access starts: {MOMENTS}.")
+@click.option("--until", "ends", type=Moment(whole_day=True), help="When the access ends.")
 @click.pass_obj
 async def add(  # noqa: PLR0917 - click passes them by name
     setting: Setting,
@@ -62,7 +68,10 @@ async def add(  # noqa: PLR0917 - click passes them by name
     begins: float | timedelta | None,
     ends: float | timedelta | None,
 ) -> User:
-    """Add a user by a key you know. `handfast invite` does it without knowing one."""
+    """Add a user whose key you know.
+
+    To add a user whose key you do not know, use `handfast invite`.
+    """
     async with setting.client() as client:
         return await (await client.connect(setting.device)).iam.add_user(
             name, role=role, display=display, keys=keys, not_before=begins, not_after=ends
@@ -71,11 +80,21 @@ async def add(  # noqa: PLR0917 - click passes them by name
 
 @command.command("set", cls=Verb, example="handfast users kitchen set anna --role admin --until 2d")
 @click.argument("name")
-@click.option("--role", default="", help="Another role, at most your own.")
-@click.option("--display", help="A name for people.")
-@click.option("--rename", "new_name", default="", metavar="NEW", help="A new name; keys stay.")
-@click.option("--from", "begins", type=Moment(), help=f"Access begins: {MOMENTS}; 0 is always.")
-@click.option("--until", "ends", type=Moment(whole_day=True), help="Access ends; 0 is never.")
+@click.option("--role", default="", help="New role, not above yours.")
+@click.option("--display", help="New display name.")
+@click.option("--rename", "new_name", default="", metavar="NEW", help="New name; the keys stay.")
+@click.option(
+    "--from",
+    "begins",
+    type=Moment(),
+    help=f"When the access starts: {MOMENTS}; 0 removes the limit.",
+)
+@click.option(
+    "--until",
+    "ends",
+    type=Moment(whole_day=True),
+    help="When the access ends; 0 removes the limit.",
+)
 @click.pass_obj
 async def set_(  # noqa: PLR0917 - click passes them by name
     setting: Setting,
@@ -86,10 +105,10 @@ async def set_(  # noqa: PLR0917 - click passes them by name
     begins: float | timedelta | None,
     ends: float | timedelta | None,
 ) -> User:
-    """Change a user's role, names and time; what is not given stays."""
+    """Change a user's role, names or access period. Options that are not given change nothing."""
     if not role and not new_name and display is None and begins is None and ends is None:
         raise UsageError(
-            "there is nothing to change",
+            "no change is given",
             advice="Give --role, --display, --rename, --from or --until.",
         )
     async with setting.client() as client:
@@ -114,8 +133,13 @@ def _change(moment: float | timedelta | None) -> Change:
 @_yes
 @click.pass_obj
 async def remove(setting: Setting, name: str, yes: bool) -> Gone:
-    """Remove a user with all keys. Their sessions and invites end at once."""
-    you = " That is you: this client loses its access." if _is_us(setting, name) else ""
+    """Remove a user with all keys.
+
+    The user's sessions end at once, and the invites that the user created become invalid.
+    """
+    you = (
+        " This is your own user: this client will lose its access." if _is_us(setting, name) else ""
+    )
     await setting.agreed(f"Remove {name} from {setting.device}?{you}", yes=yes)
     async with setting.client() as client:
         await (await client.connect(setting.device)).iam.remove_user(name)
@@ -129,10 +153,10 @@ async def remove(setting: Setting, name: str, yes: bool) -> Gone:
 )
 @click.argument("name")
 @click.argument("fingerprint", metavar="FP")
-@click.option("--key-name", default="", help="To tell the user's keys apart: phone, laptop.")
+@click.option("--key-name", default="", help="Name of the key, for example phone or laptop.")
 @click.pass_obj
 async def add_key(setting: Setting, name: str, fingerprint: str, key_name: str) -> User:
-    """Give a user one more key."""
+    """Add a key to a user."""
     async with setting.client() as client:
         iam = (await client.connect(setting.device)).iam
         return await iam.add_key(name, fingerprint, key_name=key_name)
@@ -146,8 +170,11 @@ async def add_key(setting: Setting, name: str, fingerprint: str, key_name: str) 
 @_yes
 @click.pass_obj
 async def remove_key(setting: Setting, name: str, fingerprint: str, yes: bool) -> Gone:
-    """Take one key from a user. Its sessions end at once, those of other keys go on."""
-    await setting.agreed(f"Take the key {fingerprint} from {name}?", yes=yes)
+    """Remove a key from a user.
+
+    Sessions with this key end at once; sessions with the user's other keys continue.
+    """
+    await setting.agreed(f"Remove the key {fingerprint} from {name}?", yes=yes)
     async with setting.client() as client:
         await (await client.connect(setting.device)).iam.remove_key(name, fingerprint)
     return Gone("removed", fingerprint)

@@ -1,4 +1,4 @@
-"""`handfast whoami`: who this client is on a device."""
+"""`handfast whoami`: the user that a device knows this client as."""
 
 import click
 
@@ -10,6 +10,6 @@ from client_app.values import Whoami
 @device_argument
 @click.pass_obj
 async def command(setting: Setting, device: str) -> Whoami:
-    """Show who you are on a device, what you may do there, until when and by which path."""
+    """Show your user, role and permissions on a device, and how you are connected to it."""
     async with setting.client() as client:
         return await (await client.connect(device)).whoami()

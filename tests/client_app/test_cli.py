@@ -249,7 +249,7 @@ def test_watch_is_json_lines(shell: Shell, lan: list[Advert]) -> None:
     lan += [here, gone]
     done = shell("discover", "--watch", "--json")
     assert [value["present"] for value in lines(done.out)] == [True, False]
-    assert "gone" in shell("discover", "--watch").out
+    assert "left" in shell("discover", "--watch").out
 
 
 # ------------------------------------------------------------------------------ with a device

@@ -49,8 +49,8 @@ def test_the_tour(tmp_path: Path) -> None:
     order += ["mia observe", "remove mia"]
     places = [next(n for n, line in enumerate(commands) if word in line) for word in order]
     assert places == sorted(places)
-    assert "paired: kitchen knows you as anna, owner" in out
-    assert "paired: kitchen knows you as mia, guest" in out
+    assert "paired with kitchen as user anna, role owner" in out
+    assert "paired with kitchen as user mia, role guest" in out
     assert "You lack the right Iam:ListUsers." in out
     assert re.search(r"denied  user=mia .*action=Iam:ListUsers", out)
     assert "?" not in out.replace("handfast pair?", "")  # nobody is asked anything

@@ -79,8 +79,8 @@ def method_of(device: Abroad, name: str) -> str:
 def test_by_the_code(shell: Shell, abroad: Abroad) -> None:
     at = opened(abroad)
     done = shell("pair", at, "--code", shown_code(abroad), "--name", "anna")
-    assert (done.code, done.out) == (0, "paired: kitchen knows you as anna, owner\n")
-    assert f"by code: {MEANING['code']}" in done.err
+    assert (done.code, done.out) == (0, "paired with kitchen as user anna, role owner\n")
+    assert f"method code: {MEANING['code']}" in done.err
     assert method_of(abroad, "anna") == "code"
     listed = json.loads(shell("devices", "--json").out)
     assert listed["devices"][0]["method"] == "code"
@@ -130,7 +130,7 @@ def test_by_the_label(shell: Shell, abroad: Abroad, tmp_path: Path, how: str) ->
     typed = f"{text[:40]}\n{text[40:]}\n".encode() if how == "stdin" else None
     said = shell("pair", words, "--at", at, stdin=typed)
     assert said.code == 0, said
-    assert f"by label: {MEANING['label']}" in said.err
+    assert f"method label: {MEANING['label']}" in said.err
     assert len(abroad.events("paired")) == 1
     assert text.split("*")[3] not in said.out + said.err  # the check symbol may be a `*`
 
@@ -167,7 +167,7 @@ def test_by_the_button_only_by_name(shell: Shell, abroad: Abroad) -> None:
     assert shell("pair", at, "--code", "1234-5678").code == 2
     assert shell("pair", at, "--yes").code == 2
     done = shell("pair", at, "--method", "button", "--yes", "--name", "anna")
-    assert done.out == "paired: kitchen knows you as anna, guest\n"
+    assert done.out == "paired with kitchen as user anna, role guest\n"
     assert "nothing is proved" in done.err
     assert "*unverified*" in shell("devices").out
     assert not abroad.do(lambda app: app.whitelist.state.users["anna"].keys[0].verified)
@@ -192,7 +192,7 @@ def test_a_fingerprint_that_was_given_is_what_proved(shell: Shell, abroad: Abroa
     at, _ = opened(abroad, "compare"), answers(abroad, accept=True)
     done = shell("pair", at, "--expect-fingerprint", abroad.fingerprint.hex)
     assert done.code == 0, done
-    assert "by compare: the device has the fingerprint that you gave" in done.err
+    assert "method compare: the device has the fingerprint that you gave" in done.err
 
 
 def test_json_says_the_method_and_nothing_beside(shell: Shell, abroad: Abroad) -> None:

@@ -71,7 +71,7 @@ def test_a_moment(text: str, seconds: float, end_of_day: float) -> None:
     ],
 )
 def test_no_moment(text: str) -> None:
-    with pytest.raises(UsageError, match="not a moment"):
+    with pytest.raises(UsageError, match="not a time"):
         moment(text)
 
 

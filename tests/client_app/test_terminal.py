@@ -117,10 +117,10 @@ def test_both_fingerprints_are_shown_and_a_yes_pairs(
     assert open_board.board.fingerprint.hex in re.sub(r"\s", "", asked.shown)
     assert stored(home) == []
     asked.type("y\n")
-    asked.until(r"waiting for the device's user … 1[12]\d s")
+    asked.until(r"waiting for confirmation at the device … 1[12]\d s")
     open_board.say(True)
     assert asked.end() == 0
-    assert "paired: kitchen knows you as anna, owner" in asked.shown
+    assert "paired with kitchen as user anna, role owner" in asked.shown
     assert stored(home) == ["kitchen"]
 
 
@@ -171,7 +171,7 @@ def test_an_interrupt_while_the_devices_user_is_waited_for(
     asked: OnTerminal, open_board: Elsewhere, home: Path
 ) -> None:
     asked.type("y\n")
-    asked.until("waiting for the device's user")
+    asked.until("waiting for confirmation at the device")
     asked.type("\x03")
     assert asked.end() == 130
     assert "Traceback" not in asked.shown
@@ -215,7 +215,7 @@ def test_talk_without_a_terminal_is_plain_lines(open_board: Elsewhere, home: Pat
     with start(home, *words) as process:
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-    assert out.startswith(b"paired: kitchen")
+    assert out.startswith(b"paired with kitchen")
     assert not set(b"\r\x1b") & set(out + err)
 
 
@@ -306,7 +306,7 @@ def test_a_removal_asks_first(owner: Any, home: Path) -> None:
 def test_who_removes_themselves_is_told(owner: Any, home: Path) -> None:
     terminal = OnTerminal(home, "users", "kitchen", "remove", "anna")
     try:
-        terminal.until(r"That is you: this client loses its access")
+        terminal.until(r"This is your own user: this client will lose its access")
         terminal.type("\x03")
         assert terminal.end() == 130
     finally:
@@ -321,12 +321,12 @@ def test_an_invite_is_pasted(owner: Any, home: Path, tmp_path: Path) -> None:
     text = hinted.text(hinted.signed(owner.app.identity))
     terminal = OnTerminal(tmp_path / "mia", "pair", "-")
     try:
-        terminal.until("Paste the invite")
+        terminal.until("Paste the text of the invite")
         terminal.type(f"{text}\n")
         assert terminal.end() == 0
     finally:
         terminal.close()
-    assert "paired: kitchen knows you as mia, guest" in terminal.shown
+    assert "paired with kitchen as user mia, role guest" in terminal.shown
     assert owner.fingerprint.grouped in terminal.shown
 
 

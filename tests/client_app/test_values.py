@@ -119,7 +119,7 @@ def test_what_is_allowed_at_times_stands_apart() -> None:
     shown = as_text(me).splitlines()
     assert shown[1] == f"role   guest, until {2**60} (seconds since 1970)"
     assert shown[-2] == "may    A:B"
-    assert shown[-1].startswith("if     C:\\x1bD (")
+    assert shown[-1].startswith("also   C:\\x1bD (")
     assert as_json(me)["conditional"] == ["C:\x1bD"]
 
 

@@ -80,7 +80,7 @@ def test_who_is_not_paired_is_told_so(stage: Stage) -> None:
     device.admit(anna, "anna")
     exported = stage.folder / "devices.json"
     exported.write_text(anna.run("export").out)
-    assert eve.run("import", str(exported)).err.startswith("1 new")
+    assert eve.run("import", str(exported)).err.startswith("1 imported")
     refused = eve.run("--json", "get", "kitchen", "/hello", code=10).error
     assert refused["kind"] == "NotPaired"
     assert "handfast pair" in refused["advice"]
@@ -156,7 +156,7 @@ def test_control_c_leaves_nothing_behind(stage: Stage) -> None:
     opening = device.open()
     asking = anna.ask_to_pair(device, opening.address, "anna")
     opening.pending()
-    asking.until("waiting for the device's user")
+    asking.until("waiting for confirmation at the device")
     asking.send(signal.SIGINT)
     ended = asking.end(code=130)
     assert ended.out == ""
@@ -328,7 +328,7 @@ def test_both_people_compare_on_their_terminals(stage: Stage) -> None:
     assert not anna.aliases, "this side's user was not heard yet"
     assert laptop.is_running
     laptop.type("y")
-    assert "paired: kitchen knows you as anna, owner" in laptop.end(code=0).out
+    assert "paired with kitchen as user anna, role owner" in laptop.end(code=0).out
     assert "paired anna as owner" in board.end(code=0).out
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
 

@@ -70,11 +70,11 @@ def test_a_person_types_the_code_of_the_screen(stage: Stage) -> None:
     device, anna = board(stage), stage.client("anna")
     person, at = at_the_board(device)
     laptop = anna.start("pair", at, "--name", "anna", terminal=True)
-    laptop.until("The code that the device shows", on="screen")
+    laptop.until("Code shown by the device", on="screen")
     laptop.type(one(CODE, person.until("(for one try)", on="screen")).replace("-", " "))
     said = laptop.end(code=0).out
-    assert "paired: kitchen knows you as anna, owner" in said
-    assert "by code: " in said
+    assert "paired with kitchen as user anna, role owner" in said
+    assert "method code: " in said
     assert "fingerprint" not in said, "nothing else has to be compared"
     assert "paired anna as owner, by code" in person.end(code=0).out
     assert (key_of(device, "anna")["method"], key_of(device, "anna")["verified"]) == ("code", True)
@@ -152,7 +152,7 @@ def test_two_people_see_the_same_six_digits(stage: Stage, typed: str) -> None:
     person.type("yes")
     person.until("Accepted; the client's user is next.", on="screen")
     laptop.type(ours if typed == "the digits" else typed)
-    assert "by sas: " in laptop.end(code=0).out
+    assert "method sas: " in laptop.end(code=0).out
     assert "paired anna as owner, by sas" in person.end(code=0).out
     assert key_of(device, "anna")["method"] == "sas"
 
@@ -217,7 +217,7 @@ def test_two_people_compare_two_fingerprints(stage: Stage) -> None:
         assert anna.fingerprint in screen
     laptop.type("y")
     person.type("yes")
-    assert "by compare: " in laptop.end(code=0).out
+    assert "method compare: " in laptop.end(code=0).out
     assert "paired anna as owner, by compare" in person.end(code=0).out
 
 
@@ -231,8 +231,8 @@ def test_a_photo_of_the_label_pairs_without_a_question(stage: Stage) -> None:
     window, at = opened(device, "--methods", "label")
     assert window["methods"] == ["label"]
     done = anna.run("pair", str(picture), "--at", at, "--name", "anna")
-    assert done.out == "paired: kitchen knows you as anna, owner\n"
-    assert "by label: " in done.err
+    assert done.out == "paired with kitchen as user anna, role owner\n"
+    assert "method label: " in done.err
     assert key_of(device, "anna")["method"] == "label"
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
 
@@ -243,12 +243,12 @@ def test_the_labels_text_is_pasted_and_its_code_typed(stage: Stage) -> None:
     _, at = opened(device)
     anna, mia = stage.client("anna"), stage.client("mia")
     laptop = anna.start("pair", "-", "--at", at, "--name", "anna", terminal=True)
-    laptop.until("Paste the invite or the label's text", on="screen")
+    laptop.until("Paste the text of the invite or label", on="screen")
     laptop.type(label["text"].lower())
     laptop.end(code=0)
     _, at = opened(device)
     phone = mia.start("pair", at, "--name", "mia", terminal=True)
-    phone.until("or the one on its label", on="screen")
+    phone.until("or printed on its label", on="screen")
     phone.type(label["code"].lower())
     phone.end(code=0)
     assert set(device.users()) == {"anna", "mia"}
@@ -296,8 +296,8 @@ def test_a_press_lets_the_first_in_as_an_unverified_guest(stage: Stage) -> None:
     assert "button" in window["methods"]
     at = f"{HOST}:{window['port']}"
     done = anna.run("pair", at, "--method", "button", "--yes", "--name", "anna")
-    assert done.out == "paired: kitchen knows you as anna, guest\n"
-    assert "by button: nothing is proved" in done.err
+    assert done.out == "paired with kitchen as user anna, role guest\n"
+    assert "method button: nothing is proved" in done.err
     assert key_of(device, "anna")["verified"] is False
     for listing in (
         *(device.run("users", "list"), device.run("users", "show", "anna")),
