@@ -18,7 +18,7 @@ REGULAR_PORT = 5684  # coaps (RFC 7252 §6.2)
 PAIRING_PORT = 5685
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
-_ADVICE = "Write it as lamp.example:5684, 192.0.2.1:5684 or [2001:db8::1]:5684."
+_ADVICE = "Examples: lamp.example:5684, 192.0.2.1:5684, [2001:db8::1]:5684."
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +76,5 @@ def _is_ip(host: str) -> bool:
 
 def _port(digits: str, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", digits) or not 0 < int(digits) <= 65535:
-        raise UsageError(f"{text!r} has no usable port", advice="Ports are 1 to 65535.")
+        raise UsageError(f"{text!r} has no valid port", advice="Use a port from 1 to 65535.")
     return int(digits)

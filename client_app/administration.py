@@ -189,7 +189,7 @@ class Administration:
 
     async def withdraw(self, invite_id: str) -> None:
         """End an invite; whoever has redeemed it stays."""
-        await self._device.delete(f"/iam/invites/{_segment(invite_id, 'the id of an invite')}")
+        await self._device.delete(f"/iam/invites/{_segment(invite_id, 'the ID of the invite')}")
 
     async def open_window(
         self, *, seconds: float | None = None, role: str = "", methods: Iterable[str] = ()
@@ -231,7 +231,9 @@ class Administration:
             return await self._now() + moment.total_seconds()
         if isinstance(moment, datetime):
             if moment.tzinfo is None:
-                raise UsageError("a date without a zone", advice="Give it one: `.astimezone()`.")
+                raise UsageError(
+                    "the date has no time zone", advice="Add one, for example with `.astimezone()`."
+                )
             return moment.timestamp()
         return moment
 
@@ -259,7 +261,7 @@ def _events_path(query: Mapping[str, int]) -> str:
 
 
 def _user_path(name: str) -> str:
-    return f"/iam/users/{_segment(name, 'the name of a user')}"
+    return f"/iam/users/{_segment(name, 'the name of the user')}"
 
 
 def _key_path(name: str, key: Key) -> str:
@@ -269,7 +271,7 @@ def _key_path(name: str, key: Key) -> str:
 def _segment(text: str, what: str) -> str:
     """One segment of a path. An empty one would mean the whole collection."""
     if not text:
-        raise UsageError(f"{what} is empty", advice="Say which one.")
+        raise UsageError(f"{what} is empty", advice="Give a value.")
     return _quoted(text)
 
 

@@ -1,4 +1,4 @@
-"""What an error means to a shell, and the errors that only the client knows."""
+"""Exit codes, and the errors that only the client raises."""
 
 from typing import Final
 
@@ -11,19 +11,19 @@ INTERRUPTED: Final = 130
 
 
 class Declined(PeerError):
-    """This side's user said no to the pairing."""
+    """The user of this client answered no."""
 
 
 class BookError(PeerError):
-    """The file of known devices cannot be read, trusted or written."""
+    """The file of paired devices cannot be read, trusted or written."""
 
 
 class NotKnown(Unreachable):
-    """No device of that name is among the known ones."""
+    """No paired device has that alias or ID."""
 
 
 def exit_code(error: BaseException) -> int:
-    """The code of an error; 1 for what is none of ours."""
+    """The exit code of an error; 1 for an error that is not a `PeerError`."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     return error.exit_code if isinstance(error, PeerError) else OTHER

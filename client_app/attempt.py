@@ -140,11 +140,12 @@ class Attempt:
             if await self._is_there(was_asked=code is not None):
                 return side
             if left:
-                self._on_note("the connection was lost before the pairing began; connecting again")
+                self._on_note("the connection was lost before the pairing started; reconnecting")
                 await self._reconnect()
         raise Unreachable(
-            "the device ends the connection again and again before the pairing begins",
-            advice="Others may be taking up its places: look who else is on its network.",
+            "the device repeatedly closed the connection before the pairing started",
+            advice="Others may be using all its pairing connections. Check which other hosts "
+            "are on its network, then start again.",
         )
 
     async def _reconnect(self) -> None:
@@ -183,8 +184,9 @@ class Attempt:
             return
         if means.confirm is None:
             raise UsageError(
-                "the device says that it knows this client already, but nothing proves the device",
-                advice=f"Give --expect-fingerprint if it shows this one: {self._key.grouped}",
+                "the device says that it already knows this client, but its key was not verified",
+                advice=f"If the device shows this fingerprint, give it with --expect-fingerprint: "
+                f"{self._key.grouped}",
             )
         if not await means.confirm(self._question(offer)):
             raise declined()
@@ -237,16 +239,16 @@ class Attempt:
             ) from error
         except PeerError as error:
             raise AnswerLost(
-                f"{lost}; and it could not be asked whether it has stored this client",
+                f"{lost}; whether it stored this client is unknown, because it cannot be reached",
                 advice="Start again. If it has, compare the fingerprints that both sides show.",
             ) from error
         try:
             side.verify_receipt_untrusted(receipt)
         except Mismatch as error:
             raise WrongCode(
-                f"{lost}; when asked again, it did not prove that it took part in this pairing, "
-                "so nothing was stored",
-                advice="Someone may be between you and the device. Start again, next to it.",
+                f"{lost}; when asked again, the device did not prove that it took part in this "
+                "pairing, so nothing was stored",
+                advice="This may be a man-in-the-middle attack. Start again close to the device.",
             ) from error
         return stored
 

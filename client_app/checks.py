@@ -1,7 +1,7 @@
-"""What `handfast doctor` looks at, in the order in which things can go wrong.
+"""The checks of `handfast doctor`, in the order in which they depend on each other.
 
-Each check gives a verdict and, if it is bad, the next step. A check that fails makes those after it
-pointless, so they are left out; a *note* is worth knowing and stops nothing.
+Each check has a result and, if it is not good, advice. After a failed check, the checks that depend
+on it are not run. A *note* is information and does not stop the diagnosis.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from peer.net.discovery import Advert
 
 ADDRESS_SECONDS: Final = 6.0
-"""How long one address may take to answer a ClientHello, two repeats included."""
+"""Time for one address to answer a ClientHello, including two retransmissions."""
 
 
 def _failed(name: str, error: PeerError) -> Check:
@@ -48,7 +48,7 @@ def _ok(name: str, said: str) -> Check:
 
 
 async def examine(client: Client, alias: str) -> AsyncIterator[Check]:
-    """Look at this client, its network, and one device if it is named; stop at a failure."""
+    """Check this client, its network, and the device `alias` unless it is empty."""
     for check in (_identity(client), _devices(client)):
         yield check
         if check.verdict is Verdict.FAILED:
@@ -70,7 +70,7 @@ async def examine(client: Client, alias: str) -> AsyncIterator[Check]:
 def _identity(client: Client) -> Check:
     path = client.home.identity
     if not path.exists():
-        return _note("key", f"none yet in {path}; it is made at the first pairing")
+        return _note("key", f"{path} does not exist yet; it is created at the first pairing")
     try:
         return _ok("key", f"{client.identity.fingerprint.grouped}")
     except PeerError as error:
@@ -82,7 +82,7 @@ def _devices(client: Client) -> Check:
         known = client.devices
     except PeerError as error:
         return _failed("devices", error)
-    names = ", ".join(one.alias for one in known) or "none yet"
+    names = ", ".join(one.alias for one in known) or "no devices are paired yet"
     return _ok("devices", f"{names} (in {client.book.path})")
 
 
@@ -93,7 +93,11 @@ def _network() -> Check:
         if link.is_up and not link.is_loopback
     ]
     if not links:
-        return _note("network", "this machine has no network but itself", "Connect it.")
+        return _note(
+            "network",
+            "this machine has no network interface that is up",
+            "Connect this machine to a network.",
+        )
     return _ok("network", f"up: {', '.join(links)}")
 
 
@@ -103,8 +107,8 @@ async def _discovery(client: Client) -> tuple[list[Advert], Check]:
     except PeerError as error:
         return [], _note("discovery", str(error), error.advice)
     if not adverts:
-        advice = "Devices on other networks are found by `handfast address` only."
-        return [], _note("discovery", "no device answered on this network", advice)
+        advice = "To reach a device on another network, add its address with `handfast address`."
+        return [], _note("discovery", "no device was found on this network", advice)
     return adverts, _ok("discovery", listed(adverts))
 
 
@@ -124,7 +128,7 @@ async def _device(
                 failures.append(error)
             yield _note(f"address {place}", str(error), error.advice)
         else:
-            yield _ok(f"address {place}", "answers, with the pinned key")
+            yield _ok(f"address {place}", "the device answers and has the pinned key")
             break
     if connection is None:
         yield _failed("reach", _worst(known, failures))
@@ -137,7 +141,7 @@ async def _device(
 
 
 async def _reached(client: Client, known: KnownDevice, place: Place) -> CoapsConnection:
-    """A session at the first address of a place that gives one."""
+    """Connect to the first address of a host that accepts a session."""
     failure: PeerError | None = None
     for address in await resolve(place.host, place.port):
         try:
@@ -153,8 +157,9 @@ async def _reached(client: Client, known: KnownDevice, place: Place) -> CoapsCon
 def _worst(known: KnownDevice, failures: list[PeerError]) -> PeerError:
     mismatch = next((one for one in failures if isinstance(one, PinMismatch)), None)
     return mismatch or Unreachable(
-        f"{known.alias} answers nowhere",
-        advice="Is it on? Behind a router it needs a forwarded UDP port and `handfast address`.",
+        f"{known.alias} does not answer at any known address",
+        advice="Check that the device is on. To reach it through a router, forward a UDP port to "
+        "it and add the router's address with `handfast address`.",
     )
 
 
@@ -169,14 +174,23 @@ async def _policy(connection: CoapsConnection) -> Check:
         me = whoami_untrusted(answer.payload)
     except PeerError as error:
         return _failed("policy", error)
-    who = f"{on_one_line(me.user)}, {on_one_line(me.role)}, {on_one_line(me.path)}"
-    return _ok("policy", f"{who}; may do {len(me.actions)} things (`handfast whoami`)")
+    who = f"user {on_one_line(me.user)}, role {on_one_line(me.role)}, path {on_one_line(me.path)}"
+    return _ok("policy", f"{who}; {len(me.actions)} actions allowed (see `handfast whoami`)")
 
 
 def _window(adverts: list[Advert]) -> Check:
     if not adverts:
-        return _note("window", "not announced on this network; pairing works on the device's own")
+        return _note(
+            "window",
+            "the device is not announced on this network; pairing requires its own network",
+        )
     said = {advert.pairing_open for advert in adverts}
     if len(said) > 1:
-        return _note("window", "announced both as open and as closed, perhaps by another host")
-    return _ok("window", "open for pairing" if True in said else "closed, as it should be")
+        return _note(
+            "window",
+            "announced both as open and as closed; another host may be sending announcements",
+        )
+    return _ok(
+        "window",
+        "open for pairing" if True in said else "closed (normal when no pairing is in progress)",
+    )

@@ -1,8 +1,8 @@
-"""Which method a pairing uses: what the device offers, what its user brings, and what is best.
+"""Choosing the pairing method from what the device offers and what this side's user can do.
 
-The order is that of `peer.pairing.methods.NAMES`. What an attacker in between can do is take
-methods out of the device's offer. So whatever is chosen has to be safe by itself, and `button`,
-which proves nothing, is never chosen but by name.
+The first usable method of `peer.pairing.methods.NAMES` is chosen. A man in the middle can remove
+methods from the device's offer, so every method that can be chosen automatically is secure by
+itself. `button`, which proves nothing, is used only if the user names it.
 """
 
 import secrets
@@ -18,16 +18,16 @@ from peer.pairing.methods import ClientSide, Session
 from peer.pairing.typed import TypedCode
 
 AskCode = Callable[[], Awaitable[str]]
-"""Asks this side's user for the code that the device shows or bears."""
+"""Asks this side's user for the code on the device's screen or label."""
 
 MEANING: Mapping[str, str] = {
-    methods.LABEL: "the label proves the device, and that you hold it",
-    methods.CODE: "only somebody who knows the code can be at the other end",
-    methods.SAS: "the same six digits on both sides prove that nobody is in between",
-    methods.COMPARE: "the fingerprints prove both keys, if all their digits are compared",
-    methods.BUTTON: "nothing is proved: whoever answered first is taken for the device",
+    methods.LABEL: "the label proved the device's key, and that you have the label",
+    methods.CODE: "both sides proved that they know the code",
+    methods.SAS: "equal six-digit numbers on both sides rule out a man in the middle",
+    methods.COMPARE: "the fingerprints prove both keys, provided that you compared all digits",
+    methods.BUTTON: "nothing is proved: a man in the middle would not have been noticed",
 }
-"""What each method proves, in words for people."""
+"""What each method proves, as text for the user."""
 
 
 def is_invite(text: str) -> bool:
@@ -75,34 +75,35 @@ class Means:
             if name in methods.NAMES and (lacking := self._lacking(name))
         )
         raise UsageError(
-            f"no pairing method that the device offers can be used here ({why or 'none is known'})",
-            advice="Choose one with --method, or open the device's window with another.",
+            f"none of the device's pairing methods can be used here "
+            f"({why or 'this version knows none of them'})",
+            advice="Choose a method with --method, or open the pairing window with another method.",
         )
 
     def _wanted(self, name: str, offer: Offer) -> str:
         if name not in offer.methods:
             offered = ", ".join(one for one in offer.methods if one in methods.NAMES) or "none"
             raise UsageError(
-                f"the device does not offer the method {name} now; it offers: {offered}",
-                advice="Use one of these, or open its window with the one you want.",
+                f"the device does not offer the pairing method {name}; it offers: {offered}",
+                advice=f"Use one of these, or open the pairing window with {name}.",
             )
         if lacking := self._lacking(name):
-            raise UsageError(f"the method {name} cannot be used here: {lacking}")
+            raise UsageError(f"the pairing method {name} cannot be used: {lacking}")
         return name
 
     def _lacking(self, name: str) -> str:
         """What this side does not have for a method."""
         match name:
             case methods.LABEL if self.label is None:
-                return "scan the device's label and give its text"
+                return "the text of the device's label is not given"
             case methods.CODE if jpake.unavailable():
                 return jpake.unavailable()
             case methods.CODE if self.ask_code is None:
-                return "nobody can be asked for the code; give it with --code"
+                return "no code is given, and there is no terminal to ask for it"
             case methods.SAS if self.confirm is None:
-                return "nobody can compare the digits"
+                return "there is no terminal to compare the numbers"
             case methods.COMPARE if self.confirm is None and not self.is_vouched:
-                return "nobody can compare the fingerprints"
+                return "there is no terminal to compare the fingerprints"
             case _:
                 return ""
 

@@ -164,8 +164,8 @@ class Client:
             connection = await race.run(sources)
         except Unreachable as error:
             raise type(error)(
-                f"{known.alias} cannot be reached: {error}",
-                advice=error.advice or "`handfast doctor` looks for the cause.",
+                f"cannot reach {known.alias}: {error}",
+                advice=error.advice or f"Run `handfast doctor {known.alias}` to find the cause.",
                 refused=error.refused,
             ) from error
         await self._remember(latest, connection.peer.address)
@@ -184,7 +184,7 @@ class Client:
                 self.book.update, known.fingerprint, lambda one: replace(one, last_seen=where)
             )
         except BookError as error:
-            _log.warning("where %s answered is not remembered: %s", known.alias, error)
+            _log.warning("cannot store the address at which %s answered: %s", known.alias, error)
 
     async def _reach_invited(self, given: Given) -> CoapsConnection:
         """The device that an invite names: on the LAN, at the hints, or where it was before. It
@@ -243,7 +243,8 @@ class Client:
         if is_invite(target):
             if name or role:
                 raise UsageError(
-                    "who you will be is in the invite", advice="Leave the name and the role out."
+                    "an invite already contains the user name and the role",
+                    advice="Leave out the name and the role.",
                 )
             return await self.redeem(target, alias=alias, expect=pinned)
         label = scanned(target)

@@ -1,8 +1,7 @@
-"""The tour behind `handfast demo`: real processes, and every command printed before it runs.
+"""The demonstration of `handfast demo`: real processes, each command printed before it runs.
 
-Everything happens in a temporary folder and on the loopback interface. Each step has a bounded
-time, and a step that does not go as it should stops the tour with an error; the processes and the
-folder are gone at the end in any case.
+It uses a temporary folder and the loopback interface. Each step has a time limit; a step that fails
+ends the demonstration with an error. The processes and the folder are removed in any case.
 """
 
 import asyncio
@@ -55,7 +54,7 @@ async def tour(say: Say) -> None:
 async def _tour(stage: "_Stage") -> None:
     device, anna, mia, eve = (f"--home {who}" for who in ("device", "anna", "mia", "eve"))
     here = f"--interface {_LOOPBACK}"
-    stage.chapter("A device gets a key of its own, and starts. Ports 0: any that are free.")
+    stage.chapter("Create a device with its own key, and start it. Port 0 means any free port.")
     made = await stage.run(f"handfast-device {device} init --name kitchen")
     daemon = await stage.start(
         f"handfast-device {device} run --allow-loopback --listen {_LOOPBACK}"
@@ -63,39 +62,43 @@ async def _tour(stage: "_Stage") -> None:
     )
     await stage.until(daemon, "ready")
 
-    stage.chapter("Somebody at the device opens its pairing window. A client sees that.")
+    stage.chapter(
+        "Open the pairing window at the device. Clients on the network can see that it is open."
+    )
     window = await stage.run(f"handfast-device {device} open --no-wait")
     await stage.run(f"handfast {anna} {here} discover --timeout 2s")
 
     stage.chapter(
-        "Whoever reads the code on the device proves with it that no one is in between, and the\n"
-        "device proves itself with the same code. On a terminal the client asks for it."
+        "Pair with the code that the device shows. It authenticates both sides to each other, so\n"
+        "a man in the middle is detected. On a terminal, the client asks for the code."
     )
     await stage.run(f"handfast {anna} {here} pair {_id(made)} --name anna --code {_code(window)}")
 
-    stage.chapter("From now on there is no question: both keys are pinned.")
+    stage.chapter("From now on, both sides accept only the key that they have stored.")
     await stage.run(f"handfast {anna} get kitchen /hello")
     await stage.run(f"handfast {anna} observe kitchen /board --count 2")
 
-    stage.chapter("Who cannot come to the device gets an invite: good once, for one role.")
+    stage.chapter(
+        "To add someone who is not on the LAN, send an invite. It works once and grants one role."
+    )
     await stage.run(
         f"handfast {anna} -q invite kitchen mia --role guest --for 1h",
         into=f"handfast {mia} {here} pair -",
     )
     await stage.run(f"handfast {mia} get kitchen /hello")
 
-    stage.chapter("A guest may not see who else is known. And whom the device does not know…")
+    stage.chapter("A guest may not list the users, and a client that is not paired is refused.")
     await stage.run(f"handfast {mia} users kitchen", exit_code=7)
     await stage.run(f"handfast {anna} export", into=f"handfast {eve} import -")
     await stage.run(f"handfast {eve} get kitchen /hello", exit_code=10)
     await stage.run(f"handfast {anna} events kitchen --last 3")
 
-    stage.chapter("Mia has to go: at once, also in the middle of an observation.")
+    stage.chapter("Remove the user mia. This takes effect at once, also on an open observation.")
     watching = await stage.start(f"handfast {mia} observe kitchen /board")
     await stage.until(watching, "load")
     await stage.run(f"handfast {anna} users kitchen remove mia --yes")
     await stage.end(watching, exit_code=10)
-    stage.chapter("That was it; the processes and the folder are gone.")
+    stage.chapter("End of the demonstration; its processes and its folder are removed.")
 
 
 def _id(shown: str) -> str:
@@ -108,7 +111,8 @@ def _code(shown: str) -> str:
     found = _CODE.search(shown)
     if found is None:
         raise PeerError(
-            "the device shows no code", advice="Install handfast with its extra `code`."
+            "the device shows no pairing code",
+            advice="Install handfast with its extra `code`.",
         )
     return found[0]
 
@@ -146,15 +150,17 @@ class _Stage:
                 assert run.reader is not None
                 await run.reader
         except TimeoutError as error:
-            raise TimedOut(f"a step of the demo took longer than {STEP_SECONDS:g} s") from error
+            raise TimedOut(
+                f"a step of the demonstration took longer than {STEP_SECONDS:g} s"
+            ) from error
         if is_shown:
             self._show(run.said)
         if code:
             self._say(f"  (exit {code})")
         if code != exit_code:
             raise PeerError(
-                f"a step of the demo ended with {code} instead of {exit_code}",
-                advice="`handfast doctor` looks for the cause.",
+                f"a step of the demonstration exited with {code} instead of {exit_code}",
+                advice="Run `handfast doctor` to find the cause.",
             )
         return "".join(run.said)
 
@@ -165,7 +171,7 @@ class _Stage:
             while word not in "".join(run.said):
                 if run.process.returncode is not None:
                     self._show(run.said)
-                    raise PeerError("a process of the demo has ended too early")
+                    raise PeerError("a process of the demonstration ended too early")
                 await asyncio.sleep(_POLL_SECONDS)
 
         await _bounded(heard())
@@ -222,7 +228,9 @@ async def _bounded(work: Awaitable[None]) -> None:
         async with asyncio.timeout(STEP_SECONDS):
             await work
     except TimeoutError as error:
-        raise TimedOut(f"a step of the demo took longer than {STEP_SECONDS:g} s") from error
+        raise TimedOut(
+            f"a step of the demonstration took longer than {STEP_SECONDS:g} s"
+        ) from error
 
 
 def _environment() -> dict[str, str]:

@@ -232,7 +232,7 @@ class Device:
                 if done:
                     return step.result()
                 if not await _answers(connection):
-                    raise ObservationEnded("the device has stopped answering")
+                    raise ObservationEnded("the device no longer responds")
         finally:
             if not step.done():
                 step.cancel()
@@ -310,7 +310,8 @@ def _parts(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         segments = ()
     if any(len(part.encode("utf-8", "replace")) > 255 for part in (*segments, *queries)):
         raise UsageError(
-            "a part of the path is longer than 255 bytes", advice="Put long data into the body."
+            "a segment of the path or query is longer than 255 bytes",
+            advice="Send long data in the body.",
         )
     return segments, queries
 
@@ -323,8 +324,8 @@ def _raise_error(message: aiocoap.Message) -> None:
 
 def _unknown_outcome(code: Code, error: PeerError) -> Unreachable:
     return Unreachable(
-        f"the connection was lost during a {code}; whether it was carried out is unknown ({error})",
-        advice=f"A {code} is not repeated by itself. Look at the device's state, then decide.",
+        f"the connection was lost during a {code}; the device may have executed it ({error})",
+        advice=f"handfast does not repeat a {code}. Check the state of the device, then decide.",
     )
 
 
@@ -342,7 +343,7 @@ def whoami_untrusted(payload: bytes) -> Whoami:
     """The answer of GET `/iam/me`. Raises `Malformed`, and nothing else."""
     body = cbor.decode_untrusted(payload)
     if not isinstance(body, dict):
-        raise Malformed("the device's answer is not a map")
+        raise Malformed("the device's response is not a map")
     return Whoami(
         user=text_of(body, "user"),
         role=text_of(body, "role"),
@@ -364,7 +365,7 @@ def _moment(body: Mapping[object, object], key: str) -> int | None:
 def _words(body: Mapping[object, object], key: str) -> tuple[str, ...]:
     value = body.get(key, [])
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise Malformed(f"the device's answer: {key} is not a list of words")
+        raise Malformed(f"the device's response: {key} is not a list of strings")
     return tuple(value)
 
 
@@ -372,5 +373,5 @@ def text_of(body: Mapping[object, object], key: str) -> str:
     """A text field of a peer's map; empty if absent. Raises `Malformed` if it is something else."""
     value = body.get(key, "")
     if not isinstance(value, str):
-        raise Malformed(f"the device's answer: {key} is not text")
+        raise Malformed(f"the device's response: {key} is not text")
     return value

@@ -36,7 +36,9 @@ _DRAFT: Final = ".devices-"
 MOST_BYTES: Final = 16 << 20
 """Of the file: room for 10,000 devices with more to say of themselves than any has."""
 _ALIAS: Final = re.compile(r"\w([\w.-]{0,62}\w)?")
-_RESTORE: Final = "Restore it from a backup, or move it away and pair again; it was not changed."
+_RESTORE: Final = (
+    "The file was not changed. Restore it from a backup, or move it away and pair again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +189,8 @@ class DeviceBook:
             raise self._cannot("read", error) from error
         if mode & 0o022:
             raise BookError(
-                f"{self.path} can be written by others, so its fingerprints prove nothing",
-                advice=f"Look through it; if it is as you left it: chmod 600 {self.path}",
+                f"{self.path} is writable by other users, so its fingerprints cannot be trusted",
+                advice=f"Check its content. If it is correct, run: chmod 600 {self.path}",
             )
         try:
             return book_untrusted(data)
@@ -243,17 +245,17 @@ class DeviceBook:
             except BlockingIOError:
                 if time.monotonic() >= until:
                     raise BookError(
-                        f"another program is writing {self.path}",
-                        advice="Wait until it is done, then try again.",
+                        f"{self.path} is locked by another program",
+                        advice="Try again when the other program has finished.",
                     ) from None
                 time.sleep(_LOCK_POLL_SECONDS)
             else:
                 return
 
     def _cannot(self, verb: str, error: OSError) -> BookError:
-        advice = "Check the folder's owner and free space, or choose another one with --home."
+        advice = "Check the owner and free space of the folder, or use another folder (--home)."
         if error.errno == errno.ELOOP:
-            advice = "Put the file itself there, or name the folder that it is in with --home."
+            advice = "Replace the link with the file, or give the folder of the file (--home)."
         path = error.filename if error.errno in {errno.ELOOP, errno.EPERM} else self.path
         return BookError(f"cannot {verb} {path}: {error.strerror or error}", advice=advice)
 
@@ -283,8 +285,8 @@ def book_untrusted(data: bytes) -> dict[str, KnownDevice]:
         raise Malformed("it is not a file of known devices")
     if whole["schema"] > SCHEMA:
         raise Malformed(
-            f"a newer handfast wrote it (schema {whole['schema']})",
-            advice="Use that version; the file was not changed.",
+            f"it was written by a newer version of handfast (schema {whole['schema']})",
+            advice="The file was not changed. Update handfast.",
         )
     devices = whole.get("devices")
     if whole.keys() != {"schema", "devices"} or not isinstance(devices, list):
@@ -294,7 +296,7 @@ def book_untrusted(data: bytes) -> dict[str, KnownDevice]:
     for number, record in enumerate(devices, 1):
         device = _device_untrusted(record, number)
         if device.alias in book or device.fingerprint in keys:
-            raise Malformed(f"device {number} is there twice")
+            raise Malformed(f"device {number} has the alias or the fingerprint of an earlier one")
         book[device.alias] = device
         keys.add(device.fingerprint)
     return book
@@ -303,14 +305,14 @@ def book_untrusted(data: bytes) -> dict[str, KnownDevice]:
 def _device_untrusted(record: object, number: int) -> KnownDevice:
     where = f"device {number}"
     if not isinstance(record, dict) or record.keys() != _KINDS.keys():
-        raise Malformed(f"{where} has other fields than expected")
+        raise Malformed(f"{where} has missing or unknown fields")
     for key, kind in _KINDS.items():
         if type(record[key]) is not kind:
-            raise Malformed(f"{where}: {key} is of the wrong kind")
+            raise Malformed(f"{where}: {key} has the wrong type")
     if not all(isinstance(each, str) for each in record["addresses"]):
         raise Malformed(f"{where}: an address is not text")
     if not 0 < record["port"] <= 65535:
-        raise Malformed(f"{where}: the port is out of range")
+        raise Malformed(f"{where}: the port is not in 1 to 65535")
     try:
         values = {
             **record,
@@ -334,10 +336,10 @@ def _found(book: Book, alias: str) -> KnownDevice:
     ]
     if len(ids) == 1:
         return ids[0]
-    known = ", ".join(sorted(book)) or "none yet"
+    paired = f"Paired devices: {', '.join(sorted(book))}." if book else "No devices are paired yet."
     raise NotKnown(
-        f"no known device is called {alias!r}",
-        advice=f"Known: {known}. `handfast pair` gets to know one.",
+        f"no paired device has the alias or ID {alias!r}",
+        advice=f"{paired} Run `handfast pair` to add one.",
     )
 
 
@@ -349,8 +351,8 @@ def check_alias(text: str) -> str:
     alias = unicodedata.normalize("NFC", text)
     if not _ALIAS.fullmatch(alias):
         raise UsageError(
-            f"{text!r} cannot be a device's name here",
-            advice="Use 1 to 64 letters and digits, with - _ or . inside; for example: kitchen.",
+            f"{text!r} is not a valid alias",
+            advice="Use 1 to 64 letters and digits, with -, _ or . inside; for example: kitchen.",
         )
     return alias
 
@@ -365,6 +367,6 @@ def alias_for(name: str, device_id: str) -> str:
 def alias_taken(alias: str) -> UsageError:
     """The error for an alias that means another device."""
     return UsageError(
-        f"{alias!r} is the name of another device here",
-        advice=f"Choose one with --as, or `handfast rename {alias} …` the other first.",
+        f"{alias!r} is the alias of another device",
+        advice=f"Choose another alias (--as), or run `handfast rename {alias} NEW` first.",
     )

@@ -137,8 +137,9 @@ class Ceremony:
         if not self._connection.peer.extended_master_secret:
             # Without it a man in the middle can give two sessions one exporter value (RFC 7627 §1).
             raise HandshakeFailed(
-                "the device's DTLS has no extended master secret",
-                advice="It is too old to pair with safely; it needs RFC 7627.",
+                "the device does not support the extended master secret (RFC 7627), "
+                "so pairing with it is not secure",
+                advice="Update the software of the device.",
             )
         body = await self._ask(Code.GET, ("pair",), timeout=timeout)
         return offer_untrusted(body, proved=self.device)
@@ -187,9 +188,9 @@ class Ceremony:
                         on_wait(max(0.0, until - loop.time()))
         except TimeoutError as error:
             await self.abort(started)
-            who = "you did" if ours in waiting else "the device's user did"
+            who = "you" if ours in waiting else "the user at the device"
             raise TimedOut(
-                f"{who} not answer in time; nothing was stored", advice="Start again."
+                f"{who} did not answer in time; nothing was stored", advice="Start again."
             ) from error
         except Declined:
             await self.abort(started)
@@ -207,7 +208,7 @@ class Ceremony:
         try:
             body = await self._ask(Code.POST, ("pair", started.id), side.confirm())
         except (Unreachable, TimedOut) as error:
-            raise AnswerLost(f"the device's last answer was lost: {error}") from error
+            raise AnswerLost(f"the last response of the device was lost: {error}") from error
         try:
             side.verify_untrusted(_fields(body))
         except Mismatch as error:
@@ -263,7 +264,7 @@ async def _our_user(confirm: Confirm, question: Comparison) -> None:
 
 def declined() -> Declined:
     """The error for our own user's no."""
-    return Declined("you did not accept the device; nothing was stored")
+    return Declined("you did not confirm the device; nothing was stored")
 
 
 def _message(
@@ -286,7 +287,7 @@ def _body(answer: aiocoap.Message) -> object:
 
 def _map(body: object) -> dict[object, object]:
     if not isinstance(body, dict):
-        raise Malformed("the device's answer is not a map")
+        raise Malformed("the device's response is not a map")
     return body
 
 
@@ -299,17 +300,17 @@ def offer_untrusted(body: object, *, proved: Fingerprint) -> Offer:
     fields = _map(body)
     if fields.get("version") != VERSION:
         raise UsageError(
-            "the device speaks another version of the pairing protocol",
-            advice="Update the older of the two.",
+            "the device uses another version of the pairing protocol",
+            advice="Update handfast on the device or on this client, whichever is older.",
         )
     said = text_of(fields, "fingerprint")
     if said and Fingerprint.parse(said) != proved:
         raise PinMismatch(Fingerprint.parse(said).hex, proved.hex, is_known=False)
     methods, port = fields.get("methods"), fields.get("port", 0)
     if not isinstance(methods, list) or not all(isinstance(one, str) for one in methods):
-        raise Malformed("the device's offer names no methods")
+        raise Malformed("the device's offer contains no list of methods")
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
-        raise Malformed("the device's offer has no usable port")
+        raise Malformed("the device's offer contains no valid port")
     return Offer(text_of(fields, "name"), tuple(methods), port)
 
 
@@ -320,13 +321,13 @@ def start_untrusted(body: object) -> Started | Registration:
         return _registration(fields)
     window_id, ceremony = fields.get("window"), text_of(fields, "id")
     if not isinstance(window_id, bytes) or len(window_id) != WINDOW_ID_BYTES or not ceremony:
-        raise Malformed("the device's answer does not start a ceremony")
+        raise Malformed("the device's response does not start a pairing")
     return Started(ceremony, window_id, text_of(fields, "role"), _fields(body))
 
 
 def _registration(fields: dict[object, object]) -> Registration:
     if fields.get("state") != State.REGISTERED:
-        raise Malformed("the device did not say that it has stored this client")
+        raise Malformed("the device did not confirm that it has stored this client")
     return Registration(text_of(fields, "user"), text_of(fields, "role"))
 
 
@@ -339,14 +340,15 @@ def is_accepted_untrusted(body: object) -> bool:
             return True
         case State.REFUSED:
             raise RefusedByUser(
-                "the device's user refused, or another client came in between",
-                advice="Ask the device's user; then start again.",
+                "the device refused: its user declined, or a second client tried to pair",
+                advice="Ask the user at the device, then start again.",
             )
         case State.EXPIRED:
             raise TimedOut(
-                "nobody answered at the device in time", advice="Start again, with somebody there."
+                "the pairing was not confirmed at the device in time",
+                advice="Start again, with someone at the device to confirm it.",
             )
         case State.REVOKED | State.REGISTERED:
-            raise RequestFailed("the device has ended this pairing", advice="Start again.")
+            raise RequestFailed("the device ended this pairing", advice="Start again.")
         case _:
-            raise Malformed("the device's answer has no state that is known")
+            raise Malformed("the device's response contains an unknown pairing state")

@@ -25,26 +25,29 @@ def text_in_picture(path: Path) -> str:
         from PIL import Image  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(
-            f"pictures cannot be read here: {error.name} is not installed",
+            f"cannot read pictures: {error.name} is not installed",
             advice="Install handfast with its extra `scan`, or give the text of the QR code.",
         ) from error
     try:
         with open_regular(path) as file, warnings.catch_warnings():
             if os.fstat(file.fileno()).st_size > _MOST_BYTES:
-                raise UsageError(f"{path} is too large for a picture of a QR code")
+                raise UsageError(
+                    f"{path} is too large: it has more than {_MOST_BYTES >> 20} MiB",
+                    advice="Give a smaller picture of the QR code.",
+                )
             # A picture that unpacks to too many pixels; to twice as many is an error by itself.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
                 found = {str(one.text) for one in zxingcpp.read_barcodes(picture.convert("L"))}
     except (OSError, Warning, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(
-            f"{path} cannot be read as a picture", advice="Give a PNG or JPEG file."
+            f"{path} is not a readable picture", advice="Give a PNG or JPEG file."
         ) from error
     ours = sorted(filter(is_armoured, found))
     if len(ours) != 1:
-        what = "more than one label or invite" if ours else "no label and no invite"
+        what = "more than one label or invite" if ours else "no label or invite"
         raise UsageError(
-            f"there is {what} in {path}",
-            advice="Take the picture again: sharp, straight, and nothing else in it.",
+            f"{path} contains {what}",
+            advice="Take a sharp picture from straight ahead that shows one QR code only.",
         )
     return ours[0]

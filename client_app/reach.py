@@ -210,8 +210,9 @@ def _verdict(failures: Sequence[Failure]) -> PeerError:
         errors.insert(0, another_key(strangers))
     if not errors:
         return Unreachable(
-            "nobody knows where it is",
-            advice="Is it on, and on this network? `handfast address` names other places to look.",
+            "the device was not found on this network, and no address of it is stored",
+            advice="Check that the device is on and on this network, or add an address with "
+            "`handfast address`.",
         )
     if len(errors) == 1:
         return errors[0]
@@ -228,7 +229,9 @@ def _verdict(failures: Sequence[Failure]) -> PeerError:
 def another_key(places: int) -> Unreachable:
     """The error for places that were announced as the device's, and are another's."""
     return Unreachable(
-        f"another key answered at {places} announced {'place' if places == 1 else 'places'}",
-        advice="Any host on this network can announce a device; nothing was sent to it. "
-        "`handfast address` names other places to look.",
+        f"a device with another key answered at {places} announced "
+        f"{'address' if places == 1 else 'addresses'}",
+        advice="Any host on this network can announce a device, so this may be a wrong "
+        "announcement. No request was sent to it. If you know the device's address, add it with "
+        "`handfast address`.",
     )

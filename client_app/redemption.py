@@ -87,16 +87,16 @@ class Given:
         """Raise `UsageError` if it is bound to another client's key."""
         if self.token.key not in {None, own}:
             raise UsageError(
-                "this invite is for another client's key",
-                advice=f"Ask for one that is not bound, or for this key: {own.hex}",
+                "this invite is bound to the key of another client",
+                advice=f"Ask for an invite without --key, or for this key: {own.hex}",
             )
 
     def note_age(self, now: float, on_note: OnNote) -> None:
         """Say if it looks expired. The device decides: our clock may be the wrong one."""
         if self.token.expires <= now:
             on_note(
-                f"by this machine's clock the invite has expired ({shown(self.token.expires)}); "
-                "the device decides"
+                f"by this machine's clock, the invite expired at {shown(self.token.expires)}; "
+                "trying it anyway, since the device's clock decides"
             )
 
 
@@ -167,8 +167,8 @@ class Redemption:
             return await self._send()
         except (Unreachable, TimedOut) as error:
             lost = AnswerLost(
-                f"the device's answer was lost: {error}",
-                advice="Start again: if it has stored this client, it says so.",
+                f"the device's response was lost: {error}",
+                advice="Start again. Redeeming the same invite twice has no further effect.",
             )
         try:
             await self._connect()
@@ -195,7 +195,7 @@ class Redemption:
         return Redeemed(me.user, me.role, until=me.until)
 
     def _unused(self, who: Redeemed) -> Redeemed:
-        self._on_note("the device knows this client already; the invite was not used")
+        self._on_note("this client is already a user of the device; the invite was not used")
         return who
 
     async def _ask(self, code: Code, path: tuple[str, ...], body: bytes = b"") -> bytes:
@@ -262,10 +262,10 @@ def redeemed_untrusted(payload: bytes) -> Redeemed:
     """The answer of POST `/iam/redeem`. Raises `Malformed`, and nothing else."""
     body = cbor.decode_untrusted(payload)
     if not isinstance(body, dict):
-        raise Malformed("the device's answer is not a map")
+        raise Malformed("the device's response is not a map")
     user, until = text_of(body, "user"), body.get("until")
     if not user:
-        raise Malformed("the device's answer: user is missing")
+        raise Malformed("the device's response: user is missing")
     if isinstance(until, bool) or not isinstance(until, int | None):
-        raise Malformed("the device's answer: until is not a time")
+        raise Malformed("the device's response: until is not a time")
     return Redeemed(user, text_of(body, "role"), text_of(body, "name"), until)

@@ -83,7 +83,7 @@ def encoded(body: Body, body_format: Format | None) -> tuple[bytes, int | None]:
         return _encoders(chosen, body), NUMBERS[chosen]
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(
-            f"this cannot be sent as {chosen}: {error}", advice="Choose another format."
+            f"the body cannot be sent as {chosen}: {error}", advice="Choose another format."
         ) from error
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_LISTED = 16  # devices in an error
 LONGEST = 253  # characters of a host name (RFC 1035 §2.3.4)
-_OPEN_IT = "Open it on the device (`handfast-device open`), then start again."
+_OPEN_IT = "Run `handfast-device open` on the device, then start again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def address_target(text: str) -> Target | None:
 
 def no_window(error: Unreachable) -> WindowClosed:
     """What it means that nothing listens on a pairing port."""
-    return WindowClosed(f"no pairing window is open there: {error}", advice=_OPEN_IT)
+    return WindowClosed(f"the device is not open for pairing: {error}", advice=_OPEN_IT)
 
 
 def check_target(text: str) -> None:
@@ -64,8 +64,8 @@ def check_target(text: str) -> None:
     rest of an invite."""
     if len(text) > LONGEST:
         raise UsageError(
-            "this is too long for a device's name or address",
-            advice="If it is an invite, give all of it: it begins with HANDFAST:I*",
+            f"TARGET is longer than {LONGEST} characters: neither a name nor an address",
+            advice="If it is an invite, give the whole text, starting with HANDFAST:I*",
         )
 
 
@@ -75,18 +75,19 @@ def the_open_one(adverts: Sequence[Advert]) -> Target:
     if not adverts:
         raise Unreachable(
             "no device was found on this network",
-            advice="Is it on, and on the same network? You can also name its address.",
+            advice="Check that the device is on and on this network, or give its address.",
         )
     opened = {advert.device_id for advert in adverts if advert.pairing_open}
     if not opened:
         raise WindowClosed(
-            f"no pairing window is open; seen closed: {listed(adverts)}", advice=_OPEN_IT
+            f"no device on this network is open for pairing; found: {listed(adverts)}",
+            advice=_OPEN_IT,
         )
     mine = [advert for advert in adverts if advert.device_id in opened]
     if len(opened) > 1:
         raise UsageError(
             f"several devices are open for pairing: {listed(mine)}",
-            advice="Say which one: `handfast pair NAME`.",
+            advice="Run `handfast pair NAME` with the name of one of them.",
         )
     return announced_target(mine)
 
@@ -103,8 +104,8 @@ def named_target(text: str, adverts: Sequence[Advert]) -> Target | None:
         return None
     if len({advert.device_id for advert in found}) > 1:
         raise UsageError(
-            f"several devices are called {text!r}: {listed(found)}",
-            advice="Say the id of the one you mean.",
+            f"several devices have the name {text!r}: {listed(found)}",
+            advice="Give the ID of one of them instead.",
         )
     return announced_target(found)
 
@@ -162,8 +163,8 @@ def not_seen(text: str, adverts: Sequence[Advert]) -> PeerError:
     """The error for a name that nobody has."""
     seen = listed(adverts) or "none"
     return Unreachable(
-        f"no device called {text!r} was found on this network",
-        advice=f"Seen: {seen}. You can also name its address.",
+        f"no device with the name {text!r} was found on this network",
+        advice=f"Devices found: {seen}. You can also give the address of the device.",
     )
 
 
@@ -181,7 +182,8 @@ def sought_elsewhere(target: Target, adverts: Sequence[Advert]) -> Target:
     if not target.host or target.host.casefold() in names:
         raise Unreachable(
             f"the device {wanted} was not found on this network",
-            advice=f"Seen: {listed(adverts) or 'none'}. You can also say where it is, by address.",
+            advice=f"Devices found: {listed(adverts) or 'none'}. "
+            "You can also give the address of the device.",
         )
     return replace(host_target(target.host, adverts), pinned=target.pinned)
 

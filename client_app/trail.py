@@ -122,12 +122,12 @@ async def _after(page: Page, reader: Reader) -> Events:
     piece = await page({"since": reader.seq})
     if piece.head < reader.seq:
         raise Malformed(
-            f"the device's trail ends at event {piece.head}, before event {reader.seq}",
-            advice="It was reset, or an older state was put back. Read it from the beginning.",
+            f"the device's newest event is {piece.head}, but event {reader.seq} was read before",
+            advice="The device was reset, or an older state was restored. Read all events again.",
         )
     if piece.head > reader.seq and not any(one.seq > reader.seq for one in piece.events):
         raise Malformed(
-            f"the device says that events follow number {reader.seq}, and does not give them",
-            advice="`handfast-device events --verify` on the board finds the place.",
+            f"the device reports events after {reader.seq}, but does not return them",
+            advice="Run `handfast-device events --verify` on the device to locate the damage.",
         )
     return piece

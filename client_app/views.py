@@ -49,7 +49,7 @@ class Fields:
 
     def __init__(self, value: object, what: str) -> None:
         if not isinstance(value, dict):
-            raise Malformed(f"the device's answer: {what} is not a map")
+            raise Malformed(f"the device's response: {what} is not a map")
         self.all: dict[object, object] = value
         self._what = what
 
@@ -65,7 +65,7 @@ class Fields:
         """Text of a form."""
         value = self.text(name)
         if not form.fullmatch(value):
-            raise self.wrong(name, "of the form that is due")
+            raise self.wrong(name, "in the expected format")
         return value
 
     def flag(self, name: str) -> bool:
@@ -81,7 +81,7 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.wrong(name, "a whole number")
         if not lowest <= value <= highest:
-            raise self.wrong(name, "within bounds")
+            raise self.wrong(name, "in the valid range")
         return value
 
     def real(self, name: str) -> float:
@@ -90,7 +90,7 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(name, "a number")
         if not math.isfinite(value) or abs(value) > _FARTHEST:
-            raise self.wrong(name, "within bounds")
+            raise self.wrong(name, "in the valid range")
         return float(value)
 
     def moment(self, name: str) -> int:
@@ -105,7 +105,7 @@ class Fields:
         """A list of texts, which may be empty."""
         value = self.all.get(name)
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise self.wrong(name, "a list of words")
+            raise self.wrong(name, "a list of strings")
         return tuple(value)
 
     def each(self, name: str, read: Callable[[object], T]) -> tuple[T, ...]:
@@ -114,12 +114,12 @@ class Fields:
 
     def wrong(self, name: str, due: str) -> Malformed:
         """The error for a field. Never with the value: it may be a secret, or long."""
-        return Malformed(f"the device's answer: {name} of {self._what} is not {due}")
+        return Malformed(f"the device's response: {name} of {self._what} is not {due}")
 
 
 def _each(value: object, what: str, read: Callable[[object], T]) -> tuple[T, ...]:
     if not isinstance(value, list):
-        raise Malformed(f"the device's answer: {what} is not a list")
+        raise Malformed(f"the device's response: {what} is not a list")
     return tuple(read(one) for one in value)
 
 
@@ -264,23 +264,23 @@ def events_untrusted(payload: bytes) -> Events:
         check_link(before.seq, before.digest, after)
     head, digest = fields.whole("head"), fields.matching("digest", _DIGEST)
     if found and (found[-1].seq > head or (found[-1].seq == head and found[-1].digest != digest)):
-        raise broken(found[-1].seq, "does not agree with the end that the device names")
+        raise broken(found[-1].seq, "does not match the newest event that the device reports")
     return Events(head, digest, found)
 
 
 def check_link(seq: int, digest: str, after: Event) -> None:
     """Raise `Malformed` unless `after` follows the event of that number and digest."""
     if after.seq != seq + 1:
-        raise broken(after.seq, f"comes after event {seq}")
+        raise broken(after.seq, f"follows event {seq}")
     if after.previous != digest:
-        raise broken(after.seq, "is not chained to the one before")
+        raise broken(after.seq, "does not contain the digest of the event before it")
 
 
 def broken(seq: int, why: str) -> Malformed:
     """The error for a trail that contradicts itself."""
     return Malformed(
-        f"the device's trail does not hold: event {seq} {why}",
-        advice="`handfast-device events --verify` on the board finds the place.",
+        f"the device's events are not a valid chain: event {seq} {why}",
+        advice="Run `handfast-device events --verify` on the device to locate the damage.",
     )
 
 
@@ -291,7 +291,7 @@ def _event(value: object) -> Event:
         if name in _CHAIN:
             continue
         if not isinstance(name, str) or not _FIELD.fullmatch(name) or name in _NOT_A_FIELD:
-            raise Malformed("the device's answer: an event has a field without a proper name")
+            raise Malformed("the device's response: an event has a field with an invalid name")
         if not isinstance(item, str | int | float):
             raise fields.wrong(name, "text or a number")
         more[name] = item

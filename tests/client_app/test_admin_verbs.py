@@ -172,7 +172,7 @@ def test_invite_and_pair(anna: Shell, mia: Shell, owner: Abroad, lan: list[Any])
     assert mia("get", "kitchen", "/hello").code == 0
     again = mia("pair", token, "--json")
     assert value(again)["new"] is False
-    assert "knows this client already" in again.err
+    assert "already a user of the device" in again.err
     assert anna("invites", "kitchen").out == ""
     assert anna("invites", "kitchen").err == "none\n"
 
@@ -327,7 +327,7 @@ def test_a_device_that_answers_nonsense(
     ):
         done = anna(*words)
         assert (done.code, done.out) == (1, ""), words
-        assert done.err.startswith("handfast: the device's answer"), words
+        assert done.err.startswith("handfast: the device's response"), words
         assert "internal error" not in done.err
 
 

@@ -399,7 +399,7 @@ def test_doctor_finds_nothing_wrong(
 def test_doctor_in_an_empty_home(shell: Shell) -> None:
     done = shell("doctor")
     assert done.code == 0
-    assert "made at the first pairing" in done.out
+    assert "created at the first pairing" in done.out
     assert not shell.home.exists()
     assert shell("doctor", "kitchen").code == 3
 

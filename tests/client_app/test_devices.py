@@ -144,7 +144,7 @@ def test_a_broken_file_is_refused_with_advice_and_left_alone(
 def test_a_file_that_others_may_write_proves_nothing(book: DeviceBook) -> None:
     book.put(device("kitchen"))
     book.path.chmod(0o620)
-    with pytest.raises(BookError, match="written by others"):
+    with pytest.raises(BookError, match="writable by other users"):
         book.find("kitchen")
 
 

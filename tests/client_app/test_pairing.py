@@ -140,7 +140,7 @@ async def test_nobody_at_the_device(
     await board.open()
     client = new_client(board)
     client._limits = replace(DEFAULT_LIMITS, person_seconds=0.2)
-    with pytest.raises(TimedOut, match="device's user"):
+    with pytest.raises(TimedOut, match="the user at the device"):
         await client.pair(board.pairing_address, expect=board.fingerprint)
     assert nothing_is_stored(client, board)
 
@@ -313,12 +313,12 @@ async def test_two_of_one_name_are_told_apart_by_id(
     await board.open()
     await other.open()
     client = new_client(board, other)
-    with pytest.raises(UsageError, match="several devices are called"):
+    with pytest.raises(UsageError, match="several devices have the name"):
         await client.pair("kitchen", confirm=Person(answer=True))
     board.answers.put_nowait(True)
     await client.pair(board.fingerprint.device_id, expect=board.fingerprint)
     other.answers.put_nowait(True)
-    with pytest.raises(UsageError, match="name of another device"):
+    with pytest.raises(UsageError, match="alias of another device"):
         await client.pair(other.fingerprint.device_id, expect=other.fingerprint)
     assert other.users == {}
     assert other.window.failures == 0
@@ -447,7 +447,7 @@ async def test_a_device_that_is_gone_after_all_is_unknown(board: Board, new_clie
     await board.open()
     board.answers.put_nowait(True)
     client = new_client(board)
-    with pytest.raises(Unreachable, match="could not be asked"):
+    with pytest.raises(Unreachable, match="it cannot be reached"):
         await client.pair(board.pairing_address, expect=board.fingerprint)
     assert client.devices == []
 

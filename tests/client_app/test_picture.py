@@ -60,7 +60,7 @@ def test_a_photograph_of_it(tmp_path: Path, turned: int) -> None:
 @pytest.mark.parametrize(
     ("texts", "wrong"),
     [
-        (("HTTPS://EXAMPLE.COM/",), "no label and no invite"),
+        (("HTTPS://EXAMPLE.COM/",), "no label or invite"),
         ((LABEL, OTHER), "more than one label or invite"),
     ],
 )
@@ -78,7 +78,7 @@ def test_another_code_beside_the_label_does_not_matter(tmp_path: Path) -> None:
 def test_no_picture_at_all(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "box.png"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="cannot be read as a picture"):
+    with pytest.raises(UsageError, match="is not a readable picture"):
         text_in_picture(path)
 
 
@@ -88,7 +88,7 @@ def test_a_picture_that_unpacks_to_too_much(
 ) -> None:
     path = written(tmp_path / "box.png", LABEL)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is not a readable picture"):
         text_in_picture(path)
 
 
@@ -119,4 +119,4 @@ def test_a_word_is_no_picture(tmp_path: Path) -> None:
 def test_the_command_says_what_is_wrong_with_a_picture(shell: Any, tmp_path: Path) -> None:
     path = written(tmp_path / "box.png", "HTTPS://EXAMPLE.COM/")
     told = shell("pair", str(path))
-    assert (told.code, "no label and no invite" in told.err) == (2, True)
+    assert (told.code, "no label or invite" in told.err) == (2, True)

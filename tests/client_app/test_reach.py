@@ -108,7 +108,7 @@ async def test_what_says_most_is_told(failures: list[PeerError], kind: type[Peer
 
 @pytest.mark.asyncio
 async def test_nowhere_to_go_is_unreachable() -> None:
-    with pytest.raises(Unreachable, match="nobody knows"):
+    with pytest.raises(Unreachable, match="no address of it is stored"):
         await Race(Network().attempt).run([])
     with pytest.raises(Unreachable, match="no such name"):
         await Race(Network().attempt).run([source(Unreachable("no such name"))])

@@ -124,7 +124,7 @@ async def test_a_label_reaches_its_device(
     true = board.advert()
     label = Label(board.fingerprint, bytes(range(16)))
     async with hearing(home, *around(lies(kind, true, other), true, order)) as client:
-        with pytest.raises(UsageError, match="does not offer the method label"):
+        with pytest.raises(UsageError, match="does not offer the pairing method label"):
             await client.pair(label.text)
     assert not client.devices
 
@@ -163,7 +163,7 @@ async def test_only_lies_are_no_alarm(board: Board, other: Board, home: Path) ->
             {"expect": board.fingerprint},
         ]
         for call in calls:
-            with pytest.raises(Unreachable, match="another key answered at 1 announced place"):
+            with pytest.raises(Unreachable, match="another key answered at 1 announced address"):
                 await client.pair(**call)
         with pytest.raises(PinMismatch):  # the user said where it is
             await client.pair(label, at=f"{HOST}:{told[0].pairing_port}")
@@ -241,7 +241,7 @@ def test_the_doctor_tells_and_raises_no_alarm(
     done = paired_shell("doctor", "kitchen")
     assert done.code == 0
     assert "announced both as open and as closed" in done.out
-    assert "answers, with the pinned key" in done.out
+    assert "the device answers and has the pinned key" in done.out
 
 
 @pytest.mark.asyncio

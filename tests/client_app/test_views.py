@@ -152,7 +152,7 @@ def test_a_trail_that_does_not_hold(bad: list[dict[str, object]]) -> None:
 def test_a_hole_in_a_piece_is_none_of_pruning() -> None:
     """Also if the links are forged to fit: old events go from the front, never from within."""
     events = [event(1), event(3) | {"previous": DIGESTS[1]}]
-    with pytest.raises(Malformed, match="event 3 comes after event 1"):
+    with pytest.raises(Malformed, match="event 3 follows event 1"):
         views.events_untrusted(cbor.encode({"head": 3, "digest": DIGESTS[3], "events": events}))
 
 

@@ -95,7 +95,7 @@ async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
     )
     assert (done.device.user, done.method) == ("anna", methods.CODE)
     assert len(notes) == connected == times
-    assert all("connecting again" in note for note in notes)
+    assert all("reconnecting" in note for note in notes)
     assert starts(device) == 1
     assert list(device.users.users) == ["anna"]
 

@@ -167,7 +167,7 @@ def test_known_devices_of_a_client(tmp_path: Path, fifo: MakeFifo) -> None:
 
 
 def test_a_picture(tmp_path: Path, fifo: MakeFifo) -> None:
-    with pytest.raises(UsageError, match="cannot be read as a picture"):
+    with pytest.raises(UsageError, match="is not a readable picture"):
         text_in_picture(fifo(tmp_path / "box.png", png("HANDFAST:1*A")))
 
 
