@@ -162,6 +162,9 @@ class Client:
         race = self._race(lambda address: self.connect_at(address, pinned=latest.fingerprint))
         try:
             connection = await race.run(sources)
+        except PinMismatch as error:
+            error.advice += f" To remove the device, run `handfast forget {known.alias}`."
+            raise
         except Unreachable as error:
             raise type(error)(
                 f"cannot reach {known.alias}: {error}",

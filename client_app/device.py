@@ -188,8 +188,9 @@ class Device:
         connection, is_reused = await self._live()
         try:
             answer = await connection.request(message(), timeout=timeout)
-        except TimedOut:
-            await connection.close()  # whatever it was, the next request finds out anew
+        except TimedOut as error:
+            await connection.close()  # the next request connects again
+            error.advice += f" To find the cause, run `handfast doctor {self.alias}`."
             raise
         except Unreachable as error:
             if not is_reused:

@@ -1,32 +1,32 @@
-"""Every error of the `peer` room, one tree.
+"""The errors of `peer`, as one tree.
 
     PeerError
-    ├── UsageError            the command or the call makes no sense as given
-    ├── Unreachable           no such device, no route, nothing listens, connection lost
-    │   ├── HandshakeFailed   somebody answered, but no secure session came about
-    │   └── ObservationEnded  the session under an observation is gone
-    ├── TimedOut              somebody was expected to answer and did not
+    ├── UsageError            the call is not valid; nothing was tried
+    ├── Unreachable           no such device, no route, no listener, connection lost
+    │   ├── HandshakeFailed   a host answered, but no secure session was established
+    │   └── ObservationEnded  the session of an observation has ended
+    ├── TimedOut              no answer in time
     ├── PinMismatch           the other side's key is not the pinned one
     ├── WrongCode             a wrong code, or locked out after too many
-    ├── RequestFailed         any other 4.xx answer
+    ├── RequestFailed         any other 4.xx response
     │   └── Malformed         bytes or text that do not parse
-    ├── Denied                policy says no
-    ├── DeviceFailed          a 5.xx answer
-    ├── NotPaired             the device does not know our key
+    ├── Denied                the device's policy denies the request
+    ├── DeviceFailed          a 5.xx response
+    ├── NotPaired             the device does not know this client's key
     ├── WindowClosed          the device's pairing window is closed
-    ├── RefusedByUser         the device's user said no
-    ├── NotLocal              pairing is for direct neighbours only
+    ├── RefusedByUser         the user at the device declined
+    ├── NotLocal              pairing requires a direct neighbour on the same link
     └── IdentityError         a key file that cannot be used
 
-`str(error)` says what happened; `error.advice` says what to do next. Neither ever holds a secret.
-`exit_code` is what the class means to a shell, for both commands: this is the one table of them.
+`str(error)` says what happened; `error.advice` says what to do next. Neither contains a secret.
+`exit_code` is the exit code of both commands for the class; it is defined here only.
 """
 
 from typing import ClassVar
 
 
 class PeerError(Exception):
-    """Root of the tree: `advice` is the next step for the person at the keyboard, or empty."""
+    """Base class. `advice` tells the user what to do next; it may be empty."""
 
     exit_code: ClassVar[int] = 1
 
@@ -36,13 +36,13 @@ class PeerError(Exception):
 
 
 class UsageError(PeerError):
-    """The call cannot mean anything; nothing was tried."""
+    """The call or its arguments are not valid; nothing was tried."""
 
     exit_code: ClassVar[int] = 2
 
 
 class Unreachable(PeerError):
-    """Nobody there. `refused` is true when the host answered that nothing listens on the port."""
+    """No connection. `refused` is true if the host reported that nothing listens on the port."""
 
     exit_code: ClassVar[int] = 3
 
@@ -66,30 +66,30 @@ class TimedOut(PeerError):
 
 
 class PinMismatch(PeerError):
-    """The peer proved a key, but not the pinned one. Nothing was sent to it.
+    """The peer proved a key other than the pinned one. No request was sent to it.
 
     `expected` and `actual` are fingerprints in canonical form (64 lower-case hex digits).
-    `is_known` is False if the pin comes from a label, an invite or a person, and not from pairing.
+    `is_known` is False if the pin comes from a label, an invite or the user, and not from pairing.
     """
 
     exit_code: ClassVar[int] = 5
 
     def __init__(self, expected: str, actual: str, *, is_known: bool = True) -> None:
-        keys = f"expected {expected}, it presented {actual}"
+        keys = f"expected {expected}, received {actual}"
         if is_known:
             super().__init__(
                 f"the device's key has changed: {keys}",
                 advice=(
-                    "If the device was reset by its owner, check the new fingerprint on the device "
-                    "itself, then `handfast forget` it and pair again. Otherwise somebody may be "
-                    "in between: do not go on."
+                    "If the device was reset, compare the new fingerprint with the one it shows, "
+                    "then remove the device from this client and pair again. Otherwise do not "
+                    "continue: this may be a man-in-the-middle attack."
                 ),
             )
         else:
             super().__init__(
-                f"this is not the device that was meant: {keys}",
-                advice="If it stands at the right address, somebody may be in between: do not go "
-                "on, and look at the device itself.",
+                f"another device answered: {keys}",
+                advice="Check the address and the fingerprint that the device shows. If both are "
+                "right, do not continue: this may be a man-in-the-middle attack.",
             )
         self.expected = expected
         self.actual = actual
@@ -102,7 +102,7 @@ class WrongCode(PeerError):
 
 
 class RequestFailed(PeerError):
-    """A 4.xx answer. `code` is "4.04" style; `title` and `detail` are the device's words."""
+    """A 4.xx response. `code` is in the form "4.04"; `reason` is the reason slug."""
 
     exit_code: ClassVar[int] = 8
 
@@ -117,17 +117,17 @@ class RequestFailed(PeerError):
 class Malformed(RequestFailed):
     """Text or bytes from outside that do not parse. Raised by every `*_untrusted` function."""
 
-    exit_code: ClassVar[int] = 1  # a peer's words; a person's own are a usage error
+    exit_code: ClassVar[int] = 1  # for data from a peer; the user's input is a usage error
 
 
 class Denied(PeerError):
-    """The device knows us, and its policy does not allow this."""
+    """The device knows this client, and its policy denies the request."""
 
     exit_code: ClassVar[int] = 7
 
 
 class DeviceFailed(PeerError):
-    """A 5.xx answer. `code` is "5.00" style."""
+    """A 5.xx response. `code` is in the form "5.00"."""
 
     exit_code: ClassVar[int] = 9
 
@@ -137,28 +137,28 @@ class DeviceFailed(PeerError):
 
 
 class NotPaired(PeerError):
-    """The device does not know our key."""
+    """The device does not know this client's key."""
 
     exit_code: ClassVar[int] = 10
 
 
 class WindowClosed(PeerError):
-    """The device takes no pairing now."""
+    """The device's pairing window is closed."""
 
     exit_code: ClassVar[int] = 11
 
 
 class RefusedByUser(PeerError):
-    """The person at the device declined."""
+    """The user at the device declined."""
 
     exit_code: ClassVar[int] = 12
 
 
 class NotLocal(PeerError):
-    """Pairing asks for a direct neighbour on the same link."""
+    """Pairing requires a direct neighbour on the same link."""
 
     exit_code: ClassVar[int] = 13
 
 
 class IdentityError(PeerError):
-    """A key file is missing, damaged, of another kind, or open to others."""
+    """A key file is missing, damaged, of the wrong type, or readable by other users."""

@@ -1,8 +1,8 @@
-"""The client's side of CoAP over DTLS: one connected socket and one session per device.
+"""CoAP over DTLS client: one connected socket and one session per device.
 
-A connection is made with the pinned fingerprint, and a wrong key ends it inside the handshake,
-before a byte of a request is sent. Without a pin (pairing) the caller sees the fingerprint and
-decides. A later connection to the same key resumes the earlier session where the device allows it.
+A connection is made with the pinned fingerprint; a wrong key ends it inside the handshake, before
+any byte of a request is sent. Without a pin (pairing), the caller checks the fingerprint. A later
+connection to the same key resumes the earlier session if the device allows it.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class _Link:
         return self._association is not None and not self._association.ended
 
     def close(self) -> None:
-        """Say close_notify and close the socket. Safe to repeat."""
+        """Send close_notify and close the socket. Safe to repeat."""
         if self._association is not None:
             self._association.close()
         self._socket.close()
@@ -82,15 +82,16 @@ class _Link:
             self._association.receive_untrusted(datagram, found)
 
     def _socket_error(self, error: OSError) -> None:
-        """An ICMP report. It ends a handshake; an established session does not believe it."""
+        """An ICMP error. It ends a handshake; an established session ignores it."""
         self._counters["socket-errors"] += 1
         if not self.outcome.done():
             refused = isinstance(error, ConnectionRefusedError)
-            said = "nothing listens there" if refused else (error.strerror or str(error))
+            why = error.strerror or str(error)
+            said = f"nothing listens on {self._address}" if refused else f"{self._address}: {why}"
             self.outcome.set_exception(
                 Unreachable(
-                    f"{self._address} cannot be reached: {said}",
-                    advice="Is the device running, and is the address right?",
+                    said,
+                    advice="Check that the device is running and that the address is correct.",
                     refused=refused,
                 )
             )
@@ -111,7 +112,7 @@ class _Link:
 
 
 class CoapsConnection:
-    """One live session with a device. Made by `CoapsClient.connect`."""
+    """An open session with a device. Created by `CoapsClient.connect`."""
 
     def __init__(self, link: _Link, remote: CoapsRemote, layer: CoapsLayer) -> None:
         self._link = link
@@ -126,12 +127,12 @@ class CoapsConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the session still stands, as far as we have heard."""
+        """Whether the session is open, as far as this side knows."""
         return self._remote.association.established
 
     @property
     def resumed(self) -> bool:
-        """Whether an earlier session was taken up instead of a full handshake."""
+        """Whether an earlier session was resumed instead of a full handshake."""
         return self._remote.association.session.resumed
 
     async def request(
@@ -161,7 +162,8 @@ class CoapsConnection:
                 yield notification
         except (Unreachable, coap_error.NetworkError) as error:
             raise ObservationEnded(
-                f"the observation has ended: {error}", advice="Ask again to see why."
+                f"the observation has ended: {error}",
+                advice="Request the resource again to see the reason.",
             ) from error
         finally:
             if not request.observation.cancelled:
@@ -170,7 +172,7 @@ class CoapsConnection:
                     self._layer.deregister(message)
 
     async def close(self) -> None:
-        """Say goodbye. Safe to repeat."""
+        """End the session. Safe to repeat."""
         self._link.close()
 
     @staticmethod
@@ -180,25 +182,26 @@ class CoapsConnection:
                 return await request.response
         except TimeoutError as error:
             raise TimedOut(
-                f"no answer within {timeout:g} s" if timeout else "no answer",
-                advice="Try again; `handfast doctor` looks for the cause.",
+                f"no response within {timeout:g} s" if timeout else "no response",
+                advice="Check that the device is on and connected, then try again.",
             ) from error
         except coap_error.ConRetransmitsExceeded as error:
             raise TimedOut(
-                "the device stopped answering", advice="`handfast doctor` looks for the cause."
+                "the device no longer responds",
+                advice="Check that the device is on and connected, then try again.",
             ) from error
         except coap_error.MessageError as error:
             raise Unreachable(
-                "the device rejected the request unread",
-                advice="Give a shorter path and query, or fewer segments: a device reads "
-                f"{DEFAULT_LIMITS.message_options} options of "
-                f"{DEFAULT_LIMITS.message_option_bytes} bytes in all.",
+                "the device rejected the request without processing it",
+                advice="Use a shorter path and query, or fewer segments: a device accepts "
+                f"{DEFAULT_LIMITS.message_options} options with "
+                f"{DEFAULT_LIMITS.message_option_bytes} bytes in total.",
             ) from error
         except coap_error.Error as error:
             raise Unreachable(f"the request failed: {error or type(error).__name__}") from error
         except (AssertionError, AttributeError, TypeError, ValueError) as error:
-            # aiocoap joins the blocks of an answer, and does not expect every order of them.
-            raise Malformed("the blocks of the device's answer do not fit together") from error
+            # aiocoap assembles the blocks of a response and fails on some sequences of them.
+            raise Malformed("the blocks of the device's response are inconsistent") from error
 
 
 class CoapsClient:
@@ -233,7 +236,7 @@ class CoapsClient:
         pinned: Fingerprint | None,
         timeout: float = _CONNECT_SECONDS,
     ) -> CoapsConnection:
-        """A session with whoever is at the address, or with the holder of the pinned key only.
+        """Open a session; with `pinned`, only with the holder of that key.
 
         Raises `Unreachable` (`refused` if the host says that nothing listens), `HandshakeFailed`,
         `PinMismatch`, or `TimedOut` after `timeout` seconds.
@@ -244,13 +247,13 @@ class CoapsClient:
         except TimeoutError as error:
             raise TimedOut(
                 f"{address} did not answer within {timeout:g} s",
-                advice="Is the device on, on this network, and is UDP let through?",
+                advice="Check that the device is on and that no firewall blocks UDP.",
             ) from error
         remote = self._layer.remotes.get(association)
         if remote is None:
             raise HandshakeFailed(
-                f"{address} ended the session at once",
-                advice="It may have too many sessions at the moment: try again in a minute.",
+                f"{address} closed the session immediately",
+                advice="It may have too many sessions. Try again in a minute.",
             )
         self._links = {one for one in self._links if one.is_open} | {link}
         fingerprint = association.session.peer_fingerprint

@@ -85,8 +85,8 @@ async def _searching(interfaces: Sequence[str] | None) -> "AsyncIterator[_Search
         where, own = places(kernel_table(), interfaces)
         if not where:
             raise Unreachable(
-                "this machine has no network to look for devices in",
-                advice="connect it, or name the device's address",
+                "this machine has no network interface on which to search for devices",
+                advice="Connect it to a network, or give the address of the device.",
             )
         search = await _Search.start(where, with_loopback=_any_loopback(own))
     except FAILURES as error:

@@ -174,6 +174,6 @@ FAILURES: Final = (OSError, RuntimeError, Error)
 def no_multicast(error: Exception) -> PeerError:
     """The error for one of FAILURES at the start."""
     return PeerError(
-        f"multicast DNS does not work here: {error}",
-        advice="another program may hold UDP port 5353 for itself; naming an address still works",
+        f"multicast DNS does not work: {error}",
+        advice="Another program may use UDP port 5353 exclusively. You can still give addresses.",
     )

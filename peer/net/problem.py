@@ -79,9 +79,9 @@ def error_of(message: aiocoap.Message) -> PeerError | None:
         return None
     title, detail, reason = _read_untrusted(message)
     code = message.code.dotted
-    title = title or f"the device answered {code}"
+    title = title or f"the device responded with {code}"
     if message.code.class_ >= 5:
-        advice = detail or "See the device's log: `handfast-device status` on the board."
+        advice = detail or "Check the device's log for the cause."
         return DeviceFailed(title, advice=advice, code=code)
     kind = _BY_REASON.get(reason) or _BY_CODE.get(int(message.code))
     if kind is not None:

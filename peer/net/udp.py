@@ -67,13 +67,13 @@ def _plain_host(host: str) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise Malformed(
-            f"{host!r} is not an IP address", advice="write it as 192.0.2.1 or 2001:db8::1"
+            f"{host!r} is not an IP address", advice="Examples: 192.0.2.1, 2001:db8::1."
         ) from None
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
             raise Malformed(
-                f"{host!r} carries a zone",
-                advice="the interface belongs into the scope, not into the host",
+                f"{host!r} contains a zone",
+                advice="Give the interface as the scope, not as part of the host.",
             )
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)
@@ -100,7 +100,7 @@ class Address:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
-            raise Malformed(f"{self.port} is not a UDP port", advice="ports are 0 to 65535")
+            raise Malformed(f"{self.port} is not a UDP port", advice="Use a port from 0 to 65535.")
         object.__setattr__(self, "host", _plain_host(self.host))
         if self.scope and not _is_link_local(self.host):
             object.__setattr__(self, "scope", 0)
@@ -244,8 +244,8 @@ class UdpSocket:
         loop = asyncio.get_running_loop()
         if _is_link_local(to.host) and not to.scope:
             raise Unreachable(
-                f"{to} is link-local and does not say on which interface",
-                advice=f"add the interface, for instance {to.host}%eth0",
+                f"{to} is a link-local address without an interface",
+                advice=f"Add the interface, for example {to.host}%eth0.",
             )
         try:
             sock = _socket(socket.AF_INET6 if to.is_ipv6 else socket.AF_INET)
@@ -256,8 +256,8 @@ class UdpSocket:
                 raise
         except OSError as error:
             raise Unreachable(
-                f"no way to {to}: {_why(error)}",
-                advice="check the address and this machine's network",
+                f"no route to {to}: {_why(error)}",
+                advice="Check the address and the network of this machine.",
             ) from error
         return cls(sock, peer=to, loop=loop, on_datagram=on_datagram, on_error=on_error)
 
@@ -370,9 +370,9 @@ class UdpSocket:
         self._logged.add(who)
         last = len(self._logged) == MAX_LOGGED_PEERS
         _log.exception(
-            "a datagram could not be handled: %s (%s)",
+            "cannot process a datagram: %s (%s)",
             who,
-            "the last one that is logged" if last else "logged once for this peer",
+            "no further errors are logged" if last else "logged once per peer",
         )
 
 
@@ -388,10 +388,11 @@ async def resolve(host: str, port: int) -> list[Address]:
     except (OSError, ValueError, OverflowError) as error:  # also a name IDNA cannot encode
         reason = _why(error) if isinstance(error, OSError) else "not a host name"
         raise Unreachable(
-            f"cannot find {host!r}: {reason}", advice="check the spelling, or give the IP address"
+            f"cannot resolve {host!r}: {reason}",
+            advice="Check the spelling, or give the IP address.",
         ) from error
     if not addresses:
-        raise Unreachable(f"{host!r} has no address", advice="give its IP address")
+        raise Unreachable(f"{host!r} has no address", advice="Give the IP address.")
     return list(dict.fromkeys(addresses))
 
 
@@ -448,11 +449,11 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def _cannot_listen(host: str, port: int, error: OSError) -> PeerError:
     advice = {
-        errno.EADDRINUSE: "another program has this port: stop it, or choose another port",
-        errno.EACCES: "ports below 1024 need a privilege: choose a higher one",
-        errno.EADDRNOTAVAIL: "this machine does not have that address: see `ip address`",
-        socket.EAI_NONAME: "give an IP address of this machine, or :: for all of them",
-    }.get(error.errno or 0, "check the address and the port")
+        errno.EADDRINUSE: "Another program uses this port. Stop it, or choose another port.",
+        errno.EACCES: "Ports below 1024 need root privileges. Choose a higher port.",
+        errno.EADDRNOTAVAIL: "This machine does not have that address; see `ip address`.",
+        socket.EAI_NONAME: "Give an IP address of this machine, or :: for all addresses.",
+    }.get(error.errno or 0, "Check the address and the port.")
     return PeerError(f"cannot listen on {host} port {port}: {_why(error)}", advice=advice)
 
 

@@ -45,7 +45,7 @@ _RFC4648 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _WRITE = bytes.maketrans(_RFC4648, CROCKFORD.encode())
 _READ = bytes.maketrans(CROCKFORD.encode(), _RFC4648)
 
-_TYPING = "Compare it with the original symbol by symbol, or scan the QR code instead."
+_TYPING = "Compare it with the original, or scan the QR code instead."
 
 
 def armoured(kind: str, *fields: str) -> str:
@@ -93,7 +93,7 @@ def base32_untrusted(text: str) -> bytes:
     except (UnicodeEncodeError, binascii.Error):
         data = b""
     if base32(data) != text:
-        raise _mistyped("a part of it has a wrong length or a wrong symbol")
+        raise _mistyped("a part has the wrong length or contains a wrong character")
     return data
 
 
@@ -101,18 +101,18 @@ def _parts_untrusted(text: object) -> tuple[str, tuple[str, ...]]:
     if not isinstance(text, str):
         raise _foreign("this is not text")
     if len(text) > _TEXT_MAX:
-        raise _foreign("this is too long")
+        raise _foreign("the text is too long")
     plain = _plain(text)
     if not plain.startswith(_PREFIX):
-        raise _foreign("this is neither a label nor an invite")
+        raise _foreign("the text is neither a label nor an invite")
     shape = _SHAPE.fullmatch(plain)
     if shape is None:
-        raise _mistyped("it is cut off, or its beginning is wrong")
+        raise _mistyped("it is truncated, or its start is wrong")
     kind, rest = shape[1], shape[2].translate(_MISREAD)
     if not set(rest) <= _VALUES.keys():
-        raise _mistyped("it holds a symbol that never occurs in one")
+        raise _mistyped("it contains a character that is not allowed")
     if _total(kind, rest) != _END:
-        raise _mistyped("a symbol is wrong or missing, or two have changed places")
+        raise _mistyped("a character is wrong or missing, or two are swapped")
     if kind not in _WORDS:
         raise _of_another_version("a text")
     return kind, tuple(rest[:-1].split(_SEPARATOR))
@@ -135,16 +135,16 @@ def _total(kind: str, symbols: str) -> int:
 
 def _foreign(what: str) -> Malformed:
     return Malformed(
-        what, advice=f"A label begins with {_PREFIX}{LABEL}*, an invite with {_PREFIX}{INVITE}*."
+        what, advice=f"A label starts with {_PREFIX}{LABEL}*, an invite with {_PREFIX}{INVITE}*."
     )
 
 
 def _mistyped(what: str) -> Malformed:
-    return Malformed(f"the text has an error: {what}", advice=_TYPING)
+    return Malformed(f"the text contains an error: {what}", advice=_TYPING)
 
 
 def _of_another_version(what: str) -> Malformed:
     return Malformed(
-        f"this is {what} of a kind that this version does not know",
-        advice="It comes from a newer handfast: update this one.",
+        f"this is {what} in a format that this version of handfast does not support",
+        advice="It was created by a newer version. Update handfast.",
     )

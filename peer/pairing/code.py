@@ -94,7 +94,7 @@ class CodeDevice:
 
     def answer_untrusted(self, round_one: object) -> bytes:
         """Both our rounds for the client's first one. Raises `Mismatch`."""
-        _require(self._turn is _Turn.FIRST, "round one was answered already")
+        _require(self._turn is _Turn.FIRST, "round one was already answered")
         self._turn = _Turn.OVER
         with _refusals():
             self._exchange.read_round_one(round_one)
@@ -104,7 +104,7 @@ class CodeDevice:
 
     def check_untrusted(self, round_two: object, tag: object) -> None:
         """Raise `Mismatch` unless the client knew the code. There is no second try."""
-        _require(self._turn is _Turn.SECOND, "the client's tag is not due")
+        _require(self._turn is _Turn.SECOND, "the client's tag is not expected now")
         self._turn = _Turn.OVER
         with _refusals():
             self._exchange.read_round_two(round_two)
@@ -114,7 +114,7 @@ class CodeDevice:
 
     def device_tag(self) -> bytes:
         """Our tag, for the answer after the commit."""
-        _require(self._turn is _Turn.THIRD, "the device's tag is not due")
+        _require(self._turn is _Turn.THIRD, "the device's tag is not available now")
         self._turn = _Turn.OVER
         return self._tag
 
@@ -144,7 +144,7 @@ class CodeClient:
 
     def round_one(self) -> bytes:
         """The first message, 330 bytes."""
-        _require(self._turn is _Turn.FIRST, "round one was given already")
+        _require(self._turn is _Turn.FIRST, "round one was already returned")
         self._turn = _Turn.SECOND
         with _refusals():
             return self._exchange.write_round_one()
@@ -154,7 +154,7 @@ class CodeClient:
 
         Raises `Mismatch`.
         """
-        _require(self._turn is _Turn.SECOND, "the device's answer is not due")
+        _require(self._turn is _Turn.SECOND, "the device's answer is not expected now")
         self._turn = _Turn.OVER
         channel = Channel(*self._session, window_id)
         if not isinstance(both_rounds, bytes):
@@ -167,7 +167,7 @@ class CodeClient:
 
     def finish(self) -> tuple[bytes, bytes]:
         """Round two and our tag, to send together."""
-        _require(self._turn is _Turn.THIRD, "round two is not due")
+        _require(self._turn is _Turn.THIRD, "round two is not expected now")
         assert self._tags is not None
         self._turn = _Turn.FOURTH
         with _refusals():
@@ -175,14 +175,14 @@ class CodeClient:
 
     def verify_untrusted(self, tag: object) -> None:
         """Raise `Mismatch` unless this is the device's tag: only then may the client store it."""
-        _require(self._turn is _Turn.FOURTH, "the device's tag is not due")
+        _require(self._turn is _Turn.FOURTH, "the device's tag is not expected now")
         assert self._tags is not None
         self._turn = _Turn.OVER
         _compare(self._tags.device_tag, tag)
 
     def verify_receipt_untrusted(self, offered: object) -> None:
         """The same if the tag was lost: raise `Mismatch` unless this is the receipt of it."""
-        _require(self._turn is _Turn.FOURTH, "the device's receipt is not due")
+        _require(self._turn is _Turn.FOURTH, "the device's receipt is not expected now")
         assert self._tags is not None
         self._turn = _Turn.OVER
         _compare(receipt(self._tags.device_tag), offered)
@@ -238,8 +238,8 @@ def _refusals() -> Iterator[None]:
 
 def _wrong() -> Mismatch:
     return Mismatch(
-        "the code is wrong, or somebody is in between; nothing was stored",
-        advice="Start again, with the code that the device shows then.",
+        "the code is wrong, or this is a man-in-the-middle attack; nothing was stored",
+        advice="Start again with the code that the device shows then.",
     )
 
 

@@ -37,19 +37,23 @@ class CompareDevice:
     def check_untrusted(self, tag: bytes) -> None:
         """Raise `Mismatch` unless this is the client's tag. There is no second try."""
         if self._turn is not _Turn.FIRST:
-            raise Misuse("this ceremony's tag was checked already", advice="Start a new ceremony.")
+            raise Misuse(
+                "the tag of this ceremony was already checked", advice="Start a new ceremony."
+            )
         self._turn = _Turn.OVER
         if not tags_equal(self._tags.client_tag, tag):
             raise Mismatch(
                 "the client's confirmation is wrong",
-                advice="Start again, and compare both fingerprints digit by digit.",
+                advice="Start again and compare all digits of both fingerprints.",
             )
         self._turn = _Turn.SECOND
 
     def device_tag(self) -> bytes:
         """Our tag, for the answer after the commit."""
         if self._turn is not _Turn.SECOND:
-            raise Misuse("the device's tag is not due", advice="Check the client's tag first.")
+            raise Misuse(
+                "the device's tag is not available yet", advice="Check the client's tag first."
+            )
         self._turn = _Turn.OVER
         return self._tags.device_tag
 
@@ -64,17 +68,17 @@ class CompareClient:
     def accept(self) -> bytes:
         """This side's user says yes: the tag to send."""
         if self._turn is not _Turn.FIRST:
-            raise Misuse("the client's tag was given already", advice="Start a new ceremony.")
+            raise Misuse("the client's tag was already returned", advice="Start a new ceremony.")
         self._turn = _Turn.SECOND
         return self._tags.client_tag
 
     def verify_untrusted(self, tag: object) -> None:
         """Raise `Mismatch` unless this is the device's tag: only then may the client store it."""
         if self._turn is not _Turn.SECOND:
-            raise Misuse("the device's tag is not due", advice="Accept first.")
+            raise Misuse("the device's tag is not expected yet", advice="Accept first.")
         self._turn = _Turn.OVER
         if not isinstance(tag, bytes) or not tags_equal(self._tags.device_tag, tag):
             raise Mismatch(
                 "the device's confirmation is wrong; nothing was stored here",
-                advice="Start again, and compare both fingerprints digit by digit.",
+                advice="Start again and compare all digits of both fingerprints.",
             )

@@ -85,15 +85,15 @@ class InviteToken:
 
     def __post_init__(self) -> None:
         if len(self.id) != ID_BYTES:
-            raise _malformed("has an id of another length")
+            raise _malformed("has an ID of the wrong length")
         if check_name(self.name) != self.name:
             raise _malformed("has a name that is not in NFC")
         if not (0 < len(self.role) <= _ROLE_MAX and self.role.isprintable()):
-            raise _malformed("has a role that cannot be one")
+            raise _malformed("has an invalid role")
         if not all(0 <= moment <= _LATEST for moment in (self.issued, self.expires)):
-            raise _malformed("has a date outside of 1970 to 9999")
+            raise _malformed("has a date outside the years 1970 to 9999")
         if len(self.addresses) > ADDRESSES_MAX or not all(map(_is_address, self.addresses)):
-            raise _malformed("has an address that is not HOST:PORT, or too many")
+            raise _malformed("has an invalid address, or too many addresses")
 
     def signed(self, identity: Identity) -> bytes:
         """The token, signed; with as many address hints, first ones first, as have room.
@@ -107,7 +107,7 @@ class InviteToken:
             if not token.addresses:
                 raise UsageError(
                     "the name and the role are too long for an invite",
-                    advice="Invite under a shorter name; it can be changed afterwards.",
+                    advice="Use a shorter name. It can be changed later.",
                 )
             token = replace(token, addresses=token.addresses[:-1])
         return _message(
@@ -146,11 +146,11 @@ def verify_untrusted(signed: object, key: Identity | ec.EllipticCurvePublicKey) 
     token = _token_untrusted(protected, claims)
     if token.device != Fingerprint.of_public_key(public):
         raise Mismatch(
-            "this invite is from another device",
-            advice="Redeem it at the device that gave it, or ask for a new one.",
+            "this invite was created by another device",
+            advice="Redeem it at that device, or ask for a new invite.",
         )
     if not is_signed_untrusted(public, signature, _to_be_signed(protected, claims)):
-        raise Mismatch("this invite was not signed by this device", advice="Ask for a new one.")
+        raise Mismatch("this invite was not signed by this device", advice="Ask for a new invite.")
     return token
 
 
@@ -192,7 +192,7 @@ def _parts_untrusted(signed: bytes) -> tuple[bytes, bytes, bytes]:
                 raise _malformed("has no ES256 signature")
             return protected, claims, signature
         case _:
-            raise _malformed("is not a COSE_Sign1 with its payload in it")
+            raise _malformed("is not a COSE_Sign1 with an attached payload")
 
 
 def _token_untrusted(protected: bytes, claims: bytes) -> InviteToken:
@@ -200,9 +200,9 @@ def _token_untrusted(protected: bytes, claims: bytes) -> InviteToken:
     kid = header.get(_KID) if isinstance(header, dict) else None
     device = _fingerprint_untrusted(kid)
     if protected != _protected(device):
-        raise _malformed("has another header than alg ES256 and a kid")
+        raise _malformed("has a header other than alg ES256 and a kid")
     if not isinstance(said, dict):
-        raise _malformed("makes no claims")
+        raise _malformed("contains no claims")
     return InviteToken(
         device=device,
         id=_claim_untrusted(said, _CTI, bytes),
@@ -218,7 +218,7 @@ def _token_untrusted(protected: bytes, claims: bytes) -> InviteToken:
 def _claim_untrusted(said: Mapping[object, object], claim: int, kind: type[_T]) -> _T:
     value = said.get(claim)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise _malformed(f"has no claim {claim}, or one of another kind")
+        raise _malformed(f"has no claim {claim}, or the claim has the wrong type")
     return value
 
 
@@ -238,12 +238,12 @@ def _holder_untrusted(said: Mapping[object, object]) -> Fingerprint | None:
         case {3: kid, **others} if not others:
             return _fingerprint_untrusted(kid)
         case _:
-            raise _malformed("is bound to something else than a fingerprint")
+            raise _malformed("is bound to something other than a fingerprint")
 
 
 def _fingerprint_untrusted(kid: object) -> Fingerprint:
     if not isinstance(kid, bytes) or len(kid) != FINGERPRINT_BYTES:
-        raise _malformed("names a key by something else than its fingerprint")
+        raise _malformed("identifies a key by something other than its fingerprint")
     return Fingerprint(kid)
 
 
@@ -253,7 +253,7 @@ def _decoded_untrusted(data: bytes) -> object:
     try:
         value = cbor.decode_untrusted(data, size=SIGNED_MAX)
     except Malformed:
-        raise _malformed("is damaged, or not in the form of an invite") from None
+        raise _malformed("is damaged, or has the wrong format") from None
     if cbor.encode(value) != data:
         raise _malformed("is not in deterministic encoding")
     return value
@@ -265,4 +265,4 @@ def _is_address(text: object) -> bool:
 
 
 def _malformed(what: str) -> Malformed:
-    return Malformed(f"this invite {what}", advice="Ask for a new one, and give the whole text.")
+    return Malformed(f"this invite {what}", advice="Give the whole text, or ask for a new invite.")

@@ -34,7 +34,7 @@ from peer.pairing.ceremony import Mismatch, Misuse
 NAME = "label"
 TOKEN_BYTES = 16
 
-_WRONG_LABEL = "Scan the label that is on this device now; an older one is worth nothing."
+_WRONG_LABEL = "Scan the label that is on the device now. Earlier labels are no longer valid."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Label:
 
     def __post_init__(self) -> None:
         if len(self.token) != TOKEN_BYTES:
-            raise Malformed("this label's token has another length", advice=_WRONG_LABEL)
+            raise Malformed("the label's token has the wrong length", advice=_WRONG_LABEL)
 
     @property
     def text(self) -> str:
@@ -70,8 +70,8 @@ class Label:
         digest = base32_untrusted(printed)
         if len(digest) != FINGERPRINT_BYTES or Fingerprint(digest).device_id != device_id:
             raise Malformed(
-                "this label's device id and fingerprint do not belong together",
-                advice="Scan it again; if it stays so, pair by another method.",
+                "the label's device ID and fingerprint do not match",
+                advice="Scan it again. If the error persists, pair by another method.",
             )
         return cls(Fingerprint(digest), base32_untrusted(token))
 
@@ -108,7 +108,7 @@ class LabelDevice:
 
     def check_token_untrusted(self, token: object) -> None:
         """Raise `Mismatch` unless this is the label's token. There is no second try."""
-        self._step(_Turn.TOKEN, _Turn.OVER, "the label's token was checked already")
+        self._step(_Turn.TOKEN, _Turn.OVER, "the label's token was already checked")
         given = token if isinstance(token, bytes) else b""
         if not tags_equal(self._verifier, token_verifier(self._channel.device, given)):
             raise Mismatch("this is not the token of the device's label", advice=_WRONG_LABEL)
@@ -117,7 +117,7 @@ class LabelDevice:
 
     def check_untrusted(self, tag: object) -> None:
         """Raise `Mismatch` unless this is the client's tag. There is no second try."""
-        self._step(_Turn.TAG, _Turn.OVER, "the client's tag is not due")
+        self._step(_Turn.TAG, _Turn.OVER, "the client's tag is not expected now")
         assert self._tags is not None
         if not isinstance(tag, bytes) or not tags_equal(self._tags.client_tag, tag):
             raise Mismatch("the client's confirmation is wrong", advice="Start again.")
@@ -125,13 +125,13 @@ class LabelDevice:
 
     def device_tag(self) -> bytes:
         """Our tag, for the answer after the commit."""
-        self._step(_Turn.ANSWER, _Turn.OVER, "the device's tag is not due")
+        self._step(_Turn.ANSWER, _Turn.OVER, "the device's tag is not available now")
         assert self._tags is not None
         return self._tags.device_tag
 
     def _step(self, due: _Turn, after: _Turn, words: str) -> None:
         if self._turn is not due:
-            raise Misuse(words, advice="Each step is taken once, in its turn.")
+            raise Misuse(words, advice="Take each step once and in order.")
         self._turn = after
 
 
@@ -149,7 +149,8 @@ class LabelClient:
             raise Mismatch(
                 f"this is not the device of the label: the label says {label.device}, "
                 f"the device has {channel.device}",
-                advice="If it is the right device, somebody may be in between: do not go on.",
+                advice="If it is the right device, do not continue: this may be a "
+                "man-in-the-middle attack.",
             )
         self._token = label.token
         self._tags = _confirmation(channel, role, label.token)
@@ -158,14 +159,14 @@ class LabelClient:
     def reveal(self) -> tuple[bytes, bytes]:
         """Token and tag, to send together. Scanning was this user's yes."""
         if self._turn is not _Turn.TOKEN:
-            raise Misuse("the token was given already", advice="Start a new ceremony.")
+            raise Misuse("the token was already returned", advice="Start a new ceremony.")
         self._turn = _Turn.ANSWER
         return self._token, self._tags.client_tag
 
     def verify_untrusted(self, tag: object) -> None:
         """Raise `Mismatch` unless this is the device's tag: only then may the client store it."""
         if self._turn is not _Turn.ANSWER:
-            raise Misuse("the device's tag is not due", advice="Reveal the token first.")
+            raise Misuse("the device's tag is not expected yet", advice="Reveal the token first.")
         self._turn = _Turn.OVER
         if not isinstance(tag, bytes) or not tags_equal(self._tags.device_tag, tag):
             raise Mismatch(

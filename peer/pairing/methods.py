@@ -51,7 +51,9 @@ def bytes_field(message: Fields, name: str) -> bytes:
     """A byte string of a message. Raises `Malformed`."""
     value = message.get(name)
     if not isinstance(value, bytes):
-        raise Malformed(f"{name} is missing or is no byte string", advice=f"Send {name} as bytes.")
+        raise Malformed(
+            f"{name} is missing or is not a byte string", advice=f"Send {name} as bytes."
+        )
     return value
 
 
@@ -67,7 +69,7 @@ class _Device:
 
     def exchange_untrusted(self, message: Fields) -> Fields:
         """There is no exchange. Raises `Misuse`."""
-        raise Misuse("this method has no exchange", advice="Confirm at once.")
+        raise Misuse("this method has no exchange", advice="Send the confirmation instead.")
 
     def number(self) -> str:
         """People compare fingerprints, or nothing."""
@@ -138,7 +140,7 @@ class _CodeDevice(_Device):
         """{round_one, printed?}; the answer has both our {rounds}."""
         round_one, printed = bytes_field(message, "round_one"), message.get("printed", False)
         if not isinstance(printed, bool):
-            raise Malformed("printed is neither true nor false", advice="Leave it out if not.")
+            raise Malformed("printed is neither true nor false", advice="Send true, or omit it.")
         terms = self._terms
         self._half = codes.CodeDevice(
             terms.channel, terms.role, self._secret(printed=printed), entropy=self._random_bytes
@@ -397,7 +399,8 @@ class LabelClient(_Client):
         if session.device != label.device:
             raise Mismatch(
                 "this is not the device of the label",
-                advice="If it is the right device, somebody may be in between: do not go on.",
+                advice="If it is the right device, do not continue: this may be a "
+                "man-in-the-middle attack.",
             )
         self._label = label
         self._half: labels.LabelClient | None = None

@@ -78,11 +78,11 @@ def _check_characters(name: str) -> None:
         is_mark = category in {"Mn", "Mc"}
         marks = marks + 1 if is_mark else 0
         if character in _INVISIBLE:
-            raise _malformed("the name holds a character that is not shown")
+            raise _malformed("the name contains an invisible character")
         if not (category[0] == "L" or category == "Nd" or is_mark or character in _JOINERS):
-            raise _malformed(f"the name holds {_WORDS.get(category, 'a sign or a separator')}")
+            raise _malformed(f"the name contains {_WORDS.get(category, 'a symbol or a separator')}")
         if marks > _MARKS_IN_A_ROW:
-            raise _malformed("the name piles up accents")
+            raise _malformed("the name contains too many accents in a row")
     if unicodedata.category(name[0])[0] == "M" or name[0] in _JOINERS or name[-1] in _JOINERS:
         raise _malformed("the name does not begin and end with a letter or a digit")
 

@@ -73,7 +73,7 @@ class Opening:
     def _bounded(self, seconds: float) -> float:
         if not seconds > 0:  # also true for NaN
             raise UsageError(
-                "a pairing window has to be open for some time",
-                advice=f"Give a time of 1 to {self._limits.window_max_seconds:.0f} seconds.",
+                "the duration of a pairing window must be positive",
+                advice=f"Give a duration of 1 to {self._limits.window_max_seconds:.0f} seconds.",
             )
         return min(seconds, self._limits.window_max_seconds)

@@ -50,7 +50,7 @@ DIGITS = 6
 
 _INFO = b"handfast/1 sas"
 _NUMBER_BYTES = 8
-_ATTACK = "Somebody may be in between: do not go on. Start again where you trust the network."
+_ATTACK = "This may be a man-in-the-middle attack. Start again on a network that you trust."
 
 
 def commitment(b: bytes, device_nonce: bytes) -> bytes:
@@ -140,7 +140,7 @@ class _Side:
         """It is this step's turn, and from here on nobody's: a step that succeeds says whose."""
         if self._turn is not due:
             raise Misuse(
-                "a step of this ceremony was taken twice or out of turn",
+                "a step of this ceremony was repeated or out of order",
                 advice="Start a new ceremony.",
             )
         self._turn = _Turn.OVER
@@ -149,7 +149,8 @@ class _Side:
         nonce = self._random_bytes(NONCE_BYTES)
         if len(nonce) != NONCE_BYTES:
             raise Misuse(
-                "the random source gives nonces of another length", advice="Use another source."
+                "the random source returned a nonce of the wrong length",
+                advice="Use another random source.",
             )
         return nonce
 
@@ -224,7 +225,7 @@ class SasClient(_Side):
         self._step(_Turn.OPEN)
         theirs = _nonce_untrusted(device_nonce, ours=self._nonce)
         if not bytes_eq(commitment(self._b, theirs), self._commit):
-            raise Mismatch("the device did not keep to its commitment", advice=_ATTACK)
+            raise Mismatch("the device's nonce does not match its commitment", advice=_ATTACK)
         self._settle(self._nonce, theirs)
         self._turn = _Turn.TAG
 
@@ -248,5 +249,5 @@ def _nonce_untrusted(nonce: object, *, ours: bytes) -> bytes:
     if not isinstance(nonce, bytes) or len(nonce) != NONCE_BYTES:
         raise Mismatch("the other side sent no nonce", advice=_ATTACK)
     if bytes_eq(nonce, ours):
-        raise Mismatch("the other side sent our own nonce back", advice=_ATTACK)
+        raise Mismatch("the other side returned this side's own nonce", advice=_ATTACK)
     return nonce

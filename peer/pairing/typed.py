@@ -59,13 +59,13 @@ class TypedCode:
             return cls(plain)
         if len(plain) != PRINTED_SYMBOLS + _CHECK_SYMBOLS or not set(plain) <= set(CROCKFORD):
             raise Malformed(
-                "this is no code",
-                advice="A code on a screen has 8 digits; one on a label 10 letters and digits.",
+                "the text is not a pairing code",
+                advice="A code on a screen has 8 digits, a code on a label 10 letters and digits.",
             )
         if _check(_number(plain[:PRINTED_SYMBOLS])) != plain[PRINTED_SYMBOLS:]:
             raise Malformed(
-                "the code has a typing error",
-                advice="Compare it with the label, symbol by symbol; no attempt was spent.",
+                "the code contains a typing error",
+                advice="Compare it with the label. This did not count as an attempt.",
             )
         return cls(plain, is_printed=True)
 

@@ -63,7 +63,7 @@ _END_EVENTS: Mapping[Act, EventKind] = {
     Act.LATE: EventKind.EXPIRED,
     Act.STORE: EventKind.REGISTERED,
 }
-_OPEN_IT = "Open it at the device (`handfast-device open`) and start again."
+_OPEN_IT = "Open the window at the device, then start again."
 
 
 class Window:
@@ -128,7 +128,7 @@ class Window:
         """
         if not methods:
             raise UsageError(
-                "a pairing window needs a method", advice="Name one, for example: compare."
+                "a pairing window needs a method", advice="Give one, for example compare."
             )
         window = cls(
             Opening(now, seconds, limits),
@@ -400,7 +400,9 @@ class Window:
             self.find(ceremony_id, session_id=session_id)
         ceremony = self._require_live(ceremony_id)
         if session_id is not None and ceremony.stage is Stage.COMMITTING:
-            raise Busy("the pairing is being stored", advice="Ask GET /iam/me how it ended.")
+            raise Busy(
+                "the pairing is being stored", advice="Request GET /iam/me to learn the result."
+            )
         return self._end_failed(now, ceremony, Act.ABORT, reason)
 
     def session_ended(self, session_id: int, now: float) -> None:
@@ -448,15 +450,15 @@ class Window:
         way = self.methods.get(method)
         if way is None or (form is Form.PLAIN and method != PLAIN_METHOD):
             raise NotOffered(
-                "this pairing method is not offered now",
+                "this pairing method is not offered",
                 advice=f"Use one of: {', '.join(self.methods)}.",
             )
         given = self.role if way.verified else self._unverified_role
         role = role_asked or given
         if role not in (self._roles if way.verified else {given}):
             raise NotOffered(
-                "this pairing window does not give the role asked for",
-                advice=f"Ask for none, to get {given!r}; an owner can change it later.",
+                "this pairing window does not grant the requested role",
+                advice=f"Request no role to get {given!r}. An owner can change it later.",
             )
         return way, role
 
@@ -464,12 +466,12 @@ class Window:
         """Raise `Overlap` or `Busy` if this is not the window's one key."""
         live = self._live_ceremony()
         if live is not None and live.stage is Stage.COMMITTING:
-            raise Busy("a pairing is just being stored", advice="Wait a second, then look again.")
+            raise Busy("another pairing is being stored", advice="Try again in a second.")
         first = self._first_key
         if self._overlap is OverlapRule.FIRST_WINS:
             if live is not None and live.fingerprint != fingerprint:
                 raise Busy(
-                    "another client is pairing now", advice="Wait until it is done, then try again."
+                    "another client is pairing now", advice="Try again when it has finished."
                 )
         elif first is not None and first != fingerprint:
             if live is not None:
@@ -478,15 +480,15 @@ class Window:
             self._close(now, CloseReason.OVERLAP)
             raise Overlap(
                 "two different clients tried to pair in one window, so both were refused",
-                advice="Find out who the other one is; then open the window again for one of them.",
+                advice="Find out which client the other is, then open the window for one of them.",
             )
 
     def _require_budget(self, now: float) -> None:
         if not self.budget.may_start(now):
             wait = self.budget.seconds_blocked(now)
             raise LockedOut(
-                f"too many failed pairings: the next one is possible in {wait:.0f} s",
-                advice="Wait, or press the device's button for 5 s. Paired clients go on working.",
+                f"too many failed pairings; the next attempt is possible in {wait:.0f} s",
+                advice="Wait, or press the device's button for 5 s. Paired clients are unaffected.",
                 retry_after=wait,
             )
 
@@ -495,9 +497,11 @@ class Window:
         if ceremony is not None and ceremony.is_live:
             return ceremony
         if ceremony is not None and ceremony.stage is Stage.REFUSED:
-            raise UserRefused("this pairing was refused", advice="Ask at the device first.")
+            raise UserRefused(
+                "this pairing was refused", advice="Ask the user at the device, then start again."
+            )
         raise NoSuchCeremony(
-            "this pairing ceremony is over", advice="Start pairing again from the beginning."
+            "this pairing has ended", advice="Start pairing again from the beginning."
         )
 
     # Moving.
@@ -526,8 +530,9 @@ class Window:
         stage = TRANSITIONS.get((ceremony.stage, act))
         if stage is None:
             raise Busy(
-                f"this pairing is at {ceremony.stage.value!r}: it cannot take {act.value!r} now",
-                advice="Look at its state and wait for the other side.",
+                f"this pairing is in the stage {ceremony.stage.value!r}, "
+                f"in which {act.value!r} is not possible",
+                advice="Check its state and wait for the other side.",
             )
         return replace(ceremony, stage=stage)
 

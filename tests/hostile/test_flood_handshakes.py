@@ -322,7 +322,7 @@ async def test_a_stranger_without_a_place_is_counted_and_told(kit: Kit, scene: S
     limits = replace(ROOMY, unpaired_sessions=2, unpaired_kept_seconds=FOREVER)
     device = await kit.device(limits=limits)
     await scene.shake(device, addresses(2))
-    with pytest.raises(HandshakeFailed, match="ended the session at once"):
+    with pytest.raises(HandshakeFailed, match="closed the session immediately"):
         await kit.caller(device).connect()
     assert device.counters()["sessions-refused"] == 1
     assert device.counters().get("sessions-evicted", 0) == 0

@@ -56,7 +56,7 @@ async def test_a_board_without_an_owner_starts_serves_and_says_what_is_wrong(
     assert f"port {number}" in problem
     errors = [one for one in caplog.records if one.levelno >= logging.ERROR]
     assert [record.message for record in errors] == [
-        f"{problem}. another program has this port: stop it, or choose another port"
+        f"{problem}. Another program uses this port. Stop it, or choose another port."
     ]
     status = device.app.status()
     assert status["window"] == {"open": False, "port": None, "trouble": problem}
@@ -77,7 +77,7 @@ async def test_each_window_tries_again(kit: Kit, taken: socket.socket) -> None:
     for verb in ("open", "press"):
         with pytest.raises(AppError, match="cannot listen") as caught:
             await call(place, verb, {})
-        assert "another program has this port" in caught.value.advice
+        assert "Another program uses this port" in caught.value.advice
     refused = await olga.ask("POST", "/iam/window", {})
     assert (refused.code, refused.reason) == ("5.03", "busy")
     assert (await olga.ask("GET", "/iam/window")).body == {"open": False}

@@ -124,7 +124,7 @@ def test_locked_out_in_plain_words_and_paired_clients_go_on(stage: Stage) -> Non
             try_wrong(eve, at)
     refused = eve.run("--json", "pair", at, "--code", WRONG, "--yes", code=6).error
     assert "too many failed pairings" in refused["message"]
-    assert "Paired clients go on working" in refused["advice"]
+    assert "Paired clients are unaffected" in refused["advice"]
     for told in (device.run("press"), device.run("status")):  # a press that is too short
         assert re.search(r"nobody can pair for (30|2[0-9]) s\.\n *Paired clients go on", told.out)
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
@@ -263,7 +263,7 @@ def test_a_label_with_a_typing_error_is_told_before_anything_is_sent(stage: Stag
         if wrong == text:  # two equal neighbours
             continue
         error = anna.run("--json", "pair", wrong, "--at", f"{HOST}:{port}", code=2).error
-        assert "the text has an error" in error["message"]
+        assert "the text contains an error" in error["message"]
     assert anna.run("pair", at, "--code", "K7QM-2ZXD-4J", "--yes", code=2).err
     assert tap.said("out").count("\n") == 1, "somebody called"
     assert device.status()["window"]["failures"] == window["failures"] == 0

@@ -320,7 +320,7 @@ async def test_a_taken_port_says_what_to_do(sockets: Any, inbox: Any) -> None:
     for host in ("::", "0.0.0.0", "127.0.0.1", "::1"):
         with pytest.raises(PeerError, match=f"port {port}") as caught:
             sockets.bind(host, inbox, port=port)
-        assert "another program" in caught.value.advice
+        assert "Another program" in caught.value.advice
 
 
 @pytest.mark.asyncio
@@ -353,7 +353,7 @@ async def test_without_ipv6_every_address_is_ipv4(
 
 @pytest.mark.asyncio
 async def test_a_link_local_address_needs_its_interface(sockets: Any, inbox: Any) -> None:
-    with pytest.raises(Unreachable, match="which interface") as caught:
+    with pytest.raises(Unreachable, match="without an interface") as caught:
         sockets.connect(Address("fe80::1", 5684), inbox)
     assert "%" in caught.value.advice
 
@@ -371,7 +371,7 @@ def test_without_a_running_loop_nothing_is_opened(sockets: Any, inbox: Any) -> N
 async def test_without_a_route_nobody_is_reachable(
     host: str, namespaces: Any, sockets: Any, inbox: Any
 ) -> None:
-    with namespaces.add().inside(), pytest.raises(Unreachable, match="no way") as caught:
+    with namespaces.add().inside(), pytest.raises(Unreachable, match="no route") as caught:
         sockets.connect(Address(host, 5684), inbox)
     assert caught.value.advice
 

@@ -419,9 +419,9 @@ def test_a_null_holder_is_not_an_unbound_token() -> None:
     [
         ("kitchen", "neither a label nor an invite"),
         (armoured(LABEL, "00", "00", "00"), "this is a label, not an invite"),
-        (TOKEN.text(TOKEN.signed(DEVICE))[:-5], "has an error|invite"),
+        (TOKEN.text(TOKEN.signed(DEVICE))[:-5], "contains an error|invite"),
         (armoured("I", base32(b"junk")), "this invite"),
-        (armoured("I", "00", "00"), "does not know"),
+        (armoured("I", "00", "00"), "does not support"),
         (None, "neither text nor bytes"),
         (7, "neither text nor bytes"),
     ],
