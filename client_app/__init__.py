@@ -1,8 +1,8 @@
-"""The client: a library for scripts, and the command line on top of it.
+"""The handfast client: a Python library, and the command line built on it.
 
-`from client_app import Client` is the asynchronous face, `from client_app.sync import Client` the
-blocking one. The names are loaded when they are first asked for: the command line imports this
-package for every verb, and most of them need no network.
+`from client_app import Client` is the asynchronous API, `from client_app.sync import Client` the
+blocking one. The names of this package are imported on first use, because the command line imports
+it for every verb and most verbs need no network.
 """
 
 import importlib

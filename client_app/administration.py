@@ -1,13 +1,13 @@
-"""What an administrator does from afar: the users, rules, invites, window and events of one device.
+"""Administration of a device: its users, roles, invites, pairing window and events.
 
     kitchen = await client.connect("kitchen")
     anna = await kitchen.iam.add_user("anna", role="user")
     async for event in kitchen.iam.follow_events():
         ...
 
-Each call is one request (the events are as many as it takes), and the device's policy decides about
-each. Everything raises below `PeerError`: `Denied` if policy says no, `RequestFailed` for what is
-not there (4.04) or taken (4.09), `Malformed` if the answer makes no sense.
+Each call is one request (events may take several), and the device's policy decides on each. All
+errors are subclasses of `PeerError`: `Denied` if the policy denies the request, `RequestFailed` if
+something does not exist (4.04) or already exists (4.09), `Malformed` if the response is not valid.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from client_app.device import Device
 
 LIST_SECONDS: Final = 120.0
-"""How long a list may take, which may be many blocks."""
+"""Time limit of a list, which may take many blocks."""
 
 
 class Unchanged(Enum):
@@ -48,18 +48,18 @@ class Unchanged(Enum):
 
 
 UNCHANGED: Final = Unchanged.UNCHANGED
-"""For a time that stays as it is, where None takes the limit away."""
+"""Keep a time as it is (None removes the limit)."""
 
 When = float | datetime | timedelta | None
-"""Seconds since 1970, a date with a zone, a time from now by the device's clock, or None for no
-limit."""
+"""Seconds since 1970, a `datetime` with a zone, a time from now by the device's clock, or None for
+no limit."""
 
 Change = When | Literal[Unchanged.UNCHANGED]
 Key = Fingerprint | str
 
 
 class Administration:
-    """`Device.iam`."""
+    """Administration of one device; available as `Device.iam`."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -67,12 +67,12 @@ class Administration:
     # -- users ------------------------------------------------------------------------------------
 
     async def users(self) -> tuple[User, ...]:
-        """Everybody the device knows."""
+        """List all users."""
         answer = await self._device.get("/iam/users", timeout=LIST_SECONDS)
         return views.users_untrusted(answer.payload)
 
     async def user(self, name: str) -> User:
-        """One user."""
+        """Return one user. Raises `RequestFailed` (4.04) if there is none of that name."""
         return views.user_untrusted((await self._device.get(_user_path(name))).payload)
 
     async def add_user(
@@ -85,7 +85,16 @@ class Administration:
         not_before: When = None,
         not_after: When = None,
     ) -> User:
-        """A new user, who may have keys already. Whoever gives a key vouches for it."""
+        """Add a user and return it.
+
+        Args:
+            name: the user name.
+            role: the role, not above your own.
+            display: a display name.
+            keys: fingerprints of the user's keys. You are responsible for their correctness: the
+                device does not verify them.
+            not_before, not_after: start and end of the access; None for no limit.
+        """
         wish = {
             "name": name,
             "role": role,
@@ -107,7 +116,7 @@ class Administration:
         not_before: Change = UNCHANGED,
         not_after: Change = UNCHANGED,
     ) -> User:
-        """Change what is given and nothing else; None takes a time limit away."""
+        """Change the given properties of a user and return it; None removes a time limit."""
         wish: dict[str, object] = {}
         if new_name:
             wish["name"] = new_name
@@ -121,33 +130,33 @@ class Administration:
         return views.user_untrusted((await self._device.patch(_user_path(name), wish)).payload)
 
     async def remove_user(self, name: str) -> None:
-        """Remove a user with all keys. Their sessions, observations and invites end at once."""
+        """Remove a user; ends the user's sessions, observations and invites at once."""
         await self._device.delete(_user_path(name))
 
     async def add_key(self, name: str, key: Key, *, key_name: str = "") -> User:
-        """One more key for a user."""
+        """Add a key to a user and return the user."""
         wish = {"name": key_name} if key_name else {}
         answer = await self._device.put(_key_path(name, key), wish)
         return views.user_untrusted(answer.payload)
 
     async def remove_key(self, name: str, key: Key) -> None:
-        """Take a key from a user. Its sessions end at once; those of other keys go on."""
+        """Remove a key from a user; ends its sessions at once, but not those of other keys."""
         await self._device.delete(_key_path(name, key))
 
     # -- rules ------------------------------------------------------------------------------------
 
     async def roles(self) -> tuple[Role, ...]:
-        """Every role there is, lowest rank first."""
+        """List all roles, lowest rank first."""
         answer = await self._device.get("/iam/roles", timeout=LIST_SECONDS)
         return views.roles_untrusted(answer.payload)
 
     async def policies(self) -> tuple[Policy, ...]:
-        """Every policy there is, by its id."""
+        """List all policies, sorted by ID."""
         answer = await self._device.get("/iam/policies", timeout=LIST_SECONDS)
         return views.policies_untrusted(answer.payload)
 
     async def check(self, action: str, *, user: str = "") -> Permission:
-        """Whether an action is allowed now: to this client from here, or to another user."""
+        """Check whether an action is allowed now: to this client from here, or to `user`."""
         path = f"/iam/check?action={_quoted(action)}"
         if user:
             path += f"&user={_quoted(user)}"
@@ -165,10 +174,15 @@ class Administration:
         key: Key | None = None,
         not_after: When = None,
     ) -> Invitation:
-        """An invite for a user who is not there yet. Its token is told this once.
+        """Create an invite and return it with its token, which cannot be read again.
 
-        The device chooses the role (`guest`) and the life in `seconds` (two days) if they are not
-        given. `key` is the only key that may redeem it; `not_after` is the end of the access.
+        Args:
+            name: the name of the user to create.
+            role: the user's role; defaults to `guest`.
+            seconds: how long the invite is valid; defaults to two days.
+            uses: how many clients can redeem it.
+            key: the only key that can redeem it; None for any.
+            not_after: end of the user's access; None for no limit.
         """
         wish = {
             "name": name,
@@ -183,50 +197,60 @@ class Administration:
         return views.invitation_untrusted(answer.payload)
 
     async def invites(self) -> tuple[Invite, ...]:
-        """The invites that stand open."""
+        """List the invites that can still be redeemed."""
         answer = await self._device.get("/iam/invites", timeout=LIST_SECONDS)
         return views.invites_untrusted(answer.payload)
 
     async def withdraw(self, invite_id: str) -> None:
-        """End an invite; whoever has redeemed it stays."""
+        """Withdraw an invite. Users who have redeemed it keep their access."""
         await self._device.delete(f"/iam/invites/{_segment(invite_id, 'the ID of the invite')}")
 
     async def open_window(
         self, *, seconds: float | None = None, role: str = "", methods: Iterable[str] = ()
     ) -> Window:
-        """Open the pairing window, or extend it. The device chooses what is not given."""
+        """Open the pairing window, or extend it if it is open; return its state.
+
+        Args:
+            seconds: how long it stays open.
+            role: the role of the user who pairs, not above your own.
+            methods: the pairing methods to offer.
+
+        The device's settings apply to arguments that are not given.
+        """
         wish = {"seconds": seconds, "role": role or None, "methods": list(methods) or None}
         kept = {field: value for field, value in wish.items() if value is not None}
         return views.window_untrusted((await self._device.post("/iam/window", kept)).payload)
 
     async def window(self) -> Window:
-        """The pairing window as it is now."""
+        """Return the state of the pairing window."""
         return views.window_untrusted((await self._device.get("/iam/window")).payload)
 
     async def close_window(self) -> None:
-        """Close the pairing window; whoever is pairing is refused."""
+        """Close the pairing window; a pairing in progress is refused."""
         await self._device.delete("/iam/window")
 
     # -- events -----------------------------------------------------------------------------------
 
     async def events(self, *, since: int | None = None, last: int | None = None) -> Events:
-        """The events after number `since`, or the `last` ones (50); with the end of the trail.
+        """Return the events after number `since`, or the `last` ones (default 50).
 
-        The links between them are checked. A hole, a change or an end that lies before `since` is
-        `Malformed`.
+        The digests that link the events are checked. Raises `Malformed` if an event is missing or
+        changed, or if the newest event is before `since`.
         """
         return await trail.read(self._page, since=since, last=last)
 
     def follow_events(
         self, *, since: int | None = None, last: int | None = None
     ) -> AsyncIterator[Event]:
-        """The same, and then each new one: every event once and in order, however the
-        notifications come (they may be lost, or stand for several). Does not end."""
+        """Yield the same events as `events`, then each new one. Does not end.
+
+        Each event is yielded once and in order, even if notifications are lost or merged.
+        """
         return trail.follow(self._page, self._news, since=since, last=last)
 
     async def _seconds(self, moment: When) -> float | None:
-        """A moment for the wire. One from now is by the device's clock, which the limits go by, or
-        by this machine's where the device does not tell its time."""
+        """Convert a moment to seconds since 1970. A time from now is by the device's clock, or by
+        this machine's if the device does not tell its time."""
         if isinstance(moment, timedelta):
             return await self._now() + moment.total_seconds()
         if isinstance(moment, datetime):
@@ -240,7 +264,7 @@ class Administration:
     async def _now(self) -> float:
         try:
             now = (await self._device.whoami()).now
-        except Denied:  # a role may lack Iam:GetMe
+        except Denied:  # the role does not include Iam:GetMe
             now = None
         return wall_clock() if now is None else float(now)
 
@@ -269,7 +293,7 @@ def _key_path(name: str, key: Key) -> str:
 
 
 def _segment(text: str, what: str) -> str:
-    """One segment of a path. An empty one would mean the whole collection."""
+    """One path segment. It must not be empty, since that would address the whole collection."""
     if not text:
         raise UsageError(f"{what} is empty", advice="Give a value.")
     return _quoted(text)

@@ -1,12 +1,12 @@
-"""The client of a script: known devices, sessions with them, and pairing with new ones.
+"""The asynchronous client: paired devices, sessions with them, and pairing with new devices.
 
     async with Client() as client:
         kitchen = await client.connect("kitchen")
         print((await kitchen.get("/hello")).text)
 
-Everything raises below `PeerError`, one class per exit code of the command line. A session is made
-with the key that was pinned at pairing: a wrong one raises `PinMismatch` inside the handshake,
-before a byte of a request has left.
+All errors are subclasses of `PeerError` (see `peer.errors`). A session requires the key that was
+pinned at pairing: another key raises `PinMismatch` during the handshake, before any byte of a
+request is sent.
 """
 
 from __future__ import annotations  # zeroconf is imported when it is needed, not for its types
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Comparison", "Paired"]
 
 LOOK_DELAY_SECONDS: Final = 0.3
-"""A device that still is where it was last seen answers sooner, and nobody needs to be asked."""
+"""Delay of the search on the LAN, so that a device at its last address needs none."""
 
 CONNECT_SECONDS: Final = 15.0
-"""How long one address may take to answer; a second and third try run beside a slow first one."""
+"""Time limit for a connection to one address, including the handshakes started in parallel."""
 
 INTERFACES: Final = "HANDFAST_INTERFACES"
 
@@ -65,10 +65,16 @@ _log = logging.getLogger(__name__)
 
 
 class Client:
-    """One client identity, and the devices it knows. Use it as an asynchronous context.
+    """A client identity and its paired devices. Use it in `async with`.
 
-    `home` is the folder of its key and its known devices; by default `HANDFAST_HOME`, else the
-    user's data folder. `interfaces` limits discovery to interfaces by name or own address.
+    Args:
+        home: folder of the key and the list of devices; defaults to the environment variable
+            `HANDFAST_HOME`, else the user's data folder.
+        interfaces: interfaces, by name or own address, to which discovery is limited; defaults to
+            the environment variable `HANDFAST_INTERFACES` (separated by commas), else all.
+        limits: bounds and timeouts.
+        look: source of announcements, in place of mDNS on the LAN.
+        net: socket factory.
     """
 
     def __init__(
@@ -98,7 +104,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """End every session."""
+        """End all sessions. Safe to repeat."""
         self._devices.clear()
         coaps, self._coaps = self._coaps, None
         if coaps is not None:
@@ -106,32 +112,52 @@ class Client:
 
     @property
     def identity(self) -> Identity:
-        """This client's key pair; it is made when it is first needed. Raises `IdentityError`."""
+        """This client's key pair; created on first use. Raises `IdentityError`."""
         if self._identity is None:
             self._identity = Identity.load_or_create(self.home.identity)
         return self._identity
 
     @property
     def devices(self) -> list[KnownDevice]:
-        """The known devices, by alias. Raises `BookError`."""
+        """The paired devices, sorted by alias. Raises `BookError`."""
         return self.book.all()
 
     # -- finding ----------------------------------------------------------------------------------
 
     async def discover(self, *, timeout: float = LOOK_SECONDS) -> list[Advert]:
-        """The devices that answer on the LAN within `timeout` seconds, by name."""
+        """Search the LAN for `timeout` seconds; return the devices found, sorted by name.
+
+        The result is what devices announce about themselves; none of it is authenticated.
+
+        Raises:
+            PeerError: this machine has no network, or multicast DNS does not work.
+        """
         return await self.finder.latest(timeout)
 
     def watch(self) -> AsyncIterator[Advert]:
-        """Every device that is there, comes, changes or goes (`is_present` false). Does not end."""
+        """Yield each device on the LAN, and again when it changes or leaves. Does not end.
+
+        `is_present` is False for a device that leaves.
+
+        Raises:
+            PeerError: this machine has no network, or multicast DNS does not work.
+        """
         return self.finder.watch()
 
     async def connect(self, alias: str) -> Device:
-        """A session with a known device, wherever it is reached first; one per device and client.
+        """Connect to a paired device, or return its open session.
 
-        Tried at the same time: where it was last seen, its `handfast address` entries, and what the
-        LAN says. Raises `NotKnown`, `Unreachable`, `TimedOut`, or `PinMismatch` if only others
-        answered.
+        The last address, the stored addresses and the addresses announced on the LAN are tried in
+        parallel; the first session with the pinned key is used. The address is stored.
+
+        Args:
+            alias: alias, device ID or fingerprint of a paired device.
+
+        Raises:
+            NotKnown: no paired device has that alias.
+            Unreachable: no address accepted a session.
+            TimedOut: no address answered in time.
+            PinMismatch: a stored address answered with another key.
         """
         known = self.book.find(alias)
         async with self._turns[known.fingerprint]:
@@ -145,11 +171,15 @@ class Client:
     async def connect_at(
         self, address: Address, *, pinned: Fingerprint, timeout: float = CONNECT_SECONDS
     ) -> CoapsConnection:
-        """A session at one address, for those who look for a fault."""
+        """Open a session at one address, with the pinned key only; for diagnosis.
+
+        `timeout` is in seconds. Raises `Unreachable`, `HandshakeFailed`, `PinMismatch` or
+        `TimedOut`.
+        """
         return await self._transport().connect(address, pinned=pinned, timeout=timeout)
 
     def places(self, known: KnownDevice) -> list[Place]:
-        """Where a device may be without asking anybody: last seen, then `handfast address`."""
+        """The stored addresses of a device: the last one, then those of `handfast address`."""
         texts = dict.fromkeys(filter(None, (known.last_seen, *known.addresses)))
         found = [Place.parse(text) for text in texts]
         return [replace(place, port=place.port or known.port) for place in found]
@@ -178,7 +208,7 @@ class Client:
         return Race(attempt, limits=self._limits)
 
     async def _remember(self, known: KnownDevice, address: Address) -> None:
-        """Store where a device answered. A hint: that it cannot be stored stops nobody."""
+        """Store the address at which a device answered. A failure is only logged."""
         where = str(Place.of(address))
         if where == known.last_seen:
             return
@@ -190,8 +220,7 @@ class Client:
             _log.warning("cannot store the address at which %s answered: %s", known.alias, error)
 
     async def _reach_invited(self, given: Given) -> CoapsConnection:
-        """The device that an invite names: on the LAN, at the hints, or where it was before. It
-        has proved the key of the invite, or there is no session."""
+        """Connect to the device of an invite, with the key that the invite names."""
         key = given.token.device
         known = self.book.by_fingerprint(key)
         places = [*(self.places(known) if known else []), *given.places]
@@ -224,23 +253,37 @@ class Client:
         on_wait: OnWait = lambda _seconds: None,
         on_note: OnNote | None = None,
     ) -> Paired:
-        """Pair with a device whose window is open, and store it; or redeem an invite.
+        """Pair with a device whose pairing window is open, and store it; or redeem an invite.
 
-        `target` is a name, a device id or an address of a pairing port; empty is the one device
-        that is open on the LAN; the text of an invite goes to `redeem`, and then nobody is asked
-        and no window has to be open; that of a label says which device it is and proves both sides,
-        and `at` may say where it is. `name` is who we want to be there, `alias` our word for the
-        device.
+        The strongest method is used that the device offers and for which this side has what it
+        needs (`code`, `confirm`, `expect`, or a label as `target`). If an error is raised, nothing
+        is stored.
 
-        The best method is taken that the device offers and for which there is what it needs, or
-        `method` and no other: `code` is the code of the device, or asks for it; `confirm` asks this
-        side's user whether the device shows the same digits or fingerprints; `expect` is the
-        device's fingerprint, known by other means. `on_wait` is called with the seconds left when
-        only the device's user is waited for; `on_note` with what is worth knowing and stops
-        nothing, which is logged by default.
+        Args:
+            target: name, device ID or address of the pairing port; the text of a label; or an
+                invite, which is passed to `redeem`. Empty: the only device on the LAN that is open
+                for pairing.
+            name: the user name to request; defaults to a name derived from this client's key.
+            role: the role to request; defaults to that of the pairing window.
+            alias: alias of the device on this client; defaults to one derived from its name.
+            expect: fingerprint that the device must have; replaces a comparison by the user.
+            method: the only method to use: label, code, sas, compare or button.
+            confirm: asks this side's user whether the device shows the same number or fingerprints.
+            code: the code of the device, or a coroutine function that asks for it.
+            at: address of the device, if `target` is a label.
+            on_wait: called with the seconds left while only the user at the device is waited for.
+            on_note: called with warnings, which are logged by default.
 
-        Raises `WindowClosed`, `Declined`, `RefusedByUser`, `NotLocal`, `PinMismatch`, `WrongCode`,
-        `TimedOut`, `Unreachable`, or `UsageError`; nothing is stored then.
+        Raises:
+            UsageError: an argument is not valid, or no method can be used.
+            WindowClosed: the pairing window is closed.
+            Declined: this side's user answered no.
+            RefusedByUser: the user at the device declined.
+            NotLocal: the device requires a client on the same link.
+            WrongCode: the code or a confirmation is wrong, or the device is locked.
+            PinMismatch: the device has another key than `expect` or the label.
+            TimedOut, Unreachable: the device cannot be reached, or does not answer in time.
+            BookError, IdentityError: the files of this client cannot be used.
         """
         pinned = Fingerprint.parse(expect) if isinstance(expect, str) else expect
         if is_invite(target):
@@ -296,15 +339,25 @@ class Client:
         expect: Fingerprint | None = None,
         on_note: OnNote | None = None,
     ) -> Paired:
-        """Become who an invite says (`HANDFAST:I*…`), and store its device.
+        """Redeem an invite (`HANDFAST:I*…`): become the user that it names, and store the device.
 
-        The fingerprint in it is pinned before anything is sent; `expect` has to be the same, if it
-        is given. `on_note` is called with what is worth knowing and stops nothing; by default that
-        is logged. Safe to repeat.
+        The fingerprint in the invite is pinned, so the invite is sent to no other device. Safe to
+        repeat. If an error is raised, nothing is stored.
 
-        Raises `UsageError` for a text that is no invite, `PinMismatch` if others answer in the
-        device's place (they have not got the invite), `Denied` if the device does not take it,
-        `Unreachable` or `TimedOut`; nothing is stored then.
+        Args:
+            invite: the text of the invite.
+            alias: alias of the device on this client; defaults to one derived from its name.
+            expect: fingerprint that the invite must contain.
+            on_note: called with warnings, which are logged by default.
+
+        Raises:
+            UsageError: the text is not an invite, or it is bound to another client's key.
+            PinMismatch: another device answered (the invite was not sent), or the invite does not
+                contain `expect`.
+            WrongCode: the invite is expired, used up or withdrawn.
+            Denied: the device's policy denies it.
+            TimedOut, Unreachable: the device cannot be reached, or does not answer in time.
+            BookError, IdentityError: the files of this client cannot be used.
         """
         given = Given.parse(invite)
         device = given.token.device
@@ -325,7 +378,7 @@ class Client:
         return await redemption.run(alias=alias)
 
     async def _target(self, text: str, *, alias: str, expect: Fingerprint | None) -> Target:
-        """Which device is meant. Where the LAN says it is, is asked later if its key is known."""
+        """Resolve `target`. If the key is known, the LAN is searched later, for that key."""
         if (found := targets.address_target(text)) is not None:
             return replace(found, pinned=expect)
         known = None if alias else {one.alias: one for one in self.devices}.get(text)
@@ -339,12 +392,12 @@ class Client:
         return targets.named_target(text, adverts) or targets.host_target(text, adverts)
 
     def _mismatch(self, error: PinMismatch) -> PinMismatch:
-        """The same in words that fit: a key that was never known here cannot have changed."""
+        """The same error; its text says \"has changed\" only if the key was pinned at pairing."""
         is_known = any(one.fingerprint.hex == error.expected for one in self.devices)
         return PinMismatch(error.expected, error.actual, is_known=is_known)
 
     async def _knock(self, target: Target) -> CoapsConnection:
-        """A session on the pairing port."""
+        """Connect to the pairing port."""
         heard: dict[Advert, None] = {}
         sources = [_resolved(place) for place in target.places]
         sources += [_named(advert) for advert in target.adverts]
@@ -361,7 +414,7 @@ class Client:
         return await self._knock(targets.sought_elsewhere(target, list(heard)))
 
     async def _knock_at(self, address: Address, target: Target) -> CoapsConnection:
-        """A session with the key, or with a key of the device id, that the target has."""
+        """Connect, and check the key or device ID of the target."""
         connection = await self._transport().connect(
             address, pinned=target.pinned, timeout=CONNECT_SECONDS
         )
@@ -399,7 +452,7 @@ async def _named(advert: Advert) -> AsyncIterator[Candidate]:
 
 
 def _check_words(name: str, alias: str) -> None:
-    """Raise `UsageError` for a name that no device would take, before anything is tried."""
+    """Raise `UsageError` for an invalid name or alias, before connecting."""
     if alias:
         check_alias(alias)
     if name:

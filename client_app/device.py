@@ -1,13 +1,12 @@
-"""A handle on one paired device: requests over a session with its pinned key.
+"""A paired device: requests over a session with its pinned key.
 
-A session is used again for as long as it lives. When it turns out to be dead (the device restarted,
-the radio was away), a new one is made *once* and the request is repeated there: that is safe for
-GET, PUT, DELETE and an observation, which may be done twice (RFC 7252 §5.1). POST and PATCH may
-not, so they are repeated only if they cannot have been sent; else the caller is told that nobody
-knows.
+A session is reused while it is open. If it turns out to be dead (the device restarted, the network
+was down), one new session is opened and the request is repeated. That is safe for the idempotent
+methods GET, PUT and DELETE and for an observation (RFC 7252 §5.1). POST and PATCH are repeated only
+if they cannot have been sent; otherwise `Unreachable` reports that the outcome is unknown.
 
-A device that was switched off cannot say goodbye, and DTLS has no way to ask for one. So a session
-that was silent for some seconds is first asked for a small thing with a short patience.
+A device that is switched off does not end its sessions, and the client is not told. So a session
+without traffic for `SILENT_SECONDS` is checked with a small request and a short timeout.
 """
 
 import asyncio
@@ -31,16 +30,16 @@ if TYPE_CHECKING:
     from client_app.administration import Administration
 
 REQUEST_SECONDS: Final = 30.0
-"""How long a request may take, blocks included."""
+"""Default time limit of a request, including all blocks."""
 
 SILENT_SECONDS: Final = 10.0
-"""After this long without traffic a session has to show that it lives."""
+"""A session without traffic for this long is checked before it is used."""
 
 PROBE_SECONDS: Final = 4.0
-"""How long it has for that: room for one lost datagram and its repeat."""
+"""Time limit of that check: enough for one lost datagram and its retransmission."""
 
 OBSERVE_GRACE_SECONDS: Final = 10.0
-"""Beyond a notification's Max-Age (RFC 7641 §3.3.1), then the session has to show that it lives."""
+"""Time after a notification's Max-Age (RFC 7641 §3.3.1) when the session is checked."""
 
 _ME: Final = "/iam/me"
 _REPEATABLE: Final = frozenset({Code.GET, Code.PUT, Code.DELETE})
@@ -49,7 +48,13 @@ Reconnect = Callable[[], Awaitable[CoapsConnection]]
 
 
 class Device:
-    """One paired device. Made by `Client.connect`; it lives as long as its client."""
+    """A paired device. Created by `Client.connect`; valid until the client is closed.
+
+    All requests raise the `PeerError` that fits a 4.xx or 5.xx response: `NotPaired`, `Denied`,
+    `RequestFailed` or `DeviceFailed`; and `TimedOut` or `Unreachable` if there is no response. A
+    `timeout` is in seconds and includes all blocks of the body; None means no limit beyond CoAP's
+    own. `path` is a percent-encoded path with an optional query: `/a/b?c=d`.
+    """
 
     def __init__(
         self, known: KnownDevice, connection: CoapsConnection, *, reconnect: Reconnect
@@ -63,22 +68,22 @@ class Device:
 
     @property
     def alias(self) -> str:
-        """This client's name for the device."""
+        """The alias of the device on this client."""
         return self.known.alias
 
     @property
     def address(self) -> str:
-        """Where the device was reached, `HOST:PORT`."""
+        """The address of the present session, `HOST:PORT`."""
         return str(self._connection.peer.address)
 
     @property
     def resumed(self) -> bool:
-        """Whether the present session took up an earlier one (no full handshake)."""
+        """Whether the session was resumed, without a full handshake."""
         return self._connection.resumed
 
     @property
     def iam(self) -> "Administration":
-        """The device's users, roles, invites, window and events, as far as its policy lets."""
+        """Users, roles, invites, pairing window and events of the device, as its policy allows."""
         from client_app.administration import (  # noqa: PLC0415 - most scripts never need it
             Administration,
         )
@@ -94,7 +99,7 @@ class Device:
         accept: Format | None = None,
         timeout: float | None = REQUEST_SECONDS,
     ) -> Reply:
-        """GET a resource. Raises the `PeerError` that fits a 4.xx or 5.xx answer, like all here."""
+        """Send a GET request. `accept` is the content format to request."""
         return await self._request(Code.GET, path, accept=accept, timeout=timeout)
 
     async def put(
@@ -105,7 +110,11 @@ class Device:
         body_format: Format | None = None,
         timeout: float | None = REQUEST_SECONDS,
     ) -> Reply:
-        """PUT a body: bytes as they are, text as text, other values as CBOR or the format given."""
+        """Send a PUT request.
+
+        Bytes are sent as they are; a string as text and any other value as CBOR, unless
+        `body_format` names another format. Raises `UsageError` if the body cannot be encoded.
+        """
         payload = encoded(body, body_format)
         return await self._request(Code.PUT, path, payload=payload, timeout=timeout)
 
@@ -117,7 +126,11 @@ class Device:
         body_format: Format | None = None,
         timeout: float | None = REQUEST_SECONDS,
     ) -> Reply:
-        """POST a body. It is never repeated once it may have reached the device."""
+        """Send a POST request; the body is encoded as in `put`.
+
+        It is not repeated once it may have reached the device: if the connection is lost then,
+        `Unreachable` says that the outcome is unknown.
+        """
         payload = encoded(body, body_format)
         return await self._request(Code.POST, path, payload=payload, timeout=timeout)
 
@@ -129,24 +142,27 @@ class Device:
         body_format: Format | None = None,
         timeout: float | None = REQUEST_SECONDS,
     ) -> Reply:
-        """PATCH a resource with a body (RFC 8132). Like a POST, it is never repeated."""
+        """Send a PATCH request (RFC 8132). Like a POST, it is not repeated."""
         payload = encoded(body, body_format)
         return await self._request(Code.PATCH, path, payload=payload, timeout=timeout)
 
     async def delete(self, path: str, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
-        """DELETE a resource."""
+        """Send a DELETE request."""
         return await self._request(Code.DELETE, path, timeout=timeout)
 
     async def whoami(self) -> Whoami:
-        """Who this client is at the device, and what it may do there."""
+        """Return this client's user, role and allowed actions on the device."""
         return whoami_untrusted((await self.get(_ME)).payload)
 
     async def observe(self, path: str, *, accept: Format | None = None) -> AsyncIterator[Reply]:
-        """Each state of a resource (RFC 7641), beginning with the present one.
+        """Observe a resource (RFC 7641): yield its present state, then each new one.
 
-        When the observation ends without a reason, the resource is asked for once more: if the
-        device refuses then, that refusal is raised (`NotPaired` after a revocation); if it answers,
-        the observation goes on. A resource that cannot be observed gives one state and ends.
+        If the observation ends without a reason, the resource is requested once more. An error
+        response is then raised (`NotPaired` after a revocation); otherwise the observation
+        continues. A resource that cannot be observed yields one state and ends.
+
+        Raises:
+            ObservationEnded: the session ended, and so did the one that replaced it.
         """
         asked_again = False
         while True:
@@ -167,7 +183,7 @@ class Device:
             asked_again = True
 
     async def close(self) -> None:
-        """End the session. The next request makes a new one."""
+        """End the session. The next request opens a new one."""
         await self._connection.close()
 
     # -- one exchange -----------------------------------------------------------------------------
@@ -224,8 +240,8 @@ class Device:
         connection: CoapsConnection,
         patience: float | None,
     ) -> aiocoap.Message | None:
-        """The next notification, None at the end. After a silence of `patience` seconds the session
-        has to show that it lives; raises `ObservationEnded` if it does not."""
+        """The next notification, None at the end. After `patience` seconds without one, the session
+        is checked; raises `ObservationEnded` if it is dead."""
         step = asyncio.ensure_future(anext(stream, None))
         try:
             while True:
@@ -242,7 +258,7 @@ class Device:
     # -- the session ------------------------------------------------------------------------------
 
     async def _live(self) -> tuple[CoapsConnection, bool]:
-        """A session that should work, and whether it was used before."""
+        """An open session, and whether it was used before."""
         async with self._turn:
             connection = self._connection
             if self._fresh:
@@ -276,7 +292,7 @@ class Device:
 
 
 async def _answers(connection: CoapsConnection) -> bool:
-    """Whether the device still knows this session: any answer will do, a refusal too."""
+    """Whether the device answers on this session, be it with an error."""
     try:
         await connection.request(_message(Code.GET, _ME), timeout=PROBE_SECONDS)
     except (TimedOut, Unreachable):
@@ -331,7 +347,7 @@ def _unknown_outcome(code: Code, error: PeerError) -> Unreachable:
 
 
 def reply_of(message: aiocoap.Message) -> Reply:
-    """A 2.xx answer as a plain value."""
+    """A 2.xx response as a `Reply`."""
     content_format = message.opt.content_format
     return Reply(
         message.code.dotted,
@@ -341,7 +357,7 @@ def reply_of(message: aiocoap.Message) -> Reply:
 
 
 def whoami_untrusted(payload: bytes) -> Whoami:
-    """The answer of GET `/iam/me`. Raises `Malformed`, and nothing else."""
+    """Parse the response of GET `/iam/me`. Raises only `Malformed`."""
     body = cbor.decode_untrusted(payload)
     if not isinstance(body, dict):
         raise Malformed("the device's response is not a map")
@@ -371,7 +387,7 @@ def _words(body: Mapping[object, object], key: str) -> tuple[str, ...]:
 
 
 def text_of(body: Mapping[object, object], key: str) -> str:
-    """A text field of a peer's map; empty if absent. Raises `Malformed` if it is something else."""
+    """A text field of a peer's map; empty if absent. Raises `Malformed` for another type."""
     value = body.get(key, "")
     if not isinstance(value, str):
         raise Malformed(f"the device's response: {key} is not text")

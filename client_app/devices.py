@@ -1,9 +1,9 @@
-"""The devices this client knows: one JSON file, 0600, replaced whole or not at all.
+"""The file of paired devices: JSON with mode 0600, replaced atomically.
 
-A line in this file is trust: the fingerprint is what a device has to prove before it gets a byte of
-a request. So a file that does not parse, that others may write, that is a link, or that a newer
-version wrote is refused with advice, and never overwritten. Two writers take turns by a lock file
-next to it. Reading and writing cost as much as the file is long: 10,000 devices are no trouble.
+The fingerprints in this file are trusted: a device has to prove its key before a request is sent
+to it. A file that does not parse, that other users can write, that is a link, or that a newer
+version wrote is therefore rejected and never overwritten. Writers exclude each other with a lock
+file. Reading and writing take time in proportion to its length.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ from peer.terminal.text import json_text
 
 SCHEMA: Final = 1
 LOCK_SECONDS: Final = 5.0
-"""How long a writer waits for another one."""
+"""How long a writer waits for the lock."""
 
 _LOCK_POLL_SECONDS: Final = 0.02
 _DRAFT: Final = ".devices-"
 MOST_BYTES: Final = 16 << 20
-"""Of the file: room for 10,000 devices with more to say of themselves than any has."""
+"""Maximum size of the file: room for more than 10,000 devices."""
 _ALIAS: Final = re.compile(r"\w([\w.-]{0,62}\w)?")
 _RESTORE: Final = (
     "The file was not changed. Restore it from a backup, or move it away and pair again."
@@ -43,11 +43,17 @@ _RESTORE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class KnownDevice:
-    """A device that proved `fingerprint` while both users looked.
+    """A paired device, as stored by this client.
 
-    `alias` is this client's word for it, `name` the device's own; `user` and `role` are who we are
-    there. `port` is its regular port, `last_seen` where it last answered (`HOST:PORT` or empty),
-    `addresses` where else to look (`HOST[:PORT]`).
+    Attributes:
+        alias: the name of the device on this client.
+        fingerprint: the key that the device must prove.
+        name: the name that the device gives itself.
+        user, role: the user and role of this client on the device, as of the pairing.
+        method: the pairing method.
+        port: the regular UDP port.
+        last_seen: the address at which it last answered, `HOST:PORT` or empty.
+        addresses: further addresses, `HOST[:PORT]` each.
     """
 
     alias: str
@@ -61,7 +67,7 @@ class KnownDevice:
     addresses: tuple[str, ...] = ()
 
     def record(self) -> dict[str, object]:
-        """The form in files and in `--json`."""
+        """The entry as in the file and in `--json`."""
         return {
             "alias": self.alias,
             "fingerprint": self.fingerprint.hex,
@@ -78,34 +84,39 @@ class KnownDevice:
 _KINDS: Final = MappingProxyType(
     {key: type(value) for key, value in KnownDevice("x", Fingerprint(bytes(32))).record().items()}
 )
-"""The fields of a record, and of what kind each is."""
+"""The fields of an entry and their types."""
 
 Book = Mapping[str, KnownDevice]
 
 
 class DeviceBook:
-    """The file. Every call reads it anew: another process may have written."""
+    """The file. Each call reads it again, because another process may have changed it.
+
+    All methods raise `BookError` if the file cannot be read, trusted or written.
+    """
 
     def __init__(self, path: Path, *, lock_seconds: float = LOCK_SECONDS) -> None:
         self.path = path
         self._lock_seconds = lock_seconds
 
     def all(self) -> list[KnownDevice]:
-        """Every known device, by alias. Raises `BookError`."""
+        """All devices, sorted by alias."""
         return sorted(self._read().values(), key=lambda device: device.alias)
 
     def find(self, alias: str) -> KnownDevice:
-        """The device of an alias, else of a fingerprint or a device id. Raises `NotKnown`."""
+        """Find a device by alias, fingerprint or device ID. Raises `NotKnown`."""
         return _found(self._read(), alias)
 
     def by_fingerprint(self, fingerprint: Fingerprint) -> KnownDevice | None:
-        """The device with this key."""
+        """Find a device by its key; None if there is none."""
         held = [one for one in self._read().values() if one.fingerprint == fingerprint]
         return held[0] if held else None
 
     def put(self, device: KnownDevice) -> None:
-        """Add a device, or replace the entry of the same key. Raises `UsageError` if the alias
-        means another key."""
+        """Add a device, or replace the entry of the same key.
+
+        Raises `UsageError` if another device has the alias.
+        """
 
         def change(book: dict[str, KnownDevice]) -> None:
             holder = book.get(device.alias)
@@ -118,7 +129,7 @@ class DeviceBook:
         self.change(change)
 
     def rename(self, old: str, new: str) -> KnownDevice:
-        """Give a device another alias. Raises `NotKnown`, or `UsageError` if it is taken."""
+        """Change an alias. Raises `NotKnown`, or `UsageError` if `new` is invalid or in use."""
         renamed: list[KnownDevice] = []
 
         def change(book: dict[str, KnownDevice]) -> None:
@@ -134,7 +145,7 @@ class DeviceBook:
         return renamed[0]
 
     def forget(self, alias: str) -> KnownDevice:
-        """Drop a device. Raises `NotKnown`."""
+        """Remove a device and return its entry. Raises `NotKnown`."""
         gone: list[KnownDevice] = []
 
         def change(book: dict[str, KnownDevice]) -> None:
@@ -146,7 +157,7 @@ class DeviceBook:
     def update(
         self, fingerprint: Fingerprint, edit: Callable[[KnownDevice], KnownDevice]
     ) -> KnownDevice | None:
-        """Edit the entry of a key, if it is still there."""
+        """Replace the entry of a key by `edit(entry)`; return it, or None if there is no entry."""
         edited: list[KnownDevice] = []
 
         def change(book: dict[str, KnownDevice]) -> None:
@@ -159,7 +170,7 @@ class DeviceBook:
         return edited[0] if edited else None
 
     def change(self, edit: Callable[[dict[str, KnownDevice]], None]) -> None:
-        """Read, edit and write under the lock; what raises changes nothing. Raises `BookError`."""
+        """Read, edit and write under the lock. If `edit` raises, nothing is written."""
         with self._locked():
             book = self._read()
             before = dict(book)
@@ -168,7 +179,7 @@ class DeviceBook:
                 self._write(book)
 
     def check_writable(self) -> None:
-        """Raise `BookError` now rather than after a device's user has said yes."""
+        """Raise `BookError` if the file could not be written; called before a pairing starts."""
         with self._locked():
             self._read()
             try:
@@ -200,7 +211,7 @@ class DeviceBook:
             ) from error
 
     def _write(self, book: Book) -> None:
-        """Replace the file: under its name stand the old content or the new, at any moment."""
+        """Replace the file atomically: a reader sees the old content or the new."""
         try:
             for orphan in self.path.parent.glob(f"{_DRAFT}*"):  # of a writer that was killed
                 orphan.unlink()
@@ -261,7 +272,7 @@ class DeviceBook:
 
 
 def _settle(folder: Path) -> None:
-    """Return when the names in a folder are on stable storage."""
+    """Write a folder's entries to stable storage (fsync)."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -273,13 +284,13 @@ def _settle(folder: Path) -> None:
 
 
 def book_bytes(book: Book) -> bytes:
-    """The file's content: a line for each device."""
+    """The content of the file, one line for each device."""
     lines = ",\n ".join(json_text(book[alias].record()) for alias in sorted(book))
     return f'{{"schema": {SCHEMA}, "devices": [\n {lines}\n]}}\n'.encode()
 
 
 def book_untrusted(data: bytes) -> dict[str, KnownDevice]:
-    """The devices of a file's content. Raises `Malformed`, and nothing else."""
+    """Parse the content of the file. Raises only `Malformed`."""
     whole = strict_json.decode_untrusted(data, size=MOST_BYTES)
     if not isinstance(whole, dict) or not isinstance(whole.get("schema"), int):
         raise Malformed("it is not a file of known devices")
@@ -344,7 +355,7 @@ def _found(book: Book, alias: str) -> KnownDevice:
 
 
 def check_alias(text: str) -> str:
-    """A word for a device: letters, digits, `_`, with `-` and `.` inside; at most 64.
+    """Return the alias in NFC: 1 to 64 letters, digits or `_`, with `-` and `.` inside.
 
     Raises `UsageError`.
     """
@@ -358,14 +369,14 @@ def check_alias(text: str) -> str:
 
 
 def alias_for(name: str, device_id: str) -> str:
-    """A word made from what a device calls itself; its id if nothing of that is usable."""
+    """Derive an alias from the name of a device, or from its ID if the name has no usable part."""
     plain = unicodedata.normalize("NFC", name)[:64]
     word = re.sub(r"[^\w.]+", "-", plain).strip("-._").lower()
     return word if _ALIAS.fullmatch(word) else device_id.lower()
 
 
 def alias_taken(alias: str) -> UsageError:
-    """The error for an alias that means another device."""
+    """The error for an alias that another device has."""
     return UsageError(
         f"{alias!r} is the alias of another device",
         advice=f"Choose another alias (--as), or run `handfast rename {alias} NEW` first.",

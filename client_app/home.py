@@ -1,4 +1,4 @@
-"""Where the client keeps its two files: its key and the devices it knows."""
+"""The folder of the client's two files: its key and the list of devices."""
 
 import os
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ VARIABLE = "HANDFAST_HOME"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """One folder. Nothing is made before something is written."""
+    """The folder. It is created when the first file is written."""
 
     folder: Path
 
@@ -31,5 +31,5 @@ class Home:
 
     @property
     def devices(self) -> Path:
-        """The devices this client knows (JSON, 0600)."""
+        """The paired devices (JSON, 0600)."""
         return self.folder / "devices.json"

@@ -1,4 +1,4 @@
-"""Bodies: what a device answered, and what we send, with their content formats."""
+"""Bodies of requests and responses, with their content formats."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _TEXTUAL = frozenset({0, 40, 50})  # 40: application/link-format (RFC 6690)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A 2.xx answer. `format` is the content format's number, or None if the device named none."""
+    """A 2.xx response. `format` is the number of the content format, None if there is none."""
 
     code: str
     payload: bytes
@@ -39,7 +39,7 @@ class Reply:
 
     @property
     def is_text(self) -> bool:
-        """Whether the body is meant to be read: text, JSON, links, or UTF-8 without a format."""
+        """Whether the body is text: plain text, JSON, links, or UTF-8 without a format."""
         if self.format is not None:
             return self.format in _TEXTUAL
         try:
@@ -50,14 +50,14 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The body as text; what is not UTF-8 is replaced."""
+        """The body as text; bytes that are not UTF-8 are replaced."""
         return self.payload.decode("utf-8", "replace")
 
     @property
     def value(self) -> object:
         """The body as a value: CBOR and JSON parsed, text as str, the rest as bytes.
 
-        Raises `Malformed` if the body is not what its content format says.
+        Raises `Malformed` if the body does not parse in its content format.
         """
         match self.format:
             case 60:
@@ -69,10 +69,10 @@ class Reply:
 
 
 def encoded(body: Body, body_format: Format | None) -> tuple[bytes, int | None]:
-    """The payload and content format of a body.
+    """Encode a body; return the payload and the number of its content format.
 
-    Bytes go as they are. Without a format, text is text and any other value is CBOR. Raises
-    `UsageError` if the body cannot have that format.
+    Bytes are sent as they are. Without a format, a string is sent as text and any other value as
+    CBOR. Raises `UsageError` if the body cannot be encoded in the format.
     """
     if body is None and body_format is None:
         return b"", None

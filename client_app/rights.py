@@ -1,8 +1,7 @@
-"""Users, roles, invites, windows and events, as a device tells of them. Plain values.
+"""Users, roles, invites, windows and events, as a device returns them.
 
-Moments are whole seconds since 1970 by the device's clock, None where there is none. Texts are the
-device's own words: they are escaped where they are shown. Fingerprints are 64 lower-case hex
-digits.
+Moments are whole seconds since 1970 by the device's clock, or None. Texts come from the device and
+are escaped when they are printed. Fingerprints are 64 lower-case hex digits.
 """
 
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class UserKey:
-    """One key of a user. `method` is how it came to be known; `verified` whether anybody checked
-    it; `last_seen` is true within an hour."""
+    """A key of a user. `method` is the pairing method, `verified` whether that method (or a user)
+    verified the key; `last_seen` is accurate to an hour."""
 
     fingerprint: str
     name: str = ""
@@ -24,7 +23,7 @@ class UserKey:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody the device knows. `not_before` is inclusive, `not_after` exclusive."""
+    """A user of the device. `not_before` is inclusive, `not_after` exclusive."""
 
     name: str
     role: str
@@ -38,7 +37,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role and its policies; nobody touches a user of a higher rank."""
+    """A role and its policies. A user cannot change users of a higher rank."""
 
     id: str
     rank: int
@@ -47,7 +46,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One operator, one attribute, and values of which one has to fit."""
+    """A condition: it holds if the attribute matches one of the values."""
 
     operator: str
     attribute: str
@@ -65,7 +64,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Some statements under one name."""
+    """A named list of statements."""
 
     id: str
     statements: tuple[Statement, ...]
@@ -73,10 +72,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """An invite that stands open. Its id is no secret and redeems nothing.
+    """An invite that can still be redeemed. Its ID is not a secret.
 
-    `uses` are those left, `inviter` is a user (empty: the device's console), `key` the only key
-    that may redeem it (empty: any), `not_after` the end of the access that it gives.
+    `uses` is how often it can still be used, `inviter` the user who created it (empty: the device's
+    console), `key` the only key that can redeem it (empty: any), `not_after` the end of the access
+    that it grants.
     """
 
     id: str
@@ -92,7 +92,7 @@ class Invite:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """A new invite with its token: the text that lets somebody in. It is told once."""
+    """A new invite with its token, the text to send. The token cannot be read again."""
 
     invite: Invite
     token: str = field(repr=False)
@@ -100,7 +100,7 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The pairing window; all but `open` is empty while it is closed."""
+    """The pairing window. The other fields are empty while it is closed."""
 
     open: bool
     port: int = 0
@@ -111,9 +111,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """Whether `action` is allowed now, from here. `missing` says what oneself lacks, `reason` which
-    statement decided about another user. `depends`: attributes that only the request itself tells;
-    where it depends on those, it is not allowed for sure."""
+    """Whether `action` is allowed now and from here.
+
+    `missing` says what this client lacks, `reason` which statement decided for another user.
+    `depends` lists attributes of the request on which the decision depends; the action is then not
+    reported as allowed.
+    """
 
     action: str
     allowed: bool
@@ -123,16 +126,16 @@ class Permission:
 
     @property
     def exit_code(self) -> int:
-        """What it means to a shell: 7 if it is denied, or not allowed for sure."""
+        """The exit code: 0 if the action is allowed, else 7."""
         return 0 if self.allowed else 7
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of the device's trail, chained to the one before it by `previous`.
+    """An event of the device. `previous` is the digest of the event before it.
 
-    `fields` are those that apply: actor, user, role, fingerprint, address, action, result and so
-    on. `lost` counts the events right before this one that the device no longer has.
+    `fields` contains those that apply: actor, user, role, fingerprint, address, action, result and
+    others. `lost` is the number of events directly before this one that are no longer stored.
     """
 
     seq: int
@@ -146,8 +149,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """A piece of the trail, oldest first. `head` and `digest` are of the newest event there is:
-    whoever notes them elsewhere can tell later that nothing before was changed."""
+    """Consecutive events, oldest first. `head` and `digest` are number and digest of the newest
+    event of the device; a copy of them can later prove that no earlier event was changed."""
 
     head: int
     digest: str

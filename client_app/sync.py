@@ -1,4 +1,4 @@
-"""The blocking face of the client, for scripts without `async`.
+"""The blocking API of the client, for scripts without `async`.
 
     from client_app.sync import Client
 
@@ -8,8 +8,8 @@
         for reading in kitchen.observe("/sensor/temperature"):
             ...
 
-One thread with an event loop of its own does the work, from the first call to the end of `with`.
-Calls may come from several threads. An interrupt (Ctrl-C) in a call ends what was asked for.
+The work is done by an event loop in a thread of its own, from the first call to the end of the
+`with` block. Calls are thread-safe. Ctrl-C during a call cancels that call.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ P = ParamSpec("P")
 
 
 class _Loop:
-    """A thread that runs one event loop until `close`."""
+    """A thread that runs an event loop until `close`."""
 
     def __init__(self) -> None:
         self._started: Future[asyncio.AbstractEventLoop] = Future()
@@ -60,7 +60,7 @@ class _Loop:
         self._loop = self._started.result()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and return what it returns."""
+        """Run a coroutine in the loop and return its result."""
         if not self._thread.is_alive():
             work.close()
             raise UsageError("this client is closed", advice="Use it inside its `with` block.")
@@ -74,7 +74,7 @@ class _Loop:
             raise
 
     def close(self) -> None:
-        """End the loop and wait for the thread. A second call does nothing."""
+        """Stop the loop and wait for the thread. Safe to repeat."""
         if self._thread.is_alive() and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
@@ -89,7 +89,7 @@ class _Loop:
 
 
 class _Blocking(Generic[P, T]):
-    """A method of an asynchronous class as a blocking one, with the same arguments."""
+    """A blocking version of an asynchronous method, with the same arguments."""
 
     def __init__(self, work: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]) -> None:
         self._work = work
@@ -111,7 +111,7 @@ class _Blocking(Generic[P, T]):
 
 
 class _Face:
-    """Something that works in the loop's thread, and how to get there."""
+    """A blocking wrapper: the loop, and the asynchronous object that it wraps."""
 
     def __init__(self, loop: _Loop, inner: Any) -> None:
         self._loop = loop
@@ -119,7 +119,10 @@ class _Face:
 
 
 class Administration(_Face):
-    """The device's users, roles, invites, window and events; see `client_app.administration`."""
+    """Users, roles, invites, pairing window and events of a device.
+
+    See `client_app.administration.Administration`.
+    """
 
     users = _Blocking(asynchronous_iam.users)
     user = _Blocking(asynchronous_iam.user)
@@ -142,28 +145,28 @@ class Administration(_Face):
     def follow_events(
         self, *, since: int | None = None, last: int | None = None
     ) -> "Iterator[Event]":
-        """The events, and then each new one. Leaving the loop ends it."""
+        """Yield the stored events, then each new one, until the caller leaves the loop."""
         return _each(self._loop, lambda: self._inner.follow_events(since=since, last=last))
 
 
 class Device(_Face):
-    """One paired device; see `client_app.device.Device`."""
+    """A paired device; see `client_app.device.Device`."""
 
     _inner: asynchronous_device
 
     @property
     def known(self) -> KnownDevice:
-        """What this client has stored about the device."""
+        """The stored entry of the device."""
         return self._inner.known
 
     @property
     def address(self) -> str:
-        """Where the device was reached, `HOST:PORT`."""
+        """The address of the present session, `HOST:PORT`."""
         return self._inner.address
 
     @property
     def iam(self) -> Administration:
-        """The device's users, roles, invites, window and events, as far as its policy lets."""
+        """Users, roles, invites, pairing window and events of the device, as its policy allows."""
         return Administration(self._loop, self._inner.iam)
 
     get = _Blocking(asynchronous_device.get)
@@ -175,12 +178,12 @@ class Device(_Face):
     close = _Blocking(asynchronous_device.close)
 
     def observe(self, path: str, *, accept: Format | None = None) -> Iterator[Reply]:
-        """Each state of a resource, beginning with the present one. Leaving the loop ends it."""
+        """Yield the present state of a resource, then each new one, until the caller stops."""
         return _each(self._loop, lambda: self._inner.observe(path, accept=accept))
 
 
 class Client:
-    """One client identity, and the devices it knows; see `client_app.client.Client`."""
+    """A client identity and its paired devices; see `client_app.client.Client`."""
 
     def __init__(
         self,
@@ -206,19 +209,19 @@ class Client:
 
     @property
     def devices(self) -> list[KnownDevice]:
-        """The known devices, by alias."""
+        """The paired devices, sorted by alias. Raises `BookError`."""
         return self._client.devices
 
     def connect(self, alias: str) -> Device:
-        """A session with a known device, wherever it is reached first."""
+        """Connect to a paired device; see `client_app.client.Client.connect`."""
         return Device(self._loop, self._loop.call(self._client.connect(alias)))
 
     def discover(self, *, timeout: float = LOOK_SECONDS) -> "list[Advert]":
-        """The devices that answer on the LAN within `timeout` seconds, by name."""
+        """Search the LAN for `timeout` seconds; return the devices found, sorted by name."""
         return self._loop.call(self._client.discover(timeout=timeout))
 
     def watch(self) -> "Iterator[Advert]":
-        """Every device that is there, comes, changes or goes. Does not end."""
+        """Yield each device on the LAN, and again when it changes or leaves. Does not end."""
         return _each(self._loop, self._client.watch)
 
     def pair(
@@ -236,10 +239,10 @@ class Client:
         on_wait: Callable[[float], object] = lambda _seconds: None,
         on_note: Callable[[str], None] | None = None,
     ) -> Paired:
-        """Pair with a device whose window is open; see `client_app.client.Client.pair`.
+        """Pair with a device, or redeem an invite; see `client_app.client.Client.pair`.
 
-        `confirm` and `code` are called in a thread of their own, `on_wait` and `on_note` in this
-        client's: they have to return at once.
+        `confirm` and `code` are called in a thread of their own and may block. `on_wait` and
+        `on_note` are called in the thread of the event loop and must return immediately.
         """
 
         async def ask(question: Comparison) -> bool:
@@ -276,12 +279,12 @@ class Client:
         expect: Fingerprint | None = None,
         on_note: Callable[[str], None] | None = None,
     ) -> Paired:
-        """Become who an invite says (`HANDFAST:I*…`), and store its device."""
+        """Redeem an invite; see `client_app.client.Client.redeem`."""
         work = self._client.redeem(invite, alias=alias, expect=expect, on_note=on_note)
         return self._loop.call(work)
 
     def close(self) -> None:
-        """End every session. A second call does nothing."""
+        """End all sessions. Safe to repeat."""
         if self._running is None:
             return
         running, self._running = self._running, None
@@ -290,7 +293,7 @@ class Client:
 
 
 async def _aside(question: Callable[[], T]) -> T:
-    """Ask in a thread that nobody waits for: a question that was withdrawn may stand for ever."""
+    """Call `question` in a daemon thread, since a question that is cancelled may never return."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -312,7 +315,7 @@ async def _aside(question: Callable[[], T]) -> T:
 
 
 def _each(loop: _Loop, start: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
-    """The items of an asynchronous iterator; it is closed when the caller stops early."""
+    """Yield the items of an asynchronous iterator, and close it when the caller stops."""
     stream = start()
     try:
         while True:

@@ -1,4 +1,4 @@
-"""What verbs and the library return, as plain values that cost nothing to import."""
+"""Values that verbs and the library return. This module imports nothing slow."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,11 +8,16 @@ from client_app.devices import KnownDevice
 
 @dataclass(frozen=True, slots=True)
 class Whoami:
-    """What a device knows of this client. `until` is in wall seconds, or None for no end; `now` is
-    the device's time, by which it ends, or None if the device does not tell it.
+    """This client as a device knows it.
 
-    `actions` it may do now and from here, `conditional` at other times, from elsewhere, to some, or
-    of some resources.
+    Attributes:
+        user, role, key: names of the user, the role and this client's key.
+        fingerprint: this client's fingerprint, 64 hex digits.
+        path: how this client is connected, as the device sees it, for example `local`.
+        actions: actions that are allowed now and from here.
+        conditional: actions that depend on the time, the network or the request.
+        until: end of the access in seconds since 1970, or None.
+        now: the device's clock in seconds since 1970, or None if the device does not tell it.
     """
 
     user: str
@@ -28,10 +33,10 @@ class Whoami:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """The outcome of `Client.pair`. `is_new` is false if both sides knew each other already.
+    """The result of `Client.pair`.
 
-    `method` is how they came to; `until` is the end of the access, in wall seconds, if the device
-    said one.
+    `is_new` is False if both sides were already paired. `method` is the pairing method. `until` is
+    the end of the access in seconds since 1970, or None.
     """
 
     device: KnownDevice
@@ -42,7 +47,7 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A device on the LAN, by its own words. `known_as` is its alias here, if its id is known."""
+    """A device as announced on the LAN. `known_as` is the alias of a paired device with its ID."""
 
     id: str
     name: str
@@ -55,7 +60,7 @@ class Seen:
 
 
 class Verdict(StrEnum):
-    """How a check came out."""
+    """The result of a check."""
 
     OK = "ok"
     NOTE = "note"
@@ -64,7 +69,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of an examination. `exit_code` is not 0 for a failure."""
+    """One check of `handfast doctor`. `exit_code` is not 0 if it failed."""
 
     name: str
     verdict: Verdict

@@ -56,7 +56,7 @@ class Fingerprint:
 
         Raises `Malformed` for anything else.
         """
-        advice = "A fingerprint is 64 hex digits; `handfast-device fingerprint` prints it."
+        advice = "Give all 64 hex digits of the fingerprint."
         try:
             if text.startswith(_NI):
                 value = text.removeprefix(_NI)
@@ -64,10 +64,10 @@ class Fingerprint:
                 return cls(base64.b64decode(padded, altchars=b"-_", validate=True))
             digits = _SEPARATORS.sub("", text)
             if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
-                raise Malformed("this is not a fingerprint", advice=advice)
+                raise Malformed("the text is not a fingerprint", advice=advice)
             return cls(bytes.fromhex(digits))
         except (binascii.Error, UnicodeEncodeError) as error:
-            raise Malformed("this is not a fingerprint", advice=advice) from error
+            raise Malformed("the text is not a fingerprint", advice=advice) from error
 
     @classmethod
     def of_spki(cls, der: bytes) -> Self:
@@ -140,15 +140,15 @@ class Identity:
             raise IdentityError(f"cannot read the key {path}: {error.strerror}") from error
         if mode & 0o077:
             raise IdentityError(
-                f"the key {path} can be read by others (mode {mode:04o})",
-                advice=f"If nobody copied it: chmod 600 {path}. If in doubt, make a new one.",
+                f"the key {path} is readable by other users (mode {mode:04o})",
+                advice=f"If it was not copied, run: chmod 600 {path}. If in doubt, replace it.",
             )
         try:
             key = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError) as error:
             raise IdentityError(
                 f"{path} is not an unencrypted PEM key",
-                advice="Restore it from a backup; it is never overwritten.",
+                advice="Restore it from a backup. handfast never overwrites a key.",
             ) from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
             raise IdentityError(f"{path} is not a P-256 key", advice="handfast uses P-256 only.")

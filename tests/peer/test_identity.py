@@ -190,7 +190,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     Identity.create().save(path)
     path.chmod(0o640)
-    with pytest.raises(IdentityError, match="read by others") as caught:
+    with pytest.raises(IdentityError, match="readable by other users") as caught:
         Identity.load(path)
     assert "chmod 600" in caught.value.advice
 
