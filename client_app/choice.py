@@ -85,7 +85,7 @@ class Means:
             offered = ", ".join(one for one in offer.methods if one in methods.NAMES) or "none"
             raise UsageError(
                 f"the device does not offer the pairing method {name}; it offers: {offered}",
-                advice=f"Use one of these, or open the pairing window with {name}.",
+                advice=f"Open the pairing window with {name}, or use a method that it offers.",
             )
         if lacking := self._lacking(name):
             raise UsageError(f"the pairing method {name} cannot be used: {lacking}")

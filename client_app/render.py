@@ -160,7 +160,7 @@ def _(value: Whoami) -> str:
     lines = [
         f"user   {value.user}",
         f"role   {value.role}, {until}",
-        f"key    {value.key}  {value.fingerprint}",
+        f"key    {'  '.join(filter(None, (value.key, value.fingerprint)))}",
         f"path   {value.path}",
         f"may    {', '.join(value.actions) or 'nothing'}",
     ]

@@ -239,7 +239,7 @@ def _refusals() -> Iterator[None]:
 def _wrong() -> Mismatch:
     return Mismatch(
         "the code is wrong, or this is a man-in-the-middle attack; nothing was stored",
-        advice="Start again with the code that the device shows then.",
+        advice="Start again with the new code that the device shows.",
     )
 
 
