@@ -180,7 +180,9 @@ def test_the_devices_user_says_no(stage: Stage, method: str) -> None:
     person.until("[yes/no]", on="screen")
     person.type("no")
     screen = laptop.end(code=12).out
-    assert re.search(r"\[y/n[^\n]*\n+handfast: the device refused: its user declined", screen), screen
+    assert re.search(r"\[y/n[^\n]*\n+handfast: the device refused: its user declined", screen), (
+        screen
+    )
     person.until("2 more tries are left.", on="screen")
     assert "void" not in person.said("screen"), "it was answered here"
     device.run("close")
