@@ -82,7 +82,7 @@ async def test_a_crowd_at_the_pairing_port_keeps_nobody_from_pairing_but_itself(
         if number < most:
             assert (await one.pair_ask("GET", "/pair")).code == "2.05"
         else:
-            with pytest.raises(HandshakeFailed, match="at once"):
+            with pytest.raises(HandshakeFailed, match="immediately"):
                 await one.connect(pairing=True)
         assert len(device.sessions("pairing")) <= 1 + most
     device.decide(accept=True)
