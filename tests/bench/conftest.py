@@ -13,7 +13,6 @@ from typing import Any
 import aiocoap
 import aiocoap.resource
 import pytest
-import pytest_asyncio
 
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS, Limits
@@ -69,7 +68,7 @@ class Served:
 Serve = Callable[..., Awaitable[Served]]
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """Starts servers that refuse nobody: `await serve(limits=…)`."""
     running: list[Served] = []

@@ -28,7 +28,7 @@ from peer.net.udp import Address, Datagram
 if TYPE_CHECKING:
     from tests.bench.conftest import Echo, Serve, Table
 
-pytestmark = [pytest.mark.bench, pytest.mark.asyncio]
+pytestmark = pytest.mark.bench
 HOST = "127.0.0.1"
 
 

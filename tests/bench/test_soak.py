@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.bench,
     pytest.mark.soak,
-    pytest.mark.asyncio,
     pytest.mark.timeout(3600),
 ]
 REQUESTS, WARM = 200_000, 20_000

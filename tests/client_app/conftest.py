@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import aiocoap
 import pytest
-import pytest_asyncio
 from aiocoap import resource
 from aiocoap.numbers.codes import Code
 from click.testing import CliRunner
@@ -392,7 +391,7 @@ def keys() -> Callable[[int], Identity]:
     return lambda number: made.setdefault(number, Identity.create())
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def board(keys: Callable[[int], Identity]) -> AsyncIterator[Board]:
     made = Board(keys(0))
     await made.start()
@@ -400,7 +399,7 @@ async def board(keys: Callable[[int], Identity]) -> AsyncIterator[Board]:
     await made.close()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def other(keys: Callable[[int], Identity]) -> AsyncIterator[Board]:
     """Another device, with another key."""
     made = Board(keys(1), "attic")
@@ -417,7 +416,7 @@ def home(tmp_path: Path) -> Path:
 Make = Callable[..., Client]
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def new_client(home: Path) -> AsyncIterator[Make]:
     """Clients that hear of the given boards on their LAN, and of nobody else."""
     made: list[Client] = []
@@ -436,7 +435,7 @@ async def new_client(home: Path) -> AsyncIterator[Make]:
         await client.close()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def paired(board: Board, new_client: Make) -> Client:
     """A client that is paired with the board, which it calls kitchen."""
     await board.open()
@@ -629,7 +628,7 @@ def owner(abroad: Abroad, home: Path) -> Abroad:
     return abroad
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def kitchen(owner: Abroad, home: Path) -> AsyncIterator[Device]:
     """The owner's handle on the real device."""
 

@@ -23,7 +23,6 @@ FP = "ab" * 32
 LATER = 4_000_000_000
 
 
-@pytest.mark.asyncio
 async def test_users(kitchen: Device) -> None:
     iam = kitchen.iam
     assert [one.name for one in await iam.users()] == ["anna"]
@@ -45,7 +44,6 @@ async def test_users(kitchen: Device) -> None:
     assert caught.value.code == "4.04"
 
 
-@pytest.mark.asyncio
 async def test_a_time_from_now_is_by_the_devices_clock(kitchen: Device, owner: Abroad) -> None:
     """Which may be years ahead: by ours the access would have ended before it begins."""
 
@@ -66,7 +64,6 @@ async def test_a_time_from_now_is_by_the_devices_clock(kitchen: Device, owner: A
     assert changed.not_before == pytest.approx(there + 3600, abs=60)
 
 
-@pytest.mark.asyncio
 async def test_a_time_from_now_where_the_device_does_not_tell_its_own(
     kitchen: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +75,6 @@ async def test_a_time_from_now_where_the_device_does_not_tell_its_own(
     assert (await kitchen.iam.add_user("mia", not_after=timedelta(days=1))).not_after == 3e9 + 86400
 
 
-@pytest.mark.asyncio
 async def test_a_name_is_one_segment_whatever_it_holds(kitchen: Device) -> None:
     """No name can point at another resource, and an empty one not at the whole collection."""
     await kitchen.iam.add_user("mia")
@@ -99,7 +95,6 @@ async def test_a_name_is_one_segment_whatever_it_holds(kitchen: Device) -> None:
     assert len(await kitchen.iam.users()) == 4
 
 
-@pytest.mark.asyncio
 async def test_what_cannot_be_sent_is_a_usage_error(kitchen: Device) -> None:
     for wrong in (
         kitchen.iam.add_key("mia", "12"),
@@ -110,14 +105,12 @@ async def test_what_cannot_be_sent_is_a_usage_error(kitchen: Device) -> None:
             await wrong
 
 
-@pytest.mark.asyncio
 async def test_many_users_are_many_blocks(kitchen: Device, owner: Abroad) -> None:
     for number in range(60):
         await kitchen.iam.add_user(f"user-{number:02}", keys=[f"{number:064x}"])
     assert len(await kitchen.iam.users()) == 61
 
 
-@pytest.mark.asyncio
 async def test_rules(kitchen: Device) -> None:
     roles = await kitchen.iam.roles()
     assert [role.rank for role in roles] == sorted(role.rank for role in roles)
@@ -127,7 +120,6 @@ async def test_rules(kitchen: Device) -> None:
     assert policies["core-guest"].statements[0].effect == "Allow"
 
 
-@pytest.mark.asyncio
 async def test_may_i(kitchen: Device) -> None:
     iam = kitchen.iam
     assert (await iam.check("Iam:AddUser")).allowed
@@ -145,7 +137,6 @@ async def test_may_i(kitchen: Device) -> None:
     assert "Iam:AddUser" in me.actions
 
 
-@pytest.mark.asyncio
 async def test_invites(kitchen: Device, owner: Abroad) -> None:
     iam = kitchen.iam
     made = await iam.invite("mia", role="user", seconds=600, uses=2, key=FP, not_after=float(LATER))
@@ -163,7 +154,6 @@ async def test_invites(kitchen: Device, owner: Abroad) -> None:
     assert [left.name for left in await iam.invites()] == ["leo"]
 
 
-@pytest.mark.asyncio
 async def test_the_window(kitchen: Device, owner: Abroad) -> None:
     iam = kitchen.iam
     assert not (await iam.window()).open
@@ -177,7 +167,6 @@ async def test_the_window(kitchen: Device, owner: Abroad) -> None:
     assert not (await iam.window()).open
 
 
-@pytest.mark.asyncio
 async def test_events(kitchen: Device, owner: Abroad) -> None:
     before = await kitchen.iam.events()
     for number in range(110):
@@ -193,7 +182,6 @@ async def test_events(kitchen: Device, owner: Abroad) -> None:
     assert (await kitchen.iam.events(last=0)).events == ()
 
 
-@pytest.mark.asyncio
 async def test_events_as_they_come(kitchen: Device, owner: Abroad) -> None:
     """A burst, a connection that is lost, and another burst: each once, in order."""
     stream = kitchen.iam.follow_events(last=1)
@@ -212,7 +200,6 @@ async def test_events_as_they_come(kitchen: Device, owner: Abroad) -> None:
     assert not any(one.lost for one in found)
 
 
-@pytest.mark.asyncio
 async def test_a_guest_is_told_no(owner: Abroad, tmp_path: Path, lan: object) -> None:
     owner.let_in(tmp_path / "guest", "mia", "guest")
     async with Client(home=tmp_path / "guest") as client:

@@ -48,7 +48,6 @@ def move(client: Client, **changes: Any) -> None:
 # -------------------------------------------------------------------------------------- requests
 
 
-@pytest.mark.asyncio
 async def test_requests_reach_their_resources(board: Board, paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     assert (await kitchen.get("/hello")).text == f"hello {paired.devices[0].user}"
@@ -78,7 +77,6 @@ async def test_requests_reach_their_resources(board: Board, paired: Client) -> N
         ("/broken", DeviceFailed, "5.03"),
     ],
 )
-@pytest.mark.asyncio
 async def test_a_refusal_is_its_exception(
     paired: Client, path: str, kind: type[Exception], code: str
 ) -> None:
@@ -89,7 +87,6 @@ async def test_a_refusal_is_its_exception(
     assert (await kitchen.get("/hello")).code == "2.05"
 
 
-@pytest.mark.asyncio
 async def test_a_path_that_cannot_be_is_told_before_anything_is_sent(
     board: Board, paired: Client
 ) -> None:
@@ -100,7 +97,6 @@ async def test_a_path_that_cannot_be_is_told_before_anything_is_sent(
     assert len(board.requests) == before
 
 
-@pytest.mark.asyncio
 async def test_a_slow_answer_is_waited_for_and_a_patience_is_kept(
     board: Board, paired: Client
 ) -> None:
@@ -132,7 +128,6 @@ def test_an_odd_whoami_is_malformed(payload: bytes) -> None:
 # --------------------------------------------------------------------------------------- finding
 
 
-@pytest.mark.asyncio
 async def test_two_connects_are_one_session(board: Board, paired: Client) -> None:
     first, second = await asyncio.gather(paired.connect("kitchen"), paired.connect("kitchen"))
     assert first is second
@@ -140,13 +135,11 @@ async def test_two_connects_are_one_session(board: Board, paired: Client) -> Non
     assert len(board.regular.sessions()) == 1
 
 
-@pytest.mark.asyncio
 async def test_an_unknown_name_is_not_reached(paired: Client) -> None:
     with pytest.raises(Unreachable, match="no paired device"):
         await paired.connect("attic")
 
 
-@pytest.mark.asyncio
 async def test_the_lan_knows_where_a_device_has_moved(board: Board, paired: Client) -> None:
     move(paired, last_seen=f"{HOST}:9")
     kitchen = await paired.connect("kitchen")
@@ -154,7 +147,6 @@ async def test_the_lan_knows_where_a_device_has_moved(board: Board, paired: Clie
     assert paired.devices[0].last_seen == kitchen.address
 
 
-@pytest.mark.asyncio
 async def test_an_address_entry_reaches_a_device_that_nobody_announces(
     board: Board, paired: Client, new_client: Make
 ) -> None:
@@ -163,7 +155,6 @@ async def test_an_address_entry_reaches_a_device_that_nobody_announces(
     assert (await kitchen.get("/hello")).code == "2.05"
 
 
-@pytest.mark.asyncio
 async def test_another_device_at_the_old_address_hides_nothing(
     board: Board, paired: Client, other: Board
 ) -> None:
@@ -173,7 +164,6 @@ async def test_another_device_at_the_old_address_hides_nothing(
     assert other.requests == []
 
 
-@pytest.mark.asyncio
 async def test_a_wrong_key_stops_before_a_byte_of_a_request(
     board: Board, paired: Client, new_client: Make, other: Board
 ) -> None:
@@ -187,7 +177,6 @@ async def test_a_wrong_key_stops_before_a_byte_of_a_request(
     assert paired.devices[0].last_seen == f"{HOST}:{other.regular.port}"
 
 
-@pytest.mark.asyncio
 async def test_an_advert_with_the_right_id_and_the_wrong_key_is_refused(
     board: Board, paired: Client, home: Path, other: Board
 ) -> None:
@@ -206,7 +195,6 @@ async def test_an_advert_with_the_right_id_and_the_wrong_key_is_refused(
         await client.close()
 
 
-@pytest.mark.asyncio
 async def test_nobody_there_is_unreachable(board: Board, paired: Client, new_client: Make) -> None:
     await board.regular.close()
     with pytest.raises(Unreachable, match="cannot reach kitchen") as caught:
@@ -214,7 +202,6 @@ async def test_nobody_there_is_unreachable(board: Board, paired: Client, new_cli
     assert caught.value.refused
 
 
-@pytest.mark.asyncio
 async def test_a_read_only_home_stops_no_request(
     board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +216,6 @@ async def test_a_read_only_home_stops_no_request(
     assert paired.devices[0].last_seen == f"{HOST}:9"
 
 
-@pytest.mark.asyncio
 async def test_discover_tells_who_is_there(board: Board, new_client: Make) -> None:
     adverts = await new_client(board).discover(timeout=0.01)
     assert [one.device_id for one in adverts] == [board.fingerprint.device_id]
@@ -246,7 +232,6 @@ def test_a_key_that_others_can_read_is_refused(home: Path) -> None:
 # ---------------------------------------------------------------------------------------- losing
 
 
-@pytest.mark.asyncio
 async def test_a_restarted_device_is_asked_again_by_itself(board: Board, paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
@@ -264,7 +249,6 @@ async def lose_the_session(board: Board, work: "asyncio.Future[Any]") -> None:
     board.gate.set()
 
 
-@pytest.mark.asyncio
 async def test_a_get_is_repeated_once_on_a_new_session(board: Board, paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
@@ -275,7 +259,6 @@ async def test_a_get_is_repeated_once_on_a_new_session(board: Board, paired: Cli
 
 
 @pytest.mark.parametrize("method", ["post", "patch"])
-@pytest.mark.asyncio
 async def test_a_post_is_never_repeated_once_it_may_have_arrived(
     board: Board, paired: Client, method: str
 ) -> None:
@@ -289,7 +272,6 @@ async def test_a_post_is_never_repeated_once_it_may_have_arrived(
     assert (await kitchen.get("/hello")).code == "2.05"
 
 
-@pytest.mark.asyncio
 async def test_a_silent_session_has_to_show_that_it_lives(
     board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,7 +287,6 @@ async def test_a_silent_session_has_to_show_that_it_lives(
     assert board.requests.count(("POST", "/hello")) == 1
 
 
-@pytest.mark.asyncio
 async def test_a_silent_observation_has_to_show_that_it_lives(
     board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,7 +303,6 @@ async def test_a_silent_observation_has_to_show_that_it_lives(
     await states.aclose()  # type: ignore[attr-defined]
 
 
-@pytest.mark.asyncio
 async def test_revoked_is_not_paired_at_once(board: Board, paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
@@ -335,7 +315,6 @@ async def test_revoked_is_not_paired_at_once(board: Board, paired: Client) -> No
 # ------------------------------------------------------------------------------------- observing
 
 
-@pytest.mark.asyncio
 async def test_each_state_is_seen(board: Board, paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     seen: list[Any] = []
@@ -347,13 +326,11 @@ async def test_each_state_is_seen(board: Board, paired: Client) -> None:
     assert seen == [{"count": 0}, {"count": 1}, {"count": 2}]
 
 
-@pytest.mark.asyncio
 async def test_what_cannot_be_observed_gives_one_state(paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     assert [reply.text[:5] async for reply in kitchen.observe("/hello")] == ["hello"]
 
 
-@pytest.mark.asyncio
 async def test_an_observation_outlives_a_restart_of_the_device(
     board: Board, paired: Client
 ) -> None:
@@ -370,7 +347,6 @@ async def test_an_observation_outlives_a_restart_of_the_device(
     await states.aclose()  # type: ignore[attr-defined]
 
 
-@pytest.mark.asyncio
 async def test_a_revocation_ends_an_observation_with_its_reason(
     board: Board, paired: Client
 ) -> None:
@@ -383,7 +359,6 @@ async def test_a_revocation_ends_an_observation_with_its_reason(
         await anext(states)
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_is_gone_ends_an_observation(
     board: Board, paired: Client, new_client: Make
 ) -> None:

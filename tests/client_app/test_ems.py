@@ -9,7 +9,6 @@ from peer.dtls import session as dtls_session
 from peer.errors import HandshakeFailed
 
 
-@pytest.mark.asyncio
 async def test_no_extended_master_secret_no_pairing(
     board: Any, new_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,6 @@ def nothing_is_stored(client: Client, board: Board) -> bool:
     return client.devices == [] and not board.users
 
 
-@pytest.mark.asyncio
 async def test_both_users_say_yes(board: Board, new_client: Make) -> None:
     await board.open()
     client, person = new_client(board), Person()
@@ -98,7 +97,6 @@ async def test_both_users_say_yes(board: Board, new_client: Make) -> None:
     assert 0 < waits[0] <= 120
 
 
-@pytest.mark.asyncio
 async def test_the_devices_user_may_be_first(board: Board, new_client: Make) -> None:
     await board.open()
     board.answers.put_nowait(True)
@@ -109,7 +107,6 @@ async def test_the_devices_user_may_be_first(board: Board, new_client: Make) -> 
     assert (await work).device.user.startswith("client-")
 
 
-@pytest.mark.asyncio
 async def test_our_user_says_no(board: Board, new_client: Make) -> None:
     await board.open()
     client = new_client(board)
@@ -120,7 +117,6 @@ async def test_our_user_says_no(board: Board, new_client: Make) -> None:
     assert board.window.pending() is None
 
 
-@pytest.mark.asyncio
 async def test_the_devices_user_says_no_while_ours_still_looks(
     board: Board, new_client: Make
 ) -> None:
@@ -133,7 +129,6 @@ async def test_the_devices_user_says_no_while_ours_still_looks(
     assert nothing_is_stored(client, board)
 
 
-@pytest.mark.asyncio
 async def test_nobody_at_the_device(
     board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +140,6 @@ async def test_nobody_at_the_device(
     assert nothing_is_stored(client, board)
 
 
-@pytest.mark.asyncio
 async def test_an_interrupt_leaves_nothing(board: Board, new_client: Make) -> None:
     await board.open()
     client, person = new_client(board), Person()
@@ -161,7 +155,6 @@ async def test_an_interrupt_leaves_nothing(board: Board, new_client: Make) -> No
     )
 
 
-@pytest.mark.asyncio
 async def test_pairing_again_asks_nobody(board: Board, paired: Client) -> None:
     users, device = dict(board.users), paired.devices[0]
     again = await paired.pair(board.pairing_address, expect=board.fingerprint)
@@ -173,7 +166,6 @@ async def test_pairing_again_asks_nobody(board: Board, paired: Client) -> None:
     assert (board.users, paired.devices) == (users, [device])
 
 
-@pytest.mark.asyncio
 async def test_a_client_that_lost_its_file_looks_again_itself(board: Board, paired: Client) -> None:
     paired.book.forget("kitchen")
     with pytest.raises(Declined):
@@ -184,7 +176,6 @@ async def test_a_client_that_lost_its_file_looks_again_itself(board: Board, pair
     assert len(person.questions) == 1
 
 
-@pytest.mark.asyncio
 async def test_another_name_for_a_known_key_is_taken(board: Board, paired: Client) -> None:
     with pytest.raises(RequestFailed) as caught:
         await paired.pair(board.pairing_address, expect=board.fingerprint, name="bob")
@@ -194,7 +185,6 @@ async def test_another_name_for_a_known_key_is_taken(board: Board, paired: Clien
 # --------------------------------------------------------------------------------- what is expected
 
 
-@pytest.mark.asyncio
 async def test_a_fingerprint_that_is_not_the_expected_one(
     board: Board, new_client: Make, other: Board
 ) -> None:
@@ -207,14 +197,12 @@ async def test_a_fingerprint_that_is_not_the_expected_one(
     assert board.window.failures == 0
 
 
-@pytest.mark.asyncio
 async def test_somebody_has_to_compare(board: Board, new_client: Make) -> None:
     await board.open()
     with pytest.raises(UsageError):
         await new_client(board).pair(board.pairing_address)
 
 
-@pytest.mark.asyncio
 async def test_an_announced_id_with_another_key_is_not_the_device(
     board: Board, home: Path, other: Board
 ) -> None:
@@ -230,7 +218,6 @@ async def test_an_announced_id_with_another_key_is_not_the_device(
     assert person.questions == []
 
 
-@pytest.mark.asyncio
 async def test_a_known_name_with_a_new_key_stops(
     board: Board, paired: Client, other: Board, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,7 +236,6 @@ async def test_a_known_name_with_a_new_key_stops(
         assert client.devices == [move]
 
 
-@pytest.mark.asyncio
 async def test_a_known_device_that_is_not_announced_is_looked_for_where_it_was(
     board: Board,
     paired: Client,
@@ -270,7 +256,6 @@ async def test_a_known_device_that_is_not_announced_is_looked_for_where_it_was(
 # ---------------------------------------------------------------------------------------- targets
 
 
-@pytest.mark.asyncio
 async def test_without_a_target_the_open_device_is_meant(
     board: Board, other: Board, new_client: Make
 ) -> None:
@@ -286,14 +271,12 @@ async def test_without_a_target_the_open_device_is_meant(
         await client.pair(confirm=Person(answer=True))
 
 
-@pytest.mark.asyncio
 async def test_nobody_on_the_lan(new_client: Make) -> None:
     with pytest.raises(Unreachable, match="no device was found"):
         await new_client().pair(confirm=Person(answer=True))
 
 
 @pytest.mark.parametrize("target", ["Kitchen", "id"])
-@pytest.mark.asyncio
 async def test_a_target_by_name_or_id(board: Board, new_client: Make, target: str) -> None:
     client = new_client(board)
     text = board.fingerprint.device_id.lower() if target == "id" else target
@@ -305,7 +288,6 @@ async def test_a_target_by_name_or_id(board: Board, new_client: Make, target: st
     assert done.device.port == board.regular.port
 
 
-@pytest.mark.asyncio
 async def test_two_of_one_name_are_told_apart_by_id(
     board: Board, other: Board, new_client: Make
 ) -> None:
@@ -326,14 +308,12 @@ async def test_two_of_one_name_are_told_apart_by_id(
     assert [one.alias for one in client.devices] == ["kitchen", "second"]
 
 
-@pytest.mark.asyncio
 async def test_an_unknown_name_says_who_is_there(board: Board, new_client: Make) -> None:
     with pytest.raises(Unreachable) as caught:
         await new_client(board).pair("no such name", confirm=Person(answer=True))
     assert "kitchen" in caught.value.advice
 
 
-@pytest.mark.asyncio
 async def test_nothing_listens_on_the_pairing_port(board: Board, new_client: Make) -> None:
     await board.open()
     address = board.pairing_address
@@ -342,7 +322,6 @@ async def test_nothing_listens_on_the_pairing_port(board: Board, new_client: Mak
         await new_client().pair(address, expect=board.fingerprint)
 
 
-@pytest.mark.asyncio
 async def test_the_regular_port_comes_from_the_lan_if_the_offer_has_none(
     board: Board, new_client: Make
 ) -> None:
@@ -353,7 +332,6 @@ async def test_the_regular_port_comes_from_the_lan_if_the_offer_has_none(
     assert done.device.port == board.regular.port
 
 
-@pytest.mark.asyncio
 async def test_not_local(board: Board, new_client: Make) -> None:
     board.local = False
     await board.open()
@@ -362,7 +340,6 @@ async def test_not_local(board: Board, new_client: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "_((;;.::)", "\x1b", "a" * 65, "\u202eanna"])
-@pytest.mark.asyncio
 async def test_a_name_that_cannot_be_is_told_before_anything_is_sent(
     new_client: Make, name: str
 ) -> None:
@@ -370,7 +347,6 @@ async def test_a_name_that_cannot_be_is_told_before_anything_is_sent(
         await new_client().pair("127.0.0.1:9", name=name, confirm=Person(answer=True))
 
 
-@pytest.mark.asyncio
 async def test_a_file_that_cannot_be_written_is_told_before_anybody_is_asked(
     board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,7 +369,6 @@ async def test_a_file_that_cannot_be_written_is_told_before_anybody_is_asked(
 # ------------------------------------------------------------------------------ two-sided commit
 
 
-@pytest.mark.asyncio
 async def test_a_lost_last_answer_is_asked_for_on_the_regular_port(
     board: Board, new_client: Make
 ) -> None:
@@ -407,7 +382,6 @@ async def test_a_lost_last_answer_is_asked_for_on_the_regular_port(
     assert ("GET", "/iam/me") in board.requests
 
 
-@pytest.mark.asyncio
 async def test_a_lost_last_answer_for_a_role_that_may_not_ask_who_it_is(
     board: Board, new_client: Make
 ) -> None:
@@ -421,7 +395,6 @@ async def test_a_lost_last_answer_for_a_role_that_may_not_ask_who_it_is(
     assert (done.device.user, done.device.role) == ("anna", "owner")
 
 
-@pytest.mark.asyncio
 async def test_a_lost_last_answer_of_a_device_that_stored_nobody(
     board: Board, new_client: Make
 ) -> None:
@@ -437,7 +410,6 @@ async def test_a_lost_last_answer_of_a_device_that_stored_nobody(
     assert client.devices == []
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_is_gone_after_all_is_unknown(board: Board, new_client: Make) -> None:
     def lose_power(_body: object) -> None:
         for socket in board.regular._endpoint._sockets:
@@ -473,7 +445,6 @@ def answer_with(**changes: object) -> Callable[[dict[str, object]], aiocoap.Mess
     ],
     ids=["zeroes", "text", "none", "not yet", "odd user", "no cbor", "failed"],
 )
-@pytest.mark.asyncio
 async def test_a_wrong_last_answer_stores_nothing(
     board: Board, new_client: Make, make: object, kind: type[PeerError]
 ) -> None:
@@ -486,7 +457,6 @@ async def test_a_wrong_last_answer_stores_nothing(
     assert client.devices == []
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_does_not_notify_is_looked_at_again(
     board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

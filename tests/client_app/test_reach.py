@@ -54,7 +54,6 @@ async def announced(**places: Sequence[Address]) -> AsyncIterator[Candidate]:
             yield Candidate(address, advert, is_hint=True)
 
 
-@pytest.mark.asyncio
 async def test_the_first_good_session_wins_and_the_others_are_given_up() -> None:
     network = Network(c="session")
     won: Any = await Race(network.attempt, stagger=0.001).run([source(A, B, C)])
@@ -63,14 +62,12 @@ async def test_the_first_good_session_wins_and_the_others_are_given_up() -> None
     assert set(network.given_up) == {A, B}
 
 
-@pytest.mark.asyncio
 async def test_a_failure_does_not_wait_for_the_stagger() -> None:
     network = Network(a=Unreachable("no"), b="session")
     won: Any = await Race(network.attempt, stagger=3600).run([source(A, B)])
     assert won == "session"
 
 
-@pytest.mark.asyncio
 async def test_a_wrong_device_does_not_hide_the_right_one() -> None:
     network = Network(a=MISMATCH, b="session")
     race = Race(network.attempt, stagger=3600)
@@ -78,7 +75,6 @@ async def test_a_wrong_device_does_not_hide_the_right_one() -> None:
     assert won == "session"
 
 
-@pytest.mark.asyncio
 async def test_an_address_is_tried_once_whoever_names_it() -> None:
     network = Network(a=Unreachable("no"))
     with pytest.raises(Unreachable):
@@ -96,7 +92,6 @@ async def test_an_address_is_tried_once_whoever_names_it() -> None:
     ],
     ids=["wrong key", "odd answer", "silence", "refusal"],
 )
-@pytest.mark.asyncio
 async def test_what_says_most_is_told(failures: list[PeerError], kind: type[PeerError]) -> None:
     network = Network(**dict(zip("abc", failures, strict=True)))
     with pytest.raises(PeerError) as caught:
@@ -106,7 +101,6 @@ async def test_what_says_most_is_told(failures: list[PeerError], kind: type[Peer
         assert caught.value.refused  # type: ignore[attr-defined]
 
 
-@pytest.mark.asyncio
 async def test_nowhere_to_go_is_unreachable() -> None:
     with pytest.raises(Unreachable, match="no address of it is stored"):
         await Race(Network().attempt).run([])
@@ -114,7 +108,6 @@ async def test_nowhere_to_go_is_unreachable() -> None:
         await Race(Network().attempt).run([source(Unreachable("no such name"))])
 
 
-@pytest.mark.asyncio
 async def test_candidates_are_bounded() -> None:
     tried: list[Address] = []
 
@@ -128,14 +121,12 @@ async def test_candidates_are_bounded() -> None:
     assert len(tried) == MOST_CANDIDATES
 
 
-@pytest.mark.asyncio
 async def test_a_fault_of_ours_comes_out() -> None:
     network = Network(a=ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         await Race(network.attempt).run([source(A)])
 
 
-@pytest.mark.asyncio
 async def test_a_cancelled_race_leaves_nothing() -> None:
     network = Network()
     race = asyncio.ensure_future(Race(network.attempt, stagger=0.001).run([source(A, B, C)]))
@@ -171,7 +162,6 @@ class Dead:
 
 
 @pytest.mark.parametrize("adverts", [2, 31, 63])
-@pytest.mark.asyncio
 async def test_dead_adverts_do_not_fill_the_candidates(adverts: int) -> None:
     """Two adverts of sixteen places each were all that was tried: adverts take turns."""
     network = Dead(alive=Address("192.0.2.9", 5684))
@@ -182,7 +172,6 @@ async def test_dead_adverts_do_not_fill_the_candidates(adverts: int) -> None:
     assert len(network.asked) <= adverts + 1, "each advert's first place comes before any second"
 
 
-@pytest.mark.asyncio
 async def test_announced_places_are_bounded_and_take_nobody_elses_turn() -> None:
     network = Dead()
     race = Race(network.attempt)
@@ -198,7 +187,6 @@ async def test_announced_places_are_bounded_and_take_nobody_elses_turn() -> None
     assert max(map(nets.count, nets)) <= DEFAULT_LIMITS.announced_places_each
 
 
-@pytest.mark.asyncio
 async def test_one_advert_alone_is_not_tried_without_end() -> None:
     network = Dead()
     with pytest.raises(Unreachable):
@@ -208,7 +196,6 @@ async def test_one_advert_alone_is_not_tried_without_end() -> None:
     assert len(network.asked) == 3
 
 
-@pytest.mark.asyncio
 async def test_a_known_place_is_tried_before_an_announced_one() -> None:
     network = Dead(alive=A)
     won: Any = await Race(network.attempt).run([announced(a=addresses(1, 4)), source(A)])
@@ -216,7 +203,6 @@ async def test_a_known_place_is_tried_before_an_announced_one() -> None:
     assert network.asked == [A]
 
 
-@pytest.mark.asyncio
 async def test_who_names_the_devices_place_first_does_not_use_it_up() -> None:
     """A stranger's advert has the right place last, beyond what is tried of one advert."""
     good = Address("192.0.2.9", 5684)
@@ -227,7 +213,6 @@ async def test_who_names_the_devices_place_first_does_not_use_it_up() -> None:
 
 
 @pytest.mark.parametrize("others", [[], [TimedOut("late")], [Unreachable("no", refused=True)]])
-@pytest.mark.asyncio
 async def test_a_wrong_key_at_an_announced_place_is_no_alarm(others: list[PeerError]) -> None:
     network = Network(a=MISMATCH, b=MISMATCH, c=others[0] if others else MISMATCH)
     with pytest.raises(PeerError, match="another key answered at") as caught:
@@ -239,7 +224,6 @@ async def test_a_wrong_key_at_an_announced_place_is_no_alarm(others: list[PeerEr
     assert caught.value.refused == any(getattr(one, "refused", False) for one in others)
 
 
-@pytest.mark.asyncio
 async def test_a_wrong_key_where_the_device_was_is_one() -> None:
     network = Network(a=MISMATCH, b=Unreachable("no"))
     with pytest.raises(PinMismatch):

@@ -11,7 +11,6 @@ from typing import Any
 
 import aiocoap
 import pytest
-import pytest_asyncio
 
 from client_app.client import Client
 from client_app.devices import KnownDevice
@@ -70,7 +69,7 @@ def invites(owner: Abroad, home: Path) -> Invites:
     return Invites(owner, home)
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def mia(tmp_path: Path) -> AsyncIterator[Client]:
     """A client that knows nothing yet, on a LAN where nobody says anything."""
     async with Client(home=tmp_path / "mia", look=nobody) as client:
@@ -103,7 +102,6 @@ def users(device: Abroad) -> list[str]:
 # ----------------------------------------------------------------------------------- as it should
 
 
-@pytest.mark.asyncio
 async def test_one_string_is_enough(invites: Invites, mia: Client) -> None:
     done = await mia.redeem(invites.make(NOWHERE, invites.address, role="user"))
     assert done.is_new
@@ -125,7 +123,6 @@ async def test_one_string_is_enough(invites: Invites, mia: Client) -> None:
     assert (await kitchen.whoami()).user == "mia"
 
 
-@pytest.mark.asyncio
 async def test_found_on_the_lan_without_any_hint(invites: Invites, tmp_path: Path) -> None:
     async def look() -> AsyncIterator[Advert]:
         yield invites.device.advert()
@@ -135,14 +132,12 @@ async def test_found_on_the_lan_without_any_hint(invites: Invites, tmp_path: Pat
         assert (await client.pair(text, alias="cellar")).device.alias == "cellar"
 
 
-@pytest.mark.asyncio
 async def test_typed_with_line_breaks_in_lower_case(invites: Invites, mia: Client) -> None:
     text = invites.make().lower()
     broken = "\n".join(text[at : at + 40] for at in range(0, len(text), 40))
     assert (await mia.redeem(f"  {broken}\n")).is_new
 
 
-@pytest.mark.asyncio
 async def test_twice_is_once(invites: Invites, mia: Client) -> None:
     text, notes = invites.make(), list[str]()
     first = await mia.redeem(text)
@@ -153,7 +148,6 @@ async def test_twice_is_once(invites: Invites, mia: Client) -> None:
     assert "already a user of the device" in notes[0]
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_knows_us_is_not_sent_another_invite(
     invites: Invites, mia: Client
 ) -> None:
@@ -168,7 +162,6 @@ async def test_a_device_that_knows_us_is_not_sent_another_invite(
     assert users(invites.device) == ["anna", "mia"]
 
 
-@pytest.mark.asyncio
 async def test_a_client_that_lost_its_file_redeems_again(invites: Invites, mia: Client) -> None:
     text = invites.make()
     await mia.redeem(text)
@@ -178,7 +171,6 @@ async def test_a_client_that_lost_its_file_redeems_again(invites: Invites, mia: 
     assert users(invites.device) == ["anna", "mia"]
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_has_forgotten_us_takes_a_new_invite(
     invites: Invites, mia: Client
 ) -> None:
@@ -188,12 +180,10 @@ async def test_a_device_that_has_forgotten_us_takes_a_new_invite(
     assert (done.is_new, done.device.user, done.device.alias) == (True, "mia-again", "kitchen")
 
 
-@pytest.mark.asyncio
 async def test_the_end_of_the_access_is_told(invites: Invites, mia: Client) -> None:
     assert (await mia.redeem(invites.make(not_after=4e9))).until == 4_000_000_000
 
 
-@pytest.mark.asyncio
 async def test_an_invite_for_our_key_and_one_for_another(invites: Invites, mia: Client) -> None:
     with pytest.raises(UsageError, match="another client") as caught:
         await mia.redeem(invites.make(name="leo", key="11" * 32))
@@ -201,7 +191,6 @@ async def test_an_invite_for_our_key_and_one_for_another(invites: Invites, mia: 
     assert (await mia.redeem(invites.make(key=mia.identity.fingerprint))).is_new
 
 
-@pytest.mark.asyncio
 async def test_our_clock_does_not_decide(
     invites: Invites, mia: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +206,6 @@ async def test_our_clock_does_not_decide(
 @pytest.mark.parametrize(
     "steps", [["lose answer"], ["lose request"], ["lose request", "lose answer"]], ids=", ".join
 )
-@pytest.mark.asyncio
 async def test_a_lost_answer(
     invites: Invites, mia: Client, before_redeeming: Callable[[list[str]], None], steps: list[str]
 ) -> None:
@@ -254,7 +242,6 @@ def adopt(device: Abroad, policy: str) -> None:
     asyncio.run_coroutine_threadsafe(device.app.policies.reload(), device._loop).result(20)
 
 
-@pytest.mark.asyncio
 async def test_a_lost_answer_for_a_role_that_may_neither_redeem_nor_ask(
     invites: Invites, mia: Client, before_redeeming: Callable[[list[str]], None]
 ) -> None:
@@ -271,7 +258,6 @@ async def test_a_lost_answer_for_a_role_that_may_neither_redeem_nor_ask(
 
 
 @pytest.mark.parametrize("asks", [True, False])
-@pytest.mark.asyncio
 async def test_a_device_that_takes_no_invite_is_kept_if_we_are_its_user(
     invites: Invites, mia: Client, asks: bool
 ) -> None:
@@ -289,7 +275,6 @@ async def test_a_device_that_takes_no_invite_is_kept_if_we_are_its_user(
     assert (await (await mia.connect(done.device.alias)).get("/hello")).code == "2.05"
 
 
-@pytest.mark.asyncio
 async def test_an_invite_that_others_used_up_does_not_hide_that_we_are_a_user(
     invites: Invites, mia: Client
 ) -> None:
@@ -306,7 +291,6 @@ async def test_an_invite_that_others_used_up_does_not_hide_that_we_are_a_user(
 # ------------------------------------------------------------------------------------ who gets it
 
 
-@pytest.mark.asyncio
 async def test_another_key_at_the_address_gets_nothing(
     invites: Invites, mia: Client, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -326,7 +310,6 @@ async def test_another_key_at_the_address_gets_nothing(
     assert board.requests == []
 
 
-@pytest.mark.asyncio
 async def test_an_impostor_on_the_lan_gets_nothing(
     invites: Invites, board: Board, tmp_path: Path
 ) -> None:
@@ -339,7 +322,6 @@ async def test_an_impostor_on_the_lan_gets_nothing(
     assert board.requests == []
 
 
-@pytest.mark.asyncio
 async def test_even_a_session_with_another_key_gets_nothing(
     invites: Invites, mia: Client, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,7 +337,6 @@ async def test_even_a_session_with_another_key_gets_nothing(
     assert board.requests == []
 
 
-@pytest.mark.asyncio
 async def test_an_expected_fingerprint_that_differs(invites: Invites, mia: Client) -> None:
     text = invites.make()
     with pytest.raises(PinMismatch):
@@ -363,7 +344,6 @@ async def test_an_expected_fingerprint_that_differs(invites: Invites, mia: Clien
     assert (await mia.pair(text, expect=invites.device.fingerprint.hex)).is_new
 
 
-@pytest.mark.asyncio
 async def test_what_the_device_does_not_take(invites: Invites, mia: Client) -> None:
     """Used, withdrawn, of another device: refused there, nothing stored here."""
     used = invites.make()
@@ -383,7 +363,6 @@ async def test_what_the_device_does_not_take(invites: Invites, mia: Client) -> N
 
 
 @pytest.mark.parametrize("answer", [b"", b"\xa0", b"\xa1duser\x01", b"\xa1duser`", b"\xff"])
-@pytest.mark.asyncio
 async def test_an_answer_that_makes_no_sense_stores_nothing(
     invites: Invites, mia: Client, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
@@ -404,7 +383,6 @@ def secrets_of(text: str) -> set[str]:
     return {text, text[12:], signed.hex(), repr(signed), repr(signed)[2:-1]}
 
 
-@pytest.mark.asyncio
 async def test_the_token_is_in_no_log_and_no_error(
     invites: Invites,
     mia: Client,
@@ -448,7 +426,6 @@ async def test_the_token_is_in_no_log_and_no_error(
         lambda text: text.replace("HANDFAST:I*", "HANDFAST:7*", 1),
     ],
 )
-@pytest.mark.asyncio
 async def test_a_text_that_is_no_invite_is_not_repeated(
     invites: Invites, mia: Client, mangle: Callable[[str], str]
 ) -> None:
@@ -464,14 +441,12 @@ async def never(_question: object) -> bool:
     raise AssertionError("nobody is asked")
 
 
-@pytest.mark.asyncio
 async def test_a_label_is_not_an_invite(mia: Client) -> None:
     label = Label(Fingerprint(b"\x01" * 32), bytes(range(16))).text
     with pytest.raises(UsageError, match="label"):
         await mia.redeem(label)
 
 
-@pytest.mark.asyncio
 async def test_who_we_will_be_is_in_the_invite(invites: Invites, mia: Client) -> None:
     text = invites.make()
     with pytest.raises(UsageError, match="already contains the user name"):
@@ -480,7 +455,6 @@ async def test_who_we_will_be_is_in_the_invite(invites: Invites, mia: Client) ->
         await mia.pair(text, role="owner")
 
 
-@pytest.mark.asyncio
 async def test_a_word_that_means_another_device(invites: Invites, mia: Client) -> None:
     other = KnownDevice("kitchen", Fingerprint(b"\x07" * 32))
     mia.book.put(other)
@@ -493,7 +467,6 @@ async def test_a_word_that_means_another_device(invites: Invites, mia: Client) -
     assert mia.book.find("kitchen") == other
 
 
-@pytest.mark.asyncio
 async def test_nobody_at_any_hint(invites: Invites, mia: Client) -> None:
     with pytest.raises(Unreachable):
         await mia.redeem(invites.make(NOWHERE))

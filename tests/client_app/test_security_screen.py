@@ -18,7 +18,6 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
 OBEYED = set("\x1b\x07\u202e\x9b")
 
 
-@pytest.mark.asyncio
 async def test_the_name_in_the_question_is_escaped(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,7 +93,6 @@ def around(told: Sequence[Advert], true: Advert, order: str) -> list[Advert]:
 @pytest.mark.parametrize("order", ["before", "after", "both"])
 @pytest.mark.parametrize("kind", LIES)
 @pytest.mark.parametrize("form", ["nothing", "name", "id", "fingerprint", "name, fingerprint"])
-@pytest.mark.asyncio
 async def test_every_form_of_pair_finds_the_open_device(
     board: Board, other: Board, home: Path, form: str, kind: str, order: str
 ) -> None:
@@ -114,7 +113,6 @@ async def test_every_form_of_pair_finds_the_open_device(
 
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("kind", LIES)
-@pytest.mark.asyncio
 async def test_a_label_reaches_its_device(
     board: Board, other: Board, home: Path, kind: str, order: str
 ) -> None:
@@ -131,7 +129,6 @@ async def test_a_label_reaches_its_device(
 
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("kind", LIES)
-@pytest.mark.asyncio
 async def test_a_moved_device_is_reached_and_can_be_paired_with_again(
     board: Board, other: Board, paired: Client, home: Path, kind: str, order: str
 ) -> None:
@@ -150,7 +147,6 @@ async def test_a_moved_device_is_reached_and_can_be_paired_with_again(
     assert other.requests == []
 
 
-@pytest.mark.asyncio
 async def test_only_lies_are_no_alarm(board: Board, other: Board, home: Path) -> None:
     await other.open()
     told = elsewhere_open(board.advert(), other)
@@ -171,7 +167,6 @@ async def test_only_lies_are_no_alarm(board: Board, other: Board, home: Path) ->
     assert other.window.failures == 0
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_nobody_says_is_open_is_closed(
     board: Board, other: Board, home: Path
 ) -> None:
@@ -184,7 +179,6 @@ async def test_a_device_that_nobody_says_is_open_is_closed(
                 await client.pair(**call, confirm=says_yes)
 
 
-@pytest.mark.asyncio
 async def test_a_fingerprint_that_nobody_announces_says_who_is_there(
     board: Board, other: Board, home: Path
 ) -> None:
@@ -198,7 +192,6 @@ async def test_a_fingerprint_that_nobody_announces_says_who_is_there(
             await client.pair("no-such-host.invalid", expect=board.fingerprint)
 
 
-@pytest.mark.asyncio
 async def test_an_error_lists_no_more_devices_than_a_person_reads(board: Board, home: Path) -> None:
     many = [replace(board.advert(), device_id=f"{n:08}", name=f"d{n}") for n in range(300)]
     async with hearing(home, *many) as client:
@@ -207,7 +200,6 @@ async def test_an_error_lists_no_more_devices_than_a_person_reads(board: Board, 
     assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.asyncio
 async def test_a_flood_of_adverts_is_bounded_and_loses_nobody_for_sure(
     board: Board, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +215,6 @@ async def test_a_flood_of_adverts_is_bounded_and_loses_nobody_for_sure(
         assert (await client.pair(expect=board.fingerprint)).is_new
 
 
-@pytest.mark.asyncio
 async def test_the_list_shows_what_each_said_last(board: Board, home: Path) -> None:
     true = replace(board.advert(), instance="kitchen._coaps")
     lie = replace(true, name="lie", instance="lie._coaps")
@@ -244,7 +235,6 @@ def test_the_doctor_tells_and_raises_no_alarm(
     assert "the device answers and has the pinned key" in done.out
 
 
-@pytest.mark.asyncio
 async def test_the_doctor_raises_no_alarm_for_a_key_that_was_only_announced(
     board: Board, other: Board, paired: Client, home: Path
 ) -> None:

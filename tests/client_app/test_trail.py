@@ -86,7 +86,6 @@ def seqs(events: list[Event] | tuple[Event, ...]) -> list[int]:
         (20, None, range(21, 301)),
     ],
 )
-@pytest.mark.asyncio
 async def test_a_piece_of_it(since: int | None, last: int | None, found: range) -> None:
     device = Trail(300, kept_from=11)
     read = await trail.read(device.page, since=since, last=last)
@@ -96,7 +95,6 @@ async def test_a_piece_of_it(since: int | None, last: int | None, found: range) 
     assert seqs(await device.followed(since=since, last=last)) == list(found)
 
 
-@pytest.mark.asyncio
 async def test_an_empty_trail() -> None:
     device = Trail(0)
     assert await trail.read(device.page, since=None, last=None) == Events(0, digest(0), ())
@@ -105,7 +103,6 @@ async def test_an_empty_trail() -> None:
     assert seqs(await device.followed()) == [1]
 
 
-@pytest.mark.asyncio
 async def test_what_is_gone_is_counted() -> None:
     device = Trail(30, kept_from=11)
     read = await trail.read(device.page, since=4, last=None)
@@ -113,7 +110,6 @@ async def test_what_is_gone_is_counted() -> None:
     assert [one.lost for one in read.events] == [6, *[0] * 19]
 
 
-@pytest.mark.asyncio
 async def test_gone_while_it_was_followed() -> None:
     device = Trail(5)
 
@@ -155,7 +151,6 @@ def test_notifications_may_be_late_lost_or_many_at_once(
     assert seqs(found) == list(range(1, max([start, *told]) + 1))
 
 
-@pytest.mark.asyncio
 async def test_one_notification_costs_no_request() -> None:
     device = Trail(5)
     for head in range(6, 50):
@@ -165,7 +160,6 @@ async def test_one_notification_costs_no_request() -> None:
     assert len(device.asked) == 1
 
 
-@pytest.mark.asyncio
 async def test_who_stops_ends_the_observation() -> None:
     ended = asyncio.Event()
     device = Trail(5)
@@ -200,7 +194,6 @@ class Liar(Trail):
         return self.answers.pop(0) if "since" in query else await super().page(query)
 
 
-@pytest.mark.asyncio
 async def test_history_that_has_changed() -> None:
     device = Trail(5)
     device.salt = "other"
@@ -211,7 +204,6 @@ async def test_history_that_has_changed() -> None:
         await device.followed(last=2)
 
 
-@pytest.mark.asyncio
 async def test_another_trail_after_what_was_read() -> None:
     device = Trail(5)
     device.salt = "other"
@@ -222,7 +214,6 @@ async def test_another_trail_after_what_was_read() -> None:
         await device.followed(last=2)
 
 
-@pytest.mark.asyncio
 async def test_a_trail_that_was_cut() -> None:
     with pytest.raises(Malformed, match="newest event is 5, but event 9 was read"):
         await trail.read(Trail(5).page, since=9, last=None)
@@ -241,7 +232,6 @@ async def test_a_trail_that_was_cut() -> None:
     [Events(9, digest(9), ()), Events(9, digest(9), (event(4), event(5)))],
     ids=["none", "old ones"],
 )
-@pytest.mark.asyncio
 async def test_events_that_are_kept_back(kept_back: Events) -> None:
     """A device that says there is more and never gives it neither hides it nor holds us."""
     device = Liar(5)

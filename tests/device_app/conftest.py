@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import aiocoap
-import pytest_asyncio
+import pytest
 from aiocoap.numbers.codes import Code
 
 from device_app.access.journal import Journal
@@ -410,7 +410,7 @@ async def run(home: Path, *args: str, env: dict[str, str] | None = None) -> Resu
     return Result(process.returncode, out.decode(), err.decode())
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
     made = Kit(tmp_path / "home")
     try:
@@ -420,13 +420,13 @@ async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
             await made.close()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def device(kit: Kit) -> Device:
     """A fresh device with a closed window."""
     return await kit.device()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def owner(kit: Kit, device: Device) -> Caller:
     """The first client to pair."""
     return await kit.paired(device, "olga")

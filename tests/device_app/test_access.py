@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tests.device_app.conftest import Caller, Device, Kit
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("path", ["/hello", "/hello/", "/iam/me", "/iam/users/x", "/no/such", "/"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "iPATCH"])
 async def test_a_stranger_learns_nothing_of_the_tree(
@@ -32,7 +31,6 @@ async def test_a_stranger_learns_nothing_of_the_tree(
     assert answer.text == (await kit.caller(device).ask("GET", "/unlikely")).text
 
 
-@pytest.mark.asyncio
 async def test_the_paired_get_hello_and_honest_errors(owner: Caller, device: Device) -> None:
     hello = await owner.ask("GET", "/hello")
     device_id = device.fingerprint.device_id
@@ -43,7 +41,6 @@ async def test_the_paired_get_hello_and_honest_errors(owner: Caller, device: Dev
     assert (await owner.ask("PUT", "/hello", {})).code == "4.05"
 
 
-@pytest.mark.asyncio
 async def test_a_denial_tells_the_missing_right_and_nothing_else(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     guest = await kit.paired(device, "gustav")
@@ -57,7 +54,6 @@ async def test_a_denial_tells_the_missing_right_and_nothing_else(kit: Kit, devic
     assert (await guest.ask("GET", "/iam/roles")).reason == "denied"
 
 
-@pytest.mark.asyncio
 async def test_an_unknown_critical_option(owner: Caller) -> None:
     connection = await owner.connect()
     message = aiocoap.Message(code=aiocoap.GET, uri_path=("hello",), proxy_scheme="coap")
@@ -65,7 +61,6 @@ async def test_an_unknown_critical_option(owner: Caller) -> None:
     assert answer.code.dotted == "4.02"
 
 
-@pytest.mark.asyncio
 async def test_what_is_asked_for_in_another_format(owner: Caller) -> None:
     connection = await owner.connect()
     for path, accept in (("hello", 60), ("board", 0)):
@@ -73,7 +68,6 @@ async def test_what_is_asked_for_in_another_format(owner: Caller) -> None:
         assert (await connection.request(message, timeout=15)).code.dotted == "4.06"
 
 
-@pytest.mark.asyncio
 async def test_the_list_of_resources_is_what_one_may_get(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga", role="owner")
     guest = await kit.paired(device, "gustav")
@@ -93,7 +87,6 @@ async def test_the_list_of_resources_is_what_one_may_get(kit: Kit, device: Devic
     assert filtered == '</hello>;ct="0";rt="handfast.hello"'
 
 
-@pytest.mark.asyncio
 async def test_the_board_tells_its_observers_and_stops_when_nobody_looks(
     owner: Caller, device: Device
 ) -> None:
@@ -122,12 +115,10 @@ async def test_the_board_tells_its_observers_and_stops_when_nobody_looks(
     assert not resource.is_ticking
 
 
-@pytest.mark.asyncio
 async def test_one_reading_as_text(owner: Caller) -> None:
     assert float((await owner.ask("GET", "/board/load")).body) >= 0
 
 
-@pytest.mark.asyncio
 async def test_strangers_push_out_each_other_and_no_owner(kit: Kit) -> None:
     limits = replace(DEFAULT_LIMITS, unpaired_sessions=4, unpaired_kept_seconds=0)
     device = await kit.device(limits=limits)
@@ -162,7 +153,6 @@ def test_readings_of_a_board_with_sensors_and_of_one_without(tmp_path: Path) -> 
     assert OneReading(lambda now: str(now.temperature), rt="t").ct == 0
 
 
-@pytest.mark.asyncio
 async def test_iam_me_tells_until_when_and_by_which_path(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     device.app.whitelist.set_user(None, "olga", {"display_name": "Olga"})
@@ -184,7 +174,6 @@ async def test_iam_me_tells_until_when_and_by_which_path(kit: Kit, device: Devic
     assert "conditional" not in me.body
 
 
-@pytest.mark.asyncio
 async def test_roles_and_policies(owner: Caller) -> None:
     roles = (await owner.ask("GET", "/iam/roles")).body
     assert [role["id"] for role in roles] == ["unpaired", "guest", "user", "admin", "owner"]

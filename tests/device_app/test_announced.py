@@ -28,7 +28,6 @@ async def next_of(adverts: AsyncGenerator[Any, None], device: Device, *, is_open
     raise AssertionError("the watch has ended")
 
 
-@pytest.mark.asyncio
 async def test_the_window_is_announced_and_its_end_too(kit: Kit) -> None:
     device = await kit.device(advertise=True, interfaces=tuple(LOOPBACK))
     adverts: Any = watch(interfaces=LOOPBACK)
@@ -43,7 +42,6 @@ async def test_the_window_is_announced_and_its_end_too(kit: Kit) -> None:
         await next_of(adverts, device, is_open=False)
 
 
-@pytest.mark.asyncio
 async def test_no_multicast_is_no_reason_not_to_run(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -57,7 +55,6 @@ async def test_no_multicast_is_no_reason_not_to_run(
     assert "no multicast here" in caplog.text
 
 
-@pytest.mark.asyncio
 async def test_a_network_that_fails_later_stops_no_pairing(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

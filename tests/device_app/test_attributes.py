@@ -58,7 +58,6 @@ def _clean_imports() -> Iterator[None]:
 # ------------------------------------------------------------------------------ the connection
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("condition", "loopback", "allowed"),
     [
@@ -85,7 +84,6 @@ async def test_the_connection(kit: Kit, condition: str, *, loopback: bool, allow
     assert ((await caller.ask("GET", "/hello")).code == "2.05") is allowed
 
 
-@pytest.mark.asyncio
 async def test_a_deny_of_neighbours_is_evaded_and_warned_of(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -104,7 +102,6 @@ async def test_a_deny_of_neighbours_is_evaded_and_warned_of(
     assert warning in caplog.messages
 
 
-@pytest.mark.asyncio
 async def test_me_and_check_tell_what_depends(kit: Kit) -> None:
     kit.policy(
         policy(
@@ -170,7 +167,6 @@ ON_A_USER: list[tuple[str, str, object]] = [
 ]
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("text", [GUESTS, ALL_BUT_OWNERS], ids=["allow", "deny"])
 async def test_who_may_not_ask_about_somebody_learns_not_whether_they_exist(
     kit: Kit, text: str
@@ -188,14 +184,12 @@ async def test_who_may_not_ask_about_somebody_learns_not_whether_they_exist(
     assert device.app.whitelist.state is before
 
 
-@pytest.mark.asyncio
 async def test_who_may_ask_about_everybody_is_told_honestly(device: Device, owner: Caller) -> None:
     assert device.app.whitelist.state.users
     for method, path, body in ON_A_USER:
         assert (await owner.ask(method, path.format("olaf"), body)).code == "4.04", (method, path)
 
 
-@pytest.mark.asyncio
 async def test_a_target_in_the_body_is_decided_about_once_it_is_read(kit: Kit) -> None:
     kit.policy(GUESTS)
     device = await kit.device()
@@ -224,7 +218,6 @@ async def test_a_target_in_the_body_is_decided_about_once_it_is_read(kit: Kit) -
     assert (await helper.ask("DELETE", "/iam/users/eva")).code == "2.02"
 
 
-@pytest.mark.asyncio
 async def test_a_body_is_not_read_for_who_could_never(kit: Kit, device: Device) -> None:
     kit.known(device, "olga", "owner")
     guest = kit.known(device, "gustav", "guest")
@@ -238,7 +231,6 @@ async def test_a_body_is_not_read_for_who_could_never(kit: Kit, device: Device) 
         assert (broken.code, broken.reason) == ("4.03", "denied"), path
 
 
-@pytest.mark.asyncio
 async def test_names_and_keys_are_targets(kit: Kit) -> None:
     kit.policy(
         policy(
@@ -318,7 +310,6 @@ HALL = "Allow Lamp:Read if StringEquals Lamp:Room hall"
 BUT_THE_CELLAR = ("Allow Lamp:Read", "Deny Lamp:Read if StringEquals Lamp:Room cellar")
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("statements", [(HALL,), BUT_THE_CELLAR])
 async def test_nobody_is_told_yes_where_the_resource_says_no(
     kit: Kit, statements: tuple[str, ...]
@@ -351,7 +342,6 @@ async def test_nobody_is_told_yes_where_the_resource_says_no(
     assert sure == {"action": "Lamp:Read", "allowed": True}
 
 
-@pytest.mark.asyncio
 async def test_explain_says_what_it_depends_on(kit: Kit) -> None:
     device, _, _ = await lit(kit, *BUT_THE_CELLAR)
     explain = policy_verbs(device.app.whitelist)["policy-explain"]
@@ -367,7 +357,6 @@ async def test_explain_says_what_it_depends_on(kit: Kit) -> None:
         assert (told["allowed"], told["depends"]) == (allowed, [])
 
 
-@pytest.mark.asyncio
 async def test_a_resource_tells_its_own_attributes(kit: Kit) -> None:
     _, lamp, caller = await lit(kit, HALL, "Allow Core:Discover")
     assert (await caller.ask("GET", "/lamp")).code == "2.05"
@@ -379,7 +368,6 @@ async def test_a_resource_tells_its_own_attributes(kit: Kit) -> None:
     assert (await caller.ask("GET", "/lamp")).reason == "denied"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("name", "condition"),
     [
@@ -404,7 +392,6 @@ async def test_a_resource_speaks_for_nobody_else(
     assert name in told[0].message
 
 
-@pytest.mark.asyncio
 async def test_a_trailing_slash_is_the_same_resource_to_it(kit: Kit) -> None:
     _, lamp, caller = await lit(kit, HALL)
     for path in ("/lamp", "/lamp/"):
@@ -412,7 +399,6 @@ async def test_a_trailing_slash_is_the_same_resource_to_it(kit: Kit) -> None:
     assert lamp.paths == [("lamp",), ("lamp",)]
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("says", [RuntimeError("no GPIO"), {"Lamp:Room": 7}, 7, None])
 async def test_a_resource_that_cannot_say_lets_nobody_in(kit: Kit, says: object) -> None:
     _, lamp, caller = await lit(kit, HALL, "Allow Core:Discover, Hello:Get")
@@ -425,7 +411,6 @@ async def test_a_resource_that_cannot_say_lets_nobody_in(kit: Kit, says: object)
     assert b"</hello>" in listing.message.payload
 
 
-@pytest.mark.asyncio
 async def test_a_stranger_never_makes_the_application_speak(kit: Kit) -> None:
     device, lamp, _ = await lit(kit, HALL)
     stranger = kit.caller(device)
@@ -455,7 +440,6 @@ async def last_of(readings: AsyncGenerator[Answer, None]) -> Answer:
     return answer
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("made", [False, True], ids=["rendered", "handed over"])
 async def test_a_notification_that_is_not_allowed_any_more_ends_the_observation(
     kit: Kit, made: bool
@@ -475,7 +459,6 @@ async def test_a_notification_that_is_not_allowed_any_more_ends_the_observation(
     assert device.events("denied")[-1].action == "Lamp:Read"
 
 
-@pytest.mark.asyncio
 async def test_a_session_that_is_not_local_any_more_hears_no_more(kit: Kit) -> None:
     """Over real DTLS: the path of the session falls while it is observed."""
     device, lamp, caller = await lit(kit, "Allow Lamp:Read if Bool Connection:IsLocal true")
@@ -499,7 +482,6 @@ def _from_afar() -> Any:
     return lambda _datagram: far
 
 
-@pytest.mark.asyncio
 async def test_a_changed_role_ends_the_observation_before_it_hears_more(kit: Kit) -> None:
     device, lamp, caller = await lit(kit, HALL)
     async with aclosing(caller.observe("/lamp")) as readings:
@@ -511,7 +493,6 @@ async def test_a_changed_role_ends_the_observation_before_it_hears_more(kit: Kit
     device.app.whitelist.set_user(None, "nora", {"role": "neighbour"})
 
 
-@pytest.mark.asyncio
 async def test_a_rename_keeps_the_session_and_is_felt_by_conditions_on_the_name(kit: Kit) -> None:
     """A rename changes no rights of the role, so no session ends; the next decision sees it."""
     device, lamp, caller = await lit(
@@ -525,7 +506,6 @@ async def test_a_rename_keeps_the_session_and_is_felt_by_conditions_on_the_name(
         assert (await last_of(readings)).reason == "denied"
 
 
-@pytest.mark.asyncio
 async def test_the_log_says_which_statement_decided(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -84,7 +84,6 @@ async def made(home: Path, policy: str = POLICY) -> None:
     await run(home, "users", "add", "kim", "--role", "child", "--key", OTHER)
 
 
-@pytest.mark.asyncio
 async def test_check_needs_no_device_and_names_the_line(tmp_path: Path) -> None:
     home, good = tmp_path / "home", tmp_path / "good.toml"
     good.write_text(POLICY)
@@ -109,7 +108,6 @@ async def test_check_needs_no_device_and_names_the_line(tmp_path: Path) -> None:
     assert (missing.code, "none.toml" in missing.err) == (1, True)
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("running", [False, True], ids=["files", "daemon"])
 async def test_explain_names_each_statement_and_the_exit_code_tells(
     kit: Kit, *, running: bool
@@ -147,7 +145,6 @@ async def test_explain_names_each_statement_and_the_exit_code_tells(
         assert (await run(kit.home, "policy", "explain", *args)).code == exit_code
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("running", [False, True], ids=["files", "daemon"])
 async def test_list_shows_roles_policies_and_conditions(kit: Kit, *, running: bool) -> None:
     await made(kit.home)
@@ -165,7 +162,6 @@ async def test_list_shows_roles_policies_and_conditions(kit: Kit, *, running: bo
     ]
 
 
-@pytest.mark.asyncio
 async def test_reload_puts_a_good_set_into_force_and_keeps_the_old_one_from_a_bad(
     kit: Kit,
 ) -> None:
@@ -195,7 +191,6 @@ async def test_reload_puts_a_good_set_into_force_and_keeps_the_old_one_from_a_ba
     assert (await daemon.run("health")).code == 0
 
 
-@pytest.mark.asyncio
 async def test_import_from_nabto(kit: Kit, tmp_path: Path) -> None:
     config, state = tmp_path / "iam_config.json", tmp_path / "iam_state.json"
     config.write_text(json.dumps(NABTO))
@@ -238,7 +233,6 @@ async def test_import_from_nabto(kit: Kit, tmp_path: Path) -> None:
         assert "Traceback" not in said.err
 
 
-@pytest.mark.asyncio
 async def test_the_clock_that_was_too_far_ahead(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
@@ -253,7 +247,6 @@ async def test_the_clock_that_was_too_far_ahead(kit: Kit) -> None:
     assert (await run(kit.home, "clock", "--trust-system")).code == 0
 
 
-@pytest.mark.asyncio
 async def test_a_clock_that_was_years_ahead_is_told_and_times_are_by_the_devices(kit: Kit) -> None:
     """What `--until 2d` means is up to the clock that it is measured by in the end."""
     await run(kit.home, "init", "--name", "kitchen")
@@ -285,7 +278,6 @@ async def test_a_clock_that_was_years_ahead_is_told_and_times_are_by_the_devices
     assert (await daemon.run("health")).code == 0
 
 
-@pytest.mark.asyncio
 async def test_times_of_users_as_people_write_them(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
 

@@ -87,7 +87,6 @@ async def booted(kit: Kit, board: Board) -> Device:
     return await kit.device(journal=board.journal())
 
 
-@pytest.mark.asyncio
 async def test_a_year_back_prolongs_nobody(kit: Kit) -> None:
     board = Board()
     device = await booted(kit, board)
@@ -105,7 +104,6 @@ async def test_a_year_back_prolongs_nobody(kit: Kit) -> None:
     assert device.events("denied")[-1].wall == board.wall
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("wall", [0.0, START - YEAR, START - 200])
 async def test_a_reboot_does_not_forget_the_time(kit: Kit, wall: float) -> None:
     board = Board()
@@ -133,7 +131,6 @@ def floor_after_a_power_cut(home: Path, scratch: Path) -> float:
         store.close()
 
 
-@pytest.mark.asyncio
 async def test_the_floor_is_stored_with_commits_and_within_the_hour(
     kit: Kit, tmp_path: Path
 ) -> None:
@@ -151,7 +148,6 @@ async def test_the_floor_is_stored_with_commits_and_within_the_hour(
     assert stored > START + 10
 
 
-@pytest.mark.asyncio
 async def test_the_keeper_asks_again_and_again_and_at_the_end() -> None:
     asked: list[int] = []
     enough = asyncio.Event()
@@ -168,7 +164,6 @@ async def test_the_keeper_asks_again_and_again_and_at_the_end() -> None:
     assert len(asked) == before + 1
 
 
-@pytest.mark.asyncio
 async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
     board = Board()
     device = await booted(kit, board)
@@ -191,7 +186,6 @@ async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
     assert device.app.whitelist.now == START
 
 
-@pytest.mark.asyncio
 async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_is_right(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -233,7 +227,6 @@ async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_i
     assert told() == 0
 
 
-@pytest.mark.asyncio
 async def test_a_board_without_a_clock_is_not_in_trouble_when_it_gets_one(kit: Kit) -> None:
     board = Board(wall=5.0)
     device = await booted(kit, board)
@@ -243,7 +236,6 @@ async def test_a_board_without_a_clock_is_not_in_trouble_when_it_gets_one(kit: K
     assert health_of(device.app.status())[0]["healthy"]
 
 
-@pytest.mark.asyncio
 async def test_me_tells_the_time_that_limits_go_by(kit: Kit) -> None:
     board = Board()
     device = await booted(kit, board)
@@ -254,7 +246,6 @@ async def test_me_tells_the_time_that_limits_go_by(kit: Kit) -> None:
     assert (await guest.ask("GET", "/iam/me")).body["now"] == START + 10
 
 
-@pytest.mark.asyncio
 async def test_a_clock_that_is_not_set_is_not_trusted(kit: Kit) -> None:
     board = Board()
     device = await booted(kit, board)
@@ -264,7 +255,6 @@ async def test_a_clock_that_is_not_set_is_not_trusted(kit: Kit) -> None:
     assert device.app.whitelist.now == START
 
 
-@pytest.mark.asyncio
 async def test_a_repair_that_cannot_be_stored_changes_nothing(kit: Kit) -> None:
     board = Board()
     device = await booted(kit, board)
@@ -301,7 +291,6 @@ policies = ["until-then", "not-then"]
 """
 
 
-@pytest.mark.asyncio
 async def test_an_unknown_time_widens_no_right(kit: Kit) -> None:
     kit.policy(WORKING_HOURS)
     board = Board()

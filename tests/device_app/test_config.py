@@ -101,7 +101,6 @@ def test_the_template_is_a_configuration_that_changes_nothing(tmp_path: Path) ->
     assert load(tmp_path, uncommented).port == config.COAPS_PORT
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("role", ["king", "unpaired"])
 async def test_a_window_for_an_unknown_role_is_a_refusal_to_start(kit: Kit, role: str) -> None:
     kit.home.mkdir()

@@ -42,7 +42,6 @@ async def run(home: Path, *args: str) -> Any:
     return await here().run(home, *args)
 
 
-@pytest.mark.asyncio
 async def test_init_is_safe_to_repeat(tmp_path: Path) -> None:
     home = tmp_path / "home"
     first = await run(home, "init", "--name", "kitchen", "--json")
@@ -65,7 +64,6 @@ async def test_init_is_safe_to_repeat(tmp_path: Path) -> None:
     assert (await run(home, "health")).code == 1
 
 
-@pytest.mark.asyncio
 async def test_without_a_device_or_a_daemon_there_is_advice(tmp_path: Path) -> None:
     home = tmp_path / "home"
     for verb in (
@@ -112,7 +110,6 @@ def test_every_verb_has_help_with_an_example_of_itself() -> None:
             assert option in help_text.output, words
 
 
-@pytest.mark.asyncio
 async def test_users_without_a_daemon_and_its_lock_with_one(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
     anna = ["anna", "--role", "owner", "--key", "AB" * 32]
@@ -145,7 +142,6 @@ async def test_users_without_a_daemon_and_its_lock_with_one(kit: Kit) -> None:
         assert bool(result.err) == (code != 0)
 
 
-@pytest.mark.asyncio
 async def test_from_the_first_boot_to_the_revocation(kit: Kit) -> None:
     daemon = await kit.process("-v")
     assert daemon.status["window"]["open"]
@@ -185,7 +181,6 @@ async def test_from_the_first_boot_to_the_revocation(kit: Kit) -> None:
     assert not any(secret in line for secret in secrets for line in daemon.said)
 
 
-@pytest.mark.asyncio
 async def test_it_remembers_after_a_restart_and_asks_nothing(kit: Kit) -> None:
     daemon = await kit.process()
     caller = kit.caller_of(daemon)
@@ -200,7 +195,6 @@ async def test_it_remembers_after_a_restart_and_asks_nothing(kit: Kit) -> None:
     assert (await kit.caller_of(again, caller.identity).ask("GET", "/hello")).code == "2.05"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_ends_cleanly(kit: Kit, number: int) -> None:
     daemon = await kit.process("--pair")
@@ -216,7 +210,6 @@ async def test_it_ends_cleanly(kit: Kit, number: int) -> None:
     assert not any("Traceback" in line for line in daemon.said)
 
 
-@pytest.mark.asyncio
 async def test_a_second_daemon_says_who_is_there(kit: Kit) -> None:
     daemon = await kit.process()
     second = await run(kit.home, "run", "--port", "0")
@@ -225,7 +218,6 @@ async def test_a_second_daemon_says_who_is_there(kit: Kit) -> None:
     assert (await daemon.run("health")).code == 0
 
 
-@pytest.mark.asyncio
 async def test_a_dead_daemons_socket_is_in_nobodys_way(kit: Kit) -> None:
     daemon = await kit.process()
     daemon.process.kill()
@@ -236,7 +228,6 @@ async def test_a_dead_daemons_socket_is_in_nobodys_way(kit: Kit) -> None:
     assert (await again.run("health")).code == 0
 
 
-@pytest.mark.asyncio
 async def test_open_waits_and_tells_how_it_ended(kit: Kit) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
@@ -252,7 +243,6 @@ async def test_open_waits_and_tells_how_it_ended(kit: Kit) -> None:
     assert (timed_out.code, "time" in timed_out.err) == (4, True)
 
 
-@pytest.mark.asyncio
 async def test_open_tells_events_as_json_lines(kit: Kit) -> None:
     module = here()
     daemon = await kit.process()
@@ -277,7 +267,6 @@ async def test_open_tells_events_as_json_lines(kit: Kit) -> None:
         assert await waiting.wait() == 0
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(("answer", "code"), [("yes", 0), ("no", 12)])
 @pytest.mark.parametrize("verb", ["open", "run"])
 async def test_it_asks_in_place_on_a_terminal(kit: Kit, verb: str, answer: str, code: int) -> None:
@@ -363,7 +352,6 @@ class Screen:
         os.close(self._master)
 
 
-@pytest.mark.asyncio
 async def test_interrupting_open_closes_its_window(kit: Kit) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
@@ -386,7 +374,6 @@ async def test_interrupting_open_closes_its_window(kit: Kit) -> None:
             pass
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("keep", [False, True])
 async def test_reset_forgets_everybody(kit: Kit, *, keep: bool) -> None:
     daemon = await kit.process()
@@ -409,7 +396,6 @@ async def test_reset_forgets_everybody(kit: Kit, *, keep: bool) -> None:
     assert (await caller.ask("GET", "/hello")).reason == "not-paired"
 
 
-@pytest.mark.asyncio
 async def test_the_service_manager_is_told(kit: Kit, tmp_path: Path) -> None:
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
@@ -421,7 +407,6 @@ async def test_the_service_manager_is_told(kit: Kit, tmp_path: Path) -> None:
         assert listener.recv(100) == b"STOPPING=1"
 
 
-@pytest.mark.asyncio
 async def test_a_wrong_configuration_is_a_refusal_with_the_line(kit: Kit) -> None:
     kit.home.mkdir()
     (kit.home / "device.toml").write_text('[pairing]\nrole = "king"\n', encoding="utf-8")
@@ -442,7 +427,6 @@ async def fails(_args: object, _say: object) -> dict[str, object]:
     raise ZeroDivisionError("a secret")
 
 
-@pytest.mark.asyncio
 async def test_only_the_daemons_user_and_root_may_talk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,7 +452,6 @@ async def test_only_the_daemons_user_and_root_may_talk(
         await call(path, "ask", {})
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "line",
     [b"\n", b"[]\n", b"{}\n", b'{"verb": []}\n', b'{"verb": "ask", "args": 7}\n', b"x" * 99999],

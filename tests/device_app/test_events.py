@@ -41,7 +41,6 @@ def note(device: Device, count: int) -> None:
         device.app.whitelist.note("tested", detail=f"number {number}")
 
 
-@pytest.mark.asyncio
 async def test_the_newest_and_those_after_a_number(owner: Caller, device: Device) -> None:
     note(device, 150)
     head, digest = device.app.whitelist.store.trail.head
@@ -73,7 +72,6 @@ async def test_the_newest_and_those_after_a_number(owner: Caller, device: Device
     }
 
 
-@pytest.mark.asyncio
 async def test_who_may_not_read_it(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     guest = await kit.paired(device, "gustav")
@@ -88,7 +86,6 @@ async def test_who_may_not_read_it(kit: Kit, device: Device) -> None:
     assert (await admin.ask("POST", "/events", {})).code == "4.05"
 
 
-@pytest.mark.asyncio
 async def test_an_observer_is_told_of_each_new_event(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
@@ -101,7 +98,6 @@ async def test_an_observer_is_told_of_each_new_event(kit: Kit, device: Device) -
             assert told.body["events"][-1]["detail"] == f"number {number}"
 
 
-@pytest.mark.asyncio
 async def test_a_notification_fits_a_datagram_and_the_gap_can_be_asked_for(
     owner: Caller, device: Device
 ) -> None:
@@ -121,7 +117,6 @@ async def test_a_notification_fits_a_datagram_and_the_gap_can_be_asked_for(
     assert seqs(missed) == list(range(first.body["head"] + 1, first.body["head"] + 41))
 
 
-@pytest.mark.asyncio
 async def test_the_observation_of_an_admin_who_is_none_any_more_ends(
     kit: Kit, device: Device
 ) -> None:
@@ -148,7 +143,6 @@ async def test_the_observation_of_an_admin_who_is_none_any_more_ends(
     assert "tested" not in {event["kind"] for one in told for event in one.body["events"]}
 
 
-@pytest.mark.asyncio
 async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
@@ -165,7 +159,6 @@ async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
 # -- the console -----------------------------------------------------------------------------------
 
 
-@pytest.mark.asyncio
 async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
     run = here().run
     for args in (["events"], ["events", "--verify"], ["events", "--follow"]):
@@ -205,7 +198,6 @@ async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
         assert (await daemon.run("events", *args)).code == 2
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("as_json", [False, True])
 async def test_follow_tells_what_was_and_what_comes_until_interrupted(
     kit: Kit, *, as_json: bool
@@ -240,7 +232,6 @@ async def test_follow_tells_what_was_and_what_comes_until_interrupted(
     assert await daemon.stop() == 0
 
 
-@pytest.mark.asyncio
 async def test_follow_ends_with_its_reader_and_with_its_daemon(kit: Kit) -> None:
     module = here()
     await module.run(kit.home, "init")
@@ -273,7 +264,6 @@ async def test_follow_ends_with_its_reader_and_with_its_daemon(kit: Kit) -> None
         assert (left.returncode, b"gone away" in said, b"Traceback" in said) == (1, True, False)
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("running", [False, True], ids=["file", "daemon"])
 async def test_verify_finds_a_flipped_byte_at_its_event(kit: Kit, *, running: bool) -> None:
     run = here().run
@@ -306,7 +296,6 @@ async def test_verify_finds_a_flipped_byte_at_its_event(kit: Kit, *, running: bo
     assert (await run(kit.home, "events", "--verify")).code == 0
 
 
-@pytest.mark.asyncio
 async def test_reading_changes_nothing_and_a_dead_daemons_log_is_read(kit: Kit) -> None:
     run = here().run
     await run(kit.home, "init")

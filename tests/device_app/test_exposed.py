@@ -67,7 +67,6 @@ def write(kit: Kit, name: str, text: str) -> None:
     (folder / f"{name}.py").write_text(text, encoding="utf-8")
 
 
-@pytest.mark.asyncio
 async def test_a_lamp_with_actions_of_its_own(kit: Kit) -> None:
     write(kit, "my_lamp", LAMP)
     device = await kit.device(modules=("my_lamp",))
@@ -89,7 +88,6 @@ async def test_a_lamp_with_actions_of_its_own(kit: Kit) -> None:
 GOOD = "from device_app.exposed import Exposed\nfrom aiocoap.resource import Resource\n"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("text", "why"),
     [

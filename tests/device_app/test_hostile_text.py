@@ -53,7 +53,6 @@ def test_settings_nested_too_deep_are_an_error_like_any_other(tmp_path: Path) ->
         config._read(file)
 
 
-@pytest.mark.asyncio
 async def test_a_request_nested_too_deep_is_answered(tmp_path: Path) -> None:
     async def never(_args: object, _say: object) -> Any:
         raise AssertionError

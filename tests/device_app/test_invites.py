@@ -55,7 +55,6 @@ def signed(token: str) -> bytes:
     return read_untrusted(token)[1]
 
 
-@pytest.mark.asyncio
 async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
     device = await kit.device()
     await kit.paired(device, "olga")
@@ -83,7 +82,6 @@ def _wished(device: Device, **wish: object) -> Any:
     return invite_wished_untrusted(wish, device.app.whitelist.now)
 
 
-@pytest.mark.asyncio
 async def test_the_token_says_who_and_where(owner: Caller, device: Device) -> None:
     until = device.app.whitelist.now + 5 * DAY
     made = await invited(owner, role="user", seconds=DAY, key=KEY.upper(), not_after=until)
@@ -103,7 +101,6 @@ async def test_the_token_says_who_and_where(owner: Caller, device: Device) -> No
     assert (listed["inviter"], listed["uses"], listed["key"]) == ("olga", 1, KEY)
 
 
-@pytest.mark.asyncio
 async def test_forged_foreign_and_broken_tokens_are_refused_alike(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
@@ -145,7 +142,6 @@ async def test_forged_foreign_and_broken_tokens_are_refused_alike(
     assert (await redeemed(stranger, genuine)).code == "2.04"
 
 
-@pytest.mark.asyncio
 async def test_every_flipped_byte_of_a_token_is_refused(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
@@ -157,7 +153,6 @@ async def test_every_flipped_byte_of_a_token_is_refused(
         assert (refused.code, refused.reason, FOREIGN in refused.text) == ("4.03", "invite", True)
 
 
-@pytest.mark.asyncio
 async def test_a_genuine_invite_that_is_worth_nothing_says_why(kit: Kit) -> None:
     ahead = [0.0]
     real = Journal()
@@ -187,7 +182,6 @@ async def test_a_genuine_invite_that_is_worth_nothing_says_why(kit: Kit) -> None
     assert (await redeemed(dora, used["token"])).body["user"] == "dora"
 
 
-@pytest.mark.asyncio
 async def test_the_right_key_redeems_an_invite_that_is_bound_to_it(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
@@ -197,7 +191,6 @@ async def test_the_right_key_redeems_an_invite_that_is_bound_to_it(
     assert (await redeemed(anna, made["token"])).code == "2.04"
 
 
-@pytest.mark.asyncio
 async def test_a_repeat_gives_the_same_and_takes_no_use(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
@@ -217,7 +210,6 @@ async def test_a_repeat_gives_the_same_and_takes_no_use(
     assert [event.user for event in device.events("invite-redeemed")] == ["anna", "anna-2"]
 
 
-@pytest.mark.asyncio
 async def test_a_key_or_a_name_that_is_taken(kit: Kit, owner: Caller, device: Device) -> None:
     guest = await kit.paired(device, "gustav")
     made = await invited(owner)
@@ -233,7 +225,6 @@ async def test_a_key_or_a_name_that_is_taken(kit: Kit, owner: Caller, device: De
     assert (len(refused), refused[0]) == (2, guest.fingerprint)
 
 
-@pytest.mark.asyncio
 async def test_of_two_keys_in_a_race_exactly_one_wins(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
@@ -250,7 +241,6 @@ async def test_of_two_keys_in_a_race_exactly_one_wins(
             await rival.close()
 
 
-@pytest.mark.asyncio
 async def test_an_invite_survives_a_restart_and_its_use_does(kit: Kit) -> None:
     device = await kit.device()
     owner = await kit.paired(device, "olga")
@@ -269,7 +259,6 @@ async def test_an_invite_survives_a_restart_and_its_use_does(kit: Kit) -> None:
     assert (await anna.ask("GET", "/hello")).code == "2.05"
 
 
-@pytest.mark.asyncio
 async def test_an_admin_invites_nobody_above_or_beyond_themselves(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
@@ -291,7 +280,6 @@ async def test_an_admin_invites_nobody_above_or_beyond_themselves(kit: Kit, devi
     assert "eve" not in device.app.whitelist.state.users
 
 
-@pytest.mark.asyncio
 async def test_an_invite_is_worth_nothing_once_its_maker_may_not_invite(
     kit: Kit, device: Device
 ) -> None:
@@ -308,7 +296,6 @@ async def test_an_invite_is_worth_nothing_once_its_maker_may_not_invite(
     assert (await redeemed(kit.caller(device), made["token"])).code == "2.04"
 
 
-@pytest.mark.asyncio
 async def test_policy_looks_at_the_role_that_an_invite_gives(kit: Kit) -> None:
     folder = kit.home / "policy.d"
     folder.mkdir(parents=True)
@@ -341,7 +328,6 @@ async def test_policy_looks_at_the_role_that_an_invite_gives(kit: Kit) -> None:
     assert (await owner.ask("DELETE", f"/iam/invites/{other['id']}/x")).code == "4.04"
 
 
-@pytest.mark.asyncio
 async def test_deleting_a_user_ends_their_invites(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
@@ -351,7 +337,6 @@ async def test_deleting_a_user_ends_their_invites(kit: Kit, device: Device) -> N
     assert (await owner.ask("GET", "/iam/invites")).body == []
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("wish", "code"),
     [
@@ -383,7 +368,6 @@ async def test_invites_that_cannot_be(
     assert device.app.whitelist.state is before
 
 
-@pytest.mark.asyncio
 async def test_there_is_room_for_so_many_invites(owner: Caller, device: Device) -> None:
     for number in range(32):
         device.app.invitations.create(None, _wished(device, name=f"user-{number}"))
@@ -393,7 +377,6 @@ async def test_there_is_room_for_so_many_invites(owner: Caller, device: Device) 
     assert len(listed.body) == 32  # in several blocks
 
 
-@pytest.mark.asyncio
 async def test_no_token_in_any_event_and_refusals_are_damped(
     kit: Kit, owner: Caller, device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -450,7 +433,6 @@ policies = []
 """
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("role", ["lacking", "denied", "gone"])
 async def test_a_repeat_gets_the_first_answer_whatever_the_new_role_may(
     kit: Kit, owner: Caller, device: Device, role: str
@@ -475,7 +457,6 @@ async def test_a_repeat_gets_the_first_answer_whatever_the_new_role_may(
     assert (await anna.ask("GET", "/iam/redeem")).code == "4.05"
 
 
-@pytest.mark.asyncio
 async def test_a_device_that_takes_no_invites_takes_none_from_its_users_either(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
@@ -507,7 +488,6 @@ policies = ["mia-alone"]
 """
 
 
-@pytest.mark.asyncio
 async def test_each_user_that_an_invite_makes_is_asked_about(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
@@ -543,7 +523,6 @@ async def test_each_user_that_an_invite_makes_is_asked_about(
 # -- the console -----------------------------------------------------------------------------------
 
 
-@pytest.mark.asyncio
 async def test_invite_on_the_running_daemon(kit: Kit) -> None:
     module = here()
     await module.run(kit.home, "init", "--name", "kitchen")
@@ -584,7 +563,6 @@ async def test_invite_on_the_running_daemon(kit: Kit) -> None:
     assert not any("HANDFAST" in line for line in daemon.said)
 
 
-@pytest.mark.asyncio
 async def test_invite_on_the_files_alone_and_then_used(kit: Kit, tmp_path: Path) -> None:
     module = here()
     assert (await module.run(kit.home, "invite", "anna")).code == 3
@@ -613,7 +591,6 @@ async def test_invite_on_the_files_alone_and_then_used(kit: Kit, tmp_path: Path)
     assert (await caller.ask("GET", "/iam/users")).code == "2.05"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("text", "fits"),
     [

@@ -67,7 +67,6 @@ def scanned(path: Path) -> str:
     return found.stdout.removesuffix("\n")
 
 
-@pytest.mark.asyncio
 async def test_it_is_made_without_a_daemon_and_only_once(kit: Kit) -> None:
     assert (await run(kit.home, "label")).code == 3
     made = json.loads((await run(kit.home, "init", "--json")).out)
@@ -84,7 +83,6 @@ async def test_it_is_made_without_a_daemon_and_only_once(kit: Kit) -> None:
     assert other["code"] != code.text
 
 
-@pytest.mark.asyncio
 async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
     daemon = await kit.process()
     await daemon.run("close")
@@ -100,7 +98,6 @@ async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
     assert [line for line in daemon.said if "HANDFAST:" in line] == []
 
 
-@pytest.mark.asyncio
 async def test_neither_token_nor_code_is_stored_or_told(kit: Kit) -> None:
     """A copy of the store does not give the code away: it has to be guessed."""
     daemon = await kit.process("-v")
@@ -119,7 +116,6 @@ async def test_neither_token_nor_code_is_stored_or_told(kit: Kit) -> None:
         assert secret not in "".join([events, *daemon.said]).encode()
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_tool("zbarimg")
 async def test_a_scanner_reads_what_is_printed(kit: Kit, tmp_path: Path) -> None:
     await run(kit.home, "init")
@@ -131,7 +127,6 @@ async def test_a_scanner_reads_what_is_printed(kit: Kit, tmp_path: Path) -> None
     assert {path.stat().st_mode & 0o777 for path in (png, svg)} == {0o600}
 
 
-@pytest.mark.asyncio
 async def test_a_file_that_is_there_keeps_the_old_label(kit: Kit, tmp_path: Path) -> None:
     await run(kit.home, "init")
     taken = tmp_path / "box.png"
@@ -142,7 +137,6 @@ async def test_a_file_that_is_there_keeps_the_old_label(kit: Kit, tmp_path: Path
     assert (await run(kit.home, "label")).code == 0, "none was made before"
 
 
-@pytest.mark.asyncio
 async def test_words_for_people_fit_eighty_columns_and_say_what_to_do(kit: Kit) -> None:
     await run(kit.home, "init")
     made = await run(kit.home, "label", "--terminal")
@@ -156,7 +150,6 @@ async def test_words_for_people_fit_eighty_columns_and_say_what_to_do(kit: Kit) 
     assert quiet.err == ""
 
 
-@pytest.mark.asyncio
 async def test_revive_keeps_the_label_and_says_whether_its_code_was_dead(kit: Kit) -> None:
     assert (await run(kit.home, "label", "--revive")).code == 3
     await run(kit.home, "init")
@@ -177,7 +170,6 @@ async def test_revive_keeps_the_label_and_says_whether_its_code_was_dead(kit: Ki
     assert Label.parse_untrusted(made["text"]).verifier.hex() == plate["token"]
 
 
-@pytest.mark.asyncio
 async def test_a_board_without_a_label_is_told_so_before_anybody_prints_one(kit: Kit) -> None:
     await run(kit.home, "init")
     (kit.home / "device.d").mkdir()

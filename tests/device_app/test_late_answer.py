@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 OPTIONS = ("--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback")
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("verb", ["run", "open"])
 async def test_a_late_yes_is_no_answer_to_the_next_client(kit: Kit, verb: str) -> None:
     (kit.home / "device.d").mkdir(parents=True)

@@ -152,7 +152,6 @@ def test_keys_that_nobody_has_compared_stand_out() -> None:
 # -- the daemon -----------------------------------------------------------------------------------
 
 
-@pytest.mark.asyncio
 async def test_the_code_is_for_those_who_ask_and_for_no_log(kit: Kit) -> None:
     """What a daemon prints without a terminal ends up in a log."""
     daemon = await kit.process("-v")
@@ -169,7 +168,6 @@ async def test_the_code_is_for_those_who_ask_and_for_no_log(kit: Kit) -> None:
     assert code not in printed
 
 
-@pytest.mark.asyncio
 async def test_nor_in_the_event_that_it_is_ready(kit: Kit) -> None:
     daemon = await kit.process("--json")
     code = (await daemon.json("status"))["window"]["code"]

@@ -31,7 +31,6 @@ async def refused_everywhere(kit: Kit, device: Device, role: str | None) -> None
     assert device.app.door.pending() is None
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("role", [None, "guest", "owner"])
 async def test_not_local_whatever_the_role(kit: Kit, role: str | None) -> None:
     device = await kit.device(allow_loopback=False)

@@ -41,7 +41,6 @@ def test_a_time_beyond_all_dates_is_malformed(moment: object) -> None:
         bodies.time({"not_after": moment}, "not_after")
 
 
-@pytest.mark.asyncio
 async def test_the_plain_form_takes_one_query_and_passes_over_no_other(
     kit: Kit, device: Device
 ) -> None:

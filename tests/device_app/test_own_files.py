@@ -108,7 +108,6 @@ def test_what_is_made_anew_is_not_made_through_a_link(
     )
 
 
-@pytest.mark.asyncio
 async def test_the_control_socket_takes_the_place_of_a_link(home: Path, victim: Path) -> None:
     symbolic(home / "control.sock", victim)
     server = await ControlServer.start(home / "control.sock", {})
@@ -155,7 +154,6 @@ def owners(folder: Path) -> set[int]:
 
 
 @pytest.mark.needs_root
-@pytest.mark.asyncio
 async def test_roots_verbs_leave_nothing_that_the_service_cannot_open(served: Path) -> None:
     run = conftest().run
     for verb in (
@@ -254,7 +252,6 @@ def resources(board):
 """
 
 
-@pytest.mark.asyncio
 async def test_no_other_process_may_read_the_daemons_memory(kit: Kit, tmp_path: Path) -> None:
     told = tmp_path / "told"
     (kit.home / "modules").mkdir(parents=True)
@@ -281,7 +278,6 @@ if "device_app" in " ".join(sys.orig_argv) and "run" in sys.orig_argv:
 """
 
 
-@pytest.mark.asyncio
 async def test_sighup_while_it_starts_does_not_end_it(kit: Kit, tmp_path: Path) -> None:
     (tmp_path / "early").mkdir()
     (tmp_path / "early" / "sitecustomize.py").write_text(EARLY)

@@ -25,7 +25,6 @@ FAST = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
 LINGERING = replace(DEFAULT_LIMITS, window_linger_seconds=3600)  # no step of a test is too late
 
 
-@pytest.mark.asyncio
 async def test_a_valid_name_and_two_yeses_make_the_first_user_the_owner(
     kit: Kit, device: Device
 ) -> None:
@@ -52,13 +51,11 @@ async def test_a_valid_name_and_two_yeses_make_the_first_user_the_owner(
     assert (event.user, event.fingerprint) == ("anna", caller.fingerprint)
 
 
-@pytest.mark.asyncio
 async def test_the_second_to_pair_is_a_guest(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     assert (await device.pair(kit.caller(device), "gustav")).body["role"] == "guest"
 
 
-@pytest.mark.asyncio
 async def test_closed_means_that_nothing_listens(kit: Kit, device: Device) -> None:
     await device.open()
     port = device.app.door.port.number
@@ -73,7 +70,6 @@ async def test_closed_means_that_nothing_listens(kit: Kit, device: Device) -> No
     assert not device.app.whitelist.state.users
 
 
-@pytest.mark.asyncio
 async def test_pair_does_not_exist_on_the_regular_port(kit: Kit, device: Device) -> None:
     await device.open()
     stranger = kit.caller(device)
@@ -84,7 +80,6 @@ async def test_pair_does_not_exist_on_the_regular_port(kit: Kit, device: Device)
     assert (await owner.ask("GET", "/pair")).code == "4.04"
 
 
-@pytest.mark.asyncio
 async def test_success_closes_the_window_and_then_the_port(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     assert not device.app.door.is_open
@@ -93,7 +88,6 @@ async def test_success_closes_the_window_and_then_the_port(kit: Kit, device: Dev
     assert device.app.door.port.number == 0
 
 
-@pytest.mark.asyncio
 async def test_the_lingering_port_takes_no_new_ceremony(kit: Kit) -> None:
     device = await kit.device(limits=LINGERING)
     caller = kit.caller(device)
@@ -106,7 +100,6 @@ async def test_the_lingering_port_takes_no_new_ceremony(kit: Kit) -> None:
     assert (late.code, late.reason) == ("4.03", "window-closed")
 
 
-@pytest.mark.asyncio
 async def test_the_same_key_and_name_again_is_the_same_user(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     before = device.app.whitelist.state
@@ -119,7 +112,6 @@ async def test_the_same_key_and_name_again_is_the_same_user(kit: Kit, device: De
     assert device.app.whitelist.state is before
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(("known_key", "name"), [(True, "other"), (False, "olga")])
 async def test_half_a_match_is_a_conflict(
     kit: Kit, device: Device, *, known_key: bool, name: str
@@ -134,7 +126,6 @@ async def test_half_a_match_is_a_conflict(
     assert device.app.door.budget.failures == 0
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "name",
     ["", "_((;;.::)", "a\x00b", "a\u202eb", "a b", "x" * 65, "\ue000", "a/b", "-a"],
@@ -148,13 +139,11 @@ async def test_a_bad_name_is_refused_with_a_reason(kit: Kit, device: Device, nam
     assert device.app.door.pending() is None
 
 
-@pytest.mark.asyncio
 async def test_names_become_nfc(kit: Kit, device: Device) -> None:
     done = await device.pair(kit.caller(device), "zoe\u0308")
     assert done.body["user"] == "zo\u00eb"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("raw", "ct", "code"),
     [
@@ -190,7 +179,6 @@ async def test_broken_bodies_get_an_answer_and_leave_no_trace(
     assert (await caller.start("anna")).code == "2.01"
 
 
-@pytest.mark.asyncio
 async def test_other_methods_and_options(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -203,7 +191,6 @@ async def test_other_methods_and_options(kit: Kit, device: Device) -> None:
     assert (unknown.code, unknown.reason) == ("4.03", "denied")
 
 
-@pytest.mark.asyncio
 async def test_a_role_above_the_window_is_not_for_the_asking(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     await device.open(role="user")
@@ -213,7 +200,6 @@ async def test_a_role_above_the_window_is_not_for_the_asking(kit: Kit, device: D
     assert (await caller.start("eve", role="guest")).body["role"] == "guest"
 
 
-@pytest.mark.asyncio
 async def test_only_the_session_that_began_a_ceremony_sees_it(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -227,7 +213,6 @@ async def test_only_the_session_that_began_a_ceremony_sees_it(kit: Kit, device: 
     assert device.app.door.pending() is not None
 
 
-@pytest.mark.asyncio
 async def test_observing_a_ceremony_to_its_end(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -251,7 +236,6 @@ async def test_observing_a_ceremony_to_its_end(kit: Kit, device: Device) -> None
     assert states == ["PENDING_USER_CONFIRMATION", "PENDING_CLIENT_COMPLETION", "REGISTERED"]
 
 
-@pytest.mark.asyncio
 async def test_no_tag_before_the_devices_user_has_said_yes(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -263,7 +247,6 @@ async def test_no_tag_before_the_devices_user_has_said_yes(kit: Kit, device: Dev
     assert (await caller.confirm(started)).code == "2.04"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("tag", [bytes(32), b"", "text", None, 7])
 async def test_a_wrong_tag_pairs_nobody(kit: Kit, device: Device, tag: object) -> None:
     caller = kit.caller(device)
@@ -276,7 +259,6 @@ async def test_a_wrong_tag_pairs_nobody(kit: Kit, device: Device, tag: object) -
     assert not device.app.whitelist.state.users
 
 
-@pytest.mark.asyncio
 async def test_the_devices_user_refuses(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -290,7 +272,6 @@ async def test_the_devices_user_refuses(kit: Kit, device: Device) -> None:
     assert (await caller.ask("GET", "/iam/me")).reason == "not-paired"
 
 
-@pytest.mark.asyncio
 async def test_the_client_aborts_and_may_start_again(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -302,7 +283,6 @@ async def test_the_client_aborts_and_may_start_again(kit: Kit, device: Device) -
     assert (await caller.start("anna")).code == "2.01"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("plain", [False, True])
 async def test_a_client_that_crashes_leaves_no_ceremony(
     kit: Kit, device: Device, *, plain: bool
@@ -325,7 +305,6 @@ async def test_a_client_that_crashes_leaves_no_ceremony(
     assert (await caller.start("anna")).code == "2.01"
 
 
-@pytest.mark.asyncio
 async def test_nobody_answers_in_time(kit: Kit) -> None:
     device = await kit.device(limits=replace(FAST, person_seconds=0.3))
     caller = kit.caller(device)
@@ -338,7 +317,6 @@ async def test_nobody_answers_in_time(kit: Kit) -> None:
     assert (await caller.start("anna")).code == "2.01"
 
 
-@pytest.mark.asyncio
 async def test_two_keys_in_one_window_are_both_refused(kit: Kit, device: Device) -> None:
     first, second = kit.caller(device), kit.caller(device)
     await device.open()
@@ -368,7 +346,6 @@ class LaterLoop:
         return asyncio.get_running_loop().call_later(86_400, lambda: None)
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("step", ["decide", "exchange", "complete", "abort"])
 async def test_a_step_that_comes_too_late_tells_what_time_has_ended(
     kit: Kit, device: Device, step: str, monkeypatch: pytest.MonkeyPatch
@@ -394,7 +371,6 @@ async def test_a_step_that_comes_too_late_tells_what_time_has_ended(
     monkeypatch.undo()
 
 
-@pytest.mark.asyncio
 async def test_a_race_for_the_first_pairing_makes_no_owner(kit: Kit, device: Device) -> None:
     racers = [kit.caller(device) for _ in range(4)]
     await device.open()
@@ -407,7 +383,6 @@ async def test_a_race_for_the_first_pairing_makes_no_owner(kit: Kit, device: Dev
     assert not device.app.whitelist.state.users
 
 
-@pytest.mark.asyncio
 async def test_a_wall_clock_that_jumps_by_a_year_changes_no_window(kit: Kit) -> None:
     wall = [1e9]
     device = await kit.device(journal=Journal(wall=lambda: wall[0]))
@@ -421,7 +396,6 @@ async def test_a_wall_clock_that_jumps_by_a_year_changes_no_window(kit: Kit) -> 
     assert [event.wall for event in device.events("paired")] == [wall[0]]
 
 
-@pytest.mark.asyncio
 async def test_no_secret_in_logs_events_or_the_state_file(
     kit: Kit, device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -449,7 +423,6 @@ async def test_no_secret_in_logs_events_or_the_state_file(
     assert key not in disk
 
 
-@pytest.mark.asyncio
 async def test_first_wins_if_the_owner_wants_it_so(kit: Kit) -> None:
     device = await kit.device(limits=LINGERING, terms=PairingTerms(overlap=OverlapRule.FIRST_WINS))
     first, second = kit.caller(device), kit.caller(device)
@@ -464,7 +437,6 @@ async def test_first_wins_if_the_owner_wants_it_so(kit: Kit) -> None:
     assert list(device.app.whitelist.state.users) == ["anna"]
 
 
-@pytest.mark.asyncio
 async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
     kit: Kit, device: Device
 ) -> None:
@@ -474,7 +446,6 @@ async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
     assert not device.app.door.is_open
 
 
-@pytest.mark.asyncio
 async def test_opened_twice_it_extends_and_never_stacks(device: Device) -> None:
     await device.open(seconds=100)
     port = device.app.door.port.number
@@ -487,14 +458,12 @@ async def test_opened_twice_it_extends_and_never_stacks(device: Device) -> None:
     assert device.app.door.seconds_left <= 900
 
 
-@pytest.mark.asyncio
 async def test_the_window_closes_by_itself(device: Device) -> None:
     await device.open(seconds=0.2)
     assert (await device.heard(PairingEventKind.CLOSED)).reason == "time"
     await device.port_closed()
 
 
-@pytest.mark.asyncio
 async def test_three_failures_close_the_window(kit: Kit) -> None:
     device = await kit.device(limits=LINGERING)
     caller = kit.caller(device)
@@ -506,7 +475,6 @@ async def test_three_failures_close_the_window(kit: Kit) -> None:
     assert (await caller.start("anna")).reason == "window-closed"
 
 
-@pytest.mark.asyncio
 async def test_back_off_survives_a_restart_and_ends_at_the_console(kit: Kit) -> None:
     device = await kit.device()
     caller = kit.caller(device)
@@ -533,7 +501,6 @@ async def test_back_off_survives_a_restart_and_ends_at_the_console(kit: Kit) -> 
     assert device.events("back-off-cleared")
 
 
-@pytest.mark.asyncio
 async def test_the_attempt_is_durable_before_the_first_answer(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -546,7 +513,6 @@ async def test_the_attempt_is_durable_before_the_first_answer(kit: Kit, device: 
     assert device.app.whitelist.store.attempts["pairing"]["failures"] == 0  # type: ignore[index]
 
 
-@pytest.mark.asyncio
 async def test_the_plain_form_answers_when_the_user_has_decided(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -561,7 +527,6 @@ async def test_the_plain_form_answers_when_the_user_has_decided(kit: Kit, device
     assert (await caller.ask("GET", "/hello")).code == "2.05"
 
 
-@pytest.mark.asyncio
 async def test_the_plain_form_with_a_name_refused(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -575,7 +540,6 @@ async def test_the_plain_form_with_a_name_refused(kit: Kit, device: Device) -> N
     assert not device.app.whitelist.state.users
 
 
-@pytest.mark.asyncio
 async def test_closing_the_window_refuses_whoever_waits(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()

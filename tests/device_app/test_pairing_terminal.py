@@ -11,7 +11,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
 from device_app.terminal import questions as terminal
 from device_app.terminal.questions import PersonAtTerminal, question
@@ -83,7 +82,7 @@ class Asked:
             return await self.answers.get()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def asked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asked]:
     keyboard, stdin = pty.openpty()
     line, forget = terminal._line, terminal._forget_typed
@@ -110,7 +109,6 @@ def test_what_is_asked_fits_eighty_columns() -> None:
         assert text.endswith("[yes/no] ")
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("typed", "accept"), [("yes", True), ("Y", True), (" no ", False), ("n", False)]
 )
@@ -123,7 +121,6 @@ async def test_an_answer(asked: Asked, typed: str, *, accept: bool) -> None:
     assert "elsewhere" not in asked.screen.getvalue(), "it was answered here"
 
 
-@pytest.mark.asyncio
 async def test_anything_else_is_asked_again(asked: Asked) -> None:
     asked.person.pending(SAS)
     await asked.screen.until("[yes/no]")
@@ -134,7 +131,6 @@ async def test_anything_else_is_asked_again(asked: Asked) -> None:
     assert await asked.answer() == ("c1", False)
 
 
-@pytest.mark.asyncio
 async def test_a_question_that_is_withdrawn_hears_nothing(asked: Asked) -> None:
     asked.person.pending(SAS)
     await asked.screen.until("[yes/no]")
@@ -150,7 +146,6 @@ async def test_a_question_that_is_withdrawn_hears_nothing(asked: Asked) -> None:
     assert asked.answers.empty()
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("why", ["this question is void", ""])
 async def test_an_answer_that_comes_too_late_is_none_to_the_next_question(
     asked: Asked, why: str
@@ -170,7 +165,6 @@ async def test_an_answer_that_comes_too_late_is_none_to_the_next_question(
     assert await asked.answer() == ("c2", True)
 
 
-@pytest.mark.asyncio
 async def test_after_an_answer_the_next_question_is_asked_at_once(asked: Asked) -> None:
     asked.person.pending(SAS)
     await asked.screen.until("[yes/no]")
@@ -184,7 +178,6 @@ async def test_after_an_answer_the_next_question_is_asked_at_once(asked: Asked) 
     assert await asked.answer() == ("c2", True)
 
 
-@pytest.mark.asyncio
 async def test_a_terminal_that_goes_away_decides_nothing(asked: Asked) -> None:
     asked.person.pending(SAS)
     await asked.screen.until("[yes/no]")
@@ -265,7 +258,6 @@ def module() -> Any:
     )
 
 
-@pytest.mark.asyncio
 async def test_a_daemon_goes_with_its_terminal_and_else_reloads(tmp_path: Path) -> None:
     here, home = module(), tmp_path / "home"
     options = ["--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback"]

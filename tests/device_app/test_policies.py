@@ -49,7 +49,6 @@ WRONG = [
 ]
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(("new", "old", "line", "word"), WRONG)
 async def test_a_bad_file_is_a_refusal_to_start_that_names_the_line(
     kit: Kit, new: str, old: str, line: int, word: str
@@ -67,7 +66,6 @@ async def test_a_bad_file_is_a_refusal_to_start_that_names_the_line(
     assert [event.kind for event in device.events("policy-loaded")] == ["policy-loaded"]
 
 
-@pytest.mark.asyncio
 async def test_files_that_cannot_be_read(kit: Kit) -> None:
     path = kit.policy(READER)
     path.write_bytes(b"\xff\xfe")
@@ -107,7 +105,6 @@ async def observed(caller: Caller, path: str) -> asyncio.Task[None]:
     return task
 
 
-@pytest.mark.asyncio
 async def test_a_reload_is_felt_by_the_roles_concerned_and_nobody_else(kit: Kit) -> None:
     kit.policy(READER)
     device = await kit.device()
@@ -142,7 +139,6 @@ async def test_a_reload_is_felt_by_the_roles_concerned_and_nobody_else(kit: Kit)
     ]
 
 
-@pytest.mark.asyncio
 async def test_a_reload_that_changes_no_rights_ends_nothing(kit: Kit) -> None:
     kit.policy(READER)
     device = await kit.device()
@@ -157,7 +153,6 @@ async def test_a_reload_that_changes_no_rights_ends_nothing(kit: Kit) -> None:
     assert held.is_open
 
 
-@pytest.mark.asyncio
 async def test_a_role_of_ours_may_be_cut_down_and_strangers_stay_out(kit: Kit) -> None:
     device = await kit.device()
     guest = kit.known(device, "gustav", "guest")
@@ -172,7 +167,6 @@ async def test_a_role_of_ours_may_be_cut_down_and_strangers_stay_out(kit: Kit) -
             await device.app.policies.reload()
 
 
-@pytest.mark.asyncio
 async def test_a_bad_set_leaves_the_old_one_and_says_so(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,7 +224,6 @@ conditions = [{{ StringEquals = {{ "Connection:Username" = ["u{number}", "v{numb
     )
 
 
-@pytest.mark.asyncio
 async def test_others_are_answered_while_a_thousand_policies_are_read(kit: Kit) -> None:
     device = await kit.device()
     owner = kit.known(device, "olga", "owner")
@@ -246,7 +239,6 @@ async def test_others_are_answered_while_a_thousand_policies_are_read(kit: Kit) 
     assert len(device.app.whitelist.access.policies) > 1000
 
 
-@pytest.mark.asyncio
 async def test_reloads_at_once_are_done_in_turn(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """So what is in force is what was read last, however long the first takes to read."""
     device = await kit.device()
@@ -277,7 +269,6 @@ async def test_reloads_at_once_are_done_in_turn(kit: Kit, monkeypatch: pytest.Mo
     assert device.app.policies.now.digest == calls[1]
 
 
-@pytest.mark.asyncio
 async def test_the_window_of_the_configuration_needs_its_role(kit: Kit) -> None:
     kit.policy(READER)
     terms = PairingTerms(role="reader")
@@ -295,7 +286,6 @@ async def test_the_window_of_the_configuration_needs_its_role(kit: Kit) -> None:
     path.unlink()
 
 
-@pytest.mark.asyncio
 async def test_a_window_for_a_role_that_goes_closes(kit: Kit) -> None:
     kit.policy(READER)
     device = await kit.device()
@@ -306,7 +296,6 @@ async def test_a_window_for_a_role_that_goes_closes(kit: Kit) -> None:
     assert not device.app.door.is_open
 
 
-@pytest.mark.asyncio
 async def test_slips_of_the_pen_are_told_and_a_lost_role_may_do_nothing(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -327,7 +316,6 @@ async def test_slips_of_the_pen_are_told_and_a_lost_role_may_do_nothing(
     assert (await reader.ask("GET", "/hello")).reason == "denied"
 
 
-@pytest.mark.asyncio
 async def test_conditions_are_listed(kit: Kit) -> None:
     kit.policy(
         READER.replace(
@@ -351,7 +339,6 @@ async def test_conditions_are_listed(kit: Kit) -> None:
     assert roles["reader"] == {"id": "reader", "rank": 5, "policies": ["reading"]}
 
 
-@pytest.mark.asyncio
 async def test_the_daemon_does_not_start_by_a_bad_set_and_is_reset_all_the_same(kit: Kit) -> None:
     assert (await run(kit.home, "init", "--name", "kitchen")).code == 0
     path = kit.policy(BAD)
@@ -363,7 +350,6 @@ async def test_the_daemon_does_not_start_by_a_bad_set_and_is_reset_all_the_same(
     assert "no-such" in (await run(kit.home, "users", "list")).err
 
 
-@pytest.mark.asyncio
 async def test_sighup_puts_the_files_into_force(kit: Kit) -> None:
     kit.policy(READER)
     daemon = await kit.process()
@@ -388,7 +374,6 @@ def trail_of(home: Path) -> list[str]:
     return [kind for kind in kinds if kind.startswith("policy")]
 
 
-@pytest.mark.asyncio
 async def test_a_device_without_policy_files(device: Device) -> None:
     view = device.app.status()["policy"]
     assert (view["files"], view["warnings"], view["trouble"]) == ([], [], "")

@@ -179,7 +179,6 @@ def test_one_network_is_one_source() -> None:
 # ----------------------------------------------------------------------------- over the network
 
 
-@pytest.mark.asyncio
 async def test_a_refusal_names_who_what_whence_and_which_statement(
     kit: Kit, device: Device
 ) -> None:
@@ -193,7 +192,6 @@ async def test_a_refusal_names_who_what_whence_and_which_statement(
     assert event.result == "role 'guest': no statement allows Iam:AddUser"
 
 
-@pytest.mark.asyncio
 async def test_a_change_above_ones_own_is_a_refusal_like_any_other(
     kit: Kit, device: Device
 ) -> None:
@@ -212,7 +210,6 @@ async def test_a_change_above_ones_own_is_a_refusal_like_any_other(
         assert "ranks above you" in last.result
 
 
-@pytest.mark.asyncio
 async def test_a_stranger_is_an_event_too_and_the_answer_tells_nothing(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
@@ -225,7 +222,6 @@ async def test_a_stranger_is_an_event_too_and_the_answer_tells_nothing(
     assert (first.user, first.role, first.fingerprint) == ("", "unpaired", caller.fingerprint)
 
 
-@pytest.mark.asyncio
 async def test_what_is_allowed_is_no_event(owner: Caller, device: Device) -> None:
     for path in ("/hello", "/iam/me", "/iam/users", "/iam/users/nobody", "/no/such"):
         await owner.ask("GET", path)
@@ -233,7 +229,6 @@ async def test_what_is_allowed_is_no_event(owner: Caller, device: Device) -> Non
     assert not device.events("denied")
 
 
-@pytest.mark.asyncio
 async def test_a_full_disk_does_not_turn_a_refusal_into_anything_else(
     kit: Kit, device: Device
 ) -> None:
@@ -251,7 +246,6 @@ async def test_a_full_disk_does_not_turn_a_refusal_into_anything_else(
 # ------------------------------------------------------------------------------------ last seen
 
 
-@pytest.mark.asyncio
 async def test_users_know_when_they_were_seen_and_strangers_are_not_kept(
     kit: Kit, device: Device
 ) -> None:

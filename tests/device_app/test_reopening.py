@@ -22,7 +22,6 @@ def offered(device: Device) -> list[str]:
     return list(window.methods)
 
 
-@pytest.mark.asyncio
 async def test_other_methods_take_the_place_of_a_window_that_nobody_uses(device: Device) -> None:
     door = device.app.door
     await device.open(seconds=100, role="user")
@@ -43,7 +42,6 @@ async def test_other_methods_take_the_place_of_a_window_that_nobody_uses(device:
     assert door.window is second
 
 
-@pytest.mark.asyncio
 async def test_a_label_that_was_made_meanwhile_is_offered(device: Device) -> None:
     door = device.app.door
     await device.open()
@@ -52,7 +50,6 @@ async def test_a_label_that_was_made_meanwhile_is_offered(device: Device) -> Non
     assert offered(device) == ["label", "code", "sas", "compare"]
 
 
-@pytest.mark.asyncio
 async def test_the_button_is_offered_from_its_press_on(kit: Kit) -> None:
     device = await kit.device(hardware=Hardware(button=True))
     await device.open()
@@ -63,7 +60,6 @@ async def test_the_button_is_offered_from_its_press_on(kit: Kit) -> None:
     assert "button" in offered(device)
 
 
-@pytest.mark.asyncio
 async def test_whoever_is_pairing_keeps_the_window(kit: Kit, device: Device) -> None:
     await device.open()
     caller = kit.caller(device)
@@ -75,7 +71,6 @@ async def test_whoever_is_pairing_keeps_the_window(kit: Kit, device: Device) -> 
     assert device.app.door.window is first
 
 
-@pytest.mark.asyncio
 async def test_a_press_of_ten_seconds_lets_a_new_owner_in_whatever_was_open(kit: Kit) -> None:
     """Lost clients, no owner left: whoever stands at the board can take it (protocol §5.12)."""
     device = await kit.device(hardware=Hardware(button=True))
@@ -87,7 +82,6 @@ async def test_a_press_of_ten_seconds_lets_a_new_owner_in_whatever_was_open(kit:
     assert device.app.door.role_for(None) == "owner"
 
 
-@pytest.mark.asyncio
 async def test_a_board_without_a_button_has_no_press(device: Device) -> None:
     with pytest.raises(AppError, match="no button"):
         await call(device.app.places.socket, "press", {"held": 12})

@@ -41,7 +41,6 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.parametrize("careless", [False, True], ids=["0600", "0666"])
 async def test_another_user_of_the_machine_is_not_heard(

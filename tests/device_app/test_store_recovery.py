@@ -69,7 +69,6 @@ async def lived(kit: Kit, old_copy: Path) -> None:
     assert (await run(kit.home, "users", "add", "mia", "--key", "ef" * 32)).code == 0
 
 
-@pytest.mark.asyncio
 async def test_an_old_copy_says_so_everywhere_and_the_console_repairs_it(
     kit: Kit, old_copy: Path
 ) -> None:
@@ -107,7 +106,6 @@ async def test_an_old_copy_says_so_everywhere_and_the_console_repairs_it(
     assert (kit.home / "device.db.replaced").exists()
 
 
-@pytest.mark.asyncio
 async def test_without_a_daemon_a_copy_is_put_back_or_left(kit: Kit, old_copy: Path) -> None:
     await lived(kit, old_copy)
     good = kit.home.parent / "good.db"
@@ -137,7 +135,6 @@ async def test_without_a_daemon_a_copy_is_put_back_or_left(kit: Kit, old_copy: P
     assert (await answer(kit.home, "restore", "--discard", "--yes"))["discarded"] is False
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("lost", [["device.db"], ["device.db", "device.db.mark"]])
 async def test_a_device_that_lost_its_store_opens_no_window_for_an_owner(
     kit: Kit, old_copy: Path, lost: list[str]
@@ -166,7 +163,6 @@ async def test_a_device_that_lost_its_store_opens_no_window_for_an_owner(
     assert (await daemon.json("status"))["window"]["role"] == "owner"
 
 
-@pytest.mark.asyncio
 async def test_a_store_that_is_removed_under_the_daemon_is_noticed(
     owner: Caller, device: Device
 ) -> None:
@@ -201,7 +197,6 @@ def resources(board):
 """
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_tool("cc")
 async def test_an_owner_whose_storing_failed_is_none_after_a_restart(
     kit: Kit, tmp_path: Path
@@ -231,7 +226,6 @@ async def test_an_owner_whose_storing_failed_is_none_after_a_restart(
     assert (await kit.caller_of(again, identity).ask("POST", "/iam/users", wish)).code == "2.01"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("record", [[], "x", {}, {"failures": -1}, {"failures": "3"}, "unsealed"])
 async def test_a_damaged_record_of_attempts_stops_nothing_and_lets_nobody_try(
     kit: Kit, record: object
@@ -262,7 +256,6 @@ def test_a_label_with_a_damaged_count_is_no_label() -> None:
     assert PLATE == rights.LABEL
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("running", [False, True])
 async def test_a_reset_leaves_no_former_user_behind(kit: Kit, *, running: bool) -> None:
     await run(kit.home, "init")
@@ -285,7 +278,6 @@ async def test_a_reset_leaves_no_former_user_behind(kit: Kit, *, running: bool) 
             assert trace not in data, file.name
 
 
-@pytest.mark.asyncio
 async def test_a_reset_names_nobody_whose_window_was_open(owner: Caller, device: Device) -> None:
     opened = await owner.ask("POST", "/iam/window", {"role": "guest"})
     assert opened.code.startswith("2."), opened
@@ -296,7 +288,6 @@ async def test_a_reset_names_nobody_whose_window_was_open(owner: Caller, device:
     assert not any("olga" in (event.actor, event.user) for event in events)
 
 
-@pytest.mark.asyncio
 async def test_a_store_of_a_later_version_can_be_reset(kit: Kit) -> None:
     import sqlite3  # noqa: PLC0415
 

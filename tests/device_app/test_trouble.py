@@ -47,7 +47,6 @@ def disk(device: Device) -> Iterator[Disk]:
     disk.empty()
 
 
-@pytest.mark.asyncio
 async def test_a_full_disk_changes_nothing_and_the_daemon_says_so(
     owner: Caller, device: Device, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -75,7 +74,6 @@ async def test_a_full_disk_changes_nothing_and_the_daemon_says_so(
     assert health_of(device.app.status()) == ({"healthy": True, "problems": []}, 0)
 
 
-@pytest.mark.asyncio
 async def test_no_ceremony_starts_whose_attempt_cannot_be_counted(
     kit: Kit, device: Device, disk: Disk
 ) -> None:
@@ -89,7 +87,6 @@ async def test_no_ceremony_starts_whose_attempt_cannot_be_counted(
     assert (await caller.start("anna")).code == "2.01"
 
 
-@pytest.mark.asyncio
 async def test_what_cannot_be_stored_is_not_confirmed(kit: Kit, device: Device, disk: Disk) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -103,7 +100,6 @@ async def test_what_cannot_be_stored_is_not_confirmed(kit: Kit, device: Device, 
     assert state.body == {"state": "REVOKED"}
 
 
-@pytest.mark.asyncio
 async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, disk: Disk) -> None:
     caller = kit.caller(device)
     await device.open()
@@ -133,7 +129,6 @@ def resources(board):
 """
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("where", "is_paired"),
     [
@@ -192,7 +187,6 @@ def test_a_flood_does_not_flood_the_log() -> None:
     assert len(damper._seen) <= 256
 
 
-@pytest.mark.asyncio
 async def test_a_taken_pairing_port_stops_no_daemon(kit: Kit) -> None:
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
         other.bind(("127.0.0.1", 0))

@@ -34,7 +34,6 @@ async def watching(caller: Caller) -> asyncio.Task[None]:
     return task
 
 
-@pytest.mark.asyncio
 async def test_a_user_from_birth_to_death(owner: Caller) -> None:
     wish = {"name": "anna", "role": "user", "display": "Anna", "keys": [{"fingerprint": KEY}]}
     made = await owner.ask("POST", "/iam/users", wish)
@@ -52,7 +51,6 @@ async def test_a_user_from_birth_to_death(owner: Caller) -> None:
     assert (await owner.ask("DELETE", "/iam/users/annie")).code == "4.04"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("spelling", [KEY.upper(), " ".join([KEY[:4]] * 16), ":".join(["AB"] * 32)])
 async def test_a_key_in_any_spelling_is_the_same_key(owner: Caller, spelling: str) -> None:
     await owner.ask("POST", "/iam/users", {"name": "anna", "role": "user"})
@@ -65,7 +63,6 @@ async def test_a_key_in_any_spelling_is_the_same_key(owner: Caller, spelling: st
     assert (await owner.ask("DELETE", f"/iam/users/anna/keys/{KEY}")).code == "4.04"
 
 
-@pytest.mark.asyncio
 async def test_keys_that_cannot_be_and_keys_of_others(owner: Caller) -> None:
     await owner.ask("POST", "/iam/users", {"name": "anna", "role": "user"})
     for wrong in (KEY[:-1], KEY + "ab", "zz" * 32):
@@ -74,7 +71,6 @@ async def test_keys_that_cannot_be_and_keys_of_others(owner: Caller) -> None:
     assert (taken.code, taken.reason) == ("4.09", "taken")
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("wish", "code"),
     [
@@ -103,7 +99,6 @@ async def test_wishes_that_cannot_be(
     assert device.app.whitelist.state is before
 
 
-@pytest.mark.asyncio
 async def test_null_is_none_for_names_that_people_read(owner: Caller) -> None:
     """As it is for the limits of time, in a new user, in a change and for a key."""
     wish = {"name": "anna", "role": "user", "display": None, "not_after": None}
@@ -122,7 +117,6 @@ async def test_null_is_none_for_names_that_people_read(owner: Caller) -> None:
         assert changed.body["keys"][0]["name"] == kept
 
 
-@pytest.mark.asyncio
 async def test_a_display_name_that_is_none_is_told_by_its_own_field(owner: Caller) -> None:
     refused = await owner.ask("PATCH", "/iam/users/olga", {"display": 7})
     assert (refused.code, refused.text.startswith("display is")) == ("4.00", True)
@@ -130,7 +124,6 @@ async def test_a_display_name_that_is_none_is_told_by_its_own_field(owner: Calle
     assert (refused.code, refused.text.startswith("name is")) == ("4.00", True)
 
 
-@pytest.mark.asyncio
 async def test_two_keys_have_the_same_rights_and_separate_ends(kit: Kit, device: Device) -> None:
     first = await kit.paired(device, "olga")
     second = kit.caller(device)
@@ -148,7 +141,6 @@ async def test_two_keys_have_the_same_rights_and_separate_ends(kit: Kit, device:
     stays.cancel()
 
 
-@pytest.mark.asyncio
 async def test_deleting_a_user_over_the_network_ends_the_observation(
     kit: Kit, device: Device
 ) -> None:
@@ -161,7 +153,6 @@ async def test_deleting_a_user_over_the_network_ends_the_observation(
     assert (await owner.ask("GET", "/hello")).code == "2.05"
 
 
-@pytest.mark.asyncio
 async def test_a_new_role_ends_sessions_and_counts_at_once(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
@@ -172,7 +163,6 @@ async def test_a_new_role_ends_sessions_and_counts_at_once(kit: Kit, device: Dev
     assert (await admin.ask("GET", "/iam/users")).reason == "denied"
 
 
-@pytest.mark.asyncio
 async def test_who_gives_up_a_right_still_gets_the_answer(kit: Kit, device: Device) -> None:
     """The session ends after the answer to the request that changed its rights."""
     await kit.paired(device, "olga")
@@ -185,7 +175,6 @@ async def test_who_gives_up_a_right_still_gets_the_answer(kit: Kit, device: Devi
     assert (await leaving.ask("GET", "/iam/me")).reason == "not-paired"
 
 
-@pytest.mark.asyncio
 async def test_the_last_owner_cannot_go(owner: Caller, device: Device) -> None:
     before = device.app.whitelist.state
     for method, path, body in (
@@ -199,7 +188,6 @@ async def test_the_last_owner_cannot_go(owner: Caller, device: Device) -> None:
     assert device.app.whitelist.state is before
 
 
-@pytest.mark.asyncio
 async def test_no_admin_rises_or_touches_an_owner(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
@@ -216,7 +204,6 @@ async def test_no_admin_rises_or_touches_an_owner(kit: Kit, device: Device) -> N
     assert device.app.whitelist.state is before
 
 
-@pytest.mark.asyncio
 async def test_a_long_list_takes_several_blocks_and_is_whole(owner: Caller) -> None:
     names = [f"user-{number:03}" for number in range(120)]
     for name in names:
@@ -227,7 +214,6 @@ async def test_a_long_list_takes_several_blocks_and_is_whole(owner: Caller) -> N
     assert [user["name"] for user in users.body] == ["olga", *names]
 
 
-@pytest.mark.asyncio
 async def test_no_room_is_told_before_anything_is_stored(kit: Kit) -> None:
     device = await kit.device(limits=replace(DEFAULT_LIMITS, users=2, window_linger_seconds=0.3))
     owner = await kit.paired(device, "olga")
@@ -241,7 +227,6 @@ async def test_no_room_is_told_before_anything_is_stored(kit: Kit) -> None:
     assert device.app.door.budget.failures == 0
 
 
-@pytest.mark.asyncio
 async def test_expiry_ends_a_live_session_and_makes_a_stranger(kit: Kit) -> None:
     ahead = [0.0]
     journal = Journal(wall=lambda: time.monotonic() + ahead[0])
@@ -262,7 +247,6 @@ async def test_expiry_ends_a_live_session_and_makes_a_stranger(kit: Kit) -> None
     stays.cancel()
 
 
-@pytest.mark.asyncio
 async def test_not_yet_valid_is_not_paired(kit: Kit, device: Device, owner: Caller) -> None:
     early = kit.caller(device)
     wish = {

@@ -48,7 +48,6 @@ async def opened(caller: Caller, **wish: Any) -> Answer:
     return answer
 
 
-@pytest.mark.asyncio
 async def test_open_look_extend_close(device: Device, admin: Caller) -> None:
     assert (await admin.ask("GET", "/iam/window")).body == {"open": False}
     body = (await opened(admin, seconds=60)).body
@@ -73,7 +72,6 @@ def events_of(device: Device) -> list[Any]:
     return [record.event for record in device.app.whitelist.store.trail.iterate()]
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("wish", "code"),
     [
@@ -101,7 +99,6 @@ async def test_wishes_that_cannot_be(
     assert device.app.door.window is None
 
 
-@pytest.mark.asyncio
 async def test_who_may_not_open_one(kit: Kit, device: Device, admin: Caller) -> None:
     await opened(admin)
     guest = kit.known(device, "gustav", "guest")
@@ -111,7 +108,6 @@ async def test_who_may_not_open_one(kit: Kit, device: Device, admin: Caller) -> 
     assert device.app.door.is_open
 
 
-@pytest.mark.asyncio
 async def test_whoever_pairs_through_it_gets_its_role_and_the_opener_is_named(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
@@ -125,7 +121,6 @@ async def test_whoever_pairs_through_it_gets_its_role_and_the_opener_is_named(
     assert (event.actor, event.user, event.role) == ("adam", "nina", "user")
 
 
-@pytest.mark.asyncio
 async def test_a_window_for_another_role_is_not_bent(device: Device, admin: Caller) -> None:
     await device.open(role="user")
     refused = await admin.ask("POST", "/iam/window", {"role": "guest"})
@@ -133,7 +128,6 @@ async def test_a_window_for_another_role_is_not_bent(device: Device, admin: Call
     assert device.app.door.role_for(None) == "user"
 
 
-@pytest.mark.asyncio
 async def test_nobody_keeps_a_window_open_that_they_could_not_open(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
@@ -145,7 +139,6 @@ async def test_nobody_keeps_a_window_open_that_they_could_not_open(
     assert device.events("denied")[-1].user == "adam"
 
 
-@pytest.mark.asyncio
 async def test_a_back_off_is_for_the_board_to_clear(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
@@ -187,7 +180,6 @@ async def lose_the_time(device: Device) -> None:
 LOSSES = [lose_the_rank, lose_the_right_alone, lose_the_key, lose_the_name, lose_the_time]
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("lose", LOSSES)
 async def test_a_window_goes_with_its_opener(device: Device, admin: Caller, lose: Any) -> None:
     await opened(admin)
@@ -198,7 +190,6 @@ async def test_a_window_goes_with_its_opener(device: Device, admin: Caller, lose
     await device.port_closed()
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("lose", LOSSES)
 async def test_a_ceremony_under_way_is_not_finished_without_the_opener(
     kit: Kit, device: Device, admin: Caller, lose: Any
@@ -213,7 +204,6 @@ async def test_a_ceremony_under_way_is_not_finished_without_the_opener(
     assert "nina" not in device.app.whitelist.state.users
 
 
-@pytest.mark.asyncio
 async def test_a_rename_of_the_opener_changes_nothing(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
@@ -226,7 +216,6 @@ async def test_a_rename_of_the_opener_changes_nothing(
     assert (await newcomer.confirm(started)).code == "2.04"
 
 
-@pytest.mark.asyncio
 async def test_the_board_stands_behind_what_it_has_extended(device: Device, admin: Caller) -> None:
     await opened(admin)
     await device.open(seconds=100)
@@ -235,7 +224,6 @@ async def test_the_board_stands_behind_what_it_has_extended(device: Device, admi
     assert not device.events("window-withdrawn")
 
 
-@pytest.mark.asyncio
 async def test_a_policy_that_takes_the_right_closes_the_window(kit: Kit) -> None:
     kit.policy(INSTALLER)
     device = await kit.device()
@@ -248,7 +236,6 @@ async def test_a_policy_that_takes_the_right_closes_the_window(kit: Kit) -> None
     assert not device.app.door.is_open
 
 
-@pytest.mark.asyncio
 async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
     wall = [2_000_000_000.0]
     device = await kit.device(journal=Journal(wall=lambda: wall[0]))
@@ -263,7 +250,6 @@ async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
     assert device.events("window-withdrawn")
 
 
-@pytest.mark.asyncio
 async def test_who_has_access_until_sunday_lets_others_in_until_sunday(kit: Kit) -> None:
     device = await kit.device()
     kit.known(device, "olga", "owner")
@@ -278,7 +264,6 @@ async def test_who_has_access_until_sunday_lets_others_in_until_sunday(kit: Kit)
     assert (await newcomer.ask("GET", "/iam/me")).body["until"] == int(until)
 
 
-@pytest.mark.asyncio
 async def test_the_plain_form_is_stored_by_the_openers_power_too(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
@@ -298,7 +283,6 @@ async def test_the_plain_form_is_stored_by_the_openers_power_too(
     assert not device.app.door.is_open
 
 
-@pytest.mark.asyncio
 async def test_a_condition_on_the_time_is_asked_about_again_when_somebody_pairs(kit: Kit) -> None:
     """Nothing changes but the time: the next ceremony finds that the opener may not any more."""
     wall = [2_000_000_000.0]
@@ -314,7 +298,6 @@ async def test_a_condition_on_the_time_is_asked_about_again_when_somebody_pairs(
     assert device.app.door.budget.failures == 0
 
 
-@pytest.mark.asyncio
 async def test_a_port_that_cannot_be_had_is_told_and_leaves_no_window(
     device: Device, admin: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,7 +313,6 @@ async def test_a_port_that_cannot_be_had_is_told_and_leaves_no_window(
 # ----------------------------------------------------------------------------------- conditions
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("near", [True, False])
 async def test_only_by_somebody_who_is_there(kit: Kit, *, near: bool) -> None:
     kit.policy(NEAR)
@@ -342,7 +324,6 @@ async def test_only_by_somebody_who_is_there(kit: Kit, *, near: bool) -> None:
     assert device.app.door.is_open is near
 
 
-@pytest.mark.asyncio
 async def test_the_role_is_the_target(kit: Kit) -> None:
     kit.policy(GUESTS.replace("rank = 15", "rank = 39"))
     device = await kit.device()
@@ -359,7 +340,6 @@ async def test_the_role_is_the_target(kit: Kit) -> None:
     assert (await installer.ask("GET", "/iam/window")).body["role"] == "guest"
 
 
-@pytest.mark.asyncio
 async def test_a_full_device_says_so(kit: Kit) -> None:
     device = await kit.device(limits=replace(OUT_OF_THE_BOX, users=2))
     kit.known(device, "olga", "owner")

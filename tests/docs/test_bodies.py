@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import aiocoap
 import pycddl
 import pytest
-import pytest_asyncio
 from aiocoap.numbers.codes import Code
 
 from device_app.app import App
@@ -190,7 +189,7 @@ class Kit:
         return self.callers[-1]
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def kit(tmp_path: Path, cddl: Cddl) -> AsyncIterator[Kit]:
     home = tmp_path / "home"
     (home / "policy.d").mkdir(parents=True)
@@ -448,7 +447,6 @@ async def trail(olga: Caller) -> None:
     assert newest["events"][-1]["digest"] == newest["digest"] == found["digest"]
 
 
-@pytest.mark.asyncio
 async def test_the_bodies_of_a_device(kit: Kit, paper: Paper) -> None:
     olga = await pairing(kit)
     await other_methods(kit)
@@ -552,7 +550,6 @@ WRONG_REQUESTS: list[tuple[str, str, str, object]] = [
 ]
 
 
-@pytest.mark.asyncio
 async def test_what_does_not_fit_is_refused(kit: Kit) -> None:
     olga = kit.caller()
     await olga.pair("olga")
@@ -569,7 +566,6 @@ async def test_what_does_not_fit_is_refused(kit: Kit) -> None:
     await stranger.ask("POST", "/pair", body, code="2.01", gets="pair-started")
 
 
-@pytest.mark.asyncio
 async def test_what_is_no_body_has_the_answer_of_the_table(kit: Kit) -> None:
     await kit.app.door.open()
     stranger = kit.caller()
@@ -596,7 +592,7 @@ def test_actions_of_the_table_are_those_of_the_guard(paper: Paper, kit_rules: Ru
 Rules = dict[tuple[str | None, ...], dict[str, str]]
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def kit_rules(kit: Kit) -> Rules:
     """What the guard of a running device asks for: path → method → action."""
     return {path: dict(actions) for path, actions in kit.app.guard.rules.items()}

@@ -130,7 +130,6 @@ def test_there_are_ten_recipes_and_each_has_an_effect() -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-@pytest.mark.asyncio
 async def test_a_recipe_does_what_it_says(title: str, tmp_path: Path) -> None:
     recipe = ALL[title]
     names = {line.name for line in recipe.lines} | {"user", "guest", "owner"}

@@ -10,8 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from client_app import Client
 from device_app.app import App
 from device_app.config import Settings
@@ -62,7 +60,6 @@ async def script(code: str, home: Path) -> str:
     return output.decode()
 
 
-@pytest.mark.asyncio
 async def test_the_scripts_and_the_lamp_work(tmp_path: Path) -> None:
     home, client_home = tmp_path / "device", tmp_path / "client"
     (home / "modules").mkdir(parents=True)

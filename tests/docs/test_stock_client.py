@@ -64,7 +64,6 @@ def accepted(app: App) -> list[Fingerprint]:
     return shown
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_tool("openssl", "coap-client-openssl", "coap-client-gnutls")
 @pytest.mark.parametrize("client", ["coap-client-openssl", "coap-client-gnutls"])
 async def test_a_stock_client_pairs_as_the_paper_says(

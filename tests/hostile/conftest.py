@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiocoap
-import pytest_asyncio
+import pytest
 from aiocoap.blockwise import Block1Spool, Block2Cache
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
@@ -328,7 +328,7 @@ class Kit:
             await self._ends.pop()()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
     made = Kit(tmp_path / "home")
     try:
@@ -337,17 +337,17 @@ async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
         await made.close()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def device(kit: Kit) -> Device:
     """A fresh device with a closed window and nobody on its list."""
     return await kit.device()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def owner(kit: Kit, device: Device) -> Caller:
     return kit.known(device, "olga", "owner")
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def guest(kit: Kit, device: Device, owner: Caller) -> Caller:
     return kit.known(device, "gustav", "guest")

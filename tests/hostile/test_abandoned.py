@@ -24,7 +24,6 @@ from peer.testing import Proxy
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 QUICK = replace(
     DEFAULT_LIMITS,
     window_linger_seconds=0.2,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
 from device_app.console.control import call
 from device_app.errors import AppError, Exit
@@ -22,10 +21,8 @@ from tests.hostile.methods_kit import Run, labelled
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 
-
-@pytest_asyncio.fixture
+@pytest.fixture
 async def device(kit: Kit) -> Device:
     return await kit.device(terms=PairingTerms(role="user", overlap=OverlapRule.FIRST_WINS))
 

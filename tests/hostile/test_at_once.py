@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     Change = Callable[["House"], Awaitable[Any]]
 
-pytestmark = pytest.mark.asyncio
 BASE = 2_000_000_000.0
 TURNS = 3  # of the loop, until a session has ended
 NEVER = 86_400.0

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from tests.hostile.conftest import Answer, Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 DEAD = DEFAULT_LIMITS.printed_code_failures
 NOISE = random.Random(8)
 

@@ -17,7 +17,6 @@ from iam.model import Key, User
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 ALLOW = '[[policy.statement]]\neffect = "Allow"\nactions = ["Hello:Get"]\n'
 DENY = '[[policy.statement]]\neffect = "Deny"\nactions = ["Hello:*"]\n'
 NUMBERS = {"42": True, "42.3": True, "-42": True}

@@ -19,7 +19,6 @@ from peer import cbor
 if TYPE_CHECKING:
     from tests.hostile.conftest import Answer, Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 
 FP = "ab" * 32
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from peer.pairing.jpake import EcJpake
     from tests.hostile.conftest import Device, Kit
 
-pytestmark = pytest.mark.asyncio
 DIGITS = 2
 CODES = [f"{number:0{DIGITS}}" for number in range(10**DIGITS)]
 ITEM = 165  # bytes of a point with its proof, each with its length

@@ -19,8 +19,6 @@ from tests.hostile.conftest import LINGERING
 if TYPE_CHECKING:
     from tests.hostile.conftest import Answer, Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
-
 
 async def accepted(caller: Caller, device: Device, name: str = "anna", role: str = "") -> Answer:
     """A ceremony to which the device's user has said yes."""

@@ -13,7 +13,6 @@ import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
 from device_app.console.control import ControlServer, call
 from device_app.pairing.service import PairingService
@@ -23,7 +22,6 @@ from tests.hostile.methods_kit import PATIENCE
 if TYPE_CHECKING:
     from tests.hostile.conftest import Device, Kit
 
-pytestmark = pytest.mark.asyncio
 EVENTS = {"verb": "events", "args": {"since": 0}}
 OPEN = {"verb": "open", "args": {"wait": True, "role": "user"}}
 STREAMS = pytest.mark.parametrize("request_of", [EVENTS, OPEN], ids=["events", "open"])
@@ -57,7 +55,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return seen
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def device(kit: Kit, watched: Watched) -> Device:
     assert not watched.writers
     return await kit.device()

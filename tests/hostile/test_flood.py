@@ -26,7 +26,6 @@ from tests.hostile.conftest import HASTY
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 HOST = "127.0.0.1"
 
 

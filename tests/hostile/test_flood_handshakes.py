@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 from OpenSSL import SSL
 
 from device_app.access.invitations import invite_wished_untrusted
@@ -29,7 +28,6 @@ from tests.hostile.flood_kit import Crowd, FarPath, Step, Stopped, addresses, st
 if TYPE_CHECKING:
     from tests.hostile.conftest import Answer, Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 HOST = "127.0.0.1"
 HOME = "127.9.9.9"  # where the honest client is
 FOREVER = 3600.0
@@ -85,7 +83,7 @@ class Scene:
             one.close()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
     made = Scene()
     try:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from tests.hostile.conftest import Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 
 RANKS = {"unpaired": 0, "guest": 10, "user": 20, "admin": 30, "owner": 40}
 NEW = "cd" * 32

@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from tests.hostile.conftest import Device, Kit
     from tests.hostile.methods_kit import Confirm
 
-pytestmark = pytest.mark.asyncio
 HOST = "127.0.0.1"
 CODES = (methods.CODE, PRINTED)
 

@@ -27,8 +27,6 @@ from tests.hostile.methods_kit import between, client_at, hiding, nobody
 if TYPE_CHECKING:
     from tests.hostile.conftest import Device, Kit
 
-pytestmark = pytest.mark.asyncio
-
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:

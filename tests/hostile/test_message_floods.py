@@ -32,7 +32,6 @@ from tests.peer.net.raw_client import GET, RawClient, message
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 POST = 2
 BOTH_PORTS = pytest.mark.parametrize("pairing", [False, True], ids=["regular", "pairing"])
 

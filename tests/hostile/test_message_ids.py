@@ -15,7 +15,6 @@ import pytest
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device
 
-pytestmark = pytest.mark.asyncio
 REQUESTS = 1000
 
 

@@ -137,7 +137,6 @@ def test_a_code_that_stays_falls_to_whoever_counts(monkeypatch: pytest.MonkeyPat
 # -- what failures cost ---------------------------------------------------------------------------
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("way", WAYS)
 async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, way: str) -> None:
     device = await kit.device(limits=LINGERING)
@@ -186,7 +185,6 @@ async def failing(kit: Kit, device: Device, bearer: Bearer, way: str, count: int
         assert (await wrong(mallory, bearer, way)).reason == "wrong-code"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("way", [methods.CODE, methods.LABEL, methods.SAS])
 async def test_ten_failures_begin_a_back_off_that_a_restart_does_not_end(
     kit: Kit, way: str
@@ -212,7 +210,6 @@ async def test_ten_failures_begin_a_back_off_that_a_restart_does_not_end(
     await device.closed()
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("act", "clears"),
     [
@@ -236,7 +233,6 @@ async def test_what_ends_a_back_off(
     assert not clears or kept["failures"] == 1
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(("failures", "wait"), [(8, 0), (9, 30), (10, 60), (14, 960), (30, 86400)])
 async def test_each_further_failure_doubles_it(
     kit: Kit, device: Device, failures: int, wait: int
@@ -251,7 +247,6 @@ async def test_each_further_failure_doubles_it(
     assert not wait or wait - 5 <= again.message.opt.max_age <= wait
 
 
-@pytest.mark.asyncio
 async def test_with_attempts_that_are_not_counted_there_is_no_end_to_it(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +260,6 @@ async def test_with_attempts_that_are_not_counted_there_is_no_end_to_it(
 # -- a printed code -------------------------------------------------------------------------------
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("dead", [False, True])
 async def test_a_printed_code_dies_of_twenty_wrong_tries_and_nothing_else_does(
     kit: Kit, device: Device, dead: bool
@@ -292,7 +286,6 @@ async def test_a_printed_code_dies_of_twenty_wrong_tries_and_nothing_else_does(
         await paired(kit.caller(device), fresh, PRINTED, name="berta")
 
 
-@pytest.mark.asyncio
 async def test_a_dead_code_would_live_without_the_count(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +299,6 @@ async def test_a_dead_code_would_live_without_the_count(
 # -- what answers tell ----------------------------------------------------------------------------
 
 
-@pytest.mark.asyncio
 async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> None:
     """A wrong one, one where none is shown or printed, a dead one: the same answers to a byte, but
     for what is random in them."""
@@ -348,7 +340,6 @@ async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> 
     assert len(set(map(str, seen.values()))) == 1, seen
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("way", CODES)
 async def test_when_a_ceremony_is_over_right_and_wrong_words_get_the_same_answer(
     kit: Kit, device: Device, way: str
@@ -375,7 +366,6 @@ async def test_when_a_ceremony_is_over_right_and_wrong_words_get_the_same_answer
     assert [code for code, _ in strangers] == ["4.04"]
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("way", CODES)
 @pytest.mark.parametrize("how", ["wrong", "abandoned", "gone", "restarted"])
 async def test_a_shown_code_changes_with_every_ceremony_that_does_not_end_well(
@@ -402,7 +392,6 @@ async def test_a_shown_code_changes_with_every_ceremony_that_does_not_end_well(
     assert bearer.shown not in {shown, ""}
 
 
-@pytest.mark.asyncio
 async def test_a_code_is_for_one_ceremony_also_if_the_same_client_starts_again(
     kit: Kit, device: Device
 ) -> None:
@@ -420,7 +409,6 @@ async def test_a_code_is_for_one_ceremony_also_if_the_same_client_starts_again(
 # -- the button -----------------------------------------------------------------------------------
 
 
-@pytest.mark.asyncio
 async def test_the_button_is_offered_where_it_was_pressed_and_nowhere_else(
     kit: Kit, device: Device
 ) -> None:
@@ -437,7 +425,6 @@ async def test_the_button_is_offered_where_it_was_pressed_and_nowhere_else(
     assert (await caller.pair_ask("GET", "/pair")).body["methods"][-1] == "button"
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("role", ["owner", "admin", "user", "guest"])
 async def test_whoever_pressed_is_an_unverified_guest_until_another_method_proves_the_key(
     kit: Kit, device: Device, role: str
@@ -467,7 +454,6 @@ async def test_whoever_pressed_is_an_unverified_guest_until_another_method_prove
     assert held() == (role, True, "sas"), "a press takes nothing back"
 
 
-@pytest.mark.asyncio
 async def test_a_wrong_proof_leaves_an_unverified_key_as_it_was(kit: Kit, device: Device) -> None:
     bearer = labelled(device)
     caller = kit.caller(device)
@@ -544,7 +530,6 @@ async def daemon(places: Paths, key: Fingerprint, how: str) -> AsyncIterator[Dae
         await process.communicate()
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("how", ["counts", "forgets"])
 async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     kit: Kit, tmp_path: Path, how: str

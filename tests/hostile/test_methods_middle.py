@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from tests.hostile.conftest import Device, Kit
     from tests.hostile.methods_kit import Confirm
 
-pytestmark = pytest.mark.asyncio
 DIGITS = 3
 Remove = Callable[[pytest.MonkeyPatch], None]
 

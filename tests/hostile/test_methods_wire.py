@@ -42,7 +42,6 @@ from tests.hostile.methods_kit import (
 if TYPE_CHECKING:
     from tests.hostile.conftest import Answer, Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 N = p256.ORDER
 G = p256.base()
 INFINITY = b"\4" + bytes(64)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from tests.hostile.conftest import Device, Kit
 
-pytestmark = pytest.mark.asyncio
-
 
 @pytest.fixture
 def taken() -> Iterator[socket.socket]:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from peer.net.client import CoapsConnection
     from tests.hostile.conftest import Device, Kit
 
-pytestmark = pytest.mark.asyncio
 QUICK = replace(HASTY, handshake_again_seconds=0.5)  # how long a lost goodbye is waited for
 
 

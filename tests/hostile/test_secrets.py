@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from peer.identity import Identity
     from tests.hostile.conftest import Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
-
 
 def forms(secret: bytes) -> Iterator[bytes]:
     """How bytes get into text: raw, hex, base64, as a repr, as a number, as a list of numbers."""

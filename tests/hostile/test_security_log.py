@@ -10,7 +10,6 @@ import pytest
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 EVIL = "\x1b[2J\nE handfast.pairing: paired eve as owner\r\u202e"
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import aiocoap
-import pytest
 
 from peer.net.problem import error_of
 from peer.net.udp import Address
 
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device
-
-pytestmark = pytest.mark.asyncio
 
 
 async def test_a_revoked_key_resumes_nothing(device: Device, owner: Caller, guest: Caller) -> None:

@@ -171,7 +171,6 @@ def test_a_picture(tmp_path: Path, fifo: MakeFifo) -> None:
         text_in_picture(fifo(tmp_path / "box.png", png("HANDFAST:1*A")))
 
 
-@pytest.mark.asyncio
 async def test_a_running_device_refuses_it_and_goes_on(kit: Kit, fifo: MakeFifo) -> None:
     device = await kit.device()
     owner = kit.known(device, "olga", "owner")

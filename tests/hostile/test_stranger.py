@@ -15,7 +15,6 @@ import pytest
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "iPATCH"]
 UNNAMED = [8, 17, 31]  # request codes that no RFC has given a meaning

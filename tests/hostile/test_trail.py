@@ -78,7 +78,6 @@ async def small(kit: Kit, clocks: Clocks) -> tuple[Device, Caller, Caller]:
     return device, kit.known(device, "olga", "owner"), kit.known(device, "adam", "admin")
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "way", ["display", "time", "rename", "oneself", "key", "users", "invites", "windows"]
 )
@@ -151,7 +150,6 @@ async def invited_used_and_removed(kit: Kit, device: Device, admin: Caller) -> A
     return made
 
 
-@pytest.mark.asyncio
 async def test_many_users_together_meet_one_bound_and_owners_have_their_own(kit: Kit) -> None:
     """Also users that one of them has made to have more."""
     clocks = Clocks()
@@ -172,7 +170,6 @@ async def test_many_users_together_meet_one_bound_and_owners_have_their_own(kit:
     assert (await owner.ask("PATCH", "/iam/users/adam-1", {"role": "guest"})).code == "2.04"
 
 
-@pytest.mark.asyncio
 async def test_a_refusal_is_in_the_trail_however_many_another_causes(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
@@ -216,7 +213,6 @@ def test_the_consoles_name_is_nobody_elses(text: str) -> None:
     assert "@" in CONSOLE
 
 
-@pytest.mark.asyncio
 async def test_a_user_called_console_does_not_sign_as_the_console(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
@@ -239,7 +235,6 @@ async def test_a_user_called_console_does_not_sign_as_the_console(
     assert [event.actor for event in trail(device)[-2:]] == ["@console", "@console"]
 
 
-@pytest.mark.asyncio
 async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device, owner: Caller) -> None:
     """Another user may have taken the name that whoever opened the window had."""
     adam = kit.known(device, "adam", "admin")
@@ -261,7 +256,6 @@ async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device, owne
 # ------------------------------------------------------------------------------------ old → new
 
 
-@pytest.mark.asyncio
 async def test_what_changes_rights_or_times_is_told_with_both_values(
     device: Device, owner: Caller
 ) -> None:
@@ -316,7 +310,6 @@ def utc(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@pytest.mark.asyncio
 async def test_invites_that_end_with_their_makers_rights_are_told(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
@@ -329,7 +322,6 @@ async def test_invites_that_end_with_their_makers_rights_are_told(
     assert made.body["id"].startswith(ended.detail.removeprefix("invite "))
 
 
-@pytest.mark.asyncio
 async def test_new_policies_are_told_with_the_roles_that_they_change(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
@@ -340,7 +332,6 @@ async def test_new_policies_are_told_with_the_roles_that_they_change(
     assert trail(device, "policy-loaded")[-1].detail == "1 files"
 
 
-@pytest.mark.asyncio
 async def test_a_key_that_is_verified_by_pairing_again_is_told(
     kit: Kit, device: Device, owner: Caller
 ) -> None:

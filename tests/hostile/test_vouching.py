@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from iam.model import Key, User
 from peer.identity import Identity
 from peer.pairing.invite import read_untrusted
@@ -19,7 +17,6 @@ from peer.pairing.methods import BUTTON
 if TYPE_CHECKING:
     from tests.hostile.conftest import Answer, Caller, Device, Kit
 
-pytestmark = pytest.mark.asyncio
 
 NEW = "5a" * 32
 #: A role with every right of administration, for itself and over others, and two that are for keys

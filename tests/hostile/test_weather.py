@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.hostile.conftest import Device, Kit
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 HOST = "127.0.0.1"
 BAD = Weather(loss=0.3, duplicate=0.2, reorder=0.2)
 PATIENCE = 200.0

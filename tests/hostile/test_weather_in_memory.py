@@ -16,7 +16,6 @@ from peer.testing import MemoryNet, Weather
 HASTY = Limits(ack_timeout_seconds=0.05, max_retransmit=10)
 
 
-@pytest.mark.asyncio
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [3, 4])

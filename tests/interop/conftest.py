@@ -20,7 +20,6 @@ from typing import Any
 import aiocoap
 import aiocoap.resource
 import pytest
-import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -138,7 +137,7 @@ class Program:
 Run = Callable[..., Awaitable[Program]]
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def run() -> AsyncIterator[Run]:
     """Starts programs: `await run("openssl", "version")`."""
     running: list[Program] = []
@@ -350,7 +349,7 @@ def allow(*_args: object) -> None:
     """An `authorise` that refuses nobody."""
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def serve(ours: Identity) -> AsyncIterator[Serve]:
     """Starts servers: `await serve(pairing=…, interop=…, mode=…)`."""
     running: list[Served] = []
@@ -384,7 +383,7 @@ async def serve(ours: Identity) -> AsyncIterator[Serve]:
         await served.server.close()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def caller(ours: Identity) -> AsyncIterator[CoapsClient]:
     """Our client."""
     async with CoapsClient(ours) as one:

@@ -69,7 +69,6 @@ def check(key_log: Path, server_random: bytes, *, printed: str, ours: bytes) -> 
 
 
 @pytest.mark.needs_tool("openssl")
-@pytest.mark.asyncio
 async def test_our_server_and_openssl(serve: Serve, run: Run, theirs: Keys, tmp_path: Path) -> None:
     served = await serve(pairing=True)
     key_log = tmp_path / "keys"
@@ -85,7 +84,6 @@ async def test_our_server_and_openssl(serve: Serve, run: Run, theirs: Keys, tmp_
 
 
 @pytest.mark.needs_tool("gnutls-cli")
-@pytest.mark.asyncio
 async def test_our_server_and_gnutls(serve: Serve, run: Run, theirs: Keys, tmp_path: Path) -> None:
     served = await serve(pairing=True)
     key_log, trace = tmp_path / "keys", tmp_path / "trace"
@@ -113,7 +111,6 @@ async def test_our_server_and_gnutls(serve: Serve, run: Run, theirs: Keys, tmp_p
 
 
 @pytest.mark.needs_tool("openssl")
-@pytest.mark.asyncio
 async def test_our_client_and_openssl(
     caller: CoapsClient, run: Run, theirs: Keys, tmp_path: Path
 ) -> None:

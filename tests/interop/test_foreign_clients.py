@@ -26,7 +26,6 @@ clients = pytest.mark.parametrize(
 
 
 @clients
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("mode", "judged"), [(LocalMode.STRICT, (False, "ttl")), (LocalMode.COMPAT, (True, ""))]
 )
@@ -45,7 +44,6 @@ async def test_a_request_names_the_foreign_key_and_how_it_came(
 
 
 @clients
-@pytest.mark.asyncio
 @pytest.mark.parametrize("block", [1024, 64])
 async def test_a_large_body_goes_both_ways_in_blocks(
     serve: Serve, run: Run, theirs: Keys, tmp_path: Path, client: str, block: int
@@ -61,7 +59,6 @@ async def test_a_large_body_goes_both_ways_in_blocks(
 
 
 @clients
-@pytest.mark.asyncio
 async def test_an_observation_follows_the_value_and_ends_with_the_client(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
@@ -78,7 +75,6 @@ async def test_an_observation_follows_the_value_and_ends_with_the_client(
 
 
 @clients
-@pytest.mark.asyncio
 async def test_a_client_that_takes_its_observation_back_is_forgotten(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
@@ -90,7 +86,6 @@ async def test_a_client_that_takes_its_observation_back_is_forgotten(
 
 
 @clients
-@pytest.mark.asyncio
 async def test_a_late_answer_is_acknowledged_first_and_comes_on_its_own(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
@@ -107,7 +102,6 @@ async def test_a_late_answer_is_acknowledged_first_and_comes_on_its_own(
 
 
 @clients
-@pytest.mark.asyncio
 async def test_a_missing_resource_is_an_error_with_words(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
@@ -119,7 +113,6 @@ async def test_a_missing_resource_is_an_error_with_words(
 
 
 @clients
-@pytest.mark.asyncio
 async def test_without_a_certificate_the_client_is_told_by_an_alert(
     serve: Serve, run: Run, client: str
 ) -> None:
@@ -133,7 +126,6 @@ async def test_without_a_certificate_the_client_is_told_by_an_alert(
 
 
 @clients
-@pytest.mark.asyncio
 async def test_a_client_with_a_shared_secret_only_is_told_by_an_alert(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
@@ -149,7 +141,6 @@ async def test_a_client_with_a_shared_secret_only_is_told_by_an_alert(
 
 
 @clients
-@pytest.mark.asyncio
 async def test_two_clients_at_once_get_their_own_answers(
     serve: Serve, run: Run, theirs: Keys, client: str, tmp_path: Path
 ) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from tests.interop.conftest import Keys, Program, Run, Serve, Served
 
-pytestmark = pytest.mark.asyncio
 openssl = pytest.mark.needs_tool("openssl")
 gnutls = pytest.mark.needs_tool("gnutls-cli")
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from peer.identity import Identity
     from tests.interop.conftest import Keys, Ports, Program, Run
 
-pytestmark = pytest.mark.asyncio
 openssl = pytest.mark.needs_tool("openssl")
 gnutls = pytest.mark.needs_tool("gnutls-serv")
 A_LINE = "1 line of text is not a CoAP message"

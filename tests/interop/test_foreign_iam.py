@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import cbor2
 import pytest
-import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from device_app.app import App
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     Someone = Callable[[str], "Foreign"]
 
-pytestmark = pytest.mark.asyncio
 SECONDS = 30  # -B: when the client itself gives up
 NEW = "5a" * 32
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -87,7 +85,7 @@ class Foreign:
         return Answer(codes[-1], back.read_bytes() if back.exists() else payload, said)
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[App]:
     home = tmp_path / "home"
     settings = Settings(

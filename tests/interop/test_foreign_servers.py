@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import aiocoap
 import pytest
-import pytest_asyncio
 from aiocoap.numbers.codes import Code
 
 from peer.errors import PinMismatch, Unreachable
@@ -31,7 +30,7 @@ class Library:
         self.address = address
 
 
-@pytest_asyncio.fixture(
+@pytest.fixture(
     params=[
         pytest.param(name, marks=pytest.mark.needs_tool(name), id=name)
         for name in ("coap-server-openssl", "coap-server-gnutls")
@@ -49,7 +48,7 @@ async def library(request: pytest.FixtureRequest, run: Run, theirs: Keys, ports:
     pytest.fail(f"it found no port: {program.said}")
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def connection(
     library: Library, caller: CoapsClient, theirs: Keys
 ) -> AsyncIterator[CoapsConnection]:
@@ -66,7 +65,6 @@ async def ask(
     return await connection.request(message, timeout=SECONDS)
 
 
-@pytest.mark.asyncio
 async def test_reads(connection: CoapsConnection, theirs: Keys) -> None:
     assert connection.peer.fingerprint == theirs.fingerprint
     assert connection.peer.extended_master_secret
@@ -78,7 +76,6 @@ async def test_reads(connection: CoapsConnection, theirs: Keys) -> None:
     assert (await ask(connection, "/", Code.DELETE)).code == Code.METHOD_NOT_ALLOWED
 
 
-@pytest.mark.asyncio
 async def test_lists_what_there_is(connection: CoapsConnection) -> None:
     listed = await ask(connection, "/.well-known/core")
     assert listed.opt.content_format == 40
@@ -86,7 +83,6 @@ async def test_lists_what_there_is(connection: CoapsConnection) -> None:
     assert b"obs" in listed.payload
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("path", ["/example_data", "/made/just/now"])
 async def test_writes_and_reads_in_blocks(connection: CoapsConnection, path: str) -> None:
     written = await ask(connection, path, Code.PUT, payload=BIG)
@@ -98,14 +94,12 @@ async def test_writes_and_reads_in_blocks(connection: CoapsConnection, path: str
     assert (await ask(connection, path)).payload == BIG[::-1]
 
 
-@pytest.mark.asyncio
 async def test_waits_for_a_separate_response(connection: CoapsConnection) -> None:
     answer = await ask(connection, "/async", uri_query=["1"])
     assert (answer.code, answer.payload) == (Code.CONTENT, b"done")
     assert answer.mtype is aiocoap.CON  # on its own, not upon the acknowledgement
 
 
-@pytest.mark.asyncio
 async def test_observes_and_stops(connection: CoapsConnection, library: Library) -> None:
     seen: list[int] = []
     message = aiocoap.Message(code=Code.GET, uri_path=["time"], uri_query=["ticks"])
@@ -119,7 +113,6 @@ async def test_observes_and_stops(connection: CoapsConnection, library: Library)
     assert "Observe:0" in library.program.said
 
 
-@pytest.mark.asyncio
 async def test_stops_at_a_wrong_key_before_any_request(
     library: Library, caller: CoapsClient, theirs: Keys
 ) -> None:
@@ -134,7 +127,6 @@ async def test_stops_at_a_wrong_key_before_any_request(
     assert "c:GET" not in said
 
 
-@pytest.mark.asyncio
 async def test_resumes_where_the_library_does(
     library: Library, caller: CoapsClient, theirs: Keys
 ) -> None:
@@ -148,7 +140,6 @@ async def test_resumes_where_the_library_does(
     assert (await ask(second, "/")).code is Code.CONTENT
 
 
-@pytest.mark.asyncio
 async def test_hears_the_goodbye(connection: CoapsConnection, library: Library) -> None:
     message = aiocoap.Message(code=Code.GET, uri_path=["time"])
     codes = []

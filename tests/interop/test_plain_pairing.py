@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import pytest_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Awaitable["Daemon"]]
 
-pytestmark = pytest.mark.asyncio
 SECONDS = 60  # -B: when the client itself gives up
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +62,7 @@ class Daemon:
         return f"coaps://127.0.0.1:{self._pairing_port if pairing else self._port}{path}"
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def start(run: Run, tmp_path: Path) -> Start:
     async def started(*, local: str = "compat") -> Daemon:
         daemon = Daemon(run, tmp_path / "home")

@@ -48,7 +48,6 @@ class Tiny(asyncio.DatagramProtocol):
 
 
 @pytest.mark.needs_module("DTLSSocket")
-@pytest.mark.asyncio
 async def test_tinydtls_is_told_that_no_suite_fits(serve: Serve) -> None:
     served = await serve()
     transport, tiny = await asyncio.get_running_loop().create_datagram_endpoint(

@@ -7,7 +7,6 @@ from typing import Any
 import aiocoap
 import aiocoap.resource
 import pytest
-import pytest_asyncio
 
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
@@ -81,7 +80,7 @@ def allow(*_args: object) -> None:
     """An `authorise` that refuses nobody."""
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def serve(device: Identity) -> AsyncIterator[Serve]:
     """Starts servers: `await serve(limits=…, authorise=…, pairing=…)`."""
     running: list[Served] = []
@@ -111,7 +110,7 @@ async def serve(device: Identity) -> AsyncIterator[Serve]:
         await served.server.close()
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def caller(client: Identity) -> AsyncIterator[CoapsClient]:
     """A client that closes itself, and repeats sooner than a patient one."""
     async with CoapsClient(client, limits=Limits(ack_timeout_seconds=0.2)) as one:

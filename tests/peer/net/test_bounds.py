@@ -24,7 +24,6 @@ from peer.net.problem import ProblemError, error_of
 from peer.net.site import GuardedSite
 from tests.peer.net.raw_client import GET, RawClient, message
 
-pytestmark = pytest.mark.asyncio
 POST = 2
 CONTENT = 69
 CLASSES: tuple[type[ExtensibleIntEnum], ...] = (OptionNumber, ContentFormat, Code)

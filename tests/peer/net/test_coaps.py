@@ -19,8 +19,6 @@ from peer.net.problem import ProblemError, error_of
 from peer.net.udp import Address
 from peer.testing import Proxy, Weather
 
-pytestmark = pytest.mark.asyncio
-
 
 def get(*path: str) -> aiocoap.Message:
     return aiocoap.Message(code=Code.GET, uri_path=path)

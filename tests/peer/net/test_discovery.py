@@ -111,7 +111,6 @@ async def next_of(adverts: AsyncIterator[Advert], device_id: str) -> Advert:
 # ------------------------------------------------------------------- two processes, real packets
 
 
-@pytest.mark.asyncio
 async def test_a_device_is_found_by_another_process() -> None:
     async with device_process("Küche 1.OG") as device:
         found = [
@@ -133,7 +132,6 @@ async def test_a_device_is_found_by_another_process() -> None:
     ]
 
 
-@pytest.mark.asyncio
 async def test_a_watch_sees_the_window_and_the_goodbye() -> None:
     async with (
         device_process("kitchen") as device,
@@ -149,7 +147,6 @@ async def test_a_watch_sees_the_window_and_the_goodbye() -> None:
         assert (gone.is_present, gone.name) == (False, "kitchen")
 
 
-@pytest.mark.asyncio
 async def test_after_the_goodbye_nothing_is_found() -> None:
     async with device_process("kitchen") as device:
         pass
@@ -169,7 +166,6 @@ def listener() -> socket.socket:
     return sock
 
 
-@pytest.mark.asyncio
 async def test_the_last_word_on_the_window_is_repeated_and_never_contradicted() -> None:
     """python-zeroconf drops what it has heard within a second, so one repeat comes after it."""
     with listener() as ear:
@@ -204,7 +200,6 @@ def ask(name: str, expected: bytes) -> bytes:
         return answer
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("name", [SERVICE, SUBTYPE])
 async def test_foreign_browsers_see_the_type_and_the_subtype(name: str) -> None:
     async with device_process("kitchen") as device:
@@ -214,7 +209,6 @@ async def test_foreign_browsers_see_the_type_and_the_subtype(name: str) -> None:
     assert f"\x0bid={device.device_id}".encode() in answer
 
 
-@pytest.mark.asyncio
 async def test_foreign_browsers_that_ask_for_all_types_see_ours() -> None:
     async with device_process("kitchen"):
         assert await asyncio.to_thread(ask, "_services._dns-sd._udp.local.", b"\x06_coaps")
@@ -223,7 +217,6 @@ async def test_foreign_browsers_that_ask_for_all_types_see_ours() -> None:
 # --------------------------------------------------------------------- addresses come and go
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_addresses_are_followed(lan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advertiser, "SETTLE_SECONDS", 0.05)
@@ -252,7 +245,6 @@ async def test_addresses_are_followed(lan: Any, monkeypatch: pytest.MonkeyPatch)
         await device.close()
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_a_device_without_a_network_waits_for_one(
     namespaces: Any, monkeypatch: pytest.MonkeyPatch
@@ -289,7 +281,6 @@ async def test_a_device_without_a_network_waits_for_one(
     await device.set_pairing(open=False, pairing_port=0)  # too late, and no error
 
 
-@pytest.mark.asyncio
 async def test_no_multicast_at_all_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> None:
         raise OSError("Address already in use")
@@ -305,7 +296,6 @@ async def test_no_multicast_at_all_says_so(monkeypatch: pytest.MonkeyPatch) -> N
         await discover(timeout=0, interfaces=LOOPBACK)
 
 
-@pytest.mark.asyncio
 async def test_an_interface_that_vanishes_does_not_end_the_following(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -455,7 +445,6 @@ def test_the_label_fits_into_a_dns_label(name: str, expected: str) -> None:
     assert len(label.encode()) <= 63
 
 
-@pytest.mark.asyncio
 async def test_a_name_of_64_long_characters_is_announced() -> None:
     async with device_process("𝒳" * 64) as device:
         found = await discover(timeout=1.5, interfaces=LOOPBACK)
@@ -463,7 +452,6 @@ async def test_a_name_of_64_long_characters_is_announced() -> None:
     assert advert.name == "𝒳" * 62  # what fits into a TXT entry
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_what_was_said_last_holds(namespaces: Any) -> None:
     """A text that comes again after another one; the cache of python-zeroconf has it first."""
@@ -476,7 +464,6 @@ async def test_what_was_said_last_holds(namespaces: Any) -> None:
                 assert advert.pairing_open == (window == "1")
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_a_flood_of_strangers_is_bounded(
     namespaces: Any, monkeypatch: pytest.MonkeyPatch
@@ -509,7 +496,6 @@ async def test_a_flood_of_strangers_is_bounded(
             assert len(search._names) == discovery.MAX_ADVERTS
 
 
-@pytest.mark.asyncio
 async def test_changes_nobody_reads_are_bounded() -> None:
     async with discovery._searching(LOOPBACK) as search:
         for number in range(discovery.MAX_ADVERTS * 8):

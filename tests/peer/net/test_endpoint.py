@@ -20,8 +20,6 @@ from peer.net.endpoint import Standing
 from peer.net.udp import UdpSocket
 from peer.testing import Proxy, Weather
 
-pytestmark = pytest.mark.asyncio
-
 
 def get(*path: str) -> aiocoap.Message:
     return aiocoap.Message(code=Code.GET, uri_path=path)

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from zeroconf import Zeroconf
 from zeroconf._history import QuestionHistory
 
@@ -38,7 +37,7 @@ from tests.peer.net.mdns_kit import (
     txt,
 )
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.asyncio]
+pytestmark = pytest.mark.needs_root
 
 PATIENCE = 20.0
 FLOOD = 300
@@ -48,7 +47,7 @@ HOST = f"handfast-{DEVICE_ID.lower()}.local."
 HONEST = ("192.0.2.1", "2001:db8::1")
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def device(lan: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Advertiser]:
     """A device that announces itself on one end of a cable, with its window open."""
     monkeypatch.setattr(advertiser, "kernel_table", lan.device.table)

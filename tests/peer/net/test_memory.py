@@ -11,7 +11,6 @@ from peer.limits import Limits
 from peer.net.client import CoapsClient
 from peer.testing import MemoryNet, Weather
 
-pytestmark = pytest.mark.asyncio
 HASTY = Limits(ack_timeout_seconds=0.05)
 BAD = Weather(loss=0.3, duplicate=0.2, reorder=0.2, seed=5)
 

@@ -15,8 +15,6 @@ from peer.net.client import CoapsClient, CoapsConnection
 from peer.net.problem import ProblemError
 from tests.peer.net.raw_client import GET, RawClient, message, until
 
-pytestmark = pytest.mark.asyncio
-
 
 def get(*path: str) -> aiocoap.Message:
     return aiocoap.Message(code=Code.GET, uri_path=path)

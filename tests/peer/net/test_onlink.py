@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from peer.net import interfaces, onlink
 from peer.net.interfaces import (
@@ -481,7 +480,6 @@ def test_interfaces_have_names() -> None:
 # ---------------------------------------------------------------------------- the real kernel
 
 
-@pytest.mark.asyncio
 async def test_the_kernel_tells_the_loopback_inside_a_running_loop() -> None:
     table = kernel_table()
     lo = table.by_index[socket.if_nametoindex("lo")]
@@ -565,7 +563,7 @@ class Device:
         return locality.judge(await self.inbox.datagram())
 
 
-@pytest_asyncio.fixture
+@pytest.fixture
 async def device(lan: Any, sockets: Any, inbox: Any) -> Device:
     return Device(lan.device, sockets, inbox)
 
@@ -579,7 +577,6 @@ def send(namespace: Any, source: str, to: str, port: int, *, hop_limit: int = 25
 ENDS = [("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1"), ("fe80::2", "fe80::1")]
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.parametrize(("client", "here"), ENDS)
 async def test_real_neighbours_are_local(client: str, here: str, lan: Any, device: Any) -> None:
@@ -587,7 +584,6 @@ async def test_real_neighbours_are_local(client: str, here: str, lan: Any, devic
     assert await device.verdict() == Verdict(True, "", "eth0", 255, "")
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.parametrize(("client", "here"), ENDS)
 async def test_real_stock_clients_are_local_in_compat_alone(
@@ -611,7 +607,6 @@ def beyond(lan: Any, namespaces: Any) -> Any:
     return made
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_who_comes_through_a_router_is_not_local(lan: Any, beyond: Any, device: Any) -> None:
     for _ in range(2):
@@ -621,7 +616,6 @@ async def test_who_comes_through_a_router_is_not_local(lan: Any, beyond: Any, de
     assert (await device.verdict(mode=LocalMode.COMPAT)).rule == "prefix"
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.needs_tool("nft")
 async def test_masquerading_does_not_make_anybody_local(lan: Any, beyond: Any, device: Any) -> None:
@@ -637,7 +631,6 @@ async def test_masquerading_does_not_make_anybody_local(lan: Any, beyond: Any, d
     assert (verdict.rule, verdict.hop_limit) == ("ttl", 254)
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_an_address_off_the_link_is_not_local(lan: Any, device: Any) -> None:
     """With hop limit 255, straight from the cable: only the prefix tells."""
@@ -649,7 +642,6 @@ async def test_an_address_off_the_link_is_not_local(lan: Any, device: Any) -> No
     assert (await device.verdict()).rule == "prefix"
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_an_interface_without_routes_has_no_neighbours(
     lan: Any, device: Any, udp_packet: Callable[..., bytes]
@@ -663,7 +655,6 @@ async def test_an_interface_without_routes_has_no_neighbours(
         assert (verdict.rule, verdict.interface) == ("prefix", "eth0")
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_the_other_end_of_a_real_point_to_point_address(
     lan: Any, device: Any, udp_packet: Callable[..., bytes]
@@ -676,7 +667,6 @@ async def test_the_other_end_of_a_real_point_to_point_address(
     assert (await device.verdict()).rule == "prefix"
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.parametrize("own", ["2001:db8::1", "fe80::1"])
 async def test_our_own_address_from_the_cable(
@@ -687,7 +677,6 @@ async def test_our_own_address_from_the_cable(
     assert (await device.verdict()).rule == "prefix"
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.parametrize("own", ["192.0.2.1", "fe80::1", "127.0.0.1", "::1"])
 async def test_this_machine_is_not_its_own_neighbour(own: str, lan: Any, device: Any) -> None:
@@ -697,7 +686,6 @@ async def test_this_machine_is_not_its_own_neighbour(own: str, lan: Any, device:
     assert (await device.verdict(allow_loopback=True)).is_local
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.parametrize("to", ["192.0.2.255", "255.255.255.255", "ff02::1", "198.51.100.77"])
 async def test_a_destination_that_is_not_ours_on_that_interface(
@@ -712,7 +700,6 @@ async def test_a_destination_that_is_not_ours_on_that_interface(
     assert (verdict.rule, verdict.interface) == ("destination", "eth0")
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_a_real_tun_is_not_a_link(
     lan: Any, device: Any, udp_packet: Callable[..., bytes]
@@ -733,7 +720,6 @@ def add_tunnel(namespace: Any, near: str, far: str) -> None:
     namespace.ip("link", "set", "vx0", "up")
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_a_real_vxlan_is_not_a_link(lan: Any, device: Any) -> None:
     for namespace, near, far in ((lan.device, 1, 2), (lan.client, 2, 1)):
@@ -745,7 +731,6 @@ async def test_a_real_vxlan_is_not_a_link(lan: Any, device: Any) -> None:
     assert "vxlan" in verdict.detail
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_a_real_bridge_is_a_link_until_a_tunnel_joins_it(lan: Any, device: Any) -> None:
     add_tunnel(lan.client, "192.0.2.2", "192.0.2.1")
@@ -778,7 +763,6 @@ def hidden_tunnel(lan: Any, namespaces: Any) -> Any:
     return board
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.parametrize("interface", ["eth0", "mv0"])
 async def test_a_tunnel_behind_another_namespace_is_not_a_link(
@@ -801,7 +785,6 @@ async def test_a_tunnel_behind_another_namespace_is_not_a_link(
     assert (await device.verdict(interfaces=frozenset({interface}))).is_local
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_a_tunnel_behind_a_pair_in_this_namespace_is_not_a_link(
     lan: Any, device: Any
@@ -868,7 +851,6 @@ def test_the_kernel_tells_what_an_interface_is(lan: Any) -> None:
     assert judge_now(lan.device, "10.0.0.2", "10.0.0.1", "eth8").rule == "interface"
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_changes_are_told(lan: Any) -> None:
     changed = asyncio.Event()

@@ -9,8 +9,6 @@ from aiocoap.numbers.codes import Code
 from peer.errors import TimedOut
 from peer.net.client import CoapsClient
 
-pytestmark = pytest.mark.asyncio
-
 
 async def test_a_refusal_does_not_end_an_established_session(
     serve: Any, caller: CoapsClient

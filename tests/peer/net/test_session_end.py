@@ -13,8 +13,6 @@ from peer.identity import Identity
 from peer.net.client import CoapsClient
 from tests.peer.net.raw_client import until
 
-pytestmark = pytest.mark.asyncio
-
 
 def get(*path: str) -> aiocoap.Message:
     return aiocoap.Message(code=Code.GET, uri_path=path)

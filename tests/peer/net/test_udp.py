@@ -46,7 +46,6 @@ def test_what_is_no_address_is_malformed(host: str, port: int) -> None:
     assert caught.value.advice
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("bound", ["::", "127.0.0.1"])
 async def test_ipv4_tells_how_it_came(bound: str, sockets: Any, inbox: Any) -> None:
     device = sockets.bind(bound, inbox)
@@ -58,7 +57,6 @@ async def test_ipv4_tells_how_it_came(bound: str, sockets: Any, inbox: Any) -> N
     )
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("bound", ["::", "::1"])
 async def test_ipv6_tells_how_it_came(bound: str, sockets: Any, inbox: Any) -> None:
     device = sockets.bind(bound, inbox)
@@ -68,7 +66,6 @@ async def test_ipv6_tells_how_it_came(bound: str, sockets: Any, inbox: Any) -> N
     assert await inbox.datagram() == Datagram(b"hello", client.local_address, "::1", LOOPBACK, 255)
 
 
-@pytest.mark.asyncio
 async def test_the_hop_limit_is_the_one_on_arrival(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("::", inbox)
     port = device.local_address.port
@@ -82,7 +79,6 @@ async def test_the_hop_limit_is_the_one_on_arrival(sockets: Any, inbox: Any) -> 
         assert (await inbox.datagram()).hop_limit == 7
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("pinned", [0, LOOPBACK])
 async def test_an_answer_comes_from_the_address_that_was_asked(
     pinned: int, sockets: Any, inbox: Any
@@ -99,7 +95,6 @@ async def test_an_answer_comes_from_the_address_that_was_asked(
         assert (answer.data, answer.source, answer.hop_limit) == (b"answer", there, 255)
 
 
-@pytest.mark.asyncio
 async def test_a_refusal_reaches_the_connected_socket(sockets: Any, inbox: Any) -> None:
     closed = sockets.bind("127.0.0.1", inbox)
     there = closed.local_address
@@ -110,7 +105,6 @@ async def test_a_refusal_reaches_the_connected_socket(sockets: Any, inbox: Any) 
     assert client.counters["receive-error"] == 1
 
 
-@pytest.mark.asyncio
 async def test_a_refusal_found_while_sending_is_told_too(sockets: Any, inbox: Any) -> None:
     closed = sockets.bind("127.0.0.1", inbox)
     there = closed.local_address
@@ -123,7 +117,6 @@ async def test_a_refusal_found_while_sending_is_told_too(sockets: Any, inbox: An
     assert client.counters["send-dropped-econnrefused"] == 1
 
 
-@pytest.mark.asyncio
 async def test_icmp_does_not_end_the_bound_socket(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("::", inbox)
     closed = sockets.bind("127.0.0.1", inbox)
@@ -136,7 +129,6 @@ async def test_icmp_does_not_end_the_bound_socket(sockets: Any, inbox: Any) -> N
     assert (await inbox.datagram()).data == b"still there?"
 
 
-@pytest.mark.asyncio
 async def test_an_error_of_the_socket_does_not_end_the_reader(
     sockets: Any, inbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +156,6 @@ async def test_an_error_of_the_socket_does_not_end_the_reader(
     assert device.counters["receive-error"] == 2
 
 
-@pytest.mark.asyncio
 async def test_what_is_too_long_or_empty_is_dropped_and_counted(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("127.0.0.1", inbox)
     client = sockets.connect(device.local_address, inbox)
@@ -176,7 +167,6 @@ async def test_what_is_too_long_or_empty_is_dropped_and_counted(sockets: Any, in
     assert device.counters["received"] == 3
 
 
-@pytest.mark.asyncio
 async def test_a_failing_handler_is_counted_and_logged_once_per_peer(
     sockets: Any, inbox: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -197,7 +187,6 @@ async def test_a_failing_handler_is_counted_and_logged_once_per_peer(
     assert "secret payload" not in caplog.text
 
 
-@pytest.mark.asyncio
 async def test_many_peers_do_not_fill_the_log(
     sockets: Any, inbox: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -212,7 +201,6 @@ async def test_many_peers_do_not_fill_the_log(
     assert len(caplog.records) == udp.MAX_LOGGED_PEERS == len(device._logged)
 
 
-@pytest.mark.asyncio
 async def test_a_failing_error_handler_does_not_end_the_reader(sockets: Any, inbox: Any) -> None:
     def on_error(error: OSError) -> None:
         inbox.errors.put_nowait(error)
@@ -231,7 +219,6 @@ async def test_a_failing_error_handler_does_not_end_the_reader(sockets: Any, inb
     assert client.counters["handler-error"] == 1
 
 
-@pytest.mark.asyncio
 async def test_a_flood_lets_the_loop_turn(sockets: Any, inbox: Any) -> None:
     seen_by_others: list[int] = []
     loop = asyncio.get_running_loop()
@@ -250,7 +237,6 @@ async def test_a_flood_lets_the_loop_turn(sockets: Any, inbox: Any) -> None:
     assert seen_by_others == [udp.BATCH]
 
 
-@pytest.mark.asyncio
 async def test_a_handler_may_close_the_socket(sockets: Any, inbox: Any) -> None:
     def handler(datagram: Datagram) -> None:
         inbox.datagrams.put_nowait(datagram)
@@ -268,7 +254,6 @@ async def test_a_handler_may_close_the_socket(sockets: Any, inbox: Any) -> None:
     assert device.counters["send-dropped-closed"] == 1
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("data", "to", "options"),
     [
@@ -298,7 +283,6 @@ async def test_send_never_raises(
     assert device.counters["sent"] == 0
 
 
-@pytest.mark.asyncio
 async def test_a_connected_socket_sends_to_nobody_else(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("127.0.0.1", inbox)
     client = sockets.connect(device.local_address, inbox)
@@ -307,14 +291,12 @@ async def test_a_connected_socket_sends_to_nobody_else(sockets: Any, inbox: Any)
     assert not client.send(b"x", Address("::1", 9))
 
 
-@pytest.mark.asyncio
 async def test_an_ipv4_socket_does_not_send_ipv6(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("127.0.0.1", inbox)
     assert not device.send(b"x", Address("::1", 9))
     assert device.counters["send-dropped-no-ipv6"] == 1
 
 
-@pytest.mark.asyncio
 async def test_a_taken_port_says_what_to_do(sockets: Any, inbox: Any) -> None:
     port = sockets.bind("::", inbox).local_address.port
     for host in ("::", "0.0.0.0", "127.0.0.1", "::1"):
@@ -323,7 +305,6 @@ async def test_a_taken_port_says_what_to_do(sockets: Any, inbox: Any) -> None:
         assert "Another program" in caught.value.advice
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("host", ["203.0.113.7", "2001:db8::7", "kitchen", ""])
 async def test_what_cannot_be_bound_says_why(host: str, sockets: Any, inbox: Any) -> None:
     with pytest.raises(PeerError) as caught:
@@ -331,7 +312,6 @@ async def test_what_cannot_be_bound_says_why(host: str, sockets: Any, inbox: Any
     assert caught.value.advice
 
 
-@pytest.mark.asyncio
 async def test_without_ipv6_every_address_is_ipv4(
     sockets: Any, inbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,7 +331,6 @@ async def test_without_ipv6_every_address_is_ipv4(
     assert (await inbox.datagram()).destination == "127.0.0.1"
 
 
-@pytest.mark.asyncio
 async def test_a_link_local_address_needs_its_interface(sockets: Any, inbox: Any) -> None:
     with pytest.raises(Unreachable, match="without an interface") as caught:
         sockets.connect(Address("fe80::1", 5684), inbox)
@@ -365,7 +344,6 @@ def test_without_a_running_loop_nothing_is_opened(sockets: Any, inbox: Any) -> N
         sockets.connect(Address("127.0.0.1", 9), inbox)
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
 async def test_without_a_route_nobody_is_reachable(
@@ -376,7 +354,6 @@ async def test_without_a_route_nobody_is_reachable(
     assert caught.value.advice
 
 
-@pytest.mark.asyncio
 async def test_names_and_addresses_are_resolved() -> None:
     assert await resolve("192.0.2.1", 5684) == [Address("192.0.2.1", 5684)]
     assert await resolve("::ffff:192.0.2.1", 5684) == [Address("192.0.2.1", 5684)]
@@ -388,7 +365,6 @@ async def test_names_and_addresses_are_resolved() -> None:
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("host", ["fe80::1%no-such", "a" * 70, "x\0y", "\ud800", "1.2.3.4.5.6", ""])
 async def test_what_cannot_be_resolved_is_unreachable(host: str) -> None:
     with pytest.raises(Unreachable) as caught:
@@ -396,7 +372,6 @@ async def test_what_cannot_be_resolved_is_unreachable(host: str) -> None:
     assert caught.value.advice
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 async def test_the_interface_can_be_pinned(namespaces: Any, sockets: Any, inbox: Any) -> None:
     """Two cables with the same addresses: only the interface says which one is meant."""
@@ -421,7 +396,6 @@ async def test_the_interface_can_be_pinned(namespaces: Any, sockets: Any, inbox:
         assert all(other.datagrams.empty() for other in inboxes)
 
 
-@pytest.mark.asyncio
 @pytest.mark.needs_root
 @pytest.mark.parametrize(
     ("near", "far"),
