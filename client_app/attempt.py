@@ -41,7 +41,7 @@ from peer.net.client import CoapsConnection
 from peer.net.problem import error_of
 from peer.net.udp import Address
 from peer.pairing import methods
-from peer.pairing.ceremony import Mismatch
+from peer.pairing.errors import Mismatch
 from peer.pairing.methods import ClientSide
 from peer.pairing.names import default_name
 from peer.pairing.typed import TypedCode

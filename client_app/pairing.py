@@ -45,8 +45,10 @@ from peer.limits import Limits
 from peer.net.client import CoapsConnection
 from peer.net.problem import error_of
 from peer.pairing.binding import WINDOW_ID_BYTES, Channel
-from peer.pairing.ceremony import Fields, Mismatch, State, Terms
+from peer.pairing.ceremony import Fields, State
+from peer.pairing.errors import Mismatch
 from peer.pairing.methods import ClientSide, Session
+from peer.pairing.sides import Terms
 
 VERSION: Final = 1
 POLL_SECONDS: Final = 1.0

@@ -18,8 +18,8 @@ from peer.errors import UsageError
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.pairing import jpake, methods
-from peer.pairing.ceremony import Method
 from peer.pairing.label import TOKEN_BYTES, Label
+from peer.pairing.sides import OfferedMethod
 from peer.pairing.typed import TypedCode
 
 RandomBytes = Callable[[int], bytes]
@@ -109,7 +109,7 @@ class BoardMethods:
 
     def offered(
         self, wanted: Sequence[str], *, pressed: bool, counts_tries: bool = True
-    ) -> list[Method]:
+    ) -> list[OfferedMethod]:
         """The methods of a window, the best first. `wanted` are names, none for all that can be.
 
         `counts_tries` is False for a window with attempts of its own, which a dead code does not
@@ -170,7 +170,7 @@ class BoardMethods:
         if method == methods.CODE and self._is_printed:
             self.plate = replace(self.plate, failures=0)
 
-    def _made(self, name: str) -> Method:
+    def _made(self, name: str) -> OfferedMethod:
         match name:
             case methods.LABEL:
                 return methods.label(lambda: self.plate.token_verifier)

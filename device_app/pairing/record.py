@@ -13,7 +13,7 @@ from iam.model import State
 from peer.errors import Malformed
 from peer.limits import Limits
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.ceremony import Event, EventKind
+from peer.pairing.events import Event, EventKind
 
 _log = logging.getLogger("handfast.pairing")
 _RECORD = "pairing"  # our entry among the store's attempt counters

@@ -42,20 +42,13 @@ from peer.net.onlink import Locality
 from peer.net.udp import Net, UdpSocket
 from peer.pairing.binding import WINDOW_ID_BYTES
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.ceremony import (
-    Ceremony,
-    CeremonyError,
-    EventKind,
-    Fields,
-    Form,
-    Mismatch,
-    NotOpen,
-    Stage,
-)
+from peer.pairing.ceremony import Ceremony, Fields, Stage, StartForm
+from peer.pairing.errors import CeremonyError, Mismatch, NotOpen
+from peer.pairing.events import EventKind
 from peer.pairing.methods import BUTTON, CODE
 from peer.pairing.names import check_name
-from peer.pairing.opening import CloseReason
 from peer.pairing.window import Window
+from peer.pairing.window_timer import CloseReason
 
 _log = logging.getLogger("handfast.pairing")
 _UNVERIFIED = GUEST  # whoever pairs by a method that proves nobody's key is this at most
@@ -280,7 +273,7 @@ class PairingService:
         method: str,
         name: object,
         role: str,
-        form: Form,
+        form: StartForm,
         message: Fields = MappingProxyType({}),
     ) -> Ceremony | User:
         """A client starts a ceremony; its attempt is durable before this returns.
@@ -435,7 +428,7 @@ class PairingService:
         self._role_by_default = role is None and self.terms.role is None
         role = self.role_for(role)
         rules = self._whitelist.rules
-        window = Window.opened(
+        window = Window.open(
             now,
             seconds=seconds,
             role=role,
@@ -613,7 +606,7 @@ class PairingService:
         if latest.is_live:
             window.session_ended(session_id, self._loop.time())
         else:
-            window.told(latest.id)
+            window.notified(latest.id)
         self._latest = None
         self._settle()
 

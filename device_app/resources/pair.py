@@ -22,16 +22,8 @@ from device_app.resources.wire import CBOR, read_map, reply, reply_text, text_fi
 from iam.model import User
 from peer.net.coaps import PeerIdentity, peer_of
 from peer.net.problem import ProblemError
-from peer.pairing.ceremony import (
-    Ceremony,
-    CeremonyError,
-    Form,
-    LockedOut,
-    Misuse,
-    NoSuchCeremony,
-    Stage,
-    State,
-)
+from peer.pairing.ceremony import Ceremony, Stage, StartForm, State
+from peer.pairing.errors import CeremonyError, LockedOut, Misuse, NoSuchCeremony
 from peer.pairing.methods import COMPARE
 from peer.pairing.names import default_name
 
@@ -163,7 +155,7 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
             method=text_field(body, "method"),
             name=text_field(body, "name"),
             role=text_field(body, "role", default=""),
-            form=Form.CONFIRMED,
+            form=StartForm.CONFIRMED,
             message=body,
         )
         if isinstance(started, User):
@@ -201,7 +193,7 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
             method=COMPARE,
             name=_plain_name(request, peer),
             role="",
-            form=Form.PLAIN,
+            form=StartForm.PLAIN,
         )
         if isinstance(started, User):
             return _paired(request, started.name, started.role)

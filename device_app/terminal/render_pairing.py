@@ -9,8 +9,8 @@ from device_app.durations import spoken
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing import methods
-from peer.pairing.opening import CloseReason
 from peer.pairing.sas import grouped
+from peer.pairing.window_timer import CloseReason
 
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 

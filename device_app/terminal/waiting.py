@@ -20,7 +20,7 @@ from device_app.terminal.render_pairing import (
 )
 from peer.identity import Fingerprint
 from peer.pairing.ceremony import State
-from peer.pairing.opening import CloseReason
+from peer.pairing.window_timer import CloseReason
 
 _TICK_SECONDS = 1.0
 

@@ -2,9 +2,11 @@
 
     binding.py    what both sides have in common: transcript B, confirmation tags (protocol §5)
     names.py      which names a user may have
-    ceremony.py   the values: stages and their table, one ceremony, errors, events
+    ceremony.py   the values: stages and their table, one ceremony
+    errors.py     what refuses a step        events.py   what the audit log records
+    sides.py      the device's side of a method
     budget.py     attempts since the last success, and the back-off (protocol §4)
-    opening.py    how long a window is open, and how long its port lingers
+    window_timer.py  when a window closes, and how long its port lingers
     window.py     the pairing window: the only thing here that changes
     methods.py    both sides of every method, as window and client drive them
 

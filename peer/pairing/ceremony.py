@@ -14,15 +14,12 @@ PENDING_CLIENT_COMPLETION (protocol §5). COMMITTING is between the client's pro
 device's transaction: both have said yes, and nothing but the store decides.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from types import MappingProxyType
-from typing import ClassVar, Protocol
 
-from peer.errors import PeerError
 from peer.identity import Fingerprint
-from peer.pairing.binding import Channel
 
 Fields = Mapping[str, object]
 """The body of a message."""
@@ -71,7 +68,7 @@ class Act(StrEnum):
 
 
 @unique
-class Form(StrEnum):
+class StartForm(StrEnum):
     """How the client takes part: with confirmation tags, or by one plain POST."""
 
     CONFIRMED = "confirmed"
@@ -139,7 +136,7 @@ class Ceremony:
     session_id: int
     window_id: bytes
     method: str
-    form: Form
+    form: StartForm
     name: str
     role: str
     started: float
@@ -161,143 +158,3 @@ class Ceremony:
     def is_live(self) -> bool:
         """Whether it still goes on."""
         return self.stage not in ENDED
-
-
-class DeviceSide(Protocol):
-    """The device's half of a method: one object per ceremony, each step once and in this order.
-
-    Each step takes the body of the client's message. `Malformed`, for a field that is missing or of
-    another type, leaves the object as it was; `Mismatch` ends it.
-    """
-
-    def begin_untrusted(self, message: Fields) -> Fields:
-        """The client's start; the fields of the answer."""
-
-    def exchange_untrusted(self, message: Fields) -> Fields:
-        """The client's second message, if the method has an exchange; the fields of the answer."""
-
-    def number(self) -> str:
-        """What both users compare, once the exchange is over; empty for other methods."""
-
-    def check_untrusted(self, message: Fields) -> None:
-        """Raise `Mismatch` unless the client's confirmation is right."""
-
-    def device_tag(self) -> bytes:
-        """The device's tag; only after a right `check_untrusted`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What one ceremony is about, and what both sides have to mean alike."""
-
-    channel: Channel
-    role: str
-    user: str
-    ceremony_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A way of pairing, as a window offers it. `make` gives the device's half of one ceremony,
-    `first` is where it begins, `verified` is False if nobody's key is proved. `keeps_receipt`: only
-    the device's tag authenticates the device to the client, so the device keeps a receipt of it for
-    a client that lost the last answer."""
-
-    name: str
-    make: Callable[[Terms], DeviceSide] = field(repr=False)
-    first: Stage = Stage.ASKING
-    verified: bool = True
-    keeps_receipt: bool = False
-
-
-@unique
-class EventKind(StrEnum):
-    """What the device writes into its audit trail (protocol §9)."""
-
-    WINDOW_OPENED = "window-opened"
-    WINDOW_CLOSED = "window-closed"
-    CEREMONY_STARTED = "ceremony-started"
-    OVERLAP = "overlap"
-    MISMATCH = "mismatch"
-    REFUSED = "refused"
-    ABORTED = "aborted"
-    EXPIRED = "expired"
-    REGISTERED = "registered"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One audit fact. No tag, key or code is ever among the fields."""
-
-    kind: EventKind
-    fields: Mapping[str, str | float]
-
-
-class CeremonyError(PeerError):
-    """A pairing step was refused. `reason` is the slug that goes over the wire."""
-
-    reason: ClassVar[str] = "refused"
-
-
-class NotOpen(CeremonyError):
-    """The window takes no new ceremony."""
-
-    reason = "window-closed"
-
-
-class TooMany(CeremonyError):
-    """This start used up the window's last failure."""
-
-    reason = "too-many"
-
-
-class Busy(CeremonyError):
-    """Another ceremony lives, or it is not this side's turn."""
-
-    reason = "busy"
-
-
-class Overlap(CeremonyError):
-    """Two different keys in one window: both are refused."""
-
-    reason = "overlap"
-
-
-class NotOffered(CeremonyError):
-    """This window does not offer that method or that role."""
-
-    reason = "denied"
-
-
-class LockedOut(CeremonyError):
-    """Too many failures: no attempt for `retry_after` seconds."""
-
-    reason = "locked-out"
-
-    def __init__(self, message: str, *, advice: str = "", retry_after: float) -> None:
-        super().__init__(message, advice=advice)
-        self.retry_after = retry_after
-
-
-class NoSuchCeremony(CeremonyError):
-    """There is none with this id for this session, or it has ended."""
-
-    reason = "not-found"
-
-
-class Mismatch(CeremonyError):
-    """A confirmation tag is wrong: the two sides do not mean the same thing."""
-
-    reason = "wrong-code"
-
-
-class UserRefused(CeremonyError):
-    """The ceremony has ended with a no."""
-
-    reason = "refused"
-
-
-class Misuse(CeremonyError):
-    """A one-shot object was asked out of turn: a fault on our own side."""
-
-    reason = "internal"

@@ -30,7 +30,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar
 
 from peer.pairing.binding import Channel, Confirmation, lp, receipt, tags_equal
-from peer.pairing.ceremony import Mismatch, Misuse
+from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.jpake import (
     CLIENT,
     ROUND_ONE_BYTES,

@@ -12,7 +12,7 @@ none of this. The method `button` has the same tags under its own name, and noth
 from enum import Enum, auto
 
 from peer.pairing.binding import Channel, Confirmation, confirmation, tags_equal
-from peer.pairing.ceremony import Mismatch, Misuse
+from peer.pairing.errors import Mismatch, Misuse
 
 NAME = "compare"
 

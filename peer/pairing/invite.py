@@ -47,7 +47,7 @@ from peer.identity import (
     is_signed_untrusted,
 )
 from peer.pairing.armour import INVITE, armoured, base32, base32_untrusted, fields_untrusted
-from peer.pairing.ceremony import Mismatch
+from peer.pairing.errors import Mismatch
 from peer.pairing.names import check_name
 
 ID_BYTES = 16

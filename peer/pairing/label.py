@@ -29,7 +29,7 @@ from peer.errors import Malformed
 from peer.identity import FINGERPRINT_BYTES, Fingerprint
 from peer.pairing.armour import LABEL, armoured, base32, base32_untrusted, fields_untrusted
 from peer.pairing.binding import Channel, Confirmation, lp, tags_equal
-from peer.pairing.ceremony import Mismatch, Misuse
+from peer.pairing.errors import Mismatch, Misuse
 
 NAME = "label"
 TOKEN_BYTES = 16

@@ -21,7 +21,9 @@ from peer.pairing import code as codes
 from peer.pairing import compare as tags
 from peer.pairing import label as labels
 from peer.pairing import sas as numbers
-from peer.pairing.ceremony import Fields, Method, Mismatch, Misuse, Stage, Terms
+from peer.pairing.ceremony import Fields, Stage
+from peer.pairing.errors import Mismatch, Misuse
+from peer.pairing.sides import OfferedMethod, Terms
 from peer.pairing.typed import TypedCode
 
 COMPARE, SAS, CODE, LABEL, BUTTON = tags.NAME, numbers.NAME, codes.NAME, labels.NAME, "button"
@@ -176,14 +178,14 @@ class _LabelDevice(_Device):
         return self._half.device_tag()
 
 
-def compare() -> Method:
+def compare() -> OfferedMethod:
     """Both users compare fingerprints."""
-    return Method(COMPARE, lambda terms: _CompareDevice(terms, method=COMPARE))
+    return OfferedMethod(COMPARE, lambda terms: _CompareDevice(terms, method=COMPARE))
 
 
-def sas(random_bytes: RandomBytes) -> Method:
+def sas(random_bytes: RandomBytes) -> OfferedMethod:
     """Both users compare six digits."""
-    return Method(
+    return OfferedMethod(
         SAS, lambda terms: _SasDevice(terms, random_bytes=random_bytes), first=Stage.EXCHANGE
     )
 
@@ -192,13 +194,13 @@ def _uncounted(*, printed: bool) -> None:
     """For devices that count no tries at a code."""
 
 
-def code(secret: Secret, random_bytes: RandomBytes, on_try: OnTry = _uncounted) -> Method:
+def code(secret: Secret, random_bytes: RandomBytes, on_try: OnTry = _uncounted) -> OfferedMethod:
     """The client's user types a code: the one that is shown, or the one that is printed.
 
     `on_try` is called once the proofs of the client's first round hold, before the answer: without
     them the client cannot go on to a guess.
     """
-    return Method(
+    return OfferedMethod(
         CODE,
         lambda terms: _CodeDevice(terms, secret=secret, random_bytes=random_bytes, on_try=on_try),
         first=Stage.WAITING,
@@ -206,16 +208,16 @@ def code(secret: Secret, random_bytes: RandomBytes, on_try: OnTry = _uncounted) 
     )
 
 
-def label(verifier: Callable[[], bytes]) -> Method:
+def label(verifier: Callable[[], bytes]) -> OfferedMethod:
     """The client's user scans the label. `verifier` is that of the label there is at each start."""
-    return Method(
+    return OfferedMethod(
         LABEL, lambda terms: _LabelDevice(terms, verifier=verifier()), first=Stage.WAITING
     )
 
 
-def button() -> Method:
+def button() -> OfferedMethod:
     """Nobody compares anything: whoever is first after the press."""
-    return Method(
+    return OfferedMethod(
         BUTTON,
         lambda terms: _CompareDevice(terms, method=BUTTON),
         first=Stage.WAITING,

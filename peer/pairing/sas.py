@@ -41,7 +41,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from peer import cbor
 from peer.pairing.binding import Channel, Confirmation, lp, tags_equal
-from peer.pairing.ceremony import Mismatch, Misuse
+from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.names import check_name
 
 NAME = "sas"

@@ -14,7 +14,7 @@ fires late changes nothing.
 
 How to drive it. After each call: persist `budget` if it changed, append `take_events()` to the
 audit trail, tell the observers of the ceremonies in `take_ended()`, set the timer to
-`next_deadline(now)`, and call `told` when an ending has reached its client. All times are
+`next_deadline(now)`, and call `notified` when an ending has reached its client. All times are
 monotonic seconds.
 """
 
@@ -29,32 +29,23 @@ from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.pairing.binding import Channel, receipt
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.ceremony import (
-    TRANSITIONS,
-    Act,
+from peer.pairing.ceremony import TRANSITIONS, Act, Ceremony, Fields, OverlapRule, Stage, StartForm
+from peer.pairing.compare import NAME as PLAIN_METHOD
+from peer.pairing.errors import (
     Busy,
-    Ceremony,
-    DeviceSide,
-    Event,
-    EventKind,
-    Fields,
-    Form,
     LockedOut,
-    Method,
     Mismatch,
     NoSuchCeremony,
     NotOffered,
     NotOpen,
     Overlap,
-    OverlapRule,
-    Stage,
-    Terms,
     TooMany,
     UserRefused,
 )
-from peer.pairing.compare import NAME as PLAIN_METHOD
+from peer.pairing.events import Event, EventKind
 from peer.pairing.names import check_name
-from peer.pairing.opening import CloseReason, Opening, Phase
+from peer.pairing.sides import DeviceSide, OfferedMethod, Terms
+from peer.pairing.window_timer import CloseReason, Phase, WindowTimer
 
 _END_EVENTS: Mapping[Act, EventKind] = {
     Act.REFUSE: EventKind.REFUSED,
@@ -67,18 +58,18 @@ _OPEN_IT = "Open the window at the device, then start again."
 
 
 class Window:
-    """One opening of the pairing window; a new opening is a new object. Made by `opened`."""
+    """One opening of the pairing window; a new opening is a new object. Made by `open`."""
 
     def __init__(
         self,
-        opening: Opening,
+        timer: WindowTimer,
         *,
         window_id: bytes,
         device: Fingerprint,
         role: str,
         roles: frozenset[str],
         unverified_role: str,
-        methods: Mapping[str, Method],
+        methods: Mapping[str, OfferedMethod],
         overlap: OverlapRule,
         budget: AttemptBudget,
         limits: Limits,
@@ -89,7 +80,7 @@ class Window:
         self.methods = methods
         self.budget = budget
         self.failures = 0
-        self._opening = opening
+        self._timer = timer
         self._roles = roles
         self._unverified_role = unverified_role
         self._overlap = overlap
@@ -98,19 +89,19 @@ class Window:
         self._proofs: dict[str, DeviceSide] = {}
         self._device_tag = b""  # of the ceremony that is being stored
         self._live: str | None = None
-        self._untold: str | None = None  # the last ending, until its client knows it
+        self._unnotified: str | None = None  # the last ending, until its client knows it
         self._first_key: Fingerprint | None = None
         self._events: list[Event] = []
         self._ended: list[Ceremony] = []
 
     @classmethod
-    def opened(
+    def open(
         cls,
         now: float,
         *,
         seconds: float,
         role: str,
-        methods: Collection[Method],
+        methods: Collection[OfferedMethod],
         window_id: bytes,
         device: Fingerprint,
         roles: Collection[str] = (),
@@ -131,7 +122,7 @@ class Window:
                 "a pairing window needs a method", advice="Give one, for example compare."
             )
         window = cls(
-            Opening(now, seconds, limits),
+            WindowTimer(now, seconds, limits),
             window_id=window_id,
             device=device,
             role=role,
@@ -150,11 +141,11 @@ class Window:
     @property
     def phase(self) -> Phase:
         """As of the last call that was given the time."""
-        return self._opening.phase
+        return self._timer.phase
 
     def seconds_left(self, now: float) -> float:
         """Until the window takes no new ceremony; 0 if it does not now."""
-        return self._opening.seconds_left(now)
+        return self._timer.seconds_left(now)
 
     def is_open(self, now: float) -> bool:
         """Whether a ceremony may start, other rules aside."""
@@ -172,10 +163,10 @@ class Window:
         match self.phase:
             case Phase.OPEN:
                 if live is None or live.stage is Stage.COMMITTING:
-                    return self._opening.closes_at
-                return min(self._opening.closes_at, live.deadline)
+                    return self._timer.closes_at
+                return min(self._timer.closes_at, live.deadline)
             case Phase.LINGERING if live is None:
-                return self._opening.lingers_until
+                return self._timer.lingers_until
             case Phase.LINGERING | Phase.CLOSED:  # a commit under way calls us when it is done
                 return None
 
@@ -205,12 +196,12 @@ class Window:
         """
         self._advance(now)
         self._require_open()
-        self._opening.extend(now, seconds)
+        self._timer.extend(now, seconds)
 
     def close(self, now: float) -> None:
         """Close it at the console. A live ceremony is refused, unless it is being stored."""
         self._advance(now)
-        if not self._opening.is_open:
+        if not self._timer.is_open:
             return
         live = self._live_ceremony()
         if live is not None and live.stage is not Stage.COMMITTING:
@@ -222,14 +213,14 @@ class Window:
         self._advance(now)
         return self.take_ended()
 
-    def told(self, ceremony_id: str) -> None:
+    def notified(self, ceremony_id: str) -> None:
         """The ending of this ceremony has reached its client: the port need not linger for it."""
-        if ceremony_id != self._untold:
+        if ceremony_id != self._unnotified:
             return
-        self._untold = None
+        self._unnotified = None
         # After an overlap the second client's refusal is still on its way as well.
-        if self._live is None and self._opening.closed_because is not CloseReason.OVERLAP:
-            self._opening.end_linger()
+        if self._live is None and self._timer.closed_because is not CloseReason.OVERLAP:
+            self._timer.end_linger()
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, oldest first."""
@@ -254,7 +245,7 @@ class Window:
         name: object,
         ceremony_id: str,
         role_asked: str = "",
-        form: Form = Form.CONFIRMED,
+        form: StartForm = StartForm.CONFIRMED,
         message: Fields = MappingProxyType({}),
     ) -> Ceremony:
         """A client starts a ceremony; one attempt is debited: persist `budget` before answering.
@@ -273,7 +264,7 @@ class Window:
         self._require_budget(now)
         channel = Channel(ekm, fingerprint, self.device, self.window_id)
         proof = way.make(Terms(channel, role, name, ceremony_id))
-        answer, wrong = _begun(proof, message) if form is Form.CONFIRMED else ({}, None)
+        answer, wrong = _begun(proof, message) if form is StartForm.CONFIRMED else ({}, None)
         self.give_up(now, fingerprint)
         ceremony = Ceremony(
             id=ceremony_id,
@@ -290,7 +281,7 @@ class Window:
             verified=way.verified,
             answer=answer,
         )
-        if form is Form.CONFIRMED:
+        if form is StartForm.CONFIRMED:
             self._proofs[ceremony_id] = proof
         self._first_key = self._first_key or fingerprint
         self.budget = self.budget.debit(now)
@@ -313,7 +304,7 @@ class Window:
         if live is None or live.fingerprint != fingerprint or live.stage is Stage.COMMITTING:
             return
         self._end_failed(now, live, Act.LATE, "restarted")
-        if not self._opening.is_open:
+        if not self._timer.is_open:
             raise TooMany("too many failed pairings: the window has closed", advice=_OPEN_IT)
 
     def exchange(
@@ -341,7 +332,7 @@ class Window:
         ceremony = self._require_live(ceremony_id)
         if not accept:
             return self._end_failed(now, ceremony, Act.REFUSE, "refused")
-        act = Act.ACCEPT_PLAIN if ceremony.form is Form.PLAIN else Act.ACCEPT
+        act = Act.ACCEPT_PLAIN if ceremony.form is StartForm.PLAIN else Act.ACCEPT
         accepted = self._moved(ceremony, act)
         # The client's person was asked at the start; its program gets one step in any case.
         deadline = max(
@@ -367,7 +358,7 @@ class Window:
 
     def receipt(self, ceremony_id: str) -> bytes:
         """The receipt to store with the user of a confirmed ceremony; empty if the method needs
-        none (`Method.keeps_receipt`). Raises `NoSuchCeremony` or `Busy`.
+        none (`OfferedMethod.keeps_receipt`). Raises `NoSuchCeremony` or `Busy`.
         """
         ceremony = self._moved(self._require_live(ceremony_id), Act.STORE)
         return receipt(self._device_tag) if self.methods[ceremony.method].keeps_receipt else b""
@@ -382,10 +373,10 @@ class Window:
         self.budget = self.budget.refund()
         done = replace(ceremony, user=user, device_tag=self._device_tag)
         ended = self._finish(done, Act.STORE)
-        if self._opening.is_open:
+        if self._timer.is_open:
             self._close(now, CloseReason.SUCCESS)
         else:  # it closed during the commit: linger for this client all the same
-            self._opening.linger(now)
+            self._timer.linger(now)
         return ended
 
     def abort(
@@ -411,12 +402,12 @@ class Window:
         live = self._live_ceremony()
         if live and live.session_id == session_id and live.stage is not Stage.COMMITTING:
             self._end_failed(now, live, Act.ABORT, "session-ended")
-            self.told(live.id)  # there is nobody left to tell
+            self.notified(live.id)  # there is nobody left to tell
 
     # Rules, one each.
 
     def _require_open(self) -> None:
-        if not self._opening.is_open:
+        if not self._timer.is_open:
             raise NotOpen("the pairing window is closed", advice=_OPEN_IT)
 
     def _require_turn(
@@ -445,10 +436,10 @@ class Window:
         limits = self._limits
         return limits.person_seconds if stage is Stage.ASKING else limits.step_seconds
 
-    def _offered(self, method: str, form: Form, role_asked: str) -> tuple[Method, str]:
+    def _offered(self, method: str, form: StartForm, role_asked: str) -> tuple[OfferedMethod, str]:
         """The method, and the role of the ceremony. Raises `NotOffered`."""
         way = self.methods.get(method)
-        if way is None or (form is Form.PLAIN and method != PLAIN_METHOD):
+        if way is None or (form is StartForm.PLAIN and method != PLAIN_METHOD):
             raise NotOffered(
                 "this pairing method is not offered",
                 advice=f"Use one of: {', '.join(self.methods)}.",
@@ -508,19 +499,19 @@ class Window:
 
     def _advance(self, now: float) -> None:
         """Bring the window to `now`: end what is late, then close what is over."""
-        if self._opening.is_open:
+        if self._timer.is_open:
             self._end_late(now)
-        if self._opening.is_open and now >= self._opening.closes_at:
-            self._close(self._opening.closes_at, CloseReason.TIME)
-        if self._live is None and now >= self._opening.lingers_until:
-            self._opening.end_linger()
+        if self._timer.is_open and now >= self._timer.closes_at:
+            self._close(self._timer.closes_at, CloseReason.TIME)
+        if self._live is None and now >= self._timer.lingers_until:
+            self._timer.end_linger()
 
     def _end_late(self, now: float) -> None:
         """End the live ceremony if its time or the window's is up, whichever came first."""
         live = self._live_ceremony()
         if live is None or live.stage is Stage.COMMITTING:
             return
-        closes_at = self._opening.closes_at
+        closes_at = self._timer.closes_at
         if now >= closes_at and closes_at <= live.deadline:
             self._end(live, Act.LATE, "window-closed")
         elif now >= live.deadline:
@@ -549,13 +540,13 @@ class Window:
     def _end_failed(self, now: float, ceremony: Ceremony, act: Act, reason: str) -> Ceremony:
         """The same, and the window closes if it was one failure too many."""
         ended = self._end(ceremony, act, reason)
-        if self._opening.is_open and self.failures >= self._limits.window_failures:
+        if self._timer.is_open and self.failures >= self._limits.window_failures:
             self._close(now, CloseReason.FAILURES)
         return ended
 
     def _finish(self, ceremony: Ceremony, act: Act) -> Ceremony:
         self._live = None
-        self._untold = ceremony.id
+        self._unnotified = ceremony.id
         self._proofs.pop(ceremony.id, None)  # one use: its keys go with it
         self._device_tag = b""
         self._ended.append(ceremony)
@@ -566,9 +557,11 @@ class Window:
 
     def _close(self, now: float, reason: CloseReason) -> None:
         self._note(EventKind.WINDOW_CLOSED, reason=reason.value, failures=self.failures)
-        self._opening.close(now, reason)
-        if reason in {CloseReason.TIME, CloseReason.CONSOLE} and not (self._untold or self._live):
-            self._opening.end_linger()
+        self._timer.close(now, reason)
+        if reason in {CloseReason.TIME, CloseReason.CONSOLE} and not (
+            self._unnotified or self._live
+        ):
+            self._timer.end_linger()
 
     # Small things.
 

@@ -103,7 +103,7 @@ class Board:
 
     async def open(self) -> None:
         now = asyncio.get_running_loop().time()
-        self.window = Window.opened(
+        self.window = Window.open(
             now,
             seconds=120,
             role="owner",

@@ -22,7 +22,7 @@ from device_app.terminal.render_pairing import (
 )
 from device_app.terminal.waiting import Waiting
 from peer.pairing import methods
-from peer.pairing.opening import CloseReason
+from peer.pairing.window_timer import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable

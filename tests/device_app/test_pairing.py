@@ -16,7 +16,8 @@ from device_app.access.journal import Journal
 from device_app.pairing.terms import PairingEventKind, PairingTerms
 from peer.errors import Unreachable
 from peer.limits import DEFAULT_LIMITS
-from peer.pairing.ceremony import CeremonyError, OverlapRule
+from peer.pairing.ceremony import OverlapRule
+from peer.pairing.errors import CeremonyError
 
 if TYPE_CHECKING:
     from tests.device_app.conftest import Device, Kit

@@ -30,10 +30,11 @@ from peer.limits import DEFAULT_LIMITS
 from peer.net.client import CoapsClient, CoapsConnection
 from peer.net.udp import Address
 from peer.pairing.binding import Channel
-from peer.pairing.ceremony import OverlapRule, Terms
+from peer.pairing.ceremony import OverlapRule
 from peer.pairing.compare import CompareClient
 from peer.pairing.invite import read_untrusted
 from peer.pairing.methods import CodeClient, LabelClient, SasClient, Session, TagsClient
+from peer.pairing.sides import Terms
 from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:

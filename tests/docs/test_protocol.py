@@ -46,8 +46,10 @@ from peer.net.advertiser import Advertiser
 from peer.net.adverts import SERVICE, SUBTYPE
 from peer.pairing import invite
 from peer.pairing.binding import Channel, binding
-from peer.pairing.ceremony import CeremonyError, EventKind, State
+from peer.pairing.ceremony import State
 from peer.pairing.compare import CompareClient, CompareDevice
+from peer.pairing.errors import CeremonyError
+from peer.pairing.events import EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

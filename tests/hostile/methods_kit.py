@@ -31,9 +31,11 @@ from peer.net.site import GuardedSite
 from peer.net.udp import Address
 from peer.pairing import methods
 from peer.pairing.binding import Channel
-from peer.pairing.ceremony import DeviceSide, Fields, Method, Mismatch, Terms
+from peer.pairing.ceremony import Fields
+from peer.pairing.errors import Mismatch
 from peer.pairing.label import Label
 from peer.pairing.methods import ClientSide, Session
+from peer.pairing.sides import DeviceSide, OfferedMethod, Terms
 from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:
@@ -483,7 +485,7 @@ async def between(
 
 def method_named(
     way: str, device: Fingerprint, *, guess: str = "", verifier: bytes = b""
-) -> Method:
+) -> OfferedMethod:
     """The device's side of a way, for an imposter with this key: with a code that he guesses."""
     dice = secrets.token_bytes
     match method_of(way):

@@ -28,7 +28,7 @@ from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
 from peer.pairing import methods
 from peer.pairing.binding import WINDOW_ID_BYTES, Channel, receipt
-from peer.pairing.ceremony import Terms
+from peer.pairing.sides import Terms
 from tests.hostile.methods_kit import (
     PRINTED,
     Bearer,
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from client_app.client import Comparison
     from client_app.values import Paired
     from peer.net.coaps import PeerIdentity
-    from peer.pairing.ceremony import Ceremony, DeviceSide, Fields
+    from peer.pairing.ceremony import Ceremony, Fields
+    from peer.pairing.sides import DeviceSide
     from tests.hostile.conftest import Device, Kit
     from tests.hostile.methods_kit import Confirm
 

@@ -20,8 +20,8 @@ from Crypto.PublicKey.ECC import EccPoint  # type: ignore[attr-defined]
 from peer.identity import Fingerprint
 from peer.pairing import code, jpake, p256, schnorr
 from peer.pairing.binding import Channel, lp
-from peer.pairing.ceremony import CeremonyError, Mismatch, Misuse
 from peer.pairing.code import CodeClient, CodeDevice
+from peer.pairing.errors import CeremonyError, Mismatch, Misuse
 from peer.pairing.jpake import EcJpake, Fault, JpakeError
 from peer.pairing.schnorr import Item, Reader, challenge
 

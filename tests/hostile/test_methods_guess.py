@@ -31,9 +31,10 @@ from peer.limits import DEFAULT_LIMITS
 from peer.pairing import methods, typed
 from peer.pairing.binding import Channel
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.ceremony import Mismatch, Terms
+from peer.pairing.errors import Mismatch
 from peer.pairing.label import Label
 from peer.pairing.methods import Session
+from peer.pairing.sides import Terms
 from peer.pairing.typed import TypedCode
 from tests.hostile.conftest import LINGERING
 from tests.hostile.methods_kit import (

@@ -25,10 +25,12 @@ from peer.identity import Fingerprint, Identity
 from peer.net.udp import Address
 from peer.pairing import code, methods, sas, typed
 from peer.pairing.binding import Channel, Confirmation
-from peer.pairing.ceremony import DeviceSide, Fields, Method, Mismatch, Stage, Terms
+from peer.pairing.ceremony import Fields, Stage
+from peer.pairing.errors import Mismatch
 from peer.pairing.jpake import EcJpake
 from peer.pairing.label import Label
 from peer.pairing.sas import SasClient, SasDevice
+from peer.pairing.sides import DeviceSide, OfferedMethod, Terms
 from tests.hostile.methods_kit import (
     PRINTED,
     WAYS,
@@ -430,7 +432,7 @@ async def test_the_button_proves_nothing_and_gives_next_to_nothing(
     Where the method passes for one that proves a key, he is an owner."""
     if weak:
         real = methods.button()
-        proves = Method(methods.BUTTON, real.make, first=Stage.WAITING)
+        proves = OfferedMethod(methods.BUTTON, real.make, first=Stage.WAITING)
         monkeypatch.setattr(methods, "button", lambda: proves)
     bearer = labelled(device)
     middle = await imposter(kit, bearer, methods.BUTTON)

@@ -22,9 +22,11 @@ from peer.limits import DEFAULT_LIMITS
 from peer.net.udp import Address
 from peer.pairing import code, jpake, methods, p256
 from peer.pairing.binding import Channel, Confirmation, lp
-from peer.pairing.ceremony import Mismatch, OverlapRule, State, Terms
+from peer.pairing.ceremony import OverlapRule, State
+from peer.pairing.errors import Mismatch
 from peer.pairing.jpake import ROUND_ONE_BYTES
 from peer.pairing.schnorr import Item, Reader, challenge
+from peer.pairing.sides import Terms
 from peer.testing import Proxy
 from tests.hostile.methods_kit import (
     PRINTED,

@@ -24,7 +24,7 @@ import pytest
 
 from peer.identity import Fingerprint
 from peer.pairing.binding import Channel, Confirmation
-from peer.pairing.ceremony import Mismatch
+from peer.pairing.errors import Mismatch
 from peer.pairing.sas import SasClient, SasDevice, commitment, number, transcript
 
 DIGITS = 3

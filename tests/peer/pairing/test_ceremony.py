@@ -5,8 +5,9 @@ import inspect
 import pytest
 
 from peer.errors import PeerError
-from peer.pairing import ceremony
-from peer.pairing.ceremony import ENDED, SHOWN, TRANSITIONS, Act, CeremonyError, Stage, State
+from peer.pairing import errors
+from peer.pairing.ceremony import ENDED, SHOWN, TRANSITIONS, Act, Stage, State
+from peer.pairing.errors import CeremonyError
 
 # One row per stage; columns in this order. "-" is a step that must not exist.
 ACTS = [
@@ -64,7 +65,7 @@ def test_reasons_are_slugs_of_the_wire() -> None:
     }  # fmt: skip
     classes = [
         item
-        for _, item in inspect.getmembers(ceremony, inspect.isclass)
+        for _, item in inspect.getmembers(errors, inspect.isclass)
         if issubclass(item, CeremonyError)
     ]
     assert {item.reason for item in classes} == slugs

@@ -13,8 +13,8 @@ import pytest
 
 from peer.identity import Fingerprint
 from peer.pairing.binding import Channel
-from peer.pairing.ceremony import Mismatch, Misuse
 from peer.pairing.code import CodeClient, CodeDevice, printed_secret, shown_secret
+from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.jpake import EcJpake, JpakeError
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)

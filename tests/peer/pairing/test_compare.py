@@ -7,8 +7,8 @@ import pytest
 
 from peer.identity import Fingerprint
 from peer.pairing.binding import Channel, confirmation
-from peer.pairing.ceremony import Mismatch, Misuse
 from peer.pairing.compare import CompareClient, CompareDevice
+from peer.pairing.errors import Mismatch, Misuse
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)
 STRANGER = Fingerprint(b"\x09" * 32)

@@ -20,7 +20,7 @@ from pycose.messages.sign1message import Sign1Message
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint, Identity
 from peer.pairing.armour import LABEL, armoured, base32
-from peer.pairing.ceremony import Mismatch
+from peer.pairing.errors import Mismatch
 from peer.pairing.invite import InviteToken, read_untrusted, verify_untrusted
 
 DEVICE = Identity.create()

@@ -12,7 +12,7 @@ from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.pairing.armour import LABEL, armoured, base32
 from peer.pairing.binding import Channel
-from peer.pairing.ceremony import Mismatch, Misuse
+from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.label import Label, LabelClient, LabelDevice, token_verifier
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)

@@ -11,9 +11,11 @@ from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.pairing import methods
 from peer.pairing.binding import Channel
-from peer.pairing.ceremony import Ceremony, Fields, Method, Mismatch, Misuse, Stage, State, Terms
+from peer.pairing.ceremony import Ceremony, Fields, Stage, State
+from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.label import Label
 from peer.pairing.methods import ClientSide, Session
+from peer.pairing.sides import OfferedMethod, Terms
 from peer.pairing.typed import TypedCode
 from peer.pairing.window import Window
 
@@ -34,7 +36,7 @@ def secret(*, printed: bool) -> bytes:
 class Pair:
     """One method, on both sides."""
 
-    device: Callable[[], Method]
+    device: Callable[[], OfferedMethod]
     client: Callable[[Session], ClientSide]
 
 
@@ -59,7 +61,7 @@ class Run:
         self.client = PAIRS[name].client(session)
         self.name = name
         self.role = role
-        self.window = Window.opened(
+        self.window = Window.open(
             0.0,
             seconds=120,
             role="guest",

@@ -11,7 +11,7 @@ import pytest
 from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.pairing.binding import Channel, confirmation
-from peer.pairing.ceremony import Mismatch, Misuse
+from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.sas import SasClient, SasDevice, commitment, grouped, number, transcript
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)

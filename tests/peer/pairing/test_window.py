@@ -15,29 +15,24 @@ from peer.limits import DEFAULT_LIMITS, Limits
 from peer.pairing import methods
 from peer.pairing.binding import Channel
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.ceremony import (
+from peer.pairing.ceremony import Ceremony, Fields, OverlapRule, Stage, StartForm, State
+from peer.pairing.compare import CompareClient
+from peer.pairing.errors import (
     Busy,
-    Ceremony,
     CeremonyError,
-    EventKind,
-    Fields,
-    Form,
     LockedOut,
-    Method,
     Mismatch,
     NoSuchCeremony,
     NotOffered,
     NotOpen,
     Overlap,
-    OverlapRule,
-    Stage,
-    State,
     TooMany,
     UserRefused,
 )
-from peer.pairing.compare import CompareClient
-from peer.pairing.opening import Phase
+from peer.pairing.events import EventKind
+from peer.pairing.sides import OfferedMethod
 from peer.pairing.window import Window
+from peer.pairing.window_timer import Phase
 
 ANNA, BERT, DEVICE = (Fingerprint(bytes([n]) * 32) for n in (1, 2, 3))
 WINDOW_ID = b"\x0a" * 16
@@ -52,7 +47,7 @@ def opened(now: float = 0.0, **options: Any) -> Window:
         "window_id": WINDOW_ID,
         "device": DEVICE,
     }
-    return Window.opened(now, **given | options)
+    return Window.open(now, **given | options)
 
 
 def start(window: Window, now: float = 0.0, **options: Any) -> Ceremony:
@@ -104,7 +99,7 @@ def test_compare_from_start_to_registered() -> None:
 
 def test_plain_form_needs_the_device_user_alone() -> None:
     window = opened()
-    start(window, form=Form.PLAIN)
+    start(window, form=StartForm.PLAIN)
     with pytest.raises(Busy):
         window.registered("c1", user="anna", now=1.0)
     assert window.decide("c1", accept=True, now=2.0).state is PENDING
@@ -115,7 +110,7 @@ def test_plain_form_needs_the_device_user_alone() -> None:
 
 def test_plain_form_takes_no_tag() -> None:
     window = opened()
-    start(window, form=Form.PLAIN)
+    start(window, form=StartForm.PLAIN)
     with pytest.raises(Busy):
         window.complete("c1", {"confirm": b"\0" * 32}, 1.0, session_id=1)
 
@@ -406,7 +401,7 @@ def test_two_keys_are_both_refused() -> None:
     overlap = next(e for e in window.take_events() if e.kind is EventKind.OVERLAP)
     assert (overlap.fields["fingerprint"], overlap.fields["other"]) == (ANNA.hex, BERT.hex)
     assert window.needs_port(5.0)  # both refusals are on their way
-    window.told("c1")
+    window.notified("c1")
     assert window.needs_port(5.0)
     assert not window.needs_port(11.0)
 
@@ -550,7 +545,7 @@ def test_the_window_closes_on_time_and_ends_what_lives() -> None:
     assert [(c.state, c.reason) for c in ended] == [(State.EXPIRED, "window-closed")]
     assert not window.is_open(120.0)
     assert window.next_deadline(120.0) == 130.0
-    window.told("c1")
+    window.notified("c1")
     assert window.phase is Phase.CLOSED
     assert window.next_deadline(120.0) is None
 
@@ -573,7 +568,7 @@ def test_success_lingers_until_told_or_10_s() -> None:
     assert not window.needs_port(15.0)
     other = opened()
     pair(other)
-    other.told("c1")
+    other.notified("c1")
     assert not other.needs_port(0.0)
 
 
@@ -657,7 +652,7 @@ class Echo:
         return value
 
 
-ECHO = Method("echo", lambda _terms: Echo(), first=Stage.EXCHANGE)
+ECHO = OfferedMethod("echo", lambda _terms: Echo(), first=Stage.EXCHANGE)
 FIRST, SECOND, THIRD = ({name: b"right"} for name in ("first", "second", "third"))
 
 

@@ -17,10 +17,11 @@ from peer.limits import DEFAULT_LIMITS
 from peer.pairing import methods
 from peer.pairing.binding import Channel
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.ceremony import Ceremony, CeremonyError, Form, Stage, State
+from peer.pairing.ceremony import Ceremony, Stage, StartForm, State
 from peer.pairing.compare import CompareClient
-from peer.pairing.opening import Phase
+from peer.pairing.errors import CeremonyError
 from peer.pairing.window import Window
+from peer.pairing.window_timer import Phase
 
 DEVICE = Fingerprint(b"\xdd" * 32)
 WINDOW_ID = b"\x0a" * 16
@@ -60,7 +61,7 @@ class WindowMachine(RuleBasedStateMachine):
 
     def window_of(self, overlap: str, seconds: float, budget: AttemptBudget) -> None:
         self.overlap = overlap
-        self.window = Window.opened(
+        self.window = Window.open(
             self.now,
             seconds=seconds,
             role="guest",
@@ -92,8 +93,8 @@ class WindowMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(who=which, form=st.sampled_from(Form))
-    def start(self, who: int, form: Form) -> None:
+    @rule(who=which, form=st.sampled_from(StartForm))
+    def start(self, who: int, form: StartForm) -> None:
         before = self.window.budget
         live = self.window.pending()
         ceremony = self.attempt(
@@ -118,7 +119,7 @@ class WindowMachine(RuleBasedStateMachine):
         self.keys.add(KEYS[who])
         self.ids.append(ceremony.id)
         self.started[ceremony.id] = ceremony
-        if form is Form.PLAIN:
+        if form is StartForm.PLAIN:
             self.client_yes.add(ceremony.id)
 
     @rule(back=recent, accept=st.sampled_from([True, True, True, False]))
@@ -155,8 +156,8 @@ class WindowMachine(RuleBasedStateMachine):
         assert self.window.budget.failures == 0
         self.successes += 1
 
-    @rule(steps=st.integers(1, 4), who=which, form=st.sampled_from(Form))
-    def honest_people_go_on(self, steps: int, who: int, form: Form) -> None:
+    @rule(steps=st.integers(1, 4), who=which, form=st.sampled_from(StartForm))
+    def honest_people_go_on(self, steps: int, who: int, form: StartForm) -> None:
         """The next steps of a pairing that goes well, from wherever it is."""
         for _ in range(steps):
             live = self.window.pending()
@@ -199,7 +200,7 @@ class WindowMachine(RuleBasedStateMachine):
 
     @rule(back=recent)
     def told(self, back: int) -> None:
-        self.window.told(self.pick(back))
+        self.window.notified(self.pick(back))
 
     @rule()
     def timer_fires(self) -> None:
@@ -225,7 +226,7 @@ class WindowMachine(RuleBasedStateMachine):
                 assert key in self.device_yes
                 assert key in self.client_yes
             assert bool(now.device_tag) == (
-                now.state is State.REGISTERED and now.form is Form.CONFIRMED
+                now.state is State.REGISTERED and now.form is StartForm.CONFIRMED
             )
         assert self.successes <= 1
 

@@ -1,9 +1,9 @@
 """For how long a window is open, and for how long its port outlives it (protocol §4).
 
-    OPEN ──time, success, failures, overlap, console──▶ LINGERING ──told, or 10 s──▶ CLOSED
+    OPEN ──time, success, failures, overlap, console──▶ LINGERING ──notified or 10 s──▶ CLOSED
 
-All times are monotonic seconds, so a wall clock that jumps changes nothing. Opening again extends
-to the longer of the two times and never stacks.
+All times are monotonic seconds, so a wall clock that jumps changes nothing. Opening an open window
+again extends it to the later of the two deadlines; the times never add up.
 """
 
 from enum import StrEnum, unique
@@ -32,7 +32,7 @@ class CloseReason(StrEnum):
     CONSOLE = "console"
 
 
-class Opening:
+class WindowTimer:
     """The time of one window. Raises `UsageError` for a time that is not positive."""
 
     def __init__(self, now: float, seconds: float, limits: Limits) -> None:
