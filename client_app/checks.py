@@ -117,7 +117,7 @@ async def _device(
 ) -> AsyncIterator[Check]:
     adverts = [one for one in adverts if one.device_id == known.fingerprint.device_id]
     own = client.places(known)
-    hints = announced_places(adverts, most=DEFAULT_LIMITS.announced_places)
+    hints = announced_places(adverts, most=DEFAULT_LIMITS.announced_addresses)
     connection: CoapsConnection | None = None
     failures: list[PeerError] = []
     for place in dict.fromkeys([*hints, *own]):

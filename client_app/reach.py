@@ -113,10 +113,10 @@ class Race:
         key = (candidate.is_hint, candidate.origin)
         if key not in self._waiting and candidate.is_hint:
             hints = [one for one in self._waiting if one[0]]
-            if len(hints) >= self._limits.announced_places:
+            if len(hints) >= self._limits.announced_addresses:
                 del self._waiting[secrets.choice(hints)]
         queue = self._waiting.setdefault(key, deque())
-        most = self._limits.announced_places_each if candidate.is_hint else MOST_CANDIDATES
+        most = self._limits.announced_addresses_each if candidate.is_hint else MOST_CANDIDATES
         if len(queue) < most:
             queue.append(candidate.address)
         self._news.set()
@@ -141,9 +141,9 @@ class Race:
         for key in sorted(self._waiting, key=lambda one: (one[0], self._turns[one])):
             is_hint, origin = key
             spent = sum(turns for (hint, _), turns in self._turns.items() if hint == is_hint)
-            if spent >= (self._limits.announced_places if is_hint else MOST_CANDIDATES):
+            if spent >= (self._limits.announced_addresses if is_hint else MOST_CANDIDATES):
                 continue
-            if is_hint and self._turns[key] >= self._limits.announced_places_each:
+            if is_hint and self._turns[key] >= self._limits.announced_addresses_each:
                 continue
             queue = self._waiting[key]
             while queue:

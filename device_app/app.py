@@ -144,9 +144,9 @@ class App:
             identity=self.identity,
             listen=[(host, self.settings.port) for host in self.settings.listen],
             locality=locality,
-            standing=self.guard.standing,
+            priority=self.guard.session_priority,
             limits=self.limits,
-            interop=self.settings.ccm8,
+            ccm8=self.settings.ccm8,
             net=self._net,
         )
         self._stack.push_async_callback(self.server.close)
@@ -258,7 +258,7 @@ class App:
             listen=[(host, self.settings.pairing_port) for host in self.settings.listen],
             locality=locality,
             limits=self.limits,
-            interop=self.settings.ccm8,
+            ccm8=self.settings.ccm8,
             net=self._net,
         )
         near = NearOnly(self.whitelist)

@@ -33,7 +33,7 @@ class Limits:
     sessions: int = 64  # established sessions in all
     session_idle_seconds: float = 86_400.0  # a paired session may be silent this long
     sessions_per_key: int = 8  # sessions of one key; its oldest makes way for a newer one
-    owner_reserve: int = 4  # places of `sessions` only owners may take
+    session_reserve: int = 4  # sessions of `sessions` that only the highest priority may use
     handshakes_per_second: float = 20.0  # per source address, after a valid cookie
     handshake_burst: int = 50  # and the burst above that rate
     handshake_port_share: float = 0.2  # both, for one port of an address: times that of the address
@@ -59,8 +59,8 @@ class Limits:
     ack_timeout_seconds: float = 1.5  # ACK_TIMEOUT (RFC 7252 §4.8), doubled with each repeat
     max_retransmit: int = 6  # MAX_RETRANSMIT: a lossy radio gets two repeats more than the RFC's
     exchange_seconds: float = 247.0  # EXCHANGE_LIFETIME (RFC 7252 §4.8.2)
-    announced_places: int = 64  # places that a client tries because they were announced
-    announced_places_each: int = 8  # and of one advert
+    announced_addresses: int = 64  # addresses that a client tries because they were announced
+    announced_addresses_each: int = 8  # and of one advert
     observations_per_session: int = 32  # observations and pending requests of one session
     observations_per_key: int = 32  # observations of one key over all its sessions
     cbor_depth: int = 32  # nesting of a CBOR item from outside

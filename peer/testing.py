@@ -1,25 +1,26 @@
-"""Fakes for tests, ours and those of applications: bad weather, in memory and on a real path.
+"""Fakes for tests of handfast and of applications: an impaired path, in memory and over UDP.
 
-`MemoryNet` is a network without a kernel: give it to a server and a client as their `net`. `Proxy`
-stands between a client and a device on real UDP, on loopback. Both lose, double and reorder what
-passes, at random from a seed, so that a seed repeats a run as far as the network is concerned. The
-proxy also records what passes, and can put in datagrams as an attacker on the path could.
+`MemoryNet` is a network without a kernel: pass it to a server and a client as their `net`. `Proxy`
+forwards datagrams between a client and a device over real UDP on loopback. Both lose, duplicate and
+reorder datagrams at random from a seed, so that the same seed repeats a run as far as the network
+is concerned. The proxy also records every datagram and can inject some, as an attacker on the path
+could.
 """
 
 import asyncio
-import random  # noqa: TID251 - weather, not secrets: a seed must repeat it
+import random  # noqa: TID251 - impairment, not secrets: a seed must repeat it
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 from peer.net.udp import HOP_LIMIT, Address, Datagram, UdpSocket
 
-_HELD_SECONDS = 0.05  # a held-back datagram that nothing overtakes goes on after this
+_HELD_SECONDS = 0.05  # a delayed datagram that no other one overtakes is delivered after this
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
-    """How bad a path is: each a probability per datagram. Without any, all passes unchanged."""
+class Impairment:
+    """The faults of a path, each as a probability per datagram. The default has none."""
 
     loss: float = 0.0
     duplicate: float = 0.0
@@ -27,25 +28,27 @@ class Weather:
     seed: int = 0
 
 
-FAIR = Weather()
+UNIMPAIRED = Impairment()
 
 
 class _Direction:
-    """One way through the proxy."""
+    """One direction of a path."""
 
-    def __init__(self, weather: Weather, salt: int, deliver: Callable[[bytes], object]) -> None:
-        self.weather = weather
+    def __init__(
+        self, impairment: Impairment, salt: int, deliver: Callable[[bytes], object]
+    ) -> None:
+        self.impairment = impairment
         self.passed: list[bytes] = []
-        self._random = random.Random(weather.seed * 2 + salt)  # noqa: S311
+        self._random = random.Random(impairment.seed * 2 + salt)  # noqa: S311
         self._deliver = deliver
         self._held: bytes | None = None
 
     def carry(self, data: bytes) -> None:
-        """Let the weather decide about one datagram."""
-        if self._random.random() < self.weather.loss:
+        """Deliver one datagram, or lose, duplicate or delay it."""
+        if self._random.random() < self.impairment.loss:
             return
-        copies = 2 if self._random.random() < self.weather.duplicate else 1
-        if self._held is None and self._random.random() < self.weather.reorder:
+        copies = 2 if self._random.random() < self.impairment.duplicate else 1
+        if self._held is None and self._random.random() < self.impairment.reorder:
             self._held = data
             asyncio.get_running_loop().call_later(_HELD_SECONDS, self._release)
             copies -= 1
@@ -65,52 +68,52 @@ class _Direction:
 
 
 class Proxy:
-    """A path to a device. Point one client at `address`; a second client gets a path of its own."""
+    """A path to a device. Clients connect to `address`; each client has a path of its own."""
 
-    def __init__(self, to: Address, weather: Weather) -> None:
+    def __init__(self, to: Address, impairment: Impairment) -> None:
         self._to = to
-        self._weather = weather
+        self._impairment = impairment
         self._paths: dict[Address, tuple[UdpSocket, _Direction, _Direction]] = {}
         self._front = UdpSocket.bind(
             "127.0.0.1", 0, on_datagram=self._from_client, on_error=_ignore
         )
 
     @classmethod
-    async def start(cls, to: Address, weather: Weather = FAIR) -> Self:
-        """Listen on a free port of loopback and pass everything on to `to`."""
-        return cls(to, weather)
+    async def start(cls, to: Address, impairment: Impairment = UNIMPAIRED) -> Self:
+        """Listen on a free port of loopback and forward to `to`."""
+        return cls(to, impairment)
 
     @property
     def address(self) -> Address:
-        """Where clients find the proxy."""
+        """The address that clients connect to."""
         return self._front.local_address
 
     def towards_device(self) -> list[bytes]:
-        """What went from the first client to the device."""
+        """The datagrams delivered from the first client to the device."""
         return self._first()[1].passed
 
     def towards_client(self) -> list[bytes]:
-        """What went from the device to the first client."""
+        """The datagrams delivered from the device to the first client."""
         return self._first()[2].passed
 
     def inject_to_device(self, data: bytes) -> None:
-        """Send a datagram to the device from the first client's address, as the device sees it."""
+        """Send a datagram to the device from the address that the device knows as the client's."""
         self._first()[0].send(data, self._to)
 
     def inject_to_client(self, data: bytes) -> None:
-        """Send a datagram to the first client from the device's address, as the client sees it."""
+        """Send a datagram to the first client from the address that it knows as the device's."""
         self._front.send(data, next(iter(self._paths)))
 
     def cut(self) -> None:
-        """From now on nothing passes."""
-        self.change(Weather(loss=1.0))
+        """Lose every datagram from now on."""
+        self.change(Impairment(loss=1.0))
 
-    def change(self, weather: Weather) -> None:
-        """Other weather from now on; the random sequence goes on."""
-        self._weather = weather
+    def change(self, impairment: Impairment) -> None:
+        """Use another impairment from now on; the random sequence continues."""
+        self._impairment = impairment
         for _, *directions in self._paths.values():
             for direction in directions:
-                direction.weather = weather
+                direction.impairment = impairment
 
     def close(self) -> None:
         """Close every socket."""
@@ -131,25 +134,25 @@ class Proxy:
         back = UdpSocket.connect(
             self._to, on_datagram=lambda datagram: home.carry(datagram.data), on_error=_ignore
         )
-        out = _Direction(self._weather, 0, lambda data: back.send(data, self._to))
-        home = _Direction(self._weather, 1, lambda data: self._front.send(data, client))
+        out = _Direction(self._impairment, 0, lambda data: back.send(data, self._to))
+        home = _Direction(self._impairment, 1, lambda data: self._front.send(data, client))
         return back, out, home
 
 
 def _ignore(_error: OSError) -> None:
-    """An ICMP report is one more kind of weather."""
+    """Ignore an ICMP error: a lost datagram has the same effect."""
 
 
 class MemoryNet:
-    """A network in memory: `bind` and `connect` as `UdpSocket` has them, and some weather.
+    """A network in memory, with the `bind` and `connect` of `UdpSocket`, and with impairment.
 
     Every host is on one link, `interface` 1, and a datagram arrives with hop limit 255.
     """
 
     INTERFACE = 1
 
-    def __init__(self, weather: Weather = FAIR) -> None:
-        self._weather = weather
+    def __init__(self, impairment: Impairment = UNIMPAIRED) -> None:
+        self._impairment = impairment
         self._ports = 49152
         self._sockets: dict[Address, _MemorySocket] = {}
         self._directions: dict[tuple[Address, Address], _Direction] = {}
@@ -162,7 +165,7 @@ class MemoryNet:
         on_datagram: Callable[[Datagram], None],
         on_error: Callable[[OSError], None],
     ) -> "_MemorySocket":
-        """A socket at an address of this network; port 0 is a free one."""
+        """Open a socket at an address of this network; port 0 selects a free port."""
         _never_used(on_error)
         self._ports += 1
         address = Address(host, port or self._ports)
@@ -176,20 +179,20 @@ class MemoryNet:
         on_datagram: Callable[[Datagram], None],
         on_error: Callable[[OSError], None],
     ) -> "_MemorySocket":
-        """A socket on a free port of the host it connects to: one host is enough for a test."""
+        """Open a socket on a free port of the host that it connects to."""
         return self.bind(to.host, 0, on_datagram=on_datagram, on_error=on_error)
 
-    def change(self, weather: Weather) -> None:
-        """Other weather from now on; the random sequence goes on."""
-        self._weather = weather
+    def change(self, impairment: Impairment) -> None:
+        """Use another impairment from now on; the random sequence continues."""
+        self._impairment = impairment
         for direction in self._directions.values():
-            direction.weather = weather
+            direction.impairment = impairment
 
     def carry(self, source: Address, to: Address, data: bytes) -> None:
-        """Send one datagram into the weather between two sockets."""
+        """Send one datagram between two sockets, subject to the impairment."""
         if (source, to) not in self._directions:
             self._directions[source, to] = _Direction(
-                self._weather,
+                self._impairment,
                 len(self._directions),
                 lambda data: asyncio.get_running_loop().call_soon(self._arrive, source, to, data),
             )
@@ -201,12 +204,12 @@ class MemoryNet:
             socket.on_datagram(Datagram(data, source, to.host, self.INTERFACE, HOP_LIMIT))
 
     def forget(self, address: Address) -> None:
-        """Nobody is there any more."""
+        """Remove the socket at an address."""
         self._sockets.pop(address, None)
 
 
 class _MemorySocket:
-    """One end in a `MemoryNet`."""
+    """A socket of a `MemoryNet`."""
 
     def __init__(
         self, net: MemoryNet, address: Address, on_datagram: Callable[[Datagram], None]
@@ -216,15 +219,15 @@ class _MemorySocket:
         self.on_datagram = on_datagram
 
     def send(self, data: bytes, to: Address, *, source: str = "", ifindex: int = 0) -> bool:
-        """Send one datagram; there is one interface and one source."""
+        """Send one datagram. `source` and `ifindex` have no effect: there is one of each."""
         _never_used(source, ifindex)
         self._net.carry(self.local_address, to, data)
         return True
 
     def close(self) -> None:
-        """Leave the network."""
+        """Remove the socket from the network."""
         self._net.forget(self.local_address)
 
 
 def _never_used(*_arguments: object) -> None:
-    """Part of the interface, without a meaning in memory."""
+    """Mark arguments that the protocol has and a network in memory ignores."""

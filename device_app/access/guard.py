@@ -36,8 +36,8 @@ from iam.policy import Decision
 from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.limits import Limits
+from peer.net.admission import SessionPriority
 from peer.net.coaps import PeerIdentity, peer_of
-from peer.net.endpoint import Standing
 from peer.net.problem import ProblemError
 
 _log = logging.getLogger("handfast.guard")
@@ -243,12 +243,12 @@ class Guard:
         roles = self._whitelist.access.roles
         return (target, *({**target, "IAM:RoleId": role} for role in roles))
 
-    def standing(self, fingerprint: Fingerprint) -> Standing:
-        """What a key is worth when sessions are evicted; expiry counts."""
+    def session_priority(self, fingerprint: Fingerprint) -> SessionPriority:
+        """The priority of a key's sessions: high for owners, low for a key without access now."""
         subject = self._whitelist.subject(fingerprint.hex)
         if subject.user is None:
-            return Standing.UNPAIRED
-        return Standing.OWNER if subject.role == OWNER else Standing.PAIRED
+            return SessionPriority.LOW
+        return SessionPriority.HIGH if subject.role == OWNER else SessionPriority.NORMAL
 
     # -- inside ---------------------------------------------------------------------------------
 

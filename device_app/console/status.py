@@ -9,7 +9,15 @@ from device_app.access.whitelist import CLOCK_ADVICE
 from device_app.console.restoring import ADVICE as RESTORE_ADVICE
 from device_app.errors import Exit
 from peer.identity import Fingerprint
+from peer.net.admission import SessionPriority
 from peer.net.coaps import CoapsServer, SessionInfo
+
+_STANDINGS = {
+    SessionPriority.LOW: "unpaired",
+    SessionPriority.NORMAL: "paired",
+    SessionPriority.HIGH: "owner",
+}
+"""The values of `standing` in the status."""
 
 
 def package_version() -> str:
@@ -35,7 +43,7 @@ def session_view(session: SessionInfo, user: str | None, *, port: str) -> dict[s
         "address": str(session.address),
         "interface": session.interface,
         "local": session.is_local,
-        "standing": session.standing.name.lower(),
+        "standing": _STANDINGS[session.priority],
         "idle_seconds": round(session.idle_seconds, 1),
     }
 

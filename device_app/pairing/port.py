@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
+from peer.net.admission import SessionPriority
 from peer.net.coaps import CoapsServer, SessionInfo
-from peer.net.endpoint import Standing
 from peer.net.onlink import Locality
 from peer.net.site import GuardedSite
 from peer.net.udp import Net
@@ -29,9 +29,9 @@ class PairingPort:
         listen: Sequence[tuple[str, int]],
         locality: Locality,
         limits: Limits,
-        interop: bool,
+        ccm8: bool,
         net: Net,
-        standing: Callable[[Fingerprint], Standing],
+        priority: Callable[[Fingerprint], SessionPriority],
         is_wanted: Callable[[], bool],
         on_gone: Callable[[], None],
         on_session_end: Callable[[int], None],
@@ -41,9 +41,9 @@ class PairingPort:
         self._identity = identity
         self._listen = listen
         self._locality = locality
-        self._interop = interop
+        self._ccm8 = ccm8
         self._net = net
-        self._standing = standing
+        self._priority = priority
         self._is_wanted = is_wanted
         self._on_gone = on_gone
         self._on_session_end = on_session_end
@@ -73,10 +73,10 @@ class PairingPort:
                     identity=self._identity,
                     listen=self._listen,
                     locality=self._locality,
-                    standing=self._standing,
+                    priority=self._priority,
                     limits=self.limits,
                     pairing=True,
-                    interop=self._interop,
+                    ccm8=self._ccm8,
                     net=self._net,
                     on_session_end=self._on_session_end,
                 )

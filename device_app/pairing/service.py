@@ -36,8 +36,8 @@ from iam.model import State, Subject, User
 from peer.errors import Malformed, PeerError, UsageError
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
+from peer.net.admission import SessionPriority
 from peer.net.coaps import PeerIdentity
-from peer.net.endpoint import Standing
 from peer.net.onlink import Locality
 from peer.net.udp import Net, UdpSocket
 from peer.pairing.binding import WINDOW_ID_BYTES
@@ -68,7 +68,7 @@ class PairingService:
         listen: Sequence[tuple[str, int]],
         locality: Locality,
         limits: Limits,
-        interop: bool = False,
+        ccm8: bool = False,
         net: Net = UdpSocket,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
@@ -86,9 +86,9 @@ class PairingService:
                 unpaired_idle_seconds=limits.person_seconds + _ANSWER_SPARE_SECONDS,
                 request_body_bytes=limits.pairing_body_bytes,
             ),
-            interop=interop,
+            ccm8=ccm8,
             net=net,
-            standing=self._standing,
+            priority=self._priority,
             is_wanted=self._needs_port,
             on_gone=lambda: self._tell(PairingEvent(PairingEventKind.GONE)),
             on_session_end=self._session_ended,
@@ -613,11 +613,11 @@ class PairingService:
     def _needs_port(self) -> bool:
         return self.window is not None and self.window.needs_port(self._loop.time())
 
-    def _standing(self, fingerprint: Fingerprint) -> Standing:
-        """On this port everybody is a stranger, but the one we are talking to keeps its place."""
+    def _priority(self, fingerprint: Fingerprint) -> SessionPriority:
+        """The priority on the pairing port: normal for the running ceremony, else low."""
         latest = self._latest
         talking = latest is not None and latest.fingerprint == fingerprint
-        return Standing.PAIRED if talking else Standing.UNPAIRED
+        return SessionPriority.NORMAL if talking else SessionPriority.LOW
 
     def _tell(self, news: PairingEvent) -> None:
         for watcher in tuple(self._watchers):

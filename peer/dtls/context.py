@@ -15,7 +15,7 @@ from peer.identity import Identity
 
 # RFC 7252 §9.1.3.3 asks for AES-128-CCM-8, whose 64-bit tag is short: offered by a switch only.
 _SUITES = b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-CHACHA20-POLY1305"
-_INTEROP_SUITES = _SUITES + b":ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"
+_CCM8_SUITES = _SUITES + b":ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"
 _DTLS_1_2 = 0xFEFD
 _OP_COOKIE_EXCHANGE = 0x2000  # SSL_OP_COOKIE_EXCHANGE, a constant of OpenSSL's ABI
 _OP_NO_RENEGOTIATION = 0x40000000  # SSL_OP_NO_RENEGOTIATION
@@ -51,13 +51,13 @@ def _session(connection: SSL.Connection) -> _Session:
     return cast("_Session", connection.get_app_data()())
 
 
-def _context(method: int, identity: Identity, *, interop: bool) -> SSL.Context:
+def _context(method: int, identity: Identity, *, ccm8: bool) -> SSL.Context:
     context = SSL.Context(method)
     context.set_min_proto_version(_DTLS_1_2)
     # Capped on purpose: cookie gate, flight splitting, the exporter's meaning (b"" is not "no
     # context") and resumption differ in DTLS 1.3 (RFC 9147); a newer OpenSSL must not slip it in.
     context.set_max_proto_version(_DTLS_1_2)
-    context.set_cipher_list(_INTEROP_SUITES if interop else _SUITES)
+    context.set_cipher_list(_CCM8_SUITES if ccm8 else _SUITES)
     context.use_certificate(identity.certificate)
     context.use_privatekey(identity.private_key)
     # NO_QUERY_MTU belongs to set_ciphertext_mtu: one without the other breaks flights.
@@ -74,8 +74,8 @@ class ServerContext:
     resumption, which is what a revocation does.
     """
 
-    def __init__(self, identity: Identity, *, resumption: bool, interop: bool = False) -> None:
-        context = _context(SSL.DTLS_SERVER_METHOD, identity, interop=interop)
+    def __init__(self, identity: Identity, *, resumption: bool, ccm8: bool = False) -> None:
+        context = _context(SSL.DTLS_SERVER_METHOD, identity, ccm8=ccm8)
         context.set_options(_OP_COOKIE_EXCHANGE)
         context.set_session_id(_SESSION_CONTEXT)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -89,7 +89,7 @@ class ServerContext:
 class ClientContext:
     """The client's side. One for all sessions, so that a session can resume an earlier one."""
 
-    def __init__(self, identity: Identity, *, interop: bool = False) -> None:
-        context = _context(SSL.DTLS_CLIENT_METHOD, identity, interop=interop)
+    def __init__(self, identity: Identity, *, ccm8: bool = False) -> None:
+        context = _context(SSL.DTLS_CLIENT_METHOD, identity, ccm8=ccm8)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         self.ssl = context

@@ -124,7 +124,7 @@ class Tokens(TokenManager):  # type: ignore[misc]  # aiocoap has no types
 
 class Messages(MessageManager):  # type: ignore[misc]
     """aiocoap's message layer with bounds per remote. Repeated requests are recognised before
-    aiocoap sees them (`peer.net.repeats`)."""
+    aiocoap sees them (`peer.net.deduplication`)."""
 
     def __init__(self, token_manager: Tokens, limits: Limits) -> None:
         super().__init__(token_manager)

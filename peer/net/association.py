@@ -19,11 +19,13 @@ from typing import NamedTuple
 
 from peer.dtls import records
 from peer.dtls.session import DtlsSession, SessionState
+from peer.net.locality_verdict import LocalityVerdict
 from peer.net.udp import Address, Datagram, Socket
-from peer.net.verdict import Verdict
 
 _TIMER_FLOOR = 0.001  # seconds: a timer that fires a hair early asks again, but does not spin
-NOT_JUDGED = Verdict(is_local=False, rule="", interface="", hop_limit=None, detail="not judged")
+NOT_JUDGED = LocalityVerdict(
+    is_local=False, rule="", interface="", hop_limit=None, detail="not judged"
+)
 
 
 class PeerAddress(NamedTuple):
@@ -44,7 +46,7 @@ class Association:
         socket: Socket,
         remote: Address,
         counters: Counter[str],
-        judge: Callable[[Datagram], Verdict] = lambda _datagram: NOT_JUDGED,
+        judge: Callable[[Datagram], LocalityVerdict] = lambda _datagram: NOT_JUDGED,
         amplification: float = math.inf,
         on_message: Callable[["Association", bytes], None],
         on_change: Callable[["Association"], None],
@@ -63,7 +65,7 @@ class Association:
         self._on_change = on_change
         self._amplification = amplification
         self._received_bytes = self._sent_bytes = self._flight_bytes = 0
-        self._told = SessionState.HANDSHAKING
+        self._notified = SessionState.HANDSHAKING
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -79,9 +81,9 @@ class Association:
     def start(self) -> None:
         """Send what the session has to say first, and arm its timer."""
         self._pump()
-        self._tell()
+        self._notify()
 
-    def came_by(self, datagram: Datagram) -> None:
+    def note_path(self, datagram: Datagram) -> None:
         """Note the path of a datagram of this session, its size, and whether it was local.
 
         Local can fall, never rise (protocol §3). Once there are keys, only what they have opened
@@ -101,28 +103,28 @@ class Association:
             self._counters["dtls-cleartext-after-handshake"] += 1
         messages = self.session.receive_untrusted(found)
         if messages or not was_established:
-            self.came_by(datagram)
+            self.note_path(datagram)
         application = records.ContentType.APPLICATION_DATA
         if was_established and not messages and found[0].content_type is application:
             self._counters["dtls-replayed-or-forged"] += 1
         self._pump()
         if self.established:
-            self._tell()
+            self._notify()
         for message in messages:
             self._on_message(self, message)
-        self._tell()
+        self._notify()
 
     def send(self, plaintext: bytes) -> None:
         """Send one message; it is lost without a word if the session is over."""
         self.session.send(plaintext)
         self._pump()
-        self._tell()
+        self._notify()
 
     def close(self) -> None:
         """Say close_notify, stop the timer. Safe to repeat."""
         self.session.close()
         self._pump()
-        self._tell()
+        self._notify()
 
     def _pump(self) -> None:
         datagrams = self.session.take_datagrams()
@@ -151,14 +153,14 @@ class Association:
             return  # what arrives next arms the timer again
         self.session.handle_timeout()
         self._pump()
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Report a change of state once per state, the establishment before the end."""
         state = self.session.state
-        if state is self._told:
+        if state is self._notified:
             return
-        self._told = state
+        self._notified = state
         if state is SessionState.ESTABLISHED:
             self.established_at = self._loop.time()
         self._on_change(self)

@@ -212,13 +212,13 @@ class CoapsClient:
         identity: Identity,
         *,
         limits: Limits = DEFAULT_LIMITS,
-        interop: bool = False,
+        ccm8: bool = False,
         net: Net = UdpSocket,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._limits = limits
         self._net = net
-        self._dtls = ClientContext(identity, interop=interop)
+        self._dtls = ClientContext(identity, ccm8=ccm8)
         self._layer = CoapsLayer(site=None, limits=limits, counters=self.counters)
         self._links: set[_Link] = set()
         self._tickets: dict[Fingerprint, Any] = {}

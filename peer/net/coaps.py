@@ -4,8 +4,8 @@ aiocoap does everything that is CoAP: messages, retransmission, separate respons
 This module gives it a message interface whose remotes are DTLS associations, so that a request
 knows the key that sent it, and whose end ends what was under way with it.
 
-Each message passes three steps, from the cheapest to the dearest: is it a repeat of a recent
-request (`repeats`), is it well formed and within the limits (`outline`), and only then aiocoap.
+A received message passes three steps, the cheapest first: is it a repeat of a recent request
+(`deduplication`), is it well formed and within the limits (`outline`), and only then aiocoap.
 """
 
 from __future__ import annotations  # onlink's kernel tables are imported by who uses them
@@ -26,9 +26,10 @@ from peer.errors import Malformed
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net import outline
+from peer.net.admission import SessionPriority
 from peer.net.aiocoap_seam import Context, Messages, Tokens, decode_untrusted
 from peer.net.association import Association
-from peer.net.endpoint import Endpoint, Standing
+from peer.net.endpoint import Endpoint
 from peer.net.outline import TooLarge, outline_untrusted
 from peer.net.remote import CoapsRemote, PeerIdentity, peer_of
 from peer.net.udp import Address, Net, UdpSocket
@@ -49,7 +50,7 @@ class SessionInfo:
     address: Address
     interface: str
     is_local: bool
-    standing: Standing
+    priority: SessionPriority
     idle_seconds: float
 
 
@@ -61,7 +62,7 @@ class SessionEnded(coap_error.NetworkError):  # type: ignore[misc]  # aiocoap ha
 
 
 class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
-    """Joins associations and one aiocoap context; it is the `Upper` of an endpoint."""
+    """Joins associations and one aiocoap context; it is the `UpperLayer` of an endpoint."""
 
     def __init__(
         self,
@@ -107,7 +108,7 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
             return
         now = self.context.loop.time()
         asks = outline.is_request(message)
-        if asks and (repeat := remote.repeats.find(message, now)) is not None:
+        if asks and (repeat := remote.recent.find(message, now)) is not None:
             if outline.type_of(message) == outline.CON and repeat.answer:
                 association.send(repeat.answer)
             return
@@ -115,7 +116,7 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         if decoded is None or self._goes_on_too_long(association, decoded):
             return
         if asks:
-            remote.repeats.note(message, now)
+            remote.recent.note(message, now)
         try:
             self._messages.dispatch_message(decoded)
         except asyncio.InvalidStateError:  # the answer to a request that was just given up
@@ -180,7 +181,7 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         if remote.association.established:
             encoded = message.encode()
             if message.mtype in (ACK, RST):  # our other messages have Message IDs of our own
-                remote.repeats.answered(message.mid, encoded)
+                remote.recent.answered(message.mid, encoded)
             remote.association.send(encoded)
         elif not self.closed:
             ended = SessionEnded("the session has ended")
@@ -214,10 +215,10 @@ class CoapsServer:
         identity: Identity,
         listen: Sequence[tuple[str, int]],
         locality: Locality,
-        standing: Callable[[Fingerprint], Standing],
+        priority: Callable[[Fingerprint], SessionPriority],
         limits: Limits = DEFAULT_LIMITS,
         pairing: bool = False,
-        interop: bool = False,
+        ccm8: bool = False,
         net: Net = UdpSocket,
         on_session_end: Callable[[int], None] = lambda _session_id: None,
     ) -> Self:
@@ -239,10 +240,10 @@ class CoapsServer:
             upper=layer,
             locality=locality,
             limits=limits,
-            standing=standing,
+            priority=priority,
             counters=counters,
             pairing=pairing,
-            interop=interop,
+            ccm8=ccm8,
             net=net,
         )
         endpoint.bind(listen)
@@ -277,7 +278,7 @@ class CoapsServer:
                     peer.address,
                     peer.interface,
                     peer.is_local,
-                    self._endpoint.standing_of(association),
+                    self._endpoint.priority_of(association),
                     now - association.last_seen,
                 )
             )

@@ -7,9 +7,9 @@ signature. Until its cookie is right nothing about its source is kept. A new Cli
 known address takes the same way, but the session that lives there stays until the new one has
 proved its key (RFC 6347 §4.2.8), so a replayed or spoofed ClientHello ends nobody's session.
 
-Everything a stranger can grow is bounded: half-open handshakes (`half_open`), sessions of unknown
-keys and sessions in all (`room`), the table of handshake rates (`rate`), and the bytes sent in a
-handshake (`association`).
+Everything that a remote host can grow is bounded: half-open handshakes (`half_open`), sessions of
+unknown keys and sessions in all (`admission`), the table of handshake rates (`rate`), and the bytes
+sent in a handshake (`association`).
 """
 
 from __future__ import annotations  # onlink's kernel tables are imported by who uses them
@@ -28,21 +28,19 @@ from peer.dtls.session import SessionState
 from peer.errors import HandshakeFailed, Malformed, PeerError
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
+from peer.net.admission import SessionAdmission, SessionPriority
 from peer.net.association import Association, PeerAddress
 from peer.net.eviction import FairEviction
 from peer.net.half_open import HalfOpen
 from peer.net.known_hosts import KnownHosts
 from peer.net.rate import HandshakeRate, RandomBytes
-from peer.net.room import Room, Standing
 from peer.net.udp import Address, Datagram, Net, Socket, UdpSocket
 
 if TYPE_CHECKING:
     from peer.net.onlink import Locality
 
-__all__ = ["Endpoint", "Standing", "Upper"]
 
-
-class Upper(Protocol):
+class UpperLayer(Protocol):
     """The layer above: CoAP."""
 
     def session_established(self, association: Association) -> None: ...
@@ -57,13 +55,13 @@ class Endpoint:
         self,
         identity: Identity,
         *,
-        upper: Upper,
+        upper: UpperLayer,
         locality: Locality,
         limits: Limits,
-        standing: Callable[[Fingerprint], Standing],
+        priority: Callable[[Fingerprint], SessionPriority],
         counters: Counter[str],
         pairing: bool,
-        interop: bool = False,
+        ccm8: bool = False,
         net: Net = UdpSocket,
         random_bytes: RandomBytes = secrets.token_bytes,
     ) -> None:
@@ -73,21 +71,21 @@ class Endpoint:
         self._locality = locality
         self._limits = limits
         self._pairing = pairing
-        self._interop = interop
+        self._ccm8 = ccm8
         self._context = self._new_context()
         self._gate = CookieGate(
             CookieJar(lambda: random_bytes(32), lifetime=limits.cookie_key_seconds),
             mtu=limits.payload_mtu,
         )
         self._known_hosts = KnownHosts(
-            lambda key: standing(key) is not Standing.UNPAIRED,
+            lambda key: priority(key) is not SessionPriority.LOW,
             most=limits.known_hosts,
             most_per_key=limits.sessions_per_key,
         )
         self._rate = HandshakeRate(limits, random_bytes)
         eviction = FairEviction(random_bytes)
         self._half_open = HalfOpen(limits, eviction)
-        self._room = Room(limits, eviction, standing)
+        self._admission = SessionAdmission(limits, eviction, priority)
         self._sessions: dict[PeerAddress, Association] = {}
         self._sockets: list[Socket] = []
         self._net = net
@@ -95,7 +93,7 @@ class Endpoint:
         self._sweep_timer: asyncio.TimerHandle | None = None
 
     def _new_context(self) -> ServerContext:
-        return ServerContext(self._identity, resumption=not self._pairing, interop=self._interop)
+        return ServerContext(self._identity, resumption=not self._pairing, ccm8=self._ccm8)
 
     def bind(self, listen: Sequence[tuple[str, int]]) -> None:
         """Open the sockets. Several addresses with port 0 share the port of the first.
@@ -210,7 +208,7 @@ class Endpoint:
             on_message=self._upper.message_received,
             on_change=lambda changed: self._changed(peer, changed),
         )
-        association.came_by(datagram)
+        association.note_path(datagram)
         is_known = source.host in self._known_hosts
         if self._half_open.add(peer, association, is_known=is_known, now=now):
             self.counters["half-open-evicted"] += 1
@@ -245,7 +243,7 @@ class Endpoint:
             del self._sessions[peer]
             self._upper.session_ended(association)
 
-    # -- room -----------------------------------------------------------------------------------
+    # -- admission ------------------------------------------------------------------------------
 
     def _admit(self, peer: PeerAddress, association: Association) -> None:
         if self._pairing and not association.session.extended_master_secret:
@@ -253,12 +251,12 @@ class Endpoint:
             association.close()
             return
         self.counters["handshakes"] += 1
-        ended = self._room.make(association, self._sessions, now=self._loop.time())
-        if ended is None:
+        replaced = self._admission.replaced_by(association, self._sessions, now=self._loop.time())
+        if replaced is None:
             self.counters["sessions-refused"] += 1
             association.close()
             return
-        for one in ended:
+        for one in replaced:
             self.counters["sessions-evicted"] += 1
             self._sessions[one].close()
         self._sessions[peer] = association
@@ -266,9 +264,9 @@ class Endpoint:
             self._known_hosts.note(association.remote.host, association.session.peer_fingerprint)
         self._upper.session_established(association)
 
-    def standing_of(self, association: Association) -> Standing:
-        """What the key of a session is to us at this moment."""
-        return self._room.standing_of(association)
+    def priority_of(self, association: Association) -> SessionPriority:
+        """Return the priority of a session's key now."""
+        return self._admission.priority_of(association)
 
     def _sweep(self) -> None:
         """Drop what has been silent too long, then sleep for the shortest of those times."""
@@ -279,7 +277,7 @@ class Endpoint:
                 self.counters["handshakes-timed-out"] += 1
                 half_open.close()
         for session in list(self._sessions.values()):
-            stranger = self.standing_of(session) is Standing.UNPAIRED
+            stranger = self.priority_of(session) is SessionPriority.LOW
             idle = limits.unpaired_idle_seconds if stranger else limits.session_idle_seconds
             if now - session.last_seen >= idle:
                 self.counters["sessions-idle"] += 1

@@ -31,8 +31,8 @@ from enum import StrEnum
 from typing import Final
 
 from peer.net.interfaces import Interface, InterfaceTable, IpAddress, IpNetwork, kernel_table
+from peer.net.locality_verdict import LocalityVerdict
 from peer.net.udp import HOP_LIMIT, Datagram
-from peer.net.verdict import Verdict
 
 TABLE_SECONDS: Final = 2.0
 """The oldest table that may say yes."""
@@ -84,7 +84,7 @@ class Locality:
         self._table = InterfaceTable.of(())
         self._asked_at: float | None = None
 
-    def judge(self, datagram: Datagram) -> Verdict:
+    def judge(self, datagram: Datagram) -> LocalityVerdict:
         """The verdict on one datagram, by the order of the rules."""
         verdict = self._by_table(datagram, self._fresh(TABLE_SECONDS))
         if verdict.is_local or verdict.rule == "ttl":
@@ -108,10 +108,10 @@ class Locality:
                 self._table = InterfaceTable.of(())
         return self._table
 
-    def _by_table(self, datagram: Datagram, table: InterfaceTable) -> Verdict:
+    def _by_table(self, datagram: Datagram, table: InterfaceTable) -> LocalityVerdict:
         rule, detail = self._first_failure(datagram, table)
         name = self.interface_name(datagram.ifindex)
-        return Verdict(not rule, rule, name, datagram.hop_limit, detail)
+        return LocalityVerdict(not rule, rule, name, datagram.hop_limit, detail)
 
     def _first_failure(self, datagram: Datagram, table: InterfaceTable) -> tuple[str, str]:
         if self._mode is LocalMode.STRICT and datagram.hop_limit != HOP_LIMIT:

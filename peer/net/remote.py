@@ -12,9 +12,9 @@ from peer.errors import Unreachable
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.association import Association
-from peer.net.repeats import Repeats
+from peer.net.deduplication import RecentRequests
+from peer.net.locality_verdict import LocalityVerdict
 from peer.net.udp import Address
-from peer.net.verdict import Verdict
 
 _BLOCK_SIZE_EXP = 6  # blocks of 1024 bytes
 _COAP_OVERHEAD = 100  # header, token and options of a message, roughly
@@ -29,7 +29,7 @@ class PeerIdentity:
     address: Address
     interface: str
     is_local: bool
-    verdict: Verdict
+    verdict: LocalityVerdict
     session_id: int
     exporter: bytes = field(repr=False)
     extended_master_secret: bool
@@ -61,7 +61,7 @@ class CoapsRemote(interfaces.EndpointAddress):  # type: ignore[misc]  # aiocoap 
         self.acknowledged = acknowledged
         #: Half-done block transfers, kept here by the site so that they end with the session.
         self.blocks: object = None
-        self.repeats = Repeats(limits)
+        self.recent = RecentRequests(limits)
         #: Tokens of the requests and observations of the peer that are under way.
         self.under_way: set[bytes] = set()
         #: Held while a notification is on its way: one at a time (NSTART, RFC 7252 §4.7).

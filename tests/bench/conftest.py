@@ -16,8 +16,8 @@ import pytest
 
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.admission import SessionPriority
 from peer.net.coaps import CoapsServer
-from peer.net.endpoint import Standing
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
 from peer.net.udp import Address
@@ -83,7 +83,7 @@ async def serve() -> AsyncIterator[Serve]:
             listen=[(HOST, 0)],
             locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
             limits=limits,
-            standing=lambda _key: Standing.PAIRED,
+            priority=lambda _key: SessionPriority.NORMAL,
             **options,
         )
         running.append(Served(server, identity, echo))

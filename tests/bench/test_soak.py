@@ -63,7 +63,7 @@ async def test_two_hundred_thousand_requests_on_one_session(serve: Serve, table:
         assert connection.peer.session_id == session
         assert all(used), "every Message ID was used, most of them three times"
         [remote] = served.server._layer.remotes.values()
-        assert len(remote.repeats) <= served.server._endpoint._limits.dedup_window
+        assert len(remote.recent) <= served.server._endpoint._limits.dedup_window
     table.add(f"soak: one of {REQUESTS:,} requests", taken / REQUESTS)
     for what, before, after in zip(("blocks", "objects", "resident bytes"), warm, end, strict=True):
         print(f"{what}: {before:,}, then {after:,}: {after / before:.4f}")

@@ -32,9 +32,9 @@ from peer import cbor
 from peer.errors import PeerError
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS
+from peer.net.admission import SessionPriority
 from peer.net.coaps import CoapsServer, peer_of
 from peer.net.discovery import Advert
-from peer.net.endpoint import Standing
 from peer.net.onlink import Locality, LocalMode
 from peer.net.problem import ProblemError
 from peer.net.site import GuardedSite
@@ -98,7 +98,9 @@ class Board:
             identity=self.identity,
             listen=[(HOST, port)],
             locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
-            standing=lambda key: Standing.PAIRED if key in self.users else Standing.UNPAIRED,
+            priority=lambda key: (
+                SessionPriority.NORMAL if key in self.users else SessionPriority.LOW
+            ),
         )
 
     async def open(self) -> None:
@@ -118,7 +120,7 @@ class Board:
             identity=self.identity,
             listen=[(HOST, 0)],
             locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
-            standing=lambda _key: Standing.PAIRED,
+            priority=lambda _key: SessionPriority.NORMAL,
             pairing=True,
         )
 

@@ -180,17 +180,17 @@ async def test_announced_places_are_bounded_and_take_nobody_elses_turn() -> None
     with pytest.raises(Unreachable):
         await race.run([hints, source(*mine)])
     named = [one for one in network.asked if one.host.startswith("10.")]
-    assert len(named) == DEFAULT_LIMITS.announced_places
+    assert len(named) == DEFAULT_LIMITS.announced_addresses
     assert len(network.asked) - len(named) == MOST_CANDIDATES
-    assert len(race._waiting) <= DEFAULT_LIMITS.announced_places + 1
+    assert len(race._waiting) <= DEFAULT_LIMITS.announced_addresses + 1
     nets = [one.host.split(".")[2] for one in named]
-    assert max(map(nets.count, nets)) <= DEFAULT_LIMITS.announced_places_each
+    assert max(map(nets.count, nets)) <= DEFAULT_LIMITS.announced_addresses_each
 
 
 async def test_one_advert_alone_is_not_tried_without_end() -> None:
     network = Dead()
     with pytest.raises(Unreachable):
-        await Race(network.attempt, limits=Limits(announced_places_each=3)).run(
+        await Race(network.attempt, limits=Limits(announced_addresses_each=3)).run(
             [announced(a=addresses(1, 16))]
         )
     assert len(network.asked) == 3

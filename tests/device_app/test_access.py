@@ -12,7 +12,7 @@ import pytest
 
 from device_app.resources.board import OneReading, Readings
 from peer.limits import DEFAULT_LIMITS
-from peer.net.endpoint import Standing
+from peer.net.admission import SessionPriority
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,9 +127,9 @@ async def test_strangers_push_out_each_other_and_no_owner(kit: Kit) -> None:
     held = owner.connections[False]
     for _ in range(7):
         assert (await kit.caller(device).ask("GET", "/hello")).reason == "not-paired"
-    standings = [session.standing for session in device.app.server.sessions()]
-    assert standings.count(Standing.UNPAIRED) == 4
-    assert standings.count(Standing.OWNER) == 1
+    priorities = [session.priority for session in device.app.server.sessions()]
+    assert priorities.count(SessionPriority.LOW) == 4
+    assert priorities.count(SessionPriority.HIGH) == 1
     assert (await owner.ask("GET", "/hello")).code == "2.05"
     assert owner.connections[False] is held
     counters = device.app.status()["counters"]["regular"]

@@ -20,7 +20,7 @@ from device_app.exposed import Exposed
 from device_app.terminal.render import explain_lines
 from iam.model import Key
 from peer.errors import ObservationEnded
-from peer.net.verdict import Verdict
+from peer.net.locality_verdict import LocalityVerdict
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -478,7 +478,9 @@ async def test_a_session_that_is_not_local_any_more_hears_no_more(kit: Kit) -> N
 
 
 def _from_afar() -> Any:
-    far = Verdict(is_local=False, rule="ttl", interface="lo", hop_limit=63, detail="a router")
+    far = LocalityVerdict(
+        is_local=False, rule="ttl", interface="lo", hop_limit=63, detail="a router"
+    )
     return lambda _datagram: far
 
 

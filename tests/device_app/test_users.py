@@ -242,7 +242,7 @@ async def test_expiry_ends_a_live_session_and_makes_a_stranger(kit: Kit) -> None
     refused = await guest.ask("GET", "/hello")
     assert (refused.code, refused.reason) == ("4.03", "not-paired")
     assert "ended" in refused.text
-    assert device.app.guard.standing(guest.identity.fingerprint) == 0
+    assert device.app.guard.session_priority(guest.identity.fingerprint) == 0
     assert not stays.done()
     stays.cancel()
 

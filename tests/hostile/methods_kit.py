@@ -23,9 +23,9 @@ from device_app.pairing import labels
 from peer import cbor
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsServer, peer_of
-from peer.net.endpoint import Standing
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
 from peer.net.udp import Address
@@ -283,7 +283,7 @@ class Middle(aiocoap.resource.Resource):  # type: ignore[misc]
             identity=self.identity,
             listen=[(HOST, 0)],
             locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
-            standing=lambda _key: Standing.PAIRED,
+            priority=lambda _key: SessionPriority.NORMAL,
             pairing=True,
         )
 

@@ -21,9 +21,9 @@ from peer import cbor
 from peer.errors import PeerError, Unreachable, WrongCode
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS
+from peer.net.admission import SessionPriority
 from peer.net.advertiser import Advertiser
 from peer.net.coaps import CoapsServer, peer_of
-from peer.net.endpoint import Standing
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
 from peer.pairing import methods
@@ -94,7 +94,7 @@ class Impostor(aiocoap.resource.Resource):  # type: ignore[misc]  # aiocoap has 
             identity=self.identity,
             listen=[(HOST, 0)],
             locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
-            standing=lambda _key: Standing.PAIRED,
+            priority=lambda _key: SessionPriority.NORMAL,
             pairing=pairing,
         )
 

@@ -15,8 +15,8 @@ import pytest
 
 from peer.errors import PinMismatch, Unreachable, WindowClosed
 from peer.identity import Identity
+from peer.net.admission import SessionPriority
 from peer.net.coaps import CoapsServer
-from peer.net.endpoint import Standing
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
 from peer.net.udp import Address
@@ -193,7 +193,7 @@ async def test_another_device_that_answers_meanwhile_gets_nothing(
             identity=Identity.create(),
             listen=[(HOST, port)],
             locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
-            standing=lambda _key: Standing.PAIRED,
+            priority=lambda _key: SessionPriority.NORMAL,
             pairing=True,
         )
         kit.at_end(server.close)

@@ -250,7 +250,7 @@ async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device, owne
     assert (await caller.confirm(started, tags.client_tag)).code == "2.04"
     [paired] = trail(device, "paired")
     assert (paired.actor, paired.user) == ("abel", "nina")
-    assert guard.standing(caller.identity.fingerprint) == 1
+    assert guard.session_priority(caller.identity.fingerprint) == 1
 
 
 # ------------------------------------------------------------------------------------ old → new

@@ -29,9 +29,9 @@ from cryptography.x509.oid import NameOID
 
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsServer, peer_of
-from peer.net.endpoint import Standing
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
 from peer.net.udp import Address
@@ -351,7 +351,7 @@ def allow(*_args: object) -> None:
 
 @pytest.fixture
 async def serve(ours: Identity) -> AsyncIterator[Serve]:
-    """Starts servers: `await serve(pairing=…, interop=…, mode=…)`."""
+    """Starts servers: `await serve(pairing=…, ccm8=…, mode=…)`."""
     running: list[Served] = []
 
     async def start(
@@ -372,7 +372,7 @@ async def serve(ours: Identity) -> AsyncIterator[Serve]:
             listen=[(HOST, 0)],
             locality=Locality(mode=mode, allow_loopback=True),
             limits=limits,
-            standing=lambda _key: Standing.PAIRED,
+            priority=lambda _key: SessionPriority.NORMAL,
             **options,
         )
         running.append(Served(server, ours, echo, late, value))

@@ -10,9 +10,9 @@ import pytest
 
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsServer, peer_of
-from peer.net.endpoint import Standing
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
 from peer.net.udp import Address
@@ -66,7 +66,7 @@ class Served:
     identity: Identity
     echo: Echo
     value: Value
-    standings: dict[Fingerprint, Standing] = field(default_factory=dict)
+    priorities: dict[Fingerprint, SessionPriority] = field(default_factory=dict)
 
     @property
     def address(self) -> Address:
@@ -92,17 +92,17 @@ async def serve(device: Identity) -> AsyncIterator[Serve]:
         echo, value = Echo(), Value()
         site.add(("echo",), echo)
         site.add(("value",), value)
-        standings: dict[Fingerprint, Standing] = {}
+        priorities: dict[Fingerprint, SessionPriority] = {}
         server = await CoapsServer.start(
             site,
             identity=device,
             listen=[("127.0.0.1", 0)],
             locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
             limits=limits,
-            standing=lambda key: standings.get(key, Standing.PAIRED),
+            priority=lambda key: priorities.get(key, SessionPriority.NORMAL),
             **options,
         )
-        running.append(Served(server, device, echo, value, standings))
+        running.append(Served(server, device, echo, value, priorities))
         return running[-1]
 
     yield start

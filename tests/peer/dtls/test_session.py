@@ -329,7 +329,7 @@ def test_only_aead_suites_are_agreed_on(device: Identity, client: Identity) -> N
 def test_the_short_tag_suite_is_behind_its_switch(
     device: Identity, client: Identity, switch: bool, agreed: bool
 ) -> None:
-    asker_context = ClientContext(client, interop=True)
+    asker_context = ClientContext(client, ccm8=True)
     only = SSL.Context(SSL.DTLS_CLIENT_METHOD)
     only.set_cipher_list(b"ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0")
     only.set_options(SSL.OP_NO_QUERY_MTU)
@@ -338,6 +338,6 @@ def test_the_short_tag_suite_is_behind_its_switch(
     only.use_privatekey(client.private_key)
     asker_context.ssl = only
     asker = DtlsSession.client(asker_context, mtu=MTU, pinned=None)
-    answerer = greet(asker, ServerContext(device, resumption=False, interop=switch))
+    answerer = greet(asker, ServerContext(device, resumption=False, ccm8=switch))
     shake(asker, answerer)
     assert (answerer.state is SessionState.ESTABLISHED) is agreed

@@ -79,7 +79,7 @@ async def test_what_is_beyond_the_bounds_is_rejected_unread(
     assert not asked
     assert all(len(data) == 4 for data in read), "aiocoap has read more than the empty message"
     (remote,) = served.server._layer.remotes.values()
-    assert len(remote.repeats) == 0
+    assert len(remote.recent) == 0
     connection = await caller.connect(served.address, pinned=None)
     assert (await connection.request(get("echo"))).code is Code.CONTENT
     await raw.close()
@@ -277,8 +277,8 @@ async def test_the_memory_for_repeats_is_bytes_and_bounded_in_bytes(serve: Any) 
         raw.send(message(POST, "echo", number=number, options=options, payload=b"%d" % number * 20))
         await raw.until(number + 1)
     (remote,) = served.server._layer.remotes.values()
-    assert 0 < remote.repeats.held_bytes <= limits.dedup_bytes
-    assert 10 < len(remote.repeats) < 100
+    assert 0 < remote.recent.held_bytes <= limits.dedup_bytes
+    assert 10 < len(remote.recent) < 100
     received = list(raw.received)
     raw.received.clear()
     gc.collect()

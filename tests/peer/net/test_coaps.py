@@ -13,11 +13,11 @@ from aiocoap.numbers.codes import Code
 from peer.errors import ObservationEnded, PinMismatch, RequestFailed, TimedOut, Unreachable
 from peer.identity import Identity
 from peer.limits import Limits
+from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
-from peer.net.endpoint import Standing
 from peer.net.problem import ProblemError, error_of
 from peer.net.udp import Address
-from peer.testing import Proxy, Weather
+from peer.testing import Impairment, Proxy
 
 
 def get(*path: str) -> aiocoap.Message:
@@ -159,7 +159,7 @@ async def test_nobody_there_is_told_at_once(caller: CoapsClient, serve: Any) -> 
 
 async def test_silence_is_a_time_out(serve: Any, caller: CoapsClient) -> None:
     served = await serve()
-    proxy = await Proxy.start(served.address, Weather(loss=1.0))
+    proxy = await Proxy.start(served.address, Impairment(loss=1.0))
     with pytest.raises(TimedOut):
         await caller.connect(proxy.address, pinned=None, timeout=0.2)
     proxy.close()
@@ -203,7 +203,7 @@ async def test_memory_for_repeats_is_bounded(serve: Any, caller: CoapsClient) ->
     for number in range(64):
         await connection.request(post("echo", payload=str(number).encode()))
     (remote,) = served.server._layer.remotes.values()
-    assert len(remote.repeats) == 16
+    assert len(remote.recent) == 16
     assert not served.server._layer._messages._recent_messages
 
 
@@ -320,13 +320,13 @@ async def test_the_guard_is_asked_before_existence_and_before_blocks(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 3])
-async def test_bad_weather_delays_and_loses_nothing(
+async def test_a_bad_path_delays_and_loses_nothing(
     serve: Any, caller: CoapsClient, seed: int
 ) -> None:
     """30 % loss, duplicates and reordering on both ways: each handler runs once per request."""
     served = await serve(limits=Limits(ack_timeout_seconds=0.2))
-    weather = Weather(loss=0.3, duplicate=0.2, reorder=0.2, seed=seed)
-    proxy = await Proxy.start(served.address, weather)
+    impairment = Impairment(loss=0.3, duplicate=0.2, reorder=0.2, seed=seed)
+    proxy = await Proxy.start(served.address, impairment)
     connection = await caller.connect(
         proxy.address, pinned=served.identity.fingerprint, timeout=200
     )
@@ -343,13 +343,13 @@ async def test_strangers_make_way_for_each_other_and_owners_for_nobody(
     serve: Any, device: Identity
 ) -> None:
     served = await serve(
-        limits=Limits(unpaired_sessions=2, unpaired_kept_seconds=0, sessions=6, owner_reserve=2)
+        limits=Limits(unpaired_sessions=2, unpaired_kept_seconds=0, sessions=6, session_reserve=2)
     )
     owner, friends = Identity.create(), [Identity.create() for _ in range(4)]
-    served.standings[owner.fingerprint] = Standing.OWNER
+    served.priorities[owner.fingerprint] = SessionPriority.HIGH
     strangers = [Identity.create() for _ in range(5)]
     for stranger in strangers:
-        served.standings[stranger.fingerprint] = Standing.UNPAIRED
+        served.priorities[stranger.fingerprint] = SessionPriority.LOW
     clients: list[CoapsClient] = []
 
     async def enter(identity: Identity) -> None:

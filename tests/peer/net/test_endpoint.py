@@ -14,11 +14,11 @@ from peer.dtls import session as dtls_session
 from peer.errors import HandshakeFailed
 from peer.identity import Identity
 from peer.limits import Limits
+from peer.net.admission import SessionPriority
 from peer.net.association import Association
 from peer.net.client import CoapsClient
-from peer.net.endpoint import Standing
 from peer.net.udp import UdpSocket
-from peer.testing import Proxy, Weather
+from peer.testing import Impairment, Proxy
 
 
 def get(*path: str) -> aiocoap.Message:
@@ -177,7 +177,7 @@ async def test_hellos_without_a_cookie_leave_nothing_and_get_no_more_than_they_s
 
 async def test_a_doubled_client_hello_is_one_handshake(serve: Any, caller: CoapsClient) -> None:
     served = await serve()
-    proxy = await Proxy.start(served.address, Weather(duplicate=1.0))
+    proxy = await Proxy.start(served.address, Impairment(duplicate=1.0))
     connection = await caller.connect(proxy.address, pinned=None)
     await settled(connection, served)
     assert count(served, "handshakes") == 1
@@ -242,7 +242,7 @@ async def test_silent_strangers_go_and_paired_keys_stay(serve: Any, client: Iden
         limits=Limits(unpaired_idle_seconds=0.2), on_session_end=lambda _session_id: ended.set()
     )
     stranger = Identity.create()
-    served.standings[stranger.fingerprint] = Standing.UNPAIRED
+    served.priorities[stranger.fingerprint] = SessionPriority.LOW
     async with CoapsClient(client) as friend, CoapsClient(stranger) as other:
         await friend.connect(served.address, pinned=None)
         await other.connect(served.address, pinned=None)
@@ -292,7 +292,7 @@ async def test_no_extended_master_secret_no_pairing(serve: Any, caller: CoapsCli
 
 async def test_a_fresh_path_after_a_cut(serve: Any, caller: CoapsClient) -> None:
     served, proxy, connection = await hello_of(serve, caller)
-    proxy.change(Weather(loss=1.0))
+    proxy.change(Impairment(loss=1.0))
     with pytest.raises(Exception, match="no response"):
         await connection.request(get("echo"), timeout=0.1)
     again = await caller.connect(served.address, pinned=served.identity.fingerprint)
@@ -381,7 +381,7 @@ async def test_a_forged_datagram_does_not_make_a_session_remote(
 
 
 async def test_one_key_cannot_take_all_the_places(serve: Any, client: Identity) -> None:
-    served = await serve(limits=Limits(sessions=8, sessions_per_key=2, owner_reserve=1))
+    served = await serve(limits=Limits(sessions=8, sessions_per_key=2, session_reserve=1))
     async with CoapsClient(client) as friend, CoapsClient(Identity.create()) as greedy:
         kept = await friend.connect(served.address, pinned=None)
         for _ in range(12):

@@ -1,4 +1,4 @@
-"""The same stack on a network in memory, in weather of all kinds."""
+"""The same stack on a network in memory, with and without impairment."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from aiocoap.numbers.codes import Code
 from peer.identity import Identity
 from peer.limits import Limits
 from peer.net.client import CoapsClient
-from peer.testing import MemoryNet, Weather
+from peer.testing import Impairment, MemoryNet
 
 HASTY = Limits(ack_timeout_seconds=0.05)
-BAD = Weather(loss=0.3, duplicate=0.2, reorder=0.2, seed=5)
+BAD = Impairment(loss=0.3, duplicate=0.2, reorder=0.2, seed=5)
 
 
 def post(number: int) -> aiocoap.Message:
     return aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=str(number).encode())
 
 
-async def test_every_request_runs_once_in_bad_weather(serve: Any, client: Identity) -> None:
+async def test_every_request_runs_once_on_a_bad_path(serve: Any, client: Identity) -> None:
     net = MemoryNet()
     served = await serve(limits=HASTY, net=net)
     async with CoapsClient(client, limits=HASTY, net=net) as caller:
@@ -32,12 +32,12 @@ async def test_every_request_runs_once_in_bad_weather(serve: Any, client: Identi
             answer = await connection.request(post(number))
             assert answer.payload == str(number).encode()
         assert served.echo.bodies == [str(number).encode() for number in range(20)]
-        net.change(Weather())
+        net.change(Impairment())
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_a_handshake_comes_about_in_bad_weather(serve: Any, client: Identity) -> None:
+async def test_a_handshake_comes_about_on_a_bad_path(serve: Any, client: Identity) -> None:
     net = MemoryNet(BAD)
     served = await serve(limits=HASTY, net=net)
     async with CoapsClient(client, limits=HASTY, net=net) as caller:

@@ -16,9 +16,9 @@ from peer.net.interfaces import (
     InterfaceWatch,
     kernel_table,
 )
+from peer.net.locality_verdict import LocalityVerdict
 from peer.net.onlink import Locality, LocalMode
 from peer.net.udp import Address, Datagram
-from peer.net.verdict import Verdict
 
 # ----------------------------------------------------------------------------- tables by hand
 
@@ -84,7 +84,7 @@ def judge(
     mode: LocalMode = LocalMode.STRICT,
     allow_loopback: bool = False,
     interfaces: frozenset[str] = frozenset(),
-) -> Verdict:
+) -> LocalityVerdict:
     locality = Locality(
         mode=mode,
         allow_loopback=allow_loopback,
@@ -101,7 +101,7 @@ def with_interface(interface: Interface, *others: Interface) -> InterfaceTable:
 
 @pytest.mark.parametrize("datagram", [GOOD, GOOD_V6, GOOD_LINK])
 def test_a_neighbour_is_local(datagram: Datagram) -> None:
-    assert judge(datagram) == Verdict(True, "", "eth0", 255, "")
+    assert judge(datagram) == LocalityVerdict(True, "", "eth0", 255, "")
 
 
 @pytest.mark.parametrize("hop_limit", [254, 64, 1, 0, 256, None])
@@ -553,7 +553,7 @@ class Device:
         mode: LocalMode = LocalMode.STRICT,
         interfaces: frozenset[str] = CABLE,
         allow_loopback: bool = False,
-    ) -> Verdict:
+    ) -> LocalityVerdict:
         locality = Locality(
             mode=mode,
             allow_loopback=allow_loopback,
@@ -581,7 +581,7 @@ ENDS = [("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1"), ("fe80::2", 
 @pytest.mark.parametrize(("client", "here"), ENDS)
 async def test_real_neighbours_are_local(client: str, here: str, lan: Any, device: Any) -> None:
     send(lan.client, client, here, device.port)
-    assert await device.verdict() == Verdict(True, "", "eth0", 255, "")
+    assert await device.verdict() == LocalityVerdict(True, "", "eth0", 255, "")
 
 
 @pytest.mark.needs_root
@@ -813,7 +813,7 @@ def judge_now(
     destination: str,
     interface: str,
     interfaces: frozenset[str] = frozenset(),
-) -> Verdict:
+) -> LocalityVerdict:
     index = namespace.index(interface)
     return judge(
         Datagram(b"x", Address(source, 4000), destination, index, 255),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LocalityVerdict:
     """Whether a datagram is local, and if not, why.
 
     ``rule`` is the first rule that failed: "ttl", "interface", "prefix", "destination", or empty.

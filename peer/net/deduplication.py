@@ -20,7 +20,7 @@ _ENTRY_BYTES = 350  # what an entry takes beside its bytes: objects and a place 
 
 
 @dataclass(slots=True)
-class Repeat:
+class RecentRequest:
     """A recent request: its bytes or their digest, when it came, and the answer's bytes so far."""
 
     request: bytes
@@ -33,18 +33,18 @@ class Repeat:
         return _ENTRY_BYTES + len(self.request) + len(self.answer)
 
 
-class Repeats:
-    """Message ID → `Repeat`, at most `dedup_window` of them and `dedup_bytes` in all."""
+class RecentRequests:
+    """Message ID → `RecentRequest`, at most `dedup_window` of them and `dedup_bytes` in all."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._recent: OrderedDict[int, Repeat] = OrderedDict()
+        self._recent: OrderedDict[int, RecentRequest] = OrderedDict()
         self.held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._recent)
 
-    def find(self, request: bytes, now: float) -> Repeat | None:
+    def find(self, request: bytes, now: float) -> RecentRequest | None:
         """The earlier request that this one repeats, if it does."""
         known = self._recent.get(message_id_of(request))
         if known is None or now - known.at >= self._limits.exchange_seconds:
@@ -55,7 +55,7 @@ class Repeats:
         """Remember a new request. The oldest ones make way."""
         message_id = message_id_of(request)
         self._forget(message_id)
-        noted = self._recent[message_id] = Repeat(_brief(request), now)
+        noted = self._recent[message_id] = RecentRequest(_brief(request), now)
         self.held_bytes += noted.held_bytes
         self._shrink()
 

@@ -22,7 +22,7 @@ from client_app.client import Comparison
 from device_app.pairing.terms import PairingEventKind
 from peer.net.discovery import Advert
 from peer.net.udp import Address
-from peer.testing import Proxy, Weather
+from peer.testing import Impairment, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 HOST = "127.0.0.1"
-BAD = Weather(loss=0.3, duplicate=0.2, reorder=0.2)
+BAD = Impairment(loss=0.3, duplicate=0.2, reorder=0.2)
 PATIENCE = 200.0
 REQUESTS = 8
 
@@ -67,17 +67,17 @@ def add_tally(device: Device) -> Tally:
 
 
 async def paired_through(
-    kit: Kit, device: Device, home: Path, weather: Weather, paths: list[Proxy]
+    kit: Kit, device: Device, home: Path, impairment: Impairment, paths: list[Proxy]
 ) -> Client:
-    """A client that has paired with both users' yes, every datagram through the weather."""
+    """A client that has paired, both users accepting, over an impaired path."""
     await device.open(role="user")
     for port in (device.port(pairing=True), device.port(pairing=False)):
-        paths.append(await Proxy.start(Address(HOST, port), weather))
-        weather = replace(weather, seed=weather.seed + 100)
+        paths.append(await Proxy.start(Address(HOST, port), impairment))
+        impairment = replace(impairment, seed=impairment.seed + 100)
     pairing, regular = paths
 
     async def look() -> AsyncIterator[Advert]:
-        """What the LAN would tell: the device, at the far end of the weather."""
+        """What the LAN would announce: the device, behind the impaired path."""
         yield Advert(
             device_id=device.fingerprint.device_id,
             name="kitchen",
@@ -105,7 +105,7 @@ async def paired_through(
     pending.cancel()
     paired = await asking
     assert paired.is_new
-    # The device has told its own port; from now on the way to it leads through the weather, too.
+    # The device has told its own port; from now on the path to it is impaired too.
     client.book.update(
         device.fingerprint,
         lambda one: replace(one, port=regular.address.port, last_seen=str(regular.address)),
@@ -115,13 +115,13 @@ async def paired_through(
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handshake in this weather takes longer than a person at a terminal would wait."""
+    """A handshake on this path takes longer than a person at a terminal would wait."""
     monkeypatch.setattr(client_module, "CONNECT_SECONDS", PATIENCE)
     monkeypatch.setattr(Client.connect_at, "__kwdefaults__", {"timeout": PATIENCE})
 
 
 @pytest.mark.parametrize("seed", [8, 12])
-async def test_a_life_in_bad_weather(kit: Kit, tmp_path: Path, patient: None, seed: int) -> None:
+async def test_a_life_on_a_bad_path(kit: Kit, tmp_path: Path, patient: None, seed: int) -> None:
     device = await kit.device(limits=stubborn())
     tally, paths = add_tally(device), list[Proxy]()
     client = await paired_through(kit, device, tmp_path, replace(BAD, seed=seed), paths)
@@ -159,14 +159,14 @@ async def test_a_life_in_bad_weather(kit: Kit, tmp_path: Path, patient: None, se
             tally.set(seen[-1] + 1)
     assert seen == sorted(seen), "no older state after a newer one"
     assert seen[0] == 0
-    assert len(paths[0].towards_device()) > 5, "the pairing went through the weather"
+    assert len(paths[0].towards_device()) > 5, "the pairing used the impaired path"
     assert len(paths[1].towards_device()) > 2 * REQUESTS, "and so did the requests"
     for path in paths:
         path.close()
 
 
 def stubborn() -> Any:
-    """Repeats sooner and more often, so that one request in many thousands is given up."""
+    """RecentRequests sooner and more often, so that one request in many thousands is given up."""
     from peer.limits import DEFAULT_LIMITS  # noqa: PLC0415
 
     return replace(

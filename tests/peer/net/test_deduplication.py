@@ -4,7 +4,7 @@ import tracemalloc
 from dataclasses import replace
 
 from peer.limits import DEFAULT_LIMITS
-from peer.net.repeats import Repeats
+from peer.net.deduplication import RecentRequests
 
 LIMITS = replace(DEFAULT_LIMITS, dedup_window=4, dedup_bytes=10_000, exchange_seconds=100)
 
@@ -14,7 +14,7 @@ def request(message_id: int, rest: bytes = b"") -> bytes:
 
 
 def test_a_repeat_has_the_message_id_and_all_bytes_of_a_recent_request() -> None:
-    repeats = Repeats(LIMITS)
+    repeats = RecentRequests(LIMITS)
     for rest in (b"short", bytes(300)):
         repeats.note(request(7, rest), 0.0)
         found = repeats.find(request(7, rest), 99.0)
@@ -31,7 +31,7 @@ def test_a_repeat_has_the_message_id_and_all_bytes_of_a_recent_request() -> None
 
 
 def test_a_message_id_that_is_used_again_forgets_the_request_before() -> None:
-    repeats = Repeats(LIMITS)
+    repeats = RecentRequests(LIMITS)
     repeats.note(request(7, b"old"), 0.0)
     repeats.answered(7, b"old answer")
     repeats.note(request(7, b"new"), 1.0)
@@ -42,7 +42,7 @@ def test_a_message_id_that_is_used_again_forgets_the_request_before() -> None:
 
 
 def test_the_oldest_make_way_by_number_and_by_bytes() -> None:
-    repeats = Repeats(LIMITS)
+    repeats = RecentRequests(LIMITS)
     for number in range(6):
         repeats.note(request(number), 0.0)
     assert [repeats.find(request(number), 0.0) is not None for number in range(6)] == [
@@ -61,7 +61,7 @@ def test_the_oldest_make_way_by_number_and_by_bytes() -> None:
 
 def test_what_is_counted_is_what_is_held() -> None:
     """Whatever comes: the memory is near the count, and never far beyond the bound."""
-    repeats = Repeats(DEFAULT_LIMITS)
+    repeats = RecentRequests(DEFAULT_LIMITS)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

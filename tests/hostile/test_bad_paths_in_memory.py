@@ -11,7 +11,7 @@ from device_app.config import Settings
 from device_app.pairing.terms import PairingEvent, PairingEventKind
 from device_app.paths import Paths
 from peer.limits import Limits
-from peer.testing import MemoryNet, Weather
+from peer.testing import Impairment, MemoryNet
 
 HASTY = Limits(ack_timeout_seconds=0.05, max_retransmit=10)
 
@@ -20,7 +20,7 @@ HASTY = Limits(ack_timeout_seconds=0.05, max_retransmit=10)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [3, 4])
 async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
-    net = MemoryNet(Weather(loss=0.3, duplicate=0.2, reorder=0.2, seed=seed))
+    net = MemoryNet(Impairment(loss=0.3, duplicate=0.2, reorder=0.2, seed=seed))
     home = tmp_path / "device"
     settings = Settings(
         name="kitchen",
@@ -51,5 +51,5 @@ async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
             assert (await kitchen.whoami()).role == "owner"
         assert [user.name for user in app.whitelist.state.users.values()] == ["anna"]
     finally:
-        net.change(Weather())
+        net.change(Impairment())
         await app.close()
