@@ -3,7 +3,7 @@
 Wiring in one picture:
 
     regular port ─▶ GuardedSite ─▶ Guard ─▶ Whitelist (iam, store) ─▶ resources
-    pairing port ─▶ GuardedSite ─▶ NearOnly ─▶ Pair ─▶ PairingService ─▶ Whitelist
+    pairing port ─▶ GuardedSite ─▶ LocalOnly ─▶ Pair ─▶ PairingService ─▶ Whitelist
     a change of the store ─▶ sessions of the keys concerned end, on both ports
     policy files, read again ─▶ Policies ─▶ sessions of the roles concerned end
     control socket ─▶ Verbs ─▶ the same Whitelist, PairingService and Policies
@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any
 
-from device_app import exposed
+from device_app import resource_spec
 from device_app.access.clock import TimeKeeper
 from device_app.access.expiry import Expiry
 from device_app.access.guard import Guard
@@ -38,13 +38,13 @@ from device_app.console.status import (
 )
 from device_app.console.verbs import Verbs, ceremony_view, window_view
 from device_app.errors import AppError, ConfigError
-from device_app.exposed import Board, Exposed
+from device_app.pairing.events import PairingEvent, PairingEventKind, PairingEvents
 from device_app.pairing.service import PairingService
-from device_app.pairing.terms import PairingEvent, PairingEventKind
 from device_app.paths import Paths
+from device_app.resource_spec import Board, ResourceSpec
 from device_app.resources import board, check, events, hello, iam, invites, redeem, wellknown
-from device_app.resources.pair import NearOnly, Pair
-from device_app.resources.window import LATE, METHODS_OF, WindowFromAfar
+from device_app.resources.pair import LocalOnly, Pair
+from device_app.resources.window import LATE, METHODS_OF, WindowResource
 from iam.access import Access
 from iam.errors import IamError
 from iam.model import State, changed_keys
@@ -67,16 +67,16 @@ class App:
     identity: Identity
     whitelist: Whitelist
     guard: Guard
-    door: PairingService
+    pairing: PairingService
     server: CoapsServer
     site: GuardedSite
     policies: Policies
     invitations: Invitations
 
     def __init__(
-        self, places: Paths, settings: Settings, *, limits: Limits, journal: Journal, net: Net
+        self, paths: Paths, settings: Settings, *, limits: Limits, journal: Journal, net: Net
     ) -> None:
-        self.places = places
+        self.paths = paths
         self.settings = settings
         self.limits = limits
         self.journal = journal
@@ -93,7 +93,7 @@ class App:
     @classmethod
     async def start(
         cls,
-        places: Paths,
+        paths: Paths,
         settings: Settings,
         *,
         limits: Limits = DEFAULT_LIMITS,
@@ -102,7 +102,7 @@ class App:
         net: Net = UdpSocket,
     ) -> "App":
         """Open everything, the store first. Raises `AppError`, `IamError` or `PeerError`."""
-        app = cls(places, settings, limits=limits, journal=journal or Journal(), net=net)
+        app = cls(paths, settings, limits=limits, journal=journal or Journal(), net=net)
         try:
             await app._build(board_seconds)
         except BaseException:
@@ -117,13 +117,13 @@ class App:
     # -- building -------------------------------------------------------------------------------
 
     async def _build(self, board_seconds: float) -> None:
-        _make_private(self.places)
-        store = Store.open(self.places.store)
+        _make_private(self.paths)
+        store = Store.open(self.paths.store)
         self._stack.callback(store.close)
-        self.identity = Identity.load_or_create(self.places.key)
+        self.identity = Identity.load_or_create(self.paths.key)
         own = self._load_modules()
         app_actions = {action: role for one in own for action, role in one.roles().items()}
-        policy_set = PolicySet.read(self.places.policies, app_actions)
+        policy_set = PolicySet.read(self.paths.policies, app_actions)
         self._check_roles(policy_set.access)
         self.whitelist = Whitelist(
             store, policy_set.access, journal=self.journal, limits=self.limits
@@ -133,7 +133,7 @@ class App:
         self._stack.callback(TimeKeeper(self.whitelist.keep).stop)
         self.guard = Guard(self.whitelist)
         self.invitations = Invitations(self.whitelist, self.identity, addresses=self._addresses)
-        window = WindowFromAfar(self.guard, limits=self.limits)
+        window = WindowResource(self.guard, limits=self.limits)
         locality = Locality(
             mode=self.settings.local,
             allow_loopback=self.settings.allow_loopback,
@@ -150,12 +150,12 @@ class App:
             net=self._net,
         )
         self._stack.push_async_callback(self.server.close)
-        self.door = window.door = self._build_door(locality)
-        self._stack.push_async_callback(self.door.shut)
+        self.pairing = window.service = self._build_service(locality)
+        self._stack.push_async_callback(self.pairing.close)
         self._stack.callback(store.subscribe(self._end_changed))
         self._stack.callback(Expiry(self.whitelist, self._end_expired).stop)
         self.policies = Policies(
-            self.places.policies,
+            self.paths.policies,
             self.whitelist,
             policy_set,
             app_actions=app_actions,
@@ -164,14 +164,14 @@ class App:
         )
         self._stack.push_async_callback(self._finish_reloading)
         verbs = Verbs(
-            self.door,
+            self.pairing,
             self.whitelist,
             self.invitations,
             status=self.status,
             reload=self.policies.reload,
             reset=self._begin_anew,
         )
-        control = await ControlServer.start(self.places.socket, verbs.table())
+        control = await ControlServer.start(self.paths.socket, verbs.table())
         self._stack.push_async_callback(control.close)
         await self._advertise()
 
@@ -192,16 +192,16 @@ class App:
     def _check_roles(self, access: Access) -> None:
         self.settings.require_role(access.roles)
 
-    def _load_modules(self) -> list[Exposed]:
+    def _load_modules(self) -> list[ResourceSpec]:
         own = Board(
             name=self.name,
             device_id=self.identity.fingerprint.device_id,
             asker=lambda request: self.guard.asker(request),  # noqa: PLW0108  # made later
         )
-        return exposed.load(self.settings.modules, self.places.modules, own)
+        return resource_spec.load(self.settings.modules, self.paths.modules, own)
 
     def _regular_site(
-        self, own: list[Exposed], window: WindowFromAfar, board_seconds: float
+        self, own: list[ResourceSpec], window: WindowResource, board_seconds: float
     ) -> GuardedSite:
         guard, whitelist = self.guard, self.whitelist
         site = self.site = GuardedSite(
@@ -230,7 +230,7 @@ class App:
         self._administration(site, window)
         return site
 
-    def _administration(self, site: GuardedSite, window: WindowFromAfar) -> None:
+    def _administration(self, site: GuardedSite, window: WindowResource) -> None:
         """What changes users, invites and the window."""
         guard, limits = self.guard, self.limits
         users = iam.Users(guard, self.whitelist, limits=limits)
@@ -249,10 +249,11 @@ class App:
         site.add(("iam", "window"), window)
         guard.rule(("iam", "window"), METHODS_OF, late=LATE)
 
-    def _build_door(self, locality: Locality) -> PairingService:
-        door = PairingService(
+    def _build_service(self, locality: Locality) -> PairingService:
+        service = PairingService(
             self.whitelist,
             self.identity,
+            events=PairingEvents(),
             terms=self.settings.terms,
             hardware=self.settings.hardware,
             listen=[(host, self.settings.pairing_port) for host in self.settings.listen],
@@ -261,12 +262,12 @@ class App:
             ccm8=self.settings.ccm8,
             net=self._net,
         )
-        near = NearOnly(self.whitelist)
-        site = door.port.site = GuardedSite(authorise=near.authorise, limits=door.port.limits)
-        pair = Pair(door, near, device=self.name, port=self.server.port)
+        near = LocalOnly(self.whitelist)
+        site = service.port.site = GuardedSite(authorise=near.authorise, limits=service.port.limits)
+        pair = Pair(service, near, device=self.name, port=self.server.port)
         site.add(("pair",), pair, takes_rest=True)
-        door.watch(self._announce_window)
-        return door
+        service.events.subscribe(self._announce_window)
+        return service
 
     async def _advertise(self) -> None:
         if not self.settings.advertise:
@@ -303,11 +304,11 @@ class App:
         """
         try:
             if not self.whitelist.store.had_owner:
-                await self.door.open(seconds=self.limits.first_boot_window_seconds)
+                await self.pairing.open(seconds=self.limits.first_boot_window_seconds)
             elif pair:
-                await self.door.open()
+                await self.pairing.open()
         except (PeerError, IamError) as error:
-            self.door.note_trouble(error)
+            self.pairing.note_trouble(error)
 
     def _end_changed(self, old: State, new: State) -> None:
         """Rights have changed: the sessions that were made under the old ones end."""
@@ -315,11 +316,11 @@ class App:
 
     def _end_expired(self, keys: frozenset[str]) -> None:
         self._end_keys(keys)
-        self.door.review()
+        self.pairing.review()
 
     def _end_roles(self, roles: frozenset[str]) -> None:
         """Roles have other rights: the sessions of those who have such a role end."""
-        self.door.review()
+        self.pairing.review()
         ended = self.server.end_sessions(
             lambda fingerprint: self.whitelist.subject(fingerprint.hex).role in roles
         )
@@ -333,14 +334,14 @@ class App:
 
     def _end_now(self, keys: frozenset[str]) -> None:
         ended = self.server.end_sessions(lambda fingerprint: fingerprint.hex in keys)
-        ended += self.door.port.end_sessions(lambda fingerprint: fingerprint.hex in keys)
+        ended += self.pairing.port.end_sessions(lambda fingerprint: fingerprint.hex in keys)
         if ended:
             _log.info("rights have changed: ended %d sessions", ended)
 
     def _begin_anew(self, keep_identity: bool) -> None:
         """After a factory reset: a new identity means new sockets, so all is built again."""
         if not keep_identity:
-            self.places.key.unlink(missing_ok=True)
+            self.paths.key.unlink(missing_ok=True)
         self.begins_anew = True
         asyncio.get_running_loop().call_soon(self.stopped.set)
 
@@ -360,14 +361,14 @@ class App:
             return
         try:
             await self._advertiser.set_pairing(
-                open=self.door.is_open, pairing_port=self._pairing_port()
+                open=self.pairing.is_open, pairing_port=self._pairing_port()
             )
         except Exception as error:  # whatever a network does: the window is open all the same
             _log.warning("the window could not be announced: %r", error)
 
     def _pairing_port(self) -> int:
         """The bound port, or the one that the next window will have; 0 if nobody knows."""
-        return self.door.port.number or self.settings.pairing_port
+        return self.pairing.port.number or self.settings.pairing_port
 
     async def _finish_announcing(self) -> None:
         announcing, self._advertiser = self._announcing, None
@@ -383,8 +384,8 @@ class App:
 
     def status(self) -> dict[str, Any]:
         """The answer of `status --json`, without its schema."""
-        door, server = self.door, self.server
-        pending = door.pending()
+        service, server = self.pairing, self.server
+        pending = service.pending()
         return {
             "running": True,
             "pid": os.getpid(),
@@ -392,22 +393,22 @@ class App:
             **identity_view(self.name, self.identity.fingerprint),
             "uptime_seconds": round(asyncio.get_running_loop().time() - self._started, 1),
             "port": server.port,
-            "pairing_port": door.port.number or None,
+            "pairing_port": service.port.number or None,
             "addresses": [str(address) for address in server.addresses],
             "local": {
                 "mode": self.settings.local.value,
                 "allow_loopback": self.settings.allow_loopback,
             },
-            "window": window_view(door),
-            "pending": [ceremony_view(door, pending)] if pending else [],
-            "failures": door.budget.failures,
-            "board": asdict(door.methods.hardware),
-            "label": {"made": door.methods.plate.is_made, "dead": door.methods.is_code_dead},
+            "window": window_view(service),
+            "pending": [ceremony_view(service, pending)] if pending else [],
+            "failures": service.budget.failures,
+            "board": asdict(service.methods.hardware),
+            "label": {"made": service.methods.label.is_made, "dead": service.methods.is_code_dead},
             "users": self._users(),
             "sessions": self._sessions(),
             "counters": {
                 "regular": counters_view(server),
-                "pairing": counters_view(door.port.server),
+                "pairing": counters_view(service.port.server),
             },
             "policy": self.policies.view(),
             "clock": clock_view(self.whitelist.clock),
@@ -425,7 +426,7 @@ class App:
         found = []
         for name, sessions in (
             ("regular", self.server.sessions()),
-            ("pairing", self.door.port.sessions()),
+            ("pairing", self.pairing.port.sessions()),
         ):
             for session in sessions:
                 user = self.whitelist.state.user_of(session.fingerprint.hex)
@@ -437,12 +438,12 @@ def _readings(seconds: float) -> list[tuple[tuple[str, ...], board.Observed]]:
     return list(board.board_resources(seconds=seconds).items())
 
 
-def _make_private(places: Paths) -> None:
+def _make_private(paths: Paths) -> None:
     """The state folder, 0700 from birth."""
     try:
-        places.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise AppError(
-            f"the folder {places.state} cannot be made: {error.strerror}",
+            f"the folder {paths.state} cannot be made: {error.strerror}",
             advice="Make it, or choose another with --home.",
         ) from error

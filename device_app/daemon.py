@@ -14,8 +14,8 @@ from device_app.config import Settings
 from device_app.console.verbs import ceremony_view, window_view
 from device_app.errors import AppError
 from device_app.notify import notify
+from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.service import PairingService
-from device_app.pairing.terms import PairingEvent, PairingEventKind
 from device_app.paths import Paths
 from device_app.terminal import render
 from device_app.terminal.questions import PersonAtTerminal
@@ -30,18 +30,18 @@ _PR_SET_DUMPABLE = 4  # linux/prctl.h
 Ready = Callable[[dict[str, Any]], None]
 
 
-def protect(places: Paths) -> None:
+def protect(paths: Paths) -> None:
     """Before anything is opened: root becomes the owner of the state folder for good, and no other
     process of that user may read our memory, which holds the key (PR_SET_DUMPABLE, prctl(2)).
 
     Raises `AppError`.
     """
     try:
-        if (owner := files.other_owner(places.state)) is not None:
-            if not places.run.exists():
-                places.run.mkdir(mode=0o700)
-                os.chown(places.run, owner.st_uid, owner.st_gid, follow_symlinks=False)
-            files.become_owner_of(places.state)
+        if (owner := files.other_owner(paths.state)) is not None:
+            if not paths.run.exists():
+                paths.run.mkdir(mode=0o700)
+                os.chown(paths.run, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            files.become_owner_of(paths.state)
             if not os.access(os.__file__, os.R_OK):
                 raise PermissionError(f"that user cannot read this Python, {os.__file__}")
         libc = ctypes.CDLL(None, use_errno=True)
@@ -49,13 +49,13 @@ def protect(places: Paths) -> None:
             raise OSError(ctypes.get_errno(), "prctl")
     except OSError as error:
         raise AppError(
-            f"the daemon cannot run as the owner of {places.state}: {error}",
+            f"the daemon cannot run as the owner of {paths.state}: {error}",
             advice="Start it as that user, with a Python that this user can read.",
         ) from error
 
 
 async def run(
-    places: Paths, settings: Settings, *, pair: bool, quiet: bool, on_ready: Ready
+    paths: Paths, settings: Settings, *, pair: bool, quiet: bool, on_ready: Ready
 ) -> None:
     """Run until SIGTERM or SIGINT; after a factory reset, again with the new identity. SIGHUP puts
     the policy files into force, or ends a daemon whose terminal has gone. `quiet`: on a terminal,
@@ -67,7 +67,7 @@ async def run(
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _not_yet)
     while not stop.is_set():
-        app = await App.start(places, settings)
+        app = await App.start(paths, settings)
         loop.add_signal_handler(signal.SIGHUP, _hang_up, app, stop, has_terminal)
         try:
             await app.open_first_window(pair=pair)
@@ -113,7 +113,7 @@ def _ask_in_place(app: App, *, quiet: bool) -> None:
 
     async def decide(ceremony_id: str, accept: bool) -> None:
         try:
-            app.door.decide(ceremony_id, accept=accept)
+            app.pairing.decide(ceremony_id, accept=accept)
         except (PeerError, IamError) as error:
             _log.warning("%s", error)
 
@@ -122,16 +122,16 @@ def _ask_in_place(app: App, *, quiet: bool) -> None:
 
     def heard(news: PairingEvent) -> None:
         if news.kind is PairingEventKind.PENDING and news.ceremony is not None:
-            person.pending(ceremony_view(app.door, news.ceremony))
+            person.pending(ceremony_view(app.pairing, news.ceremony))
         elif news.kind is PairingEventKind.DECIDED:
             person.over("accepted elsewhere")
         elif news.kind is PairingEventKind.ENDED:
             person.over("this question is void" if _has_failed(news) else "")
         if not quiet:
-            _tell(_news_lines(app.door, news, told))
+            _tell(_news_lines(app.pairing, news, told))
 
-    app.door.watch(heard)
-    if app.door.is_open:
+    app.pairing.events.subscribe(heard)
+    if app.pairing.is_open:
         heard(PairingEvent(PairingEventKind.OPENED))
 
 
@@ -139,21 +139,21 @@ def _has_failed(news: PairingEvent) -> bool:
     return news.ceremony is not None and news.ceremony.state is not State.REGISTERED
 
 
-def _news_lines(door: PairingService, news: PairingEvent, told: set[bytes]) -> list[str]:
+def _news_lines(service: PairingService, news: PairingEvent, told: set[bytes]) -> list[str]:
     """What somebody at this terminal wants to know; a success is told by the log."""
     match news.kind:
-        case PairingEventKind.OPENED if door.window is not None:
-            lines = window_lines(window_view(door))
-            is_longer = door.window.window_id in told
-            told.add(door.window.window_id)
+        case PairingEventKind.OPENED if service.window is not None:
+            lines = window_lines(window_view(service))
+            is_longer = service.window.window_id in told
+            told.add(service.window.window_id)
             return lines[:1] if is_longer else lines
         case PairingEventKind.DECIDED:
             return ["Accepted; the client's user is next."]
         case PairingEventKind.CODE:
-            return code_lines(window_view(door))
-        case PairingEventKind.ENDED if _has_failed(news) and news.ceremony and door.window:
-            view = ceremony_view(door, news.ceremony)
-            return ended_lines(view, failures=door.window.failures)
+            return code_lines(window_view(service))
+        case PairingEventKind.ENDED if _has_failed(news) and news.ceremony and service.window:
+            view = ceremony_view(service, news.ceremony)
+            return ended_lines(view, failures=service.window.failures)
         case PairingEventKind.CLOSED:
             return closed_lines(news.reason)
         case _:

@@ -11,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from device_app import config, exposed
+from device_app import config, resource_spec
 from device_app.access.bodies import user_view
 from device_app.access.invitations import Invitations
 from device_app.access.journal import Journal
@@ -23,10 +23,10 @@ from device_app.console.restoring import note_recovery, restore_verbs, store_vie
 from device_app.console.status import identity_view, package_version
 from device_app.console.table import console_verbs
 from device_app.errors import AppError, Exit
-from device_app.exposed import Board
 from device_app.pairing import labels
-from device_app.pairing.methods import PLATE
+from device_app.pairing.methods import LABEL_RECORD
 from device_app.paths import Paths
+from device_app.resource_spec import Board
 from iam import files
 from iam.access import Access
 from iam.errors import StoreTooNew
@@ -140,7 +140,7 @@ def _invitations(places: Paths, whitelist: Whitelist) -> Invitations:
 def _app_actions(places: Paths) -> dict[str, str]:
     chosen = settings(places)
     board = Board(name=chosen.name, device_id="", asker=_nobody_asks)
-    found = exposed.load(chosen.modules, places.modules, board)
+    found = resource_spec.load(chosen.modules, places.modules, board)
     return {action: role for one in found for action, role in one.roles().items()}
 
 
@@ -178,7 +178,7 @@ def reset(places: Paths, *, keep_identity: bool) -> dict[str, Any]:
     """Factory reset while no daemon runs, whatever is wrong with the policy files or the store."""
     try:
         with _whitelist(places, Access()) as whitelist:
-            whitelist.forget_all(keep=(PLATE,) if keep_identity else ())
+            whitelist.forget_all(keep=(LABEL_RECORD,) if keep_identity else ())
     except StoreTooNew:
         Store.remove(places.store)
         Store.open(places.store).close()

@@ -11,11 +11,10 @@ from device_app.console.table import ConsoleVerb, console_verbs
 from device_app.console.trail import follow
 from device_app.errors import AppError
 from device_app.pairing import labels
-from device_app.pairing.deciding import named_untrusted
-from device_app.pairing.methods import PLATE
+from device_app.pairing.events import PairingEventKind, WindowEvents
+from device_app.pairing.methods import LABEL_RECORD
+from device_app.pairing.pending import find_pending_untrusted
 from device_app.pairing.service import PairingService
-from device_app.pairing.terms import PairingEventKind
-from device_app.pairing.watching import WindowNews
 from iam.builtin import OWNER
 from peer.pairing.ceremony import Ceremony, State
 
@@ -29,7 +28,7 @@ class Verbs:
 
     def __init__(
         self,
-        door: PairingService,
+        service: PairingService,
         whitelist: Whitelist,
         invitations: Invitations,
         *,
@@ -37,7 +36,7 @@ class Verbs:
         reload: Callable[[], Awaitable[dict[str, Any]]],
         reset: Callable[[bool], None],
     ) -> None:
-        self._door = door
+        self._service = service
         self._whitelist = whitelist
         self._invitations = invitations
         self._status = status
@@ -73,86 +72,86 @@ class Verbs:
 
         A window that a waiting command opened goes with that command.
         """
-        was_open = self._door.is_open
-        await self._door.open(
+        was_open = self._service.is_open
+        await self._service.open(
             seconds=args.get("seconds"),
             role=args.get("role"),
             methods=args.get("methods") or (),
             clears_backoff=True,
         )
         if not args.get("wait"):
-            return {"window": window_view(self._door)}
+            return {"window": window_view(self._service)}
         try:
             return await self._watch(say)
         except (asyncio.CancelledError, ConnectionError):  # the command is gone
             if not was_open:
-                self._door.close_window()
+                self._service.close_window()
             raise
 
     async def _watch(self, say: Say) -> dict[str, Any]:
         paired: dict[str, Any] | None = None
         refused = False
-        with WindowNews(self._door) as news:
-            view, pending = window_view(self._door), self._door.pending()
+        with WindowEvents(self._service.events) as news:
+            view, pending = window_view(self._service), self._service.pending()
             await say({"event": "window", "window": view})
             if pending is not None:
-                await say({"event": "pending", "ceremony": ceremony_view(self._door, pending)})
+                await say({"event": "pending", "ceremony": ceremony_view(self._service, pending)})
             while True:
                 one = await news.next()
                 said: dict[str, Any] = {"event": one.kind.value, "reason": one.reason}
                 if one.ceremony is not None:
-                    said["ceremony"] = ceremony_view(self._door, one.ceremony)
+                    said["ceremony"] = ceremony_view(self._service, one.ceremony)
                     refused = one.ceremony.reason == "refused"
                     if one.ceremony.state is State.REGISTERED:
                         paired = said["ceremony"]
                 elif one.kind in {PairingEventKind.OPENED, PairingEventKind.CODE}:
-                    said["window"] = window_view(self._door)
+                    said["window"] = window_view(self._service)
                 await say(said)
                 if one.kind is PairingEventKind.CLOSED:
                     return {"paired": paired, "closed": one.reason, "refused": refused}
 
     async def close(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """Close the window."""
-        return {"closed": self._door.close_window()}
+        return {"closed": self._service.close_window()}
 
     async def press(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """The board's button: a window in which whoever is first pairs; held for longer, more."""
-        door = self._door
-        if not door.methods.hardware.button:
+        service = self._service
+        if not service.methods.hardware.button:
             raise AppError(
                 "this board has no button, by its configuration",
                 advice="Set `button = true` in the table [board] of device.toml.",
             )
         held = float(args.get("held") or 0.0)
         is_recovery = held >= RECOVERY_SECONDS
-        if is_recovery and door.role_for(None) != OWNER:
-            door.close_window()  # whoever is at the board wants another one
-        await door.open(
+        if is_recovery and service.role_for(None) != OWNER:
+            service.close_window()  # whoever is at the board wants another one
+        await service.open(
             role=OWNER if is_recovery else None,
             clears_backoff=held >= CLEARING_SECONDS,
             pressed=True,
         )
-        return {"window": window_view(door)}
+        return {"window": window_view(service)}
 
     async def label(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """A new label for the board."""
-        labels.require_label(self._door.methods.hardware)
-        plate, words = labels.made(
-            self._whitelist, self._door.identity.fingerprint, replace=bool(args.get("replace"))
+        labels.require_label(self._service.methods.hardware)
+        label, words = labels.made(
+            self._whitelist, self._service.identity.fingerprint, replace=bool(args.get("replace"))
         )
-        self._door.methods.plate = plate
+        self._service.methods.replace_label(label)
         return words
 
     async def revive_label(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """The code on the label can be used again."""
-        plate, words = labels.revived(self._whitelist, limits=self._door.limits)
-        self._door.methods.plate = plate
+        label, words = labels.revived(self._whitelist, limits=self._service.limits)
+        self._service.methods.replace_label(label)
         return words
 
     async def pending(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """What waits for the device's user."""
-        pending = self._door.pending()
-        return {"pending": [ceremony_view(self._door, pending)] if pending else []}
+        pending = self._service.pending()
+        return {"pending": [ceremony_view(self._service, pending)] if pending else []}
 
     async def accept(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """The device's user says yes to the client that `id` names."""
@@ -163,9 +162,9 @@ class Verbs:
         return self._decide(args.get("id"), accept=False)
 
     def _decide(self, wanted: object, *, accept: bool) -> dict[str, Any]:
-        pending = named_untrusted(self._door.pending(), wanted)
-        done = self._door.decide(pending.id, accept=accept)
-        return {"ceremony": ceremony_view(self._door, done)}
+        pending = find_pending_untrusted(self._service.pending(), wanted)
+        done = self._service.decide(pending.id, accept=accept)
+        return {"ceremony": ceremony_view(self._service, done)}
 
     async def events(self, args: Mapping[str, Any], say: Say) -> dict[str, Any]:
         """The audit trail from somewhere on, for as long as the caller listens."""
@@ -187,9 +186,9 @@ class Verbs:
 
     async def reset(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
         """Factory reset of the running daemon."""
-        self._door.close_window()  # its events name people, and go with all others
+        self._service.close_window()  # its events name people, and go with all others
         keep = bool(args.get("keep_identity"))
-        self._whitelist.forget_all(keep=(PLATE,) if keep else ())
+        self._whitelist.forget_all(keep=(LABEL_RECORD,) if keep else ())
         self._reset(keep)
         return {"reset": True, "kept_identity": keep}
 
@@ -201,32 +200,36 @@ def _at_once(verb: ConsoleVerb) -> Verb:
     return run
 
 
-def window_view(door: PairingService) -> dict[str, Any]:
+def window_view(service: PairingService) -> dict[str, Any]:
     """The window as `status` and `open` show it."""
-    if not door.is_open or door.window is None:
-        view: dict[str, Any] = {"open": False, "port": door.port.number or None}
-        return view | _blocked_view(door) | ({"trouble": door.trouble} if door.trouble else {})
+    if not service.is_open or service.window is None:
+        view: dict[str, Any] = {"open": False, "port": service.port.number or None}
+        return (
+            view
+            | _blocked_view(service)
+            | ({"trouble": service.trouble} if service.trouble else {})
+        )
     return {
         "open": True,
-        "port": door.port.number,
-        "seconds_left": round(door.seconds_left, 1),
-        "role": door.window.role,
-        "methods": list(door.window.methods),
-        "failures": door.window.failures,
-        **_blocked_view(door),
-        **({"code": door.methods.shown_code} if door.methods.shown_code else {}),
-        "device_id": door.identity.fingerprint.device_id,
-        "fingerprint": door.identity.fingerprint.hex,
+        "port": service.port.number,
+        "seconds_left": round(service.seconds_left, 1),
+        "role": service.window.role,
+        "methods": list(service.window.methods),
+        "failures": service.window.failures,
+        **_blocked_view(service),
+        **({"code": service.methods.shown_code} if service.methods.shown_code else {}),
+        "device_id": service.identity.fingerprint.device_id,
+        "fingerprint": service.identity.fingerprint.hex,
     }
 
 
-def _blocked_view(door: PairingService) -> dict[str, Any]:
+def _blocked_view(service: PairingService) -> dict[str, Any]:
     """How long no ceremony may start, where that is so; paired clients do not notice."""
-    blocked = door.seconds_blocked()
+    blocked = service.seconds_blocked()
     return {"blocked_seconds": round(blocked)} if blocked else {}
 
 
-def ceremony_view(door: PairingService, ceremony: Ceremony) -> dict[str, Any]:
+def ceremony_view(service: PairingService, ceremony: Ceremony) -> dict[str, Any]:
     """A ceremony for the device's user: everything to compare, no tag."""
     view: dict[str, Any] = {
         "id": ceremony.id,
@@ -241,7 +244,7 @@ def ceremony_view(door: PairingService, ceremony: Ceremony) -> dict[str, Any]:
         view["number"] = ceremony.number
     if ceremony.reason:
         view["reason"] = ceremony.reason
-    for session in door.port.sessions():
+    for session in service.port.sessions():
         if session.session_id == ceremony.session_id:
             view |= {"address": str(session.address), "interface": session.interface}
     return view

@@ -12,7 +12,7 @@ from typing import Any
 
 from device_app.access.whitelist import CONSOLE, Whitelist
 from device_app.errors import AppError, Exit
-from device_app.pairing.methods import PLATE, Hardware, StoredLabel
+from device_app.pairing.methods import LABEL_RECORD, Hardware, StoredLabel
 from peer.identity import Fingerprint
 from peer.limits import Limits
 
@@ -30,19 +30,19 @@ def revived(whitelist: Whitelist, *, limits: Limits) -> tuple[StoredLabel, dict[
     """The label with no failed tries at its code, durably. Raises `AppError` if there is no label,
     `StoreWriteFailed`."""
     store = whitelist.store
-    plate = StoredLabel.restored(store.attempts.get(PLATE))
-    if not plate.is_made:
+    stored = StoredLabel.restored(store.attempts.get(LABEL_RECORD))
+    if not stored.is_made:
         raise AppError(
             "there is no label yet",
             advice="Make one: `handfast-device label`.",
             code=Exit.NOT_FOUND,
         )
-    if plate.failures:
+    if stored.failures:
         event = whitelist.journal.event("code-revived", actor=CONSOLE)
-        attempts = {**store.attempts, PLATE: changed(plate, failures=0).record()}
+        attempts = {**store.attempts, LABEL_RECORD: changed(stored, failures=0).record()}
         whitelist.commit(whitelist.state, event, attempts=attempts)
-    words = {"revived": plate.is_code_dead(limits)}
-    return changed(plate, failures=0), words
+    words = {"revived": stored.is_code_dead(limits)}
+    return changed(stored, failures=0), words
 
 
 def made(
@@ -55,13 +55,13 @@ def made(
     """A new label, durably remembered, and its words. Raises `AppError` if there is one already and
     it is not to be replaced, `StoreWriteFailed`."""
     store = whitelist.store
-    if StoredLabel.restored(store.attempts.get(PLATE)).is_made and not replace:
+    if StoredLabel.restored(store.attempts.get(LABEL_RECORD)).is_made and not replace:
         raise AppError(
             "there is a label already, and nobody can print it again",
             advice="--yes makes a new one; the old one is worth nothing then.",
         )
-    plate, label, code = StoredLabel.made(device, random_bytes)
+    stored, label, code = StoredLabel.made(device, random_bytes)
     event = whitelist.journal.event("label-made", actor=CONSOLE)
-    attempts = {**store.attempts, PLATE: plate.record()}
+    attempts = {**store.attempts, LABEL_RECORD: stored.record()}
     whitelist.commit(whitelist.state, event, attempts=attempts)
-    return plate, {"label": {"text": label.text, "code": code.text}}
+    return stored, {"label": {"text": label.text, "code": code.text}}

@@ -23,7 +23,7 @@ from peer.pairing.sides import OfferedMethod
 from peer.pairing.typed import TypedCode
 
 RandomBytes = Callable[[int], bytes]
-PLATE = "label"  # its entry among the store's attempt counters
+LABEL_RECORD = "label"  # its entry among the store's attempt counters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class BoardMethods:
     def __init__(
         self,
         hardware: Hardware,
-        plate: StoredLabel,
+        label: StoredLabel,
         device: Fingerprint,
         *,
         random_bytes: RandomBytes,
@@ -94,13 +94,22 @@ class BoardMethods:
         counts_tries: Callable[[], bool] = lambda: True,
     ) -> None:
         self.hardware = hardware
-        self.plate = plate
+        self._label = label
         self._device = device
         self._random_bytes = random_bytes
         self._limits = limits
         self._counts_tries = counts_tries
         self._shown: TypedCode | None = None
         self._is_printed = False  # the code that was last asked for
+
+    @property
+    def label(self) -> StoredLabel:
+        """What the device remembers of its label."""
+        return self._label
+
+    def replace_label(self, label: StoredLabel) -> None:
+        """Offer this label from now on; the caller has stored it."""
+        self._label = label
 
     @property
     def shown_code(self) -> str:
@@ -146,7 +155,7 @@ class BoardMethods:
             (methods.LABEL, not hardware.label, "this board has no label, by its configuration"),
             (
                 methods.LABEL,
-                not self.plate.is_made,
+                not self._label.is_made,
                 "there is no label yet; print one with `handfast-device label`",
             ),
             (methods.CODE, bool(no_curve), no_curve),
@@ -168,12 +177,12 @@ class BoardMethods:
     def succeeded(self, method: str) -> None:
         """Somebody has paired. By the printed code: its failures are forgotten."""
         if method == methods.CODE and self._is_printed:
-            self.plate = replace(self.plate, failures=0)
+            self._label = replace(self._label, failures=0)
 
     def _made(self, name: str) -> OfferedMethod:
         match name:
             case methods.LABEL:
-                return methods.label(lambda: self.plate.token_verifier)
+                return methods.label(lambda: self._label.token_verifier)
             case methods.CODE:
                 return methods.code(self._secret, self._random_bytes, self._count_try)
             case methods.SAS:
@@ -190,20 +199,20 @@ class BoardMethods:
             secret = self._printed_code(counts_tries=self._counts_tries())
         else:
             secret = self._shown.secret(self._device) if self._shown is not None else b""
-        return secret or self._random_bytes(len(self.plate.code_secret) or 32)
+        return secret or self._random_bytes(len(self._label.code_secret) or 32)
 
     def _count_try(self, *, printed: bool) -> None:
         """A try at the printed code, a failure until it succeeds; the caller stores it before it
         answers."""
         if printed and self._counts_tries() and self._printed_code(counts_tries=True):
-            self.plate = replace(self.plate, failures=self.plate.failures + 1)
+            self._label = replace(self._label, failures=self._label.failures + 1)
 
     @property
     def is_code_dead(self) -> bool:
         """Whether the printed code was guessed at too often."""
-        return self.plate.is_code_dead(self._limits)
+        return self._label.is_code_dead(self._limits)
 
     def _printed_code(self, *, counts_tries: bool) -> bytes:
         """Empty where there is none, or where it was guessed at too often and tries count."""
         can = self.hardware.label and not (counts_tries and self.is_code_dead)
-        return self.plate.code_secret if can else b""
+        return self._label.code_secret if can else b""

@@ -1,7 +1,7 @@
 """The pairing port: a CoAPs server that is there exactly as long as the window needs it.
 
 Opening and closing sockets takes time, in which the window may change its mind. So nobody opens or
-closes: `bring` looks, under a lock, whether the port is wanted *now*, and makes it so.
+closes: `reconcile` looks, under a lock, whether the port is wanted *now*, and makes it so.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class PairingPort:
         """End the sessions of some keys."""
         return self.server.end_sessions(which) if self.server is not None else 0
 
-    async def bring(self) -> None:
+    async def reconcile(self) -> None:
         """Open or close the port as it is wanted at this moment. Raises `PeerError`."""
         async with self._lock:
             wanted, server = self._is_wanted(), self.server
@@ -85,13 +85,13 @@ class PairingPort:
                 await server.close()
                 self._on_gone()
 
-    def drop(self) -> None:
+    def schedule_close(self) -> None:
         """Close it soon, for those who cannot wait."""
         if self.server is not None and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self.bring(), name="pairing port")
+            self._task = asyncio.create_task(self.reconcile(), name="pairing port")
 
-    async def shut(self) -> None:
+    async def close(self) -> None:
         """Close it, and leave no task behind."""
         if self._task is not None:
             await self._task
-        await self.bring()
+        await self.reconcile()

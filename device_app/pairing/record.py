@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from device_app.access.whitelist import CONSOLE, Whitelist
-from device_app.pairing.methods import PLATE, BoardMethods, StoredLabel
+from device_app.pairing.methods import LABEL_RECORD, BoardMethods, StoredLabel
 from iam.audit import Event as AuditEvent
 from iam.model import State
 from peer.errors import Malformed
@@ -40,7 +40,7 @@ def _budget(whitelist: Whitelist, now: float, limits: Limits) -> AttemptBudget:
 
 
 class PairingRecord:
-    """The stored half of the door. `budget` is what was stored last; times are monotonic."""
+    """The stored half of the service. `budget` is what was stored last; times are monotonic."""
 
     def __init__(
         self, whitelist: Whitelist, methods: BoardMethods, now: float, *, limits: Limits
@@ -57,8 +57,8 @@ class PairingRecord:
         Raises `StoreWriteFailed`.
         """
         whitelist, budget = self._whitelist, self._kept(budget)
-        stored = whitelist.store.attempts.get(PLATE, StoredLabel().record())
-        is_news = budget != self.budget or stored != self._methods.plate.record()
+        stored = whitelist.store.attempts.get(LABEL_RECORD, StoredLabel().record())
+        is_news = budget != self.budget or stored != self._methods.label.record()
         if events or is_news:
             facts = [self._fact(event, acting) for event in events]
             attempts = self._attempts(budget, now) if is_news else None
@@ -83,8 +83,8 @@ class PairingRecord:
         return budget if budget.is_kept else self.budget
 
     def _attempts(self, budget: AttemptBudget, now: float) -> dict[str, object]:
-        plate = self._methods.plate.record()
-        return {**self._whitelist.store.attempts, _RECORD: budget.record(now), PLATE: plate}
+        label = self._methods.label.record()
+        return {**self._whitelist.store.attempts, _RECORD: budget.record(now), LABEL_RECORD: label}
 
     def _fact(self, event: Event, acting: str) -> AuditEvent:
         """A window's event in the words of the audit trail."""

@@ -1,4 +1,4 @@
-"""The pairing door: the window of `peer.pairing`, with a clock, random_bytes, a port and a store.
+"""The pairing service: drives the window of `peer.pairing` with a clock, a port and a store.
 
 `peer.pairing.Window` decides; this drives it, in one fixed order after each step (`_settle`): what
 the step costs is durable first (attempts, events), then whoever watches is told, then the timer is
@@ -25,10 +25,12 @@ from types import MappingProxyType
 
 from device_app.access.event_details import of_pairing
 from device_app.access.whitelist import Whitelist
-from device_app.pairing.methods import PLATE, BoardMethods, Hardware, StoredLabel
+from device_app.pairing.events import PairingEvent, PairingEventKind, PairingEvents
+from device_app.pairing.methods import LABEL_RECORD, BoardMethods, Hardware, StoredLabel
+from device_app.pairing.opener import Opener
 from device_app.pairing.port import PairingPort
 from device_app.pairing.record import PairingRecord
-from device_app.pairing.terms import Opener, PairingEvent, PairingEventKind, PairingTerms
+from device_app.pairing.terms import PairingTerms
 from iam import changes
 from iam.builtin import GUEST
 from iam.errors import Denied, IamError, NotFound, StoreWriteFailed
@@ -63,6 +65,7 @@ class PairingService:
         whitelist: Whitelist,
         identity: Identity,
         *,
+        events: PairingEvents,
         terms: PairingTerms,
         hardware: Hardware,
         listen: Sequence[tuple[str, int]],
@@ -72,6 +75,7 @@ class PairingService:
         net: Net = UdpSocket,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
+        self.events = events
         self.terms = terms
         self.limits = limits
         self.identity = identity
@@ -90,7 +94,7 @@ class PairingService:
             net=net,
             priority=self._priority,
             is_wanted=self._needs_port,
-            on_gone=lambda: self._tell(PairingEvent(PairingEventKind.GONE)),
+            on_gone=lambda: events.publish(PairingEvent(PairingEventKind.GONE)),
             on_session_end=self._session_ended,
         )
         self._whitelist = whitelist
@@ -98,7 +102,7 @@ class PairingService:
         self._loop = asyncio.get_running_loop()
         self.methods = BoardMethods(
             hardware,
-            StoredLabel.restored(whitelist.store.attempts.get(PLATE)),
+            StoredLabel.restored(whitelist.store.attempts.get(LABEL_RECORD)),
             identity.fingerprint,
             random_bytes=random_bytes,
             limits=limits,
@@ -108,7 +112,6 @@ class PairingService:
         self._latest: Ceremony | None = None
         self._role_by_default = False
         self._opener: Opener | None = None
-        self._watchers: list[Callable[[PairingEvent], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._unsubscribe = whitelist.store.subscribe(lambda _old, _new: self._users_changed())
 
@@ -154,11 +157,6 @@ class PairingService:
         """The ceremony that waits for the device's user."""
         live = self.window.pending() if self.window is not None else None
         return live if live is not None and live.stage is Stage.ASKING else None
-
-    def watch(self, watcher: Callable[[PairingEvent], None]) -> Callable[[], None]:
-        """Call `watcher` with all news from now on; returns what ends that."""
-        self._watchers.append(watcher)
-        return lambda: self._watchers.remove(watcher)
 
     # -- the side of the console, and of those who may act for it from afar ----------------------
 
@@ -209,7 +207,7 @@ class PairingService:
             )
         self._opener = opener
         try:
-            await self.port.bring()
+            await self.port.reconcile()
         except PeerError as error:
             self.window = None
             self.methods.renew(wanted=False)
@@ -217,7 +215,7 @@ class PairingService:
             raise
         self.trouble = ""
         self._settle(acting=self._whitelist.name_of(self.opener))
-        self._tell(PairingEvent(PairingEventKind.OPENED))
+        self.events.publish(PairingEvent(PairingEventKind.OPENED))
 
     def note_trouble(self, error: PeerError | IamError) -> None:
         """A window could not be opened: for `status`, `health` and the log, until one can."""
@@ -251,10 +249,10 @@ class PairingService:
             if ceremony.stage is Stage.COMMITTING:  # the plain form waits for no client
                 return self._store(ceremony)
         if accept:
-            self._tell(PairingEvent(PairingEventKind.DECIDED, ceremony))
+            self.events.publish(PairingEvent(PairingEventKind.DECIDED, ceremony))
         return ceremony
 
-    async def shut(self) -> None:
+    async def close(self) -> None:
         """The daemon ends: close window and port, wait for nobody."""
         self.close_window()
         self._unsubscribe()
@@ -262,7 +260,7 @@ class PairingService:
             self._timer.cancel()
             self._timer = None
         self.window = None
-        await self.port.shut()
+        await self.port.close()
 
     # -- the client's side ----------------------------------------------------------------------
 
@@ -328,7 +326,7 @@ class PairingService:
             self._settle()
             raise
         if ceremony.stage is Stage.ASKING:
-            self._tell(PairingEvent(PairingEventKind.PENDING, ceremony))
+            self.events.publish(PairingEvent(PairingEventKind.PENDING, ceremony))
         return ceremony
 
     def exchange(self, ceremony_id: str, message: Fields, peer: PeerIdentity) -> Ceremony:
@@ -340,7 +338,7 @@ class PairingService:
             ceremony = window.exchange(
                 ceremony_id, message, self._loop.time(), session_id=peer.session_id
             )
-        self._tell(PairingEvent(PairingEventKind.PENDING, ceremony))
+        self.events.publish(PairingEvent(PairingEventKind.PENDING, ceremony))
         return ceremony
 
     def find(self, ceremony_id: str, peer: PeerIdentity) -> Ceremony:
@@ -550,7 +548,7 @@ class PairingService:
         for ceremony in ended:
             if self._latest is not None and self._latest.id == ceremony.id:
                 self._latest = ceremony
-            self._tell(PairingEvent(PairingEventKind.ENDED, ceremony, ceremony.reason))
+            self.events.publish(PairingEvent(PairingEventKind.ENDED, ceremony, ceremony.reason))
             self._change_code(ceremony)
         for event in events:
             if event.kind is EventKind.WINDOW_CLOSED:
@@ -558,14 +556,14 @@ class PairingService:
                 if reason in {CloseReason.OVERLAP, CloseReason.FAILURES}:
                     _log.warning("the pairing window has closed: %s", reason)
                 self.methods.renew(wanted=False)
-                self._tell(PairingEvent(PairingEventKind.CLOSED, reason=reason))
+                self.events.publish(PairingEvent(PairingEventKind.CLOSED, reason=reason))
         self._arm(window, now)
 
     def _change_code(self, ended: Ceremony) -> None:
         """A shown code is for one ceremony, whatever became of it."""
         if ended.method == CODE and self.methods.shown_code and self.is_open:
             self.methods.renew(wanted=True)
-            self._tell(PairingEvent(PairingEventKind.CODE))
+            self.events.publish(PairingEvent(PairingEventKind.CODE))
 
     def _users_changed(self) -> None:
         """A window that would make an owner by default closes when somebody else became one, and
@@ -590,7 +588,7 @@ class PairingService:
             self._timer = None
         deadline = window.next_deadline(now)
         if not window.needs_port(now):
-            self.port.drop()
+            self.port.schedule_close()
         if deadline is not None:
             self._timer = self._loop.call_at(deadline, self._on_timer)
 
@@ -618,7 +616,3 @@ class PairingService:
         latest = self._latest
         talking = latest is not None and latest.fingerprint == fingerprint
         return SessionPriority.NORMAL if talking else SessionPriority.LOW
-
-    def _tell(self, news: PairingEvent) -> None:
-        for watcher in tuple(self._watchers):
-            watcher(news)

@@ -16,7 +16,7 @@ from pathlib import Path
 import aiocoap
 from aiocoap.resource import ObservableResource
 
-from device_app.resources.wire import CBOR, TEXT, reply, reply_text
+from device_app.resources.payloads import CBOR, TEXT, reply, reply_text
 
 ACTIONS = {"GET": "Board:Read"}
 UPDATE_SECONDS = 5.0

@@ -7,7 +7,7 @@ from aiocoap.resource import Resource
 
 from device_app.access.guard import Guard, malformed, refusals
 from device_app.access.whitelist import Whitelist
-from device_app.resources.wire import CBOR, reply
+from device_app.resources.payloads import CBOR, reply
 from iam.access import told_of
 from iam.policy import ACTION
 

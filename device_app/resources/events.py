@@ -18,7 +18,7 @@ from aiocoap.resource import ObservableResource
 from device_app.access.guard import malformed
 from device_app.access.records import record_view
 from device_app.access.whitelist import Whitelist
-from device_app.resources.wire import CBOR, reply_encoded, whole_number_untrusted
+from device_app.resources.payloads import CBOR, reply_encoded, whole_number_untrusted
 from peer import cbor
 
 ACTIONS = {"GET": "Events:Read"}

@@ -4,7 +4,7 @@ import aiocoap
 from aiocoap.resource import Resource
 
 from device_app.access.guard import Guard
-from device_app.resources.wire import TEXT, reply_text
+from device_app.resources.payloads import TEXT, reply_text
 
 ACTIONS = {"GET": "Hello:Get"}
 

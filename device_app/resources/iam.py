@@ -16,7 +16,7 @@ from device_app.access import bodies
 from device_app.access.explaining import policy_view, role_view
 from device_app.access.guard import Asker, Guard, refusals
 from device_app.access.whitelist import Whitelist
-from device_app.resources.wire import CBOR, read_map, reply
+from device_app.resources.payloads import CBOR, read_map, reply
 from iam.model import User
 from peer.limits import Limits
 from peer.net.problem import ProblemError

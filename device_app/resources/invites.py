@@ -10,7 +10,7 @@ from aiocoap.resource import Resource
 from device_app.access.guard import Guard
 from device_app.access.invitations import Invitations, invite_wished_untrusted
 from device_app.access.whitelist import Whitelist
-from device_app.resources.wire import CBOR, read_map, reply
+from device_app.resources.payloads import CBOR, read_map, reply
 from iam.invites import names_of
 from iam.model import Invite
 from peer.limits import Limits

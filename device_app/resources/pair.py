@@ -16,9 +16,9 @@ from aiocoap.resource import ObservableResource
 
 from device_app.access.guard import StoreFailed, malformed, refusals
 from device_app.access.whitelist import Whitelist
+from device_app.pairing.events import PairingEvents
 from device_app.pairing.service import PairingService
-from device_app.pairing.terms import PairingEvent
-from device_app.resources.wire import CBOR, read_map, reply, reply_text, text_field
+from device_app.resources.payloads import CBOR, read_map, reply, reply_text, text_field
 from iam.model import User
 from peer.net.coaps import PeerIdentity, peer_of
 from peer.net.problem import ProblemError
@@ -44,7 +44,7 @@ _ANSWERS: Mapping[str, tuple[Code, str]] = {
 }
 
 
-class NearOnly:
+class LocalOnly:
     """The guard of the pairing port: direct neighbours and nobody else, whatever their role."""
 
     def __init__(self, whitelist: Whitelist) -> None:
@@ -85,13 +85,13 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
     ct = CBOR
     rt = "handfast.pair"
 
-    def __init__(self, door: PairingService, near: NearOnly, *, device: str, port: int) -> None:
+    def __init__(self, service: PairingService, near: LocalOnly, *, device: str, port: int) -> None:
         super().__init__()
-        self._door = door
+        self._service = service
         self._near = near
         self._device = device
         self._port = port
-        door.watch(lambda _news: self.updated_state())
+        service.events.subscribe(lambda _event: self.updated_state())
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """What is offered, or how a ceremony stands. Both can be observed."""
@@ -126,19 +126,19 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
             )
         with _answers():
             self._find(request, path)
-            ceremony = self._door.abort(path[0], peer_of(request))
+            ceremony = self._service.abort(path[0], peer_of(request))
         return reply(request, _view(ceremony), code=Code.DELETED)
 
     def _offer(self) -> dict[str, Any]:
-        window = self._door.window
-        methods = list(window.methods) if window is not None and self._door.is_open else []
-        fingerprint = self._door.identity.fingerprint
+        window = self._service.window
+        methods = list(window.methods) if window is not None and self._service.is_open else []
+        fingerprint = self._service.identity.fingerprint
         return {
             "version": VERSION,
             "id": fingerprint.device_id,
             "name": self._device,
             "methods": methods,
-            "seconds": round(self._door.seconds_left),
+            "seconds": round(self._service.seconds_left),
             "fingerprint": fingerprint.hex,
             "port": self._port,  # where to call after pairing, on a LAN without mDNS
         }
@@ -146,11 +146,11 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
     def _find(self, request: aiocoap.Message, path: tuple[str, ...]) -> Ceremony:
         if len(path) != 1:
             raise NoSuchCeremony("there is no such resource", advice="See GET /pair.")
-        return self._door.find(path[0], peer_of(request))
+        return self._service.find(path[0], peer_of(request))
 
     def _start(self, request: aiocoap.Message) -> aiocoap.Message:
-        body = read_map(request, limits=self._door.limits)
-        started = self._door.start(
+        body = read_map(request, limits=self._service.limits)
+        started = self._service.start(
             peer_of(request),
             method=text_field(body, "method"),
             name=text_field(body, "name"),
@@ -178,17 +178,17 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
     def _go_on(self, request: aiocoap.Message, path: tuple[str, ...]) -> aiocoap.Message:
         """The next message of the method: its exchange, or the confirmation."""
         ceremony, peer = self._find(request, path), peer_of(request)
-        body = read_map(request, limits=self._door.limits)
+        body = read_map(request, limits=self._service.limits)
         if ceremony.stage is Stage.EXCHANGE:
-            asking = self._door.exchange(path[0], body, peer)
+            asking = self._service.exchange(path[0], body, peer)
             return reply(request, {**_view(asking), **asking.answer}, code=Code.CHANGED)
-        done = self._door.complete(path[0], body, peer)
+        done = self._service.complete(path[0], body, peer)
         return reply(request, {**_view(done), "confirm": done.device_tag}, code=Code.CHANGED)
 
     async def _plain(self, request: aiocoap.Message) -> aiocoap.Message:
         """The answer comes when the device's user has decided (RFC 7252 §5.2.2, separate)."""
         peer = peer_of(request)
-        started = self._door.start(
+        started = self._service.start(
             peer,
             method=COMPARE,
             name=_plain_name(request, peer),
@@ -198,11 +198,13 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
         if isinstance(started, User):
             return _paired(request, started.name, started.role)
         try:
-            ended = await _ending(self._door.watch, lambda: self._door.find(started.id, peer))
+            ended = await _ending(
+                self._service.events, lambda: self._service.find(started.id, peer)
+            )
         except asyncio.CancelledError:
             # The client has gone or has taken its request back.
             with _quietly():
-                self._door.abort(started.id, peer)
+                self._service.abort(started.id, peer)
             raise
         if ended.state is State.REGISTERED:
             return _paired(request, ended.user, ended.role)
@@ -223,13 +225,10 @@ class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
         )
 
 
-async def _ending(
-    watch: Callable[[Callable[[PairingEvent], None]], Callable[[], None]],
-    look: Callable[[], Ceremony],
-) -> Ceremony:
+async def _ending(events: PairingEvents, look: Callable[[], Ceremony]) -> Ceremony:
     """The ceremony once it has ended. The fact comes first, so a late waiter does not hang."""
     changed = asyncio.Event()
-    stop = watch(lambda _news: changed.set())
+    stop = events.subscribe(lambda _event: changed.set())
     try:
         while (ceremony := look()).is_live:
             changed.clear()
@@ -262,7 +261,7 @@ def _view(ceremony: Ceremony) -> dict[str, Any]:
 
 @contextmanager
 def _answers(*, busy: Code = Code.CONFLICT) -> Iterator[None]:
-    """Turn what the door refuses into the answers of protocol §7.
+    """Turn what the service refuses into the answers of protocol §7.
 
     `busy` is the code for "not now": for a start 5.03, since the same request may succeed later.
     """

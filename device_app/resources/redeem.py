@@ -14,7 +14,7 @@ from aiocoap.resource import Resource
 from device_app.access.guard import malformed, refusals
 from device_app.access.invitations import Invitations
 from device_app.access.whitelist import Whitelist
-from device_app.resources.wire import CBOR, read_map, reply
+from device_app.resources.payloads import CBOR, read_map, reply
 from iam.errors import IamError, InviteRefused, StoreError
 from iam.model import User
 from peer.errors import Malformed

@@ -15,9 +15,9 @@ from aiocoap.resource import Resource
 from device_app.access import bodies
 from device_app.access.guard import Guard, malformed
 from device_app.access.whitelist import OPEN_WINDOW
+from device_app.pairing.opener import Opener
 from device_app.pairing.service import PairingService
-from device_app.pairing.terms import Opener
-from device_app.resources.wire import CBOR, read_map, reply
+from device_app.resources.payloads import CBOR, read_map, reply
 from peer.errors import PeerError, UsageError
 from peer.limits import Limits
 from peer.net.problem import ProblemError
@@ -28,7 +28,7 @@ LATE = tuple(METHODS_OF)  # the role stands in the body, or is that of the open 
 _LATER_SECONDS = 30
 
 
-class WindowFromAfar(Resource):  # type: ignore[misc]  # aiocoap has no types
+class WindowResource(Resource):  # type: ignore[misc]  # aiocoap has no types
     """GET, POST and DELETE."""
 
     ct = CBOR
@@ -39,7 +39,7 @@ class WindowFromAfar(Resource):  # type: ignore[misc]  # aiocoap has no types
         self._guard = guard
         self._limits = limits
         #: Set by the app before the first request: it is made after the site.
-        self.door: PairingService
+        self.service: PairingService
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """{open, port, seconds_left, role, methods}, or {open: false}."""
@@ -51,7 +51,7 @@ class WindowFromAfar(Resource):  # type: ignore[misc]  # aiocoap has no types
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, OPEN_WINDOW):
             wished = _wished_untrusted(body, self._limits)
-            role = self.door.role_for(wished["role"])
+            role = self.service.role_for(wished["role"])
             asker = self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": role})
             opener = Opener(asker.subject, self._guard.connection(asker.peer))
             await self._open(opener, wished)
@@ -60,12 +60,12 @@ class WindowFromAfar(Resource):  # type: ignore[misc]  # aiocoap has no types
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
         """Close it, whoever has opened it."""
         self._require_standing(request)
-        self.door.close_window(actor=self._guard.asker(request).subject)
+        self.service.close_window(actor=self._guard.asker(request).subject)
         return aiocoap.Message(code=Code.DELETED)
 
     async def _open(self, opener: Opener, wished: Mapping[str, Any]) -> None:
         try:
-            await self.door.open(**wished, opener=opener)
+            await self.service.open(**wished, opener=opener)
         except UsageError as error:  # one for another role is open
             raise ProblemError(Code.CONFLICT, "busy", str(error), error.advice) from error
         except PeerError as error:
@@ -79,17 +79,17 @@ class WindowFromAfar(Resource):  # type: ignore[misc]  # aiocoap has no types
 
     def _require_standing(self, request: aiocoap.Message) -> None:
         """An open window is about its role; a closed one about nobody."""
-        if self.door.is_open:
-            self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": self.door.role_for(None)})
+        if self.service.is_open:
+            self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": self.service.role_for(None)})
 
     def _view(self) -> dict[str, Any]:
-        window = self.door.window
-        if window is None or not self.door.is_open:
+        window = self.service.window
+        if window is None or not self.service.is_open:
             return {"open": False}
         return {
             "open": True,
-            "port": self.door.port.number,
-            "seconds_left": round(self.door.seconds_left, 1),
+            "port": self.service.port.number,
+            "seconds_left": round(self.service.seconds_left, 1),
             "role": window.role,
             "methods": list(window.methods),
         }

@@ -256,7 +256,7 @@ def test_open_and_close(anna: Shell, owner: Abroad) -> None:
     assert re.fullmatch(r"open for (59|60) s on port \d+, role guest, methods compare\n", done.out)
     assert value(anna("open", "kitchen", "--json"))["window"]["open"] is True
     assert anna("open", "kitchen", "--close").out == "closed\n"
-    assert not owner.app.door.is_open
+    assert not owner.app.pairing.is_open
     assert anna("open", "kitchen", "--for", "5h").code in {2, 8}
 
 

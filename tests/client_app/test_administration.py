@@ -161,7 +161,7 @@ async def test_the_window(kitchen: Device, owner: Abroad) -> None:
     assert opened.open
     assert 0 < opened.seconds_left <= 60
     assert (opened.role, opened.methods) == ("guest", ("compare",))
-    assert opened.port == owner.app.door.port.number
+    assert opened.port == owner.app.pairing.port.number
     assert (await iam.window()).open
     await iam.close_window()
     assert not (await iam.window()).open

@@ -13,7 +13,7 @@ import pytest
 from client_app.choice import MEANING
 from client_app.sync import Client
 from device_app.pairing import labels
-from device_app.pairing.terms import PairingEventKind
+from device_app.pairing.events import PairingEventKind
 from peer.errors import Malformed, PinMismatch, RefusedByUser, UsageError, WrongCode
 from peer.identity import Fingerprint
 from peer.pairing import methods
@@ -30,21 +30,21 @@ Shell = Any  # conftest.Shell
 
 def opened(device: Abroad, *names: str, pressed: bool = False) -> str:
     """Open its window; the address."""
-    opening = device.app.door.open(methods=names, pressed=pressed)
+    opening = device.app.pairing.open(methods=names, pressed=pressed)
     asyncio.run_coroutine_threadsafe(opening, device._loop).result(timeout=10)
-    return f"127.0.0.1:{device.app.door.port.number}"
+    return f"127.0.0.1:{device.app.pairing.port.number}"
 
 
 def shown_code(device: Abroad) -> str:
-    return str(device.do(lambda app: app.door.methods.shown_code))
+    return str(device.do(lambda app: app.pairing.methods.shown_code))
 
 
 def made_label(device: Abroad) -> dict[str, str]:
     """A new label: its text and its code."""
 
     def make(app: Any) -> dict[str, str]:
-        plate, words = labels.made(app.whitelist, app.identity.fingerprint, replace=True)
-        app.door.methods.plate = plate
+        label, words = labels.made(app.whitelist, app.identity.fingerprint, replace=True)
+        app.pairing.methods.replace_label(label)
         found: dict[str, str] = words["label"]
         return found
 
@@ -58,14 +58,14 @@ def answers(device: Abroad, *, accept: bool) -> list[str]:
     def heard(app: Any, news: Any) -> None:
         if news.kind is PairingEventKind.PENDING:
             numbers.append(news.ceremony.number)
-            app.door.decide(news.ceremony.id, accept=accept)
+            app.pairing.decide(news.ceremony.id, accept=accept)
 
-    device.do(lambda app: app.door.watch(lambda news: heard(app, news)))
+    device.do(lambda app: app.pairing.events.subscribe(lambda news: heard(app, news)))
     return numbers
 
 
 def failures(device: Abroad) -> int:
-    return int(device.do(lambda app: app.door.window.failures))
+    return int(device.do(lambda app: app.pairing.window.failures))
 
 
 def method_of(device: Abroad, name: str) -> str:
@@ -158,7 +158,7 @@ def test_a_typing_error_in_a_label(shell: Shell, abroad: Abroad) -> None:
         wrong = f"{text[:place]}{'A' if text[place] != 'A' else 'B'}{text[place + 1 :]}"
         told = shell("pair", wrong, "--at", at)
         assert (told.code, "error" in told.err) == (2, True), told
-    handshakes = abroad.do(lambda app: dict(app.door.port.server.counters))
+    handshakes = abroad.do(lambda app: dict(app.pairing.port.server.counters))
     assert not handshakes.get("handshakes")
 
 

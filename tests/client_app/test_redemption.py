@@ -236,7 +236,7 @@ policies = ["hello"]
 
 def adopt(device: Abroad, policy: str) -> None:
     """Give the device this policy."""
-    folder = device.app.places.policies
+    folder = device.app.paths.policies
     folder.mkdir(exist_ok=True)
     (folder / "test.toml").write_text(policy)
     asyncio.run_coroutine_threadsafe(device.app.policies.reload(), device._loop).result(20)

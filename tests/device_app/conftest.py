@@ -1,7 +1,7 @@
 """A device on loopback, in this process or as a process of its own, and clients that talk to it.
 
-Nothing sleeps: tests wait for answers, for news of the pairing door, or for lines of output, each
-with a time limit. Ports are those the kernel gives.
+Nothing sleeps: tests wait for answers, for events of the pairing service, or for lines of
+output, each with a time limit. Ports are those the kernel gives.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ from aiocoap.numbers.codes import Code
 from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import PairingEvent, PairingEventKind, PairingTerms
+from device_app.pairing.events import PairingEvent, PairingEventKind
+from device_app.pairing.terms import PairingTerms
 from device_app.paths import Paths
 from iam.model import Key, User
 from peer import cbor
@@ -154,7 +155,7 @@ class Device:
         self.app = app
         self.news: list[PairingEvent] = []
         self._came = asyncio.Event()
-        app.door.watch(self._heard)
+        app.pairing.events.subscribe(self._heard)
 
     def _heard(self, news: PairingEvent) -> None:
         self.news.append(news)
@@ -165,7 +166,7 @@ class Device:
         return self.app.identity.fingerprint
 
     def port(self, pairing: bool) -> int:
-        return self.app.door.port.number if pairing else self.app.server.port
+        return self.app.pairing.port.number if pairing else self.app.server.port
 
     async def heard(self, kind: PairingEventKind, *, count: int = 1) -> PairingEvent:
         """The count-th news of a kind, now or when it comes."""
@@ -178,17 +179,17 @@ class Device:
                 await self._came.wait()
 
     async def open(self, **options: Any) -> None:
-        await self.app.door.open(**options)
+        await self.app.pairing.open(**options)
 
     def decide(self, *, accept: bool) -> Ceremony:
-        pending = self.app.door.pending()
+        pending = self.app.pairing.pending()
         assert pending is not None
-        return self.app.door.decide(pending.id, accept=accept)
+        return self.app.pairing.decide(pending.id, accept=accept)
 
     async def port_closed(self) -> None:
         """Until the pairing port is gone."""
         await self.heard(PairingEventKind.GONE)
-        assert not self.app.door.port.number
+        assert not self.app.pairing.port.number
 
     def events(self, kind: str) -> list[Any]:
         trail = self.app.whitelist.store.trail

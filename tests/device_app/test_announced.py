@@ -36,9 +36,9 @@ async def test_the_window_is_announced_and_its_end_too(kit: Kit) -> None:
         assert (closed.name, closed.port) == ("kitchen", device.app.server.port)
         await device.open()
         opened = await next_of(adverts, device, is_open=True)
-        assert opened.pairing_port == device.app.door.port.number
+        assert opened.pairing_port == device.app.pairing.port.number
         assert opened.addresses == ("127.0.0.1",)
-        device.app.door.close_window()
+        device.app.pairing.close_window()
         await next_of(adverts, device, is_open=False)
 
 

@@ -13,10 +13,10 @@ import aiocoap
 import pytest
 from aiocoap.resource import ObservableResource
 
-from device_app import exposed
+from device_app import resource_spec
 from device_app.access.explaining import policy_verbs
 from device_app.errors import ModuleError
-from device_app.exposed import Exposed
+from device_app.resource_spec import ResourceSpec
 from device_app.terminal.render import explain_lines
 from iam.model import Key
 from peer.errors import ObservationEnded
@@ -282,12 +282,12 @@ class Lamp(ObservableResource):  # type: ignore[misc]
 
 
 MODULE = """
-from device_app.exposed import Exposed
+from device_app.resource_spec import ResourceSpec
 from tests.device_app import test_attributes
 
 def resources(board):
     lamp = test_attributes.MADE[-1]
-    yield Exposed("/lamp", lamp, actions={"GET": "Lamp:Read"}, attributes=lamp.attributes)
+    yield ResourceSpec("/lamp", lamp, actions={"GET": "Lamp:Read"}, attributes=lamp.attributes)
 """
 MADE: list[Lamp] = []
 
@@ -421,9 +421,9 @@ async def test_a_stranger_never_makes_the_application_speak(kit: Kit) -> None:
 
 def test_attributes_are_a_function_or_a_refusal_to_start() -> None:
     wrong: Any = {"Lamp:Room": "hall"}
-    one = Exposed("/lamp", Lamp(), {"GET": "Lamp:Read"}, attributes=wrong)
+    one = ResourceSpec("/lamp", Lamp(), {"GET": "Lamp:Read"}, attributes=wrong)
     with pytest.raises(ModuleError, match="no function"):
-        exposed._check("my_lamp", one)
+        resource_spec._check("my_lamp", one)
 
 
 # --------------------------------------------------------------------------- each notification

@@ -36,10 +36,10 @@ policies = ["core-unpaired", "lan-only"]
 """
 LAMP = """
 from aiocoap.resource import Resource
-from device_app.exposed import Exposed
+from device_app.resource_spec import ResourceSpec
 
 def resources(board):
-    yield Exposed("/lamp", Resource(), actions={"PUT": "Lamp:Set"})
+    yield ResourceSpec("/lamp", Resource(), actions={"PUT": "Lamp:Set"})
 """
 NABTO = {
     "Version": 1,

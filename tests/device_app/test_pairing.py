@@ -13,7 +13,8 @@ import pytest
 
 from device_app.access.bodies import user_wished_untrusted
 from device_app.access.journal import Journal
-from device_app.pairing.terms import PairingEventKind, PairingTerms
+from device_app.pairing.events import PairingEventKind
+from device_app.pairing.terms import PairingTerms
 from peer.errors import Unreachable
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing.ceremony import OverlapRule
@@ -59,9 +60,9 @@ async def test_the_second_to_pair_is_a_guest(kit: Kit, device: Device) -> None:
 
 async def test_closed_means_that_nothing_listens(kit: Kit, device: Device) -> None:
     await device.open()
-    port = device.app.door.port.number
+    port = device.app.pairing.port.number
     assert port
-    device.app.door.close_window()
+    device.app.pairing.close_window()
     await device.port_closed()
     caller = kit.caller(device)
     caller._port = lambda _pairing: port
@@ -83,10 +84,10 @@ async def test_pair_does_not_exist_on_the_regular_port(kit: Kit, device: Device)
 
 async def test_success_closes_the_window_and_then_the_port(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
     assert (await device.heard(PairingEventKind.CLOSED)).reason == "success"
     await device.port_closed()
-    assert device.app.door.port.number == 0
+    assert device.app.pairing.port.number == 0
 
 
 async def test_the_lingering_port_takes_no_new_ceremony(kit: Kit) -> None:
@@ -96,7 +97,7 @@ async def test_the_lingering_port_takes_no_new_ceremony(kit: Kit) -> None:
     started = await caller.start("olga")
     device.decide(accept=True)
     await caller.confirm(started)
-    assert device.app.door.port.number
+    assert device.app.pairing.port.number
     late = await kit.caller(device).start("eve")
     assert (late.code, late.reason) == ("4.03", "window-closed")
 
@@ -124,7 +125,7 @@ async def test_half_a_match_is_a_conflict(
     refused = await caller.start(name)
     assert (refused.code, refused.reason) == ("4.09", "taken")
     assert device.app.whitelist.state is before
-    assert device.app.door.budget.failures == 0
+    assert device.app.pairing.budget.failures == 0
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ async def test_a_bad_name_is_refused_with_a_reason(kit: Kit, device: Device, nam
     refused = await caller.start(name)
     assert (refused.code, refused.reason) == ("4.00", "malformed")
     assert "name" in refused.text
-    assert device.app.door.pending() is None
+    assert device.app.pairing.pending() is None
 
 
 async def test_names_become_nfc(kit: Kit, device: Device) -> None:
@@ -175,8 +176,8 @@ async def test_broken_bodies_get_an_answer_and_leave_no_trace(
     answer = await caller.pair_ask("POST", "/pair", raw=raw, ct=ct)
     assert answer.code == code
     assert "Traceback" not in caplog.text
-    assert device.app.door.pending() is None
-    assert device.app.door.budget.failures == 0
+    assert device.app.pairing.pending() is None
+    assert device.app.pairing.budget.failures == 0
     assert (await caller.start("anna")).code == "2.01"
 
 
@@ -211,7 +212,7 @@ async def test_only_the_session_that_began_a_ceremony_sees_it(kit: Kit, device: 
         for method in ("GET", "DELETE"):
             assert (await other.pair_ask(method, path)).code == "4.04"
         assert (await other.pair_ask("POST", path, {"confirm": bytes(32)})).code == "4.04"
-    assert device.app.door.pending() is not None
+    assert device.app.pairing.pending() is not None
 
 
 async def test_observing_a_ceremony_to_its_end(kit: Kit, device: Device) -> None:
@@ -279,8 +280,8 @@ async def test_the_client_aborts_and_may_start_again(kit: Kit, device: Device) -
     started = await caller.start("anna")
     gone = await caller.pair_ask("DELETE", f"/pair/{started.body['id']}")
     assert (gone.code, gone.body) == ("2.02", {"state": "REVOKED"})
-    assert device.app.door.pending() is None
-    assert device.app.door.budget.failures == 1
+    assert device.app.pairing.pending() is None
+    assert device.app.pairing.budget.failures == 1
     assert (await caller.start("anna")).code == "2.01"
 
 
@@ -302,7 +303,7 @@ async def test_a_client_that_crashes_leaves_no_ceremony(
     if plain:
         with pytest.raises(Unreachable):
             await asking
-    assert device.app.door.pending() is None
+    assert device.app.pairing.pending() is None
     assert (await caller.start("anna")).code == "2.01"
 
 
@@ -328,7 +329,7 @@ async def test_two_keys_in_one_window_are_both_refused(kit: Kit, device: Device)
     answer = await first.pair_ask("GET", f"/pair/{started.body['id']}")
     assert answer.body == {"state": "REFUSED"}
     assert not device.app.whitelist.state.users
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
     [event] = device.events("overlap")
     assert event.fingerprint == first.fingerprint
     assert second.fingerprint in event.detail
@@ -352,20 +353,20 @@ async def test_a_step_that_comes_too_late_tells_what_time_has_ended(
     kit: Kit, device: Device, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The step is refused; that the ceremony expired before is in the trail at once."""
-    door, caller = device.app.door, kit.caller(device)
+    service, caller = device.app.pairing, kit.caller(device)
     await device.open(seconds=900)
     started = (await caller.start("anna")).body["id"]
     peer = (await caller.connect(pairing=True)).peer
-    pending = door.pending()
+    pending = service.pending()
     assert pending is not None
     seen = replace(peer, session_id=pending.session_id)
     steps: dict[str, Callable[[], object]] = {
-        "decide": lambda: door.decide(started, accept=True),
-        "exchange": lambda: door.exchange(started, {"nonce": bytes(32)}, seen),
-        "complete": lambda: door.complete(started, {"confirm": bytes(32)}, seen),
-        "abort": lambda: door.abort(started, seen),
+        "decide": lambda: service.decide(started, accept=True),
+        "exchange": lambda: service.exchange(started, {"nonce": bytes(32)}, seen),
+        "complete": lambda: service.complete(started, {"confirm": bytes(32)}, seen),
+        "abort": lambda: service.abort(started, seen),
     }
-    monkeypatch.setattr(door, "_loop", LaterLoop(device.app.limits.person_seconds + 1))
+    monkeypatch.setattr(service, "_loop", LaterLoop(device.app.limits.person_seconds + 1))
     with pytest.raises(CeremonyError):
         steps[step]()
     assert [event.user for event in device.events("expired")] == ["anna"]
@@ -380,7 +381,7 @@ async def test_a_race_for_the_first_pairing_makes_no_owner(kit: Kit, device: Dev
         *(racer.start(f"racer-{number}") for number, racer in enumerate(racers))
     )
     assert [answer.code for answer in answers].count("2.01") == 1
-    assert device.app.door.pending() is None
+    assert device.app.pairing.pending() is None
     assert not device.app.whitelist.state.users
 
 
@@ -390,9 +391,9 @@ async def test_a_wall_clock_that_jumps_by_a_year_changes_no_window(kit: Kit) -> 
     await device.open(seconds=100)
     for year in (31e6, -62e6):
         wall[0] += year
-        assert 95 < device.app.door.seconds_left <= 100
+        assert 95 < device.app.pairing.seconds_left <= 100
         await device.open(seconds=50)
-        assert 95 < device.app.door.seconds_left <= 100
+        assert 95 < device.app.pairing.seconds_left <= 100
     await device.pair(kit.caller(device), "anna")
     assert [event.wall for event in device.events("paired")] == [wall[0]]
 
@@ -444,19 +445,19 @@ async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
     await device.open()
     wish = {"name": "bob", "role": "owner", "keys": ["ab" * 32]}
     device.app.whitelist.add_user(None, user_wished_untrusted(wish, 0.0))
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
 
 
 async def test_opened_twice_it_extends_and_never_stacks(device: Device) -> None:
     await device.open(seconds=100)
-    port = device.app.door.port.number
+    port = device.app.pairing.port.number
     await device.open(seconds=50)
-    assert 99 < device.app.door.seconds_left <= 100
+    assert 99 < device.app.pairing.seconds_left <= 100
     await device.open(seconds=150)
-    assert 149 < device.app.door.seconds_left <= 150
-    assert device.app.door.port.number == port
+    assert 149 < device.app.pairing.seconds_left <= 150
+    assert device.app.pairing.port.number == port
     await device.open(seconds=1e6)
-    assert device.app.door.seconds_left <= 900
+    assert device.app.pairing.seconds_left <= 900
 
 
 async def test_the_window_closes_by_itself(device: Device) -> None:
@@ -480,7 +481,7 @@ async def test_back_off_survives_a_restart_and_ends_at_the_console(kit: Kit) -> 
     device = await kit.device()
     caller = kit.caller(device)
     for failure in range(10):
-        if not device.app.door.is_open:
+        if not device.app.pairing.is_open:
             await device.open()
         if failure == 9:
             assert device.app.whitelist.store.attempts["pairing"]["failures"] == 9  # type: ignore[index]
@@ -493,7 +494,7 @@ async def test_back_off_survives_a_restart_and_ends_at_the_console(kit: Kit) -> 
     await device.app.close()
 
     device = await kit.device()
-    assert device.app.door.budget.failures == 10
+    assert device.app.pairing.budget.failures == 10
     caller = kit.caller(device)
     await device.open()
     assert (await caller.start("anna")).reason == "locked-out"
@@ -546,5 +547,5 @@ async def test_closing_the_window_refuses_whoever_waits(kit: Kit, device: Device
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
     await device.heard(PairingEventKind.PENDING)
-    device.app.door.close_window()
+    device.app.pairing.close_window()
     assert (await asking).reason == "refused"

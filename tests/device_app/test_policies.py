@@ -293,7 +293,7 @@ async def test_a_window_for_a_role_that_goes_closes(kit: Kit) -> None:
     await device.open(role="reader")
     kit.policy("")
     await device.app.policies.reload()
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
 
 
 async def test_slips_of_the_pen_are_told_and_a_lost_role_may_do_nothing(

@@ -17,35 +17,36 @@ if TYPE_CHECKING:
 
 
 def offered(device: Device) -> list[str]:
-    window = device.app.door.window
+    window = device.app.pairing.window
     assert window is not None
     return list(window.methods)
 
 
 async def test_other_methods_take_the_place_of_a_window_that_nobody_uses(device: Device) -> None:
-    door = device.app.door
+    service = device.app.pairing
     await device.open(seconds=100, role="user")
-    first = door.window
+    first = service.window
     assert offered(device) == ["code", "sas", "compare"]
     await device.open(seconds=50)
-    assert door.window is first
+    assert service.window is first
     await device.open(methods=["sas"], seconds=30)
-    assert door.window is not first
+    assert service.window is not first
     assert offered(device) == ["sas"]
-    assert door.seconds_left == pytest.approx(100, abs=5)
-    assert door.methods.shown_code == ""
-    assert door.window is not None
-    assert door.window.role == "user"
+    assert service.seconds_left == pytest.approx(100, abs=5)
+    assert service.methods.shown_code == ""
+    assert service.window is not None
+    assert service.window.role == "user"
     # Nothing named, and nothing new to offer: it goes on as it is.
-    second = door.window
+    second = service.window
     await device.open(methods=["sas"])
-    assert door.window is second
+    assert service.window is second
 
 
 async def test_a_label_that_was_made_meanwhile_is_offered(device: Device) -> None:
-    door = device.app.door
+    service = device.app.pairing
     await device.open()
-    door.methods.plate, _ = labels.made(device.app.whitelist, device.fingerprint, replace=False)
+    label, _ = labels.made(device.app.whitelist, device.fingerprint, replace=False)
+    service.methods.replace_label(label)
     await device.open()
     assert offered(device) == ["label", "code", "sas", "compare"]
 
@@ -63,12 +64,12 @@ async def test_the_button_is_offered_from_its_press_on(kit: Kit) -> None:
 async def test_whoever_is_pairing_keeps_the_window(kit: Kit, device: Device) -> None:
     await device.open()
     caller = kit.caller(device)
-    first = device.app.door.window
+    first = device.app.pairing.window
     await caller.start("anna")
     await device.open(seconds=200)
     with pytest.raises(UsageError, match="somebody is pairing"):
         await device.open(methods=["sas"])
-    assert device.app.door.window is first
+    assert device.app.pairing.window is first
 
 
 async def test_a_press_of_ten_seconds_lets_a_new_owner_in_whatever_was_open(kit: Kit) -> None:
@@ -76,13 +77,13 @@ async def test_a_press_of_ten_seconds_lets_a_new_owner_in_whatever_was_open(kit:
     device = await kit.device(hardware=Hardware(button=True))
     await device.open(role="user")
     for held, role in ((3, "user"), (9.9, "user"), (10, "owner")):
-        await call(device.app.places.socket, "press", {"held": held})
-        assert device.app.door.role_for(None) == role
-    await call(device.app.places.socket, "press", {"held": 12})
-    assert device.app.door.role_for(None) == "owner"
+        await call(device.app.paths.socket, "press", {"held": held})
+        assert device.app.pairing.role_for(None) == role
+    await call(device.app.paths.socket, "press", {"held": 12})
+    assert device.app.pairing.role_for(None) == "owner"
 
 
 async def test_a_board_without_a_button_has_no_press(device: Device) -> None:
     with pytest.raises(AppError, match="no button"):
-        await call(device.app.places.socket, "press", {"held": 12})
-    assert not device.app.door.is_open
+        await call(device.app.paths.socket, "press", {"held": 12})
+    assert not device.app.pairing.is_open

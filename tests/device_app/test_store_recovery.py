@@ -16,7 +16,7 @@ import pytest
 
 from device_app.console.control import call
 from device_app.console.status import health_of
-from device_app.pairing.methods import PLATE, StoredLabel
+from device_app.pairing.methods import LABEL_RECORD, StoredLabel
 from device_app.terminal.render import restore_lines, status_lines
 from iam import rights
 from iam.errors import StoreWriteFailed
@@ -166,7 +166,7 @@ async def test_a_device_that_lost_its_store_opens_no_window_for_an_owner(
 async def test_a_store_that_is_removed_under_the_daemon_is_noticed(
     owner: Caller, device: Device
 ) -> None:
-    path = device.app.places.store
+    path = device.app.paths.store
     path.unlink()
     status = device.app.status()
     assert "removed" in status["store"]["trouble"]
@@ -253,7 +253,7 @@ def test_a_label_with_a_damaged_count_is_no_label() -> None:
     assert StoredLabel.restored(good).failures == 2
     for failures in (-5, True, "2", 1.5, None):
         assert not StoredLabel.restored({**good, "failures": failures}).is_made
-    assert PLATE == rights.LABEL
+    assert LABEL_RECORD == rights.LABEL
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -281,7 +281,7 @@ async def test_a_reset_leaves_no_former_user_behind(kit: Kit, *, running: bool) 
 async def test_a_reset_names_nobody_whose_window_was_open(owner: Caller, device: Device) -> None:
     opened = await owner.ask("POST", "/iam/window", {"role": "guest"})
     assert opened.code.startswith("2."), opened
-    await call(device.app.places.socket, "reset", {})
+    await call(device.app.paths.socket, "reset", {})
     trail = device.app.whitelist.store.trail
     events = [record.event for record in trail.iterate()]
     assert events[0].kind == "factory-reset"

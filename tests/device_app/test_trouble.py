@@ -13,7 +13,7 @@ import pytest
 
 from device_app.console.status import health_of
 from device_app.logs import LogLimiter
-from device_app.pairing.terms import PairingEventKind
+from device_app.pairing.events import PairingEventKind
 from device_app.terminal.render import status_lines
 from iam.errors import StoreWriteFailed
 from peer.errors import PeerError
@@ -82,7 +82,7 @@ async def test_no_ceremony_starts_whose_attempt_cannot_be_counted(
     disk.fill()
     answer = await caller.start("anna")
     assert (answer.code, answer.body) == ("5.00", b"")
-    assert device.app.door.pending() is None
+    assert device.app.pairing.pending() is None
     disk.empty()
     assert (await caller.start("anna")).code == "2.01"
 

@@ -224,7 +224,7 @@ async def test_no_room_is_told_before_anything_is_stored(kit: Kit) -> None:
     late = kit.caller(device)
     for answer in (await late.start("eve"), await late.pair_ask("POST", "/pair")):
         assert (answer.code, answer.reason) == ("4.09", "limit")
-    assert device.app.door.budget.failures == 0
+    assert device.app.pairing.budget.failures == 0
 
 
 async def test_expiry_ends_a_live_session_and_makes_a_stranger(kit: Kit) -> None:

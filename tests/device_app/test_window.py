@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.access.journal import Journal
-from device_app.pairing.terms import PairingEventKind
+from device_app.pairing.events import PairingEventKind
 from peer.errors import Unreachable
 from tests.device_app.conftest import OUT_OF_THE_BOX
 
@@ -95,8 +95,8 @@ async def test_wishes_that_cannot_be(
     device: Device, admin: Caller, wish: object, code: str
 ) -> None:
     assert (await admin.ask("POST", "/iam/window", wish)).code == code
-    assert not device.app.door.is_open
-    assert device.app.door.window is None
+    assert not device.app.pairing.is_open
+    assert device.app.pairing.window is None
 
 
 async def test_who_may_not_open_one(kit: Kit, device: Device, admin: Caller) -> None:
@@ -105,7 +105,7 @@ async def test_who_may_not_open_one(kit: Kit, device: Device, admin: Caller) -> 
     for method, body in (("GET", None), ("POST", {}), ("DELETE", None)):
         assert (await guest.ask(method, "/iam/window", body)).reason == "denied"
         assert (await kit.caller(device).ask(method, "/iam/window", body)).reason == "not-paired"
-    assert device.app.door.is_open
+    assert device.app.pairing.is_open
 
 
 async def test_whoever_pairs_through_it_gets_its_role_and_the_opener_is_named(
@@ -125,7 +125,7 @@ async def test_a_window_for_another_role_is_not_bent(device: Device, admin: Call
     await device.open(role="user")
     refused = await admin.ask("POST", "/iam/window", {"role": "guest"})
     assert (refused.code, refused.reason) == ("4.09", "busy")
-    assert device.app.door.role_for(None) == "user"
+    assert device.app.pairing.role_for(None) == "user"
 
 
 async def test_nobody_keeps_a_window_open_that_they_could_not_open(
@@ -135,7 +135,7 @@ async def test_nobody_keeps_a_window_open_that_they_could_not_open(
     for wish in ({}, {"role": "owner"}):
         refused = await admin.ask("POST", "/iam/window", {**wish, "seconds": 600})
         assert (refused.code, refused.reason) == ("4.03", "denied")
-    assert device.app.door.seconds_left < 21
+    assert device.app.pairing.seconds_left < 21
     assert device.events("denied")[-1].user == "adam"
 
 
@@ -145,11 +145,11 @@ async def test_a_back_off_is_for_the_board_to_clear(
     await device.open()
     await kit.caller(device).start("eve")
     device.decide(accept=False)
-    failures = device.app.door.budget.failures
+    failures = device.app.pairing.budget.failures
     assert failures == 1
-    device.app.door.close_window()
+    device.app.pairing.close_window()
     await opened(admin)
-    assert device.app.door.budget.failures == failures
+    assert device.app.pairing.budget.failures == failures
 
 
 # ------------------------------------------------------------- what becomes of it with its opener
@@ -184,7 +184,7 @@ LOSSES = [lose_the_rank, lose_the_right_alone, lose_the_key, lose_the_name, lose
 async def test_a_window_goes_with_its_opener(device: Device, admin: Caller, lose: Any) -> None:
     await opened(admin)
     await lose(device)
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
     [event] = device.events("window-withdrawn")
     assert event.role == "guest"
     await device.port_closed()
@@ -209,7 +209,7 @@ async def test_a_rename_of_the_opener_changes_nothing(
 ) -> None:
     await opened(admin)
     device.app.whitelist.set_user(None, "adam", {"new_name": "adi", "display_name": "Adi"})
-    assert device.app.door.is_open
+    assert device.app.pairing.is_open
     newcomer = kit.caller(device)
     started = await newcomer.start("nina")
     device.decide(accept=True)
@@ -220,7 +220,7 @@ async def test_the_board_stands_behind_what_it_has_extended(device: Device, admi
     await opened(admin)
     await device.open(seconds=100)
     await lose_the_name(device)
-    assert device.app.door.is_open
+    assert device.app.pairing.is_open
     assert not device.events("window-withdrawn")
 
 
@@ -233,7 +233,7 @@ async def test_a_policy_that_takes_the_right_closes_the_window(kit: Kit) -> None
     assert (await installer.ask("POST", "/iam/window", {"role": "user"})).reason == "denied"
     kit.policy(INSTALLER.replace('"Pairing:OpenWindow", ', ""))
     await device.app.policies.reload()
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
 
 
 async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
@@ -245,7 +245,7 @@ async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
     wall[0] += 999.7
     # Any change makes the device look at its users' times anew.
     device.app.whitelist.set_user(None, "olga", {"display_name": "Olga"})
-    assert device.app.door.is_open
+    assert device.app.pairing.is_open
     await device.heard(PairingEventKind.CLOSED)
     assert device.events("window-withdrawn")
 
@@ -280,7 +280,7 @@ async def test_the_plain_form_is_stored_by_the_openers_power_too(
         device.decide(accept=True)
     assert (await asking).code == "4.03"
     assert "nina" not in device.app.whitelist.state.users
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
 
 
 async def test_a_condition_on_the_time_is_asked_about_again_when_somebody_pairs(kit: Kit) -> None:
@@ -294,8 +294,8 @@ async def test_a_condition_on_the_time_is_asked_about_again_when_somebody_pairs(
     wall[0] += 3600
     refused = await kit.caller(device).start("nina")
     assert (refused.code, refused.reason) == ("4.03", "denied")
-    assert not device.app.door.is_open
-    assert device.app.door.budget.failures == 0
+    assert not device.app.pairing.is_open
+    assert device.app.pairing.budget.failures == 0
 
 
 async def test_a_port_that_cannot_be_had_is_told_and_leaves_no_window(
@@ -304,10 +304,10 @@ async def test_a_port_that_cannot_be_had_is_told_and_leaves_no_window(
     async def taken() -> None:
         raise Unreachable("the port is in use")
 
-    monkeypatch.setattr(device.app.door.port, "bring", taken)
+    monkeypatch.setattr(device.app.pairing.port, "reconcile", taken)
     refused = await admin.ask("POST", "/iam/window", {})
     assert (refused.code, refused.reason) == ("5.03", "busy")
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
 
 
 # ----------------------------------------------------------------------------------- conditions
@@ -321,7 +321,7 @@ async def test_only_by_somebody_who_is_there(kit: Kit, *, near: bool) -> None:
     installer = kit.known(device, "ines", "installer")
     answer = await installer.ask("POST", "/iam/window", {"role": "guest"})
     assert (answer.code == "2.04") is near
-    assert device.app.door.is_open is near
+    assert device.app.pairing.is_open is near
 
 
 async def test_the_role_is_the_target(kit: Kit) -> None:
@@ -335,7 +335,7 @@ async def test_the_role_is_the_target(kit: Kit) -> None:
     await device.open(role="user")
     for method, body in (("GET", None), ("DELETE", None), ("POST", {})):
         assert (await installer.ask(method, "/iam/window", body)).reason == "denied", method
-    device.app.door.close_window()
+    device.app.pairing.close_window()
     await opened(installer)
     assert (await installer.ask("GET", "/iam/window")).body["role"] == "guest"
 

@@ -99,7 +99,7 @@ class Caller:
         self._open: dict[int, CoapsConnection] = {}
 
     async def connection(self, *, pairing: bool) -> CoapsConnection:
-        port = self._app.door.port.number if pairing else self._app.server.port
+        port = self._app.pairing.port.number if pairing else self._app.server.port
         held = self._open.get(port)
         if held is None or not held.is_open:
             held = await self.client.connect(Address(HOST, port), pinned=None, timeout=PATIENCE)
@@ -168,9 +168,9 @@ class Caller:
         )
 
     async def pair(self, name: str) -> Any:
-        await self._app.door.open()
+        await self._app.pairing.open()
         started = await self.start(name)
-        self._app.door.decide(started["id"], accept=True)
+        self._app.pairing.decide(started["id"], accept=True)
         return await self.confirm(started)
 
     async def close(self) -> None:
@@ -214,7 +214,7 @@ async def kit(tmp_path: Path, cddl: Cddl) -> AsyncIterator[Kit]:
 async def pairing(kit: Kit) -> Caller:
     """All that the pairing port says; gives the owner."""
     olga, mallory = kit.caller(), kit.caller()
-    await kit.app.door.open(seconds=10_000)
+    await kit.app.pairing.open(seconds=10_000)
     offer = await olga.ask("GET", "/pair", code="2.05", gets="offer")
     assert offer["seconds"] == DEFAULT_LIMITS.window_max_seconds
     assert offer["port"] == kit.app.server.port
@@ -226,7 +226,7 @@ async def pairing(kit: Kit) -> Caller:
     path = f"/pair/{started['id']}"
     await mallory.ask("GET", path, code="4.04")
     await olga.ask("GET", path, code="2.05", gets="pair-state")
-    kit.app.door.decide(started["id"], accept=True)
+    kit.app.pairing.decide(started["id"], accept=True)
     await olga.ask("GET", path, code="2.05", gets="pair-state")
     # One observation on an accepted ceremony, and the end of it by a wrong tag.
     assert await olga.observe(path, "pair-state", count=1) == [
@@ -239,7 +239,7 @@ async def pairing(kit: Kit) -> Caller:
     assert aborted == {"state": "REVOKED"}
     done = await olga.pair("olga")
     assert (done["user"], done["role"]) == ("olga", "owner")
-    await kit.app.door.open()
+    await kit.app.pairing.open()
     await olga.ask(
         "POST",
         "/pair",
@@ -251,19 +251,21 @@ async def pairing(kit: Kit) -> Caller:
     await olga.ask("POST", "/pair", {"method": "compare", "name": "other"}, code="4.09")
     await olga.ask("POST", "/pair", {"method": "none", "name": "x"}, code="4.09")
     await mallory.ask("POST", "/pair", {"method": "none", "name": "x"}, code="4.03")
-    kit.app.door.close_window()
+    kit.app.pairing.close_window()
     return olga
 
 
 async def other_methods(kit: Kit) -> None:
     """Each method but `compare`, from the start to the end."""
-    device, door = kit.app.identity.fingerprint, kit.app.door
-    door.methods.hardware = Hardware(button=True)
-    plate, label, printed = StoredLabel.made(device, token_bytes)
-    door.methods.plate = plate
+    device, service = kit.app.identity.fingerprint, kit.app.pairing
+    service.methods.hardware = Hardware(button=True)
+    stored, label, printed = StoredLabel.made(device, token_bytes)
+    service.methods.replace_label(stored)
 
     def shown(session: Session) -> ClientSide:
-        return CodeClient(session, TypedCode.parse_untrusted(door.methods.shown_code), token_bytes)
+        return CodeClient(
+            session, TypedCode.parse_untrusted(service.methods.shown_code), token_bytes
+        )
 
     sides: dict[str, Callable[[Session], ClientSide]] = {
         "sas": lambda _session: SasClient(token_bytes),
@@ -274,7 +276,7 @@ async def other_methods(kit: Kit) -> None:
     }
     for name, made in sides.items():
         method = "code" if name == "printed" else name
-        await door.open(methods=[method], role="guest", pressed=method == "button")
+        await service.open(methods=[method], role="guest", pressed=method == "button")
         await paired_by(kit, kit.caller(), name, made)
 
 
@@ -293,7 +295,7 @@ async def paired_by(
             "POST", path, fields, sends="pair-nonce", code="2.04", gets="pair-opened"
         )
         side.exchanged_untrusted(opened)
-        kit.app.door.decide(started["id"], accept=True)
+        kit.app.pairing.decide(started["id"], accept=True)
     confirmed = await caller.ask(
         "POST", path, side.confirm(), sends="pair-confirm", code="2.04", gets="pair-confirmed"
     )
@@ -554,7 +556,7 @@ WRONG_REQUESTS: list[tuple[str, str, str, object]] = [
 async def test_what_does_not_fit_is_refused(kit: Kit) -> None:
     olga = kit.caller()
     await olga.pair("olga")
-    await kit.app.door.open()
+    await kit.app.pairing.open()
     stranger = kit.caller()
     for method, path, rule, body in WRONG_REQUESTS:
         with pytest.raises(pycddl.ValidationError):
@@ -568,7 +570,7 @@ async def test_what_does_not_fit_is_refused(kit: Kit) -> None:
 
 
 async def test_what_is_no_body_has_the_answer_of_the_table(kit: Kit) -> None:
-    await kit.app.door.open()
+    await kit.app.pairing.open()
     stranger = kit.caller()
     await stranger.ask("POST", "/pair", raw=b"\xa1", code="4.00")
     await stranger.ask("POST", "/pair", raw=cbor.encode({}) + b"\x00", code="4.00")

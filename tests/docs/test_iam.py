@@ -55,7 +55,7 @@ LAMP = """
 import aiocoap
 from aiocoap.resource import Resource
 
-from device_app.exposed import Board, Exposed
+from device_app.resource_spec import Board, ResourceSpec
 
 
 class Lamp(Resource):
@@ -67,7 +67,7 @@ class Lamp(Resource):
 
 
 def resources(board: Board):
-    yield Exposed(
+    yield ResourceSpec(
         "/lamp",
         Lamp(),
         actions={"GET": "Lamp:Read", "PUT": "Lamp:Set"},

@@ -13,7 +13,7 @@ from pathlib import Path
 from client_app import Client
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.paths import Paths
 from peer.limits import DEFAULT_LIMITS
 from peer.net.onlink import LocalMode
@@ -32,15 +32,20 @@ def block(page: str) -> str:
 
 async def paired(app: App, home: Path) -> None:
     """Pair a client; whoever sits at the device says yes."""
-    await app.door.open()
+    await app.pairing.open()
 
     def accept(news: PairingEvent) -> None:
-        if news.kind is PairingEventKind.PENDING and (ceremony := app.door.pending()) is not None:
-            asyncio.get_running_loop().call_soon(lambda: app.door.decide(ceremony.id, accept=True))
+        if (
+            news.kind is PairingEventKind.PENDING
+            and (ceremony := app.pairing.pending()) is not None
+        ):
+            asyncio.get_running_loop().call_soon(
+                lambda: app.pairing.decide(ceremony.id, accept=True)
+            )
 
-    app.door.watch(accept)
+    app.pairing.events.subscribe(accept)
     async with Client(home=home) as client:
-        target = f"127.0.0.1:{app.door.port.number}"
+        target = f"127.0.0.1:{app.pairing.port.number}"
         await client.pair(target, name="anna", expect=app.identity.fingerprint)
 
 

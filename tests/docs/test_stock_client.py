@@ -9,7 +9,7 @@ import pytest
 
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.paths import Paths
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
@@ -55,12 +55,12 @@ def accepted(app: App) -> list[Fingerprint]:
     def heard(news: PairingEvent) -> None:
         if news.kind is PairingEventKind.PENDING and news.ceremony is not None:
             shown.append(news.ceremony.fingerprint)
-            call = app.door.decide
+            call = app.pairing.decide
             asyncio.get_running_loop().call_soon(
                 lambda ceremony_id: call(ceremony_id, accept=True), news.ceremony.id
             )
 
-    app.door.watch(heard)
+    app.pairing.events.subscribe(heard)
     return shown
 
 
@@ -72,10 +72,10 @@ async def test_a_stock_client_pairs_as_the_paper_says(
     home = tmp_path / "home"
     app = await App.start(Paths(home, home, home), SETTINGS, limits=DEFAULT_LIMITS)
     try:
-        await app.door.open()
+        await app.pairing.open()
         shown = accepted(app)
         addresses = {
-            "192.0.2.7:5685": f"{HOST}:{app.door.port.number}",
+            "192.0.2.7:5685": f"{HOST}:{app.pairing.port.number}",
             "192.0.2.7:5684": f"{HOST}:{app.server.port}",
             "coap-client-openssl": client,
         }

@@ -20,7 +20,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.paths import Paths
 from device_app.resources.board import UPDATE_SECONDS
 from iam.model import Key, State, User
@@ -202,7 +202,7 @@ class Device:
         self.app = app
         self.news: list[PairingEvent] = []
         self._came = asyncio.Event()
-        app.door.watch(self._heard)
+        app.pairing.events.subscribe(self._heard)
 
     def _heard(self, news: PairingEvent) -> None:
         self.news.append(news)
@@ -217,7 +217,7 @@ class Device:
         return self.app.whitelist.state
 
     def port(self, *, pairing: bool) -> int:
-        return self.app.door.port.number if pairing else self.app.server.port
+        return self.app.pairing.port.number if pairing else self.app.server.port
 
     async def heard(
         self, kind: PairingEventKind, *, count: int = 1, patience: float = PATIENCE
@@ -236,18 +236,18 @@ class Device:
                 await asyncio.sleep(0.01)
 
     async def open(self, **options: Any) -> None:
-        await self.app.door.open(**options)
+        await self.app.pairing.open(**options)
 
     async def closed(self) -> None:
         """Close the window if it is open, and wait until nothing listens."""
-        self.app.door.close_window()
+        self.app.pairing.close_window()
         async with asyncio.timeout(PATIENCE):
-            while self.app.door.port.number:
+            while self.app.pairing.port.number:
                 self._came.clear()
                 await self._came.wait()
 
     def pending(self) -> Ceremony:
-        pending = self.app.door.pending()
+        pending = self.app.pairing.pending()
         assert pending is not None
         return pending
 
@@ -257,7 +257,7 @@ class Device:
         return spooled()
 
     def decide(self, *, accept: bool) -> Ceremony:
-        return self.app.door.decide(self.pending().id, accept=accept)
+        return self.app.pairing.decide(self.pending().id, accept=accept)
 
     def counters(self, port: str = "regular") -> dict[str, int]:
         """As `status` shows them."""

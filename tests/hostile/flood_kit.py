@@ -466,8 +466,8 @@ async def _serve(wanted: dict[str, object]) -> None:
     key = Key(str(wanted["owner"]), method="given", added=app.whitelist.now)
     app.whitelist.add_user(None, User("olga", "owner", (key,), created=app.whitelist.now))
     if wanted["window"]:
-        await app.door.open(role="user")
-    told = {"regular": app.server.port, "pairing": app.door.port.number}
+        await app.pairing.open(role="user")
+    told = {"regular": app.server.port, "pairing": app.pairing.port.number}
     print(json.dumps(told), flush=True)
     ended = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_reader(0, ended.set_result, None)  # its starter has gone

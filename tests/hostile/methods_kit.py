@@ -69,7 +69,7 @@ class Bearer:
     @property
     def shown(self) -> str:
         """What its screen says now."""
-        return self.device.app.door.methods.shown_code
+        return self.device.app.pairing.methods.shown_code
 
     def code_for(self, way: str) -> str:
         """The right code for a way, or nothing."""
@@ -94,9 +94,9 @@ def _drawn(like: TypedCode) -> TypedCode:
 
 def labelled(device: Device) -> Bearer:
     """Make its label, as its console does."""
-    door = device.app.door
-    plate, words = labels.made(device.app.whitelist, device.fingerprint, replace=True)
-    door.methods.plate = plate
+    service = device.app.pairing
+    label, words = labels.made(device.app.whitelist, device.fingerprint, replace=True)
+    service.methods.replace_label(label)
     text = words["label"]
     return Bearer(device, Label.parse_untrusted(text["text"]), text["code"])
 
@@ -197,7 +197,7 @@ class Run:
         started = await self.to_the_question()
         if started.code != "2.01":
             return started
-        if device.app.door.pending() is not None:
+        if device.app.pairing.pending() is not None:
             device.decide(accept=True)
         done = await self.confirm()
         if done.code == "2.04":
@@ -227,7 +227,7 @@ def two_people(device: Device, *, careful: bool) -> tuple[Confirm, Looks]:
     looks: Looks = []
 
     async def confirm(question: Comparison) -> bool:
-        await device.until(lambda: device.app.door.pending() is not None)
+        await device.until(lambda: device.app.pairing.pending() is not None)
         pending = device.pending()
         here: object = question.number or (question.device, question.own)
         there: object = pending.number or (device.fingerprint, pending.fingerprint)

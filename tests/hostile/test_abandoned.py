@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.pairing.terms import PairingEventKind
+from device_app.pairing.events import PairingEventKind
 from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
 from peer.net.udp import Address
@@ -91,15 +91,15 @@ STEPS: dict[Step, bool] = {
 async def all_gone(device: Device) -> None:
     """No session, ceremony, timer, observation or half a body; the window is open or closed."""
     await device.until(lambda: not device.app.status()["sessions"])
-    assert device.app.door.pending() is None
-    server = device.app.door.port.server
+    assert device.app.pairing.pending() is None
+    server = device.app.pairing.port.server
     if server is not None:
         endpoint, layer = server._endpoint, server._layer
         assert not endpoint._half_open
         assert not layer.remotes
         assert not layer._messages._active_exchanges
         assert not layer._messages.token_manager.incoming_requests
-    pair = device.app.door.port.site.paths()["pair",]
+    pair = device.app.pairing.port.site.paths()["pair",]
     await device.until(lambda: not pair._observations)
 
 
@@ -137,10 +137,10 @@ async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bo
         ended = await device.heard(PairingEventKind.ENDED)
         assert ended.ceremony is not None
         assert ended.ceremony.state in {"REVOKED", "EXPIRED", "REFUSED"}
-        assert device.app.door.budget.failures == 1
+        assert device.app.pairing.budget.failures == 1
         assert device.app.whitelist.store.attempts["pairing"]["failures"] == 1  # type: ignore[index]
     else:
-        assert device.app.door.budget.failures == 0
+        assert device.app.pairing.budget.failures == 0
     await all_gone(device)
     assert not device.users.users
     await device.until(lambda: not asyncio.all_tasks() - tasks)

@@ -29,7 +29,7 @@ async def device(kit: Kit) -> Device:
 
 async def ask(device: Device, verb: str, **args: object) -> dict[str, Any]:
     """Ask the daemon as its command line does."""
-    return await call(device.app.places.socket, verb, args)
+    return await call(device.app.paths.socket, verb, args)
 
 
 async def looked_at(device: Device) -> dict[str, Any]:

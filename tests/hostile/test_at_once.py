@@ -113,7 +113,10 @@ class House:
     def sessions(self) -> dict[tuple[bool, int], str]:
         """Port and number of a session, and the name of its key."""
         names = {caller.fingerprint: name for name, caller in self.people.items()}
-        regular, pairing = self.device.app.server.sessions(), self.device.app.door.port.sessions()
+        regular, pairing = (
+            self.device.app.server.sessions(),
+            self.device.app.pairing.port.sessions(),
+        )
         return {
             (is_pairing, one.session_id): names[one.fingerprint.hex]
             for is_pairing, sessions in ((False, regular), (True, pairing))

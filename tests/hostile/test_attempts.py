@@ -17,7 +17,7 @@ import pytest
 from device_app.console import offline
 from device_app.console.control import call
 from device_app.errors import AppError
-from device_app.pairing.methods import PLATE, Hardware
+from device_app.pairing.methods import LABEL_RECORD, Hardware
 from iam import Store
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing import jpake, methods
@@ -35,19 +35,19 @@ NOISE = random.Random(8)
 
 def plate_failures(device: Device) -> int:
     """Failed tries at the printed code, as they are stored."""
-    stored: Any = device.app.whitelist.store.attempts[PLATE]
-    assert stored["failures"] == device.app.door.methods.plate.failures
+    stored: Any = device.app.whitelist.store.attempts[LABEL_RECORD]
+    assert stored["failures"] == device.app.pairing.methods.label.failures
     return int(stored["failures"])
 
 
 def kill_the_code(device: Device, *, blocked_seconds: float = 0.0) -> None:
     """Strangers have had their tries, at the code and at the device."""
-    door = device.app.door
-    door.methods.plate = replace(door.methods.plate, failures=DEAD)
+    service = device.app.pairing
+    service.methods.replace_label(replace(service.methods.label, failures=DEAD))
     if blocked_seconds:
         until = asyncio.get_running_loop().time() + blocked_seconds
-        door._record.budget = AttemptBudget(15, until, door.limits)
-    door._record.keep(door._record.budget, (), 0.0, acting="")
+        service._record.budget = AttemptBudget(15, until, service.limits)
+    service._record.keep(service._record.budget, (), 0.0, acting="")
 
 
 async def wrong(caller: Caller, bearer: Bearer, **start: object) -> Answer:
@@ -96,7 +96,7 @@ async def test_first_rounds_that_prove_nothing_are_no_tries_at_the_printed_code(
         run.side = methods.TagsClient(method=methods.CODE)
         answer = await run.start(round_one=changed, printed=True)
         assert (answer.code, answer.reason) == ("4.03", "wrong-code")
-        assert device.app.door.budget.failures == turn % 3 + 1
+        assert device.app.pairing.budget.failures == turn % 3 + 1
         assert plate_failures(device) == 0
     assert not device.app.status()["label"]["dead"]
     await opened(device, PRINTED)
@@ -124,7 +124,7 @@ async def test_the_console_revives_a_dead_code(kit: Kit, device: Device) -> None
     await opened(device, PRINTED)
     assert (await wrong(kit.caller(device), bearer)).reason == "wrong-code"
     assert device.app.status()["label"]["dead"]
-    socket = device.app.places.socket
+    socket = device.app.paths.socket
     assert await call(socket, "label-revive", {}) == {"revived": True}
     assert await call(socket, "label-revive", {}) == {"revived": False}
     assert not device.app.status()["label"]["dead"]
@@ -141,14 +141,14 @@ async def test_without_a_daemon_as_well_and_without_a_label_it_says_so(
     kit: Kit, device: Device
 ) -> None:
     with pytest.raises(AppError, match="no label"):
-        await call(device.app.places.socket, "label-revive", {})
+        await call(device.app.paths.socket, "label-revive", {})
     labelled(device)
     kill_the_code(device)
-    places = device.app.places
+    places = device.app.paths
     await device.app.close()
     assert offline.revive_label(places) == {"revived": True}
     with closing(Store.open(places.store)) as store:
-        stored: Any = store.attempts[PLATE]
+        stored: Any = store.attempts[LABEL_RECORD]
         assert stored["failures"] == 0
 
 
@@ -174,7 +174,7 @@ async def test_an_owners_window_does_not_care_what_strangers_used_up(
         await paired(kit.caller(device), bearer, way, name=way)
         stored: Any = device.app.whitelist.store.attempts["pairing"]
         assert stored["failures"] == 15, "the back-off is cleared at the device alone"
-        assert device.app.door.seconds_blocked() > 3000
+        assert device.app.pairing.seconds_blocked() > 3000
     assert set(device.users.users) == {"olga", methods.CODE, methods.SAS, PRINTED}
 
 
@@ -189,11 +189,11 @@ async def test_what_fails_in_an_owners_window_ends_that_window_and_nothing_else(
         mallory = kit.caller(device)
         for left in (2, 1, 0):
             assert (await wrong(mallory, bearer)).reason == "wrong-code"
-            assert device.app.door.is_open is (left > 0)
+            assert device.app.pairing.is_open is (left > 0)
         await mallory.close()
         await device.closed()
     assert device.app.whitelist.store.attempts == before
-    assert device.app.door.budget.failures == 0
+    assert device.app.pairing.budget.failures == 0
     await from_afar(owner)
     await paired(kit.caller(device), bearer, PRINTED)
 
@@ -211,7 +211,7 @@ async def test_whoever_keeps_the_window_open_brings_the_attempts(
     await from_afar(owner)
     assert (await run.start()).code == "2.01"
     await run.caller.pair_ask("DELETE", run.path)
-    assert device.app.door.budget.failures == 15
+    assert device.app.pairing.budget.failures == 15
     await device.open(role="user")
     again = await Run.of(run.caller, bearer, methods.SAS)
     assert (await again.start()).reason == "locked-out"

@@ -19,7 +19,7 @@ import pytest
 from client_app import Client
 from client_app import client as client_module
 from client_app.client import Comparison
-from device_app.pairing.terms import PairingEventKind
+from device_app.pairing.events import PairingEventKind
 from peer.net.discovery import Advert
 from peer.net.udp import Address
 from peer.testing import Impairment, Proxy

@@ -8,7 +8,7 @@ import pytest
 from client_app import Client
 from device_app.app import App
 from device_app.config import Settings
-from device_app.pairing.terms import PairingEvent, PairingEventKind
+from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.paths import Paths
 from peer.limits import Limits
 from peer.testing import Impairment, MemoryNet
@@ -34,15 +34,18 @@ async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
     loop = asyncio.get_running_loop()
 
     def accept(news: PairingEvent) -> None:
-        if news.kind is PairingEventKind.PENDING and (ceremony := app.door.pending()) is not None:
-            loop.call_soon(lambda: app.door.decide(ceremony.id, accept=True))
+        if (
+            news.kind is PairingEventKind.PENDING
+            and (ceremony := app.pairing.pending()) is not None
+        ):
+            loop.call_soon(lambda: app.pairing.decide(ceremony.id, accept=True))
 
-    app.door.watch(accept)
+    app.pairing.events.subscribe(accept)
     try:
-        await app.door.open(seconds=600)
+        await app.pairing.open(seconds=600)
         async with Client(home=tmp_path / "client", limits=HASTY, net=net) as client:
             paired = await client.pair(
-                f"127.0.0.1:{app.door.port.number}", name="anna", expect=app.identity.fingerprint
+                f"127.0.0.1:{app.pairing.port.number}", name="anna", expect=app.identity.fingerprint
             )
             assert paired.is_new
             kitchen = await client.connect(paired.device.alias)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.pairing.terms import PairingEventKind
+from device_app.pairing.events import PairingEventKind
 from peer.identity import Identity
 from peer.pairing.binding import Channel, Confirmation, confirmation
 from tests.hostile.conftest import LINGERING
@@ -227,7 +227,7 @@ async def test_two_keys_in_one_window_and_both_are_out(kit: Kit) -> None:
         answer = await first.confirm(started, first.tags(started).client_tag)
         assert (answer.code, answer.reason) == ("4.03", "refused")
         assert not device.users.users
-        assert not device.app.door.is_open
+        assert not device.app.pairing.is_open
     overlaps = [news for news in device.news if news.kind is PairingEventKind.CLOSED]
     assert "overlap" in {news.reason for news in overlaps}
 
@@ -237,13 +237,13 @@ async def test_failures_close_the_window_however_they_came_about(kit: Kit, devic
     caller = kit.caller(device)
     await device.open(role="user")
     await refused(caller, device, await accepted(caller, device), bytes(32))
-    assert device.app.door.is_open
+    assert device.app.pairing.is_open
     started = await caller.start("anna")
     await caller.pair_ask("DELETE", f"/pair/{started.body['id']}")
-    assert device.app.door.is_open
+    assert device.app.pairing.is_open
     await caller.start("anna")
     await (await caller.connect(pairing=True)).close()
     assert (await device.heard(PairingEventKind.CLOSED)).reason == "failures"
     await device.closed()
     assert not device.users.users
-    assert device.app.door.budget.failures == 3
+    assert device.app.pairing.budget.failures == 3

@@ -623,7 +623,7 @@ class Climb(RuleBasedStateMachine):
         self.open_window(3, "auditor")
 
     async def shut(self) -> None:
-        self.device.app.door.close_window()
+        self.device.app.pairing.close_window()
 
     # -- invites --------------------------------------------------------------------------------
 
@@ -725,7 +725,7 @@ class Climb(RuleBasedStateMachine):
 
     @rule(who=givers, role=roles | st.none())
     def open_window(self, who: int, role: str | None) -> None:
-        maker, meant = self.acting(who), self.device.app.door.role_for(role)
+        maker, meant = self.acting(who), self.device.app.pairing.role_for(role)
         opened = self.call(
             who,
             ("POST", "/iam/window", {"role": role} if role else {}),
@@ -741,7 +741,7 @@ class Climb(RuleBasedStateMachine):
 
     @rule(who=callers)
     def close_window(self, who: int) -> None:
-        role, was_open = self.device.app.door.role_for(None), self.device.app.door.is_open
+        role, was_open = self.device.app.pairing.role_for(None), self.device.app.pairing.is_open
         targets = [("", role)] if was_open else [("", "guest")]
         self.call(
             who, ("DELETE", "/iam/window", None), action="Pairing:OpenWindow", targets=targets
@@ -762,7 +762,7 @@ class Climb(RuleBasedStateMachine):
     )
     def come_in(self, who: int, name: str, meanwhile: str | None, *, yes: bool, late: bool) -> None:
         """A ceremony, while which its opener may become somebody else."""
-        if self.opener is None or not self.device.app.door.is_open:
+        if self.opener is None or not self.device.app.pairing.is_open:
             return
         caller, head = self.callers[who], self.head()
         try:
@@ -781,10 +781,10 @@ class Climb(RuleBasedStateMachine):
 
     async def decide(self, *, yes: bool) -> None:
         """The user of the device, unless the window went with its opener."""
-        pending = self.device.app.door.pending()
+        pending = self.device.app.pairing.pending()
         if pending is not None:
             with suppress(IamError, PeerError):
-                self.device.app.door.decide(pending.id, accept=yes)
+                self.device.app.pairing.decide(pending.id, accept=yes)
 
     def change_the_opener(self, role: str | None) -> None:
         if role is not None and self.opener is not None and self.opener.name:

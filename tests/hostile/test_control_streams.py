@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.console.control import ControlServer, call
-from device_app.pairing.service import PairingService
-from device_app.pairing.watching import WindowNews
+from device_app.pairing.events import PairingEvents, WindowEvents
 from tests.hostile.methods_kit import PATIENCE
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ async def device(kit: Kit, watched: Watched) -> Device:
 
 async def followed(device: Device, watched: Watched, request: dict[str, Any]) -> socket.socket:
     """A client that has sent its request and does not read."""
-    place = str(device.app.places.socket)
+    place = str(device.app.paths.socket)
     before = len(watched.writers)
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     client.connect(place)
@@ -93,7 +92,7 @@ async def note(device: Device, watched: Watched, *, count: int = MANY) -> None:
 
 def watching(device: Device) -> tuple[int, int]:
     """How many watch the window, and how many the trail."""
-    return len(device.app.door._watchers), len(device.app.whitelist.store._event_watchers)
+    return len(device.app.pairing.events), len(device.app.whitelist.store._event_watchers)
 
 
 async def all_of(client: socket.socket) -> list[dict[str, Any]]:
@@ -124,21 +123,23 @@ async def test_news_of_a_window_that_are_not_read_are_bounded(
     device: Device, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody keeps the window open again and again, and other windows follow it."""
-    feeds: list[WindowNews] = []
-    made = WindowNews.__init__
+    feeds: list[WindowEvents] = []
+    made = WindowEvents.__init__
 
-    def noted(self: WindowNews, door: PairingService) -> None:
-        made(self, door)
+    def noted(self: WindowEvents, events: PairingEvents) -> None:
+        made(self, events)
         feeds.append(self)
 
-    monkeypatch.setattr(WindowNews, "__init__", noted)
+    monkeypatch.setattr(WindowEvents, "__init__", noted)
     client = await followed(device, watched, OPEN)
-    watchers = len(device.app.door._watchers)
+    subscribers = len(device.app.pairing.events)
     await keep_open(device, watched)
     assert watched.buffered() > 0
     assert len(feeds[0]) <= 1
-    device.app.door.close_window()
-    assert len(device.app.door._watchers) < watchers, "its window is over, whether it reads or not"
+    device.app.pairing.close_window()
+    assert len(device.app.pairing.events) < subscribers, (
+        "its window is over, whether it reads or not"
+    )
     for _ in range(10):
         await device.closed()
         await device.open(role="user")
@@ -174,7 +175,7 @@ async def test_a_follower_that_goes_away_is_noticed_without_another_event(
             client.close()
     await device.until(lambda: watched.ended == 1)
     assert watching(device) == before
-    assert not device.app.door.is_open, "a window goes with the command that opened it"
+    assert not device.app.pairing.is_open, "a window goes with the command that opened it"
     assert watched.buffered() == 0
     client.close()
 
@@ -212,6 +213,6 @@ async def test_what_a_follower_sends_beside_its_request_is_not_kept(
     finally:
         tracemalloc.stop()
     assert held < sent / 8
-    assert (await call(device.app.places.socket, "status", {}))["running"]
+    assert (await call(device.app.paths.socket, "status", {}))["running"]
     client.close()
     await device.until(lambda: watched.ended == 2)

@@ -135,7 +135,7 @@ async def test_garbage_at_a_port_is_counted_and_forgotten(
     assert device.counters(port)["dtls-malformed"] > 0
     assert device.counters(port)["dtls-no-session"] > 0
     assert heard == 0, "garbage was answered"
-    server = device.app.server if port == "regular" else device.app.door.port.server
+    server = device.app.server if port == "regular" else device.app.pairing.port.server
     assert server is not None
     assert not server._endpoint._half_open
     assert len(server._endpoint._rate) <= 5, "more than our two callers' sources are remembered"
@@ -176,12 +176,12 @@ async def test_a_post_that_asks_to_be_observed_runs_once(kit: Kit, device: Devic
     )
     assert answer.code == "2.01"
     first = device.pending().id
-    pair = device.app.door.port.site.paths()["pair",]
+    pair = device.app.pairing.port.site.paths()["pair",]
     pair.updated_state()
     for _ in range(5):
         assert (await caller.pair_ask("GET", f"/pair/{first}")).code == "2.05"
     assert device.pending().id == first
-    assert device.app.door.budget.failures == 1
+    assert device.app.pairing.budget.failures == 1
     assert answer.message.opt.observe is None
 
 

@@ -55,7 +55,7 @@ class Scene:
             return made[pairing].address.port
 
         caller.port = port
-        port(pairing=device.app.door.port.server is not None)
+        port(pairing=device.app.pairing.port.server is not None)
         (path,) = made.values()
         return path
 
@@ -101,7 +101,7 @@ def some_of(
 
 
 def half_open(device: Device, *, pairing: bool = False) -> int:
-    server = device.app.door.port.server if pairing else device.app.server
+    server = device.app.pairing.port.server if pairing else device.app.server
     assert server is not None
     return len(server._endpoint._half_open)
 

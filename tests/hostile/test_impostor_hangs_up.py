@@ -293,10 +293,10 @@ def lose_the_answer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     complete = PairingService.complete
 
     def stored_and_gone(
-        door: PairingService, ceremony_id: str, message: Fields, peer: PeerIdentity
+        service: PairingService, ceremony_id: str, message: Fields, peer: PeerIdentity
     ) -> Ceremony:
-        done = complete(door, ceremony_id, message, peer)
-        device.app.door.port.end_sessions(lambda _key: True)
+        done = complete(service, ceremony_id, message, peer)
+        device.app.pairing.port.end_sessions(lambda _key: True)
         return done
 
     monkeypatch.setattr(PairingService, "complete", stored_and_gone)

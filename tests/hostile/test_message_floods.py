@@ -217,7 +217,7 @@ async def test_the_memory_for_repeats_stays_small(
             tracemalloc.stop()
     assert sent >= 800
     most = device.app.limits.dedup_bytes
-    server = device.app.door.port.server if pairing else device.app.server
+    server = device.app.pairing.port.server if pairing else device.app.server
     assert server is not None
     remotes = list(server._layer.remotes.values())
     assert 0 < max(one.repeats.held_bytes for one in remotes) <= most

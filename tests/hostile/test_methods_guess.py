@@ -22,7 +22,7 @@ import pytest
 
 from device_app.console import offline
 from device_app.console.control import call
-from device_app.pairing.methods import PLATE, BoardMethods, Hardware, StoredLabel
+from device_app.pairing.methods import LABEL_RECORD, BoardMethods, Hardware, StoredLabel
 from device_app.paths import Paths
 from iam import Store
 from peer.errors import PeerError
@@ -68,7 +68,7 @@ async def wrong(caller: Caller, bearer: Bearer, way: str) -> Answer:
     started = await run.to_the_question()
     if started.code != "2.01":
         return started
-    if bearer.device.app.door.pending() is not None:
+    if bearer.device.app.pairing.pending() is not None:
         bearer.device.decide(accept=True)
     if way == methods.LABEL:
         return await run.confirm(token=bytes(16))
@@ -148,14 +148,14 @@ async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, wa
     mallory = kit.caller(device)
     shown = {bearer.shown}
     for turn in range(1, 4):
-        assert device.app.door.is_open
+        assert device.app.pairing.is_open
         answer = await wrong(mallory, bearer, way)
         assert (answer.code, answer.reason) == ("4.03", "wrong-code")
-        assert device.app.door.budget.failures == turn
+        assert device.app.pairing.budget.failures == turn
         assert (await owner.ask("GET", "/hello")).code == "2.05"
         assert bearer.shown not in shown or method_of(way) != methods.CODE
         shown.add(bearer.shown)
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
     assert not bearer.shown
     assert (await wrong(mallory, replace_code(bearer), way)).reason == "window-closed"
     await mallory.close()  # nobody is left to be told how it ended, so the port closes
@@ -180,7 +180,7 @@ async def failing(kit: Kit, device: Device, bearer: Bearer, way: str, count: int
     """So many failures, in as many windows as that takes."""
     mallory = kit.caller(device)
     for _ in range(count):
-        if not device.app.door.is_open:
+        if not device.app.pairing.is_open:
             await device.closed()
             await device.open(role="user", pressed=True)
         assert (await wrong(mallory, bearer, way)).reason == "wrong-code"
@@ -206,7 +206,7 @@ async def test_ten_failures_begin_a_back_off_that_a_restart_does_not_end(
         refused = await run.start()
         assert (refused.code, refused.reason) == ("4.29", "locked-out")
         assert 20 <= refused.message.opt.max_age <= 30
-        assert device.app.door.budget.failures == 10
+        assert device.app.pairing.budget.failures == 10
         assert (await owner.ask("GET", "/hello")).code == "2.05"
     await device.closed()
 
@@ -226,8 +226,8 @@ async def test_what_ends_a_back_off(
 ) -> None:
     device = await kit.device(hardware=Hardware(button=True))
     bearer = labelled(device)
-    device.app.door._record.budget = AttemptBudget(10, asyncio.get_running_loop().time() + 30)
-    await call(device.app.places.socket, *act)
+    device.app.pairing._record.budget = AttemptBudget(10, asyncio.get_running_loop().time() + 30)
+    await call(device.app.paths.socket, *act)
     run = await Run.of(kit.caller(device), bearer, methods.CODE)
     assert (await run.start()).code == ("2.01" if clears else "4.29")
     kept: Any = device.app.whitelist.store.attempts.get("pairing")
@@ -239,7 +239,7 @@ async def test_each_further_failure_doubles_it(
     kit: Kit, device: Device, failures: int, wait: int
 ) -> None:
     bearer = labelled(device)
-    device.app.door._record.budget = AttemptBudget(failures)
+    device.app.pairing._record.budget = AttemptBudget(failures)
     await device.open(role="user")
     caller = kit.caller(device)
     assert (await wrong(caller, bearer, methods.CODE)).reason == "wrong-code"
@@ -255,7 +255,7 @@ async def test_with_attempts_that_are_not_counted_there_is_no_end_to_it(
     monkeypatch.setattr(AttemptBudget, "debit", lambda self, _now: self)
     bearer = labelled(device)
     await failing(kit, device, bearer, methods.CODE, 12)
-    assert device.app.door.budget.failures == 0
+    assert device.app.pairing.budget.failures == 0
 
 
 # -- a printed code -------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ async def test_a_printed_code_dies_of_twenty_wrong_tries_and_nothing_else_does(
         if turn % 3 == 0:
             await opened(device, PRINTED)
         assert (await wrong(mallory, bearer, PRINTED)).reason == "wrong-code"
-    assert device.app.door.methods.is_code_dead is dead
+    assert device.app.pairing.methods.is_code_dead is dead
     assert device.app.status()["label"]["dead"] is dead
     for way in (methods.CODE, methods.LABEL, methods.SAS):
         await opened(device, way)
@@ -291,7 +291,8 @@ async def test_a_dead_code_would_live_without_the_count(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bearer = labelled(device)
-    device.app.door.methods.plate = replace(device.app.door.methods.plate, failures=20)
+    methods = device.app.pairing.methods
+    methods.replace_label(replace(methods.label, failures=20))
     monkeypatch.setattr(BoardMethods, "is_code_dead", False)
     await opened(device, PRINTED)
     await paired(kit.caller(device), bearer, PRINTED)
@@ -322,7 +323,7 @@ async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> 
             (again.code, again.payload),
         ]
         assert done.reason == "wrong-code"
-        assert device.app.door.budget.failures == 1
+        assert device.app.pairing.budget.failures == 1
 
     none = Bearer(device, Label(device.fingerprint, bytes(16)), "")
     codes = {methods.CODE: "", PRINTED: TypedCode.printed(random.Random(3).randbytes).text}
@@ -331,11 +332,11 @@ async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> 
     codes = {methods.CODE: "1234-5678", PRINTED: other_code(bearer.printed)}
     await look("a wrong shown one", bearer, methods.CODE)
     await look("a wrong printed one", bearer, PRINTED)
-    board = device.app.door.methods
+    board = device.app.pairing.methods
     codes[PRINTED] = bearer.printed
-    board.plate = replace(board.plate, failures=20)
+    board.replace_label(replace(board.label, failures=20))
     await look("a dead one", bearer, PRINTED)
-    board.plate = replace(board.plate, failures=0)
+    board.replace_label(replace(board.label, failures=0))
     board.hardware = Hardware(display=False)
     await look("none shown", bearer, methods.CODE)
     assert len(set(map(str, seen.values()))) == 1, seen
@@ -386,7 +387,7 @@ async def test_a_shown_code_changes_with_every_ceremony_that_does_not_end_well(
             assert (await caller.pair_ask("DELETE", run.path)).code == "2.02"
         case "gone":
             await caller.close()
-            await device.until(lambda: device.app.door.window.pending() is None)  # type: ignore[union-attr]
+            await device.until(lambda: device.app.pairing.window.pending() is None)  # type: ignore[union-attr]
         case _:
             again = await Run.of(caller, bearer, way)
             assert (await again.start()).code == "2.01"
@@ -420,7 +421,7 @@ async def test_the_button_is_offered_where_it_was_pressed_and_nowhere_else(
     answer = await caller.pair_ask("POST", "/pair", {"method": "button", "name": "anna"})
     assert (answer.code, answer.reason) == ("4.03", "denied")
     with pytest.raises(PeerError, match="button"):
-        device.app.door.methods.offered(["button"], pressed=False)
+        device.app.pairing.methods.offered(["button"], pressed=False)
     await device.closed()
     await device.open(role="user", pressed=True)
     assert (await caller.pair_ask("GET", "/pair")).body["methods"][-1] == "button"
@@ -544,7 +545,7 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     text = offline.label(places, replace=False)["label"]
     label, printed = Label.parse_untrusted(text["text"]), text["code"]
     with closing(Store.open(home / "device.db")) as store:
-        record = {**store.attempts, PLATE: {**record_of(store), "failures": 19}}
+        record = {**store.attempts, LABEL_RECORD: {**record_of(store), "failures": 19}}
         store.commit(store.state, attempts=record)
     code = other_code(printed)
     async with daemon(places, key, how) as board:
@@ -575,5 +576,5 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
 
 
 def record_of(store: Store) -> dict[str, Any]:
-    record: Any = store.attempts[PLATE]
+    record: Any = store.attempts[LABEL_RECORD]
     return dict(record)

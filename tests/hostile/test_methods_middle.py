@@ -387,7 +387,7 @@ async def test_a_code_lets_him_guess_once_at_each_side(
         await pairs(client, bearer, middle, way, nobody)
     nobody_won(client, device)
     assert middle.learned is not None
-    assert device.app.door.budget.failures == 1
+    assert device.app.pairing.budget.failures == 1
     assert bearer.shown not in {before, ""}
 
 

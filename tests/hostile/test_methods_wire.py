@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.pairing.terms import PairingEventKind, PairingTerms
+from device_app.pairing.events import PairingEventKind
+from device_app.pairing.terms import PairingTerms
 from peer.limits import DEFAULT_LIMITS
 from peer.net.udp import Address
 from peer.pairing import code, jpake, methods, p256
@@ -110,7 +111,7 @@ BAD: dict[str, bytes] = {
 
 async def counted(device: Device, answer: Answer, failures: int) -> None:
     assert (answer.code, answer.reason) == ("4.03", "wrong-code")
-    assert device.app.door.budget.failures == failures
+    assert device.app.pairing.budget.failures == failures
     assert device.app.whitelist.store.attempts["pairing"]["failures"] == failures  # type: ignore[index]
     assert not device.users.users
 
@@ -160,7 +161,7 @@ async def test_a_field_of_another_type_is_no_attempt(
     assert (
         await (await Run.of(caller, bearer, methods.CODE)).start(round_one=value)
     ).code == "4.00"
-    assert device.app.door.budget.failures == 0
+    assert device.app.pairing.budget.failures == 0
     run = await Run.of(caller, bearer, methods.CODE)
     await run.start()
     answer = run.side.confirm()
@@ -257,8 +258,8 @@ def with_the_same_random_bytes(device: Device) -> None:
     def alike(count: int) -> bytes:
         return random.Random(count).randbytes(count)
 
-    device.app.door._random_bytes = alike
-    device.app.door.methods._random_bytes = alike
+    device.app.pairing._random_bytes = alike
+    device.app.pairing.methods._random_bytes = alike
 
 
 def without_sessions(patch: pytest.MonkeyPatch) -> None:
@@ -287,7 +288,7 @@ async def replayed(caller: Caller, run: Run, device: Device) -> Answer:
         return answer
     path = f"/pair/{answer.body['id']}"
     for body in run.sent[1:]:
-        if device.app.door.pending() is not None:
+        if device.app.pairing.pending() is not None:
             device.decide(accept=True)
         answer = await caller.pair_ask("POST", path, body)
     return answer
@@ -349,7 +350,7 @@ async def begun(caller: Caller, bearer: Bearer, way: str) -> Run:
     await opened(bearer.device, way)
     run = await Run.of(caller, bearer, way)
     assert (await run.to_the_question()).code == "2.01"
-    if bearer.device.app.door.pending() is not None:
+    if bearer.device.app.pairing.pending() is not None:
         bearer.device.decide(accept=True)
     return run
 
@@ -436,7 +437,7 @@ async def test_a_method_that_the_window_does_not_offer_is_refused(
         assert answer.code == "2.01"
     else:
         assert (answer.code, answer.reason) == ("4.03", "denied")
-        assert device.app.door.budget.failures == 0
+        assert device.app.pairing.budget.failures == 0
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -449,7 +450,7 @@ async def test_steps_out_of_turn_get_nothing_out_of_the_device(
     caller = kit.caller(device)
     run = await Run.of(caller, bearer, way)
     await run.start()
-    asks = device.app.door.pending() is not None
+    asks = device.app.pairing.pending() is not None
     nonce, tag = {"nonce": bytes(32)}, {"confirm": bytes(32)}
     if way == methods.SAS:
         early = await caller.pair_ask("POST", run.path, tag)
@@ -484,7 +485,7 @@ async def test_of_two_keys_in_one_window_neither_gets_in(
     await run.start()
     if late:
         await run.exchange()
-        if device.app.door.pending() is not None:
+        if device.app.pairing.pending() is not None:
             device.decide(accept=True)
     guess = bearer.code_for(racer) and bearer.wrong_code_for(racer)
     answer = await (await Run.of(eve, bearer, racer, code=guess, name="eve")).start()
@@ -496,7 +497,7 @@ async def test_of_two_keys_in_one_window_neither_gets_in(
     else:
         assert (await run.confirm()).reason == "refused"
     assert not device.users.users
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
     assert not bearer.shown
     [event] = [
         one.event
@@ -549,7 +550,7 @@ async def after_the_yes(run: Run, device: Device) -> None:
 
 async def after_a_wrong_confirmation(run: Run, device: Device) -> None:
     await run.to_the_question()
-    if device.app.door.pending() is not None:
+    if device.app.pairing.pending() is not None:
         device.decide(accept=True)
     assert (await run.confirm(confirm=bytes(32))).reason == "wrong-code"
 
@@ -586,14 +587,14 @@ async def test_nothing_is_left_of_who_goes_away(
     ended = await device.heard(PairingEventKind.ENDED)
     assert ended.ceremony is not None
     assert ended.ceremony.state in {State.REVOKED, State.EXPIRED, State.REFUSED}
-    assert device.app.door.budget.failures == 1
-    if method_of(way) == methods.CODE and device.app.door.is_open:
+    assert device.app.pairing.budget.failures == 1
+    if method_of(way) == methods.CODE and device.app.pairing.is_open:
         assert bearer.shown not in {shown, ""}
     if silent:  # nobody can know; with the window he is gone at the latest
         await device.closed()
     await device.until(lambda: not device.app.status()["sessions"])
     await device.closed()
-    assert device.app.door.pending() is None
+    assert device.app.pairing.pending() is None
     assert not bearer.shown
     assert not device.users.users
     await device.until(lambda: not asyncio.all_tasks() - tasks)

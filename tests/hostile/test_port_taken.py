@@ -46,7 +46,7 @@ async def test_a_board_without_an_owner_starts_serves_and_says_what_is_wrong(
     with caplog.at_level(logging.ERROR):
         device = await kit.device(pairing_port=number)
         await device.app.open_first_window(pair=False)
-    assert not device.app.door.is_open
+    assert not device.app.pairing.is_open
     assert (await kit.caller(device).ask("GET", "/hello")).reason == "not-paired"
     olga = kit.known(device, "olga", "owner")
     assert (await olga.ask("GET", "/hello")).code == "2.05"
@@ -71,7 +71,7 @@ async def test_each_window_tries_again(kit: Kit, taken: socket.socket) -> None:
     )
     await device.app.open_first_window(pair=True)
     olga = kit.known(device, "olga", "owner")
-    place = device.app.places.socket
+    place = device.app.paths.socket
     for verb in ("open", "press"):
         with pytest.raises(AppError, match="cannot listen") as caught:
             await call(place, verb, {})
@@ -79,7 +79,7 @@ async def test_each_window_tries_again(kit: Kit, taken: socket.socket) -> None:
     refused = await olga.ask("POST", "/iam/window", {})
     assert (refused.code, refused.reason) == ("5.03", "busy")
     assert (await olga.ask("GET", "/iam/window")).body == {"open": False}
-    assert not device.app.door.methods.shown_code, "a code of no window"
+    assert not device.app.pairing.methods.shown_code, "a code of no window"
     assert complaints(device)
     taken.close()
     assert complaints(device), "nobody has tried yet"
@@ -114,6 +114,6 @@ async def test_no_window_that_cannot_be_keeps_paired_clients_out(kit: Kit) -> No
     assert "handfast-device label" in problem
     olga = kit.known(device, "olga", "owner")
     assert (await olga.ask("GET", "/hello")).code == "2.05"
-    await call(device.app.places.socket, "label", {})
+    await call(device.app.paths.socket, "label", {})
     await device.open()
     assert complaints(device) == []

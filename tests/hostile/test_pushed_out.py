@@ -47,7 +47,7 @@ def client(kit: Kit, tmp_path: Path) -> Client:
 
 def push_out(device: Device) -> int:
     """What other clients do to a session that has no ceremony yet."""
-    return device.app.door.port.end_sessions(lambda _key: True)
+    return device.app.pairing.port.end_sessions(lambda _key: True)
 
 
 def starts(device: Device) -> int:
@@ -154,7 +154,7 @@ async def test_a_session_that_stands_is_kept(
     kit: Kit, device: Device, bearer: Bearer, client: Client
 ) -> None:
     await opened(device, methods.CODE)
-    before = device.app.door.port.server
+    before = device.app.pairing.port.server
     assert before is not None
     notes: list[str] = []
     at = f"{HOST}:{device.port(pairing=True)}"
@@ -236,4 +236,4 @@ async def test_it_does_not_try_for_ever(device: Device, bearer: Bearer, client: 
     assert 1 <= len(notes) <= 3
     assert starts(device) == 0
     assert not client.devices
-    assert device.app.door.budget.failures == 0
+    assert device.app.pairing.budget.failures == 0

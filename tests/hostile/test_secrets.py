@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from client_app.choice import Means
-from device_app.pairing.terms import PairingEventKind
+from device_app.pairing.events import PairingEventKind
 from peer.errors import PeerError
 from peer.identity import CROCKFORD
 from peer.pairing import invite, methods
@@ -79,7 +79,7 @@ async def live(kit: Kit, device: Device, secrets: dict[str, bytes]) -> list[Call
     anna, eve = kit.caller(device), kit.caller(device)
     await device.open(role="user")
     for turn in ("wrong", "reflected", "cut", "right"):
-        if not device.app.door.is_open:
+        if not device.app.pairing.is_open:
             await device.closed()
             await device.open(role="user", clears_backoff=True)
         started = await anna.start("anna")
@@ -147,7 +147,7 @@ async def test_nothing_secret_is_written_anywhere(
     for held in (*callers[0]._held.values(), *callers[1]._held.values()):
         assert not found(secrets, repr(held.peer).encode())
     assert not found(secrets, repr(device.app.identity).encode())
-    assert not found(secrets, repr(device.app.door.window).encode())
+    assert not found(secrets, repr(device.app.pairing.window).encode())
 
     await device.app.close()
     for path in kit.home.rglob("*"):
@@ -221,7 +221,7 @@ async def pair_in_all_ways(
     bearer = labelled(device)
     secrets |= token_forms("label token", bearer.label.token) | typed_forms(bearer.printed)
     secrets |= token_forms("wrong token", WRONG_TOKEN)
-    secrets["stretched code"] = device.app.door.methods.plate.code_secret
+    secrets["stretched code"] = device.app.pairing.methods.label.code_secret
     for way in WAYS:
         await opened(device, way, role="user")
         caller = kit.caller(device)
@@ -354,13 +354,13 @@ async def test_no_code_no_label_and_no_invite_is_written_anywhere(
     kinds = {event.kind for event in events}
     assert {"label-made", "mismatch", "paired", "invite-created", "invite-redeemed"} <= kinds
     assert not found(secrets, repr(events).encode())
-    door = device.app.door
+    service = device.app.pairing
     for thing in (
         device.news,
-        door.window,
-        door.methods.plate,
+        service.window,
+        service.methods.label,
         bearer.label,
-        door.methods.__dict__,
+        service.methods.__dict__,
     ):
         assert not found(secrets, repr(thing).encode())
     await device.closed()

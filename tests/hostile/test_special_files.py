@@ -19,12 +19,12 @@ import pytest
 from client_app.answers import BookError
 from client_app.devices import DeviceBook
 from client_app.picture import text_in_picture
-from device_app import config, exposed
+from device_app import config, resource_spec
 from device_app.access.policies import PolicySet, check
 from device_app.console import nabto
 from device_app.errors import AppError, ConfigError, ModuleError
-from device_app.exposed import Board
 from device_app.paths import Paths
+from device_app.resource_spec import Board
 from peer.errors import UsageError
 from peer.files import open_regular, read_regular
 from peer.pairing.qr import png
@@ -149,9 +149,9 @@ def test_modules(
     fifo(tmp_path / "modules" / name, MODULE)
     board = Board("kitchen", "B9X7HK54", asker=lambda _request: pytest.fail("nobody asks"))
     with pytest.raises(ModuleError, match="is not a regular file, so nothing in"):
-        exposed.load(["my_lamp"], tmp_path / "modules", board, installed=False)
+        resource_spec.load(["my_lamp"], tmp_path / "modules", board, installed=False)
     with pytest.raises(ModuleError, match="is not a regular file, so nothing in"):
-        exposed.load([], tmp_path / "modules", board, installed=False)
+        resource_spec.load([], tmp_path / "modules", board, installed=False)
 
 
 def test_files_of_nabto(tmp_path: Path, fifo: MakeFifo) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from device_app.access.journal import Journal
 from device_app.access.whitelist import CONSOLE
-from device_app.pairing.terms import Opener
+from device_app.pairing.opener import Opener
 from iam.model import Key, User
 from peer.errors import Malformed
 from peer.pairing.invite import read_untrusted

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app import exposed
+from device_app import resource_spec
 from device_app.errors import ModuleError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LAMP = """
 from aiocoap import Message
 from aiocoap.resource import ObservableResource
 
-from device_app.exposed import Board, Exposed
+from device_app.resource_spec import Board, ResourceSpec
 
 
 class Lamp(ObservableResource):
@@ -43,7 +43,7 @@ class Lamp(ObservableResource):
 
 
 def resources(board: Board):
-    yield Exposed(
+    yield ResourceSpec(
         "/lamp",
         Lamp(board),
         actions={"GET": "Lamp:Read", "PUT": "Lamp:Set"},
@@ -85,7 +85,7 @@ async def test_a_lamp_with_actions_of_its_own(kit: Kit) -> None:
     assert listing == b'</lamp>;ct="0";rt="lamp";obs'
 
 
-GOOD = "from device_app.exposed import Exposed\nfrom aiocoap.resource import Resource\n"
+GOOD = "from device_app.resource_spec import ResourceSpec\nfrom aiocoap.resource import Resource\n"
 
 
 @pytest.mark.parametrize(
@@ -98,37 +98,37 @@ GOOD = "from device_app.exposed import Exposed\nfrom aiocoap.resource import Res
         ("def resources(board): raise OSError('no GPIO')", "no GPIO"),
         ("def resources(board): return [7]", "gave int"),
         (
-            GOOD + "def resources(board): return [Exposed('/x', 7, {'GET': 'X:Get'})]",
+            GOOD + "def resources(board): return [ResourceSpec('/x', 7, {'GET': 'X:Get'})]",
             "not an aiocoap",
         ),
         (
             GOOD + "def resources(board):\n"
-            " return [Exposed('/iam/me', Resource(), {'GET': 'X:Get'})]",
+            " return [ResourceSpec('/iam/me', Resource(), {'GET': 'X:Get'})]",
             "belongs to handfast",
         ),
-        (GOOD + "def resources(board): return [Exposed('/x', Resource(), {})]", "no actions"),
+        (GOOD + "def resources(board): return [ResourceSpec('/x', Resource(), {})]", "no actions"),
         (
-            GOOD + "def resources(board): return [Exposed('/x', Resource(), {'GET': 'x'})]",
+            GOOD + "def resources(board): return [ResourceSpec('/x', Resource(), {'GET': 'x'})]",
             "not an action",
         ),
         (
             GOOD + "def resources(board):\n"
-            " return [Exposed('/x', Resource(), {'PUT': 'Iam:Widen'})]",
+            " return [ResourceSpec('/x', Resource(), {'PUT': 'Iam:Widen'})]",
             "handfast's own",
         ),
         (
             GOOD + "def resources(board):\n"
-            " return [Exposed('/x', Resource(), {'GET': 'X:Get'}, {'X:Get': 'unpaired'})]",
+            " return [ResourceSpec('/x', Resource(), {'GET': 'X:Get'}, {'X:Get': 'unpaired'})]",
             "unpaired",
         ),
         (
             GOOD + "def resources(board):\n"
-            " return [Exposed('/x', Resource(), {'GET': 'X:Get'}, {'X:Set': 'user'})]",
+            " return [ResourceSpec('/x', Resource(), {'GET': 'X:Get'}, {'X:Set': 'user'})]",
             "no method asks for",
         ),
         (
             GOOD + "def resources(board):\n"
-            " return [Exposed('/x', Resource(), {'GET': 'X:Get'})] * 2",
+            " return [ResourceSpec('/x', Resource(), {'GET': 'X:Get'})] * 2",
             "is taken",
         ),
     ],
@@ -144,16 +144,16 @@ async def test_a_broken_module_is_a_refusal_to_start(kit: Kit, text: str, why: s
 def test_installed_modules_come_by_their_entry_point(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = EntryPoint("lamp", "my_entry:resources", exposed.GROUP)
+    entry = EntryPoint("lamp", "my_entry:resources", resource_spec.GROUP)
     found = EntryPoints([entry])
-    monkeypatch.setattr(exposed, "entry_points", lambda group: found.select(group=group))
+    monkeypatch.setattr(resource_spec, "entry_points", lambda group: found.select(group=group))
     write(kit, "my_entry", LAMP)
-    board: Any = exposed.Board("kitchen", "ABCDEFGH", lambda _request: None)  # type: ignore[arg-type,return-value]
-    [lamp] = exposed.load((), kit.home / "modules", board)
+    board: Any = resource_spec.Board("kitchen", "ABCDEFGH", lambda _request: None)  # type: ignore[arg-type,return-value]
+    [lamp] = resource_spec.load((), kit.home / "modules", board)
     assert lamp.segments == ("lamp",)
     assert lamp.roles() == {"Lamp:Read": "guest", "Lamp:Set": "user"}
     write(kit, "my_entry_broken", "1 / 0")
-    broken = EntryPoint("lamp", "my_entry_broken:resources", exposed.GROUP)
-    monkeypatch.setattr(exposed, "entry_points", lambda group: EntryPoints([broken]))
+    broken = EntryPoint("lamp", "my_entry_broken:resources", resource_spec.GROUP)
+    monkeypatch.setattr(resource_spec, "entry_points", lambda group: EntryPoints([broken]))
     with pytest.raises(ModuleError, match="'lamp'"):
-        exposed.load((), kit.home / "modules", board)
+        resource_spec.load((), kit.home / "modules", board)

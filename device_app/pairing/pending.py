@@ -12,7 +12,7 @@ from peer.pairing.ceremony import Ceremony
 _LOOK = "`handfast-device pending` shows what waits."
 
 
-def named_untrusted(pending: Ceremony | None, wanted: object) -> Ceremony:
+def find_pending_untrusted(pending: Ceremony | None, wanted: object) -> Ceremony:
     """The ceremony that waits, if `wanted` is its id or the fingerprint that its user compares.
 
     Where six digits are compared no fingerprint is shown, so none names that ceremony: the same key
