@@ -27,8 +27,7 @@ from device_app.access.policies import Policies, PolicySet
 from device_app.access.reach import reachable
 from device_app.access.whitelist import Whitelist
 from device_app.config import Settings
-from device_app.console.control import ControlServer
-from device_app.console.restoring import note_recovery, store_view
+from device_app.console.control_server import ControlServer
 from device_app.console.status import (
     clock_view,
     counters_view,
@@ -36,6 +35,7 @@ from device_app.console.status import (
     package_version,
     session_view,
 )
+from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.verbs import Verbs, ceremony_view, window_view
 from device_app.errors import AppError, ConfigError
 from device_app.pairing.events import PairingEvent, PairingEventKind, PairingEvents

@@ -44,7 +44,14 @@ class ModuleError(AppError):
 
 
 class NoDaemon(AppError):
-    """No daemon runs on this state folder."""
+    """A verb needs the running daemon, and no daemon runs on this state folder."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no daemon is running here",
+            advice="Start it with `handfast-device run`; if you use --home, with the same --home.",
+            code=Exit.NOT_FOUND,
+        )
 
 
 _BY_REASON = {

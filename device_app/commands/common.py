@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from device_app.console import offline
-from device_app.console.control import call
+from device_app.console.control_client import call
 from device_app.errors import AppError, Exit, NoDaemon, exit_code
 from device_app.paths import Paths
 from device_app.terminal import render

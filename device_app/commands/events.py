@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from device_app.commands.common import Talk, Verb
-from device_app.console import trail
-from device_app.console.control import call
+from device_app.console import audit
+from device_app.console.control_client import call
 from device_app.errors import Exit
 from device_app.terminal import render
 
@@ -25,7 +25,7 @@ _NUMBER = click.IntRange(0, 2**63 - 1)  # as far as SQLite counts
     "--last",
     type=_NUMBER,
     metavar="N",
-    help=f"The last N; without --since {trail.SHOWN}.",
+    help=f"The last N; without --since {audit.SHOWN}.",
 )
 @click.pass_obj
 def events(talk: Talk, *, follow: bool, verify: bool, since: int | None, last: int | None) -> None:
@@ -43,12 +43,12 @@ def events(talk: Talk, *, follow: bool, verify: bool, since: int | None, last: i
     elif follow:
         _follow(talk, since, last)
     else:
-        for one in trail.read(talk.places, since=since, last=last)["events"]:
+        for one in audit.read(talk.places, since=since, last=last)["events"]:
             _show(talk, one)
 
 
 def _verify(talk: Talk) -> None:
-    value = trail.verify(talk.places)
+    value = audit.verify(talk.places)
     if value["verified"]:
         line = f"whole: {value['head']} events, the last with digest {value['digest']}"
         talk.show(value, [line])

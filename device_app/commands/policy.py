@@ -102,18 +102,18 @@ def import_nabto(
 
     Example: handfast-device policy import-nabto iam_config.json --out policy.d/nabto.toml
     """
-    from device_app.console import nabto  # noqa: PLC0415  # the other verbs do without it
+    from device_app.console import nabto_import  # noqa: PLC0415  # the other verbs do without it
 
     if add_users and state is None:
         raise click.UsageError("--users needs --state FILE, which has them.")
-    found = nabto.read(file, state)
+    found = nabto_import.read(file, state)
     for note in found["notes"]:
         talk.say(f"note: {note}")
     if out is not None:
-        nabto.write(out, found["toml"], force=force)
+        nabto_import.write(out, found["toml"], force=force)
         talk.say(f"The policy is in {out}; `handfast-device policy check {out}` looks at it.")
     if add_users:
-        nabto.check_in_force(found, talk.do("policy-list")["roles"])
+        nabto_import.check_in_force(found, talk.do("policy-list")["roles"])
     added = list(_added(talk, found["users"])) if add_users else []
     shown = [] if out is not None else [found["toml"].rstrip("\n")]
     del found["roles"]  # the policy says the same

@@ -19,8 +19,8 @@ from device_app.access.policies import PolicySet
 from device_app.access.reach import reachable
 from device_app.access.whitelist import Whitelist
 from device_app.config import Settings
-from device_app.console.restoring import note_recovery, restore_verbs, store_view
 from device_app.console.status import identity_view, package_version
+from device_app.console.store_recovery import note_recovery, restore_verbs, store_view
 from device_app.console.table import console_verbs
 from device_app.errors import AppError, Exit
 from device_app.pairing import labels
@@ -168,7 +168,7 @@ def revive_label(places: Paths) -> dict[str, Any]:
 
 @_as_owner
 def restore(places: Paths, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """One of the verbs of `console.restoring`, whatever is wrong with the policy files."""
+    """One of the verbs of `console.store_recovery`, whatever is wrong with the policy files."""
     with _whitelist(places, Access()) as whitelist:
         return restore_verbs(whitelist)[verb](args)
 

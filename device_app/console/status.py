@@ -6,7 +6,7 @@ from typing import Any
 
 from device_app.access.clock import Clock
 from device_app.access.whitelist import CLOCK_ADVICE
-from device_app.console.restoring import ADVICE as RESTORE_ADVICE
+from device_app.console.store_recovery import ADVICE as RESTORE_ADVICE
 from device_app.errors import Exit
 from peer.identity import Fingerprint
 from peer.net.admission import SessionPriority

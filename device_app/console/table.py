@@ -10,8 +10,8 @@ from typing import Any
 from device_app.access.explaining import policy_verbs
 from device_app.access.invitations import Invitations, invite_verbs
 from device_app.access.whitelist import Whitelist
-from device_app.console.restoring import restore_verbs
 from device_app.console.status import clock_view
+from device_app.console.store_recovery import restore_verbs
 from device_app.console.users import user_verbs
 
 ConsoleVerb = Callable[[Mapping[str, Any]], dict[str, Any]]

@@ -6,9 +6,10 @@ from typing import Any
 
 from device_app.access.invitations import Invitations
 from device_app.access.whitelist import Whitelist
-from device_app.console.control import Say, Verb
+from device_app.console.audit import follow
+from device_app.console.control_messages import JsonObject, Tell
+from device_app.console.control_server import Handler
 from device_app.console.table import ConsoleVerb, console_verbs
-from device_app.console.trail import follow
 from device_app.errors import AppError
 from device_app.pairing import labels
 from device_app.pairing.events import PairingEventKind, WindowEvents
@@ -18,6 +19,7 @@ from device_app.pairing.service import PairingService
 from iam.builtin import OWNER
 from peer.pairing.ceremony import Ceremony, State
 
+Events = Tell[Mapping[str, object]]
 CLEARING_SECONDS = 5.0  # a press this long clears the back-off (protocol §5.12)
 RECOVERY_SECONDS = 10.0  # and one this long lets a new owner in (protocol §5.12)
 
@@ -43,9 +45,9 @@ class Verbs:
         self._reload = reload
         self._reset = reset
 
-    def table(self) -> dict[str, Verb]:
+    def table(self) -> dict[str, Handler]:
         """All of them, for the control socket."""
-        own: dict[str, Verb] = {
+        own: dict[str, Handler] = {
             "status": self.status,
             "open": self.open,
             "close": self.close,
@@ -63,11 +65,11 @@ class Verbs:
         own["restore"] = self._restoring(console.pop("restore"))
         return own | {name: _at_once(verb) for name, verb in console.items()}
 
-    async def status(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def status(self, _args: JsonObject, _tell: Events) -> dict[str, Any]:
         """Everything a person asks first."""
         return self._status()
 
-    async def open(self, args: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    async def open(self, args: JsonObject, tell: Events) -> dict[str, Any]:
         """Open the window; with `wait`, tell what happens until it closes.
 
         A window that a waiting command opened goes with that command.
@@ -82,20 +84,20 @@ class Verbs:
         if not args.get("wait"):
             return {"window": window_view(self._service)}
         try:
-            return await self._watch(say)
+            return await self._watch(tell)
         except (asyncio.CancelledError, ConnectionError):  # the command is gone
             if not was_open:
                 self._service.close_window()
             raise
 
-    async def _watch(self, say: Say) -> dict[str, Any]:
+    async def _watch(self, tell: Events) -> dict[str, Any]:
         paired: dict[str, Any] | None = None
         refused = False
         with WindowEvents(self._service.events) as news:
             view, pending = window_view(self._service), self._service.pending()
-            await say({"event": "window", "window": view})
+            await tell({"event": "window", "window": view})
             if pending is not None:
-                await say({"event": "pending", "ceremony": ceremony_view(self._service, pending)})
+                await tell({"event": "pending", "ceremony": ceremony_view(self._service, pending)})
             while True:
                 one = await news.next()
                 said: dict[str, Any] = {"event": one.kind.value, "reason": one.reason}
@@ -106,15 +108,15 @@ class Verbs:
                         paired = said["ceremony"]
                 elif one.kind in {PairingEventKind.OPENED, PairingEventKind.CODE}:
                     said["window"] = window_view(self._service)
-                await say(said)
+                await tell(said)
                 if one.kind is PairingEventKind.CLOSED:
                     return {"paired": paired, "closed": one.reason, "refused": refused}
 
-    async def close(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def close(self, _args: JsonObject, _tell: Events) -> dict[str, Any]:
         """Close the window."""
         return {"closed": self._service.close_window()}
 
-    async def press(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def press(self, args: JsonObject, _tell: Events) -> dict[str, Any]:
         """The board's button: a window in which whoever is first pairs; held for longer, more."""
         service = self._service
         if not service.methods.hardware.button:
@@ -133,7 +135,7 @@ class Verbs:
         )
         return {"window": window_view(service)}
 
-    async def label(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def label(self, args: JsonObject, _tell: Events) -> dict[str, Any]:
         """A new label for the board."""
         labels.require_label(self._service.methods.hardware)
         label, words = labels.made(
@@ -142,22 +144,22 @@ class Verbs:
         self._service.methods.replace_label(label)
         return words
 
-    async def revive_label(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def revive_label(self, _args: JsonObject, _tell: Events) -> dict[str, Any]:
         """The code on the label can be used again."""
         label, words = labels.revived(self._whitelist, limits=self._service.limits)
         self._service.methods.replace_label(label)
         return words
 
-    async def pending(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def pending(self, _args: JsonObject, _tell: Events) -> dict[str, Any]:
         """What waits for the device's user."""
         pending = self._service.pending()
         return {"pending": [ceremony_view(self._service, pending)] if pending else []}
 
-    async def accept(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def accept(self, args: JsonObject, _tell: Events) -> dict[str, Any]:
         """The device's user says yes to the client that `id` names."""
         return self._decide(args.get("id"), accept=True)
 
-    async def refuse(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def refuse(self, args: JsonObject, _tell: Events) -> dict[str, Any]:
         """The device's user says no to the client that `id` names."""
         return self._decide(args.get("id"), accept=False)
 
@@ -166,25 +168,25 @@ class Verbs:
         done = self._service.decide(pending.id, accept=accept)
         return {"ceremony": ceremony_view(self._service, done)}
 
-    async def events(self, args: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    async def events(self, args: JsonObject, tell: Events) -> dict[str, Any]:
         """The audit trail from somewhere on, for as long as the caller listens."""
-        return await follow(self._whitelist.store, args, say)
+        return await follow(self._whitelist.store, args, tell)
 
-    async def reload(self, _args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def reload(self, _args: JsonObject, _tell: Events) -> dict[str, Any]:
         """The policy of the files."""
         return await self._reload()
 
-    def _restoring(self, restore: ConsoleVerb) -> Verb:
+    def _restoring(self, restore: ConsoleVerb) -> Handler:
         """Put a copy of the store back, and begin anew with it."""
 
-        async def run(args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+        async def run(args: JsonObject, _tell: Events) -> dict[str, Any]:
             done = restore(args)
             self._reset(True)  # the identity stays
             return done
 
         return run
 
-    async def reset(self, args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+    async def reset(self, args: JsonObject, _tell: Events) -> dict[str, Any]:
         """Factory reset of the running daemon."""
         self._service.close_window()  # its events name people, and go with all others
         keep = bool(args.get("keep_identity"))
@@ -193,8 +195,8 @@ class Verbs:
         return {"reset": True, "kept_identity": keep}
 
 
-def _at_once(verb: ConsoleVerb) -> Verb:
-    async def run(args: Mapping[str, Any], _say: Say) -> dict[str, Any]:
+def _at_once(verb: ConsoleVerb) -> Handler:
+    async def run(args: JsonObject, _tell: Events) -> dict[str, Any]:
         return verb(args)
 
     return run

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from device_app.console.control import call
+from device_app.console.control_client import call
 from device_app.durations import spoken
 from device_app.errors import AppError, Exit
 from device_app.terminal import render

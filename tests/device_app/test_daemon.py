@@ -17,7 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from device_app.cli import main
-from device_app.console.control import _CREDENTIALS, ControlServer, call
+from device_app.console.control_client import call
+from device_app.console.control_server import _CREDENTIALS, ControlServer
 from device_app.errors import AppError, NoDaemon
 from peer.errors import ObservationEnded
 
@@ -436,15 +437,15 @@ async def test_only_the_daemons_user_and_root_may_talk(
         assert await call(path, "ask", {}) == {"fine": True}
         with pytest.raises(AppError, match="does not know"):
             await call(path, "dance", {})
-        with pytest.raises(AppError, match="failed at this") as caught:
+        with pytest.raises(AppError, match="failed to do this") as caught:
             await call(path, "fail", {})
         assert "secret" not in str(caught.value) + caught.value.advice
-        monkeypatch.setattr("device_app.console.control.os.getuid", lambda: 4711)
+        monkeypatch.setattr("device_app.console.control_server.os.getuid", lambda: 4711)
         monkeypatch.setattr(
-            "device_app.console.control._CREDENTIALS",
+            "device_app.console.control_server._CREDENTIALS",
             type("Other", (), {"size": _CREDENTIALS.size, "unpack": lambda _raw: (1, 4712, 1)}),
         )
-        with pytest.raises(AppError, match="gone away"):
+        with pytest.raises(AppError, match="exited before"):
             await call(path, "ask", {})
     finally:
         await server.close()

@@ -1,5 +1,6 @@
 """What comes from outside as text or TOML, before the daemon or its command line uses it."""
 
+import asyncio
 import json
 import logging
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from device_app import config, logs
-from device_app.console.control import ControlServer
+from device_app.console.control_server import ControlServer
 from device_app.errors import ConfigError
 from device_app.terminal import render
 
@@ -54,14 +55,17 @@ def test_settings_nested_too_deep_are_an_error_like_any_other(tmp_path: Path) ->
 
 
 async def test_a_request_nested_too_deep_is_answered(tmp_path: Path) -> None:
-    async def never(_args: object, _say: object) -> Any:
+    async def never(_args: object, _tell: object) -> Any:
         raise AssertionError
 
-    async def never_told(_said: object) -> None:
-        raise AssertionError
-
-    server = ControlServer.__new__(ControlServer)
-    server._verbs = {"status": never}
-    line = b'{"verb": "status", "args": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    answer = await server._answer(line, never_told)
+    path = tmp_path / "control.sock"
+    server = await ControlServer.start(path, {"status": never})
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(b'{"verb": "status", "args": ' + b"[" * 30_000 + b"]" * 30_000 + b"}\n")
+        async with asyncio.timeout(60):
+            answer = json.loads(await reader.readline())
+        writer.close()
+    finally:
+        await server.close()
     assert (answer["ok"], answer["exit"]) == (False, 2)

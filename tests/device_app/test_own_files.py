@@ -16,7 +16,7 @@ import pytest
 
 from device_app import daemon
 from device_app.console import offline
-from device_app.console.control import ControlServer
+from device_app.console.control_server import ControlServer
 from device_app.errors import AppError
 from device_app.paths import Paths
 from iam import files as iam_files

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.console.control import call
+from device_app.console.control_client import call
 from device_app.errors import AppError
 from device_app.pairing import labels
 from device_app.pairing.methods import Hardware

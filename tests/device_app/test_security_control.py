@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.console.control import ControlServer, call
+from device_app.console.control_client import call
+from device_app.console.control_server import ControlServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.console.control import call
+from device_app.console.control_client import call
 from device_app.console.status import health_of
 from device_app.pairing.methods import LABEL_RECORD, StoredLabel
 from device_app.terminal.render import restore_lines, status_lines

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.console.control import call
+from device_app.console.control_client import call
 from device_app.errors import AppError, Exit
 from device_app.pairing.terms import PairingTerms
 from peer.identity import Identity

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.console import offline
-from device_app.console.control import call
+from device_app.console.control_client import call
 from device_app.errors import AppError
 from device_app.pairing.methods import LABEL_RECORD, Hardware
 from iam import Store

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.console.control import ControlServer, call
+from device_app.console.control_client import call
+from device_app.console.control_server import ControlServer
 from device_app.pairing.events import PairingEvents, WindowEvents
 from tests.hostile.methods_kit import PATIENCE
 
@@ -41,16 +42,16 @@ class Watched:
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
-    seen, talk = Watched(), ControlServer.talk
+    seen, serve = Watched(), ControlServer.serve
 
     async def noted(
         self: ControlServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         seen.writers.append(writer)
-        await talk(self, reader, writer)
+        await serve(self, reader, writer)
         seen.ended += 1
 
-    monkeypatch.setattr(ControlServer, "talk", noted)
+    monkeypatch.setattr(ControlServer, "serve", noted)
     return seen
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.console import offline
-from device_app.console.control import call
+from device_app.console.control_client import call
 from device_app.pairing.methods import LABEL_RECORD, BoardMethods, Hardware, StoredLabel
 from device_app.paths import Paths
 from iam import Store

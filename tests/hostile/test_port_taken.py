@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.console.control import call
+from device_app.console.control_client import call
 from device_app.console.status import health_of
 from device_app.errors import AppError, Exit
 from device_app.pairing.methods import Hardware

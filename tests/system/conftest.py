@@ -27,7 +27,7 @@ import pytest
 
 from client_app.devices import DeviceBook, KnownDevice
 from device_app.console import offline
-from device_app.console.control import call
+from device_app.console.control_client import call
 from device_app.paths import Paths
 from iam.audit import Event, Trail
 from peer.identity import Fingerprint, Identity

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from device_app.access.records import record_view
-from device_app.console.control import Say
+from device_app.console.control_messages import Tell
 from device_app.errors import AppError, Exit
 from device_app.paths import Paths
 from iam.store import Store
@@ -40,7 +40,9 @@ def verify(places: Paths) -> dict[str, Any]:
     return {"verified": True, "head": seq, "digest": digest}
 
 
-async def follow(store: Store, args: Mapping[str, Any], say: Say) -> dict[str, Any]:
+async def follow(
+    store: Store, args: Mapping[str, Any], tell: Tell[Mapping[str, object]]
+) -> dict[str, Any]:
     """Tell what there is (like `read`), and then whatever comes, until the caller goes away.
 
     Records are read as fast as the caller reads, so a slow one costs no memory.
@@ -53,7 +55,7 @@ async def follow(store: Store, args: Mapping[str, Any], say: Say) -> dict[str, A
             came.clear()
             while page := list(islice(store.trail.iterate(since), _PAGE)):
                 for record in page:
-                    await say({"event": "trail", "record": record_view(record)})
+                    await tell({"event": "trail", "record": record_view(record)})
                 since = page[-1].seq
                 await asyncio.sleep(0)
             await came.wait()

@@ -1,0 +1,168 @@
+"""Server of the control socket, over which `handfast-device` asks the running daemon.
+
+The socket is a Unix socket of mode 0600 in the run folder. A client must also be root or the
+daemon's own user according to the kernel (SO_PEERCRED, unix(7)), so that a changed file mode grants
+nothing. Each connection carries one request; `control_messages` has the format.
+
+The verb of a client that disconnects is cancelled. If a client does not read, its verb waits, so at
+most one transport buffer is held for it. Anything that a client sends after its request is dropped.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from device_app.console.control_messages import (
+    REQUEST_BYTES_MAX,
+    JsonObject,
+    Tell,
+    send,
+    send_result,
+    short_path,
+)
+from device_app.errors import AppError, Exit, exit_code
+from iam.errors import IamError
+from peer.errors import PeerError
+
+_log = logging.getLogger("handfast.control")
+_CREDENTIALS = struct.Struct("@iII")  # pid, uid, gid (unix(7), SO_PEERCRED)
+
+Handler = Callable[[JsonObject, Tell[Mapping[str, object]]], Awaitable[Mapping[str, object]]]
+"""What a verb does with its arguments; it may send events before it returns its answer."""
+
+
+class ControlServer:
+    """Serves verbs on the socket file, and removes the file when it closes."""
+
+    _server: asyncio.Server
+
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+        """For `start` only."""
+        self._path = path
+        self._handlers = handlers
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def start(cls, path: Path, handlers: Mapping[str, Handler]) -> "ControlServer":
+        """Listen on `path`.
+
+        The caller holds the store's lock: a socket that exists already was left by a daemon that
+        has exited, and is replaced.
+        """
+        server = cls(path, handlers)
+        server._server = await asyncio.start_unix_server(
+            server.serve, sock=_listen(path), limit=REQUEST_BYTES_MAX
+        )
+        return server
+
+    async def close(self) -> None:
+        """Cancel the verbs under way, and remove the socket file."""
+        self._server.close()
+        for task in tuple(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection: one request, its events, and its answer."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            if _is_allowed(writer):
+                await self._serve_allowed(reader, writer)
+            else:
+                _log.warning("refused a control connection of another user of this machine")
+            writer.close()
+            await writer.wait_closed()
+        except (ConnectionError, ValueError, asyncio.LimitOverrunError):
+            _log.debug("a control connection broke off")
+        except asyncio.CancelledError:
+            # By `close` alone; the stream's own callback would report a cancelled task as a fault.
+            # What a client has not read by now must not delay the end of the daemon.
+            writer.transport.abort()
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _serve_allowed(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        line = await reader.readline()
+        if not line:
+            return
+        answering = asyncio.ensure_future(self._answer(line, writer))
+        disconnected = asyncio.ensure_future(_discard_all(reader))
+        try:
+            await asyncio.wait({answering, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                answering.result()
+            else:
+                writer.transport.abort()  # the rest would not be read
+        finally:
+            for task in (answering, disconnected):
+                task.cancel()
+            await asyncio.gather(answering, disconnected, return_exceptions=True)
+
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        """Run the verb, and send its answer or its failure."""
+        try:
+            request = json.loads(line)
+            handler = self._handlers[request["verb"]]
+            args: JsonObject = dict(request.get("args", {}))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            advice = "Restart the daemon if handfast was updated since it was started."
+            message = "the daemon does not know this verb"
+            await send(writer, _failure(message, advice, Exit.USAGE))
+            return
+        try:
+            result = await handler(args, partial(send, writer))
+            await send_result(writer, result)
+        except (AppError, PeerError, IamError) as error:
+            await send(writer, _failure(str(error), error.advice, exit_code(error)))
+        except ConnectionError:
+            raise  # no client is left to be answered
+        except Exception:
+            _log.exception("the verb %r failed", request["verb"])
+            advice = "Read the daemon's log for the reason."
+            await send(writer, _failure("the daemon failed to do this", advice, Exit.OTHER))
+
+
+def _listen(path: Path) -> socket.socket:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    umask = os.umask(0o177)  # the file has mode 0600 from its creation
+    try:
+        with short_path(path) as name:
+            listener.bind(name)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(umask)
+    return listener
+
+
+def _is_allowed(writer: asyncio.StreamWriter) -> bool:
+    raw = writer.get_extra_info("socket").getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+    )
+    _pid, uid, _gid = _CREDENTIALS.unpack(raw)
+    return uid in {0, os.getuid()}
+
+
+async def _discard_all(reader: asyncio.StreamReader) -> None:
+    """Return when the client has disconnected; discard anything it still sends."""
+    while await reader.read(REQUEST_BYTES_MAX):
+        pass
+
+
+def _failure(error: str, advice: str, code: Exit) -> dict[str, object]:
+    return {"ok": False, "exit": int(code), "error": error, "advice": advice}
