@@ -315,11 +315,9 @@ def test_the_states_are_those_of_the_code(paper: Paper, cddl: Cddl) -> None:
 
 
 def test_the_roles_and_their_actions(paper: Paper) -> None:
-    _, _, after = paper.text.partition("Roles, each with what those before it may: ")
-    sentence = after.partition("Statements of policies")[0].replace("\n", " ")
     found = {
-        name: (int(rank), set(re.findall(r"\w+:\w+", rest)))
-        for name, rank, rest in re.findall(r"`(\w+)` \((?:rank )?(\d+)([^)]*)\)", sentence)
+        quoted(name)[0]: (int(rank), set(re.findall(r"\w+:\w+", actions)))
+        for name, rank, actions in paper.table("roles")
     }
     assert {name: rank for name, (rank, _) in found.items()} == dict(RANKS)
     for role in ("unpaired", "guest", "user"):
@@ -454,13 +452,14 @@ def test_the_fields_and_numbers_of_events_are_those_of_the_code(paper: Paper) ->
     fields = {field.name for field in dataclasses.fields(Event)}
     assert {word for word in quoted(text.partition("<!--")[0]) if word in fields} == fields
     usual, most = events.USUAL, events.MOST
-    assert f"the newest {usual}, or with `last=N` the newest N (at most {most})" in text
-    assert f"the first\n{most} after that number" in text
+    words = " ".join(text.split())
+    assert f"the newest {usual} events, with `last=N` the newest N (at most {most})" in words
+    assert f"the first {most} after that number" in words
     assert f"one event in {REFUSAL_SECONDS:.0f} s" in text
     for who, rate in (
         ("one of them", OWN_REFUSALS),
-        ("all users", USERS_REFUSALS),
-        ("all others", STRANGERS_REFUSALS),
+        ("All users together have", USERS_REFUSALS),
+        ("all others together", STRANGERS_REFUSALS),
     ):
-        assert f"{who} {rate.burst} at once and {rate.per_hour} per hour" in " ".join(text.split())
+        assert f"{who} {rate.burst} at once and {rate.per_hour} per hour" in words
     assert f"`{CONSOLE}`" in text
