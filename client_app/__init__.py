@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from client_app.administration import UNCHANGED, Administration
     from client_app.client import Client
+    from client_app.content import Format, Reply
     from client_app.device import Device
-    from client_app.devices import KnownDevice
-    from client_app.pairing import Comparison
-    from client_app.reply import Format, Reply
-    from client_app.values import Paired, Whoami
+    from client_app.models import KnownDevice, Paired, Whoami
+    from client_app.pairing.ceremony import Comparison
 
 __all__ = [
     "UNCHANGED",
@@ -34,13 +33,13 @@ _HOMES = {
     "Administration": "client_app.administration",
     "UNCHANGED": "client_app.administration",
     "Client": "client_app.client",
-    "Comparison": "client_app.pairing",
-    "Paired": "client_app.values",
+    "Comparison": "client_app.pairing.ceremony",
+    "Paired": "client_app.models",
     "Device": "client_app.device",
-    "Whoami": "client_app.values",
-    "KnownDevice": "client_app.devices",
-    "Format": "client_app.reply",
-    "Reply": "client_app.reply",
+    "Whoami": "client_app.models",
+    "KnownDevice": "client_app.models",
+    "Format": "client_app.content",
+    "Reply": "client_app.content",
 }
 
 

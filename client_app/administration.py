@@ -18,9 +18,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
-from client_app import trail, views
-from client_app.moments import wall_clock
-from client_app.rights import (
+from client_app import audit, decode
+from client_app.models import (
     Event,
     Events,
     Invitation,
@@ -31,6 +30,7 @@ from client_app.rights import (
     User,
     Window,
 )
+from client_app.moments import wall_clock
 from peer.errors import Denied, Malformed, UsageError
 from peer.identity import Fingerprint
 
@@ -69,11 +69,11 @@ class Administration:
     async def users(self) -> tuple[User, ...]:
         """List all users."""
         answer = await self._device.get("/iam/users", timeout=LIST_SECONDS)
-        return views.users_untrusted(answer.payload)
+        return decode.users_untrusted(answer.payload)
 
     async def user(self, name: str) -> User:
         """Return one user. Raises `RequestFailed` (4.04) if there is none of that name."""
-        return views.user_untrusted((await self._device.get(_user_path(name))).payload)
+        return decode.user_untrusted((await self._device.get(_user_path(name))).payload)
 
     async def add_user(
         self,
@@ -104,7 +104,7 @@ class Administration:
             "not_after": await self._seconds(not_after),
         }
         kept = {field: value for field, value in wish.items() if value not in ("", [], None)}
-        return views.user_untrusted((await self._device.post("/iam/users", kept)).payload)
+        return decode.user_untrusted((await self._device.post("/iam/users", kept)).payload)
 
     async def set_user(
         self,
@@ -127,7 +127,7 @@ class Administration:
         for field, moment in (("not_before", not_before), ("not_after", not_after)):
             if moment is not UNCHANGED:
                 wish[field] = await self._seconds(moment)
-        return views.user_untrusted((await self._device.patch(_user_path(name), wish)).payload)
+        return decode.user_untrusted((await self._device.patch(_user_path(name), wish)).payload)
 
     async def remove_user(self, name: str) -> None:
         """Remove a user; ends the user's sessions, observations and invites at once."""
@@ -137,7 +137,7 @@ class Administration:
         """Add a key to a user and return the user."""
         wish = {"name": key_name} if key_name else {}
         answer = await self._device.put(_key_path(name, key), wish)
-        return views.user_untrusted(answer.payload)
+        return decode.user_untrusted(answer.payload)
 
     async def remove_key(self, name: str, key: Key) -> None:
         """Remove a key from a user; ends its sessions at once, but not those of other keys."""
@@ -148,19 +148,19 @@ class Administration:
     async def roles(self) -> tuple[Role, ...]:
         """List all roles, lowest rank first."""
         answer = await self._device.get("/iam/roles", timeout=LIST_SECONDS)
-        return views.roles_untrusted(answer.payload)
+        return decode.roles_untrusted(answer.payload)
 
     async def policies(self) -> tuple[Policy, ...]:
         """List all policies, sorted by ID."""
         answer = await self._device.get("/iam/policies", timeout=LIST_SECONDS)
-        return views.policies_untrusted(answer.payload)
+        return decode.policies_untrusted(answer.payload)
 
     async def check(self, action: str, *, user: str = "") -> Permission:
         """Check whether an action is allowed now: to this client from here, or to `user`."""
         path = f"/iam/check?action={_quoted(action)}"
         if user:
             path += f"&user={_quoted(user)}"
-        return views.permission_untrusted((await self._device.get(path)).payload)
+        return decode.permission_untrusted((await self._device.get(path)).payload)
 
     # -- invites and the window -------------------------------------------------------------------
 
@@ -194,12 +194,12 @@ class Administration:
         }
         kept = {field: value for field, value in wish.items() if value is not None}
         answer = await self._device.post("/iam/invites", kept)
-        return views.invitation_untrusted(answer.payload)
+        return decode.invitation_untrusted(answer.payload)
 
     async def invites(self) -> tuple[Invite, ...]:
         """List the invites that can still be redeemed."""
         answer = await self._device.get("/iam/invites", timeout=LIST_SECONDS)
-        return views.invites_untrusted(answer.payload)
+        return decode.invites_untrusted(answer.payload)
 
     async def withdraw(self, invite_id: str) -> None:
         """Withdraw an invite. Users who have redeemed it keep their access."""
@@ -219,11 +219,11 @@ class Administration:
         """
         wish = {"seconds": seconds, "role": role or None, "methods": list(methods) or None}
         kept = {field: value for field, value in wish.items() if value is not None}
-        return views.window_untrusted((await self._device.post("/iam/window", kept)).payload)
+        return decode.window_untrusted((await self._device.post("/iam/window", kept)).payload)
 
     async def window(self) -> Window:
         """Return the state of the pairing window."""
-        return views.window_untrusted((await self._device.get("/iam/window")).payload)
+        return decode.window_untrusted((await self._device.get("/iam/window")).payload)
 
     async def close_window(self) -> None:
         """Close the pairing window; a pairing in progress is refused."""
@@ -237,7 +237,7 @@ class Administration:
         The digests that link the events are checked. Raises `Malformed` if an event is missing or
         changed, or if the newest event is before `since`.
         """
-        return await trail.read(self._page, since=since, last=last)
+        return await audit.read(self._page, since=since, last=last)
 
     def follow_events(
         self, *, since: int | None = None, last: int | None = None
@@ -246,7 +246,7 @@ class Administration:
 
         Each event is yielded once and in order, even if notifications are lost or merged.
         """
-        return trail.follow(self._page, self._news, since=since, last=last)
+        return audit.follow(self._page, self._news, since=since, last=last)
 
     async def _seconds(self, moment: When) -> float | None:
         """Convert a moment to seconds since 1970. A time from now is by the device's clock, or by
@@ -270,11 +270,11 @@ class Administration:
 
     async def _page(self, query: Mapping[str, int]) -> Events:
         answer = await self._device.get(_events_path(query), timeout=LIST_SECONDS)
-        return views.events_untrusted(answer.payload)
+        return decode.events_untrusted(answer.payload)
 
     async def _news(self, query: Mapping[str, int]) -> AsyncIterator[Events]:
         async for answer in self._device.observe(_events_path(query)):
-            yield views.events_untrusted(answer.payload)
+            yield decode.events_untrusted(answer.payload)
 
 
 # -- words for the wire ---------------------------------------------------------------------------

@@ -17,8 +17,10 @@ from typing import Any, Final, NoReturn, cast
 
 import click
 
-from client_app import answers, render
-from client_app.setting import Setting, Verb, everywhere
+from client_app import errors
+from client_app.commands.common import Setting, Verb, everywhere
+from client_app.terminal import render
+from client_app.terminal.screen import Screen
 from peer.errors import PeerError
 from peer.terminal.text import EscapingFormatter, on_lines
 
@@ -86,29 +88,33 @@ class Verbs(click.Group):
 
     def main(self, args: Sequence[str] | None = None, **options: Any) -> NoReturn:  # type: ignore[override]
         """Run the command line and exit with its exit code."""
-        setting = Setting(render.Terminal())
+        setting = Setting(Screen())
         options = {"prog_name": "handfast", **options, "standalone_mode": False, "obj": setting}
         sys.exit(_outcome(setting, lambda: super(Verbs, self).main(args, **options)))
 
 
 def _outcome(setting: Setting, run: Any) -> int:
     """Run a command and return its exit code; errors are printed to stderr."""
-    code = answers.OTHER
+    code = errors.OTHER
     try:
-        code = run() or answers.DONE
+        code = run() or errors.DONE
     except click.exceptions.Exit as asked:
         code = asked.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = answers.INTERRUPTED
+        code = errors.INTERRUPTED
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except PeerError as error:
-        render.put_error(setting, error)
-        code = answers.exit_code(error)
+        _put_error(setting, error)
+        code = errors.exit_code(error)
     except Exception as error:
         _put_fault(setting, error)
     return code
+
+
+def _put_error(setting: Setting, error: PeerError) -> None:
+    render.put_error(error, is_json=setting.json, quiet=setting.quiet)
 
 
 def _put_fault(setting: Setting, error: Exception) -> None:
@@ -118,7 +124,7 @@ def _put_fault(setting: Setting, error: Exception) -> None:
         f"internal error: {type(error).__name__}: {error}",
         advice="This is a bug in handfast. Run the command again with -v to get a traceback.",
     )
-    render.put_error(setting, own)
+    _put_error(setting, own)
 
 
 def show(setting: Setting, value: object) -> int:
@@ -155,7 +161,7 @@ async def _show_each(setting: Setting, values: AsyncIterator[object]) -> int:
 
 def _show_one(setting: Setting, value: object) -> int:
     if value is not None:
-        render.put_out(setting, value)
+        render.put_out(value, setting.screen, is_json=setting.json, is_raw=setting.raw)
     return int(getattr(value, "exit_code", 0))
 
 

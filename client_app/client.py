@@ -20,22 +20,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from client_app import targets
-from client_app.addresses import Place
-from client_app.answers import BookError
-from client_app.attempt import Attempt
-from client_app.choice import AskCode, Means, is_invite, scanned
+from client_app.connection_attempts import Attempt as TryAt
+from client_app.connection_attempts import Candidate, Race
 from client_app.device import Device
-from client_app.devices import DeviceBook, KnownDevice, check_alias
+from client_app.errors import BookError
 from client_app.finder import LOOK_SECONDS, Finder, Look, candidates
 from client_app.home import Home
+from client_app.host_port import Place
+from client_app.known_devices import DeviceBook, check_alias
+from client_app.models import KnownDevice, Paired
 from client_app.moments import wall_clock
-from client_app.pairing import Comparison, Confirm, OnWait
-from client_app.reach import Attempt as TryAt
-from client_app.reach import Candidate, Race
-from client_app.redemption import Given, OnNote, Redemption
-from client_app.targets import Target
-from client_app.values import Paired
+from client_app.pairing import targets
+from client_app.pairing.attempt import Attempt
+from client_app.pairing.ceremony import Comparison, Confirm, OnWait
+from client_app.pairing.method_choice import AskCode, Means, is_invite, scanned
+from client_app.pairing.redemption import Given, OnNote, Redemption
+from client_app.pairing.targets import Target
 from peer.errors import (
     Malformed,
     PinMismatch,

@@ -18,9 +18,8 @@ from urllib.parse import unquote
 import aiocoap
 from aiocoap.numbers.codes import Code
 
-from client_app.devices import KnownDevice
-from client_app.reply import NUMBERS, Body, Format, Reply, encoded
-from client_app.values import Whoami
+from client_app.content import NUMBERS, Body, Format, Reply, encoded
+from client_app.models import KnownDevice, Whoami
 from peer import cbor
 from peer.errors import Malformed, ObservationEnded, PeerError, TimedOut, Unreachable, UsageError
 from peer.net.client import CoapsConnection

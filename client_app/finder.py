@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from client_app.reach import Candidate
+from client_app.connection_attempts import Candidate
 from peer.errors import PeerError
 from peer.net.udp import resolve
 

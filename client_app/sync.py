@@ -33,16 +33,15 @@ from typing import (
 from client_app import client as asynchronous
 from client_app.administration import Administration as asynchronous_iam  # noqa: N813 - a namespace
 from client_app.client import Comparison
+from client_app.content import Format, Reply
 from client_app.device import Device as asynchronous_device  # noqa: N813 - likewise
-from client_app.devices import KnownDevice
 from client_app.finder import LOOK_SECONDS, Look
-from client_app.reply import Format, Reply
-from client_app.values import Paired
+from client_app.models import KnownDevice, Paired
 from peer.errors import UsageError
 from peer.identity import Fingerprint
 
 if TYPE_CHECKING:
-    from client_app.rights import Event
+    from client_app.models import Event
     from peer.net.discovery import Advert
 
 T = TypeVar("T")

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import click
 
-from client_app.addresses import Place
-from client_app.answers import NotKnown
-from client_app.devices import KnownDevice
-from client_app.setting import Setting, Verb, device_argument
+from client_app.commands.common import Setting, Verb, device_argument
+from client_app.errors import NotKnown
+from client_app.host_port import Place
+from client_app.models import KnownDevice
 
 
 @click.command(cls=Verb, example="handfast address kitchen home.example:15684")

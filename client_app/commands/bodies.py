@@ -5,8 +5,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from client_app.reply import Format
-from client_app.setting import Setting
+from client_app.commands.common import Setting
+from client_app.content import Format
 from peer import json_text
 from peer.errors import Malformed, UsageError
 

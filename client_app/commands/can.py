@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app import render_rights  # noqa: F401 - registers the rendering of permissions
-from client_app.setting import Setting, Verb, device_argument
+from client_app.commands.common import Setting, Verb, device_argument
+from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of permissions
 
 if TYPE_CHECKING:
-    from client_app.rights import Permission
+    from client_app.models import Permission
 
 
 @click.command(cls=Verb, example="handfast can kitchen Pairing:OpenWindow && handfast open kitchen")

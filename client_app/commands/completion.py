@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
-from client_app.setting import Setting, Verb
+from client_app.commands.common import Setting, Verb
 
 VARIABLE = "_HANDFAST_COMPLETE"
 

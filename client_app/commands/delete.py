@@ -3,8 +3,8 @@
 import click
 
 from client_app.commands.bodies import raw_option
-from client_app.reply import Reply
-from client_app.setting import Setting, Verb, device_argument
+from client_app.commands.common import Setting, Verb, device_argument
+from client_app.content import Reply
 
 
 @click.command(cls=Verb, example="handfast delete kitchen /alarms/7")

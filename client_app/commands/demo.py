@@ -2,7 +2,7 @@
 
 import click
 
-from client_app.setting import Setting, Verb
+from client_app.commands.common import Setting, Verb
 
 
 @click.command(cls=Verb, example="handfast demo")
@@ -14,6 +14,6 @@ async def command(setting: Setting) -> None:
     loopback interface. The demonstration needs no root privileges and no network, and it removes
     its files at the end.
     """
-    from client_app.demo import tour  # noqa: PLC0415 - imports what no other verb needs
+    from client_app.commands.demo_tour import tour  # noqa: PLC0415 - imports what no other verb needs
 
     await tour(click.echo)

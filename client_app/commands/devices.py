@@ -2,8 +2,8 @@
 
 import click
 
-from client_app.devices import KnownDevice
-from client_app.setting import Setting, Verb
+from client_app.commands.common import Setting, Verb
+from client_app.models import KnownDevice
 
 
 @click.command(cls=Verb, example="handfast devices --json")

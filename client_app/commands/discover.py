@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.devices import KnownDevice
+from client_app.commands.common import Setting, Verb
+from client_app.models import KnownDevice, Seen
 from client_app.moments import Seconds
-from client_app.setting import Setting, Verb
-from client_app.values import Seen
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert

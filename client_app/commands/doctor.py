@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import click
 
-from client_app.setting import Setting, Verb, known_aliases
-from client_app.values import Check
+from client_app.commands.common import Setting, Verb, known_aliases
+from client_app.models import Check
 
 
 @click.command(cls=Verb, example="handfast doctor kitchen")
@@ -17,7 +17,7 @@ async def command(setting: Setting, device: str) -> AsyncIterator[Check]:
     Without DEVICE, only this client and its network are checked. The exit code is that of the
     first check that fails.
     """
-    from client_app.checks import examine  # noqa: PLC0415 - slow; see `setting`
+    from client_app.doctor import examine  # noqa: PLC0415 - slow; see `setting`
 
     async with setting.client() as client:
         async for check in examine(client, device):

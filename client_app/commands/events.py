@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app import render_rights  # noqa: F401 - registers the rendering of events
-from client_app.setting import Setting, Verb, device_argument
+from client_app.commands.common import Setting, Verb, device_argument
+from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of events
 from peer.errors import UsageError
 
 if TYPE_CHECKING:
-    from client_app.rights import Event
+    from client_app.models import Event
 
 
 @click.command(cls=Verb, example="handfast events kitchen --follow --json")

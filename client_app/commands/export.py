@@ -2,8 +2,8 @@
 
 import click
 
-from client_app.devices import book_bytes
-from client_app.setting import Setting, Verb
+from client_app.commands.common import Setting, Verb
+from client_app.known_devices import book_bytes
 
 
 @click.command(cls=Verb, example="handfast export > devices.json")

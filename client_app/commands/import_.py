@@ -4,8 +4,9 @@ from typing import BinaryIO
 
 import click
 
-from client_app.devices import MOST_BYTES, KnownDevice, alias_taken, book_untrusted
-from client_app.setting import Setting, Verb
+from client_app.commands.common import Setting, Verb
+from client_app.known_devices import MOST_BYTES, alias_taken, book_untrusted
+from client_app.models import KnownDevice
 from peer.errors import Malformed, UsageError
 
 

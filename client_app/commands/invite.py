@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app import render_rights  # noqa: F401 - registers the rendering of invites
+from client_app.commands.common import Setting, Verb, device_argument
 from client_app.moments import MOMENTS, Moment, Seconds, shown
-from client_app.setting import Setting, Verb, device_argument
+from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of invites
 
 if TYPE_CHECKING:
-    from client_app.rights import Invitation
+    from client_app.models import Invitation
 
 
 @click.command(cls=Verb, example="handfast invite kitchen mia --for 2d --until 3d --qr")
@@ -74,7 +74,7 @@ async def command(  # noqa: PLR0917 - click passes them by name
 
 
 def _draw(setting: Setting, text: str) -> None:
-    from client_app import qr  # noqa: PLC0415 - only needed with --qr
+    from client_app.terminal import qr  # noqa: PLC0415 - only needed with --qr
 
     is_terminal = sys.stderr.isatty()
     size = os.get_terminal_size(sys.stderr.fileno()) if is_terminal else shutil.get_terminal_size()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.render_rights import Gone, Invites
-from client_app.setting import Family, Setting, Verb, family_of_device
+from client_app.commands.common import Family, Setting, Verb, family_of_device
+from client_app.terminal.render_administration import Gone, Invites
 from peer.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import click
 
 from client_app.commands.bodies import accept_of, accept_option, raw_option
-from client_app.reply import Reply
-from client_app.setting import Setting, Verb, device_argument
+from client_app.commands.common import Setting, Verb, device_argument
+from client_app.content import Reply
 
 
 @click.command(cls=Verb, example="handfast observe kitchen /board --count 5")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from client_app import render_rights  # noqa: F401 - registers the rendering of windows
+from client_app.commands.common import Setting, Verb, device_argument
+from client_app.models import Window
 from client_app.moments import Seconds
-from client_app.rights import Window
-from client_app.setting import Setting, Verb, device_argument
+from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of windows
 from peer.errors import UsageError
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from client_app.choice import MEANING, AskCode, is_invite, scanned
-from client_app.picture import is_picture, text_in_picture
-from client_app.setting import Setting, Verb
-from client_app.targets import check_target
-from client_app.values import Paired
+from client_app.commands.common import Setting, Verb
+from client_app.models import Paired
+from client_app.pairing.method_choice import MEANING, AskCode, is_invite, scanned
+from client_app.pairing.targets import check_target
+from client_app.terminal.picture import is_picture, text_in_picture
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
 from peer.pairing import methods
@@ -23,7 +23,7 @@ from peer.pairing.sas import grouped
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
-    from client_app.pairing import Comparison
+    from client_app.pairing.ceremony import Comparison
 
 METHODS: Final = ("label", "code", "sas", "compare", "button")
 STANDARD_INPUT: Final = "-"
@@ -219,7 +219,7 @@ def _code(setting: Setting, given: str) -> AskCode:
 
 
 async def _confirm(setting: Setting, question: Comparison) -> bool:
-    from client_app.render import halves  # noqa: PLC0415 - it knows this command
+    from client_app.terminal.render import halves  # noqa: PLC0415 - it knows this command
 
     screen = setting.screen
     screen.done()

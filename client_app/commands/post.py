@@ -5,8 +5,8 @@ from typing import BinaryIO
 import click
 
 from client_app.commands.bodies import body_of, body_options
-from client_app.reply import Reply
-from client_app.setting import Setting, Verb, device_argument
+from client_app.commands.common import Setting, Verb, device_argument
+from client_app.content import Reply
 
 
 @click.command(cls=Verb, example="handfast post kitchen /door --data open")

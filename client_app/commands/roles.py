@@ -2,8 +2,8 @@
 
 import click
 
-from client_app.render_rights import Roles
-from client_app.setting import Setting, Verb, device_argument
+from client_app.commands.common import Setting, Verb, device_argument
+from client_app.terminal.render_administration import Roles
 
 
 @click.command(cls=Verb, example="handfast roles kitchen")

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from client_app.commands.common import Family, Setting, Verb, family_of_device
 from client_app.moments import MOMENTS, Moment
-from client_app.render_rights import Gone, Users
-from client_app.setting import Family, Setting, Verb, family_of_device
+from client_app.terminal.render_administration import Gone, Users
 from peer.errors import UsageError
 
 if TYPE_CHECKING:
     from client_app.administration import Change
-    from client_app.rights import User
+    from client_app.models import User
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 

@@ -2,8 +2,8 @@
 
 import click
 
-from client_app.setting import Setting, Verb, device_argument
-from client_app.values import Whoami
+from client_app.commands.common import Setting, Verb, device_argument
+from client_app.models import Whoami
 
 
 @click.command(cls=Verb, example="handfast whoami kitchen")

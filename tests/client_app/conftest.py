@@ -22,8 +22,9 @@ from click.testing import CliRunner
 from client_app.cli import main
 from client_app.client import Client
 from client_app.device import Device
-from client_app.devices import DeviceBook, KnownDevice
 from client_app.home import Home
+from client_app.known_devices import DeviceBook
+from client_app.models import KnownDevice
 from device_app.app import App
 from device_app.config import Settings
 from device_app.paths import Paths

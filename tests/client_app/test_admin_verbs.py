@@ -11,7 +11,7 @@ from typing import Any
 import aiocoap
 import pytest
 
-from client_app.devices import DeviceBook
+from client_app.known_devices import DeviceBook
 from iam.model import Key, User
 from peer.pairing import invite
 

@@ -11,7 +11,7 @@ import pytest
 
 from client_app import UNCHANGED, Client, administration, device, sync
 from client_app.device import Device
-from client_app.rights import Event
+from client_app.models import Event
 from client_app.sync import Client as BlockingClient
 from peer.errors import Denied, RequestFailed, UsageError
 from peer.identity import Fingerprint

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from client_app.answers import BookError, Declined, NotKnown, exit_code
+from client_app.errors import BookError, Declined, NotKnown, exit_code
 from peer import errors
 
 CODES = {

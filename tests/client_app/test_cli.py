@@ -10,9 +10,10 @@ import click
 import pytest
 
 from client_app.cli import VERBS, main
-from client_app.devices import DeviceBook, KnownDevice
-from client_app.pairing import Comparison
-from client_app.setting import Family, Verb
+from client_app.commands.common import Family, Verb
+from client_app.known_devices import DeviceBook
+from client_app.models import KnownDevice
+from client_app.pairing.ceremony import Comparison
 from peer.identity import Fingerprint
 from peer.net.discovery import Advert
 
@@ -364,7 +365,7 @@ def test_nobody_answers_is_4(
 ) -> None:
     board = elsewhere.board
     elsewhere.do(board.open)
-    monkeypatch.setattr("client_app.attempt.Comparison", _impatient)
+    monkeypatch.setattr("client_app.pairing.attempt.Comparison", _impatient)
     done = shell("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.hex)
     assert done.code == 4
 

@@ -10,8 +10,8 @@ import pytest
 
 from client_app import device as device_module
 from client_app.client import Client
+from client_app.content import Format
 from client_app.device import whoami_untrusted
-from client_app.reply import Format
 from peer import cbor
 from peer.errors import (
     Denied,

@@ -11,15 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from client_app.answers import BookError, NotKnown
-from client_app.devices import (
-    DeviceBook,
-    KnownDevice,
-    alias_for,
-    book_bytes,
-    book_untrusted,
-    check_alias,
-)
+from client_app.errors import BookError, NotKnown
+from client_app.known_devices import DeviceBook, alias_for, book_bytes, book_untrusted, check_alias
+from client_app.models import KnownDevice
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
 

@@ -9,17 +9,12 @@ from typing import Any
 
 import pytest
 
-from client_app.answers import BookError
 from client_app.client import Client
-from client_app.devices import (
-    MOST_BYTES,
-    DeviceBook,
-    KnownDevice,
-    book_bytes,
-    book_untrusted,
-)
-from client_app.render import as_json, as_text, json_line
-from client_app.reply import NUMBERS, Format, Reply
+from client_app.content import NUMBERS, Format, Reply
+from client_app.errors import BookError
+from client_app.known_devices import MOST_BYTES, DeviceBook, book_bytes, book_untrusted
+from client_app.models import KnownDevice
+from client_app.terminal.render import as_json, as_text, json_line
 from peer.errors import IdentityError, Malformed
 from peer.identity import Fingerprint, Identity
 from tests.client_app.conftest import Shell
@@ -215,7 +210,8 @@ def test_a_key_behind_a_link_is_refused(tmp_path: Path) -> None:
 
 CUT = """
 import os, pathlib, sys
-from client_app.devices import DeviceBook, KnownDevice
+from client_app.known_devices import DeviceBook
+from client_app.models import KnownDevice
 from peer.identity import Fingerprint
 
 step, seen = int(sys.argv[2]), 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from client_app.choice import MEANING
+from client_app.pairing.method_choice import MEANING
 from client_app.sync import Client
 from device_app.pairing import labels
 from device_app.pairing.events import PairingEventKind

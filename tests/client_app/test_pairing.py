@@ -10,10 +10,10 @@ import aiocoap
 import pytest
 from aiocoap.numbers.codes import Code
 
-from client_app import pairing, targets
-from client_app.answers import BookError, Declined
 from client_app.client import Client
-from client_app.pairing import (
+from client_app.errors import BookError, Declined
+from client_app.pairing import ceremony, targets
+from client_app.pairing.ceremony import (
     Comparison,
     is_accepted_untrusted,
     offer_untrusted,
@@ -460,7 +460,7 @@ async def test_a_wrong_last_answer_stores_nothing(
 async def test_a_device_that_does_not_notify_is_looked_at_again(
     board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairing, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(ceremony, "POLL_SECONDS", 0.01)
     board.notifies = False
     await board.open()
     client, person = new_client(board), Person(answer=True)

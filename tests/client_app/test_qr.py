@@ -7,7 +7,7 @@ import re
 import pytest
 import segno
 
-from client_app.qr import MARGIN, drawn, width
+from client_app.terminal.qr import MARGIN, drawn, width
 from peer.identity import Fingerprint, Identity
 from peer.pairing.invite import SIGNED_MAX, InviteToken
 

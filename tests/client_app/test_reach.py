@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from client_app.reach import MOST_CANDIDATES, Candidate, Race
+from client_app.connection_attempts import MOST_CANDIDATES, Candidate, Race
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.udp import Address

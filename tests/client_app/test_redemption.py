@@ -13,8 +13,8 @@ import aiocoap
 import pytest
 
 from client_app.client import Client
-from client_app.devices import KnownDevice
-from client_app.pairing import AnswerLost
+from client_app.models import KnownDevice
+from client_app.pairing.ceremony import AnswerLost
 from client_app.sync import Client as BlockingClient
 from peer.errors import (
     PeerError,

@@ -8,9 +8,9 @@ import pytest
 from aiocoap.numbers.codes import Code
 
 from client_app.commands import pair
-from client_app.pairing import Comparison
-from client_app.render import Terminal
-from client_app.setting import Setting
+from client_app.commands.common import Setting
+from client_app.pairing.ceremony import Comparison
+from client_app.terminal.screen import Screen
 from peer.identity import Fingerprint
 from peer.net.problem import ProblemError
 
@@ -23,14 +23,14 @@ async def test_the_name_in_the_question_is_escaped(
 ) -> None:
     """Before the yes, the other side may be anybody: its name must not repaint the fingerprints."""
 
-    async def no(_self: Terminal, question: str) -> bool:
+    async def no(_self: Screen, question: str) -> bool:
         print(question)
         return False
 
-    monkeypatch.setattr(Terminal, "ask", no)
+    monkeypatch.setattr(Screen, "ask", no)
     device, own = Fingerprint(b"\x01" * 32), Fingerprint(b"\x02" * 32)
     question = Comparison(device, own, name=f"a{HOSTILE}b", address="192.0.2.1:5685", seconds=9)
-    assert not await pair._confirm(Setting(Terminal()), question)
+    assert not await pair._confirm(Setting(Screen()), question)
     shown = "".join(capsys.readouterr())
     assert not OBEYED & set(shown)
     assert "\\x1b[2J" in shown

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from client_app import targets
-from client_app.checks import examine
 from client_app.client import Client
-from client_app.pairing import Comparison
+from client_app.doctor import examine
+from client_app.pairing import targets
+from client_app.pairing.ceremony import Comparison
 from peer.errors import PinMismatch, Unreachable, UsageError, WindowClosed
 from peer.net.discovery import Advert
 from peer.pairing.label import Label

@@ -360,7 +360,7 @@ def test_starting_does_not_import_what_administration_needs() -> None:
         "import sys; from client_app.cli import main\n"
         "try:\n    main(['devices', '--home', sys.argv[1]])\n"
         "except SystemExit:\n    pass\n"
-        "names = ('segno', 'client_app.rights', 'client_app.render_rights', 'client_app.views')\n"
+        "names = ('segno', 'client_app.decode', 'client_app.terminal.render_administration')\n"
         "print(sorted(set(names) & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_app import trail
-from client_app.rights import Event, Events
+from client_app import audit
+from client_app.models import Event, Events
 from peer.errors import Malformed
 
 
@@ -44,8 +44,8 @@ class Trail:
         self.asked.append(query)
         if "since" in query:
             first = max(query["since"] + 1, self.kept_from)
-            return self.piece(first, first + trail.MOST - 1)
-        assert 1 <= query["last"] <= trail.MOST
+            return self.piece(first, first + audit.MOST - 1)
+        assert 1 <= query["last"] <= audit.MOST
         return self.piece(self.head - query["last"] + 1, self.head)
 
     async def observed(self, query: Mapping[str, int]) -> AsyncIterator[Events]:
@@ -62,7 +62,7 @@ class Trail:
     async def followed(self, *, since: int | None = None, last: int | None = None) -> list[Event]:
         """What a follower gets until the notifications end."""
         self.news.put_nowait(None)
-        stream = trail.follow(self.page, self.observed, since=since, last=last)
+        stream = audit.follow(self.page, self.observed, since=since, last=last)
         return [one async for one in stream]
 
 
@@ -88,7 +88,7 @@ def seqs(events: list[Event] | tuple[Event, ...]) -> list[int]:
 )
 async def test_a_piece_of_it(since: int | None, last: int | None, found: range) -> None:
     device = Trail(300, kept_from=11)
-    read = await trail.read(device.page, since=since, last=last)
+    read = await audit.read(device.page, since=since, last=last)
     assert (read.head, read.digest) == (300, digest(300))
     assert seqs(read.events) == list(found)
     assert not any(one.lost for one in read.events)
@@ -97,15 +97,15 @@ async def test_a_piece_of_it(since: int | None, last: int | None, found: range) 
 
 async def test_an_empty_trail() -> None:
     device = Trail(0)
-    assert await trail.read(device.page, since=None, last=None) == Events(0, digest(0), ())
-    assert await trail.read(device.page, since=0, last=None) == Events(0, digest(0), ())
+    assert await audit.read(device.page, since=None, last=None) == Events(0, digest(0), ())
+    assert await audit.read(device.page, since=0, last=None) == Events(0, digest(0), ())
     device.tell(1)
     assert seqs(await device.followed()) == [1]
 
 
 async def test_what_is_gone_is_counted() -> None:
     device = Trail(30, kept_from=11)
-    read = await trail.read(device.page, since=4, last=None)
+    read = await audit.read(device.page, since=4, last=None)
     assert seqs(read.events) == list(range(11, 31))
     assert [one.lost for one in read.events] == [6, *[0] * 19]
 
@@ -117,7 +117,7 @@ async def test_gone_while_it_was_followed() -> None:
         device.head, device.kept_from = 500, 401
         yield device.piece(500, 500)
 
-    found = [one async for one in trail.follow(device.page, news, since=None, last=2)]
+    found = [one async for one in audit.follow(device.page, news, since=None, last=2)]
     assert seqs(found) == [4, 5, *range(401, 501)]
     assert [one.lost for one in found[2:4]] == [395, 0]
 
@@ -145,7 +145,7 @@ def test_notifications_may_be_late_lost_or_many_at_once(
                 yield piece
 
         device.news.put_nowait(None)
-        return [one async for one in trail.follow(device.page, news, since=0, last=None)]
+        return [one async for one in audit.follow(device.page, news, since=0, last=None)]
 
     found = asyncio.run(follow())
     assert seqs(found) == list(range(1, max([start, *told]) + 1))
@@ -171,7 +171,7 @@ async def test_who_stops_ends_the_observation() -> None:
         finally:
             ended.set()
 
-    stream = trail.follow(device.page, news, since=3, last=None)
+    stream = audit.follow(device.page, news, since=3, last=None)
     async with contextlib.aclosing(stream) as events:  # type: ignore[type-var]
         assert [(await anext(events)).seq for _ in range(2)] == [4, 5]
         waiting = asyncio.ensure_future(anext(events))
@@ -216,7 +216,7 @@ async def test_another_trail_after_what_was_read() -> None:
 
 async def test_a_trail_that_was_cut() -> None:
     with pytest.raises(Malformed, match="newest event is 5, but event 9 was read"):
-        await trail.read(Trail(5).page, since=9, last=None)
+        await audit.read(Trail(5).page, since=9, last=None)
     device = Trail(9)
 
     async def news(query: Mapping[str, int]) -> AsyncIterator[Events]:
@@ -224,7 +224,7 @@ async def test_a_trail_that_was_cut() -> None:
         yield device.piece(5, 5)
 
     with pytest.raises(Malformed, match="newest event is 5, but event 9 was read"):
-        _ = [one async for one in trail.follow(device.page, news, since=0, last=None)]
+        _ = [one async for one in audit.follow(device.page, news, since=0, last=None)]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from client_app.addresses import Place
-from client_app.render import as_json, as_text, json_line, readable
-from client_app.reply import Format, Reply, encoded
-from client_app.values import Check, Seen, Verdict, Whoami
+from client_app.content import Format, Reply, encoded
+from client_app.host_port import Place
+from client_app.models import Check, Seen, Verdict, Whoami
+from client_app.terminal.render import as_json, as_text, json_line, readable
 from peer import cbor
 from peer.errors import Malformed, UsageError
 from peer.net.udp import Address

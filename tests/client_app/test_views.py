@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client_app import redemption, views
+from client_app import decode
 from client_app.device import whoami_untrusted
-from client_app.rights import Condition, Invite, Permission, Role, User, UserKey, Window
+from client_app.models import Condition, Invite, Permission, Role, User, UserKey, Window
+from client_app.pairing import redemption
 from peer import cbor
 from peer.errors import Malformed
 
@@ -44,11 +45,11 @@ INVITE = {
     "inviter": "anna",
 }
 GOOD: dict[str, tuple[Callable[[bytes], object], Any]] = {
-    "users": (views.users_untrusted, [USER, {**USER, "last_seen": 7, "not_after": None}]),
-    "user": (views.user_untrusted, USER),
-    "roles": (views.roles_untrusted, [{"id": "guest", "rank": 10, "policies": ["core-guest"]}]),
+    "users": (decode.users_untrusted, [USER, {**USER, "last_seen": 7, "not_after": None}]),
+    "user": (decode.user_untrusted, USER),
+    "roles": (decode.roles_untrusted, [{"id": "guest", "rank": 10, "policies": ["core-guest"]}]),
     "policies": (
-        views.policies_untrusted,
+        decode.policies_untrusted,
         [
             {
                 "id": "p",
@@ -62,19 +63,19 @@ GOOD: dict[str, tuple[Callable[[bytes], object], Any]] = {
             }
         ],
     ),
-    "invites": (views.invites_untrusted, [INVITE, {**INVITE, "key": FP, "not_after": 8}]),
-    "invitation": (views.invitation_untrusted, {**INVITE, "token": "HANDFAST:I*0123ABC+"}),
+    "invites": (decode.invites_untrusted, [INVITE, {**INVITE, "key": FP, "not_after": 8}]),
+    "invitation": (decode.invitation_untrusted, {**INVITE, "token": "HANDFAST:I*0123ABC+"}),
     "window": (
-        views.window_untrusted,
+        decode.window_untrusted,
         {"open": True, "port": 5, "seconds_left": 1.5, "role": "guest", "methods": ["compare"]},
     ),
-    "check": (views.permission_untrusted, {"action": "A:B", "allowed": False, "missing": "much"}),
+    "check": (decode.permission_untrusted, {"action": "A:B", "allowed": False, "missing": "much"}),
     "check that depends": (
-        views.permission_untrusted,
+        decode.permission_untrusted,
         {"action": "A:B", "allowed": False, "missing": "much", "depends": ["Lamp:Room"]},
     ),
     "events": (
-        views.events_untrusted,
+        decode.events_untrusted,
         {"head": 2, "digest": DIGESTS[2], "events": [event(1), event(2, hop_limit=64, user="x")]},
     ),
     "me": (
@@ -106,7 +107,7 @@ def test_each_is_read() -> None:
 
 
 def test_a_closed_window_has_nothing_else() -> None:
-    assert views.window_untrusted(cbor.encode({"open": False})) == Window(open=False)
+    assert decode.window_untrusted(cbor.encode({"open": False})) == Window(open=False)
 
 
 def test_what_a_newer_device_adds_is_passed_over() -> None:
@@ -116,12 +117,12 @@ def test_what_a_newer_device_adds_is_passed_over() -> None:
 
 
 def test_a_token_is_in_no_repr_and_no_error() -> None:
-    made = views.invitation_untrusted(cbor.encode({**INVITE, "token": "HANDFAST:I*SECRET"}))
+    made = decode.invitation_untrusted(cbor.encode({**INVITE, "token": "HANDFAST:I*SECRET"}))
     assert made.token == "HANDFAST:I*SECRET"
     assert "SECRET" not in repr(made)
     for token in ("HANDFAST:I*SECRET\x1b[2J", "HANDFAST:1*SECRET", "secret", b"SECRET", ""):
         with pytest.raises(Malformed) as caught:
-            views.invitation_untrusted(cbor.encode({**INVITE, "token": token}))
+            decode.invitation_untrusted(cbor.encode({**INVITE, "token": token}))
         assert "SECRET" not in f"{caught.value} {caught.value.advice}".upper()
 
 
@@ -146,14 +147,14 @@ def test_a_token_is_in_no_repr_and_no_error() -> None:
 )
 def test_a_trail_that_does_not_hold(bad: list[dict[str, object]]) -> None:
     with pytest.raises(Malformed):
-        views.events_untrusted(cbor.encode({"head": 2, "digest": DIGESTS[2], "events": bad}))
+        decode.events_untrusted(cbor.encode({"head": 2, "digest": DIGESTS[2], "events": bad}))
 
 
 def test_a_hole_in_a_piece_is_none_of_pruning() -> None:
     """Also if the links are forged to fit: old events go from the front, never from within."""
     events = [event(1), event(3) | {"previous": DIGESTS[1]}]
     with pytest.raises(Malformed, match="event 3 follows event 1"):
-        views.events_untrusted(cbor.encode({"head": 3, "digest": DIGESTS[3], "events": events}))
+        decode.events_untrusted(cbor.encode({"head": 3, "digest": DIGESTS[3], "events": events}))
 
 
 ANYTHING: st.SearchStrategy[Any] = st.recursive(

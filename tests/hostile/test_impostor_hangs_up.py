@@ -15,7 +15,8 @@ import aiocoap.resource
 import pytest
 from aiocoap.numbers.codes import Code
 
-from client_app import Client, pairing
+from client_app import Client
+from client_app.pairing import ceremony
 from device_app.pairing.service import PairingService
 from peer import cbor
 from peer.errors import PeerError, Unreachable, WrongCode
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from client_app.client import Comparison
-    from client_app.values import Paired
+    from client_app.models import Paired
     from peer.net.coaps import PeerIdentity
     from peer.pairing.ceremony import Ceremony, Fields
     from peer.pairing.sides import DeviceSide
@@ -60,7 +61,7 @@ CODES = (methods.CODE, PRINTED)
 @pytest.fixture(autouse=True)
 def polls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The impostor sends no notifications, so the client polls: here without a pause."""
-    monkeypatch.setattr(pairing, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(ceremony, "POLL_SECONDS", 0.01)
 
 
 class Impostor(aiocoap.resource.Resource):  # type: ignore[misc]  # aiocoap has no types

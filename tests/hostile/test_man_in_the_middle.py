@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import aiocoap
 import pytest
 
-from client_app import pairing
 from client_app.client import Comparison
+from client_app.pairing import ceremony
 from peer import cbor
 from peer.errors import PinMismatch, WrongCode
 from peer.identity import Fingerprint, Identity
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The man in the middle does not notify, so the client looks again: here without a pause."""
-    monkeypatch.setattr(pairing, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(ceremony, "POLL_SECONDS", 0.01)
 
 
 def yes_man(

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from client_app import choice, pairing
 from client_app import client as client_module
-from client_app.answers import Declined
-from client_app.choice import Means
 from client_app.client import Comparison
+from client_app.errors import Declined
+from client_app.pairing import ceremony, method_choice
+from client_app.pairing.method_choice import Means
 from peer.errors import PinMismatch, RefusedByUser, UsageError, WrongCode
 from peer.identity import Fingerprint, Identity
 from peer.net.udp import Address
@@ -64,7 +64,7 @@ Remove = Callable[[pytest.MonkeyPatch], None]
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The man in the middle does not notify, so the client looks again: here without a pause."""
-    monkeypatch.setattr(pairing, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(ceremony, "POLL_SECONDS", 0.01)
 
 
 async def pairs(client: Client, bearer: Bearer, middle: Middle, way: str, confirm: Confirm) -> Any:
@@ -103,7 +103,7 @@ def both_are_his(client: Client, device: Device, middle: Middle) -> None:
 
 def without_pin(middle: Middle, patch: pytest.MonkeyPatch) -> None:
     """A client for which the device of a label is whoever answers."""
-    real = choice.scanned
+    real = method_choice.scanned
 
     def any_device(text: str) -> Label | None:
         label = real(text)
@@ -409,7 +409,7 @@ async def test_the_token_of_a_label_is_not_shown_to_another_device(
             await pairs(client, bearer, middle, methods.LABEL, nobody)
         assert not middle.relayed
         nobody_won(client, device)
-    assert choice.scanned(bearer.label.text) == bearer.label
+    assert method_choice.scanned(bearer.label.text) == bearer.label
 
 
 async def test_behind_the_pin_the_token_has_two_more_guards(device: Device) -> None:
@@ -573,7 +573,7 @@ async def test_without_that_question_anybody_is_stored(
     async def nothing(*_: object) -> None:
         return None
 
-    monkeypatch.setattr("client_app.attempt.Attempt._compare", nothing)
+    monkeypatch.setattr("client_app.pairing.attempt.Attempt._compare", nothing)
     bearer = labelled(device)
     way = methods.CODE
     middle = await between(kit, device, way=way, make=settled)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client_app.choice import Means
+from client_app.pairing.method_choice import Means
 from device_app.pairing.events import PairingEventKind
 from peer.errors import PeerError
 from peer.identity import CROCKFORD

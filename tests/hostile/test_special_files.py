@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from client_app.answers import BookError
-from client_app.devices import DeviceBook
-from client_app.picture import text_in_picture
+from client_app.errors import BookError
+from client_app.known_devices import DeviceBook
+from client_app.terminal.picture import text_in_picture
 from device_app import config, resource_spec
 from device_app.access.policies import PolicySet, check
 from device_app.console import nabto_import

@@ -25,7 +25,8 @@ from typing import Any, Final
 
 import pytest
 
-from client_app.devices import DeviceBook, KnownDevice
+from client_app.known_devices import DeviceBook
+from client_app.models import KnownDevice
 from device_app.console import offline
 from device_app.console.control_client import call
 from device_app.paths import Paths

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from client_app.pairing import Confirm, Offer
+from client_app.pairing.ceremony import Confirm, Offer
 from peer.errors import Malformed, PinMismatch, UsageError
 from peer.pairing import jpake, methods
 from peer.pairing.armour import INVITE, is_armoured, kind_untrusted

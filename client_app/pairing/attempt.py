@@ -8,11 +8,11 @@ from typing import Final, Protocol
 import aiocoap
 from aiocoap.numbers.codes import Code
 
-from client_app.addresses import REGULAR_PORT, Place
-from client_app.choice import Means
 from client_app.device import whoami_untrusted
-from client_app.devices import DeviceBook, KnownDevice, alias_for, alias_taken, check_alias
-from client_app.pairing import (
+from client_app.host_port import REGULAR_PORT, Place
+from client_app.known_devices import DeviceBook, alias_for, alias_taken, check_alias
+from client_app.models import KnownDevice, Paired
+from client_app.pairing.ceremony import (
     AnswerLost,
     Ceremony,
     Comparison,
@@ -21,9 +21,9 @@ from client_app.pairing import (
     Registration,
     declined,
 )
-from client_app.redemption import OnNote
-from client_app.targets import Target, no_window
-from client_app.values import Paired
+from client_app.pairing.method_choice import Means
+from client_app.pairing.redemption import OnNote
+from client_app.pairing.targets import Target, no_window
 from peer import cbor
 from peer.errors import (
     Denied,

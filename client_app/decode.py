@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from client_app.rights import (
+from client_app.models import (
     Condition,
     Event,
     Events,

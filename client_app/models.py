@@ -1,11 +1,126 @@
-"""Users, roles, invites, windows and events, as a device returns them.
+"""Values of the client: paired devices, and what a device answers. Quick to import.
 
-Moments are whole seconds since 1970 by the device's clock, or None. Texts come from the device and
-are escaped when they are printed. Fingerprints are 64 lower-case hex digits.
+Times are whole seconds since 1970 by the device's clock, or None. Texts come from the device and
+are escaped when they are printed. Fingerprints of users are 64 lower-case hex digits.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+from peer.identity import Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """A paired device, as stored by this client.
+
+    Attributes:
+        alias: the name of the device on this client.
+        fingerprint: the key that the device must prove.
+        name: the name that the device gives itself.
+        user, role: the user and role of this client on the device, as of the pairing.
+        method: the pairing method.
+        port: the regular UDP port.
+        last_seen: the address at which it last answered, `HOST:PORT` or empty.
+        addresses: further addresses, `HOST[:PORT]` each.
+    """
+
+    alias: str
+    fingerprint: Fingerprint
+    name: str = ""
+    user: str = ""
+    role: str = ""
+    method: str = "compare"
+    port: int = 5684
+    last_seen: str = ""
+    addresses: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, object]:
+        """The entry as in the file and in `--json`."""
+        return {
+            "alias": self.alias,
+            "fingerprint": self.fingerprint.hex,
+            "name": self.name,
+            "user": self.user,
+            "role": self.role,
+            "method": self.method,
+            "port": self.port,
+            "last_seen": self.last_seen,
+            "addresses": list(self.addresses),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Whoami:
+    """This client as a device knows it.
+
+    Attributes:
+        user, role, key: names of the user, the role and this client's key.
+        fingerprint: this client's fingerprint, 64 hex digits.
+        path: how this client is connected, as the device sees it, for example `local`.
+        actions: actions that are allowed now and from here.
+        conditional: actions that depend on the time, the network or the request.
+        until: end of the access in seconds since 1970, or None.
+        now: the device's clock in seconds since 1970, or None if the device does not tell it.
+    """
+
+    user: str
+    role: str
+    fingerprint: str
+    key: str
+    path: str
+    actions: tuple[str, ...]
+    until: int | None = None
+    conditional: tuple[str, ...] = ()
+    now: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The result of `Client.pair`.
+
+    `is_new` is False if both sides were already paired. `method` is the pairing method. `until` is
+    the end of the access in seconds since 1970, or None.
+    """
+
+    device: KnownDevice
+    is_new: bool
+    method: str = ""
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A device as announced on the LAN. `known_as` is the alias of a paired device with its ID."""
+
+    id: str
+    name: str
+    addresses: tuple[str, ...]
+    port: int
+    pairing_port: int
+    pairing_open: bool
+    present: bool
+    known_as: str
+
+
+class Verdict(StrEnum):
+    """The result of a check."""
+
+    OK = "ok"
+    NOTE = "note"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of `handfast doctor`. `exit_code` is not 0 if it failed."""
+
+    name: str
+    verdict: Verdict
+    said: str
+    advice: str = ""
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True)

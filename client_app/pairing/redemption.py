@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Self
 import aiocoap
 from aiocoap.numbers.codes import Code
 
-from client_app.addresses import Place
+from client_app.content import NUMBERS, Format
 from client_app.device import text_of, whoami_untrusted
-from client_app.devices import DeviceBook, KnownDevice, alias_for, alias_taken, check_alias
+from client_app.host_port import Place
+from client_app.known_devices import DeviceBook, alias_for, alias_taken, check_alias
+from client_app.models import KnownDevice, Paired
 from client_app.moments import shown
-from client_app.pairing import AnswerLost
-from client_app.reply import NUMBERS, Format
-from client_app.values import Paired
+from client_app.pairing.ceremony import AnswerLost
 from peer import cbor
 from peer.errors import (
     Denied,

@@ -1,30 +1,26 @@
-"""Output of verbs as text and as JSON, and the terminal.
+"""Output of verbs as text and as JSON.
 
-Results go to stdout, messages and questions to stderr. Text that comes from a peer or a file is
+Results go to stdout. Text that comes from a peer or a file is
 escaped by `peer.terminal.text` before it is printed; JSON output is printable ASCII.
 """
 
-import asyncio
-import contextlib
 import json
 import math
 import os
 import sys
-import termios
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from functools import singledispatch
 
 import click
 
-from client_app.addresses import Place
-from client_app.answers import exit_code
-from client_app.devices import KnownDevice
+from client_app.content import Reply
+from client_app.errors import exit_code
+from client_app.host_port import Place
+from client_app.models import Check, KnownDevice, Paired, Seen, Verdict, Whoami
 from client_app.moments import shown
-from client_app.reply import Reply
-from client_app.setting import Setting
-from client_app.values import Check, Paired, Seen, Verdict, Whoami
-from peer.errors import PeerError, UsageError
+from client_app.terminal.screen import Screen
+from peer.errors import PeerError
 from peer.identity import Fingerprint
 from peer.pairing.methods import BUTTON
 from peer.terminal.text import json_text, on_lines, on_one_line
@@ -32,7 +28,6 @@ from peer.terminal.text import json_text, on_lines, on_one_line
 SCHEMA = 1
 _FORMATS: Mapping[int | None, str] = {0: "text", 40: "links", 42: "octets", 50: "json", 60: "cbor"}
 _COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.FAILED: "red"}
-_END = "\x04"  # stands for the end of input
 _WIDE = 160  # characters of a value that is printed on one line
 
 
@@ -221,24 +216,24 @@ def _coloured(text: str, colour: str) -> str:
 # -- printing -------------------------------------------------------------------------------------
 
 
-def put_out(setting: Setting, value: object) -> None:
+def put_out(value: object, screen: Screen, *, is_json: bool, is_raw: bool) -> None:
     """Print a result to stdout and flush it, since a pipe may be waiting for it."""
-    if setting.raw and isinstance(value, Reply):
+    if is_raw and isinstance(value, Reply):
         click.echo(value.payload, nl=False)
-    elif setting.json and not isinstance(value, bytes):
+    elif is_json and not isinstance(value, bytes):
         click.echo(json_line(as_json(value)))
     elif text := as_text(value):
         click.echo(text)
     elif isinstance(value, Reply):
-        setting.screen.say(f"done ({value.code})")
+        screen.say(f"done ({value.code})")
     elif not isinstance(value, bytes):
-        setting.screen.say("none")
+        screen.say("none")
     sys.stdout.flush()
 
 
-def put_error(setting: Setting, error: PeerError) -> None:
+def put_error(error: PeerError, *, is_json: bool, quiet: bool) -> None:
     """Print an error and its advice to stderr."""
-    if setting.json:
+    if is_json:
         said = {
             "kind": type(error).__name__,
             "exit": exit_code(error),
@@ -248,117 +243,5 @@ def put_error(setting: Setting, error: PeerError) -> None:
         click.echo(json_line({"error": said}), err=True)
         return
     click.echo(f"handfast: {on_one_line(str(error))}", err=True)
-    if error.advice and not setting.quiet:
+    if error.advice and not quiet:
         click.echo(f"  {on_one_line(error.advice)}", err=True)
-
-
-class Terminal:
-    """Messages and questions on stderr. Progress is animated only if stderr is a terminal."""
-
-    def __init__(self) -> None:
-        self.quiet = False
-        self._task: asyncio.Task[None] | None = None
-        self._last = ""
-
-    @property
-    def can_ask(self) -> bool:
-        """Whether a person can be asked: stdin and stderr are both a terminal."""
-        return sys.stdin.isatty() and sys.stderr.isatty()
-
-    def say(self, text: str) -> None:
-        """Print a message, unless `-q` is given."""
-        if not self.quiet:
-            self.warn(text)
-
-    def warn(self, text: str) -> None:
-        """Print a message, also with `-q`."""
-        self.done()
-        click.echo(on_one_line(text), err=True)
-
-    def draw(self, picture: str) -> None:
-        """Print lines without escaping; they must not contain text from a peer."""
-        self.done()
-        click.echo(picture, err=True)
-
-    def progress(self, text: str, *, seconds: float = 0.0) -> None:
-        """Show what the command is waiting for, with a countdown, until `done` or the next call."""
-        self.done()
-        if self.quiet:
-            return
-        if not sys.stderr.isatty():
-            self._once(text, seconds)
-            return
-        self._task = asyncio.get_running_loop().create_task(_tick(text, seconds))
-
-    def done(self) -> None:
-        """Remove the progress line."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-            click.echo("\r\x1b[K", err=True, nl=False)
-
-    async def ask(self, question: str, *, also: str = "") -> bool:
-        """Ask a yes-or-no question; `also`, typed with or without spaces, counts as yes.
-
-        The end of input counts as no. Raises `UsageError` without a terminal.
-        """
-        while True:
-            answer = (await self.read(f"{question} ")).strip().lower()
-            if answer in {"y", "yes"} or (also and answer.replace(" ", "") == also):
-                return True
-            if answer in {"n", "no", _END}:
-                return False
-            if (
-                also and answer.replace(" ", "").isdecimal()
-            ):  # a different number is a no, not a typing error
-                return False
-
-    async def read(self, question: str) -> str:
-        """Ask for a line of text. Raises `UsageError` without a terminal."""
-        if not self.can_ask:
-            raise UsageError(
-                "this command needs a terminal to ask a question",
-                advice="Run it in a terminal, or give the answer as an option.",
-            )
-        self.done()
-        with contextlib.suppress(termios.error):  # drop what was typed before the question
-            termios.tcflush(0, termios.TCIFLUSH)
-        click.echo(on_one_line(question), err=True, nl=False)
-        try:
-            return await _line()
-        except asyncio.CancelledError:
-            click.echo(err=True)  # end the line of the withdrawn question
-            raise
-
-    def _once(self, text: str, seconds: float) -> None:
-        """Without a terminal: print one line, and only for a wait of more than 10 s."""
-        if seconds > 10 and text != self._last:
-            self._last = text
-            click.echo(f"{on_one_line(text)}, for up to {seconds:.0f} s", err=True)
-
-
-async def _tick(text: str, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    for turn in "|/-\\" * 10_000:
-        left = f" {max(0.0, until - loop.time()):.0f} s" if seconds else ""
-        click.echo(f"\r\x1b[K{turn} {on_one_line(text)} …{left}", err=True, nl=False)
-        await asyncio.sleep(0.25)
-
-
-async def _line() -> str:
-    """Read a line from the terminal without a thread, so that it can be cancelled."""
-    loop = asyncio.get_running_loop()
-    descriptor = sys.stdin.fileno()
-    heard: asyncio.Future[bytes] = loop.create_future()
-
-    def read() -> None:
-        if not heard.done():
-            heard.set_result(os.read(descriptor, 1024))
-
-    loop.add_reader(descriptor, read)
-    try:
-        typed = await heard
-    finally:
-        loop.remove_reader(descriptor)
-    return typed.decode("utf-8", "replace") if typed else _END

@@ -15,12 +15,13 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from client_app.answers import BookError, NotKnown
+from client_app.errors import BookError, NotKnown
+from client_app.models import KnownDevice
 from peer import json_text as strict_json
 from peer.errors import Malformed, UsageError
 from peer.files import open_own, read_own
@@ -39,46 +40,6 @@ _ALIAS: Final = re.compile(r"\w([\w.-]{0,62}\w)?")
 _RESTORE: Final = (
     "The file was not changed. Restore it from a backup, or move it away and pair again."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class KnownDevice:
-    """A paired device, as stored by this client.
-
-    Attributes:
-        alias: the name of the device on this client.
-        fingerprint: the key that the device must prove.
-        name: the name that the device gives itself.
-        user, role: the user and role of this client on the device, as of the pairing.
-        method: the pairing method.
-        port: the regular UDP port.
-        last_seen: the address at which it last answered, `HOST:PORT` or empty.
-        addresses: further addresses, `HOST[:PORT]` each.
-    """
-
-    alias: str
-    fingerprint: Fingerprint
-    name: str = ""
-    user: str = ""
-    role: str = ""
-    method: str = "compare"
-    port: int = 5684
-    last_seen: str = ""
-    addresses: tuple[str, ...] = ()
-
-    def record(self) -> dict[str, object]:
-        """The entry as in the file and in `--json`."""
-        return {
-            "alias": self.alias,
-            "fingerprint": self.fingerprint.hex,
-            "name": self.name,
-            "user": self.user,
-            "role": self.role,
-            "method": self.method,
-            "port": self.port,
-            "last_seen": self.last_seen,
-            "addresses": list(self.addresses),
-        }
 
 
 _KINDS: Final = MappingProxyType(

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from client_app.addresses import PAIRING_PORT, Place
-from client_app.devices import KnownDevice
+from client_app.host_port import PAIRING_PORT, Place
+from client_app.models import KnownDevice
 from peer.errors import PeerError, Unreachable, UsageError, WindowClosed
 from peer.identity import Fingerprint
 from peer.terminal.text import on_one_line

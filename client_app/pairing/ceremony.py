@@ -7,7 +7,7 @@
     POST /pair/{id}         our confirmation; the device stores us, then gives its tag
     DELETE /pair/{id}       our user said no
 
-What the methods say in these messages is `peer.pairing.methods`; `client_app.choice` picks one.
+`peer.pairing.methods` defines what each method adds to these messages; `method_choice` picks one.
 
 Invariant: nothing is stored here before the device's tag was right *and* this side's user (by a
 look, a code or a label), or an expected fingerprint, vouched for the key. If only the last answer
@@ -24,9 +24,9 @@ from typing import Final
 import aiocoap
 from aiocoap.numbers.codes import Code
 
-from client_app.answers import Declined
+from client_app.content import NUMBERS, Format
 from client_app.device import text_of
-from client_app.reply import NUMBERS, Format
+from client_app.errors import Declined
 from peer import cbor
 from peer.errors import (
     HandshakeFailed,

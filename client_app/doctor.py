@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Final
 import aiocoap
 from aiocoap.numbers.codes import Code
 
-from client_app.addresses import Place
-from client_app.answers import exit_code
 from client_app.client import Client
 from client_app.device import whoami_untrusted
-from client_app.devices import KnownDevice
+from client_app.errors import exit_code
 from client_app.finder import LOOK_SECONDS
-from client_app.targets import announced_places, listed
-from client_app.values import Check, Verdict
+from client_app.host_port import Place
+from client_app.models import Check, KnownDevice, Verdict
+from client_app.pairing.targets import announced_places, listed
 from peer.errors import PeerError, PinMismatch, Unreachable
 from peer.limits import DEFAULT_LIMITS
 from peer.net.client import CoapsConnection

@@ -19,8 +19,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from client_app.rights import Event, Events
-from client_app.views import broken, check_link
+from client_app.decode import broken, check_link
+from client_app.models import Event, Events
 from peer.errors import Malformed
 
 LAST: Final = 50

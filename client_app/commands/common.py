@@ -5,49 +5,19 @@ The modules that use the network are slow to import, so they are imported when a
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from client_app.home import Home
+from client_app.terminal.screen import Screen
 from peer.errors import UsageError
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
     from client_app.client import Client
-    from client_app.devices import DeviceBook
-
-
-class Screen(Protocol):
-    """Messages to the user and questions; implemented by `render.Terminal`."""
-
-    quiet: bool
-
-    def say(self, text: str) -> None:
-        """Print a message, unless `-q` is given."""
-
-    def warn(self, text: str) -> None:
-        """Print a message, also with `-q`."""
-
-    def draw(self, picture: str) -> None:
-        """Print lines without escaping them."""
-
-    def progress(self, text: str, *, seconds: float = 0.0) -> None:
-        """Show what the command is waiting for until `done`; a countdown if `seconds` is not 0."""
-
-    def done(self) -> None:
-        """Remove the line that `progress` shows."""
-
-    @property
-    def can_ask(self) -> bool:
-        """Whether a person can be asked."""
-
-    async def ask(self, question: str, *, also: str = "") -> bool:
-        """Ask a yes-or-no question; `also`, if typed, counts as yes."""
-
-    async def read(self, question: str) -> str:
-        """Ask for a line of text."""
+    from client_app.known_devices import DeviceBook
 
 
 @dataclass(slots=True)
@@ -72,7 +42,7 @@ class Setting:
     @property
     def book(self) -> "DeviceBook":
         """The file of paired devices; uses no network."""
-        from client_app.devices import DeviceBook  # noqa: PLC0415 - see above
+        from client_app.known_devices import DeviceBook  # noqa: PLC0415 - see above
 
         return DeviceBook(self.home.devices)
 
@@ -87,7 +57,7 @@ class Setting:
 
         Raises `UsageError` without a terminal, `Declined` if the answer is no.
         """
-        from client_app.answers import Declined  # noqa: PLC0415 - see above
+        from client_app.errors import Declined  # noqa: PLC0415 - see above
 
         if yes:
             return
@@ -222,7 +192,7 @@ def known_aliases(
     setting = ctx.find_object(Setting)
     home = setting.home if setting else Home.at()
     try:
-        from client_app.devices import DeviceBook  # noqa: PLC0415 - see above
+        from client_app.known_devices import DeviceBook  # noqa: PLC0415 - see above
 
         found = DeviceBook(home.devices).all()
     except Exception:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from client_app.models import Event, Invitation, Invite, Permission, Role, User, UserKey, Window
 from client_app.moments import shown
-from client_app.render import as_json, as_text, plain
-from client_app.rights import Event, Invitation, Invite, Permission, Role, User, UserKey, Window
+from client_app.terminal.render import as_json, as_text, plain
 from peer.identity import Fingerprint
 from peer.terminal.text import on_one_line
 

@@ -1,0 +1,1 @@
+"""Output of `handfast` as text and as JSON, and questions to its user."""
