@@ -12,7 +12,7 @@ DEV     := .venv/.dev-$(HERE)
 FOREIGN := .venv/.foreign-$(HERE)
 MBEDTLS := .venv/mbedtls/mbedtls-ecjpake
 
-.PHONY: help demo test check bench soak lock clean
+.PHONY: help demo test check docs bench soak lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -31,6 +31,9 @@ check: $(DEV)  ## style, types, and the doors between the rooms
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: $(DEV)  ## the generated reference pages, and the Python API as HTML in build/docs
+	$(BIN)/python docs/generate.py
 
 bench: $(DEV)  ## measurements; they never fail for being slow
 	$(BIN)/python -m pytest -q -m "bench and not soak" tests/bench
