@@ -24,7 +24,7 @@ from client_app.errors import BookError, NotKnown
 from client_app.models import KnownDevice
 from peer import json_text as strict_json
 from peer.errors import Malformed, UsageError
-from peer.files import open_own, read_own
+from peer.files import atomic_write, draft_prefix, open_own, read_own, sync_folder
 from peer.identity import Fingerprint
 from peer.terminal.text import json_text
 
@@ -33,7 +33,6 @@ LOCK_SECONDS: Final = 5.0
 """How long a writer waits for the lock."""
 
 _LOCK_POLL_SECONDS: Final = 0.02
-_DRAFT: Final = ".devices-"
 MOST_BYTES: Final = 16 << 20
 """Maximum size of the file: room for more than 10,000 devices."""
 _ALIAS: Final = re.compile(r"\w([\w.-]{0,62}\w)?")
@@ -144,9 +143,8 @@ class DeviceBook:
         with self._locked():
             self._read()
             try:
-                descriptor, draft = self._draft()
-                os.close(descriptor)
-                Path(draft).unlink()
+                prefix = draft_prefix(self.path)
+                tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=prefix).close()
             except OSError as error:
                 raise self._cannot("write", error) from error
 
@@ -174,24 +172,11 @@ class DeviceBook:
     def _write(self, book: Book) -> None:
         """Replace the file atomically: a reader sees the old content or the new."""
         try:
-            for orphan in self.path.parent.glob(f"{_DRAFT}*"):  # of a writer that was killed
-                orphan.unlink()
-            descriptor, draft = self._draft()
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(book_bytes(book))
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(draft).replace(self.path)
-            except BaseException:
-                Path(draft).unlink(missing_ok=True)
-                raise
-            _settle(self.path.parent)
+            for orphan in self.path.parent.glob(f"{draft_prefix(self.path)}*"):
+                orphan.unlink()  # a writer was killed; this one holds the lock
+            atomic_write(self.path, book_bytes(book))
         except OSError as error:
             raise self._cannot("write", error) from error
-
-    def _draft(self) -> tuple[int, str]:
-        return tempfile.mkstemp(dir=self.path.parent, prefix=_DRAFT)  # mkstemp: 0600, O_EXCL
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -199,7 +184,7 @@ class DeviceBook:
         try:
             if not self.path.parent.is_dir():
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _settle(self.path.parent.parent)
+                sync_folder(self.path.parent.parent)
             descriptor = open_own(place, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise self._cannot("write", error) from error
@@ -230,15 +215,6 @@ class DeviceBook:
             advice = "Replace the link with the file, or give the folder of the file (--home)."
         path = error.filename if error.errno in {errno.ELOOP, errno.EPERM} else self.path
         return BookError(f"cannot {verb} {path}: {error.strerror or error}", advice=advice)
-
-
-def _settle(folder: Path) -> None:
-    """Write a folder's entries to stable storage (fsync)."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # -- values and bytes -----------------------------------------------------------------------------

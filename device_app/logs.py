@@ -7,9 +7,9 @@ count is told with the next line that gets through.
 import logging
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
+from peer.bounded_dict import BoundedDict
 from peer.terminal.text import EscapingFormatter
 
 _BURST = 5
@@ -24,20 +24,18 @@ class LogLimiter(logging.Filter):
         super().__init__()
         self._monotonic = monotonic
         #: place → (begin of the period, records in it)
-        self._seen: OrderedDict[tuple[str, int], tuple[float, int]] = OrderedDict()
+        self._seen: BoundedDict[tuple[str, int], tuple[float, int]] = BoundedDict(_PLACES)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this record is written."""
         place = (record.pathname, record.lineno)
         now = self._monotonic()
-        begun, count = self._seen.pop(place, (now, 0))
+        begun, count = self._seen.get(place, (now, 0))
         if now - begun >= _PERIOD_SECONDS:
             if count > _BURST:
                 record.msg = f"{record.msg} (and {count - _BURST} more like this before)"
             begun, count = now, 0
         self._seen[place] = (begun, count + 1)
-        while len(self._seen) > _PLACES:
-            self._seen.popitem(last=False)
         return count < _BURST
 
 

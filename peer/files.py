@@ -1,17 +1,20 @@
-"""Opening files: those that belong to this process's user, and those that people name.
+"""Open and write files safely: the program's own files, and files that a user names.
 
-`open_own` is for keys and for what a client keeps (CWE-59, CWE-367): a file is looked at after it
-was opened, never before, and the last part of its path is no link. `iam.files` has the same rule
-for the store; `peer` and `iam` share no code.
+`open_own` and `atomic_write` are for keys and for what a client stores (CWE-59, CWE-367): a file is
+checked after it was opened, never before, and the last part of its path is not a symbolic link.
+`iam.files` has the same functions for the store, since `peer` and `iam` never import each other;
+tests/peer/test_files.py holds both to the same behaviour.
 
 `open_regular` is for settings, policies and pictures. Administrators use symbolic links there, so
-those are followed. But a FIFO makes whoever opens it wait for a writer, and opening a device may
-start something: only regular files are opened, and never with waiting.
+they are followed. Only regular files are opened, and without blocking: opening a FIFO would wait
+for a writer, and opening a device file may have side effects.
 """
 
 import errno
 import os
 import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,10 +22,10 @@ _PRIVATE = 0o600
 
 
 def open_own(path: Path, flags: int) -> int:
-    """A descriptor of a regular file that belongs to this process's user; one that is made is 0600.
+    """Open a regular file that belongs to this process's user; a new one has mode 0600.
 
-    Raises OSError, whose `strerror` says why: for a symbolic link, a FIFO or a device, a file of
-    another user, and for one with a second name (a hard link) that is opened for writing.
+    Raises `OSError`, whose `strerror` says why: for a symbolic link, a FIFO or a device file, a
+    file of another user, and a file with a second hard link that is opened for writing.
     """
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, _PRIVATE)
@@ -41,9 +44,60 @@ def open_own(path: Path, flags: int) -> int:
 
 
 def read_own(path: Path) -> tuple[bytes, int]:
-    """The content of a file of ours, and its permission bits. Raises OSError as `open_own` does."""
+    """Return the content and the permission bits of an own file. Raises as `open_own` does."""
     with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
         return file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+
+
+def atomic_write(path: Path, data: bytes, *, mode: int = _PRIVATE, replace: bool = True) -> None:
+    """Write a file durably: after this, or after a crash, its content is the old one or `data`.
+
+    The data goes to a new file in the same folder, which is synchronized (fsync) and then takes
+    the name. A symbolic link at `path` is replaced, not followed. A process that is killed may
+    leave the new file behind, with the prefix of `draft_prefix`.
+
+    Args:
+        path: the file.
+        data: its new content.
+        mode: its permission bits.
+        replace: if false, an existing file stays as it is.
+
+    Raises:
+        FileExistsError: `replace` is false, and there is a file.
+        OSError: the file cannot be written; the old content is still there.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=draft_prefix(path))  # 0600, O_EXCL
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(handle, mode)
+            os.fsync(handle)
+        if replace:
+            draft.replace(path)
+        else:
+            os.link(draft, path)  # unlike a rename, it fails if there is a file
+            draft.unlink()
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def draft_prefix(path: Path) -> str:
+    """Return the prefix of the names that `atomic_write` uses before a file has its own."""
+    return f".{path.name}-"
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on stable storage (fsync). Raises `OSError`."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -60,7 +114,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """All of a regular file of at most `most` bytes. Raises `OSError` as `open_regular` does."""
+    """Read a regular file of at most `most` bytes. Raises as `open_regular` does."""
     with open_regular(path) as file:
         data = file.read(most + 1)
     if len(data) > most:

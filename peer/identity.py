@@ -10,9 +10,7 @@ import base64
 import binascii
 import contextlib
 import hashlib
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.x509.oid import NameOID
 
 from peer.errors import IdentityError, Malformed
-from peer.files import read_own
+from peer.files import atomic_write, read_own
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base32 without I, L, O and U, for people
 FINGERPRINT_BYTES = 32
@@ -163,25 +161,12 @@ class Identity:
         return cls.load(path)
 
     def save(self, path: Path) -> None:
-        """Write a new key file: 0600 from birth, in a folder of 0700, whole or not at all.
+        """Write a new key file durably: mode 0600, in a folder of mode 0700.
 
-        Raises `FileExistsError` if there is one already.
+        Raises `FileExistsError` if there is a file already, and `OSError` if it cannot be written.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # mkstemp: 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self.key_pem())
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(draft, path)  # fails if the path exists: never an overwrite, never half a key
-        finally:
-            Path(draft).unlink()
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        atomic_write(path, self.key_pem(), replace=False)
 
     @property
     def public_key(self) -> ec.EllipticCurvePublicKey:

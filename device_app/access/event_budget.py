@@ -7,14 +7,14 @@ network prefix of keys that nobody has. So one source uses up neither the others
 trail, and many together still meet the common bound.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from math import inf
 from typing import Final, NamedTuple
 
 from iam.errors import TooMany
+from peer.bounded_dict import BoundedDict
 from peer.limits import Limits
+from peer.token_bucket import TokenBucket
 
 REFUSAL_SECONDS: Final = 10.0  # refusals of one kind, of one source, are one event in this time
 _HOUR = 3600.0
@@ -29,36 +29,14 @@ class Rate:
     burst: float
     per_hour: float
 
+    def bucket(self, now: float) -> TokenBucket:
+        """A full bucket of this rate."""
+        return TokenBucket(per_second=self.per_hour / _HOUR, burst=self.burst, now=now)
+
 
 OWN_REFUSALS: Final = Rate(5, 5)  # of one source
 USERS_REFUSALS: Final = Rate(60, 60)  # of all users
 STRANGERS_REFUSALS: Final = Rate(20, 20)  # of all others
-
-
-class TokenBucket:
-    """Full when it is made. Times are monotonic seconds."""
-
-    def __init__(self, rate: Rate, now: float) -> None:
-        self._rate = rate
-        self._level = float(rate.burst)
-        self._at = now
-
-    def wait(self, count: float, now: float) -> float:
-        """Seconds until so many are there; 0 if they are."""
-        self._fill(now)
-        lacking = count - self._level
-        if lacking <= 0:
-            return 0.0
-        return lacking * _HOUR / self._rate.per_hour if count <= self._rate.burst else inf
-
-    def take(self, count: float) -> None:
-        """Take so many, which `wait` has found."""
-        self._level -= count
-
-    def _fill(self, now: float) -> None:
-        gained = (now - self._at) * self._rate.per_hour / _HOUR
-        self._level = min(float(self._rate.burst), self._level + gained)
-        self._at = now
 
 
 class SharedBudget:
@@ -68,13 +46,12 @@ class SharedBudget:
     def __init__(self, own: Rate, common: Rate, *, most: int = _MOST) -> None:
         self._own_rate = own
         self._common_rate = common
-        self._most = most
         self._common: TokenBucket | None = None
-        self._own: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._own: BoundedDict[str, TokenBucket] = BoundedDict(most)
 
     def wait(self, source: str, count: float, now: float) -> float:
         """Seconds until so many fit; 0 if they do."""
-        return max(bucket.wait(count, now) for bucket in self._buckets(source, now))
+        return max(bucket.seconds_until(count, now) for bucket in self._buckets(source, now))
 
     def take(self, source: str, count: float, now: float) -> None:
         """Take so many, which `wait` has found."""
@@ -87,11 +64,8 @@ class SharedBudget:
             self._own[new] = own
 
     def _buckets(self, source: str, now: float) -> tuple[TokenBucket, TokenBucket]:
-        own = self._own.pop(source, None) or TokenBucket(self._own_rate, now)
-        self._own[source] = own
-        while len(self._own) > self._most:
-            self._own.popitem(last=False)
-        self._common = self._common or TokenBucket(self._common_rate, now)
+        own = self._own[source] = self._own.get(source) or self._own_rate.bucket(now)
+        self._common = self._common or self._common_rate.bucket(now)
         return own, self._common
 
 
@@ -112,10 +86,9 @@ class RefusalBudget:
 
     def __init__(self, seconds: float, own: Rate, common: Rate, *, most: int = _MOST) -> None:
         self._seconds = seconds
-        self._most = most
         self._budget = SharedBudget(own, common, most=most)
-        self._last: OrderedDict[tuple[str, object], float] = OrderedDict()
-        self._omitted: OrderedDict[str, int] = OrderedDict()
+        self._last: BoundedDict[tuple[str, object], float] = BoundedDict(most)
+        self._omitted: BoundedDict[str, int] = BoundedDict(most, on_evict=self._forget)
         self._forgotten = 0  # omitted ones of sources that are not remembered
 
     @property
@@ -131,10 +104,7 @@ class RefusalBudget:
             self._omit(source)
             return None
         self._budget.take(source, 1, now)
-        self._last.pop((source, what), None)
         self._last[source, what] = now
-        while len(self._last) > self._most:
-            self._last.popitem(last=False)
         own = self._omitted.pop(source, 0)
         told = Omitted(own, self.omitted)
         self._omitted.clear()
@@ -146,9 +116,10 @@ class RefusalBudget:
         self._budget.rename(old, new)
 
     def _omit(self, source: str) -> None:
-        self._omitted[source] = self._omitted.pop(source, 0) + 1
-        while len(self._omitted) > self._most:
-            self._forgotten += self._omitted.popitem(last=False)[1]
+        self._omitted[source] = self._omitted.get(source, 0) + 1
+
+    def _forget(self, _source: str, count: int) -> None:
+        self._forgotten += count
 
 
 def source_of(address: str) -> str:

@@ -7,7 +7,6 @@ commits in a row may become one notification (RFC 7641 §1.3).
 An answer is made once for all who ask the same until the trail grows.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -20,6 +19,7 @@ from device_app.access.records import record_view
 from device_app.access.whitelist import Whitelist
 from device_app.resources.payloads import CBOR, reply_encoded, whole_number_untrusted
 from peer import cbor
+from peer.bounded_dict import BoundedDict
 
 ACTIONS = {"GET": "Events:Read"}
 MOST = 100
@@ -48,7 +48,7 @@ class Events(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
     def __init__(self, whitelist: Whitelist) -> None:
         super().__init__()
         self._whitelist = whitelist
-        self._made: OrderedDict[_Query, bytes] = OrderedDict()
+        self._made: BoundedDict[_Query, bytes] = BoundedDict(_KEPT_ANSWERS)
         self._head = (-1, "")  # of the trail that `_made` is about
         whitelist.store.on_events(lambda _seq: self.updated_state())
 
@@ -64,8 +64,6 @@ class Events(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
         made = self._made.get(query)
         if made is None:
             made = self._made[query] = self._make(query)
-            while len(self._made) > _KEPT_ANSWERS:
-                self._made.popitem(last=False)
         return made
 
     def _make(self, query: _Query) -> bytes:

@@ -8,7 +8,6 @@ the others. Each class here says what it changes.
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any
@@ -28,6 +27,7 @@ from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 from aiocoap.util import ExtensibleIntEnum
 
+from peer.bounded_dict import BoundedDict
 from peer.limits import Limits
 from peer.net.outline import Outline
 from peer.net.problem import ProblemError, problem
@@ -228,27 +228,16 @@ class Context(aiocoap.Context):  # type: ignore[misc]
 # -- blocks ----------------------------------------------------------------------------------------
 
 
-class _Kept(OrderedDict[Any, aiocoap.Message]):
-    """Messages by what their blocks have in common: a bounded number of them, and of bytes. The
-    oldest make way; the newest stays, whatever its size."""
+_Kept = BoundedDict[Any, aiocoap.Message]
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__()
-        self._limits = limits
 
-    def __setitem__(self, key: Any, value: aiocoap.Message) -> None:
-        self.pop(key, None)
-        super().__setitem__(key, value)
-        self.shrink()
-
-    def shrink(self) -> None:
-        """Drop the oldest until the rest is within the bounds."""
-        limits = self._limits
-        while len(self) > 1 and (
-            len(self) > limits.block_assemblies
-            or sum(len(one.payload) for one in self.values()) > limits.block_bytes
-        ):
-            self.popitem(last=False)
+def _kept(limits: Limits) -> _Kept:
+    """Messages by what their blocks have in common, bounded in number and bytes."""
+    return BoundedDict(
+        limits.block_assemblies,
+        most_weight=limits.block_bytes,
+        weigh=lambda message: len(message.payload),
+    )
 
 
 class Bodies(Block1Spool):  # type: ignore[misc]
@@ -257,7 +246,7 @@ class Bodies(Block1Spool):  # type: ignore[misc]
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
-        self._assemblies = _Kept(limits)
+        self._assemblies = _kept(limits)
 
     def feed(self, request: aiocoap.Message, most_bytes: int) -> aiocoap.Message:
         """Add one block; the whole body when it was the last. Raises what stands for 2.31, 4.00,
@@ -280,7 +269,7 @@ class Bodies(Block1Spool):  # type: ignore[misc]
         except ValueError as error:
             raise IncompleteException from error
         finally:
-            self._assemblies.shrink()
+            self._assemblies.weigh_again()
         if block is not None:
             self._forget(whole)
         return whole
@@ -295,7 +284,7 @@ class Answers(Block2Cache):  # type: ignore[misc]
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
-        self._completes = _Kept(limits)
+        self._completes = _kept(limits)
 
     async def block_of(
         self,

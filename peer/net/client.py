@@ -13,6 +13,7 @@ from typing import Any, Self
 import aiocoap
 from aiocoap import error as coap_error
 
+from peer.bounded_dict import BoundedDict
 from peer.dtls import records
 from peer.dtls.context import ClientContext
 from peer.dtls.session import DtlsSession
@@ -221,7 +222,7 @@ class CoapsClient:
         self._dtls = ClientContext(identity, ccm8=ccm8)
         self._layer = CoapsLayer(site=None, limits=limits, counters=self.counters)
         self._links: set[_Link] = set()
-        self._tickets: dict[Fingerprint, Any] = {}
+        self._tickets: BoundedDict[Fingerprint, Any] = BoundedDict(_RESUMABLE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -257,7 +258,7 @@ class CoapsClient:
             )
         self._links = {one for one in self._links if one.is_open} | {link}
         fingerprint = association.session.peer_fingerprint
-        if fingerprint is not None and len(self._tickets) < _RESUMABLE:
+        if fingerprint is not None:
             self._tickets[fingerprint] = association.session.ticket
         return CoapsConnection(link, remote, self._layer)
 

@@ -1,27 +1,28 @@
-"""The memory for repeated requests of one session (RFC 7252 §4.5), bounded in bytes.
+"""Message deduplication of one session (RFC 7252 §4.5), bounded in number and bytes.
 
 A request is a repeat if its Message ID and all its bytes are those of a recent request. It gets the
-same answer again. A Message ID alone is not enough: a fast client has used all 65,536 long before
-EXCHANGE_LIFETIME (247 s) is over, and a reused one must not get the answer to another request.
+same answer again. The Message ID alone is not enough: a fast client uses all 65,536 long before
+EXCHANGE_LIFETIME (247 s) has passed, and a request with a reused one must not get the answer to
+another request.
 
-Bytes are compared before anything is parsed, and the answer is kept as it was sent. A message that
-was parsed takes many times the memory of its bytes, and holds on to whatever it refers to.
+Bytes are compared before anything is parsed, and the answer is stored as it was sent. A parsed
+message takes many times the memory of its bytes, and keeps alive what it refers to.
 """
 
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
+from peer.bounded_dict import BoundedDict
 from peer.limits import Limits
 from peer.net.outline import message_id_of
 
-_WHOLE_BYTES = 256  # a longer request is kept as its digest
-_ENTRY_BYTES = 350  # what an entry takes beside its bytes: objects and a place in the table
+_WHOLE_BYTES = 256  # a longer request is stored as its digest
+_ENTRY_BYTES = 350  # the memory of an entry besides its bytes: objects and a place in the table
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RecentRequest:
-    """A recent request: its bytes or their digest, when it came, and the answer's bytes so far."""
+    """A request: its bytes or their digest, when it was received, and the answer if it was sent."""
 
     request: bytes
     at: float
@@ -29,53 +30,48 @@ class RecentRequest:
 
     @property
     def held_bytes(self) -> int:
-        """The memory this takes, roughly."""
+        """The approximate memory of this entry."""
         return _ENTRY_BYTES + len(self.request) + len(self.answer)
 
 
 class RecentRequests:
-    """Message ID → `RecentRequest`, at most `dedup_window` of them and `dedup_bytes` in all."""
+    """Maps a Message ID to its `RecentRequest`: at most `dedup_window`, and `dedup_bytes` in all.
+
+    Times are monotonic seconds.
+    """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._recent: OrderedDict[int, RecentRequest] = OrderedDict()
-        self.held_bytes = 0
+        self._seconds = limits.exchange_seconds
+        self._recent: BoundedDict[int, RecentRequest] = BoundedDict(
+            limits.dedup_window,
+            most_weight=limits.dedup_bytes,
+            weigh=lambda recent: recent.held_bytes,
+        )
 
     def __len__(self) -> int:
         return len(self._recent)
 
+    @property
+    def held_bytes(self) -> int:
+        """The approximate memory of all entries."""
+        return self._recent.weight
+
     def find(self, request: bytes, now: float) -> RecentRequest | None:
-        """The earlier request that this one repeats, if it does."""
+        """Return the earlier request of which this one is a repeat, or None."""
         known = self._recent.get(message_id_of(request))
-        if known is None or now - known.at >= self._limits.exchange_seconds:
+        if known is None or now - known.at >= self._seconds:
             return None
         return known if known.request == _brief(request) else None
 
     def note(self, request: bytes, now: float) -> None:
-        """Remember a new request. The oldest ones make way."""
-        message_id = message_id_of(request)
-        self._forget(message_id)
-        noted = self._recent[message_id] = RecentRequest(_brief(request), now)
-        self.held_bytes += noted.held_bytes
-        self._shrink()
+        """Remember a new request."""
+        self._recent[message_id_of(request)] = RecentRequest(_brief(request), now)
 
     def answered(self, message_id: int, answer: bytes) -> None:
-        """Keep the answer to a request, as it was sent. Only the first one counts."""
+        """Store the answer to a request, as it was sent. Only the first one counts."""
         known = self._recent.get(message_id)
         if known is not None and not known.answer:
-            known.answer = answer
-            self.held_bytes += len(answer)
-            self._shrink()
-
-    def _shrink(self) -> None:
-        limits = self._limits
-        while len(self._recent) > limits.dedup_window or self.held_bytes > limits.dedup_bytes:
-            self._forget(next(iter(self._recent)))
-
-    def _forget(self, message_id: int) -> None:
-        gone = self._recent.pop(message_id, None)
-        if gone is not None:
-            self.held_bytes -= gone.held_bytes
+            self._recent[message_id] = replace(known, answer=answer)
 
 
 def _brief(request: bytes) -> bytes:

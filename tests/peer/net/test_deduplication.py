@@ -22,6 +22,8 @@ def test_a_repeat_has_the_message_id_and_all_bytes_of_a_recent_request() -> None
         assert found.answer == b""
         repeats.answered(7, b"answer")
         repeats.answered(7, b"another message under that number")
+        found = repeats.find(request(7, rest), 99.0)
+        assert found is not None
         assert found.answer == b"answer"
         assert repeats.find(request(7, rest + b"!"), 99.0) is None
         assert repeats.find(request(8, rest), 99.0) is None
@@ -56,7 +58,9 @@ def test_the_oldest_make_way_by_number_and_by_bytes() -> None:
     assert repeats.held_bytes <= LIMITS.dedup_bytes
     repeats.note(request(9), 0.0)
     repeats.answered(9, bytes(20_000))
-    assert (len(repeats), repeats.held_bytes) == (0, 0), "one that is too large for all of it"
+    assert len(repeats) == 1, "the newest stays: it is one datagram at most"
+    repeats.note(request(10), 0.0)
+    assert (len(repeats), repeats.find(request(9), 0.0)) == (1, None)
 
 
 def test_what_is_counted_is_what_is_held() -> None:
