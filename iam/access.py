@@ -18,20 +18,20 @@ from iam.builtin import (
     ROLES,
     TARGETED,
     UNPAIRED,
-    above_floor,
     app_policies,
+    beyond_unpaired,
 )
 from iam.condition import nothing
 from iam.errors import PolicyError
-from iam.model import Lapse, State, Subject
+from iam.model import Inactive, State, Subject
 from iam.policy import Decision, Explanation, Index, Policy, Role
 
 _T = TypeVar("_T", Role, Policy)
 
 _NO_USER = {
-    Lapse.NONE: "This key is not paired with this device; pair it first.",
-    Lapse.EXPIRED: "Your access has ended; ask an owner to extend it.",
-    Lapse.NOT_YET: "Your access has not begun yet.",
+    Inactive.NONE: "This key is not paired with this device; pair it first.",
+    Inactive.EXPIRED: "Your access has ended; ask an owner to extend it.",
+    Inactive.NOT_YET: "Your access has not begun yet.",
 }
 
 
@@ -72,7 +72,7 @@ class Access:
         if missing := {OWNER, UNPAIRED} - self.roles.keys():
             raise PolicyError(f"the role {min(missing)!r} is not defined", advice="Define it.")
         for name in self.roles[UNPAIRED].policies:
-            if pattern := above_floor(self.policies[name]):
+            if pattern := beyond_unpaired(self.policies[name]):
                 raise PolicyError(
                     f"policy {name!r} would let a key that is not paired do {pattern}",
                     advice=f"Take it from the role {UNPAIRED!r}.",
@@ -85,8 +85,8 @@ class Access:
             return Subject(fingerprint, None, UNPAIRED)
         if user.start <= now < user.end:
             return Subject(fingerprint, user, user.role)
-        lapse = Lapse.EXPIRED if now >= user.end else Lapse.NOT_YET
-        return Subject(fingerprint, None, UNPAIRED, lapse)
+        inactive = Inactive.EXPIRED if now >= user.end else Inactive.NOT_YET
+        return Subject(fingerprint, None, UNPAIRED, inactive)
 
     def decide(
         self, subject: Subject, action: str, attributes: Attributes = NO_ATTRIBUTES
@@ -135,7 +135,7 @@ class Access:
         found = self.depends_on(subject, action, attributes)
         if found:
             reason = f"role {subject.role!r}: it depends on {', '.join(found)}"
-            decision = Decision(False, reason, told_of(found))
+            decision = Decision(False, reason, dependency_message(found))
         is_open = self._open_to_requests(subject, action)
         steps = tuple(index.steps(action, _filled(subject, attributes), is_open))
         return Explanation(decision, steps, found)
@@ -199,16 +199,16 @@ class Access:
         if index.is_conditional(action):
             attributes = _filled(subject, attributes)
         decision = index.evaluate(action, attributes, is_open)
-        who = f"role {subject.role!r}" + (f" ({subject.lapse})" if subject.lapse else "")
+        who = f"role {subject.role!r}" + (f" ({subject.inactive})" if subject.inactive else "")
         missing = decision.missing
         if missing and subject.user is None:
-            missing = _NO_USER[subject.lapse]
+            missing = _NO_USER[subject.inactive]
         elif missing and index.is_conditional(action):
             missing = _hint(index, action, attributes, is_open) or missing
         return Decision(decision.allowed, f"{who}: {decision.reason}", missing)
 
 
-def told_of(names: Iterable[str]) -> str:
+def dependency_message(names: Iterable[str]) -> str:
     """What the subject is told of what it depends on."""
     return f"It depends on {', '.join(names)}, which only the request itself tells."
 

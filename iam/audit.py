@@ -78,7 +78,7 @@ class Break:
     why: str
 
 
-class Trail:
+class AuditTrail:
     """The events of one store. The store owns the connection and every transaction."""
 
     def __init__(self, db: sqlite3.Connection, *, keep: int) -> None:

@@ -56,7 +56,7 @@ TARGETED = frozenset(
 
 # The most that a configuration may let a key do that nobody has: it never reaches an application,
 # nor anything of /iam but the invite that makes it somebody's.
-FLOOR = frozenset({"Core:Discover", "Iam:RedeemInvite", "Hello:Get", "Board:Read"})
+UNPAIRED_ACTIONS = frozenset({"Core:Discover", "Iam:RedeemInvite", "Hello:Get", "Board:Read"})
 
 
 def steps(prefix: str, lowest: Mapping[str, str]) -> tuple[Policy, ...]:
@@ -79,7 +79,7 @@ ROLES = tuple(
 POLICIES = steps("core", LOWEST)
 
 
-def above_floor(policy: Policy) -> str:
+def beyond_unpaired(policy: Policy) -> str:
     """The first pattern by which this policy would let an unpaired key do too much; or nothing.
 
     `Module:*` is as good as all the actions of that module that there are.
@@ -87,7 +87,7 @@ def above_floor(policy: Policy) -> str:
     for statement in policy.statements:
         for pattern in statement.actions if statement.effect is Effect.ALLOW else ():
             meant = {action for action in LOWEST if matches(pattern, action)} or {pattern}
-            if not meant <= FLOOR:
+            if not meant <= UNPAIRED_ACTIONS:
                 return pattern
     return ""
 

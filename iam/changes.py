@@ -1,7 +1,7 @@
 """What may become of the state: pure transitions, (state, actor, wish) → new state or IamError.
 
 Here are the wishes about users and keys, `iam.invites` has those about invites; all of them take
-the one door, `iam.door`, where the rules stand that no policy can lift.
+the one door, `iam.rules`, where the rules stand that no policy can lift.
 
 The actor is a Subject, or None for the console and the button: whoever stands at the board.
 """
@@ -14,9 +14,9 @@ from math import inf
 from typing import Final
 
 from iam.builtin import GUEST, OWNER
-from iam.door import Rules, change, check_given, check_vouches, power_of
 from iam.invites import add_invite, redeem, remove_invite
 from iam.model import Key, State, Subject, User
+from iam.rules import Rules, change, check_given, check_vouches, power_of
 
 __all__ = [
     "KEEP",

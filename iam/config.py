@@ -16,7 +16,7 @@
 Whatever is not exactly this is refused with file, line and reason, for a rule that silently says
 nothing is worse than none. Several files are one set. The policies `core-…` and `app-…` are built
 in and stand always. A role of ours may be given another list of policies, which then takes the
-place of the built-in one; its rank is fixed. Other roles rank from 1 up to just below an owner.
+node of the built-in one; its rank is fixed. Other roles rank from 1 up to just below an owner.
 
 Nothing here opens a file: the caller reads, and hands over names and texts.
 """
@@ -30,14 +30,14 @@ from json import dumps
 from types import MappingProxyType
 from typing import Any, Final
 
-from iam import bounds
+from iam import policy_budget
 from iam.access import Access
-from iam.builtin import OWNER, POLICIES, RANKS, ROLES, UNPAIRED, above_floor
+from iam.builtin import OWNER, POLICIES, RANKS, ROLES, UNPAIRED, beyond_unpaired
 from iam.condition import VALUES_MAX, Condition, Operator, check_attribute
 from iam.errors import PolicyError
-from iam.places import Place, read
 from iam.policy import Effect, Policy, Role, Statement, matches
 from iam.policy_warnings import warnings_of
+from iam.toml_nodes import TomlNode, read
 
 ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 ID_ADVICE: Final = "Start with a letter; then letters, digits, '.', '_' and '-', 64 at most."
@@ -64,8 +64,8 @@ class Rulebook:
     def unknown_actions(self, known: Collection[str]) -> tuple[str, ...]:
         """ "FILE:LINE: no resource asks for the action X", for each that fits none of `known`."""
         return tuple(
-            f"{place}: no resource asks for the action {pattern}"
-            for place, pattern in self._asked
+            f"{node}: no resource asks for the action {pattern}"
+            for node, pattern in self._asked
             if not any(matches(pattern, action) for action in known)
         )
 
@@ -78,18 +78,18 @@ def load(files: Iterable[tuple[str, str]]) -> Rulebook:
     return reading.rulebook()
 
 
-def _identifier(place: Place, what: str) -> str:
-    if not ID.fullmatch(found := place.text(what)):
-        raise place.wrong(f"{found[:80]!r} cannot be {what}", ID_ADVICE)
+def _identifier(node: TomlNode, what: str) -> str:
+    if not ID.fullmatch(found := node.text(what)):
+        raise node.error(f"{found[:80]!r} cannot be {what}", ID_ADVICE)
     return found
 
 
-def _explained(place: Place, make: Callable[..., Any], *values: object) -> Any:
-    """Make a value; what is wrong with it is wrong at that place."""
+def _explained(node: TomlNode, make: Callable[..., Any], *values: object) -> Any:
+    """Make a value; what is wrong with it is wrong at that node."""
     try:
         return make(*values)
     except PolicyError as error:
-        raise place.wrong(str(error), error.advice) from error
+        raise node.error(str(error), error.advice) from error
 
 
 # ------------------------------------------------------------------------------------- all files
@@ -99,42 +99,42 @@ class _Reading:
     """What was read so far."""
 
     def __init__(self) -> None:
-        self._policies: dict[str, tuple[Place, Policy]] = {}
-        self._roles: dict[str, tuple[Place, Role]] = {}
-        self._named: list[tuple[Place, str, str]] = []  # place, role, policy
+        self._policies: dict[str, tuple[TomlNode, Policy]] = {}
+        self._roles: dict[str, tuple[TomlNode, Role]] = {}
+        self._named: list[tuple[TomlNode, str, str]] = []  # node, role, policy
         self._asked: dict[tuple[str, str], None] = {}
         self._warnings: list[str] = []
-        self._budget = bounds.Budget()
+        self._budget = policy_budget.Budget()
 
-    def take(self, file: Place) -> None:
+    def take(self, file: TomlNode) -> None:
         """Everything in one file; names are looked up when all are read."""
         found = file.table("the file", ("policy", "role"))
         for key, take in (("policy", self._policy), ("role", self._role)):
             if key in found:
-                for place in found[key].list_of(f"[[{key}]]", _LISTED_MAX):
-                    take(place)
+                for node in found[key].list_of(f"[[{key}]]", _LISTED_MAX):
+                    take(node)
 
-    def _count(self, place: Place, what: str, number: int = 1) -> None:
+    def _count(self, node: TomlNode, what: str, number: int = 1) -> None:
         if why := self._budget.add(what, number):
-            raise place.wrong(why, "Say it in fewer words, or leave some of it out.")
+            raise node.error(why, "Say it in fewer words, or leave some of it out.")
 
     def rulebook(self) -> Rulebook:
         """All of it together. Raises PolicyFileError."""
         known = {one.id: one for one in POLICIES} | {n: p for n, (_, p) in self._policies.items()}
-        for place, role, name in self._named:
+        for node, role, name in self._named:
             if name not in known and not _is_apps(name):
-                raise place.wrong(
+                raise node.error(
                     f"role {role!r} names the unknown policy {name[:80]!r}",
                     "Define it in a [[policy]], or correct the name.",
                 )
             if role == UNPAIRED:
-                _check_floor(place, name, known.get(name))
-        weighed = {name: bounds.weighed(policy) for name, policy in known.items()}
-        for place, defined in self._roles.values():
-            named = [one for name in defined.policies for one, _ in weighed.get(name, ())]
-            self._count(place, "actions of roles", sum(len(one.actions) for one in named))
-            if why := bounds.excess(defined, weighed):
-                raise place.wrong(why, "Give the role fewer statements, or shorter conditions.")
+                _check_floor(node, name, known.get(name))
+        costed = {name: policy_budget.costed(policy) for name, policy in known.items()}
+        for node, defined in self._roles.values():
+            named = [one for name in defined.policies for one, _ in costed.get(name, ())]
+            self._count(node, "actions of roles", sum(len(one.actions) for one in named))
+            if why := policy_budget.excess(defined, costed):
+                raise node.error(why, "Give the role fewer statements, or shorter conditions.")
         mine = {name: role for name, (_, role) in self._roles.items()}
         ours = tuple(mine.pop(role.id, role) for role in ROLES)
         return Rulebook(
@@ -144,27 +144,27 @@ class _Reading:
             tuple(self._asked),
         )
 
-    def _policy(self, place: Place) -> None:
-        self._count(place, "policies")
-        found = place.table("a policy", ("id", "statement"))
-        where = place.due(found, "id", "this policy")
+    def _policy(self, node: TomlNode) -> None:
+        self._count(node, "policies")
+        found = node.table("a policy", ("id", "statement"))
+        where = node.required(found, "id", "this policy")
         name = _identifier(where, "a policy's id")
         if name.lower().startswith(_OURS):
-            raise where.wrong(f"policy {name!r} is built in", "Choose another id.")
+            raise where.error(f"policy {name!r} is built in", "Choose another id.")
         if name in self._policies:
             first = self._policies[name][0]
-            raise where.wrong(f"policy {name!r} is defined twice, first at {first}", "Rename one.")
-        listed = place.due(found, "statement", "this policy").list_of(
+            raise where.error(f"policy {name!r} is defined twice, first at {first}", "Rename one.")
+        listed = node.required(found, "statement", "this policy").list_of(
             "[[policy.statement]]", _LISTED_MAX
         )
         self._policies[name] = (where, Policy(name, tuple(map(self._statement, listed))))
 
-    def _statement(self, place: Place) -> Statement:
-        self._count(place, "statements")
-        found = place.table("a statement", ("effect", "actions", "conditions"))
-        effect = _one_of(place.due(found, "effect", "this statement"), Effect, "an effect")
-        actions = place.due(found, "actions", "this statement").list_of("actions", ACTIONS_MAX)
-        self._count(place, "actions", len(actions))
+    def _statement(self, node: TomlNode) -> Statement:
+        self._count(node, "statements")
+        found = node.table("a statement", ("effect", "actions", "conditions"))
+        effect = _one_of(node.required(found, "effect", "this statement"), Effect, "an effect")
+        actions = node.required(found, "actions", "this statement").list_of("actions", ACTIONS_MAX)
+        self._count(node, "actions", len(actions))
         patterns = tuple(map(self._action, actions))
         conditions: tuple[Condition, ...] = ()
         if "conditions" in found:
@@ -172,16 +172,16 @@ class _Reading:
             conditions = tuple(self._condition(one, effect) for one in listed)
         return Statement(effect, patterns, conditions)
 
-    def _action(self, place: Place) -> str:
-        pattern = place.text("an action")
-        _explained(place, Statement, Effect.DENY, (pattern,))
-        self._asked.setdefault((str(place), pattern))
+    def _action(self, node: TomlNode) -> str:
+        pattern = node.text("an action")
+        _explained(node, Statement, Effect.DENY, (pattern,))
+        self._asked.setdefault((str(node), pattern))
         return pattern
 
-    def _condition(self, place: Place, effect: Effect) -> Condition:
-        name, inner = place.only("a condition")
+    def _condition(self, node: TomlNode, effect: Effect) -> Condition:
+        name, inner = node.single_entry("a condition")
         operator = _one_of(inner, Operator, "an operator", name)
-        attribute, listed = inner.only(f"what {operator} compares")
+        attribute, listed = inner.single_entry(f"what {operator} compares")
         _explained(listed, check_attribute, attribute)
         values = []
         given = listed.list_of("values", VALUES_MAX)
@@ -193,54 +193,56 @@ class _Reading:
         self._warn(inner, effect, condition)
         return condition
 
-    def _warn(self, place: Place, effect: Effect, condition: Condition) -> None:
+    def _warn(self, node: TomlNode, effect: Effect, condition: Condition) -> None:
         what = f"{condition.operator} {condition.attribute}"
         found = warnings_of(effect, condition)
-        self._warnings += [f"{place}: {what}: {warning}" for warning in found]
+        self._warnings += [f"{node}: {what}: {warning}" for warning in found]
 
-    def _role(self, place: Place) -> None:
-        self._count(place, "roles")
-        found = place.table("a role", ("id", "rank", "policies"))
-        where = place.due(found, "id", "this role")
+    def _role(self, node: TomlNode) -> None:
+        self._count(node, "roles")
+        found = node.table("a role", ("id", "rank", "policies"))
+        where = node.required(found, "id", "this role")
         name = _identifier(where, "a role's id")
         if name in self._roles:
             first = self._roles[name][0]
-            raise where.wrong(f"role {name!r} is defined twice, first at {first}", "Rename one.")
+            raise where.error(f"role {name!r} is defined twice, first at {first}", "Rename one.")
         if name not in RANKS and name.lower() in RANKS:
             self._warnings.append(f"{where}: role {name!r} is not the built-in {name.lower()!r}")
-        rank = _rank(place, name, found)
+        rank = _rank(node, name, found)
         policies = {}
-        listed = place.due(found, "policies", "this role").list_of("policies", _LISTED_MAX, least=0)
-        self._count(place, "policies of roles", len(listed))
+        listed = node.required(found, "policies", "this role").list_of(
+            "policies", _LISTED_MAX, least=0
+        )
+        self._count(node, "policies of roles", len(listed))
         for one in listed:
             policy = one.text("a policy's id")
             if policy in policies:
-                raise one.wrong(f"role {name!r} names policy {policy[:80]!r} twice", "Remove one.")
+                raise one.error(f"role {name!r} names policy {policy[:80]!r} twice", "Remove one.")
             policies[policy] = one
         self._named += [(one, name, policy) for policy, one in policies.items()]
         self._roles[name] = (where, Role(name, rank, tuple(policies)))
 
 
-def _one_of(place: Place, kind: Any, what: str, name: str | None = None) -> Any:
-    text = place.text(what) if name is None else name
+def _one_of(node: TomlNode, kind: Any, what: str, name: str | None = None) -> Any:
+    text = node.text(what) if name is None else name
     known = [member.value for member in kind]
     if text not in known:
-        raise place.wrong(f"{text[:80]!r} is not {what}", f"There are: {', '.join(known)}.")
+        raise node.error(f"{text[:80]!r} is not {what}", f"There are: {', '.join(known)}.")
     return kind(text)
 
 
-def _rank(place: Place, name: str, found: Mapping[str, Place]) -> int:
+def _rank(node: TomlNode, name: str, found: Mapping[str, TomlNode]) -> int:
     fixed = RANKS.get(name)
     if fixed is not None and "rank" not in found:
         return fixed
-    where = place.due(found, "rank", "this role")
+    where = node.required(found, "rank", "this role")
     rank, top = where.value, RANKS[OWNER] - 1
     if isinstance(rank, bool) or not isinstance(rank, int):
-        raise where.wrong("rank has to be a whole number", f"Give 1 to {top}.")
+        raise where.error("rank has to be a whole number", f"Give 1 to {top}.")
     if fixed is not None and rank != fixed:
-        raise where.wrong(f"the rank of {name!r} is {fixed}, always", "Leave the rank out.")
+        raise where.error(f"the rank of {name!r} is {fixed}, always", "Leave the rank out.")
     if fixed is None and not 1 <= rank <= top:
-        raise where.wrong(f"rank {rank} is not from 1 to {top}", "An owner ranks above all.")
+        raise where.error(f"rank {rank} is not from 1 to {top}", "An owner ranks above all.")
     return rank
 
 
@@ -249,10 +251,10 @@ def _is_apps(name: str) -> bool:
     return name.startswith("app-") and name.removeprefix("app-") in RANKS
 
 
-def _check_floor(place: Place, name: str, policy: Policy | None) -> None:
-    above = "an application" if policy is None else above_floor(policy)
+def _check_floor(node: TomlNode, name: str, policy: Policy | None) -> None:
+    above = "an application" if policy is None else beyond_unpaired(policy)
     if above and name != f"app-{UNPAIRED}":
-        raise place.wrong(
+        raise node.error(
             f"policy {name!r} would let a key that is not paired reach {above}",
             f"Take it from the role {UNPAIRED!r}.",
         )

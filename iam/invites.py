@@ -1,7 +1,7 @@
 """Invites: leave to become a user, given beforehand and from afar.
 
 An invite is a promise of its inviter, and is never worth more than the inviter. It is measured when
-it is made and again when it is redeemed, by what the inviter is then; `iam.door` ends it with the
+it is made and again when it is redeemed, by what the inviter is then; `iam.rules` ends it with the
 inviter's name, rank or time. Whoever redeems it needs no right and has no say: name, role and end
 are those of the invite.
 
@@ -16,7 +16,9 @@ from dataclasses import replace
 from itertools import count, islice
 from math import inf, isfinite
 
-from iam.door import (
+from iam.errors import Denied, InviteRefused, KeyTaken, LimitReached, Malformed, NameTaken, NotFound
+from iam.model import Invite, Key, State, Subject, User
+from iam.rules import (
     CONSOLE,
     Power,
     Rules,
@@ -26,8 +28,6 @@ from iam.door import (
     power_of,
     power_of_user,
 )
-from iam.errors import Denied, InviteRefused, KeyTaken, LimitReached, Malformed, NameTaken, NotFound
-from iam.model import Invite, Key, State, Subject, User
 from iam.values import TEXT_MAX
 
 _ASK = "Ask for a new invite."

@@ -2,7 +2,7 @@
 
 A store by itself cannot tell that it is a copy of last week, or that its newest writes were lost.
 The mark repeats the rows that rights depend on (`iam.rights`), the number of the commit that made
-them, the head of the audit trail at that time, the clock's floor, and whether the device has ever
+them, the head of the audit trail at that time, the time floor, and whether the device has ever
 had an owner. It is written after the store: a store that is newer than its mark was interrupted in
 between, and a store that is older has lost something.
 
@@ -38,7 +38,7 @@ class Marked:
     rows: frozenset[str]
     seal: Seal
     head: Head
-    floor: float
+    time_floor: float
     schema: int
     void: int = 0
     is_whole: bool = True
@@ -99,8 +99,8 @@ class _Reader:
         if content["seal"] != seal.digest.hex():
             raise ValueError("the rows are not those that were sealed")
         number, digest = content["head"]
-        floor, schema = float(content["floor"]), int(content["schema"])
-        self._last = Marked(frozenset(), seal, (int(number), str(digest)), floor, schema)
+        time_floor, schema = float(content["floor"]), int(content["schema"])
+        self._last = Marked(frozenset(), seal, (int(number), str(digest)), time_floor, schema)
         self._rows -= dropped
         self._rows |= added
 
@@ -130,11 +130,11 @@ class Mark:
         """Whether the file is there."""
         return self._path.exists()
 
-    def write(self, rows: Iterable[str], seal: Seal, head: Head, floor: float) -> None:
+    def write(self, rows: Iterable[str], seal: Seal, head: Head, time_floor: float) -> None:
         """Begin the file anew with all rows."""
         self._last = ""
         every = sorted(rows)
-        digest, line = self._line(_NO_LINE, every, (), seal, head, floor)
+        digest, line = self._line(_NO_LINE, every, (), seal, head, time_floor)
         files.write_whole(self._path, line)
         self._last, self._size, self._room = digest, len(line), JOURNAL_BYTES + _room_for(every)
 
@@ -144,12 +144,12 @@ class Mark:
         dropped: Collection[str],
         seal: Seal,
         head: Head,
-        floor: float,
+        time_floor: float,
     ) -> bool:
         """Append what has changed; False if the file has to be written anew instead."""
         if not self._last or self._size > self._room:
             return False
-        line = self._line(self._last, sorted(added), sorted(dropped), seal, head, floor)
+        line = self._line(self._last, sorted(added), sorted(dropped), seal, head, time_floor)
         self._room += _room_for(added) - _room_for(dropped)
         return self._append(*line)
 
@@ -177,7 +177,7 @@ class Mark:
         dropped: Collection[str],
         seal: Seal,
         head: Head,
-        floor: float,
+        time_floor: float,
     ) -> tuple[str, bytes]:
         content = {
             "added": added,
@@ -186,7 +186,7 @@ class Mark:
             "had_owner": seal.had_owner,
             "seal": seal.digest.hex(),
             "head": head,
-            "floor": floor,
+            "floor": time_floor,
             "schema": self._schema,
         }
         body = json.dumps(content, separators=(",", ":"))

@@ -25,9 +25,9 @@ __all__ = [
     "INVITE_ID",
     "TEXT_MAX",
     "USES_MAX",
+    "Inactive",
     "Invite",
     "Key",
-    "Lapse",
     "State",
     "Subject",
     "User",
@@ -57,7 +57,7 @@ class State:
 
     users: HashTrieMap[str, User] = _NO_MAP
     invites: HashTrieMap[str, Invite] = _NO_MAP
-    owner_of_key: HashTrieMap[str, str] = field(default=_NO_MAP, compare=False, repr=False)
+    user_name_by_key: HashTrieMap[str, str] = field(default=_NO_MAP, compare=False, repr=False)
     _names_by_role: HashTrieMap[str, HashTrieSet[str]] = field(
         default=_NO_MAP, compare=False, repr=False
     )
@@ -93,7 +93,7 @@ class State:
         The invites of a user who goes go along, those of one with a new name follow. Raises
         NameTaken, KeyTaken.
         """
-        users, keys, limited = self.users, self.owner_of_key, self._limited
+        users, keys, limited = self.users, self.user_name_by_key, self._limited
         roles, invites = self._names_by_role, self.invites
         if before is not None:
             users, limited = users.remove(before.name), limited.discard(before.name)
@@ -148,7 +148,7 @@ class State:
 
     def user_of(self, fingerprint: str) -> User | None:
         """The user who has this key, whatever the time."""
-        name = self.owner_of_key.get(fingerprint)
+        name = self.user_name_by_key.get(fingerprint)
         return None if name is None else self.users[name]
 
     def users_in(self, role: str) -> Iterator[User]:
@@ -159,7 +159,7 @@ class State:
         """The users whose time is bounded, found without asking the others."""
         return (self.users[name] for name in self._limited)
 
-    def next_turn(self, now: float) -> float | None:
+    def next_access_change(self, now: float) -> float | None:
         """When somebody's time next begins or ends, and sessions have to be looked at again."""
         turns = (turn for user in self.limited_users() for turn in (user.start, user.end))
         return min((turn for turn in turns if now < turn < inf), default=None)
@@ -245,10 +245,10 @@ def changed_keys(old: State, new: State) -> frozenset[str]:
 def lost_keys(old: State, new: State) -> frozenset[str]:
     """Keys that somebody had in `old` and nobody has in `new`."""
     touched = (key for before, _ in differing(old, new) if before for key in before.keys)
-    return frozenset(k.fingerprint for k in touched if k.fingerprint not in new.owner_of_key)
+    return frozenset(k.fingerprint for k in touched if k.fingerprint not in new.user_name_by_key)
 
 
-class Lapse(StrEnum):
+class Inactive(StrEnum):
     """Why the owner of a known key is an unpaired subject now."""
 
     NONE = ""
@@ -263,4 +263,4 @@ class Subject:
     fingerprint: str
     user: User | None
     role: str
-    lapse: Lapse = Lapse.NONE
+    inactive: Inactive = Inactive.NONE

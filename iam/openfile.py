@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from iam import audit, database, files, mark, recovery, salvage, schema
-from iam.audit import Trail
+from iam.audit import AuditTrail
 from iam.database import beside, explained
 from iam.errors import StoreBusy, StoreError, StoreTooNew
 from iam.mark import Marked
-from iam.recovery import Reason, Verdict
+from iam.recovery import AcceptedState, Reason
 from iam.schema import Content
 
 _COPY_TRIES: Final = 5
@@ -36,8 +36,8 @@ class Opened:
     lock: int
     db: sqlite3.Connection
     content: Content
-    verdict: Verdict
-    floor: float
+    accepted: AcceptedState
+    time_floor: float
     marked: Marked | None
 
 
@@ -54,7 +54,7 @@ def open_for_writing(path: Path) -> Opened:
             marked = mark.load_untrusted(mark.path_of(path))
             if marked is None and not has_traces(path):
                 database.create(path)
-            return _judged(path, held, marked)
+            return _recovered(path, held, marked)
     except BaseException:
         os.close(held)
         raise
@@ -65,7 +65,7 @@ def has_traces(path: Path) -> bool:
     return any(one.exists() for one in (path, beside(path, "-wal"), mark.path_of(path)))
 
 
-def _judged(path: Path, held: int, marked: Marked | None) -> Opened:
+def _recovered(path: Path, held: int, marked: Marked | None) -> Opened:
     db: sqlite3.Connection | None = None
     fault: Reason | None = None
     has_lost_events = False
@@ -74,7 +74,7 @@ def _judged(path: Path, held: int, marked: Marked | None) -> Opened:
         db = database.connect_for_writing(path)
         database.migrate(db, path)
         content: Content | None = schema.read(db.execute)
-        trail = Trail(db, keep=0)
+        trail = AuditTrail(db, keep=0)
         has_lost_events = not trail.holds(*(marked.head if marked is not None else trail.head))
     except StoreTooNew:
         raise
@@ -88,19 +88,19 @@ def _judged(path: Path, held: int, marked: Marked | None) -> Opened:
     except BaseException:
         _close(db)
         raise
-    verdict = recovery.judge(content, marked, fault=fault, has_lost_events=has_lost_events)
+    accepted = recovery.compare(content, marked, fault=fault, has_lost_events=has_lost_events)
     same: Marked | None = None
-    if db is None or verdict.recovery is not None:
+    if db is None or accepted.recovery is not None:
         _close(db)
-        salvage.replace(path, content, marked, verdict)
+        salvage.replace(path, content, marked, accepted)
         db = database.connect_for_writing(path)
         content = schema.read(db.execute)
     elif marked is not None and content is not None:
         is_current = marked.is_whole and marked.schema == len(schema.MIGRATIONS)
         same = marked if is_current and marked.rows == content.rows else None
     assert content is not None
-    floor = max(content.floor, marked.floor if marked is not None else 0.0)
-    return Opened(held, db, content, verdict, floor, same)
+    time_floor = max(content.time_floor, marked.time_floor if marked is not None else 0.0)
+    return Opened(held, db, content, accepted, time_floor, same)
 
 
 def _close(db: sqlite3.Connection | None) -> None:
@@ -108,7 +108,7 @@ def _close(db: sqlite3.Connection | None) -> None:
         db.close()
 
 
-def copy_of_trail(path: Path) -> sqlite3.Connection:
+def copy_of_audit(path: Path) -> sqlite3.Connection:
     """The tables of the audit trail as the disk has them now, in memory.
 
     It needs no lock and writes nothing, whether a writer is at work or not, and whoever reads the
@@ -123,7 +123,7 @@ def copy_of_trail(path: Path) -> sqlite3.Connection:
                     copy.execute(table)
                 with closing(database.connect_read_only(path)) as db:
                     database.check_ours(db, path, None)
-                    salvage.copy_trail(db, copy)
+                    salvage.copy_audit(db, copy)
             except BaseException as error:
                 copy.close()
                 is_torn = isinstance(error, sqlite3.Error | StoreError)

@@ -82,7 +82,7 @@ def _counted(number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AcceptedState:
     """What to start with. `recovery` is None if nothing was wrong, or it was known before."""
 
     state: State
@@ -91,13 +91,13 @@ class Verdict:
     recovery: Recovery | None = None
 
 
-def judge(
+def compare(
     content: Content | None,
     marked: Marked | None,
     *,
     fault: Reason | None,
     has_lost_events: bool,
-) -> Verdict:
+) -> AcceptedState:
     """Compare a store with its mark.
 
     Args:
@@ -122,14 +122,14 @@ def judge(
     if reason is None:
         assert content is not None
         owned = content.had_owner or has_owner(state)
-        return Verdict(state, sane, Seal(rights.total_of(sane), content.serial, owned))
+        return AcceptedState(state, sane, Seal(rights.total_of(sane), content.serial, owned))
     had_owner = has_owner(state) or _had_owner(
         None if reason is Reason.FAILED_WRITE else content, marked
     )
     left_out = len(content.rows - sane) if content is not None else 0
     missing = len(marked.rows - sane) if marked is not None else 0
     found = Recovery(reason, left_out, missing)
-    return Verdict(state, sane, Seal(rights.total_of(sane), serial + 1, had_owner), found)
+    return AcceptedState(state, sane, Seal(rights.total_of(sane), serial + 1, had_owner), found)
 
 
 def _in_force(

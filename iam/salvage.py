@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from iam import audit, database, files, mark, rights, schema
-from iam.audit import Trail
+from iam.audit import AuditTrail
 from iam.database import beside
 from iam.errors import StoreError
 from iam.mark import Marked
 from iam.model import State
-from iam.recovery import Verdict
+from iam.recovery import AcceptedState
 from iam.schema import Content
 
 ASIDE: Final = ".aside"
@@ -64,8 +64,10 @@ def read_copy(path: Path) -> Content:
         return schema.read(copy.execute)
 
 
-def replace(path: Path, content: Content | None, marked: Marked | None, verdict: Verdict) -> None:
-    """Put a new file that holds what the verdict says in the place of the one that is there.
+def replace(
+    path: Path, content: Content | None, marked: Marked | None, accepted: AcceptedState
+) -> None:
+    """Put a new file that holds what was accepted in the place of the one that is there.
 
     Raises OSError, sqlite3.Error; then the old file is there, or its copy and its mark are.
     """
@@ -74,8 +76,8 @@ def replace(path: Path, content: Content | None, marked: Marked | None, verdict:
         database.begin(db)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("BEGIN")
-        _fill(db, content, marked, verdict)
-        _fill_trail(db, path, marked)
+        _fill(db, content, marked, accepted)
+        _fill_audit(db, path, marked)
         db.execute("COMMIT")
         # The log of the old file must not be there when the new one is: SQLite would apply it.
         for suffix in database.BESIDE[1:]:
@@ -113,35 +115,35 @@ def remove_copies(path: Path) -> None:
 
 
 def _fill(
-    db: sqlite3.Connection, content: Content | None, marked: Marked | None, verdict: Verdict
+    db: sqlite3.Connection, content: Content | None, marked: Marked | None, accepted: AcceptedState
 ) -> None:
-    for statement, rows in schema.writes(State.of(()), verdict.state):
+    for statement, rows in schema.writes(State.of(()), accepted.state):
         db.executemany(statement, rows)
     label = rights.label_rows((content.attempts if content else None) or {})
     if content is None or content.attempts is None:
         db.execute(schema.WRITE_ATTEMPTS, ("", b""))  # lost: see `schema.Content.attempts`
     else:
         kept = dict(content.attempts)
-        if not set(label) <= verdict.rows:
+        if not set(label) <= accepted.rows:
             kept.pop(rights.LABEL, None)
         schema.write_attempts(db.execute, kept)
-    floors = [content.floor if content else 0.0, marked.floor if marked else 0.0]
-    schema.write_floor(db.execute, max(floors))
+    time_floors = [content.time_floor if content else 0.0, marked.time_floor if marked else 0.0]
+    schema.write_time_floor(db.execute, max(time_floors))
     if content is not None:
-        known = verdict.state.owner_of_key
+        known = accepted.state.user_name_by_key
         seen = [(key, at) for key, at in content.seen.items() if key in known]
         db.executemany(schema.WRITE_SEEN, seen)
-    recovery = verdict.recovery.record() if verdict.recovery else ""
-    schema.write_rights(db.execute, verdict.seal, recovery)
+    recovery = accepted.recovery.record() if accepted.recovery else ""
+    schema.write_rights(db.execute, accepted.seal, recovery)
 
 
-def _fill_trail(db: sqlite3.Connection, path: Path, marked: Marked | None) -> None:
+def _fill_audit(db: sqlite3.Connection, path: Path, marked: Marked | None) -> None:
     """The events of the old file as far as it can be read, else none, and numbers go on. A chain
     that is broken stays broken, for `verify` to tell where."""
-    trail = Trail(db, keep=0)
+    trail = AuditTrail(db, keep=0)
     try:
         with closing(database.connect_read_only(path)) as old:
-            copy_trail(old, db)
+            copy_audit(old, db)
         trail.holds(*trail.head)
         return
     except (*database.NOT_SOUND, OSError) as error:
@@ -151,7 +153,7 @@ def _fill_trail(db: sqlite3.Connection, path: Path, marked: Marked | None) -> No
         trail.begin_at(*marked.head)
 
 
-def copy_trail(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+def copy_audit(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
     """Copy the tables of the trail into those of another database, as of one moment."""
     old.execute("BEGIN")
     for name in audit.TABLES:

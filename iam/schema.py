@@ -97,7 +97,7 @@ class Content:
 
     `rows` are users, keys, invites and what else lets somebody in (`iam.rights`). `is_sealed` says
     that they are what was written together with `serial` and `had_owner`. `attempts` is None, and
-    `floor` (seconds since 1970 that have passed for certain) 0, where they are not as written.
+    `time_floor` (seconds since 1970 that have passed for certain) 0, where they are not as written.
     """
 
     rows: frozenset[str]
@@ -107,7 +107,7 @@ class Content:
     recovery: str
     attempts: Mapping[str, object] | None
     seen: dict[str, float]
-    floor: float
+    time_floor: float
 
 
 def read(query: Query) -> Content:
@@ -120,13 +120,13 @@ def read(query: Query) -> Content:
     )
     if not isinstance(serial, int) or not isinstance(recovery, str):
         serial, had_owner, seal, recovery = 0, True, b"", ""
-    attempts, floor = _attempts(query), _floor(query)
+    attempts, time_floor = _attempts(query), _time_floor(query)
     rows = frozenset([*_rows(query), *rights.label_rows(attempts or {})])
     found = Seal(rights.total_of(rows), serial, bool(had_owner))
     found_seen = query("SELECT fingerprint, at FROM seen")
     seen: dict[str, float] = {key: at for key, at in found_seen if isinstance(at, float)}
     return Content(
-        rows, serial, bool(had_owner), found.digest == seal, recovery, attempts, seen, floor
+        rows, serial, bool(had_owner), found.digest == seal, recovery, attempts, seen, time_floor
     )
 
 
@@ -147,10 +147,12 @@ def _attempts(query: Query) -> Mapping[str, object] | None:
     return MappingProxyType(found) if isinstance(found, dict) else None
 
 
-def _floor(query: Query) -> float:
-    [(floor, digest)] = query("SELECT floor, digest FROM clock")
-    is_time = isinstance(floor, float) and isfinite(floor) and digest == _digest_of(floor)
-    return floor if is_time else 0.0
+def _time_floor(query: Query) -> float:
+    [(time_floor, digest)] = query("SELECT floor, digest FROM clock")
+    is_time = (
+        isinstance(time_floor, float) and isfinite(time_floor) and digest == _digest_of(time_floor)
+    )
+    return time_floor if is_time else 0.0
 
 
 def write_attempts(execute: Execute, attempts: Mapping[str, object]) -> None:
@@ -159,10 +161,10 @@ def write_attempts(execute: Execute, attempts: Mapping[str, object]) -> None:
     execute(WRITE_ATTEMPTS, (body, _digest_of(body)))
 
 
-def write_floor(execute: Execute, floor: float) -> None:
+def write_time_floor(execute: Execute, time_floor: float) -> None:
     """Replace the clock's floor."""
-    floor = float(floor)
-    execute("UPDATE clock SET floor = ?, digest = ?", (floor, _digest_of(floor)))
+    time_floor = float(time_floor)
+    execute("UPDATE clock SET floor = ?, digest = ?", (time_floor, _digest_of(time_floor)))
 
 
 def write_rights(execute: Execute, seal: Seal, recovery: str) -> None:
@@ -177,9 +179,12 @@ def seal_migrated(execute: Execute) -> None:
     def query(statement: str) -> Iterable[tuple[Any, ...]]:
         return execute(statement, ())
 
-    [(body,)], [(floor,)] = query("SELECT body FROM attempts"), query("SELECT floor FROM clock")
+    [(body,)], [(time_floor,)] = (
+        query("SELECT body FROM attempts"),
+        query("SELECT floor FROM clock"),
+    )
     execute(WRITE_ATTEMPTS, (body, _digest_of(body)))
-    write_floor(execute, floor)
+    write_time_floor(execute, time_floor)
     rows = frozenset([*_rows(query), *rights.label_rows(_attempts(query) or {})])
     has_users = any(True for _ in query("SELECT 1 FROM users"))
     write_rights(execute, Seal(rights.total_of(rows), 0, has_users), "")

@@ -30,16 +30,16 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 
 from iam import database, openfile, rights, salvage, schema
-from iam.audit import Event, Trail
+from iam.audit import AuditTrail, Event
 from iam.changes import KEEP, Keep, has_owner
 from iam.errors import StoreError, StoreWriteFailed
+from iam.last_seen import ROWS_ALONG, LastSeen
 from iam.mark import Mark
 from iam.model import State, lost_keys
 from iam.openfile import Opened
 from iam.recovery import Recovery
 from iam.rights import Seal
 from iam.schema import Row
-from iam.sightings import ROWS_ALONG, Sightings
 from iam.storefile import StoreFile
 
 EVENTS_KEPT: Final = 10_000
@@ -57,26 +57,26 @@ class Store:
 
     def __init__(self, path: Path, opened: Opened, *, keep_events: int) -> None:
         """For `open` only."""
-        content, verdict = opened.content, opened.verdict
+        content, accepted = opened.content, opened.accepted
         self.path = path
-        self.trail = Trail(opened.db, keep=keep_events)
+        self.audit = AuditTrail(opened.db, keep=keep_events)
         self.recovery = Recovery.restored(content.recovery)
-        self.is_newly_recovered = verdict.recovery is not None
+        self.is_newly_recovered = accepted.recovery is not None
         #: Attempts were counted, and nobody knows how many: the record of it is damaged.
         self.attempts_lost = content.attempts is None
         self._file = StoreFile(path, opened.lock, opened.db)
-        self._state = verdict.state
+        self._state = accepted.state
         self._attempts: Mapping[str, object] = content.attempts or MappingProxyType({})
-        self._seal = verdict.seal
-        seen = {key: at for key, at in content.seen.items() if key in self._state.owner_of_key}
-        self._sightings = Sightings(seen, content.floor)
-        self._sightings.note_time(opened.floor)
+        self._seal = accepted.seal
+        seen = {key: at for key, at in content.seen.items() if key in self._state.user_name_by_key}
+        self._last_seen = LastSeen(seen, content.time_floor)
+        self._last_seen.note_time(opened.time_floor)
         self._mark = Mark(path, schema=len(schema.MIGRATIONS), marked=opened.marked)
         self._is_marked = opened.marked is not None
         self._trouble = ""
         self._watchers: list[Callable[[State, State], None]] = []
         self._event_watchers: list[Callable[[int], None]] = []
-        self._told = 0
+        self._notified_seq = 0
         self._secure()
 
     @classmethod
@@ -113,14 +113,14 @@ class Store:
 
     @staticmethod
     @contextmanager
-    def read_trail(path: Path) -> Iterator[Trail]:
+    def read_audit(path: Path) -> Iterator[AuditTrail]:
         """The trail as the disk has it now, for whoever does not hold the store.
 
         It is a copy, so a running writer and a slow reader do not feel each other, and nothing is
         written. Raises StoreCorrupt, StoreTooNew, StoreError.
         """
-        with closing(openfile.copy_of_trail(path)) as copy:
-            yield Trail(copy, keep=EVENTS_KEPT)
+        with closing(openfile.copy_of_audit(path)) as copy:
+            yield AuditTrail(copy, keep=EVENTS_KEPT)
 
     @property
     def state(self) -> State:
@@ -134,12 +134,12 @@ class Store:
     @property
     def seen(self) -> Mapping[str, float]:
         """When each key was last noted; a key that never was is not in it."""
-        return self._sightings.seen
+        return self._last_seen.seen
 
     @property
-    def floor(self) -> float:
+    def time_floor(self) -> float:
         """A time that has passed for certain, as far as it was noted; 0 if none was."""
-        return self._sightings.floor
+        return self._last_seen.time_floor
 
     @property
     def had_owner(self) -> bool:
@@ -210,7 +210,7 @@ class Store:
         )
         known = self.recovery if recovery is KEEP else recovery
         gone = lost_keys(old, new)
-        noted = self._sightings.unwritten(at_most=ROWS_ALONG)
+        noted = self._last_seen.unwritten(at_most=ROWS_ALONG)
         newest = 0
         with self._transaction(seal.serial):
             self._run(changes)
@@ -218,16 +218,16 @@ class Store:
                 schema.write_attempts(self._db.execute, body)
             if is_reset:
                 self._db.execute("DELETE FROM seen")
-                self.trail.clear()
+                self.audit.clear()
             for event in events:
-                newest = self.trail.append(event)
-            self._write_sightings(noted)
+                newest = self.audit.append(event)
+            self._write_last_seen(noted)
             self._db.executemany(schema.FORGET_SEEN, [(one,) for one in gone])
             if has_sealed:
                 record = known.record() if known is not None else ""
                 schema.write_rights(self._db.execute, seal, record)
-        self._sightings.written(noted)
-        self._sightings.forget(gone)
+        self._last_seen.written(noted)
+        self._last_seen.forget(gone)
         self.attempts_lost = self.attempts_lost and attempts is None
         self._attempts, self._seal, self.recovery = body, seal, known
         self._state = new
@@ -235,10 +235,10 @@ class Store:
             self._is_marked = not is_reset and self._is_marked and self._append_mark(added, dropped)
             self._secure()
         if changes:
-            self._tell(self._watchers, old, new)
-        if newest > self._told or is_reset:  # else a watcher's own commit was told already
-            self._told = newest
-            self._tell(self._event_watchers, newest)
+            self._notify(self._watchers, old, new)
+        if newest > self._notified_seq or is_reset:  # else a watcher's own commit was told already
+            self._notified_seq = newest
+            self._notify(self._event_watchers, newest)
 
     def _seal_after(
         self, new: State, added: set[str], dropped: set[str], *, is_reset: bool
@@ -256,15 +256,15 @@ class Store:
         with self._tolerated("a change of rights is stored, but its mark is not"):
             if not self._is_marked:
                 rows = rights.rows_of(self._state, self._attempts)
-                self._mark.write(rows, self._seal, self.trail.head, self.floor)
+                self._mark.write(rows, self._seal, self.audit.head, self.time_floor)
                 self._is_marked = True
         with self._tolerated("a change of rights is stored, but only in SQLite's log"):
             self._file.checkpoint()
 
     def _append_mark(self, added: set[str], dropped: set[str]) -> bool:
         with suppress(OSError, sqlite3.Error, StoreError):
-            head, floor = self.trail.head, self.floor
-            return self._mark.append(added, dropped, self._seal, head, floor)
+            head, time_floor = self.audit.head, self.time_floor
+            return self._mark.append(added, dropped, self._seal, head, time_floor)
         return False
 
     def _prepare(self) -> None:
@@ -272,7 +272,7 @@ class Store:
         before = self._db
         self._file.prepare()
         if self._db is not before:  # the file was removed in use and is written anew
-            self.trail.attach(self._db)
+            self.audit.attach(self._db)
             self._is_marked = False
 
     def _on_failed(self, serial: int, *, undone: bool) -> None:
@@ -298,62 +298,62 @@ class Store:
 
     def note_seen(self, fingerprint: str, now: float) -> None:
         """A key was used at this time. Cheap; strangers' keys are not remembered."""
-        if fingerprint in self._state.owner_of_key:
-            self._sightings.note(fingerprint, now)
+        if fingerprint in self._state.user_name_by_key:
+            self._last_seen.note(fingerprint, now)
 
     def note_time(self, now: float) -> None:
         """The clock has come so far: `floor` never falls below it again. Cheap."""
-        self._sightings.note_time(now)
+        self._last_seen.note_time(now)
 
     def flush_seen(self) -> None:
         """Write what was noted, if that is an hour's worth; may be called as often as one likes.
 
         Raises StoreWriteFailed; what was noted is kept.
         """
-        if self._sightings.is_due:
+        if self._last_seen.is_due:
             self._flush()
         self._prepare()
         if self._trouble or not self._is_marked or not self._mark.exists():
             self._is_marked = self._is_marked and self._mark.exists()
             self._secure()
 
-    def reset_floor(self, floor: float) -> None:
+    def reset_time_floor(self, time_floor: float) -> None:
         """Repair a floor that a wrong clock has raised, at once. Raises StoreWriteFailed."""
         with self._transaction():
-            schema.write_floor(self._db.execute, floor)
-            self._db.execute(schema.CUT_SEEN, (floor, floor))
-        self._sightings.reset_floor(floor)
+            schema.write_time_floor(self._db.execute, time_floor)
+            self._db.execute(schema.CUT_SEEN, (time_floor, time_floor))
+        self._last_seen.reset_time_floor(time_floor)
         self._is_marked = False  # the mark has the higher one
         self._secure()
 
     def _flush(self) -> None:
-        noted = self._sightings.unwritten()
+        noted = self._last_seen.unwritten()
         with self._transaction():
-            self._write_sightings(noted)
-        self._sightings.written(noted)
+            self._write_last_seen(noted)
+        self._last_seen.written(noted)
 
-    def _write_sightings(self, rows: list[tuple[str, float]]) -> None:
+    def _write_last_seen(self, rows: list[tuple[str, float]]) -> None:
         self._db.executemany(schema.WRITE_SEEN, rows)
-        if (floor := self._sightings.unwritten_floor) is not None:
-            schema.write_floor(self._db.execute, floor)
+        if (time_floor := self._last_seen.unwritten_time_floor) is not None:
+            schema.write_time_floor(self._db.execute, time_floor)
 
     # -- those who wait for changes -------------------------------------------------------------
 
     def subscribe(self, watcher: Callable[[State, State], None]) -> Callable[[], None]:
         """Call `watcher(old, new)` after each change of the state; returns what ends that."""
-        return _enlist(self._watchers, watcher)
+        return _subscribed(self._watchers, watcher)
 
     def on_events(self, watcher: Callable[[int], None]) -> Callable[[], None]:
         """Call `watcher(seq)` with the newest event's number after each commit with events;
         returns what ends that."""
-        return _enlist(self._event_watchers, watcher)
+        return _subscribed(self._event_watchers, watcher)
 
     def close(self) -> None:
         """Close the file and give up the lock; a second call does nothing."""
         if self._file.is_closed:
             return
         try:
-            if self._sightings.has_unwritten:
+            if self._last_seen.has_unwritten:
                 self._flush()
         except StoreWriteFailed as error:
             log.warning("times last seen are lost: %s", error)
@@ -378,16 +378,16 @@ class Store:
         with self._file.transaction(failed):
             yield
 
-    def _tell(self, watchers: list[_Watcher], *news: object) -> None:
+    def _notify(self, watchers: list[_Watcher], *values: object) -> None:
         for watcher in tuple(watchers):
             try:
-                watcher(*news)
+                watcher(*values)
             except Exception:
                 # The change is durable: to its author it must not look as if it had failed.
                 log.exception("a watcher of the store failed")
 
 
-def _enlist(watchers: list[_Watcher], watcher: _Watcher) -> Callable[[], None]:
+def _subscribed(watchers: list[_Watcher], watcher: _Watcher) -> Callable[[], None]:
     watchers.append(watcher)
     return lambda: watchers.remove(watcher)
 

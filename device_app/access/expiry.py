@@ -60,7 +60,7 @@ class Expiry:
             self._timer.cancel()
             self._timer = None
         now = self._whitelist.now
-        turn = self._whitelist.state.next_turn(now)
+        turn = self._whitelist.state.next_access_change(now)
         if turn is not None:
             self._timer = self._loop.call_later(min(turn - now, _LOOK_AGAIN_SECONDS), self.look)
 

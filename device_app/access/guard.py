@@ -31,7 +31,7 @@ from device_app.access.whitelist import Whitelist
 from iam.attributes import is_own, merged
 from iam.builtin import OWNER, UNPAIRED
 from iam.errors import Denied, IamError, StoreWriteFailed, TooMany
-from iam.model import Lapse, Subject
+from iam.model import Inactive, Subject
 from iam.policy import Decision
 from peer.errors import Malformed
 from peer.identity import Fingerprint
@@ -319,7 +319,7 @@ class Guard:
             return ProblemError(
                 Code.FORBIDDEN, "denied", "you may not do this here", decision.missing
             )
-        if subject.lapse is Lapse.NONE:
+        if subject.inactive is Inactive.NONE:
             return ProblemError(
                 Code.FORBIDDEN,
                 "not-paired",
@@ -327,7 +327,7 @@ class Guard:
                 "Pair first: open the window at the device (`handfast-device open`), "
                 "then run `handfast pair`.",
             )
-        title = "your access has ended" if subject.lapse is Lapse.EXPIRED else "not yet"
+        title = "your access has ended" if subject.inactive is Inactive.EXPIRED else "not yet"
         return ProblemError(Code.FORBIDDEN, "not-paired", title, decision.missing)
 
     def _note(self, asker: Asker, action: str, reason: str) -> None:

@@ -49,7 +49,7 @@ class Whitelist:
         self.store = store
         self.journal = journal
         self.clock = clock or Clock(
-            wall=journal.wall, monotonic=journal.monotonic, floor=store.floor
+            wall=journal.wall, monotonic=journal.monotonic, floor=store.time_floor
         )
         self.trouble = ""
         self._clock_trouble = ""
@@ -179,7 +179,7 @@ class Whitelist:
         """Device time is the system's from now on, be it earlier. Raises `AppError`,
         `StoreWriteFailed`."""
         before, now = self.now, self.clock.system_time()
-        self.store.reset_floor(now)
+        self.store.reset_time_floor(now)
         self.clock.restart(now)
         self.note("clock-trusted", actor=CONSOLE, detail=f"{now - before:+.0f} s")
         return now

@@ -19,7 +19,7 @@ def read(places: Paths, *, since: int | None, last: int | None) -> dict[str, Any
     """What the file holds, also while a daemon writes to it: the last so many of those after
     `since`. Raises `AppError` if there is no store, `StoreError` for one that cannot be read."""
     _require(places)
-    with Store.read_trail(places.store) as trail:
+    with Store.read_audit(places.store) as trail:
         seq, digest = trail.head
         if since is None:
             found = trail.latest(SHOWN if last is None else last)
@@ -32,7 +32,7 @@ def read(places: Paths, *, since: int | None, last: int | None) -> dict[str, Any
 def verify(places: Paths) -> dict[str, Any]:
     """Walk the whole chain in the file. Raises like `read`."""
     _require(places)
-    with Store.read_trail(places.store) as trail:
+    with Store.read_audit(places.store) as trail:
         broken = trail.verify()
         if broken is not None:
             return {"verified": False, "seq": broken.seq, "why": broken.why}
@@ -53,7 +53,7 @@ async def follow(
     try:
         while True:
             came.clear()
-            while page := list(islice(store.trail.iterate(since), _PAGE)):
+            while page := list(islice(store.audit.iterate(since), _PAGE)):
                 for record in page:
                     await tell({"event": "trail", "record": record_view(record)})
                 since = page[-1].seq
@@ -64,7 +64,7 @@ async def follow(
 
 
 def _start(store: Store, since: int | None, last: int | None) -> int:
-    head, _ = store.trail.head
+    head, _ = store.audit.head
     if since is None:
         return max(0, head - (SHOWN if last is None else last))
     return since if last is None else max(since, head - last)

@@ -8,7 +8,7 @@ from aiocoap.resource import Resource
 from device_app.access.guard import Guard, malformed, refusals
 from device_app.access.whitelist import Whitelist
 from device_app.resources.payloads import CBOR, reply
-from iam.access import told_of
+from iam.access import dependency_message
 from iam.policy import ACTION
 
 ACTIONS = {"GET": "Iam:Check"}
@@ -39,7 +39,7 @@ class Check(Resource):  # type: ignore[misc]  # aiocoap has no types
             depends = self._whitelist.depends_on(asker.subject, action, connection)
             view: dict[str, Any] = {"action": action, "allowed": decision.allowed and not depends}
             if not view["allowed"]:
-                view["missing"] = told_of(depends) if depends else decision.missing
+                view["missing"] = dependency_message(depends) if depends else decision.missing
             return reply(request, view | _depends(depends))
         name = queries["user"]
         targets = self._guard.user_targets(("iam", "users", name))

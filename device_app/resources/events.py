@@ -57,7 +57,7 @@ class Events(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
         return reply_encoded(request, self._answer(_read_untrusted(request)))
 
     def _answer(self, query: _Query) -> bytes:
-        head = self._whitelist.store.trail.head
+        head = self._whitelist.store.audit.head
         if head != self._head:
             self._head = head
             self._made.clear()
@@ -77,7 +77,7 @@ class Events(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
         return cbor.encode(view)
 
     def _events(self, query: _Query) -> list[dict[str, Any]]:
-        trail = self._whitelist.store.trail
+        trail = self._whitelist.store.audit
         if query.since is None:
             last = USUAL if query.last is None else query.last
             return [record_view(one) for one in trail.latest(last)]
@@ -88,7 +88,7 @@ class Events(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
         """The newest events that fit, one at least. Each is encoded once to learn its size."""
         most = min(MOST if query.last is None else query.last, room // _LEAST_EVENT_BYTES + 1)
         found: list[dict[str, Any]] = []
-        for record in reversed(self._whitelist.store.trail.latest(most)):
+        for record in reversed(self._whitelist.store.audit.latest(most)):
             view = record_view(record)
             room -= len(cbor.encode(view))
             if record.seq <= (query.since or 0) or (found and room < 0):

@@ -38,21 +38,17 @@ from iam.builtin import UNPAIRED
 from iam.condition import Condition, Operator
 from iam.config import ID, ID_ADVICE, load, to_toml
 from iam.errors import PolicyFileError
-from iam.nabto.placed import Node, read, shown
-from iam.nabto.rules import (
-    COUNTERPARTS,
-    ROLE_ID,
+from iam.nabto.counterparts import COUNTERPARTS, ROLE_ID, is_carried, policy_id, role_id
+from iam.nabto.grants import (
     Grant,
     Loss,
     NumberNeeded,
     combined,
     guarded,
-    is_carried,
     losses,
-    policy_id,
-    role_id,
     simple,
 )
+from iam.nabto.json_nodes import JsonNode, read, shown
 from iam.nabto.statements import Notes, read_statement
 from iam.policy import Effect, Policy, Role, Statement
 
@@ -96,13 +92,15 @@ def read_config(text: str, *, file: str) -> Imported:
     notes = Notes()
     check_version(root, 1)
     notes.unknown(root, "Version", "Config", "Policies", "Roles")
-    role_ids = _role_ids(root.due("Roles"))
-    theirs = _policies(root.due("Policies"), role_ids, notes)
-    named = _roles(root.due("Roles"), theirs, notes)
+    role_ids = _role_ids(root.required("Roles"))
+    theirs = _policies(root.required("Policies"), role_ids, notes)
+    named = _roles(root.required("Roles"), theirs, notes)
     kept = [Policy(policy_id(name), simple(one.grants)) for name, one in theirs.items()]
     kept = [policy for policy in kept if policy.statements]
-    roles, extra = _our_roles(root.due("Roles"), named, theirs, {one.id for one in kept}, notes)
-    unpaired, stranger = _unpaired(root.due("Config"), named, theirs, notes)
+    roles, extra = _our_roles(
+        root.required("Roles"), named, theirs, {one.id for one in kept}, notes
+    )
+    unpaired, stranger = _unpaired(root.required("Config"), named, theirs, notes)
     in_use = {policy for role in roles for policy in role.policies}
     kept = [policy for policy in kept if policy.id in in_use]
     policies = (unpaired, _shared(role_ids.values()), *kept, *extra)
@@ -110,54 +108,54 @@ def read_config(text: str, *, file: str) -> Imported:
     try:
         load([(file, toml)])
     except PolicyFileError as error:
-        raise root.refused(f"the rules do not fit one file of ours: {error}") from error
+        raise root.error(f"the rules do not fit one file of ours: {error}") from error
     return Imported(toml, (stranger, *roles), policies, tuple(notes.found), role_ids)
 
 
-def check_version(root: Node, *versions: int) -> int:
+def check_version(root: JsonNode, *versions: int) -> int:
     """The version of the file, which has to be one of these."""
-    node = root.due("Version")
+    node = root.required("Version")
     if type(node.value) is not int:
-        raise node.refused(f"{node.kind} stands where a whole number is due")
+        raise node.error(f"{node.kind} stands where a whole number is due")
     if node.value not in versions:
         known = " and ".join(map(str, versions))
-        raise node.refused(
+        raise node.error(
             f"the version is {node.value}, and known is {known}",
             "Update handfast, or save the file with a release of Nabto Edge that writes this form.",
         )
     return node.value
 
 
-def read_name(node: Node) -> str:
+def read_name(node: JsonNode) -> str:
     """The name of a role or policy, which has to be one that ours can have too."""
     name = node.text()
     if len(name) > NAME_MAX or not ID.fullmatch(name):
-        raise node.refused("this cannot be a name here", f"{ID_ADVICE} Here at most {NAME_MAX}.")
+        raise node.error("this cannot be a name here", f"{ID_ADVICE} Here at most {NAME_MAX}.")
     return name
 
 
 # ------------------------------------------------------------------------------ what stands there
 
 
-def _role_ids(node: Node) -> dict[str, str]:
+def _role_ids(node: JsonNode) -> dict[str, str]:
     """Each role of theirs with its name here."""
     found: dict[str, str] = {}
     for role in node.items():
-        name = _new_name(role.due("Id"), found)
+        name = _new_name(role.required("Id"), found)
         found[name] = role_id(name)
     if len(found) > ROLES_MAX:
-        raise node.refused(f"there are more than {ROLES_MAX} roles", "Remove some.")
+        raise node.error(f"there are more than {ROLES_MAX} roles", "Remove some.")
     if len({*found.values()}) < len(found):
-        raise node.refused("two roles would have one name here", "Rename the one called nabto-….")
+        raise node.error("two roles would have one name here", "Rename the one called nabto-….")
     return found
 
 
-def _policies(node: Node, role_ids: Mapping[str, str], notes: Notes) -> dict[str, _Theirs]:
+def _policies(node: JsonNode, role_ids: Mapping[str, str], notes: Notes) -> dict[str, _Theirs]:
     found: dict[str, _Theirs] = {}
     for policy in node.items():
         notes.unknown(policy, "Id", "Statements")
-        name = _new_name(policy.due("Id"), found)
-        statements = policy.due("Statements").items()
+        name = _new_name(policy.required("Id"), found)
+        statements = policy.required("Statements").items()
         said = [said for one in statements for said in read_statement(one, role_ids, notes)]
         grants = tuple(one for one in said if isinstance(one, Grant))
         found[name] = _Theirs(grants, tuple(one for one in said if isinstance(one, NumberNeeded)))
@@ -166,26 +164,26 @@ def _policies(node: Node, role_ids: Mapping[str, str], notes: Notes) -> dict[str
         elif policy_id(name) != name:
             notes.add(policy, f"this policy is called {policy_id(name)} here")
     if sum(one.is_iam for policy in found.values() for one in policy.grants) > GRANTS_MAX:
-        raise node.refused(f"there are more than {GRANTS_MAX} rules about IAM", "Join some.")
+        raise node.error(f"there are more than {GRANTS_MAX} rules about IAM", "Join some.")
     return found
 
 
-def _roles(node: Node, policies: Collection[str], notes: Notes) -> dict[str, tuple[str, ...]]:
+def _roles(node: JsonNode, policies: Collection[str], notes: Notes) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for role in node.items():
         notes.unknown(role, "Id", "Policies")
-        listed = role.due("Policies").items()
+        listed = role.required("Policies").items()
         for one in listed:
             if one.text() not in policies:
-                raise one.refused(f"there is no policy {shown(one.text())}", "Define it.")
-        found[role.due("Id").text()] = tuple(dict.fromkeys(one.text() for one in listed))
+                raise one.error(f"there is no policy {shown(one.text())}", "Define it.")
+        found[role.required("Id").text()] = tuple(dict.fromkeys(one.text() for one in listed))
     return found
 
 
-def _new_name(node: Node, known: Iterable[str]) -> str:
+def _new_name(node: JsonNode, known: Iterable[str]) -> str:
     name = read_name(node)
     if name in known:
-        raise node.refused(f"{shown(name)} is defined twice", "Remove one of them.")
+        raise node.error(f"{shown(name)} is defined twice", "Remove one of them.")
     return name
 
 
@@ -218,7 +216,7 @@ def _shared(roles: Iterable[str]) -> Policy:
 
 
 def _our_roles(
-    node: Node,
+    node: JsonNode,
     named: Mapping[str, tuple[str, ...]],
     policies: Mapping[str, _Theirs],
     kept: set[str],
@@ -228,14 +226,14 @@ def _our_roles(
     less because of the errors of one."""
     ranks = _ranks({role: _all(names, policies) for role, names in named.items()})
     roles, extra = [], []
-    for (name, names), place in zip(named.items(), node.items(), strict=True):
+    for (name, names), role_node in zip(named.items(), node.items(), strict=True):
         grants = _guarded(names, policies)
         own = [policy_id(one) for one in names if policy_id(one) in kept]
         statements = combined(grants)
         if grants != _all(names, policies):
             own, statements = [], (*simple(grants), *statements)
             notes.add(
-                place,
+                role_node,
                 "whatever some policy of this role compares as a number has to be one, whichever "
                 "policy allows the action",
             )
@@ -244,9 +242,11 @@ def _our_roles(
             own.append(extra[-1].id)
         roles.append(Role(role_id(name), ranks[name], (_SHARED, *own)))
         if role_id(name) != name:
-            notes.add(place, f"handfast has a role {name}; this one is called {role_id(name)} here")
+            notes.add(
+                role_node, f"handfast has a role {name}; this one is called {role_id(name)} here"
+            )
         for loss in losses(grants):
-            notes.add(place, _lost(loss))
+            notes.add(role_node, _lost(loss))
     _note_ranks(node, roles, notes)
     return roles, extra
 
@@ -267,7 +267,7 @@ def _ranks(roles: Mapping[str, _Grants]) -> dict[str, int]:
 
 
 def _unpaired(
-    config: Node,
+    config: JsonNode,
     roles: Mapping[str, tuple[str, ...]],
     policies: Mapping[str, _Theirs],
     notes: Notes,
@@ -280,7 +280,7 @@ def _unpaired(
         notes.add(config, "no role for unpaired keys is named; they may do nothing but look")
     else:
         if node.text() not in roles:
-            raise node.refused(f"there is no role {shown(node.text())}", "Define it.")
+            raise node.error(f"there is no role {shown(node.text())}", "Define it.")
         grants = _guarded(roles[node.text()], policies)
         lost = {
             one.action
@@ -302,7 +302,7 @@ def _unpaired(
     return policy, Role(UNPAIRED, 0, (policy.id,))
 
 
-def _note_ranks(node: Node, roles: list[Role], notes: Notes) -> None:
+def _note_ranks(node: JsonNode, roles: list[Role], notes: Notes) -> None:
     ranks = ", ".join(f"{one.id} {one.rank}" for one in sorted(roles, key=lambda one: -one.rank))
     if ranks:
         notes.add(

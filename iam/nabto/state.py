@@ -22,7 +22,7 @@ from typing import Final
 
 from iam.model import Key, User
 from iam.nabto.config import check_version, read_name
-from iam.nabto.placed import KINDS, Node, read, shown
+from iam.nabto.json_nodes import KINDS, JsonNode, read, shown
 from iam.nabto.statements import Notes
 from iam.values import FINGERPRINT, TEXT_MAX
 
@@ -76,16 +76,16 @@ def read_state(text: str, *, file: str, roles: Mapping[str, str]) -> ImportedSta
 
 
 def _users(
-    listed: list[Node], version: int, roles: Mapping[str, str], notes: Notes
+    listed: list[JsonNode], version: int, roles: Mapping[str, str], notes: Notes
 ) -> Iterator[User]:
     names: set[str] = set()
-    taken: dict[str, Node] = {}
+    taken: dict[str, JsonNode] = {}
     fingerprints = "Fingerprint" if version == 1 else "Fingerprints"
     for node in listed:
         notes.unknown(node, "Username", "DisplayName", "Role", fingerprints, *_OF_USER)
-        name = _username(node.due("Username"))
+        name = _username(node.required("Username"))
         if name in names:
-            raise node.refused("a user of this name stands above", "Remove one of them.")
+            raise node.error("a user of this name stands above", "Remove one of them.")
         names.add(name)
         _note_left_out(node, _OF_USER, notes)
         keys = tuple(_keys(node, version, notes, taken))
@@ -113,37 +113,39 @@ def _users(
         yield User(name, role_name, keys, display)
 
 
-def _username(node: Node) -> str:
+def _username(node: JsonNode) -> str:
     if not _USERNAME.fullmatch(node.text()):
-        raise node.refused(
+        raise node.error(
             "this is not a user name of Nabto's",
             "It is made of a-z, 0-9, '.', '_' and '-', 64 at most.",
         )
     return node.text()
 
 
-def _keys(node: Node, version: int, notes: Notes, taken: dict[str, Node]) -> Iterator[Key]:
+def _keys(node: JsonNode, version: int, notes: Notes, taken: dict[str, JsonNode]) -> Iterator[Key]:
     """The user's keys; `taken` is every key so far, and where it stands."""
-    for place, name in _fingerprints(node, version, notes):
-        fingerprint = place.text()
+    for key_node, name in _fingerprints(node, version, notes):
+        fingerprint = key_node.text()
         if not FINGERPRINT.fullmatch(fingerprint):
             if not FINGERPRINT.fullmatch(fingerprint.lower()):
-                raise place.refused("this is not 64 hex digits", "Give the whole fingerprint.")
+                raise key_node.error("this is not 64 hex digits", "Give the whole fingerprint.")
             notes.add(
-                place,
+                key_node,
                 "Nabto knows no client by a fingerprint in capitals; the key is left out, "
                 "add it if it is meant",
             )
             continue
         if (before := taken.get(fingerprint)) is not None:
-            raise place.refused(
+            raise key_node.error(
                 f"this key stands twice, first in line {before.line}", "Remove one of them."
             )
-        taken[fingerprint] = place
+        taken[fingerprint] = key_node
         yield Key(fingerprint, _label(name, notes), METHOD, verified=False)
 
 
-def _fingerprints(node: Node, version: int, notes: Notes) -> Iterator[tuple[Node, Node | None]]:
+def _fingerprints(
+    node: JsonNode, version: int, notes: Notes
+) -> Iterator[tuple[JsonNode, JsonNode | None]]:
     """Each fingerprint with its name."""
     if version == 1:
         if (only := node.get("Fingerprint")) is not None:
@@ -151,10 +153,10 @@ def _fingerprints(node: Node, version: int, notes: Notes) -> Iterator[tuple[Node
     elif (listed := node.get("Fingerprints")) is not None:
         for one in listed.items():
             notes.unknown(one, "Fingerprint", "Name")
-            yield one.due("Fingerprint"), one.get("Name")
+            yield one.required("Fingerprint"), one.get("Name")
 
 
-def _label(node: Node | None, notes: Notes) -> str:
+def _label(node: JsonNode | None, notes: Notes) -> str:
     """A name for people to read; one that is too long or not printable is left out."""
     if node is None:
         return ""
@@ -164,12 +166,12 @@ def _label(node: Node | None, notes: Notes) -> str:
     return node.text()
 
 
-def _note_left_out(node: Node, fields: Mapping[str, tuple[type, str]], notes: Notes) -> None:
+def _note_left_out(node: JsonNode, fields: Mapping[str, tuple[type, str]], notes: Notes) -> None:
     """Names the fields that are set and never carried, and not what is in them."""
     for field, (kind, instead) in fields.items():
         if (found := node.get(field)) is None:
             continue
         if type(found.value) is not kind:
-            raise found.refused(f"{found.kind} stands where {KINDS[kind]} is due")
+            raise found.error(f"{found.kind} stands where {KINDS[kind]} is due")
         if found.value not in _OFF:
             notes.add(found, f"not carried: {instead}")

@@ -19,20 +19,17 @@ from typing import Final
 from iam.attributes import IS_LOCAL, NAME, is_own
 from iam.condition import NEGATIVE, Condition, Operator
 from iam.errors import PolicyError
-from iam.nabto.placed import Node, shown
-from iam.nabto.rules import (
+from iam.nabto.counterparts import (
     CALLER,
     COUNTERPARTS,
     INSTEAD,
-    NUMBER_MAX,
     ROLE_ID,
     TARGETS,
-    Grant,
-    NumberNeeded,
     is_known,
-    is_long,
     is_ours,
 )
+from iam.nabto.grants import NUMBER_MAX, Grant, NumberNeeded, is_long
+from iam.nabto.json_nodes import JsonNode, shown
 from iam.policy import ACTION, Effect
 
 OPERATORS: Final = frozenset(
@@ -59,43 +56,45 @@ class Notes:
 
     found: dict[str, None] = field(default_factory=dict)
 
-    def add(self, node: Node, text: str) -> None:
+    def add(self, node: JsonNode, text: str) -> None:
         """A remark on this place."""
         self.found[node.note(text)] = None
 
-    def unknown(self, node: Node, *known: str) -> None:
+    def unknown(self, node: JsonNode, *known: str) -> None:
         """A remark on each member of this object that has none of these keys."""
         for key, member in node.unknown(*known):
             self.add(member, f"nothing is known of the field {shown(key)}; it is left out")
 
 
 def read_statement(
-    node: Node, roles: Mapping[str, str], notes: Notes
+    node: JsonNode, roles: Mapping[str, str], notes: Notes
 ) -> Iterator[Grant | NumberNeeded]:
     """What a statement allows or denies: one grant for each action and variant, and what its errors
     deny. `roles`: theirs by name, each with its name here."""
     notes.unknown(node, "Effect", "Actions", "Conditions")
-    effect = node.due("Effect")
+    effect = node.required("Effect")
     if effect.text() not in {*Effect}:
-        raise effect.refused(f"the effect {shown(effect.text())} is unknown", "Allow or Deny.")
-    actions: dict[str, Node] = {}
-    for one in node.due("Actions").items():
+        raise effect.error(f"the effect {shown(effect.text())} is unknown", "Allow or Deny.")
+    actions: dict[str, JsonNode] = {}
+    for one in node.required("Actions").items():
         actions.setdefault(one.text(), one)
     listed = node.get("Conditions")
-    wishes = [_Wish.of(one, roles) for one in ([] if listed is None else listed.items())]
-    for wish in wishes:
-        if wish.operator in NEGATIVE and len(wish.values) > 1:
-            notes.add(wish.node, "in Nabto this holds where one value differs, and so it does here")
-    for action, place in actions.items():
+    comparisons = [_Comparison.of(one, roles) for one in ([] if listed is None else listed.items())]
+    for comparison in comparisons:
+        if comparison.operator in NEGATIVE and len(comparison.values) > 1:
+            notes.add(
+                comparison.node, "in Nabto this holds where one value differs, and so it does here"
+            )
+    for action, action_node in actions.items():
         if why := _why_not(action):
-            notes.add(place, f"{shown(action)} is left out: {why}")
+            notes.add(action_node, f"{shown(action)} is left out: {why}")
             continue
-        carried = _carried(Effect(effect.text()), action, wishes, notes, place)
+        carried = _carried(Effect(effect.text()), action, comparisons, notes, action_node)
         yield from _errors_left_out(action, carried, node)
         for variant in _variants(node, carried.kept):
             if carried.is_whole:
                 yield Grant(Effect(effect.text()), action, variant)
-                _note_differences(Effect(effect.text()), action, variant, place, notes)
+                _note_differences(Effect(effect.text()), action, variant, action_node, notes)
             yield from _faults(action, variant)
 
 
@@ -114,24 +113,24 @@ def _why_not(action: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Comparison:
     """A condition as it stands in the file: it may name what we have not."""
 
     operator: Operator
     attribute: str
     values: tuple[str, ...]
-    node: Node
+    node: JsonNode
     roles: Mapping[str, str]
 
     @classmethod
-    def of(cls, node: Node, roles: Mapping[str, str]) -> _Wish:
-        operator, test = node.only("operators")
+    def of(cls, node: JsonNode, roles: Mapping[str, str]) -> _Comparison:
+        operator, test = node.single_entry("operators")
         if operator not in OPERATORS:
-            raise test.refused(
+            raise test.error(
                 f"the operator {shown(operator)} is unknown",
                 f"There are: {', '.join(sorted(OPERATORS))}.",
             )
-        attribute, values = test.only("attributes")
+        attribute, values = test.single_entry("attributes")
         for value in values.items():
             _check_literal(operator, value)
         texts = tuple(dict.fromkeys(value.text() for value in values.items()))
@@ -153,7 +152,7 @@ class _Wish:
         """Whether some text is an error to Nabto."""
         return not self.operator.startswith("String")
 
-    def told(self, told: frozenset[str]) -> _Wish:
+    def told(self, told: frozenset[str]) -> _Comparison:
         """Without the values that stand for what Nabto does not tell: those never fit."""
         kept = (v for v in self.values if not _is_variable(v) or v[2:-1] in told)
         return replace(self, values=tuple(kept))
@@ -166,27 +165,27 @@ class _Wish:
         try:
             return Condition(self.operator, self.attribute, values)
         except PolicyError as error:
-            raise self.node.refused(str(error), error.advice) from error
+            raise self.node.error(str(error), error.advice) from error
 
 
 def _is_variable(value: str) -> bool:
     return len(value) > 2 and value.startswith("${") and value.endswith("}")
 
 
-def _check_literal(operator: str, node: Node) -> None:
+def _check_literal(operator: str, node: JsonNode) -> None:
     """A literal that the operator cannot compare with: Nabto would refuse everything for it."""
     value = node.text()
     if _is_variable(value):
         return
     if operator.startswith("Numeric") and len(value) > NUMBER_MAX:
-        raise node.refused(
+        raise node.error(
             "Nabto does not compare so long a number exactly",
             f"Write it in at most {NUMBER_MAX} characters.",
         )
     try:
         Condition(Operator(operator), "Any:Attribute", (value,))
     except PolicyError as error:
-        raise node.refused(str(error), error.advice) from error
+        raise node.error(str(error), error.advice) from error
 
 
 @dataclass(slots=True)
@@ -195,48 +194,51 @@ class _Carried:
     those that cannot, each with how many stand before it in `kept`. `is_whole`: the statement is
     carried; if not, the conditions are still those that Nabto looks at."""
 
-    kept: tuple[_Wish, ...] = ()
-    lost: tuple[tuple[_Wish, int], ...] = ()
+    kept: tuple[_Comparison, ...] = ()
+    lost: tuple[tuple[_Comparison, int], ...] = ()
     is_whole: bool = True
 
 
 def _carried(
-    effect: Effect, action: str, wishes: list[_Wish], notes: Notes, place: Node
+    effect: Effect, action: str, comparisons: list[_Comparison], notes: Notes, node: JsonNode
 ) -> _Carried:
     told = CALLER | TARGETS[action] if action in TARGETS else None
     found = _Carried()
-    for one in wishes:
-        wish = one if told is None else one.told(told)
-        if not wish.values or (told is not None and wish.attribute not in told):
+    for one in comparisons:
+        comparison = one if told is None else one.told(told)
+        if not comparison.values or (told is not None and comparison.attribute not in told):
             notes.add(
-                wish.node,
+                comparison.node,
                 f"this never holds for {shown(action)} in Nabto, which does not know "
                 "what is compared there; the action is left out",
             )
             found.is_whole = False
             return found
-        if wish.can_be_said:
-            found.kept += (wish,)
+        if comparison.can_be_said:
+            found.kept += (comparison,)
             continue
-        found.lost += ((wish, len(found.kept)),)
+        found.lost += ((comparison, len(found.kept)),)
         if effect is Effect.ALLOW:
-            notes.add(wish.node, f"this cannot be said here; {shown(action)} is left out")
+            notes.add(comparison.node, f"this cannot be said here; {shown(action)} is left out")
             found.is_whole = False
         else:
-            notes.add(wish.node, f"this cannot be said here; {shown(action)} is denied without it")
-        if wish.can_fail:
             notes.add(
-                place,
-                f"{shown(action)} is denied wherever Nabto looks at {wish.operator} "
-                f"{shown(wish.attribute)}, which cannot be said here and may be an error there",
+                comparison.node, f"this cannot be said here; {shown(action)} is denied without it"
+            )
+        if comparison.can_fail:
+            notes.add(
+                node,
+                f"{shown(action)} is denied wherever Nabto looks at {comparison.operator} "
+                f"{shown(comparison.attribute)}, which cannot be said here and may be an error "
+                "there",
             )
     return found
 
 
-def _errors_left_out(action: str, carried: _Carried, node: Node) -> Iterator[Grant]:
+def _errors_left_out(action: str, carried: _Carried, node: JsonNode) -> Iterator[Grant]:
     """A condition that cannot be said may be an error wherever those before it hold."""
-    for wish, before in carried.lost:
-        if wish.can_fail:
+    for comparison, before in carried.lost:
+        if comparison.can_fail:
             for variant in _variants(node, carried.kept[:before]):
                 yield Grant(Effect.DENY, action, variant)
 
@@ -248,20 +250,20 @@ def _is_told_here(name: str) -> bool:
     return NAME.fullmatch(name) is not None
 
 
-def _variants(node: Node, wishes: tuple[_Wish, ...]) -> list[tuple[Condition, ...]]:
+def _variants(node: JsonNode, comparisons: tuple[_Comparison, ...]) -> list[tuple[Condition, ...]]:
     """Sets of conditions, one of which has to hold: several values of a negative operator are
     alternatives in Nabto."""
     choices = [
-        [wish.made((value,)) for value in wish.values]
-        if wish.operator in NEGATIVE
-        else [wish.made(wish.values)]
-        for wish in wishes
+        [comparison.made((value,)) for value in comparison.values]
+        if comparison.operator in NEGATIVE
+        else [comparison.made(comparison.values)]
+        for comparison in comparisons
     ]
     count = 1
     for choice in choices:
         count *= len(choice)
     if count > VARIANTS_MAX:
-        raise node.refused(
+        raise node.error(
             f"its negative operators make {count} cases, more than {VARIANTS_MAX}",
             "Name one value in each; with several, Nabto takes any that differs.",
         )
@@ -288,16 +290,16 @@ def _faults(action: str, conditions: tuple[Condition, ...]) -> Iterator[Grant | 
 
 
 def _note_differences(
-    effect: Effect, action: str, conditions: tuple[Condition, ...], place: Node, notes: Notes
+    effect: Effect, action: str, conditions: tuple[Condition, ...], node: JsonNode, notes: Notes
 ) -> None:
     for one in conditions:
         if one.operator.startswith("Numeric"):
             notes.add(
-                place,
+                node,
                 f"{shown(action)} is denied where {one.attribute} is no number such as 42 or "
                 f"42.3, or has more than {NUMBER_MAX} characters",
             )
     if effect is Effect.DENY and action in TARGETS:
         for ours in COUNTERPARTS:
             if action in ours.needs and not all(is_known(one, ours) for one in conditions):
-                notes.add(place, f"{ours.action} is denied whoever it is about")
+                notes.add(node, f"{ours.action} is denied whoever it is about")

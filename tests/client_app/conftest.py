@@ -588,7 +588,7 @@ class Abroad:
         return self.do(
             lambda app: [
                 record.event
-                for record in app.whitelist.store.trail.iterate()
+                for record in app.whitelist.store.audit.iterate()
                 if record.event.kind == kind
             ]
         )

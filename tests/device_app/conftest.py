@@ -192,7 +192,7 @@ class Device:
         assert not self.app.pairing.port.number
 
     def events(self, kind: str) -> list[Any]:
-        trail = self.app.whitelist.store.trail
+        trail = self.app.whitelist.store.audit
         return [record.event for record in trail.iterate() if record.event.kind == kind]
 
     def shows(self, kind: str) -> list[tuple[str, str]]:

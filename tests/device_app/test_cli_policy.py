@@ -253,7 +253,7 @@ async def test_a_clock_that_was_years_ahead_is_told_and_times_are_by_the_devices
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     store = Store.open(kit.home / "device.db")
     ahead = time.time() + 5 * 365 * 86_400
-    store.reset_floor(ahead)
+    store.reset_time_floor(ahead)
     store.close()
 
     async def check(*args: str) -> None:

@@ -126,7 +126,7 @@ def floor_after_a_power_cut(home: Path, scratch: Path) -> float:
     shutil.copytree(home, scratch, ignore=shutil.ignore_patterns("*.sock", "*.lock"))
     store = Store.open(scratch / "device.db")
     try:
-        return store.floor
+        return store.time_floor
     finally:
         store.close()
 

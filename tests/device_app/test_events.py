@@ -43,7 +43,7 @@ def note(device: Device, count: int) -> None:
 
 async def test_the_newest_and_those_after_a_number(owner: Caller, device: Device) -> None:
     note(device, 150)
-    head, digest = device.app.whitelist.store.trail.head
+    head, digest = device.app.whitelist.store.audit.head
     usual = await owner.ask("GET", "/events")
     assert (usual.code, usual.body["head"], usual.body["digest"]) == ("2.05", head, digest)
     assert seqs(usual) == list(range(head - 49, head + 1))

@@ -394,7 +394,7 @@ async def test_no_token_in_any_event_and_refusals_are_damped(
     (used,) = device.events("invite-redeemed")
     assert (used.user, used.fingerprint, used.method) == ("anna", stranger.fingerprint, "invite")
     assert used.address.startswith("127.0.0.1:")
-    trail = str(list(device.app.whitelist.store.trail.iterate()))
+    trail = str(list(device.app.whitelist.store.audit.iterate()))
     said = trail + "".join(record.getMessage() for record in caplog.records)
     assert "Incoming message" in said, "the log is not at DEBUG"
     text, raw = made["token"], signed(made["token"])

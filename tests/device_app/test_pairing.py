@@ -414,7 +414,7 @@ async def test_no_secret_in_logs_events_or_the_state_file(
     done = await caller.pair_ask("POST", path, {"confirm": tag})
     assert done.code == "2.04"
     key = device.app.identity.key_pem().splitlines()[1]
-    said = caplog.text + repr([*device.app.whitelist.store.trail.iterate()])
+    said = caplog.text + repr([*device.app.whitelist.store.audit.iterate()])
     said += repr(device.app.status()) + repr(device.news)
     disk = b"".join(file.read_bytes() for file in kit.home.glob("device.db*"))
     for secret in (exporter, tag, done.body["confirm"]):

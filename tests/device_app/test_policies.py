@@ -368,7 +368,7 @@ async def test_sighup_puts_the_files_into_force(kit: Kit) -> None:
 def trail_of(home: Path) -> list[str]:
     store = Store.open(home / "device.db")
     try:
-        kinds = [record.event.kind for record in store.trail.iterate()]
+        kinds = [record.event.kind for record in store.audit.iterate()]
     finally:
         store.close()
     return [kind for kind in kinds if kind.startswith("policy")]

@@ -40,7 +40,7 @@ class Desk:
         self.at[0] += seconds
 
     def trail(self) -> list[Any]:
-        return [record.event for record in self.whitelist.store.trail.iterate()]
+        return [record.event for record in self.whitelist.store.audit.iterate()]
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.trail()]
@@ -86,7 +86,7 @@ def test_5000_refused_requests_of_as_many_keys_and_addresses_push_nothing_out(de
     assert kinds.count("key-added") == 400
     for kind in ("denied", "not-local", "invite-refused"):
         assert 20 <= kinds.count(kind) <= 20 + 500 * 20 / 3600 + 1
-    assert whitelist.store.trail.verify() is None
+    assert whitelist.store.audit.verify() is None
 
 
 def test_a_whole_day_of_it_is_a_bounded_number_of_events(desk: Desk) -> None:

@@ -282,7 +282,7 @@ async def test_a_reset_names_nobody_whose_window_was_open(owner: Caller, device:
     opened = await owner.ask("POST", "/iam/window", {"role": "guest"})
     assert opened.code.startswith("2."), opened
     await call(device.app.paths.socket, "reset", {})
-    trail = device.app.whitelist.store.trail
+    trail = device.app.whitelist.store.audit
     events = [record.event for record in trail.iterate()]
     assert events[0].kind == "factory-reset"
     assert not any("olga" in (event.actor, event.user) for event in events)

@@ -69,7 +69,7 @@ async def test_open_look_extend_close(device: Device, admin: Caller) -> None:
 
 
 def events_of(device: Device) -> list[Any]:
-    return [record.event for record in device.app.whitelist.store.trail.iterate()]
+    return [record.event for record in device.app.whitelist.store.audit.iterate()]
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,14 @@ from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
 from device_app.paths import Paths
-from iam import bounds
+from iam import policy_budget
 from iam.attributes import COUNT_MAX, VALUE_MAX
-from iam.builtin import FLOOR, LOWEST, RANKS, TARGETED
+from iam.builtin import LOWEST, RANKS, TARGETED, UNPAIRED_ACTIONS
 from iam.condition import Operator
 from iam.config import load
 from iam.model import Key, State, User
 from iam.nabto.config import RANK_MAX
-from iam.nabto.rules import COUNTERPARTS
+from iam.nabto.counterparts import COUNTERPARTS
 from iam.policy_warnings import ODD as ODD_WARNINGS
 from iam.store import Store
 from peer import cbor
@@ -291,15 +291,21 @@ def test_what_is_warned_of_and_nothing_else() -> None:
 def test_the_bounds_are_those_of_the_code() -> None:
     words = IAM.partition("- All files together hold at most ")[2].partition("\n- ")[0]
     said = [int(number.replace(",", "")) for number in re.findall(r"\b[0-9][0-9,]*\b", words)]
-    in_all = list(bounds.MOST.values())
-    assert said[:9] == [DEFAULT_LIMITS.policy_bytes >> 20, *in_all, bounds.STEPS_MAX]
-    assert said[9:] == [1, bounds._READ_STEPS, 1, bounds._SEARCH_STEPS, bounds.ROLE_STEPS_MAX]
+    in_all = list(policy_budget.MOST.values())
+    assert said[:9] == [DEFAULT_LIMITS.policy_bytes >> 20, *in_all, policy_budget.STEPS_MAX]
+    assert said[9:] == [
+        1,
+        policy_budget._READ_STEPS,
+        1,
+        policy_budget._SEARCH_STEPS,
+        policy_budget.ROLE_STEPS_MAX,
+    ]
 
 
 def test_what_a_file_may_not_say_of_the_unpaired() -> None:
     words = IAM.partition("The role `unpaired` can be given nothing but ")[2].partition(":\n")[0]
     sentence = words.partition(": whatever")[0]
-    assert set(re.findall(r"\w+:\w+", sentence)) == FLOOR
+    assert set(re.findall(r"\w+:\w+", sentence)) == UNPAIRED_ACTIONS
 
 
 def test_the_numbers_are_those_of_the_code() -> None:

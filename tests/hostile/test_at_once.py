@@ -281,13 +281,13 @@ async def test_a_limited_user_ends_by_himself(kit: Kit) -> None:
         house.readings[name] = house.people[name].observe("/board")
         assert (await anext(house.readings[name])).code == "2.05"
     before = house.sessions()
-    head = whitelist.store.trail.head
+    head = whitelist.store.audit.head
     house.wall[0] += 1
     with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
         async with asyncio.timeout(PATIENCE):
             async for answer in house.readings["leo"]:
                 assert answer.code == "2.05"
     assert {before[number] for number in before.keys() - house.sessions().keys()} == {"leo"}
-    assert whitelist.store.trail.head == head
+    assert whitelist.store.audit.head == head
     await house.only_gone("leo")
     assert (await house.people["leo"].ask("GET", "/hello")).reason == "not-paired"

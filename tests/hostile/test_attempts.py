@@ -128,7 +128,7 @@ async def test_the_console_revives_a_dead_code(kit: Kit, device: Device) -> None
     assert await call(socket, "label-revive", {}) == {"revived": True}
     assert await call(socket, "label-revive", {}) == {"revived": False}
     assert not device.app.status()["label"]["dead"]
-    kinds = [record.event.kind for record in device.app.whitelist.store.trail.iterate()]
+    kinds = [record.event.kind for record in device.app.whitelist.store.audit.iterate()]
     assert kinds.count("code-revived") == 1
     await device.app.close()
     device = await kit.device()

@@ -380,7 +380,7 @@ class Climb(RuleBasedStateMachine):
         return self.device.users
 
     def head(self) -> int:
-        return self.device.app.whitelist.store.trail.head[0]
+        return self.device.app.whitelist.store.audit.head[0]
 
     def reach(self, user: User | None) -> Reach:
         """How high and how long, whatever the time is now."""

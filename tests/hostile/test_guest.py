@@ -173,7 +173,7 @@ async def test_who_has_lost_a_right_has_lost_the_sessions_made_with_it(
 async def test_the_last_owner_cannot_be_talked_away(
     device: Device, owner: Caller, guest: Caller
 ) -> None:
-    assert guest.fingerprint in device.users.owner_of_key
+    assert guest.fingerprint in device.users.user_name_by_key
     before = device.users.user("olga")
     for method, path, body in (
         ("DELETE", "/iam/users/olga", None),

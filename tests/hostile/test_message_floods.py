@@ -369,7 +369,7 @@ async def test_a_commit_costs_the_same_however_many_observe(
     assert not any(messages._backlogs.values())
     assert len(messages._active_exchanges) <= auditor.sessions
     # Who acknowledges sees the newest state in the end, in every observation.
-    head = device.app.whitelist.store.trail.head[0]
+    head = device.app.whitelist.store.audit.head[0]
     async with asyncio.timeout(20):
         while auditor.oldest_head < head:
             auditor.acknowledge()

@@ -501,7 +501,7 @@ async def test_of_two_keys_in_one_window_neither_gets_in(
     assert not bearer.shown
     [event] = [
         one.event
-        for one in device.app.whitelist.store.trail.iterate()
+        for one in device.app.whitelist.store.audit.iterate()
         if one.event.kind == "overlap"
     ]
     assert event.fingerprint == anna.fingerprint

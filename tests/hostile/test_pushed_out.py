@@ -52,7 +52,7 @@ def push_out(device: Device) -> int:
 
 def starts(device: Device) -> int:
     """How many ceremonies the device has counted."""
-    trail = device.app.whitelist.store.trail
+    trail = device.app.whitelist.store.audit
     return [record.event.kind for record in trail.iterate()].count("ceremony-started")
 
 

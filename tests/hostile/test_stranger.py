@@ -53,7 +53,7 @@ UNKNOWN = [
 async def test_every_method_on_every_path_gets_the_same_refusal(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    assert owner.fingerprint in device.users.owner_of_key
+    assert owner.fingerprint in device.users.user_name_by_key
     stranger = kit.caller(device)
     expected = await stranger.ask("GET", "/unlikely")
     assert (expected.code, expected.reason) == ("4.03", "not-paired")

@@ -51,12 +51,12 @@ class Clocks:
 
 
 def trail(device: Device, kind: str = "") -> list[Any]:
-    events = [record.event for record in device.app.whitelist.store.trail.iterate()]
+    events = [record.event for record in device.app.whitelist.store.audit.iterate()]
     return [event for event in events if kind in ("", event.kind)]
 
 
 def head(device: Device) -> int:
-    return device.app.whitelist.store.trail.head[0]
+    return device.app.whitelist.store.audit.head[0]
 
 
 async def redeem(caller: Caller, made: Answer) -> Answer:

@@ -24,7 +24,7 @@ from iam import (
 from iam.attributes import OF_SUBJECT, VALUE_MAX
 from iam.builtin import LOWEST, POLICIES, RANKS, ROLES
 from iam.errors import PolicyError
-from iam.model import Lapse
+from iam.model import Inactive
 
 Fp = Callable[[object], str]
 
@@ -48,20 +48,20 @@ def test_two_keys_of_one_user_give_the_same_rights(access: Access, house: State,
 
 
 @pytest.mark.parametrize(
-    ("now", "lapse"), [(9.9, Lapse.NOT_YET), (10, None), (19.9, None), (20, Lapse.EXPIRED)]
+    ("now", "inactive"), [(9.9, Inactive.NOT_YET), (10, None), (19.9, None), (20, Inactive.EXPIRED)]
 )
 def test_out_of_its_time_a_user_is_unpaired(
-    now: float, lapse: Lapse | None, access: Access, fp: Fp
+    now: float, inactive: Inactive | None, access: Access, fp: Fp
 ) -> None:
     state = State.of([User("gina", "owner", (Key(fp(1)),), not_before=10, not_after=20)])
     subject = access.subject(state, fp(1), now)
     decision = access.decide(subject, "Hello:Get")
-    if lapse is None:
+    if inactive is None:
         assert (subject.role, decision.allowed) == ("owner", True)
     else:
-        assert (subject.user, subject.role, subject.lapse) == (None, "unpaired", lapse)
+        assert (subject.user, subject.role, subject.inactive) == (None, "unpaired", inactive)
         assert not decision.allowed
-        assert lapse.value in decision.reason
+        assert inactive.value in decision.reason
         assert "access" in decision.missing
 
 

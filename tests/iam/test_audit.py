@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def trail(path: Path) -> Iterator[Store]:
+def store(path: Path) -> Iterator[Store]:
     """Ten events, of which the last five are kept, each in a commit of its own."""
     with closing(Store.open(path, keep_events=5)) as store:
         for number in range(1, 11):
@@ -43,36 +43,36 @@ def edit(path: Path, *statements: str) -> None:
         db.commit()
 
 
-def test_it_keeps_the_newest_and_stays_verifiable(trail: Store) -> None:
-    records = list(trail.trail.iterate())
+def test_it_keeps_the_newest_and_stays_verifiable(store: Store) -> None:
+    records = list(store.audit.iterate())
     assert [record.seq for record in records] == [6, 7, 8, 9, 10]
     assert [record.event for record in records] == [event(n) for n in range(6, 11)]
     assert [record.previous for record in records[1:]] == [r.digest for r in records[:-1]]
-    assert trail.trail.head == (10, records[-1].digest)
-    assert trail.trail.verify() is None
-    assert [record.seq for record in trail.trail.iterate(8)] == [9, 10]
-    assert list(trail.trail.iterate(10)) == []
+    assert store.audit.head == (10, records[-1].digest)
+    assert store.audit.verify() is None
+    assert [record.seq for record in store.audit.iterate(8)] == [9, 10]
+    assert list(store.audit.iterate(10)) == []
 
 
-def test_a_restart_goes_on_with_the_chain_and_a_smaller_bound(trail: Store, path: Path) -> None:
-    trail.close()
-    with closing(Store.open(path, keep_events=2)) as store:
-        store.commit(State(), event(11), event(12), event(13))
-        assert [record.seq for record in store.trail.iterate()] == [12, 13]
-        assert store.trail.verify() is None
+def test_a_restart_goes_on_with_the_chain_and_a_smaller_bound(store: Store, path: Path) -> None:
+    store.close()
+    with closing(Store.open(path, keep_events=2)) as again:
+        again.commit(State(), event(11), event(12), event(13))
+        assert [record.seq for record in again.audit.iterate()] == [12, 13]
+        assert again.audit.verify() is None
 
 
-def test_an_event_of_a_failed_commit_leaves_no_trace(trail: Store) -> None:
+def test_an_event_of_a_failed_commit_leaves_no_trace(store: Store) -> None:
     wrong = Event(kind="attempt", boot="b", monotonic=float("nan"), wall=1.0)
     with pytest.raises(ValueError, match="JSON"):
-        trail.commit(State(), event(11), wrong)
-    assert trail.trail.head[0] == 10
-    assert trail.trail.verify() is None
+        store.commit(State(), event(11), wrong)
+    assert store.audit.head[0] == 10
+    assert store.audit.verify() is None
 
 
-def test_every_flipped_byte_of_the_file_is_found_in_its_record(trail: Store, path: Path) -> None:
+def test_every_flipped_byte_of_the_file_is_found_in_its_record(store: Store, path: Path) -> None:
     """Flipped in the file itself, each byte of the body and of the digest of record 8."""
-    trail.close()
+    store.close()
     good = path.read_bytes()
     (body,) = rows(path, "SELECT body FROM events WHERE seq = 8")
     (digest,) = rows(path, "SELECT digest FROM events WHERE seq = 8")
@@ -84,10 +84,10 @@ def test_every_flipped_byte_of_the_file_is_found_in_its_record(trail: Store, pat
         for place in range(start, start + len(body) + len(digest)):
             for flip in (0x01, 0xFF):
                 put(file, place, good[place] ^ flip)
-                with Store.read_trail(path) as found:
+                with Store.read_audit(path) as found:
                     assert found.verify() == Break(8, "the record was changed")
             put(file, place, good[place])
-    with Store.read_trail(path) as found:
+    with Store.read_audit(path) as found:
         assert found.verify() is None
     put_back = path.read_bytes()
     assert put_back == good
@@ -99,68 +99,68 @@ def put(file: FileIO, place: int, value: int) -> None:
 
 
 def test_a_flipped_byte_is_found_by_the_daemon_that_opens_the_file(
-    trail: Store, path: Path
+    store: Store, path: Path
 ) -> None:
-    trail.close()
+    store.close()
     good = path.read_bytes()
     path.write_bytes(good.replace(b'"monotonic":8', b'"monotonic":9'))
-    with closing(Store.open(path)) as store:
-        assert store.trail.verify() == Break(8, "the record was changed")
+    with closing(Store.open(path)) as again:
+        assert again.audit.verify() == Break(8, "the record was changed")
 
 
 @pytest.mark.parametrize("place", ["base", "head"])
-def test_a_flipped_byte_at_the_ends_is_found(place: str, trail: Store, path: Path) -> None:
+def test_a_flipped_byte_at_the_ends_is_found(place: str, store: Store, path: Path) -> None:
     edit(path, f"UPDATE ends SET digest = zeroblob(32) WHERE place = '{place}'")
     found = {"base": Break(6, "the record was changed")}
     missing = Break(11, "the end of the trail is missing")
-    assert trail.trail.verify() == found.get(place, missing)
+    assert store.audit.verify() == found.get(place, missing)
 
 
-def test_a_page_that_is_no_page_is_an_error_of_ours(trail: Store, path: Path) -> None:
-    trail.commit(State(), *(replace(event(n), detail="d" * 250) for n in range(11, 16)))
-    trail.close()
+def test_a_page_that_is_no_page_is_an_error_of_ours(store: Store, path: Path) -> None:
+    store.commit(State(), *(replace(event(n), detail="d" * 250) for n in range(11, 16)))
+    store.close()
     page = rows(path, "SELECT rootpage FROM sqlite_master WHERE name = 'events'")[0]
     assert isinstance(page, int)
     with path.open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(b"\xff" * 100)
-    with pytest.raises(StoreCorrupt), Store.read_trail(path):
+    with pytest.raises(StoreCorrupt), Store.read_audit(path):
         pass
 
 
 # ----------------------------------------------------------------- read by others, meanwhile
 
 
-def test_the_newest_are_read_without_the_rest(trail: Store) -> None:
-    assert [record.seq for record in trail.trail.latest(2)] == [9, 10]
-    assert [record.event for record in trail.trail.latest(2)] == [event(9), event(10)]
-    assert [record.seq for record in trail.trail.latest(99)] == [6, 7, 8, 9, 10]
-    assert trail.trail.latest(0) == trail.trail.latest(-1) == []
+def test_the_newest_are_read_without_the_rest(store: Store) -> None:
+    assert [record.seq for record in store.audit.latest(2)] == [9, 10]
+    assert [record.event for record in store.audit.latest(2)] == [event(9), event(10)]
+    assert [record.seq for record in store.audit.latest(99)] == [6, 7, 8, 9, 10]
+    assert store.audit.latest(0) == store.audit.latest(-1) == []
 
 
 def everything(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_a_stopped_store_is_read_without_a_trace(trail: Store, path: Path) -> None:
-    head = trail.trail.head
-    trail.close()
+def test_a_stopped_store_is_read_without_a_trace(store: Store, path: Path) -> None:
+    head = store.audit.head
+    store.close()
     before = everything(path.parent)
-    with Store.read_trail(path) as found:
+    with Store.read_audit(path) as found:
         assert (found.head, found.verify()) == (head, None)
         assert [record.seq for record in found.iterate()] == [6, 7, 8, 9, 10]
         Store.open(path, keep_events=5).close()  # the reader holds nobody up
     assert everything(path.parent) == before
 
 
-def test_a_reader_beside_a_writer_sees_one_moment(trail: Store, path: Path) -> None:
-    with Store.read_trail(path) as found:
-        trail.commit(State(), *(event(n) for n in range(11, 30)))
+def test_a_reader_beside_a_writer_sees_one_moment(store: Store, path: Path) -> None:
+    with Store.read_audit(path) as found:
+        store.commit(State(), *(event(n) for n in range(11, 30)))
         assert found.verify() is None
         assert [record.seq for record in found.latest(1)] == [10]
-    with Store.read_trail(path) as found:
+    with Store.read_audit(path) as found:
         assert found.verify() is None
-        assert found.head == trail.trail.head
+        assert found.head == store.audit.head
 
 
 WRITER = """
@@ -175,9 +175,9 @@ for number in range(11, 100_000):
 """
 
 
-def test_another_process_writes_all_the_time(trail: Store, path: Path) -> None:
+def test_another_process_writes_all_the_time(store: Store, path: Path) -> None:
     """It appends and prunes between any two reads of ours, and is killed in the end."""
-    trail.close()
+    store.close()
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)],
         stdout=subprocess.PIPE,
@@ -188,36 +188,36 @@ def test_another_process_writes_all_the_time(trail: Store, path: Path) -> None:
         heads: set[int] = set()
         while len(heads) < 30:
             assert writer.poll() is None
-            with Store.read_trail(path) as found:
+            with Store.read_audit(path) as found:
                 assert found.verify() is None
                 assert len(list(found.iterate())) == 5
                 heads.add(found.head[0])
         writer.kill()
-    with Store.read_trail(path) as found:  # its log is there still
+    with Store.read_audit(path) as found:  # its log is there still
         assert found.verify() is None
         assert found.head[0] >= max(heads)
-    with closing(Store.open(path, keep_events=5)) as store:
-        assert store.trail.verify() is None
+    with closing(Store.open(path, keep_events=5)) as again:
+        assert again.audit.verify() is None
 
 
 def test_a_file_that_changes_under_a_reader_is_read_again(
-    trail: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A daemon starts, writes and stops while its stopped store is being read."""
-    trail.close()
-    real, tries = salvage.copy_trail, []
+    store.close()
+    real, tries = salvage.copy_audit, []
 
     def disturbed(old: sqlite3.Connection, copy: sqlite3.Connection) -> None:
         real(old, copy)
         tries.append(path)
         if len(tries) < 3:
-            with closing(Store.open(path, keep_events=5)) as store:
-                store.commit(State(), event(11))
+            with closing(Store.open(path, keep_events=5)) as again:
+                again.commit(State(), event(11))
         if len(tries) == 1:
             raise sqlite3.DatabaseError("what was read did not fit together")
 
-    monkeypatch.setattr(salvage, "copy_trail", disturbed)
-    with Store.read_trail(path) as found:
+    monkeypatch.setattr(salvage, "copy_audit", disturbed)
+    with Store.read_audit(path) as found:
         assert (found.head[0], found.verify()) == (12, None)
     assert len(tries) == 3
 
@@ -231,23 +231,23 @@ def test_a_file_that_changes_under_a_reader_is_read_again(
     ],
 )
 def test_a_file_that_is_no_store_has_no_trail(
-    edits: list[str], why: type[StoreError], trail: Store, path: Path
+    edits: list[str], why: type[StoreError], store: Store, path: Path
 ) -> None:
-    trail.close()
+    store.close()
     edit(path, *edits)
-    with pytest.raises(why) as caught, Store.read_trail(path):
+    with pytest.raises(why) as caught, Store.read_audit(path):
         pass
     assert caught.value.advice
 
 
 def test_no_file_no_trail(tmp_path: Path) -> None:
-    with pytest.raises(StoreError), Store.read_trail(tmp_path / "nothing.db"):
+    with pytest.raises(StoreError), Store.read_audit(tmp_path / "nothing.db"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_the_reader_is_not_blamed_on_the_file(trail: Store, path: Path) -> None:
-    with pytest.raises(ValueError, match="mine"), Store.read_trail(path):
+def test_an_error_of_the_reader_is_not_blamed_on_the_file(store: Store, path: Path) -> None:
+    with pytest.raises(ValueError, match="mine"), Store.read_audit(path):
         raise ValueError("mine")
 
 
@@ -279,50 +279,50 @@ def rows(path: Path, query: str) -> list[object]:
     ],
 )
 def test_records_removed_replaced_or_added_are_found(
-    statement: str, found: Break, trail: Store, path: Path
+    statement: str, found: Break, store: Store, path: Path
 ) -> None:
     edit(path, statement)
-    assert trail.trail.verify() == found
+    assert store.audit.verify() == found
 
 
 @pytest.mark.parametrize("forged", [b"", b"[]", b"{}", b"\xff", b'{"seq":8}'])
-def test_a_record_that_is_none_is_found(forged: bytes, trail: Store, path: Path) -> None:
+def test_a_record_that_is_none_is_found(forged: bytes, store: Store, path: Path) -> None:
     digest = sha256(forged).hexdigest()
     edit(path, f"UPDATE events SET body = x'{forged.hex()}', digest = x'{digest}' WHERE seq = 8")
-    assert trail.trail.verify() == Break(8, "the record was changed")
+    assert store.audit.verify() == Break(8, "the record was changed")
     with pytest.raises(StoreCorrupt):
-        list(trail.trail.iterate())
+        list(store.audit.iterate())
 
 
-def test_a_record_with_a_new_digest_breaks_the_next(trail: Store, path: Path) -> None:
+def test_a_record_with_a_new_digest_breaks_the_next(store: Store, path: Path) -> None:
     (body,) = rows(path, "SELECT body FROM events WHERE seq = 8")
     assert isinstance(body, bytes)
     forged = body.replace(b"9.5", b"7.5")
     digest = sha256(forged).hexdigest()
     edit(path, f"UPDATE events SET body = x'{forged.hex()}', digest = x'{digest}' WHERE seq = 8")
-    assert trail.trail.verify() == Break(9, "the record was changed")
+    assert store.audit.verify() == Break(9, "the record was changed")
 
 
-def test_what_cannot_be_read_is_an_error_of_ours(trail: Store, path: Path) -> None:
+def test_what_cannot_be_read_is_an_error_of_ours(store: Store, path: Path) -> None:
     edit(path, "UPDATE events SET body = x'ff7b' WHERE seq = 8")
     with pytest.raises(StoreCorrupt):
-        list(trail.trail.iterate())
-    assert trail.trail.verify() == Break(8, "the record was changed")
+        list(store.audit.iterate())
+    assert store.audit.verify() == Break(8, "the record was changed")
     edit(path, "DELETE FROM ends")
     with pytest.raises(StoreCorrupt):
-        trail.trail.verify()
+        store.audit.verify()
 
 
-def test_a_stranger_cannot_fill_the_disk_with_one_event(trail: Store) -> None:
+def test_a_stranger_cannot_fill_the_disk_with_one_event(store: Store) -> None:
     long = Event(kind="attempt", boot="b", monotonic=1, wall=1, address="x" * 100_000)
-    trail.commit(State(), long)
-    (record,) = trail.trail.iterate(10)
+    store.commit(State(), long)
+    (record,) = store.audit.iterate(10)
     assert record.event.address == "x" * 256
-    assert trail.trail.verify() is None
+    assert store.audit.verify() is None
 
 
-def test_a_reader_sees_what_comes_while_it_reads(trail: Store) -> None:
-    reader = trail.trail.iterate()
+def test_a_reader_sees_what_comes_while_it_reads(store: Store) -> None:
+    reader = store.audit.iterate()
     assert next(reader).seq == 6
-    trail.commit(State(), *(event(n) for n in range(11, 14)))  # prunes 6, 7 and 8
+    store.commit(State(), *(event(n) for n in range(11, 14)))  # prunes 6, 7 and 8
     assert [record.seq for record in reader][-1] == 13

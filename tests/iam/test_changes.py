@@ -259,7 +259,7 @@ def test_the_sessions_to_end_are_those_of_changed_keys(house: State, rules: Rule
 
 def test_the_next_turn_is_the_nearest_bound_ahead() -> None:
     state = State.of([User("a", "guest", not_before=5, not_after=20), User("b", "guest")])
-    assert [state.next_turn(now) for now in (0, 5, 19.5, 20)] == [5, 20, 20, None]
+    assert [state.next_access_change(now) for now in (0, 5, 19.5, 20)] == [5, 20, 20, None]
 
 
 def test_every_error_says_what_to_do(house: State, rules: Rules, fp: Fp) -> None:

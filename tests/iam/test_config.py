@@ -16,8 +16,8 @@ from iam.builtin import POLICIES, RANKS, ROLES
 from iam.condition import LITERAL_MAX, VALUES_MAX
 from iam.config import ACTIONS_MAX, CONDITIONS_MAX, load, to_toml
 from iam.errors import PolicyFileError
-from iam.places import DEPTH_MAX, LINE_MAX, Place, read
 from iam.policy import Effect
+from iam.toml_nodes import DEPTH_MAX, LINE_MAX, TomlNode, read
 
 GOOD = """\
 # The rules of a house.
@@ -451,7 +451,7 @@ def test_long_lists_are_written_so_that_they_are_read() -> None:
 # ------------------------------------------------------------------------------ lines of any TOML
 
 
-def plain(place: Place) -> Any:
+def plain(place: TomlNode) -> Any:
     if isinstance(place.value, dict):
         return {key: plain(found) for key, found in place.value.items()}
     if isinstance(place.value, list):

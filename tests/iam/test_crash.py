@@ -148,9 +148,9 @@ def after(old: State, wish: str) -> State:
 def is_old_or_new(path: Path, old: State, new: State) -> bool:
     """Opens and holds all of the old or all of the new, which is what True means."""
     with closing(Store.open(path)) as book:
-        noted = (dict(book.seen), book.floor)
-        found = (book.state, dict(book.attempts), book.trail.head[0], noted)
-        assert book.trail.verify() is None
+        noted = (dict(book.seen), book.time_floor)
+        found = (book.state, dict(book.attempts), book.audit.head[0], noted)
+        assert book.audit.verify() is None
         assert found in (
             (old, {"failures": 3}, 1, ({}, 0.0)),
             (new, {"failures": 0}, 3, ({ANNA: 60.0}, 60.0)),
@@ -203,7 +203,7 @@ def test_killed_while_seen_times_are_written(before: Path, tmp_path: Path, old: 
     for path in stores:
         with closing(Store.open(path)) as book:
             assert (book.state, book.attempts) == (old, {"failures": 3})
-            noted.append((dict(book.seen), book.floor))
+            noted.append((dict(book.seen), book.time_floor))
     assert noted == [({}, 0.0)] * (len(stores) - 1) + [({ANNA: 4000.0}, 4000.0)]
 
 

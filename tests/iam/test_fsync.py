@@ -104,7 +104,7 @@ def test_what_was_reported_as_failed_is_not_there_after_a_restart(
                 assert times == 1000
                 assert "zoe" not in store.state.users
                 assert set(store.state.users) >= set(house.users) - {"bert"}
-            assert store.trail.verify() is None
+            assert store.audit.verify() is None
     assert "failed" in said
     assert said[-1] == "stored"
 

@@ -16,7 +16,7 @@ from iam.config import load
 from iam.errors import PolicyFileError
 from iam.nabto import ImportedState, read_config
 from iam.nabto import read_state as read_any_state
-from iam.nabto.placed import Node, read
+from iam.nabto.json_nodes import JsonNode, read
 
 FILES = Path(__file__).with_name("nabto")
 
@@ -254,7 +254,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(data: st.DataObject)
 @settings(deadline=None)
 @given(tree)
 def test_json_is_read_as_others_read_it(value: Any) -> None:
-    def bare(node: Node) -> Any:
+    def bare(node: JsonNode) -> Any:
         if isinstance(node.value, dict):
             return {key: bare(one) for key, one in node.value.items()}
         return [bare(one) for one in node.value] if isinstance(node.value, list) else node.value

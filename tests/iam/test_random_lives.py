@@ -328,7 +328,7 @@ class Lives(RuleBasedStateMachine):
         self.store.close()
         self.store = Store.open(self.path)
         assert self.state == before
-        assert dict(self.state.owner_of_key) == dict(before.owner_of_key)
+        assert dict(self.state.user_name_by_key) == dict(before.user_name_by_key)
 
     @invariant()
     def an_owner_is_left(self) -> None:
@@ -346,7 +346,7 @@ class Lives(RuleBasedStateMachine):
         assert len(users) <= RULES.users
         assert all(len(user.keys) <= RULES.keys_per_user for user in users)
         assert len(self.state.invites) <= RULES.invites
-        assert dict(self.state.owner_of_key) == dict(pairs(self.state))
+        assert dict(self.state.user_name_by_key) == dict(pairs(self.state))
 
     @invariant()
     def what_is_found_quickly_is_what_there_is(self) -> None:

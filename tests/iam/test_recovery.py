@@ -113,7 +113,7 @@ def is_safe(path: Path, case: Case) -> Recovery | None:
     """Open it, and look for all that must not be; returns what was wrong."""
     with closing(Store.open(path)) as store:
         found = store.recovery
-        assert case.revoked not in store.state.owner_of_key
+        assert case.revoked not in store.state.user_name_by_key
         assert gives_nothing_more(store.state, case.final)
         assert store.state == case.final or found is not None  # and it says so
         assert store.had_owner  # no window for an owner by itself
@@ -186,7 +186,7 @@ def test_no_flipped_bit_of_a_record_header_matters(case: Case, tmp_path: Path) -
             folder = shutil.copytree(case.closed, tmp_path / "device", dirs_exist_ok=True)
             (folder / NAME).write_bytes(flipped(data, bit))
             with closing(Store.open(folder / NAME)) as store:
-                assert case.revoked not in store.state.owner_of_key
+                assert case.revoked not in store.state.user_name_by_key
                 assert gives_nothing_more(store.state, case.final)
                 assert store.had_owner
             shutil.rmtree(folder)
@@ -277,7 +277,7 @@ def is_safe_and_kept(path: Path, case: Case, found: bytes | None) -> Recovery | 
         assert aside.stat().st_mode & 0o777 == 0o600
     with closing(Store.open(path)) as store:
         recovery = store.recovery
-        assert case.revoked not in store.state.owner_of_key
+        assert case.revoked not in store.state.user_name_by_key
         assert gives_nothing_more(store.state, case.final)
         assert store.had_owner
         store.settle(EVENT)
@@ -295,7 +295,7 @@ def test_an_old_copy_keeps_what_is_still_right_and_drops_the_rest(
         assert store.state == case.final  # anna and carl stay, bert and the invite by bert go
         assert store.recovery == Recovery(Reason.OLDER, left_out=3)
         assert store.attempts == {"pairing": {"failures": 3}, "label": LABEL}
-        assert store.trail.verify() is None
+        assert store.audit.verify() is None
 
 
 def test_what_was_given_after_the_copy_is_not_made_up(
@@ -357,10 +357,10 @@ def test_a_broken_chain_is_taken_over_as_it_is(case: Case, tmp_path: Path) -> No
     mark.path_of(path).unlink()
     with closing(Store.open(path)) as store:
         assert store.recovery == Recovery(Reason.MARK_LOST)
-        found = store.trail.verify()
+        found = store.audit.verify()
         assert found is not None
         assert found.seq == 1
-        assert store.trail.head[0] == 3
+        assert store.audit.head[0] == 3
 
 
 def test_lost_events_are_told_and_take_no_rights(case: Case, tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_counters_and_the_clock_are_checked_too(case: Case, tmp_path: Path) -> N
         db.execute("""UPDATE attempts SET body = replace(body, '3', '0')""")
         db.commit()
     with closing(Store.open(path)) as store:
-        assert store.floor == 5e8  # the mark's
+        assert store.time_floor == 5e8  # the mark's
         assert store.attempts_lost
         assert store.attempts == {}
         assert store.state.users.keys() == new.users.keys()
@@ -516,7 +516,7 @@ def test_the_log_is_empty_after_rights_were_taken(case: Case, tmp_path: Path, ru
         marked = mark.load_untrusted(mark.path_of(path))
         assert marked is not None
         assert marked.rows == frozenset(rights.rows_of(store.state, store.attempts))
-        assert marked.head == store.trail.head
+        assert marked.head == store.audit.head
 
 
 def test_a_mark_stays_small_and_is_written_anew(
@@ -574,10 +574,10 @@ def test_a_store_that_is_removed_in_use_is_noticed_and_written_anew(
         assert {file.name for file in folder.iterdir()} >= {NAME, f"{NAME}.mark", f"{NAME}.lock"}
         with pytest.raises(StoreError):
             Store.open(path)  # the lock holds again
-        head = store.trail.head
+        head = store.audit.head
     with closing(Store.open(path)) as store:
-        assert (store.state, store.recovery, store.trail.head) == (new, None, head)
-        assert store.trail.verify() is None
+        assert (store.state, store.recovery, store.audit.head) == (new, None, head)
+        assert store.audit.verify() is None
 
 
 def test_a_store_that_is_replaced_in_use_is_not_written_to(case: Case, tmp_path: Path) -> None:
@@ -590,7 +590,7 @@ def test_a_store_that_is_replaced_in_use_is_not_written_to(case: Case, tmp_path:
         with pytest.raises(StoreWriteFailed, match="replaced"):
             store.commit(store.state, EVENT)
     with closing(Store.open(path)) as store:
-        assert case.revoked not in store.state.owner_of_key
+        assert case.revoked not in store.state.user_name_by_key
 
 
 # ------------------------------------------------------------------------------ factory reset
@@ -620,7 +620,7 @@ def test_a_reset_leaves_no_name_in_any_file(case: Case, tmp_path: Path, rules: R
             store.commit(to.remove_user(store.state, None, f"formeruser{number}", rules=rules))
         store.settle(EVENT, state=store.state)
         store.reset(Event(kind="factory-reset", boot="b", monotonic=1.0, wall=2.0), attempts={})
-        assert (store.state, store.had_owner, store.trail.head[0]) == (State(), False, 1)
+        assert (store.state, store.had_owner, store.audit.head[0]) == (State(), False, 1)
         for file in folder.iterdir():
             data = file.read_bytes()
             for trace in (
@@ -634,7 +634,7 @@ def test_a_reset_leaves_no_name_in_any_file(case: Case, tmp_path: Path, rules: R
         assert store.trouble == ""
     with closing(Store.open(path)) as store:
         assert (store.state, store.had_owner, store.recovery) == (State(), False, None)
-        assert [record.event.kind for record in store.trail.iterate()] == ["factory-reset"]
+        assert [record.event.kind for record in store.audit.iterate()] == ["factory-reset"]
 
 
 def test_marks_that_are_no_marks(tmp_path: Path) -> None:
@@ -657,7 +657,7 @@ def test_marks_that_are_no_marks(tmp_path: Path) -> None:
     writer.void(2)
     found = mark.load_untrusted(path)
     assert found is not None
-    assert (found.rows, found.void, found.seal, found.floor) == (frozenset("a"), 2, seal, 1.0)
+    assert (found.rows, found.void, found.seal, found.time_floor) == (frozenset("a"), 2, seal, 1.0)
     assert found.is_whole
     path.write_bytes(path.read_bytes() + b"half a line")
     found = mark.load_untrusted(path)

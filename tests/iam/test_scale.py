@@ -79,7 +79,7 @@ def test_a_change_is_as_much_work_among_many_as_among_few(
             changed_keys(state, new)
             list(differing(state, new))
             to.has_owner(new)
-            new.next_turn(0.0)
+            new.next_access_change(0.0)
 
         return work
 
@@ -147,7 +147,7 @@ def test_states_of_one_descent_are_compared_by_what_was_touched() -> None:
 def test_a_long_descent_is_compared_by_looking_at_everybody() -> None:
     state = start = crowd(3)
     for number in range(200):
-        name = state.owner_of_key["0" * 64]
+        name = state.user_name_by_key["0" * 64]
         state = to.rename(state, None, name, f"n{number}", rules=RULES)
     assert compared(start, state) == {("u0", ""), ("", "n199")}
     assert len(state._steps) <= 64  # what is remembered of the way does not grow
@@ -156,8 +156,8 @@ def test_a_long_descent_is_compared_by_looking_at_everybody() -> None:
 def test_limited_users_are_found_without_asking_the_others(many: State) -> None:
     some = CHANGES["limit"](many)
     assert [user.name for user in some.limited_users()] == ["u7"]
-    assert some.next_turn(0.0) == 9.0
-    assert calls_of(lambda: some.next_turn(0.0)) < 60
+    assert some.next_access_change(0.0) == 9.0
+    assert calls_of(lambda: some.next_access_change(0.0)) < 60
     assert calls_of(lambda: to.has_owner(some)) < 20
     freed = to.set_user(some, None, "u7", not_after=None, rules=RULES)
     assert list(freed.limited_users()) == []
@@ -192,4 +192,4 @@ def test_all_of_them_are_stored_and_read(many: State, tmp_path: Path) -> None:
         store.commit(many)
     with closing(Store.open(tmp_path / "state.db")) as store:
         assert store.state == many
-        assert len(store.state.owner_of_key) == CROWD + 1
+        assert len(store.state.user_name_by_key) == CROWD + 1

@@ -112,7 +112,7 @@ def test_what_is_stored_is_what_is_read(
             assert store.state == state
         with closing(Store.open(path)) as store:
             assert store.state == state
-            assert dict(store.state.owner_of_key) == dict(state.owner_of_key)
+            assert dict(store.state.user_name_by_key) == dict(state.user_name_by_key)
             assert store.attempts == {"n": len(state.users), "until": 1.5}
 
 
@@ -192,18 +192,18 @@ def test_watchers_hear_of_changes_once_they_are_durable(
 
 def fails_and_lives(store: Store, new: State, *, again: Callable[[], object]) -> None:
     """Nothing changed in memory or on disk, and the next commit works."""
-    old, attempts, head = store.state, store.attempts, store.trail.head
+    old, attempts, head = store.state, store.attempts, store.audit.head
     heard: list[State] = []
     store.subscribe(lambda _, after: heard.append(after))
     with pytest.raises(StoreWriteFailed) as caught:
         store.commit(new, HELLO, attempts={"failures": 9})
     assert "disk" in caught.value.advice
     assert store.state is old
-    assert (store.attempts, store.trail.head, heard) == (attempts, head, [])
+    assert (store.attempts, store.audit.head, heard) == (attempts, head, [])
     again()
     store.commit(new, HELLO)
     assert (store.state, heard) == (new, [new])
-    assert store.trail.verify() is None
+    assert store.audit.verify() is None
 
 
 def test_read_only(path: Path, house: State, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,8 +402,8 @@ def test_a_file_of_the_first_version_is_migrated_and_a_copy_kept(
     eve = Invite("1" * 32, "eve", "guest", 9.0, inviter="anna")
     with closing(Store.open(first)) as store:
         assert (store.state, store.attempts) == (FIRST_STATE, {"failures": 3})
-        assert (dict(store.seen), store.floor) == ({}, 0.0)
-        assert store.trail.verify() is None
+        assert (dict(store.seen), store.time_floor) == ({}, 0.0)
+        assert store.audit.verify() is None
         store.commit(store.state.with_invite(eve), HELLO)
     with closing(Store.open(first)) as store:
         assert store.state == State.of(FIRST_STATE.users.values(), [eve])
@@ -446,7 +446,7 @@ def test_seen_times_go_along_with_what_is_written(path: Path, house: State, fp: 
         store.note_seen(fp("anna"), 9.0)  # a second session, noted late
         store.note_seen(fp("a stranger"), 10.0)
         store.note_time(11.0)
-        assert (dict(store.seen), store.floor) == ({fp("anna"): 10.0}, 11.0)
+        assert (dict(store.seen), store.time_floor) == ({fp("anna"): 10.0}, 11.0)
         assert on_disk(path) == ({}, 0.0)
         store.commit(store.state, HELLO)
         assert on_disk(path) == ({fp("anna"): 10.0}, 11.0)
@@ -455,7 +455,7 @@ def test_seen_times_go_along_with_what_is_written(path: Path, house: State, fp: 
     assert on_disk(path) == ({fp("anna"): 10.0, fp("bert"): 12.0}, 11.0)
     with closing(Store.open(path)) as store:
         assert dict(store.seen) == {fp("anna"): 10.0, fp("bert"): 12.0}
-        assert store.floor == 11.0
+        assert store.time_floor == 11.0
 
 
 connect = sqlite3.connect  # not the one that `traced` puts in its place
@@ -502,14 +502,14 @@ def test_a_floor_that_is_too_high_is_repaired(path: Path, house: State, fp: Fp) 
         store.note_seen(fp("bert"), 5.0)
         store.commit(store.state, HELLO)
         store.note_time(8.0)
-        assert store.floor == 9e9
-        store.reset_floor(10.0)
-        assert (dict(store.seen), store.floor) == on_disk(path)
+        assert store.time_floor == 9e9
+        store.reset_time_floor(10.0)
+        assert (dict(store.seen), store.time_floor) == on_disk(path)
         assert on_disk(path) == ({fp("anna"): 10.0, fp("bert"): 5.0}, 10.0)
         store.note_seen(fp("anna"), 11.0)
         assert store.seen[fp("anna")] == 11.0
     with closing(Store.open(path)) as store:  # nor does the mark bring it back
-        assert store.floor == 10.0
+        assert store.time_floor == 10.0
 
 
 def test_seen_times_outlast_a_full_disk(
@@ -524,10 +524,10 @@ def test_seen_times_outlast_a_full_disk(
         for now in (10.0, 4000.0):
             store.note_seen(fp("anna"), now)
         db[-1].execute("PRAGMA query_only = ON")
-        for change in (store.flush_seen, lambda: store.reset_floor(1.0)):
+        for change in (store.flush_seen, lambda: store.reset_time_floor(1.0)):
             with pytest.raises(StoreWriteFailed):
                 change()
-        assert (store.seen[fp("anna")], store.floor) == (4000.0, 0.0)
+        assert (store.seen[fp("anna")], store.time_floor) == (4000.0, 0.0)
         db[-1].execute("PRAGMA query_only = OFF")
         store.flush_seen()
         assert on_disk(path)[0] == {fp("anna"): 4000.0}

@@ -30,7 +30,7 @@ from client_app.models import KnownDevice
 from device_app.console import offline
 from device_app.console.control_client import call
 from device_app.paths import Paths
-from iam.audit import Event, Trail
+from iam.audit import AuditTrail, Event
 from peer.identity import Fingerprint, Identity
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -283,7 +283,7 @@ class Device(Party):
         """What the audit trail, whose chain has to hold, has of a kind."""
         place = f"{(self.home / 'device.db').as_uri()}?mode=ro"
         with closing(sqlite3.connect(place, uri=True)) as store:
-            trail = Trail(store, keep=10_000)
+            trail = AuditTrail(store, keep=10_000)
             assert trail.verify() is None
             return [record.event for record in trail.iterate() if record.event.kind == kind]
 

@@ -1,7 +1,7 @@
 """JSON in which every value knows its place, for files that somebody else's program wrote.
 
-`read` takes one JSON text (RFC 8259) and gives a tree of `Node`s: the value, the line it begins on
-and its path (`Policies[1].Id`). It is strict where other readers guess: a key that stands twice in
+`read` parses one JSON text (RFC 8259) into a tree of `JsonNode`: the value, its first line and its
+path (`Policies[1].Id`). It is strict where other readers guess: a key that stands twice in
 an object, anything after the end, a number that JSON does not know, half a surrogate pair and
 nesting without end are refused. Size and depth are bounded.
 
@@ -39,7 +39,7 @@ def shown(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class JsonNode:
     """A value and its place. `value` is a dict or list of Nodes, or what else JSON knows."""
 
     value: object
@@ -47,7 +47,7 @@ class Node:
     line: int
     path: str
 
-    def refused(self, reason: str, advice: str = "") -> PolicyFileError:
+    def error(self, reason: str, advice: str = "") -> PolicyFileError:
         """What to raise when this value cannot be taken."""
         where = f"{self.path}: " if self.path else ""
         advice = advice or "Correct that place."
@@ -66,39 +66,39 @@ class Node:
     def text(self) -> str:
         """The value, which has to be a text."""
         if not isinstance(self.value, str):
-            raise self.refused(f"{self.kind} stands where a text is due")
+            raise self.error(f"{self.kind} stands where a text is due")
         return self.value
 
-    def items(self) -> list[Node]:
+    def items(self) -> list[JsonNode]:
         """The values of this list."""
         if not isinstance(self.value, list):
-            raise self.refused(f"{self.kind} stands where a list is due")
+            raise self.error(f"{self.kind} stands where a list is due")
         return self.value
 
-    def members(self) -> dict[str, Node]:
+    def members(self) -> dict[str, JsonNode]:
         """The values of this object by their keys."""
         if not isinstance(self.value, dict):
-            raise self.refused(f"{self.kind} stands where an object is due")
+            raise self.error(f"{self.kind} stands where an object is due")
         return self.value
 
-    def only(self, what: str) -> tuple[str, Node]:
+    def single_entry(self, what: str) -> tuple[str, JsonNode]:
         """The one key and value of this object."""
         members = self.members()
         if len(members) != 1:
-            raise self.refused(f"there are {len(members)} {what} where one is due")
+            raise self.error(f"there are {len(members)} {what} where one is due")
         return next(iter(members.items()))
 
-    def get(self, key: str) -> Node | None:
+    def get(self, key: str) -> JsonNode | None:
         """A member of this object that may be left out."""
         return self.members().get(key)
 
-    def due(self, key: str) -> Node:
+    def required(self, key: str) -> JsonNode:
         """A member of this object that must be there."""
         if (found := self.get(key)) is None:
-            raise self.refused(f"{key} is missing")
+            raise self.error(f"{key} is missing")
         return found
 
-    def unknown(self, *known: str) -> Iterator[tuple[str, Node]]:
+    def unknown(self, *known: str) -> Iterator[tuple[str, JsonNode]]:
         """The members that nobody reads. One that differs from a known key in case only is refused:
         whoever reads keys without regard to case would take it, and so it may mean a condition."""
         folded = {key.lower(): key for key in known}
@@ -106,7 +106,7 @@ class Node:
             if key in known:
                 continue
             if meant := folded.get(key.lower()):
-                raise node.refused(f"the key {shown(key)} is not spelt {meant}", f"Write {meant}.")
+                raise node.error(f"the key {shown(key)} is not spelt {meant}", f"Write {meant}.")
             yield key, node
 
 
@@ -121,7 +121,7 @@ KINDS: Final[Mapping[type, str]] = {
 }
 
 
-def read(text: str, *, file: str) -> Node:
+def read(text: str, *, file: str) -> JsonNode:
     """The tree of a JSON text. Raises PolicyFileError with file, line and path."""
     if len(text) > SIZE_MAX:
         raise PolicyFileError(
@@ -142,43 +142,43 @@ class _Reader:
         self._at = 0
         self._line = 1
 
-    def document(self) -> Node:
+    def document(self) -> JsonNode:
         node = self._value("", 0)
         if self._peek():
-            raise self._wrong("", "something stands after the end")
+            raise self._error("", "something stands after the end")
         return node
 
-    def _value(self, path: str, depth: int) -> Node:
+    def _value(self, path: str, depth: int) -> JsonNode:
         symbol, line = self._peek(), self._line
         if symbol and symbol in "{[":
             if depth == DEPTH_MAX:
-                raise self._wrong(path, f"this is nested more than {DEPTH_MAX} deep")
+                raise self._error(path, f"this is nested more than {DEPTH_MAX} deep")
             self._at += 1
             inner = self._object if symbol == "{" else self._list
-            return Node(inner(path, depth + 1), self._file, line, path)
-        return Node(self._scalar(symbol, path), self._file, line, path)
+            return JsonNode(inner(path, depth + 1), self._file, line, path)
+        return JsonNode(self._scalar(symbol, path), self._file, line, path)
 
-    def _object(self, path: str, depth: int) -> dict[str, Node]:
-        found: dict[str, Node] = {}
+    def _object(self, path: str, depth: int) -> dict[str, JsonNode]:
+        found: dict[str, JsonNode] = {}
         if self._took("}"):
             return found
         while True:
             if self._peek() != '"':
-                raise self._wrong(path, "a key in double quotes is due")
+                raise self._error(path, "a key in double quotes is due")
             key = self._string(path)
             if not self._took(":"):  # without one it may be a value, and is not shown
-                raise self._wrong(path, "a colon is due after a key")
+                raise self._error(path, "a colon is due after a key")
             inner = f"{path}.{key}".lstrip(".") if _KEY.fullmatch(key) else f"{path}[{shown(key)}]"
             if key in found:
-                raise self._wrong(inner, f"the key stands twice, also in line {found[key].line}")
+                raise self._error(inner, f"the key stands twice, also in line {found[key].line}")
             found[key] = self._value(inner, depth)
             if self._took("}"):
                 return found
             if not self._took(","):
-                raise self._wrong(inner, "a comma or the end of the object is due")
+                raise self._error(inner, "a comma or the end of the object is due")
 
-    def _list(self, path: str, depth: int) -> list[Node]:
-        found: list[Node] = []
+    def _list(self, path: str, depth: int) -> list[JsonNode]:
+        found: list[JsonNode] = []
         if self._took("]"):
             return found
         while True:
@@ -187,14 +187,14 @@ class _Reader:
             if self._took("]"):
                 return found
             if not self._took(","):
-                raise self._wrong(inner, "a comma or the end of the list is due")
+                raise self._error(inner, "a comma or the end of the list is due")
 
     def _scalar(self, symbol: str, path: str) -> object:
         if symbol == '"':
             return self._string(path)
         if number := _NUMBER.match(self._text, self._at):
             if number.end() - self._at > _NUMBER_MAX:
-                raise self._wrong(path, "this number is too long")
+                raise self._error(path, "this number is too long")
             self._at = number.end()
             digits = number[0]
             return int(digits) if digits.lstrip("-").isdigit() else float(digits)
@@ -202,16 +202,16 @@ class _Reader:
             if self._text.startswith(word, self._at):
                 self._at += len(word)
                 return value
-        raise self._wrong(path, "a value is due" if symbol else "the file ends too early")
+        raise self._error(path, "a value is due" if symbol else "the file ends too early")
 
     def _string(self, path: str) -> str:
         if (found := _STRING.match(self._text, self._at)) is None:
-            raise self._wrong(path, "a text is not closed, or holds what JSON does not allow")
+            raise self._error(path, "a text is not closed, or holds what JSON does not allow")
         text: str = json.loads(found[0])
         if _SURROGATE.search(text):
-            raise self._wrong(path, "a text holds half a surrogate pair")
+            raise self._error(path, "a text holds half a surrogate pair")
         if "\0" in text:  # some readers end a text there, and so read another one
-            raise self._wrong(path, "a text holds a zero byte")
+            raise self._error(path, "a text holds a zero byte")
         self._at = found.end()
         return text
 
@@ -228,6 +228,6 @@ class _Reader:
         self._at += 1
         return True
 
-    def _wrong(self, path: str, reason: str) -> PolicyFileError:
-        node = Node(None, self._file, self._line, path)
-        return node.refused(reason, "Give the JSON file as the device wrote it.")
+    def _error(self, path: str, reason: str) -> PolicyFileError:
+        node = JsonNode(None, self._file, self._line, path)
+        return node.error(reason, "Give the JSON file as the device wrote it.")

@@ -47,10 +47,10 @@ class Budget:
         return ""
 
 
-Weighed = tuple[tuple[Statement, int], ...]
+Costed = tuple[tuple[Statement, int], ...]
 
 
-def weighed(policy: Policy) -> Weighed:
+def costed(policy: Policy) -> Costed:
     """Each statement, and the most work that it can be in one decision."""
     return tuple((one, 1 + sum(map(_steps, one.conditions))) for one in policy.statements)
 
@@ -67,7 +67,7 @@ def _value_steps(condition: Condition, value: str) -> int:
     return 1
 
 
-def excess(role: Role, policies: Mapping[str, Weighed]) -> str:
+def excess(role: Role, policies: Mapping[str, Costed]) -> str:
     """Why a decision by the policies of a role may be too much work, or nothing. A policy that is
     not among these does not count."""
     statements = (one for name in role.policies for one in policies.get(name, ()))

@@ -16,17 +16,17 @@ OWN_WRITE_SECONDS: Final = 3600.0
 ROWS_ALONG: Final = 32  # with another write, which must not pay for a crowd; the rest waits
 
 
-class Sightings:
+class LastSeen:
     """Times by key, and the clock's floor: a time that has passed for certain. Neither runs back,
-    except by `reset_floor`, where a wrong clock has driven them too far."""
+    except by `reset_time_floor`, where a wrong clock has driven them too far."""
 
-    def __init__(self, seen: dict[str, float], floor: float) -> None:
+    def __init__(self, seen: dict[str, float], time_floor: float) -> None:
         """As the disk has them."""
         self._seen = seen
         self.seen: Mapping[str, float] = MappingProxyType(seen)
-        self.floor = floor
+        self.time_floor = time_floor
         self._unwritten: set[str] = set()
-        self._written_floor = floor
+        self._written_time_floor = time_floor
         self._latest: float | None = None
         self._since: float | None = None  # the first time noted after the last write
 
@@ -39,8 +39,8 @@ class Sightings:
 
     def note_time(self, now: float) -> None:
         """So far the clock has come."""
-        if self.floor < now:
-            self.floor = now
+        if self.time_floor < now:
+            self.time_floor = now
             self._pass(now)
 
     def forget(self, fingerprints: Iterable[str]) -> None:
@@ -49,10 +49,10 @@ class Sightings:
             self._seen.pop(one, None)
             self._unwritten.discard(one)
 
-    def reset_floor(self, floor: float) -> None:
+    def reset_time_floor(self, time_floor: float) -> None:
         """This is the floor, and no key was seen later: the disk says so already."""
-        self._seen.update({one: min(at, floor) for one, at in self._seen.items()})
-        self.floor = self._written_floor = floor
+        self._seen.update({one: min(at, time_floor) for one, at in self._seen.items()})
+        self.time_floor = self._written_time_floor = time_floor
         self._since = None
 
     @property
@@ -67,19 +67,19 @@ class Sightings:
         return [(one, self._seen[one]) for one in islice(self._unwritten, at_most)]
 
     @property
-    def unwritten_floor(self) -> float | None:
+    def unwritten_time_floor(self) -> float | None:
         """The floor, if the disk has an older one."""
-        return self.floor if self.floor != self._written_floor else None
+        return self.time_floor if self.time_floor != self._written_time_floor else None
 
     @property
     def has_unwritten(self) -> bool:
         """Would anything be lost now?"""
-        return bool(self._unwritten) or self.unwritten_floor is not None
+        return bool(self._unwritten) or self.unwritten_time_floor is not None
 
     def written(self, rows: Iterable[tuple[str, float]]) -> None:
         """The disk has these, and the floor."""
         self._unwritten.difference_update(one for one, _ in rows)
-        self._written_floor = self.floor
+        self._written_time_floor = self.time_floor
         if not self._unwritten:
             self._since = None
 

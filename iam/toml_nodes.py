@@ -26,7 +26,7 @@ ENTRIES_MAX: Final = 200_000  # of tables and lists; each is kept with its line
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TomlNode:
     """A value and where it begins, which is also where its key stands: what is wrong with it is
     told from here. A table is a dict of Paths (under a header it begins there), an array a list.
     """
@@ -38,50 +38,50 @@ class Place:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 
-    def wrong(self, why: str, advice: str = "") -> PolicyFileError:
+    def error(self, why: str, advice: str = "") -> PolicyFileError:
         advice = advice or "Correct that line."
         return PolicyFileError(why, file=self.file, line=self.line, advice=advice)
 
     def text(self, what: str) -> str:
         if not isinstance(self.value, str):
-            raise self.wrong(f"{what} has to be text, in quotes", _example(self.value))
+            raise self.error(f"{what} has to be text, in quotes", _example(self.value))
         return self.value
 
-    def list_of(self, what: str, most: int, least: int = 1) -> list[Place]:
+    def list_of(self, what: str, most: int, least: int = 1) -> list[TomlNode]:
         found = self.value
         if not isinstance(found, list):
             advice = f"Write {what} above each." if what.startswith("[") else "Write it in [ ]."
-            raise self.wrong(f"{what} has to be a list", advice)
+            raise self.error(f"{what} has to be a list", advice)
         if not least <= len(found) <= most:
             advice = f"Give at least {least} and at most {most}."
-            raise self.wrong(f"{what} has {len(found)} entries", advice)
+            raise self.error(f"{what} has {len(found)} entries", advice)
         return found
 
-    def table(self, what: str, known: Collection[str] = ()) -> dict[str, Place]:
+    def table(self, what: str, known: Collection[str] = ()) -> dict[str, TomlNode]:
         """The entries of a table; only `known` keys, if any are given."""
         if not isinstance(self.value, dict):
-            raise self.wrong(f"{what} has to be a table", "Write it in { }.")
-        found: dict[str, Place] = self.value
-        for key, place in found.items():
+            raise self.error(f"{what} has to be a table", "Write it in { }.")
+        found: dict[str, TomlNode] = self.value
+        for key, node in found.items():
             if known and key not in known:
-                raise place.wrong(
+                raise node.error(
                     f"{what} has no key {key[:80]!r}", f"There are: {', '.join(known)}."
                 )
         return found
 
-    def only(self, what: str) -> tuple[str, Place]:
+    def single_entry(self, what: str) -> tuple[str, TomlNode]:
         """The one entry of a table."""
         found = self.table(what)
         if not found:
-            raise self.wrong(f"{what} is empty", "Give one entry.")
+            raise self.error(f"{what} is empty", "Give one entry.")
         if len(found) > 1:
             second = list(found.values())[1]
-            raise second.wrong(f"{what} has more than one entry", "Write each in { } of its own.")
+            raise second.error(f"{what} has more than one entry", "Write each in { } of its own.")
         return next(iter(found.items()))
 
-    def due(self, found: Mapping[str, Place], key: str, what: str) -> Place:
+    def required(self, found: Mapping[str, TomlNode], key: str, what: str) -> TomlNode:
         if key not in found:
-            raise self.wrong(f"{what} has no {key}", f"Add: {key} = …")
+            raise self.error(f"{what} has no {key}", f"Add: {key} = …")
         return found[key]
 
 
@@ -93,18 +93,18 @@ def _example(value: object) -> str:
 
 # What the second walk finds: a table is a dict, an array a list, anything else nothing.
 @dataclass(slots=True)
-class _Spot:
+class _Position:
     line: int
-    table: dict[str, _Spot] | None = None
-    array: list[_Spot] | None = None
+    table: dict[str, _Position] | None = None
+    array: list[_Position] | None = None
 
 
-def read(text: str, *, file: str) -> Place:
+def read(text: str, *, file: str) -> TomlNode:
     """The whole file as one table. Raises PolicyFileError."""
     text = text.replace("\r\n", "\n")
     _check_bounds(text, file)
     try:
-        return _laid_over(tomllib.loads(text), _Walk(text, file).spots(), file)
+        return _with_positions(tomllib.loads(text), _PositionScanner(text, file).positions(), file)
     except tomllib.TOMLDecodeError as error:
         said = str(error)
         line = int(at[1]) if (at := _AT.search(said)) else text.rstrip().count("\n") + 1
@@ -146,25 +146,29 @@ _BRACKET = re.compile(r"[\[\]{}]")
 _HIDING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*')
 
 
-def _laid_over(value: Any, spot: _Spot, file: str) -> Place:
+def _with_positions(value: Any, position: _Position, file: str) -> TomlNode:
     if isinstance(value, dict):
-        if spot.table is None or value.keys() != spot.table.keys():
-            raise _astray(spot, file)
-        inner = {key: _laid_over(found, spot.table[key], file) for key, found in value.items()}
-        return Place(file, spot.line, inner)
+        if position.table is None or value.keys() != position.table.keys():
+            raise _mismatch(position, file)
+        inner = {
+            key: _with_positions(found, position.table[key], file) for key, found in value.items()
+        }
+        return TomlNode(file, position.line, inner)
     if isinstance(value, list):
-        if spot.array is None or len(value) != len(spot.array):
-            raise _astray(spot, file)
-        pairs = zip(value, spot.array, strict=True)
-        return Place(file, spot.line, [_laid_over(found, at, file) for found, at in pairs])
-    return Place(file, spot.line, value)
+        if position.array is None or len(value) != len(position.array):
+            raise _mismatch(position, file)
+        pairs = zip(value, position.array, strict=True)
+        return TomlNode(
+            file, position.line, [_with_positions(found, at, file) for found, at in pairs]
+        )
+    return TomlNode(file, position.line, value)
 
 
-def _astray(spot: _Spot, file: str) -> PolicyFileError:
+def _mismatch(position: _Position, file: str) -> PolicyFileError:
     return PolicyFileError(
         "the lines below cannot be told apart",
         file=file,
-        line=spot.line,
+        line=position.line,
         advice="Write it plainer.",
     )
 
@@ -178,7 +182,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^,\]}#\n]+")
 
 
-class _Walk:
+class _PositionScanner:
     """One pass over a text that tomllib has read."""
 
     def __init__(self, text: str, file: str) -> None:
@@ -187,9 +191,9 @@ class _Walk:
         self._at = 0
         self._line = 1
 
-    def spots(self) -> _Spot:
+    def positions(self) -> _Position:
         """Where everything begins."""
-        root = table = _Spot(1, {})
+        root = table = _Position(1, {})
         while self._skip(_SPACE) and self._at < len(self._text):
             if self._peek("[["):
                 table = self._header(root, 2)
@@ -199,7 +203,7 @@ class _Walk:
                 self._assignment(table)
         return root
 
-    def _header(self, root: _Spot, brackets: int) -> _Spot:
+    def _header(self, root: _Position, brackets: int) -> _Position:
         line = self._line
         self._at += brackets
         *path, last = self._key()
@@ -207,13 +211,13 @@ class _Walk:
         parent = _descend(root, path, line)
         assert parent.table is not None
         if brackets == 1:
-            return parent.table.setdefault(last, _Spot(line, {}))
-        listed = parent.table.setdefault(last, _Spot(line, None, []))
+            return parent.table.setdefault(last, _Position(line, {}))
+        listed = parent.table.setdefault(last, _Position(line, None, []))
         assert listed.array is not None
-        listed.array.append(_Spot(line, {}))
+        listed.array.append(_Position(line, {}))
         return listed.array[-1]
 
-    def _assignment(self, table: _Spot) -> None:
+    def _assignment(self, table: _Position) -> None:
         line = self._line
         *path, last = self._key()
         self._at += 1  # =
@@ -242,21 +246,21 @@ class _Walk:
                 raise PolicyFileError(why, file=self._file, line=self._line, advice="Shorten it.")
             self._at += 1
 
-    def _value(self) -> _Spot:
-        spot = _Spot(self._line)
+    def _value(self) -> _Position:
+        position = _Position(self._line)
         if self._peek("["):
-            spot.array = []
+            position.array = []
             for _ in self._elements("]"):
-                spot.array.append(self._value())
+                position.array.append(self._value())
         elif self._peek("{"):
-            spot.table = {}
+            position.table = {}
             for _ in self._elements("}"):
-                self._assignment(spot)
+                self._assignment(position)
         elif self._text[self._at] in "\"'":
             self._skip(_STRING)
         else:
             self._skip(_SCALAR)
-        return spot
+        return position
 
     def _elements(self, end: str) -> Iterator[None]:
         """Past the opening bracket, then once before each element, then past the closing one."""
@@ -278,14 +282,14 @@ class _Walk:
         return found is not None
 
 
-def _descend(spot: _Spot, path: list[str], line: int) -> _Spot:
+def _descend(position: _Position, path: list[str], line: int) -> _Position:
     """The table that a dotted name stands in: of an array of tables it is the last."""
     for part in path:
-        assert spot.table is not None
-        spot = spot.table.setdefault(part, _Spot(line, {}))
-        if spot.array is not None:
-            spot = spot.array[-1]
-    return spot
+        assert position.table is not None
+        position = position.table.setdefault(part, _Position(line, {}))
+        if position.array is not None:
+            position = position.array[-1]
+    return position
 
 
 def _unquoted(key: str) -> str:

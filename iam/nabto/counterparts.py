@@ -1,0 +1,154 @@
+"""The actions of Nabto's IAM, and what each action of handfast needs of them.
+
+Nabto has small actions (set a user's role, their name, their password …) where handfast has one
+for all of them. So every action of handfast that has a counterpart lists the actions of Nabto that
+it *needs*: who may do all of those may do no more with handfast's action than before. Denying one
+of them denies handfast's action. This rule never widens a right:
+
+    ours is allowed  <=  every action it needs is allowed, under the conditions of all of them
+    ours is denied   <=  some action it needs is denied; a condition on a target that ours does
+                         not name is left out of the deny, which then denies more
+
+`TARGETS` lists what Nabto tells its policies about the target of each action. A condition on
+anything else never holds there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from iam.builtin import LOWEST, RANKS
+from iam.condition import Condition
+
+USERNAME: Final = "IAM:Username"
+ROLE_ID: Final = "IAM:RoleId"
+CALLER: Final = frozenset({"Connection:IsLocal", "Connection:Username"})  # with every action
+
+_NONE: Final[frozenset[str]] = frozenset()
+_USER: Final = frozenset({USERNAME})
+
+TARGETS: Final[Mapping[str, frozenset[str]]] = {
+    **dict.fromkeys(
+        (
+            "IAM:GetPairing",
+            "IAM:PairingLocalInitial",
+            "IAM:PairingLocalOpen",
+            "IAM:PairingPasswordOpen",
+            "IAM:PairingPasswordInvite",
+            "IAM:ListUsers",
+            "IAM:ListRoles",
+            "IAM:CreateUser",
+            "IAM:GetSettings",
+            "IAM:SetSettings",
+            "IAM:SetDeviceInfo",
+            "IAM:ListNotificationCategories",
+        ),
+        _NONE,
+    ),
+    **dict.fromkeys(
+        (
+            "IAM:GetUser",
+            "IAM:DeleteUser",
+            "IAM:SetUserUsername",
+            "IAM:SetUserDisplayName",
+            "IAM:SetUserFingerprint",
+            "IAM:SetUserPassword",
+            "IAM:SetUserSct",
+            "IAM:SetUserFcm",
+            "IAM:SendUserFcmTest",
+            "IAM:SetUserNotificationCategories",
+            "IAM:SetUserOauthSubject",
+        ),
+        _USER,
+    ),
+    "IAM:SetUserRole": _USER | {ROLE_ID},
+}
+"""Every action of Nabto's IAM, with the attributes of its target."""
+
+_PUSH: Final = "handfast sends no push messages; let an application do it"
+INSTEAD: Final[Mapping[str, str]] = {
+    "IAM:GetPairing": "a client sees by discovery whether the device can be paired",
+    "IAM:PairingLocalInitial": "the first user pairs as owner while the window is open",
+    "IAM:PairingLocalOpen": "open a window: `handfast-device open`",
+    "IAM:PairingPasswordOpen": "open a window with the method `code`",
+    "IAM:GetSettings": "whoever may open a window sees it",
+    "IAM:SetDeviceInfo": "the device's name stands in device.toml",
+    "IAM:SetUserSct": "handfast has no server connect tokens",
+    "IAM:SetUserFcm": _PUSH,
+    "IAM:SendUserFcmTest": _PUSH,
+    "IAM:SetUserNotificationCategories": _PUSH,
+    "IAM:ListNotificationCategories": _PUSH,
+    "IAM:SetUserOauthSubject": "a user of handfast is known by keys; add one",
+}
+"""Actions that nothing of ours needs, and what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counterpart:
+    """An action of ours: what it needs, what a request for it says of its target, and which of its
+    needs are good for nothing else: somebody may miss what those did."""
+
+    action: str
+    needs: tuple[str, ...]
+    target: frozenset[str] = _NONE
+    about: tuple[str, ...] = ()
+
+
+_LIST = ("IAM:ListUsers", "IAM:GetUser")  # our lists show roles and keys, not names alone
+_INVITE = ("IAM:CreateUser", "IAM:SetUserRole", "IAM:SetUserPassword")
+_ADD = ("IAM:CreateUser", "IAM:SetUserRole", "IAM:SetUserDisplayName", "IAM:SetUserFingerprint")
+_SET = ("IAM:SetUserRole", "IAM:SetUserUsername", "IAM:SetUserDisplayName")
+_OPEN = ("IAM:SetSettings", "IAM:SetUserRole")  # our windows name the role they give
+
+COUNTERPARTS: Final = (
+    Counterpart("Iam:GetUser", ("IAM:GetUser",), _USER),
+    Counterpart("Iam:RemoveUser", ("IAM:DeleteUser",), _USER),
+    Counterpart("Iam:RemoveInvite", ("IAM:DeleteUser",)),
+    Counterpart("Iam:AddKey", ("IAM:SetUserFingerprint",), _USER),
+    Counterpart("Iam:RemoveKey", ("IAM:SetUserFingerprint",), _USER),
+    Counterpart("Iam:ListRoles", ("IAM:ListRoles",)),
+    Counterpart("Iam:RedeemInvite", ("IAM:PairingPasswordInvite",)),
+    Counterpart("Iam:ListUsers", _LIST, about=_LIST[:1]),
+    Counterpart("Iam:ListInvites", _LIST),
+    Counterpart("Iam:AddUser", _ADD, frozenset({ROLE_ID}), about=_ADD[:1]),
+    Counterpart(
+        "Iam:CreateInvite",
+        _INVITE,
+        frozenset({ROLE_ID}),
+        about=("IAM:CreateUser", "IAM:SetUserPassword"),
+    ),
+    Counterpart("Iam:SetUser", _SET, _USER | {ROLE_ID}, about=_SET),
+    Counterpart("Pairing:OpenWindow", _OPEN, frozenset({ROLE_ID}), about=_OPEN[:1]),
+)
+
+_NEEDED: Final = frozenset(need for one in COUNTERPARTS for need in one.needs)
+_OWN_MODULES: Final = frozenset(action.partition(":")[0].lower() for action in LOWEST)
+_POLICY_PREFIXES: Final = ("core-", "app-", "nabto-")
+
+
+def is_carried(action: str) -> bool:
+    """Does something of ours need this action of Nabto's IAM?"""
+    return action in _NEEDED
+
+
+def is_ours(action: str) -> bool:
+    """Would an application's action of this name be taken for one of handfast's own?"""
+    return action.partition(":")[0].lower() in _OWN_MODULES
+
+
+def role_id(name: str) -> str:
+    """The role of ours that stands for a role of theirs. A name that is built in here is given
+    another one: theirs says nothing about ours, and ours may do more."""
+    return f"nabto-{name}" if name in RANKS else name
+
+
+def policy_id(name: str) -> str:
+    """The policy of ours that stands for a policy of theirs."""
+    return f"nabto-{name}" if name.lower().startswith(_POLICY_PREFIXES) else name
+
+
+def is_known(condition: Condition, counterpart: Counterpart) -> bool:
+    """Does a request for our action carry what this condition says of the target?"""
+    return all(name in counterpart.target for name in condition.names if name.startswith("IAM:"))
