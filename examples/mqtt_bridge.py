@@ -32,7 +32,7 @@ def topic_of(alias: str, path: str) -> str:
 
 
 async def publish(mqtt: aiomqtt.Client, client: Client, alias: str, path: str) -> None:
-    """Observe a resource for ever, and publish each state; connect again after a failure."""
+    """Observe a resource indefinitely, and publish each state; connect again after a failure."""
     while True:
         try:
             device = await client.connect(alias)
