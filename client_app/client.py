@@ -44,7 +44,8 @@ from peer.errors import (
 )
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.net.client import CoapsClient, CoapsConnection
+from peer.net.client import CoapsClient
+from peer.net.connection import CoapsConnection
 from peer.net.udp import Address, Net, UdpSocket, resolve
 from peer.pairing.names import check_name
 

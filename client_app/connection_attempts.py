@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.net.client import CoapsConnection
+from peer.net.connection import CoapsConnection
 from peer.net.udp import Address
 
 STAGGER_SECONDS: Final = 0.25
@@ -87,6 +87,8 @@ class Race:
     async def run(self, sources: Sequence[Source]) -> CoapsConnection:
         """The first session. Raises what says most about why there is none."""
         feeders = [asyncio.create_task(self._feed(source)) for source in sources]
+        for feeder in feeders:
+            feeder.add_done_callback(lambda _feeder: self._news.set())
         starter = asyncio.create_task(self._start_each(feeders))
         try:
             ends: set[asyncio.Future[Any]] = {starter, self._won}
@@ -104,8 +106,6 @@ class Race:
                 self._offer(candidate)
         except PeerError as error:
             self.failures.append(Failure(error))
-        finally:
-            self._news.set()
 
     def _offer(self, candidate: Candidate) -> None:
         """Put an address behind the others of its origin. Too many origins of announcements lose

@@ -22,7 +22,7 @@ from client_app.content import NUMBERS, Body, Format, Reply, encoded
 from client_app.models import KnownDevice, Whoami
 from peer import cbor
 from peer.errors import Malformed, ObservationEnded, PeerError, TimedOut, Unreachable, UsageError
-from peer.net.client import CoapsConnection
+from peer.net.connection import CoapsConnection
 from peer.net.problem import error_of
 
 if TYPE_CHECKING:

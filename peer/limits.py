@@ -27,6 +27,9 @@ class Limits:
     known_hosts: int = 256  # addresses remembered where a known key was seen
     handshake_seconds: float = 60.0  # a handshake that takes longer is dropped
     handshake_again_seconds: float = 4.0  # a client tries once more beside a handshake this slow
+    handshake_attempts: int = 4  # handshakes of a client with one address at the same time
+    connect_seconds: float = 20.0  # a client waits this long for a session
+    resumable_sessions: int = 32  # devices whose last session a client remembers for resumption
     unpaired_sessions: int = 16  # established sessions of keys nobody knows
     unpaired_kept_seconds: float = 1.0  # a younger one makes way for smaller networks only
     unpaired_idle_seconds: float = 30.0  # and how long each may be silent

@@ -37,7 +37,7 @@ from peer.errors import (
 )
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.client import CoapsConnection
+from peer.net.connection import CoapsConnection
 from peer.net.problem import error_of
 from peer.net.udp import Address
 from peer.pairing import methods

@@ -42,7 +42,7 @@ from peer.errors import (
 )
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.client import CoapsConnection
+from peer.net.connection import CoapsConnection
 from peer.net.problem import error_of
 from peer.pairing.binding import WINDOW_ID_BYTES, Channel
 from peer.pairing.ceremony import Fields, State

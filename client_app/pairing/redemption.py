@@ -41,7 +41,7 @@ from peer.errors import (
 )
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.client import CoapsConnection
+from peer.net.connection import CoapsConnection
 from peer.net.problem import error_of
 
 if TYPE_CHECKING:

@@ -68,7 +68,7 @@ class Asker:
     subject: Subject
 
 
-class StoreFailed(RenderableError):  # type: ignore[misc]  # aiocoap has no types
+class StoreFailed(RenderableError):
     """5.00 with an empty body: the disk does not take the change, and nothing was changed."""
 
     def to_message(self) -> aiocoap.Message:

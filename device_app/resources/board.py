@@ -78,7 +78,7 @@ def _memory(meminfo: str) -> int | None:
     return None
 
 
-class Observed(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
+class Observed(ObservableResource):
     """Changes by itself: tells its observers every `seconds`, as long as there are any."""
 
     def __init__(self, *, seconds: float) -> None:

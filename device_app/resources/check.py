@@ -15,7 +15,7 @@ ACTIONS = {"GET": "Iam:Check"}
 _KNOWN = ("action", "user")
 
 
-class Check(Resource):  # type: ignore[misc]  # aiocoap has no types
+class Check(Resource):
     """Nothing is done, whatever the answer."""
 
     ct = CBOR

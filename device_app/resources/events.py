@@ -39,7 +39,7 @@ class _Query:
     room: int | None
 
 
-class Events(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
+class Events(ObservableResource):
     """/events."""
 
     ct = CBOR

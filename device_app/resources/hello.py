@@ -9,7 +9,7 @@ from device_app.resources.payloads import TEXT, reply_text
 ACTIONS = {"GET": "Hello:Get"}
 
 
-class Hello(Resource):  # type: ignore[misc]  # aiocoap has no types
+class Hello(Resource):
     """Greets the user by name, and says who is speaking."""
 
     ct = TEXT

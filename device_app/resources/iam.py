@@ -35,7 +35,7 @@ ROLES = {"GET": "Iam:ListRoles"}
 POLICIES = {"GET": "Iam:ListPolicies"}
 
 
-class Me(Resource):  # type: ignore[misc]  # aiocoap has no types
+class Me(Resource):
     """GET /iam/me: what a client asks after a crash, to learn how its pairing ended."""
 
     ct = CBOR
@@ -76,7 +76,7 @@ class Me(Resource):  # type: ignore[misc]  # aiocoap has no types
         return reply(request, view)
 
 
-class Users(Resource):  # type: ignore[misc]
+class Users(Resource):
     """/iam/users, /iam/users/{name} and /iam/users/{name}/keys/{fingerprint}."""
 
     ct = CBOR
@@ -166,7 +166,7 @@ def _targets(user: User) -> list[dict[str, str]]:
     return [{**target, **key} for key in keys or [{}]]
 
 
-class Roles(Resource):  # type: ignore[misc]
+class Roles(Resource):
     """GET /iam/roles: [{id, rank, policies}], lowest first."""
 
     ct = CBOR
@@ -182,7 +182,7 @@ class Roles(Resource):  # type: ignore[misc]
         return reply(request, [role_view(role) for role in roles])
 
 
-class Policies(Resource):  # type: ignore[misc]
+class Policies(Resource):
     """GET /iam/policies: [{id, statements: [{effect, actions, conditions?}]}]."""
 
     ct = CBOR

@@ -20,7 +20,7 @@ INVITES = {"GET": "Iam:ListInvites", "POST": "Iam:CreateInvite"}
 INVITE = {"DELETE": "Iam:RemoveInvite"}
 
 
-class Invites(Resource):  # type: ignore[misc]  # aiocoap has no types
+class Invites(Resource):
     """/iam/invites and /iam/invites/{id}."""
 
     ct = CBOR

@@ -79,7 +79,7 @@ class LocalOnly:
         )
 
 
-class Pair(ObservableResource):  # type: ignore[misc]  # aiocoap has no types
+class Pair(ObservableResource):
     """/pair and, below it, /pair/{id}."""
 
     ct = CBOR

@@ -26,7 +26,7 @@ ACTIONS = {"POST": "Iam:RedeemInvite"}
 REASON = "invite"
 
 
-class Redeem(Resource):  # type: ignore[misc]  # aiocoap has no types
+class Redeem(Resource):
     """/iam/redeem."""
 
     ct = CBOR

@@ -14,7 +14,7 @@ PATH = (".well-known", "core")
 Paths = Callable[[], Mapping[tuple[str, ...], Any]]
 
 
-class WellKnownCore(WKCResource):  # type: ignore[misc]  # aiocoap has no types
+class WellKnownCore(WKCResource):
     """aiocoap's listing with its filters, over what this asker may see."""
 
     def __init__(self, guard: Guard, paths: Paths) -> None:

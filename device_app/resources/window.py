@@ -28,7 +28,7 @@ LATE = tuple(METHODS_OF)  # the role stands in the body, or is that of the open 
 _LATER_SECONDS = 30
 
 
-class WindowResource(Resource):  # type: ignore[misc]  # aiocoap has no types
+class WindowResource(Resource):
     """GET, POST and DELETE."""
 
     ct = CBOR

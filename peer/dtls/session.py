@@ -27,6 +27,10 @@ _RECORD_BYTES = 1 << 14  # the most plaintext one record holds (RFC 6347 §4.1)
 _HELLO_BYTES = 1 << 14  # DTLSv1_listen reads no more; the rest would precede the next ClientHello
 
 
+Ticket = SSL.Session
+"""What a client needs to resume a session."""
+
+
 class SessionState(Enum):
     """Where an association stands. It only ever moves downwards."""
 
@@ -64,7 +68,7 @@ class DtlsSession:
         *,
         mtu: int,
         pinned: Fingerprint | None,
-        resume: SSL.Session | None = None,
+        resume: Ticket | None = None,
     ) -> Self:
         """A session that begins with our ClientHello. With `pinned`, only that key will do."""
         session = cls(context.ssl, mtu=mtu, pinned=pinned)
@@ -191,7 +195,7 @@ class DtlsSession:
         return self._connection.get_cleartext_mtu()
 
     @property
-    def ticket(self) -> SSL.Session | None:
+    def ticket(self) -> Ticket | None:
         """What a later session to the same device may resume, once established."""
         return self._connection.get_session()
 

@@ -27,7 +27,12 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net import outline
 from peer.net.admission import SessionPriority
-from peer.net.aiocoap_seam import Context, Messages, Tokens, decode_untrusted
+from peer.net.aiocoap_seam.managers import (
+    BoundedMessageManager,
+    BoundedTokenManager,
+    Context,
+)
+from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.association import Association
 from peer.net.endpoint import Endpoint
 from peer.net.outline import TooLarge, outline_untrusted
@@ -54,14 +59,14 @@ class SessionInfo:
     idle_seconds: float
 
 
-class SessionEnded(coap_error.NetworkError):  # type: ignore[misc]  # aiocoap has no types
+class SessionEnded(coap_error.NetworkError):
     """The DTLS session under an exchange has ended."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else "the session has ended"
 
 
-class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
+class CoapsLayer(interfaces.MessageInterface):
     """Joins associations and one aiocoap context; it is the `UpperLayer` of an endpoint."""
 
     def __init__(
@@ -79,10 +84,14 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
         self._interface_name = interface_name
         self._on_session_end = on_session_end
         self._numbers = 0
+        self._ending = 0  # sessions that have ended, and whose requests have not yet
+        self._all_ended = asyncio.Event()
+        self._all_ended.set()
+        self._is_closing = False
         self.closed = False
         self.remotes: dict[Association, CoapsRemote] = {}
-        tokens = Tokens(self.context)
-        self._messages = Messages(tokens, limits)
+        tokens = BoundedTokenManager(self.context)
+        self._messages = BoundedMessageManager(tokens, limits)
         self._messages.message_interface = self
         tokens.token_interface = self._messages
         self.context.request_interfaces.append(tokens)
@@ -157,8 +166,10 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
             return
         failure = association.session.failure
         reason = SessionEnded(str(failure) if failure else "the session has ended")
-        # Not at once: a request that was cancelled or came in just now has its turn first, which
-        # aiocoap counts on.
+        # Not at once: aiocoap expects that a request that was cancelled, or came in, in this turn
+        # of the loop runs first.
+        self._ending += 1
+        self._all_ended.clear()
         self.context.loop.call_soon(self._end_exchanges, reason, remote)
 
     def _end_exchanges(self, reason: SessionEnded, remote: CoapsRemote) -> None:
@@ -166,7 +177,18 @@ class CoapsLayer(interfaces.MessageInterface):  # type: ignore[misc]
             if not self.closed:
                 self._messages.dispatch_error(reason, remote)
         finally:
+            self._ending -= 1
+            if not self._ending:
+                self._all_ended.set()
             self._on_session_end(remote.number)
+
+    async def close(self) -> None:
+        """Free everything, once the requests of ended sessions have ended. Safe to repeat."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        await self._all_ended.wait()
+        await self.context.shutdown()
 
     def deregister(self, observing: aiocoap.Message) -> None:
         """Tell the peer that an observation of ours has ended. `observing` is its request."""
@@ -289,9 +311,6 @@ class CoapsServer:
         return self._endpoint.end(which)
 
     async def close(self) -> None:
-        """Say goodbye to everybody and free the ports. Safe to repeat."""
-        if self._layer.closed:
-            return
+        """End every session with close_notify and free the ports. Safe to repeat."""
         self._endpoint.close()
-        await asyncio.sleep(0)  # what was under way ends first
-        await self._layer.context.shutdown()
+        await self._layer.close()

@@ -9,17 +9,15 @@ tell that somebody still listens (§4.5 leaves the choice to the server).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import aiocoap
 from aiocoap import interfaces
 from aiocoap.numbers.codes import Code
 from aiocoap.pipe import Pipe
 
+from peer.net.aiocoap_seam.blocks import Build
 from peer.net.remote import CoapsRemote
-
-Build = Callable[[], Coroutine[Any, Any, aiocoap.Message]]
 
 
 class Observation:

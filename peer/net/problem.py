@@ -44,7 +44,7 @@ _BY_REASON: Mapping[str, type[PeerError]] = {
 _BY_CODE: Mapping[int, type[PeerError]] = {Code.UNAUTHORIZED: NotPaired, Code.FORBIDDEN: Denied}
 
 
-class ProblemError(RenderableError):  # type: ignore[misc]  # aiocoap has no types
+class ProblemError(RenderableError):
     """Raise it in a handler: the answer is the code with problem details as its body."""
 
     def __init__(

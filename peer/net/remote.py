@@ -35,7 +35,7 @@ class PeerIdentity:
     extended_master_secret: bool
 
 
-class CoapsRemote(interfaces.EndpointAddress):  # type: ignore[misc]  # aiocoap has no types
+class CoapsRemote(interfaces.EndpointAddress):
     """One DTLS association, as aiocoap sees it. Equal to itself alone: a new session is new.
 
     `acknowledged` waits until a confirmable message to this remote was acknowledged.

@@ -25,7 +25,7 @@ from aiocoap.pipe import Pipe
 
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.aiocoap_seam import Answers, Bodies
+from peer.net.aiocoap_seam.blocks import RequestBodies, ResponseBlocks
 from peer.net.observing import observe
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote, peer_of
@@ -63,11 +63,11 @@ _REPEATABLE = frozenset(
 class _Blocks:
     """The half-done transfers of one session."""
 
-    bodies: Bodies
-    answers: Answers
+    requests: RequestBodies
+    responses: ResponseBlocks
 
 
-class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
+class GuardedSite(interfaces.ObservableResource):
     """The root resource of a server. `authorise` raises `ProblemError` to refuse a request; it gets
     the request, its path without a trailing slash, and the resource there, if there is one.
     `body_bytes` says how long the body of a request may be: `request_body_bytes` by default."""
@@ -121,13 +121,9 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
             )
         pipe.request = request.copy(uri_path=path[len(at) :])
         # Only a GET is observed (RFC 7641 §2): anything else would run again with each change.
-        observes = (
-            request.code is Code.GET
-            and request.opt.observe == 0
-            and isinstance(resource, interfaces.ObservableResource)
-        )
+        observes = request.code is Code.GET and request.opt.observe == 0
         try:
-            if observes:
+            if observes and isinstance(resource, interfaces.ObservableResource):
                 await self._observe(pipe, resource, request, path)
             else:
                 await self._answer_in_blocks(pipe, resource, request)
@@ -147,15 +143,19 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
             ) from error
 
     async def _observe(
-        self, pipe: Pipe, resource: interfaces.Resource, request: aiocoap.Message, path: Path
+        self,
+        pipe: Pipe,
+        resource: interfaces.ObservableResource,
+        request: aiocoap.Message,
+        path: Path,
     ) -> None:
-        answers = self._blocks(request).answers
+        responses = self._blocks(request).responses
         with self._counted(peer_of(request).fingerprint):
             await observe(
                 pipe,
                 resource,
                 decide=lambda: self._authorise(request, path, resource),
-                in_blocks=lambda build: answers.block_of(request, build),
+                in_blocks=lambda build: responses.block_of(request, build),
             )
 
     @contextmanager
@@ -182,9 +182,9 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
         self, pipe: Pipe, resource: interfaces.Resource, request: aiocoap.Message
     ) -> None:
         blocks = self._blocks(request)
-        whole = blocks.bodies.feed(request, self._body_bytes(request))
+        whole = blocks.requests.feed(request, self._body_bytes(request))
         addressed = whole.copy(uri_path=pipe.request.opt.uri_path)
-        answer = await blocks.answers.block_of(whole, lambda: resource.render(addressed))
+        answer = await blocks.responses.block_of(whole, lambda: resource.render(addressed))
         answer.opt.block1 = request.opt.block1
         pipe.add_response(answer, is_last=True)
 
@@ -193,7 +193,7 @@ class GuardedSite(interfaces.ObservableResource):  # type: ignore[misc]
         pushes out what another one has begun."""
         remote: CoapsRemote = request.remote
         if not isinstance(remote.blocks, _Blocks):
-            remote.blocks = _Blocks(Bodies(self._limits), Answers(self._limits))
+            remote.blocks = _Blocks(RequestBodies(self._limits), ResponseBlocks(self._limits))
         return remote.blocks
 
     def _find(self, path: Path) -> tuple[Path, interfaces.Resource | None]:

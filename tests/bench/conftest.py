@@ -40,7 +40,7 @@ def echo() -> type[aiocoap.resource.Resource]:
     return Echo
 
 
-class Echo(aiocoap.resource.Resource):  # type: ignore[misc]
+class Echo(aiocoap.resource.Resource):
     """Gives back the body, and counts."""
 
     def __init__(self) -> None:

@@ -184,7 +184,7 @@ class Board:
             raise ProblemError(Code.FORBIDDEN, "denied", "policy says no", "Ask an owner.")
 
 
-class Hello(resource.Resource):  # type: ignore[misc]
+class Hello(resource.Resource):
     def __init__(self, board: Board) -> None:
         super().__init__()
         self.board = board
@@ -198,7 +198,7 @@ class Hello(resource.Resource):  # type: ignore[misc]
         return aiocoap.Message(code=Code.CHANGED, payload=request.payload)
 
 
-class Light(resource.Resource):  # type: ignore[misc]
+class Light(resource.Resource):
     def __init__(self, board: Board) -> None:
         super().__init__()
         self.board = board
@@ -210,7 +210,7 @@ class Light(resource.Resource):  # type: ignore[misc]
 
     async def render_put(self, request: aiocoap.Message) -> aiocoap.Message:
         self.board.light = request.payload
-        self.board.requests.append(("format", str(int(request.opt.content_format))))
+        self.board.requests.append(("format", str(int(request.opt.content_format or 0))))
         return aiocoap.Message(code=Code.CHANGED)
 
     async def render_delete(self, _request: aiocoap.Message) -> aiocoap.Message:
@@ -218,7 +218,7 @@ class Light(resource.Resource):  # type: ignore[misc]
         return aiocoap.Message(code=Code.DELETED)
 
 
-class Slow(resource.Resource):  # type: ignore[misc]
+class Slow(resource.Resource):
     """Answers when the board's gate opens."""
 
     def __init__(self, board: Board) -> None:
@@ -235,12 +235,12 @@ class Slow(resource.Resource):  # type: ignore[misc]
     render_patch = render_post
 
 
-class Broken(resource.Resource):  # type: ignore[misc]
+class Broken(resource.Resource):
     async def render_get(self, _request: aiocoap.Message) -> aiocoap.Message:
         raise ProblemError(Code.SERVICE_UNAVAILABLE, "busy", "the sensor is away", "Try later.")
 
 
-class Counted(resource.ObservableResource):  # type: ignore[misc]
+class Counted(resource.ObservableResource):
     """0, and one more with every `step`."""
 
     def __init__(self) -> None:
@@ -260,7 +260,7 @@ class Counted(resource.ObservableResource):  # type: ignore[misc]
         self.updated_state()
 
 
-class Me(resource.Resource):  # type: ignore[misc]
+class Me(resource.Resource):
     def __init__(self, board: Board) -> None:
         super().__init__()
         self.board = board
@@ -278,7 +278,7 @@ class Me(resource.Resource):  # type: ignore[misc]
         return cbor_answer(Code.CONTENT, me)
 
 
-class Pair(resource.ObservableResource):  # type: ignore[misc]
+class Pair(resource.ObservableResource):
     """`/pair` and everything below it, over the real `Window`."""
 
     def __init__(self, board: Board) -> None:

@@ -30,7 +30,8 @@ from iam.model import Key, User
 from peer import cbor
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.net.client import CoapsClient, CoapsConnection
+from peer.net.client import CoapsClient
+from peer.net.connection import CoapsConnection
 from peer.net.udp import Address
 from peer.pairing.binding import Channel
 from peer.pairing.ceremony import Ceremony

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiocoap
 import pytest
@@ -90,7 +90,7 @@ async def test_the_list_of_resources_is_what_one_may_get(kit: Kit, device: Devic
 async def test_the_board_tells_its_observers_and_stops_when_nobody_looks(
     owner: Caller, device: Device
 ) -> None:
-    resource = device.app.site.paths()["board",]
+    resource: Any = device.app.site.paths()["board",]
     assert not resource.is_ticking
     seen = []
     async with asyncio.timeout(60), aclosing(owner.observe("/board")) as readings:

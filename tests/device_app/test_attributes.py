@@ -259,7 +259,7 @@ async def test_names_and_keys_are_targets(kit: Kit) -> None:
 # --------------------------------------------------------------------------------- the resource
 
 
-class Lamp(ObservableResource):  # type: ignore[misc]
+class Lamp(ObservableResource):
     """Says of itself what a test wants, and counts who asks."""
 
     def __init__(self) -> None:

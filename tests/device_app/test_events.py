@@ -146,7 +146,7 @@ async def test_the_observation_of_an_admin_who_is_none_any_more_ends(
 async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
-    resource = device.app.site.paths()["events",]
+    resource: Any = device.app.site.paths()["events",]
     async with asyncio.timeout(60), aclosing(admin.observe("/events")) as seen:
         await anext(seen)
         assert len(resource._observations) == 1

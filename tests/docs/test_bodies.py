@@ -27,7 +27,8 @@ from device_app.paths import Paths
 from peer import cbor
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
-from peer.net.client import CoapsClient, CoapsConnection
+from peer.net.client import CoapsClient
+from peer.net.connection import CoapsConnection
 from peer.net.udp import Address
 from peer.pairing.binding import Channel
 from peer.pairing.ceremony import OverlapRule

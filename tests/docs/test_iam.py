@@ -209,14 +209,14 @@ async def answer(app: App, key: Identity, request: str) -> str:
     message = aiocoap.Message(code=getattr(Code, method), uri_path=path.strip("/").split("/"))
     if body:
         message.payload, message.opt.content_format = cbor.encode(ast.literal_eval(body)), 60
-    return (await sent(app, key, message)).code.dotted  # type: ignore[no-any-return]
+    return (await sent(app, key, message)).code.dotted
 
 
 async def redeemed(app: App, key: Identity, text: str) -> str:
     _, token = invite.read_untrusted(text)
     message = aiocoap.Message(code=Code.POST, uri_path=("iam", "redeem"))
     message.payload, message.opt.content_format = cbor.encode({"token": token}), 60
-    return (await sent(app, key, message)).code.dotted  # type: ignore[no-any-return]
+    return (await sent(app, key, message)).code.dotted
 
 
 async def sent(app: App, key: Identity, message: aiocoap.Message) -> aiocoap.Message:

@@ -258,7 +258,7 @@ def client_at(kit: Kit, home: Path, *, limits: Limits = DEFAULT_LIMITS) -> Clien
 # -- in the middle --------------------------------------------------------------------------------
 
 
-class Middle(aiocoap.resource.Resource):  # type: ignore[misc]
+class Middle(aiocoap.resource.Resource):
     """/pair as the client sees it: every request goes on to the device, every answer comes back.
 
     Observations end here with the first state; the client asks again by itself.

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -99,7 +99,7 @@ async def all_gone(device: Device) -> None:
         assert not layer.remotes
         assert not layer._messages._active_exchanges
         assert not layer._messages.token_manager.incoming_requests
-    pair = device.app.pairing.port.site.paths()["pair",]
+    pair: Any = device.app.pairing.port.site.paths()["pair",]
     await device.until(lambda: not pair._observations)
 
 

@@ -125,7 +125,8 @@ class House:
 
     async def still_hears(self, name: str) -> bool:
         """Whether an observation goes on: the board has news for everybody."""
-        self.device.app.site.paths()["board",].updated_state()
+        board: Any = self.device.app.site.paths()["board",]
+        board.updated_state()
         try:
             async with asyncio.timeout(PATIENCE):
                 return (await anext(self.readings[name])).code == "2.05"

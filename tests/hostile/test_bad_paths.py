@@ -37,7 +37,7 @@ PATIENCE = 200.0
 REQUESTS = 8
 
 
-class Tally(aiocoap.resource.ObservableResource):  # type: ignore[misc]
+class Tally(aiocoap.resource.ObservableResource):
     """Counts how often its handlers ran; its state is a number that a test sets."""
 
     def __init__(self) -> None:

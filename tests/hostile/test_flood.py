@@ -11,7 +11,7 @@ import secrets
 import socket
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from OpenSSL import SSL
@@ -58,7 +58,8 @@ async def test_an_owner_works_on_while_strangers_come_in_crowds(
             most = max(most, len(device.sessions("regular")))
             requests += 1
         answers = sum(await crowd)
-        device.app.site.paths()["board", "load"].updated_state()
+        load: Any = device.app.site.paths()["board", "load"]
+        load.updated_state()
         assert (await anext(readings)).code == "2.05"
     assert mine.is_open, "the owner's first session is still the same"
     assert requests > 5
@@ -176,7 +177,7 @@ async def test_a_post_that_asks_to_be_observed_runs_once(kit: Kit, device: Devic
     )
     assert answer.code == "2.01"
     first = device.pending().id
-    pair = device.app.pairing.port.site.paths()["pair",]
+    pair: Any = device.app.pairing.port.site.paths()["pair",]
     pair.updated_state()
     for _ in range(5):
         assert (await caller.pair_ask("GET", f"/pair/{first}")).code == "2.05"

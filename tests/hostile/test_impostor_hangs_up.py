@@ -64,7 +64,7 @@ def polls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceremony, "POLL_SECONDS", 0.01)
 
 
-class Impostor(aiocoap.resource.Resource):  # type: ignore[misc]  # aiocoap has no types
+class Impostor(aiocoap.resource.Resource):
     """/pair of a rogue device that hangs up at `step`; and its /iam/me.
 
     `kept` is what its /iam/me shows as the receipt of the ceremony.
@@ -164,7 +164,7 @@ class Impostor(aiocoap.resource.Resource):  # type: ignore[misc]  # aiocoap has 
         return said({**head, **self._side.begin_untrusted(body)}, code=Code.CREATED)
 
 
-class Me(aiocoap.resource.Resource):  # type: ignore[misc]
+class Me(aiocoap.resource.Resource):
     """The impostor's /iam/me: everyone is a registered user."""
 
     def __init__(self, impostor: Impostor) -> None:

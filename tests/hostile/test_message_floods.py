@@ -24,7 +24,8 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from device_app.resources import events
 from peer import cbor
 from peer.identity import Identity
-from peer.net import aiocoap_seam, coaps
+from peer.net import coaps
+from peer.net.aiocoap_seam import parsing
 from peer.net.udp import Address
 from tests.hostile.flood_kit import HOST, FarPath
 from tests.peer.net.raw_client import GET, RawClient, message
@@ -86,7 +87,7 @@ async def test_messages_beyond_the_bounds_are_not_read(
     await device.open(role="user")
     raw = await stranger(device, pairing=pairing)
     read: Counter[int] = Counter()
-    decode = aiocoap_seam.decode_untrusted
+    decode = parsing.decode_untrusted
 
     def counted(data: bytes, *rest: Any) -> Any:
         read[len(data)] += 1
@@ -220,7 +221,7 @@ async def test_the_memory_for_repeats_stays_small(
     server = device.app.pairing.port.server if pairing else device.app.server
     assert server is not None
     remotes = list(server._layer.remotes.values())
-    assert 0 < max(one.repeats.held_bytes for one in remotes) <= most
+    assert 0 < max(one.recent.held_bytes for one in remotes) <= most
     assert held < 2 * most + 2**21, "the process has grown by more than the memory for repeats"
     await raw.close()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REQUESTS = 1000
 
 
-class Echo(aiocoap.resource.Resource):  # type: ignore[misc]
+class Echo(aiocoap.resource.Resource):
     def __init__(self) -> None:
         super().__init__()
         self.bodies: list[bytes] = []

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from client_app import Client
-    from peer.net.client import CoapsConnection
+    from peer.net.connection import CoapsConnection
     from tests.hostile.conftest import Device, Kit
 
 QUICK = replace(HASTY, handshake_again_seconds=0.5)  # how long a lost goodbye is waited for

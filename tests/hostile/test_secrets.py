@@ -102,7 +102,7 @@ async def live(kit: Kit, device: Device, secrets: dict[str, bytes]) -> list[Call
     await anna.ask("GET", "/hello")
     await eve.ask("GET", "/hello")
     await eve.ask("POST", "/iam/users", raw=b"\xff" * 40)
-    hello = device.app.site.paths()["hello",]
+    hello: Any = device.app.site.paths()["hello",]
 
     async def breaks(_request: object) -> None:
         raise RuntimeError("the handler breaks")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -58,7 +58,8 @@ async def test_every_method_on_every_path_gets_the_same_refusal(
     expected = await stranger.ask("GET", "/unlikely")
     assert (expected.code, expected.reason) == ("4.03", "not-paired")
     assert "handfast pair" in expected.text
-    for method in [*METHODS, *UNNAMED]:
+    every: list[str | int] = [*METHODS, *UNNAMED]
+    for method in every:
         for path in (*KNOWN, *UNKNOWN):
             answer = await stranger.ask(method, path)
             seen = (answer.code, answer.payload, answer.message.opt.encode())
@@ -166,7 +167,8 @@ async def test_a_strangers_endless_observations_and_requests_are_bounded(
         association.send(b"\x52\x01" + number.to_bytes(2) * 2 + b"\x60\x55board")
     assert (await owner.ask("GET", "/hello")).code == "2.05"
     assert (await stranger.ask("GET", "/board")).code == "4.03"
-    assert not device.app.site.paths()["board",].is_ticking
+    board: Any = device.app.site.paths()["board",]
+    assert not board.is_ticking
     assert not device.app.server._layer._messages.token_manager.incoming_requests
 
 

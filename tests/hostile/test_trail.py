@@ -118,6 +118,7 @@ async def test_no_user_flushes_the_trail_whatever_they_change(kit: Kit, way: str
     assert 0 < done <= BURST
     assert (refused.code, refused.reason) == ("4.29", "too-many")
     wait = refused.message.opt.max_age
+    assert wait is not None
     assert 0 < wait <= 3600 * 11 / HOURLY
     # An event by a change, one by its undoing, and what was refused; not one for each attempt.
     assert head(device) - before <= 3 * BURST + 5

@@ -257,7 +257,7 @@ def ours() -> Identity:
 # -- our server -----------------------------------------------------------------------------------
 
 
-class Echo(aiocoap.resource.Resource):  # type: ignore[misc]  # aiocoap has no types
+class Echo(aiocoap.resource.Resource):
     """POST gives back the body, and keeps it."""
 
     def __init__(self) -> None:
@@ -269,7 +269,7 @@ class Echo(aiocoap.resource.Resource):  # type: ignore[misc]  # aiocoap has no t
         return aiocoap.Message(payload=request.payload)
 
 
-class WhoAmI(aiocoap.resource.Resource):  # type: ignore[misc]
+class WhoAmI(aiocoap.resource.Resource):
     """GET tells what we know of whoever asks."""
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
@@ -283,7 +283,7 @@ class WhoAmI(aiocoap.resource.Resource):  # type: ignore[misc]
         return aiocoap.Message(payload=json.dumps(known).encode())
 
 
-class Late(aiocoap.resource.Resource):  # type: ignore[misc]
+class Late(aiocoap.resource.Resource):
     """GET is answered when the test says so."""
 
     def __init__(self) -> None:
@@ -297,7 +297,7 @@ class Late(aiocoap.resource.Resource):  # type: ignore[misc]
         return aiocoap.Message(payload=b"better late")
 
 
-class Value(aiocoap.resource.ObservableResource):  # type: ignore[misc]
+class Value(aiocoap.resource.ObservableResource):
     """A number that can be observed; `watchers` tells each change of their count."""
 
     def __init__(self) -> None:

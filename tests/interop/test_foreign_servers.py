@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiocoap
 import pytest
@@ -14,7 +14,8 @@ from peer.identity import Fingerprint
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from peer.net.client import CoapsClient, CoapsConnection
+    from peer.net.client import CoapsClient
+    from peer.net.connection import CoapsConnection
     from peer.net.udp import Address
     from tests.interop.conftest import Keys, Ports, Program, Run
 
@@ -58,7 +59,7 @@ async def connection(
 
 
 async def ask(
-    connection: CoapsConnection, path: str, code: Code = Code.GET, **options: object
+    connection: CoapsConnection, path: str, code: Code = Code.GET, **options: Any
 ) -> aiocoap.Message:
     uri_path = path.removeprefix("/").split("/") if path != "/" else ()
     message = aiocoap.Message(code=code, uri_path=uri_path, **options)

@@ -28,7 +28,7 @@ def client() -> Identity:
     return Identity.create()
 
 
-class Echo(aiocoap.resource.Resource):  # type: ignore[misc]
+class Echo(aiocoap.resource.Resource):
     """GET tells who asks; POST gives back the body and counts how often it ran."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Echo(aiocoap.resource.Resource):  # type: ignore[misc]
         return aiocoap.Message(payload=request.payload)
 
 
-class Value(aiocoap.resource.ObservableResource):  # type: ignore[misc]
+class Value(aiocoap.resource.ObservableResource):
     """A number that can be observed."""
 
     def __init__(self) -> None:

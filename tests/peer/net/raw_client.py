@@ -11,7 +11,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
-from peer.net.aiocoap_seam import decode_untrusted
+from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.outline import outline_untrusted

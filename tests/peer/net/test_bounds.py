@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import aiocoap
+import aiocoap.resource
 import pytest
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.contentformat import ContentFormat
@@ -18,7 +19,8 @@ from aiocoap.util import ExtensibleIntEnum
 from peer.errors import Malformed, Unreachable
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.net import aiocoap_seam, coaps
+from peer.net import coaps
+from peer.net.aiocoap_seam import parsing
 from peer.net.client import CoapsClient
 from peer.net.problem import ProblemError, error_of
 from peer.net.site import GuardedSite
@@ -43,7 +45,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         seen.append(data)
         return decode_untrusted(data, *rest)
 
-    decode_untrusted = aiocoap_seam.decode_untrusted
+    decode_untrusted = parsing.decode_untrusted
     monkeypatch.setattr(coaps, "decode_untrusted", decode)
     return seen
 
@@ -344,7 +346,8 @@ def by_hand(connection: Any) -> Iterator[Any]:
     async def ask(asking: aiocoap.Message) -> aiocoap.Message:
         asking.remote = connection._remote
         request = connection._context.request(asking, handle_blockwise=False)
-        return await connection._answer(request, timeout=20)
+        answer: aiocoap.Message = await connection._answer(request, timeout=20)
+        return answer
 
     yield ask
 
@@ -432,7 +435,7 @@ async def test_half_bodies_and_half_answers_are_bounded_in_bytes(
             asking.opt.uri_query = [str(number)]
             assert (await ask(asking)).opt.block2.more
     (remote,) = served.server._layer.remotes.values()
-    for kept in (remote.blocks.bodies._assemblies, remote.blocks.answers._completes):
+    for kept in (remote.blocks.requests._assemblies, remote.blocks.responses._completes):
         assert 0 < sum(len(one.payload) for one in kept.values()) <= limits.block_bytes
 
 

@@ -9,6 +9,7 @@ import aiocoap
 import aiocoap.resource
 import pytest
 from aiocoap.numbers.codes import Code
+from aiocoap.numbers.optionnumbers import OptionNumber
 
 from peer.errors import ObservationEnded, PinMismatch, RequestFailed, TimedOut, Unreachable
 from peer.identity import Identity
@@ -265,7 +266,7 @@ async def test_a_trailing_slash_is_the_same_and_unknown_things_are_refused(
     assert isinstance(incomplete, RequestFailed)
     assert (incomplete.code, incomplete.reason) == ("4.08", "incomplete")
     critical = get("echo")
-    critical.opt.add_option(aiocoap.numbers.optionnumbers.OptionNumber(2049).create_option(b"x"))
+    critical.opt.add_option(OptionNumber(2049).create_option(b"x"))
     bad = await connection.request(critical)
     assert bad.code is Code.BAD_OPTION
     error = error_of(bad)
@@ -286,7 +287,7 @@ async def test_an_option_that_comes_too_often_is_one_that_is_not_understood(
 
     served.echo.render_get = render_get
     connection = await caller.connect(served.address, pinned=None)
-    numbers = aiocoap.numbers.optionnumbers.OptionNumber
+    numbers = OptionNumber
     for number, values, code in (
         (numbers.ACCEPT, (b"", b"\x3c"), "4.02"),
         (numbers.BLOCK2, (b"\x06", b"\x06"), "4.02"),

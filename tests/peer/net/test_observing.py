@@ -11,7 +11,8 @@ from aiocoap.numbers.codes import Code
 
 from peer.identity import Identity
 from peer.limits import Limits
-from peer.net.client import CoapsClient, CoapsConnection
+from peer.net.client import CoapsClient
+from peer.net.connection import CoapsConnection
 from peer.net.problem import ProblemError
 from tests.peer.net.raw_client import GET, RawClient, message, until
 
@@ -74,7 +75,7 @@ async def test_who_does_not_acknowledge_gets_one_notification_and_later_the_newe
     await raw.handled()
     assert len(raw.received) == 3
     assert rendered.count == 3
-    numbers = [one.opt.observe for one in raw.received]
+    numbers = [one.opt.observe or 0 for one in raw.received]
     assert numbers == sorted(set(numbers))
     await raw.close()
 

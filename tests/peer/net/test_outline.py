@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from peer.errors import Malformed
 from peer.limits import DEFAULT_LIMITS
-from peer.net.aiocoap_seam import decode_untrusted
+from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.outline import Outline, TooLarge, outline_untrusted
 
 HEAD = b"\x40\x01\x12\x34"  # CON GET

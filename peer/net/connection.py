@@ -1,0 +1,192 @@
+"""One connection of a client: a connected socket, its DTLS session, and the requests on it."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import aiocoap
+from aiocoap import error as coap_error
+from aiocoap.protocol import BlockwiseRequest
+
+from peer.dtls import records
+from peer.dtls.session import DtlsSession
+from peer.errors import HandshakeFailed, Malformed, ObservationEnded, TimedOut, Unreachable
+from peer.limits import Limits
+from peer.net.association import Association
+from peer.net.coaps import CoapsLayer
+from peer.net.remote import CoapsRemote, PeerIdentity
+from peer.net.udp import Address, Datagram, Net
+
+
+class ClientLink:
+    """One connected socket with its association, and the outcome of its handshake."""
+
+    def __init__(
+        self, address: Address, *, layer: CoapsLayer, counters: Counter[str], net: Net
+    ) -> None:
+        self._address = address
+        self._layer = layer
+        self._counters = counters
+        self._association: Association | None = None
+        self.outcome: asyncio.Future[Association] = asyncio.get_running_loop().create_future()
+        self._socket = net.connect(address, on_datagram=self._datagram, on_error=self._socket_error)
+
+    def start(self, session: DtlsSession) -> None:
+        """Send the ClientHello."""
+        self._association = Association(
+            session,
+            socket=self._socket,
+            remote=self._address,
+            counters=self._counters,
+            on_message=self._layer.message_received,
+            on_change=self._changed,
+        )
+        self._association.start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session has not ended."""
+        return self._association is not None and not self._association.ended
+
+    def close(self) -> None:
+        """Send close_notify and close the socket. Safe to repeat."""
+        if self._association is not None:
+            self._association.close()
+        self._socket.close()
+
+    def _datagram(self, datagram: Datagram) -> None:
+        try:
+            found = records.split_untrusted(datagram.data)
+        except Malformed:
+            self._counters["dtls-malformed"] += 1
+            return
+        if self._association is not None:
+            self._association.receive_untrusted(datagram, found)
+
+    def _socket_error(self, error: OSError) -> None:
+        """An ICMP error. It ends a handshake; an established session ignores it."""
+        self._counters["socket-errors"] += 1
+        if not self.outcome.done():
+            refused = isinstance(error, ConnectionRefusedError)
+            why = error.strerror or str(error)
+            said = f"nothing listens on {self._address}" if refused else f"{self._address}: {why}"
+            self.outcome.set_exception(
+                Unreachable(
+                    said,
+                    advice="Check that the device is running and that the address is correct.",
+                    refused=refused,
+                )
+            )
+
+    def _changed(self, association: Association) -> None:
+        if association.established:
+            self._layer.session_established(association)
+            if not self.outcome.done():
+                self.outcome.set_result(association)
+            return
+        self._layer.session_ended(association)
+        self._socket.close()
+        if not self.outcome.done():
+            failure = association.session.failure or HandshakeFailed(
+                f"{self._address} closed the connection during the handshake"
+            )
+            self.outcome.set_exception(failure)
+
+
+class CoapsConnection:
+    """An open session with a device. Created by `CoapsClient.connect`."""
+
+    def __init__(
+        self, link: ClientLink, remote: CoapsRemote, layer: CoapsLayer, limits: Limits
+    ) -> None:
+        self._link = link
+        self._remote = remote
+        self._layer = layer
+        self._context = layer.context
+        self._limits = limits
+
+    @property
+    def peer(self) -> PeerIdentity:
+        """The device: its key, its address, the session's exporter value."""
+        return self._remote.peer
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session is open, as far as this side knows."""
+        return self._remote.association.established
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier session was resumed instead of a full handshake."""
+        return self._remote.association.session.resumed
+
+    async def request(
+        self, message: aiocoap.Message, *, timeout: float | None = None
+    ) -> aiocoap.Message:
+        """Send a request and return the answer, whatever its code.
+
+        `timeout` in seconds bounds the whole exchange, blocks included; None waits as long as the
+        device acknowledges. Raises `TimedOut` or `Unreachable`.
+        """
+        message.remote = self._remote
+        request = self._context.request(message)
+        return await self._answer(request, timeout=timeout)
+
+    async def observe(self, message: aiocoap.Message) -> AsyncIterator[aiocoap.Message]:
+        """Observe a resource (RFC 7641): the first answer, then each notification.
+
+        Ends when the device says so or the answer is an error (which is yielded). Raises
+        `ObservationEnded` when the session is gone.
+        """
+        message.opt.observe = 0
+        message.remote = self._remote
+        request = self._context.request(message)
+        observation = request.observation
+        assert observation is not None, "the request has the Observe option"
+        try:
+            yield await self._answer(request, timeout=None)
+            async for notification in observation:
+                yield notification
+        except (Unreachable, coap_error.NetworkError) as error:
+            raise ObservationEnded(
+                f"the observation has ended: {error}",
+                advice="Request the resource again to see the reason.",
+            ) from error
+        finally:
+            if not observation.cancelled:
+                observation.cancel()
+                if message.token and self.is_open:
+                    self._layer.deregister(message)
+
+    async def close(self) -> None:
+        """End the session. Safe to repeat."""
+        self._link.close()
+
+    async def _answer(self, request: BlockwiseRequest, *, timeout: float | None) -> aiocoap.Message:
+        try:
+            async with asyncio.timeout(timeout):
+                return await request.response
+        except TimeoutError as error:
+            raise TimedOut(
+                f"no response within {timeout:g} s" if timeout else "no response",
+                advice="Check that the device is on and connected, then try again.",
+            ) from error
+        except coap_error.ConRetransmitsExceeded as error:
+            raise TimedOut(
+                "the device no longer responds",
+                advice="Check that the device is on and connected, then try again.",
+            ) from error
+        except coap_error.MessageError as error:
+            raise Unreachable(
+                "the device rejected the request without processing it",
+                advice="Use a shorter path and query, or fewer segments: a device accepts "
+                f"{self._limits.message_options} options with "
+                f"{self._limits.message_option_bytes} bytes in total.",
+            ) from error
+        except coap_error.Error as error:
+            raise Unreachable(
+                f"the request failed: {str(error) or type(error).__name__}"
+            ) from error
+        except (AssertionError, AttributeError, TypeError, ValueError) as error:
+            # aiocoap assembles the blocks of a response and fails on some sequences of them.
+            raise Malformed("the blocks of the device's response are inconsistent") from error

@@ -1,0 +1,26 @@
+import abc
+
+from aiocoap.message import Message
+from aiocoap.pipe import Pipe
+
+class MessageInterface(metaclass=abc.ABCMeta):
+    @abc.abstractmethod
+    async def shutdown(self) -> None: ...
+    @abc.abstractmethod
+    def send(self, message: Message) -> None: ...
+    @abc.abstractmethod
+    async def determine_remote(self, message: Message) -> None: ...
+
+class EndpointAddress(metaclass=abc.ABCMeta):
+    def as_response_address(self) -> EndpointAddress: ...
+
+class Resource(metaclass=abc.ABCMeta):
+    @abc.abstractmethod
+    async def render(self, request: Message) -> Message: ...
+    @abc.abstractmethod
+    async def needs_blockwise_assembly(self, request: Message) -> bool: ...
+    async def render_to_pipe(self, pipe: Pipe) -> None: ...
+
+class ObservableResource(Resource, metaclass=abc.ABCMeta):
+    @abc.abstractmethod
+    async def add_observation(self, request: Message, serverobservation: object) -> None: ...

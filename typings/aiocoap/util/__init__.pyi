@@ -1,0 +1,6 @@
+from enum import IntEnum
+
+class ExtensibleIntEnum(IntEnum):  # type: ignore[misc]  # members are in the subclasses
+    ...
+
+def hostportjoin(host: str, port: int | None = ...) -> str: ...
