@@ -39,6 +39,7 @@ from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.verbs import Verbs, ceremony_view, window_view
 from device_app.errors import AppError, ConfigError
 from device_app.pairing.events import PairingEvent, PairingEventKind, PairingEvents
+from device_app.pairing.port import PairingPort, PortUser, port_limits
 from device_app.pairing.service import PairingService
 from device_app.paths import Paths
 from device_app.resource_spec import Board, ResourceSpec
@@ -250,23 +251,36 @@ class App:
         guard.rule(("iam", "window"), METHODS_OF, late=LATE)
 
     def _build_service(self, locality: Locality) -> PairingService:
+        events = PairingEvents()
+        near = LocalOnly(self.whitelist)
+        limits = port_limits(self.limits)
+
+        def create_port(service: PairingService, user: PortUser) -> PairingPort:
+            site = GuardedSite(authorise=near.authorise, limits=limits)
+            pair = Pair(service, near, device=self.name, port=self.server.port)
+            site.add(("pair",), pair, takes_rest=True)
+            return PairingPort(
+                user,
+                site,
+                self.identity,
+                events=events,
+                listen=[(host, self.settings.pairing_port) for host in self.settings.listen],
+                locality=locality,
+                limits=limits,
+                ccm8=self.settings.ccm8,
+                net=self._net,
+            )
+
         service = PairingService(
             self.whitelist,
-            self.identity,
-            events=PairingEvents(),
+            self.identity.fingerprint,
+            events=events,
             terms=self.settings.terms,
             hardware=self.settings.hardware,
-            listen=[(host, self.settings.pairing_port) for host in self.settings.listen],
-            locality=locality,
             limits=self.limits,
-            ccm8=self.settings.ccm8,
-            net=self._net,
+            create_port=create_port,
         )
-        near = LocalOnly(self.whitelist)
-        site = service.port.site = GuardedSite(authorise=near.authorise, limits=service.port.limits)
-        pair = Pair(service, near, device=self.name, port=self.server.port)
-        site.add(("pair",), pair, takes_rest=True)
-        service.events.subscribe(self._announce_window)
+        events.subscribe(self._announce_window)
         return service
 
     async def _advertise(self) -> None:
@@ -308,7 +322,7 @@ class App:
             elif pair:
                 await self.pairing.open()
         except (PeerError, IamError) as error:
-            self.pairing.note_trouble(error)
+            self.pairing.report_trouble(error)
 
     def _end_changed(self, old: State, new: State) -> None:
         """Rights have changed: the sessions that were made under the old ones end."""
@@ -385,7 +399,7 @@ class App:
     def status(self) -> dict[str, Any]:
         """The answer of `status --json`, without its schema."""
         service, server = self.pairing, self.server
-        pending = service.pending()
+        pending = service.ceremonies.pending()
         return {
             "running": True,
             "pid": os.getpid(),

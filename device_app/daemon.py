@@ -113,7 +113,7 @@ def _ask_in_place(app: App, *, quiet: bool) -> None:
 
     async def decide(ceremony_id: str, accept: bool) -> None:
         try:
-            app.pairing.decide(ceremony_id, accept=accept)
+            app.pairing.ceremonies.decide(ceremony_id, accept=accept)
         except (PeerError, IamError) as error:
             _log.warning("%s", error)
 

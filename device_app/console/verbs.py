@@ -94,8 +94,8 @@ class Verbs:
         paired: dict[str, Any] | None = None
         refused = False
         with WindowEvents(self._service.events) as news:
-            view, pending = window_view(self._service), self._service.pending()
-            await tell({"event": "window", "window": view})
+            pending = self._service.ceremonies.pending()
+            await tell({"event": "window", "window": window_view(self._service)})
             if pending is not None:
                 await tell({"event": "pending", "ceremony": ceremony_view(self._service, pending)})
             while True:
@@ -139,7 +139,7 @@ class Verbs:
         """A new label for the board."""
         labels.require_label(self._service.methods.hardware)
         label, words = labels.made(
-            self._whitelist, self._service.identity.fingerprint, replace=bool(args.get("replace"))
+            self._whitelist, self._service.device, replace=bool(args.get("replace"))
         )
         self._service.methods.replace_label(label)
         return words
@@ -152,7 +152,7 @@ class Verbs:
 
     async def pending(self, _args: JsonObject, _tell: Events) -> dict[str, Any]:
         """What waits for the device's user."""
-        pending = self._service.pending()
+        pending = self._service.ceremonies.pending()
         return {"pending": [ceremony_view(self._service, pending)] if pending else []}
 
     async def accept(self, args: JsonObject, _tell: Events) -> dict[str, Any]:
@@ -164,8 +164,8 @@ class Verbs:
         return self._decide(args.get("id"), accept=False)
 
     def _decide(self, wanted: object, *, accept: bool) -> dict[str, Any]:
-        pending = find_pending_untrusted(self._service.pending(), wanted)
-        done = self._service.decide(pending.id, accept=accept)
+        pending = find_pending_untrusted(self._service.ceremonies.pending(), wanted)
+        done = self._service.ceremonies.decide(pending.id, accept=accept)
         return {"ceremony": ceremony_view(self._service, done)}
 
     async def events(self, args: JsonObject, tell: Events) -> dict[str, Any]:
@@ -220,8 +220,8 @@ def window_view(service: PairingService) -> dict[str, Any]:
         "failures": service.window.failures,
         **_blocked_view(service),
         **({"code": service.methods.shown_code} if service.methods.shown_code else {}),
-        "device_id": service.identity.fingerprint.device_id,
-        "fingerprint": service.identity.fingerprint.hex,
+        "device_id": service.device.device_id,
+        "fingerprint": service.device.hex,
     }
 
 

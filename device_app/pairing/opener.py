@@ -1,14 +1,57 @@
-"""The user who opened a pairing window over the network."""
+"""Who opens a pairing window, and what a window may grant.
+
+A user who opens a window over the network answers for everyone who pairs in it: the window grants
+no more than its opener may grant. The rights of the opener are checked when the window opens,
+whenever users or policies change, when a ceremony starts, and at the commit. The console may grant
+every role.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from device_app.access.whitelist import Whitelist
+from iam import changes
+from iam.builtin import GUEST
 from iam.model import Subject
+
+_MOST_UNVERIFIED = GUEST  # the highest role for a key that the method does not authenticate
 
 
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """A remote opener, with the attributes of the connection it opened the window over."""
+    """A user who opened a window, with the attributes of the connection it was opened over."""
 
     subject: Subject
     attributes: Mapping[str, str]
+
+
+class OpenerRights:
+    """The rights of openers, by the policies and users of this moment."""
+
+    def __init__(self, whitelist: Whitelist) -> None:
+        self._whitelist = whitelist
+
+    def check(self, opener: Opener | None, role: str) -> float | None:
+        """Return when access granted by this opener ends, in device time; None if it does not end.
+
+        Raises:
+            Denied: the opener may not open a window for this role, or may not grant it.
+            NotFound: the role or the opener does not exist.
+        """
+        if opener is None:
+            return self._whitelist.check_opener(None, role)
+        return self._whitelist.check_opener(opener.subject, role, opener.attributes)
+
+    def default_role(self) -> str:
+        """Return `owner` if the device never had one, else `guest`."""
+        store = self._whitelist.store
+        return changes.default_role(store.state, had_owner=store.had_owner)
+
+    def roles_up_to(self, role: str) -> list[str]:
+        """Return the roles that a client may request in a window of `role`."""
+        rules = self._whitelist.rules
+        return [one.id for one in rules.roles.values() if 0 < one.rank <= rules.rank(role)]
+
+    def unverified_role(self, role: str) -> str:
+        """Return the role that a window of `role` grants to a key it does not authenticate."""
+        return min(role, _MOST_UNVERIFIED, key=self._whitelist.rules.rank)

@@ -1,12 +1,15 @@
-"""The pairing port: a CoAPs server that is there exactly as long as the window needs it.
+"""The pairing port: a CoAPs server that runs only while the pairing window needs it.
 
-Opening and closing sockets takes time, in which the window may change its mind. So nobody opens or
-closes: `reconcile` looks, under a lock, whether the port is wanted *now*, and makes it so.
+Opening and closing sockets takes time, in which the window may change. So no caller opens or closes
+the port itself: `reconcile` checks under a lock whether it is needed now, and makes it so.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
+from device_app.pairing.events import PairingEvent, PairingEventKind, PairingEvents
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
 from peer.net.admission import SessionPriority
@@ -15,83 +18,102 @@ from peer.net.onlink import Locality
 from peer.net.site import GuardedSite
 from peer.net.udp import Net
 
+_SILENCE_SPARE_SECONDS = 30.0  # beyond a person's time to answer, before a silent session ends
+
+
+class PortUser(Protocol):
+    """What the port asks the pairing service."""
+
+    def needs_port(self) -> bool:
+        """Return whether the port has to be open now."""
+
+    def priority(self, fingerprint: Fingerprint) -> SessionPriority:
+        """Return the priority of a key's session on the pairing port."""
+
+    def session_ended(self, session_id: int) -> None:
+        """Take note that a session of the pairing port has ended."""
+
+
+def port_limits(limits: Limits) -> Limits:
+    """Return the limits of the pairing port; its sessions may be silent while people compare."""
+    return replace(
+        limits,
+        unpaired_idle_seconds=limits.person_seconds + _SILENCE_SPARE_SECONDS,
+        request_body_bytes=limits.pairing_body_bytes,
+    )
+
 
 class PairingPort:
-    """Owns the server. `is_wanted` says whether it has to be there; `on_gone` is told its end."""
-
-    #: What to serve; set by the app before the first opening.
-    site: GuardedSite
+    """Owns the server of the pairing port; publishes GONE when it has closed."""
 
     def __init__(
         self,
+        user: PortUser,
+        site: GuardedSite,
         identity: Identity,
         *,
+        events: PairingEvents,
         listen: Sequence[tuple[str, int]],
         locality: Locality,
         limits: Limits,
         ccm8: bool,
         net: Net,
-        priority: Callable[[Fingerprint], SessionPriority],
-        is_wanted: Callable[[], bool],
-        on_gone: Callable[[], None],
-        on_session_end: Callable[[int], None],
     ) -> None:
-        self.limits = limits
+        self.site = site
         self.server: CoapsServer | None = None
+        self._user = user
         self._identity = identity
+        self._events = events
         self._listen = listen
         self._locality = locality
+        self._limits = limits
         self._ccm8 = ccm8
         self._net = net
-        self._priority = priority
-        self._is_wanted = is_wanted
-        self._on_gone = on_gone
-        self._on_session_end = on_session_end
         self._lock = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def number(self) -> int:
-        """The bound port; 0 while there is none."""
+        """The bound port; 0 while it is closed."""
         return self.server.port if self.server is not None else 0
 
     def sessions(self) -> list[SessionInfo]:
-        """The sessions of whoever is pairing."""
+        """Return the sessions of the clients that are pairing."""
         return self.server.sessions() if self.server is not None else []
 
     def end_sessions(self, which: Callable[[Fingerprint], bool]) -> int:
-        """End the sessions of some keys."""
+        """End the sessions of some keys, and return how many."""
         return self.server.end_sessions(which) if self.server is not None else 0
 
     async def reconcile(self) -> None:
-        """Open or close the port as it is wanted at this moment. Raises `PeerError`."""
+        """Open or close the port to match the window. Raises `PeerError` if it cannot be bound."""
         async with self._lock:
-            wanted, server = self._is_wanted(), self.server
-            if wanted and server is None:
+            needed, server = self._user.needs_port(), self.server
+            if needed and server is None:
                 self.server = await CoapsServer.start(
                     self.site,
                     identity=self._identity,
                     listen=self._listen,
                     locality=self._locality,
-                    priority=self._priority,
-                    limits=self.limits,
+                    priority=self._user.priority,
+                    limits=self._limits,
                     pairing=True,
                     ccm8=self._ccm8,
                     net=self._net,
-                    on_session_end=self._on_session_end,
+                    on_session_end=self._user.session_ended,
                 )
-            elif not wanted and server is not None:
+            elif not needed and server is not None:
                 self.server = None
                 await server.close()
-                self._on_gone()
+                self._events.publish(PairingEvent(PairingEventKind.GONE))
 
     def schedule_close(self) -> None:
-        """Close it soon, for those who cannot wait."""
-        if self.server is not None and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self.reconcile(), name="pairing port")
+        """Reconcile soon, for callers that cannot wait."""
+        if self.server is not None and (self._closing is None or self._closing.done()):
+            self._closing = asyncio.create_task(self.reconcile(), name="close the pairing port")
 
     async def close(self) -> None:
-        """Close it, and leave no task behind."""
-        if self._task is not None:
-            await self._task
+        """Close the port, which the window must not need any more, and leave no task behind."""
+        if self._closing is not None:
+            await self._closing
         await self.reconcile()

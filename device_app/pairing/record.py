@@ -1,6 +1,6 @@
-"""What the store remembers of pairing: failures since the last success, the label, and the events.
+"""The part of pairing that survives a restart: failed attempts, the label, and the audit events.
 
-The window decides what an attempt costs; here it becomes durable, before anybody is answered.
+The window decides what an attempt costs; this makes the cost durable before anyone is answered.
 """
 
 import logging
@@ -16,8 +16,8 @@ from peer.pairing.budget import AttemptBudget
 from peer.pairing.events import Event, EventKind
 
 _log = logging.getLogger("handfast.pairing")
-_RECORD = "pairing"  # our entry among the store's attempt counters
-# Field of a window's event → field of the audit trail; the rest becomes `detail`.
+_RECORD = "pairing"  # the name of the budget among the store's attempt records
+# Field of a window's event → field of the audit event; the rest becomes `detail`.
 _FIELDS = {
     "fingerprint": "fingerprint",
     "method": "method",
@@ -27,49 +27,53 @@ _FIELDS = {
 }
 
 
-def _budget(whitelist: Whitelist, now: float, limits: Limits) -> AttemptBudget:
-    store = whitelist.store
-    record = store.attempts.get(_RECORD)
-    try:
-        if store.attempts_lost or not isinstance(record, dict | None):
-            raise Malformed("the record of pairing attempts is damaged")
-        return AttemptBudget.restored(record, now, limits=limits)
-    except Malformed as error:
-        _log.error("%s: pairing waits until `handfast-device open` clears it", error)
-        return AttemptBudget.unknown(now, limits=limits)
-
-
 class PairingRecord:
-    """The stored half of the service. `budget` is what was stored last; times are monotonic."""
+    """Stores the attempt budget, the label and the events of windows. Times are monotonic seconds.
+
+    `budget` is the device's budget as it was stored last.
+    """
 
     def __init__(
         self, whitelist: Whitelist, methods: BoardMethods, now: float, *, limits: Limits
     ) -> None:
         self._whitelist = whitelist
         self._methods = methods
-        self.budget = _budget(whitelist, now, limits)
+        self.budget = _restored_budget(whitelist, now, limits)
 
     def keep(
-        self, budget: AttemptBudget, events: Sequence[Event], now: float, *, acting: str
+        self, budget: AttemptBudget, events: Sequence[Event], now: float, *, actor: str
     ) -> None:
-        """Store what has changed, and the events; `acting` has opened or closed the window.
+        """Store what changed, with the events of the window.
 
-        Raises `StoreWriteFailed`.
+        Args:
+            budget: the budget of the window; one that belongs to the window alone is not stored.
+            events: what happened in the window since the last call.
+            now: the time of the call.
+            actor: who opened or closed the window by hand, for the events of that.
+
+        Raises:
+            StoreWriteFailed: nothing was stored.
         """
-        whitelist, budget = self._whitelist, self._kept(budget)
-        stored = whitelist.store.attempts.get(LABEL_RECORD, StoredLabel().record())
-        is_news = budget != self.budget or stored != self._methods.label.record()
-        if events or is_news:
-            facts = [self._fact(event, acting) for event in events]
-            attempts = self._attempts(budget, now) if is_news else None
-            whitelist.commit(whitelist.state, *facts, attempts=attempts)
+        whitelist, budget = self._whitelist, self._stored(budget)
+        is_changed = self._is_changed(budget)
+        if events or is_changed:
+            audited = [self._audit_event(event, actor) for event in events]
+            attempts = self._attempts(budget, now) if is_changed else None
+            whitelist.commit(whitelist.state, *audited, attempts=attempts)
             self.budget = budget
 
-    def succeed(self, new: State, event: AuditEvent, budget: AttemptBudget, now: float) -> None:
+    def is_behind(self, budget: AttemptBudget) -> bool:
+        """Return whether an attempt was counted that is not stored."""
+        return self._is_changed(self._stored(budget))
+
+    def commit_success(
+        self, new: State, event: AuditEvent, budget: AttemptBudget, method: str, now: float
+    ) -> None:
         """Store the new user and the refund in one transaction. Raises `IamError`."""
-        budget = self._kept(budget)
-        self._whitelist.commit(new, event, attempts=self._attempts(budget, now))
-        self.budget = budget
+        self._methods.succeeded(method)
+        refunded = self._stored(budget.refund())
+        self._whitelist.commit(new, event, attempts=self._attempts(refunded, now))
+        self.budget = refunded
 
     def clear(self, now: float) -> None:
         """Forget the failures. Raises `StoreWriteFailed`."""
@@ -78,21 +82,34 @@ class PairingRecord:
         whitelist.commit(whitelist.state, event, attempts=self._attempts(refunded, now))
         self.budget = refunded
 
-    def _kept(self, budget: AttemptBudget) -> AttemptBudget:
-        """What is stored: a window's budget, or the old one if the window has one to itself."""
+    def _stored(self, budget: AttemptBudget) -> AttemptBudget:
         return budget if budget.is_kept else self.budget
+
+    def _is_changed(self, budget: AttemptBudget) -> bool:
+        stored = self._whitelist.store.attempts.get(LABEL_RECORD, StoredLabel().record())
+        return budget != self.budget or stored != self._methods.label.record()
 
     def _attempts(self, budget: AttemptBudget, now: float) -> dict[str, object]:
         label = self._methods.label.record()
         return {**self._whitelist.store.attempts, _RECORD: budget.record(now), LABEL_RECORD: label}
 
-    def _fact(self, event: Event, acting: str) -> AuditEvent:
-        """A window's event in the words of the audit trail."""
-        fields = dict(event.fields)
-        known = {
-            ours: str(fields.pop(theirs)) for theirs, ours in _FIELDS.items() if theirs in fields
-        }
-        detail = " ".join(f"{key}={value}" for key, value in sorted(fields.items()))
+    def _audit_event(self, event: Event, actor: str) -> AuditEvent:
+        rest = dict(event.fields)
+        known = {ours: str(rest.pop(theirs)) for theirs, ours in _FIELDS.items() if theirs in rest}
+        detail = " ".join(f"{key}={value}" for key, value in sorted(rest.items()))
         if event.kind in {EventKind.WINDOW_OPENED, EventKind.WINDOW_CLOSED}:
-            known["actor"] = acting
+            known["actor"] = actor
         return self._whitelist.journal.event(event.kind.value, detail=detail, **known)
+
+
+def _restored_budget(whitelist: Whitelist, now: float, limits: Limits) -> AttemptBudget:
+    """Return the stored budget; for a damaged record, the longest back-off."""
+    store = whitelist.store
+    record = store.attempts.get(_RECORD)
+    try:
+        if store.attempts_lost or not isinstance(record, dict | None):
+            raise Malformed("the record of pairing attempts is damaged")
+        return AttemptBudget.restored(record, now, limits=limits)
+    except Malformed as error:
+        _log.error("%s; pairing is blocked until `handfast-device open` clears it", error)
+        return AttemptBudget.unknown(now, limits=limits)

@@ -126,13 +126,13 @@ class Pair(ObservableResource):
             )
         with _answers():
             self._find(request, path)
-            ceremony = self._service.abort(path[0], peer_of(request))
+            ceremony = self._service.ceremonies.abort(path[0], peer_of(request))
         return reply(request, _view(ceremony), code=Code.DELETED)
 
     def _offer(self) -> dict[str, Any]:
         window = self._service.window
         methods = list(window.methods) if window is not None and self._service.is_open else []
-        fingerprint = self._service.identity.fingerprint
+        fingerprint = self._service.device
         return {
             "version": VERSION,
             "id": fingerprint.device_id,
@@ -146,11 +146,11 @@ class Pair(ObservableResource):
     def _find(self, request: aiocoap.Message, path: tuple[str, ...]) -> Ceremony:
         if len(path) != 1:
             raise NoSuchCeremony("there is no such resource", advice="See GET /pair.")
-        return self._service.find(path[0], peer_of(request))
+        return self._service.ceremonies.find(path[0], peer_of(request))
 
     def _start(self, request: aiocoap.Message) -> aiocoap.Message:
         body = read_map(request, limits=self._service.limits)
-        started = self._service.start(
+        started = self._service.ceremonies.start(
             peer_of(request),
             method=text_field(body, "method"),
             name=text_field(body, "name"),
@@ -180,15 +180,15 @@ class Pair(ObservableResource):
         ceremony, peer = self._find(request, path), peer_of(request)
         body = read_map(request, limits=self._service.limits)
         if ceremony.stage is Stage.EXCHANGE:
-            asking = self._service.exchange(path[0], body, peer)
+            asking = self._service.ceremonies.exchange(path[0], body, peer)
             return reply(request, {**_view(asking), **asking.answer}, code=Code.CHANGED)
-        done = self._service.complete(path[0], body, peer)
+        done = self._service.ceremonies.complete(path[0], body, peer)
         return reply(request, {**_view(done), "confirm": done.device_tag}, code=Code.CHANGED)
 
     async def _plain(self, request: aiocoap.Message) -> aiocoap.Message:
         """The answer comes when the device's user has decided (RFC 7252 §5.2.2, separate)."""
         peer = peer_of(request)
-        started = self._service.start(
+        started = self._service.ceremonies.start(
             peer,
             method=COMPARE,
             name=_plain_name(request, peer),
@@ -199,12 +199,12 @@ class Pair(ObservableResource):
             return _paired(request, started.name, started.role)
         try:
             ended = await _ending(
-                self._service.events, lambda: self._service.find(started.id, peer)
+                self._service.events, lambda: self._service.ceremonies.find(started.id, peer)
             )
         except asyncio.CancelledError:
             # The client has gone or has taken its request back.
             with _quietly():
-                self._service.abort(started.id, peer)
+                self._service.ceremonies.abort(started.id, peer)
             raise
         if ended.state is State.REGISTERED:
             return _paired(request, ended.user, ended.role)

@@ -189,6 +189,10 @@ class Window:
 
     # The window itself.
 
+    def replace_budget(self, budget: AttemptBudget) -> None:
+        """Count attempts in another budget from now on."""
+        self.budget = budget
+
     def extend(self, now: float, seconds: float) -> None:
         """Open it again: the longer of what is left and `seconds`, never their sum.
 

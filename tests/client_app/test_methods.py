@@ -58,7 +58,7 @@ def answers(device: Abroad, *, accept: bool) -> list[str]:
     def heard(app: Any, news: Any) -> None:
         if news.kind is PairingEventKind.PENDING:
             numbers.append(news.ceremony.number)
-            app.pairing.decide(news.ceremony.id, accept=accept)
+            app.pairing.ceremonies.decide(news.ceremony.id, accept=accept)
 
     device.do(lambda app: app.pairing.events.subscribe(lambda news: heard(app, news)))
     return numbers

@@ -183,9 +183,9 @@ class Device:
         await self.app.pairing.open(**options)
 
     def decide(self, *, accept: bool) -> Ceremony:
-        pending = self.app.pairing.pending()
+        pending = self.app.pairing.ceremonies.pending()
         assert pending is not None
-        return self.app.pairing.decide(pending.id, accept=accept)
+        return self.app.pairing.ceremonies.decide(pending.id, accept=accept)
 
     async def port_closed(self) -> None:
         """Until the pairing port is gone."""

@@ -28,7 +28,7 @@ async def refused_everywhere(kit: Kit, device: Device, role: str | None) -> None
     ):
         answer = await caller.pair_ask(method, path, body)
         assert (answer.code, answer.reason) == ("4.03", "not-local")
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None
 
 
 @pytest.mark.parametrize("role", [None, "guest", "owner"])

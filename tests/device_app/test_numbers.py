@@ -49,4 +49,4 @@ async def test_the_plain_form_takes_one_query_and_passes_over_no_other(
     for query in ("name=a&name=b", "name=a&role=owner", "role=owner", "name", "nam=a"):
         refused = await caller.pair_ask("POST", f"/pair?{query}")
         assert (refused.code, refused.reason) == ("4.00", "malformed"), query
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None

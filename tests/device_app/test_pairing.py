@@ -138,7 +138,7 @@ async def test_a_bad_name_is_refused_with_a_reason(kit: Kit, device: Device, nam
     refused = await caller.start(name)
     assert (refused.code, refused.reason) == ("4.00", "malformed")
     assert "name" in refused.text
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None
 
 
 async def test_names_become_nfc(kit: Kit, device: Device) -> None:
@@ -176,7 +176,7 @@ async def test_broken_bodies_get_an_answer_and_leave_no_trace(
     answer = await caller.pair_ask("POST", "/pair", raw=raw, ct=ct)
     assert answer.code == code
     assert "Traceback" not in caplog.text
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None
     assert device.app.pairing.budget.failures == 0
     assert (await caller.start("anna")).code == "2.01"
 
@@ -212,7 +212,7 @@ async def test_only_the_session_that_began_a_ceremony_sees_it(kit: Kit, device: 
         for method in ("GET", "DELETE"):
             assert (await other.pair_ask(method, path)).code == "4.04"
         assert (await other.pair_ask("POST", path, {"confirm": bytes(32)})).code == "4.04"
-    assert device.app.pairing.pending() is not None
+    assert device.app.pairing.ceremonies.pending() is not None
 
 
 async def test_observing_a_ceremony_to_its_end(kit: Kit, device: Device) -> None:
@@ -280,7 +280,7 @@ async def test_the_client_aborts_and_may_start_again(kit: Kit, device: Device) -
     started = await caller.start("anna")
     gone = await caller.pair_ask("DELETE", f"/pair/{started.body['id']}")
     assert (gone.code, gone.body) == ("2.02", {"state": "REVOKED"})
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None
     assert device.app.pairing.budget.failures == 1
     assert (await caller.start("anna")).code == "2.01"
 
@@ -303,7 +303,7 @@ async def test_a_client_that_crashes_leaves_no_ceremony(
     if plain:
         with pytest.raises(Unreachable):
             await asking
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None
     assert (await caller.start("anna")).code == "2.01"
 
 
@@ -353,7 +353,7 @@ async def test_a_step_that_comes_too_late_tells_what_time_has_ended(
     kit: Kit, device: Device, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The step is refused; that the ceremony expired before is in the trail at once."""
-    service, caller = device.app.pairing, kit.caller(device)
+    service, caller = device.app.pairing.ceremonies, kit.caller(device)
     await device.open(seconds=900)
     started = (await caller.start("anna")).body["id"]
     peer = (await caller.connect(pairing=True)).peer
@@ -366,7 +366,7 @@ async def test_a_step_that_comes_too_late_tells_what_time_has_ended(
         "complete": lambda: service.complete(started, {"confirm": bytes(32)}, seen),
         "abort": lambda: service.abort(started, seen),
     }
-    monkeypatch.setattr(service, "_loop", LaterLoop(device.app.limits.person_seconds + 1))
+    monkeypatch.setattr(service._driver, "_loop", LaterLoop(device.app.limits.person_seconds + 1))
     with pytest.raises(CeremonyError):
         steps[step]()
     assert [event.user for event in device.events("expired")] == ["anna"]
@@ -381,7 +381,7 @@ async def test_a_race_for_the_first_pairing_makes_no_owner(kit: Kit, device: Dev
         *(racer.start(f"racer-{number}") for number, racer in enumerate(racers))
     )
     assert [answer.code for answer in answers].count("2.01") == 1
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None
     assert not device.app.whitelist.state.users
 
 

@@ -82,9 +82,27 @@ async def test_no_ceremony_starts_whose_attempt_cannot_be_counted(
     disk.fill()
     answer = await caller.start("anna")
     assert (answer.code, answer.body) == ("5.00", b"")
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None
     disk.empty()
     assert (await caller.start("anna")).code == "2.01"
+
+
+async def test_a_full_disk_does_not_hide_that_the_window_closed(
+    kit: Kit, device: Device, disk: Disk
+) -> None:
+    """The failure that closes the window cannot be counted: 5.00, and subscribers are told."""
+    caller = kit.caller(device)
+    await device.open()
+    wrong = {"method": "code", "name": "anna", "round_one": bytes(330)}
+    for _ in range(device.app.limits.window_failures - 1):
+        assert (await caller.pair_ask("POST", "/pair", wrong)).reason == "wrong-code"
+    disk.fill()
+    answer = await caller.pair_ask("POST", "/pair", wrong)
+    assert (answer.code, answer.body) == ("5.00", b"")
+    assert [news.reason for news in device.news if news.kind is PairingEventKind.CLOSED] == [
+        "failures"
+    ]
+    assert device.app.pairing.methods.shown_code == ""
 
 
 async def test_what_cannot_be_stored_is_not_confirmed(kit: Kit, device: Device, disk: Disk) -> None:
@@ -116,7 +134,7 @@ async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, dis
 # A module of one's own is code in the daemon: here it pulls the plug at a chosen moment.
 PLUG = """
 import os, signal
-from device_app.pairing.service import PairingService
+from device_app.pairing.registration import Registration
 from peer.pairing.window import Window
 
 def pull(*args, **options):
@@ -133,7 +151,7 @@ def resources(board):
     ("where", "is_paired"),
     [
         ("Window.registered", True),  # after the commit, before the answer
-        ("PairingService._store", False),  # after the client's proof, before the commit
+        ("Registration.commit", False),  # after the client's proof, before the commit
     ],
 )
 async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_paired: bool) -> None:

@@ -171,7 +171,7 @@ class Caller:
     async def pair(self, name: str) -> Any:
         await self._app.pairing.open()
         started = await self.start(name)
-        self._app.pairing.decide(started["id"], accept=True)
+        self._app.pairing.ceremonies.decide(started["id"], accept=True)
         return await self.confirm(started)
 
     async def close(self) -> None:
@@ -227,7 +227,7 @@ async def pairing(kit: Kit) -> Caller:
     path = f"/pair/{started['id']}"
     await mallory.ask("GET", path, code="4.04")
     await olga.ask("GET", path, code="2.05", gets="pair-state")
-    kit.app.pairing.decide(started["id"], accept=True)
+    kit.app.pairing.ceremonies.decide(started["id"], accept=True)
     await olga.ask("GET", path, code="2.05", gets="pair-state")
     # One observation on an accepted ceremony, and the end of it by a wrong tag.
     assert await olga.observe(path, "pair-state", count=1) == [
@@ -296,7 +296,7 @@ async def paired_by(
             "POST", path, fields, sends="pair-nonce", code="2.04", gets="pair-opened"
         )
         side.exchanged_untrusted(opened)
-        kit.app.pairing.decide(started["id"], accept=True)
+        kit.app.pairing.ceremonies.decide(started["id"], accept=True)
     confirmed = await caller.ask(
         "POST", path, side.confirm(), sends="pair-confirm", code="2.04", gets="pair-confirmed"
     )

@@ -37,10 +37,10 @@ async def paired(app: App, home: Path) -> None:
     def accept(news: PairingEvent) -> None:
         if (
             news.kind is PairingEventKind.PENDING
-            and (ceremony := app.pairing.pending()) is not None
+            and (ceremony := app.pairing.ceremonies.pending()) is not None
         ):
             asyncio.get_running_loop().call_soon(
-                lambda: app.pairing.decide(ceremony.id, accept=True)
+                lambda: app.pairing.ceremonies.decide(ceremony.id, accept=True)
             )
 
     app.pairing.events.subscribe(accept)

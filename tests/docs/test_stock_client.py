@@ -55,7 +55,7 @@ def accepted(app: App) -> list[Fingerprint]:
     def heard(news: PairingEvent) -> None:
         if news.kind is PairingEventKind.PENDING and news.ceremony is not None:
             shown.append(news.ceremony.fingerprint)
-            call = app.pairing.decide
+            call = app.pairing.ceremonies.decide
             asyncio.get_running_loop().call_soon(
                 lambda ceremony_id: call(ceremony_id, accept=True), news.ceremony.id
             )

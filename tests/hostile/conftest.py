@@ -248,7 +248,7 @@ class Device:
                 await self._came.wait()
 
     def pending(self) -> Ceremony:
-        pending = self.app.pairing.pending()
+        pending = self.app.pairing.ceremonies.pending()
         assert pending is not None
         return pending
 
@@ -258,7 +258,7 @@ class Device:
         return spooled()
 
     def decide(self, *, accept: bool) -> Ceremony:
-        return self.app.pairing.decide(self.pending().id, accept=accept)
+        return self.app.pairing.ceremonies.decide(self.pending().id, accept=accept)
 
     def counters(self, port: str = "regular") -> dict[str, int]:
         """As `status` shows them."""

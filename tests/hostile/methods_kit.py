@@ -197,7 +197,7 @@ class Run:
         started = await self.to_the_question()
         if started.code != "2.01":
             return started
-        if device.app.pairing.pending() is not None:
+        if device.app.pairing.ceremonies.pending() is not None:
             device.decide(accept=True)
         done = await self.confirm()
         if done.code == "2.04":
@@ -227,7 +227,7 @@ def two_people(device: Device, *, careful: bool) -> tuple[Confirm, Looks]:
     looks: Looks = []
 
     async def confirm(question: Comparison) -> bool:
-        await device.until(lambda: device.app.pairing.pending() is not None)
+        await device.until(lambda: device.app.pairing.ceremonies.pending() is not None)
         pending = device.pending()
         here: object = question.number or (question.device, question.own)
         there: object = pending.number or (device.fingerprint, pending.fingerprint)

@@ -91,7 +91,7 @@ STEPS: dict[Step, bool] = {
 async def all_gone(device: Device) -> None:
     """No session, ceremony, timer, observation or half a body; the window is open or closed."""
     await device.until(lambda: not device.app.status()["sessions"])
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None
     server = device.app.pairing.port.server
     if server is not None:
         endpoint, layer = server._endpoint, server._layer

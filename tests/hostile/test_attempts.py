@@ -47,7 +47,7 @@ def kill_the_code(device: Device, *, blocked_seconds: float = 0.0) -> None:
     if blocked_seconds:
         until = asyncio.get_running_loop().time() + blocked_seconds
         service._record.budget = AttemptBudget(15, until, service.limits)
-    service._record.keep(service._record.budget, (), 0.0, acting="")
+    service._record.keep(service._record.budget, (), 0.0, actor="")
 
 
 async def wrong(caller: Caller, bearer: Bearer, **start: object) -> Answer:

@@ -36,9 +36,9 @@ async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
     def accept(news: PairingEvent) -> None:
         if (
             news.kind is PairingEventKind.PENDING
-            and (ceremony := app.pairing.pending()) is not None
+            and (ceremony := app.pairing.ceremonies.pending()) is not None
         ):
-            loop.call_soon(lambda: app.pairing.decide(ceremony.id, accept=True))
+            loop.call_soon(lambda: app.pairing.ceremonies.decide(ceremony.id, accept=True))
 
     app.pairing.events.subscribe(accept)
     try:

@@ -781,10 +781,10 @@ class Climb(RuleBasedStateMachine):
 
     async def decide(self, *, yes: bool) -> None:
         """The user of the device, unless the window went with its opener."""
-        pending = self.device.app.pairing.pending()
+        pending = self.device.app.pairing.ceremonies.pending()
         if pending is not None:
             with suppress(IamError, PeerError):
-                self.device.app.pairing.decide(pending.id, accept=yes)
+                self.device.app.pairing.ceremonies.decide(pending.id, accept=yes)
 
     def change_the_opener(self, role: str | None) -> None:
         if role is not None and self.opener is not None and self.opener.name:

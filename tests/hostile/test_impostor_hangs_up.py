@@ -17,7 +17,7 @@ from aiocoap.numbers.codes import Code
 
 from client_app import Client
 from client_app.pairing import ceremony
-from device_app.pairing.service import PairingService
+from device_app.pairing.ceremonies import Ceremonies
 from peer import cbor
 from peer.errors import PeerError, Unreachable, WrongCode
 from peer.identity import Fingerprint, Identity
@@ -291,16 +291,16 @@ async def test_an_announcement_leads_to_the_impostor(
 
 def lose_the_answer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """The device stores the user, and the session ends before its answer leaves."""
-    complete = PairingService.complete
+    complete = Ceremonies.complete
 
     def stored_and_gone(
-        service: PairingService, ceremony_id: str, message: Fields, peer: PeerIdentity
+        service: Ceremonies, ceremony_id: str, message: Fields, peer: PeerIdentity
     ) -> Ceremony:
         done = complete(service, ceremony_id, message, peer)
         device.app.pairing.port.end_sessions(lambda _key: True)
         return done
 
-    monkeypatch.setattr(PairingService, "complete", stored_and_gone)
+    monkeypatch.setattr(Ceremonies, "complete", stored_and_gone)
 
 
 @pytest.mark.parametrize("way", [methods.LABEL, *CODES])

@@ -42,7 +42,7 @@ def yes_man(
 
     async def confirm(question: Comparison) -> bool:
         async with asyncio.timeout(20):
-            while device.app.pairing.pending() is None:  # noqa: ASYNC110 - it is on its way
+            while device.app.pairing.ceremonies.pending() is None:  # noqa: ASYNC110 - it is on its way
                 await asyncio.sleep(0.01)
         shown.append((question.device, device.pending().fingerprint))
         device.decide(accept=True)

@@ -68,7 +68,7 @@ async def wrong(caller: Caller, bearer: Bearer, way: str) -> Answer:
     started = await run.to_the_question()
     if started.code != "2.01":
         return started
-    if bearer.device.app.pairing.pending() is not None:
+    if bearer.device.app.pairing.ceremonies.pending() is not None:
         bearer.device.decide(accept=True)
     if way == methods.LABEL:
         return await run.confirm(token=bytes(16))

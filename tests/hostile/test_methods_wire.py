@@ -288,7 +288,7 @@ async def replayed(caller: Caller, run: Run, device: Device) -> Answer:
         return answer
     path = f"/pair/{answer.body['id']}"
     for body in run.sent[1:]:
-        if device.app.pairing.pending() is not None:
+        if device.app.pairing.ceremonies.pending() is not None:
             device.decide(accept=True)
         answer = await caller.pair_ask("POST", path, body)
     return answer
@@ -350,7 +350,7 @@ async def begun(caller: Caller, bearer: Bearer, way: str) -> Run:
     await opened(bearer.device, way)
     run = await Run.of(caller, bearer, way)
     assert (await run.to_the_question()).code == "2.01"
-    if bearer.device.app.pairing.pending() is not None:
+    if bearer.device.app.pairing.ceremonies.pending() is not None:
         bearer.device.decide(accept=True)
     return run
 
@@ -450,7 +450,7 @@ async def test_steps_out_of_turn_get_nothing_out_of_the_device(
     caller = kit.caller(device)
     run = await Run.of(caller, bearer, way)
     await run.start()
-    asks = device.app.pairing.pending() is not None
+    asks = device.app.pairing.ceremonies.pending() is not None
     nonce, tag = {"nonce": bytes(32)}, {"confirm": bytes(32)}
     if way == methods.SAS:
         early = await caller.pair_ask("POST", run.path, tag)
@@ -485,7 +485,7 @@ async def test_of_two_keys_in_one_window_neither_gets_in(
     await run.start()
     if late:
         await run.exchange()
-        if device.app.pairing.pending() is not None:
+        if device.app.pairing.ceremonies.pending() is not None:
             device.decide(accept=True)
     guess = bearer.code_for(racer) and bearer.wrong_code_for(racer)
     answer = await (await Run.of(eve, bearer, racer, code=guess, name="eve")).start()
@@ -550,7 +550,7 @@ async def after_the_yes(run: Run, device: Device) -> None:
 
 async def after_a_wrong_confirmation(run: Run, device: Device) -> None:
     await run.to_the_question()
-    if device.app.pairing.pending() is not None:
+    if device.app.pairing.ceremonies.pending() is not None:
         device.decide(accept=True)
     assert (await run.confirm(confirm=bytes(32))).reason == "wrong-code"
 
@@ -594,7 +594,7 @@ async def test_nothing_is_left_of_who_goes_away(
         await device.closed()
     await device.until(lambda: not device.app.status()["sessions"])
     await device.closed()
-    assert device.app.pairing.pending() is None
+    assert device.app.pairing.ceremonies.pending() is None
     assert not bearer.shown
     assert not device.users.users
     await device.until(lambda: not asyncio.all_tasks() - tasks)
