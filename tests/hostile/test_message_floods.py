@@ -396,7 +396,7 @@ async def test_a_stranger_may_send_as_much_as_an_invite_takes(
             said = await caller.ask("POST", path, raw=bytes(16), block1=(0, True, 0), size1=1025)
             assert (said.code, said.reason) == ("4.13", "too-large")
     blocks: list[Any] = [one.blocks for one in device.app.server._layer.remotes.values()]
-    held = [body for one in blocks for body in one.bodies._assemblies.values()]
+    held = [body for one in blocks for body in one.requests._assemblies.values()]
     assert 0 < len(held) <= len(callers) * device.app.limits.block_assemblies
     assert sum(len(one.payload) for one in held) <= len(held) * 1024
     longer = await owner.ask("POST", "/iam/users", raw=bytes(1024), block1=(0, True, 6))
