@@ -52,7 +52,6 @@ from iam.model import State, changed_keys
 from iam.store import Store
 from peer.errors import PeerError
 from peer.identity import Identity
-from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.advertiser import Advertiser
 from peer.net.coaps import CoapsServer
 from peer.net.onlink import Locality
@@ -74,12 +73,10 @@ class App:
     policies: Policies
     invitations: Invitations
 
-    def __init__(
-        self, paths: Paths, settings: Settings, *, limits: Limits, journal: Journal, net: Net
-    ) -> None:
+    def __init__(self, paths: Paths, settings: Settings, *, journal: Journal, net: Net) -> None:
         self.paths = paths
         self.settings = settings
-        self.limits = limits
+        self.limits = settings.limits
         self.journal = journal
         self._net = net
         self.stopped = asyncio.Event()
@@ -97,13 +94,12 @@ class App:
         paths: Paths,
         settings: Settings,
         *,
-        limits: Limits = DEFAULT_LIMITS,
         journal: Journal | None = None,
         board_seconds: float = board.UPDATE_SECONDS,
         net: Net = UdpSocket,
     ) -> "App":
         """Open everything, the store first. Raises `AppError`, `IamError` or `PeerError`."""
-        app = cls(paths, settings, limits=limits, journal=journal or Journal(), net=net)
+        app = cls(paths, settings, journal=journal or Journal(), net=net)
         try:
             await app._build(board_seconds)
         except BaseException:
@@ -119,7 +115,7 @@ class App:
 
     async def _build(self, board_seconds: float) -> None:
         _make_private(self.paths)
-        store = Store.open(self.paths.store)
+        store = Store.open(self.paths.store, keep_events=self.settings.iam_limits.events_kept)
         self._stack.callback(store.close)
         self.identity = Identity.load_or_create(self.paths.key)
         own = self._load_modules()
@@ -127,7 +123,7 @@ class App:
         policy_set = PolicySet.read(self.paths.policies, app_actions)
         self._check_roles(policy_set.access)
         self.whitelist = Whitelist(
-            store, policy_set.access, journal=self.journal, limits=self.limits
+            store, policy_set.access, journal=self.journal, limits=self.settings.iam_limits
         )
         self.whitelist.check_clock()
         note_recovery(self.whitelist)

@@ -15,8 +15,10 @@ from device_app.durations import seconds_of
 from device_app.errors import ConfigError
 from device_app.pairing.methods import Hardware
 from device_app.pairing.terms import PairingTerms
+from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from peer.errors import Malformed, UsageError
 from peer.files import read_regular
+from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
 from peer.pairing.methods import NAMES
@@ -50,6 +52,8 @@ class Settings:
     terms: PairingTerms = field(default_factory=PairingTerms)
     hardware: Hardware = field(default_factory=Hardware)
     modules: tuple[str, ...] = ()
+    limits: Limits = DEFAULT_LIMITS
+    iam_limits: IamLimits = DEFAULT_IAM_LIMITS
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def require_role(self, roles: Collection[str]) -> None:

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from iam.limits import ATTRIBUTE_CHARACTERS_MAX, ATTRIBUTES_MAX
+
 Attributes = Mapping[str, str]
 
 NO_ATTRIBUTES: Final[Attributes] = MappingProxyType({})
@@ -34,9 +36,6 @@ OF_SUBJECT: Final = frozenset(
 OF_DEVICE: Final = frozenset({IS_LOCAL, "Connection:Address", "Connection:Interface", CLOCK})
 OF_TARGET: Final = frozenset({"IAM:Username", "IAM:RoleId", "IAM:Fingerprint"})
 OWN: Final = OF_SUBJECT | OF_DEVICE | OF_TARGET
-
-VALUE_MAX: Final = 1024  # characters of one attribute; a matcher's work grows with them
-COUNT_MAX: Final = 64  # attributes of one request
 
 
 def is_own(name: str) -> bool:
@@ -55,9 +54,9 @@ def excess(attributes: Attributes) -> str:
 
     Cutting them would let whoever chooses a text step out of the reach of a Deny.
     """
-    if len(attributes) > COUNT_MAX:
-        return f"there are more than {COUNT_MAX} attributes"
+    if len(attributes) > ATTRIBUTES_MAX:
+        return f"there are more than {ATTRIBUTES_MAX} attributes"
     for name, text in attributes.items():
-        if len(text) > VALUE_MAX:
-            return f"the attribute {name[:80]} is longer than {VALUE_MAX} characters"
+        if len(text) > ATTRIBUTE_CHARACTERS_MAX:
+            return f"the attribute {name[:80]} is longer than {ATTRIBUTE_CHARACTERS_MAX} characters"
     return ""

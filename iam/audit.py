@@ -20,8 +20,8 @@ from hashlib import sha256
 from typing import Any, Final
 
 from iam.errors import StoreCorrupt
+from iam.limits import AUDIT_PAGE_RECORDS, EVENT_FIELD_CHARACTERS_MAX
 
-TEXT_MAX: Final = 256  # characters per field; a stranger's text must not fill the disk
 TABLES: Final = {
     "events": "CREATE TABLE events"
     " (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, digest BLOB NOT NULL)",
@@ -32,7 +32,6 @@ SCHEMA: Final = (
     *TABLES.values(),
     "INSERT INTO ends VALUES ('base', 0, zeroblob(32)), ('head', 0, zeroblob(32))",
 )
-_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +162,7 @@ class AuditTrail:
 
     def _rows(self, since: int) -> list[tuple[int, bytes, bytes]]:
         query = "SELECT seq, body, digest FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
-        return self._fetch(query, since, _PAGE)
+        return self._fetch(query, since, AUDIT_PAGE_RECORDS)
 
     def _fetch(self, query: str, *values: object) -> list[Any]:
         try:
@@ -191,7 +190,7 @@ def _encode(seq: int, previous: bytes, event: Event) -> bytes:
     content: dict[str, object] = {"seq": seq, "previous": previous.hex()}
     for name, value in asdict(event).items():
         if value not in ("", None):
-            content[name] = value[:TEXT_MAX] if isinstance(value, str) else value
+            content[name] = value[:EVENT_FIELD_CHARACTERS_MAX] if isinstance(value, str) else value
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 

@@ -30,13 +30,10 @@ from unicodedata import is_normalized
 
 from iam.attributes import CLOCK, NAME, OWN, Attributes, is_own
 from iam.errors import PolicyError
+from iam.limits import CONDITION_VALUES_MAX, EXPLAINED_VALUES_MAX, VALUE_CHARACTERS_MAX
 from iam.operators import KINDS, NEGATIVE, Kind, Operator, Test
 
 __all__ = ["NEGATIVE", "Condition", "Operator", "Outcome", "check_attribute", "nothing"]
-
-VALUES_MAX: Final = 256  # values of one condition
-LITERAL_MAX: Final = 256  # characters of one value
-_SHOWN: Final = 8  # values of a condition that an explanation shows
 
 
 class Outcome(Enum):
@@ -65,10 +62,10 @@ class Condition:
 
     def __post_init__(self) -> None:
         check_attribute(self.attribute)
-        if not 0 < len(self.values) <= VALUES_MAX:
+        if not 0 < len(self.values) <= CONDITION_VALUES_MAX:
             raise PolicyError(
                 f"{self.operator} compares with {len(self.values)} values",
-                advice=f"Give at least one and at most {VALUES_MAX}.",
+                advice=f"Give at least one and at most {CONDITION_VALUES_MAX}.",
             )
         others = {value: _substituted(value) for value in self.values}
         tests = (_compiled(self.operator, value) for value in self.values if not others[value])
@@ -107,10 +104,10 @@ class Condition:
         """What was compared with what, for the log and the console."""
         found = ", ".join(
             f"{name} is {attributes[name][:80]!r}" if name in attributes else f"{name} is absent"
-            for name in list(dict.fromkeys(self.names))[:_SHOWN]
+            for name in list(dict.fromkeys(self.names))[:EXPLAINED_VALUES_MAX]
         )
-        values = ", ".join(repr(value[:80]) for value in self.values[:_SHOWN])
-        more = ", …" if len(self.values) > _SHOWN else ""
+        values = ", ".join(repr(value[:80]) for value in self.values[:EXPLAINED_VALUES_MAX])
+        more = ", …" if len(self.values) > EXPLAINED_VALUES_MAX else ""
         return f"{self.operator} {self.attribute} [{values}{more}]: {found}"
 
 
@@ -188,8 +185,10 @@ def _substituted(value: str) -> str:
 
 
 def _compiled(operator: Operator, value: str) -> Test:
-    if len(value) > LITERAL_MAX:
-        raise PolicyError(f"a value is longer than {LITERAL_MAX} characters", advice="Shorten it.")
+    if len(value) > VALUE_CHARACTERS_MAX:
+        raise PolicyError(
+            f"a value is longer than {VALUE_CHARACTERS_MAX} characters", advice="Shorten it."
+        )
     if not is_normalized("NFC", value):
         raise PolicyError(
             f"{value[:80]!r} is spelt with combining characters, and would equal no name",

@@ -33,17 +33,20 @@ from typing import Any, Final
 from iam import policy_budget
 from iam.access import Access
 from iam.builtin import OWNER, POLICIES, RANKS, ROLES, UNPAIRED, beyond_unpaired
-from iam.condition import VALUES_MAX, Condition, Operator, check_attribute
+from iam.condition import Condition, Operator, check_attribute
 from iam.errors import PolicyError
+from iam.limits import (
+    CONDITION_VALUES_MAX,
+    LIST_ENTRIES_MAX,
+    STATEMENT_ACTIONS_MAX,
+    STATEMENT_CONDITIONS_MAX,
+)
 from iam.policy import Effect, Policy, Role, Statement, matches
 from iam.policy_warnings import warnings_of
 from iam.toml_nodes import TomlNode, read
 
 ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 ID_ADVICE: Final = "Start with a letter; then letters, digits, '.', '_' and '-', 64 at most."
-ACTIONS_MAX: Final = 256  # of one statement
-CONDITIONS_MAX: Final = 32  # of one statement
-_LISTED_MAX: Final = 100_000  # of one list; what all files hold together is in `bounds`
 _OURS: Final = ("core-", "app-")
 
 
@@ -111,7 +114,7 @@ class _Reading:
         found = file.table("the file", ("policy", "role"))
         for key, take in (("policy", self._policy), ("role", self._role)):
             if key in found:
-                for node in found[key].list_of(f"[[{key}]]", _LISTED_MAX):
+                for node in found[key].list_of(f"[[{key}]]", LIST_ENTRIES_MAX):
                     take(node)
 
     def _count(self, node: TomlNode, what: str, number: int = 1) -> None:
@@ -155,7 +158,7 @@ class _Reading:
             first = self._policies[name][0]
             raise where.error(f"policy {name!r} is defined twice, first at {first}", "Rename one.")
         listed = node.required(found, "statement", "this policy").list_of(
-            "[[policy.statement]]", _LISTED_MAX
+            "[[policy.statement]]", LIST_ENTRIES_MAX
         )
         self._policies[name] = (where, Policy(name, tuple(map(self._statement, listed))))
 
@@ -163,12 +166,14 @@ class _Reading:
         self._count(node, "statements")
         found = node.table("a statement", ("effect", "actions", "conditions"))
         effect = _one_of(node.required(found, "effect", "this statement"), Effect, "an effect")
-        actions = node.required(found, "actions", "this statement").list_of("actions", ACTIONS_MAX)
+        actions = node.required(found, "actions", "this statement").list_of(
+            "actions", STATEMENT_ACTIONS_MAX
+        )
         self._count(node, "actions", len(actions))
         patterns = tuple(map(self._action, actions))
         conditions: tuple[Condition, ...] = ()
         if "conditions" in found:
-            listed = found["conditions"].list_of("conditions", CONDITIONS_MAX)
+            listed = found["conditions"].list_of("conditions", STATEMENT_CONDITIONS_MAX)
             conditions = tuple(self._condition(one, effect) for one in listed)
         return Statement(effect, patterns, conditions)
 
@@ -184,7 +189,7 @@ class _Reading:
         attribute, listed = inner.single_entry(f"what {operator} compares")
         _explained(listed, check_attribute, attribute)
         values = []
-        given = listed.list_of("values", VALUES_MAX)
+        given = listed.list_of("values", CONDITION_VALUES_MAX)
         self._count(listed, "values", len(given))
         for one in given:  # one by one, for the line of each
             values.append(one.text("a value"))
@@ -211,7 +216,7 @@ class _Reading:
         rank = _rank(node, name, found)
         policies = {}
         listed = node.required(found, "policies", "this role").list_of(
-            "policies", _LISTED_MAX, least=0
+            "policies", LIST_ENTRIES_MAX, least=0
         )
         self._count(node, "policies of roles", len(listed))
         for one in listed:

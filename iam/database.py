@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 
 from iam import files, schema
 from iam.errors import IamError, StoreCorrupt, StoreError, StoreTooNew
+from iam.limits import STORE_BUSY_MILLISECONDS
 from iam.mark import Marked
 from iam.schema import APPLICATION_ID
 
@@ -33,7 +34,6 @@ _DISK_FAULTS: Final = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
-_BUSY_MILLISECONDS: Final = 1000  # readers hold up a checkpoint for so long, and nothing else
 _FORMATS: Final = (b"\1\1", b"\2\2")  # bytes 18 and 19: rollback journal, write-ahead log
 
 
@@ -104,7 +104,7 @@ def connect_for_writing(path: Path) -> sqlite3.Connection:
             "journal_mode = WAL",
             "synchronous = FULL",
             "secure_delete = ON",
-            f"busy_timeout = {_BUSY_MILLISECONDS}",
+            f"busy_timeout = {STORE_BUSY_MILLISECONDS}",
         ):
             db.execute(f"PRAGMA {pragma}")
     except BaseException:

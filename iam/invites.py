@@ -17,6 +17,7 @@ from itertools import count, islice
 from math import inf, isfinite
 
 from iam.errors import Denied, InviteRefused, KeyTaken, LimitReached, Malformed, NameTaken, NotFound
+from iam.limits import NAME_CHARACTERS_MAX
 from iam.model import Invite, Key, State, Subject, User
 from iam.rules import (
     CONSOLE,
@@ -28,7 +29,6 @@ from iam.rules import (
     power_of,
     power_of_user,
 )
-from iam.values import TEXT_MAX
 
 _ASK = "Ask for a new invite."
 
@@ -54,9 +54,10 @@ def add_invite(
     if not invite.is_shared and invite.name in state.users:
         raise NameTaken(f"the name {invite.name!r} is taken", advice="Choose another name.")
     state = without_expired(state, now)
-    if len(state.invites) >= rules.invites:
+    if len(state.invites) >= rules.limits.invites:
         raise LimitReached(
-            f"there are {rules.invites} invites, and no room for more", advice="Withdraw one first."
+            f"there are {rules.limits.invites} invites, and no room for more",
+            advice="Withdraw one first.",
         )
     inviter = state.user_of(actor.fingerprint) if actor is not None else None
     name = inviter.name if inviter is not None else ""
@@ -153,7 +154,7 @@ def _numbered(name: str) -> Iterator[str]:
     yield name
     for number in count(2):
         ending = f"-{number}"
-        yield name[: TEXT_MAX - len(ending)] + ending
+        yield name[: NAME_CHARACTERS_MAX - len(ending)] + ending
 
 
 def _used_once(state: State, invite: Invite) -> State:

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import MappingProxyType
-from typing import Final
 
-OWN_WRITE_SECONDS: Final = 3600.0
-ROWS_ALONG: Final = 32  # with another write, which must not pay for a crowd; the rest waits
+from iam.limits import LAST_SEEN_WRITE_SECONDS
 
 
 class LastSeen:
@@ -60,7 +58,7 @@ class LastSeen:
         """Has enough come together for a write of its own?"""
         if self._since is None or self._latest is None:
             return False
-        return self._latest - self._since >= OWN_WRITE_SECONDS
+        return self._latest - self._since >= LAST_SEEN_WRITE_SECONDS
 
     def unwritten(self, *, at_most: int | None = None) -> list[tuple[str, float]]:
         """Rows that the disk does not have yet."""

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from iam import files, rights
+from iam.limits import MARK_CHANGE_BYTES
 from iam.rights import Seal
 
-JOURNAL_BYTES: Final = 65_536  # beyond what the rows take, then the file is written anew
 _NO_LINE: Final = "0" * 64
 Head = tuple[int, str]  # number and hex digest of an event
 
@@ -124,7 +124,7 @@ class Mark:
         if marked is not None:
             self._last = marked.last
             self._size = self._path.stat().st_size
-            self._room = JOURNAL_BYTES + _room_for(marked.rows)
+            self._room = MARK_CHANGE_BYTES + _room_for(marked.rows)
 
     def exists(self) -> bool:
         """Whether the file is there."""
@@ -136,7 +136,7 @@ class Mark:
         every = sorted(rows)
         digest, line = self._line(_NO_LINE, every, (), seal, head, time_floor)
         files.write_whole(self._path, line)
-        self._last, self._size, self._room = digest, len(line), JOURNAL_BYTES + _room_for(every)
+        self._last, self._size, self._room = digest, len(line), MARK_CHANGE_BYTES + _room_for(every)
 
     def append(
         self,

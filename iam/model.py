@@ -4,7 +4,7 @@ A State never changes, and a change is a new State that shares all but the touch
 old one: the maps are persistent, so one more user among 100,000 costs what one among ten does.
 Each State remembers the last few changes that led to it. `differing` uses that to compare two
 states of one descent by what was touched between them, and looks at everybody only where there is
-no common one among the last `_STEPS_KEPT`.
+no common one among the last `STATE_STEPS_KEPT`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from typing import Any, Final
 from rpds import HashTrieMap, HashTrieSet
 
 from iam.errors import KeyTaken, Malformed, NameTaken, NotFound
-from iam.values import FINGERPRINT, INVITE_ID, TEXT_MAX, USES_MAX, Invite, Key, User
+from iam.limits import STATE_STEPS_KEPT
+from iam.values import FINGERPRINT, INVITE_ID, Invite, Key, User
 
 __all__ = [
     "FINGERPRINT",
     "INVITE_ID",
-    "TEXT_MAX",
-    "USES_MAX",
     "Inactive",
     "Invite",
     "Key",
@@ -37,7 +36,6 @@ __all__ = [
     "lost_keys",
 ]
 
-_STEPS_KEPT: Final = 64
 _NO_MAP: Final[HashTrieMap[str, Any]] = HashTrieMap()
 _NO_NAMES: Final[HashTrieSet[str]] = HashTrieSet()
 
@@ -110,7 +108,7 @@ class State:
             roles = roles.insert(after.role, names.insert(after.name))
             limited = limited.insert(after.name) if after.is_limited else limited
         step = _Step(*(user.name for user in (before, after) if user is not None))
-        steps = (*self._steps[1 - _STEPS_KEPT :], step)
+        steps = (*self._steps[1 - STATE_STEPS_KEPT :], step)
         return State(users, invites, keys, roles, limited, steps)
 
     def with_invite(self, invite: Invite) -> State:

@@ -15,17 +15,15 @@ import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from iam import audit, database, files, mark, recovery, salvage, schema
 from iam.audit import AuditTrail
 from iam.database import beside, explained
 from iam.errors import StoreBusy, StoreError, StoreTooNew
+from iam.limits import STORE_COPY_TRIES
 from iam.mark import Marked
 from iam.recovery import AcceptedState, Reason
 from iam.schema import Content
-
-_COPY_TRIES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ def copy_of_audit(path: Path) -> sqlite3.Connection:
     copy slowly is in nobody's way. Raises StoreCorrupt, StoreTooNew, StoreError.
     """
     with explained(path), files.acting_as_owner_of(path.parent):
-        for _ in range(_COPY_TRIES):
+        for _ in range(STORE_COPY_TRIES):
             before = _stamp(path)
             copy = sqlite3.connect(":memory:", uri=False, isolation_level=None)
             try:

@@ -13,21 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from iam.condition import Condition
+from iam.limits import DECISION_STEPS_MAX, POLICY_TOTALS, ROLE_STEPS_MAX
 from iam.policy import Policy, Role, Statement
-
-MOST: Final[Mapping[str, int]] = {
-    "roles": 128,
-    "policies": 4096,
-    "statements": 10_000,
-    "actions": 40_000,
-    "values": 40_000,
-    "policies of roles": 40_000,
-    "actions of roles": 200_000,  # of their policies' statements, for each role that has them
-}
-"""The most that all files together may hold of each."""
-
-STEPS_MAX: Final = 5_000  # of one decision: about one action, by all policies of one role
-ROLE_STEPS_MAX: Final = 100_000  # of the decisions about all actions, which `/iam/me` asks for
 
 _READ_STEPS: Final = 16  # the text of an attribute is read as a number, an address …
 _SEARCH_STEPS: Final = 4  # for each symbol of a pattern that has to be searched for
@@ -42,8 +29,8 @@ class Budget:
     def add(self, what: str, number: int = 1) -> str:
         """Count some more. Why that is too much, or nothing."""
         self._counted[what] += number
-        if self._counted[what] > MOST[what]:
-            return f"the files hold more than {MOST[what]} {what} in all"
+        if self._counted[what] > POLICY_TOTALS[what]:
+            return f"the files hold more than {POLICY_TOTALS[what]} {what} in all"
         return ""
 
 
@@ -73,10 +60,10 @@ def excess(role: Role, policies: Mapping[str, Costed]) -> str:
     statements = (one for name in role.policies for one in policies.get(name, ()))
     found = dict(_steps_by_action(statements))
     for action, steps in found.items():
-        if steps > STEPS_MAX:
+        if steps > DECISION_STEPS_MAX:
             return (
                 f"a decision about {action} for role {role.id!r} may take {steps} steps, "
-                f"more than {STEPS_MAX}"
+                f"more than {DECISION_STEPS_MAX}"
             )
     if sum(found.values()) > ROLE_STEPS_MAX:
         return (

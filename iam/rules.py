@@ -32,6 +32,7 @@ from typing import Final
 
 from iam.builtin import OWNER, UNPAIRED
 from iam.errors import Denied, LastOwner, LimitReached, NotFound
+from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.model import Key, State, Subject, User
 from iam.policy import Role
 
@@ -41,9 +42,7 @@ class Rules:
     """What changes are measured by: the roles there are, and how much room there is."""
 
     roles: Mapping[str, Role]
-    users: int = 256
-    keys_per_user: int = 8
-    invites: int = 32
+    limits: IamLimits = DEFAULT_IAM_LIMITS
 
     def rank(self, role: str) -> int:
         """A role that is not defined ranks with the highest, so that only they repair it."""
@@ -151,14 +150,15 @@ def _vouched(user: User) -> set[tuple[str, str, bool]]:
 
 
 def _check_room(state: State, before: User | None, after: User, rules: Rules) -> None:
-    if before is None and len(state.users) >= rules.users:
+    if before is None and len(state.users) >= rules.limits.users:
         raise LimitReached(
-            f"there are {rules.users} users, and no room for more", advice="Remove one first."
+            f"there are {rules.limits.users} users, and no room for more",
+            advice="Remove one first.",
         )
     had = len(before.keys) if before else 0
-    if len(after.keys) > max(had, rules.keys_per_user):
+    if len(after.keys) > max(had, rules.limits.keys_per_user):
         raise LimitReached(
-            f"{after.name!r} may have {rules.keys_per_user} keys", advice="Remove one first."
+            f"{after.name!r} may have {rules.limits.keys_per_user} keys", advice="Remove one first."
         )
 
 

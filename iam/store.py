@@ -27,13 +27,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from iam import database, openfile, rights, salvage, schema
 from iam.audit import AuditTrail, Event
 from iam.changes import KEEP, Keep, has_owner
 from iam.errors import StoreError, StoreWriteFailed
-from iam.last_seen import ROWS_ALONG, LastSeen
+from iam.last_seen import LastSeen
+from iam.limits import DEFAULT_IAM_LIMITS, LAST_SEEN_ROWS_PER_COMMIT
 from iam.mark import Mark
 from iam.model import State, lost_keys
 from iam.openfile import Opened
@@ -41,8 +42,6 @@ from iam.recovery import Recovery
 from iam.rights import Seal
 from iam.schema import Row
 from iam.storefile import StoreFile
-
-EVENTS_KEPT: Final = 10_000
 
 _Watcher = TypeVar("_Watcher", bound=Callable[..., None])
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ class Store:
         self._secure()
 
     @classmethod
-    def open(cls, path: Path, *, keep_events: int = EVENTS_KEPT) -> Store:
+    def open(cls, path: Path, *, keep_events: int = DEFAULT_IAM_LIMITS.events_kept) -> Store:
         """Open the file, or make it if there is none. `keep_events` bounds the audit trail.
 
         A file that is damaged, older than its mark, or gone is replaced; `recovery` says so.
@@ -120,7 +119,7 @@ class Store:
         written. Raises StoreCorrupt, StoreTooNew, StoreError.
         """
         with closing(openfile.copy_of_audit(path)) as copy:
-            yield AuditTrail(copy, keep=EVENTS_KEPT)
+            yield AuditTrail(copy, keep=DEFAULT_IAM_LIMITS.events_kept)
 
     @property
     def state(self) -> State:
@@ -210,7 +209,7 @@ class Store:
         )
         known = self.recovery if recovery is KEEP else recovery
         gone = lost_keys(old, new)
-        noted = self._last_seen.unwritten(at_most=ROWS_ALONG)
+        noted = self._last_seen.unwritten(at_most=LAST_SEEN_ROWS_PER_COMMIT)
         newest = 0
         with self._transaction(seal.serial):
             self._run(changes)

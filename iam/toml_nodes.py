@@ -15,14 +15,15 @@ import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from iam.errors import PolicyFileError
-
-TEXT_MAX: Final = 8 * 1024 * 1024
-LINE_MAX: Final = 4000  # also keeps numbers below what Python refuses to read
-DEPTH_MAX: Final = 32
-ENTRIES_MAX: Final = 200_000  # of tables and lists; each is kept with its line
+from iam.limits import (
+    TOML_CHARACTERS_MAX,
+    TOML_DEPTH_MAX,
+    TOML_ENTRIES_MAX,
+    TOML_LINE_CHARACTERS_MAX,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +122,24 @@ _AT = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
 
 
 def _check_bounds(text: str, file: str) -> None:
-    if len(text) > TEXT_MAX:
+    if len(text) > TOML_CHARACTERS_MAX:
         raise PolicyFileError(
-            f"the file is longer than {TEXT_MAX} characters", file=file, line=1, advice="Split it."
+            f"the file is longer than {TOML_CHARACTERS_MAX} characters",
+            file=file,
+            line=1,
+            advice="Split it.",
         )
-    if sum(map(text.count, ",=[")) > ENTRIES_MAX:
-        why = f"the file has more than {ENTRIES_MAX} entries"
+    if sum(map(text.count, ",=[")) > TOML_ENTRIES_MAX:
+        why = f"the file has more than {TOML_ENTRIES_MAX} entries"
         raise PolicyFileError(why, file=file, line=1, advice="Split it, or say less.")
     depth = 0
     for number, line in enumerate(text.split("\n"), 1):
-        if len(line) > LINE_MAX:
-            why = f"the line is longer than {LINE_MAX} characters"
+        if len(line) > TOML_LINE_CHARACTERS_MAX:
+            why = f"the line is longer than {TOML_LINE_CHARACTERS_MAX} characters"
             raise PolicyFileError(why, file=file, line=number, advice="Break the list into lines.")
         for bracket in _BRACKET.findall(_HIDING.sub("", line)):
             depth = max(0, depth + (1 if bracket in "[{" else -1))
-            if depth > DEPTH_MAX:
+            if depth > TOML_DEPTH_MAX:
                 raise PolicyFileError(
                     "brackets are nested too deep", file=file, line=number, advice="Close some."
                 )
@@ -241,8 +245,8 @@ class _PositionScanner:
             self._skip(_BLANK)
             if not self._peek("."):
                 return parts
-            if len(parts) == DEPTH_MAX:
-                why = f"a key has more than {DEPTH_MAX} parts"
+            if len(parts) == TOML_DEPTH_MAX:
+                why = f"a key has more than {TOML_DEPTH_MAX} parts"
                 raise PolicyFileError(why, file=self._file, line=self._line, advice="Shorten it.")
             self._at += 1
 

@@ -13,20 +13,20 @@ from math import inf, isfinite
 from typing import Final
 
 from iam.errors import KeyTaken, Malformed, NotFound
+from iam.limits import INVITE_USES_MAX, NAME_CHARACTERS_MAX
 
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 INVITE_ID: Final = re.compile(r"[0-9a-f]{32}")
-TEXT_MAX: Final = 64  # characters of a name; a good one is for those to tell who ask a person
-USES_MAX: Final = 32  # of one invite
 _RECEIPT_BYTES: Final = 32  # SHA-256
 
 
 def _check_text(**texts: str) -> None:
     for what, text in texts.items():
         surrogate = not text.isascii() and any("\ud800" <= symbol <= "\udfff" for symbol in text)
-        if len(text) > TEXT_MAX or surrogate:
+        if len(text) > NAME_CHARACTERS_MAX or surrogate:
             raise Malformed(
-                f"{what} is not a text of at most {TEXT_MAX} characters", advice="Shorten it."
+                f"{what} is not a text of at most {NAME_CHARACTERS_MAX} characters",
+                advice="Shorten it.",
             )
 
 
@@ -155,9 +155,9 @@ class Invite:
         _check_text(name=self.name, role=self.role, inviter=self.inviter)
         for what in ("expires", "created", "not_after"):
             _check_time(getattr(self, what), what)
-        if self.used < 0 or not 1 <= self.uses <= USES_MAX - self.used:
+        if self.used < 0 or not 1 <= self.uses <= INVITE_USES_MAX - self.used:
             raise Malformed(
-                f"an invite can be used 1 to {USES_MAX} times", advice="Give such a number."
+                f"an invite can be used 1 to {INVITE_USES_MAX} times", advice="Give such a number."
             )
         if self.key:
             _check_fingerprint(self.key)

@@ -68,20 +68,7 @@ class Limits:
     observations_per_key: int = 32  # observations of one key over all its sessions
     cbor_depth: int = 32  # nesting of a CBOR item from outside
     json_depth: int = 32  # and of JSON
-
-    # The whitelist.
-    users: int = 256
-    keys_per_user: int = 8
-    name_max: int = 64  # characters of a user's name
-    invites: int = 32  # invites that nobody has used up
-    invite_uses: int = 32  # how many may use one invite
-    invite_seconds: float = 172_800.0  # how long an invite is good
-    invite_max_seconds: float = 2_592_000.0  # and at most
-    policy_bytes: int = 4_194_304  # the text of all policy files together
-    change_burst: int = 600  # events by changes of one user, at once
-    changes_per_hour: float = 60.0  # and per hour after that
-    all_change_burst: int = 1_200  # events by changes of all owners, and of all others, at once
-    all_changes_per_hour: float = 240.0  # and per hour after that
+    name_max: int = 64  # characters of a name that a client proposes
 
 
 DEFAULT_LIMITS = Limits()

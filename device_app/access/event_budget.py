@@ -12,8 +12,8 @@ from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 
 from iam.errors import TooMany
+from iam.limits import IamLimits
 from peer.bounded_dict import BoundedDict
-from peer.limits import Limits
 from peer.token_bucket import TokenBucket
 
 REFUSAL_SECONDS: Final = 10.0  # refusals of one kind, of one source, are one event in this time
@@ -135,7 +135,7 @@ def source_of(address: str) -> str:
 class EventBudgets:
     """The budgets of one trail. Times are monotonic seconds."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: IamLimits) -> None:
         self._limits = limits
         self._refusals: dict[tuple[str, bool], RefusalBudget] = {}
         own = Rate(limits.change_burst, limits.changes_per_hour)

@@ -13,10 +13,10 @@ from typing import Any
 from device_app.access import bodies
 from device_app.access.whitelist import Whitelist
 from iam.errors import InviteRefused, NotFound
+from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.model import Invite, Subject, User
 from peer.errors import Malformed, PeerError, UsageError
 from peer.identity import Fingerprint, Identity
-from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.coaps import PeerIdentity
 from peer.pairing.invite import InviteToken, verify_untrusted
 from peer.pairing.names import check_name
@@ -27,7 +27,7 @@ _FIELDS = {"name", "role", "seconds", "uses", "key", "not_after"}
 
 
 def invite_wished_untrusted(
-    wish: Mapping[str, object], now: float, limits: Limits = DEFAULT_LIMITS
+    wish: Mapping[str, object], now: float, limits: IamLimits = DEFAULT_IAM_LIMITS
 ) -> Invite:
     """A new invite with an id of its own: a name is due, the rest may be left out."""
     bodies.refuse_unknown(wish, _FIELDS)
@@ -159,7 +159,7 @@ def invite_verbs(
     """The console's verbs on invites; see `device_app.console.table`."""
 
     def create(args: Mapping[str, Any]) -> dict[str, Any]:
-        invite = invite_wished_untrusted(args["wish"], whitelist.now)
+        invite = invite_wished_untrusted(args["wish"], whitelist.now, whitelist.limits)
         return {"invite": invitations().create(None, invite)}
 
     def listed(_args: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from device_app.errors import ConfigError
 from iam import config
 from iam.access import Access
 from iam.errors import PolicyError
+from iam.limits import DEFAULT_IAM_LIMITS
 from peer.files import read_regular
-from peer.limits import DEFAULT_LIMITS
 
 _log = logging.getLogger("handfast.policies")
 _READ_ADVICE = (
-    f"Policy files are regular files, of {DEFAULT_LIMITS.policy_bytes} bytes at most in all."
+    f"Policy files are regular files, of {DEFAULT_IAM_LIMITS.policy_bytes} bytes at most in all."
 )
 
 
@@ -96,7 +96,9 @@ def listed(folder: Path) -> list[Path]:
         raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
-def _texts(files: Sequence[Path], most: int = DEFAULT_LIMITS.policy_bytes) -> list[tuple[str, str]]:
+def _texts(
+    files: Sequence[Path], most: int = DEFAULT_IAM_LIMITS.policy_bytes
+) -> list[tuple[str, str]]:
     """Name and text of each file; of at most so many bytes in all."""
     found = []
     for path in files:

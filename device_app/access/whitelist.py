@@ -21,10 +21,10 @@ from iam.audit import Event
 from iam.builtin import OWNER
 from iam.changes import Rules
 from iam.errors import Denied, InviteRefused, StoreWriteFailed
+from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.model import Invite, Key, State, Subject, User
 from iam.policy import Decision, Explanation
 from iam.store import Store
-from peer.limits import Limits
 
 _log = logging.getLogger("handfast.whitelist")
 _WINDOW_EVENTS = 10  # what a window and those who come to it may cause
@@ -43,7 +43,7 @@ class Whitelist:
         access: Access,
         *,
         journal: Journal,
-        limits: Limits,
+        limits: IamLimits = DEFAULT_IAM_LIMITS,
         clock: Clock | None = None,
     ) -> None:
         self.store = store
@@ -53,15 +53,14 @@ class Whitelist:
         )
         self.trouble = ""
         self._clock_trouble = ""
-        self._limits = limits
+        self.limits = limits
         self._budgets = EventBudgets(limits)
         self.adopt(access)
 
     def adopt(self, access: Access) -> None:
         """Other roles and policies from now on."""
-        limits = self._limits
         self.access = access
-        self.rules = Rules(access.roles, limits.users, limits.keys_per_user, limits.invites)
+        self.rules = Rules(access.roles, self.limits)
 
     @property
     def state(self) -> State:

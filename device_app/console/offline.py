@@ -194,7 +194,7 @@ def _whitelist(places: Paths, access: Access) -> Iterator[Whitelist]:
         raise _not_there(places)
     store = Store.open(places.store)
     try:
-        whitelist = Whitelist(store, access, journal=Journal(), limits=DEFAULT_LIMITS)
+        whitelist = Whitelist(store, access, journal=Journal())
         note_recovery(whitelist)
         yield whitelist
     finally:

@@ -43,7 +43,7 @@ class Invites(Resource):
         """A new invite, and its token."""
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:CreateInvite"):
-            invite = invite_wished_untrusted(body, self._whitelist.now, self._limits)
+            invite = invite_wished_untrusted(body, self._whitelist.now, self._whitelist.limits)
             asker = self._guard.require(request, "Iam:CreateInvite", *_targets(invite))
             made = self._invitations.create(asker.subject, invite)
         answer = reply(request, made, code=Code.CREATED)

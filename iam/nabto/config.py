@@ -38,6 +38,7 @@ from iam.builtin import UNPAIRED
 from iam.condition import Condition, Operator
 from iam.config import ID, ID_ADVICE, load, to_toml
 from iam.errors import PolicyFileError
+from iam.limits import NABTO_GRANTS_MAX, NABTO_NAME_CHARACTERS_MAX, NABTO_ROLES_MAX
 from iam.nabto.counterparts import COUNTERPARTS, ROLE_ID, is_carried, policy_id, role_id
 from iam.nabto.grants import (
     Grant,
@@ -53,9 +54,6 @@ from iam.nabto.statements import Notes, read_statement
 from iam.policy import Effect, Policy, Role, Statement
 
 RANK_MAX: Final = 9  # below guest, the lowest role of ours that a user can have
-ROLES_MAX: Final = 32
-GRANTS_MAX: Final = 1024  # actions of IAM in all statements; every two conditions are compared
-NAME_MAX: Final = 48  # characters of a role or policy; ours may be longer by a prefix
 
 _SHARED: Final = "nabto-everybody"
 _GIVING: Final = tuple(one.action for one in COUNTERPARTS if ROLE_ID in one.target)
@@ -129,8 +127,10 @@ def check_version(root: JsonNode, *versions: int) -> int:
 def read_name(node: JsonNode) -> str:
     """The name of a role or policy, which has to be one that ours can have too."""
     name = node.text()
-    if len(name) > NAME_MAX or not ID.fullmatch(name):
-        raise node.error("this cannot be a name here", f"{ID_ADVICE} Here at most {NAME_MAX}.")
+    if len(name) > NABTO_NAME_CHARACTERS_MAX or not ID.fullmatch(name):
+        raise node.error(
+            "this cannot be a name here", f"{ID_ADVICE} Here at most {NABTO_NAME_CHARACTERS_MAX}."
+        )
     return name
 
 
@@ -143,8 +143,8 @@ def _role_ids(node: JsonNode) -> dict[str, str]:
     for role in node.items():
         name = _new_name(role.required("Id"), found)
         found[name] = role_id(name)
-    if len(found) > ROLES_MAX:
-        raise node.error(f"there are more than {ROLES_MAX} roles", "Remove some.")
+    if len(found) > NABTO_ROLES_MAX:
+        raise node.error(f"there are more than {NABTO_ROLES_MAX} roles", "Remove some.")
     if len({*found.values()}) < len(found):
         raise node.error("two roles would have one name here", "Rename the one called nabto-….")
     return found
@@ -163,8 +163,8 @@ def _policies(node: JsonNode, role_ids: Mapping[str, str], notes: Notes) -> dict
             notes.add(policy, "nothing of this policy can be carried; it is left out")
         elif policy_id(name) != name:
             notes.add(policy, f"this policy is called {policy_id(name)} here")
-    if sum(one.is_iam for policy in found.values() for one in policy.grants) > GRANTS_MAX:
-        raise node.error(f"there are more than {GRANTS_MAX} rules about IAM", "Join some.")
+    if sum(one.is_iam for policy in found.values() for one in policy.grants) > NABTO_GRANTS_MAX:
+        raise node.error(f"there are more than {NABTO_GRANTS_MAX} rules about IAM", "Join some.")
     return found
 
 

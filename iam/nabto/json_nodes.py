@@ -18,24 +18,29 @@ from dataclasses import dataclass
 from typing import Final
 
 from iam.errors import PolicyFileError
-
-SIZE_MAX: Final = 1 << 20  # characters of one file
-DEPTH_MAX: Final = 32
-KEY_MAX: Final = 80  # characters of a key that an error or a note shows
+from iam.limits import (
+    NABTO_DEPTH_MAX,
+    NABTO_FILE_CHARACTERS_MAX,
+    NABTO_NUMBER_CHARACTERS_MAX,
+    NABTO_SHOWN_CHARACTERS_MAX,
+)
 
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
 _PLAIN: Final = r'[^"\\\x00-\x1f]*'
 _STRING: Final = re.compile(rf'"{_PLAIN}(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{{4}}){_PLAIN})*"')
-_KEY: Final = re.compile(rf"[A-Za-z0-9_]{{1,{KEY_MAX}}}")
+_KEY: Final = re.compile(rf"[A-Za-z0-9_]{{1,{NABTO_SHOWN_CHARACTERS_MAX}}}")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
-_NUMBER_MAX: Final = 32  # characters of a number
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _WORDS: Final[Mapping[str, bool | None]] = {"true": True, "false": False, "null": None}
 
 
 def shown(text: str) -> str:
     """A text of the file in quotes, short and without anything that a terminal obeys."""
-    return ascii(text if len(text) <= KEY_MAX else text[:KEY_MAX] + "...")
+    return ascii(
+        text
+        if len(text) <= NABTO_SHOWN_CHARACTERS_MAX
+        else text[:NABTO_SHOWN_CHARACTERS_MAX] + "..."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +128,9 @@ KINDS: Final[Mapping[type, str]] = {
 
 def read(text: str, *, file: str) -> JsonNode:
     """The tree of a JSON text. Raises PolicyFileError with file, line and path."""
-    if len(text) > SIZE_MAX:
+    if len(text) > NABTO_FILE_CHARACTERS_MAX:
         raise PolicyFileError(
-            f"the file is longer than {SIZE_MAX} characters",
+            f"the file is longer than {NABTO_FILE_CHARACTERS_MAX} characters",
             file=file,
             line=1,
             advice="Give the file that the device wrote, and nothing else.",
@@ -151,8 +156,8 @@ class _Reader:
     def _value(self, path: str, depth: int) -> JsonNode:
         symbol, line = self._peek(), self._line
         if symbol and symbol in "{[":
-            if depth == DEPTH_MAX:
-                raise self._error(path, f"this is nested more than {DEPTH_MAX} deep")
+            if depth == NABTO_DEPTH_MAX:
+                raise self._error(path, f"this is nested more than {NABTO_DEPTH_MAX} deep")
             self._at += 1
             inner = self._object if symbol == "{" else self._list
             return JsonNode(inner(path, depth + 1), self._file, line, path)
@@ -193,7 +198,7 @@ class _Reader:
         if symbol == '"':
             return self._string(path)
         if number := _NUMBER.match(self._text, self._at):
-            if number.end() - self._at > _NUMBER_MAX:
+            if number.end() - self._at > NABTO_NUMBER_CHARACTERS_MAX:
                 raise self._error(path, "this number is too long")
             self._at = number.end()
             digits = number[0]

@@ -20,11 +20,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from iam.limits import NAME_CHARACTERS_MAX
 from iam.model import Key, User
 from iam.nabto.config import check_version, read_name
 from iam.nabto.json_nodes import KINDS, JsonNode, read, shown
 from iam.nabto.statements import Notes
-from iam.values import FINGERPRINT, TEXT_MAX
+from iam.values import FINGERPRINT
 
 METHOD: Final = "imported"
 
@@ -160,8 +161,10 @@ def _label(node: JsonNode | None, notes: Notes) -> str:
     """A name for people to read; one that is too long or not printable is left out."""
     if node is None:
         return ""
-    if len(node.text()) > TEXT_MAX or not node.text().isprintable():
-        notes.add(node, f"this is not printable text of at most {TEXT_MAX}; it is left out")
+    if len(node.text()) > NAME_CHARACTERS_MAX or not node.text().isprintable():
+        notes.add(
+            node, f"this is not printable text of at most {NAME_CHARACTERS_MAX}; it is left out"
+        )
         return ""
     return node.text()
 

@@ -19,6 +19,7 @@ from typing import Final
 from iam.attributes import IS_LOCAL, NAME, is_own
 from iam.condition import NEGATIVE, Condition, Operator
 from iam.errors import PolicyError
+from iam.limits import NABTO_ACTION_CHARACTERS_MAX, NABTO_VARIANTS_MAX
 from iam.nabto.counterparts import (
     CALLER,
     COUNTERPARTS,
@@ -45,8 +46,6 @@ OPERATORS: Final = frozenset(
         "Bool",
     }
 )
-VARIANTS_MAX: Final = 64  # statements that one of theirs may become
-ACTION_MAX: Final = 128  # characters
 NO_ROLE: Final = "-"  # before the name of a role that the file does not define; no id begins so
 
 
@@ -100,7 +99,7 @@ def read_statement(
 
 def _why_not(action: str) -> str:
     """Why an action has no place here, or nothing."""
-    if len(action) > ACTION_MAX or not ACTION.fullmatch(action):
+    if len(action) > NABTO_ACTION_CHARACTERS_MAX or not ACTION.fullmatch(action):
         return "no request asks for it; an action is Module:Verb, and * fits nothing in Nabto"
     if action in INSTEAD:
         return INSTEAD[action]
@@ -262,9 +261,9 @@ def _variants(node: JsonNode, comparisons: tuple[_Comparison, ...]) -> list[tupl
     count = 1
     for choice in choices:
         count *= len(choice)
-    if count > VARIANTS_MAX:
+    if count > NABTO_VARIANTS_MAX:
         raise node.error(
-            f"its negative operators make {count} cases, more than {VARIANTS_MAX}",
+            f"its negative operators make {count} cases, more than {NABTO_VARIANTS_MAX}",
             "Name one value in each; with several, Nabto takes any that differs.",
         )
     return [tuple(dict.fromkeys(variant)) for variant in product(*choices)]

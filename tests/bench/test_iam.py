@@ -18,6 +18,7 @@ import pytest
 from iam import Access, Event, Key, Policy, Role, Rules, State, Statement, Store, User, changed_keys
 from iam import changes as to
 from iam.builtin import POLICIES, ROLES
+from iam.limits import IamLimits
 from iam.policy import Effect
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 CROWDS = (10, 1_000, 100_000)
-RULES = Rules(Access().roles, users=10**6)
+RULES = Rules(Access().roles, IamLimits(users=10**6))
 EVENT = Event(kind="paired", boot="b", monotonic=1.0, wall=2.0)
 
 

@@ -239,13 +239,12 @@ class Kit:
         board_seconds: float = 0.05,
         **changes: Any,
     ) -> Device:
-        chosen = replace(settings or SETTINGS, **changes)
+        chosen = replace(settings or SETTINGS, limits=limits, **changes)
         if terms is not None:
             chosen = replace(chosen, terms=terms)
         app = await App.start(
             Paths(self.home, self.home, self.home),
             chosen,
-            limits=limits,
             journal=journal,
             board_seconds=board_seconds,
         )

@@ -18,7 +18,6 @@ from iam.access import Access
 from iam.errors import InviteRefused
 from iam.model import Key, State, Subject, User
 from iam.store import Store
-from peer.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +50,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     store = Store.open(tmp_path / "device.db", keep_events=500)
     at = [1000.0]
     journal = Journal(wall=lambda: 2e9 + at[0], monotonic=lambda: at[0], boot="b")
-    whitelist = Whitelist(store, Access(), journal=journal, limits=DEFAULT_LIMITS)
+    whitelist = Whitelist(store, Access(), journal=journal)
     yield Desk(whitelist, at)
     store.close()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.access.journal import Journal
+from iam.limits import IamLimits
 from peer.errors import ObservationEnded
 from peer.limits import DEFAULT_LIMITS
 
@@ -215,7 +216,9 @@ async def test_a_long_list_takes_several_blocks_and_is_whole(owner: Caller) -> N
 
 
 async def test_no_room_is_told_before_anything_is_stored(kit: Kit) -> None:
-    device = await kit.device(limits=replace(DEFAULT_LIMITS, users=2, window_linger_seconds=0.3))
+    device = await kit.device(
+        limits=replace(DEFAULT_LIMITS, window_linger_seconds=0.3), iam_limits=IamLimits(users=2)
+    )
     owner = await kit.paired(device, "olga")
     await kit.paired(device, "gustav")
     refused = await owner.ask("POST", "/iam/users", {"name": "eve", "role": "guest"})

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from device_app.access.journal import Journal
 from device_app.pairing.events import PairingEventKind
+from iam.limits import IamLimits
 from peer.errors import Unreachable
-from tests.device_app.conftest import OUT_OF_THE_BOX
 
 if TYPE_CHECKING:
     from tests.device_app.conftest import Answer, Caller, Device, Kit
@@ -341,7 +340,7 @@ async def test_the_role_is_the_target(kit: Kit) -> None:
 
 
 async def test_a_full_device_says_so(kit: Kit) -> None:
-    device = await kit.device(limits=replace(OUT_OF_THE_BOX, users=2))
+    device = await kit.device(iam_limits=IamLimits(users=2))
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "adam", "admin")
     await opened(admin)

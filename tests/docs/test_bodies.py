@@ -24,6 +24,7 @@ from device_app.config import Settings
 from device_app.pairing.methods import Hardware, StoredLabel
 from device_app.pairing.terms import PairingTerms
 from device_app.paths import Paths
+from iam.limits import IamLimits
 from peer import cbor
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
@@ -199,8 +200,12 @@ async def kit(tmp_path: Path, cddl: Cddl) -> AsyncIterator[Kit]:
     terms = PairingTerms(overlap=OverlapRule.FIRST_WINS)
     app = await App.start(
         Paths(home, home, home),
-        replace(SETTINGS, terms=terms),
-        limits=replace(DEFAULT_LIMITS, window_failures=100, backoff_after=100, keys_per_user=3),
+        replace(
+            SETTINGS,
+            terms=terms,
+            limits=replace(DEFAULT_LIMITS, window_failures=100, backoff_after=100),
+            iam_limits=IamLimits(keys_per_user=3),
+        ),
         board_seconds=0.05,
     )
     made = Kit(app, Seen(cddl))

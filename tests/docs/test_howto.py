@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from client_app.cli import main as client_cli
 from device_app import config
 from device_app.cli import main as device_cli
 from device_app.errors import Exit
+from iam.limits import DEFAULT_IAM_LIMITS
 from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
 
@@ -136,7 +138,7 @@ def test_the_exit_codes_are_those_of_the_code() -> None:
 def test_the_limits_are_those_of_the_code() -> None:
     for what, value, name in rows("standards.md", "main limits"):
         number, _, unit = value.partition(" ")
-        actual = getattr(DEFAULT_LIMITS, name.strip("`"))
+        actual = (asdict(DEFAULT_LIMITS) | asdict(DEFAULT_IAM_LIMITS))[name.strip("`")]
         assert int(number) * UNITS.get(unit, 1) == actual, what
 
 

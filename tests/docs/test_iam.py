@@ -24,11 +24,11 @@ from device_app.access.journal import Journal
 from device_app.app import App
 from device_app.config import Settings
 from device_app.paths import Paths
-from iam import policy_budget
-from iam.attributes import COUNT_MAX, VALUE_MAX
+from iam import limits, policy_budget
 from iam.builtin import LOWEST, RANKS, TARGETED, UNPAIRED_ACTIONS
 from iam.condition import Operator
 from iam.config import load
+from iam.limits import ATTRIBUTE_CHARACTERS_MAX, ATTRIBUTES_MAX
 from iam.model import Key, State, User
 from iam.nabto.config import RANK_MAX
 from iam.nabto.counterparts import COUNTERPARTS
@@ -36,7 +36,6 @@ from iam.policy_warnings import ODD as ODD_WARNINGS
 from iam.store import Store
 from peer import cbor
 from peer.identity import Identity
-from peer.limits import DEFAULT_LIMITS
 from peer.net.client import CoapsClient
 from peer.net.udp import Address
 from peer.pairing import invite
@@ -291,14 +290,18 @@ def test_what_is_warned_of_and_nothing_else() -> None:
 def test_the_bounds_are_those_of_the_code() -> None:
     words = IAM.partition("- All files together hold at most ")[2].partition("\n- ")[0]
     said = [int(number.replace(",", "")) for number in re.findall(r"\b[0-9][0-9,]*\b", words)]
-    in_all = list(policy_budget.MOST.values())
-    assert said[:9] == [DEFAULT_LIMITS.policy_bytes >> 20, *in_all, policy_budget.STEPS_MAX]
+    in_all = list(limits.POLICY_TOTALS.values())
+    assert said[:9] == [
+        limits.DEFAULT_IAM_LIMITS.policy_bytes >> 20,
+        *in_all,
+        limits.DECISION_STEPS_MAX,
+    ]
     assert said[9:] == [
         1,
         policy_budget._READ_STEPS,
         1,
         policy_budget._SEARCH_STEPS,
-        policy_budget.ROLE_STEPS_MAX,
+        limits.ROLE_STEPS_MAX,
     ]
 
 
@@ -309,7 +312,8 @@ def test_what_a_file_may_not_say_of_the_unpaired() -> None:
 
 
 def test_the_numbers_are_those_of_the_code() -> None:
-    assert f"more than {COUNT_MAX} attributes, or one longer than {VALUE_MAX:,} characters" in IAM
+    most, longest = ATTRIBUTES_MAX, ATTRIBUTE_CHARACTERS_MAX
+    assert f"more than {most} attributes, or one longer than {longest:,} characters" in IAM
     assert f"from {RANK_MAX} downwards" in IAM
     assert RANKS["guest"] > RANK_MAX
     needs = IAM.partition("(Iam:AddUser needs\n")[2].partition(")")[0]

@@ -15,7 +15,6 @@ from device_app.app import App
 from device_app.config import Settings
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.paths import Paths
-from peer.limits import DEFAULT_LIMITS
 from peer.net.onlink import LocalMode
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +78,7 @@ async def test_the_scripts_and_the_lamp_work(tmp_path: Path) -> None:
         allow_loopback=True,
         modules=("readme_lamp",),
     )
-    app = await App.start(Paths(home, home, home), settings, limits=DEFAULT_LIMITS)
+    app = await App.start(Paths(home, home, home), settings)
     try:
         await paired(app, client_home)
         said = await script(block("README.md"), client_home)

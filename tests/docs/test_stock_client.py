@@ -12,7 +12,6 @@ from device_app.config import Settings
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.paths import Paths
 from peer.identity import Fingerprint
-from peer.limits import DEFAULT_LIMITS
 from peer.net.onlink import LocalMode
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ async def test_a_stock_client_pairs_as_the_paper_says(
     paper: Paper, tmp_path: Path, client: str
 ) -> None:
     home = tmp_path / "home"
-    app = await App.start(Paths(home, home, home), SETTINGS, limits=DEFAULT_LIMITS)
+    app = await App.start(Paths(home, home, home), SETTINGS)
     try:
         await app.pairing.open()
         shown = accepted(app)

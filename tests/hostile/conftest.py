@@ -292,8 +292,7 @@ class Kit:
     ) -> Device:
         app = await App.start(
             Paths(self.home, self.home, self.home),
-            replace(SETTINGS, **changes),
-            limits=limits,
+            replace(SETTINGS, limits=limits, **changes),
             journal=journal,
             board_seconds=board_seconds,
         )

@@ -460,9 +460,9 @@ async def _serve(wanted: dict[str, object]) -> None:
         pairing_port=0,
         advertise=False,
         allow_loopback=True,
+        limits=replace(DEFAULT_LIMITS, **wanted["limits"]),  # type: ignore[arg-type]
     )
-    limits = replace(DEFAULT_LIMITS, **wanted["limits"])  # type: ignore[arg-type]
-    app = await App.start(Paths(home, home, home), settings, limits=limits)
+    app = await App.start(Paths(home, home, home), settings)
     key = Key(str(wanted["owner"]), method="given", added=app.whitelist.now)
     app.whitelist.add_user(None, User("olga", "owner", (key,), created=app.whitelist.now))
     if wanted["window"]:

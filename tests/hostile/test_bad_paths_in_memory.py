@@ -29,8 +29,9 @@ async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
         pairing_port=0,
         advertise=False,
         allow_loopback=True,
+        limits=HASTY,
     )
-    app = await App.start(Paths(home, home, home), settings, limits=HASTY, net=net)
+    app = await App.start(Paths(home, home, home), settings, net=net)
     loop = asyncio.get_running_loop()
 
     def accept(news: PairingEvent) -> None:

@@ -44,6 +44,7 @@ from device_app.access.invitations import invite_wished_untrusted
 from device_app.access.journal import Journal
 from device_app.errors import ConfigError
 from iam.errors import IamError
+from iam.limits import IamLimits
 from iam.model import Key, User
 from peer.errors import PeerError
 from peer.identity import Identity
@@ -257,7 +258,8 @@ invite_wishes = st.fixed_dictionaries(
 
 FINE = {"2.01", "2.02", "2.04", "2.05"}
 REFUSED = {"4.00", "4.03", "4.04", "4.09", "4.29"}
-LIMITS = replace(HASTY, users=16, keys_per_user=3, invites=5, window_failures=50, backoff_after=500)
+LIMITS = replace(HASTY, window_failures=50, backoff_after=500)
+FEW = IamLimits(users=16, keys_per_user=3, invites=5)
 
 
 @cache
@@ -345,7 +347,9 @@ class Climb(RuleBasedStateMachine):
     def a_house(self, opener: int, book: Book) -> None:
         self.kit.policy(HOUSE)
         journal = Journal(wall=lambda: self.wall, monotonic=lambda: self.monotonic)
-        self.device: Device = self.run(self.kit.device(limits=LIMITS, journal=journal))
+        self.device: Device = self.run(
+            self.kit.device(limits=LIMITS, iam_limits=FEW, journal=journal)
+        )
         self.run(self.people())
         self.callers = [self.kit.caller(self.device, one) for one in KEYS]
         self.reload(book, bad=False)

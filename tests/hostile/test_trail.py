@@ -6,7 +6,6 @@ Changes over the real resources, as fast as one can send them, and the trail aft
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,11 @@ from hypothesis import strategies as st
 from device_app.access.journal import Journal
 from device_app.access.whitelist import CONSOLE
 from device_app.pairing.opener import Opener
+from iam.limits import IamLimits
 from iam.model import Key, User
 from peer.errors import Malformed
 from peer.pairing.invite import read_untrusted
 from peer.pairing.names import check_name
-from tests.hostile.conftest import HASTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
     from tests.hostile.conftest import Answer, Caller, Device, Kit
 
 BURST, HOURLY, ALL = 40, 20.0, 60
-SMALL = replace(
-    HASTY,
+SMALL = IamLimits(
     change_burst=BURST,
     changes_per_hour=HOURLY,
     all_change_burst=ALL,
@@ -74,7 +72,7 @@ async def until_refused(again: Callable[[int], Any]) -> tuple[int, Answer]:
 
 
 async def small(kit: Kit, clocks: Clocks) -> tuple[Device, Caller, Caller]:
-    device = await kit.device(limits=SMALL, journal=clocks.journal())
+    device = await kit.device(iam_limits=SMALL, journal=clocks.journal())
     return device, kit.known(device, "olga", "owner"), kit.known(device, "adam", "admin")
 
 

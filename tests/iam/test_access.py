@@ -21,9 +21,10 @@ from iam import (
     Subject,
     User,
 )
-from iam.attributes import OF_SUBJECT, VALUE_MAX
+from iam.attributes import OF_SUBJECT
 from iam.builtin import LOWEST, POLICIES, RANKS, ROLES
 from iam.errors import PolicyError
+from iam.limits import ATTRIBUTE_CHARACTERS_MAX
 from iam.model import Inactive
 
 Fp = Callable[[object], str]
@@ -388,7 +389,7 @@ def test_nobody_gets_round_a_deny_by_saying_too_much() -> None:
         Statement(Effect.ALLOW, ("Lamp:Set",)),
         Statement(Effect.DENY, ("Lamp:Set",), (equals("Lamp:Zone", "bedroom"),)),
     )
-    found = {"Lamp:Zone": "x" * (VALUE_MAX + 1)}
+    found = {"Lamp:Zone": "x" * (ATTRIBUTE_CHARACTERS_MAX + 1)}
     assert not access.decide(CARL, "Lamp:Set", found).allowed
     assert not access.conceivable(CARL, "Lamp:Set", found).allowed
     assert access.explain(CARL, "Lamp:Set", found).steps == ()

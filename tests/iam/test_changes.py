@@ -18,6 +18,7 @@ from iam.errors import (
     NameTaken,
     NotFound,
 )
+from iam.limits import IamLimits
 
 Fp = Callable[[object], str]
 Pair = Callable[..., State]
@@ -105,7 +106,7 @@ def test_a_wrong_user_cannot_be_built(fields: dict[str, object]) -> None:
 
 
 def test_no_room_for_another_user(pair: Pair, house: State, rules: Rules, fp: Fp) -> None:
-    full = Rules(rules.roles, users=4)
+    full = Rules(rules.roles, IamLimits(users=4))
     with pytest.raises(LimitReached):
         pair(house, None, fingerprint=fp(1), name="eve", rules=full)
     with pytest.raises(LimitReached):
@@ -126,7 +127,9 @@ def test_no_room_for_another_key(house: State, rules: Rules, fp: Fp) -> None:
     nine = tuple(Key(fp(number)) for number in range(10, 19))
     with pytest.raises(LimitReached):
         to.add_user(house, None, User("eve", "guest", nine), rules=rules)
-    fewer = Rules(rules.roles, keys_per_user=2)  # a limit lowered later takes nothing away
+    fewer = Rules(
+        rules.roles, IamLimits(keys_per_user=2)
+    )  # a limit lowered later takes nothing away
     to.set_user(house, None, "dora", display_name="D", rules=fewer)
     assert len(to.remove_key(house, None, "dora", fp(0), rules=fewer).users["dora"].keys) == 7
 

@@ -11,9 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iam import Condition, Operator
-from iam.attributes import COUNT_MAX, OWN, VALUE_MAX, excess, is_own, merged
-from iam.condition import LITERAL_MAX, NEGATIVE, VALUES_MAX, Outcome
+from iam.attributes import OWN, excess, is_own, merged
+from iam.condition import NEGATIVE, Outcome
 from iam.errors import PolicyError
+from iam.limits import (
+    ATTRIBUTE_CHARACTERS_MAX,
+    ATTRIBUTES_MAX,
+    CONDITION_VALUES_MAX,
+    VALUE_CHARACTERS_MAX,
+)
 
 MINE = "Lamp:Text"
 
@@ -83,8 +89,12 @@ def test_a_pattern_means_what_a_slow_matcher_says(pattern: str, text: str) -> No
 @pytest.mark.timeout(5)
 def test_no_pattern_takes_for_ever(piece: str) -> None:
     """With backtracking into each `*` this would outlast the sun."""
-    pattern = (piece * LITERAL_MAX)[: LITERAL_MAX - 1] + "!"
-    for text in ("a" * VALUE_MAX, "ab" * (VALUE_MAX // 2), "b" * VALUE_MAX):
+    pattern = (piece * VALUE_CHARACTERS_MAX)[: VALUE_CHARACTERS_MAX - 1] + "!"
+    for text in (
+        "a" * ATTRIBUTE_CHARACTERS_MAX,
+        "ab" * (ATTRIBUTE_CHARACTERS_MAX // 2),
+        "b" * ATTRIBUTE_CHARACTERS_MAX,
+    ):
         assert not holds("StringLike", pattern, text)
 
 
@@ -424,8 +434,8 @@ def test_a_value_that_decides_needs_no_clock() -> None:
         ("CONNECTION:IsLocal", ["a"], "no attribute"),
         ("clock:Now", ["a"], "no attribute"),
         (MINE, [], "compares with 0 values"),
-        (MINE, ["a"] * (VALUES_MAX + 1), "values"),
-        (MINE, ["a" * (LITERAL_MAX + 1)], "longer than"),
+        (MINE, ["a"] * (CONDITION_VALUES_MAX + 1), "values"),
+        (MINE, ["a" * (VALUE_CHARACTERS_MAX + 1)], "longer than"),
         (MINE, ["a${Lamp:Other}"], "neither"),
         (MINE, ["${Lamp:Other}a"], "neither"),
         (MINE, ["${Lamp}"], "neither"),
@@ -462,9 +472,9 @@ def test_an_application_cannot_mask_ours(name: str) -> None:
 
 
 def test_more_than_a_decision_looks_at_is_named() -> None:
-    assert excess({MINE: "a" * VALUE_MAX}) == ""
-    assert MINE in excess({MINE: "a" * (VALUE_MAX + 1)})
-    assert "64" in excess({f"Lamp:A{number}": "" for number in range(COUNT_MAX + 1)})
+    assert excess({MINE: "a" * ATTRIBUTE_CHARACTERS_MAX}) == ""
+    assert MINE in excess({MINE: "a" * (ATTRIBUTE_CHARACTERS_MAX + 1)})
+    assert "64" in excess({f"Lamp:A{number}": "" for number in range(ATTRIBUTES_MAX + 1)})
 
 
 def test_why_names_both_sides_and_is_short() -> None:
@@ -473,9 +483,12 @@ def test_why_names_both_sides_and_is_short() -> None:
     assert why == (
         "StringEquals Lamp:Text ['a', '${Lamp:Other}']: Lamp:Text is 'b', Lamp:Other is absent"
     )
-    for value in ("a" * LITERAL_MAX, *(f"${{Lamp:{'A' * 60}{number}}}" for number in range(2))):
-        long = Condition(Operator.STRING_EQUALS, MINE, (value,) * VALUES_MAX)
+    for value in (
+        "a" * VALUE_CHARACTERS_MAX,
+        *(f"${{Lamp:{'A' * 60}{number}}}" for number in range(2)),
+    ):
+        long = Condition(Operator.STRING_EQUALS, MINE, (value,) * CONDITION_VALUES_MAX)
         assert len(long.why({MINE: "b\n" * 500})) < 1200
         assert "\n" not in long.why({MINE: "b\n" * 500})
-    many = tuple(f"${{Lamp:A{number}}}" for number in range(VALUES_MAX))
+    many = tuple(f"${{Lamp:A{number}}}" for number in range(CONDITION_VALUES_MAX))
     assert len(Condition(Operator.STRING_EQUALS, MINE, many).why({})) < 1200

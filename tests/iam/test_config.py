@@ -13,11 +13,18 @@ from hypothesis import strategies as st
 
 from iam import Condition, Operator, Policy, Role, Rulebook, Statement, Subject
 from iam.builtin import POLICIES, RANKS, ROLES
-from iam.condition import LITERAL_MAX, VALUES_MAX
-from iam.config import ACTIONS_MAX, CONDITIONS_MAX, load, to_toml
+from iam.config import load, to_toml
 from iam.errors import PolicyFileError
+from iam.limits import (
+    CONDITION_VALUES_MAX,
+    STATEMENT_ACTIONS_MAX,
+    STATEMENT_CONDITIONS_MAX,
+    TOML_DEPTH_MAX,
+    TOML_LINE_CHARACTERS_MAX,
+    VALUE_CHARACTERS_MAX,
+)
 from iam.policy import Effect
-from iam.toml_nodes import DEPTH_MAX, LINE_MAX, TomlNode, read
+from iam.toml_nodes import TomlNode, read
 
 GOOD = """\
 # The rules of a house.
@@ -105,7 +112,8 @@ def condition(text: str) -> str:
 
 ROLE = '[[role]]\nid = "r"\nrank = 5\npolicies = ["core-guest"]\n'
 
-LONG_KEY = "a" + ".a" * (DEPTH_MAX - 1)
+LONG_VALUE = "a" * (VALUE_CHARACTERS_MAX + 1)
+LONG_KEY = "a" + ".a" * (TOML_DEPTH_MAX - 1)
 
 # A text and a part of the reason. The line that ends in "#!" is the one to be named.
 WRONG: dict[str, tuple[str, str]] = {
@@ -117,14 +125,17 @@ WRONG: dict[str, tuple[str, str]] = {
     "a table after a list": ("[[policy]]\n[policy]  #!", "not TOML"),
     "a byte order mark": ("\ufeff[[policy]]  #!", "not TOML"),
     "a bare carriage return": ('[[policy]]\nid = "a"\r#!', "not TOML"),
-    "a long line": (f"\n# {'x' * LINE_MAX}  #!", "longer than"),
+    "a long line": (f"\n# {'x' * TOML_LINE_CHARACTERS_MAX}  #!", "longer than"),
     "a long number": (f"\nrank = {'9' * 4301}  #!", "longer than"),
-    "deep brackets": (f"\nid = {'[' * (DEPTH_MAX + 1)}  #!", "too deep"),
-    "deep brackets in many lines": ("id = [\n" + "[\n" * (DEPTH_MAX - 1) + "[  #!", "too deep"),
-    "a key of many parts": (f"\n[a{'.a' * DEPTH_MAX}]  #!", "more than 32 parts"),
+    "deep brackets": (f"\nid = {'[' * (TOML_DEPTH_MAX + 1)}  #!", "too deep"),
+    "deep brackets in many lines": (
+        "id = [\n" + "[\n" * (TOML_DEPTH_MAX - 1) + "[  #!",
+        "too deep",
+    ),
+    "a key of many parts": (f"\n[a{'.a' * TOML_DEPTH_MAX}]  #!", "more than 32 parts"),
     "deep brackets that strings hide": ("#!\nid = " + '["""\n]""", ' * 900 + "]" * 900, "too deep"),
     "deep tables of long keys": (
-        "#!\n" + f"{LONG_KEY} = {{ " * DEPTH_MAX + "a = 1" + " }" * DEPTH_MAX,
+        "#!\n" + f"{LONG_KEY} = {{ " * TOML_DEPTH_MAX + "a = 1" + " }" * TOML_DEPTH_MAX,
         "too deep",
     ),
     # the shape
@@ -166,7 +177,7 @@ WRONG: dict[str, tuple[str, str]] = {
         "'*:*' is not an action",
     ),
     "too many actions": (
-        STATEMENT.replace('["A:B"]', "[  #!\n" + '"A:B",\n' * (ACTIONS_MAX + 1) + "]"),
+        STATEMENT.replace('["A:B"]', "[  #!\n" + '"A:B",\n' * (STATEMENT_ACTIONS_MAX + 1) + "]"),
         "entries",
     ),
     # conditions
@@ -176,7 +187,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "no condition": (condition("[]  #!"), "0 entries"),
     "too many conditions": (
-        condition("[  #!\n" + '{Bool={"A:B"=["true"]}},\n' * (CONDITIONS_MAX + 1) + "]"),
+        condition("[  #!\n" + '{Bool={"A:B"=["true"]}},\n' * (STATEMENT_CONDITIONS_MAX + 1) + "]"),
         "entries",
     ),
     "a condition that is text": (condition('[\n"Bool"  #!\n]'), "a condition has to be a table"),
@@ -248,7 +259,7 @@ WRONG: dict[str, tuple[str, str]] = {
         "no attribute IAM:Rank",
     ),
     "a long value": (
-        condition(f'[{{ StringLike = {{ "A:B" = [\n"{"a" * (LITERAL_MAX + 1)}"  #!\n] }} }}]'),
+        condition(f'[{{ StringLike = {{ "A:B" = [\n"{LONG_VALUE}"  #!\n] }} }}]'),
         "longer than",
     ),
     # roles
@@ -438,9 +449,9 @@ def test_what_is_written_is_read_again(found: list[Policy], roles: list[str], ra
 
 
 def test_long_lists_are_written_so_that_they_are_read() -> None:
-    values = tuple(f"{number}\n\x7f\x00\\\"'" + "é" * 200 for number in range(VALUES_MAX))
+    values = tuple(f"{number}\n\x7f\x00\\\"'" + "é" * 200 for number in range(CONDITION_VALUES_MAX))
     one = Condition(Operator.STRING_EQUALS, "Lamp:Zone", values)
-    actions = tuple(f"Lamp:Set{number}" for number in range(ACTIONS_MAX))
+    actions = tuple(f"Lamp:Set{number}" for number in range(STATEMENT_ACTIONS_MAX))
     policies = [Policy(f"p{n}", (Statement(Effect.ALLOW, actions, (one,)),)) for n in range(1)]
     role = Role("r", 5, tuple(policy.id for policy in policies))
     many = Role("many", 5, tuple(f"core-{name}" for name in RANKS) + role.policies)

@@ -19,7 +19,8 @@ from iam.errors import (
     NameTaken,
     NotFound,
 )
-from iam.model import USES_MAX, Invite
+from iam.limits import INVITE_USES_MAX, IamLimits
+from iam.model import Invite
 
 Fp = Callable[[object], str]
 Make = Callable[..., Invite]
@@ -175,7 +176,7 @@ def test_a_name_or_room_gone_meanwhile(
     state, _ = redeem(state, 2, "eve")
     with pytest.raises(NameTaken):
         redeem(state, 1, "finn")
-    full = Rules(RULES.roles, users=4)
+    full = Rules(RULES.roles, IamLimits(users=4))
     state = add(house, None, invite(1))
     with pytest.raises(LimitReached):
         to.redeem(state, f"{1:032x}", fingerprint=fp("eve"), now=NOW, rules=full)
@@ -333,7 +334,7 @@ def test_withdrawing(house: State, add: Add, redeem: Redeem, invite: Make, actor
 
 
 def test_no_room_but_what_is_over_makes_some(house: State, invite: Make) -> None:
-    two = Rules(RULES.roles, invites=2)
+    two = Rules(RULES.roles, IamLimits(invites=2))
     state = to.add_invite(house, None, invite(1, expires=60.0), now=NOW, rules=two)
     state = to.add_invite(state, None, invite(2, expires=70.0), now=NOW, rules=two)
     with pytest.raises(LimitReached) as caught:
@@ -362,9 +363,9 @@ def test_an_id_is_given_once(house: State, add: Add, invite: Make) -> None:
         {"expires": float("inf")},
         {"not_after": float("nan")},
         {"uses": 0},
-        {"uses": USES_MAX + 1},
+        {"uses": INVITE_USES_MAX + 1},
         {"used": -1},
-        {"used": USES_MAX},
+        {"used": INVITE_USES_MAX},
         {"key": "AB" * 32},
     ],
 )
@@ -385,7 +386,7 @@ def test_a_state_has_no_invite_of_nobody(house: State, invite: Make) -> None:
 
 def test_every_refusal_says_what_to_do(house: State, add: Add, invite: Make, fp: Fp) -> None:
     state = add(house, None, invite(1, key=fp("eve")))
-    full = Rules(RULES.roles, invites=1)
+    full = Rules(RULES.roles, IamLimits(invites=1))
     for change in (
         partial(to.remove_invite, state, None, "f" * 32, rules=RULES),
         partial(to.add_invite, state, None, invite(2), now=NOW, rules=full),

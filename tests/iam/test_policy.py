@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iam import Condition, Effect, Operator, Policy, Statement
-from iam.attributes import COUNT_MAX, VALUE_MAX
 from iam.condition import Outcome
 from iam.errors import PolicyError
+from iam.limits import ATTRIBUTE_CHARACTERS_MAX, ATTRIBUTES_MAX
 from iam.policy import Index, Step, evaluate
 
 ASKED = ("Lamp:Set", "Lamp:Get", "Door:Open")
@@ -143,8 +143,8 @@ def test_the_steps_are_the_statements_that_fit_and_lead_to_the_decision(
 @pytest.mark.parametrize(
     ("too_much", "why"),
     [
-        ({f"Lamp:A{number}": "" for number in range(COUNT_MAX)}, "more than"),
-        ({"Lamp:Path": "x" * VALUE_MAX + "/secret"}, "longer than"),
+        ({f"Lamp:A{number}": "" for number in range(ATTRIBUTES_MAX)}, "more than"),
+        ({"Lamp:Path": "x" * ATTRIBUTE_CHARACTERS_MAX + "/secret"}, "longer than"),
     ],
 )
 def test_nobody_gets_round_a_deny_by_saying_too_much(too_much: dict[str, str], why: str) -> None:

@@ -8,7 +8,7 @@ from types import FrameType
 
 import pytest
 
-from iam import Key, Subject, User, policy_budget
+from iam import Key, Subject, User, limits, policy_budget
 from iam.config import load
 from iam.errors import PolicyFileError
 
@@ -83,7 +83,7 @@ def test_the_worst_decision_that_is_taken_is_no_more_work_than_its_steps(
     """The most statements that load; then each call of a function is counted."""
     one = statement(condition("StringLike", *values))
     [(_, steps)] = policy_budget.costed(load([("f", policy("p", one))]).policies[-1])
-    most = policy_budget.STEPS_MAX // steps
+    most = limits.DECISION_STEPS_MAX // steps
     refusal(policy("p", *[one] * (most + 1)) + role("p"))
     access = load([("f", policy("p", *[one] * most) + role("p"))]).access()
     calls = 0
@@ -98,7 +98,7 @@ def test_the_worst_decision_that_is_taken_is_no_more_work_than_its_steps(
     finally:
         sys.setprofile(None)
     assert not decision.allowed
-    assert calls < 10 * policy_budget.STEPS_MAX
+    assert calls < 10 * limits.DECISION_STEPS_MAX
 
 
 def test_what_may_be_asked_about_all_actions_is_bounded() -> None:
@@ -122,7 +122,7 @@ def test_a_role_of_ours_is_measured_as_well() -> None:
 
 
 def test_everything_is_bounded_over_all_files() -> None:
-    half = {name: most // 2 + 1 for name, most in policy_budget.MOST.items()}
+    half = {name: most // 2 + 1 for name, most in limits.POLICY_TOTALS.items()}
     per = 200
     files: dict[str, Callable[[int], str]] = {
         "roles": lambda at: "\n".join(
@@ -147,11 +147,11 @@ def test_everything_is_bounded_over_all_files() -> None:
             ],
         ),
     }
-    assert files.keys() == policy_budget.MOST.keys() - {"policies of roles", "actions of roles"}
+    assert files.keys() == limits.POLICY_TOTALS.keys() - {"policies of roles", "actions of roles"}
     for what, text in files.items():
         load([("a", text(0))])
         assert "f1.toml:" in (said := refusal(text(0), text(1)))
-        assert f"more than {policy_budget.MOST[what]} {what} in all" in said
+        assert f"more than {limits.POLICY_TOTALS[what]} {what} in all" in said
 
 
 def test_what_roles_name_is_bounded() -> None:

@@ -21,10 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from iam import Access, IamError, Key, Rules, State, Store, Subject, User
 from iam import changes as to
+from iam.limits import IamLimits
 from iam.model import Invite
 
 ACCESS = Access()
-RULES = Rules(ACCESS.roles, users=6, keys_per_user=3, invites=3)
+RULES = Rules(ACCESS.roles, IamLimits(users=6, keys_per_user=3, invites=3))
 PRINTS = tuple(sha256(bytes([n])).hexdigest() for n in range(8))
 NAMES = ("dora", "eve", "finn", "gina", "hugo", "eve-2", "anna")
 
@@ -343,9 +344,9 @@ class Lives(RuleBasedStateMachine):
     @invariant()
     def the_bounds_hold(self) -> None:
         users = self.state.users.values()
-        assert len(users) <= RULES.users
-        assert all(len(user.keys) <= RULES.keys_per_user for user in users)
-        assert len(self.state.invites) <= RULES.invites
+        assert len(users) <= RULES.limits.users
+        assert all(len(user.keys) <= RULES.limits.keys_per_user for user in users)
+        assert len(self.state.invites) <= RULES.limits.invites
         assert dict(self.state.user_name_by_key) == dict(pairs(self.state))
 
     @invariant()

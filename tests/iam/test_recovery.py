@@ -522,7 +522,7 @@ def test_the_log_is_empty_after_rights_were_taken(case: Case, tmp_path: Path, ru
 def test_a_mark_stays_small_and_is_written_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mark, "JOURNAL_BYTES", 5000)
+    monkeypatch.setattr(mark, "MARK_CHANGE_BYTES", 5000)
     path = tmp_path / NAME
     sizes = []
     with closing(Store.open(path)) as store:
@@ -531,7 +531,7 @@ def test_a_mark_stays_small_and_is_written_anew(
             long = User("anna", "owner", (Key("a" * 64),), f"{number:064}")
             store.commit(store.state.replaced(store.state.users["anna"], long))
             sizes.append(mark.path_of(path).stat().st_size)
-    assert max(sizes) < 2 * mark.JOURNAL_BYTES
+    assert max(sizes) < 2 * 5000
     assert any(after < before for before, after in pairwise(sizes))
 
 
@@ -540,7 +540,7 @@ def test_a_reader_does_not_keep_a_change_from_being_stored(
 ) -> None:
     folder = shutil.copytree(case.older, tmp_path / "device")
     path = folder / NAME
-    monkeypatch.setattr(database, "_BUSY_MILLISECONDS", 0)
+    monkeypatch.setattr(database, "STORE_BUSY_MILLISECONDS", 0)
     with closing(Store.open(path)) as store:
         store.commit(store.state, EVENT)
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:

@@ -18,11 +18,12 @@ import pytest
 
 from iam import Access, Event, Key, Rules, State, Store, User, changed_keys
 from iam import changes as to
+from iam.limits import IamLimits
 from iam.model import Invite, differing
 
 Fp = Callable[[object], str]
 CROWD = 100_000
-RULES = Rules(Access().roles, users=CROWD + 10)
+RULES = Rules(Access().roles, IamLimits(users=CROWD + 10))
 
 
 def crowd(count: int) -> State:
