@@ -21,7 +21,7 @@ from peer.files import read_regular
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
-from peer.pairing.methods import NAMES
+from peer.pairing.methods import Method
 from peer.pairing.names import check_name
 
 COAPS_PORT, PAIRING_PORT = 5684, 5685
@@ -120,8 +120,8 @@ def _is_places(value: object) -> tuple[str, ...]:
 
 def _is_methods(value: object) -> tuple[str, ...]:
     found = _is_texts(value)
-    if not found or set(found) - set(NAMES):
-        raise _Wrong(f"has to be a list of: {', '.join(NAMES)}")
+    if not found or set(found) - set(Method):
+        raise _Wrong(f"has to be a list of: {', '.join(Method)}")
     return found
 
 

@@ -1,6 +1,7 @@
 """Every bound of the protocol in one place. Seconds, bytes and counts; see docs/protocol.md §8."""
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +73,5 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+RANDOM_SCALAR_DRAWS: Final = 64  # draws of one scalar; each is out of range with 2^-32

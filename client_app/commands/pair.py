@@ -12,20 +12,19 @@ import click
 
 from client_app.commands.common import Setting, Verb
 from client_app.models import Paired
-from client_app.pairing.method_choice import MEANING, AskCode, is_invite, scanned
+from client_app.pairing.method_choice import AskCode, is_invite, meaning, scanned
 from client_app.pairing.targets import check_target
 from client_app.terminal.picture import is_picture, text_in_picture
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
-from peer.pairing import methods
 from peer.pairing.armour import is_armoured
+from peer.pairing.methods import Method
 from peer.pairing.sas import grouped
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
     from client_app.pairing.ceremony import Comparison
 
-METHODS: Final = ("label", "code", "sas", "compare", "button")
 STANDARD_INPUT: Final = "-"
 _MOST_TYPED: Final = 4096  # characters; an invite has 619 at most, and perhaps line breaks
 
@@ -36,7 +35,7 @@ _MOST_TYPED: Final = 4096  # characters; an invite has 619 at most, and perhaps 
 @click.option("--role", default="", help="Role to request, not above that of the window.")
 @click.option(
     "--method",
-    type=click.Choice(METHODS),
+    type=click.Choice([method.value for method in Method]),
     help="Pairing method.  [default: the strongest that both sides support]",
 )
 @click.option(
@@ -108,6 +107,12 @@ class _Wish:
     alias: str
 
     @property
+    def accepts_unverified(self) -> bool:
+        """Whether the user chose a method that verifies no key."""
+        method = Method.named(self.method or "")
+        return method is not None and not method.spec.verifies_key
+
+    @property
     def expect(self) -> Fingerprint | None:
         """The fingerprint that the device must have, if one is given."""
         if self.expected is None:
@@ -136,12 +141,12 @@ def _target(setting: Setting, words: tuple[str, ...]) -> str:
 def _check_answers(setting: Setting, wish: _Wish, *, is_label: bool) -> None:
     """Fail before connecting if the pairing would have to ask and there is no terminal."""
     proved = is_label or wish.expect is not None or bool(wish.code)
-    if wish.yes and not (proved or wish.method == methods.BUTTON):
+    if wish.yes and not (proved or wish.accepts_unverified):
         raise UsageError(
             "--yes alone would accept any device",
             advice="Add --code or --expect-fingerprint with the value that the device shows.",
         )
-    if not proved and wish.method != methods.BUTTON and not setting.screen.can_ask:
+    if not proved and not wish.accepts_unverified and not setting.screen.can_ask:
         raise UsageError(
             "this command needs a terminal to ask for the code or to compare fingerprints",
             advice="Give --code or --expect-fingerprint with the value that the device shows.",
@@ -188,7 +193,7 @@ async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
                 role=wish.role,
                 alias=wish.alias,
                 expect=wish.expect,
-                method=wish.method or (methods.CODE if wish.code else ""),
+                method=wish.method or (Method.CODE if wish.code else ""),
                 code=_code(setting, wish.code) if wish.code or asks else "",
                 confirm=(lambda question: _confirm(setting, question)) if asks else None,
                 at=wish.at,
@@ -200,9 +205,9 @@ async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
     finally:
         screen.done()
     if done.is_new and not setting.json:
-        is_expected = done.method == methods.COMPARE and wish.expect is not None
+        is_expected = done.method == Method.COMPARE and wish.expect is not None
         proved = "the device has the fingerprint that you gave" if is_expected else ""
-        screen.say(f"method {done.method}: {proved or MEANING[done.method]}")
+        screen.say(f"method {done.method}: {proved or meaning(Method(done.method))}")
     return done
 
 

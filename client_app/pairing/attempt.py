@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 import aiocoap
 from aiocoap.numbers.codes import Code
@@ -21,7 +21,7 @@ from client_app.pairing.ceremony import (
     Registration,
     declined,
 )
-from client_app.pairing.method_choice import Means
+from client_app.pairing.method_choice import Means, SideMaker
 from client_app.pairing.redemption import OnNote
 from client_app.pairing.targets import Target, no_window
 from peer import cbor
@@ -40,11 +40,10 @@ from peer.limits import Limits
 from peer.net.connection import CoapsConnection
 from peer.net.problem import error_of
 from peer.net.udp import Address
-from peer.pairing import methods
 from peer.pairing.errors import Mismatch
-from peer.pairing.methods import ClientSide
+from peer.pairing.methods import Method
 from peer.pairing.names import default_name
-from peer.pairing.typed import TypedCode
+from peer.pairing.sides import ClientSide
 
 
 class ConnectAt(Protocol):
@@ -99,19 +98,20 @@ class Attempt:
         known = self._book.by_fingerprint(self._key)
         alias = self._alias(alias, offer, known)
         user = name or (known.user if known else "") or default_name(self._own)
-        code = await means.code_for(method)
-        side = await self._side_in_a_session(means, method, code)
+        side = await self._side_in_a_session(
+            await means.side_maker(method), was_asked=method.spec.needs_code
+        )
         begun = await self._ceremony.start(side, name=user, role=role)
         confirm = _said_yes if means.is_vouched or means.confirm is None else means.confirm
         if isinstance(begun, Registration):
             # The device says so and no ceremony proves it: its key has to be known otherwise.
-            if known is None and method not in {methods.LABEL, methods.BUTTON}:
+            if known is None and _needs_comparison(method):
                 await self._compare(offer, means)
             held = known.method if known is not None else method
             device = await self._store(offer, begun, alias, known, held)
             return Paired(device, is_new=known is None, method=method)
-        if side.asks:
-            question = self._question(offer, side.number())
+        if method.spec.users_compare:
+            question = self._question(offer, side.number)
             await self._ceremony.both_agree(begun, question, confirm=confirm, on_wait=on_wait)
         try:
             registration = await self._ceremony.finish(side, begun)
@@ -124,20 +124,19 @@ class Attempt:
         """End the session. Safe to repeat."""
         await self._ceremony.close()
 
-    async def _side_in_a_session(
-        self, means: Means, method: str, code: TypedCode | None
-    ) -> ClientSide:
-        """Our half of the method, in a session that stands: another one if the first was lost.
+    async def _side_in_a_session(self, make_side: SideMaker, *, was_asked: bool) -> ClientSide:
+        """Return the client's side of the method, in a session that is open.
 
-        Before the start no attempt is counted, and others can push the session out of the device's
-        few places while this side's user types. After that time the device is asked for its offer
-        once more, because the end of a session can get lost as well.
+        While this side's user types, other clients can push the session out of the device's few
+        places; a lost session is then replaced, since no attempt has been counted yet. If the user
+        was asked, the device is asked for its offer once more, because the message that ends a
+        session can get lost as well.
 
         Raises `WindowClosed` if nothing listens any more, `PinMismatch`, or `Unreachable`.
         """
         for left in reversed(range(_RECONNECTS + 1)):
-            side = means.side_for(method, self._ceremony.session, code)
-            if await self._is_there(was_asked=code is not None):
+            side = make_side(self._ceremony.session)
+            if await self._is_there(was_asked=was_asked):
                 return side
             if left:
                 self._on_note("the connection was lost before the pairing started; reconnecting")
@@ -290,6 +289,19 @@ class Attempt:
         )
         await asyncio.to_thread(self._book.put, device)
         return device
+
+
+def _needs_comparison(method: Method) -> bool:
+    """Whether the users must compare keys if the device says that it already knows this client."""
+    match method:
+        case Method.LABEL:  # it names the device's key
+            return False
+        case Method.BUTTON:  # its user does not expect a proof
+            return False
+        case Method.CODE | Method.SAS | Method.COMPARE:
+            return True
+        case _:
+            assert_never(method)
 
 
 async def _said_yes(_question: Comparison) -> bool:

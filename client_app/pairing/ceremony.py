@@ -47,8 +47,7 @@ from peer.net.problem import error_of
 from peer.pairing.binding import WINDOW_ID_BYTES, Channel
 from peer.pairing.ceremony import Fields, State
 from peer.pairing.errors import Mismatch
-from peer.pairing.methods import ClientSide, Session
-from peer.pairing.sides import Terms
+from peer.pairing.sides import ClientSide, Session, Terms
 
 VERSION: Final = 1
 POLL_SECONDS: Final = 1.0
@@ -151,7 +150,7 @@ class Ceremony:
 
         Raises `WrongCode` if the device does not keep to the method.
         """
-        wish = {**side.begin(), "method": side.name, "name": name}
+        wish = {**side.begin(), "method": side.method, "name": name}
         answer = await self._ask(Code.POST, ("pair",), wish | ({"role": role} if role else {}))
         started = start_untrusted(answer)
         if isinstance(started, Registration):

@@ -1,33 +1,51 @@
 """Choosing the pairing method from what the device offers and what this side's user can do.
 
-The first usable method of `peer.pairing.methods.NAMES` is chosen. A man in the middle can remove
+The first usable member of `peer.pairing.methods.Method` is chosen. A man in the middle can remove
 methods from the device's offer, so every method that can be chosen automatically is secure by
-itself. `button`, which proves nothing, is used only if the user names it.
+itself. A method that verifies no key (`button`) is used only if the user names it.
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import assert_never
 
 from client_app.pairing.ceremony import Confirm, Offer
 from peer.errors import Malformed, PinMismatch, UsageError
-from peer.pairing import jpake, methods
+from peer.pairing import jpake
 from peer.pairing.armour import INVITE, is_armoured, kind_untrusted
-from peer.pairing.label import Label
-from peer.pairing.methods import ClientSide, Session
+from peer.pairing.button import ButtonClient
+from peer.pairing.code import CodeClient
+from peer.pairing.compare import CompareClient
+from peer.pairing.label import Label, LabelClient
+from peer.pairing.methods import Method
+from peer.pairing.sas import SasClient
+from peer.pairing.sides import ClientSide, Session
 from peer.pairing.typed import TypedCode
 
 AskCode = Callable[[], Awaitable[str]]
 """Asks this side's user for the code on the device's screen or label."""
 
-MEANING: Mapping[str, str] = {
-    methods.LABEL: "the label proved the device's key, and that you have the label",
-    methods.CODE: "both sides proved that they know the code",
-    methods.SAS: "equal six-digit numbers on both sides rule out a man in the middle",
-    methods.COMPARE: "the fingerprints prove both keys, provided that you compared all digits",
-    methods.BUTTON: "nothing is proved: a man in the middle would not have been noticed",
-}
-"""What each method proves, as text for the user."""
+SideMaker = Callable[[Session], ClientSide]
+"""Creates the client's side of a method for one session."""
+
+
+def meaning(method: Method) -> str:
+    """Return what a pairing by this method proves, as text for the user."""
+    match method:
+        case Method.LABEL:
+            return "the label proved the device's key, and that you have the label"
+        case Method.CODE:
+            return "both sides proved that they know the code"
+        case Method.SAS:
+            return "equal six-digit numbers on both sides rule out a man in the middle"
+        case Method.COMPARE:
+            return "the fingerprints prove both keys, provided that you compared all digits"
+        case Method.BUTTON:
+            return "nothing is proved: a man in the middle would not have been noticed"
+        case _:
+            assert_never(method)
 
 
 def is_invite(text: str) -> bool:
@@ -61,18 +79,20 @@ class Means:
     label: Label | None = None
     is_vouched: bool = False
 
-    def method_for(self, offer: Offer) -> str:
-        """The best method that both can do. Raises `UsageError` with what is in the way."""
-        wanted = methods.LABEL if self.label is not None else self.method
+    def method_for(self, offer: Offer) -> Method:
+        """Return the best method that both sides can use.
+
+        Raises `UsageError` with what prevents each method.
+        """
+        wanted = Method.LABEL if self.label is not None else self.method
         if wanted:
             return self._wanted(wanted, offer)
-        for name in methods.NAMES:
-            if name in offer.methods and name != methods.BUTTON and not self._lacking(name):
-                return name
+        offered = _known(offer)
+        for method in offered:
+            if method.spec.verifies_key and not self._lacking(method):
+                return method
         why = "; ".join(
-            f"{name}: {lacking}"
-            for name in offer.methods
-            if name in methods.NAMES and (lacking := self._lacking(name))
+            f"{method}: {lacking}" for method in offered if (lacking := self._lacking(method))
         )
         raise UsageError(
             f"none of the device's pairing methods can be used here "
@@ -80,58 +100,77 @@ class Means:
             advice="Choose a method with --method, or open the pairing window with another method.",
         )
 
-    def _wanted(self, name: str, offer: Offer) -> str:
-        if name not in offer.methods:
-            offered = ", ".join(one for one in offer.methods if one in methods.NAMES) or "none"
+    def _wanted(self, name: str, offer: Offer) -> Method:
+        offered = _known(offer)
+        method = Method.named(name)
+        if method is None or method not in offered:
             raise UsageError(
-                f"the device does not offer the pairing method {name}; it offers: {offered}",
+                f"the device does not offer the pairing method {name}; "
+                f"it offers: {', '.join(offered) or 'none'}",
                 advice=f"Open the pairing window with {name}, or use a method that it offers.",
             )
-        if lacking := self._lacking(name):
+        if lacking := self._lacking(method):
             raise UsageError(f"the pairing method {name} cannot be used: {lacking}")
-        return name
+        return method
 
-    def _lacking(self, name: str) -> str:
-        """What this side does not have for a method."""
-        match name:
-            case methods.LABEL if self.label is None:
-                return "the text of the device's label is not given"
-            case methods.CODE if jpake.unavailable():
-                return jpake.unavailable()
-            case methods.CODE if self.ask_code is None:
-                return "no code is given, and there is no terminal to ask for it"
-            case methods.SAS if self.confirm is None:
-                return "there is no terminal to compare the numbers"
-            case methods.COMPARE if self.confirm is None and not self.is_vouched:
-                return "there is no terminal to compare the fingerprints"
-            case _:
+    def _lacking(self, method: Method) -> str:
+        """Return what this side does not have for a method; empty if nothing is missing."""
+        match method:
+            case Method.LABEL:
+                is_missing, why = self.label is None, "the text of the device's label is not given"
+            case Method.CODE:
+                if no_curve := jpake.unavailable():
+                    return no_curve
+                is_missing = self.ask_code is None
+                why = "no code is given, and there is no terminal to ask for it"
+            case Method.SAS:
+                is_missing = self.confirm is None
+                why = "there is no terminal to compare the numbers"
+            case Method.COMPARE:
+                is_missing = self.confirm is None and not self.is_vouched
+                why = "there is no terminal to compare the fingerprints"
+            case Method.BUTTON:
                 return ""
+            case _:
+                assert_never(method)
+        return why if is_missing else ""
 
-    async def code_for(self, name: str) -> TypedCode | None:
-        """The code, asked for where that is the method. A person may take their time over it.
+    async def side_maker(self, method: Method) -> SideMaker:
+        """Return what creates this client's side of the method; ask for a code if it needs one.
 
-        Raises `UsageError` for a text that is none.
+        A client may need more than one side: a session that ends before the start is replaced.
+        Raises `UsageError` for a text that is not a code.
         """
-        if name != methods.CODE:
-            return None
+        match method:
+            case Method.LABEL:
+                assert self.label is not None
+                return partial(_label_side, label=self.label)
+            case Method.CODE:
+                code = await self._code()
+                return lambda session: CodeClient(session, code, secrets.token_bytes)
+            case Method.SAS:
+                return lambda _session: SasClient(secrets.token_bytes)
+            case Method.COMPARE:
+                return lambda _session: CompareClient()
+            case Method.BUTTON:
+                return lambda _session: ButtonClient()
+            case _:
+                assert_never(method)
+
+    async def _code(self) -> TypedCode:
         assert self.ask_code is not None
         try:
             return TypedCode.parse_untrusted(await self.ask_code())
         except Malformed as error:
             raise UsageError(str(error), advice=error.advice) from None
 
-    def side_for(self, name: str, session: Session, code: TypedCode | None) -> ClientSide:
-        """Our half of the method, for one session; `code` is that of `code_for`."""
-        match name:
-            case methods.LABEL:
-                assert self.label is not None
-                if self.label.device != session.device:
-                    raise PinMismatch(self.label.device.hex, session.device.hex, is_known=False)
-                return methods.LabelClient(session, self.label)
-            case methods.CODE:
-                assert code is not None
-                return methods.CodeClient(session, code, secrets.token_bytes)
-            case methods.SAS:
-                return methods.SasClient(secrets.token_bytes)
-            case _:
-                return methods.TagsClient(method=name)
+
+def _label_side(session: Session, label: Label) -> ClientSide:
+    if label.device != session.device:
+        raise PinMismatch(label.device.hex, session.device.hex, is_known=False)
+    return LabelClient(session, label)
+
+
+def _known(offer: Offer) -> list[Method]:
+    """Return the methods of an offer that this version knows, in order of preference."""
+    return [method for method in Method if method in offer.methods]

@@ -22,7 +22,7 @@ from client_app.moments import shown
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
 from peer.identity import Fingerprint
-from peer.pairing.methods import BUTTON
+from peer.pairing.methods import Method
 from peer.terminal.text import json_text, on_lines, on_one_line
 
 SCHEMA = 1
@@ -117,7 +117,9 @@ def _(value: bytes) -> str:
 def _(value: KnownDevice) -> str:
     where = ", ".join(filter(None, (value.last_seen, *value.addresses)))
     who = f"{value.user} ({value.role})" if value.role else value.user
-    how = f"by {value.method}" + (", *unverified*" if value.method == BUTTON else "")
+    method = Method.named(value.method)
+    is_unverified = method is not None and not method.spec.verifies_key
+    how = f"by {value.method}" + (", *unverified*" if is_unverified else "")
     words = (value.alias, value.fingerprint.device_id, who, where, how)
     # With one leading space, a fingerprint just fits into 80 columns.
     return f"{on_one_line('  '.join(filter(None, words)))}\n {value.fingerprint.grouped}"

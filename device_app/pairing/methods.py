@@ -12,17 +12,17 @@ revives it; the token is not, because 128 bits cannot be guessed.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Self, assert_never
 
 from peer.errors import UsageError
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.pairing import jpake, methods
+from peer.pairing import button, code, compare, jpake, label, sas
 from peer.pairing.label import TOKEN_BYTES, Label
-from peer.pairing.sides import OfferedMethod
+from peer.pairing.methods import Method
+from peer.pairing.sides import OfferedMethod, RandomBytes
 from peer.pairing.typed import TypedCode
 
-RandomBytes = Callable[[int], bytes]
 LABEL_RECORD = "label"  # its entry among the store's attempt counters
 
 
@@ -119,78 +119,80 @@ class BoardMethods:
     def offered(
         self, wanted: Sequence[str], *, pressed: bool, counts_tries: bool = True
     ) -> list[OfferedMethod]:
-        """The methods of a window, the best first. `wanted` are names, none for all that can be.
+        """Return the methods of a window, in order of preference.
 
-        `counts_tries` is False for a window with attempts of its own, which a dead code does not
-        concern. Raises `UsageError` for one that is not known, or that this board cannot do.
+        Args:
+            wanted: the names of the methods; none means all that are possible.
+            pressed: whether the board's button opens the window.
+            counts_tries: False for a window with an attempt budget of its own, in which a blocked
+                code may be tried.
+
+        Raises:
+            UsageError: a method is unknown, or this board cannot offer it.
         """
-        for name in wanted:
-            if name not in methods.NAMES:
+        required = [_method_named(name) for name in wanted]
+        for method in required:
+            if lacking := self.lacking(method, pressed=pressed, counts_tries=counts_tries):
                 raise UsageError(
-                    f"there is no pairing method {name!r}",
-                    advice=f"Choose from: {', '.join(methods.NAMES)}.",
+                    f"the method {method} cannot be offered: {lacking}",
+                    advice="Offer another method, or correct the table [board] of device.toml.",
                 )
-            if lacking := self.lacking(name, pressed=pressed, counts_tries=counts_tries):
-                raise UsageError(
-                    f"the method {name} cannot be offered: {lacking}",
-                    advice="Offer another one, or say in the table [board] of device.toml what the "
-                    "board has.",
-                )
-        found = [
-            name
-            for name in methods.NAMES
-            if (
-                name in wanted
-                if wanted
-                else not self.lacking(name, pressed=pressed, counts_tries=counts_tries)
-            )
+        return [
+            self._offer(method)
+            for method in Method
+            if method in required
+            or not (required or self.lacking(method, pressed=pressed, counts_tries=counts_tries))
         ]
-        return [self._made(name) for name in found]
 
-    def lacking(self, name: str, *, pressed: bool, counts_tries: bool = True) -> str:
-        """What a method needs and this board does not have, or nothing."""
+    def lacking(self, method: Method, *, pressed: bool, counts_tries: bool = True) -> str:
+        """Return what a method needs and this board does not have; empty if nothing is missing."""
         hardware = self.hardware
-        no_curve = jpake.unavailable()
-        reasons = (
-            (methods.LABEL, not hardware.label, "this board has no label, by its configuration"),
-            (
-                methods.LABEL,
-                not self._label.is_made,
-                "there is no label yet; print one with `handfast-device label`",
-            ),
-            (methods.CODE, bool(no_curve), no_curve),
-            (
-                methods.CODE,
-                not (hardware.display or self._printed_code(counts_tries=counts_tries)),
-                "this board has no display, and no code on a label that can be used",
-            ),
-            (methods.SAS, not hardware.display, "this board has no display for the six digits"),
-            (methods.BUTTON, not pressed, "it is for windows that the board's button opened"),
-        )
-        return next((why for one, lacks, why in reasons if one == name and lacks), "")
+        match method:
+            case Method.LABEL:
+                if not hardware.label:
+                    return "this board has no label, by its configuration"
+                is_missing = not self._label.is_made
+                why = "there is no label yet; print one with `handfast-device label`"
+            case Method.CODE:
+                if no_curve := jpake.unavailable():
+                    return no_curve
+                is_missing = not (hardware.display or self._printed_code(counts_tries=counts_tries))
+                why = "this board has no display, and no usable code on a label"
+            case Method.SAS:
+                is_missing = not hardware.display
+                why = "this board has no display for the six digits"
+            case Method.COMPARE:
+                return ""
+            case Method.BUTTON:
+                is_missing, why = not pressed, "it needs a window that the board's button opened"
+            case _:
+                assert_never(method)
+        return why if is_missing else ""
 
     def renew(self, *, wanted: bool) -> None:
         """Show another code from now on, or none."""
         can = wanted and self.hardware.display and not jpake.unavailable()
         self._shown = TypedCode.shown(self._random_bytes) if can else None
 
-    def succeeded(self, method: str) -> None:
+    def succeeded(self, method: Method) -> None:
         """Somebody has paired. By the printed code: its failures are forgotten."""
-        if method == methods.CODE and self._is_printed:
+        if method is Method.CODE and self._is_printed:
             self._label = replace(self._label, failures=0)
 
-    def _made(self, name: str) -> OfferedMethod:
-        match name:
-            case methods.LABEL:
-                return methods.label(lambda: self._label.token_verifier)
-            case methods.CODE:
-                return methods.code(self._secret, self._random_bytes, self._count_try)
-            case methods.SAS:
-                return methods.sas(self._random_bytes)
-            case methods.BUTTON:
-                return methods.button()
+    def _offer(self, method: Method) -> OfferedMethod:
+        match method:
+            case Method.LABEL:
+                return label.offer(lambda: self._label.token_verifier)
+            case Method.CODE:
+                return code.offer(self._secret, self._random_bytes, self._count_try)
+            case Method.SAS:
+                return sas.offer(self._random_bytes)
+            case Method.COMPARE:
+                return compare.offer()
+            case Method.BUTTON:
+                return button.offer()
             case _:
-                return methods.compare()
+                assert_never(method)
 
     def _secret(self, *, printed: bool) -> bytes:
         """The secret that a ceremony is about."""
@@ -216,3 +218,12 @@ class BoardMethods:
         """Empty where there is none, or where it was guessed at too often and tries count."""
         can = self.hardware.label and not (counts_tries and self.is_code_dead)
         return self._label.code_secret if can else b""
+
+
+def _method_named(name: str) -> Method:
+    method = Method.named(name)
+    if method is None:
+        raise UsageError(
+            f"there is no pairing method {name!r}", advice=f"Choose from: {', '.join(Method)}."
+        )
+    return method

@@ -14,6 +14,7 @@ from peer.errors import Malformed
 from peer.limits import Limits
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.events import Event, EventKind
+from peer.pairing.methods import Method
 
 _log = logging.getLogger("handfast.pairing")
 _RECORD = "pairing"  # the name of the budget among the store's attempt records
@@ -67,7 +68,7 @@ class PairingRecord:
         return self._is_changed(self._stored(budget))
 
     def commit_success(
-        self, new: State, event: AuditEvent, budget: AttemptBudget, method: str, now: float
+        self, new: State, event: AuditEvent, budget: AttemptBudget, method: Method, now: float
     ) -> None:
         """Store the new user and the refund in one transaction. Raises `IamError`."""
         self._methods.succeeded(method)

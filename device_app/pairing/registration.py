@@ -29,8 +29,8 @@ class Registration:
         user = self._whitelist.state.user_of(fingerprint.hex)
         if user is None or user.name != name:
             return None
-        offered = window.methods.get(method)
-        would_verify = offered is not None and offered.verified
+        offered = window.offered(method)
+        would_verify = offered is not None and offered.method.spec.verifies_key
         return user if user.key(fingerprint.hex).verified or not would_verify else None
 
     def check(
@@ -54,7 +54,7 @@ class Registration:
             ceremony.name,
             ceremony.role,
             ceremony.method,
-            verified=ceremony.verified,
+            verified=ceremony.method.spec.verifies_key,
             receipt=window.receipt(ceremony.id),
         )
         user = new.user(ceremony.name)

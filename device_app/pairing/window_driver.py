@@ -20,7 +20,7 @@ from peer.net.admission import SessionPriority
 from peer.pairing.ceremony import Ceremony, Stage
 from peer.pairing.errors import NotOpen
 from peer.pairing.events import Event, EventKind
-from peer.pairing.methods import CODE
+from peer.pairing.methods import Method
 from peer.pairing.window import Window
 from peer.pairing.window_timer import CloseReason
 
@@ -72,7 +72,7 @@ class WindowDriver:
         """Drive this window from now on; show a code if it offers one."""
         self.window = window
         self._latest = None
-        self._methods.renew(wanted=window is not None and CODE in window.methods)
+        self._methods.renew(wanted=window is not None and Method.CODE in window.methods)
 
     def set_opener(self, opener: Opener | None) -> None:
         """Make this user responsible for the window."""
@@ -133,7 +133,7 @@ class WindowDriver:
             if self._latest is not None and self._latest.id == ceremony.id:
                 self._latest = ceremony
             self._events.publish(PairingEvent(PairingEventKind.ENDED, ceremony, ceremony.reason))
-            if ceremony.method == CODE and self._methods.shown_code and self.open_window:
+            if ceremony.method is Method.CODE and self._methods.shown_code and self.open_window:
                 self._methods.renew(wanted=True)  # a shown code is good for one ceremony
                 self._events.publish(PairingEvent(PairingEventKind.CODE))
         for event in events:

@@ -11,7 +11,7 @@ from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.pairing.binding import WINDOW_ID_BYTES
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.methods import BUTTON
+from peer.pairing.methods import Method
 from peer.pairing.sides import OfferedMethod
 from peer.pairing.window import Window
 
@@ -65,7 +65,7 @@ class WindowFactory:
         """
         return self._methods.offered(
             request.methods or self._terms.methods,
-            pressed=request.pressed or (before is not None and BUTTON in before.methods),
+            pressed=request.pressed or (before is not None and Method.BUTTON in before.methods),
             counts_tries=request.opener is None,
         )
 
@@ -106,7 +106,7 @@ def can_extend(window: Window, request: WindowRequest, offered: Sequence[Offered
             f"a window for the role {window.role!r} is open already",
             advice="Close it first: `handfast-device close`.",
         )
-    names = {method.name for method in offered}
+    names = {one.method for one in offered}
     if names == window.methods.keys():
         return True
     if not request.methods and names <= window.methods.keys():

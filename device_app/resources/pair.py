@@ -24,7 +24,7 @@ from peer.net.coaps import PeerIdentity, peer_of
 from peer.net.problem import ProblemError
 from peer.pairing.ceremony import Ceremony, Stage, StartForm, State
 from peer.pairing.errors import CeremonyError, LockedOut, Misuse, NoSuchCeremony
-from peer.pairing.methods import COMPARE
+from peer.pairing.methods import Method
 from peer.pairing.names import default_name
 
 VERSION = 1
@@ -190,7 +190,7 @@ class Pair(ObservableResource):
         peer = peer_of(request)
         started = self._service.ceremonies.start(
             peer,
-            method=COMPARE,
+            method=Method.COMPARE,
             name=_plain_name(request, peer),
             role="",
             form=StartForm.PLAIN,

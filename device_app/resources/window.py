@@ -21,7 +21,7 @@ from device_app.resources.payloads import CBOR, read_map, reply
 from peer.errors import PeerError, UsageError
 from peer.limits import Limits
 from peer.net.problem import ProblemError
-from peer.pairing.methods import NAMES
+from peer.pairing.methods import Method
 
 METHODS_OF = {"GET": OPEN_WINDOW, "POST": OPEN_WINDOW, "DELETE": OPEN_WINDOW}
 LATE = tuple(METHODS_OF)  # the role stands in the body, or is that of the open window
@@ -106,10 +106,10 @@ def _wished_untrusted(body: Mapping[str, object], limits: Limits) -> dict[str, A
         raise bodies.wrong("seconds", f"a time up to {limits.window_max_seconds:.0f} seconds")
     methods = body.get("methods", [])
     if not isinstance(methods, list) or not all(
-        isinstance(one, str) and one in NAMES for one in methods
+        isinstance(one, str) and one in tuple(Method) for one in methods
     ):
         raise malformed(
-            "methods is not a list of pairing methods", f"There are: {', '.join(NAMES)}."
+            "methods is not a list of pairing methods", f"There are: {', '.join(Method)}."
         )
     role = bodies.text(body, "role") if "role" in body else None
     return {"seconds": seconds, "role": role, "methods": tuple(methods)}

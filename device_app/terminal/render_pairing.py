@@ -3,28 +3,17 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from device_app.durations import spoken
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
-from peer.pairing import methods
+from peer.pairing.methods import Method
 from peer.pairing.sas import grouped
 from peer.pairing.window_timer import CloseReason
 
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
-_ASKED: Final[Mapping[str, str]] = {
-    methods.CODE: "type the code",
-    methods.SAS: "compare six digits on both sides",
-    methods.COMPARE: "compare both fingerprints, all their digits",
-}
-"""What the client's user does, for the methods that a client takes by itself, the best first."""
-
-_WRONG: Final[Mapping[str, str]] = {
-    methods.CODE: "the code was wrong, or somebody is in between",
-    methods.LABEL: "it did not have the token of this device's label",
-}
 _ENDINGS: Final[Mapping[str, str]] = {
     "refused": "it was refused here",
     "client": "its user said no, or gave up",
@@ -64,16 +53,50 @@ def window_lines(window: Mapping[str, Any]) -> list[str]:
 
 def way_lines(offered: Sequence[str]) -> list[str]:
     """What to type at the client, and what happens then, for each method."""
-    rows: list[tuple[str, str]] = []
-    for name in (one for one in _ASKED if one in offered):
-        rows.append((f"handfast pair{f' --method {name}' if rows else ''}", _ASKED[name]))
-    if methods.LABEL in offered:
-        rows.append(("handfast pair PICTURE", "a photo, or the text, of the label"))
-    if methods.BUTTON in offered:
-        told = "nothing: who is first is an unverified guest"
-        rows.append(("handfast pair --method button", told))
+    methods = sorted((one for one in Method if one in offered), key=_is_given_by_hand)
+    rows = [_way(method, is_first=method is methods[0]) for method in methods]
     wide = max((len(typed) for typed, _ in rows), default=0)
-    return [f"{typed:<{wide}}  {told}" for typed, told in rows]
+    return [f"{typed:<{wide}}  {what}" for typed, what in rows]
+
+
+def _is_given_by_hand(method: Method) -> bool:
+    """Whether the client uses the method only with more on its command line: these come last."""
+    return method is Method.LABEL or not method.spec.verifies_key
+
+
+def _way(method: Method, *, is_first: bool) -> tuple[str, str]:
+    """What to type at the client for a method, and what its user does then."""
+    chosen = "handfast pair" if is_first else f"handfast pair --method {method}"
+    match method:
+        case Method.LABEL:
+            return "handfast pair PICTURE", "a photo, or the text, of the label"
+        case Method.CODE:
+            return chosen, "type the code"
+        case Method.SAS:
+            return chosen, "compare six digits on both sides"
+        case Method.COMPARE:
+            return chosen, "compare both fingerprints, all their digits"
+        case Method.BUTTON:
+            return (
+                "handfast pair --method button",
+                "nothing: who is first is an unverified guest",
+            )
+        case _:
+            assert_never(method)
+
+
+def _mismatch(name: str) -> str:
+    """What a wrong message of the client means, by the method's name."""
+    method = Method.named(name)
+    match method:
+        case Method.LABEL:
+            return "it did not have the token of this device's label"
+        case Method.CODE:
+            return "the code was wrong, or somebody is in between"
+        case Method.SAS | Method.COMPARE | Method.BUTTON | None:
+            return "its confirmation was wrong; somebody may be in between"
+        case _:
+            assert_never(method)
 
 
 def code_lines(window: Mapping[str, Any]) -> list[str]:
@@ -93,8 +116,7 @@ def ended_lines(ceremony: Mapping[str, Any], *, failures: int) -> list[str]:
     reason = ceremony.get("reason", "")
     why = _ENDINGS.get(reason) or f"it could not be stored here ({reason})"
     if reason == "mismatch":
-        other = "its confirmation was wrong; somebody may be in between"
-        why = _WRONG.get(ceremony["method"], other)
+        why = _mismatch(ceremony["method"])
     said = [f"{ceremony['name']!r} was not paired: {why}."]
     left = DEFAULT_LIMITS.window_failures - failures
     if left <= 0 or reason in {"overlap", "closed", "window-closed"}:

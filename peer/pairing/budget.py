@@ -15,6 +15,7 @@ from typing import Self
 
 from peer.errors import Malformed
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.pairing.errors import LockedOut
 
 _COUNT_MAX = 1_000_000  # more tells nothing; keeps the record small
 
@@ -35,6 +36,16 @@ class AttemptBudget:
     def may_start(self, now: float) -> bool:
         """Whether a ceremony may start."""
         return now >= self.blocked_until
+
+    def require(self, now: float) -> None:
+        """Raise `LockedOut` if no ceremony may start."""
+        if not self.may_start(now):
+            wait = self.seconds_blocked(now)
+            raise LockedOut(
+                f"too many failed pairings; the next attempt is possible in {wait:.0f} s",
+                advice="Wait, or press the device's button for 5 s. Paired clients are unaffected.",
+                retry_after=wait,
+            )
 
     def seconds_blocked(self, now: float) -> float:
         """How long nothing may start; 0 if it may."""

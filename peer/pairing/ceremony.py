@@ -1,4 +1,4 @@
-"""The values of a ceremony: its stages and their table, its errors, its events.
+"""A ceremony: its stages, the table of their transitions, and its values.
 
     EXCHANGE ──▶ ASKING ──yes──▶ WAITING ──right tag──▶ COMMITTING ──stored──▶ REGISTERED
                    │ plain form: yes ───────────────────────▲
@@ -6,28 +6,29 @@
     of the first   ├─ client aborts, session lost ──▶ REVOKED
     three          └─ too late, started again, window closed ──▶ EXPIRED
 
-A method begins where it has to: `sas` with an exchange before there is anything to compare,
-`compare` with the question to the device's user, and those that ask nobody at WAITING.
-
-On the wire ASKING is PENDING_USER_CONFIRMATION; EXCHANGE, WAITING and COMMITTING are
-PENDING_CLIENT_COMPLETION (protocol §5). COMMITTING is between the client's proof and the end of the
-device's transaction: both have said yes, and nothing but the store decides.
+The first stage depends on the method (`first_stage`). On the wire, ASKING is
+PENDING_USER_CONFIRMATION; EXCHANGE, WAITING and COMMITTING are PENDING_CLIENT_COMPLETION (protocol
+§5). COMMITTING lasts from the client's proof to the end of the device's transaction: both sides
+have agreed, and only the store can still fail.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, unique
 from types import MappingProxyType
+from typing import Self
 
 from peer.identity import Fingerprint
+from peer.pairing.errors import Busy
+from peer.pairing.methods import Method
 
 Fields = Mapping[str, object]
-"""The body of a message."""
+"""The fields of a message."""
 
 
 @unique
 class State(StrEnum):
-    """What GET `/pair/{id}` shows (protocol §5)."""
+    """The state that GET `/pair/{id}` returns (protocol §5)."""
 
     PENDING_USER_CONFIRMATION = "PENDING_USER_CONFIRMATION"
     PENDING_CLIENT_COMPLETION = "PENDING_CLIENT_COMPLETION"
@@ -39,7 +40,7 @@ class State(StrEnum):
 
 @unique
 class Stage(StrEnum):
-    """Where a ceremony is, as the device knows it."""
+    """The stage of a ceremony on the device."""
 
     EXCHANGE = "exchange"
     ASKING = "asking"
@@ -53,23 +54,23 @@ class Stage(StrEnum):
 
 @unique
 class Act(StrEnum):
-    """What can happen to a ceremony."""
+    """An event that moves a ceremony to another stage."""
 
-    EXCHANGE = "exchange"  # the client's next message has come
-    ACCEPT = "accept"  # the device's user says yes
-    ACCEPT_PLAIN = "accept-plain"  # the same in the plain form: nobody else is waited for
-    REFUSE = "refuse"  # the device's user says no
+    EXCHANGE = "exchange"  # the client's second message
+    ACCEPT = "accept"  # the device's user accepts
+    ACCEPT_PLAIN = "accept-plain"  # the same in the plain form, which ends here
+    REFUSE = "refuse"  # the device's user refuses
     PROVE = "prove"  # the client's tag is right
     MISMATCH = "mismatch"  # the client's tag is wrong
     STORE = "store"  # the device has committed
     ABORT = "abort"  # the client gives up, or the store failed
-    LATE = "late"  # nobody came in time
-    OVERLAP = "overlap"  # a second key turned up
+    LATE = "late"  # the time of the stage is up
+    OVERLAP = "overlap"  # a second key starts a ceremony
 
 
 @unique
 class StartForm(StrEnum):
-    """How the client takes part: with confirmation tags, or by one plain POST."""
+    """How a client starts: with confirmation tags, or in the plain form (one POST, no body)."""
 
     CONFIRMED = "confirmed"
     PLAIN = "plain"
@@ -77,7 +78,7 @@ class StartForm(StrEnum):
 
 @unique
 class OverlapRule(StrEnum):
-    """What a second, different key means for a window."""
+    """What a window does when a second, different key starts a ceremony."""
 
     REFUSE = "refuse"
     FIRST_WINS = "first-wins"
@@ -97,14 +98,14 @@ TRANSITIONS: Mapping[tuple[Stage, Act], Stage] = MappingProxyType(
         **{(Stage.ASKING, act): stage for act, stage in _ENDINGS.items()},
         (Stage.WAITING, Act.PROVE): Stage.COMMITTING,
         (Stage.WAITING, Act.MISMATCH): Stage.REFUSED,
-        (Stage.WAITING, Act.REFUSE): Stage.REFUSED,  # a person may think again
+        (Stage.WAITING, Act.REFUSE): Stage.REFUSED,  # the user may change their mind
         **{(Stage.WAITING, act): stage for act, stage in _ENDINGS.items()},
         (Stage.COMMITTING, Act.STORE): Stage.REGISTERED,
         (Stage.COMMITTING, Act.ABORT): Stage.REVOKED,
     }
 )
 
-SHOWN: Mapping[Stage, State] = MappingProxyType(
+STATE_OF: Mapping[Stage, State] = MappingProxyType(
     {
         Stage.EXCHANGE: State.PENDING_CLIENT_COMPLETION,
         Stage.ASKING: State.PENDING_USER_CONFIRMATION,
@@ -120,29 +121,40 @@ SHOWN: Mapping[Stage, State] = MappingProxyType(
 ENDED = frozenset({Stage.REGISTERED, Stage.EXPIRED, Stage.REVOKED, Stage.REFUSED})
 
 
+def first_stage(method: Method) -> Stage:
+    """Return the stage in which a ceremony of this method begins."""
+    spec = method.spec
+    if spec.has_exchange:
+        return Stage.EXCHANGE
+    return Stage.ASKING if spec.users_compare else Stage.WAITING
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceremony:
-    """One pairing attempt as it stands; the window replaces it at every step.
+    """One pairing attempt; the window replaces it at every step.
 
-    `role` is bound into the tags: exactly this role may be stored. `verified` is False if nobody's
-    key is proved by the method. `number` is what both users compare, empty where that is not a
-    number. `reason` says in one word how it ended. `started` and `deadline` are monotonic seconds.
-    `answer` is what the method has to say to the client's last message; `device_tag` is empty until
-    REGISTERED.
+    Attributes:
+        role: the role that is bound into the tags; exactly this role may be stored.
+        started: when it started, and
+        deadline: when its stage must be over, in monotonic seconds.
+        number: what both users compare; empty unless it is a number.
+        reason: how it ended, as one word.
+        user: the name under which the device stored the client.
+        answer: the method's fields of the answer to the client's last message.
+        device_tag: the device's tag; empty until REGISTERED.
     """
 
     id: str
     fingerprint: Fingerprint
     session_id: int
     window_id: bytes
-    method: str
+    method: Method
     form: StartForm
     name: str
     role: str
     started: float
     deadline: float
-    stage: Stage = Stage.ASKING
-    verified: bool = True
+    stage: Stage
     number: str = ""
     reason: str = ""
     user: str = ""
@@ -151,10 +163,26 @@ class Ceremony:
 
     @property
     def state(self) -> State:
-        """The state that clients see."""
-        return SHOWN[self.stage]
+        """The state that the client sees."""
+        return STATE_OF[self.stage]
 
     @property
     def is_live(self) -> bool:
-        """Whether it still goes on."""
+        """Whether it has not ended."""
         return self.stage not in ENDED
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether the device is storing the client."""
+        return self.stage is Stage.COMMITTING
+
+    def after(self, act: Act) -> Self:
+        """Return the ceremony after this act. Raises `Busy` if its stage does not allow the act."""
+        stage = TRANSITIONS.get((self.stage, act))
+        if stage is None:
+            raise Busy(
+                f"this pairing is in the stage {self.stage.value!r}, "
+                f"in which {act.value!r} is not possible",
+                advice="Check its state and wait for the other side.",
+            )
+        return replace(self, stage=stage)

@@ -4,6 +4,9 @@ from typing import ClassVar
 
 from peer.errors import PeerError
 
+OPEN_THE_WINDOW = "Open the window at the device, then start again."
+"""The advice of errors after which a new window is needed."""
+
 
 class CeremonyError(PeerError):
     """A pairing step was refused. `reason` is the slug that goes over the wire."""
@@ -18,31 +21,31 @@ class NotOpen(CeremonyError):
 
 
 class TooMany(CeremonyError):
-    """This start used up the window's last failure."""
+    """The client's previous ceremony was the window's last permitted failure."""
 
     reason = "too-many"
 
 
 class Busy(CeremonyError):
-    """Another ceremony lives, or it is not this side's turn."""
+    """Another ceremony is live, or it is not this side's turn."""
 
     reason = "busy"
 
 
 class Overlap(CeremonyError):
-    """Two different keys in one window: both are refused."""
+    """Two different keys used one window: both are refused."""
 
     reason = "overlap"
 
 
 class NotOffered(CeremonyError):
-    """This window does not offer that method or that role."""
+    """The window does not offer this method or this role."""
 
     reason = "denied"
 
 
 class LockedOut(CeremonyError):
-    """Too many failures: no attempt for `retry_after` seconds."""
+    """Too many failures: no attempt is possible for `retry_after` seconds."""
 
     reason = "locked-out"
 
@@ -52,24 +55,24 @@ class LockedOut(CeremonyError):
 
 
 class NoSuchCeremony(CeremonyError):
-    """There is none with this id for this session, or it has ended."""
+    """This session has no ceremony with this id, or the ceremony has ended."""
 
     reason = "not-found"
 
 
 class Mismatch(CeremonyError):
-    """A confirmation tag is wrong: the two sides do not mean the same thing."""
+    """A value of the other side is wrong: the two sides do not mean the same ceremony."""
 
     reason = "wrong-code"
 
 
 class UserRefused(CeremonyError):
-    """The ceremony has ended with a no."""
+    """The ceremony was refused."""
 
     reason = "refused"
 
 
 class Misuse(CeremonyError):
-    """A one-shot object was asked out of turn: a fault on our own side."""
+    """A step of a one-shot object is out of order, or an argument is invalid: a fault here."""
 
     reason = "internal"

@@ -1,19 +1,20 @@
-"""The curve P-256 for secrets: points, and scalars that never become Python integers.
+"""The curve P-256 for secret values: points, and scalars that never become Python integers.
 
-This is the one file that imports pycryptodome. From 4.0 on, its points and its `Integer` are worked
-on by compiled code of constant time: it takes as long for a small scalar as for a large one (the
-table is in tests/bench/test_jpake.py). Four of its habits would undo that or let bad points in,
-so nobody calls it directly:
+This is the only file that imports pycryptodome. From 4.0 on, compiled code of constant time
+computes on its points and on its `Integer`: a small scalar takes as long as a large one
+(tests/bench/test_jpake.py has the measurements). Four properties of the library would undo that or
+accept invalid points, so other code does not call it directly:
 
-  * a scalar given as a Python int is passed on in as few bytes as it needs: ours are `Integer`;
-  * `EccPoint` reduces coordinates modulo p: `decoded_untrusted` wants them below p;
-  * `EccPoint(0, 0)` is the point at infinity, without an error: refused, it proves nothing;
-  * `EccPoint.x` and `.xy` are Python ints: `encoded` takes the road of SEC1, which has none.
+  * it passes a scalar that is a Python int on in as few bytes as possible: ours are `Integer`;
+  * `EccPoint` reduces coordinates modulo p: `decoded_untrusted` requires them to be below p;
+  * `EccPoint(0, 0)` is the point at infinity and raises no error: it is refused, since it proves
+    nothing;
+  * `EccPoint.x` and `.xy` are Python ints: `encoded` uses the SEC 1 encoding, which avoids them.
 
-What a Python int does here is public: the order, a proof's hash, a peer's answer. What does show in
-time are comparisons by their outcome, and the lengths of byte strings; neither is a secret. The
-library draws random numbers of its own to blind its steps; they change no result. Python cannot
-wipe memory: the bytes that a scalar came from live until they are collected.
+The Python ints of this file are public: the order, a proof's hash, a peer's answer. The results of
+comparisons and the lengths of byte strings show in time; neither is secret. The library draws
+random numbers of its own to blind its steps; they change no result. Python cannot erase memory: the
+bytes that a scalar was made from stay in memory until they are collected.
 """
 
 from __future__ import annotations
@@ -46,19 +47,19 @@ FIELD = 2**256 - 2**224 + 2**192 + 2**96 - 1
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 SCALAR_BYTES = 32
 POINT_BYTES = 65
-_UNCOMPRESSED = b"\x04"  # SEC1 §2.3.3
+_UNCOMPRESSED = b"\x04"  # SEC 1 §2.3.3
 _BASE = (
     0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
     0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
 )
 
 
-class NoPoint(ValueError):
-    """These bytes are no point that a proof can be about: off the curve, or at infinity."""
+class InvalidPoint(ValueError):
+    """The bytes do not encode a usable point: it is off the curve, or at infinity."""
 
 
 def unavailable() -> str:
-    """Why there is no curve here, or the empty string."""
+    """Return why the curve is not available; an empty string if it is."""
     return _LACKING
 
 
@@ -66,42 +67,42 @@ def unavailable() -> str:
 
 
 def secret_scalar(data: bytes) -> Scalar:
-    """The number in these bytes, big-endian; its value does not show in any time."""
+    """Return the number in these bytes, big-endian; no time depends on its value."""
     return Integer.from_bytes(data)
 
 
 def public_scalar(data: bytes) -> Scalar:
-    """The same for a number that everybody may know: what is done with it may be faster."""
+    """Return the number in these bytes as a public one: time may depend on its value."""
     return Integer.from_bytes(data, public=True)
 
 
 def reduced(scalar: Scalar) -> Scalar:
-    """Modulo the order; as public or as secret as it was."""
+    """Return the scalar modulo the order; it stays as public or as secret as it was."""
     return scalar % _order()
 
 
 def product(left: Scalar, right: Scalar) -> Scalar:
-    """left · right, modulo the order."""
+    """Return left · right, modulo the order."""
     return reduced(left * right)
 
 
 def negated(scalar: Scalar) -> Scalar:
-    """-scalar modulo the order, for 0 ≤ scalar ≤ order; 0 becomes the order itself."""
+    """Return -scalar modulo the order, for 0 ≤ scalar ≤ order; for 0, the order itself."""
     return _order() - scalar
 
 
 def is_in_group(scalar: Scalar) -> bool:
-    """Whether it is below the order."""
+    """Return whether the scalar is below the order."""
     return scalar < _order()
 
 
 def is_zero(scalar: Scalar) -> bool:
-    """Whether it is 0: this much shows."""
+    """Return whether the scalar is 0; the result shows in time."""
     return scalar == 0
 
 
 def scalar_bytes(scalar: Scalar) -> bytes:
-    """Always 32 bytes."""
+    """Return the scalar as 32 bytes, big-endian."""
     return scalar.to_bytes(SCALAR_BYTES)
 
 
@@ -115,7 +116,7 @@ def _order() -> Scalar:
 
 @cache
 def base() -> Point:
-    """The generator G of the curve."""
+    """Return the generator G of the curve."""
     return EccPoint(*_BASE, curve=CURVE)
 
 
@@ -125,31 +126,34 @@ def _infinity() -> Point:
 
 
 def times(point: Point, scalar: Scalar) -> Point:
-    """scalar · point; of constant time unless the scalar was made as a public one."""
-    return point * cast("int", scalar)  # its hint says int; an Integer is what it is made for
+    """Return scalar · point, in constant time unless the scalar is a public one."""
+    return point * cast("int", scalar)  # annotated as int, made for an Integer
 
 
 def is_infinity(point: Point) -> bool:
-    """Whether it is the neutral element: this much shows."""
+    """Return whether the point is the neutral element; the result shows in time."""
     return point == _infinity()
 
 
 def encoded(point: Point) -> bytes:
-    """65 bytes, uncompressed (SEC1 §2.3.3). Raises `NoPoint` for infinity: it has no such form."""
+    """Return the point in 65 bytes, uncompressed (SEC 1 §2.3.3).
+
+    Raises `InvalidPoint` for infinity, which has no such encoding.
+    """
     if is_infinity(point):
-        raise NoPoint("the point is at infinity")
+        raise InvalidPoint("the point is at infinity")
     return EccKey(curve=CURVE, point=point).export_key(format="SEC1")
 
 
 def decoded_untrusted(data: bytes) -> Point:
-    """The point in 65 uncompressed bytes. Raises `NoPoint`."""
+    """Return the point in 65 uncompressed bytes. Raises `InvalidPoint`."""
     x, y = (int.from_bytes(half) for half in (data[1:33], data[33:]))
     if len(data) != POINT_BYTES or data[:1] != _UNCOMPRESSED or max(x, y) >= FIELD:
-        raise NoPoint("not an uncompressed point of P-256")
+        raise InvalidPoint("these bytes are not an uncompressed point of P-256")
     try:
         point = EccPoint(x, y, curve=CURVE)
     except ValueError:
-        raise NoPoint("the point is not on the curve") from None
+        raise InvalidPoint("the point is not on the curve") from None
     if is_infinity(point):
-        raise NoPoint("the point is at infinity")
+        raise InvalidPoint("the point is at infinity")
     return point

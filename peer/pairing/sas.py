@@ -1,21 +1,21 @@
-"""The method `sas`: both sides show the same six digits, and both users say so (protocol §5).
+"""The method `sas`: both sides show the same six digits, and both users compare them (protocol §5).
 
-Somebody in the middle holds two sessions, and two numbers result: one per session, for each is made
-of that session's B. He wants them equal. Six digits would not stop him if he could try values until
-they fit, as he could offline in a second; so nobody learns the other's random value before being
-bound to his own:
+SAS stands for "short authentication string". A man in the middle has two sessions, and each has a
+number of its own, because each number depends on its session's B. He wins if the numbers are equal.
+With six digits he could search for values that make them equal, offline and within a second. A
+commitment prevents that: each side is bound to its random value before it learns the other's.
 
     1. C→D  start                     2. D→C  c = H(lp("handfast/1 commit") lp(B) lp(nD))
     3. C→D  nC, drawn after c came    4. D→C  nD; the client recomputes c
     number = int(HKDF-SHA256(ikm = nC‖nD, salt = B, info = "handfast/1 sas", 8 bytes)) mod 10^6
-    5. both users say yes             6. C→D  client tag; the device commits    7. D→C  device tag
+    5. both users accept              6. C→D  client tag; the device commits    7. D→C  device tag
 
-Towards the client he has to commit before he sees nC; towards the device he has to give his nC
-before he sees nD. In any order of the two, the last value that enters is honest, random and unknown
-to him: one chance in 10^6 per run, and a miss is seen by two people. nC = nD is refused by both, so
-that nothing can be reflected. The number itself is never sent.
+Towards the client, the attacker must commit before he sees nC; towards the device, he must send nC
+before he sees nD. Whichever session he finishes last, the last value that enters its number is
+honest, random and unknown to him: his chance is 10^-6 per run, and two users see a failure. Both
+sides refuse nC = nD, so nothing can be reflected. The number itself is never sent.
 
-The tags prove that both yeses are about this exchange. They are made with T in both places:
+The tags prove that both users accepted this exchange. T is both their salt and their transcript:
 
     T = H(lp("handfast/1 sas") lp(m1) lp(m2) lp(m3) lp(m4)), each m a map in deterministic CBOR:
         m1 = {"method": "sas", "name": the user's name in NFC}
@@ -23,28 +23,34 @@ The tags prove that both yeses are about this exchange. They are made with T in 
         m3 = {"nonce": nC}
         m4 = {"nonce": nD}
 
-m1 to m4 hold what the messages 1 to 4 mean to the method; other fields of theirs (a state, the role
-that was asked for) are not bound here: the role that counts is in m2 and in B.
-
-Random bytes come in as arguments. Both objects are one-shot, and draw a fresh nonce each: a step
-out of turn raises `Misuse`, and after a `Mismatch` there is no second try.
+m1 to m4 hold what the messages 1 to 4 mean to the method. Other fields of these messages (a state,
+the role that the client requested) are not bound here: the role that counts is in m2 and in B.
 """
 
-from collections.abc import Callable
-from enum import Enum, auto
+from dataclasses import replace
 from hashlib import sha256
-from typing import ClassVar
 
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from peer import cbor
-from peer.pairing.binding import Channel, Confirmation, lp, tags_equal
+from peer.pairing.binding import Confirmation, lp
+from peer.pairing.ceremony import Fields
 from peer.pairing.errors import Mismatch, Misuse
+from peer.pairing.methods import Method
 from peer.pairing.names import check_name
+from peer.pairing.one_shot import step
+from peer.pairing.sides import (
+    ClientSide,
+    DeviceSide,
+    OfferedMethod,
+    RandomBytes,
+    Step,
+    Terms,
+    bytes_field,
+)
 
-NAME = "sas"
 NONCE_BYTES = 32
 DIGITS = 6
 
@@ -54,12 +60,15 @@ _ATTACK = "This may be a man-in-the-middle attack. Start again on a network that
 
 
 def commitment(b: bytes, device_nonce: bytes) -> bytes:
-    """c: binds the device to its nonce in this session, and tells nothing about it."""
+    """Return c, which binds the device to its nonce in this session without revealing it."""
     return sha256(b"".join(map(lp, (b"handfast/1 commit", b, device_nonce)))).digest()
 
 
 def number(b: bytes, client_nonce: bytes, device_nonce: bytes, *, digits: int = DIGITS) -> str:
-    """What both sides show, with leading zeros. Even to a part in 10^13 (2^64 over 10^6)."""
+    """Return what both sides show, with leading zeros.
+
+    All numbers are equally likely up to one part in 10^13 (2^64 over 10^6).
+    """
     kdf = HKDF(algorithm=SHA256(), length=_NUMBER_BYTES, salt=b, info=_INFO)
     drawn = int.from_bytes(kdf.derive(client_nonce + device_nonce), "big")
     return f"{drawn % 10**digits:0{digits}}"
@@ -75,9 +84,9 @@ def transcript(
     client_nonce: bytes,
     device_nonce: bytes,
 ) -> bytes:
-    """T, as the essay above has it."""
+    """Return T, as the docstring of this module defines it."""
     messages = (
-        {"method": NAME, "name": name},
+        {"method": Method.SAS.value, "name": name},
         {"id": ceremony_id, "window": window_id, "role": role, "commit": commit},
         {"nonce": client_nonce},
         {"nonce": device_nonce},
@@ -87,167 +96,143 @@ def transcript(
 
 
 def grouped(digits: str) -> str:
-    """The number for people: `123 456`."""
+    """Return the number as users read it: `123 456`."""
     half = len(digits) // 2
     return f"{digits[:half]} {digits[half:]}" if len(digits) == DIGITS else digits
 
 
-class _Turn(Enum):
-    COMMIT = auto()
-    NONCE = auto()
-    OPEN = auto()
-    TAG = auto()
-    ANSWER = auto()
-    OVER = auto()
+def offer(random_bytes: RandomBytes) -> OfferedMethod:
+    """Offer this method; each ceremony draws a nonce of its own."""
+    return OfferedMethod(Method.SAS, lambda terms: SasDevice(terms, random_bytes=random_bytes))
 
 
-class _Side:
-    """What both halves share: the turn, and what results once both nonces are known."""
+class SasDevice(DeviceSide):
+    """The device's side. `digits` is the length of the number."""
 
-    name: ClassVar[str] = NAME
+    method = Method.SAS
+    retry_advice = _ATTACK
 
-    def __init__(
-        self,
-        channel: Channel,
-        role: str,
-        *,
-        ceremony_id: str,
-        user: str,
-        random_bytes: Callable[[int], bytes],
-        digits: int = DIGITS,
-    ) -> None:
-        self._channel = channel
-        self._role = role
-        self._ceremony_id = ceremony_id
-        self._user = check_name(user)
+    def __init__(self, terms: Terms, *, random_bytes: RandomBytes, digits: int = DIGITS) -> None:
+        super().__init__(_with_checked_name(terms))
         self._random_bytes = random_bytes
         self._digits = digits
-        self._b = channel.binding(method=NAME, role=role)
-        self._nonce = b""  # ours, once drawn
-        self._commit = b""  # the device's c
-        self._number: str | None = None
-        self._tags: Confirmation | None = None
-        self._turn = _Turn.COMMIT
+        self._binding = terms.binding(self.method)
+        self._commitment = b""
+        self._nonce = b""
+        self._number = ""
+        self._agreed_tags: Confirmation | None = None
+
+    @step(Step.START)
+    def begin_untrusted(self, _message: Fields) -> Fields:
+        """Draw nD; return c."""
+        self._nonce = _draw_nonce(self._random_bytes)
+        self._commitment = commitment(self._binding, self._nonce)
+        return {"commit": self._commitment}
+
+    @step(Step.EXCHANGE)
+    def exchange_untrusted(self, message: Fields) -> Fields:
+        """Take nC; return nD."""
+        theirs = _nonce_untrusted(bytes_field(message, "nonce"), ours=self._nonce)
+        self._number = number(self._binding, theirs, self._nonce, digits=self._digits)
+        self._agreed_tags = _derive_tags(self._terms, self._commitment, theirs, self._nonce)
+        return {"nonce": self._nonce}
 
     @property
     def number(self) -> str:
-        """What this side shows (`grouped` for people); `Misuse` until both nonces are known."""
-        if self._number is None:
-            raise Misuse("there is no number yet", advice="Exchange the nonces first.")
-        return self._number
+        """The number that this side shows. Raises `Misuse` before the exchange."""
+        return _existing(self._number)
 
-    def _step(self, due: _Turn) -> None:
-        """It is this step's turn, and from here on nobody's: a step that succeeds says whose."""
-        if self._turn is not due:
-            raise Misuse(
-                "a step of this ceremony was repeated or out of order",
-                advice="Start a new ceremony.",
-            )
-        self._turn = _Turn.OVER
-
-    def _drawn(self) -> bytes:
-        nonce = self._random_bytes(NONCE_BYTES)
-        if len(nonce) != NONCE_BYTES:
-            raise Misuse(
-                "the random source returned a nonce of the wrong length",
-                advice="Use another random source.",
-            )
-        return nonce
-
-    def _settle(self, client_nonce: bytes, device_nonce: bytes) -> None:
-        self._number = number(self._b, client_nonce, device_nonce, digits=self._digits)
-        t = transcript(
-            name=self._user,
-            ceremony_id=self._ceremony_id,
-            window_id=self._channel.window_id,
-            role=self._role,
-            commit=self._commit,
-            client_nonce=client_nonce,
-            device_nonce=device_nonce,
-        )
-        self._tags = Confirmation.derived(self._channel.ekm, t, NAME, transcript=t)
-
-    def _confirmation(self) -> Confirmation:
-        if self._tags is None:
-            raise Misuse("there are no tags yet", advice="Exchange the nonces first.")
-        return self._tags
+    def _derive_tags_untrusted(self, _message: Fields) -> Confirmation:
+        assert self._agreed_tags is not None
+        return self._agreed_tags
 
 
-class SasDevice(_Side):
-    """The device's half: `commit`, `reveal_untrusted`, and after its user's yes `check_untrusted`
-    and `device_tag`."""
+class SasClient(ClientSide):
+    """The client's side. `digits` is the length of the number."""
 
-    def commit(self) -> bytes:
-        """Draw nD, and give c for message 2."""
-        self._step(_Turn.COMMIT)
-        self._nonce = self._drawn()
-        self._commit = commitment(self._b, self._nonce)
-        self._turn = _Turn.NONCE
-        return self._commit
+    method = Method.SAS
+    retry_advice = _ATTACK
 
-    def reveal_untrusted(self, client_nonce: object) -> bytes:
-        """Take nC, and give nD for message 4. Raises `Mismatch` for no nonce, or our own."""
-        self._step(_Turn.NONCE)
-        theirs = _nonce_untrusted(client_nonce, ours=self._nonce)
-        self._settle(theirs, self._nonce)
-        self._turn = _Turn.TAG
-        return self._nonce
+    def __init__(self, random_bytes: RandomBytes, *, digits: int = DIGITS) -> None:
+        super().__init__()
+        self._random_bytes = random_bytes
+        self._digits = digits
+        self._terms: Terms | None = None
+        self._binding = b""
+        self._commitment = b""
+        self._nonce = b""
+        self._number = ""
 
-    def check_untrusted(self, tag: object) -> None:
-        """Raise `Mismatch` unless this is the client's tag. There is no second try."""
-        self._step(_Turn.TAG)
-        if not isinstance(tag, bytes) or not tags_equal(self._confirmation().client_tag, tag):
-            raise Mismatch("the client's confirmation is wrong", advice=_ATTACK)
-        self._turn = _Turn.ANSWER
-
-    def device_tag(self) -> bytes:
-        """Our tag, for the answer after the commit."""
-        self._step(_Turn.ANSWER)
-        return self._confirmation().device_tag
-
-
-class SasClient(_Side):
-    """The client's half: `answer_untrusted`, `open_untrusted`, and after its user's yes `accept`
-    and `verify_untrusted`."""
-
-    def answer_untrusted(self, commit: object) -> bytes:
-        """Take c, and only now draw nC, for message 3. Raises `Mismatch` for what is no c."""
-        self._step(_Turn.COMMIT)
+    @step(Step.STARTED)
+    def started_untrusted(self, terms: Terms, answer: Fields) -> Fields | None:
+        """Take c, and only then draw nC; return it."""
+        commit = answer.get("commit")
         if not isinstance(commit, bytes) or len(commit) != sha256().digest_size:
-            raise Mismatch("the device sent no commitment", advice=_ATTACK)
-        self._commit = commit
-        self._nonce = self._drawn()
-        self._turn = _Turn.OPEN
-        return self._nonce
+            raise self._mismatch("the device sent no commitment")
+        self._terms = _with_checked_name(terms)
+        self._binding, self._commitment = terms.binding(self.method), commit
+        self._nonce = _draw_nonce(self._random_bytes)
+        return {"nonce": self._nonce}
 
-    def open_untrusted(self, device_nonce: object) -> None:
-        """Take nD. Raises `Mismatch` unless it is what c promised: that is an attack."""
-        self._step(_Turn.OPEN)
-        theirs = _nonce_untrusted(device_nonce, ours=self._nonce)
-        if not bytes_eq(commitment(self._b, theirs), self._commit):
-            raise Mismatch("the device's nonce does not match its commitment", advice=_ATTACK)
-        self._settle(self._nonce, theirs)
-        self._turn = _Turn.TAG
+    @step(Step.EXCHANGE)
+    def exchanged_untrusted(self, answer: Fields) -> None:
+        """Take nD. A nonce that does not match its commitment is an attack."""
+        assert self._terms is not None
+        theirs = _nonce_untrusted(answer.get("nonce"), ours=self._nonce)
+        if not self._is_committed(theirs):
+            raise self._mismatch("the device's nonce does not match its commitment")
+        self._number = number(self._binding, self._nonce, theirs, digits=self._digits)
+        self._tags = _derive_tags(self._terms, self._commitment, self._nonce, theirs)
 
-    def accept(self) -> bytes:
-        """This side's user says yes: the tag to send."""
-        self._step(_Turn.TAG)
-        self._turn = _Turn.ANSWER
-        return self._confirmation().client_tag
+    @property
+    def number(self) -> str:
+        """The number that this side shows. Raises `Misuse` before the exchange."""
+        return _existing(self._number)
 
-    def verify_untrusted(self, tag: object) -> None:
-        """Raise `Mismatch` unless this is the device's tag: only then may the client store it."""
-        self._step(_Turn.ANSWER)
-        if not isinstance(tag, bytes) or not tags_equal(self._confirmation().device_tag, tag):
-            raise Mismatch(
-                "the device's confirmation is wrong; nothing was stored here", advice=_ATTACK
-            )
+    def _is_committed(self, device_nonce: bytes) -> bool:
+        return bytes_eq(commitment(self._binding, device_nonce), self._commitment)
+
+
+def _with_checked_name(terms: Terms) -> Terms:
+    """Return the terms with the user's name in NFC. Raises `Malformed`."""
+    return replace(terms, user=check_name(terms.user))
+
+
+def _draw_nonce(random_bytes: RandomBytes) -> bytes:
+    nonce = random_bytes(NONCE_BYTES)
+    if len(nonce) != NONCE_BYTES:
+        raise Misuse(
+            "the random source returned a nonce of the wrong length",
+            advice="Use another random source.",
+        )
+    return nonce
 
 
 def _nonce_untrusted(nonce: object, *, ours: bytes) -> bytes:
-    """The other side's nonce. One equal to ours is a reflection."""
+    """Return the other side's nonce. A nonce equal to `ours` is a reflection."""
     if not isinstance(nonce, bytes) or len(nonce) != NONCE_BYTES:
         raise Mismatch("the other side sent no nonce", advice=_ATTACK)
     if bytes_eq(nonce, ours):
         raise Mismatch("the other side returned this side's own nonce", advice=_ATTACK)
     return nonce
+
+
+def _derive_tags(
+    terms: Terms, commit: bytes, client_nonce: bytes, device_nonce: bytes
+) -> Confirmation:
+    t = transcript(
+        name=terms.user,
+        ceremony_id=terms.ceremony_id,
+        window_id=terms.channel.window_id,
+        role=terms.role,
+        commit=commit,
+        client_nonce=client_nonce,
+        device_nonce=device_nonce,
+    )
+    return Confirmation.derived(terms.channel.ekm, t, Method.SAS, transcript=t)
+
+
+def _existing(number: str) -> str:
+    if not number:
+        raise Misuse("there is no number yet", advice="Exchange the nonces first.")
+    return number

@@ -1,16 +1,17 @@
-"""Proofs that somebody knows the x of X = x·G (Schnorr, RFC 8235), and how they travel.
+"""Schnorr proofs of knowledge of x for X = x·G (RFC 8235), and their encoding.
 
     item   u8(65) ‖ X ‖ u8(65) ‖ V ‖ u8(len r) ‖ r         points uncompressed, r big-endian
     h      int(SHA-256(lp(G) ‖ lp(V) ‖ lp(X) ‖ label)) mod n
     r      v - x·h mod n, for V = v·G and a fresh v
     check  V = r·G + h·X
 
-`label` is lp(id), and in our own profile also lp(OtherInfo): who proves this, and in which session
-(RFC 8235 §3.3). A proof under one label is none under another, so one cannot be sent back to its
-maker nor taken into another session. It is the reason why X + anything of the other side's cannot
-be steered: nobody can prove an X that was computed from points of unknown x.
+`label` is lp(id), and in the profile `handfast` also lp(OtherInfo): it says who proves this, and in
+which session (RFC 8235 §3.3). A proof is valid under one label only, so it cannot be returned to
+its maker or moved to another session. The proofs are why an attacker cannot choose his points so
+that X plus his points is a value of his choice: he cannot prove an X that was computed from points
+of unknown x.
 
-Items are read and checked one by one, as they stand in the message; the first fault ends it.
+Items are read and checked one by one, in the order of the message; the first fault ends it.
 """
 
 from __future__ import annotations
@@ -28,22 +29,21 @@ from peer.pairing.binding import lp
 if TYPE_CHECKING:
     from peer.pairing.p256 import Point, Scalar
 
-_INFINITY = b"\x00"  # SEC1 §2.3.3
+_INFINITY = b"\x00"  # SEC 1 §2.3.3
 
 
 @unique
 class Fault(StrEnum):
-    """What was wrong, for tests and logs. Each of them ends the exchange."""
+    """What was wrong, for tests and logs. Each fault ends the exchange."""
 
-    MALFORMED = "malformed"  # the bytes are no message of this round
+    MALFORMED = "malformed"  # the bytes are not a message of this round
     INVALID_POINT = "invalid_point"  # off the curve, or at infinity
     ZKP_FAILED = "zkp_failed"  # the proof does not hold
-    MISUSE = "misuse"  # a fault on our own side: a step out of turn, a wrong argument
     UNAVAILABLE = "unavailable"  # the library of the curve is missing
 
 
 class JpakeError(PeerError):
-    """The exchange was refused and is over: by a peer's bytes, or by our own misuse (`fault`)."""
+    """The exchange cannot start or has ended; `fault` says why."""
 
     def __init__(self, message: str, *, fault: Fault, advice: str = "") -> None:
         super().__init__(message, advice=advice or "Start a new pairing.")
@@ -52,40 +52,40 @@ class JpakeError(PeerError):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A point, and its 65 bytes."""
+    """A point and its encoding, 65 bytes."""
 
     data: bytes
     point: Point
 
     @classmethod
     def of(cls, point: Point) -> Self:
-        """Refuses infinity: no generator, message or shared point may be there."""
+        """Encode a point. Raises `JpakeError` for infinity, which is never a valid value here."""
         try:
             return cls(p256.encoded(point), point)
-        except p256.NoPoint as error:
+        except p256.InvalidPoint as error:
             raise bad_point(str(error)) from None
 
 
 @cache
 def base() -> Item:
-    """The generator G of round one."""
+    """Return the generator G, which round one uses."""
     return Item.of(p256.base())
 
 
 class Reader:
-    """The bytes of one message, front to back."""
+    """Reads the parts of one message in their order. Every method raises `JpakeError`."""
 
     def __init__(self, data: bytes) -> None:
         self._rest = data
 
     def fixed_untrusted(self, expected: bytes) -> None:
-        """These very bytes."""
+        """Read exactly these bytes."""
         if self._rest[: len(expected)] != expected:
-            raise malformed("the message does not begin as it should")
+            raise malformed("the message does not begin with the expected bytes")
         self._rest = self._rest[len(expected) :]
 
     def point_untrusted(self) -> Item:
-        """A point after its length."""
+        """Read a point after its length."""
         data = self._vector_untrusted()
         if data == _INFINITY:
             raise bad_point("a point is at infinity")
@@ -93,11 +93,11 @@ class Reader:
             raise malformed("a point is not in the uncompressed form")
         try:
             return Item(data, p256.decoded_untrusted(data))
-        except p256.NoPoint as error:
+        except p256.InvalidPoint as error:
             raise bad_point(str(error)) from None
 
     def response_untrusted(self) -> Scalar:
-        """r after its length: 1 to 32 bytes, below the order."""
+        """Read r after its length: 1 to 32 bytes, below the order."""
         data = self._vector_untrusted()
         if len(data) > p256.SCALAR_BYTES:
             raise malformed("a proof is too long")
@@ -107,7 +107,7 @@ class Reader:
         return r
 
     def end_untrusted(self) -> None:
-        """Nothing may be left."""
+        """Require the end of the message."""
         if self._rest:
             raise malformed("there are bytes after the message")
 
@@ -115,31 +115,31 @@ class Reader:
         size = self._rest[0] if self._rest else 0
         data, self._rest = self._rest[1 : 1 + size], self._rest[1 + size :]
         if not size or len(data) != size:
-            raise malformed("the message is cut short")
+            raise malformed("the message is truncated")
         return data
 
 
 def malformed(why: str) -> JpakeError:
-    """The error for bytes that do not parse."""
+    """Create the error for bytes that do not parse."""
     return JpakeError(why, fault=Fault.MALFORMED)
 
 
 def bad_point(why: str) -> JpakeError:
-    """The error for a point that is none."""
+    """Create the error for an invalid point."""
     return JpakeError(why, fault=Fault.INVALID_POINT)
 
 
 def write_item(
     generator: Item, x: Scalar, v: Scalar, label: bytes, *, shortest: bool
 ) -> tuple[bytes, Item]:
-    """The item for X = x·generator with a proof under the nonce v, 1 ≤ x, v < n.
+    """Return the item for X = x·generator, and X itself. The nonce of the proof is v; 1 ≤ x, v < n.
 
-    `shortest`: r without leading zero bytes, as Mbed TLS writes it; else always 32 bytes.
+    `shortest` writes r without leading zero bytes, as Mbed TLS does; otherwise r has 32 bytes.
     """
     made = Item.of(p256.times(generator.point, x))
     commitment = p256.encoded(p256.times(generator.point, v))
     h = challenge(generator.data, commitment, made.data, label)
-    r = p256.scalar_bytes(p256.reduced(v + x * p256.negated(h)))  # it is sent: no secret any more
+    r = p256.scalar_bytes(p256.reduced(v + x * p256.negated(h)))  # public from here on
     if shortest:
         r = r.lstrip(b"\0") or b"\0"
     parts = (made.data, commitment, r)
@@ -147,7 +147,7 @@ def write_item(
 
 
 def read_item_untrusted(reader: Reader, generator: Item, label: bytes) -> Item:
-    """The point of the next item, after its proof was checked."""
+    """Read the next item, check its proof, and return its point. Raises `JpakeError`."""
     read = reader.point_untrusted()
     commitment = reader.point_untrusted()
     r = reader.response_untrusted()
@@ -158,5 +158,5 @@ def read_item_untrusted(reader: Reader, generator: Item, label: bytes) -> Item:
 
 
 def challenge(generator: bytes, v: bytes, x: bytes, label: bytes) -> Scalar:
-    """h of a proof; everybody can compute it."""
+    """Return h of a proof; all its inputs are public."""
     return p256.reduced(p256.public_scalar(sha256(lp(generator) + lp(v) + lp(x) + label).digest()))

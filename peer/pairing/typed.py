@@ -1,25 +1,26 @@
-"""Codes that people read from a device and type (protocol §5, method `code`).
+"""Codes that users read from a device and type (protocol §5, method `code`).
 
     shown     8 digits, `4821-9930`: on the display or the terminal, for one use
-    printed   8 Crockford base32 symbols and 2 check symbols, `K7QM-2ZXD-4H`: on the box, to stay
+    printed   8 Crockford base32 symbols and 2 check symbols, `K7QM-2ZXD-4H`: on the box, permanent
 
-The two lengths tell them apart. A printed code is typed from paper, so it carries check symbols:
-the first eight as a number, modulo the prime 1021, in two symbols. With 32 per place, that shows
-every wrong symbol and every swap of two neighbours before an attempt is spent on it; a guesser
-gains nothing, for the check follows from the rest. A shown code has none: it stands on a screen and
-the next try gets another one.
+The lengths tell the two kinds apart. A printed code is typed from paper, so it has check symbols:
+the first eight symbols as a number, modulo the prime 1021, in two symbols. They detect every single
+wrong symbol and every swap of two neighbours before an attempt is spent. They do not help an
+attacker, because they follow from the other symbols. A shown code has none: the next attempt gets
+another code anyway.
 
-The secret of a printed code is stretched (`code.printed_secret`), which takes about a second on a
-small board; the device stores that and never the code.
+The secret of a printed code is stretched with scrypt, which takes about a second on a small board.
+The device stores that secret and never the code.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
 from peer.errors import Malformed
 from peer.identity import CROCKFORD, Fingerprint
-from peer.pairing.code import printed_secret, shown_secret
+from peer.pairing.binding import lp
+from peer.pairing.jpake import stretched
+from peer.pairing.sides import RandomBytes
 
 SHOWN_DIGITS = 8
 PRINTED_SYMBOLS = 8
@@ -31,28 +32,30 @@ _MISREAD = str.maketrans("OIL", "011", " -\t\n")
 
 @dataclass(frozen=True, slots=True)
 class TypedCode:
-    """One code. The `repr` does not show it."""
+    """A code. The `repr` does not show it."""
 
     symbols: str = field(repr=False)
     is_printed: bool = False
 
     @classmethod
-    def shown(cls, random_bytes: Callable[[int], bytes]) -> Self:
-        """A new code for one use, from 64 random bits: no code is likelier than another by more
-        than one part in 10^11."""
+    def shown(cls, random_bytes: RandomBytes) -> Self:
+        """Create a code for one use, from 64 random bits.
+
+        All codes are equally likely up to one part in 10^11.
+        """
         return cls(f"{int.from_bytes(random_bytes(8)) % 10**SHOWN_DIGITS:0{SHOWN_DIGITS}}")
 
     @classmethod
-    def printed(cls, random_bytes: Callable[[int], bytes]) -> Self:
-        """A new one for a label: 40 bits."""
+    def printed(cls, random_bytes: RandomBytes) -> Self:
+        """Create a code for a label: 40 random bits."""
         number = int.from_bytes(random_bytes(PRINTED_SYMBOLS * _BITS // 8))
         return cls(_symbols(number, PRINTED_SYMBOLS) + _check(number), is_printed=True)
 
     @classmethod
     def parse_untrusted(cls, text: object) -> Self:
-        """What a person typed, in any case, with blanks and hyphens anywhere.
+        """Parse what a user typed: upper or lower case, blanks and hyphens anywhere.
 
-        Raises `Malformed`, whose words do not repeat it.
+        Raises `Malformed`; its text does not repeat the code.
         """
         plain = text.upper().translate(_MISREAD) if isinstance(text, str) else ""
         if len(plain) == SHOWN_DIGITS and plain.isascii() and plain.isdecimal():
@@ -71,14 +74,28 @@ class TypedCode:
 
     @property
     def text(self) -> str:
-        """For people: groups of four."""
+        """The code as users read it: in groups of four."""
         return "-".join(self.symbols[at : at + 4] for at in range(0, len(self.symbols), 4))
 
     def secret(self, device: Fingerprint) -> bytes:
-        """What J-PAKE takes. For a printed code this costs a second."""
+        """Return the secret for J-PAKE. For a printed code this takes about a second."""
         if self.is_printed:
             return printed_secret(self.symbols, device)
         return shown_secret(self.symbols)
+
+
+def shown_secret(symbols: str) -> bytes:
+    """Return the secret of a code for one use: its digits in ASCII, without separators."""
+    return symbols.encode("ascii")
+
+
+def printed_secret(symbols: str, device: Fingerprint) -> bytes:
+    """Return the secret of a printed code: stretched, salted with the device's fingerprint.
+
+    The client knows this salt from its session, before the device has sent anything. `symbols` are
+    in upper case, without separators.
+    """
+    return stretched(symbols.encode("ascii"), lp(b"handfast/1 code") + lp(device.digest))
 
 
 def _check(number: int) -> str:

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from math import sqrt
+from os import urandom
 from statistics import fmean, median, variance
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,9 @@ def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
 
 
 def exchange() -> None:
-    client, server = (EcJpake(role, b"48219930", **BINDING) for role in ("client", "server"))
+    client, server = (
+        EcJpake(role, b"48219930", **BINDING, random_bytes=urandom) for role in ("client", "server")
+    )
     server.read_round_one(client.write_round_one())
     client.read_round_one(server.write_round_one())
     client.read_round_two(server.write_round_two())

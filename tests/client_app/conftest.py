@@ -39,8 +39,8 @@ from peer.net.discovery import Advert
 from peer.net.onlink import Locality, LocalMode
 from peer.net.problem import ProblemError
 from peer.net.site import GuardedSite
-from peer.pairing import methods
 from peer.pairing.ceremony import Ceremony, State
+from peer.pairing.compare import offer as offer_compare
 from peer.pairing.window import Window
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class Board:
             now,
             seconds=120,
             role="owner",
-            methods=[methods.compare()],
+            methods=[offer_compare()],
             window_id=bytes(range(16)),
             device=self.fingerprint,
         )

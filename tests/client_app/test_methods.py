@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from client_app.pairing.method_choice import MEANING
+from client_app.pairing.method_choice import meaning
 from client_app.sync import Client
 from device_app.pairing import labels
 from device_app.pairing.events import PairingEventKind
 from peer.errors import Malformed, PinMismatch, RefusedByUser, UsageError, WrongCode
 from peer.identity import Fingerprint
-from peer.pairing import methods
 from peer.pairing.label import Label
+from peer.pairing.methods import Method
 from peer.pairing.qr import png
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_by_the_code(shell: Shell, abroad: Abroad) -> None:
     at = opened(abroad)
     done = shell("pair", at, "--code", shown_code(abroad), "--name", "anna")
     assert (done.code, done.out) == (0, "paired with kitchen as user anna, role owner\n")
-    assert f"method code: {MEANING['code']}" in done.err
+    assert f"method code: {meaning(Method.CODE)}" in done.err
     assert method_of(abroad, "anna") == "code"
     listed = json.loads(shell("devices", "--json").out)
     assert listed["devices"][0]["method"] == "code"
@@ -130,7 +130,7 @@ def test_by_the_label(shell: Shell, abroad: Abroad, tmp_path: Path, how: str) ->
     typed = f"{text[:40]}\n{text[40:]}\n".encode() if how == "stdin" else None
     said = shell("pair", words, "--at", at, stdin=typed)
     assert said.code == 0, said
-    assert f"method label: {MEANING['label']}" in said.err
+    assert f"method label: {meaning(Method.LABEL)}" in said.err
     assert len(abroad.events("paired")) == 1
     assert text.split("*")[3] not in said.out + said.err  # the check symbol may be a `*`
 
@@ -201,7 +201,7 @@ def test_json_says_the_method_and_nothing_beside(shell: Shell, abroad: Abroad) -
 
 
 def test_every_method_says_what_it_proves() -> None:
-    assert set(MEANING) == set(methods.NAMES)
+    assert len({meaning(method) for method in Method}) == len(Method)
 
 
 # -- the blocking face ----------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from peer.net.udp import Address
 from peer.pairing.binding import Channel
 from peer.pairing.ceremony import Ceremony
 from peer.pairing.compare import CompareClient
+from peer.pairing.sides import Terms
 
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds until a test gives up waiting
@@ -131,18 +132,20 @@ class Caller:
         channel = Channel(
             peer.exporter, self.identity.fingerprint, peer.fingerprint, started.body["window"]
         )
-        return CompareClient(channel, started.body["role"])
+        client = CompareClient()
+        client.begin()
+        terms = Terms(channel, started.body["role"], "anna", started.body["id"])
+        client.started_untrusted(terms, {})
+        return client
 
     async def start(self, name: str, **more: object) -> Answer:
         return await self.pair_ask("POST", "/pair", {"method": "compare", "name": name, **more})
 
     async def confirm(self, started: Answer) -> Answer:
         side = await self.tag(started)
-        done = await self.pair_ask(
-            "POST", f"/pair/{started.body['id']}", {"confirm": side.accept()}
-        )
+        done = await self.pair_ask("POST", f"/pair/{started.body['id']}", side.confirm())
         if done.code == "2.04":
-            side.verify_untrusted(done.body["confirm"])
+            side.verify_untrusted(done.body)
         return done
 
     async def close(self) -> None:

@@ -21,7 +21,7 @@ from device_app.terminal.render_pairing import (
     window_lines,
 )
 from device_app.terminal.waiting import Waiting
-from peer.pairing import methods
+from peer.pairing.methods import Method
 from peer.pairing.window_timer import CloseReason
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ WINDOW: dict[str, Any] = {
     "port": 5685,
     "seconds_left": 120.0,
     "role": "guest",
-    "methods": list(methods.NAMES),
+    "methods": list(Method),
     "failures": 0,
     "code": "4821-9930",
     "device_id": "04HMASW9",
@@ -73,7 +73,7 @@ def test_an_open_window_says_what_to_do_for_each_method_in_eighty_columns() -> N
     assert "ADDRESS:5685" in said
 
 
-@pytest.mark.parametrize("name", methods.NAMES)
+@pytest.mark.parametrize("name", tuple(Method))
 def test_each_method_alone(name: str) -> None:
     [line] = way_lines([name])
     assert line.startswith("handfast pair")
@@ -85,7 +85,7 @@ def test_without_a_code_none_is_mentioned() -> None:
     assert "code  " not in "\n".join(window_lines({**plain, "methods": ["sas"]}))
 
 
-@pytest.mark.parametrize("method", methods.NAMES)
+@pytest.mark.parametrize("method", tuple(Method))
 @pytest.mark.parametrize(
     "reason",
     ["refused", "mismatch", "client", "session-ended", "too-late", "restarted", "no-space"],

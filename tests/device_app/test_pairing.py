@@ -19,6 +19,7 @@ from peer.errors import Unreachable
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing.ceremony import OverlapRule
 from peer.pairing.errors import CeremonyError
+from peer.pairing.sides import bytes_field
 
 if TYPE_CHECKING:
     from tests.device_app.conftest import Device, Kit
@@ -407,7 +408,7 @@ async def test_no_secret_in_logs_events_or_the_state_file(
     started = await caller.start("anna")
     exporter = (await caller.connect(pairing=True)).peer.exporter
     side = await caller.tag(started)
-    tag = side.accept()
+    tag = bytes_field(side.confirm(), "confirm")
     path = f"/pair/{started.body['id']}"
     await caller.pair_ask("POST", path, {"confirm": tag})  # too early
     device.decide(accept=True)

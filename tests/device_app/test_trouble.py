@@ -165,7 +165,7 @@ async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_pa
     assert (await daemon.run("accept", started.body["id"])).code == 0
     side = await caller.tag(started)
     confirming = asyncio.create_task(
-        caller.pair_ask("POST", f"/pair/{started.body['id']}", {"confirm": side.accept()})
+        caller.pair_ask("POST", f"/pair/{started.body['id']}", side.confirm())
     )
     async with asyncio.timeout(60):
         assert await daemon.process.wait() == -signal.SIGKILL

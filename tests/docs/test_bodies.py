@@ -32,18 +32,21 @@ from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
 from peer.net.udp import Address
 from peer.pairing.binding import Channel
+from peer.pairing.button import ButtonClient
 from peer.pairing.ceremony import OverlapRule
+from peer.pairing.code import CodeClient
 from peer.pairing.compare import CompareClient
 from peer.pairing.invite import read_untrusted
-from peer.pairing.methods import CodeClient, LabelClient, SasClient, Session, TagsClient
-from peer.pairing.sides import Terms
+from peer.pairing.label import LabelClient
+from peer.pairing.sas import SasClient
+from peer.pairing.sides import Session, Terms, bytes_field
 from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator
     from pathlib import Path
 
-    from peer.pairing.methods import ClientSide
+    from peer.pairing.sides import ClientSide
     from tests.docs.conftest import Cddl, Paper
 
 HOST = "127.0.0.1"
@@ -159,7 +162,10 @@ class Caller:
         peer = (await self.connection(pairing=True)).peer
         own = self.identity.fingerprint
         channel = Channel(peer.exporter, own, peer.fingerprint, started["window"])
-        return CompareClient(channel, started["role"]).accept()
+        client = CompareClient()
+        client.begin()
+        client.started_untrusted(Terms(channel, started["role"], "anna", started["id"]), {})
+        return bytes_field(client.confirm(), "confirm")
 
     async def confirm(self, started: Any, *, code: str = "2.04", spoil: bool = False) -> Any:
         tag = await self.tag(started)
@@ -278,7 +284,7 @@ async def other_methods(kit: Kit) -> None:
         "code": shown,
         "printed": lambda session: CodeClient(session, printed, token_bytes),
         "label": lambda session: LabelClient(session, label),
-        "button": lambda _session: TagsClient(method="button"),
+        "button": lambda _session: ButtonClient(),
     }
     for name, made in sides.items():
         method = "code" if name == "printed" else name
@@ -292,7 +298,7 @@ async def paired_by(
     peer = (await caller.connection(pairing=True)).peer
     own = caller.identity.fingerprint
     side = made(Session(peer.exporter, own, peer.fingerprint))
-    started = await caller.start(user, **{"method": side.name, **side.begin()})
+    started = await caller.start(user, **{"method": side.method, **side.begin()})
     path = f"/pair/{started['id']}"
     channel = Channel(peer.exporter, own, peer.fingerprint, started["window"])
     terms = Terms(channel, started["role"], user, started["id"])

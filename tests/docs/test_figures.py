@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from peer.pairing.methods import NAMES
+from peer.pairing.methods import Method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ CLIENT, DEVICE = 17, 59
 OTHERS = ("plain", "invite", "redeem", "request")
 BODY = re.compile(r"\b([a-z]+(?:-[a-z]+)*) \{([^{}]*)\}")
 
-every_figure = pytest.mark.parametrize("name", [*NAMES, *OTHERS])
+every_figure = pytest.mark.parametrize("name", [*tuple(Method), *OTHERS])
 
 
 def figure(paper: Paper, name: str) -> list[str]:
@@ -43,7 +43,7 @@ def messages(lines: list[str]) -> Iterator[str]:
 
 def test_the_figures_are_those_of_the_methods_and_of_the_other_exchanges(paper: Paper) -> None:
     found = re.findall(r"^<!-- figure: ([a-z]+) -->$", paper.text, re.MULTILINE)
-    assert sorted(found) == sorted([*NAMES, *OTHERS])
+    assert sorted(found) == sorted([*tuple(Method), *OTHERS])
 
 
 @every_figure
@@ -81,7 +81,7 @@ def leaves(cddl: Cddl, rule: str) -> list[str]:
     return [leaf for form in forms for leaf in leaves(cddl, form)] if forms else [rule]
 
 
-@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("method", tuple(Method))
 def test_a_method_has_its_messages_in_its_figure(paper: Paper, method: str) -> None:
     """From the offer to the confirmation, with the fields of the table of §5.4."""
     sent = list(messages(figure(paper, method)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from hashlib import scrypt, sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cbor2
 import ecdsa
@@ -18,6 +18,8 @@ from peer.identity import CROCKFORD, Fingerprint
 from peer.pairing import binding, code, label, sas
 from peer.pairing.binding import Channel
 from peer.pairing.label import Label
+from peer.pairing.methods import Method
+from peer.pairing.sides import Session, Terms
 from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:
@@ -79,18 +81,22 @@ def draws(*values: int) -> Callable[[int], bytes]:
 
 def test_sas_by_the_code(paper: Paper) -> None:
     said = Said(paper, "sas")
-    same: dict[str, Any] = {"ceremony_id": "5f0c3a9e1b7d248866", "user": "anna"}
-    device = sas.SasDevice(
-        said.channel, "guest", random_bytes=lambda _: said["device nonce"], **same
-    )
-    client = sas.SasClient(
-        said.channel, "guest", random_bytes=lambda _: said["client nonce"], **same
-    )
-    assert device.commit() == said["commit"]
-    client.open_untrusted(device.reveal_untrusted(client.answer_untrusted(said["commit"])))
+    terms = Terms(said.channel, "guest", "anna", "5f0c3a9e1b7d248866")
+    device = sas.SasDevice(terms, random_bytes=lambda _: said["device nonce"])
+    client = sas.SasClient(lambda _: said["client nonce"])
+    answer = device.begin_untrusted(client.begin())
+    assert answer == {"commit": said["commit"]}
+    nonce = client.started_untrusted(terms, answer)
+    assert nonce == {"nonce": said["client nonce"]}
+    answer = device.exchange_untrusted(nonce)
+    assert answer == {"nonce": said["device nonce"]}
+    client.exchanged_untrusted(answer)
     assert sas.grouped(client.number) == sas.grouped(device.number) == said.values["number"]
-    device.check_untrusted(said["client tag"])
-    assert (client.accept(), device.device_tag()) == (said["client tag"], said["device tag"])
+    message = client.confirm()
+    assert message == {"confirm": said["client tag"]}
+    device.check_untrusted(message)
+    client.verify_untrusted({"confirm": said["device tag"]})
+    assert device.device_tag() == said["device tag"]
 
 
 def test_sas_by_another_way(paper: Paper) -> None:
@@ -122,18 +128,24 @@ def test_sas_by_another_way(paper: Paper) -> None:
 
 def test_code_by_the_code(paper: Paper) -> None:
     said = Said(paper, "code")
-    secret = TypedCode.parse_untrusted(said.values["code"]).secret(said.device)
+    typed = TypedCode.parse_untrusted(said.values["code"])
+    terms = Terms(said.channel, "guest", "anna", "5f0c3a9e1b7d248866")
     client = code.CodeClient(
-        said.ekm, said.client, said.device, secret, entropy=draws(0x11, 0x12, 0x13, 0x14, 0x15)
+        Session(said.ekm, said.client, said.device), typed, draws(0x11, 0x12, 0x13, 0x14, 0x15)
     )
     device = code.CodeDevice(
-        said.channel, "guest", secret, entropy=draws(0x21, 0x22, 0x23, 0x24, 0x25)
+        terms,
+        secret=lambda *, printed: typed.secret(said.device),
+        random_bytes=draws(0x21, 0x22, 0x23, 0x24, 0x25),
+        on_try=lambda *, printed: None,
     )
-    assert client.round_one() == said["round one"]
-    assert device.answer_untrusted(said["round one"]) == said["rounds"]
-    client.read_device_untrusted(said["rounds"], window_id=said.window, role="guest")
-    assert client.finish() == (said["round two"], said["client tag"])
-    device.check_untrusted(said["round two"], said["client tag"])
+    assert client.begin() == {"round_one": said["round one"]}
+    answer = device.begin_untrusted({"round_one": said["round one"]})
+    assert answer == {"rounds": said["rounds"]}
+    assert client.started_untrusted(terms, answer) is None
+    message = client.confirm()
+    assert message == {"round_two": said["round two"], "confirm": said["client tag"]}
+    device.check_untrusted(message)
     assert device.device_tag() == said["device tag"]
     assert binding.receipt(said["device tag"]) == said["receipt"]
     client.verify_receipt_untrusted(said["receipt"])
@@ -215,11 +227,14 @@ def test_label_by_the_code(paper: Paper) -> None:
     printed = Label(said.device, said["token"])
     assert (printed.text, printed.verifier) == (said.values["text"], said["verifier"])
     assert Label.parse_untrusted(said.values["text"]) == printed
-    device = label.LabelDevice(said.channel, "guest", verifier=printed.verifier)
-    client = label.LabelClient(said.channel, "guest", printed)
-    assert client.reveal() == (said["token"], said["client tag"])
-    device.check_token_untrusted(said["token"])
-    device.check_untrusted(said["client tag"])
+    terms = Terms(said.channel, "guest", "anna", "5f0c3a9e1b7d248866")
+    device = label.LabelDevice(terms, verifier=printed.verifier)
+    client = label.LabelClient(Session(said.ekm, said.client, said.device), printed)
+    device.begin_untrusted(client.begin())
+    assert client.started_untrusted(terms, {}) is None
+    message = client.confirm()
+    assert message == {"token": said["token"], "confirm": said["client tag"]}
+    device.check_untrusted(message)
     assert device.device_tag() == said["device tag"]
 
 
@@ -244,6 +259,6 @@ def test_label_by_another_way(paper: Paper) -> None:
     assert said.tags(t, t) == (said["client tag"], said["device tag"])
 
 
-@pytest.mark.parametrize("method", ["label", "code", "sas", "compare", "button"])
+@pytest.mark.parametrize("method", Method)
 def test_every_method_is_described(paper: Paper, method: str) -> None:
     assert f"| `{method}` |" in paper.text

@@ -51,6 +51,7 @@ from peer.pairing.ceremony import State
 from peer.pairing.compare import CompareClient, CompareDevice
 from peer.pairing.errors import CeremonyError
 from peer.pairing.events import EventKind
+from peer.pairing.sides import Terms, bytes_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,11 +138,15 @@ def test_the_exchange_by_the_code(paper: Paper) -> None:
         said["role"],
     )
     assert b.hex() == said["b"]
-    ours, theirs = CompareClient(channel, said["role"]), CompareDevice(channel, said["role"])
-    client_tag = ours.accept()
-    theirs.check_untrusted(client_tag)
+    terms = Terms(channel, said["role"], "anna", "c1")
+    ours, theirs = CompareClient(), CompareDevice(terms)
+    theirs.begin_untrusted(ours.begin())
+    ours.started_untrusted(terms, {})
+    message = ours.confirm()
+    theirs.check_untrusted(message)
     device_tag = theirs.device_tag()
-    ours.verify_untrusted(device_tag)
+    ours.verify_untrusted({"confirm": device_tag})
+    client_tag = bytes_field(message, "confirm")
     assert (client_tag.hex(), device_tag.hex()) == (said["client tag"], said["device tag"])
 
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiocoap
 import aiocoap.resource
@@ -29,13 +29,21 @@ from peer.net.coaps import CoapsServer, peer_of
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
 from peer.net.udp import Address
-from peer.pairing import methods
 from peer.pairing.binding import Channel
+from peer.pairing.button import ButtonClient
+from peer.pairing.button import offer as offer_button
 from peer.pairing.ceremony import Fields
+from peer.pairing.code import CodeClient
+from peer.pairing.code import offer as offer_code
+from peer.pairing.compare import CompareClient
+from peer.pairing.compare import offer as offer_compare
 from peer.pairing.errors import Mismatch
-from peer.pairing.label import Label
-from peer.pairing.methods import ClientSide, Session
-from peer.pairing.sides import DeviceSide, OfferedMethod, Terms
+from peer.pairing.label import Label, LabelClient
+from peer.pairing.label import offer as offer_label
+from peer.pairing.methods import Method
+from peer.pairing.sas import SasClient
+from peer.pairing.sas import offer as offer_sas
+from peer.pairing.sides import ClientSide, OfferedMethod, Session, Terms, bytes_field
 from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PATIENCE = 20.0
 PRINTED = "printed"
-WAYS = (methods.LABEL, methods.CODE, PRINTED, methods.SAS, methods.COMPARE, methods.BUTTON)
+WAYS = (Method.LABEL, Method.CODE, PRINTED, Method.SAS, Method.COMPARE, Method.BUTTON)
 """The methods, and a code that is printed apart from one that is shown."""
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
@@ -52,7 +60,7 @@ Confirm = Callable[[Comparison], Awaitable[bool]]
 
 
 def method_of(way: str) -> str:
-    return methods.CODE if way == PRINTED else way
+    return Method.CODE if way == PRINTED else way
 
 
 # -- the device's user, and what he has in hand ---------------------------------------------------
@@ -73,7 +81,7 @@ class Bearer:
 
     def code_for(self, way: str) -> str:
         """The right code for a way, or nothing."""
-        return {methods.CODE: self.shown, PRINTED: self.printed}.get(way, "")
+        return {Method.CODE: self.shown, PRINTED: self.printed}.get(way, "")
 
     def wrong_code_for(self, way: str) -> str:
         """A wrong one of the same kind."""
@@ -104,7 +112,7 @@ def labelled(device: Device) -> Bearer:
 async def opened(device: Device, way: str, *, role: str = "user") -> None:
     """A window that offers the way; for the button, one that it opened."""
     await device.closed()
-    pressed = way == methods.BUTTON
+    pressed = way == Method.BUTTON
     await device.open(role=role, pressed=pressed, clears_backoff=True)
 
 
@@ -115,14 +123,14 @@ def half_of(
     way: str, session: Session, *, code: str = "", label: Label | None = None
 ) -> ClientSide:
     """The client's half of a way."""
-    if way in {methods.CODE, PRINTED}:
-        return methods.CodeClient(session, TypedCode.parse_untrusted(code), secrets.token_bytes)
-    if way == methods.LABEL:
+    if way in {Method.CODE, PRINTED}:
+        return CodeClient(session, TypedCode.parse_untrusted(code), secrets.token_bytes)
+    if way == Method.LABEL:
         assert label is not None
-        return methods.LabelClient(session, label)
-    if way == methods.SAS:
-        return methods.SasClient(secrets.token_bytes)
-    return methods.TagsClient(method=way)
+        return LabelClient(session, label)
+    if way == Method.SAS:
+        return SasClient(secrets.token_bytes)
+    return ButtonClient() if way == Method.BUTTON else CompareClient()
 
 
 async def session_of(caller: Caller) -> Session:
@@ -157,7 +165,7 @@ class Run:
 
     async def start(self, **more: object) -> Answer:
         """The first message; what comes back is read if it starts a ceremony."""
-        body = {**self.side.begin(), "method": self.side.name, "name": self.name, **more}
+        body = {**self.side.begin(), "method": self.side.method, "name": self.name, **more}
         answer = await self._post("/pair", body)
         if answer.code == "2.01":
             self.id = answer.body["id"]
@@ -338,6 +346,15 @@ def offering(*names: str) -> Change:
     return change
 
 
+class Board(Protocol):
+    """What an imposter does as a device."""
+
+    def begin_untrusted(self, message: Fields, /) -> Fields: ...
+    def exchange_untrusted(self, message: Fields, /) -> Fields: ...
+    def check_untrusted(self, message: Fields, /) -> None: ...
+    def device_tag(self) -> bytes: ...
+
+
 class Taking:
     """A device of the method `label` that wants any token, and keeps it."""
 
@@ -352,13 +369,11 @@ class Taking:
     def exchange_untrusted(self, _message: Fields) -> Fields:
         raise AssertionError
 
-    def number(self) -> str:
-        return ""
-
     def check_untrusted(self, message: Fields) -> None:
-        self.token = methods.bytes_field(message, "token")
+        self.token = bytes_field(message, "token")
         own = Label(self._terms.channel.device, self.token)
-        mine = methods.label(lambda: own.verifier).make(self._terms)
+        mine = offer_label(lambda: own.verifier).create_side(self._terms)
+        mine.begin_untrusted({})
         mine.check_untrusted(message)
         self._tag = mine.device_tag()
 
@@ -379,7 +394,7 @@ class Imposter(Middle):
         device: Address,
         *,
         method: str,
-        board: Callable[[Terms, Imposter], DeviceSide],
+        board: Callable[[Terms, Imposter], Board],
         half: Callable[[Session, Imposter], ClientSide],
         change: Change = hiding,
     ) -> None:
@@ -388,7 +403,7 @@ class Imposter(Middle):
         self.has_device = self.has_client = False
         self.learned: Mismatch | None = None
         self.terms: Terms
-        self.board: DeviceSide
+        self.board: Board
         self.half: ClientSide | None = None
         self._make_board, self._make_half = board, half
 
@@ -421,7 +436,7 @@ class Imposter(Middle):
     async def _begin(self, request: aiocoap.Message, body: dict[str, Any]) -> aiocoap.Message:
         """His own ceremony with the device, to its exchange; then the client's with him."""
         first: Fields = {}
-        if self.method != methods.LABEL:
+        if self.method != Method.LABEL:
             self.half = self._make_half(self.session, self)
             first = self.half.begin()
         wish = {**first, "method": self.method, "name": "mallory"}
@@ -451,6 +466,7 @@ class Imposter(Middle):
             self.learned = error
         if self.half is None:
             self.half = self._make_half(self.session, self)
+            self.half.begin()
             self.half.started_untrusted(self.terms, {})
         code, _ = await self.ask((self.terms.ceremony_id,), self.half.confirm())
         self.has_device = code == "2.04"
@@ -470,7 +486,7 @@ async def between(
     device: Device,
     change: Change = faithful,
     *,
-    way: str = methods.COMPARE,
+    way: str = Method.COMPARE,
     make: Callable[[Identity, Address], Middle] | None = None,
 ) -> Middle:
     """Somebody in between, with the window open that the way needs."""
@@ -489,14 +505,14 @@ def method_named(
     """The device's side of a way, for an imposter with this key: with a code that he guesses."""
     dice = secrets.token_bytes
     match method_of(way):
-        case methods.CODE:
+        case Method.CODE:
             secret = TypedCode.parse_untrusted(guess).secret(device)
-            return methods.code(lambda *, printed: secret, dice)
-        case methods.LABEL:
-            return methods.label(lambda: verifier)
-        case methods.SAS:
-            return methods.sas(dice)
-        case methods.BUTTON:
-            return methods.button()
+            return offer_code(lambda *, printed: secret, dice, lambda *, printed: None)
+        case Method.LABEL:
+            return offer_label(lambda: verifier)
+        case Method.SAS:
+            return offer_sas(dice)
+        case Method.BUTTON:
+            return offer_button()
         case _:
-            return methods.compare()
+            return offer_compare()

@@ -14,8 +14,8 @@ from device_app.console.control_client import call
 from device_app.errors import AppError, Exit
 from device_app.pairing.terms import PairingTerms
 from peer.identity import Identity
-from peer.pairing import methods
 from peer.pairing.ceremony import OverlapRule, State
+from peer.pairing.methods import Method
 from tests.hostile.methods_kit import Run, labelled
 
 if TYPE_CHECKING:
@@ -100,10 +100,10 @@ async def test_a_fingerprint_that_was_not_shown_names_nobody(kit: Kit, device: D
     await device.open()
     key = Identity.create()
     anna = kit.caller(device, key)
-    first = await Run.of(anna, bearer, methods.SAS)
+    first = await Run.of(anna, bearer, Method.SAS)
     await first.to_the_question()
     old = await looked_at(device)
-    again = await Run.of(kit.caller(device, key), bearer, methods.SAS)
+    again = await Run.of(kit.caller(device, key), bearer, Method.SAS)
     await again.to_the_question()
     new = await looked_at(device)
     assert new["fingerprint"] == old["fingerprint"] == anna.fingerprint

@@ -20,8 +20,10 @@ from device_app.errors import AppError
 from device_app.pairing.methods import LABEL_RECORD, Hardware
 from iam import Store
 from peer.limits import DEFAULT_LIMITS
-from peer.pairing import jpake, methods
+from peer.pairing import jpake
 from peer.pairing.budget import AttemptBudget
+from peer.pairing.compare import CompareClient
+from peer.pairing.methods import Method
 from tests.hostile.methods_kit import PRINTED, Bearer, Run, labelled, opened, paired
 
 if TYPE_CHECKING:
@@ -81,6 +83,12 @@ def one_point_twice(round_one: bytes) -> bytes:
     return half + half + b"\0"
 
 
+class NoFields(CompareClient):
+    """A client of `code` that sends no fields by itself."""
+
+    method = Method.CODE
+
+
 @pytest.mark.parametrize("change", [noise, no_proof, one_point_twice])
 async def test_first_rounds_that_prove_nothing_are_no_tries_at_the_printed_code(
     kit: Kit, device: Device, change: Callable[[bytes], bytes]
@@ -93,7 +101,7 @@ async def test_first_rounds_that_prove_nothing_are_no_tries_at_the_printed_code(
             await opened(device, PRINTED)
         run = await Run.of(mallory, bearer, PRINTED)
         changed = change(bytes(run.side.begin()["round_one"]))  # type: ignore[call-overload]
-        run.side = methods.TagsClient(method=methods.CODE)
+        run.side = NoFields()
         answer = await run.start(round_one=changed, printed=True)
         assert (answer.code, answer.reason) == ("4.03", "wrong-code")
         assert device.app.pairing.budget.failures == turn % 3 + 1
@@ -161,7 +169,7 @@ async def test_an_owners_window_does_not_care_what_strangers_used_up(
     """Locked out for an hour and with a dead code: at the device nobody can pair, and the window
     that an owner opens from afar takes its user by each method, the printed code included."""
     bearer = labelled(device)
-    for way in (methods.CODE, methods.SAS, PRINTED):
+    for way in (Method.CODE, Method.SAS, PRINTED):
         kill_the_code(device, blocked_seconds=3600)
         await device.closed()
         await device.open(role="user")
@@ -175,7 +183,7 @@ async def test_an_owners_window_does_not_care_what_strangers_used_up(
         stored: Any = device.app.whitelist.store.attempts["pairing"]
         assert stored["failures"] == 15, "the back-off is cleared at the device alone"
         assert device.app.pairing.seconds_blocked() > 3000
-    assert set(device.users.users) == {"olga", methods.CODE, methods.SAS, PRINTED}
+    assert set(device.users.users) == {"olga", Method.CODE, Method.SAS, PRINTED}
 
 
 async def test_what_fails_in_an_owners_window_ends_that_window_and_nothing_else(
@@ -206,14 +214,15 @@ async def test_whoever_keeps_the_window_open_brings_the_attempts(
     bearer = labelled(device)
     kill_the_code(device, blocked_seconds=3600)
     await device.open(role="user")
-    run = await Run.of(kit.caller(device), bearer, methods.SAS)
+    run = await Run.of(kit.caller(device), bearer, Method.SAS)
     assert (await run.start()).reason == "locked-out"
     await from_afar(owner)
+    run = await Run.of(run.caller, bearer, Method.SAS)
     assert (await run.start()).code == "2.01"
     await run.caller.pair_ask("DELETE", run.path)
     assert device.app.pairing.budget.failures == 15
     await device.open(role="user")
-    again = await Run.of(run.caller, bearer, methods.SAS)
+    again = await Run.of(run.caller, bearer, Method.SAS)
     assert (await again.start()).reason == "locked-out"
 
 

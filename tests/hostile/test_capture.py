@@ -20,8 +20,9 @@ import pytest
 
 from peer import cbor
 from peer.net.udp import Address
-from peer.pairing import code, methods, p256, typed
+from peer.pairing import code, p256, typed
 from peer.pairing.binding import Channel, Confirmation, lp
+from peer.pairing.methods import Method
 from peer.testing import Proxy
 from tests.hostile.methods_kit import Bearer, Run, labelled, opened
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from peer.pairing.jpake import EcJpake
+    from peer.pairing.sides import Session, Terms
     from tests.hostile.conftest import Device, Kit
 
 DIGITS = 2
@@ -67,14 +69,14 @@ class Capture:
 async def captured(kit: Kit, device: Device, *, random_bytes: Any = None) -> Capture:
     """A pairing by the shown code, through a path that keeps all."""
     bearer: Bearer = labelled(device)
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
     caller = kit.caller(device)
     caller.port = lambda *, pairing: proxy.address.port
     right = bearer.shown
-    run = await Run.of(caller, bearer, methods.CODE)
+    run = await Run.of(caller, bearer, Method.CODE)
     if random_bytes is not None:
-        run.side._half._exchange._entropy = random_bytes  # type: ignore[attr-defined]
+        run.side._jpake._random_bytes = random_bytes  # type: ignore[attr-defined]
     done = await run.through(device)
     assert done.code == "2.04"
     datagrams = (proxy.towards_device(), proxy.towards_client())
@@ -134,7 +136,7 @@ def _fits(capture: Capture, guess: str, public: list[Any], masked: list[Any]) ->
 def tags(capture: Capture, key: bytes) -> Iterator[bytes]:
     """Both tags that a key would make."""
     names = (b"C" + capture.channel.client.digest, b"D" + capture.channel.device.digest)
-    bound = capture.channel.binding(method=methods.CODE, role=capture.role)
+    bound = capture.channel.binding(method=Method.CODE, role=capture.role)
     x = capture.points
     for items in ((*names, *x), (*names[::-1], *x[2:], *x[:2])):
         yield hmac.digest(key, b"".join(map(lp, (b"KC_1_U", *items, bound))), "sha256")
@@ -163,12 +165,13 @@ async def test_with_tags_made_of_the_code_the_search_finds_it(
     real = code._exchange
     secrets: list[bytes] = []
 
-    def noted(role: str, secret: bytes, *rest: Any) -> EcJpake:
+    def noted(role: str, secret: bytes, session: Session, **rest: Any) -> EcJpake:
         secrets.append(secret)
-        return real(role, secret, *rest)
+        return real(role, secret, session, **rest)
 
-    def of_the_code(exchange: EcJpake, channel: Channel, role: str) -> Confirmation:
-        key, bound = sha256(secrets[-1]).digest(), channel.binding(method="code", role=role)
+    def of_the_code(exchange: EcJpake, terms: Terms) -> Confirmation:
+        channel = terms.channel
+        key, bound = sha256(secrets[-1]).digest(), terms.binding(Method.CODE)
         names = (b"C" + channel.client.digest, b"D" + channel.device.digest)
         own, theirs = exchange.public_points("client"), exchange.public_points("server")
 
@@ -178,7 +181,7 @@ async def test_with_tags_made_of_the_code_the_search_finds_it(
         return Confirmation(tag(*names, *own, *theirs), tag(*names[::-1], *theirs, *own))
 
     monkeypatch.setattr(code, "_exchange", noted)
-    monkeypatch.setattr(code, "_tags", of_the_code)
+    monkeypatch.setattr(code, "_derive_tags", of_the_code)
     capture = await captured(kit, device)
     assert fitting(capture) == [capture.right]
 

@@ -27,8 +27,9 @@ from peer.net.advertiser import Advertiser
 from peer.net.coaps import CoapsServer, peer_of
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
-from peer.pairing import methods
 from peer.pairing.binding import WINDOW_ID_BYTES, Channel, receipt
+from peer.pairing.code import CodeClient
+from peer.pairing.methods import Method
 from peer.pairing.sides import Terms
 from tests.hostile.methods_kit import (
     PRINTED,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from tests.hostile.methods_kit import Confirm
 
 HOST = "127.0.0.1"
-CODES = (methods.CODE, PRINTED)
+CODES = (Method.CODE, PRINTED)
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,7 @@ class Impostor(aiocoap.resource.Resource):
         guess = other_code(self._bearer.code_for(self._way)) if self._way in CODES else ""
         method = method_named(self._way, self.identity.fingerprint, guess=guess)
         terms = Terms(channel, "owner", str(body["name"]), "c1")
-        self._side = method.make(terms)
+        self._side = method.create_side(terms)
         state = "PENDING_CLIENT_COMPLETION"
         head = {"id": "c1", "window": window, "role": "owner", "state": state}
         return said({**head, **self._side.begin_untrusted(body)}, code=Code.CREATED)
@@ -204,7 +205,7 @@ async def meet(
     client: Client, bearer: Bearer, way: str, at: str, *, confirm: Confirm | None = None
 ) -> Paired:
     """Pair as a person with the label or the code of the real device would."""
-    if way == methods.LABEL:
+    if way == Method.LABEL:
         return await client.pair(bearer.label.text, at=at, name="anna")
     code = bearer.code_for(way)
     return await client.pair(at, name="anna", method=method_of(way), code=code, confirm=confirm)
@@ -217,11 +218,11 @@ def stored_at(client: Client) -> list[Fingerprint]:
 #: How far an impostor comes: then a person says no, or the client stops by itself. A button proves
 #: nothing to anyone, so there is nothing to gain by hanging up.
 REACHED = {
-    methods.LABEL: (),
-    methods.CODE: ("offer", "start", "confirm"),
+    Method.LABEL: (),
+    Method.CODE: ("offer", "start", "confirm"),
     PRINTED: ("offer", "start", "confirm"),
-    methods.SAS: ("offer", "start", "exchange"),
-    methods.COMPARE: ("offer", "start"),
+    Method.SAS: ("offer", "start", "exchange"),
+    Method.COMPARE: ("offer", "start"),
 }
 
 
@@ -249,7 +250,7 @@ async def test_without_the_receipt_the_impostor_would_be_stored(
     kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attack is real: where no receipt is asked for, the rogue's key is trusted."""
-    monkeypatch.setattr(methods.CodeClient, "verify_receipt_untrusted", lambda *_: None)
+    monkeypatch.setattr(CodeClient, "verify_receipt_untrusted", lambda *_: None)
     bearer = labelled(device)
     await opened(device, way)
     impostor = await impostor_at(kit, bearer, way, step="confirm", kept="nothing")
@@ -258,7 +259,7 @@ async def test_without_the_receipt_the_impostor_would_be_stored(
     assert stored_at(client) == [impostor.identity.fingerprint]
 
 
-@pytest.mark.parametrize("way", [*CODES, methods.LABEL])
+@pytest.mark.parametrize("way", [*CODES, Method.LABEL])
 async def test_an_announcement_leads_to_the_impostor(
     kit: Kit, device: Device, tmp_path: Path, way: str
 ) -> None:
@@ -267,7 +268,7 @@ async def test_an_announcement_leads_to_the_impostor(
     await opened(device, way)
     impostor = await impostor_at(kit, bearer, way, step="confirm", kept="random")
     name = f"kitchen-{secrets.token_hex(4)}"
-    key = bearer.label.device if way == methods.LABEL else impostor.identity.fingerprint
+    key = bearer.label.device if way == Method.LABEL else impostor.identity.fingerprint
     advertiser = Advertiser(
         name=name,
         device_id=key.device_id,
@@ -280,7 +281,7 @@ async def test_an_announcement_leads_to_the_impostor(
     await advertiser.set_pairing(open=True, pairing_port=impostor.pairing.port)
     client = Client(home=tmp_path / "client", interfaces=[HOST])
     kit.at_end(client.close)
-    with pytest.raises(Unreachable if way == methods.LABEL else WrongCode):
+    with pytest.raises(Unreachable if way == Method.LABEL else WrongCode):
         await meet(client, bearer, way, name)
     assert impostor.steps == list(REACHED[way])
     assert not client.devices
@@ -303,7 +304,7 @@ def lose_the_answer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ceremonies, "complete", stored_and_gone)
 
 
-@pytest.mark.parametrize("way", [methods.LABEL, *CODES])
+@pytest.mark.parametrize("way", [Method.LABEL, *CODES])
 async def test_the_device_itself_is_stored_although_its_answer_was_lost(
     kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +324,7 @@ async def test_the_receipt_is_there_after_a_restart_and_for_its_own_key_alone(
     """The device loses its power once it has stored the user, and comes back with the receipt."""
     first = await kit.device()
     bearer = labelled(first)
-    await opened(first, methods.CODE)
+    await opened(first, Method.CODE)
     lose_the_answer(first, monkeypatch)
     client = client_at(kit, tmp_path)
     again: list[Device] = []

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import random
 from collections.abc import Callable
-from contextlib import contextmanager
+from os import urandom
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,10 +23,13 @@ from peer.pairing.binding import Channel, lp
 from peer.pairing.code import CodeClient, CodeDevice
 from peer.pairing.errors import CeremonyError, Mismatch, Misuse
 from peer.pairing.jpake import EcJpake, Fault, JpakeError
+from peer.pairing.one_shot import OneShot
 from peer.pairing.schnorr import Item, Reader, challenge
+from peer.pairing.sides import Session, Terms, bytes_field
+from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 N = p256.ORDER
 EKM, WINDOW, ROLE = b"\xe0" * 32, b"\x04" * 16, "guest"
@@ -44,19 +47,52 @@ def dice(seed: int) -> Callable[[int], bytes]:
     return random.Random(seed).randbytes
 
 
-def victim(ekm: bytes = EKM, device: Fingerprint = DEVICE, secret: bytes = CODE) -> CodeClient:
+class Client(CodeClient):
+    """The client's side, message by message."""
+
+    def __init__(
+        self, session: Session, code: TypedCode, random_bytes: Callable[[int], bytes]
+    ) -> None:
+        super().__init__(session, code, random_bytes)
+        self.session = session
+
+    def round_one(self) -> bytes:
+        return bytes_field(self.begin(), "round_one")
+
+
+class Board(CodeDevice):
+    """The device's side, message by message."""
+
+    def answer(self, round_one: bytes) -> bytes:
+        return bytes_field(self.begin_untrusted({"round_one": round_one}), "rounds")
+
+    def check(self, round_two: bytes, tag: bytes) -> None:
+        self.check_untrusted({"round_two": round_two, "confirm": tag})
+
+
+def victim(
+    ekm: bytes = EKM, device: Fingerprint = DEVICE, secret: bytes = CODE, *, seed: int = 1
+) -> Client:
     """A client whose user typed the right code."""
-    return CodeClient(ekm, CLIENT, device, secret, entropy=dice(1))
+    return Client(Session(ekm, CLIENT, device), TypedCode(secret.decode()), dice(seed))
 
 
-def board(ekm: bytes = EKM, client: Fingerprint = CLIENT) -> CodeDevice:
+def board(ekm: bytes = EKM, client: Fingerprint = CLIENT, *, seed: int = 2) -> Board:
     """A device that shows the code."""
-    return CodeDevice(Channel(ekm, client, DEVICE, WINDOW), ROLE, CODE, entropy=dice(2))
+    return Board(
+        Terms(Channel(ekm, client, DEVICE, WINDOW), ROLE, "anna", "c1"),
+        secret=lambda *, printed: CODE,
+        random_bytes=dice(seed),
+        on_try=lambda *, printed: None,
+    )
 
 
-def read(client: CodeClient, both: bytes) -> tuple[bytes, bytes]:
-    client.read_device_untrusted(both, window_id=WINDOW, role=ROLE)
-    return client.finish()
+def read(client: Client, both: bytes) -> tuple[bytes, bytes]:
+    """Round two and the tag of a client that got these rounds."""
+    channel = Channel(client.session.ekm, CLIENT, client.session.device, WINDOW)
+    client.started_untrusted(Terms(channel, ROLE, "anna", "c1"), {"rounds": both})
+    message = client.confirm()
+    return bytes_field(message, "round_two"), bytes_field(message, "confirm")
 
 
 # -- what an attacker can compute -----------------------------------------------------------------
@@ -131,7 +167,7 @@ def shared_point_at_infinity() -> bool:
     generator = points_of(first)[0] + points_of(first)[1] + times(G, 5)
     read(client, b"".join(mine) + b"\3\0\x17" + proved(generator, 0, D_LABEL))
     points = [first[1:66], first[166:231], mine[0][1:66], INFINITY]
-    client.verify_untrusted(confirmed(INFINITY, points))
+    client.verify_untrusted({"confirm": confirmed(INFINITY, points)})
     return True
 
 
@@ -143,7 +179,7 @@ def reflection() -> bool:
     label = lp(b"me") + lp(EKM) if jpake.identities is nobody else D_LABEL
     both = first + b"\3\0\x17" + proved(x1 + x2 + x1, 9, label)
     _, tag = read(client, both)
-    client.verify_untrusted(tag)
+    client.verify_untrusted({"confirm": tag})
     return True
 
 
@@ -151,8 +187,8 @@ def relay() -> bool:
     """Two sessions, one on each side; every message is carried over as it is."""
     client = victim(ekm=b"\x11" * 32, device=MALLORY)
     device = board(ekm=b"\x22" * 32, client=MALLORY)
-    device.check_untrusted(*read(client, device.answer_untrusted(client.round_one())))
-    client.verify_untrusted(device.device_tag())
+    device.check(*read(client, device.answer(client.round_one())))
+    client.verify_untrusted({"confirm": device.device_tag()})
     return True
 
 
@@ -163,26 +199,26 @@ def guessing_again() -> bool:
     for guess in CODES:
         mallory = victim(secret=guess)
         first = mallory.round_one()  # the same each time: the same dice
-        answer = answer or device.answer_untrusted(first)
+        answer = answer or device.answer(first)
         try:
-            device.check_untrusted(*read(mallory, answer))
+            device.check(*read(mallory, answer))
         except Mismatch:
             continue
-        mallory.verify_untrusted(device.device_tag())
+        mallory.verify_untrusted({"confirm": device.device_tag()})
         return True
     return False
 
 
 def two_spellings() -> bool:
     """The same proof once more, with r + n for r."""
-    other = CodeDevice(Channel(EKM, CLIENT, DEVICE, WINDOW), ROLE, CODE, entropy=dice(2))
-    other.answer_untrusted(proved(G, 5, C_LABEL, more=N) + proved(G, 6, C_LABEL))
+    other = board()
+    other.answer(proved(G, 5, C_LABEL, more=N) + proved(G, 6, C_LABEL))
     return True
 
 
 def something_behind() -> bool:
     """Bytes after the message, that nobody proved."""
-    board().answer_untrusted(victim().round_one() + b"and then some")
+    board().answer(victim().round_one() + b"and then some")
     return True
 
 
@@ -192,8 +228,8 @@ def empty_generator() -> bool:
     for guess in CODES[:2]:
         server = iter(number.to_bytes(32) for number in (20, 3, N - 30, 4, 5))
         own = iter(number.to_bytes(32) for number in (10, 1, 11, 2, 6))
-        client = EcJpake("client", guess, entropy=lambda _, own=own: next(own))  # type: ignore[misc]
-        other = EcJpake("server", guess, entropy=lambda _, server=server: next(server))  # type: ignore[misc]
+        client = EcJpake("client", guess, random_bytes=lambda _, own=own: next(own))  # type: ignore[misc]
+        other = EcJpake("server", guess, random_bytes=lambda _, server=server: next(server))  # type: ignore[misc]
         client.write_round_one()
         client.read_round_one(other.write_round_one())
         sent.add(client.write_round_two()[1:66])
@@ -225,8 +261,8 @@ def without_identities(patch: pytest.MonkeyPatch) -> None:
 
 
 def proofs_unbound(patch: pytest.MonkeyPatch) -> None:
-    def anywhere(role: str, secret: bytes, *, entropy: Any, **_: Any) -> EcJpake:
-        return EcJpake(role, secret, profile="handfast", entropy=entropy)
+    def anywhere(role: str, secret: bytes, *, random_bytes: Any, **_: Any) -> EcJpake:
+        return EcJpake(role, secret, profile="handfast", random_bytes=random_bytes)
 
     patch.setattr(code, "EcJpake", anywhere)
 
@@ -242,14 +278,9 @@ def without_any_binding(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_turns(patch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def going_on(_self: EcJpake) -> Iterator[None]:
-        yield
-
-    patch.setattr(code, "_require", lambda *_: None)
-    patch.setattr(EcJpake, "_begin", lambda *_: None)
-    patch.setattr(EcJpake, "_or_over", going_on)
-    patch.setattr(EcJpake, "_forget", lambda _self: None)
+    patch.setattr(OneShot, "_enter", lambda *_: None)
+    patch.setattr(OneShot, "_finish", lambda *_, **__: None)
+    patch.setattr(EcJpake, "_finish", lambda *_, **__: None)
 
 
 def without_range(patch: pytest.MonkeyPatch) -> None:
@@ -339,19 +370,19 @@ def test_a_run_that_was_heard_cannot_be_said_again() -> None:
     """The same client messages at a device with other dice, in the same session and in another."""
     client, device = victim(), board()
     first = client.round_one()
-    sent = read(client, device.answer_untrusted(first))
-    device.check_untrusted(*sent)
-    again = CodeDevice(Channel(EKM, CLIENT, DEVICE, WINDOW), ROLE, CODE, entropy=dice(3))
-    again.answer_untrusted(first)
+    sent = read(client, device.answer(first))
+    device.check(*sent)
+    again = board(seed=3)
+    again.answer(first)
     with pytest.raises(Mismatch):
-        again.check_untrusted(*sent)
+        again.check(*sent)
     with pytest.raises(Mismatch):
-        board(ekm=b"\x33" * 32).answer_untrusted(first)
+        board(ekm=b"\x33" * 32).answer(first)
 
 
 def test_nothing_of_the_device_can_be_had_before_the_client_has_confirmed() -> None:
     device = board()
-    device.answer_untrusted(victim().round_one())
+    device.answer(victim().round_one())
     with pytest.raises(Misuse):
         device.device_tag()
 
@@ -360,8 +391,8 @@ def test_nothing_of_the_device_can_be_had_before_the_client_has_confirmed() -> N
 def test_a_side_does_not_talk_with_its_own_kind(role: str) -> None:
     for profile in ("ecjpake", "handfast"):
         with pytest.raises(JpakeError) as caught:
-            EcJpake(role, CODE, profile=profile).read_round_one(
-                EcJpake(role, CODE, profile=profile).write_round_one()
+            EcJpake(role, CODE, profile=profile, random_bytes=urandom).read_round_one(
+                EcJpake(role, CODE, profile=profile, random_bytes=urandom).write_round_one()
             )
         assert caught.value.fault is Fault.ZKP_FAILED
 
@@ -387,9 +418,9 @@ BAD_POINTS = {
 @pytest.mark.parametrize("bad", BAD_POINTS.values(), ids=BAD_POINTS)
 @pytest.mark.parametrize("at", [1, 67, 166, 232], ids=["X1", "V1", "X2", "V2"])
 def test_a_point_that_is_none_is_refused_in_round_one(bad: bytes, at: int) -> None:
-    good = EcJpake("client", CODE, profile="handfast").write_round_one()
+    good = EcJpake("client", CODE, profile="handfast", random_bytes=urandom).write_round_one()
     with pytest.raises(JpakeError) as caught:
-        EcJpake("server", CODE, profile="handfast").read_round_one(
+        EcJpake("server", CODE, profile="handfast", random_bytes=urandom).read_round_one(
             good[:at] + bad + good[at + 65 :]
         )
     assert caught.value.fault is Fault.INVALID_POINT
@@ -398,14 +429,16 @@ def test_a_point_that_is_none_is_refused_in_round_one(bad: bytes, at: int) -> No
 def stage(role: str, number: int) -> tuple[Callable[[], Callable[[bytes], None]], bytes]:
     """A maker of fresh readers of round `number`, and the honest message for them."""
     other = {"client": "server", "server": "client"}[role]
-    them = EcJpake(other, CODE, profile="handfast", context=EKM, entropy=dice(5))
-    first = EcJpake(role, CODE, profile="handfast", context=EKM, entropy=dice(6)).write_round_one()
+    them = EcJpake(other, CODE, profile="handfast", context=EKM, random_bytes=dice(5))
+    first = EcJpake(
+        role, CODE, profile="handfast", context=EKM, random_bytes=dice(6)
+    ).write_round_one()
     theirs = them.write_round_one()
     them.read_round_one(first)
     second = them.write_round_two()
 
     def reader() -> Callable[[bytes], None]:
-        us = EcJpake(role, CODE, profile="handfast", context=EKM, entropy=dice(6))
+        us = EcJpake(role, CODE, profile="handfast", context=EKM, random_bytes=dice(6))
         if number == 1:
             return us.read_round_one
         us.write_round_one()
@@ -444,9 +477,9 @@ def test_a_message_with_any_byte_changed_is_refused(role: str, number: int) -> N
 def test_a_tag_with_any_byte_changed_is_refused() -> None:
     for at in range(32):
         client, device = victim(), board()
-        sent, tag = read(client, device.answer_untrusted(client.round_one()))
+        sent, tag = read(client, device.answer(client.round_one()))
         with pytest.raises(Mismatch):
-            device.check_untrusted(sent, tag[:at] + bytes([tag[at] ^ 1]) + tag[at + 1 :])
+            device.check(sent, tag[:at] + bytes([tag[at] ^ 1]) + tag[at + 1 :])
 
 
 def test_noise_is_refused_and_nothing_else_happens() -> None:
@@ -460,7 +493,7 @@ def test_noise_is_refused_and_nothing_else_happens() -> None:
             with pytest.raises(JpakeError):
                 stage_two[role]()(bytes(data))
             with pytest.raises(JpakeError):
-                EcJpake(role, CODE).read_round_one(bytes(data))
+                EcJpake(role, CODE, random_bytes=urandom).read_round_one(bytes(data))
 
 
 stage_two = {role: stage(role, 2)[0] for role in ("client", "server")}
@@ -470,7 +503,7 @@ def test_what_a_refusal_says_holds_no_secret() -> None:
     client, device = victim(), board()
     first = client.round_one()
     with pytest.raises(Mismatch) as caught:
-        device.answer_untrusted(first[:-1] + bytes([first[-1] ^ 1]))
+        device.answer(first[:-1] + bytes([first[-1] ^ 1]))
     cause = caught.value.__cause__
     assert isinstance(cause, schnorr.JpakeError)
     for text in (str(caught.value), caught.value.advice, str(cause), repr(cause.args)):

@@ -28,13 +28,14 @@ from iam import Store
 from peer.errors import PeerError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
-from peer.pairing import methods, typed
+from peer.pairing import typed
 from peer.pairing.binding import Channel
 from peer.pairing.budget import AttemptBudget
+from peer.pairing.code import CodeClient
 from peer.pairing.errors import Mismatch
 from peer.pairing.label import Label
-from peer.pairing.methods import Session
-from peer.pairing.sides import Terms
+from peer.pairing.methods import Method
+from peer.pairing.sides import Session, Terms
 from peer.pairing.typed import TypedCode
 from tests.hostile.conftest import LINGERING
 from tests.hostile.methods_kit import (
@@ -56,7 +57,7 @@ from tests.hostile.methods_kit import (
 if TYPE_CHECKING:
     from tests.hostile.conftest import Answer, Caller, Device, Kit
 
-CODES = (methods.CODE, PRINTED)
+CODES = (Method.CODE, PRINTED)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -70,9 +71,9 @@ async def wrong(caller: Caller, bearer: Bearer, way: str) -> Answer:
         return started
     if bearer.device.app.pairing.ceremonies.pending() is not None:
         bearer.device.decide(accept=True)
-    if way == methods.LABEL:
+    if way == Method.LABEL:
         return await run.confirm(token=bytes(16))
-    return await run.confirm(**({} if method_of(way) == methods.CODE else {"confirm": bytes(32)}))
+    return await run.confirm(**({} if method_of(way) == Method.CODE else {"confirm": bytes(32)}))
 
 
 # -- chances, in memory ---------------------------------------------------------------------------
@@ -96,10 +97,10 @@ def tried(board: BoardMethods, guess: int, rng: random.Random) -> bool:
     """One ceremony with a guess, as device and client have it."""
     ekm = rng.randbytes(32)
     terms = Terms(Channel(ekm, CLIENT, DEVICE, bytes(16)), "guest", "mallory", "x")
-    [method] = [one for one in board.offered((), pressed=False) if one.name == methods.CODE]
-    device = method.make(terms)
+    [method] = [one for one in board.offered((), pressed=False) if one.method is Method.CODE]
+    device = method.create_side(terms)
     code = TypedCode(f"{guess:0{typed.SHOWN_DIGITS}}")
-    client = methods.CodeClient(Session(ekm, CLIENT, DEVICE), code, rng.randbytes)
+    client = CodeClient(Session(ekm, CLIENT, DEVICE), code, rng.randbytes)
     client.started_untrusted(terms, device.begin_untrusted(client.begin()))
     try:
         device.check_untrusted(client.confirm())
@@ -153,7 +154,7 @@ async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, wa
         assert (answer.code, answer.reason) == ("4.03", "wrong-code")
         assert device.app.pairing.budget.failures == turn
         assert (await owner.ask("GET", "/hello")).code == "2.05"
-        assert bearer.shown not in shown or method_of(way) != methods.CODE
+        assert bearer.shown not in shown or method_of(way) != Method.CODE
         shown.add(bearer.shown)
     assert not device.app.pairing.is_open
     assert not bearer.shown
@@ -171,7 +172,7 @@ def replace_code(bearer: Bearer) -> Bearer:
 
     class Typing(Bearer):
         def code_for(self, way: str) -> str:
-            return {methods.CODE: "1234-5678", PRINTED: self.printed}.get(way, "")
+            return {Method.CODE: "1234-5678", PRINTED: self.printed}.get(way, "")
 
     return Typing(bearer.device, bearer.label, bearer.printed)
 
@@ -186,7 +187,7 @@ async def failing(kit: Kit, device: Device, bearer: Bearer, way: str, count: int
         assert (await wrong(mallory, bearer, way)).reason == "wrong-code"
 
 
-@pytest.mark.parametrize("way", [methods.CODE, methods.LABEL, methods.SAS])
+@pytest.mark.parametrize("way", [Method.CODE, Method.LABEL, Method.SAS])
 async def test_ten_failures_begin_a_back_off_that_a_restart_does_not_end(
     kit: Kit, way: str
 ) -> None:
@@ -228,7 +229,7 @@ async def test_what_ends_a_back_off(
     bearer = labelled(device)
     device.app.pairing._record.budget = AttemptBudget(10, asyncio.get_running_loop().time() + 30)
     await call(device.app.paths.socket, *act)
-    run = await Run.of(kit.caller(device), bearer, methods.CODE)
+    run = await Run.of(kit.caller(device), bearer, Method.CODE)
     assert (await run.start()).code == ("2.01" if clears else "4.29")
     kept: Any = device.app.whitelist.store.attempts.get("pairing")
     assert not clears or kept["failures"] == 1
@@ -242,8 +243,8 @@ async def test_each_further_failure_doubles_it(
     device.app.pairing._record.budget = AttemptBudget(failures)
     await device.open(role="user")
     caller = kit.caller(device)
-    assert (await wrong(caller, bearer, methods.CODE)).reason == "wrong-code"
-    again = await wrong(caller, bearer, methods.CODE)
+    assert (await wrong(caller, bearer, Method.CODE)).reason == "wrong-code"
+    again = await wrong(caller, bearer, Method.CODE)
     assert again.reason == ("locked-out" if wait else "wrong-code")
     assert not wait or wait - 5 <= (again.message.opt.max_age or 0) <= wait
 
@@ -254,7 +255,7 @@ async def test_with_attempts_that_are_not_counted_there_is_no_end_to_it(
     """The defence taken out: as many windows as a careless user opens."""
     monkeypatch.setattr(AttemptBudget, "debit", lambda self, _now: self)
     bearer = labelled(device)
-    await failing(kit, device, bearer, methods.CODE, 12)
+    await failing(kit, device, bearer, Method.CODE, 12)
     assert device.app.pairing.budget.failures == 0
 
 
@@ -273,7 +274,7 @@ async def test_a_printed_code_dies_of_twenty_wrong_tries_and_nothing_else_does(
         assert (await wrong(mallory, bearer, PRINTED)).reason == "wrong-code"
     assert device.app.pairing.methods.is_code_dead is dead
     assert device.app.status()["label"]["dead"] is dead
-    for way in (methods.CODE, methods.LABEL, methods.SAS):
+    for way in (Method.CODE, Method.LABEL, Method.SAS):
         await opened(device, way)
         await paired(kit.caller(device), bearer, way, name=way)
     await opened(device, PRINTED)
@@ -326,11 +327,11 @@ async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> 
         assert device.app.pairing.budget.failures == 1
 
     none = Bearer(device, Label(device.fingerprint, bytes(16)), "")
-    codes = {methods.CODE: "", PRINTED: TypedCode.printed(random.Random(3).randbytes).text}
+    codes = {Method.CODE: "", PRINTED: TypedCode.printed(random.Random(3).randbytes).text}
     await look("no label", none, PRINTED)
     bearer = labelled(device)
-    codes = {methods.CODE: "1234-5678", PRINTED: other_code(bearer.printed)}
-    await look("a wrong shown one", bearer, methods.CODE)
+    codes = {Method.CODE: "1234-5678", PRINTED: other_code(bearer.printed)}
+    await look("a wrong shown one", bearer, Method.CODE)
     await look("a wrong printed one", bearer, PRINTED)
     board = device.app.pairing.methods
     codes[PRINTED] = bearer.printed
@@ -338,7 +339,7 @@ async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> 
     await look("a dead one", bearer, PRINTED)
     board.replace_label(replace(board.label, failures=0))
     board.hardware = Hardware(display=False)
-    await look("none shown", bearer, methods.CODE)
+    await look("none shown", bearer, Method.CODE)
     assert len(set(map(str, seen.values()))) == 1, seen
 
 
@@ -399,11 +400,11 @@ async def test_a_code_is_for_one_ceremony_also_if_the_same_client_starts_again(
 ) -> None:
     """What counts is what the screen says: the code of the given-up ceremony is gone with it."""
     bearer = labelled(device)
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     caller = kit.caller(device)
     old = bearer.shown
-    await (await Run.of(caller, bearer, methods.CODE)).start()
-    again = await Run.of(caller, bearer, methods.CODE, code=old)
+    await (await Run.of(caller, bearer, Method.CODE)).start()
+    again = await Run.of(caller, bearer, Method.CODE, code=old)
     assert (await again.start()).code == "2.01"
     assert (await again.confirm()).reason == "wrong-code"
 
@@ -433,25 +434,25 @@ async def test_whoever_pressed_is_an_unverified_guest_until_another_method_prove
 ) -> None:
     bearer = labelled(device)
     caller = kit.caller(device)
-    await opened(device, methods.BUTTON, role=role)
-    asking = await Run.of(caller, bearer, methods.BUTTON)
+    await opened(device, Method.BUTTON, role=role)
+    asking = await Run.of(caller, bearer, Method.BUTTON)
     if role != "guest":
         assert (await asking.start(role=role)).reason == "denied"
-    await paired(caller, bearer, methods.BUTTON)
+    await paired(caller, bearer, Method.BUTTON)
 
     def held() -> tuple[str, bool, str]:
         user = device.users.users["anna"]
         return user.role, user.keys[0].verified, user.keys[0].method
 
     assert held() == ("guest", False, "button")
-    await opened(device, methods.BUTTON, role=role)
-    again = await (await Run.of(caller, bearer, methods.BUTTON)).start()
+    await opened(device, Method.BUTTON, role=role)
+    again = await (await Run.of(caller, bearer, Method.BUTTON)).start()
     assert (again.code, again.body["role"]) == ("2.04", "guest")
     assert held() == ("guest", False, "button")
-    await paired(caller, bearer, methods.SAS)
+    await paired(caller, bearer, Method.SAS)
     assert held() == (role, True, "sas")
-    await opened(device, methods.BUTTON, role="guest")
-    again = await (await Run.of(caller, bearer, methods.BUTTON)).start()
+    await opened(device, Method.BUTTON, role="guest")
+    again = await (await Run.of(caller, bearer, Method.BUTTON)).start()
     assert (again.code, again.body["role"]) == ("2.04", role)
     assert held() == (role, True, "sas"), "a press takes nothing back"
 
@@ -459,10 +460,10 @@ async def test_whoever_pressed_is_an_unverified_guest_until_another_method_prove
 async def test_a_wrong_proof_leaves_an_unverified_key_as_it_was(kit: Kit, device: Device) -> None:
     bearer = labelled(device)
     caller = kit.caller(device)
-    await opened(device, methods.BUTTON, role="owner")
-    await paired(caller, bearer, methods.BUTTON)
-    await opened(device, methods.BUTTON, role="owner")
-    for way in (methods.CODE, methods.SAS, methods.LABEL):
+    await opened(device, Method.BUTTON, role="owner")
+    await paired(caller, bearer, Method.BUTTON)
+    await opened(device, Method.BUTTON, role="owner")
+    for way in (Method.CODE, Method.SAS, Method.LABEL):
         assert (await wrong(caller, bearer, way)).reason == "wrong-code"
     [user] = device.users.users.values()
     assert (user.role, user.keys[0].verified) == ("guest", False)

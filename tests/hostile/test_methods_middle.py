@@ -23,14 +23,16 @@ from client_app.pairing.method_choice import Means
 from peer.errors import PinMismatch, RefusedByUser, UsageError, WrongCode
 from peer.identity import Fingerprint, Identity
 from peer.net.udp import Address
-from peer.pairing import code, methods, sas, typed
+from peer.pairing import code, sas, typed
 from peer.pairing.binding import Channel, Confirmation
-from peer.pairing.ceremony import Fields, Stage
+from peer.pairing.ceremony import Fields
 from peer.pairing.errors import Mismatch
 from peer.pairing.jpake import EcJpake
-from peer.pairing.label import Label
+from peer.pairing.label import Label, LabelClient
+from peer.pairing.methods import Method, MethodSpec
 from peer.pairing.sas import SasClient, SasDevice
-from peer.pairing.sides import DeviceSide, OfferedMethod, Terms
+from peer.pairing.sides import ClientSide, DeviceSide, Session, Terms, bytes_field
+from tests.hostile import methods_kit
 from tests.hostile.methods_kit import (
     PRINTED,
     WAYS,
@@ -53,9 +55,8 @@ from tests.hostile.methods_kit import (
 
 if TYPE_CHECKING:
     from client_app.client import Client
-    from peer.pairing.methods import ClientSide, Session
     from tests.hostile.conftest import Device, Kit
-    from tests.hostile.methods_kit import Confirm
+    from tests.hostile.methods_kit import Board, Confirm
 
 DIGITS = 3
 Remove = Callable[[pytest.MonkeyPatch], None]
@@ -69,7 +70,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def pairs(client: Client, bearer: Bearer, middle: Middle, way: str, confirm: Confirm) -> Any:
     """The client's user does what the way asks, and meets whoever is in between."""
-    if way == methods.LABEL:
+    if way == Method.LABEL:
         return await client.pair(bearer.label.text, at=middle.address, name="anna")
     return await client.pair(
         middle.address,
@@ -122,8 +123,8 @@ def without_binding(patch: pytest.MonkeyPatch) -> None:
         made: Confirmation = derived(cls, bytes(32), salt, method, transcript=transcript)
         return made
 
-    def unbound(role: str, secret: bytes, *, entropy: Any, **_: Any) -> EcJpake:
-        return EcJpake(role, secret, profile="handfast", entropy=entropy)
+    def unbound(role: str, secret: bytes, *, random_bytes: Any, **_: Any) -> EcJpake:
+        return EcJpake(role, secret, profile="handfast", random_bytes=random_bytes)
 
     patch.setattr(Confirmation, "derived", classmethod(anywhere))
     patch.setattr(Channel, "binding", lambda _self, **_: bytes(32))
@@ -135,7 +136,7 @@ def without_binding(patch: pytest.MonkeyPatch) -> None:
 def without_sides(patch: pytest.MonkeyPatch) -> None:
     """Both sides' tags are the same."""
     derived = Confirmation.derived.__func__  # type: ignore[attr-defined]
-    code_tags = code._tags
+    code_tags = code._derive_tags
 
     def alike(tags: Confirmation) -> Confirmation:
         return Confirmation(tags.client_tag, tags.client_tag)
@@ -145,17 +146,14 @@ def without_sides(patch: pytest.MonkeyPatch) -> None:
         "derived",
         classmethod(lambda *args, **named: alike(derived(*args, **named))),
     )
-    patch.setattr(code, "_tags", lambda *args: alike(code_tags(*args)))
+    patch.setattr(code, "_derive_tags", lambda *args: alike(code_tags(*args)))
 
 
 class NoCommitment(SasClient):
     """Takes any nonce of the device."""
 
-    def open_untrusted(self, device_nonce: object) -> None:
-        assert isinstance(device_nonce, bytes)
-        self._step(sas._Turn.OPEN)
-        self._settle(self._nonce, device_nonce)
-        self._turn = sas._Turn.TAG
+    def _is_committed(self, _device_nonce: bytes) -> bool:
+        return True
 
 
 # -- who carries over -----------------------------------------------------------------------------
@@ -170,10 +168,10 @@ async def test_carrying_over_what_they_say_wins_neither(
     middle = await between(kit, device, hiding, way=way)
     client = client_at(kit, tmp_path)
     careless, _ = two_people(device, careful=False)
-    with pytest.raises(PinMismatch if way == methods.LABEL else WrongCode):
+    with pytest.raises(PinMismatch if way == Method.LABEL else WrongCode):
         await pairs(client, bearer, middle, way, careless)
     nobody_won(client, device)
-    if way == methods.LABEL:
+    if way == Method.LABEL:
         assert not middle.relayed, "he heard something"
 
 
@@ -186,15 +184,15 @@ async def test_carrying_over_wins_both_where_nothing_names_the_session(
     middle = await between(kit, device, hiding, way=way)
     without_pin(middle, monkeypatch)
     client = client_at(kit, tmp_path)
-    careful, looks = two_people(device, careful=way != methods.COMPARE)
+    careful, looks = two_people(device, careful=way != Method.COMPARE)
     await pairs(client, bearer, middle, way, careful)
     both_are_his(client, device, middle)
-    if way == methods.SAS:
+    if way == Method.SAS:
         [(here, there)] = looks
         assert here == there, "the users saw the same number"
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != methods.LABEL])
+@pytest.mark.parametrize("way", [way for way in WAYS if way != Method.LABEL])
 async def test_the_clients_own_tag_sent_back_is_not_the_devices(
     kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,23 +225,16 @@ class Searching(SasDevice):
     """Promises nothing: once all else is known, the nonce that makes the numbers equal."""
 
     def __init__(self, terms: Terms, him: Imposter) -> None:
-        super().__init__(
-            terms.channel,
-            terms.role,
-            ceremony_id=terms.ceremony_id,
-            user=terms.user,
-            random_bytes=secrets.token_bytes,
-            digits=DIGITS,
-        )
+        super().__init__(terms, random_bytes=secrets.token_bytes, digits=DIGITS)
         self._him = him
 
-    def reveal_untrusted(self, client_nonce: object) -> bytes:
-        assert isinstance(client_nonce, bytes)
+    def exchange_untrusted(self, message: Fields) -> Fields:
+        client_nonce = bytes_field(message, "nonce")
         assert self._him.half is not None
-        wanted = self._him.half.number()
-        while sas.number(self._b, client_nonce, self._nonce, digits=DIGITS) != wanted:
+        wanted = self._him.half.number
+        while sas.number(self._binding, client_nonce, self._nonce, digits=DIGITS) != wanted:
             self._nonce = secrets.token_bytes(sas.NONCE_BYTES)
-        return super().reveal_untrusted(client_nonce)
+        return super().exchange_untrusted(message)
 
 
 class _Board:
@@ -258,12 +249,9 @@ class _Board:
     def exchange_untrusted(self, message: Fields) -> Fields:
         return self.side.exchange_untrusted(message)
 
-    def number(self) -> str:
-        return self.side.number()
-
     def check_untrusted(self, message: Fields) -> None:
         self.side.check_untrusted(message)
-        self._tag = methods.bytes_field(message, "confirm")
+        self._tag = bytes_field(message, "confirm")
 
     def device_tag(self) -> bytes:
         tag = self.side.device_tag()
@@ -281,17 +269,17 @@ async def imposter(
 ) -> Imposter:
     """Somebody who has both ceremonies, by the product's halves. `guess` is his code at each."""
 
-    def board(terms: Terms, him: Imposter) -> DeviceSide:
-        if way == methods.LABEL:
+    def board(terms: Terms, him: Imposter) -> Board:
+        if way == Method.LABEL:
             return Taking(terms)
-        made = method_named(way, terms.channel.device, guess=guess()).make(terms)
         if searches:
-            made._half = Searching(terms, him)  # type: ignore[attr-defined]
+            return _Board(Searching(terms, him), reflects=reflects)
+        made = method_named(way, terms.channel.device, guess=guess()).create_side(terms)
         return _Board(made, reflects=reflects)
 
     def half(session: Session, him: Imposter) -> ClientSide:
         label = None
-        if way == methods.LABEL:
+        if way == Method.LABEL:
             assert isinstance(him.board, Taking)
             label = Label(session.device, him.board.token)
         return half_of(way, session, code=guess(), label=label)
@@ -310,15 +298,15 @@ async def test_users_who_compare_do_not_take_him_for_the_other(
     """With two whole ceremonies of his, nothing but the users is left of `compare`."""
     for careful in (True, False):
         bearer = labelled(device)
-        middle = await imposter(kit, bearer, methods.COMPARE)
+        middle = await imposter(kit, bearer, Method.COMPARE)
         client = client_at(kit, tmp_path)
         confirm, looks = two_people(device, careful=careful)
         if careful:
             with pytest.raises((Declined, RefusedByUser)):
-                await pairs(client, bearer, middle, methods.COMPARE, confirm)
+                await pairs(client, bearer, middle, Method.COMPARE, confirm)
             nobody_won(client, device)
         else:
-            await pairs(client, bearer, middle, methods.COMPARE, confirm)
+            await pairs(client, bearer, middle, Method.COMPARE, confirm)
             both_are_his(client, device, middle)
         [(here, there)] = looks
         assert here != there
@@ -329,11 +317,11 @@ async def test_six_digits_differ_if_there_are_two_ceremonies(
 ) -> None:
     """He does all as he should, and hopes: one chance in a million."""
     bearer = labelled(device)
-    middle = await imposter(kit, bearer, methods.SAS)
+    middle = await imposter(kit, bearer, Method.SAS)
     client = client_at(kit, tmp_path)
     careful, looks = two_people(device, careful=True)
     with pytest.raises((Declined, RefusedByUser)):
-        await pairs(client, bearer, middle, methods.SAS, careful)
+        await pairs(client, bearer, middle, Method.SAS, careful)
     [(here, there)] = looks
     assert here != there
     nobody_won(client, device)
@@ -350,25 +338,26 @@ async def test_breaking_the_commitment_over_the_wire(
     """
     bearer = labelled(device)
     client_side = NoCommitment if weak else SasClient
-    monkeypatch.setattr(sas, "SasClient", partial(client_side, digits=DIGITS))
+    monkeypatch.setattr(method_choice, "SasClient", partial(client_side, digits=DIGITS))
+    monkeypatch.setattr(methods_kit, "SasClient", partial(SasClient, digits=DIGITS))
     monkeypatch.setattr(sas, "SasDevice", partial(SasDevice, digits=DIGITS))
-    middle = await imposter(kit, bearer, methods.SAS, searches=True)
+    middle = await imposter(kit, bearer, Method.SAS, searches=True)
     client = client_at(kit, tmp_path)
     careful, looks = two_people(device, careful=True)
     if weak:
-        await pairs(client, bearer, middle, methods.SAS, careful)
+        await pairs(client, bearer, middle, Method.SAS, careful)
         [(here, there)] = looks
         assert here == there
         both_are_his(client, device, middle)
     else:
         with pytest.raises(WrongCode, match="commitment"):
-            await pairs(client, bearer, middle, methods.SAS, careful)
+            await pairs(client, bearer, middle, Method.SAS, careful)
         assert not looks, "nobody was shown a number"
         nobody_won(client, device)
 
 
 @pytest.mark.parametrize("knows", [False, True])
-@pytest.mark.parametrize("way", [methods.CODE, PRINTED])
+@pytest.mark.parametrize("way", [Method.CODE, PRINTED])
 async def test_a_code_lets_him_guess_once_at_each_side(
     kit: Kit, device: Device, tmp_path: Path, way: str, knows: bool
 ) -> None:
@@ -396,17 +385,17 @@ async def test_the_token_of_a_label_is_not_shown_to_another_device(
     kit: Kit, device: Device, tmp_path: Path, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bearer = labelled(device)
-    middle = await imposter(kit, bearer, methods.LABEL)
+    middle = await imposter(kit, bearer, Method.LABEL)
     client = client_at(kit, tmp_path)
     if weak:
         without_pin(middle, monkeypatch)
-        await pairs(client, bearer, middle, methods.LABEL, nobody)
+        await pairs(client, bearer, middle, Method.LABEL, nobody)
         assert isinstance(middle.board, Taking)
         assert middle.board.token == bearer.label.token
         both_are_his(client, device, middle)
     else:
         with pytest.raises(PinMismatch):
-            await pairs(client, bearer, middle, methods.LABEL, nobody)
+            await pairs(client, bearer, middle, Method.LABEL, nobody)
         assert not middle.relayed
         nobody_won(client, device)
     assert method_choice.scanned(bearer.label.text) == bearer.label
@@ -415,13 +404,11 @@ async def test_the_token_of_a_label_is_not_shown_to_another_device(
 async def test_behind_the_pin_the_token_has_two_more_guards(device: Device) -> None:
     """Each looks at the key once more, should the one in front of it be lost."""
     bearer = labelled(device)
-    session = methods.Session(
-        bytes(32), Identity.create().fingerprint, Identity.create().fingerprint
-    )
+    session = Session(bytes(32), Identity.create().fingerprint, Identity.create().fingerprint)
     with pytest.raises(PinMismatch):
-        Means(label=bearer.label).side_for(methods.LABEL, session, None)
+        (await Means(label=bearer.label).side_maker(Method.LABEL))(session)
     with pytest.raises(Mismatch):
-        methods.LabelClient(session, bearer.label)
+        LabelClient(session, bearer.label)
 
 
 @pytest.mark.parametrize("weak", [False, True])
@@ -431,25 +418,23 @@ async def test_the_button_proves_nothing_and_gives_next_to_nothing(
     """He can always be first; so he is a guest whom nobody has verified, whatever the window gives.
     Where the method passes for one that proves a key, he is an owner."""
     if weak:
-        real = methods.button()
-        proves = OfferedMethod(methods.BUTTON, real.make, first=Stage.WAITING)
-        monkeypatch.setattr(methods, "button", lambda: proves)
+        monkeypatch.setattr(Method, "spec", MethodSpec())
     bearer = labelled(device)
-    middle = await imposter(kit, bearer, methods.BUTTON)
+    middle = await imposter(kit, bearer, Method.BUTTON)
     await device.closed()
     await device.open(role="owner", pressed=True)
     await middle.close()
     middle = Imposter(
         middle.identity,
         Address("127.0.0.1", device.port(pairing=True)),
-        method=methods.BUTTON,
+        method=Method.BUTTON,
         board=middle._make_board,
         half=middle._make_half,
     )
     await middle.start()
     kit.at_end(middle.close)
     client = client_at(kit, tmp_path)
-    await pairs(client, bearer, middle, methods.BUTTON, nobody)
+    await pairs(client, bearer, middle, Method.BUTTON, nobody)
     [user] = device.users.users.values()
     [key] = user.keys
     assert user.fingerprints == {middle.identity.fingerprint.hex}
@@ -476,7 +461,7 @@ BROUGHT: dict[str, dict[str, Any]] = {
 async def test_a_client_whose_methods_are_taken_away_does_not_take_the_button(
     kit: Kit, device: Device, tmp_path: Path, brought: str, left: tuple[str, ...]
 ) -> None:
-    middle = await between(kit, device, offering(*left), way=methods.BUTTON)
+    middle = await between(kit, device, offering(*left), way=Method.BUTTON)
     client = client_at(kit, tmp_path)
     with pytest.raises(UsageError):
         await client.pair(middle.address, **BROUGHT[brought])
@@ -488,20 +473,20 @@ async def test_a_client_that_takes_what_comes_first_is_his(
     kit: Kit, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same with a client that would rather use any method than none."""
-    monkeypatch.setattr(Means, "method_for", lambda _self, offer: offer.methods[0])
+    monkeypatch.setattr(Means, "method_for", lambda _self, offer: Method(offer.methods[0]))
     bearer = labelled(device)
-    middle = await imposter(kit, bearer, methods.BUTTON)
+    middle = await imposter(kit, bearer, Method.BUTTON)
     middle._change = offering("button")
     client = client_at(kit, tmp_path)
     await client.pair(middle.address, confirm=nobody, code="1234-5678")
     both_are_his(client, device, middle)
 
 
-@pytest.mark.parametrize("method", [methods.CODE, methods.SAS, methods.COMPARE])
+@pytest.mark.parametrize("method", [Method.CODE, Method.SAS, Method.COMPARE])
 async def test_the_method_that_was_asked_for_is_not_replaced(
     kit: Kit, device: Device, tmp_path: Path, method: str
 ) -> None:
-    others = [name for name in methods.NAMES if name != method]
+    others = [name for name in tuple(Method) if name != method]
     middle = await between(kit, device, offering(*others))
     client = client_at(kit, tmp_path)
     with pytest.raises(UsageError, match=method):
@@ -515,7 +500,7 @@ async def test_with_everything_but_compare_taken_away_the_users_see_his_key(
 ) -> None:
     """What is left is safe by itself: the question is another one, and its answer is no."""
     bearer = labelled(device)
-    middle = await imposter(kit, bearer, methods.COMPARE)
+    middle = await imposter(kit, bearer, Method.COMPARE)
     middle._change = offering("compare")
     client = client_at(kit, tmp_path)
     careful, looks = two_people(device, careful=True)
@@ -543,7 +528,7 @@ def settled(identity: Identity, device: Address) -> Middle:
     return Settled(identity, device, hiding)
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != methods.BUTTON])
+@pytest.mark.parametrize("way", [way for way in WAYS if way != Method.BUTTON])
 async def test_that_all_was_settled_proves_nothing(
     kit: Kit, device: Device, tmp_path: Path, way: str
 ) -> None:
@@ -557,11 +542,11 @@ async def test_that_all_was_settled_proves_nothing(
         asked.append(question)
         return False
 
-    with pytest.raises(PinMismatch if way == methods.LABEL else Declined):
+    with pytest.raises(PinMismatch if way == Method.LABEL else Declined):
         await pairs(client, bearer, middle, way, no)
-    assert [one.device for one in asked] == [middle.identity.fingerprint] * (way != methods.LABEL)
+    assert [one.device for one in asked] == [middle.identity.fingerprint] * (way != Method.LABEL)
     assert not any(one.number for one in asked)
-    if method_of(way) == methods.CODE:
+    if method_of(way) == Method.CODE:
         with pytest.raises(UsageError, match="its key was not verified"):
             await client.pair(middle.address, code=bearer.code_for(way))
     nobody_won(client, device)
@@ -575,7 +560,7 @@ async def test_without_that_question_anybody_is_stored(
 
     monkeypatch.setattr("client_app.pairing.attempt.Attempt._compare", nothing)
     bearer = labelled(device)
-    way = methods.CODE
+    way = Method.CODE
     middle = await between(kit, device, way=way, make=settled)
     client = client_at(kit, tmp_path)
     await client.pair(middle.address, code=bearer.code_for(way))

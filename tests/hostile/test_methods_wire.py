@@ -21,11 +21,13 @@ from device_app.pairing.events import PairingEventKind
 from device_app.pairing.terms import PairingTerms
 from peer.limits import DEFAULT_LIMITS
 from peer.net.udp import Address
-from peer.pairing import code, jpake, methods, p256
+from peer.pairing import code, jpake, p256
 from peer.pairing.binding import Channel, Confirmation, lp
 from peer.pairing.ceremony import OverlapRule, State
 from peer.pairing.errors import Mismatch
 from peer.pairing.jpake import ROUND_ONE_BYTES
+from peer.pairing.methods import Method
+from peer.pairing.sas import offer as offer_sas
 from peer.pairing.schnorr import Item, Reader, challenge
 from peer.pairing.sides import Terms
 from peer.testing import Proxy
@@ -123,9 +125,9 @@ async def test_a_first_round_that_is_none_costs_an_attempt_and_a_code(
 ) -> None:
     """Also behind two that are right, where anything at all is too much."""
     bearer = labelled(device)
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     mallory = kit.caller(device)
-    run = await Run.of(mallory, bearer, methods.CODE)
+    run = await Run.of(mallory, bearer, Method.CODE)
     right = [proved(G, 5, own_label(run)), proved(G, 6, own_label(run))]
     right[at : at + 1] = [BAD[bad]]
     shown = bearer.shown
@@ -133,21 +135,21 @@ async def test_a_first_round_that_is_none_costs_an_attempt_and_a_code(
         right.append(b"\0")
     await counted(device, await run.start(round_one=b"".join(right)), 1)
     assert bearer.shown not in {shown, ""}
-    await paired(mallory, bearer, methods.CODE)
+    await paired(mallory, bearer, Method.CODE)
 
 
 @pytest.mark.parametrize("bad", BAD)
 async def test_a_second_round_that_is_none_ends_it(kit: Kit, device: Device, bad: str) -> None:
     """Even with the right code, and a tag that would be right."""
     bearer = labelled(device)
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     mallory = kit.caller(device)
-    run = await Run.of(mallory, bearer, methods.CODE)
+    run = await Run.of(mallory, bearer, Method.CODE)
     await run.start()
     await counted(device, await run.confirm(round_two=BAD[bad]), 1)
     again = await mallory.pair_ask("POST", run.path, run.sent[-1])
     assert again.code == "4.03"
-    await paired(mallory, bearer, methods.CODE)
+    await paired(mallory, bearer, Method.CODE)
 
 
 @pytest.mark.parametrize("value", [None, 7, "text", [b"x"], {}, True])
@@ -156,13 +158,11 @@ async def test_a_field_of_another_type_is_no_attempt(
 ) -> None:
     """Nothing was tried by it: 4.00, and the same ceremony goes on."""
     bearer = labelled(device)
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     caller = kit.caller(device)
-    assert (
-        await (await Run.of(caller, bearer, methods.CODE)).start(round_one=value)
-    ).code == "4.00"
+    assert (await (await Run.of(caller, bearer, Method.CODE)).start(round_one=value)).code == "4.00"
     assert device.app.pairing.budget.failures == 0
-    run = await Run.of(caller, bearer, methods.CODE)
+    run = await Run.of(caller, bearer, Method.CODE)
     await run.start()
     answer = run.side.confirm()
     for changed in ({"confirm": value}, {"round_two": value}):
@@ -198,7 +198,7 @@ async def without_the_code(caller: Caller, device: Device) -> Answer:
 async def test_infinity_would_open_the_door_without_a_code(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     mallory = kit.caller(device)
     await counted(device, await without_the_code(mallory, device), 1)
     monkeypatch.setattr(p256, "is_infinity", lambda _point: False)
@@ -223,11 +223,11 @@ async def test_the_devices_own_words_sent_back_to_it(
         monkeypatch.setattr(jpake, "identities", lambda *_: nobody)
         monkeypatch.setattr(code, "identities", lambda *_: nobody)
     bearer = labelled(device)
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     mallory = kit.caller(device)
-    first = await Run.of(mallory, bearer, methods.CODE)
+    first = await Run.of(mallory, bearer, Method.CODE)
     theirs = (await first.start()).body["rounds"][:ROUND_ONE_BYTES]
-    body = {"method": methods.CODE, "name": "mallory", "round_one": theirs}
+    body = {"method": Method.CODE, "name": "mallory", "round_one": theirs}
     again = await mallory.pair_ask("POST", "/pair", body)
     assert again.code == ("2.01" if weak else "4.03")
     if not weak:
@@ -242,9 +242,9 @@ async def test_points_nobody_knows_the_secret_of(
     if weak:
         monkeypatch.setattr(jpake, "read_item_untrusted", believing)
     bearer = labelled(device)
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     mallory = kit.caller(device)
-    run = await Run.of(mallory, bearer, methods.CODE)
+    run = await Run.of(mallory, bearer, Method.CODE)
     answer = await run.start(round_one=GOOD + framed(coded(times(G, 9)), coded(G), bytes(32)))
     assert answer.code == ("2.01" if weak else "4.03")
 
@@ -272,8 +272,8 @@ def without_sessions(patch: pytest.MonkeyPatch) -> None:
         made: Confirmation = derived(cls, bytes(32), salt, method, transcript=transcript)
         return made
 
-    def unbound(role: str, secret: bytes, *, entropy: Any, **_: Any) -> jpake.EcJpake:
-        return jpake.EcJpake(role, secret, profile="handfast", entropy=entropy)
+    def unbound(role: str, secret: bytes, *, random_bytes: Any, **_: Any) -> jpake.EcJpake:
+        return jpake.EcJpake(role, secret, profile="handfast", random_bytes=random_bytes)
 
     patch.setattr(Confirmation, "derived", classmethod(anywhere))
     patch.setattr(Channel, "binding", lambda _self, **_: bytes(32))
@@ -326,7 +326,7 @@ async def test_it_could_be_said_again_with_tags_for_any_session_and_bad_random_b
 
 
 @pytest.mark.parametrize("left", ["random", "sessions"])
-@pytest.mark.parametrize("way", [methods.CODE, PRINTED, methods.SAS])
+@pytest.mark.parametrize("way", [Method.CODE, PRINTED, Method.SAS])
 async def test_either_of_the_two_is_enough_where_nonces_are_exchanged(
     kit: Kit, device: Device, way: str, left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,7 +355,7 @@ async def begun(caller: Caller, bearer: Bearer, way: str) -> Run:
     return run
 
 
-TAGGED = (methods.LABEL, methods.SAS, methods.COMPARE, methods.BUTTON)
+TAGGED = (Method.LABEL, Method.SAS, Method.COMPARE, Method.BUTTON)
 
 
 async def confirmed_as(run: Run, bearer: Bearer, other: str) -> Answer:
@@ -364,8 +364,9 @@ async def confirmed_as(run: Run, bearer: Bearer, other: str) -> Answer:
     channel = Channel(run.session.ekm, run.session.client, run.session.device, started["window"])
     terms = Terms(channel, started["role"], run.name, run.id)
     half = half_of(other, run.session, label=bearer.label)
-    if other == methods.SAS:  # the exchange there was, or one with itself
-        device = methods.sas(random.Random(1).randbytes).make(terms)
+    half.begin()
+    if other == Method.SAS:  # the exchange there was, or one with itself
+        device = offer_sas(random.Random(1).randbytes).create_side(terms)
         message = half.started_untrusted(terms, device.begin_untrusted({}))
         assert message is not None
         half.exchanged_untrusted(device.exchange_untrusted(message))
@@ -382,7 +383,7 @@ async def test_a_tag_of_one_method_is_worth_nothing_in_another(
     bearer = labelled(device)
     run = await begun(kit.caller(device), bearer, way)
     answer = await confirmed_as(run, bearer, other)
-    if way == other != methods.SAS:
+    if way == other != Method.SAS:
         assert answer.code == "2.04"
     else:
         await counted(device, answer, 1)
@@ -407,12 +408,12 @@ async def test_with_methods_unnamed_a_press_would_pass_for_a_look(
         ),
     )
     bearer = labelled(device)
-    run = await begun(kit.caller(device), bearer, methods.COMPARE)
-    assert (await confirmed_as(run, bearer, methods.BUTTON)).code == "2.04"
+    run = await begun(kit.caller(device), bearer, Method.COMPARE)
+    assert (await confirmed_as(run, bearer, Method.BUTTON)).code == "2.04"
     assert device.users.users["anna"].keys[0].verified
 
 
-@pytest.mark.parametrize(("way", "said"), [(methods.CODE, True), (PRINTED, False)])
+@pytest.mark.parametrize(("way", "said"), [(Method.CODE, True), (PRINTED, False)])
 async def test_a_code_of_one_kind_is_none_of_the_other(
     kit: Kit, device: Device, way: str, said: bool
 ) -> None:
@@ -425,7 +426,7 @@ async def test_a_code_of_one_kind_is_none_of_the_other(
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("offered", [methods.COMPARE, methods.SAS, methods.CODE])
+@pytest.mark.parametrize("offered", [Method.COMPARE, Method.SAS, Method.CODE])
 async def test_a_method_that_the_window_does_not_offer_is_refused(
     kit: Kit, device: Device, way: str, offered: str
 ) -> None:
@@ -452,7 +453,7 @@ async def test_steps_out_of_turn_get_nothing_out_of_the_device(
     await run.start()
     asks = device.app.pairing.ceremonies.pending() is not None
     nonce, tag = {"nonce": bytes(32)}, {"confirm": bytes(32)}
-    if way == methods.SAS:
+    if way == Method.SAS:
         early = await caller.pair_ask("POST", run.path, tag)
         assert early.code == "4.00"
         await run.exchange()
@@ -479,7 +480,7 @@ async def test_of_two_keys_in_one_window_neither_gets_in(
 ) -> None:
     """By whatever methods: the racer has nothing to prove in order to be noticed."""
     bearer = labelled(device)
-    await opened(device, methods.BUTTON)  # which offers all of them
+    await opened(device, Method.BUTTON)  # which offers all of them
     anna, eve = kit.caller(device), kit.caller(device)
     run = await Run.of(anna, bearer, way)
     await run.start()
@@ -490,7 +491,7 @@ async def test_of_two_keys_in_one_window_neither_gets_in(
     guess = bearer.code_for(racer) and bearer.wrong_code_for(racer)
     answer = await (await Run.of(eve, bearer, racer, code=guess, name="eve")).start()
     assert (answer.code, answer.reason) == ("4.03", "refused")
-    if not late and way == methods.SAS:
+    if not late and way == Method.SAS:
         with pytest.raises((KeyError, Mismatch)):
             await run.exchange()
         assert run.got[-1].reason == "refused"
@@ -512,11 +513,11 @@ async def test_where_the_first_wins_a_racer_pairs_by_the_button(kit: Kit) -> Non
     """The setting that turns it off, which is the defence taken out: he only has to be faster."""
     device = await kit.device(terms=PairingTerms(overlap=OverlapRule.FIRST_WINS))
     bearer = labelled(device)
-    await opened(device, methods.BUTTON)
+    await opened(device, Method.BUTTON)
     anna, eve = kit.caller(device), kit.caller(device)
-    run = await Run.of(eve, bearer, methods.BUTTON, name="eve")
+    run = await Run.of(eve, bearer, Method.BUTTON, name="eve")
     await run.start()
-    late = await (await Run.of(anna, bearer, methods.BUTTON)).start()
+    late = await (await Run.of(anna, bearer, Method.BUTTON)).start()
     assert (late.code, late.reason) == ("5.03", "busy")
     assert (await run.confirm()).code == "2.04"
     assert list(device.users.users) == ["eve"]
@@ -558,8 +559,8 @@ async def after_a_wrong_confirmation(run: Run, device: Device) -> None:
 Step = Callable[[Run, "Device"], Any]
 STEPS: list[tuple[str, Step]] = [
     *((way, after_the_start) for way in WAYS),
-    (methods.SAS, after_the_exchange),
-    *((way, after_the_yes) for way in (methods.SAS, methods.COMPARE)),
+    (Method.SAS, after_the_exchange),
+    *((way, after_the_yes) for way in (Method.SAS, Method.COMPARE)),
     *((way, after_a_wrong_confirmation) for way in WAYS),
 ]
 
@@ -588,7 +589,7 @@ async def test_nothing_is_left_of_who_goes_away(
     assert ended.ceremony is not None
     assert ended.ceremony.state in {State.REVOKED, State.EXPIRED, State.REFUSED}
     assert device.app.pairing.budget.failures == 1
-    if method_of(way) == methods.CODE and device.app.pairing.is_open:
+    if method_of(way) == Method.CODE and device.app.pairing.is_open:
         assert bearer.shown not in {shown, ""}
     if silent:  # nobody can know; with the window he is gone at the latest
         await device.closed()

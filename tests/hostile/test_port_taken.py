@@ -15,7 +15,7 @@ from device_app.errors import AppError, Exit
 from device_app.pairing.methods import Hardware
 from device_app.pairing.terms import PairingTerms
 from device_app.terminal.render import banner_lines, status_lines
-from peer.pairing import methods
+from peer.pairing.methods import Method
 from tests.hostile.methods_kit import HOST, labelled, paired
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def test_each_window_tries_again(kit: Kit, taken: socket.socket) -> None:
     await device.closed()
     assert complaints(device) == [], "it was open since"
     await device.open()
-    await paired(kit.caller(device), labelled(device), methods.SAS)
+    await paired(kit.caller(device), labelled(device), Method.SAS)
     assert set(device.users.users) == {"anna", "olga"}
 
 
@@ -108,7 +108,7 @@ async def test_of_several_addresses_none_stays_open_if_one_is_taken(
 
 async def test_no_window_that_cannot_be_keeps_paired_clients_out(kit: Kit) -> None:
     """The same for what the configuration asks of a first window, and the board cannot do yet."""
-    device = await kit.device(terms=PairingTerms(methods=(methods.LABEL,)))
+    device = await kit.device(terms=PairingTerms(methods=(Method.LABEL,)))
     await device.app.open_first_window(pair=False)
     [problem] = complaints(device)
     assert "handfast-device label" in problem

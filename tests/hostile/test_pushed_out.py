@@ -20,7 +20,7 @@ from peer.net.coaps import CoapsServer
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
 from peer.net.udp import Address
-from peer.pairing import methods
+from peer.pairing.methods import Method
 from peer.testing import Proxy
 from tests.hostile.conftest import HASTY
 from tests.hostile.methods_kit import HOST, PRINTED, Bearer, client_at, labelled, opened
@@ -56,7 +56,7 @@ def starts(device: Device) -> int:
     return [record.event.kind for record in trail.iterate()].count("ceremony-started")
 
 
-@pytest.mark.parametrize("way", [methods.CODE, PRINTED])
+@pytest.mark.parametrize("way", [Method.CODE, PRINTED])
 @pytest.mark.parametrize("times", [1, 3])
 async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
     device: Device,
@@ -88,11 +88,11 @@ async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
     done = await client.pair(
         f"{HOST}:{device.port(pairing=True)}",
         name="anna",
-        method=methods.CODE,
+        method=Method.CODE,
         code=typed,
         on_note=notes.append,
     )
-    assert (done.device.user, done.method) == ("anna", methods.CODE)
+    assert (done.device.user, done.method) == ("anna", Method.CODE)
     assert len(notes) == connected == times
     assert all("reconnecting" in note for note in notes)
     assert starts(device) == 1
@@ -103,7 +103,7 @@ async def test_also_where_the_goodbye_of_the_device_was_lost(
     kit: Kit, device: Device, bearer: Bearer, tmp_path: Path
 ) -> None:
     client = client_at(kit, tmp_path, limits=QUICK)
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     proxy = await Proxy.start(Address(HOST, device.port(pairing=True)))
     notes: list[str] = []
     code = bearer.shown
@@ -119,7 +119,7 @@ async def test_also_where_the_goodbye_of_the_device_was_lost(
 
     try:
         done = await client.pair(
-            str(proxy.address), name="anna", method=methods.CODE, code=typed, on_note=notes.append
+            str(proxy.address), name="anna", method=Method.CODE, code=typed, on_note=notes.append
         )
     finally:
         proxy.close()
@@ -136,7 +136,7 @@ async def test_who_finds_the_device_full_waits_until_others_make_way(
     device = await kit.device(limits=limits)
     bearer, stranger = labelled(device), kit.caller(device)
     client = client_at(kit, tmp_path, limits=limits)
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     code = bearer.shown
 
     async def typed() -> str:
@@ -145,7 +145,7 @@ async def test_who_finds_the_device_full_waits_until_others_make_way(
         return code
 
     at = f"{HOST}:{device.port(pairing=True)}"
-    done = await client.pair(at, name="anna", method=methods.CODE, code=typed)
+    done = await client.pair(at, name="anna", method=Method.CODE, code=typed)
     assert done.device.user == "anna"
     assert starts(device) == 1
 
@@ -153,7 +153,7 @@ async def test_who_finds_the_device_full_waits_until_others_make_way(
 async def test_a_session_that_stands_is_kept(
     kit: Kit, device: Device, bearer: Bearer, client: Client
 ) -> None:
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     before = device.app.pairing.port.server
     assert before is not None
     notes: list[str] = []
@@ -166,7 +166,7 @@ async def test_a_session_that_stands_is_kept(
 async def test_a_window_that_closes_meanwhile_is_told_as_that(
     device: Device, bearer: Bearer, client: Client
 ) -> None:
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     code, at = bearer.shown, f"{HOST}:{device.port(pairing=True)}"
 
     async def typed() -> str:
@@ -174,7 +174,7 @@ async def test_a_window_that_closes_meanwhile_is_told_as_that(
         return code
 
     with pytest.raises(WindowClosed):
-        await client.pair(at, method=methods.CODE, code=typed)
+        await client.pair(at, method=Method.CODE, code=typed)
     assert not client.devices
 
 
@@ -182,7 +182,7 @@ async def test_another_device_that_answers_meanwhile_gets_nothing(
     kit: Kit, device: Device, bearer: Bearer, client: Client
 ) -> None:
     """The code is for the key that made the offer, whoever has its address later."""
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     code, port = bearer.shown, device.port(pairing=True)
     heard: list[object] = []
 
@@ -200,13 +200,13 @@ async def test_another_device_that_answers_meanwhile_gets_nothing(
         return code
 
     with pytest.raises(PinMismatch):
-        await client.pair(f"{HOST}:{port}", method=methods.CODE, code=typed)
+        await client.pair(f"{HOST}:{port}", method=Method.CODE, code=typed)
     assert heard == []
     assert not client.devices
 
 
 async def test_it_does_not_try_for_ever(device: Device, bearer: Bearer, client: Client) -> None:
-    await opened(device, methods.CODE)
+    await opened(device, Method.CODE)
     notes: list[str] = []
     code = bearer.shown
     pushing: list[asyncio.Task[None]] = []
@@ -224,7 +224,7 @@ async def test_it_does_not_try_for_ever(device: Device, bearer: Bearer, client: 
         with pytest.raises(Unreachable):
             await client.pair(
                 f"{HOST}:{device.port(pairing=True)}",
-                method=methods.CODE,
+                method=Method.CODE,
                 code=typed,
                 on_note=notes.append,
             )

@@ -4,7 +4,7 @@ The attacker (M) is a device towards the client and a client towards the device.
 both exporter values, for they are his sessions; he does not know a nonce that has not been sent.
 Three digits instead of six, so that luck can be counted: 10^5 runs per strategy.
 
-The strategies see a client and a device with the faces of `SasClient` and `SasDevice`. The 10^5
+The strategies see a client and a device with the faces of `RealClient` and `RealDevice`. The 10^5
 runs use `QuickClient` and `QuickDevice`, which do the same with the same functions of
 `peer.pairing.sas`, but make no tags; one test holds the two kinds against each other run by run.
 
@@ -26,6 +26,7 @@ from peer.identity import Fingerprint
 from peer.pairing.binding import Channel, Confirmation
 from peer.pairing.errors import Mismatch
 from peer.pairing.sas import SasClient, SasDevice, commitment, number, transcript
+from peer.pairing.sides import Terms, bytes_field
 
 DIGITS = 3
 RUNS = 100_000
@@ -36,15 +37,15 @@ CLIENT, DEVICE, MIDDLE = (Fingerprint(bytes([n]) * 32) for n in (2, 3, 9))
 class Client(Protocol):
     @property
     def number(self) -> str: ...
-    def answer_untrusted(self, commit: object) -> bytes: ...
-    def open_untrusted(self, device_nonce: object) -> None: ...
+    def answer(self, commit: object) -> bytes: ...
+    def open(self, device_nonce: object) -> None: ...
 
 
 class Device(Protocol):
     @property
     def number(self) -> str: ...
     def commit(self) -> bytes: ...
-    def reveal_untrusted(self, client_nonce: object) -> bytes: ...
+    def reveal(self, client_nonce: object) -> bytes: ...
 
 
 @dataclass
@@ -80,28 +81,28 @@ Strategy = Callable[[Middle, Client, Device], None]
 def client_first(m: Middle, client: Client, device: Device) -> None:
     """Know the client's number first; then hope for the device's."""
     own = m.nonce()
-    client.answer_untrusted(commitment(m.b_client, own))
-    client.open_untrusted(own)
+    client.answer(commitment(m.b_client, own))
+    client.open(own)
     device.commit()
-    device.reveal_untrusted(m.nonce())
+    device.reveal(m.nonce())
 
 
 def device_first(m: Middle, client: Client, device: Device) -> None:
     """Know the device's number first; then commit, and hope for the client's."""
     device.commit()
-    device.reveal_untrusted(m.nonce())
+    device.reveal(m.nonce())
     own = m.nonce()
-    client.answer_untrusted(commitment(m.b_client, own))
-    client.open_untrusted(own)
+    client.answer(commitment(m.b_client, own))
+    client.open(own)
 
 
 def device_first_with_patience(m: Middle, client: Client, device: Device) -> None:
     """The same, but commit to a nonce that fits a guess at the client's."""
     device.commit()
-    device.reveal_untrusted(m.nonce())
+    device.reveal(m.nonce())
     own = m.as_device(device.number, m.nonce())
-    client.answer_untrusted(commitment(m.b_client, own))
-    client.open_untrusted(own)
+    client.answer(commitment(m.b_client, own))
+    client.open(own)
 
 
 def interleaved(m: Middle, client: Client, device: Device) -> None:
@@ -112,23 +113,23 @@ def interleaved(m: Middle, client: Client, device: Device) -> None:
     """
     own = m.nonce()
     device.commit()
-    theirs = client.answer_untrusted(commitment(m.b_client, own))
-    device.reveal_untrusted(theirs)
-    client.open_untrusted(own)
+    theirs = client.answer(commitment(m.b_client, own))
+    device.reveal(theirs)
+    client.open(own)
 
 
 def relay(m: Middle, client: Client, device: Device) -> None:
     """Pass everything on as it is."""
-    nonce = device.reveal_untrusted(client.answer_untrusted(device.commit()))
-    client.open_untrusted(nonce)
+    nonce = device.reveal(client.answer(device.commit()))
+    client.open(nonce)
 
 
 def search(m: Middle, client: Client, device: Device) -> None:
     """Commit to anything, learn all there is to know, and open what fits."""
-    theirs = client.answer_untrusted(commitment(m.b_client, m.nonce()))
+    theirs = client.answer(commitment(m.b_client, m.nonce()))
     device.commit()
-    device.reveal_untrusted(m.nonce())
-    client.open_untrusted(m.as_device(device.number, theirs))
+    device.reveal(m.nonce())
+    client.open(m.as_device(device.number, theirs))
 
 
 BLIND: dict[str, Strategy] = {
@@ -141,6 +142,34 @@ BLIND: dict[str, Strategy] = {
 # ------------------------------------------------------------------------------------------ sides
 
 
+class RealDevice(SasDevice):
+    """The device's side, message by message."""
+
+    def commit(self) -> bytes:
+        return bytes_field(self.begin_untrusted({}), "commit")
+
+    def reveal(self, client_nonce: object) -> bytes:
+        return bytes_field(self.exchange_untrusted({"nonce": client_nonce}), "nonce")
+
+
+class RealClient(SasClient):
+    """The client's side, message by message."""
+
+    terms: Terms
+
+    def answer(self, commit: object) -> bytes:
+        self.begin()
+        message = self.started_untrusted(self.terms, {"commit": commit})
+        assert message is not None
+        return bytes_field(message, "nonce")
+
+    def open(self, device_nonce: object) -> None:
+        self.exchanged_untrusted({"nonce": device_nonce})
+
+    def accept(self) -> bytes:
+        return bytes_field(self.confirm(), "confirm")
+
+
 class QuickClient:
     """`SasClient` without tags and turns."""
 
@@ -148,12 +177,12 @@ class QuickClient:
         self._b, self._nonce, self._commit = b, nonce, b""
         self.number = ""
 
-    def answer_untrusted(self, commit: object) -> bytes:
+    def answer(self, commit: object) -> bytes:
         assert isinstance(commit, bytes)
         self._commit = commit
         return self._nonce
 
-    def open_untrusted(self, device_nonce: object) -> None:
+    def open(self, device_nonce: object) -> None:
         assert isinstance(device_nonce, bytes)
         if commitment(self._b, device_nonce) != self._commit:
             raise Mismatch("commitment")
@@ -170,7 +199,7 @@ class QuickDevice:
     def commit(self) -> bytes:
         return commitment(self._b, self._nonce)
 
-    def reveal_untrusted(self, client_nonce: object) -> bytes:
+    def reveal(self, client_nonce: object) -> bytes:
         assert isinstance(client_nonce, bytes)
         self.number = number(self._b, client_nonce, self._nonce, digits=DIGITS)
         return self._nonce
@@ -203,25 +232,14 @@ class Scene:
             random.Random(f"middle {seed}"),
         )
 
-    def client(self, kind: type[SasClient] = SasClient) -> SasClient:
-        return kind(
-            self.to_client,
-            self.role,
-            ceremony_id="7f",
-            user="anna",
-            random_bytes=lambda _: self.client_nonce,
-            digits=DIGITS,
-        )
+    def client(self, kind: "type[RealClient] | None" = None) -> "RealClient":
+        client = (kind or RealClient)(lambda _: self.client_nonce, digits=DIGITS)
+        client.terms = Terms(self.to_client, self.role, "anna", "7f")
+        return client
 
-    def device(self, kind: type[SasDevice] = SasDevice) -> SasDevice:
-        return kind(
-            self.to_device,
-            self.role,
-            ceremony_id="7f",
-            user="anna",
-            random_bytes=lambda _: self.device_nonce,
-            digits=DIGITS,
-        )
+    def device(self, kind: "type[RealDevice] | None" = None) -> "RealDevice":
+        terms = Terms(self.to_device, self.role, "anna", "7f")
+        return (kind or RealDevice)(terms, random_bytes=lambda _: self.device_nonce, digits=DIGITS)
 
 
 def plausible(hits: int, runs: int, chance: float) -> bool:
@@ -300,33 +318,33 @@ def test_all_numbers_are_equally_likely() -> None:
 # ------------------------------------------------------------------- each defence, taken away once
 
 
-class NoCommitment(SasClient):
+class NoCommitment(RealClient):
     """A client that does not hold the device to its commitment."""
 
-    def open_untrusted(self, device_nonce: object) -> None:
-        assert isinstance(device_nonce, bytes)
-        self._commit = commitment(self._b, device_nonce)
-        super().open_untrusted(device_nonce)
+    def _is_committed(self, device_nonce: bytes) -> bool:
+        self._commitment = commitment(self._binding, device_nonce)
+        return True
 
 
-class NoBinding(SasClient):
+class NoBinding(RealClient):
     """A client whose number does not depend on the session (it takes the device's B)."""
 
     device_b: ClassVar[bytes] = b""
 
-    def answer_untrusted(self, commit: object) -> bytes:
-        self._b = self.device_b
-        return super().answer_untrusted(commit)
+    def answer(self, commit: object) -> bytes:
+        nonce = super().answer(commit)
+        self._binding = self.device_b
+        return nonce
 
 
-class EarlyNonce(SasDevice):
+class EarlyNonce(RealDevice):
     """A device that shows its nonce before it has the client's."""
 
     def early(self) -> bytes:
         return self._nonce
 
 
-def take_over(scene: Scene, client: SasClient, device: SasDevice, own: dict[str, bytes]) -> None:
+def take_over(scene: Scene, client: RealClient, device: RealDevice, own: dict[str, bytes]) -> None:
     """Both users saw one number and said yes: M confirms in both sessions. `own` is what was sent
     in them: c, nC and nD towards the client, and towards the device."""
 
@@ -343,9 +361,9 @@ def take_over(scene: Scene, client: SasClient, device: SasDevice, own: dict[str,
         return Confirmation.derived(channel.ekm, t, "sas", transcript=t)
 
     client.accept()
-    device.check_untrusted(tags(scene.to_device, "device").client_tag)
+    device.check_untrusted({"confirm": tags(scene.to_device, "device").client_tag})
     device.device_tag()
-    client.verify_untrusted(tags(scene.to_client, "client").device_tag)
+    client.verify_untrusted({"confirm": tags(scene.to_client, "client").device_tag})
 
 
 def test_without_the_commitment_he_always_wins() -> None:
@@ -360,11 +378,11 @@ def test_without_the_commitment_he_takes_both_sides_over() -> None:
     scene = Scene.seeded(1)
     m = scene.middle()
     client, device = scene.client(NoCommitment), scene.device()
-    n_client = client.answer_untrusted(b"\0" * 32)
+    n_client = client.answer(b"\0" * 32)
     sent = {"device c": device.commit(), "device nC": m.nonce(), "client nC": n_client}
-    sent["device nD"] = device.reveal_untrusted(sent["device nC"])
+    sent["device nD"] = device.reveal(sent["device nC"])
     sent["client nD"] = m.as_device(device.number, n_client)
-    client.open_untrusted(sent["client nD"])
+    client.open(sent["client nD"])
     sent["client c"] = commitment(m.b_client, sent["client nD"])
     take_over(scene, client, device, sent)
 
@@ -408,11 +426,11 @@ def test_a_device_that_shows_its_nonce_early_always_loses() -> None:
         client, device = scene.client(), scene.device(EarlyNonce)
         assert isinstance(device, EarlyNonce)
         own = m.nonce()
-        client.answer_untrusted(commitment(m.b_client, own))
-        client.open_untrusted(own)
+        client.answer(commitment(m.b_client, own))
+        client.open(own)
         device.commit()
         shown, nonce = client.number, device.early()
-        device.reveal_untrusted(m.as_client(shown, nonce))
+        device.reveal(m.as_client(shown, nonce))
         assert client.number == device.number
 
 
@@ -424,28 +442,24 @@ def test_a_client_whose_nonce_is_known_always_loses() -> None:
         known = scene.client_nonce  # used before, in a session that M saw
         client, device = scene.client(), scene.device()
         device.commit()
-        device.reveal_untrusted(m.nonce())
+        device.reveal(m.nonce())
         own = m.as_device(device.number, known)
-        client.answer_untrusted(commitment(m.b_client, own))
-        client.open_untrusted(own)
+        client.answer(commitment(m.b_client, own))
+        client.open(own)
         assert client.number == device.number
 
 
 def test_every_object_draws_its_own_nonce() -> None:
-    def sides() -> tuple[SasClient, SasDevice]:
+    def sides() -> tuple[RealClient, RealDevice]:
         scene = Scene.seeded(0)
-        return (
-            SasClient(
-                scene.to_client, "guest", ceremony_id="7f", user="anna", random_bytes=os.urandom
-            ),
-            SasDevice(
-                scene.to_device, "guest", ceremony_id="7f", user="anna", random_bytes=os.urandom
-            ),
-        )
+        terms = Terms(scene.to_client, "guest", "anna", "7f")
+        client = RealClient(os.urandom)
+        client.terms = terms
+        return client, RealDevice(terms, random_bytes=os.urandom)
 
     drawn = set()
     for client, device in (sides() for _ in range(50)):
-        drawn |= {client.answer_untrusted(b"\0" * 32), device.commit()}
+        drawn |= {client.answer(b"\0" * 32), device.commit()}
     assert len(drawn) == 100
 
 
@@ -457,16 +471,16 @@ def test_a_nonce_that_comes_back_is_refused_by_the_device() -> None:
     device = scene.device()
     device.commit()
     with pytest.raises(Mismatch, match="this side's own nonce"):
-        device.reveal_untrusted(scene.device_nonce)
+        device.reveal(scene.device_nonce)
 
 
 def test_a_nonce_that_comes_back_is_refused_by_the_client() -> None:
     # M guessed nC, and committed to it: the commitment holds, so nothing else refuses this.
     scene = Scene.seeded(1)
     client = scene.client()
-    client.answer_untrusted(commitment(scene.middle().b_client, scene.client_nonce))
+    client.answer(commitment(scene.middle().b_client, scene.client_nonce))
     with pytest.raises(Mismatch, match="this side's own nonce"):
-        client.open_untrusted(scene.client_nonce)
+        client.open(scene.client_nonce)
 
 
 def test_a_device_part_of_an_earlier_session_is_refused() -> None:
@@ -475,9 +489,9 @@ def test_a_device_part_of_an_earlier_session_is_refused() -> None:
     earlier = replace(scene, to_client=replace(scene.to_client, ekm=b"\x07" * 32))
     recorded = commitment(earlier.middle().b_client, scene.device_nonce)
     client = scene.client()
-    client.answer_untrusted(recorded)
+    client.answer(recorded)
     with pytest.raises(Mismatch, match="commitment"):
-        client.open_untrusted(scene.device_nonce)
+        client.open(scene.device_nonce)
 
 
 @pytest.mark.parametrize("at", range(0, 256, 5))
@@ -486,9 +500,9 @@ def test_a_changed_commitment_is_refused(at: int) -> None:
     b = scene.middle().b_client
     right = int.from_bytes(commitment(b, scene.device_nonce), "big")
     client = scene.client()
-    client.answer_untrusted((right ^ 1 << at).to_bytes(32, "big"))
+    client.answer((right ^ 1 << at).to_bytes(32, "big"))
     with pytest.raises(Mismatch, match="commitment"):
-        client.open_untrusted(scene.device_nonce)
+        client.open(scene.device_nonce)
 
 
 def test_a_client_that_was_told_another_role_does_not_open() -> None:
@@ -507,15 +521,15 @@ def test_reflected_tags_are_refused() -> None:
     relay(scene.middle(), client, device)
     own = client.accept()
     with pytest.raises(Mismatch, match="nothing was stored"):
-        client.verify_untrusted(own)
+        client.verify_untrusted({"confirm": own})
 
     answering = scene.device()
     asking = scene.client()
     relay(scene.middle(), asking, answering)
-    answering.check_untrusted(asking.accept())
+    answering.check_untrusted({"confirm": asking.accept()})
     relay(scene.middle(), scene.client(), again := scene.device())
     with pytest.raises(Mismatch):
-        again.check_untrusted(answering.device_tag())
+        again.check_untrusted({"confirm": answering.device_tag()})
 
 
 def test_tags_do_not_pass_from_one_session_to_the_other() -> None:
@@ -527,7 +541,7 @@ def test_tags_do_not_pass_from_one_session_to_the_other() -> None:
     client_first(scene.middle(seed), client, device)
     assert client.number == device.number
     with pytest.raises(Mismatch):
-        device.check_untrusted(client.accept())
+        device.check_untrusted({"confirm": client.accept()})
 
 
 def lucky(seed: int) -> bool:

@@ -22,9 +22,10 @@ from client_app.pairing.method_choice import Means
 from device_app.pairing.events import PairingEventKind
 from peer.errors import PeerError
 from peer.identity import CROCKFORD
-from peer.pairing import invite, methods
+from peer.pairing import invite
 from peer.pairing.armour import base32
 from peer.pairing.label import Label
+from peer.pairing.methods import Method
 from peer.pairing.typed import TypedCode
 from tests.hostile.methods_kit import (
     WAYS,
@@ -230,7 +231,7 @@ async def pair_in_all_ways(
             secrets |= typed_forms(code) | typed_forms(wrong)
             errors.say((await (await Run.of(caller, bearer, way, code=wrong)).through(device)).body)
             secrets |= typed_forms(bearer.code_for(way))
-        if way == methods.LABEL:
+        if way == Method.LABEL:
             for changed in ({"token": WRONG_TOKEN}, {"confirm": bytes(32)}):
                 spoilt = await Run.of(caller, bearer, way)
                 await spoilt.start()
@@ -249,8 +250,8 @@ async def pair_in_all_ways(
         secrets |= typed_forms(bearer.shown) if bearer.shown else {}
         careful, _ = two_people(device, careful=True)
         address = f"127.0.0.1:{device.port(pairing=True)}"
-        target, at = (bearer.label.text, address) if way == methods.LABEL else (address, "")
-        method = "" if way == methods.LABEL else method_of(way)
+        target, at = (bearer.label.text, address) if way == Method.LABEL else (address, "")
+        method = "" if way == Method.LABEL else method_of(way)
         for is_right in (False, True):
             given = bearer.code_for(way)
             if not given and not is_right:
@@ -287,7 +288,7 @@ async def mistype(bearer: Bearer, secrets: dict[str, bytes], errors: Errors) -> 
             wrong()
         errors.note(caught.value)
     with pytest.raises(PeerError) as asked:
-        await Means(method=methods.CODE, ask_code=ask).code_for(methods.CODE)
+        await Means(method=Method.CODE, ask_code=ask).side_maker(Method.CODE)
     errors.note(asked.value)
 
 

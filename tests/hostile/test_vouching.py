@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from iam.model import Key, User
 from peer.identity import Identity
 from peer.pairing.invite import read_untrusted
-from peer.pairing.methods import BUTTON
+from peer.pairing.methods import Method
 
 if TYPE_CHECKING:
     from tests.hostile.conftest import Answer, Caller, Device, Kit
@@ -49,7 +49,7 @@ def enlist(
 ) -> Caller:
     """A user with a key that nobody has compared, as the button leaves it, and perhaps others."""
     caller = kit.caller(device)
-    mine = Key(caller.fingerprint, method=BUTTON, verified=False, added=1.0)
+    mine = Key(caller.fingerprint, method=Method.BUTTON, verified=False, added=1.0)
     device.app.whitelist.add_user(None, User(name, role, (mine, *keys), not_after=end))
     return caller
 
@@ -123,7 +123,7 @@ async def test_a_verified_key_vouches_for_others_and_not_for_itself(
     done = await caller.ask("PUT", f"/iam/users/uwe/keys/{first.fingerprint}", {"name": "phone"})
     assert done.code == "2.04"
     held = key_of(device, first.fingerprint)
-    assert (held.verified, held.name, held.method) == (True, "phone", BUTTON)
+    assert (held.verified, held.name, held.method) == (True, "phone", Method.BUTTON)
     assert await rights(first) == ["2.05", "2.05"]
     assert (await first.ask("PUT", itself, {"name": "phone-two"})).code == "2.04"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from os import urandom
 from typing import IO, TYPE_CHECKING
 
 import pytest
@@ -98,7 +99,10 @@ def test_both_come_to_the_same_secret(
     foreign: Start, role: str, we_begin: bool, password: str
 ) -> None:
     for _ in range(10):
-        us, them = EcJpake(role, password.encode()), foreign(OTHER[role], password)
+        us, them = (
+            EcJpake(role, password.encode(), random_bytes=urandom),
+            foreign(OTHER[role], password),
+        )
         run(*((us, them) if we_begin else (them, us)))
         assert us.premaster() == them.premaster()
 
@@ -107,7 +111,7 @@ def test_short_proofs_are_read_both_ways(foreign: Start) -> None:
     """r without its leading zeros: each side meets some of the other's in so many rounds."""
     shortest = {"client": 330, "server": 330}
     while max(shortest.values()) == 330:
-        us, them = EcJpake("client", b"1"), foreign("server", "1")
+        us, them = EcJpake("client", b"1", random_bytes=urandom), foreign("server", "1")
         ours = us.write_round_one()
         them.read_round_one(ours)
         theirs = them.write_round_one()
@@ -118,14 +122,14 @@ def test_short_proofs_are_read_both_ways(foreign: Start) -> None:
 
 @pytest.mark.parametrize("role", OTHER)
 def test_another_password_gives_another_secret(foreign: Start, role: str) -> None:
-    us, them = EcJpake(role, b"48219930"), foreign(OTHER[role], "48219931")
+    us, them = EcJpake(role, b"48219930", random_bytes=urandom), foreign(OTHER[role], "48219931")
     run(us, them)
     assert us.premaster() != them.premaster()
 
 
 @pytest.mark.parametrize("role", OTHER)
 def test_both_refuse_what_is_not_proved(foreign: Start, role: str) -> None:
-    us, them = EcJpake(role, b"1"), foreign(OTHER[role], "1")
+    us, them = EcJpake(role, b"1", random_bytes=urandom), foreign(OTHER[role], "1")
     ours, theirs = us.write_round_one(), them.write_round_one()
     assert them.ask("read-one", ours[:-1] + bytes([ours[-1] ^ 1])) == VERIFY_FAILED
     with pytest.raises(JpakeError) as caught:
@@ -135,7 +139,7 @@ def test_both_refuse_what_is_not_proved(foreign: Start, role: str) -> None:
 
 @pytest.mark.parametrize("role", OTHER)
 def test_both_refuse_their_own_words(foreign: Start, role: str) -> None:
-    us, them = EcJpake(role, b"1"), foreign(OTHER[role], "1")
+    us, them = EcJpake(role, b"1", random_bytes=urandom), foreign(OTHER[role], "1")
     assert them.ask("read-one", them.write_round_one()) == VERIFY_FAILED
     with pytest.raises(JpakeError):
         us.read_round_one(us.write_round_one())
@@ -143,7 +147,7 @@ def test_both_refuse_their_own_words(foreign: Start, role: str) -> None:
 
 @pytest.mark.parametrize("role", OTHER)
 def test_both_refuse_a_round_with_something_behind_it(foreign: Start, role: str) -> None:
-    us, them = EcJpake(role, b"1"), foreign(OTHER[role], "1")
+    us, them = EcJpake(role, b"1", random_bytes=urandom), foreign(OTHER[role], "1")
     assert them.ask("read-one", us.write_round_one() + b"\0") == BAD_INPUT
     with pytest.raises(JpakeError):
         us.read_round_one(them.write_round_one() + b"\0")

@@ -6,7 +6,7 @@ import pytest
 
 from peer.errors import PeerError
 from peer.pairing import errors
-from peer.pairing.ceremony import ENDED, SHOWN, TRANSITIONS, Act, Stage, State
+from peer.pairing.ceremony import ENDED, STATE_OF, TRANSITIONS, Act, Stage, State
 from peer.pairing.errors import CeremonyError
 
 # One row per stage; columns in this order. "-" is a step that must not exist.
@@ -46,8 +46,8 @@ def test_transitions(stage: Stage) -> None:
 
 
 def test_every_stage_has_a_state_of_the_protocol() -> None:
-    assert set(SHOWN) == set(Stage)
-    assert set(SHOWN.values()) == set(State)
+    assert set(STATE_OF) == set(Stage)
+    assert set(STATE_OF.values()) == set(State)
 
 
 def test_registered_is_reached_through_committing_alone() -> None:

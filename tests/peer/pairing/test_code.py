@@ -11,51 +11,77 @@ from typing import Any
 
 import pytest
 
+from peer.errors import Malformed
 from peer.identity import Fingerprint
-from peer.pairing.binding import Channel
-from peer.pairing.code import CodeClient, CodeDevice, printed_secret, shown_secret
+from peer.pairing.binding import Channel, receipt
+from peer.pairing.ceremony import Fields
+from peer.pairing.code import CodeClient, CodeDevice
 from peer.pairing.errors import Mismatch, Misuse
-from peer.pairing.jpake import EcJpake, JpakeError
+from peer.pairing.jpake import EcJpake
+from peer.pairing.sides import Session, Terms, bytes_field
+from peer.pairing.typed import TypedCode, printed_secret, shown_secret
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)
 STRANGER = Fingerprint(b"\x09" * 32)
-SECRET = b"48219930"
+CODE = "48219930"
+SECRET = CODE.encode()
 
 
 def dice(seed: int) -> Callable[[int], bytes]:
     return random.Random(seed).randbytes
 
 
-def device(channel: Channel = CHANNEL, role: str = "guest", secret: bytes = SECRET) -> CodeDevice:
-    return CodeDevice(channel, role, secret, entropy=dice(2))
+def terms_of(channel: Channel = CHANNEL, role: str = "guest") -> Terms:
+    return Terms(channel, role, "anna", "c1")
 
 
-class Client:
-    """The client's half with the window and the role it will be told."""
+def device(
+    channel: Channel = CHANNEL,
+    role: str = "guest",
+    secret: bytes = SECRET,
+    random_bytes: Callable[[int], bytes] | None = None,
+) -> CodeDevice:
+    return CodeDevice(
+        terms_of(channel, role),
+        secret=lambda *, printed: secret,
+        random_bytes=random_bytes or dice(2),
+        on_try=lambda *, printed: None,
+    )
+
+
+class Client(CodeClient):
+    """A client that knows the window and the role it will be told."""
 
     def __init__(
-        self, channel: Channel = CHANNEL, role: str = "guest", secret: bytes = SECRET
+        self,
+        channel: Channel = CHANNEL,
+        role: str = "guest",
+        code: str = CODE,
+        random_bytes: Callable[[int], bytes] | None = None,
     ) -> None:
-        self.half = CodeClient(channel.ekm, channel.client, channel.device, secret, entropy=dice(1))
-        self.window_id, self.role = channel.window_id, role
+        session = Session(channel.ekm, channel.client, channel.device)
+        super().__init__(session, TypedCode(code), random_bytes or dice(1))
+        self.terms = terms_of(channel, role)
 
-    def answer(self, both: object) -> tuple[bytes, bytes]:
-        self.half.read_device_untrusted(both, window_id=self.window_id, role=self.role)
-        return self.half.finish()
+    def answer(self, answer: Fields) -> Fields:
+        """Take the answer to the start, and confirm."""
+        self.started_untrusted(self.terms, answer)
+        return self.confirm()
 
 
 def test_both_sides_confirm() -> None:
     client, ours = Client(), device()
-    ours.check_untrusted(*client.answer(ours.answer_untrusted(client.half.round_one())))
-    client.half.verify_untrusted(ours.device_tag())
+    ours.check_untrusted(client.answer(ours.begin_untrusted(client.begin())))
+    client.verify_untrusted({"confirm": ours.device_tag()})
 
 
 def test_the_messages_have_the_sizes_of_the_protocol() -> None:
     client, ours = Client(), device()
-    first = client.half.round_one()
-    answer = ours.answer_untrusted(first)
-    second, tag = client.answer(answer)
-    assert [len(one) for one in (first, answer, second, tag)] == [330, 330 + 3 + 165, 165, 32]
+    first = client.begin()
+    answer = ours.begin_untrusted(first)
+    messages: dict[str, Any] = {**first, **answer, **client.answer(answer)}
+    sizes = {name: len(value) for name, value in messages.items()}
+    assert sizes == {"round_one": 330, "rounds": 330 + 3 + 165, "round_two": 165, "confirm": 32}
 
 
 def lp(item: bytes) -> bytes:
@@ -70,15 +96,17 @@ def test_the_tags_are_those_of_the_essay() -> None:
         "client": b"\x02" * 32,
         "device": b"\x03" * 32,
     }
-    bare = EcJpake("client", SECRET, entropy=dice(1), **binding)
+    bare = EcJpake("client", SECRET, random_bytes=dice(1), **binding)
     client, ours = Client(), device()
-    first = client.half.round_one()
+    begun = client.begin()
+    first = bytes_field(begun, "round_one")
     assert bare.write_round_one() == first
-    answer = ours.answer_untrusted(first)
+    rounds = ours.begin_untrusted(begun)
+    answer = bytes_field(rounds, "rounds")
     bare.read_round_one(answer[:330])
     bare.read_round_two(answer[330:])
-    second, tag = client.answer(answer)
-    assert bare.write_round_two() == second
+    message = client.answer(rounds)
+    assert bare.write_round_two() == message["round_two"]
 
     x1, x2, x3, x4 = (one[at : at + 65] for one in (first, answer) for at in (1, 166))
     names = lp(b"C" + b"\x02" * 32), lp(b"D" + b"\x03" * 32)
@@ -89,8 +117,8 @@ def test_the_tags_are_those_of_the_essay() -> None:
         lp(b"KC_1_U") + names[0] + names[1] + b"".join(points) + bound,
         lp(b"KC_1_U") + names[1] + names[0] + b"".join(points[2:] + points[:2]) + bound,
     ]
-    assert tag == hmac.digest(key, texts[0], "sha256")
-    ours.check_untrusted(second, tag)
+    assert message["confirm"] == hmac.digest(key, texts[0], "sha256")
+    ours.check_untrusted(message)
     assert ours.device_tag() == hmac.digest(key, texts[1], "sha256")
 
 
@@ -103,41 +131,54 @@ def refusal(step: Callable[..., object], *arguments: Any) -> Mismatch:
 
 def test_a_wrong_code_fails_at_the_device_and_every_refusal_reads_the_same() -> None:
     said = set()
-    for spoil in (
+    spoilers: list[Callable[[bytes, bytes], tuple[bytes, bytes]]] = [
         lambda second, tag: (second, tag),  # the code alone is wrong
         lambda second, tag: (second, tag[:-1]),
-        lambda second, tag: (second, None),
         lambda second, tag: (second[:-1], tag),
         lambda second, tag: (second[:-1] + b"\0", tag),
-        lambda second, tag: (None, tag),
         lambda second, tag: (b"\x41" + bytes(65) + second[66:], tag),
-    ):
-        client, ours = Client(secret=b"48219931"), device()
-        sent = client.answer(ours.answer_untrusted(client.half.round_one()))
-        error = refusal(ours.check_untrusted, *spoil(*sent))
+    ]
+    for spoil in spoilers:
+        client, ours = Client(code="48219931"), device()
+        sent = client.answer(ours.begin_untrusted(client.begin()))
+        second, tag = spoil(bytes_field(sent, "round_two"), bytes_field(sent, "confirm"))
+        error = refusal(ours.check_untrusted, {"round_two": second, "confirm": tag})
         said.add((str(error), error.advice))
         with pytest.raises(Misuse):
             ours.device_tag()
-    for first in (b"", None, "text", bytes(330), 7):
-        error = refusal(device().answer_untrusted, first)
+    for first in (b"", bytes(330)):
+        error = refusal(device().begin_untrusted, {"round_one": first})
         said.add((str(error), error.advice))
     for both in (b"", None, "text", bytes(498), 7):
         client = Client()
-        client.half.round_one()
-        error = refusal(client.answer, both)
+        client.begin()
+        error = refusal(client.answer, {"rounds": both})
         said.add((str(error), error.advice))
     assert len(said) == 1
-    assert "48219930" not in repr(said)
+    assert CODE not in repr(said)
+
+
+@pytest.mark.parametrize("junk", [None, "text", 7])
+def test_what_is_not_bytes_may_be_sent_again(junk: object) -> None:
+    client, ours = Client(), device()
+    first = client.begin()
+    with pytest.raises(Malformed):
+        ours.begin_untrusted({"round_one": junk})
+    sent = client.answer(ours.begin_untrusted(first))
+    for field in sent:
+        with pytest.raises(Malformed):
+            ours.check_untrusted({**sent, field: junk})
+    ours.check_untrusted(sent)
 
 
 def test_a_wrong_tag_of_the_device_is_refused() -> None:
     client, ours = Client(), device()
-    sent = client.answer(ours.answer_untrusted(client.half.round_one()))
-    refusal(client.half.verify_untrusted, sent[1])  # its own one, sent back
+    sent = client.answer(ours.begin_untrusted(client.begin()))
+    refusal(client.verify_untrusted, {"confirm": sent["confirm"]})  # its own one, sent back
     for tag in (None, b"", bytes(32), "text"):
         client = Client()
-        client.answer(device().answer_untrusted(client.half.round_one()))
-        refusal(client.half.verify_untrusted, tag)
+        client.answer(device().begin_untrusted(client.begin()))
+        refusal(client.verify_untrusted, {"confirm": tag})
 
 
 OTHERS: list[Callable[[], tuple[Channel, str]]] = [
@@ -159,64 +200,64 @@ def test_sides_that_mean_different_things_do_not_pair(
     client, ours = Client(*other()), device()
 
     def pair() -> None:
-        ours.check_untrusted(*client.answer(ours.answer_untrusted(client.half.round_one())))
+        ours.check_untrusted(client.answer(ours.begin_untrusted(client.begin())))
 
     refusal(pair)
 
 
 def test_out_of_turn_is_misuse() -> None:
     client, ours = Client(), device()
-    for early in (client.half.finish, lambda: client.answer(b""), ours.device_tag):
+    for early in (client.confirm, lambda: client.answer({}), ours.device_tag):
         with pytest.raises(Misuse):
             early()
     with pytest.raises(Misuse):
-        client.half.verify_untrusted(bytes(32))
+        client.verify_untrusted({"confirm": bytes(32)})
     with pytest.raises(Misuse):
-        ours.check_untrusted(b"", b"")
-    first = client.half.round_one()
+        ours.check_untrusted({"round_two": b"", "confirm": b""})
+    first = client.begin()
     with pytest.raises(Misuse):
-        client.half.round_one()
-    answer = ours.answer_untrusted(first)
+        client.begin()
+    answer = ours.begin_untrusted(first)
     with pytest.raises(Misuse):
-        ours.answer_untrusted(first)
+        ours.begin_untrusted(first)
     with pytest.raises(Misuse):
         ours.device_tag()
     sent = client.answer(answer)
     with pytest.raises(Misuse):
         client.answer(answer)
     with pytest.raises(Misuse):
-        client.half.finish()
-    ours.check_untrusted(*sent)
+        client.confirm()
+    ours.check_untrusted(sent)
     with pytest.raises(Misuse):
-        ours.check_untrusted(*sent)
-    tag = ours.device_tag()
+        ours.check_untrusted(sent)
+    tag = {"confirm": ours.device_tag()}
     with pytest.raises(Misuse):
         ours.device_tag()
-    client.half.verify_untrusted(tag)
+    client.verify_untrusted(tag)
     with pytest.raises(Misuse):
-        client.half.verify_untrusted(tag)
+        client.verify_untrusted(tag)
+    with pytest.raises(Misuse):
+        client.verify_receipt_untrusted(receipt(tag["confirm"]))
 
 
 def test_there_is_no_second_try() -> None:
-    client, ours = Client(secret=b"1"), device()
-    sent = client.answer(ours.answer_untrusted(client.half.round_one()))
-    refusal(ours.check_untrusted, *sent)
+    client, ours = Client(code="1"), device()
+    sent = client.answer(ours.begin_untrusted(client.begin()))
+    refusal(ours.check_untrusted, sent)
     with pytest.raises(Misuse):
-        ours.check_untrusted(*sent)
+        ours.check_untrusted(sent)
 
 
-def test_broken_dice_are_no_wrong_code() -> None:
-    ours = CodeDevice(CHANNEL, "guest", SECRET, entropy=lambda _: b"")
+def test_a_broken_random_source_is_no_wrong_code() -> None:
     with pytest.raises(Misuse):
-        ours.answer_untrusted(Client().half.round_one())
-    client = CodeClient(CHANNEL.ekm, CHANNEL.client, CHANNEL.device, SECRET, entropy=lambda _: b"")
+        device(random_bytes=lambda _: b"").begin_untrusted(Client().begin())
     with pytest.raises(Misuse):
-        client.round_one()
+        Client(random_bytes=lambda _: b"").begin()
 
 
 def test_a_device_does_not_pair_with_itself() -> None:
-    with pytest.raises(JpakeError):
-        device(replace(CHANNEL, client=CHANNEL.device))
+    with pytest.raises(Misuse):
+        device(replace(CHANNEL, client=CHANNEL.device)).begin_untrusted(Client().begin())
 
 
 def test_secrets_of_the_two_kinds_of_codes() -> None:
@@ -232,8 +273,7 @@ def test_secrets_of_the_two_kinds_of_codes() -> None:
 
 def test_nothing_secret_is_in_a_repr() -> None:
     client, ours = Client(), device()
-    sent = client.answer(ours.answer_untrusted(client.half.round_one()))
-    ours.check_untrusted(*sent)
-    for one in (client.half, ours):
-        assert "48219930" not in repr(one)
+    ours.check_untrusted(client.answer(ours.begin_untrusted(client.begin())))
+    for one in (client, ours):
+        assert CODE not in repr(one)
         assert "object at" in repr(one)

@@ -5,19 +5,40 @@ from dataclasses import replace
 
 import pytest
 
+from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.pairing.binding import Channel, confirmation
 from peer.pairing.compare import CompareClient, CompareDevice
 from peer.pairing.errors import Mismatch, Misuse
+from peer.pairing.sides import Terms, bytes_field
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)
 STRANGER = Fingerprint(b"\x09" * 32)
 
 
+def device_side(channel: Channel = CHANNEL, role: str = "guest") -> CompareDevice:
+    """A device that has answered the start."""
+    device = CompareDevice(Terms(channel, role, "anna", "c1"))
+    device.begin_untrusted({})
+    return device
+
+
+def client_side(channel: Channel = CHANNEL, role: str = "guest") -> CompareClient:
+    """A client that has the answer to its start."""
+    client = CompareClient()
+    client.begin()
+    client.started_untrusted(Terms(channel, role, "anna", "c1"), {})
+    return client
+
+
+def tag_of(client: CompareClient) -> bytes:
+    return bytes_field(client.confirm(), "confirm")
+
+
 def test_both_sides_confirm() -> None:
-    client, device = CompareClient(CHANNEL, "guest"), CompareDevice(CHANNEL, "guest")
-    device.check_untrusted(client.accept())
-    client.verify_untrusted(device.device_tag())
+    client, device = client_side(), device_side()
+    device.check_untrusted(client.confirm())
+    client.verify_untrusted({"confirm": device.device_tag()})
 
 
 OTHERS: list[Callable[[], tuple[Channel, str]]] = [
@@ -35,104 +56,115 @@ IDS = ["session", "client key", "device key", "keys swapped", "window", "role", 
 @pytest.mark.parametrize("other", OTHERS, ids=IDS)
 def test_a_tag_of_another_ceremony_is_refused(other: Callable[[], tuple[Channel, str]]) -> None:
     with pytest.raises(Mismatch):
-        CompareDevice(CHANNEL, "guest").check_untrusted(CompareClient(*other()).accept())
+        device_side().check_untrusted(client_side(*other()).confirm())
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=IDS)
 def test_an_answer_of_another_ceremony_is_refused(
     other: Callable[[], tuple[Channel, str]],
 ) -> None:
-    client = CompareClient(CHANNEL, "guest")
-    client.accept()
-    foreign = CompareDevice(*other())
-    foreign.check_untrusted(CompareClient(*other()).accept())
+    client = client_side()
+    client.confirm()
+    foreign = device_side(*other())
+    foreign.check_untrusted(client_side(*other()).confirm())
     with pytest.raises(Mismatch):
-        client.verify_untrusted(foreign.device_tag())
+        client.verify_untrusted({"confirm": foreign.device_tag()})
 
 
 @pytest.mark.parametrize("method", ["sas", "code", "label", "button", ""])
 def test_a_tag_of_another_method_is_refused(method: str) -> None:
     b = CHANNEL.binding(method=method, role="guest")
     with pytest.raises(Mismatch):
-        CompareDevice(CHANNEL, "guest").check_untrusted(
-            confirmation(CHANNEL.ekm, b, method).client_tag
-        )
+        device_side().check_untrusted({"confirm": confirmation(CHANNEL.ekm, b, method).client_tag})
 
 
 def test_a_key_for_another_method_over_our_binding_is_refused() -> None:
     b = CHANNEL.binding(method="compare", role="guest")
     with pytest.raises(Mismatch):
-        CompareDevice(CHANNEL, "guest").check_untrusted(
-            confirmation(CHANNEL.ekm, b, "sas").client_tag
-        )
+        device_side().check_untrusted({"confirm": confirmation(CHANNEL.ekm, b, "sas").client_tag})
 
 
 def test_reflection_is_refused() -> None:
-    client = CompareClient(CHANNEL, "guest")
-    own = client.accept()
+    client = client_side()
+    own = client.confirm()
     with pytest.raises(Mismatch):
         client.verify_untrusted(own)
 
-    device = CompareDevice(CHANNEL, "guest")
+    device = device_side()
     device.check_untrusted(own)
     with pytest.raises(Mismatch):
-        CompareDevice(CHANNEL, "guest").check_untrusted(device.device_tag())
+        device_side().check_untrusted({"confirm": device.device_tag()})
 
 
 @pytest.mark.parametrize("tag", [b"", b"\0", b"\0" * 31, b"\0" * 32, b"\0" * 33, b"\0" * 4096])
 def test_any_other_bytes_are_refused(tag: bytes) -> None:
     with pytest.raises(Mismatch):
-        CompareDevice(CHANNEL, "guest").check_untrusted(tag)
+        device_side().check_untrusted({"confirm": tag})
 
 
 @pytest.mark.parametrize("length", range(1, 32))
 def test_a_part_of_the_tag_is_refused(length: int) -> None:
     with pytest.raises(Mismatch):
-        CompareDevice(CHANNEL, "guest").check_untrusted(
-            CompareClient(CHANNEL, "guest").accept()[:length]
-        )
+        device_side().check_untrusted({"confirm": tag_of(client_side())[:length]})
 
 
 @pytest.mark.parametrize("tag", [None, "text", 7, [1], {"confirm": b""}])
 def test_a_client_refuses_what_is_not_bytes(tag: object) -> None:
-    client = CompareClient(CHANNEL, "guest")
-    client.accept()
+    client = client_side()
+    client.confirm()
     with pytest.raises(Mismatch):
-        client.verify_untrusted(tag)
+        client.verify_untrusted({"confirm": tag})
+
+
+def test_a_device_asks_again_for_what_is_not_bytes() -> None:
+    device, client = device_side(), client_side()
+    for tag in (None, "text", 7, [1]):
+        with pytest.raises(Malformed):
+            device.check_untrusted({"confirm": tag})
+    device.check_untrusted(client.confirm())
 
 
 def test_no_second_try() -> None:
-    device = CompareDevice(CHANNEL, "guest")
+    device = device_side()
     with pytest.raises(Mismatch):
-        device.check_untrusted(b"\0" * 32)
+        device.check_untrusted({"confirm": b"\0" * 32})
     with pytest.raises(Misuse):
-        device.check_untrusted(CompareClient(CHANNEL, "guest").accept())
+        device.check_untrusted(client_side().confirm())
     with pytest.raises(Misuse):
         device.device_tag()
 
 
 def test_steps_out_of_turn_are_misuse() -> None:
-    device, client = CompareDevice(CHANNEL, "guest"), CompareClient(CHANNEL, "guest")
+    device, client = CompareDevice(Terms(CHANNEL, "guest", "anna", "c1")), CompareClient()
+    for early in (
+        lambda: device.check_untrusted({"confirm": b"\0" * 32}),
+        device.device_tag,
+        client.confirm,
+        lambda: client.started_untrusted(Terms(CHANNEL, "guest", "anna", "c1"), {}),
+    ):
+        with pytest.raises(Misuse):
+            early()
+    device, client = device_side(), client_side()
     with pytest.raises(Misuse):
         device.device_tag()
     with pytest.raises(Misuse):
-        client.verify_untrusted(b"\0" * 32)
-    device.check_untrusted(client.accept())
+        client.verify_untrusted({"confirm": b"\0" * 32})
+    device.check_untrusted(client.confirm())
     with pytest.raises(Misuse):
-        client.accept()
+        client.confirm()
     tag = device.device_tag()
     with pytest.raises(Misuse):
         device.device_tag()
-    client.verify_untrusted(tag)
+    client.verify_untrusted({"confirm": tag})
     with pytest.raises(Misuse):
-        client.verify_untrusted(tag)
+        client.verify_untrusted({"confirm": tag})
 
 
 def test_no_tag_in_a_repr_or_an_error() -> None:
-    client = CompareClient(CHANNEL, "guest")
-    tag = client.accept()
+    client = client_side()
+    tag = tag_of(client)
     with pytest.raises(Mismatch) as caught:
-        client.verify_untrusted(tag)
+        client.verify_untrusted({"confirm": tag})
     for text in (repr(client), str(caught.value), caught.value.advice):
         assert tag.hex() not in text
         assert repr(tag)[2:-1] not in text

@@ -32,15 +32,15 @@ def dice(known: dict[str, str], role: str) -> Callable[[int], bytes]:
     """The scalars in the order of the public face; each is asked for once."""
     drawn: Iterator[bytes] = (octets(known, name) for name in DICE[role])
 
-    def entropy(count: int) -> bytes:
+    def random_bytes(count: int) -> bytes:
         assert count == 32
         return next(drawn)
 
-    return entropy
+    return random_bytes
 
 
 def side(known: dict[str, str], role: str) -> EcJpake:
-    return EcJpake(role, known["password_ascii"].encode(), entropy=dice(known, role))
+    return EcJpake(role, known["password_ascii"].encode(), random_bytes=dice(known, role))
 
 
 @each_set

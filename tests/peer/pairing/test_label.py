@@ -14,6 +14,7 @@ from peer.pairing.armour import LABEL, armoured, base32
 from peer.pairing.binding import Channel
 from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.label import Label, LabelClient, LabelDevice, token_verifier
+from peer.pairing.sides import Session, Terms, bytes_field
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)
 STRANGER = Fingerprint(b"\x09" * 32)
@@ -25,12 +26,28 @@ labels = st.builds(
 )
 
 
-def device_side(channel: Channel = CHANNEL, role: str = "guest") -> LabelDevice:
-    return LabelDevice(channel, role, verifier=LABEL_OF_DEVICE.verifier)
+def device_side(
+    channel: Channel = CHANNEL, role: str = "guest", *, verifier: bytes = LABEL_OF_DEVICE.verifier
+) -> LabelDevice:
+    """A device that has answered the start."""
+    device = LabelDevice(Terms(channel, role, "anna", "c1"), verifier=verifier)
+    device.begin_untrusted({})
+    return device
 
 
-def client_side(channel: Channel = CHANNEL, role: str = "guest") -> LabelClient:
-    return LabelClient(channel, role, replace(LABEL_OF_DEVICE, device=channel.device))
+def client_side(
+    channel: Channel = CHANNEL, role: str = "guest", *, label: Label | None = None
+) -> LabelClient:
+    """A client that has the answer to its start."""
+    label = label or replace(LABEL_OF_DEVICE, device=channel.device)
+    client = LabelClient(Session(channel.ekm, channel.client, channel.device), label)
+    client.begin()
+    client.started_untrusted(Terms(channel, role, "anna", "c1"), {})
+    return client
+
+
+def tag_of(client: LabelClient) -> bytes:
+    return bytes_field(client.confirm(), "confirm")
 
 
 # ------------------------------------------------------------------------------------------- text
@@ -116,16 +133,15 @@ def test_anything_is_a_label_or_malformed(junk: object) -> None:
 
 def test_both_sides_confirm() -> None:
     client, device = client_side(), device_side()
-    token, tag = client.reveal()
-    assert token == LABEL_OF_DEVICE.token
-    device.check_token_untrusted(token)
-    device.check_untrusted(tag)
-    client.verify_untrusted(device.device_tag())
+    message = client.confirm()
+    assert message["token"] == LABEL_OF_DEVICE.token
+    device.check_untrusted(message)
+    client.verify_untrusted({"confirm": device.device_tag()})
 
 
 def test_the_token_never_leaves_towards_another_key() -> None:
     with pytest.raises(Mismatch) as caught:
-        LabelClient(replace(CHANNEL, device=STRANGER), "guest", LABEL_OF_DEVICE)
+        LabelClient(Session(CHANNEL.ekm, CHANNEL.client, STRANGER), LABEL_OF_DEVICE)
     assert STRANGER.hex in str(caught.value)
     assert LABEL_OF_DEVICE.device.hex in str(caught.value)
 
@@ -140,22 +156,25 @@ def test_the_token_never_leaves_towards_another_key() -> None:
         LABEL_OF_DEVICE.token[::-1],
         LABEL_OF_DEVICE.verifier,  # what a thief of the store has
         base32(LABEL_OF_DEVICE.token).encode(),
-        None,
-        "text",
-        7,
-        [LABEL_OF_DEVICE.token],
     ],
 )
-def test_a_wrong_token_is_refused_and_ends_it(token: object) -> None:
+def test_a_wrong_token_is_refused_and_ends_it(token: bytes) -> None:
     device = device_side()
-    with pytest.raises(Mismatch):
-        device.check_token_untrusted(token)
+    with pytest.raises(Mismatch, match="token"):
+        device.check_untrusted({**client_side().confirm(), "token": token})
     with pytest.raises(Misuse):
-        device.check_token_untrusted(LABEL_OF_DEVICE.token)
-    with pytest.raises(Misuse):
-        device.check_untrusted(client_side().reveal()[1])
+        device.check_untrusted(client_side().confirm())
     with pytest.raises(Misuse):
         device.device_tag()
+
+
+@pytest.mark.parametrize("field", ["token", "confirm"])
+@pytest.mark.parametrize("value", [None, "text", 7, [LABEL_OF_DEVICE.token]])
+def test_what_is_not_bytes_may_be_sent_again(field: str, value: object) -> None:
+    device, message = device_side(), client_side().confirm()
+    with pytest.raises(Malformed):
+        device.check_untrusted({**message, field: value})
+    device.check_untrusted(message)
 
 
 def test_the_verifier_belongs_to_one_device() -> None:
@@ -163,7 +182,7 @@ def test_the_verifier_belongs_to_one_device() -> None:
     assert LABEL_OF_DEVICE.verifier == token_verifier(CHANNEL.device, token)
     assert token_verifier(STRANGER, token) != LABEL_OF_DEVICE.verifier
     with pytest.raises(Mismatch):
-        device_side(replace(CHANNEL, device=STRANGER)).check_token_untrusted(token)
+        device_side(replace(CHANNEL, device=STRANGER)).check_untrusted(client_side().confirm())
 
 
 OTHERS: dict[str, Callable[[], tuple[Channel, str]]] = {
@@ -181,79 +200,63 @@ OTHERS: dict[str, Callable[[], tuple[Channel, str]]] = {
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
 def test_a_tag_of_another_ceremony_is_refused(other: Callable[[], tuple[Channel, str]]) -> None:
-    _, tag = client_side(*other()).reveal()
-    device = device_side()
-    device.check_token_untrusted(LABEL_OF_DEVICE.token)
-    with pytest.raises(Mismatch):
-        device.check_untrusted(tag)
+    with pytest.raises(Mismatch, match="confirmation"):
+        device_side().check_untrusted(client_side(*other()).confirm())
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
 def test_an_answer_of_another_ceremony_is_refused(other: Callable[[], tuple[Channel, str]]) -> None:
     channel, role = other()
     theirs = replace(LABEL_OF_DEVICE, device=channel.device)
-    device = LabelDevice(channel, role, verifier=theirs.verifier)
-    token, tag = LabelClient(channel, role, theirs).reveal()
-    device.check_token_untrusted(token)
-    device.check_untrusted(tag)
+    device = device_side(channel, role, verifier=theirs.verifier)
+    device.check_untrusted(client_side(channel, role, label=theirs).confirm())
     client = client_side()
-    client.reveal()
+    client.confirm()
     with pytest.raises(Mismatch):
-        client.verify_untrusted(device.device_tag())
+        client.verify_untrusted({"confirm": device.device_tag()})
 
 
 def test_the_tag_depends_on_the_token() -> None:
-    device = device_side()
-    device.check_token_untrusted(LABEL_OF_DEVICE.token)
-    _, tag = LabelClient(CHANNEL, "guest", Label(CHANNEL.device, b"t" * 16)).reveal()
-    with pytest.raises(Mismatch):
-        device.check_untrusted(tag)
+    tag = tag_of(client_side(label=Label(CHANNEL.device, b"t" * 16)))
+    with pytest.raises(Mismatch, match="confirmation"):
+        device_side().check_untrusted({"token": LABEL_OF_DEVICE.token, "confirm": tag})
 
 
 def test_a_device_that_does_not_know_the_token_cannot_answer() -> None:
     # It can learn the token, being the device of the label; a tag made before that is worthless.
     client = client_side()
-    _, own = client.reveal()
-    blind = LabelDevice(CHANNEL, "guest", verifier=token_verifier(CHANNEL.device, b""))
-    blind.check_token_untrusted(b"")
+    own = tag_of(client)
+    blind = device_side(verifier=token_verifier(CHANNEL.device, b""))
     with pytest.raises(Mismatch):
-        blind.check_untrusted(own)
+        blind.check_untrusted({"token": b"", "confirm": own})
     with pytest.raises(Mismatch):
-        client.verify_untrusted(own)  # reflected
+        client.verify_untrusted({"confirm": own})  # reflected
 
 
-@pytest.mark.parametrize("tag", [None, "text", 7, b"", b"\0" * 31, b"\0" * 32, b"\0" * 33])
-def test_any_other_tag_is_refused(tag: object) -> None:
+@pytest.mark.parametrize("tag", [b"", b"\0" * 31, b"\0" * 32, b"\0" * 33])
+def test_any_other_tag_is_refused(tag: bytes) -> None:
     client, device = client_side(), device_side()
-    device.check_token_untrusted(client.reveal()[0])
     with pytest.raises(Mismatch):
-        device.check_untrusted(tag)
+        device.check_untrusted({**client.confirm(), "confirm": tag})
     with pytest.raises(Misuse):
         device.device_tag()
     with pytest.raises(Mismatch):
-        client.verify_untrusted(tag)
+        client.verify_untrusted({"confirm": tag})
 
 
 def test_steps_out_of_turn_are_misuse() -> None:
     client, device = client_side(), device_side()
     with pytest.raises(Misuse):
-        client.verify_untrusted(b"\0" * 32)
-    with pytest.raises(Misuse):
-        device.check_untrusted(b"\0" * 32)
+        client.verify_untrusted({"confirm": b"\0" * 32})
     with pytest.raises(Misuse):
         device.device_tag()
-    token, tag = client.reveal()
+    message = client.confirm()
     with pytest.raises(Misuse):
-        client.reveal()
-    device.check_token_untrusted(token)
+        client.confirm()
+    device.check_untrusted(message)
     with pytest.raises(Misuse):
-        device.check_token_untrusted(token)
-    with pytest.raises(Misuse):
-        device.device_tag()
-    device.check_untrusted(tag)
-    with pytest.raises(Misuse):
-        device.check_untrusted(tag)
-    answer = device.device_tag()
+        device.check_untrusted(message)
+    answer = {"confirm": device.device_tag()}
     with pytest.raises(Misuse):
         device.device_tag()
     client.verify_untrusted(answer)
@@ -265,7 +268,7 @@ def test_no_token_in_a_repr_or_an_error() -> None:
     label, client, device = LABEL_OF_DEVICE, client_side(), device_side()
     said = f"{label!r} {label} {client!r} {device!r}"
     with pytest.raises(Mismatch) as caught:
-        LabelClient(replace(CHANNEL, device=STRANGER), "guest", label)
+        LabelClient(Session(CHANNEL.ekm, CHANNEL.client, STRANGER), label)
     said += f"{caught.value!r} {caught.value.advice}"
     for text in (label.text + "0", label.text[:-1], label.text.replace(":1", ":2")):
         with pytest.raises(Malformed) as malformed:

@@ -13,6 +13,7 @@ from peer.identity import Fingerprint
 from peer.pairing.binding import Channel, confirmation
 from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.sas import SasClient, SasDevice, commitment, grouped, number, transcript
+from peer.pairing.sides import Terms, bytes_field
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)
 STRANGER = Fingerprint(b"\x09" * 32)
@@ -24,6 +25,34 @@ def dice(nonce: bytes) -> Callable[[int], bytes]:
     return lambda count: nonce[:count]
 
 
+class Device(SasDevice):
+    """The device's side, message by message."""
+
+    def commit(self) -> bytes:
+        return bytes_field(self.begin_untrusted({}), "commit")
+
+    def reveal(self, client_nonce: object) -> bytes:
+        return bytes_field(self.exchange_untrusted({"nonce": client_nonce}), "nonce")
+
+
+class Client(SasClient):
+    """The client's side, message by message."""
+
+    terms: Terms
+
+    def answer(self, commit: object) -> bytes:
+        self.begin()
+        message = self.started_untrusted(self.terms, {"commit": commit})
+        assert message is not None
+        return bytes_field(message, "nonce")
+
+    def open(self, device_nonce: object) -> None:
+        self.exchanged_untrusted({"nonce": device_nonce})
+
+    def accept(self) -> bytes:
+        return bytes_field(self.confirm(), "confirm")
+
+
 def device_side(
     channel: Channel = CHANNEL,
     role: str = "guest",
@@ -32,10 +61,9 @@ def device_side(
     user: str = "anna",
     nonce: bytes = N_DEVICE,
     digits: int = 6,
-) -> SasDevice:
-    return SasDevice(
-        channel, role, ceremony_id=ceremony_id, user=user, random_bytes=dice(nonce), digits=digits
-    )
+) -> Device:
+    terms = Terms(channel, role, user, ceremony_id)
+    return Device(terms, random_bytes=dice(nonce), digits=digits)
 
 
 def client_side(
@@ -46,15 +74,15 @@ def client_side(
     user: str = "anna",
     nonce: bytes = N_CLIENT,
     digits: int = 6,
-) -> SasClient:
-    return SasClient(
-        channel, role, ceremony_id=ceremony_id, user=user, random_bytes=dice(nonce), digits=digits
-    )
+) -> Client:
+    client = Client(dice(nonce), digits=digits)
+    client.terms = Terms(channel, role, user, ceremony_id)
+    return client
 
 
-def exchange(client: SasClient, device: SasDevice) -> None:
+def exchange(client: Client, device: Device) -> None:
     """Messages 2 to 4."""
-    client.open_untrusted(device.reveal_untrusted(client.answer_untrusted(device.commit())))
+    client.open(device.reveal(client.answer(device.commit())))
 
 
 def lp(item: bytes) -> bytes:
@@ -73,8 +101,8 @@ def test_both_sides_show_the_same_number_and_confirm() -> None:
     client, device = client_side(), device_side()
     exchange(client, device)
     assert client.number == device.number
-    device.check_untrusted(client.accept())
-    client.verify_untrusted(device.device_tag())
+    device.check_untrusted({"confirm": client.accept()})
+    client.verify_untrusted({"confirm": device.device_tag()})
 
 
 def test_the_formulas_of_the_protocol() -> None:
@@ -99,7 +127,7 @@ def test_the_formulas_of_the_protocol() -> None:
     exchange(client, device)
     tag = client.accept()
     assert tag == hmac.digest(key, b"C" + t, "sha256")
-    device.check_untrusted(tag)
+    device.check_untrusted({"confirm": tag})
     assert device.device_tag() == hmac.digest(key, b"D" + t, "sha256")
 
 
@@ -149,19 +177,22 @@ def test_the_client_draws_after_the_commitment_came() -> None:
         order.append("drawn")
         return b"\x0c" * count
 
-    client = SasClient(CHANNEL, "guest", ceremony_id="7f", user="anna", random_bytes=roll)
+    client = Client(roll)
+    client.terms = Terms(CHANNEL, "guest", "anna", "7f")
     assert order == []
-    client.answer_untrusted(commitment(B, N_DEVICE))
+    client.answer(commitment(B, N_DEVICE))
     assert order == ["drawn"]
 
 
 def test_two_spellings_of_a_name_are_one() -> None:
     client, device = client_side(user="Zoe\u0308"), device_side(user="Zoë")
     exchange(client, device)
-    device.check_untrusted(client.accept())
-    client.verify_untrusted(device.device_tag())
+    device.check_untrusted({"confirm": client.accept()})
+    client.verify_untrusted({"confirm": device.device_tag()})
     with pytest.raises(Malformed):
-        client_side(user="two words")
+        client_side(user="two words").answer(commitment(B, N_DEVICE))
+    with pytest.raises(Malformed):
+        device_side(user="two words")
 
 
 # ---------------------------------------------------------------------------------- what is bound
@@ -197,7 +228,7 @@ def test_what_is_in_the_messages_alone_is_bound_by_the_tags(other: dict[str, str
     client, device = client_side(), device_side(**other)  # type: ignore[arg-type]
     exchange(client, device)
     with pytest.raises(Mismatch):
-        device.check_untrusted(client.accept())
+        device.check_untrusted({"confirm": client.accept()})
 
 
 @pytest.mark.parametrize(
@@ -224,28 +255,28 @@ def test_every_part_is_in_the_transcript(part: str) -> None:
 def test_another_method_shares_nothing(method: str) -> None:
     b = CHANNEL.binding(method=method, role="guest")
     client = client_side()
-    client.answer_untrusted(commitment(b, N_DEVICE))
+    client.answer(commitment(b, N_DEVICE))
     with pytest.raises(Mismatch, match="commitment"):
-        client.open_untrusted(N_DEVICE)
+        client.open(N_DEVICE)
     client, device = client_side(), device_side()
     exchange(client, device)
     with pytest.raises(Mismatch):
-        device.check_untrusted(confirmation(CHANNEL.ekm, b, method).client_tag)
+        device.check_untrusted({"confirm": confirmation(CHANNEL.ekm, b, method).client_tag})
 
 
 # ----------------------------------------------------------------------------------- out of turn
 
-DEVICE_STEPS: dict[str, Callable[[SasDevice], object]] = {
+DEVICE_STEPS: dict[str, Callable[[Device], object]] = {
     "commit": lambda device: device.commit(),
-    "reveal": lambda device: device.reveal_untrusted(N_CLIENT),
-    "check": lambda device: device.check_untrusted(honest_tag()),
+    "reveal": lambda device: device.reveal(N_CLIENT),
+    "check": lambda device: device.check_untrusted({"confirm": honest_tag()}),
     "tag": lambda device: device.device_tag(),
 }
-CLIENT_STEPS: dict[str, Callable[[SasClient], object]] = {
-    "answer": lambda client: client.answer_untrusted(commitment(B, N_DEVICE)),
-    "open": lambda client: client.open_untrusted(N_DEVICE),
+CLIENT_STEPS: dict[str, Callable[[Client], object]] = {
+    "answer": lambda client: client.answer(commitment(B, N_DEVICE)),
+    "open": lambda client: client.open(N_DEVICE),
     "accept": lambda client: client.accept(),
-    "verify": lambda client: client.verify_untrusted(honest_answer()),
+    "verify": lambda client: client.verify_untrusted({"confirm": honest_answer()}),
 }
 
 
@@ -258,7 +289,7 @@ def honest_tag() -> bytes:
 def honest_answer() -> bytes:
     client, device = client_side(), device_side()
     exchange(client, device)
-    device.check_untrusted(client.accept())
+    device.check_untrusted({"confirm": client.accept()})
     return device.device_tag()
 
 
@@ -295,21 +326,21 @@ def test_there_is_no_number_before_both_nonces() -> None:
         with pytest.raises(Misuse):
             _ = side.number
     commit = device.commit()
-    nonce = client.answer_untrusted(commit)
+    nonce = client.answer(commit)
     for side in (client, device):
         with pytest.raises(Misuse):
             _ = side.number
-    device.reveal_untrusted(nonce)
+    device.reveal(nonce)
     with pytest.raises(Misuse):
         _ = client.number
 
 
 @pytest.mark.parametrize("count", [0, 16, 31])
-def test_short_dice_are_misuse(count: int) -> None:
+def test_a_short_nonce_is_misuse(count: int) -> None:
     with pytest.raises(Misuse, match="random source"):
         device_side(nonce=b"x" * count).commit()
     with pytest.raises(Misuse, match="random source"):
-        client_side(nonce=b"x" * count).answer_untrusted(commitment(B, N_DEVICE))
+        client_side(nonce=b"x" * count).answer(commitment(B, N_DEVICE))
 
 
 # --------------------------------------------------------------------------------- other bytes
@@ -321,19 +352,24 @@ JUNK: list[object] = [None, "text", 7, [1], {}, b"", b"x", b"x" * 31, b"x" * 33,
 def test_anything_else_is_refused_and_ends_it(junk: object) -> None:
     def sides() -> Iterator[tuple[Callable[[], object], Callable[[], object]]]:
         client, device = client_side(), device_side()
-        yield lambda: client.answer_untrusted(junk), lambda: client.open_untrusted(N_DEVICE)
-        device.commit()
-        yield lambda: device.reveal_untrusted(junk), lambda: device.reveal_untrusted(N_CLIENT)
+        yield lambda: client.answer(junk), lambda: client.open(N_DEVICE)
+        if isinstance(junk, bytes):
+            device.commit()
+            yield lambda: device.reveal(junk), lambda: device.reveal(N_CLIENT)
         client, device = client_side(), device_side()
-        client.answer_untrusted(device.commit())
-        yield lambda: client.open_untrusted(junk), lambda: client.open_untrusted(N_DEVICE)
+        client.answer(device.commit())
+        yield lambda: client.open(junk), lambda: client.open(N_DEVICE)
         client, device = client_side(), device_side()
         exchange(client, device)
-        yield lambda: device.check_untrusted(junk), lambda: device.check_untrusted(honest_tag())
+        if isinstance(junk, bytes):
+            yield (
+                lambda: device.check_untrusted({"confirm": junk}),
+                lambda: device.check_untrusted({"confirm": honest_tag()}),
+            )
         client.accept()
         yield (
-            lambda: client.verify_untrusted(junk),
-            lambda: client.verify_untrusted(honest_answer()),
+            lambda: client.verify_untrusted({"confirm": junk}),
+            lambda: client.verify_untrusted({"confirm": honest_answer()}),
         )
 
     for wrong, again in sides():
@@ -344,13 +380,25 @@ def test_anything_else_is_refused_and_ends_it(junk: object) -> None:
             again()
 
 
+@pytest.mark.parametrize("junk", [one for one in JUNK if not isinstance(one, bytes)])
+def test_what_is_not_bytes_may_be_sent_to_the_device_again(junk: object) -> None:
+    client, device = client_side(), device_side()
+    nonce = client.answer(device.commit())
+    with pytest.raises(Malformed):
+        device.reveal(junk)
+    client.open(device.reveal(nonce))
+    with pytest.raises(Malformed):
+        device.check_untrusted({"confirm": junk})
+    device.check_untrusted(client.confirm())
+
+
 def test_no_secret_in_a_repr_or_an_error() -> None:
     client, device = client_side(), device_side()
     exchange(client, device)
     tag = client.accept()
     said = f"{client!r} {device!r}"
     with pytest.raises(Mismatch) as caught:
-        client.verify_untrusted(tag)
+        client.verify_untrusted({"confirm": tag})
     said += f"{caught.value!r} {caught.value.advice}"
     with pytest.raises(Misuse) as misuse:
         client.accept()

@@ -12,11 +12,13 @@ import pytest
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.pairing import methods
-from peer.pairing.binding import Channel
+from peer.pairing.binding import Channel, Confirmation
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.ceremony import Ceremony, Fields, OverlapRule, Stage, StartForm, State
-from peer.pairing.compare import CompareClient
+from peer.pairing.button import ButtonClient
+from peer.pairing.button import offer as offer_button
+from peer.pairing.ceremony import Ceremony, Fields, OverlapRule, StartForm, State
+from peer.pairing.compare import CompareClient, CompareDevice
+from peer.pairing.compare import offer as offer_compare
 from peer.pairing.errors import (
     Busy,
     CeremonyError,
@@ -30,7 +32,8 @@ from peer.pairing.errors import (
     UserRefused,
 )
 from peer.pairing.events import EventKind
-from peer.pairing.sides import OfferedMethod
+from peer.pairing.methods import Method
+from peer.pairing.sides import DeviceSide, OfferedMethod, Terms, bytes_field
 from peer.pairing.window import Window
 from peer.pairing.window_timer import Phase
 
@@ -43,7 +46,7 @@ def opened(now: float = 0.0, **options: Any) -> Window:
     given: dict[str, Any] = {
         "seconds": 120,
         "role": "guest",
-        "methods": [methods.compare()],
+        "methods": [offer_compare()],
         "window_id": WINDOW_ID,
         "device": DEVICE,
     }
@@ -64,7 +67,10 @@ def start(window: Window, now: float = 0.0, **options: Any) -> Ceremony:
 
 def client_of(ceremony: Ceremony, ekm: bytes = b"\x11" * 32) -> CompareClient:
     channel = Channel(ekm, ceremony.fingerprint, DEVICE, ceremony.window_id)
-    return CompareClient(channel, ceremony.role)
+    client = CompareClient()
+    client.begin()
+    client.started_untrusted(Terms(channel, ceremony.role, ceremony.name, ceremony.id), {})
+    return client
 
 
 def kinds(window: Window) -> list[str]:
@@ -74,7 +80,7 @@ def kinds(window: Window) -> list[str]:
 def pair(window: Window, now: float = 0.0) -> Ceremony:
     ceremony = start(window, now)
     window.decide("c1", accept=True, now=now)
-    window.complete("c1", {"confirm": client_of(ceremony).accept()}, now, session_id=1)
+    window.complete("c1", client_of(ceremony).confirm(), now, session_id=1)
     return window.registered("c1", user="anna", now=now)
 
 
@@ -88,10 +94,10 @@ def test_compare_from_start_to_registered() -> None:
     assert (ceremony.state, ceremony.role) == (ASKED, "guest")
     assert window.pending() == ceremony
     assert window.decide("c1", accept=True, now=5.0).state is PENDING
-    assert window.complete("c1", {"confirm": client.accept()}, 9.0, session_id=1).state is PENDING
+    assert window.complete("c1", client.confirm(), 9.0, session_id=1).state is PENDING
     done = window.registered("c1", user="anna", now=9.0)
     assert (done.state, done.user, done.role) == (State.REGISTERED, "anna", "guest")
-    client.verify_untrusted(done.device_tag)
+    client.verify_untrusted({"confirm": done.device_tag})
     assert window.find("c1", session_id=1) == done
     assert window.take_ended() == [done]
     assert kinds(window) == ["window-opened", "ceremony-started", "registered", "window-closed"]
@@ -118,7 +124,7 @@ def test_plain_form_takes_no_tag() -> None:
 def test_events_are_flat_and_without_secrets() -> None:
     window = opened()
     ceremony = start(window)
-    tag = client_of(ceremony).accept()
+    tag = bytes_field(client_of(ceremony).confirm(), "confirm")
     window.decide("c1", accept=True, now=0.0)
     window.complete("c1", {"confirm": tag}, 0.0, session_id=1)
     done = window.registered("c1", user="anna", now=0.0)
@@ -137,7 +143,7 @@ def test_a_tag_before_the_device_users_yes_is_not_looked_at() -> None:
     window = opened()
     ceremony = start(window)
     with pytest.raises(Busy):
-        window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
+        window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)
     with pytest.raises(Busy):
         window.complete("c1", {"confirm": b"\0" * 32}, 1.0, session_id=1)
     assert window.find("c1", session_id=1).state is ASKED
@@ -159,12 +165,7 @@ def test_the_device_tag_is_not_out_before_the_commit() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
-    assert (
-        window.complete(
-            "c1", {"confirm": client_of(ceremony).accept()}, 0.0, session_id=1
-        ).device_tag
-        == b""
-    )
+    assert window.complete("c1", client_of(ceremony).confirm(), 0.0, session_id=1).device_tag == b""
     assert window.find("c1", session_id=1).device_tag == b""
 
 
@@ -177,7 +178,7 @@ def test_a_wrong_tag_ends_it_for_good() -> None:
     assert caught.value.reason == "wrong-code"
     assert window.find("c1", session_id=1).state is State.REFUSED
     with pytest.raises(UserRefused):
-        window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
+        window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)
     assert kinds(window) == ["window-opened", "ceremony-started", "mismatch"]
     assert window.failures == 1
 
@@ -187,16 +188,14 @@ def test_a_tag_of_another_session_is_refused() -> None:
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     with pytest.raises(Mismatch):
-        window.complete(
-            "c1", {"confirm": client_of(ceremony, b"\x99" * 32).accept()}, 1.0, session_id=1
-        )
+        window.complete("c1", client_of(ceremony, b"\x99" * 32).confirm(), 1.0, session_id=1)
 
 
 def test_a_right_tag_from_another_session_is_not_found() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
-    tag = client_of(ceremony).accept()
+    tag = bytes_field(client_of(ceremony).confirm(), "confirm")
     calls: list[Callable[[], object]] = [
         lambda: window.complete("c1", {"confirm": tag}, 1.0, session_id=2),
         lambda: window.find("c1", session_id=2),
@@ -214,7 +213,7 @@ def test_a_tag_of_an_earlier_ceremony_of_the_same_session_is_only_good_as_its_ow
     # Same session, keys, window, method and role: B is the same, and so is the meaning of the tag.
     # What must not happen is that it works without a new yes of the device's user.
     window = opened()
-    tag = client_of(start(window)).accept()
+    tag = bytes_field(client_of(start(window)).confirm(), "confirm")
     window.decide("c1", accept=True, now=0.0)
     start(window, 1.0, ceremony_id="c2")
     with pytest.raises(Busy):
@@ -228,7 +227,7 @@ def test_a_tag_that_is_no_bytes_is_malformed_and_costs_nothing(tag: object) -> N
     window.decide("c1", accept=True, now=0.0)
     with pytest.raises(Malformed):
         window.complete("c1", {"confirm": tag}, 1.0, session_id=1)
-    window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
+    window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)
 
 
 # No's, late ones, crashes: each is one failure, and the next ceremony can start.
@@ -257,7 +256,7 @@ def test_nobody_can_undo_a_commit_but_the_device() -> None:
     window = opened()
     pair_until_commit = start(window)
     window.decide("c1", accept=True, now=0.0)
-    window.complete("c1", {"confirm": client_of(pair_until_commit).accept()}, 0.0, session_id=1)
+    window.complete("c1", client_of(pair_until_commit).confirm(), 0.0, session_id=1)
     with pytest.raises(Busy):
         window.abort("c1", 0.0, session_id=1)
     with pytest.raises(Busy):
@@ -279,7 +278,7 @@ def test_a_commit_is_never_late() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
-    window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
+    window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)
     assert window.next_deadline(1.0) == 120.0  # the window's, which ends no commit
     assert window.expire(500.0) == []
     assert not window.is_open(500.0)
@@ -289,19 +288,26 @@ def test_a_commit_is_never_late() -> None:
 
 
 def test_the_keys_of_a_ceremony_go_with_it() -> None:
-    window = opened()
+    sides: list[weakref.ref[CompareDevice]] = []
+
+    def create(terms: Terms) -> CompareDevice:
+        side = CompareDevice(terms)
+        sides.append(weakref.ref(side))
+        return side
+
+    window = opened(methods=[OfferedMethod(Method.COMPARE, create)])
     start(window)
-    proof = weakref.ref(window._proofs["c1"])
+    [side] = sides
     window.abort("c1", 1.0, session_id=1)
     gc.collect()
-    assert proof() is None
+    assert side() is None
 
 
 def test_a_store_that_fails_ends_the_ceremony() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
-    window.complete("c1", {"confirm": client_of(ceremony).accept()}, 0.0, session_id=1)
+    window.complete("c1", client_of(ceremony).confirm(), 0.0, session_id=1)
     ended = window.abort("c1", 0.0, reason="store")
     assert (ended.state, ended.reason, ended.device_tag) == (State.REVOKED, "store", b"")
     with pytest.raises(NoSuchCeremony):
@@ -395,7 +401,7 @@ def test_two_keys_are_both_refused() -> None:
     with pytest.raises(UserRefused):
         window.decide("c1", accept=True, now=1.0)
     with pytest.raises(UserRefused):
-        window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
+        window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)
     with pytest.raises(NotOpen):
         start(window, 1.0, ceremony_id="c3")
     overlap = next(e for e in window.take_events() if e.kind is EventKind.OVERLAP)
@@ -533,7 +539,7 @@ def test_lateness_needs_no_timer() -> None:
     start(window, 130.0, ceremony_id="c2")
     window.decide("c2", accept=True, now=131.0)
     with pytest.raises(NoSuchCeremony):
-        window.complete("c2", {"confirm": client_of(ceremony).accept()}, 250.0, session_id=1)
+        window.complete("c2", client_of(ceremony).confirm(), 250.0, session_id=1)
 
 
 def test_the_window_closes_on_time_and_ends_what_lives() -> None:
@@ -626,8 +632,10 @@ def test_a_window_that_is_closed_remembers_little() -> None:
 # Methods of other shapes than `compare`.
 
 
-class Echo:
-    """The device's half of a method with an exchange: everything has to be b"right"."""
+class Echo(DeviceSide):
+    """The device's side of a method with an exchange: every value has to be b"right"."""
+
+    method = Method.SAS
 
     def begin_untrusted(self, message: Fields) -> Fields:
         return {"begun": self._right(message, "first")}
@@ -635,6 +643,7 @@ class Echo:
     def exchange_untrusted(self, message: Fields) -> Fields:
         return {"exchanged": self._right(message, "second")}
 
+    @property
     def number(self) -> str:
         return "123456"
 
@@ -644,20 +653,23 @@ class Echo:
     def device_tag(self) -> bytes:
         return b"tag"
 
+    def _derive_tags_untrusted(self, message: Fields) -> Confirmation:
+        raise NotImplementedError
+
     @staticmethod
     def _right(message: Fields, name: str) -> bytes:
-        value = methods.bytes_field(message, name)
+        value = bytes_field(message, name)
         if value != b"right":
             raise Mismatch("this is not right", advice="Start again.")
         return value
 
 
-ECHO = OfferedMethod("echo", lambda _terms: Echo(), first=Stage.EXCHANGE)
+ECHO = OfferedMethod(Method.SAS, Echo)
 FIRST, SECOND, THIRD = ({name: b"right"} for name in ("first", "second", "third"))
 
 
 def begun(window: Window, now: float = 0.0, **options: Any) -> Ceremony:
-    return start(window, now, **{"method": "echo", "message": FIRST} | options)
+    return start(window, now, **{"method": "sas", "message": FIRST} | options)
 
 
 def test_an_exchange_comes_before_the_question() -> None:
@@ -738,18 +750,21 @@ def test_a_wrong_exchange_ends_the_ceremony_and_three_the_window() -> None:
 
 
 def test_a_method_that_asks_nobody_waits_for_the_client_alone() -> None:
-    window = opened(methods=[methods.button()], role="admin", unverified_role="guest")
+    window = opened(methods=[offer_button()], role="admin", unverified_role="guest")
     ceremony = start(window, method="button")
-    assert (ceremony.state, ceremony.verified, ceremony.role) == (PENDING, False, "guest")
+    assert (ceremony.state, ceremony.role) == (PENDING, "guest")
     channel = Channel(b"\x11" * 32, ANNA, DEVICE, WINDOW_ID)
-    client = CompareClient(channel, "guest", method="button")
-    window.complete("c1", {"confirm": client.accept()}, 1.0, session_id=1)
-    client.verify_untrusted(window.registered("c1", user="anna", now=1.0).device_tag)
+    client = ButtonClient()
+    client.begin()
+    client.started_untrusted(Terms(channel, "guest", "anna", "c1"), {})
+    window.complete("c1", client.confirm(), 1.0, session_id=1)
+    tag = window.registered("c1", user="anna", now=1.0).device_tag
+    client.verify_untrusted({"confirm": tag})
 
 
 def test_a_method_that_proves_nobodys_key_gives_no_better_role_even_if_asked() -> None:
     window = opened(
-        methods=[methods.compare(), methods.button()],
+        methods=[offer_compare(), offer_button()],
         role="admin",
         roles=["guest", "user"],
         unverified_role="guest",
@@ -761,7 +776,7 @@ def test_a_method_that_proves_nobodys_key_gives_no_better_role_even_if_asked() -
 
 
 def test_a_tag_of_one_method_is_worth_nothing_in_another() -> None:
-    window = opened(methods=[methods.compare(), methods.button()])
+    window = opened(methods=[offer_compare(), offer_button()])
     ceremony = start(window, method="button")
     with pytest.raises(Mismatch):
-        window.complete("c1", {"confirm": client_of(ceremony).accept()}, 1.0, session_id=1)
+        window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)

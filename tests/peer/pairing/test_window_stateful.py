@@ -14,12 +14,13 @@ from hypothesis.stateful import (
 
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
-from peer.pairing import methods
 from peer.pairing.binding import Channel
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.ceremony import Ceremony, Stage, StartForm, State
 from peer.pairing.compare import CompareClient
+from peer.pairing.compare import offer as offer_compare
 from peer.pairing.errors import CeremonyError
+from peer.pairing.sides import Terms, bytes_field
 from peer.pairing.window import Window
 from peer.pairing.window_timer import Phase
 
@@ -65,7 +66,7 @@ class WindowMachine(RuleBasedStateMachine):
             self.now,
             seconds=seconds,
             role="guest",
-            methods=[methods.compare()],
+            methods=[offer_compare()],
             window_id=WINDOW_ID,
             device=DEVICE,
             overlap=overlap,
@@ -135,7 +136,10 @@ class WindowMachine(RuleBasedStateMachine):
         own = key in self.started and self.started[key].session_id == who
         if honest:
             channel = Channel(bytes([0x40 + who]) * 32, KEYS[who], DEVICE, WINDOW_ID)
-            tag = CompareClient(channel, "guest").accept()
+            client = CompareClient()
+            client.begin()
+            client.started_untrusted(Terms(channel, "guest", f"client{who}", key), {})
+            tag = bytes_field(client.confirm(), "confirm")
         result = self.attempt(self.window.complete, key, {"confirm": tag}, self.now, session_id=who)
         if result is not None:
             assert honest
