@@ -125,7 +125,7 @@ def test_there_are_ten_recipes_and_each_has_an_effect() -> None:
     for recipe in ALL.values():
         assert recipe.policy or recipe.commands
         assert {line.answer[0] for line in recipe.lines} == {"2", "4"}, recipe.title
-        assert {line.where for line in recipe.lines} <= {"near", "far"}
+        assert {line.where for line in recipe.lines} <= {"local", "remote"}
 
 
 @pytest.mark.parametrize("title", ALL)
@@ -139,11 +139,11 @@ async def test_a_recipe_does_what_it_says(title: str, tmp_path: Path) -> None:
     circumstances: tuple[str, bool] | None = None
     try:
         for line in recipe.lines:
-            now = (line.where, "after that" in line.who)
+            now = (line.where, "after the end" in line.who)
             if now != circumstances:
                 if app is not None:
                     await app.close()
-                app, circumstances = await started(home, near=now[0] == "near", later=now[1]), now
+                app, circumstances = await started(home, near=now[0] == "local", later=now[1]), now
             assert app is not None
             while tokens:
                 assert (await redeemed(app, keys["mia"], tokens.pop())).startswith("2.04")
@@ -274,13 +274,14 @@ policies = ["odd"]
 
 
 def test_what_is_warned_of_and_nothing_else() -> None:
-    """One warning for each of the things in the sentence, each with its line."""
+    """One warning for each row of the table, each with its line."""
     warnings = load([("odd.toml", ODD)]).warnings
     assert [int(one.split(":")[1]) for one in warnings] == [8, 9, 10, 11, 12, 15]
-    sentence = IAM.partition("hardly meant: ")[2].partition(".\n")[0].partition(". A device")[0]
+    table = IAM.partition("| statement | reason for the warning |\n")[2].partition("\n\n")[0]
     words = ("Deny", "`*`", "2001", "hop limit", "another address", "built-in")
-    for word, warning in zip(words, warnings, strict=True):
-        assert word in sentence
+    lines = table.splitlines()[1:]
+    for line, word, warning in zip(lines, words, warnings, strict=True):
+        assert word in line
         assert word.strip("`") in warning
     assert len(ODD_WARNINGS) + 2 == len(warnings)
     example = re.findall(r"<!-- policy: example -->\n```toml\n(.*?)```", IAM, re.DOTALL)[0]
@@ -306,7 +307,9 @@ def test_the_bounds_are_those_of_the_code() -> None:
 
 
 def test_what_a_file_may_not_say_of_the_unpaired() -> None:
-    words = IAM.partition("The role `unpaired` can be given nothing but ")[2].partition(":\n")[0]
+    words = IAM.partition("The role `unpaired` can have no other actions than ")[2].partition(
+        ":\n"
+    )[0]
     sentence = words.partition(": whatever")[0]
     assert set(re.findall(r"\w+:\w+", sentence)) == UNPAIRED_ACTIONS
 
