@@ -2,11 +2,11 @@
 
 Wiring in one picture:
 
-    regular port ─▶ GuardedSite ─▶ Guard ─▶ Whitelist (iam, store) ─▶ resources
-    pairing port ─▶ GuardedSite ─▶ LocalOnly ─▶ Pair ─▶ PairingService ─▶ Whitelist
+    regular port ─▶ GuardedSite ─▶ Guard ─▶ Authority (iam, store) ─▶ resources
+    pairing port ─▶ GuardedSite ─▶ LocalOnly ─▶ Pair ─▶ PairingService ─▶ Registry
     a change of the store ─▶ sessions of the keys concerned end, on both ports
     policy files, read again ─▶ Policies ─▶ sessions of the roles concerned end
-    control socket ─▶ Verbs ─▶ the same Whitelist, PairingService and Policies
+    control socket ─▶ Verbs ─▶ the same AccessControl, PairingService and Policies
 """
 
 import asyncio
@@ -18,14 +18,13 @@ from dataclasses import asdict
 from typing import Any
 
 from device_app import resource_spec
-from device_app.access.clock import TimeKeeper
+from device_app.access.access_control import AccessControl
+from device_app.access.clock import SystemClocks, TimeKeeper
 from device_app.access.expiry import Expiry
 from device_app.access.guard import Guard
 from device_app.access.invitations import Invitations
-from device_app.access.journal import Journal
 from device_app.access.policies import Policies, PolicySet
 from device_app.access.reach import reachable
-from device_app.access.whitelist import Whitelist
 from device_app.config import Settings
 from device_app.console.control_server import ControlServer
 from device_app.console.status import (
@@ -65,7 +64,7 @@ class App:
     """A running device. Made by `start`; `close` says goodbye to everybody."""
 
     identity: Identity
-    whitelist: Whitelist
+    access: AccessControl
     guard: Guard
     pairing: PairingService
     server: CoapsServer
@@ -73,11 +72,11 @@ class App:
     policies: Policies
     invitations: Invitations
 
-    def __init__(self, paths: Paths, settings: Settings, *, journal: Journal, net: Net) -> None:
+    def __init__(self, paths: Paths, settings: Settings, *, clocks: SystemClocks, net: Net) -> None:
         self.paths = paths
         self.settings = settings
         self.limits = settings.limits
-        self.journal = journal
+        self.clocks = clocks
         self._net = net
         self.stopped = asyncio.Event()
         #: Set by a factory reset: the caller of `stopped` starts a new App.
@@ -94,12 +93,12 @@ class App:
         paths: Paths,
         settings: Settings,
         *,
-        journal: Journal | None = None,
+        clocks: SystemClocks | None = None,
         board_seconds: float = board.UPDATE_SECONDS,
         net: Net = UdpSocket,
     ) -> "App":
         """Open everything, the store first. Raises `AppError`, `IamError` or `PeerError`."""
-        app = cls(paths, settings, journal=journal or Journal(), net=net)
+        app = cls(paths, settings, clocks=clocks or SystemClocks(), net=net)
         try:
             await app._build(board_seconds)
         except BaseException:
@@ -122,14 +121,16 @@ class App:
         app_actions = {action: role for one in own for action, role in one.roles().items()}
         policy_set = PolicySet.read(self.paths.policies, app_actions)
         self._check_roles(policy_set.access)
-        self.whitelist = Whitelist(
-            store, policy_set.access, journal=self.journal, limits=self.settings.iam_limits
+        control = self.access = AccessControl.create(
+            store, policy_set.access, self.clocks, limits=self.settings.iam_limits
         )
-        self.whitelist.check_clock()
-        note_recovery(self.whitelist)
-        self._stack.callback(TimeKeeper(self.whitelist.keep).stop)
-        self.guard = Guard(self.whitelist)
-        self.invitations = Invitations(self.whitelist, self.identity, addresses=self._addresses)
+        control.clock.log_trouble()
+        note_recovery(control)
+        self._stack.callback(TimeKeeper(control.writer.keep).close)
+        self.guard = Guard(control)
+        self.invitations = Invitations(
+            store, control.clock, control.registry, self.identity, addresses=self._addresses
+        )
         window = WindowResource(self.guard, limits=self.limits)
         locality = Locality(
             mode=self.settings.local,
@@ -150,10 +151,10 @@ class App:
         self.pairing = window.service = self._build_service(locality)
         self._stack.push_async_callback(self.pairing.close)
         self._stack.callback(store.subscribe(self._end_changed))
-        self._stack.callback(Expiry(self.whitelist, self._end_expired).stop)
+        self._stack.callback(Expiry(store, control.clock, self._end_expired).stop)
         self.policies = Policies(
             self.paths.policies,
-            self.whitelist,
+            control,
             policy_set,
             app_actions=app_actions,
             check=self._check_roles,
@@ -162,14 +163,14 @@ class App:
         self._stack.push_async_callback(self._finish_reloading)
         verbs = Verbs(
             self.pairing,
-            self.whitelist,
+            control,
             self.invitations,
             status=self.status,
             reload=self.policies.reload,
             reset=self._begin_anew,
         )
-        control = await ControlServer.start(self.paths.socket, verbs.table())
-        self._stack.push_async_callback(control.close)
+        console = await ControlServer.start(self.paths.socket, verbs.table())
+        self._stack.push_async_callback(console.close)
         await self._advertise()
 
     def reload_soon(self) -> None:
@@ -193,14 +194,14 @@ class App:
         own = Board(
             name=self.name,
             device_id=self.identity.fingerprint.device_id,
-            asker=lambda request: self.guard.asker(request),  # noqa: PLW0108  # made later
+            subject=lambda request: self.guard.subject(request),  # noqa: PLW0108  # made later
         )
         return resource_spec.load(self.settings.modules, self.paths.modules, own)
 
     def _regular_site(
         self, own: list[ResourceSpec], window: WindowResource, board_seconds: float
     ) -> GuardedSite:
-        guard, whitelist = self.guard, self.whitelist
+        guard, control = self.guard, self.access
         site = self.site = GuardedSite(
             authorise=guard.authorise,
             limits=self.limits,
@@ -212,11 +213,11 @@ class App:
         for path, resource, actions in (
             (wellknown.PATH, wellknown.WellKnownCore(guard, site.paths), wellknown.ACTIONS),
             (("hello",), greeting, hello.ACTIONS),
-            (("iam", "me"), iam.Me(guard, whitelist), iam.ME),
-            (("iam", "check"), check.Check(guard, whitelist), check.ACTIONS),
-            (("iam", "roles"), iam.Roles(whitelist), iam.ROLES),
-            (("iam", "policies"), iam.Policies(whitelist), iam.POLICIES),
-            (("events",), events.Events(whitelist), events.ACTIONS),
+            (("iam", "me"), iam.Me(guard, control.authority, control.clock), iam.ME),
+            (("iam", "check"), check.Check(guard, control.authority), check.ACTIONS),
+            (("iam", "roles"), iam.Roles(control.authority), iam.ROLES),
+            (("iam", "policies"), iam.Policies(control.authority), iam.POLICIES),
+            (("events",), events.Events(control.store), events.ACTIONS),
             *((path, one, board.ACTIONS) for path, one in _readings(board_seconds)),
         ):
             site.add(path, resource)
@@ -230,16 +231,18 @@ class App:
     def _administration(self, site: GuardedSite, window: WindowResource) -> None:
         """What changes users, invites and the window."""
         guard, limits = self.guard, self.limits
-        users = iam.Users(guard, self.whitelist, limits=limits)
+        users = iam.Users(guard, self.access, limits=limits)
         site.add(("iam", "users"), users, takes_rest=True)
         guard.rule(("iam", "users"), iam.USERS, late=("POST",))
         guard.rule(("iam", "users", None), iam.USER, targets=guard.user_targets)
         guard.rule(("iam", "users", None, "keys", None), iam.KEY, targets=guard.user_targets)
-        made = invites.Invites(guard, self.whitelist, self.invitations, limits=limits)
+        made = invites.Invites(guard, self.access, self.invitations, limits=limits)
         site.add(("iam", "invites"), made, takes_rest=True)
         guard.rule(("iam", "invites"), invites.INVITES, late=("POST",))
         guard.rule(("iam", "invites", None), invites.INVITE, late=("DELETE",))
-        redeeming = redeem.Redeem(self.invitations, self.whitelist, device=self.name, limits=limits)
+        redeeming = redeem.Redeem(
+            self.invitations, self.access.audit, device=self.name, limits=limits
+        )
         site.add(("iam", "redeem"), redeeming)
         # A repeat gets the first answer again, whatever the role that the invite gave.
         guard.rule(("iam", "redeem"), redeem.ACTIONS, as_unpaired=True)
@@ -248,7 +251,7 @@ class App:
 
     def _build_service(self, locality: Locality) -> PairingService:
         events = PairingEvents()
-        near = LocalOnly(self.whitelist)
+        near = LocalOnly(self.access.audit)
         limits = port_limits(self.limits)
 
         def create_port(service: PairingService, user: PortUser) -> PairingPort:
@@ -268,7 +271,7 @@ class App:
             )
 
         service = PairingService(
-            self.whitelist,
+            self.access,
             self.identity.fingerprint,
             events=events,
             terms=self.settings.terms,
@@ -313,7 +316,7 @@ class App:
         Paired clients are served also if it cannot be opened, as with a pairing port that is taken.
         """
         try:
-            if not self.whitelist.store.had_owner:
+            if not self.access.store.had_owner:
                 await self.pairing.open(seconds=self.limits.first_boot_window_seconds)
             elif pair:
                 await self.pairing.open()
@@ -332,7 +335,7 @@ class App:
         """Roles have other rights: the sessions of those who have such a role end."""
         self.pairing.review()
         ended = self.server.end_sessions(
-            lambda fingerprint: self.whitelist.subject(fingerprint.hex).role in roles
+            lambda fingerprint: self.access.authority.subject(fingerprint.hex).role in roles
         )
         _log.info("the rights of %s have changed: ended %d sessions", ", ".join(roles), ended)
 
@@ -421,12 +424,12 @@ class App:
                 "pairing": counters_view(service.port.server),
             },
             "policy": self.policies.view(),
-            "clock": clock_view(self.whitelist.clock),
-            "store": store_view(self.whitelist),
+            "clock": clock_view(self.access.clock),
+            "store": store_view(self.access),
         }
 
     def _users(self) -> list[dict[str, Any]]:
-        users = self.whitelist.state.users.values()
+        users = self.access.store.state.users.values()
         return [
             {"name": user.name, "role": user.role, "keys": len(user.keys)}
             for user in sorted(users, key=lambda user: user.name)
@@ -439,7 +442,7 @@ class App:
             ("pairing", self.pairing.port.sessions()),
         ):
             for session in sessions:
-                user = self.whitelist.state.user_of(session.fingerprint.hex)
+                user = self.access.store.state.user_of(session.fingerprint.hex)
                 found.append(session_view(session, user.name if user else None, port=name))
         return found
 

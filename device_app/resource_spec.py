@@ -18,7 +18,7 @@ Each method asks for its action; a method without one is 4.05. An unpaired key n
 `attributes` are texts that tell requests apart, by path, query and sender: it is asked before the
 body is there, for each request and for each notification. Names in handfast's own modules
 (`Connection`, `IAM`, `Clock`) are left out.
-In a handler, `board.asker(request)` tells who asks; Observe works as in aiocoap
+In a handler, `board.subject(request)` is the user who sent the request; Observe works as in aiocoap
 (`ObservableResource`). A module that cannot be used is a refusal to start that names it: a lamp
 that silently is not there would be worse.
 """
@@ -35,10 +35,10 @@ from typing import Any
 import aiocoap
 from aiocoap import interfaces
 
-from device_app.access.guard import Asker
 from device_app.errors import ModuleError
 from iam.access import Access
 from iam.errors import IamError
+from iam.model import Subject
 
 GROUP = "handfast.resources"
 _IMPORTED = tuple(all_suffixes())
@@ -51,7 +51,7 @@ class Board:
 
     name: str
     device_id: str
-    asker: Callable[[aiocoap.Message], Asker]
+    subject: Callable[[aiocoap.Message], Subject]
 
 
 @dataclass(frozen=True, slots=True)

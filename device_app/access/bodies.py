@@ -5,10 +5,12 @@ a name, a fingerprint or a time of the wrong kind is `Malformed`, and unknown fi
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
+from iam.changes import KEEP, Keep
 from iam.model import Key, User
 from peer.errors import Malformed
 from peer.identity import Fingerprint
@@ -17,6 +19,18 @@ from peer.pairing.names import check_name
 _LATEST = 253_402_300_799  # the last second of the year 9999, as far as dates are written
 _KEY_NAME_MAX = 64
 _NOBODY_SEEN: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserPatch:
+    """New values for some fields of a user. None leaves a text as it is, `KEEP` a time; a time of
+    None removes the limit."""
+
+    name: str | None = None
+    role: str | None = None
+    display_name: str | None = None
+    not_before: float | Keep | None = KEEP
+    not_after: float | Keep | None = KEEP
 
 
 def user_view(user: User, seen: Mapping[str, float] = _NOBODY_SEEN) -> dict[str, Any]:
@@ -69,21 +83,16 @@ def user_wished_untrusted(wish: Mapping[str, object], now: float) -> User:
     )
 
 
-def changes_wished_untrusted(wish: Mapping[str, object]) -> dict[str, Any]:
-    """The options of `Whitelist.set_user` for the fields that are given; null clears a time and the
-    display name."""
-    refuse_unknown(wish, {"name", "role", "display", "not_before", "not_after"})
-    found: dict[str, Any] = {}
-    if "name" in wish:
-        found["new_name"] = check_name(wish["name"])
-    if "role" in wish:
-        found["role"] = text(wish, "role")
-    if "display" in wish:
-        found["display_name"] = _label(wish, "display")
-    for field in ("not_before", "not_after"):
-        if field in wish:
-            found[field] = time(wish, field)
-    return found
+def user_patch_untrusted(body: Mapping[str, object]) -> UserPatch:
+    """The fields that a request changes; null clears a time and the display name."""
+    refuse_unknown(body, {"name", "role", "display", "not_before", "not_after"})
+    return UserPatch(
+        name=check_name(body["name"]) if "name" in body else None,
+        role=text(body, "role") if "role" in body else None,
+        display_name=_label(body, "display") if "display" in body else None,
+        not_before=time(body, "not_before") if "not_before" in body else KEEP,
+        not_after=time(body, "not_after") if "not_after" in body else KEEP,
+    )
 
 
 def key_wished_untrusted(fingerprint: object, name: object, now: float) -> Key:

@@ -1,85 +1,128 @@
-"""The device's time: what users' limits and `Clock:Now` go by. It never runs backwards.
+"""Device time: what limits of access and `Clock:Now` are compared with. It never runs backwards.
 
-A board may start in 1970, and its clock may be set at any moment, to anything. Whoever can turn a
-clock back would prolong every limited access, so the device keeps a floor: the latest time it has
-seen, which goes on by a clock that nobody can set and is stored with every commit and every hour.
-A power cut on a board that starts in 1970 can so be worth an hour, and no more.
+The clock of a board may start in 1970 and may be set to any value at any moment. Setting it back
+must not extend an access that is limited in time, so the device keeps a floor: the latest time that
+it has seen. The floor advances with a clock that cannot be set, and is stored with every commit and
+once an hour. A power cut on a board that starts in 1970 extends an access by an hour at most.
 Device time is the system's time, or the floor where the system's time is behind it.
 
-The price: a clock that was once set too far ahead drags the floor along. Then limited users are
-out, the time counts as not known, and a person at the board says `clock --trust-system`; `trouble`
-says so, and also that the time has just gone ahead by more than a year, which is right for a board
-that was switched off and wrong for most others. What cannot be known is how long a board without a
-clock was without power; that time does not count.
+If the system's clock is once set too far ahead, the floor follows it: access that is limited in
+time ends, and the time counts as not known until someone at the device runs
+`clock --trust-system`. `Clock.trouble` reports this, and also a jump ahead by more than a year,
+which is right for a board that was switched off and wrong for most others. How long a board without
+a clock was without power cannot be known; that time does not count.
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from device_app.durations import in_utc
 from device_app.errors import AppError
+from iam.attributes import CLOCK
 
-#: A system clock from before this software was written is not set.
+_log = logging.getLogger("handfast.clock")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+#: A system clock that shows a time before this software was written has not been set.
 PLAUSIBLE_FROM: Final = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
-BEHIND_SECONDS: Final = 120.0  # a clock that was put right by so little is still believed
-LEAP_SECONDS: Final = 366 * 86_400.0  # nobody's clock goes ahead so far at once without a reason
-KEEP_SECONDS: Final = 600.0  # how often the store is asked whether an hour has come together
+BEHIND_SECONDS: Final = 120.0  # a system clock that was set back by so little is still believed
+JUMP_SECONDS: Final = 366 * 86_400.0  # a longer jump ahead is reported
+KEEP_SECONDS: Final = 600.0  # between two calls of a TimeKeeper
+CLOCK_ADVICE: Final = "If the system's clock is right now: `handfast-device clock --trust-system`."
+
+
+def wall_clock() -> float:
+    """The system's time in seconds since 1970; on a board it may be wrong and may jump."""
+    return time.time()  # noqa: TID251  # the daemon's one reading, passed on as an argument
+
+
+def boot_clock() -> float:
+    """Seconds since the boot, including those that the machine slept; it cannot be set."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """The kernel's ID of this start of the machine, or nothing where there is none."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemClocks:
+    """The machine's two clocks, in seconds, and the ID of its start."""
+
+    wall: Callable[[], float] = wall_clock
+    monotonic: Callable[[], float] = boot_clock
+    boot_id: str = field(default_factory=boot_id)
 
 
 class Clock:
-    """Device time in seconds since 1970. `wall` may jump, `monotonic` must not; `floor` is the
-    latest time that was stored (0: nothing was)."""
+    """Device time in seconds since 1970. `floor` is the latest time that was stored, or 0."""
 
-    def __init__(
-        self,
-        *,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
-        floor: float = 0.0,
-    ) -> None:
-        self._wall = wall
-        self._monotonic = monotonic
+    def __init__(self, clocks: SystemClocks, *, floor: float = 0.0) -> None:
+        self.wall = clocks.wall
+        self.monotonic = clocks.monotonic
         self._floor = floor
-        self._since = monotonic()
-        self._leap: tuple[float, float] | None = None
+        self._since = self.monotonic()
+        self._jump: tuple[float, float] | None = None
+        self._logged_trouble = ""
 
     def now(self) -> float:
         """The device's time; never less than at an earlier call."""
-        wall, at = self._wall(), self._monotonic()
+        wall, at = self.wall(), self.monotonic()
         running = self._floor + (at - self._since)
         if wall < running:
             return running
-        if running >= PLAUSIBLE_FROM and wall - running > LEAP_SECONDS:
-            self._leap = running, wall
+        if running >= PLAUSIBLE_FROM and wall - running > JUMP_SECONDS:
+            self._jump = running, wall
         self._floor, self._since = wall, at
         return wall
 
     @property
     def known(self) -> bool:
-        """Whether the system's clock can be believed: it is set, and not behind what we saw."""
-        wall = self._wall()
+        """Whether the system's clock is believed: it has been set, and is not behind the floor."""
+        wall = self.wall()
         return wall >= PLAUSIBLE_FROM and self.now() - wall <= BEHIND_SECONDS
+
+    def attributes(self) -> dict[str, str]:
+        """`Clock:Now` for a decision, or nothing while the time is not known."""
+        return {CLOCK: str(int(self.now()))} if self.known else {}
 
     @property
     def trouble(self) -> str:
-        """Why users' limits of time may end or begin too early; empty if nothing says so."""
-        wall, now = self._wall(), self.now()
+        """Why limited access may begin or end too early; empty if there is no sign of that."""
+        wall, now = self.wall(), self.now()
         if wall >= PLAUSIBLE_FROM and now - wall > BEHIND_SECONDS:
             return (
                 f"the device's time is {in_utc(now)}, ahead of the system's, {in_utc(wall)}: "
                 "limits of time go by the device's"
             )
-        if self._leap is not None:
-            before, after = self._leap
+        if self._jump is not None:
+            before, after = self._jump
             return f"the time went ahead from {in_utc(before)} to {in_utc(after)} at once"
         return ""
 
+    def log_trouble(self) -> None:
+        """Log `trouble`, once until it has gone."""
+        before, self._logged_trouble = self._logged_trouble, self.trouble
+        if self._logged_trouble and not before:
+            _log.warning("%s. %s", self._logged_trouble, CLOCK_ADVICE)
+
     def system_time(self) -> float:
-        """The system's time, for a person who says that it is right. Raises `AppError` while it is
-        plainly not set."""
-        wall = self._wall()
+        """The system's time, for a person who confirms that it is right.
+
+        Raises:
+            AppError: the system's clock has plainly not been set.
+        """
+        wall = self.wall()
         if wall < PLAUSIBLE_FROM:
             raise AppError(
                 "the system's clock is not set either", advice="Set it first, then trust it."
@@ -87,13 +130,13 @@ class Clock:
         return wall
 
     def restart(self, now: float) -> None:
-        """Begin anew from this time, backwards too."""
-        self._floor, self._since = now, self._monotonic()
-        self._leap = None
+        """Start again from this time, even if it is earlier."""
+        self._floor, self._since = now, self.monotonic()
+        self._jump = None
 
 
 class TimeKeeper:
-    """Calls `keep` now and then, and once more at the end. Made inside a running loop."""
+    """Calls `keep` periodically, and once more at the end. Created inside a running loop."""
 
     def __init__(self, keep: Callable[[], None], *, seconds: float = KEEP_SECONDS) -> None:
         self._keep = keep
@@ -105,7 +148,7 @@ class TimeKeeper:
         self._timer = self._loop.call_later(self._seconds, self._turn)
         self._keep()
 
-    def stop(self) -> None:
-        """Keep once more, and then no more."""
+    def close(self) -> None:
+        """Call `keep` a last time and stop."""
         self._timer.cancel()
         self._keep()

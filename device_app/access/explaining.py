@@ -3,17 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from device_app.access.whitelist import Whitelist
+from device_app.access.authority import Authority
 from iam.policy import Policy, Role, Statement, Step
 
 
 def policy_verbs(
-    whitelist: Whitelist,
+    authority: Authority,
 ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
     """The console's verbs on policy; see `device_app.console.table`."""
 
     def listed(_args: Mapping[str, Any]) -> dict[str, Any]:
-        access = whitelist.access
+        access = authority.access
         return {
             "roles": [
                 role_view(role) for role in sorted(access.roles.values(), key=lambda r: r.rank)
@@ -23,11 +23,11 @@ def policy_verbs(
 
     def explain(args: Mapping[str, Any]) -> dict[str, Any]:
         user, action = str(args["user"]), str(args["action"])
-        found = whitelist.explain(user, action, dict(args.get("attributes", {})))
+        found = authority.explain(user, action, dict(args.get("attributes", {})))
         return {
             "user": user,
             "action": action,
-            "known": action in whitelist.access.actions,
+            "known": action in authority.access.actions,
             "allowed": found.decision.allowed,
             "depends": list(found.depends_on),
             "reason": found.decision.reason,

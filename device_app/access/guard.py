@@ -27,7 +27,7 @@ import aiocoap
 from aiocoap.error import RenderableError
 from aiocoap.numbers.codes import Code
 
-from device_app.access.whitelist import Whitelist
+from device_app.access.access_control import AccessControl
 from iam.attributes import is_own, merged
 from iam.builtin import OWNER, UNPAIRED
 from iam.errors import Denied, IamError, StoreWriteFailed, TooMany
@@ -58,14 +58,6 @@ _CODES: Mapping[str, Code] = {
     "last-owner": Code.CONFLICT,
     "limit": Code.CONFLICT,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who sends a request: the key and its path, and what iam makes of it now."""
-
-    peer: PeerIdentity
-    subject: Subject
 
 
 class StoreFailed(RenderableError):
@@ -126,8 +118,11 @@ class Rule:
 class Guard:
     """Knows which action each method of each path asks for, and asks iam about it."""
 
-    def __init__(self, whitelist: Whitelist) -> None:
-        self._whitelist = whitelist
+    def __init__(self, control: AccessControl) -> None:
+        self._store = control.store
+        self._clock = control.clock
+        self._authority = control.authority
+        self._audit = control.audit
         self._rules: dict[Pattern, Rule] = {}
         self._told: set[Path] = set()
 
@@ -149,17 +144,16 @@ class Guard:
         """Path → method → action: all that can be asked for."""
         return {pattern: rule.actions for pattern, rule in self._rules.items()}
 
-    def asker(self, request: aiocoap.Message) -> Asker:
-        """Who sends this request."""
-        peer = peer_of(request)
-        return Asker(peer, self._whitelist.subject(peer.fingerprint.hex))
+    def subject(self, request: aiocoap.Message) -> Subject:
+        """The subject that sends this request."""
+        return self._authority.subject(peer_of(request).fingerprint.hex)
 
     def connection(self, peer: PeerIdentity) -> dict[str, str]:
         """The attributes of a connection, and the time."""
         found = {
             "Connection:IsLocal": "true" if peer.is_local else "false",
             "Connection:Address": peer.address.host,
-            **self._whitelist.time_attributes(),
+            **self._clock.attributes(),
         }
         if peer.interface:
             found["Connection:Interface"] = peer.interface
@@ -170,13 +164,13 @@ class Guard:
     def authorise(self, request: aiocoap.Message, path: Path, resource: Any) -> None:
         """Raise `ProblemError` unless the request may go on. The hook of `GuardedSite`; for each
         notification of an observation as well."""
-        asker = self.asker(request)
-        if asker.subject.user is not None:
-            self._whitelist.saw(asker.subject.fingerprint)
+        subject = self.subject(request)
+        if subject.user is not None:
+            self._store.note_seen(subject.fingerprint, self._clock.now())
         rule = self._rule(path) if resource is not None else None
         if rule is None:
-            if asker.subject.user is None:
-                raise self._refusal(asker, "")
+            if subject.user is None:
+                raise self._refusal(subject, request, "")
             raise ProblemError(
                 Code.NOT_FOUND,
                 "not-found",
@@ -185,29 +179,29 @@ class Guard:
             )
         method = str(request.code)
         if method not in rule.actions:
-            self._refuse_method(asker, request, path, rule)
-        decision = self._decision(asker, request, path, rule, method)
+            self._refuse_method(subject, request, path, rule)
+        decision = self._decision(subject, request, path, rule, method)
         if not decision.allowed:
-            raise self._refusal(asker, rule.actions[method], decision)
+            raise self._refusal(subject, request, rule.actions[method], decision)
         if _log.isEnabledFor(logging.DEBUG):
-            name = self._whitelist.name_of(asker.subject) or "unpaired"
+            name = self._audit.actor_name(subject) or "unpaired"
             _log.debug("allowed %s: %s", name, decision.reason)
 
     def body_bytes(self, request: aiocoap.Message, limits: Limits) -> int:
         """How long the body of a request may be: a key without a user has nothing to send but an
         invite's token."""
-        unpaired = self.asker(request).subject.user is None
+        unpaired = self.subject(request).user is None
         return limits.unpaired_body_bytes if unpaired else limits.request_body_bytes
 
-    def require(self, request: aiocoap.Message, action: str, *targets: Attributes) -> Asker:
+    def require(self, request: aiocoap.Message, action: str, *targets: Attributes) -> Subject:
         """The decision about each target that the body named. Raises `ProblemError`."""
-        asker = self.asker(request)
-        connection = self.connection(asker.peer)
+        subject = self.subject(request)
+        connection = self.connection(peer_of(request))
         for target in targets or ({},):
-            decision = self._whitelist.decide(asker.subject, action, {**connection, **target})
+            decision = self._authority.decide(subject, action, {**connection, **target})
             if not decision.allowed:
-                raise self._refusal(asker, action, decision)
-        return asker
+                raise self._refusal(subject, request, action, decision)
+        return subject
 
     @contextmanager
     def changing(self, request: aiocoap.Message, action: str) -> Iterator[None]:
@@ -217,7 +211,7 @@ class Guard:
             try:
                 yield
             except (Denied, TooMany) as error:
-                self._note(self.asker(request), action, str(error))
+                self._note(self.subject(request), request, action, str(error))
                 raise
 
     def may_get(self, request: aiocoap.Message, path: Path) -> bool:
@@ -226,7 +220,7 @@ class Guard:
             return False
         wanted = request.copy(uri_path=path)
         try:
-            return self._decision(self.asker(request), wanted, path, rule, "GET").allowed
+            return self._decision(self.subject(request), wanted, path, rule, "GET").allowed
         except Exception:  # of the resource's own attributes; a request to it gets 5.00
             _log.exception("/%s cannot say what it is", "/".join(path))
             return False
@@ -237,15 +231,15 @@ class Guard:
         target = {"IAM:Username": name}
         if len(path) > 4:
             target |= _key_named(path[4])
-        user = self._whitelist.state.users.get(name)
+        user = self._store.state.users.get(name)
         if user is not None:
             return ({**target, "IAM:RoleId": user.role},)
-        roles = self._whitelist.access.roles
+        roles = self._authority.access.roles
         return (target, *({**target, "IAM:RoleId": role} for role in roles))
 
     def session_priority(self, fingerprint: Fingerprint) -> SessionPriority:
         """The priority of a key's sessions: high for owners, low for a key without access now."""
-        subject = self._whitelist.subject(fingerprint.hex)
+        subject = self._authority.subject(fingerprint.hex)
         if subject.user is None:
             return SessionPriority.LOW
         return SessionPriority.HIGH if subject.role == OWNER else SessionPriority.NORMAL
@@ -263,31 +257,31 @@ class Guard:
         return None
 
     def _decision(
-        self, asker: Asker, request: aiocoap.Message, path: Path, rule: Rule, method: str
+        self, subject: Subject, request: aiocoap.Message, path: Path, rule: Rule, method: str
     ) -> Decision:
         """The first refusal among the targets, or the last permission."""
         late = method in rule.late
-        ask = self._whitelist.conceivable if late else self._whitelist.decide
-        own = self._own(asker, request, path, rule)
-        connection = self.connection(asker.peer)
-        subject = asker.subject
+        ask = self._authority.conceivable if late else self._authority.decide
+        own = self._own(subject, request, path, rule)
+        connection = self.connection(peer_of(request))
+        decided = subject
         if rule.as_unpaired and subject.user is not None:
-            subject = Subject(subject.fingerprint, None, UNPAIRED)
+            decided = Subject(subject.fingerprint, None, UNPAIRED)
         decision = Decision(False, "there is no target")
         for target in rule.targets(path):
             attributes = merged({**connection, **target}, own)
-            decision = ask(subject, rule.actions[method], attributes)
+            decision = ask(decided, rule.actions[method], attributes)
             if not decision.allowed:
                 break
-        if subject is not asker.subject and not decision.allowed:
+        if decided is not subject and not decision.allowed:
             nobody = f"Nobody has the right {rule.actions[method]} on this device."
             return replace(decision, missing=nobody)
         return decision
 
     def _own(
-        self, asker: Asker, request: aiocoap.Message, path: Path, rule: Rule
+        self, subject: Subject, request: aiocoap.Message, path: Path, rule: Rule
     ) -> Mapping[str, str]:
-        if rule.own is None or asker.subject.user is None:
+        if rule.own is None or subject.user is None:
             return {}
         own = rule.own(request.copy(uri_path=path))  # a trailing slash makes no other resource
         if path not in self._told and (ours := sorted(name for name in own if is_own(name))):
@@ -296,13 +290,13 @@ class Guard:
         return own
 
     def _refuse_method(
-        self, asker: Asker, request: aiocoap.Message, path: Path, rule: Rule
+        self, subject: Subject, request: aiocoap.Message, path: Path, rule: Rule
     ) -> None:
         """4.05 for whoever may do something here; to others it is one more thing they lack."""
         if not any(
-            self._decision(asker, request, path, rule, method).allowed for method in rule.actions
+            self._decision(subject, request, path, rule, method).allowed for method in rule.actions
         ):
-            raise self._refusal(asker, next(iter(rule.actions.values()), ""))
+            raise self._refusal(subject, request, next(iter(rule.actions.values()), ""))
         raise ProblemError(
             Code.METHOD_NOT_ALLOWED,
             "method-not-allowed",
@@ -310,11 +304,16 @@ class Guard:
             f"It has: {', '.join(sorted(rule.actions))}.",
         )
 
-    def _refusal(self, asker: Asker, action: str, decision: Decision | None = None) -> ProblemError:
-        subject = asker.subject
+    def _refusal(
+        self,
+        subject: Subject,
+        request: aiocoap.Message,
+        action: str,
+        decision: Decision | None = None,
+    ) -> ProblemError:
         if decision is None:
-            decision = self._whitelist.decide(subject, action)
-        self._note(asker, action, decision.reason)
+            decision = self._authority.decide(subject, action)
+        self._note(subject, request, action, decision.reason)
         if subject.user is not None:
             return ProblemError(
                 Code.FORBIDDEN, "denied", "you may not do this here", decision.missing
@@ -330,13 +329,13 @@ class Guard:
         title = "your access has ended" if subject.inactive is Inactive.EXPIRED else "not yet"
         return ProblemError(Code.FORBIDDEN, "not-paired", title, decision.missing)
 
-    def _note(self, asker: Asker, action: str, reason: str) -> None:
-        subject, peer = asker.subject, asker.peer
+    def _note(self, subject: Subject, request: aiocoap.Message, action: str, reason: str) -> None:
+        peer = peer_of(request)
         if subject.user is None:
             _log.debug("refused %s: %s", subject.fingerprint, reason)
         else:
             _log.info("refused %s: %s", subject.user.name, reason)
-        self._whitelist.note_refusal(
+        self._audit.append_denial(
             subject, action, reason, address=str(peer.address), interface=peer.interface
         )
 

@@ -11,10 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from device_app.access import bodies
-from device_app.access.whitelist import Whitelist
+from device_app.access.access_control import AccessControl
+from device_app.access.clock import Clock
+from device_app.access.registry import Registry
 from iam.errors import InviteRefused, NotFound
 from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.model import Invite, Subject, User
+from iam.store import Store
 from peer.errors import Malformed, PeerError, UsageError
 from peer.identity import Fingerprint, Identity
 from peer.net.coaps import PeerIdentity
@@ -77,34 +80,38 @@ class Invitations:
 
     def __init__(
         self,
-        whitelist: Whitelist,
+        store: Store,
+        clock: Clock,
+        registry: Registry,
         identity: Identity,
         *,
         addresses: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        self._whitelist = whitelist
+        self._store = store
+        self._clock = clock
+        self._registry = registry
         self._identity = identity
         self._addresses = addresses
 
     def create(self, actor: Subject | None, invite: Invite) -> dict[str, Any]:
         """A durable record, and the only showing of its token. Raises `IamError`."""
         self._token(invite)  # one that does not fit a token must not become a record
-        made = self._whitelist.create_invite(actor, invite)
+        made = self._registry.create_invite(actor, invite)
         return {**invite_view(made), "token": self._token(made)}
 
     def listed(self) -> list[dict[str, Any]]:
         """Every invite that can still be redeemed, the one that ends first at the top."""
-        now = self._whitelist.now
-        standing = (one for one in self._whitelist.state.invites.values() if now < one.expires)
+        now = self._clock.now()
+        standing = (one for one in self._store.state.invites.values() if now < one.expires)
         return [invite_view(one) for one in sorted(standing, key=lambda one: one.expires)]
 
     def find(self, invite_id: str) -> Invite:
         """An invite by its id. Raises `NotFound`."""
-        return self._whitelist.state.invite(invite_id)
+        return self._store.state.invite(invite_id)
 
     def named(self, beginning: str) -> Invite:
         """The one whose id begins like this, as a person types it. Raises `NotFound`."""
-        ids = [one for one in self._whitelist.state.invites if one.startswith(beginning.lower())]
+        ids = [one for one in self._store.state.invites if one.startswith(beginning.lower())]
         if len(ids) > 1 and beginning:
             raise NotFound(
                 f"{len(ids)} invites begin with {beginning!r}", advice="Give more of the id."
@@ -113,7 +120,7 @@ class Invitations:
 
     def withdraw(self, actor: Subject | None, invite_id: str) -> None:
         """Its token is worth nothing from now on. Raises `IamError`."""
-        self._whitelist.remove_invite(actor, invite_id)
+        self._registry.remove_invite(actor, invite_id)
 
     def redeem_untrusted(self, signed: bytes, peer: PeerIdentity) -> User:
         """The user that this key has become. Raises `Malformed` for a token that this device did
@@ -125,14 +132,14 @@ class Invitations:
                 "this is no invite of this device", advice="Ask for a new one, and copy all of it."
             ) from error
         try:
-            return self._whitelist.redeem(
+            return self._registry.redeem(
                 token.id.hex(),
                 fingerprint=peer.fingerprint.hex,
                 address=str(peer.address),
                 interface=peer.interface,
             )
         except InviteRefused as error:
-            if token.expires <= self._whitelist.now:  # its record may have gone by then
+            if token.expires <= self._clock.now():  # its record may have gone by then
                 raise InviteRefused("this invite is over", advice=error.advice) from error
             raise
 
@@ -154,12 +161,12 @@ class Invitations:
 
 
 def invite_verbs(
-    whitelist: Whitelist, invitations: Callable[[], Invitations]
+    control: AccessControl, invitations: Callable[[], Invitations]
 ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
     """The console's verbs on invites; see `device_app.console.table`."""
 
     def create(args: Mapping[str, Any]) -> dict[str, Any]:
-        invite = invite_wished_untrusted(args["wish"], whitelist.now, whitelist.limits)
+        invite = invite_wished_untrusted(args["wish"], control.clock.now(), control.limits)
         return {"invite": invitations().create(None, invite)}
 
     def listed(_args: Mapping[str, Any]) -> dict[str, Any]:

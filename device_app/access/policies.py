@@ -17,7 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from device_app.access.whitelist import Whitelist
+from device_app.access.access_control import AccessControl
+from device_app.access.event_kind import EventKind
 from device_app.errors import ConfigError
 from iam import config
 from iam.access import Access
@@ -128,7 +129,7 @@ class Policies:
     def __init__(
         self,
         folder: Path,
-        whitelist: Whitelist,
+        control: AccessControl,
         now: PolicySet,
         *,
         app_actions: Mapping[str, str],
@@ -138,7 +139,7 @@ class Policies:
         self.now = now
         self.trouble = ""
         self._folder = folder
-        self._whitelist = whitelist
+        self._control = control
         self._app_actions = app_actions
         self._check = check
         self._on_change = on_change
@@ -156,7 +157,7 @@ class Policies:
                 self._refused(error)
                 raise
             self.now, self.trouble = found, ""
-            self._whitelist.adopt(found.access)
+            self._control.authority.adopt(found.access)
             self._tell(changed)
             if changed:
                 self._on_change(changed)
@@ -178,16 +179,18 @@ class Policies:
         detail = f"{len(self.now.files)} files"
         if changed:
             detail += f", other rights: {', '.join(sorted(changed))}"
-        self._whitelist.note("policy-loaded", result=self.now.digest, detail=detail)
+        audit = self._control.audit
+        audit.append(audit.event(EventKind.POLICY_LOADED, result=self.now.digest, detail=detail))
 
     def _refused(self, error: ConfigError) -> None:
         self.trouble = f"the policies in force are not those of the files: {error}"
         _log.error("%s %s", self.trouble, error.advice)
-        self._whitelist.note("policy-refused", result="refused", detail=str(error))
+        audit = self._control.audit
+        audit.append(audit.event(EventKind.POLICY_REFUSED, result="refused", detail=str(error)))
 
     def _orphans(self) -> list[str]:
         """Roles that users have and nobody knows: such a user may do nothing."""
-        users = self._whitelist.state.users.values()
+        users = self._control.store.state.users.values()
         lost = {user.role for user in users} - self.now.access.roles.keys()
         return [f"there are users of the role {role!r}, which is not defined" for role in lost]
 

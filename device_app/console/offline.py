@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from device_app import config, resource_spec
+from device_app.access.access_control import AccessControl
 from device_app.access.bodies import user_view
+from device_app.access.clock import SystemClocks
 from device_app.access.invitations import Invitations
-from device_app.access.journal import Journal
 from device_app.access.policies import PolicySet
 from device_app.access.reach import reachable
-from device_app.access.whitelist import Whitelist
 from device_app.config import Settings
 from device_app.console.status import identity_view, package_version
 from device_app.console.store_recovery import note_recovery, restore_verbs, store_view
@@ -101,9 +101,9 @@ def fingerprint(places: Paths) -> dict[str, Any]:
 def status(places: Paths) -> dict[str, Any]:
     """What the files tell while no daemon runs."""
     identity = _identity(places)
-    with _whitelist(places, Access()) as whitelist:
-        known = [user_view(user) for _, user in sorted(whitelist.state.users.items())]
-        store = store_view(whitelist)
+    with _access_control(places, Access()) as control:
+        known = [user_view(user) for _, user in sorted(control.store.state.users.items())]
+        store = store_view(control)
     return {
         "running": False,
         "version": package_version(),
@@ -121,11 +121,11 @@ def do(places: Paths, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
     # An application's own code is run only where its actions count.
     app_actions = _app_actions(places) if verb.startswith("policy-") else {}
     access = PolicySet.read(places.policies, app_actions).access
-    with _whitelist(places, access) as whitelist:
-        return console_verbs(whitelist, lambda: _invitations(places, whitelist))[verb](args)
+    with _access_control(places, access) as control:
+        return console_verbs(control, lambda: _invitations(places, control))[verb](args)
 
 
-def _invitations(places: Paths, whitelist: Whitelist) -> Invitations:
+def _invitations(places: Paths, control: AccessControl) -> Invitations:
     """With the addresses that the daemon would listen on; a port of 0 is none that one can tell."""
     chosen = settings(places)
     bound = [(host, chosen.port) for host in chosen.listen]
@@ -134,12 +134,14 @@ def _invitations(places: Paths, whitelist: Whitelist) -> Invitations:
         return reachable(bound, chosen.public)
 
     identity = Identity.load_or_create(places.key)  # as the daemon's first start would
-    return Invitations(whitelist, identity, addresses=addresses)
+    return Invitations(
+        control.store, control.clock, control.registry, identity, addresses=addresses
+    )
 
 
 def _app_actions(places: Paths) -> dict[str, str]:
     chosen = settings(places)
-    board = Board(name=chosen.name, device_id="", asker=_nobody_asks)
+    board = Board(name=chosen.name, device_id="", subject=_nobody_asks)
     found = resource_spec.load(chosen.modules, places.modules, board)
     return {action: role for one in found for action, role in one.roles().items()}
 
@@ -153,32 +155,32 @@ def label(places: Paths, *, replace: bool) -> dict[str, Any]:
     """A new label for this device. Raises `AppError`."""
     identity = _identity(places)
     labels.require_label(settings(places).hardware)
-    with _whitelist(places, Access()) as whitelist:
-        _, words = labels.made(whitelist, identity.fingerprint, replace=replace)
+    with _access_control(places, Access()) as control:
+        _, words = labels.made(control, identity.fingerprint, replace=replace)
     return words
 
 
 @_as_owner
 def revive_label(places: Paths) -> dict[str, Any]:
     """The code on the label can be used again. Raises `AppError`."""
-    with _whitelist(places, Access()) as whitelist:
-        _, words = labels.revived(whitelist, limits=DEFAULT_LIMITS)
+    with _access_control(places, Access()) as control:
+        _, words = labels.revived(control, limits=DEFAULT_LIMITS)
     return words
 
 
 @_as_owner
 def restore(places: Paths, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """One of the verbs of `console.store_recovery`, whatever is wrong with the policy files."""
-    with _whitelist(places, Access()) as whitelist:
-        return restore_verbs(whitelist)[verb](args)
+    with _access_control(places, Access()) as control:
+        return restore_verbs(control)[verb](args)
 
 
 @_as_owner
 def reset(places: Paths, *, keep_identity: bool) -> dict[str, Any]:
     """Factory reset while no daemon runs, whatever is wrong with the policy files or the store."""
     try:
-        with _whitelist(places, Access()) as whitelist:
-            whitelist.forget_all(keep=(LABEL_RECORD,) if keep_identity else ())
+        with _access_control(places, Access()) as control:
+            control.registry.forget_all(keep=(LABEL_RECORD,) if keep_identity else ())
     except StoreTooNew:
         Store.remove(places.store)
         Store.open(places.store).close()
@@ -189,14 +191,14 @@ def reset(places: Paths, *, keep_identity: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def _whitelist(places: Paths, access: Access) -> Iterator[Whitelist]:
+def _access_control(places: Paths, access: Access) -> Iterator[AccessControl]:
     if not Store.has_traces(places.store):
         raise _not_there(places)
     store = Store.open(places.store)
     try:
-        whitelist = Whitelist(store, access, journal=Journal())
-        note_recovery(whitelist)
-        yield whitelist
+        control = AccessControl.create(store, access, SystemClocks())
+        note_recovery(control)
+        yield control
     finally:
         store.close()
 

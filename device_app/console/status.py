@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from device_app.access.clock import Clock
-from device_app.access.whitelist import CLOCK_ADVICE
+from device_app.access.clock import CLOCK_ADVICE, Clock
 from device_app.console.store_recovery import ADVICE as RESTORE_ADVICE
 from device_app.errors import Exit
 from peer.identity import Fingerprint

@@ -11,7 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from device_app.access.whitelist import CONSOLE, Whitelist
+from device_app.access.access_control import AccessControl
+from device_app.access.audit_log import CONSOLE
+from device_app.access.event_kind import EventKind
 from device_app.errors import AppError, Exit
 from iam import mark, rights, salvage
 from iam.changes import has_owner
@@ -23,14 +25,17 @@ _log = logging.getLogger("handfast.store")
 ADVICE = "`handfast-device restore` shows what was set aside and puts it back."
 
 
-def note_recovery(whitelist: Whitelist) -> None:
+def note_recovery(control: AccessControl) -> None:
     """Say in the log, and once in the trail, that the store was not sound, and in the log that the
     device has lost its owner."""
-    store = whitelist.store
+    store, audit = control.store, control.audit
     if (recovery := store.recovery) is not None:
         _log.error("%s. %s", recovery, ADVICE)
         if store.is_newly_recovered:
-            whitelist.note("store-recovered", result=recovery.reason.value, detail=str(recovery))
+            event = audit.event(
+                EventKind.STORE_RECOVERED, result=recovery.reason.value, detail=str(recovery)
+            )
+            audit.append(event)
     if store.had_owner and not has_owner(store.state):
         _log.error(
             "this device has lost its owner, and opens no window for another by itself. "
@@ -38,13 +43,13 @@ def note_recovery(whitelist: Whitelist) -> None:
         )
 
 
-def store_view(whitelist: Whitelist) -> dict[str, Any]:
+def store_view(control: AccessControl) -> dict[str, Any]:
     """The store as `status` shows it: `trouble` is what is wrong now, `recovery` what was wrong at
     a start and waits for a decision."""
-    store = whitelist.store
+    store = control.store
     view: dict[str, Any] = {
         "path": str(store.path),
-        "trouble": whitelist.trouble or store.trouble,
+        "trouble": control.writer.trouble or store.trouble,
         "recovery": None,
     }
     if (found := store.recovery) is not None:
@@ -59,28 +64,28 @@ def store_view(whitelist: Whitelist) -> dict[str, Any]:
 
 
 def restore_verbs(
-    whitelist: Whitelist,
+    control: AccessControl,
 ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
     """The console's verbs on copies of the store; see `device_app.console.table`."""
+    store, audit = control.store, control.audit
 
     def show(args: Mapping[str, Any]) -> dict[str, Any]:
-        return _difference(whitelist, _path(whitelist.store, args), _copy(whitelist.store, args))
+        return _difference(store, _path(store, args), _copy(store, args))
 
     def restore(args: Mapping[str, Any]) -> dict[str, Any]:
-        store, copy = whitelist.store, _copy(whitelist.store, args)
-        shown = _difference(whitelist, _path(store, args), copy)
+        copy = _copy(store, args)
+        shown = _difference(store, _path(store, args), copy)
         if args.get("total") != shown["total"]:
             raise AppError("the copy has changed since it was shown", advice="Look at it again.")
-        event = whitelist.journal.event("store-restored", actor=CONSOLE, detail=shown["copy"])
+        event = audit.event(EventKind.STORE_RESTORED, actor=CONSOLE, detail=shown["copy"])
         label = (copy.attempts or {}).get(rights.LABEL)
         store.settle(event, state=rights.state_of(copy.rows), label=label)
         return {**shown, "restored": True, "replaced": str(salvage.replaced_of(store.path))}
 
     def discard(_args: Mapping[str, Any]) -> dict[str, Any]:
-        store = whitelist.store
         if store.recovery is None:
             return {"discarded": False}
-        event = whitelist.journal.event("store-confirmed", actor=CONSOLE)
+        event = audit.event(EventKind.STORE_CONFIRMED, actor=CONSOLE)
         store.settle(event)
         return {"discarded": True}
 
@@ -110,9 +115,9 @@ def _copy(store: Store, args: Mapping[str, Any]) -> Content:
     return copy
 
 
-def _difference(whitelist: Whitelist, path: Path, copy: Content) -> dict[str, Any]:
+def _difference(store: Store, path: Path, copy: Content) -> dict[str, Any]:
     """What restoring the copy would change, and what its mark knows better."""
-    store, state = whitelist.store, rights.state_of(copy.rows)
+    state = rights.state_of(copy.rows)
     marked = None
     with suppress(OSError):
         marked = mark.load_untrusted(mark.path_of(path))

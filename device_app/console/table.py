@@ -7,9 +7,9 @@ Each takes the arguments of its command, as JSON has them, and raises `IamError`
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from device_app.access.access_control import AccessControl
 from device_app.access.explaining import policy_verbs
 from device_app.access.invitations import Invitations, invite_verbs
-from device_app.access.whitelist import Whitelist
 from device_app.console.status import clock_view
 from device_app.console.store_recovery import restore_verbs
 from device_app.console.users import user_verbs
@@ -18,19 +18,19 @@ ConsoleVerb = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def console_verbs(
-    whitelist: Whitelist, invitations: Callable[[], Invitations]
+    control: AccessControl, invitations: Callable[[], Invitations]
 ) -> dict[str, ConsoleVerb]:
     """All of them, by name."""
 
     def clock(args: Mapping[str, Any]) -> dict[str, Any]:
         if args.get("trust_system"):
-            whitelist.trust_system_clock()
-        return {**clock_view(whitelist.clock), "system": int(whitelist.journal.wall())}
+            control.registry.trust_system_clock()
+        return {**clock_view(control.clock), "system": int(control.clock.wall())}
 
     return {
-        **user_verbs(whitelist),
-        **invite_verbs(whitelist, invitations),
-        **policy_verbs(whitelist),
-        **restore_verbs(whitelist),
+        **user_verbs(control),
+        **invite_verbs(control, invitations),
+        **policy_verbs(control.authority),
+        **restore_verbs(control),
         "clock": clock,
     }

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from device_app.access.access_control import AccessControl
 from device_app.access.invitations import Invitations
-from device_app.access.whitelist import Whitelist
 from device_app.console.audit import follow
 from device_app.console.control_messages import JsonObject, Tell
 from device_app.console.control_server import Handler
@@ -31,7 +31,7 @@ class Verbs:
     def __init__(
         self,
         service: PairingService,
-        whitelist: Whitelist,
+        control: AccessControl,
         invitations: Invitations,
         *,
         status: Callable[[], dict[str, Any]],
@@ -39,7 +39,7 @@ class Verbs:
         reset: Callable[[bool], None],
     ) -> None:
         self._service = service
-        self._whitelist = whitelist
+        self._control = control
         self._invitations = invitations
         self._status = status
         self._reload = reload
@@ -61,7 +61,7 @@ class Verbs:
             "policy-reload": self.reload,
             "reset": self.reset,
         }
-        console = console_verbs(self._whitelist, lambda: self._invitations)
+        console = console_verbs(self._control, lambda: self._invitations)
         own["restore"] = self._restoring(console.pop("restore"))
         return own | {name: _at_once(verb) for name, verb in console.items()}
 
@@ -139,14 +139,14 @@ class Verbs:
         """A new label for the board."""
         labels.require_label(self._service.methods.hardware)
         label, words = labels.made(
-            self._whitelist, self._service.device, replace=bool(args.get("replace"))
+            self._control, self._service.device, replace=bool(args.get("replace"))
         )
         self._service.methods.replace_label(label)
         return words
 
     async def revive_label(self, _args: JsonObject, _tell: Events) -> dict[str, Any]:
         """The code on the label can be used again."""
-        label, words = labels.revived(self._whitelist, limits=self._service.limits)
+        label, words = labels.revived(self._control, limits=self._service.limits)
         self._service.methods.replace_label(label)
         return words
 
@@ -170,7 +170,7 @@ class Verbs:
 
     async def events(self, args: JsonObject, tell: Events) -> dict[str, Any]:
         """The audit trail from somewhere on, for as long as the caller listens."""
-        return await follow(self._whitelist.store, args, tell)
+        return await follow(self._control.store, args, tell)
 
     async def reload(self, _args: JsonObject, _tell: Events) -> dict[str, Any]:
         """The policy of the files."""
@@ -190,7 +190,7 @@ class Verbs:
         """Factory reset of the running daemon."""
         self._service.close_window()  # its events name people, and go with all others
         keep = bool(args.get("keep_identity"))
-        self._whitelist.forget_all(keep=(LABEL_RECORD,) if keep else ())
+        self._control.registry.forget_all(keep=(LABEL_RECORD,) if keep else ())
         self._reset(keep)
         return {"reset": True, "kept_identity": keep}
 

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace as changed
 from typing import Any
 
-from device_app.access.whitelist import CONSOLE, Whitelist
+from device_app.access.access_control import AccessControl
+from device_app.access.audit_log import CONSOLE
+from device_app.access.event_kind import EventKind
 from device_app.errors import AppError, Exit
 from device_app.pairing.methods import LABEL_RECORD, Hardware, StoredLabel
 from peer.identity import Fingerprint
@@ -26,10 +28,10 @@ def require_label(hardware: Hardware) -> None:
         )
 
 
-def revived(whitelist: Whitelist, *, limits: Limits) -> tuple[StoredLabel, dict[str, Any]]:
+def revived(control: AccessControl, *, limits: Limits) -> tuple[StoredLabel, dict[str, Any]]:
     """The label with no failed tries at its code, durably. Raises `AppError` if there is no label,
     `StoreWriteFailed`."""
-    store = whitelist.store
+    store = control.store
     stored = StoredLabel.restored(store.attempts.get(LABEL_RECORD))
     if not stored.is_made:
         raise AppError(
@@ -38,15 +40,15 @@ def revived(whitelist: Whitelist, *, limits: Limits) -> tuple[StoredLabel, dict[
             code=Exit.NOT_FOUND,
         )
     if stored.failures:
-        event = whitelist.journal.event("code-revived", actor=CONSOLE)
+        event = control.audit.event(EventKind.CODE_REVIVED, actor=CONSOLE)
         attempts = {**store.attempts, LABEL_RECORD: changed(stored, failures=0).record()}
-        whitelist.commit(whitelist.state, event, attempts=attempts)
+        control.writer.commit(store.state, event, attempts=attempts)
     words = {"revived": stored.is_code_dead(limits)}
     return changed(stored, failures=0), words
 
 
 def made(
-    whitelist: Whitelist,
+    control: AccessControl,
     device: Fingerprint,
     *,
     replace: bool,
@@ -54,14 +56,14 @@ def made(
 ) -> tuple[StoredLabel, dict[str, Any]]:
     """A new label, durably remembered, and its words. Raises `AppError` if there is one already and
     it is not to be replaced, `StoreWriteFailed`."""
-    store = whitelist.store
+    store = control.store
     if StoredLabel.restored(store.attempts.get(LABEL_RECORD)).is_made and not replace:
         raise AppError(
             "there is a label already, and nobody can print it again",
             advice="--yes makes a new one; the old one is worth nothing then.",
         )
     stored, label, code = StoredLabel.made(device, random_bytes)
-    event = whitelist.journal.event("label-made", actor=CONSOLE)
+    event = control.audit.event(EventKind.LABEL_MADE, actor=CONSOLE)
     attempts = {**store.attempts, LABEL_RECORD: stored.record()}
-    whitelist.commit(whitelist.state, event, attempts=attempts)
+    control.writer.commit(store.state, event, attempts=attempts)
     return stored, {"label": {"text": label.text, "code": code.text}}

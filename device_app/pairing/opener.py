@@ -9,10 +9,11 @@ every role.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from device_app.access.whitelist import Whitelist
+from device_app.access.authority import Authority
 from iam import changes
 from iam.builtin import GUEST
 from iam.model import Subject
+from iam.store import Store
 
 _MOST_UNVERIFIED = GUEST  # the highest role for a key that the method does not authenticate
 
@@ -28,8 +29,9 @@ class Opener:
 class OpenerRights:
     """The rights of openers, by the policies and users of this moment."""
 
-    def __init__(self, whitelist: Whitelist) -> None:
-        self._whitelist = whitelist
+    def __init__(self, store: Store, authority: Authority) -> None:
+        self._store = store
+        self._authority = authority
 
     def check(self, opener: Opener | None, role: str) -> float | None:
         """Return when access granted by this opener ends, in device time; None if it does not end.
@@ -39,19 +41,18 @@ class OpenerRights:
             NotFound: the role or the opener does not exist.
         """
         if opener is None:
-            return self._whitelist.check_opener(None, role)
-        return self._whitelist.check_opener(opener.subject, role, opener.attributes)
+            return self._authority.check_opener(None, role)
+        return self._authority.check_opener(opener.subject, role, opener.attributes)
 
     def default_role(self) -> str:
         """Return `owner` if the device never had one, else `guest`."""
-        store = self._whitelist.store
-        return changes.default_role(store.state, had_owner=store.had_owner)
+        return changes.default_role(self._store.state, had_owner=self._store.had_owner)
 
     def roles_up_to(self, role: str) -> list[str]:
         """Return the roles that a client may request in a window of `role`."""
-        rules = self._whitelist.rules
+        rules = self._authority.rules
         return [one.id for one in rules.roles.values() if 0 < one.rank <= rules.rank(role)]
 
     def unverified_role(self, role: str) -> str:
         """Return the role that a window of `role` grants to a key it does not authenticate."""
-        return min(role, _MOST_UNVERIFIED, key=self._whitelist.rules.rank)
+        return min(role, _MOST_UNVERIFIED, key=self._authority.rules.rank)

@@ -6,26 +6,22 @@ The window decides what an attempt costs; this makes the cost durable before any
 import logging
 from collections.abc import Sequence
 
-from device_app.access.whitelist import CONSOLE, Whitelist
+from device_app.access.access_control import AccessControl
+from device_app.access.audit_log import CONSOLE
+from device_app.access.event_kind import EventKind
+from device_app.access.registry import PairingChange
 from device_app.pairing.methods import LABEL_RECORD, BoardMethods, StoredLabel
 from iam.audit import Event as AuditEvent
-from iam.model import State
+from iam.store import Store
 from peer.errors import Malformed
 from peer.limits import Limits
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.events import Event, EventKind
+from peer.pairing.events import Event
+from peer.pairing.events import EventKind as WindowEventKind
 from peer.pairing.methods import Method
 
 _log = logging.getLogger("handfast.pairing")
 _RECORD = "pairing"  # the name of the budget among the store's attempt records
-# Field of a window's event → field of the audit event; the rest becomes `detail`.
-_FIELDS = {
-    "fingerprint": "fingerprint",
-    "method": "method",
-    "role": "role",
-    "name": "user",
-    "reason": "result",
-}
 
 
 class PairingRecord:
@@ -35,11 +31,13 @@ class PairingRecord:
     """
 
     def __init__(
-        self, whitelist: Whitelist, methods: BoardMethods, now: float, *, limits: Limits
+        self, control: AccessControl, methods: BoardMethods, now: float, *, limits: Limits
     ) -> None:
-        self._whitelist = whitelist
+        self._store = control.store
+        self._writer = control.writer
+        self._audit = control.audit
         self._methods = methods
-        self.budget = _restored_budget(whitelist, now, limits)
+        self.budget = _restored_budget(control.store, now, limits)
 
     def keep(
         self, budget: AttemptBudget, events: Sequence[Event], now: float, *, actor: str
@@ -55,12 +53,12 @@ class PairingRecord:
         Raises:
             StoreWriteFailed: nothing was stored.
         """
-        whitelist, budget = self._whitelist, self._stored(budget)
+        budget = self._stored(budget)
         is_changed = self._is_changed(budget)
         if events or is_changed:
             audited = [self._audit_event(event, actor) for event in events]
             attempts = self._attempts(budget, now) if is_changed else None
-            whitelist.commit(whitelist.state, *audited, attempts=attempts)
+            self._writer.commit(self._store.state, *audited, attempts=attempts)
             self.budget = budget
 
     def is_behind(self, budget: AttemptBudget) -> bool:
@@ -68,44 +66,51 @@ class PairingRecord:
         return self._is_changed(self._stored(budget))
 
     def commit_success(
-        self, new: State, event: AuditEvent, budget: AttemptBudget, method: Method, now: float
+        self, change: PairingChange, budget: AttemptBudget, method: Method, now: float
     ) -> None:
         """Store the new user and the refund in one transaction. Raises `IamError`."""
         self._methods.succeeded(method)
         refunded = self._stored(budget.refund())
-        self._whitelist.commit(new, event, attempts=self._attempts(refunded, now))
+        attempts = self._attempts(refunded, now)
+        self._writer.commit(change.state, change.event, attempts=attempts)
         self.budget = refunded
 
     def clear(self, now: float) -> None:
         """Forget the failures. Raises `StoreWriteFailed`."""
-        whitelist, refunded = self._whitelist, self.budget.refund()
-        event = whitelist.journal.event("back-off-cleared", actor=CONSOLE)
-        whitelist.commit(whitelist.state, event, attempts=self._attempts(refunded, now))
+        refunded = self.budget.refund()
+        event = self._audit.event(EventKind.BACK_OFF_CLEARED, actor=CONSOLE)
+        self._writer.commit(self._store.state, event, attempts=self._attempts(refunded, now))
         self.budget = refunded
 
     def _stored(self, budget: AttemptBudget) -> AttemptBudget:
         return budget if budget.is_kept else self.budget
 
     def _is_changed(self, budget: AttemptBudget) -> bool:
-        stored = self._whitelist.store.attempts.get(LABEL_RECORD, StoredLabel().record())
+        stored = self._store.attempts.get(LABEL_RECORD, StoredLabel().record())
         return budget != self.budget or stored != self._methods.label.record()
 
     def _attempts(self, budget: AttemptBudget, now: float) -> dict[str, object]:
         label = self._methods.label.record()
-        return {**self._whitelist.store.attempts, _RECORD: budget.record(now), LABEL_RECORD: label}
+        return {**self._store.attempts, _RECORD: budget.record(now), LABEL_RECORD: label}
 
     def _audit_event(self, event: Event, actor: str) -> AuditEvent:
-        rest = dict(event.fields)
-        known = {ours: str(rest.pop(theirs)) for theirs, ours in _FIELDS.items() if theirs in rest}
-        detail = " ".join(f"{key}={value}" for key, value in sorted(rest.items()))
-        if event.kind in {EventKind.WINDOW_OPENED, EventKind.WINDOW_CLOSED}:
-            known["actor"] = actor
-        return self._whitelist.journal.event(event.kind.value, detail=detail, **known)
+        """A window's event as one of the audit log; a field that has no place there is detail."""
+        fields = {name: str(value) for name, value in event.fields.items()}
+        by_hand = event.kind in {WindowEventKind.WINDOW_OPENED, WindowEventKind.WINDOW_CLOSED}
+        return self._audit.event(
+            EventKind(event.kind.value),
+            actor=actor if by_hand else "",
+            user=fields.pop("name", ""),
+            role=fields.pop("role", ""),
+            fingerprint=fields.pop("fingerprint", ""),
+            method=fields.pop("method", ""),
+            result=fields.pop("reason", ""),
+            detail=" ".join(f"{name}={value}" for name, value in sorted(fields.items())),
+        )
 
 
-def _restored_budget(whitelist: Whitelist, now: float, limits: Limits) -> AttemptBudget:
+def _restored_budget(store: Store, now: float, limits: Limits) -> AttemptBudget:
     """Return the stored budget; for a damaged record, the longest back-off."""
-    store = whitelist.store
     record = store.attempts.get(_RECORD)
     try:
         if store.attempts_lost or not isinstance(record, dict | None):

@@ -14,7 +14,8 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 
-from device_app.access.whitelist import Whitelist
+from device_app.access.access_control import AccessControl
+from device_app.access.event_kind import EventKind
 from device_app.pairing.ceremonies import Ceremonies
 from device_app.pairing.events import PairingEvent, PairingEventKind, PairingEvents
 from device_app.pairing.methods import LABEL_RECORD, BoardMethods, Hardware, StoredLabel
@@ -48,7 +49,7 @@ class PairingService:
 
     def __init__(
         self,
-        whitelist: Whitelist,
+        control: AccessControl,
         device: Fingerprint,
         *,
         events: PairingEvents,
@@ -64,18 +65,18 @@ class PairingService:
         self.trouble = ""  # why the last window could not be opened
         self.methods = BoardMethods(
             hardware,
-            StoredLabel.restored(whitelist.store.attempts.get(LABEL_RECORD)),
+            StoredLabel.restored(control.store.attempts.get(LABEL_RECORD)),
             device,
             random_bytes=random_bytes,
             limits=limits,
             counts_tries=lambda: self.window is None or self.window.budget.is_kept,
         )
         self._terms = terms
-        self._whitelist = whitelist
+        self._audit = control.audit
         self._random_bytes = random_bytes
         now = asyncio.get_running_loop().time()
-        self._rights = OpenerRights(whitelist)
-        self._record = PairingRecord(whitelist, self.methods, now, limits=limits)
+        self._rights = OpenerRights(control.store, control.authority)
+        self._record = PairingRecord(control, self.methods, now, limits=limits)
         self._factory = WindowFactory(
             self._rights,
             self.methods,
@@ -92,7 +93,7 @@ class PairingService:
         )
         self.ceremonies = Ceremonies(
             self._driver,
-            Registration(whitelist, self._rights, self._record),
+            Registration(control.store, control.registry, self._rights, self._record),
             events,
             limits=limits,
             random_bytes=random_bytes,
@@ -100,7 +101,7 @@ class PairingService:
         )
         self._has_default_role = False
         self.port = create_port(self, self._driver)
-        self._unsubscribe = whitelist.store.subscribe(lambda _old, _new: self._users_changed())
+        self._unsubscribe = control.store.subscribe(lambda _old, _new: self._users_changed())
 
     # The window as it is now.
 
@@ -187,7 +188,7 @@ class PairingService:
             self.report_trouble(error)
             raise
         self.trouble = ""
-        self._driver.settle(actor=self._whitelist.name_of(self.opener))
+        self._driver.settle(actor=self._audit.actor_name(self.opener))
         self.events.publish(PairingEvent(PairingEventKind.OPENED))
 
     def report_trouble(self, error: PeerError | IamError) -> None:
@@ -198,7 +199,7 @@ class PairingService:
 
     def close_window(self, *, actor: Subject | None = None) -> bool:
         """Close the window and refuse the ceremony in it. Return False if it was closed."""
-        return self._close(self._whitelist.name_of(actor))
+        return self._close(self._audit.actor_name(actor))
 
     def review(self) -> None:
         """Close the window if its opener may not open it any more."""
@@ -208,12 +209,13 @@ class PairingService:
         try:
             self._rights.check(self._driver.opener, window.role)
         except (Denied, NotFound) as error:
-            name = self._whitelist.name_of(self.opener)
+            name = self._audit.actor_name(self.opener)
             _log.warning("closing the pairing window: %s may not grant %s now", name, window.role)
             self._close("")
-            self._whitelist.note(
-                "window-withdrawn", actor=name, role=window.role, result=str(error)
+            event = self._audit.event(
+                EventKind.WINDOW_WITHDRAWN, actor=name, role=window.role, result=str(error)
             )
+            self._audit.append(event)
 
     async def close(self) -> None:
         """Close the window and the port, without waiting for a client."""
@@ -230,8 +232,8 @@ class PairingService:
         if before is not None and not self._has_default_role:
             role = before.role
         acting = request.opener.subject if request.opener is not None else None
-        self._whitelist.spend_window(acting)
-        self._close(self._whitelist.name_of(acting))
+        self._audit.spend_window(acting)
+        self._close(self._audit.actor_name(acting))
         self._has_default_role = role is None and self._terms.role is None
         window = self._factory.create(
             self._driver.now,

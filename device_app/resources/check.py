@@ -5,11 +5,12 @@ from typing import Any
 import aiocoap
 from aiocoap.resource import Resource
 
+from device_app.access.authority import Authority
 from device_app.access.guard import Guard, malformed, refusals
-from device_app.access.whitelist import Whitelist
 from device_app.resources.payloads import CBOR, reply
 from iam.access import dependency_message
 from iam.policy import ACTION
+from peer.net.coaps import peer_of
 
 ACTIONS = {"GET": "Iam:Check"}
 _KNOWN = ("action", "user")
@@ -21,10 +22,10 @@ class Check(Resource):
     ct = CBOR
     rt = "handfast.check"
 
-    def __init__(self, guard: Guard, whitelist: Whitelist) -> None:
+    def __init__(self, guard: Guard, authority: Authority) -> None:
         super().__init__()
         self._guard = guard
-        self._whitelist = whitelist
+        self._authority = authority
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """{action, allowed, missing?, depends?} about oneself; with `user=`, which asks for
@@ -32,11 +33,11 @@ class Check(Resource):
         and now. What depends on the request itself is not allowed: nobody is told yes before."""
         queries = _read(request)
         action = queries["action"]
-        asker = self._guard.asker(request)
-        connection = self._guard.connection(asker.peer)
+        subject = self._guard.subject(request)
+        connection = self._guard.connection(peer_of(request))
         if "user" not in queries:
-            decision = self._whitelist.decide(asker.subject, action, connection)
-            depends = self._whitelist.depends_on(asker.subject, action, connection)
+            decision = self._authority.decide(subject, action, connection)
+            depends = self._authority.access.depends_on(subject, action, connection)
             view: dict[str, Any] = {"action": action, "allowed": decision.allowed and not depends}
             if not view["allowed"]:
                 view["missing"] = dependency_message(depends) if depends else decision.missing
@@ -45,7 +46,7 @@ class Check(Resource):
         targets = self._guard.user_targets(("iam", "users", name))
         self._guard.require(request, "Iam:GetUser", *targets)
         with refusals():
-            found = self._whitelist.explain(name, action, connection)
+            found = self._authority.explain(name, action, connection)
         decision = found.decision
         view = {"action": action, "allowed": decision.allowed, "reason": decision.reason}
         return reply(request, view | _depends(found.depends_on))

@@ -16,8 +16,8 @@ from aiocoap.resource import ObservableResource
 
 from device_app.access.guard import malformed
 from device_app.access.records import record_view
-from device_app.access.whitelist import Whitelist
 from device_app.resources.payloads import CBOR, reply_encoded, whole_number_untrusted
+from iam.store import Store
 from peer import cbor
 from peer.bounded_dict import BoundedDict
 
@@ -45,19 +45,19 @@ class Events(ObservableResource):
     ct = CBOR
     rt = "handfast.events"
 
-    def __init__(self, whitelist: Whitelist) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__()
-        self._whitelist = whitelist
+        self._store = store
         self._made: BoundedDict[_Query, bytes] = BoundedDict(_KEPT_ANSWERS)
         self._head = (-1, "")  # of the trail that `_made` is about
-        whitelist.store.on_events(lambda _seq: self.updated_state())
+        store.on_events(lambda _seq: self.updated_state())
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """{head, digest, events}: the newest, or with `since` those after it; oldest first."""
         return reply_encoded(request, self._answer(_read_untrusted(request)))
 
     def _answer(self, query: _Query) -> bytes:
-        head = self._whitelist.store.audit.head
+        head = self._store.audit.head
         if head != self._head:
             self._head = head
             self._made.clear()
@@ -77,7 +77,7 @@ class Events(ObservableResource):
         return cbor.encode(view)
 
     def _events(self, query: _Query) -> list[dict[str, Any]]:
-        trail = self._whitelist.store.audit
+        trail = self._store.audit
         if query.since is None:
             last = USUAL if query.last is None else query.last
             return [record_view(one) for one in trail.latest(last)]
@@ -88,7 +88,7 @@ class Events(ObservableResource):
         """The newest events that fit, one at least. Each is encoded once to learn its size."""
         most = min(MOST if query.last is None else query.last, room // _LEAST_EVENT_BYTES + 1)
         found: list[dict[str, Any]] = []
-        for record in reversed(self._whitelist.store.audit.latest(most)):
+        for record in reversed(self._store.audit.latest(most)):
             view = record_view(record)
             room -= len(cbor.encode(view))
             if record.seq <= (query.since or 0) or (found and room < 0):

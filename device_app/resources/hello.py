@@ -22,6 +22,6 @@ class Hello(Resource):
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Text: who you are here, and where here is."""
-        subject = self._guard.asker(request).subject
+        subject = self._guard.subject(request)
         name = subject.user.name if subject.user else "stranger"
         return reply_text(request, f"Hello {name}, you are {subject.role} of {self._device}.")

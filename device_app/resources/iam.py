@@ -1,11 +1,10 @@
 """/iam: who am I, who else is known, and what are the rules (protocol §6; regular port, CBOR).
 
-The guard has checked that the asker may do this kind of thing to whomever the path names; where the
-body names somebody or something else, `require` asks again. Beyond all policies stands
+The guard has checked that the subject may do this to the target in the path; where the body names
+another target, `require` decides again. Beyond all policies stands
 `iam.changes`, which every change goes through. A change is answered after it is durable.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import aiocoap
@@ -13,12 +12,15 @@ from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
 from device_app.access import bodies
+from device_app.access.access_control import AccessControl
+from device_app.access.authority import Authority
+from device_app.access.clock import Clock
 from device_app.access.explaining import policy_view, role_view
-from device_app.access.guard import Asker, Guard, refusals
-from device_app.access.whitelist import Whitelist
+from device_app.access.guard import Guard, refusals
 from device_app.resources.payloads import CBOR, read_map, reply
-from iam.model import User
+from iam.model import Subject, User
 from peer.limits import Limits
+from peer.net.coaps import peer_of
 from peer.net.problem import ProblemError
 
 ME = {"GET": "Iam:GetMe"}
@@ -41,33 +43,34 @@ class Me(Resource):
     ct = CBOR
     rt = "handfast.me"
 
-    def __init__(self, guard: Guard, whitelist: Whitelist) -> None:
+    def __init__(self, guard: Guard, authority: Authority, clock: Clock) -> None:
         super().__init__()
         self._guard = guard
-        self._whitelist = whitelist
+        self._authority = authority
+        self._clock = clock
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """{user, role, fingerprint, key, path, actions, now, conditional?, until?, receipt?}."""
-        asker = self._guard.asker(request)
-        user = asker.subject.user
+        subject, peer = self._guard.subject(request), peer_of(request)
+        user = subject.user
         if user is None:
             # A key that policy lets in without a user: it has a role and nothing else.
             raise ProblemError(
                 Code.FORBIDDEN, "not-paired", "this device does not know your key", "Pair first."
             )
-        fingerprint = asker.peer.fingerprint.hex
+        fingerprint = peer.fingerprint.hex
         key = user.key(fingerprint)
-        access, connection = self._whitelist.access, self._guard.connection(asker.peer)
+        access, connection = self._authority.access, self._guard.connection(peer)
         view: dict[str, Any] = {
             "user": user.name,
-            "role": asker.subject.role,
+            "role": subject.role,
             "fingerprint": fingerprint,
             "key": key.name,
-            "path": "local" if asker.peer.is_local else "remote",
-            "actions": list(access.actions_of(asker.subject, attributes=connection)),
-            "now": int(self._whitelist.now),
+            "path": "local" if peer.is_local else "remote",
+            "actions": list(access.actions_of(subject, attributes=connection)),
+            "now": int(self._clock.now()),
         }
-        if conditional := access.conditional_of(asker.subject, connection):
+        if conditional := access.conditional_of(subject, connection):
             view["conditional"] = list(conditional)
         if user.not_after is not None:
             view["until"] = int(user.not_after)
@@ -82,20 +85,22 @@ class Users(Resource):
     ct = CBOR
     rt = "handfast.users"
 
-    def __init__(self, guard: Guard, whitelist: Whitelist, *, limits: Limits) -> None:
+    def __init__(self, guard: Guard, control: AccessControl, *, limits: Limits) -> None:
         super().__init__()
         self._guard = guard
-        self._whitelist = whitelist
+        self._store = control.store
+        self._registry = control.registry
+        self._clock = control.clock
         self._limits = limits
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Everybody (however many blocks that takes), or one user."""
         path = tuple(request.opt.uri_path)
-        users = self._whitelist.state.users
+        users = self._store.state.users
         if not path:
             return reply(request, [self._view(users[name]) for name in sorted(users)])
         with refusals():
-            return reply(request, self._view(self._whitelist.state.user(path[0])))
+            return reply(request, self._view(self._store.state.user(path[0])))
 
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
         """A new user; on a user it changes some fields, for clients without PATCH."""
@@ -103,9 +108,9 @@ class Users(Resource):
             return await self.render_patch(request)
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:AddUser"):
-            wished = bodies.user_wished_untrusted(body, self._whitelist.now)
-            asker = self._guard.require(request, "Iam:AddUser", *_targets(wished))
-            user = self._whitelist.add_user(asker.subject, wished)
+            wished = bodies.user_wished_untrusted(body, self._clock.now())
+            subject = self._guard.require(request, "Iam:AddUser", *_targets(wished))
+            user = self._registry.add_user(subject, wished)
         answer = reply(request, self._view(user), code=Code.CREATED)
         answer.opt.location_path = ("iam", "users", user.name)
         return answer
@@ -115,9 +120,9 @@ class Users(Resource):
         body = read_map(request, limits=self._limits)
         name = request.opt.uri_path[0]
         with self._guard.changing(request, "Iam:SetUser"):
-            wished = bodies.changes_wished_untrusted(body)
-            asker = self._require_change(request, self._whitelist.state.user(name), wished)
-            user = self._whitelist.set_user(asker.subject, name, wished)
+            wished = bodies.user_patch_untrusted(body)
+            subject = self._require_change(request, self._store.state.user(name), wished)
+            user = self._registry.set_user(subject, name, wished)
         return reply(request, self._view(user), code=Code.CHANGED)
 
     render_ipatch = render_patch
@@ -128,35 +133,35 @@ class Users(Resource):
         body = read_map(request, limits=self._limits) if request.payload else {}
         with self._guard.changing(request, "Iam:AddKey"):
             bodies.refuse_unknown(body, {"name"})
-            key = bodies.key_wished_untrusted(text, body.get("name", ""), self._whitelist.now)
-            user = self._whitelist.add_key(self._guard.asker(request).subject, name, key)
+            key = bodies.key_wished_untrusted(text, body.get("name", ""), self._clock.now())
+            user = self._registry.add_key(self._guard.subject(request), name, key)
         return reply(request, self._view(user), code=Code.CHANGED)
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
         """The user, or one key of the user. Their sessions end at once."""
-        actor = self._guard.asker(request).subject
+        actor = self._guard.subject(request)
         name, *key = request.opt.uri_path
         with self._guard.changing(request, "Iam:RemoveKey" if key else "Iam:RemoveUser"):
             if key:
                 fingerprint = bodies.fingerprint_untrusted(key[-1])
-                self._whitelist.remove_key(actor, name, fingerprint)
+                self._registry.remove_key(actor, name, fingerprint)
             else:
-                self._whitelist.remove_user(actor, name)
+                self._registry.remove_user(actor, name)
         return aiocoap.Message(code=Code.DELETED)
 
     def _require_change(
-        self, request: aiocoap.Message, user: User, wished: Mapping[str, Any]
-    ) -> Asker:
+        self, request: aiocoap.Message, user: User, patch: bodies.UserPatch
+    ) -> Subject:
         """The guard has asked about the user as they are; this is about what they will be. Both
         have to be allowed: who looks after guests neither makes nor touches anybody else."""
         target = {
-            "IAM:Username": wished.get("new_name", user.name),
-            "IAM:RoleId": wished.get("role", user.role),
+            "IAM:Username": patch.name or user.name,
+            "IAM:RoleId": patch.role or user.role,
         }
         return self._guard.require(request, "Iam:SetUser", target)
 
     def _view(self, user: User) -> dict[str, Any]:
-        return bodies.user_view(user, self._whitelist.store.seen)
+        return bodies.user_view(user, self._store.seen)
 
 
 def _targets(user: User) -> list[dict[str, str]]:
@@ -172,13 +177,13 @@ class Roles(Resource):
     ct = CBOR
     rt = "handfast.roles"
 
-    def __init__(self, whitelist: Whitelist) -> None:
+    def __init__(self, authority: Authority) -> None:
         super().__init__()
-        self._whitelist = whitelist
+        self._authority = authority
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Every role there is."""
-        roles = sorted(self._whitelist.access.roles.values(), key=lambda role: role.rank)
+        roles = sorted(self._authority.access.roles.values(), key=lambda role: role.rank)
         return reply(request, [role_view(role) for role in roles])
 
 
@@ -188,11 +193,11 @@ class Policies(Resource):
     ct = CBOR
     rt = "handfast.policies"
 
-    def __init__(self, whitelist: Whitelist) -> None:
+    def __init__(self, authority: Authority) -> None:
         super().__init__()
-        self._whitelist = whitelist
+        self._authority = authority
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Every policy there is."""
-        policies = self._whitelist.access.policies
+        policies = self._authority.access.policies
         return reply(request, [policy_view(policies[name]) for name in sorted(policies)])

@@ -7,9 +7,9 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
+from device_app.access.access_control import AccessControl
 from device_app.access.guard import Guard
 from device_app.access.invitations import Invitations, invite_wished_untrusted
-from device_app.access.whitelist import Whitelist
 from device_app.resources.payloads import CBOR, read_map, reply
 from iam.invites import names_of
 from iam.model import Invite
@@ -27,11 +27,11 @@ class Invites(Resource):
     rt = "handfast.invites"
 
     def __init__(
-        self, guard: Guard, whitelist: Whitelist, invitations: Invitations, *, limits: Limits
+        self, guard: Guard, control: AccessControl, invitations: Invitations, *, limits: Limits
     ) -> None:
         super().__init__()
         self._guard = guard
-        self._whitelist = whitelist
+        self._control = control
         self._invitations = invitations
         self._limits = limits
 
@@ -43,9 +43,9 @@ class Invites(Resource):
         """A new invite, and its token."""
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:CreateInvite"):
-            invite = invite_wished_untrusted(body, self._whitelist.now, self._whitelist.limits)
-            asker = self._guard.require(request, "Iam:CreateInvite", *_targets(invite))
-            made = self._invitations.create(asker.subject, invite)
+            invite = invite_wished_untrusted(body, self._control.clock.now(), self._control.limits)
+            subject = self._guard.require(request, "Iam:CreateInvite", *_targets(invite))
+            made = self._invitations.create(subject, invite)
         answer = reply(request, made, code=Code.CREATED)
         answer.opt.location_path = ("iam", "invites", invite.id)
         return answer
@@ -56,8 +56,8 @@ class Invites(Resource):
         with self._guard.changing(request, "Iam:RemoveInvite"):
             invite = self._invitations.find(invite_id)
             target = {"IAM:Username": invite.name, "IAM:RoleId": invite.role}
-            asker = self._guard.require(request, "Iam:RemoveInvite", target)
-            self._invitations.withdraw(asker.subject, invite_id)
+            subject = self._guard.require(request, "Iam:RemoveInvite", target)
+            self._invitations.withdraw(subject, invite_id)
         return aiocoap.Message(code=Code.DELETED)
 
 

@@ -14,8 +14,9 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import ObservableResource
 
+from device_app.access.audit_log import AuditLog
+from device_app.access.event_kind import EventKind
 from device_app.access.guard import StoreFailed, malformed, refusals
-from device_app.access.whitelist import Whitelist
 from device_app.pairing.events import PairingEvents
 from device_app.pairing.service import PairingService
 from device_app.resources.payloads import CBOR, read_map, reply, reply_text, text_field
@@ -47,8 +48,8 @@ _ANSWERS: Mapping[str, tuple[Code, str]] = {
 class LocalOnly:
     """The guard of the pairing port: direct neighbours and nobody else, whatever their role."""
 
-    def __init__(self, whitelist: Whitelist) -> None:
-        self._whitelist = whitelist
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
 
     def authorise(
         self, request: aiocoap.Message, _path: tuple[str, ...], _resource: object
@@ -61,8 +62,8 @@ class LocalOnly:
         if peer.is_local:
             return
         verdict = peer.verdict
-        self._whitelist.note_stranger(
-            "not-local",
+        refusal = self._audit.event(
+            EventKind.NOT_LOCAL,
             fingerprint=peer.fingerprint.hex,
             address=str(peer.address),
             interface=verdict.interface or peer.interface,
@@ -70,6 +71,7 @@ class LocalOnly:
             result=verdict.rule,
             detail=verdict.detail,
         )
+        self._audit.append_refusal(refusal)
         raise ProblemError(
             Code.FORBIDDEN,
             "not-local",

@@ -11,9 +11,10 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
+from device_app.access.audit_log import AuditLog
+from device_app.access.event_kind import EventKind
 from device_app.access.guard import malformed, refusals
 from device_app.access.invitations import Invitations
-from device_app.access.whitelist import Whitelist
 from device_app.resources.payloads import CBOR, read_map, reply
 from iam.errors import IamError, InviteRefused, StoreError
 from iam.model import User
@@ -33,11 +34,11 @@ class Redeem(Resource):
     rt = "handfast.redeem"
 
     def __init__(
-        self, invitations: Invitations, whitelist: Whitelist, *, device: str, limits: Limits
+        self, invitations: Invitations, audit: AuditLog, *, device: str, limits: Limits
     ) -> None:
         super().__init__()
         self._invitations = invitations
-        self._whitelist = whitelist
+        self._audit = audit
         self._device = device
         self._limits = limits
 
@@ -61,16 +62,17 @@ class Redeem(Resource):
             self._tell(peer, str(error))
             raise ProblemError(Code.FORBIDDEN, REASON, str(error), error.advice) from error
         except (InviteRefused, StoreError):
-            raise  # the whitelist has noted the one; the other is the disk's fault
+            raise  # the registry has logged the first; the second is the disk's fault
         except IamError as error:
             self._tell(peer, str(error))
             raise
 
     def _tell(self, peer: PeerIdentity, why: str) -> None:
-        self._whitelist.note_stranger(
-            "invite-refused",
+        refusal = self._audit.event(
+            EventKind.INVITE_REFUSED,
             fingerprint=peer.fingerprint.hex,
             address=str(peer.address),
             interface=peer.interface,
             result=why,
         )
+        self._audit.append_refusal(refusal)

@@ -1,4 +1,4 @@
-"""GET /.well-known/core (RFC 6690): the resources that the asker may GET, and no others."""
+"""GET /.well-known/core (RFC 6690): the resources that the sender may GET, and no others."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ Paths = Callable[[], Mapping[tuple[str, ...], Any]]
 
 
 class WellKnownCore(WKCResource):
-    """aiocoap's listing with its filters, over what this asker may see."""
+    """aiocoap's listing with its filters, over what the sender may see."""
 
     def __init__(self, guard: Guard, paths: Paths) -> None:
         super().__init__(LinkFormat, impl_info=None)
@@ -23,7 +23,7 @@ class WellKnownCore(WKCResource):
         self._paths = paths
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Links; the list is made per request, so nothing is shared between askers."""
+        """Links; the list is made per request, so nothing is shared between requests."""
         listing = WKCResource(lambda: self._links(request), impl_info=None)
         return await listing.render_get(request)
 

@@ -13,13 +13,14 @@ from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
 from device_app.access import bodies
+from device_app.access.authority import OPEN_WINDOW
 from device_app.access.guard import Guard, malformed
-from device_app.access.whitelist import OPEN_WINDOW
 from device_app.pairing.opener import Opener
 from device_app.pairing.service import PairingService
 from device_app.resources.payloads import CBOR, read_map, reply
 from peer.errors import PeerError, UsageError
 from peer.limits import Limits
+from peer.net.coaps import peer_of
 from peer.net.problem import ProblemError
 from peer.pairing.methods import Method
 
@@ -52,15 +53,15 @@ class WindowResource(Resource):
         with self._guard.changing(request, OPEN_WINDOW):
             wished = _wished_untrusted(body, self._limits)
             role = self.service.role_for(wished["role"])
-            asker = self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": role})
-            opener = Opener(asker.subject, self._guard.connection(asker.peer))
+            subject = self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": role})
+            opener = Opener(subject, self._guard.connection(peer_of(request)))
             await self._open(opener, wished)
         return reply(request, self._view(), code=Code.CHANGED)
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
         """Close it, whoever has opened it."""
         self._require_standing(request)
-        self.service.close_window(actor=self._guard.asker(request).subject)
+        self.service.close_window(actor=self._guard.subject(request))
         return aiocoap.Message(code=Code.DELETED)
 
     async def _open(self, opener: Opener, wished: Mapping[str, Any]) -> None:

@@ -569,7 +569,7 @@ class Abroad:
         """Make this home's client a user, and the device known to it."""
         own = Identity.load_or_create(Home.at(home).identity).fingerprint
         user = User(name, role, (Key(own.hex, "laptop", "compare"),))
-        self.do(lambda app: app.whitelist.add_user(None, user))
+        self.do(lambda app: app.access.registry.add_user(None, user))
         DeviceBook(Home.at(home).devices).put(self.known(alias, name, role))
 
     def known(self, alias: str, name: str, role: str) -> KnownDevice:
@@ -588,7 +588,7 @@ class Abroad:
         return self.do(
             lambda app: [
                 record.event
-                for record in app.whitelist.store.audit.iterate()
+                for record in app.access.store.audit.iterate()
                 if record.event.kind == kind
             ]
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import aiocoap
 import pytest
 
 from client_app.known_devices import DeviceBook
+from device_app.access.event_kind import EventKind
 from iam.model import Key, User
 from peer.pairing import invite
 
@@ -119,7 +121,7 @@ def test_can(anna: Shell, owner: Abroad, mia: Shell) -> None:
     assert json.loads(other.out)["reason"]
     refused = mia("can", "kitchen", "Hello:Get", "--user", "anna")
     assert (refused.code, refused.out) == (7, "")
-    owner.do(lambda app: app.whitelist.remove_user(None, "mia"))
+    owner.do(lambda app: app.access.registry.remove_user(None, "mia"))
     assert mia("can", "kitchen", "Hello:Get").code == 10
 
 
@@ -283,10 +285,12 @@ def test_events(anna: Shell, owner: Abroad) -> None:
 
 def test_what_a_device_says_is_escaped(anna: Shell, owner: Abroad) -> None:
     """Names, labels and reasons are the device's words, and a terminal would obey them."""
-    store = owner.app.whitelist.store
+    store = owner.app.access.store
     evil = User(f"eve{EVIL}", "guest", (Key(FP, EVIL, EVIL),), display_name=EVIL)
-    owner.do(lambda app: store.commit(app.whitelist.state.replaced(None, evil)))
-    owner.do(lambda app: app.whitelist.note(f"kind{EVIL}", detail=EVIL, address=EVIL))
+    owner.do(lambda app: store.commit(app.access.store.state.replaced(None, evil)))
+    event = owner.app.access.audit.event(EventKind.DENIED, detail=EVIL, address=EVIL)
+    event = replace(event, kind=f"kind{EVIL}")
+    owner.do(lambda app: app.access.audit.append(event))
     for words in (
         ["users", "kitchen"],
         ["users", "kitchen", "show", f"eve{EVIL}"],

@@ -13,6 +13,7 @@ from client_app import UNCHANGED, Client, administration, device, sync
 from client_app.device import Device
 from client_app.models import Event
 from client_app.sync import Client as BlockingClient
+from device_app.access.event_kind import EventKind
 from peer.errors import Denied, RequestFailed, UsageError
 from peer.identity import Fingerprint
 from peer.pairing import invite
@@ -48,7 +49,7 @@ async def test_a_time_from_now_is_by_the_devices_clock(kitchen: Device, owner: A
     """Which may be years ahead: by ours the access would have ended before it begins."""
 
     def years_ahead(app: Any) -> None:
-        app.whitelist.clock.restart(app.whitelist.now + 5 * 365 * 86_400)
+        app.access.clock.restart(app.access.clock.now() + 5 * 365 * 86_400)
 
     owner.do(years_ahead)
     there = (await kitchen.whoami()).now
@@ -167,12 +168,17 @@ async def test_the_window(kitchen: Device, owner: Abroad) -> None:
     assert not (await iam.window()).open
 
 
+def append_event(app: Any, detail: str) -> None:
+    audit = app.access.audit
+    audit.append(audit.event(EventKind.LABEL_MADE, detail=detail))
+
+
 async def test_events(kitchen: Device, owner: Abroad) -> None:
     before = await kitchen.iam.events()
     for number in range(110):
-        owner.do(lambda app, n=number: app.whitelist.note("test", detail=str(n)))
+        owner.do(lambda app, n=number: append_event(app, str(n)))
     after = await kitchen.iam.events(since=before.head)
-    mine = [one for one in after.events if one.kind == "test"]
+    mine = [one for one in after.events if one.kind == EventKind.LABEL_MADE]
     assert [one.fields["detail"] for one in mine] == [str(n) for n in range(110)]
     assert after.events[0].seq == before.head + 1
     assert after.events[0].previous == before.digest
@@ -189,9 +195,9 @@ async def test_events_as_they_come(kitchen: Device, owner: Abroad) -> None:
     found: list[Event] = []
     for burst in range(3):
         for number in range(40):
-            owner.do(lambda app, n=number: app.whitelist.note("test", detail=str(n)))
+            owner.do(lambda app, n=number: append_event(app, str(n)))
         async with asyncio.timeout(20):
-            while sum(one.kind == "test" for one in found) < 40 * (burst + 1):
+            while sum(one.kind == EventKind.LABEL_MADE for one in found) < 40 * (burst + 1):
                 found.append(await anext(stream))
         if burst == 0:
             owner.do(lambda app: app.server.end_sessions(lambda _key: True))

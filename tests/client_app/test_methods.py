@@ -43,7 +43,7 @@ def made_label(device: Abroad) -> dict[str, str]:
     """A new label: its text and its code."""
 
     def make(app: Any) -> dict[str, str]:
-        label, words = labels.made(app.whitelist, app.identity.fingerprint, replace=True)
+        label, words = labels.made(app.access, app.identity.fingerprint, replace=True)
         app.pairing.methods.replace_label(label)
         found: dict[str, str] = words["label"]
         return found
@@ -70,7 +70,7 @@ def failures(device: Abroad) -> int:
 
 def method_of(device: Abroad, name: str) -> str:
     """How the first key of a user was paired."""
-    return str(device.do(lambda app: app.whitelist.state.users[name].keys[0].method))
+    return str(device.do(lambda app: app.access.store.state.users[name].keys[0].method))
 
 
 # -- the command ----------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_by_the_button_only_by_name(shell: Shell, abroad: Abroad) -> None:
     assert done.out == "paired with kitchen as user anna, role guest\n"
     assert "nothing is proved" in done.err
     assert "*unverified*" in shell("devices").out
-    assert not abroad.do(lambda app: app.whitelist.state.users["anna"].keys[0].verified)
+    assert not abroad.do(lambda app: app.access.store.state.users["anna"].keys[0].verified)
 
 
 @pytest.mark.parametrize(

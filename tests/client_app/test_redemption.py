@@ -95,7 +95,7 @@ def before_redeeming(owner: Abroad, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def users(device: Abroad) -> list[str]:
-    found: list[str] = device.do(lambda app: sorted(app.whitelist.state.users))
+    found: list[str] = device.do(lambda app: sorted(app.access.store.state.users))
     return found
 
 
@@ -175,7 +175,7 @@ async def test_a_device_that_has_forgotten_us_takes_a_new_invite(
     invites: Invites, mia: Client
 ) -> None:
     await mia.redeem(invites.make())
-    invites.device.do(lambda app: app.whitelist.remove_user(None, "mia"))
+    invites.device.do(lambda app: app.access.registry.remove_user(None, "mia"))
     done = await mia.redeem(invites.make(name="mia-again"))
     assert (done.is_new, done.device.user, done.device.alias) == (True, "mia-again", "kitchen")
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from client_app.sync import Client
+from device_app.access.event_kind import EventKind
 from iam.model import User
 from peer.pairing.invite import read_untrusted
 
@@ -290,17 +291,17 @@ def test_a_yes_to_any_device_is_not_to_be_had(open_board: Elsewhere, home: Path)
 
 
 def test_a_removal_asks_first(owner: Any, home: Path) -> None:
-    owner.do(lambda app: app.whitelist.add_user(None, User("mia", "guest")))
+    owner.do(lambda app: app.access.registry.add_user(None, User("mia", "guest")))
     for answer, code in (("n", 1), ("y", 0)):
         terminal = OnTerminal(home, "users", "kitchen", "remove", "mia")
         try:
             terminal.until(r"Remove mia from kitchen\? \[y/n\]")
-            assert "mia" in owner.app.whitelist.state.users
+            assert "mia" in owner.app.access.store.state.users
             terminal.type(f"{answer}\n")
             assert terminal.end() == code
         finally:
             terminal.close()
-        assert ("mia" in owner.app.whitelist.state.users) == bool(code)
+        assert ("mia" in owner.app.access.store.state.users) == bool(code)
 
 
 def test_who_removes_themselves_is_told(owner: Any, home: Path) -> None:
@@ -340,16 +341,20 @@ def test_a_qr_code_on_a_terminal_sets_its_colours(owner: Any, home: Path) -> Non
     assert "HANDFAST:I*" in terminal.shown
 
 
+def append_event(app: Any) -> None:
+    app.access.audit.append(app.access.audit.event(EventKind.LABEL_MADE))
+
+
 def test_following_events_until_an_interrupt(owner: Any, home: Path) -> None:
     with start(home, "events", "kitchen", "--follow", "--last", "0", "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         told: list[Any] = []
         while not told:  # it may not be following yet
-            owner.do(lambda app: app.whitelist.note("test"))
+            owner.do(append_event)
             if select.select([process.stdout], [], [], 0.2)[0]:
                 told.append(json.loads(process.stdout.readline()))
-        assert (told[0]["kind"], told[0]["schema"]) == ("test", 1)
+        assert (told[0]["kind"], told[0]["schema"]) == ("label-made", 1)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
         assert b"Traceback" not in process.stderr.read()

@@ -20,7 +20,7 @@ import aiocoap
 import pytest
 from aiocoap.numbers.codes import Code
 
-from device_app.access.journal import Journal
+from device_app.access.clock import SystemClocks
 from device_app.app import App
 from device_app.config import Settings
 from device_app.pairing.events import PairingEvent, PairingEventKind
@@ -196,7 +196,7 @@ class Device:
         assert not self.app.pairing.port.number
 
     def events(self, kind: str) -> list[Any]:
-        trail = self.app.whitelist.store.audit
+        trail = self.app.access.store.audit
         return [record.event for record in trail.iterate() if record.event.kind == kind]
 
     def shows(self, kind: str) -> list[tuple[str, str]]:
@@ -237,7 +237,7 @@ class Kit:
         *,
         settings: Settings | None = None,
         limits: Limits = OUT_OF_THE_BOX,
-        journal: Journal | None = None,
+        clocks: SystemClocks | None = None,
         terms: PairingTerms | None = None,
         board_seconds: float = 0.05,
         **changes: Any,
@@ -248,7 +248,7 @@ class Kit:
         app = await App.start(
             Paths(self.home, self.home, self.home),
             chosen,
-            journal=journal,
+            clocks=clocks,
             board_seconds=board_seconds,
         )
         self._ends.append(app.close)
@@ -268,7 +268,7 @@ class Kit:
         """A caller whose key the console has added."""
         caller = self.caller(device)
         key = Key(caller.fingerprint, method="given", added=1.0)
-        device.app.whitelist.add_user(None, User(name, role, (key,), **more))
+        device.app.access.registry.add_user(None, User(name, role, (key,), **more))
         return caller
 
     def policy(self, text: str, name: str = "test.toml") -> Path:

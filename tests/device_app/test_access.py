@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiocoap
 import pytest
 
+from device_app.access.bodies import UserPatch
 from device_app.resources.board import OneReading, Readings
 from peer.limits import DEFAULT_LIMITS
 from peer.net.admission import SessionPriority
@@ -155,9 +156,9 @@ def test_readings_of_a_board_with_sensors_and_of_one_without(tmp_path: Path) -> 
 
 async def test_iam_me_tells_until_when_and_by_which_path(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
-    device.app.whitelist.set_user(None, "olga", {"display_name": "Olga"})
+    device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))
     guest = await kit.paired(device, "gustav")
-    until = device.app.whitelist.now + 3600
+    until = device.app.access.clock.now() + 3600
     changed = await owner.ask("iPATCH", "/iam/users/gustav", {"not_after": until})
     assert changed.code == "2.04"
     me = await guest.ask("GET", "/iam/me")

@@ -14,6 +14,7 @@ import pytest
 from aiocoap.resource import ObservableResource
 
 from device_app import resource_spec
+from device_app.access.bodies import UserPatch
 from device_app.access.explaining import policy_verbs
 from device_app.errors import ModuleError
 from device_app.resource_spec import ResourceSpec
@@ -135,7 +136,7 @@ async def test_me_and_check_tell_what_depends(kit: Kit) -> None:
     assert (hidden.code, hidden.body) == (nobody.code, nobody.body)
     assert hidden.reason == "denied"
     owner = kit.caller(device)
-    device.app.whitelist.add_key(None, "olga", Key(owner.fingerprint, added=1.0))
+    device.app.access.registry.add_key(None, "olga", Key(owner.fingerprint, added=1.0))
     unknown = await owner.ask("GET", "/iam/check?action=Hello:Get&user=nobody")
     assert unknown.code == "4.04"
     for wrong in ("", "?action=x", "?action=Hello:*", "?user=olga", "?action=A:B&colour=red"):
@@ -175,17 +176,17 @@ async def test_who_may_not_ask_about_somebody_learns_not_whether_they_exist(
     device = await kit.device()
     kit.known(device, "olga", "owner")
     helper = kit.known(device, "heidi", "helper")
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     for method, path, body in ON_A_USER:
         there = await helper.ask(method, path.format("olga"), body)
         absent = await helper.ask(method, path.format("olaf"), body)
         assert (there.code, there.body) == (absent.code, absent.body), (method, path)
         assert there.reason == "denied"
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
 
 
 async def test_who_may_ask_about_everybody_is_told_honestly(device: Device, owner: Caller) -> None:
-    assert device.app.whitelist.state.users
+    assert device.app.access.store.state.users
     for method, path, body in ON_A_USER:
         assert (await owner.ask(method, path.format("olaf"), body)).code == "4.04", (method, path)
 
@@ -197,7 +198,7 @@ async def test_a_target_in_the_body_is_decided_about_once_it_is_read(kit: Kit) -
     helper = kit.known(device, "heidi", "helper")
     kit.known(device, "gustav", "guest")
     peer = kit.known(device, "hans", "helper")
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     for method, path, body in (
         ("POST", "/iam/users", {"name": "eve", "role": "helper"}),
         ("POST", "/iam/users", {"name": "eve", "role": "unpaired"}),
@@ -211,7 +212,7 @@ async def test_a_target_in_the_body_is_decided_about_once_it_is_read(kit: Kit) -
     ):
         refused = await helper.ask(method, path, body)
         assert (refused.code, refused.reason) == ("4.03", "denied"), (method, path, body)
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
     made = await helper.ask("POST", "/iam/users", {"name": "eve", "role": "guest", "keys": [NEW]})
     assert made.code == "2.01"
     assert (await helper.ask("iPATCH", "/iam/users/eve", {"name": "eva"})).code == "2.04"
@@ -344,7 +345,7 @@ async def test_nobody_is_told_yes_where_the_resource_says_no(
 
 async def test_explain_says_what_it_depends_on(kit: Kit) -> None:
     device, _, _ = await lit(kit, *BUT_THE_CELLAR)
-    explain = policy_verbs(device.app.whitelist)["policy-explain"]
+    explain = policy_verbs(device.app.access.authority)["policy-explain"]
     asked = {"user": "nora", "action": "Lamp:Read"}
     view = explain(asked)
     assert (view["allowed"], view["depends"]) == (False, ["Lamp:Room"])
@@ -488,11 +489,11 @@ async def test_a_changed_role_ends_the_observation_before_it_hears_more(kit: Kit
     device, lamp, caller = await lit(kit, HALL)
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
-        device.app.whitelist.set_user(None, "nora", {"role": "guest"})
+        device.app.access.registry.set_user(None, "nora", UserPatch(role="guest"))
         lamp.updated_state()
         with pytest.raises(ObservationEnded):
             await last_of(readings)
-    device.app.whitelist.set_user(None, "nora", {"role": "neighbour"})
+    device.app.access.registry.set_user(None, "nora", UserPatch(role="neighbour"))
 
 
 async def test_a_rename_keeps_the_session_and_is_felt_by_conditions_on_the_name(kit: Kit) -> None:
@@ -502,7 +503,7 @@ async def test_a_rename_keeps_the_session_and_is_felt_by_conditions_on_the_name(
     )
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
-        device.app.whitelist.set_user(None, "nora", {"new_name": "eleonora"})
+        device.app.access.registry.set_user(None, "nora", UserPatch(name="eleonora"))
         assert [session.is_local for session in device.app.server.sessions()] == [True]
         lamp.updated_state()
         assert (await last_of(readings)).reason == "denied"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_app.access.clock import PLAUSIBLE_FROM, Clock, TimeKeeper
-from device_app.access.journal import Journal
+from device_app.access.clock import PLAUSIBLE_FROM, Clock, SystemClocks, TimeKeeper
+from device_app.access.event_kind import EventKind
 from device_app.console.status import health_of
 from device_app.errors import AppError
 from device_app.terminal.render import status_lines
@@ -40,10 +40,10 @@ class Board:
         self.running += seconds
 
     def clock(self, floor: float = 0.0) -> Clock:
-        return Clock(wall=lambda: self.wall, monotonic=lambda: self.running, floor=floor)
+        return Clock(self.clocks(), floor=floor)
 
-    def journal(self) -> Journal:
-        return Journal(wall=lambda: self.wall, monotonic=lambda: self.running, boot="b")
+    def clocks(self) -> SystemClocks:
+        return SystemClocks(lambda: self.wall, lambda: self.running, "b")
 
 
 jumps = st.floats(-3 * YEAR, 3 * YEAR, allow_nan=False)
@@ -84,7 +84,7 @@ def test_known_is_set_and_not_behind() -> None:
 
 
 async def booted(kit: Kit, board: Board) -> Device:
-    return await kit.device(journal=board.journal())
+    return await kit.device(clocks=board.clocks())
 
 
 async def test_a_year_back_prolongs_nobody(kit: Kit) -> None:
@@ -114,8 +114,8 @@ async def test_a_reboot_does_not_forget_the_time(kit: Kit, wall: float) -> None:
     board.wall, board.running = wall, 0.0
     device = await booted(kit, board)
     again = kit.caller(device, guest.identity)
-    assert device.app.whitelist.now == pytest.approx(START + 1800)
-    assert not device.app.whitelist.clock.known
+    assert device.app.access.clock.now() == pytest.approx(START + 1800)
+    assert not device.app.access.clock.known
     assert (await again.ask("GET", "/hello")).code == "2.05"
     board.passes(1801)
     assert (await again.ask("GET", "/hello")).reason == "not-paired"
@@ -136,15 +136,15 @@ async def test_the_floor_is_stored_with_commits_and_within_the_hour(
 ) -> None:
     board = Board()
     device = await booted(kit, board)
-    whitelist = device.app.whitelist
+    control = device.app.access
     board.passes(10)
-    whitelist.note("window-opened")
+    control.audit.append(control.audit.event(EventKind.WINDOW_OPENED))
     assert floor_after_a_power_cut(kit.home, tmp_path / "a") == START + 10
     for _ in range(7):
         board.passes(600)
-        whitelist.keep()
+        control.writer.keep()
     stored = floor_after_a_power_cut(kit.home, tmp_path / "b")
-    assert whitelist.now - stored <= 3600
+    assert control.clock.now() - stored <= 3600
     assert stored > START + 10
 
 
@@ -160,14 +160,14 @@ async def test_the_keeper_asks_again_and_again_and_at_the_end() -> None:
     keeper = TimeKeeper(keep, seconds=0.01)
     await asyncio.wait_for(enough.wait(), 20)
     before = len(asked)
-    keeper.stop()
+    keeper.close()
     assert len(asked) == before + 1
 
 
 async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
     board = Board()
     device = await booted(kit, board)
-    whitelist = device.app.whitelist
+    control = device.app.access
     guest = kit.known(device, "gustav", "guest", not_after=START + 3600)
     board.wall += 5 * YEAR
     assert (await guest.ask("GET", "/hello")).reason == "not-paired"
@@ -175,15 +175,15 @@ async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
     assert (await guest.ask("GET", "/hello")).reason == "not-paired"
     clock = device.app.status()["clock"]
     assert (clock["now"], clock["known"]) == (int(START + 5 * YEAR), False)
-    whitelist.trust_system_clock()
-    assert whitelist.clock.known
-    assert whitelist.now == START
+    control.registry.trust_system_clock()
+    assert control.clock.known
+    assert control.clock.now() == START
     assert (await guest.ask("GET", "/hello")).code == "2.05"
     [event] = device.events("clock-trusted")
     assert (event.actor, event.detail) == ("@console", f"{-5 * YEAR:.0f} s")
     await device.app.close()
     device = await booted(kit, board)
-    assert device.app.whitelist.now == START
+    assert device.app.access.clock.now() == START
 
 
 async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_is_right(
@@ -191,10 +191,10 @@ async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_i
 ) -> None:
     board = Board()
     device = await booted(kit, board)
-    whitelist = device.app.whitelist
+    control = device.app.access
 
     def told() -> int:
-        whitelist.keep()  # as it is called every ten minutes
+        control.writer.keep()  # as it is called every ten minutes
         problems = health_of(device.app.status())[0]["problems"]
         lines = [line for line in status_lines(device.app.status()) if "trouble" in line]
         assert len(problems) == len(lines)
@@ -218,7 +218,7 @@ async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_i
     assert told() == 1
     assert "ahead of the system's" in device.app.status()["clock"]["trouble"]
     assert len(logged()) == 1
-    whitelist.trust_system_clock()
+    control.registry.trust_system_clock()
     assert told() == 0
     board.wall -= YEAR
     assert told() == 1
@@ -232,7 +232,7 @@ async def test_a_board_without_a_clock_is_not_in_trouble_when_it_gets_one(kit: K
     device = await booted(kit, board)
     assert health_of(device.app.status())[0]["healthy"]
     board.wall = START
-    assert device.app.whitelist.now == START
+    assert device.app.access.clock.now() == START
     assert health_of(device.app.status())[0]["healthy"]
 
 
@@ -251,19 +251,19 @@ async def test_a_clock_that_is_not_set_is_not_trusted(kit: Kit) -> None:
     device = await booted(kit, board)
     board.wall = 5.0
     with pytest.raises(AppError, match="not set"):
-        device.app.whitelist.trust_system_clock()
-    assert device.app.whitelist.now == START
+        device.app.access.registry.trust_system_clock()
+    assert device.app.access.clock.now() == START
 
 
 async def test_a_repair_that_cannot_be_stored_changes_nothing(kit: Kit) -> None:
     board = Board()
     device = await booted(kit, board)
     board.wall -= YEAR
-    store = device.app.whitelist.store
+    store = device.app.access.store
     store._db.execute("PRAGMA query_only = ON").fetchall()
     with pytest.raises(StoreWriteFailed):
-        device.app.whitelist.trust_system_clock()
-    assert device.app.whitelist.now == START
+        device.app.access.registry.trust_system_clock()
+    assert device.app.access.clock.now() == START
     store._db.execute("PRAGMA query_only = OFF").fetchall()
     assert not device.events("clock-trusted")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from device_app.access.event_kind import EventKind
 from device_app.terminal.render import event_line
 from peer.errors import ObservationEnded, PeerError
 
@@ -36,14 +37,19 @@ def seqs(answer: Answer) -> list[int]:
     return [event["seq"] for event in answer.body["events"]]
 
 
-def note(device: Device, count: int) -> None:
+def append(device: Device, detail: str) -> None:
+    audit = device.app.access.audit
+    audit.append(audit.event(EventKind.LABEL_MADE, detail=detail))
+
+
+def append_some(device: Device, count: int) -> None:
     for number in range(count):
-        device.app.whitelist.note("tested", detail=f"number {number}")
+        append(device, f"number {number}")
 
 
 async def test_the_newest_and_those_after_a_number(owner: Caller, device: Device) -> None:
-    note(device, 150)
-    head, digest = device.app.whitelist.store.audit.head
+    append_some(device, 150)
+    head, digest = device.app.access.store.audit.head
     usual = await owner.ask("GET", "/events")
     assert (usual.code, usual.body["head"], usual.body["digest"]) == ("2.05", head, digest)
     assert seqs(usual) == list(range(head - 49, head + 1))
@@ -92,7 +98,7 @@ async def test_an_observer_is_told_of_each_new_event(kit: Kit, device: Device) -
     async with asyncio.timeout(60), aclosing(admin.observe("/events")) as seen:
         head = (await anext(seen)).body["head"]
         for number in range(3):
-            device.app.whitelist.note("tested", detail=f"number {number}")
+            append(device, f"number {number}")
             told = await anext(seen)
             assert told.body["head"] == head + number + 1
             assert told.body["events"][-1]["detail"] == f"number {number}"
@@ -102,13 +108,13 @@ async def test_a_notification_fits_a_datagram_and_the_gap_can_be_asked_for(
     owner: Caller, device: Device
 ) -> None:
     for _ in range(60):
-        device.app.whitelist.note("tested", detail="x" * 256)
+        append(device, "x" * 256)
     async with asyncio.timeout(60), aclosing(owner.observe("/events")) as seen:
         first = await anext(seen)
         assert 1 <= len(first.body["events"]) < 5
         assert len(first.message.payload) < 1200
         assert seqs(first)[-1] == first.body["head"]
-        note(device, 40)  # in one turn of the loop: one notification, or a few
+        append_some(device, 40)  # in one turn of the loop: one notification, or a few
         latest = first
         while latest.body["head"] < first.body["head"] + 40:
             latest = await anext(seen)
@@ -135,12 +141,12 @@ async def test_the_observation_of_an_admin_who_is_none_any_more_ends(
     await asyncio.wait_for(begun.wait(), 60)
     changed = await owner.ask("iPATCH", "/iam/users/adam", {"role": "user"})
     assert changed.code == "2.04"
-    note(device, 3)
+    append_some(device, 3)
     with pytest.raises(ObservationEnded):
         await asyncio.wait_for(watching, 60)
     assert (await admin.ask("GET", "/events")).reason == "denied"
     # Nothing that came after the change was told.
-    assert "tested" not in {event["kind"] for one in told for event in one.body["events"]}
+    assert "label-made" not in {event["kind"] for one in told for event in one.body["events"]}
 
 
 async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
@@ -150,7 +156,7 @@ async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
     async with asyncio.timeout(60), aclosing(admin.observe("/events")) as seen:
         await anext(seen)
         assert len(resource._observations) == 1
-        device.app.whitelist.remove_user(None, "adam")
+        device.app.access.registry.remove_user(None, "adam")
         with pytest.raises(PeerError):
             await anext(seen)
     assert not resource._observations

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from device_app.access.clock import SystemClocks, wall_clock
 from device_app.access.invitations import MOST_ADDRESSES, invite_wished_untrusted
-from device_app.access.journal import Journal
 from device_app.access.reach import reachable
 from peer import cbor
 from peer.identity import Identity
@@ -61,7 +61,7 @@ async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
     await device.app.close()
     # The same device, where loopback is as far away as the moon.
     device = await kit.device(allow_loopback=False)
-    assert device.app.whitelist.state.user("olga").role == "owner"
+    assert device.app.access.store.state.user("olga").role == "owner"
     made = device.app.invitations.create(None, _wished(device, name="anna", role="user"))
     anna = kit.caller(device)
     assert (await anna.ask("GET", "/hello")).reason == "not-paired"
@@ -70,7 +70,7 @@ async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
     # On the very same session, at once.
     me = (await anna.ask("GET", "/iam/me")).body
     assert (me["user"], me["role"], me["path"]) == ("anna", "user", "remote")
-    (key,) = device.app.whitelist.state.user("anna").keys
+    (key,) = device.app.access.store.state.user("anna").keys
     assert (key.fingerprint, key.method, key.verified) == (anna.fingerprint, "invite", True)
     assert device.app.invitations.listed() == []
     late = await redeemed(kit.caller(device), made["token"])
@@ -79,11 +79,11 @@ async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
 
 
 def _wished(device: Device, **wish: object) -> Any:
-    return invite_wished_untrusted(wish, device.app.whitelist.now)
+    return invite_wished_untrusted(wish, device.app.access.clock.now())
 
 
 async def test_the_token_says_who_and_where(owner: Caller, device: Device) -> None:
-    until = device.app.whitelist.now + 5 * DAY
+    until = device.app.access.clock.now() + 5 * DAY
     made = await invited(owner, role="user", seconds=DAY, key=KEY.upper(), not_after=until)
     token, _ = read_untrusted(made["token"])
     assert token.device == device.fingerprint
@@ -133,8 +133,8 @@ async def test_forged_foreign_and_broken_tokens_are_refused_alike(
         ("4.03", "invite", answers[0].text)
     }
     assert FOREIGN in answers[0].text
-    assert list(device.app.whitelist.state.users) == ["olga"]
-    assert made["id"] in device.app.whitelist.state.invites
+    assert list(device.app.access.store.state.users) == ["olga"]
+    assert made["id"] in device.app.access.store.state.invites
     # What is no token at all is a mistake of the one who asks.
     for body in ({}, {"token": "text"}, {"token": b"", "role": "owner"}, [b""], b""):
         assert (await stranger.ask("POST", "/iam/redeem", body)).code == "4.00"
@@ -155,8 +155,7 @@ async def test_every_flipped_byte_of_a_token_is_refused(
 
 async def test_a_genuine_invite_that_is_worth_nothing_says_why(kit: Kit) -> None:
     ahead = [0.0]
-    real = Journal()
-    device = await kit.device(journal=Journal(wall=lambda: real.wall() + ahead[0]))
+    device = await kit.device(clocks=SystemClocks(wall=lambda: wall_clock() + ahead[0]))
     owner = await kit.paired(device, "olga")
     stranger = kit.caller(device)
     withdrawn = await invited(owner)
@@ -175,9 +174,9 @@ async def test_a_genuine_invite_that_is_worth_nothing_says_why(kit: Kit) -> None
     # What is over is listed no more, and is told as over also when its record has gone.
     assert [one["id"] for one in (await owner.ask("GET", "/iam/invites")).body] == [bound["id"]]
     await invited(owner, "carla")
-    assert over["id"] not in device.app.whitelist.state.invites
+    assert over["id"] not in device.app.access.store.state.invites
     assert "over" in (await redeemed(stranger, over["token"])).text
-    assert set(device.app.whitelist.state.users) == {"olga", "dora"}
+    assert set(device.app.access.store.state.users) == {"olga", "dora"}
     # Whoever used it in time may not have got the answer.
     assert (await redeemed(dora, used["token"])).body["user"] == "dora"
 
@@ -197,10 +196,10 @@ async def test_a_repeat_gives_the_same_and_takes_no_use(
     made = await invited(owner, uses=2)
     anna = kit.caller(device)
     first = await redeemed(anna, made["token"])
-    state = device.app.whitelist.state
+    state = device.app.access.store.state
     for _ in range(3):
         assert (await redeemed(anna, made["token"])).body == first.body
-    assert device.app.whitelist.state is state
+    assert device.app.access.store.state is state
     assert state.invites[made["id"]].uses == 1
     second = await redeemed(kit.caller(device), made["token"])
     assert second.body["user"] == "anna-2"
@@ -219,7 +218,7 @@ async def test_a_key_or_a_name_that_is_taken(kit: Kit, owner: Caller, device: De
     await owner.ask("POST", "/iam/users", {"name": "anna", "role": "guest"})
     late = await redeemed(kit.caller(device), made["token"])
     assert (late.code, late.reason) == ("4.09", "taken")
-    assert device.app.whitelist.state.user("anna").keys == ()
+    assert device.app.access.store.state.user("anna").keys == ()
     # A user, and a key that nobody has: each has a budget.
     refused = [event.fingerprint for event in device.events("invite-refused")]
     assert (len(refused), refused[0]) == (2, guest.fingerprint)
@@ -235,7 +234,7 @@ async def test_of_two_keys_in_a_race_exactly_one_wins(
         answers = await asyncio.gather(*(redeemed(rival, made["token"]) for rival in rivals))
         assert sorted(one.code for one in answers) == ["2.04", "4.03", "4.03", "4.03"]
         (winner,) = (r for r, one in zip(rivals, answers, strict=True) if one.code == "2.04")
-        user = device.app.whitelist.state.user(f"user-{turn}")
+        user = device.app.access.store.state.user(f"user-{turn}")
         assert user.fingerprints == {winner.fingerprint}
         for rival in rivals:
             await rival.close()
@@ -277,7 +276,7 @@ async def test_an_admin_invites_nobody_above_or_beyond_themselves(kit: Kit, devi
     made = await invited(admin, "eve", role="admin")
     await owner.ask("iPATCH", "/iam/users/adam", {"role": "user"})
     assert (await redeemed(kit.caller(device), made["token"])).reason == "invite"
-    assert "eve" not in device.app.whitelist.state.users
+    assert "eve" not in device.app.access.store.state.users
 
 
 async def test_an_invite_is_worth_nothing_once_its_maker_may_not_invite(
@@ -363,9 +362,9 @@ async def test_deleting_a_user_ends_their_invites(kit: Kit, device: Device) -> N
 async def test_invites_that_cannot_be(
     owner: Caller, device: Device, wish: object, code: str
 ) -> None:
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     assert (await owner.ask("POST", "/iam/invites", wish)).code == code
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
 
 
 async def test_there_is_room_for_so_many_invites(owner: Caller, device: Device) -> None:
@@ -394,7 +393,7 @@ async def test_no_token_in_any_event_and_refusals_are_damped(
     (used,) = device.events("invite-redeemed")
     assert (used.user, used.fingerprint, used.method) == ("anna", stranger.fingerprint, "invite")
     assert used.address.startswith("127.0.0.1:")
-    trail = str(list(device.app.whitelist.store.audit.iterate()))
+    trail = str(list(device.app.access.store.audit.iterate()))
     said = trail + "".join(record.getMessage() for record in caplog.records)
     assert "Incoming message" in said, "the log is not at DEBUG"
     text, raw = made["token"], signed(made["token"])
@@ -508,11 +507,11 @@ async def test_each_user_that_an_invite_makes_is_asked_about(
     # The name that is free by then is another than the one that was allowed.
     assert (await owner.ask("POST", "/iam/users", {"name": "mia", "role": "guest"})).code == "2.01"
     assert (await redeemed(kit.caller(device), made["token"])).body["user"] == "mia-2"
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     third = await redeemed(kit.caller(device), made["token"])
     assert (third.code, third.reason) == ("4.03", "invite")
     assert "'mia-3'" in third.text
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
     # Nor does a key come in that the policy names, by an invite that is bound to none.
     await owner.ask("DELETE", "/iam/users/mia")
     refused = await redeemed(kit.caller(device, barred), made["token"])

@@ -16,7 +16,7 @@ async def refused_everywhere(kit: Kit, device: Device, role: str | None) -> None
     caller = kit.caller(device)
     if role is not None:
         wish = {"name": "olga", "role": role, "keys": [caller.fingerprint]}
-        device.app.whitelist.add_user(None, user_wished_untrusted(wish, 0.0))
+        device.app.access.registry.add_user(None, user_wished_untrusted(wish, 0.0))
         assert (await caller.ask("GET", "/iam/me")).body["path"] == "remote"
     for method, path, body in (
         ("GET", "/pair", None),

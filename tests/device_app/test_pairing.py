@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.access.bodies import user_wished_untrusted
-from device_app.access.journal import Journal
+from device_app.access.clock import SystemClocks
 from device_app.pairing.events import PairingEventKind
 from device_app.pairing.terms import PairingTerms
 from peer.errors import Unreachable
@@ -70,7 +70,7 @@ async def test_closed_means_that_nothing_listens(kit: Kit, device: Device) -> No
     with pytest.raises(Unreachable) as caught:
         await caller.connect(pairing=True)
     assert caught.value.refused
-    assert not device.app.whitelist.state.users
+    assert not device.app.access.store.state.users
 
 
 async def test_pair_does_not_exist_on_the_regular_port(kit: Kit, device: Device) -> None:
@@ -105,14 +105,14 @@ async def test_the_lingering_port_takes_no_new_ceremony(kit: Kit) -> None:
 
 async def test_the_same_key_and_name_again_is_the_same_user(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     await device.open()
     again = await owner.start("olga")
     assert again.code == "2.04"
     assert again.body == {"state": "REGISTERED", "user": "olga", "role": "owner"}
     plain = await owner.pair_ask("POST", "/pair?name=olga")
     assert (plain.code, plain.body) == ("2.04", "paired as olga with role owner")
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
 
 
 @pytest.mark.parametrize(("known_key", "name"), [(True, "other"), (False, "olga")])
@@ -120,12 +120,12 @@ async def test_half_a_match_is_a_conflict(
     kit: Kit, device: Device, *, known_key: bool, name: str
 ) -> None:
     owner = await kit.paired(device, "olga")
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     await device.open()
     caller = owner if known_key else kit.caller(device)
     refused = await caller.start(name)
     assert (refused.code, refused.reason) == ("4.09", "taken")
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
     assert device.app.pairing.budget.failures == 0
 
 
@@ -245,7 +245,7 @@ async def test_no_tag_before_the_devices_user_has_said_yes(kit: Kit, device: Dev
     started = await caller.start("anna")
     early = await caller.confirm(started)
     assert (early.code, early.reason) == ("4.09", "busy")
-    assert not device.app.whitelist.state.users
+    assert not device.app.access.store.state.users
     device.decide(accept=True)
     assert (await caller.confirm(started)).code == "2.04"
 
@@ -259,7 +259,7 @@ async def test_a_wrong_tag_pairs_nobody(kit: Kit, device: Device, tag: object) -
     answer = await caller.pair_ask("POST", f"/pair/{started.body['id']}", {"confirm": tag})
     expected = ("4.03", "wrong-code") if isinstance(tag, bytes) else ("4.00", "malformed")
     assert (answer.code, answer.reason) == expected
-    assert not device.app.whitelist.state.users
+    assert not device.app.access.store.state.users
 
 
 async def test_the_devices_user_refuses(kit: Kit, device: Device) -> None:
@@ -271,7 +271,7 @@ async def test_the_devices_user_refuses(kit: Kit, device: Device) -> None:
     assert (await caller.pair_ask("GET", path)).body == {"state": "REFUSED"}
     answer = await caller.confirm(started)
     assert (answer.code, answer.reason) == ("4.03", "refused")
-    assert not device.app.whitelist.state.users
+    assert not device.app.access.store.state.users
     assert (await caller.ask("GET", "/iam/me")).reason == "not-paired"
 
 
@@ -329,7 +329,7 @@ async def test_two_keys_in_one_window_are_both_refused(kit: Kit, device: Device)
     assert "two different clients" in refused.text
     answer = await first.pair_ask("GET", f"/pair/{started.body['id']}")
     assert answer.body == {"state": "REFUSED"}
-    assert not device.app.whitelist.state.users
+    assert not device.app.access.store.state.users
     assert not device.app.pairing.is_open
     [event] = device.events("overlap")
     assert event.fingerprint == first.fingerprint
@@ -383,12 +383,12 @@ async def test_a_race_for_the_first_pairing_makes_no_owner(kit: Kit, device: Dev
     )
     assert [answer.code for answer in answers].count("2.01") == 1
     assert device.app.pairing.ceremonies.pending() is None
-    assert not device.app.whitelist.state.users
+    assert not device.app.access.store.state.users
 
 
 async def test_a_wall_clock_that_jumps_by_a_year_changes_no_window(kit: Kit) -> None:
     wall = [1e9]
-    device = await kit.device(journal=Journal(wall=lambda: wall[0]))
+    device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     await device.open(seconds=100)
     for year in (31e6, -62e6):
         wall[0] += year
@@ -415,7 +415,7 @@ async def test_no_secret_in_logs_events_or_the_state_file(
     done = await caller.pair_ask("POST", path, {"confirm": tag})
     assert done.code == "2.04"
     key = device.app.identity.key_pem().splitlines()[1]
-    said = caplog.text + repr([*device.app.whitelist.store.audit.iterate()])
+    said = caplog.text + repr([*device.app.access.store.audit.iterate()])
     said += repr(device.app.status()) + repr(device.news)
     disk = b"".join(file.read_bytes() for file in kit.home.glob("device.db*"))
     for secret in (exporter, tag, done.body["confirm"]):
@@ -437,7 +437,7 @@ async def test_first_wins_if_the_owner_wants_it_so(kit: Kit) -> None:
     device.decide(accept=True)
     assert (await first.confirm(started)).code == "2.04"
     assert (await second.start("eve")).reason == "window-closed"
-    assert list(device.app.whitelist.state.users) == ["anna"]
+    assert list(device.app.access.store.state.users) == ["anna"]
 
 
 async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
@@ -445,7 +445,7 @@ async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
 ) -> None:
     await device.open()
     wish = {"name": "bob", "role": "owner", "keys": ["ab" * 32]}
-    device.app.whitelist.add_user(None, user_wished_untrusted(wish, 0.0))
+    device.app.access.registry.add_user(None, user_wished_untrusted(wish, 0.0))
     assert not device.app.pairing.is_open
 
 
@@ -485,7 +485,7 @@ async def test_back_off_survives_a_restart_and_ends_at_the_console(kit: Kit) -> 
         if not device.app.pairing.is_open:
             await device.open()
         if failure == 9:
-            assert device.app.whitelist.store.attempts["pairing"]["failures"] == 9  # type: ignore[index]
+            assert device.app.access.store.attempts["pairing"]["failures"] == 9  # type: ignore[index]
         assert (await caller.start("anna")).code == "2.01"
         device.decide(accept=False)
     await device.open()
@@ -508,12 +508,12 @@ async def test_the_attempt_is_durable_before_the_first_answer(kit: Kit, device: 
     caller = kit.caller(device)
     await device.open()
     await caller.start("anna")
-    assert device.app.whitelist.store.attempts["pairing"]["failures"] == 1  # type: ignore[index]
+    assert device.app.access.store.attempts["pairing"]["failures"] == 1  # type: ignore[index]
     device.decide(accept=False)
     started = await caller.start("anna")
     device.decide(accept=True)
     await caller.confirm(started)
-    assert device.app.whitelist.store.attempts["pairing"]["failures"] == 0  # type: ignore[index]
+    assert device.app.access.store.attempts["pairing"]["failures"] == 0  # type: ignore[index]
 
 
 async def test_the_plain_form_answers_when_the_user_has_decided(kit: Kit, device: Device) -> None:
@@ -540,7 +540,7 @@ async def test_the_plain_form_with_a_name_refused(kit: Kit, device: Device) -> N
     device.decide(accept=False)
     answer = await asking
     assert (answer.code, answer.reason) == ("4.03", "refused")
-    assert not device.app.whitelist.state.users
+    assert not device.app.access.store.state.users
 
 
 async def test_closing_the_window_refuses_whoever_waits(kit: Kit, device: Device) -> None:

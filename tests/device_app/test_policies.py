@@ -175,11 +175,11 @@ async def test_a_bad_set_leaves_the_old_one_and_says_so(
     reader = kit.known(device, "rita", "reader")
     await reader.ask("GET", "/board")
     held = reader.connections[False]
-    before = device.app.whitelist.access
+    before = device.app.access.authority.access
     kit.policy(BAD)
     with pytest.raises(ConfigError, match="no-such"):
         await device.app.policies.reload()
-    assert device.app.whitelist.access is before
+    assert device.app.access.authority.access is before
     assert (await reader.ask("GET", "/board")).code == "2.05"
     assert reader.connections[False] is held
     status = device.app.status()
@@ -236,7 +236,7 @@ async def test_others_are_answered_while_a_thousand_policies_are_read(kit: Kit) 
         answered += not reading.done()
     assert len((await reading)["changed_roles"]) == 50
     assert answered >= 1
-    assert len(device.app.whitelist.access.policies) > 1000
+    assert len(device.app.access.authority.access.policies) > 1000
 
 
 async def test_reloads_at_once_are_done_in_turn(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +279,7 @@ async def test_the_window_of_the_configuration_needs_its_role(kit: Kit) -> None:
     path = kit.policy("")
     with pytest.raises(ConfigError, match="no role 'reader'"):
         await device.app.policies.reload()
-    assert "reader" in device.app.whitelist.access.roles
+    assert "reader" in device.app.access.authority.access.roles
     await device.app.close()
     with pytest.raises(ConfigError, match="no role 'reader'"):
         await kit.device(settings=replace(SETTINGS, terms=terms))

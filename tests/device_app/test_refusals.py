@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_app.access.access_control import AccessControl
+from device_app.access.clock import SystemClocks
 from device_app.access.event_budget import Rate, RefusalBudget, source_of
-from device_app.access.journal import Journal
-from device_app.access.whitelist import Whitelist
+from device_app.access.event_kind import EventKind
 from iam.access import Access
 from iam.errors import InviteRefused
 from iam.model import Key, State, Subject, User
@@ -30,16 +31,16 @@ DAY = 86_400.0
 
 @dataclass
 class Desk:
-    """A whitelist with a clock that a test moves."""
+    """A device's access control with a clock that a test moves."""
 
-    whitelist: Whitelist
+    access: AccessControl
     at: list[float]
 
     def passes(self, seconds: float) -> None:
         self.at[0] += seconds
 
     def trail(self) -> list[Any]:
-        return [record.event for record in self.whitelist.store.audit.iterate()]
+        return [record.event for record in self.access.store.audit.iterate()]
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.trail()]
@@ -49,9 +50,8 @@ class Desk:
 def desk(tmp_path: Path) -> Iterator[Desk]:
     store = Store.open(tmp_path / "device.db", keep_events=500)
     at = [1000.0]
-    journal = Journal(wall=lambda: 2e9 + at[0], monotonic=lambda: at[0], boot="b")
-    whitelist = Whitelist(store, Access(), journal=journal)
-    yield Desk(whitelist, at)
+    clocks = SystemClocks(lambda: 2e9 + at[0], lambda: at[0], "b")
+    yield Desk(AccessControl.create(store, Access(), clocks), at)
     store.close()
 
 
@@ -67,68 +67,69 @@ def stranger(number: int) -> Subject:
 
 
 def test_5000_refused_requests_of_as_many_keys_and_addresses_push_nothing_out(desk: Desk) -> None:
-    whitelist = desk.whitelist
-    whitelist.add_user(None, User("olga", "owner", (Key("ab" * 32),)))
+    audit, registry = desk.access.audit, desk.access.registry
+    registry.add_user(None, User("olga", "owner", (Key("ab" * 32),)))
     for number in range(400):
-        whitelist.note("key-added", detail=str(number))
+        audit.append(audit.event(EventKind.KEY_ADDED, detail=str(number)))
     for number in range(5000):
         desk.passes(0.1)
         address = f"[2001:db8:{number:x}::7]:5684"  # each from a network of its own
-        whitelist.note_refusal(
+        audit.append_denial(
             stranger(number), f"Hello:Get{number}", "no user", address=address, interface="eth0"
         )
-        whitelist.note_stranger("not-local", fingerprint=key(number), address=address, detail="far")
+        far = audit.event(
+            EventKind.NOT_LOCAL, fingerprint=key(number), address=address, detail="far"
+        )
+        audit.append_refusal(far)
         with pytest.raises(InviteRefused):
-            whitelist.redeem(f"{number:032x}", fingerprint=key(number), address=address)
+            registry.redeem(f"{number:032x}", fingerprint=key(number), address=address)
     kinds = desk.kinds()
     assert kinds[0] == "user-added"
     assert kinds.count("key-added") == 400
     for kind in ("denied", "not-local", "invite-refused"):
         assert 20 <= kinds.count(kind) <= 20 + 500 * 20 / 3600 + 1
-    assert whitelist.store.audit.verify() is None
+    assert desk.access.store.audit.verify() is None
 
 
 def test_a_whole_day_of_it_is_a_bounded_number_of_events(desk: Desk) -> None:
     for number in range(5000):
         desk.passes(DAY / 5000)
         address = f"[2001:db8:{number:x}::7]:5684"
-        desk.whitelist.note_refusal(stranger(number), "Hello:Get", "no user", address=address)
+        desk.access.audit.append_denial(stranger(number), "Hello:Get", "no user", address=address)
     assert desk.kinds().count("denied") <= 20 + 24 * 20 + 1
 
 
 def test_strangers_do_not_use_up_what_users_have(desk: Desk) -> None:
-    user = desk.whitelist.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
+    user = desk.access.registry.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
     for number in range(500):
-        desk.whitelist.note_refusal(stranger(number), "Hello:Get", "no user")
+        desk.access.audit.append_denial(stranger(number), "Hello:Get", "no user")
     gustav = Subject("cd" * 32, user, "guest")
-    desk.whitelist.note_refusal(gustav, "Iam:AddUser", "no statement allows Iam:AddUser")
+    desk.access.audit.append_denial(gustav, "Iam:AddUser", "no statement allows Iam:AddUser")
     last = desk.trail()[-1]
     assert (last.kind, last.user, last.action) == ("denied", "gustav", "Iam:AddUser")
 
 
 def test_one_user_blinds_the_trail_for_no_other(desk: Desk) -> None:
     """Many refusals of one user, and of one network, leave room for everybody else's."""
-    whitelist = desk.whitelist
+    audit, registry = desk.access.audit, desk.access.registry
     people = {
-        name: whitelist.add_user(
-            None, User(name, "guest", (Key(key(number)), Key(key(number + 9))))
-        )
+        name: registry.add_user(None, User(name, "guest", (Key(key(number)), Key(key(number + 9)))))
         for number, name in enumerate(("mallory", "gustav", "greta"), 1)
     }
     for number in range(2000):
         desk.passes(1)
         mallory = Subject(key(1 if number % 2 else 10), people["mallory"], "guest")
-        whitelist.note_refusal(mallory, f"Iam:Try{number}", "no")
+        audit.append_denial(mallory, f"Iam:Try{number}", "no")
         near = f"192.0.2.{number % 250}:5684"
-        whitelist.note_refusal(stranger(number + 50), f"Hello:Try{number}", "no", address=near)
+        audit.append_denial(stranger(number + 50), f"Hello:Try{number}", "no", address=near)
     for number, name in ((2, "gustav"), (3, "greta")):
-        whitelist.note_refusal(Subject(key(number), people[name], "guest"), "Iam:AddUser", "no")
+        audit.append_denial(Subject(key(number), people[name], "guest"), "Iam:AddUser", "no")
         last = desk.trail()[-1]
         assert (last.user, last.action) == (name, "Iam:AddUser")
     # What was left out is mallory's, and nobody else is blamed for it.
     told = [event for event in desk.trail() if event.kind == "denied" and event.user == "gustav"]
     assert re.fullmatch(r"\([0-9]{3} of others\)", told[-1].detail)
-    whitelist.note_refusal(stranger(9), "Hello:Get", "no", address="198.51.100.1:5684")
+    audit.append_denial(stranger(9), "Hello:Get", "no", address="198.51.100.1:5684")
     assert desk.trail()[-1].address == "198.51.100.1:5684"
     denied = [event for event in desk.trail() if event.kind == "denied"]
     assert sum(event.user == "mallory" for event in denied) <= 5 + 2000 * 5 / 3600 + 1
@@ -136,15 +137,15 @@ def test_one_user_blinds_the_trail_for_no_other(desk: Desk) -> None:
 
 
 def test_what_is_held_back_is_counted_in_the_next_one(desk: Desk) -> None:
-    user = desk.whitelist.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
+    user = desk.access.registry.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
     gustav = Subject("cd" * 32, user, "guest")
     for _ in range(8):
-        desk.whitelist.note_refusal(gustav, "Iam:AddUser", "no")
+        desk.access.audit.append_denial(gustav, "Iam:AddUser", "no")
     assert desk.kinds().count("denied") == 1
-    desk.whitelist.note_refusal(gustav, "Iam:SetUser", "no")
+    desk.access.audit.append_denial(gustav, "Iam:SetUser", "no")
     assert desk.trail()[-1].detail == "(and 7 more)"
     desk.passes(11)
-    desk.whitelist.note_refusal(gustav, "Iam:AddUser", "no")
+    desk.access.audit.append_denial(gustav, "Iam:AddUser", "no")
     assert desk.trail()[-1].detail == ""
 
 
@@ -233,7 +234,7 @@ async def test_a_full_disk_does_not_turn_a_refusal_into_anything_else(
 ) -> None:
     kit.known(device, "olga", "owner")
     guest = kit.known(device, "gustav", "guest")
-    db = device.app.whitelist.store._db
+    db = device.app.access.store._db
     db.execute("PRAGMA query_only = ON").fetchall()
     try:
         refused = await guest.ask("GET", "/iam/users")
@@ -253,12 +254,12 @@ async def test_users_know_when_they_were_seen_and_strangers_are_not_kept(
     stranger = kit.caller(device)
     await stranger.ask("GET", "/hello")
     users = {user["name"]: user for user in (await owner.ask("GET", "/iam/users")).body}
-    now = device.app.whitelist.now
+    now = device.app.access.clock.now()
     assert users["olga"]["last_seen"] == pytest.approx(now, abs=60)
     assert users["olga"]["keys"][0]["last_seen"] == users["olga"]["last_seen"]
     assert "last_seen" not in users["gustav"]
-    assert set(device.app.whitelist.store.seen) == {owner.fingerprint}
+    assert set(device.app.access.store.seen) == {owner.fingerprint}
     await device.app.close()
     again = await kit.device()
-    assert again.app.whitelist.store.seen[owner.fingerprint] == pytest.approx(now, abs=60)
-    assert again.app.whitelist.state == State.of(device.app.whitelist.state.users.values())
+    assert again.app.access.store.seen[owner.fingerprint] == pytest.approx(now, abs=60)
+    assert again.app.access.store.state == State.of(device.app.access.store.state.users.values())

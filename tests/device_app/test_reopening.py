@@ -45,7 +45,7 @@ async def test_other_methods_take_the_place_of_a_window_that_nobody_uses(device:
 async def test_a_label_that_was_made_meanwhile_is_offered(device: Device) -> None:
     service = device.app.pairing
     await device.open()
-    label, _ = labels.made(device.app.whitelist, device.fingerprint, replace=False)
+    label, _ = labels.made(device.app.access, device.fingerprint, replace=False)
     service.methods.replace_label(label)
     await device.open()
     assert offered(device) == ["label", "code", "sas", "compare"]

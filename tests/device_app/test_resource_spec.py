@@ -36,7 +36,7 @@ class Lamp(ObservableResource):
         return Message(payload=self.light.encode(), content_format=0)
 
     async def render_put(self, request):
-        who = self.board.asker(request).subject.user.name
+        who = self.board.subject(request).user.name
         self.light = request.payload.decode() + " by " + who
         self.updated_state()
         return Message()

@@ -172,7 +172,7 @@ async def test_a_store_that_is_removed_under_the_daemon_is_noticed(
     assert "removed" in status["store"]["trouble"]
     assert any("removed" in line for line in status_lines(status))
     assert health_of(status)[1] == 1
-    device.app.whitelist.keep()  # as the daemon does now and then
+    device.app.access.writer.keep()  # as the daemon does now and then
     assert path.exists()
     assert device.app.status()["store"]["trouble"] == ""
     assert (await owner.ask("iPATCH", "/iam/users/olga", {"display": "Olga"})).code == "2.04"
@@ -232,7 +232,7 @@ async def test_a_damaged_record_of_attempts_stops_nothing_and_lets_nobody_try(
 ) -> None:
     device = await kit.device()
     await kit.paired(device, "olga")
-    store = device.app.whitelist.store
+    store = device.app.access.store
     store.commit(store.state, attempts={**store.attempts, "pairing": record})
     if record == "unsealed":
         store._db.execute("UPDATE attempts SET body = replace(body, '{', '[')")
@@ -245,7 +245,7 @@ async def test_a_damaged_record_of_attempts_stops_nothing_and_lets_nobody_try(
     third = await kit.device()
     assert "blocked_seconds" not in third.app.status()["window"]
     # The label's record is among the attempts: what is lost with them is told.
-    assert (third.app.whitelist.store.recovery is not None) is (record == "unsealed")
+    assert (third.app.access.store.recovery is not None) is (record == "unsealed")
 
 
 def test_a_label_with_a_damaged_count_is_no_label() -> None:
@@ -282,7 +282,7 @@ async def test_a_reset_names_nobody_whose_window_was_open(owner: Caller, device:
     opened = await owner.ask("POST", "/iam/window", {"role": "guest"})
     assert opened.code.startswith("2."), opened
     await call(device.app.paths.socket, "reset", {})
-    trail = device.app.whitelist.store.audit
+    trail = device.app.access.store.audit
     events = [record.event for record in trail.iterate()]
     assert events[0].kind == "factory-reset"
     assert not any("olga" in (event.actor, event.user) for event in events)

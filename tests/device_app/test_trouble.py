@@ -37,7 +37,7 @@ class Disk:
         self._execute("PRAGMA query_only = OFF")
 
     def _execute(self, pragma: str) -> None:
-        self._device.app.whitelist.store._db.execute(pragma).fetchall()
+        self._device.app.access.store._db.execute(pragma).fetchall()
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def disk(device: Device) -> Iterator[Disk]:
 async def test_a_full_disk_changes_nothing_and_the_daemon_says_so(
     owner: Caller, device: Device, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     disk.fill()
     for method, path, body in (
         ("POST", "/iam/users", {"name": "anna", "role": "user"}),
@@ -59,7 +59,7 @@ async def test_a_full_disk_changes_nothing_and_the_daemon_says_so(
     ):
         answer = await owner.ask(method, path, body)
         assert (answer.code, answer.body) == ("5.00", b"")
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
     assert (await owner.ask("GET", "/hello")).code == "2.05"
     status = device.app.status()
     assert "device.db" in status["store"]["trouble"]
@@ -113,7 +113,7 @@ async def test_what_cannot_be_stored_is_not_confirmed(kit: Kit, device: Device, 
     disk.fill()
     answer = await caller.confirm(started)
     assert (answer.code, answer.body) == ("5.00", b"")
-    assert not device.app.whitelist.state.users
+    assert not device.app.access.store.state.users
     state = await caller.pair_ask("GET", f"/pair/{started.body['id']}")
     assert state.body == {"state": "REVOKED"}
 
@@ -128,7 +128,7 @@ async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, dis
         device.decide(accept=True)
     answer = await asking
     assert (answer.code, answer.body) == ("5.00", b"")
-    assert not device.app.whitelist.state.users
+    assert not device.app.access.store.state.users
 
 
 # A module of one's own is code in the daemon: here it pulls the plug at a chosen moment.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.access.journal import Journal
+from device_app.access.bodies import UserPatch
+from device_app.access.clock import SystemClocks
 from iam.limits import IamLimits
 from peer.errors import ObservationEnded
 from peer.limits import DEFAULT_LIMITS
@@ -95,9 +96,9 @@ async def test_keys_that_cannot_be_and_keys_of_others(owner: Caller) -> None:
 async def test_wishes_that_cannot_be(
     owner: Caller, device: Device, wish: object, code: str
 ) -> None:
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     assert (await owner.ask("POST", "/iam/users", wish)).code == code
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
 
 
 async def test_null_is_none_for_names_that_people_read(owner: Caller) -> None:
@@ -133,7 +134,7 @@ async def test_two_keys_have_the_same_rights_and_separate_ends(kit: Kit, device:
     stays = await watching(first)
     ends = await watching(second)
     before = time.monotonic()
-    device.app.whitelist.remove_key(None, "olga", second.fingerprint)
+    device.app.access.registry.remove_key(None, "olga", second.fingerprint)
     await asyncio.wait_for(ends, 15)
     assert time.monotonic() - before < 1.0  # protocol §6: within a second
     assert (await first.ask("GET", "/hello")).code == "2.05"
@@ -177,7 +178,7 @@ async def test_who_gives_up_a_right_still_gets_the_answer(kit: Kit, device: Devi
 
 
 async def test_the_last_owner_cannot_go(owner: Caller, device: Device) -> None:
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     for method, path, body in (
         ("DELETE", "/iam/users/olga", None),
         ("DELETE", f"/iam/users/olga/keys/{owner.fingerprint}", None),
@@ -186,13 +187,13 @@ async def test_the_last_owner_cannot_go(owner: Caller, device: Device) -> None:
     ):
         refused = await owner.ask(method, path, body)
         assert (refused.code, refused.reason) == ("4.09", "last-owner")
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
 
 
 async def test_no_admin_rises_or_touches_an_owner(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
-    before = device.app.whitelist.state
+    before = device.app.access.store.state
     for method, path, body in (
         ("POST", "/iam/users", {"name": "eve", "role": "owner", "keys": [KEY]}),
         ("iPATCH", "/iam/users/adam", {"role": "owner"}),
@@ -202,7 +203,7 @@ async def test_no_admin_rises_or_touches_an_owner(kit: Kit, device: Device) -> N
     ):
         refused = await admin.ask(method, path, body)
         assert (refused.code, refused.reason) == ("4.03", "denied")
-    assert device.app.whitelist.state is before
+    assert device.app.access.store.state is before
 
 
 async def test_a_long_list_takes_several_blocks_and_is_whole(owner: Caller) -> None:
@@ -232,16 +233,16 @@ async def test_no_room_is_told_before_anything_is_stored(kit: Kit) -> None:
 
 async def test_expiry_ends_a_live_session_and_makes_a_stranger(kit: Kit) -> None:
     ahead = [0.0]
-    journal = Journal(wall=lambda: time.monotonic() + ahead[0])
-    device = await kit.device(journal=journal)
+    clocks = SystemClocks(wall=lambda: time.monotonic() + ahead[0])
+    device = await kit.device(clocks=clocks)
     owner = await kit.paired(device, "olga")
     guest = await kit.paired(device, "gustav")
     stays = await watching(owner)
-    soon = journal.wall() + 0.5
-    device.app.whitelist.set_user(None, "gustav", {"not_after": soon})
+    soon = clocks.wall() + 0.5
+    device.app.access.registry.set_user(None, "gustav", UserPatch(not_after=soon))
     ends = await watching(guest)
     await asyncio.wait_for(ends, 15)
-    assert journal.wall() >= soon
+    assert clocks.wall() >= soon
     refused = await guest.ask("GET", "/hello")
     assert (refused.code, refused.reason) == ("4.03", "not-paired")
     assert "ended" in refused.text
@@ -256,7 +257,7 @@ async def test_not_yet_valid_is_not_paired(kit: Kit, device: Device, owner: Call
         "name": "early",
         "role": "user",
         "keys": [early.fingerprint],
-        "not_before": device.app.whitelist.now + 3600,
+        "not_before": device.app.access.clock.now() + 3600,
     }
     assert (await owner.ask("POST", "/iam/users", wish)).code == "2.01"
     assert (await early.ask("GET", "/hello")).reason == "not-paired"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.access.journal import Journal
+from device_app.access.bodies import UserPatch
+from device_app.access.clock import SystemClocks
 from device_app.pairing.events import PairingEventKind
 from iam.limits import IamLimits
 from peer.errors import Unreachable
@@ -68,7 +69,7 @@ async def test_open_look_extend_close(device: Device, admin: Caller) -> None:
 
 
 def events_of(device: Device) -> list[Any]:
-    return [record.event for record in device.app.whitelist.store.audit.iterate()]
+    return [record.event for record in device.app.access.store.audit.iterate()]
 
 
 @pytest.mark.parametrize(
@@ -155,25 +156,25 @@ async def test_a_back_off_is_for_the_board_to_clear(
 
 
 async def lose_the_rank(device: Device) -> None:
-    device.app.whitelist.set_user(None, "adam", {"role": "guest"})
+    device.app.access.registry.set_user(None, "adam", UserPatch(role="guest"))
 
 
 async def lose_the_right_alone(device: Device) -> None:
     """A user ranks high enough to give `guest`, but may open no window."""
-    device.app.whitelist.set_user(None, "adam", {"role": "user"})
+    device.app.access.registry.set_user(None, "adam", UserPatch(role="user"))
 
 
 async def lose_the_key(device: Device) -> None:
-    [key] = device.app.whitelist.state.user("adam").keys
-    device.app.whitelist.remove_key(None, "adam", key.fingerprint)
+    [key] = device.app.access.store.state.user("adam").keys
+    device.app.access.registry.remove_key(None, "adam", key.fingerprint)
 
 
 async def lose_the_name(device: Device) -> None:
-    device.app.whitelist.remove_user(None, "adam")
+    device.app.access.registry.remove_user(None, "adam")
 
 
 async def lose_the_time(device: Device) -> None:
-    device.app.whitelist.set_user(None, "adam", {"not_after": 5.0})
+    device.app.access.registry.set_user(None, "adam", UserPatch(not_after=5.0))
 
 
 LOSSES = [lose_the_rank, lose_the_right_alone, lose_the_key, lose_the_name, lose_the_time]
@@ -200,14 +201,14 @@ async def test_a_ceremony_under_way_is_not_finished_without_the_opener(
     await lose(device)
     refused = await newcomer.confirm(started)
     assert refused.code == "4.03"
-    assert "nina" not in device.app.whitelist.state.users
+    assert "nina" not in device.app.access.store.state.users
 
 
 async def test_a_rename_of_the_opener_changes_nothing(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
     await opened(admin)
-    device.app.whitelist.set_user(None, "adam", {"new_name": "adi", "display_name": "Adi"})
+    device.app.access.registry.set_user(None, "adam", UserPatch(name="adi", display_name="Adi"))
     assert device.app.pairing.is_open
     newcomer = kit.caller(device)
     started = await newcomer.start("nina")
@@ -237,13 +238,13 @@ async def test_a_policy_that_takes_the_right_closes_the_window(kit: Kit) -> None
 
 async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
     wall = [2_000_000_000.0]
-    device = await kit.device(journal=Journal(wall=lambda: wall[0]))
+    device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "adam", "admin", not_after=wall[0] + 1000)
     await opened(admin)
     wall[0] += 999.7
     # Any change makes the device look at its users' times anew.
-    device.app.whitelist.set_user(None, "olga", {"display_name": "Olga"})
+    device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))
     assert device.app.pairing.is_open
     await device.heard(PairingEventKind.CLOSED)
     assert device.events("window-withdrawn")
@@ -252,14 +253,14 @@ async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
 async def test_who_has_access_until_sunday_lets_others_in_until_sunday(kit: Kit) -> None:
     device = await kit.device()
     kit.known(device, "olga", "owner")
-    until = device.app.whitelist.now + 86_400
+    until = device.app.access.clock.now() + 86_400
     admin = kit.known(device, "adam", "admin", not_after=until)
     await opened(admin)
     newcomer = kit.caller(device)
     started = await newcomer.start("nina")
     device.decide(accept=True)
     assert (await newcomer.confirm(started)).code == "2.04"
-    assert device.app.whitelist.state.user("nina").not_after == until
+    assert device.app.access.store.state.user("nina").not_after == until
     assert (await newcomer.ask("GET", "/iam/me")).body["until"] == int(until)
 
 
@@ -271,14 +272,14 @@ async def test_the_plain_form_is_stored_by_the_openers_power_too(
     asking = asyncio.create_task(newcomer.pair_ask("POST", "/pair?name=nina"))
     await device.heard(PairingEventKind.PENDING)
     # Between the client's request and the user's yes the right goes, unseen by any watcher.
-    store = device.app.whitelist.store
+    store = device.app.access.store
     watchers, store._watchers[:] = store._watchers[:], []
-    device.app.whitelist.set_user(None, "adam", {"role": "user"})
+    device.app.access.registry.set_user(None, "adam", UserPatch(role="user"))
     store._watchers[:] = watchers
     with pytest.raises(Exception, match="lack the right"):
         device.decide(accept=True)
     assert (await asking).code == "4.03"
-    assert "nina" not in device.app.whitelist.state.users
+    assert "nina" not in device.app.access.store.state.users
     assert not device.app.pairing.is_open
 
 
@@ -286,7 +287,7 @@ async def test_a_condition_on_the_time_is_asked_about_again_when_somebody_pairs(
     """Nothing changes but the time: the next ceremony finds that the opener may not any more."""
     wall = [2_000_000_000.0]
     kit.policy(INSTALLER.replace('"Iam:GetMe"]', f'"Iam:GetMe"]\nconditions = [{BEFORE}]'))
-    device = await kit.device(journal=Journal(wall=lambda: wall[0]))
+    device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     kit.known(device, "olga", "owner")
     installer = kit.known(device, "ines", "installer")
     await opened(installer)

@@ -20,7 +20,7 @@ import aiocoap
 import pytest
 from aiocoap.numbers.codes import Code
 
-from device_app.access.journal import Journal
+from device_app.access.clock import SystemClocks
 from device_app.app import App
 from device_app.config import Settings
 from device_app.paths import Paths
@@ -199,7 +199,7 @@ async def started(home: Path, *, near: bool, later: bool) -> App:
         modules=(next((home / "modules").glob("*.py")).stem,),
     )
     ahead = 4 * DAY if later else 0.0
-    return await App.start(places, settings, journal=Journal(wall=lambda: time.time() + ahead))
+    return await App.start(places, settings, clocks=SystemClocks(wall=lambda: time.time() + ahead))
 
 
 async def answer(app: App, key: Identity, request: str) -> str:

@@ -17,7 +17,7 @@ from aiocoap.blockwise import Block1Spool, Block2Cache
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 
-from device_app.access.journal import Journal
+from device_app.access.clock import SystemClocks
 from device_app.app import App
 from device_app.config import Settings
 from device_app.pairing.events import PairingEvent, PairingEventKind
@@ -215,7 +215,7 @@ class Device:
 
     @property
     def users(self) -> State:
-        return self.app.whitelist.state
+        return self.app.access.store.state
 
     def port(self, *, pairing: bool) -> int:
         return self.app.pairing.port.number if pairing else self.app.server.port
@@ -270,9 +270,9 @@ class Device:
 
     def enlist(self, name: str, role: str, identity: Identity) -> None:
         """Somebody the console has added."""
-        key = Key(identity.fingerprint.hex, method="given", added=self.app.whitelist.now)
-        user = User(name, role, (key,), created=self.app.whitelist.now)
-        self.app.whitelist.add_user(None, user)
+        key = Key(identity.fingerprint.hex, method="given", added=self.app.access.clock.now())
+        user = User(name, role, (key,), created=self.app.access.clock.now())
+        self.app.access.registry.add_user(None, user)
 
 
 class Kit:
@@ -286,14 +286,14 @@ class Kit:
         self,
         *,
         limits: Limits = HASTY,
-        journal: Journal | None = None,
+        clocks: SystemClocks | None = None,
         board_seconds: float = UPDATE_SECONDS,
         **changes: Any,
     ) -> Device:
         app = await App.start(
             Paths(self.home, self.home, self.home),
             replace(SETTINGS, limits=limits, **changes),
-            journal=journal,
+            clocks=clocks,
             board_seconds=board_seconds,
         )
         self.at_end(app.close)

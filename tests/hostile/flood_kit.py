@@ -463,8 +463,9 @@ async def _serve(wanted: dict[str, object]) -> None:
         limits=replace(DEFAULT_LIMITS, **wanted["limits"]),  # type: ignore[arg-type]
     )
     app = await App.start(Paths(home, home, home), settings)
-    key = Key(str(wanted["owner"]), method="given", added=app.whitelist.now)
-    app.whitelist.add_user(None, User("olga", "owner", (key,), created=app.whitelist.now))
+    now = app.access.clock.now()
+    key = Key(str(wanted["owner"]), method="given", added=now)
+    app.access.registry.add_user(None, User("olga", "owner", (key,), created=now))
     if wanted["window"]:
         await app.pairing.open(role="user")
     told = {"regular": app.server.port, "pairing": app.pairing.port.number}

@@ -103,7 +103,7 @@ def _drawn(like: TypedCode) -> TypedCode:
 def labelled(device: Device) -> Bearer:
     """Make its label, as its console does."""
     service = device.app.pairing
-    label, words = labels.made(device.app.whitelist, device.fingerprint, replace=True)
+    label, words = labels.made(device.app.access, device.fingerprint, replace=True)
     service.methods.replace_label(label)
     text = words["label"]
     return Bearer(device, Label.parse_untrusted(text["text"]), text["code"])

@@ -138,7 +138,7 @@ async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bo
         assert ended.ceremony is not None
         assert ended.ceremony.state in {"REVOKED", "EXPIRED", "REFUSED"}
         assert device.app.pairing.budget.failures == 1
-        assert device.app.whitelist.store.attempts["pairing"]["failures"] == 1  # type: ignore[index]
+        assert device.app.access.store.attempts["pairing"]["failures"] == 1  # type: ignore[index]
     else:
         assert device.app.pairing.budget.failures == 0
     await all_gone(device)

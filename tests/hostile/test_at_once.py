@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.access.journal import Journal
+from device_app.access.bodies import UserPatch
+from device_app.access.clock import SystemClocks
 from peer.errors import ObservationEnded
 from peer.net.udp import Address
 from tests.hostile.conftest import HOST, PATIENCE
@@ -78,8 +79,8 @@ class House:
         # The board has news only when a test says so: an observer that is refused its next
         # notification would else be seen in the place of a session that ends.
         # Both clocks stand still, so that no one's time ends before a test says so.
-        journal = Journal(wall=lambda: wall[0], monotonic=lambda: 0.0)
-        device = await kit.device(journal=journal, board_seconds=NEVER)
+        clocks = SystemClocks(wall=lambda: wall[0], monotonic=lambda: 0.0)
+        device = await kit.device(clocks=clocks, board_seconds=NEVER)
         self = cls(kit, device, wall)
         for name, role in (
             ("olga", "owner"),
@@ -273,22 +274,22 @@ async def test_what_takes_nothing_away_ends_nothing(kit: Kit, what: str) -> None
 async def test_a_limited_user_ends_by_himself(kit: Kit) -> None:
     """Nobody asks for anything, and nothing is written: the time is over, and that is all."""
     house = await House.built(kit)
-    whitelist = house.device.app.whitelist
-    whitelist.set_user(None, "leo", {"not_after": BASE + 0.3})
-    whitelist.set_user(None, "gustav", {"not_after": BASE + 5000})
+    control = house.device.app.access
+    control.registry.set_user(None, "leo", UserPatch(not_after=BASE + 0.3))
+    control.registry.set_user(None, "gustav", UserPatch(not_after=BASE + 5000))
     await house.device.until(lambda: not {"leo", "gustav"} & set(house.sessions().values()))
     for name in ("leo", "gustav"):  # their time is bounded now, and they are back
         await house.has_ticket(name)
         house.readings[name] = house.people[name].observe("/board")
         assert (await anext(house.readings[name])).code == "2.05"
     before = house.sessions()
-    head = whitelist.store.audit.head
+    head = control.store.audit.head
     house.wall[0] += 1
     with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
         async with asyncio.timeout(PATIENCE):
             async for answer in house.readings["leo"]:
                 assert answer.code == "2.05"
     assert {before[number] for number in before.keys() - house.sessions().keys()} == {"leo"}
-    assert whitelist.store.audit.head == head
+    assert control.store.audit.head == head
     await house.only_gone("leo")
     assert (await house.people["leo"].ask("GET", "/hello")).reason == "not-paired"

@@ -37,7 +37,7 @@ NOISE = random.Random(8)
 
 def plate_failures(device: Device) -> int:
     """Failed tries at the printed code, as they are stored."""
-    stored: Any = device.app.whitelist.store.attempts[LABEL_RECORD]
+    stored: Any = device.app.access.store.attempts[LABEL_RECORD]
     assert stored["failures"] == device.app.pairing.methods.label.failures
     return int(stored["failures"])
 
@@ -136,7 +136,7 @@ async def test_the_console_revives_a_dead_code(kit: Kit, device: Device) -> None
     assert await call(socket, "label-revive", {}) == {"revived": True}
     assert await call(socket, "label-revive", {}) == {"revived": False}
     assert not device.app.status()["label"]["dead"]
-    kinds = [record.event.kind for record in device.app.whitelist.store.audit.iterate()]
+    kinds = [record.event.kind for record in device.app.access.store.audit.iterate()]
     assert kinds.count("code-revived") == 1
     await device.app.close()
     device = await kit.device()
@@ -180,7 +180,7 @@ async def test_an_owners_window_does_not_care_what_strangers_used_up(
         await from_afar(owner)
         assert "blocked_seconds" not in device.app.status()["window"]
         await paired(kit.caller(device), bearer, way, name=way)
-        stored: Any = device.app.whitelist.store.attempts["pairing"]
+        stored: Any = device.app.access.store.attempts["pairing"]
         assert stored["failures"] == 15, "the back-off is cleared at the device alone"
         assert device.app.pairing.seconds_blocked() > 3000
     assert set(device.users.users) == {"olga", Method.CODE, Method.SAS, PRINTED}
@@ -191,7 +191,7 @@ async def test_what_fails_in_an_owners_window_ends_that_window_and_nothing_else(
 ) -> None:
     """As often as strangers like: each window has its three, and the next is a fresh one."""
     bearer = labelled(device)
-    before = device.app.whitelist.store.attempts
+    before = device.app.access.store.attempts
     for _ in range(5):
         await from_afar(owner)
         mallory = kit.caller(device)
@@ -200,7 +200,7 @@ async def test_what_fails_in_an_owners_window_ends_that_window_and_nothing_else(
             assert device.app.pairing.is_open is (left > 0)
         await mallory.close()
         await device.closed()
-    assert device.app.whitelist.store.attempts == before
+    assert device.app.access.store.attempts == before
     assert device.app.pairing.budget.failures == 0
     await from_afar(owner)
     await paired(kit.caller(device), bearer, PRINTED)

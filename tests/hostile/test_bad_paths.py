@@ -130,7 +130,7 @@ async def test_a_life_on_a_bad_path(kit: Kit, tmp_path: Path, patient: None, see
     assert user.fingerprints == {client.identity.fingerprint.hex}
     started = [
         record.event
-        for record in device.app.whitelist.store.audit.iterate()
+        for record in device.app.access.store.audit.iterate()
         if record.event.kind in {"ceremony-started", "paired"}
     ]
     assert [event.kind for event in started] == ["ceremony-started", "paired"]

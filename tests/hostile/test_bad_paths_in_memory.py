@@ -53,7 +53,7 @@ async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
             for _ in range(5):
                 assert "anna" in (await kitchen.get("/hello")).text
             assert (await kitchen.whoami()).role == "owner"
-        assert [user.name for user in app.whitelist.state.users.values()] == ["anna"]
+        assert [user.name for user in app.access.store.state.users.values()] == ["anna"]
     finally:
         net.change(Impairment())
         await app.close()

@@ -56,8 +56,8 @@ async def ruled(kit: Kit, device: Device, text: str) -> Caller:
     tester = kit.caller(device)
     key = Key(tester.fingerprint, "phone", "given", added=1.0)
     if "tina" in device.users.users:
-        device.app.whitelist.remove_user(None, "tina")
-    device.app.whitelist.add_user(None, User("tina", "tester", (key,)))
+        device.app.access.registry.remove_user(None, "tina")
+    device.app.access.registry.add_user(None, User("tina", "tester", (key,)))
     return tester
 
 
@@ -105,7 +105,7 @@ async def test_a_condition_lets_in_whom_it_means(
     for name, due in names.items():
         user = device.users.user("tina")
         key = replace(user.keys[0], name=name)
-        device.app.whitelist.add_key(None, "tina", key)
+        device.app.access.registry.add_key(None, "tina", key)
         assert await says_hello(tester) is due, name
 
 

@@ -179,7 +179,7 @@ async def test_a_wrong_type_or_value_in_any_field(
         elif not pairing and device.users is not users:
             listed = await caller.ask("GET", "/iam/users")
             assert listed.code == "2.05", (field, body, "and now nobody can list the users")
-            device.app.whitelist.commit(users)
+            device.app.access.writer.commit(users)
     assert "Traceback" not in caplog.text
     if "{id}" not in path:
         if pairing:
@@ -228,7 +228,7 @@ async def test_broken_cbor_and_other_formats(
         answer = await caller.ask(method, at, pairing=pairing, raw=raw)
         if what == "nothing" and method == "PUT":
             assert answer.code == "2.04"  # the name of a key may be left out
-            device.app.whitelist.commit(users)
+            device.app.access.writer.commit(users)
             continue
         assert (answer.code, answer.reason) == ("4.00", "malformed"), what
         assert answer.text.strip()

@@ -83,7 +83,7 @@ async def captured(kit: Kit, device: Device, *, random_bytes: Any = None) -> Cap
     await caller.close()
     proxy.close()
     started, session = run.got[0].body, run.session
-    device.app.whitelist.remove_user(None, "anna")
+    device.app.access.registry.remove_user(None, "anna")
     return Capture(
         right,
         Channel(session.ekm, session.client, session.device, started["window"]),

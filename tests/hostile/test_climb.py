@@ -39,9 +39,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from device_app.access.bodies import changes_wished_untrusted
+from device_app.access.bodies import user_patch_untrusted
+from device_app.access.clock import SystemClocks
+from device_app.access.event_kind import EventKind
 from device_app.access.invitations import invite_wished_untrusted
-from device_app.access.journal import Journal
 from device_app.errors import ConfigError
 from iam.errors import IamError
 from iam.limits import IamLimits
@@ -346,9 +347,9 @@ class Climb(RuleBasedStateMachine):
     @initialize(opener=st.sampled_from((1, 2, 4)), book=st.sampled_from((AT_HOME, LOOSE)))
     def a_house(self, opener: int, book: Book) -> None:
         self.kit.policy(HOUSE)
-        journal = Journal(wall=lambda: self.wall, monotonic=lambda: self.monotonic)
+        clocks = SystemClocks(wall=lambda: self.wall, monotonic=lambda: self.monotonic)
         self.device: Device = self.run(
-            self.kit.device(limits=LIMITS, iam_limits=FEW, journal=journal)
+            self.kit.device(limits=LIMITS, iam_limits=FEW, clocks=clocks)
         )
         self.run(self.people())
         self.callers = [self.kit.caller(self.device, one) for one in KEYS]
@@ -362,7 +363,7 @@ class Climb(RuleBasedStateMachine):
     async def people(self) -> None:
         for place, (name, role, end) in enumerate(PEOPLE):
             key = Key(PRINTS[place], "", "given", name not in UNVERIFIED, 1.0)
-            self.device.app.whitelist.add_user(None, User(name, role, (key,), not_after=end))
+            self.device.app.access.registry.add_user(None, User(name, role, (key,), not_after=end))
 
     def teardown(self) -> None:
         try:
@@ -384,7 +385,7 @@ class Climb(RuleBasedStateMachine):
         return self.device.users
 
     def head(self) -> int:
-        return self.device.app.whitelist.store.audit.head[0]
+        return self.device.app.access.store.audit.head[0]
 
     def reach(self, user: User | None) -> Reach:
         """How high and how long, whatever the time is now."""
@@ -858,7 +859,8 @@ class Climb(RuleBasedStateMachine):
             self.watch(head)
 
     async def happens(self) -> None:
-        self.device.app.whitelist.note("tested")
+        audit = self.device.app.access.audit
+        audit.append(audit.event(EventKind.LABEL_MADE))
 
     async def begin(self, one: Observer) -> asyncio.Task[None]:
         async def watching() -> None:
@@ -888,8 +890,8 @@ class Climb(RuleBasedStateMachine):
 
         async def change() -> None:
             with suppress(IamError):
-                wishes = changes_wished_untrusted(wish)
-                self.device.app.whitelist.set_user(None, name, wishes)
+                patch = user_patch_untrusted(wish)
+                self.device.app.access.registry.set_user(None, name, patch)
 
         self.run(change())
         if self.state is not old:
@@ -929,7 +931,7 @@ class Climb(RuleBasedStateMachine):
         self.monotonic += seconds
         self.wall += -3600.0 if back else seconds
         self.now = max(self.wall, self.now + seconds)
-        assert self.device.app.whitelist.now == pytest.approx(self.now)
+        assert self.device.app.access.clock.now() == pytest.approx(self.now)
         self.watch(head)
 
     # -- always ---------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from device_app.access.event_kind import EventKind
 from device_app.console.control_client import call
 from device_app.console.control_server import ControlServer
 from device_app.pairing.events import PairingEvents, WindowEvents
@@ -81,19 +82,19 @@ async def keep_open(device: Device, watched: Watched, *, count: int = MANY) -> N
         assert watched.buffered() < BUFFER
 
 
-async def note(device: Device, watched: Watched, *, count: int = MANY) -> None:
+async def append_many(device: Device, watched: Watched, *, count: int = MANY) -> None:
     """So many events for the trail, a hundred in each commit."""
-    whitelist = device.app.whitelist
+    control = device.app.access
     for _ in range(count // 100):
-        event = whitelist.journal.event("denied", detail="x" * 400)
-        whitelist.commit(whitelist.state, *[event] * 100)
+        event = control.audit.event(EventKind.DENIED, detail="x" * 400)
+        control.writer.commit(control.store.state, *[event] * 100)
         await asyncio.sleep(0)
         assert watched.buffered() < BUFFER
 
 
 def watching(device: Device) -> tuple[int, int]:
     """How many watch the window, and how many the trail."""
-    return len(device.app.pairing.events), len(device.app.whitelist.store._event_watchers)
+    return len(device.app.pairing.events), len(device.app.access.store._event_watchers)
 
 
 async def all_of(client: socket.socket) -> list[dict[str, Any]]:
@@ -113,8 +114,9 @@ async def test_events_that_are_not_read_are_not_buffered_and_not_lost(
     device: Device, watched: Watched
 ) -> None:
     client = await followed(device, watched, EVENTS)
-    await note(device, watched)
-    device.app.whitelist.note("clock-trusted")
+    await append_many(device, watched)
+    audit = device.app.access.audit
+    audit.append(audit.event(EventKind.CLOCK_TRUSTED))
     told = await all_of(client)
     numbers = [one["record"]["seq"] for one in told]
     assert numbers == list(range(1, MANY + 2)), "each of them once, in order"
@@ -161,7 +163,7 @@ async def test_a_follower_that_goes_away_is_noticed_without_another_event(
     before = watching(device)
     client = await followed(device, watched, request_of)
     if how == "closes with unread events":
-        await note(device, watched)
+        await append_many(device, watched)
         if request_of is OPEN:
             await keep_open(device, watched)
         assert watched.buffered() > 0
@@ -186,7 +188,7 @@ async def test_the_daemon_ends_although_its_followers_do_not_read(
     device: Device, watched: Watched, request_of: dict[str, Any]
 ) -> None:
     clients = [await followed(device, watched, request_of) for _ in range(3)]
-    await note(device, watched)
+    await append_many(device, watched)
     if request_of is OPEN:
         await keep_open(device, watched)
     assert watched.buffered() > 0

@@ -243,7 +243,9 @@ async def test_only_a_hello_that_may_begin_costs_an_object_or_a_signature(
 
 
 def invite(device: Device) -> bytes:
-    wished = invite_wished_untrusted({"name": "anna", "role": "user"}, device.app.whitelist.now)
+    wished = invite_wished_untrusted(
+        {"name": "anna", "role": "user"}, device.app.access.clock.now()
+    )
     text = device.app.invitations.create(None, wished)["token"]
     return read_untrusted(text)[1]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from device_app.access.bodies import UserPatch
 from peer.errors import ObservationEnded, Unreachable
 from peer.identity import Identity
 
@@ -97,7 +98,7 @@ async def test_an_admin_stays_below_the_owners(kit: Kit, device: Device) -> None
         rest = [user for name, user in device.users.users.items() if name not in others]
         assert all(RANKS[user.role] <= 30 for user in rest), (method, path, body)
         if device.users is not before:
-            device.app.whitelist.commit(before)
+            device.app.access.writer.commit(before)
             me = kit.caller(device, me.identity)
 
 
@@ -105,10 +106,10 @@ async def test_two_steps_raise_nobody_either(kit: Kit, device: Device) -> None:
     """Pairs of calls of an admin with a time limit: no longer access for anybody, by any way."""
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "eva", "admin")
-    until = device.app.whitelist.now + 1000
-    device.app.whitelist.set_user(None, "eva", {"not_after": until})
+    until = device.app.access.clock.now() + 1000
+    device.app.access.registry.set_user(None, "eva", UserPatch(not_after=until))
     device.enlist("bert", "guest", Identity.create())
-    device.app.whitelist.set_user(None, "bert", {"not_after": until - 10})
+    device.app.access.registry.set_user(None, "bert", UserPatch(not_after=until - 10))
     base = device.users
     steps: list[tuple[str, str, Any]] = [
         ("iPATCH", "/iam/users/eva", {"not_after": None}),
@@ -131,7 +132,7 @@ async def test_two_steps_raise_nobody_either(kit: Kit, device: Device) -> None:
                     RANKS[user.role] <= 30 and user.not_after is not None and user.end <= until
                 ), (first, second, user)
         await me.close()
-        device.app.whitelist.commit(base)
+        device.app.access.writer.commit(base)
 
 
 async def test_a_key_that_was_taken_away_is_out_at_once_with_all_its_sessions(

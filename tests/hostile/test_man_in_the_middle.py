@@ -80,7 +80,7 @@ async def test_both_users_see_his_key_and_their_careless_yes_is_not_enough(
     assert "4.03" in {code for code, _ in middle.answers}
     assert not client.devices
     assert not device.users.users
-    trail = device.app.whitelist.store.audit
+    trail = device.app.access.store.audit
     [event] = [one.event for one in trail.iterate() if one.event.kind == "mismatch"]
     assert event.fingerprint == his.hex
 

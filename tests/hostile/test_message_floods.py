@@ -21,6 +21,7 @@ import pytest
 from aiocoap.numbers.contentformat import ContentFormat
 from aiocoap.numbers.optionnumbers import OptionNumber
 
+from device_app.access.event_kind import EventKind
 from device_app.resources import events
 from peer import cbor
 from peer.identity import Identity
@@ -335,12 +336,17 @@ class Auditor:
             await raw.close()
 
 
+def append(device: Device, detail: str) -> None:
+    audit = device.app.access.audit
+    audit.append(audit.event(EventKind.LABEL_MADE, detail=detail))
+
+
 @pytest.mark.parametrize("silent", [False, True], ids=["acknowledge", "silent"])
 async def test_a_commit_costs_the_same_however_many_observe(
     kit: Kit, device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     for number in range(120):
-        device.app.whitelist.note("tested", detail=f"{number}" * 50)
+        append(device, f"{number}" * 50)
     auditor = Auditor(device)
     await auditor.observe()
     encoded = Encoded(monkeypatch)
@@ -349,7 +355,7 @@ async def test_a_commit_costs_the_same_however_many_observe(
     async def flood() -> None:
         nonlocal commits
         for _ in range(5):
-            device.app.whitelist.note("tested", detail=f"commit {commits}")
+            append(device, f"commit {commits}")
             commits += 1
             await auditor.handled()
             if not silent:
@@ -370,7 +376,7 @@ async def test_a_commit_costs_the_same_however_many_observe(
     assert not any(messages._backlogs.values())
     assert len(messages._active_exchanges) <= auditor.sessions
     # Who acknowledges sees the newest state in the end, in every observation.
-    head = device.app.whitelist.store.audit.head[0]
+    head = device.app.access.store.audit.head[0]
     async with asyncio.timeout(20):
         while auditor.oldest_head < head:
             auditor.acknowledge()

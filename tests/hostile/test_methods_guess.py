@@ -231,7 +231,7 @@ async def test_what_ends_a_back_off(
     await call(device.app.paths.socket, *act)
     run = await Run.of(kit.caller(device), bearer, Method.CODE)
     assert (await run.start()).code == ("2.01" if clears else "4.29")
-    kept: Any = device.app.whitelist.store.attempts.get("pairing")
+    kept: Any = device.app.access.store.attempts.get("pairing")
     assert not clears or kept["failures"] == 1
 
 

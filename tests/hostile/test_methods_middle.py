@@ -215,7 +215,7 @@ async def test_the_clients_own_tag_sent_back_is_not_the_devices(
                 await pairs(client, bearer, middle, way, careless)
             assert not client.devices
             for name in list(device.users.users):
-                device.app.whitelist.remove_user(None, name)
+                device.app.access.registry.remove_user(None, name)
 
 
 # -- who is a device to the one and a client to the other -----------------------------------------

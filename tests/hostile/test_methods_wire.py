@@ -114,7 +114,7 @@ BAD: dict[str, bytes] = {
 async def counted(device: Device, answer: Answer, failures: int) -> None:
     assert (answer.code, answer.reason) == ("4.03", "wrong-code")
     assert device.app.pairing.budget.failures == failures
-    assert device.app.whitelist.store.attempts["pairing"]["failures"] == failures  # type: ignore[index]
+    assert device.app.access.store.attempts["pairing"]["failures"] == failures  # type: ignore[index]
     assert not device.users.users
 
 
@@ -303,7 +303,7 @@ async def test_a_ceremony_that_went_well_cannot_be_said_again(
     await opened(device, way)
     anna = kit.caller(device)
     run = await paired(anna, bearer, way)
-    device.app.whitelist.remove_user(None, "anna")
+    device.app.access.registry.remove_user(None, "anna")
     await opened(device, way)
     eve = kit.caller(device, anna.identity if who == "the same key" else None)
     await counted(device, await replayed(eve, run, device), 1)
@@ -318,7 +318,7 @@ async def test_it_could_be_said_again_with_tags_for_any_session_and_bad_random_b
     bearer = labelled(device)
     await opened(device, way)
     run = await paired(kit.caller(device), bearer, way)
-    device.app.whitelist.remove_user(None, "anna")
+    device.app.access.registry.remove_user(None, "anna")
     await opened(device, way)
     eve = kit.caller(device)
     assert (await replayed(eve, run, device)).code == "2.04"
@@ -337,7 +337,7 @@ async def test_either_of_the_two_is_enough_where_nonces_are_exchanged(
     bearer = labelled(device)
     await opened(device, way)
     run = await paired(kit.caller(device), bearer, way)
-    device.app.whitelist.remove_user(None, "anna")
+    device.app.access.registry.remove_user(None, "anna")
     await opened(device, way)
     await counted(device, await replayed(kit.caller(device), run, device), 1)
 
@@ -501,9 +501,7 @@ async def test_of_two_keys_in_one_window_neither_gets_in(
     assert not device.app.pairing.is_open
     assert not bearer.shown
     [event] = [
-        one.event
-        for one in device.app.whitelist.store.audit.iterate()
-        if one.event.kind == "overlap"
+        one.event for one in device.app.access.store.audit.iterate() if one.event.kind == "overlap"
     ]
     assert event.fingerprint == anna.fingerprint
     assert eve.fingerprint in event.detail

@@ -52,7 +52,7 @@ def push_out(device: Device) -> int:
 
 def starts(device: Device) -> int:
     """How many ceremonies the device has counted."""
-    trail = device.app.whitelist.store.audit
+    trail = device.app.access.store.audit
     return [record.event.kind for record in trail.iterate()].count("ceremony-started")
 
 

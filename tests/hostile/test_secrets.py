@@ -136,7 +136,7 @@ async def test_nothing_secret_is_written_anywhere(
     assert "Traceback" in log, "the breaking handler is not in the log"
     assert not found(secrets, log.encode("utf-8", "surrogateescape"))
 
-    trail = device.app.whitelist.store.audit
+    trail = device.app.access.store.audit
     events = [record.event for record in trail.iterate()]
     kinds = {event.kind for event in events}
     assert {"window-opened", "ceremony-started", "mismatch", "registered", "paired"} <= kinds
@@ -351,7 +351,7 @@ async def test_no_code_no_label_and_no_invite_is_written_anywhere(
     assert not found(secrets, log.encode("utf-8", "surrogateescape"))
     assert len(errors.text.splitlines()) >= 10
     assert not found(secrets, errors.text.encode())
-    events = [record.event for record in device.app.whitelist.store.audit.iterate()]
+    events = [record.event for record in device.app.access.store.audit.iterate()]
     kinds = {event.kind for event in events}
     assert {"label-made", "mismatch", "paired", "invite-created", "invite-redeemed"} <= kinds
     assert not found(secrets, repr(events).encode())

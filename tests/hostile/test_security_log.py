@@ -34,5 +34,5 @@ async def test_nothing_that_is_sent_breaks_out_of_its_line(
     assert any("Incoming message" in line for line in lines), "the log is not at DEBUG"
     for line in lines:
         assert not set("\x1b\n\r\u202e") & set(line), line
-    told = [record.event for record in device.app.whitelist.store.audit.iterate()]
+    told = [record.event for record in device.app.access.store.audit.iterate()]
     assert not {"paired", "registered"} & {event.kind for event in told}

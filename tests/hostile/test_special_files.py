@@ -147,7 +147,7 @@ def test_modules(
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     fifo(tmp_path / "modules" / name, MODULE)
-    board = Board("kitchen", "B9X7HK54", asker=lambda _request: pytest.fail("nobody asks"))
+    board = Board("kitchen", "B9X7HK54", subject=lambda _request: pytest.fail("no request"))
     with pytest.raises(ModuleError, match="is not a regular file, so nothing in"):
         resource_spec.load(["my_lamp"], tmp_path / "modules", board, installed=False)
     with pytest.raises(ModuleError, match="is not a regular file, so nothing in"):

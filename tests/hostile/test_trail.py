@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_app.access.journal import Journal
-from device_app.access.whitelist import CONSOLE
+from device_app.access.audit_log import CONSOLE
+from device_app.access.bodies import UserPatch
+from device_app.access.clock import SystemClocks
 from device_app.pairing.opener import Opener
 from iam.limits import IamLimits
 from iam.model import Key, User
@@ -44,17 +45,17 @@ class Clocks:
     def __init__(self) -> None:
         self.at = 1000.0
 
-    def journal(self) -> Journal:
-        return Journal(wall=lambda: 1.8e9 + self.at, monotonic=lambda: self.at, boot="b")
+    def system(self) -> SystemClocks:
+        return SystemClocks(lambda: 1.8e9 + self.at, lambda: self.at, "b")
 
 
 def trail(device: Device, kind: str = "") -> list[Any]:
-    events = [record.event for record in device.app.whitelist.store.audit.iterate()]
+    events = [record.event for record in device.app.access.store.audit.iterate()]
     return [event for event in events if kind in ("", event.kind)]
 
 
 def head(device: Device) -> int:
-    return device.app.whitelist.store.audit.head[0]
+    return device.app.access.store.audit.head[0]
 
 
 async def redeem(caller: Caller, made: Answer) -> Answer:
@@ -72,7 +73,7 @@ async def until_refused(again: Callable[[int], Any]) -> tuple[int, Answer]:
 
 
 async def small(kit: Kit, clocks: Clocks) -> tuple[Device, Caller, Caller]:
-    device = await kit.device(iam_limits=SMALL, journal=clocks.journal())
+    device = await kit.device(iam_limits=SMALL, clocks=clocks.system())
     return device, kit.known(device, "olga", "owner"), kit.known(device, "adam", "admin")
 
 
@@ -130,9 +131,9 @@ async def test_no_user_flushes_the_trail_whatever_they_change(kit: Kit, way: str
     assert (await admin.ask("DELETE", f"/iam/users/{gone}")).code == "2.02"
     # The console has no bound, and a while later there is one more change.
     for number in range(BURST + 1):
-        device.app.whitelist.set_user(None, "olga", {"display_name": f"O{number}"})
+        device.app.access.registry.set_user(None, "olga", UserPatch(display_name=f"O{number}"))
     clocks.at += wait
-    device.app.whitelist.add_user(None, User("gina", "guest", (Key(KEY),)))
+    device.app.access.registry.add_user(None, User("gina", "guest", (Key(KEY),)))
     assert (await again(done if way == "oneself" else 0)).code in {"2.01", "2.04"}
 
 
@@ -174,7 +175,7 @@ async def test_a_refusal_is_in_the_trail_however_many_another_causes(
 ) -> None:
     """Each key of one user, on every path, and then one refusal of another user."""
     mallory, helper = kit.known(device, "mallory", "guest"), kit.caller(device)
-    device.app.whitelist.add_key(None, "mallory", Key(helper.fingerprint))
+    device.app.access.registry.add_key(None, "mallory", Key(helper.fingerprint))
     gustav = kit.known(device, "gustav", "guest")
     for caller in (mallory, helper):
         for number in range(12):
@@ -229,7 +230,7 @@ async def test_a_user_called_console_does_not_sign_as_the_console(
         ("invite-redeemed", "console"),
         ("window-closed", "console"),
     ]
-    device.app.whitelist.remove_user(None, "x")
+    device.app.access.registry.remove_user(None, "x")
     await device.open()
     assert [event.actor for event in trail(device)[-2:]] == ["@console", "@console"]
 
@@ -238,9 +239,9 @@ async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device, owne
     """Another user may have taken the name that whoever opened the window had."""
     adam = kit.known(device, "adam", "admin")
     guard = device.app.guard
-    subject = device.app.whitelist.subject(adam.fingerprint)
+    subject = device.app.access.authority.subject(adam.fingerprint)
     await device.open(role="guest", opener=Opener(subject, {}))
-    device.app.whitelist.set_user(None, "adam", {"new_name": "abel"})
+    device.app.access.registry.set_user(None, "adam", UserPatch(name="abel"))
     kit.known(device, "adam", "guest")
     caller = kit.caller(device)
     started = await caller.start("nina")
@@ -336,7 +337,7 @@ async def test_a_key_that_is_verified_by_pairing_again_is_told(
 ) -> None:
     caller = kit.caller(device)
     key = Key(caller.fingerprint, method="button", verified=False)
-    device.app.whitelist.add_user(None, User("uwe", "guest", (key,)))
+    device.app.access.registry.add_user(None, User("uwe", "guest", (key,)))
     await device.open(role="user")
     started = await caller.start("uwe")
     device.decide(accept=True)

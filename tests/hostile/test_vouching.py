@@ -50,7 +50,7 @@ def enlist(
     """A user with a key that nobody has compared, as the button leaves it, and perhaps others."""
     caller = kit.caller(device)
     mine = Key(caller.fingerprint, method=Method.BUTTON, verified=False, added=1.0)
-    device.app.whitelist.add_user(None, User(name, role, (mine, *keys), not_after=end))
+    device.app.access.registry.add_user(None, User(name, role, (mine, *keys), not_after=end))
     return caller
 
 
@@ -130,7 +130,7 @@ async def test_a_verified_key_vouches_for_others_and_not_for_itself(
 
 async def test_the_console_vouches(kit: Kit, device: Device, owner: Caller) -> None:
     first = enlist(kit, device, "uwe", role="guest")
-    device.app.whitelist.add_key(None, "uwe", Key(first.fingerprint, "phone"))
+    device.app.access.registry.add_key(None, "uwe", Key(first.fingerprint, "phone"))
     assert key_of(device, first.fingerprint).verified
 
 
@@ -138,10 +138,10 @@ async def test_a_vouch_reaches_no_longer_than_its_giver(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
     """Policies may go by a key's name, so a name is given as a role is."""
-    end = device.app.whitelist.now + 3600
+    end = device.app.access.clock.now() + 3600
     admin = kit.caller(device)
     key = Key(admin.fingerprint, method="compare", added=1.0)
-    device.app.whitelist.add_user(None, User("edda", "admin", (key,), not_after=end))
+    device.app.access.registry.add_user(None, User("edda", "admin", (key,), not_after=end))
     first = enlist(kit, device, "uwe", role="guest")
     brief = enlist(kit, device, "ulf", role="guest", end=end)
     refused = await admin.ask("PUT", f"/iam/users/uwe/keys/{first.fingerprint}", {"name": "p"})
@@ -159,7 +159,7 @@ async def test_an_invite_vouches_as_far_as_its_maker_still_does(
     enlist(kit, device, "adam", Key(second.fingerprint.hex, "", "compare"), role="admin")
     made = await kit.caller(device, second).ask("POST", "/iam/invites", {"name": "nina"})
     assert made.code == "2.01"
-    device.app.whitelist.remove_key(None, "adam", second.fingerprint.hex)
+    device.app.access.registry.remove_key(None, "adam", second.fingerprint.hex)
     nina = kit.caller(device)
     assert (await redeem(nina, made)).code == "2.04"
     assert not key_of(device, nina.fingerprint).verified

@@ -16,6 +16,7 @@ import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from device_app.access.event_kind import EventKind
 from device_app.app import App
 from device_app.config import Settings
 from device_app.paths import Paths
@@ -114,7 +115,7 @@ def someone(request: pytest.FixtureRequest, run: Run, app: App, tmp_path: Path) 
         keys = write_keys(tmp_path, role or "stranger", ec.generate_private_key(ec.SECP256R1()))
         if role:
             user = User(role, role, (Key(keys.fingerprint.hex, method="given", added=1.0),))
-            app.whitelist.add_user(None, user)
+            app.access.registry.add_user(None, user)
         return Foreign(run, request.param, keys, app, tmp_path)
 
     return made
@@ -128,13 +129,13 @@ def cddl() -> Cddl:
 async def test_a_long_list_of_users_comes_in_blocks(app: App, someone: Someone, cddl: Cddl) -> None:
     owner = someone("owner")
     for number in range(60):
-        app.whitelist.add_user(None, User(f"guest-{number:02}", "guest", ()))
+        app.access.registry.add_user(None, User(f"guest-{number:02}", "guest", ()))
     for size in (1024, 64):
         answer = await owner.ask("get", "/iam/users", None, "-b", size)
         assert answer.code == "2.05"
         assert len(answer.payload) > 2048
         cddl.validate("users", answer.payload)
-        assert [user["name"] for user in answer.body] == sorted(app.whitelist.state.users)
+        assert [user["name"] for user in answer.body] == sorted(app.access.store.state.users)
         assert len(set(re.findall(r"Block2:(\d+)/", answer.said))) > 2048 // size
 
 
@@ -152,14 +153,14 @@ async def test_a_user_and_a_key_come_change_and_go(app: App, someone: Someone, c
         changed = await owner.ask(method, "/iam/users/mia", wish)
         assert changed.code == "2.04", changed.said
         cddl.validate("user-info", changed.payload)
-    mia = app.whitelist.state.user("mia-2")
+    mia = app.access.store.state.user("mia-2")
     assert (mia.role, mia.display_name, mia.not_after) == ("user", "Mía", None)
 
     path = f"/iam/users/mia-2/keys/{NEW}"
     assert (await owner.ask("put", path, {"name": "tablet"})).body["keys"][0]["name"] == "tablet"
-    assert app.whitelist.state.user_of(NEW) is not None
+    assert app.access.store.state.user_of(NEW) is not None
     assert (await owner.ask("delete", path)).code == "2.02"
-    assert app.whitelist.state.user_of(NEW) is None
+    assert app.access.store.state.user_of(NEW) is None
     assert (await owner.ask("delete", "/iam/users/mia-2")).code == "2.02"
     gone = await owner.ask("get", "/iam/users/mia-2")
     assert (gone.code, gone.body["handfast:problem"]["reason"]) == ("4.04", "not-found")
@@ -196,17 +197,18 @@ async def test_an_invite_is_made_by_one_and_redeemed_by_another(
     me = await stranger.ask("get", "/iam/me")
     cddl.validate("me", me.payload)
     assert (me.body["user"], me.body["fingerprint"]) == ("mia", stranger.fingerprint)
-    assert not app.whitelist.state.invites
+    assert not app.access.store.state.invites
 
 
 async def test_the_trail_is_followed(app: App, someone: Someone) -> None:
     owner = someone("owner")
     following = await owner.start("/events?last=1", "-s", 600)
     await following.until("c:2.05")
-    app.whitelist.note("lamp-broken", detail="first")
-    await following.until("lamp-broken", "first")
-    app.whitelist.note("lamp-mended", detail="second")
-    await following.until("lamp-mended", "second")
+    audit = app.access.audit
+    audit.append(audit.event(EventKind.LABEL_MADE, detail="first"))
+    await following.until("label-made", "first")
+    audit.append(audit.event(EventKind.CODE_REVIVED, detail="second"))
+    await following.until("code-revived", "second")
     following.interrupt()
     await following.end()
 
@@ -234,4 +236,4 @@ async def test_questions_and_refusals_can_be_read(app: App, someone: Someone, cd
     for path in ("/events", "/iam/invites", f"/iam/users/owner/keys/{NEW}"):
         method = "put" if NEW in path else "get"
         assert (await guest.ask(method, path)).code == "4.03"
-    assert "mia" not in app.whitelist.state.users
+    assert "mia" not in app.access.store.state.users
