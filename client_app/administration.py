@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
 from client_app import audit, decode
+from client_app.clock import wall_clock
 from client_app.models import (
     Event,
     Events,
@@ -30,7 +31,6 @@ from client_app.models import (
     User,
     Window,
 )
-from client_app.moments import wall_clock
 from peer.errors import Denied, Malformed, UsageError
 from peer.identity import Fingerprint
 

@@ -17,11 +17,11 @@ from typing import Any, Final, NoReturn, cast
 
 import click
 
-from client_app import errors
 from client_app.commands.common import Setting, Verb, everywhere
 from client_app.terminal import render
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
+from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode, exit_code_of
 from peer.terminal.text import EscapingFormatter, on_lines
 
 VERBS: Final = MappingProxyType(
@@ -78,13 +78,8 @@ class Verbs(click.Group):
         with formatter.section("Example"):
             formatter.write_text("handfast pair kitchen && handfast get kitchen /hello")
         with formatter.section("Exit codes"):
-            formatter.write_text(
-                "0 success, 1 other error, 2 usage error, 3 not found or unreachable, 4 timed out, "
-                "5 the device's key is not the pinned one, 6 wrong code or locked out, 7 denied by "
-                "policy, 8 other 4.xx response, 9 5.xx response, 10 not paired, 11 pairing window "
-                "closed, 12 refused by the device's user, 13 not on the local network, "
-                "130 interrupted"
-            )
+            codes = (f"{code:d} {meaning}" for code, meaning in EXIT_CODE_MEANINGS.items())
+            formatter.write_text(", ".join(codes))
 
     def main(self, args: Sequence[str] | None = None, **options: Any) -> NoReturn:  # type: ignore[override]
         """Run the command line and exit with its exit code."""
@@ -95,19 +90,19 @@ class Verbs(click.Group):
 
 def _outcome(setting: Setting, run: Any) -> int:
     """Run a command and return its exit code; errors are printed to stderr."""
-    code = errors.OTHER
+    code: int = ExitCode.OTHER
     try:
-        code = run() or errors.DONE
+        code = run() or ExitCode.DONE
     except click.exceptions.Exit as asked:
         code = asked.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = errors.INTERRUPTED
+        code = ExitCode.INTERRUPTED
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except PeerError as error:
         _put_error(setting, error)
-        code = errors.exit_code(error)
+        code = exit_code_of(error)
     except Exception as error:
         _put_fault(setting, error)
     return code

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from client_app.clock import wall_clock
 from client_app.connection_attempts import Attempt as TryAt
 from client_app.connection_attempts import Candidate, Race
 from client_app.device import Device
@@ -29,7 +30,6 @@ from client_app.home import Home
 from client_app.host_port import Place
 from client_app.known_devices import DeviceBook, check_alias
 from client_app.models import KnownDevice, Paired
-from client_app.moments import wall_clock
 from client_app.pairing import targets
 from client_app.pairing.attempt import Attempt
 from client_app.pairing.ceremony import Comparison, Confirm, OnWait

@@ -14,7 +14,6 @@ from aiocoap.numbers.codes import Code
 
 from client_app.client import Client
 from client_app.device import whoami_untrusted
-from client_app.errors import exit_code
 from client_app.finder import LOOK_SECONDS
 from client_app.host_port import Place
 from client_app.models import Check, KnownDevice, Verdict
@@ -25,6 +24,7 @@ from peer.net.connection import CoapsConnection
 from peer.net.interfaces import kernel_table
 from peer.net.problem import error_of
 from peer.net.udp import resolve
+from peer.terminal.exit_codes import exit_code_of
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ ADDRESS_SECONDS: Final = 6.0
 
 
 def _failed(name: str, error: PeerError) -> Check:
-    return Check(name, Verdict.FAILED, str(error), error.advice, exit_code(error))
+    return Check(name, Verdict.FAILED, str(error), error.advice, exit_code_of(error))
 
 
 def _note(name: str, said: str, advice: str = "") -> Check:

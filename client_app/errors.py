@@ -1,13 +1,6 @@
-"""Exit codes, and the errors that only the client raises."""
-
-from typing import Final
+"""Errors that only the client raises."""
 
 from peer.errors import PeerError, Unreachable
-
-DONE: Final = 0
-OTHER: Final = 1
-USAGE: Final = 2
-INTERRUPTED: Final = 130
 
 
 class Declined(PeerError):
@@ -20,10 +13,3 @@ class BookError(PeerError):
 
 class NotKnown(Unreachable):
     """No paired device has that alias or ID."""
-
-
-def exit_code(error: BaseException) -> int:
-    """The exit code of an error; 1 for an error that is not a `PeerError`."""
-    if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
-    return error.exit_code if isinstance(error, PeerError) else OTHER

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from peer.identity import Fingerprint
+from peer.terminal.exit_codes import ExitCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +243,7 @@ class Permission:
     @property
     def exit_code(self) -> int:
         """The exit code: 0 if the action is allowed, else 7."""
-        return 0 if self.allowed else 7
+        return ExitCode.DONE if self.allowed else ExitCode.DENIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from device_app.durations import seconds_of
 from device_app.errors import ConfigError
 from device_app.pairing.methods import Hardware
 from device_app.pairing.terms import PairingTerms
@@ -23,6 +22,7 @@ from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
 from peer.pairing.methods import Method
 from peer.pairing.names import check_name
+from peer.terminal.durations import parse_duration
 
 COAPS_PORT, PAIRING_PORT = 5684, 5685
 _FILE_BYTES = 1 << 20  # of one file
@@ -128,7 +128,7 @@ def _is_methods(value: object) -> tuple[str, ...]:
 def _is_seconds(value: object) -> float:
     if isinstance(value, str):
         try:
-            value = seconds_of(value)
+            value = parse_duration(value)
         except UsageError as error:
             raise _Wrong(f"{error}. {error.advice}") from error
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:

@@ -1,29 +1,10 @@
 """Errors of the daemon and its command line, and the exit codes."""
 
-from enum import IntEnum
-
 from iam.errors import IamError
 from peer.errors import Malformed, PeerError
+from peer.terminal.exit_codes import ExitCode, exit_code_of
 
-
-class Exit(IntEnum):
-    """Exit codes; the same numbers mean the same for both commands."""
-
-    DONE = 0
-    OTHER = 1
-    USAGE = 2
-    NOT_FOUND = 3
-    TIMED_OUT = 4
-    PIN = 5
-    WRONG_CODE = 6
-    DENIED = 7
-    REQUEST = 8
-    DEVICE = 9
-    NOT_PAIRED = 10
-    WINDOW_CLOSED = 11
-    REFUSED = 12
-    NOT_LOCAL = 13
-    INTERRUPTED = 130
+Exit = ExitCode
 
 
 class AppError(Exception):
@@ -69,5 +50,5 @@ def exit_code(error: AppError | PeerError | IamError) -> Exit:
     if isinstance(error, Malformed):
         return Exit.USAGE  # here it is text that somebody typed
     if isinstance(error, PeerError):
-        return Exit(error.exit_code)
+        return exit_code_of(error)
     return _BY_REASON.get(getattr(error, "reason", ""), Exit.OTHER)

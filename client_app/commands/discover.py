@@ -9,7 +9,7 @@ import click
 
 from client_app.commands.common import Setting, Verb
 from client_app.models import KnownDevice, Seen
-from client_app.moments import Seconds
+from peer.terminal.param_types import Duration
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--watch", is_flag=True, help="Keep running; print devices that appear, change or leave."
 )
 @click.option(
-    "--timeout", type=Seconds(3600), default="3s", show_default=True, help="How long to search."
+    "--timeout", type=Duration(3600), default="3s", show_default=True, help="How long to search."
 )
 @click.pass_obj
 def command(setting: Setting, watch: bool, timeout: float) -> object:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 from client_app.commands.common import Setting, Verb, device_argument
-from client_app.moments import MOMENTS, Moment, Seconds, shown
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of invites
+from peer.errors import UsageError
+from peer.terminal.durations import TIME_EXAMPLES, format_time
+from peer.terminal.param_types import Duration, Time
 
 if TYPE_CHECKING:
     from client_app.models import Invitation
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--for",
     "seconds",
-    type=Seconds(),
+    type=Duration(),
     metavar="TIME",
     help="How long the invite is valid.  [default: 2d]",
 )
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     help="How many clients may use it.",
 )
 @click.option(
-    "--until", "ends", type=Moment(whole_day=True), help=f"When the access ends: {MOMENTS}."
+    "--until", "ends", type=Time(whole_day=True), help=f"When the access ends: {TIME_EXAMPLES}."
 )
 @click.option("--key", metavar="FP", help="Only the client with this fingerprint can use it.")
 @click.option("--qr", "show_qr", is_flag=True, help="Also print a QR code, to stderr.")
@@ -66,7 +65,7 @@ async def command(  # noqa: PLR0917 - click passes them by name
     times = "once" if one.uses == 1 else f"{one.uses} times"
     setting.screen.say(
         f"invite for user {one.name}, role {one.role}; "
-        f"can be used {times}, until {shown(one.expires)}; ID {one.id}"
+        f"can be used {times}, until {format_time(one.expires)}; ID {one.id}"
     )
     if show_qr:
         _draw(setting, made.token)
@@ -74,16 +73,9 @@ async def command(  # noqa: PLR0917 - click passes them by name
 
 
 def _draw(setting: Setting, text: str) -> None:
-    from client_app.terminal import qr  # noqa: PLC0415 - only needed with --qr
+    from peer.terminal import qr  # noqa: PLC0415 - only needed with --qr
 
-    is_terminal = sys.stderr.isatty()
-    size = os.get_terminal_size(sys.stderr.fileno()) if is_terminal else shutil.get_terminal_size()
-    columns = size.columns or 80  # some terminals report 0
-    coloured = is_terminal and not os.environ.get("NO_COLOR")
-    if picture := qr.drawn(text, columns=columns, coloured=coloured):
-        setting.screen.draw(picture)
-        return
-    setting.screen.warn(
-        f"the QR code needs {qr.width(text)} columns, but the terminal has {columns}: "
-        "widen the terminal, or use the text"
-    )
+    try:
+        setting.screen.draw("\n".join(qr.stderr_lines(text)))
+    except UsageError as error:
+        setting.screen.warn(f"{error}. {error.advice}")

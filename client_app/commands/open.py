@@ -6,15 +6,15 @@ import click
 
 from client_app.commands.common import Setting, Verb, device_argument
 from client_app.models import Window
-from client_app.moments import Seconds
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of windows
 from peer.errors import UsageError
+from peer.terminal.param_types import Duration
 
 
 @click.command(cls=Verb, example="handfast open kitchen --for 5m --role user")
 @device_argument
 @click.option(
-    "--for", "seconds", type=Seconds(), metavar="TIME", help="How long it stays open: 120s, 5m."
+    "--for", "seconds", type=Duration(), metavar="TIME", help="How long it stays open: 120s, 5m."
 )
 @click.option("--role", default="", help="Role of the new user, not above yours.")
 @click.option("--methods", default="", help="Pairing methods to offer, separated by commas.")

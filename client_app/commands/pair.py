@@ -20,6 +20,7 @@ from peer.identity import Fingerprint
 from peer.pairing.armour import is_armoured
 from peer.pairing.methods import Method
 from peer.pairing.sas import grouped
+from peer.terminal.layout import fingerprint_lines
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
@@ -218,14 +219,15 @@ def _code(setting: Setting, given: str) -> AskCode:
         if given:
             return given
         setting.screen.done()
-        return await setting.screen.read("Code shown by the device or printed on its label: ")
+        line = await setting.screen.read("Code shown by the device or printed on its label: ")
+        if line is None:
+            raise UsageError("no code was entered", advice="Start again, or give --code.")
+        return line
 
     return ask
 
 
 async def _confirm(setting: Setting, question: Comparison) -> bool:
-    from client_app.terminal.render import halves  # noqa: PLC0415 - it knows this command
-
     screen = setting.screen
     screen.done()
     screen.warn(f"{on_one_line(question.name) or 'A device'} at {question.address}")
@@ -235,8 +237,8 @@ async def _confirm(setting: Setting, question: Comparison) -> bool:
             "Does the device show the same number? [y/n, or type the number]", also=question.number
         )
     for line in (
-        *halves("  device's fingerprint  ", question.device),
-        *halves("  client's fingerprint  ", question.own),
+        *fingerprint_lines("  device's fingerprint  ", question.device),
+        *fingerprint_lines("  client's fingerprint  ", question.own),
     ):
         screen.warn(line)
     return await screen.ask("Does the device show exactly these two fingerprints? [y/n]")

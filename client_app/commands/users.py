@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from client_app.commands.common import Family, Setting, Verb, family_of_device
-from client_app.moments import MOMENTS, Moment
 from client_app.terminal.render_administration import Gone, Users
 from peer.errors import UsageError
+from peer.terminal.durations import TIME_EXAMPLES
+from peer.terminal.param_types import Time
 
 if TYPE_CHECKING:
     from client_app.administration import Change
@@ -56,8 +57,8 @@ async def show(setting: Setting, name: str) -> User:
     metavar="FP",
     help="Fingerprint of a client; can be given several times.",
 )
-@click.option("--from", "begins", type=Moment(), help=f"When the access starts: {MOMENTS}.")
-@click.option("--until", "ends", type=Moment(whole_day=True), help="When the access ends.")
+@click.option("--from", "begins", type=Time(), help=f"When the access starts: {TIME_EXAMPLES}.")
+@click.option("--until", "ends", type=Time(whole_day=True), help="When the access ends.")
 @click.pass_obj
 async def add(  # noqa: PLR0917 - click passes them by name
     setting: Setting,
@@ -86,13 +87,13 @@ async def add(  # noqa: PLR0917 - click passes them by name
 @click.option(
     "--from",
     "begins",
-    type=Moment(),
-    help=f"When the access starts: {MOMENTS}; 0 removes the limit.",
+    type=Time(),
+    help=f"When the access starts: {TIME_EXAMPLES}; 0 removes the limit.",
 )
 @click.option(
     "--until",
     "ends",
-    type=Moment(whole_day=True),
+    type=Time(whole_day=True),
     help="When the access ends; 0 removes the limit.",
 )
 @click.pass_obj

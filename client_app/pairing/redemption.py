@@ -25,7 +25,6 @@ from client_app.device import text_of, whoami_untrusted
 from client_app.host_port import Place
 from client_app.known_devices import DeviceBook, alias_for, alias_taken, check_alias
 from client_app.models import KnownDevice, Paired
-from client_app.moments import shown
 from client_app.pairing.ceremony import AnswerLost
 from peer import cbor
 from peer.errors import (
@@ -43,6 +42,7 @@ from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.connection import CoapsConnection
 from peer.net.problem import error_of
+from peer.terminal.durations import format_time
 
 if TYPE_CHECKING:
     from peer.pairing.invite import InviteToken
@@ -94,8 +94,9 @@ class Given:
     def note_age(self, now: float, on_note: OnNote) -> None:
         """Say if it looks expired. The device decides: our clock may be the wrong one."""
         if self.token.expires <= now:
+            expired = format_time(self.token.expires)
             on_note(
-                f"by this machine's clock, the invite expired at {shown(self.token.expires)}; "
+                f"by this machine's clock, the invite expired at {expired}; "
                 "trying it anyway, since the device's clock decides"
             )
 

@@ -6,7 +6,6 @@ escaped by `peer.terminal.text` before it is printed; JSON output is printable A
 
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -15,14 +14,14 @@ from functools import singledispatch
 import click
 
 from client_app.content import Reply
-from client_app.errors import exit_code
 from client_app.host_port import Place
 from client_app.models import Check, KnownDevice, Paired, Seen, Verdict, Whoami
-from client_app.moments import shown
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
-from peer.identity import Fingerprint
 from peer.pairing.methods import Method
+from peer.terminal.durations import format_time
+from peer.terminal.exit_codes import exit_code_of
+from peer.terminal.layout import allows_colour
 from peer.terminal.text import json_text, on_lines, on_one_line
 
 SCHEMA = 1
@@ -125,12 +124,6 @@ def _(value: KnownDevice) -> str:
     return f"{on_one_line('  '.join(filter(None, words)))}\n {value.fingerprint.grouped}"
 
 
-def halves(before: str, fingerprint: Fingerprint) -> list[str]:
-    """A fingerprint on two lines, so that the terminal does not wrap it."""
-    groups = fingerprint.grouped.split()
-    return [f"{before}{' '.join(groups[:8])}", f"{' ' * len(before)}{' '.join(groups[8:])}"]
-
-
 @as_text.register
 def _(value: Seen) -> str:
     known = f"  (known as {value.known_as})" if value.known_as else ""
@@ -145,7 +138,7 @@ def _(value: Seen) -> str:
 def _(value: Paired) -> str:
     device = value.device
     word = "paired with" if value.is_new else "already paired with"
-    until = f", until {shown(value.until)}" if value.until is not None else ""
+    until = f", until {format_time(value.until)}" if value.until is not None else ""
     # A device does not tell every role its user name.
     who = f" as user {device.user}, role {device.role}" if device.user else ""
     return on_one_line(f"{word} {device.alias}{who}{until}")
@@ -153,7 +146,7 @@ def _(value: Paired) -> str:
 
 @as_text.register
 def _(value: Whoami) -> str:
-    until = f"until {shown(value.until)}" if value.until is not None else "no expiry"
+    until = f"until {format_time(value.until)}" if value.until is not None else "no expiry"
     lines = [
         f"user   {value.user}",
         f"role   {value.role}, {until}",
@@ -210,9 +203,7 @@ def _shown(value: object) -> object:
 
 
 def _coloured(text: str, colour: str) -> str:
-    if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
-        return text
-    return click.style(text, fg=colour)
+    return click.style(text, fg=colour) if allows_colour(sys.stdout) else text
 
 
 # -- printing -------------------------------------------------------------------------------------
@@ -238,7 +229,7 @@ def put_error(error: PeerError, *, is_json: bool, quiet: bool) -> None:
     if is_json:
         said = {
             "kind": type(error).__name__,
-            "exit": exit_code(error),
+            "exit": exit_code_of(error),
             "message": str(error),
             "advice": error.advice,
         }

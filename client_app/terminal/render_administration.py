@@ -6,13 +6,13 @@ with `render`; only the verbs that need them import it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from client_app.models import Event, Invitation, Invite, Permission, Role, User, UserKey, Window
-from client_app.moments import shown
 from client_app.terminal.render import as_json, as_text, plain
 from peer.identity import Fingerprint
+from peer.terminal.durations import format_time
+from peer.terminal.layout import counted, table
 from peer.terminal.text import on_one_line
 
 _ABOUT = ("actor", "user", "role", "action", "method", "result", "detail")
@@ -88,15 +88,17 @@ def _(value: Event) -> dict[str, object]:
 
 @as_text.register
 def _(value: Users) -> str:
-    return _table(
-        (
-            user.name,
-            user.role,
-            _keys(user),
-            f"last seen {shown(user.last_seen)}" if user.last_seen is not None else "",
-            *_limits(user),
+    return "\n".join(
+        table(
+            (
+                user.name,
+                user.role,
+                _keys(user),
+                f"last seen {format_time(user.last_seen)}" if user.last_seen is not None else "",
+                *_limits(user),
+            )
+            for user in value.users
         )
-        for user in value.users
     )
 
 
@@ -109,25 +111,27 @@ def _(value: User) -> str:
 
 def _keys(user: User) -> str:
     """The number of keys, and whether one of them is unverified."""
-    count = f"{len(user.keys)} {'key' if len(user.keys) == 1 else 'keys'}"
+    count = counted(len(user.keys), "key")
     return count if all(key.verified for key in user.keys) else f"{count}, *unverified*"
 
 
 def _key_line(key: UserKey) -> str:
     name = f" {key.name}" if key.name else ""
-    seen = f", last seen {shown(key.last_seen)}" if key.last_seen is not None else ""
+    seen = f", last seen {format_time(key.last_seen)}" if key.last_seen is not None else ""
     sure = "" if key.verified else ", *unverified*"
     return f"{key.fingerprint}{name} ({key.method or 'unknown'}{sure}{seen})"
 
 
 def _limits(user: User) -> list[str]:
     ends = (("from", user.not_before), ("until", user.not_after))
-    return [f"{word} {shown(moment)}" for word, moment in ends if moment is not None]
+    return [f"{word} {format_time(moment)}" for word, moment in ends if moment is not None]
 
 
 @as_text.register
 def _(value: Roles) -> str:
-    return _table((role.id, str(role.rank), ", ".join(role.policies)) for role in value.roles)
+    return "\n".join(
+        table((role.id, str(role.rank), ", ".join(role.policies)) for role in value.roles)
+    )
 
 
 @as_text.register
@@ -141,14 +145,14 @@ def _(value: Invite) -> str:
         value.id,
         value.name,
         value.role,
-        "1 use" if value.uses == 1 else f"{value.uses} uses",
-        f"valid until {shown(value.expires)}",
+        counted(value.uses, "use"),
+        f"valid until {format_time(value.expires)}",
         f"from {value.inviter}" if value.inviter else "from the device's console",
     ]
     if value.key:
         words.append(f"only for key {Fingerprint.parse(value.key).device_id}")
     if value.not_after is not None:
-        words.append(f"access until {shown(value.not_after)}")
+        words.append(f"access until {format_time(value.not_after)}")
     return on_one_line("  ".join(words))
 
 
@@ -188,17 +192,7 @@ def _(value: Event) -> str:
     key = value.fields.get("fingerprint")
     if isinstance(key, str):
         about.append(f"key={key[:16]}")
-    line = on_one_line("  ".join([str(value.seq), shown(value.wall), value.kind, *about]))
+    line = on_one_line("  ".join([str(value.seq), format_time(value.wall), value.kind, *about]))
     if not value.lost:
         return line
     return f"({value.lost} earlier events are no longer stored on the device)\n{line}"
-
-
-def _table(rows: Iterable[Sequence[str]]) -> str:
-    """Rows in aligned columns; the last column of a row is not padded."""
-    escaped = [[on_one_line(cell) for cell in row] for row in rows]
-    most = max(map(len, escaped), default=0)
-    wide = [max((len(r[at]) for r in escaped if at < len(r)), default=0) for at in range(most)]
-    return "\n".join(
-        "  ".join(cell.ljust(wide[at]) for at, cell in enumerate(row)).rstrip() for row in escaped
-    )

@@ -1,17 +1,14 @@
 """Messages, progress and questions of `handfast`, on stderr."""
 
 import asyncio
-import contextlib
-import os
 import sys
-import termios
 
 import click
 
 from peer.errors import UsageError
+from peer.terminal import prompts
+from peer.terminal.prompts import YES_OR_NO, discard_typed_input, read_line
 from peer.terminal.text import on_one_line
-
-_END = "\x04"  # stands for the end of input
 
 
 class Screen:
@@ -25,7 +22,7 @@ class Screen:
     @property
     def can_ask(self) -> bool:
         """Whether a person can be asked: stdin and stderr are both a terminal."""
-        return sys.stdin.isatty() and sys.stderr.isatty()
+        return prompts.can_ask()
 
     def say(self, text: str) -> None:
         """Print a message, unless `-q` is given."""
@@ -64,30 +61,30 @@ class Screen:
 
         The end of input counts as no. Raises `UsageError` without a terminal.
         """
-        while True:
-            answer = (await self.read(f"{question} ")).strip().lower()
-            if answer in {"y", "yes"} or (also and answer.replace(" ", "") == also):
-                return True
-            if answer in {"n", "no", _END}:
-                return False
-            if (
-                also and answer.replace(" ", "").isdecimal()
-            ):  # a different number is a no, not a typing error
-                return False
+        while (line := await self.read(f"{question} ")) is not None:
+            answer = line.strip().lower()
+            number = answer.replace(" ", "")
+            if also and number.isdecimal():
+                return number == also  # a different number is a no, not a typing error
+            if answer in YES_OR_NO:
+                return YES_OR_NO[answer]
+        return False
 
-    async def read(self, question: str) -> str:
-        """Ask for a line of text. Raises `UsageError` without a terminal."""
+    async def read(self, question: str) -> str | None:
+        """Ask for a line of text; None at the end of input.
+
+        Raises `UsageError` without a terminal.
+        """
         if not self.can_ask:
             raise UsageError(
                 "this command needs a terminal to ask a question",
                 advice="Run it in a terminal, or give the answer as an option.",
             )
         self.done()
-        with contextlib.suppress(termios.error):  # drop what was typed before the question
-            termios.tcflush(0, termios.TCIFLUSH)
+        discard_typed_input()
         click.echo(on_one_line(question), err=True, nl=False)
         try:
-            return await _line()
+            return await read_line(sys.stdin.fileno())
         except asyncio.CancelledError:
             click.echo(err=True)  # end the line of the withdrawn question
             raise
@@ -106,21 +103,3 @@ async def _tick(text: str, seconds: float) -> None:
         left = f" {max(0.0, until - loop.time()):.0f} s" if seconds else ""
         click.echo(f"\r\x1b[K{turn} {on_one_line(text)} …{left}", err=True, nl=False)
         await asyncio.sleep(0.25)
-
-
-async def _line() -> str:
-    """Read a line from the terminal without a thread, so that it can be cancelled."""
-    loop = asyncio.get_running_loop()
-    descriptor = sys.stdin.fileno()
-    heard: asyncio.Future[bytes] = loop.create_future()
-
-    def read() -> None:
-        if not heard.done():
-            heard.set_result(os.read(descriptor, 1024))
-
-    loop.add_reader(descriptor, read)
-    try:
-        typed = await heard
-    finally:
-        loop.remove_reader(descriptor)
-    return typed.decode("utf-8", "replace") if typed else _END

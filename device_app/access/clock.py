@@ -22,9 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from device_app.durations import in_utc
 from device_app.errors import AppError
 from iam.attributes import CLOCK
+from peer.terminal.durations import format_time_utc
 
 _log = logging.getLogger("handfast.clock")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -102,12 +102,12 @@ class Clock:
         wall, now = self.wall(), self.now()
         if wall >= PLAUSIBLE_FROM and now - wall > BEHIND_SECONDS:
             return (
-                f"the device's time is {in_utc(now)}, ahead of the system's, {in_utc(wall)}: "
-                "limits of time go by the device's"
+                f"the device's time is {format_time_utc(now)}, ahead of the system's, "
+                f"{format_time_utc(wall)}: limits of time go by the device's"
             )
         if self._jump is not None:
-            before, after = self._jump
-            return f"the time went ahead from {in_utc(before)} to {in_utc(after)} at once"
+            before, after = map(format_time_utc, self._jump)
+            return f"the time went ahead from {before} to {after} at once"
         return ""
 
     def log_trouble(self) -> None:

@@ -6,15 +6,15 @@ a cut at the end costs nothing else.
 
 import json
 
-from device_app.durations import in_utc
 from iam.model import Invite, Key, User
+from peer.terminal.durations import format_time_utc
 
 
 def of_user(before: User | None, after: User) -> str:
     """`role guest -> user, until never -> 2027-01-01T00:00:00Z`; of a new user what limits it."""
     if before is None:
         period = [
-            f"{word} {in_utc(moment)}"
+            f"{word} {format_time_utc(moment)}"
             for word, moment in (("from", after.not_before), ("until", after.not_after))
             if moment is not None
         ]
@@ -57,9 +57,13 @@ def of_pairing(before: User | None, after: User, fingerprint: str) -> str:
 
 def of_invite(invite: Invite) -> str:
     """Which invite: the beginning of its id, and what it gives beside name and role."""
-    found = [named_invite(invite.id), f"{invite.uses} uses", f"good until {in_utc(invite.expires)}"]
+    found = [
+        named_invite(invite.id),
+        f"{invite.uses} uses",
+        f"good until {format_time_utc(invite.expires)}",
+    ]
     if invite.not_after is not None:
-        found.append(f"access until {in_utc(invite.not_after)}")
+        found.append(f"access until {format_time_utc(invite.not_after)}")
     return ", ".join(found)
 
 
@@ -69,7 +73,7 @@ def named_invite(invite_id: str) -> str:
 
 
 def _moment(moment: float | None, none: str) -> str:
-    return none if moment is None else in_utc(moment)
+    return none if moment is None else format_time_utc(moment)
 
 
 def _word(key: Key) -> str:

@@ -1,20 +1,34 @@
 """`invite` and `invites …`: a string or a QR code that makes whoever gets it a user."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
 from device_app.commands.common import Talk, Verb, Verbs
-from device_app.durations import MOMENTS, moment_of, seconds_of
-from device_app.terminal import qr, render
+from device_app.terminal import picture_files, render
+from peer.terminal import qr
+from peer.terminal.durations import TIME_EXAMPLES, resolve_time
+from peer.terminal.param_types import Duration, Time
 
 
 @click.command(cls=Verb)
 @click.argument("name")
 @click.option("--role", default="guest", show_default=True, help="What they will be.")
-@click.option("--for", "duration", metavar="TIME", help="How long it is good: 2d (default), 1h.")
-@click.option("--until", metavar="TIME", help=f"When their access ends. {MOMENTS}")
+@click.option(
+    "--for",
+    "seconds",
+    type=Duration(),
+    metavar="TIME",
+    help="How long it is good: 2d (default), 1h.",
+)
+@click.option(
+    "--until",
+    type=Time(whole_day=True),
+    metavar="TIME",
+    help=f"When their access ends. {TIME_EXAMPLES}.",
+)
 @click.option("--uses", type=int, default=1, show_default=True, help="How many may use it.")
 @click.option("--key", metavar="FP", help="Only the client with this fingerprint may use it.")
 @click.option("--qr", "show_qr", is_flag=True, help="Show it as a QR code as well (on stderr).")
@@ -26,8 +40,8 @@ def invite(
     *,
     name: str,
     role: str,
-    duration: str | None,
-    until: str | None,
+    seconds: float | None,
+    until: float | timedelta | None,
     uses: int,
     key: str | None,
     show_qr: bool,
@@ -42,12 +56,12 @@ def invite(
     """
     pictures = [(path, draw) for path, draw in ((png, qr.png), (svg, qr.svg)) if path is not None]
     for path, _ in pictures:
-        qr.require_new(path)  # before there is an invite that nobody has seen
+        picture_files.require_new(path)  # before there is an invite that nobody has seen
     wish: dict[str, Any] = {"name": name, "role": role, "uses": uses}
-    if duration is not None:
-        wish["seconds"] = seconds_of(duration)
+    if seconds is not None:
+        wish["seconds"] = seconds
     if until is not None:
-        wish["not_after"] = moment_of(until, talk.now(), whole_day=True) or None
+        wish["not_after"] = resolve_time(until, talk.now()) or None
     if key is not None:
         wish["key"] = key
     made = talk.do("invite", {"wish": wish})["invite"]
@@ -55,9 +69,9 @@ def invite(
     for line in render.invite_lines(made, talk.now()):
         talk.say(line)
     for path, draw in pictures:
-        qr.write(path, draw(made["token"]))
+        picture_files.write(path, draw(made["token"]))
     if show_qr:
-        for line in qr.to_stderr(made["token"]):
+        for line in qr.stderr_lines(made["token"]):
             render.talk(line)
 
 

@@ -8,7 +8,8 @@ import click
 from device_app.commands.common import Talk, Verb
 from device_app.console import offline
 from device_app.errors import NoDaemon
-from device_app.terminal import qr, render
+from device_app.terminal import picture_files, render
+from peer.terminal import qr
 
 _TOLD = """\
 Above: what the QR code says, and the code to type where nothing can scan it.
@@ -42,16 +43,16 @@ def label(
         return
     pictures = [(path, draw) for path, draw in ((png, qr.png), (svg, qr.svg)) if path is not None]
     for path, _ in pictures:
-        qr.require_new(path)
+        picture_files.require_new(path)
     try:
         made = talk.ask("label", {"replace": yes})["label"]
     except NoDaemon:
         made = offline.label(talk.places, replace=yes)["label"]
     talk.show({"label": made}, [made["text"], made["code"]])
     for path, draw in pictures:
-        qr.write(path, draw(made["text"]))
+        picture_files.write(path, draw(made["text"]))
     if terminal or (sys.stderr.isatty() and not pictures and talk.verbosity >= 0):
-        for line in qr.to_stderr(made["text"]):
+        for line in qr.stderr_lines(made["text"]):
             render.talk(line)
     if not talk.as_json:
         talk.say(_TOLD)

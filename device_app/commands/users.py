@@ -1,12 +1,14 @@
 """`users …`: the whitelist, on the running daemon or on the store alone."""
 
+from datetime import timedelta
 from typing import Any
 
 import click
 
 from device_app.commands.common import Talk, Verb, Verbs
-from device_app.durations import MOMENTS, moment_of
 from device_app.terminal import render
+from peer.terminal.durations import TIME_EXAMPLES, resolve_time
+from peer.terminal.param_types import Time
 
 
 @click.group(cls=Verbs)
@@ -45,8 +47,15 @@ def users_show(talk: Talk, *, name: str) -> None:
 @click.option("--role", default="guest", show_default=True)
 @click.option("--key", "keys", multiple=True, metavar="FP", help="A client's fingerprint.")
 @click.option("--display", default="", help="A name for people.")
-@click.option("--from", "begins", metavar="TIME", help=f"Access begins. {MOMENTS}")
-@click.option("--until", metavar="TIME", help="Access ends; a date alone is that whole day.")
+@click.option(
+    "--from", "begins", type=Time(), metavar="TIME", help=f"Access begins. {TIME_EXAMPLES}."
+)
+@click.option(
+    "--until",
+    type=Time(whole_day=True),
+    metavar="TIME",
+    help="Access ends; a date alone is that whole day.",
+)
 @click.pass_obj
 def users_add(
     talk: Talk,
@@ -55,8 +64,8 @@ def users_add(
     role: str,
     keys: tuple[str, ...],
     display: str,
-    begins: str | None,
-    until: str | None,
+    begins: float | timedelta | None,
+    until: float | timedelta | None,
 ) -> None:
     """A user without pairing, by the fingerprint of a key you know.
 
@@ -73,8 +82,19 @@ def users_add(
 @click.option("--role")
 @click.option("--display")
 @click.option("--rename", help="A new name.")
-@click.option("--from", "begins", metavar="TIME", help=f"Access begins; 0 = always. {MOMENTS}")
-@click.option("--until", metavar="TIME", help="Access ends; 0 = never. A date alone is included.")
+@click.option(
+    "--from",
+    "begins",
+    type=Time(),
+    metavar="TIME",
+    help=f"Access begins; 0 = always. {TIME_EXAMPLES}.",
+)
+@click.option(
+    "--until",
+    type=Time(whole_day=True),
+    metavar="TIME",
+    help="Access ends; 0 = never. A date alone is included.",
+)
 @click.pass_obj
 def users_set(
     talk: Talk,
@@ -83,8 +103,8 @@ def users_set(
     role: str | None,
     display: str | None,
     rename: str | None,
-    begins: str | None,
-    until: str | None,
+    begins: float | timedelta | None,
+    until: float | timedelta | None,
 ) -> None:
     """Change a user: role, names, from when and until when.
 
@@ -101,16 +121,18 @@ def users_set(
     talk.show(value, render.user_lines(value["user"], talk.now()))
 
 
-def _times(talk: Talk, begins: str | None, until: str | None) -> dict[str, Any]:
+def _times(
+    talk: Talk, begins: float | timedelta | None, until: float | timedelta | None
+) -> dict[str, Any]:
     """The fields to change; a time of 0 takes the limit away, and `2d` is by the device's time."""
     found: dict[str, Any] = {}
     if begins is None and until is None:
         return found
     now = talk.now()
     if begins is not None:
-        found["not_before"] = moment_of(begins, now) or None
+        found["not_before"] = resolve_time(begins, now) or None
     if until is not None:
-        found["not_after"] = moment_of(until, now, whole_day=True) or None
+        found["not_after"] = resolve_time(until, now) or None
     return found
 
 

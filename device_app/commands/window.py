@@ -6,26 +6,26 @@ import sys
 import click
 
 from device_app.commands.common import Talk, Verb
-from device_app.durations import seconds_of
 from device_app.terminal.render_pairing import pending_lines, window_lines
 from device_app.terminal.waiting import Waiting
+from peer.terminal.param_types import Duration
 
 
 @click.command(name="open", cls=Verb)
-@click.option("--for", "duration", metavar="TIME", help="How long, for example 120s or 2m.")
+@click.option("--for", "seconds", type=Duration(), metavar="TIME", help="How long: 120s, 2m.")
 @click.option("--role", help="The role of whoever pairs.")
 @click.option("--methods", help="Methods to offer, separated by commas.")
 @click.option("--no-wait", is_flag=True, help="Open it and return.")
 @click.pass_obj
 def open_window(
-    talk: Talk, *, duration: str | None, role: str | None, methods: str | None, no_wait: bool
+    talk: Talk, *, seconds: float | None, role: str | None, methods: str | None, no_wait: bool
 ) -> None:
     """Open the pairing window, and wait until somebody has paired or it closes.
 
     Example: handfast-device open --for 5m --role user
     """
     args = {
-        "seconds": seconds_of(duration) if duration else None,
+        "seconds": seconds,
         "role": role,
         "methods": [one.strip() for one in methods.split(",")] if methods else [],
     }

@@ -9,19 +9,16 @@ which can be about another client: that one is shown only after a line was typed
 
 import asyncio
 import contextlib
-import os
 import sys
-import termios
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TextIO
 
-from device_app.terminal.render_pairing import halves
 from peer.identity import Fingerprint
 from peer.pairing.sas import grouped
+from peer.terminal.layout import fingerprint_lines
+from peer.terminal.prompts import YES_OR_NO, discard_typed_input, read_line
 
 Decide = Callable[[str, bool], Awaitable[None]]
-_ANSWERS = {"y": True, "yes": True, "n": False, "no": False}
-_LINE_MAX = 1024
 
 
 def question(ceremony: Mapping[str, Any], device: Fingerprint) -> str:
@@ -37,8 +34,8 @@ def question(ceremony: Mapping[str, Any], device: Fingerprint) -> str:
     lines = [
         "",
         asked,
-        *halves("  its fingerprint    ", client),
-        *halves("  this device's      ", device),
+        *fingerprint_lines("  its fingerprint    ", client),
+        *fingerprint_lines("  this device's      ", device),
         "Compare both with what the client shows. The same, digit by digit? [yes/no] ",
     ]
     return "\n".join(lines)
@@ -47,10 +44,18 @@ def question(ceremony: Mapping[str, Any], device: Fingerprint) -> str:
 class PersonAtTerminal:
     """Asks one question at a time and hands the answer to `decide`."""
 
-    def __init__(self, decide: Decide, device: Fingerprint, *, out: TextIO = sys.stderr) -> None:
+    def __init__(
+        self,
+        decide: Decide,
+        device: Fingerprint,
+        *,
+        out: TextIO = sys.stderr,
+        descriptor: int = 0,
+    ) -> None:
         self._decide = decide
         self._device = device
         self._out = out
+        self._descriptor = descriptor
         self._task: asyncio.Task[None] | None = None
         self._is_answered = False
         self._was_unanswered = False  # a question has ended, and a line may still be typed for it
@@ -73,18 +78,18 @@ class PersonAtTerminal:
         task.cancel()
 
     async def _ask(self, ceremony: Mapping[str, Any]) -> None:
-        _forget_typed()
+        discard_typed_input(self._descriptor)
         if self._was_unanswered:
             self._say("\nA client wants to pair. Press Enter to see which one. ")
-            if await _line() is None:
+            if await read_line(self._descriptor) is None:
                 return
             self._was_unanswered = False
         self._say(question(ceremony, self._device))
         while True:
-            line = await _line()
+            line = await read_line(self._descriptor)
             if line is None:  # the terminal is closed: `accept` and `refuse` still work
                 return
-            answer = _ANSWERS.get(line.strip().lower())
+            answer = YES_OR_NO.get(line.strip().lower())
             if answer is not None:
                 self._is_answered = True
                 await self._decide(str(ceremony["id"]), answer)
@@ -95,29 +100,3 @@ class PersonAtTerminal:
         with contextlib.suppress(OSError):  # the terminal has gone
             self._out.write(text)
             self._out.flush()
-
-
-def _forget_typed(descriptor: int = 0) -> None:
-    """What was typed before the question is no answer to it."""
-    with contextlib.suppress(termios.error):
-        termios.tcflush(descriptor, termios.TCIFLUSH)
-
-
-async def _line(descriptor: int = 0) -> str | None:
-    """The next line typed; None at the end of input. Cancelled, it reads nothing."""
-    loop = asyncio.get_running_loop()
-    typed: asyncio.Future[bytes] = loop.create_future()
-
-    def readable() -> None:
-        if not typed.done():
-            try:
-                typed.set_result(os.read(descriptor, _LINE_MAX))
-            except OSError:
-                typed.set_result(b"")
-
-    loop.add_reader(descriptor, readable)
-    try:
-        data = await typed
-    finally:
-        loop.remove_reader(descriptor)
-    return data.decode("utf-8", "replace") if data else None

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from device_app.durations import dated, dated_shortly, spoken, spoken_when
 from device_app.terminal.render_pairing import label_line, lock_lines
 from peer.identity import Fingerprint
+from peer.terminal import layout
+from peer.terminal.durations import format_duration, format_time, format_time_from
+from peer.terminal.layout import counted, table
 from peer.terminal.text import json_text, on_lines, on_one_line
 
 SCHEMA = 1
@@ -41,11 +43,9 @@ def failure(message: str, advice: str) -> None:
 def fingerprint_lines(value: Mapping[str, Any]) -> list[str]:
     """The device's id and fingerprint, for people to compare."""
     fingerprint = Fingerprint.parse(value["fingerprint"])
-    groups = fingerprint.grouped.split()
     return [
         f"id           {fingerprint.device_id}",
-        f"fingerprint  {' '.join(groups[:8])}",
-        f"             {' '.join(groups[8:])}",
+        *layout.fingerprint_lines("fingerprint  ", fingerprint),
     ]
 
 
@@ -71,11 +71,11 @@ def user_lines(user: Mapping[str, Any], now: float) -> list[str]:
         ("last_seen", "last seen"),
     ):
         if field in user:
-            found.append(f"  {words} {spoken_when(user[field], now)}")
+            found.append(f"  {words} {format_time_from(user[field], now)}")
     for key in user["keys"]:
         name = f" {key['name']!r}" if key["name"] else ""
         sure = "" if key["verified"] else ", *unverified*"
-        seen = f", last seen {dated_shortly(key['last_seen'])}" if "last_seen" in key else ""
+        seen = f", last seen {format_time(key['last_seen'])}" if "last_seen" in key else ""
         found.append(f"  {key['fingerprint']}{name} ({key['method'] or 'unknown'}{sure}{seen})")
     return found
 
@@ -85,10 +85,10 @@ def users_lines(users: list[Mapping[str, Any]], now: float) -> list[str]:
     if not users:
         return ["nobody is paired yet"]
     rows = [
-        (user["name"], user["role"], _counted(len(user["keys"]), "key"), *_notes_of(user, now))
+        (user["name"], user["role"], counted(len(user["keys"]), "key"), *_notes_of(user, now))
         for user in users
     ]
-    return _columns(rows)
+    return table(rows)
 
 
 def _notes_of(user: Mapping[str, Any], now: float) -> list[str]:
@@ -98,26 +98,13 @@ def _notes_of(user: Mapping[str, Any], now: float) -> list[str]:
     if not all(key["verified"] for key in user["keys"]):
         notes.append("*unverified*")
     if now < user.get("not_before", now):
-        notes.append(f"from {dated_shortly(user['not_before'])}")
+        notes.append(f"from {format_time(user['not_before'])}")
     if "not_after" in user:
         ended = "ended" if user["not_after"] <= now else "until"
-        notes.append(f"{ended} {dated_shortly(user['not_after'])}")
+        notes.append(f"{ended} {format_time(user['not_after'])}")
     if "last_seen" in user:
-        notes.append(f"seen {spoken(max(0.0, now - user['last_seen']))} ago")
+        notes.append(f"seen {format_duration(max(0.0, now - user['last_seen']))} ago")
     return [", ".join(notes)]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Each column as wide as its widest."""
-    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, wide, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def status_lines(status: Mapping[str, Any]) -> list[str]:
@@ -128,7 +115,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         return [*found, *_store_lines(status["store"])]
     window = status["window"]
     found += [
-        f"daemon       process {status['pid']}, up {spoken(status['uptime_seconds'])}",
+        f"daemon       process {status['pid']}, up {format_duration(status['uptime_seconds'])}",
         f"listening    {', '.join(status['addresses'])}",
         f"window       {_window(window)}",
         *([f"code         {window['code']}"] if "code" in window else []),
@@ -143,7 +130,7 @@ def status_lines(status: Mapping[str, Any]) -> list[str]:
         who = session["user"] or "unpaired"
         found.append(
             f"  {who} at {session['address']} ({'local' if session['local'] else 'remote'},"
-            f" idle {spoken(session['idle_seconds'])})"
+            f" idle {format_duration(session['idle_seconds'])})"
         )
     counted = sum(map(Counter, status["counters"].values()), Counter[str]())
     if counted:
@@ -205,12 +192,12 @@ def _label(status: Mapping[str, Any]) -> str:
 def _policy(policy: Mapping[str, Any]) -> str:
     if not policy["files"]:
         return "built in"
-    return f"{_counted(len(policy['files']), 'file')}, {policy['digest'][:16]}"
+    return f"{counted(len(policy['files']), 'file')}, {policy['digest'][:16]}"
 
 
 def _window(window: Mapping[str, Any]) -> str:
     if window["open"]:
-        left = spoken(window["seconds_left"])
+        left = format_duration(window["seconds_left"])
         return f"open for {left}, port {window['port']}, role {window['role']}"
     if window.get("trouble"):
         return "closed, and it cannot be opened (`handfast-device health` says why)"
@@ -222,13 +209,13 @@ def _window(window: Mapping[str, Any]) -> str:
 
 def invite_lines(invite: Mapping[str, Any], now: float) -> list[str]:
     """What to say beside a token."""
-    uses, expires = _counted(invite["uses"], "use"), spoken_when(invite["expires"], now)
+    uses, expires = counted(invite["uses"], "use"), format_time_from(invite["expires"], now)
     found = [
         f"For {invite['name']} as {invite['role']}, {uses}; id {invite['id'][:8]}.",
         f"It is good until {expires}.",
     ]
     if "not_after" in invite:
-        found.append(f"Their access ends {spoken_when(invite['not_after'], now)}.")
+        found.append(f"Their access ends {format_time_from(invite['not_after'], now)}.")
     if "key" in invite:
         found.append(f"Only for the key {invite['key']}.")
     return [*found, "Whoever has it can use it: handfast pair <invite>. It is not shown again."]
@@ -238,15 +225,16 @@ def invites_lines(invites: Sequence[Mapping[str, Any]], now: float) -> list[str]
     """Every invite, one a line."""
     if not invites:
         return ["no invites"]
-    return _columns(
+    return table(
         [
             (
                 one["id"][:8],
                 one["name"],
                 one["role"],
-                _counted(one["uses"], "use"),
+                counted(one["uses"], "use"),
                 f"by {one['inviter'] or 'the console'}",
-                f"until {spoken_when(one['expires'], now)}" + (", one key only" * ("key" in one)),
+                f"until {format_time_from(one['expires'], now)}"
+                + (", one key only" * ("key" in one)),
             )
             for one in invites
         ]
@@ -258,7 +246,7 @@ def invites_lines(invites: Sequence[Mapping[str, Any]], now: float) -> list[str]
 
 def policy_check_lines(value: Mapping[str, Any]) -> list[str]:
     """`policy check` that found nothing wrong."""
-    return [f"right: {_counted(len(value['files']), 'file')}; roles {', '.join(value['roles'])}"]
+    return [f"right: {counted(len(value['files']), 'file')}; roles {', '.join(value['roles'])}"]
 
 
 def policy_reload_lines(value: Mapping[str, Any]) -> list[str]:
@@ -307,7 +295,7 @@ def imported_lines(value: Mapping[str, Any], added: Sequence[str]) -> list[str]:
     """The users of an import, as comments of the policy file that stands before them."""
     return [
         f"# user {on_one_line(user['name'])}: {on_one_line(user['role'])}, "
-        + _counted(len(user["keys"]), "key")
+        + counted(len(user["keys"]), "key")
         + (", added" if user["name"] in added else "")
         for user in value["users"]
     ]
@@ -323,7 +311,8 @@ def event_line(event: Mapping[str, Any]) -> str:
     """One event: number, when, what, and whatever else is known of it."""
     said = [f"{field}={_word(event[field])}" for field in (*_WHO, *_WHERE) if field in event]
     kind = on_one_line(event["kind"])
-    return f"{event['seq']:>6}  {dated(event['wall'])}  {kind}  {' '.join(said)}"
+    when = format_time(event["wall"], with_seconds=True)
+    return f"{event['seq']:>6}  {when}  {kind}  {' '.join(said)}"
 
 
 def _word(value: object) -> str:
@@ -333,7 +322,10 @@ def _word(value: object) -> str:
 
 def clock_lines(value: Mapping[str, Any]) -> list[str]:
     """The device's time and the system's."""
-    found = [f"device  {dated(value['now'])}", f"system  {dated(value['system'])}"]
+    found = [
+        f"device  {format_time(value['now'], with_seconds=True)}",
+        f"system  {format_time(value['system'], with_seconds=True)}",
+    ]
     if value["trouble"]:
         found.append(f"Doubtful: {value['trouble']}.")
     if not value["known"]:

@@ -1,16 +1,16 @@
 """What a person at the device reads about pairing: what to do, what happened, what is left."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, assert_never
 
-from device_app.durations import spoken
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing.methods import Method
 from peer.pairing.sas import grouped
 from peer.pairing.window_timer import CloseReason
+from peer.terminal.durations import format_duration
+from peer.terminal.layout import allows_colour, fingerprint_lines
 
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
@@ -40,7 +40,7 @@ _CLOSINGS: Final[Mapping[str, Sequence[str]]] = {
 
 def window_lines(window: Mapping[str, Any]) -> list[str]:
     """An open window: for how long, what to do at the client, and the code if there is one."""
-    left = spoken(window["seconds_left"])
+    left = format_duration(window["seconds_left"])
     return [
         f"The pairing window is open for {left}; who pairs becomes {window['role']}.",
         *lock_lines(window),
@@ -107,8 +107,7 @@ def code_lines(window: Mapping[str, Any]) -> list[str]:
 
 
 def _bold(text: str) -> str:
-    plain = not sys.stderr.isatty() or os.environ.get("NO_COLOR")
-    return text if plain or os.environ.get("TERM", "dumb") == "dumb" else f"{_BOLD}{text}{_PLAIN}"
+    return f"{_BOLD}{text}{_PLAIN}" if allows_colour(sys.stderr) else text
 
 
 def ended_lines(ceremony: Mapping[str, Any], *, failures: int) -> list[str]:
@@ -140,7 +139,9 @@ def pending_lines(pending: Sequence[Mapping[str, Any]]) -> list[str]:
         if "number" in one:
             found.append(f"  this device shows  {grouped(one['number'])}")
         else:
-            found += halves("  its fingerprint    ", Fingerprint.parse(one["fingerprint"]))
+            found += fingerprint_lines(
+                "  its fingerprint    ", Fingerprint.parse(one["fingerprint"])
+            )
     digits = all("number" in one for one in pending)
     asked = "the same six digits" if digits else "the same, digit by digit"
     named = pending[0]["id"] if len(pending) == 1 else "ID"
@@ -148,18 +149,12 @@ def pending_lines(pending: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*found, f"Does the client show {asked}?", answer]
 
 
-def halves(before: str, fingerprint: Fingerprint) -> list[str]:
-    """A fingerprint on two lines, so that no terminal breaks it where it likes."""
-    groups = fingerprint.grouped.split()
-    return [f"{before}{' '.join(groups[:8])}", f"{' ' * len(before)}{' '.join(groups[8:])}"]
-
-
 def lock_lines(window: Mapping[str, Any]) -> list[str]:
     """For how long nobody can pair, in plain words; nothing if anybody can."""
     if not (blocked := window.get("blocked_seconds")):
         return []
     return [
-        f"Too many tries have failed: nobody can pair for {spoken(blocked)}.",
+        f"Too many tries have failed: nobody can pair for {format_duration(blocked)}.",
         "Paired clients go on working. `handfast-device open` ends it at once.",
     ]
 

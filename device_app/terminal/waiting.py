@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from device_app.console.control_client import call
-from device_app.durations import spoken
 from device_app.errors import AppError, Exit
 from device_app.terminal import render
 from device_app.terminal.questions import PersonAtTerminal
@@ -21,6 +20,8 @@ from device_app.terminal.render_pairing import (
 from peer.identity import Fingerprint
 from peer.pairing.ceremony import State
 from peer.pairing.window_timer import CloseReason
+from peer.terminal.durations import format_duration
+from peer.terminal.prompts import can_ask
 
 _TICK_SECONDS = 1.0
 
@@ -75,7 +76,7 @@ class Waiting:
 
     def _opened(self, window: Mapping[str, Any]) -> None:
         device = Fingerprint.parse(window["fingerprint"])
-        if sys.stdin.isatty() and sys.stderr.isatty() and not self._as_json:
+        if can_ask() and not self._as_json:
             self._person = PersonAtTerminal(self._decide, device)
         self._tell([*window_lines(window), *render.fingerprint_lines(window)])
         if sys.stderr.isatty() and not self._quiet and not self._as_json:
@@ -110,7 +111,7 @@ class Waiting:
     async def _count_down(self) -> None:
         while (left := self._closes_at - self._now()) > 0:
             if not self._asking:
-                render.talk(f"\r\x1b[K  {spoken(left)} left", end="")
+                render.talk(f"\r\x1b[K  {format_duration(left)} left", end="")
             await asyncio.sleep(_TICK_SECONDS)
 
     async def _decide(self, ceremony_id: str, accept: bool) -> None:

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from client_app.errors import BookError, Declined, NotKnown, exit_code
+from client_app.errors import BookError, Declined, NotKnown
 from peer import errors
+from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode, exit_code_of
 
 CODES = {
     errors.PeerError: 1,
@@ -32,14 +33,14 @@ CODES = {
 
 @pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda v: getattr(v, "__name__", v))
 def test_each_class_has_its_code(kind: type[errors.PeerError], code: int) -> None:
-    assert exit_code(kind("it is so")) == code
+    assert exit_code_of(kind("it is so")) == code
 
 
 def test_the_other_ends() -> None:
-    assert exit_code(errors.PinMismatch("aa", "bb")) == 5
-    assert exit_code(KeyboardInterrupt()) == 130
-    assert exit_code(asyncio.CancelledError()) == 1
-    assert exit_code(ZeroDivisionError()) == 1
+    assert exit_code_of(errors.PinMismatch("aa", "bb")) == 5
+    assert exit_code_of(KeyboardInterrupt()) == 130
+    assert exit_code_of(asyncio.CancelledError()) == 1
+    assert exit_code_of(ZeroDivisionError()) == 1
 
 
 def test_every_class_of_the_tree_is_thought_of() -> None:
@@ -50,3 +51,7 @@ def test_every_class_of_the_tree_is_thought_of() -> None:
         if isinstance(one, type) and issubclass(one, errors.PeerError)
     }
     assert ours - {errors.PinMismatch} == {one for one in CODES if one.__module__ == "peer.errors"}
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    assert set(EXIT_CODE_MEANINGS) == set(ExitCode)

@@ -18,7 +18,7 @@ from peer.errors import Malformed, PinMismatch, RefusedByUser, UsageError, Wrong
 from peer.identity import Fingerprint
 from peer.pairing.label import Label
 from peer.pairing.methods import Method
-from peer.pairing.qr import png
+from peer.terminal.qr import png
 
 if TYPE_CHECKING:
     from collections.abc import Callable

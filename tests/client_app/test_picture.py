@@ -12,7 +12,7 @@ from client_app.terminal.picture import is_picture, text_in_picture
 from peer.errors import UsageError
 from peer.identity import Fingerprint
 from peer.pairing.label import Label
-from peer.pairing.qr import png, svg
+from peer.terminal.qr import png, svg
 
 if TYPE_CHECKING:
     from pathlib import Path

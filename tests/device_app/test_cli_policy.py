@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.durations import dated, moment_of, seconds_of, spoken, spoken_when
 from iam.store import Store
-from peer.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -300,60 +298,8 @@ async def test_times_of_users_as_people_write_them(kit: Kit) -> None:
     assert "(in " in shown
     assert "from 2" in (await run(kit.home, "users", "list")).out
     wrong = await run(kit.home, "users", "set", "anna", "--until", "2096-13-01")
-    assert (wrong.code, "2096-12-24" not in wrong.err, "Write 2d" in wrong.err) == (2, True, True)
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("0", 0.0),
-        ("4000000000", 4e9),
-        ("1900000000.5", 1900000000.5),
-        ("2d", 1000 + 172_800),
-        ("1h30m", 1000 + 5400),
-        ("1970-01-02T00:00:00Z", 86_400),
-        ("1970-01-02T01:00+01:00", 86_400),
-        ("1970-01-02 00:00Z", 86_400),
-    ],
-)
-def test_a_moment(text: str, moment: float) -> None:
-    assert moment_of(text, 1000) == moment
-
-
-def test_a_date_is_one_of_this_machine_and_as_an_end_its_whole_day(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
-    try:
-        assert moment_of("1970-01-02", 0) == 82_800
-        assert moment_of("1970-01-02", 0, whole_day=True) == 82_800 + 86_400
-        assert moment_of("2026-10-25", 0, whole_day=True) - moment_of("2026-10-25", 0) == 25 * 3600
-        assert moment_of("1970-01-02T12:00", 0, whole_day=True) == 126_000
-        assert moment_of("20270101", 0) == moment_of("2027-01-01", 0) == 1_798_758_000
-        assert moment_of("20270101", 0, whole_day=True) == 1_798_758_000 + 86_400
-        assert moment_of("20270101T18", 0) == 1_798_758_000 + 18 * 3600
-        assert dated(126_000) == "1970-01-02 12:00:00 +0100"
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "soon", "2026-02-30", "9999-12-31", "-5", "1e9", "2x", "10000-01-01", "nan", "٢d"),
-        *("12.5", "90", "2027", "202701", "20271301", "999999999", "20270101120000"),
-    ],
-)
-def test_what_is_no_moment(text: str) -> None:
-    with pytest.raises(UsageError, match="point in time"):
-        moment_of(text, 1000, whole_day=True)
-
-
-def test_moments_in_words() -> None:
-    assert spoken_when(100, 40).endswith("(in 1 min)")
-    assert spoken_when(40, 100).endswith("(1 min ago)")
-    assert dated(1e18) == "1000000000000000000 s since 1970"
-    assert dated(float("nan")) == "nan s since 1970"
-    assert spoken(seconds_of("2d4h")) == "2 d 4 h"
+    assert (wrong.code, "2096-12-24" not in wrong.err, "2d (from now)" in wrong.err) == (
+        2,
+        True,
+        True,
+    )

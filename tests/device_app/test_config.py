@@ -9,10 +9,8 @@ import pytest
 
 from device_app import config
 from device_app.console import offline
-from device_app.durations import seconds_of, spoken
 from device_app.errors import ConfigError
 from device_app.paths import Paths
-from peer.errors import UsageError
 from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
 
@@ -68,7 +66,7 @@ def test_a_later_file_wins_key_by_key(tmp_path: Path) -> None:
         ('[network]\nlocal = "loose"\n', 2, "strict, compat"),
         ("[network]\nadvertise = 1\n", 2, "true or false"),
         ('[pairing]\nmethods = ["telepathy"]\n', 2, "compare"),
-        ('[pairing]\nseconds = "soon"\n', 2, "not a time"),
+        ('[pairing]\nseconds = "soon"\n', 2, "is not a duration"),
         ("[pairing]\nseconds = 0\n", 2, "a time"),
         ('[pairing]\noverlap = "both"\n', 2, "first-wins"),
         ("[pairing]\nrole = 7\n", 2, "text"),
@@ -112,29 +110,6 @@ async def test_a_window_for_an_unknown_role_is_a_refusal_to_start(kit: Kit, role
         await kit.device(settings=offline.settings(places))
     # Nothing is held: with the line corrected it starts.
     await kit.device()
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("2m", 120), ("1h30m", 5400), ("2d", 172_800)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "5x", "-3", "1m x"])
-def test_no_durations(text: str) -> None:
-    with pytest.raises(UsageError):
-        seconds_of(text)
-
-
-def test_spoken_durations() -> None:
-    assert [spoken(s) for s in (5, 65, 120, 4000, 90_000)] == [
-        "5 s",
-        "1 min 5 s",
-        "2 min",
-        "1 h 7 min",
-        "1 d 1 h",
-    ]
 
 
 def test_where_the_files_are(tmp_path: Path) -> None:

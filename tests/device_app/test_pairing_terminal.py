@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.terminal import questions as terminal
 from device_app.terminal.questions import PersonAtTerminal, question
 from device_app.terminal.waiting import Waiting
 from peer.identity import Fingerprint
@@ -65,11 +64,11 @@ class Screen(io.StringIO):
 class Asked:
     """A person with a keyboard, a screen, and the answers that were heard."""
 
-    def __init__(self, keyboard: int) -> None:
+    def __init__(self, keyboard: int, stdin: int) -> None:
         self.keyboard = keyboard
         self.screen = Screen()
         self.answers: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
-        self.person = PersonAtTerminal(self._decide, DEVICE, out=self.screen)
+        self.person = PersonAtTerminal(self._decide, DEVICE, out=self.screen, descriptor=stdin)
 
     async def _decide(self, ceremony: str, accept: bool) -> None:
         self.answers.put_nowait((ceremony, accept))
@@ -83,12 +82,9 @@ class Asked:
 
 
 @pytest.fixture
-async def asked(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asked]:
+async def asked() -> AsyncIterator[Asked]:
     keyboard, stdin = pty.openpty()
-    line, forget = terminal._line, terminal._forget_typed
-    monkeypatch.setattr(terminal, "_line", lambda: line(stdin))
-    monkeypatch.setattr(terminal, "_forget_typed", lambda: forget(stdin))
-    made = Asked(keyboard)
+    made = Asked(keyboard, stdin)
     yield made
     made.person.over("")
     for descriptor in (keyboard, stdin):

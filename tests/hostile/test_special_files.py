@@ -27,7 +27,7 @@ from device_app.paths import Paths
 from device_app.resource_spec import Board
 from peer.errors import UsageError
 from peer.files import open_regular, read_regular
-from peer.pairing.qr import png
+from peer.terminal.qr import png
 
 if TYPE_CHECKING:
     from tests.hostile.conftest import Kit

@@ -1,0 +1,127 @@
+"""Durations and times: what people may type, and what they are shown."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peer.errors import UsageError
+from peer.terminal.durations import (
+    format_duration,
+    format_time,
+    format_time_from,
+    format_time_utc,
+    parse_duration,
+    parse_time,
+    resolve_time,
+)
+
+
+@pytest.fixture(autouse=True)
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("90", 90), ("90s", 90), ("500ms", 0.5), (" 2M ", 120), ("2min", 120), ("1h30m", 5400)),
+        *(("2d", 172_800), ("1.5h", 5400), ("1d1s", 86_401)),
+    ],
+)
+def test_durations_that_are_accepted(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+    if text != "90":
+        assert parse_time(f" {text}") == timedelta(seconds=seconds)
+        assert resolve_time(parse_time(text), 1000) == 1000 + seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "0", "0s", "-1s", "-3", "s", "1x", "1 h", "1h-", "1m x", "soon", "nan", "inf"),
+        *("1e3", "٢d", "9" * 40, "9" * 40 + "s"),
+    ],
+)
+def test_durations_that_are_rejected(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "end_of_day"),
+    [
+        ("2030-06-01", 1_906_495_200, 1_906_581_600),
+        ("2030-06-01T12:00", 1_906_538_400, 1_906_538_400),
+        ("2030-06-01 12:00", 1_906_538_400, 1_906_538_400),
+        ("2030-06-01T12:00Z", 1_906_545_600, 1_906_545_600),
+        ("2030-06-01T12:00+09:00", 1_906_513_200, 1_906_513_200),
+        ("1906538400", 1_906_538_400, 1_906_538_400),
+        ("1906538400.5", 1_906_538_400.5, 1_906_538_400.5),
+        ("0", 0, 0),
+        ("20300601", 1_906_495_200, 1_906_581_600),
+        ("20300601T1200", 1_906_538_400, 1_906_538_400),
+        ("1970-01-02T01:00+01:00", 86_400, 86_400),
+        ("2026-10-25", 1_792_879_200, 1_792_969_200),  # 25 hours: summer time ends
+    ],
+)
+def test_times_that_are_accepted(text: str, seconds: float, end_of_day: float) -> None:
+    assert parse_time(text) == resolve_time(parse_time(text), 1000) == seconds
+    assert parse_time(text, whole_day=True) == end_of_day
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "tomorrow", "2030-13-01", "2026-02-30", "-3d", "-5", "2030-06-01T25:00", "nan"),
+        *("90", "12.5", "2030", "203006", "20301301", "999999999", "20300601120000", "1e9"),
+        *("253402300800", "10000-01-01", "2x", "٢d"),
+    ],
+)
+def test_times_that_are_rejected(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a time"):
+        parse_time(text)
+
+
+def test_the_end_of_the_last_day_is_rejected() -> None:
+    with pytest.raises(UsageError, match="is not a time"):
+        parse_time("9999-12-31", whole_day=True)
+
+
+@given(st.text(max_size=30))
+def test_nothing_but_a_usage_error(text: str) -> None:
+    with contextlib.suppress(UsageError):
+        parse_duration(text)
+    with contextlib.suppress(UsageError):
+        parse_time(text, whole_day=True)
+
+
+def test_durations_are_rounded_to_two_units() -> None:
+    assert [format_duration(s) for s in (0.2, 5, 65, 120, 4000, 86_399, 90_000)] == [
+        *("0 s", "5 s", "1 min 5 s", "2 min", "1 h 7 min", "1 d", "1 d 1 h"),
+    ]
+    assert format_duration(parse_duration("2d4h")) == "2 d 4 h"
+
+
+def test_times_are_shown_in_the_zone_of_this_machine() -> None:
+    assert format_time(1_906_538_400) == "2030-06-01 12:00 +0200"
+    assert format_time(1_700_000_000.9) == "2023-11-14 23:13 +0100"
+    assert format_time(126_000, with_seconds=True) == "1970-01-02 12:00:00 +0100"
+    assert format_time_utc(126_000) == "1970-01-02T11:00:00Z"
+    assert format_time_from(100, 40).endswith("+0100 (in 1 min)")
+    assert format_time_from(40, 100).endswith("+0100 (1 min ago)")
+
+
+@pytest.mark.parametrize("seconds", [2.0**60, 1e18, -1e18, float("nan")])
+def test_times_beyond_the_calendar_are_shown_as_numbers(seconds: float) -> None:
+    assert format_time(seconds) == format_time_utc(seconds) == f"{seconds:.0f} s since 1970"

@@ -1,0 +1,52 @@
+"""Option types: both command lines accept the same durations and times."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from client_app.cli import main as client
+from device_app.cli import main as device
+from peer.terminal.param_types import Duration, Time
+
+
+def types_of(command: click.Command, name: str) -> list[click.ParamType[object]]:
+    """The types of all options below `command` whose names include `name`."""
+    found = [one.type for one in command.params if name in one.opts]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for verb in command.list_commands(context):
+            found += types_of(command.get_command(context, verb) or command, name)
+    return found
+
+
+@pytest.mark.parametrize("program", [client, device], ids=["client", "device"])
+def test_every_duration_and_time_has_its_type(program: click.Group) -> None:
+    durations, times = types_of(program, "--for"), types_of(program, "--until")
+    assert len(durations) == 2  # `open`, `invite`
+    assert len(times) == 3  # `invite`, `users add`, `users set`
+    assert all(isinstance(one, Duration) for one in durations)
+    assert all(isinstance(one, Time) for one in times)
+
+
+@pytest.mark.parametrize("text", ["500ms", "2min", "2m", "1h30m"])
+def test_the_units_of_a_duration(text: str) -> None:
+    seconds = {"500ms": 0.5, "2min": 120.0, "2m": 120.0, "1h30m": 5400.0}[text]
+    assert Duration().convert(text, None, None) == seconds
+    assert Time().convert(text, None, None) == timedelta(seconds=seconds)
+
+
+def test_a_duration_has_an_upper_limit() -> None:
+    with pytest.raises(click.UsageError, match="more than 60 s"):
+        Duration(60).convert("2min", None, None)
+
+
+@pytest.mark.parametrize("program", [client, device], ids=["client", "device"])
+def test_a_wrong_duration_is_a_usage_error(program: click.Group) -> None:
+    words = ["open", *(["kitchen"] if program is client else []), "--for", "2 minutes"]
+    result = CliRunner().invoke(program, words)
+    assert result.exit_code == 2
+    assert "'2 minutes' is not a duration. Examples: 90s, 2m" in result.stderr
