@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 HOWTO = sorted((ROOT / "docs" / "howto").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "docs" / "standards.md", ROOT / "docs" / "packages.md", *HOWTO]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs" / "standards.md",
+    ROOT / "docs" / "architecture.md",
+    *HOWTO,
+]
 COMMANDS = {"handfast": client_cli, "handfast-device": device_cli}
 MARKED = re.compile(
     r"<!-- ([^\n]*?) (?:by|in) tests/docs/test_howto\.py -->\n```\w+\n(.*?)```", re.DOTALL

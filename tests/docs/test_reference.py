@@ -43,9 +43,10 @@ def options(command: click.Command, context: click.Context) -> Iterator[tuple[st
             yield from options(below, click.Context(below, context, info_name=name))
 
 
-def test_the_page_of_the_command_line_is_up_to_date(generate: Any) -> None:
-    page = (DOCS / "reference" / "cli.md").read_text()
-    assert page == generate.command_line(), "run `make docs`"
+@pytest.mark.parametrize("name", ["cli.md", "errors.md"])
+def test_a_generated_page_is_up_to_date(name: str, generate: Any) -> None:
+    page = (DOCS / "reference" / name).read_text()
+    assert page == generate.PAGES[name](), "run `make docs`"
 
 
 @pytest.mark.parametrize("group", [client_cli, device_cli], ids=["handfast", "handfast-device"])
