@@ -70,7 +70,7 @@ Serve = Callable[..., Awaitable[Served]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Starts servers that refuse nobody: `await serve(limits=…)`."""
+    """Starts servers that refuse no one: `await serve(limits=…)`."""
     running: list[Served] = []
 
     async def start(*, limits: Limits = DEFAULT_LIMITS, **options: Any) -> Served:

@@ -1,6 +1,6 @@
 """What users and policies cost when there are many: `make bench` prints it, nothing is judged.
 
-Every figure for 1,000 and 100,000 users stands beside the same for 10, measured in the same run.
+Every figure for 1,000 and 100,000 users is printed beside that for 10, from the same run.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The second is a table, not a verdict: machines are noisy. For each class of scalars it gives the
 median next to random ones', and Welch's t between the two: beyond ±5 is a leak that this many
-measurements can see. `ecdsa`, which is not of constant time, stands beside it to show what one
+measurements can see. `ecdsa`, which is not of constant time, is printed beside it to show what one
 looks like.
 """
 

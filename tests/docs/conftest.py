@@ -39,7 +39,7 @@ class Cddl:
     def validate(self, rule: str, data: bytes) -> None:
         """Raise `pycddl.ValidationError` unless the CBOR is what the rule says.
 
-        What stands in an array or in a byte string is looked at by itself: within an array, pycddl
+        The content of an array or of a byte string is validated by itself: within an array, pycddl
         overlooks keys that a map should not have, and takes what is said of one element for a rule
         of the whole. And to it a map that may be empty may have any key, `[+ …]` be empty.
         """
@@ -76,7 +76,7 @@ class Cddl:
                 yield from ((inner, one) for one in value.get(key, ()))
 
     def places(self, rule: str) -> list[str]:
-        """What is due at each place, if this is an array with one line for each; else nothing."""
+        """The type at each place, if this is an array with one line for each; else nothing."""
         found = re.fullmatch(r"\[\n(.*)\]\s*", self.definition(rule), re.DOTALL)
         return re.findall(r"^  (.*),", found[1], re.MULTILINE) if found else []
 
@@ -109,7 +109,7 @@ class Cddl:
         return found[0].split()[::2] if found else []
 
     def _validate_alone(self, rule: str, value: Any, data: bytes = b"") -> None:
-        """By a rule's name, or a type: all but what stands in arrays."""
+        """Validate by a rule's name, or a type: everything but the content of arrays."""
         if rule not in self._schemas:
             assert rule in self.rules or "-" not in rule, f"there is no rule {rule!r}"
             # The first rule of a file is what it describes (RFC 8610 §2).
@@ -121,7 +121,7 @@ class Cddl:
                 raise pycddl.ValidationError(f"{rule} has no {wrong}")
 
     def definition(self, rule: str) -> str:
-        """What stands after `rule =`, without comments, and with its groups in their places.
+        """The text after `rule =`, without comments, and with its groups in their places.
 
         A type that is not defined here, such as `text`, is what it says.
         """
@@ -141,7 +141,7 @@ class Paper:
         self.text = text
 
     def vectors(self, name: str) -> dict[str, str]:
-        """The named values of a marked block; lines that go on are joined."""
+        """The named values of a marked block; continued lines are joined."""
         found: dict[str, str] = {}
         last = ""
         for line in self._block(f"<!-- vectors: {name} -->\n```text\n").splitlines():

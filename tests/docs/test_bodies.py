@@ -437,7 +437,7 @@ def taken_apart(seen: Seen, text: str) -> bytes:
 
 
 async def windows(olga: Caller) -> None:
-    """The pairing window from afar."""
+    """The pairing window, opened remotely."""
     path = "/iam/window"
     shut = await olga.ask("GET", path, code="2.05", gets="window")
     assert shut == {"open": False}

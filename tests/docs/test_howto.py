@@ -55,7 +55,7 @@ def text_of(page: Path) -> str:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each command of ours in the shell blocks; operators end a command."""
+    """The words of each handfast command in the shell blocks; operators end a command."""
     for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         if language not in {"", "sh"}:
             continue

@@ -50,7 +50,7 @@ def anchors(page: Path) -> frozenset[str]:
 
 
 def broken(page: Path, target: str) -> str:
-    """What is wrong with one link of a page, or nothing. Other hosts are not asked."""
+    """The error in one link of a page, or nothing. Other hosts are not asked."""
     if re.match(r"[a-z]+:", target):
         return ""
     path, _, anchor = target.partition("#")

@@ -386,7 +386,7 @@ def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> N
     used |= {(reason, dotted(code)) for code, reason in pair._ANSWERS.values()}
     used |= {("busy", "5.03")}  # of a start: test_bodies.py has a device say it
     assert table == used
-    # What is not written down in the call comes from the two tables above, and from nowhere else.
+    # All other reasons come from the two tables above.
     indirect = {where for where, code, reason in calls if code is None or reason is None}
     assert indirect == {
         *("guard.refusals", "pair._answers", "redeem._redeemed", "problem.to_message")
@@ -399,7 +399,7 @@ def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> N
 
 def test_no_error_of_the_code_lacks_a_reason_of_the_table(paper: Paper) -> None:
     slugs = {quoted(row[0])[0] for row in paper.table("reasons")}
-    internal = {"internal", "policy"}  # a fault of ours: 5.00 with an empty body
+    internal = {"internal", "policy"}  # an internal error: 5.00 with an empty body
     ceremony = reasons(CeremonyError)
     assert ceremony - internal == set(pair._ANSWERS)
     assert ceremony - slugs - internal == {"overlap"}  # it leaves as `refused`
@@ -424,7 +424,7 @@ def test_every_limit_that_the_text_names_exists(paper: Paper, cddl: Cddl) -> Non
     named = {word for word in words if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)}
     others = {"snake_case", "external_aad"}.union(*map(cddl.keys, cddl.rules))
     assert named - others <= LIMITS.keys()
-    # And each is used: a number whose rule stands nowhere helps nobody.
+    # And each is used: a number without a rule is useless.
     text = paper.text.partition("<!-- table: limits -->")[0]
     unexplained = {name for name in dataclasses.asdict(DEFAULT_LIMITS) if f"`{name}`" not in text}
     assert not unexplained

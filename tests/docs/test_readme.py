@@ -30,7 +30,7 @@ def block(page: str) -> str:
 
 
 async def paired(app: App, home: Path) -> None:
-    """Pair a client; whoever sits at the device says yes."""
+    """Pair a client; the device's user accepts."""
     await app.pairing.open()
 
     def accept(news: PairingEvent) -> None:

@@ -33,7 +33,7 @@ GROUPS = [
 
 
 def rows() -> list[tuple[str, list[str]]]:
-    """Every row of the tables: its threat, and what stands in its last cell."""
+    """Every row of the tables: its threat, and the content of its last cell."""
     found = []
     for table in TEXT.split(HEAD)[1:]:
         for line in table.partition("\n\n")[0].splitlines()[2:]:

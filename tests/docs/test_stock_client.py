@@ -48,7 +48,7 @@ async def run(command: str, folder: Path) -> str:
 
 
 def accepted(app: App) -> list[Fingerprint]:
-    """The device's user says yes to everybody; the keys that were shown."""
+    """The device's user accepts every client; the keys that were shown."""
     shown: list[Fingerprint] = []
 
     def heard(news: PairingEvent) -> None:

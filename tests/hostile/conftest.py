@@ -231,7 +231,7 @@ class Device:
         return found[count - 1]
 
     async def until(self, holds: Callable[[], object]) -> None:
-        """Until something holds that nobody announces."""
+        """Wait for a condition that no event announces."""
         async with asyncio.timeout(PATIENCE):
             while not holds():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -269,7 +269,7 @@ class Device:
         return [one for one in self.app.status()["sessions"] if one["on"] == port]
 
     def enlist(self, name: str, role: str, identity: Identity) -> None:
-        """Somebody the console has added."""
+        """A user that the console has added."""
         key = Key(identity.fingerprint.hex, method="given", added=self.app.access.clock.now())
         user = User(name, role, (key,), created=self.app.access.clock.now())
         self.app.access.registry.add_user(None, user)
@@ -339,7 +339,7 @@ async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
 
 @pytest.fixture
 async def device(kit: Kit) -> Device:
-    """A fresh device with a closed window and nobody on its list."""
+    """A fresh device with a closed window and no users."""
     return await kit.device()
 
 

@@ -1,4 +1,4 @@
-"""Floods, an honest client far away, and a meter for what a flood costs the device.
+"""Floods, a distant honest client, and a meter for what a flood costs the device.
 
 A `Crowd` is one UDP socket that sends from any number of addresses below 127.0.0.0/8, each with a
 cookie of its own. A `FarPath` is a way to the device that takes time; what the flood does while a
@@ -54,7 +54,7 @@ def addresses(count: int, *, per_network: int = 1, first: int = 0) -> list[str]:
     return found
 
 
-# -- far away -------------------------------------------------------------------------------------
+# -- a slow path -----------------------------------------------------------------------------------
 
 
 class FarPath:
@@ -278,7 +278,7 @@ class Stopped:
 
     @property
     def waiting(self) -> int:
-        """How many datagrams have come that nobody has looked at."""
+        """Number of datagrams that have arrived and were not read."""
         return self._inbox.qsize()
 
     async def datagram(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What the tests of the pairing methods share: people, honest steps, and somebody in the middle.
+"""What the tests of the pairing methods share: users, honest steps, and a man in the middle.
 
 A `Run` is one ceremony of a caller, step by step, with the client's half that the product has. A
 `Middle` has a real DTLS session with each side: as it is, it carries messages over; an `Imposter`
@@ -194,7 +194,7 @@ class Run:
         return answer
 
     async def to_the_question(self) -> Answer:
-        """As far as the device's user's yes, or as there is nobody to ask; the start's answer."""
+        """Run until the device's user has accepted, if one is asked; the answer to the start."""
         started = await self.start()
         if started.code == "2.01":
             await self.exchange()
@@ -248,11 +248,11 @@ def two_people(device: Device, *, careful: bool) -> tuple[Confirm, Looks]:
 
 
 async def nobody(*_args: object) -> bool:
-    raise AssertionError("nobody should have been asked")
+    raise AssertionError("no user should have been asked")
 
 
 async def silence() -> AsyncIterator[Any]:
-    """A LAN on which nobody announces anything."""
+    """A LAN without any announcement."""
     for advert in list[Any]():
         yield advert
 
@@ -267,7 +267,7 @@ def client_at(kit: Kit, home: Path, *, limits: Limits = DEFAULT_LIMITS) -> Clien
 
 
 class Middle(aiocoap.resource.Resource):
-    """/pair as the client sees it: every request goes on to the device, every answer comes back.
+    """/pair as the client sees it: every request is relayed to the device, and every answer back.
 
     Observations end here with the first state; the client asks again by itself.
     """
@@ -489,7 +489,7 @@ async def between(
     way: str = Method.COMPARE,
     make: Callable[[Identity, Address], Middle] | None = None,
 ) -> Middle:
-    """Somebody in between, with the window open that the way needs."""
+    """A man in the middle, with an open window for the method."""
     await opened(device, way)
     address = Address(HOST, device.port(pairing=True))
     identity = Identity.create()

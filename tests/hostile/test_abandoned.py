@@ -1,6 +1,6 @@
-"""A client that goes away at any step leaves nothing behind.
+"""A client that disconnects at any step leaves nothing behind.
 
-Two ways to go: with a goodbye (the session is closed), and in silence (the cable is cut; the device
+It disconnects with close_notify, or in silence (the cable is cut; the device
 cannot know). Afterwards there is no ceremony, no session, no timer and no task; the attempt was
 counted; and the next client pairs.
 """
@@ -125,7 +125,7 @@ async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bo
     await step(caller, device)
     if silent:
         proxy.cut()
-        # Nobody comes, so the window is closed as well: at the latest then all of it is gone.
+        # No client comes, so the window closes as well, and nothing is left.
         if STEPS[step]:
             await device.heard(PairingEventKind.ENDED)
         await device.closed()
@@ -149,7 +149,7 @@ async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bo
 
 
 async def test_who_is_silent_in_an_open_window_is_dropped_while_it_is_open(kit: Kit) -> None:
-    """Nobody keeps one of the few places of the pairing port by saying nothing."""
+    """A silent session does not keep one of the few slots of the pairing port."""
     device = await kit.device(limits=replace(QUICK, unpaired_sessions=2, person_seconds=60))
     await device.open(role="user")
     silent = [kit.caller(device) for _ in range(5)]
@@ -167,7 +167,7 @@ async def test_who_is_silent_in_an_open_window_is_dropped_while_it_is_open(kit: 
 
 
 async def test_silent_strangers_go_from_the_regular_port_and_an_owner_stays(kit: Kit) -> None:
-    """The stranger's cable is cut, so nobody says goodbye."""
+    """The stranger's cable is cut, so no close_notify arrives."""
     device = await kit.device(limits=QUICK)
     owner, stranger = kit.known(device, "olga", "owner"), kit.caller(device)
     await owner.ask("GET", "/hello")

@@ -1,6 +1,6 @@
-"""What is taken away is gone at once, with all that was made with it; and nobody else notices.
+"""A removed right ends immediately, with all that depends on it; no other user is affected.
 
-One house, in which everybody observes the board and holds a ticket to come back with. After each
+All users of one device observe the board and hold a session ticket. After each
 change the sessions and observations of exactly those concerned are gone, on both ports, and their
 tickets. (Others' tickets may go as well: they come back by a whole handshake and see no change.)
 "At once" is counted in turns of the device's loop, so that no machine is too slow for it.
@@ -64,7 +64,7 @@ policies = ["core-unpaired", "core-guest", "core-user", "core-admin", "no-trail"
 
 @dataclass
 class House:
-    """Who is there, by the name of the key; adam has two of them."""
+    """The connected users by the name of the key; adam has two keys."""
 
     kit: Kit
     device: Device
@@ -125,7 +125,7 @@ class House:
         }
 
     async def still_hears(self, name: str) -> bool:
-        """Whether an observation goes on: the board has news for everybody."""
+        """Whether an observation continues: the board notifies all observers."""
         board: Any = self.device.app.site.paths()["board",]
         board.updated_state()
         try:
@@ -254,7 +254,7 @@ NOTHING: dict[str, Change] = {
     "invites": invited,
     "a window": opened_and_closed,
     "refusals": refused,
-    "a role nobody has": lambda h: h.rules(RULES + '[[role]]\nid="x"\nrank=1\npolicies=[]\n'),
+    "a role that no user has": lambda h: h.rules(RULES + '[[role]]\nid="x"\nrank=1\npolicies=[]\n'),
 }
 
 
@@ -272,7 +272,7 @@ async def test_what_takes_nothing_away_ends_nothing(kit: Kit, what: str) -> None
 
 
 async def test_a_limited_user_ends_by_himself(kit: Kit) -> None:
-    """Nobody asks for anything, and nothing is written: the time is over, and that is all."""
+    """There is no request and no change: only the time has expired."""
     house = await House.built(kit)
     control = house.device.app.access
     control.registry.set_user(None, "leo", UserPatch(not_after=BASE + 0.3))

@@ -2,7 +2,7 @@
 
 Pairing, requests and an observation all come through; one user is stored; and each request's
 handler runs once, however often its datagrams came. OpenSSL's own handshake timer reads the real
-clock and doubles from 1 s, so these tests take their time; the dice are seeded.
+clock and doubles from 1 s, so these tests take their time; the random source is seeded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bodies from somebody with a session: broken, huge, deep, and of the wrong type in every field.
+"""Bodies from a client with a session: broken, huge, deep, and of the wrong type in every field.
 
 Each gets its 4.xx (protocol §7) with a reason, the daemon writes no
 traceback, and nothing is stored. The bodies are made from one table of what the API takes.
@@ -59,7 +59,7 @@ PLACES = [
 at_every_place = pytest.mark.parametrize(
     "place", PLACES, ids=[f"{place.method} {place.path}" for place in PLACES]
 )
-#: No text of anybody is one of these: too long, or not what a screen shows as itself.
+#: No text of a user is one of these: too long, or not what a screen shows as itself.
 UNFIT = [
     "x" * 65,
     "x" * 3000,
@@ -120,7 +120,7 @@ def wrong(good: dict[str, Any]) -> Iterator[tuple[str, dict[Any, Any]]]:
 
 
 async def ready(kit: Kit, device: Device, *, pairing: bool) -> tuple[Caller, str]:
-    """Somebody who may send this body; on the pairing port, the id of its accepted ceremony."""
+    """A client that may send this body; on the pairing port, the id of its accepted ceremony."""
     if not pairing:
         owner = kit.known(device, "olga", "owner")
         kit.known(device, "gustav", "guest")
@@ -178,7 +178,7 @@ async def test_a_wrong_type_or_value_in_any_field(
             assert device.users is users, (field, body)
         elif not pairing and device.users is not users:
             listed = await caller.ask("GET", "/iam/users")
-            assert listed.code == "2.05", (field, body, "and now nobody can list the users")
+            assert listed.code == "2.05", (field, body, "and now no one can list the users")
             device.app.access.writer.commit(users)
     assert "Traceback" not in caplog.text
     if "{id}" not in path:

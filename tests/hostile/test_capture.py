@@ -1,4 +1,4 @@
-"""What a capture of a code pairing tells about the code: nothing, to whoever sees how much of it.
+"""A capture of a pairing by code reveals nothing about the code, however much of it is captured.
 
 Two observers. One has all datagrams of both directions. The other has both plaintexts as well, the
 exporter value, the keys' fingerprints, window and role: all but the two sides' random bytes. Codes
@@ -42,7 +42,7 @@ APPLICATION = 23  # the content type of what DTLS carries for others (RFC 6347 Â
 
 @dataclass(frozen=True)
 class Capture:
-    """All that passed in one pairing, and the code that nobody told."""
+    """All that passed in one pairing, and the code, which was never sent."""
 
     right: str
     channel: Channel
@@ -209,7 +209,7 @@ def records(datagram: bytes) -> Iterator[tuple[int, int]]:
 
 
 def sizes(capture: Capture) -> list[list[int]]:
-    """The lengths of what the application sent, by direction; without the goodbye."""
+    """The lengths of what the application sent, by direction; without close_notify."""
     return [
         [size for one in way for kind, size in records(one) if kind == APPLICATION]
         for way in capture.datagrams

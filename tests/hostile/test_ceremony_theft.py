@@ -1,6 +1,6 @@
 """Other people's ceremonies, and tags that belong elsewhere (protocol §5).
 
-A tag is good once, on one session, for one window, role and method. Whatever is sent instead is
+A tag is good once, on one session, for one window, role and method. Anything else is
 refused, stores nothing, and leaves a device that still pairs.
 """
 
@@ -34,7 +34,7 @@ async def reopened(device: Device, role: str = "user") -> None:
 
 
 async def refused(caller: Caller, device: Device, started: Answer, tag: bytes) -> None:
-    """This tag pairs nobody, and ends the ceremony: the right tag comes too late then."""
+    """This tag pairs no one, and ends the ceremony: the right tag comes too late then."""
     before = device.users
     right = caller.tags(started).client_tag
     answer = await caller.confirm(started, tag)
@@ -214,7 +214,7 @@ async def test_the_role_that_was_shown_is_the_role_that_is_stored(kit: Kit, devi
 
 
 async def test_two_keys_in_one_window_and_both_are_out(kit: Kit) -> None:
-    """At whatever step the second one comes, nobody is stored, and the first one's tag is dead."""
+    """At each step a second client leaves no one stored, and the first one's tag invalid."""
     device = await kit.device(limits=LINGERING)
     for decided in (False, True):
         await device.open(role="user")

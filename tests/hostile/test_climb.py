@@ -1,16 +1,16 @@
-"""Nobody climbs: random calls by everybody on a real device, and all rights before and after.
+"""No privilege escalation: random calls by all users, and all rights before and after.
 
-Owners, admins for ever, for a time and whose time is over, users, guests, roles of a policy file
+Owners, admins without limit, for a time and after their time, users, guests, roles of a policy file
 and strangers call what there is, over DTLS on loopback: users, keys, invites, windows and pairing
 through them, the trail. The console changes people and policies meanwhile, and time passes.
 
 Nothing is believed of the code under test. `Book` says by tables of its own who may do what, and
-the machine keeps its own time and remembers who stands behind each invite and each window. After
+the machine keeps its own time and remembers who created each invite and opened each window. After
 each call the whole state is compared with what it was:
 
 - whatever a key has gained, rank or time, is within what the caller had at that moment; for a new
   user by an invite or through a window, within what its maker had then and has now;
-- nobody who ranks above the caller was touched, and nothing changed without the right to it;
+- no one who ranks above the caller was changed, and nothing changed without the right to it;
 - a lasting owner stays, invites are within the power of their makers, events are for those who
   may read them, and no answer is 5.00 or misshapen.
 """
@@ -157,7 +157,7 @@ class Book:
     to_oneself: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def may(self, user: User | None, action: str, *targets: Target) -> bool:
-        """`user` is whoever asks, while it is their time."""
+        """`user` is the requester, during their access."""
         if user is None or user.role not in self.ranks:
             return False
         if action in self.always.get(user.role, ()):
@@ -221,7 +221,7 @@ PEOPLE: tuple[tuple[str, str, float | None], ...] = (
     ("xaver", "admin", BASE - 1),
     ("otto", "owner", BASE + 250),
 )
-#: Whose key nobody has compared: it vouches for none, and least of all for itself.
+#: A user whose key no one has compared: it vouches for none, and least of all for itself.
 UNVERIFIED = frozenset({"uwe", "otto"})
 NAMES = (*(name for name, _, _ in PEOPLE), "nina", "leo")
 OFTEN = (1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 10, 11, 12)
@@ -270,7 +270,7 @@ def cddl() -> Cddl:
 
 @dataclass
 class Backer:
-    """Who stands behind an invite or a window: `low` is the least they reached since they made it;
+    """The creator of an invite or window: `low` is the least they reached since they made it;
     without a name it is the board."""
 
     name: str
@@ -307,9 +307,9 @@ class Listener(logging.Handler):
 
 
 class Climb(RuleBasedStateMachine):
-    """Each caller holds one key; the console is whoever stands at the board."""
+    """Each caller holds one key; the console is a person at the board."""
 
-    #: What was done and what was refused, over all runs: that there was something to see.
+    #: The calls that were done and refused, over all runs, to show that there were some.
     seen: ClassVar[Counter[tuple[str, bool]]] = Counter()
 
     def __init__(self) -> None:
@@ -399,7 +399,7 @@ class Climb(RuleBasedStateMachine):
         return user if user is not None and user.start <= self.now < user.end else None
 
     def power_behind(self, backer: Backer) -> Reach:
-        """What whoever made an invite or opened a window can give at this moment."""
+        """The rights that the creator of an invite or window can grant now."""
         if not backer.name:
             return CONSOLE
         user = None if backer.gone else self.state.users.get(backer.name)
@@ -408,7 +408,7 @@ class Climb(RuleBasedStateMachine):
         return least(backer.then, self.reach(user))
 
     def follow(self, old: State, renamed: Target | None) -> None:
-        """What has become of those who stand behind something."""
+        """Update the rights of creators and openers."""
         for backer in (*self.backers.values(), *([self.opener] if self.opener else [])):
             if not backer.name or backer.gone:
                 continue
@@ -464,13 +464,13 @@ class Climb(RuleBasedStateMachine):
         return answer
 
     def compare(self, old: State, power: Reach, renamed: Target | None = None) -> None:
-        """Nobody rose above what the caller had, nor was anybody above the caller touched."""
+        """No one rose above what the caller had, and no one above the caller was changed."""
         new = self.state
         back = {renamed[1]: renamed[0]} if renamed else {}
         for name, before in old.users.items():
             if new.users.get(name) != before:
                 top = self.book.ranks.get(before.role, BUILT_IN["owner"])
-                assert top <= power[0], f"{name} ranks above whoever touched them"
+                assert top <= power[0], f"{name} ranks above the user who changed them"
         for name, user in new.users.items():
             was = old.users.get(name) or old.users.get(back.get(name, ""))
             self.compare_rights(was, user, power)
@@ -512,7 +512,7 @@ class Climb(RuleBasedStateMachine):
             assert self.reach(user) == least(self.reach(user), limit), f"{user} beyond {limit}"
 
     def watch(self, head: int) -> None:
-        """Nobody has been told of events after losing the right to them; `head`: the newest event
+        """No one received events after losing the right to them; `head`: the newest event
         before what has just happened."""
         for one in self.observers:
             if self.book.may(self.acting(one.who), "Events:Read"):
@@ -766,7 +766,7 @@ class Climb(RuleBasedStateMachine):
         late=st.booleans(),
     )
     def come_in(self, who: int, name: str, meanwhile: str | None, *, yes: bool, late: bool) -> None:
-        """A ceremony, while which its opener may become somebody else."""
+        """A ceremony, while which its opener may be replaced."""
         if self.opener is None or not self.device.app.pairing.is_open:
             return
         caller, head = self.callers[who], self.head()
@@ -926,7 +926,7 @@ class Climb(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((10.0, 60.0, 120.0)), back=seldom)
     def wait(self, seconds: float, *, back: bool) -> None:
-        """Time passes; the system's clock may be put back, which gives nobody more of it."""
+        """Time passes; the system's clock may be put back, which gives no one more of it."""
         head = self.head()
         self.monotonic += seconds
         self.wall += -3600.0 if back else seconds
@@ -956,7 +956,7 @@ class Climb(RuleBasedStateMachine):
         assert not self.faults, self.faults[0]
 
 
-@pytest.mark.timeout(900)  # for making a failure small; nobody climbs in a few seconds
+@pytest.mark.timeout(900)  # for making a failure small; no escalation happens within seconds
 def test_nobody_climbs() -> None:
     phases = set(Phase) - {Phase.explain}  # it would take many times as long
     run_state_machine_as_test(
@@ -992,5 +992,5 @@ def test_everything_can_be_done_and_refused() -> None:
     finally:
         life.teardown()
     for action in (*ADMINISTRATION, "redeem", "pair"):
-        assert life.seen[action, True], f"nobody did {action}"
-        assert life.seen[action, False], f"nobody was refused {action}"
+        assert life.seen[action, True], f"no one did {action}"
+        assert life.seen[action, False], f"no one was refused {action}"

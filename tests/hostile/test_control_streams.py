@@ -1,4 +1,4 @@
-"""Followers of the control socket that do not read, go away, or send what nobody asked for.
+"""Followers of the control socket that do not read, disconnect, or send unrequested data.
 
 Both verbs that tell events (`events` and `open` with `wait`), over real Unix sockets.
 """
@@ -125,7 +125,7 @@ async def test_events_that_are_not_read_are_not_buffered_and_not_lost(
 async def test_news_of_a_window_that_are_not_read_are_bounded(
     device: Device, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody keeps the window open again and again, and other windows follow it."""
+    """A user extends the window again and again, and other windows follow it."""
     feeds: list[WindowEvents] = []
     made = WindowEvents.__init__
 

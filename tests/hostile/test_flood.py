@@ -1,6 +1,6 @@
-"""Many strangers at once, and garbage at both ports: the paired go on working.
+"""Many strangers at once, and garbage at both ports: paired clients continue to work.
 
-Nothing here is about speed. What is shown: the bounds hold while the flood runs, the owner's
+Nothing here is about speed. The tests show that the bounds hold while the flood runs, the owner's
 session, requests and observation live through it, and `status` counts what came.
 """
 
@@ -71,7 +71,7 @@ async def test_an_owner_works_on_while_strangers_come_in_crowds(
 
 
 async def test_a_crowd_at_the_pairing_port_keeps_nobody_from_pairing_but_itself(kit: Kit) -> None:
-    """Strangers who only connect and look: the one ceremony goes on, and its client is stored."""
+    """Strangers who only connect and look: the one ceremony continues, and its client is stored."""
     device = await kit.device(limits=replace(HASTY, unpaired_kept_seconds=3600))
     await device.open(role="user")
     caller = kit.caller(device)
@@ -94,12 +94,12 @@ GARBAGE = [
     b"\xff" * 1400,
     b"GET / HTTP/1.1\r\n\r\n",
     b"\x40\x01\x00\x01",  # CoAP in clear
-    b"\x16\xfe\xfd" + bytes(8) + b"\xff\xff" + bytes(20),  # a length that lies
+    b"\x16\xfe\xfd" + bytes(8) + b"\xff\xff" + bytes(20),  # a wrong length
     b"\x16\xfe\xfd" + bytes(8) + b"\x00\x10" + bytes(16),  # a handshake message of zeros
     b"\x16\xfe\xff" + bytes(8) + b"\x00\x30" + b"\x01" + bytes(47),  # a ClientHello of zeros
     b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28",  # an alert out of nowhere
     b"\x14\xfe\xfd" + bytes(8) + b"\x00\x01\x01",  # change_cipher_spec
-    b"\x17\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x20" + bytes(32),  # a sealed record of nobody's
+    b"\x17\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x20" + bytes(32),  # a sealed record of no session
     b"\x16\x03\x01\x00\x05hello",  # TLS over UDP
     b"\x19" * 60,
 ]
@@ -189,7 +189,7 @@ async def test_a_post_that_asks_to_be_observed_runs_once(kit: Kit, device: Devic
 async def test_a_guest_cannot_push_out_the_half_body_of_an_owner(
     kit: Kit, device: Device, owner: Caller, guest: Caller
 ) -> None:
-    """Half-received bodies are bounded; whoever fills the table loses his own first."""
+    """Half-received bodies are bounded; a client that fills the table loses its own first."""
     first = await owner.ask("POST", "/iam/users", raw=bytes(64), block1=(0, True, 2))
     assert first.code == "2.31"
     for number in range(device.app.limits.block_assemblies + 10):
@@ -199,7 +199,7 @@ async def test_a_guest_cannot_push_out_the_half_body_of_an_owner(
 
 
 async def test_half_bodies_go_with_their_session(device: Device, owner: Caller) -> None:
-    """Nobody can finish them any more, and they hold on to the session's keys."""
+    """No one can finish them any more, and they hold on to the session's keys."""
     half = await owner.ask("POST", "/iam/users", raw=bytes(64), block1=(0, True, 2))
     assert half.code == "2.31"
     assert device.spooled() == 1

@@ -1,8 +1,8 @@
-"""Floods of ClientHellos and of handshakes, and honest clients far away that get in meanwhile.
+"""Floods of ClientHellos and of handshakes, and distant honest clients that connect meanwhile.
 
-The flood goes on while a datagram of the honest client is under way: so many hellos or handshakes
+The flood continues while a datagram of the honest client is under way: so many hellos or handshakes
 per datagram, so nothing here depends on how fast the machine is. The limits are those that leave
-one defence alone to do it: rates that never refill, places that never make way, or always.
+one defence alone to do it: rates that never refill, slots that are never evicted, or always.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ async def test_a_flood_from_one_network_takes_places_from_itself_only(
 
 
 async def test_a_flood_does_not_cut_off_a_handshake_that_has_begun(kit: Kit, scene: Scene) -> None:
-    """A new owner, from an address that nobody knows, has got a place. It keeps it for a while."""
+    """A new owner, from an unknown address, has got a slot. It keeps it for a while."""
     limits = replace(ROOMY, half_open=8, half_open_reserve=0, half_open_kept_seconds=FOREVER)
     device = await kit.device(limits=limits)
     owner = kit.known(device, "olga", "owner")
@@ -273,7 +273,7 @@ async def test_strangers_from_three_addresses_do_not_stop_an_invite_from_being_r
 async def test_strangers_from_everywhere_do_not_push_out_a_session_that_has_just_begun(
     kit: Kit, scene: Scene
 ) -> None:
-    """All are from networks of their own, so they have equal rights; but none makes way so soon."""
+    """All are from different networks, so they have equal rights; but none is evicted so soon."""
     limits = replace(ROOMY, unpaired_sessions=4, unpaired_kept_seconds=FOREVER)
     device = await kit.device(limits=limits)
     anna = kit.caller(device)

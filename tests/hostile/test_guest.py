@@ -1,4 +1,4 @@
-"""No sequence of a guest's calls widens anybody's rights; nor a lower one's.
+"""No sequence of calls by a guest or a lower role widens any rights.
 
 What an actor may give, and to whom, is asked of the real resources. Every attempt is looked at from
 outside: the whole state, before and after.
@@ -27,7 +27,7 @@ NEW = "cd" * 32
 
 
 def attempts(me: Caller, name: str, others: dict[str, Caller]) -> list[tuple[str, str, Any]]:
-    """Each call of /iam that could raise somebody: method, path, body."""
+    """Each call of /iam that could raise a user: method, path, body."""
     calls: list[tuple[str, str, Any]] = []
     for role in (*RANKS, "king", "Owner", "owner ", ""):
         for method in ("POST", "PATCH", "iPATCH"):
@@ -61,7 +61,7 @@ def attempts(me: Caller, name: str, others: dict[str, Caller]) -> list[tuple[str
 
 
 async def tried(me: Caller, method: str, path: str, body: Any) -> str:
-    """The code; empty if the change has ended the session of whoever made it."""
+    """The code; empty if the change has ended the session of the caller."""
     try:
         return (await me.ask(method, path, body)).code
     except Unreachable:
@@ -86,7 +86,7 @@ async def test_a_guest_and_a_user_change_nothing_at_all(
 
 
 async def test_an_admin_stays_below_the_owners(kit: Kit, device: Device) -> None:
-    """Whatever an admin may do, no owner loses anything and nobody becomes more than an admin."""
+    """Whatever an admin may do, no owner loses anything and no one becomes more than an admin."""
     others = {"olga": kit.known(device, "olga", "owner"), "oda": kit.known(device, "oda", "owner")}
     me = kit.known(device, "eva", "admin")
     owners = [device.users.user(name) for name in others]
@@ -103,7 +103,7 @@ async def test_an_admin_stays_below_the_owners(kit: Kit, device: Device) -> None
 
 
 async def test_two_steps_raise_nobody_either(kit: Kit, device: Device) -> None:
-    """Pairs of calls of an admin with a time limit: no longer access for anybody, by any way."""
+    """Pairs of calls of an admin with a time limit: no longer access for anyone, in any way."""
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "eva", "admin")
     until = device.app.access.clock.now() + 1000

@@ -1,7 +1,7 @@
 """Attackers of the method `code`. Each attack is made twice: on our code, where it has to fail, and
 on the same code with the one defence taken out that it is about, where it has to succeed.
 
-The attacker does not know the code; he stands in the middle of the session, so he knows its EKM and
+The attacker does not know the code; he is the man in the middle, so he knows the session's EKM and
 both fingerprints, and may send what he likes.
 """
 
@@ -145,7 +145,7 @@ def confirmed(shared: bytes, points: list[bytes]) -> bytes:
 
 
 def rogue_key() -> bool:
-    """A device whose X4 cancels the client's X1: A = s·x·X2, and codes are tried on paper."""
+    """A device whose X4 cancels the client's X1: A = s·x·X2, and codes are tried offline."""
     client = victim()
     first, second = points_of(client.round_one())
     x3, x = 5, 7
@@ -198,7 +198,7 @@ def guessing_again() -> bool:
     answer = b""
     for guess in CODES:
         mallory = victim(secret=guess)
-        first = mallory.round_one()  # the same each time: the same dice
+        first = mallory.round_one()  # the same each time: the same random bytes
         answer = answer or device.answer(first)
         try:
             device.check(*read(mallory, answer))
@@ -217,13 +217,13 @@ def two_spellings() -> bool:
 
 
 def something_behind() -> bool:
-    """Bytes after the message, that nobody proved."""
+    """Bytes after the message, without a proof."""
     board().answer(victim().round_one() + b"and then some")
     return True
 
 
 def empty_generator() -> bool:
-    """Dice that make X1 + X3 + X4 infinity: then A is the same for every code."""
+    """Random bytes that make X1 + X3 + X4 infinity: then A is the same for every code."""
     sent = set()
     for guess in CODES[:2]:
         server = iter(number.to_bytes(32) for number in (20, 3, N - 30, 4, 5))
@@ -367,7 +367,7 @@ def test_a_guess_leaves_nothing_to_try_others_on(guess: bytes) -> None:
 
 
 def test_a_run_that_was_heard_cannot_be_said_again() -> None:
-    """The same client messages at a device with other dice, in the same session and in another."""
+    """The same client messages at a device with other random bytes, in this and another session."""
     client, device = victim(), board()
     first = client.round_one()
     sent = read(client, device.answer(first))

@@ -1,4 +1,4 @@
-"""Somebody between client and device, with a real DTLS session to each (protocol §5, `compare`).
+"""A man in the middle with a real DTLS session to each side (protocol §5, `compare`).
 
 He cannot be kept out by the wire alone: each side just meets his key. So it is the two users who
 see another fingerprint than the other screen shows; and should both say yes without looking, the
@@ -88,7 +88,7 @@ async def test_both_users_see_his_key_and_their_careless_yes_is_not_enough(
 async def test_his_own_tag_for_the_device_does_not_help_him_with_the_client(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
-    """If the device's user takes him for the client, he is paired, as anybody would be; but the
+    """If the device's user takes him for the client, he is paired, as anyone would be; but the
     device's tag that he gets is no good for the client, which stores nothing."""
     middle = await between(kit, device, hiding)
     client = client_at(kit, tmp_path)

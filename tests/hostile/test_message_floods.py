@@ -1,7 +1,7 @@
-"""Floods of CoAP messages by those who have a session, while an owner 100 ms away goes on working.
+"""Floods of CoAP messages in sessions, while an owner 100 ms away continues to work.
 
 Each flood is sent while a datagram of the owner is under way, so its size is counted and the test
-does not depend on how fast the machine is. What is asserted: how much work was done, and how much
+does not depend on how fast the machine is. The tests assert how much work was done, and how much
 memory is kept.
 """
 
@@ -138,7 +138,7 @@ async def test_a_message_of_16_kib_costs_no_more_than_a_small_one(
 
 
 def strange(number: int) -> bytes:
-    """A request with an option, a Content-Format and an Accept that nobody has sent before."""
+    """A request with an option, a Content-Format and an Accept that was never sent before."""
     options = (
         (12, (70_000 + number).to_bytes(4)),
         (17, (10_000_000 + number).to_bytes(8)),
@@ -375,7 +375,7 @@ async def test_a_commit_costs_the_same_however_many_observe(
     messages = device.app.server._layer._messages
     assert not any(messages._backlogs.values())
     assert len(messages._active_exchanges) <= auditor.sessions
-    # Who acknowledges sees the newest state in the end, in every observation.
+    # An observer that acknowledges finally sees the newest state, in every observation.
     head = device.app.access.store.audit.head[0]
     async with asyncio.timeout(20):
         while auditor.oldest_head < head:

@@ -1,4 +1,4 @@
-"""Who has nothing but guesses: how far they carry, what they cost, and whom they do not hurt.
+"""An attacker who can only guess: the success rate, the cost, and no effect on others.
 
 Attempts are counted before the first answer and survive everything; three
 failures close a window, ten begin a back-off; a shown code is for one ceremony, a printed one for
@@ -159,7 +159,7 @@ async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, wa
     assert not device.app.pairing.is_open
     assert not bearer.shown
     assert (await wrong(mallory, replace_code(bearer), way)).reason == "window-closed"
-    await mallory.close()  # nobody is left to be told how it ended, so the port closes
+    await mallory.close()  # no client is left to notify, so the port closes
     assert session.is_open
     assert list(device.users.users) == ["olga"]
     await opened(device, way)
@@ -168,7 +168,7 @@ async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, wa
 
 
 def replace_code(bearer: Bearer) -> Bearer:
-    """Somebody who types a code where none is shown."""
+    """A user who types a code where none is shown."""
 
     class Typing(Bearer):
         def code_for(self, way: str) -> str:

@@ -1,4 +1,4 @@
-"""Somebody between client and device, with a real DTLS session to each, in every method.
+"""A man in the middle of client and device, with a real DTLS session to each, in every method.
 
 He carries over what they say, or is a whole device to the one and a whole client to the other; he
 takes methods out of the offer; he says that all was settled long ago. Each attack is made twice: on
@@ -69,7 +69,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def pairs(client: Client, bearer: Bearer, middle: Middle, way: str, confirm: Confirm) -> Any:
-    """The client's user does what the way asks, and meets whoever is in between."""
+    """The client's user does what the way asks, and meets the man in the middle."""
     if way == Method.LABEL:
         return await client.pair(bearer.label.text, at=middle.address, name="anna")
     return await client.pair(
@@ -103,7 +103,7 @@ def both_are_his(client: Client, device: Device, middle: Middle) -> None:
 
 
 def without_pin(middle: Middle, patch: pytest.MonkeyPatch) -> None:
-    """A client for which the device of a label is whoever answers."""
+    """A client that accepts any device in place of the labelled one."""
     real = method_choice.scanned
 
     def any_device(text: str) -> Label | None:
@@ -267,7 +267,7 @@ async def imposter(
     searches: bool = False,
     reflects: bool = False,
 ) -> Imposter:
-    """Somebody who has both ceremonies, by the product's halves. `guess` is his code at each."""
+    """An attacker with both ceremonies, by the product's halves. `guess` is his code at each."""
 
     def board(terms: Terms, him: Imposter) -> Board:
         if way == Method.LABEL:
@@ -352,7 +352,7 @@ async def test_breaking_the_commitment_over_the_wire(
     else:
         with pytest.raises(WrongCode, match="commitment"):
             await pairs(client, bearer, middle, Method.SAS, careful)
-        assert not looks, "nobody was shown a number"
+        assert not looks, "no number was shown"
         nobody_won(client, device)
 
 
@@ -361,7 +361,7 @@ async def test_breaking_the_commitment_over_the_wire(
 async def test_a_code_lets_him_guess_once_at_each_side(
     kit: Kit, device: Device, tmp_path: Path, way: str, knows: bool
 ) -> None:
-    """Two ceremonies with a guess of his. With the code itself, which is what luck would be, he has
+    """Two ceremonies with a guess of his. With the code itself, as if he had guessed right, he has
     both; with another he has nothing, and his guess is spent."""
     bearer = labelled(device)
     guess = partial(bearer.code_for if knows else bearer.wrong_code_for, way)
@@ -415,7 +415,7 @@ async def test_behind_the_pin_the_token_has_two_more_guards(device: Device) -> N
 async def test_the_button_proves_nothing_and_gives_next_to_nothing(
     kit: Kit, device: Device, tmp_path: Path, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """He can always be first; so he is a guest whom nobody has verified, whatever the window gives.
+    """He can always be first; so he is an unverified guest, whatever the window gives.
     Where the method passes for one that proves a key, he is an owner."""
     if weak:
         monkeypatch.setattr(Method, "spec", MethodSpec())
@@ -452,7 +452,7 @@ BROUGHT: dict[str, dict[str, Any]] = {
     "eyes": {"confirm": nobody},
     "a code": {"code": "1234-5678"},
     "both": {"confirm": nobody, "code": "1234-5678"},
-    "somebody to ask for a code": {"confirm": nobody, "code": code_of},
+    "a user to ask for a code": {"confirm": nobody, "code": code_of},
 }
 
 
@@ -498,7 +498,7 @@ async def test_the_method_that_was_asked_for_is_not_replaced(
 async def test_with_everything_but_compare_taken_away_the_users_see_his_key(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
-    """What is left is safe by itself: the question is another one, and its answer is no."""
+    """Each remaining method is secure by itself: the user gets another question, and refuses."""
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.COMPARE)
     middle._change = offering("compare")

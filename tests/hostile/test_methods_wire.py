@@ -1,7 +1,7 @@
 """What an attacker sends to /pair himself, over his own session, in every method.
 
 Bytes that are no points, points with a back door, words of other ceremonies and sessions, tags of
-other methods, a second key, and silence. Whatever it is: an answer and never a crash, nobody is
+other methods, a second key, and silence. Each gets an answer and never causes a crash; no one is
 stored, the attempt is counted, and the next honest client pairs.
 """
 
@@ -156,7 +156,7 @@ async def test_a_second_round_that_is_none_ends_it(kit: Kit, device: Device, bad
 async def test_a_field_of_another_type_is_no_attempt(
     kit: Kit, device: Device, value: object
 ) -> None:
-    """Nothing was tried by it: 4.00, and the same ceremony goes on."""
+    """Nothing was tried by it: 4.00, and the same ceremony continues."""
     bearer = labelled(device)
     await opened(device, Method.CODE)
     caller = kit.caller(device)
@@ -238,7 +238,7 @@ async def test_the_devices_own_words_sent_back_to_it(
 async def test_points_nobody_knows_the_secret_of(
     kit: Kit, device: Device, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Points of somebody else's ceremony: unproved ones get an answer only where nobody looks."""
+    """Points of another client's ceremony: unproved ones get an answer only without the check."""
     if weak:
         monkeypatch.setattr(jpake, "read_item_untrusted", believing)
     bearer = labelled(device)
@@ -282,7 +282,7 @@ def without_sessions(patch: pytest.MonkeyPatch) -> None:
 
 
 async def replayed(caller: Caller, run: Run, device: Device) -> Answer:
-    """All that a client said, word for word, by somebody else; the device's user says yes."""
+    """All that a client said, word for word, by another client; the device's user says yes."""
     answer = await caller.pair_ask("POST", "/pair", run.sent[0])
     if answer.code != "2.01":
         return answer
@@ -392,7 +392,7 @@ async def test_a_tag_of_one_method_is_worth_nothing_in_another(
 async def test_with_methods_unnamed_a_press_would_pass_for_a_look(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who pressed a button, and compared nothing, has the tag of `compare`."""
+    """A client that used the button, and compared nothing, has the tag of `compare`."""
     binding = Channel.binding
     derived = Confirmation.derived.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr(
@@ -521,7 +521,7 @@ async def test_where_the_first_wins_a_racer_pairs_by_the_button(kit: Kit) -> Non
     assert list(device.users.users) == ["eve"]
 
 
-# -- who goes away --------------------------------------------------------------------------------
+# -- disconnects --------------------------------------------------------------------------------
 
 QUICK = replace(
     DEFAULT_LIMITS,
@@ -589,7 +589,7 @@ async def test_nothing_is_left_of_who_goes_away(
     assert device.app.pairing.budget.failures == 1
     if method_of(way) == Method.CODE and device.app.pairing.is_open:
         assert bearer.shown not in {shown, ""}
-    if silent:  # nobody can know; with the window he is gone at the latest
+    if silent:  # the device cannot know; with the window he is gone at the latest
         await device.closed()
     await device.until(lambda: not device.app.status()["sessions"])
     await device.closed()

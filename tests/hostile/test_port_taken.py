@@ -1,4 +1,4 @@
-"""A pairing port that somebody else has: paired clients are served, and each window tries again."""
+"""A pairing port in use: paired clients are served, and each window tries again."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_a_board_without_an_owner_starts_serves_and_says_what_is_wrong(
 
 
 async def test_each_window_tries_again(kit: Kit, taken: socket.socket) -> None:
-    """From the console, from afar, by the button; when the port is free, they pair as ever."""
+    """From the console, remotely, by the button; when the port is free, they pair as ever."""
     device = await kit.device(
         pairing_port=taken.getsockname()[1],
         terms=PairingTerms(role="user"),
@@ -82,7 +82,7 @@ async def test_each_window_tries_again(kit: Kit, taken: socket.socket) -> None:
     assert not device.app.pairing.methods.shown_code, "a code of no window"
     assert complaints(device)
     taken.close()
-    assert complaints(device), "nobody has tried yet"
+    assert complaints(device), "no one has tried yet"
     await call(place, "open", {})
     assert device.port(pairing=True) == device.app.settings.pairing_port
     assert complaints(device) == []

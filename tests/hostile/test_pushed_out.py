@@ -181,7 +181,7 @@ async def test_a_window_that_closes_meanwhile_is_told_as_that(
 async def test_another_device_that_answers_meanwhile_gets_nothing(
     kit: Kit, device: Device, bearer: Bearer, client: Client
 ) -> None:
-    """The code is for the key that made the offer, whoever has its address later."""
+    """The code is for the key that made the offer, even if another host gets its address."""
     await opened(device, Method.CODE)
     code, port = bearer.shown, device.port(pairing=True)
     heard: list[object] = []

@@ -1,8 +1,8 @@
-"""Somebody in the middle of `sas`: two sessions, two numbers, and every way to make them equal.
+"""A man in the middle of `sas`: two sessions, two numbers, and every way to make them equal.
 
 The attacker (M) is a device towards the client and a client towards the device. He knows both B and
 both exporter values, for they are his sessions; he does not know a nonce that has not been sent.
-Three digits instead of six, so that luck can be counted: 10^5 runs per strategy.
+Three digits instead of six, so that random matches can be counted: 10^5 runs per strategy.
 
 The strategies see a client and a device with the faces of `RealClient` and `RealDevice`. The 10^5
 runs use `QuickClient` and `QuickDevice`, which do the same with the same functions of
@@ -50,7 +50,7 @@ class Device(Protocol):
 
 @dataclass
 class Middle:
-    """What M knows: B of his session with the client, B of that with the device, and his dice."""
+    """M's knowledge: B of his session with the client, B of that with the device, random bytes."""
 
     b_client: bytes
     b_device: bytes
@@ -263,12 +263,12 @@ def test_the_yardstick() -> None:
     assert not plausible(0, 10_000, 1e-2)
 
 
-# ------------------------------------------------------------------------------------------- luck
+# ------------------------------------------------------------------------------------------- chance
 
 
 @pytest.mark.parametrize("strategy", BLIND.values(), ids=BLIND.keys())
 def test_with_the_commitment_only_luck_is_left(strategy: Strategy) -> None:
-    rng = random.Random("honest dice")
+    rng = random.Random("honest random bytes")
     hits = 0
     for _ in range(RUNS):
         b_client, b_device, own, theirs = (rng.randbytes(32) for _ in range(4))
@@ -435,7 +435,7 @@ def test_a_device_that_shows_its_nonce_early_always_loses() -> None:
 
 
 def test_a_client_whose_nonce_is_known_always_loses() -> None:
-    """What fresh dice are for: with nC known before the commitment, M commits to what fits."""
+    """Why random bytes are fresh: with nC known before the commitment, M commits to a match."""
     for seed in range(40):
         scene = Scene.seeded(seed)
         m = scene.middle(seed)
@@ -533,8 +533,8 @@ def test_reflected_tags_are_refused() -> None:
 
 
 def test_tags_do_not_pass_from_one_session_to_the_other() -> None:
-    """By luck the numbers are equal, and both users say yes: the client's tag fits M's session
-    alone, so passing it on registers nobody, and registers M only under what he proves himself."""
+    """By chance the numbers are equal, and both users say yes: the client's tag fits M's session
+    alone, so passing it on registers no one, and registers M only under what he proves himself."""
     seed = next(seed for seed in range(20_000) if lucky(seed))
     scene = Scene.seeded(seed)
     client, device = scene.client(), scene.device()

@@ -1,4 +1,4 @@
-"""A ticket from before a revocation is worth nothing after it, on a whole device."""
+"""A ticket from before a revocation is invalid after it, on a whole device."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where a file is due there is a FIFO, or a device: it is refused at once, and nobody waits for it.
+"""A FIFO or a device node in place of a file is refused immediately, without waiting for it.
 
-A thread stands by to write into each FIFO what would have been accepted. So a reader that opens it
-is seen because it does not refuse, and hangs for nobody.
+A thread writes into each FIFO what would have been accepted. So a reader that opens it is detected
+because it does not refuse, and does not hang.
 """
 
 from __future__ import annotations

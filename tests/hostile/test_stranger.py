@@ -1,4 +1,4 @@
-"""A key that nobody knows has a session, and tries everything (protocol §2).
+"""An unknown key has a session, and tries everything (protocol §2).
 
 It learns one thing: that it is not paired. Not what there is, not who there is, not what is wrong
 with its body, for that would tell that something reads it.

@@ -69,7 +69,7 @@ async def until_refused(again: Callable[[int], Any]) -> tuple[int, Answer]:
         answer = await again(number)
         if answer.code not in {"2.01", "2.04"}:
             return number, answer
-    raise AssertionError("nobody was ever refused")
+    raise AssertionError("no one was ever refused")
 
 
 async def small(kit: Kit, clocks: Clocks) -> tuple[Device, Caller, Caller]:
@@ -124,7 +124,7 @@ async def test_no_user_flushes_the_trail_whatever_they_change(kit: Kit, way: str
     for _ in range(3):
         assert (await again(done)).code == "4.29"
     assert head(device) - before <= 3 * BURST + 10
-    # Whoever has too many takes nobody else's, nor the way to take rights away.
+    # A user with too many events takes no other user's budget, nor the ability to remove rights.
     assert (await owner.ask("PATCH", "/iam/users/olga", {"display": "Olga"})).code == "2.04"
     gone = "gigi" if "gigi" in device.users.users else "gina"
     assert (await admin.ask("DELETE", f"/iam/users/{gone}/keys/{KEY}")).code == "2.02"
@@ -236,7 +236,7 @@ async def test_a_user_called_console_does_not_sign_as_the_console(
 
 
 async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device, owner: Caller) -> None:
-    """Another user may have taken the name that whoever opened the window had."""
+    """Another user may have taken the name that the window's opener had."""
     adam = kit.known(device, "adam", "admin")
     guard = device.app.guard
     subject = device.app.access.authority.subject(adam.fingerprint)

@@ -1,6 +1,6 @@
 """No key vouches for itself: whatever an unverified key asks for, it stays unverified and unnamed.
 
-A key that nobody has compared is one that a man in the middle may hold. Policies may go by
+A key that no one has compared is one that a man in the middle may hold. Policies may go by
 `Connection:Verified` and `Connection:KeyName`, so both are rights, and only the console or another
 key that is verified gives them.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NEW = "5a" * 32
 #: A role with every right of administration, for itself and over others, and two that are for keys
-#: which somebody has verified or called a phone.
+#: which were verified or named a phone.
 POLICY = """
 [[policy]]
 id = "all"
@@ -47,7 +47,7 @@ policies = ["all", "by-key"]
 def enlist(
     kit: Kit, device: Device, name: str, *keys: Key, role: str = "helper", end: float | None = None
 ) -> Caller:
-    """A user with a key that nobody has compared, as the button leaves it, and perhaps others."""
+    """A user with a key that no one has compared, as the button leaves it, and perhaps others."""
     caller = kit.caller(device)
     mine = Key(caller.fingerprint, method=Method.BUTTON, verified=False, added=1.0)
     device.app.access.registry.add_user(None, User(name, role, (mine, *keys), not_after=end))

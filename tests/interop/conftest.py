@@ -1,7 +1,7 @@
-"""Programs that nobody here wrote, run against our side over real UDP on loopback.
+"""Programs of other projects, run against our side over real UDP on loopback.
 
 A `Program` is one foreign process. Its output is read as it comes, so a test waits for what the
-program says and never for time to pass; whatever still runs at the end of the test is ended there.
+program says and never for time to pass; the end of a test ends its processes.
 The keys of both sides are files, as the programs want them.
 """
 
@@ -270,7 +270,7 @@ class Echo(aiocoap.resource.Resource):
 
 
 class WhoAmI(aiocoap.resource.Resource):
-    """GET tells what we know of whoever asks."""
+    """GET returns what the server knows of the client."""
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         peer = peer_of(request)
@@ -346,7 +346,7 @@ Serve = Callable[..., Awaitable[Served]]
 
 
 def allow(*_args: object) -> None:
-    """An `authorise` that refuses nobody."""
+    """An `authorise` that refuses no one."""
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ async def test_a_client_with_a_shared_secret_only_is_told_by_an_alert(
     await refused.until("andshake fail")
     await refused.end()
     assert served.count("handshakes-failed") == 1
-    # Nobody else is the worse for it.
+    # No other client is affected.
     got = await run(client, *theirs.coap, "-B", SECONDS, served.uri("/who"))
     assert theirs.fingerprint.hex in await got.end()
 

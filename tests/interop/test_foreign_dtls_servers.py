@@ -77,7 +77,7 @@ class Answerers:
         return program, await program.accepts()
 
     async def gnutls(self, *options: object, priority: str = "NORMAL") -> tuple[Program, Address]:
-        for _ in range(5):  # somebody else may take a port before it does
+        for _ in range(5):  # another process may take the port first
             address = self._ports.free()
             program = await self._run(
                 "gnutls-serv",

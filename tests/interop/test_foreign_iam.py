@@ -1,6 +1,6 @@
 """libcoap's command-line client administers a device: `/iam/*` and `/events` with CBOR from files.
 
-Nothing of ours makes or reads what goes over the wire. The bodies are bytes from here, answers are
+No code of handfast makes or reads what is sent. The bodies are bytes from here, answers are
 held against docs/handfast.cddl by a decoder of its own, and an invite's text is taken apart as the
 paper says. libcoap is there twice, once on OpenSSL and once on GnuTLS.
 """
@@ -167,7 +167,7 @@ async def test_a_user_and_a_key_come_change_and_go(app: App, someone: Someone, c
 
 
 def token_of(text: str) -> bytes:
-    """The bytes of an invite, as docs/protocol.md §6.2 says and by no code of ours."""
+    """The bytes of an invite, as docs/protocol.md §6.2 says, without handfast's code."""
     symbols = text.removeprefix("HANDFAST:I*")[:-1]
     plain = symbols.translate(str.maketrans(CROCKFORD, RFC_4648))
     return base64.b32decode(plain + "=" * (-len(plain) % 8))

@@ -39,7 +39,7 @@ class Library:
 )
 async def library(request: pytest.FixtureRequest, run: Run, theirs: Keys, ports: Ports) -> Library:
     """The server, ready. It speaks CoAP on one port and CoAP over DTLS on the next."""
-    for _ in range(5):  # somebody else may take a port before it does
+    for _ in range(5):  # another process may take the port first
         first = ports.free(next_too=True)
         options = ("-A", first.host, "-p", first.port, "-d", 10, "-v", 7)
         program = await run(request.param, *options, *theirs.coap)

@@ -15,7 +15,7 @@ MAPPED = "::ffff:127.0.0.1"  # tinydtls knows IPv6 addresses only
 
 
 class Tiny(asyncio.DatagramProtocol):
-    """One client of tinydtls on a socket of ours; `alerts` is what it was told."""
+    """One client of tinydtls on a socket of the test; `alerts` is what it was told."""
 
     def __init__(self, served: Served) -> None:
         from DTLSSocket import dtls  # noqa: PLC0415 - it may not be there

@@ -1,7 +1,7 @@
 """Real daemons and real clients as processes, on real sockets, with real terminals.
 
 Nothing sleeps: what a process says is read as it comes, and every wait is for a word, an event or
-an exit, with a limit. Whatever is started here is ended here.
+an exit, with a limit. All processes started here are ended here.
 
 Test modules get all of this through the fixture `stage`; they import the classes for types only.
 """
@@ -197,7 +197,7 @@ class Party:
     def __init__(self, stage: "Stage", home: Path) -> None:
         self.stage = stage
         self.home = home
-        #: What stands before the command: nothing, or `ip netns exec NAME`.
+        #: The prefix of the command: empty, or `ip netns exec NAME`.
         self.place: tuple[str, ...] = ()
 
     def start(
@@ -207,7 +207,7 @@ class Party:
         terminal: bool = False,
         env: dict[str, str] | None = None,
     ) -> Program:
-        """A command that goes on beside others."""
+        """A command that runs in the background."""
         argv = [sys.executable, "-m", self.module, "--home", str(self.home), *options, *args]
         return self.stage.start([*self.place, *argv], terminal=terminal, env=env)
 
@@ -381,7 +381,7 @@ class Client(Party):
     def ask_to_pair(
         self, device: Device, target: str, name: str, *options: str, terminal: bool = False
     ) -> Program:
-        """`handfast pair` with the fingerprint known by other means: nobody is asked here."""
+        """`handfast pair` with the fingerprint known from another source: no one is asked here."""
         expected = ["--expect-fingerprint", device.fingerprint, "--name", name]
         return self.start("--json", "pair", target, *expected, *options, terminal=terminal)
 
@@ -422,7 +422,7 @@ class Stage:
         return tap, int(said.split()[1])
 
     def close(self) -> None:
-        """End all, the last first; nobody may have failed with a traceback on the way."""
+        """End all, the last first; none may have failed with a traceback."""
         for program in reversed(self.programs):
             program.close()
         for program in self.programs:

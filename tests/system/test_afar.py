@@ -1,10 +1,10 @@
-"""From afar: across a router, to a forwarded port, in network namespaces of our own.
+"""Remote access: through a router, to a forwarded port, in separate network namespaces.
 
     device 192.0.2.10 ─┐
     near   192.0.2.20 ─┴─ bridge 192.0.2.1 ─ router ─ 198.51.100.1 ── 198.51.100.9 far
 
 The router forwards a UDP port to the device's regular port, as people do at home. As an attack it
-forwards the pairing port as well, and masquerades, so that whoever comes seems to be on the link.
+forwards the pairing port as well, and masquerades, so that every client seems to be on the link.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Streets:
         return f"{self._mark}-{where}"
 
     def place(self, where: str) -> tuple[str, ...]:
-        """What stands before a command that runs there."""
+        """The prefix of a command that runs there."""
         return ("ip", "netns", "exec", self.name(where))
 
     def build(self) -> None:
@@ -95,7 +95,7 @@ class Streets:
         self.rules("router", "flush chain ip home inwards")
 
     def masquerade_inwards(self) -> None:
-        """Whoever comes from outside seems to be the router, which is on the link."""
+        """Every client from outside seems to be the router, which is on the link."""
         self.rules("router", 'add rule ip home outwards oifname "br0" masquerade')
 
     def rules(self, where: str, *lines: str) -> None:
@@ -163,7 +163,7 @@ def kitchen(streets: Streets, stage: Stage) -> Device:
 
 @pytest.fixture
 def anna(streets: Streets, stage: Stage) -> Client:
-    """Somebody with a laptop, now on the LAN."""
+    """A user with a laptop, now on the LAN."""
     return at(stage.client("anna"), streets, "near")
 
 

@@ -182,7 +182,7 @@ def test_a_missing_answer_names_the_flag(stage: Stage) -> None:
         assert "--expect-fingerprint" in asked.err
         assert asked.out == ""
     assert "--yes" in device.run("reset", code=2).err
-    assert device.status()["counters"]["pairing"] == {}, "it should not even have knocked"
+    assert device.status()["counters"]["pairing"] == {}, "it should not even have connected"
 
 
 # -- twice ----------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_pairing_again_changes_nothing(stage: Stage) -> None:
     device.pair(anna, "anna")
     window = device.json("open", "--no-wait", "--role", "guest")["window"]
     target = f"127.0.0.1:{window['port']}"
-    again = anna.ask_to_pair(device, target, "anna").end(code=0).value  # nobody has to accept
+    again = anna.ask_to_pair(device, target, "anna").end(code=0).value  # no one has to accept
     assert (again["user"], again["role"], again["new"]) == ("anna", "owner", False)
     book = (anna.home / "devices.json").read_bytes()
     for client, name in ((anna, "annie"), (bob, "anna")):
@@ -237,7 +237,7 @@ def test_revocation_ends_what_goes_on(
     assert annas.ended_at - revoked < PROBE_SECONDS
     device.daemon.until("ended 1 session")
     assert anna.run("--json", "get", "kitchen", "/hello", code=10).error["kind"] == "NotPaired"
-    # Somebody else's goes on, and still hears news.
+    # Another user's continues, and still gets notifications.
     bobs.until("\n", on="out", since=len(bobs.said("out")))
     assert bobs.is_running
     assert bob.run("get", "kitchen", "/hello").out.startswith("Hello bob")
@@ -363,7 +363,7 @@ def test_no_at_either_terminal(stage: Stage) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_daemon_with_a_window_goes_at_once(stage: Stage, number: signal.Signals) -> None:
-    """A client that waits for the device's user hears that nobody will come."""
+    """A client that waits for the device's user learns that no decision will come."""
     device, anna = stage.device(), stage.client("anna")
     device.boot()
     opening = device.open()

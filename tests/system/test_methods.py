@@ -32,7 +32,7 @@ def board(stage: Stage, *, button: bool = False) -> Device:
 
 
 def opened(device: Device, *options: str) -> tuple[dict[str, Any], str]:
-    """A window that nobody waits at, and its address."""
+    """A window without a waiting command, and its address."""
     window = device.json("open", "--no-wait", *options)["window"]
     return window, f"{HOST}:{window['port']}"
 
@@ -128,7 +128,7 @@ def test_locked_out_in_plain_words_and_paired_clients_go_on(stage: Stage) -> Non
     for told in (device.run("press"), device.run("status")):  # a press that is too short
         assert re.search(r"nobody can pair for (30|2[0-9]) s\.\n *Paired clients go on", told.out)
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
-    window, at = opened(device)  # somebody at the console ends it
+    window, at = opened(device)  # the console ends it
     assert eve.run("pair", at, "--code", window["code"], "--yes", "--name", "mia").code == 0
     assert "nobody can pair" not in device.run("status").out
 
@@ -267,7 +267,7 @@ def test_a_label_with_a_typing_error_is_told_before_anything_is_sent(stage: Stag
         error = anna.run("--json", "pair", wrong, "--at", f"{HOST}:{port}", code=2).error
         assert "the text contains an error" in error["message"]
     assert anna.run("pair", at, "--code", "K7QM-2ZXD-4J", "--yes", code=2).err
-    assert tap.said("out").count("\n") == 1, "somebody called"
+    assert tap.said("out").count("\n") == 1, "a client connected"
     assert device.status()["window"]["failures"] == window["failures"] == 0
 
 

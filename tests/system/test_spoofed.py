@@ -25,7 +25,7 @@ PAUSE_SECONDS = 0.05
 
 
 def lies_about(device: Device, rogue: Device) -> list[bytes]:
-    """Closed; at a rogue with another key; and at many places where nobody is."""
+    """Closed; at a rogue with another key; and at many addresses without a host."""
     device_id = Fingerprint.parse(device.fingerprint).device_id
     own = f"{instance_label(device.name, device_id)}.{SERVICE}"
     host = f"handfast-{device_id.lower()}.local."

@@ -35,7 +35,7 @@ def place(text: str) -> tuple[str, int]:
 
 def listening(at: tuple[str, int]) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)  # no hop that anybody could count
+    made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)  # no hop that is counted
     made.bind(at)
     return made
 
@@ -59,7 +59,7 @@ def relay(front: socket.socket, device: tuple[str, int]) -> None:
                     ways[source].connect(device)
                     selector.register(ways[source], selectors.EVENT_READ, source)
                 ways[source].send(datagram)
-            except ConnectionRefusedError:  # nobody there, or no more
+            except ConnectionRefusedError:  # no peer, or no longer
                 continue
 
 
