@@ -43,6 +43,14 @@ class TomlNode:
         advice = advice or "Correct that line."
         return PolicyFileError(why, file=self.file, line=self.line, advice=advice)
 
+    def plain(self) -> object:
+        """The value without lines, as tomllib gives it."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
     def text(self, what: str) -> str:
         if not isinstance(self.value, str):
             raise self.error(f"{what} has to be text, in quotes", _example(self.value))

@@ -17,7 +17,6 @@ from iam.store import Store
 class AccessControl:
     """Who may do what on this device, and every change of it. The caller closes the store."""
 
-    limits: IamLimits
     store: Store
     clock: Clock
     writer: StoreWriter
@@ -40,4 +39,4 @@ class AccessControl:
         authority = Authority(store, clock, access, limits=limits)
         audit = AuditLog(store, writer, clocks, limits=limits)
         registry = Registry(store, writer, authority, audit, clock)
-        return cls(limits, store, clock, writer, authority, audit, registry)
+        return cls(store, clock, writer, authority, audit, registry)

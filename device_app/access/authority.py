@@ -30,13 +30,22 @@ class Authority:
     def __init__(self, store: Store, clock: Clock, access: Access, *, limits: IamLimits) -> None:
         self._store = store
         self._clock = clock
-        self._limits = limits
-        self.adopt(access)
+        self.access = access
+        self.rules = Rules(access.roles, limits)
+
+    @property
+    def limits(self) -> IamLimits:
+        """The limits in force."""
+        return self.rules.limits
 
     def adopt(self, access: Access) -> None:
         """Put other roles and policies into force."""
         self.access = access
-        self.rules = Rules(access.roles, self._limits)
+        self.rules = Rules(access.roles, self.limits)
+
+    def adopt_limits(self, limits: IamLimits) -> None:
+        """Put other limits of users, keys and invites into force. They take nothing away."""
+        self.rules = Rules(self.access.roles, limits)
 
     def subject(self, fingerprint: str) -> Subject:
         """The subject that this key is at this time."""

@@ -166,7 +166,9 @@ def invite_verbs(
     """The console's verbs on invites; see `device_app.console.table`."""
 
     def create(args: Mapping[str, Any]) -> dict[str, Any]:
-        invite = invite_wished_untrusted(args["wish"], control.clock.now(), control.limits)
+        invite = invite_wished_untrusted(
+            args["wish"], control.clock.now(), control.authority.limits
+        )
         return {"invite": invitations().create(None, invite)}
 
     def listed(_args: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def init(places: Paths, *, name: str | None, force: bool) -> dict[str, Any]:
     identity = _make_state(places)
     if force or not places.config_file.exists():
         _make(places.config, mode=0o755)
-        shown = config.TEMPLATE.format(name=_quoted(wished or _machine_name()))
+        shown = config.template(wished or _machine_name())
         with files.acting_as_owner_of(places.config):
             _write(places.config_file, shown)
     current = settings(places)
@@ -241,7 +241,3 @@ def _machine_name() -> str:
         return check_name(host)
     except (OSError, Malformed):
         return "device"
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -43,7 +43,9 @@ class Invites(Resource):
         """A new invite, and its token."""
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:CreateInvite"):
-            invite = invite_wished_untrusted(body, self._control.clock.now(), self._control.limits)
+            invite = invite_wished_untrusted(
+                body, self._control.clock.now(), self._control.authority.limits
+            )
             subject = self._guard.require(request, "Iam:CreateInvite", *_targets(invite))
             made = self._invitations.create(subject, invite)
         answer = reply(request, made, code=Code.CREATED)

@@ -10,6 +10,7 @@ import pytest
 from device_app import config
 from device_app.console import offline
 from device_app.errors import ConfigError
+from device_app.limit_settings import LIMIT_SETTINGS, LimitSetting
 from device_app.paths import Paths
 from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
@@ -82,19 +83,70 @@ def test_an_error_names_file_and_line(tmp_path: Path, text: str, line: int, word
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("one", LIMIT_SETTINGS.values(), ids=lambda one: one.name)
+def test_a_limit_has_a_range(tmp_path: Path, one: LimitSetting) -> None:
+    assert one.least <= one.default <= one.most
+    below, above = one.least - 1 if one.is_whole else one.least / 2, one.most + 1
+    for value in (below, above):
+        with pytest.raises(ConfigError) as caught:
+            load(tmp_path, f"[limits]\n{one.name} = {value}\n")
+        assert f"0.toml:2: limits.{one.name} " in str(caught.value)
+        assert "has to be a" in str(caught.value)
+    for text in (f'"{one.name}"', "true", "[1]"):
+        with pytest.raises(ConfigError, match=f"limits.{one.name} "):
+            load(tmp_path, f"[limits]\n{one.name} = {text}\n")
+
+
+def test_limits_reach_what_enforces_them(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "[limits]\nusers = 100_000\nsessions = 200\nevents_kept = 500\n"
+        'session_idle_seconds = "2h"\nhandshakes_per_second = 2.5\n',
+    )
+    assert (settings.iam_limits.users, settings.iam_limits.events_kept) == (100_000, 500)
+    assert (settings.limits.sessions, settings.limits.session_idle_seconds) == (200, 7200.0)
+    assert settings.limits.handshakes_per_second == 2.5
+    assert settings.iam_limits.keys_per_user == config.Settings().iam_limits.keys_per_user
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("[limits]\nsessions = 4\nsession_reserve = 4\n", 3, "smaller than limits.sessions"),
+        ("[limits]\nsessions = 10\n", 2, "limits.unpaired_sessions has to be at most"),
+        ("[limits]\ninvite_max_seconds = 100\n", 2, "limits.invite_seconds is 172800"),
+        ("[limits]\nchange_burst = 2000\n", 2, "at most limits.all_change_burst"),
+        ("[limits]\nwindow_max_seconds = 310\n[pairing]\nseconds = 900\n", 4, "more than"),
+        ("[limits]\nwindow_max_seconds = 30\nfirst_boot_window_seconds = 20\n", 2, "more than"),
+    ],
+)
+def test_limits_that_contradict_each_other(
+    tmp_path: Path, text: str, line: int, words: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert f"0.toml:{line}:" in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_a_later_file_repairs_a_contradiction(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[limits]\nsessions = 10\n", "[limits]\nunpaired_sessions = 5\n")
+    assert (settings.limits.sessions, settings.limits.unpaired_sessions) == (10, 5)
+
+
 def test_broken_toml_and_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="line 2"):
+    with pytest.raises(ConfigError, match=r"0\.toml:2: this is not TOML"):
         load(tmp_path, 'name = "x"\nport = = 3\n')
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load([tmp_path])
 
 
 def test_the_template_is_a_configuration_that_changes_nothing(tmp_path: Path) -> None:
-    settings = load(tmp_path, config.TEMPLATE.format(name='"kitchen"'))
+    settings = load(tmp_path, config.template("kitchen"))
     assert settings == config.Settings(name="kitchen")
     uncommented = "\n".join(
         line.removeprefix("# ") if " = " in line and line.startswith("# ") else line
-        for line in config.TEMPLATE.format(name='"kitchen"').splitlines()
+        for line in config.template("kitchen").splitlines()
     )
     assert load(tmp_path, uncommented).port == config.COAPS_PORT
 
