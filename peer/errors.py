@@ -4,12 +4,13 @@
     ├── UsageError            the call is not valid; nothing was tried
     ├── Unreachable           no such device, no route, no listener, connection lost
     │   ├── HandshakeFailed   a host answered, but no secure session was established
+    │   ├── SessionFailed     an established session ended with an error
     │   └── ObservationEnded  the session of an observation has ended
     ├── TimedOut              no answer in time
     ├── PinMismatch           the other side's key is not the pinned one
     ├── WrongCode             a wrong code, or locked out after too many
     ├── RequestFailed         any other 4.xx response
-    │   └── Malformed         bytes or text that do not parse
+    ├── Malformed             bytes or text that break their format
     ├── Denied                the device's policy denies the request
     ├── DeviceFailed          a 5.xx response
     ├── NotPaired             the device does not know this client's key
@@ -52,7 +53,11 @@ class Unreachable(PeerError):
 
 
 class HandshakeFailed(Unreachable):
-    """The DTLS handshake ended with an alert or with data that is not DTLS."""
+    """The DTLS handshake ended without a session: an alert, or data that is not DTLS."""
+
+
+class SessionFailed(Unreachable):
+    """An established DTLS session ended with an error, for example a fatal alert."""
 
 
 class ObservationEnded(Unreachable):
@@ -107,17 +112,18 @@ class RequestFailed(PeerError):
     exit_code: ClassVar[int] = 8
 
     def __init__(
-        self, message: str, *, advice: str = "", code: str = "4.00", reason: str = "malformed"
+        self, message: str, *, advice: str = "", code: str = "4.00", reason: str = ""
     ) -> None:
         super().__init__(message, advice=advice)
         self.code = code
         self.reason = reason
 
 
-class Malformed(RequestFailed):
-    """Text or bytes from outside that do not parse. Raised by every `*_untrusted` function."""
+class Malformed(PeerError):
+    """Bytes or text that break their format: a message, a file, an address, a fingerprint.
 
-    exit_code: ClassVar[int] = 1  # for data from a peer; the user's input is a usage error
+    Every `*_untrusted` function raises it, and no other error.
+    """
 
 
 class Denied(PeerError):

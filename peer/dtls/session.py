@@ -9,7 +9,7 @@ failed says why in `failure` and may still hold an alert to send. It is never re
 import weakref
 from collections.abc import Callable
 from enum import Enum
-from typing import Self, assert_never
+from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
@@ -17,7 +17,7 @@ from OpenSSL._util import lib as _openssl
 
 from peer.dtls import records
 from peer.dtls.context import ClientContext, ServerContext
-from peer.errors import HandshakeFailed, PeerError, PinMismatch
+from peer.errors import HandshakeFailed, PeerError, PinMismatch, SessionFailed
 from peer.identity import Fingerprint
 
 _EXPORTER_LABEL = b"EXPERIMENTAL-handfast-v1"
@@ -237,23 +237,22 @@ class DtlsSession:
             self.state = SessionState.CLOSED
             return False
         except SSL.Error as error:
-            self._fail(HandshakeFailed(_explain(error), advice=_advice(error)))
+            self._fail(self._failure(error))
             return False
         return True
 
+    def _failure(self, error: SSL.Error) -> PeerError:
+        reason = _reason(error)
+        if self.state is SessionState.HANDSHAKING:
+            return HandshakeFailed(f"the DTLS handshake failed: {reason}", advice=_advice(reason))
+        return SessionFailed(f"the DTLS session failed: {reason}", advice="Connect again.")
+
     def _fail(self, error: PeerError) -> None:
-        match self.state:
-            case SessionState.HANDSHAKING:
-                self.failure = self.failure or error
-                self.state = SessionState.FAILED
-            case SessionState.ESTABLISHED:
-                # Keys are not to be used after a fatal error (RFC 5246 §7.2.2): tear down.
-                self.failure = error
-                self.state = SessionState.FAILED
-            case SessionState.CLOSED | SessionState.FAILED:
-                pass
-            case _:
-                assert_never(self.state)
+        """End the session. After a fatal error its keys are not used again (RFC 5246 §7.2.2)."""
+        if self.state in (SessionState.HANDSHAKING, SessionState.ESTABLISHED):
+            # A handshake that the certificate callback refused has its failure already.
+            self.failure = self.failure or error
+            self.state = SessionState.FAILED
 
     def _drain(self) -> bytes:
         stream = b""
@@ -265,16 +264,14 @@ class DtlsSession:
 
 
 def _reason(error: SSL.Error) -> str:
+    """Return OpenSSL's words for the newest error in its queue."""
     details = error.args[0] if error.args else ""
-    return details[-1][-1] if isinstance(details, list) and details else str(details)
+    reason = details[-1][-1] if isinstance(details, list) and details else details
+    return str(reason) or "OpenSSL gives no reason"
 
 
-def _explain(error: SSL.Error) -> str:
-    return f"the secure handshake failed: {_reason(error) or 'no reason given'}"
-
-
-def _advice(error: SSL.Error) -> str:
-    match _reason(error):
+def _advice(reason: str) -> str:
+    match reason:
         case "peer did not return a certificate":
             return "Connect with a client certificate (an EC key on P-256)."
         case "no shared cipher" | "tls alert handshake failure":

@@ -17,7 +17,7 @@ from peer.dtls import records
 from peer.dtls.context import ClientContext, ServerContext
 from peer.dtls.cookie import CookieGate, CookieJar
 from peer.dtls.session import DtlsSession, SessionState
-from peer.errors import HandshakeFailed, PinMismatch
+from peer.errors import HandshakeFailed, PinMismatch, SessionFailed
 from peer.identity import Fingerprint, Identity
 
 MTU = 1200
@@ -257,6 +257,23 @@ def test_forged_records_leave_an_established_session_alone(
         assert feed(answerer, forged) == []
         assert answerer.state is SessionState.ESTABLISHED
     assert feed(answerer, true) == [b"true"]
+
+
+def test_an_established_session_that_fails_does_not_speak_of_a_handshake(
+    device: Identity, client: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker, answerer, _ = pair(device, client)
+
+    def alerted(_connection: SSL.Connection, _most: int) -> bytes:
+        raise SSL.Error([("SSL routines", "", "tlsv1 alert internal error")])
+
+    monkeypatch.setattr(SSL.Connection, "recv", alerted)
+    answerer.send(b"hello")
+    for datagram in answerer.take_datagrams():
+        feed(asker, datagram)
+    assert asker.state is SessionState.FAILED
+    assert isinstance(asker.failure, SessionFailed)
+    assert "handshake" not in str(asker.failure)
 
 
 def test_close_notify_ends_both_sides(device: Identity, client: Identity) -> None:
