@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import re
-import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,7 @@ from client_app.errors import BookError, NotKnown
 from client_app.models import KnownDevice
 from peer import json_text as strict_json
 from peer.errors import Malformed, UsageError
-from peer.files import atomic_write, draft_prefix, open_own, read_own, sync_folder
+from peer.files import atomic_write, check_writable, draft_prefix, open_own, read_own, sync_folder
 from peer.identity import Fingerprint
 from peer.terminal.text import json_text
 
@@ -143,8 +142,7 @@ class DeviceBook:
         with self._locked():
             self._read()
             try:
-                prefix = draft_prefix(self.path)
-                tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=prefix).close()
+                check_writable(self.path)
             except OSError as error:
                 raise self._cannot("write", error) from error
 

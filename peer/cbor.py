@@ -23,12 +23,14 @@ _FLOATS = frozenset({25, 26, 27})
 _ADVICE = "Send one CBOR item of plain values: numbers, text, bytes, lists and maps."
 
 
-def encode(value: object) -> bytes:
-    """`value` in deterministic encoding. Raises `ValueError` for what no peer would read: that is
-    a fault of the caller, not of a peer."""
+def encode(value: object, *, depth: int = DEFAULT_LIMITS.cbor_depth) -> bytes:
+    """Return the deterministic encoding of a value.
+
+    Raises `ValueError` for a value that no peer would accept: that is an error of the caller.
+    """
     try:
         data = cbor2.dumps(value, canonical=True)
-        _check_untrusted(data, DEFAULT_LIMITS.cbor_depth)
+        _check_untrusted(data, depth)
     except (cbor2.CBORError, Malformed) as error:
         raise ValueError(f"no CBOR form for {type(value).__name__}: {error}") from error
     return data

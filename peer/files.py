@@ -86,6 +86,13 @@ def atomic_write(path: Path, data: bytes, *, mode: int = _PRIVATE, replace: bool
     sync_folder(path.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Raise `OSError` if `atomic_write` could not create its new file in the folder of `path`."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=draft_prefix(path))
+    os.close(handle)
+    Path(name).unlink()
+
+
 def draft_prefix(path: Path) -> str:
     """Return the prefix of the names that `atomic_write` uses before a file has its own."""
     return f".{path.name}-"

@@ -74,4 +74,12 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
-RANDOM_SCALAR_DRAWS: Final = 64  # draws of one scalar; each is out of range with 2^-32
+
+# -- bounds of this implementation, which the protocol does not name ------------------------------
+
+MAX_PROBLEM_TEXT_BYTES: Final = 450
+"""Each text of an error response that is sent: the response is one datagram, never in blocks."""
+MAX_PROBLEM_TEXT_CHARS: Final = 500
+"""Each text of an error response that a client keeps."""
+RANDOM_SCALAR_DRAWS: Final = 64
+"""Draws of one random scalar; each is out of range with a probability of 2^-32."""

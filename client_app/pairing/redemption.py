@@ -155,7 +155,7 @@ class Redemption:
         """Who the invite makes us, or who we are at a device that does not take it."""
         try:
             return await self._send_again()
-        except (RequestFailed, WrongCode, Denied):
+        except (RequestFailed, Malformed, WrongCode, Denied):
             # This key may have a user all the same, of which this side has lost its record.
             who = await self._who()
             if who is None:

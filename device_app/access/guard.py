@@ -38,7 +38,7 @@ from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.admission import SessionPriority
 from peer.net.coaps import PeerIdentity, peer_of
-from peer.net.problem import ProblemError
+from peer.net.problem import REASONS, ProblemError
 
 _log = logging.getLogger("handfast.guard")
 Path = tuple[str, ...]
@@ -48,16 +48,6 @@ Attributes = Mapping[str, str]
 Targets = Callable[[Path], Sequence[Attributes]]
 #: What a resource says of itself, by the request: its path, its queries and who sent it.
 OwnAttributes = Callable[[aiocoap.Message], Mapping[str, str]]
-
-_CODES: Mapping[str, Code] = {
-    "malformed": Code.BAD_REQUEST,
-    "denied": Code.FORBIDDEN,
-    "invite": Code.FORBIDDEN,
-    "not-found": Code.NOT_FOUND,
-    "taken": Code.CONFLICT,
-    "last-owner": Code.CONFLICT,
-    "limit": Code.CONFLICT,
-}
 
 
 class StoreFailed(RenderableError):
@@ -77,24 +67,19 @@ def refusals() -> Iterator[None]:
         raise StoreFailed from error
     except TooMany as error:
         raise ProblemError(
-            Code.TOO_MANY_REQUESTS,
-            error.reason,
-            str(error),
-            error.advice,
-            max_age=ceil(error.seconds),
+            error.reason, str(error), error.advice, max_age=ceil(error.seconds)
         ) from error
     except Malformed as error:
         raise malformed(str(error), error.advice) from error
     except IamError as error:
-        code = _CODES.get(error.reason)
-        if code is None:
+        if error.reason not in REASONS:
             raise
-        raise ProblemError(code, error.reason, str(error), error.advice) from error
+        raise ProblemError(error.reason, str(error), error.advice) from error
 
 
 def malformed(title: str, advice: str) -> ProblemError:
     """4.00: what was sent does not parse or does not fit."""
-    return ProblemError(Code.BAD_REQUEST, "malformed", title, advice)
+    return ProblemError("malformed", title, advice)
 
 
 def no_target(_path: Path) -> Sequence[Attributes]:
@@ -172,7 +157,6 @@ class Guard:
             if subject.user is None:
                 raise self._refusal(subject, request, "")
             raise ProblemError(
-                Code.NOT_FOUND,
                 "not-found",
                 "there is no such resource",
                 "`/.well-known/core` lists what you may read.",
@@ -298,7 +282,6 @@ class Guard:
         ):
             raise self._refusal(subject, request, next(iter(rule.actions.values()), ""))
         raise ProblemError(
-            Code.METHOD_NOT_ALLOWED,
             "method-not-allowed",
             f"this resource has no {request.code}",
             f"It has: {', '.join(sorted(rule.actions))}.",
@@ -315,19 +298,16 @@ class Guard:
             decision = self._authority.decide(subject, action)
         self._note(subject, request, action, decision.reason)
         if subject.user is not None:
-            return ProblemError(
-                Code.FORBIDDEN, "denied", "you may not do this here", decision.missing
-            )
+            return ProblemError("denied", "you may not do this here", decision.missing)
         if subject.inactive is Inactive.NONE:
             return ProblemError(
-                Code.FORBIDDEN,
                 "not-paired",
                 "this device does not know your key",
                 "Pair first: open the window at the device (`handfast-device open`), "
                 "then run `handfast pair`.",
             )
         title = "your access has ended" if subject.inactive is Inactive.EXPIRED else "not yet"
-        return ProblemError(Code.FORBIDDEN, "not-paired", title, decision.missing)
+        return ProblemError("not-paired", title, decision.missing)
 
     def _note(self, subject: Subject, request: aiocoap.Message, action: str, reason: str) -> None:
         peer = peer_of(request)

@@ -55,9 +55,7 @@ class Me(Resource):
         user = subject.user
         if user is None:
             # A key that policy lets in without a user: it has a role and nothing else.
-            raise ProblemError(
-                Code.FORBIDDEN, "not-paired", "this device does not know your key", "Pair first."
-            )
+            raise ProblemError("not-paired", "this device does not know your key", "Pair first.")
         fingerprint = peer.fingerprint.hex
         key = user.key(fingerprint)
         access, connection = self._authority.access, self._guard.connection(peer)

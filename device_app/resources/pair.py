@@ -6,7 +6,7 @@ it; to all others it does not exist.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from device_app.pairing.service import PairingService
 from device_app.resources.payloads import CBOR, read_map, reply, reply_text, text_field
 from iam.model import User
 from peer.net.coaps import PeerIdentity, peer_of
-from peer.net.problem import ProblemError
+from peer.net.problem import REASONS, ProblemError
 from peer.pairing.ceremony import Ceremony, Stage, StartForm, State
 from peer.pairing.errors import CeremonyError, LockedOut, Misuse, NoSuchCeremony
 from peer.pairing.methods import Method
@@ -30,19 +30,6 @@ from peer.pairing.names import default_name
 
 VERSION = 1
 _LATER_SECONDS = 5  # Max-Age of a 5.03 or 4.29: when to look again
-
-# Reason of a CeremonyError → code and the reason that goes over the wire.
-_ANSWERS: Mapping[str, tuple[Code, str]] = {
-    "window-closed": (Code.FORBIDDEN, "window-closed"),
-    "too-many": (Code.TOO_MANY_REQUESTS, "too-many"),
-    "locked-out": (Code.TOO_MANY_REQUESTS, "locked-out"),
-    "busy": (Code.CONFLICT, "busy"),
-    "overlap": (Code.FORBIDDEN, "refused"),
-    "denied": (Code.FORBIDDEN, "denied"),
-    "not-found": (Code.NOT_FOUND, "not-found"),
-    "wrong-code": (Code.FORBIDDEN, "wrong-code"),
-    "refused": (Code.FORBIDDEN, "refused"),
-}
 
 
 class LocalOnly:
@@ -73,7 +60,6 @@ class LocalOnly:
         )
         self._audit.append_refusal(refusal)
         raise ProblemError(
-            Code.FORBIDDEN,
             "not-local",
             "pairing is for direct neighbours only",
             "Join the network the device is in, without a router or a tunnel in between. "
@@ -121,7 +107,6 @@ class Pair(ObservableResource):
         path = tuple(request.opt.uri_path)
         if not path:
             raise ProblemError(
-                Code.METHOD_NOT_ALLOWED,
                 "method-not-allowed",
                 "the pairing resource cannot be deleted",
                 "DELETE /pair/{id} aborts a ceremony.",
@@ -218,9 +203,8 @@ class Pair(ObservableResource):
                 if ended.reason == "overlap"
                 else "the device's user said no"
             )
-            raise ProblemError(Code.FORBIDDEN, "refused", why, "Ask at the device, then try again.")
+            raise ProblemError("refused", why, "Ask at the device, then try again.")
         raise ProblemError(
-            Code.FORBIDDEN,
             "window-closed",
             "nobody at the device answered in time",
             "Open the window at the device and try again.",
@@ -273,16 +257,14 @@ def _answers(*, busy: Code = Code.CONFLICT) -> Iterator[None]:
     except Misuse:
         raise  # a fault of ours: 5.00, and the log says what
     except LockedOut as error:
-        code, reason = _ANSWERS[error.reason]
         wait = max(1, round(error.retry_after))
-        raise ProblemError(code, reason, str(error), error.advice, max_age=wait) from error
+        raise ProblemError(error.reason, str(error), error.advice, max_age=wait) from error
     except CeremonyError as error:
-        code, reason = _ANSWERS.get(error.reason, (Code.FORBIDDEN, "refused"))
-        if reason == "busy":
-            code = busy
-        later = code in {Code.SERVICE_UNAVAILABLE, Code.TOO_MANY_REQUESTS}
-        max_age = _LATER_SECONDS if later else None
-        raise ProblemError(code, reason, str(error), error.advice, max_age=max_age) from error
+        reason = error.reason if error.reason in REASONS else "refused"
+        code = busy if reason == "busy" else None
+        is_temporary = code is Code.SERVICE_UNAVAILABLE or reason == "too-many"
+        max_age = _LATER_SECONDS if is_temporary else None
+        raise ProblemError(reason, str(error), error.advice, code=code, max_age=max_age) from error
 
 
 @contextmanager

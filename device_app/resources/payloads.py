@@ -16,7 +16,6 @@ def read_map(request: aiocoap.Message, *, limits: Limits) -> dict[str, object]:
     """The CBOR map in a request's body. 4.15 for another format, 4.00 for anything broken."""
     if request.opt.content_format != CBOR:
         raise ProblemError(
-            Code.UNSUPPORTED_CONTENT_FORMAT,
             "content-format",
             "the body has to be CBOR",
             f"Send content format {CBOR} (application/cbor).",
@@ -74,8 +73,8 @@ def _require_accepted(request: aiocoap.Message, have: int, name: str) -> None:
     wanted = request.opt.accept
     if wanted is not None and int(wanted) != have:
         raise ProblemError(
-            Code.NOT_ACCEPTABLE,
             "content-format",
             f"this comes as {name} only",
             f"Ask for content format {have}, or for none.",
+            code=Code.NOT_ACCEPTABLE,
         )

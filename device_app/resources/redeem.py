@@ -60,7 +60,7 @@ class Redeem(Resource):
             return self._invitations.redeem_untrusted(token, peer)
         except Malformed as error:
             self._tell(peer, str(error))
-            raise ProblemError(Code.FORBIDDEN, REASON, str(error), error.advice) from error
+            raise ProblemError(REASON, str(error), error.advice) from error
         except (InviteRefused, StoreError):
             raise  # the registry has logged the first; the second is the disk's fault
         except IamError as error:

@@ -68,13 +68,13 @@ class WindowResource(Resource):
         try:
             await self.service.open(**wished, opener=opener)
         except UsageError as error:  # one for another role is open
-            raise ProblemError(Code.CONFLICT, "busy", str(error), error.advice) from error
+            raise ProblemError("busy", str(error), error.advice) from error
         except PeerError as error:
             raise ProblemError(
-                Code.SERVICE_UNAVAILABLE,
                 "busy",
                 str(error),
                 error.advice,
+                code=Code.SERVICE_UNAVAILABLE,
                 max_age=_LATER_SECONDS,
             ) from error
 

@@ -1,10 +1,13 @@
-"""Errors on the wire: concise problem details (RFC 9290, content format 257).
+"""Error responses: concise problem details (RFC 9290, Content-Format 257).
 
-`title` says what happened, `detail` what to do next. A custom entry `handfast:problem` carries a
-reason slug, from which our client picks the exception; a stock client shows the two texts.
+`title` says what happened, `detail` what to do next. The custom entry `handfast:problem` carries a
+reason slug, from which a client of handfast chooses the exception; any other client shows the two
+texts. `REASONS` is the one table of slugs, CoAP codes and exceptions (protocol §7).
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import aiocoap
 from aiocoap.error import RenderableError
@@ -23,77 +26,114 @@ from peer.errors import (
     WindowClosed,
     WrongCode,
 )
-from peer.limits import DEFAULT_LIMITS
+from peer.limits import (
+    DEFAULT_LIMITS,
+    MAX_PROBLEM_TEXT_BYTES,
+    MAX_PROBLEM_TEXT_CHARS,
+    Limits,
+)
 
 CONTENT_FORMAT = 257
 _TITLE, _DETAIL, _CUSTOM = -1, -2, "handfast:problem"
-_TEXT_MAX = 500  # characters of a peer's words that are kept
-_SENT_MAX = 450  # bytes of each text that is sent: an error is one datagram, never in blocks
 
-_BY_REASON: Mapping[str, type[PeerError]] = {
-    "not-paired": NotPaired,
-    "no-identity": NotPaired,
-    "denied": Denied,
-    "not-local": NotLocal,
-    "window-closed": WindowClosed,
-    "refused": RefusedByUser,
-    "wrong-code": WrongCode,
-    "locked-out": WrongCode,
-    "invite": WrongCode,
-}
+
+class Reason(NamedTuple):
+    """A row of the table: the CoAP codes, the usual one first, and the exception of a client."""
+
+    codes: tuple[Code, ...]
+    error: type[PeerError] | None = None  # None: RequestFailed or DeviceFailed, by the code
+
+
+REASONS: Mapping[str, Reason] = MappingProxyType(
+    {
+        "bad-option": Reason((Code.BAD_OPTION,)),
+        "busy": Reason((Code.CONFLICT, Code.SERVICE_UNAVAILABLE)),
+        "content-format": Reason((Code.UNSUPPORTED_CONTENT_FORMAT, Code.NOT_ACCEPTABLE)),
+        "denied": Reason((Code.FORBIDDEN,), Denied),
+        "incomplete": Reason((Code.REQUEST_ENTITY_INCOMPLETE,)),
+        "invite": Reason((Code.FORBIDDEN,), WrongCode),
+        "last-owner": Reason((Code.CONFLICT,)),
+        "limit": Reason((Code.CONFLICT,)),
+        "locked-out": Reason((Code.TOO_MANY_REQUESTS,), WrongCode),
+        "malformed": Reason((Code.BAD_REQUEST,)),
+        "method-not-allowed": Reason((Code.METHOD_NOT_ALLOWED,)),
+        "not-found": Reason((Code.NOT_FOUND,)),
+        "not-local": Reason((Code.FORBIDDEN,), NotLocal),
+        "not-paired": Reason((Code.FORBIDDEN,), NotPaired),
+        "refused": Reason((Code.FORBIDDEN,), RefusedByUser),
+        "taken": Reason((Code.CONFLICT,)),
+        "too-large": Reason((Code.REQUEST_ENTITY_TOO_LARGE,)),
+        "too-many": Reason((Code.TOO_MANY_REQUESTS,)),
+        "window-closed": Reason((Code.FORBIDDEN,), WindowClosed),
+        "wrong-code": Reason((Code.FORBIDDEN,), WrongCode),
+    }
+)
 _BY_CODE: Mapping[int, type[PeerError]] = {Code.UNAUTHORIZED: NotPaired, Code.FORBIDDEN: Denied}
 
 
 class ProblemError(RenderableError):
-    """Raise it in a handler: the answer is the code with problem details as its body."""
+    """Raise it in the handler of a request: the response is an error with problem details.
+
+    Args:
+        reason: a slug of `REASONS`.
+        title: what happened.
+        detail: what to do next.
+        code: one of the reason's codes; by default its first.
+        max_age: seconds after which a retry may succeed (RFC 8516).
+    """
 
     def __init__(
-        self, code: Code, reason: str, title: str, detail: str, *, max_age: int | None = None
+        self,
+        reason: str,
+        title: str,
+        detail: str,
+        *,
+        code: Code | None = None,
+        max_age: int | None = None,
     ) -> None:
         super().__init__(title)
-        self.code = code
         self.reason = reason
         self.title = title
         self.detail = detail
+        self.code = REASONS[reason].codes[0] if code is None else code
         self.max_age = max_age
 
     def to_message(self) -> aiocoap.Message:
-        """The answer as a CoAP message."""
-        return problem(self.code, self.reason, self.title, self.detail, max_age=self.max_age)
+        """Return the response. It is one datagram, never blocks, so both texts are shortened."""
+        body = {
+            _TITLE: _shortened(self.title),
+            _DETAIL: _shortened(self.detail),
+            _CUSTOM: {"reason": self.reason},
+        }
+        message = aiocoap.Message(
+            code=self.code, payload=cbor.encode(body), content_format=CONTENT_FORMAT
+        )
+        if self.max_age is not None:
+            message.opt.max_age = self.max_age
+        return message
 
 
-def problem(
-    code: Code, reason: str, title: str, detail: str, *, max_age: int | None = None
-) -> aiocoap.Message:
-    """An error answer. `max_age`: seconds after which a repeat makes sense (RFC 8516)."""
-    body = {_TITLE: _cut(title), _DETAIL: _cut(detail), _CUSTOM: {"reason": reason}}
-    message = aiocoap.Message(code=code, payload=cbor.encode(body), content_format=CONTENT_FORMAT)
-    if max_age is not None:
-        message.opt.max_age = max_age
-    return message
-
-
-def error_of(message: aiocoap.Message) -> PeerError | None:
-    """What an answer means to a client: None for a 2.xx, else the error that fits."""
+def error_of(message: aiocoap.Message, limits: Limits = DEFAULT_LIMITS) -> PeerError | None:
+    """Return the error that a response means to a client, or None for a 2.xx response."""
     if message.code.is_successful():
         return None
-    title, detail, reason = _read_untrusted(message)
+    title, detail, reason = _read_untrusted(message, limits)
     code = message.code.dotted
     title = title or f"the device responded with {code}"
     if message.code.class_ >= 5:
         advice = detail or "Check the device's log for the cause."
         return DeviceFailed(title, advice=advice, code=code)
-    kind = _BY_REASON.get(reason) or _BY_CODE.get(int(message.code))
+    known = REASONS.get(reason)
+    kind = (known and known.error) or _BY_CODE.get(int(message.code))
     if kind is not None:
         return kind(title, advice=detail)
     return RequestFailed(title, advice=detail, code=code, reason=reason)
 
 
-def _read_untrusted(message: aiocoap.Message) -> tuple[str, str, str]:
-    """Title, detail and reason of an answer; what does not parse counts as absent."""
+def _read_untrusted(message: aiocoap.Message, limits: Limits) -> tuple[str, str, str]:
+    """Return title, detail and reason of a response; what does not parse counts as absent."""
     if message.opt.content_format != CONTENT_FORMAT:
         return _text(message.payload.decode("utf-8", "replace")), "", ""
-    limits = DEFAULT_LIMITS
     try:
         body = cbor.decode_untrusted(
             message.payload, depth=limits.cbor_depth, size=limits.request_body_bytes
@@ -107,9 +147,9 @@ def _read_untrusted(message: aiocoap.Message) -> tuple[str, str, str]:
     return _text(body.get(_TITLE)), _text(body.get(_DETAIL)), _text(reason)
 
 
-def _cut(text: str) -> str:
-    return text.encode()[:_SENT_MAX].decode(errors="ignore")
+def _shortened(text: str) -> str:
+    return text.encode()[:MAX_PROBLEM_TEXT_BYTES].decode(errors="ignore")
 
 
 def _text(value: object) -> str:
-    return value[:_TEXT_MAX] if isinstance(value, str) else ""
+    return value[:MAX_PROBLEM_TEXT_CHARS] if isinstance(value, str) else ""

@@ -114,7 +114,6 @@ class GuardedSite(interfaces.ObservableResource):
         self._authorise(request, path, resource)
         if resource is None:
             raise ProblemError(
-                Code.NOT_FOUND,
                 "not-found",
                 "there is no such resource",
                 "`/.well-known/core` lists the resources.",
@@ -129,14 +128,12 @@ class GuardedSite(interfaces.ObservableResource):
                 await self._answer_in_blocks(pipe, resource, request)
         except coap_error.UnallowedMethod as error:
             raise ProblemError(
-                Code.METHOD_NOT_ALLOWED,
                 "method-not-allowed",
                 f"this resource has no {request.code}",
                 "`/.well-known/core` lists the resources; most are read with GET.",
             ) from error
         except IncompleteException as error:
             raise ProblemError(
-                Code.REQUEST_ENTITY_INCOMPLETE,
                 "incomplete",
                 "a block is missing, or came too late",
                 "Send the whole body again from its first block.",
@@ -165,7 +162,6 @@ class GuardedSite(interfaces.ObservableResource):
         most = self._limits.observations_per_key
         if self._observations[fingerprint] >= most:
             raise ProblemError(
-                Code.TOO_MANY_REQUESTS,
                 "too-many",
                 f"your key has {most} observations already",
                 "End some of them first, in any of its sessions.",
@@ -226,7 +222,6 @@ def _check_options(request: aiocoap.Message) -> None:
         seen.add(number)
         if number.is_critical() and (again or number not in _UNDERSTOOD):
             raise ProblemError(
-                Code.BAD_OPTION,
                 "bad-option",
                 f"option {int(number)} is {'given twice' if again else 'not understood here'}",
                 "Leave it out: it is marked critical.",

@@ -177,11 +177,9 @@ class Board:
     def _authorise(self, request: aiocoap.Message, path: tuple[str, ...], _found: object) -> None:
         self.requests.append((str(request.code), "/" + "/".join(path)))
         if peer_of(request).fingerprint not in self.users:
-            raise ProblemError(
-                Code.FORBIDDEN, "not-paired", "this key is not paired here", "Pair first."
-            )
+            raise ProblemError("not-paired", "this key is not paired here", "Pair first.")
         if path in self.denied:
-            raise ProblemError(Code.FORBIDDEN, "denied", "policy says no", "Ask an owner.")
+            raise ProblemError("denied", "policy says no", "Ask an owner.")
 
 
 class Hello(resource.Resource):
@@ -237,7 +235,9 @@ class Slow(resource.Resource):
 
 class Broken(resource.Resource):
     async def render_get(self, _request: aiocoap.Message) -> aiocoap.Message:
-        raise ProblemError(Code.SERVICE_UNAVAILABLE, "busy", "the sensor is away", "Try later.")
+        raise ProblemError(
+            "busy", "the sensor is away", "Try later.", code=Code.SERVICE_UNAVAILABLE
+        )
 
 
 class Counted(resource.ObservableResource):
@@ -292,7 +292,7 @@ class Pair(resource.ObservableResource):
 
     def _window(self, request: aiocoap.Message) -> Window:
         if not self.board.local:
-            raise ProblemError(Code.FORBIDDEN, "not-local", "only for neighbours", "Come closer.")
+            raise ProblemError("not-local", "only for neighbours", "Come closer.")
         assert self.board.window is not None
         return self.board.window
 
@@ -319,8 +319,7 @@ class Pair(resource.ObservableResource):
             return self._start(request, body)
         except PeerError as error:
             reason = getattr(error, "reason", "malformed")
-            code = CODES.get(reason, Code.BAD_REQUEST)
-            raise ProblemError(code, reason, str(error), error.advice) from error
+            raise ProblemError(reason, str(error), error.advice) from error
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
         self.board.requests.append(("DELETE", "/pair"))
@@ -334,7 +333,7 @@ class Pair(resource.ObservableResource):
         held = self.board.users.get(peer.fingerprint)
         if held is not None:
             if held != body["name"]:
-                raise ProblemError(Code.CONFLICT, "taken", "this key is taken", "Use its name.")
+                raise ProblemError("taken", "this key is taken", "Use its name.")
             state = {"state": str(State.REGISTERED), "user": held, "role": "owner"}
             return cbor_answer(Code.CHANGED, state)
         ceremony = window.start(

@@ -17,9 +17,9 @@ from client_app.models import KnownDevice
 from client_app.pairing.ceremony import AnswerLost
 from client_app.sync import Client as BlockingClient
 from peer.errors import (
+    Malformed,
     PeerError,
     PinMismatch,
-    RequestFailed,
     Unreachable,
     UsageError,
     WrongCode,
@@ -372,7 +372,7 @@ async def test_an_answer_that_makes_no_sense_stores_nothing(
         return aiocoap.Message(code=aiocoap.CHANGED, payload=answer, content_format=60)
 
     monkeypatch.setattr(resource, "render_post", render)
-    with pytest.raises(RequestFailed):
+    with pytest.raises(Malformed):
         await mia.redeem(invites.make())
     assert mia.devices == []
 

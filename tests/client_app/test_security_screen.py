@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aiocoap.numbers.codes import Code
 
 from client_app.commands import pair
 from client_app.commands.common import Setting
@@ -46,7 +45,7 @@ def test_the_words_of_a_refusal_are_escaped(
     broken = site.paths()["broken",]
 
     async def refuses(_request: object) -> None:
-        raise ProblemError(Code.FORBIDDEN, "denied", f"no{HOSTILE}", f"ask{HOSTILE}")
+        raise ProblemError("denied", f"no{HOSTILE}", f"ask{HOSTILE}")
 
     monkeypatch.setattr(broken, "render_get", refuses)
     for words in (["get", "kitchen", "/broken"], ["get", "kitchen", "/broken", "--json"]):

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 import cbor2
 import ecdsa
 import pytest
+from aiocoap.numbers.codes import Code
 from cryptography.hazmat.primitives.asymmetric import ec
 from pycose.keys.curves import P256
 from pycose.keys.ec2 import EC2Key
 from pycose.messages.sign1message import Sign1Message
 
-from device_app.access import guard
 from device_app.access.audit_log import CONSOLE
 from device_app.access.event_budget import (
     OWN_REFUSALS,
@@ -34,7 +34,7 @@ from device_app.access.event_budget import (
 )
 from device_app.access.event_kind import EventKind
 from device_app.config import Settings
-from device_app.resources import events, pair, redeem
+from device_app.resources import events, redeem
 from iam.audit import Event
 from iam.builtin import LOWEST, RANKS
 from iam.errors import IamError
@@ -43,9 +43,9 @@ from peer import cbor
 from peer.dtls import session
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
-from peer.net import problem
 from peer.net.advertiser import Advertiser
 from peer.net.adverts import SERVICE, SUBTYPE
+from peer.net.problem import REASONS
 from peer.pairing import invite
 from peer.pairing.binding import Channel, binding
 from peer.pairing.ceremony import State
@@ -56,8 +56,6 @@ from peer.pairing.sides import Terms, bytes_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from aiocoap.numbers.codes import Code
 
     from tests.docs.conftest import Cddl, Paper
 
@@ -338,8 +336,8 @@ def test_the_roles_and_their_actions(paper: Paper) -> None:
 # --------------------------------------------------------------------------------------- §7, errors
 
 
-def codes_in_the_source() -> Iterator[tuple[str, str | None, str | None]]:
-    """Every call that makes an answer with problem details: where, its code, its reason."""
+def problems_in_the_source() -> Iterator[tuple[str, str | None, str | None]]:
+    """Every call that makes an answer with problem details: where, its reason, its code."""
     for folder in ("device_app", "peer/net"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             tree = ast.parse(path.read_text())
@@ -349,18 +347,15 @@ def codes_in_the_source() -> Iterator[tuple[str, str | None, str | None]]:
                 for call in ast.walk(function):
                     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
                         continue
-                    if call.func.id in {"ProblemError", "problem"}:
-                        code, reason, *_ = call.args
+                    if call.func.id == "ProblemError":
+                        given = {one.arg: one.value for one in call.keywords}
+                        code = given.get("code")
+                        reason = call.args[0]
                         yield (
                             f"{path.stem}.{function.name}",
-                            code.attr if isinstance(code, ast.Attribute) else None,
                             str(reason.value) if isinstance(reason, ast.Constant) else None,
+                            code.attr if isinstance(code, ast.Attribute) else None,
                         )
-
-
-def dotted(code: Code) -> str:
-    text: str = code.dotted
-    return text
 
 
 def reasons(root: type[CeremonyError | IamError]) -> set[str]:
@@ -375,37 +370,31 @@ def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> N
         for reason in quoted(cell)
         for code in codes.split(", ")
     }
-    calls = list(codes_in_the_source())
-    codes = type(pair._ANSWERS["denied"][0])
-    used = {
-        (reason, dotted(getattr(codes, code)))
-        for _, code, reason in calls
-        if code is not None and reason is not None
-    }
-    used |= {(reason, dotted(code)) for reason, code in guard._CODES.items()}
-    used |= {(reason, dotted(code)) for code, reason in pair._ANSWERS.values()}
-    used |= {("busy", "5.03")}  # of a start: test_bodies.py has a device say it
-    assert table == used
-    # All other reasons come from the two tables above.
-    indirect = {where for where, code, reason in calls if code is None or reason is None}
-    assert indirect == {
-        *("guard.refusals", "pair._answers", "redeem._redeemed", "problem.to_message")
-    }
-    assert redeem.REASON in guard._CODES
+    assert table == {(reason, code.dotted) for reason, row in REASONS.items() for code in row.codes}
     slugs = {reason for reason, _ in table}
     assert set(re.findall(r'"([a-z-]+)"', cddl.definition("reason-slug"))) == slugs
     assert [quoted(row[0])[0] for row in paper.table("reasons")] == sorted(slugs)
+    # Every call takes its code from the table, or names another one of the same row.
+    calls = list(problems_in_the_source())
+    for where, reason, code in calls:
+        if reason is not None and code is not None:
+            assert Code[code] in REASONS[reason].codes, where
+    indirect = {where for where, reason, _ in calls if reason is None}
+    assert indirect == {"guard.refusals", "pair._answers", "redeem._redeemed"}
+    # And every reason is used: in a call, or by an error of pairing or of iam.
+    assert {
+        *(reason for _, reason, _ in calls),
+        *reasons(CeremonyError),
+        *reasons(IamError),
+    } >= slugs
 
 
 def test_no_error_of_the_code_lacks_a_reason_of_the_table(paper: Paper) -> None:
     slugs = {quoted(row[0])[0] for row in paper.table("reasons")}
     internal = {"internal", "policy"}  # an internal error: 5.00 with an empty body
-    ceremony = reasons(CeremonyError)
-    assert ceremony - internal == set(pair._ANSWERS)
-    assert ceremony - slugs - internal == {"overlap"}  # it leaves as `refused`
+    assert reasons(CeremonyError) - slugs - internal == {"overlap"}  # it leaves as `refused`
     assert reasons(IamError) <= slugs | internal
-    # Our client knows one more, which no device of this version sends.
-    assert set(problem._BY_REASON) - slugs <= {"no-identity"}
+    assert redeem.REASON in slugs
 
 
 # --------------------------------------------------------------------------------------- §8, limits

@@ -139,7 +139,6 @@ def test_decode_refuses(data: bytes, words: str) -> None:
     with pytest.raises(Malformed, match=words) as caught:
         cbor.decode_untrusted(data)
     assert caught.value.advice
-    assert caught.value.reason == "malformed"
 
 
 @pytest.mark.parametrize("opening", [b"\x81", b"\xa1\x00"])

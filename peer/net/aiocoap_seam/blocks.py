@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine
 import aiocoap
 from aiocoap import error as coap_error
 from aiocoap.blockwise import Block1Spool, Block2Cache, IncompleteException
-from aiocoap.numbers.codes import Code
 from aiocoap.optiontypes import BlockOption
 
 from peer.bounded_dict import BoundedDict
@@ -48,7 +47,6 @@ class RequestBodies(Block1Spool):
         announced = request.opt.size1 or 0
         if max(start + len(request.payload), announced) > most_bytes:
             raise ProblemError(
-                Code.REQUEST_ENTITY_TOO_LARGE,
                 "too-large",
                 "the request's body is too large",
                 f"Send at most {most_bytes} bytes.",
@@ -95,6 +93,4 @@ def _require_size(block: BlockOption.BlockwiseTuple | None) -> None:
 
 
 def _bad_block(title: str) -> ProblemError:
-    return ProblemError(
-        Code.BAD_REQUEST, "malformed", title, "See RFC 7959 for how a body is sent in blocks."
-    )
+    return ProblemError("malformed", title, "See RFC 7959 for how a body is sent in blocks.")

@@ -15,7 +15,7 @@ from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 
 from peer.limits import Limits
-from peer.net.problem import problem
+from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote
 
 _log = logging.getLogger(__name__)
@@ -143,13 +143,12 @@ class BoundedMessageManager(MessageManager):
             super()._process_request(request)
 
     def _refuse(self, request: aiocoap.Message) -> None:
-        answer = problem(
-            Code.TOO_MANY_REQUESTS,
+        answer = ProblemError(
             "too-many",
             "too many requests and observations on this session",
             "End some of them first.",
             max_age=5,
-        )
+        ).to_message()
         answer.remote, answer.token = request.remote, request.token
         answer.mtype = ACK if request.mtype is CON else NON
         answer.mid = request.mid if request.mtype is CON else self._next_message_id()

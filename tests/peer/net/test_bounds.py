@@ -146,7 +146,7 @@ async def test_an_error_of_many_words_is_one_datagram(serve: Any, caller: CoapsC
     served = await serve()
 
     async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
-        raise ProblemError(Code.FORBIDDEN, "denied", "€" * 3_000, "€ and so on " * 500)
+        raise ProblemError("denied", "€" * 3_000, "€ and so on " * 500)
 
     served.echo.render_get = render_get
     connection = await caller.connect(served.address, pinned=None)

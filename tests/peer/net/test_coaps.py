@@ -306,7 +306,7 @@ async def test_the_guard_is_asked_before_existence_and_before_blocks(
     serve: Any, caller: CoapsClient
 ) -> None:
     def refuse(*_args: object) -> None:
-        raise ProblemError(Code.FORBIDDEN, "not-paired", "this device does not know you", "Pair.")
+        raise ProblemError("not-paired", "this device does not know you", "Pair.")
 
     served = await serve(authorise=refuse)
     connection = await caller.connect(served.address, pinned=None)

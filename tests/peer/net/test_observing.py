@@ -248,7 +248,7 @@ async def test_the_guard_is_asked_when_a_notification_is_made_not_when_it_is_due
 
     def authorise(*_arguments: object) -> None:
         if not allowed:
-            raise ProblemError(Code.FORBIDDEN, "denied", "no", "Ask.")
+            raise ProblemError("denied", "no", "Ask.")
 
     served = await serve(authorise=authorise, limits=Limits(ack_timeout_seconds=600))
     raw = await RawClient.connect(served.address, client)
