@@ -131,6 +131,13 @@ PROSE = [
     Entry(r"\bgoes? away\b|\bwent away\b", PERSON, "disconnects, ends, is removed"),
     Entry(r"\blies\b(?! (?:in|on|within|between))", PERSON, "forged announcements, wrong values"),
     Entry(r"\bsightings?\b", METAPHOR, "when a key was last seen"),
+    Entry(r"\bso many\b(?! that)", ARCHAIC, "the given number of, `count`"),
+    Entry(r"\bgo(?:es)? by\b", PERSON, "uses, follows, is based on"),
+    Entry(r"\bbecomes? of\b", RIDDLE, "the new state of"),
+    Entry(
+        r"\bis a must\b|\bas ever\b|\bfor certain\b", PERSON, "is required, unchanged, certainly"
+    ),
+    Entry(r"\bdead codes?\b|\bcode is dead\b", METAPHOR, "a disabled code"),
     Entry(r"\bin the way\b|\bgets? round\b", METAPHOR, "blocks, circumvents"),
 ]
 """Phrases in Markdown, docstrings, comments, and string literals of more than one word."""

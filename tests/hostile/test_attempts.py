@@ -1,7 +1,7 @@
 """Attackers can use up neither a printed code for good nor the attempts of an owner's window.
 
 A try at the printed code is counted once the first J-PAKE round has proved its points. The console
-revives a dead code. A window that a user opened remotely has attempts of its own.
+enables a disabled code again. A window that a user opened remotely has attempts of its own.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ async def test_without_a_daemon_as_well_and_without_a_label_it_says_so(
 async def test_an_owners_window_does_not_care_what_strangers_used_up(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    """Locked out for an hour and with a dead code: at the device no one can pair, and the window
+    """During a back-off and with a disabled code no one can pair at the device, and the window
     that an owner opens remotely pairs its user by each method, the printed code included."""
     bearer = labelled(device)
     for way in (Method.CODE, Method.SAS, PRINTED):

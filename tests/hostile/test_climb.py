@@ -879,7 +879,7 @@ class Climb(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 5), wish=change_wishes | st.just({"not_before": BASE + 900}))
     def change_a_giver(self, which: int, wish: dict[str, Any]) -> None:
-        """It matters most what becomes of those whose word is out."""
+        """The most relevant users are those with invites or open windows."""
         backers = [*([self.opener] if self.opener else []), *reversed(self.backers.values())]
         given = [one.name for one in backers if one.name and not one.gone]
         if given and not wish.keys() & {"name", "display"}:

@@ -83,7 +83,7 @@ async def keep_open(device: Device, watched: Watched, *, count: int = MANY) -> N
 
 
 async def append_many(device: Device, watched: Watched, *, count: int = MANY) -> None:
-    """So many events for the trail, a hundred in each commit."""
+    """Write `count` events to the trail, a hundred in each commit."""
     control = device.app.access
     for _ in range(count // 100):
         event = control.audit.event(EventKind.DENIED, detail="x" * 400)

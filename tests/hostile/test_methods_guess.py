@@ -178,7 +178,7 @@ def replace_code(bearer: Bearer) -> Bearer:
 
 
 async def failing(kit: Kit, device: Device, bearer: Bearer, way: str, count: int) -> None:
-    """So many failures, in as many windows as that takes."""
+    """Cause `count` failures, in as many windows as necessary."""
     mallory = kit.caller(device)
     for _ in range(count):
         if not device.app.pairing.is_open:

@@ -63,7 +63,7 @@ async def test_a_board_without_an_owner_starts_serves_and_says_what_is_wrong(
 
 
 async def test_each_window_tries_again(kit: Kit, taken: socket.socket) -> None:
-    """From the console, remotely, by the button; when the port is free, they pair as ever."""
+    """From the console, remotely, by the button; when the port is free, they pair."""
     device = await kit.device(
         pairing_port=taken.getsockname()[1],
         terms=PairingTerms(role="user"),

@@ -1,6 +1,6 @@
 """No key vouches for itself: whatever an unverified key asks for, it stays unverified and unnamed.
 
-A key that no one has compared is one that a man in the middle may hold. Policies may go by
+A key that no one has compared is one that a man in the middle may hold. Policies may use
 `Connection:Verified` and `Connection:KeyName`, so both are rights, and only the console or another
 key that is verified gives them.
 """
@@ -137,7 +137,7 @@ async def test_the_console_vouches(kit: Kit, device: Device, owner: Caller) -> N
 async def test_a_vouch_reaches_no_longer_than_its_giver(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    """Policies may go by a key's name, so a name is given as a role is."""
+    """Policies may use a key's name, so a name is given as a role is."""
     end = device.app.access.clock.now() + 3600
     admin = kit.caller(device)
     key = Key(admin.fingerprint, method="compare", added=1.0)

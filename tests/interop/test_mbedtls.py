@@ -108,7 +108,7 @@ def test_both_come_to_the_same_secret(
 
 
 def test_short_proofs_are_read_both_ways(foreign: Start) -> None:
-    """r without its leading zeros: each side meets some of the other's in so many rounds."""
+    """r without its leading zeros: each side meets some of the other's in that number of rounds."""
     shortest = {"client": 330, "server": 330}
     while max(shortest.values()) == 330:
         us, them = EcJpake("client", b"1", random_bytes=urandom), foreign("server", "1")
