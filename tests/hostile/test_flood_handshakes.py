@@ -1,6 +1,6 @@
 """Floods of ClientHellos and of handshakes, and distant honest clients that connect meanwhile.
 
-The flood continues while a datagram of the honest client is under way: a number of hellos or handshakes
+The flood continues while a datagram of the honest client is under way: several hellos or handshakes
 per datagram, so nothing here depends on how fast the machine is. The limits are those that leave
 one defence alone to do it: rates that never refill, slots that are never evicted, or always.
 """
