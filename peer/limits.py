@@ -83,3 +83,13 @@ MAX_PROBLEM_TEXT_CHARS: Final = 500
 """Each text of an error response that a client keeps."""
 RANDOM_SCALAR_DRAWS: Final = 64
 """Draws of one random scalar; each is out of range with a probability of 2^-32."""
+MAX_ARMOURED_SYMBOLS: Final = 2048
+"""The text of a label or an invite, with blanks; an invite has 619 symbols."""
+MAX_COUNTED_FAILURES: Final = 1_000_000
+"""Failed pairing attempts that a record counts; more change nothing."""
+MAX_INVITE_ADDRESSES: Final = 6
+"""Addresses in one invite."""
+MAX_INVITE_ROLE_CHARS: Final = 64
+"""The role in an invite."""
+MAX_NAME_MARKS_IN_A_ROW: Final = 4
+"""Combining marks on one letter of a name; no script needs more."""

@@ -1,22 +1,19 @@
-"""Pairing ceremonies, sans I/O: time, random bytes and people's answers come in as arguments.
+"""Pairing ceremonies, sans I/O: time, random bytes and the answers of users are arguments.
 
-    binding.py    what both sides have in common: transcript B, confirmation tags (protocol §5)
-    names.py      which names a user may have
-    ceremony.py   the values: stages and their table, one ceremony
-    errors.py     what refuses a step        events.py   what the audit log records
-    sides.py      the device's side of a method
-    budget.py     attempts since the last success, and the back-off (protocol §4)
-    window_timer.py  when a window closes, and how long its port lingers
-    window.py     the pairing window: the only thing here that changes
-    methods.py    both sides of every method, as window and client drive them
+    methods.py                        the closed registry: `Method`, one `MethodSpec` each
+    label.py code.py sas.py compare.py button.py
+                                      a method each: its device side and its client side
+    sides.py one_shot.py              what all sides share; the guard of their steps
+    jpake.py schnorr.py p256.py       J-PAKE (RFC 8236), its proofs (RFC 8235) and its curve
+    binding.py                        the transcript B, confirmation tags, receipts
+    window.py window_life.py          the pairing window: ceremonies in it; its time and closing
+    window_timer.py budget.py offer.py  parts of a window: deadlines, attempts, methods and roles
+    ceremony.py ceremonies.py         one ceremony and its table of transitions; those of a window
+    errors.py events.py               refusals with their reason; events for the audit log
+    names.py typed.py armour.py       user names; codes; the text of labels and invites
+    invite.py                         the token of an invite
 
-Methods, one file each, with one class per side: compare.py (`button` has nothing else), sas.py,
-code.py over jpake.py, schnorr.py and p256.py, label.py. Texts and tokens: armour.py, invite.py,
-typed.py.
-
-The claims, each with a hostile test: one live ceremony at a time; nobody is registered without the
-yes of both sides; a tag is worth nothing in another session, window, role, method or for another
-key; the device's tag leaves only after `Window.registered`, that is after the commit.
-
-A further method is one more file with a class for each side, and its fields in `methods.py`.
+Each claim has a hostile test: one live ceremony at a time; no client is registered without the
+consent of both sides; a tag is not valid in another session, window, role or method, or for another
+key; the device's tag is sent only after `Window.registered`, that is, after the commit.
 """

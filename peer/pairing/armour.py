@@ -1,23 +1,24 @@
-"""The text form of what people scan, paste or type: labels and invites (protocol §5).
+"""The armoured text form of labels and invites, for scanning, pasting and typing (protocol §5).
 
     HANDFAST:<kind>*<field>*<field>…<check symbol>
 
-Everything is a QR alphanumeric (ISO/IEC 18004 §7.4.4: 5.5 bits a symbol instead of 8), so upper
-case on paper and on the screen; readers take lower case, blanks and line breaks too. The kind is
-one digit or letter: `1` a label, `I` an invite. Fields are Crockford base32 (no I, L, O or U), and
-in them a reader takes O for 0 and I or L for 1.
+All symbols are QR alphanumerics (ISO/IEC 18004 §7.4.4: 5.5 bits per symbol instead of 8), so the
+text is in upper case. Readers accept lower case, blanks and line breaks too. The kind is one digit
+or letter: `1` is a label, `I` an invite. Fields are Crockford base32, which has no I, L, O or U; in
+a field, readers accept O for 0, and I or L for 1.
 
-The check symbol catches every single wrong symbol and every swap of two neighbours, itself
-included, and 36 of 37 other errors. It is Crockford's idea, a remainder modulo the prime 37, made
-to run over the whole text: total ← 2·total + value, from the kind on, is 1 mod 37 at the end. A
-symbol counts 2^i mod 37, never 0, so a single error shows; neighbours count differently, so a
-swap shows; and 2 generates all 36 powers, so a swap over a distance shows up to 35 symbols. (The
-end is 1 because after a 0 one more `0` at the end would not show.)
+The check symbol detects every single wrong symbol and every swap of two neighbours, itself
+included, and 36 of 37 other errors. Like Crockford's, it is a remainder modulo the prime 37, but it
+runs over the whole text: total ← 2·total + value, from the kind on, is 1 mod 37 at the end. The
+symbol at distance i from the end counts 2^i mod 37, which is never 0, so a single error shows.
+Neighbours count differently, so a swap shows. 2 generates all 36 powers, so a swap over a distance
+of up to 35 symbols shows as well. The end is 1, because after a 0 an additional `0` would not show.
 
-37 values are the 32 digits and five more. `*` is among them because the check runs over the
-separators as well. The others occur as check symbols alone: `$`, `%`, `+` and `/`. Crockford's `~`
-and `=` are not QR alphanumerics, his `U` is read as V; of what QR has besides, a blank is
-invisible, `-` and `.` are lost at the end of a line, and `:` ends the prefix.
+The 37 values are the 32 digits and five more symbols. `*` is one of them, because the check runs
+over the separators as well. The other four occur only as check symbols: `$`, `%`, `+` and `/`.
+Crockford's `~` and `=` are not QR alphanumerics, and his `U` is read as V. Of the remaining QR
+alphanumerics, a blank is invisible, `-` and `.` get lost at the end of a line, and `:` ends the
+prefix.
 """
 
 import base64
@@ -26,6 +27,7 @@ import re
 
 from peer.errors import Malformed
 from peer.identity import CROCKFORD
+from peer.limits import MAX_ARMOURED_SYMBOLS
 
 LABEL = "1"
 INVITE = "I"
@@ -39,7 +41,6 @@ _MODULUS = len(_SYMBOLS)  # 37, a prime
 _END = 1  # the total of a whole text
 _SHAPE = re.compile(r"HANDFAST:([0-9A-Z])\*(.+)")
 _MISREAD = str.maketrans("OIL", "011")
-_TEXT_MAX = 2048  # symbols, blanks included; an invite has 619 at most
 
 _RFC4648 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _WRITE = bytes.maketrans(_RFC4648, CROCKFORD.encode())
@@ -49,26 +50,26 @@ _TYPING = "Compare it with the original, or scan the QR code instead."
 
 
 def armoured(kind: str, *fields: str) -> str:
-    """The text of these fields, each of Crockford base32 symbols (`base32` makes them)."""
+    """Return the text of these fields, which are Crockford base32 (see `base32`)."""
     body = _SEPARATOR.join(fields)
     check = _SYMBOLS[(_END - 2 * _total(kind, body)) % _MODULUS]
     return f"{_PREFIX}{kind}{_SEPARATOR}{body}{check}"
 
 
 def is_armoured(text: str) -> bool:
-    """Whether this is meant to be such a text: good for deciding what a person gave."""
-    return _plain(text[:_TEXT_MAX]).startswith(_PREFIX)
+    """Return whether the user meant such a text; it may still contain errors."""
+    return _plain(text[:MAX_ARMOURED_SYMBOLS]).startswith(_PREFIX)
 
 
 def kind_untrusted(text: object) -> str:
-    """Which kind it is (`LABEL`, `INVITE`). Raises `Malformed` as `fields_untrusted` does."""
+    """Return the kind, `LABEL` or `INVITE`. Raises `Malformed` as `fields_untrusted` does."""
     return _parts_untrusted(text)[0]
 
 
 def fields_untrusted(text: object, *, kind: str, count: int) -> tuple[str, ...]:
-    """The `count` fields of a text of this kind, with what people misread put right.
+    """Return the `count` fields of a text of this kind, with misread letters corrected.
 
-    Raises `Malformed`; its words tell a typing error from a text of another kind or version.
+    Raises `Malformed`; its message tells a typing error from a text of another kind or version.
     """
     found, fields = _parts_untrusted(text)
     if found != kind:
@@ -81,12 +82,12 @@ def fields_untrusted(text: object, *, kind: str, count: int) -> tuple[str, ...]:
 
 
 def base32(data: bytes) -> str:
-    """Crockford base32, most significant bit first, zero bits at the end, no padding."""
+    """Encode in Crockford base32: most significant bit first, zero bits at the end, no padding."""
     return base64.b32encode(data).rstrip(b"=").translate(_WRITE).decode()
 
 
 def base32_untrusted(text: str) -> bytes:
-    """The bytes of a field. Raises `Malformed` unless `base32` gives back this very text."""
+    """Decode a field. Raises `Malformed` unless `base32` returns exactly this text."""
     try:
         letters = text.encode("ascii").translate(_READ) + b"=" * (-len(text) % 8)
         data = base64.b32decode(letters)
@@ -100,7 +101,7 @@ def base32_untrusted(text: str) -> bytes:
 def _parts_untrusted(text: object) -> tuple[str, tuple[str, ...]]:
     if not isinstance(text, str):
         raise _foreign("this is not text")
-    if len(text) > _TEXT_MAX:
+    if len(text) > MAX_ARMOURED_SYMBOLS:
         raise _foreign("the text is too long")
     plain = _plain(text)
     if not plain.startswith(_PREFIX):
@@ -119,14 +120,13 @@ def _parts_untrusted(text: object) -> tuple[str, tuple[str, ...]]:
 
 
 def _plain(text: str) -> str:
-    """Without blanks and in upper case. What is not ASCII stays as it is: some of it would turn
-    into ASCII letters."""
+    """Remove blanks, and convert to upper case unless that could turn other letters into ASCII."""
     joined = "".join(text.split())
     return joined.upper() if joined.isascii() else joined
 
 
 def _total(kind: str, symbols: str) -> int:
-    """The running total, mod 37, of the kind and the symbols after its separator."""
+    """Return the running total, mod 37, of the kind and the symbols after its separator."""
     total = int(kind, 36)
     for symbol in symbols:
         total = (2 * total + _VALUES[symbol]) % _MODULUS

@@ -1,8 +1,9 @@
-"""What a ceremony is about, in bytes: the transcript B and the tags that confirm it (protocol §5).
+"""The transcript B of a ceremony, and the tags that confirm it (protocol §5).
 
-B names the DTLS session (through its exporter value, RFC 5705), both full fingerprints, the window,
-the method and the role. Whoever can make a tag over B holds the EKM of this very session and means
-the same things by it. Every item carries its length, so no two lists of items give the same bytes.
+B is a channel binding (RFC 5056): it names the DTLS session by its exporter value (RFC 5705), both
+fingerprints, the window, the method and the role. A side that can make a tag over B has the EKM of
+this session and agrees on all of these values. Every item is preceded by its length, so no two
+lists of items have the same encoding.
 """
 
 from dataclasses import dataclass, field
@@ -25,8 +26,8 @@ TAG_BYTES = 32
 class Channel:
     """One DTLS session between two keys, in one window. The `repr` does not show the EKM.
 
-    `ekm` is the exporter value (32 bytes), `window_id` the window's 16 random bytes. Raises
-    `ValueError` for other lengths: these come from our own side.
+    `ekm` is the exporter value (32 bytes) and `window_id` the window's 16 random bytes. Raises
+    `ValueError` for other lengths.
     """
 
     ekm: bytes = field(repr=False)
@@ -41,7 +42,7 @@ class Channel:
             raise ValueError(f"a window id has {WINDOW_ID_BYTES} bytes")
 
     def binding(self, *, method: str, role: str) -> bytes:
-        """B for one method and one role."""
+        """Return B for one method and one role."""
         return binding(
             self.ekm, self.client.digest, self.device.digest, self.window_id, method, role
         )
@@ -49,16 +50,17 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Confirmation:
-    """The two tags of one ceremony. They differ, so neither can be sent back as the other."""
+    """The two tags of one ceremony. They differ, so neither can be reflected as the other."""
 
     client_tag: bytes
     device_tag: bytes
 
     @classmethod
     def derived(cls, ekm: bytes, salt: bytes, method: str, *, transcript: bytes = b"") -> Self:
-        """HMAC-SHA256 over "C"‖transcript and "D"‖transcript, keyed by HKDF-SHA256 (RFC 5869).
+        """Return HMAC-SHA256 over "C"‖transcript and "D"‖transcript; HKDF-SHA256 derives the key.
 
-        `compare` has B as its salt and no transcript; other methods put their T in both places.
+        `compare` and `button` use B as the salt and no transcript; `sas` and `label` use their T as
+        both (RFC 2104, RFC 5869).
         """
         info = f"handfast/1 {method} confirm".encode()
         key = HKDF(algorithm=SHA256(), length=TAG_BYTES, salt=salt, info=info).derive(ekm)
@@ -69,14 +71,14 @@ class Confirmation:
 
 
 def lp(item: bytes) -> bytes:
-    """The item after its length as a big-endian u32 (the notation of the protocol)."""
+    """Return the item after its length as a big-endian u32 (`lp` in the protocol)."""
     return len(item).to_bytes(4, "big") + item
 
 
 def binding(
     ekm: bytes, fp_client: bytes, fp_device: bytes, window_id: bytes, method: str, role: str
 ) -> bytes:
-    """B = H(lp("handfast/1 bind") lp(EKM) lp(fpC) lp(fpD) lp(window_id) lp(method) lp(role))."""
+    """Return H(lp("handfast/1 bind") lp(EKM) lp(fpC) lp(fpD) lp(window_id) lp(method) lp(role))."""
     items = (
         b"handfast/1 bind",
         ekm,
@@ -90,17 +92,17 @@ def binding(
 
 
 def confirmation(ekm: bytes, b: bytes, method: str) -> Confirmation:
-    """The tags of a method that confirms B itself."""
+    """Return the tags of a method that confirms B itself."""
     return Confirmation.derived(ekm, b, method)
 
 
 def receipt(device_tag: bytes) -> bytes:
-    """What a device keeps of its tag, for a client that lost the tag itself (protocol §5.8)."""
+    """Return the receipt of a device's tag, for a client that lost the tag (protocol §5.8)."""
     return sha256(lp(b"handfast/1 receipt") + lp(device_tag)).digest()
 
 
 def tags_equal(expected: bytes, offered: bytes) -> bool:
-    """Whether two tags are equal, in a time that does not tell where they differ."""
+    """Return whether two tags are equal, in a time that does not depend on where they differ."""
     return bytes_eq(expected, offered)
 
 

@@ -78,7 +78,7 @@ class StartForm(StrEnum):
 
 @unique
 class OverlapRule(StrEnum):
-    """What a window does when a second, different key starts a ceremony."""
+    """How a window treats a second, different key."""
 
     REFUSE = "refuse"
     FIRST_WINS = "first-wins"

@@ -62,7 +62,7 @@ def offer(secret: Secret, random_bytes: RandomBytes, on_try: OnTry) -> OfferedMe
     """Offer this method.
 
     `on_try` is called before the answer to the start, once the proofs of the client's round one
-    hold: without them, the client cannot go on to guess a code.
+    hold: without them, the client cannot guess a code.
     """
     return OfferedMethod(
         Method.CODE,

@@ -1,7 +1,7 @@
-"""The token of an invite: what a device's key says about it, in one string or QR code.
+"""The token of an invite: a statement signed by the device's key, in one string or QR code.
 
 It is a CBOR Web Token (RFC 8392) in an untagged COSE_Sign1 (RFC 9052 §4.2), signed by the device's
-own key with ES256. One form only, in deterministic CBOR:
+own key with ES256. It has exactly one form, in deterministic CBOR:
 
     [ << {1: -7, 4: device's fingerprint} >>,      protected: alg ES256, kid
       {},                                          unprotected: empty
@@ -10,24 +10,25 @@ own key with ES256. One form only, in deterministic CBOR:
            7: id,                                  cti: 16 bytes
            9: role,                                scope
            ? 8: {3: fingerprint of the client},    cnf, a kid (RFC 8747 §3.4): only this key
-           ? -65537: [addresses] } >>,             ours: where the device may be, "host:port"
+           ? -65537: [addresses] } >>,             private use: addresses to try, "host:port"
       signature ]                                  r‖s, 64 bytes
 
-Who signs and who is meant are the same device, so there is no issuer and no audience: the kid
-says both. Claims that we do not know are passed over (RFC 8392 §3); anything else that differs
-from the form is refused: other algorithms, headers (`crit` too), tags, lengths, number forms.
+The signer and the audience are the same device, so there is no issuer and no audience: the kid
+names both. Unknown claims are ignored (RFC 8392 §3). Everything else that differs from this form is
+refused: other algorithms, headers (`crit` too), tags, lengths, encodings of numbers.
 
-The client cannot check the signature, for it does not have the key yet, and need not: it pins the
-fingerprint, and sends the token to nobody else. Forged or changed tokens fail at the device. The
-token says nothing about validity either: the device's list of invites decides, by the id.
+The client cannot check the signature, because it does not have the key yet, and need not: it pins
+the fingerprint and sends the token to that device alone. Forged or changed tokens fail at the
+device. The token does not decide whether it is valid either: the device's list of invites does, by
+the ID.
 
-Whoever holds the signed bytes can redeem them (unless `key` is set), so they are a secret; no
-error or `repr` here shows them. What else this key may come to sign with COSE has to have an
-`external_aad` of its own: an invite's is empty.
+Anyone who has the signed bytes can redeem them (unless `key` is set), so they are a secret; no
+error and no `repr` here shows them. Anything else that this key may sign with COSE in the future
+needs a non-empty `external_aad`, since an invite's is empty.
 
-Size: at most 379 bytes, so that the text fits a QR code of version 13-L: 69 modules and a quiet
-zone of 4 on both sides are 77 of a terminal's 80 columns. Address hints that do not fit are left
-out, last ones first.
+A token has at most 379 bytes, so that its text fits a QR code of version 13-L: 69 modules and a
+quiet zone of 4 on both sides are 77 of a terminal's 80 columns. Address hints that do not fit are
+left out, the last ones first.
 """
 
 import re
@@ -46,19 +47,18 @@ from peer.identity import (
     Identity,
     is_signed_untrusted,
 )
+from peer.limits import MAX_INVITE_ADDRESSES, MAX_INVITE_ROLE_CHARS
 from peer.pairing.armour import INVITE, armoured, base32, base32_untrusted, fields_untrusted
 from peer.pairing.errors import Mismatch
 from peer.pairing.names import check_name
 
 ID_BYTES = 16
-SIGNED_MAX = 379  # bytes; 12 symbols and 8/5 of this are the 619 that QR 13-L holds
-ADDRESSES_MAX = 6
+SIGNED_MAX = 379  # bytes; 12 symbols and 8/5 of this are the 619 symbols of a QR code 13-L
 
 _ALG, _KID, _ES256 = 1, 4, -7
 _SUB, _EXP, _IAT, _CTI, _CNF, _SCOPE = 2, 4, 6, 7, 8, 9
 _ADDRESSES = -65537  # claims below -65536 are for private use (RFC 8392 §9.1)
 _LATEST = 253_402_300_799  # the last second of the year 9999
-_ROLE_MAX = 64  # characters
 _T = TypeVar("_T")
 _ADDRESS = re.compile(
     r"(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(?:%[\w.-]{1,16})?\]):(\d{1,5})"
@@ -67,11 +67,17 @@ _ADDRESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class InviteToken:
-    """What an invite says. Raises `Malformed` for values that cannot be in one.
+    """The contents of an invite. Raises `Malformed` for values that an invite cannot have.
 
-    `device` is the device's fingerprint and `id` the invite's 16 bytes. `name` and `role` are what
-    its user will get; `expires` and `issued` are whole seconds since 1970. `addresses` are hints,
-    `host:port`, six at most. `key` is the only client that may redeem it, if there is one.
+    Attributes:
+        device: the device's fingerprint.
+        id: the invite's ID, 16 bytes.
+        name: the name of the user who redeems it, and
+        role: the role.
+        expires: when it expires, and
+        issued: when it was created, in whole seconds since 1970.
+        addresses: addresses to try, as `host:port`; six at most.
+        key: the only client that may redeem it; None for any client.
     """
 
     device: Fingerprint
@@ -88,20 +94,20 @@ class InviteToken:
             raise _malformed("has an ID of the wrong length")
         if check_name(self.name) != self.name:
             raise _malformed("has a name that is not in NFC")
-        if not (0 < len(self.role) <= _ROLE_MAX and self.role.isprintable()):
+        if not (0 < len(self.role) <= MAX_INVITE_ROLE_CHARS and self.role.isprintable()):
             raise _malformed("has an invalid role")
         if not all(0 <= moment <= _LATEST for moment in (self.issued, self.expires)):
             raise _malformed("has a date outside the years 1970 to 9999")
-        if len(self.addresses) > ADDRESSES_MAX or not all(map(_is_address, self.addresses)):
+        if len(self.addresses) > MAX_INVITE_ADDRESSES or not all(map(_is_address, self.addresses)):
             raise _malformed("has an invalid address, or too many addresses")
 
     def signed(self, identity: Identity) -> bytes:
-        """The token, signed; with as many address hints, first ones first, as have room.
+        """Return the signed token, with as many addresses as fit, the first ones first.
 
-        Raises `UsageError` if the name and the role alone are too long for it.
+        Raises `UsageError` if the name and the role alone are too long.
         """
         if identity.fingerprint != self.device:
-            raise ValueError("only the device's own key signs its invites")
+            raise ValueError("an invite must be signed by the key of its device")
         token = self
         while len(_message(token, bytes(SIGNATURE_BYTES))) > SIGNED_MAX:
             if not token.addresses:
@@ -116,14 +122,14 @@ class InviteToken:
 
     @staticmethod
     def text(signed: bytes) -> str:
-        """`HANDFAST:I*…`: the signed token as people get it, for a QR code of version 13-L."""
+        """Return the text of a signed token: `HANDFAST:I*…`, for a QR code of version 13-L."""
         return armoured(INVITE, base32(signed))
 
 
 def read_untrusted(given: object) -> tuple[InviteToken, bytes]:
-    """A token as text or as bytes: what it says, and its signed bytes.
+    """Parse a token, given as text or bytes; return its contents and its signed bytes.
 
-    The signature is NOT checked: this is what a client reads before it pins the device. Raises
+    The signature is NOT checked: a client reads the token before it pins the device. Raises
     `Malformed`, and nothing else.
     """
     if isinstance(given, str):
@@ -135,9 +141,10 @@ def read_untrusted(given: object) -> tuple[InviteToken, bytes]:
 
 
 def verify_untrusted(signed: object, key: Identity | ec.EllipticCurvePublicKey) -> InviteToken:
-    """What a device does with a token: it must be its own.
+    """Parse a token and verify that this device has signed it.
 
-    Raises `Malformed` if it is no token, `Mismatch` if another device's, changed or forged.
+    Raises `Malformed` if it is not a token, `Mismatch` if it is another device's, changed or
+    forged.
     """
     if not isinstance(signed, bytes):
         raise _malformed("is not bytes")
@@ -178,12 +185,12 @@ def _claims(token: InviteToken) -> bytes:
 
 
 def _to_be_signed(protected: bytes, claims: bytes) -> bytes:
-    """Sig_structure (RFC 9052 §4.4) with an empty external_aad."""
+    """Return the Sig_structure (RFC 9052 §4.4) with an empty external_aad."""
     return cbor.encode(["Signature1", protected, b"", claims])
 
 
 def _parts_untrusted(signed: bytes) -> tuple[bytes, bytes, bytes]:
-    """Protected header, claims and signature, each still encoded."""
+    """Return the protected header, the claims and the signature, still encoded."""
     match _decoded_untrusted(signed):
         case [bytes() as protected, dict() as unprotected, bytes() as claims, bytes() as signature]:
             if unprotected:
@@ -226,12 +233,14 @@ def _addresses_untrusted(said: Mapping[object, object]) -> tuple[str, ...]:
     addresses = said.get(_ADDRESSES, [])
     if not isinstance(addresses, list):
         raise _malformed("has no list of addresses")
-    return tuple(addresses)  # `InviteToken` looks at each
+    return tuple(addresses)  # `InviteToken` checks each
 
 
 def _holder_untrusted(said: Mapping[object, object]) -> Fingerprint | None:
-    """The client's fingerprint. A `cnf` in another form is refused: passing over it would give the
-    invite to everybody."""
+    """Return the client's fingerprint, if the token is bound to one.
+
+    A `cnf` in another form is refused: ignoring it would permit any client.
+    """
     if _CNF not in said:
         return None
     match said[_CNF]:
@@ -248,8 +257,7 @@ def _fingerprint_untrusted(kid: object) -> Fingerprint:
 
 
 def _decoded_untrusted(data: bytes) -> object:
-    """One item in its one form. `Malformed` for any other way to write it, so that a token has no
-    second spelling."""
+    """Decode one item. Raises `Malformed` for any other encoding, so that a token has only one."""
     try:
         value = cbor.decode_untrusted(data, size=SIGNED_MAX)
     except Malformed:

@@ -101,7 +101,7 @@ class _Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """What differs between profiles: the labels of the proofs, and the encoding of r."""
+    """The labels of the proofs and the encoding of r, which differ between profiles."""
 
     labels: dict[str, bytes]
     shortest_r: bool

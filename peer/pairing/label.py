@@ -71,7 +71,7 @@ class Label:
 
     @property
     def verifier(self) -> bytes:
-        """What a device stores to recognise the token; the token cannot be computed from it."""
+        """The value that a device stores to recognise the token, which it does not reveal."""
         return token_verifier(self.device, self.token)
 
     @classmethod

@@ -1,24 +1,23 @@
-"""Which names a user may have (protocol §5.2).
+"""User names: which texts are valid (protocol §5.2).
 
-A name is read by people, typed by people, and a segment of a path (`/iam/users/{name}`). So: NFC,
-1 to 64 characters, letters, digits and the marks that belong to letters, in any script; `-` and `_`
-inside. No spaces, dots, separators, controls, bidirectional controls, joiners, private or
-unassigned code points, and nothing that a screen does not show. Letters of different scripts that
-look alike are not told apart: a name is never identity, the fingerprint is.
+Users read and type a name, and it is a segment of a path (`/iam/users/{name}`). So a name is in
+NFC and has 1 to 64 characters: letters, digits and combining marks of any script, with `-` and `_`
+inside. It has no spaces, dots, separators, control characters, bidirectional controls, joiners,
+private-use or unassigned code points, and no other invisible characters. Letters of different
+scripts that look alike are not detected: the identity of a user is the fingerprint, never the name.
 """
 
 import unicodedata
 
 from peer.errors import Malformed
 from peer.identity import Fingerprint
-from peer.limits import DEFAULT_LIMITS
+from peer.limits import DEFAULT_LIMITS, MAX_NAME_MARKS_IN_A_ROW
 
 _ADVICE = "Use 1 to 64 letters and digits, with - or _ inside; for example: anna or anna-laptop."
 _URI_PATH_BYTES = 255  # the longest Uri-Path segment (RFC 7252 §5.10)
 _JOINERS = "-_"
-_MARKS_IN_A_ROW = 4  # no script needs more on one letter; a pile of them covers other lines
 
-# Letters and marks by category that show nothing (Default_Ignorable_Code_Point of Unicode).
+# Invisible letters and marks (Default_Ignorable_Code_Point of Unicode).
 _INVISIBLE = frozenset(
     map(
         chr,
@@ -46,13 +45,13 @@ _WORDS = {
 
 
 def check_name(text: object, *, limit: int = DEFAULT_LIMITS.name_max) -> str:
-    """The name in NFC. Raises `Malformed`, with the reason in its words, if it cannot be one.
+    """Return the name in NFC. Raises `Malformed` with the reason if it is not valid.
 
-    `limit` counts characters after NFC.
+    `limit` is in characters after NFC.
     """
     if not isinstance(text, str):
         raise _malformed("the name is missing or is not text")
-    # Before NFC, whose cost grows with the text: it makes one code point of four at most.
+    # The cost of NFC grows with the text, and it makes at least one code point of four.
     if len(text) > 4 * limit:
         raise _malformed(f"the name is longer than {limit} characters")
     name = unicodedata.normalize("NFC", text)
@@ -67,7 +66,7 @@ def check_name(text: object, *, limit: int = DEFAULT_LIMITS.name_max) -> str:
 
 
 def default_name(fingerprint: Fingerprint) -> str:
-    """The name of a client that gave none: `client-` and the first symbols of its key's id."""
+    """Return the name of a client that gave none: `client-` and the device ID of its key."""
     return f"client-{fingerprint.device_id.lower()}"
 
 
@@ -81,7 +80,7 @@ def _check_characters(name: str) -> None:
             raise _malformed("the name contains an invisible character")
         if not (category[0] == "L" or category == "Nd" or is_mark or character in _JOINERS):
             raise _malformed(f"the name contains {_WORDS.get(category, 'a symbol or a separator')}")
-        if marks > _MARKS_IN_A_ROW:
+        if marks > MAX_NAME_MARKS_IN_A_ROW:
             raise _malformed("the name contains too many accents in a row")
     if unicodedata.category(name[0])[0] == "M" or name[0] in _JOINERS or name[-1] in _JOINERS:
         raise _malformed("the name does not begin and end with a letter or a digit")

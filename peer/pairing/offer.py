@@ -1,4 +1,4 @@
-"""What a pairing window offers: its methods and its roles."""
+"""The offer of a pairing window: its methods and its roles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

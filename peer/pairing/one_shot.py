@@ -50,7 +50,7 @@ class OneShot:
                 self._finish(failed=False)
 
     def _finish(self, *, failed: bool) -> None:
-        """Erase what is no longer needed: the last step is done, or a step has failed."""
+        """Erase secrets: the last step is done, or a step has failed."""
 
 
 def step(

@@ -34,7 +34,7 @@ _INFINITY = b"\x00"  # SEC 1 §2.3.3
 
 @unique
 class Fault(StrEnum):
-    """What was wrong, for tests and logs. Each fault ends the exchange."""
+    """The reason of a failure, for tests and logs. Each fault ends the exchange."""
 
     MALFORMED = "malformed"  # the bytes are not a message of this round
     INVALID_POINT = "invalid_point"  # off the curve, or at infinity

@@ -1,4 +1,4 @@
-"""What the two sides of all methods have in common.
+"""The two sides of a method, and the steps that all methods have in common.
 
 A ceremony has one `DeviceSide` and one `ClientSide`. Each step takes the fields of a message and
 returns the fields of the next one. Both end alike: the client's confirmation carries its tag, and
@@ -34,7 +34,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What both sides of one ceremony must agree on."""
+    """The values on which both sides of one ceremony must agree."""
 
     channel: Channel
     role: str
@@ -94,7 +94,7 @@ class DeviceSide(OneShot, ABC):
 
     @property
     def number(self) -> str:
-        """What both users compare, once the exchange is over; empty unless it is a number."""
+        """The number that both users compare, once the exchange is over; empty in other methods."""
         return ""
 
     @step(Step.CONFIRM)
@@ -155,7 +155,7 @@ class ClientSide(OneShot, ABC):
 
     @property
     def number(self) -> str:
-        """What both users compare; empty unless it is a number."""
+        """The number that both users compare; empty in other methods."""
         return ""
 
     @step(Step.CONFIRM)

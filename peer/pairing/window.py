@@ -210,7 +210,7 @@ class Window(WindowLife):
         self.budget = self.budget.refund()
         if self._timer.is_open:
             self._close(now, CloseReason.SUCCESS)
-        else:  # it closed during the commit: linger for this client all the same
+        else:  # it closed during the commit: linger for this client as well
             self._timer.linger(now)
         return done
 

@@ -1,4 +1,4 @@
-"""For how long a window is open, and for how long its port outlives it (protocol §4).
+"""The time of a pairing window, and of its port after it has closed (protocol §4).
 
     OPEN ──time, success, failures, overlap, console──▶ LINGERING ──notified or 10 s──▶ CLOSED
 
@@ -14,7 +14,7 @@ from peer.limits import Limits
 
 @unique
 class Phase(StrEnum):
-    """Of a window. LINGERING: no new ceremony, but the last one's client is still to be told."""
+    """The phase of a window. LINGERING: closed, but the port waits for the last client."""
 
     OPEN = "open"
     LINGERING = "lingering"
@@ -23,7 +23,7 @@ class Phase(StrEnum):
 
 @unique
 class CloseReason(StrEnum):
-    """Why a window closed."""
+    """The reason why a window closed."""
 
     SUCCESS = "success"
     FAILURES = "failures"
@@ -33,7 +33,10 @@ class CloseReason(StrEnum):
 
 
 class WindowTimer:
-    """The time of one window. Raises `UsageError` for a time that is not positive."""
+    """The time of one window. All times are monotonic seconds.
+
+    Raises `UsageError` if `seconds` is not positive.
+    """
 
     def __init__(self, now: float, seconds: float, limits: Limits) -> None:
         self._limits = limits
@@ -44,29 +47,29 @@ class WindowTimer:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is open, as of the last time it was looked at."""
+        """Whether the window is open, as of the last call that was given the time."""
         return self.phase is Phase.OPEN
 
     def seconds_left(self, now: float) -> float:
-        """Until it closes; 0 once it has."""
+        """Return how long the window stays open; 0 if it has closed."""
         return max(0.0, self.closes_at - now) if self.is_open else 0.0
 
     def extend(self, now: float, seconds: float) -> None:
-        """The longer of what is left and `seconds`, within the maximum."""
+        """Move the deadline to `seconds` from now if that is later; `seconds` is bounded."""
         self.closes_at = max(self.closes_at, now + self._bounded(seconds))
 
     def close(self, now: float, reason: CloseReason) -> None:
-        """No new ceremony from now on; the port lingers."""
+        """Take no new ceremony from now on; the port lingers."""
         self.closed_because = reason
         self.linger(now)
 
     def linger(self, now: float) -> None:
-        """Linger from now on: there is somebody to be told."""
+        """Keep the port open from now on, for the last client."""
         self.phase = Phase.LINGERING
         self.lingers_until = now + self._limits.window_linger_seconds
 
     def end_linger(self) -> None:
-        """Everybody has been told."""
+        """Close the port: no client waits for a result."""
         if self.phase is Phase.LINGERING:
             self.phase = Phase.CLOSED
 

@@ -503,15 +503,15 @@ def method_named(
     way: str, device: Fingerprint, *, guess: str = "", verifier: bytes = b""
 ) -> OfferedMethod:
     """The device's side of a way, for an imposter with this key: with a code that he guesses."""
-    dice = secrets.token_bytes
+    random_bytes = secrets.token_bytes
     match method_of(way):
         case Method.CODE:
             secret = TypedCode.parse_untrusted(guess).secret(device)
-            return offer_code(lambda *, printed: secret, dice, lambda *, printed: None)
+            return offer_code(lambda *, printed: secret, random_bytes, lambda *, printed: None)
         case Method.LABEL:
             return offer_label(lambda: verifier)
         case Method.SAS:
-            return offer_sas(dice)
+            return offer_sas(random_bytes)
         case Method.BUTTON:
             return offer_button()
         case _:

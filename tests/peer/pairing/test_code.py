@@ -1,4 +1,4 @@
-"""The method `code`: one guess a run, and a tag that is worth nothing in any other ceremony."""
+"""The method `code`: one guess a run, and a tag that is not valid in any other ceremony."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CODE = "48219930"
 SECRET = CODE.encode()
 
 
-def dice(seed: int) -> Callable[[int], bytes]:
+def seeded_bytes(seed: int) -> Callable[[int], bytes]:
     return random.Random(seed).randbytes
 
 
@@ -44,7 +44,7 @@ def device(
     return CodeDevice(
         terms_of(channel, role),
         secret=lambda *, printed: secret,
-        random_bytes=random_bytes or dice(2),
+        random_bytes=random_bytes or seeded_bytes(2),
         on_try=lambda *, printed: None,
     )
 
@@ -60,7 +60,7 @@ class Client(CodeClient):
         random_bytes: Callable[[int], bytes] | None = None,
     ) -> None:
         session = Session(channel.ekm, channel.client, channel.device)
-        super().__init__(session, TypedCode(code), random_bytes or dice(1))
+        super().__init__(session, TypedCode(code), random_bytes or seeded_bytes(1))
         self.terms = terms_of(channel, role)
 
     def answer(self, answer: Fields) -> Fields:
@@ -89,14 +89,14 @@ def lp(item: bytes) -> bytes:
 
 
 def test_the_tags_are_those_of_the_essay() -> None:
-    """A second writing of them, on top of two bare exchanges with the same dice."""
+    """A second writing of them, on top of two bare exchanges with the same random bytes."""
     binding: dict[str, Any] = {
         "profile": "handfast",
         "context": b"\x01" * 32,
         "client": b"\x02" * 32,
         "device": b"\x03" * 32,
     }
-    bare = EcJpake("client", SECRET, random_bytes=dice(1), **binding)
+    bare = EcJpake("client", SECRET, random_bytes=seeded_bytes(1), **binding)
     client, ours = Client(), device()
     begun = client.begin()
     first = bytes_field(begun, "round_one")

@@ -1,4 +1,4 @@
-"""The method `compare`: the tags of one ceremony are worth nothing in any other."""
+"""The method `compare`: the tags of one ceremony are not valid in any other."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -198,12 +198,12 @@ def test_another_device_and_another_key_are_refused() -> None:
     theirs = replace(TOKEN, device=other.fingerprint).signed(other)
     with pytest.raises(Mismatch, match="another device"):
         verify_untrusted(theirs, DEVICE)
-    # Our fingerprint, signed by somebody else.
+    # The right fingerprint, signed by another key.
     parts = cbor2.loads(TOKEN.signed(DEVICE))
     parts[3] = other.sign(canonical(["Signature1", parts[0], b"", parts[2]]))
     with pytest.raises(Mismatch, match="not signed"):
         verify_untrusted(canonical(parts), DEVICE)
-    with pytest.raises(ValueError, match="own key"):
+    with pytest.raises(ValueError, match="key of its device"):
         TOKEN.signed(other)
 
 

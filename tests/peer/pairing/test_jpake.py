@@ -44,10 +44,10 @@ class Oracle:
 
     def __init__(self, role: str, secret: bytes, *, seed: int, **binding: Any) -> None:
         self.is_client, self.s = role == "client", int.from_bytes(secret) % N
-        self.dice = random.Random(seed)
+        self.random = random.Random(seed)
         self.ours = binding.get("profile") == "handfast"
         self.binding = binding
-        self.x = [self.dice.randrange(1, N) for _ in range(2)]
+        self.x = [self.random.randrange(1, N) for _ in range(2)]
         self.mine = [G * x for x in self.x]
         self.theirs: list[Any] = []
         self.k: Any = INFINITY
@@ -63,7 +63,7 @@ class Oracle:
         return int.from_bytes(hashlib.sha256(items + self.label(client=client)).digest()) % N
 
     def item(self, generator: Any, x: int) -> bytes:
-        nonce = self.dice.randrange(1, N)
+        nonce = self.random.randrange(1, N)
         point, commitment = generator * x, generator * nonce
         h = self.challenge(generator, commitment, point, client=self.is_client)
         r = (nonce - x * h) % N
@@ -197,7 +197,7 @@ def test_a_proof_with_leading_zeros_may_be_written_in_full() -> None:
     EcJpake("server", b"1", random_bytes=urandom).read_round_one(padded)
 
 
-def test_the_same_dice_give_the_same_messages() -> None:
+def test_the_same_random_bytes_give_the_same_messages() -> None:
     one, other = (EcJpake("client", b"1", random_bytes=seeded(3)) for _ in range(2))
     assert one.write_round_one() == other.write_round_one()
 
@@ -215,7 +215,7 @@ def test_either_side_may_be_first_within_a_round() -> None:
     assert client.premaster() == server.premaster()
 
 
-# -- dice -----------------------------------------------------------------------------------------
+# -- random bytes --------------------------------------------------------------------------------
 
 
 def test_scalars_out_of_range_are_drawn_again() -> None:
@@ -228,7 +228,7 @@ def test_scalars_out_of_range_are_drawn_again() -> None:
 
 
 @pytest.mark.parametrize("drawn", [bytes(32), b"\xff" * 32, b"", b"x" * 31, b"x" * 33, None])
-def test_broken_dice_end_the_exchange(drawn: Any) -> None:
+def test_a_broken_random_source_ends_the_exchange(drawn: Any) -> None:
     broken = EcJpake("client", b"1", random_bytes=lambda _: drawn)
     refused(broken.write_round_one)
     refused(broken.write_round_one)
@@ -369,9 +369,9 @@ def test_nothing_secret_shows() -> None:
 
 
 def test_points_are_those_of_the_oracle() -> None:
-    dice = random.Random(7)
+    source = random.Random(7)
     for _ in range(20):
-        number = dice.randrange(1, N)
+        number = source.randrange(1, N)
         ours = p256.times(p256.base(), p256.secret_scalar(number.to_bytes(32)))
         theirs = G * number
         assert p256.encoded(ours) == theirs.to_bytes("uncompressed")

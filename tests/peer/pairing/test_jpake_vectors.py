@@ -19,7 +19,7 @@ from peer.pairing.schnorr import challenge
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "ecjpake.json").read_text())
 SETS: list[dict[str, str]] = VECTORS["sets"]
 CASES: list[dict[str, str]] = VECTORS["parser_cases"]["cases"]
-DICE = {"client": ("x1", "v1", "x2", "v2", "vc"), "server": ("x3", "v3", "x4", "v4", "vs")}
+SCALARS = {"client": ("x1", "v1", "x2", "v2", "vc"), "server": ("x3", "v3", "x4", "v4", "vs")}
 
 each_set = pytest.mark.parametrize("known", SETS, ids=lambda known: known["id"])
 
@@ -28,9 +28,9 @@ def octets(known: dict[str, str], name: str) -> bytes:
     return bytes.fromhex(known[name])
 
 
-def dice(known: dict[str, str], role: str) -> Callable[[int], bytes]:
+def seeded_bytes(known: dict[str, str], role: str) -> Callable[[int], bytes]:
     """The scalars in the order of the public face; each is asked for once."""
-    drawn: Iterator[bytes] = (octets(known, name) for name in DICE[role])
+    drawn: Iterator[bytes] = (octets(known, name) for name in SCALARS[role])
 
     def random_bytes(count: int) -> bytes:
         assert count == 32
@@ -40,7 +40,7 @@ def dice(known: dict[str, str], role: str) -> Callable[[int], bytes]:
 
 
 def side(known: dict[str, str], role: str) -> EcJpake:
-    return EcJpake(role, known["password_ascii"].encode(), random_bytes=dice(known, role))
+    return EcJpake(role, known["password_ascii"].encode(), random_bytes=seeded_bytes(known, role))
 
 
 @each_set

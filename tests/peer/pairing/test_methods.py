@@ -31,9 +31,9 @@ CLIENT, DEVICE, OTHER = (Fingerprint(bytes([n]) * 32) for n in (1, 2, 3))
 EKM, WINDOW_ID = b"\x11" * 32, b"\x0a" * 16
 SESSION = Session(EKM, CLIENT, DEVICE)
 LABEL = Label(DEVICE, b"t" * 16)
-DICE = secrets.token_bytes
+RANDOM_BYTES = secrets.token_bytes
 
-SHOWN, PRINTED = TypedCode("48219930"), TypedCode.printed(DICE)
+SHOWN, PRINTED = TypedCode("48219930"), TypedCode.printed(RANDOM_BYTES)
 
 
 def uncounted(*, printed: bool) -> None:
@@ -54,10 +54,10 @@ class Pair:
 
 PAIRS: Mapping[str, Pair] = {
     "compare": Pair(offer_compare, lambda _: CompareClient()),
-    "sas": Pair(lambda: offer_sas(DICE), lambda _: SasClient(DICE)),
+    "sas": Pair(lambda: offer_sas(RANDOM_BYTES), lambda _: SasClient(RANDOM_BYTES)),
     "code": Pair(
-        lambda: offer_code(secret, DICE, uncounted),
-        lambda session: CodeClient(session, SHOWN, DICE),
+        lambda: offer_code(secret, RANDOM_BYTES, uncounted),
+        lambda session: CodeClient(session, SHOWN, RANDOM_BYTES),
     ),
     "label": Pair(lambda: offer_label(lambda: LABEL.verifier), lambda one: LabelClient(one, LABEL)),
     "button": Pair(offer_button, lambda _: ButtonClient()),
@@ -146,7 +146,7 @@ def test_sides_that_mean_different_things_never_meet(name: str, other: dict[str,
 
 @pytest.mark.parametrize("name", Method)
 def test_a_client_in_another_session_never_confirms(name: str) -> None:
-    """As behind somebody in the middle, who has a session with each."""
+    """As behind a man in the middle, who has a session with each side."""
     run = Run(name, session=Session(b"\x22" * 32, CLIENT, DEVICE))
     real = run.terms
 
@@ -202,7 +202,7 @@ def test_no_client_confirms_before_the_start(name: str) -> None:
 
 def test_a_wrong_code_is_a_mismatch_at_the_clients_confirmation() -> None:
     run = Run("code")
-    run.client = CodeClient(SESSION, TypedCode("00000000"), DICE)
+    run.client = CodeClient(SESSION, TypedCode("00000000"), RANDOM_BYTES)
     run.agree(run.begin())
     with pytest.raises(Mismatch):
         run.confirm()
@@ -224,7 +224,7 @@ def test_a_wrong_token_is_a_mismatch() -> None:
 
 def test_a_printed_code_is_told_from_a_shown_one() -> None:
     run = Run("code")
-    run.client = CodeClient(SESSION, PRINTED, DICE)
+    run.client = CodeClient(SESSION, PRINTED, RANDOM_BYTES)
     run.agree(run.begin())
     run.client.verify_untrusted({"confirm": run.confirm()})
 

@@ -21,7 +21,7 @@ B = CHANNEL.binding(method="sas", role="guest")
 N_CLIENT, N_DEVICE = b"\x0c" * 32, b"\x0d" * 32
 
 
-def dice(nonce: bytes) -> Callable[[int], bytes]:
+def seeded_bytes(nonce: bytes) -> Callable[[int], bytes]:
     return lambda count: nonce[:count]
 
 
@@ -63,7 +63,7 @@ def device_side(
     digits: int = 6,
 ) -> Device:
     terms = Terms(channel, role, user, ceremony_id)
-    return Device(terms, random_bytes=dice(nonce), digits=digits)
+    return Device(terms, random_bytes=seeded_bytes(nonce), digits=digits)
 
 
 def client_side(
@@ -75,7 +75,7 @@ def client_side(
     nonce: bytes = N_CLIENT,
     digits: int = 6,
 ) -> Client:
-    client = Client(dice(nonce), digits=digits)
+    client = Client(seeded_bytes(nonce), digits=digits)
     client.terms = Terms(channel, role, user, ceremony_id)
     return client
 

@@ -31,8 +31,8 @@ def test_a_printed_code_is_ten_symbols_in_three_groups() -> None:
 
 
 @given(st.binary(min_size=8, max_size=8))
-def test_what_is_shown_is_read_back_however_it_is_typed(dice: bytes) -> None:
-    for made in (TypedCode.shown(lambda _: dice), TypedCode.printed(lambda count: dice[:count])):
+def test_what_is_shown_is_read_back_however_it_is_typed(drawn: bytes) -> None:
+    for made in (TypedCode.shown(lambda _: drawn), TypedCode.printed(lambda count: drawn[:count])):
         for typed in (
             made.text,
             made.text.lower(),

@@ -136,7 +136,7 @@ def test_events_are_flat_and_without_secrets() -> None:
     assert window.take_events() == []
 
 
-# Nobody is registered without the yes of both.
+# No client is registered without the consent of both sides.
 
 
 def test_a_tag_before_the_device_users_yes_is_not_looked_at() -> None:
@@ -252,7 +252,7 @@ def test_the_device_user_may_think_again_until_the_client_has_confirmed() -> Non
     assert window.decide("c1", accept=False, now=3.0).state is State.REFUSED
 
 
-def test_nobody_can_undo_a_commit_but_the_device() -> None:
+def test_only_the_device_can_undo_a_commit() -> None:
     window = opened()
     pair_until_commit = start(window)
     window.decide("c1", accept=True, now=0.0)
@@ -578,7 +578,7 @@ def test_success_lingers_until_told_or_10_s() -> None:
     assert not other.needs_port(0.0)
 
 
-def test_after_a_crash_nobody_is_waited_for() -> None:
+def test_after_a_crash_no_client_is_waited_for() -> None:
     window = opened(limits=Limits(window_failures=1))
     start(window)
     window.session_ended(1, 1.0)
@@ -749,7 +749,7 @@ def test_a_wrong_exchange_ends_the_ceremony_and_three_the_window() -> None:
     assert window.phase is Phase.LINGERING
 
 
-def test_a_method_that_asks_nobody_waits_for_the_client_alone() -> None:
+def test_a_method_without_a_question_waits_for_the_client_alone() -> None:
     window = opened(methods=[offer_button()], role="admin", unverified_role="guest")
     ceremony = start(window, method="button")
     assert (ceremony.state, ceremony.role) == (PENDING, "guest")
@@ -762,7 +762,7 @@ def test_a_method_that_asks_nobody_waits_for_the_client_alone() -> None:
     client.verify_untrusted({"confirm": tag})
 
 
-def test_a_method_that_proves_nobodys_key_gives_no_better_role_even_if_asked() -> None:
+def test_a_method_that_verifies_no_key_gives_no_better_role_even_if_requested() -> None:
     window = opened(
         methods=[offer_compare(), offer_button()],
         role="admin",
