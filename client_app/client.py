@@ -44,9 +44,11 @@ from peer.errors import (
 )
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.address import Address, resolve
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
-from peer.net.udp import Address, Net, UdpSocket, resolve
+from peer.net.datagram import Net
+from peer.net.udp import UdpSocket
 from peer.pairing.names import check_name
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.address import Address
 from peer.net.connection import CoapsConnection
-from peer.net.udp import Address
 
 STAGGER_SECONDS: Final = 0.25
 """RFC 8305 §5: how long one attempt has before the next one starts beside it."""

@@ -20,10 +20,10 @@ from client_app.models import Check, KnownDevice, Verdict
 from client_app.pairing.targets import announced_places, listed
 from peer.errors import PeerError, PinMismatch, Unreachable
 from peer.limits import DEFAULT_LIMITS
+from peer.net.address import resolve
 from peer.net.connection import CoapsConnection
 from peer.net.interfaces import kernel_table
 from peer.net.problem import error_of
-from peer.net.udp import resolve
 from peer.terminal.exit_codes import exit_code_of
 from peer.terminal.text import on_one_line
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from client_app.connection_attempts import Candidate
 from peer.errors import PeerError
-from peer.net.udp import resolve
+from peer.net.address import resolve
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert

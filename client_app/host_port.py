@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from peer.errors import UsageError
 
 if TYPE_CHECKING:
-    from peer.net.udp import Address
+    from peer.net.address import Address
 
 REGULAR_PORT = 5684  # coaps (RFC 7252 §6.2)
 PAIRING_PORT = 5685

@@ -53,9 +53,10 @@ from peer.errors import PeerError
 from peer.identity import Identity
 from peer.net.advertiser import Advertiser
 from peer.net.coaps import CoapsServer
+from peer.net.datagram import Net
 from peer.net.onlink import Locality
 from peer.net.site import GuardedSite
-from peer.net.udp import Net, UdpSocket
+from peer.net.udp import UdpSocket
 
 _log = logging.getLogger("handfast.app")
 

@@ -77,6 +77,15 @@ DEFAULT_LIMITS = Limits()
 
 # -- bounds of this implementation, which the protocol does not name ------------------------------
 
+PARSED_ADDRESSES: Final = 1024
+"""IP addresses whose canonical text is cached."""
+MAX_DATAGRAM_BYTES: Final = 13 + 2**14 + 2048
+"""The largest DTLS 1.2 record (RFC 6347 §4.1). A longer datagram is dropped and counted."""
+DATAGRAMS_PER_WAKE_UP: Final = 64
+"""Datagrams that a socket reads before other tasks run."""
+MAX_LOGGED_PEERS: Final = 256
+"""Peers whose failing datagrams are logged; further failures are only counted."""
+
 MAX_PROBLEM_TEXT_BYTES: Final = 450
 """Each text of an error response that is sent: the response is one datagram, never in blocks."""
 MAX_PROBLEM_TEXT_CHARS: Final = 500

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from peer.net.udp import HOP_LIMIT, Address, Datagram, UdpSocket
+from peer.net.address import Address
+from peer.net.datagram import Datagram
+from peer.net.linux_socket import HOP_LIMIT
+from peer.net.udp import UdpSocket
 
 _HELD_SECONDS = 0.05  # a delayed datagram that no other one overtakes is delivered after this
 

@@ -37,9 +37,9 @@ from peer.errors import (
 )
 from peer.identity import Fingerprint
 from peer.limits import Limits
+from peer.net.address import Address
 from peer.net.connection import CoapsConnection
 from peer.net.problem import error_of
-from peer.net.udp import Address
 from peer.pairing.errors import Mismatch
 from peer.pairing.methods import Method
 from peer.pairing.names import default_name

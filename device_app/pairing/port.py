@@ -14,9 +14,9 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
 from peer.net.admission import SessionPriority
 from peer.net.coaps import CoapsServer, SessionInfo
+from peer.net.datagram import Net
 from peer.net.onlink import Locality
 from peer.net.site import GuardedSite
-from peer.net.udp import Net
 
 _SILENCE_SPARE_SECONDS = 30.0  # beyond a person's time to answer, before a silent session ends
 

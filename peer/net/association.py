@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from peer.dtls import records
 from peer.dtls.session import DtlsSession, SessionState
+from peer.net.address import Address
+from peer.net.datagram import Datagram, Socket
 from peer.net.locality_verdict import LocalityVerdict
-from peer.net.udp import Address, Datagram, Socket
 
 _TIMER_FLOOR = 0.001  # seconds: a timer that fires a hair early asks again, but does not spin
 NOT_JUDGED = LocalityVerdict(

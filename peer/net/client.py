@@ -15,10 +15,12 @@ from peer.dtls.session import DtlsSession, Ticket
 from peer.errors import HandshakeFailed, PeerError, TimedOut
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.coaps import CoapsLayer
 from peer.net.connection import ClientLink, CoapsConnection
-from peer.net.udp import Address, Net, UdpSocket
+from peer.net.datagram import Net
+from peer.net.udp import UdpSocket
 
 
 class CoapsClient:

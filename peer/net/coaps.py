@@ -26,6 +26,7 @@ from peer.errors import Malformed
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net import outline
+from peer.net.address import Address
 from peer.net.admission import SessionPriority
 from peer.net.aiocoap_seam.managers import (
     BoundedMessageManager,
@@ -34,10 +35,11 @@ from peer.net.aiocoap_seam.managers import (
 )
 from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.association import Association
+from peer.net.datagram import Net
 from peer.net.endpoint import Endpoint
 from peer.net.outline import TooLarge, outline_untrusted
 from peer.net.remote import CoapsRemote, PeerIdentity, peer_of
-from peer.net.udp import Address, Net, UdpSocket
+from peer.net.udp import UdpSocket
 
 if TYPE_CHECKING:
     from peer.net.onlink import Locality

@@ -12,10 +12,11 @@ from peer.dtls import records
 from peer.dtls.session import DtlsSession
 from peer.errors import HandshakeFailed, Malformed, ObservationEnded, TimedOut, Unreachable
 from peer.limits import Limits
+from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.coaps import CoapsLayer
+from peer.net.datagram import Datagram, Net
 from peer.net.remote import CoapsRemote, PeerIdentity
-from peer.net.udp import Address, Datagram, Net
 
 
 class ClientLink:

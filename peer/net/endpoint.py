@@ -28,13 +28,15 @@ from peer.dtls.session import SessionState
 from peer.errors import HandshakeFailed, Malformed, PeerError
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
+from peer.net.address import Address
 from peer.net.admission import SessionAdmission, SessionPriority
 from peer.net.association import Association, PeerAddress
+from peer.net.datagram import Datagram, Net, Socket
 from peer.net.eviction import FairEviction
 from peer.net.half_open import HalfOpen
 from peer.net.known_hosts import KnownHosts
 from peer.net.rate import HandshakeRate, RandomBytes
-from peer.net.udp import Address, Datagram, Net, Socket, UdpSocket
+from peer.net.udp import UdpSocket
 
 if TYPE_CHECKING:
     from peer.net.onlink import Locality

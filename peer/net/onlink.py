@@ -30,9 +30,10 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
+from peer.net.datagram import Datagram
 from peer.net.interfaces import Interface, InterfaceTable, IpAddress, IpNetwork, kernel_table
+from peer.net.linux_socket import HOP_LIMIT
 from peer.net.locality_verdict import LocalityVerdict
-from peer.net.udp import HOP_LIMIT, Datagram
 
 TABLE_SECONDS: Final = 2.0
 """The oldest table that may say yes."""

@@ -14,8 +14,8 @@ from collections.abc import Callable, Hashable
 
 from peer.bounded_dict import BoundedDict
 from peer.limits import Limits
+from peer.net.address import Address
 from peer.net.eviction import network_of
-from peer.net.udp import Address
 from peer.token_bucket import TokenBucket
 
 RandomBytes = Callable[[int], bytes]

@@ -11,10 +11,10 @@ from aiocoap.util import hostportjoin
 from peer.errors import Unreachable
 from peer.identity import Fingerprint
 from peer.limits import Limits
+from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.deduplication import RecentRequests
 from peer.net.locality_verdict import LocalityVerdict
-from peer.net.udp import Address
 
 _BLOCK_SIZE_EXP = 6  # blocks of 1024 bytes
 _COAP_OVERHEAD = 100  # header, token and options of a message, roughly

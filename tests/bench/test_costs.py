@@ -21,9 +21,10 @@ from peer.dtls.context import ClientContext
 from peer.dtls.session import DtlsSession
 from peer.identity import Identity
 from peer.limits import Limits
+from peer.net.address import Address
 from peer.net.client import CoapsClient
+from peer.net.datagram import Datagram
 from peer.net.endpoint import Endpoint
-from peer.net.udp import Address, Datagram
 
 if TYPE_CHECKING:
     from tests.bench.conftest import Echo, Serve, Table

@@ -9,7 +9,7 @@ import pytest
 from client_app.connection_attempts import MOST_CANDIDATES, Candidate, Race
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.net.udp import Address
+from peer.net.address import Address
 
 A, B, C = (Address(f"192.0.2.{number}", 5684) for number in (1, 2, 3))
 MISMATCH = PinMismatch("aa", "bb")

@@ -10,7 +10,7 @@ from client_app.models import Check, Seen, Verdict, Whoami
 from client_app.terminal.render import as_json, as_text, json_line, readable
 from peer import cbor
 from peer.errors import Malformed, UsageError
-from peer.net.udp import Address
+from peer.net.address import Address
 from peer.terminal.text import on_lines, on_one_line
 
 # ------------------------------------------------------------------------------------- addresses

@@ -30,9 +30,9 @@ from iam.model import Key, User
 from peer import cbor
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
-from peer.net.udp import Address
 from peer.pairing.binding import Channel
 from peer.pairing.ceremony import Ceremony
 from peer.pairing.compare import CompareClient

@@ -95,7 +95,7 @@ async def test_a_deny_of_neighbours_is_evaded_and_warned_of(
     device = await kit.device()
     near = kit.known(device, "vera", "visitor")
     assert (await near.ask("GET", "/hello")).reason == "denied"
-    monkeypatch.setattr("peer.net.udp.HOP_LIMIT", 64)
+    monkeypatch.setattr("peer.net.linux_socket.HOP_LIMIT", 64)
     evader = kit.caller(device, near.identity)
     assert (await evader.ask("GET", "/hello")).code == "2.05"
     [warning] = device.app.policies.now.warnings

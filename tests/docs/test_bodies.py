@@ -28,9 +28,9 @@ from iam.limits import IamLimits
 from peer import cbor
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
+from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
-from peer.net.udp import Address
 from peer.pairing.binding import Channel
 from peer.pairing.button import ButtonClient
 from peer.pairing.ceremony import OverlapRule

@@ -36,8 +36,8 @@ from iam.policy_warnings import ODD as ODD_WARNINGS
 from iam.store import Store
 from peer import cbor
 from peer.identity import Identity
+from peer.net.address import Address
 from peer.net.client import CoapsClient
-from peer.net.udp import Address
 from peer.pairing import invite
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from iam.model import Key, State, User
 from peer import cbor
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
-from peer.net.udp import Address
 from peer.pairing.binding import Channel, Confirmation, confirmation
 from peer.pairing.ceremony import Ceremony
 

@@ -35,7 +35,9 @@ from peer.dtls.session import DtlsSession
 from peer.errors import Malformed
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
-from peer.net.udp import Address, Datagram, UdpSocket
+from peer.net.address import Address
+from peer.net.datagram import Datagram
+from peer.net.udp import UdpSocket
 
 HOST = "127.0.0.1"
 PATIENCE = 20.0  # seconds until what must come counts as lost

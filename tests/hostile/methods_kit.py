@@ -23,12 +23,12 @@ from device_app.pairing import labels
 from peer import cbor
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.address import Address
 from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsServer, peer_of
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
-from peer.net.udp import Address
 from peer.pairing.binding import Channel
 from peer.pairing.button import ButtonClient
 from peer.pairing.button import offer as offer_button

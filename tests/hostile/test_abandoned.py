@@ -18,7 +18,7 @@ import pytest
 from device_app.pairing.events import PairingEventKind
 from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
-from peer.net.udp import Address
+from peer.net.address import Address
 from peer.testing import Proxy
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pytest
 from device_app.access.bodies import UserPatch
 from device_app.access.clock import SystemClocks
 from peer.errors import ObservationEnded
-from peer.net.udp import Address
+from peer.net.address import Address
 from tests.hostile.conftest import HOST, PATIENCE
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from client_app import Client
 from client_app import client as client_module
 from client_app.client import Comparison
 from device_app.pairing.events import PairingEventKind
+from peer.net.address import Address
 from peer.net.discovery import Advert
-from peer.net.udp import Address
 from peer.testing import Impairment, Proxy
 
 if TYPE_CHECKING:

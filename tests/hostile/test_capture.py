@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from peer import cbor
-from peer.net.udp import Address
+from peer.net.address import Address
 from peer.pairing import code, p256, typed
 from peer.pairing.binding import Channel, Confirmation, lp
 from peer.pairing.methods import Method

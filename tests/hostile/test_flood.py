@@ -18,8 +18,8 @@ from OpenSSL import SSL
 
 from peer.errors import HandshakeFailed, PeerError, PinMismatch
 from peer.identity import Identity
+from peer.net.address import Address
 from peer.net.client import CoapsClient
-from peer.net.udp import Address
 from peer.testing import Proxy
 from tests.hostile.conftest import HASTY
 

@@ -20,7 +20,7 @@ from device_app.access.invitations import invite_wished_untrusted
 from peer.errors import HandshakeFailed
 from peer.identity import Identity
 from peer.limits import Limits
-from peer.net.udp import Address
+from peer.net.address import Address
 from peer.pairing.invite import read_untrusted
 from tests.hostile.conftest import HASTY
 from tests.hostile.flood_kit import Crowd, FarPath, Step, Stopped, addresses, stop_at

@@ -26,8 +26,8 @@ from device_app.resources import events
 from peer import cbor
 from peer.identity import Identity
 from peer.net import coaps
+from peer.net.address import Address
 from peer.net.aiocoap_seam import parsing
-from peer.net.udp import Address
 from tests.hostile.flood_kit import HOST, FarPath
 from tests.peer.net.raw_client import GET, RawClient, message
 

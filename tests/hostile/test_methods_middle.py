@@ -22,7 +22,7 @@ from client_app.pairing import ceremony, method_choice
 from client_app.pairing.method_choice import Means
 from peer.errors import PinMismatch, RefusedByUser, UsageError, WrongCode
 from peer.identity import Fingerprint, Identity
-from peer.net.udp import Address
+from peer.net.address import Address
 from peer.pairing import code, sas, typed
 from peer.pairing.binding import Channel, Confirmation
 from peer.pairing.ceremony import Fields

@@ -20,7 +20,7 @@ import pytest
 from device_app.pairing.events import PairingEventKind
 from device_app.pairing.terms import PairingTerms
 from peer.limits import DEFAULT_LIMITS
-from peer.net.udp import Address
+from peer.net.address import Address
 from peer.pairing import code, jpake, p256
 from peer.pairing.binding import Channel, Confirmation, lp
 from peer.pairing.ceremony import OverlapRule, State

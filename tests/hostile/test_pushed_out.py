@@ -15,11 +15,11 @@ import pytest
 
 from peer.errors import PinMismatch, Unreachable, WindowClosed
 from peer.identity import Identity
+from peer.net.address import Address
 from peer.net.admission import SessionPriority
 from peer.net.coaps import CoapsServer
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
-from peer.net.udp import Address
 from peer.pairing.methods import Method
 from peer.testing import Proxy
 from tests.hostile.conftest import HASTY

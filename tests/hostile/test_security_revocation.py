@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import aiocoap
 
+from peer.net.address import Address
 from peer.net.problem import error_of
-from peer.net.udp import Address
 
 if TYPE_CHECKING:
     from tests.hostile.conftest import Caller, Device

@@ -29,12 +29,12 @@ from cryptography.x509.oid import NameOID
 
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.address import Address
 from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsServer, peer_of
 from peer.net.onlink import Locality, LocalMode
 from peer.net.site import GuardedSite
-from peer.net.udp import Address
 
 HOST = "127.0.0.1"
 PATIENCE = 30.0  # seconds until a test gives up waiting for a program

@@ -14,9 +14,11 @@ from peer.dtls.session import DtlsSession, SessionState
 from peer.errors import HandshakeFailed, PinMismatch
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
+from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.client import CoapsClient
-from peer.net.udp import Address, Datagram, UdpSocket
+from peer.net.datagram import Datagram
+from peer.net.udp import UdpSocket
 
 if TYPE_CHECKING:
     from peer.identity import Identity

@@ -14,9 +14,9 @@ from peer.identity import Fingerprint
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from peer.net.address import Address
     from peer.net.client import CoapsClient
     from peer.net.connection import CoapsConnection
-    from peer.net.udp import Address
     from tests.interop.conftest import Keys, Ports, Program, Run
 
 SECONDS = 30.0

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from pyroute2 import netns
 
+from peer.net.address import Address
+from peer.net.datagram import Datagram
 from peer.net.interfaces import InterfaceTable, kernel_table
-from peer.net.udp import Address, Datagram, UdpSocket
+from peer.net.udp import UdpSocket
 
 PATIENCE = 10.0
 """Seconds until something that must come counts as lost."""

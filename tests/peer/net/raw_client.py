@@ -11,11 +11,11 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
+from peer.net.address import Address
 from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.outline import outline_untrusted
-from peer.net.udp import Address
 
 PATIENCE = 20.0  # seconds until what must come counts as lost
 GET = 1

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from peer.identity import Fingerprint
 from peer.limits import Limits
+from peer.net.address import Address
 from peer.net.association import Association, PeerAddress
 from peer.net.eviction import FairEviction, network_of
 from peer.net.half_open import HalfOpen
 from peer.net.known_hosts import KnownHosts
 from peer.net.rate import HandshakeRate
-from peer.net.udp import Address
 
 
 def seeded(seed: int = 1) -> FairEviction:

@@ -14,10 +14,10 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from peer.errors import ObservationEnded, PinMismatch, RequestFailed, TimedOut, Unreachable
 from peer.identity import Identity
 from peer.limits import Limits
+from peer.net.address import Address
 from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
 from peer.net.problem import ProblemError, error_of
-from peer.net.udp import Address
 from peer.testing import Impairment, Proxy
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from peer.net import interfaces, onlink
+from peer.net.address import Address
+from peer.net.datagram import Datagram
 from peer.net.interfaces import (
     Interface,
     InterfaceAddress,
@@ -18,7 +20,6 @@ from peer.net.interfaces import (
 )
 from peer.net.locality_verdict import LocalityVerdict
 from peer.net.onlink import Locality, LocalMode
-from peer.net.udp import Address, Datagram
 
 # ----------------------------------------------------------------------------- tables by hand
 

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from peer.errors import Malformed, PeerError, Unreachable
-from peer.net import udp
-from peer.net.udp import Address, Datagram, UdpSocket, resolve
+from peer.limits import DATAGRAMS_PER_WAKE_UP, MAX_DATAGRAM_BYTES, MAX_LOGGED_PEERS
+from peer.net import linux_socket
+from peer.net.address import Address, resolve
+from peer.net.datagram import Datagram
+from peer.net.udp import UdpSocket
 
 LOOPBACK = socket.if_nametoindex("lo")
 
@@ -159,9 +162,9 @@ async def test_an_error_of_the_socket_does_not_end_the_reader(
 async def test_what_is_too_long_or_empty_is_dropped_and_counted(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("127.0.0.1", inbox)
     client = sockets.connect(device.local_address, inbox)
-    for data in (bytes(udp.MAX_DATAGRAM + 1), b"", bytes(udp.MAX_DATAGRAM)):
+    for data in (bytes(MAX_DATAGRAM_BYTES + 1), b"", bytes(MAX_DATAGRAM_BYTES)):
         assert client.send(data, device.local_address)
-    assert len((await inbox.datagram()).data) == udp.MAX_DATAGRAM
+    assert len((await inbox.datagram()).data) == MAX_DATAGRAM_BYTES
     assert inbox.datagrams.empty()
     assert (device.counters["oversize"], device.counters["empty"]) == (1, 1)
     assert device.counters["received"] == 3
@@ -194,11 +197,11 @@ async def test_many_peers_do_not_fill_the_log(
         raise RuntimeError("a bug of ours")
 
     device = sockets.bind("127.0.0.1", inbox, handler=handler)
-    for number in range(udp.MAX_LOGGED_PEERS * 2):
+    for number in range(MAX_LOGGED_PEERS * 2):
         name = (f"198.51.{number // 256}.{number % 256}", 5)
         device._received_untrusted(1, [], 0, name)
-    assert device.counters["handler-error"] == udp.MAX_LOGGED_PEERS * 2
-    assert len(caplog.records) == udp.MAX_LOGGED_PEERS == len(device._logged)
+    assert device.counters["handler-error"] == MAX_LOGGED_PEERS * 2
+    assert len(caplog.records) == MAX_LOGGED_PEERS == len(device._logged)
 
 
 async def test_a_failing_error_handler_does_not_end_the_reader(sockets: Any, inbox: Any) -> None:
@@ -230,11 +233,11 @@ async def test_a_flood_lets_the_loop_turn(sockets: Any, inbox: Any) -> None:
 
     device = sockets.bind("127.0.0.1", inbox, handler=handler)
     client = sockets.connect(device.local_address, inbox)
-    total = udp.BATCH * 2 + 1
+    total = DATAGRAMS_PER_WAKE_UP * 2 + 1
     assert all(client.send(b"x", device.local_address) for _ in range(total))
     for _ in range(total):
         await inbox.datagram()
-    assert seen_by_others == [udp.BATCH]
+    assert seen_by_others == [DATAGRAMS_PER_WAKE_UP]
 
 
 async def test_a_handler_may_close_the_socket(sockets: Any, inbox: Any) -> None:
@@ -315,14 +318,14 @@ async def test_what_cannot_be_bound_says_why(host: str, sockets: Any, inbox: Any
 async def test_without_ipv6_every_address_is_ipv4(
     sockets: Any, inbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = udp._socket
+    real = linux_socket.open_socket
 
     def no_ipv6(family: socket.AddressFamily) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return real(family)
 
-    monkeypatch.setattr(udp, "_socket", no_ipv6)
+    monkeypatch.setattr(linux_socket, "open_socket", no_ipv6)
     device = sockets.bind("::", inbox)
     assert device.local_address.host == "0.0.0.0"
     there = Address("127.0.0.1", device.local_address.port)
@@ -421,10 +424,10 @@ async def test_over_a_cable_both_ways(
 
 
 def test_the_layout_of_the_ancillary_data_is_the_kernels() -> None:
-    four = udp._IN_PKTINFO.pack(7, bytes(4), socket.inet_aton("192.0.2.1"))
-    six = udp._IN6_PKTINFO.pack(socket.inet_pton(socket.AF_INET6, "::ffff:192.0.2.1"), 7)
+    four = linux_socket.IN_PKTINFO.pack(7, bytes(4), socket.inet_aton("192.0.2.1"))
+    six = linux_socket.IN6_PKTINFO.pack(socket.inet_pton(socket.AF_INET6, "::ffff:192.0.2.1"), 7)
     hops = struct.pack("@i", 3)
-    assert udp._how_it_came([(0, 8, four), (0, 2, hops)]) == ("192.0.2.1", 7, 3)
-    assert udp._how_it_came([(41, 50, six), (41, 52, hops)]) == ("192.0.2.1", 7, 3)
-    assert udp._how_it_came([]) == ("", 0, None)
-    assert udp._how_it_came([(1, 1, b"something else")]) == ("", 0, None)
+    assert linux_socket.arrival([(0, 8, four), (0, 2, hops)]) == ("192.0.2.1", 7, 3)
+    assert linux_socket.arrival([(41, 50, six), (41, 52, hops)]) == ("192.0.2.1", 7, 3)
+    assert linux_socket.arrival([]) == ("", 0, None)
+    assert linux_socket.arrival([(1, 1, b"something else")]) == ("", 0, None)

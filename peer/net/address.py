@@ -1,0 +1,112 @@
+"""IP addresses with a UDP port, and the look-up of host names."""
+
+import asyncio
+import ipaddress
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+
+from peer.errors import Malformed, Unreachable
+from peer.limits import PARSED_ADDRESSES
+
+
+@lru_cache(maxsize=PARSED_ADDRESSES)
+def canonical_host(host: str) -> str:
+    """Return the canonical text of an IP address.
+
+    An IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2) becomes an IPv4 address: `::ffff:192.0.2.1` is
+    `192.0.2.1`. Raises `Malformed` if `host` is not an IP address, or has a zone.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise Malformed(
+            f"{host!r} is not an IP address", advice="Examples: 192.0.2.1, 2001:db8::1."
+        ) from None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            raise Malformed(
+                f"{host!r} contains a zone",
+                advice="Give the interface as the scope, not as part of the host.",
+            )
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+    return str(address)
+
+
+def _is_link_local(host: str) -> bool:
+    """Return whether a canonical address is in fe80::/10 (RFC 4291 §2.5.6)."""
+    return ":" in host and host[:3] in {"fe8", "fe9", "fea", "feb"} and host[4:5] == ":"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where datagrams go to or come from.
+
+    `host` is a canonical IP address without a zone. `scope` is the interface index of a link-local
+    IPv6 address, else 0. An IPv4-mapped address becomes an IPv4 address, so that one peer has one
+    address. Raises `Malformed` if `host` is not an IP address or `port` not a port.
+    """
+
+    host: str
+    port: int
+    scope: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise Malformed(f"{self.port} is not a UDP port", advice="Use a port from 0 to 65535.")
+        object.__setattr__(self, "host", canonical_host(self.host))
+        if self.scope and not _is_link_local(self.host):
+            object.__setattr__(self, "scope", 0)
+
+    @property
+    def is_ipv6(self) -> bool:
+        """True for IPv6, false for IPv4."""
+        return ":" in self.host
+
+    @property
+    def needs_scope(self) -> bool:
+        """True for a link-local IPv6 address whose interface is not given."""
+        return not self.scope and _is_link_local(self.host)
+
+    def __str__(self) -> str:
+        if not self.is_ipv6:
+            return f"{self.host}:{self.port}"
+        return f"[{self.host}{_zone(self.scope)}]:{self.port}"
+
+
+def _zone(scope: int) -> str:
+    if not scope:
+        return ""
+    try:
+        return f"%{socket.if_indextoname(scope)}"
+    except OSError:  # the interface does not exist any more
+        return f"%{scope}"
+
+
+async def resolve(host: str, port: int) -> list[Address]:
+    """Return the addresses of a host name or an IP address (with `%zone`), best first.
+
+    Raises `Unreachable` if there is none.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        addresses = [_from_getaddrinfo(name) for *_, name in found]
+    except (OSError, ValueError, OverflowError) as error:  # also a name IDNA cannot encode
+        reason = error.strerror or str(error) if isinstance(error, OSError) else "not a host name"
+        raise Unreachable(
+            f"cannot resolve {host!r}: {reason}",
+            advice="Check the spelling, or give the IP address.",
+        ) from error
+    if not addresses:
+        raise Unreachable(f"{host!r} has no address", advice="Give the IP address.")
+    return list(dict.fromkeys(addresses))
+
+
+def _from_getaddrinfo(name: tuple[int | str | bytes, ...]) -> Address:
+    host, port, *rest = name
+    if not isinstance(host, str):  # of a Python without IPv6
+        raise ValueError("an address of an unknown family")
+    # The text of some addresses has the zone, too.
+    return Address(host.partition("%")[0], int(port), int(rest[1]) if rest else 0)
