@@ -62,6 +62,11 @@ class Settings:
     values: Mapping[str, object] = field(default_factory=dict, compare=False)
     origin: Mapping[str, str] = field(default_factory=dict, compare=False)
 
+    @property
+    def display_name(self) -> str:
+        """What people call this device."""
+        return self.name or "device"
+
     def require_role(self, roles: Collection[str]) -> None:
         """Raise `ConfigError` unless the role of `[pairing]` is one that a user can have."""
         role = self.terms.role

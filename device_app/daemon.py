@@ -1,4 +1,4 @@
-"""The life of the process: signals, readiness, the question at the terminal, and beginning anew."""
+"""The daemon process: signals, readiness, questions at its terminal, and restarts after a reset."""
 
 import asyncio
 import ctypes
@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, assert_never
 
 from device_app.app import App
 from device_app.config import Settings
@@ -31,10 +31,13 @@ Ready = Callable[[dict[str, Any]], None]
 
 
 def protect(paths: Paths) -> None:
-    """Before anything is opened: root becomes the owner of the state folder for good, and no other
-    process of that user may read our memory, which holds the key (PR_SET_DUMPABLE, prctl(2)).
+    """Drop root's rights for those of the owner of the state folder, and hide the memory.
 
-    Raises `AppError`.
+    The memory holds the device's key, so other processes of that user may not read it
+    (PR_SET_DUMPABLE, prctl(2)). Call this before anything is opened.
+
+    Raises:
+        AppError: the daemon cannot run as that owner.
     """
     try:
         if (owner := files.other_owner(paths.state)) is not None:
@@ -57,46 +60,51 @@ def protect(paths: Paths) -> None:
 async def run(
     paths: Paths, settings: Settings, *, pair: bool, quiet: bool, on_ready: Ready
 ) -> None:
-    """Run until SIGTERM or SIGINT; after a factory reset, again with the new identity. SIGHUP puts
-    the policy files into force, or ends a daemon whose terminal has gone. `quiet`: on a terminal,
-    nothing but questions."""
+    """Run until SIGTERM or SIGINT, and start again after a factory reset.
+
+    SIGHUP reloads the policy files; if it comes because the terminal was closed, it ends the run.
+
+    Args:
+        paths: the folders of the daemon.
+        settings: the configuration.
+        pair: open a pairing window at the start.
+        quiet: show nothing but questions on the terminal.
+        on_ready: called with the status whenever the device is ready.
+    """
     stop = asyncio.Event()
     has_terminal = sys.stdin.isatty()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _not_yet)
+    loop.add_signal_handler(signal.SIGHUP, _ignore_hang_up)
     while not stop.is_set():
         app = await App.start(paths, settings)
         loop.add_signal_handler(signal.SIGHUP, _hang_up, app, stop, has_terminal)
         try:
             await app.open_first_window(pair=pair)
             on_ready(app.status())
-            _ask_in_place(app, quiet=quiet)
+            _attend_pairing(app, quiet=quiet)
             notify(f"READY=1\nMAINPID={os.getpid()}", os.environ)
-            await _either(stop, app.stopped)
+            await _first_of(stop, app.was_reset)
             if stop.is_set():
                 notify("STOPPING=1", os.environ)
         finally:
-            loop.add_signal_handler(signal.SIGHUP, _not_yet)
+            loop.add_signal_handler(signal.SIGHUP, _ignore_hang_up)
             await app.close()
-        if not app.begins_anew:
-            return
 
 
-def _not_yet() -> None:
-    """SIGHUP while nothing is loaded, or not any more: it must not kill us."""
+def _ignore_hang_up() -> None:
+    """Do nothing while there is no device to reload; by default SIGHUP ends the process."""
 
 
 def _hang_up(app: App, stop: asyncio.Event, had_terminal: bool) -> None:
-    """SIGHUP: somebody wants a reload; or, as it once meant, has closed the terminal."""
     if had_terminal and not sys.stdin.isatty():
         stop.set()
         return
-    app.reload_soon()
+    app.schedule_reload()
 
 
-async def _either(*events: asyncio.Event) -> None:
+async def _first_of(*events: asyncio.Event) -> None:
     waiting = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -105,9 +113,11 @@ async def _either(*events: asyncio.Event) -> None:
             task.cancel()
 
 
-def _ask_in_place(app: App, *, quiet: bool) -> None:
-    """On a terminal, `run` shows and asks by itself; else `open`, `accept` and `refuse` do, and no
-    code gets into anybody's log."""
+def _attend_pairing(app: App, *, quiet: bool) -> None:
+    """Show pairing on the terminal and ask there, if the daemon runs on one.
+
+    Otherwise `open`, `accept` and `refuse` do, and no code is written to a log file.
+    """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
 
@@ -118,48 +128,54 @@ def _ask_in_place(app: App, *, quiet: bool) -> None:
             _log.warning("%s", error)
 
     person = PersonAtTerminal(decide, app.identity.fingerprint)
-    told: set[bytes] = set()  # the windows that are on the screen already
+    shown_windows: set[bytes] = set()
 
-    def heard(news: PairingEvent) -> None:
-        if news.kind is PairingEventKind.PENDING and news.ceremony is not None:
-            person.pending(ceremony_view(app.pairing, news.ceremony))
-        elif news.kind is PairingEventKind.DECIDED:
+    def show(event: PairingEvent) -> None:
+        if event.kind is PairingEventKind.PENDING and event.ceremony is not None:
+            person.pending(ceremony_view(app.pairing, event.ceremony))
+        elif event.kind is PairingEventKind.DECIDED:
             person.over("accepted elsewhere")
-        elif news.kind is PairingEventKind.ENDED:
-            person.over("this question is void" if _has_failed(news) else "")
+        elif event.kind is PairingEventKind.ENDED:
+            person.over("this question is void" if _has_failed(event) else "")
         if not quiet:
-            _tell(_news_lines(app.pairing, news, told))
+            for line in _event_lines(app.pairing, event, shown_windows):
+                render.talk(line)
 
-    app.pairing.events.subscribe(heard)
+    app.pairing.events.subscribe(show)
     if app.pairing.is_open:
-        heard(PairingEvent(PairingEventKind.OPENED))
+        show(PairingEvent(PairingEventKind.OPENED))
 
 
-def _has_failed(news: PairingEvent) -> bool:
-    return news.ceremony is not None and news.ceremony.state is not State.REGISTERED
+def _has_failed(event: PairingEvent) -> bool:
+    return event.ceremony is not None and event.ceremony.state is not State.REGISTERED
 
 
-def _news_lines(service: PairingService, news: PairingEvent, told: set[bytes]) -> list[str]:
-    """What somebody at this terminal wants to know; a success is told by the log."""
-    match news.kind:
-        case PairingEventKind.OPENED if service.window is not None:
+def _event_lines(
+    service: PairingService, event: PairingEvent, shown_windows: set[bytes]
+) -> list[str]:
+    """Return the lines for an event; a success is in the log already."""
+    window = service.window
+    match event.kind:
+        case PairingEventKind.OPENED if window is not None:
             lines = window_lines(window_view(service))
-            is_longer = service.window.window_id in told
-            told.add(service.window.window_id)
-            return lines[:1] if is_longer else lines
+            is_extended = window.window_id in shown_windows
+            shown_windows.add(window.window_id)
+            return lines[:1] if is_extended else lines
         case PairingEventKind.DECIDED:
             return ["Accepted; the client's user is next."]
         case PairingEventKind.CODE:
             return code_lines(window_view(service))
-        case PairingEventKind.ENDED if _has_failed(news) and news.ceremony and service.window:
-            view = ceremony_view(service, news.ceremony)
-            return ended_lines(view, failures=service.window.failures)
+        case PairingEventKind.ENDED if _has_failed(event) and event.ceremony and window:
+            view = ceremony_view(service, event.ceremony)
+            return ended_lines(view, failures=window.failures)
         case PairingEventKind.CLOSED:
-            return closed_lines(news.reason)
-        case _:
+            return closed_lines(event.reason)
+        case (
+            PairingEventKind.OPENED
+            | PairingEventKind.PENDING
+            | PairingEventKind.ENDED
+            | PairingEventKind.GONE
+        ):
             return []
-
-
-def _tell(lines: Sequence[str]) -> None:
-    for line in lines:
-        render.talk(line)
+        case _:
+            assert_never(event.kind)

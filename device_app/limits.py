@@ -8,3 +8,21 @@ from typing import Final
 # The configuration.
 CONFIG_FILE_BYTES: Final = 1_048_576  # of one file
 SETTING_SECONDS_MAX: Final = 1e9  # of a time that has no range of its own
+
+# The log (`logs`).
+LOG_BURST_RECORDS: Final = 5  # log records of one source line per period; more are only counted
+LOG_PERIOD_SECONDS: Final = 10.0
+LOG_SOURCE_LINES: Final = 256  # source lines whose records are counted
+
+# The pairing port (`pairing.port`).
+SILENCE_SPARE_SECONDS: Final = 30.0  # beyond a person's time, before a silent session ends
+
+# Resources.
+RETRY_PAIRING_SECONDS: Final = 5  # Max-Age of a 5.03 or 4.29 on the pairing port
+RETRY_WINDOW_SECONDS: Final = 30  # Max-Age of a 5.03 of /iam/window
+BOARD_UPDATE_SECONDS: Final = 5.0  # between two readings of an observed /board
+EVENTS_MAX: Final = 100  # events in one answer of /events
+EVENTS_DEFAULT: Final = 50  # and without `last`
+EVENT_ANSWERS_CACHED: Final = 8  # encoded answers of /events, until there is a new event
+QUOTED_QUERY_CHARACTERS: Final = 20  # of an unknown query, in the error that names it
+QUOTED_ANSWER_CHARACTERS: Final = 80  # of an ID that names no ceremony, in the error

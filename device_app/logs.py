@@ -1,56 +1,60 @@
-"""The daemon's log: to stderr, and never flooded by a stranger.
-
-One place in the code may say the same thing a few times in a while; then it is counted, and the
-count is told with the next line that gets through.
-"""
+"""The daemon's log on stderr, with a rate limit so that no client can flood it."""
 
 import logging
 import sys
 import time
 from collections.abc import Callable
 
+from device_app.limits import LOG_BURST_RECORDS, LOG_PERIOD_SECONDS, LOG_SOURCE_LINES
 from peer.bounded_dict import BoundedDict
 from peer.terminal.text import EscapingFormatter
 
-_BURST = 5
-_PERIOD_SECONDS = 10.0
-_PLACES = 256
-
 
 class LogLimiter(logging.Filter):
-    """At most `_BURST` records per place in the code and period."""
+    """Passes `LOG_BURST_RECORDS` records of each source line per `LOG_PERIOD_SECONDS`.
+
+    The next record that passes says how many were dropped.
+    """
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._monotonic = monotonic
-        #: place → (begin of the period, records in it)
-        self._seen: BoundedDict[tuple[str, int], tuple[float, int]] = BoundedDict(_PLACES)
+        #: source line → (start of the period, records in it)
+        self._counts: BoundedDict[tuple[str, int], tuple[float, int]] = BoundedDict(
+            LOG_SOURCE_LINES
+        )
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this record is written."""
-        place = (record.pathname, record.lineno)
+        """Return whether this record is written."""
+        line = (record.pathname, record.lineno)
         now = self._monotonic()
-        begun, count = self._seen.get(place, (now, 0))
-        if now - begun >= _PERIOD_SECONDS:
-            if count > _BURST:
-                record.msg = f"{record.msg} (and {count - _BURST} more like this before)"
-            begun, count = now, 0
-        self._seen[place] = (begun, count + 1)
-        return count < _BURST
+        start, count = self._counts.get(line, (now, 0))
+        if now - start >= LOG_PERIOD_SECONDS:
+            if count > LOG_BURST_RECORDS:
+                record.msg = f"{record.msg} (and {count - LOG_BURST_RECORDS} more like this before)"
+            start, count = now, 0
+        self._counts[line] = (start, count + 1)
+        return count < LOG_BURST_RECORDS
 
 
 def set_up(verbosity: int) -> None:
-    """Log to stderr. `verbosity`: -1 errors, 0 our news and others' warnings, 1 more, 2 all."""
-    level = {-1: logging.ERROR, 0: logging.INFO, 1: logging.DEBUG}.get(verbosity, logging.DEBUG)
+    """Log to stderr.
+
+    Args:
+        verbosity: -1 for errors; 0 for handfast's information and the warnings of libraries; 1 for
+            debugging; 2 for the messages of aiocoap as well.
+    """
+    level = {-1: logging.ERROR, 0: logging.INFO}.get(verbosity, logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EscapingFormatter("%(levelname).1s %(name)s: %(message)s"))
     handler.addFilter(LogLimiter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for ours in ("handfast", "device_app", "peer", "iam"):
-        logging.getLogger(ours).setLevel(level)
-    # aiocoap tells every refused request at INFO and every message at DEBUG: a stranger's to cause.
+    for name in ("handfast", "device_app", "peer", "iam"):
+        logging.getLogger(name).setLevel(level)
+    # aiocoap logs every refused request at INFO and every message at DEBUG, which any client can
+    # cause.
     logging.getLogger("handfast.coap").setLevel(
         logging.INFO if verbosity >= 2 else max(level, logging.WARNING)
     )

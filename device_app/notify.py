@@ -1,4 +1,4 @@
-"""Tell the service manager that we are ready (sd_notify(3)); nothing without `$NOTIFY_SOCKET`."""
+"""Notifications to the service manager (sd_notify(3))."""
 
 import contextlib
 import socket
@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 
 def notify(state: str, environ: Mapping[str, str]) -> bool:
-    """Send a state like `READY=1`. False if nobody asked for it or nobody listens."""
+    """Send a state such as `READY=1` to the socket that `$NOTIFY_SOCKET` names.
+
+    Returns:
+        False if the variable is not set or no one listens on the socket.
+    """
     path = environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return False

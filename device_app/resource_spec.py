@@ -1,6 +1,6 @@
-"""Resources of your own: the small, documented interface for a board's application.
+"""Resources of applications: how a module of your own adds CoAP resources to the device.
 
-A module named in the configuration (`[resources] modules = ["my_board.lamp"]`), or an entry point
+A module that the configuration names (`[resources] modules = ["my_board.lamp"]`), or an entry point
 of the group `handfast.resources`, has one function:
 
     from device_app.resource_spec import Board, ResourceSpec
@@ -10,17 +10,12 @@ of the group `handfast.resources`, has one function:
             "/lamp",
             Lamp(),  # any aiocoap.resource.Resource
             actions={"GET": "Lamp:Read", "PUT": "Lamp:Set"},
-            least_role={"Lamp:Set": "user"},  # default: guest for GET, user for the rest
-            attributes=lambda request: {"Lamp:Room": "hall"},  # for the conditions of policies
+            least_role={"Lamp:Set": "user"},
+            attributes=lambda request: {"Lamp:Room": "hall"},
         )
 
-Each method asks for its action; a method without one is 4.05. An unpaired key never comes so far.
-`attributes` are texts that tell requests apart, by path, query and sender: it is asked before the
-body is there, for each request and for each notification. Names in handfast's own modules
-(`Connection`, `IAM`, `Clock`) are left out.
-In a handler, `board.subject(request)` is the user who sent the request; Observe works as in aiocoap
-(`ObservableResource`). A module that cannot be used is a refusal to start that names it: a lamp
-that silently is not there would be worse.
+docs/howto/resources.md explains it. A module that cannot be used stops the start with an error that
+names it: a device without its lamp would be harder to find out about.
 """
 
 import importlib
@@ -30,7 +25,6 @@ from dataclasses import dataclass, field
 from importlib.machinery import all_suffixes
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import aiocoap
 from aiocoap import interfaces
@@ -41,13 +35,20 @@ from iam.errors import IamError
 from iam.model import Subject
 
 GROUP = "handfast.resources"
-_IMPORTED = tuple(all_suffixes())
-_OURS = frozenset({"iam", "pair", "hello", "board", ".well-known", "events"})
+#: First path segments of the device's own resources.
+RESERVED_SEGMENTS = frozenset({"iam", "pair", "hello", "board", ".well-known", "events"})
+_IMPORTED_SUFFIXES = tuple(all_suffixes())
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What an application's module may know of the device it runs on."""
+    """The device, for an application's module.
+
+    Attributes:
+        name: what people call the device.
+        device_id: its short ID.
+        subject: returns the user (and key) that sent a request.
+    """
 
     name: str
     device_id: str
@@ -56,8 +57,19 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class ResourceSpec:
-    """One resource at one path: method → action, action → the lowest role that may, and request →
-    attributes for conditions."""
+    """One resource of an application, at one path.
+
+    Attributes:
+        path: where it is served, such as `/lamp`.
+        resource: answers the requests; with Observe if it is an `ObservableResource`.
+        actions: method → the action that it needs. A method without one is answered with 4.05.
+        least_role: action → the lowest role that may perform it. The default is `guest` for the
+            action of GET, and `user` for every other.
+        attributes: returns what the conditions of policies can compare, from the path, the query
+            and the sender of a request. It is called for every request and notification of a user,
+            before the body is read. Attributes of handfast's own modules (`Connection`, `IAM`,
+            `Clock`) are left out.
+    """
 
     path: str
     resource: interfaces.Resource
@@ -67,11 +79,11 @@ class ResourceSpec:
 
     @property
     def segments(self) -> tuple[str, ...]:
-        """The path as CoAP has it."""
+        """The path in CoAP's form."""
         return tuple(part for part in self.path.split("/") if part)
 
     def roles(self) -> dict[str, str]:
-        """Action → lowest role, with the defaults."""
+        """Return the lowest role of every action."""
         reading = {action for method, action in self.actions.items() if method == "GET"}
         return {
             action: self.least_role.get(action, "guest" if action in reading else "user")
@@ -82,20 +94,30 @@ class ResourceSpec:
 def load(
     modules: Iterable[str], folder: Path, board: Board, *, installed: bool = True
 ) -> list[ResourceSpec]:
-    """What the modules of the configuration and the installed ones offer. Raises `ModuleError`."""
+    """Return the resources of all modules.
+
+    Args:
+        modules: names of the modules in the configuration.
+        folder: where they can be, beside the installed packages.
+        board: handed to each module.
+        installed: also load the entry points of installed packages.
+
+    Raises:
+        ModuleError: a module cannot be used.
+    """
     found: dict[tuple[str, ...], tuple[str, ResourceSpec]] = {}
     for name, function in _functions(modules, folder, installed=installed):
-        for one in _called(name, function, board):
-            if one.segments in found:
-                other = found[one.segments][0]
-                raise _broken(name, f"{one.path} is taken by the module {other}")
-            found[one.segments] = (name, one)
-    return [one for _, one in found.values()]
+        for spec in _called(name, function, board):
+            if spec.segments in found:
+                other = found[spec.segments][0]
+                raise _unusable(name, f"the module {other} serves {spec.path} already")
+            found[spec.segments] = (name, spec)
+    return [spec for _, spec in found.values()]
 
 
 def _functions(
     modules: Iterable[str], folder: Path, *, installed: bool
-) -> Iterable[tuple[str, Any]]:
+) -> Iterable[tuple[str, object]]:
     if folder.is_dir():
         _check_folder(folder)
         if str(folder) not in sys.path:
@@ -103,60 +125,62 @@ def _functions(
     for name in modules:
         try:
             module = importlib.import_module(name)
-        except Exception as error:  # whatever a module does when it is imported
-            raise _broken(name, f"{type(error).__name__}: {error}") from error
+        except Exception as error:  # importing a module runs its code
+            raise _unusable(name, f"{type(error).__name__}: {error}") from error
         yield name, getattr(module, "resources", None)
     for entry in entry_points(group=GROUP) if installed else ():
         try:
             yield entry.name, entry.load()
         except Exception as error:
-            raise _broken(entry.name, f"{type(error).__name__}: {error}") from error
+            raise _unusable(entry.name, f"{type(error).__name__}: {error}") from error
 
 
 def _check_folder(folder: Path) -> None:
-    """Everything that an import might open has to be a regular file: a FIFO would make the daemon
-    wait for ever. Raises `ModuleError`."""
+    """Reject a folder in which an import could open anything but a regular file.
+
+    A FIFO would block the daemon indefinitely.
+    """
     for path in sorted(folder.rglob("*")):
-        if path.name.endswith(_IMPORTED) and not path.is_dir() and not path.is_file():
+        if path.name.endswith(_IMPORTED_SUFFIXES) and not path.is_dir() and not path.is_file():
             raise ModuleError(
                 f"{path} is not a regular file, so nothing in {folder} can be loaded",
                 advice="Remove it.",
             )
 
 
-def _called(name: str, function: Any, board: Board) -> list[ResourceSpec]:
+def _called(name: str, function: object, board: Board) -> list[ResourceSpec]:
     if not callable(function):
-        raise _broken(name, "it has no function resources(board)")
+        raise _unusable(name, "it has no function resources(board)")
     try:
         found = list(function(board))
     except Exception as error:
-        raise _broken(name, f"{type(error).__name__}: {error}") from error
-    for one in found:
-        _check(name, one)
+        raise _unusable(name, f"{type(error).__name__}: {error}") from error
+    for spec in found:
+        _check(name, spec)
     return found
 
 
-def _check(name: str, one: object) -> None:
-    if not isinstance(one, ResourceSpec):
-        raise _broken(name, f"resources() gave {type(one).__name__}, not ResourceSpec")
-    if not isinstance(one.resource, interfaces.Resource):
-        raise _broken(name, f"{one.path} is not an aiocoap resource")
-    if not one.segments or one.segments[0] in _OURS:
-        raise _broken(name, f"the path {one.path!r} belongs to handfast")
-    if not one.actions:
-        raise _broken(name, f"{one.path} has no actions, so nobody could reach it")
-    if one.attributes is not None and not callable(one.attributes):
-        raise _broken(name, f"the attributes of {one.path} are no function of the request")
-    if unknown := set(one.least_role) - set(one.actions.values()):
-        raise _broken(name, f"least_role names {min(unknown)}, which no method asks for")
+def _check(name: str, spec: object) -> None:
+    if not isinstance(spec, ResourceSpec):
+        raise _unusable(name, f"resources() returned {type(spec).__name__}, not ResourceSpec")
+    if not isinstance(spec.resource, interfaces.Resource):
+        raise _unusable(name, f"{spec.path} is not an aiocoap resource")
+    if not spec.segments or spec.segments[0] in RESERVED_SEGMENTS:
+        raise _unusable(name, f"the path {spec.path!r} belongs to handfast")
+    if not spec.actions:
+        raise _unusable(name, f"{spec.path} has no actions, so no user could reach it")
+    if spec.attributes is not None and not callable(spec.attributes):
+        raise _unusable(name, f"the attributes of {spec.path} are not a function of the request")
+    if unknown := set(spec.least_role) - set(spec.actions.values()):
+        raise _unusable(name, f"least_role names {min(unknown)}, which no method needs")
     try:
-        Access(app_actions=one.roles())
+        Access(app_actions=spec.roles())
     except IamError as error:
-        raise _broken(name, f"{error} {error.advice}".strip()) from error
+        raise _unusable(name, f"{error} {error.advice}".strip()) from error
 
 
-def _broken(name: str, why: str) -> ModuleError:
+def _unusable(name: str, reason: str) -> ModuleError:
     return ModuleError(
-        f"the resources of the module {name!r} cannot be used: {why}",
-        advice="Repair it, or take it out of [resources] modules.",
+        f"the resources of the module {name!r} cannot be used: {reason}",
+        advice="Correct the module, or remove it from [resources] modules.",
     )

@@ -9,7 +9,32 @@ if somebody made the device listen on it. All of them are hints: who answers is 
 import ipaddress
 from collections.abc import Iterable, Sequence
 
+from peer.net.address import Address
 from peer.net.interfaces import InterfaceTable, IpAddress, kernel_table
+
+
+class BoundAddresses:
+    """The addresses of the regular port; there are none before it is bound.
+
+    `public` are the addresses that the configuration adds.
+    """
+
+    def __init__(self, public: Sequence[str]) -> None:
+        self._public = public
+        self._bound: tuple[Address, ...] = ()
+
+    @property
+    def port(self) -> int:
+        """The UDP port; 0 before it is bound."""
+        return self._bound[0].port if self._bound else 0
+
+    def set(self, bound: Iterable[Address]) -> None:
+        """Take the addresses, once the port is bound."""
+        self._bound = tuple(bound)
+
+    def reachable(self) -> tuple[str, ...]:
+        """Return the `HOST:PORT` hints for invites."""
+        return reachable([(one.host, one.port) for one in self._bound], self._public)
 
 
 def reachable(

@@ -1,34 +1,39 @@
-"""Which ceremony an answer of the device's user is about.
+"""The ceremony that an answer of the device's user is about.
 
-Between the look at a client and the answer, that client may be gone and another one may wait. So an
-answer says what it is about: the ceremony's id, or the client's fingerprint where that was shown.
+Between the question and the answer, one client may leave and another may wait. So an answer names
+its ceremony: by ID, or by the client's fingerprint if the user compared that.
 """
 
 from device_app.errors import AppError, Exit
+from device_app.limits import QUOTED_ANSWER_CHARACTERS
 from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.pairing.ceremony import Ceremony
 
-_LOOK = "`handfast-device pending` shows what waits."
+_LOOK = "`handfast-device pending` shows the client that waits."
 
 
 def find_pending_untrusted(pending: Ceremony | None, wanted: object) -> Ceremony:
-    """The ceremony that waits, if `wanted` is its id or the fingerprint that its user compares.
+    """Return the pending ceremony if `wanted` is its ID or its client's fingerprint.
 
-    Where six digits are compared no fingerprint is shown, so none names that ceremony: the same key
-    may have started again, with other digits. Raises `AppError`.
+    A ceremony with six digits has only its ID: the same key may have started again, with other
+    digits.
+
+    Raises:
+        AppError: `wanted` names no ceremony, or one that is not pending.
     """
     if not isinstance(wanted, str) or not wanted:
         raise AppError(
-            "say which client the answer is for: its id, or its fingerprint",
+            "name the client that the answer is for: its ID, or its fingerprint",
             advice=_LOOK,
             code=Exit.USAGE,
         )
     if pending is None:
-        raise AppError("nothing waits for an answer", advice=_LOOK, code=Exit.NOT_FOUND)
+        raise AppError("no client waits for an answer", advice=_LOOK, code=Exit.NOT_FOUND)
     if wanted != pending.id and not _is_shown(pending, wanted):
         raise AppError(
-            f"{wanted[:80]!r} does not wait for an answer; another client does",
+            f"{wanted[:QUOTED_ANSWER_CHARACTERS]!r} does not wait for an answer; "
+            "another client does",
             advice=f"Compare again: {_LOOK}",
             code=Exit.NOT_FOUND,
         )

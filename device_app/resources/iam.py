@@ -109,9 +109,8 @@ class Users(Resource):
             wished = bodies.user_wished_untrusted(body, self._clock.now())
             subject = self._guard.require(request, "Iam:AddUser", *_targets(wished))
             user = self._registry.add_user(subject, wished)
-        answer = reply(request, self._view(user), code=Code.CREATED)
-        answer.opt.location_path = ("iam", "users", user.name)
-        return answer
+        location = ("iam", "users", user.name)
+        return reply(request, self._view(user), code=Code.CREATED, location=location)
 
     async def render_patch(self, request: aiocoap.Message) -> aiocoap.Message:
         """Change the fields that are given."""

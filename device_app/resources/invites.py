@@ -48,9 +48,7 @@ class Invites(Resource):
             )
             subject = self._guard.require(request, "Iam:CreateInvite", *_targets(invite))
             made = self._invitations.create(subject, invite)
-        answer = reply(request, made, code=Code.CREATED)
-        answer.opt.location_path = ("iam", "invites", invite.id)
-        return answer
+        return reply(request, made, code=Code.CREATED, location=("iam", "invites", invite.id))
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
         """Withdraw one."""

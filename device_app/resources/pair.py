@@ -73,17 +73,24 @@ class Pair(ObservableResource):
     ct = CBOR
     rt = "handfast.pair"
 
-    def __init__(self, service: PairingService, near: LocalOnly, *, device: str, port: int) -> None:
+    def __init__(
+        self,
+        service: PairingService,
+        local: LocalOnly,
+        *,
+        device: str,
+        regular_port: Callable[[], int],
+    ) -> None:
         super().__init__()
         self._service = service
-        self._near = near
+        self._local = local
         self._device = device
-        self._port = port
+        self._regular_port = regular_port
         service.events.subscribe(lambda _event: self.updated_state())
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """What is offered, or how a ceremony stands. Both can be observed."""
-        self._near.check(peer_of(request))
+        self._local.check(peer_of(request))
         match tuple(request.opt.uri_path):
             case ():
                 return reply(request, self._offer())
@@ -127,7 +134,7 @@ class Pair(ObservableResource):
             "methods": methods,
             "seconds": round(self._service.seconds_left),
             "fingerprint": fingerprint.hex,
-            "port": self._port,  # where to call after pairing, on a LAN without mDNS
+            "port": self._regular_port(),  # where to call after pairing, on a LAN without mDNS
         }
 
     def _find(self, request: aiocoap.Message, path: tuple[str, ...]) -> Ceremony:
@@ -148,7 +155,7 @@ class Pair(ObservableResource):
         if isinstance(started, User):
             known = {"state": State.REGISTERED.value, "user": started.name, "role": started.role}
             return reply(request, known, code=Code.CHANGED)
-        answer = reply(
+        return reply(
             request,
             {
                 "id": started.id,
@@ -158,9 +165,8 @@ class Pair(ObservableResource):
                 **started.answer,
             },
             code=Code.CREATED,
+            location=("pair", started.id),
         )
-        answer.opt.location_path = ("pair", started.id)
-        return answer
 
     def _go_on(self, request: aiocoap.Message, path: tuple[str, ...]) -> aiocoap.Message:
         """The next message of the method: its exchange, or the confirmation."""

@@ -1,5 +1,7 @@
 """Bodies of requests and answers: CBOR (content format 60) and text."""
 
+from collections.abc import Sequence
+
 import aiocoap
 from aiocoap.numbers.codes import Code
 
@@ -50,21 +52,36 @@ def text_field(body: dict[str, object], field: str, *, default: str | None = Non
     return value
 
 
-def reply(request: aiocoap.Message, value: object, *, code: Code | None = None) -> aiocoap.Message:
-    """An answer in CBOR. 4.06 if the client asked for something else."""
-    return reply_encoded(request, cbor.encode(value), code=code)
+def reply(
+    request: aiocoap.Message,
+    value: object,
+    *,
+    code: Code | None = None,
+    location: Sequence[str] = (),
+) -> aiocoap.Message:
+    """Return an answer in CBOR; `location` is the path of a resource that was created.
+
+    Raises `ProblemError` (4.06) if the client asked for another content format.
+    """
+    return reply_encoded(request, cbor.encode(value), code=code, location=location)
 
 
 def reply_encoded(
-    request: aiocoap.Message, payload: bytes, *, code: Code | None = None
+    request: aiocoap.Message,
+    payload: bytes,
+    *,
+    code: Code | None = None,
+    location: Sequence[str] = (),
 ) -> aiocoap.Message:
-    """The same for an answer that is encoded already."""
+    """Return the same for a payload that is encoded already."""
     _require_accepted(request, CBOR, "CBOR")
-    return aiocoap.Message(code=code, payload=payload, content_format=CBOR)
+    return aiocoap.Message(
+        code=code, payload=payload, content_format=CBOR, location_path=tuple(location)
+    )
 
 
 def reply_text(request: aiocoap.Message, text: str, *, code: Code | None = None) -> aiocoap.Message:
-    """An answer in plain text. 4.06 if the client asked for something else."""
+    """Return an answer in plain text. Raises `ProblemError` (4.06) like `reply`."""
     _require_accepted(request, TEXT, "text")
     return aiocoap.Message(code=code, payload=text.encode(), content_format=TEXT)
 
@@ -74,7 +91,7 @@ def _require_accepted(request: aiocoap.Message, have: int, name: str) -> None:
     if wanted is not None and int(wanted) != have:
         raise ProblemError(
             "content-format",
-            f"this comes as {name} only",
+            f"this resource is available as {name} only",
             f"Ask for content format {have}, or for none.",
             code=Code.NOT_ACCEPTABLE,
         )

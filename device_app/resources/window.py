@@ -24,8 +24,8 @@ from peer.net.coaps import peer_of
 from peer.net.problem import ProblemError
 from peer.pairing.methods import Method
 
-METHODS_OF = {"GET": OPEN_WINDOW, "POST": OPEN_WINDOW, "DELETE": OPEN_WINDOW}
-LATE = tuple(METHODS_OF)  # the role stands in the body, or is that of the open window
+ACTIONS = {"GET": OPEN_WINDOW, "POST": OPEN_WINDOW, "DELETE": OPEN_WINDOW}
+LATE = tuple(ACTIONS)  # the role stands in the body, or is that of the open window
 _LATER_SECONDS = 30
 
 
@@ -35,12 +35,11 @@ class WindowResource(Resource):
     ct = CBOR
     rt = "handfast.window"
 
-    def __init__(self, guard: Guard, *, limits: Limits) -> None:
+    def __init__(self, guard: Guard, service: PairingService, *, limits: Limits) -> None:
         super().__init__()
         self._guard = guard
         self._limits = limits
-        #: Set by the app before the first request: it is made after the site.
-        self.service: PairingService
+        self._service = service
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """{open, port, seconds_left, role, methods}, or {open: false}."""
@@ -52,7 +51,7 @@ class WindowResource(Resource):
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, OPEN_WINDOW):
             wished = _wished_untrusted(body, self._limits)
-            role = self.service.role_for(wished["role"])
+            role = self._service.role_for(wished["role"])
             subject = self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": role})
             opener = Opener(subject, self._guard.connection(peer_of(request)))
             await self._open(opener, wished)
@@ -61,12 +60,12 @@ class WindowResource(Resource):
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
         """Close it, whoever has opened it."""
         self._require_standing(request)
-        self.service.close_window(actor=self._guard.subject(request))
+        self._service.close_window(actor=self._guard.subject(request))
         return aiocoap.Message(code=Code.DELETED)
 
     async def _open(self, opener: Opener, wished: Mapping[str, Any]) -> None:
         try:
-            await self.service.open(**wished, opener=opener)
+            await self._service.open(**wished, opener=opener)
         except UsageError as error:  # one for another role is open
             raise ProblemError("busy", str(error), error.advice) from error
         except PeerError as error:
@@ -80,17 +79,17 @@ class WindowResource(Resource):
 
     def _require_standing(self, request: aiocoap.Message) -> None:
         """An open window is about its role; a closed one about nobody."""
-        if self.service.is_open:
-            self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": self.service.role_for(None)})
+        if self._service.is_open:
+            self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": self._service.role_for(None)})
 
     def _view(self) -> dict[str, Any]:
-        window = self.service.window
-        if window is None or not self.service.is_open:
+        window = self._service.window
+        if window is None or not self._service.is_open:
             return {"open": False}
         return {
             "open": True,
-            "port": self.service.port.number,
-            "seconds_left": round(self.service.seconds_left, 1),
+            "port": self._service.port.number,
+            "seconds_left": round(self._service.seconds_left, 1),
             "role": window.role,
             "methods": list(window.methods),
         }

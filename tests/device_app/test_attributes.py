@@ -423,7 +423,7 @@ async def test_a_stranger_never_makes_the_application_speak(kit: Kit) -> None:
 def test_attributes_are_a_function_or_a_refusal_to_start() -> None:
     wrong: Any = {"Lamp:Room": "hall"}
     one = ResourceSpec("/lamp", Lamp(), {"GET": "Lamp:Read"}, attributes=wrong)
-    with pytest.raises(ModuleError, match="no function"):
+    with pytest.raises(ModuleError, match="not a function"):
         resource_spec._check("my_lamp", one)
 
 

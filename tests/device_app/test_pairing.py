@@ -367,7 +367,8 @@ async def test_a_step_that_comes_too_late_tells_what_time_has_ended(
         "complete": lambda: service.complete(started, {"confirm": bytes(32)}, seen),
         "abort": lambda: service.abort(started, seen),
     }
-    monkeypatch.setattr(service._driver, "_loop", LaterLoop(device.app.limits.person_seconds + 1))
+    late = device.app.settings.limits.person_seconds + 1
+    monkeypatch.setattr(service._driver, "_loop", LaterLoop(late))
     with pytest.raises(CeremonyError):
         steps[step]()
     assert [event.user for event in device.events("expired")] == ["anna"]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app import resource_spec
+from device_app import exposed, resource_spec
 from device_app.errors import ModuleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.device_app.conftest import Kit
+    from tests.device_app.conftest import Device, Kit
 
 LAMP = """
 from aiocoap import Message
@@ -96,7 +96,7 @@ GOOD = "from device_app.resource_spec import ResourceSpec\nfrom aiocoap.resource
         ("def broken(:", "SyntaxError"),
         ("x = 1", "no function resources"),
         ("def resources(board): raise OSError('no GPIO')", "no GPIO"),
-        ("def resources(board): return [7]", "gave int"),
+        ("def resources(board): return [7]", "returned int"),
         (
             GOOD + "def resources(board): return [ResourceSpec('/x', 7, {'GET': 'X:Get'})]",
             "not an aiocoap",
@@ -124,12 +124,12 @@ GOOD = "from device_app.resource_spec import ResourceSpec\nfrom aiocoap.resource
         (
             GOOD + "def resources(board):\n"
             " return [ResourceSpec('/x', Resource(), {'GET': 'X:Get'}, {'X:Set': 'user'})]",
-            "no method asks for",
+            "no method needs",
         ),
         (
             GOOD + "def resources(board):\n"
             " return [ResourceSpec('/x', Resource(), {'GET': 'X:Get'})] * 2",
-            "is taken",
+            "serves /x already",
         ),
     ],
 )
@@ -157,3 +157,19 @@ def test_installed_modules_come_by_their_entry_point(
     monkeypatch.setattr(resource_spec, "entry_points", lambda group: EntryPoints([broken]))
     with pytest.raises(ModuleError, match="'lamp'"):
         resource_spec.load((), kit.home / "modules", board)
+
+
+async def test_the_reserved_paths_are_those_of_the_device(device: Device) -> None:
+    """No application takes a first path segment that the device serves on either port."""
+    sites = (device.app.site, device.app.pairing.port.site)
+    served = {path[0] for site in sites for path in site.paths()}
+    assert served == resource_spec.RESERVED_SEGMENTS
+
+
+@pytest.mark.parametrize("name", ["Exposed", "Board"])
+def test_the_old_names_still_work_for_one_release(name: str) -> None:
+    new = "ResourceSpec" if name == "Exposed" else name
+    with pytest.warns(DeprecationWarning, match=f"resource_spec.{new}"):
+        assert getattr(exposed, name) is getattr(resource_spec, new)
+    with pytest.raises(AttributeError):
+        _ = exposed.load

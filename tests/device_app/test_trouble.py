@@ -94,7 +94,7 @@ async def test_a_full_disk_does_not_hide_that_the_window_closed(
     caller = kit.caller(device)
     await device.open()
     wrong = {"method": "code", "name": "anna", "round_one": bytes(330)}
-    for _ in range(device.app.limits.window_failures - 1):
+    for _ in range(device.app.settings.limits.window_failures - 1):
         assert (await caller.pair_ask("POST", "/pair", wrong)).reason == "wrong-code"
     disk.fill()
     answer = await caller.pair_ask("POST", "/pair", wrong)
@@ -189,20 +189,20 @@ async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_pa
 
 def test_a_flood_does_not_flood_the_log() -> None:
     now = [0.0]
-    damper = LogLimiter(monotonic=lambda: now[0])
+    limiter = LogLimiter(monotonic=lambda: now[0])
 
     def record(line: int) -> logging.LogRecord:
         return logging.LogRecord("x", logging.INFO, "file.py", line, "said", None, None)
 
-    assert sum(damper.filter(record(1)) for _ in range(1000)) == 5
-    assert damper.filter(record(2))
+    assert sum(limiter.filter(record(1)) for _ in range(1000)) == 5
+    assert limiter.filter(record(2))
     now[0] = 11.0
     late = record(1)
-    assert damper.filter(late)
+    assert limiter.filter(late)
     assert late.getMessage() == "said (and 995 more like this before)"
     for line in range(10_000):
-        damper.filter(record(line))
-    assert len(damper._seen) <= 256
+        limiter.filter(record(line))
+    assert len(limiter._counts) <= 256
 
 
 async def test_a_taken_pairing_port_stops_no_daemon(kit: Kit) -> None:

@@ -89,7 +89,7 @@ async def paired_through(
             host="kitchen.local.",
         )
 
-    limits = replace(device.app.limits, step_seconds=PATIENCE)
+    limits = replace(device.app.settings.limits, step_seconds=PATIENCE)
     client = Client(home=home / "client", look=look, limits=limits)
     kit.at_end(client.close)
 

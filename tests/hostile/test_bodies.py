@@ -277,7 +277,7 @@ async def test_half_bodies_are_few_and_only_their_sender_can_finish_them(
     for number in range(100):
         path = f"/iam/users/u{number}"
         assert (await admin.ask("POST", path, raw=bytes(16), block1=(0, True, 0))).code == "2.31"
-    assert 0 < device.spooled() <= device.app.limits.block_assemblies
+    assert 0 < device.spooled() <= device.app.settings.limits.block_assemblies
     assert (await guest.ask("POST", "/iam/users", raw=bytes(16), block1=(0, True, 0))).code == (
         "4.03"
     )

@@ -64,7 +64,7 @@ async def test_an_owner_works_on_while_strangers_come_in_crowds(
     assert mine.is_open, "the owner's first session is still the same"
     assert requests > 5
     assert answers > 0, "strangers were heard at all"
-    assert most <= 1 + device.app.limits.unpaired_sessions
+    assert most <= 1 + device.app.settings.limits.unpaired_sessions
     crowded = device.counters()["sessions-refused"] + device.counters().get("sessions-evicted", 0)
     assert crowded > 0, "there were never too many strangers"
     assert device.counters()["handshakes"] > 12
@@ -76,7 +76,7 @@ async def test_a_crowd_at_the_pairing_port_keeps_nobody_from_pairing_but_itself(
     await device.open(role="user")
     caller = kit.caller(device)
     started = await caller.start("anna")
-    most = device.app.limits.unpaired_sessions
+    most = device.app.settings.limits.unpaired_sessions
     for number in range(most + 6):
         one = kit.caller(device)
         if number < most:
@@ -192,7 +192,7 @@ async def test_a_guest_cannot_push_out_the_half_body_of_an_owner(
     """Half-received bodies are bounded; a client that fills the table loses its own first."""
     first = await owner.ask("POST", "/iam/users", raw=bytes(64), block1=(0, True, 2))
     assert first.code == "2.31"
-    for number in range(device.app.limits.block_assemblies + 10):
+    for number in range(device.app.settings.limits.block_assemblies + 10):
         await guest.ask("GET", f"/hello?{number}", raw=bytes(16), block1=(0, True, 0))
     more = await owner.ask("POST", "/iam/users", raw=bytes(64), block1=(1, True, 2))
     assert more.code == "2.31", "the owner's half body is gone"

@@ -218,7 +218,7 @@ async def test_the_memory_for_repeats_stays_small(
         finally:
             tracemalloc.stop()
     assert sent >= 800
-    most = device.app.limits.dedup_bytes
+    most = device.app.settings.limits.dedup_bytes
     server = device.app.pairing.port.server if pairing else device.app.server
     assert server is not None
     remotes = list(server._layer.remotes.values())
@@ -281,7 +281,7 @@ class Auditor:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._identity = Identity.create()
-        limits = device.app.limits
+        limits = device.app.settings.limits
         self.sessions = limits.sessions_per_key
         self.each = limits.observations_per_key // self.sessions
         self.raws: list[RawClient] = []
@@ -391,9 +391,9 @@ async def test_a_stranger_may_send_as_much_as_an_invite_takes(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
     """`/iam/redeem` is the one path where the body of a stranger is kept until it is whole."""
-    callers = [kit.caller(device) for _ in range(device.app.limits.unpaired_sessions)]
+    callers = [kit.caller(device) for _ in range(device.app.settings.limits.unpaired_sessions)]
     for caller in callers:
-        for number in range(device.app.limits.block_assemblies + 2):
+        for number in range(device.app.settings.limits.block_assemblies + 2):
             path = f"/iam/redeem?{number}"
             first = await caller.ask("POST", path, raw=bytes(1024), block1=(0, True, 6))
             assert first.code == "2.31"
@@ -403,7 +403,7 @@ async def test_a_stranger_may_send_as_much_as_an_invite_takes(
             assert (said.code, said.reason) == ("4.13", "too-large")
     blocks: list[Any] = [one.blocks for one in device.app.server._layer.remotes.values()]
     held = [body for one in blocks for body in one.requests._assemblies.values()]
-    assert 0 < len(held) <= len(callers) * device.app.limits.block_assemblies
+    assert 0 < len(held) <= len(callers) * device.app.settings.limits.block_assemblies
     assert sum(len(one.payload) for one in held) <= len(held) * 1024
     longer = await owner.ask("POST", "/iam/users", raw=bytes(1024), block1=(0, True, 6))
     assert longer.code == "2.31"

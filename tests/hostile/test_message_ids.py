@@ -51,4 +51,4 @@ async def test_reused_ids_get_their_own_answers(
         for one in device.app.server._layer.remotes.values()
         if one.peer.fingerprint.hex == owner.fingerprint
     ]
-    assert len(remote.recent) <= min(different, device.app.limits.dedup_window) + 1
+    assert len(remote.recent) <= min(different, device.app.settings.limits.dedup_window) + 1

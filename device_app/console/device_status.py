@@ -1,0 +1,93 @@
+"""The status of the running daemon: what `status --json` shows, without its schema."""
+
+import asyncio
+import os
+from dataclasses import asdict
+from typing import Any
+
+from device_app.access.access_control import AccessControl
+from device_app.access.policies import Policies
+from device_app.config import Settings
+from device_app.console.status import (
+    clock_view,
+    counters_view,
+    identity_view,
+    package_version,
+    session_view,
+)
+from device_app.console.store_recovery import store_view
+from device_app.console.verbs import ceremony_view, window_view
+from device_app.pairing.service import PairingService
+from peer.net.coaps import CoapsServer
+
+
+class DeviceStatus:
+    """Describes the running daemon."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        control: AccessControl,
+        service: PairingService,
+        server: CoapsServer,
+        policies: Policies,
+        *,
+        name: str,
+    ) -> None:
+        self._settings = settings
+        self._control = control
+        self._service = service
+        self._server = server
+        self._policies = policies
+        self._name = name
+        self._started = asyncio.get_running_loop().time()
+
+    def view(self) -> dict[str, Any]:
+        """Return everything that a person asks first."""
+        service, server, settings = self._service, self._server, self._settings
+        pending = service.ceremonies.pending()
+        return {
+            "running": True,
+            "pid": os.getpid(),
+            "version": package_version(),
+            **identity_view(self._name, service.device),
+            "uptime_seconds": round(asyncio.get_running_loop().time() - self._started, 1),
+            "port": server.port,
+            "pairing_port": service.port.number or None,
+            "addresses": [str(address) for address in server.addresses],
+            "local": {"mode": settings.local.value, "allow_loopback": settings.allow_loopback},
+            "window": window_view(service),
+            "pending": [ceremony_view(service, pending)] if pending else [],
+            "failures": service.budget.failures,
+            "board": asdict(service.methods.hardware),
+            "label": {"made": service.methods.label.is_made, "dead": service.methods.is_code_dead},
+            "users": self._users(),
+            "sessions": self._sessions(),
+            "counters": {
+                "regular": counters_view(server),
+                "pairing": counters_view(service.port.server),
+            },
+            "policy": self._policies.view(),
+            "clock": clock_view(self._control.clock),
+            "store": store_view(self._control),
+        }
+
+    def _users(self) -> list[dict[str, Any]]:
+        users = self._control.store.state.users
+        return [
+            {"name": name, "role": users[name].role, "keys": len(users[name].keys)}
+            for name in sorted(users)
+        ]
+
+    def _sessions(self) -> list[dict[str, Any]]:
+        state = self._control.store.state
+        ports = (
+            ("regular", self._server.sessions()),
+            ("pairing", self._service.port.sessions()),
+        )
+        return [
+            session_view(session, user.name if user else None, port=port)
+            for port, sessions in ports
+            for session in sessions
+            for user in [state.user_of(session.fingerprint.hex)]
+        ]

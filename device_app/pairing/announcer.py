@@ -1,0 +1,75 @@
+"""Announces the device by mDNS, and whether it is open for pairing."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from device_app.pairing.events import PairingEvent, PairingEventKind
+from device_app.pairing.service import PairingService
+from peer.errors import PeerError
+from peer.net.advertiser import Advertiser
+
+_log = logging.getLogger("handfast.app")
+
+
+class Announcer:
+    """Keeps the mDNS announcement in step with the pairing window.
+
+    `pairing_port` is the configured port, announced while no window has bound one; 0 is unknown.
+    """
+
+    def __init__(
+        self,
+        service: PairingService,
+        *,
+        name: str,
+        port: int,
+        pairing_port: int,
+        interfaces: Sequence[str] | None,
+    ) -> None:
+        self._service = service
+        self._pairing_port = pairing_port
+        self._advertiser = Advertiser(
+            name=name,
+            device_id=service.device.device_id,
+            port=port,
+            pairing_port=service.port.number or pairing_port,
+            interfaces=interfaces,
+        )
+        self._is_announced = False
+        self._update: asyncio.Task[None] | None = None
+        self._unsubscribe = service.events.subscribe(self._on_event)
+
+    async def start(self) -> None:
+        """Announce the device; a failure is logged, since clients may know the address."""
+        try:
+            await self._advertiser.start()
+        except PeerError as error:
+            _log.warning("not announced by mDNS: %s", error)
+        else:
+            self._is_announced = True
+
+    async def close(self) -> None:
+        """Withdraw the announcement."""
+        self._unsubscribe()
+        if self._update is not None:
+            await self._update
+        if self._is_announced:
+            await self._advertiser.close()
+
+    def _on_event(self, event: PairingEvent) -> None:
+        if self._is_announced and event.kind in {PairingEventKind.OPENED, PairingEventKind.CLOSED}:
+            self._update = asyncio.create_task(
+                self._announce(after=self._update), name="announce the pairing window"
+            )
+
+    async def _announce(self, *, after: asyncio.Task[None] | None) -> None:
+        if after is not None:
+            await after
+        try:
+            await self._advertiser.set_pairing(
+                open=self._service.is_open,
+                pairing_port=self._service.port.number or self._pairing_port,
+            )
+        except Exception as error:  # of the network; the window is open in any case
+            _log.warning("the pairing window could not be announced: %r", error)

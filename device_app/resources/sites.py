@@ -1,0 +1,125 @@
+"""The resource trees of both ports: paths, resources, and the action that each method asks for."""
+
+from collections.abc import Callable, Sequence
+
+from device_app.access.access_control import AccessControl
+from device_app.access.audit_log import AuditLog
+from device_app.access.guard import Guard
+from device_app.access.invitations import Invitations
+from device_app.pairing.service import PairingService
+from device_app.resource_spec import ResourceSpec
+from device_app.resources import (
+    board,
+    check,
+    events,
+    hello,
+    iam,
+    invites,
+    redeem,
+    wellknown,
+    window,
+)
+from device_app.resources.pair import LocalOnly, Pair
+from peer.limits import Limits
+from peer.net.site import GuardedSite
+
+
+def regular_site(
+    guard: Guard,
+    control: AccessControl,
+    invitations: Invitations,
+    service: PairingService,
+    specs: Sequence[ResourceSpec],
+    *,
+    name: str,
+    limits: Limits,
+    board_seconds: float,
+) -> GuardedSite:
+    """Return the tree of the regular port, and tell the guard its rules.
+
+    Args:
+        guard: decides about every request.
+        control: users, decisions and the audit log.
+        invitations: creates and redeems invites.
+        service: opens the pairing window.
+        specs: resources of applications.
+        name: what people call the device.
+        limits: the bounds of requests.
+        board_seconds: between two readings of an observed board.
+    """
+    site = GuardedSite(
+        authorise=guard.authorise,
+        limits=limits,
+        body_bytes=lambda request: guard.body_bytes(request, limits),
+    )
+    greeting = hello.Hello(guard, device=name, device_id=service.device.device_id)
+    for path, resource, actions in (
+        (wellknown.PATH, wellknown.WellKnownCore(guard, site.paths), wellknown.ACTIONS),
+        (("hello",), greeting, hello.ACTIONS),
+        (("iam", "me"), iam.Me(guard, control.authority, control.clock), iam.ME),
+        (("iam", "check"), check.Check(guard, control.authority), check.ACTIONS),
+        (("iam", "roles"), iam.Roles(control.authority), iam.ROLES),
+        (("iam", "policies"), iam.Policies(control.authority), iam.POLICIES),
+        (("events",), events.Events(control.store), events.ACTIONS),
+        *(
+            (path, resource, board.ACTIONS)
+            for path, resource in board.board_resources(seconds=board_seconds).items()
+        ),
+    ):
+        site.add(path, resource)
+        guard.rule(path, actions)
+    _add_administration(site, guard, control, invitations, service, name=name, limits=limits)
+    for spec in specs:
+        site.add(spec.segments, spec.resource)
+        guard.rule(spec.segments, spec.actions, own=spec.attributes)
+    return site
+
+
+def _add_administration(
+    site: GuardedSite,
+    guard: Guard,
+    control: AccessControl,
+    invitations: Invitations,
+    service: PairingService,
+    *,
+    name: str,
+    limits: Limits,
+) -> None:
+    """Add the resources that change users, invites and the pairing window."""
+    site.add(("iam", "users"), iam.Users(guard, control, limits=limits), takes_rest=True)
+    guard.rule(("iam", "users"), iam.USERS, late=("POST",))
+    guard.rule(("iam", "users", None), iam.USER, targets=guard.user_targets)
+    guard.rule(("iam", "users", None, "keys", None), iam.KEY, targets=guard.user_targets)
+
+    site.add(
+        ("iam", "invites"),
+        invites.Invites(guard, control, invitations, limits=limits),
+        takes_rest=True,
+    )
+    guard.rule(("iam", "invites"), invites.INVITES, late=("POST",))
+    guard.rule(("iam", "invites", None), invites.INVITE, late=("DELETE",))
+
+    redemption = redeem.Redeem(invitations, control.audit, device=name, limits=limits)
+    site.add(("iam", "redeem"), redemption)
+    # A repeated request gets the first answer again, whatever role the invite gave.
+    guard.rule(("iam", "redeem"), redeem.ACTIONS, as_unpaired=True)
+
+    site.add(("iam", "window"), window.WindowResource(guard, service, limits=limits))
+    guard.rule(("iam", "window"), window.ACTIONS, late=window.LATE)
+
+
+def pairing_site(
+    service: PairingService,
+    audit: AuditLog,
+    *,
+    name: str,
+    regular_port: Callable[[], int],
+    limits: Limits,
+) -> GuardedSite:
+    """Return the tree of the pairing port; `limits` are those of that port."""
+    local = LocalOnly(audit)
+    site = GuardedSite(authorise=local.authorise, limits=limits)
+    site.add(
+        ("pair",), Pair(service, local, device=name, regular_port=regular_port), takes_rest=True
+    )
+    return site
