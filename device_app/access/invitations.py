@@ -155,7 +155,7 @@ class Invitations:
             key=Fingerprint.parse(invite.key) if invite.key else None,
         )
         try:
-            return token.text(token.signed(self._identity))
+            return token.text(token.sign(self._identity))
         except UsageError as error:
             raise Malformed(str(error), advice=error.advice) from error
 

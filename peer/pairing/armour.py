@@ -49,7 +49,7 @@ _READ = bytes.maketrans(CROCKFORD.encode(), _RFC4648)
 _TYPING = "Compare it with the original, or scan the QR code instead."
 
 
-def armoured(kind: str, *fields: str) -> str:
+def armour_fields(kind: str, *fields: str) -> str:
     """Return the text of these fields, which are Crockford base32 (see `base32`)."""
     body = _SEPARATOR.join(fields)
     check = _SYMBOLS[(_END - 2 * _total(kind, body)) % _MODULUS]

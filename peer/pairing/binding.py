@@ -56,7 +56,7 @@ class Confirmation:
     device_tag: bytes
 
     @classmethod
-    def derived(cls, ekm: bytes, salt: bytes, method: str, *, transcript: bytes = b"") -> Self:
+    def derive(cls, ekm: bytes, salt: bytes, method: str, *, transcript: bytes = b"") -> Self:
         """Return HMAC-SHA256 over "C"‖transcript and "D"‖transcript; HKDF-SHA256 derives the key.
 
         `compare` and `button` use B as the salt and no transcript; `sas` and `label` use their T as
@@ -93,7 +93,7 @@ def binding(
 
 def confirmation(ekm: bytes, b: bytes, method: str) -> Confirmation:
     """Return the tags of a method that confirms B itself."""
-    return Confirmation.derived(ekm, b, method)
+    return Confirmation.derive(ekm, b, method)
 
 
 def receipt(device_tag: bytes) -> bytes:

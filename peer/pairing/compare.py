@@ -49,4 +49,4 @@ class CompareClient(ClientSide):
 
 def derive_tags(terms: Terms, method: Method) -> Confirmation:
     """Return the tags of a method that confirms B itself."""
-    return Confirmation.derived(terms.channel.ekm, terms.binding(method), method)
+    return Confirmation.derive(terms.channel.ekm, terms.binding(method), method)

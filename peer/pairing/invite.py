@@ -48,7 +48,7 @@ from peer.identity import (
     is_signed_untrusted,
 )
 from peer.limits import MAX_INVITE_ADDRESSES, MAX_INVITE_ROLE_CHARS
-from peer.pairing.armour import INVITE, armoured, base32, base32_untrusted, fields_untrusted
+from peer.pairing.armour import INVITE, armour_fields, base32, base32_untrusted, fields_untrusted
 from peer.pairing.errors import Mismatch
 from peer.pairing.names import check_name
 
@@ -101,7 +101,7 @@ class InviteToken:
         if len(self.addresses) > MAX_INVITE_ADDRESSES or not all(map(_is_address, self.addresses)):
             raise _malformed("has an invalid address, or too many addresses")
 
-    def signed(self, identity: Identity) -> bytes:
+    def sign(self, identity: Identity) -> bytes:
         """Return the signed token, with as many addresses as fit, the first ones first.
 
         Raises `UsageError` if the name and the role alone are too long.
@@ -123,7 +123,7 @@ class InviteToken:
     @staticmethod
     def text(signed: bytes) -> str:
         """Return the text of a signed token: `HANDFAST:I*…`, for a QR code of version 13-L."""
-        return armoured(INVITE, base32(signed))
+        return armour_fields(INVITE, base32(signed))
 
 
 def read_untrusted(given: object) -> tuple[InviteToken, bytes]:

@@ -152,7 +152,7 @@ class EcJpake(OneShot):
         self._own, self._peer = (CLIENT, SERVER) if role == CLIENT else (SERVER, CLIENT)
         self._profile = _profile(profile, context, client, device)
         self._random_bytes = random_bytes
-        s = p256.reduced(p256.secret_scalar(secret))
+        s = p256.reduce(p256.secret_scalar(secret))
         if p256.is_zero(s):
             raise _misuse("the secret is zero")
         self._secrets = [s]  # then x1 and x2, or x3 and x4
@@ -237,14 +237,14 @@ class EcJpake(OneShot):
         """Return X1+X3+X4 for what the client writes, X1+X2+X3 for the server; never infinity."""
         reader = SERVER if writer == CLIENT else CLIENT
         first, second = self._round_one[reader]
-        return Item.of(self._round_one[writer][0].point + first.point + second.point)
+        return Item.from_point(self._round_one[writer][0].point + first.point + second.point)
 
     def _derived(self, theirs: Point) -> bytes:
         """Return K from the other side's point of round two; never infinity."""
         s, _, x = self._secrets
         _, their_second = self._round_one[self._peer]
-        masked = p256.times(their_second.point, p256.negated(p256.product(x, s)))
-        return Item.of(p256.times(theirs + masked, x)).data
+        masked = p256.times(their_second.point, p256.negate(p256.product(x, s)))
+        return Item.from_point(p256.times(theirs + masked, x)).data
 
 
 def _reader_untrusted(data: object) -> Reader:

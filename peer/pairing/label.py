@@ -27,7 +27,7 @@ from typing import Self
 
 from peer.errors import Malformed
 from peer.identity import FINGERPRINT_BYTES, Fingerprint
-from peer.pairing.armour import LABEL, armoured, base32, base32_untrusted, fields_untrusted
+from peer.pairing.armour import LABEL, armour_fields, base32, base32_untrusted, fields_untrusted
 from peer.pairing.binding import Confirmation, lp, tags_equal
 from peer.pairing.ceremony import Fields
 from peer.pairing.errors import Mismatch
@@ -65,7 +65,7 @@ class Label:
     @property
     def text(self) -> str:
         """The text of the QR code. It contains the token."""
-        return armoured(
+        return armour_fields(
             LABEL, self.device.device_id, base32(self.device.digest), base32(self.token)
         )
 
@@ -147,4 +147,4 @@ def _derive_tags(terms: Terms, token: bytes) -> Confirmation:
     t = sha256(
         b"".join(map(lp, (b"handfast/1 label", terms.binding(Method.LABEL), token)))
     ).digest()
-    return Confirmation.derived(terms.channel.ekm, t, Method.LABEL, transcript=t)
+    return Confirmation.derive(terms.channel.ekm, t, Method.LABEL, transcript=t)

@@ -6,10 +6,10 @@ computes on its points and on its `Integer`: a small scalar takes as long as a l
 accept invalid points, so other code does not call it directly:
 
   * it passes a scalar that is a Python int on in as few bytes as possible: ours are `Integer`;
-  * `EccPoint` reduces coordinates modulo p: `decoded_untrusted` requires them to be below p;
+  * `EccPoint` reduces coordinates modulo p: `decode_untrusted` requires them to be below p;
   * `EccPoint(0, 0)` is the point at infinity and raises no error: it is refused, since it proves
     nothing;
-  * `EccPoint.x` and `.xy` are Python ints: `encoded` uses the SEC 1 encoding, which avoids them.
+  * `EccPoint.x` and `.xy` are Python ints: `encode` uses the SEC 1 encoding, which avoids them.
 
 The Python ints of this file are public: the order, a proof's hash, a peer's answer. The results of
 comparisons and the lengths of byte strings show in time; neither is secret. The library draws
@@ -76,17 +76,17 @@ def public_scalar(data: bytes) -> Scalar:
     return Integer.from_bytes(data, public=True)
 
 
-def reduced(scalar: Scalar) -> Scalar:
+def reduce(scalar: Scalar) -> Scalar:
     """Return the scalar modulo the order; it stays as public or as secret as it was."""
     return scalar % _order()
 
 
 def product(left: Scalar, right: Scalar) -> Scalar:
     """Return left · right, modulo the order."""
-    return reduced(left * right)
+    return reduce(left * right)
 
 
-def negated(scalar: Scalar) -> Scalar:
+def negate(scalar: Scalar) -> Scalar:
     """Return -scalar modulo the order, for 0 ≤ scalar ≤ order; for 0, the order itself."""
     return _order() - scalar
 
@@ -135,7 +135,7 @@ def is_infinity(point: Point) -> bool:
     return point == _infinity()
 
 
-def encoded(point: Point) -> bytes:
+def encode(point: Point) -> bytes:
     """Return the point in 65 bytes, uncompressed (SEC 1 §2.3.3).
 
     Raises `InvalidPoint` for infinity, which has no such encoding.
@@ -145,7 +145,7 @@ def encoded(point: Point) -> bytes:
     return EccKey(curve=CURVE, point=point).export_key(format="SEC1")
 
 
-def decoded_untrusted(data: bytes) -> Point:
+def decode_untrusted(data: bytes) -> Point:
     """Return the point in 65 uncompressed bytes. Raises `InvalidPoint`."""
     x, y = (int.from_bytes(half) for half in (data[1:33], data[33:]))
     if len(data) != POINT_BYTES or data[:1] != _UNCOMPRESSED or max(x, y) >= FIELD:

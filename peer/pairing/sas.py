@@ -229,7 +229,7 @@ def _derive_tags(
         client_nonce=client_nonce,
         device_nonce=device_nonce,
     )
-    return Confirmation.derived(terms.channel.ekm, t, Method.SAS, transcript=t)
+    return Confirmation.derive(terms.channel.ekm, t, Method.SAS, transcript=t)
 
 
 def _existing(number: str) -> str:

@@ -58,10 +58,10 @@ class Item:
     point: Point
 
     @classmethod
-    def of(cls, point: Point) -> Self:
+    def from_point(cls, point: Point) -> Self:
         """Encode a point. Raises `JpakeError` for infinity, which is never a valid value here."""
         try:
-            return cls(p256.encoded(point), point)
+            return cls(p256.encode(point), point)
         except p256.InvalidPoint as error:
             raise bad_point(str(error)) from None
 
@@ -69,7 +69,7 @@ class Item:
 @cache
 def base() -> Item:
     """Return the generator G, which round one uses."""
-    return Item.of(p256.base())
+    return Item.from_point(p256.base())
 
 
 class Reader:
@@ -92,7 +92,7 @@ class Reader:
         if len(data) != p256.POINT_BYTES or data[0] != 4:
             raise malformed("a point is not in the uncompressed form")
         try:
-            return Item(data, p256.decoded_untrusted(data))
+            return Item(data, p256.decode_untrusted(data))
         except p256.InvalidPoint as error:
             raise bad_point(str(error)) from None
 
@@ -136,10 +136,10 @@ def write_item(
 
     `shortest` writes r without leading zero bytes, as Mbed TLS does; otherwise r has 32 bytes.
     """
-    made = Item.of(p256.times(generator.point, x))
-    commitment = p256.encoded(p256.times(generator.point, v))
+    made = Item.from_point(p256.times(generator.point, x))
+    commitment = p256.encode(p256.times(generator.point, v))
     h = challenge(generator.data, commitment, made.data, label)
-    r = p256.scalar_bytes(p256.reduced(v + x * p256.negated(h)))  # public from here on
+    r = p256.scalar_bytes(p256.reduce(v + x * p256.negate(h)))  # public from here on
     if shortest:
         r = r.lstrip(b"\0") or b"\0"
     parts = (made.data, commitment, r)
@@ -159,4 +159,4 @@ def read_item_untrusted(reader: Reader, generator: Item, label: bytes) -> Item:
 
 def challenge(generator: bytes, v: bytes, x: bytes, label: bytes) -> Scalar:
     """Return h of a proof; all its inputs are public."""
-    return p256.reduced(p256.public_scalar(sha256(lp(generator) + lp(v) + lp(x) + label).digest()))
+    return p256.reduce(p256.public_scalar(sha256(lp(generator) + lp(v) + lp(x) + label).digest()))

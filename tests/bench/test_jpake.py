@@ -151,7 +151,7 @@ def test_the_time_of_what_is_done_with_scalars(table: Table) -> None:
 
     def answer(number: int) -> Callable[[], object]:
         secret, h = p256.secret_scalar(number.to_bytes(32)), p256.public_scalar(b"\x33" * 32)
-        return lambda: p256.reduced(x + secret * p256.negated(h))
+        return lambda: p256.reduce(x + secret * p256.negate(h))
 
     add(table, "x·s", compared(times, 3000))
     add(table, "v - x·h", compared(answer, 3000))

@@ -52,7 +52,7 @@ class Invites:
     def with_hints(self, text: str, *hints: str) -> str:
         token, _ = invite.read_untrusted(text)
         changed = replace(token, addresses=hints)
-        return changed.text(changed.signed(self.device.app.identity))
+        return changed.text(changed.sign(self.device.app.identity))
 
     @property
     def address(self) -> str:

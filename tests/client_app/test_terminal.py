@@ -319,7 +319,7 @@ def test_an_invite_is_pasted(owner: Any, home: Path, tmp_path: Path) -> None:
         made = client.connect("kitchen").iam.invite("mia")
     token, _ = read_untrusted(made.token)
     hinted = replace(token, addresses=(f"127.0.0.1:{owner.app.server.port}",))
-    text = hinted.text(hinted.signed(owner.app.identity))
+    text = hinted.text(hinted.sign(owner.app.identity))
     terminal = OnTerminal(tmp_path / "mia", "pair", "-")
     try:
         terminal.until("Paste the text of the invite")

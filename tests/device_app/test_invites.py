@@ -124,7 +124,7 @@ async def test_forged_foreign_and_broken_tokens_are_refused_alike(
         cbor.encode([header, unprotected, raised, signature]),
         cbor.encode([header, unprotected, claims, bytes(64)]),
         cbor.encode([header, {1: -8}, claims, signature]),
-        foreign.signed(other),
+        foreign.sign(other),
         cbor.encode([1] * 200),
     ]
     stranger = kit.caller(device)

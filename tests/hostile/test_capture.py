@@ -117,18 +117,18 @@ def sums(points: list[Any]) -> Iterator[Any]:
 
 def fitting(capture: Capture) -> list[str]:
     """The codes for which anything that passed is what they would make it."""
-    public = list(sums([p256.decoded_untrusted(point) for point in capture.points]))
-    masked = [p256.decoded_untrusted(point) for point in capture.masked]
+    public = list(sums([p256.decode_untrusted(point) for point in capture.points]))
+    masked = [p256.decode_untrusted(point) for point in capture.masked]
     return [guess for guess in CODES if _fits(capture, guess, public, masked)]
 
 
 def _fits(capture: Capture, guess: str, public: list[Any], masked: list[Any]) -> bool:
-    s = p256.reduced(p256.public_scalar(guess.encode()))
+    s = p256.reduce(p256.public_scalar(guess.encode()))
     scaled = [p256.times(point, s) for point in public]
     if any(point == theirs for point in scaled for theirs in masked):
         return True
     shared = [*scaled, *(one + (-point) for one in masked for point in scaled)]
-    keys = [sha256(lp(p256.encoded(point)) + lp(b"JPAKE_KC")).digest() for point in shared]
+    keys = [sha256(lp(p256.encode(point)) + lp(b"JPAKE_KC")).digest() for point in shared]
     keys += [sha256(guess.encode()).digest(), sha256(lp(guess.encode())).digest()]
     return any(tag in capture.tags for key in keys for tag in tags(capture, key))
 

@@ -106,7 +106,7 @@ G = p256.base()
 
 
 def points_of(round_one: bytes) -> list[Any]:
-    return [p256.decoded_untrusted(round_one[at : at + 65]) for at in (1, 166)]
+    return [p256.decode_untrusted(round_one[at : at + 65]) for at in (1, 166)]
 
 
 def framed(*parts: bytes) -> bytes:
@@ -336,7 +336,7 @@ def test_infinity_is_stopped_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     def lax(data: bytes) -> Any:
         return EccPoint(int.from_bytes(data[1:33]), int.from_bytes(data[33:]), "P-256")
 
-    monkeypatch.setattr(p256, "decoded_untrusted", lax)
+    monkeypatch.setattr(p256, "decode_untrusted", lax)
     assert not succeeds(shared_point_at_infinity)
 
 
@@ -353,7 +353,7 @@ def test_a_guess_leaves_nothing_to_try_others_on(guess: bytes) -> None:
     generator = first + second + times(G, x3)
     both = mine + b"\3\0\x17" + proved(generator, x4 * int.from_bytes(guess), D_LABEL)
     sent, tag = read(client, both)
-    a = p256.decoded_untrusted(sent[1:66])
+    a = p256.decode_untrusted(sent[1:66])
     bound = Channel(EKM, CLIENT, DEVICE, WINDOW).binding(method="code", role=ROLE)
     points = [coded(first), coded(second), coded(times(G, x3)), coded(times(G, x4))]
     items = (b"KC_1_U", b"C" + CLIENT.digest, b"D" + DEVICE.digest, *points, bound)

@@ -115,7 +115,7 @@ def without_pin(middle: Middle, patch: pytest.MonkeyPatch) -> None:
 
 def without_binding(patch: pytest.MonkeyPatch) -> None:
     """Nothing says any more which session, keys, method and role are meant."""
-    derived = Confirmation.derived.__func__  # type: ignore[attr-defined]
+    derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
 
     def anywhere(
         cls: type[Confirmation], _ekm: bytes, salt: bytes, method: str, *, transcript: bytes = b""
@@ -126,7 +126,7 @@ def without_binding(patch: pytest.MonkeyPatch) -> None:
     def unbound(role: str, secret: bytes, *, random_bytes: Any, **_: Any) -> EcJpake:
         return EcJpake(role, secret, profile="handfast", random_bytes=random_bytes)
 
-    patch.setattr(Confirmation, "derived", classmethod(anywhere))
+    patch.setattr(Confirmation, "derive", classmethod(anywhere))
     patch.setattr(Channel, "binding", lambda _self, **_: bytes(32))
     patch.setattr(code, "EcJpake", unbound)
     patch.setattr(code, "identities", lambda *_: {"client": b"C", "server": b"D"})
@@ -135,7 +135,7 @@ def without_binding(patch: pytest.MonkeyPatch) -> None:
 
 def without_sides(patch: pytest.MonkeyPatch) -> None:
     """Both sides' tags are the same."""
-    derived = Confirmation.derived.__func__  # type: ignore[attr-defined]
+    derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
     code_tags = code._derive_tags
 
     def alike(tags: Confirmation) -> Confirmation:
@@ -143,7 +143,7 @@ def without_sides(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(
         Confirmation,
-        "derived",
+        "derive",
         classmethod(lambda *args, **named: alike(derived(*args, **named))),
     )
     patch.setattr(code, "_derive_tags", lambda *args: alike(code_tags(*args)))

@@ -183,7 +183,7 @@ async def without_the_code(caller: Caller, device: Device) -> Answer:
     if started.code != "2.01":
         return started
     rounds = started.body["rounds"]
-    x3, x4 = (p256.decoded_untrusted(rounds[at : at + 65]) for at in (1, 166))
+    x3, x4 = (p256.decode_untrusted(rounds[at : at + 65]) for at in (1, 166))
     second = proved(times(G, 5) + x3 + x4, 0, label)
     channel = Channel(session.ekm, session.client, session.device, started.body["window"])
     names = (b"C" + session.client.digest, b"D" + session.device.digest)
@@ -264,7 +264,7 @@ def with_the_same_random_bytes(device: Device) -> None:
 
 def without_sessions(patch: pytest.MonkeyPatch) -> None:
     """Proofs and tags that hold in any session."""
-    derived = Confirmation.derived.__func__  # type: ignore[attr-defined]
+    derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
 
     def anywhere(
         cls: type[Confirmation], _ekm: bytes, salt: bytes, method: str, *, transcript: bytes = b""
@@ -275,7 +275,7 @@ def without_sessions(patch: pytest.MonkeyPatch) -> None:
     def unbound(role: str, secret: bytes, *, random_bytes: Any, **_: Any) -> jpake.EcJpake:
         return jpake.EcJpake(role, secret, profile="handfast", random_bytes=random_bytes)
 
-    patch.setattr(Confirmation, "derived", classmethod(anywhere))
+    patch.setattr(Confirmation, "derive", classmethod(anywhere))
     patch.setattr(Channel, "binding", lambda _self, **_: bytes(32))
     patch.setattr(code, "EcJpake", unbound)
     patch.setattr(code, "identities", lambda *_: {"client": b"C", "server": b"D"})
@@ -394,13 +394,13 @@ async def test_with_methods_unnamed_a_press_would_pass_for_a_look(
 ) -> None:
     """A client that used the button, and compared nothing, has the tag of `compare`."""
     binding = Channel.binding
-    derived = Confirmation.derived.__func__  # type: ignore[attr-defined]
+    derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr(
         Channel, "binding", lambda self, *, method, role: binding(self, method="", role=role)
     )
     monkeypatch.setattr(
         Confirmation,
-        "derived",
+        "derive",
         classmethod(
             lambda cls, ekm, salt, _method, *, transcript=b"": derived(
                 cls, ekm, salt, "", transcript=transcript

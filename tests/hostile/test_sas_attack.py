@@ -358,7 +358,7 @@ def take_over(scene: Scene, client: RealClient, device: RealDevice, own: dict[st
             client_nonce=own[f"{side} nC"],
             device_nonce=own[f"{side} nD"],
         )
-        return Confirmation.derived(channel.ekm, t, "sas", transcript=t)
+        return Confirmation.derive(channel.ekm, t, "sas", transcript=t)
 
     client.accept()
     device.check_untrusted({"confirm": tags(scene.to_device, "device").client_tag})

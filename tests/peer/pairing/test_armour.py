@@ -6,10 +6,17 @@ from hypothesis import strategies as st
 
 from peer.errors import Malformed
 from peer.pairing import armour
-from peer.pairing.armour import INVITE, LABEL, armoured, base32, base32_untrusted, fields_untrusted
+from peer.pairing.armour import (
+    INVITE,
+    LABEL,
+    armour_fields,
+    base32,
+    base32_untrusted,
+    fields_untrusted,
+)
 
 QR_ALPHANUMERICS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
-TEXT = armoured(LABEL, base32(b"hello"), base32(bytes(range(16))), base32(b"\xff" * 7))
+TEXT = armour_fields(LABEL, base32(b"hello"), base32(bytes(range(16))), base32(b"\xff" * 7))
 SAME = {"O": "0", "I": "1", "L": "1"}  # what a reader takes for what
 
 
@@ -23,9 +30,9 @@ def read(text: str) -> tuple[str, ...]:
 
 def test_known_answers() -> None:
     # For other implementations: docs/protocol.md may quote them.
-    assert armoured("1", "") == "HANDFAST:1*/"  # 1 - 2·1 = 36
-    assert armoured("1", "0") == "HANDFAST:1*0%"  # 1 - 2·(2·1 + 0) = 34
-    assert armoured("I", "Z", "7") == "HANDFAST:I*Z*7T"  # I counts 18, * counts 32
+    assert armour_fields("1", "") == "HANDFAST:1*/"  # 1 - 2·1 = 36
+    assert armour_fields("1", "0") == "HANDFAST:1*0%"  # 1 - 2·(2·1 + 0) = 34
+    assert armour_fields("I", "Z", "7") == "HANDFAST:I*Z*7T"  # I counts 18, * counts 32
 
 
 def test_the_check_is_the_formula_of_the_essay() -> None:
@@ -45,7 +52,7 @@ def test_what_is_written_is_read() -> None:
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.sampled_from([LABEL, INVITE]))
 def test_every_text_is_read_back_in_every_spelling(items: list[bytes], kind: str) -> None:
-    text = armoured(kind, *map(base32, items))
+    text = armour_fields(kind, *map(base32, items))
     broken = "\r\n ".join(text[at : at + 9] for at in range(0, len(text), 9))
     misread = "HANDFAST:" + text[9:11] + text[11:].replace("0", "O").replace("1", "l")
     for given_text in (text, text.lower(), f"\t{broken}\u00a0", misread):
@@ -80,7 +87,7 @@ def test_every_swap_of_neighbours_is_found() -> None:
 
 @given(st.text(armour._SYMBOLS, min_size=2, max_size=700), st.data())
 def test_in_any_text_one_error_or_one_swap_is_found(body: str, data: st.DataObject) -> None:
-    text = armoured(LABEL, body)[11:]
+    text = armour_fields(LABEL, body)[11:]
     assert armour._total(LABEL, text) == 1
     at = data.draw(st.integers(0, len(text) - 1))
     for symbol in armour._SYMBOLS:
@@ -125,10 +132,10 @@ def test_the_weights_prove_it_for_texts_of_any_length() -> None:
         ("HANDFAST:1*" + "0" * 5000, "too long"),
         (None, "not text"),
         (b"HANDFAST:1*", "not text"),
-        (armoured(INVITE, "00"), "this is an invite, not a label"),
-        (armoured("2", "00"), "does not support"),
-        (armoured(LABEL, "00", "00"), "does not support"),
-        (armoured(LABEL, "00", "00", "00", "00"), "does not support"),
+        (armour_fields(INVITE, "00"), "this is an invite, not a label"),
+        (armour_fields("2", "00"), "does not support"),
+        (armour_fields(LABEL, "00", "00"), "does not support"),
+        (armour_fields(LABEL, "00", "00", "00", "00"), "does not support"),
     ],
 )
 def test_the_reason_is_said(text: object, words: str) -> None:
@@ -138,7 +145,7 @@ def test_the_reason_is_said(text: object, words: str) -> None:
 
 
 def test_a_typing_error_in_a_newer_kind_is_a_typing_error() -> None:
-    newer = armoured("2", "00")
+    newer = armour_fields("2", "00")
     with pytest.raises(Malformed, match="wrong or missing"):
         read(newer[:-2] + "1" + newer[-1])
 
@@ -153,7 +160,12 @@ def test_base32_has_one_spelling(text: str) -> None:
 
 @given(st.text() | st.text(QR_ALPHANUMERICS))
 def test_any_text_is_read_or_malformed(text: str) -> None:
-    for given_text in (text, "HANDFAST:" + text, "HANDFAST:1*" + text, armoured("1", "") + text):
+    for given_text in (
+        text,
+        "HANDFAST:" + text,
+        "HANDFAST:1*" + text,
+        armour_fields("1", "") + text,
+    ):
         armour.is_armoured(given_text)
         try:
             read(given_text)
@@ -176,11 +188,11 @@ def test_what_is_meant_as_such_a_text(text: str, meant: bool) -> None:
 def test_no_error_quotes_the_text() -> None:
     secret = base32(b"a secret of mine")
     for text in (
-        armoured(LABEL, secret) + "0",
-        armoured(LABEL, secret) + "é",
-        armoured(INVITE, secret),
-        armoured("2", secret),
-        armoured(LABEL, secret),
+        armour_fields(LABEL, secret) + "0",
+        armour_fields(LABEL, secret) + "é",
+        armour_fields(INVITE, secret),
+        armour_fields("2", secret),
+        armour_fields(LABEL, secret),
     ):
         with pytest.raises(Malformed) as caught:
             read(text)

@@ -47,8 +47,8 @@ def test_tags_are_hkdf_and_hmac() -> None:
 
 
 def test_a_transcript_is_part_of_the_tags() -> None:
-    plain = Confirmation.derived(EKM, b"s" * 32, "sas")
-    bound = Confirmation.derived(EKM, b"s" * 32, "sas", transcript=b"T")
+    plain = Confirmation.derive(EKM, b"s" * 32, "sas")
+    bound = Confirmation.derive(EKM, b"s" * 32, "sas", transcript=b"T")
     assert plain.client_tag != bound.client_tag
     assert plain.device_tag != bound.device_tag
 

@@ -19,7 +19,7 @@ from pycose.messages.sign1message import Sign1Message
 
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint, Identity
-from peer.pairing.armour import LABEL, armoured, base32
+from peer.pairing.armour import LABEL, armour_fields, base32
 from peer.pairing.errors import Mismatch
 from peer.pairing.invite import InviteToken, read_untrusted, verify_untrusted
 
@@ -94,7 +94,7 @@ def refused(signed: bytes) -> None:
 
 
 def test_a_token_is_read_and_verified() -> None:
-    signed = TOKEN.signed(DEVICE)
+    signed = TOKEN.sign(DEVICE)
     assert read_untrusted(signed) == (TOKEN, signed)
     assert read_untrusted(TOKEN.text(signed)) == (TOKEN, signed)
     assert read_untrusted(f" {TOKEN.text(signed).lower()}\n") == (TOKEN, signed)
@@ -104,7 +104,7 @@ def test_a_token_is_read_and_verified() -> None:
 
 def test_the_forger_of_these_tests_makes_right_ones() -> None:
     assert verify_untrusted(forged(), DEVICE) == TOKEN
-    assert forged()[:-64] == TOKEN.signed(DEVICE)[:-64]
+    assert forged()[:-64] == TOKEN.sign(DEVICE)[:-64]
 
 
 tokens = st.builds(
@@ -122,7 +122,7 @@ tokens = st.builds(
 
 @given(tokens)
 def test_every_token_survives(token: InviteToken) -> None:
-    signed = token.signed(DEVICE)
+    signed = token.sign(DEVICE)
     assert verify_untrusted(signed, DEVICE) == token
     assert read_untrusted(token.text(signed))[0] == token
     assert cbor2.dumps(cbor2.loads(signed), canonical=True) == signed
@@ -130,7 +130,7 @@ def test_every_token_survives(token: InviteToken) -> None:
 
 def test_an_unbound_token_without_hints_is_the_shortest() -> None:
     token = replace(TOKEN, key=None, addresses=())
-    signed = token.signed(DEVICE)
+    signed = token.sign(DEVICE)
     assert cbor2.loads(cbor2.loads(signed)[2]).keys() == {2, 4, 6, 7, 9}
     assert verify_untrusted(signed, DEVICE) == token
 
@@ -143,7 +143,7 @@ def test_claims_of_a_later_version_are_passed_over() -> None:
 
 
 def test_pycose_reads_and_verifies_ours() -> None:
-    message = Sign1Message.from_cose_obj(cbor2.loads(TOKEN.signed(DEVICE)), True)
+    message = Sign1Message.from_cose_obj(cbor2.loads(TOKEN.sign(DEVICE)), True)
     message.key = oracle_key()
     assert message.verify_signature()
     assert message.phdr == {Algorithm: Es256, KID: DEVICE.fingerprint.digest}
@@ -184,7 +184,7 @@ def test_pycose_with_another_context_is_a_forgery() -> None:
 
 
 def test_a_flipped_bit_anywhere_is_refused() -> None:
-    signed = TOKEN.signed(DEVICE)
+    signed = TOKEN.sign(DEVICE)
     for at in range(len(signed)):
         for bit in (0x01, 0x80):
             changed = bytearray(signed)
@@ -195,20 +195,20 @@ def test_a_flipped_bit_anywhere_is_refused() -> None:
 
 def test_another_device_and_another_key_are_refused() -> None:
     other = Identity.create()
-    theirs = replace(TOKEN, device=other.fingerprint).signed(other)
+    theirs = replace(TOKEN, device=other.fingerprint).sign(other)
     with pytest.raises(Mismatch, match="another device"):
         verify_untrusted(theirs, DEVICE)
     # The right fingerprint, signed by another key.
-    parts = cbor2.loads(TOKEN.signed(DEVICE))
+    parts = cbor2.loads(TOKEN.sign(DEVICE))
     parts[3] = other.sign(canonical(["Signature1", parts[0], b"", parts[2]]))
     with pytest.raises(Mismatch, match="not signed"):
         verify_untrusted(canonical(parts), DEVICE)
     with pytest.raises(ValueError, match="key of its device"):
-        TOKEN.signed(other)
+        TOKEN.sign(other)
 
 
 def with_signature(change: Callable[[int, int], tuple[int, int]]) -> bytes:
-    parts = cbor2.loads(TOKEN.signed(DEVICE))
+    parts = cbor2.loads(TOKEN.sign(DEVICE))
     r, s = (int.from_bytes(half, "big") for half in (parts[3][:32], parts[3][32:]))
     parts[3] = b"".join(value.to_bytes(32, "big") for value in change(r, s))
     return canonical(parts)
@@ -238,7 +238,7 @@ def test_high_s_is_as_good_as_low_s() -> None:
 
 
 def test_a_der_signature_is_refused() -> None:
-    parts = cbor2.loads(TOKEN.signed(DEVICE))
+    parts = cbor2.loads(TOKEN.sign(DEVICE))
     key = ecdsa.SigningKey.from_secret_exponent(5, ecdsa.NIST256p)
     parts[3] = key.sign(b"", sigencode=ecdsa.util.sigencode_der)
     refused(canonical(parts))
@@ -246,7 +246,7 @@ def test_a_der_signature_is_refused() -> None:
 
 def test_a_token_of_another_curve_is_refused() -> None:
     with pytest.raises(Mismatch):
-        verify_untrusted(TOKEN.signed(DEVICE), ec.generate_private_key(ec.SECP384R1()).public_key())
+        verify_untrusted(TOKEN.sign(DEVICE), ec.generate_private_key(ec.SECP384R1()).public_key())
 
 
 # ------------------------------------------------------------------------------------------- form
@@ -316,11 +316,11 @@ def test_any_unprotected_header_is_refused(other: object) -> None:
     ],
 )
 def test_what_is_not_a_sign1_is_refused(change: Callable[[list[Any]], object]) -> None:
-    refused(canonical(change(cbor2.loads(TOKEN.signed(DEVICE)))))
+    refused(canonical(change(cbor2.loads(TOKEN.sign(DEVICE)))))
 
 
 def test_other_encodings_of_a_right_token_are_refused() -> None:
-    signed = TOKEN.signed(DEVICE)
+    signed = TOKEN.sign(DEVICE)
     assert signed[0] == 0x84
     assert signed[1:3] == b"\x58\x26"
     for other in (
@@ -418,10 +418,10 @@ def test_a_null_holder_is_not_an_unbound_token() -> None:
     ("text", "words"),
     [
         ("kitchen", "neither a label nor an invite"),
-        (armoured(LABEL, "00", "00", "00"), "this is a label, not an invite"),
-        (TOKEN.text(TOKEN.signed(DEVICE))[:-5], "contains an error|invite"),
-        (armoured("I", base32(b"junk")), "this invite"),
-        (armoured("I", "00", "00"), "does not support"),
+        (armour_fields(LABEL, "00", "00", "00"), "this is a label, not an invite"),
+        (TOKEN.text(TOKEN.sign(DEVICE))[:-5], "contains an error|invite"),
+        (armour_fields("I", base32(b"junk")), "this invite"),
+        (armour_fields("I", "00", "00"), "does not support"),
         (None, "neither text nor bytes"),
         (7, "neither text nor bytes"),
     ],
@@ -434,7 +434,7 @@ def test_the_reason_is_said(text: object, words: str) -> None:
 
 def test_a_symbol_left_out_is_found_everywhere() -> None:
     # The check symbol misses one in 37 of these; the lengths inside find the rest.
-    text = TOKEN.text(TOKEN.signed(DEVICE))
+    text = TOKEN.text(TOKEN.sign(DEVICE))
     for at in range(len(text)):
         with pytest.raises(Malformed):
             read_untrusted(text[:at] + text[at + 1 :])
@@ -461,7 +461,7 @@ LONG = replace(
     ],
 )
 def test_the_text_fits_a_qr_code_that_a_terminal_shows(token: InviteToken) -> None:
-    text = token.text(token.signed(DEVICE))
+    text = token.text(token.sign(DEVICE))
     code = segno.make(text, error="l", boost_error=False, micro=False)
     assert code.mode == "alphanumeric"
     assert int(code.version) <= QR_VERSION
@@ -469,14 +469,14 @@ def test_the_text_fits_a_qr_code_that_a_terminal_shows(token: InviteToken) -> No
 
 
 def test_hints_that_do_not_fit_are_left_out_from_the_end() -> None:
-    kept = read_untrusted(LONG.signed(DEVICE))[0]
+    kept = read_untrusted(LONG.sign(DEVICE))[0]
     assert kept == replace(LONG, addresses=LONG.addresses[: len(kept.addresses)])
     assert 1 <= len(kept.addresses) < 6
 
 
 def test_a_name_that_leaves_no_room_is_refused_in_words() -> None:
     with pytest.raises(UsageError, match="too long") as caught:
-        replace(TOKEN, name="𝒶" * 63).signed(DEVICE)
+        replace(TOKEN, name="𝒶" * 63).sign(DEVICE)
     assert caught.value.advice
 
 
@@ -534,7 +534,7 @@ def test_any_change_is_read_or_malformed(at: int, patch: bytes) -> None:
 
 
 def test_neither_repr_nor_errors_show_the_signed_bytes() -> None:
-    signed = TOKEN.signed(DEVICE)
+    signed = TOKEN.sign(DEVICE)
     text = TOKEN.text(signed)
     said = repr(TOKEN)
     for give in (text + "0", text[:-1], signed[:-1], b"\xd2" + signed, text.replace("I*", "1*")):

@@ -374,24 +374,24 @@ def test_points_are_those_of_the_oracle() -> None:
         number = source.randrange(1, N)
         ours = p256.times(p256.base(), p256.secret_scalar(number.to_bytes(32)))
         theirs = G * number
-        assert p256.encoded(ours) == theirs.to_bytes("uncompressed")
+        assert p256.encode(ours) == theirs.to_bytes("uncompressed")
         twice = p256.times(ours, p256.public_scalar(b"\2"))
-        assert p256.encoded(ours + ours) == p256.encoded(twice)
-        assert p256.encoded(twice) == (theirs + theirs).to_bytes("uncompressed")
+        assert p256.encode(ours + ours) == p256.encode(twice)
+        assert p256.encode(twice) == (theirs + theirs).to_bytes("uncompressed")
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, N - 1, N, N + 1, 2**255, 2**256 - 1, 2**384 - 1])
 @pytest.mark.parametrize("make", [p256.secret_scalar, p256.public_scalar])
 def test_scalars_at_the_edges(number: int, make: Callable[[bytes], Any]) -> None:
     scalar = make(number.to_bytes(48))
-    assert p256.scalar_bytes(p256.reduced(scalar)) == (number % N).to_bytes(32)
+    assert p256.scalar_bytes(p256.reduce(scalar)) == (number % N).to_bytes(32)
     assert p256.is_in_group(scalar) == (number < N)
     assert p256.is_zero(scalar) == (number == 0)
     multiple = p256.times(p256.base(), scalar)
     assert p256.is_infinity(multiple) == (number % N == 0)
     if number % N:
         expected: Point = G * (number % N)
-        assert p256.encoded(multiple) == expected.to_bytes("uncompressed")
+        assert p256.encode(multiple) == expected.to_bytes("uncompressed")
 
 
 P = p256.FIELD
@@ -403,26 +403,26 @@ GX, GY = int(G.x()), int(G.y())
 )
 def test_what_is_no_point(x: int, y: int) -> None:
     with pytest.raises(p256.InvalidPoint):
-        p256.decoded_untrusted(b"\4" + x.to_bytes(32) + y.to_bytes(32))
+        p256.decode_untrusted(b"\4" + x.to_bytes(32) + y.to_bytes(32))
 
 
 @pytest.mark.parametrize("start", [b"", b"\0", b"\2", b"\3", b"\5", b"\6", b"\4\0"])
 def test_what_is_no_spelling_of_a_point(start: bytes) -> None:
     with pytest.raises(p256.InvalidPoint):
-        p256.decoded_untrusted(start + G.to_bytes("raw"))
+        p256.decode_untrusted(start + G.to_bytes("raw"))
 
 
 def test_a_coordinate_that_is_not_reduced_is_no_point() -> None:
     """The library would reduce it, and one point would have two spellings."""
     root = pow(int(CURVE.b()), (P + 1) // 4, P)  # the points with x = 0
-    p256.decoded_untrusted(b"\4" + bytes(32) + root.to_bytes(32))
+    p256.decode_untrusted(b"\4" + bytes(32) + root.to_bytes(32))
     with pytest.raises(p256.InvalidPoint):
-        p256.decoded_untrusted(b"\4" + P.to_bytes(32) + root.to_bytes(32))
+        p256.decode_untrusted(b"\4" + P.to_bytes(32) + root.to_bytes(32))
 
 
 def test_infinity_has_no_bytes() -> None:
     with pytest.raises(p256.InvalidPoint):
-        p256.encoded(p256.times(p256.base(), p256.secret_scalar(b"\0")))
+        p256.encode(p256.times(p256.base(), p256.secret_scalar(b"\0")))
 
 
 def test_stretching_is_scrypt() -> None:

@@ -76,11 +76,11 @@ def test_every_value_in_between(known: dict[str, str]) -> None:
     (x3, v3), (x4, v4) = items(octets(known, "server_round_one"))
     [(xs, vs)] = items(octets(known, "server_round_two")[3:])
     [(xc, vc)] = items(octets(known, "client_round_two"))
-    point = p256.decoded_untrusted
-    ga = p256.encoded(point(x1) + point(x3) + point(x4))
-    gb = p256.encoded(point(x1) + point(x2) + point(x3))
+    point = p256.decode_untrusted
+    ga = p256.encode(point(x1) + point(x3) + point(x4))
+    gb = p256.encode(point(x1) + point(x2) + point(x3))
     assert (ga, gb) == (octets(known, "GA_uncompressed"), octets(known, "GB_uncompressed"))
-    g = p256.encoded(p256.base())
+    g = p256.encode(p256.base())
     proofs = {
         "h1": (g, v1, x1, "client"),
         "h2": (g, v2, x2, "client"),
@@ -91,7 +91,7 @@ def test_every_value_in_between(known: dict[str, str]) -> None:
     }
     for name, (generator, v, x, role) in proofs.items():
         assert p256.scalar_bytes(challenge(generator, v, x, lp(role.encode()))).hex() == known[name]
-    s = p256.reduced(p256.secret_scalar(known["password_ascii"].encode()))
+    s = p256.reduce(p256.secret_scalar(known["password_ascii"].encode()))
     assert p256.scalar_bytes(s).hex() == known["s_hex"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from peer.errors import Malformed
 from peer.identity import Fingerprint
-from peer.pairing.armour import LABEL, armoured, base32
+from peer.pairing.armour import LABEL, armour_fields, base32
 from peer.pairing.binding import Channel
 from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.label import Label, LabelClient, LabelDevice, token_verifier
@@ -115,7 +115,7 @@ def test_every_typing_error_is_found() -> None:
 )
 def test_a_text_that_checks_but_is_no_label_is_refused(fields: tuple[str, ...], words: str) -> None:
     with pytest.raises(Malformed, match=words) as caught:
-        Label.parse_untrusted(armoured(LABEL, *fields))
+        Label.parse_untrusted(armour_fields(LABEL, *fields))
     assert caught.value.advice
 
 

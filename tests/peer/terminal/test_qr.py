@@ -102,7 +102,7 @@ def test_the_largest_invite_fits_80_columns_with_its_whole_margin() -> None:
     token = InviteToken(
         identity.fingerprint, bytes(16), "n" * 40, "role", 9, 1, hints, Fingerprint(b"\x01" * 32)
     )
-    signed = token.signed(identity)
+    signed = token.sign(identity)
     assert SIGNED_MAX - 60 < len(signed) <= SIGNED_MAX
     assert len(terminal_lines(token.text(signed), columns=80)[0]) <= 80
     longest = "HANDFAST:I*" + "A" * 608  # 619 symbols: QR 13-L
