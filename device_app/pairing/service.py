@@ -73,7 +73,6 @@ class PairingService:
         )
         self._terms = terms
         self._audit = control.audit
-        self._random_bytes = random_bytes
         now = asyncio.get_running_loop().time()
         self._rights = OpenerRights(control.store, control.authority)
         self._record = PairingRecord(control, self.methods, now, limits=limits)

@@ -258,8 +258,10 @@ def with_the_same_random_bytes(device: Device) -> None:
     def alike(count: int) -> bytes:
         return random.Random(count).randbytes(count)
 
-    device.app.pairing._random_bytes = alike
-    device.app.pairing.methods._random_bytes = alike
+    pairing = device.app.pairing
+    pairing._factory._random_bytes = alike
+    pairing.ceremonies._random_bytes = alike
+    pairing.methods._random_bytes = alike
 
 
 def without_sessions(patch: pytest.MonkeyPatch) -> None:
