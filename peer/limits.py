@@ -1,4 +1,8 @@
-"""Every bound of the protocol in one place. Seconds, bytes and counts; see docs/protocol.md §8."""
+"""Every bound of `peer`: the limits of the protocol (docs/protocol.md §8), and internal ones.
+
+`Limits` has what the protocol states. It is passed in as an argument; `DEFAULT_LIMITS` is the
+default of such an argument. The constants below it are internal to this implementation.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,7 +10,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a peer allows others to cost it. One frozen value, passed in where it is needed."""
+    """The limits of the protocol. Units are in the names; a name without one is a count."""
 
     # The pairing window (protocol §4).
     window_seconds: float = 120.0  # how long a window stays open
@@ -85,6 +89,54 @@ DATAGRAMS_PER_WAKE_UP: Final = 64
 """Datagrams that a socket reads before other tasks run."""
 MAX_LOGGED_PEERS: Final = 256
 """Peers whose failing datagrams are logged; further failures are only counted."""
+
+LOCALITY_TABLE_SECONDS: Final = 2.0
+"""The oldest table of interfaces by which a datagram may count as local."""
+LOCALITY_DOUBT_SECONDS: Final = 0.25
+"""The oldest table by which one may count as not local: an address may be new. It also bounds how
+often datagrams from elsewhere make the device read the table."""
+INTERFACE_DEPTH: Final = 8
+"""Interfaces stacked on each other that are followed; as in the kernel (MAX_NEST_DEV)."""
+NETLINK_SECONDS: Final = 1.0
+"""How long the kernel may take to answer."""
+NETLINK_DUMPS: Final = 3
+"""Attempts to read a table that changes meanwhile."""
+TIMER_FLOOR_SECONDS: Final = 0.001
+"""The shortest timer of a handshake: one that fires early is set again, but not in a busy loop."""
+DEDUP_WHOLE_BYTES: Final = 256
+"""A longer request is remembered as its digest."""
+COAP_OVERHEAD_BYTES: Final = 100
+"""Header, token and options of a message with a block, approximately."""
+
+MAX_ADVERTS: Final = 256
+"""Service names that a search remembers; the oldest is dropped."""
+MAX_ALIKE_RECORDS: Final = 4
+"""DNS records of one name and type that are cached, except addresses."""
+MAX_HOST_ADDRESSES: Final = 32
+"""Addresses of one host that are cached."""
+MAX_ADVERT_ADDRESSES: Final = 16
+"""Addresses of one device that are announced, or taken from an announcement."""
+MAX_TXT_BYTES: Final = 1024
+"""A longer TXT record is not parsed."""
+MAX_TXT_KEYS: Final = 32
+"""Entries of a TXT record."""
+MAX_DEVICE_NAME_CHARS: Final = 64
+"""An announced device name."""
+MAX_TTL_SECONDS: Final = 4500
+"""The TTL that RFC 6762 §10 recommends for most records; a longer one is shortened to it."""
+MAX_DNS_QUESTIONS: Final = 64
+"""A message with more questions is dropped."""
+MAX_DNS_RECORDS: Final = 256
+"""A message with more records is dropped."""
+MAX_RESOLVING: Final = 16
+"""Devices asked for missing records at the same time, so that a flood of names causes no flood of
+questions."""
+RESOLVE_SECONDS: Final = 3.0
+"""How long a search asks for the missing records of a device."""
+ADDRESS_SETTLE_SECONDS: Final = 1.0
+"""Changes of addresses within this time are announced together."""
+ANNOUNCEMENT_REPEAT_SECONDS: Final = 1.2
+"""When an announcement is repeated (RFC 6762 §8.3)."""
 
 MAX_PROBLEM_TEXT_BYTES: Final = 450
 """Each text of an error response that is sent: the response is one datagram, never in blocks."""

@@ -1,44 +1,46 @@
-"""The device's half of DNS-SD over multicast DNS: it says where it is.
+"""Announce a device with DNS-SD over multicast DNS (RFC 6763, RFC 6762).
 
-python-zeroconf has no subtypes of its own. It does announce any PTR name we give a ServiceInfo, but
-keeps one ServiceInfo per instance name; so the subtype is a second one, under a key of its own.
-An instance name holds the device id, which comes from the key: it is unique by construction, and
-probing for conflicts would only give a stranger a way to rename us (RFC 6762 §8.1 asks for probes
-where uniqueness is not known).
+python-zeroconf has no subtypes. It announces any PTR name of a `ServiceInfo`, but stores only one
+`ServiceInfo` per instance name, so the subtype is a second one under a key of its own. An instance
+name contains the device ID, which is derived from the key, so it is unique. Probing for conflicts
+would only let other hosts rename the device (RFC 6762 §8.1 requires it where a name may not be
+unique).
 """
 
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 from zeroconf import ServiceInfo, Zeroconf
 from zeroconf.asyncio import AsyncZeroconf
 
+from peer.limits import ADDRESS_SETTLE_SECONDS, ANNOUNCEMENT_REPEAT_SECONDS
 from peer.net.adverts import SERVICE, SUBTYPE, VERSION, instance_label, shortened
 from peer.net.interfaces import InterfaceWatch, kernel_table
 from peer.net.mdns import (
     FAILURES,
     DNSRecord,
+    multicast_addresses,
     no_multicast,
     open_multicast,
-    places,
-    settled,
+    wait_until_ready,
 )
-
-SETTLE_SECONDS: Final = 1.0
-"""Address changes come in swarms; this long after the first one they are looked at together."""
-REPEAT_SECONDS: Final = 1.2
-"""An announcement is repeated this long after it."""
 
 _log = logging.getLogger(__name__)
 
 
 class Advertiser:
-    """Announces one device until close(), also when addresses come and go.
+    """Announces one device until `close`, and follows changes of addresses.
 
-    ``interfaces`` are names of interfaces or own IP addresses; None means every link that is up,
-    without the loopback and point-to-point ones. Without a network it waits for one.
+    Without a network, it waits for one.
+
+    Args:
+        name: the user's name for the device.
+        device_id: the device ID.
+        port: the regular port.
+        pairing_port: the pairing port.
+        interfaces: names of interfaces or own IP addresses; None selects every link that is up,
+            except loopback and point-to-point interfaces.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Advertiser:
         self._broadcasts: set[asyncio.Future[None]] = set()
 
     async def start(self) -> None:
-        """Announce the device. Raises PeerError if multicast DNS cannot be had at all."""
+        """Announce the device. Raises `PeerError` if multicast DNS is not available."""
         try:
             self._watch = InterfaceWatch(self._changed.set)
             await self._reconcile()
@@ -76,13 +78,13 @@ class Advertiser:
         self._follower = asyncio.create_task(self._follow(), name="advertised addresses")
 
     async def set_pairing(self, *, open: bool, pairing_port: int) -> None:  # noqa: A002 - the state's own name
-        """Tell everybody, at once, that the pairing window has opened or closed."""
+        """Announce at once that the pairing window is open or closed."""
         self._pairing_open = open
         self._pairing_port = pairing_port
         await self._republish()
 
     async def close(self) -> None:
-        """Say goodbye and stop; a second call does nothing."""
+        """Withdraw the announcement and stop. Safe to repeat."""
         if self._watch is not None:
             self._watch.close()
         tasks: list[asyncio.Future[None]] = [*self._broadcasts]
@@ -100,17 +102,17 @@ class Advertiser:
     async def _follow(self) -> None:
         while True:
             await self._changed.wait()
-            await asyncio.sleep(SETTLE_SECONDS)
+            await asyncio.sleep(ADDRESS_SETTLE_SECONDS)
             self._changed.clear()
             try:
                 await self._reconcile()
             except FAILURES as error:
-                # An interface that went away under our hands. The next change brings us back.
-                _log.warning("the advertised addresses could not be brought up to date: %s", error)
+                # An interface was removed meanwhile. The next change starts another attempt.
+                _log.warning("cannot announce the changed addresses: %s", error)
 
     async def _reconcile(self) -> None:
-        """Make sockets and records fit the addresses of this moment."""
-        where, addresses = places(kernel_table(), self._interfaces)
+        """Update sockets and records to the current addresses."""
+        where, addresses = multicast_addresses(kernel_table(), self._interfaces)
         if not where:
             return
         is_new, self._addresses = addresses != self._addresses, addresses
@@ -118,7 +120,7 @@ class Advertiser:
             self._zeroconf = open_multicast(where, keep=self._own_records)
         else:
             await self._zeroconf.async_update_interfaces(where)
-        await settled(self._zeroconf)
+        await wait_until_ready(self._zeroconf)
         if not self._is_registered:
             await self._register(self._zeroconf)
         elif is_new:
@@ -128,12 +130,12 @@ class Advertiser:
         for info in self._infos():
             self._remember(await zeroconf.async_register_service(info, cooperating_responders=True))
         self._is_registered = True
-        await self._republish()  # the window may have opened meanwhile
+        await self._republish()  # the pairing window may have opened meanwhile
 
     async def _republish(self) -> None:
         if self._zeroconf is None or not self._is_registered:
             return
-        for broadcast in self._broadcasts:  # it would repeat what is no longer true
+        for broadcast in self._broadcasts:  # it would repeat an outdated announcement
             broadcast.cancel()
         infos = self._infos()
         for info in infos:
@@ -141,17 +143,18 @@ class Advertiser:
         self._remember(asyncio.create_task(self._repeat(self._zeroconf.zeroconf, infos)))
 
     async def _repeat(self, zeroconf: Zeroconf, infos: list[ServiceInfo]) -> None:
-        """Say it again after a second (RFC 6762 §8.3).
+        """Repeat an announcement after a second (RFC 6762 §8.3).
 
-        python-zeroconf says everything three times within half a second, and drops packets that
-        it has heard in the last second: a window opened, closed and opened would stay closed.
+        python-zeroconf sends everything three times within half a second, and ignores packets that
+        it received in the last second: without this, a client may miss a window that is opened,
+        closed and opened again.
         """
-        await asyncio.sleep(REPEAT_SECONDS)
+        await asyncio.sleep(ANNOUNCEMENT_REPEAT_SECONDS)
         for info in infos:
             zeroconf.async_send(zeroconf.generate_service_broadcast(info, None))
 
     def _remember(self, broadcast: object) -> None:
-        """Tasks are held weakly by the loop: keep the repeats of an announcement until done."""
+        """Keep a reference to a task until it is done: the loop has only a weak one."""
         if isinstance(broadcast, asyncio.Future):
             self._broadcasts.add(broadcast)
             broadcast.add_done_callback(self._broadcasts.discard)
@@ -174,8 +177,10 @@ class Advertiser:
         return infos
 
     def _own_records(self, heard: list[DNSRecord]) -> list[DNSRecord]:
-        """Of the records that were heard, those that are ours: python-zeroconf looks them up to
-        say nothing twice in a second (RFC 6762 §6). Those of others are of no use to a device."""
+        """Return the received records that this device announces itself.
+
+        python-zeroconf looks them up, so that it sends no record twice in a second (RFC 6762 §6).
+        """
         return [record for record in heard if record in self._records]
 
     def _text(self) -> dict[str, str]:

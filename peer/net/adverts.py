@@ -1,11 +1,11 @@
-"""What a device announces by DNS-SD (RFC 6763): the names, the TXT record, and how it is read.
+"""The DNS-SD announcement of a device (RFC 6763): names, TXT record, and how it is parsed.
 
-A device is a ``_coaps._udp`` service for everybody (``avahi-browse`` shows it) and has the subtype
-``_handfast`` for our clients. An announcement is a hint and never identity: any host on the link
-can send one, so everything received is bounded, parsed strictly, and dropped if it does not fit.
+A device is a `_coaps._udp` service, which `avahi-browse` shows, and has the subtype `_handfast`,
+which clients of handfast search for. An announcement is a hint and never an identity: any host on
+the link can send one, so everything received is bounded, parsed strictly, and dropped if invalid.
 
-The TXT record: ``v`` protocol version, ``id`` device id, ``name`` the user's name for the device,
-``pm`` 1 while the pairing window is open, ``pp`` the pairing port.
+The TXT record (protocol §3.1) has the entries `v` protocol version, `id` device ID, `name` the
+user's name for the device, `pm` 1 while the pairing window is open, and `pp` the pairing port.
 """
 
 import ipaddress
@@ -16,17 +16,16 @@ from itertools import islice
 from typing import Final
 
 from peer.errors import Malformed
+from peer.limits import (
+    MAX_ADVERT_ADDRESSES,
+    MAX_DEVICE_NAME_CHARS,
+    MAX_TXT_BYTES,
+    MAX_TXT_KEYS,
+)
 
 SERVICE: Final = "_coaps._udp.local."
 SUBTYPE: Final = f"_handfast._sub.{SERVICE}"
 VERSION: Final = 1
-
-MAX_ADDRESSES: Final = 16
-MAX_TXT: Final = 1024
-"""Bytes of a TXT record that are looked at; a longer one is not ours."""
-MAX_TXT_KEYS: Final = 32
-MAX_NAME: Final = 64
-"""Characters of a device's name."""
 
 _LABEL_BYTES: Final = 63
 _DEVICE_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{8}")
@@ -35,12 +34,12 @@ _DIGITS: Final = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class Advert:
-    """What a device says of itself, or a stranger in its place. Text is unescaped.
+    """What a host on the link announced as a device. It is not authenticated; text is unescaped.
 
-    ``addresses`` are IP addresses, link-local ones with ``%`` and the interface's index.
-    ``pairing_port`` means something while ``pairing_open``. ``is_present`` is false in the last
-    advert of a device that has said goodbye or was not heard of for too long. ``instance`` is the
-    name under which it was said (RFC 6763 §4.1), in lower case; any host can use any name.
+    `addresses` are IP addresses, link-local IPv6 ones with `%` and the index of the interface.
+    `pairing_port` is valid while `pairing_open`. `is_present` is false in the last advert of a
+    device that withdrew its announcement, or whose announcement expired. `instance` is the service
+    instance name (RFC 6763 §4.1) in lower case; any host can use any name.
     """
 
     device_id: str
@@ -56,9 +55,9 @@ class Advert:
 
 
 def instance_label(name: str, device_id: str) -> str:
-    """The label people see in a browser of services: the name and the device id, 63 bytes.
+    """Return the service instance label: the name and the device ID, at most 63 bytes.
 
-    Dots and control characters become blanks: zeroconf does not escape them.
+    Dots and control characters become spaces, since zeroconf does not escape them.
     """
     plain = "".join(c if c.isprintable() and c != "." else " " for c in name)
     room = _LABEL_BYTES - len(device_id) - 1
@@ -66,7 +65,7 @@ def instance_label(name: str, device_id: str) -> str:
 
 
 def shortened(text: str, size: int) -> str:
-    """At most ``size`` bytes of UTF-8, whole characters."""
+    """Return the longest prefix of whole characters that takes at most `size` bytes of UTF-8."""
     return text.encode()[:size].decode(errors="ignore")
 
 
@@ -79,9 +78,16 @@ def advert_untrusted(
     with_loopback: bool,
     instance: str = "",
 ) -> Advert:
-    """The records of one service as an Advert. Raises Malformed, and nothing else.
+    """Parse the records of one service. Raises `Malformed`, and no other error.
 
-    ``with_loopback`` keeps loopback addresses; from the network they would lead to ourselves.
+    Args:
+        host: the target of the SRV record.
+        port: the port of the SRV record.
+        addresses: the addresses of `host`; unusable ones are dropped.
+        text: the TXT record.
+        with_loopback: whether loopback addresses are usable. From the network they would lead back
+            to this machine.
+        instance: the service instance name.
     """
     entries = txt_untrusted(text)
     version, pairing_port = _number(entries, "v"), _number(entries, "pp", default=b"0")
@@ -90,7 +96,7 @@ def advert_untrusted(
     usable = tuple(_usable_addresses(addresses, with_loopback=with_loopback))
     checks = (
         (_DEVICE_ID.fullmatch(device_id), "the device id"),
-        (1 <= len(name) <= MAX_NAME, "the name"),
+        (1 <= len(name) <= MAX_DEVICE_NAME_CHARS, "the name"),
         (window in {b"0", b"1"}, "the window"),
         (0 < port <= 65535, "the port"),
         (pairing_port <= 65535 and (pairing_port or window == b"0"), "the pairing port"),
@@ -99,7 +105,7 @@ def advert_untrusted(
     )
     for holds, what in checks:
         if not holds:
-            raise Malformed(f"an announced device does not fit: {what}")
+            raise Malformed(f"the announcement of a device is not valid: {what}")
     return Advert(
         device_id=device_id,
         name=name,
@@ -114,26 +120,26 @@ def advert_untrusted(
 
 
 def txt_untrusted(text: bytes) -> dict[str, bytes]:
-    """The entries of a TXT record (RFC 6763 §6): keys lower case, of a repeated one the first.
+    """Parse a TXT record (RFC 6763 §6). Raises `Malformed`, and no other error.
 
-    Raises Malformed, and nothing else.
+    Keys are in lower case. The first value of a repeated key counts (§6.4).
     """
-    if len(text) > MAX_TXT:
-        raise Malformed(f"a TXT record of {len(text)} bytes")
+    if len(text) > MAX_TXT_BYTES:
+        raise Malformed(f"the TXT record has {len(text)} bytes")
     entries: dict[str, bytes] = {}
     position = 0
     while position < len(text):
         end = position + 1 + text[position]
         if end > len(text):
-            raise Malformed("a TXT record that is cut off")
+            raise Malformed("the TXT record is truncated")
         key, separator, value = text[position + 1 : end].partition(b"=")
         position = end
-        if not key or not key.isascii():  # to be ignored, says §6.4
+        if not key or not key.isascii():  # §6.4: ignore it
             continue
         if separator:
             entries.setdefault(key.decode().lower(), value)
         if len(entries) > MAX_TXT_KEYS:
-            raise Malformed("a TXT record of too many keys")
+            raise Malformed("the TXT record has too many keys")
     return entries
 
 
@@ -152,9 +158,9 @@ def _number(entries: dict[str, bytes], key: str, *, default: bytes = b"") -> int
 
 
 def _usable_addresses(addresses: Iterable[str], *, with_loopback: bool) -> Iterable[str]:
-    """The first addresses that can be a device's: IPv4, then IPv6, then link-local ones."""
+    """Return the first valid unicast addresses: IPv4, then IPv6, then link-local ones."""
     usable: set[tuple[bool, int, str]] = set()
-    for text in islice(addresses, 4 * MAX_ADDRESSES):
+    for text in islice(addresses, 4 * MAX_ADVERT_ADDRESSES):
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
@@ -164,4 +170,4 @@ def _usable_addresses(addresses: Iterable[str], *, with_loopback: bool) -> Itera
         if address.is_loopback and not with_loopback:
             continue
         usable.add((address.is_link_local, address.version, text))
-    return [text for *_, text in sorted(usable)[:MAX_ADDRESSES]]
+    return [text for *_, text in sorted(usable)[:MAX_ADVERT_ADDRESSES]]

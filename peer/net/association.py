@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 from peer.dtls import records
 from peer.dtls.session import DtlsSession, SessionState
+from peer.limits import TIMER_FLOOR_SECONDS
 from peer.net.address import Address
 from peer.net.datagram import Datagram, Socket
 from peer.net.locality_verdict import LocalityVerdict
 
-_TIMER_FLOOR = 0.001  # seconds: a timer that fires a hair early asks again, but does not spin
 NOT_JUDGED = LocalityVerdict(
     is_local=False, rule="", interface="", hop_limit=None, detail="not judged"
 )
@@ -145,7 +145,7 @@ class Association:
             self._timer = None
         wait = self.session.timeout()
         if wait is not None:
-            self._timer = self._loop.call_later(max(wait, _TIMER_FLOOR), self._on_timer)
+            self._timer = self._loop.call_later(max(wait, TIMER_FLOOR_SECONDS), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from peer.bounded_dict import BoundedDict
-from peer.limits import Limits
+from peer.limits import DEDUP_WHOLE_BYTES, Limits
 from peer.net.outline import message_id_of
 
-_WHOLE_BYTES = 256  # a longer request is stored as its digest
 _ENTRY_BYTES = 350  # the memory of an entry besides its bytes: objects and a place in the table
 
 
@@ -75,4 +74,6 @@ class RecentRequests:
 
 
 def _brief(request: bytes) -> bytes:
-    return request if len(request) <= _WHOLE_BYTES else blake2b(request, digest_size=16).digest()
+    return (
+        request if len(request) <= DEDUP_WHOLE_BYTES else blake2b(request, digest_size=16).digest()
+    )

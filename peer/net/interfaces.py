@@ -31,6 +31,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import (
 )
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
+from peer.limits import NETLINK_DUMPS, NETLINK_SECONDS
+
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -38,12 +40,8 @@ SYSFS: Final = Path("/sys/class/net")
 """Where kernels before 5.14 show the device behind an interface."""
 
 _ARPHRD_ETHER: Final = 1
-_BUFFER: Final = 1 << 16
-"""Bytes: more than the kernel puts into one part of a dump (32 KiB)."""
-_PATIENCE: Final = 1.0
-"""Seconds until a kernel that does not answer counts as an error."""
-_ATTEMPTS: Final = 3
-"""Dumps tried while the table changes under our hands."""
+_BUFFER_BYTES: Final = 1 << 16
+"""More than the kernel puts into one part of a dump (32 KiB)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +162,7 @@ def _address(message: Any) -> InterfaceAddress:
 
 
 def _dump(what: int) -> list[Any]:
-    for _ in range(_ATTEMPTS):
+    for _ in range(NETLINK_DUMPS):
         messages = list(_answers(what))
         if not any(message["header"]["flags"] & NLM_F_DUMP_INTR for message in messages):
             return messages
@@ -173,11 +171,11 @@ def _dump(what: int) -> list[Any]:
 
 def _answers(what: int) -> Iterator[Any]:
     with _netlink() as sock:
-        sock.settimeout(_PATIENCE)
+        sock.settimeout(NETLINK_SECONDS)
         # struct nlmsghdr, then a struct ifinfomsg of zeros: every family, every interface
         sock.send(struct.pack("=IHHII16x", 32, what, NLM_F_REQUEST | NLM_F_DUMP, 1, 0))
         while True:
-            data, (sender, _) = sock.recvfrom(_BUFFER)
+            data, (sender, _) = sock.recvfrom(_BUFFER_BYTES)
             if sender:  # not the kernel
                 continue
             for message in MarshalRtnl().parse(data):
@@ -220,7 +218,7 @@ class InterfaceWatch:
 
     def _readable(self) -> None:
         try:
-            self._sock.recv(_BUFFER)
+            self._sock.recv(_BUFFER_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # ENOBUFS: more changes than the kernel kept for us, so: something changed

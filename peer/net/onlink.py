@@ -30,16 +30,11 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
+from peer.limits import INTERFACE_DEPTH, LOCALITY_DOUBT_SECONDS, LOCALITY_TABLE_SECONDS
 from peer.net.datagram import Datagram
 from peer.net.interfaces import Interface, InterfaceTable, IpAddress, IpNetwork, kernel_table
 from peer.net.linux_socket import HOP_LIMIT
 from peer.net.locality_verdict import LocalityVerdict
-
-TABLE_SECONDS: Final = 2.0
-"""The oldest table that may say yes."""
-
-DOUBT_SECONDS: Final = 0.25
-"""The oldest table that may say no: an address may be new. It also bounds what garbage costs us."""
 
 LINK_KINDS: Final = frozenset(
     ("bridge", "bond", "team", "vlan", "veth", "macvlan", "macvtap", "ipvlan", "ipvtap", "dsa")
@@ -49,9 +44,6 @@ LINK_KINDS: Final = frozenset(
 _WITH_PORTS: Final = frozenset(("bridge", "bond", "team"))
 _SHARING: Final = frozenset(("macvlan", "macvtap", "ipvlan", "ipvtap"))
 """Interfaces on one lower interface that also reach each other."""
-
-_DEPTH: Final = 8
-"""Interfaces on interfaces that are followed; the kernel stacks as many (MAX_NEST_DEV)."""
 
 
 class LocalMode(StrEnum):
@@ -87,14 +79,14 @@ class Locality:
 
     def judge(self, datagram: Datagram) -> LocalityVerdict:
         """The verdict on one datagram, by the order of the rules."""
-        verdict = self._by_table(datagram, self._fresh(TABLE_SECONDS))
+        verdict = self._by_table(datagram, self._fresh(LOCALITY_TABLE_SECONDS))
         if verdict.is_local or verdict.rule == "ttl":
             return verdict
-        return self._by_table(datagram, self._fresh(DOUBT_SECONDS))
+        return self._by_table(datagram, self._fresh(LOCALITY_DOUBT_SECONDS))
 
     def interface_name(self, ifindex: int) -> str:
         """The name of an interface; "#7" for one that is gone, empty for 0."""
-        interface = self._fresh(TABLE_SECONDS).by_index.get(ifindex)
+        interface = self._fresh(LOCALITY_TABLE_SECONDS).by_index.get(ifindex)
         if interface is not None:
             return interface.name
         return f"#{ifindex}" if ifindex else ""
@@ -206,7 +198,7 @@ def _senders(interface: Interface, table: InterfaceTable, depth: int = 0) -> lis
     found = []
     if (upper := table.by_index.get(interface.upper)) is not None and upper.kind != "vrf":
         found.append(upper)
-    if depth < _DEPTH:
+    if depth < INTERFACE_DEPTH:
         for above in table.standing_on(interface.index):
             if above.kind in LINK_KINDS:
                 found += _senders(above, table, depth + 1)

@@ -10,14 +10,13 @@ from aiocoap.util import hostportjoin
 
 from peer.errors import Unreachable
 from peer.identity import Fingerprint
-from peer.limits import Limits
+from peer.limits import COAP_OVERHEAD_BYTES, Limits
 from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.deduplication import RecentRequests
 from peer.net.locality_verdict import LocalityVerdict
 
 _BLOCK_SIZE_EXP = 6  # blocks of 1024 bytes
-_COAP_OVERHEAD = 100  # header, token and options of a message, roughly
 _OBSERVE_NUMBERS = 1 << 24  # RFC 7641 §3.4
 
 
@@ -96,7 +95,7 @@ class CoapsRemote(interfaces.EndpointAddress):
     @property
     def maximum_payload_size(self) -> int:
         """Bytes of payload that fit one datagram beside header and options."""
-        return self.association.session.cleartext_mtu - _COAP_OVERHEAD
+        return self.association.session.cleartext_mtu - COAP_OVERHEAD_BYTES
 
     @property
     def hostinfo(self) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from peer.errors import Malformed, PeerError, Unreachable
-from peer.net import advertiser, adverts, discovery, mdns
+from peer.limits import MAX_ADVERT_ADDRESSES, MAX_ADVERTS
+from peer.net import advertiser, discovery, mdns
 from peer.net.advertiser import Advertiser
 from peer.net.adverts import (
     SERVICE,
@@ -219,7 +220,7 @@ async def test_foreign_browsers_that_ask_for_all_types_see_ours() -> None:
 
 @pytest.mark.needs_root
 async def test_addresses_are_followed(lan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advertiser, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0.05)
     monkeypatch.setattr(advertiser, "kernel_table", lan.device.table)
     device_id = new_id()
     device = Advertiser(
@@ -249,7 +250,7 @@ async def test_addresses_are_followed(lan: Any, monkeypatch: pytest.MonkeyPatch)
 async def test_a_device_without_a_network_waits_for_one(
     namespaces: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advertiser, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0.05)
     here, there = namespaces.add(), namespaces.add()
     namespaces.join(here, there)
     there.ip("addr", "add", "192.0.2.2/24", "dev", "eth0")
@@ -299,7 +300,7 @@ async def test_no_multicast_at_all_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_an_interface_that_vanishes_does_not_end_the_following(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(advertiser, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0)
     device = Advertiser(
         name="kitchen", device_id=new_id(), port=1, pairing_port=2, interfaces=LOOPBACK
     )
@@ -413,7 +414,7 @@ def test_on_the_loopback_loopback_addresses_are_kept() -> None:
 
 def test_many_addresses_are_bounded() -> None:
     many = tuple(f"192.0.2.{number}" for number in range(200))
-    assert len(parse(text_record(), addresses=many).addresses) == adverts.MAX_ADDRESSES
+    assert len(parse(text_record(), addresses=many).addresses) == MAX_ADVERT_ADDRESSES
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -473,7 +474,7 @@ async def test_a_flood_of_strangers_is_bounded(
     alone = namespaces.add()
     with alone.inside(), shouting() as stranger:
         async with discovery._searching(LOOPBACK) as search:
-            for number in range(discovery.MAX_ADVERTS * 3):
+            for number in range(MAX_ADVERTS * 3):
                 instance = f"stranger {number}.{SERVICE}"
                 lies = [
                     (SUBTYPE, 12, name_bytes(instance)),
@@ -483,8 +484,8 @@ async def test_a_flood_of_strangers_is_bounded(
                 stranger.send(packet(lies))
                 stranger.send(secrets.token_bytes(60))
                 await asyncio.sleep(0)
-                assert len(search._names) <= discovery.MAX_ADVERTS
-                assert len(search._tasks) <= discovery.MAX_ADVERTS
+                assert len(search.records.names) <= MAX_ADVERTS
+                assert len(search._tasks) <= MAX_ADVERTS
             assert search.found == {}
             assert search.changes.empty()
             # the honest device takes the place of one that has not shown to be good
@@ -493,11 +494,11 @@ async def test_a_flood_of_strangers_is_bounded(
                     stranger.send(packet(service_records(text_record())))
                     await asyncio.sleep(0)
             assert search.changes.get_nowait().device_id == "7F3K2M1Q"
-            assert len(search._names) == discovery.MAX_ADVERTS
+            assert len(search.records.names) == MAX_ADVERTS
 
 
 async def test_changes_nobody_reads_are_bounded() -> None:
     async with discovery._searching(LOOPBACK) as search:
-        for number in range(discovery.MAX_ADVERTS * 8):
-            search._tell(Advert("7F3K2M1Q", f"{number}", ("192.0.2.1",), 1, 0, False, 1, "h"))
-        assert search.changes.qsize() == discovery.MAX_ADVERTS * 4
+        for number in range(MAX_ADVERTS * 8):
+            search._report(Advert("7F3K2M1Q", f"{number}", ("192.0.2.1",), 1, 0, False, 1, "h"))
+        assert search.changes.qsize() == MAX_ADVERTS * 4

@@ -16,7 +16,15 @@ import pytest
 from zeroconf import Zeroconf
 from zeroconf._history import QuestionHistory
 
-from peer.net import advertiser, adverts, discovery, mdns
+from peer.limits import (
+    MAX_ADVERTS,
+    MAX_ALIKE_RECORDS,
+    MAX_HOST_ADDRESSES,
+    MAX_RESOLVING,
+    MAX_TTL_SECONDS,
+    MAX_TXT_BYTES,
+)
+from peer.net import advertiser, discovery, mdns
 from peer.net.advertiser import Advertiser
 from peer.net.adverts import SERVICE, SUBTYPE, Advert, instance_label
 from peer.net.discovery import watch
@@ -51,7 +59,7 @@ HONEST = ("192.0.2.1", "2001:db8::1")
 async def device(lan: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Advertiser]:
     """A device that announces itself on one end of a cable, with its window open."""
     monkeypatch.setattr(advertiser, "kernel_table", lan.device.table)
-    monkeypatch.setattr(advertiser, "REPEAT_SECONDS", 0.05)
+    monkeypatch.setattr(advertiser, "ANNOUNCEMENT_REPEAT_SECONDS", 0.05)
     made = Advertiser(
         name="kitchen", device_id=DEVICE_ID, port=5684, pairing_port=5685, interfaces=None
     )
@@ -138,7 +146,7 @@ async def test_a_device_keeps_no_record_of_others(lan: Any, device: Advertiser) 
     assert not any(
         one.address[:2] == b"\0\0" for one in records if isinstance(one, mdns.DNSAddress)
     )
-    assert max(record.ttl for record in records) <= mdns.MAX_TTL
+    assert max(record.ttl for record in records) <= MAX_TTL_SECONDS
 
 
 async def test_its_own_words_heard_again_do_not_last_for_decades(
@@ -154,7 +162,7 @@ async def test_its_own_words_heard_again_do_not_last_for_decades(
 
     with lan.client.inside(), shouting("192.0.2.2") as neighbour:
         await until(echoed, lambda: neighbour.send(packet(echo, ttl=DECADES)))
-    assert {one.ttl for one in cache.async_all_by_details(INSTANCE, TXT, 1)} == {mdns.MAX_TTL}
+    assert {one.ttl for one in cache.async_all_by_details(INSTANCE, TXT, 1)} == {MAX_TTL_SECONDS}
 
 
 async def test_a_device_remembers_no_question(lan: Any, device: Advertiser) -> None:
@@ -217,7 +225,7 @@ async def test_a_search_keeps_what_belongs_to_its_services(
     monkeypatch.setattr(discovery, "RESOLVE_SECONDS", 0.05)
     async with searching(lan, monkeypatch) as search:
         with lan.device.inside(), shouting("192.0.2.1") as neighbour:
-            for number in range(2 * discovery.MAX_ADVERTS):
+            for number in range(2 * MAX_ADVERTS):
                 instance = f"x{number}.{SERVICE}"
                 forged: list[Record] = [
                     (f"n{number}.local.", TXT, bytes([255]) * 500),
@@ -240,28 +248,28 @@ async def test_a_search_keeps_what_belongs_to_its_services(
                 search.changes._queue.clear()
             last = service_records(text_record(name="last"), address="192.0.2.1")
             await until(lambda: not search.changes.empty(), lambda: neighbour.send(packet(last)))
-        assert mdns_fat > adverts.MAX_TXT
-        cache = search._cache
+        assert mdns_fat > MAX_TXT_BYTES
+        cache = search._zeroconf.zeroconf.cache
         records = [one for name in cache.names() for one in cache.entries_with_name(name)]
-        assert len(search._names) == discovery.MAX_ADVERTS
-        assert len(search.found) <= discovery.MAX_ADVERTS
+        assert len(search.records.names) == MAX_ADVERTS
+        assert len(search.found) <= MAX_ADVERTS
         assert {one.key for one in records if isinstance(one, mdns.DNSPointer)} == {SUBTYPE}
         assert max(len(one.text) for one in records if isinstance(one, mdns.DNSText)) <= 1024
         assert {
             one.key for one in records if isinstance(one, mdns.DNSText | mdns.DNSService)
-        } <= set(search._names)
-        assert max(one.ttl for one in records) <= mdns.MAX_TTL
+        } <= set(search.records.names)
+        assert max(one.ttl for one in records) <= MAX_TTL_SECONDS
         for name in cache.names():
             if name == SUBTYPE:
                 continue
             of_kind: dict[int, int] = {}
             for record in cache.entries_with_name(name):
                 of_kind[record.type] = of_kind.get(record.type, 0) + 1
-            assert of_kind.get(TXT, 0) <= discovery.MAX_ALIKE
-            assert of_kind.get(SRV, 0) <= discovery.MAX_ALIKE
-            assert of_kind.get(A, 0) <= discovery.MAX_HOST_ADDRESSES
+            assert of_kind.get(TXT, 0) <= MAX_ALIKE_RECORDS
+            assert of_kind.get(SRV, 0) <= MAX_ALIKE_RECORDS
+            assert of_kind.get(A, 0) <= MAX_HOST_ADDRESSES
         listening = search._zeroconf.zeroconf.record_manager.listeners
-        assert len(listening) <= 1 + discovery.RESOLVING
+        assert len(listening) <= 1 + MAX_RESOLVING
 
 
 # --------------------------------------------------------------- what hides a device from a client

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from peer.limits import LOCALITY_DOUBT_SECONDS, LOCALITY_TABLE_SECONDS
 from peer.net import interfaces, onlink
 from peer.net.address import Address
 from peer.net.datagram import Datagram
@@ -436,7 +437,7 @@ def test_a_yes_is_at_most_two_seconds_old() -> None:
     kernel = Kernel()
     assert kernel.locality.judge(GOOD).is_local
     kernel.table = with_interface(replace(ETH, is_up=False))
-    kernel.time += onlink.TABLE_SECONDS
+    kernel.time += LOCALITY_TABLE_SECONDS
     assert kernel.locality.judge(GOOD).is_local
     assert kernel.asked == 1
     kernel.time += 0.1
@@ -449,13 +450,13 @@ def test_a_new_address_is_seen_at_once_but_doubt_is_bounded() -> None:
     assert not kernel.locality.judge(GOOD).is_local
     kernel.table = TABLE
     assert not kernel.locality.judge(GOOD).is_local
-    kernel.time += onlink.DOUBT_SECONDS * 1.1
+    kernel.time += LOCALITY_DOUBT_SECONDS * 1.1
     assert kernel.locality.judge(GOOD).is_local
     asked = kernel.asked
     for _ in range(1000):
         kernel.locality.judge(came("8.8.8.8", "192.0.2.1", ETH))
     assert kernel.asked == asked
-    kernel.time += onlink.DOUBT_SECONDS * 1.1
+    kernel.time += LOCALITY_DOUBT_SECONDS * 1.1
     for _ in range(1000):
         kernel.locality.judge(replace(GOOD, hop_limit=1))  # no table will change that
     assert kernel.asked == asked
@@ -465,11 +466,11 @@ def test_nobody_is_local_while_the_kernel_does_not_answer() -> None:
     kernel = Kernel()
     assert kernel.locality.judge(GOOD).is_local
     kernel.fails = True
-    kernel.time += onlink.TABLE_SECONDS * 1.1
+    kernel.time += LOCALITY_TABLE_SECONDS * 1.1
     assert kernel.locality.judge(GOOD).rule == "interface"
     assert kernel.locality.interface_name(ETH.index) == f"#{ETH.index}"
     kernel.fails = False
-    kernel.time += onlink.DOUBT_SECONDS * 1.1
+    kernel.time += LOCALITY_DOUBT_SECONDS * 1.1
     assert kernel.locality.judge(GOOD).is_local
 
 
