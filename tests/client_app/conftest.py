@@ -142,7 +142,7 @@ class Board:
         self.pair_resource.updated_state()
 
     async def lose_power(self) -> None:
-        """Gone without a goodbye: no close_notify leaves. The port is free for a restart."""
+        """Disconnect silently: no close_notify is sent. The port is free for a restart."""
         for socket in self.regular._endpoint._sockets:
             socket.close()
         await self.regular.close()
@@ -420,7 +420,7 @@ Make = Callable[..., Client]
 
 @pytest.fixture
 async def new_client(home: Path) -> AsyncIterator[Make]:
-    """Clients that hear of the given boards on their LAN, and of nobody else."""
+    """Clients that hear of the given boards on their LAN, and of no other device."""
     made: list[Client] = []
 
     def make(*boards: Board, at: Path = home) -> Client:

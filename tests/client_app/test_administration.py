@@ -1,4 +1,4 @@
-"""Administration from afar, against the real device: what is asked is done, and told back."""
+"""Remote administration against the real device: each request is done and reported."""
 
 from __future__ import annotations
 

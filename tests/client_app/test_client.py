@@ -180,7 +180,7 @@ async def test_a_wrong_key_stops_before_a_byte_of_a_request(
 async def test_an_advert_with_the_right_id_and_the_wrong_key_is_refused(
     board: Board, paired: Client, home: Path, other: Board
 ) -> None:
-    """Anybody may announce anything: the key decides, and a wrong one is no alarm here."""
+    """Any host may announce anything: the key decides, and a wrong one is no alarm here."""
 
     async def look() -> AsyncIterator[Advert]:
         yield replace(other.advert(), device_id=board.fingerprint.device_id)

@@ -53,7 +53,7 @@ def test_the_tour(tmp_path: Path) -> None:
     assert "paired with kitchen as user mia, role guest" in out
     assert "You lack the right Iam:ListUsers." in out
     assert re.search(r"denied  user=mia .*action=Iam:ListUsers", out)
-    assert "?" not in out.replace("handfast pair?", "")  # nobody is asked anything
+    assert "?" not in out.replace("handfast pair?", "")  # no one is asked anything
     assert out.count("(exit 10)") == 2
     assert out.count("(exit 7)") == 1
     [code] = set(re.findall(r"[0-9]{4}-[0-9]{4}", out.partition("discover")[0]))

@@ -52,7 +52,7 @@ def made_label(device: Abroad) -> dict[str, str]:
 
 
 def answers(device: Abroad, *, accept: bool) -> list[str]:
-    """The device's user: says this to whoever comes. The numbers that they have seen."""
+    """The device's user, who answers every client alike. The numbers that they have seen."""
     numbers: list[str] = []
 
     def heard(app: Any, news: Any) -> None:

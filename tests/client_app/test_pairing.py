@@ -221,7 +221,7 @@ async def test_an_announced_id_with_another_key_is_not_the_device(
 async def test_a_known_name_with_a_new_key_stops(
     board: Board, paired: Client, other: Board, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A device that was reset, or somebody who answers in its place: both are told, and stop."""
+    """A device that was reset, or an impostor: both are reported, and stop."""
     await other.open()
     monkeypatch.setattr(targets, "PAIRING_PORT", other.pairing.port)
     move = replace(paired.devices[0], last_seen=f"127.0.0.1:{other.pairing.port}")

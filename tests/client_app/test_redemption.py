@@ -71,7 +71,7 @@ def invites(owner: Abroad, home: Path) -> Invites:
 
 @pytest.fixture
 async def mia(tmp_path: Path) -> AsyncIterator[Client]:
-    """A client that knows nothing yet, on a LAN where nobody says anything."""
+    """A client that knows nothing yet, on a LAN without announcements."""
     async with Client(home=tmp_path / "mia", look=nobody) as client:
         yield client
 
@@ -438,7 +438,7 @@ async def test_a_text_that_is_no_invite_is_not_repeated(
 
 
 async def never(_question: object) -> bool:
-    raise AssertionError("nobody is asked")
+    raise AssertionError("no one is asked")
 
 
 async def test_a_label_is_not_an_invite(mia: Client) -> None:

@@ -1,4 +1,4 @@
-"""On the screen: what a device says before anybody trusts it, and what it says when it refuses."""
+"""On the screen: texts of a device before it is trusted, and texts of its refusals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OBEYED = set("\x1b\x07\u202e\x9b")
 async def test_the_name_in_the_question_is_escaped(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before the yes, the other side may be anybody: its name must not repaint the fingerprints."""
+    """Until the user accepts, the peer may be anyone: its name must not repaint fingerprints."""
 
     async def no(_self: Screen, question: str) -> bool:
         print(question)
@@ -33,7 +33,7 @@ async def test_the_name_in_the_question_is_escaped(
     shown = "".join(capsys.readouterr())
     assert not OBEYED & set(shown)
     assert "\\x1b[2J" in shown
-    words = " ".join(shown.split())  # each fingerprint stands on two lines
+    words = " ".join(shown.split())  # each fingerprint takes two lines
     assert device.grouped in words
     assert own.grouped in words
 

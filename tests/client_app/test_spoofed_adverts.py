@@ -1,7 +1,7 @@
-"""A neighbour announces lies about a device: no form of `pair`, and no call, loses the device.
+"""A neighbour forges announcements of a device: no form of `pair`, and no call, loses the device.
 
-The adverts are made up, the sockets and both devices are real. Each lie comes before the truth,
-after it, or both.
+The adverts are made up, the sockets and both devices are real. Each forged advert comes before the
+true one, after it, or both.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -60,7 +60,7 @@ def elsewhere_open(true: Advert, other: Board) -> list[Advert]:
 
 
 def nowhere(true: Advert) -> list[Advert]:
-    """Two adverts of sixteen places where nobody is; some are no addresses at all."""
+    """Two adverts of sixteen addresses without a host; some are no addresses at all."""
     return [
         replace(true, addresses=(*(f"127.0.{net}.{n}" for n in range(1, 15)), "fe80::1%99", "x"))
         for net in (7, 8)

@@ -1,4 +1,4 @@
-"""Following a trail: every event once and in order, and no hole that nobody hears of."""
+"""Following a trail: every event once and in order, and every gap is reported."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_gone_while_it_was_followed() -> None:
 def test_notifications_may_be_late_lost_or_many_at_once(
     told: list[int], start: int, repeated: bool
 ) -> None:
-    """Whatever becomes of them: each event up to the last that was told, once, in order."""
+    """In any case: each event up to the last reported one, once, in order."""
     device = Trail(start)
 
     async def follow() -> list[Event]:
@@ -182,7 +182,7 @@ async def test_who_stops_ends_the_observation() -> None:
     assert ended.is_set()
 
 
-# ------------------------------------------------------------------------------------- as it lies
+# ---------------------------------------------------------------------------- in the file's order
 
 
 class Liar(Trail):

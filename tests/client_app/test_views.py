@@ -200,7 +200,7 @@ def put(body: Any, path: tuple[object, ...], value: object) -> Any:
 @pytest.mark.parametrize("name", GOOD)
 @given(data=st.data())
 def test_one_thing_is_wrong(name: str, data: st.DataObject) -> None:
-    """Whatever stands in one place of a good answer: it is read, or it is Malformed."""
+    """Any value in one place of a good answer is decoded, or is Malformed."""
     read, body = GOOD[name]
     changed = put(body, data.draw(st.sampled_from(places(body))), data.draw(ANYTHING))
     with contextlib.suppress(Malformed):

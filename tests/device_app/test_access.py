@@ -1,4 +1,4 @@
-"""Who gets what on the regular port: the guard, and the resources behind it."""
+"""Access on the regular port: the guard, and the resources behind it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a decision goes by: the connection, the target, what a resource says; for each notification
-anew. All over the real resources."""
+"""The attributes of a decision: the connection, the target and the resource, also for each
+notification. With the real resources."""
 
 from __future__ import annotations
 

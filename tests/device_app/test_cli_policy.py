@@ -127,7 +127,7 @@ async def test_explain_names_each_statement_and_the_exit_code_tells(
     assert "own network" in value["missing"]
     assert (await explained("kim", "Lamp:Set", "--local"))[0] == 0
     assert (await explained("kim", "Lamp:Set", "--attr", "Connection:IsLocal=true"))[0] == 0
-    # What is known of the user cannot be given another value.
+    # An attribute of the user cannot be given another value.
     code, value = await explained("kim", "Lamp:Set", "--attr", "Connection:RoleId=owner")
     assert (code, "child" in value["reason"]) == (7, True)
     assert (await explained("olga", "Iam:AddUser"))[0] == 0
@@ -170,7 +170,7 @@ async def test_reload_puts_a_good_set_into_force_and_keeps_the_old_one_from_a_ba
     kim = ["policy", "explain", "kim", "Hello:Get"]
     assert (await daemon.run(*kim)).code == 7
     file.write_text(POLICY.replace('"true"', '"false"'))
-    assert (await daemon.run(*kim)).code == 7  # not before somebody says so
+    assert (await daemon.run(*kim)).code == 7  # not before it is confirmed
     done = await daemon.json("policy", "reload")
     assert done["changed_roles"] == ["child"]
     assert (await daemon.run(*kim)).code == 0
@@ -205,7 +205,7 @@ async def test_import_from_nabto(kit: Kit, tmp_path: Path) -> None:
     assert (await run(kit.home, *args)).code == 2
     assert out.read_text() == "mine"
     assert (await run(kit.home, *args, "--force")).code == 0
-    # With --users they come into the device, which has to go by their role, and by no other one
+    # With --users they come into the device, which has to use their role, and no other one
     # of that name.
     await run(kit.home, "init", "--name", "kitchen")
     (kit.home / "policy.d").mkdir()

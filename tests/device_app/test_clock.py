@@ -1,4 +1,4 @@
-"""The device's time: whoever turns the system's clock prolongs nobody's access."""
+"""The device's time: changing the system's clock prolongs no access."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ START = PLAUSIBLE_FROM + YEAR
 
 @dataclass
 class Board:
-    """A board's two clocks: one that anybody sets, and one that nobody does."""
+    """A board's two clocks: one that can be set, and one that cannot."""
 
     wall: float = START
     running: float = 100.0
@@ -214,7 +214,7 @@ async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_i
     assert told() == 1
     [line] = logged()
     assert "went ahead from 2029-10-27T00:00:00Z to 2031-10-27T00:00:00Z at once" in line
-    board.wall -= 2 * YEAR  # somebody puts the clock right, and the device's time stays ahead
+    board.wall -= 2 * YEAR  # the clock is corrected, and the device's time stays ahead
     assert told() == 1
     assert "ahead of the system's" in device.app.status()["clock"]["trouble"]
     assert len(logged()) == 1

@@ -338,7 +338,7 @@ class Screen:
     def _read(self) -> None:
         try:
             self.text += os.read(self._master, 65536).decode()
-        except OSError:  # everybody has left it
+        except OSError:  # all users are removed
             asyncio.get_running_loop().remove_reader(self._master)
         self._changed.set()
 

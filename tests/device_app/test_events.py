@@ -1,4 +1,4 @@
-"""The audit trail from afar and at the console: protocol §9."""
+"""The audit trail, remotely and at the console: protocol §9."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes from outside as text or TOML, before the daemon or its command line uses it."""
+"""Untrusted text and TOML, before the daemon or its command line uses it."""
 
 import asyncio
 import json

@@ -59,7 +59,7 @@ async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
     device = await kit.device()
     await kit.paired(device, "olga")
     await device.app.close()
-    # The same device, where loopback is as far away as the moon.
+    # The same device, where loopback does not count as local.
     device = await kit.device(allow_loopback=False)
     assert device.app.access.store.state.user("olga").role == "owner"
     made = device.app.invitations.create(None, _wished(device, name="anna", role="user"))
@@ -135,7 +135,7 @@ async def test_forged_foreign_and_broken_tokens_are_refused_alike(
     assert FOREIGN in answers[0].text
     assert list(device.app.access.store.state.users) == ["olga"]
     assert made["id"] in device.app.access.store.state.invites
-    # What is no token at all is a mistake of the one who asks.
+    # A text that is not a token is an error of the client.
     for body in ({}, {"token": "text"}, {"token": b"", "role": "owner"}, [b""], b""):
         assert (await stranger.ask("POST", "/iam/redeem", body)).code == "4.00"
     assert (await stranger.ask("POST", "/iam/redeem", raw=genuine, ct=42)).code == "4.15"
@@ -171,13 +171,13 @@ async def test_a_genuine_invite_that_is_worth_nothing_says_why(kit: Kit) -> None
         refused = await redeemed(stranger, made["token"])
         assert (refused.code, refused.reason) == ("4.03", "invite")
         assert why in refused.text
-    # What is over is listed no more, and is told as over also when its record has gone.
+    # An expired invite is not listed, and is reported as expired even without its record.
     assert [one["id"] for one in (await owner.ask("GET", "/iam/invites")).body] == [bound["id"]]
     await invited(owner, "carla")
     assert over["id"] not in device.app.access.store.state.invites
     assert "over" in (await redeemed(stranger, over["token"])).text
     assert set(device.app.access.store.state.users) == {"olga", "dora"}
-    # Whoever used it in time may not have got the answer.
+    # A client that used it in time may not have got the answer.
     assert (await redeemed(dora, used["token"])).body["user"] == "dora"
 
 
@@ -204,7 +204,7 @@ async def test_a_repeat_gives_the_same_and_takes_no_use(
     second = await redeemed(kit.caller(device), made["token"])
     assert second.body["user"] == "anna-2"
     assert (await redeemed(kit.caller(device), made["token"])).reason == "invite"
-    # The invite has gone, and whoever came by it is still told the same.
+    # The invite is removed, and the client that used it still gets the same answer.
     assert (await redeemed(anna, made["token"])).body == first.body
     assert [event.user for event in device.events("invite-redeemed")] == ["anna", "anna-2"]
 
@@ -219,7 +219,7 @@ async def test_a_key_or_a_name_that_is_taken(kit: Kit, owner: Caller, device: De
     late = await redeemed(kit.caller(device), made["token"])
     assert (late.code, late.reason) == ("4.09", "taken")
     assert device.app.access.store.state.user("anna").keys == ()
-    # A user, and a key that nobody has: each has a budget.
+    # A user, and an unknown key: each has a budget.
     refused = [event.fingerprint for event in device.events("invite-refused")]
     assert (len(refused), refused[0]) == (2, guest.fingerprint)
 
@@ -436,7 +436,7 @@ policies = []
 async def test_a_repeat_gets_the_first_answer_whatever_the_new_role_may(
     kit: Kit, owner: Caller, device: Device, role: str
 ) -> None:
-    """Else whoever loses the answer never learns that there is a user with their key."""
+    """Otherwise a client that loses the answer never learns that its key has a user."""
     file = kit.policy(NO_REDEEMING.replace("denied", role) if role == "gone" else NO_REDEEMING)
     await device.app.policies.reload()
     made = await invited(owner, role=role)
@@ -450,7 +450,7 @@ async def test_a_repeat_gets_the_first_answer_whatever_the_new_role_may(
     assert (await anna.ask("GET", "/hello")).code == ("4.03" if role == "gone" else "2.05")
     again = await redeemed(anna, made["token"])
     assert (again.code, again.body) == (first.code, first.body)
-    # Another invite is still none for somebody who is a user, and that is what is told.
+    # Another invite is not valid for a key that has a user, and the answer says so.
     other = await redeemed(anna, (await invited(owner, name="bert"))["token"])
     assert (other.code, other.reason) == ("4.09", "taken")
     assert (await anna.ask("GET", "/iam/redeem")).code == "4.05"
@@ -490,7 +490,7 @@ policies = ["mia-alone"]
 async def test_each_user_that_an_invite_makes_is_asked_about(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
-    """Whoever may invite mia and mia-2 alone gets no third one in, whatever names are taken."""
+    """A user who may only invite mia and mia-2 adds no third one, whatever names are taken."""
     barred = Identity.create()
     kit.policy(MIA_ALONE.replace("KEY", barred.fingerprint.hex))
     await device.app.policies.reload()

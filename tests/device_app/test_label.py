@@ -94,7 +94,7 @@ async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
     assert "label        made" in (await daemon.run("status")).out
     opened = await daemon.json("open", "--methods", "label", "--no-wait")
     assert opened["window"]["methods"] == ["label"]
-    assert "code" not in opened["window"], "nobody needs it"
+    assert "code" not in opened["window"], "no one needs it"
     assert [line for line in daemon.said if "HANDFAST:" in line] == []
 
 

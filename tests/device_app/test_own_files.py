@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.device_app.conftest import Kit
 
-OTHER = 54321  # a user that nobody has
+OTHER = 54321  # a user ID without an account
 VICTIM = b"precious\n"
 
 
@@ -139,7 +139,7 @@ def test_a_file_of_another_user_is_refused(name: str, home: Path) -> None:
 
 @pytest.fixture
 def served() -> Iterator[Path]:
-    """The state folder of a service that is not root; everybody may pass the folders above."""
+    """The state folder of a service that is not root; all users may pass the folders above."""
     above = Path(tempfile.mkdtemp(prefix="handfast-"))
     above.chmod(0o755)
     folder = above / "state"

@@ -44,7 +44,7 @@ WINDOW: dict[str, Any] = {
 
 
 class Screen(io.StringIO):
-    """What was written, and a word for when there is more."""
+    """The text that was written, and an event for more."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ async def test_a_terminal_that_goes_away_decides_nothing(asked: Asked) -> None:
 def on_screen(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """What stands on a terminal after these events: lines that were wiped away are gone."""
+    """The screen after these events: lines that were wiped away are gone."""
 
     def play(*events: Mapping[str, Any], **result: Any) -> str:
         async def call(*_args: object, on_event: Callable[[Any], None]) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def on_screen(
 
 
 def seen(written: str) -> list[str]:
-    """The lines of a terminal: a carriage return and "erase to the end" begin a line anew."""
+    """The lines of a terminal: a carriage return and "erase to the end" begin the line again."""
     return [line.rpartition("\r\x1b[K")[2] for line in written.split("\n")]
 
 
@@ -270,7 +270,7 @@ async def test_a_daemon_goes_with_its_terminal_and_else_reloads(tmp_path: Path) 
         said = b""
         while b"handfast pair" not in said:
             said += await asyncio.to_thread(os.read, screen, 4096)
-        daemon.send_signal(signal.SIGHUP)  # somebody wants a reload
+        daemon.send_signal(signal.SIGHUP)  # a reload is requested
         assert (await here.run(home, "health")).code == 0
         assert daemon.returncode is None
         os.close(screen)

@@ -110,7 +110,7 @@ def test_strangers_do_not_use_up_what_users_have(desk: Desk) -> None:
 
 
 def test_one_user_blinds_the_trail_for_no_other(desk: Desk) -> None:
-    """Many refusals of one user, and of one network, leave room for everybody else's."""
+    """Many refusals of one user, and of one network, leave room for those of others."""
     audit, registry = desk.access.audit, desk.access.registry
     people = {
         name: registry.add_user(None, User(name, "guest", (Key(key(number)), Key(key(number + 9)))))
@@ -126,7 +126,7 @@ def test_one_user_blinds_the_trail_for_no_other(desk: Desk) -> None:
         audit.append_denial(Subject(key(number), people[name], "guest"), "Iam:AddUser", "no")
         last = desk.trail()[-1]
         assert (last.user, last.action) == (name, "Iam:AddUser")
-    # What was left out is mallory's, and nobody else is blamed for it.
+    # The omitted refusals count for mallory, and for no other user.
     told = [event for event in desk.trail() if event.kind == "denied" and event.user == "gustav"]
     assert re.fullmatch(r"\([0-9]{3} of others\)", told[-1].detail)
     audit.append_denial(stranger(9), "Hello:Get", "no", address="198.51.100.1:5684")

@@ -36,7 +36,7 @@ async def test_other_methods_take_the_place_of_a_window_that_nobody_uses(device:
     assert service.methods.shown_code == ""
     assert service.window is not None
     assert service.window.role == "user"
-    # Nothing named, and nothing new to offer: it goes on as it is.
+    # Nothing named, and nothing new to offer: it stays unchanged.
     second = service.window
     await device.open(methods=["sas"])
     assert service.window is second
@@ -73,7 +73,7 @@ async def test_whoever_is_pairing_keeps_the_window(kit: Kit, device: Device) -> 
 
 
 async def test_a_press_of_ten_seconds_lets_a_new_owner_in_whatever_was_open(kit: Kit) -> None:
-    """Lost clients, no owner left: whoever stands at the board can take it (protocol §5.12)."""
+    """Lost clients, no owner left: a person at the board can take it (protocol §5.12)."""
     device = await kit.device(hardware=Hardware(button=True))
     await device.open(role="user")
     for held, role in ((3, "user"), (9.9, "user"), (10, "owner")):

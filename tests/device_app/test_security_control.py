@@ -1,4 +1,4 @@
-"""The control socket against another user of the machine, by the kernel's word and not by ours."""
+"""The control socket against another user of the machine, by the credentials from the kernel."""
 
 from __future__ import annotations
 

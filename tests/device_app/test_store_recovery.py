@@ -48,7 +48,7 @@ async def answer(home: Path, *args: str) -> dict[str, Any]:
 
 
 async def ready_again(daemon: Any) -> None:
-    """Until it has begun anew in the same process."""
+    """Wait until it has restarted in the same process."""
     async with asyncio.timeout(60):
         while sum("ready" in line for line in daemon.said) < 2:
             await daemon.line()
@@ -86,7 +86,7 @@ async def test_an_old_copy_says_so_everywhere_and_the_console_repairs_it(
     events = [json.loads(line) for line in (await daemon.run("events", "--json")).out.splitlines()]
     assert [e["result"] for e in events if e["kind"] == "store-recovered"] == ["older"]
 
-    assert (await daemon.run("restore")).code == 2  # it asks, and nobody is there
+    assert (await daemon.run("restore")).code == 2  # it asks, and no one answers
     shown = await daemon.json("restore", "--yes")
     changed = {(one["change"], one["kind"], one["marked"]) for one in shown["changes"]}
     assert changed == {("added", "user", False), ("added", "key", False)}

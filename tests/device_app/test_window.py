@@ -1,4 +1,4 @@
-"""A pairing window opened from afar: it is worth what its opener is worth, and not longer."""
+"""A remotely opened pairing window has the rights of its opener, and for no longer."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_a_back_off_is_for_the_board_to_clear(
     assert device.app.pairing.budget.failures == failures
 
 
-# ------------------------------------------------------------- what becomes of it with its opener
+# ------------------------------------------------------------------ the window and its opener
 
 
 async def lose_the_rank(device: Device) -> None:
@@ -243,7 +243,7 @@ async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
     admin = kit.known(device, "adam", "admin", not_after=wall[0] + 1000)
     await opened(admin)
     wall[0] += 999.7
-    # Any change makes the device look at its users' times anew.
+    # Any change makes the device check its users' times again.
     device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))
     assert device.app.pairing.is_open
     await device.heard(PairingEventKind.CLOSED)

@@ -77,7 +77,7 @@ Serve = Callable[..., Awaitable[Served]]
 
 
 def allow(*_args: object) -> None:
-    """An `authorise` that refuses nobody."""
+    """An `authorise` that refuses no one."""
 
 
 @pytest.fixture

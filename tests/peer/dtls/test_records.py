@@ -1,4 +1,4 @@
-"""Datagram borders: what is ours is split and packed, what is not is parsed or refused."""
+"""Datagram boundaries: outgoing records are split and packed, others are parsed or refused."""
 
 import pytest
 from hypothesis import given

@@ -51,7 +51,7 @@ def greet(client: DtlsSession, context: ServerContext, *, mtu: int = MTU) -> Dtl
 
 
 def shake(client: DtlsSession, server: DtlsSession, *, relay: Relay = faithful) -> list[bytes]:
-    """Carry datagrams to and fro until nobody has more to say; returns them."""
+    """Carry datagrams to and fro until neither side sends more; return them."""
     carried: list[bytes] = []
     for _ in range(20):
         sent = False

@@ -91,7 +91,7 @@ def tell(*command: str) -> None:
 
 @dataclass(frozen=True)
 class Namespace:
-    """A network namespace. What is opened `inside` stays in it."""
+    """A network namespace. A socket that is opened `inside` stays in it."""
 
     name: str
 

@@ -23,7 +23,7 @@ _OBSERVE, _URI_PATH = 6, 11
 
 
 async def until(holds: Callable[[], object]) -> None:
-    """Let others have their turn until something holds that nobody announces."""
+    """Let other tasks run until a condition holds that no event announces."""
     async with asyncio.timeout(PATIENCE):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -91,7 +91,7 @@ class RawClient:
         self.send(b"\x60\x00" + number.to_bytes(2))
 
     async def until(self, count: int) -> list[aiocoap.Message]:
-        """Everything that came, as soon as there are so many."""
+        """All messages that arrived, as soon as there are `count`."""
         async with asyncio.timeout(PATIENCE):
             while len(self.received) < count:
                 self._came.clear()

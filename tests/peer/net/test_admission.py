@@ -90,7 +90,7 @@ def test_one_port_an_address_a_network_and_all_have_each_their_rate() -> None:
 
 def test_above_the_rate_everybody_in_the_address_has_the_same_chance() -> None:
     """The owner's hello always comes right after one of the flood, which takes each new token
-    first. By chance, and not by order of arrival, the owner gets its share all the same."""
+    first. By chance, and not by order of arrival, the owner still gets its share."""
     one = rate(Limits())
     ports = 0
     through: Counter[str] = Counter()
@@ -108,7 +108,7 @@ def test_above_the_rate_everybody_in_the_address_has_the_same_chance() -> None:
 
 
 def test_a_little_more_than_the_rate_shuts_nobody_out() -> None:
-    """25 hellos a second where 20 are let through: most of anybody's get through."""
+    """25 hellos a second where 20 are admitted: most of each client's are."""
     one = rate(Limits())
     for number in range(25 * 60):
         one.admits(Address("192.0.2.1", 1024 + number), is_known=False, now=number / 25)
@@ -226,7 +226,7 @@ def test_no_peer_keeps_a_place_by_beginning_again() -> None:
         assert got_in == (tenth / 10 + 0.05 >= 1)
         if got_in:
             return
-    raise AssertionError("the places were kept for ever")
+    raise AssertionError("the slots were kept without limit")
 
 
 def test_known_addresses_use_what_is_kept_for_them_and_then_the_rest() -> None:

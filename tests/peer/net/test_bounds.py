@@ -286,7 +286,7 @@ async def test_the_memory_for_repeats_is_bytes_and_bounded_in_bytes(serve: Any) 
     gc.collect()
     kept = [one for one in gc.get_objects() if type(one) is aiocoap.Message]
     assert len(kept) < len(received) + 10, "messages are kept"
-    # What is remembered is answered again, with the same bytes, and the handler does not run.
+    # A remembered request is answered again with the same bytes, and no handler runs.
     again = message(POST, "echo", number=99, options=options, payload=b"99" * 20)
     raw.send(again)
     raw.send(again)

@@ -348,9 +348,7 @@ def test_an_advert_of_ours_is_read() -> None:
     assert parse(text_record(v="2")).version == 2
     closed = parse(text_record(pm=None, pp=None))
     assert (closed.pairing_open, closed.pairing_port) == (False, 0)
-    assert (
-        parse(text_record(name="\x1b[2J\u202e")).name == "\x1b[2J\u202e"
-    )  # whoever shows it escapes it
+    assert parse(text_record(name="\x1b[2J\u202e")).name == "\x1b[2J\u202e"  # the output escapes it
 
 
 @pytest.mark.parametrize(
@@ -365,7 +363,7 @@ def test_an_advert_of_ours_is_read() -> None:
         text_record(v="-1"),
         text_record(v="1.0"),
         text_record(v="999999"),
-        text_record(v="\u0661"),  # a digit, but not of ours
+        text_record(v="\u0661"),  # a digit, but not in ASCII
         text_record(id=None),
         text_record(id=""),
         text_record(id="7F3K2M1"),
@@ -469,7 +467,7 @@ async def test_what_was_said_last_holds(namespaces: Any) -> None:
 async def test_a_flood_of_strangers_is_bounded(
     namespaces: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a namespace of its own, so that it floods nobody else's loopback."""
+    """In a namespace of its own, so that it floods no other loopback."""
     monkeypatch.setattr(discovery, "RESOLVE_SECONDS", 0.05)
     alone = namespaces.add()
     with alone.inside(), shouting() as stranger:

@@ -1,4 +1,4 @@
-"""An attacker beside and on the path: established sessions live, and nothing is kept for nobody."""
+"""An attacker beside and on the path: sessions survive, and unknown sources get no state."""
 
 import asyncio
 import gc

@@ -276,7 +276,7 @@ async def test_a_search_keeps_what_belongs_to_its_services(
 
 
 def forgeries(**changes: str) -> list[bytes]:
-    """One spoofed pm=0 under the device's own name, in the forms it can take; and other lies."""
+    """One spoofed pm=0 under the device's own name, in all its forms; and other forgeries."""
     closed = text_record(pm="0", **changes)
     lies = service_records(closed, instance=INSTANCE, host="evil.local.", address="192.0.2.66")
     same_host = service_records(closed, instance=INSTANCE, host=HOST, address="192.0.2.66")

@@ -361,7 +361,7 @@ def test_rule_3_a_link_local_source_of_another_scope(scope: int) -> None:
 
 
 def test_rule_3_link_local_addresses_mean_nothing_on_another_link() -> None:
-    """eth0's own fe80::1 is on wlan0's link anybody's."""
+    """eth0's own fe80::1 may belong to any host on wlan0's link."""
     assert judge(came("fe80::1", "fe80::3", WLAN, scope=WLAN.index)).is_local
 
 
@@ -599,7 +599,7 @@ async def test_real_stock_clients_are_local_in_compat_alone(
 
 @pytest.fixture
 def beyond(lan: Any, namespaces: Any) -> Any:
-    """Somebody behind the client, which routes."""
+    """A host behind the client, which routes."""
     made = namespaces.add()
     namespaces.join(lan.client, made, names=("eth1", "eth0"))
     lan.client.ip("addr", "add", "198.51.100.1/24", "dev", "eth1")
@@ -751,7 +751,7 @@ async def test_a_real_bridge_is_a_link_until_a_tunnel_joins_it(lan: Any, device:
 
 @pytest.fixture
 def hidden_tunnel(lan: Any, namespaces: Any) -> Any:
-    """A namespace whose bridge holds a VXLAN to the far end of the cable. Whoever is in a third
+    """A namespace whose bridge holds a VXLAN to the far end of the cable. A host in a third
     one, on a veth to that bridge or a macvlan on such a veth, sees a plain Ethernet link."""
     add_tunnel(lan.client, "192.0.2.2", "192.0.2.1")
     lan.client.ip("addr", "add", "10.7.0.2/24", "dev", "vx0")

@@ -85,7 +85,7 @@ def test_it_refuses_or_agrees_with_aiocoap(message: bytes) -> None:
 @given(MESSAGES)
 @example(HEAD + b"\xb1a\x01b")
 @example(HEAD + b"\xd1\x04\x3c\x01\x2a\x31\x07\x01\x09")  # Accept and Block1, twice each
-@example(HEAD + b"\xc3\xff\xff\xff\xe0\x27\x10\x10")  # a Content-Format and options nobody knows
+@example(HEAD + b"\xc3\xff\xff\xff\xe0\x27\x10\x10")  # a Content-Format and unknown options
 def test_what_is_made_of_it_is_what_aiocoap_makes_of_what_is_known(message: bytes) -> None:
     """Unknown options are left out, but for the first critical one."""
     known = frozenset(OptionNumber._value2member_map_)

@@ -1,4 +1,4 @@
-"""A refusal by ICMP is anybody's to forge: an established session does not believe it."""
+"""Anyone can forge a refusal by ICMP: an established session ignores it."""
 
 from typing import Any
 

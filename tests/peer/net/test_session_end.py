@@ -33,7 +33,7 @@ class Slow:
             await asyncio.Event().wait()
         finally:
             self.waiting -= 1
-        raise AssertionError("it waits for ever")
+        raise AssertionError("it waits indefinitely")
 
     async def until(self, count: int) -> None:
         async with asyncio.timeout(20):
@@ -105,13 +105,13 @@ async def test_the_hook_runs_though_the_layer_below_breaks(
     asyncio.get_running_loop().set_exception_handler(lambda _loop, said: unhandled.append(said))
 
     def broken(*_arguments: object) -> None:
-        raise RuntimeError("a fault of ours")
+        raise RuntimeError("an internal error")
 
     monkeypatch.setattr(served.server._layer._messages, "dispatch_error", broken)
     async with CoapsClient(client) as caller:
         await caller.connect(served.address, pinned=None)
     await until(lambda: ended)
-    assert [str(said["exception"]) for said in unhandled] == ["a fault of ours"]
+    assert [str(said["exception"]) for said in unhandled] == ["an internal error"]
 
 
 async def test_the_hook_runs_for_every_session_when_the_server_closes(

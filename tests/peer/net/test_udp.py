@@ -175,7 +175,7 @@ async def test_a_failing_handler_is_counted_and_logged_once_per_peer(
 ) -> None:
     def handler(datagram: Datagram) -> None:
         inbox.datagrams.put_nowait(datagram)
-        raise RuntimeError("a bug of ours")
+        raise RuntimeError("an internal error")
 
     device = sockets.bind("127.0.0.1", inbox, handler=handler)
     clients = [sockets.connect(device.local_address, inbox) for _ in range(3)]
@@ -194,7 +194,7 @@ async def test_many_peers_do_not_fill_the_log(
     sockets: Any, inbox: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     def handler(_: Datagram) -> None:
-        raise RuntimeError("a bug of ours")
+        raise RuntimeError("an internal error")
 
     device = sockets.bind("127.0.0.1", inbox, handler=handler)
     for number in range(MAX_LOGGED_PEERS * 2):
@@ -207,7 +207,7 @@ async def test_many_peers_do_not_fill_the_log(
 async def test_a_failing_error_handler_does_not_end_the_reader(sockets: Any, inbox: Any) -> None:
     def on_error(error: OSError) -> None:
         inbox.errors.put_nowait(error)
-        raise RuntimeError("a bug of ours")
+        raise RuntimeError("an internal error")
 
     closed = sockets.bind("127.0.0.1", inbox)
     port, there = closed.local_address.port, closed.local_address

@@ -280,7 +280,7 @@ STEPS = ("write_round_one", "read_round_one", "write_round_two", "read_round_two
 
 
 def begun(role: str, upto: int) -> tuple[EcJpake, dict[str, tuple[bytes, ...]]]:
-    """A side that has taken so many steps, and what each step would be given."""
+    """A side that has taken `steps` steps, and what each step would be given."""
     us = EcJpake(role, b"1", random_bytes=seeded(1), **OURS)
     them = EcJpake(
         {"client": "server", "server": "client"}[role], b"1", **OURS, random_bytes=urandom

@@ -1,4 +1,4 @@
-"""QR codes on a terminal and on paper: what is drawn is what was said."""
+"""QR codes on a terminal and in print: the drawn code decodes to the text."""
 
 from __future__ import annotations
 
