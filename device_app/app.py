@@ -118,9 +118,7 @@ class App:
             stack.callback(TimeKeeper(access.writer.keep).close)
 
             addresses = BoundAddresses(settings.public)
-            invitations = Invitations(
-                store, access.clock, access.registry, identity, addresses=addresses.reachable
-            )
+            invitations = Invitations(access, identity, addresses=addresses.reachable)
             pairing = _create_pairing(settings, identity, access, addresses, net)
             stack.push_async_callback(pairing.close)
             site = regular_site(
@@ -152,7 +150,7 @@ class App:
                 review_window=pairing.review,
             )
             stack.callback(store.subscribe(revocation.on_change))
-            stack.callback(Expiry(store, access.clock, revocation.on_expiry).stop)
+            stack.callback(Expiry(store, access.clock, revocation.on_expiry).close)
             policies = Policies(
                 paths.policies,
                 access,

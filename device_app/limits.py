@@ -26,3 +26,18 @@ EVENTS_DEFAULT: Final = 50  # and without `last`
 EVENT_ANSWERS_CACHED: Final = 8  # encoded answers of /events, until there is a new event
 QUOTED_QUERY_CHARACTERS: Final = 20  # of an unknown query, in the error that names it
 QUOTED_ANSWER_CHARACTERS: Final = 80  # of an ID that names no ceremony, in the error
+
+# Requests of users (`access.fields`, `access.invitations`).
+LABEL_CHARACTERS_MAX: Final = 64  # of the name of a key, and of a user's longer name
+INVITE_ADDRESSES_MAX: Final = 6  # in a token, which has to fit a QR code
+
+# Events that others cause (`access.event_budget`).
+REFUSAL_REPEAT_SECONDS: Final = 10.0  # refusals of one kind and source are one event in this time
+REFUSAL_SOURCES_MAX: Final = 256  # sources that are remembered, and kinds of their refusals
+WINDOW_EVENTS: Final = 10  # that one opened window, and those who pair through it, may cause
+
+# Device time (`access.clock`).
+CLOCK_BEHIND_SECONDS: Final = 120.0  # a system clock that was set back by so little is believed
+CLOCK_JUMP_SECONDS: Final = 366 * 86_400.0  # a longer jump ahead is reported
+CLOCK_KEEP_SECONDS: Final = 600.0  # between two times that the floor is offered to the store
+EXPIRY_CHECK_SECONDS: Final = 60.0  # between two checks of access periods; the clock may be set

@@ -1,1 +1,1 @@
-"""Who may do what on this device: decisions, changes of users and invites, the audit trail."""
+"""Access control of the device: decisions, changes of users and invites, the audit log."""

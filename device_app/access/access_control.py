@@ -1,5 +1,4 @@
-"""The objects of this package, built on one store: for the daemon and for a command on the store
-alone."""
+"""Builds the objects of this package on one store, for the daemon or for a command without it."""
 
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from iam.store import Store
 
 @dataclass(frozen=True, slots=True)
 class AccessControl:
-    """Who may do what on this device, and every change of it. The caller closes the store."""
+    """The decisions about access on this device, and all changes. The caller closes the store."""
 
     store: Store
     clock: Clock

@@ -12,6 +12,7 @@ from device_app.access.clock import SystemClocks
 from device_app.access.event_budget import EventBudgets
 from device_app.access.event_kind import EventKind
 from device_app.access.store_writer import StoreWriter
+from device_app.limits import WINDOW_EVENTS
 from iam.audit import Event
 from iam.builtin import OWNER
 from iam.errors import StoreWriteFailed
@@ -20,7 +21,6 @@ from iam.model import Subject
 from iam.store import Store
 
 _log = logging.getLogger("handfast.audit")
-_WINDOW_EVENTS = 10  # that one opened window, and those who pair through it, may cause
 CONSOLE = "@console"  # the actor of what is done at the device; no user can have this name
 
 
@@ -51,8 +51,10 @@ class AuditLog:
         result: str = "",
         detail: str = "",
     ) -> Event:
-        """An event of now, not yet written. Must not hold a secret: it takes fingerprints, never a
-        key, a token or a code."""
+        """An event of now, not yet written.
+
+        It must not hold a secret: it takes fingerprints, never a key, a token or a code.
+        """
         return Event(
             kind=kind.value,
             boot=self._clocks.boot_id,
@@ -97,8 +99,8 @@ class AuditLog:
     ) -> None:
         """Write that a subject was denied an action, within the same budgets.
 
-        Args:
-            reason: the statement that decided.
+        `reason` is the statement of the policies that decided; address and interface are those that
+        the request came from.
         """
         name = subject.user.name if subject.user is not None else ""
         denial = self.event(
@@ -124,8 +126,10 @@ class AuditLog:
         self.append(event)
 
     def actor_name(self, actor: Subject | None) -> str:
-        """How events name an actor: by the name that the key's user has now, since a user may have
-        been renamed and another one may have the old name. None is a person at the device."""
+        """The name of an actor in events; None is a person at the device.
+
+        It is the name that the key's user has now: another user may have the old one.
+        """
         if actor is None:
             return CONSOLE
         user = self._store.state.user_of(actor.fingerprint) or actor.user
@@ -143,7 +147,7 @@ class AuditLog:
 
     def spend_window(self, actor: Subject | None) -> None:
         """`spend` for opening a pairing window."""
-        self.spend(actor, _WINDOW_EVENTS)
+        self.spend(actor, WINDOW_EVENTS)
 
     def rename_source(self, old: str, new: str) -> None:
         """Let a user's budget follow the user's new name."""

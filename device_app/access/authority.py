@@ -1,4 +1,4 @@
-"""What a key may do on this device: `iam.access` on the store's state and the device's time.
+"""Decisions of this device: `iam.access` on the store's state and the device's time.
 
 Knows nothing of the network and changes nothing. The running daemon and a command on the store
 alone use it alike.
@@ -25,7 +25,7 @@ _NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Authority:
-    """The decisions of this device. `access` holds the roles and policies in force."""
+    """The decisions of this device. `access` has the roles and policies in force."""
 
     def __init__(self, store: Store, clock: Clock, access: Access, *, limits: IamLimits) -> None:
         self._store = store
@@ -39,12 +39,12 @@ class Authority:
         return self.rules.limits
 
     def adopt(self, access: Access) -> None:
-        """Put other roles and policies into force."""
+        """Put roles and policies into force."""
         self.access = access
         self.rules = Rules(access.roles, self.limits)
 
     def adopt_limits(self, limits: IamLimits) -> None:
-        """Put other limits of users, keys and invites into force. They take nothing away."""
+        """Put limits of users, keys and invites into force. They remove nothing that exists."""
         self.rules = Rules(self.access.roles, limits)
 
     def subject(self, fingerprint: str) -> Subject:

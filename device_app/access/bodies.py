@@ -1,30 +1,131 @@
-"""Users and keys in words: what others ask for (CBOR and JSON alike), and what they get to see.
+"""Users and keys in requests and answers: of `/iam/users` (CBOR) and of the console (JSON) alike.
 
-The same shapes go over `/iam/users` and over the control socket. Whatever comes in is a stranger's:
-a name, a fingerprint or a time of the wrong kind is `Malformed`, and unknown fields are refused.
+A request is decoded once, into a frozen dataclass; a field that is unknown or wrong raises
+`Malformed`. `to_json` is the inverse, for a command that sends the request to the daemon.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from types import MappingProxyType
-from typing import Any
+from typing import Final, NotRequired, Self, TypedDict
 
+from device_app.access.fields import (
+    fingerprint_untrusted,
+    label_field,
+    refuse_unknown,
+    text_field,
+    time_field,
+    wrong_field,
+)
 from iam.changes import KEEP, Keep
 from iam.model import Key, User
-from peer.errors import Malformed
-from peer.identity import Fingerprint
 from peer.pairing.names import check_name
 
-_LATEST = 253_402_300_799  # the last second of the year 9999, as far as dates are written
-_KEY_NAME_MAX = 64
-_NOBODY_SEEN: Mapping[str, float] = MappingProxyType({})
+_GIVEN: Final = "given"  # the method of a key that an administrator entered
+_NO_TIMES: Final[Mapping[str, float]] = MappingProxyType({})
+_PATCH_FIELDS: Final = frozenset({"name", "role", "display", "not_before", "not_after"})
+_USER_FIELDS: Final = _PATCH_FIELDS | {"keys"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRequest:
+    """A key to add, by its fingerprint in any spelling. The person who enters it vouches for it."""
+
+    fingerprint: str
+    name: str = ""
+
+    @classmethod
+    def parse_untrusted(cls, body: object) -> Self:
+        """Decode a fingerprint, or a map with a fingerprint and a name."""
+        if isinstance(body, str):
+            return cls(fingerprint=fingerprint_untrusted(body))
+        if not isinstance(body, Mapping):
+            raise wrong_field("keys", "a list of {fingerprint, name}")
+        refuse_unknown(body, {"fingerprint", "name"})
+        return cls(
+            fingerprint=fingerprint_untrusted(body.get("fingerprint")),
+            name=label_field(body, "name"),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The fields of the request."""
+        return {"fingerprint": self.fingerprint, "name": self.name}
+
+    def key(self, now: float) -> Key:
+        """The key, added now."""
+        return new_key_untrusted(self.fingerprint, self.name, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRequest:
+    """A user to add. Times are seconds since 1970; None is no limit."""
+
+    name: str
+    role: str
+    keys: tuple[KeyRequest, ...] = ()
+    display_name: str = ""
+    not_before: float | None = None
+    not_after: float | None = None
+
+    @classmethod
+    def parse_untrusted(cls, body: Mapping[str, object]) -> Self:
+        """Decode a request; name and role are required."""
+        refuse_unknown(body, _USER_FIELDS)
+        keys = body.get("keys", [])
+        if not isinstance(keys, list):
+            raise wrong_field("keys", "a list")
+        return cls(
+            name=check_name(body.get("name")),
+            role=text_field(body, "role"),
+            keys=tuple(KeyRequest.parse_untrusted(key) for key in keys),
+            display_name=label_field(body, "display"),
+            not_before=time_field(body, "not_before"),
+            not_after=time_field(body, "not_after"),
+        )
+
+    @classmethod
+    def from_user(cls, user: User) -> Self:
+        """The request that adds a copy of this user."""
+        return cls(
+            name=user.name,
+            role=user.role,
+            keys=tuple(KeyRequest(fingerprint=key.fingerprint, name=key.name) for key in user.keys),
+            display_name=user.display_name,
+            not_before=user.not_before,
+            not_after=user.not_after,
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The fields of the request that are given."""
+        fields = {
+            "name": self.name,
+            "role": self.role,
+            "display": self.display_name or None,
+            "not_before": self.not_before,
+            "not_after": self.not_after,
+        }
+        given = {name: value for name, value in fields.items() if value is not None}
+        return given | {"keys": [key.to_json() for key in self.keys]}
+
+    def user(self, now: float) -> User:
+        """The user, created now."""
+        return User(
+            name=self.name,
+            role=self.role,
+            keys=tuple(key.key(now) for key in self.keys),
+            display_name=self.display_name,
+            not_before=self.not_before,
+            not_after=self.not_after,
+            created=now,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserPatch:
-    """New values for some fields of a user. None leaves a text as it is, `KEEP` a time; a time of
-    None removes the limit."""
+    """New values for some fields of a user.
+
+    None leaves a text as it is, `KEEP` a time; a time of None removes the limit.
+    """
 
     name: str | None = None
     role: str | None = None
@@ -32,29 +133,71 @@ class UserPatch:
     not_before: float | Keep | None = KEEP
     not_after: float | Keep | None = KEEP
 
+    @classmethod
+    def parse_untrusted(cls, body: Mapping[str, object]) -> Self:
+        """Decode the fields to change; null clears a time and the display name."""
+        refuse_unknown(body, _PATCH_FIELDS)
+        return cls(
+            name=check_name(body["name"]) if "name" in body else None,
+            role=text_field(body, "role") if "role" in body else None,
+            display_name=label_field(body, "display") if "display" in body else None,
+            not_before=time_field(body, "not_before") if "not_before" in body else KEEP,
+            not_after=time_field(body, "not_after") if "not_after" in body else KEEP,
+        )
 
-def user_view(user: User, seen: Mapping[str, float] = _NOBODY_SEEN) -> dict[str, Any]:
-    """A user as `/iam/users` and `users list` show it; `seen`: when each key was last in use."""
-    view: dict[str, Any] = {
+    def to_json(self) -> dict[str, object]:
+        """The fields of the request: those that change."""
+        texts = {"name": self.name, "role": self.role, "display": self.display_name}
+        times = {"not_before": self.not_before, "not_after": self.not_after}
+        given: dict[str, object] = {name: text for name, text in texts.items() if text is not None}
+        return given | {name: time for name, time in times.items() if time is not KEEP}
+
+
+class KeyView(TypedDict):
+    """A key of a user. Times are seconds since 1970."""
+
+    fingerprint: str
+    name: str
+    method: str
+    verified: bool
+    added: int
+    last_seen: NotRequired[int]
+
+
+class UserView(TypedDict):
+    """A user as `/iam/users` and `users list` show it. Times are seconds since 1970."""
+
+    name: str
+    role: str
+    created: int
+    keys: list[KeyView]
+    last_seen: NotRequired[int]
+    display: NotRequired[str]
+    not_before: NotRequired[int]
+    not_after: NotRequired[int]
+
+
+def user_view(user: User, seen: Mapping[str, float] = _NO_TIMES) -> UserView:
+    """A user as others see it; `seen` has the time of the last use of each key."""
+    view: UserView = {
         "name": user.name,
         "role": user.role,
         "created": int(user.created),
-        "keys": [key_view(key, seen.get(key.fingerprint)) for key in user.keys],
+        "keys": [_key_view(key, seen.get(key.fingerprint)) for key in user.keys],
     }
     if times := [key["last_seen"] for key in view["keys"] if "last_seen" in key]:
         view["last_seen"] = max(times)
     if user.display_name:
         view["display"] = user.display_name
-    for field in ("not_before", "not_after"):
-        value = getattr(user, field)
-        if value is not None:
-            view[field] = int(value)
+    if user.not_before is not None:
+        view["not_before"] = int(user.not_before)
+    if user.not_after is not None:
+        view["not_after"] = int(user.not_after)
     return view
 
 
-def key_view(key: Key, seen: float | None = None) -> dict[str, Any]:
-    """A key of a user."""
-    view: dict[str, Any] = {
+def _key_view(key: Key, seen: float | None) -> KeyView:
+    view: KeyView = {
         "fingerprint": key.fingerprint,
         "name": key.name,
         "method": key.method,
@@ -66,101 +209,7 @@ def key_view(key: Key, seen: float | None = None) -> dict[str, Any]:
     return view
 
 
-def user_wished_untrusted(wish: Mapping[str, object], now: float) -> User:
-    """A new user: name and role are due, the rest may be left out."""
-    refuse_unknown(wish, {"name", "role", "display", "keys", "not_before", "not_after"})
-    keys = wish.get("keys", [])
-    if not isinstance(keys, list):
-        raise wrong("keys", "a list")
-    return User(
-        name=check_name(wish.get("name")),
-        role=text(wish, "role"),
-        keys=tuple(_key_untrusted(key, now) for key in keys),
-        display_name=_label(wish, "display"),
-        not_before=time(wish, "not_before"),
-        not_after=time(wish, "not_after"),
-        created=now,
-    )
-
-
-def user_patch_untrusted(body: Mapping[str, object]) -> UserPatch:
-    """The fields that a request changes; null clears a time and the display name."""
-    refuse_unknown(body, {"name", "role", "display", "not_before", "not_after"})
-    return UserPatch(
-        name=check_name(body["name"]) if "name" in body else None,
-        role=text(body, "role") if "role" in body else None,
-        display_name=_label(body, "display") if "display" in body else None,
-        not_before=time(body, "not_before") if "not_before" in body else KEEP,
-        not_after=time(body, "not_after") if "not_after" in body else KEEP,
-    )
-
-
-def key_wished_untrusted(fingerprint: object, name: object, now: float) -> Key:
-    """One key, by its fingerprint in any spelling. Whoever gives it vouches for it."""
-    label = _label({"name": name}, "name")
-    return Key(fingerprint_untrusted(fingerprint), label, "given", verified=True, added=now)
-
-
-def fingerprint_untrusted(text: object) -> str:
-    """The canonical form of a fingerprint: 64 lower-case hex digits."""
-    if not isinstance(text, str):
-        raise wrong("fingerprint", "text of 64 hex digits")
-    return Fingerprint.parse(text).hex
-
-
-def _key_untrusted(value: object, now: float) -> Key:
-    if isinstance(value, str):
-        return key_wished_untrusted(value, "", now)
-    if not isinstance(value, Mapping):
-        raise wrong("keys", "a list of {fingerprint, name}")
-    refuse_unknown(value, {"fingerprint", "name"})
-    return key_wished_untrusted(value.get("fingerprint"), value.get("name", ""), now)
-
-
-def refuse_unknown(wish: Mapping[str, object], known: set[str]) -> None:
-    """Raise `Malformed` for a field that is not known."""
-    for field in wish:
-        if field not in known:
-            raise Malformed(
-                f"there is no field {str(field)[:40]!r} here",
-                advice=f"Known fields: {', '.join(sorted(known))}.",
-            )
-
-
-def text(wish: Mapping[str, object], field: str) -> str:
-    """A field that has to be text and not empty. Raises `Malformed`."""
-    value = wish.get(field)
-    if not isinstance(value, str) or not value:
-        raise wrong(field, "text")
-    return value
-
-
-def _label(wish: Mapping[str, object], field: str) -> str:
-    """A free text for people: short, and nothing in it that a terminal would obey. Null is none."""
-    value = wish.get(field)
-    if value is None:
-        return ""
-    if not isinstance(value, str) or len(value) > _KEY_NAME_MAX or not _is_shown(value):
-        raise wrong(field, f"printable text of at most {_KEY_NAME_MAX} characters")
-    return value
-
-
-def _is_shown(text: str) -> bool:
-    return text.isprintable()  # false for controls, bidirectional marks and private use
-
-
-def time(wish: Mapping[str, object], field: str) -> float | None:
-    """A field that may be a moment, in seconds since 1970. Raises `Malformed`."""
-    value = wish.get(field)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong(field, "seconds since 1970")
-    if abs(value) > _LATEST or not isfinite(value):  # an integer may be beyond any float
-        raise wrong(field, "seconds since 1970")
-    return float(value)
-
-
-def wrong(field: str, due: str) -> Malformed:
-    """The error for a field that is missing or of the wrong kind."""
-    return Malformed(f"{field} is missing or is not {due}", advice=f"Give {field} as {due}.")
+def new_key_untrusted(fingerprint: object, name: object, now: float) -> Key:
+    """A key that an administrator enters, by its fingerprint in any spelling, and vouches for."""
+    label = label_field({"name": name}, "name")
+    return Key(fingerprint_untrusted(fingerprint), label, _GIVEN, verified=True, added=now)

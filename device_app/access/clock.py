@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from device_app.errors import AppError
+from device_app.limits import CLOCK_BEHIND_SECONDS, CLOCK_JUMP_SECONDS, CLOCK_KEEP_SECONDS
 from iam.attributes import CLOCK
 from peer.terminal.durations import format_time_utc
 
@@ -31,9 +32,6 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 #: A system clock that shows a time before this software was written has not been set.
 PLAUSIBLE_FROM: Final = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
-BEHIND_SECONDS: Final = 120.0  # a system clock that was set back by so little is still believed
-JUMP_SECONDS: Final = 366 * 86_400.0  # a longer jump ahead is reported
-KEEP_SECONDS: Final = 600.0  # between two calls of a TimeKeeper
 CLOCK_ADVICE: Final = "If the system's clock is right now: `handfast-device clock --trust-system`."
 
 
@@ -81,7 +79,7 @@ class Clock:
         running = self._floor + (at - self._since)
         if wall < running:
             return running
-        if running >= PLAUSIBLE_FROM and wall - running > JUMP_SECONDS:
+        if running >= PLAUSIBLE_FROM and wall - running > CLOCK_JUMP_SECONDS:
             self._jump = running, wall
         self._floor, self._since = wall, at
         return wall
@@ -90,7 +88,7 @@ class Clock:
     def known(self) -> bool:
         """Whether the system's clock is believed: it has been set, and is not behind the floor."""
         wall = self.wall()
-        return wall >= PLAUSIBLE_FROM and self.now() - wall <= BEHIND_SECONDS
+        return wall >= PLAUSIBLE_FROM and self.now() - wall <= CLOCK_BEHIND_SECONDS
 
     def attributes(self) -> dict[str, str]:
         """`Clock:Now` for a decision, or nothing while the time is not known."""
@@ -100,7 +98,7 @@ class Clock:
     def trouble(self) -> str:
         """Why limited access may begin or end too early; empty if there is no sign of that."""
         wall, now = self.wall(), self.now()
-        if wall >= PLAUSIBLE_FROM and now - wall > BEHIND_SECONDS:
+        if wall >= PLAUSIBLE_FROM and now - wall > CLOCK_BEHIND_SECONDS:
             return (
                 f"the device's time is {format_time_utc(now)}, ahead of the system's, "
                 f"{format_time_utc(wall)}: limits of time go by the device's"
@@ -138,7 +136,7 @@ class Clock:
 class TimeKeeper:
     """Calls `keep` periodically, and once more at the end. Created inside a running loop."""
 
-    def __init__(self, keep: Callable[[], None], *, seconds: float = KEEP_SECONDS) -> None:
+    def __init__(self, keep: Callable[[], None], *, seconds: float = CLOCK_KEEP_SECONDS) -> None:
         self._keep = keep
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()

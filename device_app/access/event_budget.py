@@ -1,30 +1,34 @@
-"""How many events others may cause, so that nobody blinds the trail or flushes it.
+"""Bounds how many events others can cause, so that no one fills the audit log or hides in it.
 
-The trail keeps a bounded number of events. Refusals that do not fit the budget are left out, and
-counted in the next one that does. A change cannot be left out: one that does not fit is refused. In
-both, each source has an allowance of its own inside the common one: a user, with all keys, or the
-network prefix of keys that nobody has. So one source uses up neither the others' share nor the
-trail, and many together still meet the common bound.
+The audit log keeps a bounded number of events. A refusal that does not fit the budget is not
+written, and is counted in the next one that does. A change that does not fit is refused. Each
+source has a budget of its own within the common one: a user with all keys, or the network prefix of
+keys without a user. One source can use up neither the budgets of the others nor the audit log, and
+many sources together still meet the common bound.
+
+Times are monotonic seconds.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from device_app.limits import REFUSAL_REPEAT_SECONDS, REFUSAL_SOURCES_MAX
 from iam.errors import TooMany
 from iam.limits import IamLimits
 from peer.bounded_dict import BoundedDict
 from peer.token_bucket import TokenBucket
 
-REFUSAL_SECONDS: Final = 10.0  # refusals of one kind, of one source, are one event in this time
-_HOUR = 3600.0
-_MOST: Final = 256  # sources, and repeats, that are remembered
-_PREFIX_BITS: Final = {4: 24, 6: 64}  # what one network hands out to its members at will
+_HOUR: Final = 3600.0
+#: The length of a prefix whose addresses one host can usually choose among.
+_PREFIX_BITS: Final[Mapping[int, int]] = MappingProxyType({4: 24, 6: 64})
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many at once, and so many per hour after that."""
+    """`burst` events at once, and `per_hour` after that."""
 
     burst: float
     per_hour: float
@@ -34,32 +38,35 @@ class Rate:
         return TokenBucket(per_second=self.per_hour / _HOUR, burst=self.burst, now=now)
 
 
-OWN_REFUSALS: Final = Rate(5, 5)  # of one source
+SOURCE_REFUSALS: Final = Rate(5, 5)  # of one source
 USERS_REFUSALS: Final = Rate(60, 60)  # of all users
-STRANGERS_REFUSALS: Final = Rate(20, 20)  # of all others
+STRANGERS_REFUSALS: Final = Rate(20, 20)  # of all keys without a user
 
 
 class SharedBudget:
-    """An allowance for each source, inside one for all. Remembers `most` sources; one that was
-    forgotten has its own allowance again, and still meets the common one."""
+    """A budget for each source, within one for all.
 
-    def __init__(self, own: Rate, common: Rate, *, most: int = _MOST) -> None:
+    Remembers `most` sources. A source that was forgotten has its whole budget again, and still
+    meets the common bound.
+    """
+
+    def __init__(self, own: Rate, common: Rate, *, most: int = REFUSAL_SOURCES_MAX) -> None:
         self._own_rate = own
         self._common_rate = common
         self._common: TokenBucket | None = None
         self._own: BoundedDict[str, TokenBucket] = BoundedDict(most)
 
-    def wait(self, source: str, count: float, now: float) -> float:
-        """Seconds until so many fit; 0 if they do."""
+    def seconds_until(self, source: str, count: float, now: float) -> float:
+        """How long it takes until `count` events fit: 0 if they do."""
         return max(bucket.seconds_until(count, now) for bucket in self._buckets(source, now))
 
     def take(self, source: str, count: float, now: float) -> None:
-        """Take so many, which `wait` has found."""
+        """Take `count` events from both budgets."""
         for bucket in self._buckets(source, now):
             bucket.take(count)
 
     def rename(self, old: str, new: str) -> None:
-        """A source has another name, and no more than it had."""
+        """Let the budget of a source follow its new name."""
         if (own := self._own.pop(old, None)) is not None:
             self._own[new] = own
 
@@ -70,7 +77,7 @@ class SharedBudget:
 
 
 class Omitted(NamedTuple):
-    """How many refusals were left out since the last: of the same source, and of others."""
+    """How many refusals were not written since the last: of the same source, and of others."""
 
     own: int
     others: int
@@ -82,48 +89,47 @@ class Omitted(NamedTuple):
 
 
 class RefusalBudget:
-    """Lets refusals into the trail: one of a kind (`what`) in `seconds`, and within the budget."""
+    """Admits refusals to the audit log: one of the same `what` in `seconds`, within the budget."""
 
-    def __init__(self, seconds: float, own: Rate, common: Rate, *, most: int = _MOST) -> None:
+    def __init__(
+        self, seconds: float, own: Rate, common: Rate, *, most: int = REFUSAL_SOURCES_MAX
+    ) -> None:
         self._seconds = seconds
         self._budget = SharedBudget(own, common, most=most)
         self._last: BoundedDict[tuple[str, object], float] = BoundedDict(most)
-        self._omitted: BoundedDict[str, int] = BoundedDict(most, on_evict=self._forget)
-        self._forgotten = 0  # omitted ones of sources that are not remembered
+        self._omitted: BoundedDict[str, int] = BoundedDict(most, on_evict=self._forget_source)
+        self._omitted_of_forgotten = 0
 
     @property
     def omitted(self) -> int:
-        """How many were left out and not told yet."""
-        return sum(self._omitted.values()) + self._forgotten
+        """How many refusals were not written and not yet counted in another one."""
+        return sum(self._omitted.values()) + self._omitted_of_forgotten
 
     def admit(self, source: str, what: object, now: float) -> Omitted | None:
-        """None if this one is left out; else what was left out before it."""
+        """None if this refusal must not be written; else what was omitted before it."""
         last = self._last.get((source, what))
-        is_repeat = last is not None and now - last < self._seconds
-        if is_repeat or self._budget.wait(source, 1, now):
-            self._omit(source)
+        is_repeated = last is not None and now - last < self._seconds
+        if is_repeated or self._budget.seconds_until(source, 1, now):
+            self._omitted[source] = self._omitted.get(source, 0) + 1
             return None
         self._budget.take(source, 1, now)
         self._last[source, what] = now
         own = self._omitted.pop(source, 0)
-        told = Omitted(own, self.omitted)
+        omitted = Omitted(own, self.omitted)
         self._omitted.clear()
-        self._forgotten = 0
-        return told
+        self._omitted_of_forgotten = 0
+        return omitted
 
     def rename(self, old: str, new: str) -> None:
-        """A source has another name, and no more than it had."""
+        """Let the budget of a source follow its new name."""
         self._budget.rename(old, new)
 
-    def _omit(self, source: str) -> None:
-        self._omitted[source] = self._omitted.get(source, 0) + 1
-
-    def _forget(self, _source: str, count: int) -> None:
-        self._forgotten += count
+    def _forget_source(self, _source: str, count: int) -> None:
+        self._omitted_of_forgotten += count
 
 
-def source_of(address: str) -> str:
-    """The network prefix of `HOST:PORT`: /24 of IPv4, /64 of IPv6; other text as it is."""
+def network_of(address: str) -> str:
+    """The network prefix of `HOST:PORT`: /24 of IPv4, /64 of IPv6; the host if it is no address."""
     host = address.rpartition(":")[0].strip("[]").partition("%")[0]
     try:
         found = ip_address(host)
@@ -133,7 +139,7 @@ def source_of(address: str) -> str:
 
 
 class EventBudgets:
-    """The budgets of one trail. Times are monotonic seconds."""
+    """The budgets of one audit log."""
 
     def __init__(self, limits: IamLimits) -> None:
         self._limits = limits
@@ -147,21 +153,29 @@ class EventBudgets:
     def admit_refusal(
         self, kind: str, user: str, address: str, what: str, now: float
     ) -> Omitted | None:
-        """None if a refusal is left out; else what was left out before it. `user` is empty for a
-        key that nobody has."""
+        """None if a refusal must not be written; else what was omitted before it.
+
+        `user` is empty for a key without a user; then the network of the address is the source.
+        `what` was refused, for example an action.
+        """
         budget = self._refusals.get((kind, bool(user)))
         if budget is None:
             common = USERS_REFUSALS if user else STRANGERS_REFUSALS
-            budget = RefusalBudget(REFUSAL_SECONDS, OWN_REFUSALS, common)
+            budget = RefusalBudget(REFUSAL_REPEAT_SECONDS, SOURCE_REFUSALS, common)
             self._refusals[kind, bool(user)] = budget
-        return budget.admit(user or source_of(address), what, now)
+        return budget.admit(user or network_of(address), what, now)
 
     def spend(self, user: str, count: int, now: float, *, is_owner: bool) -> None:
-        """Take the events of a change. Owners have a common allowance of their own, so that others
-        do not keep them from acting. Raises `TooMany`: the change must not be made."""
+        """Take the events of a change from a user's budget.
+
+        Owners have a common budget of their own, so that other users cannot prevent their changes.
+
+        Raises:
+            TooMany: the change must not be made.
+        """
         count = min(count, self._limits.change_burst)
         budget = self._changes[is_owner]
-        if seconds := budget.wait(user, count, now):
+        if seconds := budget.seconds_until(user, count, now):
             raise TooMany(
                 "there were too many changes in this time",
                 seconds=seconds,
@@ -170,7 +184,7 @@ class EventBudgets:
         budget.take(user, count, now)
 
     def rename(self, old: str, new: str) -> None:
-        """A user has another name, and no more than before."""
+        """Let the budgets of a user follow the new name."""
         for refusals in self._refusals.values():
             refusals.rename(old, new)
         for changes in self._changes.values():

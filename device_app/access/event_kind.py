@@ -1,4 +1,4 @@
-"""What an event of the audit log can be (docs/protocol.md, section 9)."""
+"""The kinds of events in the audit log (docs/protocol.md, section 9)."""
 
 from enum import StrEnum, unique
 

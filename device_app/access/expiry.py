@@ -1,18 +1,20 @@
-"""End the sessions of users at the moment their access ends (protocol §2.4)."""
+"""Ends the sessions of users when their access ends (docs/protocol.md, section 2.4)."""
 
 import asyncio
 from collections.abc import Callable
 
 from device_app.access.clock import Clock
+from device_app.limits import EXPIRY_CHECK_SECONDS
 from iam.model import User
 from iam.store import Store
 
-_LOOK_AGAIN_SECONDS = 60.0  # the clock may be set while we wait
-
 
 class Expiry:
-    """Watches the device's time for the next user whose time begins or ends. Only users with a
-    limit cost anything."""
+    """Waits for the next begin or end of a user's access. Costs nothing for users without either.
+
+    Create it inside a running event loop. `end_sessions` is called with the fingerprints of keys
+    whose access has ended.
+    """
 
     def __init__(
         self, store: Store, clock: Clock, end_sessions: Callable[[frozenset[str]], None]
@@ -22,50 +24,50 @@ class Expiry:
         self._end_sessions = end_sessions
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._active = self._now_active()
-        self._unsubscribe = store.subscribe(lambda _old, _new: self.look())
+        self._active = self._active_keys()
+        self._unsubscribe = store.subscribe(lambda _old, _new: self.check())
         self._arm()
 
-    def look(self) -> None:
-        """End the sessions of keys that were good at the last look and are not now."""
-        active = self._now_active()
-        gone, self._active = self._active - active, active
-        ended = frozenset(key for key in gone if not self._is_good(key))
+    def check(self) -> None:
+        """End the sessions of keys that had access at the last check and have none now."""
+        active = self._active_keys()
+        inactive, self._active = self._active - active, active
+        ended = frozenset(key for key in inactive if not self._has_access(key))
         if ended:
             self._end_sessions(ended)
         self._arm()
 
-    def stop(self) -> None:
-        """Look no more."""
+    def close(self) -> None:
+        """Stop checking."""
         self._unsubscribe()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _now_active(self) -> frozenset[str]:
-        """The keys of limited users whose time is now."""
+    def _active_keys(self) -> frozenset[str]:
+        """The keys of users with a limited access period, which includes now."""
         now = self._clock.now()
         return frozenset(
             key.fingerprint
             for user in self._store.state.limited_users()
-            if _is_now(user, now)
+            if _is_active(user, now)
             for key in user.keys
         )
 
-    def _is_good(self, fingerprint: str) -> bool:
-        """A key may leave the limited ones because its user has no limit any more."""
+    def _has_access(self, fingerprint: str) -> bool:
+        """Whether a key still has access, for example because its user has no limit any more."""
         user = self._store.state.user_of(fingerprint)
-        return user is not None and _is_now(user, self._clock.now())
+        return user is not None and _is_active(user, self._clock.now())
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         now = self._clock.now()
-        turn = self._store.state.next_access_change(now)
-        if turn is not None:
-            self._timer = self._loop.call_later(min(turn - now, _LOOK_AGAIN_SECONDS), self.look)
+        change = self._store.state.next_access_change(now)
+        if change is not None:  # the clock may be set before then
+            self._timer = self._loop.call_later(min(change - now, EXPIRY_CHECK_SECONDS), self.check)
 
 
-def _is_now(user: User, now: float) -> bool:
+def _is_active(user: User, now: float) -> bool:
     return user.start <= now < user.end

@@ -1,69 +1,132 @@
-"""Policy in words: what is in force, and why a user may or may not do something."""
+"""Roles, policies and decisions as `/iam/roles`, `/iam/policies` and the console show them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from device_app.access.authority import Authority
+from iam.access import Access
+from iam.condition import Condition
 from iam.policy import Policy, Role, Statement, Step
 
 
-def policy_verbs(
-    authority: Authority,
-) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
-    """The console's verbs on policy; see `device_app.console.table`."""
+class RoleView(TypedDict):
+    """A role."""
 
-    def listed(_args: Mapping[str, Any]) -> dict[str, Any]:
-        access = authority.access
-        return {
-            "roles": [
-                role_view(role) for role in sorted(access.roles.values(), key=lambda r: r.rank)
-            ],
-            "policies": [policy_view(access.policies[name]) for name in sorted(access.policies)],
-        }
-
-    def explain(args: Mapping[str, Any]) -> dict[str, Any]:
-        user, action = str(args["user"]), str(args["action"])
-        found = authority.explain(user, action, dict(args.get("attributes", {})))
-        return {
-            "user": user,
-            "action": action,
-            "known": action in authority.access.actions,
-            "allowed": found.decision.allowed,
-            "depends": list(found.depends_on),
-            "reason": found.decision.reason,
-            "missing": found.decision.missing,
-            "steps": [step_view(step) for step in found.steps],
-        }
-
-    return {"policy-list": listed, "policy-explain": explain}
+    id: str
+    rank: int
+    policies: list[str]
 
 
-def role_view(role: Role) -> dict[str, Any]:
-    """A role as `/iam/roles` and `policy list` show it."""
+class ConditionView(TypedDict):
+    """A condition of a statement."""
+
+    operator: str
+    attribute: str
+    values: list[str]
+
+
+class StatementView(TypedDict):
+    """A statement of a policy."""
+
+    effect: str
+    actions: list[str]
+    conditions: NotRequired[list[ConditionView]]
+
+
+class PolicyView(TypedDict):
+    """A policy."""
+
+    id: str
+    statements: list[StatementView]
+
+
+class PolicyList(TypedDict):
+    """The roles and policies in force: roles by rank, policies by name."""
+
+    roles: list[RoleView]
+    policies: list[PolicyView]
+
+
+class StepView(TypedDict):
+    """A statement whose actions fit, and whether it applies."""
+
+    policy: str
+    statement: int
+    effect: str
+    applies: bool
+    why: str
+    depends: list[str]
+
+
+class PolicyExplanation(TypedDict):
+    """A decision with its reasons.
+
+    `known`: the action exists; `depends`: the attributes of a request that decide; `missing`: the
+    text that the user gets.
+    """
+
+    user: str
+    action: str
+    known: bool
+    allowed: bool
+    depends: list[str]
+    reason: str
+    missing: str
+    steps: list[StepView]
+
+
+def policy_list(access: Access) -> PolicyList:
+    """The roles and policies of a set."""
+    roles = sorted(access.roles.values(), key=lambda role: role.rank)
+    return {
+        "roles": [role_view(role) for role in roles],
+        "policies": [policy_view(access.policies[name]) for name in sorted(access.policies)],
+    }
+
+
+def policy_explanation(
+    authority: Authority, user: str, action: str, attributes: Mapping[str, str]
+) -> PolicyExplanation:
+    """Why a user may or may not perform an action now. Raises `NotFound`."""
+    found = authority.explain(user, action, attributes)
+    return {
+        "user": user,
+        "action": action,
+        "known": action in authority.access.actions,
+        "allowed": found.decision.allowed,
+        "depends": list(found.depends_on),
+        "reason": found.decision.reason,
+        "missing": found.decision.missing,
+        "steps": [_step_view(step) for step in found.steps],
+    }
+
+
+def role_view(role: Role) -> RoleView:
+    """A role as others see it."""
     return {"id": role.id, "rank": role.rank, "policies": list(role.policies)}
 
 
-def policy_view(policy: Policy) -> dict[str, Any]:
-    """A policy as `/iam/policies` and `policy list` show it."""
+def policy_view(policy: Policy) -> PolicyView:
+    """A policy as others see it."""
     return {"id": policy.id, "statements": [_statement_view(one) for one in policy.statements]}
 
 
-def _statement_view(statement: Statement) -> dict[str, Any]:
-    view: dict[str, Any] = {"effect": statement.effect.value, "actions": list(statement.actions)}
+def _statement_view(statement: Statement) -> StatementView:
+    view: StatementView = {"effect": statement.effect.value, "actions": list(statement.actions)}
     if statement.conditions:
-        view["conditions"] = [
-            {
-                "operator": one.operator.value,
-                "attribute": one.attribute,
-                "values": list(one.values),
-            }
-            for one in statement.conditions
-        ]
+        view["conditions"] = [_condition_view(one) for one in statement.conditions]
     return view
 
 
-def step_view(step: Step) -> dict[str, Any]:
-    """One statement that had a say."""
+def _condition_view(condition: Condition) -> ConditionView:
+    return {
+        "operator": condition.operator.value,
+        "attribute": condition.attribute,
+        "values": list(condition.values),
+    }
+
+
+def _step_view(step: Step) -> StepView:
     return {
         "policy": step.policy,
         "statement": step.statement,
@@ -72,3 +135,21 @@ def step_view(step: Step) -> dict[str, Any]:
         "why": step.why,
         "depends": list(step.depends_on),
     }
+
+
+def policy_verbs(
+    authority: Authority,
+) -> dict[str, Callable[[Mapping[str, object]], dict[str, object]]]:
+    """The console's verbs on policy; see `device_app.console.table`."""
+
+    def listed(_args: Mapping[str, object]) -> dict[str, object]:
+        return {**policy_list(authority.access)}
+
+    def explain(args: Mapping[str, object]) -> dict[str, object]:
+        given = args.get("attributes", {})
+        texts = given.items() if isinstance(given, Mapping) else ()
+        attributes = {str(name): str(value) for name, value in texts}
+        user, action = str(args["user"]), str(args["action"])
+        return {**policy_explanation(authority, user, action, attributes)}
+
+    return {"policy-list": listed, "policy-explain": explain}

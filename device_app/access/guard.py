@@ -1,36 +1,35 @@
-"""Who asks, and may they? The one place where a peer of the network meets a subject of iam.
+"""Authorizes every request: the one place where a network peer becomes a subject of iam.
 
-The order is that of protocol §2.5: first who it is, then what it may, then what there is. An
-unpaired key learns nothing but that it is unpaired, whatever path it asks for; a paired one is told
-what right it lacks, and gets 4.04 and 4.05 only where it may do something at all.
+The order is that of docs/protocol.md, section 2.5: first the subject, then its rights, then the
+resource. A key without a user gets the same refusal on every path. A user is told which right is
+missing, and gets 4.04 and 4.05 only where some right exists.
 
-What a decision goes by, beside who asks:
+A decision considers, beside the subject:
 
 - the connection: local or not, address, interface, and the device's time while it is known;
-- the target, which a rule reads from the path. A user who is not there counts as one of any role:
-  who may not ask about every user learns of none whether they exist;
-- what the resource says of itself. It cannot speak for the first two, and is not asked at all for
-  a key that nobody has.
+- the target that the path names. A user who does not exist counts as one of any role, so that a
+  subject without rights about all users does not learn which users exist;
+- the attributes of an application's resource. They cannot override the others, and are not asked
+  for if the key has no user.
 
-Where the target stands in the body (`late`), the request goes on if the action is conceivable for
-some target, and its handler calls `require` once it has read the body.
+If the target is in the body (`PathRule.late`), the request passes if the action is possible for
+some target, and its handler calls `require` after reading the body.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from math import ceil
-from typing import Any
+from dataclasses import replace
+from typing import Final, assert_never
 
 import aiocoap
-from aiocoap.error import RenderableError
-from aiocoap.numbers.codes import Code
 
 from device_app.access.access_control import AccessControl
+from device_app.access.error_answers import error_answers
+from device_app.access.path_rules import Attributes, Path, PathRule, PathRules
 from iam.attributes import is_own, merged
 from iam.builtin import OWNER, UNPAIRED
-from iam.errors import Denied, IamError, StoreWriteFailed, TooMany
+from iam.errors import Denied, TooMany
 from iam.model import Inactive, Subject
 from iam.policy import Decision
 from peer.errors import Malformed
@@ -38,103 +37,31 @@ from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.admission import SessionPriority
 from peer.net.coaps import PeerIdentity, peer_of
-from peer.net.problem import REASONS, ProblemError
+from peer.net.problem import ProblemError
 
 _log = logging.getLogger("handfast.guard")
-Path = tuple[str, ...]
-Pattern = tuple[str | None, ...]
-Attributes = Mapping[str, str]
-#: What a path is about: whoever asks must be allowed for each of these.
-Targets = Callable[[Path], Sequence[Attributes]]
-#: What a resource says of itself, by the request: its path, its queries and who sent it.
-OwnAttributes = Callable[[aiocoap.Message], Mapping[str, str]]
-
-
-class StoreFailed(RenderableError):
-    """5.00 with an empty body: the disk does not take the change, and nothing was changed."""
-
-    def to_message(self) -> aiocoap.Message:
-        """The answer; the reason stands in the log and in `status`."""
-        return aiocoap.Message(code=Code.INTERNAL_SERVER_ERROR)
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn the errors of a change into the answers of protocol §7."""
-    try:
-        yield
-    except StoreWriteFailed as error:
-        raise StoreFailed from error
-    except TooMany as error:
-        raise ProblemError(
-            error.reason, str(error), error.advice, max_age=ceil(error.seconds)
-        ) from error
-    except Malformed as error:
-        raise malformed(str(error), error.advice) from error
-    except IamError as error:
-        if error.reason not in REASONS:
-            raise
-        raise ProblemError(error.reason, str(error), error.advice) from error
-
-
-def malformed(title: str, advice: str) -> ProblemError:
-    """4.00: what was sent does not parse or does not fit."""
-    return ProblemError("malformed", title, advice)
-
-
-def no_target(_path: Path) -> Sequence[Attributes]:
-    """For paths that are about nobody."""
-    return ({},)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What requests to one path ask for: method → action. `late`: methods whose target stands in
-    the body, `targets` and `own`: see `Targets` and `OwnAttributes`. `as_unpaired`: the role
-    `unpaired` decides, whoever asks."""
-
-    actions: Mapping[str, str]
-    late: frozenset[str] = frozenset()
-    targets: Targets = no_target
-    own: OwnAttributes | None = None
-    as_unpaired: bool = False
+_PAIR_ADVICE: Final = (
+    "Pair first: open the window at the device (`handfast-device open`), then run `handfast pair`."
+)
 
 
 class Guard:
-    """Knows which action each method of each path asks for, and asks iam about it."""
+    """Decides about requests by the rules of their paths, `rules`."""
 
     def __init__(self, control: AccessControl) -> None:
+        self.rules = PathRules()
         self._store = control.store
         self._clock = control.clock
         self._authority = control.authority
         self._audit = control.audit
-        self._rules: dict[Pattern, Rule] = {}
-        self._told: set[Path] = set()
-
-    def rule(
-        self,
-        pattern: Pattern,
-        actions: Mapping[str, str],
-        *,
-        late: Sequence[str] = (),
-        targets: Targets = no_target,
-        own: OwnAttributes | None = None,
-        as_unpaired: bool = False,
-    ) -> None:
-        """What a path asks for; None in the pattern stands for any one segment."""
-        self._rules[pattern] = Rule(dict(actions), frozenset(late), targets, own, as_unpaired)
-
-    @property
-    def rules(self) -> Mapping[Pattern, Mapping[str, str]]:
-        """Path → method → action: all that can be asked for."""
-        return {pattern: rule.actions for pattern, rule in self._rules.items()}
+        self._warned: set[Path] = set()
 
     def subject(self, request: aiocoap.Message) -> Subject:
         """The subject that sends this request."""
         return self._authority.subject(peer_of(request).fingerprint.hex)
 
     def connection(self, peer: PeerIdentity) -> dict[str, str]:
-        """The attributes of a connection, and the time."""
+        """The attributes of a connection, with the time."""
         found = {
             "Connection:IsLocal": "true" if peer.is_local else "false",
             "Connection:Address": peer.address.host,
@@ -144,15 +71,17 @@ class Guard:
             found["Connection:Interface"] = peer.interface
         return found
 
-    # -- the two questions ----------------------------------------------------------------------
+    # -- decisions ------------------------------------------------------------------------------
 
-    def authorise(self, request: aiocoap.Message, path: Path, resource: Any) -> None:
-        """Raise `ProblemError` unless the request may go on. The hook of `GuardedSite`; for each
-        notification of an observation as well."""
+    def authorise(self, request: aiocoap.Message, path: Path, resource: object | None) -> None:
+        """Let a request pass, or raise `ProblemError`.
+
+        The hook of `GuardedSite`, also called for each notification of an observation.
+        """
         subject = self.subject(request)
         if subject.user is not None:
             self._store.note_seen(subject.fingerprint, self._clock.now())
-        rule = self._rule(path) if resource is not None else None
+        rule = self.rules.find(path) if resource is not None else None
         if rule is None:
             if subject.user is None:
                 raise self._refusal(subject, request, "")
@@ -163,7 +92,7 @@ class Guard:
             )
         method = str(request.code)
         if method not in rule.actions:
-            self._refuse_method(subject, request, path, rule)
+            raise self._method_refusal(subject, request, path, rule)
         decision = self._decision(subject, request, path, rule, method)
         if not decision.allowed:
             raise self._refusal(subject, request, rule.actions[method], decision)
@@ -172,13 +101,16 @@ class Guard:
             _log.debug("allowed %s: %s", name, decision.reason)
 
     def body_bytes(self, request: aiocoap.Message, limits: Limits) -> int:
-        """How long the body of a request may be: a key without a user has nothing to send but an
-        invite's token."""
+        """The maximum length of a request's body; a key without a user sends an invite at most."""
         unpaired = self.subject(request).user is None
         return limits.unpaired_body_bytes if unpaired else limits.request_body_bytes
 
     def require(self, request: aiocoap.Message, action: str, *targets: Attributes) -> Subject:
-        """The decision about each target that the body named. Raises `ProblemError`."""
+        """Decide about each target that the body names, and return the subject.
+
+        Raises:
+            ProblemError: the action is denied for one of them.
+        """
         subject = self.subject(request)
         connection = self.connection(peer_of(request))
         for target in targets or ({},):
@@ -189,32 +121,36 @@ class Guard:
 
     @contextmanager
     def changing(self, request: aiocoap.Message, action: str) -> Iterator[None]:
-        """`refusals`, and a change that was above its actor, or one too many, is noted as every
-        refusal is."""
-        with refusals():
+        """`error_answers`, with an event if the rules of `iam` or the budget refuse the change."""
+        with error_answers():
             try:
                 yield
             except (Denied, TooMany) as error:
-                self._note(self.subject(request), request, action, str(error))
+                self._record_denial(self.subject(request), request, action, str(error))
                 raise
 
     def may_get(self, request: aiocoap.Message, path: Path) -> bool:
-        """Whether the sender of this request may GET a path: what `/.well-known/core` tells."""
-        if (rule := self._rule(path)) is None or "GET" not in rule.actions:
+        """Whether the sender of this request may GET a path, for `/.well-known/core`."""
+        if (rule := self.rules.find(path)) is None or "GET" not in rule.actions:
             return False
         wanted = request.copy(uri_path=path)
         try:
             return self._decision(self.subject(request), wanted, path, rule, "GET").allowed
-        except Exception:  # of the resource's own attributes; a request to it gets 5.00
-            _log.exception("/%s cannot say what it is", "/".join(path))
+        except Exception:  # raised by the resource's own code; a request to it gets 5.00
+            _log.exception("the attributes of /%s cannot be read", "/".join(path))
             return False
 
     def user_targets(self, path: Path) -> Sequence[Attributes]:
-        """The targets of /iam/users/{name} and what is below it."""
+        """The targets of /iam/users/{name} and the paths below it.
+
+        A user who does not exist is a target of every role in turn, and none may be denied. One
+        question with an open role would not do: a condition that lists all roles holds for each,
+        but not for every value that the role could have.
+        """
         name = path[2]
         target = {"IAM:Username": name}
         if len(path) > 4:
-            target |= _key_named(path[4])
+            target |= _key_target(path[4])
         user = self._store.state.users.get(name)
         if user is not None:
             return ({**target, "IAM:RoleId": user.role},)
@@ -228,25 +164,12 @@ class Guard:
             return SessionPriority.LOW
         return SessionPriority.HIGH if subject.role == OWNER else SessionPriority.NORMAL
 
-    # -- inside ---------------------------------------------------------------------------------
-
-    def _rule(self, path: Path) -> Rule | None:
-        if (exact := self._rules.get(path)) is not None:
-            return exact
-        for pattern, rule in self._rules.items():
-            if len(pattern) == len(path) and all(
-                wanted in (None, got) for wanted, got in zip(pattern, path, strict=True)
-            ):
-                return rule
-        return None
-
     def _decision(
-        self, subject: Subject, request: aiocoap.Message, path: Path, rule: Rule, method: str
+        self, subject: Subject, request: aiocoap.Message, path: Path, rule: PathRule, method: str
     ) -> Decision:
-        """The first refusal among the targets, or the last permission."""
-        late = method in rule.late
-        ask = self._authority.conceivable if late else self._authority.decide
-        own = self._own(subject, request, path, rule)
+        """The first denial among the targets, or the last permission."""
+        decide = self._authority.conceivable if method in rule.late else self._authority.decide
+        own = self._own_attributes(subject, request, path, rule)
         connection = self.connection(peer_of(request))
         decided = subject
         if rule.as_unpaired and subject.user is not None:
@@ -254,34 +177,38 @@ class Guard:
         decision = Decision(False, "there is no target")
         for target in rule.targets(path):
             attributes = merged({**connection, **target}, own)
-            decision = ask(decided, rule.actions[method], attributes)
+            decision = decide(decided, rule.actions[method], attributes)
             if not decision.allowed:
                 break
         if decided is not subject and not decision.allowed:
-            nobody = f"Nobody has the right {rule.actions[method]} on this device."
-            return replace(decision, missing=nobody)
+            missing = f"No user has the right {rule.actions[method]} on this device."
+            return replace(decision, missing=missing)
         return decision
 
-    def _own(
-        self, subject: Subject, request: aiocoap.Message, path: Path, rule: Rule
-    ) -> Mapping[str, str]:
+    def _own_attributes(
+        self, subject: Subject, request: aiocoap.Message, path: Path, rule: PathRule
+    ) -> Attributes:
         if rule.own is None or subject.user is None:
             return {}
-        own = rule.own(request.copy(uri_path=path))  # a trailing slash makes no other resource
-        if path not in self._told and (ours := sorted(name for name in own if is_own(name))):
-            self._told.add(path)
-            _log.warning("/%s says %s, which is not its to say", "/".join(path), ", ".join(ours))
+        own = rule.own(request.copy(uri_path=path))  # without a trailing slash
+        if path not in self._warned and (reserved := sorted(filter(is_own, own))):
+            self._warned.add(path)
+            _log.warning(
+                "/%s sets %s, which only handfast can set", "/".join(path), ", ".join(reserved)
+            )
         return own
 
-    def _refuse_method(
-        self, subject: Subject, request: aiocoap.Message, path: Path, rule: Rule
-    ) -> None:
-        """4.05 for whoever may do something here; to others it is one more thing they lack."""
+    # -- refusals -------------------------------------------------------------------------------
+
+    def _method_refusal(
+        self, subject: Subject, request: aiocoap.Message, path: Path, rule: PathRule
+    ) -> ProblemError:
+        """4.05 if the subject may use another method here, or else 4.03."""
         if not any(
             self._decision(subject, request, path, rule, method).allowed for method in rule.actions
         ):
-            raise self._refusal(subject, request, next(iter(rule.actions.values()), ""))
-        raise ProblemError(
+            return self._refusal(subject, request, next(iter(rule.actions.values()), ""))
+        return ProblemError(
             "method-not-allowed",
             f"this resource has no {request.code}",
             f"It has: {', '.join(sorted(rule.actions))}.",
@@ -296,32 +223,35 @@ class Guard:
     ) -> ProblemError:
         if decision is None:
             decision = self._authority.decide(subject, action)
-        self._note(subject, request, action, decision.reason)
+        self._record_denial(subject, request, action, decision.reason)
         if subject.user is not None:
             return ProblemError("denied", "you may not do this here", decision.missing)
-        if subject.inactive is Inactive.NONE:
-            return ProblemError(
-                "not-paired",
-                "this device does not know your key",
-                "Pair first: open the window at the device (`handfast-device open`), "
-                "then run `handfast pair`.",
-            )
-        title = "your access has ended" if subject.inactive is Inactive.EXPIRED else "not yet"
-        return ProblemError("not-paired", title, decision.missing)
+        match subject.inactive:
+            case Inactive.NONE:
+                title, advice = "this device does not know your key", _PAIR_ADVICE
+            case Inactive.EXPIRED:
+                title, advice = "your access has ended", decision.missing
+            case Inactive.NOT_YET:
+                title, advice = "your access has not begun", decision.missing
+            case _:
+                assert_never(subject.inactive)
+        return ProblemError("not-paired", title, advice)
 
-    def _note(self, subject: Subject, request: aiocoap.Message, action: str, reason: str) -> None:
-        peer = peer_of(request)
+    def _record_denial(
+        self, subject: Subject, request: aiocoap.Message, action: str, reason: str
+    ) -> None:
         if subject.user is None:
             _log.debug("refused %s: %s", subject.fingerprint, reason)
         else:
             _log.info("refused %s: %s", subject.user.name, reason)
+        peer = peer_of(request)
         self._audit.append_denial(
             subject, action, reason, address=str(peer.address), interface=peer.interface
         )
 
 
-def _key_named(text: str) -> dict[str, str]:
-    """The key that a path names; what is no fingerprint is the handler's to refuse."""
+def _key_target(text: str) -> dict[str, str]:
+    """The key that a path names; the handler refuses an invalid fingerprint."""
     try:
         return {"IAM:Fingerprint": Fingerprint.parse(text).hex}
     except Malformed:

@@ -1,65 +1,110 @@
-"""Invites: from a wish to a token, and from a token to a user (protocol §6).
+"""Invites: from a request to a token, and from a token to a user (docs/protocol.md, section 6).
 
-An invite is a record on this device; its token is the device's signed statement that there is such
-a record, with everything a new client needs to come here: fingerprint and addresses. The token is
-shown once, to whoever made the invite, and kept nowhere. What counts at the end is the record: when
-it is gone, used up or over, the token is worth nothing.
+An invite is a record on this device. Its token is the device's signed statement that the record
+exists, with what a new client needs to connect: the device's fingerprint and addresses. The token
+is shown once, to the user who creates the invite, and is not stored. The record decides: when it is
+removed, used up or expired, the token is not valid any more.
 """
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Final, NotRequired, Self, TypedDict
 
-from device_app.access import bodies
 from device_app.access.access_control import AccessControl
-from device_app.access.clock import Clock
-from device_app.access.registry import Registry
+from device_app.access.change_events import RequestPath
+from device_app.access.fields import (
+    duration_field,
+    fingerprint_untrusted,
+    refuse_unknown,
+    text_field,
+    time_field,
+    wrong_field,
+)
+from device_app.limits import INVITE_ADDRESSES_MAX
 from iam.errors import InviteRefused, NotFound
-from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
+from iam.limits import INVITE_USES_MAX
 from iam.model import Invite, Subject, User
-from iam.store import Store
 from peer.errors import Malformed, PeerError, UsageError
 from peer.identity import Fingerprint, Identity
 from peer.net.coaps import PeerIdentity
 from peer.pairing.invite import InviteToken, verify_untrusted
 from peer.pairing.names import check_name
 
-MOST_ADDRESSES = 6  # in a token, which has to fit a QR code
-DEFAULT_ROLE = "guest"
-_FIELDS = {"name", "role", "seconds", "uses", "key", "not_after"}
+DEFAULT_ROLE: Final = "guest"
+_ID_BYTES: Final = 16
+_FIELDS: Final = frozenset({"name", "role", "seconds", "uses", "key", "not_after"})
 
 
-def invite_wished_untrusted(
-    wish: Mapping[str, object], now: float, limits: IamLimits = DEFAULT_IAM_LIMITS
-) -> Invite:
-    """A new invite with an id of its own: a name is due, the rest may be left out."""
-    bodies.refuse_unknown(wish, _FIELDS)
-    seconds = _number(wish, "seconds", limits.invite_seconds, limits.invite_max_seconds)
-    uses = _number(wish, "uses", 1, limits.invite_uses)
-    if uses < 1 or uses != int(uses):
-        raise bodies.wrong("uses", f"a whole number from 1 to {limits.invite_uses}")
-    return Invite(
-        id=secrets.token_hex(16),
-        name=check_name(wish.get("name")),
-        role=bodies.text(wish, "role") if "role" in wish else DEFAULT_ROLE,
-        expires=now + seconds,
-        uses=int(uses),
-        created=now,
-        key=bodies.fingerprint_untrusted(wish["key"]) if "key" in wish else "",
-        not_after=bodies.time(wish, "not_after"),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InviteRequest:
+    """An invite to create.
+
+    `seconds` is how long it is valid; None is the device's default. `key` is the fingerprint of the
+    only key that may redeem it. `not_after` is the end of the access, in seconds since 1970.
+    """
+
+    name: str
+    role: str = DEFAULT_ROLE
+    seconds: float | None = None
+    uses: int = 1
+    key: str | None = None
+    not_after: float | None = None
+
+    @classmethod
+    def parse_untrusted(cls, body: Mapping[str, object]) -> Self:
+        """Decode a request; the name is required. Raises `Malformed`."""
+        refuse_unknown(body, _FIELDS)
+        uses = body.get("uses", 1)
+        if isinstance(uses, float) and uses.is_integer():
+            uses = int(uses)
+        if type(uses) is not int or not 1 <= uses <= INVITE_USES_MAX:
+            raise wrong_field("uses", f"a whole number from 1 to {INVITE_USES_MAX}")
+        return cls(
+            name=check_name(body.get("name")),
+            role=text_field(body, "role") if "role" in body else DEFAULT_ROLE,
+            seconds=duration_field(body, "seconds"),
+            uses=uses,
+            key=fingerprint_untrusted(body["key"]) if "key" in body else None,
+            not_after=time_field(body, "not_after"),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The fields of the request that are given."""
+        fields = {
+            "name": self.name,
+            "role": self.role,
+            "seconds": self.seconds,
+            "uses": self.uses,
+            "key": self.key,
+            "not_after": self.not_after,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
 
-def _number(wish: Mapping[str, object], field: str, default: float, most: float) -> float:
-    value = wish.get(field, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-        raise bodies.wrong(field, f"a number above 0 and at most {most:.0f}")
-    return float(value)
+class InviteView(TypedDict):
+    """An invite as `/iam/invites` and `invites list` show it. Times are seconds since 1970."""
+
+    id: str
+    name: str
+    role: str
+    uses: int
+    created: int
+    expires: int
+    inviter: str
+    key: NotRequired[str]
+    not_after: NotRequired[int]
 
 
-def invite_view(invite: Invite) -> dict[str, Any]:
-    """An invite as `/iam/invites` and `invites` show it; never with its token."""
-    view: dict[str, Any] = {
+class CreatedInviteView(InviteView):
+    """A new invite with its token, which is not shown again."""
+
+    token: str
+
+
+def invite_view(invite: Invite) -> InviteView:
+    """An invite without its token."""
+    view: InviteView = {
         "id": invite.id,
         "name": invite.name,
         "role": invite.role,
@@ -76,55 +121,90 @@ def invite_view(invite: Invite) -> dict[str, Any]:
 
 
 class Invitations:
-    """Makes invites and takes them back in. `addresses` says where this device can be reached."""
+    """Creates invites and redeems them.
+
+    `addresses` returns where this device can be reached, for the tokens.
+    """
 
     def __init__(
         self,
-        store: Store,
-        clock: Clock,
-        registry: Registry,
+        control: AccessControl,
         identity: Identity,
         *,
         addresses: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        self._store = store
-        self._clock = clock
-        self._registry = registry
+        self._store = control.store
+        self._clock = control.clock
+        self._authority = control.authority
+        self._registry = control.registry
         self._identity = identity
         self._addresses = addresses
 
-    def create(self, actor: Subject | None, invite: Invite) -> dict[str, Any]:
-        """A durable record, and the only showing of its token. Raises `IamError`."""
-        self._token(invite)  # one that does not fit a token must not become a record
-        made = self._registry.create_invite(actor, invite)
-        return {**invite_view(made), "token": self._token(made)}
+    def new_invite(self, request: InviteRequest) -> Invite:
+        """The invite that a request asks for, not stored, within the limits of the device.
 
-    def listed(self) -> list[dict[str, Any]]:
-        """Every invite that can still be redeemed, the one that ends first at the top."""
+        Raises:
+            Malformed: it would be valid too long, have too many uses, or not fit a token.
+        """
+        limits, now = self._authority.limits, self._clock.now()
+        seconds = limits.invite_seconds if request.seconds is None else request.seconds
+        if not 0 < seconds <= limits.invite_max_seconds:
+            most = f"{limits.invite_max_seconds:.0f}"
+            raise wrong_field("seconds", f"a number above 0 and at most {most}")
+        if not 1 <= request.uses <= limits.invite_uses:
+            raise wrong_field("uses", f"a whole number from 1 to {limits.invite_uses}")
+        invite = Invite(
+            id=secrets.token_hex(_ID_BYTES),
+            name=request.name,
+            role=request.role,
+            expires=now + seconds,
+            uses=request.uses,
+            created=now,
+            key="" if request.key is None else fingerprint_untrusted(request.key),
+            not_after=request.not_after,
+        )
+        self._token(invite)
+        return invite
+
+    def create(self, actor: Subject | None, request: InviteRequest) -> CreatedInviteView:
+        """Create an invite. Raises `IamError`, `Malformed`."""
+        return self.add(actor, self.new_invite(request))
+
+    def add(self, actor: Subject | None, invite: Invite) -> CreatedInviteView:
+        """Store an invite that `new_invite` returned. Raises `IamError`."""
+        stored = self._registry.create_invite(actor, invite)
+        return {**invite_view(stored), "token": self._token(stored)}
+
+    def listed(self) -> list[InviteView]:
+        """Every invite that can still be redeemed, in the order of their ends."""
         now = self._clock.now()
-        standing = (one for one in self._store.state.invites.values() if now < one.expires)
-        return [invite_view(one) for one in sorted(standing, key=lambda one: one.expires)]
+        valid = (one for one in self._store.state.invites.values() if now < one.expires)
+        return [invite_view(one) for one in sorted(valid, key=lambda one: one.expires)]
 
     def find(self, invite_id: str) -> Invite:
-        """An invite by its id. Raises `NotFound`."""
+        """The invite with this ID. Raises `NotFound`."""
         return self._store.state.invite(invite_id)
 
     def named(self, beginning: str) -> Invite:
-        """The one whose id begins like this, as a person types it. Raises `NotFound`."""
+        """The one invite whose ID begins like this, as a person types it. Raises `NotFound`."""
         ids = [one for one in self._store.state.invites if one.startswith(beginning.lower())]
         if len(ids) > 1 and beginning:
             raise NotFound(
-                f"{len(ids)} invites begin with {beginning!r}", advice="Give more of the id."
+                f"{len(ids)} invites begin with {beginning!r}", advice="Give more of the ID."
             )
         return self.find(ids[0] if ids and beginning else beginning)
 
     def withdraw(self, actor: Subject | None, invite_id: str) -> None:
-        """Its token is worth nothing from now on. Raises `IamError`."""
+        """Remove an invite, which makes its token invalid. Raises `IamError`."""
         self._registry.remove_invite(actor, invite_id)
 
     def redeem_untrusted(self, signed: bytes, peer: PeerIdentity) -> User:
-        """The user that this key has become. Raises `Malformed` for a token that this device did
-        not sign, whatever is the matter with it, and `IamError` for one that is worth nothing."""
+        """Make the sender's key a user by a token.
+
+        Raises:
+            Malformed: this device did not sign the token; the message does not say what is wrong.
+            IamError: the token is genuine, and the invite is not valid.
+        """
         try:
             token = verify_untrusted(signed, self._identity)
         except PeerError as error:
@@ -135,12 +215,11 @@ class Invitations:
             return self._registry.redeem(
                 token.id.hex(),
                 fingerprint=peer.fingerprint.hex,
-                address=str(peer.address),
-                interface=peer.interface,
+                path=RequestPath(str(peer.address), peer.interface),
             )
         except InviteRefused as error:
-            if token.expires <= self._clock.now():  # its record may have gone by then
-                raise InviteRefused("this invite is over", advice=error.advice) from error
+            if token.expires <= self._clock.now():  # the record may have been removed since
+                raise InviteRefused("this invite has expired", advice=error.advice) from error
             raise
 
     def _token(self, invite: Invite) -> str:
@@ -151,7 +230,7 @@ class Invitations:
             role=invite.role,
             expires=int(invite.expires),
             issued=int(invite.created),
-            addresses=tuple(self._addresses())[:MOST_ADDRESSES],
+            addresses=tuple(self._addresses())[:INVITE_ADDRESSES_MAX],
             key=Fingerprint.parse(invite.key) if invite.key else None,
         )
         try:
@@ -161,21 +240,21 @@ class Invitations:
 
 
 def invite_verbs(
-    control: AccessControl, invitations: Callable[[], Invitations]
-) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    invitations: Callable[[], Invitations],
+) -> dict[str, Callable[[Mapping[str, object]], dict[str, object]]]:
     """The console's verbs on invites; see `device_app.console.table`."""
 
-    def create(args: Mapping[str, Any]) -> dict[str, Any]:
-        invite = invite_wished_untrusted(
-            args["wish"], control.clock.now(), control.authority.limits
-        )
-        return {"invite": invitations().create(None, invite)}
+    def create(args: Mapping[str, object]) -> dict[str, object]:
+        body = args["wish"]
+        if not isinstance(body, Mapping):
+            raise wrong_field("wish", "an object")
+        return {"invite": invitations().create(None, InviteRequest.parse_untrusted(body))}
 
-    def listed(_args: Mapping[str, Any]) -> dict[str, Any]:
+    def listed(_args: Mapping[str, object]) -> dict[str, object]:
         return {"invites": invitations().listed()}
 
-    def withdraw(args: Mapping[str, Any]) -> dict[str, Any]:
-        found = invitations().named(args["id"])
+    def withdraw(args: Mapping[str, object]) -> dict[str, object]:
+        found = invitations().named(str(args["id"]))
         invitations().withdraw(None, found.id)
         return {"withdrawn": found.id}
 

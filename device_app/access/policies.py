@@ -1,12 +1,12 @@
-"""The policy files: read, checked as one set, put into force, and exchanged while the device runs.
+"""The policy files: read and checked as one set, put into force, and reloaded at run time.
 
-`policy.d/*.toml` beside `device.toml`, in the order of their names. A set is good as a whole or not
-at all: at the start a bad one is a refusal to start, later the set in force stays, and the daemon
-says so in its log, in `status` and `health`, and in the trail. Sessions feel a new set at once:
-those end whose role has other rights by it, and no others.
+The files are `policy.d/*.toml` beside `device.toml`, in the order of their names. A set is valid as
+a whole or not at all. The daemon does not start with an invalid one. If a reload finds one, the set
+in force stays, and the log, `status`, `health` and the audit log say so. A new set applies to
+sessions at once: those end whose role has other rights by it, and no others.
 
-A running daemon reads, parses and compares in a thread of its own, so that a large set does not
-keep its clients waiting; only the exchange is done between two requests.
+A running daemon reads, parses and compares the files in a thread, so that a large set does not
+delay its clients; only the exchange happens between two requests.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Final, TypedDict
 
 from device_app.access.access_control import AccessControl
 from device_app.access.event_kind import EventKind
@@ -27,15 +27,40 @@ from iam.limits import DEFAULT_IAM_LIMITS
 from peer.files import read_regular
 
 _log = logging.getLogger("handfast.policies")
-_READ_ADVICE = (
+_READ_ADVICE: Final = (
     f"Policy files are regular files, of {DEFAULT_IAM_LIMITS.policy_bytes} bytes at most in all."
 )
 
 
+class PolicyFiles(TypedDict):
+    """The files that a set was read from; `digest` identifies their exact content."""
+
+    files: list[str]
+    digest: str
+    warnings: list[str]
+
+
+class PolicyStatus(PolicyFiles):
+    """The set in force; `trouble` says why the last reload was refused, or is empty."""
+
+    trouble: str
+
+
+class PolicyReloaded(PolicyFiles):
+    """The set that a reload put into force."""
+
+    changed_roles: list[str]
+
+
+class PolicyCheck(PolicyFiles):
+    """A set that `policy check` read."""
+
+    roles: list[str]
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """Roles and policies as the files say. `digest` names their exact content, `warnings` are what
-    may be a slip of the pen."""
+    """Roles and policies of some files. `warnings` name what is probably a mistake."""
 
     access: Access
     files: tuple[str, ...]
@@ -44,13 +69,25 @@ class PolicySet:
 
     @classmethod
     def read(cls, folder: Path, app_actions: Mapping[str, str]) -> "PolicySet":
-        """The set in this folder; the built-in one if there is none. Raises `ConfigError`."""
-        return cls.of(_texts(listed(folder)), app_actions)
+        """Read the set in a folder; without files it is the built-in one.
+
+        Args:
+            folder: the folder with the files; it need not exist.
+            app_actions: the actions of applications, each with the lowest role that has it.
+
+        Raises:
+            ConfigError: a file cannot be read, or the set is invalid.
+        """
+        return cls.parse(_texts(policy_files(folder)), app_actions)
 
     @classmethod
-    def of(cls, texts: list[tuple[str, str]], app_actions: Mapping[str, str] | None) -> "PolicySet":
-        """The set that these files, (name, text), make; None: nobody knows an application's
-        actions. Raises `ConfigError`."""
+    def parse(
+        cls, texts: list[tuple[str, str]], app_actions: Mapping[str, str] | None
+    ) -> "PolicySet":
+        """Parse files, given as (name, text). Raises `ConfigError`.
+
+        If `app_actions` is None, unknown actions are not reported.
+        """
         try:
             rulebook = config.load(texts)
             access = rulebook.access(app_actions or {})
@@ -68,8 +105,8 @@ class PolicySet:
             (*rulebook.warnings, *unknown),
         )
 
-    def view(self) -> dict[str, Any]:
-        """For `status` and `policy reload`."""
+    def view(self) -> PolicyFiles:
+        """The files of the set, for answers of the console."""
         return {
             "files": list(self.files),
             "digest": self.digest,
@@ -77,18 +114,25 @@ class PolicySet:
         }
 
 
-def check(files: Sequence[Path]) -> dict[str, Any]:
-    """Whether these files make a set, together. Raises `ConfigError` with file, line, reason.
+def check(files: Sequence[Path]) -> PolicyCheck:
+    """Check that some files are a valid set together.
 
-    Without a device nobody knows an application's actions, so it does not tell of unknown ones.
+    Does not report unknown actions, since the actions of applications are only known on a device.
+
+    Raises:
+        ConfigError: they are not; the message has the file, the line and the reason.
     """
-    found = PolicySet.of(_texts(files), None)
+    found = PolicySet.parse(_texts(files), None)
     return {**found.view(), "roles": sorted(found.access.roles)}
 
 
-def listed(folder: Path) -> list[Path]:
-    """The policy files in a folder, none if it is not there. Raises `ConfigError` if it cannot be
-    read: rules that are overlooked, a Deny among them, would widen rights."""
+def policy_files(folder: Path) -> list[Path]:
+    """The policy files in a folder; none if the folder does not exist.
+
+    Raises:
+        ConfigError: the folder cannot be read. To ignore its files, which may hold a Deny, would
+            widen rights.
+    """
     try:
         return sorted(path for path in folder.iterdir() if path.suffix == ".toml")
     except FileNotFoundError:
@@ -100,7 +144,7 @@ def listed(folder: Path) -> list[Path]:
 def _texts(
     files: Sequence[Path], most: int = DEFAULT_IAM_LIMITS.policy_bytes
 ) -> list[tuple[str, str]]:
-    """Name and text of each file; of at most so many bytes in all."""
+    """Name and text of each file; `most` is the number of bytes in all."""
     found = []
     for path in files:
         try:
@@ -120,81 +164,89 @@ def _texts(
 
 
 class Policies:
-    """The set in force on a running device. `trouble` says why the last reload was refused.
+    """The policy set of a running device: `current` is in force.
 
-    `check` raises `ConfigError` for roles that the device cannot run with; `on_change` is told the
-    roles whose rights have changed, after the new set is in force.
+    Args:
+        current: the set read at the start.
+        app_actions: as for `PolicySet.read`.
+        check: raises `ConfigError` for roles that the device cannot run with.
+        on_change: called with the roles whose rights have changed, once the new set is in force.
     """
 
     def __init__(
         self,
         folder: Path,
         control: AccessControl,
-        now: PolicySet,
+        current: PolicySet,
         *,
         app_actions: Mapping[str, str],
         check: Callable[[Access], None],
         on_change: Callable[[frozenset[str]], None],
     ) -> None:
-        self.now = now
-        self.trouble = ""
+        self.current = current
+        self._trouble = ""
         self._folder = folder
         self._control = control
         self._app_actions = app_actions
         self._check = check
         self._on_change = on_change
-        self._one_at_a_time = asyncio.Lock()
-        if now.files:
-            self._tell()
+        self._reloading = asyncio.Lock()
+        if current.files:
+            self._report_loaded()
 
-    async def reload(self) -> dict[str, Any]:
-        """Read the files again and put them into force. Raises `ConfigError`: nothing changed."""
-        async with self._one_at_a_time:
+    async def reload(self) -> PolicyReloaded:
+        """Read the files again and put them into force.
+
+        Raises:
+            ConfigError: the files are not a valid set; the one in force stays.
+        """
+        async with self._reloading:
             try:
                 found, changed = await asyncio.to_thread(self._read)
                 self._check(found.access)
             except ConfigError as error:
-                self._refused(error)
+                self._report_refused(error)
                 raise
-            self.now, self.trouble = found, ""
+            self.current, self._trouble = found, ""
             self._control.authority.adopt(found.access)
-            self._tell(changed)
+            self._report_loaded(changed)
             if changed:
                 self._on_change(changed)
         return {**found.view(), "changed_roles": sorted(changed)}
 
     def _read(self) -> tuple[PolicySet, frozenset[str]]:
-        """The set of the files, and the roles that have other rights by it. Runs in a thread."""
+        """The set of the files, and the roles whose rights it changes. Runs in a thread."""
         found = PolicySet.read(self._folder, self._app_actions)
-        return found, _changed(self.now.access, found.access)
+        return found, _changed_roles(self.current.access, found.access)
 
-    def view(self) -> dict[str, Any]:
-        """For `status`."""
-        return {**self.now.view(), "trouble": self.trouble}
+    def view(self) -> PolicyStatus:
+        """The set in force, for `status`."""
+        return {**self.current.view(), "trouble": self._trouble}
 
-    def _tell(self, changed: Collection[str] = ()) -> None:
-        for warning in (*self.now.warnings, *self._orphans()):
+    def _report_loaded(self, changed: Collection[str] = ()) -> None:
+        count, digest = len(self.current.files), self.current.digest
+        for warning in (*self.current.warnings, *self._undefined_roles()):
             _log.warning("%s", warning)
-        _log.info("policies in force: %d files, %s", len(self.now.files), self.now.digest[:16])
-        detail = f"{len(self.now.files)} files"
+        _log.info("policies in force: %d files, %s", count, digest[:16])
+        detail = f"{count} files"
         if changed:
             detail += f", other rights: {', '.join(sorted(changed))}"
         audit = self._control.audit
-        audit.append(audit.event(EventKind.POLICY_LOADED, result=self.now.digest, detail=detail))
+        audit.append(audit.event(EventKind.POLICY_LOADED, result=digest, detail=detail))
 
-    def _refused(self, error: ConfigError) -> None:
-        self.trouble = f"the policies in force are not those of the files: {error}"
-        _log.error("%s %s", self.trouble, error.advice)
+    def _report_refused(self, error: ConfigError) -> None:
+        self._trouble = f"the policies in force are not those of the files: {error}"
+        _log.error("%s %s", self._trouble, error.advice)
         audit = self._control.audit
         audit.append(audit.event(EventKind.POLICY_REFUSED, result="refused", detail=str(error)))
 
-    def _orphans(self) -> list[str]:
-        """Roles that users have and nobody knows: such a user may do nothing."""
+    def _undefined_roles(self) -> list[str]:
+        """A warning for each role that users have and the set does not define."""
         users = self._control.store.state.users.values()
-        lost = {user.role for user in users} - self.now.access.roles.keys()
-        return [f"there are users of the role {role!r}, which is not defined" for role in lost]
+        undefined = {user.role for user in users} - self.current.access.roles.keys()
+        return [f"there are users of the role {role!r}, which is not defined" for role in undefined]
 
 
-def _changed(before: Access, after: Access) -> frozenset[str]:
+def _changed_roles(before: Access, after: Access) -> frozenset[str]:
     roles = before.roles.keys() | after.roles.keys()
     return frozenset(role for role in roles if before.rights(role) != after.rights(role))

@@ -1,9 +1,9 @@
-"""Where others reach this device: what an invite tells a client that has never seen it.
+"""The addresses of this device in an invite, for a client that has never connected to it.
 
-First what the configuration says (`[network] public`), which is all that a machine behind a router
-can know of the other side; then the addresses that the kernel has, those of the whole internet
-before those of a site. An address that means nothing elsewhere (loopback, link-local) is told only
-if somebody made the device listen on it. All of them are hints: who answers is known by its key.
+First those of the configuration (`[network] public`), since a device behind a router cannot know
+the router's public address; then those of the kernel, global ones before site-local ones. Loopback
+and link-local addresses are included only if the device is configured to listen on one of them.
+All of them are hints: the client authenticates the device by its key.
 """
 
 import ipaddress
@@ -40,24 +40,29 @@ class BoundAddresses:
 def reachable(
     bound: Iterable[tuple[str, int]], public: Sequence[str], table: InterfaceTable | None = None
 ) -> tuple[str, ...]:
-    """`HOST:PORT` hints, the best first. `bound`: where the device listens, the wildcards too;
-    `table`: the interfaces, those of now by default."""
-    table = _table() if table is None else table
+    """The addresses as `HOST:PORT`, the best first.
+
+    Args:
+        bound: the addresses and ports that the device listens on, including wildcards.
+        public: the addresses of the configuration, with or without a port.
+        table: the network interfaces; by default, those that the kernel has now.
+    """
+    table = _current_table() if table is None else table
     bound = [(host, port) for host, port in bound if port]
-    usual = bound[0][1] if bound else 0
-    with_port = [given if _has_port(given) else f"{given}:{usual}" for given in public]
+    default_port = bound[0][1] if bound else 0
+    with_port = [one if _has_port(one) else f"{one}:{default_port}" for one in public]
     found = [one for one in with_port if not one.endswith(":0")]
     for host, port in bound:
         address = ipaddress.ip_address(host)
-        own = _own(table, address) if address.is_unspecified else [address]
-        found += [_written(one, port) for one in own]
+        addresses = _addresses(table, address) if address.is_unspecified else [address]
+        found += [_formatted(one, port) for one in addresses]
     return tuple(dict.fromkeys(found))
 
 
-def _table() -> InterfaceTable:
+def _current_table() -> InterfaceTable:
     try:
         return kernel_table()
-    except OSError:  # an invite without hints is better than none
+    except OSError:  # an invite without addresses is still valid
         return InterfaceTable.of(())
 
 
@@ -65,17 +70,17 @@ def _has_port(text: str) -> bool:
     return text.rpartition(":")[2].isdecimal() and (text.count(":") == 1 or "]:" in text)
 
 
-def _own(table: InterfaceTable, wildcard: IpAddress) -> list[IpAddress]:
-    """What the wildcard stands for: `::` is IPv6 and IPv4."""
-    own = [
+def _addresses(table: InterfaceTable, wildcard: IpAddress) -> list[IpAddress]:
+    """The addresses that a wildcard stands for; `::` is IPv6 and IPv4."""
+    found = [
         address.own
         for interface in table.by_index.values()
         if interface.is_up and not interface.is_loopback
         for address in interface.addresses
         if not address.own.is_link_local and address.own.version <= wildcard.version
     ]
-    return sorted(own, key=lambda one: (not one.is_global, one.version, str(one)))
+    return sorted(found, key=lambda one: (not one.is_global, one.version, str(one)))
 
 
-def _written(address: IpAddress, port: int) -> str:
+def _formatted(address: IpAddress, port: int) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

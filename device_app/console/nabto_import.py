@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from device_app.access.bodies import user_view
+from device_app.access.bodies import UserRequest
 from device_app.access.explaining import role_view
 from device_app.errors import AppError, Exit
 from iam import files, nabto
@@ -24,7 +24,7 @@ def read(config: Path, state: Path | None) -> dict[str, Any]:
     users: list[dict[str, Any]] = []
     if state is not None:
         carried = nabto.read_state(_text(state), file=str(state), roles=imported.role_ids)
-        users = [_wish(user_view(user)) for user in carried.users]
+        users = [UserRequest.from_user(user).to_json() for user in carried.users]
         notes += carried.notes
     roles = [role_view(role) for role in imported.roles]
     return {"toml": imported.rulebook_toml, "users": users, "notes": notes, "roles": roles}
@@ -42,13 +42,6 @@ def check_in_force(found: Mapping[str, Any], in_force: Sequence[Mapping[str, Any
                 advice="Write the policy with --out into policy.d, put it into force "
                 "(`handfast-device policy reload`), then add the users.",
             )
-
-
-def _wish(view: dict[str, Any]) -> dict[str, Any]:
-    """What `users add` takes: without what only the device knows."""
-    keys = [{"fingerprint": key["fingerprint"], "name": key["name"]} for key in view["keys"]]
-    kept = {"name", "role", "display", "not_before", "not_after"}
-    return {**{field: value for field, value in view.items() if field in kept}, "keys": keys}
 
 
 def write(path: Path, text: str, *, force: bool) -> None:

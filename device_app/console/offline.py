@@ -134,9 +134,7 @@ def _invitations(places: Paths, control: AccessControl) -> Invitations:
         return reachable(bound, chosen.public)
 
     identity = Identity.load_or_create(places.key)  # as the daemon's first start would
-    return Invitations(
-        control.store, control.clock, control.registry, identity, addresses=addresses
-    )
+    return Invitations(control, identity, addresses=addresses)
 
 
 def _app_actions(places: Paths) -> dict[str, str]:

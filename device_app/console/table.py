@@ -29,7 +29,7 @@ def console_verbs(
 
     return {
         **user_verbs(control),
-        **invite_verbs(control, invitations),
+        **invite_verbs(invitations),
         **policy_verbs(control.authority),
         **restore_verbs(control),
         "clock": clock,

@@ -5,6 +5,7 @@ from typing import Any
 
 from device_app.access import bodies
 from device_app.access.access_control import AccessControl
+from device_app.access.fields import fingerprint_untrusted
 from iam.model import User
 
 
@@ -14,7 +15,7 @@ def user_verbs(
     """The console's verbs on users; see `device_app.console.table`."""
     store, registry, clock = control.store, control.registry, control.clock
 
-    def shown(user: User) -> dict[str, Any]:
+    def shown(user: User) -> bodies.UserView:
         return bodies.user_view(user, store.seen)
 
     def everybody(_args: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,11 +26,11 @@ def user_verbs(
         return {"user": shown(store.state.user(args["name"]))}
 
     def add(args: Mapping[str, Any]) -> dict[str, Any]:
-        user = bodies.user_wished_untrusted(args["wish"], clock.now())
+        user = bodies.UserRequest.parse_untrusted(args["wish"]).user(clock.now())
         return {"user": shown(registry.add_user(None, user))}
 
     def change(args: Mapping[str, Any]) -> dict[str, Any]:
-        wished = bodies.user_patch_untrusted(args["wish"])
+        wished = bodies.UserPatch.parse_untrusted(args["wish"])
         return {"user": shown(registry.set_user(None, args["name"], wished))}
 
     def remove(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,13 +38,11 @@ def user_verbs(
         return {"removed": args["name"]}
 
     def add_key(args: Mapping[str, Any]) -> dict[str, Any]:
-        key = bodies.key_wished_untrusted(
-            args["fingerprint"], args.get("key_name", ""), clock.now()
-        )
+        key = bodies.new_key_untrusted(args["fingerprint"], args.get("key_name", ""), clock.now())
         return {"user": shown(registry.add_key(None, args["name"], key))}
 
     def remove_key(args: Mapping[str, Any]) -> dict[str, Any]:
-        fingerprint = bodies.fingerprint_untrusted(args["fingerprint"])
+        fingerprint = fingerprint_untrusted(args["fingerprint"])
         return {"user": shown(registry.remove_key(None, args["name"], fingerprint))}
 
     return {

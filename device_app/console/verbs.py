@@ -35,7 +35,7 @@ class Verbs:
         invitations: Invitations,
         *,
         status: Callable[[], dict[str, Any]],
-        reload: Callable[[], Awaitable[dict[str, Any]]],
+        reload: Callable[[], Awaitable[Mapping[str, Any]]],
         reset: Callable[[bool], None],
     ) -> None:
         self._service = service
@@ -174,7 +174,7 @@ class Verbs:
 
     async def reload(self, _args: JsonObject, _tell: Events) -> dict[str, Any]:
         """The policy of the files."""
-        return await self._reload()
+        return dict(await self._reload())
 
     def _restoring(self, restore: ConsoleVerb) -> Handler:
         """Put a copy of the store back, and begin anew with it."""

@@ -1,6 +1,7 @@
 """The last step of a ceremony: the client's key becomes a user of the device."""
 
-from device_app.access.registry import PairedKey, PairingChange, Registry
+from device_app.access.change_events import PairedKey
+from device_app.access.registry import PairingChange, Registry
 from device_app.pairing.opener import Opener, OpenerRights
 from device_app.pairing.record import PairingRecord
 from iam.model import User

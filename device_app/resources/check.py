@@ -6,7 +6,8 @@ import aiocoap
 from aiocoap.resource import Resource
 
 from device_app.access.authority import Authority
-from device_app.access.guard import Guard, malformed, refusals
+from device_app.access.error_answers import error_answers, malformed
+from device_app.access.guard import Guard
 from device_app.resources.payloads import CBOR, reply
 from iam.access import dependency_message
 from iam.policy import ACTION
@@ -45,7 +46,7 @@ class Check(Resource):
         name = queries["user"]
         targets = self._guard.user_targets(("iam", "users", name))
         self._guard.require(request, "Iam:GetUser", *targets)
-        with refusals():
+        with error_answers():
             found = self._authority.explain(name, action, connection)
         decision = found.decision
         view = {"action": action, "allowed": decision.allowed, "reason": decision.reason}

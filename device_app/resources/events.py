@@ -14,8 +14,8 @@ from typing import Any
 import aiocoap
 from aiocoap.resource import ObservableResource
 
-from device_app.access.guard import malformed
-from device_app.access.records import record_view
+from device_app.access.error_answers import malformed
+from device_app.access.records import RecordView, record_view
 from device_app.resources.payloads import CBOR, reply_encoded, whole_number_untrusted
 from iam.store import Store
 from peer import cbor
@@ -76,7 +76,7 @@ class Events(ObservableResource):
             view["events"] = self._newest(query, room)
         return cbor.encode(view)
 
-    def _events(self, query: _Query) -> list[dict[str, Any]]:
+    def _events(self, query: _Query) -> list[RecordView]:
         trail = self._store.audit
         if query.since is None:
             last = USUAL if query.last is None else query.last
@@ -84,10 +84,10 @@ class Events(ObservableResource):
         most = MOST if query.last is None else query.last
         return [record_view(one) for one in islice(trail.iterate(query.since), most)]
 
-    def _newest(self, query: _Query, room: int) -> list[dict[str, Any]]:
+    def _newest(self, query: _Query, room: int) -> list[RecordView]:
         """The newest events that fit, one at least. Each is encoded once to learn its size."""
         most = min(MOST if query.last is None else query.last, room // _LEAST_EVENT_BYTES + 1)
-        found: list[dict[str, Any]] = []
+        found: list[RecordView] = []
         for record in reversed(self._store.audit.latest(most)):
             view = record_view(record)
             room -= len(cbor.encode(view))

@@ -11,12 +11,14 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
-from device_app.access import bodies
 from device_app.access.access_control import AccessControl
 from device_app.access.authority import Authority
+from device_app.access.bodies import UserPatch, UserRequest, UserView, new_key_untrusted, user_view
 from device_app.access.clock import Clock
+from device_app.access.error_answers import error_answers
 from device_app.access.explaining import policy_view, role_view
-from device_app.access.guard import Guard, refusals
+from device_app.access.fields import fingerprint_untrusted, refuse_unknown
+from device_app.access.guard import Guard
 from device_app.resources.payloads import CBOR, read_map, reply
 from iam.model import Subject, User
 from peer.limits import Limits
@@ -97,7 +99,7 @@ class Users(Resource):
         users = self._store.state.users
         if not path:
             return reply(request, [self._view(users[name]) for name in sorted(users)])
-        with refusals():
+        with error_answers():
             return reply(request, self._view(self._store.state.user(path[0])))
 
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
@@ -106,9 +108,9 @@ class Users(Resource):
             return await self.render_patch(request)
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:AddUser"):
-            wished = bodies.user_wished_untrusted(body, self._clock.now())
-            subject = self._guard.require(request, "Iam:AddUser", *_targets(wished))
-            user = self._registry.add_user(subject, wished)
+            user = UserRequest.parse_untrusted(body).user(self._clock.now())
+            subject = self._guard.require(request, "Iam:AddUser", *_targets(user))
+            user = self._registry.add_user(subject, user)
         location = ("iam", "users", user.name)
         return reply(request, self._view(user), code=Code.CREATED, location=location)
 
@@ -117,9 +119,9 @@ class Users(Resource):
         body = read_map(request, limits=self._limits)
         name = request.opt.uri_path[0]
         with self._guard.changing(request, "Iam:SetUser"):
-            wished = bodies.user_patch_untrusted(body)
-            subject = self._require_change(request, self._store.state.user(name), wished)
-            user = self._registry.set_user(subject, name, wished)
+            patch = UserPatch.parse_untrusted(body)
+            subject = self._require_change(request, self._store.state.user(name), patch)
+            user = self._registry.set_user(subject, name, patch)
         return reply(request, self._view(user), code=Code.CHANGED)
 
     render_ipatch = render_patch
@@ -129,8 +131,8 @@ class Users(Resource):
         name, _, text = request.opt.uri_path
         body = read_map(request, limits=self._limits) if request.payload else {}
         with self._guard.changing(request, "Iam:AddKey"):
-            bodies.refuse_unknown(body, {"name"})
-            key = bodies.key_wished_untrusted(text, body.get("name", ""), self._clock.now())
+            refuse_unknown(body, {"name"})
+            key = new_key_untrusted(text, body.get("name", ""), self._clock.now())
             user = self._registry.add_key(self._guard.subject(request), name, key)
         return reply(request, self._view(user), code=Code.CHANGED)
 
@@ -140,15 +142,13 @@ class Users(Resource):
         name, *key = request.opt.uri_path
         with self._guard.changing(request, "Iam:RemoveKey" if key else "Iam:RemoveUser"):
             if key:
-                fingerprint = bodies.fingerprint_untrusted(key[-1])
+                fingerprint = fingerprint_untrusted(key[-1])
                 self._registry.remove_key(actor, name, fingerprint)
             else:
                 self._registry.remove_user(actor, name)
         return aiocoap.Message(code=Code.DELETED)
 
-    def _require_change(
-        self, request: aiocoap.Message, user: User, patch: bodies.UserPatch
-    ) -> Subject:
+    def _require_change(self, request: aiocoap.Message, user: User, patch: UserPatch) -> Subject:
         """The guard has asked about the user as they are; this is about what they will be. Both
         have to be allowed: who looks after guests neither makes nor touches anybody else."""
         target = {
@@ -157,8 +157,8 @@ class Users(Resource):
         }
         return self._guard.require(request, "Iam:SetUser", target)
 
-    def _view(self, user: User) -> dict[str, Any]:
-        return bodies.user_view(user, self._store.seen)
+    def _view(self, user: User) -> UserView:
+        return user_view(user, self._store.seen)
 
 
 def _targets(user: User) -> list[dict[str, str]]:

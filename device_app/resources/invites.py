@@ -7,9 +7,8 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
-from device_app.access.access_control import AccessControl
 from device_app.access.guard import Guard
-from device_app.access.invitations import Invitations, invite_wished_untrusted
+from device_app.access.invitations import Invitations, InviteRequest
 from device_app.resources.payloads import CBOR, read_map, reply
 from iam.invites import names_of
 from iam.model import Invite
@@ -26,12 +25,9 @@ class Invites(Resource):
     ct = CBOR
     rt = "handfast.invites"
 
-    def __init__(
-        self, guard: Guard, control: AccessControl, invitations: Invitations, *, limits: Limits
-    ) -> None:
+    def __init__(self, guard: Guard, invitations: Invitations, *, limits: Limits) -> None:
         super().__init__()
         self._guard = guard
-        self._control = control
         self._invitations = invitations
         self._limits = limits
 
@@ -43,11 +39,9 @@ class Invites(Resource):
         """A new invite, and its token."""
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:CreateInvite"):
-            invite = invite_wished_untrusted(
-                body, self._control.clock.now(), self._control.authority.limits
-            )
+            invite = self._invitations.new_invite(InviteRequest.parse_untrusted(body))
             subject = self._guard.require(request, "Iam:CreateInvite", *_targets(invite))
-            made = self._invitations.create(subject, invite)
+            made = self._invitations.add(subject, invite)
         return reply(request, made, code=Code.CREATED, location=("iam", "invites", invite.id))
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:

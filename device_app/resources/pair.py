@@ -15,8 +15,8 @@ from aiocoap.numbers.codes import Code
 from aiocoap.resource import ObservableResource
 
 from device_app.access.audit_log import AuditLog
+from device_app.access.error_answers import StoreFailed, error_answers, malformed
 from device_app.access.event_kind import EventKind
-from device_app.access.guard import StoreFailed, malformed, refusals
 from device_app.pairing.events import PairingEvents
 from device_app.pairing.service import PairingService
 from device_app.resources.payloads import CBOR, read_map, reply, reply_text, text_field
@@ -258,7 +258,7 @@ def _answers(*, busy: Code = Code.CONFLICT) -> Iterator[None]:
     `busy` is the code for "not now": for a start 5.03, since the same request may succeed later.
     """
     try:
-        with refusals():
+        with error_answers():
             yield
     except Misuse:
         raise  # a fault of ours: 5.00, and the log says what

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import aiocoap
 from aiocoap.numbers.codes import Code
 
-from device_app.access.guard import malformed
+from device_app.access.error_answers import malformed
 from peer import cbor
 from peer.errors import Malformed
 from peer.limits import Limits

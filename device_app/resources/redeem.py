@@ -12,8 +12,8 @@ from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
 from device_app.access.audit_log import AuditLog
+from device_app.access.error_answers import error_answers, malformed
 from device_app.access.event_kind import EventKind
-from device_app.access.guard import malformed, refusals
 from device_app.access.invitations import Invitations
 from device_app.resources.payloads import CBOR, read_map, reply
 from iam.errors import IamError, InviteRefused, StoreError
@@ -48,7 +48,7 @@ class Redeem(Resource):
         if set(body) != {"token"} or not isinstance(body["token"], bytes):
             raise malformed("the body has to be a token alone", "Send {token: bytes}.")
         peer = peer_of(request)
-        with refusals():
+        with error_answers():
             user = self._redeemed(body["token"], peer)
         view: dict[str, Any] = {"user": user.name, "role": user.role, "name": self._device}
         if user.not_after is not None:

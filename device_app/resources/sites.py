@@ -67,11 +67,11 @@ def regular_site(
         ),
     ):
         site.add(path, resource)
-        guard.rule(path, actions)
+        guard.rules.add(path, actions)
     _add_administration(site, guard, control, invitations, service, name=name, limits=limits)
     for spec in specs:
         site.add(spec.segments, spec.resource)
-        guard.rule(spec.segments, spec.actions, own=spec.attributes)
+        guard.rules.add(spec.segments, spec.actions, own=spec.attributes)
     return site
 
 
@@ -87,25 +87,25 @@ def _add_administration(
 ) -> None:
     """Add the resources that change users, invites and the pairing window."""
     site.add(("iam", "users"), iam.Users(guard, control, limits=limits), takes_rest=True)
-    guard.rule(("iam", "users"), iam.USERS, late=("POST",))
-    guard.rule(("iam", "users", None), iam.USER, targets=guard.user_targets)
-    guard.rule(("iam", "users", None, "keys", None), iam.KEY, targets=guard.user_targets)
+    guard.rules.add(("iam", "users"), iam.USERS, late=("POST",))
+    guard.rules.add(("iam", "users", None), iam.USER, targets=guard.user_targets)
+    guard.rules.add(("iam", "users", None, "keys", None), iam.KEY, targets=guard.user_targets)
 
     site.add(
         ("iam", "invites"),
-        invites.Invites(guard, control, invitations, limits=limits),
+        invites.Invites(guard, invitations, limits=limits),
         takes_rest=True,
     )
-    guard.rule(("iam", "invites"), invites.INVITES, late=("POST",))
-    guard.rule(("iam", "invites", None), invites.INVITE, late=("DELETE",))
+    guard.rules.add(("iam", "invites"), invites.INVITES, late=("POST",))
+    guard.rules.add(("iam", "invites", None), invites.INVITE, late=("DELETE",))
 
     redemption = redeem.Redeem(invitations, control.audit, device=name, limits=limits)
     site.add(("iam", "redeem"), redemption)
     # A repeated request gets the first answer again, whatever role the invite gave.
-    guard.rule(("iam", "redeem"), redeem.ACTIONS, as_unpaired=True)
+    guard.rules.add(("iam", "redeem"), redeem.ACTIONS, as_unpaired=True)
 
     site.add(("iam", "window"), window.WindowResource(guard, service, limits=limits))
-    guard.rule(("iam", "window"), window.ACTIONS, late=window.LATE)
+    guard.rules.add(("iam", "window"), window.ACTIONS, late=window.LATE)
 
 
 def pairing_site(

@@ -12,9 +12,10 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 from aiocoap.resource import Resource
 
-from device_app.access import bodies
 from device_app.access.authority import OPEN_WINDOW
-from device_app.access.guard import Guard, malformed
+from device_app.access.error_answers import malformed
+from device_app.access.fields import refuse_unknown, text_field, wrong_field
+from device_app.access.guard import Guard
 from device_app.pairing.opener import Opener
 from device_app.pairing.service import PairingService
 from device_app.resources.payloads import CBOR, read_map, reply
@@ -96,14 +97,14 @@ class WindowResource(Resource):
 
 
 def _wished_untrusted(body: Mapping[str, object], limits: Limits) -> dict[str, Any]:
-    bodies.refuse_unknown(body, {"seconds", "role", "methods"})
+    refuse_unknown(body, {"seconds", "role", "methods"})
     seconds = body.get("seconds")
     if seconds is not None and (
         isinstance(seconds, bool)
         or not isinstance(seconds, int | float)
         or not 0 < seconds <= limits.window_max_seconds
     ):
-        raise bodies.wrong("seconds", f"a time up to {limits.window_max_seconds:.0f} seconds")
+        raise wrong_field("seconds", f"a time up to {limits.window_max_seconds:.0f} seconds")
     methods = body.get("methods", [])
     if not isinstance(methods, list) or not all(
         isinstance(one, str) and one in tuple(Method) for one in methods
@@ -111,5 +112,5 @@ def _wished_untrusted(body: Mapping[str, object], limits: Limits) -> dict[str, A
         raise malformed(
             "methods is not a list of pairing methods", f"There are: {', '.join(Method)}."
         )
-    role = bodies.text(body, "role") if "role" in body else None
+    role = text_field(body, "role") if "role" in body else None
     return {"seconds": seconds, "role": role, "methods": tuple(methods)}

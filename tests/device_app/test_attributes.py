@@ -15,7 +15,7 @@ from aiocoap.resource import ObservableResource
 
 from device_app import resource_spec
 from device_app.access.bodies import UserPatch
-from device_app.access.explaining import policy_verbs
+from device_app.access.explaining import policy_explanation
 from device_app.errors import ModuleError
 from device_app.resource_spec import ResourceSpec
 from device_app.terminal.render import explain_lines
@@ -98,7 +98,7 @@ async def test_a_deny_of_neighbours_is_evaded_and_warned_of(
     monkeypatch.setattr("peer.net.linux_socket.HOP_LIMIT", 64)
     evader = kit.caller(device, near.identity)
     assert (await evader.ask("GET", "/hello")).code == "2.05"
-    [warning] = device.app.policies.now.warnings
+    [warning] = device.app.policies.current.warnings
     assert "Bool Connection:IsLocal: a neighbour evades this by sending another hop" in warning
     assert warning in caplog.messages
 
@@ -345,16 +345,15 @@ async def test_nobody_is_told_yes_where_the_resource_says_no(
 
 async def test_explain_says_what_it_depends_on(kit: Kit) -> None:
     device, _, _ = await lit(kit, *BUT_THE_CELLAR)
-    explain = policy_verbs(device.app.access.authority)["policy-explain"]
-    asked = {"user": "nora", "action": "Lamp:Read"}
-    view = explain(asked)
+    authority = device.app.access.authority
+    view = policy_explanation(authority, "nora", "Lamp:Read", {})
     assert (view["allowed"], view["depends"]) == (False, ["Lamp:Room"])
     assert [step["depends"] for step in view["steps"]] == [[], ["Lamp:Room"]]
     lines = explain_lines(view)
     assert lines[0] == "depends: role 'neighbour': it depends on Lamp:Room"
     assert "statement 2: Deny may apply, by Lamp:Room: " in lines[2]
     for room, allowed in (("hall", True), ("cellar", False)):
-        told = explain(asked | {"attributes": {"Lamp:Room": room}})
+        told = policy_explanation(authority, "nora", "Lamp:Read", {"Lamp:Room": room})
         assert (told["allowed"], told["depends"]) == (allowed, [])
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.access.clock import SystemClocks, wall_clock
-from device_app.access.invitations import MOST_ADDRESSES, invite_wished_untrusted
+from device_app.access.invitations import InviteRequest
 from device_app.access.reach import reachable
+from device_app.limits import INVITE_ADDRESSES_MAX
 from peer import cbor
 from peer.identity import Identity
 from peer.net.interfaces import Interface, InterfaceAddress, InterfaceTable
@@ -62,7 +63,7 @@ async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
     # The same device, where loopback does not count as local.
     device = await kit.device(allow_loopback=False)
     assert device.app.access.store.state.user("olga").role == "owner"
-    made = device.app.invitations.create(None, _wished(device, name="anna", role="user"))
+    made = device.app.invitations.create(None, InviteRequest(name="anna", role="user"))
     anna = kit.caller(device)
     assert (await anna.ask("GET", "/hello")).reason == "not-paired"
     done = await redeemed(anna, made["token"])
@@ -76,10 +77,6 @@ async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
     late = await redeemed(kit.caller(device), made["token"])
     assert (late.code, late.reason) == ("4.03", "invite")
     assert "used or withdrawn" in late.text
-
-
-def _wished(device: Device, **wish: object) -> Any:
-    return invite_wished_untrusted(wish, device.app.access.clock.now())
 
 
 async def test_the_token_says_who_and_where(owner: Caller, device: Device) -> None:
@@ -369,7 +366,7 @@ async def test_invites_that_cannot_be(
 
 async def test_there_is_room_for_so_many_invites(owner: Caller, device: Device) -> None:
     for number in range(32):
-        device.app.invitations.create(None, _wished(device, name=f"user-{number}"))
+        device.app.invitations.create(None, InviteRequest(name=f"user-{number}"))
     full = await owner.ask("POST", "/iam/invites", {"name": "late"})
     assert (full.code, full.reason) == ("4.09", "limit")
     listed = await owner.ask("GET", "/iam/invites")
@@ -577,7 +574,7 @@ async def test_invite_on_the_files_alone_and_then_used(kit: Kit, tmp_path: Path)
     token = said.out.strip()
     read, _ = read_untrusted(token)
     assert read.addresses[:2] == ("home.example:40001", "[2001:db8::1]:9")
-    assert len(read.addresses) <= MOST_ADDRESSES
+    assert len(read.addresses) <= INVITE_ADDRESSES_MAX
     assert "█" in said.err
     assert picture.stat().st_mode & 0o777 == 0o600
     again = await module.run(kit.home, *args[:1], "bert", *args[4:])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.access.bodies import user_wished_untrusted
+from device_app.access.bodies import UserRequest
 
 if TYPE_CHECKING:
     from tests.device_app.conftest import Device, Kit
@@ -16,7 +16,7 @@ async def refused_everywhere(kit: Kit, device: Device, role: str | None) -> None
     caller = kit.caller(device)
     if role is not None:
         wish = {"name": "olga", "role": role, "keys": [caller.fingerprint]}
-        device.app.access.registry.add_user(None, user_wished_untrusted(wish, 0.0))
+        device.app.access.registry.add_user(None, UserRequest.parse_untrusted(wish).user(0.0))
         assert (await caller.ask("GET", "/iam/me")).body["path"] == "remote"
     for method, path, body in (
         ("GET", "/pair", None),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_app.access import bodies
+from device_app.access.fields import time_field
 from device_app.resources.payloads import whole_number_untrusted
 from peer.errors import Malformed
 
@@ -38,7 +38,7 @@ def test_zeros_in_front_do_not_hide_digits(zeros: int) -> None:
 @pytest.mark.parametrize("moment", [10**400, -(10**400), float("inf"), float("nan"), 1e300, True])
 def test_a_time_beyond_all_dates_is_malformed(moment: object) -> None:
     with pytest.raises(Malformed):
-        bodies.time({"not_after": moment}, "not_after")
+        time_field({"not_after": moment}, "not_after")
 
 
 async def test_the_plain_form_takes_one_query_and_passes_over_no_other(

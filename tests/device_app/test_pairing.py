@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.access.bodies import user_wished_untrusted
+from device_app.access.bodies import UserRequest
 from device_app.access.clock import SystemClocks
 from device_app.pairing.events import PairingEventKind
 from device_app.pairing.terms import PairingTerms
@@ -446,7 +446,7 @@ async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
 ) -> None:
     await device.open()
     wish = {"name": "bob", "role": "owner", "keys": ["ab" * 32]}
-    device.app.access.registry.add_user(None, user_wished_untrusted(wish, 0.0))
+    device.app.access.registry.add_user(None, UserRequest.parse_untrusted(wish).user(0.0))
     assert not device.app.pairing.is_open
 
 

@@ -62,7 +62,7 @@ async def test_a_bad_file_is_a_refusal_to_start_that_names_the_line(
         check([path])
     kit.policy(READER)
     device = await kit.device()  # nothing is held
-    assert device.app.policies.now.files == (str(path),)
+    assert device.app.policies.current.files == (str(path),)
     assert [event.kind for event in device.events("policy-loaded")] == ["policy-loaded"]
 
 
@@ -266,7 +266,7 @@ async def test_reloads_at_once_are_done_in_turn(kit: Kit, monkeypatch: pytest.Mo
     views = [await first, await second]
     assert [view["digest"] for view in views] == calls
     assert [view["changed_roles"] for view in views] == [["reader"], ["reader"]]
-    assert device.app.policies.now.digest == calls[1]
+    assert device.app.policies.current.digest == calls[1]
 
 
 async def test_the_window_of_the_configuration_needs_its_role(kit: Kit) -> None:
@@ -301,7 +301,7 @@ async def test_slips_of_the_pen_are_told_and_a_lost_role_may_do_nothing(
 ) -> None:
     path = kit.policy(READER.replace("Iam:GetMe", "Iam:GetMee"))
     device = await kit.device()
-    assert device.app.policies.now.warnings == (
+    assert device.app.policies.current.warnings == (
         f"{path}:6: no resource asks for the action Iam:GetMee",
     )
     reader = kit.known(device, "rita", "reader")

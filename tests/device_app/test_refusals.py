@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_app.access.access_control import AccessControl
+from device_app.access.change_events import RequestPath
 from device_app.access.clock import SystemClocks
-from device_app.access.event_budget import Rate, RefusalBudget, source_of
+from device_app.access.event_budget import Rate, RefusalBudget, network_of
 from device_app.access.event_kind import EventKind
 from iam.access import Access
 from iam.errors import InviteRefused
@@ -82,7 +83,7 @@ def test_5000_refused_requests_of_as_many_keys_and_addresses_push_nothing_out(de
         )
         audit.append_refusal(far)
         with pytest.raises(InviteRefused):
-            registry.redeem(f"{number:032x}", fingerprint=key(number), address=address)
+            registry.redeem(f"{number:032x}", fingerprint=key(number), path=RequestPath(address))
     kinds = desk.kinds()
     assert kinds[0] == "user-added"
     assert kinds.count("key-added") == 400
@@ -169,11 +170,11 @@ def test_every_one_is_let_through_or_counted(moves: list[tuple[int, int, float]]
 
 
 def test_one_network_is_one_source() -> None:
-    assert source_of("192.0.2.7:5684") == source_of("192.0.2.200:1") == "192.0.2.0/24"
-    assert source_of("192.0.3.7:5684") == "192.0.3.0/24"
-    assert source_of("[2001:db8::1]:5684") == source_of("[2001:db8::f:1]:9") == "2001:db8::/64"
-    assert source_of("[fe80::1%eth0]:5684") == "fe80::/64"
-    assert source_of("") == ""
+    assert network_of("192.0.2.7:5684") == network_of("192.0.2.200:1") == "192.0.2.0/24"
+    assert network_of("192.0.3.7:5684") == "192.0.3.0/24"
+    assert network_of("[2001:db8::1]:5684") == network_of("[2001:db8::f:1]:9") == "2001:db8::/64"
+    assert network_of("[fe80::1%eth0]:5684") == "fe80::/64"
+    assert network_of("") == ""
 
 
 # ----------------------------------------------------------------------------- over the network

@@ -610,4 +610,4 @@ Rules = dict[tuple[str | None, ...], dict[str, str]]
 @pytest.fixture
 async def kit_rules(kit: Kit) -> Rules:
     """What the guard of a running device asks for: path → method → action."""
-    return {path: dict(actions) for path, actions in kit.app.guard.rules.items()}
+    return {path: dict(actions) for path, actions in kit.app.guard.rules.actions().items()}

@@ -27,13 +27,13 @@ from pycose.messages.sign1message import Sign1Message
 
 from device_app.access.audit_log import CONSOLE
 from device_app.access.event_budget import (
-    OWN_REFUSALS,
-    REFUSAL_SECONDS,
+    SOURCE_REFUSALS,
     STRANGERS_REFUSALS,
     USERS_REFUSALS,
 )
 from device_app.access.event_kind import EventKind
 from device_app.config import Settings
+from device_app.limits import REFUSAL_REPEAT_SECONDS
 from device_app.resources import events, redeem
 from iam.audit import Event
 from iam.builtin import LOWEST, RANKS
@@ -441,9 +441,9 @@ def test_the_fields_and_numbers_of_events_are_those_of_the_code(paper: Paper) ->
     words = " ".join(text.split())
     assert f"the newest {usual} events, with `last=N` the newest N (at most {most})" in words
     assert f"the first {most} after that number" in words
-    assert f"one event in {REFUSAL_SECONDS:.0f} s" in text
+    assert f"one event in {REFUSAL_REPEAT_SECONDS:.0f} s" in text
     for who, rate in (
-        ("one of them", OWN_REFUSALS),
+        ("one of them", SOURCE_REFUSALS),
         ("All users together have", USERS_REFUSALS),
         ("all others together", STRANGERS_REFUSALS),
     ):

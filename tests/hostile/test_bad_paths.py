@@ -62,7 +62,7 @@ class Tally(aiocoap.resource.ObservableResource):
 def add_tally(device: Device) -> Tally:
     tally = Tally()
     device.app.site.add(("tally",), tally)
-    device.app.guard.rule(("tally",), {"GET": "Hello:Get", "POST": "Hello:Get"})
+    device.app.guard.rules.add(("tally",), {"GET": "Hello:Get", "POST": "Hello:Get"})
     return tally
 
 

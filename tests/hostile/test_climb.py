@@ -39,10 +39,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from device_app.access.bodies import user_patch_untrusted
+from device_app.access.bodies import UserPatch
 from device_app.access.clock import SystemClocks
 from device_app.access.event_kind import EventKind
-from device_app.access.invitations import invite_wished_untrusted
+from device_app.access.invitations import CreatedInviteView, InviteRequest
 from device_app.errors import ConfigError
 from iam.errors import IamError
 from iam.limits import IamLimits
@@ -890,7 +890,7 @@ class Climb(RuleBasedStateMachine):
 
         async def change() -> None:
             with suppress(IamError):
-                patch = user_patch_untrusted(wish)
+                patch = UserPatch.parse_untrusted(wish)
                 self.device.app.access.registry.set_user(None, name, patch)
 
         self.run(change())
@@ -900,9 +900,9 @@ class Climb(RuleBasedStateMachine):
 
     @rule(wish=invite_wishes)
     def invite_at_the_board(self, wish: dict[str, Any]) -> None:
-        async def create() -> dict[str, Any]:
-            invite = invite_wished_untrusted(wish, self.now)
-            return self.device.app.invitations.create(None, invite)
+        async def create() -> CreatedInviteView:
+            request = InviteRequest.parse_untrusted(wish)
+            return self.device.app.invitations.create(None, request)
 
         with suppress(IamError):
             made = self.run(create())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from OpenSSL import SSL
 
-from device_app.access.invitations import invite_wished_untrusted
+from device_app.access.invitations import InviteRequest
 from peer.errors import HandshakeFailed
 from peer.identity import Identity
 from peer.limits import Limits
@@ -243,10 +243,8 @@ async def test_only_a_hello_that_may_begin_costs_an_object_or_a_signature(
 
 
 def invite(device: Device) -> bytes:
-    wished = invite_wished_untrusted(
-        {"name": "anna", "role": "user"}, device.app.access.clock.now()
-    )
-    text = device.app.invitations.create(None, wished)["token"]
+    request = InviteRequest(name="anna", role="user")
+    text = device.app.invitations.create(None, request)["token"]
     return read_untrusted(text)[1]
 
 

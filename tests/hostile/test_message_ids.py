@@ -35,7 +35,7 @@ async def test_reused_ids_get_their_own_answers(
 ) -> None:
     echo = Echo()
     device.app.site.add(("echo",), echo)
-    device.app.guard.rule(("echo",), {"POST": "Hello:Get"})
+    device.app.guard.rules.add(("echo",), {"POST": "Hello:Get"})
     await owner.connect()
     messages = owner.client._layer._messages
     for number in range(REQUESTS):
