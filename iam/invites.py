@@ -120,7 +120,7 @@ def _usable(state: State, invite_id: str, fingerprint: str, now: float) -> Invit
     if (invite := state.invites.get(invite_id)) is None:
         raise InviteRefused("this invite was used or withdrawn", advice=_ASK)
     if now >= invite.expires:
-        raise InviteRefused("this invite is over", advice=_ASK)
+        raise InviteRefused("this invite has expired", advice=_ASK)
     if invite.key not in ("", fingerprint):
         raise InviteRefused(
             "this invite is for another key", advice="Redeem it with the client it was made for."

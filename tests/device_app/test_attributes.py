@@ -387,7 +387,7 @@ async def test_a_resource_speaks_for_nobody_else(
     lamp.says = {name: value, "Lamp:Room": "hall"}
     for _ in range(3):
         assert (await caller.ask("GET", "/lamp")).reason == "denied"
-    told = [record for record in caplog.records if "not its to say" in record.message]
+    told = [record for record in caplog.records if "only handfast can set" in record.message]
     assert len(told) == 1
     assert name in told[0].message
 
