@@ -380,7 +380,7 @@ def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> N
         if reason is not None and code is not None:
             assert Code[code] in REASONS[reason].codes, where
     indirect = {where for where, reason, _ in calls if reason is None}
-    assert indirect == {"guard.refusals", "pair._answers", "redeem._redeemed"}
+    assert indirect == {"error_answers.error_answers", "pair._answers", "redeem._redeemed"}
     # And every reason is used: in a call, or by an error of pairing or of iam.
     assert {
         *(reason for _, reason, _ in calls),
