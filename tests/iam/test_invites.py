@@ -162,7 +162,7 @@ def test_an_invite_that_is_over_or_unknown_is_worth_nothing(
     state = add(house, None, invite(1))
     redeem(state, 1, "eve", 99.9)
     for now in (100.0, 1e12):
-        assert "over" in is_refused(redeem, state, 1, "eve", now)
+        assert "expired" in is_refused(redeem, state, 1, "eve", now)
     for number in (0, 2, 16**32 - 1):
         is_refused(redeem, state, number, "eve")
     with pytest.raises(InviteRefused):
