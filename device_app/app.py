@@ -43,9 +43,9 @@ from iam.errors import IamError
 from iam.store import Store
 from peer.errors import PeerError
 from peer.identity import Identity
-from peer.net.coaps import CoapsServer
 from peer.net.datagram import Net
 from peer.net.onlink import Locality
+from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
 from peer.net.udp import UdpSocket
 

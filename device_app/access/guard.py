@@ -36,8 +36,8 @@ from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.admission import SessionPriority
-from peer.net.coaps import PeerIdentity, peer_of
 from peer.net.problem import ProblemError
+from peer.net.remote import PeerIdentity, peer_of
 
 _log = logging.getLogger("handfast.guard")
 _PAIR_ADVICE: Final = (

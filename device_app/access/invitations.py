@@ -27,7 +27,7 @@ from iam.limits import INVITE_USES_MAX
 from iam.model import Invite, Subject, User
 from peer.errors import Malformed, PeerError, UsageError
 from peer.identity import Fingerprint, Identity
-from peer.net.coaps import PeerIdentity
+from peer.net.remote import PeerIdentity
 from peer.pairing.invite import InviteToken, verify_untrusted
 from peer.pairing.names import check_name
 

@@ -18,7 +18,7 @@ from device_app.console.status import (
 from device_app.console.store_recovery import store_view
 from device_app.console.verbs import ceremony_view, window_view
 from device_app.pairing.service import PairingService
-from peer.net.coaps import CoapsServer
+from peer.net.server import CoapsServer
 
 
 class DeviceStatus:

@@ -9,7 +9,7 @@ from device_app.console.store_recovery import ADVICE as RESTORE_ADVICE
 from device_app.errors import Exit
 from peer.identity import Fingerprint
 from peer.net.admission import SessionPriority
-from peer.net.coaps import CoapsServer, SessionInfo
+from peer.net.server import CoapsServer, SessionInfo
 
 _STANDINGS = {
     SessionPriority.LOW: "unpaired",

@@ -15,7 +15,7 @@ from iam.errors import Denied, IamError, StoreWriteFailed
 from iam.model import User
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.coaps import PeerIdentity
+from peer.net.remote import PeerIdentity
 from peer.pairing.ceremony import Ceremony, Fields, Stage, StartForm
 from peer.pairing.errors import NotOpen
 from peer.pairing.names import check_name

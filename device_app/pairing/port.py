@@ -13,9 +13,9 @@ from device_app.pairing.events import PairingEvent, PairingEventKind, PairingEve
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
 from peer.net.admission import SessionPriority
-from peer.net.coaps import CoapsServer, SessionInfo
 from peer.net.datagram import Net
 from peer.net.onlink import Locality
+from peer.net.server import CoapsServer, SessionInfo
 from peer.net.site import GuardedSite
 
 _SILENCE_SPARE_SECONDS = 30.0  # beyond a person's time to answer, before a silent session ends

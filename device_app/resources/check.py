@@ -11,7 +11,7 @@ from device_app.access.guard import Guard
 from device_app.resources.payloads import CBOR, reply
 from iam.access import dependency_message
 from iam.policy import ACTION
-from peer.net.coaps import peer_of
+from peer.net.remote import peer_of
 
 ACTIONS = {"GET": "Iam:Check"}
 _KNOWN = ("action", "user")

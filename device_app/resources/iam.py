@@ -22,8 +22,8 @@ from device_app.access.guard import Guard
 from device_app.resources.payloads import CBOR, read_map, reply
 from iam.model import Subject, User
 from peer.limits import Limits
-from peer.net.coaps import peer_of
 from peer.net.problem import ProblemError
+from peer.net.remote import peer_of
 
 ME = {"GET": "Iam:GetMe"}
 USERS = {"GET": "Iam:ListUsers", "POST": "Iam:AddUser"}

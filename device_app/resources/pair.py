@@ -21,8 +21,8 @@ from device_app.pairing.events import PairingEvents
 from device_app.pairing.service import PairingService
 from device_app.resources.payloads import CBOR, read_map, reply, reply_text, text_field
 from iam.model import User
-from peer.net.coaps import PeerIdentity, peer_of
 from peer.net.problem import REASONS, ProblemError
+from peer.net.remote import PeerIdentity, peer_of
 from peer.pairing.ceremony import Ceremony, Stage, StartForm, State
 from peer.pairing.errors import CeremonyError, LockedOut, Misuse, NoSuchCeremony
 from peer.pairing.methods import Method

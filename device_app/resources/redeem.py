@@ -20,8 +20,8 @@ from iam.errors import IamError, InviteRefused, StoreError
 from iam.model import User
 from peer.errors import Malformed
 from peer.limits import Limits
-from peer.net.coaps import PeerIdentity, peer_of
 from peer.net.problem import ProblemError
+from peer.net.remote import PeerIdentity, peer_of
 
 ACTIONS = {"POST": "Iam:RedeemInvite"}
 REASON = "invite"

@@ -21,8 +21,8 @@ from device_app.pairing.service import PairingService
 from device_app.resources.payloads import CBOR, read_map, reply
 from peer.errors import PeerError, UsageError
 from peer.limits import Limits
-from peer.net.coaps import peer_of
 from peer.net.problem import ProblemError
+from peer.net.remote import peer_of
 from peer.pairing.methods import Method
 
 ACTIONS = {"GET": OPEN_WINDOW, "POST": OPEN_WINDOW, "DELETE": OPEN_WINDOW}

@@ -98,3 +98,13 @@ def client_random_untrusted(records: list[Record]) -> bytes | None:
     if body[:1] != bytes([_CLIENT_HELLO]) or not unfragmented or len(body) < start + _RANDOM_BYTES:
         return None
     return body[start : start + _RANDOM_BYTES]
+
+
+def is_of_established_session(records: list[Record]) -> bool:
+    """Return whether a datagram can only be for an established session.
+
+    It is encrypted and not a part of a handshake. An alert counts: a close_notify for the session
+    must not reach a half-open handshake of the same peer.
+    """
+    first = records[0]
+    return first.epoch > 0 and first.content_type is not ContentType.HANDSHAKE

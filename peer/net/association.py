@@ -1,21 +1,20 @@
-"""One DTLS session on one UDP path: it owns the session's timer and sends what the session says.
+"""A DTLS session on one UDP path. It owns the session's timer and sends its datagrams.
 
-The path (source address of our answers, interface, whether every datagram so far was local) is
-learned from what arrives. Records, not callbacks, keep the facts: a waiter that comes late finds
-`state` and `failure` as they are.
+The path (source address of responses, interface, whether every datagram so far was local) is taken
+from received datagrams. State is stored, not signalled: a late waiter reads `state` and `failure`.
 
-A device repeats its flight only within a bound. A good cookie shows that its sender received at
-that address once; it does not show that the address still is its own, or wants a flight for a
-minute. So until the session is established, repeats stop where more would go out than
-`amplification` bytes for each byte that came in. A client that lost the flight repeats its
-ClientHello (RFC 6347 §4.2.4), which pays for the next repeats.
+A device retransmits its flight only within a bound. A valid cookie shows that its sender once
+received datagrams at that address, but not that the address is still its own. So until the session
+is established, retransmission stops before more than `amplification` bytes are sent for each byte
+received. A client that lost the flight retransmits its ClientHello (RFC 6347 §4.2.4), which permits
+more retransmissions.
 """
 
 import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from peer.dtls import records
 from peer.dtls.session import DtlsSession, SessionState
@@ -30,15 +29,25 @@ NOT_JUDGED = LocalityVerdict(
 
 
 class PeerAddress(NamedTuple):
-    """The two ends of a session's path: which of the endpoint's sockets, and the peer's address."""
+    """The two ends of a session's path: a socket of the endpoint, and the peer's address."""
 
-    socket: int  # its number
+    socket: int  # its index
     address: Address
 
 
 class Association:
-    """A session, its peer's address and its timer. `on_message` gets each decrypted message;
-    `on_change` is called once when it is established and once when it has ended."""
+    """A DTLS session, its peer's address and its timer.
+
+    Args:
+        session: the DTLS session.
+        socket: sends its datagrams.
+        remote: the peer's address.
+        counters: counts dropped datagrams, by kind.
+        judge: decides whether a datagram is local.
+        amplification: bytes sent per byte received, until the session is established.
+        on_message: called with each decrypted message.
+        on_change: called once when the session is established, and once when it has ended.
+    """
 
     def __init__(
         self,
@@ -71,24 +80,24 @@ class Association:
 
     @property
     def established(self) -> bool:
-        """Whether messages can be exchanged now."""
+        """True while messages can be exchanged."""
         return self.session.state is SessionState.ESTABLISHED
 
     @property
     def ended(self) -> bool:
-        """Whether this is over for good."""
+        """True once the session is closed or has failed."""
         return self.session.state in (SessionState.CLOSED, SessionState.FAILED)
 
     def start(self) -> None:
-        """Send what the session has to say first, and arm its timer."""
+        """Send the first flight and start the timer."""
         self._pump()
         self._notify()
 
     def note_path(self, datagram: Datagram) -> None:
-        """Note the path of a datagram of this session, its size, and whether it was local.
+        """Store the path of a datagram of this session, its size, and whether it was local.
 
-        Local can fall, never rise (protocol §3). Once there are keys, only what they have opened
-        counts: a forged datagram moves nothing.
+        A session can become non-local, but never local again (protocol §3). The caller passes only
+        authentic datagrams once there are keys, so that a forged one changes nothing.
         """
         self.last_seen = self._loop.time()
         self._received_bytes += len(datagram.data)
@@ -98,7 +107,7 @@ class Association:
             self.verdict = verdict
 
     def receive_untrusted(self, datagram: Datagram, found: list[records.Record]) -> None:
-        """Take one datagram from this peer's address, with the records found in it."""
+        """Process one datagram from this peer's address. `found` has its records."""
         was_established = self.established
         if was_established and any(record.epoch == 0 for record in found):
             self._counters["dtls-cleartext-after-handshake"] += 1
@@ -116,13 +125,13 @@ class Association:
         self._notify()
 
     def send(self, plaintext: bytes) -> None:
-        """Send one message; it is lost without a word if the session is over."""
+        """Send one message. It is dropped if the session is not established."""
         self.session.send(plaintext)
         self._pump()
         self._notify()
 
     def close(self) -> None:
-        """Say close_notify, stop the timer. Safe to repeat."""
+        """Send close_notify and stop the timer. Safe to repeat."""
         self.session.close()
         self._pump()
         self._notify()
@@ -151,13 +160,13 @@ class Association:
         self._timer = None
         if self._sent_bytes + self._flight_bytes > self._amplification * self._received_bytes:
             self._counters["handshake-repeats-withheld"] += 1
-            return  # what arrives next arms the timer again
+            return  # the next datagram starts the timer again
         self.session.handle_timeout()
         self._pump()
         self._notify()
 
     def _notify(self) -> None:
-        """Report a change of state once per state, the establishment before the end."""
+        """Call `on_change` once per state."""
         state = self.session.state
         if state is self._notified:
             return
@@ -165,3 +174,16 @@ class Association:
         if state is SessionState.ESTABLISHED:
             self.established_at = self._loop.time()
         self._on_change(self)
+
+
+class UpperLayer(Protocol):
+    """The layer above: CoAP."""
+
+    def session_established(self, association: Association) -> None:
+        """Prepare for messages on a new session."""
+
+    def message_received(self, association: Association, message: bytes) -> None:
+        """Process one decrypted message."""
+
+    def session_ended(self, association: Association) -> None:
+        """Release everything of a session."""

@@ -1,8 +1,8 @@
-"""CoAP over our DTLS: the transport under aiocoap (RFC 7252 §9), on both sides.
+"""CoAP over DTLS: the transport of aiocoap (RFC 7252 §9), for both sides.
 
-aiocoap does everything that is CoAP: messages, retransmission, separate responses, Observe, blocks.
-This module gives it a message interface whose remotes are DTLS associations, so that a request
-knows the key that sent it, and whose end ends what was under way with it.
+aiocoap implements CoAP: messages, retransmission, separate responses, Observe, blocks. This module
+is its message interface. Each remote is a DTLS association, so a request carries the key of its
+sender, and the end of a session ends its requests and observations.
 
 A received message passes three steps, the cheapest first: is it a repeat of a recent request
 (`deduplication`), is it well formed and within the limits (`outline`), and only then aiocoap.
@@ -13,9 +13,8 @@ from __future__ import annotations  # onlink's kernel tables are imported by who
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import aiocoap
 from aiocoap import error as coap_error
@@ -23,11 +22,8 @@ from aiocoap import interfaces
 from aiocoap.numbers.types import ACK, RST
 
 from peer.errors import Malformed
-from peer.identity import Fingerprint, Identity
-from peer.limits import DEFAULT_LIMITS, Limits
+from peer.limits import Limits
 from peer.net import outline
-from peer.net.address import Address
-from peer.net.admission import SessionPriority
 from peer.net.aiocoap_seam.managers import (
     BoundedMessageManager,
     BoundedTokenManager,
@@ -35,30 +31,13 @@ from peer.net.aiocoap_seam.managers import (
 )
 from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.association import Association
-from peer.net.datagram import Net
-from peer.net.endpoint import Endpoint
 from peer.net.outline import TooLarge, outline_untrusted
-from peer.net.remote import CoapsRemote, PeerIdentity, peer_of
-from peer.net.udp import UdpSocket
+from peer.net.remote import CoapsRemote
 
 if TYPE_CHECKING:
-    from peer.net.onlink import Locality
+    pass
 
-__all__ = ["CoapsLayer", "CoapsServer", "PeerIdentity", "SessionEnded", "SessionInfo", "peer_of"]
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """One established session, for a status display. `idle_seconds` since its last datagram."""
-
-    session_id: int
-    fingerprint: Fingerprint
-    address: Address
-    interface: str
-    is_local: bool
-    priority: SessionPriority
-    idle_seconds: float
 
 
 class SessionEnded(coap_error.NetworkError):
@@ -69,7 +48,15 @@ class SessionEnded(coap_error.NetworkError):
 
 
 class CoapsLayer(interfaces.MessageInterface):
-    """Joins associations and one aiocoap context; it is the `UpperLayer` of an endpoint."""
+    """Connects DTLS associations to one aiocoap context; the `UpperLayer` of an endpoint.
+
+    Args:
+        site: the root resource of a server, or None for a client.
+        limits: the limits of this side.
+        counters: counts what was dropped, by kind.
+        interface_name: the name of an interface index.
+        on_session_end: called with the ID of each session that has ended.
+    """
 
     def __init__(
         self,
@@ -101,7 +88,7 @@ class CoapsLayer(interfaces.MessageInterface):
     # -- from the associations ------------------------------------------------------------------
 
     def session_established(self, association: Association) -> None:
-        """Give the new session a number and a remote."""
+        """Give a new session its ID and its remote."""
         self._numbers += 1
         self.remotes[association] = CoapsRemote(
             association,
@@ -112,30 +99,33 @@ class CoapsLayer(interfaces.MessageInterface):
         )
 
     def message_received(self, association: Association, message: bytes) -> None:
-        """Take one decrypted message of a peer. What is not CoAP is counted and dropped; what is
-        too large is rejected as well."""
+        """Process one decrypted message of a peer.
+
+        A message that is not valid CoAP is counted and dropped. One that is too large is counted
+        and rejected.
+        """
         remote = self.remotes.get(association)
         if remote is None or self.closed:
             return
         now = self.context.loop.time()
-        asks = outline.is_request(message)
-        if asks and (repeat := remote.recent.find(message, now)) is not None:
+        is_request = outline.is_request(message)
+        if is_request and (repeat := remote.recent.find(message, now)) is not None:
             if outline.type_of(message) == outline.CON and repeat.answer:
                 association.send(repeat.answer)
             return
         decoded = self._decoded_untrusted(remote, message)
-        if decoded is None or self._goes_on_too_long(association, decoded):
+        if decoded is None or self._is_endless(association, decoded):
             return
-        if asks:
+        if is_request:
             remote.recent.note(message, now)
         try:
             self._messages.dispatch_message(decoded)
-        except asyncio.InvalidStateError:  # the answer to a request that was just given up
+        except asyncio.InvalidStateError:  # the response to a request that was cancelled just now
             self._counters["coap-late-answers"] += 1
         except Exception:
-            # A message from outside must not stop the others, whatever it runs into.
+            # An internal error in one message must not stop the others.
             self._counters["coap-dispatch-failed"] += 1
-            _log.exception("a message from %s could not be handled", association.remote)
+            _log.exception("cannot process a message from %s", association.remote)
 
     def _decoded_untrusted(self, remote: CoapsRemote, message: bytes) -> aiocoap.Message | None:
         try:
@@ -149,8 +139,8 @@ class CoapsLayer(interfaces.MessageInterface):
             self._counters["coap-malformed"] += 1
         return None
 
-    def _goes_on_too_long(self, association: Association, message: aiocoap.Message) -> bool:
-        """End the session of a peer whose answer is without end: aiocoap would go on collecting."""
+    def _is_endless(self, association: Association, message: aiocoap.Message) -> bool:
+        """End the session if a response has more blocks than allowed: aiocoap has no such limit."""
         block = message.opt.block2
         if not message.code.is_response() or not block:
             return False
@@ -162,7 +152,7 @@ class CoapsLayer(interfaces.MessageInterface):
         return True
 
     def session_ended(self, association: Association) -> None:
-        """End everything that was under way with this session."""
+        """End the requests and observations of a session."""
         remote = self.remotes.pop(association, None)
         if remote is None:
             return
@@ -193,7 +183,7 @@ class CoapsLayer(interfaces.MessageInterface):
         await self.context.shutdown()
 
     def deregister(self, observing: aiocoap.Message) -> None:
-        """Tell the peer that an observation of ours has ended. `observing` is its request."""
+        """End an observation that this side began with the request `observing`."""
         if not self.closed:
             self._messages.deregister(observing)
 
@@ -204,7 +194,7 @@ class CoapsLayer(interfaces.MessageInterface):
         remote: CoapsRemote = message.remote
         if remote.association.established:
             encoded = message.encode()
-            if message.mtype in (ACK, RST):  # our other messages have Message IDs of our own
+            if message.mtype in (ACK, RST):  # all others have Message IDs of this side
                 remote.recent.answered(message.mid, encoded)
             remote.association.send(encoded)
         elif not self.closed:
@@ -212,107 +202,13 @@ class CoapsLayer(interfaces.MessageInterface):
             self.context.loop.call_soon(self._messages.dispatch_error, ended, remote)
 
     async def recognize_remote(self, remote: object) -> bool:
-        """Whether the remote is one of our sessions (perhaps an ended one)."""
+        """Return whether a remote is a session of this transport, possibly an ended one."""
         return isinstance(remote, CoapsRemote)
 
     async def determine_remote(self, message: aiocoap.Message) -> None:
-        """Never guess: a request goes to a session that somebody connected and checked."""
+        """Leave the remote empty: a request needs a session whose key was verified."""
         return
 
     async def shutdown(self) -> None:
-        """Called by aiocoap at the end of the context."""
+        """Implement aiocoap's interface: the context has ended."""
         self.closed = True
-
-
-class CoapsServer:
-    """A CoAP server on DTLS: the device's regular port, or its pairing port."""
-
-    def __init__(self, endpoint: Endpoint, layer: CoapsLayer) -> None:
-        self._endpoint = endpoint
-        self._layer = layer
-
-    @classmethod
-    async def start(
-        cls,
-        site: interfaces.Resource,
-        *,
-        identity: Identity,
-        listen: Sequence[tuple[str, int]],
-        locality: Locality,
-        priority: Callable[[Fingerprint], SessionPriority],
-        limits: Limits = DEFAULT_LIMITS,
-        pairing: bool = False,
-        ccm8: bool = False,
-        net: Net = UdpSocket,
-        on_session_end: Callable[[int], None] = lambda _session_id: None,
-    ) -> Self:
-        """Listen. With `pairing`, no session is resumed and extended master secret is a must.
-
-        `on_session_end` gets the id of each session when it is over, however it ended. Raises
-        `PeerError` if an address cannot be had.
-        """
-        counters: Counter[str] = Counter()
-        layer = CoapsLayer(
-            site=site,
-            limits=limits,
-            counters=counters,
-            interface_name=locality.interface_name,
-            on_session_end=on_session_end,
-        )
-        endpoint = Endpoint(
-            identity,
-            upper=layer,
-            locality=locality,
-            limits=limits,
-            priority=priority,
-            counters=counters,
-            pairing=pairing,
-            ccm8=ccm8,
-            net=net,
-        )
-        endpoint.bind(listen)
-        return cls(endpoint, layer)
-
-    @property
-    def port(self) -> int:
-        """The bound UDP port."""
-        return self._endpoint.addresses[0].port
-
-    @property
-    def addresses(self) -> list[Address]:
-        """The bound addresses."""
-        return self._endpoint.addresses
-
-    @property
-    def counters(self) -> Counter[str]:
-        """What was counted since the start, by kind."""
-        return self._endpoint.counters
-
-    def sessions(self) -> list[SessionInfo]:
-        """The established sessions, least recently active first."""
-        now = asyncio.get_running_loop().time()
-        found = []
-        for association in self._endpoint.associations():
-            remote = self._layer.remotes[association]
-            peer = remote.peer
-            found.append(
-                SessionInfo(
-                    remote.number,
-                    peer.fingerprint,
-                    peer.address,
-                    peer.interface,
-                    peer.is_local,
-                    self._endpoint.priority_of(association),
-                    now - association.last_seen,
-                )
-            )
-        return found
-
-    def end_sessions(self, which: Callable[[Fingerprint], bool]) -> int:
-        """End at once the sessions, requests and observations of some keys, and all resumption."""
-        return self._endpoint.end(which)
-
-    async def close(self) -> None:
-        """End every session with close_notify and free the ports. Safe to repeat."""
-        self._endpoint.close()
-        await self._layer.close()

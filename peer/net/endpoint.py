@@ -1,25 +1,25 @@
-"""The device's side of UDP: a few sockets, many sessions.
+"""UDP endpoint of a DTLS server: a few sockets, many sessions.
 
-A datagram finds its session by where it came from. What comes from nowhere known must be a
-ClientHello. It passes, in this order and at rising cost, the cookie gate, the rate of its source
-and the question whether there is a place for it; only then the handshake begins, which costs a
-signature. Until its cookie is right nothing about its source is kept. A new ClientHello from a
-known address takes the same way, but the session that lives there stays until the new one has
-proved its key (RFC 6347 §4.2.8), so a replayed or spoofed ClientHello ends nobody's session.
+Datagrams are demultiplexed by source address. A datagram from an unknown source must be a
+ClientHello. It has to pass, at rising cost, the cookie exchange (RFC 6347 §4.2.1), the rate limit
+of its source, and the limit of half-open handshakes; only then the handshake begins, which costs a
+signature. No state is allocated for a source before its cookie is valid. A ClientHello from a known
+source starts a second handshake; the existing session stays until the new one has authenticated its
+peer (§4.2.8), so that a spoofed ClientHello cannot terminate a session.
 
 Everything that a remote host can grow is bounded: half-open handshakes (`half_open`), sessions of
 unknown keys and sessions in all (`admission`), the table of handshake rates (`rate`), and the bytes
 sent in a handshake (`association`).
 """
 
-from __future__ import annotations  # onlink's kernel tables are imported by who uses them
+from __future__ import annotations  # `Locality` imports kernel tables, which only a device needs
 
 import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from peer.dtls import records
 from peer.dtls.context import ServerContext
@@ -30,7 +30,7 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
 from peer.net.address import Address
 from peer.net.admission import SessionAdmission, SessionPriority
-from peer.net.association import Association, PeerAddress
+from peer.net.association import Association, PeerAddress, UpperLayer
 from peer.net.datagram import Datagram, Net, Socket
 from peer.net.eviction import FairEviction
 from peer.net.half_open import HalfOpen
@@ -42,16 +42,12 @@ if TYPE_CHECKING:
     from peer.net.onlink import Locality
 
 
-class UpperLayer(Protocol):
-    """The layer above: CoAP."""
-
-    def session_established(self, association: Association) -> None: ...
-    def message_received(self, association: Association, message: bytes) -> None: ...
-    def session_ended(self, association: Association) -> None: ...
-
-
 class Endpoint:
-    """Owns the sockets and every association on them."""
+    """Owns the sockets and every association on them.
+
+    `random_bytes` returns that many random bytes. `CoapsServer.start` describes the other
+    arguments.
+    """
 
     def __init__(
         self,
@@ -100,15 +96,15 @@ class Endpoint:
     def bind(self, listen: Sequence[tuple[str, int]]) -> None:
         """Open the sockets. Several addresses with port 0 share the port of the first.
 
-        Raises `PeerError` if an address cannot be had; then none is left open.
+        Raises `PeerError` if an address cannot be bound; then no socket stays open.
         """
         try:
             port = 0
-            for host, wanted in listen:
+            for host, chosen in listen:
                 number = len(self._sockets)
                 socket = self._net.bind(
                     host,
-                    wanted or port,
+                    chosen or port,
                     on_datagram=partial(self._datagram, number),
                     on_error=self._socket_error,
                 )
@@ -121,31 +117,31 @@ class Endpoint:
 
     @property
     def addresses(self) -> list[Address]:
-        """Where we listen."""
+        """The bound addresses."""
         return [socket.local_address for socket in self._sockets]
 
     def associations(self) -> list[Association]:
-        """The established sessions, least recently active first."""
+        """Return the established sessions, least recently active first."""
         return sorted(self._sessions.values(), key=lambda one: one.last_seen)
 
     def end(self, which: Callable[[Fingerprint], bool]) -> int:
-        """End the sessions and half-open handshakes of some keys at once; returns how many.
+        """End the sessions and half-open handshakes of some keys at once; return how many.
 
-        A new context takes over, so that no ticket given out before is good for resumption.
+        The DTLS context is replaced, so that no session ticket issued before is valid.
         """
         self._context = self._new_context()
-        doomed = [
+        ending = [
             association
             for association in (*self._sessions.values(), *self._half_open)
             if association.session.peer_fingerprint is not None
             and which(association.session.peer_fingerprint)
         ]
-        for association in doomed:
+        for association in ending:
             association.close()
-        return len(doomed)
+        return len(ending)
 
     def close(self) -> None:
-        """Say close_notify to everybody and close the sockets."""
+        """End every session with close_notify, and close the sockets."""
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         for association in (*self._half_open, *self._sessions.values()):
@@ -154,13 +150,13 @@ class Endpoint:
             socket.close()
         self._sockets.clear()
 
-    # -- what arrives ---------------------------------------------------------------------------
+    # -- datagrams ------------------------------------------------------------------------------
 
     def _socket_error(self, _error: OSError) -> None:
         self.counters["socket-errors"] += 1
 
     def _datagram(self, number: int, datagram: Datagram) -> None:
-        """Give one datagram to whom it belongs. `number` is the socket it came by."""
+        """Pass one datagram to its association. `number` is the socket that received it."""
         try:
             found = records.split_untrusted(datagram.data)
         except Malformed:
@@ -172,7 +168,7 @@ class Endpoint:
         half_open = self._half_open.get(peer)
         if random is not None and self._is_new(random, session, half_open):
             self._hello(peer, datagram, found[0].data, random)
-        elif half_open is not None and not (session and _is_for_a_session(found)):
+        elif half_open is not None and not (session and records.is_of_established_session(found)):
             half_open.receive_untrusted(datagram, found)
         elif session is not None:
             session.receive_untrusted(datagram, found)
@@ -186,7 +182,7 @@ class Endpoint:
     def _hello(self, peer: PeerAddress, datagram: Datagram, hello: bytes, random: bytes) -> None:
         source = datagram.source
         now = self._loop.time()
-        verdict = self._gate.admit_untrusted(
+        admitted = self._gate.admit_untrusted(
             hello,
             context=self._context,
             where=f"{source.host} {source.port} {datagram.ifindex}".encode(),
@@ -194,14 +190,14 @@ class Endpoint:
             may_begin=lambda: self._may_begin(peer, now),
         )
         socket = self._sockets[peer.socket]
-        if isinstance(verdict, bytes):
-            if verdict:
+        if isinstance(admitted, bytes):
+            if admitted:
                 link_local = datagram.ifindex if source.scope else 0
-                socket.send(verdict, source, source=datagram.destination, ifindex=link_local)
+                socket.send(admitted, source, source=datagram.destination, ifindex=link_local)
             return
-        verdict.client_random = random
+        admitted.client_random = random
         association = Association(
-            verdict,
+            admitted,
             socket=socket,
             remote=source,
             counters=self.counters,
@@ -217,7 +213,7 @@ class Endpoint:
         association.start()
 
     def _may_begin(self, peer: PeerAddress, now: float) -> bool:
-        """Whether a handshake may begin, once the cookie is good and before it costs anything."""
+        """Return whether a handshake may begin. The cookie is valid; nothing was computed yet."""
         is_known = peer.address.host in self._known_hosts
         if not self._rate.admits(peer.address, is_known=is_known, now=now):
             self.counters["handshakes-rate-limited"] += 1
@@ -232,7 +228,7 @@ class Endpoint:
             self._half_open.pop(peer)
             before = self._sessions.get(peer)
             if before is not None:
-                # As old as the one it follows: nobody keeps a place by beginning again.
+                # It inherits the age: reconnecting does not protect a session from eviction.
                 association.established_at = before.established_at
                 before.close()
             self._admit(peer, association)
@@ -271,7 +267,7 @@ class Endpoint:
         return self._admission.priority_of(association)
 
     def _sweep(self) -> None:
-        """Drop what has been silent too long, then sleep for the shortest of those times."""
+        """End handshakes and sessions that are idle for too long, and schedule the next sweep."""
         now = self._loop.time()
         limits = self._limits
         for half_open in self._half_open:
@@ -279,8 +275,8 @@ class Endpoint:
                 self.counters["handshakes-timed-out"] += 1
                 half_open.close()
         for session in list(self._sessions.values()):
-            stranger = self.priority_of(session) is SessionPriority.LOW
-            idle = limits.unpaired_idle_seconds if stranger else limits.session_idle_seconds
+            is_unknown = self.priority_of(session) is SessionPriority.LOW
+            idle = limits.unpaired_idle_seconds if is_unknown else limits.session_idle_seconds
             if now - session.last_seen >= idle:
                 self.counters["sessions-idle"] += 1
                 session.close()
@@ -288,16 +284,9 @@ class Endpoint:
         self._sweep_timer = self._loop.call_later(pause, self._sweep)
 
 
-def _is_for_a_session(found: list[records.Record]) -> bool:
-    """Whether a datagram can only be for the established session of a peer: it is encrypted,
-    and no part of a handshake. An alert is one: close_notify must not go to a half-open one."""
-    first = found[0]
-    return first.epoch > 0 and first.content_type is not records.ContentType.HANDSHAKE
-
-
 def _handshake_counter(association: Association) -> str:
     failure = association.session.failure
-    # OpenSSL's reason; alerts and keys that we refuse speak of certificates as well.
+    # This is OpenSSL's reason; alerts and refused keys mention certificates, too.
     reason = "peer did not return a certificate"
     no_certificate = isinstance(failure, HandshakeFailed) and reason in str(failure)
     return "handshakes-without-certificate" if no_certificate else "handshakes-failed"

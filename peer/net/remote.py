@@ -1,4 +1,4 @@
-"""A DTLS session as aiocoap sees it, and as the handler of a request sees it."""
+"""A DTLS session as a remote of aiocoap, and as the identity of a request's sender."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,10 @@ _OBSERVE_NUMBERS = 1 << 24  # RFC 7641 §3.4
 
 @dataclass(frozen=True, slots=True)
 class PeerIdentity:
-    """Who is on the other side of a session, and how it came to us, at the time of asking."""
+    """The other side of a session: its key, its path and the session's keying material.
+
+    `exporter` is the RFC 5705 exporter value. `verdict` is that of all datagrams so far.
+    """
 
     fingerprint: Fingerprint
     address: Address
@@ -35,9 +38,14 @@ class PeerIdentity:
 
 
 class CoapsRemote(interfaces.EndpointAddress):
-    """One DTLS association, as aiocoap sees it. Equal to itself alone: a new session is new.
+    """A DTLS association as a remote of aiocoap. Two sessions of one peer are two remotes.
 
-    `acknowledged` waits until a confirmable message to this remote was acknowledged.
+    Args:
+        association: the session.
+        number: its ID.
+        interface: the name of the interface that received its first datagram.
+        limits: the limits of this side.
+        acknowledged: waits until a confirmable message to this remote is acknowledged.
     """
 
     scheme = "coaps"
@@ -58,25 +66,28 @@ class CoapsRemote(interfaces.EndpointAddress):
         self.number = number
         self.interface = interface
         self.acknowledged = acknowledged
-        #: Half-done block transfers, kept here by the site so that they end with the session.
+        #: Unfinished block transfers. `GuardedSite` stores them here; they end with the session.
         self.blocks: object = None
         self.recent = RecentRequests(limits)
-        #: Tokens of the requests and observations of the peer that are under way.
+        #: Tokens of the peer's running requests and observations.
         self.under_way: set[bytes] = set()
-        #: Held while a notification is on its way: one at a time (NSTART, RFC 7252 §4.7).
+        #: Held while a notification is not acknowledged: one at a time (NSTART, RFC 7252 §4.7).
         self.notifying = asyncio.Lock()
         self._observe_number = 0
 
     def next_observe_number(self) -> int:
-        """The value of the next Observe option. It rises over all observations of the session, so
-        that one which is registered again under its token goes on (RFC 7641 §4.4)."""
+        """Return the value of the next Observe option.
+
+        It increases over all observations of the session, also for one that is registered again
+        under the same token (RFC 7641 §4.4).
+        """
         number = self._observe_number
         self._observe_number = (number + 1) % _OBSERVE_NUMBERS
         return number
 
     @property
     def peer(self) -> PeerIdentity:
-        """Who sends on this session. Local only as long as every datagram was."""
+        """The other side. Raises `Unreachable` if the session was never established."""
         session = self.association.session
         if session.peer_fingerprint is None:
             raise Unreachable("this session was never established")
@@ -94,7 +105,7 @@ class CoapsRemote(interfaces.EndpointAddress):
 
     @property
     def maximum_payload_size(self) -> int:
-        """Bytes of payload that fit one datagram beside header and options."""
+        """Bytes of payload that fit in one datagram with header and options."""
         return self.association.session.cleartext_mtu - COAP_OVERHEAD_BYTES
 
     @property
@@ -104,7 +115,7 @@ class CoapsRemote(interfaces.EndpointAddress):
 
     @property
     def hostinfo_local(self) -> str:
-        """Our own authority part of a URI."""
+        """This side's authority part of a URI."""
         return str(hostportjoin(self.association.local_host or "localhost", None))
 
     @property
@@ -114,17 +125,17 @@ class CoapsRemote(interfaces.EndpointAddress):
 
     @property
     def uri_base_local(self) -> str:
-        """Our own base URI."""
+        """This side's base URI."""
         return f"{self.scheme}://{self.hostinfo_local}"
 
     @property
     def blockwise_key(self) -> int:
-        """Blocks belong together only within one session."""
+        """The session: blocks of different sessions never form one body."""
         return self.number
 
     @property
     def authenticated_claims(self) -> list[str]:
-        """The peer's fingerprint."""
+        """The peer's fingerprint, in hex."""
         return [self.peer.fingerprint.hex]
 
     def __repr__(self) -> str:
@@ -132,6 +143,6 @@ class CoapsRemote(interfaces.EndpointAddress):
 
 
 def peer_of(request: aiocoap.Message) -> PeerIdentity:
-    """Who sent a request; for use inside a resource handler."""
+    """Return the sender of a request, in the handler of a resource."""
     remote: CoapsRemote = request.remote
     return remote.peer

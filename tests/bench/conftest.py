@@ -18,8 +18,8 @@ from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
 from peer.net.admission import SessionPriority
-from peer.net.coaps import CoapsServer
 from peer.net.onlink import Locality, LocalMode
+from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
 
 HOST = "127.0.0.1"

@@ -34,10 +34,11 @@ from peer.errors import PeerError
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS
 from peer.net.admission import SessionPriority
-from peer.net.coaps import CoapsServer, peer_of
 from peer.net.discovery import Advert
 from peer.net.onlink import Locality, LocalMode
 from peer.net.problem import ProblemError
+from peer.net.remote import peer_of
+from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
 from peer.pairing.ceremony import Ceremony, State
 from peer.pairing.compare import offer as offer_compare

@@ -24,8 +24,9 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS
 from peer.net.admission import SessionPriority
 from peer.net.advertiser import Advertiser
-from peer.net.coaps import CoapsServer, peer_of
 from peer.net.onlink import Locality, LocalMode
+from peer.net.remote import peer_of
+from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
 from peer.pairing.binding import WINDOW_ID_BYTES, Channel, receipt
 from peer.pairing.code import CodeClient
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from client_app.client import Comparison
     from client_app.models import Paired
-    from peer.net.coaps import PeerIdentity
+    from peer.net.remote import PeerIdentity
     from peer.pairing.ceremony import Ceremony, Fields
     from peer.pairing.sides import DeviceSide
     from tests.hostile.conftest import Device, Kit

@@ -20,7 +20,7 @@ from client_app.pairing import ceremony
 from peer import cbor
 from peer.errors import PinMismatch, WrongCode
 from peer.identity import Fingerprint, Identity
-from peer.net.coaps import peer_of
+from peer.net.remote import peer_of
 from peer.pairing.binding import Channel, confirmation
 from tests.hostile.methods_kit import between, client_at, hiding, nobody
 

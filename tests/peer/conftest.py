@@ -13,8 +13,9 @@ from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
 from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
-from peer.net.coaps import CoapsServer, peer_of
 from peer.net.onlink import Locality, LocalMode
+from peer.net.remote import peer_of
+from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
 
 
