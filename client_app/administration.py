@@ -10,16 +10,20 @@ errors are subclasses of `PeerError`: `Denied` if the policy denies the request,
 something does not exist (4.04) or already exists (4.09), `Malformed` if the response is not valid.
 """
 
-from __future__ import annotations
-
-from collections.abc import AsyncIterator, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 from urllib.parse import quote
+
+from aiocoap.numbers.codes import Code
 
 from client_app import audit, decode
 from client_app.clock import wall_clock
+from client_app.content import Body
+from client_app.decode_events import events_untrusted
+from client_app.limits import LIST_SECONDS
 from client_app.models import (
     Event,
     Events,
@@ -31,14 +35,9 @@ from client_app.models import (
     User,
     Window,
 )
+from client_app.session import DeviceSession
 from peer.errors import Denied, Malformed, UsageError
 from peer.identity import Fingerprint
-
-if TYPE_CHECKING:
-    from client_app.device import Device
-
-LIST_SECONDS: Final = 120.0
-"""Time limit of a list, which may take many blocks."""
 
 
 class Unchanged(Enum):
@@ -61,19 +60,18 @@ Key = Fingerprint | str
 class Administration:
     """Administration of one device; available as `Device.iam`."""
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, session: DeviceSession) -> None:
+        self._session = session
 
     # -- users ------------------------------------------------------------------------------------
 
     async def users(self) -> tuple[User, ...]:
         """List all users."""
-        answer = await self._device.get("/iam/users", timeout=LIST_SECONDS)
-        return decode.users_untrusted(answer.payload)
+        return decode.users_untrusted(await self._list("/iam/users"))
 
     async def user(self, name: str) -> User:
         """Return one user. Raises `RequestFailed` (4.04) if there is none of that name."""
-        return decode.user_untrusted((await self._device.get(_user_path(name))).payload)
+        return decode.user_untrusted(await self._ask(Code.GET, _user_path(name)))
 
     async def add_user(
         self,
@@ -95,7 +93,7 @@ class Administration:
                 device does not verify them.
             not_before, not_after: start and end of the access; None for no limit.
         """
-        wish = {
+        body = {
             "name": name,
             "role": role,
             "display": display,
@@ -103,8 +101,8 @@ class Administration:
             "not_before": await self._seconds(not_before),
             "not_after": await self._seconds(not_after),
         }
-        kept = {field: value for field, value in wish.items() if value not in ("", [], None)}
-        return decode.user_untrusted((await self._device.post("/iam/users", kept)).payload)
+        given = {field: value for field, value in body.items() if value not in ("", [], None)}
+        return decode.user_untrusted(await self._ask(Code.POST, "/iam/users", given))
 
     async def set_user(
         self,
@@ -117,50 +115,47 @@ class Administration:
         not_after: Change = UNCHANGED,
     ) -> User:
         """Change the given properties of a user and return it; None removes a time limit."""
-        wish: dict[str, object] = {}
+        body: dict[str, object] = {}
         if new_name:
-            wish["name"] = new_name
+            body["name"] = new_name
         if role:
-            wish["role"] = role
+            body["role"] = role
         if display is not None:
-            wish["display"] = display
+            body["display"] = display
         for field, moment in (("not_before", not_before), ("not_after", not_after)):
             if moment is not UNCHANGED:
-                wish[field] = await self._seconds(moment)
-        return decode.user_untrusted((await self._device.patch(_user_path(name), wish)).payload)
+                body[field] = await self._seconds(moment)
+        return decode.user_untrusted(await self._ask(Code.PATCH, _user_path(name), body))
 
     async def remove_user(self, name: str) -> None:
         """Remove a user; ends the user's sessions, observations and invites at once."""
-        await self._device.delete(_user_path(name))
+        await self._ask(Code.DELETE, _user_path(name))
 
     async def add_key(self, name: str, key: Key, *, key_name: str = "") -> User:
         """Add a key to a user and return the user."""
-        wish = {"name": key_name} if key_name else {}
-        answer = await self._device.put(_key_path(name, key), wish)
-        return decode.user_untrusted(answer.payload)
+        body = {"name": key_name} if key_name else {}
+        return decode.user_untrusted(await self._ask(Code.PUT, _key_path(name, key), body))
 
     async def remove_key(self, name: str, key: Key) -> None:
         """Remove a key from a user; ends its sessions at once, but not those of other keys."""
-        await self._device.delete(_key_path(name, key))
+        await self._ask(Code.DELETE, _key_path(name, key))
 
     # -- rules ------------------------------------------------------------------------------------
 
     async def roles(self) -> tuple[Role, ...]:
         """List all roles, lowest rank first."""
-        answer = await self._device.get("/iam/roles", timeout=LIST_SECONDS)
-        return decode.roles_untrusted(answer.payload)
+        return decode.roles_untrusted(await self._list("/iam/roles"))
 
     async def policies(self) -> tuple[Policy, ...]:
         """List all policies, sorted by ID."""
-        answer = await self._device.get("/iam/policies", timeout=LIST_SECONDS)
-        return decode.policies_untrusted(answer.payload)
+        return decode.policies_untrusted(await self._list("/iam/policies"))
 
     async def check(self, action: str, *, user: str = "") -> Permission:
         """Check whether an action is allowed now: to this client from here, or to `user`."""
         path = f"/iam/check?action={_quoted(action)}"
         if user:
             path += f"&user={_quoted(user)}"
-        return decode.permission_untrusted((await self._device.get(path)).payload)
+        return decode.permission_untrusted(await self._ask(Code.GET, path))
 
     # -- invites and the window -------------------------------------------------------------------
 
@@ -184,7 +179,7 @@ class Administration:
             key: the only key that can redeem it; None for any.
             not_after: end of the user's access; None for no limit.
         """
-        wish = {
+        body = {
             "name": name,
             "role": role or None,
             "seconds": seconds,
@@ -192,18 +187,16 @@ class Administration:
             "key": None if key is None else _hex(key),
             "not_after": await self._seconds(not_after),
         }
-        kept = {field: value for field, value in wish.items() if value is not None}
-        answer = await self._device.post("/iam/invites", kept)
-        return decode.invitation_untrusted(answer.payload)
+        given = {field: value for field, value in body.items() if value is not None}
+        return decode.invitation_untrusted(await self._ask(Code.POST, "/iam/invites", given))
 
     async def invites(self) -> tuple[Invite, ...]:
         """List the invites that can still be redeemed."""
-        answer = await self._device.get("/iam/invites", timeout=LIST_SECONDS)
-        return decode.invites_untrusted(answer.payload)
+        return decode.invites_untrusted(await self._list("/iam/invites"))
 
     async def withdraw(self, invite_id: str) -> None:
         """Withdraw an invite. Users who have redeemed it keep their access."""
-        await self._device.delete(f"/iam/invites/{_segment(invite_id, 'the ID of the invite')}")
+        await self._ask(Code.DELETE, f"/iam/invites/{_segment(invite_id, 'the ID of the invite')}")
 
     async def open_window(
         self, *, seconds: float | None = None, role: str = "", methods: Iterable[str] = ()
@@ -217,17 +210,17 @@ class Administration:
 
         The device's settings apply to arguments that are not given.
         """
-        wish = {"seconds": seconds, "role": role or None, "methods": list(methods) or None}
-        kept = {field: value for field, value in wish.items() if value is not None}
-        return decode.window_untrusted((await self._device.post("/iam/window", kept)).payload)
+        body = {"seconds": seconds, "role": role or None, "methods": list(methods) or None}
+        given = {field: value for field, value in body.items() if value is not None}
+        return decode.window_untrusted(await self._ask(Code.POST, "/iam/window", given))
 
     async def window(self) -> Window:
         """Return the state of the pairing window."""
-        return decode.window_untrusted((await self._device.get("/iam/window")).payload)
+        return decode.window_untrusted(await self._ask(Code.GET, "/iam/window"))
 
     async def close_window(self) -> None:
         """Close the pairing window; a pairing in progress is refused."""
-        await self._device.delete("/iam/window")
+        await self._ask(Code.DELETE, "/iam/window")
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -241,12 +234,12 @@ class Administration:
 
     def follow_events(
         self, *, since: int | None = None, last: int | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield the same events as `events`, then each new one. Does not end.
 
         Each event is yielded once and in order, even if notifications are lost or merged.
         """
-        return audit.follow(self._page, self._news, since=since, last=last)
+        return audit.follow(self._page, self._observed, since=since, last=last)
 
     async def _seconds(self, moment: When) -> float | None:
         """Convert a moment to seconds since 1970. A time from now is by the device's clock, or by
@@ -263,18 +256,24 @@ class Administration:
 
     async def _now(self) -> float:
         try:
-            now = (await self._device.whoami()).now
+            now = (await self._session.me()).now
         except Denied:  # the role does not include Iam:GetMe
             now = None
         return wall_clock() if now is None else float(now)
 
     async def _page(self, query: Mapping[str, int]) -> Events:
-        answer = await self._device.get(_events_path(query), timeout=LIST_SECONDS)
-        return decode.events_untrusted(answer.payload)
+        return events_untrusted(await self._list(_events_path(query)))
 
-    async def _news(self, query: Mapping[str, int]) -> AsyncIterator[Events]:
-        async for answer in self._device.observe(_events_path(query)):
-            yield decode.events_untrusted(answer.payload)
+    async def _observed(self, query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
+        async with contextlib.aclosing(self._session.observe(_events_path(query))) as replies:
+            async for reply in replies:
+                yield events_untrusted(reply.payload)
+
+    async def _ask(self, code: Code, path: str, body: Body = None) -> bytes:
+        return (await self._session.request(code, path, body)).payload
+
+    async def _list(self, path: str) -> bytes:
+        return (await self._session.request(Code.GET, path, timeout=LIST_SECONDS)).payload
 
 
 # -- words for the wire ---------------------------------------------------------------------------

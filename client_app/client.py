@@ -16,36 +16,29 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from client_app.aliases import check_alias
 from client_app.clock import wall_clock
-from client_app.connection_attempts import Attempt as TryAt
-from client_app.connection_attempts import Candidate, Race
+from client_app.connector import Connector
 from client_app.device import Device
-from client_app.errors import BookError
-from client_app.finder import LOOK_SECONDS, Finder, Look, candidates
+from client_app.finder import Finder, Look
 from client_app.home import Home
-from client_app.host_port import Place
-from client_app.known_devices import DeviceBook, check_alias
+from client_app.known_devices import DeviceBook
+from client_app.limits import DISCOVERY_SECONDS
 from client_app.models import KnownDevice, Paired
-from client_app.pairing import targets
-from client_app.pairing.attempt import Attempt
-from client_app.pairing.ceremony import Comparison, Confirm, OnWait
-from client_app.pairing.method_choice import AskCode, Means, is_invite, scanned
-from client_app.pairing.redemption import Given, OnNote, Redemption
-from client_app.pairing.targets import Target
-from peer.errors import (
-    Malformed,
-    PinMismatch,
-    Unreachable,
-    UsageError,
-)
+from client_app.pairing.attempt import PairingAttempt
+from client_app.pairing.ceremony import Comparison, Confirm, OnNote, OnWait
+from client_app.pairing.method_choice import AskCode, MethodInputs, is_invite, parse_label
+from client_app.pairing.pairing_port import connect_pairing_port
+from client_app.pairing.redemption import ReceivedInvite, Redemption
+from client_app.pairing.targets import check_target, resolve_target
+from client_app.session import DeviceSession
+from peer.errors import Malformed, PinMismatch, UsageError
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.net.address import Address, resolve
-from peer.net.client import CoapsClient
+from peer.net.address import Address
 from peer.net.connection import CoapsConnection
 from peer.net.datagram import Net
 from peer.net.udp import UdpSocket
@@ -55,12 +48,6 @@ if TYPE_CHECKING:
     from peer.net.discovery import Advert
 
 __all__ = ["Client", "Comparison", "Paired"]
-
-LOOK_DELAY_SECONDS: Final = 0.3
-"""Delay of the search on the LAN, so that a device at its last address needs none."""
-
-CONNECT_SECONDS: Final = 15.0
-"""Time limit for a connection to one address, including the handshakes started in parallel."""
 
 INTERFACES: Final = "HANDFAST_INTERFACES"
 
@@ -91,12 +78,13 @@ class Client:
     ) -> None:
         self.home = Home.at(home)
         self.book = DeviceBook(self.home.devices)
-        self._limits = limits
-        self._net = net
+        self.limits = limits
         named = interfaces or [n for n in os.environ.get(INTERFACES, "").split(",") if n]
         self.finder = Finder(look or (lambda: _lan(named)))
+        self.connector = Connector(
+            lambda: self.identity, self.book, self.finder, limits=limits, net=net
+        )
         self._identity: Identity | None = None
-        self._coaps: CoapsClient | None = None
         self._devices: dict[Fingerprint, Device] = {}
         self._turns: defaultdict[Fingerprint, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -109,9 +97,7 @@ class Client:
     async def close(self) -> None:
         """End all sessions. Safe to repeat."""
         self._devices.clear()
-        coaps, self._coaps = self._coaps, None
-        if coaps is not None:
-            await coaps.close()
+        await self.connector.close()
 
     @property
     def identity(self) -> Identity:
@@ -125,9 +111,9 @@ class Client:
         """The paired devices, sorted by alias. Raises `BookError`."""
         return self.book.all()
 
-    # -- finding ----------------------------------------------------------------------------------
+    # -- devices ----------------------------------------------------------------------------------
 
-    async def discover(self, *, timeout: float = LOOK_SECONDS) -> list[Advert]:
+    async def discover(self, *, timeout: float = DISCOVERY_SECONDS) -> list[Advert]:
         """Search the LAN for `timeout` seconds; return the devices found, sorted by name.
 
         The result is what devices announce about themselves; none of it is authenticated.
@@ -166,78 +152,23 @@ class Client:
         async with self._turns[known.fingerprint]:
             device = self._devices.get(known.fingerprint)
             if device is None:
-                connection = await self._reach(known)
-                device = Device(known, connection, reconnect=lambda: self._reach(known))
-                self._devices[known.fingerprint] = device
+
+                async def connect() -> CoapsConnection:
+                    return await self.connector.connect_known(known)
+
+                session = DeviceSession(known.alias, await connect(), reconnect=connect)
+                device = self._devices[known.fingerprint] = Device(known, session)
             return device
 
     async def connect_at(
-        self, address: Address, *, pinned: Fingerprint, timeout: float = CONNECT_SECONDS
+        self, address: Address, *, pinned: Fingerprint, timeout: float | None = None
     ) -> CoapsConnection:
         """Open a session at one address, with the pinned key only; for diagnosis.
 
-        `timeout` is in seconds. Raises `Unreachable`, `HandshakeFailed`, `PinMismatch` or
-        `TimedOut`.
+        `timeout` is in seconds and defaults to `Limits.connect_seconds`. Raises `Unreachable`,
+        `HandshakeFailed`, `PinMismatch` or `TimedOut`.
         """
-        return await self._transport().connect(address, pinned=pinned, timeout=timeout)
-
-    def places(self, known: KnownDevice) -> list[Place]:
-        """The stored addresses of a device: the last one, then those of `handfast address`."""
-        texts = dict.fromkeys(filter(None, (known.last_seen, *known.addresses)))
-        found = [Place.parse(text) for text in texts]
-        return [replace(place, port=place.port or known.port) for place in found]
-
-    async def _reach(self, known: KnownDevice) -> CoapsConnection:
-        latest = self.book.by_fingerprint(known.fingerprint) or known
-        sources = [_resolved(place) for place in self.places(latest)]
-        delay = LOOK_DELAY_SECONDS if sources else 0.0
-        sources.append(self.finder.regular(latest.fingerprint.device_id, delay=delay))
-        race = self._race(lambda address: self.connect_at(address, pinned=latest.fingerprint))
-        try:
-            connection = await race.run(sources)
-        except PinMismatch as error:
-            error.advice += f" To remove the device, run `handfast forget {known.alias}`."
-            raise
-        except Unreachable as error:
-            raise type(error)(
-                f"cannot reach {known.alias}: {error}",
-                advice=error.advice or f"Run `handfast doctor {known.alias}` to find the cause.",
-                refused=error.refused,
-            ) from error
-        await self._remember(latest, connection.peer.address)
-        return connection
-
-    def _race(self, attempt: TryAt) -> Race:
-        return Race(attempt, limits=self._limits)
-
-    async def _remember(self, known: KnownDevice, address: Address) -> None:
-        """Store the address at which a device answered. A failure is only logged."""
-        where = str(Place.of(address))
-        if where == known.last_seen:
-            return
-        try:
-            await asyncio.to_thread(
-                self.book.update, known.fingerprint, lambda one: replace(one, last_seen=where)
-            )
-        except BookError as error:
-            _log.warning("cannot store the address at which %s answered: %s", known.alias, error)
-
-    async def _reach_invited(self, given: Given) -> CoapsConnection:
-        """Connect to the device of an invite, with the key that the invite names."""
-        key = given.token.device
-        known = self.book.by_fingerprint(key)
-        places = [*(self.places(known) if known else []), *given.places]
-        sources = [_resolved(place) for place in dict.fromkeys(places)]
-        race = self._race(lambda address: self.connect_at(address, pinned=key))
-        try:
-            return await race.run([*sources, self.finder.regular(key.device_id)])
-        except PinMismatch as error:
-            raise self._mismatch(error) from None
-
-    def _transport(self) -> CoapsClient:
-        if self._coaps is None:
-            self._coaps = CoapsClient(self.identity, limits=self._limits, net=self._net)
-        return self._coaps
+        return await self.connector.connect_at(address, pinned=pinned, timeout=timeout)
 
     # -- pairing ----------------------------------------------------------------------------------
 
@@ -296,40 +227,33 @@ class Client:
                     advice="Leave out the name and the role.",
                 )
             return await self.redeem(target, alias=alias, expect=pinned)
-        label = scanned(target)
+        label = parse_label(target)
         if label is not None:
-            if pinned not in {None, label.device}:
-                assert pinned is not None
-                raise PinMismatch(pinned.hex, label.device.hex, is_known=False)
-            pinned, target = label.device, at
-        targets.check_target(target)
-        means = Means(
+            pinned, target = _expected(label.device, pinned), at
+        check_target(target)
+        inputs = MethodInputs(
             method=method,
             confirm=confirm if pinned is None else None,
-            ask_code=_asker(code),
+            ask_code=_ask_code(code),
             label=label,
-            is_vouched=pinned is not None,
+            is_key_expected=pinned is not None,
         )
-        _check_words(name, alias)
+        _check_names(name, alias)
         await asyncio.to_thread(self.book.check_writable)
-        found = await self._target(target, alias=alias, expect=pinned)
-        attempt = Attempt(
-            await self._knock(found),
+        known = None if alias else {one.alias: one for one in self.devices}.get(target)
+        found = await resolve_target(target, paired=known, expect=pinned, finder=self.finder)
+        attempt = PairingAttempt(
+            await connect_pairing_port(self.connector, found, limits=self.limits),
             found,
             own=self.identity.fingerprint,
             book=self.book,
-            limits=self._limits,
-            connect_at=self.connect_at,
-            find_port=lambda key: self.finder.port_of(key.device_id),
+            limits=self.limits,
+            connector=self.connector,
             on_note=on_note or _log.warning,
         )
         try:
             return await attempt.run(
-                name=name,
-                role=role,
-                alias=alias,
-                means=means,
-                on_wait=on_wait,
+                name=name, role=role, alias=alias, inputs=inputs, on_wait=on_wait
             )
         finally:
             await attempt.close()
@@ -362,73 +286,31 @@ class Client:
             TimedOut, Unreachable: the device cannot be reached, or does not answer in time.
             BookError, IdentityError: the files of this client cannot be used.
         """
-        given = Given.parse(invite)
-        device = given.token.device
-        if expect not in {None, device}:
-            assert expect is not None
-            raise PinMismatch(expect.hex, device.hex, is_known=False)
-        _check_words("", alias)
-        given.check_holder(self.identity.fingerprint)
-        given.note_age(wall_clock(), on_note or _log.warning)
+        received = ReceivedInvite.parse(invite)
+        device = _expected(received.token.device, expect)
+        _check_names("", alias)
+        received.check_holder(self.identity.fingerprint)
+        received.note_age(wall_clock(), on_note or _log.warning)
         await asyncio.to_thread(self.book.check_writable)
         redemption = Redemption(
-            given,
+            received,
             book=self.book,
-            limits=self._limits,
-            reach=lambda: self._reach_invited(given),
+            limits=self.limits,
+            connect=lambda: self.connector.connect_invited(device, received.host_ports),
             on_note=on_note,
         )
         return await redemption.run(alias=alias)
 
-    async def _target(self, text: str, *, alias: str, expect: Fingerprint | None) -> Target:
-        """Resolve `target`. If the key is known, the LAN is searched later, for that key."""
-        if (found := targets.address_target(text)) is not None:
-            return replace(found, pinned=expect)
-        known = None if alias else {one.alias: one for one in self.devices}.get(text)
-        if known is not None:
-            return targets.known_target(known)
-        if expect is not None:
-            return Target(pinned=expect, is_sought=True, host=text)
-        adverts = await self.finder.all(LOOK_SECONDS)
-        if not text:
-            return targets.the_open_one(adverts)
-        return targets.named_target(text, adverts) or targets.host_target(text, adverts)
 
-    def _mismatch(self, error: PinMismatch) -> PinMismatch:
-        """The same error; its text says \"has changed\" only if the key was pinned at pairing."""
-        is_known = any(one.fingerprint.hex == error.expected for one in self.devices)
-        return PinMismatch(error.expected, error.actual, is_known=is_known)
-
-    async def _knock(self, target: Target) -> CoapsConnection:
-        """Connect to the pairing port."""
-        heard: dict[Advert, None] = {}
-        sources = [_resolved(place) for place in target.places]
-        sources += [_named(advert) for advert in target.adverts]
-        if target.is_sought and target.pinned is not None:
-            sources.append(self.finder.pairing(target.pinned.device_id, heard))
-        race = self._race(lambda address: self._knock_at(address, target))
-        try:
-            return await race.run(sources)
-        except PinMismatch as error:
-            raise self._mismatch(error) from None
-        except Unreachable as error:
-            if race.tried or not (heard or target.host):
-                raise (targets.no_window(error) if error.refused else error) from None
-        return await self._knock(targets.sought_elsewhere(target, list(heard)))
-
-    async def _knock_at(self, address: Address, target: Target) -> CoapsConnection:
-        """Connect, and check the key or device ID of the target."""
-        connection = await self._transport().connect(
-            address, pinned=target.pinned, timeout=CONNECT_SECONDS
-        )
-        proved = connection.peer.fingerprint
-        if target.device_id and proved.device_id != target.device_id:
-            await connection.close()
-            raise PinMismatch(target.device_id, proved.hex, is_known=False)
-        return connection
+def _expected(device: Fingerprint, expected: Fingerprint | None) -> Fingerprint:
+    """Return the key that a label or an invite names. Raises `PinMismatch`."""
+    if expected not in {None, device}:
+        assert expected is not None
+        raise PinMismatch(expected.hex, device.hex, is_known=False)
+    return device
 
 
-def _asker(code: AskCode | str) -> AskCode | None:
+def _ask_code(code: AskCode | str) -> AskCode | None:
     if not isinstance(code, str):
         return code
 
@@ -444,17 +326,7 @@ def _lan(interfaces: Sequence[str]) -> AsyncIterator[Advert]:
     return discovery.watch(interfaces=interfaces or None)
 
 
-async def _resolved(place: Place) -> AsyncIterator[Candidate]:
-    for address in await resolve(place.host, place.port):
-        yield Candidate(address, place)
-
-
-async def _named(advert: Advert) -> AsyncIterator[Candidate]:
-    for candidate in await candidates(advert, advert.pairing_port):
-        yield candidate
-
-
-def _check_words(name: str, alias: str) -> None:
+def _check_names(name: str, alias: str) -> None:
     """Raise `UsageError` for an invalid name or alias, before connecting."""
     if alias:
         check_alias(alias)

@@ -1,14 +1,13 @@
-"""Finding the one device that holds a key, at whichever of its addresses it answers.
+"""Connecting to the one device that holds a key, at any of several addresses (RFC 8305).
 
-Several addresses are tried at once (in the manner of RFC 8305): the next one starts when the one
-before has failed or has been silent for a moment, and the first session with the pinned key wins.
-A *different* device at an address does not hide the right one elsewhere: a wrong key is a failed
-try, and never gets more than a handshake.
+The addresses are tried in parallel: the next attempt starts when the one before has failed or
+after a short delay, and the first session with the pinned key wins. A device with another key at
+one address does not hide the right device at another: a wrong key is a failed attempt, and receives
+no more than a handshake.
 
-Addresses come from somebody: from this client's own records and user, or from announcements, which
-any host on the link can send. So announcements take turns with each other, as many as `Limits`
-says are tried, and they take no turn of the others. A wrong key is an alarm (`PinMismatch`) only
-where it was not an announcement that led there (protocol §2.6).
+Addresses are stated by this client's user and files, or they are announced, which any host on the
+link can do. Announcements take turns with each other, within `Limits`, and never take the turn of a
+stated address. A wrong key is reported as `PinMismatch` only for a stated address (protocol §2.6).
 """
 
 import asyncio
@@ -17,88 +16,81 @@ import secrets
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
 
+from client_app.limits import ATTEMPT_DELAY_SECONDS, REPORTED_FAILURES, STATED_ADDRESSES
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
 from peer.net.connection import CoapsConnection
 
-STAGGER_SECONDS: Final = 0.25
-"""RFC 8305 §5: how long one attempt has before the next one starts beside it."""
-
-MOST_CANDIDATES: Final = 32
-"""Of addresses that nobody announced."""
-
-
-MOST_TOLD: Final = 4
-"""Failures that an error tells one by one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An address to try. Those of one `origin` take one turn together; `is_hint` if it is an
-    announcement."""
+    """An address to try. Those of one `origin` share its turns; `is_hint`: it was announced."""
 
     address: Address
     origin: object = None
     is_hint: bool = False
 
 
-Attempt = Callable[[Address], Awaitable[CoapsConnection]]
+Connect = Callable[[Address], Awaitable[CoapsConnection]]
 Source = AsyncIterator[Candidate]
+_Turn = tuple[bool, object]
+"""`is_hint` and `origin`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a try, or a source, gave no session."""
+    """The error of an attempt, or of a source of addresses."""
 
     error: PeerError
     is_hint: bool = False
 
 
-class Race:
-    """One search: addresses come from several sources, the first good session ends it."""
+class ConnectionAttempts:
+    """One search: addresses come from several sources, and the first session ends it. One-shot.
+
+    Args:
+        connect: opens a session at one address.
+        limits: how many announced addresses are tried.
+        delay: seconds before the next attempt starts beside a pending one.
+    """
 
     def __init__(
         self,
-        attempt: Attempt,
+        connect: Connect,
         *,
         limits: Limits = DEFAULT_LIMITS,
-        stagger: float = STAGGER_SECONDS,
+        delay: float = ATTEMPT_DELAY_SECONDS,
     ) -> None:
-        self._attempt = attempt
+        self._connect = connect
         self._limits = limits
-        self._stagger = stagger
+        self._delay = delay
         self._seen: set[Address] = set()
-        self._waiting: dict[tuple[bool, object], deque[Address]] = {}
-        self._turns: Counter[tuple[bool, object]] = Counter()
-        self._news = asyncio.Event()
-        self._failed = asyncio.Event()
-        self._tries: set[asyncio.Task[CoapsConnection]] = set()
-        self._won: asyncio.Future[CoapsConnection] = asyncio.get_running_loop().create_future()
+        self._waiting: dict[_Turn, deque[Address]] = {}
+        self._turns: Counter[_Turn] = Counter()
+        self._has_candidate = asyncio.Event()
+        self._has_failed = asyncio.Event()
+        self._attempts: set[asyncio.Task[CoapsConnection]] = set()
+        self._outcome: asyncio.Future[CoapsConnection] = asyncio.get_running_loop().create_future()
         self.failures: list[Failure] = []
 
     @property
     def tried(self) -> int:
-        """How many addresses were tried."""
+        """The number of addresses that were tried."""
         return len(self._seen)
 
     async def run(self, sources: Sequence[Source]) -> CoapsConnection:
-        """The first session. Raises what says most about why there is none."""
+        """Return the first session. Raises the most significant error if there is none."""
         feeders = [asyncio.create_task(self._feed(source)) for source in sources]
-        for feeder in feeders:
-            feeder.add_done_callback(lambda _feeder: self._news.set())
         starter = asyncio.create_task(self._start_each(feeders))
+        starter.add_done_callback(self._starter_ended)
+        winner: CoapsConnection | None = None
         try:
-            ends: set[asyncio.Future[Any]] = {starter, self._won}
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if not self._won.done():
-                starter.result()  # a fault of ours comes out here
-                raise _verdict(self.failures)
-            return self._won.result()
+            winner = await asyncio.shield(self._outcome)
+            return winner
         finally:
-            await self._stop([*feeders, starter])
+            await self._stop([*feeders, starter], winner)
 
     async def _feed(self, source: Source) -> None:
         try:
@@ -106,96 +98,113 @@ class Race:
                 self._offer(candidate)
         except PeerError as error:
             self.failures.append(Failure(error))
+        finally:
+            self._has_candidate.set()
 
     def _offer(self, candidate: Candidate) -> None:
-        """Put an address behind the others of its origin. Too many origins of announcements lose
-        one at random, so that nobody can aim at one."""
-        key = (candidate.is_hint, candidate.origin)
-        if key not in self._waiting and candidate.is_hint:
+        """Queue an address. Beyond the limit an announcement is dropped at random, so that no one
+        can choose which."""
+        turn = (candidate.is_hint, candidate.origin)
+        if turn not in self._waiting and candidate.is_hint:
             hints = [one for one in self._waiting if one[0]]
             if len(hints) >= self._limits.announced_addresses:
                 del self._waiting[secrets.choice(hints)]
-        queue = self._waiting.setdefault(key, deque())
-        most = self._limits.announced_addresses_each if candidate.is_hint else MOST_CANDIDATES
+        queue = self._waiting.setdefault(turn, deque())
+        most = self._limits.announced_addresses_each if candidate.is_hint else STATED_ADDRESSES
         if len(queue) < most:
             queue.append(candidate.address)
-        self._news.set()
+        self._has_candidate.set()
 
     async def _start_each(self, feeders: Sequence[asyncio.Task[None]]) -> None:
         while True:
-            self._news.clear()
+            self._has_candidate.clear()
             candidate = self._next()
             if candidate is not None:
                 self._start(candidate)
-                await self._moment()
+                await self._pause()
             elif all(feeder.done() for feeder in feeders):
                 break
             else:
-                await self._news.wait()
-                await asyncio.sleep(0)  # a feeder that is at its end is done in the next turn
-        while self._tries:
-            await asyncio.wait(self._tries, return_when=asyncio.FIRST_COMPLETED)
+                await self._has_candidate.wait()
+                await asyncio.sleep(0)  # a feeder at its end is done in the next iteration
+        while self._attempts:
+            await asyncio.wait(self._attempts, return_when=asyncio.FIRST_COMPLETED)
+
+    def _starter_ended(self, starter: asyncio.Task[None]) -> None:
+        if not (starter.cancelled() or self._outcome.done()):
+            self._outcome.set_exception(starter.exception() or most_significant(self.failures))
 
     def _next(self) -> Candidate | None:
-        """What to try now: no announcement before the others, then who had the fewest turns."""
-        for key in sorted(self._waiting, key=lambda one: (one[0], self._turns[one])):
-            is_hint, origin = key
+        """Choose the next address: stated ones first, then the origin with the fewest turns."""
+        for turn in sorted(self._waiting, key=lambda one: (one[0], self._turns[one])):
+            is_hint, origin = turn
             spent = sum(turns for (hint, _), turns in self._turns.items() if hint == is_hint)
-            if spent >= (self._limits.announced_addresses if is_hint else MOST_CANDIDATES):
+            if spent >= (self._limits.announced_addresses if is_hint else STATED_ADDRESSES):
                 continue
-            if is_hint and self._turns[key] >= self._limits.announced_addresses_each:
+            if is_hint and self._turns[turn] >= self._limits.announced_addresses_each:
                 continue
-            queue = self._waiting[key]
+            queue = self._waiting[turn]
             while queue:
                 address = queue.popleft()
                 if not queue:
-                    del self._waiting[key]
+                    del self._waiting[turn]
                 if address not in self._seen:
                     self._seen.add(address)
-                    self._turns[key] += 1
+                    self._turns[turn] += 1
                     return Candidate(address, origin, is_hint)
         return None
 
     def _start(self, candidate: Candidate) -> None:
-        self._failed.clear()
-        task = asyncio.ensure_future(self._attempt(candidate.address))
-        self._tries.add(task)
-        task.add_done_callback(lambda ended: self._ended(ended, candidate))
+        self._has_failed.clear()
+        attempt = asyncio.ensure_future(self._connect(candidate.address))
+        self._attempts.add(attempt)
+        attempt.add_done_callback(lambda ended: self._attempt_ended(ended, candidate))
 
-    async def _moment(self) -> None:
-        """Until an attempt fails, and not longer than the stagger."""
+    async def _pause(self) -> None:
+        """Wait until an attempt fails, or for the delay."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._stagger):
-                await self._failed.wait()
+            async with asyncio.timeout(self._delay):
+                await self._has_failed.wait()
 
-    def _ended(self, task: asyncio.Task[CoapsConnection], candidate: Candidate) -> None:
-        self._tries.discard(task)
-        if task.cancelled():
+    def _attempt_ended(self, attempt: asyncio.Task[CoapsConnection], candidate: Candidate) -> None:
+        if attempt.cancelled():
+            self._attempts.discard(attempt)
             return
-        error = task.exception()
-        if error is None and not self._won.done():
-            self._won.set_result(task.result())
-        elif isinstance(error, PeerError):
+        error = attempt.exception()
+        if error is None:
+            if not self._outcome.done():
+                self._attempts.discard(attempt)
+                self._outcome.set_result(attempt.result())
+            return  # a second session is closed by `_stop`
+        self._attempts.discard(attempt)
+        if isinstance(error, PeerError):
             self.failures.append(Failure(error, candidate.is_hint))
-            self._failed.set()
-        elif error is not None and not self._won.done():
-            self._won.set_exception(error)
+            self._has_failed.set()
+        elif not self._outcome.done():
+            self._outcome.set_exception(error)
 
-    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
-        tries = list(self._tries)
-        for task in (*tasks, *tries):
+    async def _stop(
+        self, tasks: Sequence[asyncio.Task[None]], winner: CoapsConnection | None
+    ) -> None:
+        """Cancel what is pending; close every session but the winner."""
+        attempts = list(self._attempts)
+        for task in (*tasks, *attempts):
             task.cancel()
-        ended = await asyncio.gather(*tries, return_exceptions=True)
+        ended = await asyncio.gather(*attempts, return_exceptions=True)
         await asyncio.gather(*tasks, return_exceptions=True)
-        winner = self._won.result() if self._won.done() and not self._won.exception() else None
-        for late in ended:  # two sessions came about in the same moment: one is enough
-            if isinstance(late, CoapsConnection) and late is not winner:
-                await late.close()
+        if self._outcome.done() and self._outcome.exception() is None:
+            ended.append(self._outcome.result())
+        for session in ended:
+            if isinstance(session, CoapsConnection) and session is not winner:
+                await session.close()
 
 
-def _verdict(failures: Sequence[Failure]) -> PeerError:
-    """The failure that says most: a wrong key where no announcement led, an answer of any kind,
-    then silence. Announced places with another key are told of and are no alarm."""
+def most_significant(failures: Sequence[Failure]) -> PeerError:
+    """Choose or combine the errors of a search that found no session.
+
+    A wrong key at a stated address comes first, then a failed handshake, then the others. A wrong
+    key at an announced address is mentioned, but is not a `PinMismatch`.
+    """
     strangers = sum(one.is_hint and isinstance(one.error, PinMismatch) for one in failures)
     errors = [
         one.error
@@ -207,7 +216,7 @@ def _verdict(failures: Sequence[Failure]) -> PeerError:
             if isinstance(error, kind):
                 return error
     if strangers:
-        errors.insert(0, another_key(strangers))
+        errors.insert(0, _other_key_announced(strangers))
     if not errors:
         return Unreachable(
             "the device was not found on this network, and no address of it is stored",
@@ -216,21 +225,21 @@ def _verdict(failures: Sequence[Failure]) -> PeerError:
         )
     if len(errors) == 1:
         return errors[0]
-    each = list(dict.fromkeys(str(error) for error in errors))
-    more = [f"and {len(each) - MOST_TOLD} more"] if len(each) > MOST_TOLD else []
-    said = "; ".join([*each[:MOST_TOLD], *more])
+    texts = list(dict.fromkeys(str(error) for error in errors))
+    left_out = len(texts) - REPORTED_FAILURES
+    more = [f"and {left_out} more"] if left_out > 0 else []
+    text = "; ".join([*texts[:REPORTED_FAILURES], *more])
     advice = next((error.advice for error in errors if error.advice), "")
     if all(isinstance(error, TimedOut) for error in errors):
-        return TimedOut(said, advice=advice)
+        return TimedOut(text, advice=advice)
     refused = any(isinstance(one, Unreachable) and one.refused for one in errors)
-    return Unreachable(said, advice=advice, refused=refused)
+    return Unreachable(text, advice=advice, refused=refused)
 
 
-def another_key(places: int) -> Unreachable:
-    """The error for places that were announced as the device's, and are another's."""
+def _other_key_announced(addresses: int) -> Unreachable:
     return Unreachable(
-        f"a device with another key answered at {places} announced "
-        f"{'address' if places == 1 else 'addresses'}",
+        f"a device with another key answered at {addresses} announced "
+        f"{'address' if addresses == 1 else 'addresses'}",
         advice="Any host on this network can announce a device, so this may be a wrong "
         "announcement. No request was sent to it. If you know the device's address, add it with "
         "`handfast address`.",

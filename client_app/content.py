@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from client_app.limits import RESPONSE_BODY_BYTES
 from peer import cbor, json_text
 from peer.errors import UsageError
-from peer.limits import DEFAULT_LIMITS
 
 #: What `Device.put` and `Device.post` take: bytes as they are, text, or a value for JSON and CBOR.
 Body = object
@@ -61,7 +61,7 @@ class Reply:
         """
         match self.format:
             case 60:
-                return cbor.decode_untrusted(self.payload, size=DEFAULT_LIMITS.answer_body_bytes)
+                return cbor.decode_untrusted(self.payload, size=RESPONSE_BODY_BYTES)
             case 50:
                 return json_text.decode_untrusted(self.payload)
             case _:

@@ -4,53 +4,45 @@ Each check has a result and, if it is not good, advice. After a failed check, th
 on it are not run. A *note* is information and does not stop the diagnosis.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # zeroconf is imported when it is needed, not for its types
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
-
-import aiocoap
-from aiocoap.numbers.codes import Code
+from typing import TYPE_CHECKING
 
 from client_app.client import Client
-from client_app.device import whoami_untrusted
-from client_app.finder import LOOK_SECONDS
-from client_app.host_port import Place
-from client_app.models import Check, KnownDevice, Verdict
-from client_app.pairing.targets import announced_places, listed
+from client_app.exchange import ask_me
+from client_app.host_port import HostPort
+from client_app.limits import DIAGNOSIS_SECONDS, DISCOVERY_SECONDS
+from client_app.models import Check, CheckResult, KnownDevice
+from client_app.pairing.targets import announced_host_ports, listed
 from peer.errors import PeerError, PinMismatch, Unreachable
-from peer.limits import DEFAULT_LIMITS
 from peer.net.address import resolve
 from peer.net.connection import CoapsConnection
 from peer.net.interfaces import kernel_table
-from peer.net.problem import error_of
 from peer.terminal.exit_codes import exit_code_of
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert
 
-ADDRESS_SECONDS: Final = 6.0
-"""Time for one address to answer a ClientHello, including two retransmissions."""
-
 
 def _failed(name: str, error: PeerError) -> Check:
-    return Check(name, Verdict.FAILED, str(error), error.advice, exit_code_of(error))
+    return Check(name, CheckResult.FAILED, str(error), error.advice, exit_code_of(error))
 
 
 def _note(name: str, said: str, advice: str = "") -> Check:
-    return Check(name, Verdict.NOTE, said, advice)
+    return Check(name, CheckResult.NOTE, said, advice)
 
 
 def _ok(name: str, said: str) -> Check:
-    return Check(name, Verdict.OK, said)
+    return Check(name, CheckResult.OK, said)
 
 
-async def examine(client: Client, alias: str) -> AsyncIterator[Check]:
+async def diagnose(client: Client, alias: str) -> AsyncIterator[Check]:
     """Check this client, its network, and the device `alias` unless it is empty."""
     for check in (_identity(client), _devices(client)):
         yield check
-        if check.verdict is Verdict.FAILED:
+        if check.verdict is CheckResult.FAILED:
             return
     yield _network()
     known: KnownDevice | None = None
@@ -102,7 +94,7 @@ def _network() -> Check:
 
 async def _discovery(client: Client) -> tuple[list[Advert], Check]:
     try:
-        adverts = await client.finder.all(LOOK_SECONDS)
+        adverts = await client.finder.all(DISCOVERY_SECONDS)
     except PeerError as error:
         return [], _note("discovery", str(error), error.advice)
     if not adverts:
@@ -115,22 +107,23 @@ async def _device(
     client: Client, known: KnownDevice, adverts: list[Advert]
 ) -> AsyncIterator[Check]:
     adverts = [one for one in adverts if one.device_id == known.fingerprint.device_id]
-    own = client.places(known)
-    hints = announced_places(adverts, most=DEFAULT_LIMITS.announced_addresses)
+    stored = client.connector.host_ports(known)
+    announced = announced_host_ports(adverts, most=client.limits.announced_addresses)
     connection: CoapsConnection | None = None
     failures: list[PeerError] = []
-    for place in dict.fromkeys([*hints, *own]):
+    for host_port in dict.fromkeys([*announced, *stored]):
         try:
-            connection = await _reached(client, known, place)
+            connection = await _connect(client, known, host_port)
         except PeerError as error:
-            if place in own or not isinstance(error, PinMismatch):  # else any host can cause it
+            # Any host can announce an address, so only a stored one can prove a wrong key.
+            if host_port in stored or not isinstance(error, PinMismatch):
                 failures.append(error)
-            yield _note(f"address {place}", str(error), error.advice)
+            yield _note(f"address {host_port}", str(error), error.advice)
         else:
-            yield _ok(f"address {place}", "the device answers and has the pinned key")
+            yield _ok(f"address {host_port}", "the device answers and has the pinned key")
             break
     if connection is None:
-        yield _failed("reach", _worst(known, failures))
+        yield _failed("reach", _most_significant(known, failures))
         return
     try:
         yield await _policy(connection)
@@ -139,13 +132,13 @@ async def _device(
     yield _window(adverts)
 
 
-async def _reached(client: Client, known: KnownDevice, place: Place) -> CoapsConnection:
+async def _connect(client: Client, known: KnownDevice, host_port: HostPort) -> CoapsConnection:
     """Connect to the first address of a host that accepts a session."""
     failure: PeerError | None = None
-    for address in await resolve(place.host, place.port):
+    for address in await resolve(host_port.host, host_port.port):
         try:
             return await client.connect_at(
-                address, pinned=known.fingerprint, timeout=ADDRESS_SECONDS
+                address, pinned=known.fingerprint, timeout=DIAGNOSIS_SECONDS
             )
         except PeerError as error:
             failure = failure or error
@@ -153,7 +146,7 @@ async def _reached(client: Client, known: KnownDevice, place: Place) -> CoapsCon
     raise failure
 
 
-def _worst(known: KnownDevice, failures: list[PeerError]) -> PeerError:
+def _most_significant(known: KnownDevice, failures: list[PeerError]) -> PeerError:
     mismatch = next((one for one in failures if isinstance(one, PinMismatch)), None)
     return mismatch or Unreachable(
         f"{known.alias} does not answer at any known address",
@@ -163,14 +156,8 @@ def _worst(known: KnownDevice, failures: list[PeerError]) -> PeerError:
 
 
 async def _policy(connection: CoapsConnection) -> Check:
-    message = aiocoap.Message(code=Code.GET)
-    message.opt.uri_path = ("iam", "me")
     try:
-        answer = await connection.request(message, timeout=ADDRESS_SECONDS)
-        error = error_of(answer)
-        if error is not None:
-            return _failed("policy", error)
-        me = whoami_untrusted(answer.payload)
+        me = (await ask_me(connection, timeout=DIAGNOSIS_SECONDS)).whoami
     except PeerError as error:
         return _failed("policy", error)
     who = f"user {on_one_line(me.user)}, role {on_one_line(me.role)}, path {on_one_line(me.path)}"
@@ -183,13 +170,13 @@ def _window(adverts: list[Advert]) -> Check:
             "window",
             "the device is not announced on this network; pairing requires its own network",
         )
-    said = {advert.pairing_open for advert in adverts}
-    if len(said) > 1:
+    states = {advert.pairing_open for advert in adverts}
+    if len(states) > 1:
         return _note(
             "window",
             "announced both as open and as closed; another host may be sending announcements",
         )
     return _ok(
         "window",
-        "open for pairing" if True in said else "closed (normal when no pairing is in progress)",
+        "open for pairing" if True in states else "closed (normal when no pairing is in progress)",
     )

@@ -1,7 +1,7 @@
-"""Where a device may be, as people and files write it: `HOST[:PORT]`.
+"""Addresses of devices as people and files write them: `HOST[:PORT]`.
 
-HOST is a name, an IPv4 address, or an IPv6 address with its zone (`fe80::1%eth0`), in brackets when
-a port follows.
+HOST is a name, an IPv4 address, or an IPv6 address with an optional zone (`fe80::1%eth0`), in
+brackets if a port follows.
 """
 
 import ipaddress
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from peer.errors import UsageError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # slow to import, and most verbs use no network
     from peer.net.address import Address
 
 REGULAR_PORT = 5684  # coaps (RFC 7252 §6.2)
@@ -22,30 +22,30 @@ _ADVICE = "Examples: lamp.example:5684, 192.0.2.1:5684, [2001:db8::1]:5684."
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A host and perhaps a port (0 = the one that is usual for the purpose)."""
+class HostPort:
+    """A host and a port; the port 0 stands for the usual one."""
 
     host: str
     port: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `HOST[:PORT]`. Raises `UsageError`."""
+        """Parse `HOST[:PORT]`. Raises `UsageError`."""
         host, port = _split(text.strip())
         if not (_is_ip(host) or _NAME.fullmatch(host)):
             raise UsageError(f"{text!r} is not an address", advice=_ADVICE)
         return cls(host, _port(port, text) if port is not None else 0)
 
     @classmethod
-    def of(cls, address: "Address") -> Self:
-        """The place of a socket address. An interface keeps its name, not its number."""
+    def from_address(cls, address: "Address") -> Self:
+        """Convert a socket address; the interface is named, not numbered."""
         text = str(address)
         host, _, _ = text.rpartition(":")
         return cls(host.strip("[]"), address.port)
 
     @property
     def is_ip(self) -> bool:
-        """Whether the host is an IP address, so that nobody is asked for it."""
+        """Whether the host is an IP address, which needs no DNS query."""
         return _is_ip(self.host)
 
     def __str__(self) -> str:

@@ -10,42 +10,25 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import time
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
+from client_app.aliases import alias_taken, check_alias
 from client_app.errors import BookError, NotKnown
+from client_app.known_devices_format import Book, book_bytes, book_untrusted
+from client_app.limits import LOCK_SECONDS
 from client_app.models import KnownDevice
-from peer import json_text as strict_json
-from peer.errors import Malformed, UsageError
+from peer.errors import Malformed
 from peer.files import atomic_write, check_writable, draft_prefix, open_own, read_own, sync_folder
 from peer.identity import Fingerprint
-from peer.terminal.text import json_text
-
-SCHEMA: Final = 1
-LOCK_SECONDS: Final = 5.0
-"""How long a writer waits for the lock."""
 
 _LOCK_POLL_SECONDS: Final = 0.02
-MOST_BYTES: Final = 16 << 20
-"""Maximum size of the file: room for more than 10,000 devices."""
-_ALIAS: Final = re.compile(r"\w([\w.-]{0,62}\w)?")
 _RESTORE: Final = (
     "The file was not changed. Restore it from a backup, or move it away and pair again."
 )
-
-
-_KINDS: Final = MappingProxyType(
-    {key: type(value) for key, value in KnownDevice("x", Fingerprint(bytes(32))).record().items()}
-)
-"""The fields of an entry and their types."""
-
-Book = Mapping[str, KnownDevice]
 
 
 class DeviceBook:
@@ -178,12 +161,12 @@ class DeviceBook:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        place = self.path.with_suffix(".lock")
+        lock = self.path.with_suffix(".lock")
         try:
             if not self.path.parent.is_dir():
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 sync_folder(self.path.parent.parent)
-            descriptor = open_own(place, os.O_RDWR | os.O_CREAT)
+            descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise self._cannot("write", error) from error
         try:
@@ -215,62 +198,6 @@ class DeviceBook:
         return BookError(f"cannot {verb} {path}: {error.strerror or error}", advice=advice)
 
 
-# -- values and bytes -----------------------------------------------------------------------------
-
-
-def book_bytes(book: Book) -> bytes:
-    """The content of the file, one line for each device."""
-    lines = ",\n ".join(json_text(book[alias].record()) for alias in sorted(book))
-    return f'{{"schema": {SCHEMA}, "devices": [\n {lines}\n]}}\n'.encode()
-
-
-def book_untrusted(data: bytes) -> dict[str, KnownDevice]:
-    """Parse the content of the file. Raises only `Malformed`."""
-    whole = strict_json.decode_untrusted(data, size=MOST_BYTES)
-    if not isinstance(whole, dict) or not isinstance(whole.get("schema"), int):
-        raise Malformed("it is not a file of known devices")
-    if whole["schema"] > SCHEMA:
-        raise Malformed(
-            f"it was written by a newer version of handfast (schema {whole['schema']})",
-            advice="The file was not changed. Update handfast.",
-        )
-    devices = whole.get("devices")
-    if whole.keys() != {"schema", "devices"} or not isinstance(devices, list):
-        raise Malformed("it is not a file of known devices")
-    book: dict[str, KnownDevice] = {}
-    keys: set[Fingerprint] = set()
-    for number, record in enumerate(devices, 1):
-        device = _device_untrusted(record, number)
-        if device.alias in book or device.fingerprint in keys:
-            raise Malformed(f"device {number} has the alias or the fingerprint of an earlier one")
-        book[device.alias] = device
-        keys.add(device.fingerprint)
-    return book
-
-
-def _device_untrusted(record: object, number: int) -> KnownDevice:
-    where = f"device {number}"
-    if not isinstance(record, dict) or record.keys() != _KINDS.keys():
-        raise Malformed(f"{where} has missing or unknown fields")
-    for key, kind in _KINDS.items():
-        if type(record[key]) is not kind:
-            raise Malformed(f"{where}: {key} has the wrong type")
-    if not all(isinstance(each, str) for each in record["addresses"]):
-        raise Malformed(f"{where}: an address is not text")
-    if not 0 < record["port"] <= 65535:
-        raise Malformed(f"{where}: the port is not in 1 to 65535")
-    try:
-        values = {
-            **record,
-            "alias": check_alias(record["alias"]),
-            "fingerprint": Fingerprint.parse(record["fingerprint"]),
-            "addresses": tuple(record["addresses"]),
-        }
-    except (UsageError, Malformed) as error:
-        raise Malformed(f"{where}: {error}") from error
-    return KnownDevice(**values)
-
-
 def _found(book: Book, alias: str) -> KnownDevice:
     if alias in book:
         return book[alias]
@@ -286,33 +213,4 @@ def _found(book: Book, alias: str) -> KnownDevice:
     raise NotKnown(
         f"no paired device has the alias or ID {alias!r}",
         advice=f"{paired} Run `handfast pair` to add one.",
-    )
-
-
-def check_alias(text: str) -> str:
-    """Return the alias in NFC: 1 to 64 letters, digits or `_`, with `-` and `.` inside.
-
-    Raises `UsageError`.
-    """
-    alias = unicodedata.normalize("NFC", text)
-    if not _ALIAS.fullmatch(alias):
-        raise UsageError(
-            f"{text!r} is not a valid alias",
-            advice="Use 1 to 64 letters and digits, with -, _ or . inside; for example: kitchen.",
-        )
-    return alias
-
-
-def alias_for(name: str, device_id: str) -> str:
-    """Derive an alias from the name of a device, or from its ID if the name has no usable part."""
-    plain = unicodedata.normalize("NFC", name)[:64]
-    word = re.sub(r"[^\w.]+", "-", plain).strip("-._").lower()
-    return word if _ALIAS.fullmatch(word) else device_id.lower()
-
-
-def alias_taken(alias: str) -> UsageError:
-    """The error for an alias that another device has."""
-    return UsageError(
-        f"{alias!r} is the alias of another device",
-        advice=f"Choose another alias (--as), or run `handfast rename {alias} NEW` first.",
     )

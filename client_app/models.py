@@ -105,7 +105,7 @@ class Seen:
     known_as: str
 
 
-class Verdict(StrEnum):
+class CheckResult(StrEnum):
     """The result of a check."""
 
     OK = "ok"
@@ -118,7 +118,7 @@ class Check:
     """One check of `handfast doctor`. `exit_code` is not 0 if it failed."""
 
     name: str
-    verdict: Verdict
+    verdict: CheckResult
     said: str
     advice: str = ""
     exit_code: int = 0

@@ -6,7 +6,7 @@ import click
 
 from client_app.commands.common import Setting, Verb, device_argument
 from client_app.errors import NotKnown
-from client_app.host_port import Place
+from client_app.host_port import HostPort
 from client_app.models import KnownDevice
 
 
@@ -21,7 +21,7 @@ def command(setting: Setting, device: str, places: tuple[str, ...], remove: bool
     Without HOST, show the stored addresses. At every address the device has to prove the key that
     was pinned at pairing.
     """
-    named = [str(Place.parse(place)) for place in places]
+    named = [str(HostPort.parse(place)) for place in places]
     book = setting.book
     known = book.find(device)
     if not named and not remove:

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from client_app.limits import DEMO_STEP_SECONDS, DEMO_STOP_SECONDS
 from peer.errors import PeerError, TimedOut
 from peer.terminal.text import on_lines
 
-STEP_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 5.0
 _LOOPBACK: Final = "127.0.0.1"
 _POLL_SECONDS: Final = 0.1
 # Written for the reader as the commands are typed, run as modules of this very Python.
@@ -145,13 +144,13 @@ class _Stage:
     async def end(self, run: _Run, *, exit_code: int, is_shown: bool = True) -> str:
         """Wait for the end of a command and check how it ended. What it said."""
         try:
-            async with asyncio.timeout(STEP_SECONDS):
+            async with asyncio.timeout(DEMO_STEP_SECONDS):
                 code = await run.process.wait()
                 assert run.reader is not None
                 await run.reader
         except TimeoutError as error:
             raise TimedOut(
-                f"a step of the demonstration took longer than {STEP_SECONDS:g} s"
+                f"a step of the demonstration took longer than {DEMO_STEP_SECONDS:g} s"
             ) from error
         if is_shown:
             self._show(run.said)
@@ -187,7 +186,7 @@ class _Stage:
                     with contextlib.suppress(ProcessLookupError):
                         run.process.send_signal(number)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(DEMO_STOP_SECONDS):
                     await asyncio.gather(*(run.process.wait() for run in running))
                     break
         await asyncio.gather(*(run.reader for run in self._runs if run.reader is not None))
@@ -225,11 +224,11 @@ async def _read(run: _Run, stdin: str | None) -> None:
 
 async def _bounded(work: Awaitable[None]) -> None:
     try:
-        async with asyncio.timeout(STEP_SECONDS):
+        async with asyncio.timeout(DEMO_STEP_SECONDS):
             await work
     except TimeoutError as error:
         raise TimedOut(
-            f"a step of the demonstration took longer than {STEP_SECONDS:g} s"
+            f"a step of the demonstration took longer than {DEMO_STEP_SECONDS:g} s"
         ) from error
 
 

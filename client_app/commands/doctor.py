@@ -17,8 +17,8 @@ async def command(setting: Setting, device: str) -> AsyncIterator[Check]:
     Without DEVICE, only this client and its network are checked. The exit code is that of the
     first check that fails.
     """
-    from client_app.doctor import examine  # noqa: PLC0415 - slow; see `setting`
+    from client_app.doctor import diagnose  # noqa: PLC0415 - slow; see `setting`
 
     async with setting.client() as client:
-        async for check in examine(client, device):
+        async for check in diagnose(client, device):
             yield check

@@ -43,6 +43,6 @@ async def command(
                 yield event
             return
         stream = iam.follow_events(since=since, last=last)
-        async with contextlib.aclosing(stream) as events:  # type: ignore[type-var]
+        async with contextlib.aclosing(stream) as events:
             async for event in events:
                 yield event

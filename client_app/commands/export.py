@@ -3,7 +3,7 @@
 import click
 
 from client_app.commands.common import Setting, Verb
-from client_app.known_devices import book_bytes
+from client_app.known_devices_format import book_bytes
 
 
 @click.command(cls=Verb, example="handfast export > devices.json")

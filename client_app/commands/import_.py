@@ -4,8 +4,10 @@ from typing import BinaryIO
 
 import click
 
+from client_app.aliases import alias_taken
 from client_app.commands.common import Setting, Verb
-from client_app.known_devices import MOST_BYTES, alias_taken, book_untrusted
+from client_app.known_devices_format import book_untrusted
+from client_app.limits import DEVICES_FILE_BYTES
 from client_app.models import KnownDevice
 from peer.errors import Malformed, UsageError
 
@@ -22,7 +24,7 @@ def command(setting: Setting, file: BinaryIO) -> list[KnownDevice]:
     FILE decides which device keys this client trusts. Import only files from machines of your own.
     """
     try:
-        wanted = book_untrusted(file.read(MOST_BYTES + 1))
+        wanted = book_untrusted(file.read(DEVICES_FILE_BYTES + 1))
     except Malformed as error:
         raise UsageError(f"{file.name}: {error}", advice=error.advice) from error
     added: list[KnownDevice] = []

@@ -24,7 +24,7 @@ async def command(
     left = count
     async with setting.client() as client:
         states = (await client.connect(device)).observe(path, accept=accept_of(body_format))
-        async with contextlib.aclosing(states) as stream:  # type: ignore[type-var]
+        async with contextlib.aclosing(states) as stream:
             async for reply in stream:
                 yield reply
                 left = left - 1 if left is not None else None

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from client_app.commands.common import Setting, Verb
+from client_app.limits import INPUT_CHARACTERS
 from client_app.models import Paired
-from client_app.pairing.method_choice import AskCode, is_invite, meaning, scanned
+from client_app.pairing.method_choice import AskCode, is_invite, meaning, parse_label
 from client_app.pairing.targets import check_target
 from client_app.terminal.picture import is_picture, text_in_picture
 from peer.errors import Malformed, UsageError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from client_app.pairing.ceremony import Comparison
 
 STANDARD_INPUT: Final = "-"
-_MOST_TYPED: Final = 4096  # characters; an invite has 619 at most, and perhaps line breaks
 
 
 @click.command(cls=Verb, example="handfast pair kitchen --name anna")
@@ -89,7 +89,7 @@ def command(
             )
         return _redeemed(setting, target, alias=wish.alias, expect=wish.expect)
     check_target(target)
-    label = scanned(target)
+    label = parse_label(target)
     _check_answers(setting, wish, is_label=label is not None)
     return _paired(setting, target, wish)
 
@@ -158,9 +158,9 @@ def _typed(setting: Setting) -> str:
     """Read an invite or a label from standard input: all of it, or one line of a terminal."""
     if sys.stdin.isatty():
         setting.screen.warn("Paste the text of the invite or label, then press Enter:")
-        text = sys.stdin.readline(_MOST_TYPED)
+        text = sys.stdin.readline(INPUT_CHARACTERS)
     else:
-        text = sys.stdin.read(_MOST_TYPED)
+        text = sys.stdin.read(INPUT_CHARACTERS)
     if not is_armoured(text):
         raise UsageError(
             "standard input contains neither an invite nor a label",
@@ -215,7 +215,7 @@ async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
 def _code(setting: Setting, given: str) -> AskCode:
     async def ask() -> str:
         if given == STANDARD_INPUT:
-            return sys.stdin.readline(_MOST_TYPED)
+            return sys.stdin.readline(INPUT_CHARACTERS)
         if given:
             return given
         setting.screen.done()

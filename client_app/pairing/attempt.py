@@ -1,30 +1,27 @@
-"""One pairing over one connection: choose, ask, confirm, and only then store the device."""
+"""One pairing over one connection: choose a method, ask, confirm, then store the device."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final, Protocol, assert_never
+from typing import assert_never
 
-import aiocoap
-from aiocoap.numbers.codes import Code
-
-from client_app.device import whoami_untrusted
-from client_app.host_port import REGULAR_PORT, Place
-from client_app.known_devices import DeviceBook, alias_for, alias_taken, check_alias
+from client_app.aliases import alias_for, alias_taken, check_alias
+from client_app.connector import Connector
+from client_app.exchange import ask_me
+from client_app.host_port import REGULAR_PORT, HostPort
+from client_app.known_devices import DeviceBook
+from client_app.limits import PAIRING_RECONNECTS
 from client_app.models import KnownDevice, Paired
 from client_app.pairing.ceremony import (
     AnswerLost,
     Ceremony,
     Comparison,
-    Offer,
+    OnNote,
     OnWait,
-    Registration,
-    declined,
+    confirmed,
 )
-from client_app.pairing.method_choice import Means, SideMaker
-from client_app.pairing.redemption import OnNote
+from client_app.pairing.messages import Offer, Registration
+from client_app.pairing.method_choice import MethodInputs, SideMaker
 from client_app.pairing.targets import Target, no_window
-from peer import cbor
 from peer.errors import (
     Denied,
     HandshakeFailed,
@@ -37,31 +34,15 @@ from peer.errors import (
 )
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.address import Address
 from peer.net.connection import CoapsConnection
-from peer.net.problem import error_of
 from peer.pairing.errors import Mismatch
 from peer.pairing.methods import Method
 from peer.pairing.names import default_name
 from peer.pairing.sides import ClientSide
 
 
-class ConnectAt(Protocol):
-    """A session at one address with one key."""
-
-    def __call__(self, address: Address, *, pinned: Fingerprint) -> Awaitable[CoapsConnection]:
-        """Raises what `CoapsClient.connect` raises."""
-
-
-FindPort = Callable[[Fingerprint], Awaitable[int]]
-"""The regular port that a device announces, or 0."""
-
-_RECONNECTS: Final = 3
-"""How often a session that ends before the ceremony starts is replaced."""
-
-
-class Attempt:
-    """From an open connection to a stored device. One-shot."""
+class PairingAttempt:
+    """One attempt, from an open connection to a stored device. One-shot."""
 
     def __init__(
         self,
@@ -71,42 +52,43 @@ class Attempt:
         own: Fingerprint,
         book: DeviceBook,
         limits: Limits,
-        connect_at: ConnectAt,
-        find_port: FindPort,
+        connector: Connector,
         on_note: OnNote,
     ) -> None:
         self._address = connection.peer.address
-        self._regular = self._address  # once the offer is known
+        self._regular = self._address  # with the regular port, once the offer is known
         self._target = target
         self._own = own
         self._book = book
         self._limits = limits
-        self._connect_at = connect_at
-        self._find_port = find_port
+        self._connector = connector
         self._on_note = on_note
         self._ceremony = Ceremony(connection, own=own, limits=limits)
         self._key = self._ceremony.device
 
     async def run(
-        self, *, name: str, role: str, alias: str, means: Means, on_wait: OnWait
+        self, *, name: str, role: str, alias: str, inputs: MethodInputs, on_wait: OnWait
     ) -> Paired:
-        """Pair by the best method there is. A fingerprint that was expected needs no look."""
+        """Pair by the best method. No one has to compare a fingerprint that was expected."""
         offer = await self._ceremony.offer()
-        method = means.method_for(offer)
-        port = offer.port or self._target.port or await self._find_port(self._key) or REGULAR_PORT
-        self._regular = replace(self._address, port=port)
+        method = inputs.method_for(offer)
+        self._regular = replace(self._address, port=await self._regular_port(offer))
         known = self._book.by_fingerprint(self._key)
         alias = self._alias(alias, offer, known)
         user = name or (known.user if known else "") or default_name(self._own)
-        side = await self._side_in_a_session(
-            await means.side_maker(method), was_asked=method.spec.needs_code
+        side = await self._side_in_open_session(
+            await inputs.side_maker(method), was_asked=method.spec.needs_code
         )
         begun = await self._ceremony.start(side, name=user, role=role)
-        confirm = _said_yes if means.is_vouched or means.confirm is None else means.confirm
+        confirm = inputs.confirm
+        if inputs.is_key_expected or confirm is None:
+            confirm = _confirm_expected_key
         if isinstance(begun, Registration):
-            # The device says so and no ceremony proves it: its key has to be known otherwise.
+            # No ceremony authenticates the device here, so its key must be known already.
+            if method.spec.needs_code:
+                self._on_note("the device already knows this client; the code was not checked")
             if known is None and _needs_comparison(method):
-                await self._compare(offer, means)
+                await self._compare(offer, inputs)
             held = known.method if known is not None else method
             device = await self._store(offer, begun, alias, known, held)
             return Paired(device, is_new=known is None, method=method)
@@ -124,7 +106,7 @@ class Attempt:
         """End the session. Safe to repeat."""
         await self._ceremony.close()
 
-    async def _side_in_a_session(self, make_side: SideMaker, *, was_asked: bool) -> ClientSide:
+    async def _side_in_open_session(self, make_side: SideMaker, *, was_asked: bool) -> ClientSide:
         """Return the client's side of the method, in a session that is open.
 
         While this side's user types, other clients can push the session out of the device's few
@@ -134,9 +116,9 @@ class Attempt:
 
         Raises `WindowClosed` if nothing listens any more, `PinMismatch`, or `Unreachable`.
         """
-        for left in reversed(range(_RECONNECTS + 1)):
+        for left in reversed(range(PAIRING_RECONNECTS + 1)):
             side = make_side(self._ceremony.session)
-            if await self._is_there(was_asked=was_asked):
+            if await self._is_alive(was_asked=was_asked):
                 return side
             if left:
                 self._on_note("the connection was lost before the pairing started; reconnecting")
@@ -149,12 +131,12 @@ class Attempt:
 
     async def _reconnect(self) -> None:
         await self._ceremony.close()
-        connection = await self._connect_when_there_is_room()
+        connection = await self._connect_to_busy_device()
         self._ceremony = Ceremony(connection, own=self._own, limits=self._limits)
 
-    async def _connect_when_there_is_room(self) -> CoapsConnection:
-        """A full device refuses a session at once; after a while others make way for it."""
-        for _ in range(_RECONNECTS - 1):
+    async def _connect_to_busy_device(self) -> CoapsConnection:
+        """Connect again later if the device has too many sessions: it evicts the older ones."""
+        for _ in range(PAIRING_RECONNECTS - 1):
             try:
                 return await self._connect_again()
             except HandshakeFailed:
@@ -163,13 +145,13 @@ class Attempt:
 
     async def _connect_again(self) -> CoapsConnection:
         try:
-            return await self._connect_at(self._address, pinned=self._key)
+            return await self._connector.connect_at(self._address, pinned=self._key)
         except Unreachable as error:
             if not error.refused:
                 raise
             raise no_window(error) from error
 
-    async def _is_there(self, *, was_asked: bool) -> bool:
+    async def _is_alive(self, *, was_asked: bool) -> bool:
         if not self._ceremony.is_open or not was_asked:
             return self._ceremony.is_open
         try:
@@ -178,20 +160,19 @@ class Attempt:
             return False
         return True
 
-    async def _compare(self, offer: Offer, means: Means) -> None:
-        if means.is_vouched:
+    async def _compare(self, offer: Offer, inputs: MethodInputs) -> None:
+        if inputs.is_key_expected:
             return
-        if means.confirm is None:
+        if inputs.confirm is None:
             raise UsageError(
                 "the device says that it already knows this client, but its key was not verified",
                 advice=f"If the device shows this fingerprint, give it with --expect-fingerprint: "
                 f"{self._key.grouped}",
             )
-        if not await means.confirm(self._question(offer)):
-            raise declined()
+        await confirmed(inputs.confirm, self._question(offer))
 
     def _alias(self, wanted: str, offer: Offer, known: KnownDevice | None) -> str:
-        """The alias to store; one that means another device is told before anybody is asked."""
+        """The alias to store. Raises `UsageError` if another device has it."""
         if wanted:
             alias = check_alias(wanted)
         elif known is not None:
@@ -214,24 +195,23 @@ class Attempt:
         )
 
     async def _recovered(
-        self, lost: AnswerLost, side: ClientSide, asked: Registration
+        self, lost: AnswerLost, side: ClientSide, requested: Registration
     ) -> Registration:
         """Ask on the regular port, with the device's key pinned, how the pairing ended.
 
-        In most methods that key was authenticated before the last message: by this side's user or
-        by the label. In `code` only the device's tag does that, so the device has to show a receipt
-        of it: what replaces a lost answer has to prove what the answer would have proved
-        (protocol §5.8).
+        In most methods that key was authenticated before the last message, by this side's user or
+        by the label. In `code` only the device's tag authenticates it, so the device has to return
+        a receipt of that tag (protocol §5.8).
 
-        `asked` is what this ceremony was for: it holds if the role may not ask who it is.
+        `requested` is the result if the role does not allow to ask who this client is.
 
-        Raises `WrongCode` if the receipt is missing or wrong, `Unreachable` if the device has
-        stored nobody, `AnswerLost` if it cannot be asked.
+        Raises `WrongCode` if the receipt is missing or wrong, `Unreachable` if the device has not
+        stored this client, `AnswerLost` if it cannot be asked.
         """
         try:
-            stored, receipt = await self._whoami()
+            stored, receipt = await self._registration()
         except Denied:
-            stored, receipt = asked, None
+            stored, receipt = requested, None
         except NotPaired as error:
             raise Unreachable(
                 f"{lost}; the device has not stored this client", advice="Start again."
@@ -251,22 +231,20 @@ class Attempt:
             ) from error
         return stored
 
-    async def _whoami(self) -> tuple[Registration, object]:
-        """Who the device says we are, and the receipt it keeps of our pairing."""
-        message = aiocoap.Message(code=Code.GET)
-        message.opt.uri_path = ("iam", "me")
-        connection = await self._connect_at(self._regular, pinned=self._key)
+    async def _registration(self) -> tuple[Registration, object]:
+        """Ask who this client is on the device, and for the receipt of the pairing."""
+        connection = await self._connector.connect_at(self._regular, pinned=self._key)
         try:
-            answer = await connection.request(message, timeout=self._limits.step_seconds)
+            me = await ask_me(connection, timeout=self._limits.step_seconds)
         finally:
             await connection.close()
-        error = error_of(answer)
-        if error is not None:
-            raise error
-        me = whoami_untrusted(answer.payload)
-        body = cbor.decode_untrusted(answer.payload)
-        assert isinstance(body, dict)  # or there would be no `me`
-        return Registration(me.user, me.role), body.get("receipt")
+        return Registration(me.whoami.user, me.whoami.role), me.receipt
+
+    async def _regular_port(self, offer: Offer) -> int:
+        announced = self._connector.finder.port_of
+        return (
+            offer.port or self._target.port or await announced(self._key.device_id) or REGULAR_PORT
+        )
 
     async def _store(
         self,
@@ -283,7 +261,7 @@ class Attempt:
             user=registration.user,
             role=registration.role,
             port=self._regular.port,
-            last_seen=str(Place.of(self._regular)),
+            last_seen=str(HostPort.from_address(self._regular)),
             addresses=known.addresses if known else (),
             method=method,
         )
@@ -304,5 +282,5 @@ def _needs_comparison(method: Method) -> bool:
             assert_never(method)
 
 
-async def _said_yes(_question: Comparison) -> bool:
+async def _confirm_expected_key(_question: Comparison) -> bool:
     return True

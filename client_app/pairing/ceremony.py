@@ -1,70 +1,64 @@
 """The client's side of a ceremony, over one connection to the pairing port (protocol §5).
 
-    GET /pair               what the device offers, and what it calls itself
-    POST /pair              starts; or the device knows key and name already, and nothing is asked
+    GET /pair               the device's name and the methods it offers
+    POST /pair              starts; if the device knows the key and the name, the pairing ends here
     POST /pair/{id}         the method's exchange, if it has one
-    GET /pair/{id}          observed, while both users look, where the method asks them
-    POST /pair/{id}         our confirmation; the device stores us, then gives its tag
-    DELETE /pair/{id}       our user said no
+    GET /pair/{id}          observed while both users compare, if the method asks them to
+    POST /pair/{id}         the client's confirmation; the device stores the client and confirms
+    DELETE /pair/{id}       the client's user declined
 
 `peer.pairing.methods` defines what each method adds to these messages; `method_choice` picks one.
 
-Invariant: nothing is stored here before the device's tag was right *and* this side's user (by a
-look, a code or a label), or an expected fingerprint, vouched for the key. If only the last answer
-is lost, `finish` raises `AnswerLost`; the caller then asks on the regular port, and verifies the
-receipt of that tag where the method needs it.
+Invariant: the client stores a device only after the device's tag was verified *and* its key was
+authenticated: by this side's user (comparing, or with a code or a label), or by an expected
+fingerprint. If only the last response is lost, `finish` raises `AnswerLost`; the caller then asks
+on the regular port, and verifies the receipt of that tag if the method requires it.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
-import aiocoap
 from aiocoap.numbers.codes import Code
 
-from client_app.content import NUMBERS, Format
-from client_app.device import text_of
+from client_app.decode import body_untrusted
 from client_app.errors import Declined
-from peer import cbor
-from peer.errors import (
-    HandshakeFailed,
-    Malformed,
-    PeerError,
-    PinMismatch,
-    RefusedByUser,
-    RequestFailed,
-    TimedOut,
-    Unreachable,
-    UsageError,
-    WrongCode,
+from client_app.exchange import ask, message_of, payload_of
+from client_app.limits import PAIRING_POLL_SECONDS
+from client_app.pairing.messages import (
+    Offer,
+    Registration,
+    Started,
+    is_accepted_untrusted,
+    method_fields_untrusted,
+    offer_untrusted,
+    registration_untrusted,
+    start_untrusted,
 )
+from peer.errors import HandshakeFailed, PeerError, TimedOut, Unreachable, WrongCode
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.connection import CoapsConnection
-from peer.net.problem import error_of
-from peer.pairing.binding import WINDOW_ID_BYTES, Channel
-from peer.pairing.ceremony import Fields, State
+from peer.pairing.binding import Channel
 from peer.pairing.errors import Mismatch
 from peer.pairing.sides import ClientSide, Session, Terms
 
-VERSION: Final = 1
-POLL_SECONDS: Final = 1.0
-"""Between two looks at a ceremony whose device does not notify."""
-
 
 class AnswerLost(Unreachable):
-    """We confirmed, and do not know whether the device has stored us."""
+    """The last response was lost: whether the device has stored this client is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What this side's user is asked to compare with what the device shows.
+    """A question to this side's user: does the device show the same?
 
-    `number` are six digits, and then nothing else has to be compared; empty: both fingerprints
-    have to be, all of them. `name` is what the device calls itself: its own words, to be escaped
-    before they are shown.
+    Attributes:
+        device, own: the fingerprints of both sides, to be compared completely if `number` is empty.
+        name: the name that the device gives itself; escape it before you show it.
+        address: the address of the device.
+        seconds: how long the user has to answer.
+        number: six digits to be compared, or empty.
     """
 
     device: Fingerprint
@@ -75,36 +69,14 @@ class Comparison:
     number: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What GET `/pair` said. `port` is the regular port, 0 if it did not say."""
-
-    name: str
-    methods: tuple[str, ...]
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """Who the device has stored us as."""
-
-    user: str
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A ceremony that goes on. `fields` are the method's part of the answer."""
-
-    id: str
-    window_id: bytes
-    role: str
-    fields: Fields = field(default_factory=dict, repr=False)
-
-
 Confirm = Callable[[Comparison], Awaitable[bool]]
+"""Asks this side's user."""
+
 OnWait = Callable[[float], None]
-"""Called with the seconds left when the device's user is what we wait for."""
+"""Called with the seconds left while only the user at the device is waited for."""
+
+OnNote = Callable[[str], None]
+"""Called with a warning for this side's user."""
 
 
 class Ceremony:
@@ -117,23 +89,24 @@ class Ceremony:
 
     @property
     def device(self) -> Fingerprint:
-        """The key that the device has proved."""
+        """The key of the device, proved in the handshake."""
         return self._connection.peer.fingerprint
 
     @property
     def session(self) -> Session:
-        """What methods bind to."""
+        """The session to which a method binds its messages."""
         return Session(self._connection.peer.exporter, self._own, self.device)
 
     @property
     def is_open(self) -> bool:
-        """Whether the session still stands, as far as this side has heard."""
+        """Whether the session is open, as far as this side knows."""
         return self._connection.is_open
 
     async def offer(self, *, timeout: float | None = None) -> Offer:
-        """What the device offers now. Raises `PeerError` if that is nothing for us.
+        """Ask the device for its name and methods.
 
-        `timeout` is in seconds; None for `Limits.step_seconds`.
+        `timeout` is in seconds and defaults to `Limits.step_seconds`. Raises a `PeerError` if no
+        pairing is possible.
         """
         if not self._connection.peer.extended_master_secret:
             # Without it a man in the middle can give two sessions one exporter value (RFC 7627 §1).
@@ -146,13 +119,15 @@ class Ceremony:
         return offer_untrusted(body, proved=self.device)
 
     async def start(self, side: ClientSide, *, name: str, role: str) -> Started | Registration:
-        """Start, and do the method's exchange; or learn that this key and name are registered.
+        """Start a ceremony and complete the method's exchange.
 
-        Raises `WrongCode` if the device does not keep to the method.
+        Returns a `Registration` if the device has already stored this key under this name. Raises
+        `WrongCode` if the device violates the method.
         """
-        wish = {**side.begin(), "method": side.method, "name": name}
-        answer = await self._ask(Code.POST, ("pair",), wish | ({"role": role} if role else {}))
-        started = start_untrusted(answer)
+        request = {**side.begin(), "method": side.method, "name": name}
+        if role:
+            request["role"] = role
+        started = start_untrusted(await self._ask(Code.POST, ("pair",), request))
         if isinstance(started, Registration):
             return started
         channel = Channel(self._connection.peer.exporter, self._own, self.device, started.window_id)
@@ -160,8 +135,8 @@ class Ceremony:
         try:
             message = side.started_untrusted(terms, started.fields)
             if message is not None:
-                answer = await self._ask(Code.POST, ("pair", started.id), message)
-                side.exchanged_untrusted(_fields(answer))
+                body = await self._ask(Code.POST, ("pair", started.id), message)
+                side.exchanged_untrusted(method_fields_untrusted(body))
         except Mismatch as error:
             await self.abort(started)
             raise WrongCode(str(error), advice=error.advice) from error
@@ -170,12 +145,12 @@ class Ceremony:
     async def both_agree(
         self, started: Started, question: Comparison, *, confirm: Confirm, on_wait: OnWait
     ) -> None:
-        """Return when both users have said yes; they look at the same time.
+        """Return when both users have confirmed; they are asked at the same time.
 
-        Raises `Declined` (our user), `RefusedByUser` (theirs), `TimedOut`.
+        Raises `Declined` (this side's user), `RefusedByUser` (the device's user), or `TimedOut`.
         """
-        ours = asyncio.ensure_future(_our_user(confirm, question))
-        theirs = asyncio.ensure_future(self._their_user(started))
+        ours = asyncio.ensure_future(confirmed(confirm, question))
+        theirs = asyncio.ensure_future(self._accepted(started))
         waiting: set[asyncio.Future[None]] = {ours, theirs}
         loop = asyncio.get_running_loop()
         until = loop.time() + question.seconds
@@ -202,7 +177,7 @@ class Ceremony:
             await asyncio.gather(ours, theirs, return_exceptions=True)
 
     async def finish(self, side: ClientSide, started: Started) -> Registration:
-        """Confirm, and check the device's confirmation.
+        """Send the confirmation and verify the device's.
 
         Raises `AnswerLost` if the outcome is unknown, `WrongCode` if the device's tag is wrong.
         """
@@ -211,35 +186,32 @@ class Ceremony:
         except (Unreachable, TimedOut) as error:
             raise AnswerLost(f"the last response of the device was lost: {error}") from error
         try:
-            side.verify_untrusted(_fields(body))
+            side.verify_untrusted(method_fields_untrusted(body))
         except Mismatch as error:
             raise WrongCode(str(error), advice=error.advice) from error
-        return _registration(_map(body))
+        return registration_untrusted(body)
 
     async def abort(self, started: Started) -> None:
-        """Tell the device that this side gives up; the end of the session says it as well."""
+        """Tell the device that this side gives up; the end of the session has the same effect."""
         with contextlib.suppress(PeerError):
             await self._ask(Code.DELETE, ("pair", started.id))
-
-    # -- the two users ----------------------------------------------------------------------------
-
-    async def _their_user(self, started: Started) -> None:
-        """Return when the device's user has accepted; looks again where nobody notifies."""
-        while not await self._watched(started):  # noqa: ASYNC110 - the event is on another machine
-            await asyncio.sleep(POLL_SECONDS)
-
-    async def _watched(self, started: Started) -> bool:
-        message = _message(Code.GET, ("pair", started.id))
-        stream = self._connection.observe(message)
-        async with contextlib.aclosing(stream):  # type: ignore[type-var]  # it is a generator
-            async for answer in stream:
-                if is_accepted_untrusted(_body(answer)):
-                    return True
-        return False
 
     async def close(self) -> None:
         """End the session. Safe to repeat."""
         await self._connection.close()
+
+    async def _accepted(self, started: Started) -> None:
+        """Return when the device's user has accepted; polls a device that does not notify."""
+        while not await self._observed(started):  # noqa: ASYNC110 - the event is on another machine
+            await asyncio.sleep(PAIRING_POLL_SECONDS)
+
+    async def _observed(self, started: Started) -> bool:
+        stream = self._connection.observe(message_of(Code.GET, ("pair", started.id)))
+        async with contextlib.aclosing(stream):
+            async for response in stream:
+                if is_accepted_untrusted(body_untrusted(payload_of(response))):
+                    return True
+        return False
 
     async def _ask(
         self,
@@ -249,107 +221,11 @@ class Ceremony:
         *,
         timeout: float | None = None,
     ) -> object:
-        answer = await self._connection.request(
-            _message(code, path, body), timeout=timeout or self._limits.step_seconds
-        )
-        return _body(answer)
+        timeout = timeout or self._limits.step_seconds
+        return body_untrusted(await ask(self._connection, code, path, body, timeout=timeout))
 
 
-# -- messages -------------------------------------------------------------------------------------
-
-
-async def _our_user(confirm: Confirm, question: Comparison) -> None:
+async def confirmed(confirm: Confirm, question: Comparison) -> None:
+    """Return if this side's user confirms. Raises `Declined`."""
     if not await confirm(question):
-        raise declined()
-
-
-def declined() -> Declined:
-    """The error for our own user's no."""
-    return Declined("you did not confirm the device; nothing was stored")
-
-
-def _message(
-    code: Code, path: tuple[str, ...], body: Mapping[str, object] | None = None
-) -> aiocoap.Message:
-    message = aiocoap.Message(code=code)
-    message.opt.uri_path = path
-    if body is not None:
-        message.payload = cbor.encode(body)
-        message.opt.content_format = NUMBERS[Format.CBOR]
-    return message
-
-
-def _body(answer: aiocoap.Message) -> object:
-    error = error_of(answer)
-    if error is not None:
-        raise error
-    return cbor.decode_untrusted(answer.payload) if answer.payload else {}
-
-
-def _map(body: object) -> dict[object, object]:
-    if not isinstance(body, dict):
-        raise Malformed("the device's response is not a map")
-    return body
-
-
-def _fields(body: object) -> Fields:
-    return {key: item for key, item in _map(body).items() if isinstance(key, str)}
-
-
-def offer_untrusted(body: object, *, proved: Fingerprint) -> Offer:
-    """The answer of GET `/pair`. Raises `Malformed`, `PinMismatch`, or `UsageError`."""
-    fields = _map(body)
-    if fields.get("version") != VERSION:
-        raise UsageError(
-            "the device uses another version of the pairing protocol",
-            advice="Update handfast on the device or on this client, whichever is older.",
-        )
-    said = text_of(fields, "fingerprint")
-    if said and Fingerprint.parse(said) != proved:
-        raise PinMismatch(Fingerprint.parse(said).hex, proved.hex, is_known=False)
-    methods, port = fields.get("methods"), fields.get("port", 0)
-    if not isinstance(methods, list) or not all(isinstance(one, str) for one in methods):
-        raise Malformed("the device's offer contains no list of methods")
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
-        raise Malformed("the device's offer contains no valid port")
-    return Offer(text_of(fields, "name"), tuple(methods), port)
-
-
-def start_untrusted(body: object) -> Started | Registration:
-    """The answer of POST `/pair`. Raises `Malformed`."""
-    fields = _map(body)
-    if fields.get("state") == State.REGISTERED:
-        return _registration(fields)
-    window_id, ceremony = fields.get("window"), text_of(fields, "id")
-    if not isinstance(window_id, bytes) or len(window_id) != WINDOW_ID_BYTES or not ceremony:
-        raise Malformed("the device's response does not start a pairing")
-    return Started(ceremony, window_id, text_of(fields, "role"), _fields(body))
-
-
-def _registration(fields: dict[object, object]) -> Registration:
-    if fields.get("state") != State.REGISTERED:
-        raise Malformed("the device did not confirm that it has stored this client")
-    return Registration(text_of(fields, "user"), text_of(fields, "role"))
-
-
-def is_accepted_untrusted(body: object) -> bool:
-    """Whether the device's user has said yes. Raises what a final state means, or `Malformed`."""
-    match _map(body).get("state"):
-        case State.PENDING_USER_CONFIRMATION:
-            return False
-        case State.PENDING_CLIENT_COMPLETION:
-            return True
-        case State.REFUSED:
-            raise RefusedByUser(
-                "the device refused: its user declined, or a second client tried to pair",
-                advice="Ask the user at the device, then start again.",
-            )
-        case State.EXPIRED:
-            raise TimedOut(
-                "the pairing was not confirmed at the device in time",
-                advice="Start again, with someone at the device to confirm it.",
-            )
-        case State.REVOKED | State.REGISTERED:
-            raise RequestFailed("the device ended this pairing", advice="Start again.")
-        case _:
-            raise Malformed("the device's response contains an unknown pairing state")
+        raise Declined("you did not confirm the device; nothing was stored")

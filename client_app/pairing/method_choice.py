@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
 
-from client_app.pairing.ceremony import Confirm, Offer
+from client_app.pairing.ceremony import Confirm
+from client_app.pairing.messages import Offer
 from peer.errors import Malformed, PinMismatch, UsageError
 from peer.pairing import jpake
 from peer.pairing.armour import INVITE, is_armoured, kind_untrusted
@@ -49,7 +50,7 @@ def meaning(method: Method) -> str:
 
 
 def is_invite(text: str) -> bool:
-    """Whether this is the text of an invite. Raises `UsageError` for one with an error in it."""
+    """Whether a text is an invite. Raises `UsageError` if it is one with a mistake."""
     if not is_armoured(text):
         return False
     try:
@@ -58,8 +59,8 @@ def is_invite(text: str) -> bool:
         raise UsageError(str(error), advice=error.advice) from None
 
 
-def scanned(text: str) -> Label | None:
-    """The label, if this is the text of one. Raises `UsageError` for one with an error in it."""
+def parse_label(text: str) -> Label | None:
+    """Parse the text of a label; None if it is none. Raises `UsageError` if it has a mistake."""
     if not is_armoured(text):
         return None
     try:
@@ -69,15 +70,22 @@ def scanned(text: str) -> Label | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What this side's user brings. `method`: this one and no other. `is_vouched`: the device's
-    fingerprint was known beforehand, and is the one that the session has."""
+class MethodInputs:
+    """What this side has for the methods.
+
+    Attributes:
+        method: the only method to use; empty for the best one.
+        confirm: asks this side's user to compare; None if the user cannot be asked.
+        ask_code: asks for the code; None if there is none and the user cannot be asked.
+        label: the label of the device.
+        is_key_expected: the session has the fingerprint that was expected, so no one compares it.
+    """
 
     method: str = ""
     confirm: Confirm | None = None
     ask_code: AskCode | None = field(default=None, repr=False)
     label: Label | None = None
-    is_vouched: bool = False
+    is_key_expected: bool = False
 
     def method_for(self, offer: Offer) -> Method:
         """Return the best method that both sides can use.
@@ -127,7 +135,7 @@ class Means:
                 is_missing = self.confirm is None
                 why = "there is no terminal to compare the numbers"
             case Method.COMPARE:
-                is_missing = self.confirm is None and not self.is_vouched
+                is_missing = self.confirm is None and not self.is_key_expected
                 why = "there is no terminal to compare the fingerprints"
             case Method.BUTTON:
                 return ""

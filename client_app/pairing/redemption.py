@@ -1,32 +1,32 @@
-"""Redeeming an invite: one string instead of two users who look, also from afar (protocol §6).
+"""Redeeming an invite: pairing by one text, from any network (protocol §6).
 
-The invite names the device's fingerprint. That key is pinned before the first connection, so the
-token goes to nobody else, whatever answers at the addresses that it hints at. What the device does
-with it is idempotent for one key: after a lost answer it is sent once more, and the answer is that
-of the first time. A device that knows us already is asked who we are there instead.
+The invite contains the device's fingerprint. That key is pinned before the first connection, so the
+token is sent to no other device, whatever answers at the addresses that the invite names. Redeeming
+is idempotent for one key: after a lost response the token is sent once more, and the device repeats
+its response. If the device knows this client already, it is asked who the client is instead.
 
-The token is a secret until it is redeemed: no error, log line or `repr` here has it.
+The token is a secret until it is redeemed: no error, log line or `repr` contains it.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # invites are slow to import, and few clients redeem one
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-import aiocoap
 from aiocoap.numbers.codes import Code
 
-from client_app.content import NUMBERS, Format
-from client_app.device import text_of, whoami_untrusted
-from client_app.host_port import Place
-from client_app.known_devices import DeviceBook, alias_for, alias_taken, check_alias
+from client_app.aliases import alias_for, alias_taken, check_alias
+from client_app.decode import body_untrusted
+from client_app.decode_fields import Fields
+from client_app.exchange import ask, ask_me
+from client_app.host_port import HostPort
+from client_app.known_devices import DeviceBook
 from client_app.models import KnownDevice, Paired
-from client_app.pairing.ceremony import AnswerLost
-from peer import cbor
+from client_app.pairing.ceremony import AnswerLost, OnNote
 from peer.errors import (
     Denied,
     Malformed,
@@ -41,33 +41,29 @@ from peer.errors import (
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.connection import CoapsConnection
-from peer.net.problem import error_of
 from peer.terminal.durations import format_time
 
 if TYPE_CHECKING:
     from peer.pairing.invite import InviteToken
 
-METHOD = "invite"
+METHOD: Final = "invite"
 _log = logging.getLogger(__name__)
 
-Reach = Callable[[], Awaitable[CoapsConnection]]
-"""A session with the device that the invite names, wherever it is."""
-
-OnNote = Callable[[str], None]
-"""Called with what the person should know and what stops nothing."""
+ConnectInvited = Callable[[], Awaitable[CoapsConnection]]
+"""Opens a session with the device that the invite names."""
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """An invite as somebody gave it to us. Nothing but its form was checked yet."""
+class ReceivedInvite:
+    """An invite whose format was checked, and nothing else."""
 
     token: InviteToken
     signed: bytes = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `HANDFAST:I*…`. Raises `UsageError`, whose words do not repeat it."""
-        from peer.pairing import invite  # noqa: PLC0415 - few clients ever redeem one
+        """Parse `HANDFAST:I*…`. Raises `UsageError`, whose text does not contain the invite."""
+        from peer.pairing import invite  # noqa: PLC0415 - see above
 
         try:
             return cls(*invite.read_untrusted(text))
@@ -75,16 +71,16 @@ class Given:
             raise UsageError(str(error), advice=error.advice) from None
 
     @property
-    def places(self) -> list[Place]:
-        """Where the device may be, by the words of the invite; what is no place is passed over."""
+    def host_ports(self) -> list[HostPort]:
+        """The addresses that the invite names; invalid ones are left out."""
         found = []
         for address in self.token.addresses:
             with contextlib.suppress(UsageError):
-                found.append(Place.parse(address))
+                found.append(HostPort.parse(address))
         return found
 
     def check_holder(self, own: Fingerprint) -> None:
-        """Raise `UsageError` if it is bound to another client's key."""
+        """Raise `UsageError` if the invite is bound to another client's key."""
         if self.token.key not in {None, own}:
             raise UsageError(
                 "this invite is bound to the key of another client",
@@ -92,7 +88,7 @@ class Given:
             )
 
     def note_age(self, now: float, on_note: OnNote) -> None:
-        """Say if it looks expired. The device decides: our clock may be the wrong one."""
+        """Note that the invite looks expired. The device decides, since this clock may be wrong."""
         if self.token.expires <= now:
             expired = format_time(self.token.expires)
             on_note(
@@ -103,7 +99,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Redeemed:
-    """Who the device says that we are; `name` is the device's own, if it said it."""
+    """The user and role of this client on the device; `name` is the device's, if it states one."""
 
     user: str
     role: str
@@ -112,58 +108,61 @@ class Redeemed:
 
 
 class Redemption:
-    """From an invite to a stored device. One-shot."""
+    """One redemption, from an invite to a stored device. One-shot."""
 
     def __init__(
         self,
-        given: Given,
+        invite: ReceivedInvite,
         *,
         book: DeviceBook,
         limits: Limits,
-        reach: Reach,
-        on_note: OnNote | None = None,
+        connect: ConnectInvited,
+        on_note: OnNote | None,
     ) -> None:
-        self._given = given
-        self._key = given.token.device
+        self._invite = invite
+        self._key = invite.token.device
         self._book = book
         self._limits = limits
-        self._reach = reach
+        self._connect_invited = connect
         self._on_note = on_note or _log.warning
         self._open: CoapsConnection | None = None
 
     async def run(self, *, alias: str) -> Paired:
-        """Redeem it, and store the device; a device that knows us already is not sent it."""
+        """Redeem the invite and store the device.
+
+        If the device knows this client already, the invite is not sent.
+        """
         known = self._book.by_fingerprint(self._key)
         self._check_alias(alias)
         try:
             await self._connect()
-            who = await self._who() if known else None
-            is_new = who is None
-            who = self._unused(who) if who else await self._become()
-            place = Place.of(self._connection.peer.address)
+            registered = await self._registered() if known else None
+            is_new = registered is None
+            registered = self._unused(registered) if registered else await self._redeem()
+            address = HostPort.from_address(self._connection.peer.address)
         finally:
-            await self._leave()
-        device = self._device(who, place, alias, known)
+            await self._disconnect()
+        device = self._device(registered, address, alias, known)
         if is_new:
             device = replace(device, method=METHOD)
         await asyncio.to_thread(self._book.put, device)
-        return Paired(device, is_new=is_new, until=who.until)
+        return Paired(device, is_new=is_new, until=registered.until)
 
     # -- at the device ----------------------------------------------------------------------------
 
-    async def _become(self) -> Redeemed:
-        """Who the invite makes us, or who we are at a device that does not take it."""
+    async def _redeem(self) -> Redeemed:
+        """Redeem the invite, or ask who this client is if the device rejects it."""
         try:
-            return await self._send_again()
+            return await self._send_repeatedly()
         except (RequestFailed, Malformed, WrongCode, Denied):
-            # This key may have a user all the same, of which this side has lost its record.
-            who = await self._who()
-            if who is None:
+            # This key may belong to a user already, although this client has no record of it.
+            registered = await self._registered()
+            if registered is None:
                 raise
-            return self._unused(who)
+            return self._unused(registered)
 
-    async def _send_again(self) -> Redeemed:
-        """Send the token, and once more if the answer is lost."""
+    async def _send_repeatedly(self) -> Redeemed:
+        """Send the token, and once more if the response is lost."""
         try:
             return await self._send()
         except (Unreachable, TimedOut) as error:
@@ -173,48 +172,41 @@ class Redemption:
             )
         try:
             await self._connect()
-            return await self._send()  # the same key and invite: nothing happens twice
+            return await self._send()  # has no further effect for the same key
         except (Unreachable, TimedOut) as error:
             raise lost from error
 
     async def _send(self) -> Redeemed:
-        """POST `/iam/redeem`, to whoever has proved the key that the invite names."""
+        """POST `/iam/redeem`, if the session has the key that the invite names."""
         proved = self._connection.peer.fingerprint
         if proved != self._key:
             raise PinMismatch(self._key.hex, proved.hex)
-        body = cbor.encode({"token": self._given.signed})
-        return redeemed_untrusted(await self._ask(Code.POST, ("iam", "redeem"), body))
+        timeout = self._limits.step_seconds
+        body = {"token": self._invite.signed}
+        path = ("iam", "redeem")
+        return redeemed_untrusted(
+            await ask(self._connection, Code.POST, path, body, timeout=timeout)
+        )
 
-    async def _who(self) -> Redeemed | None:
-        """Who we are there, without names if that is not for us to know; None if nobody."""
+    async def _registered(self) -> Redeemed | None:
+        """Ask who this client is; None if it is no user. Names are empty if the role hides them."""
         try:
-            me = whoami_untrusted(await self._ask(Code.GET, ("iam", "me")))
+            me = (await ask_me(self._connection, timeout=self._limits.step_seconds)).whoami
         except NotPaired:
             return None
-        except Denied:  # a user, whose role does not include this question
+        except Denied:
             return Redeemed("", "")
         return Redeemed(me.user, me.role, until=me.until)
 
-    def _unused(self, who: Redeemed) -> Redeemed:
+    def _unused(self, registered: Redeemed) -> Redeemed:
         self._on_note("this client is already a user of the device; the invite was not used")
-        return who
-
-    async def _ask(self, code: Code, path: tuple[str, ...], body: bytes = b"") -> bytes:
-        message = aiocoap.Message(code=code, payload=body)
-        message.opt.uri_path = path
-        if body:
-            message.opt.content_format = NUMBERS[Format.CBOR]
-        answer = await self._connection.request(message, timeout=self._limits.step_seconds)
-        error = error_of(answer)
-        if error is not None:
-            raise error
-        return bytes(answer.payload)
+        return registered
 
     async def _connect(self) -> None:
-        await self._leave()
-        self._open = await self._reach()
+        await self._disconnect()
+        self._open = await self._connect_invited()
 
-    async def _leave(self) -> None:
+    async def _disconnect(self) -> None:
         gone, self._open = self._open, None
         if gone is not None:
             await gone.close()
@@ -227,7 +219,7 @@ class Redemption:
     # -- on this side -----------------------------------------------------------------------------
 
     def _check_alias(self, alias: str) -> None:
-        """A word that means another device is told before the invite is spent."""
+        """Raise `UsageError` for the alias of another device, before the invite is used."""
         if alias and self._holder(check_alias(alias)) not in {None, self._key}:
             raise alias_taken(alias)
 
@@ -235,23 +227,23 @@ class Redemption:
         return next((one.fingerprint for one in self._book.all() if one.alias == alias), None)
 
     def _device(
-        self, who: Redeemed, place: Place, alias: str, known: KnownDevice | None
+        self, registered: Redeemed, address: HostPort, alias: str, known: KnownDevice | None
     ) -> KnownDevice:
         held = known or KnownDevice("", self._key, method=METHOD)
-        hints = map(str, self._given.places)
+        hints = map(str, self._invite.host_ports)
         return replace(
             held,
-            alias=check_alias(alias) if alias else held.alias or self._free_alias(who.name),
-            name=who.name or held.name,
-            user=who.user or held.user,
-            role=who.role or held.role,
-            port=place.port,
-            last_seen=str(place),
+            alias=check_alias(alias) if alias else held.alias or self._free_alias(registered.name),
+            name=registered.name or held.name,
+            user=registered.user or held.user,
+            role=registered.role or held.role,
+            port=address.port,
+            last_seen=str(address),
             addresses=tuple(dict.fromkeys((*held.addresses, *hints))),
         )
 
     def _free_alias(self, name: str) -> str:
-        """A word made from the device's own name; it is known only now, too late to refuse it."""
+        """Derive an unused alias from the device's name, which only the response states."""
         alias = alias_for(name, self._key.device_id)
         if self._holder(alias) in {None, self._key}:
             return alias
@@ -260,13 +252,14 @@ class Redemption:
 
 
 def redeemed_untrusted(payload: bytes) -> Redeemed:
-    """The answer of POST `/iam/redeem`. Raises `Malformed`, and nothing else."""
-    body = cbor.decode_untrusted(payload)
-    if not isinstance(body, dict):
-        raise Malformed("the device's response is not a map")
-    user, until = text_of(body, "user"), body.get("until")
+    """Decode the response of POST `/iam/redeem`. Raises only `Malformed`."""
+    fields = Fields(body_untrusted(payload), "the response")
+    user = fields.text("user", "")
     if not user:
         raise Malformed("the device's response: user is missing")
-    if isinstance(until, bool) or not isinstance(until, int | None):
-        raise Malformed("the device's response: until is not a time")
-    return Redeemed(user, text_of(body, "role"), text_of(body, "name"), until)
+    return Redeemed(
+        user=user,
+        role=fields.text("role", ""),
+        name=fields.text("name", ""),
+        until=fields.optional_time("until"),
+    )

@@ -1,8 +1,8 @@
-"""Which device `pair TARGET` means, and where its pairing port is.
+"""Resolving the TARGET of a pairing: which device it names, and the addresses of its pairing port.
 
-TARGET is an address, or a name or device id that a device on the LAN announces, or the alias of a
-known device, or a host name. Announcements are hints from strangers: what counts is the fingerprint
-that both users compare.
+TARGET is an address, the name or device ID of a device on the LAN, the alias of a paired device, or
+a host name. Announcements are hints, since any host can send them; the pairing method authenticates
+the device.
 """
 
 from __future__ import annotations  # zeroconf is imported when it is needed, not for its types
@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from client_app.host_port import PAIRING_PORT, Place
+from client_app.finder import Finder
+from client_app.host_port import PAIRING_PORT, HostPort
+from client_app.limits import DISCOVERY_SECONDS, LISTED_DEVICES, TARGET_CHARACTERS
 from client_app.models import KnownDevice
 from peer.errors import PeerError, Unreachable, UsageError, WindowClosed
 from peer.identity import Fingerprint
@@ -21,19 +23,25 @@ from peer.terminal.text import on_one_line
 if TYPE_CHECKING:
     from peer.net.discovery import Advert
 
-MOST_LISTED = 16  # devices in an error
-LONGEST = 253  # characters of a host name (RFC 1035 §2.3.4)
 _OPEN_IT = "Run `handfast-device open` on the device, then start again."
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to knock. `port` is the regular port and `device_id` the announced id, if known;
-    `pinned` is the only key that may answer. `adverts` are announcements that name places, too;
-    with `is_sought` the LAN is asked for more of them, by the pinned key, and `host` is a name to
-    try if it has none."""
+    """A device to pair with, and how to find its pairing port.
 
-    places: tuple[Place, ...] = ()
+    Attributes:
+        host_ports: addresses of the pairing port.
+        name: the announced or stored name of the device, if known.
+        port: the regular port of the device, 0 if unknown.
+        device_id: the device ID that the device must have, if known.
+        pinned: the key that the device must have, if known.
+        adverts: announcements with further addresses.
+        is_sought: search the LAN for more addresses of the holder of `pinned`.
+        host: a host name to try if that search finds nothing.
+    """
+
+    host_ports: tuple[HostPort, ...] = ()
     name: str = ""
     port: int = 0
     device_id: str = ""
@@ -43,35 +51,59 @@ class Target:
     host: str = ""
 
 
+async def resolve_target(
+    text: str, *, paired: KnownDevice | None, expect: Fingerprint | None, finder: Finder
+) -> Target:
+    """Resolve the text of a target; `paired` is the paired device with this alias, if any.
+
+    If the key is known, the LAN is searched later, for that key.
+    """
+    if (found := address_target(text)) is not None:
+        return replace(found, pinned=expect)
+    if paired is not None:
+        return known_target(paired)
+    if expect is not None:
+        return Target(pinned=expect, is_sought=True, host=text)
+    adverts = await finder.all(DISCOVERY_SECONDS)
+    if not text:
+        return the_open_one(adverts)
+    return named_target(text, adverts) or host_target(text, adverts)
+
+
 def address_target(text: str) -> Target | None:
     """The target if the text is an address: an IP address, or a host with a port."""
     try:
-        place = Place.parse(text)
+        parsed = HostPort.parse(text)
     except UsageError:
         return None
-    if not (place.is_ip or place.port):
+    if not (parsed.is_ip or parsed.port):
         return None
-    return Target((Place(place.host, place.port or PAIRING_PORT),))
+    return Target((HostPort(parsed.host, parsed.port or PAIRING_PORT),))
 
 
 def no_window(error: Unreachable) -> WindowClosed:
-    """What it means that nothing listens on a pairing port."""
+    """The error if nothing listens on the pairing port."""
     return WindowClosed(f"the device is not open for pairing: {error}", advice=_OPEN_IT)
 
 
 def check_target(text: str) -> None:
-    """Raise `UsageError` for what is no name and no address, without repeating it: it may be the
-    rest of an invite."""
-    if len(text) > LONGEST:
+    """Raise `UsageError` if the text is too long for a name or address.
+
+    The error does not repeat the text, which may be part of an invite.
+    """
+    if len(text) > TARGET_CHARACTERS:
         raise UsageError(
-            f"TARGET is longer than {LONGEST} characters: neither a name nor an address",
+            f"TARGET is longer than {TARGET_CHARACTERS} characters: neither a name nor an address",
             advice="If it is an invite, give the whole text, starting with HANDFAST:I*",
         )
 
 
 def the_open_one(adverts: Sequence[Advert]) -> Target:
-    """The one device whose window is open. Raises `Unreachable` (nobody there), `WindowClosed`
-    (nobody open), or `UsageError` (several)."""
+    """The only device that is open for pairing.
+
+    Raises `Unreachable` if there is no device, `WindowClosed` if none is open, `UsageError` if
+    several are.
+    """
     if not adverts:
         raise Unreachable(
             "no device was found on this network",
@@ -93,9 +125,9 @@ def the_open_one(adverts: Sequence[Advert]) -> Target:
 
 
 def named_target(text: str, adverts: Sequence[Advert]) -> Target | None:
-    """The announced device of that name or device id, None if there is none.
+    """The announced device with that name or device ID, or None.
 
-    Raises `UsageError` for a name that several have, `WindowClosed` if its window is.
+    Raises `UsageError` if several devices have the name, `WindowClosed` if the window is closed.
     """
     wanted = text.casefold()
     found = [a for a in adverts if a.device_id.casefold() == wanted]
@@ -111,10 +143,10 @@ def named_target(text: str, adverts: Sequence[Advert]) -> Target | None:
 
 
 def announced_target(adverts: Sequence[Advert]) -> Target:
-    """The target of what was announced under one device id: all places that were named.
+    """The target of the announcements of one device ID, with all their addresses.
 
-    One closed window in it means nothing, for any host can announce that. Raises `WindowClosed`
-    if nobody says that it is open.
+    The window counts as open if one announcement says so, since any host can announce that it is
+    closed. Raises `WindowClosed` if none does.
     """
     opened = [advert for advert in adverts if advert.pairing_open]
     if not opened:
@@ -131,11 +163,11 @@ def announced_target(adverts: Sequence[Advert]) -> Target:
 
 
 def known_target(device: KnownDevice) -> Target:
-    """The places of a known device, on the usual pairing port."""
+    """The stored addresses of a paired device, with the usual pairing port."""
     texts = dict.fromkeys(filter(None, (device.last_seen, *device.addresses)))
-    hosts = dict.fromkeys(Place.parse(text).host for text in texts)
+    hosts = dict.fromkeys(HostPort.parse(text).host for text in texts)
     return Target(
-        tuple(Place(host, PAIRING_PORT) for host in hosts),
+        tuple(HostPort(host, PAIRING_PORT) for host in hosts),
         name=device.name,
         port=device.port,
         pinned=device.fingerprint,
@@ -143,24 +175,23 @@ def known_target(device: KnownDevice) -> Target:
     )
 
 
-def announced_places(adverts: Sequence[Advert], *, most: int) -> list[Place]:
-    """Where the regular port of a device is said to be: the first place of each advert, then the
-    second of each, and so on."""
-    turns = zip_longest(*([Place(host, one.port) for host in one.addresses] for one in adverts))
-    return list(dict.fromkeys(place for turn in turns for place in turn if place))[:most]
+def announced_host_ports(adverts: Sequence[Advert], *, most: int) -> list[HostPort]:
+    """The announced addresses of a regular port: the first of each advert, then the second, …"""
+    turns = zip_longest(*([HostPort(host, one.port) for host in one.addresses] for one in adverts))
+    return list(dict.fromkeys(one for turn in turns for one in turn if one))[:most]
 
 
 def host_target(text: str, adverts: Sequence[Advert]) -> Target:
-    """The target if the text is a host name, when nobody announced it. Raises `Unreachable`."""
+    """The target if the text is a host name. Raises `Unreachable`."""
     try:
-        place = Place.parse(text)
+        parsed = HostPort.parse(text)
     except UsageError:
         raise not_seen(text, adverts) from None
-    return Target((Place(place.host, PAIRING_PORT),))
+    return Target((HostPort(parsed.host, PAIRING_PORT),))
 
 
 def not_seen(text: str, adverts: Sequence[Advert]) -> PeerError:
-    """The error for a name that nobody has."""
+    """The error for a name that no device has."""
     seen = listed(adverts) or "none"
     return Unreachable(
         f"no device with the name {text!r} was found on this network",
@@ -169,9 +200,9 @@ def not_seen(text: str, adverts: Sequence[Advert]) -> PeerError:
 
 
 def sought_elsewhere(target: Target, adverts: Sequence[Advert]) -> Target:
-    """Where else a device is, whose open window nobody announces: perhaps at `host`.
+    """The next target for a device that was not announced as open: the host name `target.host`.
 
-    Raises `WindowClosed` if the device is announced, `Unreachable` if there is nowhere to look.
+    Raises `WindowClosed` if the device is announced, `Unreachable` if there is no host name to try.
     """
     assert target.pinned is not None
     wanted = target.pinned.device_id
@@ -189,10 +220,10 @@ def sought_elsewhere(target: Target, adverts: Sequence[Advert]) -> Target:
 
 
 def listed(adverts: Sequence[Advert]) -> str:
-    """The devices that were announced, each once; not more than a person reads."""
+    """The names and IDs of announced devices, each once, and not too many for an error."""
     called = list(dict.fromkeys(map(_called, adverts)))
-    more = f" and {len(called) - MOST_LISTED} more" if len(called) > MOST_LISTED else ""
-    return ", ".join(called[:MOST_LISTED]) + more
+    more = f" and {len(called) - LISTED_DEVICES} more" if len(called) > LISTED_DEVICES else ""
+    return ", ".join(called[:LISTED_DEVICES]) + more
 
 
 def _called(advert: Advert) -> str:

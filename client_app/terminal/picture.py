@@ -5,12 +5,12 @@ import warnings
 from pathlib import Path
 from typing import Final
 
+from client_app.limits import PICTURE_BYTES
 from peer.errors import UsageError
 from peer.files import open_regular
 from peer.pairing.armour import is_armoured
 
 KINDS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
-_MOST_BYTES: Final = 32 * 2**20
 
 
 def is_picture(text: str) -> bool:
@@ -30,9 +30,9 @@ def text_in_picture(path: Path) -> str:
         ) from error
     try:
         with open_regular(path) as file, warnings.catch_warnings():
-            if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+            if os.fstat(file.fileno()).st_size > PICTURE_BYTES:
                 raise UsageError(
-                    f"{path} is too large: it has more than {_MOST_BYTES >> 20} MiB",
+                    f"{path} is too large: it has more than {PICTURE_BYTES >> 20} MiB",
                     advice="Give a smaller picture of the QR code.",
                 )
             # A picture that unpacks to too many pixels; to twice as many is an error by itself.

@@ -14,8 +14,8 @@ from functools import singledispatch
 import click
 
 from client_app.content import Reply
-from client_app.host_port import Place
-from client_app.models import Check, KnownDevice, Paired, Seen, Verdict, Whoami
+from client_app.host_port import HostPort
+from client_app.models import Check, CheckResult, KnownDevice, Paired, Seen, Whoami
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
 from peer.pairing.methods import Method
@@ -26,7 +26,7 @@ from peer.terminal.text import json_text, on_lines, on_one_line
 
 SCHEMA = 1
 _FORMATS: Mapping[int | None, str] = {0: "text", 40: "links", 42: "octets", 50: "json", 60: "cbor"}
-_COLOURS = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.FAILED: "red"}
+_COLOURS = {CheckResult.OK: "green", CheckResult.NOTE: "yellow", CheckResult.FAILED: "red"}
 _WIDE = 160  # characters of a value that is printed on one line
 
 
@@ -130,7 +130,7 @@ def _(value: Seen) -> str:
     if not value.present:
         return on_one_line(f"{value.name}  {value.id}  left{known}")
     window = "open for pairing" if value.pairing_open else "closed"
-    where = ", ".join(str(Place(host, value.port)) for host in value.addresses)
+    where = ", ".join(str(HostPort(host, value.port)) for host in value.addresses)
     return on_one_line(f"{value.name}  {value.id}  {where}  {window}{known}")
 
 

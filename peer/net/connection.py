@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import aiocoap
 from aiocoap import error as coap_error
@@ -133,7 +133,7 @@ class CoapsConnection:
         request = self._context.request(message)
         return await self._answer(request, timeout=timeout)
 
-    async def observe(self, message: aiocoap.Message) -> AsyncIterator[aiocoap.Message]:
+    async def observe(self, message: aiocoap.Message) -> AsyncGenerator[aiocoap.Message, None]:
         """Observe a resource (RFC 7641): the first answer, then each notification.
 
         Ends when the device says so or the answer is an error (which is yielded). Raises

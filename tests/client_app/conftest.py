@@ -32,7 +32,7 @@ from iam.model import Key, User
 from peer import cbor
 from peer.errors import PeerError
 from peer.identity import Fingerprint, Identity
-from peer.limits import DEFAULT_LIMITS
+from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.admission import SessionPriority
 from peer.net.discovery import Advert
 from peer.net.onlink import Locality, LocalMode
@@ -424,12 +424,12 @@ async def new_client(home: Path) -> AsyncIterator[Make]:
     """Clients that hear of the given boards on their LAN, and of no other device."""
     made: list[Client] = []
 
-    def make(*boards: Board, at: Path = home) -> Client:
+    def make(*boards: Board, at: Path = home, limits: Limits = DEFAULT_LIMITS) -> Client:
         async def look() -> AsyncIterator[Advert]:
             for one in boards:
                 yield one.advert()
 
-        client = Client(home=at, look=look)
+        client = Client(home=at, look=look, limits=limits)
         made.append(client)
         return client
 

@@ -12,6 +12,7 @@ import pytest
 from client_app import UNCHANGED, Client, administration, device, sync
 from client_app.device import Device
 from client_app.models import Event
+from client_app.session import DeviceSession
 from client_app.sync import Client as BlockingClient
 from device_app.access.event_kind import EventKind
 from peer.errors import Denied, RequestFailed, UsageError
@@ -68,10 +69,10 @@ async def test_a_time_from_now_is_by_the_devices_clock(kitchen: Device, owner: A
 async def test_a_time_from_now_where_the_device_does_not_tell_its_own(
     kitchen: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def denied(_device: Device) -> None:
+    async def denied(_session: DeviceSession) -> None:
         raise Denied("you may not do this here")
 
-    monkeypatch.setattr(Device, "whoami", denied)
+    monkeypatch.setattr(DeviceSession, "me", denied)
     monkeypatch.setattr(administration, "wall_clock", lambda: 3e9)
     assert (await kitchen.iam.add_user("mia", not_after=timedelta(days=1))).not_after == 3e9 + 86400
 
@@ -201,7 +202,7 @@ async def test_events_as_they_come(kitchen: Device, owner: Abroad) -> None:
                 found.append(await anext(stream))
         if burst == 0:
             owner.do(lambda app: app.server.end_sessions(lambda _key: True))
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert [one.seq for one in found] == list(range(first.seq + 1, first.seq + 1 + len(found)))
     assert not any(one.lost for one in found)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from client_app import device as device_module
+from client_app import session as session_module
 from client_app.client import Client
 from client_app.content import Format
-from client_app.device import whoami_untrusted
+from client_app.decode import me_untrusted
 from peer import cbor
 from peer.errors import (
     Denied,
@@ -122,7 +122,7 @@ async def test_a_slow_answer_is_waited_for_and_a_patience_is_kept(
 )
 def test_an_odd_whoami_is_malformed(payload: bytes) -> None:
     with pytest.raises(Malformed):
-        whoami_untrusted(payload)
+        me_untrusted(payload)
 
 
 # --------------------------------------------------------------------------------------- finding
@@ -278,8 +278,8 @@ async def test_a_silent_session_has_to_show_that_it_lives(
     """A device that lost its power says no goodbye; a POST must not be the one to find out."""
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
-    monkeypatch.setattr(device_module, "SILENT_SECONDS", 0.0)
-    monkeypatch.setattr(device_module, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(session_module, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(session_module, "PROBE_SECONDS", 0.2)
     port = board.regular.port
     await board.lose_power()
     await board.start(port=port)
@@ -290,8 +290,8 @@ async def test_a_silent_session_has_to_show_that_it_lives(
 async def test_a_silent_observation_has_to_show_that_it_lives(
     board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_module, "OBSERVE_GRACE_SECONDS", 0.1 - 60)
-    monkeypatch.setattr(device_module, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(session_module, "OBSERVE_GRACE_SECONDS", 0.1 - 60)
+    monkeypatch.setattr(session_module, "PROBE_SECONDS", 0.2)
     kitchen = await paired.connect("kitchen")
     states = kitchen.observe("/count")
     await anext(states)
@@ -300,7 +300,7 @@ async def test_a_silent_observation_has_to_show_that_it_lives(
     await board.start(port=port)
     board.observed.value = 5
     assert (await anext(states)).value == {"count": 5}
-    await states.aclose()  # type: ignore[attr-defined]
+    await states.aclose()
 
 
 async def test_revoked_is_not_paired_at_once(board: Board, paired: Client) -> None:
@@ -344,7 +344,7 @@ async def test_an_observation_outlives_a_restart_of_the_device(
     assert (await anext(states)).value == {"count": 7}
     board.observed.step()
     assert (await anext(states)).value == {"count": 8}
-    await states.aclose()  # type: ignore[attr-defined]
+    await states.aclose()
 
 
 async def test_a_revocation_ends_an_observation_with_its_reason(

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from client_app.aliases import alias_for, check_alias
 from client_app.errors import BookError, NotKnown
-from client_app.known_devices import DeviceBook, alias_for, book_bytes, book_untrusted, check_alias
+from client_app.known_devices import DeviceBook
+from client_app.known_devices_format import book_bytes, book_untrusted
 from client_app.models import KnownDevice
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint

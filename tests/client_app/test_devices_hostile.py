@@ -12,7 +12,9 @@ import pytest
 from client_app.client import Client
 from client_app.content import NUMBERS, Format, Reply
 from client_app.errors import BookError
-from client_app.known_devices import MOST_BYTES, DeviceBook, book_bytes, book_untrusted
+from client_app.known_devices import DeviceBook
+from client_app.known_devices_format import book_bytes, book_untrusted
+from client_app.limits import DEVICES_FILE_BYTES
 from client_app.models import KnownDevice
 from client_app.terminal.render import as_json, as_text, json_line
 from peer.errors import IdentityError, Malformed
@@ -83,7 +85,7 @@ def test_the_cost_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_than_fits_is_refused_and_not_read_whole(
     shell: Shell, tmp_path: Path, book: DeviceBook
 ) -> None:
-    placed(book, b" " * (MOST_BYTES + 1))
+    placed(book, b" " * (DEVICES_FILE_BYTES + 1))
     with pytest.raises(BookError, match="longer than"):
         book.all()
     endless = subprocess.Popen(["yes"], stdout=subprocess.PIPE)

@@ -18,7 +18,7 @@ async def test_no_extended_master_secret_no_pairing(
     is_there = dtls_session._has_extended_master_secret
 
     def only_at_the_device(connection: Any) -> bool:
-        return connection.get_context() is not client._transport()._dtls.ssl and is_there(
+        return connection.get_context() is not client.connector.transport._dtls.ssl and is_there(
             connection
         )
 

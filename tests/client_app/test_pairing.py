@@ -13,8 +13,8 @@ from aiocoap.numbers.codes import Code
 from client_app.client import Client
 from client_app.errors import BookError, Declined
 from client_app.pairing import ceremony, targets
-from client_app.pairing.ceremony import (
-    Comparison,
+from client_app.pairing.ceremony import Comparison
+from client_app.pairing.messages import (
     is_accepted_untrusted,
     offer_untrusted,
     start_untrusted,
@@ -133,8 +133,7 @@ async def test_nobody_at_the_device(
     board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await board.open()
-    client = new_client(board)
-    client._limits = replace(DEFAULT_LIMITS, person_seconds=0.2)
+    client = new_client(board, limits=replace(DEFAULT_LIMITS, person_seconds=0.2))
     with pytest.raises(TimedOut, match="the user at the device"):
         await client.pair(board.pairing_address, expect=board.fingerprint)
     assert nothing_is_stored(client, board)
@@ -150,8 +149,8 @@ async def test_an_interrupt_leaves_nothing(board: Board, new_client: Make) -> No
         await work
     assert person.withdrawn
     assert nothing_is_stored(client, board)
-    assert client._transport()._links == set() or not any(
-        link.is_open for link in client._transport()._links
+    assert client.connector.transport._links == set() or not any(
+        link.is_open for link in client.connector.transport._links
     )
 
 
@@ -460,7 +459,7 @@ async def test_a_wrong_last_answer_stores_nothing(
 async def test_a_device_that_does_not_notify_is_looked_at_again(
     board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ceremony, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
     board.notifies = False
     await board.open()
     client, person = new_client(board), Person(answer=True)

@@ -95,7 +95,7 @@ def test_a_picture_that_unpacks_to_too_much(
 def test_a_file_that_is_too_large_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client_app.terminal.picture._MOST_BYTES", 100)
+    monkeypatch.setattr("client_app.terminal.picture.PICTURE_BYTES", 100)
     with pytest.raises(UsageError, match="too large"):
         text_in_picture(written(tmp_path / "box.png", LABEL))
 

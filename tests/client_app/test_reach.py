@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from client_app.connection_attempts import MOST_CANDIDATES, Candidate, Race
+from client_app.connection_attempts import Candidate, ConnectionAttempts
+from client_app.limits import STATED_ADDRESSES
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
@@ -56,7 +57,7 @@ async def announced(**places: Sequence[Address]) -> AsyncIterator[Candidate]:
 
 async def test_the_first_good_session_wins_and_the_others_are_given_up() -> None:
     network = Network(c="session")
-    won: Any = await Race(network.attempt, stagger=0.001).run([source(A, B, C)])
+    won: Any = await ConnectionAttempts(network.attempt, delay=0.001).run([source(A, B, C)])
     assert won == "session"
     assert network.asked == [A, B, C]
     assert set(network.given_up) == {A, B}
@@ -64,13 +65,13 @@ async def test_the_first_good_session_wins_and_the_others_are_given_up() -> None
 
 async def test_a_failure_does_not_wait_for_the_stagger() -> None:
     network = Network(a=Unreachable("no"), b="session")
-    won: Any = await Race(network.attempt, stagger=3600).run([source(A, B)])
+    won: Any = await ConnectionAttempts(network.attempt, delay=3600).run([source(A, B)])
     assert won == "session"
 
 
 async def test_a_wrong_device_does_not_hide_the_right_one() -> None:
     network = Network(a=MISMATCH, b="session")
-    race = Race(network.attempt, stagger=3600)
+    race = ConnectionAttempts(network.attempt, delay=3600)
     won: Any = await race.run([source(A), source(B)])
     assert won == "session"
 
@@ -78,7 +79,7 @@ async def test_a_wrong_device_does_not_hide_the_right_one() -> None:
 async def test_an_address_is_tried_once_whoever_names_it() -> None:
     network = Network(a=Unreachable("no"))
     with pytest.raises(Unreachable):
-        await Race(network.attempt).run([source(A), source(A, A)])
+        await ConnectionAttempts(network.attempt).run([source(A), source(A, A)])
     assert network.asked == [A]
 
 
@@ -95,7 +96,7 @@ async def test_an_address_is_tried_once_whoever_names_it() -> None:
 async def test_what_says_most_is_told(failures: list[PeerError], kind: type[PeerError]) -> None:
     network = Network(**dict(zip("abc", failures, strict=True)))
     with pytest.raises(PeerError) as caught:
-        await Race(network.attempt).run([source(A, B, C)])
+        await ConnectionAttempts(network.attempt).run([source(A, B, C)])
     assert type(caught.value) is kind
     if kind is Unreachable:
         assert caught.value.refused  # type: ignore[attr-defined]
@@ -103,9 +104,9 @@ async def test_what_says_most_is_told(failures: list[PeerError], kind: type[Peer
 
 async def test_nowhere_to_go_is_unreachable() -> None:
     with pytest.raises(Unreachable, match="no address of it is stored"):
-        await Race(Network().attempt).run([])
+        await ConnectionAttempts(Network().attempt).run([])
     with pytest.raises(Unreachable, match="no such name"):
-        await Race(Network().attempt).run([source(Unreachable("no such name"))])
+        await ConnectionAttempts(Network().attempt).run([source(Unreachable("no such name"))])
 
 
 async def test_candidates_are_bounded() -> None:
@@ -117,19 +118,21 @@ async def test_candidates_are_bounded() -> None:
 
     many = [Address(f"198.51.100.{number}", 1) for number in range(200)]
     with pytest.raises(Unreachable):
-        await Race(attempt).run([source(*many)])
-    assert len(tried) == MOST_CANDIDATES
+        await ConnectionAttempts(attempt).run([source(*many)])
+    assert len(tried) == STATED_ADDRESSES
 
 
 async def test_a_fault_of_ours_comes_out() -> None:
     network = Network(a=ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        await Race(network.attempt).run([source(A)])
+        await ConnectionAttempts(network.attempt).run([source(A)])
 
 
 async def test_a_cancelled_race_leaves_nothing() -> None:
     network = Network()
-    race = asyncio.ensure_future(Race(network.attempt, stagger=0.001).run([source(A, B, C)]))
+    race = asyncio.ensure_future(
+        ConnectionAttempts(network.attempt, delay=0.001).run([source(A, B, C)])
+    )
     while len(network.asked) < 3:  # noqa: ASYNC110 - no time passes
         await asyncio.sleep(0)
     race.cancel()
@@ -167,21 +170,23 @@ async def test_dead_adverts_do_not_fill_the_candidates(adverts: int) -> None:
     network = Dead(alive=Address("192.0.2.9", 5684))
     dead = {f"a{number}": addresses(number, 16) for number in range(adverts)}
     honest = {"honest": [Address("192.0.2.9", 5684)]}
-    won: Any = await Race(network.attempt).run([announced(**dead), announced(**honest)])
+    won: Any = await ConnectionAttempts(network.attempt).run(
+        [announced(**dead), announced(**honest)]
+    )
     assert won == "session"
     assert len(network.asked) <= adverts + 1, "each advert's first place comes before any second"
 
 
 async def test_announced_places_are_bounded_and_take_nobody_elses_turn() -> None:
     network = Dead()
-    race = Race(network.attempt)
+    race = ConnectionAttempts(network.attempt)
     hints = announced(**{f"a{number}": addresses(number, 100) for number in range(200)})
     mine = [Address(f"192.0.2.{last}", 5684) for last in range(1, 100)]
     with pytest.raises(Unreachable):
         await race.run([hints, source(*mine)])
     named = [one for one in network.asked if one.host.startswith("10.")]
     assert len(named) == DEFAULT_LIMITS.announced_addresses
-    assert len(network.asked) - len(named) == MOST_CANDIDATES
+    assert len(network.asked) - len(named) == STATED_ADDRESSES
     assert len(race._waiting) <= DEFAULT_LIMITS.announced_addresses + 1
     nets = [one.host.split(".")[2] for one in named]
     assert max(map(nets.count, nets)) <= DEFAULT_LIMITS.announced_addresses_each
@@ -190,7 +195,7 @@ async def test_announced_places_are_bounded_and_take_nobody_elses_turn() -> None
 async def test_one_advert_alone_is_not_tried_without_end() -> None:
     network = Dead()
     with pytest.raises(Unreachable):
-        await Race(network.attempt, limits=Limits(announced_addresses_each=3)).run(
+        await ConnectionAttempts(network.attempt, limits=Limits(announced_addresses_each=3)).run(
             [announced(a=addresses(1, 16))]
         )
     assert len(network.asked) == 3
@@ -198,7 +203,9 @@ async def test_one_advert_alone_is_not_tried_without_end() -> None:
 
 async def test_a_known_place_is_tried_before_an_announced_one() -> None:
     network = Dead(alive=A)
-    won: Any = await Race(network.attempt).run([announced(a=addresses(1, 4)), source(A)])
+    won: Any = await ConnectionAttempts(network.attempt).run(
+        [announced(a=addresses(1, 4)), source(A)]
+    )
     assert won == "session"
     assert network.asked == [A]
 
@@ -208,7 +215,7 @@ async def test_who_names_the_devices_place_first_does_not_use_it_up() -> None:
     good = Address("192.0.2.9", 5684)
     network = Dead(alive=good)
     stranger = announced(stranger=[*addresses(1, 15), good])
-    won: Any = await Race(network.attempt).run([stranger, announced(honest=[good])])
+    won: Any = await ConnectionAttempts(network.attempt).run([stranger, announced(honest=[good])])
     assert won == "session"
 
 
@@ -216,7 +223,7 @@ async def test_who_names_the_devices_place_first_does_not_use_it_up() -> None:
 async def test_a_wrong_key_at_an_announced_place_is_no_alarm(others: list[PeerError]) -> None:
     network = Network(a=MISMATCH, b=MISMATCH, c=others[0] if others else MISMATCH)
     with pytest.raises(PeerError, match="another key answered at") as caught:
-        await Race(network.attempt).run(
+        await ConnectionAttempts(network.attempt).run(
             [announced(a=[A], b=[B]), source(C) if others else announced(c=[C])]
         )
     assert not isinstance(caught.value, PinMismatch)
@@ -227,4 +234,4 @@ async def test_a_wrong_key_at_an_announced_place_is_no_alarm(others: list[PeerEr
 async def test_a_wrong_key_where_the_device_was_is_one() -> None:
     network = Network(a=MISMATCH, b=Unreachable("no"))
     with pytest.raises(PinMismatch):
-        await Race(network.attempt).run([source(A), announced(b=[B])])
+        await ConnectionAttempts(network.attempt).run([source(A), announced(b=[B])])

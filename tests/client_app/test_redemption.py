@@ -326,12 +326,12 @@ async def test_even_a_session_with_another_key_gets_nothing(
     invites: Invites, mia: Client, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should a session without a pin ever come about, the last look is right before the token."""
-    transport = mia._transport()
+    transport = mia.connector.transport
 
     async def unpinned(address: Any, **_options: object) -> Any:
         return await transport.connect(address, pinned=None)
 
-    monkeypatch.setattr(mia, "connect_at", unpinned)
+    monkeypatch.setattr(mia.connector, "connect_at", unpinned)
     with pytest.raises(PinMismatch):
         await mia.redeem(invites.make(f"{HOST}:{board.regular.port}"))
     assert board.requests == []

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from client_app.client import Client
-from client_app.doctor import examine
-from client_app.pairing import targets
+from client_app.doctor import diagnose
+from client_app.limits import LISTED_DEVICES
 from client_app.pairing.ceremony import Comparison
 from peer.errors import PinMismatch, Unreachable, UsageError, WindowClosed
 from peer.net.discovery import Advert
@@ -195,7 +195,7 @@ async def test_a_fingerprint_that_nobody_announces_says_who_is_there(
 async def test_an_error_lists_no_more_devices_than_a_person_reads(board: Board, home: Path) -> None:
     many = [replace(board.advert(), device_id=f"{n:08}", name=f"d{n}") for n in range(300)]
     async with hearing(home, *many) as client:
-        with pytest.raises(WindowClosed, match=f"and {300 - targets.MOST_LISTED} more") as caught:
+        with pytest.raises(WindowClosed, match=f"and {300 - LISTED_DEVICES} more") as caught:
             await client.pair(confirm=says_yes)
     assert len(str(caught.value)) < 1000
 
@@ -203,7 +203,7 @@ async def test_an_error_lists_no_more_devices_than_a_person_reads(board: Board, 
 async def test_a_flood_of_adverts_is_bounded_and_loses_nobody_for_sure(
     board: Board, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client_app.finder.MOST_ADVERTS", 8)
+    monkeypatch.setattr("client_app.finder.ADVERTS", 8)
     many = [replace(board.advert(), device_id=f"{n:08}", name=f"d{n}") for n in range(300)]
     async with hearing(home, *many) as client:
         assert len(await client.finder.all(1.0)) == 8
@@ -240,11 +240,11 @@ async def test_the_doctor_raises_no_alarm_for_a_key_that_was_only_announced(
 ) -> None:
     paired.book.put(replace(paired.devices[0], last_seen=f"{HOST}:9", port=9))
     async with hearing(home, *elsewhere_open(board.advert(), other)) as client:
-        found = [check async for check in examine(client, "kitchen")]
+        found = [check async for check in diagnose(client, "kitchen")]
         assert found[-1].exit_code == 3
         assert [check.verdict for check in found if check.name.startswith("address")] == [
             "note"
         ] * 2
         paired.book.put(replace(paired.devices[0], last_seen=f"{HOST}:{other.regular.port}"))
-        found = [check async for check in examine(client, "kitchen")]
+        found = [check async for check in diagnose(client, "kitchen")]
         assert found[-1].exit_code == 5  # that is where the device was

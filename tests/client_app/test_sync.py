@@ -129,7 +129,7 @@ def test_an_interrupt_ends_what_was_asked_for(client: Client, elsewhere: Elsewhe
         kitchen.get("/slow")
     other.join()
 
-    assert client._loop.call(still_running()) == set()
+    assert client.loop.call(still_running()) == set()
     assert kitchen.get("/hello").text == "hello anna"
 
 

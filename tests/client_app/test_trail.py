@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_app import audit
+from client_app.limits import EVENTS_PAGE
 from client_app.models import Event, Events
 from peer.errors import Malformed
 
@@ -44,11 +45,11 @@ class Trail:
         self.asked.append(query)
         if "since" in query:
             first = max(query["since"] + 1, self.kept_from)
-            return self.piece(first, first + audit.MOST - 1)
-        assert 1 <= query["last"] <= audit.MOST
+            return self.piece(first, first + EVENTS_PAGE - 1)
+        assert 1 <= query["last"] <= EVENTS_PAGE
         return self.piece(self.head - query["last"] + 1, self.head)
 
-    async def observed(self, query: Mapping[str, int]) -> AsyncIterator[Events]:
+    async def observed(self, query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
         yield self.piece(self.head, self.head)
         while (piece := await self.news.get()) is not None:
             yield piece
@@ -113,7 +114,7 @@ async def test_what_is_gone_is_counted() -> None:
 async def test_gone_while_it_was_followed() -> None:
     device = Trail(5)
 
-    async def news(query: Mapping[str, int]) -> AsyncIterator[Events]:
+    async def news(query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
         device.head, device.kept_from = 500, 401
         yield device.piece(500, 500)
 
@@ -139,7 +140,7 @@ def test_notifications_may_be_late_lost_or_many_at_once(
             device.tell(head)
         device.head = start
 
-        async def news(query: Mapping[str, int]) -> AsyncIterator[Events]:
+        async def news(query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
             async for piece in device.observed(query):
                 device.head = max(device.head, piece.head)
                 yield piece
@@ -164,7 +165,7 @@ async def test_who_stops_ends_the_observation() -> None:
     ended = asyncio.Event()
     device = Trail(5)
 
-    async def news(query: Mapping[str, int]) -> AsyncIterator[Events]:
+    async def news(query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
         try:
             yield device.piece(5, 5)
             await asyncio.Event().wait()
@@ -172,7 +173,7 @@ async def test_who_stops_ends_the_observation() -> None:
             ended.set()
 
     stream = audit.follow(device.page, news, since=3, last=None)
-    async with contextlib.aclosing(stream) as events:  # type: ignore[type-var]
+    async with contextlib.aclosing(stream) as events:
         assert [(await anext(events)).seq for _ in range(2)] == [4, 5]
         waiting = asyncio.ensure_future(anext(events))
         await asyncio.sleep(0)
@@ -219,7 +220,7 @@ async def test_a_trail_that_was_cut() -> None:
         await audit.read(Trail(5).page, since=9, last=None)
     device = Trail(9)
 
-    async def news(query: Mapping[str, int]) -> AsyncIterator[Events]:
+    async def news(query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
         device.head = 5
         yield device.piece(5, 5)
 

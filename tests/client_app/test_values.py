@@ -5,8 +5,8 @@ import json
 import pytest
 
 from client_app.content import Format, Reply, encoded
-from client_app.host_port import Place
-from client_app.models import Check, Seen, Verdict, Whoami
+from client_app.host_port import HostPort
+from client_app.models import Check, CheckResult, Seen, Whoami
 from client_app.terminal.render import as_json, as_text, json_line, readable
 from peer import cbor
 from peer.errors import Malformed, UsageError
@@ -31,9 +31,9 @@ from peer.terminal.text import on_lines, on_one_line
     ],
 )
 def test_an_address_is_read(text: str, host: str, port: int) -> None:
-    place = Place.parse(text)
+    place = HostPort.parse(text)
     assert (place.host, place.port) == (host, port)
-    assert Place.parse(str(place)) == place
+    assert HostPort.parse(str(place)) == place
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_an_address_is_read(text: str, host: str, port: int) -> None:
 )
 def test_what_is_no_address_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
-        Place.parse(text)
+        HostPort.parse(text)
 
 
 def test_a_socket_address_becomes_a_place() -> None:
-    assert Place.of(Address("192.0.2.1", 9)) == Place("192.0.2.1", 9)
-    assert Place.of(Address("2001:db8::1", 9)) == Place("2001:db8::1", 9)
+    assert HostPort.from_address(Address("192.0.2.1", 9)) == HostPort("192.0.2.1", 9)
+    assert HostPort.from_address(Address("2001:db8::1", 9)) == HostPort("2001:db8::1", 9)
 
 
 # ---------------------------------------------------------------------------------------- bodies
@@ -117,7 +117,7 @@ def test_a_reply_that_does_not_parse_is_malformed(payload: bytes, number: int) -
 def test_what_is_allowed_at_times_stands_apart() -> None:
     me = Whoami("anna", "guest", "ab", "", "local", ("A:B",), until=2**60, conditional=("C:\x1bD",))
     shown = as_text(me).splitlines()
-    assert shown[1] == f"role   guest, until {2**60} (seconds since 1970)"
+    assert shown[1] == f"role   guest, until {2**60} s since 1970"
     assert shown[-2] == "may    A:B"
     assert shown[-1].startswith("also   C:\\x1bD (")
     assert as_json(me)["conditional"] == ["C:\x1bD"]
@@ -160,7 +160,7 @@ def test_nothing_from_a_peer_reaches_the_terminal_as_it_is(hostile: str) -> None
         Reply("2.05", json.dumps({hostile: hostile}, ensure_ascii=False).encode(), 50),
     ]
     seen = Seen(hostile, hostile, ("192.0.2.1",), 1, 0, False, True, hostile)
-    for value in (*bodies, seen, Check(hostile, Verdict.OK, hostile, hostile)):
+    for value in (*bodies, seen, Check(hostile, CheckResult.OK, hostile, hostile)):
         assert hostile not in as_text(value)
         assert hostile not in json_line(as_json(value))
         assert as_text(value).isprintable() or "\n" in as_text(value)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_app import decode
-from client_app.device import whoami_untrusted
+from client_app.decode import me_untrusted
+from client_app.decode_events import events_untrusted
 from client_app.models import Condition, Invite, Permission, Role, User, UserKey, Window
 from client_app.pairing import redemption
 from peer import cbor
@@ -75,11 +76,11 @@ GOOD: dict[str, tuple[Callable[[bytes], object], Any]] = {
         {"action": "A:B", "allowed": False, "missing": "much", "depends": ["Lamp:Room"]},
     ),
     "events": (
-        decode.events_untrusted,
+        events_untrusted,
         {"head": 2, "digest": DIGESTS[2], "events": [event(1), event(2, hop_limit=64, user="x")]},
     ),
     "me": (
-        whoami_untrusted,
+        lambda payload: me_untrusted(payload).whoami,
         {"user": "a", "role": "b", "actions": ["A:B"], "conditional": ["C:D"], "until": 5},
     ),
     "redeemed": (redemption.redeemed_untrusted, {"user": "a", "role": "b", "name": "c"}),
@@ -147,14 +148,14 @@ def test_a_token_is_in_no_repr_and_no_error() -> None:
 )
 def test_a_trail_that_does_not_hold(bad: list[dict[str, object]]) -> None:
     with pytest.raises(Malformed):
-        decode.events_untrusted(cbor.encode({"head": 2, "digest": DIGESTS[2], "events": bad}))
+        events_untrusted(cbor.encode({"head": 2, "digest": DIGESTS[2], "events": bad}))
 
 
 def test_a_hole_in_a_piece_is_none_of_pruning() -> None:
     """Also if the links are forged to fit: old events go from the front, never from within."""
     events = [event(1), event(3) | {"previous": DIGESTS[1]}]
     with pytest.raises(Malformed, match="event 3 follows event 1"):
-        decode.events_untrusted(cbor.encode({"head": 3, "digest": DIGESTS[3], "events": events}))
+        events_untrusted(cbor.encode({"head": 3, "digest": DIGESTS[3], "events": events}))
 
 
 ANYTHING: st.SearchStrategy[Any] = st.recursive(

@@ -145,7 +145,7 @@ class Caller:
         found = []
         connection = await self.connection(pairing=path.startswith("/pair"))
         message = aiocoap.Message(code=Code.GET, uri_path=path.strip("/").split("/"))
-        async with asyncio.timeout(PATIENCE), aclosing(connection.observe(message)) as answers:  # type: ignore[type-var]
+        async with asyncio.timeout(PATIENCE), aclosing(connection.observe(message)) as answers:
             async for answer in answers:
                 found.append(self._read(answer, gets))
                 if len(found) == count:

@@ -17,7 +17,6 @@ import aiocoap.resource
 import pytest
 
 from client_app import Client
-from client_app import client as client_module
 from client_app.client import Comparison
 from device_app.pairing.events import PairingEventKind
 from peer.net.address import Address
@@ -89,7 +88,7 @@ async def paired_through(
             host="kitchen.local.",
         )
 
-    limits = replace(device.app.settings.limits, step_seconds=PATIENCE)
+    limits = replace(device.app.settings.limits, step_seconds=PATIENCE, connect_seconds=PATIENCE)
     client = Client(home=home / "client", look=look, limits=limits)
     kit.at_end(client.close)
 
@@ -113,15 +112,8 @@ async def paired_through(
     return client
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handshake on this path takes longer than a person at a terminal would wait."""
-    monkeypatch.setattr(client_module, "CONNECT_SECONDS", PATIENCE)
-    monkeypatch.setattr(Client.connect_at, "__kwdefaults__", {"timeout": PATIENCE})
-
-
 @pytest.mark.parametrize("seed", [8, 12])
-async def test_a_life_on_a_bad_path(kit: Kit, tmp_path: Path, patient: None, seed: int) -> None:
+async def test_a_life_on_a_bad_path(kit: Kit, tmp_path: Path, seed: int) -> None:
     device = await kit.device(limits=stubborn())
     tally, paths = add_tally(device), list[Proxy]()
     client = await paired_through(kit, device, tmp_path, replace(BAD, seed=seed), paths)
@@ -151,7 +143,7 @@ async def test_a_life_on_a_bad_path(kit: Kit, tmp_path: Path, patient: None, see
     assert sorted(tally.gotten) == sorted(str(number) for number in range(REQUESTS))
 
     seen = []
-    async with asyncio.timeout(PATIENCE), aclosing(kitchen.observe("/tally")) as states:  # type: ignore[type-var]
+    async with asyncio.timeout(PATIENCE), aclosing(kitchen.observe("/tally")) as states:
         async for reply in states:
             seen.append(int(reply.payload))
             if seen[-1] == 5:

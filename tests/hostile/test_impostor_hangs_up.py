@@ -16,6 +16,7 @@ import pytest
 from aiocoap.numbers.codes import Code
 
 from client_app import Client
+from client_app.connector import Connector
 from client_app.pairing import ceremony
 from device_app.pairing.ceremonies import Ceremonies
 from peer import cbor
@@ -63,7 +64,7 @@ CODES = (Method.CODE, PRINTED)
 @pytest.fixture(autouse=True)
 def polls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The impostor sends no notifications, so the client polls: here without a pause."""
-    monkeypatch.setattr(ceremony, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
 
 
 class Impostor(aiocoap.resource.Resource):
@@ -329,14 +330,14 @@ async def test_the_receipt_is_there_after_a_restart_and_for_its_own_key_alone(
     lose_the_answer(first, monkeypatch)
     client = client_at(kit, tmp_path)
     again: list[Device] = []
-    connect_at = Client.connect_at
+    connect_at = Connector.connect_at
 
-    async def after_the_restart(self: Client, address: Any, **named: Any) -> Any:
+    async def after_the_restart(self: Connector, address: Any, **named: Any) -> Any:
         await first.app.close()
         again.append(await kit.device(port=address.port))
         return await connect_at(self, address, **named)
 
-    monkeypatch.setattr(Client, "connect_at", after_the_restart)
+    monkeypatch.setattr(Connector, "connect_at", after_the_restart)
     at = f"{HOST}:{first.port(pairing=True)}"
     await client.pair(at, name="anna", code=bearer.shown)
     assert stored_at(client) == [first.fingerprint]

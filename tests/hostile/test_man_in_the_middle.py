@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The man in the middle does not notify, so the client looks again: here without a pause."""
-    monkeypatch.setattr(ceremony, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
 
 
 def yes_man(

@@ -19,7 +19,7 @@ from client_app import client as client_module
 from client_app.client import Comparison
 from client_app.errors import Declined
 from client_app.pairing import ceremony, method_choice
-from client_app.pairing.method_choice import Means
+from client_app.pairing.method_choice import MethodInputs
 from peer.errors import PinMismatch, RefusedByUser, UsageError, WrongCode
 from peer.identity import Fingerprint, Identity
 from peer.net.address import Address
@@ -65,7 +65,7 @@ Remove = Callable[[pytest.MonkeyPatch], None]
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The man in the middle does not notify, so the client looks again: here without a pause."""
-    monkeypatch.setattr(ceremony, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
 
 
 async def pairs(client: Client, bearer: Bearer, middle: Middle, way: str, confirm: Confirm) -> Any:
@@ -104,13 +104,13 @@ def both_are_his(client: Client, device: Device, middle: Middle) -> None:
 
 def without_pin(middle: Middle, patch: pytest.MonkeyPatch) -> None:
     """A client that accepts any device in place of the labelled one."""
-    real = method_choice.scanned
+    real = method_choice.parse_label
 
     def any_device(text: str) -> Label | None:
         label = real(text)
         return label and Label(middle.identity.fingerprint, label.token)
 
-    patch.setattr(client_module, "scanned", any_device)
+    patch.setattr(client_module, "parse_label", any_device)
 
 
 def without_binding(patch: pytest.MonkeyPatch) -> None:
@@ -398,7 +398,7 @@ async def test_the_token_of_a_label_is_not_shown_to_another_device(
             await pairs(client, bearer, middle, Method.LABEL, nobody)
         assert not middle.relayed
         nobody_won(client, device)
-    assert method_choice.scanned(bearer.label.text) == bearer.label
+    assert method_choice.parse_label(bearer.label.text) == bearer.label
 
 
 async def test_behind_the_pin_the_token_has_two_more_guards(device: Device) -> None:
@@ -406,7 +406,7 @@ async def test_behind_the_pin_the_token_has_two_more_guards(device: Device) -> N
     bearer = labelled(device)
     session = Session(bytes(32), Identity.create().fingerprint, Identity.create().fingerprint)
     with pytest.raises(PinMismatch):
-        (await Means(label=bearer.label).side_maker(Method.LABEL))(session)
+        (await MethodInputs(label=bearer.label).side_maker(Method.LABEL))(session)
     with pytest.raises(Mismatch):
         LabelClient(session, bearer.label)
 
@@ -473,7 +473,7 @@ async def test_a_client_that_takes_what_comes_first_is_his(
     kit: Kit, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same with a client that would rather use any method than none."""
-    monkeypatch.setattr(Means, "method_for", lambda _self, offer: Method(offer.methods[0]))
+    monkeypatch.setattr(MethodInputs, "method_for", lambda _self, offer: Method(offer.methods[0]))
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.BUTTON)
     middle._change = offering("button")
@@ -558,7 +558,7 @@ async def test_without_that_question_anybody_is_stored(
     async def nothing(*_: object) -> None:
         return None
 
-    monkeypatch.setattr("client_app.pairing.attempt.Attempt._compare", nothing)
+    monkeypatch.setattr("client_app.pairing.attempt.PairingAttempt._compare", nothing)
     bearer = labelled(device)
     way = Method.CODE
     middle = await between(kit, device, way=way, make=settled)

@@ -74,7 +74,7 @@ async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
         assert push_out(device) == 1
         return code
 
-    connect, connected = client.connect_at, 0
+    connect, connected = client.connector.connect_at, 0
 
     async def connect_at(*args: Any, **named: Any) -> CoapsConnection:
         nonlocal connected
@@ -84,7 +84,7 @@ async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
             push_out(device)
         return found
 
-    monkeypatch.setattr(client, "connect_at", connect_at)
+    monkeypatch.setattr(client.connector, "connect_at", connect_at)
     done = await client.pair(
         f"{HOST}:{device.port(pairing=True)}",
         name="anna",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client_app.pairing.method_choice import Means
+from client_app.pairing.method_choice import MethodInputs
 from device_app.pairing.events import PairingEventKind
 from peer.errors import PeerError
 from peer.identity import CROCKFORD
@@ -288,7 +288,7 @@ async def mistype(bearer: Bearer, secrets: dict[str, bytes], errors: Errors) -> 
             wrong()
         errors.note(caught.value)
     with pytest.raises(PeerError) as asked:
-        await Means(method=Method.CODE, ask_code=ask).side_maker(Method.CODE)
+        await MethodInputs(method=Method.CODE, ask_code=ask).side_maker(Method.CODE)
     errors.note(asked.value)
 
 

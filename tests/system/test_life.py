@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from client_app.device import OBSERVE_GRACE_SECONDS, PROBE_SECONDS
+from client_app.limits import OBSERVE_GRACE_SECONDS, PROBE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -243,7 +243,7 @@ async def test_numbers_that_a_device_sends_are_not_remembered(
             while (await anext(stream)).payload != b"%d" % (at + 19):
                 pass
     assert remembered() == before
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
 
 async def test_numbers_of_an_application_are_remembered(serve: Any, caller: CoapsClient) -> None:

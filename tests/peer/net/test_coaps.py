@@ -95,7 +95,7 @@ async def test_observe_delivers_what_changes(serve: Any, caller: CoapsClient) ->
     for number in (1, 2, 3):
         served.value.set(number)
         assert await following(stream) == str(number).encode()
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
 
 async def test_ending_a_key_ends_its_observation_and_nobody_elses(
@@ -218,7 +218,7 @@ async def test_observations_of_one_session_are_bounded(serve: Any, caller: Coaps
     assert refused.code is Code.TOO_MANY_REQUESTS
     assert refused.opt.max_age == 5
     for stream in streams:
-        await stream.aclose()  # type: ignore[attr-defined]
+        await stream.aclose()
 
 
 async def test_bytes_that_are_not_coap_are_dropped_and_counted(

@@ -1,0 +1,101 @@
+"""Running asynchronous work from blocking code: an event loop in a thread of its own."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
+
+from peer.errors import UsageError
+
+T = TypeVar("T")
+
+Work = Coroutine[Any, Any, T]
+"""What a call of an `async def` function returns."""
+
+
+class EventLoopThread:
+    """A thread that runs an event loop until `close`."""
+
+    def __init__(self) -> None:
+        self._started: Future[asyncio.AbstractEventLoop] = Future()
+        self._stop: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._run, name="handfast", daemon=True)
+        self._thread.start()
+        self._loop = self._started.result()
+
+    def call(self, work: Work[T]) -> T:
+        """Run a coroutine in the loop and return its result. An interrupt cancels it.
+
+        Raises `UsageError` if the loop is closed, before or during the call.
+        """
+        if not self._thread.is_alive():
+            work.close()
+            raise UsageError("this client is closed", advice="Use it inside its `with` block.")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise UsageError("this client was closed during the call") from error
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, start: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
+        """Yield the items of an asynchronous iterator; close it when the caller stops."""
+        stream = start()
+        try:
+            while True:
+                try:
+                    yield self.call(_next(stream))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self.call(_close(stream))
+
+    def close(self) -> None:
+        """Stop the loop and wait for the thread. Safe to repeat."""
+        if self._thread.is_alive() and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.run(self._until_stopped())
+
+    async def _until_stopped(self) -> None:
+        self._stop = asyncio.Event()
+        self._started.set_result(asyncio.get_running_loop())
+        await self._stop.wait()
+
+
+async def call_in_thread(question: Callable[[], T]) -> T:
+    """Call `question` in a daemon thread, since a question that is cancelled may never return."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def settle(work: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the client is closed
+            loop.call_soon_threadsafe(lambda: None if answer.done() else work())
+
+    def run() -> None:
+        try:
+            result = question()
+        except BaseException as error:
+            failed = error
+            settle(lambda: answer.set_exception(failed))
+        else:
+            settle(lambda: answer.set_result(result))
+
+    threading.Thread(target=run, name="handfast question", daemon=True).start()
+    return await answer
+
+
+async def _next(stream: AsyncIterator[T]) -> T:
+    return await anext(stream)
+
+
+async def _close(stream: AsyncIterator[object]) -> None:
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

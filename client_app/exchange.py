@@ -1,0 +1,58 @@
+"""One request and its response over an open session."""
+
+from collections.abc import Mapping, Sequence
+
+import aiocoap
+from aiocoap.numbers.codes import Code
+
+from client_app.content import NUMBERS, Format
+from client_app.decode import Me, me_untrusted
+from peer import cbor
+from peer.net.connection import CoapsConnection
+from peer.net.problem import error_of
+
+ME: Sequence[str] = ("iam", "me")
+"""The path of the resource that says who the client is on the device."""
+
+
+def message_of(
+    code: Code, path: Sequence[str], body: Mapping[str, object] | None = None
+) -> aiocoap.Message:
+    """A request with a CBOR body. A message can be sent once."""
+    message = aiocoap.Message(code=code)
+    message.opt.uri_path = tuple(path)
+    if body is not None:
+        message.payload = cbor.encode(body)
+        message.opt.content_format = NUMBERS[Format.CBOR]
+    return message
+
+
+def payload_of(response: aiocoap.Message) -> bytes:
+    """The payload of a 2.xx response. Raises the `PeerError` that fits any other response."""
+    error = error_of(response)
+    if error is not None:
+        raise error
+    return bytes(response.payload)
+
+
+async def ask(
+    connection: CoapsConnection,
+    code: Code,
+    path: Sequence[str],
+    body: Mapping[str, object] | None = None,
+    *,
+    timeout: float,
+) -> bytes:
+    """Send a request and return the payload of the response.
+
+    Raises what `CoapsConnection.request` raises, or the `PeerError` that fits a 4.xx or 5.xx
+    response.
+    """
+    return payload_of(await connection.request(message_of(code, path, body), timeout=timeout))
+
+
+async def ask_me(connection: CoapsConnection, *, timeout: float) -> Me:
+    """Ask the device who this client is: GET `/iam/me`. Raises what `ask` raises, or
+    `Malformed`.
+    """
+    return me_untrusted(await ask(connection, Code.GET, ME, timeout=timeout))

@@ -1,0 +1,44 @@
+"""Bounds of the client: how much it keeps and how long it waits. Those of the protocol are in
+`peer.limits`."""
+
+from typing import Final
+
+from peer.limits import DEFAULT_LIMITS
+
+# Discovery.
+DISCOVERY_SECONDS: Final = 3.0  # one search on the LAN
+DISCOVERY_DELAY_SECONDS: Final = 0.3  # head start of the stored addresses of a device
+PORT_DISCOVERY_SECONDS: Final = 1.0  # search for the regular port of a device that did not state it
+ADVERTS: Final = 1024  # different announcements that one search keeps
+LISTED_DEVICES: Final = 16  # devices that an error lists
+
+# Connections.
+ATTEMPT_DELAY_SECONDS: Final = 0.25  # Connection Attempt Delay (RFC 8305 §5)
+STATED_ADDRESSES: Final = 32  # addresses to try that no announcement named
+REPORTED_FAILURES: Final = 4  # failed addresses that an error lists
+DIAGNOSIS_SECONDS: Final = 6.0  # one address in `doctor`: a ClientHello and two retransmissions
+
+# Requests.
+REQUEST_SECONDS: Final = 30.0  # default for a request, including all blocks
+LIST_SECONDS: Final = 120.0  # a list, which may take many blocks
+RESPONSE_BODY_BYTES: Final = DEFAULT_LIMITS.answer_body_bytes  # a CBOR body that is decoded
+SILENT_SECONDS: Final = 10.0  # a session without traffic this long is checked before it is used
+PROBE_SECONDS: Final = 4.0  # that check: one lost datagram and its retransmission
+OBSERVE_GRACE_SECONDS: Final = 10.0  # time after a notification's Max-Age until the check
+EVENTS: Final = 50  # events that are read if no number is given
+EVENTS_PAGE: Final = 100  # events that a device returns at a time
+
+# Pairing.
+PAIRING_POLL_SECONDS: Final = 1.0  # between two requests for the state of a pairing
+PAIRING_RECONNECTS: Final = 3  # replacements of a session that ends before the pairing starts
+TARGET_CHARACTERS: Final = 253  # a host name (RFC 1035 §2.3.4)
+INPUT_CHARACTERS: Final = 4096  # a typed invite, label or code; an invite has 619 at most
+PICTURE_BYTES: Final = 32 << 20  # a picture of a label or an invite
+
+# The file of paired devices.
+DEVICES_FILE_BYTES: Final = 16 << 20  # room for more than 10,000 devices
+LOCK_SECONDS: Final = 5.0  # a writer waits this long for another one
+
+# `handfast demo`.
+DEMO_STEP_SECONDS: Final = 30.0  # one command
+DEMO_STOP_SECONDS: Final = 5.0  # the end of a process after each signal

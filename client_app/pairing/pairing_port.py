@@ -1,0 +1,56 @@
+"""Connecting to the pairing port of a target."""
+
+from __future__ import annotations  # zeroconf is imported when it is needed, not for its types
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from client_app.connection_attempts import Candidate, ConnectionAttempts
+from client_app.connector import Connector, resolved
+from client_app.finder import candidates
+from client_app.pairing.targets import Target, no_window, sought_elsewhere
+from peer.errors import PinMismatch, Unreachable
+from peer.limits import Limits
+from peer.net.address import Address
+from peer.net.connection import CoapsConnection
+
+if TYPE_CHECKING:
+    from peer.net.discovery import Advert
+
+
+async def connect_pairing_port(
+    connector: Connector, target: Target, *, limits: Limits
+) -> CoapsConnection:
+    """Connect to the device of a target, at its stated and its announced addresses.
+
+    Raises `WindowClosed`, `PinMismatch`, `TimedOut` or `Unreachable`.
+    """
+
+    async def connect(address: Address) -> CoapsConnection:
+        connection = await connector.transport.connect(address, pinned=target.pinned)
+        proved = connection.peer.fingerprint
+        if target.device_id and proved.device_id != target.device_id:
+            await connection.close()
+            raise PinMismatch(target.device_id, proved.hex, is_known=False)
+        return connection
+
+    heard: dict[Advert, None] = {}
+    sources = [resolved(one) for one in target.host_ports]
+    sources += [_announced(advert) for advert in target.adverts]
+    if target.is_sought and target.pinned is not None:
+        sources.append(connector.finder.pairing(target.pinned.device_id, heard))
+    attempts = ConnectionAttempts(connect, limits=limits)
+    try:
+        return await attempts.run(sources)
+    except PinMismatch as error:
+        raise connector.mismatch(error) from None
+    except Unreachable as error:
+        if attempts.tried or not (heard or target.host):
+            raise (no_window(error) if error.refused else error) from None
+    elsewhere = sought_elsewhere(target, list(heard))
+    return await connect_pairing_port(connector, elsewhere, limits=limits)
+
+
+async def _announced(advert: Advert) -> AsyncIterator[Candidate]:
+    for candidate in await candidates(advert, advert.pairing_port):
+        yield candidate
