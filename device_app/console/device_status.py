@@ -60,7 +60,10 @@ class DeviceStatus:
             "pending": [ceremony_view(service, pending)] if pending else [],
             "failures": service.budget.failures,
             "board": asdict(service.methods.hardware),
-            "label": {"made": service.methods.label.is_made, "dead": service.methods.is_code_dead},
+            "label": {
+                "made": service.methods.label.is_made,
+                "dead": service.methods.is_code_blocked,
+            },
             "users": self._users(),
             "sessions": self._sessions(),
             "counters": {

@@ -1,8 +1,7 @@
-"""Making a label: what to print on the board, and what the device remembers of it.
+"""Creation of the board's label, and unblocking of its code.
 
-A label is told this one time. The device keeps a verifier of its token and a stretched form of its
-code (`methods.StoredLabel`), so a new label makes the old one worthless. A code that failed tries
-have blocked is revived here.
+The text of a label is returned only when it is created. The device stores a verifier of its token
+and a stretched form of its code (`methods.StoredLabel`), so a new label makes the old one invalid.
 """
 
 import secrets
@@ -20,7 +19,7 @@ from peer.limits import Limits
 
 
 def require_label(hardware: Hardware) -> None:
-    """Raise `AppError` for a board that has none: the methods of a label would not be offered."""
+    """Raise `AppError` if the board has no label by its configuration."""
     if not hardware.label:
         raise AppError(
             "this board has no label, by its configuration",
@@ -29,21 +28,24 @@ def require_label(hardware: Hardware) -> None:
 
 
 def revived(control: AccessControl, *, limits: Limits) -> tuple[StoredLabel, dict[str, Any]]:
-    """The label with no failed tries at its code, durably. Raises `AppError` if there is no label,
-    `StoreWriteFailed`."""
+    """Clear the failed attempts at the label's code, and store that.
+
+    Return the label and the answer for the console. Raises `AppError` if there is no label,
+    `StoreWriteFailed` if it cannot be stored.
+    """
     store = control.store
-    stored = StoredLabel.restored(store.attempts.get(LABEL_RECORD))
+    stored = StoredLabel.from_record(store.attempts.get(LABEL_RECORD))
     if not stored.is_made:
         raise AppError(
             "there is no label yet",
-            advice="Make one: `handfast-device label`.",
+            advice="Create one: `handfast-device label`.",
             code=Exit.NOT_FOUND,
         )
     if stored.failures:
         event = control.audit.event(EventKind.CODE_REVIVED, actor=CONSOLE)
         attempts = {**store.attempts, LABEL_RECORD: changed(stored, failures=0).record()}
         control.writer.commit(store.state, event, attempts=attempts)
-    words = {"revived": stored.is_code_dead(limits)}
+    words = {"revived": stored.is_code_blocked(limits)}
     return changed(stored, failures=0), words
 
 
@@ -54,15 +56,18 @@ def made(
     replace: bool,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> tuple[StoredLabel, dict[str, Any]]:
-    """A new label, durably remembered, and its words. Raises `AppError` if there is one already and
-    it is not to be replaced, `StoreWriteFailed`."""
+    """Create a label, and store it.
+
+    Return the label and the answer for the console. Raises `AppError` if there is a label and
+    `replace` is false, `StoreWriteFailed` if it cannot be stored.
+    """
     store = control.store
-    if StoredLabel.restored(store.attempts.get(LABEL_RECORD)).is_made and not replace:
+    if StoredLabel.from_record(store.attempts.get(LABEL_RECORD)).is_made and not replace:
         raise AppError(
-            "there is a label already, and nobody can print it again",
-            advice="--yes makes a new one; the old one is worth nothing then.",
+            "there is a label already, and it cannot be printed again",
+            advice="Give --yes to create a new one; the old one is then invalid.",
         )
-    stored, label, code = StoredLabel.made(device, random_bytes)
+    stored, label, code = StoredLabel.create(device, random_bytes)
     event = control.audit.event(EventKind.LABEL_MADE, actor=CONSOLE)
     attempts = {**store.attempts, LABEL_RECORD: stored.record()}
     control.writer.commit(store.state, event, attempts=attempts)

@@ -1,13 +1,13 @@
-"""The pairing methods of this board: what it has to show, and the secrets behind them.
+"""The pairing methods of this board, and the secrets behind them.
 
     display   a screen or a terminal where the window is opened: shown codes, six digits
-    label     what `handfast-device label` printed: a QR code with a token, and a code to type
+    label     printed by `handfast-device label`: a QR code with a token, and a code to type
     button    a press opens a window in which the first client pairs, with nothing to compare
 
-A shown code is for one ceremony: whatever becomes of it, the next one gets another. A label stays,
-so the device keeps a verifier of its token and a stretched form of its code, and neither in clear;
-its code is dead after some failures in a row (`Limits.printed_code_failures`), until the console
-revives it; the token is not, because 128 bits cannot be guessed.
+A shown code is for one ceremony: however it ends, the next one gets another code. A label is
+permanent, so the device stores a verifier of its token and a stretched form of its code, and
+neither in clear. The code is blocked after some failures in a row (`Limits.printed_code_failures`)
+until the console unblocks it. The token is never blocked, since no one can guess 128 bits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +23,12 @@ from peer.pairing.methods import Method
 from peer.pairing.sides import OfferedMethod, RandomBytes
 from peer.pairing.typed import TypedCode
 
-LABEL_RECORD = "label"  # its entry among the store's attempt counters
+LABEL_RECORD = "label"  # the key of the label's entry among the store's attempt counters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What a board has, by its configuration."""
+    """The hardware of a board, by its configuration."""
 
     display: bool = True
     label: bool = True
@@ -37,30 +37,35 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class StoredLabel:
-    """What the device remembers of its label. Empty bytes: there is none."""
+    """The stored form of the device's label. Empty bytes mean that there is no label."""
 
     token_verifier: bytes = field(default=b"", repr=False)
     code_secret: bytes = field(default=b"", repr=False)
-    failures: int = 0  # of its code, since the last success
+    failures: int = 0  # attempts at its code since the last success
 
     @property
     def is_made(self) -> bool:
         """Whether there is a label."""
         return bool(self.token_verifier)
 
-    def is_code_dead(self, limits: Limits) -> bool:
-        """Whether its code was guessed at too often."""
+    def is_code_blocked(self, limits: Limits) -> bool:
+        """Return whether too many attempts at its code have failed."""
         return self.failures >= limits.printed_code_failures
 
     @classmethod
-    def made(cls, device: Fingerprint, random_bytes: RandomBytes) -> tuple[Self, Label, TypedCode]:
-        """A new label, and what to remember of it. It takes about a second on a small board."""
+    def create(
+        cls, device: Fingerprint, random_bytes: RandomBytes
+    ) -> tuple[Self, Label, TypedCode]:
+        """Create a label; return its stored form, the label and its code.
+
+        This takes about a second on a small board.
+        """
         label, code = Label(device, random_bytes(TOKEN_BYTES)), TypedCode.printed(random_bytes)
         return cls(label.verifier, code.secret(device)), label, code
 
     @classmethod
-    def restored(cls, record: object) -> Self:
-        """From the store. A record that is damaged is no label: nobody pairs by it."""
+    def from_record(cls, record: object) -> Self:
+        """Return the label of a stored record; a damaged record gives no label."""
         if not isinstance(record, Mapping):
             return cls()
         token, code, failures = (record.get(name) for name in ("token", "code", "failures"))
@@ -72,7 +77,7 @@ class StoredLabel:
             return cls()
 
     def record(self) -> dict[str, object]:
-        """The form to persist; no token and no code is in it."""
+        """Return the form to store; it contains no token and no code."""
         return {
             "token": self.token_verifier.hex(),
             "code": self.code_secret.hex(),
@@ -81,7 +86,11 @@ class StoredLabel:
 
 
 class BoardMethods:
-    """The methods that this board can offer now, and the code that it shows."""
+    """The methods that this board can offer, and the code that it shows.
+
+    `counts_attempts` returns whether the open window counts attempts at the printed code; a window
+    with an attempt budget of its own does not.
+    """
 
     def __init__(
         self,
@@ -91,20 +100,20 @@ class BoardMethods:
         *,
         random_bytes: RandomBytes,
         limits: Limits,
-        counts_tries: Callable[[], bool] = lambda: True,
+        counts_attempts: Callable[[], bool] = lambda: True,
     ) -> None:
         self.hardware = hardware
         self._label = label
         self._device = device
         self._random_bytes = random_bytes
         self._limits = limits
-        self._counts_tries = counts_tries
+        self._counts_tries = counts_attempts
         self._shown: TypedCode | None = None
-        self._is_printed = False  # the code that was last asked for
+        self._is_printed = False  # whether the last ceremony was about the printed code
 
     @property
     def label(self) -> StoredLabel:
-        """What the device remembers of its label."""
+        """The stored form of the device's label."""
         return self._label
 
     def replace_label(self, label: StoredLabel) -> None:
@@ -113,26 +122,26 @@ class BoardMethods:
 
     @property
     def shown_code(self) -> str:
-        """For the display: the code of the next ceremony, or nothing."""
+        """The code of the next ceremony, for the display; empty if none is shown."""
         return self._shown.text if self._shown is not None else ""
 
     def offered(
-        self, wanted: Sequence[str], *, pressed: bool, counts_tries: bool = True
+        self, wanted: Sequence[str], *, pressed: bool, counts_attempts: bool = True
     ) -> list[OfferedMethod]:
         """Return the methods of a window, in order of preference.
 
         Args:
             wanted: the names of the methods; none means all that are possible.
             pressed: whether the board's button opens the window.
-            counts_tries: False for a window with an attempt budget of its own, in which a blocked
-                code may be tried.
+            counts_attempts: False for a window with an attempt budget of its own, in which a
+                blocked code is valid.
 
         Raises:
             UsageError: a method is unknown, or this board cannot offer it.
         """
         required = [_method_named(name) for name in wanted]
         for method in required:
-            if lacking := self.lacking(method, pressed=pressed, counts_tries=counts_tries):
+            if lacking := self.lacking(method, pressed=pressed, counts_attempts=counts_attempts):
                 raise UsageError(
                     f"the method {method} cannot be offered: {lacking}",
                     advice="Offer another method, or correct the table [board] of device.toml.",
@@ -141,10 +150,12 @@ class BoardMethods:
             self._offer(method)
             for method in Method
             if method in required
-            or not (required or self.lacking(method, pressed=pressed, counts_tries=counts_tries))
+            or not (
+                required or self.lacking(method, pressed=pressed, counts_attempts=counts_attempts)
+            )
         ]
 
-    def lacking(self, method: Method, *, pressed: bool, counts_tries: bool = True) -> str:
+    def lacking(self, method: Method, *, pressed: bool, counts_attempts: bool = True) -> str:
         """Return what a method needs and this board does not have; empty if nothing is missing."""
         hardware = self.hardware
         match method:
@@ -156,7 +167,9 @@ class BoardMethods:
             case Method.CODE:
                 if no_curve := jpake.unavailable():
                     return no_curve
-                is_missing = not (hardware.display or self._printed_code(counts_tries=counts_tries))
+                is_missing = not (
+                    hardware.display or self._printed_code(counts_attempts=counts_attempts)
+                )
                 why = "this board has no display, and no usable code on a label"
             case Method.SAS:
                 is_missing = not hardware.display
@@ -170,12 +183,12 @@ class BoardMethods:
         return why if is_missing else ""
 
     def renew(self, *, wanted: bool) -> None:
-        """Show another code from now on, or none."""
+        """Show another code from now on; none if `wanted` is false or the board cannot show one."""
         can = wanted and self.hardware.display and not jpake.unavailable()
         self._shown = TypedCode.shown(self._random_bytes) if can else None
 
     def succeeded(self, method: Method) -> None:
-        """Somebody has paired. By the printed code: its failures are forgotten."""
+        """A client has paired by this method: clear the printed code's failures if it was used."""
         if method is Method.CODE and self._is_printed:
             self._label = replace(self._label, failures=0)
 
@@ -184,7 +197,7 @@ class BoardMethods:
             case Method.LABEL:
                 return label.offer(lambda: self._label.token_verifier)
             case Method.CODE:
-                return code.offer(self._secret, self._random_bytes, self._count_try)
+                return code.offer(self._secret, self._random_bytes, self._count_attempt)
             case Method.SAS:
                 return sas.offer(self._random_bytes)
             case Method.COMPARE:
@@ -195,28 +208,27 @@ class BoardMethods:
                 assert_never(method)
 
     def _secret(self, *, printed: bool) -> bytes:
-        """The secret that a ceremony is about."""
+        """Return the secret of a ceremony: random bytes if there is no such code."""
         self._is_printed = printed
         if printed:
-            secret = self._printed_code(counts_tries=self._counts_tries())
+            secret = self._printed_code(counts_attempts=self._counts_tries())
         else:
             secret = self._shown.secret(self._device) if self._shown is not None else b""
         return secret or self._random_bytes(len(self._label.code_secret) or 32)
 
-    def _count_try(self, *, printed: bool) -> None:
-        """A try at the printed code, a failure until it succeeds; the caller stores it before it
-        answers."""
-        if printed and self._counts_tries() and self._printed_code(counts_tries=True):
+    def _count_attempt(self, *, printed: bool) -> None:
+        """Count an attempt at the printed code; the caller stores the count before it answers."""
+        if printed and self._counts_tries() and self._printed_code(counts_attempts=True):
             self._label = replace(self._label, failures=self._label.failures + 1)
 
     @property
-    def is_code_dead(self) -> bool:
-        """Whether the printed code was guessed at too often."""
-        return self._label.is_code_dead(self._limits)
+    def is_code_blocked(self) -> bool:
+        """Whether too many attempts at the printed code have failed."""
+        return self._label.is_code_blocked(self._limits)
 
-    def _printed_code(self, *, counts_tries: bool) -> bytes:
-        """Empty where there is none, or where it was guessed at too often and tries count."""
-        can = self.hardware.label and not (counts_tries and self.is_code_dead)
+    def _printed_code(self, *, counts_attempts: bool) -> bytes:
+        """Return the secret of the printed code; empty if there is none, or if it is blocked."""
+        can = self.hardware.label and not (counts_attempts and self.is_code_blocked)
         return self._label.code_secret if can else b""
 
 

@@ -65,11 +65,11 @@ class PairingService:
         self.trouble = ""  # why the last window could not be opened
         self.methods = BoardMethods(
             hardware,
-            StoredLabel.restored(control.store.attempts.get(LABEL_RECORD)),
+            StoredLabel.from_record(control.store.attempts.get(LABEL_RECORD)),
             device,
             random_bytes=random_bytes,
             limits=limits,
-            counts_tries=lambda: self.window is None or self.window.budget.is_kept,
+            counts_attempts=lambda: self.window is None or self.window.budget.is_kept,
         )
         self._terms = terms
         self._audit = control.audit

@@ -66,7 +66,7 @@ class WindowFactory:
         return self._methods.offered(
             request.methods or self._terms.methods,
             pressed=request.pressed or (before is not None and Method.BUTTON in before.methods),
-            counts_tries=request.opener is None,
+            counts_attempts=request.opener is None,
         )
 
     def create(

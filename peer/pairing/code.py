@@ -51,22 +51,24 @@ class Secret(Protocol):
         """
 
 
-class OnTry(Protocol):
+class OnAttempt(Protocol):
     """Counts an attempt at a code of the device."""
 
     def __call__(self, *, printed: bool) -> None:
         """Count an attempt at the code on the label, or at the code on the screen."""
 
 
-def offer(secret: Secret, random_bytes: RandomBytes, on_try: OnTry) -> OfferedMethod:
+def offer(secret: Secret, random_bytes: RandomBytes, on_attempt: OnAttempt) -> OfferedMethod:
     """Offer this method.
 
-    `on_try` is called before the answer to the start, once the proofs of the client's round one
+    `on_attempt` is called before the answer to the start, once the proofs of the client's round one
     hold: without them, the client cannot guess a code.
     """
     return OfferedMethod(
         Method.CODE,
-        lambda terms: CodeDevice(terms, secret=secret, random_bytes=random_bytes, on_try=on_try),
+        lambda terms: CodeDevice(
+            terms, secret=secret, random_bytes=random_bytes, on_attempt=on_attempt
+        ),
     )
 
 
@@ -76,12 +78,12 @@ class CodeDevice(DeviceSide):
     method = Method.CODE
 
     def __init__(
-        self, terms: Terms, *, secret: Secret, random_bytes: RandomBytes, on_try: OnTry
+        self, terms: Terms, *, secret: Secret, random_bytes: RandomBytes, on_attempt: OnAttempt
     ) -> None:
         super().__init__(terms)
         self._secret = secret
         self._random_bytes = random_bytes
-        self._on_try = on_try
+        self._on_try = on_attempt
         self._jpake: EcJpake | None = None
 
     @step(Step.START)

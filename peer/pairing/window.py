@@ -29,11 +29,11 @@ from peer.pairing.ceremony import Act, Ceremony, Fields, Stage, StartForm, first
 from peer.pairing.errors import OPEN_THE_WINDOW, Busy, Mismatch, TooMany
 from peer.pairing.names import check_name
 from peer.pairing.sides import DeviceSide, OfferedMethod, Terms
-from peer.pairing.window_life import WindowLife
+from peer.pairing.window_lifecycle import WindowLifecycle
 from peer.pairing.window_timer import CloseReason
 
 
-class Window(WindowLife):
+class Window(WindowLifecycle):
     """One opening of the pairing window. Create it with `open`."""
 
     def offered(self, method: str) -> OfferedMethod | None:

@@ -250,9 +250,9 @@ async def test_a_damaged_record_of_attempts_stops_nothing_and_lets_nobody_try(
 
 def test_a_label_with_a_damaged_count_is_no_label() -> None:
     good = {"token": "ab", "code": "cd", "failures": 2}
-    assert StoredLabel.restored(good).failures == 2
+    assert StoredLabel.from_record(good).failures == 2
     for failures in (-5, True, "2", 1.5, None):
-        assert not StoredLabel.restored({**good, "failures": failures}).is_made
+        assert not StoredLabel.from_record({**good, "failures": failures}).is_made
     assert LABEL_RECORD == rights.LABEL
 
 

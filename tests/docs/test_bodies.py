@@ -271,7 +271,7 @@ async def other_methods(kit: Kit) -> None:
     """Each method but `compare`, from the start to the end."""
     device, service = kit.app.identity.fingerprint, kit.app.pairing
     service.methods.hardware = Hardware(button=True)
-    stored, label, printed = StoredLabel.made(device, token_bytes)
+    stored, label, printed = StoredLabel.create(device, token_bytes)
     service.methods.replace_label(stored)
 
     def shown(session: Session) -> ClientSide:

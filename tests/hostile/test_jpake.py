@@ -83,7 +83,7 @@ def board(ekm: bytes = EKM, client: Fingerprint = CLIENT, *, seed: int = 2) -> B
         Terms(Channel(ekm, client, DEVICE, WINDOW), ROLE, "anna", "c1"),
         secret=lambda *, printed: CODE,
         random_bytes=dice(seed),
-        on_try=lambda *, printed: None,
+        on_attempt=lambda *, printed: None,
     )
 
 

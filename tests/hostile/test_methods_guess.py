@@ -272,7 +272,7 @@ async def test_a_printed_code_dies_of_twenty_wrong_tries_and_nothing_else_does(
         if turn % 3 == 0:
             await opened(device, PRINTED)
         assert (await wrong(mallory, bearer, PRINTED)).reason == "wrong-code"
-    assert device.app.pairing.methods.is_code_dead is dead
+    assert device.app.pairing.methods.is_code_blocked is dead
     assert device.app.status()["label"]["dead"] is dead
     for way in (Method.CODE, Method.LABEL, Method.SAS):
         await opened(device, way)
@@ -294,7 +294,7 @@ async def test_a_dead_code_would_live_without_the_count(
     bearer = labelled(device)
     methods = device.app.pairing.methods
     methods.replace_label(replace(methods.label, failures=20))
-    monkeypatch.setattr(BoardMethods, "is_code_dead", False)
+    monkeypatch.setattr(BoardMethods, "is_code_blocked", False)
     await opened(device, PRINTED)
     await paired(kit.caller(device), bearer, PRINTED)
 

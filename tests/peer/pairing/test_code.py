@@ -45,7 +45,7 @@ def device(
         terms_of(channel, role),
         secret=lambda *, printed: secret,
         random_bytes=random_bytes or seeded_bytes(2),
-        on_try=lambda *, printed: None,
+        on_attempt=lambda *, printed: None,
     )
 
 

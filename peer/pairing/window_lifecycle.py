@@ -1,4 +1,4 @@
-"""The life of a pairing window: how it opens, when it closes, and what ends its ceremonies.
+"""The lifecycle of a pairing window: opening, closing, and what ends its ceremonies.
 
 `peer.pairing.window` describes the window as a whole.
 """
@@ -20,7 +20,7 @@ from peer.pairing.sides import OfferedMethod
 from peer.pairing.window_timer import CloseReason, Phase, WindowTimer
 
 
-class WindowLife:
+class WindowLifecycle:
     """The part of `Window` that depends on time alone."""
 
     def __init__(
