@@ -118,6 +118,6 @@ async def test_a_fingerprint_that_was_not_shown_names_nobody(kit: Kit, device: D
 
 async def test_where_nothing_waits_it_says_so(device: Device) -> None:
     for verb in ("accept", "refuse"):
-        with pytest.raises(AppError, match="nothing waits") as caught:
+        with pytest.raises(AppError, match="no client waits") as caught:
             await ask(device, verb, id="5f0c3a9e1b7d248866")
         assert caught.value.code is Exit.NOT_FOUND

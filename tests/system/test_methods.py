@@ -346,7 +346,7 @@ def test_what_the_board_cannot_do_is_told_at_the_board(stage: Stage) -> None:
     device = board(stage)
     for method, lacking in (
         ("label", "there is no label yet"),
-        ("button", "for windows that the board's button opened"),
+        ("button", "it needs a window that the board's button opened"),
         ("telepathy", "Choose from: label, code, sas, compare, button"),
     ):
         assert lacking in device.run("open", "--methods", method, code=2).err
