@@ -1,8 +1,8 @@
-"""CoAP over DTLS client: one connected socket and one session per device.
+"""CoAP client over DTLS: one connected socket and one session per device.
 
-A connection is made with the pinned fingerprint; a wrong key ends it inside the handshake, before
-any byte of a request is sent. Without a pin (pairing), the caller checks the fingerprint. A later
-connection to the same key resumes the earlier session if the device allows it.
+The pinned fingerprint is verified in the handshake: with a wrong key, no byte of a request is sent.
+Without a pin (in pairing), the caller verifies the fingerprint. A later connection to the same key
+resumes the earlier session if the device allows it.
 """
 
 import asyncio
@@ -24,7 +24,10 @@ from peer.net.udp import UdpSocket
 
 
 class CoapsClient:
-    """Connects to devices with one identity. Close it, or use it as a context."""
+    """Connects to devices with one identity. Close it, or use it as an async context manager.
+
+    `counters` has what was dropped, by kind.
+    """
 
     def __init__(
         self,
@@ -86,8 +89,11 @@ class CoapsClient:
     async def _first_of_several(
         self, address: Address, pinned: Fingerprint | None
     ) -> tuple[ClientLink, Association]:
-        """The first handshake that is done. OpenSSL's pauses double with each loss, so after some
-        seconds another one starts beside a slow one, up to a few."""
+        """Return the first handshake that completes.
+
+        OpenSSL doubles its retransmission timeout with each loss, so further handshakes start in
+        parallel to a slow one (`Limits.handshake_again_seconds`).
+        """
         tries = {asyncio.create_task(self._handshake(address, pinned))}
         done: set[asyncio.Task[tuple[ClientLink, Association]]] = set()
         try:
@@ -106,7 +112,7 @@ class CoapsClient:
             for one in tries:
                 one.cancel()
             for outcome in await asyncio.gather(*tries, return_exceptions=True):
-                if isinstance(outcome, tuple):  # done in the same moment: one is enough
+                if isinstance(outcome, tuple):  # completed as well; one is enough
                     outcome[0].close()
 
     async def _handshake(

@@ -205,7 +205,7 @@ class CoapsLayer(interfaces.MessageInterface):
         """Return whether a remote is a session of this transport, possibly an ended one."""
         return isinstance(remote, CoapsRemote)
 
-    async def determine_remote(self, message: aiocoap.Message) -> None:
+    async def determine_remote(self, _message: aiocoap.Message) -> None:
         """Leave the remote empty: a request needs a session whose key was verified."""
         return
 

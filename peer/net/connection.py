@@ -20,7 +20,7 @@ from peer.net.remote import CoapsRemote, PeerIdentity
 
 
 class ClientLink:
-    """One connected socket with its association, and the outcome of its handshake."""
+    """A connected socket with its association. `outcome` is the result of the handshake."""
 
     def __init__(
         self, address: Address, *, layer: CoapsLayer, counters: Counter[str], net: Net
@@ -46,7 +46,7 @@ class ClientLink:
 
     @property
     def is_open(self) -> bool:
-        """Whether the session has not ended."""
+        """True until the session has ended."""
         return self._association is not None and not self._association.ended
 
     def close(self) -> None:
@@ -65,15 +65,16 @@ class ClientLink:
             self._association.receive_untrusted(datagram, found)
 
     def _socket_error(self, error: OSError) -> None:
-        """An ICMP error. It ends a handshake; an established session ignores it."""
+        """Handle an ICMP error: it ends a handshake, and an established session ignores it."""
         self._counters["socket-errors"] += 1
         if not self.outcome.done():
             refused = isinstance(error, ConnectionRefusedError)
-            why = error.strerror or str(error)
-            said = f"nothing listens on {self._address}" if refused else f"{self._address}: {why}"
+            reason = error.strerror or str(error)
+            if refused:
+                reason = "nothing listens on this UDP port"
             self.outcome.set_exception(
                 Unreachable(
-                    said,
+                    f"cannot reach {self._address}: {reason}",
                     advice="Check that the device is running and that the address is correct.",
                     refused=refused,
                 )
@@ -113,31 +114,38 @@ class CoapsConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether the session is open, as far as this side knows."""
+        """True while the session is open, as far as this side knows."""
         return self._remote.association.established
 
     @property
     def resumed(self) -> bool:
-        """Whether an earlier session was resumed instead of a full handshake."""
+        """True if an earlier session was resumed instead of a full handshake."""
         return self._remote.association.session.resumed
 
     async def request(
         self, message: aiocoap.Message, *, timeout: float | None = None
     ) -> aiocoap.Message:
-        """Send a request and return the answer, whatever its code.
+        """Send a request and return the response, whatever its code.
 
-        `timeout` in seconds bounds the whole exchange, blocks included; None waits as long as the
-        device acknowledges. Raises `TimedOut` or `Unreachable`.
+        Args:
+            message: the request.
+            timeout: seconds for the whole exchange, blocks included; None waits as long as the
+                device acknowledges.
+
+        Raises:
+            TimedOut: there was no response in time.
+            Unreachable: the session has ended, or the device rejected the message.
+            Malformed: the blocks of the response do not fit together.
         """
         message.remote = self._remote
         request = self._context.request(message)
         return await self._answer(request, timeout=timeout)
 
     async def observe(self, message: aiocoap.Message) -> AsyncGenerator[aiocoap.Message, None]:
-        """Observe a resource (RFC 7641): the first answer, then each notification.
+        """Observe a resource (RFC 7641): yield the first response, then each notification.
 
-        Ends when the device says so or the answer is an error (which is yielded). Raises
-        `ObservationEnded` when the session is gone.
+        It ends if the device ends the observation; an error response is yielded last. Raises
+        `ObservationEnded` when the session has ended.
         """
         message.opt.observe = 0
         message.remote = self._remote

@@ -141,12 +141,7 @@ class _Search(RecordUpdateListener):
 
     # -- received records -------------------------------------------------------------------------
 
-    def async_update_records(
-        self,
-        zc: Zeroconf,
-        now: float,
-        records: list[RecordUpdate],
-    ) -> None:
+    def async_update_records(self, _zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         """Implement zeroconf's listener: records came or expired; the cache is not updated yet."""
         self._heard += [update.new for update in records]
         self._now = now

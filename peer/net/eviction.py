@@ -1,11 +1,11 @@
-"""Fair eviction: which holder of a place loses it to a newcomer when all places are taken.
+"""Fair eviction: the choice of the holder that loses its slot to a newcomer in a full table.
 
-Paths are shared out by network (/24 of IPv4, /64 of IPv6: what one subscriber or one link has),
-and within a network by address, so that many ports or addresses get no more than one. A newcomer
-takes a place from a network that has at least two more than its own. Otherwise it takes one from
-its own network, or from a network that has one more, and then only from a holder that has had its
-place for some time: a flood cannot cut off a handshake or a short request. Among the holders that
-remain the choice is random, so that no sender can arrange to be the one that stays.
+Slots are shared out by network (/24 of IPv4, /64 of IPv6: the size of one subscriber or link), and
+within a network by address, so that many ports or addresses get no larger share. A newcomer takes
+a slot from a network that has at least two more than its own. Otherwise it takes one from its
+own network, or from a network that has one more, and only from a holder that has had its slot for
+some time: a flood cannot interrupt a handshake or a short request. Among the remaining holders the
+choice is random, so that no sender can influence it.
 """
 
 import socket
@@ -19,7 +19,7 @@ _Level = Callable[[str], str]
 
 
 def network_of(host: str) -> str:
-    """The network of a canonical IP address: its /64 for IPv6, its /24 for IPv4."""
+    """Return the network of a canonical IP address: its /64 for IPv6, its /24 for IPv4."""
     if ":" in host:
         return socket.inet_pton(socket.AF_INET6, host)[:8].hex()
     return host.rpartition(".")[0]
@@ -33,7 +33,7 @@ _LEVELS: tuple[_Level, ...] = (network_of, _address_of)
 
 
 class FairEviction:
-    """Chooses by the rule of this module. `random_bytes` returns that many random bytes."""
+    """Chooses by the rules above. `random_bytes` returns that many random bytes."""
 
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
         self._random_bytes = random_bytes
@@ -41,10 +41,10 @@ class FairEviction:
     def victim(
         self, newcomer: str, holders: Mapping[K, str], *, evictable: Callable[[K], bool]
     ) -> K | None:
-        """The holder that loses its place to the host `newcomer`; None: the newcomer gets none.
+        """Return the holder that loses its slot to the host `newcomer`, or None to refuse it.
 
-        `holders` maps each holder to its host. `evictable` tells whether a holder has had its place
-        for long enough.
+        `holders` maps each holder to its host. `evictable` is true for a holder that has had its
+        slot for long enough.
         """
         return self._victim(newcomer, holders, _LEVELS, evictable)
 

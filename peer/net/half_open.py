@@ -1,7 +1,7 @@
-"""The handshakes that have begun and are not done, in a bounded number of places.
+"""The table of half-open handshakes, with a bounded number of slots.
 
-Some of the places are kept for addresses where a known key was seen. Both parts are shared out
-fairly, each for itself (see `peer.net.eviction`).
+Some slots are reserved for addresses from which a known key connected. Each of the two parts is
+shared out fairly (see `peer.net.eviction`).
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from peer.limits import Limits
 from peer.net.association import Association, PeerAddress
 from peer.net.eviction import FairEviction
 
-_Room = tuple[dict[PeerAddress, Association], PeerAddress | None]
-"""The part of the table that has a place, and whose it is until now, if it is taken."""
+_Slot = tuple[dict[PeerAddress, Association], PeerAddress | None]
+"""A part of the table that has a slot, and the peer that holds the slot now, or None."""
 
 
 class HalfOpen:
@@ -27,24 +27,24 @@ class HalfOpen:
         return len(self._unknown) + len(self._known)
 
     def __iter__(self) -> Iterator[Association]:
-        """The handshakes, in no order; the table may change meanwhile."""
+        """Iterate over a copy of the handshakes, in no order."""
         return iter((*self._unknown.values(), *self._known.values()))
 
     def get(self, peer: PeerAddress) -> Association | None:
-        """The handshake with a peer, if there is one."""
+        """Return the handshake with a peer, or None."""
         return self._unknown.get(peer) or self._known.get(peer)
 
     def has_room(self, peer: PeerAddress, *, is_known: bool, now: float) -> bool:
-        """Whether a handshake with a peer may begin now."""
-        return self._room(peer, is_known, now) is not None
+        """Return whether a handshake with a peer may begin now."""
+        return self._slot(peer, is_known, now) is not None
 
     def add(self, peer: PeerAddress, one: Association, *, is_known: bool, now: float) -> bool:
-        """Keep a handshake for which there is room. True if one with another peer was ended.
+        """Store a handshake for which there is a slot; return whether it replaces another peer's.
 
-        An earlier one with the same peer is ended as well; the new one counts as old as that was,
-        so that no peer keeps a place by beginning again and again.
+        An earlier handshake with the same peer is ended, and the new one inherits its age, so that
+        no peer protects its slot by starting again and again.
         """
-        part, victim = self._room(peer, is_known, now) or (self._unknown, None)
+        part, victim = self._slot(peer, is_known, now) or (self._unknown, None)
         before = None if victim is None else part.pop(victim)
         part[peer] = one
         if before is None:
@@ -55,11 +55,11 @@ class HalfOpen:
         return victim != peer
 
     def pop(self, peer: PeerAddress) -> Association | None:
-        """Forget the handshake with a peer, without ending it."""
+        """Remove the handshake with a peer without ending it."""
         return self._unknown.pop(peer, None) or self._known.pop(peer, None)
 
-    def _room(self, peer: PeerAddress, is_known: bool, now: float) -> _Room | None:
-        """Where there is a place: its own, else a free one, else one that can be taken."""
+    def _slot(self, peer: PeerAddress, is_known: bool, now: float) -> _Slot | None:
+        """Return the slot for a peer: its own, else a free one, else one that it may take."""
         for part in (self._unknown, self._known):
             if peer in part:
                 return part, peer

@@ -1,8 +1,8 @@
-"""The kernel's table of interfaces and their addresses, as plain values, and word when it changes.
+"""The kernel's tables of interfaces and addresses, and a notification when they change.
 
-The messages are pyroute2's; the netlink socket is ours, because pyroute2's blocking face runs an
-event loop of its own and therefore cannot be used from inside a running one. A dump is answered
-by the kernel at once (below a millisecond), so asking for it does not need a task.
+pyroute2 parses the messages. The netlink socket is opened here, since the blocking interface of
+pyroute2 runs an event loop of its own and cannot be used inside a running one. The kernel answers
+within a millisecond, so that reading a table does not need a task.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
-from pyroute2.netlink import NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, nlmsg
 from pyroute2.netlink.rtnl import (
     RTM_GETADDR,
     RTM_GETLINK,
@@ -37,7 +37,7 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 SYSFS: Final = Path("/sys/class/net")
-"""Where kernels before 5.14 show the device behind an interface."""
+"""The folder in which kernels before 5.14 show the device behind an interface."""
 
 _ARPHRD_ETHER: Final = 1
 _BUFFER_BYTES: Final = 1 << 16
@@ -46,9 +46,9 @@ _BUFFER_BYTES: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class InterfaceAddress:
-    """One address of an interface: our own, and the prefix whose addresses are its neighbours.
+    """An own address of an interface, and the prefix of its neighbours.
 
-    On a point-to-point address the prefix is the other end's, and ``own`` is not in it.
+    For a point-to-point address the prefix is that of the other end, and does not contain `own`.
     """
 
     own: IpAddress
@@ -57,13 +57,13 @@ class InterfaceAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
-    """What the kernel says of one interface.
+    """An interface, as the kernel describes it.
 
-    ``kind`` is the driver's name of a virtual interface ("bridge", "wireguard") and empty where
-    the kernel gives none; ``is_hardware`` is true for an Ethernet-like interface (Wi-Fi too) with
-    a device behind it. ``lower`` is the index of the interface it stands on, ``upper`` of the
-    bridge or bond it is a port of, ``peer`` of the other end of a veth pair; 0 = none in this
-    network namespace. ``is_elsewhere``: what it stands on, or its other end, is in another one.
+    `kind` is the driver's name of a virtual interface ("bridge", "wireguard"), or empty.
+    `is_hardware` is true for an Ethernet or Wi-Fi interface of a bus device. `lower` is the index
+    of its lower interface, `upper` that of the bridge or bond of which it is a port, and `peer`
+    that of the other end of a veth pair; 0 means none in this network namespace. `is_elsewhere` is
+    true if its lower interface or other end is in another network namespace.
     """
 
     index: int
@@ -83,7 +83,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceTable:
-    """All interfaces at one moment, by index."""
+    """All interfaces of this network namespace at one time, by index."""
 
     by_index: Mapping[int, Interface]
     own: frozenset[IpAddress] = field(init=False)
@@ -94,20 +94,20 @@ class InterfaceTable:
 
     @classmethod
     def of(cls, interfaces: Iterable[Interface]) -> "InterfaceTable":
-        """A table of these interfaces."""
+        """Create a table of these interfaces."""
         return cls(MappingProxyType({interface.index: interface for interface in interfaces}))
 
     def ports_of(self, index: int) -> list[Interface]:
-        """The interfaces that are ports of a bridge, bond or team."""
+        """Return the interfaces that are ports of a bridge, bond or team."""
         return [interface for interface in self.by_index.values() if interface.upper == index]
 
-    def standing_on(self, index: int) -> list[Interface]:
-        """The interfaces that stand on this one."""
+    def on_top_of(self, index: int) -> list[Interface]:
+        """Return the interfaces whose lower interface is this one."""
         return [interface for interface in self.by_index.values() if interface.lower == index]
 
 
 def kernel_table() -> InterfaceTable:
-    """Ask the kernel, in the network namespace of this process. Raises OSError."""
+    """Read the tables of this process's network namespace. Raises `OSError`."""
     addresses: dict[int, list[InterfaceAddress]] = {}
     for message in _dump(RTM_GETADDR):
         addresses.setdefault(message["index"], []).append(_address(message))
@@ -117,12 +117,12 @@ def kernel_table() -> InterfaceTable:
     )
 
 
-def _interface(message: Any, addresses: tuple[InterfaceAddress, ...]) -> Interface:
+def _interface(message: nlmsg, addresses: tuple[InterfaceAddress, ...]) -> Interface:
     flags = message["flags"]
     name = message.get("ifname") or str(message["index"])
     kind = message.get_nested("linkinfo", "kind") or ""
     is_elsewhere = message.get("link_netnsid") is not None
-    link = 0 if is_elsewhere else message.get("link") or 0  # there it means another interface
+    link = 0 if is_elsewhere else message.get("link") or 0  # an index of that namespace
     return Interface(
         index=message["index"],
         name=name,
@@ -140,20 +140,20 @@ def _interface(message: Any, addresses: tuple[InterfaceAddress, ...]) -> Interfa
     )
 
 
-def _has_device(message: Any) -> bool:
-    """Whether a bus device is behind an interface.
+def _has_device(message: nlmsg) -> bool:
+    """Return whether an interface belongs to a bus device.
 
-    This tells a network card from an L2TP Ethernet tunnel, for which the kernel gives no kind
-    either. Kernels before 5.14 do not say it over netlink; they show it in sysfs.
+    This distinguishes a network card from an L2TP Ethernet tunnel, which has no kind either.
+    Kernels before 5.14 do not report it over netlink, but show it in sysfs.
     """
     if message.get("parent_dev_name") is not None:
         return True
     return (SYSFS / str(message.get("ifname")) / "device").exists()
 
 
-def _address(message: Any) -> InterfaceAddress:
-    # IFA_ADDRESS is the far end on a point-to-point address and our own elsewhere; IFA_LOCAL is
-    # always ours, and missing where there is no far end (IPv6).
+def _address(message: nlmsg) -> InterfaceAddress:
+    # IFA_ADDRESS is the other end of a point-to-point address, else the own address. IFA_LOCAL is
+    # the own address; it is missing if there is no other end (IPv6).
     near = message.get("address") or message.get("local")
     return InterfaceAddress(
         own=ipaddress.ip_address(message.get("local") or near),
@@ -161,15 +161,15 @@ def _address(message: Any) -> InterfaceAddress:
     )
 
 
-def _dump(what: int) -> list[Any]:
+def _dump(what: int) -> list[nlmsg]:
     for _ in range(NETLINK_DUMPS):
         messages = list(_answers(what))
         if not any(message["header"]["flags"] & NLM_F_DUMP_INTR for message in messages):
             return messages
-    raise InterruptedError("the interface table does not hold still")
+    raise InterruptedError("the interface table changes while it is read")
 
 
-def _answers(what: int) -> Iterator[Any]:
+def _answers(what: int) -> Iterator[nlmsg]:
     with _netlink() as sock:
         sock.settimeout(NETLINK_SECONDS)
         # struct nlmsghdr, then a struct ifinfomsg of zeros: every family, every interface
@@ -181,7 +181,7 @@ def _answers(what: int) -> Iterator[Any]:
             for message in MarshalRtnl().parse(data):
                 header = message["header"]
                 if header.get("error") is not None:
-                    raise OSError(f"the kernel does not tell its interfaces: {header['error']}")
+                    raise OSError(f"the kernel refuses its interface table: {header['error']}")
                 if header["type"] == NLMSG_DONE:
                     return
                 yield message
@@ -198,9 +198,9 @@ def _netlink(groups: int = 0) -> socket.socket:
 
 
 class InterfaceWatch:
-    """Calls back when an interface or an address comes, goes or changes. Needs a running loop.
+    """Calls `on_change` when an interface or an address is added, removed or changed.
 
-    One callback may stand for many changes; what has changed is in the next kernel_table().
+    One call may cover many changes; `kernel_table` has the result. Needs a running loop.
     """
 
     def __init__(self, on_change: Callable[[], None]) -> None:
@@ -211,7 +211,7 @@ class InterfaceWatch:
         self._loop.add_reader(self._sock.fileno(), self._readable)
 
     def close(self) -> None:
-        """No callback comes after this; a second call does nothing."""
+        """Stop watching. Safe to repeat."""
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock.fileno())
             self._sock.close()
@@ -221,6 +221,6 @@ class InterfaceWatch:
             self._sock.recv(_BUFFER_BYTES)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:  # ENOBUFS: more changes than the kernel kept for us, so: something changed
+        except OSError:  # ENOBUFS: there were more changes than the kernel stores
             pass
         self._on_change()

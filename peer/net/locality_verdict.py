@@ -1,15 +1,15 @@
-"""What `peer.net.onlink` finds; a value of its own, since a client needs no kernel tables."""
+"""The result of `peer.net.onlink`, in a module of its own: a client needs no kernel tables."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class LocalityVerdict:
-    """Whether a datagram is local, and if not, why.
+    """Whether a datagram is local, and the reason if it is not.
 
-    ``rule`` is the first rule that failed: "ttl", "interface", "prefix", "destination", or empty.
-    ``interface`` is the receiving interface's name, ``hop_limit`` what was left on arrival, and
-    ``detail`` a sentence for a person. They hold addresses and names, never payload.
+    `rule` is the first rule that failed: "ttl", "interface", "prefix", "destination", or empty.
+    `interface` is the name of the receiving interface, `hop_limit` the hop limit on arrival, and
+    `detail` explains the failure. No field contains payload.
     """
 
     is_local: bool

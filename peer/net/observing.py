@@ -1,11 +1,11 @@
-"""Observation of a resource on the server's side (RFC 7641), one notification pending at most.
+"""Observation of a resource on the server's side (RFC 7641), with one notification pending.
 
-aiocoap renders and queues a notification for each change, whether or not the one before has
-arrived. A client that does not acknowledge, or is slow, then costs work and memory with each
-change. Here a notification is made when it can be sent: no other of this session is under way, and
-the last one was acknowledged (§4.5.2). All changes up to then are one notification, with the state
-of that moment. Notifications are confirmable whatever the request was, since only acknowledgements
-tell that somebody still listens (§4.5 leaves the choice to the server).
+aiocoap renders and queues a notification for each change, whether or not the previous one has
+arrived. A client that is slow or does not acknowledge then costs work and memory at each change.
+Here a notification is rendered when it can be sent: no other one of the session is pending, and the
+last one was acknowledged (§4.5.2). It covers all changes up to then. Notifications are always
+confirmable, since only an acknowledgement shows that the client still exists (§4.5 leaves the
+choice to the server).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from peer.net.remote import CoapsRemote
 
 
 class Observation:
-    """What a resource knows of an observer: the interface of aiocoap's `ServerObservation`."""
+    """An observer, as a resource sees it: the interface of aiocoap's `ServerObservation`."""
 
     def __init__(self) -> None:
         self.is_accepted = False
@@ -31,16 +31,16 @@ class Observation:
         self._on_end: Callable[[], None] | None = None
 
     def accept(self, cancellation_callback: Callable[[], None]) -> None:
-        """Called by the resource that takes the observation; it is told the end."""
+        """Accept the observation; the callback is called at its end. For the resource."""
         self.is_accepted = True
         self._on_end = cancellation_callback
 
-    def deregister(self, reason: object = None) -> None:
-        """Called by a resource that does not go on: the next answer is the last."""
+    def deregister(self, _reason: object = None) -> None:
+        """End the observation with the next response. For the resource."""
         self.trigger(aiocoap.Message(code=Code.INTERNAL_SERVER_ERROR), is_last=True)
 
     def trigger(self, response: aiocoap.Message | None = None, *, is_last: bool = False) -> None:
-        """Called by the resource when it has changed; without a response it is rendered."""
+        """Notify the observer: with `response`, or by rendering the resource. For the resource."""
         self._prepared = response
         self.is_last = self.is_last or is_last
         self._changed.set()
@@ -50,14 +50,14 @@ class Observation:
         await self._changed.wait()
 
     def take(self) -> aiocoap.Message | None:
-        """The last change: the resource's own response, or None if it has to be rendered."""
+        """Take the last change: the resource's response, or None to render the resource."""
         prepared, self._prepared = self._prepared, None
         self._changed.clear()
-        # A resource may hand one message to all its observers, and each is sent with a token.
+        # A resource may pass one message to all its observers; each copy gets its own token.
         return None if prepared is None else prepared.copy()
 
     def end(self) -> None:
-        """Tell the resource that nobody observes any more."""
+        """Notify the resource that the observation has ended."""
         if self._on_end is not None:
             self._on_end()
 
@@ -69,10 +69,14 @@ async def observe(
     decide: Callable[[], None],
     in_blocks: Callable[[Build], Awaitable[aiocoap.Message]],
 ) -> None:
-    """Answer a request that observes, and go on until the last answer.
+    """Respond to a request with the Observe option, and to each change, until the last response.
 
-    `decide` raises to end the observation: it is asked before each answer is made and before it is
-    sent. `in_blocks` gets what makes an answer, and gives the first block of it.
+    Args:
+        pipe: the request, and where its responses go.
+        resource: the observed resource.
+        decide: raises an error to end the observation. It is called before a response is rendered,
+            and before it is sent.
+        in_blocks: renders a response, and returns its first block.
     """
     remote: CoapsRemote = pipe.request.remote
 

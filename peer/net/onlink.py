@@ -1,27 +1,22 @@
-"""Is this datagram from a direct neighbour? The four rules of protocol §3.
+"""Decide whether a datagram comes from a direct neighbour: the four rules of protocol §3.
 
-"Local" is a filter and a fact for the audit, never authentication: whoever owns a machine on the
-link can fake most of it. What it must not do is call somebody local who is not on the link at all:
-who comes through a router, a tunnel or a forwarded port, or who only claims an address.
+"Local" is a filter and a fact for the audit, never authentication: a host on the link can forge
+most of it. A datagram from a host that is not on the link must not count as local, whether it
+arrived through a router, a tunnel or a forwarded port. The rules, checked in this order:
 
-Rules, in this order, and the first one that fails is named:
+1. `ttl`: the hop limit is still 255, so no router forwarded it (RFC 5082; Linux does not enforce
+   this for UDP). Mode `compat` omits this rule.
+2. `interface`: it was received by a link that has neighbours. An allow list names the kinds, since
+   kernels gain new kinds of tunnels. It applies to every interface behind the receiving one: a VLAN
+   on a tunnel, a bridge with a tunnel as a port, and a veth pair whose other end is in such a
+   bridge are tunnels. An interface that leads to another network namespace cannot be examined.
+3. `prefix`: the source is in an on-link prefix of that interface, by the address table. Routes do
+   not decide: for an interface without routes, the whole Internet counts as on-link.
+4. `destination`: the destination is a unicast address of that interface; Linux also accepts
+   datagrams to an address of another interface.
 
-1. ``ttl``: it still has the hop limit that both sides send, 255, so no router has touched it
-   (RFC 5082; Linux does not enforce this for UDP). ``compat`` drops this rule and no other.
-2. ``interface``: it came in by a link where neighbours are. Kinds are an allow list, since a
-   kernel grows new tunnels faster than we hear of them, and so does everything whose frames come
-   in by it: a VLAN on a tunnel, a bridge with a tunnel as a port, and a veth pair whose other end
-   is in such a bridge are tunnels. What is in another network namespace cannot be looked at, so an
-   interface that leads there is not a link.
-3. ``prefix``: its source is in an on-link prefix of *that* interface. Asked of the address table
-   and not of the routes: a route look-up that names an interface without routes says "on link" of
-   the whole Internet.
-4. ``destination``: it was sent to a unicast address that is ours *there*; Linux also accepts
-   on one interface what is addressed to another.
-
-A datagram from this machine to itself does not always carry the loopback interface: sent to an
-address of eth0, the kernel shows it as received by eth0. Its source is our own address, and with
-that it is refused like the loopback is, unless ``allow_loopback``.
+If this machine sends to its own address of eth0, the kernel reports eth0, not the loopback. The
+source is then an own address, and is refused like the loopback unless `allow_loopback`.
 """
 
 import ipaddress
@@ -39,25 +34,31 @@ from peer.net.locality_verdict import LocalityVerdict
 LINK_KINDS: Final = frozenset(
     ("bridge", "bond", "team", "vlan", "veth", "macvlan", "macvtap", "ipvlan", "ipvtap", "dsa")
 )
-"""Virtual interfaces that are a link, or a part of one. What is not here is not local."""
+"""Kinds of virtual interfaces that are a link or part of one. No other kind is local."""
 
 _WITH_PORTS: Final = frozenset(("bridge", "bond", "team"))
 _SHARING: Final = frozenset(("macvlan", "macvtap", "ipvlan", "ipvtap"))
-"""Interfaces on one lower interface that also reach each other."""
+"""Kinds of interfaces on one lower interface that also reach each other."""
 
 
 class LocalMode(StrEnum):
-    """How strict: ``compat`` is for stock CoAP clients, which send hop limit 64."""
+    """The mode: `COMPAT` is for CoAP clients of other projects, which send hop limit 64."""
 
     STRICT = "strict"
     COMPAT = "compat"
 
 
 class Locality:
-    """Judges datagrams by the kernel's tables, kept for at most two seconds.
+    """Judges datagrams by the kernel's tables, which are cached for two seconds.
 
-    ``interfaces`` are allowed whatever their kind and wherever they lead (never the loopback).
-    Never raises: when the kernel does not answer, nobody is local.
+    If the kernel does not answer, no datagram is local.
+
+    Args:
+        mode: whether the hop limit counts.
+        allow_loopback: whether this machine is its own neighbour.
+        interfaces: names of interfaces that are links whatever their kind, except the loopback.
+        table: reads the kernel's tables.
+        now: the monotonic time in seconds.
     """
 
     def __init__(
@@ -72,20 +73,20 @@ class Locality:
         self._mode = mode
         self._allow_loopback = allow_loopback
         self._named = interfaces
-        self._ask = table
+        self._read_table = table
         self._now = now
         self._table = InterfaceTable.of(())
-        self._asked_at: float | None = None
+        self._read_at: float | None = None
 
     def judge(self, datagram: Datagram) -> LocalityVerdict:
-        """The verdict on one datagram, by the order of the rules."""
+        """Return the verdict on one datagram. Never raises."""
         verdict = self._by_table(datagram, self._fresh(LOCALITY_TABLE_SECONDS))
         if verdict.is_local or verdict.rule == "ttl":
             return verdict
         return self._by_table(datagram, self._fresh(LOCALITY_DOUBT_SECONDS))
 
     def interface_name(self, ifindex: int) -> str:
-        """The name of an interface; "#7" for one that is gone, empty for 0."""
+        """Return the name of an interface; "#7" if it no longer exists, empty for 0."""
         interface = self._fresh(LOCALITY_TABLE_SECONDS).by_index.get(ifindex)
         if interface is not None:
             return interface.name
@@ -93,11 +94,11 @@ class Locality:
 
     def _fresh(self, seconds: float) -> InterfaceTable:
         now = self._now()
-        if self._asked_at is None or now - self._asked_at > seconds:
-            self._asked_at = now
+        if self._read_at is None or now - self._read_at > seconds:
+            self._read_at = now
             try:
-                self._table = self._ask()
-            except OSError:  # out of descriptors or memory: better nobody than anybody
+                self._table = self._read_table()
+            except OSError:  # for example out of descriptors; no datagram is local then
                 self._table = InterfaceTable.of(())
         return self._table
 
@@ -111,24 +112,23 @@ class Locality:
             return "ttl", _wrong_hop_limit(datagram.hop_limit)
         interface = table.by_index.get(datagram.ifindex)
         if interface is None:
-            return "interface", "the receiving interface is not known"
+            return "interface", "the receiving interface is unknown"
         if detail := self._no_link(interface, table):
             return "interface", detail
         if detail := self._off_link(datagram, interface, table):
             return "prefix", detail
-        if detail := _not_to_us(datagram.destination, interface):
+        if detail := _wrong_destination(datagram.destination, interface):
             return "destination", detail
         return "", ""
 
     def _no_link(self, interface: Interface, table: InterfaceTable) -> str:
-        """Rule 2, also for everything whose frames come in by this interface: why it is not a link,
-        or nothing."""
+        """Return why an interface, or one behind it, is not a link (rule 2), or an empty string."""
         found = {interface.index}
         waiting = [(interface, "")]
         while waiting:
             one, behind = waiting.pop()
             if one.is_loopback and not self._allow_loopback:
-                return "the loopback is not a neighbour"
+                return "the loopback interface has no neighbours"
             if one.is_loopback or one.name in self._named:
                 continue
             if detail := _not_a_link(one, table):
@@ -140,43 +140,45 @@ class Locality:
         return ""
 
     def _off_link(self, datagram: Datagram, interface: Interface, table: InterfaceTable) -> str:
-        """Rule 3: why the source is not a neighbour's address, or nothing."""
+        """Return why the source is not a neighbour's address (rule 3), or an empty string."""
         host, name = datagram.source.host, interface.name
         source = ipaddress.ip_address(host)
         if _is_own(source, interface, table):
-            return "" if self._allow_loopback else f"the source {host} is our own address"
+            return "" if self._allow_loopback else f"the source {host} is an own address"
         if isinstance(source, ipaddress.IPv6Address) and source.is_link_local:
             same = datagram.source.scope == interface.index
             return "" if same else f"{host} is not in the scope of {name}"
         if any(_is_neighbour(source, address.network) for address in interface.addresses):
             return ""
-        return f"{host} is in no prefix of {name}"
+        return f"{host} is not in a prefix of {name}"
 
 
 def _wrong_hop_limit(hop_limit: int | None) -> str:
     if hop_limit is None:
-        return f"no hop limit is known; a direct neighbour's is {HOP_LIMIT}"
+        return f"the hop limit is unknown; a direct neighbour's is {HOP_LIMIT}"
     return f"the hop limit is {hop_limit}; a direct neighbour's is {HOP_LIMIT}"
 
 
 def _not_a_link(interface: Interface, table: InterfaceTable) -> str:
-    """Why there are no neighbours behind an interface, by what it is itself, or nothing."""
+    """Return why an interface itself is not a link, or an empty string."""
     kind = interface.kind or "unknown"
     is_floating = interface.lower and interface.lower not in table.by_index
     reasons = (
         (not interface.is_up, "is down"),
         (interface.is_point_to_point, "is point-to-point"),
         (not interface.is_hardware and kind not in LINK_KINDS, f"is of kind {kind}, not a link"),
-        (not interface.resolves_neighbours, "does not look for neighbours (NOARP)"),
+        (not interface.resolves_neighbours, "does not resolve neighbours (NOARP)"),
         (interface.is_elsewhere, "leads to another network namespace"),
-        (is_floating, "stands on an interface that is not known"),
+        (is_floating, "has an unknown lower interface"),
     )
     return next((detail for fails, detail in reasons if fails), "")
 
 
 def _sources(interface: Interface, table: InterfaceTable) -> list[Interface]:
-    """Whose frames come in by an interface, beside those from its own cable: its ports that are up,
-    what it stands on, and what sends to it from another end."""
+    """Return the interfaces whose frames an interface receives, besides those of its own link.
+
+    They are its ports that are up, its lower interface, and those that send to its other end.
+    """
     found = []
     if interface.kind in _WITH_PORTS:
         found += [port for port in table.ports_of(interface.index) if port.is_up]
@@ -184,7 +186,7 @@ def _sources(interface: Interface, table: InterfaceTable) -> list[Interface]:
     if lower is not None and lower is not interface:
         found.append(lower)
         if interface.kind in _SHARING:
-            for other in table.standing_on(lower.index):
+            for other in table.on_top_of(lower.index):
                 if other is not interface and other.kind in _SHARING:
                     found += _senders(other, table)
     if (peer := table.by_index.get(interface.peer)) is not None:
@@ -193,20 +195,22 @@ def _sources(interface: Interface, table: InterfaceTable) -> list[Interface]:
 
 
 def _senders(interface: Interface, table: InterfaceTable, depth: int = 0) -> list[Interface]:
-    """What sends other frames than this machine's own by an interface: the bridge or the like that
-    it is a port of, and those of what stands on it."""
+    """Return the interfaces that forward frames to an interface.
+
+    They are the bridge or bond of which it is a port, and those of its upper interfaces.
+    """
     found = []
     if (upper := table.by_index.get(interface.upper)) is not None and upper.kind != "vrf":
         found.append(upper)
     if depth < INTERFACE_DEPTH:
-        for above in table.standing_on(interface.index):
+        for above in table.on_top_of(interface.index):
             if above.kind in LINK_KINDS:
                 found += _senders(above, table, depth + 1)
     return found
 
 
 def _is_own(source: IpAddress, interface: Interface, table: InterfaceTable) -> bool:
-    if source.is_link_local:  # means nothing outside its own link
+    if source.is_link_local:  # valid only on its own link
         return any(source == address.own for address in interface.addresses)
     return source in table.own
 
@@ -219,13 +223,13 @@ def _is_neighbour(source: IpAddress, network: IpNetwork) -> bool:
     return source not in (network.network_address, network.broadcast_address)
 
 
-def _not_to_us(destination: str, interface: Interface) -> str:
-    """Rule 4: why the destination is not our own unicast address there, or nothing."""
+def _wrong_destination(destination: str, interface: Interface) -> str:
+    """Return why the destination is not an own unicast address (rule 4), or an empty string."""
     if destination:
-        wanted = ipaddress.ip_address(destination)
-        if any(wanted == address.own for address in interface.addresses):
+        found = ipaddress.ip_address(destination)
+        if any(found == address.own for address in interface.addresses):
             return ""
-        # All of 127.0.0.0/8 is this machine, not only the address that is written down.
-        if interface.is_loopback and any(wanted in a.network for a in interface.addresses):
+        # All of 127.0.0.0/8 is this machine, not only the configured address.
+        if interface.is_loopback and any(found in a.network for a in interface.addresses):
             return ""
-    return f"{destination or 'the destination'} is not our address on {interface.name}"
+    return f"{destination or 'the destination'} is not an address of {interface.name}"

@@ -1,9 +1,9 @@
-"""The bytes of a CoAP message, walked once before anything else reads them (RFC 7252 §3).
+"""The structure of a CoAP message, checked before the message is parsed (RFC 7252 §3).
 
-aiocoap parses the messages. Its parser copies the rest of the message for each option, and what
-comes after it handles each option several times, so a message of many options costs far more than
-one of the same size with few. The walk here is linear and copies nothing. It refuses what is
-malformed and what is beyond the limits, so the cost of a message is bounded before aiocoap sees it.
+aiocoap parses the messages. Its parser copies the rest of the message for each option, and later
+steps handle each option several times, so a message with many options costs far more than one of
+the same size with few. The check is linear and copies nothing. It refuses malformed messages and
+those beyond the limits, so that the cost of a message is bounded before aiocoap sees it.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ _REQUESTS, _RESPONSES = frozenset({0}), frozenset({2, 4, 5})  # classes of codes
 
 
 class TooLarge(Malformed):
-    """A CoAP message is longer than the limits allow, or has more options."""
+    """A CoAP message is longer, or has more options, than the limits allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """Where the parts of a message are. `options` holds (number, start, end) of each value."""
+    """The parts of a message; `options` has number, start and end of each option's value."""
 
     type: int
     code: int
@@ -37,22 +37,22 @@ class Outline:
 
 
 def is_request(message: bytes) -> bool:
-    """Whether the code of a message is that of a request (RFC 7252 §5.8)."""
+    """Return whether a message has the code of a request (RFC 7252 §5.8)."""
     return len(message) >= HEADER_BYTES and 0 < message[1] < 32
 
 
 def message_id_of(message: bytes) -> int:
-    """The Message ID of anything that is as long as a header."""
+    """Return the Message ID. The message is at least as long as a header."""
     return message[2] << 8 | message[3]
 
 
 def type_of(message: bytes) -> int:
-    """CON, NON, ACK or RST, of anything that is as long as a header."""
+    """Return CON, NON, ACK or RST. The message is at least as long as a header."""
     return message[0] >> 4 & 3
 
 
 def outline_untrusted(message: bytes, limits: Limits) -> Outline:
-    """The outline of a message. Raises `TooLarge` or `Malformed`, and nothing else."""
+    """Return the outline of a message. Raises `TooLarge` or `Malformed`, and no other error."""
     size = len(message)
     if size < HEADER_BYTES or message[0] >> 6 != 1:
         raise Malformed("not a CoAP message of version 1")
@@ -61,16 +61,16 @@ def outline_untrusted(message: bytes, limits: Limits) -> Outline:
     kind, code = type_of(message), message[1]
     at = HEADER_BYTES + (message[0] & 15)
     if at - HEADER_BYTES > _MOST_TOKEN_BYTES or at > size:
-        raise Malformed("the token is too long, or cut")
+        raise Malformed("the token is too long or truncated")
     if not _fit(kind, code) or (code == EMPTY and size > HEADER_BYTES):
-        raise Malformed("type, code and content of the message do not fit")
+        raise Malformed("type, code and content of the message do not match")
     options, payload_at = _walk_untrusted(message, at, limits)
     token = message[HEADER_BYTES:at]
     return Outline(kind, code, message_id_of(message), token, options, payload_at)
 
 
 def _fit(kind: int, code: int) -> bool:
-    """RFC 7252 §4.2, §4.3 and table 1: which codes a message of each type may have."""
+    """Return whether a message of a type may have a code (RFC 7252 §4.2, §4.3, table 1)."""
     if code == EMPTY:
         return kind != NON
     if kind == RST:
@@ -81,7 +81,7 @@ def _fit(kind: int, code: int) -> bool:
 def _walk_untrusted(
     message: bytes, at: int, limits: Limits
 ) -> tuple[tuple[tuple[int, int, int], ...], int]:
-    """The options from `at` on, and where the payload starts."""
+    """Return the options from `at` on, and the offset of the payload."""
     size, end = len(message), at + limits.message_option_bytes
     options: list[tuple[int, int, int]] = []
     number = 0
@@ -89,7 +89,7 @@ def _walk_untrusted(
         head = message[at]
         if head == _PAYLOAD_MARKER:
             if at + 1 == size:
-                raise Malformed("there is no payload after its marker")
+                raise Malformed("there is no payload after the payload marker")
             return tuple(options), at + 1
         if len(options) == limits.message_options:
             raise TooLarge(f"the message has more than {limits.message_options} options")
@@ -98,7 +98,7 @@ def _walk_untrusted(
         number += delta
         start, at = at, at + length
         if at > size or number > _MOST_NUMBER:
-            raise Malformed("an option is cut, or its number too high")
+            raise Malformed("an option is truncated, or its number is too high")
         if at > end:
             raise TooLarge(f"the options are longer than {limits.message_option_bytes} bytes")
         options.append((number, start, at))
@@ -106,13 +106,13 @@ def _walk_untrusted(
 
 
 def _extended_untrusted(message: bytes, value: int, at: int) -> tuple[int, int]:
-    """An option's delta or length in its extended form (RFC 7252 §3.1), and the place after it."""
+    """Return an option's delta or length, maybe extended (RFC 7252 §3.1), and the next offset."""
     if value < 13:
         return value, at
     if value == 15:
         raise Malformed("an option has a reserved length")
     width = value - 12
     if at + width > len(message):
-        raise Malformed("an option is cut")
+        raise Malformed("an option is truncated")
     base = 13 if width == 1 else 269
     return base + int.from_bytes(message[at : at + width], "big"), at + width

@@ -1,13 +1,13 @@
-"""A tree of CoAP resources behind one guard.
+"""A tree of CoAP resources behind one authorization function.
 
-Every request passes here, in this order: critical options we do not know (4.02), the guard's
-decision, existence (4.04), size (4.13), blocks (RFC 7959), the resource's handler. The guard comes
-before existence, so that a stranger cannot map the tree; and before blocks, so that a stranger
-cannot make us keep half a body.
+Every request passes these checks, in this order: unknown critical options (4.02), authorization,
+existence (4.04), size (4.13), blocks (RFC 7959), the resource's handler. Authorization comes before
+existence, so that unauthorized clients cannot enumerate the resources, and before blocks, so that
+they cannot make the device store parts of a body.
 
-An observation is one request with many answers, and what was right for the first may be wrong for
-the next: so the guard decides about each notification anew, before the resource is asked for it and
-once more before it is sent. A refusal is the last answer.
+An observation is one request with many responses, and the permission may end in between. So each
+notification is authorized again: before the resource renders it, and before it is sent. A refusal
+is the last response.
 """
 
 from collections import Counter
@@ -47,7 +47,7 @@ _UNDERSTOOD = frozenset(
 )
 
 
-#: Options of a request that may come more than once (RFC 7252 table 4, RFC 9175 §3.2.2).
+#: Options of a request that may be repeated (RFC 7252 table 4, RFC 9175 §3.2.2).
 _REPEATABLE = frozenset(
     {
         OptionNumber.IF_MATCH,
@@ -61,16 +61,21 @@ _REPEATABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Blocks:
-    """The half-done transfers of one session."""
+    """The unfinished block transfers of one session."""
 
     requests: RequestBodies
     responses: ResponseBlocks
 
 
 class GuardedSite(interfaces.ObservableResource):
-    """The root resource of a server. `authorise` raises `ProblemError` to refuse a request; it gets
-    the request, its path without a trailing slash, and the resource there, if there is one.
-    `body_bytes` says how long the body of a request may be: `request_body_bytes` by default."""
+    """The root resource of a server.
+
+    Args:
+        authorise: raises `ProblemError` to refuse a request. Its arguments are the request, the
+            path without a trailing slash, and the resource at the path, or None.
+        limits: the limits of the server.
+        body_bytes: the longest body of a request; by default `Limits.request_body_bytes`.
+    """
 
     def __init__(
         self, *, authorise: Authorise, limits: Limits, body_bytes: BodyBytes | None = None
@@ -84,8 +89,11 @@ class GuardedSite(interfaces.ObservableResource):
         self._limits = limits
 
     def add(self, path: Path, resource: interfaces.Resource, *, takes_rest: bool = False) -> None:
-        """Serve a resource at a path; with `takes_rest`, everything below it as well (the rest of
-        the path is then the request's `uri_path`). Raises `ValueError` if the path is taken."""
+        """Serve a resource at a path. Raises `ValueError` if the path is taken.
+
+        With `takes_rest`, the resource also serves all paths below; the rest of the path is then
+        the request's `uri_path`.
+        """
         if path in self._resources:
             raise ValueError(f"there is a resource at /{'/'.join(path)} already")
         self._resources[path] = resource
@@ -94,17 +102,17 @@ class GuardedSite(interfaces.ObservableResource):
             self._deepest_subtree = max(map(len, self._subtrees))
 
     def remove(self, path: Path) -> None:
-        """Stop serving what is at a path."""
+        """Stop serving the resource at a path."""
         del self._resources[path]
         self._subtrees.discard(path)
         self._deepest_subtree = max(map(len, self._subtrees), default=0)
 
     def paths(self) -> dict[Path, interfaces.Resource]:
-        """What is served where."""
+        """Return the resources by path."""
         return dict(self._resources)
 
     async def render_to_pipe(self, pipe: Pipe) -> None:
-        """Answer one request; called by aiocoap in a task of its own."""
+        """Respond to one request. aiocoap calls it in a task of its own."""
         request = pipe.request
         _check_options(request)
         path = tuple(request.opt.uri_path)
@@ -119,7 +127,7 @@ class GuardedSite(interfaces.ObservableResource):
                 "`/.well-known/core` lists the resources.",
             )
         pipe.request = request.copy(uri_path=path[len(at) :])
-        # Only a GET is observed (RFC 7641 §2): anything else would run again with each change.
+        # Only a GET can be observed (RFC 7641 §2): other methods would run again at each change.
         observes = request.code is Code.GET and request.opt.observe == 0
         try:
             if observes and isinstance(resource, interfaces.ObservableResource):
@@ -135,7 +143,7 @@ class GuardedSite(interfaces.ObservableResource):
         except IncompleteException as error:
             raise ProblemError(
                 "incomplete",
-                "a block is missing, or came too late",
+                "a block is missing, or arrived too late",
                 "Send the whole body again from its first block.",
             ) from error
 
@@ -157,8 +165,11 @@ class GuardedSite(interfaces.ObservableResource):
 
     @contextmanager
     def _counted(self, fingerprint: Fingerprint) -> Iterator[None]:
-        """Count an observation of a key while it lasts. Raises `ProblemError` if there are too
-        many, over all sessions of the key: each costs work with each change."""
+        """Count an observation of a key while it lasts.
+
+        Raises `ProblemError` if the key has too many in all its sessions: each costs work at each
+        change of the resource.
+        """
         most = self._limits.observations_per_key
         if self._observations[fingerprint] >= most:
             raise ProblemError(
@@ -172,7 +183,7 @@ class GuardedSite(interfaces.ObservableResource):
             yield
         finally:
             self._observations[fingerprint] -= 1
-            self._observations += Counter()  # drops what has come to nothing
+            self._observations += Counter()  # removes keys with a count of 0
 
     async def _answer_in_blocks(
         self, pipe: Pipe, resource: interfaces.Resource, request: aiocoap.Message
@@ -185,8 +196,11 @@ class GuardedSite(interfaces.ObservableResource):
         pipe.add_response(answer, is_last=True)
 
     def _blocks(self, request: aiocoap.Message) -> "_Blocks":
-        """What is half done in this session. It is kept by the session and ends with it, so nobody
-        pushes out what another one has begun."""
+        """Return the unfinished transfers of the request's session.
+
+        They are stored with the session and end with it, so that no session displaces the
+        transfers of another one.
+        """
         remote: CoapsRemote = request.remote
         if not isinstance(remote.blocks, _Blocks):
             remote.blocks = _Blocks(RequestBodies(self._limits), ResponseBlocks(self._limits))
@@ -201,20 +215,19 @@ class GuardedSite(interfaces.ObservableResource):
         return path, None
 
     async def render(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Part of aiocoap's interface; `render_to_pipe` does the work."""
-        raise AssertionError("requests come by render_to_pipe")
+        """Raise an error: aiocoap calls `render_to_pipe` instead."""
+        raise AssertionError(f"render_to_pipe serves {request!r}")
 
-    async def needs_blockwise_assembly(self, request: aiocoap.Message) -> bool:
-        """Part of aiocoap's interface; blocks are joined in `render_to_pipe`."""
+    async def needs_blockwise_assembly(self, _request: aiocoap.Message) -> bool:
+        """Return False: `render_to_pipe` reassembles blocks itself."""
         return False
 
-    async def add_observation(self, request: aiocoap.Message, serverobservation: object) -> None:
-        """Part of aiocoap's interface; the resource below takes the observation."""
+    async def add_observation(self, _request: aiocoap.Message, _observation: object) -> None:
+        """Do nothing: `render_to_pipe` passes observations to the resource."""
 
 
 def _check_options(request: aiocoap.Message) -> None:
-    """RFC 7252 §5.4.1, §5.4.5: a critical option that is not understood, or comes more often than
-    it may, is refused and not ignored."""
+    """Refuse a critical option that is unknown or repeated too often (RFC 7252 §5.4.1, §5.4.5)."""
     seen: set[int] = set()
     for option in request.opt.option_list():
         number = option.number
@@ -223,6 +236,6 @@ def _check_options(request: aiocoap.Message) -> None:
         if number.is_critical() and (again or number not in _UNDERSTOOD):
             raise ProblemError(
                 "bad-option",
-                f"option {int(number)} is {'given twice' if again else 'not understood here'}",
+                f"option {int(number)} is {'given twice' if again else 'not supported'}",
                 "Leave it out: it is marked critical.",
             )

@@ -111,7 +111,7 @@ class BoundedMessageManager(MessageManager):
             messageerror_monitor = partial(pipe.add_exception, coap_error.MessageError("rejected"))
         return super().send_message(message, messageerror_monitor)
 
-    def _deduplicate_message(self, message: aiocoap.Message) -> bool:
+    def _deduplicate_message(self, _message: aiocoap.Message) -> bool:
         return False
 
     def _store_response_for_duplicates(self, message: aiocoap.Message) -> None:

@@ -44,9 +44,8 @@ def decode_untrusted(
             has_unknown = True
         number = _member(OptionNumber, value)
         if number.format is ContentFormatOption:
-            option = ContentFormatOption(number)
-            option._value = _member(ContentFormat, int.from_bytes(message[start:end], "big"))
-            options.add_option(option)
+            known = _member(ContentFormat, int.from_bytes(message[start:end], "big"))
+            options.add_option(ContentFormatOption(number, known))
         else:
             options.add_option(number.create_option(decode=message[start:end]))
     return made
