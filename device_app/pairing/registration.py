@@ -54,7 +54,7 @@ class Registration:
             fingerprint=ceremony.fingerprint.hex,
             name=ceremony.name,
             role=ceremony.role,
-            method=ceremony.method,
+            method=ceremony.method.value,
             verified=ceremony.method.spec.verifies_key,
             receipt=window.receipt(ceremony.id),
         )

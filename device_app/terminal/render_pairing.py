@@ -53,14 +53,14 @@ def window_lines(window: Mapping[str, Any]) -> list[str]:
 
 def way_lines(offered: Sequence[str]) -> list[str]:
     """What to type at the client, and what happens then, for each method."""
-    methods = sorted((one for one in Method if one in offered), key=_is_given_by_hand)
+    methods = sorted((one for one in Method if one in offered), key=_needs_an_argument)
     rows = [_way(method, is_first=method is methods[0]) for method in methods]
     wide = max((len(typed) for typed, _ in rows), default=0)
     return [f"{typed:<{wide}}  {what}" for typed, what in rows]
 
 
-def _is_given_by_hand(method: Method) -> bool:
-    """Whether the client uses the method only with more on its command line: these come last."""
+def _needs_an_argument(method: Method) -> bool:
+    """Return whether the client uses the method only with an argument; these come last."""
     return method is Method.LABEL or not method.spec.verifies_key
 
 
