@@ -9,7 +9,7 @@
     window.py                     the pairing window and the steps of its ceremonies
     window_lifecycle.py window_timer.py budget.py offer.py
                                   parts of a window: its closing, deadlines, attempts, offer
-    ceremony.py ceremonies.py     one ceremony and its table of transitions; those of a window
+    ceremony.py ceremony_table.py one ceremony and its table of transitions; those of a window
     errors.py events.py           refusals with their reason; events for the audit log
     names.py typed.py             user names; codes
     armour.py invite.py           the text of labels and invites; the token of an invite

@@ -10,8 +10,8 @@ from peer.errors import UsageError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.ceremonies import Ceremonies
 from peer.pairing.ceremony import Act, Ceremony, OverlapRule
+from peer.pairing.ceremony_table import CeremonyTable
 from peer.pairing.errors import OPEN_THE_WINDOW, Busy, NotOpen, Overlap
 from peer.pairing.events import Event, EventKind, EventList
 from peer.pairing.methods import Method
@@ -42,7 +42,7 @@ class WindowLifecycle:
         self._overlap = overlap
         self._limits = limits
         self._events = EventList(window_id)
-        self._ceremonies = Ceremonies(self._events)
+        self._ceremonies = CeremonyTable(self._events)
 
     @classmethod
     def open(

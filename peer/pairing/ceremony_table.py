@@ -10,7 +10,7 @@ from peer.pairing.events import EventKind, EventList
 from peer.pairing.sides import DeviceSide
 
 
-class Ceremonies:
+class CeremonyTable:
     """All ceremonies of one window, and the device's side of the live one.
 
     Attributes:
