@@ -72,7 +72,8 @@ class State:
         for user in users:
             _check_free(user, by_name, by_key)
             by_name[user.name] = user
-            by_key.update((key.fingerprint, user.name) for key in user.keys)
+            for key in user.keys:
+                by_key[key.fingerprint] = user.name
             by_role.setdefault(user.role, set()).add(user.name)
         state = cls(
             HashTrieMap(by_name),
@@ -153,6 +154,15 @@ class State:
         """The users with this role, found without asking the others."""
         return (self.users[name] for name in self._names_by_role.get(role) or ())
 
+    def count_in(self, role: str) -> int:
+        """Count the users with this role without looking at each."""
+        return len(self._names_by_role.get(role) or ())
+
+    @property
+    def key_count(self) -> int:
+        """The number of keys of all users, without looking at each."""
+        return len(self.user_name_by_key)
+
     def limited_users(self) -> Iterator[User]:
         """The users whose time is bounded, found without asking the others."""
         return (self.users[name] for name in self._limited)
@@ -166,11 +176,12 @@ class State:
 def _check_free(user: User, by_name: Mapping[str, User], by_key: Mapping[str, str]) -> None:
     if user.name in by_name:
         raise NameTaken(f"the name {user.name!r} is taken", advice="Choose another name.")
-    if any(key.fingerprint in by_key for key in user.keys):
-        raise KeyTaken(
-            "this key belongs to a user already",
-            advice="Remove it there first, or use the name it is known by.",
-        )
+    for key in user.keys:
+        if key.fingerprint in by_key:
+            raise KeyTaken(
+                "this key belongs to a user already",
+                advice="Remove it there first, or use the name it is known by.",
+            )
 
 
 def _follow(

@@ -114,15 +114,13 @@ def compare(
     is_newer = content is not None and marked is not None and content.serial > marked.seal.serial
     if reason is None and has_lost_events and not is_newer:
         reason = Reason.EVENTS_LOST
-    state = rights.state_of(rows)
-    sane = frozenset(text for text in rows if json.loads(text)[0] == rights.LABEL)
-    sane |= frozenset(rights.rows_of(state, {}))
+    state, sane = _understood(rows, content)
     if sane != rows:
         reason = reason or Reason.DAMAGED
     if reason is None:
         assert content is not None
         owned = content.had_owner or has_owner(state)
-        return AcceptedState(state, sane, Seal(rights.total_of(sane), content.serial, owned))
+        return AcceptedState(state, sane, Seal(content.total, content.serial, owned))
     had_owner = has_owner(state) or _had_owner(
         None if reason is Reason.FAILED_WRITE else content, marked
     )
@@ -130,6 +128,17 @@ def compare(
     missing = len(marked.rows - sane) if marked is not None else 0
     found = Recovery(reason, left_out, missing)
     return AcceptedState(state, sane, Seal(rights.total_of(sane), serial + 1, had_owner), found)
+
+
+def _understood(rows: frozenset[str], content: Content | None) -> tuple[State, frozenset[str]]:
+    """The state that rows make, and those rows that are in it."""
+    if content is not None and rows is content.rows:
+        state, is_exact = rights.state_of_tables(content.tables)
+        if is_exact:
+            return state, rows
+    state = rights.state_of(rows)
+    labels = (text for text in rows if rights.is_label(text))
+    return state, frozenset([*labels, *rights.rows_of(state, {})])
 
 
 def _in_force(

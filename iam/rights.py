@@ -11,10 +11,13 @@ and a change costs what it changes. It finds damage; whoever may write the file 
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import product
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NamedTuple
 
 from iam.errors import IamError
@@ -25,6 +28,8 @@ _MODULUS: Final = 1 << 256
 #: What a row raises whose columns are of other kinds than the table's, as in a damaged file.
 _SENSELESS: Final = (IamError, TypeError, ValueError, AttributeError, OverflowError)
 Values = tuple[object, ...]
+Tables = Mapping[str, Sequence[Sequence[Any]]]  # rows by kind, each without its kind
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
 class Table(NamedTuple):
@@ -110,8 +115,28 @@ def _real(value: float | None) -> float | None:
 
 
 def row(kind: str, values: Values) -> str:
-    """One row as text, bytes in hex. Equal values make equal text."""
-    return json.dumps([kind, *values], separators=(",", ":"), default=bytes.hex)
+    """One row as JSON without spaces, bytes in hex. Equal values make equal text."""
+    texts = [_JSON.get(type(one), _other_json)(one) for one in values]
+    return f'["{kind}",{",".join(texts)}]'
+
+
+def _float_json(value: float) -> str:
+    text = repr(value)
+    return text if text[-1].isdigit() else json.dumps(value)
+
+
+def _other_json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), default=bytes.hex)
+
+
+#: json.dumps would build an encoder for each of 200,000 rows, which takes longer than the row.
+_JSON: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: encode_basestring_ascii,
+    int: repr,
+    float: _float_json,
+    bytes: lambda value: f'"{value.hex()}"',
+    type(None): lambda _value: "null",
+}
 
 
 def rows_of(state: State, attempts: Mapping[str, object]) -> Iterator[str]:
@@ -128,6 +153,11 @@ def label_rows(attempts: Mapping[str, object]) -> Iterator[str]:
     if (record := attempts.get(LABEL)) is not None:
         text = json.dumps(record, sort_keys=True, default=repr)
         yield row(LABEL, (sha256(text.encode()).hexdigest(),))
+
+
+def is_label(text: str) -> bool:
+    """Whether a row is the label's record."""
+    return text.startswith(f'["{LABEL}"')
 
 
 def _user_rows(user: User) -> Iterator[str]:
@@ -176,6 +206,19 @@ def parsed(text: str) -> list[Any]:
     return found
 
 
+_NULL: Final = type(None)
+#: The types that the columns of a row may have: STRICT tables hold no others, damaged ones may.
+_TYPES: Final = {
+    "user": frozenset(product([str], [str], [str], [float, _NULL], [float, _NULL], [float])),
+    "key": frozenset({(str, str, str, str, int, float, str, bytes)}),
+    "invite": frozenset(
+        product(
+            *([str], [str], [str], [float], [int], [int], [float]),
+            *([str, _NULL], [str], [float, _NULL]),
+        )
+    ),
+}
+
 # -- rows to values -------------------------------------------------------------------------------
 
 
@@ -201,29 +244,56 @@ def _right(text: str) -> Values:
 def state_of(rows: Iterable[str]) -> State:
     """The state that rows make. A row that makes no sense is left out: values that cannot be, a
     name that could not have been given, a key or an invite of a user who is not there."""
-    found: dict[str, list[list[Any]]] = {kind: [] for kind in (*TABLES, LABEL)}
-    for text in sorted(rows):
-        kind, *values = json.loads(text)
-        found[kind].append(values)
+    tables: dict[str, list[Sequence[Any]]] = {kind: [] for kind in (*TABLES, LABEL)}
+    for kind, *values in json.loads(f"[{','.join(sorted(rows))}]"):
+        tables[kind].append(values)
+    return state_of_tables(tables)[0]
+
+
+def state_of_tables(tables: Tables) -> tuple[State, bool]:
+    """The state that the tables make, as `state_of` does, and whether it holds all of them as they
+    are: every row and every value."""
     keys: dict[str, list[Key]] = {}
-    for key, owner in filter(None, map(_key, found["key"])):
+    users: dict[str, User] = {}
+    invites: list[Invite] = []
+    is_exact = True
+    for values in tables["key"]:
+        if (found := _key(values)) is None:
+            is_exact = False
+            continue
+        key, owner = found
         keys.setdefault(owner, []).append(key)
-    users = {one.name: one for one in filter(None, (_user(each, keys) for each in found["user"]))}
-    invites = filter(None, map(_invite, found["invite"]))
-    return State.of(users.values(), (one for one in invites if one.inviter in {"", *users}))
+        is_exact = is_exact and _is_same("key", values, key_values(key, owner))
+    for values in tables["user"]:
+        if (user := _user(values, keys)) is not None:
+            users[user.name] = user
+        is_exact = is_exact and user is not None and _is_same("user", values, user_values(user))
+    for values in tables["invite"]:
+        if (invite := _invite(values)) is not None and invite.inviter in {"", *users}:
+            invites.append(invite)
+            is_exact = is_exact and _is_same("invite", values, invite_values(invite))
+        else:
+            is_exact = False
+    is_exact = is_exact and keys.keys() <= users.keys() and len(users) == len(tables["user"])
+    return State.of(users.values(), invites), is_exact
 
 
-def _key(values: list[Any]) -> tuple[Key, str] | None:
+def _is_same(kind: str, values: Sequence[Any], taken: Values) -> bool:
+    """Whether the values of a row were taken as they are, and are of the types of their columns."""
+    return values == taken and tuple(map(type, values)) in _TYPES[kind]
+
+
+def _key(values: Sequence[Any]) -> tuple[Key, str] | None:
     fingerprint, user, name, method, verified, added, invite, receipt = values
     try:
         _check_shown(name, method)
-        proof = bytes.fromhex(receipt)
+        proof = receipt if isinstance(receipt, bytes) else bytes.fromhex(receipt)
         return Key(fingerprint, name, method, bool(verified), float(added), invite, proof), user
     except _SENSELESS:
         return None
 
 
-def _user(values: list[Any], keys: Mapping[str, list[Key]]) -> User | None:
+def _user(values: Sequence[Any], keys: Mapping[str, list[Key]]) -> User | None:
     name, role, display_name, not_before, not_after, created = values
     try:
         _check_shown(role, display_name)
@@ -234,7 +304,7 @@ def _user(values: list[Any], keys: Mapping[str, list[Key]]) -> User | None:
         return None
 
 
-def _invite(values: list[Any]) -> Invite | None:
+def _invite(values: Sequence[Any]) -> Invite | None:
     one, name, role, expires, uses, used, created, inviter, key, not_after = values
     try:
         _check_shown(role)
@@ -248,10 +318,13 @@ def _invite(values: list[Any]) -> Invite | None:
 def _check_name(text: str) -> None:
     """Raise ValueError unless it is made of letters, their marks, digits, `-` and `_`: what the
     device takes for a name, and neither a path nor an order to a terminal."""
+    if _PLAIN_NAME.fullmatch(text):
+        return
     if not all(one.isalnum() or one in "-_" or unicodedata.category(one)[0] == "M" for one in text):
         raise ValueError("no user could be given this name")
 
 
 def _check_shown(*texts: str) -> None:
-    if not all(text.isprintable() for text in texts):
-        raise ValueError("a text holds what a terminal would obey")
+    for text in texts:
+        if not text.isprintable():
+            raise ValueError("a text holds what a terminal would obey")

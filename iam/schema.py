@@ -95,12 +95,15 @@ _WRITE_INVITE: Final = (
 class Content:
     """All of a store but the trail, as the tables have it; nothing in it is trusted yet.
 
-    `rows` are users, keys, invites and what else lets somebody in (`iam.rights`). `is_sealed` says
+    `rows` are users, keys, invites and what else lets somebody in (`iam.rights`), `total` is their
+    sum, and `tables` has the values of users, keys and invites. `is_sealed` says
     that they are what was written together with `serial` and `had_owner`. `attempts` is None, and
     `time_floor` (seconds since 1970 that have passed for certain) 0, where they are not as written.
     """
 
     rows: frozenset[str]
+    tables: rights.Tables
+    total: int
     serial: int
     had_owner: bool
     is_sealed: bool
@@ -121,19 +124,36 @@ def read(query: Query) -> Content:
     if not isinstance(serial, int) or not isinstance(recovery, str):
         serial, had_owner, seal, recovery = 0, True, b"", ""
     attempts, time_floor = _attempts(query), _time_floor(query)
-    rows = frozenset([*_rows(query), *rights.label_rows(attempts or {})])
+    tables = _tables(query)
+    rows = frozenset([*_rows(tables), *rights.label_rows(attempts or {})])
     found = Seal(rights.total_of(rows), serial, bool(had_owner))
     found_seen = query("SELECT fingerprint, at FROM seen")
     seen: dict[str, float] = {key: at for key, at in found_seen if isinstance(at, float)}
     return Content(
-        rows, serial, bool(had_owner), found.digest == seal, recovery, attempts, seen, time_floor
+        rows,
+        tables,
+        found.total,
+        serial,
+        bool(had_owner),
+        found.digest == seal,
+        recovery,
+        attempts,
+        seen,
+        time_floor,
     )
 
 
-def _rows(query: Query) -> Iterator[str]:
-    for kind, table in rights.TABLES.items():
-        for row in query(f"SELECT {table.columns} FROM {table.name}"):  # noqa: S608 - names of ours
-            yield rights.row(kind, row)
+def _tables(query: Query) -> rights.Tables:
+    return {
+        kind: list(query(f"SELECT {table.columns} FROM {table.name}"))  # noqa: S608 - names of ours
+        for kind, table in rights.TABLES.items()
+    }
+
+
+def _rows(tables: rights.Tables) -> Iterator[str]:
+    for kind, listed in tables.items():
+        for values in listed:
+            yield rights.row(kind, tuple(values))
 
 
 def _attempts(query: Query) -> Mapping[str, object] | None:
@@ -185,7 +205,7 @@ def seal_migrated(execute: Execute) -> None:
     )
     execute(WRITE_ATTEMPTS, (body, _digest_of(body)))
     write_time_floor(execute, time_floor)
-    rows = frozenset([*_rows(query), *rights.label_rows(_attempts(query) or {})])
+    rows = frozenset([*_rows(_tables(query)), *rights.label_rows(_attempts(query) or {})])
     has_users = any(True for _ in query("SELECT 1 FROM users"))
     write_rights(execute, Seal(rights.total_of(rows), 0, has_users), "")
 

@@ -20,14 +20,13 @@ INVITE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _RECEIPT_BYTES: Final = 32  # SHA-256
 
 
-def _check_text(**texts: str) -> None:
-    for what, text in texts.items():
-        surrogate = not text.isascii() and any("\ud800" <= symbol <= "\udfff" for symbol in text)
-        if len(text) > NAME_CHARACTERS_MAX or surrogate:
-            raise Malformed(
-                f"{what} is not a text of at most {NAME_CHARACTERS_MAX} characters",
-                advice="Shorten it.",
-            )
+def _check_text(what: str, text: str) -> None:
+    surrogate = not text.isascii() and any("\ud800" <= symbol <= "\udfff" for symbol in text)
+    if len(text) > NAME_CHARACTERS_MAX or surrogate:
+        raise Malformed(
+            f"{what} is not a text of at most {NAME_CHARACTERS_MAX} characters",
+            advice="Shorten it.",
+        )
 
 
 def _check_time(value: float | None, what: str) -> None:
@@ -68,7 +67,8 @@ class Key:
         _check_fingerprint(self.fingerprint)
         if self.invite:
             _check_invite_id(self.invite)
-        _check_text(name=self.name, method=self.method)
+        _check_text("name", self.name)
+        _check_text("method", self.method)
         _check_time(self.added, "added")
         if len(self.receipt) not in {0, _RECEIPT_BYTES}:
             raise Malformed(f"a receipt has {_RECEIPT_BYTES} bytes", advice="Leave it out.")
@@ -93,11 +93,16 @@ class User:
     def __post_init__(self) -> None:
         if not self.name or not self.role:
             raise Malformed("a user needs a name and a role", advice="Give both.")
-        _check_text(name=self.name, role=self.role, display_name=self.display_name)
-        for what in ("not_before", "not_after", "created"):
-            _check_time(getattr(self, what), what)
+        _check_text("name", self.name)
+        _check_text("role", self.role)
+        _check_text("display_name", self.display_name)
+        _check_time(self.not_before, "not_before")
+        _check_time(self.not_after, "not_after")
+        _check_time(self.created, "created")
         if self.start >= self.end:
             raise Malformed("the user's time ends before it begins", advice="Give a later end.")
+        if len(self.keys) < 2:
+            return
         if len({key.fingerprint for key in self.keys}) != len(self.keys):
             raise KeyTaken(f"user {self.name!r} has one key twice", advice="Name each key once.")
         by_age = sorted(self.keys, key=lambda key: (key.added, key.fingerprint))
@@ -152,9 +157,12 @@ class Invite:
         _check_invite_id(self.id)
         if not self.name or not self.role:
             raise Malformed("an invite needs a name and a role", advice="Give both.")
-        _check_text(name=self.name, role=self.role, inviter=self.inviter)
-        for what in ("expires", "created", "not_after"):
-            _check_time(getattr(self, what), what)
+        _check_text("name", self.name)
+        _check_text("role", self.role)
+        _check_text("inviter", self.inviter)
+        _check_time(self.expires, "expires")
+        _check_time(self.created, "created")
+        _check_time(self.not_after, "not_after")
         if self.used < 0 or not 1 <= self.uses <= INVITE_USES_MAX - self.used:
             raise Malformed(
                 f"an invite can be used 1 to {INVITE_USES_MAX} times", advice="Give such a number."

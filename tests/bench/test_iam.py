@@ -96,6 +96,31 @@ def test_loading(table: Table, tmp_path: Path) -> None:
     beside_the_first(table, "open the store", found)
 
 
+def test_counting(table: Table) -> None:
+    """What a status report counts: users, keys, owners, guests."""
+    found = []
+    for size in CROWDS:
+        state = crowd(size)
+
+        def report(state: State = state) -> tuple[int, ...]:
+            roles = (state.count_in(role.id) for role in ROLES)
+            return (len(state.users), state.key_count, *roles)
+
+        assert sum(report()) == 3 * (size + 1)
+        found.append(each(report, 2000))
+    beside_the_first(table, "count users, keys and roles", found)
+
+
+def test_listing(table: Table) -> None:
+    """All users in the order of their names, per user."""
+    found = []
+    for size in CROWDS:
+        state = crowd(size)
+        taken = each(lambda state=state: sorted(state.users.items()), 3)  # type: ignore[misc]
+        found.append(taken / size)
+    beside_the_first(table, "list users by name, per user", found)
+
+
 def test_a_decision(table: Table) -> None:
     """Who is this key, and may it do that? Among few and many users, with few and many policies."""
     policies = [

@@ -19,6 +19,7 @@ import pytest
 from iam import Access, Event, Key, Rules, State, Store, User, changed_keys
 from iam import changes as to
 from iam.limits import IamLimits
+from iam.mark import path_of
 from iam.model import Invite, differing
 
 Fp = Callable[[object], str]
@@ -92,7 +93,7 @@ def test_a_change_is_as_much_work_among_many_as_among_few(
 def test_a_commit_writes_as_many_rows_among_many_as_among_few(
     wish: str, few: State, many: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, calls, pages = [], [], []
+    rows, calls, pages, marked = [], [], [], []
     for number, state in enumerate((few, many if wish == "add" else crowd(300))):
         path = tmp_path / f"{number}.db"
         connections = opened(monkeypatch)
@@ -101,12 +102,23 @@ def test_a_commit_writes_as_many_rows_among_many_as_among_few(
             db = connections[-1]
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             new, before = CHANGES[wish](store.state), db.total_changes
+            mark_bytes = path_of(path).stat().st_size
             calls.append(calls_of(partial(store.commit, new)))
             rows.append(db.total_changes - before)
+            marked.append(path_of(path).stat().st_size - mark_bytes)
             pages.append(path.with_name(f"{number}.db-wal").stat().st_size // 4096)
     assert rows[0] == rows[1] <= 5  # one of them is the seal over the rights
     assert calls[0] == calls[1]
+    assert marked[0] == marked[1] > 0  # the mark gets a line, and is not written anew
     assert pages[1] <= pages[0] + 12  # the trees of the tables are two levels higher
+
+
+def test_users_and_keys_are_counted_without_looking_at_them(few: State, many: State) -> None:
+    def report(state: State) -> tuple[int, int, int, int]:
+        return len(state.users), state.key_count, state.count_in("guest"), state.count_in("none")
+
+    assert report(many) == (CROWD + 2, CROWD + 1, CROWD, 0)
+    assert calls_of(partial(report, many)) == calls_of(partial(report, few))
 
 
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
