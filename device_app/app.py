@@ -10,9 +10,8 @@ object that the second fills or calls later: `PairingEvents`, `BoundAddresses`, 
 """
 
 import asyncio
-import contextlib
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from device_app import resource_spec
@@ -29,13 +28,14 @@ from device_app.console.control_server import ControlServer
 from device_app.console.device_status import DeviceStatus
 from device_app.console.store_recovery import note_recovery
 from device_app.console.verbs import Verbs
-from device_app.errors import AppError, ConfigError
+from device_app.errors import AppError
 from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.pairing.announcer import Announcer
 from device_app.pairing.events import PairingEvents
 from device_app.pairing.port import PairingPort, PortUser, port_limits
 from device_app.pairing.service import PairingService
 from device_app.paths import Paths
+from device_app.reloader import Reloader
 from device_app.resource_spec import Board
 from device_app.resources.sites import pairing_site, regular_site
 from iam.access import Access
@@ -70,7 +70,7 @@ class App:
     device_status: DeviceStatus
     was_reset: asyncio.Event
     stack: AsyncExitStack
-    reloads: set[asyncio.Task[None]] = field(default_factory=set)
+    reloader: Reloader
 
     @classmethod
     async def start(
@@ -159,6 +159,8 @@ class App:
                 check=lambda found: settings.require_role(found.roles),
                 on_change=revocation.on_new_policies,
             )
+            reloader = Reloader(paths, settings, access.authority, policies)
+            stack.push_async_callback(reloader.close)
             device_status = DeviceStatus(
                 settings, access, pairing, server, policies, name=settings.display_name
             )
@@ -168,7 +170,7 @@ class App:
                 access,
                 invitations,
                 status=device_status.view,
-                reload=policies.reload,
+                reload=reloader.reload,
                 reset=lambda keep_identity: _reset(paths, was_reset, keep_identity=keep_identity),
             )
             console = await ControlServer.start(paths.socket, verbs.table())
@@ -197,11 +199,11 @@ class App:
                 device_status=device_status,
                 was_reset=was_reset,
                 stack=stack.pop_all(),
+                reloader=reloader,
             )
 
     async def close(self) -> None:
         """Stop announcing, end all sessions, and close the control socket and the store."""
-        await asyncio.gather(*self.reloads, return_exceptions=True)
         await self.stack.aclose()
 
     def status(self) -> dict[str, Any]:
@@ -221,16 +223,6 @@ class App:
                 await self.pairing.open()
         except (PeerError, IamError) as error:
             self.pairing.report_trouble(error)
-
-    def schedule_reload(self) -> None:
-        """Put the policy files into force soon; errors are in the log, in `status` and audited."""
-        task = asyncio.create_task(self._reload(), name="reload the policies")
-        self.reloads.add(task)
-        task.add_done_callback(self.reloads.discard)
-
-    async def _reload(self) -> None:
-        with contextlib.suppress(ConfigError):
-            await self.policies.reload()
 
 
 def _make_private(paths: Paths) -> None:

@@ -101,7 +101,7 @@ def _hang_up(app: App, stop: asyncio.Event, had_terminal: bool) -> None:
     if had_terminal and not sys.stdin.isatty():
         stop.set()
         return
-    app.schedule_reload()
+    app.reloader.schedule()
 
 
 async def _first_of(*events: asyncio.Event) -> None:

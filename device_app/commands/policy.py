@@ -54,7 +54,9 @@ def list_(talk: Talk) -> None:
 @policy.command(name="reload", cls=Verb)
 @click.pass_obj
 def reload_(talk: Talk) -> None:
-    """Put policy.d into force on the running daemon; a set with a fault leaves the old one.
+    """Apply policy.d on the running daemon, and those limits of device.toml that need no restart.
+
+    If a file has an error, nothing changes. Settings that wait for a restart are listed.
 
     Example: handfast-device policy reload
     """

@@ -22,7 +22,8 @@ from device_app.config import Settings
 from device_app.console.status import identity_view, package_version
 from device_app.console.store_recovery import note_recovery, restore_verbs, store_view
 from device_app.console.table import console_verbs
-from device_app.errors import AppError, Exit
+from device_app.errors import AppError, ConfigError, Exit
+from device_app.limit_settings import LIMIT_SETTINGS
 from device_app.pairing import labels
 from device_app.pairing.methods import LABEL_RECORD
 from device_app.paths import Paths
@@ -30,6 +31,7 @@ from device_app.resource_spec import Board
 from iam import files
 from iam.access import Access
 from iam.errors import StoreTooNew
+from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.store import Store
 from peer.errors import Malformed
 from peer.identity import Identity
@@ -192,13 +194,23 @@ def reset(places: Paths, *, keep_identity: bool) -> dict[str, Any]:
 def _access_control(places: Paths, access: Access) -> Iterator[AccessControl]:
     if not Store.has_traces(places.store):
         raise _not_there(places)
-    store = Store.open(places.store)
+    limits = _limits(places)
+    store = Store.open(places.store, keep_events=limits.events_kept)
     try:
-        control = AccessControl.create(store, access, SystemClocks())
+        control = AccessControl.create(store, access, SystemClocks(), limits=limits)
         note_recovery(control)
         yield control
     finally:
         store.close()
+
+
+def _limits(places: Paths) -> IamLimits:
+    """The limits of the configuration; the defaults if it has an error, but then no event is
+    removed that it may want to keep."""
+    try:
+        return settings(places).iam_limits
+    except ConfigError:
+        return replace(DEFAULT_IAM_LIMITS, events_kept=int(LIMIT_SETTINGS["events_kept"].most))
 
 
 def _identity(places: Paths) -> Identity:

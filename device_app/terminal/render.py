@@ -252,7 +252,10 @@ def policy_check_lines(value: Mapping[str, Any]) -> list[str]:
 def policy_reload_lines(value: Mapping[str, Any]) -> list[str]:
     """What is in force now."""
     changed = ", ".join(value["changed_roles"]) or "none"
-    return [f"in force: {_policy(value)}; roles with other rights: {changed}"]
+    lines = [f"in force: {_policy(value)}; roles with other rights: {changed}"]
+    if waiting := value["restart_needed"]:
+        lines.append(f"restart the device to apply: {', '.join(waiting)}")
+    return lines
 
 
 def policy_list_lines(value: Mapping[str, Any]) -> list[str]:

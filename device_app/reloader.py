@@ -1,0 +1,77 @@
+"""Applying the configuration and the policies again while the device runs."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from device_app import config
+from device_app.access.authority import Authority
+from device_app.access.policies import Policies
+from device_app.config import Settings
+from device_app.errors import ConfigError
+from device_app.limit_settings import LIMIT_SETTINGS
+from device_app.paths import Paths
+from iam.limits import IamLimits
+
+_log = logging.getLogger("handfast.reload")
+_LIVE = {f"limits.{name}": name for name, one in LIMIT_SETTINGS.items() if one.is_live}
+
+
+class Reloader:
+    """Reloads what needs no restart: the policies, and the limits that are marked so."""
+
+    def __init__(
+        self, paths: Paths, settings: Settings, authority: Authority, policies: Policies
+    ) -> None:
+        self._paths = paths
+        self._started_with = self._loaded = settings
+        self._authority = authority
+        self._policies = policies
+        self._scheduled: set[asyncio.Task[None]] = set()
+
+    async def reload(self) -> dict[str, Any]:
+        """Apply the files and return what is in force.
+
+        `restart_needed` lists the settings that have changed since the start and wait for a
+        restart. Raises `ConfigError` for a file with an error; then nothing has changed.
+        """
+        try:
+            settings = await asyncio.to_thread(lambda: config.load(self._paths.config_files))
+        except ConfigError as error:
+            _log.error("the configuration was not reloaded: %s %s", error, error.advice)
+            raise
+        view = await self._policies.reload()
+        changed = config.changed_keys(self._loaded, settings)
+        self._authority.adopt_limits(
+            _with_live(self._authority.limits, settings.iam_limits, changed)
+        )
+        self._loaded = settings
+        waiting = [
+            key for key in config.changed_keys(self._started_with, settings) if key not in _LIVE
+        ]
+        if waiting:
+            _log.warning("these settings take effect after a restart: %s", ", ".join(waiting))
+        return {**view, "restart_needed": waiting}
+
+    def schedule(self) -> None:
+        """Reload soon; errors are in the log, in `status` and audited."""
+        task = asyncio.create_task(self._quietly(), name="reload")
+        self._scheduled.add(task)
+        task.add_done_callback(self._scheduled.discard)
+
+    async def close(self) -> None:
+        """Wait for the reloads that are scheduled."""
+        await asyncio.gather(*self._scheduled, return_exceptions=True)
+
+    async def _quietly(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError:
+            return
+
+
+def _with_live(now: IamLimits, new: IamLimits, changed: Iterable[str]) -> IamLimits:
+    names = (_LIVE[key] for key in changed if key in _LIVE)
+    return replace(now, **{name: getattr(new, name) for name in names})

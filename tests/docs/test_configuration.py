@@ -1,0 +1,63 @@
+"""docs/reference/configuration.md has every setting, with the default and the range of the code."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from device_app import config
+from device_app.limit_settings import LIMIT_SETTINGS, ORDERED
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
+TEXT = PAGE.read_text()
+
+
+def rows(name: str) -> list[list[str]]:
+    """The rows of a marked table, without its head."""
+    table = TEXT.partition(f"<!-- table: {name} -->\n")[2].partition("\n\n")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    assert rows("limits") == [
+        [
+            f"`{one.name}`",
+            f"{one.default:.12g}",
+            one.bounds,
+            "reload" if one.is_live else "restart",
+            one.meaning,
+        ]
+        for one in LIMIT_SETTINGS.values()
+    ]
+
+
+def test_every_setting_is_there_with_its_default() -> None:
+    found = {name.strip("`"): default for name, default, _meaning in rows("settings")}
+    limits = {f"limits.{name}" for name in LIMIT_SETTINGS}
+    assert [*found] == [key for key in config._CHECKS if key not in limits]
+    defaults = config.Settings()
+    tables = {"pairing": defaults.terms, "board": defaults.hardware}
+    for key, said in found.items():
+        table, _, name = key.rpartition(".")
+        if re.fullmatch(r"[0-9]+|`.+`", said) and "then" not in said:
+            value = tomllib.loads(f"value = {said.strip('`')}")["value"]
+            actual = getattr(tables.get(table, defaults), name)
+            assert (tuple(value) if isinstance(value, list) else value) == actual, key
+
+
+def test_what_depends_on_what_is_named() -> None:
+    words = TEXT.partition("Some limits depend on others")[2].partition("\n\n")[0]
+    for smaller, larger in ORDERED:
+        assert smaller.startswith("change") or {f"`{smaller}`", f"`{larger}`"} <= set(
+            re.findall(r"`\w+`", words)
+        )
+
+
+def test_the_example_is_valid(tmp_path: Path) -> None:
+    [example] = re.findall(r"test_configuration\.py -->\n```toml\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "device.toml").write_text(example)
+    settings = config.load([tmp_path / "device.toml"])
+    assert (settings.iam_limits.users, settings.iam_limits.invite_seconds) == (2000, 3600.0)
