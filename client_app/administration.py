@@ -91,7 +91,8 @@ class Administration:
             display: a display name.
             keys: fingerprints of the user's keys. You are responsible for their correctness: the
                 device does not verify them.
-            not_before, not_after: start and end of the access; None for no limit.
+            not_before: start of the access; None for no limit.
+            not_after: end of the access; None for no limit.
         """
         body = {
             "name": name,
@@ -122,9 +123,9 @@ class Administration:
             body["role"] = role
         if display is not None:
             body["display"] = display
-        for field, moment in (("not_before", not_before), ("not_after", not_after)):
-            if moment is not UNCHANGED:
-                body[field] = await self._seconds(moment)
+        for field, when in (("not_before", not_before), ("not_after", not_after)):
+            if when is not UNCHANGED:
+                body[field] = await self._seconds(when)
         return decode.user_untrusted(await self._ask(Code.PATCH, _user_path(name), body))
 
     async def remove_user(self, name: str) -> None:
@@ -241,18 +242,20 @@ class Administration:
         """
         return audit.follow(self._page, self._observed, since=since, last=last)
 
-    async def _seconds(self, moment: When) -> float | None:
-        """Convert a moment to seconds since 1970. A time from now is by the device's clock, or by
-        this machine's if the device does not tell its time."""
-        if isinstance(moment, timedelta):
-            return await self._now() + moment.total_seconds()
-        if isinstance(moment, datetime):
-            if moment.tzinfo is None:
+    async def _seconds(self, when: When) -> float | None:
+        """Convert a time to seconds since 1970.
+
+        A time from now is by the device's clock, or by this machine's if the device hides its own.
+        """
+        if isinstance(when, timedelta):
+            return await self._now() + when.total_seconds()
+        if isinstance(when, datetime):
+            if when.tzinfo is None:
                 raise UsageError(
                     "the date has no time zone", advice="Add one, for example with `.astimezone()`."
                 )
-            return moment.timestamp()
-        return moment
+            return when.timestamp()
+        return when
 
     async def _now(self) -> float:
         try:
@@ -276,7 +279,7 @@ class Administration:
         return (await self._session.request(Code.GET, path, timeout=LIST_SECONDS)).payload
 
 
-# -- words for the wire ---------------------------------------------------------------------------
+# -- paths ----------------------------------------------------------------------------------------
 
 
 def _events_path(query: Mapping[str, int]) -> str:

@@ -10,14 +10,15 @@ import inspect
 import logging
 import sys
 import traceback
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from importlib import metadata
 from types import MappingProxyType
-from typing import Any, Final, NoReturn, cast
+from typing import Final, NoReturn
 
 import click
 
-from client_app.commands.common import Setting, Verb, everywhere
+from client_app.commands.common import SHARED_OPTIONS, Invocation, Verb
 from client_app.terminal import render
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
@@ -66,7 +67,8 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"client_app.commands.{VERBS[cmd_name][0]}")
-        return cast(click.Command, module.command)
+        command: click.Command = module.command
+        return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs without importing them."""
@@ -81,88 +83,95 @@ class Verbs(click.Group):
             codes = (f"{code:d} {meaning}" for code, meaning in EXIT_CODE_MEANINGS.items())
             formatter.write_text(", ".join(codes))
 
-    def main(self, args: Sequence[str] | None = None, **options: Any) -> NoReturn:  # type: ignore[override]
+    def main(  # type: ignore[override]  # it never returns
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        **_settings: object,
+    ) -> NoReturn:
         """Run the command line and exit with its exit code."""
-        setting = Setting(Screen())
-        options = {"prog_name": "handfast", **options, "standalone_mode": False, "obj": setting}
-        sys.exit(_outcome(setting, lambda: super(Verbs, self).main(args, **options)))
+        invocation = Invocation(Screen())
+        run = partial(
+            super().main, args, prog_name or "handfast", standalone_mode=False, obj=invocation
+        )
+        sys.exit(_outcome(invocation, run))
 
 
-def _outcome(setting: Setting, run: Any) -> int:
+def _outcome(invocation: Invocation, run: Callable[[], object]) -> int:
     """Run a command and return its exit code; errors are printed to stderr."""
-    code: int = ExitCode.OTHER
     try:
-        code = run() or ExitCode.DONE
+        code = run()
     except click.exceptions.Exit as asked:
-        code = asked.exit_code
+        return asked.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = ExitCode.INTERRUPTED
+        return ExitCode.INTERRUPTED
     except click.ClickException as error:
         error.show()
-        code = error.exit_code
+        return error.exit_code
     except PeerError as error:
-        _put_error(setting, error)
-        code = exit_code_of(error)
+        _put_error(invocation, error)
+        return exit_code_of(error)
     except Exception as error:
-        _put_fault(setting, error)
-    return code
+        _put_fault(invocation, error)
+        return ExitCode.OTHER
+    return code if isinstance(code, int) else ExitCode.DONE
 
 
-def _put_error(setting: Setting, error: PeerError) -> None:
-    render.put_error(error, is_json=setting.json, quiet=setting.quiet)
+def _put_error(invocation: Invocation, error: PeerError) -> None:
+    render.put_error(error, is_json=invocation.json, quiet=invocation.quiet)
 
 
-def _put_fault(setting: Setting, error: Exception) -> None:
-    if setting.verbose:
+def _put_fault(invocation: Invocation, error: Exception) -> None:
+    if invocation.verbose:
         click.echo(on_lines("".join(traceback.format_exception(error))), err=True, nl=False)
     own = PeerError(
         f"internal error: {type(error).__name__}: {error}",
         advice="This is a bug in handfast. Run the command again with -v to get a traceback.",
     )
-    _put_error(setting, own)
+    _put_error(invocation, own)
 
 
-def show(setting: Setting, value: object) -> int:
+def show(invocation: Invocation, value: object) -> int:
     """Print the value, or each value, that a verb returns. Return the exit code."""
-    _log_to_stderr(setting)
+    _log_to_stderr(invocation)
     if inspect.iscoroutine(value):
-        return asyncio.run(_show_later(setting, value))
+        return asyncio.run(_show_later(invocation, value))
     if isinstance(value, AsyncIterator):
-        return asyncio.run(_show_each(setting, value))
-    return _show_one(setting, value)
+        return asyncio.run(_show_each(invocation, value))
+    return _show_one(invocation, value)
 
 
-async def _show_later(setting: Setting, work: Coroutine[Any, Any, object]) -> int:
+async def _show_later(invocation: Invocation, work: Coroutine[object, object, object]) -> int:
     try:
         value = await work
     finally:
-        setting.screen.done()
-    return _show_one(setting, value)
+        invocation.screen.done()
+    return _show_one(invocation, value)
 
 
-async def _show_each(setting: Setting, values: AsyncIterator[object]) -> int:
+async def _show_each(invocation: Invocation, values: AsyncIterator[object]) -> int:
     first_failure = 0
     try:
         async for value in values:
-            setting.screen.done()
-            first_failure = first_failure or _show_one(setting, value)
+            invocation.screen.done()
+            first_failure = first_failure or _show_one(invocation, value)
     finally:
-        setting.screen.done()
+        invocation.screen.done()
         close = getattr(values, "aclose", None)
         if close is not None:
             await close()
     return first_failure
 
 
-def _show_one(setting: Setting, value: object) -> int:
+def _show_one(invocation: Invocation, value: object) -> int:
     if value is not None:
-        render.put_out(value, setting.screen, is_json=setting.json, is_raw=setting.raw)
+        render.put_out(value, invocation.screen, is_json=invocation.json, is_raw=invocation.raw)
     return int(getattr(value, "exit_code", 0))
 
 
-def _log_to_stderr(setting: Setting) -> None:
-    level = logging.ERROR if setting.quiet else logging.WARNING
-    level = {0: level, 1: logging.INFO}.get(setting.verbose, logging.DEBUG)
+def _log_to_stderr(invocation: Invocation) -> None:
+    level = logging.ERROR if invocation.quiet else logging.WARNING
+    level = {0: level, 1: logging.INFO}.get(invocation.verbose, logging.DEBUG)
     handler = logging.StreamHandler()
     handler.setFormatter(EscapingFormatter("%(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
@@ -179,7 +188,7 @@ Verb.show = staticmethod(show)
 
 
 @click.group(
-    cls=Verbs, params=everywhere(), context_settings={"help_option_names": ["-h", "--help"]}
+    cls=Verbs, params=list(SHARED_OPTIONS), context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(_version(), prog_name="handfast")
 def main() -> None:

@@ -102,8 +102,10 @@ class ConnectionAttempts:
             self._has_candidate.set()
 
     def _offer(self, candidate: Candidate) -> None:
-        """Queue an address. Beyond the limit an announcement is dropped at random, so that no one
-        can choose which."""
+        """Queue an address.
+
+        Beyond the limit an announcement is dropped at random, so that no one can choose which.
+        """
         turn = (candidate.is_hint, candidate.origin)
         if turn not in self._waiting and candidate.is_hint:
             hints = [one for one in self._waiting if one[0]]

@@ -114,7 +114,7 @@ class Connector:
         return [replace(one, port=one.port or known.port) for one in found]
 
     def mismatch(self, error: PinMismatch) -> PinMismatch:
-        """The same error; its text says \"has changed\" only if the key was pinned at pairing."""
+        """The same error; it reports a changed key only if the key was pinned at pairing."""
         is_known = any(one.fingerprint.hex == error.expected for one in self._book.all())
         return PinMismatch(error.expected, error.actual, is_known=is_known)
 

@@ -12,7 +12,7 @@ from peer.errors import UsageError
 T = TypeVar("T")
 
 Work = Coroutine[Any, Any, T]
-"""What a call of an `async def` function returns."""
+"""The coroutine that an `async def` function returns."""
 
 
 class EventLoopThread:

@@ -52,7 +52,8 @@ async def ask(
 
 
 async def ask_me(connection: CoapsConnection, *, timeout: float) -> Me:
-    """Ask the device who this client is: GET `/iam/me`. Raises what `ask` raises, or
-    `Malformed`.
+    """Ask the device who this client is: GET `/iam/me`.
+
+    Raises what `ask` raises, or `Malformed`.
     """
     return me_untrusted(await ask(connection, Code.GET, ME, timeout=timeout))

@@ -1,5 +1,7 @@
-"""Bounds of the client: how much it keeps and how long it waits. Those of the protocol are in
-`peer.limits`."""
+"""Bounds of the client: how much it keeps, and how long it waits.
+
+The bounds of the protocol are in `peer.limits`.
+"""
 
 from typing import Final
 

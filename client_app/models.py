@@ -92,7 +92,7 @@ class Paired:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class DiscoveredDevice:
     """A device as announced on the LAN. `known_as` is the alias of a paired device with its ID."""
 
     id: str
@@ -126,8 +126,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class UserKey:
-    """A key of a user. `method` is the pairing method, `verified` whether that method (or a user)
-    verified the key; `last_seen` is accurate to an hour."""
+    """A key of a user.
+
+    `method` is the pairing method, `verified` whether that method (or a user) verified the key;
+    `last_seen` is accurate to an hour.
+    """
 
     fingerprint: str
     name: str = ""
@@ -265,8 +268,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Consecutive events, oldest first. `head` and `digest` are number and digest of the newest
-    event of the device; a copy of them can later prove that no earlier event was changed."""
+    """Consecutive events, oldest first.
+
+    `head` and `digest` are number and digest of the newest event of the device; a copy of them can
+    later prove that no earlier event was changed.
+    """
 
     head: int
     digest: str

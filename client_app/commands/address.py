@@ -4,25 +4,27 @@ from dataclasses import replace
 
 import click
 
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.errors import NotKnown
 from client_app.host_port import HostPort
 from client_app.models import KnownDevice
 
 
-@click.command(cls=Verb, example="handfast address kitchen home.example:15684")
+@click.command(cls=Verb, epilog="handfast address kitchen home.example:15684")
 @device_argument
 @click.argument("places", nargs=-1, metavar="HOST[:PORT]...")
 @click.option("--remove", is_flag=True, help="Remove these addresses; without HOST, remove all.")
 @click.pass_obj
-def command(setting: Setting, device: str, places: tuple[str, ...], remove: bool) -> KnownDevice:
+def command(
+    invocation: Invocation, device: str, places: tuple[str, ...], remove: bool
+) -> KnownDevice:
     """Add addresses where a device can be reached: a forwarded port, a VPN address, a DNS name.
 
     Without HOST, show the stored addresses. At every address the device has to prove the key that
     was pinned at pairing.
     """
     named = [str(HostPort.parse(place)) for place in places]
-    book = setting.book
+    book = invocation.book
     known = book.find(device)
     if not named and not remove:
         return known

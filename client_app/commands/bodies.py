@@ -1,23 +1,23 @@
 """Options and parsing shared by the verbs that send or print bodies."""
 
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import BinaryIO, Final
 
 import click
 
-from client_app.commands.common import Setting
-from client_app.content import Format
+from client_app.commands.common import F, Invocation
+from client_app.content import Body, Format
 from peer import json_text
 from peer.errors import Malformed, UsageError
 
-FORMATS = [str(one) for one in Format]
+FORMATS: Final = [str(one) for one in Format]
 
 
-def raw_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def raw_option(function: F) -> F:
     """--raw: print the exact bytes of the response."""
 
     def take(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-        ctx.ensure_object(Setting).raw = value
+        ctx.ensure_object(Invocation).raw = value
 
     return click.option(
         "--raw",
@@ -28,14 +28,14 @@ def raw_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def accept_option(function: Callable[..., Any]) -> Callable[..., Any]:
+def accept_option(function: F) -> F:
     """--format: the content format to request."""
     return click.option(
         "--format", "body_format", type=click.Choice(FORMATS), help="Request this content format."
     )(function)
 
 
-def body_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def body_options(function: F) -> F:
     """--data, --file and --format: the body to send."""
     for option in (
         click.option(
@@ -55,31 +55,39 @@ def body_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return raw_option(function)
 
 
-def body_of(data: str | None, file: BinaryIO | None, body_format: str | None) -> Any:
-    """The arguments `body` and `body_format` of a request. Raises `UsageError`."""
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    """The body of a request and its content format."""
+
+    body: Body = None
+    body_format: Format | None = None
+
+
+def body_of(data: str | None, file: BinaryIO | None, body_format: str | None) -> RequestBody:
+    """The body that the options describe. Raises `UsageError`."""
     if data is not None and file is not None:
         raise UsageError("--data and --file cannot be used together", advice="Give one of them.")
     if file is not None:
-        return {"body": file.read(), "body_format": Format(body_format or "octets")}
+        return RequestBody(file.read(), Format(body_format or "octets"))
     if data is None:
-        return {"body": None, "body_format": None}
+        return RequestBody()
     chosen = Format(body_format or "text")
     if chosen in {Format.CBOR, Format.JSON}:
         try:
-            return {"body": json_text.decode_untrusted(_bytes(data)), "body_format": chosen}
+            return RequestBody(json_text.decode_untrusted(_bytes(data)), chosen)
         except Malformed as error:
             raise UsageError(
                 f"--data is not valid JSON: {error}",
                 advice='Write it like this, in single quotes: {"light": true}',
             ) from error
-    return {"body": data, "body_format": chosen}
+    return RequestBody(data, chosen)
 
 
 def _bytes(argument: str) -> bytes:
-    """The bytes of the argument, also if they are not UTF-8."""
+    """The bytes of the argument, even if they are not UTF-8."""
     return argument.encode(errors="surrogateescape")
 
 
-def accept_of(body_format: str | None) -> Any:
-    """The argument `accept` of a request."""
+def accept_of(body_format: str | None) -> Format | None:
+    """The content format to request."""
     return Format(body_format) if body_format else None

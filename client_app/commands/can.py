@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of permissions
 
 if TYPE_CHECKING:
     from client_app.models import Permission
 
 
-@click.command(cls=Verb, example="handfast can kitchen Pairing:OpenWindow && handfast open kitchen")
+@click.command(cls=Verb, epilog="handfast can kitchen Pairing:OpenWindow && handfast open kitchen")
 @device_argument
 @click.argument("action")
 @click.option(
     "--user", default="", metavar="NAME", help="Check for this user of the device instead of you."
 )
 @click.pass_obj
-async def command(setting: Setting, device: str, action: str, user: str) -> Permission:
+async def command(invocation: Invocation, device: str, action: str, user: str) -> Permission:
     """Check whether a device allows you ACTION now and from here. The action is not performed.
 
     Exits with 0 if the action is allowed and with 7 if it is denied, and prints the reason. If the
     decision depends on the content of the request, it exits with 7 and prints the attributes that
     decide.
     """
-    async with setting.client() as client:
+    async with invocation.client() as client:
         return await (await client.connect(device)).iam.check(action, user=user)

@@ -1,11 +1,11 @@
 """The options that all verbs share, and the objects that verbs get from them.
 
-The modules that use the network are slow to import, so they are imported when a verb needs them.
+Modules that use the network are slow to import, so they are imported when a verb needs them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from client_app.known_devices import DeviceBook
 
 
+F = TypeVar("F", bound=Callable[..., object] | click.Command)
+
+
 @dataclass(slots=True)
-class Setting:
-    """The values of the shared options."""
+class Invocation:
+    """One run of the command line: the values of the shared options, and the screen."""
 
     screen: Screen
     json: bool = False
@@ -70,50 +73,49 @@ class Setting:
             raise Declined("nothing was changed")
 
 
-class Verb(click.Command):
-    """A command with the shared options and an example in its help.
+class _SharedOptions(click.Command):
+    """A command that accepts the shared options; its epilog is an example for its help."""
 
-    Its function returns a value, a coroutine, or an asynchronous iterator of values; `show`, which
-    the command line sets, prints them.
-    """
+    @property
+    def example(self) -> str:
+        """An example of the command."""
+        return self.epilog or ""
 
-    show: ClassVar[Callable[[Setting, object], int]]
-
-    def __init__(self, *args: Any, example: str, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.example = example
-        self.params += everywhere()
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own parameters, the shared options, and --help."""
+        params = super().get_params(ctx)
+        last = [one for one in params if one.name == "help"]
+        return [*(one for one in params if one not in last), *SHARED_OPTIONS, *last]
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example."""
         with formatter.section("Example"):
             formatter.write_text(self.example)
 
+
+class Verb(_SharedOptions):
+    """A verb. Its function returns a value, a coroutine, or an asynchronous iterator of values.
+
+    `show`, which the command line sets, prints them.
+    """
+
+    show: ClassVar[Callable[[Invocation, object], int]]
+
     def invoke(self, ctx: click.Context) -> None:
         """Run the command, print its result, and exit with its exit code."""
-        setting = ctx.ensure_object(Setting)
-        setting.screen.quiet = setting.quiet
-        code = type(self).show(setting, super().invoke(ctx))
+        invocation = ctx.ensure_object(Invocation)
+        invocation.screen.quiet = invocation.quiet
+        code = type(self).show(invocation, super().invoke(ctx))
         if code:
             ctx.exit(code)
 
 
-class Family(click.Group):
+class Family(_SharedOptions, click.Group):
     """A group of verbs for one device, as in `users DEVICE add NAME`; the default is `list`."""
-
-    def __init__(self, *args: Any, example: str, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.example = example
-        self.params += everywhere()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Add `list` if no verb is given."""
         return super().parse_args(ctx, self._completed(ctx, args))
-
-    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example."""
-        with formatter.section("Example"):
-            formatter.write_text(self.example)
 
     def _completed(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:
@@ -128,69 +130,32 @@ class Family(click.Group):
         return [*args[: len(args) - len(rest)], "list", *rest]
 
 
-def family_of_device(function: Callable[..., Any]) -> Callable[..., Any]:
-    """DEVICE before the verb; stored in `Setting.device`."""
+def family_of_device(function: F) -> F:
+    """DEVICE before the verb; stored in `Invocation.device`."""
 
-    def take(ctx: click.Context, _param: click.Parameter, value: str) -> None:
-        ctx.ensure_object(Setting).device = value
+    def store(ctx: click.Context, _param: click.Parameter, value: str) -> None:
+        ctx.ensure_object(Invocation).device = value
 
     return click.argument(
         "device",
         metavar="DEVICE",
         expose_value=False,
-        callback=take,
+        callback=store,
         shell_complete=known_aliases,
     )(function)
 
 
-def everywhere() -> list[click.Parameter]:
-    """The options that can be given before or after the verb."""
-
-    def take(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-        def store(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
-            if value:
-                setattr(ctx.ensure_object(Setting), name, value)
-
-        return store
-
-    def option(*names: str, to: str, **how: Any) -> click.Option:
-        return click.Option(names, expose_value=False, callback=take(to), **how)
-
-    return [
-        option("--json", to="json", is_flag=True, help="Print JSON, schema 1."),
-        option(
-            "-q",
-            "--quiet",
-            to="quiet",
-            is_flag=True,
-            help="Print no messages, only results and errors.",
-        ),
-        option(
-            "-v", "--verbose", to="verbose", count=True, help="Print more messages; -vv prints all."
-        ),
-        option(
-            "--home",
-            to="folder",
-            metavar="DIR",
-            help="Folder of the key and the list of devices  [env: HANDFAST_HOME]",
-        ),
-        option(
-            "--interface",
-            to="interfaces",
-            multiple=True,
-            metavar="NAME",
-            help="Search for devices only on this interface (name or address)  "
-            "[env: HANDFAST_INTERFACES]",
-        ),
-    ]
+def device_argument(function: F) -> F:
+    """DEVICE: the alias or the ID of a paired device."""
+    return click.argument("device", metavar="DEVICE", shell_complete=known_aliases)(function)
 
 
 def known_aliases(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Shell completion of aliases; an error gives no completions."""
-    setting = ctx.find_object(Setting)
-    home = setting.home if setting else Home.at()
+    invocation = ctx.find_object(Invocation)
+    home = invocation.home if invocation else Home.at()
     try:
         from client_app.known_devices import DeviceBook  # noqa: PLC0415 - see above
 
@@ -204,6 +169,50 @@ def known_aliases(
     ]
 
 
-def device_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """DEVICE: the alias or the ID of a paired device."""
-    return click.argument("device", metavar="DEVICE", shell_complete=known_aliases)(function)
+def _store(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    """Store a shared option, which can stand before or after the verb."""
+    if value:
+        assert param.name is not None
+        setattr(ctx.ensure_object(Invocation), param.name, value)
+
+
+SHARED_OPTIONS: Final[Sequence[click.Option]] = (
+    click.Option(
+        ["--json"],
+        is_flag=True,
+        help="Print JSON, schema 1.",
+        expose_value=False,
+        callback=_store,
+    ),
+    click.Option(
+        ["-q", "--quiet"],
+        is_flag=True,
+        help="Print no messages, only results and errors.",
+        expose_value=False,
+        callback=_store,
+    ),
+    click.Option(
+        ["-v", "--verbose"],
+        count=True,
+        help="Print more messages; -vv prints all.",
+        expose_value=False,
+        callback=_store,
+    ),
+    click.Option(
+        ["--home", "folder"],
+        metavar="DIR",
+        help="Folder of the key and the list of devices  [env: HANDFAST_HOME]",
+        expose_value=False,
+        callback=_store,
+    ),
+    click.Option(
+        ["--interface", "interfaces"],
+        multiple=True,
+        metavar="NAME",
+        help="Search for devices only on this interface (name or address)  "
+        "[env: HANDFAST_INTERFACES]",
+        expose_value=False,
+        callback=_store,
+    ),
+)
+"""The options that every command accepts."""

@@ -3,18 +3,18 @@
 import click
 from click.shell_completion import get_completion_class
 
-from client_app.commands.common import Setting, Verb
+from client_app.commands.common import Invocation, Verb
 
 VARIABLE = "_HANDFAST_COMPLETE"
 
 
-@click.command(cls=Verb, example='eval "$(handfast completion bash)"')
+@click.command(cls=Verb, epilog='eval "$(handfast completion bash)"')
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> bytes:
     """Print a shell completion script."""
     found = get_completion_class(shell)
     assert found is not None
-    ctx.ensure_object(Setting)
+    ctx.ensure_object(Invocation)
     source = found(ctx.find_root().command, {}, "handfast", VARIABLE).source()
     return f"{source}\n".encode()

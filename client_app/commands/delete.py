@@ -3,16 +3,16 @@
 import click
 
 from client_app.commands.bodies import raw_option
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.content import Reply
 
 
-@click.command(cls=Verb, example="handfast delete kitchen /alarms/7")
+@click.command(cls=Verb, epilog="handfast delete kitchen /alarms/7")
 @device_argument
 @click.argument("path")
 @raw_option
 @click.pass_obj
-async def command(setting: Setting, device: str, path: str) -> Reply:
+async def command(invocation: Invocation, device: str, path: str) -> Reply:
     """Delete a resource."""
-    async with setting.client() as client:
+    async with invocation.client() as client:
         return await (await client.connect(device)).delete(path)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from client_app.limits import DEMO_STEP_SECONDS, DEMO_STOP_SECONDS
 from peer.errors import PeerError, TimedOut
@@ -23,25 +23,26 @@ from peer.terminal.text import on_lines
 
 _LOOPBACK: Final = "127.0.0.1"
 _POLL_SECONDS: Final = 0.1
-# Written for the reader as the commands are typed, run as modules of this very Python.
+# Commands are printed as they are typed, and run as modules by this Python interpreter.
 _MODULES: Final = {"handfast": "client_app", "handfast-device": "device_app"}
 
 _CODE: Final = re.compile(r"[0-9]{4}-[0-9]{4}")
 
 Say = Callable[[str], object]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Run:
-    """A process and what it said, both streams together, as a person would see it."""
+    """A process and its output, with both streams in the order in which a terminal shows them."""
 
     process: asyncio.subprocess.Process
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
     reader: asyncio.Task[None] | None = None
 
 
 async def tour(say: Say) -> None:
-    """The whole way. Raises `PeerError` when a step does not end as it should."""
+    """Run the demonstration. Raises `PeerError` if a step does not end as expected."""
     with tempfile.TemporaryDirectory(prefix="handfast-demo-") as folder:
         stage = _Stage(Path(folder), say)
         try:
@@ -125,35 +126,29 @@ class _Stage:
         self._runs: list[_Run] = []
 
     def chapter(self, text: str) -> None:
-        """What comes next, in words."""
+        """Print a comment on the next commands."""
         self._say(f"\n# {text.replace(chr(10), chr(10) + '# ')}")
 
     async def run(self, command: str, *, exit_code: int = 0, into: str = "") -> str:
-        """Run a command to its end; `into` is a second one that reads what it prints."""
+        """Run a command and return its output; `into` is a second command that reads it."""
         started = await self._spawn(command, shown=f"{command} | {into}" if into else command)
-        said = await self.end(started, exit_code=exit_code, is_shown=not into)
+        output = await self.end(started, exit_code=exit_code, is_shown=not into)
         if into:
-            second = await self._spawn(into, shown="", stdin=said)
+            second = await self._spawn(into, shown="", stdin=output)
             return await self.end(second, exit_code=0)
-        return said
+        return output
 
     async def start(self, command: str) -> _Run:
-        """Start a command that goes on beside the others."""
+        """Start a command in the background."""
         return await self._spawn(command, shown=f"{command} &")
 
     async def end(self, run: _Run, *, exit_code: int, is_shown: bool = True) -> str:
-        """Wait for the end of a command and check how it ended. What it said."""
-        try:
-            async with asyncio.timeout(DEMO_STEP_SECONDS):
-                code = await run.process.wait()
-                assert run.reader is not None
-                await run.reader
-        except TimeoutError as error:
-            raise TimedOut(
-                f"a step of the demonstration took longer than {DEMO_STEP_SECONDS:g} s"
-            ) from error
+        """Wait for the end of a command, check its exit code, and return its output."""
+        code = await _bounded(run.process.wait())
+        assert run.reader is not None
+        await _bounded(run.reader)
         if is_shown:
-            self._show(run.said)
+            self._show(run.output)
         if code:
             self._say(f"  (exit {code})")
         if code != exit_code:
@@ -161,24 +156,24 @@ class _Stage:
                 f"a step of the demonstration exited with {code} instead of {exit_code}",
                 advice="Run `handfast doctor` to find the cause.",
             )
-        return "".join(run.said)
+        return "".join(run.output)
 
     async def until(self, run: _Run, word: str) -> None:
-        """Wait until a command that goes on has said a word, and show what it said so far."""
+        """Wait until a background command has printed a word; show its output so far."""
 
-        async def heard() -> None:
-            while word not in "".join(run.said):
+        async def has_printed() -> None:
+            while word not in "".join(run.output):
                 if run.process.returncode is not None:
-                    self._show(run.said)
+                    self._show(run.output)
                     raise PeerError("a process of the demonstration ended too early")
                 await asyncio.sleep(_POLL_SECONDS)
 
-        await _bounded(heard())
-        self._show(run.said)
-        run.said.clear()
+        await _bounded(has_printed())
+        self._show(run.output)
+        run.output.clear()
 
     async def close(self) -> None:
-        """End what still runs, first with a word and then without."""
+        """End the processes that still run, with SIGTERM and then with SIGKILL."""
         running = [run for run in self._runs if run.process.returncode is None]
         for number in (signal.SIGTERM, signal.SIGKILL):
             for run in running:
@@ -208,8 +203,8 @@ class _Stage:
         run.reader = asyncio.create_task(_read(run, stdin))
         return run
 
-    def _show(self, said: Sequence[str]) -> None:
-        for line in on_lines("".join(said)).splitlines():
+    def _show(self, output: Sequence[str]) -> None:
+        for line in on_lines("".join(output)).splitlines():
             self._say(f"  {line}")
 
 
@@ -219,13 +214,13 @@ async def _read(run: _Run, stdin: str | None) -> None:
         run.process.stdin.close()
     assert run.process.stdout is not None
     async for line in run.process.stdout:
-        run.said.append(line.decode("utf-8", "replace"))
+        run.output.append(line.decode("utf-8", "replace"))
 
 
-async def _bounded(work: Awaitable[None]) -> None:
+async def _bounded(work: Awaitable[T]) -> T:
     try:
         async with asyncio.timeout(DEMO_STEP_SECONDS):
-            await work
+            return await work
     except TimeoutError as error:
         raise TimedOut(
             f"a step of the demonstration took longer than {DEMO_STEP_SECONDS:g} s"
@@ -233,12 +228,12 @@ async def _bounded(work: Awaitable[None]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what would lead the processes to other folders; found by the same imports."""
+    """This process's environment, without settings of handfast, and with its import path."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("HANDFAST", "_HANDFAST"))
     }
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     paths = filter(None, (root, os.environ.get("PYTHONPATH")))
     return {**kept, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}

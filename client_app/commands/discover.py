@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Setting, Verb
-from client_app.models import KnownDevice, Seen
+from client_app.commands.common import Invocation, Verb
+from client_app.models import DiscoveredDevice, KnownDevice
 from peer.terminal.param_types import Duration
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert
 
 
-@click.command(cls=Verb, example="handfast discover --timeout 5s")
+@click.command(cls=Verb, epilog="handfast discover --timeout 5s")
 @click.option(
     "--watch", is_flag=True, help="Keep running; print devices that appear, change or leave."
 )
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     "--timeout", type=Duration(3600), default="3s", show_default=True, help="How long to search."
 )
 @click.pass_obj
-def command(setting: Setting, watch: bool, timeout: float) -> object:
+def command(invocation: Invocation, watch: bool, timeout: float) -> object:
     """List the devices on this network and whether their pairing windows are open."""
-    return _watched(setting) if watch else _found(setting, timeout)
+    return _watched(invocation) if watch else _found(invocation, timeout)
 
 
-async def _found(setting: Setting, timeout: float) -> list[Seen]:
-    setting.screen.progress("searching for devices", seconds=timeout)
-    async with setting.client() as client:
+async def _found(invocation: Invocation, timeout: float) -> list[DiscoveredDevice]:
+    invocation.screen.progress("searching for devices", seconds=timeout)
+    async with invocation.client() as client:
         known = _aliases(client.devices)
         return [_seen(advert, known) for advert in await client.discover(timeout=timeout)]
 
 
-async def _watched(setting: Setting) -> AsyncIterator[Seen]:
-    async with setting.client() as client:
+async def _watched(invocation: Invocation) -> AsyncIterator[DiscoveredDevice]:
+    async with invocation.client() as client:
         async for advert in client.watch():
             yield _seen(advert, _aliases(client.devices))
 
@@ -46,8 +46,8 @@ def _aliases(devices: list[KnownDevice]) -> dict[str, str]:
     return {one.fingerprint.device_id: one.alias for one in devices}
 
 
-def _seen(advert: Advert, known: dict[str, str]) -> Seen:
-    return Seen(
+def _seen(advert: Advert, known: dict[str, str]) -> DiscoveredDevice:
+    return DiscoveredDevice(
         id=advert.device_id,
         name=advert.name,
         addresses=advert.addresses,

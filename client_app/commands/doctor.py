@@ -4,21 +4,21 @@ from collections.abc import AsyncIterator
 
 import click
 
-from client_app.commands.common import Setting, Verb, known_aliases
+from client_app.commands.common import Invocation, Verb, known_aliases
 from client_app.models import Check
 
 
-@click.command(cls=Verb, example="handfast doctor kitchen")
+@click.command(cls=Verb, epilog="handfast doctor kitchen")
 @click.argument("device", default="", shell_complete=known_aliases)
 @click.pass_obj
-async def command(setting: Setting, device: str) -> AsyncIterator[Check]:
+async def command(invocation: Invocation, device: str) -> AsyncIterator[Check]:
     """Diagnose connection problems: check the key, files, network, addresses and policy.
 
     Without DEVICE, only this client and its network are checked. The exit code is that of the
     first check that fails.
     """
-    from client_app.doctor import diagnose  # noqa: PLC0415 - slow; see `setting`
+    from client_app.doctor import diagnose  # noqa: PLC0415 - slow; see `invocation`
 
-    async with setting.client() as client:
+    async with invocation.client() as client:
         async for check in diagnose(client, device):
             yield check

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of events
 from peer.errors import UsageError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from client_app.models import Event
 
 
-@click.command(cls=Verb, example="handfast events kitchen --follow --json")
+@click.command(cls=Verb, epilog="handfast events kitchen --follow --json")
 @device_argument
 @click.option("--follow", is_flag=True, help="Keep running and print new events, until Ctrl-C.")
 @click.option(
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.pass_obj
 async def command(
-    setting: Setting, device: str, follow: bool, since: int | None, last: int | None
+    invocation: Invocation, device: str, follow: bool, since: int | None, last: int | None
 ) -> AsyncIterator[Event]:
     """Show the events of a device: pairings, changes to users, refused requests.
 
@@ -36,7 +36,7 @@ async def command(
     """
     if since is not None and last is not None:
         raise UsageError("--since and --last cannot be used together", advice="Give one of them.")
-    async with setting.client() as client:
+    async with invocation.client() as client:
         iam = (await client.connect(device)).iam
         if not follow:
             for event in (await iam.events(since=since, last=last)).events:

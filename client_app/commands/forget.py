@@ -2,20 +2,20 @@
 
 import click
 
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.models import KnownDevice
 
 
-@click.command(cls=Verb, example="handfast forget kitchen")
+@click.command(cls=Verb, epilog="handfast forget kitchen")
 @device_argument
 @click.pass_obj
-def command(setting: Setting, device: str) -> KnownDevice:
+def command(invocation: Invocation, device: str) -> KnownDevice:
     """Remove a device from this client.
 
     The device still accepts this client's key until an owner removes it on the device.
     """
-    gone = setting.book.forget(device)
-    setting.screen.say(
+    gone = invocation.book.forget(device)
+    invocation.screen.say(
         f"{gone.alias} is removed from this client. The device still accepts this client's key"
         f"{f' as user {gone.user}' if gone.user else ''}; to remove it there, run "
         "`handfast-device users remove` on the device."

@@ -3,17 +3,17 @@
 import click
 
 from client_app.commands.bodies import accept_of, accept_option, raw_option
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.content import Reply
 
 
-@click.command(cls=Verb, example="handfast get kitchen /hello")
+@click.command(cls=Verb, epilog="handfast get kitchen /hello")
 @device_argument
 @click.argument("path")
 @accept_option
 @raw_option
 @click.pass_obj
-async def command(setting: Setting, device: str, path: str, body_format: str | None) -> Reply:
+async def command(invocation: Invocation, device: str, path: str, body_format: str | None) -> Reply:
     """Read a resource. CBOR and JSON are printed as text; --raw prints the exact bytes."""
-    async with setting.client() as client:
+    async with invocation.client() as client:
         return await (await client.connect(device)).get(path, accept=accept_of(body_format))

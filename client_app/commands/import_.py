@@ -5,17 +5,17 @@ from typing import BinaryIO
 import click
 
 from client_app.aliases import alias_taken
-from client_app.commands.common import Setting, Verb
+from client_app.commands.common import Invocation, Verb
 from client_app.known_devices_format import book_untrusted
 from client_app.limits import DEVICES_FILE_BYTES
 from client_app.models import KnownDevice
 from peer.errors import Malformed, UsageError
 
 
-@click.command("import", cls=Verb, example="handfast import devices.json")
+@click.command("import", cls=Verb, epilog="handfast import devices.json")
 @click.argument("file", type=click.File("rb"))
 @click.pass_obj
-def command(setting: Setting, file: BinaryIO) -> list[KnownDevice]:
+def command(invocation: Invocation, file: BinaryIO) -> list[KnownDevice]:
     """Import a list of devices from another client.
 
     FILE is the output of `handfast export`; - is standard input. If a device cannot be imported,
@@ -39,6 +39,6 @@ def command(setting: Setting, file: BinaryIO) -> list[KnownDevice]:
             book[alias] = device
             added.append(device)
 
-    setting.book.change(change)
-    setting.screen.say(f"{len(added)} imported, {len(wanted) - len(added)} already known")
+    invocation.book.change(change)
+    invocation.screen.say(f"{len(added)} imported, {len(wanted) - len(added)} already known")
     return added

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of invites
 from peer.errors import UsageError
 from peer.terminal.durations import TIME_EXAMPLES, format_time
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from client_app.models import Invitation
 
 
-@click.command(cls=Verb, example="handfast invite kitchen mia --for 2d --until 3d --qr")
+@click.command(cls=Verb, epilog="handfast invite kitchen mia --for 2d --until 3d --qr")
 @device_argument
 @click.argument("name")
 @click.option("--role", default="", help="Role of the new user, not above yours.  [default: guest]")
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--qr", "show_qr", is_flag=True, help="Also print a QR code, to stderr.")
 @click.pass_obj
 async def command(  # noqa: PLR0917 - click passes them by name
-    setting: Setting,
+    invocation: Invocation,
     device: str,
     name: str,
     role: str,
@@ -57,25 +57,25 @@ async def command(  # noqa: PLR0917 - click passes them by name
     The recipient passes it to `handfast pair`, from any network. Treat an invite like a password
     and send it over a private channel: anyone who obtains it can use it. It cannot be shown again.
     """
-    async with setting.client() as client:
+    async with invocation.client() as client:
         made = await (await client.connect(device)).iam.invite(
             name, role=role, seconds=seconds, uses=uses, key=key, not_after=ends
         )
     one = made.invite
     times = "once" if one.uses == 1 else f"{one.uses} times"
-    setting.screen.say(
+    invocation.screen.say(
         f"invite for user {one.name}, role {one.role}; "
         f"can be used {times}, until {format_time(one.expires)}; ID {one.id}"
     )
     if show_qr:
-        _draw(setting, made.token)
+        _draw(invocation, made.token)
     return made
 
 
-def _draw(setting: Setting, text: str) -> None:
+def _draw(invocation: Invocation, text: str) -> None:
     from peer.terminal import qr  # noqa: PLC0415 - only needed with --qr
 
     try:
-        setting.screen.draw("\n".join(qr.stderr_lines(text)))
+        invocation.screen.draw("\n".join(qr.stderr_lines(text)))
     except UsageError as error:
-        setting.screen.warn(f"{error}. {error.advice}")
+        invocation.screen.warn(f"{error}. {error.advice}")

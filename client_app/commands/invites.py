@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Family, Setting, Verb, family_of_device
-from client_app.terminal.render_administration import Gone, Invites
+from client_app.commands.common import Family, Invocation, Verb, family_of_device
+from client_app.terminal.render_administration import Invites, Removed
 from peer.errors import UsageError
 
 if TYPE_CHECKING:
     from client_app.administration import Administration
 
 
-@click.group(cls=Family, example="handfast invites kitchen withdraw 3f9a")
+@click.group(cls=Family, epilog="handfast invites kitchen withdraw 3f9a")
 @family_of_device
 def command() -> None:
     """List and withdraw the invites of a device that can still be used.
@@ -24,18 +24,18 @@ def command() -> None:
     """
 
 
-@command.command("list", cls=Verb, example="handfast invites kitchen list --json")
+@command.command("list", cls=Verb, epilog="handfast invites kitchen list --json")
 @click.pass_obj
-async def list_(setting: Setting) -> Invites:
+async def list_(invocation: Invocation) -> Invites:
     """List the invites that can still be used. Their texts cannot be shown again."""
-    async with setting.client() as client:
-        return Invites(await (await client.connect(setting.device)).iam.invites())
+    async with invocation.client() as client:
+        return Invites(await (await client.connect(invocation.device)).iam.invites())
 
 
-@command.command("withdraw", cls=Verb, example="handfast invites kitchen withdraw 3f9a")
+@command.command("withdraw", cls=Verb, epilog="handfast invites kitchen withdraw 3f9a")
 @click.argument("invite_id", metavar="ID")
 @click.pass_obj
-async def withdraw(setting: Setting, invite_id: str) -> Gone:
+async def withdraw(invocation: Invocation, invite_id: str) -> Removed:
     """Withdraw an invite, so that it can no longer be used.
 
     You can shorten ID to its first digits. Users who have already used the invite stay.
@@ -46,11 +46,11 @@ async def withdraw(setting: Setting, invite_id: str) -> Gone:
             "the ID of an invite consists of hex digits",
             advice="Run `handfast invites DEVICE` to list them.",
         )
-    async with setting.client() as client:
-        iam = (await client.connect(setting.device)).iam
+    async with invocation.client() as client:
+        iam = (await client.connect(invocation.device)).iam
         whole = wanted if len(wanted) == 32 else await _whole(iam, wanted)
         await iam.withdraw(whole)
-    return Gone("withdrawn", whole)
+    return Removed("withdrawn", whole)
 
 
 async def _whole(iam: Administration, beginning: str) -> str:

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import click
 
 from client_app.commands.bodies import accept_of, accept_option, raw_option
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.content import Reply
 
 
-@click.command(cls=Verb, example="handfast observe kitchen /board --count 5")
+@click.command(cls=Verb, epilog="handfast observe kitchen /board --count 5")
 @device_argument
 @click.argument("path")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many states.")
@@ -18,11 +18,11 @@ from client_app.content import Reply
 @raw_option
 @click.pass_obj
 async def command(
-    setting: Setting, device: str, path: str, count: int | None, body_format: str | None
+    invocation: Invocation, device: str, path: str, count: int | None, body_format: str | None
 ) -> AsyncIterator[Reply]:
     """Print a resource each time it changes, starting with its present state, until Ctrl-C."""
     left = count
-    async with setting.client() as client:
+    async with invocation.client() as client:
         states = (await client.connect(device)).observe(path, accept=accept_of(body_format))
         async with contextlib.aclosing(states) as stream:
             async for reply in stream:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.models import Window
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of windows
 from peer.errors import UsageError
 from peer.terminal.param_types import Duration
 
 
-@click.command(cls=Verb, example="handfast open kitchen --for 5m --role user")
+@click.command(cls=Verb, epilog="handfast open kitchen --for 5m --role user")
 @device_argument
 @click.option(
     "--for", "seconds", type=Duration(), metavar="TIME", help="How long it stays open: 120s, 5m."
@@ -21,7 +21,7 @@ from peer.terminal.param_types import Duration
 @click.option("--close", is_flag=True, help="Close the window; a pairing in progress is refused.")
 @click.pass_obj
 async def command(
-    setting: Setting, device: str, seconds: float | None, role: str, methods: str, close: bool
+    invocation: Invocation, device: str, seconds: float | None, role: str, methods: str, close: bool
 ) -> Window:
     """Open the pairing window of a device, or extend it if it is already open.
 
@@ -30,7 +30,7 @@ async def command(
     if close and (seconds is not None or role or methods):
         raise UsageError("--close cannot be used with other options", advice="Give --close alone.")
     named = [word for one in methods.split(",") if (word := one.strip())]
-    async with setting.client() as client:
+    async with invocation.client() as client:
         iam = (await client.connect(device)).iam
         if not close:
             return await iam.open_window(seconds=seconds, role=role, methods=named)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from client_app.commands.common import Setting, Verb
+from client_app.commands.common import Invocation, Verb
 from client_app.limits import INPUT_CHARACTERS
 from client_app.models import Paired
 from client_app.pairing.method_choice import AskCode, is_invite, meaning, parse_label
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 STANDARD_INPUT: Final = "-"
 
 
-@click.command(cls=Verb, example="handfast pair kitchen --name anna")
+@click.command(cls=Verb, epilog="handfast pair kitchen --name anna")
 @click.argument("words", metavar="[TARGET]", nargs=-1)
 @click.option("--name", default="", metavar="ME", help="Your user name on the device.")
 @click.option("--role", default="", help="Role to request, not above that of the window.")
@@ -63,9 +63,18 @@ STANDARD_INPUT: Final = "-"
     "--as", "alias", default="", metavar="ALIAS", help="Alias of the device on this client."
 )
 @click.pass_obj
-def command(
-    setting: Setting, /, words: tuple[str, ...], **options: Any
-) -> Coroutine[Any, Any, Paired]:
+def command(  # noqa: PLR0917 - click passes them by name
+    invocation: Invocation,
+    words: tuple[str, ...],
+    name: str,
+    role: str,
+    method: str | None,
+    code: str,
+    at: str,
+    expected: str | None,
+    yes: bool,
+    alias: str,
+) -> Awaitable[Paired]:
     """Pair with a device whose pairing window is open, or redeem an invite.
 
     TARGET is the device's name, its ID, or the address of its pairing port. You can omit it if
@@ -77,26 +86,27 @@ def command(
     nor in the list of processes.
 
     handfast chooses the strongest method that both sides support, asks for what the method needs,
-    and prints what it has proved.
+    and prints what it has proved. If the device already knows this client, nothing changes, and a
+    code that you give is not checked.
     """
-    wish = _Wish(**options)
-    target = _target(setting, words)
+    options = PairOptions(name, role, method, code, at, expected, yes, alias)
+    target = _target(invocation, words)
     if is_invite(target):
-        if wish.name or wish.role:
+        if options.name or options.role:
             raise UsageError(
                 "an invite already contains the user name and the role",
                 advice="Leave out --name and --role.",
             )
-        return _redeemed(setting, target, alias=wish.alias, expect=wish.expect)
+        return _redeemed(invocation, target, alias=options.alias, expect=options.expect)
     check_target(target)
     label = parse_label(target)
-    _check_answers(setting, wish, is_label=label is not None)
-    return _paired(setting, target, wish)
+    _check_answers(invocation, options, is_label=label is not None)
+    return _paired(invocation, target, options)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
-    """The options."""
+class PairOptions:
+    """The options of `handfast pair`."""
 
     name: str
     role: str
@@ -124,10 +134,10 @@ class _Wish:
             raise UsageError(f"--expect-fingerprint: {error}", advice=error.advice) from error
 
 
-def _target(setting: Setting, words: tuple[str, ...]) -> str:
+def _target(invocation: Invocation, words: tuple[str, ...]) -> str:
     """The target as given: in words, on standard input, or in a picture."""
     if words == (STANDARD_INPUT,):
-        return _typed(setting)
+        return _typed(invocation)
     target = " ".join(words)
     if is_picture(target):
         return text_in_picture(Path(target))
@@ -139,25 +149,25 @@ def _target(setting: Setting, words: tuple[str, ...]) -> str:
     return target
 
 
-def _check_answers(setting: Setting, wish: _Wish, *, is_label: bool) -> None:
+def _check_answers(invocation: Invocation, options: PairOptions, *, is_label: bool) -> None:
     """Fail before connecting if the pairing would have to ask and there is no terminal."""
-    proved = is_label or wish.expect is not None or bool(wish.code)
-    if wish.yes and not (proved or wish.accepts_unverified):
+    proved = is_label or options.expect is not None or bool(options.code)
+    if options.yes and not (proved or options.accepts_unverified):
         raise UsageError(
             "--yes alone would accept any device",
             advice="Add --code or --expect-fingerprint with the value that the device shows.",
         )
-    if not proved and not wish.accepts_unverified and not setting.screen.can_ask:
+    if not proved and not options.accepts_unverified and not invocation.screen.can_ask:
         raise UsageError(
             "this command needs a terminal to ask for the code or to compare fingerprints",
             advice="Give --code or --expect-fingerprint with the value that the device shows.",
         )
 
 
-def _typed(setting: Setting) -> str:
+def _typed(invocation: Invocation) -> str:
     """Read an invite or a label from standard input: all of it, or one line of a terminal."""
     if sys.stdin.isatty():
-        setting.screen.warn("Paste the text of the invite or label, then press Enter:")
+        invocation.screen.warn("Paste the text of the invite or label, then press Enter:")
         text = sys.stdin.readline(INPUT_CHARACTERS)
     else:
         text = sys.stdin.read(INPUT_CHARACTERS)
@@ -170,34 +180,36 @@ def _typed(setting: Setting) -> str:
 
 
 async def _redeemed(
-    setting: Setting, invite: str, *, alias: str, expect: Fingerprint | None
+    invocation: Invocation, invite: str, *, alias: str, expect: Fingerprint | None
 ) -> Paired:
-    setting.screen.progress("searching for the device of this invite")
-    async with setting.client() as client:
-        done = await client.redeem(invite, alias=alias, expect=expect, on_note=setting.screen.warn)
-    setting.screen.say(
+    invocation.screen.progress("searching for the device of this invite")
+    async with invocation.client() as client:
+        done = await client.redeem(
+            invite, alias=alias, expect=expect, on_note=invocation.screen.warn
+        )
+    invocation.screen.say(
         f"the device has proved the key that the invite names: {done.device.fingerprint.grouped}"
     )
     return done
 
 
-async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
-    screen = setting.screen
+async def _paired(invocation: Invocation, target: str, options: PairOptions) -> Paired:
+    screen = invocation.screen
     shown = "the device of this label" if is_armoured(target) else on_one_line(target)
     screen.progress(f"searching for {shown or 'the device that is open for pairing'}")
-    asks = screen.can_ask and not wish.yes
+    asks = screen.can_ask and not options.yes
     try:
-        async with setting.client() as client:
+        async with invocation.client() as client:
             done = await client.pair(
                 target,
-                name=wish.name,
-                role=wish.role,
-                alias=wish.alias,
-                expect=wish.expect,
-                method=wish.method or (Method.CODE if wish.code else ""),
-                code=_code(setting, wish.code) if wish.code or asks else "",
-                confirm=(lambda question: _confirm(setting, question)) if asks else None,
-                at=wish.at,
+                name=options.name,
+                role=options.role,
+                alias=options.alias,
+                expect=options.expect,
+                method=options.method or (Method.CODE if options.code else ""),
+                code=_code(invocation, options.code) if options.code or asks else "",
+                confirm=(lambda question: _confirm(invocation, question)) if asks else None,
+                at=options.at,
                 on_wait=lambda seconds: screen.progress(
                     "waiting for confirmation at the device", seconds=seconds
                 ),
@@ -205,21 +217,21 @@ async def _paired(setting: Setting, target: str, wish: _Wish) -> Paired:
             )
     finally:
         screen.done()
-    if done.is_new and not setting.json:
-        is_expected = done.method == Method.COMPARE and wish.expect is not None
+    if done.is_new and not invocation.json:
+        is_expected = done.method == Method.COMPARE and options.expect is not None
         proved = "the device has the fingerprint that you gave" if is_expected else ""
         screen.say(f"method {done.method}: {proved or meaning(Method(done.method))}")
     return done
 
 
-def _code(setting: Setting, given: str) -> AskCode:
+def _code(invocation: Invocation, given: str) -> AskCode:
     async def ask() -> str:
         if given == STANDARD_INPUT:
             return sys.stdin.readline(INPUT_CHARACTERS)
         if given:
             return given
-        setting.screen.done()
-        line = await setting.screen.read("Code shown by the device or printed on its label: ")
+        invocation.screen.done()
+        line = await invocation.screen.read("Code shown by the device or printed on its label: ")
         if line is None:
             raise UsageError("no code was entered", advice="Start again, or give --code.")
         return line
@@ -227,8 +239,8 @@ def _code(setting: Setting, given: str) -> AskCode:
     return ask
 
 
-async def _confirm(setting: Setting, question: Comparison) -> bool:
-    screen = setting.screen
+async def _confirm(invocation: Invocation, question: Comparison) -> bool:
+    screen = invocation.screen
     screen.done()
     screen.warn(f"{on_one_line(question.name) or 'A device'} at {question.address}")
     if question.number:

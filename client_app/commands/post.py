@@ -5,17 +5,17 @@ from typing import BinaryIO
 import click
 
 from client_app.commands.bodies import body_of, body_options
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.content import Reply
 
 
-@click.command(cls=Verb, example="handfast post kitchen /door --data open")
+@click.command(cls=Verb, epilog="handfast post kitchen /door --data open")
 @device_argument
 @click.argument("path")
 @body_options
 @click.pass_obj
 async def command(
-    setting: Setting,
+    invocation: Invocation,
     device: str,
     path: str,
     data: str | None,
@@ -23,6 +23,8 @@ async def command(
     body_format: str | None,
 ) -> Reply:
     """Send a body to a resource for processing. Without --data or --file, the body is empty."""
-    body = body_of(data, file, body_format)
-    async with setting.client() as client:
-        return await (await client.connect(device)).post(path, **body)
+    request = body_of(data, file, body_format)
+    async with invocation.client() as client:
+        return await (await client.connect(device)).post(
+            path, request.body, body_format=request.body_format
+        )

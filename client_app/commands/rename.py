@@ -2,14 +2,14 @@
 
 import click
 
-from client_app.commands.common import Setting, Verb, known_aliases
+from client_app.commands.common import Invocation, Verb, known_aliases
 from client_app.models import KnownDevice
 
 
-@click.command(cls=Verb, example="handfast rename kitchen cellar")
+@click.command(cls=Verb, epilog="handfast rename kitchen cellar")
 @click.argument("old", shell_complete=known_aliases)
 @click.argument("new")
 @click.pass_obj
-def command(setting: Setting, old: str, new: str) -> KnownDevice:
+def command(invocation: Invocation, old: str, new: str) -> KnownDevice:
     """Change the alias of a device on this client from OLD to NEW. The device keeps its name."""
-    return setting.book.rename(old, new)
+    return invocation.book.rename(old, new)

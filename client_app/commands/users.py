@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Family, Setting, Verb, family_of_device
-from client_app.terminal.render_administration import Gone, Users
+from client_app.commands.common import Family, Invocation, Verb, family_of_device
+from client_app.terminal.render_administration import Removed, Users
 from peer.errors import UsageError
 from peer.terminal.durations import TIME_EXAMPLES
 from peer.terminal.param_types import Time
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
-@click.group(cls=Family, example="handfast users kitchen add mia --role guest --until 3d")
+@click.group(cls=Family, epilog="handfast users kitchen add mia --role guest --until 3d")
 @family_of_device
 def command() -> None:
     """Manage the users of a device. Changes take effect at once, also on open sessions.
@@ -29,24 +29,24 @@ def command() -> None:
     """
 
 
-@command.command("list", cls=Verb, example="handfast users kitchen list --json")
+@command.command("list", cls=Verb, epilog="handfast users kitchen list --json")
 @click.pass_obj
-async def list_(setting: Setting) -> Users:
+async def list_(invocation: Invocation) -> Users:
     """List the users of the device."""
-    async with setting.client() as client:
-        return Users(await (await client.connect(setting.device)).iam.users())
+    async with invocation.client() as client:
+        return Users(await (await client.connect(invocation.device)).iam.users())
 
 
-@command.command("show", cls=Verb, example="handfast users kitchen show anna")
+@command.command("show", cls=Verb, epilog="handfast users kitchen show anna")
 @click.argument("name")
 @click.pass_obj
-async def show(setting: Setting, name: str) -> User:
+async def show(invocation: Invocation, name: str) -> User:
     """Show a user with all keys."""
-    async with setting.client() as client:
-        return await (await client.connect(setting.device)).iam.user(name)
+    async with invocation.client() as client:
+        return await (await client.connect(invocation.device)).iam.user(name)
 
 
-@command.command("add", cls=Verb, example='handfast users kitchen add robot --key "1a2b 3c4d …"')
+@command.command("add", cls=Verb, epilog='handfast users kitchen add robot --key "1a2b 3c4d …"')
 @click.argument("name")
 @click.option("--role", default="guest", show_default=True, help="Role, not above yours.")
 @click.option("--display", default="", help="Display name.")
@@ -61,7 +61,7 @@ async def show(setting: Setting, name: str) -> User:
 @click.option("--until", "ends", type=Time(whole_day=True), help="When the access ends.")
 @click.pass_obj
 async def add(  # noqa: PLR0917 - click passes them by name
-    setting: Setting,
+    invocation: Invocation,
     name: str,
     role: str,
     display: str,
@@ -73,13 +73,13 @@ async def add(  # noqa: PLR0917 - click passes them by name
 
     To add a user whose key you do not know, use `handfast invite`.
     """
-    async with setting.client() as client:
-        return await (await client.connect(setting.device)).iam.add_user(
+    async with invocation.client() as client:
+        return await (await client.connect(invocation.device)).iam.add_user(
             name, role=role, display=display, keys=keys, not_before=begins, not_after=ends
         )
 
 
-@command.command("set", cls=Verb, example="handfast users kitchen set anna --role admin --until 2d")
+@command.command("set", cls=Verb, epilog="handfast users kitchen set anna --role admin --until 2d")
 @click.argument("name")
 @click.option("--role", default="", help="New role, not above yours.")
 @click.option("--display", help="New display name.")
@@ -98,7 +98,7 @@ async def add(  # noqa: PLR0917 - click passes them by name
 )
 @click.pass_obj
 async def set_(  # noqa: PLR0917 - click passes them by name
-    setting: Setting,
+    invocation: Invocation,
     name: str,
     role: str,
     display: str | None,
@@ -112,8 +112,8 @@ async def set_(  # noqa: PLR0917 - click passes them by name
             "no change is given",
             advice="Give --role, --display, --rename, --from or --until.",
         )
-    async with setting.client() as client:
-        return await (await client.connect(setting.device)).iam.set_user(
+    async with invocation.client() as client:
+        return await (await client.connect(invocation.device)).iam.set_user(
             name,
             role=role,
             display=display,
@@ -124,62 +124,64 @@ async def set_(  # noqa: PLR0917 - click passes them by name
 
 
 def _change(moment: float | timedelta | None) -> Change:
-    from client_app.administration import UNCHANGED  # noqa: PLC0415 - slow; see `setting`
+    from client_app.administration import UNCHANGED  # noqa: PLC0415 - slow; see `invocation`
 
     return UNCHANGED if moment is None else moment or None
 
 
-@command.command("remove", cls=Verb, example="handfast users kitchen remove anna")
+@command.command("remove", cls=Verb, epilog="handfast users kitchen remove anna")
 @click.argument("name")
 @_yes
 @click.pass_obj
-async def remove(setting: Setting, name: str, yes: bool) -> Gone:
+async def remove(invocation: Invocation, name: str, yes: bool) -> Removed:
     """Remove a user with all keys.
 
     The user's sessions end at once, and the invites that the user created become invalid.
     """
     you = (
-        " This is your own user: this client will lose its access." if _is_us(setting, name) else ""
+        " This is your own user: this client will lose its access."
+        if _is_us(invocation, name)
+        else ""
     )
-    await setting.agreed(f"Remove {name} from {setting.device}?{you}", yes=yes)
-    async with setting.client() as client:
-        await (await client.connect(setting.device)).iam.remove_user(name)
-    return Gone("removed", name)
+    await invocation.agreed(f"Remove {name} from {invocation.device}?{you}", yes=yes)
+    async with invocation.client() as client:
+        await (await client.connect(invocation.device)).iam.remove_user(name)
+    return Removed("removed", name)
 
 
 @command.command(
     "add-key",
     cls=Verb,
-    example='handfast users kitchen add-key anna "1a2b 3c4d …" --key-name phone',
+    epilog='handfast users kitchen add-key anna "1a2b 3c4d …" --key-name phone',
 )
 @click.argument("name")
 @click.argument("fingerprint", metavar="FP")
 @click.option("--key-name", default="", help="Name of the key, for example phone or laptop.")
 @click.pass_obj
-async def add_key(setting: Setting, name: str, fingerprint: str, key_name: str) -> User:
+async def add_key(invocation: Invocation, name: str, fingerprint: str, key_name: str) -> User:
     """Add a key to a user."""
-    async with setting.client() as client:
-        iam = (await client.connect(setting.device)).iam
+    async with invocation.client() as client:
+        iam = (await client.connect(invocation.device)).iam
         return await iam.add_key(name, fingerprint, key_name=key_name)
 
 
 @command.command(
-    "remove-key", cls=Verb, example='handfast users kitchen remove-key anna "1a2b 3c4d …"'
+    "remove-key", cls=Verb, epilog='handfast users kitchen remove-key anna "1a2b 3c4d …"'
 )
 @click.argument("name")
 @click.argument("fingerprint", metavar="FP")
 @_yes
 @click.pass_obj
-async def remove_key(setting: Setting, name: str, fingerprint: str, yes: bool) -> Gone:
+async def remove_key(invocation: Invocation, name: str, fingerprint: str, yes: bool) -> Removed:
     """Remove a key from a user.
 
     Sessions with this key end at once; sessions with the user's other keys continue.
     """
-    await setting.agreed(f"Remove the key {fingerprint} from {name}?", yes=yes)
-    async with setting.client() as client:
-        await (await client.connect(setting.device)).iam.remove_key(name, fingerprint)
-    return Gone("removed", fingerprint)
+    await invocation.agreed(f"Remove the key {fingerprint} from {name}?", yes=yes)
+    async with invocation.client() as client:
+        await (await client.connect(invocation.device)).iam.remove_key(name, fingerprint)
+    return Removed("removed", fingerprint)
 
 
-def _is_us(setting: Setting, name: str) -> bool:
-    return setting.book.find(setting.device).user == name
+def _is_us(invocation: Invocation, name: str) -> bool:
+    return invocation.book.find(invocation.device).user == name

@@ -2,14 +2,14 @@
 
 import click
 
-from client_app.commands.common import Setting, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.models import Whoami
 
 
-@click.command(cls=Verb, example="handfast whoami kitchen")
+@click.command(cls=Verb, epilog="handfast whoami kitchen")
 @device_argument
 @click.pass_obj
-async def command(setting: Setting, device: str) -> Whoami:
+async def command(invocation: Invocation, device: str) -> Whoami:
     """Show your user, role and permissions on a device, and how you are connected to it."""
-    async with setting.client() as client:
+    async with invocation.client() as client:
         return await (await client.connect(device)).whoami()

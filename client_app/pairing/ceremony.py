@@ -51,7 +51,7 @@ class AnswerLost(Unreachable):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A question to this side's user: does the device show the same?
+    """The comparison that this side's user is asked for.
 
     Attributes:
         device, own: the fingerprints of both sides, to be compared completely if `number` is empty.

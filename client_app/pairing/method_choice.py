@@ -71,7 +71,7 @@ def parse_label(text: str) -> Label | None:
 
 @dataclass(frozen=True, slots=True)
 class MethodInputs:
-    """What this side has for the methods.
+    """The inputs for the methods that this side has.
 
     Attributes:
         method: the only method to use; empty for the best one.

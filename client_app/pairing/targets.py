@@ -176,7 +176,7 @@ def known_target(device: KnownDevice) -> Target:
 
 
 def announced_host_ports(adverts: Sequence[Advert], *, most: int) -> list[HostPort]:
-    """The announced addresses of a regular port: the first of each advert, then the second, …"""
+    """The announced addresses of a regular port, at most `most`; adverts take turns."""
     turns = zip_longest(*([HostPort(host, one.port) for host in one.addresses] for one in adverts))
     return list(dict.fromkeys(one for turn in turns for one in turn if one))[:most]
 

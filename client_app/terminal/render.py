@@ -1,7 +1,7 @@
 """Output of verbs as text and as JSON.
 
-Results go to stdout. Text that comes from a peer or a file is
-escaped by `peer.terminal.text` before it is printed; JSON output is printable ASCII.
+Results go to stdout. Text from a peer or a file is escaped by `peer.terminal.text` before it is
+printed; JSON output is printable ASCII.
 """
 
 import json
@@ -15,7 +15,7 @@ import click
 
 from client_app.content import Reply
 from client_app.host_port import HostPort
-from client_app.models import Check, CheckResult, KnownDevice, Paired, Seen, Whoami
+from client_app.models import Check, CheckResult, DiscoveredDevice, KnownDevice, Paired, Whoami
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
 from peer.pairing.methods import Method
@@ -125,7 +125,7 @@ def _(value: KnownDevice) -> str:
 
 
 @as_text.register
-def _(value: Seen) -> str:
+def _(value: DiscoveredDevice) -> str:
     known = f"  (known as {value.known_as})" if value.known_as else ""
     if not value.present:
         return on_one_line(f"{value.name}  {value.id}  left{known}")

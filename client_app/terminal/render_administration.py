@@ -41,7 +41,7 @@ class Invites:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class Removed:
     """Something that was removed; `what` is the name of its field in JSON."""
 
     what: str
@@ -72,7 +72,7 @@ def _(value: Window) -> dict[str, object]:
 
 
 @as_json.register
-def _(value: Gone) -> dict[str, object]:
+def _(value: Removed) -> dict[str, object]:
     return {value.what: value.name}
 
 
@@ -181,7 +181,7 @@ def _(value: Permission) -> str:
 
 
 @as_text.register
-def _(value: Gone) -> str:
+def _(value: Removed) -> str:
     return on_one_line(f"{value.what} {value.name}")
 
 

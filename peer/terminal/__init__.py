@@ -1,1 +1,1 @@
-"""What both command lines share. Only the apps import it."""
+"""The code that both command lines share. Only the apps import it."""

@@ -1,9 +1,9 @@
-"""Durations and times, as people write and read them.
+"""Parsing and formatting of durations and times.
 
 A duration is `90`, `90s`, `500ms`, `2m`, `2min`, `1h30m` or `2d`; a number alone is seconds. A time
 is a duration from now, a date, a date and time (in this machine's zone unless it names one), or a
 number of seconds since 1970. Numbers that would be a time in 1970, such as `90`, are rejected as
-times, so that nobody gets one by a typing error. The time 0 means no limit.
+times, since they are probably typing errors. The time 0 means no limit.
 """
 
 import re
@@ -16,7 +16,7 @@ from peer.errors import UsageError
 TIME_EXAMPLES: Final = (
     "2d (from now), 2030-12-24, 2030-12-24T18:00 (local time), or seconds since 1970"
 )
-"""What a time can look like, for the help of an option."""
+"""Examples of times, for the help of an option."""
 
 LONGEST_SECONDS: Final = 100 * 366 * 86_400.0
 """The longest duration that is accepted: a hundred years."""

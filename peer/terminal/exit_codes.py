@@ -46,7 +46,7 @@ EXIT_CODE_MEANINGS: Final = MappingProxyType(
         ExitCode.INTERRUPTED: "interrupted",
     }
 )
-"""What each exit code means, for the help of a program."""
+"""The meaning of each exit code, for the help of a program."""
 
 
 def exit_code_of(error: BaseException) -> ExitCode:

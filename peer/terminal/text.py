@@ -1,8 +1,8 @@
-"""Text from others, before a terminal or a file sees it.
+"""Escaping of text from peers and files, before it is printed or written.
 
-A terminal obeys what it is shown: colours, titles, cursor moves, even answers typed back (C0, DEL
-and C1, ECMA-48 §5). And a direction override makes a name read as another one (UAX #9). So every
-character that is not visible is written as its number, on the screen and in JSON.
+A terminal executes control sequences: colours, titles, cursor movements, even input (C0, DEL and
+C1, ECMA-48 §5). A direction override makes one name look like another one (UAX #9). Therefore every
+character that is not visible is replaced by its number, on the screen and in JSON.
 """
 
 import json
@@ -17,29 +17,30 @@ _UNUSUAL_ON_LINES = re.compile(r"[^ -~\n\t]")
 
 
 def on_one_line(text: str) -> str:
-    """The text with every control, invisible and direction character as `\\xNN` or `\\uNNNN`."""
+    """Escape control, invisible and direction characters as `xNN` or `uNNNN` after a backslash."""
     return _UNUSUAL.sub(_escaped, text)
 
 
 def on_lines(text: str) -> str:
-    """The same, but line feeds and tabs stay: for a body that is meant to be read."""
+    """Escape like `on_one_line`, except line feeds and tabs; for bodies of text."""
     return _UNUSUAL_ON_LINES.sub(_escaped, text)
 
 
 def json_text(value: object, *, ascii_only: bool = False) -> str:
-    """`value` as JSON on one line, in which such characters are escaped, too.
+    """Encode a value as JSON on one line, with such characters escaped.
 
-    Visible characters stay as they are, unless `ascii_only`. Raises ValueError for not-a-number.
+    Visible characters stay as they are, unless `ascii_only`. Raises `ValueError` for NaN and
+    infinity.
     """
     text = json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
-    return _UNUSUAL.sub(_escaped_in_json, text)  # what is left of them is inside a string
+    return _UNUSUAL.sub(_escaped_in_json, text)  # all others are inside a string
 
 
 class EscapingFormatter(logging.Formatter):
-    """A formatter of log records, whose words may be a peer's."""
+    """A formatter of log records, which may contain text from a peer."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text, escaped; a traceback stays on its lines."""
+        """Format the record and escape it; a traceback keeps its lines."""
         return on_lines(super().format(record))
 
 
@@ -53,7 +54,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _escaped_in_json(found: re.Match[str]) -> str:
-    """RFC 8259 §7: beyond U+FFFF as a pair of surrogates."""
+    """Escape a character; beyond U+FFFF as a pair of surrogates (RFC 8259 §7)."""
     return json.dumps(found[0])[1:-1] if _is_unshown(found[0]) else found[0]
 
 

@@ -26,6 +26,8 @@ from peer.errors import (
     UsageError,
 )
 from peer.identity import Identity
+from peer.limits import DEFAULT_LIMITS
+from peer.net.address import Address
 from peer.net.discovery import Advert
 
 HOST = "127.0.0.1"
@@ -107,6 +109,22 @@ async def test_a_slow_answer_is_waited_for_and_a_patience_is_kept(
     await turns_until(lambda: board.requests[-1][1] == "/slow")
     board.gate.set()
     assert (await slow).text == "at last"
+
+
+async def test_the_newest_sessions_are_resumed(
+    board: Board, other: Board, new_client: Make
+) -> None:
+    """Beyond the bound, the client forgets the oldest session, not the one used last."""
+    client = new_client(limits=replace(DEFAULT_LIMITS, resumable_sessions=1))
+
+    async def is_resumed(device: Board) -> bool:
+        address = Address(HOST, device.regular.port)
+        connection = await client.connect_at(address, pinned=device.fingerprint)
+        await connection.close()
+        return connection.resumed
+
+    assert [await is_resumed(one) for one in (board, other, other)] == [False, False, True]
+    assert not await is_resumed(board)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,17 @@ def test_a_wrong_code_says_no_more_than_that(shell: Shell, abroad: Abroad) -> No
     assert shell("devices").out == ""
 
 
+def test_a_code_for_a_paired_device_is_not_checked(shell: Shell, abroad: Abroad) -> None:
+    """Pairing again changes nothing, so it succeeds; the client says that the code was not used."""
+    at = opened(abroad)
+    assert shell("pair", at, "--code", shown_code(abroad), "--name", "anna").code == 0
+    at = opened(abroad)
+    again = shell("pair", at, "--code", "0000-0000", "--name", "anna")
+    assert (again.code, again.out) == (0, "already paired with kitchen as user anna, role owner\n")
+    assert "already knows this client; the code was not checked" in again.err
+    assert failures(abroad) == 0
+
+
 @pytest.mark.parametrize("typed", ["", "1", "123456789", "12a4-5678", "K7QM-2ZXD-4J", "\x1b[2J"])
 def test_what_is_no_code_costs_no_try(shell: Shell, abroad: Abroad, typed: str) -> None:
     at = opened(abroad)

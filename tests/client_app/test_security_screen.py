@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client_app.commands import pair
-from client_app.commands.common import Setting
+from client_app.commands.common import Invocation
 from client_app.pairing.ceremony import Comparison
 from client_app.terminal.screen import Screen
 from peer.identity import Fingerprint
@@ -29,7 +29,7 @@ async def test_the_name_in_the_question_is_escaped(
     monkeypatch.setattr(Screen, "ask", no)
     device, own = Fingerprint(b"\x01" * 32), Fingerprint(b"\x02" * 32)
     question = Comparison(device, own, name=f"a{HOSTILE}b", address="192.0.2.1:5685", seconds=9)
-    assert not await pair._confirm(Setting(Screen()), question)
+    assert not await pair._confirm(Invocation(Screen()), question)
     shown = "".join(capsys.readouterr())
     assert not OBEYED & set(shown)
     assert "\\x1b[2J" in shown

@@ -6,7 +6,7 @@ import pytest
 
 from client_app.content import Format, Reply, encoded
 from client_app.host_port import HostPort
-from client_app.models import Check, CheckResult, Seen, Whoami
+from client_app.models import Check, CheckResult, DiscoveredDevice, Whoami
 from client_app.terminal.render import as_json, as_text, json_line, readable
 from peer import cbor
 from peer.errors import Malformed, UsageError
@@ -159,7 +159,7 @@ def test_nothing_from_a_peer_reaches_the_terminal_as_it_is(hostile: str) -> None
         Reply("2.05", cbor.encode({hostile: hostile}), 60),
         Reply("2.05", json.dumps({hostile: hostile}, ensure_ascii=False).encode(), 50),
     ]
-    seen = Seen(hostile, hostile, ("192.0.2.1",), 1, 0, False, True, hostile)
+    seen = DiscoveredDevice(hostile, hostile, ("192.0.2.1",), 1, 0, False, True, hostile)
     for value in (*bodies, seen, Check(hostile, CheckResult.OK, hostile, hostile)):
         assert hostile not in as_text(value)
         assert hostile not in json_line(as_json(value))
