@@ -1,1 +1,1 @@
-"""The shared core: keys, DTLS, CoAP over it, pairing. Knows nothing of users or roles."""
+"""The shared core: keys, DTLS, CoAP over DTLS, and pairing. It has no users, roles or policies."""

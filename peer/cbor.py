@@ -1,14 +1,14 @@
-"""CBOR as this protocol uses it: RFC 8949, deterministic when we write, strict when we read.
+"""CBOR (RFC 8949): deterministic encoding, and decoding of a strict subset.
 
-`encode` is cbor2's canonical form. Its maps are sorted by the length of the encoded key, then
-bytewise (§4.2.3); for the keys of this protocol that is also the bytewise order of §4.2.1.
+`encode` uses cbor2's canonical form. It sorts maps by the length of the encoded key, then bytewise
+(§4.2.3); for the keys of this protocol that is also the bytewise order of §4.2.1.
 
-`decode_untrusted` walks the bytes once, without recursion and without allocating anything a length
-field asks for, before cbor2 sees them. Only what the protocol needs passes: integers of 64 bits,
-byte and text strings, arrays, maps with integer or text keys, false, true, null and floats. No
-tags (cbor2 makes dates, fractions, even regular expressions of them), no indefinite lengths, no
-`undefined`, no keys that cannot be hashed or that could be crafted to collide. Integers may come in
-a longer form than needed: strangers write with other libraries.
+`decode_untrusted` checks the bytes before cbor2 decodes them, without recursion and without
+allocating what a length field claims. The subset is: integers of 64 bits, byte and text strings,
+arrays, maps with integer or text keys, false, true, null and floats. It excludes tags (cbor2
+creates dates, fractions and regular expressions from them), indefinite lengths, `undefined`, and
+keys that cannot be hashed or could be chosen to collide. Integers may have a longer form than
+necessary, since other libraries encode them so.
 """
 
 import cbor2
@@ -42,63 +42,68 @@ def decode_untrusted(
     depth: int = DEFAULT_LIMITS.cbor_depth,
     size: int = DEFAULT_LIMITS.request_body_bytes,
 ) -> object:
-    """The one item that `data` holds; at most `size` bytes, containers nested at most `depth`.
+    """Decode one item of at most `size` bytes, with containers nested at most `depth` deep.
 
-    Raises `Malformed` for everything else, and nothing but `Malformed`.
+    Raises `Malformed` for any other input, and no other error.
     """
     if len(data) > size:
         raise _malformed(f"is longer than {size} bytes")
     _check_untrusted(data, depth)
     try:
-        # The one place that may: `_check_untrusted` has bounded the data.
+        # Only here: `_check_untrusted` has bounded the data.
         return cbor2.loads(data, allow_duplicate_keys=False)  # noqa: TID251
     except (cbor2.CBORError, ValueError):
-        # `from None`: the words of the cause may quote the body.
-        raise _malformed("holds text that is not UTF-8, or one map key twice") from None
+        # `from None`: the message of the cause may quote the body.
+        raise _malformed("has text that is not UTF-8, or a repeated map key") from None
 
 
 def _check_untrusted(data: bytes, depth: int) -> None:
-    """Raise `Malformed` unless `data` is exactly one well-formed item of the allowed kinds.
+    """Raise `Malformed` unless `data` is exactly one well-formed item of the subset.
 
-    `owed` holds, for each open container, how many items are still to come and whether it is a
-    map. A map owes keys at even counts.
+    `missing` has, for each open container, the number of missing items and whether it is a map.
+    The next item of a map is a key if the number is even.
     """
     at = 0
-    owed: list[list[int]] = []
+    missing: list[list[int]] = []
     while True:
         major, number, at = _read_head_untrusted(data, at)
-        if owed and owed[-1][1] and owed[-1][0] % 2 == 0 and major not in {_UINT, _NEGATIVE, _TEXT}:
+        if (
+            missing
+            and missing[-1][1]
+            and missing[-1][0] % 2 == 0
+            and major not in {_UINT, _NEGATIVE, _TEXT}
+        ):
             raise _malformed("has a map key that is neither a number nor text")
-        if owed:
-            owed[-1][0] -= 1
+        if missing:
+            missing[-1][0] -= 1
         if major in {_BYTES, _TEXT}:
             at += number
         elif major in {_ARRAY, _MAP}:
-            owed.append([number * (1 + (major == _MAP)), major == _MAP])
-            if len(owed) > depth:
+            missing.append([number * (1 + (major == _MAP)), major == _MAP])
+            if len(missing) > depth:
                 raise _malformed(f"is nested deeper than {depth}")
-        # Each item takes a byte at least, so no promise of more items than bytes is looked into.
-        if at + (owed[-1][0] if owed else 0) > len(data):
+        # Each item takes at least one byte, so a container cannot claim more items than bytes.
+        if at + (missing[-1][0] if missing else 0) > len(data):
             raise _malformed("ends too early")
-        while owed and owed[-1][0] == 0:
-            owed.pop()
-        if not owed:
+        while missing and missing[-1][0] == 0:
+            missing.pop()
+        if not missing:
             break
     if at != len(data):
-        raise _malformed("goes on after its end")
+        raise _malformed("has extra bytes at its end")
 
 
 def _read_head_untrusted(data: bytes, at: int) -> tuple[int, int, int]:
-    """Major type, argument, and the place after the head. Floats are one head (§3.3)."""
+    """Return major type, argument and the next offset. A float is one head (§3.3)."""
     if at >= len(data):
         raise _malformed("ends too early")
     major, info = data[at] >> 5, data[at] & 31
     if major == _TAG:
         raise _malformed("has a tag")
     if major == _SIMPLE and info not in _SIMPLE_WORDS | _FLOATS:
-        raise _malformed("has a simple value that means nothing here")
+        raise _malformed("has a simple value that is not false, true or null")
     if info > 27:
-        raise _malformed("has an indefinite length or a reserved one")
+        raise _malformed("has an indefinite or reserved length")
     at += 1
     if info < 24:
         return major, info, at

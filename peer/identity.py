@@ -1,8 +1,8 @@
-"""Who a peer is: a P-256 key pair, and the fingerprint other people know it by.
+"""The identity of a peer: a P-256 key pair, and its fingerprint.
 
-The key travels in a self-signed X.509 certificate that is only a container: it is valid for all of
-time, its names mean nothing, and nothing in it is trusted but the key. Boards have no clock, so no
-step here reads one. Ceremonies and pins work on the fingerprint: SHA-256 over the DER
+The key is sent in a self-signed X.509 certificate, which is only a container: it is valid at any
+time, its names have no meaning, and nothing in it is trusted but the key. Boards may have no clock,
+so no code here reads one. Pairing and pinning use the fingerprint: SHA-256 over the DER
 SubjectPublicKeyInfo (RFC 5280 §4.1.2.7).
 """
 
@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 from peer.errors import IdentityError, Malformed
 from peer.files import atomic_write, read_own
 
-CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base32 without I, L, O and U, for people
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base32 without I, L, O and U
 FINGERPRINT_BYTES = 32
 SIGNATURE_BYTES = 64
 
@@ -50,9 +50,9 @@ class Fingerprint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read 64 hex digits in any case, with or without separators, or `ni:///sha-256;…`.
+        """Parse 64 hex digits in any case, with or without separators, or `ni:///sha-256;…`.
 
-        Raises `Malformed` for anything else.
+        Raises `Malformed` for any other text.
         """
         advice = "Give all 64 hex digits of the fingerprint."
         try:
@@ -69,12 +69,12 @@ class Fingerprint:
 
     @classmethod
     def of_spki(cls, der: bytes) -> Self:
-        """The fingerprint of a DER SubjectPublicKeyInfo."""
+        """Return the fingerprint of a DER SubjectPublicKeyInfo."""
         return cls(hashlib.sha256(der).digest())
 
     @classmethod
     def of_public_key(cls, key: ec.EllipticCurvePublicKey) -> Self:
-        """The fingerprint of a public key."""
+        """Return the fingerprint of a public key."""
         return cls.of_spki(
             key.public_bytes(
                 serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -88,18 +88,18 @@ class Fingerprint:
 
     @property
     def grouped(self) -> str:
-        """The form for people: groups of four digits."""
+        """The form for display: groups of four digits."""
         digits = self.hex
         return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
 
     @property
     def ni(self) -> str:
-        """The form for machines: RFC 6920 §3."""
+        """The URI form: RFC 6920 §3."""
         return _NI + base64.urlsafe_b64encode(self.digest).rstrip(b"=").decode()
 
     @property
     def device_id(self) -> str:
-        """The first eight Crockford base32 symbols: a short name, never identity."""
+        """The device ID: the first eight Crockford base32 symbols. It is not unique."""
         number = int.from_bytes(self.digest[:5], "big")
         return "".join(CROCKFORD[number >> shift & 31] for shift in range(35, -1, -5))
 
@@ -109,7 +109,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A key pair and its container certificate. The `repr` shows the fingerprint alone."""
+    """A key pair and its certificate. The `repr` shows only the fingerprint."""
 
     private_key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
@@ -117,7 +117,7 @@ class Identity:
 
     @classmethod
     def create(cls) -> Self:
-        """A new key pair."""
+        """Create a new key pair."""
         return cls._of(ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
@@ -129,8 +129,8 @@ class Identity:
     def load(cls, path: Path) -> Self:
         """Read a PKCS#8 PEM key file.
 
-        Raises `IdentityError` if it is absent, damaged, of another kind, a link, another user's, or
-        readable by others.
+        Raises `IdentityError` if it is missing, damaged, of another type, a symbolic link, owned by
+        another user, or readable by other users.
         """
         try:
             pem, mode = read_own(path)
@@ -154,7 +154,7 @@ class Identity:
 
     @classmethod
     def load_or_create(cls, path: Path) -> Self:
-        """Read the key file, or make it at the first start. An existing file is never changed."""
+        """Read the key file, or create it if there is none. An existing file is never changed."""
         with contextlib.suppress(FileExistsError):
             if not path.exists():
                 cls.create().save(path)
@@ -170,19 +170,19 @@ class Identity:
 
     @property
     def public_key(self) -> ec.EllipticCurvePublicKey:
-        """The public half."""
+        """The public key."""
         return self.private_key.public_key()
 
     def sign(self, data: bytes) -> bytes:
-        """ES256 over `data`: r‖s, 32 bytes each, big-endian (RFC 9053 §2.1).
+        """Sign with ES256: return r‖s, 32 bytes each, big-endian (RFC 9053 §2.1).
 
-        `data` has to say what it is: the same key signs in handshakes.
+        `data` must state its own purpose, since the same key signs DTLS handshakes.
         """
         r, s = decode_dss_signature(self.private_key.sign(data, ec.ECDSA(hashes.SHA256())))
         return r.to_bytes(_SCALAR_BYTES, "big") + s.to_bytes(_SCALAR_BYTES, "big")
 
     def key_pem(self) -> bytes:
-        """The private key as PKCS#8 PEM."""
+        """Return the private key as PKCS#8 PEM."""
         return self.private_key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -190,7 +190,7 @@ class Identity:
         )
 
     def certificate_pem(self) -> bytes:
-        """The container certificate as PEM."""
+        """Return the certificate as PEM."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def __repr__(self) -> str:
@@ -198,9 +198,9 @@ class Identity:
 
 
 def is_signed_untrusted(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes) -> bool:
-    """Whether `signature` (r‖s) is an ES256 signature of `data` by `key`; False for anything else.
+    """Return whether `signature` (r‖s) is an ES256 signature of `data` by `key`. Never raises.
 
-    Both s and n-s pass, as RFC 9053 has it: a signature is no name for what it signs.
+    Both s and n-s are valid (RFC 9053 §2.1), so a signature does not identify what it signs.
     """
     if key.curve.name != "secp256r1" or len(signature) != SIGNATURE_BYTES:
         return False
@@ -216,7 +216,7 @@ def is_signed_untrusted(key: ec.EllipticCurvePublicKey, signature: bytes, data: 
 
 
 def _container(key: ec.EllipticCurvePrivateKey, fingerprint: Fingerprint) -> x509.Certificate:
-    """A self-signed certificate whose only content is the key (9999: RFC 5280 §4.1.2.5)."""
+    """Return a self-signed certificate for a key, without expiry (RFC 5280 §4.1.2.5)."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, fingerprint.device_id)])
     return (
         x509.CertificateBuilder()

@@ -1,8 +1,7 @@
-"""JSON from outside: RFC 8259, bounded before it is parsed.
+"""Decoding of untrusted JSON (RFC 8259), with bounds that are checked before parsing.
 
-`json.loads` recurses as deep as its input is nested, and what it returns makes the code that walks
-it recurse again: 700 brackets are enough to exhaust Python's stack. So the depth is counted first,
-in one pass without recursion.
+`json.loads` recurses as deep as its input is nested, and so may the code that uses its result: 700
+brackets can exhaust Python's stack. So the depth is checked first, without recursion.
 """
 
 import json
@@ -22,9 +21,9 @@ def decode_untrusted(
     depth: int = DEFAULT_LIMITS.json_depth,
     size: int = DEFAULT_LIMITS.answer_body_bytes,
 ) -> object:
-    """The one value that `data` holds; at most `size` bytes, containers nested at most `depth`.
+    """Decode one value of at most `size` bytes, with containers nested at most `depth` deep.
 
-    Raises `Malformed` for everything else, and nothing but `Malformed`.
+    Raises `Malformed` for any other input, and no other error.
     """
     if len(data) > size:
         raise Malformed(f"it is longer than {size} bytes")
@@ -33,7 +32,7 @@ def decode_untrusted(
         _check_untrusted(text, depth)
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        # `from None`: the words of the cause may quote the body.
+        # `from None`: the message of the cause may quote the body.
         raise Malformed("it is not JSON") from None
 
 
@@ -47,4 +46,4 @@ def _check_untrusted(text: str, depth: int) -> None:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")

@@ -14,65 +14,65 @@ class Limits:
 
     # The pairing window (protocol §4).
     window_seconds: float = 120.0  # how long a window stays open
-    window_max_seconds: float = 900.0  # no window is ever longer
+    window_max_seconds: float = 900.0  # the longest window
     first_boot_window_seconds: float = 300.0  # the window of a board that has no owner yet
-    window_linger_seconds: float = 10.0  # the port outlives a success this long, at most
-    window_failures: int = 3  # failed ceremonies, then the window closes
-    step_seconds: float = 60.0  # a machine's time for one protocol step
-    person_seconds: float = 120.0  # a person's time to answer
-    backoff_after: int = 10  # failures since the last success before back-off begins
+    window_linger_seconds: float = 10.0  # the port stays open this long after a success
+    window_failures: int = 3  # failed ceremonies that close the window
+    step_seconds: float = 60.0  # time of a program for one protocol step
+    person_seconds: float = 120.0  # time of a user to answer
+    backoff_after: int = 10  # failures since the last success that start the back-off
     backoff_base_seconds: float = 30.0  # the first back-off; doubles each time
     backoff_max_seconds: float = 86_400.0  # the longest back-off
-    printed_code_failures: int = 20  # wrong tries in a row, then a printed code is dead
+    printed_code_failures: int = 20  # consecutive failures that disable a printed code
 
     # Sessions (protocol §8).
-    half_open: int = 64  # handshakes under way
-    half_open_reserve: int = 16  # of these, for addresses where a known key was seen
-    half_open_kept_seconds: float = 0.5  # a younger one makes way for smaller networks only
-    known_hosts: int = 256  # addresses remembered where a known key was seen
-    handshake_seconds: float = 60.0  # a handshake that takes longer is dropped
-    handshake_again_seconds: float = 4.0  # a client tries once more beside a handshake this slow
+    half_open: int = 64  # half-open handshakes
+    half_open_reserve: int = 16  # of these, for addresses from which a known key connected
+    half_open_kept_seconds: float = 0.5  # before: evicted only for a network that has fewer
+    known_hosts: int = 256  # addresses remembered from which a known key connected
+    handshake_seconds: float = 60.0  # the longest handshake
+    handshake_again_seconds: float = 4.0  # time after which a client starts another handshake
     handshake_attempts: int = 4  # handshakes of a client with one address at the same time
     connect_seconds: float = 20.0  # a client waits this long for a session
     resumable_sessions: int = 32  # devices whose last session a client remembers for resumption
-    unpaired_sessions: int = 16  # established sessions of keys nobody knows
-    unpaired_kept_seconds: float = 1.0  # a younger one makes way for smaller networks only
-    unpaired_idle_seconds: float = 30.0  # and how long each may be silent
+    unpaired_sessions: int = 16  # established sessions of unknown keys
+    unpaired_kept_seconds: float = 1.0  # before: evicted only for a network that has fewer
+    unpaired_idle_seconds: float = 30.0  # idle time of such a session
     sessions: int = 64  # established sessions in all
-    session_idle_seconds: float = 86_400.0  # a paired session may be silent this long
-    sessions_per_key: int = 8  # sessions of one key; its oldest makes way for a newer one
+    session_idle_seconds: float = 86_400.0  # idle time of any other session
+    sessions_per_key: int = 8  # sessions of one key; a new one replaces its oldest
     session_reserve: int = 4  # sessions of `sessions` that only the highest priority may use
     handshakes_per_second: float = 20.0  # per source address, after a valid cookie
     handshake_burst: int = 50  # and the burst above that rate
-    handshake_port_share: float = 0.2  # both, for one port of an address: times that of the address
-    handshake_network_share: float = 4.0  # and for its network, /24 or /64
-    handshake_total_share: float = 10.0  # and for all sources together
+    handshake_port_share: float = 0.2  # a factor of both, for one port of an address
+    handshake_network_share: float = 4.0  # a factor of both, for a network (/24 or /64)
+    handshake_total_share: float = 10.0  # a factor of both, for all sources together
     rate_sources: int = 1024  # sources remembered for that rate, at each of these levels
-    handshake_amplification: float = 8.0  # bytes sent in an unfinished one, per byte received
-    cookie_key_seconds: float = 60.0  # a cookie key's turn; the last one stays accepted
+    handshake_amplification: float = 8.0  # bytes sent in a half-open handshake, per byte received
+    cookie_key_seconds: float = 60.0  # the life of a cookie key; the previous one stays valid
 
     # Messages.
-    payload_mtu: int = 1200  # UDP payload in bytes, for a path nothing is known of
+    payload_mtu: int = 1200  # bytes of UDP payload that are sent
     message_bytes: int = 1472  # a received CoAP message: the UDP payload of an Ethernet frame
     message_options: int = 64  # and its options
     message_option_bytes: int = 1024  # and their length, with their numbers
     request_body_bytes: int = 65_536  # a reassembled request body on the regular port
-    unpaired_body_bytes: int = 1_024  # and of a key nobody knows: an invite's token
-    answer_body_bytes: int = 1_048_576  # a client reads no longer answer, in blocks or not
+    unpaired_body_bytes: int = 1_024  # and of an unknown key: the token of an invite
+    answer_body_bytes: int = 1_048_576  # a response that a client accepts, in blocks or not
     pairing_body_bytes: int = 4_096  # and on the pairing port
-    block_assemblies: int = 8  # half-received bodies, and half-sent answers, kept per session
-    block_bytes: int = 262_144  # and their bytes; the newest is kept whatever its size
+    block_assemblies: int = 8  # half-received bodies, and half-sent responses, of one session
+    block_bytes: int = 262_144  # and their bytes; the newest is stored whatever its size
     dedup_window: int = 256  # Message IDs remembered per session (RFC 7252 §4.5)
     dedup_bytes: int = 131_072  # and the memory for them: requests and answers
     ack_timeout_seconds: float = 1.5  # ACK_TIMEOUT (RFC 7252 §4.8), doubled with each repeat
-    max_retransmit: int = 6  # MAX_RETRANSMIT: a lossy radio gets two repeats more than the RFC's
+    max_retransmit: int = 6  # MAX_RETRANSMIT: two more than in the RFC, for lossy radio links
     exchange_seconds: float = 247.0  # EXCHANGE_LIFETIME (RFC 7252 §4.8.2)
     announced_addresses: int = 64  # addresses that a client tries because they were announced
     announced_addresses_each: int = 8  # and of one advert
     observations_per_session: int = 32  # observations and pending requests of one session
     observations_per_key: int = 32  # observations of one key over all its sessions
-    cbor_depth: int = 32  # nesting of a CBOR item from outside
-    json_depth: int = 32  # and of JSON
+    cbor_depth: int = 32  # nesting of received CBOR
+    json_depth: int = 32  # and of received JSON
     name_max: int = 64  # characters of a name that a client proposes
 
 

@@ -1,10 +1,10 @@
-"""One finished OpenSSL context per role. It is built once and never changed afterwards.
+"""OpenSSL contexts of a server and a client. They are never changed after construction.
 
-Only DTLS 1.2 with ECDHE-ECDSA and AEAD suites, mutual certificates, no renegotiation, no
-compression (RFC 7525). Certificates are containers, so OpenSSL's own verdict on them (chains,
-dates, names) is not asked for: the verify callback hands the leaf's key to the session, and the
-session compares its fingerprint with the pinned one inside the callback, so that a refusal reaches
-the other side as an alert and no byte of a request is ever sent to a wrong key.
+DTLS 1.2 only, with ECDHE-ECDSA and AEAD suites, mutual certificates, no renegotiation and no
+compression (RFC 7525). A certificate is a container for a key, so OpenSSL's verification of chains,
+dates and names does not apply: the verify callback passes the key to the session, which compares
+its fingerprint with the pinned one. A refusal in the callback reaches the peer as an alert, and no
+byte of a request is sent to a wrong key.
 """
 
 from typing import Protocol, cast
@@ -13,7 +13,7 @@ from OpenSSL import SSL, crypto
 
 from peer.identity import Identity
 
-# RFC 7252 §9.1.3.3 asks for AES-128-CCM-8, whose 64-bit tag is short: offered by a switch only.
+# RFC 7252 §9.1.3.3 requires AES-128-CCM-8; its 64-bit tag is short, so it is optional here.
 _SUITES = b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-CHACHA20-POLY1305"
 _CCM8_SUITES = _SUITES + b":ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"
 _DTLS_1_2 = 0xFEFD
@@ -23,7 +23,7 @@ _SESSION_CONTEXT = b"handfast/1"
 
 
 class _Session(Protocol):
-    """What the callbacks need of a session; a weak reference to it is the connection's app data."""
+    """The callbacks of a session. A weak reference to it is the connection's app data."""
 
     def accepts_certificate(self, certificate: crypto.X509) -> bool: ...
     def make_cookie(self) -> bytes: ...
@@ -33,8 +33,8 @@ class _Session(Protocol):
 def _verify(
     connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int
 ) -> bool:
-    """Judge the leaf's key alone."""
-    # A chain is neither needed nor trusted.
+    """Verify the key of the peer's own certificate."""
+    # Certificates of a chain are neither needed nor trusted.
     return bool(depth) or _session(connection).accepts_certificate(certificate)
 
 
@@ -47,31 +47,31 @@ def _check_cookie(connection: SSL.Connection, cookie: bytes) -> bool:
 
 
 def _session(connection: SSL.Connection) -> _Session:
-    """The session of a connection, which lives while one of its methods is running."""
+    """Return the session of a connection. It exists while one of its methods runs."""
     return cast("_Session", connection.get_app_data()())
 
 
 def _context(method: int, identity: Identity, *, ccm8: bool) -> SSL.Context:
     context = SSL.Context(method)
     context.set_min_proto_version(_DTLS_1_2)
-    # Capped on purpose: cookie gate, flight splitting, the exporter's meaning (b"" is not "no
-    # context") and resumption differ in DTLS 1.3 (RFC 9147); a newer OpenSSL must not slip it in.
+    # In DTLS 1.3 (RFC 9147) the cookie exchange, flights, the exporter (b"" is not "no context")
+    # and resumption differ, so a newer OpenSSL must not negotiate it.
     context.set_max_proto_version(_DTLS_1_2)
     context.set_cipher_list(_CCM8_SUITES if ccm8 else _SUITES)
     context.use_certificate(identity.certificate)
     context.use_privatekey(identity.private_key)
-    # NO_QUERY_MTU belongs to set_ciphertext_mtu: one without the other breaks flights.
+    # set_ciphertext_mtu has an effect only with NO_QUERY_MTU.
     context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_COMPRESSION | _OP_NO_RENEGOTIATION)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # an idle session keeps no 32 KiB of buffers
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # saves 32 KiB of buffers per idle session
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
     return context
 
 
 class ServerContext:
-    """The device's side. Without `resumption` every session proves its key anew.
+    """The context of a server. Without `resumption`, every session needs a full handshake.
 
-    Tickets are sealed by a key that lives and dies with this object: a new context ends every
-    resumption, which is what a revocation does.
+    Session tickets are encrypted with a key of this object, so a new context makes all of them
+    invalid. A revocation does that.
     """
 
     def __init__(self, identity: Identity, *, resumption: bool, ccm8: bool = False) -> None:
@@ -87,7 +87,7 @@ class ServerContext:
 
 
 class ClientContext:
-    """The client's side. One for all sessions, so that a session can resume an earlier one."""
+    """The context of a client: one for all sessions, so that one can resume another."""
 
     def __init__(self, identity: Identity, *, ccm8: bool = False) -> None:
         context = _context(SSL.DTLS_CLIENT_METHOD, identity, ccm8=ccm8)

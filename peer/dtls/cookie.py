@@ -1,12 +1,11 @@
-"""The stateless cookie gate (HelloVerifyRequest, RFC 6347 §4.2.1).
+"""The stateless cookie exchange (HelloVerifyRequest, RFC 6347 §4.2.1).
 
-Before a source address has shown that it receives what is sent to it, nothing about it is kept, and
-the answer is never longer than the question. One OpenSSL object listens for all sources: it judges
-one ClientHello after another and keeps nothing of them, until one with a good cookie turns it into
-a session; the next ClientHello gets a new object. So neither a ClientHello without a cookie nor one
-that may not begin costs an object or a signature. The cookie is an HMAC over where the datagram
-came from; its key takes turns, and the key before the present one is still good, so that no honest
-client is caught by the change.
+No state is stored for a source address before it has proved that it receives datagrams, and the
+response is never longer than the request. One OpenSSL object listens for all sources: it processes
+one ClientHello after another and stores nothing, until a valid cookie makes it a session; the next
+ClientHello gets a new object. So a ClientHello without a cookie, or one that may not begin, costs
+neither an object nor a signature. The cookie is an HMAC over the source of the datagram. Its key is
+replaced regularly; the previous key stays valid, so that the change breaks no handshake.
 """
 
 import hmac
@@ -19,34 +18,39 @@ from peer.dtls.session import DtlsSession
 _COOKIE_BYTES = 32
 
 
-class CookieJar:
-    """Makes and checks cookies. `new_key` yields 32 random bytes; `lifetime` is in seconds."""
+class CookieKeys:
+    """Makes and verifies cookies.
+
+    Args:
+        new_key: returns 32 random bytes.
+        lifetime: how long a key is the current one, in seconds; then it is the previous one.
+    """
 
     def __init__(self, new_key: Callable[[], bytes], *, lifetime: float) -> None:
         self._new_key = new_key
         self._lifetime = lifetime
         self._keys = [new_key(), new_key()]
-        self._turned: float | None = None
+        self._replaced_at: float | None = None
 
     def make(self, where: bytes, now: float) -> bytes:
-        """The cookie for a place; `now` is monotonic seconds."""
-        self._turn(now)
+        """Return the cookie for a source; `now` is in monotonic seconds."""
+        self._replace_keys(now)
         return self._cookie(self._keys[0], where)
 
     def check(self, where: bytes, cookie: bytes, now: float) -> bool:
-        """Whether the cookie was made for that place under one of the two keys."""
-        self._turn(now)
-        good = [hmac.compare_digest(self._cookie(key, where), cookie) for key in self._keys]
-        return any(good)
+        """Return whether a cookie is valid for a source, under one of the two keys."""
+        self._replace_keys(now)
+        matches = [hmac.compare_digest(self._cookie(key, where), cookie) for key in self._keys]
+        return any(matches)
 
-    def _turn(self, now: float) -> None:
-        if self._turned is None:
-            self._turned = now
-        turns = int((now - self._turned) // self._lifetime)
-        if turns > 0:
-            newest = self._keys[0] if turns == 1 else self._new_key()
+    def _replace_keys(self, now: float) -> None:
+        if self._replaced_at is None:
+            self._replaced_at = now
+        periods = int((now - self._replaced_at) // self._lifetime)
+        if periods > 0:
+            newest = self._keys[0] if periods == 1 else self._new_key()
             self._keys = [self._new_key(), newest]
-            self._turned += turns * self._lifetime
+            self._replaced_at += periods * self._lifetime
 
     @staticmethod
     def _cookie(key: bytes, where: bytes) -> bytes:
@@ -54,10 +58,10 @@ class CookieJar:
 
 
 class CookieGate:
-    """Turns ClientHellos into sessions, once their cookie is right. `mtu` is the path's size."""
+    """Turns a ClientHello with a valid cookie into a session. `mtu` is in bytes."""
 
-    def __init__(self, jar: CookieJar, *, mtu: int) -> None:
-        self._jar = jar
+    def __init__(self, keys: CookieKeys, *, mtu: int) -> None:
+        self._keys = keys
         self._mtu = mtu
         self._listening: tuple[ServerContext, DtlsSession] | None = None
 
@@ -70,24 +74,31 @@ class CookieGate:
         now: float,
         may_begin: Callable[[], bool],
     ) -> DtlsSession | bytes:
-        """A session for a ClientHello with a good cookie, else the datagram to answer (or b"").
+        """Process an initial ClientHello.
 
-        `hello` is the record of the ClientHello; `where` names its source: address, port and
-        interface. `may_begin` is asked once the cookie is good, and before the handshake costs
-        anything; if it says no, there is no session and no answer.
+        Args:
+            hello: the record of the ClientHello.
+            context: the server's context.
+            where: its source: address, port and interface.
+            now: the monotonic time in seconds.
+            may_begin: called after the cookie is verified, and before anything is computed; if it
+                returns False, there is neither a session nor a response.
+
+        Returns:
+            The new session, or the datagram to send, which is empty for no response.
         """
         refused = False
 
         def check_cookie(cookie: bytes) -> bool:
             nonlocal refused
-            good = self._jar.check(where, cookie, now)
-            refused = good and not may_begin()
-            return good and not refused
+            is_valid = self._keys.check(where, cookie, now)
+            refused = is_valid and not may_begin()
+            return is_valid and not refused
 
         session = self._listener(context)
         answer = session.listen_untrusted(
             hello,
-            make_cookie=lambda: self._jar.make(where, now),
+            make_cookie=lambda: self._keys.make(where, now),
             check_cookie=check_cookie,
         )
         if answer is None:

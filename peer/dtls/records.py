@@ -1,9 +1,9 @@
-"""The outside of DTLS records (RFC 6347 §4.1): just enough to respect datagram borders.
+"""The headers of DTLS records (RFC 6347 §4.1): as much as datagram boundaries require.
 
-OpenSSL writes a flight into a memory BIO, which forgets where one record ends; and it reads from
-one, where a torn record would swallow the head of the next datagram. So what goes out is split on
-the 13-byte record headers and packed to the path, and what comes in is checked to be whole records
-before OpenSSL sees it. Nothing here looks inside an encrypted record.
+A memory BIO has no datagram boundaries. OpenSSL writes a flight into one, so the output is split at
+the 13-byte record headers and packed into datagrams. It also reads from one, where a truncated
+record would consume the start of the next datagram, so received datagrams must consist of complete
+records. The content of encrypted records is not examined.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from enum import IntEnum
 from peer.errors import Malformed
 
 HEADER_BYTES = 13
-_VERSIONS = (b"\xfe\xff", b"\xfe\xfd")  # DTLS 1.0 (a first flight says so) and 1.2
+_VERSIONS = (b"\xfe\xff", b"\xfe\xfd")  # DTLS 1.0, in an initial ClientHello, and 1.2
 _HANDSHAKE_HEADER_BYTES = 12
 _RANDOM_BYTES = 32
 _CLIENT_HELLO = 1
@@ -31,23 +31,23 @@ class ContentType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it stands in a datagram, header included."""
+    """One record of a datagram, with its header."""
 
     data: bytes
 
     @property
     def content_type(self) -> ContentType:
-        """What the record carries."""
+        """The content type."""
         return ContentType(self.data[0])
 
     @property
     def epoch(self) -> int:
-        """0 is cleartext, 1 the first keys."""
+        """The epoch: 0 for plaintext, then one more with each change of keys."""
         return int.from_bytes(self.data[3:5], "big")
 
 
 def split_flight(stream: bytes) -> list[bytes]:
-    """Cut what OpenSSL wrote into records. The stream is our own, so it is well formed."""
+    """Split the output of OpenSSL into records. It is well formed."""
     records = []
     while stream:
         size = HEADER_BYTES + int.from_bytes(stream[11:13], "big")
@@ -57,7 +57,7 @@ def split_flight(stream: bytes) -> list[bytes]:
 
 
 def pack(records: Iterable[bytes], mtu: int) -> list[bytes]:
-    """Join records into datagrams of at most `mtu` bytes; a record is never torn."""
+    """Join records into datagrams of at most `mtu` bytes. A record is never split."""
     datagrams: list[bytes] = []
     for record in records:
         if datagrams and len(datagrams[-1]) + len(record) <= mtu:
@@ -68,9 +68,10 @@ def pack(records: Iterable[bytes], mtu: int) -> list[bytes]:
 
 
 def split_untrusted(datagram: bytes) -> list[Record]:
-    """Cut a datagram from outside into whole records.
+    """Split a received datagram into records.
 
-    Raises `Malformed` if it is empty, torn, has bytes left over or an unknown type or version.
+    Raises `Malformed` if it is empty or truncated, has extra bytes, or a record of an unknown type
+    or version.
     """
     records: list[Record] = []
     rest = datagram
@@ -85,9 +86,9 @@ def split_untrusted(datagram: bytes) -> list[Record]:
 
 
 def client_random_untrusted(records: list[Record]) -> bytes | None:
-    """The random of a cleartext ClientHello that starts a datagram, or None if none does.
+    """Return the random of a plaintext ClientHello at the start of a datagram, or None.
 
-    It tells a repeated ClientHello from that of a new association (RFC 6347 §4.2.8).
+    It distinguishes a retransmitted ClientHello from a new association (RFC 6347 §4.2.8).
     """
     first = records[0]
     body = first.data[HEADER_BYTES:]

@@ -1,9 +1,9 @@
-"""One DTLS association over memory BIOs: datagrams in, datagrams and plaintext out.
+"""A DTLS 1.2 association over memory BIOs: datagrams in, datagrams and plaintext out.
 
-The owner feeds `receive_untrusted`, then always sends what `take_datagrams` holds, then asks
-`timeout` when to call `handle_timeout`. It does so for the whole life of the session, since a peer
-that missed our last flight is helped from inside `receive_untrusted` alone. A session that has
-failed says why in `failure` and may still hold an alert to send. It is never revived.
+The owner passes each datagram to `receive_untrusted`, then sends the result of `take_datagrams`,
+and calls `handle_timeout` after `timeout` seconds. It does so as long as the session exists: if the
+peer lost the last flight, only `receive_untrusted` makes OpenSSL retransmit it. A failed session
+has its error in `failure`, and may have an alert to send. It is never used again.
 """
 
 import weakref
@@ -22,17 +22,17 @@ from peer.identity import Fingerprint
 
 _EXPORTER_LABEL = b"EXPERIMENTAL-handfast-v1"
 _EXPORTER_BYTES = 32
-_READ_BYTES = 1 << 16  # the BIO is drained whole: it remembers no datagram borders
+_READ_BYTES = 1 << 16  # per read; the BIO is read until it is empty, since it has no datagrams
 _RECORD_BYTES = 1 << 14  # the most plaintext one record holds (RFC 6347 §4.1)
-_HELLO_BYTES = 1 << 14  # DTLSv1_listen reads no more; the rest would precede the next ClientHello
+_HELLO_BYTES = 1 << 14  # DTLSv1_listen reads no more; the rest would stay for the next call
 
 
 Ticket = SSL.Session
-"""What a client needs to resume a session."""
+"""The state with which a client resumes a session."""
 
 
 class SessionState(Enum):
-    """Where an association stands. It only ever moves downwards."""
+    """The state of an association. It only changes to a later one."""
 
     HANDSHAKING = "handshaking"
     ESTABLISHED = "established"
@@ -41,13 +41,21 @@ class SessionState(Enum):
 
 
 class DtlsSession:
-    """One association. Made by `client` or `server`; one use."""
+    """A DTLS association. Create it with `client` or `server`.
+
+    Once established, `peer_fingerprint` is the peer's key, `exporter` the RFC 5705 exporter value
+    for the label of the protocol and an empty context, `resumed` whether an earlier session was
+    resumed, and `extended_master_secret` whether RFC 7627 is in use. `client_random` is set by the
+    owner of a server's session.
+    """
 
     def __init__(
         self, context: SSL.Context, *, mtu: int, pinned: Fingerprint | None = None
     ) -> None:
         self._connection = SSL.Connection(context)
-        self._connection.set_app_data(weakref.ref(self))  # no cycle: an ended session is freed
+        self._connection.set_app_data(
+            weakref.ref(self)
+        )  # no reference cycle: an ended session is freed at once
         self._connection.set_ciphertext_mtu(mtu)
         self._mtu = mtu
         self._pinned = pinned
@@ -56,7 +64,7 @@ class DtlsSession:
         self.state = SessionState.HANDSHAKING
         self.failure: PeerError | None = None
         self.peer_fingerprint: Fingerprint | None = None
-        self.exporter = b""  # RFC 5705 value for label and empty context, once established
+        self.exporter = b""
         self.extended_master_secret = False
         self.resumed = False
         self.client_random: bytes | None = None
@@ -70,7 +78,7 @@ class DtlsSession:
         pinned: Fingerprint | None,
         resume: Ticket | None = None,
     ) -> Self:
-        """A session that begins with our ClientHello. With `pinned`, only that key will do."""
+        """Create a client's session with a ClientHello to send. Only the `pinned` key passes."""
         session = cls(context.ssl, mtu=mtu, pinned=pinned)
         session._connection.set_connect_state()
         if resume is not None:
@@ -80,12 +88,12 @@ class DtlsSession:
 
     @classmethod
     def server(cls, context: ServerContext, *, mtu: int) -> Self:
-        """A session that waits for a ClientHello; see `listen_untrusted`."""
+        """Create a server's session, which waits for `listen_untrusted`."""
         session = cls(context.ssl, mtu=mtu)
         session._connection.set_accept_state()
         return session
 
-    # -- the cookie gate ------------------------------------------------------------------------
+    # -- cookie exchange ------------------------------------------------------------------------
 
     def listen_untrusted(
         self,
@@ -94,11 +102,17 @@ class DtlsSession:
         make_cookie: Callable[[], bytes],
         check_cookie: Callable[[bytes], bool],
     ) -> bytes | None:
-        """Judge a first ClientHello. None: its cookie is good and the handshake has begun.
+        """Process an initial ClientHello (RFC 6347 §4.2.1).
 
-        Else the HelloVerifyRequest to send (empty if the datagram deserves no answer); nothing of
-        the ClientHello is kept, and the object can judge the next one. `hello` is one record.
-        `check_cookie` is asked once, before anything is computed or signed.
+        Args:
+            hello: the record of the ClientHello.
+            make_cookie: returns the cookie for its source.
+            check_cookie: verifies a cookie; called once, before anything is computed or signed.
+
+        Returns:
+            None if the cookie is valid: the handshake has begun. Otherwise the HelloVerifyRequest
+            to send, or empty bytes for no response. Nothing of the ClientHello is stored, and the
+            object can process the next one.
         """
         if len(hello) > _HELLO_BYTES:
             return b""
@@ -115,31 +129,31 @@ class DtlsSession:
         return None
 
     def make_cookie(self) -> bytes:
-        """For OpenSSL's callback alone."""
+        """Return a cookie. Only for OpenSSL's callback."""
         return self._make_cookie() if self._make_cookie else b""
 
     def check_cookie(self, cookie: bytes) -> bool:
-        """For OpenSSL's callback alone."""
+        """Verify a cookie. Only for OpenSSL's callback."""
         return self._check_cookie is not None and self._check_cookie(cookie)
 
-    # -- the key of the other side --------------------------------------------------------------
+    # -- the peer's key -------------------------------------------------------------------------
 
     def accepts_certificate(self, certificate: crypto.X509) -> bool:
-        """For OpenSSL's callback alone: note the leaf's key, compare it with the pinned one.
+        """Store the key of the peer's certificate, and compare it with the pinned one.
 
-        Never raises: an exception would leave OpenSSL's callback past the alert.
+        Only for OpenSSL's callback. Never raises: after an exception, OpenSSL would send no alert.
         """
         try:
             key: object = certificate.to_cryptography().public_key()
         except Exception:  # an unknown curve, algorithm, version or encoding: many types of error
             self.failure = HandshakeFailed(
-                "the other side's certificate cannot be read",
+                "the peer's certificate cannot be parsed",
                 advice="Use an EC key on prime256v1.",
             )
             return False
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
             self.failure = HandshakeFailed(
-                "the other side's key is not on P-256", advice="Use an EC key on prime256v1."
+                "the peer's key is not a P-256 key", advice="Use an EC key on prime256v1."
             )
             return False
         self.peer_fingerprint = Fingerprint.of_public_key(key)
@@ -148,12 +162,12 @@ class DtlsSession:
             return False
         return True
 
-    # -- the pump -------------------------------------------------------------------------------
+    # -- datagrams and plaintext ----------------------------------------------------------------
 
     def receive_untrusted(self, found: list[records.Record]) -> list[bytes]:
-        """Take the records of one datagram and return the plaintext of each application record.
+        """Process the records of one datagram; return the plaintext of each application record.
 
-        Never raises: what fails shows in `state` and `failure`.
+        Never raises: an error is in `state` and `failure`.
         """
         if self.state in (SessionState.CLOSED, SessionState.FAILED):
             return []
@@ -163,27 +177,27 @@ class DtlsSession:
         return self._read()
 
     def send(self, plaintext: bytes) -> None:
-        """Encrypt one message into one record. A no-op unless established."""
+        """Encrypt one message into one record. Does nothing unless established."""
         if self.state is SessionState.ESTABLISHED:
             self._guarded(lambda: self._connection.send(plaintext))
 
     def take_datagrams(self) -> list[bytes]:
-        """What must go out now, each datagram within the path's size."""
+        """Return the datagrams to send now, each within the MTU."""
         return records.pack(records.split_flight(self._drain()), self._mtu)
 
     def timeout(self) -> float | None:
-        """Seconds until `handle_timeout` is due, or None."""
+        """Return the seconds until `handle_timeout` is due, or None."""
         if self.state is not SessionState.HANDSHAKING:
             return None
         return self._connection.DTLSv1_get_timeout()
 
     def handle_timeout(self) -> None:
-        """Repeat the last flight; OpenSSL gives up after its own count of repeats."""
+        """Retransmit the last flight. OpenSSL fails after its own number of retransmissions."""
         if self.state is SessionState.HANDSHAKING:
             self._guarded(self._connection.DTLSv1_handle_timeout)
 
     def close(self) -> None:
-        """Say close_notify once; the datagram is in `take_datagrams`."""
+        """Close the session; the close_notify is in `take_datagrams`. Safe to repeat."""
         if self.state is SessionState.ESTABLISHED:
             self._guarded(self._connection.shutdown)
         if self.state is not SessionState.FAILED:
@@ -191,27 +205,27 @@ class DtlsSession:
 
     @property
     def cleartext_mtu(self) -> int:
-        """How many bytes of plaintext fit one datagram, once established."""
+        """Bytes of plaintext that fit in one datagram, once established."""
         return self._connection.get_cleartext_mtu()
 
     @property
     def ticket(self) -> Ticket | None:
-        """What a later session to the same device may resume, once established."""
+        """The state with which a later session can resume this one, once established."""
         return self._connection.get_session()
 
     # -- inside ---------------------------------------------------------------------------------
 
     def _step(self) -> None:
-        """Move the handshake on as far as what has arrived allows."""
+        """Continue the handshake as far as the received records allow."""
         if self._guarded(self._connection.do_handshake):
             self._establish()
 
     def _establish(self) -> None:
         if self.peer_fingerprint is None:
-            # A resumed handshake carries no certificate message, so the callback was not asked.
+            # A resumed handshake has no Certificate message, so the callback was not called.
             certificate = self._connection.get_peer_certificate()
             if certificate is None or not self.accepts_certificate(certificate):
-                self._fail(HandshakeFailed("the other side showed no certificate"))
+                self._fail(HandshakeFailed("the peer sent no certificate"))
                 return
         self.exporter = self._connection.export_keying_material(
             _EXPORTER_LABEL, _EXPORTER_BYTES, b""
@@ -228,7 +242,7 @@ class DtlsSession:
         return messages
 
     def _guarded(self, call: Callable[[], object]) -> bool:
-        """Run one OpenSSL call. True: it was done; False: it waits, or the session has ended."""
+        """Call OpenSSL. Return False if it needs more records, or the session has ended."""
         try:
             call()
         except SSL.WantReadError:
@@ -281,9 +295,9 @@ def _advice(reason: str) -> str:
 
 
 def _has_extended_master_secret(connection: SSL.Connection) -> bool:
-    """RFC 7627. pyOpenSSL has no public name for this; if it ever lacks it, the answer is no."""
-    ask = getattr(_openssl, "SSL_get_extms_support", None)
-    return ask is not None and ask(connection._ssl) == 1
+    """Return whether RFC 7627 is in use, by a name of OpenSSL that pyOpenSSL does not export."""
+    get_support = getattr(_openssl, "SSL_get_extms_support", None)
+    return get_support is not None and get_support(connection._ssl) == 1
 
 
 def _is_resumed(connection: SSL.Connection) -> bool:

@@ -41,7 +41,7 @@ def _is_link_local(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where datagrams go to or come from.
+    """A UDP endpoint: an IP address and a port.
 
     `host` is a canonical IP address without a zone. `scope` is the interface index of a link-local
     IPv6 address, else 0. An IPv4-mapped address becomes an IPv4 address, so that one peer has one

@@ -34,7 +34,7 @@ _DIGITS: Final = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class Advert:
-    """What a host on the link announced as a device. It is not authenticated; text is unescaped.
+    """An announcement of a device. It is not authenticated, and its text is unescaped.
 
     `addresses` are IP addresses, link-local IPv6 ones with `%` and the index of the interface.
     `pairing_port` is valid while `pairing_open`. `is_present` is false in the last advert of a

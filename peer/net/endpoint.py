@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from peer.dtls import records
 from peer.dtls.context import ServerContext
-from peer.dtls.cookie import CookieGate, CookieJar
+from peer.dtls.cookie import CookieGate, CookieKeys
 from peer.dtls.session import SessionState
 from peer.errors import HandshakeFailed, Malformed, PeerError
 from peer.identity import Fingerprint, Identity
@@ -72,7 +72,7 @@ class Endpoint:
         self._ccm8 = ccm8
         self._context = self._new_context()
         self._gate = CookieGate(
-            CookieJar(lambda: random_bytes(32), lifetime=limits.cookie_key_seconds),
+            CookieKeys(lambda: random_bytes(32), lifetime=limits.cookie_key_seconds),
             mtu=limits.payload_mtu,
         )
         self._known_hosts = KnownHosts(

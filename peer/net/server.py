@@ -110,7 +110,7 @@ class CoapsServer:
 
     @property
     def counters(self) -> Counter[str]:
-        """What was counted since the start, by kind."""
+        """Counters of events and dropped datagrams since the start, by kind."""
         return self._endpoint.counters
 
     def sessions(self) -> list[SessionInfo]:

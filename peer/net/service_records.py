@@ -20,7 +20,7 @@ R = TypeVar("R", bound=DNSRecord)
 
 
 class ServiceRecords:
-    """Which records stay in python-zeroconf's cache, and what the cache says of a service.
+    """The records of services in python-zeroconf's cache: which stay, and those of one service.
 
     Args:
         cache: python-zeroconf's cache.

@@ -201,7 +201,7 @@ class UdpSocket:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                # Usually an ICMP error. Reading it has cleared it; the next wake-up goes on.
+                # Usually an ICMP error. Reading it has cleared it; the next wake-up continues.
                 self.counters["receive-error"] += 1
                 self._report(error)
                 return

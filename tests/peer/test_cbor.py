@@ -105,7 +105,7 @@ def test_encode_refuses_what_is_nested_without_end() -> None:
         pytest.param(b"\x62a", "ends too early", id="short text"),
         pytest.param(b"\x82\x01", "ends too early", id="short array"),
         pytest.param(b"\xa1\x01", "ends too early", id="key without value"),
-        pytest.param(b"\x01\x02", "after its end", id="trailing byte"),
+        pytest.param(b"\x01\x02", "extra bytes", id="trailing byte"),
         pytest.param(b"\x81" * 1000 + b"\x00", "deeper", id="nesting of 1000"),
         pytest.param(b"\xa1\x00" * 1000 + b"\x00", "deeper", id="maps nested 1000 deep"),
         pytest.param(b"\x81" * 60000, "deeper", id="nesting of 60000"),
@@ -115,8 +115,10 @@ def test_encode_refuses_what_is_nested_without_end() -> None:
         pytest.param(b"\x5b" + b"\xff" * 8, "ends too early", id="bytes of 2^64"),
         pytest.param(b"\x7b" + b"\x7f" + b"\xff" * 7, "ends too early", id="text of 2^63"),
         pytest.param(b"\x82\x9a\x00\x01\x00\x00\x00", "ends too early", id="inner array of 2^16"),
-        pytest.param(b"\xa2\x61a\x01\x61a\x02", "key twice", id="duplicate text key"),
-        pytest.param(b"\xa2\x01\x01\x18\x01\x02", "key twice", id="duplicate in a longer form"),
+        pytest.param(b"\xa2\x61a\x01\x61a\x02", "repeated map key", id="duplicate text key"),
+        pytest.param(
+            b"\xa2\x01\x01\x18\x01\x02", "repeated map key", id="duplicate in a longer form"
+        ),
         pytest.param(b"\xa1\x80\x01", "map key", id="array as key"),
         pytest.param(b"\xa1\xf9\x7e\x00\x01", "map key", id="NaN as key"),
         pytest.param(b"\xa1\x01\xa1\x41k\x01", "map key", id="bytes as inner key"),

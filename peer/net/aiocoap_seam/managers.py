@@ -35,8 +35,8 @@ class BoundedTokenManager(TokenManager):
         """End every request to and from a remote.
 
         aiocoap stops at the first request that cannot be notified, such as one that was cancelled
-        in this turn of the loop. The others would then wait for ever, and their retransmissions
-        would continue.
+        in this turn of the loop. The others would then never end, and their retransmissions would
+        continue.
         """
         ends: list[Callable[[], object]] = [
             partial(pipe.add_exception, exception)

@@ -22,8 +22,8 @@ def decode_untrusted(
     """Return the message that `outline` describes. It differs from `Message.decode` in two ways.
 
     - Unknown numbers are not remembered. aiocoap's `ExtensibleIntEnum` stores each unknown number
-      of an option, Content-Format or Accept in its class for ever. A peer chooses these numbers,
-      so each of its messages could make the process grow by kilobytes.
+      of an option, Content-Format or Accept in its class, without limit. A peer chooses these
+      numbers, so each of its messages could make the process grow by kilobytes.
     - Unknown elective options are left out (RFC 7252 §5.4.1), and all but the first of the unknown
       critical ones, since aiocoap looks up each of their numbers. An option that an application
       defines (`OptionNumber(65000).format = …`) is known.

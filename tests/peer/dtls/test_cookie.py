@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 
 from peer.dtls.context import ClientContext, ServerContext
-from peer.dtls.cookie import CookieGate, CookieJar
+from peer.dtls.cookie import CookieGate, CookieKeys
 from peer.dtls.records import split_untrusted
 from peer.dtls.session import DtlsSession
 from peer.identity import Identity
@@ -22,9 +22,9 @@ def yes() -> bool:
     return True
 
 
-def jar(lifetime: float = 60.0) -> CookieJar:
+def jar(lifetime: float = 60.0) -> CookieKeys:
     counter = itertools.count()
-    return CookieJar(lambda: next(counter).to_bytes(32, "big"), lifetime=lifetime)
+    return CookieKeys(lambda: next(counter).to_bytes(32, "big"), lifetime=lifetime)
 
 
 def test_a_cookie_is_good_where_it_was_made_only() -> None:
@@ -52,7 +52,7 @@ def test_a_long_silence_ends_every_cookie() -> None:
 
 
 def test_the_answer_is_never_longer_and_nothing_is_kept(device: Identity, client: Identity) -> None:
-    gate = CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)
+    gate = CookieGate(CookieKeys(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)
     context = ServerContext(device, resumption=True)
     asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
     (hello,) = asker.take_datagrams()
@@ -165,7 +165,7 @@ def test_a_new_context_listens_anew(device: Identity, client: Identity) -> None:
 def test_somebody_elses_cookie_is_answered_with_a_new_one(
     device: Identity, client: Identity
 ) -> None:
-    gate = CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)
+    gate = CookieGate(CookieKeys(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)
     context = ServerContext(device, resumption=True)
     asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
     (hello,) = asker.take_datagrams()

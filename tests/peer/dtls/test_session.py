@@ -15,7 +15,7 @@ from OpenSSL import SSL
 
 from peer.dtls import records
 from peer.dtls.context import ClientContext, ServerContext
-from peer.dtls.cookie import CookieGate, CookieJar
+from peer.dtls.cookie import CookieGate, CookieKeys
 from peer.dtls.session import DtlsSession, SessionState
 from peer.errors import HandshakeFailed, PinMismatch, SessionFailed
 from peer.identity import Fingerprint, Identity
@@ -33,7 +33,7 @@ def faithful(datagram: bytes) -> list[bytes]:
 
 
 def gate(*, mtu: int = MTU) -> CookieGate:
-    return CookieGate(CookieJar(lambda: secrets.token_bytes(32), lifetime=60), mtu=mtu)
+    return CookieGate(CookieKeys(lambda: secrets.token_bytes(32), lifetime=60), mtu=mtu)
 
 
 def greet(client: DtlsSession, context: ServerContext, *, mtu: int = MTU) -> DtlsSession:

@@ -354,7 +354,7 @@ async def test_a_certificate_that_cannot_be_read_is_an_alert_and_a_count(
         return path
 
     proxy._path = path_with_another_curve  # type: ignore[assignment,method-assign]
-    with pytest.raises(HandshakeFailed, match="alert" if at == "device" else "cannot be read"):
+    with pytest.raises(HandshakeFailed, match="alert" if at == "device" else "cannot be parsed"):
         await caller.connect(proxy.address, pinned=None, timeout=20)
     async with CoapsClient(Identity.create()) as another:
         await settled(await another.connect(served.address, pinned=None), served)
