@@ -101,7 +101,7 @@ class Clock:
         if wall >= PLAUSIBLE_FROM and now - wall > CLOCK_BEHIND_SECONDS:
             return (
                 f"the device's time is {format_time_utc(now)}, ahead of the system's, "
-                f"{format_time_utc(wall)}: limits of time go by the device's"
+                f"{format_time_utc(wall)}: access periods follow the device's time"
             )
         if self._jump is not None:
             before, after = map(format_time_utc, self._jump)
