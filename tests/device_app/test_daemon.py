@@ -275,7 +275,7 @@ async def test_it_asks_in_place_on_a_terminal(kit: Kit, verb: str, answer: str, 
     master, terminal = pty.openpty()
     options = ["--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback"]
     daemon = None if verb == "run" else await kit.process()
-    asker = await asyncio.create_subprocess_exec(
+    prompting = await asyncio.create_subprocess_exec(
         *module.command(kit.home, verb, *(options if verb == "run" else [])),
         stdin=terminal,
         stdout=terminal,
@@ -310,18 +310,18 @@ async def test_it_asks_in_place_on_a_terminal(kit: Kit, verb: str, answer: str, 
         else:
             assert (await caller.confirm(started)).reason == "refused"
         if verb == "run":
-            asker.send_signal(signal.SIGTERM)
+            prompting.send_signal(signal.SIGTERM)
             code = 0
         elif code:
             await run(kit.home, "close")
         async with asyncio.timeout(60):
-            assert await asker.wait() == code
+            assert await prompting.wait() == code
         await caller.close()
     finally:
         screen.close()
-        if asker.returncode is None:
-            asker.kill()
-            await asker.wait()
+        if prompting.returncode is None:
+            prompting.kill()
+            await prompting.wait()
         if daemon is not None:
             await daemon.stop()
 

@@ -27,7 +27,7 @@ async def test_a_late_yes_is_no_answer_to_the_next_client(kit: Kit, verb: str) -
     (kit.home / "device.d" / "pairing.toml").write_text(rule)
     daemon = None if verb == "run" else await kit.process()
     master, terminal = pty.openpty()
-    asker = await asyncio.create_subprocess_exec(
+    prompting = await asyncio.create_subprocess_exec(
         *module.command(kit.home, verb, *(OPTIONS if verb == "run" else ())),
         stdin=terminal,
         stdout=terminal,
@@ -65,15 +65,15 @@ async def test_a_late_yes_is_no_answer_to_the_next_client(kit: Kit, verb: str) -
         await anna.close()
         await eve.close()
         if verb == "run":
-            asker.send_signal(signal.SIGTERM)
+            prompting.send_signal(signal.SIGTERM)
         else:
             await said("close")
         async with asyncio.timeout(module.PATIENCE):
-            await asker.wait()
+            await prompting.wait()
     finally:
         screen.close()
-        if asker.returncode is None:
-            asker.kill()
-            await asker.wait()
+        if prompting.returncode is None:
+            prompting.kill()
+            await prompting.wait()
         if daemon is not None:
             await daemon.stop()

@@ -375,13 +375,13 @@ async def decisions(kit: Kit, olga: Caller) -> None:
     await olga.ask("POST", "/iam/users", wish, sends="user-new", code="2.01", gets="user-info")
     me = await visitor.ask("GET", "/iam/me", code="2.05", gets="me")
     assert me["conditional"] == ["Iam:ListUsers"]
-    for asker, action, allowed in (
+    for sender, action, allowed in (
         (visitor, "action=Hello:Get", True),
         (visitor, "action=Iam:ListUsers", False),
         (olga, "action=Iam:ListUsers&user=vera", False),
     ):
         path = f"/iam/check?{action}"
-        assert (await asker.ask("GET", path, code="2.05", gets="check"))["allowed"] is allowed
+        assert (await sender.ask("GET", path, code="2.05", gets="check"))["allowed"] is allowed
     await visitor.ask("GET", "/iam/check?action=Hello:Get&user=olga", code="4.03")
     await olga.ask("GET", "/iam/check?action=Hello:Get&user=nobody", code="4.04")
     await olga.ask("GET", "/iam/check?action=Hello", code="4.00")
@@ -573,8 +573,8 @@ async def test_what_does_not_fit_is_refused(kit: Kit) -> None:
     for method, path, rule, body in WRONG_REQUESTS:
         with pytest.raises(pycddl.ValidationError):
             kit.seen.cddl.validate(rule, cbor.encode(body))
-        asker = stranger if path == "/pair" else olga
-        answer = await asker.ask(method, path, body, code="4.00")
+        sender = stranger if path == "/pair" else olga
+        answer = await sender.ask(method, path, body, code="4.00")
         assert answer["handfast:problem"] == {"reason": "malformed"}
     # On the pairing port an unknown key is ignored, as the head of the CDDL says.
     body = {"method": "compare", "name": "anna", "surprise": 1}

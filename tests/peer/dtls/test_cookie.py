@@ -54,8 +54,8 @@ def test_a_long_silence_ends_every_cookie() -> None:
 def test_the_answer_is_never_longer_and_nothing_is_kept(device: Identity, client: Identity) -> None:
     gate = CookieGate(CookieKeys(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)
     context = ServerContext(device, resumption=True)
-    asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
-    (hello,) = asker.take_datagrams()
+    initiator = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
+    (hello,) = initiator.take_datagrams()
     gate.admit_untrusted(hello, context=context, where=b"warm", now=0.0, may_begin=yes)
     gc.collect()
     before = sum(isinstance(thing, SSL.Connection) for thing in gc.get_objects())
@@ -88,8 +88,8 @@ def test_one_object_judges_every_hello_until_one_begins(
     """Also after broken, long and refused ones: nothing of them is left for the next."""
     gate = CookieGate(jar(), mtu=1200)
     context = ServerContext(device, resumption=True)
-    asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
-    (hello,) = asker.take_datagrams()
+    initiator = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
+    (hello,) = initiator.take_datagrams()
 
     def judge(hello: bytes, may_begin: Callable[[], bool] = yes) -> DtlsSession | bytes:
         return gate.admit_untrusted(
@@ -101,8 +101,8 @@ def test_one_object_judges_every_hello_until_one_begins(
 
     answer = judge(hello)
     assert isinstance(answer, bytes)
-    asker.receive_untrusted(split_untrusted(answer))
-    (with_cookie,) = asker.take_datagrams()
+    initiator.receive_untrusted(split_untrusted(answer))
+    (with_cookie,) = initiator.take_datagrams()
     with monkeypatch.context() as patch:
         patch.setattr(SSL.Connection, "__init__", None)  # no new one
         patch.setattr(SSL.Connection, "do_handshake", None)  # which would sign
@@ -124,8 +124,8 @@ def test_may_begin_is_asked_once_and_only_with_a_good_cookie(
 ) -> None:
     gate = CookieGate(jar(), mtu=1200)
     context = ServerContext(device, resumption=True)
-    asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
-    (hello,) = asker.take_datagrams()
+    initiator = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
+    (hello,) = initiator.take_datagrams()
     asked: list[bytes] = []
 
     def judge(hello: bytes, where: bytes) -> DtlsSession | bytes:
@@ -139,8 +139,8 @@ def test_may_begin_is_asked_once_and_only_with_a_good_cookie(
 
     answer = judge(hello, b"here")
     assert isinstance(answer, bytes)
-    asker.receive_untrusted(split_untrusted(answer))
-    (with_cookie,) = asker.take_datagrams()
+    initiator.receive_untrusted(split_untrusted(answer))
+    (with_cookie,) = initiator.take_datagrams()
     assert isinstance(judge(with_cookie, b"there"), bytes)
     assert asked == []
     assert isinstance(judge(with_cookie, b"here"), DtlsSession)
@@ -150,13 +150,13 @@ def test_may_begin_is_asked_once_and_only_with_a_good_cookie(
 def test_a_new_context_listens_anew(device: Identity, client: Identity) -> None:
     """No session begins in a context whose tickets have ended."""
     gate = CookieGate(jar(), mtu=1200)
-    asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
-    (hello,) = asker.take_datagrams()
+    initiator = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
+    (hello,) = initiator.take_datagrams()
     first, second = (ServerContext(device, resumption=True) for _ in range(2))
     answer = gate.admit_untrusted(hello, context=first, where=b"here", now=0.0, may_begin=yes)
     assert isinstance(answer, bytes)
-    asker.receive_untrusted(split_untrusted(answer))
-    (hello,) = asker.take_datagrams()
+    initiator.receive_untrusted(split_untrusted(answer))
+    (hello,) = initiator.take_datagrams()
     session = gate.admit_untrusted(hello, context=second, where=b"here", now=0.0, may_begin=yes)
     assert isinstance(session, DtlsSession)
     assert session._connection.get_context() is second.ssl
@@ -167,12 +167,12 @@ def test_somebody_elses_cookie_is_answered_with_a_new_one(
 ) -> None:
     gate = CookieGate(CookieKeys(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)
     context = ServerContext(device, resumption=True)
-    asker = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
-    (hello,) = asker.take_datagrams()
+    initiator = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
+    (hello,) = initiator.take_datagrams()
     answer = gate.admit_untrusted(hello, context=context, where=b"mine", now=0.0, may_begin=yes)
     assert isinstance(answer, bytes)
-    asker.receive_untrusted(split_untrusted(answer))
-    (with_cookie,) = asker.take_datagrams()
+    initiator.receive_untrusted(split_untrusted(answer))
+    (with_cookie,) = initiator.take_datagrams()
     stolen = gate.admit_untrusted(
         with_cookie, context=context, where=b"yours", now=0.0, may_begin=yes
     )

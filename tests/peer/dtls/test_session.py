@@ -75,17 +75,17 @@ def pair(
     mtu: int = MTU,
     relay: Relay = faithful,
 ) -> tuple[DtlsSession, DtlsSession, list[bytes]]:
-    asker = DtlsSession.client(ClientContext(client), mtu=mtu, pinned=pinned)
-    answerer = greet(asker, context or ServerContext(device, resumption=True), mtu=mtu)
-    carried = shake(asker, answerer, relay=relay)
-    return asker, answerer, carried
+    initiator = DtlsSession.client(ClientContext(client), mtu=mtu, pinned=pinned)
+    responder = greet(initiator, context or ServerContext(device, resumption=True), mtu=mtu)
+    carried = shake(initiator, responder, relay=relay)
+    return initiator, responder, carried
 
 
 def test_each_side_learns_the_others_key(device: Identity, client: Identity) -> None:
-    asker, answerer, _ = pair(device, client, pinned=device.fingerprint)
-    assert (asker.state, answerer.state) == (SessionState.ESTABLISHED,) * 2
-    assert asker.peer_fingerprint == device.fingerprint
-    assert answerer.peer_fingerprint == client.fingerprint
+    initiator, responder, _ = pair(device, client, pinned=device.fingerprint)
+    assert (initiator.state, responder.state) == (SessionState.ESTABLISHED,) * 2
+    assert initiator.peer_fingerprint == device.fingerprint
+    assert responder.peer_fingerprint == client.fingerprint
 
 
 def test_both_sides_export_the_same_value_and_every_session_another(
@@ -98,42 +98,42 @@ def test_both_sides_export_the_same_value_and_every_session_another(
 
 
 def test_extended_master_secret_is_used(device: Identity, client: Identity) -> None:
-    asker, answerer, _ = pair(device, client)
-    assert asker.extended_master_secret
-    assert answerer.extended_master_secret
+    initiator, responder, _ = pair(device, client)
+    assert initiator.extended_master_secret
+    assert responder.extended_master_secret
 
 
 def test_a_wrong_pin_stops_the_client_and_tells_the_device(
     device: Identity, client: Identity
 ) -> None:
     other = Identity.create()
-    asker, answerer, carried = pair(device, client, pinned=other.fingerprint)
-    assert isinstance(asker.failure, PinMismatch)
-    assert (asker.failure.expected, asker.failure.actual) == (
+    initiator, responder, carried = pair(device, client, pinned=other.fingerprint)
+    assert isinstance(initiator.failure, PinMismatch)
+    assert (initiator.failure.expected, initiator.failure.actual) == (
         other.fingerprint.hex,
         device.fingerprint.hex,
     )
-    assert answerer.state is SessionState.FAILED, "no alert reached the device"
+    assert responder.state is SessionState.FAILED, "no alert reached the device"
     kinds = {one.content_type for datagram in carried for one in records.split_untrusted(datagram)}
     assert records.ContentType.APPLICATION_DATA not in kinds
-    asker.send(b"secret")
-    assert asker.take_datagrams() == []
+    initiator.send(b"secret")
+    assert initiator.take_datagrams() == []
 
 
 def test_a_client_without_a_certificate_gets_an_alert(device: Identity) -> None:
     bare = SSL.Context(SSL.DTLS_CLIENT_METHOD)
     bare.set_options(SSL.OP_NO_QUERY_MTU)
     bare.set_verify(SSL.VERIFY_NONE)
-    asker = DtlsSession(bare, mtu=MTU)
-    asker._connection.set_connect_state()
-    asker._step()
-    answerer = greet(asker, ServerContext(device, resumption=True))
-    shake(asker, answerer)
-    assert answerer.state is SessionState.FAILED
-    assert isinstance(answerer.failure, HandshakeFailed)
-    assert "certificate" in str(answerer.failure)
-    assert asker.state is SessionState.FAILED
-    assert "alert" in str(asker.failure)
+    initiator = DtlsSession(bare, mtu=MTU)
+    initiator._connection.set_connect_state()
+    initiator._step()
+    responder = greet(initiator, ServerContext(device, resumption=True))
+    shake(initiator, responder)
+    assert responder.state is SessionState.FAILED
+    assert isinstance(responder.failure, HandshakeFailed)
+    assert "certificate" in str(responder.failure)
+    assert initiator.state is SessionState.FAILED
+    assert "alert" in str(initiator.failure)
 
 
 def foreign(curve: ec.EllipticCurve) -> Identity:
@@ -154,10 +154,10 @@ def foreign(curve: ec.EllipticCurve) -> Identity:
 
 
 def test_only_p256_keys_are_taken(device: Identity) -> None:
-    asker, answerer, _ = pair(device, foreign(ec.SECP384R1()))
-    assert answerer.state is SessionState.FAILED
-    assert "P-256" in str(answerer.failure)
-    assert asker.state is SessionState.FAILED
+    initiator, responder, _ = pair(device, foreign(ec.SECP384R1()))
+    assert responder.state is SessionState.FAILED
+    assert "P-256" in str(responder.failure)
+    assert initiator.state is SessionState.FAILED
 
 
 OTHERS = {
@@ -174,11 +174,11 @@ def test_a_certificate_that_cannot_be_read_ends_in_an_alert(
 ) -> None:
     """Its key has a name that the library does not know: many types of exception, one answer."""
     was, becomes = map(bytes.fromhex, OTHERS[what])
-    asker = DtlsSession.client(ClientContext(client), mtu=MTU, pinned=None)
-    answerer = greet(asker, ServerContext(device, resumption=True))
-    judge, other = (answerer, asker) if whose == "client" else (asker, answerer)
+    initiator = DtlsSession.client(ClientContext(client), mtu=MTU, pinned=None)
+    responder = greet(initiator, ServerContext(device, resumption=True))
+    judge, other = (responder, initiator) if whose == "client" else (initiator, responder)
     for _ in range(3):
-        for sender, receiver in ((answerer, asker), (asker, answerer)):
+        for sender, receiver in ((responder, initiator), (initiator, responder)):
             for datagram in sender.take_datagrams():
                 changed = datagram.replace(was, becomes) if receiver is judge else datagram
                 feed(receiver, changed)
@@ -194,9 +194,9 @@ def test_an_ended_session_is_freed_without_the_garbage_collector(
     """Or a flood of handshakes would fill the memory between two collections."""
     gc.disable()
     try:
-        asker, answerer, _ = pair(device, client)
-        gone = [weakref.ref(one) for one in (asker, answerer, answerer._connection)]
-        del asker, answerer
+        initiator, responder, _ = pair(device, client)
+        gone = [weakref.ref(one) for one in (initiator, responder, responder._connection)]
+        del initiator, responder
         assert [one() for one in gone] == [None, None, None]
     finally:
         gc.enable()
@@ -204,157 +204,157 @@ def test_an_ended_session_is_freed_without_the_garbage_collector(
 
 def test_dates_of_a_certificate_mean_nothing(device: Identity) -> None:
     stranger = foreign(ec.SECP256R1())
-    _, answerer, _ = pair(device, stranger)
-    assert answerer.state is SessionState.ESTABLISHED
-    assert answerer.peer_fingerprint == stranger.fingerprint
+    _, responder, _ = pair(device, stranger)
+    assert responder.state is SessionState.ESTABLISHED
+    assert responder.peer_fingerprint == stranger.fingerprint
 
 
 @pytest.mark.parametrize("mtu", [300, 600, 1200])
 def test_no_datagram_is_larger_than_the_path(device: Identity, client: Identity, mtu: int) -> None:
-    asker, answerer, carried = pair(device, client, mtu=mtu)
-    assert asker.state is answerer.state is SessionState.ESTABLISHED
+    initiator, responder, carried = pair(device, client, mtu=mtu)
+    assert initiator.state is responder.state is SessionState.ESTABLISHED
     assert max(map(len, carried)) <= mtu
-    asker.send(bytes(asker.cleartext_mtu))
-    (datagram,) = asker.take_datagrams()
+    initiator.send(bytes(initiator.cleartext_mtu))
+    (datagram,) = initiator.take_datagrams()
     assert len(datagram) <= mtu
-    assert feed(answerer, datagram) == [bytes(asker.cleartext_mtu)]
+    assert feed(responder, datagram) == [bytes(initiator.cleartext_mtu)]
 
 
 def test_several_records_in_one_datagram_are_several_messages(
     device: Identity, client: Identity
 ) -> None:
-    asker, answerer, _ = pair(device, client)
+    initiator, responder, _ = pair(device, client)
     for message in (b"one", b"two", b"three"):
-        asker.send(message)
-    (datagram,) = asker.take_datagrams()
-    assert feed(answerer, datagram) == [b"one", b"two", b"three"]
+        initiator.send(message)
+    (datagram,) = initiator.take_datagrams()
+    assert feed(responder, datagram) == [b"one", b"two", b"three"]
 
 
 def test_a_replayed_record_is_delivered_once(device: Identity, client: Identity) -> None:
-    asker, answerer, _ = pair(device, client)
-    asker.send(b"once")
-    (datagram,) = asker.take_datagrams()
-    assert feed(answerer, datagram) == [b"once"]
-    assert feed(answerer, datagram) == []
-    assert answerer.state is SessionState.ESTABLISHED
+    initiator, responder, _ = pair(device, client)
+    initiator.send(b"once")
+    (datagram,) = initiator.take_datagrams()
+    assert feed(responder, datagram) == [b"once"]
+    assert feed(responder, datagram) == []
+    assert responder.state is SessionState.ESTABLISHED
 
 
 def test_duplicated_datagrams_do_not_hurt_a_handshake(device: Identity, client: Identity) -> None:
-    asker, answerer, _ = pair(device, client, relay=lambda datagram: [datagram] * 3)
-    assert asker.state is answerer.state is SessionState.ESTABLISHED
+    initiator, responder, _ = pair(device, client, relay=lambda datagram: [datagram] * 3)
+    assert initiator.state is responder.state is SessionState.ESTABLISHED
 
 
 def test_forged_records_leave_an_established_session_alone(
     device: Identity, client: Identity
 ) -> None:
-    asker, answerer, _ = pair(device, client)
-    asker.send(b"true")
-    (true,) = asker.take_datagrams()
+    initiator, responder, _ = pair(device, client)
+    initiator.send(b"true")
+    (true,) = initiator.take_datagrams()
     flipped = true[:-1] + bytes([true[-1] ^ 1])
     alert = b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28"  # cleartext, fatal, epoch 0
     sealed_alert = b"\x15\xfe\xfd\x00\x01" + bytes(5) + b"\x63\x00\x1a" + secrets.token_bytes(26)
     for forged in (flipped, alert, sealed_alert):
-        assert feed(answerer, forged) == []
-        assert answerer.state is SessionState.ESTABLISHED
-    assert feed(answerer, true) == [b"true"]
+        assert feed(responder, forged) == []
+        assert responder.state is SessionState.ESTABLISHED
+    assert feed(responder, true) == [b"true"]
 
 
 def test_an_established_session_that_fails_does_not_speak_of_a_handshake(
     device: Identity, client: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asker, answerer, _ = pair(device, client)
+    initiator, responder, _ = pair(device, client)
 
     def alerted(_connection: SSL.Connection, _most: int) -> bytes:
         raise SSL.Error([("SSL routines", "", "tlsv1 alert internal error")])
 
     monkeypatch.setattr(SSL.Connection, "recv", alerted)
-    answerer.send(b"hello")
-    for datagram in answerer.take_datagrams():
-        feed(asker, datagram)
-    assert asker.state is SessionState.FAILED
-    assert isinstance(asker.failure, SessionFailed)
-    assert "handshake" not in str(asker.failure)
+    responder.send(b"hello")
+    for datagram in responder.take_datagrams():
+        feed(initiator, datagram)
+    assert initiator.state is SessionState.FAILED
+    assert isinstance(initiator.failure, SessionFailed)
+    assert "handshake" not in str(initiator.failure)
 
 
 def test_close_notify_ends_both_sides(device: Identity, client: Identity) -> None:
-    asker, answerer, _ = pair(device, client)
-    asker.close()
-    for datagram in asker.take_datagrams():
-        feed(answerer, datagram)
-    assert (asker.state, answerer.state) == (SessionState.CLOSED,) * 2
-    asker.send(b"late")
-    assert asker.take_datagrams() == []
+    initiator, responder, _ = pair(device, client)
+    initiator.close()
+    for datagram in initiator.take_datagrams():
+        feed(responder, datagram)
+    assert (initiator.state, responder.state) == (SessionState.CLOSED,) * 2
+    initiator.send(b"late")
+    assert initiator.take_datagrams() == []
 
 
 def resume(
-    asker_context: ClientContext,
+    initiator_context: ClientContext,
     before: DtlsSession,
     context: ServerContext,
     pinned: Fingerprint,
 ) -> tuple[DtlsSession, DtlsSession]:
-    asker = DtlsSession.client(asker_context, mtu=MTU, pinned=pinned, resume=before.ticket)
-    answerer = greet(asker, context)
-    shake(asker, answerer)
-    return asker, answerer
+    initiator = DtlsSession.client(initiator_context, mtu=MTU, pinned=pinned, resume=before.ticket)
+    responder = greet(initiator, context)
+    shake(initiator, responder)
+    return initiator, responder
 
 
 def test_a_resumed_session_knows_both_keys_and_checks_the_pin(
     device: Identity, client: Identity
 ) -> None:
-    context, asker_context = ServerContext(device, resumption=True), ClientContext(client)
-    before = DtlsSession.client(asker_context, mtu=MTU, pinned=device.fingerprint)
+    context, initiator_context = ServerContext(device, resumption=True), ClientContext(client)
+    before = DtlsSession.client(initiator_context, mtu=MTU, pinned=device.fingerprint)
     shake(before, greet(before, context))
-    asker, answerer = resume(asker_context, before, context, device.fingerprint)
-    assert asker.resumed
-    assert answerer.resumed
-    assert answerer.peer_fingerprint == client.fingerprint
-    assert asker.exporter == answerer.exporter != before.exporter
-    wrong, _ = resume(asker_context, before, context, client.fingerprint)
+    initiator, responder = resume(initiator_context, before, context, device.fingerprint)
+    assert initiator.resumed
+    assert responder.resumed
+    assert responder.peer_fingerprint == client.fingerprint
+    assert initiator.exporter == responder.exporter != before.exporter
+    wrong, _ = resume(initiator_context, before, context, client.fingerprint)
     assert isinstance(wrong.failure, PinMismatch)
 
 
 def test_a_new_context_ends_resumption(device: Identity, client: Identity) -> None:
-    asker_context = ClientContext(client)
-    before = DtlsSession.client(asker_context, mtu=MTU, pinned=device.fingerprint)
+    initiator_context = ClientContext(client)
+    before = DtlsSession.client(initiator_context, mtu=MTU, pinned=device.fingerprint)
     shake(before, greet(before, ServerContext(device, resumption=True)))
     fresh = ServerContext(device, resumption=True)
-    asker, _ = resume(asker_context, before, fresh, device.fingerprint)
-    assert asker.state is SessionState.ESTABLISHED
-    assert not asker.resumed
+    initiator, _ = resume(initiator_context, before, fresh, device.fingerprint)
+    assert initiator.state is SessionState.ESTABLISHED
+    assert not initiator.resumed
 
 
 def test_without_resumption_every_session_proves_its_key(
     device: Identity, client: Identity
 ) -> None:
-    context, asker_context = ServerContext(device, resumption=False), ClientContext(client)
-    before = DtlsSession.client(asker_context, mtu=MTU, pinned=device.fingerprint)
+    context, initiator_context = ServerContext(device, resumption=False), ClientContext(client)
+    before = DtlsSession.client(initiator_context, mtu=MTU, pinned=device.fingerprint)
     shake(before, greet(before, context))
-    asker, _ = resume(asker_context, before, context, device.fingerprint)
-    assert not asker.resumed
+    initiator, _ = resume(initiator_context, before, context, device.fingerprint)
+    assert not initiator.resumed
 
 
 def test_only_aead_suites_are_agreed_on(device: Identity, client: Identity) -> None:
-    asker, _, _ = pair(device, client)
-    suite = asker._connection.get_cipher_name()
+    initiator, _, _ = pair(device, client)
+    suite = initiator._connection.get_cipher_name()
     assert suite is not None
     assert suite.startswith("ECDHE-ECDSA-")
     assert any(mode in suite for mode in ("GCM", "CCM", "CHACHA20"))
-    assert asker._connection.get_protocol_version() == 0xFEFD
+    assert initiator._connection.get_protocol_version() == 0xFEFD
 
 
 @pytest.mark.parametrize(("switch", "agreed"), [(True, True), (False, False)])
 def test_the_short_tag_suite_is_behind_its_switch(
     device: Identity, client: Identity, switch: bool, agreed: bool
 ) -> None:
-    asker_context = ClientContext(client, ccm8=True)
+    initiator_context = ClientContext(client, ccm8=True)
     only = SSL.Context(SSL.DTLS_CLIENT_METHOD)
     only.set_cipher_list(b"ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0")
     only.set_options(SSL.OP_NO_QUERY_MTU)
     only.set_verify(SSL.VERIFY_NONE)
     only.use_certificate(client.certificate)
     only.use_privatekey(client.private_key)
-    asker_context.ssl = only
-    asker = DtlsSession.client(asker_context, mtu=MTU, pinned=None)
-    answerer = greet(asker, ServerContext(device, resumption=False, ccm8=switch))
-    shake(asker, answerer)
-    assert (answerer.state is SessionState.ESTABLISHED) is agreed
+    initiator_context.ssl = only
+    initiator = DtlsSession.client(initiator_context, mtu=MTU, pinned=None)
+    responder = greet(initiator, ServerContext(device, resumption=False, ccm8=switch))
+    shake(initiator, responder)
+    assert (responder.state is SessionState.ESTABLISHED) is agreed
