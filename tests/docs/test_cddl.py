@@ -66,7 +66,7 @@ GOOD_BOARD = {"load": [0.5, 1, 2.5], "temperature": None, "uptime": 1.5, "memory
     ("rule", "good", "change"),
     [
         ("offer", GOOD_OFFER, {"version": 2}),
-        ("offer", GOOD_OFFER, {"seconds": 901}),
+        ("offer", GOOD_OFFER, {"seconds": 3601}),
         ("offer", GOOD_OFFER, {"seconds": 1.5}),
         ("offer", GOOD_OFFER, {"port": 0}),
         ("offer", GOOD_OFFER, {"id": "B9X7HK5U"}),
