@@ -15,11 +15,19 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, Literal
-from urllib.parse import quote
 
 from aiocoap.numbers.codes import Code
 
 from client_app import audit, decode
+from client_app.administration_paths import (
+    Key,
+    check_path,
+    events_path,
+    invite_path,
+    key_hex,
+    key_path,
+    user_path,
+)
 from client_app.clock import wall_clock
 from client_app.content import Body
 from client_app.decode_events import events_untrusted
@@ -36,8 +44,7 @@ from client_app.models import (
     Window,
 )
 from client_app.session import DeviceSession
-from peer.errors import Denied, Malformed, UsageError
-from peer.identity import Fingerprint
+from peer.errors import Denied, UsageError
 
 
 class Unchanged(Enum):
@@ -54,7 +61,6 @@ When = float | datetime | timedelta | None
 no limit."""
 
 Change = When | Literal[Unchanged.UNCHANGED]
-Key = Fingerprint | str
 
 
 class Administration:
@@ -71,7 +77,7 @@ class Administration:
 
     async def user(self, name: str) -> User:
         """Return one user. Raises `RequestFailed` (4.04) if there is none of that name."""
-        return decode.user_untrusted(await self._ask(Code.GET, _user_path(name)))
+        return decode.user_untrusted(await self._ask(Code.GET, user_path(name)))
 
     async def add_user(
         self,
@@ -98,7 +104,7 @@ class Administration:
             "name": name,
             "role": role,
             "display": display,
-            "keys": [_hex(key) for key in keys],
+            "keys": [key_hex(key) for key in keys],
             "not_before": await self._seconds(not_before),
             "not_after": await self._seconds(not_after),
         }
@@ -126,20 +132,20 @@ class Administration:
         for field, when in (("not_before", not_before), ("not_after", not_after)):
             if when is not UNCHANGED:
                 body[field] = await self._seconds(when)
-        return decode.user_untrusted(await self._ask(Code.PATCH, _user_path(name), body))
+        return decode.user_untrusted(await self._ask(Code.PATCH, user_path(name), body))
 
     async def remove_user(self, name: str) -> None:
         """Remove a user; ends the user's sessions, observations and invites at once."""
-        await self._ask(Code.DELETE, _user_path(name))
+        await self._ask(Code.DELETE, user_path(name))
 
     async def add_key(self, name: str, key: Key, *, key_name: str = "") -> User:
         """Add a key to a user and return the user."""
         body = {"name": key_name} if key_name else {}
-        return decode.user_untrusted(await self._ask(Code.PUT, _key_path(name, key), body))
+        return decode.user_untrusted(await self._ask(Code.PUT, key_path(name, key), body))
 
     async def remove_key(self, name: str, key: Key) -> None:
         """Remove a key from a user; ends its sessions at once, but not those of other keys."""
-        await self._ask(Code.DELETE, _key_path(name, key))
+        await self._ask(Code.DELETE, key_path(name, key))
 
     # -- rules ------------------------------------------------------------------------------------
 
@@ -153,9 +159,7 @@ class Administration:
 
     async def check(self, action: str, *, user: str = "") -> Permission:
         """Check whether an action is allowed now: to this client from here, or to `user`."""
-        path = f"/iam/check?action={_quoted(action)}"
-        if user:
-            path += f"&user={_quoted(user)}"
+        path = check_path(action, user)
         return decode.permission_untrusted(await self._ask(Code.GET, path))
 
     # -- invites and the window -------------------------------------------------------------------
@@ -185,7 +189,7 @@ class Administration:
             "role": role or None,
             "seconds": seconds,
             "uses": uses if uses != 1 else None,
-            "key": None if key is None else _hex(key),
+            "key": None if key is None else key_hex(key),
             "not_after": await self._seconds(not_after),
         }
         given = {field: value for field, value in body.items() if value is not None}
@@ -197,7 +201,7 @@ class Administration:
 
     async def withdraw(self, invite_id: str) -> None:
         """Withdraw an invite. Users who have redeemed it keep their access."""
-        await self._ask(Code.DELETE, f"/iam/invites/{_segment(invite_id, 'the ID of the invite')}")
+        await self._ask(Code.DELETE, invite_path(invite_id))
 
     async def open_window(
         self, *, seconds: float | None = None, role: str = "", methods: Iterable[str] = ()
@@ -265,10 +269,10 @@ class Administration:
         return wall_clock() if now is None else float(now)
 
     async def _page(self, query: Mapping[str, int]) -> Events:
-        return events_untrusted(await self._list(_events_path(query)))
+        return events_untrusted(await self._list(events_path(query)))
 
     async def _observed(self, query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
-        async with contextlib.aclosing(self._session.observe(_events_path(query))) as replies:
+        async with contextlib.aclosing(self._session.observe(events_path(query))) as replies:
             async for reply in replies:
                 yield events_untrusted(reply.payload)
 
@@ -277,38 +281,3 @@ class Administration:
 
     async def _list(self, path: str) -> bytes:
         return (await self._session.request(Code.GET, path, timeout=LIST_SECONDS)).payload
-
-
-# -- paths ----------------------------------------------------------------------------------------
-
-
-def _events_path(query: Mapping[str, int]) -> str:
-    return "/events?" + "&".join(f"{name}={value}" for name, value in query.items())
-
-
-def _user_path(name: str) -> str:
-    return f"/iam/users/{_segment(name, 'the name of the user')}"
-
-
-def _key_path(name: str, key: Key) -> str:
-    return f"{_user_path(name)}/keys/{_hex(key)}"
-
-
-def _segment(text: str, what: str) -> str:
-    """One path segment. It must not be empty, since that would address the whole collection."""
-    if not text:
-        raise UsageError(f"{what} is empty", advice="Give a value.")
-    return _quoted(text)
-
-
-def _quoted(text: str) -> str:
-    return quote(text, safe="")
-
-
-def _hex(key: Key) -> str:
-    if isinstance(key, Fingerprint):
-        return key.hex
-    try:
-        return Fingerprint.parse(key).hex
-    except Malformed as error:
-        raise UsageError(str(error), advice=error.advice) from error

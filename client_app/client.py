@@ -13,43 +13,46 @@ from __future__ import annotations  # zeroconf is imported when it is needed, no
 
 import asyncio
 import logging
-import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
-from client_app.aliases import check_alias
 from client_app.clock import wall_clock
 from client_app.connector import Connector
 from client_app.device import Device
-from client_app.finder import Finder, Look
+from client_app.finder import Finder, Look, look_at_lan
 from client_app.home import Home
 from client_app.known_devices import DeviceBook
 from client_app.limits import DISCOVERY_SECONDS
 from client_app.models import KnownDevice, Paired
+from client_app.pairing.arguments import (
+    AskCode,
+    check_names,
+    code_source,
+    expected_key,
+    is_invite,
+    parse_label,
+)
 from client_app.pairing.attempt import PairingAttempt
 from client_app.pairing.ceremony import Comparison, Confirm, OnNote, OnWait
-from client_app.pairing.method_choice import AskCode, MethodInputs, is_invite, parse_label
+from client_app.pairing.method_choice import MethodInputs
 from client_app.pairing.pairing_port import connect_pairing_port
 from client_app.pairing.redemption import ReceivedInvite, Redemption
 from client_app.pairing.targets import check_target, resolve_target
 from client_app.session import DeviceSession
-from peer.errors import Malformed, PinMismatch, UsageError
+from peer.errors import UsageError
 from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
 from peer.net.connection import CoapsConnection
 from peer.net.datagram import Net
 from peer.net.udp import UdpSocket
-from peer.pairing.names import check_name
 
 if TYPE_CHECKING:
     from peer.net.discovery import Advert
 
 __all__ = ["Client", "Comparison", "Paired"]
-
-INTERFACES: Final = "HANDFAST_INTERFACES"
 
 _log = logging.getLogger(__name__)
 
@@ -79,8 +82,7 @@ class Client:
         self.home = Home.at(home)
         self.book = DeviceBook(self.home.devices)
         self.limits = limits
-        named = interfaces or [n for n in os.environ.get(INTERFACES, "").split(",") if n]
-        self.finder = Finder(look or (lambda: _lan(named)))
+        self.finder = Finder(look or (lambda: look_at_lan(interfaces)))
         self.connector = Connector(
             lambda: self.identity, self.book, self.finder, limits=limits, net=net
         )
@@ -126,10 +128,7 @@ class Client:
     def watch(self) -> AsyncIterator[Advert]:
         """Yield each device on the LAN, and again when it changes or leaves. Does not end.
 
-        `is_present` is False for a device that leaves.
-
-        Raises:
-            PeerError: this machine has no network, or multicast DNS does not work.
+        `is_present` is False for a device that leaves. Raises what `discover` raises.
         """
         return self.finder.watch()
 
@@ -229,16 +228,16 @@ class Client:
             return await self.redeem(target, alias=alias, expect=pinned)
         label = parse_label(target)
         if label is not None:
-            pinned, target = _expected(label.device, pinned), at
+            pinned, target = expected_key(label.device, pinned), at
         check_target(target)
         inputs = MethodInputs(
             method=method,
             confirm=confirm if pinned is None else None,
-            ask_code=_ask_code(code),
+            ask_code=code_source(code),
             label=label,
             is_key_expected=pinned is not None,
         )
-        _check_names(name, alias)
+        check_names(name, alias)
         await asyncio.to_thread(self.book.check_writable)
         known = None if alias else {one.alias: one for one in self.devices}.get(target)
         found = await resolve_target(target, paired=known, expect=pinned, finder=self.finder)
@@ -251,12 +250,10 @@ class Client:
             connector=self.connector,
             on_note=on_note or _log.warning,
         )
-        try:
+        async with attempt:
             return await attempt.run(
                 name=name, role=role, alias=alias, inputs=inputs, on_wait=on_wait
             )
-        finally:
-            await attempt.close()
 
     async def redeem(
         self,
@@ -287,8 +284,8 @@ class Client:
             BookError, IdentityError: the files of this client cannot be used.
         """
         received = ReceivedInvite.parse(invite)
-        device = _expected(received.token.device, expect)
-        _check_names("", alias)
+        device = expected_key(received.token.device, expect)
+        check_names("", alias)
         received.check_holder(self.identity.fingerprint)
         received.note_age(wall_clock(), on_note or _log.warning)
         await asyncio.to_thread(self.book.check_writable)
@@ -300,38 +297,3 @@ class Client:
             on_note=on_note,
         )
         return await redemption.run(alias=alias)
-
-
-def _expected(device: Fingerprint, expected: Fingerprint | None) -> Fingerprint:
-    """Return the key that a label or an invite names. Raises `PinMismatch`."""
-    if expected not in {None, device}:
-        assert expected is not None
-        raise PinMismatch(expected.hex, device.hex, is_known=False)
-    return device
-
-
-def _ask_code(code: AskCode | str) -> AskCode | None:
-    if not isinstance(code, str):
-        return code
-
-    async def given() -> str:
-        return code
-
-    return given if code else None
-
-
-def _lan(interfaces: Sequence[str]) -> AsyncIterator[Advert]:
-    from peer.net import discovery  # noqa: PLC0415 - zeroconf is slow to import and seldom needed
-
-    return discovery.watch(interfaces=interfaces or None)
-
-
-def _check_names(name: str, alias: str) -> None:
-    """Raise `UsageError` for an invalid name or alias, before connecting."""
-    if alias:
-        check_alias(alias)
-    if name:
-        try:
-            check_name(name)
-        except Malformed as error:
-            raise UsageError(str(error), advice=error.advice) from error

@@ -9,10 +9,11 @@ from __future__ import annotations  # zeroconf is imported when it is needed, no
 
 import asyncio
 import contextlib
+import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, MutableMapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from client_app.connection_attempts import Candidate
 from client_app.limits import ADVERTS, DISCOVERY_SECONDS, PORT_DISCOVERY_SECONDS
@@ -27,6 +28,16 @@ Look = Callable[[], AsyncIterator["Advert"]]
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+_INTERFACES: Final = "HANDFAST_INTERFACES"
+
+
+def look_at_lan(interfaces: Sequence[str] | None) -> AsyncIterator[Advert]:
+    """Search by mDNS on some interfaces, by default those of `HANDFAST_INTERFACES`, else on all."""
+    from peer.net import discovery  # noqa: PLC0415 - zeroconf is slow to import and seldom needed
+
+    named = interfaces or [one for one in os.environ.get(_INTERFACES, "").split(",") if one]
+    return discovery.watch(interfaces=named or None)
 
 
 class Finder:

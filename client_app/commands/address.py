@@ -12,7 +12,7 @@ from client_app.models import KnownDevice
 
 @click.command(cls=Verb, epilog="handfast address kitchen home.example:15684")
 @device_argument
-@click.argument("places", nargs=-1, metavar="HOST[:PORT]...")
+@click.argument("places", nargs=-1, metavar="[HOST[:PORT]]...")
 @click.option("--remove", is_flag=True, help="Remove these addresses; without HOST, remove all.")
 @click.pass_obj
 def command(

@@ -13,7 +13,8 @@ import click
 from client_app.commands.common import Invocation, Verb
 from client_app.limits import INPUT_CHARACTERS
 from client_app.models import Paired
-from client_app.pairing.method_choice import AskCode, is_invite, meaning, parse_label
+from client_app.pairing.arguments import AskCode, is_invite, parse_label
+from client_app.pairing.method_choice import meaning
 from client_app.pairing.targets import check_target
 from client_app.terminal.picture import is_picture, text_in_picture
 from peer.errors import Malformed, UsageError

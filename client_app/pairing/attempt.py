@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from typing import assert_never
+from typing import Self, assert_never
 
 from client_app.aliases import alias_for, alias_taken, check_alias
 from client_app.connector import Connector
@@ -42,7 +42,7 @@ from peer.pairing.sides import ClientSide
 
 
 class PairingAttempt:
-    """One attempt, from an open connection to a stored device. One-shot."""
+    """One attempt, from an open connection to a stored device. One-shot; use it in `async with`."""
 
     def __init__(
         self,
@@ -102,8 +102,10 @@ class PairingAttempt:
         device = await self._store(offer, registration, alias, known, method)
         return Paired(device, is_new=True, method=method)
 
-    async def close(self) -> None:
-        """End the session. Safe to repeat."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
         await self._ceremony.close()
 
     async def _side_in_open_session(self, make_side: SideMaker, *, was_asked: bool) -> ClientSide:

@@ -6,16 +6,16 @@ itself. A method that verifies no key (`button`) is used only if the user names 
 """
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
 
+from client_app.pairing.arguments import AskCode
 from client_app.pairing.ceremony import Confirm
 from client_app.pairing.messages import Offer
 from peer.errors import Malformed, PinMismatch, UsageError
 from peer.pairing import jpake
-from peer.pairing.armour import INVITE, is_armoured, kind_untrusted
 from peer.pairing.button import ButtonClient
 from peer.pairing.code import CodeClient
 from peer.pairing.compare import CompareClient
@@ -24,9 +24,6 @@ from peer.pairing.methods import Method
 from peer.pairing.sas import SasClient
 from peer.pairing.sides import ClientSide, Session
 from peer.pairing.typed import TypedCode
-
-AskCode = Callable[[], Awaitable[str]]
-"""Asks this side's user for the code on the device's screen or label."""
 
 SideMaker = Callable[[Session], ClientSide]
 """Creates the client's side of a method for one session."""
@@ -47,26 +44,6 @@ def meaning(method: Method) -> str:
             return "nothing is proved: a man in the middle would not have been noticed"
         case _:
             assert_never(method)
-
-
-def is_invite(text: str) -> bool:
-    """Whether a text is an invite. Raises `UsageError` if it is one with a mistake."""
-    if not is_armoured(text):
-        return False
-    try:
-        return kind_untrusted(text) == INVITE
-    except Malformed as error:
-        raise UsageError(str(error), advice=error.advice) from None
-
-
-def parse_label(text: str) -> Label | None:
-    """Parse the text of a label; None if it is none. Raises `UsageError` if it has a mistake."""
-    if not is_armoured(text):
-        return None
-    try:
-        return Label.parse_untrusted(text)
-    except Malformed as error:
-        raise UsageError(str(error), advice=error.advice) from None
 
 
 @dataclass(frozen=True, slots=True)

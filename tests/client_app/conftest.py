@@ -519,7 +519,7 @@ def lan(monkeypatch: pytest.MonkeyPatch) -> list[Advert]:
         for one in adverts:
             yield one
 
-    monkeypatch.setattr("client_app.client._lan", look)
+    monkeypatch.setattr("client_app.client.look_at_lan", look)
     return adverts
 
 

@@ -18,7 +18,7 @@ import pytest
 from client_app import client as client_module
 from client_app.client import Comparison
 from client_app.errors import Declined
-from client_app.pairing import ceremony, method_choice
+from client_app.pairing import arguments, ceremony, method_choice
 from client_app.pairing.method_choice import MethodInputs
 from peer.errors import PinMismatch, RefusedByUser, UsageError, WrongCode
 from peer.identity import Fingerprint, Identity
@@ -104,7 +104,7 @@ def both_are_his(client: Client, device: Device, middle: Middle) -> None:
 
 def without_pin(middle: Middle, patch: pytest.MonkeyPatch) -> None:
     """A client that accepts any device in place of the labelled one."""
-    real = method_choice.parse_label
+    real = arguments.parse_label
 
     def any_device(text: str) -> Label | None:
         label = real(text)
@@ -398,7 +398,7 @@ async def test_the_token_of_a_label_is_not_shown_to_another_device(
             await pairs(client, bearer, middle, Method.LABEL, nobody)
         assert not middle.relayed
         nobody_won(client, device)
-    assert method_choice.parse_label(bearer.label.text) == bearer.label
+    assert arguments.parse_label(bearer.label.text) == bearer.label
 
 
 async def test_behind_the_pin_the_token_has_two_more_guards(device: Device) -> None:
