@@ -10,14 +10,17 @@ Key = Fingerprint | str
 
 
 def events_path(query: Mapping[str, int]) -> str:
+    """The path of the events that a query selects."""
     return "/events?" + "&".join(f"{name}={value}" for name, value in query.items())
 
 
 def user_path(name: str) -> str:
+    """The path of a user. Raises `UsageError` for an empty name."""
     return f"/iam/users/{_segment(name, 'the name of the user')}"
 
 
 def key_path(name: str, key: Key) -> str:
+    """The path of a key of a user. Raises `UsageError` for an invalid key."""
     return f"{user_path(name)}/keys/{key_hex(key)}"
 
 
@@ -33,6 +36,7 @@ def _quoted(text: str) -> str:
 
 
 def key_hex(key: Key) -> str:
+    """The hex digits of a fingerprint. Raises `UsageError` for an invalid one."""
     if isinstance(key, Fingerprint):
         return key.hex
     try:

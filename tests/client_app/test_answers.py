@@ -17,6 +17,7 @@ CODES = {
     errors.UsageError: 2,
     errors.Unreachable: 3,
     errors.HandshakeFailed: 3,
+    errors.SessionFailed: 3,
     errors.ObservationEnded: 3,
     NotKnown: 3,
     errors.TimedOut: 4,
