@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from device_app.limits import SILENCE_SPARE_SECONDS
 from device_app.pairing.events import PairingEvent, PairingEventKind, PairingEvents
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
@@ -17,8 +18,6 @@ from peer.net.datagram import Net
 from peer.net.onlink import Locality
 from peer.net.server import CoapsServer, SessionInfo
 from peer.net.site import GuardedSite
-
-_SILENCE_SPARE_SECONDS = 30.0  # beyond a person's time to answer, before a silent session ends
 
 
 class PortUser(Protocol):
@@ -38,7 +37,7 @@ def port_limits(limits: Limits) -> Limits:
     """Return the limits of the pairing port; its sessions may be silent while people compare."""
     return replace(
         limits,
-        unpaired_idle_seconds=limits.person_seconds + _SILENCE_SPARE_SECONDS,
+        unpaired_idle_seconds=limits.person_seconds + SILENCE_SPARE_SECONDS,
         request_body_bytes=limits.pairing_body_bytes,
     )
 

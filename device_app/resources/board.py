@@ -1,11 +1,12 @@
-"""GET /board: the living example. What this board measures of itself, with Observe.
+"""GET /board: load, temperature, uptime and memory of the board, with Observe (an example).
 
     /board               CBOR {load: [1, 5, 15 min], temperature: °C or null, uptime: s,
                          memory_available: bytes or null}
     /board/load          text, the load of the last minute
     /board/temperature   text, degrees Celsius (absent on a board without a sensor)
 
-Readings come from `/proc` and `/sys`; a timer runs only while somebody observes.
+The kernel's files below `/proc` and `/sys` have the values. A timer runs only while a client
+observes.
 """
 
 import asyncio
@@ -16,15 +17,16 @@ from pathlib import Path
 import aiocoap
 from aiocoap.resource import ObservableResource
 
+from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.resources.payloads import CBOR, TEXT, reply, reply_text
 
+PATH = ("board",)
 ACTIONS = {"GET": "Board:Read"}
-UPDATE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """One look at the board. Seconds, degrees Celsius, bytes; None where it cannot tell."""
+    """The values of one moment, in seconds, degrees Celsius and bytes; None if not available."""
 
     load: tuple[float, float, float]
     temperature: float | None
@@ -32,7 +34,7 @@ class Readings:
     memory_available: int | None
 
     @classmethod
-    def taken(cls, root: Path = Path("/")) -> "Readings":
+    def read(cls, root: Path = Path("/")) -> "Readings":
         """Read the kernel's files below `root`."""
         load = [float(word) for word in _text(root / "proc/loadavg", "0 0 0").split()[:3]]
         return cls(
@@ -43,7 +45,7 @@ class Readings:
         )
 
     def as_map(self) -> dict[str, object]:
-        """The body of `/board`."""
+        """Return the body of `/board`."""
         return {
             "load": list(self.load),
             "temperature": self.temperature,
@@ -60,13 +62,13 @@ def _text(path: Path, default: str) -> str:
 
 
 def _temperature(zones: Path) -> float | None:
-    """The warmest zone of the board."""
+    """Return the temperature of the warmest zone."""
     found = []
     for zone in sorted(zones.glob("thermal_zone*/temp")):
         try:
             found.append(int(zone.read_text(encoding="ascii")) / 1000)
         except (OSError, ValueError):
-            continue  # a sensor that is asleep
+            continue  # a sensor that is switched off
     return max(found, default=None)
 
 
@@ -78,8 +80,8 @@ def _memory(meminfo: str) -> int | None:
     return None
 
 
-class Observed(ObservableResource):
-    """Changes by itself: tells its observers every `seconds`, as long as there are any."""
+class PeriodicResource(ObservableResource):
+    """Notifies its observers every `seconds`, while there are any."""
 
     def __init__(self, *, seconds: float) -> None:
         super().__init__()
@@ -88,11 +90,11 @@ class Observed(ObservableResource):
 
     @property
     def is_ticking(self) -> bool:
-        """Whether a timer runs."""
+        """Whether the timer runs."""
         return self._timer is not None
 
     def update_observation_count(self, newcount: int) -> None:
-        """Called by aiocoap: the first observer starts the timer, the last one stops it."""
+        """Start the timer for the first observer, stop it after the last (called by aiocoap)."""
         if newcount and self._timer is None:
             self._arm()
         elif not newcount and self._timer is not None:
@@ -107,24 +109,24 @@ class Observed(ObservableResource):
         self.updated_state()
 
 
-class BoardReadings(Observed):
-    """All readings as one CBOR map."""
+class BoardReadings(PeriodicResource):
+    """/board: all readings as one CBOR map."""
 
     ct = CBOR
     rt = "handfast.board"
 
     def __init__(
-        self, *, seconds: float = UPDATE_SECONDS, take: Callable[[], Readings] = Readings.taken
+        self, *, seconds: float = BOARD_UPDATE_SECONDS, read: Callable[[], Readings] = Readings.read
     ) -> None:
         super().__init__(seconds=seconds)
-        self._take = take
+        self._read = read
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """The readings of this moment."""
-        return reply(request, self._take().as_map())
+        """Return the readings of this moment."""
+        return reply(request, self._read().as_map())
 
 
-class OneReading(Observed):
+class OneReading(PeriodicResource):
     """One reading as text, for clients without CBOR."""
 
     ct = TEXT
@@ -134,28 +136,30 @@ class OneReading(Observed):
         show: Callable[[Readings], str],
         *,
         rt: str,
-        seconds: float = UPDATE_SECONDS,
-        take: Callable[[], Readings] = Readings.taken,
+        seconds: float = BOARD_UPDATE_SECONDS,
+        read: Callable[[], Readings] = Readings.read,
     ) -> None:
         super().__init__(seconds=seconds)
         self.rt = rt
         self._show = show
-        self._take = take
+        self._read = read
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """The reading of this moment."""
-        return reply_text(request, self._show(self._take()))
+        """Return the reading of this moment."""
+        return reply_text(request, self._show(self._read()))
 
 
-def board_resources(*, seconds: float = UPDATE_SECONDS) -> dict[tuple[str, ...], Observed]:
-    """What this board can offer."""
-    found: dict[tuple[str, ...], Observed] = {
+def board_resources(
+    *, seconds: float = BOARD_UPDATE_SECONDS
+) -> dict[tuple[str, ...], PeriodicResource]:
+    """Return the resources of this board, by path."""
+    found: dict[tuple[str, ...], PeriodicResource] = {
         ("board",): BoardReadings(seconds=seconds),
         ("board", "load"): OneReading(
             lambda now: f"{now.load[0]:.2f}", rt="handfast.load", seconds=seconds
         ),
     }
-    if Readings.taken().temperature is not None:
+    if Readings.read().temperature is not None:
         found["board", "temperature"] = OneReading(
             lambda now: "" if now.temperature is None else f"{now.temperature:.1f}",
             rt="handfast.temperature",

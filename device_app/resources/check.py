@@ -1,6 +1,10 @@
-"""GET /iam/check: may I, may they? A dry run of a decision (protocol §6; regular port, CBOR)."""
+"""GET /iam/check: would this action be allowed? A dry run (protocol §6; regular port).
 
-from typing import Any
+An action whose decision depends on attributes of the request itself is not allowed here: no answer
+says yes to what a request could still be refused.
+"""
+
+from dataclasses import dataclass
 
 import aiocoap
 from aiocoap.resource import Resource
@@ -8,17 +12,44 @@ from aiocoap.resource import Resource
 from device_app.access.authority import Authority
 from device_app.access.error_answers import error_answers, malformed
 from device_app.access.guard import Guard
+from device_app.limits import QUOTED_QUERY_CHARACTERS
 from device_app.resources.payloads import CBOR, reply
 from iam.access import dependency_message
 from iam.policy import ACTION
 from peer.net.remote import peer_of
 
+PATH = ("iam", "check")
 ACTIONS = {"GET": "Iam:Check"}
-_KNOWN = ("action", "user")
+_KEYS = ("action", "user")
+_ADVICE = "Give action=MODULE:VERB."
+
+
+@dataclass(frozen=True, slots=True)
+class CheckQuery:
+    """The queries of the request; without a user it is about the sender."""
+
+    action: str
+    user: str | None
+
+    @classmethod
+    def decode_untrusted(cls, request: aiocoap.Message) -> "CheckQuery":
+        """Decode the queries. Raises `ProblemError` (4.00)."""
+        found: dict[str, str] = {}
+        for query in request.opt.uri_query:
+            key, equals, value = str(query).partition("=")
+            if key not in _KEYS or not equals or key in found:
+                raise malformed(
+                    f"the query {key[:QUOTED_QUERY_CHARACTERS]!r} is not known here", _ADVICE
+                )
+            found[key] = value
+        action = found.get("action", "")
+        if not ACTION.fullmatch(action):
+            raise malformed("action is missing or is not an action", _ADVICE)
+        return cls(action, found.get("user"))
 
 
 class Check(Resource):
-    """Nothing is done, whatever the answer."""
+    """/iam/check."""
 
     ct = CBOR
     rt = "handfast.check"
@@ -29,43 +60,37 @@ class Check(Resource):
         self._authority = authority
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """{action, allowed, missing?, depends?} about oneself; with `user=`, which asks for
-        Iam:GetUser on that user, {action, allowed, reason, depends?}: as if they asked from here
-        and now. What depends on the request itself is not allowed: nobody is told yes before."""
-        queries = _read(request)
-        action = queries["action"]
+        """Return the decision for the sender, or for another user as if they asked from here.
+
+        Asking about another user needs Iam:GetUser on that user.
+        """
+        query = CheckQuery.decode_untrusted(request)
+        if query.user is None:
+            return reply(request, self._own_decision(request, query.action))
+        targets = self._guard.user_targets(("iam", "users", query.user))
+        self._guard.require(request, "Iam:GetUser", *targets)
+        return reply(request, self._decision_for(query.user, request, query.action))
+
+    def _own_decision(self, request: aiocoap.Message, action: str) -> dict[str, object]:
         subject = self._guard.subject(request)
         connection = self._guard.connection(peer_of(request))
-        if "user" not in queries:
-            decision = self._authority.decide(subject, action, connection)
-            depends = self._authority.access.depends_on(subject, action, connection)
-            view: dict[str, Any] = {"action": action, "allowed": decision.allowed and not depends}
-            if not view["allowed"]:
-                view["missing"] = dependency_message(depends) if depends else decision.missing
-            return reply(request, view | _depends(depends))
-        name = queries["user"]
-        targets = self._guard.user_targets(("iam", "users", name))
-        self._guard.require(request, "Iam:GetUser", *targets)
+        decision = self._authority.decide(subject, action, connection)
+        depends = self._authority.access.depends_on(subject, action, connection)
+        is_allowed = decision.allowed and not depends
+        answer: dict[str, object] = {"action": action, "allowed": is_allowed}
+        if not is_allowed:
+            answer["missing"] = dependency_message(depends) if depends else decision.missing
+        return answer | _depends(depends)
+
+    def _decision_for(self, user: str, request: aiocoap.Message, action: str) -> dict[str, object]:
         with error_answers():
-            found = self._authority.explain(name, action, connection)
-        decision = found.decision
-        view = {"action": action, "allowed": decision.allowed, "reason": decision.reason}
-        return reply(request, view | _depends(found.depends_on))
-
-
-def _depends(names: tuple[str, ...]) -> dict[str, Any]:
-    return {"depends": list(names)} if names else {}
-
-
-def _read(request: aiocoap.Message) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for query in request.opt.uri_query:
-        key, equals, value = str(query).partition("=")
-        if key not in _KNOWN or not equals or key in found:
-            raise malformed(
-                f"the query {key[:20]!r} means nothing here", "Give action=MODULE:VERB."
+            explanation = self._authority.explain(
+                user, action, self._guard.connection(peer_of(request))
             )
-        found[key] = value
-    if not ACTION.fullmatch(found.get("action", "")):
-        raise malformed("action is missing or is not one", "Give action=MODULE:VERB.")
-    return found
+        decision = explanation.decision
+        answer = {"action": action, "allowed": decision.allowed, "reason": decision.reason}
+        return answer | _depends(explanation.depends_on)
+
+
+def _depends(names: tuple[str, ...]) -> dict[str, object]:
+    return {"depends": list(names)} if names else {}

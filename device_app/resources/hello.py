@@ -1,4 +1,4 @@
-"""GET /hello: the example that every device has, and the first thing a new client asks for."""
+"""GET /hello: a greeting, the first request of a new client and the shortest resource."""
 
 import aiocoap
 from aiocoap.resource import Resource
@@ -6,11 +6,12 @@ from aiocoap.resource import Resource
 from device_app.access.guard import Guard
 from device_app.resources.payloads import TEXT, reply_text
 
+PATH = ("hello",)
 ACTIONS = {"GET": "Hello:Get"}
 
 
 class Hello(Resource):
-    """Greets the user by name, and says who is speaking."""
+    """Greets the user by name and role, and names the device."""
 
     ct = TEXT
     rt = "handfast.hello"
@@ -21,7 +22,7 @@ class Hello(Resource):
         self._device = f"{device} ({device_id})"
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Text: who you are here, and where here is."""
+        """Return the greeting as text."""
         subject = self._guard.subject(request)
         name = subject.user.name if subject.user else "stranger"
         return reply_text(request, f"Hello {name}, you are {subject.role} of {self._device}.")

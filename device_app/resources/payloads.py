@@ -1,6 +1,6 @@
-"""Bodies of requests and answers: CBOR (content format 60) and text."""
+"""Payloads: decoding of request bodies, and answers in CBOR (content format 60) or text (0)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import aiocoap
 from aiocoap.numbers.codes import Code
@@ -15,11 +15,14 @@ TEXT, CBOR = 0, 60
 
 
 def read_map(request: aiocoap.Message, *, limits: Limits) -> dict[str, object]:
-    """The CBOR map in a request's body. 4.15 for another format, 4.00 for anything broken."""
+    """Return the CBOR map in a request's body.
+
+    Raises `ProblemError`: 4.15 for another content format, 4.00 for anything else.
+    """
     if request.opt.content_format != CBOR:
         raise ProblemError(
             "content-format",
-            "the body has to be CBOR",
+            "the body is not CBOR",
             f"Send content format {CBOR} (application/cbor).",
         )
     try:
@@ -29,14 +32,14 @@ def read_map(request: aiocoap.Message, *, limits: Limits) -> dict[str, object]:
     except Malformed as error:
         raise malformed(str(error), error.advice) from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise malformed("the body has to be a map with text keys", "See docs/protocol.md.")
+        raise malformed("the body is not a map with text keys", "See docs/protocol.md.")
     return value
 
 
 def whole_number_untrusted(text: str, *, most: int) -> int | None:
-    """The number that decimal digits stand for, from 0 to `most`; None for anything else.
+    """Return the number from 0 to `most` that decimal digits stand for, or None.
 
-    Zeros in front are allowed up to the length of `most`: the length is looked at before the value.
+    The length is checked before the value, so leading zeros are allowed up to the length of `most`.
     """
     if not 0 < len(text) <= len(str(most)) or not (text.isascii() and text.isdecimal()):
         return None
@@ -44,8 +47,11 @@ def whole_number_untrusted(text: str, *, most: int) -> int | None:
     return number if number <= most else None
 
 
-def text_field(body: dict[str, object], field: str, *, default: str | None = None) -> str:
-    """A text of the body. 4.00 if it is missing (and has no default) or of another type."""
+def text_field(body: Mapping[str, object], field: str, *, default: str | None = None) -> str:
+    """Return a text of the body.
+
+    Raises `ProblemError` (4.00) if it has another type, or is missing and has no default.
+    """
     value = body.get(field, default)
     if not isinstance(value, str):
         raise malformed(f"{field} is missing or is not text", f"Give {field} as text.")

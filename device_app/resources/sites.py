@@ -15,11 +15,12 @@ from device_app.resources import (
     hello,
     iam,
     invites,
+    pair,
     redeem,
     wellknown,
     window,
 )
-from device_app.resources.pair import LocalOnly, Pair
+from device_app.resources.local_only import LocalOnly
 from peer.limits import Limits
 from peer.net.site import GuardedSite
 
@@ -55,12 +56,12 @@ def regular_site(
     greeting = hello.Hello(guard, device=name, device_id=service.device.device_id)
     for path, resource, actions in (
         (wellknown.PATH, wellknown.WellKnownCore(guard, site.paths), wellknown.ACTIONS),
-        (("hello",), greeting, hello.ACTIONS),
+        (hello.PATH, greeting, hello.ACTIONS),
         (("iam", "me"), iam.Me(guard, control.authority, control.clock), iam.ME),
-        (("iam", "check"), check.Check(guard, control.authority), check.ACTIONS),
+        (check.PATH, check.Check(guard, control.authority), check.ACTIONS),
         (("iam", "roles"), iam.Roles(control.authority), iam.ROLES),
         (("iam", "policies"), iam.Policies(control.authority), iam.POLICIES),
-        (("events",), events.Events(control.store), events.ACTIONS),
+        (events.PATH, events.Events(control.store), events.ACTIONS),
         *(
             (path, resource, board.ACTIONS)
             for path, resource in board.board_resources(seconds=board_seconds).items()
@@ -100,12 +101,12 @@ def _add_administration(
     guard.rules.add(("iam", "invites", None), invites.INVITE, late=("DELETE",))
 
     redemption = redeem.Redeem(invitations, control.audit, device=name, limits=limits)
-    site.add(("iam", "redeem"), redemption)
+    site.add(redeem.PATH, redemption)
     # A repeated request gets the first answer again, whatever role the invite gave.
-    guard.rules.add(("iam", "redeem"), redeem.ACTIONS, as_unpaired=True)
+    guard.rules.add(redeem.PATH, redeem.ACTIONS, as_unpaired=True)
 
-    site.add(("iam", "window"), window.WindowResource(guard, service, limits=limits))
-    guard.rules.add(("iam", "window"), window.ACTIONS, late=window.LATE)
+    site.add(window.PATH, window.WindowResource(guard, service, limits=limits))
+    guard.rules.add(window.PATH, window.ACTIONS, late=window.LATE)
 
 
 def pairing_site(
@@ -119,7 +120,6 @@ def pairing_site(
     """Return the tree of the pairing port; `limits` are those of that port."""
     local = LocalOnly(audit)
     site = GuardedSite(authorise=local.authorise, limits=limits)
-    site.add(
-        ("pair",), Pair(service, local, device=name, regular_port=regular_port), takes_rest=True
-    )
+    resource = pair.Pair(service, local, device=name, regular_port=regular_port)
+    site.add(pair.PATH, resource, takes_rest=True)
     return site

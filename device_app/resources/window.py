@@ -1,12 +1,12 @@
-"""/iam/window: the pairing window for those who are not at the board (protocol §4; regular port).
+"""/iam/window: the pairing window, for users who are not at the device (protocol §4; regular port).
 
-Who opens a window from afar answers for it (`pairing.service`), does not clear a back-off, and
-gives no role above their own. Whoever pairs through it still has to be near, and somebody at the
-device still has to say yes.
+A user who opens a window is responsible for it (`pairing.opener`), clears no back-off, and grants
+no role above their own. A client that pairs through it is still on the local network, and the
+device's user still decides.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import aiocoap
 from aiocoap.numbers.codes import Code
@@ -16,6 +16,7 @@ from device_app.access.authority import OPEN_WINDOW
 from device_app.access.error_answers import malformed
 from device_app.access.fields import refuse_unknown, text_field, wrong_field
 from device_app.access.guard import Guard
+from device_app.limits import RETRY_WINDOW_SECONDS
 from device_app.pairing.opener import Opener
 from device_app.pairing.service import PairingService
 from device_app.resources.payloads import CBOR, read_map, reply
@@ -25,13 +26,32 @@ from peer.net.problem import ProblemError
 from peer.net.remote import peer_of
 from peer.pairing.methods import Method
 
+PATH = ("iam", "window")
 ACTIONS = {"GET": OPEN_WINDOW, "POST": OPEN_WINDOW, "DELETE": OPEN_WINDOW}
-LATE = tuple(ACTIONS)  # the role stands in the body, or is that of the open window
-_LATER_SECONDS = 30
+LATE = tuple(ACTIONS)  # the role is in the body, or is that of the open window
+
+
+@dataclass(frozen=True, slots=True)
+class WindowBody:
+    """The body of a POST; None and empty stand for the defaults."""
+
+    seconds: float | None
+    role: str | None
+    methods: tuple[Method, ...]
+
+    @classmethod
+    def decode_untrusted(cls, body: Mapping[str, object], limits: Limits) -> "WindowBody":
+        """Decode the body. Raises `Malformed` or `ProblemError` (4.00)."""
+        refuse_unknown(body, {"seconds", "role", "methods"})
+        return cls(
+            _seconds(body.get("seconds"), limits),
+            text_field(body, "role") if "role" in body else None,
+            _methods(body.get("methods", [])),
+        )
 
 
 class WindowResource(Resource):
-    """GET, POST and DELETE."""
+    """/iam/window."""
 
     ct = CBOR
     rt = "handfast.window"
@@ -39,35 +59,36 @@ class WindowResource(Resource):
     def __init__(self, guard: Guard, service: PairingService, *, limits: Limits) -> None:
         super().__init__()
         self._guard = guard
-        self._limits = limits
         self._service = service
+        self._limits = limits
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """{open, port, seconds_left, role, methods}, or {open: false}."""
-        self._require_standing(request)
+        """Return the window as it is now."""
+        self._require_role_of_window(request)
         return reply(request, self._view())
 
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Open it, or keep it open for longer."""
+        """Open the window, or extend it."""
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, OPEN_WINDOW):
-            wished = _wished_untrusted(body, self._limits)
-            role = self._service.role_for(wished["role"])
+            window = WindowBody.decode_untrusted(body, self._limits)
+            role = self._service.role_for(window.role)
             subject = self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": role})
-            opener = Opener(subject, self._guard.connection(peer_of(request)))
-            await self._open(opener, wished)
+            await self._open(window, Opener(subject, self._guard.connection(peer_of(request))))
         return reply(request, self._view(), code=Code.CHANGED)
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Close it, whoever has opened it."""
-        self._require_standing(request)
+        """Close the window, whoever opened it."""
+        self._require_role_of_window(request)
         self._service.close_window(actor=self._guard.subject(request))
         return aiocoap.Message(code=Code.DELETED)
 
-    async def _open(self, opener: Opener, wished: Mapping[str, Any]) -> None:
+    async def _open(self, window: WindowBody, opener: Opener) -> None:
         try:
-            await self._service.open(**wished, opener=opener)
-        except UsageError as error:  # one for another role is open
+            await self._service.open(
+                seconds=window.seconds, role=window.role, methods=window.methods, opener=opener
+            )
+        except UsageError as error:  # a window for another role is open
             raise ProblemError("busy", str(error), error.advice) from error
         except PeerError as error:
             raise ProblemError(
@@ -75,15 +96,15 @@ class WindowResource(Resource):
                 str(error),
                 error.advice,
                 code=Code.SERVICE_UNAVAILABLE,
-                max_age=_LATER_SECONDS,
+                max_age=RETRY_WINDOW_SECONDS,
             ) from error
 
-    def _require_standing(self, request: aiocoap.Message) -> None:
-        """An open window is about its role; a closed one about nobody."""
+    def _require_role_of_window(self, request: aiocoap.Message) -> None:
+        """Decide about the role of the open window; a closed window has none."""
         if self._service.is_open:
             self._guard.require(request, OPEN_WINDOW, {"IAM:RoleId": self._service.role_for(None)})
 
-    def _view(self) -> dict[str, Any]:
+    def _view(self) -> dict[str, object]:
         window = self._service.window
         if window is None or not self._service.is_open:
             return {"open": False}
@@ -96,21 +117,24 @@ class WindowResource(Resource):
         }
 
 
-def _wished_untrusted(body: Mapping[str, object], limits: Limits) -> dict[str, Any]:
-    refuse_unknown(body, {"seconds", "role", "methods"})
-    seconds = body.get("seconds")
-    if seconds is not None and (
-        isinstance(seconds, bool)
-        or not isinstance(seconds, int | float)
-        or not 0 < seconds <= limits.window_max_seconds
+def _seconds(value: object, limits: Limits) -> float | None:
+    if value is None:
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value <= limits.window_max_seconds
     ):
         raise wrong_field("seconds", f"a time up to {limits.window_max_seconds:.0f} seconds")
-    methods = body.get("methods", [])
-    if not isinstance(methods, list) or not all(
-        isinstance(one, str) and one in tuple(Method) for one in methods
+    return float(value)
+
+
+def _methods(value: object) -> tuple[Method, ...]:
+    known = {method.value: method for method in Method}
+    if not isinstance(value, list) or not all(
+        isinstance(name, str) and name in known for name in value
     ):
         raise malformed(
-            "methods is not a list of pairing methods", f"There are: {', '.join(Method)}."
+            "methods is not a list of pairing methods", f"Methods: {', '.join(Method)}."
         )
-    role = text_field(body, "role") if "role" in body else None
-    return {"seconds": seconds, "role": role, "methods": tuple(methods)}
+    return tuple(known[name] for name in value)

@@ -138,7 +138,7 @@ async def test_strangers_push_out_each_other_and_no_owner(kit: Kit) -> None:
 
 
 def test_readings_of_a_board_with_sensors_and_of_one_without(tmp_path: Path) -> None:
-    assert Readings.taken(tmp_path) == Readings((0, 0, 0), None, 0, None)
+    assert Readings.read(tmp_path) == Readings((0, 0, 0), None, 0, None)
     files = {
         "proc/loadavg": "0.52 0.58 0.59 1/467 1234\n",
         "proc/uptime": "1234.50 99.0\n",
@@ -150,7 +150,7 @@ def test_readings_of_a_board_with_sensors_and_of_one_without(tmp_path: Path) -> 
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="ascii")
-    assert Readings.taken(tmp_path) == Readings((0.52, 0.58, 0.59), 47.25, 1234.5, 2_097_152)
+    assert Readings.read(tmp_path) == Readings((0.52, 0.58, 0.59), 47.25, 1234.5, 2_097_152)
     assert OneReading(lambda now: str(now.temperature), rt="t").ct == 0
 
 

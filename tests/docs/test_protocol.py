@@ -33,8 +33,8 @@ from device_app.access.event_budget import (
 )
 from device_app.access.event_kind import EventKind
 from device_app.config import Settings
-from device_app.limits import REFUSAL_REPEAT_SECONDS
-from device_app.resources import events, redeem
+from device_app.limits import EVENTS_DEFAULT, EVENTS_MAX, REFUSAL_REPEAT_SECONDS
+from device_app.resources import redeem
 from iam.audit import Event
 from iam.builtin import LOWEST, RANKS
 from iam.errors import IamError
@@ -380,7 +380,11 @@ def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> N
         if reason is not None and code is not None:
             assert Code[code] in REASONS[reason].codes, where
     indirect = {where for where, reason, _ in calls if reason is None}
-    assert indirect == {"error_answers.error_answers", "pair._answers", "redeem._redeemed"}
+    assert indirect == {
+        "error_answers.error_answers",
+        "pair_messages.pairing_errors",
+        "redeem._redeem",
+    }
     # And every reason is used: in a call, or by an error of pairing or of iam.
     assert {
         *(reason for _, reason, _ in calls),
@@ -437,7 +441,7 @@ def test_the_fields_and_numbers_of_events_are_those_of_the_code(paper: Paper) ->
     text = paper.text.partition("\n## 9 ")[2].partition("\n## ")[0]
     fields = {field.name for field in dataclasses.fields(Event)}
     assert {word for word in quoted(text.partition("<!--")[0]) if word in fields} == fields
-    usual, most = events.USUAL, events.MOST
+    usual, most = EVENTS_DEFAULT, EVENTS_MAX
     words = " ".join(text.split())
     assert f"the newest {usual} events, with `last=N` the newest N (at most {most})" in words
     assert f"the first {most} after that number" in words

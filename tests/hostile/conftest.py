@@ -20,9 +20,9 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from device_app.access.clock import SystemClocks
 from device_app.app import App
 from device_app.config import Settings
+from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.paths import Paths
-from device_app.resources.board import UPDATE_SECONDS
 from iam.model import Key, State, User
 from peer import cbor
 from peer.identity import Fingerprint, Identity
@@ -287,7 +287,7 @@ class Kit:
         *,
         limits: Limits = HASTY,
         clocks: SystemClocks | None = None,
-        board_seconds: float = UPDATE_SECONDS,
+        board_seconds: float = BOARD_UPDATE_SECONDS,
         **changes: Any,
     ) -> Device:
         app = await App.start(

@@ -148,7 +148,7 @@ async def test_refused_it_is_told_and_nothing_is_kept(start: Start, stock: Stock
     await daemon.open()
     pairing = await stock.asks_to_pair(daemon)
     await daemon.answer("refuse")
-    assert "the device's user said no" in await pairing.end()
+    assert "the device's user refused" in await pairing.end()
     assert "c:4.03" in pairing.said
     assert (await daemon.ask("users", "list"))["users"] == []
     assert (await stock.get(daemon.uri("/hello"))).startswith("4.03")
