@@ -76,7 +76,7 @@ def append_own(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_whole(path: Path, data: bytes, mode: int = _PRIVATE) -> None:
+def atomic_write(path: Path, data: bytes, mode: int = _PRIVATE) -> None:
     """Replace the content durably, whole or not at all, through a new file beside it.
 
     Raises OSError; then the old content is still there.

@@ -135,7 +135,7 @@ class Mark:
         self._last = ""
         every = sorted(rows)
         digest, line = self._line(_NO_LINE, every, (), seal, head, time_floor)
-        files.write_whole(self._path, line)
+        files.atomic_write(self._path, line)
         self._last, self._size, self._room = digest, len(line), MARK_CHANGE_BYTES + _room_for(every)
 
     def append(

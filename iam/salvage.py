@@ -97,7 +97,7 @@ def keep(path: Path, suffix: str) -> None:
         with suppress(FileNotFoundError):
             data = files.read_own(found)
             if data or found == path:
-                files.write_whole(to, data)
+                files.atomic_write(to, data)
 
 
 def remove(path: Path, *suffixes: str) -> None:

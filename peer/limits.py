@@ -138,6 +138,8 @@ ADDRESS_SETTLE_SECONDS: Final = 1.0
 ANNOUNCEMENT_REPEAT_SECONDS: Final = 1.2
 """When an announcement is repeated (RFC 6762 §8.3)."""
 
+RETRY_SECONDS: Final = 5
+"""Max-Age of a 4.29 response: when a retry may succeed (RFC 8516)."""
 MAX_PROBLEM_TEXT_BYTES: Final = 450
 """Each text of an error response that is sent: the response is one datagram, never in blocks."""
 MAX_PROBLEM_TEXT_CHARS: Final = 500

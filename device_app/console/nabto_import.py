@@ -53,7 +53,7 @@ def write(path: Path, text: str, *, force: bool) -> None:
             code=Exit.USAGE,
         )
     try:
-        files.write_whole(path, text.encode(), mode=0o644)
+        files.atomic_write(path, text.encode(), mode=0o644)
     except OSError as error:
         raise AppError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -239,7 +239,7 @@ def _make(folder: Path, *, mode: int) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        files.write_whole(path, text.encode(), mode=0o644)
+        files.atomic_write(path, text.encode(), mode=0o644)
     except OSError as error:
         raise AppError(f"{path} cannot be written: {error.strerror}") from error
 

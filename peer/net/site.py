@@ -24,7 +24,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.pipe import Pipe
 
 from peer.identity import Fingerprint
-from peer.limits import Limits
+from peer.limits import RETRY_SECONDS, Limits
 from peer.net.aiocoap_seam.blocks import RequestBodies, ResponseBlocks
 from peer.net.observing import observe
 from peer.net.problem import ProblemError
@@ -176,7 +176,7 @@ class GuardedSite(interfaces.ObservableResource):
                 "too-many",
                 f"your key has {most} observations already",
                 "End some of them first, in any of its sessions.",
-                max_age=5,
+                max_age=RETRY_SECONDS,
             )
         self._observations[fingerprint] += 1
         try:

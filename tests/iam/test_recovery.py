@@ -473,7 +473,7 @@ class NoRoom:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
         self._patch.setattr(files, "append_own", refuse)
-        self._patch.setattr(files, "write_whole", refuse)
+        self._patch.setattr(files, "atomic_write", refuse)
 
     def empty(self) -> None:
         self._patch.undo()

@@ -12,7 +12,7 @@ import peer.files
 Write = Callable[[Path, bytes], None]
 
 
-@pytest.fixture(params=[peer.files.atomic_write, iam.files.write_whole], ids=["peer", "iam"])
+@pytest.fixture(params=[peer.files.atomic_write, iam.files.atomic_write], ids=["peer", "iam"])
 def write(request: pytest.FixtureRequest) -> Write:
     found: Write = request.param
     return found

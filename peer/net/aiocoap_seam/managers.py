@@ -14,7 +14,7 @@ from aiocoap.numbers.types import ACK, CON, NON, RST
 from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 
-from peer.limits import Limits
+from peer.limits import RETRY_SECONDS, Limits
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote
 
@@ -147,7 +147,7 @@ class BoundedMessageManager(MessageManager):
             "too-many",
             "too many requests and observations on this session",
             "End some of them first.",
-            max_age=5,
+            max_age=RETRY_SECONDS,
         ).to_message()
         answer.remote, answer.token = request.remote, request.token
         answer.mtype = ACK if request.mtype is CON else NON
