@@ -7,7 +7,7 @@ its fingerprint with the pinned one. A refusal in the callback reaches the peer 
 byte of a request is sent to a wrong key.
 """
 
-from typing import Protocol, cast
+from typing import Protocol
 
 from OpenSSL import SSL, crypto
 
@@ -48,7 +48,8 @@ def _check_cookie(connection: SSL.Connection, cookie: bytes) -> bool:
 
 def _session(connection: SSL.Connection) -> _Session:
     """Return the session of a connection. It exists while one of its methods runs."""
-    return cast("_Session", connection.get_app_data()())
+    session: _Session = connection.get_app_data()()
+    return session
 
 
 def _context(method: int, identity: Identity, *, ccm8: bool) -> SSL.Context:

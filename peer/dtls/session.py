@@ -13,9 +13,8 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
-from OpenSSL._util import lib as _openssl
 
-from peer.dtls import records
+from peer.dtls import openssl, records
 from peer.dtls.context import ClientContext, ServerContext
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, SessionFailed
 from peer.identity import Fingerprint
@@ -230,8 +229,8 @@ class DtlsSession:
         self.exporter = self._connection.export_keying_material(
             _EXPORTER_LABEL, _EXPORTER_BYTES, b""
         )
-        self.extended_master_secret = _has_extended_master_secret(self._connection)
-        self.resumed = _is_resumed(self._connection)
+        self.extended_master_secret = openssl.has_extended_master_secret(self._connection)
+        self.resumed = openssl.is_resumed(self._connection)
         self.state = SessionState.ESTABLISHED
 
     def _read(self) -> list[bytes]:
@@ -256,9 +255,11 @@ class DtlsSession:
         return True
 
     def _failure(self, error: SSL.Error) -> PeerError:
-        reason = _reason(error)
+        reason = openssl.reason(error)
         if self.state is SessionState.HANDSHAKING:
-            return HandshakeFailed(f"the DTLS handshake failed: {reason}", advice=_advice(reason))
+            return HandshakeFailed(
+                f"the DTLS handshake failed: {reason}", advice=openssl.advice(reason)
+            )
         return SessionFailed(f"the DTLS session failed: {reason}", advice="Connect again.")
 
     def _fail(self, error: PeerError) -> None:
@@ -275,30 +276,3 @@ class DtlsSession:
                 stream += self._connection.bio_read(_READ_BYTES)
             except SSL.Error:
                 return stream
-
-
-def _reason(error: SSL.Error) -> str:
-    """Return OpenSSL's words for the newest error in its queue."""
-    details = error.args[0] if error.args else ""
-    reason = details[-1][-1] if isinstance(details, list) and details else details
-    return str(reason) or "OpenSSL gives no reason"
-
-
-def _advice(reason: str) -> str:
-    match reason:
-        case "peer did not return a certificate":
-            return "Connect with a client certificate (an EC key on P-256)."
-        case "no shared cipher" | "tls alert handshake failure":
-            return "Both sides need ECDHE-ECDSA with AES-128-GCM, AES-128-CCM or ChaCha20."
-        case _:
-            return ""
-
-
-def _has_extended_master_secret(connection: SSL.Connection) -> bool:
-    """Return whether RFC 7627 is in use, by a name of OpenSSL that pyOpenSSL does not export."""
-    get_support = getattr(_openssl, "SSL_get_extms_support", None)
-    return get_support is not None and get_support(connection._ssl) == 1
-
-
-def _is_resumed(connection: SSL.Connection) -> bool:
-    return bool(_openssl.SSL_session_reused(connection._ssl))

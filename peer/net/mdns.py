@@ -16,7 +16,7 @@ wrapped here, each by its public interface:
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from zeroconf import Error, Zeroconf
 from zeroconf._dns import DNSAddress, DNSPointer, DNSQuestion, DNSRecord, DNSService, DNSText
@@ -96,7 +96,7 @@ def send_question(zeroconf: Zeroconf, name: str, kind: int) -> None:
 class _Listener(Protocol):
     """The methods of zeroconf's listener, which is a compiled class without a base class."""
 
-    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None: ...
+    def datagram_received(self, data: bytes, addr: tuple[object, ...]) -> None: ...
     def error_received(self, exc: Exception) -> None: ...
     def connection_lost(self, exc: Exception | None) -> None: ...
 
@@ -107,7 +107,7 @@ class _BoundedProtocol(asyncio.DatagramProtocol):
     def __init__(self, inner: _Listener) -> None:
         self._inner = inner
 
-    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[object, ...]) -> None:
         """Pass a message on if the numbers in its header are within the bounds."""
         counts = [int.from_bytes(data[at : at + 2]) for at in range(4, _HEADER, 2)]
         if (

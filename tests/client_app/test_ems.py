@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from peer.dtls import session as dtls_session
+from peer.dtls import openssl
 from peer.errors import HandshakeFailed
 
 
@@ -15,14 +15,14 @@ async def test_no_extended_master_secret_no_pairing(
     """No library here can leave it out, so the client is told that its session has none."""
     await board.open()
     client = new_client(board)
-    is_there = dtls_session._has_extended_master_secret
+    is_there = openssl.has_extended_master_secret
 
     def only_at_the_device(connection: Any) -> bool:
         return connection.get_context() is not client.connector.transport._dtls.ssl and is_there(
             connection
         )
 
-    monkeypatch.setattr(dtls_session, "_has_extended_master_secret", only_at_the_device)
+    monkeypatch.setattr(openssl, "has_extended_master_secret", only_at_the_device)
     async with asyncio.timeout(20):
         with pytest.raises(HandshakeFailed, match="extended master secret"):
             await client.pair(board.pairing_address, name="anna", expect=board.fingerprint)
