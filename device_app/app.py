@@ -213,8 +213,8 @@ class App:
     async def open_first_window(self, *, pair: bool) -> None:
         """Open a window at the start of a device that never had an owner, or if `pair` asks for it.
 
-        If it cannot be opened, because the port is in use for example, the regular port serves
-        paired clients all the same; `status` and `health` show the reason.
+        If it cannot be opened, because the port is in use for example, the regular port still
+        serves paired clients; `status` and `health` show the reason.
         """
         try:
             if not self.access.store.had_owner:

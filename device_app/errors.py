@@ -8,7 +8,7 @@ Exit = ExitCode
 
 
 class AppError(Exception):
-    """Something a person at the board has to know: what, the next step, and the exit code."""
+    """An error for a person at the device: the message, advice, and the exit code."""
 
     def __init__(self, message: str, *, advice: str = "", code: Exit = Exit.OTHER) -> None:
         super().__init__(message)
@@ -17,11 +17,11 @@ class AppError(Exception):
 
 
 class ConfigError(AppError):
-    """The configuration cannot be used; the message names file and line."""
+    """The configuration is not valid; the message names file and line."""
 
 
 class ModuleError(AppError):
-    """A module with resources of its own cannot be used; the message names it and the reason."""
+    """A module with resources cannot be used; the message names it and the reason."""
 
 
 class NoDaemon(AppError):
@@ -44,11 +44,11 @@ _BY_REASON = {
 
 
 def exit_code(error: AppError | PeerError | IamError) -> Exit:
-    """The exit code that an error stands for at the command line."""
+    """Return the exit code of an error at the command line."""
     if isinstance(error, AppError):
         return error.code
     if isinstance(error, Malformed):
-        return Exit.USAGE  # here it is text that somebody typed
+        return Exit.USAGE  # here it is text that a person typed
     if isinstance(error, PeerError):
         return exit_code_of(error)
     return _BY_REASON.get(getattr(error, "reason", ""), Exit.OTHER)

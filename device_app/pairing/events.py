@@ -12,7 +12,7 @@ from peer.pairing.ceremony import Ceremony
 
 @unique
 class PairingEventKind(StrEnum):
-    """What happened to the window or to a ceremony in it."""
+    """The kinds of events of the window and of the ceremonies in it."""
 
     OPENED = "opened"  # or extended
     PENDING = "pending"  # a ceremony waits for the device's user

@@ -1,7 +1,7 @@
-"""Who opens a pairing window, and what a window may grant.
+"""The opener of a pairing window, and its rights: a window may grant no more.
 
-A user who opens a window over the network answers for everyone who pairs in it: the window grants
-no more than its opener may grant. The rights of the opener are checked when the window opens,
+A user who opens a window over the network is responsible for every client that pairs in it. The
+rights of the opener are checked when the window opens,
 whenever users or policies change, when a ceremony starts, and at the commit. The console may grant
 every role.
 """

@@ -21,7 +21,7 @@ from peer.net.site import GuardedSite
 
 
 class PortUser(Protocol):
-    """What the port asks the pairing service."""
+    """The state of the pairing window, as the port needs it."""
 
     def needs_port(self) -> bool:
         """Return whether the port has to be open now."""

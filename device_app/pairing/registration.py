@@ -62,7 +62,7 @@ class Registration:
         self._record.commit_success(change, window.budget, ceremony.method, now)
 
     def _plan(self, window: Window, opener: Opener | None, key: PairedKey) -> PairingChange:
-        """What the pairing changes. Access ends no later than the opener's."""
+        """Plan the change of the store; access ends no later than that of the opener."""
         subject = opener.subject if opener is not None else None
         end = self._rights.check(opener, window.role)
         return self._registry.plan_pairing(subject, key, not_after=end)

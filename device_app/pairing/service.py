@@ -4,9 +4,9 @@
 attempt fails if the count cannot be stored, and a user is committed before the answer exists.
 
 The port is open while the window is, and for a moment after, so that the last client learns how
-its ceremony ended (`port`). Whoever opened or extended the window last is its opener (`opener`). A
-window that was opened over the network counts its attempts separately, so that failures in other
-windows do not block it.
+its ceremony ended (`port`). The user who opened or extended the window last is its opener
+(`opener`). A window that was opened over the network counts its attempts separately, so that
+failures in other windows do not block it.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ from peer.pairing.ceremony import OverlapRule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingTerms:
-    """What a window is like unless its opener says otherwise.
+    """Settings of a window, unless its opener asks for others.
 
     Attributes:
         role: the role of the user who pairs; None is `owner` for the first pairing, then `guest`.

@@ -1,4 +1,4 @@
-"""Which window an opener gets: an extension of the open one, or a new one."""
+"""Windows as openers request them: an extension of the open window, or a new one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from peer.pairing.window import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowRequest:
-    """What an opener asks for.
+    """A request to open the pairing window.
 
     Attributes:
         seconds: how long the window stays open.
@@ -58,7 +58,7 @@ class WindowFactory:
     def offered(self, request: WindowRequest, before: Window | None) -> list[OfferedMethod]:
         """Return the methods of this request; `before` is the open window.
 
-        A window that was opened by the button goes on offering that method.
+        A window that was opened by the button continues to offer that method.
 
         Raises:
             UsageError: a method is unknown, or the board cannot offer it.

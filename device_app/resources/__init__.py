@@ -1,1 +1,1 @@
-"""The CoAP resources of the device, one file per family. The guard has decided who may."""
+"""The CoAP resources of the device, one file per family, behind the guard."""

@@ -1,11 +1,9 @@
-"""/iam: who am I, who else is known, and what are the rules (protocol §6; regular port, CBOR).
+"""/iam: the sender's own user, all users, roles and policies (protocol §6; regular port).
 
-The guard has checked that the subject may do this to the target in the path; where the body names
-another target, `require` decides again. Beyond all policies stands
-`iam.changes`, which every change goes through. A change is answered after it is durable.
+The guard has decided about the target in the path; where the body names another target, `require`
+decides again. Whatever policies allow, `iam.changes` checks every change against the rules that no
+policy can lift. A change is answered after it is durable.
 """
-
-from typing import Any
 
 import aiocoap
 from aiocoap.numbers.codes import Code
@@ -40,7 +38,7 @@ POLICIES = {"GET": "Iam:ListPolicies"}
 
 
 class Me(Resource):
-    """GET /iam/me: what a client asks after a crash, to learn how its pairing ended."""
+    """/iam/me: a client that lost the last answer of its pairing learns here how it ended."""
 
     ct = CBOR
     rt = "handfast.me"
@@ -52,16 +50,16 @@ class Me(Resource):
         self._clock = clock
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """{user, role, fingerprint, key, path, actions, now, conditional?, until?, receipt?}."""
+        """Return the user, key, role and allowed actions of the sender."""
         subject, peer = self._guard.subject(request), peer_of(request)
         user = subject.user
         if user is None:
-            # A key that policy lets in without a user: it has a role and nothing else.
+            # Policies can let a key without a user do this; there is nothing to return for it.
             raise ProblemError("not-paired", "this device does not know your key", "Pair first.")
         fingerprint = peer.fingerprint.hex
         key = user.key(fingerprint)
         access, connection = self._authority.access, self._guard.connection(peer)
-        view: dict[str, Any] = {
+        answer: dict[str, object] = {
             "user": user.name,
             "role": subject.role,
             "fingerprint": fingerprint,
@@ -71,12 +69,12 @@ class Me(Resource):
             "now": int(self._clock.now()),
         }
         if conditional := access.conditional_of(subject, connection):
-            view["conditional"] = list(conditional)
+            answer["conditional"] = list(conditional)
         if user.not_after is not None:
-            view["until"] = int(user.not_after)
+            answer["until"] = int(user.not_after)
         if key.receipt:  # in case the last answer of the pairing was lost (protocol §5.8)
-            view["receipt"] = key.receipt
-        return reply(request, view)
+            answer["receipt"] = key.receipt
+        return reply(request, answer)
 
 
 class Users(Resource):
@@ -94,7 +92,7 @@ class Users(Resource):
         self._limits = limits
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Everybody (however many blocks that takes), or one user."""
+        """Return all users, in as many blocks as that takes, or one user."""
         path = tuple(request.opt.uri_path)
         users = self._store.state.users
         if not path:
@@ -103,7 +101,7 @@ class Users(Resource):
             return reply(request, self._view(self._store.state.user(path[0])))
 
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
-        """A new user; on a user it changes some fields, for clients without PATCH."""
+        """Add a user; POST on a user changes fields, for clients without PATCH."""
         if request.opt.uri_path:
             return await self.render_patch(request)
         body = read_map(request, limits=self._limits)
@@ -115,7 +113,7 @@ class Users(Resource):
         return reply(request, self._view(user), code=Code.CREATED, location=location)
 
     async def render_patch(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Change the fields that are given."""
+        """Change the fields of a user that the body has."""
         body = read_map(request, limits=self._limits)
         name = request.opt.uri_path[0]
         with self._guard.changing(request, "Iam:SetUser"):
@@ -127,7 +125,7 @@ class Users(Resource):
     render_ipatch = render_patch
 
     async def render_put(self, request: aiocoap.Message) -> aiocoap.Message:
-        """One more key for the user; the body may give it a name."""
+        """Add a key to a user; the body may give it a name."""
         name, _, text = request.opt.uri_path
         body = read_map(request, limits=self._limits) if request.payload else {}
         with self._guard.changing(request, "Iam:AddKey"):
@@ -137,7 +135,7 @@ class Users(Resource):
         return reply(request, self._view(user), code=Code.CHANGED)
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
-        """The user, or one key of the user. Their sessions end at once."""
+        """Remove a user, or one key of a user. Their sessions end at once."""
         actor = self._guard.subject(request)
         name, *key = request.opt.uri_path
         with self._guard.changing(request, "Iam:RemoveKey" if key else "Iam:RemoveUser"):
@@ -149,8 +147,11 @@ class Users(Resource):
         return aiocoap.Message(code=Code.DELETED)
 
     def _require_change(self, request: aiocoap.Message, user: User, patch: UserPatch) -> Subject:
-        """The guard has asked about the user as they are; this is about what they will be. Both
-        have to be allowed: who looks after guests neither makes nor touches anybody else."""
+        """Decide about the user as changed; the guard has decided about the user as stored.
+
+        Both have to be allowed: a subject who manages guests alone can neither promote a guest nor
+        change another user.
+        """
         target = {
             "IAM:Username": patch.name or user.name,
             "IAM:RoleId": patch.role or user.role,
@@ -162,14 +163,14 @@ class Users(Resource):
 
 
 def _targets(user: User) -> list[dict[str, str]]:
-    """Whom a new user is about: once, or once for each of the keys that come along."""
+    """Return the targets of adding a user: one, or one for each key."""
     target = {"IAM:Username": user.name, "IAM:RoleId": user.role}
     keys = [{"IAM:Fingerprint": key.fingerprint} for key in user.keys]
     return [{**target, **key} for key in keys or [{}]]
 
 
 class Roles(Resource):
-    """GET /iam/roles: [{id, rank, policies}], lowest first."""
+    """/iam/roles."""
 
     ct = CBOR
     rt = "handfast.roles"
@@ -179,13 +180,13 @@ class Roles(Resource):
         self._authority = authority
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Every role there is."""
+        """Return all roles, the lowest rank first."""
         roles = sorted(self._authority.access.roles.values(), key=lambda role: role.rank)
         return reply(request, [role_view(role) for role in roles])
 
 
 class Policies(Resource):
-    """GET /iam/policies: [{id, statements: [{effect, actions, conditions?}]}]."""
+    """/iam/policies."""
 
     ct = CBOR
     rt = "handfast.policies"
@@ -195,6 +196,6 @@ class Policies(Resource):
         self._authority = authority
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Every policy there is."""
+        """Return all policies, by name."""
         policies = self._authority.access.policies
         return reply(request, [policy_view(policies[name]) for name in sorted(policies)])

@@ -1,6 +1,6 @@
-"""/iam/invites: make invites, list them, withdraw them (protocol §6.1; regular port, CBOR).
+"""/iam/invites: create, list and withdraw invites (protocol §6.1; regular port).
 
-The token is in the answer to POST and nowhere else: not even an owner can ask for it again.
+The token is in the answer to POST only; no one can ask for it again, not even an owner.
 """
 
 import aiocoap
@@ -14,7 +14,7 @@ from iam.invites import names_of
 from iam.model import Invite
 from peer.limits import Limits
 
-# The target of all but GET is known only to the handler.
+# For all methods but GET, the handler finds out the target.
 INVITES = {"GET": "Iam:ListInvites", "POST": "Iam:CreateInvite"}
 INVITE = {"DELETE": "Iam:RemoveInvite"}
 
@@ -32,11 +32,11 @@ class Invites(Resource):
         self._limits = limits
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Every invite that can be redeemed; never a token."""
+        """Return the invites that can be redeemed, without their tokens."""
         return reply(request, self._invitations.listed())
 
     async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
-        """A new invite, and its token."""
+        """Create an invite, and return it with its token."""
         body = read_map(request, limits=self._limits)
         with self._guard.changing(request, "Iam:CreateInvite"):
             invite = self._invitations.new_invite(InviteRequest.parse_untrusted(body))
@@ -45,7 +45,7 @@ class Invites(Resource):
         return reply(request, made, code=Code.CREATED, location=("iam", "invites", invite.id))
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Withdraw one."""
+        """Withdraw an invite."""
         (invite_id,) = request.opt.uri_path
         with self._guard.changing(request, "Iam:RemoveInvite"):
             invite = self._invitations.find(invite_id)
@@ -56,7 +56,7 @@ class Invites(Resource):
 
 
 def _targets(invite: Invite) -> list[dict[str, str]]:
-    """Whom a new invite is about: one user for each use."""
+    """Return the targets of creating an invite: the user of each use."""
     target = {"IAM:RoleId": invite.role}
     if invite.key:
         target["IAM:Fingerprint"] = invite.key

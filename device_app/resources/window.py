@@ -78,7 +78,7 @@ class WindowResource(Resource):
         return reply(request, self._view(), code=Code.CHANGED)
 
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
-        """Close the window, whoever opened it."""
+        """Close the window, also one that another user opened."""
         self._require_role_of_window(request)
         self._service.close_window(actor=self._guard.subject(request))
         return aiocoap.Message(code=Code.DELETED)

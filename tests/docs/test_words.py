@@ -294,8 +294,6 @@ NOT_YET = {
     "device_app",
     "device_app/commands",
     "device_app/console",
-    "device_app/pairing",
-    "device_app/resources",
     "device_app/terminal",
     "docs/reference",
     "iam",
