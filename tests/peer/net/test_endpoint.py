@@ -10,7 +10,7 @@ import aiocoap
 import pytest
 from aiocoap.numbers.codes import Code
 
-from peer.dtls import session as dtls_session
+from peer.dtls import openssl
 from peer.errors import HandshakeFailed
 from peer.identity import Identity
 from peer.limits import Limits
@@ -279,7 +279,7 @@ async def test_the_rate_counts_after_the_cookie_only(serve: Any, device: Identit
 async def test_no_extended_master_secret_no_pairing(serve: Any, caller: CoapsClient) -> None:
     """No library here can leave the extension out, so the fact is taken away from the session."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dtls_session, "_has_extended_master_secret", lambda _connection: False)
+        patch.setattr(openssl, "has_extended_master_secret", lambda _connection: False)
         pairing = await serve(pairing=True)
         with pytest.raises(HandshakeFailed, match="closed the session immediately"):
             await caller.connect(pairing.address, pinned=None)
