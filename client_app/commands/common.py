@@ -5,6 +5,7 @@ Modules that use the network are slow to import, so they are imported when a ver
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import click
@@ -176,43 +177,25 @@ def _store(ctx: click.Context, param: click.Parameter, value: object) -> None:
         setattr(ctx.ensure_object(Invocation), param.name, value)
 
 
+_shared_option = partial(click.Option, expose_value=False, callback=_store)
+
 SHARED_OPTIONS: Final[Sequence[click.Option]] = (
-    click.Option(
-        ["--json"],
-        is_flag=True,
-        help="Print JSON, schema 1.",
-        expose_value=False,
-        callback=_store,
+    _shared_option(["--json"], is_flag=True, help="Print JSON, schema 1."),
+    _shared_option(
+        ["-q", "--quiet"], is_flag=True, help="Print no messages, only results and errors."
     ),
-    click.Option(
-        ["-q", "--quiet"],
-        is_flag=True,
-        help="Print no messages, only results and errors.",
-        expose_value=False,
-        callback=_store,
-    ),
-    click.Option(
-        ["-v", "--verbose"],
-        count=True,
-        help="Print more messages; -vv prints all.",
-        expose_value=False,
-        callback=_store,
-    ),
-    click.Option(
+    _shared_option(["-v", "--verbose"], count=True, help="Print more messages; -vv prints all."),
+    _shared_option(
         ["--home", "folder"],
         metavar="DIR",
         help="Folder of the key and the list of devices  [env: HANDFAST_HOME]",
-        expose_value=False,
-        callback=_store,
     ),
-    click.Option(
+    _shared_option(
         ["--interface", "interfaces"],
         multiple=True,
         metavar="NAME",
         help="Search for devices only on this interface (name or address)  "
         "[env: HANDFAST_INTERFACES]",
-        expose_value=False,
-        callback=_store,
     ),
 )
 """The options that every command accepts."""

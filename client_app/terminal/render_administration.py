@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from client_app.models import Event, Invitation, Invite, Permission, Role, User, UserKey, Window
 from client_app.terminal.render import as_json, as_text, plain
 from peer.identity import Fingerprint
-from peer.terminal.durations import format_time
+from peer.terminal.durations import format_duration, format_time
 from peer.terminal.layout import counted, table
 from peer.terminal.text import on_one_line
 
@@ -167,7 +167,7 @@ def _(value: Window) -> str:
         return "closed"
     methods = ", ".join(value.methods)
     return on_one_line(
-        f"open for {value.seconds_left:.0f} s on port {value.port}, role {value.role}, "
+        f"open for {format_duration(value.seconds_left)} on port {value.port}, role {value.role}, "
         f"methods {methods}"
     )
 
