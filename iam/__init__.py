@@ -1,10 +1,11 @@
-"""Who may do what: users, keys, roles, policies and the store that remembers them.
+"""Users, keys, roles, policies, and the store that keeps them.
 
-Plain values and pure functions; only `iam.store`, `iam.openfile` and `iam.audit` touch the disk,
-and nothing here reads a clock, a socket or a die. The way of a request:
-`Access.subject(state, fingerprint, now)`, then `Access.decide(subject, action, attributes)`. Roles
-and policies of a device's own come from `iam.config.load`. The way of a change: a function of
-`iam.changes` gives a new State, `Store.commit` makes it durable.
+All values are immutable and all transitions are pure functions. Only `iam.store`, its files and
+`iam.audit` use the disk; nothing here reads a clock, a socket or a random source.
+
+- A request: `Access.subject(state, fingerprint, now)`, then `Access.decide(subject, action,
+  attributes)`. `iam.config.load` reads the roles and policies of a device.
+- A change: a function of `iam.changes` returns a new State, and `Store.commit` makes it durable.
 """
 
 from iam.access import Access

@@ -1,7 +1,7 @@
-"""Who is this key, and may it do that? The question every request asks, answered with a reason.
+"""Decisions: the subject that a key is, and what it may do, with a reason.
 
-What is known of the subject is filled in here and wins over whatever is passed under the same
-name; what the device and the action know (`iam.attributes`) is the caller's to pass.
+Attributes of the subject are set here and replace any that the caller passes under the same names.
+The caller passes those of the connection, the target and the application (`iam.attributes`).
 """
 
 from __future__ import annotations
@@ -45,10 +45,16 @@ def _by_id(what: str, values: Iterable[_T]) -> dict[str, _T]:
 
 
 class Access:
-    """Roles and policies that fit together. It never changes; a new set is a new Access.
+    """A consistent set of roles and policies. Immutable: another set is another Access.
 
-    `app_actions` are an application's own actions, each with the lowest role that gets it by
-    default. Raises PolicyError for a set that contradicts itself.
+    Args:
+        roles: all roles, `owner` and `unpaired` among them.
+        policies: all policies that the roles name, except those of the application.
+        app_actions: the actions of an application, each with the lowest role that gets it by
+            default.
+
+    Raises:
+        PolicyError: the set contradicts itself.
     """
 
     def __init__(
@@ -79,7 +85,10 @@ class Access:
                 )
 
     def subject(self, state: State, fingerprint: str, now: float) -> Subject:
-        """Who this key is at this time. A user whose time is not now is an unpaired subject."""
+        """Return the subject that this key is at this time (seconds since 1970).
+
+        A user whose access has not begun or has ended is an unpaired subject.
+        """
         user = state.user_of(fingerprint)
         if user is None:
             return Subject(fingerprint, None, UNPAIRED)
@@ -91,7 +100,7 @@ class Access:
     def decide(
         self, subject: Subject, action: str, attributes: Attributes = NO_ATTRIBUTES
     ) -> Decision:
-        """May this subject do this? A role that the configuration does not know may do nothing."""
+        """Decide whether the subject may perform the action; an undefined role may do nothing."""
         return self._decide(subject, action, attributes, nothing)
 
     def conceivable(
@@ -102,11 +111,11 @@ class Access:
         *,
         unknown: Collection[str] = (),
     ) -> Decision:
-        """May this subject do this to anything at all? For a check before the request is read.
+        """Decide whether the subject may perform the action on any target at all.
 
-        Attributes of the target and those in `unknown` may have any value yet where they are
-        absent. Whoever is denied here would be denied whatever their values turn out to be; whoever
-        is not has to be asked about again with `decide`.
+        For a check before the request is parsed. Attributes of the target, and those in `unknown`,
+        count as open where they are absent. A denial is final whatever their values turn out to be;
+        an allowance has to be confirmed by `decide`.
         """
 
         def is_open(name: str) -> bool:
@@ -117,8 +126,10 @@ class Access:
     def depends_on(
         self, subject: Subject, action: str, attributes: Attributes = NO_ATTRIBUTES
     ) -> tuple[str, ...]:
-        """What only a request tells and decides whether this subject may do this: attributes of its
-        target and of the resource, sorted. If there are none, `decide` is certain."""
+        """Return the attributes that only a request has and that decide about this action, sorted.
+
+        They are those of its target and of the resource. If there are none, `decide` is certain.
+        """
         if (index := self._of_role.get(subject.role)) is None:
             return ()
         is_open = self._open_to_requests(subject, action)
@@ -127,8 +138,7 @@ class Access:
     def explain(
         self, subject: Subject, action: str, attributes: Attributes = NO_ATTRIBUTES
     ) -> Explanation:
-        """What `decide` says if it is certain, or what it depends on; and every statement that had
-        a say. For the log and the console."""
+        """Return what `decide` says or depends on, and every statement that could apply."""
         decision = self.decide(subject, action, attributes)
         if (index := self._of_role.get(subject.role)) is None:
             return Explanation(decision)
@@ -146,16 +156,23 @@ class Access:
         known: Iterable[str] | None = None,
         attributes: Attributes = NO_ATTRIBUTES,
     ) -> tuple[str, ...]:
-        """What this subject may do, of the given actions or of all that are known, whatever the
-        request is about; sorted."""
+        """Return the actions that this subject may perform whatever the request is about, sorted.
+
+        Args:
+            subject: who asks.
+            known: the actions to look at; None for all that are defined.
+            attributes: those of the connection.
+        """
         asked = self.actions if known is None else set(known)
         return tuple(a for a in sorted(asked) if self._is_certain(subject, a, attributes))
 
     def conditional_of(
         self, subject: Subject, attributes: Attributes = NO_ATTRIBUTES
     ) -> tuple[str, ...]:
-        """What this subject may not do now whatever the request is about, but could by another
-        path, at another time, to some target, or of some resource; sorted."""
+        """Return the actions that this subject can perform only under other circumstances, sorted.
+
+        For example over another path, at another time, on some targets or for some resources.
+        """
         return tuple(
             action
             for action in sorted(self.actions)
@@ -164,7 +181,7 @@ class Access:
         )
 
     def rights(self, role: str) -> Hashable:
-        """Equal for two Accesses if the role may do the same in both: its rank and statements."""
+        """Return a value that is equal for two sets in which the role has the same rights."""
         if (known := self.roles.get(role)) is None:
             return None
         statements = (self.policies[name].statements for name in known.policies)
@@ -177,8 +194,10 @@ class Access:
         return index.surely_allows(action, _filled(subject, attributes), is_open)
 
     def _open_to_requests(self, subject: Subject, action: str) -> Callable[[str], bool]:
-        """Which attributes a request for this action may still bring along: those of its target,
-        and those of an application, which is not asked for a key that nobody has."""
+        """Return a test for the attributes that a request for this action can still bring.
+
+        Those of its target, and those of an application, which gets no requests of unknown keys.
+        """
         has_target = action in TARGETED
         is_apps = subject.user is not None and (action in self._app_actions or action not in LOWEST)
         return lambda name: has_target if name in OF_TARGET else is_apps and not is_own(name)
@@ -209,7 +228,7 @@ class Access:
 
 
 def dependency_message(names: Iterable[str]) -> str:
-    """What the subject is told of what it depends on."""
+    """Return what the subject is told about the attributes that the decision depends on."""
     return f"It depends on {', '.join(names)}, which only the request itself tells."
 
 
@@ -218,7 +237,7 @@ def _is_circumstance(name: str) -> bool:
 
 
 def _filled(subject: Subject, attributes: Attributes) -> Attributes:
-    """With what is known of the subject, in the place of whatever was passed under those names."""
+    """The attributes with those of the subject, which replace any that were passed."""
     found = {name: text for name, text in attributes.items() if name not in OF_SUBJECT}
     found["Connection:RoleId"] = subject.role
     found["Connection:Fingerprint"] = subject.fingerprint
@@ -233,7 +252,7 @@ def _filled(subject: Subject, attributes: Attributes) -> Attributes:
 
 
 def _hint(index: Index, action: str, attributes: Attributes, is_open: Callable[[str], bool]) -> str:
-    """What the subject is told if the way or the time alone is in between; else nothing."""
+    """The hint for a subject that lacks only the path or the time; else an empty text."""
 
     def is_open_or_clock(name: str) -> bool:
         return name == CLOCK or is_open(name)

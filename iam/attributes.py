@@ -1,14 +1,14 @@
-"""The circumstances of a request that a condition may ask for: `Module:Name`, each a text.
+"""The attributes that a condition can compare: `Module:Name`, each with a text.
 
-Three modules are ours and nobody else can set or name anything in them:
+Three modules are reserved, and no application can set or name anything in them:
 
-- `Connection`: who asks (filled in by `iam.access` from the subject) and by which way (by the
-  device: IsLocal is true or false, Address an IP address without port and zone, Interface).
-- `IAM`: whom an action of /iam is about. RoleId is the role that is given, or else the target's.
+- `Connection`: the subject (set by `iam.access`) and the connection (set by the device: IsLocal is
+  true or false, Address is an IP address without port and zone, Interface is a name).
+- `IAM`: the target of an action of /iam. RoleId is the role to be given, or else the target's.
 - `Clock`: Now, in seconds since 1970; absent while the device does not know the time.
 
-Every other module is an application's. A module that differs from ours in case only is no
-application's either: what looks like ours has to be ours.
+Every other module belongs to the application. A name that differs from a reserved module only in
+case is reserved, too.
 """
 
 from __future__ import annotations
@@ -39,20 +39,22 @@ OWN: Final = OF_SUBJECT | OF_DEVICE | OF_TARGET
 
 
 def is_own(name: str) -> bool:
-    """Is this name in a module of ours, however its case?"""
+    """True if the name is in a reserved module, whatever its case."""
     return name.partition(":")[0].lower() in _FOLDED
 
 
 def merged(own: Attributes, application: Attributes) -> Attributes:
-    """All attributes of a request. What an application says in a module of ours is left out,
-    also where `own` does not say anything: absent is an answer too."""
+    """Return all attributes of a request, without those of the application in reserved modules.
+
+    They are dropped even where `own` has no value: being absent is a value, too.
+    """
     return {name: text for name, text in application.items() if not is_own(name)} | dict(own)
 
 
 def excess(attributes: Attributes) -> str:
-    """Why these are more than a decision looks at, or nothing.
+    """Return why these are more than a decision accepts, or an empty text.
 
-    Cutting them would let whoever chooses a text step out of the reach of a Deny.
+    They are not cut: then a client that chooses a long text could avoid a Deny.
     """
     if len(attributes) > ATTRIBUTES_MAX:
         return f"there are more than {ATTRIBUTES_MAX} attributes"

@@ -1,13 +1,13 @@
 """The audit trail: an append-only, bounded table of events, each chained to the one before.
 
-Theory: the body of a record is JSON with sorted keys, so that one event always has the same bytes;
-in it stand its number and the digest of the body before it. Whoever changes, removes, adds or
-reorders a record must recompute every later one. Both ends are kept beside the table: the head, so
-that a cut tail shows, and the base, number and digest of the last record that was pruned, so that
-what is left stays verifiable. The chain has no key: it shows damage and clumsy editing, and whoever
-rewrites the whole file is caught only by a head noted elsewhere.
+The body of a record is JSON with sorted keys, so that equal events have equal bytes. It contains
+its number and the digest of the body before it: who changes, removes, adds or reorders a record has
+to recompute every later one. Both ends are kept beside the table: the head, so that a cut end is
+noticed, and the base (number and digest of the last removed record), so that the rest can be
+verified. The chain has no key. It reveals damage and careless editing; a complete rewrite is
+noticed only by a head that was noted elsewhere.
 
-Invariant: events have no field for a code, a token or a key, only for fingerprints.
+Events have no field for a code, a token or a key, only for fingerprints.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ SCHEMA: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What happened (`kind`, a slug), when, to whom; a field that does not apply stays empty.
+    """One event: its `kind` (a slug), its time and its user. Fields that do not apply are empty.
 
-    `wall` is seconds since 1970 and may be wrong on a board without a clock; `boot` (an id of this
-    start of the machine) with `monotonic` (seconds) orders events truly.
+    `wall` is seconds since 1970 and may be wrong on a board without a clock; `boot` (an ID of this
+    start of the machine) with `monotonic` (seconds) gives the true order.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An event in its place in the chain; `digest` and `previous` are hex."""
+    """An event with its number in the chain; `digest` and `previous` are hex."""
 
     seq: int
     event: Event
@@ -71,32 +71,34 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """The first place where the chain does not hold."""
+    """The first place at which the chain is broken."""
 
     seq: int
     why: str
 
 
 class AuditTrail:
-    """The events of one store. The store owns the connection and every transaction."""
+    """The events of one store, which owns the connection and every transaction."""
 
     def __init__(self, db: sqlite3.Connection, *, keep: int) -> None:
         self._db = db
         self._keep = keep
 
     def attach(self, db: sqlite3.Connection) -> None:
-        """Go on with another connection to the same trail."""
+        """Continue on another connection to the same trail."""
         self._db = db
 
     @property
     def head(self) -> tuple[int, str]:
-        """Number and hex digest of the newest record: worth noting somewhere else."""
+        """Number and hex digest of the newest record. Note it elsewhere to detect a rewrite."""
         seq, digest = self._end("head")
         return seq, digest.hex()
 
     def holds(self, seq: int, digest: str) -> bool:
-        """Whether event `seq` was appended with this hex digest; True if it was pruned since, and
-        for 0, which is before the first."""
+        """Return whether event `seq` was appended with this hex digest.
+
+        True if it has been removed since, and for 0, which precedes the first event.
+        """
         last, newest = self._end("head")
         if seq >= last:
             return (seq, digest) == (last, newest.hex())
@@ -104,19 +106,19 @@ class AuditTrail:
         return not found or bytes(found[0][0]).hex() == digest
 
     def clear(self) -> None:
-        """Forget every event, inside the caller's transaction; the next one has number 1."""
+        """Remove every event, inside the caller's transaction; the next one has number 1."""
         self._db.execute("DELETE FROM events")
         self._db.execute("DELETE FROM ends")
         for place in ("base", "head"):
             self._db.execute("INSERT INTO ends VALUES (?, 0, zeroblob(32))", (place,))
 
     def begin_at(self, seq: int, digest: str) -> None:
-        """Let the numbers and the chain of an empty trail go on after this event."""
+        """Continue the numbers and the chain of an empty trail after this event."""
         for place in ("base", "head"):
             self._move(place, seq, bytes.fromhex(digest))
 
     def append(self, event: Event) -> int:
-        """Chain one event inside the caller's transaction and prune; returns its number."""
+        """Append an event inside the caller's transaction, remove the oldest, return its number."""
         last, previous = self._end("head")
         seq = last + 1
         body = _encode(seq, previous, event)
@@ -131,9 +133,10 @@ class AuditTrail:
         return seq
 
     def iterate(self, since: int = 0) -> Iterator[Record]:
-        """Records after number `since`, oldest first; those pruned meanwhile are left out.
+        """Yield the records after number `since`, oldest first.
 
-        Reads page by page, so that a slow reader holds nothing. Raises StoreCorrupt.
+        Reads page by page, so that a slow reader holds no lock; records that are removed meanwhile
+        are missing. Raises StoreCorrupt.
         """
         while rows := self._rows(since):
             for seq, body, digest in rows:
@@ -141,13 +144,13 @@ class AuditTrail:
             since = rows[-1][0]
 
     def latest(self, count: int) -> list[Record]:
-        """The newest `count` records, or all there are, oldest first. Raises StoreCorrupt."""
+        """Return the newest `count` records, oldest first. Raises StoreCorrupt."""
         query = "SELECT seq, body, digest FROM events ORDER BY seq DESC LIMIT ?"
         rows = self._fetch(query, max(count, 0))
         return [_decode(*row) for row in reversed(rows)]
 
     def verify(self) -> Break | None:
-        """Walk the whole chain; None if it holds."""
+        """Check the whole chain; return the first break, or None."""
         seq, previous = self._end("base")
         while rows := self._rows(seq):
             for found, body, digest in rows:

@@ -1,8 +1,8 @@
-"""The roles and policies every device has.
+"""The roles and policies that every device has.
 
-One table says, for each action, the lowest role that may do it; a role may do what those below it
-may. So there is one policy per step, and each role names its own and those below. An application's
-actions follow the same scheme with policies of their own (`app-guest`, `app-user` …).
+One table names the lowest role for each action; a higher role may do what lower ones may. So there
+is one policy for each rank, and each role names its own and those below. The actions of an
+application get policies of their own in the same way (`app-guest`, `app-user` …).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOWEST: Mapping[str, str] = {
 }
 _MODULES = frozenset(action.partition(":")[0] for action in LOWEST)
 
-# What is about somebody: a user, a role or a key that the request names.
+# Actions with a target: a user, a role or a key that the request names.
 TARGETED = frozenset(
     {
         "Iam:GetUser",
@@ -54,13 +54,13 @@ TARGETED = frozenset(
     }
 )
 
-# The most that a configuration may let a key do that nobody has: it never reaches an application,
-# nor anything of /iam but the invite that makes it somebody's.
+# The most that a configuration may allow an unpaired key: it never reaches an application,
+# nor anything of /iam except the invite that makes it paired.
 UNPAIRED_ACTIONS = frozenset({"Core:Discover", "Iam:RedeemInvite", "Hello:Get", "Board:Read"})
 
 
 def steps(prefix: str, lowest: Mapping[str, str]) -> tuple[Policy, ...]:
-    """One policy per role of ours, allowing the actions for which that role is the lowest."""
+    """Return one policy for each built-in role, with the actions for which it is the lowest."""
     found = []
     for step in RANKS:
         actions = tuple(sorted(action for action, role in lowest.items() if role == step))
@@ -80,9 +80,9 @@ POLICIES = steps("core", LOWEST)
 
 
 def beyond_unpaired(policy: Policy) -> str:
-    """The first pattern by which this policy would let an unpaired key do too much; or nothing.
+    """Return the first pattern that allows an unpaired key too much, or an empty text.
 
-    `Module:*` is as good as all the actions of that module that there are.
+    `Module:*` counts as all actions of that module.
     """
     for statement in policy.statements:
         for pattern in statement.actions if statement.effect is Effect.ALLOW else ():
@@ -93,10 +93,10 @@ def beyond_unpaired(policy: Policy) -> str:
 
 
 def app_policies(actions: Mapping[str, str]) -> tuple[Policy, ...]:
-    """Policies for an application's own actions, {action: lowest role that gets it by default}.
+    """Return the policies for an application's actions, {action: lowest role}.
 
-    Raises PolicyError for an action in one of our modules (it could widen a right of ours), and for
-    `unpaired` as the lowest role: a key that nobody has never reaches an application.
+    Raises PolicyError for an action in a reserved module, which could widen a built-in right, and
+    for `unpaired` as the lowest role: requests of unknown keys never reach an application.
     """
     ours = {action for action, role in actions.items() if LOWEST.get(action) == role}
     for action, role in actions.items():

@@ -1,9 +1,7 @@
-"""What may become of the state: pure transitions, (state, actor, wish) → new state or IamError.
+"""Changes of users and keys: pure transitions from (state, actor, request) to a new state.
 
-Here are the wishes about users and keys, `iam.invites` has those about invites; all of them take
-the one door, `iam.rules`, where the rules stand that no policy can lift.
-
-The actor is a Subject, or None for the console and the button: whoever stands at the board.
+`iam.invites` has those of invites. All of them follow the rules of `iam.rules`, which no policy can
+override. The actor is a Subject, or None for a person at the device (console and button).
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ __all__ = [
 
 
 class Keep(Enum):
-    """The value of an option that leaves a field of the user as it is (None is a value there)."""
+    """The value that leaves a field of the user unchanged, where None is a value."""
 
     KEEP = "keep"
 
@@ -48,13 +46,16 @@ KEEP: Final = Keep.KEEP
 
 
 def has_owner(state: State) -> bool:
-    """Is there an owner? Counts those whose time is over and those without a key."""
+    """Return whether any user is an owner, even without a key or after the end of access."""
     return next(state.users_in(OWNER), None) is not None
 
 
 def default_role(state: State, *, had_owner: bool = False) -> str:
-    """The role of a window whose opener names none: the first to pair owns the device, unless it
-    had an owner before and has lost that one with its store."""
+    """Return the role of a window whose opener names none.
+
+    The first user who pairs becomes the owner, unless the device had an owner before and has lost
+    the store.
+    """
     return GUEST if had_owner or has_owner(state) else OWNER
 
 
@@ -66,7 +67,10 @@ def check_grant(
     not_after: float | None = None,
     rules: Rules,
 ) -> None:
-    """May this actor hand out this role (by opening a window for it)? Raises NotFound or Denied."""
+    """Check that the actor may grant this role, for example by a window.
+
+    Raises NotFound or Denied.
+    """
     end = inf if not_after is None else not_after
     check_given(power_of(state, actor, rules), role, end, rules=rules)
 
@@ -86,12 +90,13 @@ def pair_user(
     not_after: float | None = None,
     receipt: bytes = b"",
 ) -> State:
-    """A new user with one key and the role of the window that `actor` opened.
+    """Add a user with one key, and with the role of the window that `actor` opened.
 
-    The same key under the same name again returns `state` itself, whatever the role; but if nobody
-    had verified it and this pairing does, it is verified from now on, and the user has this role if
-    it is the higher one. `receipt` is kept with the key. Raises KeyTaken, NameTaken, NotFound
-    (role), Denied, LimitReached.
+    If the same key pairs under the same name again, the result is `state` itself, whatever the
+    role. But if the key was not verified and this pairing verifies it, it becomes verified, and the
+    user gets this role if it ranks higher. `receipt` is stored with the key.
+
+    Raises KeyTaken, NameTaken, NotFound (role), Denied, LimitReached.
     """
     known = state.user_of(fingerprint)
     if known is not None and known.name == name:
@@ -108,7 +113,7 @@ def pair_user(
 
 
 def add_user(state: State, actor: Subject | None, user: User, *, rules: Rules) -> State:
-    """A new user, for whose keys the actor vouches.
+    """Add a user, for whose keys the actor vouches.
 
     Raises NameTaken, KeyTaken, NotFound (role), Denied, LimitReached.
     """
@@ -129,7 +134,10 @@ def set_user(
     not_before: float | Keep | None = KEEP,
     not_after: float | Keep | None = KEEP,
 ) -> State:
-    """Raises NotFound (user or role), Denied, LastOwner, Malformed (time ends before it begins)."""
+    """Change fields of a user.
+
+    Raises NotFound (user or role), Denied, LastOwner, Malformed (access ends before it begins).
+    """
     before = state.user(name)
     after = replace(
         before,
@@ -142,19 +150,20 @@ def set_user(
 
 
 def rename(state: State, actor: Subject | None, name: str, new_name: str, *, rules: Rules) -> State:
-    """Another name, the same keys and rights. Raises NotFound, NameTaken, Denied."""
+    """Change the name of a user; keys and rights stay. Raises NotFound, NameTaken, Denied."""
     before = state.user(name)
     return _change(state, actor, before, replace(before, name=new_name), rules)
 
 
 def remove_user(state: State, actor: Subject | None, name: str, *, rules: Rules) -> State:
-    """Raises NotFound, Denied, LastOwner."""
+    """Remove a user with all keys and invites. Raises NotFound, Denied, LastOwner."""
     return _change(state, actor, state.user(name), None, rules)
 
 
 def add_key(state: State, actor: Subject | None, name: str, key: Key, *, rules: Rules) -> State:
-    """One more key for this user; one the user has already takes the new name, and is verified if
-    it was not. The actor vouches for it.
+    """Add a key to a user, for which the actor vouches.
+
+    If the user has the key already, it gets the new name, and becomes verified if `key` is.
 
     Raises NotFound, KeyTaken, Denied, LimitReached.
     """
@@ -176,7 +185,7 @@ def _with_key(user: User, key: Key) -> User:
 def remove_key(
     state: State, actor: Subject | None, name: str, fingerprint: str, *, rules: Rules
 ) -> State:
-    """Raises NotFound (user or key), Denied, LastOwner."""
+    """Remove a key of a user. Raises NotFound (user or key), Denied, LastOwner."""
     before = state.user(name)
     gone = before.key(fingerprint)
     kept = tuple(key for key in before.keys if key is not gone)

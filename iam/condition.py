@@ -1,23 +1,21 @@
-"""One condition of a statement: an operator, an attribute, and the values it is compared with.
+"""A condition of a statement: an operator, an attribute, and the values to compare it with.
 
-Values are OR-ed. A negative operator holds only if none of them is equal. What is missing never
-matches: an absent attribute, an absent `${Other:Attribute}` and a text that is not of the
-operator's kind (a number, an address …) make the condition not hold, the negative ones too. So what
-is not known makes no Allow wider, but it makes no Deny bite either: what must not fail open is to
-be written as an Allow with conditions.
+One value that matches is enough; a negative operator holds only if none is equal. Missing
+information never matches: if the attribute is absent, or an attribute `${Other:Attribute}`, or a
+text is not of the operator's kind (a number, an address …), the condition does not hold, not even
+with a negative operator. So unknown information never widens an Allow, but it does not trigger a
+Deny either: write what must not fail open as an Allow with conditions.
 
-The clock is the exception. While the device does not know the time, `Clock:Now` is absent, and
-then a condition that needs it does not hold in an Allow and does hold in a Deny: an unknown time
-never widens a right.
+The clock is the exception. While the device does not know the time, `Clock:Now` is absent; then a
+condition that needs it does not hold in an Allow and holds in a Deny.
 
-A condition is asked for one of four outcomes, because "not known" is an answer too:
+The outcome of a condition is one of four:
 
-    HOLDS   FAILS   OPEN: it depends on what the caller declares not known yet
-                    CLOCK: it depends on the time, and the device does not know it
+    HOLDS   FAILS   OPEN: it depends on an attribute that the caller declares open
+                    CLOCK: it depends on the time, which the device does not know
 
-Values are compiled when the condition is made, and a literal that cannot be of the operator's kind
-is a PolicyError there. The text that `${…}` stands for is data: no wildcard and no second
-substitution in it means anything.
+Values are compiled when the condition is made; a literal that is not of the operator's kind raises
+PolicyError then. The text of `${…}` is data: wildcards and substitutions in it have no meaning.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ __all__ = ["NEGATIVE", "Condition", "Operator", "Outcome", "check_attribute", "n
 
 
 class Outcome(Enum):
-    """See the essay above."""
+    """The result of a condition for some attributes; see the module."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -46,13 +44,13 @@ class Outcome(Enum):
 
 
 def nothing(_name: str) -> bool:
-    """No attribute is open: what is absent is absent."""
+    """Return False: no attribute is open, and an absent one is absent."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """See the essay above. Raises PolicyError for what can never be meant."""
+    """One condition; see the module. Raises PolicyError for one that can never be meant."""
 
     operator: Operator
     attribute: str
@@ -78,12 +76,11 @@ class Condition:
         return (self.attribute, *self._others)
 
     def holds(self, attributes: Attributes) -> bool:
-        """Does it hold in an Allow, where what is not known does not count?"""
+        """True if it holds in an Allow, where unknown information does not count."""
         return self.outcome(attributes) is Outcome.HOLDS
 
     def outcome(self, attributes: Attributes, is_open: Callable[[str], bool] = nothing) -> Outcome:
-        """HOLDS or FAILS, or what it depends on. An absent attribute that `is_open` may have any
-        value yet."""
+        """Return the outcome. An absent attribute that `is_open` can have any value."""
         if (text := attributes.get(self.attribute)) is None:
             return _absent(self.attribute, is_open)
         kind = KINDS[self.operator]
@@ -97,11 +94,11 @@ class Condition:
         return next(outcome for side, outcome in _BY_SIDE[kind.negative] if side in sides)
 
     def open_names(self, attributes: Attributes, is_open: Callable[[str], bool]) -> tuple[str, ...]:
-        """The attributes that it reads and that may have any value yet."""
+        """Return the attributes that it reads and that can have any value."""
         return tuple(name for name in self.names if name not in attributes and is_open(name))
 
     def why(self, attributes: Attributes) -> str:
-        """What was compared with what, for the log and the console."""
+        """Return both sides of the comparison, for the log and the console."""
         found = ", ".join(
             f"{name} is {attributes[name][:80]!r}" if name in attributes else f"{name} is absent"
             for name in list(dict.fromkeys(self.names))[:EXPLAINED_VALUES_MAX]
@@ -112,7 +109,7 @@ class Condition:
 
 
 class _Side(Enum):
-    """What comparing with one `${…}` comes to."""
+    """The result of comparing with one `${…}`."""
 
     EQUAL = "equal"  # or less than, or whatever the operator asks for
     DIFFERS = "differs"
@@ -162,7 +159,7 @@ def _absent(name: str, is_open: Callable[[str], bool]) -> Outcome:
 
 
 def check_attribute(name: str) -> None:
-    """Raises PolicyError for what is no attribute, or is in a module of ours and not there."""
+    """Raise PolicyError for a text that is not an attribute, or not one of a reserved module."""
     if not NAME.fullmatch(name):
         raise PolicyError(f"{name[:80]!r} is not an attribute", advice="Write Module:Name.")
     if is_own(name) and name not in OWN:
@@ -172,7 +169,7 @@ def check_attribute(name: str) -> None:
 
 
 def _substituted(value: str) -> str:
-    """The attribute that a value `${Module:Name}` stands for; nothing for a literal."""
+    """The attribute that a value `${Module:Name}` stands for; empty for a literal."""
     if "${" not in value:
         return ""
     if not (value.startswith("${") and value.endswith("}") and NAME.fullmatch(value[2:-1])):

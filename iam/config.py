@@ -13,12 +13,12 @@
     rank = 15
     policies = ["core-unpaired", "lan-only"]
 
-Whatever is not exactly this is refused with file, line and reason, for a rule that silently says
-nothing is worse than none. Several files are one set. The policies `core-…` and `app-…` are built
-in and stand always. A role of ours may be given another list of policies, which then takes the
-node of the built-in one; its rank is fixed. Other roles rank from 1 up to just below an owner.
+Anything else is an error with file, line and reason: a rule that is ignored silently is worse than
+none. Several files form one set. The policies `core-…` and `app-…` are built in and always exist. A
+built-in role can be given another list of policies, which replaces the built-in one; its rank is
+fixed. Other roles rank from 1 up to just below the owner.
 
-Nothing here opens a file: the caller reads, and hands over names and texts.
+No file is opened here: the caller reads them and passes names and texts.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from json import dumps
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final, ParamSpec, TypeVar
 
 from iam import policy_budget
 from iam.access import Access
@@ -50,10 +51,17 @@ ID_ADVICE: Final = "Start with a letter; then letters, digits, '.', '_' and '-',
 _OURS: Final = ("core-", "app-")
 
 
+_Options = ParamSpec("_Options")
+_Made = TypeVar("_Made")
+_Member = TypeVar("_Member", bound=StrEnum)
+
+
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """All roles and policies, the built-in ones too. `warnings`: "FILE:LINE: …", what is allowed
-    but hardly meant."""
+    """All roles and policies, the built-in ones included.
+
+    `warnings` lists ("FILE:LINE: …") what is valid but probably not meant.
+    """
 
     roles: tuple[Role, ...] = ROLES
     policies: tuple[Policy, ...] = POLICIES
@@ -61,11 +69,11 @@ class Rulebook:
     _asked: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
 
     def access(self, app_actions: Mapping[str, str] = MappingProxyType({})) -> Access:
-        """These rules, with an application's actions. Raises PolicyError."""
+        """Return these rules with an application's actions. Raises PolicyError."""
         return Access(self.roles, self.policies, app_actions=app_actions)
 
     def unknown_actions(self, known: Collection[str]) -> tuple[str, ...]:
-        """ "FILE:LINE: no resource asks for the action X", for each that fits none of `known`."""
+        """Return a message "FILE:LINE: …" for each action that matches none of `known`."""
         return tuple(
             f"{node}: no resource asks for the action {pattern}"
             for node, pattern in self._asked
@@ -74,7 +82,7 @@ class Rulebook:
 
 
 def load(files: Iterable[tuple[str, str]]) -> Rulebook:
-    """The rules in these (file name, text). Raises PolicyFileError for the first that is wrong."""
+    """Read these files, (name, text). Raises PolicyFileError for the first error."""
     reading = _Reading()
     for file, text in files:
         reading.take(read(text, file=file))
@@ -87,10 +95,15 @@ def _identifier(node: TomlNode, what: str) -> str:
     return found
 
 
-def _explained(node: TomlNode, make: Callable[..., Any], *values: object) -> Any:
-    """Make a value; what is wrong with it is wrong at that node."""
+def _explained(
+    node: TomlNode,
+    make: Callable[_Options, _Made],
+    *values: _Options.args,
+    **options: _Options.kwargs,
+) -> _Made:
+    """Make a value; an error in it is an error at this node."""
     try:
-        return make(*values)
+        return make(*values, **options)
     except PolicyError as error:
         raise node.error(str(error), error.advice) from error
 
@@ -99,7 +112,7 @@ def _explained(node: TomlNode, make: Callable[..., Any], *values: object) -> Any
 
 
 class _Reading:
-    """What was read so far."""
+    """The policies and roles that were read so far."""
 
     def __init__(self) -> None:
         self._policies: dict[str, tuple[TomlNode, Policy]] = {}
@@ -110,7 +123,7 @@ class _Reading:
         self._budget = policy_budget.Budget()
 
     def take(self, file: TomlNode) -> None:
-        """Everything in one file; names are looked up when all are read."""
+        """Read one file; names are resolved when all files are read."""
         found = file.table("the file", ("policy", "role"))
         for key, take in (("policy", self._policy), ("role", self._role)):
             if key in found:
@@ -122,7 +135,7 @@ class _Reading:
             raise node.error(why, "Say it in fewer words, or leave some of it out.")
 
     def rulebook(self) -> Rulebook:
-        """All of it together. Raises PolicyFileError."""
+        """Resolve all names. Raises PolicyFileError."""
         known = {one.id: one for one in POLICIES} | {n: p for n, (_, p) in self._policies.items()}
         for node, role, name in self._named:
             if name not in known and not _is_apps(name):
@@ -228,7 +241,7 @@ class _Reading:
         self._roles[name] = (where, Role(name, rank, tuple(policies)))
 
 
-def _one_of(node: TomlNode, kind: Any, what: str, name: str | None = None) -> Any:
+def _one_of(node: TomlNode, kind: type[_Member], what: str, name: str | None = None) -> _Member:
     text = node.text(what) if name is None else name
     known = [member.value for member in kind]
     if text not in known:
@@ -252,7 +265,7 @@ def _rank(node: TomlNode, name: str, found: Mapping[str, TomlNode]) -> int:
 
 
 def _is_apps(name: str) -> bool:
-    """Is it a policy for an application's actions, which come when the rules are put to use?"""
+    """True for a policy for an application's actions, which are known only later."""
     return name.startswith("app-") and name.removeprefix("app-") in RANKS
 
 
@@ -269,7 +282,7 @@ def _check_floor(node: TomlNode, name: str, policy: Policy | None) -> None:
 
 
 def to_toml(roles: Iterable[Role], policies: Iterable[Policy]) -> str:
-    """A file that `load` reads as these. What is built in is left out."""
+    """Return a file that `load` reads as these roles and policies; built-in ones are left out."""
     built_in = {*ROLES, *POLICIES}
     lines = [line for one in policies if one not in built_in for line in _policy_lines(one)]
     for role in roles:

@@ -1,8 +1,8 @@
-"""The SQLite side of a store: connecting, making, checking and migrating one file.
+"""The SQLite side of a store: connect to one file, create, check and migrate it.
 
-A file is read as a stranger before it is opened for writing. A new file is made beside its place
-and moved there whole, so an empty or half file is never mistaken for a device that nobody owns yet.
-An older version's file is migrated in one transaction after a copy was made beside it.
+A file is opened read-only and checked before it is opened for writing. A new file is made under
+another name and moved into place whole, so an empty or half-written file is never mistaken for a
+new device. A file of an older version is migrated in one transaction, after a copy was made.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _FORMATS: Final = (b"\1\1", b"\2\2")  # bytes 18 and 19: rollback journal, write
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The file with this at the end of its name."""
+    """Return the file with this suffix to its name."""
     return path.with_name(path.name + suffix)
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with the file becomes one StoreError that says what to do."""
+    """Turn any error about the file into one StoreError that says what to do."""
     try:
         yield
     except StoreError:
@@ -58,7 +58,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def is_disk_fault(error: Exception) -> bool:
-    """Whether SQLite failed because of the disk or the folder, not because of the file."""
+    """Return whether SQLite failed because of the disk or the folder, not the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_FAULTS
 
 
@@ -78,7 +78,7 @@ def refuse(path: Path, why: str, cause: Exception | None = None) -> NoReturn:
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection in autocommit mode. `mode` is SQLite's: ro or rw."""
+    """Connect in autocommit mode. `mode` is SQLite's: ro or rw."""
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
     db.execute("PRAGMA foreign_keys = ON")
     be_lenient(db)
@@ -86,18 +86,20 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def be_lenient(db: sqlite3.Connection) -> None:
-    """Read text that is no UTF-8 as such, so that one damaged name does not hide all the others."""
+    """Accept text that is not UTF-8, so that one damaged name does not hide all others."""
     db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """It reads the log of a crash but does not write it back. Where there is none, `immutable`
-    keeps SQLite from making one."""
+    """Connect for reading; the log of a crash is read but not written back.
+
+    If there is no log, `immutable` keeps SQLite from creating one.
+    """
     return connect(path, "ro" if beside(path, "-wal").exists() else "ro&immutable=1")
 
 
 def connect_for_writing(path: Path) -> sqlite3.Connection:
-    """A connection whose commits wait for the disk, and which overwrites what is deleted."""
+    """Connect for commits that wait for the disk; deleted content is overwritten."""
     db = connect(path, "rw")
     try:
         for pragma in (
@@ -114,13 +116,13 @@ def connect_for_writing(path: Path) -> sqlite3.Connection:
 
 
 def create(path: Path) -> None:
-    """A new store without users."""
+    """Create a store without users."""
     with draft(path) as db:
         begin(db)
 
 
 def begin(db: sqlite3.Connection) -> None:
-    """Make an empty database a store."""
+    """Turn an empty database into a store."""
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     upgrade(db, 0)
@@ -128,7 +130,7 @@ def begin(db: sqlite3.Connection) -> None:
 
 @contextmanager
 def draft(path: Path) -> Iterator[sqlite3.Connection]:
-    """A new database that appears at `path` whole and durable, or not at all."""
+    """Make a new database that appears at `path` whole and durable, or not at all."""
     new = beside(path, ".new")
     for suffix in BESIDE:
         beside(new, suffix).unlink(missing_ok=True)
@@ -142,16 +144,20 @@ def draft(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def examine(path: Path, marked: Marked | None) -> None:
-    """Raise StoreCorrupt, StoreTooNew or sqlite3.Error unless it is a sound file of ours; the file
-    is not changed."""
+    """Check that the file is a sound store; it is not changed.
+
+    Raises StoreCorrupt, StoreTooNew or sqlite3.Error.
+    """
     with closing(connect_read_only(path)) as db:
         check_ours(db, path, marked)
         check_sound(db, path)
 
 
 def check_ours(db: sqlite3.Connection, path: Path, marked: Marked | None) -> int:
-    """The version of the schema, if it is one that we know. A number above ours in a file whose
-    mark has ours is damage."""
+    """Return the version of the schema. Raises StoreCorrupt, StoreTooNew.
+
+    A version above ours in a file whose mark has ours is damage.
+    """
     if _pragma(db, "application_id") != APPLICATION_ID:
         refuse(path, "it was made by something else, or is empty")
     version, known = _pragma(db, "user_version"), len(schema.MIGRATIONS)
@@ -166,14 +172,16 @@ def check_ours(db: sqlite3.Connection, path: Path, marked: Marked | None) -> int
 
 
 def check_sound(db: sqlite3.Connection, path: Path) -> None:
-    """Raise StoreCorrupt for damage that SQLite knows of."""
+    """Raise StoreCorrupt for damage that SQLite detects."""
     with path.open("rb") as file:
         if file.read(20)[18:] not in _FORMATS:
             refuse(path, "its header is damaged")  # SQLite would take it for read-only
     # Not quick_check: with an index astray, a key that was removed could come back.
     verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if verdict != "ok" or db.execute("PRAGMA foreign_key_check").fetchone():
-        refuse(path, str(verdict) if verdict != "ok" else "something belongs to nobody")
+        refuse(
+            path, str(verdict) if verdict != "ok" else "a row refers to a user who does not exist"
+        )
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:
@@ -181,7 +189,7 @@ def _pragma(db: sqlite3.Connection, name: str) -> int:
 
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring an older version's file to this one, after a copy was made as `<file>.v<version>`."""
+    """Migrate a file of an older version, after a copy was made as `<file>.v<version>`."""
     if (version := _pragma(db, "user_version")) < len(schema.MIGRATIONS):
         with draft(beside(path, f".v{version}")) as copy:
             db.backup(copy)
@@ -189,7 +197,7 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def upgrade(db: sqlite3.Connection, version: int) -> None:
-    """The migrations that a schema of this version lacks, in one transaction."""
+    """Run the migrations from this version on, in one transaction."""
     db.execute("BEGIN IMMEDIATE")
     for step in schema.MIGRATIONS[version:]:
         for statement in step:

@@ -1,19 +1,19 @@
-"""What can go wrong in iam.
+"""The errors of iam.
 
     IamError
-    ├── Malformed       a value that cannot be, such as a key that is not 64 hex digits
-    ├── Denied          a change above what its actor may give or touch
+    ├── Malformed       a value that cannot exist, such as a key that is not 64 hex digits
+    ├── Denied          a change above what its actor may grant or touch
     ├── NotFound        no such user, key, role or invite
-    ├── Taken           NameTaken, KeyTaken: somebody else has it
-    ├── InviteRefused   an invite that is unknown, over, for another key, or too much by now
-    ├── LastOwner       nobody would be left to administer the device
-    ├── LimitReached    no room for one more user, key or invite
-    ├── TooMany         more changes than their actor may make in this time
+    ├── Taken           NameTaken, KeyTaken: another user has it
+    ├── InviteRefused   an invite that is unknown, expired, for another key, or no longer allowed
+    ├── LastOwner       no owner would be left
+    ├── LimitReached    no room for another user, key or invite
+    ├── TooMany         more changes than the actor may make in this time
     ├── PolicyError     roles and policies that contradict themselves; PolicyFileError: in a file
     └── StoreError      the file on disk: StoreBusy, StoreCorrupt, StoreTooNew, StoreWriteFailed
 
-`str(error)` is the cause, `advice` the next step, `reason` a slug that programs may compare.
-No message ever holds a code, a token or a private key.
+`str(error)` is the cause, `advice` the next step, `reason` a slug that programs can compare.
+No message contains a code, a token or a private key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import ClassVar
 
 
 class IamError(Exception):
-    """Root of the tree."""
+    """Base class."""
 
     reason: ClassVar[str] = "internal"
 
@@ -32,18 +32,26 @@ class IamError(Exception):
 
 
 class Malformed(IamError):
+    """A value that cannot exist."""
+
     reason = "malformed"
 
 
 class Denied(IamError):
+    """The actor may not make this change."""
+
     reason = "denied"
 
 
 class NotFound(IamError):
+    """There is no such user, key, role or invite."""
+
     reason = "not-found"
 
 
 class Taken(IamError):
+    """Another user has the name or the key."""
+
     reason = "taken"
 
 
@@ -56,21 +64,25 @@ class KeyTaken(Taken):
 
 
 class InviteRefused(IamError):
-    """Whoever holds the invite gets nothing by it."""
+    """The invite grants nothing to its holder."""
 
     reason = "invite"
 
 
 class LastOwner(IamError):
+    """The change would leave the device without an owner."""
+
     reason = "last-owner"
 
 
 class LimitReached(IamError):
+    """There is no room for another user, key or invite."""
+
     reason = "limit"
 
 
 class TooMany(IamError):
-    """`seconds` is how long to wait before the change may be tried again."""
+    """Too many changes in this time; `seconds` is how long to wait before the next attempt."""
 
     reason = "too-many"
 
@@ -80,11 +92,13 @@ class TooMany(IamError):
 
 
 class PolicyError(IamError):
+    """Roles and policies that contradict themselves, or an invalid part of them."""
+
     reason = "policy"
 
 
 class PolicyFileError(PolicyError):
-    """A file of roles and policies that is not taken: "FILE:LINE: what is wrong"."""
+    """A file with an error: "FILE:LINE: what is wrong"."""
 
     def __init__(self, why: str, *, file: str, line: int, advice: str = "") -> None:
         super().__init__(f"{file}:{line}: {why}", advice=advice)
@@ -93,11 +107,13 @@ class PolicyFileError(PolicyError):
 
 
 class StoreError(IamError):
+    """The store cannot be used."""
+
     reason = "internal"
 
 
 class StoreBusy(StoreError):
-    """Another process holds the store; `pid` is None if it has not said who it is."""
+    """Another process uses the store; `pid` is None if it is unknown."""
 
     def __init__(self, message: str, *, pid: int | None, advice: str = "") -> None:
         super().__init__(message, advice=advice)
@@ -105,11 +121,11 @@ class StoreBusy(StoreError):
 
 
 class StoreCorrupt(StoreError):
-    """The file is not a whole store of ours; it was not touched."""
+    """The file is not a complete store; it was not changed."""
 
 
 class StoreTooNew(StoreError):
-    """A later version of this software wrote the file; it was not touched."""
+    """A later version wrote the file; it was not changed."""
 
 
 class StoreWriteFailed(StoreError):

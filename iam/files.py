@@ -1,12 +1,12 @@
-"""How files that belong to one user are opened and written (CWE-59, CWE-367).
+"""Opening and writing files that belong to one user (CWE-59, CWE-367).
 
 A file in a state folder is opened only if it is a regular file of this process's own user and the
-last part of its path is no link; it is looked at after it was opened, never before. A new content
-replaces the old one whole or not at all.
+last part of its path is not a link; it is checked after it was opened, never before. New content
+replaces the old content whole or not at all.
 
-Root that works on a folder of another user does so as that user (`acting_as_owner_of`): it follows
-no link that this user could not follow, and leaves no file that this user cannot open.
-`peer.files` has the same rule for keys and the client's files; `peer` and `iam` share no code.
+If root works on another user's folder, it acts as that user (`acting_as_owner_of`): it follows no
+link that this user could not follow, and leaves no file that this user cannot open. `peer.files`
+has the same rule for keys and the client's files; `peer` and `iam` share no code.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ def open_own(path: Path, flags: int, mode: int = _PRIVATE) -> int:
 
 
 def require_own(path: Path) -> None:
-    """Raise OSError unless `path` is absent or what `open_own` would open: for SQLite, which opens
-    files by name."""
+    """Raise OSError unless `path` is absent or `open_own` would open it.
+
+    For SQLite, which opens files by name.
+    """
     with suppress(FileNotFoundError):
         os.close(open_own(path, os.O_RDWR))
 
@@ -63,13 +65,13 @@ def _objection(found: os.stat_result, *, writing: bool) -> str:
 
 
 def read_own(path: Path) -> bytes:
-    """The content of a file of ours. Raises OSError as `open_own` does."""
+    """Return the content of a file of this user. Raises OSError as `open_own` does."""
     with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
         return file.read()
 
 
 def append_own(path: Path, data: bytes) -> None:
-    """Append to a file that is there, durably. Raises OSError; then any part of it may be there."""
+    """Append to an existing file, durably. Raises OSError; then any part may be written."""
     with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "wb", buffering=0) as file:
         if file.write(data) != len(data):
             raise OSError(errno.ENOSPC, "the disk took a part of it", str(path))
@@ -108,9 +110,11 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def acting_as_owner_of(folder: Path) -> Iterator[None]:
-    """Inside, root has the effective user and group of the folder's owner; anybody else, and root
-    on a folder of its own or on one that is not there, stays what it is. Applies to the whole
-    process, so it is for programs with one thread."""
+    """Inside, root has the effective user and group of the folder's owner.
+
+    Other users keep theirs, as does root on a folder of its own or one that does not exist. Applies
+    to the whole process, so it is for programs with one thread.
+    """
     owner = other_owner(folder)
     if owner is None:
         yield
@@ -130,7 +134,7 @@ def acting_as_owner_of(folder: Path) -> Iterator[None]:
 
 
 def become_owner_of(folder: Path) -> None:
-    """The same for the rest of the process's life, without a way back."""
+    """Become the folder's owner for the rest of the process's life."""
     owner = other_owner(folder)
     if owner is not None:
         os.setgroups([owner.st_gid])
@@ -139,7 +143,7 @@ def become_owner_of(folder: Path) -> None:
 
 
 def other_owner(folder: Path) -> os.stat_result | None:
-    """Whose the folder is, if this process is root and it is not root's; else None."""
+    """Return the owner of the folder if this process is root and the owner is not; else None."""
     if os.geteuid() != 0:
         return None
     with suppress(FileNotFoundError, NotADirectoryError):

@@ -1,12 +1,12 @@
-"""Invites: leave to become a user, given beforehand and from afar.
+"""Invites: the right to become a user, granted in advance and remotely.
 
-An invite is a promise of its inviter, and is never worth more than the inviter. It is measured when
-it is made and again when it is redeemed, by what the inviter is then; `iam.rules` ends it with the
-inviter's name, rank or time. Whoever redeems it needs no right and has no say: name, role and end
-are those of the invite.
+An invite never grants more than its inviter can. That is checked when it is made and again when it
+is redeemed, by the inviter's rights at that time; `iam.rules` ends it when the inviter is removed
+or loses rights. Redeeming needs no right and has no choice: name, role and end are those of the
+invite.
 
-That a token is genuine is shown before it comes here. What comes here is the id in it, and only an
-invite that the state still holds is worth anything: used up or withdrawn is unknown.
+The caller has verified the token before. This module sees the ID in it, and accepts only an invite
+that is in the state: a used or withdrawn one is unknown.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _ASK = "Ask for a new invite."
 def add_invite(
     state: State, actor: Subject | None, invite: Invite, *, now: float, rules: Rules
 ) -> State:
-    """This invite, in the actor's name and cut to the actor's time; expired ones make room for it.
+    """Add an invite in the actor's name, with an end no later than the actor's.
 
-    Raises NotFound (role), Denied, NameTaken (for an invite of one use), LimitReached, Malformed
-    (over before it begins).
+    Expired invites are removed to make room. Raises NotFound (role), Denied, NameTaken (for an
+    invite of one use), LimitReached, Malformed (it would have ended already).
     """
     power = power_of(state, actor, rules)
     not_after = invite.not_after
@@ -66,12 +66,12 @@ def add_invite(
 
 
 def names_of(invite: Invite) -> tuple[str, ...]:
-    """The names that its uses give, if nobody has one of them by then."""
+    """Return the names that its uses give, if all of them are free by then."""
     return tuple(islice(_numbered(invite.name), invite.uses if invite.is_shared else 1))
 
 
 def remove_invite(state: State, actor: Subject | None, invite_id: str, *, rules: Rules) -> State:
-    """Raises NotFound, Denied (it is for a role above the actor's own)."""
+    """Remove an invite. Raises NotFound, Denied (its role ranks above the actor's)."""
     invite = state.invite(invite_id)
     if rules.rank(invite.role) > power_of(state, actor, rules).rank:
         raise Denied(f"the role {invite.role!r} ranks above yours", advice="Ask an owner.")
@@ -79,19 +79,19 @@ def remove_invite(state: State, actor: Subject | None, invite_id: str, *, rules:
 
 
 def without_expired(state: State, now: float) -> State:
-    """The state without the invites whose time is over."""
+    """Return the state without the invites that have expired."""
     return state.without_invites(one.id for one in state.invites.values() if one.expires <= now)
 
 
 def redeem(
     state: State, invite_id: str, *, fingerprint: str, now: float, rules: Rules, key_name: str = ""
 ) -> tuple[State, User]:
-    """The new user with this key, and the state with one use less; the last use ends the invite.
+    """Return the state with one use less, and the new user with this key; the last use ends it.
 
-    A key that has the invite behind it already gets the same `state` and its user, and takes no
-    use, even when the invite is gone by then: an answer may have been lost on its way.
+    A key that has redeemed the invite before gets the same `state` and its user and consumes no
+    use, even if the invite has ended since: the first answer may have been lost.
 
-    Raises InviteRefused, KeyTaken, NameTaken (somebody came by the name another way), LimitReached.
+    Raises InviteRefused, KeyTaken, NameTaken (another user has the name by now), LimitReached.
     """
     known = state.user_of(fingerprint)
     if known is not None and known.key(fingerprint).invite == invite_id:
@@ -111,7 +111,7 @@ def redeem(
         changed = change(state, power, None, user, rules=rules)
     except (Denied, NotFound) as error:
         raise InviteRefused(
-            "whoever invited you may not give this role any more", advice=_ASK
+            "the user who invited you may no longer grant this role", advice=_ASK
         ) from error
     return _used_once(changed, invite), user
 
@@ -129,22 +129,22 @@ def _usable(state: State, invite_id: str, fingerprint: str, now: float) -> Invit
 
 
 def _power_behind(state: State, invite: Invite, now: float, rules: Rules) -> Power:
-    """What the inviter could give at this time."""
+    """The rights that the inviter can grant at this time."""
     if not invite.inviter:
         return CONSOLE
     inviter = state.user(invite.inviter)
     if not inviter.start <= now < inviter.end:
-        raise InviteRefused("whoever invited you has no access now", advice=_ASK)
+        raise InviteRefused("the user who invited you has no access now", advice=_ASK)
     return power_of_user(inviter, rules)
 
 
 def _is_vouched(state: State, invite: Invite) -> bool:
-    """An invite vouches for whoever redeems it as far as its inviter does by then."""
+    """True if the inviter has a verified key now, or was at the device."""
     return not invite.inviter or any(key.verified for key in state.user(invite.inviter).keys)
 
 
 def _free_name(state: State, invite: Invite) -> str:
-    """The invite's name; for one of several uses the first that is free of NAME, NAME-2 …"""
+    """The invite's name; with several uses the first free one of NAME, NAME-2 and so on."""
     if not invite.is_shared:
         return invite.name
     return next(name for name in _numbered(invite.name) if name not in state.users)

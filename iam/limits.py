@@ -14,7 +14,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class IamLimits:
-    """What a device lets its users, and those whom it does not know, cost it."""
+    """The bounds of the resources of a device that its users and others can consume."""
 
     users: int = 256
     keys_per_user: int = 8
@@ -44,7 +44,7 @@ LAST_SEEN_WRITE_SECONDS: Final = 3600.0  # at most one write an hour for times o
 LAST_SEEN_ROWS_PER_COMMIT: Final = 32  # written along with another change; the rest waits
 
 # Files.
-MARK_CHANGE_BYTES: Final = 65_536  # of changes in a mark, beyond its rows; then it is written anew
+MARK_CHANGE_BYTES: Final = 65_536  # of changes in a mark, beyond its rows; then it is rewritten
 STORE_BUSY_MILLISECONDS: Final = 1000  # a checkpoint waits so long for readers
 STORE_COPY_TRIES: Final = 5  # of a copy of a store that another process may be writing
 

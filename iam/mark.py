@@ -1,15 +1,15 @@
-"""The mark: a small file beside the store that knows what the store should hold.
+"""The mark: a small file beside the store that repeats what the store should hold.
 
-A store by itself cannot tell that it is a copy of last week, or that its newest writes were lost.
-The mark repeats the rows that rights depend on (`iam.rights`), the number of the commit that made
-them, the head of the audit trail at that time, the time floor, and whether the device has ever
-had an owner. It is written after the store: a store that is newer than its mark was interrupted in
+A store alone cannot tell that it is a copy from last week, or that its newest writes were lost. The
+mark repeats the rows that rights depend on (`iam.rights`), the number of the commit that made them,
+the head of the audit trail at that time, the time floor, and whether the device has ever had an
+owner. It is written after the store: a store that is newer than its mark was interrupted in
 between, and a store that is older has lost something.
 
-The file is a journal, so that a change costs what it changes. Each line is a SHA-256 digest, a
-space, and a JSON object; the digest is over the digest of the line before and the object. The first
-line holds every row, each later one what was added and dropped. From the first line that does not
-hold, nothing is believed. `Mark.write` begins the file anew.
+The file is a log of changes, so that a change costs what it changes. Each line is a SHA-256 digest,
+a space, and a JSON object; the digest is over the digest of the line before and the object. The
+first line lists every row, each later one what was added and dropped. Nothing is believed from the
+first invalid line on. `Mark.write` replaces the file by one with a single line.
 """
 
 from __future__ import annotations
@@ -31,9 +31,14 @@ Head = tuple[int, str]  # number and hex digest of an event
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """What a mark says. `schema`: the version of the store that it belongs to. `void`: the number
-    of a commit that was reported as failed. `is_whole`: every line of the file holds, but for a
-    last one that was not finished. `last`: the digest of the last line, if one can be appended."""
+    """The content of a mark.
+
+    Attributes:
+        schema: the version of the store that it belongs to.
+        void: the number of a commit that was reported as failed.
+        is_whole: every line is valid, except a last one that was not finished.
+        last: the digest of the last line, or empty if no line can be appended.
+    """
 
     rows: frozenset[str]
     seal: Seal
@@ -46,12 +51,12 @@ class Marked:
 
 
 def path_of(store: Path) -> Path:
-    """Where the mark of a store is."""
+    """Return the path of a store's mark."""
     return store.with_name(store.name + ".mark")
 
 
 def load_untrusted(path: Path) -> Marked | None:
-    """What the file says as far as it holds; None if there is none or nothing of it holds.
+    """Return what the valid lines of the file say, or None if there are none.
 
     Raises OSError if it cannot be read.
     """
@@ -70,7 +75,7 @@ def load_untrusted(path: Path) -> Marked | None:
 
 
 class _Reader:
-    """What is marked by the lines so far."""
+    """The content of the lines so far."""
 
     def __init__(self) -> None:
         self._rows: set[str] = set()
@@ -78,7 +83,7 @@ class _Reader:
         self._digest = _NO_LINE
 
     def line(self, line: bytes) -> None:
-        """One more; raises, and changes nothing, if it does not hold."""
+        """Read one more line; raises, and changes nothing, if it is not valid."""
         digest, _, body = line.decode("ascii").partition(" ")
         if digest != _chained(self._digest, body):
             raise ValueError("the chain is broken")
@@ -105,7 +110,7 @@ class _Reader:
         self._rows |= added
 
     def marked(self, *, is_whole: bool, can_go_on: bool = False) -> Marked | None:
-        """All of it; None if there is nothing."""
+        """The result; None if there is nothing."""
         if self._last is None:
             return None
         last = self._digest if can_go_on else ""
@@ -113,13 +118,13 @@ class _Reader:
 
 
 class Mark:
-    """The file of one open store. Every method raises OSError, and then has marked nothing."""
+    """The file of one open store. Every method raises OSError, and then has written no line."""
 
     def __init__(self, store: Path, *, schema: int, marked: Marked | None = None) -> None:
-        """Go on with a file that says `marked`, or with a new one."""
+        """Continue a file that says `marked`, or start a new one."""
         self._path = path_of(store)
         self._schema = schema
-        self._last = ""  # digest of the last line; empty: the file has to be written anew
+        self._last = ""  # digest of the last line; empty: the file has to be rewritten
         self._size = self._room = 0
         if marked is not None:
             self._last = marked.last
@@ -131,7 +136,7 @@ class Mark:
         return self._path.exists()
 
     def write(self, rows: Iterable[str], seal: Seal, head: Head, time_floor: float) -> None:
-        """Begin the file anew with all rows."""
+        """Replace the file by one line with all rows."""
         self._last = ""
         every = sorted(rows)
         digest, line = self._line(_NO_LINE, every, (), seal, head, time_floor)
@@ -146,7 +151,7 @@ class Mark:
         head: Head,
         time_floor: float,
     ) -> bool:
-        """Append what has changed; False if the file has to be written anew instead."""
+        """Append what has changed; return False if the file has to be replaced instead."""
         if not self._last or self._size > self._room:
             return False
         line = self._line(self._last, sorted(added), sorted(dropped), seal, head, time_floor)
@@ -154,7 +159,7 @@ class Mark:
         return self._append(*line)
 
     def void(self, serial: int) -> bool:
-        """Append that the commit of this number was reported as failed. Like `append`."""
+        """Append that this commit was reported as failed; return False as `append` does."""
         body = json.dumps({"void": serial})
         digest = _chained(self._last, body)
         return bool(self._last) and self._append(digest, f"{digest} {body}\n".encode())
@@ -163,7 +168,7 @@ class Mark:
         self._last, before = "", self._last
         try:
             files.append_own(self._path, line)
-        except FileNotFoundError:  # somebody has removed it
+        except FileNotFoundError:  # the file was removed
             return False
         assert before
         self._last = digest
@@ -195,7 +200,7 @@ class Mark:
 
 
 def _room_for(rows: Collection[str]) -> int:
-    """So long may the file become by these rows: each is written twice at most, and escaped."""
+    """The bytes that these rows may take: each is written twice at most, and escaped."""
     return 3 * sum(map(len, rows))
 
 

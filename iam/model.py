@@ -1,10 +1,10 @@
-"""Who there is: State, and Subject, whoever asks now. What they may do: `iam.policy`.
+"""The users of a device: State, and Subject, which is who asks now. Rights: `iam.policy`.
 
-A State never changes, and a change is a new State that shares all but the touched parts with the
-old one: the maps are persistent, so one more user among 100,000 costs what one among ten does.
-Each State remembers the last few changes that led to it. `differing` uses that to compare two
-states of one descent by what was touched between them, and looks at everybody only where there is
-no common one among the last `STATE_STEPS_KEPT`.
+A State never changes. A change is a new State that shares all but the touched parts with the old
+one: the maps are persistent, so adding a user among 100,000 costs what it costs among ten. Each
+State remembers the last `STATE_STEPS_KEPT` changes that led to it. `differing` compares two states
+by what was touched between them, and looks at all users only if they have no common step among
+those.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_MAP: Final[HashTrieMap[str, Any]] = HashTrieMap()
 _NO_NAMES: Final[HashTrieSet[str]] = HashTrieSet()
 
 
-class _Step:
+class Step:
     """One change, known by its identity: the names of the users it touched."""
 
     __slots__ = ("touched",)
@@ -51,7 +51,7 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everybody the device knows, and whom they have invited. Made by `of`, then by changes."""
+    """All users, and the invites they made. Made by `of`, then by changes."""
 
     users: HashTrieMap[str, User] = _NO_MAP
     invites: HashTrieMap[str, Invite] = _NO_MAP
@@ -60,12 +60,15 @@ class State:
         default=_NO_MAP, compare=False, repr=False
     )
     _limited: HashTrieSet[str] = field(default=_NO_NAMES, compare=False, repr=False)
-    _steps: tuple[_Step, ...] = field(default_factory=lambda: (_Step(),), compare=False, repr=False)
+    steps: tuple[Step, ...] = field(default_factory=lambda: (Step(),), compare=False, repr=False)
 
     @classmethod
     def of(cls, users: Iterable[User], invites: Iterable[Invite] = ()) -> State:
-        """A state of these. Raises NameTaken or KeyTaken if two users claim the same, Malformed
-        for two invites of one id and for one whose inviter is not there."""
+        """Return a state of these users and invites.
+
+        Raises NameTaken or KeyTaken if two users have the same, Malformed for two invites with one
+        ID and for one whose inviter does not exist.
+        """
         by_name: dict[str, User] = {}
         by_key: dict[str, str] = {}
         by_role: dict[str, set[str]] = {}
@@ -87,10 +90,10 @@ class State:
         return state
 
     def replaced(self, before: User | None, after: User | None) -> State:
-        """This state with `after` in the place of `before` (None: nobody).
+        """Return this state with `after` in the place of `before` (None: no user).
 
-        The invites of a user who goes go along, those of one with a new name follow. Raises
-        NameTaken, KeyTaken.
+        The invites of a removed user are removed; those of a renamed one follow. Raises NameTaken,
+        KeyTaken.
         """
         users, keys, limited = self.users, self.user_name_by_key, self._limited
         roles, invites = self._names_by_role, self.invites
@@ -108,12 +111,12 @@ class State:
             names = roles.get(after.role) or _NO_NAMES
             roles = roles.insert(after.role, names.insert(after.name))
             limited = limited.insert(after.name) if after.is_limited else limited
-        step = _Step(*(user.name for user in (before, after) if user is not None))
-        steps = (*self._steps[1 - STATE_STEPS_KEPT :], step)
+        step = Step(*(user.name for user in (before, after) if user is not None))
+        steps = (*self.steps[1 - STATE_STEPS_KEPT :], step)
         return State(users, invites, keys, roles, limited, steps)
 
     def with_invite(self, invite: Invite) -> State:
-        """One more. Raises Malformed if its id is there, or its inviter is not."""
+        """Add an invite. Raises Malformed if its ID exists, or its inviter does not."""
         if invite.id in self.invites:
             raise Malformed("there is an invite of this id", advice="Draw another id.")
         if invite.inviter and invite.inviter not in self.users:
@@ -121,7 +124,7 @@ class State:
         return self._inviting(self.invites.insert(invite.id, invite))
 
     def without_invites(self, ids: Iterable[str]) -> State:
-        """All invites but these; ids that are not there do not matter."""
+        """Remove these invites; unknown IDs are ignored."""
         kept = self.invites
         for one in ids:
             kept = kept.discard(one)
@@ -131,6 +134,7 @@ class State:
         return replace(self, invites=invites)
 
     def user(self, name: str) -> User:
+        """Return the user with this name. Raises NotFound."""
         if (user := self.users.get(name)) is None:
             raise NotFound(
                 f"there is no user {name!r}", advice="List the users to see their names."
@@ -138,6 +142,7 @@ class State:
         return user
 
     def invite(self, invite_id: str) -> Invite:
+        """Return the invite with this ID. Raises NotFound."""
         if (invite := self.invites.get(invite_id)) is None:
             raise NotFound(
                 "there is no such invite",
@@ -146,12 +151,12 @@ class State:
         return invite
 
     def user_of(self, fingerprint: str) -> User | None:
-        """The user who has this key, whatever the time."""
+        """Return the user who has this key, whatever the time."""
         name = self.user_name_by_key.get(fingerprint)
         return None if name is None else self.users[name]
 
     def users_in(self, role: str) -> Iterator[User]:
-        """The users with this role, found without asking the others."""
+        """Yield the users with this role without looking at the others."""
         return (self.users[name] for name in self._names_by_role.get(role) or ())
 
     def count_in(self, role: str) -> int:
@@ -164,11 +169,11 @@ class State:
         return len(self.user_name_by_key)
 
     def limited_users(self) -> Iterator[User]:
-        """The users whose time is bounded, found without asking the others."""
+        """Yield the users whose access has a start or an end, without looking at the others."""
         return (self.users[name] for name in self._limited)
 
     def next_access_change(self, now: float) -> float | None:
-        """When somebody's time next begins or ends, and sessions have to be looked at again."""
+        """Return when a user's access next begins or ends, or None."""
         turns = (turn for user in self.limited_users() for turn in (user.start, user.end))
         return min((turn for turn in turns if now < turn < inf), default=None)
 
@@ -187,7 +192,7 @@ def _check_free(user: User, by_name: Mapping[str, User], by_key: Mapping[str, st
 def _follow(
     invites: HashTrieMap[str, Invite], before: User, after: User | None
 ) -> HashTrieMap[str, Invite]:
-    """What becomes of the invites of a user who goes or takes another name."""
+    """The invites after their inviter was removed or renamed."""
     if after is not None and after.name == before.name:
         return invites
     for invite in invites.values():
@@ -201,7 +206,7 @@ def _follow(
 
 
 def differing(old: State, new: State) -> Iterator[tuple[User | None, User | None]]:
-    """Every user that is not the same in both, by name, as (before, after)."""
+    """Yield each user that differs, as (before, after)."""
     names = _touched_between(old, new)
     if names is None:
         names = [name for name, user in old.users.items() if new.users.get(name) is not user]
@@ -213,17 +218,17 @@ def differing(old: State, new: State) -> Iterator[tuple[User | None, User | None
 
 
 def _touched_between(old: State, new: State) -> Iterable[str] | None:
-    """Names of which one may differ, or None if the two have no common descent that is known."""
-    place = {step: number for number, step in enumerate(old._steps, 1)}
-    for number in range(len(new._steps), 0, -1):
-        if (common := place.get(new._steps[number - 1])) is not None:
-            since = (*old._steps[common:], *new._steps[number:])
+    """Names of users that may differ, or None if the states have no known common step."""
+    place = {step: number for number, step in enumerate(old.steps, 1)}
+    for number in range(len(new.steps), 0, -1):
+        if (common := place.get(new.steps[number - 1])) is not None:
+            since = (*old.steps[common:], *new.steps[number:])
             return {name for step in since for name in step.touched}
     return None
 
 
 def differing_invites(old: State, new: State) -> Iterator[tuple[Invite | None, Invite | None]]:
-    """Every invite that is not the same in both, as (before, after)."""
+    """Yield each invite that differs, as (before, after)."""
     if old.invites is new.invites:
         return
     for one, before in old.invites.items():
@@ -235,7 +240,7 @@ def differing_invites(old: State, new: State) -> Iterator[tuple[Invite | None, I
 
 
 def changed_keys(old: State, new: State) -> frozenset[str]:
-    """Keys that have lost their user or have other rights than in `old`: the sessions to end.
+    """Return the keys that have lost their user or have other rights: their sessions end.
 
     A rename and a new display name change no rights.
     """
@@ -252,13 +257,13 @@ def changed_keys(old: State, new: State) -> frozenset[str]:
 
 
 def lost_keys(old: State, new: State) -> frozenset[str]:
-    """Keys that somebody had in `old` and nobody has in `new`."""
+    """Return the keys that a user had in `old` and none has in `new`."""
     touched = (key for before, _ in differing(old, new) if before for key in before.keys)
     return frozenset(k.fingerprint for k in touched if k.fingerprint not in new.user_name_by_key)
 
 
 class Inactive(StrEnum):
-    """Why the owner of a known key is an unpaired subject now."""
+    """Why the owner of a known key is an unpaired subject now; empty if there is no reason."""
 
     NONE = ""
     EXPIRED = "expired"
@@ -267,7 +272,7 @@ class Inactive(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who asks. `user` is None for a key that nobody has and for a user whose time is not now."""
+    """The author of a request. `user` is None for an unknown key and for a user without access."""
 
     fingerprint: str
     user: User | None

@@ -1,10 +1,10 @@
-"""How a store is opened: by one process at a time, and compared with the mark beside it.
+"""Opening a store: by one process at a time, and compared with its mark.
 
-- One process writes: it holds a lock on `<file>.lock`, which dies with it. The lock file stays; its
-  content is only a courtesy to whoever comes second.
-- A file that a newer version wrote is a refusal that changes no byte.
-- A file that is damaged, gone, or not what its mark says is copied to `<file>.aside` and replaced
-  by one that holds what is safe to go by (`iam.recovery`, `iam.salvage`).
+- One process writes. It holds a lock on `<file>.lock`, which ends with the process. The lock file
+  stays; it contains the process ID for the error of a second process.
+- A file that a newer version wrote is refused, and no byte of it changes.
+- A file that is damaged, missing, or differs from its mark is copied to `<file>.aside` and replaced
+  by one that holds what is safe to use (`iam.recovery`, `iam.salvage`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,16 @@ from iam.schema import Content
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open store: the lock (a descriptor to close at the end), the connection, what the file
-    holds, and what to go by. `marked` is what the mark says, if that is the same as the store."""
+    """An open store.
+
+    Attributes:
+        lock: the descriptor that holds the lock; close it last.
+        db: the connection.
+        content: what the file holds.
+        accepted: the state to use.
+        time_floor: the latest time that has certainly passed.
+        marked: what the mark says, if it agrees with the store.
+    """
 
     lock: int
     db: sqlite3.Connection
@@ -40,7 +48,7 @@ class Opened:
 
 
 def open_for_writing(path: Path) -> Opened:
-    """Open a store, make a new one, or replace one that is not what its mark says.
+    """Open a store, create one, or replace one that differs from its mark.
 
     Raises StoreBusy, StoreTooNew, StoreError (the folder or the disk cannot be used).
     """
@@ -59,7 +67,7 @@ def open_for_writing(path: Path) -> Opened:
 
 
 def has_traces(path: Path) -> bool:
-    """Whether there is a store or was one, of which a log or a mark is left."""
+    """Return whether there is a store, or a log or a mark of one."""
     return any(one.exists() for one in (path, beside(path, "-wal"), mark.path_of(path)))
 
 
@@ -107,10 +115,10 @@ def _close(db: sqlite3.Connection | None) -> None:
 
 
 def copy_of_audit(path: Path) -> sqlite3.Connection:
-    """The tables of the audit trail as the disk has them now, in memory.
+    """Return a copy of the audit trail's tables in memory.
 
-    It needs no lock and writes nothing, whether a writer is at work or not, and whoever reads the
-    copy slowly is in nobody's way. Raises StoreCorrupt, StoreTooNew, StoreError.
+    It needs no lock and writes nothing, whether a writer is active or not, and a slow reader of the
+    copy delays no one. Raises StoreCorrupt, StoreTooNew, StoreError.
     """
     with explained(path), files.acting_as_owner_of(path.parent):
         for _ in range(STORE_COPY_TRIES):
@@ -135,7 +143,7 @@ def copy_of_audit(path: Path) -> sqlite3.Connection:
 
 
 def lock(path: Path) -> int:
-    """The descriptor that holds the lock of a store. Raises StoreBusy, StoreError."""
+    """Return the descriptor that holds the lock of a store. Raises StoreBusy, StoreError."""
     name = beside(path, ".lock")
     try:
         held = files.open_own(name, os.O_RDWR | os.O_CREAT)
@@ -159,19 +167,19 @@ def lock(path: Path) -> int:
 
 
 def is_locked(path: Path, held: int) -> bool:
-    """Whether this descriptor still is the lock that another process would have to take."""
+    """Return whether this descriptor is still the lock that another process would have to take."""
     with suppress(OSError):
         return os.path.samestat(beside(path, ".lock").stat(), os.fstat(held))
     return False
 
 
 def _is_unchanged(path: Path, before: tuple[int, int] | None) -> bool:
-    """Where there was no log, nothing has kept a writer from starting meanwhile."""
+    """True if the file did not change, or there was a log, which readers can trust."""
     return before is None or _stamp(path) == before
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes when the file does; None while there is a log, which readers may trust."""
+    """A value that changes with the file; None while there is a log."""
     if beside(path, "-wal").exists():
         return None
     found = path.stat()

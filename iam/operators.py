@@ -1,9 +1,10 @@
-"""The operators of conditions: what is a number, a time, an address, and how they compare.
+"""The operators of conditions: what is a number, a time or an address, and how they compare.
 
-Strict, because what one reader takes for 42 and another for text is a hole: numbers are decimal
-digits with a sign and a fraction at most, and compare exactly; truth is `true` or `false`; a time
-has a zone or is seconds since 1970. An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is that
-IPv4 address, and a network of one family never holds addresses of the other.
+Strict, because a text that one program reads as 42 and another as text is a vulnerability. Numbers
+are decimal digits with an optional sign and fraction, and compare exactly; a truth value is `true`
+or `false`; a time has a zone or is seconds since 1970. An IPv4-mapped IPv6 address
+(`::ffff:192.0.2.1`) is that IPv4 address, and a network of one family contains no address of the
+other.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _truth(text: str) -> str | None:
 
 
 def _moment(text: str) -> Decimal | None:
-    """Seconds since 1970, of such a number or of a date and time of RFC 3339, which has a zone."""
+    """Seconds since 1970, from such a number or from a date and time of RFC 3339."""
     if _SECONDS.fullmatch(text):
         return Decimal(text)
     if (found := _DATE.fullmatch(text)) is None:
@@ -117,9 +118,10 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How an operator reads: the attribute's text, a literal value, and what `${…}` stands for.
+    """How an operator parses the attribute's text, a literal value, and the text of `${…}`.
 
-    What is not of the kind reads as None. `negative`: it holds where the comparison does not."""
+    A text that is not of the kind is None. `negative`: it holds where the comparison does not.
+    """
 
     read: _Reader
     literal: Callable[[str], Test | None]
@@ -142,8 +144,11 @@ def _within(text: str) -> Test | None:
 
 
 def _like(pattern: str) -> Test:
-    """`*` is any text, `?` any one character. What lies between two `*` is taken where it comes
-    first and never elsewhere (an atomic group), so no pattern can make this backtrack."""
+    """Compile a pattern: `*` is any text, `?` any one character.
+
+    The text between two `*` matches at its first occurrence only (an atomic group), so no
+    pattern can cause backtracking.
+    """
 
     def piece(text: str) -> str:
         return "".join("." if symbol == "?" else re.escape(symbol) for symbol in text)

@@ -1,11 +1,11 @@
-"""What may be done: Role, Policy and Statement, and the Decision that `evaluate` makes of them.
+"""Role, Policy and Statement, and the Decision that `evaluate` makes of them.
 
-Deny beats allow, and the default is deny. A statement applies if one of its actions fits and all
-of its conditions hold. The outcome does not depend on the order of policies, statements or values;
-only which of several fitting statements is named as the reason does.
+Deny overrides allow, and the default is deny. A statement applies if one of its actions matches and
+all of its conditions hold. The outcome does not depend on the order of policies, statements or
+values; the order only selects which of several statements the reason names.
 
-`Index` has the statements by action, so that a decision looks at those that name the action or its
-module and at no others, however many policies there are.
+`Index` finds statements by action, so that a decision looks only at those that name the action or
+its module, however many policies there are.
 """
 
 from __future__ import annotations
@@ -45,14 +45,18 @@ PATTERN: Final = re.compile(rf"{_WORD}:(?:\*|{_WORD})")
 
 
 class Effect(StrEnum):
+    """Whether a statement allows or denies."""
+
     ALLOW = "Allow"
     DENY = "Deny"
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Allow or deny actions: `Module:Verb`, or `Module:*` for every verb of a module. Applies only
-    where all conditions hold."""
+    """Allow or deny actions, where all conditions hold.
+
+    An action is `Module:Verb`, or `Module:*` for every verb of a module.
+    """
 
     effect: Effect
     actions: tuple[str, ...]
@@ -68,13 +72,15 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    """A named list of statements."""
+
     id: str
     statements: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """`rank` orders roles: nobody gives, takes or touches a role that ranks above their own."""
+    """A rank and a list of policies. No one changes a user who ranks above their own role."""
 
     id: str
     rank: int
@@ -83,8 +89,11 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`reason` is for the log: which statement decided. `missing` is for the subject: what it
-    lacks, in words that tell nothing of the rest; empty when allowed."""
+    """The result of a decision.
+
+    `reason` is for the log: the statement that decided. `missing` is for the subject: what it
+    lacks, without any hint about the rest; empty if allowed.
+    """
 
     allowed: bool
     reason: str
@@ -93,8 +102,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement whose actions fit (`statement` counts from 1), and why it applies or not.
-    `depends_on`: the attributes by which it may apply yet."""
+    """One statement whose actions match, and why it applies or not.
+
+    `statement` counts from 1. `depends_on` lists the attributes by which it can still apply.
+    """
 
     policy: str
     statement: int
@@ -106,8 +117,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A decision, and every statement that could have had a say in it, in order. `depends_on`: the
-    attributes of a request that decide; then the decision is not certain, and not allowed."""
+    """A decision, and every statement that could affect it, in order.
+
+    `depends_on` lists the attributes of a request that decide; if there are any, the decision is
+    not certain and not allowed.
+    """
 
     decision: Decision
     steps: tuple[Step, ...] = ()
@@ -115,11 +129,11 @@ class Explanation:
 
 
 def matches(pattern: str, action: str) -> bool:
-    """`Module:*` fits every verb of that module; anything else fits itself."""
+    """Return whether a pattern matches: `Module:*` matches every verb of the module."""
     return pattern == action or (pattern.endswith("*") and action.startswith(pattern[:-1]))
 
 
-# With which outcomes of all its conditions a statement applies. What is open yet may come true, so
+# With which outcomes of all its conditions a statement applies. An open condition may hold, so
 # it counts for an Allow and not for a Deny; what the clock would have to say is counted against
 # the subject in both. `_SURELY` counts also what is open against the subject.
 _APPLIES: Final[Mapping[Effect, frozenset[Outcome]]] = {
@@ -134,7 +148,7 @@ _SURELY: Final[Mapping[Effect, frozenset[Outcome]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A statement in its place: `order` among all, `number` in its policy."""
+    """A statement with its position: `order` among all, `number` in its policy."""
 
     order: int
     policy: str
@@ -151,7 +165,7 @@ class _Placed:
         return all(one.outcome(attributes, is_open) in due for one in self.statement.conditions)
 
     def depends_on(self, attributes: Attributes, is_open: Callable[[str], bool]) -> tuple[str, ...]:
-        """The attributes by which it may apply or not; none if that is settled."""
+        """The attributes by which it can apply or not; none if that is settled."""
         outcomes = {one: one.outcome(attributes, is_open) for one in self.statement.conditions}
         settled = {*outcomes.values()} - _APPLIES[self.statement.effect] - {Outcome.OPEN}
         if settled:
@@ -187,7 +201,7 @@ _NONE: Final = _Fitting([], [])
 
 
 class Index:
-    """The statements of some policies by the patterns that they name. It never changes."""
+    """The statements of some policies by the patterns that they name. Immutable."""
 
     __slots__ = ("_exact", "_modules")
 
@@ -222,7 +236,7 @@ class Index:
         return chain(exact.denies, module.denies, exact.allows, module.allows)
 
     def is_conditional(self, action: str) -> bool:
-        """Does what may be done with this action depend on any attribute?"""
+        """True if any statement about this action has a condition."""
         return any(fitting.conditional for fitting in self._fitting(action))
 
     def evaluate(
@@ -231,7 +245,7 @@ class Index:
         attributes: Attributes = NO_ATTRIBUTES,
         is_open: Callable[[str], bool] = nothing,
     ) -> Decision:
-        """Decide about one action. What is not of the form `Module:Verb` is denied."""
+        """Decide about one action. A text that is not `Module:Verb` is denied."""
         missing = f"You lack the right {action[:80]}."
         if not ACTION.fullmatch(action):
             return Decision(False, f"{action[:80]!r} is not an action", missing)
@@ -248,8 +262,10 @@ class Index:
     def depends_on(
         self, action: str, attributes: Attributes, is_open: Callable[[str], bool]
     ) -> tuple[str, ...]:
-        """The attributes that are open and decide about this action, sorted; none if the decision
-        is the same whatever they turn out to be."""
+        """Return the open attributes that decide about this action, sorted.
+
+        None if the decision is the same whatever their values turn out to be.
+        """
         if self.surely_allows(action, attributes, is_open):
             return ()
         if not self.evaluate(action, attributes, is_open).allowed:
@@ -262,7 +278,7 @@ class Index:
     def surely_allows(
         self, action: str, attributes: Attributes, is_open: Callable[[str], bool]
     ) -> bool:
-        """Whether this action is allowed whatever the attributes that are open turn out to be."""
+        """Return whether the action is allowed whatever the values of the open attributes."""
         if not ACTION.fullmatch(action) or (self.is_conditional(action) and excess(attributes)):
             return False
         turns = self._in_turn(action)
@@ -275,7 +291,7 @@ class Index:
         attributes: Attributes = NO_ATTRIBUTES,
         is_open: Callable[[str], bool] = nothing,
     ) -> Iterator[Step]:
-        """Every statement whose actions fit, in order, and whether it applies."""
+        """Yield every statement whose actions match, in order, and whether it applies."""
         if not ACTION.fullmatch(action) or (self.is_conditional(action) and excess(attributes)):
             return
         found = {placed.order: placed for placed in self._in_turn(action)}
@@ -293,5 +309,5 @@ class Index:
 def evaluate(
     policies: Iterable[Policy], action: str, attributes: Attributes = NO_ATTRIBUTES
 ) -> Decision:
-    """Decide about one action by these policies. For many decisions make one Index."""
+    """Decide about one action by these policies. For many decisions, make one Index."""
     return Index(policies).evaluate(action, attributes)

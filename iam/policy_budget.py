@@ -1,9 +1,9 @@
-"""How much roles and policies may hold in all, and how much work one decision may be.
+"""How much roles and policies may hold in all, and how much work one decision may take.
 
-Policy files may be made by a program. What they hold in all bounds what the daemon keeps in memory;
-the work of a decision bounds how long one request holds up all others. Work is counted in steps:
-one for each literal, and for what takes longer as many as it takes (reading an attribute as a
-number or an address, and searching it for a pattern).
+Policy files can be generated. Their totals bound the memory of the daemon, and the work of a
+decision bounds how long one request delays all others. Work is counted in steps: one for each
+literal value, and more for what takes longer (parsing an attribute as a number or an address, and
+searching it for a pattern).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _SEARCH_STEPS: Final = 4  # for each symbol of a pattern that has to be searched
 
 
 class Budget:
-    """What was read so far of each."""
+    """Counts what was read, over all files."""
 
     def __init__(self) -> None:
         self._counted: Counter[str] = Counter()
 
     def add(self, what: str, number: int = 1) -> str:
-        """Count some more. Why that is too much, or nothing."""
+        """Count some more; return why that is too much, or an empty text."""
         self._counted[what] += number
         if self._counted[what] > POLICY_TOTALS[what]:
             return f"the files hold more than {POLICY_TOTALS[what]} {what} in all"
@@ -38,7 +38,7 @@ Costed = tuple[tuple[Statement, int], ...]
 
 
 def costed(policy: Policy) -> Costed:
-    """Each statement, and the most work that it can be in one decision."""
+    """Return each statement with the most steps that it can take in one decision."""
     return tuple((one, 1 + sum(map(_steps, one.conditions))) for one in policy.statements)
 
 
@@ -55,8 +55,10 @@ def _value_steps(condition: Condition, value: str) -> int:
 
 
 def excess(role: Role, policies: Mapping[str, Costed]) -> str:
-    """Why a decision by the policies of a role may be too much work, or nothing. A policy that is
-    not among these does not count."""
+    """Return why a decision by the policies of a role can take too long, or an empty text.
+
+    Policies that are not in the mapping do not count.
+    """
     statements = (one for name in role.policies for one in policies.get(name, ()))
     found = dict(_steps_by_action(statements))
     for action, steps in found.items():
@@ -74,7 +76,7 @@ def excess(role: Role, policies: Mapping[str, Costed]) -> str:
 
 
 def _steps_by_action(statements: Iterable[tuple[Statement, int]]) -> Iterator[tuple[str, int]]:
-    """For each pattern, the work of all statements that fit an action which it fits."""
+    """For each pattern, the steps of all statements that match an action which it matches."""
     steps: Counter[str] = Counter()
     for one, work in statements:
         for pattern in set(one.actions):

@@ -1,9 +1,9 @@
-"""What a policy may say but hardly means: conditions that never fit, and those that are evaded.
+"""Valid conditions that are probably not meant: those that never match or can be evaded.
 
-A condition is evaded if whoever asks can choose the attribute, and gets more by another value. So
-for each attribute that a subject can choose, this knows which way: a neighbour is taken for a far
-client by sending another hop limit, but nobody far away for a neighbour; and who may leave an
-address, an interface or a key for another one may not have any that they like.
+A condition can be evaded if the subject can choose the attribute and gets more by another value.
+For each attribute that a subject can choose, this module knows in which direction: a neighbour can
+appear to be remote by sending another hop limit, but no remote peer can appear to be a neighbour;
+and a subject that can use another address, interface or key cannot use any that it likes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from iam.policy import Effect
 
 _CHOSEN: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "Connection:Address": "whoever asks can do so from another address",
-        "Connection:Interface": "whoever asks can do so by another interface",
+        "Connection:Address": "the subject can use another address",
+        "Connection:Interface": "the subject can use another interface",
         "Connection:Fingerprint": "a user with another key can use that one",
         "Connection:KeyName": "a user with another key can use that one",
     }
@@ -27,7 +27,7 @@ _CHOSEN: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def warnings_of(effect: Effect, condition: Condition) -> Iterator[str]:
-    """Each thing that is odd about a condition of a statement with this effect."""
+    """Yield each warning about a condition of a statement with this effect."""
     for is_odd, warning in ODD:
         if is_odd(effect, condition):
             yield warning
@@ -53,7 +53,7 @@ def _is_early(_effect: Effect, one: Condition) -> bool:
 
 
 def _gains_by_distance(effect: Effect, one: Condition) -> bool:
-    """Whether somebody near gets more where they are taken for somebody far away."""
+    """True if a neighbour gets more where it appears to be remote."""
     if IS_LOCAL not in one.names:
         return False
     if {*one.names} != {IS_LOCAL}:  # what it is compared with is not known here
@@ -63,7 +63,7 @@ def _gains_by_distance(effect: Effect, one: Condition) -> bool:
 
 
 def _gains_by_another(effect: Effect, one: Condition) -> bool:
-    """Whether somebody gets more by another value than those that are named."""
+    """True if a subject gets more by another value than those that are named."""
     return (effect is Effect.DENY) != (one.operator in NEGATIVE)
 
 
@@ -78,11 +78,11 @@ ODD: Final[tuple[tuple[Callable[[Effect, Condition], bool], str], ...]] = (
     ),
     (
         _is_early,
-        "so small a number of seconds lies before 2001",
+        "so small a number of seconds is before 2001",
     ),
     (
         _gains_by_distance,
         "a neighbour evades this by sending another hop limit, so only `true` proves anything",
     ),
 )
-"""What is odd, and what to say of it; beside what `_CHOSEN` names."""
+"""Tests with their warnings, beside those of `_CHOSEN`."""

@@ -1,10 +1,10 @@
-"""What a device goes by when its store is not what the mark beside it says.
+"""The state that a device accepts when its store differs from the mark beside it.
 
-A store that is older than its mark, damaged or gone neither stops the device nor opens it. In force
-is what both agree on: a key that was taken away stays out, an invite that was used up stays used
-up, and a user who is missing is not made up. What was found is kept beside the store, and a person
-at the board decides about the rest. Only a store that is newer than its mark is taken as it is: the
-device stopped between the two.
+A store that is older than its mark, damaged or missing neither stops the device nor opens it. Only
+what both agree on is in force: a removed key stays removed, a used invite stays used, and a missing
+user is not restored. The file that was found is kept beside the store, and a person at the device
+decides about the rest. A store that is newer than its mark is accepted as it is: the device stopped
+between the two writes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from iam.schema import Content
 
 
 class Reason(StrEnum):
-    """Why a store was not taken as it was found."""
+    """Why a store was not accepted as it was found."""
 
     OLDER = "older"
     DAMAGED = "damaged"
@@ -45,9 +45,11 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was wrong when a store was opened. `left_out` counts the entries of the store (users,
-    keys, invites, the label) that are not in force, `missing` those that the mark knows and the
-    store does not have."""
+    """The fault of a store that was opened.
+
+    `left_out` counts the entries of the store (users, keys, invites, the label) that are not in
+    force, `missing` those that the mark has and the store does not.
+    """
 
     reason: Reason
     left_out: int = 0
@@ -62,12 +64,12 @@ class Recovery:
         return found
 
     def record(self) -> str:
-        """The form in the store."""
+        """Return the form in the store."""
         return json.dumps(asdict(self))
 
     @classmethod
     def restored(cls, record: str) -> Recovery | None:
-        """From the store: nothing for an empty record, and a damaged one is not taken for none."""
+        """Read the form in the store: None if it is empty, and DAMAGED if it is not valid."""
         if not record:
             return None
         try:
@@ -83,7 +85,7 @@ def _counted(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedState:
-    """What to start with. `recovery` is None if nothing was wrong, or it was known before."""
+    """The state to start with. `recovery` is None if nothing was wrong, or it is known."""
 
     state: State
     rows: frozenset[str]
@@ -98,13 +100,13 @@ def compare(
     fault: Reason | None,
     has_lost_events: bool,
 ) -> AcceptedState:
-    """Compare a store with its mark.
+    """Compare a store with its mark, and return the state to start with.
 
     Args:
         content: what the store holds as far as it can be read, or None.
-        marked: what the mark says, or None if it is gone.
+        marked: what the mark says, or None if it is missing.
         fault: DAMAGED or MISSING if the file itself is not sound.
-        has_lost_events: the trail does not hold the event that the mark names.
+        has_lost_events: the audit trail does not hold the event that the mark names.
     """
     is_sealed = content is not None and content.is_sealed  # else its number may be anything
     serial = max(
@@ -131,7 +133,7 @@ def compare(
 
 
 def _understood(rows: frozenset[str], content: Content | None) -> tuple[State, frozenset[str]]:
-    """The state that rows make, and those rows that are in it."""
+    """The state that the rows make, and those rows that are in it."""
     if content is not None and rows is content.rows:
         state, is_exact = rights.state_of_tables(content.tables)
         if is_exact:
@@ -163,7 +165,7 @@ def _in_force(
 
 
 def _had_owner(content: Content | None, marked: Marked | None) -> bool:
-    """If nothing tells, there was one: then no window opens by itself."""
-    told = [content.had_owner] if content is not None and content.is_sealed else []
-    told += [marked.seal.had_owner] if marked is not None else []
-    return any(told) if told else True
+    """Whether there was an owner. True if that is unknown, so that no window opens by itself."""
+    known = [content.had_owner] if content is not None and content.is_sealed else []
+    known += [marked.seal.had_owner] if marked is not None else []
+    return any(known) if known else True

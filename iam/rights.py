@@ -1,11 +1,12 @@
-"""What rights depend on, as rows of text: users, keys, invites and the label's record.
+"""The data that rights depend on, as rows of text: users, keys, invites, the label's record.
 
-A row is a JSON array: its kind, then the columns of its table. The same rows are what the store's
-seal is computed over and what the mark beside it lists (`iam.mark`), so a store that is damaged or
-older than its mark can be compared with it row by row.
+A row is a JSON array: its kind, then the columns of its table. The seal of the store is computed
+over these rows, and the mark beside it lists them (`iam.mark`), so a store that is damaged or older
+than its mark can be compared with it row by row.
 
 The total of rows is the sum of their SHA-256 digests modulo 2^256: it does not depend on the order,
-and a change costs what it changes. It finds damage; whoever may write the file can compute it too.
+and updating it costs what a change costs. It detects damage; a person who can write the file can
+recompute it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, Final, NamedTuple
 from iam.errors import IamError
 from iam.model import Invite, Key, State, User, differing, differing_invites
 
-LABEL: Final = "label"  # the entry of the attempts that lets somebody in: the label's verifiers
+LABEL: Final = "label"  # the entry of the attempts that grants access: the label's verifiers
 _MODULUS: Final = 1 << 256
 #: What a row raises whose columns are of other kinds than the table's, as in a damaged file.
 _SENSELESS: Final = (IamError, TypeError, ValueError, AttributeError, OverflowError)
@@ -33,14 +34,14 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
 class Table(NamedTuple):
-    """Where rows of a kind are: a table and its columns, in the order of the row."""
+    """The table of one kind of rows, and its columns in the order of the row."""
 
     name: str
     columns: str
 
 
 #: Seals and marks of stores in the field are over these columns. A migration that adds one has to
-#: leave it out here, or to seal anew and let `iam.mark` add it to the rows of older marks.
+#: leave it out here, or to seal again and let `iam.mark` add it to the rows of older marks.
 TABLES: Final = {
     "user": Table("users", "name, role, display_name, not_before, not_after, created"),
     "key": Table("keys", "fingerprint, user, name, method, verified, added, invite, receipt"),
@@ -52,8 +53,13 @@ TABLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """The rights of one commit: the total of the rows, the commit's number among those that changed
-    rights, and whether there has been an owner since the device was new."""
+    """The rights of one commit.
+
+    Attributes:
+        total: the total of the rows.
+        serial: the number of the commit among those that changed rights.
+        had_owner: whether there has been an owner since the device was new.
+    """
 
     total: int
     serial: int
@@ -69,7 +75,7 @@ class Seal:
 
 
 def user_values(user: User) -> Values:
-    """The columns of a user, without the keys."""
+    """Return the columns of a user, without the keys."""
     return (
         user.name,
         user.role,
@@ -81,7 +87,7 @@ def user_values(user: User) -> Values:
 
 
 def key_values(key: Key, user: str) -> Values:
-    """The columns of a key."""
+    """Return the columns of a key."""
     return (
         key.fingerprint,
         user,
@@ -95,7 +101,7 @@ def key_values(key: Key, user: str) -> Values:
 
 
 def invite_values(invite: Invite) -> Values:
-    """The columns of an invite. No inviter: whoever stood at the board."""
+    """Return the columns of an invite. The inviter is None if it was made at the device."""
     return (
         invite.id,
         invite.name,
@@ -115,7 +121,7 @@ def _real(value: float | None) -> float | None:
 
 
 def row(kind: str, values: Values) -> str:
-    """One row as JSON without spaces, bytes in hex. Equal values make equal text."""
+    """Return a row as JSON without spaces, bytes in hex. Equal values make equal text."""
     texts = [_JSON.get(type(one), _other_json)(one) for one in values]
     return f'["{kind}",{",".join(texts)}]'
 
@@ -140,7 +146,7 @@ _JSON: Final[Mapping[type, Callable[[Any], str]]] = {
 
 
 def rows_of(state: State, attempts: Mapping[str, object]) -> Iterator[str]:
-    """Every row."""
+    """Yield every row of a state and of the label's record."""
     for user in state.users.values():
         yield from _user_rows(user)
     for invite in state.invites.values():
@@ -149,14 +155,14 @@ def rows_of(state: State, attempts: Mapping[str, object]) -> Iterator[str]:
 
 
 def label_rows(attempts: Mapping[str, object]) -> Iterator[str]:
-    """The label's record as a digest, if there is one."""
+    """Yield the digest of the label's record, if there is one."""
     if (record := attempts.get(LABEL)) is not None:
         text = json.dumps(record, sort_keys=True, default=repr)
         yield row(LABEL, (sha256(text.encode()).hexdigest(),))
 
 
 def is_label(text: str) -> bool:
-    """Whether a row is the label's record."""
+    """Return whether a row is the label's record."""
     return text.startswith(f'["{LABEL}"')
 
 
@@ -172,7 +178,10 @@ def changed_rows(
     old_attempts: Mapping[str, object],
     new_attempts: Mapping[str, object],
 ) -> tuple[set[str], set[str]]:
-    """Rows that only `new` has, and rows that only `old` has, without looking at all the others."""
+    """Return the rows that only `new` has, and those that only `old` has.
+
+    Unchanged users are not looked at.
+    """
     before, after = set[str](), set[str]()
     for was, now in differing(old, new):
         before.update(_user_rows(was) if was else ())
@@ -187,12 +196,12 @@ def changed_rows(
 
 
 def total_of(rows: Iterable[str]) -> int:
-    """The sum of the rows' digests."""
+    """Return the sum of the rows' digests."""
     return sum(map(_number, rows)) % _MODULUS
 
 
 def total_after(total: int, added: Iterable[str], dropped: Iterable[str]) -> int:
-    """What a total becomes by these."""
+    """Return a total after these rows were added and dropped."""
     return (total + sum(map(_number, added)) - sum(map(_number, dropped))) % _MODULUS
 
 
@@ -201,7 +210,7 @@ def _number(text: str) -> int:
 
 
 def parsed(text: str) -> list[Any]:
-    """The kind and the columns of a row."""
+    """Return the kind and the columns of a row."""
     found: list[Any] = json.loads(text)
     return found
 
@@ -223,14 +232,17 @@ _TYPES: Final = {
 
 
 def in_both(rows: Iterable[str], others: Iterable[str]) -> frozenset[str]:
-    """Those of `rows` that give no other right than a row of `others` does: the same user with the
-    same role and times, the same key of the same user, the same invite, the same label."""
+    """Return those of `rows` that grant the same right as a row of `others`.
+
+    That is the same user with the same role and times, the same key of the same user, the same
+    invite or the same label.
+    """
     known = set(map(_right, others))
     return frozenset(text for text in rows if _right(text) in known)
 
 
 def _right(text: str) -> Values:
-    """What a row gives, without the names and times that are only for people to read."""
+    """The right of a row, without the names and times that are only displayed."""
     kind, *values = json.loads(text)
     if kind == "user":
         name, role, _, not_before, not_after, _ = values
@@ -242,8 +254,11 @@ def _right(text: str) -> Values:
 
 
 def state_of(rows: Iterable[str]) -> State:
-    """The state that rows make. A row that makes no sense is left out: values that cannot be, a
-    name that could not have been given, a key or an invite of a user who is not there."""
+    """Return the state that the rows make.
+
+    Invalid rows are left out: values that cannot exist, a name that could not have been given, a
+    key or an invite of a user who does not exist.
+    """
     tables: dict[str, list[Sequence[Any]]] = {kind: [] for kind in (*TABLES, LABEL)}
     for kind, *values in json.loads(f"[{','.join(sorted(rows))}]"):
         tables[kind].append(values)
@@ -251,8 +266,10 @@ def state_of(rows: Iterable[str]) -> State:
 
 
 def state_of_tables(tables: Tables) -> tuple[State, bool]:
-    """The state that the tables make, as `state_of` does, and whether it holds all of them as they
-    are: every row and every value."""
+    """Return the state that the tables make, as `state_of` does, and whether it is exact.
+
+    It is exact if it has every row and every value as they are.
+    """
     keys: dict[str, list[Key]] = {}
     users: dict[str, User] = {}
     invites: list[Invite] = []
@@ -316,8 +333,10 @@ def _invite(values: Sequence[Any]) -> Invite | None:
 
 
 def _check_name(text: str) -> None:
-    """Raise ValueError unless it is made of letters, their marks, digits, `-` and `_`: what the
-    device takes for a name, and neither a path nor an order to a terminal."""
+    """Raise ValueError unless the text consists of letters, their marks, digits, `-` and `_`.
+
+    Those are valid in a name, and are neither a path nor an escape sequence of a terminal.
+    """
     if _PLAIN_NAME.fullmatch(text):
         return
     if not all(one.isalnum() or one in "-_" or unicodedata.category(one)[0] == "M" for one in text):

@@ -1,26 +1,27 @@
-"""The one door that every transition takes, and the rules that no policy can lift.
+"""The rules that every transition follows, and that no policy can override.
 
-Whether the actor may make this *kind* of change at all is Access.decide's to say. Here stands:
+Whether the actor may make this *kind* of change at all is decided by Access.decide. These rules
+are:
 
-1. Nobody touches a user whose role ranks above their own.
-2. Nobody raises anybody above themselves, neither in rank nor in time: who has access until Sunday
-   gives none beyond it. A new key is a raise too, for it is given the user's rights.
-3. A name and a key have one user.
-4. There is room for so many users, and so many keys of each.
-5. Once there is a lasting owner there always is one: role owner, a key, and no time limit (a
-   board's clock may be wrong, so a limited owner is not counted on).
-6. Nobody's invites give more than they could give themselves: when a user goes, so do the invites,
-   and when one falls or is limited, those that are too much by then.
-7. What was taken away is not to be had again: an invite that has uses left ends when somebody who
-   came by it loses the key, for another key is soon made.
-8. Only the console, or a verified key, vouches for a key: gives it to a user, names it, or makes an
-   invite for it. No key vouches for itself. To verify or to name a key is a raise as a new key is,
-   for policies may go by both.
+1. No one changes a user whose role ranks above their own.
+2. No one grants more than they have, neither in rank nor in time: a user with access until Sunday
+   grants none beyond it. A new key is a grant, too, because it gets the user's rights.
+3. A name and a key belong to one user.
+4. The numbers of users, and of keys of each, are limited.
+5. Once there is a permanent owner, there always is one: role owner, a key, and no start or end of
+   access (a board's clock can be wrong, so an owner with limited access does not count).
+6. An invite never grants more than its inviter can: when a user is removed, so are the user's
+   invites, and when one is demoted or limited, those that grant too much.
+7. A right that was taken away cannot be regained: an invite with uses left ends when a user who
+   redeemed it loses the key, because another key is easily made.
+8. Only a person at the device, or a verified key, vouches for a key: adds it, names it, or makes an
+   invite for it. No key vouches for itself. To verify or name a key is a grant as a new key is,
+   because policies can depend on both.
 
-Where several rules refuse, the first in this order is told.
+If several rules refuse, the first in this order is reported.
 
-Who acts counts here only as a Power, how high and how long they reach. It is always measured by the
-state as it is now, should it have changed since somebody was seen last.
+The actor matters only as a Power: rank and end of access. It is always computed from the state as
+it is now, even if that has changed since the actor asked.
 """
 
 from __future__ import annotations
@@ -39,31 +40,31 @@ from iam.policy import Role
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What changes are measured by: the roles there are, and how much room there is."""
+    """The defined roles and the limits, against which changes are checked."""
 
     roles: Mapping[str, Role]
     limits: IamLimits = DEFAULT_IAM_LIMITS
 
     def rank(self, role: str) -> int:
-        """A role that is not defined ranks with the highest, so that only they repair it."""
+        """Return the rank of a role. An undefined role ranks highest, so only owners repair it."""
         known = self.roles.get(role)
         return known.rank if known else max(r.rank for r in self.roles.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """How high somebody reaches (`rank` of their role) and how long (`end` of their access)."""
+    """The most that an actor can grant: up to this rank, and until this end of access."""
 
     rank: float
     end: float
 
 
-CONSOLE: Final = Power(inf, inf)  # whoever stands at the board
+CONSOLE: Final = Power(inf, inf)  # a person at the device
 _NONE: Final = Power(-inf, -inf)
 
 
 def power_of(state: State, actor: Subject | None, rules: Rules) -> Power:
-    """What this actor can give: the less of what they were when they asked and what they are."""
+    """Return what this actor can grant: the less of its rights when it asked and now."""
     if actor is None:
         return CONSOLE
     if actor.user is None or actor.role not in rules.roles:
@@ -73,15 +74,17 @@ def power_of(state: State, actor: Subject | None, rules: Rules) -> Power:
 
 
 def power_of_user(user: User | None, rules: Rules) -> Power:
-    """What this user could give. A role that is not defined has no power at all."""
+    """Return what this user can grant. An undefined role can grant nothing."""
     if user is None or user.role not in rules.roles:
         return _NONE
     return Power(rules.rank(user.role), user.end)
 
 
 def check_vouches(state: State, actor: Subject | None, *keys: Key) -> None:
-    """May this actor say whose keys these are and what they are called? Without keys: whose they
-    will be, as an invite does. Raises Denied."""
+    """Check that the actor may say whose keys these are and what they are called.
+
+    Without keys, for keys that are still unknown, as an invite does. Raises Denied.
+    """
     if actor is None:
         return
     user = state.user_of(actor.fingerprint)
@@ -100,7 +103,7 @@ def check_vouches(state: State, actor: Subject | None, *keys: Key) -> None:
 def change(
     state: State, power: Power, before: User | None, after: User | None, *, rules: Rules
 ) -> State:
-    """`after` in the place of `before` (None: nobody) by every rule of this module."""
+    """Return the state with `after` in the place of `before` (None: no user), by every rule."""
     if before is not None and rules.rank(before.role) > power.rank:
         raise Denied(f"{before.name!r} ranks above you", advice="Ask an owner.")
     if after == before:
@@ -114,13 +117,13 @@ def change(
     if was_lasting and not any(map(_is_lasting_owner, changed.users_in(OWNER))):
         raise LastOwner(
             "this is the last owner, and a device must keep one",
-            advice="Make somebody else an owner first, with a key and without a time limit.",
+            advice="Make another user an owner first, with a key and without a time limit.",
         )
     return changed if before is None else _cut_invites(changed, before, after, rules)
 
 
 def check_given(power: Power, role: str, end: float, *, rules: Rules) -> None:
-    """May this role until then be given by that power? Raises NotFound or Denied."""
+    """Check that this power can grant this role until `end`. Raises NotFound or Denied."""
     if role not in rules.roles or role == UNPAIRED:
         raise NotFound(f"there is no role {role!r} to give", advice="List the roles.")
     if rules.rank(role) > power.rank:
@@ -137,7 +140,7 @@ def _is_lasting_owner(user: User) -> bool:
 
 
 def _rises(before: User | None, after: User) -> bool:
-    """Is something given? Another role counts, even a lower one: it is another set of rights."""
+    """True if the change grants anything. Another role does, even one that ranks lower."""
     if before is None or after.role != before.role:
         return True
     more_keys = not _vouched(after) <= _vouched(before)
@@ -145,7 +148,7 @@ def _rises(before: User | None, after: User) -> bool:
 
 
 def _vouched(user: User) -> set[tuple[str, str, bool]]:
-    """What is known of a user's keys, as far as policies may go by it."""
+    """The facts about a user's keys that policies can depend on."""
     return {(key.fingerprint, key.name, key.verified) for key in user.keys}
 
 
@@ -163,7 +166,7 @@ def _check_room(state: State, before: User | None, after: User, rules: Rules) ->
 
 
 def _cut_invites(state: State, before: User, after: User | None, rules: Rules) -> State:
-    """End what this user has offered and may not give any more, and what let a lost key in."""
+    """Remove the invites that this user may no longer offer, and those of lost keys."""
     lost = before.fingerprints - (after.fingerprints if after else frozenset())
     ended = {key.invite for key in before.keys if key.fingerprint in lost}
     if after is not None and (before.role, before.end) != (after.role, after.end):

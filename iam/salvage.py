@@ -1,7 +1,7 @@
-"""Taking what is good out of a store's file, and putting a new file in its place.
+"""Reading what is sound from a damaged store, and replacing its file.
 
-What is replaced is kept as `<file>.aside`, with its log and its mark, until a person decides about
-it; a second replacement before that keeps the first one, which held more.
+The replaced file is kept as `<file>.aside`, with its log and its mark, until a person decides about
+it. A second replacement before that keeps the first copy, which has more.
 """
 
 from __future__ import annotations
@@ -28,25 +28,27 @@ _log = logging.getLogger(__name__)
 
 
 def aside_of(path: Path) -> Path:
-    """Where the copy of a store that was not sound is kept."""
+    """Return the path of the copy of a store that was not sound."""
     return beside(path, ASIDE)
 
 
 def replaced_of(path: Path) -> Path:
-    """Where the store is kept that was in force before a copy was restored."""
+    """Return the path of the store that was in force before a copy was restored."""
     return beside(path, REPLACED)
 
 
 def salvaged(path: Path) -> Content | None:
-    """What can still be read of a file that is not sound, or None. Nothing in it is trusted: only
-    what the mark confirms is gone by."""
+    """Return what can still be read of a file that is not sound, or None.
+
+    None of it is trusted: only what the mark confirms is used.
+    """
     with suppress(*database.NOT_SOUND, OSError), closing(database.connect_read_only(path)) as db:
         return schema.read(db.execute)
     return None
 
 
 def read_copy(path: Path) -> Content:
-    """What a copy of a store holds, of this or an earlier version; the copy is not changed.
+    """Return what a copy of a store holds, of this or an earlier version; it is not changed.
 
     Raises StoreCorrupt, StoreTooNew, StoreError.
     """
@@ -67,7 +69,7 @@ def read_copy(path: Path) -> Content:
 def replace(
     path: Path, content: Content | None, marked: Marked | None, accepted: AcceptedState
 ) -> None:
-    """Put a new file that holds what was accepted in the place of the one that is there.
+    """Replace the file by a new one that holds the accepted state.
 
     Raises OSError, sqlite3.Error; then the old file is there, or its copy and its mark are.
     """
@@ -138,8 +140,10 @@ def _fill(
 
 
 def _fill_audit(db: sqlite3.Connection, path: Path, marked: Marked | None) -> None:
-    """The events of the old file as far as it can be read, else none, and numbers go on. A chain
-    that is broken stays broken, for `verify` to tell where."""
+    """Copy the events of the old file as far as they can be read; numbers continue.
+
+    A broken chain stays broken, so that `verify` finds the place.
+    """
     trail = AuditTrail(db, keep=0)
     try:
         with closing(database.connect_read_only(path)) as old:
@@ -154,10 +158,10 @@ def _fill_audit(db: sqlite3.Connection, path: Path, marked: Marked | None) -> No
 
 
 def copy_audit(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
-    """Copy the tables of the trail into those of another database, as of one moment."""
+    """Copy the tables of the audit trail into another database, as of one moment."""
     old.execute("BEGIN")
     for name in audit.TABLES:
-        new.execute(f"DELETE FROM {name}")  # noqa: S608 - names of ours
+        new.execute(f"DELETE FROM {name}")  # noqa: S608 - constant names
         rows: Iterable[tuple[object, ...]] = old.execute(f"SELECT * FROM {name}")  # noqa: S608
         new.executemany(f"INSERT INTO {name} VALUES (?, ?, ?)", rows)  # noqa: S608
     old.execute("ROLLBACK")

@@ -1,7 +1,7 @@
-"""The tables of a store: how they came to be, what they hold, and how a change is written.
+"""The tables of a store: their history, what they hold, and how a change is written.
 
-Only texts and values: `iam.openfile` and `iam.store` run them. A migration never changes once it
-is released, for files in the field have passed it.
+Texts and values only: `iam.openfile` and `iam.store` run them. A released migration never changes,
+because files in the field have passed it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *audit.SCHEMA,
     ),
     (
-        # No inviter: whoever stood at the board.
+        # No inviter: a person at the device.
         """CREATE TABLE invites (
             id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, expires REAL NOT NULL,
             uses INTEGER NOT NULL, used INTEGER NOT NULL, created REAL NOT NULL,
@@ -93,12 +93,19 @@ _WRITE_INVITE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All of a store but the trail, as the tables have it; nothing in it is trusted yet.
+    """All of a store except the audit trail, as the tables have it; none of it is trusted yet.
 
-    `rows` are users, keys, invites and what else lets somebody in (`iam.rights`), `total` is their
-    sum, and `tables` has the values of users, keys and invites. `is_sealed` says
-    that they are what was written together with `serial` and `had_owner`. `attempts` is None, and
-    `time_floor` (seconds since 1970 that have passed for certain) 0, where they are not as written.
+    Attributes:
+        rows: users, keys, invites and the label's record (`iam.rights`).
+        tables: the values of users, keys and invites.
+        total: the total of the rows.
+        serial: the number of the last commit that changed rights.
+        had_owner: whether there has been an owner.
+        is_sealed: the rows are those that were written with `serial` and `had_owner`.
+        recovery: the record of what was wrong with the store, or empty.
+        attempts: the counters, or None if they are damaged.
+        seen: when each key was last in use.
+        time_floor: seconds since 1970 that have certainly passed; 0 if it is damaged.
     """
 
     rows: frozenset[str]
@@ -114,9 +121,10 @@ class Content:
 
 
 def read(query: Query) -> Content:
-    """What the tables hold. Raises ValueError, TypeError or sqlite3.Error if they cannot be read.
+    """Return what the tables hold.
 
-    A row that makes no sense is no error here: the seal tells that something is wrong.
+    An invalid row is not an error here: the seal shows that something is wrong. Raises ValueError,
+    TypeError or sqlite3.Error if the tables cannot be read.
     """
     [(serial, had_owner, seal, recovery)] = query(
         "SELECT serial, had_owner, seal, recovery FROM rights"
@@ -145,7 +153,7 @@ def read(query: Query) -> Content:
 
 def _tables(query: Query) -> rights.Tables:
     return {
-        kind: list(query(f"SELECT {table.columns} FROM {table.name}"))  # noqa: S608 - names of ours
+        kind: list(query(f"SELECT {table.columns} FROM {table.name}"))  # noqa: S608 - constant names
         for kind, table in rights.TABLES.items()
     }
 
@@ -176,25 +184,25 @@ def _time_floor(query: Query) -> float:
 
 
 def write_attempts(execute: Execute, attempts: Mapping[str, object]) -> None:
-    """Replace the counters. Raises ValueError for what JSON does not have."""
+    """Replace the counters. Raises ValueError for what JSON cannot express."""
     body = json.dumps(dict(attempts), allow_nan=False)
     execute(WRITE_ATTEMPTS, (body, _digest_of(body)))
 
 
 def write_time_floor(execute: Execute, time_floor: float) -> None:
-    """Replace the clock's floor."""
+    """Replace the time floor."""
     time_floor = float(time_floor)
     execute("UPDATE clock SET floor = ?, digest = ?", (time_floor, _digest_of(time_floor)))
 
 
 def write_rights(execute: Execute, seal: Seal, recovery: str) -> None:
-    """Replace the seal over the rows, and what is known to have been wrong with the store."""
+    """Replace the seal over the rows, and the record of what was wrong with the store."""
     statement = "UPDATE rights SET serial = ?, had_owner = ?, seal = ?, recovery = ?"
     execute(statement, (seal.serial, int(seal.had_owner), seal.digest, recovery))
 
 
 def seal_migrated(execute: Execute) -> None:
-    """Write the digests of a store that was made before there were any."""
+    """Write the digests of a store from a version that had none."""
 
     def query(statement: str) -> Iterable[tuple[Any, ...]]:
         return execute(statement, ())
@@ -211,15 +219,15 @@ def seal_migrated(execute: Execute) -> None:
 
 
 def _digest_of(value: object) -> bytes:
-    """What stands beside the attempts and the floor, so that damage to them is noticed."""
+    """The digest beside the attempts and the time floor, which reveals damage to them."""
     return sha256(repr(value).encode("utf-8", "surrogateescape")).digest()
 
 
 def writes(old: State, new: State) -> Iterator[tuple[str, list[Row]]]:
-    """What makes the rows of `old` those of `new`: statements with the rows to run each on.
+    """Yield the statements, each with its rows, that turn the rows of `old` into those of `new`.
 
-    Deletions first, for a key or a name may go from one user to another in one commit; and nothing
-    ever refers to a user who is not there.
+    Deletions come first, because a key or a name can go from one user to another in one commit; and
+    no row ever refers to a user who does not exist.
     """
     users, invites = list(differing(old, new)), list(differing_invites(old, new))
     old_keys = {(key, before.name) for before, _ in users if before for key in before.keys}

@@ -3,16 +3,18 @@
 Invariants:
 
 - `Store.state` is what the disk holds. `commit` returns after the disk has it (WAL,
-  synchronous=FULL) or raises, and then neither has changed. State, counters and events of one
-  commit go together or not at all.
-- A commit that the disk did not confirm is undone before the next one is made (`iam.storefile`).
-- A commit that gives or takes rights is moved out of SQLite's log and marked (`iam.mark`), so that
-  neither a damaged log nor an old copy brings back what was taken away.
-- A commit writes what differs and no more, however many users there are.
-- When keys were last seen, and how far the clock has come, are noted in memory and written along:
-  they never cause more than one write an hour.
+  synchronous=FULL), or raises; then neither has changed. State, counters and events of one commit
+      are
+  written together or not at all.
+- A commit that the disk did not confirm is undone before the next one (`iam.storefile`).
+- A commit that changes rights is moved out of SQLite's log and marked (`iam.mark`), so that neither
+  a
+  damaged log nor an old copy restores what was taken away.
+- A commit writes only what differs, however many users there are.
+- The times of last use and the time floor are kept in memory and written along; alone they cause at
+  most one write an hour.
 
-How the file is opened and what becomes of a damaged one: `iam.openfile`. What is in it:
+How the file is opened, and what happens to a damaged one: `iam.openfile`. What it contains:
 `iam.schema`.
 """
 
@@ -48,10 +50,10 @@ log = logging.getLogger(__name__)
 
 
 class Store:
-    """The open store. Used from the thread that opened it.
+    """The open store. Use it from the thread that opened it.
 
-    `recovery` tells what was wrong with the file when it was opened, now or at an earlier start,
-    until somebody has decided about it; `is_newly_recovered` is for the first of these starts.
+    `recovery` says what was wrong with the file when it was opened, now or at an earlier start,
+    until a person has decided about it; `is_newly_recovered` is true at the first of these starts.
     """
 
     def __init__(self, path: Path, opened: Opened, *, keep_events: int) -> None:
@@ -61,7 +63,7 @@ class Store:
         self.audit = AuditTrail(opened.db, keep=keep_events)
         self.recovery = Recovery.restored(content.recovery)
         self.is_newly_recovered = accepted.recovery is not None
-        #: Attempts were counted, and nobody knows how many: the record of it is damaged.
+        #: True if the number of attempts is unknown, because its record is damaged.
         self.attempts_lost = content.attempts is None
         self._file = StoreFile(path, opened.lock, opened.db)
         self._state = accepted.state
@@ -80,9 +82,9 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, keep_events: int = DEFAULT_IAM_LIMITS.events_kept) -> Store:
-        """Open the file, or make it if there is none. `keep_events` bounds the audit trail.
+        """Open the file, or create it. `keep_events` bounds the audit trail.
 
-        A file that is damaged, older than its mark, or gone is replaced; `recovery` says so.
+        A file that is damaged, older than its mark, or missing is replaced; `recovery` says so.
         Raises StoreBusy, StoreTooNew, StoreError (the folder cannot be used).
         """
         opened = openfile.open_for_writing(path)
@@ -95,13 +97,15 @@ class Store:
 
     @staticmethod
     def has_traces(path: Path) -> bool:
-        """Whether there is a store, or a sign that there was one."""
+        """Return whether there is a store, or a sign that there was one."""
         return openfile.has_traces(path)
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Remove a store that cannot be opened, with every copy beside it. Raises StoreBusy, and
-        StoreError if it cannot be removed."""
+        """Remove a store that cannot be opened, with every copy beside it.
+
+        Raises StoreBusy, and StoreError if it cannot be removed.
+        """
         held = openfile.lock(path)
         try:
             with database.explained(path):
@@ -113,31 +117,32 @@ class Store:
     @staticmethod
     @contextmanager
     def read_audit(path: Path) -> Iterator[AuditTrail]:
-        """The trail as the disk has it now, for whoever does not hold the store.
+        """Yield the audit trail as the disk has it now, for a process without the lock.
 
-        It is a copy, so a running writer and a slow reader do not feel each other, and nothing is
-        written. Raises StoreCorrupt, StoreTooNew, StoreError.
+        It is a copy: it writes nothing, and neither a running writer nor a slow reader waits for
+        the other. Raises StoreCorrupt, StoreTooNew, StoreError.
         """
         with closing(openfile.copy_of_audit(path)) as copy:
             yield AuditTrail(copy, keep=DEFAULT_IAM_LIMITS.events_kept)
 
     @property
     def state(self) -> State:
+        """All users and invites, as the disk has them."""
         return self._state
 
     @property
     def attempts(self) -> Mapping[str, object]:
-        """The counters last committed: small JSON-able values, never a code."""
+        """The counters last committed: small values that JSON can express, never a code."""
         return self._attempts
 
     @property
     def seen(self) -> Mapping[str, float]:
-        """When each key was last noted; a key that never was is not in it."""
+        """When each key was last in use; keys that never were are missing."""
         return self._last_seen.seen
 
     @property
     def time_floor(self) -> float:
-        """A time that has passed for certain, as far as it was noted; 0 if none was."""
+        """The latest time that has certainly passed, as far as it was noted; else 0."""
         return self._last_seen.time_floor
 
     @property
@@ -147,8 +152,10 @@ class Store:
 
     @property
     def trouble(self) -> str:
-        """What is wrong now, or nothing: the file was taken away, the last commit is doubtful, or
-        the mark could not be written. Looks at the folder."""
+        """The current fault, or an empty text; looks at the folder.
+
+        The file was removed, the last commit is doubtful, or the mark could not be written.
+        """
         return self._file.trouble or self._trouble
 
     def commit(
@@ -156,16 +163,18 @@ class Store:
     ) -> None:
         """Make `new` the state, append the events and replace the counters, all or nothing.
 
-        Only rows that differ are written. Raises StoreWriteFailed; then nothing has changed
-        anywhere. Watchers are called after it is durable: those of the state only if it did change,
-        those of the events only if there were some.
+        Only rows that differ are written. Watchers are called when it is durable: those of the
+        state if it changed, those of events if there are any. Raises StoreWriteFailed; then nothing
+        has changed.
         """
         self._write(new, events, attempts)
 
     def settle(self, *events: Event, state: State | None = None, label: object = None) -> None:
-        """Decide about `recovery`: go on with the state as it is, or with `state` and the label's
-        record that belongs to it. What was in force is kept as `<file>.replaced`, the copy of what
-        was found is removed. Raises StoreWriteFailed."""
+        """Decide about `recovery`: keep the state as it is, or use `state` and its label record.
+
+        The state that was in force is kept as `<file>.replaced`; the copy of what was found is
+        removed. Raises StoreWriteFailed.
+        """
         attempts: dict[str, object] | None = None
         if state is not None:
             with self._file.explained():
@@ -180,8 +189,11 @@ class Store:
             salvage.remove(self.path, salvage.ASIDE)
 
     def reset(self, *events: Event, attempts: Mapping[str, object]) -> None:
-        """Forget every user, key, invite and event, in the file and in the copies beside it; the
-        trail begins with `events`, and the device has had no owner. Raises StoreWriteFailed."""
+        """Delete every user, key, invite and event, in the file and in the copies beside it.
+
+        The audit trail starts with `events`, and the device has had no owner. Raises
+        StoreWriteFailed.
+        """
         self._write(State.of(()), events, attempts, recovery=None, is_reset=True)
         with self._tolerated("what was deleted may still be in the file"):
             self._db.execute("VACUUM")  # free pages of a version that did not overwrite them
@@ -249,8 +261,10 @@ class Store:
     # -- what keeps rights from coming back ------------------------------------------------------
 
     def _secure(self) -> None:
-        """Move what the log holds into the file, and make the mark say the same as the file. What
-        fails is tried again with the next change and once an hour."""
+        """Move the log into the file, and make the mark agree with the file.
+
+        What fails is tried again with the next change and once an hour.
+        """
         self._trouble = ""
         with self._tolerated("a change of rights is stored, but its mark is not"):
             if not self._is_marked:
@@ -267,16 +281,18 @@ class Store:
         return False
 
     def _prepare(self) -> None:
-        """See that the file can be written to. Raises StoreWriteFailed."""
+        """Check that the file can be written. Raises StoreWriteFailed."""
         before = self._db
         self._file.prepare()
-        if self._db is not before:  # the file was removed in use and is written anew
+        if self._db is not before:  # the file was removed in use and is rewritten
             self.audit.attach(self._db)
             self._is_marked = False
 
     def _on_failed(self, serial: int, *, undone: bool) -> None:
-        """A commit of this number has failed: no other one gets it, and the mark says so if it may
-        still be found."""
+        """Note that a commit has failed: its number is not used again.
+
+        The mark says so if the next start could still find it.
+        """
         if serial > self._seal.serial:
             if not undone:
                 with suppress(OSError):
@@ -286,7 +302,7 @@ class Store:
 
     @contextmanager
     def _tolerated(self, what: str) -> Iterator[None]:
-        """The change stands; that something more could not be done is told, and no error."""
+        """The change is stored; an error of what follows is logged and not raised."""
         try:
             yield
         except (sqlite3.Error, OSError, StoreError) as error:
@@ -296,18 +312,18 @@ class Store:
     # -- times that are not worth a write of their own ------------------------------------------
 
     def note_seen(self, fingerprint: str, now: float) -> None:
-        """A key was used at this time. Cheap; strangers' keys are not remembered."""
+        """Note that a key was in use at this time. Cheap; unknown keys are ignored."""
         if fingerprint in self._state.user_name_by_key:
             self._last_seen.note(fingerprint, now)
 
     def note_time(self, now: float) -> None:
-        """The clock has come so far: `floor` never falls below it again. Cheap."""
+        """Note the time: `time_floor` never falls below it again. Cheap."""
         self._last_seen.note_time(now)
 
     def flush_seen(self) -> None:
-        """Write what was noted, if that is an hour's worth; may be called as often as one likes.
+        """Write what was noted if that is due; call it as often as you like.
 
-        Raises StoreWriteFailed; what was noted is kept.
+        Raises StoreWriteFailed; then what was noted is kept.
         """
         if self._last_seen.is_due:
             self._flush()
@@ -317,7 +333,7 @@ class Store:
             self._secure()
 
     def reset_time_floor(self, time_floor: float) -> None:
-        """Repair a floor that a wrong clock has raised, at once. Raises StoreWriteFailed."""
+        """Lower a floor that a wrong clock has raised, at once. Raises StoreWriteFailed."""
         with self._transaction():
             schema.write_time_floor(self._db.execute, time_floor)
             self._db.execute(schema.CUT_SEEN, (time_floor, time_floor))
@@ -339,16 +355,18 @@ class Store:
     # -- those who wait for changes -------------------------------------------------------------
 
     def subscribe(self, watcher: Callable[[State, State], None]) -> Callable[[], None]:
-        """Call `watcher(old, new)` after each change of the state; returns what ends that."""
+        """Call `watcher(old, new)` after each change of the state; return what ends that."""
         return _subscribed(self._watchers, watcher)
 
     def on_events(self, watcher: Callable[[int], None]) -> Callable[[], None]:
-        """Call `watcher(seq)` with the newest event's number after each commit with events;
-        returns what ends that."""
+        """Call `watcher(seq)` with the number of the newest event after each commit with events.
+
+        Returns what ends that.
+        """
         return _subscribed(self._event_watchers, watcher)
 
     def close(self) -> None:
-        """Close the file and give up the lock; a second call does nothing."""
+        """Close the file and release the lock; a second call does nothing."""
         if self._file.is_closed:
             return
         try:
@@ -392,5 +410,5 @@ def _subscribed(watchers: list[_Watcher], watcher: _Watcher) -> Callable[[], Non
 
 
 def _plain(attempts: Mapping[str, object]) -> Mapping[str, object]:
-    """The form that is read again. Raises ValueError for what JSON does not have."""
+    """The form that is read back. Raises ValueError for what JSON cannot express."""
     return MappingProxyType(json.loads(json.dumps(dict(attempts), allow_nan=False)))

@@ -1,8 +1,8 @@
-"""The open file of a store: its lock, its connection, and transactions that stand or never were.
+"""The open file of a store: its lock, its connection, and transactions that are all or nothing.
 
-SQLite writes a commit to its log and then waits for the disk. Where that fails it reports an error,
-and all of the commit may stand in the log, past what the connection believes in: the next start
-would find it. So a commit that failed is taken out of the log before another one is made.
+SQLite writes a commit to its log and then waits for the disk. If that fails, it reports an error,
+but the log can contain the whole commit, and the next start would find it. So a failed commit is
+removed from the log before the next one is made.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Final
 from iam import database, files, openfile
 from iam.errors import StoreError, StoreWriteFailed
 
-_RESTART: Final = "Restart the device: it goes on with what is safe, and says what is missing."
+_RESTART: Final = "Restart the device: it continues with what is safe, and reports what is missing."
 log = logging.getLogger(__name__)
 
 
 class StoreFile:
-    """Owns the lock and the connection `db`, which `prepare` may replace."""
+    """Owns the lock and the connection `db`, which `prepare` can replace."""
 
     def __init__(self, path: Path, lock: int, db: sqlite3.Connection) -> None:
         self.path = path
@@ -34,11 +34,12 @@ class StoreFile:
 
     @property
     def is_closed(self) -> bool:
+        """True after `close`."""
         return self._lock < 0
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the file now, or nothing. Looks at the folder."""
+        """The current fault of the file, or an empty text. Looks at the folder."""
         if self.is_closed:
             return ""
         if _identity_of(self.path) != self._identity:
@@ -51,10 +52,10 @@ class StoreFile:
 
     @contextmanager
     def transaction(self, on_failed: Callable[[bool], None]) -> Iterator[sqlite3.Connection]:
-        """One transaction, after `prepare`. A commit that fails calls `on_failed` with whether it
-        could be undone.
+        """One transaction, after `prepare`.
 
-        Raises StoreWriteFailed; then nothing has changed.
+        A commit that fails calls `on_failed` with whether it could be undone. Raises
+        StoreWriteFailed; then nothing has changed.
         """
         with self.explained():
             try:
@@ -71,7 +72,7 @@ class StoreFile:
                 raise
 
     def prepare(self) -> None:
-        """See that the file is the one that the next start opens, and holds no failed commit.
+        """Check that the file is the one that the next start opens, without a failed commit.
 
         Raises StoreWriteFailed.
         """
@@ -91,7 +92,7 @@ class StoreFile:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """What the disk refuses becomes StoreWriteFailed."""
+        """Turn errors of the disk into StoreWriteFailed."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -101,7 +102,7 @@ class StoreFile:
             ) from error
 
     def close(self) -> None:
-        """Close the file and give up the lock; a second call does nothing."""
+        """Close the file and release the lock; a second call does nothing."""
         if not self.is_closed:
             self.db.close()
             os.close(self._lock)
@@ -122,8 +123,10 @@ class StoreFile:
         return not self._is_doubtful
 
     def _require_file(self) -> None:
-        """A file that was removed is written anew, and so is the lock. Raises StoreWriteFailed if
-        another file is in its place, or another process has taken the lock."""
+        """Write the file again if it was removed, and lock it again.
+
+        Raises StoreWriteFailed if another file is in its place, or another process holds the lock.
+        """
         found = _identity_of(self.path)
         if found == self._identity and openfile.is_locked(self.path, self._lock):
             return
@@ -139,7 +142,7 @@ class StoreFile:
             raise StoreWriteFailed(f"{self.path} was replaced while in use", advice=_RESTART)
 
     def _put_back(self) -> None:
-        log.error("%s was removed while it was in use; it is written anew", self.path)
+        log.error("%s was removed while it was in use; it is rewritten", self.path)
         with database.draft(self.path) as copy:
             self.db.backup(copy)
             self.db.close()

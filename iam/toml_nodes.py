@@ -1,12 +1,12 @@
-"""TOML with the line of every key and value: what tomllib reads, and where.
+"""TOML with the line of every key and value: what tomllib parses, and where it stands.
 
-tomllib judges what TOML is and gives the values; it does not tell lines. So a second walk over the
-same text, which is known to be good by then, notes where each key and each element begins. It has
-to know only what may hide a bracket or a line end (strings, comments) and how tables nest. The two
-are laid over each other; should they ever disagree, the text is refused and no line is guessed.
+tomllib decides what is valid and returns the values, but no lines. A second pass over the same
+text, which is known to be valid by then, notes where each key and each element begins. It only has
+to know what can hide a bracket or a line end (strings, comments) and how tables nest. Both results
+are merged; if they ever disagree, the text is refused and no line is guessed.
 
-Bounds: characters of a text and of a line, and how deep brackets nest, so that neither walk can be
-made to recurse or to read a number for minutes.
+The characters of a text and of a line, and the depth of brackets, are bounded, so that neither pass
+can be made to recurse deeply or to parse a number for minutes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from iam.limits import (
 
 @dataclass(frozen=True, slots=True)
 class TomlNode:
-    """A value and where it begins, which is also where its key stands: what is wrong with it is
-    told from here. A table is a dict of Paths (under a header it begins there), an array a list.
+    """A value and the line where it begins, which is also that of its key.
+
+    A table is a dict of nodes (with a header, it begins there), an array a list of nodes.
     """
 
     file: str
@@ -40,11 +41,12 @@ class TomlNode:
         return f"{self.file}:{self.line}"
 
     def error(self, why: str, advice: str = "") -> PolicyFileError:
+        """Return the error to raise about this node."""
         advice = advice or "Correct that line."
         return PolicyFileError(why, file=self.file, line=self.line, advice=advice)
 
     def plain(self) -> object:
-        """The value without lines, as tomllib gives it."""
+        """Return the value without lines, as tomllib does."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -52,11 +54,13 @@ class TomlNode:
         return self.value
 
     def text(self, what: str) -> str:
+        """Return the value, which has to be text; `what` names it in the error."""
         if not isinstance(self.value, str):
             raise self.error(f"{what} has to be text, in quotes", _example(self.value))
         return self.value
 
     def list_of(self, what: str, most: int, least: int = 1) -> list[TomlNode]:
+        """Return the elements, of which there have to be `least` to `most`."""
         found = self.value
         if not isinstance(found, list):
             advice = f"Write {what} above each." if what.startswith("[") else "Write it in [ ]."
@@ -67,7 +71,7 @@ class TomlNode:
         return found
 
     def table(self, what: str, known: Collection[str] = ()) -> dict[str, TomlNode]:
-        """The entries of a table; only `known` keys, if any are given."""
+        """Return the entries of a table; if `known` is given, only these keys are valid."""
         if not isinstance(self.value, dict):
             raise self.error(f"{what} has to be a table", "Write it in { }.")
         found: dict[str, TomlNode] = self.value
@@ -79,7 +83,7 @@ class TomlNode:
         return found
 
     def single_entry(self, what: str) -> tuple[str, TomlNode]:
-        """The one entry of a table."""
+        """Return the only entry of a table."""
         found = self.table(what)
         if not found:
             raise self.error(f"{what} is empty", "Give one entry.")
@@ -89,6 +93,7 @@ class TomlNode:
         return next(iter(found.items()))
 
     def required(self, found: Mapping[str, TomlNode], key: str, what: str) -> TomlNode:
+        """Return the entry with this key, which has to be there."""
         if key not in found:
             raise self.error(f"{what} has no {key}", f"Add: {key} = …")
         return found[key]
@@ -109,7 +114,7 @@ class _Position:
 
 
 def read(text: str, *, file: str) -> TomlNode:
-    """The whole file as one table. Raises PolicyFileError."""
+    """Parse a whole file as one table. Raises PolicyFileError."""
     text = text.replace("\r\n", "\n")
     _check_bounds(text, file)
     try:
@@ -158,7 +163,7 @@ _BRACKET = re.compile(r"[\[\]{}]")
 _HIDING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*')
 
 
-def _with_positions(value: Any, position: _Position, file: str) -> TomlNode:
+def _with_positions(value: object, position: _Position, file: str) -> TomlNode:
     if isinstance(value, dict):
         if position.table is None or value.keys() != position.table.keys():
             raise _mismatch(position, file)
@@ -195,7 +200,7 @@ _SCALAR = re.compile(r"[^,\]}#\n]+")
 
 
 class _PositionScanner:
-    """One pass over a text that tomllib has read."""
+    """One pass over a text that tomllib accepts."""
 
     def __init__(self, text: str, file: str) -> None:
         self._text = text
@@ -204,7 +209,7 @@ class _PositionScanner:
         self._line = 1
 
     def positions(self) -> _Position:
-        """Where everything begins."""
+        """Return the positions of all keys and values."""
         root = table = _Position(1, {})
         while self._skip(_SPACE) and self._at < len(self._text):
             if self._peek("[["):
@@ -275,7 +280,7 @@ class _PositionScanner:
         return position
 
     def _elements(self, end: str) -> Iterator[None]:
-        """Past the opening bracket, then once before each element, then past the closing one."""
+        """Go past the opening bracket, then once to each element, then past the end."""
         self._at += 1
         while self._skip(_SPACE) and not self._peek(end):
             yield
@@ -295,7 +300,7 @@ class _PositionScanner:
 
 
 def _descend(position: _Position, path: list[str], line: int) -> _Position:
-    """The table that a dotted name stands in: of an array of tables it is the last."""
+    """The table that a dotted name is in: of an array of tables it is the last."""
     for part in path:
         assert position.table is not None
         position = position.table.setdefault(part, _Position(line, {}))
@@ -305,5 +310,5 @@ def _descend(position: _Position, path: list[str], line: int) -> _Position:
 
 
 def _unquoted(key: str) -> str:
-    """A quoted key as it is meant."""
+    """A quoted key without its quotes and escapes."""
     return str(tomllib.loads(f"key = {key}")["key"]) if "\\" in key else key[1:-1]

@@ -1,8 +1,8 @@
-"""The values that state is made of: Key, User and Invite.
+"""The values that a state consists of: Key, User and Invite.
 
-All are frozen; a wrong one cannot be built. A key is known by its fingerprint, 64 lower-case hex
-digits; other spellings are normalised before they come here. Times are wall-clock seconds since
-1970 and never read here.
+All are immutable, and an invalid one cannot be made. A key is known by its fingerprint, 64 lower-
+case hex digits; other spellings are normalised before. Times are seconds since 1970; nothing here
+reads a clock.
 """
 
 from __future__ import annotations
@@ -49,11 +49,18 @@ def _check_invite_id(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One public key of a user. `name` tells a user's keys apart ("laptop"); `method` is how it was
-    paired; `verified` is False while nobody has compared fingerprints; `invite` is the id of the
-    invite it came by, so that redeeming that again is known for a repeat. `receipt` proves to
-    the key's own client that its pairing was stored, if the last answer was lost (protocol §5.8);
-    empty if the method of its pairing needs none."""
+    """One public key of a user.
+
+    Attributes:
+        fingerprint: 64 lower-case hex digits.
+        name: tells the keys of a user apart, such as "laptop".
+        method: how it was paired.
+        verified: False until fingerprints were compared or a method has proved the key.
+        added: seconds since 1970.
+        invite: the ID of the invite that it redeemed, so that a repeat is recognised.
+        receipt: proves to the key's client that its pairing was stored, if the last answer was lost
+            (protocol §5.8); empty if the method needs none.
+    """
 
     fingerprint: str
     name: str = ""
@@ -76,10 +83,9 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person or a script: one role, any number of keys (kept oldest first).
+    """A person or a program: one role, and any number of keys, oldest first.
 
-    `not_before` (inclusive) and `not_after` (exclusive) bound when the user is one; None is no
-    bound.
+    Access begins at `not_before` (inclusive) and ends at `not_after` (exclusive); None is no bound.
     """
 
     name: str
@@ -110,22 +116,26 @@ class User:
 
     @property
     def start(self) -> float:
+        """When access begins; minus infinity without a bound."""
         return -inf if self.not_before is None else self.not_before
 
     @property
     def end(self) -> float:
+        """When access ends; infinity without a bound."""
         return inf if self.not_after is None else self.not_after
 
     @property
     def is_limited(self) -> bool:
-        """Is there a time when this user is none?"""
+        """True if the user's access has a start or an end."""
         return self.not_before is not None or self.not_after is not None
 
     @property
     def fingerprints(self) -> frozenset[str]:
+        """The fingerprints of all keys."""
         return frozenset(key.fingerprint for key in self.keys)
 
     def key(self, fingerprint: str) -> Key:
+        """Return the key with this fingerprint. Raises NotFound."""
         for key in self.keys:
             if key.fingerprint == fingerprint:
                 return key
@@ -134,12 +144,16 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """Leave to become a user, given away beforehand; whoever redeems it brings the key.
+    """The right to become a user, granted in advance; the redeeming client brings the key.
 
-    `id` is drawn by chance and is no secret: what proves an invite is the token that the device
-    signed. `uses` are left, `used` are gone. `inviter` is the name of a user, "" for whoever stands
-    at the board. Only `key` may redeem it, if that is given. `expires` (exclusive) is the end of
-    the invite, `not_after` the end of the invited user's access.
+    Attributes:
+        id: a random ID, not secret: the token that the device signed proves an invite.
+        uses: how many are left.
+        used: how many were consumed.
+        inviter: the name of a user, or empty for a person at the device.
+        key: the only key that may redeem it, or empty.
+        expires: the end of the invite (exclusive).
+        not_after: the end of the invited user's access.
     """
 
     id: str
@@ -172,10 +186,10 @@ class Invite:
 
     @property
     def is_shared(self) -> bool:
-        """Is it for several users, whose names are told apart by a number?"""
+        """True if it is for several users, whose names get a number."""
         return self.uses + self.used > 1
 
     @property
     def end(self) -> float:
-        """When the access of whoever redeems it ends."""
+        """When the access of a user who redeems it ends."""
         return inf if self.not_after is None else self.not_after

@@ -1,31 +1,39 @@
-"""Nabto's IAM configuration (version 1) as a rulebook of ours.
+"""Nabto's IAM configuration (version 1) as a rulebook of handfast.
 
     {"Version": 1, "Config": {"UnpairedRole": role},
      "Roles": [{"Id", "Policies": [policy …]} …],
      "Policies": [{"Id", "Statements": [{"Effect", "Actions": [action …],
                                          "Conditions": [{operator: {attribute: [value …]}} …]}]}]}
 
-Both languages are close: deny wins, default is deny, conditions are AND-ed, values OR-ed, an absent
-attribute never matches. Where they differ the import keeps Nabto's answer:
+Both languages are similar: deny overrides, default is deny, conditions are AND-ed, values OR-ed, an
+absent attribute never matches. Where they differ, the import keeps Nabto's result:
 
-- An action of theirs with a `*` is a name like any other there and fits nothing; here it would fit
+- An action with a `*` is a name like any other in Nabto and matches nothing; in handfast it would
+  match
   a whole module. It is left out.
-- A negative operator with several values holds there as soon as *one* differs. Such a statement is
+- A negative operator with several values holds in Nabto as soon as *one* differs. Such a statement
+  is
   written once for each value.
-- A value that is not of the operator's kind makes Nabto refuse everything, also where the statement
-  itself is left out. For Bool a deny is written for that. For numbers, whatever else allows the
-  action to that role needs a number there, of 15 characters at most: Nabto compares doubles.
-- A role may have another name here (`nabto-owner`), so a comparison of roles with anything but
-  names of roles cannot be said. The name of a role that the file does not define stands for no role
-  of ours, and nobody gives a role that the file does not define.
-- Roles have no rank there. Here all imported roles rank below handfast's own, so that nobody can
-  hand out a right that the configuration does not know; among themselves, whoever may do more of
-  the user administration ranks higher.
-- Who is not paired may here do little (see `iam.builtin`); pairing is done with windows and
-  invites, not with rights.
+- A value that is not of the operator's kind makes Nabto deny everything, even where the statement
+  itself
+  is left out. For Bool a deny is written for that. For numbers, every statement that allows the
+      action
+  to that role requires a number there, of 15 characters at most: Nabto compares doubles.
+- A role can get another name (`nabto-owner`), so a comparison of roles with anything but names of
+  roles
+  cannot be imported. The name of a role that the file does not define stands for no role, and no
+      one
+  grants a role that the file does not define.
+- Nabto's roles have no rank. All imported roles rank below handfast's own, so that no one can grant
+  a
+  right that the configuration does not have; among themselves, a role that may do more of the user
+  administration ranks higher.
+- Unpaired keys may do little in handfast (`iam.builtin`); pairing uses windows and invites, not
+  rights.
 
-Whatever cannot be said here is left out of an allow, and a condition that cannot be said is left
-out of a deny: both only take rights away. Each time a note says so. What is wrong is refused.
+A part that cannot be expressed is left out of an allow, and a condition that cannot be expressed
+is left out of a deny: both only take rights away. Each time a note says so. Errors in the file are
+rejected.
 """
 
 from __future__ import annotations
@@ -53,7 +61,7 @@ from iam.nabto.json_nodes import JsonNode, read, shown
 from iam.nabto.statements import Notes, read_statement
 from iam.policy import Effect, Policy, Role, Statement
 
-RANK_MAX: Final = 9  # below guest, the lowest role of ours that a user can have
+RANK_MAX: Final = 9  # below guest, the lowest built-in role of a user
 
 _SHARED: Final = "nabto-everybody"
 _GIVING: Final = tuple(one.action for one in COUNTERPARTS if ROLE_ID in one.target)
@@ -73,9 +81,15 @@ class _Theirs:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A configuration of ours. `roles` holds `unpaired` and those of the file, `policies` what they
-    name and is not built in; `rulebook_toml` says the same as a file for `policy.d`. `role_ids`:
-    the name here of each role of the file."""
+    """A configuration of handfast.
+
+    Attributes:
+        rulebook_toml: the same as a file for `policy.d`.
+        roles: `unpaired` and those of the file.
+        policies: what the roles name and is not built in.
+        notes: what could not be imported.
+        role_ids: the name here of each role of the file.
+    """
 
     rulebook_toml: str
     roles: tuple[Role, ...]
@@ -106,15 +120,15 @@ def read_config(text: str, *, file: str) -> Imported:
     try:
         load([(file, toml)])
     except PolicyFileError as error:
-        raise root.error(f"the rules do not fit one file of ours: {error}") from error
+        raise root.error(f"the rules do not fit into one policy file: {error}") from error
     return Imported(toml, (stranger, *roles), policies, tuple(notes.found), role_ids)
 
 
 def check_version(root: JsonNode, *versions: int) -> int:
-    """The version of the file, which has to be one of these."""
+    """Return the version of the file, which has to be one of these."""
     node = root.required("Version")
     if type(node.value) is not int:
-        raise node.error(f"{node.kind} stands where a whole number is due")
+        raise node.error(f"{node.kind} where a whole number is expected")
     if node.value not in versions:
         known = " and ".join(map(str, versions))
         raise node.error(
@@ -125,7 +139,7 @@ def check_version(root: JsonNode, *versions: int) -> int:
 
 
 def read_name(node: JsonNode) -> str:
-    """The name of a role or policy, which has to be one that ours can have too."""
+    """Return the name of a role or policy, which has to be valid here, too."""
     name = node.text()
     if len(name) > NABTO_NAME_CHARACTERS_MAX or not ID.fullmatch(name):
         raise node.error(
@@ -134,7 +148,7 @@ def read_name(node: JsonNode) -> str:
     return name
 
 
-# ------------------------------------------------------------------------------ what stands there
+# ------------------------------------------------------------------------------ reading
 
 
 def _role_ids(node: JsonNode) -> dict[str, str]:
@@ -201,13 +215,13 @@ def _all(names: Iterable[str], policies: Mapping[str, _Theirs]) -> _Grants:
 
 
 def _guarded(names: Iterable[str], policies: Mapping[str, _Theirs]) -> _Grants:
-    """What a role is granted by these policies, with what the errors of each ask of all."""
+    """The grants of a role by these policies, with what the errors of each require of all."""
     needed = {need for name in names for need in policies[name].needed}
     return guarded(_all(names, policies), needed)
 
 
 def _shared(roles: Iterable[str]) -> Policy:
-    """What every imported role has: it gives no role but those of the file."""
+    """The policy of every imported role: it grants no role but those of the file."""
     statements = [Statement(Effect.ALLOW, ("Core:Discover", "Iam:GetMe"))]
     if names := tuple(roles):
         other = Condition(Operator.STRING_NOT_EQUALS, ROLE_ID, names)
@@ -222,8 +236,10 @@ def _our_roles(
     kept: set[str],
     notes: Notes,
 ) -> tuple[list[Role], list[Policy]]:
-    """The roles, and a policy for each that may do more by all its policies than by any one, or
-    less because of the errors of one."""
+    """The roles, and a policy for each role whose policies together differ from each alone.
+
+    They may allow more together, or less because of the errors of one.
+    """
     ranks = _ranks({role: _all(names, policies) for role, names in named.items()})
     roles, extra = [], []
     for (name, names), role_node in zip(named.items(), node.items(), strict=True):
@@ -252,8 +268,10 @@ def _our_roles(
 
 
 def _ranks(roles: Mapping[str, _Grants]) -> dict[str, int]:
-    """Who may do more of /iam ranks higher; then who may do it under fewer conditions, and then
-    who may do more of the applications."""
+    """A role that may do more of /iam ranks higher.
+
+    Then one that may do it under fewer conditions, then one that may do more of the applications.
+    """
 
     def power(grants: _Grants) -> tuple[int, int, int]:
         allowed = [one for one in grants if one.effect is Effect.ALLOW]
@@ -272,7 +290,7 @@ def _unpaired(
     policies: Mapping[str, _Theirs],
     notes: Notes,
 ) -> tuple[Policy, Role]:
-    """What Nabto's unpaired role may do of what an unpaired key may do here at all."""
+    """The rights of Nabto's unpaired role that an unpaired key can have here at all."""
     notes.unknown(config, "UnpairedRole")
     node = config.get("UnpairedRole")
     grants: _Grants = ()
@@ -307,7 +325,7 @@ def _note_ranks(node: JsonNode, roles: list[Role], notes: Notes) -> None:
     if ranks:
         notes.add(
             node,
-            "roles have a rank here, and nobody touches or gives one that is higher than their "
-            f"own: {ranks}. All are below handfast's own roles, and none is owner; make one at "
-            "the device: `handfast-device users set NAME --role owner`",
+            "roles have a rank here, and no one changes or grants one that is higher than their "
+            f"own: {ranks}. All are below handfast's own roles, and none is owner; a person "
+            "at the device makes a user an owner",
         )

@@ -71,10 +71,10 @@ _PUSH: Final = "handfast sends no push messages; let an application do it"
 INSTEAD: Final[Mapping[str, str]] = {
     "IAM:GetPairing": "a client sees by discovery whether the device can be paired",
     "IAM:PairingLocalInitial": "the first user pairs as owner while the window is open",
-    "IAM:PairingLocalOpen": "open a window: `handfast-device open`",
+    "IAM:PairingLocalOpen": "open a pairing window at the device",
     "IAM:PairingPasswordOpen": "open a window with the method `code`",
-    "IAM:GetSettings": "whoever may open a window sees it",
-    "IAM:SetDeviceInfo": "the device's name stands in device.toml",
+    "IAM:GetSettings": "a user who may open a window sees it",
+    "IAM:SetDeviceInfo": "the device's name is in device.toml",
     "IAM:SetUserSct": "handfast has no server connect tokens",
     "IAM:SetUserFcm": _PUSH,
     "IAM:SendUserFcmTest": _PUSH,
@@ -82,13 +82,16 @@ INSTEAD: Final[Mapping[str, str]] = {
     "IAM:ListNotificationCategories": _PUSH,
     "IAM:SetUserOauthSubject": "a user of handfast is known by keys; add one",
 }
-"""Actions that nothing of ours needs, and what to do instead."""
+"""Actions that no action of handfast needs, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counterpart:
-    """An action of ours: what it needs, what a request for it says of its target, and which of its
-    needs are good for nothing else: somebody may miss what those did."""
+    """An action of handfast, and the actions of Nabto that it needs.
+
+    `target` lists what a request for it says of its target. `about` lists those needs that serve
+    nothing else, so that their loss is noted.
+    """
 
     action: str
     needs: tuple[str, ...]
@@ -129,26 +132,28 @@ _POLICY_PREFIXES: Final = ("core-", "app-", "nabto-")
 
 
 def is_carried(action: str) -> bool:
-    """Does something of ours need this action of Nabto's IAM?"""
+    """Return whether an action of handfast needs this action of Nabto's IAM."""
     return action in _NEEDED
 
 
 def is_ours(action: str) -> bool:
-    """Would an application's action of this name be taken for one of handfast's own?"""
+    """Return whether an application's action of this name would be in a reserved module."""
     return action.partition(":")[0].lower() in _OWN_MODULES
 
 
 def role_id(name: str) -> str:
-    """The role of ours that stands for a role of theirs. A name that is built in here is given
-    another one: theirs says nothing about ours, and ours may do more."""
+    """Return the role of handfast that stands for a role of Nabto.
+
+    A built-in name is replaced: Nabto's says nothing about handfast's, which may do more.
+    """
     return f"nabto-{name}" if name in RANKS else name
 
 
 def policy_id(name: str) -> str:
-    """The policy of ours that stands for a policy of theirs."""
+    """Return the policy of handfast that stands for a policy of Nabto."""
     return f"nabto-{name}" if name.lower().startswith(_POLICY_PREFIXES) else name
 
 
 def is_known(condition: Condition, counterpart: Counterpart) -> bool:
-    """Does a request for our action carry what this condition says of the target?"""
+    """Return whether a request for our action has what this condition says of the target."""
     return all(name in counterpart.target for name in condition.names if name.startswith("IAM:"))

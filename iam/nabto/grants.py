@@ -17,16 +17,16 @@ from iam.condition import Condition, Operator
 from iam.nabto.counterparts import COUNTERPARTS, TARGETS, Counterpart, is_known
 from iam.policy import Effect, Statement
 
-NUMBER_MAX: Final = 15  # characters: two numbers of so many digits are never one double
+NUMBER_MAX: Final = 15  # characters: two different ones are never the same double
 
 
 def is_number(name: str) -> Condition:
-    """Holds if the attribute is a number: only a number equals itself as one."""
+    """Return a condition that holds if the attribute is a number: only numbers equal themselves."""
     return Condition(Operator.NUMERIC_EQUALS, name, (f"${{{name}}}",))
 
 
 def is_long(name: str) -> Condition:
-    """Holds if the attribute has more characters than a number may have."""
+    """Return a condition that holds if the attribute is longer than a number may be."""
     return Condition(Operator.STRING_LIKE, name, ("?" * (NUMBER_MAX + 1) + "*",))
 
 
@@ -40,7 +40,7 @@ class NumberNeeded:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One action of Nabto's that a statement allows or denies, under all of these conditions."""
+    """One action of Nabto that a statement allows or denies, under all of these conditions."""
 
     effect: Effect
     action: str
@@ -48,13 +48,15 @@ class Grant:
 
     @property
     def is_iam(self) -> bool:
-        """Is this an action of Nabto's IAM, and not of an application?"""
+        """True for an action of Nabto's IAM; others are of an application."""
         return self.action in TARGETS
 
 
 def guarded(grants: Iterable[Grant], needed: Collection[NumberNeeded]) -> tuple[Grant, ...]:
-    """The grants of a role, where each that allows an action asks for the numbers that the role's
-    other statements about it need."""
+    """Return the grants of a role with the numbers that its statements need.
+
+    Each that allows an action requires the numbers that the role's other statements about it need.
+    """
     return tuple(_guarded(grant, needed) if needed else grant for grant in grants)
 
 
@@ -67,12 +69,12 @@ def _guarded(grant: Grant, needed: Collection[NumberNeeded]) -> Grant:
 
 
 def simple(grants: Iterable[Grant]) -> tuple[Statement, ...]:
-    """What a policy of ours says: all that one grant decides by itself."""
+    """Return the statements of a policy: what each grant decides alone."""
     return written(one for grant in grants for one in _one_by_one(grant))
 
 
 def combined(grants: Iterable[Grant]) -> tuple[Statement, ...]:
-    """What the grants of a role allow together and none of them alone."""
+    """Return what the grants of a role allow together and none of them alone."""
     return written(
         Grant(Effect.ALLOW, counterpart.action, conditions)
         for counterpart, conditions in _together(tuple(grants))
@@ -81,8 +83,10 @@ def combined(grants: Iterable[Grant]) -> tuple[Statement, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """An action of ours that does not come about although `allowed`, which it is about, is: it
-    would need `lacking` too. `partly`: under some conditions it does come about."""
+    """An action of handfast that is not allowed although `allowed`, which it is about, is.
+
+    It needs `lacking`, too. `partly`: under some conditions it is allowed.
+    """
 
     action: str
     allowed: tuple[str, ...]
@@ -91,7 +95,7 @@ class Loss:
 
 
 def losses(grants: Iterable[Grant]) -> Iterable[Loss]:
-    """What a role is left without. One for each action of ours."""
+    """Return what a role does not get, one for each action of handfast."""
     grants = tuple(grants)
     reached = [(one.action, frozenset(conditions)) for one, conditions in _together(grants)]
     found: dict[str, Loss] = {}
@@ -134,8 +138,10 @@ def _together(
 
 
 def _allowed(grants: tuple[Grant, ...]) -> dict[tuple[Condition, ...], frozenset[str]]:
-    """For each set of conditions: what is allowed where they hold. So what is allowed under fewer
-    conditions is in there too."""
+    """For each set of conditions, what is allowed where they hold.
+
+    That includes what is allowed under fewer conditions.
+    """
     groups: dict[frozenset[Condition], tuple[tuple[Condition, ...], set[str]]] = {}
     for grant in grants:
         if grant.effect is Effect.ALLOW and grant.is_iam:
@@ -150,7 +156,7 @@ def _allowed(grants: tuple[Grant, ...]) -> dict[tuple[Condition, ...], frozenset
 
 
 def written(grants: Iterable[Grant]) -> tuple[Statement, ...]:
-    """Statements that say this, one for each effect and set of conditions, in their order."""
+    """Return statements that say this, one for each effect and set of conditions, in order."""
     groups: dict[tuple[Effect, tuple[Condition, ...]], dict[str, None]] = {}
     for grant in grants:
         groups.setdefault((grant.effect, grant.conditions), {})[grant.action] = None

@@ -1,12 +1,12 @@
-"""JSON in which every value knows its place, for files that somebody else's program wrote.
+"""JSON in which every value has its position, for files from another program.
 
 `read` parses one JSON text (RFC 8259) into a tree of `JsonNode`: the value, its first line and its
-path (`Policies[1].Id`). It is strict where other readers guess: a key that stands twice in
-an object, anything after the end, a number that JSON does not know, half a surrogate pair and
-nesting without end are refused. Size and depth are bounded.
+path (`Policies[1].Id`). It rejects what other parsers accept in different ways: a key that occurs
+twice in an object, anything after the end, a number that JSON does not have, half a surrogate pair
+and unlimited nesting. Size and depth are bounded.
 
-Such files hold passwords and tokens. So no error shows a value; it says what kind of value stands
-where and what is due.
+Such files contain passwords and tokens. So no error shows a value; it says what kind of value is
+there, and what is expected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _WORDS: Final[Mapping[str, bool | None]] = {"true": True, "false": False, "null"
 
 
 def shown(text: str) -> str:
-    """A text of the file in quotes, short and without anything that a terminal obeys."""
+    """Return a text of the file in quotes, short and without control characters."""
     return ascii(
         text
         if len(text) <= NABTO_SHOWN_CHARACTERS_MAX
@@ -45,7 +45,7 @@ def shown(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JsonNode:
-    """A value and its place. `value` is a dict or list of Nodes, or what else JSON knows."""
+    """A value and its position. `value` is a dict or list of nodes, or a scalar."""
 
     value: object
     file: str
@@ -53,59 +53,62 @@ class JsonNode:
     path: str
 
     def error(self, reason: str, advice: str = "") -> PolicyFileError:
-        """What to raise when this value cannot be taken."""
+        """Return the error to raise about this value."""
         where = f"{self.path}: " if self.path else ""
         advice = advice or "Correct that place."
         return PolicyFileError(where + reason, file=self.file, line=self.line, advice=advice)
 
     def note(self, text: str) -> str:
-        """A remark that names this place."""
+        """Return a note that names this position."""
         where = f"{self.path}: " if self.path else ""
         return f"{self.file}:{self.line}: {where}{text}"
 
     @property
     def kind(self) -> str:
-        """What kind of value this is, in words."""
+        """The kind of this value, in words."""
         return KINDS[type(self.value)]
 
     def text(self) -> str:
-        """The value, which has to be a text."""
+        """Return the value, which has to be a text."""
         if not isinstance(self.value, str):
-            raise self.error(f"{self.kind} stands where a text is due")
+            raise self.error(f"{self.kind} where a text is expected")
         return self.value
 
     def items(self) -> list[JsonNode]:
-        """The values of this list."""
+        """Return the values of this list."""
         if not isinstance(self.value, list):
-            raise self.error(f"{self.kind} stands where a list is due")
+            raise self.error(f"{self.kind} where a list is expected")
         return self.value
 
     def members(self) -> dict[str, JsonNode]:
-        """The values of this object by their keys."""
+        """Return the values of this object by their keys."""
         if not isinstance(self.value, dict):
-            raise self.error(f"{self.kind} stands where an object is due")
+            raise self.error(f"{self.kind} where an object is expected")
         return self.value
 
     def single_entry(self, what: str) -> tuple[str, JsonNode]:
-        """The one key and value of this object."""
+        """Return the only key and value of this object."""
         members = self.members()
         if len(members) != 1:
             raise self.error(f"there are {len(members)} {what} where one is due")
         return next(iter(members.items()))
 
     def get(self, key: str) -> JsonNode | None:
-        """A member of this object that may be left out."""
+        """Return an optional member of this object, or None."""
         return self.members().get(key)
 
     def required(self, key: str) -> JsonNode:
-        """A member of this object that must be there."""
+        """Return a member of this object that has to be there."""
         if (found := self.get(key)) is None:
             raise self.error(f"{key} is missing")
         return found
 
     def unknown(self, *known: str) -> Iterator[tuple[str, JsonNode]]:
-        """The members that nobody reads. One that differs from a known key in case only is refused:
-        whoever reads keys without regard to case would take it, and so it may mean a condition."""
+        """Yield the members that are not read.
+
+        A key that differs from a known one only in case is an error: a parser that ignores case
+        would read it, so it may be meant as a condition.
+        """
         folded = {key.lower(): key for key in known}
         for key, node in self.members().items():
             if key in known:
@@ -127,7 +130,7 @@ KINDS: Final[Mapping[type, str]] = {
 
 
 def read(text: str, *, file: str) -> JsonNode:
-    """The tree of a JSON text. Raises PolicyFileError with file, line and path."""
+    """Return the tree of a JSON text. Raises PolicyFileError with file, line and path."""
     if len(text) > NABTO_FILE_CHARACTERS_MAX:
         raise PolicyFileError(
             f"the file is longer than {NABTO_FILE_CHARACTERS_MAX} characters",
@@ -139,7 +142,7 @@ def read(text: str, *, file: str) -> JsonNode:
 
 
 class _Reader:
-    """Goes through a text once. Lines are counted as it goes, never by searching backwards."""
+    """Parses a text in one pass, and counts lines as it goes."""
 
     def __init__(self, text: str, file: str) -> None:
         self._text = text
@@ -150,7 +153,7 @@ class _Reader:
     def document(self) -> JsonNode:
         node = self._value("", 0)
         if self._peek():
-            raise self._error("", "something stands after the end")
+            raise self._error("", "there is text after the end")
         return node
 
     def _value(self, path: str, depth: int) -> JsonNode:
@@ -175,7 +178,7 @@ class _Reader:
                 raise self._error(path, "a colon is due after a key")
             inner = f"{path}.{key}".lstrip(".") if _KEY.fullmatch(key) else f"{path}[{shown(key)}]"
             if key in found:
-                raise self._error(inner, f"the key stands twice, also in line {found[key].line}")
+                raise self._error(inner, f"the key occurs twice, also in line {found[key].line}")
             found[key] = self._value(inner, depth)
             if self._took("}"):
                 return found
@@ -221,7 +224,7 @@ class _Reader:
         return text
 
     def _peek(self) -> str:
-        """The next symbol that is not blank; nothing at the end."""
+        """The next character that is not blank; empty at the end."""
         if blank := _BLANK.match(self._text, self._at):
             self._line += blank[0].count("\n")
             self._at = blank.end()

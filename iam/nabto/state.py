@@ -1,16 +1,16 @@
-"""Nabto's IAM state (versions 1 and 2): who is paired.
+"""Nabto's IAM state (versions 1 and 2): the paired users.
 
     {"Version": 2, "Users": [{"Username", "DisplayName", "Role",
                               "Fingerprints": [{"Fingerprint", "Name"} …],
                               "Password", "ServerConnectToken", "Fcm": {…}, …} …],
      "LocalOpenPairing": true, "OpenPairingPassword": …, …}
 
-Version 1 has one "Fingerprint" in the place of the list. A user is carried with name, role, display
-name and keys. Whoever cannot log in by a key there (an invited user who has not come yet), or could
-do nothing there (a user without a role, or with one that the configuration does not define), is
-left out: here an invite does that. Of all that is secret only the name of its
-field is ever mentioned; and errors show no value at all, for in a damaged file anything can stand
-where a name is due.
+Version 1 has one "Fingerprint" in the place of the list. A user is imported with name, role,
+display name and keys. A user who cannot log in by a key there (one who was invited and has not
+paired), or who may do nothing there (without a role, or with one that the configuration does not
+define), is left out: handfast has invites for that. Of secrets only the name of the field is ever
+mentioned; and errors show no value at all, because in a damaged file anything can be where a name
+is expected.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METHOD: Final = "imported"
 
 _USERNAME: Final = re.compile(r"[a-z0-9_.-]{1,64}")
 _NO_PUSH: Final = "handfast sends no push messages"
-_OPEN: Final = "open a window when somebody is to pair: `handfast-device open`"
+_OPEN: Final = "open a pairing window when a client is to pair"
 _CONNECT: Final = "handfast has no server connect tokens"
 
 _SETTINGS: Final[Mapping[str, tuple[type, str]]] = {
@@ -42,7 +42,7 @@ _SETTINGS: Final[Mapping[str, tuple[type, str]]] = {
     "PasswordInvitePairing": (bool, "make an invite for each new user"),
     "LocalInitialPairing": (bool, _OPEN),
     "OpenPairingRole": (str, "name the role when you open a window"),
-    "InitialPairingUsername": (str, "whoever pairs says a name"),
+    "InitialPairingUsername": (str, "a client that pairs proposes a name"),
     "FriendlyName": (str, "write it to device.toml as the device's name"),
 }
 _OF_USER: Final[Mapping[str, tuple[type, str]]] = {
@@ -57,15 +57,17 @@ _OFF: Final[tuple[object, ...]] = (False, "", [], {})  # says nothing that could
 
 @dataclass(frozen=True, slots=True)
 class ImportedState:
-    """Users to be added. Their keys have the method "imported" and nobody has compared them."""
+    """Users to be added. Their keys have the method "imported" and are not verified."""
 
     users: tuple[User, ...]
     notes: tuple[str, ...]
 
 
 def read_state(text: str, *, file: str, roles: Mapping[str, str]) -> ImportedState:
-    """Read a state. `roles` are those of the configuration that it belongs to, each with its name
-    here (`Imported.role_ids`). Raises PolicyFileError with file, line and path."""
+    """Read a state. Raises PolicyFileError with file, line and path.
+
+    `roles` are those of its configuration, each with its name here (`Imported.role_ids`).
+    """
     root = read(text, file=file)
     notes = Notes()
     version = check_version(root, 1, 2)
@@ -86,7 +88,7 @@ def _users(
         notes.unknown(node, "Username", "DisplayName", "Role", fingerprints, *_OF_USER)
         name = _username(node.required("Username"))
         if name in names:
-            raise node.error("a user of this name stands above", "Remove one of them.")
+            raise node.error("another user above has this name", "Remove one of them.")
         names.add(name)
         _note_left_out(node, _OF_USER, notes)
         keys = tuple(_keys(node, version, notes, taken))
@@ -124,7 +126,7 @@ def _username(node: JsonNode) -> str:
 
 
 def _keys(node: JsonNode, version: int, notes: Notes, taken: dict[str, JsonNode]) -> Iterator[Key]:
-    """The user's keys; `taken` is every key so far, and where it stands."""
+    """The user's keys; `taken` has every key so far, and where it is."""
     for key_node, name in _fingerprints(node, version, notes):
         fingerprint = key_node.text()
         if not FINGERPRINT.fullmatch(fingerprint):
@@ -138,7 +140,7 @@ def _keys(node: JsonNode, version: int, notes: Notes, taken: dict[str, JsonNode]
             continue
         if (before := taken.get(fingerprint)) is not None:
             raise key_node.error(
-                f"this key stands twice, first in line {before.line}", "Remove one of them."
+                f"this key occurs twice, first in line {before.line}", "Remove one of them."
             )
         taken[fingerprint] = key_node
         yield Key(fingerprint, _label(name, notes), METHOD, verified=False)
@@ -158,7 +160,7 @@ def _fingerprints(
 
 
 def _label(node: JsonNode | None, notes: Notes) -> str:
-    """A name for people to read; one that is too long or not printable is left out."""
+    """A name for display; one that is too long or not printable is left out."""
     if node is None:
         return ""
     if len(node.text()) > NAME_CHARACTERS_MAX or not node.text().isprintable():
@@ -175,6 +177,6 @@ def _note_left_out(node: JsonNode, fields: Mapping[str, tuple[type, str]], notes
         if (found := node.get(field)) is None:
             continue
         if type(found.value) is not kind:
-            raise found.error(f"{found.kind} stands where {KINDS[kind]} is due")
+            raise found.error(f"{found.kind} where {KINDS[kind]} is expected")
         if found.value not in _OFF:
             notes.add(found, f"not carried: {instead}")

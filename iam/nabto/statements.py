@@ -1,12 +1,11 @@
-"""One statement of a Nabto policy, as grants: one action each, allowed or denied on conditions.
+"""One statement of a Nabto policy as grants: one action each, allowed or denied on conditions.
 
-Conditions of ours are made here, and with them everything that can be wrong in one is found. What
-Nabto would read differently from what we would is told apart; the essay of `iam.nabto.config` says
-how.
+Conditions of handfast are made here, and so all errors in them are found here. `iam.nabto.config`
+says how Nabto's meaning is kept where the two differ.
 
-Nabto looks at the conditions of a statement in their order, up to the first that does not hold or
-is an error, and an error denies. So a statement that is left out, or a condition that is, still
-denies here what its errors would deny there.
+Nabto evaluates the conditions of a statement in order, up to the first that does not hold or is an
+error, and an error denies. So a statement or a condition that is left out still denies here what
+its errors would deny there.
 """
 
 from __future__ import annotations
@@ -56,11 +55,11 @@ class Notes:
     found: dict[str, None] = field(default_factory=dict)
 
     def add(self, node: JsonNode, text: str) -> None:
-        """A remark on this place."""
+        """Add a note about this position."""
         self.found[node.note(text)] = None
 
     def unknown(self, node: JsonNode, *known: str) -> None:
-        """A remark on each member of this object that has none of these keys."""
+        """Add a note about each member of this object that has none of these keys."""
         for key, member in node.unknown(*known):
             self.add(member, f"nothing is known of the field {shown(key)}; it is left out")
 
@@ -68,8 +67,10 @@ class Notes:
 def read_statement(
     node: JsonNode, roles: Mapping[str, str], notes: Notes
 ) -> Iterator[Grant | NumberNeeded]:
-    """What a statement allows or denies: one grant for each action and variant, and what its errors
-    deny. `roles`: theirs by name, each with its name here."""
+    """Yield what a statement allows or denies, and what its errors deny.
+
+    One grant for each action and variant. `roles` has Nabto's by name, each with its name here.
+    """
     notes.unknown(node, "Effect", "Actions", "Conditions")
     effect = node.required("Effect")
     if effect.text() not in {*Effect}:
@@ -98,7 +99,7 @@ def read_statement(
 
 
 def _why_not(action: str) -> str:
-    """Why an action has no place here, or nothing."""
+    """Why an action cannot be imported, or an empty text."""
     if len(action) > NABTO_ACTION_CHARACTERS_MAX or not ACTION.fullmatch(action):
         return "no request asks for it; an action is Module:Verb, and * fits nothing in Nabto"
     if action in INSTEAD:
@@ -113,7 +114,7 @@ def _why_not(action: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """A condition as it stands in the file: it may name what we have not."""
+    """A condition as it is in the file: it can name what handfast does not have."""
 
     operator: Operator
     attribute: str
@@ -141,19 +142,21 @@ class _Comparison:
 
     @property
     def can_be_said(self) -> bool:
-        """Whether it means here what it means there. A role may have another name here, so it can
-        be compared with names of roles alone."""
+        """True if it means the same here as in Nabto.
+
+        A role can have another name here, so it can be compared only with names of roles.
+        """
         names = {*self.names}
-        return all(map(_is_told_here, names)) and (ROLE_ID not in names or names == {ROLE_ID})
+        return all(map(_is_available, names)) and (ROLE_ID not in names or names == {ROLE_ID})
 
     @property
     def can_fail(self) -> bool:
-        """Whether some text is an error to Nabto."""
+        """True if some text is an error to Nabto."""
         return not self.operator.startswith("String")
 
-    def told(self, told: frozenset[str]) -> _Comparison:
-        """Without the values that stand for what Nabto does not tell: those never fit."""
-        kept = (v for v in self.values if not _is_variable(v) or v[2:-1] in told)
+    def available(self, available: frozenset[str]) -> _Comparison:
+        """Without the values of attributes that Nabto does not provide: those never match."""
+        kept = (v for v in self.values if not _is_variable(v) or v[2:-1] in available)
         return replace(self, values=tuple(kept))
 
     def made(self, values: tuple[str, ...]) -> Condition:
@@ -172,7 +175,7 @@ def _is_variable(value: str) -> bool:
 
 
 def _check_literal(operator: str, node: JsonNode) -> None:
-    """A literal that the operator cannot compare with: Nabto would refuse everything for it."""
+    """Reject a literal that the operator cannot compare with: Nabto denies everything for it."""
     value = node.text()
     if _is_variable(value):
         return
@@ -189,9 +192,12 @@ def _check_literal(operator: str, node: JsonNode) -> None:
 
 @dataclass(slots=True)
 class _Carried:
-    """The conditions of a statement, for one action. `kept` are those that can be said here; `lost`
-    those that cannot, each with how many stand before it in `kept`. `is_whole`: the statement is
-    carried; if not, the conditions are still those that Nabto looks at."""
+    """The conditions of a statement, for one action.
+
+    `kept` can be expressed here; `lost` cannot, each with the number of kept ones before it.
+    `is_whole`: the statement can be imported; if not, the conditions are still those that Nabto
+    evaluates.
+    """
 
     kept: tuple[_Comparison, ...] = ()
     lost: tuple[tuple[_Comparison, int], ...] = ()
@@ -201,11 +207,13 @@ class _Carried:
 def _carried(
     effect: Effect, action: str, comparisons: list[_Comparison], notes: Notes, node: JsonNode
 ) -> _Carried:
-    told = CALLER | TARGETS[action] if action in TARGETS else None
+    available = CALLER | TARGETS[action] if action in TARGETS else None
     found = _Carried()
     for one in comparisons:
-        comparison = one if told is None else one.told(told)
-        if not comparison.values or (told is not None and comparison.attribute not in told):
+        comparison = one if available is None else one.available(available)
+        if not comparison.values or (
+            available is not None and comparison.attribute not in available
+        ):
             notes.add(
                 comparison.node,
                 f"this never holds for {shown(action)} in Nabto, which does not know "
@@ -235,23 +243,25 @@ def _carried(
 
 
 def _errors_left_out(action: str, carried: _Carried, node: JsonNode) -> Iterator[Grant]:
-    """A condition that cannot be said may be an error wherever those before it hold."""
+    """A condition that cannot be expressed can be an error wherever those before it hold."""
     for comparison, before in carried.lost:
         if comparison.can_fail:
             for variant in _variants(node, carried.kept[:before]):
                 yield Grant(Effect.DENY, action, variant)
 
 
-def _is_told_here(name: str) -> bool:
-    """What Nabto says of the caller and the target, or an application's attribute."""
+def _is_available(name: str) -> bool:
+    """True for an attribute of the caller or the target, or one of an application."""
     if is_own(name):
         return name in CALLER or name.startswith("IAM:")
     return NAME.fullmatch(name) is not None
 
 
 def _variants(node: JsonNode, comparisons: tuple[_Comparison, ...]) -> list[tuple[Condition, ...]]:
-    """Sets of conditions, one of which has to hold: several values of a negative operator are
-    alternatives in Nabto."""
+    """Sets of conditions, one of which has to hold.
+
+    Several values of a negative operator are alternatives in Nabto.
+    """
     choices = [
         [comparison.made((value,)) for value in comparison.values]
         if comparison.operator in NEGATIVE
@@ -270,8 +280,11 @@ def _variants(node: JsonNode, comparisons: tuple[_Comparison, ...]) -> list[tupl
 
 
 def _faults(action: str, conditions: tuple[Condition, ...]) -> Iterator[Grant | NumberNeeded]:
-    """Nabto denies where a Bool meets a text that is neither true nor false, and a number one that
-    is none, in an allow too. It gets there where the conditions before it hold."""
+    """Denials for texts that Nabto cannot compare.
+
+    Nabto denies where a Bool meets a text that is neither true nor false, or a number one that is
+    not a number, in an allow, too. It evaluates it where the conditions before it hold.
+    """
     either = ("true", "false")
     for number, one in enumerate(conditions):
         reached = conditions[:number]
@@ -301,4 +314,4 @@ def _note_differences(
     if effect is Effect.DENY and action in TARGETS:
         for ours in COUNTERPARTS:
             if action in ours.needs and not all(is_known(one, ours) for one in conditions):
-                notes.add(node, f"{ours.action} is denied whoever it is about")
+                notes.add(node, f"{ours.action} is denied for every target")

@@ -296,8 +296,6 @@ NOT_YET = {
     "device_app/console",
     "device_app/terminal",
     "docs/reference",
-    "iam",
-    "iam/nabto",
     "tests/device_app",
     "tests/iam",
     "tests/system",

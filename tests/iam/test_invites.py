@@ -298,7 +298,7 @@ def test_an_inviter_out_of_time_or_out_of_the_rules(
         {name: role for name, role in RULES.roles.items() if name != "admin"},
         {name: role for name, role in RULES.roles.items() if name != "user"},
     ):  # the configuration changed meanwhile
-        with pytest.raises(InviteRefused, match="may not give"):
+        with pytest.raises(InviteRefused, match="may no longer grant"):
             to.redeem(state, f"{1:032x}", fingerprint=fp("eve"), now=NOW, rules=Rules(roles))
 
 

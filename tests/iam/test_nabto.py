@@ -231,7 +231,7 @@ NOTES = {
         "t.json:4: Roles: roles have a rank here, ",
     ],
     "tunnel": [
-        "t.json:62: Policies[4].Statements[3].Actions[0]: Iam:RemoveInvite is denied whoever ",
+        "t.json:62: Policies[4].Statements[3].Actions[0]: Iam:RemoveInvite is denied ",
         "t.json:72: Roles[3]: IAM:CreateUser, IAM:SetUserPassword becomes only here and there ",
     ],
     "names": [

@@ -52,7 +52,7 @@ class Wrong:
 WRONG_CONFIGS = {
     "a condition object where a list is due": Wrong(
         ('[{ "Bool": { "Connection:IsLocal": ["true"] } }]', "{}"),
-        "t.json:17: Policies[0].Statements[0].Conditions: an object stands where a list is due",
+        "t.json:17: Policies[0].Statements[0].Conditions: an object where a list is expected",
     ),
     "two operators": Wrong(
         ('{ "Bool": {', '{ "StringEquals": {"A:B": ["c"]}, "Bool": {'),
@@ -65,12 +65,12 @@ WRONG_CONFIGS = {
     "a number where text is due": Wrong(
         ('"Thermostat:Target": ["5"]', '"Thermostat:Target": [5]'),
         "t.json:33: Policies[2].Statements[0].Conditions[0].NumericGreaterThanEquals",
-        "['Thermostat:Target'][0]: a number stands where a text is due",
+        "['Thermostat:Target'][0]: a number where a text is expected",
     ),
     "no list of values": Wrong(
         ('"Thermostat:Target": ["5"]', '"Thermostat:Target": "5"'),
         "t.json:33: Policies[2].Statements[0].Conditions[0].NumericGreaterThanEquals",
-        "['Thermostat:Target']: a text stands where a list is due",
+        "['Thermostat:Target']: a text where a list is expected",
     ),
     "not a number": Wrong(('["27.5"]', '["warm"]'), "t.json:34: ", "'warm' is not what "),
     "not true or false": Wrong(('["true"]', '["yes"]'), "t.json:17: ", "'yes' is not what Bool"),
@@ -111,13 +111,13 @@ WRONG_CONFIGS = {
     "another version": Wrong(('"Version": 1', '"Version": 2'), "t.json:2: Version: the version is"),
     "a version in words": Wrong(
         ('"Version": 1', '"Version": true'),
-        "t.json:2: Version: true or false stands where a whole number is due",
+        "t.json:2: Version: true or false where a whole number is expected",
     ),
     "no version": Wrong(('"Version": 1,', ""), "t.json:1: Version is missing"),
     "no config": Wrong(('"Config"', '"Confix"'), "t.json:1: Config is missing"),
     "a key twice": Wrong(
         ('"Effect": "Deny"', '"Effect": "Deny", "Effect": "Allow"'),
-        "t.json:38: Policies[2].Statements[1].Effect: the key stands twice, also in line 38",
+        "t.json:38: Policies[2].Statements[1].Effect: the key occurs twice, also in line 38",
     ),
     "a variable inside a text": Wrong(('"5"', '"${A:B}5"'), "t.json:33: ", "neither text nor"),
 }
@@ -137,26 +137,26 @@ WRONG_STATES = {
     "another version": Wrong(('"Version": 2', '"Version": 3'), "s.json:2: Version: the version is"),
     "users in an object": Wrong(
         ('"Users": [', '"Users": {"a": [', "\n  ]", "\n  ]}"),
-        "s.json:4: Users: an object stands where a list is due",
+        "s.json:4: Users: an object where a list is expected",
     ),
     "no name": Wrong(('"Username": "carl",', ""), "s.json:24: Users[2]: Username is missing"),
     "not a name": Wrong(('"carl"', '"Carl"'), "s.json:24: Users[2].Username: this is not"),
-    "a user twice": Wrong(('"carl"', '"anna.k"'), "s.json:24: Users[2]: a user of this name "),
+    "a user twice": Wrong(('"carl"', '"anna.k"'), "s.json:24: Users[2]: another user above "),
     "half a key": Wrong(('"0001', '"01'), "s.json:10: Users[0].Fingerprints[0].Fingerprint: "),
     "a key twice": Wrong(
         (
             '"606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f"',
             '"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"',
         ),
-        "s.json:21: Users[1].Fingerprints[0].Fingerprint: this key stands twice, first in line 10",
+        "s.json:21: Users[1].Fingerprints[0].Fingerprint: this key occurs twice, first in line 10",
     ),
     "no list of keys": Wrong(
         ('"Fingerprints": [],', '"Fingerprints": "none",'),
-        "s.json:24: Users[2].Fingerprints: a text stands where a list is due",
+        "s.json:24: Users[2].Fingerprints: a text where a list is expected",
     ),
     "a token of another kind": Wrong(
         ('"OauthSubject": "top-secret-subject"', '"OauthSubject": 4711'),
-        "s.json:16: Users[0].OauthSubject: a number stands where a text is due",
+        "s.json:16: Users[0].OauthSubject: a number where a text is expected",
     ),
     "a field in another case": Wrong(
         ('"Role": "Guest"', '"role": "Guest"'),
@@ -180,7 +180,7 @@ NOT_JSON = {
     '{"a": 1,}': "t:1: a key in double quotes is due",
     '{"a" 1}': "t:1: a colon is due after a key",
     '{\n"a": [1 2]}': "t:2: a[0]: a comma or the end of the list is due",
-    '{"a": 1} {}': "t:1: something stands after the end",
+    '{"a": 1} {}': "t:1: there is text after the end",
     '{"a": NaN}': "t:1: a: a value is due",
     '{"a": Infinity}': "t:1: a: a value is due",
     '{"a": 01}': "t:1: a: a comma or the end of the object is due",
@@ -192,7 +192,7 @@ NOT_JSON = {
     '{"a": ' + "9" * 5000 + "}": "t:1: a: this number is too long",
     "[" * 5000: "t:1: " + "[0]" * 32 + ": this is nested more than 32 deep",
     '{"a": 1 // why\n}': "t:1: a: a comma or the end of the object is due",
-    "[]": "t:1: a list stands where an object is due",
+    "[]": "t:1: a list where an object is expected",
     " " * (1 << 20) + "{}": "t:1: the file is longer than 1048576 characters",
 }
 

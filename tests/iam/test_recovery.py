@@ -268,7 +268,7 @@ def test_a_store_that_is_not_what_its_mark_says_opens_no_one_and_does_not_stop(
 
 
 def is_safe_and_kept(path: Path, case: Case, found: bytes | None) -> Recovery | None:
-    """What was found is kept beside the store until somebody decides."""
+    """The file that was found is kept beside the store until somebody decides."""
     Store.open(path).close()
     aside = salvage.aside_of(path)
     assert aside.exists() == (found is not None)

@@ -163,7 +163,7 @@ def test_a_long_descent_is_compared_by_looking_at_everybody() -> None:
         name = state.user_name_by_key["0" * 64]
         state = to.rename(state, None, name, f"n{number}", rules=RULES)
     assert compared(start, state) == {("u0", ""), ("", "n199")}
-    assert len(state._steps) <= 64  # what is remembered of the way does not grow
+    assert len(state.steps) <= 64  # what is remembered of the way does not grow
 
 
 def test_limited_users_are_found_without_asking_the_others(many: State) -> None:
