@@ -41,8 +41,8 @@ def as_json(value: object) -> dict[str, object]:
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 
-@as_json.register
-def _(value: list) -> dict[str, object]:  # type: ignore[type-arg]  # singledispatch reads it
+@as_json.register(list)
+def _(value: list[object]) -> dict[str, object]:
     return {"devices": [as_json(one) for one in value]}
 
 
@@ -102,8 +102,8 @@ def as_text(value: object) -> str:
     raise TypeError(f"no text for {type(value).__name__}")
 
 
-@as_text.register
-def _(value: list) -> str:  # type: ignore[type-arg]  # singledispatch reads it
+@as_text.register(list)
+def _(value: list[object]) -> str:
     return "\n".join(as_text(one) for one in value)
 
 
