@@ -6,5 +6,5 @@ can: its tables grow with what a peer sends, and one request that cannot be noti
 hides the error from all others. Each class here says what it changes.
 
 `parsing` makes messages, `managers` bounds requests and exchanges, `blocks` bounds bodies.
-aiocoap has no type information; typings/aiocoap declares what this project uses.
+aiocoap has no type information; .ci/typings/aiocoap declares what this project uses.
 """

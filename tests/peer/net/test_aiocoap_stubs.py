@@ -42,13 +42,13 @@ def stubtest(stubs: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_stub_has_the_name_and_arguments_of_what_it_stands_for(tmp_path: Path) -> None:
-    run = stubtest(ROOT / "typings", tmp_path)
+    run = stubtest(ROOT / ".ci" / "typings", tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_a_name_that_aiocoap_does_not_have_is_found(tmp_path: Path) -> None:
     stubs = tmp_path / "typings"
-    shutil.copytree(ROOT / "typings", stubs)
+    shutil.copytree(ROOT / ".ci" / "typings", stubs)
     with (stubs / "aiocoap" / "pipe.pyi").open("a") as stub:
         stub.write("\ndef closed_pipes() -> int: ...\n")
     run = stubtest(stubs, tmp_path)
