@@ -1,4 +1,4 @@
-"""A QR code in a picture file: what a camera saw, or what `handfast-device label` wrote."""
+"""Reading a QR code from a picture file: a photo, or a file of `handfast-device label`."""
 
 import os
 import warnings
@@ -14,7 +14,7 @@ KINDS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 
 
 def is_picture(text: str) -> bool:
-    """Whether this is meant as a picture file."""
+    """Whether the text is the path of an existing picture file."""
     return Path(text).suffix.lower() in KINDS and Path(text).is_file()
 
 
@@ -35,7 +35,7 @@ def text_in_picture(path: Path) -> str:
                     f"{path} is too large: it has more than {PICTURE_BYTES >> 20} MiB",
                     advice="Give a smaller picture of the QR code.",
                 )
-            # A picture that unpacks to too many pixels; to twice as many is an error by itself.
+            # A warning of Pillow for too many pixels; twice as many raise an error in any case.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
                 found = {str(one.text) for one in zxingcpp.read_barcodes(picture.convert("L"))}
