@@ -64,7 +64,7 @@ class Settings:
 
     @property
     def display_name(self) -> str:
-        """What people call this device."""
+        """Name of this device for people."""
         return self.name or "device"
 
     def require_role(self, roles: Collection[str]) -> None:
@@ -201,7 +201,7 @@ name = {name}
 # ccm8 = false                    # also the suite of RFC 7252 with an 8-byte tag, for small peers
 
 [pairing]
-# role = "guest"                  # for everybody who pairs; default: owner first, then guest
+# role = "guest"                  # for every user who pairs; default: owner first, then guest
 # methods = ["code", "sas"]       # default: every method that the board supports
 # seconds = "2m"                  # how long a window is open
 # overlap = "refuse"              # two clients in one window: refuse both, or "first-wins"

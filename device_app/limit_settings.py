@@ -24,7 +24,7 @@ _DAY: Final = 86_400
 
 
 class Unit(StrEnum):
-    """What a limit counts; an empty unit is a number of things."""
+    """Unit of a limit; empty for a plain count."""
 
     COUNT = ""
     SECONDS = "seconds"

@@ -1,7 +1,7 @@
-"""Where the daemon's files are: configuration, state, and the control socket.
+"""Locations of the daemon's files: configuration, state, and the control socket.
 
 `--home DIR` puts all in one folder. Otherwise root gets the folders of a system service, and
-anybody else the XDG folders; systemd's `$CONFIGURATION_DIRECTORY`, `$STATE_DIRECTORY` and
+other users the XDG folders; systemd's `$CONFIGURATION_DIRECTORY`, `$STATE_DIRECTORY` and
 `$RUNTIME_DIRECTORY` win over both.
 """
 

@@ -1,4 +1,4 @@
-"""What a value in the configuration has to be: each function returns it as the program uses it."""
+"""Checks of configuration values: each function returns the value in its internal form."""
 
 from __future__ import annotations
 

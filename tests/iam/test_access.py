@@ -1,4 +1,4 @@
-"""Who a key is, and what it may do, with a reason."""
+"""The user of a key, and its rights, with a reason."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_what_is_explained_is_what_is_decided(
 def test_who_is_denied_early_is_denied_whatever_turns_out(
     access: Access, early: dict[str, str], late: dict[str, str], data: st.DataObject
 ) -> None:
-    """What is not known early may turn out to be anything, or to be absent."""
+    """An attribute that is unknown early may have any value later, or be absent."""
     unknown = data.draw(st.sets(st.sampled_from(["Lamp:Zone", "Connection:IsLocal"])))
     opened = {name for name in NAMES if name.startswith("IAM:")} | unknown
     turned_out = {name: text for name, text in late.items() if name in opened} | early
@@ -317,13 +317,13 @@ def test_what_it_depends_on_is_named_and_nothing_else() -> None:
         ([allow(room)], ("Lamp:Zone",)),
         ([allow(), deny(room)], ("Lamp:Zone",)),
         ([allow(), deny(room, other)], ("Lamp:Age", "Lamp:Zone")),
-        ([allow(), deny(room, near)], ()),  # which does not apply from afar
-        ([allow(near), deny(room)], ()),  # not from afar, whatever the room
+        ([allow(), deny(room, near)], ()),  # which does not apply remotely
+        ([allow(near), deny(room)], ()),  # not remotely, whatever the room
         ([allow(), allow(room)], ()),
         ([deny(), allow(room)], ()),
         ([deny(room)], ()),
         ([allow(equals("Lamp:Zone", "${Lamp:Age}"))], ("Lamp:Age", "Lamp:Zone")),
-        ([allow(equals("IAM:Username", "anna"))], ()),  # Lamp:Set is about nobody
+        ([allow(equals("IAM:Username", "anna"))], ()),  # Lamp:Set has no target user
         ([allow(equals("Connection:KeyName", "anna"))], ()),
     ):
         access = with_rules(*statements)

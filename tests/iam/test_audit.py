@@ -149,7 +149,7 @@ def test_a_stopped_store_is_read_without_a_trace(store: Store, path: Path) -> No
     with Store.read_audit(path) as found:
         assert (found.head, found.verify()) == (head, None)
         assert [record.seq for record in found.iterate()] == [6, 7, 8, 9, 10]
-        Store.open(path, keep_events=5).close()  # the reader holds nobody up
+        Store.open(path, keep_events=5).close()  # the reader delays no writer
     assert everything(path.parent) == before
 
 
@@ -176,7 +176,7 @@ for number in range(11, 100_000):
 
 
 def test_another_process_writes_all_the_time(store: Store, path: Path) -> None:
-    """It appends and prunes between any two reads of ours, and is killed in the end."""
+    """It appends and prunes between any two reads of the test, and is killed in the end."""
     store.close()
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)],

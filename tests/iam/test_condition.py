@@ -355,7 +355,7 @@ def test_another_attribute_is_compared_like_a_value(operator: Operator) -> None:
 
 
 def test_an_attribute_brings_no_wildcard_and_no_second_substitution() -> None:
-    """The target's name comes from whoever asks: `*` must not make it everybody's."""
+    """The requester chooses the target's name: `*` must not match every user."""
     assert not holds("StringLike", "${Lamp:Other}", "anna", Other="*")
     assert holds("StringLike", "${Lamp:Other}", "*", Other="*")
     assert holds("StringNotLike", "${Lamp:Other}", "anna", Other="*")

@@ -217,11 +217,11 @@ WRONG: dict[str, tuple[str, str]] = {
         "'Connection' is not an attribute",
     ),
     "an attribute without module": (condition('[{Bool={IsLocal=["true"]}}]  #!'), "an attribute"),
-    "an attribute of ours that is not there": (
+    "an unknown built-in attribute": (
         condition('[{ Bool = { "Connection:Local" = [  #!\n"true"] } }]'),
         "no attribute Connection:Local",
     ),
-    "a look-alike of ours": (
+    "a look-alike of a built-in module": (
         condition('[{ StringEquals = { "iam:Username" = ["a"] } }]  #!'),
         "no attribute iam:Username",
     ),
@@ -270,9 +270,9 @@ WRONG: dict[str, tuple[str, str]] = {
     "a rank that is text": (ROLE.replace("5", '"5"  #!'), "whole number"),
     "a rank that is true": (ROLE.replace("5", "true  #!"), "whole number"),
     "a rank with a fraction": (ROLE.replace("5", "5.0  #!"), "whole number"),
-    "a rank of nobody": (ROLE.replace("5", "0  #!"), "not from 1 to 39"),
+    "the rank of unpaired keys": (ROLE.replace("5", "0  #!"), "not from 1 to 39"),
     "a rank of an owner": (ROLE.replace("5", "40  #!"), "not from 1 to 39"),
-    "another rank for a role of ours": (
+    "another rank for a built-in role": (
         '[[role]]\nid = "guest"\nrank = 39  #!\npolicies = []',
         "the rank of 'guest' is 10",
     ),
@@ -288,7 +288,7 @@ WRONG: dict[str, tuple[str, str]] = {
         '[[role]]\nid = "r"\nrank = 5\npolicies = [\n"core-guest",\n"core-guest",  #!\n]',
         "twice",
     ),
-    "a policy of ours": (STATEMENT.replace('"p"', '"core-guest"  #!'), "is built in"),
+    "a built-in policy": (STATEMENT.replace('"p"', '"core-guest"  #!'), "is built in"),
     "a policy that looks like ours": (STATEMENT.replace('"p"', '"App-mine"  #!'), "is built in"),
     "a policy twice": (
         STATEMENT + STATEMENT.replace('"p"', '"p"  #!'),
@@ -358,7 +358,7 @@ def test_only_a_role_may_be_without_anything() -> None:
         ("Allow", "StringLike", "Lamp:Zone", "kit*", ""),
         ("Allow", "DateLessThan", "Clock:Now", "2030", "before 2001"),
         ("Allow", "DateLessThan", "Clock:Now", "1896091200", ""),
-        # What whoever asks can choose: another hop limit makes a neighbour remote.
+        # An attribute that the requester can choose: another hop limit makes a neighbour remote.
         ("Deny", "Bool", "Connection:IsLocal", "true", "hop limit"),
         ("Deny", "StringEquals", "Connection:IsLocal", "true", "hop limit"),
         ("Deny", "StringLike", "Connection:IsLocal", "t*", "hop limit"),

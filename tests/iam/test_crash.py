@@ -101,7 +101,9 @@ def run_writer(path: Path, wish: str, last: int) -> bool:
     done = subprocess.run(
         [sys.executable, "-c", WRITER, str(path), wish, str(last), ANNA],
         cwd=Path(store.__file__).parents[1],
-        env={"PATH": os.environ["PATH"]},  # nobody measures it: it has no end at which to report
+        env={
+            "PATH": os.environ["PATH"]
+        },  # no coverage is measured: it has no end at which to report
         capture_output=True,
         check=False,
     )
@@ -249,7 +251,7 @@ def test_killed_while_it_is_migrated(tmp_path: Path) -> None:
     stores = lives(before, tmp_path, "migrate", range(1, 200))
     assert len(stores) > 20
     for path in stores:
-        assert run_writer(path, "migrate", 0)  # goes on from wherever it was
+        assert run_writer(path, "migrate", 0)  # continues from where it was
         with closing(Store.open(path)) as book:
             assert book.state == State.of([User("anna", "owner")])
         with closing(sqlite3.connect(path.with_name("state.db.v1"))) as copy:

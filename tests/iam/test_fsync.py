@@ -1,7 +1,7 @@
 """An fsync that fails, anywhere in a commit: what was reported as failed is not there later.
 
 SQLite writes a commit to its log and then syncs it. If the sync fails, the commit is reported as
-failed, and stands in the log: the next start would find it. The process ends at once after the
+failed, and is in the log: the next start would find it. The process ends at once after the
 report, as if it had been killed, and its files are opened without the fault.
 """
 

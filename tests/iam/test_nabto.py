@@ -29,7 +29,7 @@ APP = (
     *("Lamp:Get", "Lamp:Set", "Lamp:Dim", "Lamp:Wave"),
 )
 NAMES = ("anna", "guest", "nabto-guest", "zoe")
-# Roles that are none of the file: of ours, and one of another file of the same device.
+# Roles that are not in the file: built-in ones, and one of another file of the same device.
 OTHERS = ("admin", "owner", "nabto-admin", "kiosk")
 KIOSK = """
 [[role]]
@@ -71,7 +71,7 @@ EVERYBODY = {"Core:Discover", "Iam:GetMe"}
 
 @dataclass(frozen=True)
 class Case:
-    role: str  # theirs; "" is a key that nobody has
+    role: str  # theirs; "" is a key without a user
     caller: str
     local: bool
     target: str  # a user's name
@@ -169,7 +169,7 @@ def test_an_example_decides_here_as_it_did_there(name: str) -> None:
         if not case.role and case.action != "Iam:RedeemInvite":
             due = False  # an unpaired key reaches nothing else here, whatever theirs says
         if case.action in ABOUT_NEW and case.target != "zoe":
-            continue  # nobody new can have the name of somebody who is there
+            continue  # no new user can have the name of an existing one
         assert case.ours(config, access) == due, case
         allowed += due
     assert allowed
@@ -202,7 +202,7 @@ def test_what_is_built_in_stays_as_it_is(name: str) -> None:
 
 
 def test_a_condition_on_a_role_means_their_role_and_not_ours() -> None:
-    """Their `guest` is `nabto-guest` here; whoever may invite it may not invite our guest."""
+    """Their `guest` is `nabto-guest` here; a user who may invite it may not invite our guest."""
     needs = [f"IAM:{need}" for need in MEANING["Iam:CreateInvite"]]
     only = [{"StringEquals": {"IAM:RoleId": ["guest"]}}]
     statements = [

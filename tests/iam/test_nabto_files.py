@@ -35,7 +35,7 @@ def read_state(text: str, *, file: str) -> ImportedState:
 
 @dataclass(frozen=True)
 class Wrong:
-    """What is replaced in a good file, in turns before and after, and what the error begins with
+    """The replaced text of a good file, in turns before and after, and what the error begins with
     and says."""
 
     changes: tuple[str, ...]
@@ -105,8 +105,8 @@ WRONG_CONFIGS = {
         "t.json:6: Roles[1].Id: this cannot be a name here",
     ),
     "an unknown unpaired role": Wrong(
-        ('"UnpairedRole": "Unpaired"', '"UnpairedRole": "Nobody"'),
-        "t.json:3: Config.UnpairedRole: there is no role 'Nobody'",
+        ('"UnpairedRole": "Unpaired"', '"UnpairedRole": "Missing"'),
+        "t.json:3: Config.UnpairedRole: there is no role 'Missing'",
     ),
     "another version": Wrong(('"Version": 1', '"Version": 2'), "t.json:2: Version: the version is"),
     "a version in words": Wrong(
@@ -325,7 +325,7 @@ def test_no_secret_leaves_a_state(version: int) -> None:
 @settings(deadline=None)
 @given(st.data())
 def test_no_error_shows_a_secret(data: st.DataObject) -> None:
-    """Whatever is cut out of the file, between or beside its values."""
+    """Any part is cut out of the file, between or beside its values."""
     text = text_of(data.draw(st.sampled_from(["state-1", "state-2"])))
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))

@@ -1,4 +1,4 @@
-"""Thousands of random policies, decided by us and by an engine that somebody else wrote (Cedar).
+"""Thousands of random policies, decided by us and by an independent engine (Cedar).
 
 Each statement becomes a `permit` or a `forbid` with the attributes as its context. Cedar skips a
 policy whose condition meets an absent attribute or a text that is no number or address; that is our
@@ -176,6 +176,6 @@ def test_another_engine_decides_alike(seed: int) -> None:
             )
             applying = {step.effect for step in index.steps(action, attributes) if step.applies}
             seen["+".join(sorted(applying))] += 1
-    # The dice gave enough of everything; Deny over Allow above all.
+    # The random cases cover everything; Deny over Allow above all.
     assert sum(seen.values()) == SETS // 4 * REQUESTS
     assert min(seen[case] for case in ("", "Allow", "Deny", "Allow+Deny")) > 400

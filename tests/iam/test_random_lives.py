@@ -1,4 +1,4 @@
-"""Random changes by random people: owners never run out, nobody climbs, and the disk agrees.
+"""Random changes by random people: owners never run out, no one escalates, and the disk agrees.
 
 Nothing is believed of the code under test: beside the state the machine keeps books of its own, of
 who stood behind each invite and each window, how high and how long they reached then, and what they
@@ -29,8 +29,8 @@ RULES = Rules(ACCESS.roles, IamLimits(users=6, keys_per_user=3, invites=3))
 PRINTS = tuple(sha256(bytes([n])).hexdigest() for n in range(8))
 NAMES = ("dora", "eve", "finn", "gina", "hugo", "eve-2", "anna")
 
-# Who asks and who is meant are drawn as places among those who are there (`key_at`, `user_at`):
-# else nearly all wishes would be refused, and a life of forty wishes would come to nothing.
+# Subject and target are drawn as indices of existing users (`key_at`, `user_at`): otherwise nearly
+# all requests would be refused, and a run of forty requests would change nothing.
 places = st.integers(0, 6)
 actors = st.sampled_from((1, 0, 2, 1, 0, 3, 4, None))
 names = st.sampled_from(NAMES)
@@ -66,7 +66,7 @@ def least(*reaches: Reach) -> Reach:
 
 @dataclass
 class Backer:
-    """Who stands behind an invite: `then` is their reach when they made it; None is the board."""
+    """The creator of an invite: `then` is their reach when they made it; None is the board."""
 
     name: str | None
     then: Reach
@@ -74,7 +74,7 @@ class Backer:
 
 
 class Lives(RuleBasedStateMachine):
-    """Each call is made by whoever holds a key, or by the console (None), policy aside."""
+    """Each call is made by the holder of a key, or by the console (None), policy aside."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class Lives(RuleBasedStateMachine):
         self.store.commit(state)
 
     def user_at(self, place: int) -> str:
-        """The name of somebody who is there, or of nobody."""
+        """The name of an existing user, or of none."""
         return dict(enumerate(sorted(self.state.users))).get(place, "nobody")
 
     def key_at(self, place: int) -> str:
@@ -132,7 +132,7 @@ class Lives(RuleBasedStateMachine):
         return self.ids[-1 - place % len(self.ids)]
 
     def act(self, by: int | None, wish: str, *args: object, **options: object) -> bool:
-        """Wish it as whoever stands at this place; was it done?"""
+        """Wish it as the user at this index; was it done?"""
         actor = self.actor_at(by)
 
         def change(old: State) -> State:
@@ -159,9 +159,9 @@ class Lives(RuleBasedStateMachine):
         rank, end = limit
         for key in PRINTS:
             had, has = reach(old.user_of(key)), reach(new.user_of(key))
-            assert had[0] <= rank or has == had, "somebody above was touched"
-            assert has[0] <= max(had[0], rank), "somebody rose in rank"
-            assert has[1] <= max(had[1], end), "somebody stays longer"
+            assert had[0] <= rank or has == had, "a user above was changed"
+            assert has[0] <= max(had[0], rank), "a user rose in rank"
+            assert has[1] <= max(had[1], end), "a user got longer access"
         for one, invite in new.invites.items():
             if one not in old.invites:
                 assert ACCESS.roles[invite.role].rank <= rank
@@ -228,7 +228,7 @@ class Lives(RuleBasedStateMachine):
     def change_a_giver(
         self, by: int | None, role: str, start: float | None, end: float | None
     ) -> None:
-        """It matters most what becomes of those whose word is out."""
+        """The most relevant users are those with invites or open windows."""
         opener = self.window[0] if self.window else None
         user = self.state.user_of(opener.fingerprint) if opener else None
         inviters = sorted(one.inviter for one in self.state.invites.values())
@@ -246,7 +246,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 3), key=prints)
     def redeem(self, which: int, key: str) -> None:
-        """Whoever redeems gains no more than the backer had when inviting, and has now."""
+        """A key that redeems gains no more than the backer had when inviting, and has now."""
         one = self.invite_at(which)
         invite, backer = self.state.invites.get(one), self.backers.get(one)
         limit = NOBODY
@@ -273,7 +273,7 @@ class Lives(RuleBasedStateMachine):
             assert taken == len(self.state.users) - users <= 1
 
     def move_up(self, change: Callable[[State], State], limit: Reach) -> bool:
-        """As `move`, but for a change that touches nobody who is there."""
+        """As `move`, but for a change that changes no existing user."""
         old = self.state
         done = self.move(change, CONSOLE)
         for key in PRINTS:
@@ -285,7 +285,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(by=actors, role=roles)
     def open_window(self, by: int | None, role: str) -> None:
-        """The window remembers its opener, whatever becomes of them until somebody comes."""
+        """The window remembers its opener, whatever happens to them until a client pairs."""
         opener = self.actor_at(by)
         with suppress(IamError):
             to.check_grant(self.state, opener, role, rules=RULES)

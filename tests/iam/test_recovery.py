@@ -81,7 +81,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         store.commit(house, EVENT, attempts={"pairing": {"failures": 3}, "label": LABEL})
     older = snapshot(path, tmp / "older")
     with pytest.MonkeyPatch.context() as patch, closing(Store.open(path)) as store:
-        patch.setattr(StoreFile, "checkpoint", lambda _file: None)  # as while somebody reads
+        patch.setattr(StoreFile, "checkpoint", lambda _file: None)  # as while a reader is active
         store.commit(to.remove_user(store.state, None, "bert", rules=rules), EVENT)
         store.commit(store.state, EVENT)
         final = store.state
@@ -138,7 +138,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def bits_of(data: bytes, count: int) -> range:
-    """So many, spread over all of it, and over the eight places of a byte."""
+    """`count` positions, spread over all of it, and over the eight places of a byte."""
     step = len(data) * 8 // count | 1
     return range(0, len(data) * 8, step)
 
@@ -213,7 +213,7 @@ def test_no_flipped_bit_of_the_mark_matters(case: Case, tmp_path: Path) -> None:
             assert store.state == case.final
             assert store.recovery in (None, Recovery(Reason.MARK_LOST))
         marked = mark.load_untrusted(mark.path_of(folder / NAME))
-        assert marked is not None  # written anew
+        assert marked is not None  # written again
         assert marked.is_whole
 
 
@@ -233,7 +233,7 @@ def _put_back(folder: Path, case: Case) -> None:
 
 
 def _put_new(folder: Path, _case: Case) -> None:
-    """A store that nobody has ever owned."""
+    """A store that never had an owner."""
     _lose(folder, "", "-wal", ".mark")
     Store.open(folder / NAME).close()
     _lose(folder, ".mark", ".lock")
@@ -268,7 +268,7 @@ def test_a_store_that_is_not_what_its_mark_says_opens_no_one_and_does_not_stop(
 
 
 def is_safe_and_kept(path: Path, case: Case, found: bytes | None) -> Recovery | None:
-    """The file that was found is kept beside the store until somebody decides."""
+    """The file that was found is kept beside the store until an administrator decides."""
     Store.open(path).close()
     aside = salvage.aside_of(path)
     assert aside.exists() == (found is not None)
@@ -483,7 +483,7 @@ class NoRoom:
 def test_a_full_disk_while_the_mark_is_written(
     case: Case, tmp_path: Path, rules: Rules, monkeypatch: pytest.MonkeyPatch, *, half: bool
 ) -> None:
-    """The change stands and is told as not protected; the mark follows as soon as there is room."""
+    """The change is kept and reported as unprotected; the mark follows once there is room."""
     folder = shutil.copytree(case.closed, tmp_path / "device")
     path, disk = folder / NAME, NoRoom(monkeypatch)
     with closing(Store.open(path)) as store:

@@ -109,7 +109,7 @@ def test_a_commit_writes_as_many_rows_among_many_as_among_few(
             pages.append(path.with_name(f"{number}.db-wal").stat().st_size // 4096)
     assert rows[0] == rows[1] <= 5  # one of them is the seal over the rights
     assert calls[0] == calls[1]
-    assert marked[0] == marked[1] > 0  # the mark gets a line, and is not written anew
+    assert marked[0] == marked[1] > 0  # the mark gets a line, and is not written again
     assert pages[1] <= pages[0] + 12  # the trees of the tables are two levels higher
 
 
@@ -141,12 +141,12 @@ def test_the_old_state_stays_what_it_was(many: State) -> None:
 
 
 def compared(old: State, new: State) -> set[tuple[str, ...]]:
-    """The names in each pair, "" for nobody."""
+    """The names in each pair, "" for no user."""
     return {tuple(user.name if user else "" for user in pair) for pair in differing(old, new)}
 
 
 def test_states_of_one_descent_are_compared_by_what_was_touched() -> None:
-    """Forwards, backwards and between two branches, each the same as by looking at everybody."""
+    """Forwards, backwards and between two branches, each the same as by comparing all users."""
     start = crowd(2000)
     left = CHANGES["remove"](CHANGES["limit"](start))
     right = to.rename(CHANGES["add"](start), None, "eve", "eva", rules=RULES)

@@ -106,7 +106,7 @@ def test_what_is_stored_is_what_is_read(
     tmp_path_factory: pytest.TempPathFactory, lives: list[State]
 ) -> None:
     path = tmp_path_factory.mktemp("round") / "state.db"
-    for state in lives:  # any state may follow any other, whoever takes over whose name and key
+    for state in lives:  # any state may follow any other, with any reuse of names and keys
         with closing(Store.open(path)) as store:
             store.commit(state, attempts={"n": len(state.users), "until": 1.5})
             assert store.state == state
@@ -554,7 +554,7 @@ def test_watchers_of_events_hear_the_newest_number(path: Path, house: State) -> 
         end = store.on_events(heard.append)
         store.commit(house)  # no event
         store.commit(house, HELLO, HELLO)
-        # A watcher that commits in turn: nobody is sent back to what they know.
+        # A watcher that commits in turn: no watcher gets an older state.
         again = store.subscribe(lambda _old, new: store.commit(new, HELLO))
         store.commit(State(), HELLO)
         again()
