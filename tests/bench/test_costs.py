@@ -27,7 +27,8 @@ from peer.net.datagram import Datagram
 from peer.net.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from tests.bench.conftest import Echo, Serve, Table
+    from tests.kit.serve import Echo, Serve
+    from tests.kit.table import Table
 
 pytestmark = pytest.mark.bench
 HOST = "127.0.0.1"

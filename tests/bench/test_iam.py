@@ -22,7 +22,7 @@ from iam.limits import IamLimits
 from iam.policy import Effect
 
 if TYPE_CHECKING:
-    from tests.bench.conftest import Table
+    from tests.kit.table import Table
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 CROWDS = (10, 1_000, 100_000)

@@ -24,7 +24,7 @@ from peer.pairing import p256
 from peer.pairing.jpake import EcJpake, stretched
 
 if TYPE_CHECKING:
-    from tests.bench.conftest import Table
+    from tests.kit.table import Table
 
 pytestmark = pytest.mark.bench
 N = p256.ORDER

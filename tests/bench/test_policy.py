@@ -15,7 +15,7 @@ from iam.builtin import POLICIES, ROLES
 from iam.config import load, to_toml
 
 if TYPE_CHECKING:
-    from tests.bench.conftest import Table
+    from tests.kit.table import Table
 
 pytestmark = pytest.mark.bench
 KEY = "ab" * 32

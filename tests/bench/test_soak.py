@@ -20,7 +20,8 @@ from peer.identity import Identity
 from peer.net.client import CoapsClient
 
 if TYPE_CHECKING:
-    from tests.bench.conftest import Serve, Table
+    from tests.kit.serve import Serve
+    from tests.kit.table import Table
 
 pytestmark = [
     pytest.mark.bench,

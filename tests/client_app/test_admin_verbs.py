@@ -16,9 +16,8 @@ from client_app.known_devices import DeviceBook
 from device_app.access.event_kind import EventKind
 from iam.model import Key, User
 from peer.pairing import invite
-
-Abroad = Any  # conftest.Abroad
-Shell = Any  # conftest.Shell
+from tests.kit.shell import Shell
+from tests.kit.threads import DeviceThread
 
 FP = "ab" * 32
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
@@ -26,7 +25,7 @@ OBEYED = set("\x1b\x07\u202e\x9b")
 
 
 @pytest.fixture
-def anna(owner: Abroad, shell: Shell) -> Shell:
+def anna(owner: DeviceThread, shell: Shell) -> Shell:
     """The owner's command line."""
     return shell
 
@@ -112,7 +111,7 @@ def test_roles(anna: Shell) -> None:
 # ------------------------------------------------------------------------------------------ may I
 
 
-def test_can(anna: Shell, owner: Abroad, mia: Shell) -> None:
+def test_can(anna: Shell, owner: DeviceThread, mia: Shell) -> None:
     done = anna("can", "kitchen", "Iam:AddUser")
     assert (done.code, done.out) == (0, "yes: Iam:AddUser\n")
     owner.let_in(mia.home, "mia", "guest")
@@ -130,7 +129,7 @@ def test_can(anna: Shell, owner: Abroad, mia: Shell) -> None:
     assert mia("can", "kitchen", "Hello:Get").code == 10
 
 
-def test_a_guest_is_told_no(owner: Abroad, mia: Shell) -> None:
+def test_a_guest_is_told_no(owner: DeviceThread, mia: Shell) -> None:
     owner.let_in(mia.home, "mia", "guest")
     for words in (
         ["users", "kitchen"],
@@ -147,7 +146,7 @@ def test_a_guest_is_told_no(owner: Abroad, mia: Shell) -> None:
         assert (done.code, done.out) == (7, ""), words
 
 
-def test_whoami_says_until_when(anna: Shell, mia: Shell, owner: Abroad) -> None:
+def test_whoami_says_until_when(anna: Shell, mia: Shell, owner: DeviceThread) -> None:
     assert "no expiry" in anna("whoami", "kitchen").out
     owner.let_in(mia.home, "mia", "guest")
     assert anna("users", "kitchen", "set", "mia", "--until", "2030-12-24").code == 0
@@ -159,7 +158,7 @@ def test_whoami_says_until_when(anna: Shell, mia: Shell, owner: Abroad) -> None:
 # ---------------------------------------------------------------------------------------- invites
 
 
-def test_invite_and_pair(anna: Shell, mia: Shell, owner: Abroad, lan: list[Any]) -> None:
+def test_invite_and_pair(anna: Shell, mia: Shell, owner: DeviceThread, lan: list[Any]) -> None:
     lan.append(owner.advert())
     made = anna("invite", "kitchen", "mia", "--role", "user", "--for", "1h", "--until", "3d")
     assert made.code == 0
@@ -208,7 +207,9 @@ def test_withdraw(anna: Shell) -> None:
     assert (done.code, "several" in done.err) == (2, True)
 
 
-def test_an_invite_that_is_no_good(anna: Shell, mia: Shell, owner: Abroad, lan: list[Any]) -> None:
+def test_an_invite_that_is_no_good(
+    anna: Shell, mia: Shell, owner: DeviceThread, lan: list[Any]
+) -> None:
     lan.append(owner.advert())
     token = anna("invite", "kitchen", "mia").out.strip()
     for words in (
@@ -258,7 +259,7 @@ def test_a_qr_code_goes_to_stderr(anna: Shell, monkeypatch: pytest.MonkeyPatch) 
 # ----------------------------------------------------------------------------- window and events
 
 
-def test_open_and_close(anna: Shell, owner: Abroad) -> None:
+def test_open_and_close(anna: Shell, owner: DeviceThread) -> None:
     done = anna("open", "kitchen", "--for", "1m", "--role", "guest", "--methods", "compare")
     assert re.fullmatch(
         r"open for (1 min|59 s) on port \d+, role guest, methods compare\n", done.out
@@ -269,7 +270,7 @@ def test_open_and_close(anna: Shell, owner: Abroad) -> None:
     assert anna("open", "kitchen", "--for", "5h").code in {2, 8}
 
 
-def test_events(anna: Shell, owner: Abroad) -> None:
+def test_events(anna: Shell, owner: DeviceThread) -> None:
     assert anna("users", "kitchen", "add", "mia", "--key", FP).code == 0
     events = lines(anna("events", "kitchen", "--json"))
     assert [one["seq"] for one in events] == list(range(1, len(events) + 1))
@@ -290,7 +291,7 @@ def test_events(anna: Shell, owner: Abroad) -> None:
 # --------------------------------------------------------------------------- what the device says
 
 
-def test_what_a_device_says_is_escaped(anna: Shell, owner: Abroad) -> None:
+def test_what_a_device_says_is_escaped(anna: Shell, owner: DeviceThread) -> None:
     """Names, labels and reasons are the device's words, and a terminal would obey them."""
     store = owner.app.access.store
     evil = User(f"eve{EVIL}", "guest", (Key(FP, EVIL, EVIL),), display_name=EVIL)
@@ -313,7 +314,7 @@ def test_what_a_device_says_is_escaped(anna: Shell, owner: Abroad) -> None:
 
 
 def test_a_device_that_answers_nonsense(
-    anna: Shell, owner: Abroad, monkeypatch: pytest.MonkeyPatch
+    anna: Shell, owner: DeviceThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nonsense(_request: object) -> aiocoap.Message:
         return aiocoap.Message(payload=b"\x82\x01\x02", content_format=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from device_app.access.event_kind import EventKind
 from peer.errors import Denied, RequestFailed, UsageError
 from peer.identity import Fingerprint
 from peer.pairing import invite
-
-Abroad = Any  # conftest.Abroad
+from tests.kit.threads import DeviceThread
 
 FP = "ab" * 32
 LATER = 4_000_000_000
@@ -46,7 +46,9 @@ async def test_users(kitchen: Device) -> None:
     assert caught.value.code == "4.04"
 
 
-async def test_a_time_from_now_is_by_the_devices_clock(kitchen: Device, owner: Abroad) -> None:
+async def test_a_time_from_now_is_by_the_devices_clock(
+    kitchen: Device, owner: DeviceThread
+) -> None:
     """Which may be years ahead: by ours the access would have ended before it begins."""
 
     def years_ahead(app: Any) -> None:
@@ -107,7 +109,7 @@ async def test_what_cannot_be_sent_is_a_usage_error(kitchen: Device) -> None:
             await wrong
 
 
-async def test_many_users_are_many_blocks(kitchen: Device, owner: Abroad) -> None:
+async def test_many_users_are_many_blocks(kitchen: Device, owner: DeviceThread) -> None:
     for number in range(60):
         await kitchen.iam.add_user(f"user-{number:02}", keys=[f"{number:064x}"])
     assert len(await kitchen.iam.users()) == 61
@@ -139,7 +141,7 @@ async def test_may_i(kitchen: Device) -> None:
     assert "Iam:AddUser" in me.actions
 
 
-async def test_invites(kitchen: Device, owner: Abroad) -> None:
+async def test_invites(kitchen: Device, owner: DeviceThread) -> None:
     iam = kitchen.iam
     made = await iam.invite("mia", role="user", seconds=600, uses=2, key=FP, not_after=float(LATER))
     token, _ = invite.read_untrusted(made.token)
@@ -156,7 +158,7 @@ async def test_invites(kitchen: Device, owner: Abroad) -> None:
     assert [left.name for left in await iam.invites()] == ["leo"]
 
 
-async def test_the_window(kitchen: Device, owner: Abroad) -> None:
+async def test_the_window(kitchen: Device, owner: DeviceThread) -> None:
     iam = kitchen.iam
     assert not (await iam.window()).open
     opened = await iam.open_window(seconds=60, role="guest", methods=["compare"])
@@ -174,10 +176,10 @@ def append_event(app: Any, detail: str) -> None:
     audit.append(audit.event(EventKind.LABEL_MADE, detail=detail))
 
 
-async def test_events(kitchen: Device, owner: Abroad) -> None:
+async def test_events(kitchen: Device, owner: DeviceThread) -> None:
     before = await kitchen.iam.events()
     for number in range(110):
-        owner.do(lambda app, n=number: append_event(app, str(n)))
+        owner.do(partial(append_event, detail=str(number)))
     after = await kitchen.iam.events(since=before.head)
     mine = [one for one in after.events if one.kind == EventKind.LABEL_MADE]
     assert [one.fields["detail"] for one in mine] == [str(n) for n in range(110)]
@@ -189,14 +191,14 @@ async def test_events(kitchen: Device, owner: Abroad) -> None:
     assert (await kitchen.iam.events(last=0)).events == ()
 
 
-async def test_events_as_they_come(kitchen: Device, owner: Abroad) -> None:
+async def test_events_as_they_come(kitchen: Device, owner: DeviceThread) -> None:
     """A burst, a connection that is lost, and another burst: each once, in order."""
     stream = kitchen.iam.follow_events(last=1)
     first = await anext(stream)
     found: list[Event] = []
     for burst in range(3):
         for number in range(40):
-            owner.do(lambda app, n=number: append_event(app, str(n)))
+            owner.do(partial(append_event, detail=str(number)))
         async with asyncio.timeout(20):
             while sum(one.kind == EventKind.LABEL_MADE for one in found) < 40 * (burst + 1):
                 found.append(await anext(stream))
@@ -207,7 +209,7 @@ async def test_events_as_they_come(kitchen: Device, owner: Abroad) -> None:
     assert not any(one.lost for one in found)
 
 
-async def test_a_guest_is_told_no(owner: Abroad, tmp_path: Path, lan: object) -> None:
+async def test_a_guest_is_told_no(owner: DeviceThread, tmp_path: Path, lan: object) -> None:
     owner.let_in(tmp_path / "guest", "mia", "guest")
     async with Client(home=tmp_path / "guest") as client:
         iam = (await client.connect("kitchen")).iam
@@ -219,7 +221,7 @@ async def test_a_guest_is_told_no(owner: Abroad, tmp_path: Path, lan: object) ->
         assert not (await iam.check("Iam:ListUsers")).allowed
 
 
-def test_without_async(owner: Abroad, home: Path, lan: object) -> None:
+def test_without_async(owner: DeviceThread, home: Path, lan: object) -> None:
     with BlockingClient(home=home) as client:
         iam = client.connect("kitchen").iam
         assert iam.add_user("mia", role="user", keys=[FP]).keys[0].fingerprint == FP

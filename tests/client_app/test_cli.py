@@ -16,9 +16,8 @@ from client_app.models import KnownDevice
 from client_app.pairing.ceremony import Comparison
 from peer.identity import Fingerprint
 from peer.net.discovery import Advert
-
-Elsewhere = Any  # conftest.Elsewhere
-Shell = Any  # conftest.Shell
+from tests.kit.shell import Shell
+from tests.kit.threads import BoardThread
 
 
 def known(alias: str = "kitchen", number: int = 1) -> KnownDevice:
@@ -256,8 +255,8 @@ def test_watch_is_json_lines(shell: Shell, lan: list[Advert]) -> None:
 # ------------------------------------------------------------------------------ with a device
 
 
-def test_pair_and_use(paired_shell: Shell, elsewhere: Elsewhere) -> None:
-    shell, board = paired_shell, elsewhere.board
+def test_pair_and_use(paired_shell: Shell, board_thread: BoardThread) -> None:
+    shell, board = paired_shell, board_thread.board
     assert shell("get", "kitchen", "/hello").out == "hello anna\n"
     assert shell("get", "kitchen", "/hello", "--raw").raw == b"hello anna"
     put = shell("put", "kitchen", "/light", "--data", '{"on": true}', "--format", "cbor")
@@ -283,8 +282,8 @@ def test_pair_and_use(paired_shell: Shell, elsewhere: Elsewhere) -> None:
     assert "anna" in shell("whoami", "kitchen").out
 
 
-def test_pairing_twice_is_the_same(paired_shell: Shell, elsewhere: Elsewhere) -> None:
-    shell, board = paired_shell, elsewhere.board
+def test_pairing_twice_is_the_same(paired_shell: Shell, board_thread: BoardThread) -> None:
+    shell, board = paired_shell, board_thread.board
     before = (shell.home / "devices.json").read_bytes()
     words = ("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.grouped)
     done = shell(*words, "--yes", "--json")
@@ -293,8 +292,8 @@ def test_pairing_twice_is_the_same(paired_shell: Shell, elsewhere: Elsewhere) ->
     assert (shell.home / "devices.json").read_bytes() == before
 
 
-def test_what_a_device_says_is_escaped(paired_shell: Shell, elsewhere: Elsewhere) -> None:
-    shell, board = paired_shell, elsewhere.board
+def test_what_a_device_says_is_escaped(paired_shell: Shell, board_thread: BoardThread) -> None:
+    shell, board = paired_shell, board_thread.board
     evil = "\x1b]0;owned\x07\u202e"
     board.users = dict.fromkeys(board.users, evil)
     for words in (["get", "kitchen", "/hello"], ["whoami", "kitchen"]):
@@ -319,24 +318,24 @@ def test_a_refusal_has_its_code(paired_shell: Shell, path: str, code: int) -> No
     assert done.err.startswith("handfast: ")
 
 
-def test_revoked_is_10(paired_shell: Shell, elsewhere: Elsewhere) -> None:
-    elsewhere.board.users.clear()
+def test_revoked_is_10(paired_shell: Shell, board_thread: BoardThread) -> None:
+    board_thread.board.users.clear()
     for words in (["get", "kitchen", "/hello"], ["observe", "kitchen", "/count"]):
         assert paired_shell(*words).code == 10
     assert paired_shell("doctor", "kitchen").code == 10
 
 
-def test_gone_is_3(paired_shell: Shell, elsewhere: Elsewhere) -> None:
-    elsewhere.do(elsewhere.board.regular.close)
+def test_gone_is_3(paired_shell: Shell, board_thread: BoardThread) -> None:
+    board_thread.do(board_thread.board.regular.close)
     assert paired_shell("get", "kitchen", "/hello").code == 3
     done = paired_shell("doctor", "kitchen")
     assert done.code == 3
     assert "failed reach" in done.out
 
 
-def test_another_key_is_5(paired_shell: Shell, elsewhere: Elsewhere) -> None:
+def test_another_key_is_5(paired_shell: Shell, board_thread: BoardThread) -> None:
     file = paired_shell.home / "devices.json"
-    theirs = elsewhere.board.fingerprint.hex
+    theirs = board_thread.board.fingerprint.hex
     file.write_text(file.read_text().replace(theirs, "11" * 32))
     done = paired_shell("get", "kitchen", "/hello")
     assert done.code == 5
@@ -344,16 +343,16 @@ def test_another_key_is_5(paired_shell: Shell, elsewhere: Elsewhere) -> None:
     assert "11" * 32 in done.err
     assert paired_shell("doctor", "kitchen").code == 5
     wanted = ("--expect-fingerprint", "22" * 32)
-    assert paired_shell("pair", elsewhere.board.pairing_address, *wanted).code == 5
+    assert paired_shell("pair", board_thread.board.pairing_address, *wanted).code == 5
 
 
-def test_pairing_that_fails_has_its_code(shell: Shell, elsewhere: Elsewhere) -> None:
-    board = elsewhere.board
+def test_pairing_that_fails_has_its_code(shell: Shell, board_thread: BoardThread) -> None:
+    board = board_thread.board
     expect = ("--expect-fingerprint", board.fingerprint.hex)
     assert shell("pair", *expect).code == 3
     assert shell("pair", "127.0.0.1:9", *expect).code == 11
-    elsewhere.do(board.open)
-    elsewhere.say(False)
+    board_thread.do(board.open)
+    board_thread.say(False)
     assert shell("pair", board.pairing_address, *expect).code == 12
     board.local = False
     assert shell("pair", board.pairing_address, *expect).code == 13
@@ -361,10 +360,10 @@ def test_pairing_that_fails_has_its_code(shell: Shell, elsewhere: Elsewhere) -> 
 
 
 def test_nobody_answers_is_4(
-    shell: Shell, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+    shell: Shell, board_thread: BoardThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board = elsewhere.board
-    elsewhere.do(board.open)
+    board = board_thread.board
+    board_thread.do(board.open)
     monkeypatch.setattr("client_app.pairing.attempt.Comparison", _impatient)
     done = shell("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.hex)
     assert done.code == 4
@@ -374,8 +373,8 @@ def _impatient(**values: Any) -> Any:
     return Comparison(**{**values, "seconds": 0.1})
 
 
-def test_ids_reach_a_device_too(paired_shell: Shell, elsewhere: Elsewhere) -> None:
-    device_id = elsewhere.board.fingerprint.device_id
+def test_ids_reach_a_device_too(paired_shell: Shell, board_thread: BoardThread) -> None:
+    device_id = board_thread.board.fingerprint.device_id
     assert paired_shell("get", device_id.lower(), "/hello").code == 0
 
 
@@ -383,9 +382,9 @@ def test_ids_reach_a_device_too(paired_shell: Shell, elsewhere: Elsewhere) -> No
 
 
 def test_doctor_finds_nothing_wrong(
-    paired_shell: Shell, elsewhere: Elsewhere, lan: list[Advert]
+    paired_shell: Shell, board_thread: BoardThread, lan: list[Advert]
 ) -> None:
-    lan.append(elsewhere.board.advert())
+    lan.append(board_thread.board.advert())
     done = paired_shell("doctor", "kitchen", "--json")
     assert done.code == 0
     checks = {value["name"].split()[0]: value for value in lines(done.out)}

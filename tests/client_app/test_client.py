@@ -29,9 +29,9 @@ from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.net.discovery import Advert
+from tests.kit.board import Board
 
 HOST = "127.0.0.1"
-Board = Any  # conftest.Board
 Make = Callable[..., Client]
 
 

@@ -19,7 +19,7 @@ from client_app.models import KnownDevice
 from client_app.terminal.render import as_json, as_text, json_line
 from peer.errors import IdentityError, Malformed
 from peer.identity import Fingerprint, Identity
-from tests.client_app.conftest import Shell
+from tests.kit.shell import Shell
 
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 10_000
@@ -197,13 +197,13 @@ def test_a_file_of_another_user_proves_nothing(book: DeviceBook, name: str) -> N
 
 
 def test_a_key_behind_a_link_is_refused(tmp_path: Path) -> None:
-    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere.pem"
+    home, board_thread = tmp_path / "home", tmp_path / "board_thread.pem"
     home.mkdir()
-    (home / "identity.pem").symlink_to(elsewhere)
+    (home / "identity.pem").symlink_to(board_thread)
     with pytest.raises(IdentityError, match="symbolic link"):
         _ = Client(home=home).identity
-    assert not elsewhere.exists(), "a key was made where a link says"
-    Identity.create().save(elsewhere)
+    assert not board_thread.exists(), "a key was made where a link says"
+    Identity.create().save(board_thread)
     with pytest.raises(IdentityError, match="symbolic link"):
         _ = Client(home=home).identity
 

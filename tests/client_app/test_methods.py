@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import threading
@@ -12,6 +11,7 @@ import pytest
 
 from client_app.pairing.method_choice import meaning
 from client_app.sync import Client
+from device_app.app import App
 from device_app.pairing import labels
 from device_app.pairing.events import PairingEventKind
 from peer.errors import Malformed, PinMismatch, RefusedByUser, UsageError, WrongCode
@@ -19,27 +19,25 @@ from peer.identity import Fingerprint
 from peer.pairing.label import Label
 from peer.pairing.methods import Method
 from peer.terminal.qr import png
+from tests.kit.shell import Shell
+from tests.kit.threads import DeviceThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-Abroad = Any  # conftest.Abroad
-Shell = Any  # conftest.Shell
 
-
-def opened(device: Abroad, *names: str, pressed: bool = False) -> str:
+def opened(device: DeviceThread, *names: str, pressed: bool = False) -> str:
     """Open its window; the address."""
-    opening = device.app.pairing.open(methods=names, pressed=pressed)
-    asyncio.run_coroutine_threadsafe(opening, device._loop).result(timeout=10)
+    device.call(lambda: device.app.pairing.open(methods=names, pressed=pressed))
     return f"127.0.0.1:{device.app.pairing.port.number}"
 
 
-def shown_code(device: Abroad) -> str:
+def shown_code(device: DeviceThread) -> str:
     return str(device.do(lambda app: app.pairing.methods.shown_code))
 
 
-def made_label(device: Abroad) -> dict[str, str]:
+def made_label(device: DeviceThread) -> dict[str, str]:
     """A new label: its text and its code."""
 
     def make(app: Any) -> dict[str, str]:
@@ -48,10 +46,10 @@ def made_label(device: Abroad) -> dict[str, str]:
         found: dict[str, str] = words["label"]
         return found
 
-    return device.do(make)  # type: ignore[no-any-return]
+    return device.do(make)
 
 
-def answers(device: Abroad, *, accept: bool) -> list[str]:
+def answers(device: DeviceThread, *, accept: bool) -> list[str]:
     """The device's user, who answers every client alike. The numbers that they have seen."""
     numbers: list[str] = []
 
@@ -64,11 +62,15 @@ def answers(device: Abroad, *, accept: bool) -> list[str]:
     return numbers
 
 
-def failures(device: Abroad) -> int:
-    return int(device.do(lambda app: app.pairing.window.failures))
+def failures(device: DeviceThread) -> int:
+    def read(app: App) -> int:
+        assert app.pairing.window is not None
+        return app.pairing.window.failures
+
+    return device.do(read)
 
 
-def method_of(device: Abroad, name: str) -> str:
+def method_of(device: DeviceThread, name: str) -> str:
     """How the first key of a user was paired."""
     return str(device.do(lambda app: app.access.store.state.users[name].keys[0].method))
 
@@ -76,112 +78,120 @@ def method_of(device: Abroad, name: str) -> str:
 # -- the command ----------------------------------------------------------------------------------
 
 
-def test_by_the_code(shell: Shell, abroad: Abroad) -> None:
-    at = opened(abroad)
-    done = shell("pair", at, "--code", shown_code(abroad), "--name", "anna")
+def test_by_the_code(shell: Shell, device_thread: DeviceThread) -> None:
+    at = opened(device_thread)
+    done = shell("pair", at, "--code", shown_code(device_thread), "--name", "anna")
     assert (done.code, done.out) == (0, "paired with kitchen as user anna, role owner\n")
     assert f"method code: {meaning(Method.CODE)}" in done.err
-    assert method_of(abroad, "anna") == "code"
+    assert method_of(device_thread, "anna") == "code"
     listed = json.loads(shell("devices", "--json").out)
     assert listed["devices"][0]["method"] == "code"
     assert "by code" in shell("devices").out
 
 
-def test_the_code_comes_by_standard_input(shell: Shell, abroad: Abroad) -> None:
-    at = opened(abroad, "code")
-    code = shown_code(abroad).replace("-", " ")
+def test_the_code_comes_by_standard_input(shell: Shell, device_thread: DeviceThread) -> None:
+    at = opened(device_thread, "code")
+    code = shown_code(device_thread).replace("-", " ")
     assert shell("pair", at, "--code", "-", "--yes", stdin=f"{code}\n".encode()).code == 0
 
 
-def test_a_wrong_code_says_no_more_than_that(shell: Shell, abroad: Abroad) -> None:
-    at = opened(abroad)
-    before = shown_code(abroad)
+def test_a_wrong_code_says_no_more_than_that(shell: Shell, device_thread: DeviceThread) -> None:
+    at = opened(device_thread)
+    before = shown_code(device_thread)
     refused = shell("--json", "pair", at, "--code", "0000-0000")
     error = json.loads(refused.err.splitlines()[-1])["error"]
     assert (refused.code, error["kind"], error["exit"]) == (6, "WrongCode", 6)
     assert "0000" not in refused.err
     assert before not in refused.err
-    assert shown_code(abroad) != before
-    assert failures(abroad) == 1
+    assert shown_code(device_thread) != before
+    assert failures(device_thread) == 1
     assert shell("devices").out == ""
 
 
-def test_a_code_for_a_paired_device_is_not_checked(shell: Shell, abroad: Abroad) -> None:
+def test_a_code_for_a_paired_device_is_not_checked(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
     """Pairing again changes nothing, so it succeeds; the client says that the code was not used."""
-    at = opened(abroad)
-    assert shell("pair", at, "--code", shown_code(abroad), "--name", "anna").code == 0
-    at = opened(abroad)
+    at = opened(device_thread)
+    assert shell("pair", at, "--code", shown_code(device_thread), "--name", "anna").code == 0
+    at = opened(device_thread)
     again = shell("pair", at, "--code", "0000-0000", "--name", "anna")
     assert (again.code, again.out) == (0, "already paired with kitchen as user anna, role owner\n")
     assert "already knows this client; the code was not checked" in again.err
-    assert failures(abroad) == 0
+    assert failures(device_thread) == 0
 
 
 @pytest.mark.parametrize("typed", ["", "1", "123456789", "12a4-5678", "K7QM-2ZXD-4J", "\x1b[2J"])
-def test_what_is_no_code_costs_no_try(shell: Shell, abroad: Abroad, typed: str) -> None:
-    at = opened(abroad)
+def test_what_is_no_code_costs_no_try(
+    shell: Shell, device_thread: DeviceThread, typed: str
+) -> None:
+    at = opened(device_thread)
     assert shell("pair", at, "--code", typed or " ", "--yes").code == 2
-    assert failures(abroad) == 0
-    assert not abroad.events("ceremony-started")
+    assert failures(device_thread) == 0
+    assert not device_thread.events("ceremony-started")
 
 
-def test_by_the_printed_code(shell: Shell, abroad: Abroad) -> None:
-    code = made_label(abroad)["code"]
-    at = opened(abroad)
+def test_by_the_printed_code(shell: Shell, device_thread: DeviceThread) -> None:
+    code = made_label(device_thread)["code"]
+    at = opened(device_thread)
     assert shell("pair", at, "--code", code.lower(), "--name", "anna").code == 0
-    assert method_of(abroad, "anna") == "code"
+    assert method_of(device_thread, "anna") == "code"
 
 
 @pytest.mark.parametrize("how", ["words", "stdin", "picture"])
-def test_by_the_label(shell: Shell, abroad: Abroad, tmp_path: Path, how: str) -> None:
-    text = made_label(abroad)["text"]
-    at = opened(abroad)
+def test_by_the_label(shell: Shell, device_thread: DeviceThread, tmp_path: Path, how: str) -> None:
+    text = made_label(device_thread)["text"]
+    at = opened(device_thread)
     (tmp_path / "box.png").write_bytes(png(text))
     words = {"words": text.lower(), "stdin": "-", "picture": str(tmp_path / "box.png")}[how]
     typed = f"{text[:40]}\n{text[40:]}\n".encode() if how == "stdin" else None
     said = shell("pair", words, "--at", at, stdin=typed)
     assert said.code == 0, said
     assert f"method label: {meaning(Method.LABEL)}" in said.err
-    assert len(abroad.events("paired")) == 1
+    assert len(device_thread.events("paired")) == 1
     assert text.split("*")[3] not in said.out + said.err  # the check symbol may be a `*`
 
 
-def test_an_old_label_is_worth_nothing(shell: Shell, abroad: Abroad) -> None:
-    old, _ = made_label(abroad)["text"], made_label(abroad)
-    at = opened(abroad)
+def test_an_old_label_is_worth_nothing(shell: Shell, device_thread: DeviceThread) -> None:
+    old, _ = made_label(device_thread)["text"], made_label(device_thread)
+    at = opened(device_thread)
     refused = shell("pair", old, "--at", at)
     assert refused.code == 6, refused
-    assert not abroad.events("paired")
+    assert not device_thread.events("paired")
 
 
-def test_the_label_of_another_device(shell: Shell, abroad: Abroad) -> None:
+def test_the_label_of_another_device(shell: Shell, device_thread: DeviceThread) -> None:
     text = Label(Fingerprint(bytes(32)), b"t" * 16).text
-    at = opened(abroad)
+    at = opened(device_thread)
     refused = shell("pair", text, "--at", at)
     assert refused.code == 5
-    assert not abroad.events("ceremony-started")
+    assert not device_thread.events("ceremony-started")
 
 
-def test_a_typing_error_in_a_label(shell: Shell, abroad: Abroad) -> None:
-    text = made_label(abroad)["text"]
-    at = opened(abroad)
+def test_a_typing_error_in_a_label(shell: Shell, device_thread: DeviceThread) -> None:
+    text = made_label(device_thread)["text"]
+    at = opened(device_thread)
     for place in (15, 30, 60, len(text) - 1):
         wrong = f"{text[:place]}{'A' if text[place] != 'A' else 'B'}{text[place + 1 :]}"
         told = shell("pair", wrong, "--at", at)
         assert (told.code, "error" in told.err) == (2, True), told
-    handshakes = abroad.do(lambda app: dict(app.pairing.port.server.counters))
-    assert not handshakes.get("handshakes")
+
+    def handshakes(app: App) -> int:
+        assert app.pairing.port.server is not None
+        return app.pairing.port.server.counters["handshakes"]
+
+    assert device_thread.do(handshakes) == 0
 
 
-def test_by_the_button_only_by_name(shell: Shell, abroad: Abroad) -> None:
-    at = opened(abroad, "button", pressed=True)
+def test_by_the_button_only_by_name(shell: Shell, device_thread: DeviceThread) -> None:
+    at = opened(device_thread, "button", pressed=True)
     assert shell("pair", at, "--code", "1234-5678").code == 2
     assert shell("pair", at, "--yes").code == 2
     done = shell("pair", at, "--method", "button", "--yes", "--name", "anna")
     assert done.out == "paired with kitchen as user anna, role guest\n"
     assert "nothing is proved" in done.err
     assert "*unverified*" in shell("devices").out
-    assert not abroad.do(lambda app: app.access.store.state.users["anna"].keys[0].verified)
+    assert not device_thread.do(lambda app: app.access.store.state.users["anna"].keys[0].verified)
 
 
 @pytest.mark.parametrize(
@@ -193,21 +203,25 @@ def test_by_the_button_only_by_name(shell: Shell, abroad: Abroad) -> None:
         [],
     ],
 )
-def test_nobody_is_there_to_compare(shell: Shell, abroad: Abroad, words: list[str]) -> None:
-    at = opened(abroad)
+def test_nobody_is_there_to_compare(
+    shell: Shell, device_thread: DeviceThread, words: list[str]
+) -> None:
+    at = opened(device_thread)
     assert shell("pair", at, *words).code == 2
-    assert not abroad.events("ceremony-started")
+    assert not device_thread.events("ceremony-started")
 
 
-def test_a_fingerprint_that_was_given_is_what_proved(shell: Shell, abroad: Abroad) -> None:
-    at, _ = opened(abroad, "compare"), answers(abroad, accept=True)
-    done = shell("pair", at, "--expect-fingerprint", abroad.fingerprint.hex)
+def test_a_fingerprint_that_was_given_is_what_proved(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
+    at, _ = opened(device_thread, "compare"), answers(device_thread, accept=True)
+    done = shell("pair", at, "--expect-fingerprint", device_thread.fingerprint.hex)
     assert done.code == 0, done
     assert "method compare: the device has the fingerprint that you gave" in done.err
 
 
-def test_json_says_the_method_and_nothing_beside(shell: Shell, abroad: Abroad) -> None:
-    done = shell("--json", "pair", opened(abroad), "--code", shown_code(abroad))
+def test_json_says_the_method_and_nothing_beside(shell: Shell, device_thread: DeviceThread) -> None:
+    done = shell("--json", "pair", opened(device_thread), "--code", shown_code(device_thread))
     assert (json.loads(done.out)["method"], done.err) == ("code", "")
 
 
@@ -224,27 +238,29 @@ def client(home: Path, lan: object) -> Any:
         yield made
 
 
-def test_a_script_pairs_by_a_code(client: Client, abroad: Abroad) -> None:
-    done = client.pair(opened(abroad), name="anna", code=shown_code(abroad))
+def test_a_script_pairs_by_a_code(client: Client, device_thread: DeviceThread) -> None:
+    done = client.pair(opened(device_thread), name="anna", code=shown_code(device_thread))
     assert (done.method, done.device.user, done.is_new) == ("code", "anna", True)
     assert client.connect(done.device.alias).get("/hello").text.startswith("Hello anna")
 
 
-def test_a_script_asks_for_the_code_in_a_thread_of_its_own(client: Client, abroad: Abroad) -> None:
+def test_a_script_asks_for_the_code_in_a_thread_of_its_own(
+    client: Client, device_thread: DeviceThread
+) -> None:
     asked: list[str] = []
 
     def ask() -> str:
         asked.append(threading.current_thread().name)
-        return shown_code(abroad)
+        return shown_code(device_thread)
 
-    assert client.pair(opened(abroad), code=ask).method == "code"
+    assert client.pair(opened(device_thread), code=ask).method == "code"
     assert len(asked) == 1
     assert asked[0] not in {"handfast", "MainThread"}
 
 
 @pytest.mark.parametrize("method", ["sas", "compare"])
-def test_both_users_look(client: Client, abroad: Abroad, method: str) -> None:
-    at, theirs = opened(abroad), answers(abroad, accept=True)
+def test_both_users_look(client: Client, device_thread: DeviceThread, method: str) -> None:
+    at, theirs = opened(device_thread), answers(device_thread, accept=True)
     ours: list[str] = []
     waited: list[float] = []
 
@@ -259,18 +275,18 @@ def test_both_users_look(client: Client, abroad: Abroad, method: str) -> None:
     assert all(0 < seconds <= 120 for seconds in waited)
 
 
-def test_a_no_of_the_devices_user(client: Client, abroad: Abroad) -> None:
-    at, _ = opened(abroad), answers(abroad, accept=False)
+def test_a_no_of_the_devices_user(client: Client, device_thread: DeviceThread) -> None:
+    at, _ = opened(device_thread), answers(device_thread, accept=False)
     with pytest.raises(RefusedByUser):
         client.pair(at, method="sas", confirm=lambda _question: True)
     assert client.devices == []
 
 
 def test_a_question_that_nobody_answers_any_more_holds_nobody_up(
-    client: Client, abroad: Abroad
+    client: Client, device_thread: DeviceThread
 ) -> None:
     """`input()` cannot be called off; the call ends, and so does the client."""
-    at, _ = opened(abroad), answers(abroad, accept=False)
+    at, _ = opened(device_thread), answers(device_thread, accept=False)
     release = threading.Event()
     answered: list[bool] = []
 
@@ -285,18 +301,18 @@ def test_a_question_that_nobody_answers_any_more_holds_nobody_up(
     release.set()
 
 
-def test_what_a_question_raises_comes_through(client: Client, abroad: Abroad) -> None:
+def test_what_a_question_raises_comes_through(client: Client, device_thread: DeviceThread) -> None:
     def confirm(_question: object) -> bool:
         raise LookupError("no screen")
 
     with pytest.raises(LookupError, match="no screen"):
-        client.pair(opened(abroad), method="compare", confirm=confirm)
+        client.pair(opened(device_thread), method="compare", confirm=confirm)
     assert client.devices == []
 
 
-def test_a_script_pairs_by_a_label(client: Client, abroad: Abroad) -> None:
-    text = made_label(abroad)["text"]
-    assert client.pair(text, at=opened(abroad)).method == "label"
+def test_a_script_pairs_by_a_label(client: Client, device_thread: DeviceThread) -> None:
+    text = made_label(device_thread)["text"]
+    assert client.pair(text, at=opened(device_thread)).method == "label"
 
 
 @pytest.mark.parametrize(
@@ -312,10 +328,10 @@ def test_a_script_pairs_by_a_label(client: Client, abroad: Abroad) -> None:
     ],
 )
 def test_errors_of_the_methods_come_through(
-    client: Client, abroad: Abroad, how: dict[str, Any], error: type[Exception]
+    client: Client, device_thread: DeviceThread, how: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        client.pair(opened(abroad), **how)
+        client.pair(opened(device_thread), **how)
     assert client.devices == []
 
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiocoap
 import pytest
@@ -37,8 +36,8 @@ from peer.errors import (
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
 from peer.net.discovery import Advert
+from tests.kit.board import Board, ConfirmAnswer
 
-Board = Any  # conftest.Board
 Make = Callable[..., Client]
 
 
@@ -445,7 +444,7 @@ def answer_with(**changes: object) -> Callable[[dict[str, object]], aiocoap.Mess
     ids=["zeroes", "text", "none", "not yet", "odd user", "no cbor", "failed"],
 )
 async def test_a_wrong_last_answer_stores_nothing(
-    board: Board, new_client: Make, make: object, kind: type[PeerError]
+    board: Board, new_client: Make, make: ConfirmAnswer, kind: type[PeerError]
 ) -> None:
     board.confirm_answer = make
     await board.open()

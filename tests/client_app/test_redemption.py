@@ -28,9 +28,8 @@ from peer.identity import Fingerprint
 from peer.net.discovery import Advert
 from peer.pairing import invite
 from peer.pairing.label import Label
-
-Abroad = Any  # conftest.Abroad
-Board = Any  # conftest.Board
+from tests.kit.board import Board
+from tests.kit.threads import DeviceThread
 
 HOST = "127.0.0.1"
 NOWHERE = f"{HOST}:9"
@@ -39,7 +38,7 @@ NOWHERE = f"{HOST}:9"
 class Invites:
     """Invites of the real device, with address hints that a test chooses."""
 
-    def __init__(self, device: Abroad, owner: Path) -> None:
+    def __init__(self, device: DeviceThread, owner: Path) -> None:
         self.device = device
         self._owner = owner
 
@@ -65,7 +64,7 @@ async def nobody() -> AsyncIterator[Advert]:
 
 
 @pytest.fixture
-def invites(owner: Abroad, home: Path) -> Invites:
+def invites(owner: DeviceThread, home: Path) -> Invites:
     return Invites(owner, home)
 
 
@@ -77,9 +76,9 @@ async def mia(tmp_path: Path) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-def before_redeeming(owner: Abroad, monkeypatch: pytest.MonkeyPatch) -> Any:
+def before_redeeming(owner: DeviceThread, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Do something in the device around the next redemptions, one step for each."""
-    resource = owner.app.site.paths()["iam", "redeem"]
+    resource: Any = owner.app.site.paths()["iam", "redeem"]
     whole = resource.render_post
     steps: list[str] = []
 
@@ -94,7 +93,7 @@ def before_redeeming(owner: Abroad, monkeypatch: pytest.MonkeyPatch) -> Any:
     return steps.extend
 
 
-def users(device: Abroad) -> list[str]:
+def users(device: DeviceThread) -> list[str]:
     found: list[str] = device.do(lambda app: sorted(app.access.store.state.users))
     return found
 
@@ -234,12 +233,12 @@ policies = ["hello"]
 """
 
 
-def adopt(device: Abroad, policy: str) -> None:
+def adopt(device: DeviceThread, policy: str) -> None:
     """Give the device this policy."""
     folder = device.app.paths.policies
     folder.mkdir(exist_ok=True)
     (folder / "test.toml").write_text(policy)
-    asyncio.run_coroutine_threadsafe(device.app.policies.reload(), device._loop).result(20)
+    device.call(device.app.policies.reload)
 
 
 async def test_a_lost_answer_for_a_role_that_may_neither_redeem_nor_ask(

@@ -39,9 +39,9 @@ async def test_the_name_in_the_question_is_escaped(
 
 
 def test_the_words_of_a_refusal_are_escaped(
-    paired_shell: Any, elsewhere: Any, monkeypatch: pytest.MonkeyPatch
+    paired_shell: Any, board_thread: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [site] = {elsewhere.board.regular._layer.context.serversite}
+    [site] = {board_thread.board.regular._layer.context.serversite}
     broken = site.paths()["broken",]
 
     async def refuses(_request: object) -> None:

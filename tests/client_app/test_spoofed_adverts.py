@@ -18,7 +18,9 @@ from client_app.pairing.ceremony import Comparison
 from peer.errors import PinMismatch, Unreachable, UsageError, WindowClosed
 from peer.net.discovery import Advert
 from peer.pairing.label import Label
-from tests.client_app.conftest import Board, Elsewhere, Shell
+from tests.kit.board import Board
+from tests.kit.shell import Shell
+from tests.kit.threads import BoardThread
 
 HOST = "127.0.0.1"
 Make = Callable[..., Client]
@@ -107,7 +109,6 @@ async def test_every_form_of_pair_finds_the_open_device(
     assert done.device.fingerprint == board.fingerprint
     assert done.device.port == board.regular.port
     assert list(board.users.values()) == ["anna"]
-    assert other.window is not None
     assert other.window.pending() is None
 
 
@@ -132,7 +133,6 @@ async def test_a_label_reaches_its_device(
 async def test_a_moved_device_is_reached_and_can_be_paired_with_again(
     board: Board, other: Board, paired: Client, home: Path, kind: str, order: str
 ) -> None:
-    assert board.pairing is not None
     await board.pairing.close()
     await board.open()
     await other.open()
@@ -163,7 +163,6 @@ async def test_only_lies_are_no_alarm(board: Board, other: Board, home: Path) ->
                 await client.pair(**call)
         with pytest.raises(PinMismatch):  # the user said where it is
             await client.pair(label, at=f"{HOST}:{told[0].pairing_port}")
-    assert other.window is not None
     assert other.window.failures == 0
 
 
@@ -224,10 +223,10 @@ async def test_the_list_shows_what_each_said_last(board: Board, home: Path) -> N
 
 
 def test_the_doctor_tells_and_raises_no_alarm(
-    paired_shell: Shell, elsewhere: Elsewhere, lan: list[Advert]
+    paired_shell: Shell, board_thread: BoardThread, lan: list[Advert]
 ) -> None:
     """The lie leads to the pairing port: another session with the same key, or to nowhere."""
-    true = elsewhere.board.advert()
+    true = board_thread.board.advert()
     lan += [*closed(true), true, *nowhere(true)]
     done = paired_shell("doctor", "kitchen")
     assert done.code == 0

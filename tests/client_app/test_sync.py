@@ -12,21 +12,20 @@ import pytest
 from client_app.sync import Client
 from peer.errors import NotPaired, Unreachable, UsageError
 from peer.net.discovery import Advert
-
-Elsewhere = Any  # conftest.Elsewhere
+from tests.kit.threads import BoardThread
 
 
 @pytest.fixture
-def client(home: Path, lan: list[Advert], elsewhere: Elsewhere) -> Any:
-    elsewhere.do(elsewhere.board.open)
-    elsewhere.say(True)
-    lan.append(elsewhere.board.advert())
+def client(home: Path, lan: list[Advert], board_thread: BoardThread) -> Any:
+    board_thread.do(board_thread.board.open)
+    board_thread.say(True)
+    lan.append(board_thread.board.advert())
     with Client(home=home) as made:
-        made.pair("kitchen", expect=elsewhere.board.fingerprint.hex, name="anna")
+        made.pair("kitchen", expect=board_thread.board.fingerprint.hex, name="anna")
         yield made
 
 
-def test_a_script_without_async(client: Client, elsewhere: Elsewhere) -> None:
+def test_a_script_without_async(client: Client, board_thread: BoardThread) -> None:
     assert [one.alias for one in client.devices] == ["kitchen"]
     kitchen = client.connect("kitchen")
     assert kitchen.get("/hello").text == "hello anna"
@@ -35,15 +34,15 @@ def test_a_script_without_async(client: Client, elsewhere: Elsewhere) -> None:
     assert kitchen.delete("/light").code == "2.02"
     assert kitchen.whoami().user == "anna"
     assert kitchen.known.alias == "kitchen"
-    assert kitchen.address.endswith(str(elsewhere.board.regular.port))
+    assert kitchen.address.endswith(str(board_thread.board.regular.port))
     assert [one.name for one in client.discover(timeout=0.01)] == ["kitchen"]
     assert [one.name for one in client.watch()] == ["kitchen"]
     kitchen.close()
     assert kitchen.get("/hello").text == "hello anna"
 
 
-def test_observe_is_an_iterator(client: Client, elsewhere: Elsewhere) -> None:
-    board = elsewhere.board
+def test_observe_is_an_iterator(client: Client, board_thread: BoardThread) -> None:
+    board = board_thread.board
     seen: list[Any] = []
 
     async def step() -> None:
@@ -53,13 +52,13 @@ def test_observe_is_an_iterator(client: Client, elsewhere: Elsewhere) -> None:
         seen.append(reply.value)
         if len(seen) == 3:
             break
-        elsewhere.do(step)
+        board_thread.do(step)
     assert seen == [{"count": 0}, {"count": 1}, {"count": 2}]
 
 
-def test_errors_come_through(client: Client, elsewhere: Elsewhere) -> None:
+def test_errors_come_through(client: Client, board_thread: BoardThread) -> None:
     kitchen = client.connect("kitchen")
-    elsewhere.board.users.clear()
+    board_thread.board.users.clear()
     with pytest.raises(NotPaired):
         kitchen.get("/hello")
     with pytest.raises(NotPaired):
@@ -68,19 +67,19 @@ def test_errors_come_through(client: Client, elsewhere: Elsewhere) -> None:
         client.connect("attic")
 
 
-def test_both_users_without_async(home: Path, lan: list[Advert], elsewhere: Elsewhere) -> None:
-    elsewhere.do(elsewhere.board.open)
+def test_both_users_without_async(home: Path, lan: list[Advert], board_thread: BoardThread) -> None:
+    board_thread.do(board_thread.board.open)
     asked: list[str] = []
 
     def confirm(question: Any) -> bool:
         asked.append(question.device.hex)
-        elsewhere.say(True)
+        board_thread.say(True)
         return True
 
     with Client(home=home) as made:
-        done = made.pair(elsewhere.board.pairing_address, confirm=confirm)
+        done = made.pair(board_thread.board.pairing_address, confirm=confirm)
         assert done.is_new
-    assert asked == [elsewhere.board.fingerprint.hex]
+    assert asked == [board_thread.board.fingerprint.hex]
 
 
 def test_many_threads_share_one_client(client: Client) -> None:
@@ -112,14 +111,14 @@ def test_a_client_that_was_never_used_has_no_thread(home: Path) -> None:
     assert not home.exists()
 
 
-def test_an_interrupt_ends_what_was_asked_for(client: Client, elsewhere: Elsewhere) -> None:
+def test_an_interrupt_ends_what_was_asked_for(client: Client, board_thread: BoardThread) -> None:
     kitchen = client.connect("kitchen")
     main = threading.main_thread().ident
     assert main is not None
 
     def interrupt() -> None:
         deadline = time.monotonic() + 10
-        while ("GET", "/slow") not in elsewhere.board.requests and time.monotonic() < deadline:
+        while ("GET", "/slow") not in board_thread.board.requests and time.monotonic() < deadline:
             pass
         signal.pthread_kill(main, signal.SIGINT)
 

@@ -23,6 +23,7 @@ from client_app.sync import Client
 from device_app.access.event_kind import EventKind
 from iam.model import User
 from peer.pairing.invite import read_untrusted
+from tests.kit.threads import BoardThread
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
@@ -32,7 +33,6 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "client_app", *sys.argv[1:]])
 """
-Elsewhere = Any  # conftest.Elsewhere
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -89,13 +89,13 @@ class OnTerminal:
 
 
 @pytest.fixture
-def open_board(elsewhere: Elsewhere) -> Elsewhere:
-    elsewhere.do(elsewhere.board.open)
-    return elsewhere
+def open_board(board_thread: BoardThread) -> BoardThread:
+    board_thread.do(board_thread.board.open)
+    return board_thread
 
 
 @pytest.fixture
-def asked(open_board: Elsewhere, home: Path) -> Iterator[OnTerminal]:
+def asked(open_board: BoardThread, home: Path) -> Iterator[OnTerminal]:
     """`handfast pair`, at its question."""
     terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--name", "anna")
     try:
@@ -113,7 +113,7 @@ def stored(home: Path) -> list[str]:
 
 
 def test_both_fingerprints_are_shown_and_a_yes_pairs(
-    asked: OnTerminal, open_board: Elsewhere, home: Path
+    asked: OnTerminal, open_board: BoardThread, home: Path
 ) -> None:
     assert open_board.board.fingerprint.hex in re.sub(r"\s", "", asked.shown)
     assert stored(home) == []
@@ -126,7 +126,7 @@ def test_both_fingerprints_are_shown_and_a_yes_pairs(
 
 
 def test_another_word_is_asked_again_and_a_no_stores_nothing(
-    asked: OnTerminal, open_board: Elsewhere, home: Path
+    asked: OnTerminal, open_board: BoardThread, home: Path
 ) -> None:
     asked.type("maybe\n")
     asked.until(r"\[y/n\][\s\S]*\[y/n\]")
@@ -137,7 +137,7 @@ def test_another_word_is_asked_again_and_a_no_stores_nothing(
     assert open_board.board.users == {}
 
 
-def test_keys_typed_ahead_answer_nothing(open_board: Elsewhere, home: Path) -> None:
+def test_keys_typed_ahead_answer_nothing(open_board: BoardThread, home: Path) -> None:
     terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--name", "anna")
     try:
         terminal.type("y\n")
@@ -150,7 +150,7 @@ def test_keys_typed_ahead_answer_nothing(open_board: Elsewhere, home: Path) -> N
 
 
 def test_the_question_is_withdrawn_when_the_devices_user_refuses(
-    asked: OnTerminal, open_board: Elsewhere, home: Path
+    asked: OnTerminal, open_board: BoardThread, home: Path
 ) -> None:
     open_board.say(False)
     assert asked.end() == 12
@@ -159,7 +159,7 @@ def test_the_question_is_withdrawn_when_the_devices_user_refuses(
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
 def test_an_interrupt_at_the_question(
-    asked: OnTerminal, open_board: Elsewhere, home: Path, key: str
+    asked: OnTerminal, open_board: BoardThread, home: Path, key: str
 ) -> None:
     asked.type(key)
     assert asked.end() == {"\x03": 130, "\x04": 1}[key]
@@ -169,7 +169,7 @@ def test_an_interrupt_at_the_question(
 
 
 def test_an_interrupt_while_the_devices_user_is_waited_for(
-    asked: OnTerminal, open_board: Elsewhere, home: Path
+    asked: OnTerminal, open_board: BoardThread, home: Path
 ) -> None:
     asked.type("y\n")
     asked.until("waiting for confirmation at the device")
@@ -200,7 +200,7 @@ def start(home: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
     )
 
 
-def test_without_a_terminal_nothing_is_asked(open_board: Elsewhere, home: Path) -> None:
+def test_without_a_terminal_nothing_is_asked(open_board: BoardThread, home: Path) -> None:
     with start(home, "pair", open_board.board.pairing_address) as process:
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
@@ -209,7 +209,7 @@ def test_without_a_terminal_nothing_is_asked(open_board: Elsewhere, home: Path) 
     assert not home.exists()
 
 
-def test_talk_without_a_terminal_is_plain_lines(open_board: Elsewhere, home: Path) -> None:
+def test_talk_without_a_terminal_is_plain_lines(open_board: BoardThread, home: Path) -> None:
     board = open_board.board
     open_board.say(True)
     words = ("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.hex)
@@ -221,7 +221,7 @@ def test_talk_without_a_terminal_is_plain_lines(open_board: Elsewhere, home: Pat
 
 
 def test_an_interrupted_observation_is_130(
-    paired_shell: Any, elsewhere: Elsewhere, home: Path
+    paired_shell: Any, board_thread: BoardThread, home: Path
 ) -> None:
     with start(home, "observe", "kitchen", "/count", "--json") as process:
         assert process.stdout is not None
@@ -232,10 +232,12 @@ def test_an_interrupted_observation_is_130(
         assert process.stderr.read() == b"\n"
 
 
-def test_an_interrupted_request_is_130(paired_shell: Any, elsewhere: Elsewhere, home: Path) -> None:
+def test_an_interrupted_request_is_130(
+    paired_shell: Any, board_thread: BoardThread, home: Path
+) -> None:
     with start(home, "get", "kitchen", "/slow") as process:
         deadline = time.monotonic() + PATIENCE
-        while ("GET", "/slow") not in [(str(c), p) for c, p in elsewhere.board.requests]:
+        while ("GET", "/slow") not in [(str(c), p) for c, p in board_thread.board.requests]:
             assert time.monotonic() < deadline
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE)
@@ -244,17 +246,17 @@ def test_an_interrupted_request_is_130(paired_shell: Any, elsewhere: Elsewhere, 
 
 
 def test_who_stops_reading_ends_it_without_a_complaint(
-    paired_shell: Any, elsewhere: Elsewhere, home: Path
+    paired_shell: Any, board_thread: BoardThread, home: Path
 ) -> None:
     async def step() -> None:
-        elsewhere.board.observed.step()
+        board_thread.board.observed.step()
 
     with start(home, "observe", "kitchen", "/count") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        elsewhere.do(step)
+        board_thread.do(step)
         assert process.wait(PATIENCE) == 1
         assert process.stderr.read() == b""
 
@@ -276,7 +278,7 @@ def test_a_verb_without_network_does_not_import_it() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_a_yes_to_any_device_is_not_to_be_had(open_board: Elsewhere, home: Path) -> None:
+def test_a_yes_to_any_device_is_not_to_be_had(open_board: BoardThread, home: Path) -> None:
     """Not even on a terminal: `--yes` needs a fingerprint to say yes to."""
     terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--yes")
     try:

@@ -18,7 +18,7 @@ from peer.net.admission import SessionPriority
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.device_app.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 
 @pytest.mark.parametrize("path", ["/hello", "/hello/", "/iam/me", "/iam/users/x", "/no/such", "/"])

@@ -15,7 +15,7 @@ from peer.net.discovery import watch
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tests.device_app.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 LOOPBACK = ["127.0.0.1"]
 

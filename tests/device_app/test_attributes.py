@@ -26,7 +26,7 @@ from peer.net.locality_verdict import LocalityVerdict
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from tests.device_app.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 NEW = "5a" * 32
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iam.store import Store
+from tests.kit.daemon import run
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from tests.device_app.conftest import Kit
+    from tests.kit.device import Kit
 
 KEY, OTHER = "ab" * 32, "cd" * 32
 POLICY = """\
@@ -54,19 +54,6 @@ NABTO_STATE = {
     "Version": 1,
     "Users": [{"Username": "gina", "Role": "Visitor", "Fingerprint": "ef" * 32}],
 }
-
-
-def here() -> Any:
-    """This folder's conftest, which is no importable module."""
-    return next(
-        module
-        for name, module in sys.modules.items()
-        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
-    )
-
-
-async def run(home: Path, *args: str) -> Any:
-    return await here().run(home, *args)
 
 
 async def made(home: Path, policy: str = POLICY) -> None:
@@ -112,7 +99,7 @@ async def test_explain_names_each_statement_and_the_exit_code_tells(
 ) -> None:
     await made(kit.home)
     if running:
-        await kit.process()
+        await kit.daemon()
 
     async def explained(*args: str) -> tuple[int, dict[str, Any]]:
         said = await run(kit.home, "policy", "explain", *args, "--json")
@@ -147,7 +134,7 @@ async def test_explain_names_each_statement_and_the_exit_code_tells(
 async def test_list_shows_roles_policies_and_conditions(kit: Kit, *, running: bool) -> None:
     await made(kit.home)
     if running:
-        await kit.process()
+        await kit.daemon()
     said = await run(kit.home, "policy", "list")
     assert "role child (rank 12): core-unpaired, lan-only" in said.out
     assert "if Connection:IsLocal Bool 'true'" in said.out
@@ -165,7 +152,7 @@ async def test_reload_puts_a_good_set_into_force_and_keeps_the_old_one_from_a_ba
 ) -> None:
     await made(kit.home)
     assert (await run(kit.home, "policy", "reload")).code == 3
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     file = kit.home / "policy.d" / "home.toml"
     kim = ["policy", "explain", "kim", "Hello:Get"]
     assert (await daemon.run(*kim)).code == 7
@@ -234,7 +221,7 @@ async def test_import_from_nabto(kit: Kit, tmp_path: Path) -> None:
 async def test_the_clock_that_was_too_far_ahead(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     value = await daemon.json("clock")
     assert value["known"]
     assert abs(value["now"] - value["system"]) <= 1
@@ -265,7 +252,7 @@ async def test_a_clock_that_was_years_ahead_is_told_and_times_are_by_the_devices
     await check("invite", "nina", "--until", "2d")
     shown = (await run(kit.home, "users", "list")).out
     assert "until 20" in shown  # not "ended", as by the system's clock
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     assert any("ahead of the system's" in line for line in daemon.said), daemon.said
     await check("users", "set", "anna", "--until", "2d")
     health = await daemon.run("health")

@@ -22,7 +22,7 @@ from iam.store import Store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.device_app.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 YEAR = 365 * 86_400.0
 START = PLAUSIBLE_FROM + YEAR

@@ -16,7 +16,7 @@ from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Kit
+    from tests.kit.device import Kit
 
 
 def load(tmp_path: Path, *texts: str) -> config.Settings:

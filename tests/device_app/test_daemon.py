@@ -9,7 +9,6 @@ import pty
 import signal
 import socket
 import stat
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -21,26 +20,14 @@ from device_app.console.control_client import call
 from device_app.console.control_server import _CREDENTIALS, ControlServer
 from device_app.errors import AppError, NoDaemon
 from peer.errors import ObservationEnded
+from tests.kit.daemon import command, environment, run
+from tests.kit.device import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import Any
 
-    from tests.device_app.conftest import Kit
-
-
-def here() -> Any:
-    """This folder's conftest, which is no importable module."""
-    return next(
-        module
-        for name, module in sys.modules.items()
-        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
-    )
-
-
-async def run(home: Path, *args: str) -> Any:
-    return await here().run(home, *args)
+    from tests.kit.device import Kit
 
 
 async def test_init_is_safe_to_repeat(tmp_path: Path) -> None:
@@ -91,20 +78,20 @@ async def test_without_a_device_or_a_daemon_there_is_advice(tmp_path: Path) -> N
 
 def verbs(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every verb with the words that lead to it, the groups as well."""
-    for name, command in group.commands.items():
-        yield (*before, name), command
-        if isinstance(command, click.Group):
-            yield from verbs(command, *before, name)
+    for name, found in group.commands.items():
+        yield (*before, name), found
+        if isinstance(found, click.Group):
+            yield from verbs(found, *before, name)
 
 
 def test_every_verb_has_help_with_an_example_of_itself() -> None:
     found = dict(verbs(main))
     assert len(found) > 30
-    for words, command in found.items():
+    for words, one in found.items():
         help_text = CliRunner().invoke(main, [*words, "--help"])
         assert help_text.exit_code == 0, words
-        assert command.help is not None
-        _, colon, example = " ".join(command.help.split()).partition("Example: ")
+        assert one.help is not None
+        _, colon, example = " ".join(one.help.split()).partition("Example: ")
         assert colon, words
         assert f"handfast-device {' '.join(words)}" in example, words
         for option in ("--home", "--json", "--quiet"):
@@ -116,7 +103,7 @@ async def test_users_without_a_daemon_and_its_lock_with_one(kit: Kit) -> None:
     anna = ["anna", "--role", "owner", "--key", "AB" * 32]
     added = await run(kit.home, "users", "add", *anna, "--json")
     assert json.loads(added.out)["user"]["keys"][0]["fingerprint"] == "ab" * 32
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     assert not daemon.status["window"]["open"]
     listed = await daemon.json("users", "list")
     assert [user["name"] for user in listed["users"]] == ["anna"]
@@ -144,10 +131,10 @@ async def test_users_without_a_daemon_and_its_lock_with_one(kit: Kit) -> None:
 
 
 async def test_from_the_first_boot_to_the_revocation(kit: Kit) -> None:
-    daemon = await kit.process("-v")
+    daemon = await kit.daemon("-v")
     assert daemon.status["window"]["open"]
     assert 290 < daemon.status["window"]["seconds_left"] <= 300
-    caller = kit.caller_of(daemon)
+    caller = kit.caller(daemon.port)
     started = await caller.start("anna")
     [pending] = (await daemon.json("pending"))["pending"]
     assert (pending["name"], pending["fingerprint"]) == ("anna", caller.fingerprint)
@@ -183,23 +170,23 @@ async def test_from_the_first_boot_to_the_revocation(kit: Kit) -> None:
 
 
 async def test_it_remembers_after_a_restart_and_asks_nothing(kit: Kit) -> None:
-    daemon = await kit.process()
-    caller = kit.caller_of(daemon)
+    daemon = await kit.daemon()
+    caller = kit.caller(daemon.port)
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=anna"))
     while not (await daemon.json("pending"))["pending"]:
         assert not asking.done()
     assert (await daemon.run("accept", *caller.identity.fingerprint.grouped.split())).code == 0
     assert (await asking).body == "paired as anna with role owner"
     assert await daemon.stop() == 0
-    again = await kit.process()
+    again = await kit.daemon()
     assert not again.status["window"]["open"]
-    assert (await kit.caller_of(again, caller.identity).ask("GET", "/hello")).code == "2.05"
+    assert (await kit.caller(again.port, caller.identity).ask("GET", "/hello")).code == "2.05"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_ends_cleanly(kit: Kit, number: int) -> None:
-    daemon = await kit.process("--pair")
-    caller = kit.caller_of(daemon)
+    daemon = await kit.daemon("--pair")
+    caller = kit.caller(daemon.port)
     connection = await caller.connect()
     assert stat.S_IMODE((kit.home / "control.sock").stat().st_mode) == 0o600
     assert await daemon.stop(number) == 0
@@ -212,7 +199,7 @@ async def test_it_ends_cleanly(kit: Kit, number: int) -> None:
 
 
 async def test_a_second_daemon_says_who_is_there(kit: Kit) -> None:
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     second = await run(kit.home, "run", "--port", "0")
     assert second.code == 1
     assert str(daemon.process.pid) in second.err
@@ -220,19 +207,19 @@ async def test_a_second_daemon_says_who_is_there(kit: Kit) -> None:
 
 
 async def test_a_dead_daemons_socket_is_in_nobodys_way(kit: Kit) -> None:
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     daemon.process.kill()
     await daemon.process.wait()
     assert (kit.home / "control.sock").exists()
     assert (await run(kit.home, "pending")).code == 3
-    again = await kit.process()
+    again = await kit.daemon()
     assert (await again.run("health")).code == 0
 
 
 async def test_open_waits_and_tells_how_it_ended(kit: Kit) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     opened = await daemon.json("open", "--no-wait", "--for", "30s", "--role", "user")
     assert (opened["window"]["open"], opened["window"]["role"]) == (True, "user")
     assert (await daemon.run("open", "--no-wait", "--role", "guest")).code == 2
@@ -245,18 +232,17 @@ async def test_open_waits_and_tells_how_it_ended(kit: Kit) -> None:
 
 
 async def test_open_tells_events_as_json_lines(kit: Kit) -> None:
-    module = here()
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     waiting = await asyncio.create_subprocess_exec(
-        *module.command(kit.home, "open", "--json"),
+        *command(kit.home, "open", "--json"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        env=module.environment(),
+        env=environment(),
     )
     assert waiting.stdout is not None
     async with asyncio.timeout(30):
         assert json.loads(await waiting.stdout.readline())["event"] == "window"
-        caller = kit.caller_of(daemon)
+        caller = kit.caller(daemon.port)
         asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=anna"))
         event = json.loads(await waiting.stdout.readline())
         assert (event["event"], event["ceremony"]["name"]) == ("pending", "anna")
@@ -271,23 +257,22 @@ async def test_open_tells_events_as_json_lines(kit: Kit) -> None:
 @pytest.mark.parametrize(("answer", "code"), [("yes", 0), ("no", 12)])
 @pytest.mark.parametrize("verb", ["open", "run"])
 async def test_it_asks_in_place_on_a_terminal(kit: Kit, verb: str, answer: str, code: int) -> None:
-    module = here()
     master, terminal = pty.openpty()
     options = ["--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback"]
-    daemon = None if verb == "run" else await kit.process()
+    daemon = None if verb == "run" else await kit.daemon()
     prompting = await asyncio.create_subprocess_exec(
-        *module.command(kit.home, verb, *(options if verb == "run" else [])),
+        *command(kit.home, verb, *(options if verb == "run" else [])),
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        env=module.environment(),
+        env=environment(),
     )
     os.close(terminal)
     screen = Screen(master)
     try:
         await screen.until("ready" if verb == "run" else "handfast pair")
         status = json.loads((await run(kit.home, "status", "--json")).out)
-        caller = module.Caller(lambda pairing: status["pairing_port" if pairing else "port"])
+        caller = Caller(lambda *, pairing: status["pairing_port" if pairing else "port"])
         os.write(master, b"yes\n")  # typed ahead: no answer to a question that was not asked yet
         await screen.until("yes")
         started = await caller.start("anna")
@@ -356,13 +341,12 @@ class Screen:
 async def test_interrupting_open_closes_its_window(kit: Kit) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
-    module = here()
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     waiting = await asyncio.create_subprocess_exec(
-        *module.command(kit.home, "open"),
+        *command(kit.home, "open"),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env=module.environment(),
+        env=environment(),
     )
     assert waiting.stderr is not None
     async with asyncio.timeout(30):
@@ -377,8 +361,8 @@ async def test_interrupting_open_closes_its_window(kit: Kit) -> None:
 
 @pytest.mark.parametrize("keep", [False, True])
 async def test_reset_forgets_everybody(kit: Kit, *, keep: bool) -> None:
-    daemon = await kit.process()
-    caller = kit.caller_of(daemon)
+    daemon = await kit.daemon()
+    caller = kit.caller(daemon.port)
     started = await caller.start("anna")
     await daemon.run("accept", started.body["id"])
     await caller.confirm(started)
@@ -402,7 +386,7 @@ async def test_the_service_manager_is_told(kit: Kit, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
         listener.settimeout(15)
-        daemon = await kit.process(env={"NOTIFY_SOCKET": str(path)})
+        daemon = await kit.daemon(env={"NOTIFY_SOCKET": str(path)})
         assert listener.recv(100) == f"READY=1\nMAINPID={daemon.process.pid}".encode()
         await daemon.stop()
         assert listener.recv(100) == b"STOPPING=1"

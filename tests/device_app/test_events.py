@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 import sqlite3
-import sys
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING
 
@@ -15,22 +14,14 @@ import pytest
 from device_app.access.event_kind import EventKind
 from device_app.terminal.render import event_line
 from peer.errors import ObservationEnded, PeerError
+from tests.kit.daemon import command, environment, run
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from tests.device_app.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 KEY = "ab" * 32
-
-
-def here() -> Any:
-    """This folder's conftest, which is no importable module."""
-    return next(
-        module
-        for name, module in sys.modules.items()
-        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
-    )
 
 
 def seqs(answer: Answer) -> list[int]:
@@ -166,7 +157,6 @@ async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
 
 
 async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
-    run = here().run
     for args in (["events"], ["events", "--verify"], ["events", "--follow"]):
         missing = await run(kit.home, *args)
         assert (missing.code, bool(missing.err), missing.out) == (3, True, "")
@@ -180,7 +170,7 @@ async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
     assert (await run(kit.home, "events", "--follow")).code == 3
     whole = await run(kit.home, "events", "--verify")
     assert (whole.code, whole.out.startswith("whole: 2 events")) == (0, True)
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     assert (await daemon.run("events", "--last", "1")).out == f"{second}\n"
     await daemon.run("users", "remove", "bert")
     lines = (await daemon.run("events", "--since", "1", "--json")).out.splitlines()
@@ -208,18 +198,17 @@ async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
 async def test_follow_tells_what_was_and_what_comes_until_interrupted(
     kit: Kit, *, as_json: bool
 ) -> None:
-    module = here()
-    await module.run(kit.home, "init")
-    await module.run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    await run(kit.home, "init")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     for name in ("bert", "carl"):
-        await module.run(kit.home, "users", "add", name)
-    daemon = await kit.process()
+        await run(kit.home, "users", "add", name)
+    daemon = await kit.daemon()
     following = await asyncio.create_subprocess_exec(
-        *module.command(kit.home, "events", "--follow", "--last", "2", *["--json"] * as_json),
+        *command(kit.home, "events", "--follow", "--last", "2", *["--json"] * as_json),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=module.environment(),
+        env=environment(),
     )
     assert following.stdout is not None
     async with asyncio.timeout(60):
@@ -239,18 +228,17 @@ async def test_follow_tells_what_was_and_what_comes_until_interrupted(
 
 
 async def test_follow_ends_with_its_reader_and_with_its_daemon(kit: Kit) -> None:
-    module = here()
-    await module.run(kit.home, "init")
-    await module.run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
-    daemon = await kit.process()
+    await run(kit.home, "init")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    daemon = await kit.daemon()
 
     async def follow() -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *module.command(kit.home, "events", "--follow", "--last", "1"),
+            *command(kit.home, "events", "--follow", "--last", "1"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=module.environment(),
+            env=environment(),
         )
 
     async with asyncio.timeout(60):
@@ -272,7 +260,6 @@ async def test_follow_ends_with_its_reader_and_with_its_daemon(kit: Kit) -> None
 
 @pytest.mark.parametrize("running", [False, True], ids=["file", "daemon"])
 async def test_verify_finds_a_flipped_byte_at_its_event(kit: Kit, *, running: bool) -> None:
-    run = here().run
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     for name in ("bert", "carl", "dora"):
@@ -284,7 +271,7 @@ async def test_verify_finds_a_flipped_byte_at_its_event(kit: Kit, *, running: bo
     assert whole.count(b'"user":"carl"') == 1
     path.write_bytes(whole[:at] + b"K" + whole[at + 1 :])
     if running:
-        daemon = await kit.process()
+        daemon = await kit.daemon()
         assert daemon.process.returncode is None
     broken = await run(kit.home, "events", "--verify")
     assert (broken.code, "broken at event 3" in broken.out) == (1, True), broken
@@ -303,7 +290,6 @@ async def test_verify_finds_a_flipped_byte_at_its_event(kit: Kit, *, running: bo
 
 
 async def test_reading_changes_nothing_and_a_dead_daemons_log_is_read(kit: Kit) -> None:
-    run = here().run
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     path = kit.home / "device.db"
@@ -311,7 +297,7 @@ async def test_reading_changes_nothing_and_a_dead_daemons_log_is_read(kit: Kit) 
     assert (await run(kit.home, "events")).code == 0
     assert path.read_bytes() == before
     assert not path.with_name("device.db-wal").exists()
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     await daemon.run("users", "add", "bert")
     daemon.process.kill()
     await daemon.process.wait()

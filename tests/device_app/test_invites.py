@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -18,25 +17,17 @@ from peer import cbor
 from peer.identity import Identity
 from peer.net.interfaces import Interface, InterfaceAddress, InterfaceTable
 from peer.pairing.invite import InviteToken, read_untrusted
+from tests.kit.daemon import run
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from tests.device_app.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 KEY = "ab" * 32
 DAY = 86_400.0
 FOREIGN = "this is no invite of this device"
-
-
-def here() -> Any:
-    """This folder's conftest, which is no importable module."""
-    return next(
-        module
-        for name, module in sys.modules.items()
-        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
-    )
 
 
 async def invited(inviter: Caller, name: str = "anna", **wish: object) -> dict[str, Any]:
@@ -443,7 +434,7 @@ async def test_a_repeat_gets_the_first_answer_whatever_the_new_role_may(
     if role == "gone":
         file.unlink()
         await device.app.policies.reload()
-    await anna.afresh()
+    await anna.disconnect()
     assert (await anna.ask("GET", "/hello")).code == ("4.03" if role == "gone" else "2.05")
     again = await redeemed(anna, made["token"])
     assert (again.code, again.body) == (first.code, first.body)
@@ -520,21 +511,20 @@ async def test_each_user_that_an_invite_makes_is_asked_about(
 
 
 async def test_invite_on_the_running_daemon(kit: Kit) -> None:
-    module = here()
-    await module.run(kit.home, "init", "--name", "kitchen")
-    await module.run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
-    daemon = await kit.process()
+    await run(kit.home, "init", "--name", "kitchen")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
+    daemon = await kit.daemon()
     said = await daemon.run("invite", "anna", "--role", "user", "--for", "1h", "--until", "2d")
     assert said.code == 0, said
     (token,) = said.out.splitlines()
     assert "anna as user" in said.err
     assert token not in said.err
     read, _ = read_untrusted(token)
-    assert read.addresses == (f"127.0.0.1:{daemon.port(False)}",)
+    assert read.addresses == (f"127.0.0.1:{daemon.port(pairing=False)}",)
     assert "anna" in (await daemon.run("invites")).out
     (listed,) = (await daemon.json("invites"))["invites"]
     assert (listed["id"], listed["inviter"]) == (read.id.hex(), "")
-    caller = kit.caller_of(daemon)
+    caller = kit.caller(daemon.port)
     assert (await redeemed(caller, token)).body["user"] == "anna"
     user = (await daemon.json("users", "show", "anna"))["user"]
     assert 0 < user["not_after"] - user["created"] <= 2 * DAY
@@ -542,7 +532,7 @@ async def test_invite_on_the_running_daemon(kit: Kit) -> None:
     made = (await daemon.json("invite", "bert"))["invite"]
     assert made["token"].startswith("HANDFAST:I*")
     assert (await daemon.run("invites", "withdraw", made["id"][:6].upper())).code == 0
-    assert (await redeemed(kit.caller_of(daemon), made["token"])).reason == "invite"
+    assert (await redeemed(kit.caller(daemon.port), made["token"])).reason == "invite"
     for args, code in (
         (["invite", "a b"], 2),
         (["invite", "anna"], 1),
@@ -560,16 +550,15 @@ async def test_invite_on_the_running_daemon(kit: Kit) -> None:
 
 
 async def test_invite_on_the_files_alone_and_then_used(kit: Kit, tmp_path: Path) -> None:
-    module = here()
-    assert (await module.run(kit.home, "invite", "anna")).code == 3
-    await module.run(kit.home, "init", "--name", "kitchen")
+    assert (await run(kit.home, "invite", "anna")).code == 3
+    await run(kit.home, "init", "--name", "kitchen")
     (kit.home / "device.d").mkdir()
     (kit.home / "device.d" / "net.toml").write_text(
         '[network]\nport = 40001\npublic = ["home.example", "[2001:db8::1]:9"]\n'
     )
     picture = tmp_path / "invite.png"
     args = ["invite", "anna", "--role", "owner", "--qr", "--png", str(picture)]
-    said = await module.run(kit.home, *args)
+    said = await run(kit.home, *args)
     assert said.code == 0, said
     token = said.out.strip()
     read, _ = read_untrusted(token)
@@ -577,12 +566,12 @@ async def test_invite_on_the_files_alone_and_then_used(kit: Kit, tmp_path: Path)
     assert len(read.addresses) <= INVITE_ADDRESSES_MAX
     assert "█" in said.err
     assert picture.stat().st_mode & 0o777 == 0o600
-    again = await module.run(kit.home, *args[:1], "bert", *args[4:])
+    again = await run(kit.home, *args[:1], "bert", *args[4:])
     assert (again.code, "new file" in again.err) == (2, True)
-    listed = json.loads((await module.run(kit.home, "invites", "--json")).out)
+    listed = json.loads((await run(kit.home, "invites", "--json")).out)
     assert [one["name"] for one in listed["invites"]] == ["anna"]
-    daemon = await kit.process()
-    caller = kit.caller_of(daemon)
+    daemon = await kit.daemon()
+    caller = kit.caller(daemon.port)
     assert (await redeemed(caller, token)).body["role"] == "owner"
     assert (await caller.ask("GET", "/iam/users")).code == "2.05"
 
@@ -609,7 +598,7 @@ async def test_public_addresses_are_checked_with_their_line(
     home = tmp_path / "home"
     home.mkdir()
     (home / "device.toml").write_text(f'[network]\npublic = ["{text}"]\n')
-    said = await here().run(home, "init", "--name", "kitchen")
+    said = await run(home, "init", "--name", "kitchen")
     assert ("device.toml:2" in said.err) is not fits, said
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +14,12 @@ from PIL import Image
 from iam import Store
 from peer.pairing.label import Label, token_verifier
 from peer.pairing.typed import TypedCode
+from tests.kit.daemon import run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.device_app.conftest import Kit
-
-
-def here() -> Any:
-    """This folder's conftest, which is no importable module."""
-    return next(
-        module
-        for name, module in sys.modules.items()
-        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
-    )
-
-
-async def run(home: Path, *args: str) -> Any:
-    return await here().run(home, *args)
+    from tests.kit.device import Kit
 
 
 MOVES = re.compile(r"([Mmh])(-?[0-9.]+)(?:[ ,]?(-?[0-9.]+))?")
@@ -84,7 +71,7 @@ async def test_it_is_made_without_a_daemon_and_only_once(kit: Kit) -> None:
 
 
 async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     await daemon.run("close")
     refused = await daemon.run("open", "--methods", "label", "--no-wait")
     assert (refused.code, "handfast-device label" in refused.err) == (2, True)
@@ -100,7 +87,7 @@ async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
 
 async def test_neither_token_nor_code_is_stored_or_told(kit: Kit) -> None:
     """A copy of the store does not give the code away: it has to be guessed."""
-    daemon = await kit.process("-v")
+    daemon = await kit.daemon("-v")
     told = (await daemon.json("label"))["label"]
     label = Label.parse_untrusted(told["text"])
     events = (await daemon.run("events")).out
@@ -160,7 +147,7 @@ async def test_revive_keeps_the_label_and_says_whether_its_code_was_dead(kit: Ki
         plate: Any = store.attempts["label"]
         store.commit(store.state, attempts={"label": {**plate, "failures": 20}})
     assert (await run(kit.home, "label", "--revive", "--yes")).code == 2
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     assert "its code is dead" in (await daemon.run("status")).out
     assert await daemon.json("label", "--revive") == {"schema": 1, "revived": True}
     assert "its code is dead" not in (await daemon.run("status")).out
@@ -176,7 +163,7 @@ async def test_a_board_without_a_label_is_told_so_before_anybody_prints_one(kit:
     (kit.home / "device.d" / "board.toml").write_text("[board]\nlabel = false\n")
     told = await run(kit.home, "label")
     assert (told.code, told.out, "label = true" in told.err) == (1, "", True)
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     assert await daemon.run("label") == told
     status = await daemon.json("status")
     assert status["board"] == {"display": True, "label": False, "button": False}

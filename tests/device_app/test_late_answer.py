@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.device_app import conftest as module
 from tests.device_app.test_daemon import Screen
+from tests.kit.daemon import PATIENCE, command, environment, run
+from tests.kit.device import Caller
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Kit
+    from tests.kit.device import Kit
 
 OPTIONS = ("--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback")
 
@@ -25,26 +26,26 @@ async def test_a_late_yes_is_no_answer_to_the_next_client(kit: Kit, verb: str) -
     (kit.home / "device.d").mkdir(parents=True)
     rule = '[pairing]\noverlap = "first-wins"\n'
     (kit.home / "device.d" / "pairing.toml").write_text(rule)
-    daemon = None if verb == "run" else await kit.process()
+    daemon = None if verb == "run" else await kit.daemon()
     master, terminal = pty.openpty()
     prompting = await asyncio.create_subprocess_exec(
-        *module.command(kit.home, verb, *(OPTIONS if verb == "run" else ())),
+        *command(kit.home, verb, *(OPTIONS if verb == "run" else ())),
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
-        env=module.environment(),
+        env=environment(),
     )
     os.close(terminal)
     screen = Screen(master)
 
     async def said(*command: str) -> dict[str, object]:
-        return dict(json.loads((await module.run(kit.home, *command, "--json")).out))
+        return dict(json.loads((await run(kit.home, *command, "--json")).out))
 
     try:
         await screen.until("ready" if verb == "run" else "handfast pair")
         status = await said("status")
         anna, eve = (
-            module.Caller(lambda pairing: int(str(status["pairing_port" if pairing else "port"])))
+            Caller(lambda *, pairing: int(str(status["pairing_port" if pairing else "port"])))
             for _ in range(2)
         )
         started = await anna.start("anna")
@@ -68,7 +69,7 @@ async def test_a_late_yes_is_no_answer_to_the_next_client(kit: Kit, verb: str) -
             prompting.send_signal(signal.SIGTERM)
         else:
             await said("close")
-        async with asyncio.timeout(module.PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             await prompting.wait()
     finally:
         screen.close()

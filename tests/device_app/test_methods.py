@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.device_app.conftest import Kit
+    from tests.kit.device import Kit
 
 WINDOW: dict[str, Any] = {
     "open": True,
@@ -154,7 +154,7 @@ def test_keys_that_nobody_has_compared_stand_out() -> None:
 
 async def test_the_code_is_for_those_who_ask_and_for_no_log(kit: Kit) -> None:
     """What a daemon prints without a terminal ends up in a log."""
-    daemon = await kit.process("-v")
+    daemon = await kit.daemon("-v")
     status = await daemon.json("status")
     code = status["window"]["code"]
     assert f"code         {code}" in (await daemon.run("status")).out
@@ -169,7 +169,7 @@ async def test_the_code_is_for_those_who_ask_and_for_no_log(kit: Kit) -> None:
 
 
 async def test_nor_in_the_event_that_it_is_ready(kit: Kit) -> None:
-    daemon = await kit.process("--json")
+    daemon = await kit.daemon("--json")
     code = (await daemon.json("status"))["window"]["code"]
     assert await daemon.stop() == 0
     assert daemon.process.stdout is not None

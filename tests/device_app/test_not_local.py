@@ -9,7 +9,7 @@ import pytest
 from device_app.access.bodies import UserRequest
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 
 async def refused_everywhere(kit: Kit, device: Device, role: str | None) -> None:

@@ -13,7 +13,7 @@ from device_app.resources.payloads import whole_number_untrusted
 from peer.errors import Malformed
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 
 @settings(max_examples=500, deadline=None, database=None, derandomize=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 import traceback
 from contextlib import closing, nullcontext
@@ -25,22 +24,15 @@ from iam.store import Store
 from peer import files as peer_files
 from peer.errors import IdentityError
 from peer.identity import Identity
+from tests.kit.daemon import environment, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.device_app.conftest import Kit
+    from tests.kit.device import Kit
 
 OTHER = 54321  # a user ID without an account
 VICTIM = b"precious\n"
-
-
-def conftest() -> Any:
-    return next(
-        module
-        for name, module in sys.modules.items()
-        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
-    )
 
 
 @pytest.fixture
@@ -155,7 +147,6 @@ def owners(folder: Path) -> set[int]:
 
 @pytest.mark.needs_root
 async def test_roots_verbs_leave_nothing_that_the_service_cannot_open(served: Path) -> None:
-    run = conftest().run
     for verb in (
         ["init", "--name", "kitchen"],
         ["users", "add", "olga", "--role", "owner", "--key", "ab" * 32],
@@ -257,7 +248,7 @@ async def test_no_other_process_may_read_the_daemons_memory(kit: Kit, tmp_path: 
     (kit.home / "modules").mkdir(parents=True)
     (kit.home / "modules" / "probe.py").write_text(PROBE.format(path=str(told)))
     (kit.home / "device.toml").write_text('[resources]\nmodules = ["probe"]\n')
-    process = await kit.process()
+    process = await kit.daemon()
     assert told.read_text() == "0"
     assert await process.stop() == 0
 
@@ -281,7 +272,7 @@ if "device_app" in " ".join(sys.orig_argv) and "run" in sys.orig_argv:
 async def test_sighup_while_it_starts_does_not_end_it(kit: Kit, tmp_path: Path) -> None:
     (tmp_path / "early").mkdir()
     (tmp_path / "early" / "sitecustomize.py").write_text(EARLY)
-    path = f"{tmp_path / 'early'}:{conftest().environment()['PYTHONPATH']}"
-    process = await kit.process(env={"PYTHONPATH": path})
+    path = f"{tmp_path / 'early'}:{environment()['PYTHONPATH']}"
+    process = await kit.daemon(env={"PYTHONPATH": path})
     assert (await process.json("status"))["running"]
     assert await process.stop() == 0

@@ -22,7 +22,7 @@ from peer.pairing.errors import CeremonyError
 from peer.pairing.sides import bytes_field
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 FAST = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
 LINGERING = replace(DEFAULT_LIMITS, window_linger_seconds=3600)  # no step of a test is too late
@@ -66,7 +66,7 @@ async def test_closed_means_that_nothing_listens(kit: Kit, device: Device) -> No
     device.app.pairing.close_window()
     await device.port_closed()
     caller = kit.caller(device)
-    caller._port = lambda _pairing: port
+    caller.port = lambda *, pairing: port
     with pytest.raises(Unreachable) as caught:
         await caller.connect(pairing=True)
     assert caught.value.refused
@@ -408,7 +408,7 @@ async def test_no_secret_in_logs_events_or_the_state_file(
     await device.open()
     started = await caller.start("anna")
     exporter = (await caller.connect(pairing=True)).peer.exporter
-    side = await caller.tag(started)
+    side = await caller.compare_side(started)
     tag = bytes_field(side.confirm(), "confirm")
     path = f"/pair/{started.body['id']}"
     await caller.pair_ask("POST", path, {"confirm": tag})  # too early

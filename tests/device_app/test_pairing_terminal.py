@@ -7,7 +7,6 @@ import io
 import os
 import pty
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from device_app.terminal.questions import PersonAtTerminal, question
 from device_app.terminal.waiting import Waiting
 from peer.identity import Fingerprint
+from tests.kit.daemon import command, environment, run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -245,25 +245,16 @@ def test_the_code_is_bold_where_that_is_wanted(
 # -- `run` on a terminal --------------------------------------------------------------------------
 
 
-def module() -> Any:
-    """This folder's conftest, which is no importable module."""
-    return next(
-        one
-        for name, one in sys.modules.items()
-        if name.endswith("conftest") and "device_app" in str(getattr(one, "__file__", ""))
-    )
-
-
 async def test_a_daemon_goes_with_its_terminal_and_else_reloads(tmp_path: Path) -> None:
-    here, home = module(), tmp_path / "home"
+    home = tmp_path / "home"
     options = ["--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback"]
     screen, theirs = pty.openpty()
     daemon = await asyncio.create_subprocess_exec(
-        *here.command(home, "run", *options),
+        *command(home, "run", *options),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=here.environment(),
+        env=environment(),
     )
     os.close(theirs)
     try:
@@ -271,7 +262,7 @@ async def test_a_daemon_goes_with_its_terminal_and_else_reloads(tmp_path: Path) 
         while b"handfast pair" not in said:
             said += await asyncio.to_thread(os.read, screen, 4096)
         daemon.send_signal(signal.SIGHUP)  # a reload is requested
-        assert (await here.run(home, "health")).code == 0
+        assert (await run(home, "health")).code == 0
         assert daemon.returncode is None
         os.close(screen)
         daemon.send_signal(signal.SIGHUP)  # as the kernel does when a terminal goes

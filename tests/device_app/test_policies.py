@@ -18,13 +18,14 @@ from device_app.errors import ConfigError
 from device_app.pairing.terms import PairingTerms
 from iam.store import Store
 from peer.errors import ObservationEnded
-from tests.device_app.conftest import SETTINGS, run
+from tests.kit.daemon import run
+from tests.kit.device import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tests.device_app.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 READER = """
 [[policy]]
@@ -128,7 +129,7 @@ async def test_a_reload_is_felt_by_the_roles_concerned_and_nobody_else(kit: Kit)
     # And the other way round: a right that is taken away is gone at once.
     kit.policy(READER)
     await device.app.policies.reload()
-    await reader.afresh()
+    await reader.disconnect()
     assert (await reader.ask("GET", "/hello")).reason == "denied"
     stays.cancel()
     loaded = device.events("policy-loaded")
@@ -159,7 +160,7 @@ async def test_a_role_of_ours_may_be_cut_down_and_strangers_stay_out(kit: Kit) -
     assert (await guest.ask("GET", "/hello")).code == "2.05"
     kit.policy('[[role]]\nid = "guest"\npolicies = ["core-unpaired"]\n')
     await device.app.policies.reload()
-    await guest.afresh()
+    await guest.disconnect()
     assert (await guest.ask("GET", "/hello")).reason == "denied"
     for policies in ('"core-guest"', '"app-guest"', '"core-unpaired", "core-owner", "core-admin"'):
         kit.policy(f'[[role]]\nid = "unpaired"\npolicies = [{policies}]\n')
@@ -309,7 +310,7 @@ async def test_slips_of_the_pen_are_told_and_a_lost_role_may_do_nothing(
     kit.policy("")
     await device.app.policies.reload()
     assert any("role 'reader', which is not defined" in r.getMessage() for r in caplog.records)
-    await reader.afresh()
+    await reader.disconnect()
     refused = await reader.ask("GET", "/board")
     assert (refused.code, refused.reason) == ("4.03", "denied")
     assert "not defined" in refused.text
@@ -352,7 +353,7 @@ async def test_the_daemon_does_not_start_by_a_bad_set_and_is_reset_all_the_same(
 
 async def test_sighup_puts_the_files_into_force(kit: Kit) -> None:
     kit.policy(READER)
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     kit.policy(BAD)
     daemon.process.send_signal(signal.SIGHUP)
     await daemon.says("no-such")

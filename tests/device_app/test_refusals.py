@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.device_app.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 DAY = 86_400.0
 

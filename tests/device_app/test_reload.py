@@ -9,7 +9,7 @@ import pytest
 from device_app.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Kit
+    from tests.kit.device import Kit
 
 
 def configure(kit: Kit, text: str) -> None:

@@ -13,7 +13,7 @@ from device_app.pairing.methods import Hardware
 from peer.errors import UsageError
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 
 def offered(device: Device) -> list[str]:

@@ -14,7 +14,7 @@ from device_app.errors import ModuleError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.device_app.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 LAMP = """
 from aiocoap import Message

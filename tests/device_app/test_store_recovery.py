@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,21 +22,13 @@ from iam.errors import StoreWriteFailed
 from iam.store import Store
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
+from tests.kit.daemon import run
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 OLGA, ADAM = "ab" * 32, "cd" * 32
 SOURCE = Path(__file__).parents[1] / "iam" / "sync_fault.c"
-
-
-def run(home: Path, *args: str) -> Any:
-    module = next(
-        module
-        for name, module in sys.modules.items()
-        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
-    )
-    return module.run(home, *args)
 
 
 async def answer(home: Path, *args: str) -> dict[str, Any]:
@@ -74,7 +65,7 @@ async def test_an_old_copy_says_so_everywhere_and_the_console_repairs_it(
 ) -> None:
     await lived(kit, old_copy)
     shutil.copy(old_copy, kit.home / "device.db")
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     assert not daemon.status["window"]["open"]
     assert [user["name"] for user in daemon.status["users"]] == ["olga"]
     recovery = daemon.status["store"]["recovery"]
@@ -143,15 +134,15 @@ async def test_a_device_that_lost_its_store_opens_no_window_for_an_owner(
     (kit.home / "device.db").write_bytes(b"")
     for name in lost[1:]:
         (kit.home / name).unlink()
-    daemon = await kit.process("--pair")
+    daemon = await kit.daemon("--pair")
     window = daemon.status["window"]
     assert (window["open"], window["role"]) == (True, "guest")  # --pair asks for one
     await daemon.run("close")
     assert await daemon.stop() == 0
-    daemon = await kit.process()
+    daemon = await kit.daemon()
     assert not daemon.status["window"]["open"]
     assert any("lost its owner" in line for line in daemon.said)
-    caller = kit.caller_of(daemon)
+    caller = kit.caller(daemon.port)
     assert (await caller.ask("GET", "/hello")).reason == "not-paired"
     # The ways back: a person at the console opens a window for an owner, or resets the device.
     opened = await daemon.json("open", "--role", "owner", "--no-wait")
@@ -212,18 +203,18 @@ async def test_an_owner_whose_storing_failed_is_none_after_a_restart(
     key = identity.fingerprint.hex
     assert (await run(kit.home, "init")).code == 0
     assert (await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", key)).code == 0
-    daemon = await kit.process(env={"LD_PRELOAD": library})
-    owner = kit.caller_of(daemon, identity)
+    daemon = await kit.daemon(env={"LD_PRELOAD": library})
+    owner = kit.caller(daemon.port, identity)
     wish = {"name": "zoe", "role": "owner", "keys": ["ee" * 32]}
     refused = await owner.ask("POST", "/iam/users", wish)
     assert (refused.code, refused.body) == ("5.00", b"")
     daemon.process.send_signal(signal.SIGKILL)
     await daemon.process.wait()
     (kit.home / "device.toml").unlink()
-    again = await kit.process()
+    again = await kit.daemon()
     assert [user["name"] for user in again.status["users"]] == ["olga"]
     assert again.status["store"]["recovery"] is None
-    assert (await kit.caller_of(again, identity).ask("POST", "/iam/users", wish)).code == "2.01"
+    assert (await kit.caller(again.port, identity).ask("POST", "/iam/users", wish)).code == "2.01"
 
 
 @pytest.mark.parametrize("record", [[], "x", {}, {"failures": -1}, {"failures": "3"}, "unsealed"])
@@ -264,7 +255,7 @@ async def test_a_reset_leaves_no_former_user_behind(kit: Kit, *, running: bool) 
         await run(kit.home, "users", "add", name, "--role", role, "--key", key)
     await run(kit.home, "users", "remove", "oldguest")
     if running:
-        daemon = await kit.process()
+        daemon = await kit.daemon()
         assert (await daemon.run("reset", "--yes", "--keep-identity")).code == 0
         await ready_again(daemon)
     else:

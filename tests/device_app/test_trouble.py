@@ -21,7 +21,7 @@ from peer.errors import PeerError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.device_app.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 
 class Disk:
@@ -159,11 +159,11 @@ async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_pa
     folder.mkdir(parents=True)
     (folder / "plug.py").write_text(PLUG.format(where=where), encoding="utf-8")
     (kit.home / "device.toml").write_text('[resources]\nmodules = ["plug"]\n', encoding="utf-8")
-    daemon = await kit.process()
-    caller = kit.caller_of(daemon)
+    daemon = await kit.daemon()
+    caller = kit.caller(daemon.port)
     started = await caller.start("anna")
     assert (await daemon.run("accept", started.body["id"])).code == 0
-    side = await caller.tag(started)
+    side = await caller.compare_side(started)
     confirming = asyncio.create_task(
         caller.pair_ask("POST", f"/pair/{started.body['id']}", side.confirm())
     )
@@ -172,8 +172,8 @@ async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_pa
     confirming.cancel()
 
     (kit.home / "device.toml").unlink()
-    again = await kit.process()
-    after = kit.caller_of(again, caller.identity)
+    again = await kit.daemon()
+    after = kit.caller(again.port, caller.identity)
     me = await after.ask("GET", "/iam/me")
     if is_paired:
         assert (me.code, me.body["user"], me.body["role"]) == ("2.05", "anna", "owner")
@@ -209,12 +209,12 @@ async def test_a_taken_pairing_port_stops_no_daemon(kit: Kit) -> None:
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
         other.bind(("127.0.0.1", 0))
         number = other.getsockname()[1]
-        daemon = await kit.process("--pairing-port", str(number))
+        daemon = await kit.daemon("--pairing-port", str(number))
         sick = await daemon.run("health")
         assert (sick.code, f"port {number}" in sick.out) == (1, True)
         assert any(f"port {number}" in line for line in daemon.said)
         refused = await daemon.run("open", "--no-wait")
         assert (refused.code, f"port {number}" in refused.err) == (1, True)
-    assert (await kit.caller_of(daemon).ask("GET", "/hello")).reason == "not-paired"
+    assert (await kit.caller(daemon.port).ask("GET", "/hello")).reason == "not-paired"
     assert (await daemon.json("open", "--no-wait"))["window"]["port"] == number
     assert (await daemon.run("health")).code == 0

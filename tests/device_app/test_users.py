@@ -16,7 +16,7 @@ from peer.errors import ObservationEnded
 from peer.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 KEY = "ab" * 32
 

@@ -14,7 +14,7 @@ from iam.limits import IamLimits
 from peer.errors import Unreachable
 
 if TYPE_CHECKING:
-    from tests.device_app.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 INSTALLER = """
 [[policy]]
@@ -54,7 +54,7 @@ async def test_open_look_extend_close(device: Device, admin: Caller) -> None:
     assert body.pop("seconds_left") == pytest.approx(60, abs=5)
     assert body == {
         "open": True,
-        "port": device.port(True),
+        "port": device.port(pairing=True),
         "role": "guest",
         "methods": ["code", "sas", "compare"],
     }

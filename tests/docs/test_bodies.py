@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from peer.pairing.sides import ClientSide
-    from tests.docs.conftest import Cddl, Paper
+    from tests.kit.documents import Cddl, Paper
 
 HOST = "127.0.0.1"
 PATIENCE = 20.0

@@ -10,7 +10,7 @@ import pytest
 from peer import cbor
 
 if TYPE_CHECKING:
-    from tests.docs.conftest import Cddl
+    from tests.kit.documents import Cddl
 
 GOOD_OFFER = {
     "version": 1,

@@ -12,7 +12,7 @@ from peer.pairing.methods import Method
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.docs.conftest import Cddl, Paper
+    from tests.kit.documents import Cddl, Paper
 
 COLUMNS = 76
 CLIENT, DEVICE = 17, 59

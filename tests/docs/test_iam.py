@@ -43,7 +43,7 @@ from peer.pairing import invite
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.docs.conftest import Paper
+    from tests.kit.documents import Paper
 
 ROOT = Path(__file__).parents[2]
 IAM = (ROOT / "docs" / "iam.md").read_text()

@@ -23,7 +23,7 @@ from peer.pairing.sides import Session, Terms
 from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:
-    from tests.docs.conftest import Paper
+    from tests.kit.documents import Paper
 
 CURVE, ORDER, G = ecdsa.NIST256p.curve, ecdsa.NIST256p.order, ecdsa.NIST256p.generator
 

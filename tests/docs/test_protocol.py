@@ -57,7 +57,7 @@ from peer.pairing.sides import Terms, bytes_field
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.docs.conftest import Cddl, Paper
+    from tests.kit.documents import Cddl, Paper
 
 ROOT = Path(__file__).parents[2]
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

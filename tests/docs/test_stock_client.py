@@ -17,7 +17,7 @@ from peer.net.onlink import LocalMode
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.docs.conftest import Paper
+    from tests.kit.documents import Paper
 
 HOST = "127.0.0.1"
 PATIENCE = 30.0

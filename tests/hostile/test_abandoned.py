@@ -22,7 +22,7 @@ from peer.net.address import Address
 from peer.testing import Proxy
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 QUICK = replace(
     DEFAULT_LIMITS,
@@ -67,7 +67,7 @@ async def after_the_devices_yes(caller: Caller, device: Device) -> None:
 async def after_a_wrong_tag(caller: Caller, device: Device) -> None:
     started = await caller.start("anna")
     device.decide(accept=True)
-    assert (await caller.confirm(started, bytes(32))).reason == "wrong-code"
+    assert (await caller.send_tag(started, bytes(32))).reason == "wrong-code"
 
 
 async def in_the_plain_form(caller: Caller, device: Device) -> None:
@@ -109,7 +109,7 @@ async def next_one_pairs(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     started = await caller.start("berta")
     device.decide(accept=True)
-    assert (await caller.confirm(started, caller.tags(started).client_tag)).code == "2.04"
+    assert (await caller.send_tag(started, caller.tags(started).client_tag)).code == "2.04"
     assert list(device.users.users) == ["berta"]
 
 
@@ -163,7 +163,7 @@ async def test_who_is_silent_in_an_open_window_is_dropped_while_it_is_open(kit: 
         await caller.connect(pairing=True, fresh=True)
     assert honest.fingerprint in {one["fingerprint"] for one in device.sessions("pairing")}
     device.decide(accept=True)
-    assert (await honest.confirm(started, honest.tags(started).client_tag)).code == "2.04"
+    assert (await honest.send_tag(started, honest.tags(started).client_tag)).code == "2.04"
 
 
 async def test_silent_strangers_go_from_the_regular_port_and_an_owner_stays(kit: Kit) -> None:

@@ -16,10 +16,10 @@ from device_app.pairing.terms import PairingTerms
 from peer.identity import Identity
 from peer.pairing.ceremony import OverlapRule, State
 from peer.pairing.methods import Method
-from tests.hostile.methods_kit import Run, labelled
+from tests.kit.methods import Run, labelled
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_it_reaches_the_client_that_it_names(
     accepted = State.PENDING_CLIENT_COMPLETION.value
     assert done["state"] == (accepted if verb == "accept" else State.REFUSED.value)
     if verb == "accept":
-        assert (await anna.confirm(started, anna.tags(started).client_tag)).code == "2.04"
+        assert (await anna.send_tag(started, anna.tags(started).client_tag)).code == "2.04"
 
 
 async def test_a_fingerprint_that_was_not_shown_names_nobody(kit: Kit, device: Device) -> None:

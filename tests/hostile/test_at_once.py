@@ -18,12 +18,12 @@ from device_app.access.bodies import UserPatch
 from device_app.access.clock import SystemClocks
 from peer.errors import ObservationEnded
 from peer.net.address import Address
-from tests.hostile.conftest import HOST, PATIENCE
+from tests.kit.daemon import HOST, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from tests.hostile.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
     Change = Callable[["House"], Awaitable[Any]]
 

@@ -24,12 +24,12 @@ from peer.pairing import jpake
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.compare import CompareClient
 from peer.pairing.methods import Method
-from tests.hostile.methods_kit import PRINTED, Bearer, Run, labelled, opened, paired
+from tests.kit.methods import PRINTED, Bearer, Run, labelled, opened, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.hostile.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 DEAD = DEFAULT_LIMITS.printed_code_failures
 NOISE = random.Random(8)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.hostile.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 HOST = "127.0.0.1"

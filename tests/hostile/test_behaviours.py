@@ -15,7 +15,7 @@ import pytest
 from iam.model import Key, User
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 ALLOW = '[[policy.statement]]\neffect = "Allow"\nactions = ["Hello:Get"]\n'
 DENY = '[[policy.statement]]\neffect = "Deny"\nactions = ["Hello:*"]\n'

@@ -24,14 +24,14 @@ from peer.pairing import code, p256, typed
 from peer.pairing.binding import Channel, Confirmation, lp
 from peer.pairing.methods import Method
 from peer.testing import Proxy
-from tests.hostile.methods_kit import Bearer, Run, labelled, opened
+from tests.kit.methods import Bearer, Run, labelled, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from peer.pairing.jpake import EcJpake
     from peer.pairing.sides import Session, Terms
-    from tests.hostile.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 DIGITS = 2
 CODES = [f"{number:0{DIGITS}}" for number in range(10**DIGITS)]

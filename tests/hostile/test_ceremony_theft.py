@@ -14,10 +14,10 @@ import pytest
 from device_app.pairing.events import PairingEventKind
 from peer.identity import Identity
 from peer.pairing.binding import Channel, Confirmation, confirmation
-from tests.hostile.conftest import LINGERING
+from tests.kit.device import LINGERING
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 
 async def accepted(caller: Caller, device: Device, name: str = "anna", role: str = "") -> Answer:
@@ -37,10 +37,10 @@ async def refused(caller: Caller, device: Device, started: Answer, tag: bytes) -
     """This tag pairs no one, and ends the ceremony: the right tag comes too late then."""
     before = device.users
     right = caller.tags(started).client_tag
-    answer = await caller.confirm(started, tag)
+    answer = await caller.send_tag(started, tag)
     assert (answer.code, answer.reason) == ("4.03", "wrong-code"), tag
     assert device.users is before
-    late = await caller.confirm(started, right)
+    late = await caller.send_tag(started, right)
     assert (late.code, late.reason) == ("4.03", "refused")
     assert device.users is before
 
@@ -49,7 +49,7 @@ async def pairs(caller: Caller, device: Device, name: str = "anna") -> None:
     """The daemon still does its work."""
     await reopened(device)
     started = await accepted(caller, device, name)
-    assert (await caller.confirm(started, caller.tags(started).client_tag)).code == "2.04"
+    assert (await caller.send_tag(started, caller.tags(started).client_tag)).code == "2.04"
     assert device.users.user(name).fingerprints == {caller.fingerprint}
 
 
@@ -67,7 +67,7 @@ async def test_to_another_session_a_ceremony_does_not_exist(
     if stage != "asking":
         device.decide(accept=stage != "refused")
     if stage == "registered":
-        assert (await caller.confirm(started, right)).code == "2.04"
+        assert (await caller.send_tag(started, right)).code == "2.04"
     users = device.users
     path = f"/pair/{started.body['id']}"
     for method, body in (
@@ -88,7 +88,7 @@ async def test_to_another_session_a_ceremony_does_not_exist(
         assert (answer.code, answer.message.opt.observe) == ("4.04", None)
     assert device.users is users
     if stage == "accepted":
-        assert (await caller.confirm(started, right)).code == "2.04"
+        assert (await caller.send_tag(started, right)).code == "2.04"
 
 
 async def test_a_second_session_of_the_same_key_never_takes_the_first_one_over(
@@ -101,7 +101,7 @@ async def test_a_second_session_of_the_same_key_never_takes_the_first_one_over(
     first = await accepted(one, device)
     first_tag = one.tags(first).client_tag
     second = await accepted(other, device)
-    assert (await one.confirm(first, first_tag)).code == "4.04"
+    assert (await one.send_tag(first, first_tag)).code == "4.04"
     await refused(other, device, second, first_tag)
     assert not device.users.users
 
@@ -117,7 +117,7 @@ async def test_tags_of_elsewhere(kit: Kit, device: Device) -> None:
     await reopened(device)
 
     def tags(started: Answer, **changed: Any) -> Confirmation:
-        peer = caller._held[True].peer
+        peer = caller.connections[True].peer
         facts = {
             "ekm": peer.exporter,
             "client": caller.identity.fingerprint,
@@ -133,7 +133,7 @@ async def test_tags_of_elsewhere(kit: Kit, device: Device) -> None:
         "stale": lambda _started: stale.client_tag,
         "reflected": lambda started: tags(started).device_tag,
         "other session": lambda started: (
-            tags(started, ekm=other._held[False].peer.exporter).client_tag
+            tags(started, ekm=other.connections[False].peer.exporter).client_tag
         ),
         "no session": lambda started: tags(started, ekm=bytes(32)).client_tag,
         "other window": lambda started: tags(started, window_id=old.body["window"]).client_tag,
@@ -173,10 +173,10 @@ async def test_a_right_tag_is_right_once(kit: Kit, device: Device) -> None:
     tag = caller.tags(started).client_tag
     early = await kit.caller(device, caller.identity).pair_ask("GET", "/pair")
     assert early.code == "2.05"
-    assert (await caller.confirm(started, tag)).code == "2.04"
+    assert (await caller.send_tag(started, tag)).code == "2.04"
     users = device.users
     for _ in range(3):
-        again = await caller.confirm(started, tag)
+        again = await caller.send_tag(started, tag)
         assert again.code == "4.04"
         assert device.users is users
     assert (await caller.pair_ask("DELETE", f"/pair/{started.body['id']}")).code == "4.04"
@@ -191,10 +191,10 @@ async def test_a_tag_before_the_devices_user_has_decided_is_not_even_looked_at(
     started = await caller.start("anna")
     tags = caller.tags(started)
     for tag in (tags.client_tag, bytes(32), tags.device_tag):
-        assert (await caller.confirm(started, tag)).reason == "busy"
+        assert (await caller.send_tag(started, tag)).reason == "busy"
     assert not device.users.users
     device.decide(accept=True)
-    assert (await caller.confirm(started, tags.client_tag)).code == "2.04"
+    assert (await caller.send_tag(started, tags.client_tag)).code == "2.04"
 
 
 async def test_the_role_that_was_shown_is_the_role_that_is_stored(kit: Kit, device: Device) -> None:
@@ -224,7 +224,7 @@ async def test_two_keys_in_one_window_and_both_are_out(kit: Kit) -> None:
             device.decide(accept=True)
         intruder = await second.start("anna")
         assert (intruder.code, intruder.reason) == ("4.03", "refused")
-        answer = await first.confirm(started, first.tags(started).client_tag)
+        answer = await first.send_tag(started, first.tags(started).client_tag)
         assert (answer.code, answer.reason) == ("4.03", "refused")
         assert not device.users.users
         assert not device.app.pairing.is_open

@@ -50,14 +50,14 @@ from iam.model import Key, User
 from peer.errors import PeerError
 from peer.identity import Identity
 from peer.pairing.invite import read_untrusted
-from tests.docs.conftest import DOCS, Cddl
-from tests.hostile.conftest import HASTY, Answer, Caller, Kit
+from tests.kit.device import HASTY, Answer, Caller, Kit
+from tests.kit.documents import DOCS, Cddl
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
     from iam.model import State
-    from tests.hostile.conftest import Device
+    from tests.kit.device import Device
 
 # ---------------------------------------------------------------------------------- the rules
 
@@ -806,7 +806,7 @@ class Climb(RuleBasedStateMachine):
                 limit = NOBODY
         try:
             tags = self.callers[who].tags(started)
-            answer = self.run(self.callers[who].confirm(started, tags.client_tag))
+            answer = self.run(self.callers[who].send_tag(started, tags.client_tag))
         except (PeerError, KeyError):
             answer = None
         assert answer is None or answer.code in {"2.04", "4.03", "4.04", "4.09"}, answer.code

@@ -18,10 +18,10 @@ from device_app.access.event_kind import EventKind
 from device_app.console.control_client import call
 from device_app.console.control_server import ControlServer
 from device_app.pairing.events import PairingEvents, WindowEvents
-from tests.hostile.methods_kit import PATIENCE
+from tests.kit.methods import PATIENCE
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 EVENTS = {"verb": "events", "args": {"since": 0}}
 OPEN = {"verb": "open", "args": {"wait": True, "role": "user"}}

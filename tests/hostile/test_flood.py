@@ -21,10 +21,10 @@ from peer.identity import Identity
 from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.testing import Proxy
-from tests.hostile.conftest import HASTY
+from tests.kit.device import HASTY, spooled
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 HOST = "127.0.0.1"
 
@@ -86,7 +86,7 @@ async def test_a_crowd_at_the_pairing_port_keeps_nobody_from_pairing_but_itself(
                 await one.connect(pairing=True)
         assert len(device.sessions("pairing")) <= 1 + most
     device.decide(accept=True)
-    assert (await caller.confirm(started, caller.tags(started).client_tag)).code == "2.04"
+    assert (await caller.send_tag(started, caller.tags(started).client_tag)).code == "2.04"
 
 
 GARBAGE = [
@@ -202,7 +202,7 @@ async def test_half_bodies_go_with_their_session(device: Device, owner: Caller) 
     """No one can finish them any more, and they hold on to the session's keys."""
     half = await owner.ask("POST", "/iam/users", raw=bytes(64), block1=(0, True, 2))
     assert half.code == "2.31"
-    assert device.spooled() == 1
+    assert spooled() == 1
     await owner.client.close()
     await device.until(lambda: not device.sessions("regular"))
-    await device.until(lambda: device.spooled() == 0)
+    await device.until(lambda: spooled() == 0)

@@ -22,11 +22,11 @@ from peer.identity import Identity
 from peer.limits import Limits
 from peer.net.address import Address
 from peer.pairing.invite import read_untrusted
-from tests.hostile.conftest import HASTY
-from tests.hostile.flood_kit import Crowd, FarPath, Step, Stopped, addresses, stop_at
+from tests.kit.device import HASTY
+from tests.kit.floods import Crowd, FarPath, Step, Stopped, addresses, stop_at
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 HOST = "127.0.0.1"
 HOME = "127.9.9.9"  # where the honest client is
@@ -310,7 +310,7 @@ async def test_neighbours_from_three_addresses_do_not_end_the_session_of_a_perso
     await scene.shake(device, three, pairing=True)
     device.decide(accept=True)
     await scene.shake(device, three, pairing=True)
-    assert (await anna.confirm(started, anna.tags(started).client_tag)).code == "2.04"
+    assert (await anna.send_tag(started, anna.tags(started).client_tag)).code == "2.04"
     assert await anna.connect(pairing=True) is session, "it had to connect again"
     assert device.users.users.keys() == {"anna"}
     assert device.counters("pairing")["sessions-evicted"] > 10, "this was no flood"

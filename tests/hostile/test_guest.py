@@ -19,7 +19,7 @@ from peer.identity import Identity
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.hostile.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 
 RANKS = {"unpaired": 0, "guest": 10, "user": 20, "admin": 30, "owner": 40}
@@ -108,7 +108,7 @@ async def test_two_steps_raise_nobody_either(kit: Kit, device: Device) -> None:
     admin = kit.known(device, "eva", "admin")
     until = device.app.access.clock.now() + 1000
     device.app.access.registry.set_user(None, "eva", UserPatch(not_after=until))
-    device.enlist("bert", "guest", Identity.create())
+    device.add_user("bert", "guest", Identity.create())
     device.app.access.registry.set_user(None, "bert", UserPatch(not_after=until - 10))
     base = device.users
     steps: list[tuple[str, str, Any]] = [

@@ -33,7 +33,7 @@ from peer.pairing.binding import WINDOW_ID_BYTES, Channel, receipt
 from peer.pairing.code import CodeClient
 from peer.pairing.methods import Method
 from peer.pairing.sides import Terms
-from tests.hostile.methods_kit import (
+from tests.kit.methods import (
     PRINTED,
     Bearer,
     client_at,
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from peer.net.remote import PeerIdentity
     from peer.pairing.ceremony import Ceremony, Fields
     from peer.pairing.sides import DeviceSide
-    from tests.hostile.conftest import Device, Kit
-    from tests.hostile.methods_kit import Confirm
+    from tests.kit.device import Device, Kit
+    from tests.kit.methods import Confirm
 
 HOST = "127.0.0.1"
 CODES = (Method.CODE, PRINTED)

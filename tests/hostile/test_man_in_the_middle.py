@@ -22,10 +22,10 @@ from peer.errors import PinMismatch, WrongCode
 from peer.identity import Fingerprint, Identity
 from peer.net.remote import peer_of
 from peer.pairing.binding import Channel, confirmation
-from tests.hostile.methods_kit import between, client_at, hiding, nobody
+from tests.kit.methods import between, client_at, hiding, nobody
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 
 @pytest.fixture(autouse=True)

@@ -28,11 +28,11 @@ from peer.identity import Identity
 from peer.net import coaps
 from peer.net.address import Address
 from peer.net.aiocoap_seam import parsing
-from tests.hostile.flood_kit import HOST, FarPath
-from tests.peer.net.raw_client import GET, RawClient, message
+from tests.kit.floods import HOST, FarPath
+from tests.kit.raw_client import GET, RawClient, message
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 POST = 2
 BOTH_PORTS = pytest.mark.parametrize("pairing", [False, True], ids=["regular", "pairing"])
@@ -286,7 +286,7 @@ class Auditor:
         self.each = limits.observations_per_key // self.sessions
         self.raws: list[RawClient] = []
         self._acknowledged: Counter[int] = Counter()
-        device.enlist("adam", "admin", self._identity)
+        device.add_user("adam", "admin", self._identity)
 
     async def observe(self) -> None:
         """Begin all observations; one more is refused."""

@@ -13,7 +13,7 @@ import aiocoap.resource
 import pytest
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Caller, Device
+    from tests.kit.device import Caller, Device
 
 REQUESTS = 1000
 

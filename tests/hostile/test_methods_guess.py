@@ -37,8 +37,8 @@ from peer.pairing.label import Label
 from peer.pairing.methods import Method
 from peer.pairing.sides import Session, Terms
 from peer.pairing.typed import TypedCode
-from tests.hostile.conftest import LINGERING
-from tests.hostile.methods_kit import (
+from tests.kit.device import LINGERING
+from tests.kit.methods import (
     HOST,
     PATIENCE,
     PRINTED,
@@ -55,7 +55,7 @@ from tests.hostile.methods_kit import (
 )
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 CODES = (Method.CODE, PRINTED)
 ROOT = Path(__file__).resolve().parents[2]

@@ -32,8 +32,7 @@ from peer.pairing.label import Label, LabelClient
 from peer.pairing.methods import Method, MethodSpec
 from peer.pairing.sas import SasClient, SasDevice
 from peer.pairing.sides import ClientSide, DeviceSide, Session, Terms, bytes_field
-from tests.hostile import methods_kit
-from tests.hostile.methods_kit import (
+from tests.kit.methods import (
     PRINTED,
     WAYS,
     Bearer,
@@ -55,8 +54,8 @@ from tests.hostile.methods_kit import (
 
 if TYPE_CHECKING:
     from client_app.client import Client
-    from tests.hostile.conftest import Device, Kit
-    from tests.hostile.methods_kit import Board, Confirm
+    from tests.kit.device import Device, Kit
+    from tests.kit.methods import Board, Confirm
 
 DIGITS = 3
 Remove = Callable[[pytest.MonkeyPatch], None]
@@ -339,7 +338,7 @@ async def test_breaking_the_commitment_over_the_wire(
     bearer = labelled(device)
     client_side = NoCommitment if weak else SasClient
     monkeypatch.setattr(method_choice, "SasClient", partial(client_side, digits=DIGITS))
-    monkeypatch.setattr(methods_kit, "SasClient", partial(SasClient, digits=DIGITS))
+    monkeypatch.setattr("tests.kit.methods.SasClient", partial(SasClient, digits=DIGITS))
     monkeypatch.setattr(sas, "SasDevice", partial(SasDevice, digits=DIGITS))
     middle = await imposter(kit, bearer, Method.SAS, searches=True)
     client = client_at(kit, tmp_path)

@@ -31,7 +31,7 @@ from peer.pairing.sas import offer as offer_sas
 from peer.pairing.schnorr import Item, Reader, challenge
 from peer.pairing.sides import Terms
 from peer.testing import Proxy
-from tests.hostile.methods_kit import (
+from tests.kit.methods import (
     PRINTED,
     WAYS,
     Bearer,
@@ -45,7 +45,7 @@ from tests.hostile.methods_kit import (
 )
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 N = p256.ORDER
 G = p256.base()

@@ -16,12 +16,12 @@ from device_app.pairing.methods import Hardware
 from device_app.pairing.terms import PairingTerms
 from device_app.terminal.render import banner_lines, status_lines
 from peer.pairing.methods import Method
-from tests.hostile.methods_kit import HOST, labelled, paired
+from tests.kit.methods import HOST, labelled, paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.hostile.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 
 @pytest.fixture

@@ -22,15 +22,15 @@ from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
 from peer.pairing.methods import Method
 from peer.testing import Proxy
-from tests.hostile.conftest import HASTY
-from tests.hostile.methods_kit import HOST, PRINTED, Bearer, client_at, labelled, opened
+from tests.kit.device import HASTY
+from tests.kit.methods import HOST, PRINTED, Bearer, client_at, labelled, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from client_app import Client
     from peer.net.connection import CoapsConnection
-    from tests.hostile.conftest import Device, Kit
+    from tests.kit.device import Device, Kit
 
 QUICK = replace(HASTY, handshake_again_seconds=0.5)  # how long a lost goodbye is waited for
 

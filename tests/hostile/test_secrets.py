@@ -27,7 +27,7 @@ from peer.pairing.armour import base32
 from peer.pairing.label import Label
 from peer.pairing.methods import Method
 from peer.pairing.typed import TypedCode
-from tests.hostile.methods_kit import (
+from tests.kit.methods import (
     WAYS,
     Bearer,
     Run,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from peer.identity import Identity
-    from tests.hostile.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 
 def forms(secret: bytes) -> Iterator[bytes]:
@@ -89,7 +89,7 @@ async def live(kit: Kit, device: Device, secrets: dict[str, bytes]) -> list[Call
             started = await anna.start("anna")
         tags = anna.tags(started)
         secrets |= {f"client tag {turn}": tags.client_tag, f"device tag {turn}": tags.device_tag}
-        secrets[f"exporter {turn}"] = anna._held[True].peer.exporter
+        secrets[f"exporter {turn}"] = anna.connections[True].peer.exporter
         device.decide(accept=True)
         await eve.pair_ask("POST", f"/pair/{started.body['id']}", {"confirm": tags.client_tag})
         tag = {
@@ -98,7 +98,7 @@ async def live(kit: Kit, device: Device, secrets: dict[str, bytes]) -> list[Call
             "cut": tags.client_tag[:-1],
             "right": tags.client_tag,
         }[turn]
-        done = await anna.confirm(started, tag)
+        done = await anna.send_tag(started, tag)
         assert done.code == ("2.04" if turn == "right" else "4.03")
     await anna.ask("GET", "/hello")
     await eve.ask("GET", "/hello")
@@ -110,8 +110,8 @@ async def live(kit: Kit, device: Device, secrets: dict[str, bytes]) -> list[Call
 
     hello.render_get = breaks
     assert (await anna.ask("GET", "/hello")).code == "5.00"
-    secrets["exporter regular"] = anna._held[False].peer.exporter
-    secrets["exporter stranger"] = eve._held[False].peer.exporter
+    secrets["exporter regular"] = anna.connections[False].peer.exporter
+    secrets["exporter stranger"] = eve.connections[False].peer.exporter
     return [anna, eve]
 
 
@@ -145,7 +145,7 @@ async def test_nothing_secret_is_written_anywhere(
     assert not found(secrets, repr(device.news).encode())
     assert (await device.heard(PairingEventKind.ENDED)).ceremony is not None
 
-    for held in (*callers[0]._held.values(), *callers[1]._held.values()):
+    for held in (*callers[0].connections.values(), *callers[1].connections.values()):
         assert not found(secrets, repr(held.peer).encode())
     assert not found(secrets, repr(device.app.identity).encode())
     assert not found(secrets, repr(device.app.pairing.window).encode())

@@ -10,7 +10,7 @@ from peer.net.address import Address
 from peer.net.problem import error_of
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Caller, Device
+    from tests.kit.device import Caller, Device
 
 
 async def test_a_revoked_key_resumes_nothing(device: Device, owner: Caller, guest: Caller) -> None:

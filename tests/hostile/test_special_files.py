@@ -30,7 +30,7 @@ from peer.files import open_regular, read_regular
 from peer.terminal.qr import png
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Kit
+    from tests.kit.device import Kit
 
 PATIENCE = 20.0
 POLICY = b'[[role]]\nid = "reader"\nrank = 5\npolicies = []\n'

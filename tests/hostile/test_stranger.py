@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.kit.device import spooled
+
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "iPATCH"]
@@ -112,7 +114,7 @@ async def test_what_it_sends_along_changes_nothing(
                 method,
                 path,
             )
-    assert device.spooled() == 0, "half a body of a stranger is kept, or an answer for it"
+    assert spooled() == 0, "half a body of a stranger is kept, or an answer for it"
 
 
 async def test_an_unknown_critical_option_is_refused_alike_everywhere(

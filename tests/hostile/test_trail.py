@@ -26,7 +26,7 @@ from peer.pairing.names import check_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.hostile.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 BURST, HOURLY, ALL = 40, 20.0, 60
 SMALL = IamLimits(
@@ -247,7 +247,7 @@ async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device, owne
     started = await caller.start("nina")
     device.decide(accept=True)
     tags = caller.tags(started)
-    assert (await caller.confirm(started, tags.client_tag)).code == "2.04"
+    assert (await caller.send_tag(started, tags.client_tag)).code == "2.04"
     [paired] = trail(device, "paired")
     assert (paired.actor, paired.user) == ("abel", "nina")
     assert guard.session_priority(caller.identity.fingerprint) == 1
@@ -341,6 +341,6 @@ async def test_a_key_that_is_verified_by_pairing_again_is_told(
     await device.open(role="user")
     started = await caller.start("uwe")
     device.decide(accept=True)
-    assert (await caller.confirm(started, caller.tags(started).client_tag)).code == "2.04"
+    assert (await caller.send_tag(started, caller.tags(started).client_tag)).code == "2.04"
     [paired] = trail(device, "paired")
     assert (paired.role, paired.detail) == ("user", "unverified -> verified, role guest -> user")

@@ -15,7 +15,7 @@ from peer.pairing.invite import read_untrusted
 from peer.pairing.methods import Method
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 
 NEW = "5a" * 32

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from peer.net.client import CoapsClient
-    from tests.interop.conftest import Keys, Run, Serve
+    from tests.kit.interop import Keys, Run
+    from tests.kit.serve import Serve
 
 LABEL = "EXPERIMENTAL-handfast-v1"  # protocol §2
 SIZE = 32

@@ -13,7 +13,8 @@ from peer.net.onlink import LocalMode
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.interop.conftest import Keys, Run, Serve
+    from tests.kit.interop import Keys, Run
+    from tests.kit.serve import Serve
 
 SECONDS = 30  # -B: when the client itself gives up
 clients = pytest.mark.parametrize(

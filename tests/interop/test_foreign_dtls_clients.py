@@ -12,7 +12,8 @@ from peer.limits import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.interop.conftest import Keys, Program, Run, Serve, Served
+    from tests.kit.interop import Keys, Program, Run
+    from tests.kit.serve import Serve, Served
 
 openssl = pytest.mark.needs_tool("openssl")
 gnutls = pytest.mark.needs_tool("gnutls-cli")

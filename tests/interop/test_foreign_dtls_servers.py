@@ -22,7 +22,7 @@ from peer.net.udp import UdpSocket
 
 if TYPE_CHECKING:
     from peer.identity import Identity
-    from tests.interop.conftest import Keys, Ports, Program, Run
+    from tests.kit.interop import Keys, Ports, Program, Run
 
 openssl = pytest.mark.needs_tool("openssl")
 gnutls = pytest.mark.needs_tool("gnutls-serv")

@@ -21,14 +21,14 @@ from device_app.app import App
 from device_app.config import Settings
 from device_app.paths import Paths
 from iam.model import Key, User
-from tests.docs.conftest import DOCS, Cddl
-from tests.interop.conftest import HOST, write_keys
+from tests.kit.documents import DOCS, Cddl
+from tests.kit.interop import HOST, write_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from tests.interop.conftest import Keys, Program, Run
+    from tests.kit.interop import Keys, Program, Run
 
     Someone = Callable[[str], "Foreign"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from peer.net.address import Address
     from peer.net.client import CoapsClient
     from peer.net.connection import CoapsConnection
-    from tests.interop.conftest import Keys, Ports, Program, Run
+    from tests.kit.interop import Keys, Ports, Program, Run
 
 SECONDS = 30.0
 BIG = bytes(number * 7 % 251 for number in range(5000))

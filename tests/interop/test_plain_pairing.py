@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.interop.conftest import Keys, Program, Run
+    from tests.kit.interop import Keys, Program, Run
 
     Start = Callable[..., Awaitable["Daemon"]]
 

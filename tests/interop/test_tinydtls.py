@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 if TYPE_CHECKING:
-    from tests.interop.conftest import Serve, Served
+    from tests.kit.serve import Serve, Served
 
 HANDSHAKE_FAILURE = (2, 40)  # level fatal, RFC 5246 §7.2
 MAPPED = "::ffff:127.0.0.1"  # tinydtls knows IPv6 addresses only

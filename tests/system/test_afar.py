@@ -20,7 +20,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.system.conftest import Client, Device, Program, Stage
+    from tests.kit.process import Program
+    from tests.kit.system import Client, Device, Stage
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_tool("ip", "nft")]
 

@@ -16,7 +16,8 @@ import aiomqtt
 import pytest
 
 if TYPE_CHECKING:
-    from tests.system.conftest import Client, Device, Program, Stage
+    from tests.kit.process import Program
+    from tests.kit.system import Client, Device, Stage
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOST = "127.0.0.1"

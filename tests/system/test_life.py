@@ -16,7 +16,8 @@ from client_app.limits import OBSERVE_GRACE_SECONDS, PROBE_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.system.conftest import Client, Device, Program, Stage
+    from tests.kit.process import Program
+    from tests.kit.system import Client, Device, Stage
 
 COMPARE = ("--method", "compare")
 

@@ -13,7 +13,8 @@ from peer.errors import WrongCode
 from peer.pairing.label import Label
 
 if TYPE_CHECKING:
-    from tests.system.conftest import Client, Device, Program, Stage
+    from tests.kit.process import Program
+    from tests.kit.system import Client, Device, Stage
 
 HOST = "127.0.0.1"
 CODE = re.compile(r"code  ([0-9]{4}-[0-9]{4})")

@@ -15,10 +15,10 @@ import pytest
 
 from peer.identity import Fingerprint
 from peer.net.adverts import SERVICE, instance_label
-from tests.peer.net.mdns_kit import DECADES, packet, service_records, shouting, text_record
+from tests.kit.mdns import DECADES, packet, service_records, shouting, text_record
 
 if TYPE_CHECKING:
-    from tests.system.conftest import Device, Stage
+    from tests.kit.system import Device, Stage
 
 HOST = "127.0.0.1"
 PAUSE_SECONDS = 0.05

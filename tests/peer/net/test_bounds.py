@@ -24,7 +24,7 @@ from peer.net.aiocoap_seam import parsing
 from peer.net.client import CoapsClient
 from peer.net.problem import ProblemError, error_of
 from peer.net.site import GuardedSite
-from tests.peer.net.raw_client import GET, RawClient, message
+from tests.kit.raw_client import GET, RawClient, message
 
 POST = 2
 CONTENT = 69

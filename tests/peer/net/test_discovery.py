@@ -24,15 +24,7 @@ from peer.net.adverts import (
 )
 from peer.net.discovery import discover, watch
 from peer.net.interfaces import InterfaceTable
-from tests.peer.net.mdns_kit import (
-    name_bytes,
-    packet,
-    question,
-    service_records,
-    shouting,
-    text_record,
-    txt,
-)
+from tests.kit.mdns import name_bytes, packet, question, service_records, shouting, text_record, txt
 
 PATIENCE = 20.0
 LOOPBACK = ["127.0.0.1"]

@@ -28,7 +28,7 @@ from peer.net import advertiser, discovery, mdns
 from peer.net.advertiser import Advertiser
 from peer.net.adverts import SERVICE, SUBTYPE, Advert, instance_label
 from peer.net.discovery import watch
-from tests.peer.net.mdns_kit import (
+from tests.kit.mdns import (
     DECADES,
     GROUP,
     PTR,

@@ -14,7 +14,7 @@ from peer.limits import Limits
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
 from peer.net.problem import ProblemError
-from tests.peer.net.raw_client import GET, RawClient, message, until
+from tests.kit.raw_client import GET, RawClient, message, until
 
 
 def get(*path: str) -> aiocoap.Message:

@@ -11,7 +11,7 @@ from aiocoap.numbers.codes import Code
 from peer.errors import ObservationEnded, Unreachable
 from peer.identity import Identity
 from peer.net.client import CoapsClient
-from tests.peer.net.raw_client import until
+from tests.kit.raw_client import until
 
 
 def get(*path: str) -> aiocoap.Message:

@@ -48,7 +48,7 @@ from peer.pairing.sides import ClientSide, OfferedMethod, Session, Terms, bytes_
 from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:
-    from tests.hostile.conftest import Answer, Caller, Device, Kit
+    from tests.kit.device import Answer, Caller, Device, Kit
 
 HOST = "127.0.0.1"
 PATIENCE = 20.0

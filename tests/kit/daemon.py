@@ -1,0 +1,137 @@
+"""`handfast-device` as a process, awaited: its log lines, its commands and their results."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+PATIENCE = 60.0
+"""Seconds until a test gives up waiting; on a busy machine everything takes longer."""
+
+
+class Daemon:
+    """`handfast-device run` as a process; its stderr is read until "ready"."""
+
+    def __init__(self, home: Path, process: asyncio.subprocess.Process) -> None:
+        self.home = home
+        self.process = process
+        self.said: list[str] = []
+        self.heard = 0
+        self.status: dict[str, Any] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._spoke = asyncio.Event()
+
+    @classmethod
+    async def start(
+        cls, home: Path, *args: str, env: dict[str, str] | None = None, ready: bool = True
+    ) -> "Daemon":
+        options = ["--port", "0", "--pairing-port", "0", "--listen", HOST, "--allow-loopback"]
+        process = await asyncio.create_subprocess_exec(
+            *command(home, "run", *options, *args),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment() | (env or {}),
+        )
+        self = cls(home, process)
+        if ready:
+            await self.until("ready")
+            self.status = await self.json("status")
+            self._reader = asyncio.create_task(self._read_on())
+        return self
+
+    async def until(self, text: str) -> str:
+        """Read stderr until a line holds the text."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(PATIENCE):
+            while line := (await self.process.stderr.readline()).decode():
+                self.said.append(line)
+                if text in line:
+                    return line
+        raise AssertionError(f"the daemon never said {text!r}: {''.join(self.said)}")
+
+    async def _read_on(self) -> None:
+        assert self.process.stderr is not None
+        while line := (await self.process.stderr.readline()).decode():
+            self.said.append(line)
+            self._spoke.set()
+
+    async def line(self) -> None:
+        """Until it says something more."""
+        self._spoke.clear()
+        await self._spoke.wait()
+
+    async def says(self, text: str) -> None:
+        """Until it has said this since we last listened."""
+        async with asyncio.timeout(PATIENCE):
+            while not any(text in line for line in self.said[self.heard :]):
+                await self.line()
+        self.heard = len(self.said)
+
+    def port(self, *, pairing: bool) -> int:
+        return int(self.status["pairing_port" if pairing else "port"])
+
+    async def run(self, *args: str) -> "Result":
+        return await run(self.home, *args)
+
+    async def json(self, *args: str) -> dict[str, Any]:
+        result = await self.run(*args, "--json")
+        assert result.code == 0, result
+        value: dict[str, Any] = json.loads(result.out)
+        assert value["schema"] == 1
+        return value
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        async with asyncio.timeout(PATIENCE):
+            code = await self.process.wait()
+            if self._reader is not None:
+                await self._reader
+        return code
+
+    async def end(self) -> None:
+        if self.process.returncode is None:
+            await self.stop()
+        if self._reader is not None:
+            self._reader.cancel()
+        # The transport closes its pipes when it hears of the end; let it.
+        self.process._transport.close()  # type: ignore[attr-defined]
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+def command(home: Path, *args: str) -> Sequence[str]:
+    return [sys.executable, "-m", "device_app", "--home", str(home), *args]
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(__file__).parents[2])
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HANDFAST")}
+    return kept | {"PYTHONPATH": root, "HANDFAST_INTERFACES": HOST}
+
+
+async def run(home: Path, *args: str, env: dict[str, str] | None = None) -> Result:
+    """One command to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *command(home, *args),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment() | (env or {}),
+    )
+    async with asyncio.timeout(4 * PATIENCE):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Result(process.returncode, out.decode(), err.decode())

@@ -1,0 +1,420 @@
+"""A device in this process, over real UDP on loopback, and callers that send what a test wants.
+
+A caller is one key with its sessions. It can send raw bodies and options that the client library
+never sends. Nothing sleeps: a test waits for an answer or an event, with a time limit.
+"""
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiocoap
+from aiocoap.blockwise import Block1Spool, Block2Cache
+from aiocoap.numbers.codes import Code
+from aiocoap.numbers.optionnumbers import OptionNumber
+
+from device_app.access.clock import SystemClocks
+from device_app.app import App
+from device_app.config import Settings
+from device_app.limits import BOARD_UPDATE_SECONDS
+from device_app.pairing.events import PairingEvent, PairingEventKind
+from device_app.pairing.terms import PairingTerms
+from device_app.paths import Paths
+from iam.audit import Event
+from iam.model import Key, State, User
+from peer import cbor
+from peer.identity import Fingerprint, Identity
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.net.address import Address
+from peer.net.client import CoapsClient
+from peer.net.connection import CoapsConnection
+from peer.pairing.binding import Channel, Confirmation, confirmation
+from peer.pairing.ceremony import Ceremony
+from peer.pairing.compare import CompareClient
+from peer.pairing.sides import Terms
+from tests.kit.daemon import HOST, PATIENCE, Daemon
+
+#: The defaults, and a pairing port that closes soon after its window.
+QUICK_CLOSE = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
+#: The same, with enough handshakes for every attack and early retransmissions.
+HASTY = replace(
+    DEFAULT_LIMITS, window_linger_seconds=0.2, handshake_burst=2000, ack_timeout_seconds=0.3
+)
+#: The same, and a port that stays open until the client of the last ceremony knows its result: for
+#: tests that ask after the window has closed.
+LINGERING = replace(HASTY, window_linger_seconds=3600)
+SETTINGS = Settings(
+    name="kitchen",
+    listen=(HOST,),
+    port=0,
+    pairing_port=0,
+    advertise=False,
+    allow_loopback=True,
+)
+
+
+class Port(Protocol):
+    """The number of one of the two ports of a device."""
+
+    def __call__(self, *, pairing: bool) -> int: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: code, bytes, and the body in the form of its content format."""
+
+    message: aiocoap.Message
+
+    @property
+    def code(self) -> str:
+        return str(self.message.code.dotted)
+
+    @property
+    def payload(self) -> bytes:
+        return bytes(self.message.payload)
+
+    @property
+    def body(self) -> Any:
+        if self.message.opt.content_format in (60, 257):
+            return cbor.decode_untrusted(self.payload)
+        if self.message.opt.content_format in (0, None):
+            return self.payload.decode()
+        return self.payload
+
+    @property
+    def reason(self) -> str:
+        return str(self.body["handfast:problem"]["reason"])
+
+    @property
+    def text(self) -> str:
+        return f"{self.body[-1]} {self.body[-2]}"
+
+    def __repr__(self) -> str:
+        return f"Answer({self.code}, {self.payload!r})"
+
+
+def request_of(
+    method: Code | int | str,
+    path: str,
+    body: object = None,
+    *,
+    raw: bytes | None = None,
+    ct: int | None = 60,
+    options: dict[int, bytes] | None = None,
+    **fields: Any,
+) -> aiocoap.Message:
+    """A request. `body` is sent as CBOR and `raw` unchanged; `options` have any number."""
+    payload = raw if raw is not None else b"" if body is None else cbor.encode(body)
+    plain, _, query = path.partition("?")
+    message = aiocoap.Message(
+        code=Code[method] if isinstance(method, str) else Code(method),
+        uri_path=plain.removeprefix("/").split("/"),
+        payload=payload,
+        **fields,
+    )
+    if query:
+        message.opt.uri_query = query.split("&")
+    if (body is not None or raw is not None) and ct is not None:
+        message.opt.content_format = ct
+    for number, value in (options or {}).items():
+        message.opt.add_option(OptionNumber(number).create_option(decode=value))
+    return message
+
+
+def spooled() -> int:
+    """The number of half-received bodies and half-sent answers that this process keeps."""
+    gc.collect()  # earlier tests leave cycles
+    kept: list[Any] = []
+    for one in gc.get_objects():
+        if isinstance(one, Block1Spool):
+            kept.append(one._assemblies)
+        elif isinstance(one, Block2Cache):
+            kept.append(one._completes)
+    return sum(len(getattr(one, "_items", one)) for one in kept)
+
+
+class Caller:
+    """One key, and its sessions with the two ports of a device."""
+
+    def __init__(
+        self, port: Port, identity: Identity | None = None, *, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self.identity = identity or Identity.create()
+        self.client = CoapsClient(self.identity, limits=limits)
+        #: Where it finds the device; a test may put a path of its own in between.
+        self.port = port
+        #: The last session with each port: True is the pairing port.
+        self.connections: dict[bool, CoapsConnection] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        return self.identity.fingerprint.hex
+
+    async def connect(self, *, pairing: bool = False, fresh: bool = False) -> CoapsConnection:
+        """The session with one of the two ports; a new one if there is none, or if `fresh`."""
+        held = self.connections.get(pairing)
+        if fresh or held is None or not held.is_open:
+            address = Address(HOST, self.port(pairing=pairing))
+            held = await self.client.connect(address, pinned=None, timeout=PATIENCE)
+            self.connections[pairing] = held
+        return held
+
+    async def disconnect(self, *, pairing: bool = False) -> None:
+        """Close the session with one of the two ports; the next request opens another."""
+        await self.connections.pop(pairing).close()
+
+    async def send(self, message: aiocoap.Message, *, pairing: bool = False) -> Answer:
+        connection = await self.connect(pairing=pairing)
+        by_hand = message.opt.block1 is not None or message.opt.block2 is not None
+        message.remote = connection._remote
+        request = connection._context.request(message, handle_blockwise=not by_hand)
+        return Answer(await connection._answer(request, timeout=PATIENCE))
+
+    async def ask(
+        self,
+        method: Code | int | str,
+        path: str,
+        body: object = None,
+        *,
+        pairing: bool = False,
+        **options: Any,
+    ) -> Answer:
+        return await self.send(request_of(method, path, body, **options), pairing=pairing)
+
+    async def pair_ask(
+        self, method: Code | int | str, path: str, body: object = None, **options: Any
+    ) -> Answer:
+        return await self.ask(method, path, body, pairing=True, **options)
+
+    async def observe(self, path: str, *, pairing: bool = False) -> AsyncGenerator[Answer, None]:
+        connection = await self.connect(pairing=pairing)
+        async for message in connection.observe(request_of("GET", path)):
+            yield Answer(message)
+
+    async def start(self, name: str, **more: object) -> Answer:
+        """Start a ceremony of the method `compare`."""
+        return await self.pair_ask("POST", "/pair", {"method": "compare", "name": name, **more})
+
+    async def compare_side(self, started: Answer) -> CompareClient:
+        """The client's half of the ceremony that this answer began."""
+        peer = (await self.connect(pairing=True)).peer
+        channel = Channel(
+            peer.exporter, self.identity.fingerprint, peer.fingerprint, started.body["window"]
+        )
+        client = CompareClient()
+        client.begin()
+        terms = Terms(channel, started.body["role"], "anna", started.body["id"])
+        client.started_untrusted(terms, {})
+        return client
+
+    async def confirm(self, started: Answer) -> Answer:
+        """Confirm a ceremony, and check the device's confirmation."""
+        side = await self.compare_side(started)
+        done = await self.pair_ask("POST", f"/pair/{started.body['id']}", side.confirm())
+        if done.code == "2.04":
+            side.verify_untrusted(done.body)
+        return done
+
+    def tags(
+        self, started: Answer, *, role: str | None = None, window: bytes | None = None
+    ) -> Confirmation:
+        """Both tags of a ceremony as this session has them, or over another role or window."""
+        peer = self.connections[True].peer
+        channel = Channel(
+            peer.exporter,
+            self.identity.fingerprint,
+            peer.fingerprint,
+            started.body["window"] if window is None else window,
+        )
+        b = channel.binding(method="compare", role=role or started.body["role"])
+        return confirmation(peer.exporter, b, "compare")
+
+    async def send_tag(self, started: Answer, tag: object) -> Answer:
+        """Send anything as the client's confirmation."""
+        return await self.pair_ask("POST", f"/pair/{started.body['id']}", {"confirm": tag})
+
+    async def close(self) -> None:
+        await self.client.close()
+
+
+class Device:
+    """An `App` in this process, and what its user does."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.news: list[PairingEvent] = []
+        self._came = asyncio.Event()
+        app.pairing.events.subscribe(self._heard)
+
+    def _heard(self, news: PairingEvent) -> None:
+        self.news.append(news)
+        self._came.set()
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return self.app.identity.fingerprint
+
+    @property
+    def users(self) -> State:
+        return self.app.access.store.state
+
+    def port(self, *, pairing: bool) -> int:
+        return self.app.pairing.port.number if pairing else self.app.server.port
+
+    async def heard(
+        self, kind: PairingEventKind, *, count: int = 1, patience: float = PATIENCE
+    ) -> PairingEvent:
+        """The count-th event of a kind, now or when it comes."""
+        async with asyncio.timeout(patience):
+            while len(found := [news for news in self.news if news.kind is kind]) < count:
+                self._came.clear()
+                await self._came.wait()
+        return found[count - 1]
+
+    async def until(self, holds: Callable[[], object]) -> None:
+        """Wait for a condition that no event announces."""
+        async with asyncio.timeout(PATIENCE):
+            while not holds():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def open(self, **options: Any) -> None:
+        await self.app.pairing.open(**options)
+
+    async def closed(self) -> None:
+        """Close the window if it is open, and wait until nothing listens."""
+        self.app.pairing.close_window()
+        async with asyncio.timeout(PATIENCE):
+            while self.app.pairing.port.number:
+                self._came.clear()
+                await self._came.wait()
+
+    async def port_closed(self) -> None:
+        """Wait until the pairing port is closed."""
+        await self.heard(PairingEventKind.GONE)
+        assert not self.app.pairing.port.number
+
+    def pending(self) -> Ceremony:
+        """The ceremony that waits for the device's user."""
+        pending = self.app.pairing.ceremonies.pending()
+        assert pending is not None
+        return pending
+
+    def decide(self, *, accept: bool) -> Ceremony:
+        """Answer for the device's user."""
+        return self.app.pairing.ceremonies.decide(self.pending().id, accept=accept)
+
+    async def pair(self, caller: Caller, name: str, *, role: str | None = None) -> Answer:
+        """Pair a caller; both users accept."""
+        await self.open(role=role)
+        started = await caller.start(name)
+        assert started.code == "2.01", started
+        self.decide(accept=True)
+        done = await caller.confirm(started)
+        assert done.code == "2.04", done
+        await caller.disconnect(pairing=True)
+        return done
+
+    def add_user(self, name: str, role: str, identity: Identity, **fields: Any) -> None:
+        """Add a user without a pairing, as the console does."""
+        now = self.app.access.clock.now()
+        key = Key(identity.fingerprint.hex, method="given", added=now)
+        user = User(name, role, (key,), **{"created": now, **fields})
+        self.app.access.registry.add_user(None, user)
+
+    def counters(self, port: str = "regular") -> dict[str, int]:
+        """As `status` shows them."""
+        return dict(self.app.status()["counters"][port])
+
+    def sessions(self, port: str) -> list[dict[str, Any]]:
+        """As `status` shows them."""
+        return [one for one in self.app.status()["sessions"] if one["on"] == port]
+
+    def events(self, kind: str) -> list[Event]:
+        """The events of a kind in the audit trail."""
+        trail = self.app.access.store.audit
+        return [record.event for record in trail.iterate() if record.event.kind == kind]
+
+    def results(self, kind: str) -> list[tuple[str, str]]:
+        """(actor, result) of the events of a kind."""
+        return [(event.actor, event.result) for event in self.events(kind)]
+
+
+class Kit:
+    """Starts devices and callers with the given limits, and closes them."""
+
+    def __init__(
+        self, home: Path, *, limits: Limits = HASTY, board_seconds: float = BOARD_UPDATE_SECONDS
+    ) -> None:
+        self.home = home
+        self._limits = limits
+        self._board_seconds = board_seconds
+        self._ends: list[Callable[[], Awaitable[object]]] = []
+
+    async def device(
+        self,
+        *,
+        settings: Settings = SETTINGS,
+        limits: Limits | None = None,
+        clocks: SystemClocks | None = None,
+        terms: PairingTerms | None = None,
+        board_seconds: float | None = None,
+        **changes: Any,
+    ) -> Device:
+        chosen = replace(settings, limits=limits or self._limits, **changes)
+        if terms is not None:
+            chosen = replace(chosen, terms=terms)
+        app = await App.start(
+            Paths(self.home, self.home, self.home),
+            chosen,
+            clocks=clocks,
+            board_seconds=self._board_seconds if board_seconds is None else board_seconds,
+        )
+        self.at_end(app.close)
+        return Device(app)
+
+    def caller(self, port: Device | Port, identity: Identity | None = None) -> Caller:
+        """A caller of a device in this process, or of one that is found by `port`."""
+        found = port.port if isinstance(port, Device) else port
+        caller = Caller(found, identity, limits=self._limits)
+        self.at_end(caller.close)
+        return caller
+
+    async def paired(self, device: Device, name: str, *, role: str | None = None) -> Caller:
+        """A caller that has paired."""
+        caller = self.caller(device)
+        await device.pair(caller, name, role=role)
+        return caller
+
+    def known(self, device: Device, name: str, role: str, **fields: Any) -> Caller:
+        """A caller whose key the console has added."""
+        caller = self.caller(device)
+        device.add_user(name, role, caller.identity, **fields)
+        return caller
+
+    def policy(self, text: str, name: str = "test.toml") -> Path:
+        """Write a policy file, which the device reads at its next start or reload."""
+        path = self.home / "policy.d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def at_end(self, end: Callable[[], Awaitable[object]]) -> None:
+        """Call `end` when the test is over; the last one first."""
+        self._ends.append(end)
+
+    def remove_policy(self, name: str = "test.toml") -> None:
+        """Remove a policy file."""
+        (self.home / "policy.d" / name).unlink(missing_ok=True)
+
+    async def daemon(self, *args: str, **options: Any) -> Daemon:
+        """Start `handfast-device run` as a process over the same home."""
+        daemon = await Daemon.start(self.home, *args, **options)
+        self.at_end(daemon.end)
+        return daemon
+
+    async def close(self) -> None:
+        while self._ends:
+            await self._ends.pop()()

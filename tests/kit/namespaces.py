@@ -1,0 +1,140 @@
+"""Network namespaces with real interfaces, and cables between them."""
+
+import fcntl
+import itertools
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyroute2 import netns
+
+from peer.net.interfaces import InterfaceTable, kernel_table
+
+PATIENCE = 10.0
+"""Seconds until something that must come counts as lost."""
+DEVICE_MAC = "02:00:00:00:00:01"
+
+
+def tell(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A network namespace. A socket that is opened `inside` stays in it."""
+
+    name: str
+
+    def ip(self, *arguments: str) -> None:
+        tell("ip", "-n", self.name, *arguments)
+
+    def run(self, *command: str) -> None:
+        tell("ip", "netns", "exec", self.name, *command)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        netns.pushns(self.name)
+        try:
+            yield
+        finally:
+            netns.popns()
+
+    def table(self) -> InterfaceTable:
+        with self.inside():
+            return kernel_table()
+
+    def index(self, interface: str) -> int:
+        with self.inside():
+            return socket.if_nametoindex(interface)
+
+    def sysctl(self, **values: int) -> None:
+        with self.inside():
+            for name, value in values.items():
+                Path("/proc/sys/net", name.replace("__", "/")).write_text(str(value))
+
+    @contextmanager
+    def tun(self, name: str, address: str) -> Iterator[Callable[[bytes], object]]:
+        """A TUN interface with an address; what is written is received by it."""
+        flags, tunsetiff = 0x0001 | 0x1000, 0x400454CA  # IFF_TUN | IFF_NO_PI
+        with self.inside():
+            descriptor = os.open("/dev/net/tun", os.O_RDWR)
+            fcntl.ioctl(descriptor, tunsetiff, struct.pack("16sH22x", name.encode(), flags))
+        try:
+            self.ip("addr", "add", address, "dev", name)
+            self.ip("link", "set", name, "up")
+            yield lambda packet: os.write(descriptor, packet)
+        finally:
+            os.close(descriptor)
+
+    def sender(self, host: str, *, hop_limit: int = 255) -> socket.socket:
+        """A plain socket that sends from an address; not ours, so that it can send anything."""
+        ipv6 = ":" in host
+        with self.inside():
+            sock = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+        if ipv6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hop_limit)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, hop_limit)
+            scope = self.index("eth0") if host.startswith("fe80") else 0
+            sock.bind((host, 0, 0, scope))
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hop_limit)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.bind((host, 0))
+        return sock
+
+
+_numbers = itertools.count()
+
+
+class Namespaces:
+    """Makes namespaces with names of their own, and removes them."""
+
+    def __init__(self) -> None:
+        self.made: list[Namespace] = []
+
+    def add(self) -> Namespace:
+        made = Namespace(f"hf{os.getpid()}n{next(_numbers)}")
+        tell("ip", "netns", "add", made.name)
+        self.made.append(made)
+        # Without duplicate address detection an address is there at once, and link-local ones
+        # are given by hand; what arrives shall be judged by us and not by the reverse path filter.
+        made.sysctl(
+            ipv6__conf__default__accept_dad=0,
+            ipv6__conf__default__addr_gen_mode=1,
+            ipv4__conf__all__rp_filter=0,
+            ipv4__conf__default__rp_filter=0,
+        )
+        made.ip("link", "set", "lo", "up")
+        return made
+
+    def join(
+        self, one: Namespace, other: Namespace, *, names: tuple[str, str] = ("eth0", "eth0")
+    ) -> None:
+        """A cable: a veth pair, up, without addresses."""
+        near = ("link", "add", names[0], "type", "veth", "peer", "name", names[1])
+        one.ip(*near, "netns", other.name)
+        for namespace, name in zip((one, other), names, strict=True):
+            namespace.ip("link", "set", name, "up")
+
+    def close(self) -> None:
+        for made in self.made:
+            subprocess.run(["ip", "netns", "del", made.name], check=False, timeout=PATIENCE)
+
+
+@dataclass(frozen=True)
+class Lan:
+    """A device and a client on one cable: addresses that end in 1, and in 2."""
+
+    device: Namespace
+    client: Namespace
+
+    def put_on_cable(self, packet: bytes) -> None:
+        """Send a packet from the client's end of the cable, past its own network stack."""
+        kind = 0x86DD if packet[0] >> 4 == 6 else 0x0800
+        with self.client.inside(), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(packet, ("eth0", kind, 0, 0, bytes.fromhex(DEVICE_MAC.replace(":", ""))))

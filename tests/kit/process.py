@@ -1,0 +1,175 @@
+"""A command as a process: what it prints is read as it comes, and every wait has a limit."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PATIENCE: Final = 20.0
+"""Seconds until a test gives up waiting; on a busy machine everything takes longer."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """Its one JSON object, and nothing else on stdout."""
+        [line] = self.out.splitlines()
+        value: dict[str, Any] = json.loads(line)
+        assert value["schema"] == 1
+        return value
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error of a client with `--json`: one object on stderr, and nothing on stdout."""
+        assert not self.out, self
+        value: dict[str, Any] = json.loads(self.err.splitlines()[-1])
+        assert value["schema"] == 1
+        found: dict[str, Any] = value["error"]
+        assert found["exit"] == self.code
+        return found
+
+
+class Program:
+    """A running command. On a terminal, all it says is on one screen; else `out` and `err`."""
+
+    def __init__(self, argv: Sequence[str], env: dict[str, str], *, terminal: bool = False) -> None:
+        self.argv = list(argv)
+        self.started_at = time.monotonic()
+        self.ended_at = 0.0
+        self._said: dict[str, bytes] = {}
+        self._news = threading.Condition()
+        self._screen: int | None = None
+        if terminal:
+            self._screen, theirs = pty.openpty()
+            self.process = subprocess.Popen(
+                self.argv, env=env, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+            )
+            os.close(theirs)
+            streams = {"screen": self._screen}
+        else:
+            self.process = subprocess.Popen(
+                self.argv,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            assert self.process.stdout is not None
+            assert self.process.stderr is not None
+            streams = {"out": self.process.stdout.fileno(), "err": self.process.stderr.fileno()}
+        self._threads = [
+            threading.Thread(target=self._read, args=(name, fd), daemon=True)
+            for name, fd in streams.items()
+        ]
+        self._threads.append(threading.Thread(target=self._watch, daemon=True))
+        for name in streams:
+            self._said[name] = b""
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, name: str, descriptor: int) -> None:
+        while True:
+            try:
+                data = os.read(descriptor, 65536)
+            except OSError:  # a terminal that the last process has left
+                data = b""
+            with self._news:
+                self._said[name] += data
+                self._news.notify_all()
+            if not data:
+                return
+
+    def _watch(self) -> None:
+        self.process.wait()
+        with self._news:
+            self.ended_at = time.monotonic()
+            self._news.notify_all()
+
+    def said(self, on: str) -> str:
+        """All it has said so far."""
+        return self._said[on].decode("utf-8", "replace").replace("\r\n", "\n")
+
+    @property
+    def is_running(self) -> bool:
+        return not self.ended_at
+
+    def until(self, text: str, *, on: str = "err", times: int = 1, since: int = 0) -> str:
+        """Wait until it has said `text` so often, beginning at `since`; all it has said."""
+
+        def heard() -> bool:
+            return self.said(on)[since:].count(text) >= times
+
+        with self._news:
+            self._news.wait_for(lambda: heard() or not self._is_listening(), PATIENCE)
+        assert heard(), f"never said {text!r} on {on}: {self}"
+        return self.said(on)
+
+    def _is_listening(self) -> bool:
+        return any(thread.is_alive() for thread in self._threads)
+
+    def type(self, line: str) -> None:
+        """What a person types at its terminal."""
+        assert self._screen is not None
+        os.write(self._screen, f"{line}\n".encode())
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self, *, code: int | None = None) -> Result:
+        """Wait for its end. With `code`, that is how it has to end."""
+        until = time.monotonic() + PATIENCE
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        assert not self._is_listening(), f"does not end: {self}"
+        screen = self._screen is not None
+        result = Result(
+            self.process.returncode,
+            self.said("screen" if screen else "out"),
+            "" if screen else self.said("err"),
+        )
+        assert code is None or result.code == code, f"wanted exit {code}: {self}"
+        return result
+
+    def close(self) -> None:
+        """End it, with a word first; free what it held."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self.is_running:
+                self.send(number)
+                with self._news:
+                    self._news.wait_for(lambda: not self.is_running, PATIENCE / 2)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        if self._screen is not None:
+            os.close(self._screen)
+            self._screen = None
+
+    def __repr__(self) -> str:
+        said = "\n".join(f"--- {name}\n{self.said(name)}" for name in self._said)
+        return f"{' '.join(self.argv)}\nexit {self.process.returncode}\n{said}"
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what would lead the processes to other folders."""
+    ours = re.compile(r"_?HANDFAST|(STATE|RUNTIME)_DIRECTORY$|NOTIFY_SOCKET$")
+    kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return kept | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb"}

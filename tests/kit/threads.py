@@ -1,0 +1,155 @@
+"""Devices in a thread of their own, for tests of blocking code and of other processes."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from client_app.home import Home
+from client_app.known_devices import DeviceBook
+from client_app.models import KnownDevice
+from device_app.app import App
+from device_app.paths import Paths
+from iam.audit import Event
+from iam.model import Key, User
+from peer.identity import Fingerprint, Identity
+from peer.net.discovery import Advert
+from tests.kit.board import Board
+from tests.kit.daemon import HOST
+from tests.kit.device import SETTINGS
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class LoopThread(Generic[S]):
+    """A thread with an event loop that holds something open until `close`."""
+
+    def __init__(self, opened: Callable[[], AbstractAsyncContextManager[S]]) -> None:
+        self._opened = opened
+        self._ready: Future[S] = Future()
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._thread.start()
+        self.held = self._ready.result(timeout=20)
+
+    def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a coroutine function in the thread; what it returned."""
+
+        async def run() -> T:
+            return await work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=10)
+
+    def call_soon(self, work: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(work)
+
+    def close(self) -> None:
+        self.call_soon(self._stop.set)
+        self._thread.join()
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            async with self._opened() as held:
+                self._ready.set_result(held)
+                await self._stop.wait()
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+            raise
+
+
+class BoardThread:
+    """A `Board` in a thread of its own."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._thread = LoopThread(lambda: _board(identity))
+        self.board = self._thread.held
+
+    def do(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run something in the board's thread."""
+        return self._thread.call(work)
+
+    def say(self, *answers: bool) -> None:
+        """What the device's user will answer."""
+        for answer in answers:
+            self._thread.call_soon(partial(self.board.answers.put_nowait, answer))
+
+    def close(self) -> None:
+        self._thread.close()
+
+
+@asynccontextmanager
+async def _board(identity: Identity) -> AsyncIterator[Board]:
+    board = Board(identity)
+    await board.start()
+    yield board
+    await board.close()
+
+
+class DeviceThread:
+    """The real device (`device_app.app.App`) in a thread of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._thread = LoopThread(lambda: _app(folder))
+        self.app = self._thread.held
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return self.app.identity.fingerprint
+
+    def do(self, work: Callable[[App], T]) -> T:
+        """Run something in the device's thread."""
+
+        async def run() -> T:
+            return work(self.app)
+
+        return self.call(run)
+
+    def call(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a coroutine function in the device's thread."""
+        return self._thread.call(work)
+
+    def let_in(self, home: Path, name: str, role: str, alias: str = "kitchen") -> None:
+        """Make this home's client a user, and the device known to it."""
+        own = Identity.load_or_create(Home.at(home).identity).fingerprint
+        user = User(name, role, (Key(own.hex, "laptop", "compare"),))
+        self.do(lambda app: app.access.registry.add_user(None, user))
+        DeviceBook(Home.at(home).devices).put(self.known(alias, name, role))
+
+    def known(self, alias: str, name: str, role: str) -> KnownDevice:
+        port = self.app.server.port
+        return KnownDevice(
+            alias, self.fingerprint, "kitchen", name, role, port=port, last_seen=f"{HOST}:{port}"
+        )
+
+    def advert(self) -> Advert:
+        return Advert(
+            self.fingerprint.device_id, "kitchen", (HOST,), self.app.server.port, 0, False, 1, "h."
+        )
+
+    def events(self, kind: str) -> list[Event]:
+        """The events of a kind, as the device holds them."""
+        return self.do(
+            lambda app: [
+                record.event
+                for record in app.access.store.audit.iterate()
+                if record.event.kind == kind
+            ]
+        )
+
+    def close(self) -> None:
+        self._thread.close()
+
+
+@asynccontextmanager
+async def _app(folder: Path) -> AsyncIterator[App]:
+    app = await App.start(Paths(folder, folder, folder), SETTINGS)
+    yield app
+    await app.close()
