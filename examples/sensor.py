@@ -11,6 +11,7 @@ the observers are notified only if the value has changed.
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from aiocoap.numbers.contentformat import ContentFormat
 from aiocoap.resource import ObservableResource
 
 from device_app.resource_spec import Board, ResourceSpec
+
+log = logging.getLogger("handfast.sensor")
 
 
 class Temperature(ObservableResource):
@@ -39,16 +42,25 @@ class Temperature(ObservableResource):
     def update_observation_count(self, newcount: int) -> None:
         """Start measuring for the first observer, and stop after the last one."""
         if newcount and self._measuring is None:
-            self._measuring = asyncio.create_task(self._measure_forever())
+            # The first value is taken before the observer gets it, so that no change is missed.
+            last = self._try_to_measure()
+            self._measuring = asyncio.create_task(self._measure_forever(last))
         elif not newcount and self._measuring is not None:
             self._measuring.cancel()
             self._measuring = None
 
-    async def _measure_forever(self) -> None:
-        last = self.measure()
+    def _try_to_measure(self) -> float | None:
+        try:
+            return self.measure()
+        except (OSError, ValueError) as error:
+            log.warning("%s cannot be read: %s", self._file, error)
+            return None
+
+    async def _measure_forever(self, last: float | None) -> None:
         while True:
             await asyncio.sleep(self._seconds)
-            if (now := self.measure()) != last:
+            now = self._try_to_measure()
+            if now is not None and now != last:
                 last = now
                 self.updated_state()
 

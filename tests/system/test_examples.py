@@ -87,6 +87,7 @@ def test_the_sensor_notifies_of_each_new_value(
     assert anna.json("get", "kitchen", "/temperature")["value"] == {"celsius": 41.3}
     observing = anna.start("--json", "observe", "kitchen", "/temperature", "--count", "2")
     observing.until("41.3", on="out")
+    file.write_text("\n")  # a measurement that fails
     file.write_text("42000\n")
     lines = [json.loads(line) for line in observing.end(code=0).out.splitlines()]
     assert [line["value"]["celsius"] for line in lines] == [41.3, 42.0]
