@@ -33,13 +33,25 @@ class EventLoopThread:
         if not self._thread.is_alive():
             work.close()
             raise UsageError("this client is closed", advice="Use it inside its `with` block.")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        tasks: list[asyncio.Task[Any] | None] = []
+        is_interrupted = threading.Event()
+
+        async def run() -> T:
+            tasks.append(asyncio.current_task())
+            if is_interrupted.is_set():
+                work.close()
+                raise asyncio.CancelledError
+            return await work
+
         try:
-            return future.result()
+            return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
         except CancelledError as error:
             raise UsageError("this client was closed during the call") from error
-        except BaseException:
-            future.cancel()
+        except Exception:
+            raise
+        except BaseException:  # an interrupt, which may come before there is a future to cancel
+            is_interrupted.set()
+            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks if task])
             raise
 
     def iterate(self, start: Callable[[], AsyncIterator[T]]) -> Iterator[T]:

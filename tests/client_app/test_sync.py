@@ -4,8 +4,9 @@ import asyncio
 import signal
 import threading
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -130,6 +131,27 @@ def test_an_interrupt_ends_what_was_asked_for(client: Client, board_thread: Boar
 
     assert client.loop.call(still_running()) == set()
     assert kitchen.get("/hello").text == "hello anna"
+
+
+def test_an_interrupt_before_there_is_a_future_ends_the_request(
+    client: Client, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kitchen = client.connect("kitchen")
+    submit = asyncio.run_coroutine_threadsafe
+
+    def interrupted(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> NoReturn:
+        submit(work, loop)
+        deadline = time.monotonic() + 10
+        while ("GET", "/slow") not in elsewhere.board.requests and time.monotonic() < deadline:
+            pass
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            kitchen.get("/slow")
+
+    assert client.loop.call(still_running()) == set()
 
 
 async def still_running() -> set[object]:
