@@ -15,7 +15,7 @@ from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.pairing.binding import Channel, Confirmation, receipt, tags_equal
 from peer.pairing.ceremony import Fields
-from peer.pairing.errors import Mismatch
+from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.methods import Method
 from peer.pairing.one_shot import OneShot, step
 
@@ -90,7 +90,7 @@ class DeviceSide(OneShot, ABC):
     @step(Step.EXCHANGE)
     def exchange_untrusted(self, _message: Fields) -> Fields:
         """Take the client's second message, if the method has an exchange; return the answer."""
-        raise NotImplementedError
+        raise Misuse("this method has no exchange", advice="Send the confirmation instead.")
 
     @property
     def number(self) -> str:
@@ -151,7 +151,7 @@ class ClientSide(OneShot, ABC):
     @step(Step.EXCHANGE)
     def exchanged_untrusted(self, _answer: Fields) -> None:
         """Take the answer to the exchange."""
-        raise NotImplementedError
+        raise Misuse("this method has no exchange", advice="Send the confirmation instead.")
 
     @property
     def number(self) -> str:
