@@ -134,7 +134,7 @@ def test_an_interrupt_ends_what_was_asked_for(client: Client, board_thread: Boar
 
 
 def test_an_interrupt_before_there_is_a_future_ends_the_request(
-    client: Client, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+    client: Client, board_thread: BoardThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kitchen = client.connect("kitchen")
     submit = asyncio.run_coroutine_threadsafe
@@ -142,7 +142,7 @@ def test_an_interrupt_before_there_is_a_future_ends_the_request(
     def interrupted(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> NoReturn:
         submit(work, loop)
         deadline = time.monotonic() + 10
-        while ("GET", "/slow") not in elsewhere.board.requests and time.monotonic() < deadline:
+        while ("GET", "/slow") not in board_thread.board.requests and time.monotonic() < deadline:
             pass
         raise KeyboardInterrupt
 
