@@ -200,6 +200,6 @@ async def test_a_server_with_a_key_not_on_p256_is_not_reached(
     async with CoapsClient(ours) as caller:
         with pytest.raises(HandshakeFailed) as caught:
             await caller.connect(address, pinned=None)
-    what = "not on P-256" if kind == "p384" else "handshake failure"
+    what = "not a P-256 key" if kind == "p384" else "handshake failure"
     assert what in str(caught.value)
     await program.until("alert unknown ca" if kind == "p384" else "no shared cipher")
