@@ -13,11 +13,6 @@ from client_app.client import Client
 from client_app.errors import BookError, Declined
 from client_app.pairing import ceremony, targets
 from client_app.pairing.ceremony import Comparison
-from client_app.pairing.messages import (
-    is_accepted_untrusted,
-    offer_untrusted,
-    start_untrusted,
-)
 from peer import cbor
 from peer.errors import (
     DeviceFailed,
@@ -33,7 +28,6 @@ from peer.errors import (
     WindowClosed,
     WrongCode,
 )
-from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
 from peer.net.discovery import Advert
 from tests.kit.board import Board, ConfirmAnswer
@@ -466,69 +460,3 @@ async def test_a_device_that_does_not_notify_is_looked_at_again(
     await person.asked.wait()
     board.answers.put_nowait(True)
     assert (await work).is_new
-
-
-# ------------------------------------------------------------------------------- broken answers
-
-PROVED = Fingerprint(bytes(32))
-OFFER = {"version": 1, "methods": ["compare"], "name": "kitchen", "fingerprint": PROVED.hex}
-
-
-@pytest.mark.parametrize(
-    ("change", "kind"),
-    [
-        ({"version": 2}, UsageError),
-        ({"version": None}, UsageError),
-        ({"methods": "compare"}, Malformed),
-        ({"methods": [1]}, Malformed),
-        ({"port": -1}, Malformed),
-        ({"port": True}, Malformed),
-        ({"name": 1}, Malformed),
-        ({"fingerprint": "11" * 32}, PinMismatch),
-        ({"fingerprint": "12"}, Malformed),
-    ],
-)
-def test_an_odd_offer(change: dict[str, object], kind: type[PeerError]) -> None:
-    assert offer_untrusted(OFFER, proved=PROVED).name == "kitchen"
-    with pytest.raises(kind):
-        offer_untrusted({**OFFER, **change}, proved=PROVED)
-    with pytest.raises(Malformed):
-        offer_untrusted([], proved=PROVED)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        [],
-        {},
-        {"id": "c1", "window": b"short"},
-        {"id": "c1", "window": "text"},
-        {"id": "", "window": bytes(16)},
-        {"id": 1, "window": bytes(16)},
-        {"id": "c1", "window": bytes(16), "role": 1},
-        {"state": "REGISTERED", "user": b"x"},
-    ],
-)
-def test_an_odd_start(body: object) -> None:
-    with pytest.raises(Malformed):
-        start_untrusted(body)
-
-
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        ({"state": "REFUSED"}, RefusedByUser),
-        ({"state": "EXPIRED"}, TimedOut),
-        ({"state": "REVOKED"}, RequestFailed),
-        ({"state": "REGISTERED"}, RequestFailed),
-        ({"state": "refused"}, Malformed),
-        ({"state": 1}, Malformed),
-        ({}, Malformed),
-        ([], Malformed),
-    ],
-)
-def test_states_that_are_no_yes(body: object, kind: type[PeerError]) -> None:
-    with pytest.raises(kind):
-        is_accepted_untrusted(body)
-    assert is_accepted_untrusted({"state": "PENDING_CLIENT_COMPLETION"})
-    assert not is_accepted_untrusted({"state": "PENDING_USER_CONFIRMATION"})

@@ -3,48 +3,25 @@ notification. With the real resources."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import sys
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import aiocoap
 import pytest
-from aiocoap.resource import ObservableResource
 
 from device_app import resource_spec
-from device_app.access.bodies import UserPatch
 from device_app.access.explaining import policy_explanation
 from device_app.errors import ModuleError
 from device_app.resource_spec import ResourceSpec
 from device_app.terminal.render import explain_lines
 from iam.model import Key
-from peer.errors import ObservationEnded
-from peer.net.locality_verdict import LocalityVerdict
+from tests.kit.lamps import HALL, Lamp, lit, policy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import Iterator
 
-    from tests.kit.device import Answer, Caller, Device, Kit
+    from tests.kit.device import Caller, Device, Kit
 
 NEW = "5a" * 32
-
-
-def policy(role: str, *statements: str, rank: int = 18) -> str:
-    """A role with one policy of statements `effect action, action if operator name value`."""
-    lines = ["[[policy]]", f'id = "of-{role}"']
-    for statement in statements:
-        head, _, condition = statement.partition(" if ")
-        effect, _, actions = head.partition(" ")
-        lines += ["[[policy.statement]]", f'effect = "{effect}"']
-        lines.append(f"actions = [{', '.join(f'{a!r}' for a in actions.split(', '))}]")
-        if condition:
-            operator, name, *values = condition.split(" ")
-            listed = ", ".join(f'"{value}"' for value in values)
-            lines.append(f'conditions = [{{ {operator} = {{ "{name}" = [{listed}] }} }}]')
-    lines += ["[[role]]", f'id = "{role}"', f"rank = {rank}", f'policies = ["of-{role}"]']
-    return "\n".join(lines).replace("'", '"')
 
 
 @pytest.fixture(autouse=True)
@@ -257,57 +234,6 @@ async def test_names_and_keys_are_targets(kit: Kit) -> None:
     assert (await clerk.ask("PUT", "/iam/users/guest-2/keys/zz")).code == "4.00"
 
 
-# --------------------------------------------------------------------------------- the resource
-
-
-class Lamp(ObservableResource):
-    """Says of itself what a test wants, and counts who asks."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.says: Any = {"Lamp:Room": "hall"}
-        self.asked = 0
-        self.rendered = 0
-        self.paths: list[tuple[str, ...]] = []
-
-    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        self.rendered += 1
-        return aiocoap.Message(payload=b"%d" % self.rendered, content_format=0)
-
-    def attributes(self, request: aiocoap.Message) -> Any:
-        self.asked += 1
-        self.paths.append(tuple(request.opt.uri_path))
-        if isinstance(self.says, Exception):
-            raise self.says
-        return self.says
-
-
-MODULE = """
-from device_app.resource_spec import ResourceSpec
-from tests.device_app import test_attributes
-
-def resources(board):
-    lamp = test_attributes.MADE[-1]
-    yield ResourceSpec("/lamp", lamp, actions={"GET": "Lamp:Read"}, attributes=lamp.attributes)
-"""
-MADE: list[Lamp] = []
-
-
-async def lit(kit: Kit, *statements: str, loopback: bool = True) -> tuple[Device, Lamp, Caller]:
-    """A device with a lamp, and a caller of a role with these statements."""
-    MADE.append(Lamp())
-    sys.modules.setdefault("tests.device_app.test_attributes", sys.modules[__name__])
-    folder = kit.home / "modules"
-    folder.mkdir(parents=True)
-    (folder / "my_telling_lamp.py").write_text(MODULE, encoding="utf-8")
-    kit.policy(policy("neighbour", *statements))
-    device = await kit.device(modules=("my_telling_lamp",), allow_loopback=loopback)
-    return device, MADE[-1], kit.known(device, "nora", "neighbour")
-
-
-HALL = "Allow Lamp:Read if StringEquals Lamp:Room hall"
-
-
 BUT_THE_CELLAR = ("Allow Lamp:Read", "Deny Lamp:Read if StringEquals Lamp:Room cellar")
 
 
@@ -424,99 +350,3 @@ def test_attributes_are_a_function_or_a_refusal_to_start() -> None:
     one = ResourceSpec("/lamp", Lamp(), {"GET": "Lamp:Read"}, attributes=wrong)
     with pytest.raises(ModuleError, match="not a function"):
         resource_spec._check("my_lamp", one)
-
-
-# --------------------------------------------------------------------------- each notification
-
-
-async def last_of(readings: AsyncGenerator[Answer, None]) -> Answer:
-    """The answer that ended the observation."""
-    answer = None
-    async with asyncio.timeout(20):
-        async for answer in readings:
-            if not answer.code.startswith("2"):
-                break
-    assert answer is not None
-    return answer
-
-
-@pytest.mark.parametrize("made", [False, True], ids=["rendered", "handed over"])
-async def test_a_notification_that_is_not_allowed_any_more_ends_the_observation(
-    kit: Kit, made: bool
-) -> None:
-    device, lamp, caller = await lit(kit, HALL)
-    async with aclosing(caller.observe("/lamp")) as readings:
-        assert (await anext(readings)).code == "2.05"
-        lamp.updated_state()
-        assert (await anext(readings)).body == "2"
-        lamp.says = {"Lamp:Room": "cellar"}
-        ready = aiocoap.Message(code=aiocoap.CONTENT, payload=b"secret", content_format=0)
-        lamp.updated_state(ready if made else None)
-        last = await last_of(readings)
-    assert (last.code, last.reason) == ("4.03", "denied")
-    assert lamp.rendered == 2
-    assert not lamp._observations
-    assert device.events("denied")[-1].action == "Lamp:Read"
-
-
-async def test_a_session_that_is_not_local_any_more_hears_no_more(kit: Kit) -> None:
-    """Over real DTLS: the path of the session falls while it is observed."""
-    device, lamp, caller = await lit(kit, "Allow Lamp:Read if Bool Connection:IsLocal true")
-    async with aclosing(caller.observe("/lamp")) as readings:
-        assert (await anext(readings)).code == "2.05"
-        [association] = device.app.server._endpoint.associations()
-        real = association._judge
-        association._judge = _from_afar()
-        # One datagram that did not come from a neighbour, and the session is remote for good.
-        refused = await caller.ask("GET", "/lamp")
-        association._judge = real
-        assert refused.reason == "denied"
-        lamp.updated_state()
-        last = await last_of(readings)
-    assert (last.code, last.reason) == ("4.03", "denied")
-    assert lamp.rendered == 1
-
-
-def _from_afar() -> Any:
-    far = LocalityVerdict(
-        is_local=False, rule="ttl", interface="lo", hop_limit=63, detail="a router"
-    )
-    return lambda _datagram: far
-
-
-async def test_a_changed_role_ends_the_observation_before_it_hears_more(kit: Kit) -> None:
-    device, lamp, caller = await lit(kit, HALL)
-    async with aclosing(caller.observe("/lamp")) as readings:
-        assert (await anext(readings)).code == "2.05"
-        device.app.access.registry.set_user(None, "nora", UserPatch(role="guest"))
-        lamp.updated_state()
-        with pytest.raises(ObservationEnded):
-            await last_of(readings)
-    device.app.access.registry.set_user(None, "nora", UserPatch(role="neighbour"))
-
-
-async def test_a_rename_keeps_the_session_and_is_felt_by_conditions_on_the_name(kit: Kit) -> None:
-    """A rename changes no rights of the role, so no session ends; the next decision sees it."""
-    device, lamp, caller = await lit(
-        kit, "Allow Lamp:Read if StringEquals Connection:Username nora"
-    )
-    async with aclosing(caller.observe("/lamp")) as readings:
-        assert (await anext(readings)).code == "2.05"
-        device.app.access.registry.set_user(None, "nora", UserPatch(name="eleonora"))
-        assert [session.is_local for session in device.app.server.sessions()] == [True]
-        lamp.updated_state()
-        assert (await last_of(readings)).reason == "denied"
-
-
-async def test_the_log_says_which_statement_decided(
-    kit: Kit, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG, "handfast.guard")
-    _, lamp, caller = await lit(kit, HALL, "Deny Lamp:Read if StringEquals Lamp:Room cellar")
-    await caller.ask("GET", "/lamp")
-    lamp.says = {"Lamp:Room": "cellar"}
-    await caller.ask("GET", "/lamp")
-    said = [record.getMessage() for record in caplog.records if record.name == "handfast.guard"]
-    assert "policy 'of-neighbour', statement 1: Allow Lamp:Read" in said[0]
-    assert said[-1].startswith("refused nora:")
-    assert "policy 'of-neighbour', statement 2: Deny Lamp:Read" in said[-1]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_app.access.bodies import UserRequest
 from device_app.access.clock import SystemClocks
 from device_app.pairing.events import PairingEventKind
 from device_app.pairing.terms import PairingTerms
@@ -439,82 +438,6 @@ async def test_first_wins_if_the_owner_wants_it_so(kit: Kit) -> None:
     assert (await first.confirm(started)).code == "2.04"
     assert (await second.start("eve")).reason == "window-closed"
     assert list(device.app.access.store.state.users) == ["anna"]
-
-
-async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
-    kit: Kit, device: Device
-) -> None:
-    await device.open()
-    wish = {"name": "bob", "role": "owner", "keys": ["ab" * 32]}
-    device.app.access.registry.add_user(None, UserRequest.parse_untrusted(wish).user(0.0))
-    assert not device.app.pairing.is_open
-
-
-async def test_opened_twice_it_extends_and_never_stacks(device: Device) -> None:
-    await device.open(seconds=100)
-    port = device.app.pairing.port.number
-    await device.open(seconds=50)
-    assert 99 < device.app.pairing.seconds_left <= 100
-    await device.open(seconds=150)
-    assert 149 < device.app.pairing.seconds_left <= 150
-    assert device.app.pairing.port.number == port
-    await device.open(seconds=1e6)
-    assert device.app.pairing.seconds_left <= 900
-
-
-async def test_the_window_closes_by_itself(device: Device) -> None:
-    await device.open(seconds=0.2)
-    assert (await device.heard(PairingEventKind.CLOSED)).reason == "time"
-    await device.port_closed()
-
-
-async def test_three_failures_close_the_window(kit: Kit) -> None:
-    device = await kit.device(limits=LINGERING)
-    caller = kit.caller(device)
-    await device.open()
-    for _ in range(3):
-        assert (await caller.start("anna")).code == "2.01"
-        device.decide(accept=False)
-    assert (await device.heard(PairingEventKind.CLOSED)).reason == "failures"
-    assert (await caller.start("anna")).reason == "window-closed"
-
-
-async def test_back_off_survives_a_restart_and_ends_at_the_console(kit: Kit) -> None:
-    device = await kit.device()
-    caller = kit.caller(device)
-    for failure in range(10):
-        if not device.app.pairing.is_open:
-            await device.open()
-        if failure == 9:
-            assert device.app.access.store.attempts["pairing"]["failures"] == 9  # type: ignore[index]
-        assert (await caller.start("anna")).code == "2.01"
-        device.decide(accept=False)
-    await device.open()
-    locked = await caller.start("anna")
-    assert (locked.code, locked.reason) == ("4.29", "locked-out")
-    assert 0 < (locked.message.opt.max_age or 0) <= 30
-    await device.app.close()
-
-    device = await kit.device()
-    assert device.app.pairing.budget.failures == 10
-    caller = kit.caller(device)
-    await device.open()
-    assert (await caller.start("anna")).reason == "locked-out"
-    await device.open(clears_backoff=True)
-    assert (await caller.start("anna")).code == "2.01"
-    assert device.events("back-off-cleared")
-
-
-async def test_the_attempt_is_durable_before_the_first_answer(kit: Kit, device: Device) -> None:
-    caller = kit.caller(device)
-    await device.open()
-    await caller.start("anna")
-    assert device.app.access.store.attempts["pairing"]["failures"] == 1  # type: ignore[index]
-    device.decide(accept=False)
-    started = await caller.start("anna")
-    device.decide(accept=True)
-    await caller.confirm(started)
-    assert device.app.access.store.attempts["pairing"]["failures"] == 0  # type: ignore[index]
 
 
 async def test_the_plain_form_answers_when_the_user_has_decided(kit: Kit, device: Device) -> None:

@@ -33,17 +33,8 @@ from peer.pairing.binding import WINDOW_ID_BYTES, Channel, receipt
 from peer.pairing.code import CodeClient
 from peer.pairing.methods import Method
 from peer.pairing.sides import Terms
-from tests.kit.methods import (
-    PRINTED,
-    Bearer,
-    client_at,
-    labelled,
-    method_named,
-    method_of,
-    opened,
-    other_code,
-    said,
-)
+from tests.kit.methods import PRINTED, Bearer, client_at, labelled, method_of, opened, other_code
+from tests.kit.middle import method_named, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,90 +9,40 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import random
 from collections.abc import Callable
 from os import urandom
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from Crypto.PublicKey.ECC import EccPoint  # type: ignore[attr-defined]
 
-from peer.identity import Fingerprint
-from peer.pairing import code, jpake, p256, schnorr
+from peer.pairing import code, jpake, p256
 from peer.pairing.binding import Channel, lp
-from peer.pairing.code import CodeClient, CodeDevice
 from peer.pairing.errors import CeremonyError, Mismatch, Misuse
 from peer.pairing.jpake import EcJpake, Fault, JpakeError
 from peer.pairing.one_shot import OneShot
 from peer.pairing.schnorr import Item, Reader, challenge
-from peer.pairing.sides import Session, Terms, bytes_field
-from peer.pairing.typed import TypedCode
-
-if TYPE_CHECKING:
-    pass
+from tests.kit.jpake import (
+    CLIENT,
+    CODE,
+    DEVICE,
+    EKM,
+    INFINITY,
+    MALLORY,
+    ROLE,
+    WINDOW,
+    G,
+    board,
+    read,
+    victim,
+)
 
 N = p256.ORDER
-EKM, WINDOW, ROLE = b"\xe0" * 32, b"\x04" * 16, "guest"
-CLIENT, DEVICE, MALLORY = (Fingerprint(bytes([one]) * 32) for one in (0xC, 0xD, 0xE))
-CODE = b"0417"
 CODES = [b"%04d" % number for number in range(400, 430)]
-INFINITY = b"\4" + bytes(64)
 C_LABEL = lp(b"C" + CLIENT.digest) + lp(EKM)
 D_LABEL = lp(b"D" + DEVICE.digest) + lp(EKM)
 
 Remove = Callable[[pytest.MonkeyPatch], None]
-
-
-def dice(seed: int) -> Callable[[int], bytes]:
-    return random.Random(seed).randbytes
-
-
-class Client(CodeClient):
-    """The client's side, message by message."""
-
-    def __init__(
-        self, session: Session, code: TypedCode, random_bytes: Callable[[int], bytes]
-    ) -> None:
-        super().__init__(session, code, random_bytes)
-        self.session = session
-
-    def round_one(self) -> bytes:
-        return bytes_field(self.begin(), "round_one")
-
-
-class Board(CodeDevice):
-    """The device's side, message by message."""
-
-    def answer(self, round_one: bytes) -> bytes:
-        return bytes_field(self.begin_untrusted({"round_one": round_one}), "rounds")
-
-    def check(self, round_two: bytes, tag: bytes) -> None:
-        self.check_untrusted({"round_two": round_two, "confirm": tag})
-
-
-def victim(
-    ekm: bytes = EKM, device: Fingerprint = DEVICE, secret: bytes = CODE, *, seed: int = 1
-) -> Client:
-    """A client whose user typed the right code."""
-    return Client(Session(ekm, CLIENT, device), TypedCode(secret.decode()), dice(seed))
-
-
-def board(ekm: bytes = EKM, client: Fingerprint = CLIENT, *, seed: int = 2) -> Board:
-    """A device that shows the code."""
-    return Board(
-        Terms(Channel(ekm, client, DEVICE, WINDOW), ROLE, "anna", "c1"),
-        secret=lambda *, printed: CODE,
-        random_bytes=dice(seed),
-        on_attempt=lambda *, printed: None,
-    )
-
-
-def read(client: Client, both: bytes) -> tuple[bytes, bytes]:
-    """Round two and the tag of a client that got these rounds."""
-    channel = Channel(client.session.ekm, CLIENT, client.session.device, WINDOW)
-    client.started_untrusted(Terms(channel, ROLE, "anna", "c1"), {"rounds": both})
-    message = client.confirm()
-    return bytes_field(message, "round_two"), bytes_field(message, "confirm")
 
 
 # -- what an attacker can compute -----------------------------------------------------------------
@@ -100,9 +50,6 @@ def read(client: Client, both: bytes) -> tuple[bytes, bytes]:
 
 def times(point: Any, number: int) -> Any:
     return p256.times(point, p256.public_scalar((number % N).to_bytes(32)))
-
-
-G = p256.base()
 
 
 def points_of(round_one: bytes) -> list[Any]:
@@ -395,117 +342,3 @@ def test_a_side_does_not_talk_with_its_own_kind(role: str) -> None:
                 EcJpake(role, CODE, profile=profile, random_bytes=urandom).write_round_one()
             )
         assert caught.value.fault is Fault.ZKP_FAILED
-
-
-# -- bytes ----------------------------------------------------------------------------------------
-
-
-def spelled(x: int, y: int) -> bytes:
-    return b"\4" + x.to_bytes(32) + y.to_bytes(32)
-
-
-GX, GY = (int(one) for one in G.xy)
-BAD_POINTS = {
-    "infinity": INFINITY,
-    "off the curve": spelled(GX, GY ^ 1),
-    "on the twist": spelled(GX ^ 1, GY),
-    "x = p": spelled(p256.FIELD, GY),
-    "y = p": spelled(GX, p256.FIELD),
-    "all ones": b"\4" + b"\xff" * 64,
-}
-
-
-@pytest.mark.parametrize("bad", BAD_POINTS.values(), ids=BAD_POINTS)
-@pytest.mark.parametrize("at", [1, 67, 166, 232], ids=["X1", "V1", "X2", "V2"])
-def test_a_point_that_is_none_is_refused_in_round_one(bad: bytes, at: int) -> None:
-    good = EcJpake("client", CODE, profile="handfast", random_bytes=urandom).write_round_one()
-    with pytest.raises(JpakeError) as caught:
-        EcJpake("server", CODE, profile="handfast", random_bytes=urandom).read_round_one(
-            good[:at] + bad + good[at + 65 :]
-        )
-    assert caught.value.fault is Fault.INVALID_POINT
-
-
-def stage(role: str, number: int) -> tuple[Callable[[], Callable[[bytes], None]], bytes]:
-    """A maker of fresh readers of round `number`, and the honest message for them."""
-    other = {"client": "server", "server": "client"}[role]
-    them = EcJpake(other, CODE, profile="handfast", context=EKM, random_bytes=dice(5))
-    first = EcJpake(
-        role, CODE, profile="handfast", context=EKM, random_bytes=dice(6)
-    ).write_round_one()
-    theirs = them.write_round_one()
-    them.read_round_one(first)
-    second = them.write_round_two()
-
-    def reader() -> Callable[[bytes], None]:
-        us = EcJpake(role, CODE, profile="handfast", context=EKM, random_bytes=dice(6))
-        if number == 1:
-            return us.read_round_one
-        us.write_round_one()
-        us.read_round_one(theirs)
-        return us.read_round_two
-
-    return reader, theirs if number == 1 else second
-
-
-each_message = pytest.mark.parametrize(
-    ("role", "number"), [("client", 1), ("server", 1), ("client", 2), ("server", 2)]
-)
-
-
-@each_message
-def test_a_message_cut_anywhere_is_refused(role: str, number: int) -> None:
-    reader, message = stage(role, number)
-    reader()(message)
-    for size in range(len(message)):
-        with pytest.raises(JpakeError) as caught:
-            reader()(message[:size])
-        assert caught.value.fault is Fault.MALFORMED
-
-
-@each_message
-def test_a_message_with_any_byte_changed_is_refused(role: str, number: int) -> None:
-    reader, message = stage(role, number)
-    for at in range(len(message)):
-        for change in (0x01, 0x80, 0xFF):
-            changed = bytearray(message)
-            changed[at] ^= change
-            with pytest.raises(JpakeError):
-                reader()(bytes(changed))
-
-
-def test_a_tag_with_any_byte_changed_is_refused() -> None:
-    for at in range(32):
-        client, device = victim(), board()
-        sent, tag = read(client, device.answer(client.round_one()))
-        with pytest.raises(Mismatch):
-            device.check(sent, tag[:at] + bytes([tag[at] ^ 1]) + tag[at + 1 :])
-
-
-def test_noise_is_refused_and_nothing_else_happens() -> None:
-    noise = random.Random(8)
-    for _ in range(300):
-        size = noise.choice([0, 1, 2, 64, 65, 66, 67, 132, 133, 165, 168, 330, 498, 5000])
-        data = bytearray(noise.randbytes(size))
-        if noise.random() < 0.7 and size > 1:
-            data[:2] = b"\x41\x04"
-        for role in ("client", "server"):
-            with pytest.raises(JpakeError):
-                stage_two[role]()(bytes(data))
-            with pytest.raises(JpakeError):
-                EcJpake(role, CODE, random_bytes=urandom).read_round_one(bytes(data))
-
-
-stage_two = {role: stage(role, 2)[0] for role in ("client", "server")}
-
-
-def test_what_a_refusal_says_holds_no_secret() -> None:
-    client, device = victim(), board()
-    first = client.round_one()
-    with pytest.raises(Mismatch) as caught:
-        device.answer(first[:-1] + bytes([first[-1] ^ 1]))
-    cause = caught.value.__cause__
-    assert isinstance(cause, schnorr.JpakeError)
-    for text in (str(caught.value), caught.value.advice, str(cause), repr(cause.args)):
-        assert CODE.decode() not in text
-        assert first[1:66].hex() not in text

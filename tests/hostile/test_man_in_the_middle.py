@@ -22,7 +22,8 @@ from peer.errors import PinMismatch, WrongCode
 from peer.identity import Fingerprint, Identity
 from peer.net.remote import peer_of
 from peer.pairing.binding import Channel, confirmation
-from tests.kit.methods import between, client_at, hiding, nobody
+from tests.kit.methods import client_at, nobody
+from tests.kit.middle import between, hiding
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit

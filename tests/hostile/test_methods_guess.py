@@ -8,23 +8,15 @@ twenty wrong ones in a row. Nothing that the device says tells one wrong thing f
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.console import offline
 from device_app.console.control_client import call
-from device_app.pairing.methods import LABEL_RECORD, BoardMethods, Hardware, StoredLabel
-from device_app.paths import Paths
-from iam import Store
+from device_app.pairing.methods import BoardMethods, Hardware, StoredLabel
 from peer.errors import PeerError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
@@ -39,26 +31,21 @@ from peer.pairing.sides import Session, Terms
 from peer.pairing.typed import TypedCode
 from tests.kit.device import LINGERING
 from tests.kit.methods import (
-    HOST,
-    PATIENCE,
     PRINTED,
     WAYS,
     Bearer,
     Run,
-    half_of,
     labelled,
     method_of,
     opened,
     other_code,
     paired,
-    session_of,
 )
 
 if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit
 
 CODES = (Method.CODE, PRINTED)
-ROOT = Path(__file__).resolve().parents[2]
 
 
 async def wrong(caller: Caller, bearer: Bearer, way: str) -> Answer:
@@ -467,115 +454,3 @@ async def test_a_wrong_proof_leaves_an_unverified_key_as_it_was(kit: Kit, device
         assert (await wrong(caller, bearer, way)).reason == "wrong-code"
     [user] = device.users.users.values()
     assert (user.role, user.keys[0].verified) == ("guest", False)
-
-
-# -- power fails ----------------------------------------------------------------------------------
-
-# argv: what else to break, then the arguments of handfast-device.
-DIES = """
-import os, signal, sys
-from device_app import cli
-from device_app.pairing.record import PairingRecord
-from device_app.resources import pair
-
-real = pair.reply
-
-def dies(request, body, **options):
-    if "rounds" in body:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(request, body, **options)
-
-if sys.argv[1] != "lives":
-    pair.reply = dies
-if sys.argv[1] == "forgets":
-    PairingRecord.keep = lambda *_args, **_named: None
-sys.argv[1:] = sys.argv[2:]
-sys.exit(cli.main())
-"""
-
-
-@dataclass
-class Daemon:
-    """A process, as callers need it."""
-
-    process: asyncio.subprocess.Process
-    places: Paths
-    fingerprint: Fingerprint
-    regular: int = 0
-    pairing: int = 0
-
-    def port(self, *, pairing: bool) -> int:
-        return self.pairing if pairing else self.regular
-
-
-@asynccontextmanager
-async def daemon(places: Paths, key: Fingerprint, how: str) -> AsyncIterator[Daemon]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HANDFAST")}
-    options = ["run", "--port", "0", "--pairing-port", "0", "--listen", HOST, "--allow-loopback"]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", DIES, how, "--home", str(places.state), *options),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=kept | {"PYTHONPATH": str(ROOT), "HANDFAST_INTERFACES": HOST},
-    )
-    try:
-        assert process.stderr is not None
-        async with asyncio.timeout(PATIENCE):
-            while b"ready" not in (line := await process.stderr.readline()):
-                assert line, "it never became ready"
-        window = (await call(places.socket, "open", {}))["window"]
-        status = await call(places.socket, "status", {})
-        yield Daemon(process, places, key, int(status["port"]), int(window["port"]))
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
-
-
-@pytest.mark.parametrize("how", ["counts", "forgets"])
-async def test_the_counts_survive_a_kill_between_attempt_and_answer(
-    kit: Kit, tmp_path: Path, how: str
-) -> None:
-    """The process dies with the answer in hand; the next one knows of the attempt:
-    the 20th at the printed code was one too many. One that stores nothing forgets it, every time.
-    """
-    home = tmp_path / "board"
-    places = Paths(home, home, home)
-    key = Fingerprint.parse(str(offline.init(places, name="kitchen", force=False)["fingerprint"]))
-    text = offline.label(places, replace=False)["label"]
-    label, printed = Label.parse_untrusted(text["text"]), text["code"]
-    with closing(Store.open(home / "device.db")) as store:
-        record = {**store.attempts, LABEL_RECORD: {**record_of(store), "failures": 19}}
-        store.commit(store.state, attempts=record)
-    code = other_code(printed)
-    async with daemon(places, key, how) as board:
-        caller = kit.caller(board)  # type: ignore[arg-type]
-        session = await session_of(caller)
-        half = half_of(PRINTED, session, code=code)
-        asking = asyncio.ensure_future(
-            caller.pair_ask("POST", "/pair", {**half.begin(), "method": "code", "name": "eve"})
-        )
-        async with asyncio.timeout(PATIENCE):
-            assert await board.process.wait() == -signal.SIGKILL
-        asking.cancel()
-        with suppress(asyncio.CancelledError, PeerError):
-            await asking
-    with closing(Store.open(home / "device.db")) as store:
-        attempts: Any = store.attempts.get("pairing", {"failures": 0})
-        assert attempts["failures"] == (1 if how == "counts" else 0)
-        assert record_of(store)["failures"] == (20 if how == "counts" else 19)
-    async with daemon(places, key, "lives") as board:
-        caller = kit.caller(board)  # type: ignore[arg-type]
-        session = await session_of(caller)
-        bearer = Bearer(board, label, printed)  # type: ignore[arg-type]
-        run = Run(caller, session, half_of(PRINTED, session, code=printed), "anna")
-        assert bearer.printed
-        await run.start()
-        done = await run.confirm()
-        assert done.code == ("4.03" if how == "counts" else "2.04"), "the right code"
-
-
-def record_of(store: Store) -> dict[str, Any]:
-    record: Any = store.attempts[LABEL_RECORD]
-    return dict(record)

@@ -7,7 +7,6 @@ our code, and on our code without the defence that it is about, where he has to 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,48 +15,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from client_app import client as client_module
-from client_app.client import Comparison
 from client_app.errors import Declined
 from client_app.pairing import arguments, ceremony, method_choice
 from client_app.pairing.method_choice import MethodInputs
-from peer.errors import PinMismatch, RefusedByUser, UsageError, WrongCode
-from peer.identity import Fingerprint, Identity
+from peer.errors import PinMismatch, RefusedByUser, WrongCode
+from peer.identity import Identity
 from peer.net.address import Address
 from peer.pairing import code, sas, typed
 from peer.pairing.binding import Channel, Confirmation
-from peer.pairing.ceremony import Fields
 from peer.pairing.errors import Mismatch
 from peer.pairing.jpake import EcJpake
 from peer.pairing.label import Label, LabelClient
 from peer.pairing.methods import Method, MethodSpec
 from peer.pairing.sas import SasClient, SasDevice
-from peer.pairing.sides import ClientSide, DeviceSide, Session, Terms, bytes_field
-from tests.kit.methods import (
-    PRINTED,
-    WAYS,
-    Bearer,
-    Imposter,
-    Middle,
-    Taking,
-    between,
-    client_at,
-    half_of,
-    hiding,
-    labelled,
-    method_named,
-    method_of,
-    nobody,
-    offering,
-    said,
-    two_people,
-)
+from peer.pairing.sides import Session
+from tests.hostile.middle_checks import DIGITS, both_are_his, imposter, nobody_won, pairs, stored_at
+from tests.kit.methods import PRINTED, WAYS, client_at, labelled, nobody, two_people
+from tests.kit.middle import Imposter, Middle, Taking, between, hiding
 
 if TYPE_CHECKING:
-    from client_app.client import Client
     from tests.kit.device import Device, Kit
-    from tests.kit.methods import Board, Confirm
-
-DIGITS = 3
 Remove = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -65,37 +42,6 @@ Remove = Callable[[pytest.MonkeyPatch], None]
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """The man in the middle does not notify, so the client looks again: here without a pause."""
     monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
-
-
-async def pairs(client: Client, bearer: Bearer, middle: Middle, way: str, confirm: Confirm) -> Any:
-    """The client's user does what the way asks, and meets the man in the middle."""
-    if way == Method.LABEL:
-        return await client.pair(bearer.label.text, at=middle.address, name="anna")
-    return await client.pair(
-        middle.address,
-        name="anna",
-        method=method_of(way),
-        code=bearer.code_for(way),
-        confirm=confirm,
-    )
-
-
-def stored_at(client: Client) -> list[Fingerprint]:
-    return [one.fingerprint for one in client.devices]
-
-
-def stored_on(device: Device) -> list[str]:
-    return [key for user in device.users.users.values() for key in user.fingerprints]
-
-
-def nobody_won(client: Client, device: Device) -> None:
-    assert not client.devices
-    assert not device.users.users
-
-
-def both_are_his(client: Client, device: Device, middle: Middle) -> None:
-    assert stored_at(client) == [middle.identity.fingerprint]
-    assert stored_on(device) == [middle.identity.fingerprint.hex]
 
 
 # -- defences, to be taken out --------------------------------------------------------------------
@@ -215,80 +161,6 @@ async def test_the_clients_own_tag_sent_back_is_not_the_devices(
             assert not client.devices
             for name in list(device.users.users):
                 device.app.access.registry.remove_user(None, name)
-
-
-# -- who is a device to the one and a client to the other -----------------------------------------
-
-
-class Searching(SasDevice):
-    """Promises nothing: once all else is known, the nonce that makes the numbers equal."""
-
-    def __init__(self, terms: Terms, him: Imposter) -> None:
-        super().__init__(terms, random_bytes=secrets.token_bytes, digits=DIGITS)
-        self._him = him
-
-    def exchange_untrusted(self, message: Fields) -> Fields:
-        client_nonce = bytes_field(message, "nonce")
-        assert self._him.half is not None
-        wanted = self._him.half.number
-        while sas.number(self._binding, client_nonce, self._nonce, digits=DIGITS) != wanted:
-            self._nonce = secrets.token_bytes(sas.NONCE_BYTES)
-        return super().exchange_untrusted(message)
-
-
-class _Board:
-    """The product's device, or with a part of it that does something else."""
-
-    def __init__(self, side: DeviceSide, *, reflects: bool = False) -> None:
-        self.side, self._reflects, self._tag = side, reflects, b""
-
-    def begin_untrusted(self, message: Fields) -> Fields:
-        return self.side.begin_untrusted(message)
-
-    def exchange_untrusted(self, message: Fields) -> Fields:
-        return self.side.exchange_untrusted(message)
-
-    def check_untrusted(self, message: Fields) -> None:
-        self.side.check_untrusted(message)
-        self._tag = bytes_field(message, "confirm")
-
-    def device_tag(self) -> bytes:
-        tag = self.side.device_tag()
-        return self._tag if self._reflects else tag
-
-
-async def imposter(
-    kit: Kit,
-    bearer: Bearer,
-    way: str,
-    *,
-    guess: Callable[[], str] = str,
-    searches: bool = False,
-    reflects: bool = False,
-) -> Imposter:
-    """An attacker with both ceremonies, by the product's halves. `guess` is his code at each."""
-
-    def board(terms: Terms, him: Imposter) -> Board:
-        if way == Method.LABEL:
-            return Taking(terms)
-        if searches:
-            return _Board(Searching(terms, him), reflects=reflects)
-        made = method_named(way, terms.channel.device, guess=guess()).create_side(terms)
-        return _Board(made, reflects=reflects)
-
-    def half(session: Session, him: Imposter) -> ClientSide:
-        label = None
-        if way == Method.LABEL:
-            assert isinstance(him.board, Taking)
-            label = Label(session.device, him.board.token)
-        return half_of(way, session, code=guess(), label=label)
-
-    def make(identity: Identity, address: Address) -> Middle:
-        return Imposter(identity, address, method=method_of(way), board=board, half=half)
-
-    made = await between(kit, bearer.device, way=way, make=make)
-    assert isinstance(made, Imposter)
-    return made
 
 
 async def test_users_who_compare_do_not_take_him_for_the_other(
@@ -438,129 +310,3 @@ async def test_the_button_proves_nothing_and_gives_next_to_nothing(
     [key] = user.keys
     assert user.fingerprints == {middle.identity.fingerprint.hex}
     assert (user.role, key.verified) == (("owner", True) if weak else ("guest", False))
-
-
-# -- who takes methods out of the offer -----------------------------------------------------------
-
-
-async def code_of(text: str = "0000-0000") -> str:
-    return text
-
-
-BROUGHT: dict[str, dict[str, Any]] = {
-    "eyes": {"confirm": nobody},
-    "a code": {"code": "1234-5678"},
-    "both": {"confirm": nobody, "code": "1234-5678"},
-    "a user to ask for a code": {"confirm": nobody, "code": code_of},
-}
-
-
-@pytest.mark.parametrize("brought", BROUGHT)
-@pytest.mark.parametrize("left", [(), ("button",), ("button", "label"), ("trust-me", "button")])
-async def test_a_client_whose_methods_are_taken_away_does_not_take_the_button(
-    kit: Kit, device: Device, tmp_path: Path, brought: str, left: tuple[str, ...]
-) -> None:
-    middle = await between(kit, device, offering(*left), way=Method.BUTTON)
-    client = client_at(kit, tmp_path)
-    with pytest.raises(UsageError):
-        await client.pair(middle.address, **BROUGHT[brought])
-    nobody_won(client, device)
-    assert [code for code, _ in middle.relayed] == ["GET"], "no ceremony was started"
-
-
-async def test_a_client_that_takes_what_comes_first_is_his(
-    kit: Kit, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same with a client that would rather use any method than none."""
-    monkeypatch.setattr(MethodInputs, "method_for", lambda _self, offer: Method(offer.methods[0]))
-    bearer = labelled(device)
-    middle = await imposter(kit, bearer, Method.BUTTON)
-    middle._change = offering("button")
-    client = client_at(kit, tmp_path)
-    await client.pair(middle.address, confirm=nobody, code="1234-5678")
-    both_are_his(client, device, middle)
-
-
-@pytest.mark.parametrize("method", [Method.CODE, Method.SAS, Method.COMPARE])
-async def test_the_method_that_was_asked_for_is_not_replaced(
-    kit: Kit, device: Device, tmp_path: Path, method: str
-) -> None:
-    others = [name for name in tuple(Method) if name != method]
-    middle = await between(kit, device, offering(*others))
-    client = client_at(kit, tmp_path)
-    with pytest.raises(UsageError, match=method):
-        await client.pair(middle.address, method=method, confirm=nobody, code="1234-5678")
-    assert [code for code, _ in middle.relayed] == ["GET"]
-    nobody_won(client, device)
-
-
-async def test_with_everything_but_compare_taken_away_the_users_see_his_key(
-    kit: Kit, device: Device, tmp_path: Path
-) -> None:
-    """Each remaining method is secure by itself: the user gets another question, and refuses."""
-    bearer = labelled(device)
-    middle = await imposter(kit, bearer, Method.COMPARE)
-    middle._change = offering("compare")
-    client = client_at(kit, tmp_path)
-    careful, looks = two_people(device, careful=True)
-    with pytest.raises((Declined, RefusedByUser)):
-        await client.pair(middle.address, confirm=careful, code=code_of)
-    [(here, _)] = looks
-    assert here == (middle.identity.fingerprint, client.identity.fingerprint), "no digits"
-    nobody_won(client, device)
-
-
-# -- who says that all was settled long ago -------------------------------------------------------
-
-
-class Settled(Middle):
-    """Answers the start as a device does that knows this client."""
-
-    async def render(self, request: Any) -> Any:
-        if not request.payload:
-            return await self.carried_over(request)
-        known = {"state": "REGISTERED", "user": "anna", "role": "owner"}
-        return said(known)
-
-
-def settled(identity: Identity, device: Address) -> Middle:
-    return Settled(identity, device, hiding)
-
-
-@pytest.mark.parametrize("way", [way for way in WAYS if way != Method.BUTTON])
-async def test_that_all_was_settled_proves_nothing(
-    kit: Kit, device: Device, tmp_path: Path, way: str
-) -> None:
-    """No ceremony took place, so the key has to be known otherwise, or be compared."""
-    bearer = labelled(device)
-    middle = await between(kit, device, way=way, make=settled)
-    client = client_at(kit, tmp_path)
-    asked: list[Comparison] = []
-
-    async def no(question: Comparison) -> bool:
-        asked.append(question)
-        return False
-
-    with pytest.raises(PinMismatch if way == Method.LABEL else Declined):
-        await pairs(client, bearer, middle, way, no)
-    assert [one.device for one in asked] == [middle.identity.fingerprint] * (way != Method.LABEL)
-    assert not any(one.number for one in asked)
-    if method_of(way) == Method.CODE:
-        with pytest.raises(UsageError, match="its key was not verified"):
-            await client.pair(middle.address, code=bearer.code_for(way))
-    nobody_won(client, device)
-
-
-async def test_without_that_question_anybody_is_stored(
-    kit: Kit, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def nothing(*_: object) -> None:
-        return None
-
-    monkeypatch.setattr("client_app.pairing.attempt.PairingAttempt._compare", nothing)
-    bearer = labelled(device)
-    way = Method.CODE
-    middle = await between(kit, device, way=way, make=settled)
-    client = client_at(kit, tmp_path)
-    await client.pair(middle.address, code=bearer.code_for(way))
-    assert stored_at(client) == [middle.identity.fingerprint]

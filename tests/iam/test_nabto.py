@@ -3,139 +3,33 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import product
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from iam import Access, Key, Subject, User
+from iam import Key, Subject, User
 from iam.builtin import LOWEST, POLICIES, RANKS, ROLES
-from iam.config import load
 from iam.errors import PolicyFileError
-from iam.nabto import Imported, read_config
-from tests.iam.nabto_evaluator import has_role, is_allowed
+from iam.nabto import read_config
+from tests.iam.nabto_cases import (
+    ABOUT_NEW,
+    CONFIGS,
+    MEANING,
+    TOLD,
+    Case,
+    access_of,
+    cases,
+    text_of,
+)
 
-FILES = Path(__file__).with_name("nabto")
-CONFIGS = ("thermostat", "tunnel", "names")
 APP = (
     *("Thermostat:Get", "Thermostat:Set"),
     *("TcpTunnel:ListServices", "TcpTunnel:GetService", "TcpTunnel:Connect"),
     *("Lamp:Get", "Lamp:Set", "Lamp:Dim", "Lamp:Wave"),
 )
-NAMES = ("anna", "guest", "nabto-guest", "zoe")
-# Roles that are not in the file: built-in ones, and one of another file of the same device.
-OTHERS = ("admin", "owner", "nabto-admin", "kiosk")
-KIOSK = """
-[[role]]
-id = "kiosk"
-rank = 1
-policies = []
-"""
-
-
-def text_of(name: str) -> str:
-    return (FILES / f"{name}.json").read_text("utf-8")
-
-
-# What ours does, in theirs. The flags are what theirs tells of the target: u(ser), r(ole).
-MEANING: Mapping[str, Mapping[str, str]] = {
-    "Iam:GetUser": {"GetUser": "u"},
-    "Iam:RemoveUser": {"DeleteUser": "u"},
-    "Iam:AddKey": {"SetUserFingerprint": "u"},
-    "Iam:RemoveKey": {"SetUserFingerprint": "u"},
-    "Iam:SetUser": {"SetUserRole": "ur", "SetUserUsername": "u", "SetUserDisplayName": "u"},
-    "Iam:AddUser": {
-        "CreateUser": "",
-        "SetUserRole": "ur",
-        "SetUserFingerprint": "u",
-        "SetUserDisplayName": "u",
-    },
-    "Iam:CreateInvite": {"CreateUser": "", "SetUserRole": "ur", "SetUserPassword": "u"},
-    "Pairing:OpenWindow": {"SetSettings": "", "SetUserRole": "ur"},
-    "Iam:ListUsers": {"ListUsers": "", "GetUser": "u"},
-    "Iam:ListInvites": {"ListUsers": "", "GetUser": "u"},
-    "Iam:RemoveInvite": {"DeleteUser": "u"},
-    "Iam:ListRoles": {"ListRoles": ""},
-    "Iam:RedeemInvite": {"PairingPasswordInvite": ""},
-}
-ABOUT_ANYBODY = {"Iam:ListUsers", "Iam:ListInvites", "Iam:RemoveInvite"}
-ABOUT_NEW = {"Iam:AddUser", "Iam:CreateInvite", "Pairing:OpenWindow"}
 EVERYBODY = {"Core:Discover", "Iam:GetMe"}
-
-
-@dataclass(frozen=True)
-class Case:
-    role: str  # theirs; "" is a key without a user
-    caller: str
-    local: bool
-    target: str  # a user's name
-    given: str  # a role of theirs
-    action: str  # ours
-    more: Mapping[str, str]
-
-    @property
-    def connection(self) -> dict[str, str]:
-        return {"Connection:IsLocal": str(self.local).lower()}
-
-    def theirs(self, config: Mapping[str, Any]) -> bool:
-        role = self.role or config["Config"].get("UnpairedRole", "")
-        known = self.connection | ({"Connection:Username": self.caller} if self.role else {})
-        if self.action not in MEANING:
-            return is_allowed(config, role, self.action, {**known, **self.more})
-        needs = MEANING[self.action].items()
-        if any("r" in flags for _, flags in needs) and not has_role(config, self.given):
-            return False
-        anybody = self.action in ABOUT_ANYBODY
-        return all(
-            is_allowed(config, role, f"IAM:{need}", known | self._told(target, flags))
-            for target in (NAMES if anybody else (self.target,))
-            for need, flags in needs
-        )
-
-    def _told(self, target: str, flags: str) -> dict[str, str]:
-        told = {"IAM:Username": target} if "u" in flags else {}
-        return told | ({"IAM:RoleId": self.given} if "r" in flags else {})
-
-    def ours(self, config: Mapping[str, Any], access: Access, *, names_new: bool = False) -> bool:
-        key = Key("0" * 64)
-        user = User(self.caller, renamed(config, self.role), (key,)) if self.role else None
-        subject = Subject(key.fingerprint, user, user.role if user else "unpaired")
-        told = dict(self.more)
-        if self.action in MEANING and self.action not in ABOUT_ANYBODY:
-            told["IAM:RoleId"] = renamed(config, self.given)
-            if self.action not in ABOUT_NEW or names_new:
-                told["IAM:Username"] = self.target
-        return access.decide(subject, self.action, told | self.connection).allowed
-
-
-def renamed(config: Mapping[str, Any], role: str) -> str:
-    """A role of the file by its name here; any other is what it is here."""
-    return f"nabto-{role}" if role in RANKS and has_role(config, role) else role
-
-
-def cases(
-    config: Mapping[str, Any], apps: tuple[str, ...], more: list[dict[str, str]]
-) -> Iterator[Case]:
-    roles = [one["Id"] for one in config["Roles"]]
-    given = dict.fromkeys([*roles, *OTHERS])
-    text = json.dumps(config)
-    callers = NAMES[:3] if "Connection:Username" in text else NAMES[:1]
-    for role, caller, local, target, given_role, action in product(
-        ["", *roles], callers, (True, False), NAMES, given, MEANING
-    ):
-        yield Case(role, caller, local, target, given_role, action, {})
-    for role, local, action, told in product(["", *roles], (True, False), apps, more):
-        yield Case(role, "anna", local, "", "", action, told)
-
-
-def access_of(imported: Imported) -> Access:
-    return load([("imported.toml", imported.rulebook_toml), ("kiosk.toml", KIOSK)]).access()
 
 
 MORE: Mapping[str, list[dict[str, str]]] = {
@@ -294,21 +188,6 @@ def check(operator: str, name: str, *values: str) -> dict[str, Any]:
     return {operator: {name: list(values)}}
 
 
-# What an application tells: ordinary texts, and such as two readers take for different numbers.
-TOLD = [
-    {},
-    {"Lamp:Room": "hall", "Lamp:On": "true", "Lamp:Level": "3", "Lamp:Dark": "no"},
-    {"Lamp:Room": "anna", "Lamp:On": "dim", "Lamp:Level": "4.50", "Lamp:Dark": "true"},
-    {"Lamp:Room": "hall", "Lamp:On": "true", "Lamp:Level": "3", "lamp": "dim"},
-    {"Lamp:On": "true", "Lamp:Level": "4.5000000000000000001", "lamp": "true"},
-    {"Lamp:On": "true", "Lamp:Level": "2.9999999999999999999", "Lamp:Limit": "3"},
-    *(
-        {"Lamp:On": "true", "Lamp:Level": text, "Lamp:Limit": other}
-        for text, other in (("1e3", "3"), ("", "0"), ("warm", "3"), ("0x10", "16"), ("nan", "inf"))
-    ),
-]
-
-
 INVITING = ["IAM:CreateUser", "IAM:SetUserPassword"]
 IS_ME, IS_NOT_ME = (check(f"String{word}Equals", "IAM:RoleId", "${Connection:Username}")
                     for word in ("", "Not"))  # fmt: skip
@@ -420,96 +299,3 @@ def test_a_number_that_no_double_holds_is_refused() -> None:
     config = config_of([deny("Lamp:Set", when=[check("NumericEquals", LEVEL, "4.50000000000000")])])
     with pytest.raises(PolicyFileError, match="does not compare so long a number"):
         read_config(json.dumps(config), file="t")
-
-
-# ------------------------------------------------------------------------ random configurations
-
-IAM = sorted({f"IAM:{need}" for needs in MEANING.values() for need in needs})
-NUMBERS = ("3", "4.5", "-0.0", "${Lamp:Limit}")
-condition = st.one_of(
-    st.builds(
-        lambda operator, name, values: {operator: {name: values}},
-        st.sampled_from(["StringEquals", "StringNotEquals"]),
-        st.sampled_from(
-            ["IAM:Username", "IAM:RoleId", "Connection:Username", "Connection:RoleId", "Lamp:Room"]
-        ),
-        st.lists(
-            st.sampled_from(
-                [
-                    *("anna", "A", "guest", "nabto-guest", "admin", "kiosk", "hall"),
-                    *("${Connection:Username}", "${IAM:RoleId}", "${IAM:Username}"),
-                    *("${Lamp:Room}", "${Connection:UserId}"),
-                ]
-            ),
-            max_size=2,
-        ),
-    ),
-    st.builds(
-        lambda name, values: {"Bool": {name: values}},
-        st.sampled_from(["Connection:IsLocal", "Lamp:On", "Clock:Now", "lamp", "IAM:Username"]),
-        st.lists(
-            st.sampled_from(["true", "false", "${Lamp:Dark}", "${lamp}"]), min_size=1, max_size=2
-        ),
-    ),
-    st.builds(
-        lambda operator, name, values: {operator: {name: values}},
-        st.sampled_from(
-            ["NumericLessThan", "NumericNotEquals", "NumericGreaterThanEquals", "NumericEquals"]
-        ),
-        st.sampled_from(["Lamp:Level", "Lamp:Level", "lamp", "Connection:Username"]),
-        st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=2),
-    ),
-)
-statement = st.fixed_dictionaries(
-    {
-        "Effect": st.sampled_from(["Allow", "Allow", "Deny"]),
-        "Actions": st.lists(st.sampled_from([*IAM, "Lamp:Get", "Lamp:Set", "Lamp:*", "Hello:Get"])),
-    },
-    optional={"Conditions": st.lists(condition, max_size=2)},
-)
-
-
-@st.composite
-def configurations(draw: st.DrawFn) -> dict[str, Any]:
-    policies = [
-        {"Id": f"p{number}", "Statements": draw(st.lists(statement, max_size=4))}
-        for number in range(draw(st.integers(0, 3)))
-    ]
-    ids = [one["Id"] for one in policies]
-    names = st.lists(st.sampled_from(ids), unique=True) if ids else st.just([])
-    roles = [{"Id": name, "Policies": draw(names)} for name in ("A", "guest")]
-    config = {"UnpairedRole": "A"} if draw(st.booleans()) else {}
-    return {"Version": 1, "Config": config, "Policies": policies, "Roles": roles}
-
-
-@settings(deadline=None, max_examples=100)
-@given(configurations())
-def test_no_configuration_allows_more_here_than_there(config: dict[str, Any]) -> None:
-    access = access_of(read_config(json.dumps(config), file="random"))
-    for case in cases(config, ("Lamp:Get", "Lamp:Set"), TOLD):
-        for names_new in (False, True):
-            if case.ours(config, access, names_new=names_new):
-                assert case.theirs(config), case
-
-
-def sayable(config: dict[str, Any]) -> bool:
-    """No condition in it is left out here."""
-    text = json.dumps(config)
-    odd = ("Connection:", "Clock:", "lamp", "IAM:Username", "IAM:RoleId", "Lamp:Dark", "Lamp:Limit")
-    return not any(one in text for one in odd)
-
-
-@settings(deadline=None, max_examples=60)
-@given(configurations().filter(sayable))
-def test_what_can_be_said_is_decided_alike(config: dict[str, Any]) -> None:
-    access = access_of(read_config(json.dumps(config), file="random"))
-    numbers = "Numeric" in json.dumps(config)
-    for case in cases(config, ("Lamp:Get", "Lamp:Set"), TOLD[1:3] if numbers else TOLD[:3]):
-        if case.role and (case.action not in MEANING or len(MEANING[case.action]) == 1):
-            assert case.ours(config, access) == case.theirs(config), case
-
-
-def test_the_file_is_plain_toml() -> None:
-    for name in CONFIGS:
-        made = tomllib.loads(read_config(text_of(name), file=name).rulebook_toml)
-        assert set(made) == {"policy", "role"}

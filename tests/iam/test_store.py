@@ -8,21 +8,19 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iam import Event, Key, Rules, State, Store, StoreError, User, mark, schema, store
+from iam import Key, Rules, State, Store, StoreError, User, mark, schema, store
 from iam import changes as to
 from iam.errors import StoreBusy, StoreCorrupt, StoreTooNew, StoreWriteFailed
 from iam.model import Invite
-
-Fp = Callable[[object], str]
-HELLO = Event(kind="hello", boot="b", monotonic=1.0, wall=2.0)
+from tests.iam.store_files import HELLO, Fp, filled, traced
 
 
 @pytest.fixture
@@ -37,11 +35,6 @@ def files(folder: Path) -> dict[str, bytes]:
         for file in folder.iterdir()
         if not file.name.endswith((".lock", "-shm"))
     }
-
-
-def filled(path: Path, state: State) -> None:
-    with closing(Store.open(path)) as store:
-        store.commit(state, HELLO, attempts={"failures": 3})
 
 
 def refused(path: Path, why: type[StoreError]) -> StoreError:
@@ -126,26 +119,6 @@ def test_every_commit_waits_for_the_disk(path: Path, monkeypatch: pytest.MonkeyP
     with traced(monkeypatch) as (db, _), closing(Store.open(path)):
         assert db[-1].execute("PRAGMA synchronous").fetchone() == (2,)
         assert db[-1].execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-@contextmanager
-def traced(
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[tuple[list[sqlite3.Connection], list[str]]]:
-    """The store's connections, and each statement they run."""
-    connections: list[sqlite3.Connection] = []
-    statements: list[str] = []
-    real = sqlite3.connect
-
-    def connect(name: str, *, uri: bool, isolation_level: None) -> sqlite3.Connection:
-        db = real(name, uri=uri, isolation_level=isolation_level)
-        db.set_trace_callback(statements.append)
-        connections.append(db)
-        return db
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sqlite3, "connect", connect)
-        yield connections, statements
 
 
 def test_only_rows_that_differ_are_written(
@@ -430,134 +403,3 @@ def test_a_migration_that_fails_leaves_the_old_file(
     assert version(first) == 1
     with closing(Store.open(first)) as store:
         assert store.state == FIRST_STATE
-
-
-# ---------------------------------------------- times that are not worth a write of their own
-
-
-def wal_size(path: Path) -> int:
-    return path.with_name("state.db-wal").stat().st_size
-
-
-def test_seen_times_go_along_with_what_is_written(path: Path, house: State, fp: Fp) -> None:
-    filled(path, house)
-    with closing(Store.open(path)) as store:
-        store.note_seen(fp("anna"), 10.0)
-        store.note_seen(fp("anna"), 9.0)  # a second session, noted late
-        store.note_seen(fp("a stranger"), 10.0)
-        store.note_time(11.0)
-        assert (dict(store.seen), store.time_floor) == ({fp("anna"): 10.0}, 11.0)
-        assert on_disk(path) == ({}, 0.0)
-        store.commit(store.state, HELLO)
-        assert on_disk(path) == ({fp("anna"): 10.0}, 11.0)
-        store.note_seen(fp("bert"), 12.0)
-        store.close()
-    assert on_disk(path) == ({fp("anna"): 10.0, fp("bert"): 12.0}, 11.0)
-    with closing(Store.open(path)) as store:
-        assert dict(store.seen) == {fp("anna"): 10.0, fp("bert"): 12.0}
-        assert store.time_floor == 11.0
-
-
-connect = sqlite3.connect  # not the one that `traced` puts in its place
-
-
-def on_disk(path: Path) -> tuple[dict[str, float], float]:
-    with closing(connect(path)) as db:
-        seen = dict(db.execute("SELECT fingerprint, at FROM seen"))
-        return seen, db.execute("SELECT floor FROM clock").fetchone()[0]
-
-
-def test_seen_times_do_not_wear_the_flash(path: Path, house: State, fp: Fp) -> None:
-    """A day of requests, one each second, asks for a flush after each: one write an hour."""
-    with closing(Store.open(path)) as store:
-        store.commit(house)
-        writes, size = 0, wal_size(path)
-        for second in range(86_400):
-            store.note_seen(fp("anna"), 1e6 + second)
-            store.note_time(1e6 + second)
-            store.flush_seen()
-            if (now := wal_size(path)) != size:
-                writes, size = writes + 1, now
-        assert writes == 23
-        assert on_disk(path)[1] == 1e6 + 23 * 3600 + 22
-        store.close()
-    assert on_disk(path) == ({fp("anna"): 1e6 + 86_399}, 1e6 + 86_399)
-
-
-def test_a_key_that_goes_is_not_remembered(path: Path, house: State, rules: Rules, fp: Fp) -> None:
-    filled(path, house)
-    with closing(Store.open(path)) as store:
-        for who in ("anna", "carl", "dora"):
-            store.note_seen(fp(who), 10.0)
-        store.commit(to.rename(store.state, None, "carl", "charles", rules=rules))
-        store.commit(to.remove_user(store.state, None, "dora", rules=rules))
-        assert dict(store.seen) == on_disk(path)[0] == {fp("anna"): 10.0, fp("carl"): 10.0}
-
-
-def test_a_floor_that_is_too_high_is_repaired(path: Path, house: State, fp: Fp) -> None:
-    filled(path, house)
-    with closing(Store.open(path)) as store:
-        store.note_time(9e9)
-        store.note_seen(fp("anna"), 9e9)
-        store.note_seen(fp("bert"), 5.0)
-        store.commit(store.state, HELLO)
-        store.note_time(8.0)
-        assert store.time_floor == 9e9
-        store.reset_time_floor(10.0)
-        assert (dict(store.seen), store.time_floor) == on_disk(path)
-        assert on_disk(path) == ({fp("anna"): 10.0, fp("bert"): 5.0}, 10.0)
-        store.note_seen(fp("anna"), 11.0)
-        assert store.seen[fp("anna")] == 11.0
-    with closing(Store.open(path)) as store:  # nor does the mark bring it back
-        assert store.time_floor == 10.0
-
-
-def test_seen_times_outlast_a_full_disk(
-    path: Path,
-    house: State,
-    fp: Fp,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    filled(path, house)
-    with traced(monkeypatch) as (db, _), closing(Store.open(path)) as store:
-        for now in (10.0, 4000.0):
-            store.note_seen(fp("anna"), now)
-        db[-1].execute("PRAGMA query_only = ON")
-        for change in (store.flush_seen, lambda: store.reset_time_floor(1.0)):
-            with pytest.raises(StoreWriteFailed):
-                change()
-        assert (store.seen[fp("anna")], store.time_floor) == (4000.0, 0.0)
-        db[-1].execute("PRAGMA query_only = OFF")
-        store.flush_seen()
-        assert on_disk(path)[0] == {fp("anna"): 4000.0}
-        store.note_seen(fp("anna"), 4001.0)
-        db[-1].execute("PRAGMA query_only = ON")
-        store.close()  # what is lost is not worth an error
-    assert "last seen" in caplog.text
-    with closing(Store.open(path)) as store:
-        assert dict(store.seen) == {fp("anna"): 4000.0}
-
-
-def test_a_time_seen_of_nobody_is_left_out(path: Path, house: State) -> None:
-    filled(path, house)
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("INSERT INTO seen VALUES (?, 1.0)", ("f" * 64,))
-        db.commit()
-    with closing(Store.open(path)) as store:
-        assert dict(store.seen) == {}
-
-
-def test_watchers_of_events_hear_the_newest_number(path: Path, house: State) -> None:
-    heard: list[int] = []
-    with closing(Store.open(path)) as store:
-        end = store.on_events(heard.append)
-        store.commit(house)  # no event
-        store.commit(house, HELLO, HELLO)
-        # A watcher that commits in turn: no watcher gets an older state.
-        again = store.subscribe(lambda _old, new: store.commit(new, HELLO))
-        store.commit(State(), HELLO)
-        again()
-        end()
-        store.commit(house, HELLO)
-    assert heard == [2, 4]

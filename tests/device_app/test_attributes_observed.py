@@ -1,0 +1,127 @@
+"""Conditions that change while a client observes, and the log of the decision."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import aiocoap
+import pytest
+
+from device_app.access.bodies import UserPatch
+from peer.errors import ObservationEnded
+from peer.net.locality_verdict import LocalityVerdict
+from tests.kit.lamps import HALL, lit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from tests.kit.device import Answer, Kit
+
+
+@pytest.fixture(autouse=True)
+def _clean_imports() -> Iterator[None]:
+    path, modules = sys.path[:], set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+# --------------------------------------------------------------------------- each notification
+
+
+async def last_of(readings: AsyncGenerator[Answer, None]) -> Answer:
+    """The answer that ended the observation."""
+    answer = None
+    async with asyncio.timeout(20):
+        async for answer in readings:
+            if not answer.code.startswith("2"):
+                break
+    assert answer is not None
+    return answer
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["rendered", "handed over"])
+async def test_a_notification_that_is_not_allowed_any_more_ends_the_observation(
+    kit: Kit, made: bool
+) -> None:
+    device, lamp, caller = await lit(kit, HALL)
+    async with aclosing(caller.observe("/lamp")) as readings:
+        assert (await anext(readings)).code == "2.05"
+        lamp.updated_state()
+        assert (await anext(readings)).body == "2"
+        lamp.says = {"Lamp:Room": "cellar"}
+        ready = aiocoap.Message(code=aiocoap.CONTENT, payload=b"secret", content_format=0)
+        lamp.updated_state(ready if made else None)
+        last = await last_of(readings)
+    assert (last.code, last.reason) == ("4.03", "denied")
+    assert lamp.rendered == 2
+    assert not lamp._observations
+    assert device.events("denied")[-1].action == "Lamp:Read"
+
+
+async def test_a_session_that_is_not_local_any_more_hears_no_more(kit: Kit) -> None:
+    """Over real DTLS: the path of the session falls while it is observed."""
+    device, lamp, caller = await lit(kit, "Allow Lamp:Read if Bool Connection:IsLocal true")
+    async with aclosing(caller.observe("/lamp")) as readings:
+        assert (await anext(readings)).code == "2.05"
+        [association] = device.app.server._endpoint.associations()
+        real = association._judge
+        association._judge = _from_afar()
+        # One datagram that did not come from a neighbour, and the session is remote for good.
+        refused = await caller.ask("GET", "/lamp")
+        association._judge = real
+        assert refused.reason == "denied"
+        lamp.updated_state()
+        last = await last_of(readings)
+    assert (last.code, last.reason) == ("4.03", "denied")
+    assert lamp.rendered == 1
+
+
+def _from_afar() -> Any:
+    far = LocalityVerdict(
+        is_local=False, rule="ttl", interface="lo", hop_limit=63, detail="a router"
+    )
+    return lambda _datagram: far
+
+
+async def test_a_changed_role_ends_the_observation_before_it_hears_more(kit: Kit) -> None:
+    device, lamp, caller = await lit(kit, HALL)
+    async with aclosing(caller.observe("/lamp")) as readings:
+        assert (await anext(readings)).code == "2.05"
+        device.app.access.registry.set_user(None, "nora", UserPatch(role="guest"))
+        lamp.updated_state()
+        with pytest.raises(ObservationEnded):
+            await last_of(readings)
+    device.app.access.registry.set_user(None, "nora", UserPatch(role="neighbour"))
+
+
+async def test_a_rename_keeps_the_session_and_is_felt_by_conditions_on_the_name(kit: Kit) -> None:
+    """A rename changes no rights of the role, so no session ends; the next decision sees it."""
+    device, lamp, caller = await lit(
+        kit, "Allow Lamp:Read if StringEquals Connection:Username nora"
+    )
+    async with aclosing(caller.observe("/lamp")) as readings:
+        assert (await anext(readings)).code == "2.05"
+        device.app.access.registry.set_user(None, "nora", UserPatch(name="eleonora"))
+        assert [session.is_local for session in device.app.server.sessions()] == [True]
+        lamp.updated_state()
+        assert (await last_of(readings)).reason == "denied"
+
+
+async def test_the_log_says_which_statement_decided(
+    kit: Kit, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "handfast.guard")
+    _, lamp, caller = await lit(kit, HALL, "Deny Lamp:Read if StringEquals Lamp:Room cellar")
+    await caller.ask("GET", "/lamp")
+    lamp.says = {"Lamp:Room": "cellar"}
+    await caller.ask("GET", "/lamp")
+    said = [record.getMessage() for record in caplog.records if record.name == "handfast.guard"]
+    assert "policy 'of-neighbour', statement 1: Allow Lamp:Read" in said[0]
+    assert said[-1].startswith("refused nora:")
+    assert "policy 'of-neighbour', statement 2: Deny Lamp:Read" in said[-1]

@@ -1,0 +1,157 @@
+"""A second key in the window, and clients that disconnect, for each method."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_app.pairing.events import PairingEventKind
+from device_app.pairing.terms import PairingTerms
+from peer.limits import DEFAULT_LIMITS
+from peer.net.address import Address
+from peer.pairing.ceremony import OverlapRule, State
+from peer.pairing.errors import Mismatch
+from peer.pairing.methods import Method
+from peer.testing import Proxy
+from tests.kit.methods import WAYS, Run, labelled, method_of, opened, paired
+
+if TYPE_CHECKING:
+    from tests.kit.device import Device, Kit
+
+
+# -- a second key ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at the start", "at the last step"])
+@pytest.mark.parametrize("racer", WAYS)
+@pytest.mark.parametrize("way", WAYS)
+async def test_of_two_keys_in_one_window_neither_gets_in(
+    kit: Kit, device: Device, way: str, racer: str, late: bool
+) -> None:
+    """By whatever methods: the racer has nothing to prove in order to be noticed."""
+    bearer = labelled(device)
+    await opened(device, Method.BUTTON)  # which offers all of them
+    anna, eve = kit.caller(device), kit.caller(device)
+    run = await Run.of(anna, bearer, way)
+    await run.start()
+    if late:
+        await run.exchange()
+        if device.app.pairing.ceremonies.pending() is not None:
+            device.decide(accept=True)
+    guess = bearer.code_for(racer) and bearer.wrong_code_for(racer)
+    answer = await (await Run.of(eve, bearer, racer, code=guess, name="eve")).start()
+    assert (answer.code, answer.reason) == ("4.03", "refused")
+    if not late and way == Method.SAS:
+        with pytest.raises((KeyError, Mismatch)):
+            await run.exchange()
+        assert run.got[-1].reason == "refused"
+    else:
+        assert (await run.confirm()).reason == "refused"
+    assert not device.users.users
+    assert not device.app.pairing.is_open
+    assert not bearer.shown
+    [event] = [
+        one.event for one in device.app.access.store.audit.iterate() if one.event.kind == "overlap"
+    ]
+    assert event.fingerprint == anna.fingerprint
+    assert eve.fingerprint in event.detail
+
+
+async def test_where_the_first_wins_a_racer_pairs_by_the_button(kit: Kit) -> None:
+    """The setting that turns it off, which is the defence taken out: he only has to be faster."""
+    device = await kit.device(terms=PairingTerms(overlap=OverlapRule.FIRST_WINS))
+    bearer = labelled(device)
+    await opened(device, Method.BUTTON)
+    anna, eve = kit.caller(device), kit.caller(device)
+    run = await Run.of(eve, bearer, Method.BUTTON, name="eve")
+    await run.start()
+    late = await (await Run.of(anna, bearer, Method.BUTTON)).start()
+    assert (late.code, late.reason) == ("5.03", "busy")
+    assert (await run.confirm()).code == "2.04"
+    assert list(device.users.users) == ["eve"]
+
+
+# -- disconnects --------------------------------------------------------------------------------
+
+QUICK = replace(
+    DEFAULT_LIMITS,
+    window_linger_seconds=0.2,
+    person_seconds=0.6,
+    step_seconds=0.4,
+    unpaired_idle_seconds=0.5,
+    handshake_seconds=0.5,
+    handshake_burst=2000,
+)
+
+
+async def after_the_start(run: Run, _device: Device) -> None:
+    await run.start()
+
+
+async def after_the_exchange(run: Run, _device: Device) -> None:
+    await run.to_the_question()
+
+
+async def after_the_yes(run: Run, device: Device) -> None:
+    await run.to_the_question()
+    device.decide(accept=True)
+
+
+async def after_a_wrong_confirmation(run: Run, device: Device) -> None:
+    await run.to_the_question()
+    if device.app.pairing.ceremonies.pending() is not None:
+        device.decide(accept=True)
+    assert (await run.confirm(confirm=bytes(32))).reason == "wrong-code"
+
+
+Step = Callable[[Run, "Device"], Any]
+STEPS: list[tuple[str, Step]] = [
+    *((way, after_the_start) for way in WAYS),
+    (Method.SAS, after_the_exchange),
+    *((way, after_the_yes) for way in (Method.SAS, Method.COMPARE)),
+    *((way, after_a_wrong_confirmation) for way in WAYS),
+]
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["goodbye", "silence"])
+@pytest.mark.parametrize(
+    ("way", "step"), STEPS, ids=[f"{way}-{step.__name__}" for way, step in STEPS]
+)
+async def test_nothing_is_left_of_who_goes_away(
+    kit: Kit, way: str, step: Step, silent: bool
+) -> None:
+    device = await kit.device(limits=QUICK)
+    bearer = labelled(device)
+    await opened(device, way)
+    tasks = asyncio.all_tasks()
+    proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
+    caller = kit.caller(device)
+    caller.port = lambda *, pairing: proxy.address.port
+    run = await Run.of(caller, bearer, way)
+    shown = bearer.shown
+    await step(run, device)
+    if silent:
+        proxy.cut()
+    await caller.close()
+    ended = await device.heard(PairingEventKind.ENDED)
+    assert ended.ceremony is not None
+    assert ended.ceremony.state in {State.REVOKED, State.EXPIRED, State.REFUSED}
+    assert device.app.pairing.budget.failures == 1
+    if method_of(way) == Method.CODE and device.app.pairing.is_open:
+        assert bearer.shown not in {shown, ""}
+    if silent:  # the device cannot know; with the window he is gone at the latest
+        await device.closed()
+    await device.until(lambda: not device.app.status()["sessions"])
+    await device.closed()
+    assert device.app.pairing.ceremonies.pending() is None
+    assert not bearer.shown
+    assert not device.users.users
+    await device.until(lambda: not asyncio.all_tasks() - tasks)
+    proxy.close()
+    await opened(device, way)
+    await paired(kit.caller(device), bearer, way, name="berta")
+    assert list(device.users.users) == ["berta"]

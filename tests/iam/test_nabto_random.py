@@ -1,0 +1,102 @@
+"""Random Nabto configurations decide here as they did there."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iam.nabto import read_config
+from tests.iam.nabto_cases import CONFIGS, IAM, MEANING, TOLD, access_of, cases, text_of
+
+NUMBERS = ("3", "4.5", "-0.0", "${Lamp:Limit}")
+condition = st.one_of(
+    st.builds(
+        lambda operator, name, values: {operator: {name: values}},
+        st.sampled_from(["StringEquals", "StringNotEquals"]),
+        st.sampled_from(
+            ["IAM:Username", "IAM:RoleId", "Connection:Username", "Connection:RoleId", "Lamp:Room"]
+        ),
+        st.lists(
+            st.sampled_from(
+                [
+                    *("anna", "A", "guest", "nabto-guest", "admin", "kiosk", "hall"),
+                    *("${Connection:Username}", "${IAM:RoleId}", "${IAM:Username}"),
+                    *("${Lamp:Room}", "${Connection:UserId}"),
+                ]
+            ),
+            max_size=2,
+        ),
+    ),
+    st.builds(
+        lambda name, values: {"Bool": {name: values}},
+        st.sampled_from(["Connection:IsLocal", "Lamp:On", "Clock:Now", "lamp", "IAM:Username"]),
+        st.lists(
+            st.sampled_from(["true", "false", "${Lamp:Dark}", "${lamp}"]), min_size=1, max_size=2
+        ),
+    ),
+    st.builds(
+        lambda operator, name, values: {operator: {name: values}},
+        st.sampled_from(
+            ["NumericLessThan", "NumericNotEquals", "NumericGreaterThanEquals", "NumericEquals"]
+        ),
+        st.sampled_from(["Lamp:Level", "Lamp:Level", "lamp", "Connection:Username"]),
+        st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=2),
+    ),
+)
+statement = st.fixed_dictionaries(
+    {
+        "Effect": st.sampled_from(["Allow", "Allow", "Deny"]),
+        "Actions": st.lists(st.sampled_from([*IAM, "Lamp:Get", "Lamp:Set", "Lamp:*", "Hello:Get"])),
+    },
+    optional={"Conditions": st.lists(condition, max_size=2)},
+)
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> dict[str, Any]:
+    policies = [
+        {"Id": f"p{number}", "Statements": draw(st.lists(statement, max_size=4))}
+        for number in range(draw(st.integers(0, 3)))
+    ]
+    ids = [one["Id"] for one in policies]
+    names = st.lists(st.sampled_from(ids), unique=True) if ids else st.just([])
+    roles = [{"Id": name, "Policies": draw(names)} for name in ("A", "guest")]
+    config = {"UnpairedRole": "A"} if draw(st.booleans()) else {}
+    return {"Version": 1, "Config": config, "Policies": policies, "Roles": roles}
+
+
+@settings(deadline=None, max_examples=100)
+@given(configurations())
+def test_no_configuration_allows_more_here_than_there(config: dict[str, Any]) -> None:
+    access = access_of(read_config(json.dumps(config), file="random"))
+    for case in cases(config, ("Lamp:Get", "Lamp:Set"), TOLD):
+        for names_new in (False, True):
+            if case.ours(config, access, names_new=names_new):
+                assert case.theirs(config), case
+
+
+def sayable(config: dict[str, Any]) -> bool:
+    """No condition in it is left out here."""
+    text = json.dumps(config)
+    odd = ("Connection:", "Clock:", "lamp", "IAM:Username", "IAM:RoleId", "Lamp:Dark", "Lamp:Limit")
+    return not any(one in text for one in odd)
+
+
+@settings(deadline=None, max_examples=60)
+@given(configurations().filter(sayable))
+def test_what_can_be_said_is_decided_alike(config: dict[str, Any]) -> None:
+    access = access_of(read_config(json.dumps(config), file="random"))
+    numbers = "Numeric" in json.dumps(config)
+    for case in cases(config, ("Lamp:Get", "Lamp:Set"), TOLD[1:3] if numbers else TOLD[:3]):
+        if case.role and (case.action not in MEANING or len(MEANING[case.action]) == 1):
+            assert case.ours(config, access) == case.theirs(config), case
+
+
+def test_the_file_is_plain_toml() -> None:
+    for name in CONFIGS:
+        made = tomllib.loads(read_config(text_of(name), file=name).rulebook_toml)
+        assert set(made) == {"policy", "role"}

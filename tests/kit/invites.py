@@ -1,0 +1,22 @@
+"""Invites, made and redeemed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from peer.pairing.invite import read_untrusted
+
+if TYPE_CHECKING:
+    from tests.kit.device import Answer, Caller
+
+KEY = "ab" * 32
+DAY = 86_400.0
+
+
+async def redeemed(caller: Caller, token: str | bytes) -> Answer:
+    signed = read_untrusted(token)[1] if isinstance(token, str) else token
+    return await caller.ask("POST", "/iam/redeem", {"token": signed})
+
+
+def signed(token: str) -> bytes:
+    return read_untrusted(token)[1]

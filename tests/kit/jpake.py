@@ -1,0 +1,73 @@
+"""Both sides of J-PAKE with known randomness, and what an attacker can compute."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from peer.identity import Fingerprint
+from peer.pairing import p256
+from peer.pairing.binding import Channel
+from peer.pairing.code import CodeClient, CodeDevice
+from peer.pairing.sides import Session, Terms, bytes_field
+from peer.pairing.typed import TypedCode
+
+EKM, WINDOW, ROLE = b"\xe0" * 32, b"\x04" * 16, "guest"
+CLIENT, DEVICE, MALLORY = (Fingerprint(bytes([one]) * 32) for one in (0xC, 0xD, 0xE))
+CODE = b"0417"
+INFINITY = b"\4" + bytes(64)
+
+
+def dice(seed: int) -> Callable[[int], bytes]:
+    return random.Random(seed).randbytes
+
+
+class Client(CodeClient):
+    """The client's side, message by message."""
+
+    def __init__(
+        self, session: Session, code: TypedCode, random_bytes: Callable[[int], bytes]
+    ) -> None:
+        super().__init__(session, code, random_bytes)
+        self.session = session
+
+    def round_one(self) -> bytes:
+        return bytes_field(self.begin(), "round_one")
+
+
+class Board(CodeDevice):
+    """The device's side, message by message."""
+
+    def answer(self, round_one: bytes) -> bytes:
+        return bytes_field(self.begin_untrusted({"round_one": round_one}), "rounds")
+
+    def check(self, round_two: bytes, tag: bytes) -> None:
+        self.check_untrusted({"round_two": round_two, "confirm": tag})
+
+
+def victim(
+    ekm: bytes = EKM, device: Fingerprint = DEVICE, secret: bytes = CODE, *, seed: int = 1
+) -> Client:
+    """A client whose user typed the right code."""
+    return Client(Session(ekm, CLIENT, device), TypedCode(secret.decode()), dice(seed))
+
+
+def board(ekm: bytes = EKM, client: Fingerprint = CLIENT, *, seed: int = 2) -> Board:
+    """A device that shows the code."""
+    return Board(
+        Terms(Channel(ekm, client, DEVICE, WINDOW), ROLE, "anna", "c1"),
+        secret=lambda *, printed: CODE,
+        random_bytes=dice(seed),
+        on_attempt=lambda *, printed: None,
+    )
+
+
+def read(client: Client, both: bytes) -> tuple[bytes, bytes]:
+    """Round two and the tag of a client that got these rounds."""
+    channel = Channel(client.session.ekm, CLIENT, client.session.device, WINDOW)
+    client.started_untrusted(Terms(channel, ROLE, "anna", "c1"), {"rounds": both})
+    message = client.confirm()
+    return bytes_field(message, "round_two"), bytes_field(message, "confirm")
+
+
+G = p256.base()

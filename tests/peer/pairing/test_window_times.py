@@ -1,0 +1,174 @@
+"""When a window closes, and what attempts cost."""
+
+import contextlib
+
+import pytest
+
+from peer.errors import UsageError
+from peer.limits import DEFAULT_LIMITS, Limits
+from peer.pairing.budget import AttemptBudget
+from peer.pairing.ceremony import Ceremony, OverlapRule, State
+from peer.pairing.errors import (
+    CeremonyError,
+    LockedOut,
+    NoSuchCeremony,
+    NotOpen,
+)
+from peer.pairing.events import EventKind
+from peer.pairing.window import Window
+from peer.pairing.window_timer import Phase
+from tests.kit.windows import ANNA, ASKED, BERT, client_of, kinds, opened, start
+
+
+def pair(window: Window, now: float = 0.0) -> Ceremony:
+    ceremony = start(window, now)
+    window.decide("c1", accept=True, now=now)
+    window.complete("c1", client_of(ceremony).confirm(), now, session_id=1)
+    return window.registered("c1", user="anna", now=now)
+
+
+# Attempts.
+
+
+def test_each_start_is_debited_and_a_success_clears() -> None:
+    window = opened(budget=AttemptBudget(failures=8))
+    start(window)
+    assert window.budget.failures == 9
+    window.decide("c1", accept=False, now=0.0)
+    assert window.budget.failures == 9
+    other = opened(budget=window.budget)
+    pair(other)
+    assert other.budget.failures == 0
+
+
+def test_a_back_off_locks_out_across_windows() -> None:
+    window = opened(budget=AttemptBudget(failures=9))
+    start(window)  # the tenth
+    window.decide("c1", accept=False, now=1.0)
+    again = opened(2.0, budget=window.budget)
+    with pytest.raises(LockedOut) as caught:
+        start(again, 2.0)
+    assert caught.value.reason == "locked-out"
+    assert caught.value.retry_after == 28.0
+    assert again.budget == window.budget  # a refusal is not debited
+    assert start(again, 30.0).state is ASKED
+
+
+def test_a_success_of_the_tenth_attempt_is_not_hurt_by_its_own_back_off() -> None:
+    assert pair(opened(budget=AttemptBudget(failures=9))).state is State.REGISTERED
+
+
+# Time.
+
+
+def test_a_person_has_120_s_and_a_program_60() -> None:
+    window = opened(seconds=900)
+    start(window)
+    assert window.next_deadline(0.0) == 120.0
+    window.decide("c1", accept=True, now=10.0)
+    assert window.next_deadline(10.0) == 120.0  # the client's person was asked at 0 too
+    other = opened(seconds=900)
+    start(other)
+    other.decide("c1", accept=True, now=110.0)
+    assert other.next_deadline(110.0) == 170.0
+    assert other.expire(169.9) == []
+    assert [c.state for c in other.expire(170.0)] == [State.EXPIRED]
+    assert other.expire(170.0) == []
+
+
+def test_lateness_needs_no_timer() -> None:
+    window = opened(seconds=900)
+    ceremony = start(window)
+    with pytest.raises(NoSuchCeremony):
+        window.decide("c1", accept=True, now=120.0)
+    start(window, 130.0, ceremony_id="c2")
+    window.decide("c2", accept=True, now=131.0)
+    with pytest.raises(NoSuchCeremony):
+        window.complete("c2", client_of(ceremony).confirm(), 250.0, session_id=1)
+
+
+def test_the_window_closes_on_time_and_ends_what_lives() -> None:
+    window = opened()
+    start(window, 100.0)
+    assert window.next_deadline(100.0) == 120.0
+    assert window.seconds_left(119.0) == 1.0
+    ended = window.expire(120.0)
+    assert [(c.state, c.reason) for c in ended] == [(State.EXPIRED, "window-closed")]
+    assert not window.is_open(120.0)
+    assert window.next_deadline(120.0) == 130.0
+    window.notified("c1")
+    assert window.phase is Phase.CLOSED
+    assert window.next_deadline(120.0) is None
+
+
+def test_an_unused_window_does_not_linger() -> None:
+    window = opened()
+    assert window.next_deadline(0.0) == 120.0
+    assert window.needs_port(119.9)
+    assert not window.needs_port(120.0)
+    assert kinds(window) == ["window-opened", "window-closed"]
+
+
+def test_success_lingers_until_told_or_10_s() -> None:
+    window = opened()
+    pair(window, 5.0)
+    assert not window.is_open(5.0)
+    with pytest.raises(NotOpen):
+        start(window, 5.0, ceremony_id="c2", fingerprint=BERT)
+    assert window.needs_port(14.9)
+    assert not window.needs_port(15.0)
+    other = opened()
+    pair(other)
+    other.notified("c1")
+    assert not other.needs_port(0.0)
+
+
+def test_after_a_crash_no_client_is_waited_for() -> None:
+    window = opened(limits=Limits(window_failures=1))
+    start(window)
+    window.session_ended(1, 1.0)
+    assert not window.needs_port(1.0)
+
+
+def test_opened_twice_extends_and_never_stacks() -> None:
+    window = opened()
+    window.extend(60.0, 120.0)
+    assert window.seconds_left(60.0) == 120.0
+    window.extend(60.0, 30.0)
+    assert window.seconds_left(60.0) == 120.0
+    window.extend(60.0, 1e9)
+    assert window.seconds_left(60.0) == 900.0
+    with pytest.raises(NotOpen):
+        window.extend(960.0, 120.0)
+
+
+def test_no_window_is_longer_than_the_maximum() -> None:
+    assert opened(seconds=1e9).seconds_left(0.0) == DEFAULT_LIMITS.window_max_seconds
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("-inf")])
+def test_a_window_needs_some_time(seconds: float) -> None:
+    with pytest.raises(UsageError) as caught:
+        opened(seconds=seconds)
+    assert "900" in caught.value.advice
+
+
+def test_closed_at_the_console() -> None:
+    window = opened()
+    start(window)
+    window.close(1.0)
+    ended = window.find("c1", session_id=1)
+    assert (ended.state, ended.reason) == (State.REFUSED, "closed")
+    window.close(2.0)
+    closings = [e for e in window.take_events() if e.kind is EventKind.WINDOW_CLOSED]
+    assert [e.fields["reason"] for e in closings] == ["console"]
+
+
+def test_a_window_that_is_closed_remembers_little() -> None:
+    window = opened(overlap=OverlapRule.FIRST_WINS)
+    for number in range(200):
+        with contextlib.suppress(CeremonyError):
+            start(window, 0.0, ceremony_id=f"c{number}", fingerprint=ANNA if number % 2 else BERT)
+    window.close(1.0)
+    assert len(window.take_events()) < 10
+    assert len(window.take_ended()) <= DEFAULT_LIMITS.window_failures
