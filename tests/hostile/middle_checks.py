@@ -1,4 +1,4 @@
-"""What a man in the middle has won, and a client that pairs through him."""
+"""A client that pairs through a man in the middle, and checks of who has paired with whom."""
 
 from __future__ import annotations
 

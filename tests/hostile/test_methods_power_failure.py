@@ -1,4 +1,4 @@
-"""What is counted against an attacker when the power fails."""
+"""The counts against an attacker survive a power failure."""
 
 from __future__ import annotations
 
