@@ -25,6 +25,7 @@ from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.net.datagram import Datagram
 from peer.net.endpoint import Endpoint
+from tests.kit.internals import endpoint_of, half_open
 
 if TYPE_CHECKING:
     from tests.kit.serve import Echo, Serve
@@ -74,7 +75,7 @@ async def test_the_cookie_gate(serve: Serve, table: Table, roomy: Limits) -> Non
         ClientContext(Identity.create()), mtu=1200, pinned=None, resume=None
     )
     [hello] = session.take_datagrams()
-    endpoint: Endpoint = served.server._endpoint
+    endpoint: Endpoint = endpoint_of(served.server)
     source = Address(HOST, 9)  # the answers go to the discard port
     datagram = Datagram(hello, source, HOST, 1, 255)
     garbage = Datagram(b"\x16" + hello[1:40], source, HOST, 1, 255)
@@ -88,7 +89,7 @@ async def test_the_cookie_gate(serve: Serve, table: Table, roomy: Limits) -> Non
     gate = await each(lambda: feed(datagram), 500)
     junk = await each(lambda: feed(garbage), 2000)
     stray = await each(lambda: feed(nobody), 2000)
-    assert not endpoint._half_open
+    assert not half_open(served.server)
     async with CoapsClient(Identity.create(), limits=roomy) as client:
 
         async def shake() -> None:
@@ -159,7 +160,7 @@ async def bare_udp() -> float:
             self.transport.sendto(data, addr)
 
     class Home(asyncio.DatagramProtocol):
-        def datagram_received(self, data: bytes, addr: object) -> None:
+        def datagram_received(self, _data: bytes, _addr: object) -> None:
             came.set()
 
     back, _ = await loop.create_datagram_endpoint(Back, local_addr=(HOST, 0))

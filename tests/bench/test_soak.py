@@ -18,6 +18,7 @@ from aiocoap.numbers.codes import Code
 
 from peer.identity import Identity
 from peer.net.client import CoapsClient
+from tests.kit.internals import endpoint_of, messages_of, remotes_of
 
 if TYPE_CHECKING:
     from tests.kit.serve import Serve
@@ -54,7 +55,7 @@ async def test_two_hundred_thousand_requests_on_one_session(serve: Serve, table:
         for number in range(REQUESTS):
             if number == WARM:
                 warm = look()
-            used[client._layer._messages.message_id] = 1
+            used[messages_of(client).message_id] = 1
             body = b"request %d" % number
             message = aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=body)
             answer = await connection.request(message, timeout=60)
@@ -63,8 +64,8 @@ async def test_two_hundred_thousand_requests_on_one_session(serve: Serve, table:
         assert served.echo.served == REQUESTS
         assert connection.peer.session_id == session
         assert all(used), "every Message ID was used, most of them three times"
-        [remote] = served.server._layer.remotes.values()
-        assert len(remote.recent) <= served.server._endpoint._limits.dedup_window
+        [remote] = remotes_of(served.server)
+        assert len(remote.recent) <= endpoint_of(served.server)._limits.dedup_window
     table.add(f"soak: one of {REQUESTS:,} requests", taken / REQUESTS)
     for what, before, after in zip(("blocks", "objects", "resident bytes"), warm, end, strict=True):
         print(f"{what}: {before:,}, then {after:,}: {after / before:.4f}")

@@ -98,6 +98,8 @@ def lan(monkeypatch: pytest.MonkeyPatch) -> list[Advert]:
 
 @pytest.fixture
 def shell(home: Path, lan: list[Advert]) -> Shell:
+    """A command line that hears no announcement until a test adds one to `lan`."""
+    assert not lan
     return Shell(home)
 
 
@@ -136,4 +138,6 @@ async def kitchen(owner: DeviceThread, home: Path) -> AsyncIterator[Device]:
         yield
 
     async with Client(home=home, look=nobody) as client:
-        yield await client.connect("kitchen")
+        device = await client.connect("kitchen")
+        assert client.devices[0].fingerprint == owner.fingerprint
+        yield device

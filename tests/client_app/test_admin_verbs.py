@@ -27,6 +27,7 @@ OBEYED = set("\x1b\x07\u202e\x9b")
 @pytest.fixture
 def anna(owner: DeviceThread, shell: Shell) -> Shell:
     """The owner's command line."""
+    assert owner.app.access.store.state.users  # `owner` has made this home's client one
     return shell
 
 
@@ -270,7 +271,8 @@ def test_open_and_close(anna: Shell, owner: DeviceThread) -> None:
     assert anna("open", "kitchen", "--for", "5h").code in {2, 8}
 
 
-def test_events(anna: Shell, owner: DeviceThread) -> None:
+@pytest.mark.usefixtures("owner")
+def test_events(anna: Shell) -> None:
     assert anna("users", "kitchen", "add", "mia", "--key", FP).code == 0
     events = lines(anna("events", "kitchen", "--json"))
     assert [one["seq"] for one in events] == list(range(1, len(events) + 1))

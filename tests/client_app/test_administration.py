@@ -109,7 +109,8 @@ async def test_what_cannot_be_sent_is_a_usage_error(kitchen: Device) -> None:
             await wrong
 
 
-async def test_many_users_are_many_blocks(kitchen: Device, owner: DeviceThread) -> None:
+@pytest.mark.usefixtures("owner")
+async def test_many_users_are_many_blocks(kitchen: Device) -> None:
     for number in range(60):
         await kitchen.iam.add_user(f"user-{number:02}", keys=[f"{number:064x}"])
     assert len(await kitchen.iam.users()) == 61
@@ -209,7 +210,8 @@ async def test_events_as_they_come(kitchen: Device, owner: DeviceThread) -> None
     assert not any(one.lost for one in found)
 
 
-async def test_a_guest_is_told_no(owner: DeviceThread, tmp_path: Path, lan: object) -> None:
+@pytest.mark.usefixtures("lan")
+async def test_a_guest_is_told_no(owner: DeviceThread, tmp_path: Path) -> None:
     owner.let_in(tmp_path / "guest", "mia", "guest")
     async with Client(home=tmp_path / "guest") as client:
         iam = (await client.connect("kitchen")).iam
@@ -221,7 +223,8 @@ async def test_a_guest_is_told_no(owner: DeviceThread, tmp_path: Path, lan: obje
         assert not (await iam.check("Iam:ListUsers")).allowed
 
 
-def test_without_async(owner: DeviceThread, home: Path, lan: object) -> None:
+@pytest.mark.usefixtures("owner", "lan")
+def test_without_async(home: Path) -> None:
     with BlockingClient(home=home) as client:
         iam = client.connect("kitchen").iam
         assert iam.add_user("mia", role="user", keys=[FP]).keys[0].fingerprint == FP

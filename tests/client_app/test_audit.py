@@ -49,7 +49,7 @@ class Trail:
         assert 1 <= query["last"] <= EVENTS_PAGE
         return self.piece(self.head - query["last"] + 1, self.head)
 
-    async def observed(self, query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
+    async def observed(self, _query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
         yield self.piece(self.head, self.head)
         while (piece := await self.news.get()) is not None:
             yield piece
@@ -114,7 +114,7 @@ async def test_what_is_gone_is_counted() -> None:
 async def test_gone_while_it_was_followed() -> None:
     device = Trail(5)
 
-    async def news(query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
+    async def news(_query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
         device.head, device.kept_from = 500, 401
         yield device.piece(500, 500)
 
@@ -165,7 +165,7 @@ async def test_who_stops_ends_the_observation() -> None:
     ended = asyncio.Event()
     device = Trail(5)
 
-    async def news(query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
+    async def news(_query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
         try:
             yield device.piece(5, 5)
             await asyncio.Event().wait()
@@ -220,7 +220,7 @@ async def test_a_trail_that_was_cut() -> None:
         await audit.read(Trail(5).page, since=9, last=None)
     device = Trail(9)
 
-    async def news(query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
+    async def news(_query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
         device.head = 5
         yield device.piece(5, 5)
 

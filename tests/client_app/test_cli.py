@@ -404,7 +404,8 @@ def test_doctor_in_an_empty_home(shell: Shell) -> None:
     assert shell("doctor", "kitchen").code == 3
 
 
-def test_doctor_sees_an_open_key(shell: Shell, paired_shell: Shell) -> None:
+@pytest.mark.usefixtures("paired_shell")
+def test_doctor_sees_an_open_key(shell: Shell) -> None:
     (shell.home / "identity.pem").chmod(0o644)
     done = shell("doctor", "kitchen")
     assert done.code == 1

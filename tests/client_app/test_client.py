@@ -213,15 +213,17 @@ async def test_an_advert_with_the_right_id_and_the_wrong_key_is_refused(
         await client.close()
 
 
-async def test_nobody_there_is_unreachable(board: Board, paired: Client, new_client: Make) -> None:
+@pytest.mark.usefixtures("paired")
+async def test_nobody_there_is_unreachable(board: Board, new_client: Make) -> None:
     await board.regular.close()
     with pytest.raises(Unreachable, match="cannot reach kitchen") as caught:
         await new_client().connect("kitchen")
     assert caught.value.refused
 
 
+@pytest.mark.usefixtures("board")
 async def test_a_read_only_home_stops_no_request(
-    board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
+    paired: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move(paired, last_seen=f"{HOST}:9")
 
@@ -377,9 +379,8 @@ async def test_a_revocation_ends_an_observation_with_its_reason(
         await anext(states)
 
 
-async def test_a_device_that_is_gone_ends_an_observation(
-    board: Board, paired: Client, new_client: Make
-) -> None:
+@pytest.mark.usefixtures("paired")
+async def test_a_device_that_is_gone_ends_an_observation(board: Board, new_client: Make) -> None:
     kitchen = await new_client().connect("kitchen")
     states = kitchen.observe("/count")
     await anext(states)

@@ -82,9 +82,7 @@ def test_the_cost_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compared <= 1000
 
 
-def test_more_than_fits_is_refused_and_not_read_whole(
-    shell: Shell, tmp_path: Path, book: DeviceBook
-) -> None:
+def test_more_than_fits_is_refused_and_not_read_whole(shell: Shell, book: DeviceBook) -> None:
     placed(book, b" " * (DEVICES_FILE_BYTES + 1))
     with pytest.raises(BookError, match="longer than"):
         book.all()

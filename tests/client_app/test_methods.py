@@ -233,7 +233,8 @@ def test_every_method_says_what_it_proves() -> None:
 
 
 @pytest.fixture
-def client(home: Path, lan: object) -> Any:
+def client(home: Path, lan: list[object]) -> Any:
+    assert not lan
     with Client(home=home) as made:
         yield made
 
@@ -335,7 +336,7 @@ def test_errors_of_the_methods_come_through(
     assert client.devices == []
 
 
-def test_what_pairing_does_not_need_is_not_loaded(tmp_path: Path, shell: Shell) -> None:
+def test_what_pairing_does_not_need_is_not_loaded(shell: Shell) -> None:
     """Drawing a code takes a library that a plain `devices` need not wait for."""
     loaded: Callable[[], set[str]] = lambda: {"segno", "zxingcpp"} & set(sys.modules)  # noqa: E731
     before = loaded()

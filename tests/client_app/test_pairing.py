@@ -31,6 +31,7 @@ from peer.errors import (
 from peer.limits import DEFAULT_LIMITS
 from peer.net.discovery import Advert
 from tests.kit.board import Board, ConfirmAnswer
+from tests.kit.internals import sockets_of
 
 Make = Callable[..., Client]
 
@@ -122,9 +123,7 @@ async def test_the_devices_user_says_no_while_ours_still_looks(
     assert nothing_is_stored(client, board)
 
 
-async def test_nobody_at_the_device(
-    board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nobody_at_the_device(board: Board, new_client: Make) -> None:
     await board.open()
     client = new_client(board, limits=replace(DEFAULT_LIMITS, person_seconds=0.2))
     with pytest.raises(TimedOut, match="the user at the device"):
@@ -228,12 +227,9 @@ async def test_a_known_name_with_a_new_key_stops(
         assert client.devices == [move]
 
 
+@pytest.mark.usefixtures("paired")
 async def test_a_known_device_that_is_not_announced_is_looked_for_where_it_was(
-    board: Board,
-    paired: Client,
-    other: Board,
-    new_client: Make,
-    monkeypatch: pytest.MonkeyPatch,
+    board: Board, other: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its key is the only one that may answer there, also without an announced id."""
     await other.open()
@@ -404,7 +400,7 @@ async def test_a_lost_last_answer_of_a_device_that_stored_nobody(
 
 async def test_a_device_that_is_gone_after_all_is_unknown(board: Board, new_client: Make) -> None:
     def lose_power(_body: object) -> None:
-        for socket in board.regular._endpoint._sockets:
+        for socket in sockets_of(board.regular):
             socket.close()
 
     board.confirm_answer = lose_power

@@ -419,7 +419,7 @@ async def test_the_token_is_in_no_log_and_no_error(
         lambda text: text[:-5],
         lambda text: text.replace("I*", "1*", 1),
         lambda text: text[:40] + "U" + text[41:],
-        lambda text: "handfast:",
+        lambda _text: "handfast:",
         lambda text: text + text,
         lambda text: text[12:],
         lambda text: text.replace("HANDFAST:I*", "HANDFAST:7*", 1),

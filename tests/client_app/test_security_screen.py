@@ -12,6 +12,7 @@ from client_app.pairing.ceremony import Comparison
 from client_app.terminal.screen import Screen
 from peer.identity import Fingerprint
 from peer.net.problem import ProblemError
+from tests.kit.internals import site_of
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
 OBEYED = set("\x1b\x07\u202e\x9b")
@@ -41,7 +42,7 @@ async def test_the_name_in_the_question_is_escaped(
 def test_the_words_of_a_refusal_are_escaped(
     paired_shell: Any, board_thread: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [site] = {board_thread.board.regular._layer.context.serversite}
+    [site] = {site_of(board_thread.board.regular)}
     broken = site.paths()["broken",]
 
     async def refuses(_request: object) -> None:

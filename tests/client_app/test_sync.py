@@ -68,7 +68,8 @@ def test_errors_come_through(client: Client, board_thread: BoardThread) -> None:
         client.connect("attic")
 
 
-def test_both_users_without_async(home: Path, lan: list[Advert], board_thread: BoardThread) -> None:
+@pytest.mark.usefixtures("lan")
+def test_both_users_without_async(home: Path, board_thread: BoardThread) -> None:
     board_thread.do(board_thread.board.open)
     asked: list[str] = []
 

@@ -168,9 +168,8 @@ def test_an_interrupt_at_the_question(
     assert open_board.board.users == {}
 
 
-def test_an_interrupt_while_the_devices_user_is_waited_for(
-    asked: OnTerminal, open_board: BoardThread, home: Path
-) -> None:
+@pytest.mark.usefixtures("open_board")
+def test_an_interrupt_while_the_devices_user_is_waited_for(asked: OnTerminal, home: Path) -> None:
     asked.type("y\n")
     asked.until("waiting for confirmation at the device")
     asked.type("\x03")
@@ -220,9 +219,8 @@ def test_talk_without_a_terminal_is_plain_lines(open_board: BoardThread, home: P
     assert not set(b"\r\x1b") & set(out + err)
 
 
-def test_an_interrupted_observation_is_130(
-    paired_shell: Any, board_thread: BoardThread, home: Path
-) -> None:
+@pytest.mark.usefixtures("paired_shell", "board_thread")
+def test_an_interrupted_observation_is_130(home: Path) -> None:
     with start(home, "observe", "kitchen", "/count", "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -232,9 +230,8 @@ def test_an_interrupted_observation_is_130(
         assert process.stderr.read() == b"\n"
 
 
-def test_an_interrupted_request_is_130(
-    paired_shell: Any, board_thread: BoardThread, home: Path
-) -> None:
+@pytest.mark.usefixtures("paired_shell")
+def test_an_interrupted_request_is_130(board_thread: BoardThread, home: Path) -> None:
     with start(home, "get", "kitchen", "/slow") as process:
         deadline = time.monotonic() + PATIENCE
         while ("GET", "/slow") not in [(str(c), p) for c, p in board_thread.board.requests]:
@@ -245,8 +242,9 @@ def test_an_interrupted_request_is_130(
     assert b"Traceback" not in err
 
 
+@pytest.mark.usefixtures("paired_shell")
 def test_who_stops_reading_ends_it_without_a_complaint(
-    paired_shell: Any, board_thread: BoardThread, home: Path
+    board_thread: BoardThread, home: Path
 ) -> None:
     async def step() -> None:
         board_thread.board.observed.step()
@@ -306,7 +304,8 @@ def test_a_removal_asks_first(owner: Any, home: Path) -> None:
         assert ("mia" in owner.app.access.store.state.users) == bool(code)
 
 
-def test_who_removes_themselves_is_told(owner: Any, home: Path) -> None:
+@pytest.mark.usefixtures("owner")
+def test_who_removes_themselves_is_told(home: Path) -> None:
     terminal = OnTerminal(home, "users", "kitchen", "remove", "anna")
     try:
         terminal.until(r"This is your own user: this client will lose its access")
@@ -333,7 +332,8 @@ def test_an_invite_is_pasted(owner: Any, home: Path, tmp_path: Path) -> None:
     assert owner.fingerprint.grouped in terminal.shown
 
 
-def test_a_qr_code_on_a_terminal_sets_its_colours(owner: Any, home: Path) -> None:
+@pytest.mark.usefixtures("owner")
+def test_a_qr_code_on_a_terminal_sets_its_colours(home: Path) -> None:
     terminal = OnTerminal(home, "invite", "kitchen", "mia", "--qr")
     try:
         assert terminal.end() == 0

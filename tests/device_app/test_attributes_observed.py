@@ -14,6 +14,7 @@ import pytest
 from device_app.access.bodies import UserPatch
 from peer.errors import ObservationEnded
 from peer.net.locality_verdict import LocalityVerdict
+from tests.kit.internals import endpoint_of, observations_of
 from tests.kit.lamps import HALL, lit
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ async def test_a_notification_that_is_not_allowed_any_more_ends_the_observation(
         last = await last_of(readings)
     assert (last.code, last.reason) == ("4.03", "denied")
     assert lamp.rendered == 2
-    assert not lamp._observations
+    assert not observations_of(lamp)
     assert device.events("denied")[-1].action == "Lamp:Read"
 
 
@@ -69,7 +70,7 @@ async def test_a_session_that_is_not_local_any_more_hears_no_more(kit: Kit) -> N
     device, lamp, caller = await lit(kit, "Allow Lamp:Read if Bool Connection:IsLocal true")
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
-        [association] = device.app.server._endpoint.associations()
+        [association] = endpoint_of(device.app.server).associations()
         real = association._judge
         association._judge = _from_afar()
         # One datagram that did not come from a neighbour, and the session is remote for good.

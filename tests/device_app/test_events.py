@@ -15,6 +15,7 @@ from device_app.access.event_kind import EventKind
 from device_app.terminal.render import event_line
 from peer.errors import ObservationEnded, PeerError
 from tests.kit.daemon import command, environment, run
+from tests.kit.internals import observations_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -146,11 +147,11 @@ async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
     resource: Any = device.app.site.paths()["events",]
     async with asyncio.timeout(60), aclosing(admin.observe("/events")) as seen:
         await anext(seen)
-        assert len(resource._observations) == 1
+        assert len(observations_of(resource)) == 1
         device.app.access.registry.remove_user(None, "adam")
         with pytest.raises(PeerError):
             await anext(seen)
-    assert not resource._observations
+    assert not observations_of(resource)
 
 
 # -- the console -----------------------------------------------------------------------------------

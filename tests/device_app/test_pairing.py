@@ -19,6 +19,7 @@ from peer.limits import DEFAULT_LIMITS
 from peer.pairing.ceremony import OverlapRule
 from peer.pairing.errors import CeremonyError
 from peer.pairing.sides import bytes_field
+from tests.kit.device import fixed_port
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -65,7 +66,7 @@ async def test_closed_means_that_nothing_listens(kit: Kit, device: Device) -> No
     device.app.pairing.close_window()
     await device.port_closed()
     caller = kit.caller(device)
-    caller.port = lambda *, pairing: port
+    caller.port = fixed_port(port)
     with pytest.raises(Unreachable) as caught:
         await caller.connect(pairing=True)
     assert caught.value.refused

@@ -154,7 +154,7 @@ def test_installed_modules_come_by_their_entry_point(
     assert lamp.roles() == {"Lamp:Read": "guest", "Lamp:Set": "user"}
     write(kit, "my_entry_broken", "1 / 0")
     broken = EntryPoint("lamp", "my_entry_broken:resources", resource_spec.GROUP)
-    monkeypatch.setattr(resource_spec, "entry_points", lambda group: EntryPoints([broken]))
+    monkeypatch.setattr(resource_spec, "entry_points", lambda **_group: EntryPoints([broken]))
     with pytest.raises(ModuleError, match="'lamp'"):
         resource_spec.load((), kit.home / "modules", board)
 

@@ -129,7 +129,7 @@ async def test_a_window_for_another_role_is_not_bent(device: Device, admin: Call
 
 
 async def test_nobody_keeps_a_window_open_that_they_could_not_open(
-    kit: Kit, device: Device, admin: Caller
+    device: Device, admin: Caller
 ) -> None:
     await device.open(role="owner", seconds=20)
     for wish in ({}, {"role": "owner"}):

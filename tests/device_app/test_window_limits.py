@@ -17,7 +17,7 @@ LINGERING = replace(DEFAULT_LIMITS, window_linger_seconds=3600)  # no step of a 
 
 
 async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
-    kit: Kit, device: Device
+    device: Device,
 ) -> None:
     await device.open()
     wish = {"name": "bob", "role": "owner", "keys": ["ab" * 32]}

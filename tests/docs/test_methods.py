@@ -135,9 +135,9 @@ def test_code_by_the_code(paper: Paper) -> None:
     )
     device = code.CodeDevice(
         terms,
-        secret=lambda *, printed: typed.secret(said.device),
+        secret=lambda **_kind: typed.secret(said.device),
         random_bytes=draws(0x21, 0x22, 0x23, 0x24, 0x25),
-        on_attempt=lambda *, printed: None,
+        on_attempt=lambda **_kind: None,
     )
     assert client.begin() == {"round_one": said["round one"]}
     answer = device.begin_untrusted({"round_one": said["round one"]})

@@ -30,4 +30,5 @@ async def owner(kit: Kit, device: Device) -> Caller:
 
 @pytest.fixture
 async def guest(kit: Kit, device: Device, owner: Caller) -> Caller:
+    assert device.users.users, owner  # the owner came first
     return kit.known(device, "gustav", "guest")

@@ -20,6 +20,15 @@ from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.testing import Proxy
+from tests.kit.device import fixed_port
+from tests.kit.internals import (
+    endpoint_of,
+    half_open,
+    incoming_requests,
+    layer_of,
+    observations_of,
+    unacknowledged,
+)
 
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
@@ -94,13 +103,13 @@ async def all_gone(device: Device) -> None:
     assert device.app.pairing.ceremonies.pending() is None
     server = device.app.pairing.port.server
     if server is not None:
-        endpoint, layer = server._endpoint, server._layer
-        assert not endpoint._half_open
+        _endpoint, layer = endpoint_of(server), layer_of(server)
+        assert not half_open(server)
         assert not layer.remotes
-        assert not layer._messages._active_exchanges
-        assert not layer._messages.token_manager.incoming_requests
+        assert not unacknowledged(server)
+        assert not incoming_requests(server)
     pair: Any = device.app.pairing.port.site.paths()["pair",]
-    await device.until(lambda: not pair._observations)
+    await device.until(lambda: not observations_of(pair))
 
 
 async def next_one_pairs(kit: Kit, device: Device) -> None:
@@ -121,7 +130,7 @@ async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bo
     tasks = asyncio.all_tasks()
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
     caller = kit.caller(device)
-    caller.port = lambda *, pairing: proxy.address.port
+    caller.port = fixed_port(proxy.address.port)
     await step(caller, device)
     if silent:
         proxy.cut()
@@ -172,7 +181,7 @@ async def test_silent_strangers_go_from_the_regular_port_and_an_owner_stays(kit:
     owner, stranger = kit.known(device, "olga", "owner"), kit.caller(device)
     await owner.ask("GET", "/hello")
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=False)))
-    stranger.port = lambda *, pairing: proxy.address.port
+    stranger.port = fixed_port(proxy.address.port)
     assert (await stranger.ask("GET", "/hello")).code == "4.03"
     proxy.cut()
     assert len(device.sessions("regular")) == 2

@@ -145,9 +145,7 @@ async def test_the_console_revives_a_dead_code(kit: Kit, device: Device) -> None
     await paired(kit.caller(device), Bearer(device, bearer.label, bearer.printed), PRINTED)
 
 
-async def test_without_a_daemon_as_well_and_without_a_label_it_says_so(
-    kit: Kit, device: Device
-) -> None:
+async def test_without_a_daemon_as_well_and_without_a_label_it_says_so(device: Device) -> None:
     with pytest.raises(AppError, match="no label"):
         await call(device.app.paths.socket, "label-revive", {})
     labelled(device)

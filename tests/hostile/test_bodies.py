@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from peer import cbor
-from tests.kit.device import spooled
+from tests.kit.internals import spooled
 
 if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit

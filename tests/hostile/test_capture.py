@@ -24,6 +24,7 @@ from peer.pairing import code, p256, typed
 from peer.pairing.binding import Channel, Confirmation, lp
 from peer.pairing.methods import Method
 from peer.testing import Proxy
+from tests.kit.device import fixed_port
 from tests.kit.methods import Bearer, Run, labelled, opened
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def captured(kit: Kit, device: Device, *, random_bytes: Any = None) -> Cap
     await opened(device, Method.CODE)
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
     caller = kit.caller(device)
-    caller.port = lambda *, pairing: proxy.address.port
+    caller.port = fixed_port(proxy.address.port)
     right = bearer.shown
     run = await Run.of(caller, bearer, Method.CODE)
     if random_bytes is not None:

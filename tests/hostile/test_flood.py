@@ -21,7 +21,8 @@ from peer.identity import Identity
 from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.testing import Proxy
-from tests.kit.device import HASTY, spooled
+from tests.kit.device import HASTY
+from tests.kit.internals import half_open, rated_sources, spooled
 
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
@@ -138,8 +139,8 @@ async def test_garbage_at_a_port_is_counted_and_forgotten(
     assert heard == 0, "garbage was answered"
     server = device.app.server if port == "regular" else device.app.pairing.port.server
     assert server is not None
-    assert not server._endpoint._half_open
-    assert len(server._endpoint._rate) <= 5, "more than our two callers' sources are remembered"
+    assert not half_open(server)
+    assert rated_sources(server) <= 5, "more than our two callers' sources are remembered"
 
 
 async def test_no_certificate_and_the_wrong_pin(
@@ -187,7 +188,7 @@ async def test_a_post_that_asks_to_be_observed_runs_once(kit: Kit, device: Devic
 
 
 async def test_a_guest_cannot_push_out_the_half_body_of_an_owner(
-    kit: Kit, device: Device, owner: Caller, guest: Caller
+    device: Device, owner: Caller, guest: Caller
 ) -> None:
     """Half-received bodies are bounded; a client that fills the table loses its own first."""
     first = await owner.ask("POST", "/iam/users", raw=bytes(64), block1=(0, True, 2))

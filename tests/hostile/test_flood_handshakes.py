@@ -24,6 +24,7 @@ from peer.net.address import Address
 from peer.pairing.invite import read_untrusted
 from tests.kit.device import HASTY
 from tests.kit.floods import Crowd, FarPath, Step, Stopped, addresses, stop_at
+from tests.kit.internals import endpoint_of, half_open
 
 if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit
@@ -100,10 +101,10 @@ def some_of(
     return lambda: flood([next(endless) for _ in range(PER_DATAGRAM)])
 
 
-def half_open(device: Device, *, pairing: bool = False) -> int:
+def half_open_at(device: Device, *, pairing: bool = False) -> int:
     server = device.app.pairing.port.server if pairing else device.app.server
     assert server is not None
-    return len(server._endpoint._half_open)
+    return half_open(server)
 
 
 async def greets(caller: Caller) -> None:
@@ -129,10 +130,10 @@ async def test_a_flood_from_everywhere_leaves_places_for_known_addresses(
     path.meanwhile = some_of(sources, crowd.flood)
     for _ in range(3):
         await greets(owner)
-        assert half_open(device) <= limits.half_open
+        assert half_open_at(device) <= limits.half_open
     counters = device.counters()
     assert counters["half-open-refused"] > 200, "this was no flood"
-    assert half_open(device) == limits.half_open - limits.half_open_reserve
+    assert half_open_at(device) == limits.half_open - limits.half_open_reserve
 
 
 async def test_a_flood_from_one_network_takes_places_from_itself_only(
@@ -148,7 +149,7 @@ async def test_a_flood_from_one_network_takes_places_from_itself_only(
     path.meanwhile = some_of(sources, crowd.flood)
     for _ in range(3):
         await greets(owner)
-        assert half_open(device) <= limits.half_open
+        assert half_open_at(device) <= limits.half_open
     assert device.counters()["half-open-evicted"] > 200, "this was no flood"
 
 
@@ -163,7 +164,7 @@ async def test_a_flood_does_not_cut_off_a_handshake_that_has_begun(kit: Kit, sce
     flood = some_of(sources, crowd.flood)
 
     async def once_the_owner_has_begun() -> None:
-        if half_open(device):
+        if half_open_at(device):
             await flood()
 
     path.meanwhile = once_the_owner_has_begun
@@ -332,7 +333,7 @@ async def test_a_stranger_does_not_keep_a_place_by_shaking_hands_again(
     """From the same port, and with the same key from many ports: both count as old as they are."""
     limits = replace(ROOMY, unpaired_sessions=2, unpaired_kept_seconds=FOREVER, sessions_per_key=1)
     device = await kit.device(limits=limits)
-    endpoint = device.app.server._endpoint
+    endpoint = endpoint_of(device.app.server)
     to = Address(HOST, device.port(pairing=False))
     key = Identity.create()
     await scene.shake(device, addresses(1))

@@ -29,6 +29,7 @@ from peer.net import coaps
 from peer.net.address import Address
 from peer.net.aiocoap_seam import parsing
 from tests.kit.floods import HOST, FarPath
+from tests.kit.internals import backlogs_of, messages_of, remotes_of, unacknowledged
 from tests.kit.raw_client import GET, RawClient, message
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ async def works(
         answer = await owner.ask("GET", "/pair" if pairing else "/hello", pairing=pairing)
         assert answer.code == "2.05"
     path.meanwhile = None
-    await asyncio.gather(*path._tasks)
+    await asyncio.gather(*path.tasks)
 
 
 HUGE = [
@@ -83,7 +84,7 @@ HUGE = [
 
 @BOTH_PORTS
 async def test_messages_beyond_the_bounds_are_not_read(
-    kit: Kit, device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch, pairing: bool
+    device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch, pairing: bool
 ) -> None:
     await device.open(role="user")
     raw = await stranger(device, pairing=pairing)
@@ -115,7 +116,7 @@ async def test_messages_beyond_the_bounds_are_not_read(
 
 @BOTH_PORTS
 async def test_a_message_of_16_kib_costs_no_more_than_a_small_one(
-    kit: Kit, device: Device, pairing: bool
+    device: Device, pairing: bool
 ) -> None:
     """The processor time of both, in one run: aiocoap and the search for the path took 1,000 times
     as long for it. A wide margin, since the clock is coarse."""
@@ -149,7 +150,7 @@ def strange(number: int) -> bytes:
 
 @BOTH_PORTS
 async def test_nothing_is_remembered_of_the_numbers_in_messages(
-    kit: Kit, device: Device, owner: Caller, pairing: bool
+    device: Device, owner: Caller, pairing: bool
 ) -> None:
     await device.open(role="user")
     raw = await stranger(device, pairing=pairing)
@@ -185,7 +186,7 @@ def forget_own() -> None:
 
 @BOTH_PORTS
 async def test_the_memory_for_repeats_stays_small(
-    kit: Kit, device: Device, owner: Caller, pairing: bool
+    device: Device, owner: Caller, pairing: bool
 ) -> None:
     """As many requests as the memory holds, each with as many options as one may have."""
     await device.open(role="user")
@@ -221,14 +222,14 @@ async def test_the_memory_for_repeats_stays_small(
     most = device.app.settings.limits.dedup_bytes
     server = device.app.pairing.port.server if pairing else device.app.server
     assert server is not None
-    remotes = list(server._layer.remotes.values())
+    remotes = remotes_of(server)
     assert 0 < max(one.recent.held_bytes for one in remotes) <= most
     assert held < 2 * most + 2**21, "the process has grown by more than the memory for repeats"
     await raw.close()
 
 
 async def test_one_repeat_after_another_runs_nothing(
-    kit: Kit, device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch
+    device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = await stranger(device, pairing=False)
     asked: Counter[int] = Counter()
@@ -343,7 +344,7 @@ def append(device: Device, detail: str) -> None:
 
 @pytest.mark.parametrize("silent", [False, True], ids=["acknowledge", "silent"])
 async def test_a_commit_costs_the_same_however_many_observe(
-    kit: Kit, device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch, silent: bool
+    device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     for number in range(120):
         append(device, f"{number}" * 50)
@@ -372,9 +373,9 @@ async def test_a_commit_costs_the_same_however_many_observe(
         assert auditor.told > 2 * auditor.sessions
         assert encoded.items <= per_commit * commits
         assert encoded.bytes <= 3 * 1_200 * commits
-    messages = device.app.server._layer._messages
-    assert not any(messages._backlogs.values())
-    assert len(messages._active_exchanges) <= auditor.sessions
+    messages_of(device.app.server)
+    assert not any(backlogs_of(device.app.server).values())
+    assert unacknowledged(device.app.server) <= auditor.sessions
     # An observer that acknowledges finally sees the newest state, in every observation.
     head = device.app.access.store.audit.head[0]
     async with asyncio.timeout(20):
@@ -401,7 +402,7 @@ async def test_a_stranger_may_send_as_much_as_an_invite_takes(
             assert (more.code, more.reason) == ("4.13", "too-large")
             said = await caller.ask("POST", path, raw=bytes(16), block1=(0, True, 0), size1=1025)
             assert (said.code, said.reason) == ("4.13", "too-large")
-    blocks: list[Any] = [one.blocks for one in device.app.server._layer.remotes.values()]
+    blocks: list[Any] = [one.blocks for one in remotes_of(device.app.server)]
     held = [body for one in blocks for body in one.requests._assemblies.values()]
     assert 0 < len(held) <= len(callers) * device.app.settings.limits.block_assemblies
     assert sum(len(one.payload) for one in held) <= len(held) * 1024

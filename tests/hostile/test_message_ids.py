@@ -12,6 +12,8 @@ import aiocoap
 import aiocoap.resource
 import pytest
 
+from tests.kit.internals import messages_of, remotes_of
+
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device
 
@@ -37,7 +39,7 @@ async def test_reused_ids_get_their_own_answers(
     device.app.site.add(("echo",), echo)
     device.app.guard.rules.add(("echo",), {"POST": "Hello:Get"})
     await owner.connect()
-    messages = owner.client._layer._messages
+    messages = messages_of(owner.client)
     for number in range(REQUESTS):
         messages.message_id = 5000 + number % different
         if same_token:
@@ -48,7 +50,7 @@ async def test_reused_ids_get_their_own_answers(
     assert len(echo.bodies) == REQUESTS
     [remote] = [
         one
-        for one in device.app.server._layer.remotes.values()
+        for one in remotes_of(device.app.server)
         if one.peer.fingerprint.hex == owner.fingerprint
     ]
     assert len(remote.recent) <= min(different, device.app.settings.limits.dedup_window) + 1

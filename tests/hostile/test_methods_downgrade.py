@@ -64,7 +64,7 @@ async def test_a_client_that_takes_what_comes_first_is_his(
     monkeypatch.setattr(MethodInputs, "method_for", lambda _self, offer: Method(offer.methods[0]))
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.BUTTON)
-    middle._change = offering("button")
+    middle.change = offering("button")
     client = client_at(kit, tmp_path)
     await client.pair(middle.address, confirm=nobody, code="1234-5678")
     both_are_his(client, device, middle)
@@ -89,7 +89,7 @@ async def test_with_everything_but_compare_taken_away_the_users_see_his_key(
     """Each remaining method is secure by itself: the user gets another question, and refuses."""
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.COMPARE)
-    middle._change = offering("compare")
+    middle.change = offering("compare")
     client = client_at(kit, tmp_path)
     careful, looks = two_people(device, careful=True)
     with pytest.raises((Declined, RefusedByUser)):

@@ -299,8 +299,8 @@ async def test_the_button_proves_nothing_and_gives_next_to_nothing(
         middle.identity,
         Address("127.0.0.1", device.port(pairing=True)),
         method=Method.BUTTON,
-        board=middle._make_board,
-        half=middle._make_half,
+        board=middle.make_board,
+        half=middle.make_half,
     )
     await middle.start()
     kit.at_end(middle.close)

@@ -17,6 +17,7 @@ from peer.pairing.ceremony import OverlapRule, State
 from peer.pairing.errors import Mismatch
 from peer.pairing.methods import Method
 from peer.testing import Proxy
+from tests.kit.device import fixed_port
 from tests.kit.methods import WAYS, Run, labelled, method_of, opened, paired
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ async def test_nothing_is_left_of_who_goes_away(
     tasks = asyncio.all_tasks()
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
     caller = kit.caller(device)
-    caller.port = lambda *, pairing: proxy.address.port
+    caller.port = fixed_port(proxy.address.port)
     run = await Run.of(caller, bearer, way)
     shown = bearer.shown
     await step(run, device)

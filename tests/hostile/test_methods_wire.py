@@ -163,7 +163,7 @@ async def test_a_field_of_another_type_is_no_attempt(
 # -- points with a back door ----------------------------------------------------------------------
 
 
-async def without_the_code(caller: Caller, device: Device) -> Answer:
+async def without_the_code(caller: Caller) -> Answer:
     """X2 and A at infinity, with proofs that hold: K is there too, whatever the code is."""
     session = await session_of(caller)
     label = lp(b"C" + session.client.digest) + lp(session.ekm)
@@ -190,9 +190,9 @@ async def test_infinity_would_open_the_door_without_a_code(
 ) -> None:
     await opened(device, Method.CODE)
     mallory = kit.caller(device)
-    await counted(device, await without_the_code(mallory, device), 1)
+    await counted(device, await without_the_code(mallory), 1)
     monkeypatch.setattr(p256, "is_infinity", lambda _point: False)
-    assert (await without_the_code(mallory, device)).code == "2.04"
+    assert (await without_the_code(mallory)).code == "2.04"
     assert list(device.users.users) == ["mallory"]
 
 
@@ -388,7 +388,7 @@ async def test_with_methods_unnamed_a_press_would_pass_for_a_look(
     binding = Channel.binding
     derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr(
-        Channel, "binding", lambda self, *, method, role: binding(self, method="", role=role)
+        Channel, "binding", lambda self, *, role, **_method: binding(self, method="", role=role)
     )
     monkeypatch.setattr(
         Confirmation,

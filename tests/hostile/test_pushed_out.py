@@ -151,7 +151,7 @@ async def test_who_finds_the_device_full_waits_until_others_make_way(
 
 
 async def test_a_session_that_stands_is_kept(
-    kit: Kit, device: Device, bearer: Bearer, client: Client
+    device: Device, bearer: Bearer, client: Client
 ) -> None:
     await opened(device, Method.CODE)
     before = device.app.pairing.port.server

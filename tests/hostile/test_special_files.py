@@ -100,7 +100,7 @@ def test_a_fifo_that_takes_the_place_of_the_file_is_seen(
     real = os.open
     flags_seen: list[int] = []
 
-    def swapped(name: str, flags: int) -> int:
+    def swapped(_name: str, flags: int) -> int:
         flags_seen.append(flags)
         return real(other, flags | os.O_NONBLOCK)
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.kit.device import spooled
+from tests.kit.internals import (
+    association_of,
+    backlogs_of,
+    incoming_requests,
+    layer_of,
+    spooled,
+    unacknowledged,
+)
 
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
@@ -150,7 +157,7 @@ async def test_strange_coap_below_the_requests_harms_nobody(
     tails = (b"\xbd", b"\xbe\x00", b"\xf0", b"\xb2\xff\xfe", b"\xb1\xff", b"\x11\x01\xd1")
     strange += [b"\x42\x01" + next(numbers).to_bytes(2) * 2 + tail for tail in tails]
     for at in range(0, len(strange), 30):
-        association = (await stranger.connect())._remote.association
+        association = association_of(await stranger.connect())
         for message in strange[at : at + 30]:
             association.send(message)
         assert (await stranger.ask("GET", "/hello")).code == "4.03"
@@ -164,14 +171,14 @@ async def test_a_strangers_endless_observations_and_requests_are_bounded(
 ) -> None:
     stranger = kit.caller(device)
     connection = await stranger.connect()
-    association = connection._remote.association
+    association = association_of(connection)
     for number in range(200):
         association.send(b"\x52\x01" + number.to_bytes(2) * 2 + b"\x60\x55board")
     assert (await owner.ask("GET", "/hello")).code == "2.05"
     assert (await stranger.ask("GET", "/board")).code == "4.03"
     board: Any = device.app.site.paths()["board",]
     assert not board.is_ticking
-    assert not device.app.server._layer._messages.token_manager.incoming_requests
+    assert not incoming_requests(device.app.server)
 
 
 async def test_after_all_that_nothing_of_the_stranger_is_left(kit: Kit, device: Device) -> None:
@@ -181,7 +188,7 @@ async def test_after_all_that_nothing_of_the_stranger_is_left(kit: Kit, device: 
     await stranger.close()
     await device.until(lambda: not device.sessions("regular"))
     await device.until(lambda: not asyncio.all_tasks() - before)
-    layer = device.app.server._layer
+    layer = layer_of(device.app.server)
     assert not layer.remotes
-    assert not layer._messages._active_exchanges
-    assert not layer._messages._backlogs
+    assert not unacknowledged(device.app.server)
+    assert not backlogs_of(device.app.server)

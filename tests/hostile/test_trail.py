@@ -170,8 +170,9 @@ async def test_many_users_together_meet_one_bound_and_owners_have_their_own(kit:
     assert (await owner.ask("PATCH", "/iam/users/adam-1", {"role": "guest"})).code == "2.04"
 
 
+@pytest.mark.usefixtures("owner")
 async def test_a_refusal_is_in_the_trail_however_many_another_causes(
-    kit: Kit, device: Device, owner: Caller
+    kit: Kit, device: Device
 ) -> None:
     """Each key of one user, on every path, and then one refusal of another user."""
     mallory, helper = kit.known(device, "mallory", "guest"), kit.caller(device)
@@ -235,7 +236,8 @@ async def test_a_user_called_console_does_not_sign_as_the_console(
     assert [event.actor for event in trail(device)[-2:]] == ["@console", "@console"]
 
 
-async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device, owner: Caller) -> None:
+@pytest.mark.usefixtures("owner")
+async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device) -> None:
     """Another user may have taken the name that the window's opener had."""
     adam = kit.known(device, "adam", "admin")
     guard = device.app.guard
@@ -322,8 +324,9 @@ async def test_invites_that_end_with_their_makers_rights_are_told(
     assert made.body["id"].startswith(ended.detail.removeprefix("invite "))
 
 
+@pytest.mark.usefixtures("owner")
 async def test_new_policies_are_told_with_the_roles_that_they_change(
-    kit: Kit, device: Device, owner: Caller
+    kit: Kit, device: Device
 ) -> None:
     kit.policy('[[role]]\nid = "guest"\npolicies = ["core-user"]\n')
     await device.app.policies.reload()
@@ -332,9 +335,8 @@ async def test_new_policies_are_told_with_the_roles_that_they_change(
     assert trail(device, "policy-loaded")[-1].detail == "1 files"
 
 
-async def test_a_key_that_is_verified_by_pairing_again_is_told(
-    kit: Kit, device: Device, owner: Caller
-) -> None:
+@pytest.mark.usefixtures("owner")
+async def test_a_key_that_is_verified_by_pairing_again_is_told(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     key = Key(caller.fingerprint, method="button", verified=False)
     device.app.access.registry.add_user(None, User("uwe", "guest", (key,)))

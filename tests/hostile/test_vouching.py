@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from iam.model import Key, User
 from peer.identity import Identity
 from peer.pairing.invite import read_untrusted
@@ -128,15 +130,15 @@ async def test_a_verified_key_vouches_for_others_and_not_for_itself(
     assert (await first.ask("PUT", itself, {"name": "phone-two"})).code == "2.04"
 
 
-async def test_the_console_vouches(kit: Kit, device: Device, owner: Caller) -> None:
+@pytest.mark.usefixtures("owner")
+async def test_the_console_vouches(kit: Kit, device: Device) -> None:
     first = enlist(kit, device, "uwe", role="guest")
     device.app.access.registry.add_key(None, "uwe", Key(first.fingerprint, "phone"))
     assert key_of(device, first.fingerprint).verified
 
 
-async def test_a_vouch_reaches_no_longer_than_its_giver(
-    kit: Kit, device: Device, owner: Caller
-) -> None:
+@pytest.mark.usefixtures("owner")
+async def test_a_vouch_reaches_no_longer_than_its_giver(kit: Kit, device: Device) -> None:
     """Policies may use a key's name, so a name is given as a role is."""
     end = device.app.access.clock.now() + 3600
     admin = kit.caller(device)

@@ -246,7 +246,8 @@ def test_no_file_no_trail(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_the_reader_is_not_blamed_on_the_file(store: Store, path: Path) -> None:
+@pytest.mark.usefixtures("store")
+def test_an_error_of_the_reader_is_not_blamed_on_the_file(path: Path) -> None:
     with pytest.raises(ValueError, match="mine"), Store.read_audit(path):
         raise ValueError("mine")
 

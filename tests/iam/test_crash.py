@@ -219,7 +219,8 @@ def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
             assert book.state == State()
 
 
-def test_killed_while_an_old_copy_is_replaced(before: Path, tmp_path: Path, old: State) -> None:
+@pytest.mark.usefixtures("old")
+def test_killed_while_an_old_copy_is_replaced(before: Path, tmp_path: Path) -> None:
     """Wherever that was, nothing comes back, and what was found is kept."""
     path = before / "state.db"
     found = path.read_bytes()

@@ -120,8 +120,9 @@ def test_the_next_change_does_not_carry_a_failed_one_along(
         assert store.recovery is None
 
 
+@pytest.mark.usefixtures("fault")
 def test_no_other_change_is_made_before_a_failed_one_is_undone(
-    fault: Path, tmp_path: Path, house: State, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, house: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order, without a disk that fails: the log is emptied before anything is written."""
     with closing(Store.open(tmp_path / "state.db")) as store:

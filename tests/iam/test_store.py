@@ -147,7 +147,7 @@ def test_watchers_hear_of_changes_once_they_are_durable(
     with closing(Store.open(path)) as store:
         empty = store.state
 
-        def broken(old: State, new: State) -> None:
+        def broken(_old: State, _new: State) -> None:
             raise RuntimeError("watcher")
 
         store.subscribe(broken)

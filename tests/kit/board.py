@@ -27,6 +27,7 @@ from peer.net.site import GuardedSite
 from peer.pairing.ceremony import Ceremony, State
 from peer.pairing.compare import offer as offer_compare
 from peer.pairing.window import Window
+from tests.kit.internals import sockets_of
 
 ConfirmAnswer = Callable[[dict[str, object]], aiocoap.Message | None]
 HOST = "127.0.0.1"
@@ -55,7 +56,7 @@ class Board:
         self._window: Window | None = None
         self.observed = Counted()
         self.pair_resource: Pair | None = None
-        self._ids = itertools.count(1)
+        self.ids = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self.regular: CoapsServer
         self._pairing: CoapsServer | None = None
@@ -134,7 +135,7 @@ class Board:
 
     async def lose_power(self) -> None:
         """Disconnect silently: no close_notify is sent. The port is free for a restart."""
-        for socket in self.regular._endpoint._sockets:
+        for socket in sockets_of(self.regular):
             socket.close()
         await self.regular.close()
 
@@ -280,13 +281,13 @@ class Pair(resource.ObservableResource):
         if self.board.notifies:
             await super().add_observation(request, serverobservation)
 
-    def _window(self, request: aiocoap.Message) -> Window:
+    def _window(self) -> Window:
         if not self.board.local:
             raise ProblemError("not-local", "only for neighbours", "Come closer.")
         return self.board.window
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
-        window, peer = self._window(request), peer_of(request)
+        window, peer = self._window(), peer_of(request)
         if not request.opt.uri_path:
             offer = {
                 "version": 1,
@@ -313,12 +314,12 @@ class Pair(resource.ObservableResource):
     async def render_delete(self, request: aiocoap.Message) -> aiocoap.Message:
         self.board.requests.append(("DELETE", "/pair"))
         now = asyncio.get_running_loop().time()
-        window, peer = self._window(request), peer_of(request)
+        window, peer = self._window(), peer_of(request)
         window.abort(request.opt.uri_path[0], now, session_id=peer.session_id)
         return aiocoap.Message(code=Code.DELETED)
 
     def _start(self, request: aiocoap.Message, body: Any) -> aiocoap.Message:
-        window, peer, now = self._window(request), peer_of(request), self._now()
+        window, peer, now = self._window(), peer_of(request), self._now()
         held = self.board.users.get(peer.fingerprint)
         if held is not None:
             if held != body["name"]:
@@ -332,7 +333,7 @@ class Pair(resource.ObservableResource):
             ekm=peer.exporter,
             method=body["method"],
             name=body["name"],
-            ceremony_id=f"c{next(self.board._ids)}",
+            ceremony_id=f"c{next(self.board.ids)}",
         )
         self.board.ask(ceremony)
         answer = cbor_answer(
@@ -348,7 +349,7 @@ class Pair(resource.ObservableResource):
         return answer
 
     async def _complete(self, request: aiocoap.Message, body: Any) -> aiocoap.Message:
-        window, peer, now = self._window(request), peer_of(request), self._now()
+        window, peer, now = self._window(), peer_of(request), self._now()
         at = request.opt.uri_path[0]
         ceremony = window.complete(at, body, now, session_id=peer.session_id)
         self.board.users[peer.fingerprint] = ceremony.name

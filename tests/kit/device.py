@@ -5,14 +5,12 @@ never sends. Nothing sleeps: a test waits for an answer or an event, with a time
 """
 
 import asyncio
-import gc
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiocoap
-from aiocoap.blockwise import Block1Spool, Block2Cache
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 
@@ -36,6 +34,7 @@ from peer.pairing.ceremony import Ceremony
 from peer.pairing.compare import CompareClient
 from peer.pairing.sides import Terms
 from tests.kit.daemon import HOST, PATIENCE, Daemon
+from tests.kit.internals import request_by_hand
 
 #: The defaults, and a pairing port that closes soon after its window.
 QUICK_CLOSE = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
@@ -60,6 +59,16 @@ class Port(Protocol):
     """The number of one of the two ports of a device."""
 
     def __call__(self, *, pairing: bool) -> int: ...
+
+
+def fixed_port(number: int) -> Port:
+    """The same number for both ports, to put a path of a test in between."""
+
+    def port(*, pairing: bool) -> int:
+        assert pairing in (True, False)
+        return number
+
+    return port
 
 
 @dataclass(frozen=True)
@@ -124,18 +133,6 @@ def request_of(
     return message
 
 
-def spooled() -> int:
-    """The number of half-received bodies and half-sent answers that this process keeps."""
-    gc.collect()  # earlier tests leave cycles
-    kept: list[Any] = []
-    for one in gc.get_objects():
-        if isinstance(one, Block1Spool):
-            kept.append(one._assemblies)
-        elif isinstance(one, Block2Cache):
-            kept.append(one._completes)
-    return sum(len(getattr(one, "_items", one)) for one in kept)
-
-
 class Caller:
     """One key, and its sessions with the two ports of a device."""
 
@@ -168,10 +165,9 @@ class Caller:
 
     async def send(self, message: aiocoap.Message, *, pairing: bool = False) -> Answer:
         connection = await self.connect(pairing=pairing)
-        by_hand = message.opt.block1 is not None or message.opt.block2 is not None
-        message.remote = connection._remote
-        request = connection._context.request(message, handle_blockwise=not by_hand)
-        return Answer(await connection._answer(request, timeout=PATIENCE))
+        if message.opt.block1 is not None or message.opt.block2 is not None:
+            return Answer(await request_by_hand(connection, message, timeout=PATIENCE))
+        return Answer(await connection.request(message, timeout=PATIENCE))
 
     async def ask(
         self,

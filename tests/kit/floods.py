@@ -79,7 +79,7 @@ class FarPath:
         self._delay = delay_seconds
         self.meanwhile = meanwhile
         self._backs: dict[Address, UdpSocket] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self.passed: list[tuple[bool, bytes]] = []  # (towards the device, datagram)
         self._front = UdpSocket.bind(HOST, 0, on_datagram=self._from_client, on_error=_ignore)
 
@@ -115,12 +115,12 @@ class FarPath:
             deliver(data)
 
         task = asyncio.create_task(pass_on())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     async def close(self) -> None:
         """Drop what is under way, and close every socket."""
-        tasks = list(self._tasks)
+        tasks = list(self.tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

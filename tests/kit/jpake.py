@@ -56,9 +56,9 @@ def board(ekm: bytes = EKM, client: Fingerprint = CLIENT, *, seed: int = 2) -> B
     """A device that shows the code."""
     return Board(
         Terms(Channel(ekm, client, DEVICE, WINDOW), ROLE, "anna", "c1"),
-        secret=lambda *, printed: CODE,
+        secret=lambda **_kind: CODE,
         random_bytes=dice(seed),
-        on_attempt=lambda *, printed: None,
+        on_attempt=lambda **_kind: None,
     )
 
 

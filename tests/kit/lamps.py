@@ -40,7 +40,7 @@ class Lamp(ObservableResource):
         self.rendered = 0
         self.paths: list[tuple[str, ...]] = []
 
-    async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
+    async def render_get(self, _request: aiocoap.Message) -> aiocoap.Message:
         self.rendered += 1
         return aiocoap.Message(payload=b"%d" % self.rendered, content_format=0)
 

@@ -54,7 +54,7 @@ class Middle(aiocoap.resource.Resource):
         self.answers: list[tuple[str, bytes]] = []
         self._client = CoapsClient(identity)
         self._device = device
-        self._change = change
+        self.change = change
         self.server: CoapsServer
 
     async def start(self) -> None:
@@ -93,7 +93,7 @@ class Middle(aiocoap.resource.Resource):
         self.answers.append((answer.code.dotted, bytes(answer.payload)))
         payload = answer.payload
         if answer.opt.content_format == 60:
-            payload = cbor.encode(self._change(cbor.decode_untrusted(payload)))  # type: ignore[arg-type]
+            payload = cbor.encode(self.change(cbor.decode_untrusted(payload)))  # type: ignore[arg-type]
         back = aiocoap.Message(code=answer.code, payload=payload)
         back.opt.content_format = answer.opt.content_format
         return back
@@ -180,7 +180,7 @@ class Imposter(Middle):
         self.terms: Terms
         self.board: Board
         self.half: ClientSide | None = None
-        self._make_board, self._make_half = board, half
+        self.make_board, self.make_half = board, half
 
     @property
     def session(self) -> Session:
@@ -212,7 +212,7 @@ class Imposter(Middle):
         """His own ceremony with the device, to its exchange; then the client's with him."""
         first: Fields = {}
         if self.method != Method.LABEL:
-            self.half = self._make_half(self.session, self)
+            self.half = self.make_half(self.session, self)
             first = self.half.begin()
         wish = {**first, "method": self.method, "name": "mallory"}
         code, answer = await self.ask((), wish)
@@ -228,7 +228,7 @@ class Imposter(Middle):
                 self.half.exchanged_untrusted((await self.ask((answer["id"],), message))[1])
         peer = peer_of(request)
         channel = Channel(peer.exporter, peer.fingerprint, self.identity.fingerprint, window)
-        self.board = self._make_board(Terms(channel, role, body["name"], answer["id"]), self)
+        self.board = self.make_board(Terms(channel, role, body["name"], answer["id"]), self)
         fields = self.board.begin_untrusted(body)
         head = {"id": answer["id"], "window": window, "role": role, "state": answer["state"]}
         return said({**head, **fields}, code=Code.CREATED)
@@ -240,7 +240,7 @@ class Imposter(Middle):
         except Mismatch as error:
             self.learned = error
         if self.half is None:
-            self.half = self._make_half(self.session, self)
+            self.half = self.make_half(self.session, self)
             self.half.begin()
             self.half.started_untrusted(self.terms, {})
         code, _ = await self.ask((self.terms.ceremony_id,), self.half.confirm())
@@ -282,7 +282,7 @@ def method_named(
     match method_of(way):
         case Method.CODE:
             secret = TypedCode.parse_untrusted(guess).secret(device)
-            return offer_code(lambda *, printed: secret, random_bytes, lambda *, printed: None)
+            return offer_code(lambda **_kind: secret, random_bytes, lambda **_kind: None)
         case Method.LABEL:
             return offer_label(lambda: verifier)
         case Method.SAS:

@@ -16,6 +16,7 @@ from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.outline import outline_untrusted
+from tests.kit.internals import association_of, layer_of
 
 PATIENCE = 20.0  # seconds until what must come counts as lost
 GET = 1
@@ -66,9 +67,9 @@ class RawClient:
         """Shake hands with a server."""
         client = CoapsClient(identity or Identity.create())
         raw = cls(client)
-        client._layer.message_received = raw._heard  # type: ignore[method-assign, assignment]
+        layer_of(client).message_received = raw._heard  # type: ignore[method-assign, assignment]
         connection = await client.connect(address, pinned=None, timeout=PATIENCE)
-        raw._association = connection._remote.association
+        raw._association = association_of(connection)
         return raw
 
     def _heard(self, _association: Association, data: bytes) -> None:

@@ -101,7 +101,7 @@ def interleaved(m: Middle, client: Client, device: Device) -> None:
     client.open(own)
 
 
-def relay(m: Middle, client: Client, device: Device) -> None:
+def relay(_m: Middle, client: Client, device: Device) -> None:
     """Pass everything on as it is."""
     nonce = device.reveal(client.answer(device.commit()))
     client.open(nonce)

@@ -17,6 +17,7 @@ from peer.net.onlink import Locality, LocalMode
 from peer.net.remote import peer_of
 from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
+from tests.kit.internals import endpoint_of
 
 HOST = "127.0.0.1"
 
@@ -115,7 +116,7 @@ class Served:
 
     def exporters(self) -> list[bytes]:
         """The exporter value of each session; no request is needed for it."""
-        associations = self.server._endpoint.associations()
+        associations = endpoint_of(self.server).associations()
         return [association.session.exporter for association in associations]
 
 

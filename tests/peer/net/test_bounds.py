@@ -24,6 +24,7 @@ from peer.net.aiocoap_seam import parsing
 from peer.net.client import CoapsClient
 from peer.net.problem import ProblemError, error_of
 from peer.net.site import GuardedSite
+from tests.kit.internals import backlogs_of, messages_of, remotes_of, site_of
 from tests.kit.raw_client import GET, RawClient, message
 
 POST = 2
@@ -80,7 +81,7 @@ async def test_what_is_beyond_the_bounds_is_rejected_unread(
     assert served.server.counters["coap-too-large"] == 20
     assert not asked
     assert all(len(data) == 4 for data in read), "aiocoap has read more than the empty message"
-    (remote,) = served.server._layer.remotes.values()
+    (remote,) = remotes_of(served.server)
     assert len(remote.recent) == 0
     connection = await caller.connect(served.address, pinned=None)
     assert (await connection.request(get("echo"))).code is Code.CONTENT
@@ -106,7 +107,7 @@ async def test_a_message_of_a_device_is_bounded_as_well(
 ) -> None:
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
-    (remote,) = served.server._layer.remotes.values()
+    (remote,) = remotes_of(served.server)
     before = len(read)
     for number in range(10):
         head = b"\x50\x45" + number.to_bytes(2)
@@ -221,7 +222,7 @@ async def test_numbers_that_a_device_sends_are_not_remembered(
     connection = await caller.connect(served.address, pinned=None)
     stream = connection.observe(get("value"))
     await anext(stream)
-    (remote,) = served.server._layer.remotes.values()
+    (remote,) = remotes_of(served.server)
     (token,) = remote.under_way
     messages = [
         message(
@@ -278,7 +279,7 @@ async def test_the_memory_for_repeats_is_bytes_and_bounded_in_bytes(serve: Any) 
     for number in range(100):
         raw.send(message(POST, "echo", number=number, options=options, payload=b"%d" % number * 20))
         await raw.until(number + 1)
-    (remote,) = served.server._layer.remotes.values()
+    (remote,) = remotes_of(served.server)
     assert 0 < remote.recent.held_bytes <= limits.dedup_bytes
     assert 10 < len(remote.recent) < 100
     received = list(raw.received)
@@ -321,8 +322,8 @@ async def test_answers_that_wait_for_an_acknowledgement_are_bounded(serve: Any) 
 
     served.echo.render_get = render_get
     raw = await RawClient.connect(served.address)
-    (remote,) = served.server._layer.remotes.values()
-    messages = served.server._layer._messages
+    (remote,) = remotes_of(served.server)
+    messages_of(served.server)
     for number in range(40):
         gate.clear()
         before = len(raw.received)
@@ -332,7 +333,7 @@ async def test_answers_that_wait_for_an_acknowledgement_are_bounded(serve: Any) 
         assert last.code in (Code.EMPTY, Code.TOO_MANY_REQUESTS)
         gate.set()
         await raw.handled()
-        assert len(messages._backlogs.get(remote, ())) <= 4
+        assert len(backlogs_of(served.server).get(remote, ())) <= 4
     refused = [one for one in raw.received if one.code is Code.TOO_MANY_REQUESTS]
     assert len(refused) >= 30
     await raw.close()
@@ -434,7 +435,7 @@ async def test_half_bodies_and_half_answers_are_bounded_in_bytes(
             asking = get("echo")
             asking.opt.uri_query = [str(number)]
             assert (await ask(asking)).opt.block2.more
-    (remote,) = served.server._layer.remotes.values()
+    (remote,) = remotes_of(served.server)
     for kept in (remote.blocks.requests._assemblies, remote.blocks.responses._completes):
         assert 0 < sum(len(one.payload) for one in kept.values()) <= limits.block_bytes
 
@@ -442,7 +443,7 @@ async def test_half_bodies_and_half_answers_are_bounded_in_bytes(
 async def test_a_body_is_as_long_as_its_sender_may_send(serve: Any, device: Identity) -> None:
     """What a key may send is asked for each request, before anything of it is kept."""
     served = await serve()
-    served.server._layer.context.serversite._body_bytes = lambda _request: 100
+    site_of(served.server)._body_bytes = lambda _request: 100
     async with CoapsClient(Identity.create()) as client:
         connection = await client.connect(served.address, pinned=device.fingerprint)
         with by_hand(connection) as ask:

@@ -19,6 +19,7 @@ from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
 from peer.net.problem import ProblemError, error_of
 from peer.testing import Impairment, Proxy
+from tests.kit.internals import association_of, layer_of, messages_of, remotes_of
 
 
 def get(*path: str) -> aiocoap.Message:
@@ -70,13 +71,13 @@ async def test_a_slow_answer_comes_separately(serve: Any, caller: CoapsClient) -
     """RFC 7252 §5.2.2. The handler waits until the empty acknowledgement is on its way."""
     served = await serve()
     acknowledged = asyncio.Event()
-    acknowledge = served.server._layer._messages._send_empty_ack
+    acknowledge = messages_of(served.server)._send_empty_ack
 
     def noticed(*args: Any, **options: Any) -> None:
         acknowledge(*args, **options)
         acknowledged.set()
 
-    served.server._layer._messages._send_empty_ack = noticed
+    messages_of(served.server)._send_empty_ack = noticed
 
     async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
         await asyncio.wait_for(acknowledged.wait(), 20)
@@ -169,7 +170,7 @@ async def test_silence_is_a_time_out(serve: Any, caller: CoapsClient) -> None:
 async def test_a_reused_message_id_gets_its_own_answer(serve: Any, caller: CoapsClient) -> None:
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
-    messages = caller._layer._messages
+    messages = messages_of(caller)
     for number in range(40):
         messages.message_id = 1000 + number % 2
         body = f"request {number}".encode()
@@ -183,7 +184,7 @@ async def test_a_repeated_request_runs_once_and_is_answered_again(
 ) -> None:
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
-    layer = caller._layer
+    layer = layer_of(caller)
     sent: list[bytes] = []
     send = layer.send
 
@@ -203,9 +204,9 @@ async def test_memory_for_repeats_is_bounded(serve: Any, caller: CoapsClient) ->
     connection = await caller.connect(served.address, pinned=None)
     for number in range(64):
         await connection.request(post("echo", payload=str(number).encode()))
-    (remote,) = served.server._layer.remotes.values()
+    (remote,) = remotes_of(served.server)
     assert len(remote.recent) == 16
-    assert not served.server._layer._messages._recent_messages
+    assert not messages_of(served.server)._recent_messages
 
 
 async def test_observations_of_one_session_are_bounded(serve: Any, caller: CoapsClient) -> None:
@@ -226,7 +227,7 @@ async def test_bytes_that_are_not_coap_are_dropped_and_counted(
 ) -> None:
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
-    association = connection._remote.association
+    association = association_of(connection)
     for garbage in (b"\x00", b"\xff" * 40, b"\x40\x01\x00\x01\xf0", b"\x4f" + bytes(20)):
         association.send(garbage)
     assert (await connection.request(get("echo"))).code is Code.CONTENT
@@ -315,7 +316,7 @@ async def test_the_guard_is_asked_before_existence_and_before_blocks(
     assert (known.code, known.payload) == (unknown.code, unknown.payload)
     body = await connection.request(post("echo", payload=bytes(20_000)))
     assert body.code is Code.FORBIDDEN
-    assert all(remote.blocks is None for remote in served.server._layer.remotes.values())
+    assert all(remote.blocks is None for remote in remotes_of(served.server))
 
 
 @pytest.mark.slow
@@ -401,6 +402,6 @@ async def test_many_requests_with_one_token_in_one_turn_leave_no_warning(
     for number in range(4):
         message = get("echo")
         message.mtype, message.mid, message.token = aiocoap.CON, number, b"t"
-        connection._remote.association.send(message.encode())
+        association_of(connection).send(message.encode())
     assert (await connection.request(get("echo"))).code is Code.CONTENT
     gc.collect()

@@ -19,6 +19,7 @@ from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.udp import UdpSocket
 from peer.testing import Impairment, Proxy
+from tests.kit.internals import endpoint_of, half_open, rated_sources, sockets_of
 
 
 def get(*path: str) -> aiocoap.Message:
@@ -106,7 +107,7 @@ async def test_a_replayed_client_hello_does_not_keep_the_session_from_its_end(se
         other[27:59] = secrets.token_bytes(32)
         proxy.inject_to_device(bytes(other))
         await settled(connection, served)
-        assert len(served.server._endpoint._half_open) == 1
+        assert half_open(served.server) == 1
         await connection.close()
         await asyncio.wait_for(ended.wait(), 20)
         assert served.server.sessions() == []
@@ -155,8 +156,8 @@ async def test_hellos_without_a_cookie_leave_nothing_and_get_no_more_than_they_s
     """A spoofer cannot see the answers; what it makes us keep and send is what matters."""
     served, proxy, connection = await hello_of(serve, caller)
     hello = proxy.towards_device()[0]
-    endpoint = served.server._endpoint
-    sources = len(endpoint._rate)
+    endpoint_of(served.server)
+    sources = rated_sources(served.server)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as spoofer:
         spoofer.connect(("127.0.0.1", served.server.port))
         spoofer.setblocking(False)
@@ -170,8 +171,8 @@ async def test_hellos_without_a_cookie_leave_nothing_and_get_no_more_than_they_s
             except BlockingIOError:
                 break
     assert answered <= 200 * len(hello)
-    assert not endpoint._half_open
-    assert len(endpoint._rate) == sources, "a source without a cookie is remembered"
+    assert not half_open(served.server)
+    assert rated_sources(served.server) == sources, "a source without a cookie is remembered"
     proxy.close()
 
 
@@ -202,7 +203,7 @@ async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
     serve: Any, device: Identity
 ) -> None:
     served = await serve(limits=Limits(half_open=4, half_open_reserve=1, half_open_kept_seconds=0))
-    endpoint = served.server._endpoint
+    endpoint = endpoint_of(served.server)
     clients = [CoapsClient(Identity.create()) for _ in range(6)]
     proxies = [await Proxy.start(served.address) for _ in clients]
 
@@ -223,13 +224,13 @@ async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
     most = 0
     for one, proxy in zip(clients, proxies, strict=True):
         await halfway(one, proxy)
-        most = max(most, len(endpoint._half_open))
-        assert len(endpoint._half_open) <= 3
+        most = max(most, half_open(served.server))
+        assert half_open(served.server) <= 3
     assert most == 3
     assert count(served, "half-open-evicted") == 3
     endpoint._limits = Limits(handshake_seconds=0)
     endpoint._sweep()
-    assert not endpoint._half_open
+    assert not half_open(served.server)
     assert count(served, "handshakes-timed-out") == 3
     for one, proxy in zip(clients, proxies, strict=True):
         await one.close()
@@ -308,7 +309,7 @@ async def test_one_place_has_one_half_open_handshake(serve: Any, caller: CoapsCl
         hello[27:59] = secrets.token_bytes(32)
         proxy.inject_to_device(bytes(hello))
     await settled(connection, served)
-    assert len(served.server._endpoint._half_open) == 1
+    assert half_open(served.server) == 1
     gc.collect()
     alive = [one for one in gc.get_objects() if isinstance(one, Association)]
     ours = [one for one in alive if one._counters is served.server.counters]
@@ -328,7 +329,7 @@ async def test_a_handshake_that_fails_at_once_is_counted_and_gone(
     proxy.inject_to_device(hello[:27] + secrets.token_bytes(32) + hello[59:])
     await settled(connection, served)
     assert count(served, "handshakes-failed") == 1
-    assert not served.server._endpoint._half_open
+    assert not half_open(served.server)
     proxy.close()
 
 
@@ -359,8 +360,8 @@ async def test_a_certificate_that_cannot_be_read_is_an_alert_and_a_count(
     async with CoapsClient(Identity.create()) as another:
         await settled(await another.connect(served.address, pinned=None), served)
     assert count(served, "handshakes-failed") == 1
-    assert not served.server._endpoint._half_open
-    assert not served.server._endpoint._sockets[0].counters["handler-error"]
+    assert not half_open(served.server)
+    assert not sockets_of(served.server)[0].counters["handler-error"]
     proxy.close()
 
 

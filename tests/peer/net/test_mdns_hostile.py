@@ -301,8 +301,9 @@ def is_honest(advert: Advert) -> bool:
 
 
 @pytest.mark.parametrize("form", range(len(forgeries())))
+@pytest.mark.usefixtures("device")
 async def test_a_forged_closed_window_does_not_hide_the_open_one(
-    lan: Any, device: Advertiser, monkeypatch: pytest.MonkeyPatch, form: int
+    lan: Any, monkeypatch: pytest.MonkeyPatch, form: int
 ) -> None:
     """It is said right before the search begins, and again after everything that is heard."""
     monkeypatch.setattr(discovery, "kernel_table", lan.client.table)
@@ -325,8 +326,9 @@ async def test_a_forged_closed_window_does_not_hide_the_open_one(
     assert advert.instance == INSTANCE.lower()
 
 
+@pytest.mark.usefixtures("device")
 async def test_a_forged_pointer_does_not_silence_the_device(
-    lan: Any, device: Advertiser, monkeypatch: pytest.MonkeyPatch
+    lan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a known answer in our question it would (RFC 6762 §7.1): the question has none."""
     async with searching(lan, monkeypatch) as search:
@@ -343,8 +345,9 @@ async def test_a_forged_pointer_does_not_silence_the_device(
                 pass
 
 
+@pytest.mark.usefixtures("device")
 async def test_many_adverts_of_one_id_are_all_told(
-    lan: Any, device: Advertiser, monkeypatch: pytest.MonkeyPatch
+    lan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They stand beside each other, and each is told once."""
     async with searching(lan, monkeypatch) as search:

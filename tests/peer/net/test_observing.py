@@ -14,6 +14,14 @@ from peer.limits import Limits
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
 from peer.net.problem import ProblemError
+from tests.kit.internals import (
+    backlogs_of,
+    messages_of,
+    observations_of,
+    remotes_of,
+    site_of,
+    unacknowledged,
+)
 from tests.kit.raw_client import GET, RawClient, message, until
 
 
@@ -58,7 +66,7 @@ async def test_who_does_not_acknowledge_gets_one_notification_and_later_the_newe
     raw = await RawClient.connect(served.address)
     raw.send(message(GET, "value", number=1, token=b"t", observe=0, mtype=mtype))
     await raw.until(1)
-    messages = served.server._layer._messages
+    messages_of(served.server)
     for value in range(1, 101):
         served.value.set(value)
         await raw.handled()  # a turn of both sides for each change
@@ -66,8 +74,8 @@ async def test_who_does_not_acknowledge_gets_one_notification_and_later_the_newe
     assert (first.payload, second.payload) == (b"0", b"1")
     assert second.mtype is aiocoap.CON
     assert rendered.count == 2
-    assert not any(messages._backlogs.values())
-    assert len(messages._active_exchanges) == 1
+    assert not any(backlogs_of(served.server).values())
+    assert unacknowledged(served.server) == 1
     raw.acknowledge(second.mid)
     third = (await raw.until(3))[2]
     assert third.payload == b"100"
@@ -89,8 +97,8 @@ async def test_a_reset_ends_the_observation(serve: Any) -> None:
     told = (await raw.until(2))[1]
     raw.send(b"\x70\x00" + told.mid.to_bytes(2))
     await raw.handled()
-    assert not served.value._observations
-    (remote,) = served.server._layer.remotes.values()
+    assert not observations_of(served.value)
+    (remote,) = remotes_of(served.server)
     assert not remote.under_way
     assert not remote.notifying.locked()
     await raw.close()
@@ -100,15 +108,15 @@ async def test_observations_of_one_session_take_turns(serve: Any, caller: CoapsC
     """All of them are told, one message at a time, each with its own token."""
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
-    messages = served.server._layer._messages
+    messages = messages_of(served.server)
     most = 0
     send = messages._send_initially
 
     def counted(*arguments: Any) -> None:
         nonlocal most
         send(*arguments)
-        most = max(most, len(messages._active_exchanges))
-        assert not any(messages._backlogs.values())
+        most = max(most, unacknowledged(served.server))
+        assert not any(backlogs_of(served.server).values())
 
     messages._send_initially = counted
     streams = [observing(connection) for _ in range(8)]
@@ -200,17 +208,17 @@ async def test_a_resource_ends_an_observation(serve: Any, caller: CoapsClient) -
     connection = await caller.connect(served.address, pinned=None)
     async with aclosing(observing(connection)) as stream:
         await following(stream, b"0")
-        (observation,) = served.value._observations
+        (observation,) = observations_of(served.value)
         observation.trigger(aiocoap.Message(code=Code.CONTENT, payload=b"bye"), is_last=True)
         async with asyncio.timeout(20):
             assert [one.payload async for one in stream] == [b"bye"]
     async with aclosing(observing(connection)) as stream:
         await following(stream, b"0")
-        (observation,) = served.value._observations
+        (observation,) = observations_of(served.value)
         observation.deregister()
         async with asyncio.timeout(20):
             assert [one.code async for one in stream] == [Code.INTERNAL_SERVER_ERROR]
-    assert not served.value._observations
+    assert not observations_of(served.value)
 
 
 async def test_observations_of_one_key_are_bounded_over_its_sessions(
@@ -231,13 +239,13 @@ async def test_observations_of_one_key_are_bounded_over_its_sessions(
             async with aclosing(observing(theirs)) as stream:
                 await following(stream, b"0")
         await streams[0].aclose()
-        await until(lambda: not (len(served.value._observations) > 2))
+        await until(lambda: not (len(observations_of(served.value)) > 2))
         async with aclosing(observing(connections[1])) as stream:
             await following(stream, b"0")
         for stream in streams[1:]:
             await stream.aclose()
-    site = served.server._layer.context.serversite
-    await until(lambda: not site._observations)
+    site = site_of(served.server)
+    await until(lambda: not observations_of(site))
 
 
 async def test_the_guard_is_asked_when_a_notification_is_made_not_when_it_is_due(
@@ -261,7 +269,7 @@ async def test_the_guard_is_asked_when_a_notification_is_made_not_when_it_is_due
     raw.acknowledge(told.mid)
     last = (await raw.until(3))[2]
     assert (last.code, last.opt.observe) == (Code.FORBIDDEN, None)
-    assert not served.value._observations
+    assert not observations_of(served.value)
     await raw.close()
 
 
@@ -272,9 +280,9 @@ async def test_a_client_ends_its_observation_at_once(serve: Any, caller: CoapsCl
     for _ in range(10):
         async with aclosing(observing(connection)) as stream:
             assert await following(stream, b"0") == 1
-        await until(lambda: not served.value._observations)
+        await until(lambda: not observations_of(served.value))
     assert (await connection.request(get("echo"))).code is Code.CONTENT
-    (remote,) = served.server._layer.remotes.values()
+    (remote,) = remotes_of(served.server)
     assert not remote.under_way
-    assert not caller._layer._messages.token_manager.outgoing_requests
-    assert not caller._layer._messages._active_exchanges
+    assert not messages_of(caller).token_manager.outgoing_requests
+    assert not unacknowledged(caller)

@@ -152,7 +152,8 @@ def beyond(lan: Any, namespaces: Any) -> Any:
 
 
 @pytest.mark.needs_root
-async def test_who_comes_through_a_router_is_not_local(lan: Any, beyond: Any, device: Any) -> None:
+@pytest.mark.usefixtures("lan")
+async def test_who_comes_through_a_router_is_not_local(beyond: Any, device: Any) -> None:
     for _ in range(2):
         send(beyond, "198.51.100.2", "192.0.2.1", device.port)
     verdict = await device.verdict()

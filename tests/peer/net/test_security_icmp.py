@@ -8,6 +8,7 @@ from aiocoap.numbers.codes import Code
 
 from peer.errors import TimedOut
 from peer.net.client import CoapsClient
+from tests.kit.internals import sockets_of
 
 
 async def test_a_refusal_does_not_end_an_established_session(
@@ -16,7 +17,7 @@ async def test_a_refusal_does_not_end_an_established_session(
     """The device's socket is gone, so the kernel answers what comes with "port unreachable"."""
     served = await serve()
     connection = await caller.connect(served.address, pinned=served.identity.fingerprint)
-    for socket in served.server._endpoint._sockets:
+    for socket in sockets_of(served.server):
         socket.close()
     with pytest.raises(TimedOut):
         await connection.request(aiocoap.Message(code=Code.GET, uri_path=("echo",)), timeout=0.5)

@@ -11,6 +11,7 @@ from aiocoap.numbers.codes import Code
 from peer.errors import ObservationEnded, Unreachable
 from peer.identity import Identity
 from peer.net.client import CoapsClient
+from tests.kit.internals import incoming_requests, messages_of, unacknowledged
 from tests.kit.raw_client import until
 
 
@@ -54,8 +55,8 @@ async def test_a_request_that_is_cancelled_in_that_turn_hides_it_from_no_other(
     asking = [asyncio.create_task(connection.request(get("echo"))) for _ in range(4)]
     following = asyncio.create_task(anext(observing))
     await slow.until(4)
-    messages = caller._layer._messages
-    await until(lambda: not messages._active_exchanges)  # all are acknowledged, none answered
+    messages = messages_of(caller)
+    await until(lambda: not unacknowledged(caller))  # all are acknowledged, none answered
     for number in cancelled:
         asking[number].cancel()
     await connection.close()
@@ -66,7 +67,7 @@ async def test_a_request_that_is_cancelled_in_that_turn_hides_it_from_no_other(
         assert isinstance(outcome, expected), (number, outcome)
     assert isinstance(outcomes[4], ObservationEnded)
     assert not messages.token_manager.outgoing_requests
-    assert not messages._active_exchanges
+    assert not unacknowledged(caller)
 
 
 async def test_the_servers_requests_end_and_its_hook_runs_if_one_of_them_cannot_be_ended(
@@ -79,7 +80,7 @@ async def test_the_servers_requests_end_and_its_hook_runs_if_one_of_them_cannot_
         connection = await caller.connect(served.address, pinned=None)
         asking = [asyncio.create_task(connection.request(get("echo"))) for _ in range(3)]
         await slow.until(3)
-        requests = served.server._layer._messages.token_manager.incoming_requests
+        requests = incoming_requests(served.server)
         first = next(iter(requests))
         pipe, _ = requests[first]
 
@@ -107,7 +108,7 @@ async def test_the_hook_runs_though_the_layer_below_breaks(
     def broken(*_arguments: object) -> None:
         raise RuntimeError("an internal error")
 
-    monkeypatch.setattr(served.server._layer._messages, "dispatch_error", broken)
+    monkeypatch.setattr(messages_of(served.server), "dispatch_error", broken)
     async with CoapsClient(client) as caller:
         await caller.connect(served.address, pinned=None)
     await until(lambda: ended)

@@ -43,9 +43,9 @@ def device(
 ) -> CodeDevice:
     return CodeDevice(
         terms_of(channel, role),
-        secret=lambda *, printed: secret,
+        secret=lambda **_kind: secret,
         random_bytes=random_bytes or seeded_bytes(2),
-        on_attempt=lambda *, printed: None,
+        on_attempt=lambda **_kind: None,
     )
 
 

@@ -1,0 +1,104 @@
+"""The one place where tests look inside servers and clients: what they still hold.
+
+A test that shows that nothing is left over counts entries of tables that no public name shows.
+"""
+
+import gc
+from collections.abc import Sequence
+from typing import Any
+
+import aiocoap
+import aiocoap.resource
+from aiocoap.blockwise import Block1Spool, Block2Cache
+
+from peer.net.association import Association
+from peer.net.client import CoapsClient
+from peer.net.coaps import CoapsLayer
+from peer.net.connection import CoapsConnection
+from peer.net.endpoint import Endpoint
+from peer.net.server import CoapsServer
+
+
+def endpoint_of(server: CoapsServer) -> Endpoint:
+    return server._endpoint
+
+
+def layer_of(side: CoapsServer | CoapsClient) -> CoapsLayer:
+    return side._layer
+
+
+def messages_of(side: CoapsServer | CoapsClient) -> Any:
+    """What a side knows of its messages: acknowledgements, backlogs, tokens."""
+    return side._layer._messages
+
+
+def remotes_of(server: CoapsServer) -> list[Any]:
+    """The sessions of a server, as aiocoap sees them."""
+    return list(server._layer.remotes.values())
+
+
+def site_of(server: CoapsServer) -> Any:
+    """What a server serves."""
+    site: Any = server._layer.context
+    return site.serversite
+
+
+def half_open(server: CoapsServer) -> int:
+    """The number of handshakes that are not finished."""
+    return len(server._endpoint._half_open)
+
+
+def rated_sources(server: CoapsServer) -> int:
+    """The number of sources whose handshakes are counted."""
+    return len(server._endpoint._rate)
+
+
+def sockets_of(server: CoapsServer) -> Sequence[Any]:
+    return server._endpoint._sockets
+
+
+def unacknowledged(side: CoapsServer | CoapsClient) -> int:
+    """The number of messages that wait for an acknowledgement."""
+    return len(side._layer._messages._active_exchanges)
+
+
+def backlogs_of(side: CoapsServer | CoapsClient) -> Any:
+    """The messages that wait for their turn to be sent, by remote."""
+    return side._layer._messages._backlogs
+
+
+def incoming_requests(side: CoapsServer | CoapsClient) -> Any:
+    """The requests that are not answered yet."""
+    return side._layer._messages.token_manager.incoming_requests
+
+
+def observations_of(resource: aiocoap.resource.ObservableResource) -> Any:
+    """The observations of a resource."""
+    return resource._observations
+
+
+def association_of(connection: CoapsConnection) -> Association:
+    """The session below a client's connection."""
+    return connection._remote.association
+
+
+async def request_by_hand(
+    connection: CoapsConnection, message: aiocoap.Message, *, timeout: float
+) -> aiocoap.Message:
+    """Send one message with the block options that it has, and return its answer."""
+    message.remote = connection._remote
+    request = connection._context.request(message, handle_blockwise=False)
+    answer: aiocoap.Message = await connection._answer(request, timeout=timeout)
+    return answer
+
+
+def spooled() -> int:
+    """The number of half-received bodies and half-sent answers that this process keeps."""
+    gc.collect()  # earlier tests leave cycles
+    kept: list[Any] = []
+    for one in gc.get_objects():
+        if isinstance(one, Block1Spool):
+            kept.append(one._assemblies)
+        elif isinstance(one, Block2Cache):
+            kept.append(one._completes)
+    return sum(len(getattr(one, "_items", one)) for one in kept)
