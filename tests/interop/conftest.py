@@ -10,17 +10,17 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key a
 
 from peer.identity import Identity
 from peer.net.client import CoapsClient
-from tests.kit.interop import Keys, Ports, Program, Run, write_keys
+from tests.kit.interop import ForeignProgram, Keys, Ports, Run, write_keys
 from tests.kit.serve import Serve, Servers
 
 
 @pytest.fixture
 async def run() -> AsyncIterator[Run]:
     """Starts programs: `await run("openssl", "version")`."""
-    running: list[Program] = []
+    running: list[ForeignProgram] = []
 
-    async def start(*command: str | Path, env: dict[str, str] | None = None) -> Program:
-        running.append(await Program.start(*command, env=env))
+    async def start(*command: str | Path, env: dict[str, str] | None = None) -> ForeignProgram:
+        running.append(ForeignProgram(*command, env=env))
         return running[-1]
 
     yield start

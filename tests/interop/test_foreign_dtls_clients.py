@@ -12,7 +12,7 @@ from peer.limits import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.kit.interop import Keys, Program, Run
+    from tests.kit.interop import ForeignProgram, Keys, Run
     from tests.kit.serve import Serve, Served
 
 openssl = pytest.mark.needs_tool("openssl")
@@ -38,7 +38,7 @@ class Dial:
 
     async def openssl(
         self, served: Served, *options: object, version: str = "-dtls1_2", ems: bool = True
-    ) -> Program:
+    ) -> ForeignProgram:
         settings = self._folder / "openssl.cnf"
         settings.write_text("" if ems else WITHOUT_EMS)
         return await self._run(
@@ -51,7 +51,9 @@ class Dial:
             env=os.environ | {"OPENSSL_CONF": str(settings)},
         )
 
-    async def gnutls(self, served: Served, *options: object, priority: str = "NORMAL") -> Program:
+    async def gnutls(
+        self, served: Served, *options: object, priority: str = "NORMAL"
+    ) -> ForeignProgram:
         host, port = served.authority.split(":")
         return await self._run(
             "gnutls-cli",

@@ -22,7 +22,7 @@ from peer.net.udp import UdpSocket
 
 if TYPE_CHECKING:
     from peer.identity import Identity
-    from tests.kit.interop import Keys, Ports, Program, Run
+    from tests.kit.interop import ForeignProgram, Keys, Ports, Run
 
 openssl = pytest.mark.needs_tool("openssl")
 gnutls = pytest.mark.needs_tool("gnutls-serv")
@@ -71,14 +71,16 @@ class Answerers:
         self._theirs = theirs
         self._ports = ports
 
-    async def openssl(self, *options: object) -> tuple[Program, Address]:
+    async def openssl(self, *options: object) -> tuple[ForeignProgram, Address]:
         address = ("-accept", "127.0.0.1:0")
         program = await self._run(
             "openssl", "s_server", "-dtls1_2", *address, *self._theirs.openssl, *options
         )
         return program, await program.accepts()
 
-    async def gnutls(self, *options: object, priority: str = "NORMAL") -> tuple[Program, Address]:
+    async def gnutls(
+        self, *options: object, priority: str = "NORMAL"
+    ) -> tuple[ForeignProgram, Address]:
         for _ in range(5):  # another process may take the port first
             address = self._ports.free()
             program = await self._run(

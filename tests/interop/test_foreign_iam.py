@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from tests.kit.interop import Keys, Program, Run
+    from tests.kit.interop import ForeignProgram, Keys, Run
 
     Someone = Callable[[str], "Foreign"]
 
@@ -65,7 +65,7 @@ class Foreign:
     def fingerprint(self) -> str:
         return self.keys.fingerprint.hex
 
-    async def start(self, path: str, *options: object) -> Program:
+    async def start(self, path: str, *options: object) -> ForeignProgram:
         uri = f"coaps://{HOST}:{self._app.server.port}{path}"
         return await self._run(self._program, *self.keys.coap, "-v", 7, *options, uri)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from peer.net.address import Address
     from peer.net.client import CoapsClient
     from peer.net.connection import CoapsConnection
-    from tests.kit.interop import Keys, Ports, Program, Run
+    from tests.kit.interop import ForeignProgram, Keys, Ports, Run
 
 SECONDS = 30.0
 BIG = bytes(number * 7 % 251 for number in range(5000))
@@ -26,7 +26,7 @@ BIG = bytes(number * 7 % 251 for number in range(5000))
 class Library:
     """A running coap-server: where it is, and its process."""
 
-    def __init__(self, program: Program, address: Address) -> None:
+    def __init__(self, program: ForeignProgram, address: Address) -> None:
         self.program = program
         self.address = address
 

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.kit.interop import Keys, Program, Run
+    from tests.kit.interop import ForeignProgram, Keys, Run
 
     Start = Callable[..., Awaitable["Daemon"]]
 
@@ -30,13 +30,13 @@ class Daemon:
         self._port = 0
         self._pairing_port = 0
 
-    async def _start(self, *args: str) -> Program:
+    async def _start(self, *args: str) -> ForeignProgram:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("HANDFAST")}
         env = kept | {"PYTHONPATH": str(ROOT), "HANDFAST_INTERFACES": "127.0.0.1"}
         command = (sys.executable, "-m", "device_app", "--home", self._home)
         return await self._run(*command, *args, env=env)
 
-    async def start(self, *, local: str) -> Program:
+    async def start(self, *, local: str) -> ForeignProgram:
         await self.ask("init", "--name", "kitchen")
         ports = ("--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1")
         daemon = await self._start("run", *ports, "--allow-loopback", "--local", local)
@@ -84,7 +84,7 @@ class Stock:
         got = await self._run(self.name, *self.keys.coap, "-B", SECONDS, *options, uri)
         return (await got.end()).strip()
 
-    async def asks_to_pair(self, daemon: Daemon, query: str = "") -> Program:
+    async def asks_to_pair(self, daemon: Daemon, query: str = "") -> ForeignProgram:
         """With the request acknowledged, so that a person can be asked now."""
         options = ("-v", 7, "-m", "post", "-B", SECONDS)
         uri = daemon.uri(f"/pair{query}", pairing=True)

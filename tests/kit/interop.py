@@ -1,19 +1,17 @@
 """Programs of other projects as processes, and keys in the files that they read.
 
-A `Program` reads the output as it comes, so a test waits for a text and never for time to pass.
+A test waits for a text of a program, and never for time to pass.
 """
 
 import asyncio
 import signal
 import socket
-import subprocess
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,60 +20,32 @@ from cryptography.x509.oid import NameOID
 
 from peer.identity import Fingerprint
 from peer.net.address import Address
+from tests.kit.process import Program
 
 HOST = "127.0.0.1"
-PATIENCE = 30.0  # seconds until a test gives up waiting for a program
 
 
-class Program:
-    """A foreign process: what it says (stdout and stderr together), and its input."""
+class ForeignProgram:
+    """A foreign program, awaited. It reads lines, and both of its streams are `said`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
-        self.name = name
-        self.said = ""
-        self._process = process
-        self._news = asyncio.Event()
-        self._over = False
-        self._reader = asyncio.create_task(self._read())
+    def __init__(self, *command: str | Path, env: dict[str, str] | None = None) -> None:
+        self.name = Path(command[0]).name
+        self._program = Program([*map(str, command)], env, typed=True)
 
-    @classmethod
-    async def start(cls, *command: str | Path, env: dict[str, str] | None = None) -> "Program":
-        process = await asyncio.create_subprocess_exec(
-            *map(str, command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=env,
-        )
-        return cls(process, Path(command[0]).name)
-
-    async def _read(self) -> None:
-        assert self._process.stdout is not None
-        while chunk := await self._process.stdout.read(1 << 16):
-            self.said += chunk.decode(errors="replace")
-            self._news.set()
-        self._over = True
-        self._news.set()
+    @property
+    def said(self) -> str:
+        """All that it has said so far."""
+        return self._program.said("out")
 
     async def until(self, *texts: str) -> str:
         """Wait until it has said all the texts; returns everything said so far."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while not all(text in self.said for text in texts):
-                    assert not self._over, f"{self.name} ended without {texts}:\n{self.said}"
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            pytest.fail(f"{self.name} never said {texts}:\n{self.said}")
+        for text in texts:
+            await asyncio.to_thread(self._program.until, text, on="out")
         return self.said
 
     async def says(self, text: str) -> bool:
         """Wait until it has said the text (True) or has ended without it."""
-        async with asyncio.timeout(PATIENCE):
-            while text not in self.said and not self._over:
-                self._news.clear()
-                await self._news.wait()
-        return text in self.said
+        return await asyncio.to_thread(self._program.says, text, on="out")
 
     async def accepts(self) -> Address:
         """Where `openssl s_server` listens, once it says so."""
@@ -85,43 +55,33 @@ class Program:
 
     def say(self, line: str) -> None:
         """Type a line."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n".encode())
+        self._program.type(line)
 
     def hang_up(self) -> None:
         """End its input."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._program.end_input()
 
     def interrupt(self) -> None:
-        """Ctrl-C, unless it has ended."""
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGINT)
+        """Send what Ctrl-C sends, unless it has ended."""
+        if self._program.is_running:
+            self._program.send(signal.SIGINT)
 
     async def end(self) -> str:
         """Wait until it ends by itself; returns everything it said."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._process.wait()
-                await self._reader
-        except TimeoutError:
-            pytest.fail(f"{self.name} never ended:\n{self.said}")
-        return self.said
+        return (await asyncio.to_thread(self._program.end)).out
 
     @property
     def code(self) -> int | None:
-        return self._process.returncode
+        return self._program.process.returncode
 
     async def stop(self) -> None:
         """End it, if it has not ended."""
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-        await self._reader
-        self._process._transport.close()  # type: ignore[attr-defined]  # its pipes, now and here
+        if self._program.is_running:
+            self._program.send(signal.SIGKILL)
+        await asyncio.to_thread(self._program.close)
 
 
-Run = Callable[..., Awaitable[Program]]
+Run = Callable[..., Awaitable[ForeignProgram]]
 
 
 class Ports:

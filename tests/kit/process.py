@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PATIENCE: Final = 20.0
+PATIENCE: Final = 30.0
 """Seconds until a test gives up waiting; on a busy machine everything takes longer."""
 
 
@@ -46,9 +46,20 @@ class Result:
 
 
 class Program:
-    """A running command. On a terminal, all it says is on one screen; else `out` and `err`."""
+    """A running command.
 
-    def __init__(self, argv: Sequence[str], env: dict[str, str], *, terminal: bool = False) -> None:
+    On a `terminal`, all its output is on one `screen`. With `typed` it reads lines from the test,
+    and `out` has both of its streams. Else they are `out` and `err`.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: dict[str, str] | None,
+        *,
+        terminal: bool = False,
+        typed: bool = False,
+    ) -> None:
         self.argv = list(argv)
         self.started_at = time.monotonic()
         self.ended_at = 0.0
@@ -66,13 +77,14 @@ class Program:
             self.process = subprocess.Popen(
                 self.argv,
                 env=env,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if typed else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=subprocess.STDOUT if typed else subprocess.PIPE,
             )
             assert self.process.stdout is not None
-            assert self.process.stderr is not None
-            streams = {"out": self.process.stdout.fileno(), "err": self.process.stderr.fileno()}
+            streams = {"out": self.process.stdout.fileno()}
+            if self.process.stderr is not None:
+                streams["err"] = self.process.stderr.fileno()
         self._threads = [
             threading.Thread(target=self._read, args=(name, fd), daemon=True)
             for name, fd in streams.items()
@@ -120,13 +132,27 @@ class Program:
         assert heard(), f"never said {text!r} on {on}: {self}"
         return self.said(on)
 
+    def says(self, text: str, *, on: str = "err") -> bool:
+        """Wait until it has said `text` (True) or has ended without it."""
+        with self._news:
+            self._news.wait_for(lambda: text in self.said(on) or not self._is_listening(), PATIENCE)
+        return text in self.said(on)
+
     def _is_listening(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
 
     def type(self, line: str) -> None:
-        """What a person types at its terminal."""
-        assert self._screen is not None
-        os.write(self._screen, f"{line}\n".encode())
+        """Type a line at its terminal, or into its input."""
+        if self._screen is not None:
+            os.write(self._screen, f"{line}\n".encode())
+            return
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+
+    def end_input(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -141,7 +167,7 @@ class Program:
         result = Result(
             self.process.returncode,
             self.said("screen" if screen else "out"),
-            "" if screen else self.said("err"),
+            self.said("err") if "err" in self._said else "",
         )
         assert code is None or result.code == code, f"wanted exit {code}: {self}"
         return result
@@ -155,7 +181,7 @@ class Program:
                     self._news.wait_for(lambda: not self.is_running, PATIENCE / 2)
         for thread in self._threads:
             thread.join(PATIENCE)
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
         if self._screen is not None:
