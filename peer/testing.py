@@ -70,11 +70,24 @@ class _Direction:
         self._deliver(data)
 
 
+Rewrite = Callable[[bytes], bytes | None]
+"""What becomes of a datagram; None: it is lost."""
+
+
 class Proxy:
     """A path to a device. Clients connect to `address`; each client has a path of its own."""
 
-    def __init__(self, to: Address, impairment: Impairment) -> None:
+    def __init__(
+        self,
+        to: Address,
+        impairment: Impairment = UNIMPAIRED,
+        *,
+        to_device: Rewrite | None = None,
+        to_client: Rewrite | None = None,
+    ) -> None:
         self._to = to
+        self._to_device = to_device or _unchanged
+        self._to_client = to_client or _unchanged
         self._impairment = impairment
         self._paths: dict[Address, tuple[UdpSocket, _Direction, _Direction]] = {}
         self._front = UdpSocket.bind(
@@ -82,9 +95,16 @@ class Proxy:
         )
 
     @classmethod
-    async def start(cls, to: Address, impairment: Impairment = UNIMPAIRED) -> Self:
-        """Listen on a free port of loopback and forward to `to`."""
-        return cls(to, impairment)
+    async def start(
+        cls,
+        to: Address,
+        impairment: Impairment = UNIMPAIRED,
+        *,
+        to_device: Rewrite | None = None,
+        to_client: Rewrite | None = None,
+    ) -> Self:
+        """Listen on a free port of loopback and forward to `to`, through a function if given."""
+        return cls(to, impairment, to_device=to_device, to_client=to_client)
 
     @property
     def address(self) -> Address:
@@ -137,9 +157,22 @@ class Proxy:
         back = UdpSocket.connect(
             self._to, on_datagram=lambda datagram: home.carry(datagram.data), on_error=_ignore
         )
-        out = _Direction(self._impairment, 0, lambda data: back.send(data, self._to))
-        home = _Direction(self._impairment, 1, lambda data: self._front.send(data, client))
+
+        def send_out(data: bytes) -> None:
+            if (changed := self._to_device(data)) is not None:
+                back.send(changed, self._to)
+
+        def send_home(data: bytes) -> None:
+            if (changed := self._to_client(data)) is not None:
+                self._front.send(changed, client)
+
+        out = _Direction(self._impairment, 0, send_out)
+        home = _Direction(self._impairment, 1, send_home)
         return back, out, home
+
+
+def _unchanged(data: bytes) -> bytes:
+    return data
 
 
 def _ignore(_error: OSError) -> None:

@@ -18,6 +18,7 @@ from device_app.errors import AppError
 from device_app.terminal.render import status_lines
 from iam.errors import StoreWriteFailed
 from iam.store import Store
+from tests.kit.internals import database_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -260,11 +261,11 @@ async def test_a_repair_that_cannot_be_stored_changes_nothing(kit: Kit) -> None:
     device = await booted(kit, board)
     board.wall -= YEAR
     store = device.app.access.store
-    store._db.execute("PRAGMA query_only = ON").fetchall()
+    database_of(store).execute("PRAGMA query_only = ON").fetchall()
     with pytest.raises(StoreWriteFailed):
         device.app.access.registry.trust_system_clock()
     assert device.app.access.clock.now() == START
-    store._db.execute("PRAGMA query_only = OFF").fetchall()
+    database_of(store).execute("PRAGMA query_only = OFF").fetchall()
     assert not device.events("clock-trusted")
 
 

@@ -20,6 +20,7 @@ from iam.access import Access
 from iam.errors import InviteRefused
 from iam.model import Key, State, Subject, User
 from iam.store import Store
+from tests.kit.internals import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,7 +236,7 @@ async def test_a_full_disk_does_not_turn_a_refusal_into_anything_else(
 ) -> None:
     kit.known(device, "olga", "owner")
     guest = kit.known(device, "gustav", "guest")
-    db = device.app.access.store._db
+    db = database_of(device.app.access.store)
     db.execute("PRAGMA query_only = ON").fetchall()
     try:
         refused = await guest.ask("GET", "/iam/users")

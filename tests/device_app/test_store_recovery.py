@@ -23,6 +23,7 @@ from iam.store import Store
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
 from tests.kit.daemon import run
+from tests.kit.internals import database_of
 
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
@@ -207,7 +208,7 @@ async def test_an_owner_whose_storing_failed_is_none_after_a_restart(
     owner = kit.caller(daemon.port, identity)
     wish = {"name": "zoe", "role": "owner", "keys": ["ee" * 32]}
     refused = await owner.ask("POST", "/iam/users", wish)
-    assert (refused.code, refused.body) == ("5.00", b"")
+    assert (refused.code, refused.payload) == ("5.00", b"")
     daemon.process.send_signal(signal.SIGKILL)
     await daemon.process.wait()
     (kit.home / "device.toml").unlink()
@@ -226,7 +227,7 @@ async def test_a_damaged_record_of_attempts_stops_nothing_and_lets_nobody_try(
     store = device.app.access.store
     store.commit(store.state, attempts={**store.attempts, "pairing": record})
     if record == "unsealed":
-        store._db.execute("UPDATE attempts SET body = replace(body, '{', '[')")
+        database_of(store).execute("UPDATE attempts SET body = replace(body, '{', '[')")
     await kit.close()
     again = await kit.device()
     assert again.app.status()["window"]["blocked_seconds"] > DEFAULT_LIMITS.backoff_max_seconds - 60

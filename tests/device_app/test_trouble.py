@@ -17,6 +17,7 @@ from device_app.pairing.events import PairingEventKind
 from device_app.terminal.render import status_lines
 from iam.errors import StoreWriteFailed
 from peer.errors import PeerError
+from tests.kit.internals import database_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,7 @@ class Disk:
         self._execute("PRAGMA query_only = OFF")
 
     def _execute(self, pragma: str) -> None:
-        self._device.app.access.store._db.execute(pragma).fetchall()
+        database_of(self._device.app.access.store).execute(pragma).fetchall()
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ async def test_a_full_disk_changes_nothing_and_the_daemon_says_so(
         ("PUT", "/iam/users/olga/keys/" + "ab" * 32, None),
     ):
         answer = await owner.ask(method, path, body)
-        assert (answer.code, answer.body) == ("5.00", b"")
+        assert (answer.code, answer.payload) == ("5.00", b"")
     assert device.app.access.store.state is before
     assert (await owner.ask("GET", "/hello")).code == "2.05"
     status = device.app.status()
@@ -81,7 +82,7 @@ async def test_no_ceremony_starts_whose_attempt_cannot_be_counted(
     await device.open()
     disk.fill()
     answer = await caller.start("anna")
-    assert (answer.code, answer.body) == ("5.00", b"")
+    assert (answer.code, answer.payload) == ("5.00", b"")
     assert device.app.pairing.ceremonies.pending() is None
     disk.empty()
     assert (await caller.start("anna")).code == "2.01"
@@ -98,7 +99,7 @@ async def test_a_full_disk_does_not_hide_that_the_window_closed(
         assert (await caller.pair_ask("POST", "/pair", wrong)).reason == "wrong-code"
     disk.fill()
     answer = await caller.pair_ask("POST", "/pair", wrong)
-    assert (answer.code, answer.body) == ("5.00", b"")
+    assert (answer.code, answer.payload) == ("5.00", b"")
     assert [news.reason for news in device.news if news.kind is PairingEventKind.CLOSED] == [
         "failures"
     ]
@@ -112,7 +113,7 @@ async def test_what_cannot_be_stored_is_not_confirmed(kit: Kit, device: Device, 
     device.decide(accept=True)
     disk.fill()
     answer = await caller.confirm(started)
-    assert (answer.code, answer.body) == ("5.00", b"")
+    assert (answer.code, answer.payload) == ("5.00", b"")
     assert not device.app.access.store.state.users
     state = await caller.pair_ask("GET", f"/pair/{started.body['id']}")
     assert state.body == {"state": "REVOKED"}
@@ -127,7 +128,7 @@ async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, dis
     with pytest.raises(StoreWriteFailed):
         device.decide(accept=True)
     answer = await asking
-    assert (answer.code, answer.body) == ("5.00", b"")
+    assert (answer.code, answer.payload) == ("5.00", b"")
     assert not device.app.access.store.state.users
 
 

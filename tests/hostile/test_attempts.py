@@ -24,6 +24,7 @@ from peer.pairing import jpake
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.compare import CompareClient
 from peer.pairing.methods import Method
+from tests.kit.internals import record_of
 from tests.kit.methods import PRINTED, Bearer, Run, labelled, opened, paired
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def kill_the_code(device: Device, *, blocked_seconds: float = 0.0) -> None:
     service.methods.replace_label(replace(service.methods.label, failures=DEAD))
     if blocked_seconds:
         until = asyncio.get_running_loop().time() + blocked_seconds
-        service._record.budget = AttemptBudget(15, until, service.limits)
-    service._record.keep(service._record.budget, (), 0.0, actor="")
+        record_of(service).budget = AttemptBudget(15, until, service.limits)
+    record_of(service).keep(record_of(service).budget, (), 0.0, actor="")
 
 
 async def wrong(caller: Caller, bearer: Bearer, **start: object) -> Answer:

@@ -30,6 +30,7 @@ from peer.pairing.methods import Method
 from peer.pairing.sides import Session, Terms
 from peer.pairing.typed import TypedCode
 from tests.kit.device import LINGERING
+from tests.kit.internals import record_of
 from tests.kit.methods import (
     PRINTED,
     WAYS,
@@ -214,7 +215,7 @@ async def test_what_ends_a_back_off(
 ) -> None:
     device = await kit.device(hardware=Hardware(button=True))
     bearer = labelled(device)
-    device.app.pairing._record.budget = AttemptBudget(10, asyncio.get_running_loop().time() + 30)
+    record_of(device.app.pairing).budget = AttemptBudget(10, asyncio.get_running_loop().time() + 30)
     await call(device.app.paths.socket, *act)
     run = await Run.of(kit.caller(device), bearer, Method.CODE)
     assert (await run.start()).code == ("2.01" if clears else "4.29")
@@ -227,7 +228,7 @@ async def test_each_further_failure_doubles_it(
     kit: Kit, device: Device, failures: int, wait: int
 ) -> None:
     bearer = labelled(device)
-    device.app.pairing._record.budget = AttemptBudget(failures)
+    record_of(device.app.pairing).budget = AttemptBudget(failures)
     await device.open(role="user")
     caller = kit.caller(device)
     assert (await wrong(caller, bearer, Method.CODE)).reason == "wrong-code"

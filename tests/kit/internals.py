@@ -11,6 +11,8 @@ import aiocoap
 import aiocoap.resource
 from aiocoap.blockwise import Block1Spool, Block2Cache
 
+from device_app.pairing.service import PairingService
+from iam.store import Store
 from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsLayer
@@ -70,6 +72,16 @@ def backlogs_of(side: CoapsServer | CoapsClient) -> Any:
 def incoming_requests(side: CoapsServer | CoapsClient) -> Any:
     """The requests that are not answered yet."""
     return side._layer._messages.token_manager.incoming_requests
+
+
+def record_of(service: PairingService) -> Any:
+    """What the pairing service stores: attempts, and the label."""
+    return service._record
+
+
+def database_of(store: Store) -> Any:
+    """The open SQLite database of a store."""
+    return store._db
 
 
 def observations_of(resource: aiocoap.resource.ObservableResource) -> Any:

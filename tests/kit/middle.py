@@ -16,6 +16,7 @@ from aiocoap.numbers.codes import Code
 
 from peer import cbor
 from peer.identity import Fingerprint, Identity
+from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
@@ -59,7 +60,7 @@ class Middle(aiocoap.resource.Resource):
 
     async def start(self) -> None:
         self.connection = await self._client.connect(self._device, pinned=None)
-        site = GuardedSite(authorise=lambda *_: None, limits=self._client._limits)
+        site = GuardedSite(authorise=lambda *_: None, limits=DEFAULT_LIMITS)
         site.add(("pair",), self, takes_rest=True)
         self.server = await CoapsServer.start(
             site,

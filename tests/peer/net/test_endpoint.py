@@ -205,19 +205,14 @@ async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
     served = await serve(limits=Limits(half_open=4, half_open_reserve=1, half_open_kept_seconds=0))
     endpoint = endpoint_of(served.server)
     clients = [CoapsClient(Identity.create()) for _ in range(6)]
-    proxies = [await Proxy.start(served.address) for _ in clients]
+
+    def cookie_alone(data: bytes) -> bytes | None:
+        return data if data[13] == 3 else None
+
+    proxies = [await Proxy.start(served.address, to_client=cookie_alone) for _ in clients]
 
     async def halfway(one: CoapsClient, proxy: Proxy) -> None:
         """Show a cookie, then never hear the answer to it."""
-        carry = proxy._path
-
-        def after_the_cookie(address: Any) -> Any:
-            path = carry(address)
-            deliver = path[2]._deliver
-            path[2]._deliver = lambda data: deliver(data) if data[13] == 3 else None
-            return path
-
-        proxy._path = after_the_cookie  # type: ignore[assignment,method-assign]
         with pytest.raises(Exception, match="did not answer"):
             await one.connect(proxy.address, pinned=device.fingerprint, timeout=0.1)
 
@@ -344,17 +339,11 @@ async def test_a_certificate_that_cannot_be_read_is_an_alert_and_a_count(
     serve: Any, caller: CoapsClient, at: str
 ) -> None:
     served = await serve()
-    proxy = await Proxy.start(served.address)
-    carry = proxy._path
-
-    def path_with_another_curve(address: Any) -> Any:
-        path = carry(address)
-        direction: Any = path[1 if at == "device" else 2]
-        deliver = direction._deliver
-        direction._deliver = lambda data: deliver(other_curve(data))
-        return path
-
-    proxy._path = path_with_another_curve  # type: ignore[assignment,method-assign]
+    proxy = await (
+        Proxy.start(served.address, to_device=other_curve)
+        if at == "device"
+        else Proxy.start(served.address, to_client=other_curve)
+    )
     with pytest.raises(HandshakeFailed, match="alert" if at == "device" else "cannot be parsed"):
         await caller.connect(proxy.address, pinned=None, timeout=20)
     async with CoapsClient(Identity.create()) as another:

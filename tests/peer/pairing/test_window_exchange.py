@@ -48,7 +48,7 @@ class Echo(DeviceSide):
     def device_tag(self) -> bytes:
         return b"tag"
 
-    def _derive_tags_untrusted(self, message: Fields) -> Confirmation:
+    def _derive_tags_untrusted(self, _message: Fields) -> Confirmation:
         raise AssertionError("this method derives no tags")
 
     @staticmethod
