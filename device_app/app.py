@@ -3,16 +3,16 @@
     regular port ─▶ GuardedSite ─▶ Guard ─▶ Authority (iam, store) ─▶ resources
     pairing port ─▶ GuardedSite ─▶ LocalOnly ─▶ Pair ─▶ PairingService ─▶ Registry
     a change of the store, expiry, new policies ─▶ Revocation ─▶ sessions end on both ports
-    control socket ─▶ Verbs ─▶ the same AccessControl, PairingService and Policies
+    control socket ─▶ Console ─▶ the same AccessControl, PairingService and Policies
 
 Every object gets what it needs from its constructor. Where two need each other, the first gets an
 object that the second fills or calls later: `PairingEvents`, `BoundAddresses`, an `asyncio.Event`.
 """
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from device_app import resource_spec
 from device_app.access.access_control import AccessControl
@@ -24,10 +24,12 @@ from device_app.access.policies import Policies, PolicySet
 from device_app.access.reach import BoundAddresses
 from device_app.access.revocation import Revocation
 from device_app.config import Settings
+from device_app.console.console import Console
 from device_app.console.control_server import ControlServer
+from device_app.console.daemon_host import DaemonHost, handlers_of
 from device_app.console.device_status import DeviceStatus
 from device_app.console.store_recovery import note_recovery
-from device_app.console.verbs import Verbs
+from device_app.console.views import StatusAnswer
 from device_app.errors import AppError
 from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.pairing.announcer import Announcer
@@ -48,6 +50,8 @@ from peer.net.onlink import Locality
 from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
 from peer.net.udp import UdpSocket
+
+_log = logging.getLogger("handfast.store")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -114,7 +118,8 @@ class App:
             settings.require_role(policy_set.access.roles)
             access.authority.adopt(policy_set.access)
             access.clock.log_trouble()
-            note_recovery(access)
+            for warning in note_recovery(access):
+                _log.error("%s", warning)
             stack.callback(TimeKeeper(access.writer.keep).close)
 
             addresses = BoundAddresses(settings.public)
@@ -165,16 +170,18 @@ class App:
                 settings, access, pairing, server, policies, name=settings.display_name
             )
             was_reset = asyncio.Event()
-            verbs = Verbs(
-                pairing,
+            host = DaemonHost(
                 access,
                 invitations,
+                pairing,
+                identity,
+                settings,
                 status=device_status.view,
-                reload=reloader.reload,
-                reset=lambda keep_identity: _reset(paths, was_reset, keep_identity=keep_identity),
+                reload_policies=reloader.reload,
+                restart=lambda keep_identity: _reset(paths, was_reset, keep_identity=keep_identity),
             )
-            console = await ControlServer.start(paths.socket, verbs.table())
-            stack.push_async_callback(console.close)
+            control_server = await ControlServer.start(paths.socket, handlers_of(Console(host)))
+            stack.push_async_callback(control_server.close)
             if settings.advertise:
                 announcer = Announcer(
                     pairing,
@@ -206,7 +213,7 @@ class App:
         """Stop announcing, end all sessions, and close the control socket and the store."""
         await self.stack.aclose()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> StatusAnswer:
         """Return what `status --json` shows, without its schema."""
         return self.device_status.view()
 

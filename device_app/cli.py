@@ -1,9 +1,4 @@
-"""`handfast-device`: the command line of the daemon.
-
-Verbs live in `device_app.commands`, one file per family; `common` has what they share.
-"""
-
-from pathlib import Path
+"""The `handfast-device` command line. Its verbs are in `device_app.commands`."""
 
 import click
 from click import shell_completion
@@ -19,37 +14,33 @@ from device_app.commands import (
     users,
     window,
 )
-from device_app.commands.common import Group, Talk, Verb, common, note_common
+from device_app.commands.common import TopLevel, Verb
 from device_app.console.status import package_version
-from device_app.terminal import render
+from device_app.terminal import output
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=TopLevel,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    example="handfast-device run --pair",
+)
 @click.version_option(package_version(), prog_name="handfast-device")
-@common
-@click.pass_context
-def main(
-    ctx: click.Context, *, home: Path | None, as_json: bool, quiet: bool, verbose: int
-) -> None:
-    """The device's side of handfast: run it, pair with it, say who may what.
+def main() -> None:
+    """Run a handfast device and manage its users, pairing and policies.
 
-    Example: handfast-device run --pair
+    The verbs that manage users, invites, policies and the store also work while the device is not
+    running.
     """
-    note_common(ctx, home=home, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, example="source <(handfast-device completion bash)")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_obj
-def completion(_talk: Talk, *, shell: str) -> None:
-    """Completion for a shell, to be sourced by it.
-
-    Example: source <(handfast-device completion bash)
-    """
+def completion(*, shell: str) -> None:
+    """Print a shell completion script."""
     kind = shell_completion.get_completion_class(shell)
     assert kind is not None
-    name = "handfast-device"
-    render.lines([kind(main, {}, name, "_HANDFAST_DEVICE_COMPLETE").source()])
+    script = kind(main, {}, "handfast-device", "_HANDFAST_DEVICE_COMPLETE").source()
+    output.lines([script])
 
 
 for verb in (

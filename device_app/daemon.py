@@ -7,19 +7,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, assert_never
+from typing import assert_never
 
 from device_app.app import App
 from device_app.config import Settings
-from device_app.console.verbs import ceremony_view, window_view
+from device_app.console.pairing_console import ceremony_view, window_view
+from device_app.console.views import StatusAnswer
 from device_app.errors import AppError
 from device_app.notify import notify
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.service import PairingService
 from device_app.paths import Paths
-from device_app.terminal import render
-from device_app.terminal.questions import PersonAtTerminal
-from device_app.terminal.render_pairing import closed_lines, code_lines, ended_lines, window_lines
+from device_app.terminal import output
+from device_app.terminal.questions import TerminalQuestions
+from device_app.terminal.render_pairing import closed_lines, code_lines, failed_lines, window_lines
 from iam import files
 from iam.errors import IamError
 from peer.errors import PeerError
@@ -27,7 +28,7 @@ from peer.pairing.ceremony import State
 
 _log = logging.getLogger("handfast.daemon")
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
-Ready = Callable[[dict[str, Any]], None]
+Ready = Callable[[StatusAnswer], None]
 
 
 def protect(paths: Paths) -> None:
@@ -127,19 +128,19 @@ def _attend_pairing(app: App, *, quiet: bool) -> None:
         except (PeerError, IamError) as error:
             _log.warning("%s", error)
 
-    person = PersonAtTerminal(decide, app.identity.fingerprint)
+    questions = TerminalQuestions(decide, app.identity.fingerprint)
     shown_windows: set[bytes] = set()
 
     def show(event: PairingEvent) -> None:
         if event.kind is PairingEventKind.PENDING and event.ceremony is not None:
-            person.pending(ceremony_view(app.pairing, event.ceremony))
+            questions.ask(ceremony_view(app.pairing, event.ceremony))
         elif event.kind is PairingEventKind.DECIDED:
-            person.over("accepted elsewhere")
+            questions.end("accepted elsewhere")
         elif event.kind is PairingEventKind.ENDED:
-            person.over("this question is void" if _has_failed(event) else "")
+            questions.end("this client is no longer waiting" if _has_failed(event) else "")
         if not quiet:
             for line in _event_lines(app.pairing, event, shown_windows):
-                render.talk(line)
+                output.message(line)
 
     app.pairing.events.subscribe(show)
     if app.pairing.is_open:
@@ -162,12 +163,12 @@ def _event_lines(
             shown_windows.add(window.window_id)
             return lines[:1] if is_extended else lines
         case PairingEventKind.DECIDED:
-            return ["Accepted; the client's user is next."]
+            return ["Accepted. Waiting for the client's user."]
         case PairingEventKind.CODE:
             return code_lines(window_view(service))
         case PairingEventKind.ENDED if _has_failed(event) and event.ceremony and window:
             view = ceremony_view(service, event.ceremony)
-            return ended_lines(view, failures=window.failures)
+            return failed_lines(view, failures=window.failures)
         case PairingEventKind.CLOSED:
             return closed_lines(event.reason)
         case (

@@ -1,16 +1,18 @@
-"""Errors of the daemon and its command line, and the exit codes."""
+"""Errors of the daemon and its command line, and their exit codes."""
+
+from pathlib import Path
 
 from iam.errors import IamError
 from peer.errors import Malformed, PeerError
 from peer.terminal.exit_codes import ExitCode, exit_code_of
 
-Exit = ExitCode
+_HOME_ADVICE = "if you use --home, with the same --home"
 
 
 class AppError(Exception):
-    """An error for a person at the device: the message, advice, and the exit code."""
+    """An error that a person at the device can act on: what happened, and what to do next."""
 
-    def __init__(self, message: str, *, advice: str = "", code: Exit = Exit.OTHER) -> None:
+    def __init__(self, message: str, *, advice: str = "", code: ExitCode = ExitCode.OTHER) -> None:
         super().__init__(message)
         self.advice = advice
         self.code = code
@@ -21,34 +23,45 @@ class ConfigError(AppError):
 
 
 class ModuleError(AppError):
-    """A module with resources cannot be used; the message names it and the reason."""
+    """An application's module cannot be used; the message names it and the reason."""
+
+
+class NoDevice(AppError):
+    """There is no device in this state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"there is no device in {folder}",
+            advice=f"Create one with `handfast-device init`; {_HOME_ADVICE}.",
+            code=ExitCode.NOT_FOUND,
+        )
 
 
 class NoDaemon(AppError):
-    """A verb needs the running daemon, and no daemon runs on this state folder."""
+    """A verb needs the running daemon, and none runs on this state folder."""
 
     def __init__(self) -> None:
         super().__init__(
             "no daemon is running here",
-            advice="Start it with `handfast-device run`; if you use --home, with the same --home.",
-            code=Exit.NOT_FOUND,
+            advice=f"Start it with `handfast-device run`; {_HOME_ADVICE}.",
+            code=ExitCode.NOT_FOUND,
         )
 
 
 _BY_REASON = {
-    "not-found": Exit.NOT_FOUND,
-    "window-closed": Exit.WINDOW_CLOSED,
-    "denied": Exit.DENIED,
-    "malformed": Exit.USAGE,
+    "not-found": ExitCode.NOT_FOUND,
+    "window-closed": ExitCode.WINDOW_CLOSED,
+    "denied": ExitCode.DENIED,
+    "malformed": ExitCode.USAGE,
 }
 
 
-def exit_code(error: AppError | PeerError | IamError) -> Exit:
+def exit_code(error: AppError | PeerError | IamError) -> ExitCode:
     """Return the exit code of an error at the command line."""
     if isinstance(error, AppError):
         return error.code
     if isinstance(error, Malformed):
-        return Exit.USAGE  # here it is text that a person typed
+        return ExitCode.USAGE  # at the command line, it is text that a person typed
     if isinstance(error, PeerError):
         return exit_code_of(error)
-    return _BY_REASON.get(getattr(error, "reason", ""), Exit.OTHER)
+    return _BY_REASON.get(getattr(error, "reason", ""), ExitCode.OTHER)

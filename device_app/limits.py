@@ -41,3 +41,14 @@ CLOCK_BEHIND_SECONDS: Final = 120.0  # a system clock that was set back by so li
 CLOCK_JUMP_SECONDS: Final = 366 * 86_400.0  # a longer jump ahead is reported
 CLOCK_KEEP_SECONDS: Final = 600.0  # between two times that the floor is offered to the store
 EXPIRY_CHECK_SECONDS: Final = 60.0  # between two checks of access periods; the clock may be set
+
+# The control socket (`console.control_messages`).
+CONTROL_REQUEST_BYTES_MAX: Final = 65_536  # one request of a command
+CONTROL_ROWS_BYTES: Final = 65_536  # the rows of a long list in one line
+CONTROL_LINE_BYTES_MAX: Final = 16_777_216  # any line; one of this length is a single row
+
+# Answers of the console.
+STATUS_USERS_MAX: Final = 256  # users that `status` lists; it counts all
+EVENTS_SHOWN: Final = 100  # events that `events` shows by default
+AUDIT_PAGE_EVENTS: Final = 100  # events that a follower gets before other tasks take their turn
+NABTO_FILE_BYTES_MAX: Final = 4_194_304  # a file of Nabto Edge that is imported

@@ -4,11 +4,10 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from device_app import config
 from device_app.access.authority import Authority
-from device_app.access.policies import Policies
+from device_app.access.policies import Policies, PolicyReloaded
 from device_app.config import Settings
 from device_app.errors import ConfigError
 from device_app.limit_settings import LIMIT_SETTINGS
@@ -17,6 +16,12 @@ from iam.limits import IamLimits
 
 _log = logging.getLogger("handfast.reload")
 _LIVE = {f"limits.{name}": name for name, one in LIMIT_SETTINGS.items() if one.is_live}
+
+
+class PolicyReloadAnswer(PolicyReloaded):
+    """`policy reload`: the policies in force, and the settings that need a restart."""
+
+    restart_needed: list[str]
 
 
 class Reloader:
@@ -31,7 +36,7 @@ class Reloader:
         self._policies = policies
         self._scheduled: set[asyncio.Task[None]] = set()
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self) -> PolicyReloadAnswer:
         """Apply the files and return what is in force.
 
         `restart_needed` lists the settings that have changed since the start and wait for a

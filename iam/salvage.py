@@ -151,7 +151,8 @@ def _fill_audit(db: sqlite3.Connection, path: Path, marked: Marked | None) -> No
         trail.holds(*trail.head)
         return
     except (*database.NOT_SOUND, OSError) as error:
-        _log.warning("the audit trail could not be taken over: %s", error)
+        if path.exists():  # a missing store is reported as a whole
+            _log.warning("the audit log of the damaged store cannot be read: %s", error)
     trail.clear()
     if marked is not None:
         trail.begin_at(*marked.head)

@@ -1,6 +1,6 @@
 """Roles, policies and decisions as `/iam/roles`, `/iam/policies` and the console show them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
 from device_app.access.authority import Authority
@@ -135,21 +135,3 @@ def _step_view(step: Step) -> StepView:
         "why": step.why,
         "depends": list(step.depends_on),
     }
-
-
-def policy_verbs(
-    authority: Authority,
-) -> dict[str, Callable[[Mapping[str, object]], dict[str, object]]]:
-    """The console's verbs on policy; see `device_app.console.table`."""
-
-    def listed(_args: Mapping[str, object]) -> dict[str, object]:
-        return {**policy_list(authority.access)}
-
-    def explain(args: Mapping[str, object]) -> dict[str, object]:
-        given = args.get("attributes", {})
-        texts = given.items() if isinstance(given, Mapping) else ()
-        attributes = {str(name): str(value) for name, value in texts}
-        user, action = str(args["user"]), str(args["action"])
-        return {**policy_explanation(authority, user, action, attributes)}
-
-    return {"policy-list": listed, "policy-explain": explain}

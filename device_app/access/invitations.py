@@ -237,25 +237,3 @@ class Invitations:
             return token.text(token.sign(self._identity))
         except UsageError as error:
             raise Malformed(str(error), advice=error.advice) from error
-
-
-def invite_verbs(
-    invitations: Callable[[], Invitations],
-) -> dict[str, Callable[[Mapping[str, object]], dict[str, object]]]:
-    """The console's verbs on invites; see `device_app.console.table`."""
-
-    def create(args: Mapping[str, object]) -> dict[str, object]:
-        body = args["wish"]
-        if not isinstance(body, Mapping):
-            raise wrong_field("wish", "an object")
-        return {"invite": invitations().create(None, InviteRequest.parse_untrusted(body))}
-
-    def listed(_args: Mapping[str, object]) -> dict[str, object]:
-        return {"invites": invitations().listed()}
-
-    def withdraw(args: Mapping[str, object]) -> dict[str, object]:
-        found = invitations().named(str(args["id"]))
-        invitations().withdraw(None, found.id)
-        return {"withdrawn": found.id}
-
-    return {"invite": create, "invites-list": listed, "invites-withdraw": withdraw}

@@ -1,1 +1,1 @@
-"""The verbs of `handfast-device`, one file per family. `device_app.cli` puts them together."""
+"""The verbs of `handfast-device`, one file a family. `device_app.cli` combines them."""

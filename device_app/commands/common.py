@@ -1,123 +1,201 @@
-"""What all verbs share: where the files are, how to talk, and errors as words and exit codes."""
+"""The options that all verbs share, and how a verb reaches the device."""
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Concatenate, ParamSpec, TypeVar
 
 import click
 
-from device_app.console import offline
-from device_app.console.control_client import call
-from device_app.errors import AppError, Exit, NoDaemon, exit_code
+from device_app.console.console import Console
+from device_app.console.control_client import ControlClient
+from device_app.console.control_messages import Tell
+from device_app.console.offline import OfflineConsole
+from device_app.console.views import StatusAnswer
+from device_app.errors import AppError, NoDaemon, exit_code
 from device_app.paths import Paths
-from device_app.terminal import render
+from device_app.terminal import output
 from iam.errors import IamError
 from peer.errors import PeerError
+from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode
+
+_P = ParamSpec("_P")
+_AnswerT = TypeVar("_AnswerT")
+_EventT = TypeVar("_EventT", bound=Mapping[str, object])
 
 
 @dataclass(slots=True)
-class Talk:
-    """How this call talks, and where its files are."""
+class CommandLine:
+    """The values of the shared options, and the device that they name."""
 
-    places: Paths
+    paths: Paths
     as_json: bool
     verbosity: int
+    offline: OfflineConsole = field(init=False)
 
-    def ask(self, verb: str, args: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Ask the running daemon. Raises `NoDaemon`."""
-        return asyncio.run(call(self.places.socket, verb, args or {}))
+    def __post_init__(self) -> None:
+        self.offline = OfflineConsole(self.paths, warn=output.warning)
 
-    def do(self, verb: str, args: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Ask the running daemon, where it takes effect at once; or do it on the files alone."""
+    @property
+    def client(self) -> ControlClient:
+        """The client of the daemon's control socket."""
+        return ControlClient(self.paths.socket)
+
+    def ask(
+        self,
+        verb: Callable[Concatenate[Console, _P], Awaitable[_AnswerT]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _AnswerT:
+        """Do a verb that needs the running daemon. Raises `NoDaemon` without one."""
+        return asyncio.run(self.client.ask(verb, *args, **kwargs))
+
+    def follow(
+        self,
+        verb: Callable[Concatenate[Console, Tell[_EventT], _P], Awaitable[_AnswerT]],
+        on_event: Callable[[_EventT], None],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _AnswerT:
+        """Do a verb that tells events, until it answers. Raises `NoDaemon` without a daemon."""
+        return asyncio.run(self.client.follow(verb, on_event, *args, **kwargs))
+
+    def do(
+        self,
+        verb: Callable[Concatenate[Console, _P], _AnswerT],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _AnswerT:
+        """Do a verb: the running daemon does it, or without one, this process on the files."""
         try:
-            return self.ask(verb, args)
+            return asyncio.run(self.client.do(verb, *args, **kwargs))
         except NoDaemon:
-            return offline.do(self.places, verb, args or {})
+            return self.offline.run(verb, *args, **kwargs)
+
+    def daemon_status(self) -> StatusAnswer:
+        """Return the status of the running daemon. Raises `NoDaemon` without one."""
+        return asyncio.run(self.client.do(Console.status))
 
     def now(self) -> float:
-        """The device's time, which users' limits go by: seconds since 1970."""
-        return float(self.do("clock")["now"])
+        """Return the device's time, by which access begins and ends: seconds since 1970."""
+        return self.do(Console.clock)["now"]
 
-    def show(self, value: Mapping[str, Any], lines: Sequence[str]) -> None:
-        """The same answer for programs or for people."""
+    def show(self, answer: Mapping[str, object], lines: Callable[[], Sequence[str]]) -> None:
+        """Print an answer: as JSON with --json, else as lines."""
         if self.as_json:
-            render.data(value)
+            output.json_line(answer)
         else:
-            render.lines(lines)
+            output.lines(lines())
 
-    def say(self, text: str) -> None:
-        """A word to the person on stderr, unless they want none."""
+    def message(self, text: str) -> None:
+        """Print a message to stderr, unless --quiet is given."""
         if self.verbosity >= 0:
-            render.talk(text)
+            output.message(text)
+
+    @staticmethod
+    def confirm(consequence: str, *, yes: bool) -> None:
+        """Ask for confirmation, unless --yes is given.
+
+        Raises:
+            AppError: the person declined.
+            click.UsageError: there is no terminal to ask.
+        """
+        if yes:
+            return
+        if not output.can_confirm():
+            raise click.UsageError("This needs a terminal to ask for confirmation. Or give --yes.")
+        output.message(consequence)
+        if not click.confirm("Continue?", err=True):
+            raise AppError("nothing was changed")
 
 
-class Group(click.Group):
-    """The outermost group: our errors become words on stderr and an exit code."""
+class _Described:
+    """Adds the shared options and an example to a click command."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb that was asked for."""
+    params: list[click.Parameter]
+    example: str
+
+    def __init__(self, *args: object, example: str, **options: object) -> None:
+        super().__init__(*args, **options)
+        self.example = example
+        self.params += _shared_options()
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
+        with formatter.section("Example"):
+            formatter.write_text(self.example)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Take over the shared options, and run the command."""
+        _use_options(ctx)
+        return super().invoke(ctx)  # type: ignore[misc]  # the method of the click class
+
+
+class Verb(_Described, click.Command):
+    """A verb."""
+
+
+class Family(_Described, click.Group):
+    """A family of verbs, as in `users add`."""
+
+
+class TopLevel(Family):
+    """`handfast-device` itself: prints errors to stderr, and returns the exit codes."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """All verbs, in the order in which a new user needs them."""
+        return list(self.commands)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example and the exit codes."""
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Exit codes"):
+            codes = (f"{code:d} {meaning}" for code, meaning in EXIT_CODE_MEANINGS.items())
+            formatter.write_text(", ".join(codes))
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb that was given."""
         try:
             return super().invoke(ctx)
         except (AppError, PeerError, IamError) as error:
-            render.failure(str(error), error.advice)
+            output.error(str(error), error.advice)
             ctx.exit(exit_code(error))
         except KeyboardInterrupt:
-            render.talk("interrupted")
-            ctx.exit(Exit.INTERRUPTED)
+            output.message("interrupted")
+            ctx.exit(ExitCode.INTERRUPTED)
 
 
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that stand before a verb as well as after it."""
-    for option in (
-        click.option("--home", type=click.Path(path_type=Path), help="All files in this folder."),
-        click.option("--json", "as_json", is_flag=True, help="JSON on stdout."),
-        click.option("-q", "--quiet", is_flag=True, help="Errors only."),
-        click.option("-v", "--verbose", count=True, help="More; twice for everything."),
-    ):
-        command = option(command)
-    return command
+def _shared_options() -> list[click.Parameter]:
+    """The options that can be given before or after a verb."""
+    return [
+        click.Option(
+            ["--home"],
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Folder of all the device's files.  [default: see docs/howto/board.md]",
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, schema 1."),
+        click.Option(
+            ["-q", "--quiet"], is_flag=True, help="Print no messages, only results and errors."
+        ),
+        click.Option(["-v", "--verbose"], count=True, help="Print more messages; -vv prints all."),
+    ]
 
 
-class _TakesCommon:
-    """Makes a click command take the common options in its own place, too."""
-
-    params: list[click.Parameter]
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        common(self)  # type: ignore[arg-type]  # click adds to a command that exists
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Take the common options off, and run."""
-        note_common(ctx, **{name: ctx.params.pop(name) for name in _COMMON})
-        return super().invoke(ctx)  # type: ignore[misc]  # of the click class beside this one
-
-
-class Verb(_TakesCommon, click.Command):
-    """One verb."""
-
-
-class Verbs(_TakesCommon, click.Group):
-    """A family of verbs."""
-
-
-_COMMON = ("home", "as_json", "quiet", "verbose")
-
-
-def note_common(
-    ctx: click.Context, *, home: Path | None, as_json: bool, quiet: bool, verbose: int
-) -> None:
-    """Merge what stood here with what stood before the verb."""
-    before: Talk | None = ctx.find_object(Talk)
-    verbosity = -1 if quiet else verbose
-    if before is None or home is not None:
-        places = Paths.of(home, os.environ, root=os.geteuid() == 0)
-    else:
-        places = before.places
+def _use_options(ctx: click.Context) -> None:
+    """Combine the shared options given here with those given before the verb."""
+    home: Path | None = ctx.params.pop("home")
+    as_json, quiet = ctx.params.pop("as_json"), ctx.params.pop("quiet")
+    verbosity = -1 if quiet else ctx.params.pop("verbose")
+    ctx.params.pop("verbose", None)
+    before = ctx.find_object(CommandLine)
     if before is not None:
         as_json = as_json or before.as_json
         verbosity = verbosity or before.verbosity
-    ctx.obj = Talk(places, as_json, verbosity)
+    if before is None or home is not None:
+        paths = Paths.of(home, os.environ, root=os.geteuid() == 0)
+    else:
+        paths = before.paths
+    ctx.obj = CommandLine(paths, as_json, verbosity)

@@ -1,126 +1,143 @@
-"""`init`, `run`, `clock` and `reset`: a device comes to be, lives, and forgets."""
+"""`init`, `run`, `clock` and `reset`: the life of a device."""
 
 import asyncio
 import os
-import sys
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict, Unpack
 
 import click
 
 from device_app import logs
-from device_app.commands.common import Talk, Verb
+from device_app.commands.common import CommandLine, Verb
 from device_app.config import Settings
 from device_app.console import offline
-from device_app.errors import AppError, NoDaemon
-from device_app.terminal import render
+from device_app.console.console import Console
+from device_app.console.views import StatusAnswer, WindowView
+from device_app.terminal import output
+from device_app.terminal.render_status import banner_lines, clock_lines, id_and_fingerprint_lines
 from peer.net.onlink import LocalMode
 
 
-@click.command(cls=Verb)
-@click.option("--name", help="What people call this device.")
-@click.option("--force", is_flag=True, help="Write the configuration anew (never the key).")
+@click.command(cls=Verb, example="handfast-device init --name kitchen")
+@click.option("--name", help="Name of this device.  [default: this machine's name]")
+@click.option("--force", is_flag=True, help="Replace an existing configuration, never the key.")
 @click.pass_obj
-def init(talk: Talk, *, name: str | None, force: bool) -> None:
-    """Make key, store and a commented configuration; safe to repeat.
+def init(cli: CommandLine, *, name: str | None, force: bool) -> None:
+    """Create the device's key, its store and a commented configuration.
 
-    Example: handfast-device init --name kitchen
+    Files that exist already are kept, so you can run this again.
     """
-    value = offline.init(talk.places, name=name, force=force)
-    talk.show(value, [f"name         {value['name']}", *render.fingerprint_lines(value)])
+    answer = offline.init(cli.paths, name=name, force=force)
+    cli.show(
+        answer,
+        lambda: [
+            f"name         {answer['name']}",
+            *id_and_fingerprint_lines(answer["fingerprint"]),
+        ],
+    )
 
 
-@click.command(cls=Verb)
+class _RunOptions(TypedDict):
+    port: int | None
+    pairing_port: int | None
+    listen: tuple[str, ...]
+    interface: tuple[str, ...]
+    allow_loopback: bool
+    local: str | None
+
+
+@click.command(cls=Verb, example="handfast-device run --pair")
 @click.option("--pair", is_flag=True, help="Open the pairing window at the start.")
-@click.option("--port", type=click.IntRange(0, 65535), help="For paired clients; 0 = any.")
-@click.option("--pairing-port", type=click.IntRange(0, 65535), help="While the window is open.")
-@click.option("--listen", multiple=True, metavar="ADDR", help="Listen here (repeatable).")
-@click.option("--interface", multiple=True, metavar="NAME|ADDR", help="Announce here only.")
-@click.option("--allow-loopback", is_flag=True, help="Loopback is local: demo and tests only.")
-@click.option("--local", type=click.Choice([mode.value for mode in LocalMode]))
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="UDP port for paired clients; 0 = any free port."
+)
+@click.option(
+    "--pairing-port", type=click.IntRange(0, 65535), help="UDP port while the window is open."
+)
+@click.option("--listen", multiple=True, metavar="ADDR", help="Address to listen on; repeatable.")
+@click.option(
+    "--interface", multiple=True, metavar="NAME|ADDR", help="Announce the device only here."
+)
+@click.option(
+    "--allow-loopback", is_flag=True, help="Treat this machine as the local network, for tests."
+)
+@click.option(
+    "--local",
+    type=click.Choice([mode.value for mode in LocalMode]),
+    help="Addresses that count as the local network.",
+)
 @click.pass_obj
-def run(talk: Talk, /, *, pair: bool, **options: Any) -> None:
-    """The daemon. On a terminal it asks in place who may pair.
+def run(cli: CommandLine, /, *, pair: bool, **options: Unpack[_RunOptions]) -> None:
+    """Run the device until Ctrl-C or SIGTERM.
 
-    Example: handfast-device run --pair
+    On a terminal, it shows the pairing window and asks whether to accept a client. Otherwise use
+    `handfast-device open`, `pending`, `accept` and `refuse`. A device that has never had an owner
+    opens the window by itself.
+
+    Options take precedence over the configuration file.
     """
-    from device_app import daemon  # noqa: PLC0415  # the other verbs do without its start-up time
+    from device_app import daemon  # noqa: PLC0415  # other verbs start faster without it
 
-    logs.set_up(talk.verbosity)
-    daemon.protect(talk.places)
-    settings = _with_options(offline.settings(talk.places), **options)
+    logs.set_up(cli.verbosity)
+    daemon.protect(cli.paths)
+    settings = _with_options(offline.settings(cli.paths), **options)
 
-    def ready(status: dict[str, Any]) -> None:
-        if talk.as_json:
-            render.data({"event": "ready", **_without_code(status)})
-        elif talk.verbosity >= 0:
-            render.lines(render.banner_lines(status))
-        render.talk("ready")
+    def ready(status: StatusAnswer) -> None:
+        if cli.as_json:
+            output.json_line({"event": "ready", **_without_code(status)})
+        elif cli.verbosity >= 0:
+            output.lines(banner_lines(status))
+        output.message("ready")
 
-    quiet = talk.as_json or talk.verbosity < 0
-    asyncio.run(daemon.run(talk.places, settings, pair=pair, quiet=quiet, on_ready=ready))
+    quiet = cli.as_json or cli.verbosity < 0
+    asyncio.run(daemon.run(cli.paths, settings, pair=pair, quiet=quiet, on_ready=ready))
 
 
-def _without_code(status: dict[str, Any]) -> dict[str, Any]:
-    """What a daemon prints may stay in a log; who shows the code asks `status` or `open` for it."""
-    window = {name: value for name, value in status["window"].items() if name != "code"}
+def _without_code(status: StatusAnswer) -> StatusAnswer:
+    """The status without the pairing code, since a daemon's output may be kept in a log."""
+    window: WindowView = {**status["window"]}
+    window.pop("code", None)
     return {**status, "window": window}
 
 
-def _with_options(
-    settings: Settings,
-    *,
-    port: int | None,
-    pairing_port: int | None,
-    listen: tuple[str, ...],
-    interface: tuple[str, ...],
-    allow_loopback: bool,
-    local: str | None,
-) -> Settings:
-    """What the command line and the environment say wins over the files."""
+def _with_options(settings: Settings, **options: Unpack[_RunOptions]) -> Settings:
+    """The settings with the options and the environment applied, which take precedence."""
     named = os.environ.get("HANDFAST_INTERFACES", "")
-    interface = interface or tuple(part.strip() for part in named.split(",") if part.strip())
+    interfaces = tuple(part.strip() for part in named.split(",") if part.strip())
+    port, pairing_port, local = options["port"], options["pairing_port"], options["local"]
     return replace(
         settings,
         port=settings.port if port is None else port,
         pairing_port=settings.pairing_port if pairing_port is None else pairing_port,
-        listen=listen or settings.listen,
-        interfaces=interface or settings.interfaces,
-        allow_loopback=allow_loopback or settings.allow_loopback,
+        listen=options["listen"] or settings.listen,
+        interfaces=options["interface"] or interfaces or settings.interfaces,
+        allow_loopback=options["allow_loopback"] or settings.allow_loopback,
         local=LocalMode(local) if local else settings.local,
     )
 
 
-@click.command(cls=Verb)
-@click.option("--trust-system", is_flag=True, help="The system's clock is right: go by it.")
+@click.command(cls=Verb, example="handfast-device clock --trust-system")
+@click.option("--trust-system", is_flag=True, help="Set the device's time to the system's time.")
 @click.pass_obj
-def clock(talk: Talk, *, trust_system: bool) -> None:
-    """The time that users and invites end by; it never runs back by itself.
+def clock(cli: CommandLine, *, trust_system: bool) -> None:
+    """Show the device's time, by which access and invites begin and end.
 
-    Example: handfast-device clock --trust-system
+    This time never runs backwards, even if the system's clock does. If the system's clock was wrong
+    and is right now, run this with --trust-system.
     """
-    value = talk.do("clock", {"trust_system": trust_system})
-    talk.show(value, render.clock_lines(value))
+    answer = cli.do(Console.clock, trust_system=trust_system)
+    cli.show(answer, lambda: clock_lines(answer))
 
 
-@click.command(cls=Verb)
-@click.option("--keep-identity", is_flag=True, help="Keep the key; forget the users only.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.command(cls=Verb, example="handfast-device reset --yes")
+@click.option("--keep-identity", is_flag=True, help="Keep the device's key; delete only its users.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
-def reset(talk: Talk, *, keep_identity: bool, yes: bool) -> None:
-    """Factory reset: forget every user, and make a new key.
-
-    Example: handfast-device reset --yes
-    """
-    if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("This asks first; without a terminal, give --yes.")
-        what = "every user" if keep_identity else "every user, and this device's identity"
-        render.talk(f"This forgets {what}. There is no way back.")
-        if not click.confirm("Go on?", err=True):
-            raise AppError("nothing was changed")
-    try:
-        value = talk.ask("reset", {"keep_identity": keep_identity})
-    except NoDaemon:
-        value = offline.reset(talk.places, keep_identity=keep_identity)
-    talk.show(value, ["this device has forgotten everybody"])
+def reset(cli: CommandLine, *, keep_identity: bool, yes: bool) -> None:
+    """Factory reset: delete all users, invites and events, and create a new key."""
+    deleted = "all users, invites and events"
+    if not keep_identity:
+        deleted += ", and the key of this device"
+    cli.confirm(f"This deletes {deleted}. It cannot be undone.", yes=yes)
+    answer = cli.do(Console.reset, keep_identity=keep_identity)
+    cli.show(answer, lambda: ["reset: this device has no users"])

@@ -1,73 +1,72 @@
-"""`events`: the audit trail, read from the file or followed on the running daemon."""
+"""`events`: the audit log, from the file or from the running daemon."""
 
-import asyncio
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import click
 
-from device_app.commands.common import Talk, Verb
+from device_app.access.records import RecordView
+from device_app.commands.common import CommandLine, Verb
 from device_app.console import audit
-from device_app.console.control_client import call
-from device_app.errors import Exit
-from device_app.terminal import render
+from device_app.console.answers import AuditEvent
+from device_app.console.console import Console
+from device_app.limits import EVENTS_SHOWN
+from device_app.terminal.render_events import event_line
+from peer.terminal.exit_codes import ExitCode
 
-_NUMBER = click.IntRange(0, 2**63 - 1)  # as far as SQLite counts
+_NUMBER = click.IntRange(0, 2**63 - 1)  # the largest integer of SQLite
 
 
-@click.command(cls=Verb)
-@click.option("--follow", is_flag=True, help="Go on telling until Ctrl-C; needs the daemon.")
-@click.option("--verify", is_flag=True, help="Walk the hash chain; exit 1 where it breaks.")
-@click.option("--since", type=_NUMBER, metavar="SEQ", help="Those after this number.")
+@click.command(cls=Verb, example="handfast-device events --follow --last 20")
+@click.option("--follow", is_flag=True, help="Keep running and print new events, until Ctrl-C.")
+@click.option("--verify", is_flag=True, help="Verify the hash chain; exit with 1 if it is broken.")
+@click.option("--since", type=_NUMBER, metavar="SEQ", help="Only events after this number.")
 @click.option(
     "--last",
     type=_NUMBER,
     metavar="N",
-    help=f"The last N; without --since {audit.SHOWN}.",
+    help=f"Only the last N events.  [default: {EVENTS_SHOWN}, or all with --since]",
 )
 @click.pass_obj
-def events(talk: Talk, *, follow: bool, verify: bool, since: int | None, last: int | None) -> None:
-    """What has happened here: pairings, changes, refusals. With --json, one event a line.
+def events(
+    cli: CommandLine, *, follow: bool, verify: bool, since: int | None, last: int | None
+) -> None:
+    """Show the audit log: pairings, changes to users, refused requests.
 
-    Works while the daemon runs and while it does not. A digest that was noted elsewhere shows
-    later whether somebody has rewritten the whole file.
+    With --json, each event is one line of JSON. Only --follow needs a running daemon.
 
-    Example: handfast-device events --follow --last 20
+    Each event contains the digest of the one before it, so --verify finds an event that was changed
+    or removed. To find a log that was rewritten as a whole, note the newest digest somewhere else.
     """
     if verify and (follow or since is not None or last is not None):
-        raise click.UsageError("--verify walks the whole trail; give it alone.")
+        raise click.UsageError("--verify cannot be combined with other options.")
     if verify:
-        _verify(talk)
+        _verify(cli)
     elif follow:
-        _follow(talk, since, last)
+
+        def heard(event: AuditEvent) -> None:
+            _show(cli, event["record"])
+
+        cli.follow(Console.events, heard, since=since, last=last)
     else:
-        for one in audit.read(talk.places, since=since, last=last)["events"]:
-            _show(talk, one)
+        for record in audit.read(cli.paths, since=since, last=last)["events"]:
+            _show(cli, record)
 
 
-def _verify(talk: Talk) -> None:
-    value = audit.verify(talk.places)
-    if value["verified"]:
-        line = f"whole: {value['head']} events, the last with digest {value['digest']}"
-        talk.show(value, [line])
+def _verify(cli: CommandLine) -> None:
+    answer = audit.verify(cli.paths)
+    if answer["verified"]:
+        text = f"intact: {answer['head']} events, the newest has the digest {answer['digest']}"
+        cli.show(answer, lambda: [text])
         return
-    talk.show(value, [f"broken at event {value['seq']}: {value['why']}"])
-    talk.say("Somebody or something has changed the file. What stands before that is whole.")
-    sys.exit(Exit.OTHER)
+    cli.show(answer, lambda: [f"broken at event {answer['seq']}: {answer['why']}"])
+    cli.message("The file was damaged or edited there. The events before that one are intact.")
+    sys.exit(ExitCode.OTHER)
 
 
-def _follow(talk: Talk, since: int | None, last: int | None) -> None:
-    def heard(said: Mapping[str, Any]) -> None:
-        _show(talk, said["record"])
-
-    asyncio.run(call(talk.places.socket, "events", {"since": since, "last": last}, on_event=heard))
-
-
-def _show(talk: Talk, event: Mapping[str, Any]) -> None:
+def _show(cli: CommandLine, record: RecordView) -> None:
     try:
-        talk.show(event, [render.event_line(event)])
-    except BrokenPipeError:  # `| head` has seen enough
+        cli.show(record, lambda: [event_line(record)])
+    except BrokenPipeError:  # as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.DONE)
+        sys.exit(ExitCode.DONE)

@@ -1,113 +1,110 @@
-"""`invite` and `invites …`: a string or a QR code that makes whoever gets it a user."""
+"""`invite` and `invites …`: texts or QR codes with which their recipients become users."""
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
-from device_app.commands.common import Talk, Verb, Verbs
-from device_app.terminal import picture_files, render
+from device_app.access.invitations import InviteRequest
+from device_app.commands.common import CommandLine, Family, Verb
+from device_app.console.console import Console
+from device_app.terminal import output, picture_files
+from device_app.terminal.render_users import invite_lines, invites_lines
+from iam.limits import INVITE_USES_MAX
 from peer.terminal import qr
 from peer.terminal.durations import TIME_EXAMPLES, resolve_time
 from peer.terminal.param_types import Duration, Time
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, example="handfast-device invite anna --role user --for 1d --until 3d --qr")
 @click.argument("name")
-@click.option("--role", default="guest", show_default=True, help="What they will be.")
+@click.option("--role", default="guest", show_default=True, help="Role of the new user.")
 @click.option(
     "--for",
     "seconds",
     type=Duration(),
     metavar="TIME",
-    help="How long it is good: 2d (default), 1h.",
+    help="How long the invite is valid.  [default: 2d]",
 )
 @click.option(
-    "--until",
-    type=Time(whole_day=True),
-    metavar="TIME",
-    help=f"When their access ends. {TIME_EXAMPLES}.",
+    "--until", "end", type=Time(whole_day=True), help=f"When the access ends: {TIME_EXAMPLES}."
 )
-@click.option("--uses", type=int, default=1, show_default=True, help="How many may use it.")
-@click.option("--key", metavar="FP", help="Only the client with this fingerprint may use it.")
-@click.option("--qr", "show_qr", is_flag=True, help="Show it as a QR code as well (on stderr).")
-@click.option("--png", type=click.Path(path_type=Path), help="Write the QR code to a new file.")
-@click.option("--svg", type=click.Path(path_type=Path), help="Write the QR code to a new file.")
+@click.option(
+    "--uses",
+    type=click.IntRange(1, INVITE_USES_MAX),
+    default=1,
+    show_default=True,
+    help="How many clients may use it.",
+)
+@click.option("--key", metavar="FP", help="Only the client with this fingerprint can use it.")
+@click.option("--qr", "show_qr", is_flag=True, help="Also print a QR code, to stderr.")
+@click.option("--png", type=click.Path(path_type=Path), help="Write the QR code to this new file.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Write the QR code to this new file.")
 @click.pass_obj
 def invite(
-    talk: Talk,
+    cli: CommandLine,
     *,
     name: str,
     role: str,
     seconds: float | None,
-    until: float | timedelta | None,
+    end: float | timedelta | None,
     uses: int,
     key: str | None,
     show_qr: bool,
     png: Path | None,
     svg: Path | None,
 ) -> None:
-    """Invite somebody: prints a token that makes its holder a user, once, also from afar.
+    """Create an invite: a text with which its recipient becomes the user NAME.
 
-    Send it as you would send a key: whoever has it can use it. It is shown this one time.
-
-    Example: handfast-device invite anna --role user --for 1d --qr
+    The recipient passes it to `handfast pair`, from any network. Treat an invite like a password
+    and send it over a private channel: anyone who obtains it can use it. It cannot be shown again.
     """
-    pictures = [(path, draw) for path, draw in ((png, qr.png), (svg, qr.svg)) if path is not None]
-    for path, _ in pictures:
-        picture_files.require_new(path)  # before there is an invite that nobody has seen
-    wish: dict[str, Any] = {"name": name, "role": role, "uses": uses}
-    if seconds is not None:
-        wish["seconds"] = seconds
-    if until is not None:
-        wish["not_after"] = resolve_time(until, talk.now()) or None
-    if key is not None:
-        wish["key"] = key
-    made = talk.do("invite", {"wish": wish})["invite"]
-    talk.show({"invite": made}, [made["token"]])
-    for line in render.invite_lines(made, talk.now()):
-        talk.say(line)
-    for path, draw in pictures:
-        picture_files.write(path, draw(made["token"]))
+    pictures = picture_files.requested(png=png, svg=svg)
+    request = InviteRequest(
+        name=name,
+        role=role,
+        seconds=seconds,
+        uses=uses,
+        key=key,
+        not_after=(resolve_time(end, cli.now()) or None) if end is not None else None,
+    )
+    created = cli.do(Console.invite, body=request)["invite"]
+    cli.show({"invite": created}, lambda: [created["token"]])
+    for line in invite_lines(created, cli.now()):
+        cli.message(line)
+    picture_files.write_all(pictures, created["token"])
     if show_qr:
-        for line in qr.stderr_lines(made["token"]):
-            render.talk(line)
+        for line in qr.stderr_lines(created["token"]):
+            output.message(line)
 
 
-@click.group(cls=Verbs, invoke_without_command=True)
+@click.group(cls=Family, invoke_without_command=True, example="handfast-device invites")
 @click.pass_context
 def invites(ctx: click.Context) -> None:
-    """The invites that can still be used; without a verb it lists them.
-
-    Example: handfast-device invites
-    """
+    """List and withdraw the invites that can still be used. Without a verb, list them."""
     if ctx.invoked_subcommand is None:
         _list(ctx.obj)
 
 
-@invites.command(name="list", cls=Verb)
+@invites.command(name="list", cls=Verb, example="handfast-device invites list --json")
 @click.pass_obj
-def invites_list(talk: Talk) -> None:
-    """Every invite that can still be used; never its token.
-
-    Example: handfast-device invites list --json
-    """
-    _list(talk)
+def invites_list(cli: CommandLine) -> None:
+    """List the invites that can still be used. Their texts cannot be shown again."""
+    _list(cli)
 
 
-def _list(talk: Talk) -> None:
-    value = talk.do("invites-list")
-    talk.show(value, render.invites_lines(value["invites"], talk.now()))
+def _list(cli: CommandLine) -> None:
+    answer = cli.do(Console.invites_list)
+    cli.show(answer, lambda: invites_lines(answer["invites"], cli.now()))
 
 
-@invites.command(name="withdraw", cls=Verb)
+@invites.command(name="withdraw", cls=Verb, example="handfast-device invites withdraw 3f9a")
 @click.argument("invite_id", metavar="ID")
 @click.pass_obj
-def invites_withdraw(talk: Talk, *, invite_id: str) -> None:
-    """Make an invite worth nothing. The first digits of its id will do.
+def invites_withdraw(cli: CommandLine, *, invite_id: str) -> None:
+    """Withdraw an invite, so that it can no longer be used.
 
-    Example: handfast-device invites withdraw 3f9a
+    The first characters of its ID are enough, if no other invite's ID begins with them.
     """
-    value = talk.do("invites-withdraw", {"id": invite_id})
-    talk.show(value, [f"withdrawn {value['withdrawn']}"])
+    answer = cli.do(Console.invites_withdraw, id=invite_id)
+    cli.show(answer, lambda: [f"withdrew invite {answer['withdrawn']}"])

@@ -1,142 +1,162 @@
-"""`policy …`: check it, put it into force, ask why, and bring it along from elsewhere."""
+"""`policy …`: check policy files, put them in force, explain decisions, import from Nabto Edge."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from device_app.access import policies
-from device_app.commands.common import Talk, Verb, Verbs
-from device_app.errors import AppError, Exit
-from device_app.terminal import render
+from device_app.access.bodies import UserRequest
+from device_app.commands.common import CommandLine, Family, Verb
+from device_app.console.console import Console
+from device_app.errors import AppError
+from device_app.terminal import output
+from device_app.terminal.render_policy import (
+    explain_lines,
+    import_lines,
+    policy_check_lines,
+    policy_list_lines,
+    policy_reload_lines,
+)
 from iam.attributes import IS_LOCAL
 from iam.errors import IamError
 from peer.errors import PeerError
+from peer.terminal.exit_codes import ExitCode
 
 
-@click.group(cls=Verbs)
+@click.group(cls=Family, example="handfast-device policy explain anna Hello:Get")
 def policy() -> None:
-    """Roles and policies: who may do what, under which conditions.
-
-    Example: handfast-device policy explain anna Hello:Get
-    """
+    """Manage roles and policies: which users may do what, under which conditions."""
 
 
-@policy.command(name="check", cls=Verb)
+@policy.command(name="check", cls=Verb, example="handfast-device policy check policy.d/*.toml")
 @click.argument("files", metavar="FILE…", nargs=-1, type=click.Path(path_type=Path))
 @click.pass_obj
-def check(talk: Talk, *, files: tuple[Path, ...]) -> None:
-    """Whether these files are right, taken together; without FILE those of policy.d.
+def check(cli: CommandLine, *, files: tuple[Path, ...]) -> None:
+    """Check policy files, all of them together; without FILE, those in policy.d.
 
-    Needs no device. Anything wrong is told with file, line and reason, and nothing is changed.
-
-    Example: handfast-device policy check policy.d/*.toml
+    An error is printed with file, line and reason. Needs no device and changes nothing.
     """
-    value = policies.check(files or sorted(talk.places.policies.glob("*.toml")))
-    talk.show(value, render.policy_check_lines(value))
-    for warning in value["warnings"]:
-        talk.say(f"warning: {warning}")
+    answer = policies.check(files or sorted(cli.paths.policies.glob("*.toml")))
+    cli.show(answer, lambda: policy_check_lines(answer))
+    for warning in answer["warnings"]:
+        cli.message(f"warning: {warning}")
 
 
-@policy.command(name="list", cls=Verb)
+@policy.command(name="list", cls=Verb, example="handfast-device policy list --json")
 @click.pass_obj
-def list_(talk: Talk) -> None:
-    """The roles and policies in force.
-
-    Example: handfast-device policy list --json
-    """
-    value = talk.do("policy-list")
-    talk.show(value, render.policy_list_lines(value))
+def list_(cli: CommandLine) -> None:
+    """List the roles and policies in force."""
+    answer = cli.do(Console.policy_list)
+    cli.show(answer, lambda: policy_list_lines(answer))
 
 
-@policy.command(name="reload", cls=Verb)
+@policy.command(name="reload", cls=Verb, example="handfast-device policy reload")
 @click.pass_obj
-def reload_(talk: Talk) -> None:
+def reload_(cli: CommandLine) -> None:
     """Apply policy.d on the running daemon, and those limits of device.toml that need no restart.
 
-    If a file has an error, nothing changes. Settings that wait for a restart are listed.
-
-    Example: handfast-device policy reload
+    If a file has an error, nothing changes. Sessions of users whose role has other rights now are
+    ended. Settings that need a restart are listed.
     """
-    value = talk.ask("policy-reload")
-    talk.show(value, render.policy_reload_lines(value))
+    answer = cli.ask(Console.policy_reload)
+    cli.show(answer, lambda: policy_reload_lines(answer))
 
 
-@policy.command(name="explain", cls=Verb)
+@policy.command(
+    name="explain",
+    cls=Verb,
+    example="handfast-device policy explain anna Lamp:Set --local --attr Lamp:Room=hall",
+)
 @click.argument("user")
 @click.argument("action")
-@click.option("--attr", "attributes", multiple=True, metavar="K=V", help="An attribute's value.")
-@click.option("--local/--remote", default=False, help="From the device's own network, or not.")
+@click.option(
+    "--attr", "attributes", multiple=True, metavar="K=V", help="Value of an attribute; repeatable."
+)
+@click.option(
+    "--local/--remote", default=False, help="Whether the request comes from the local network."
+)
 @click.pass_obj
 def explain(
-    talk: Talk, *, user: str, action: str, attributes: tuple[str, ...], local: bool
+    cli: CommandLine, *, user: str, action: str, attributes: tuple[str, ...], local: bool
 ) -> None:
-    """Why USER may or may not do ACTION: every statement that has a say, in order.
+    """Explain why USER may or may not do ACTION: all statements that apply, in order.
 
-    Asked as if from afar, unless --local says otherwise. Exit 0 if allowed, 7 if not; also 7 if it
-    depends on attributes that a request tells and --attr does not give.
-
-    Example: handfast-device policy explain anna Lamp:Set --local --attr Lamp:Room=hall
+    The exit code is 0 if the action is allowed and 7 if it is denied. It is also 7 if that depends
+    on attributes of a request that --attr does not give.
     """
     given = {IS_LOCAL: "true" if local else "false"} | dict(map(_attribute, attributes))
-    value = talk.do("policy-explain", {"user": user, "action": action, "attributes": given})
-    talk.show(value, render.explain_lines(value))
-    if not value["known"]:
-        talk.say(f"No resource of this device asks for the action {action}.")
-    sys.exit(Exit.DONE if value["allowed"] else Exit.DENIED)
+    answer = cli.do(Console.policy_explain, user=user, action=action, attributes=given)
+    cli.show(answer, lambda: explain_lines(answer))
+    if not answer["known"]:
+        cli.message(f"No resource of this device has the action {action}.")
+    sys.exit(ExitCode.DONE if answer["allowed"] else ExitCode.DENIED)
 
 
-@policy.command(name="import-nabto", cls=Verb)
+@policy.command(
+    name="import-nabto",
+    cls=Verb,
+    example="handfast-device policy import-nabto iam_config.json --out policy.d/nabto.toml",
+)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--state", type=click.Path(path_type=Path), help="Their state file, with the users.")
+@click.option("--state", type=click.Path(path_type=Path), help="Nabto's state file, with users.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the policy to this file.")
 @click.option("--users", "add_users", is_flag=True, help="Add the users of --state to the device.")
-@click.option("--force", is_flag=True, help="Write --out although the file is there.")
+@click.option("--force", is_flag=True, help="Replace the file of --out if it exists.")
 @click.pass_obj
 def import_nabto(
-    talk: Talk, *, file: Path, state: Path | None, out: Path | None, add_users: bool, force: bool
+    cli: CommandLine,
+    *,
+    file: Path,
+    state: Path | None,
+    out: Path | None,
+    add_users: bool,
+    force: bool,
 ) -> None:
-    """Turn a Nabto Edge IAM configuration into a policy file, on stdout or in --out.
+    """Convert a Nabto Edge IAM configuration to a policy file, on stdout or in --out.
 
-    What cannot be carried is told on stderr. Users of a state are shown, and added with --users.
-
-    Example: handfast-device policy import-nabto iam_config.json --out policy.d/nabto.toml
+    Anything that cannot be converted is printed to stderr. The users of --state are listed; --users
+    also adds them to the device.
     """
-    from device_app.console import nabto_import  # noqa: PLC0415  # the other verbs do without it
+    from device_app.console import nabto_import  # noqa: PLC0415  # other verbs start faster
 
     if add_users and state is None:
-        raise click.UsageError("--users needs --state FILE, which has them.")
-    found = nabto_import.read(file, state)
-    for note in found["notes"]:
-        talk.say(f"note: {note}")
+        raise click.UsageError("--users needs --state FILE.")
+    found = nabto_import.NabtoImport.read(file, state)
+    for note in found.notes:
+        cli.message(f"note: {note}")
     if out is not None:
-        nabto_import.write(out, found["toml"], force=force)
-        talk.say(f"The policy is in {out}; `handfast-device policy check {out}` looks at it.")
+        nabto_import.write_policy(out, found.policy, force=force)
+        cli.message(f"Policy written to {out}. Check it: `handfast-device policy check {out}`")
     if add_users:
-        nabto_import.check_in_force(found, talk.do("policy-list")["roles"])
-    added = list(_added(talk, found["users"])) if add_users else []
-    shown = [] if out is not None else [found["toml"].rstrip("\n")]
-    del found["roles"]  # the policy says the same
-    talk.show({**found, "added": added}, [*shown, *render.imported_lines(found, added)])
-    if add_users and len(added) < len(found["users"]):
-        sys.exit(Exit.OTHER)
+        found.check_in_force(cli.do(Console.policy_list)["roles"])
+    added = list(_added(cli, found.users)) if add_users else []
+    lines = [] if out is not None else [found.policy.rstrip("\n")]
+    answer = {
+        "toml": found.policy,
+        "users": [user.to_json() for user in found.users],
+        "notes": list(found.notes),
+        "added": added,
+    }
+    cli.show(answer, lambda: [*lines, *import_lines(found.users, added)])
+    if add_users and len(added) < len(found.users):
+        sys.exit(ExitCode.OTHER)
 
 
-def _added(talk: Talk, users: list[dict[str, Any]]) -> Iterator[str]:
-    """Each by itself: one that the device refuses does not keep out the others."""
+def _added(cli: CommandLine, users: Iterable[UserRequest]) -> Iterator[str]:
+    """Add each user, and yield the names of those that were added; report the others."""
     for user in users:
         try:
-            talk.do("users-add", {"wish": user})
+            cli.do(Console.users_add, body=user)
         except (AppError, IamError, PeerError) as error:
-            render.failure(f"{user['name']} was not added: {error}", error.advice)
+            output.error(f"user {user.name} was not added: {error}", error.advice)
         else:
-            yield str(user["name"])
+            yield user.name
 
 
 def _attribute(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or ":" not in name:
-        raise click.UsageError(f"--attr {text!r}: write Module:Name=VALUE.")
+        raise click.UsageError(f"--attr {text!r} has not the form Module:Name=VALUE.")
     return name, value

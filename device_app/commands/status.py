@@ -1,51 +1,51 @@
-"""`status`, `health` and `fingerprint`: looking, without touching anything."""
+"""`status`, `health` and `fingerprint`: describe the device, and change nothing."""
 
 import sys
 
 import click
 
-from device_app.commands.common import Talk, Verb
+from device_app.commands.common import CommandLine, Verb
 from device_app.console import offline
+from device_app.console.console import Console
 from device_app.console.status import health_of
-from device_app.errors import Exit, NoDaemon
-from device_app.terminal import render
+from device_app.console.views import HealthAnswer
+from device_app.errors import NoDaemon
+from device_app.terminal.render_status import id_and_fingerprint_lines, status_lines
+from peer.terminal.exit_codes import ExitCode
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, example="handfast-device status --json")
 @click.pass_obj
-def status(talk: Talk) -> None:
-    """Everything a person asks first; works without a daemon as well.
+def status(cli: CommandLine) -> None:
+    """Show the state of the device: addresses, pairing window, users, sessions, problems.
 
-    Example: handfast-device status --json
+    Without a running daemon, show what its files tell.
+    """
+    answer = cli.do(Console.status)
+    cli.show(answer, lambda: status_lines(answer))
+
+
+@click.command(cls=Verb, example="handfast-device health && echo fine")
+@click.pass_obj
+def health(cli: CommandLine) -> None:
+    """Check the running daemon: exit with 0 if nothing is wrong, and with 1 otherwise.
+
+    For service managers and scripts. Every problem is printed with what to do about it.
     """
     try:
-        value = talk.ask("status")
-    except NoDaemon:
-        value = offline.status(talk.places)
-    talk.show(value, render.status_lines(value))
-
-
-@click.command(cls=Verb)
-@click.pass_obj
-def health(talk: Talk) -> None:
-    """Exit 0 if all is well, 1 if not: for service managers and scripts.
-
-    Example: handfast-device health && echo fine
-    """
-    try:
-        value, code = health_of(talk.ask("status"))
+        answer, code = health_of(cli.daemon_status())
     except NoDaemon as error:
-        value, code = {"healthy": False, "problems": [str(error)]}, Exit.OTHER
-    talk.show(value, value["problems"] or ["healthy"])
+        answer, code = HealthAnswer(healthy=False, problems=[str(error)]), ExitCode.OTHER
+    cli.show(answer, lambda: answer["problems"] or ["healthy"])
     sys.exit(code)
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, example="handfast-device fingerprint")
 @click.pass_obj
-def fingerprint(talk: Talk) -> None:
-    """This device's fingerprint, to compare with what a client shows.
-
-    Example: handfast-device fingerprint
-    """
-    value = offline.fingerprint(talk.places)
-    talk.show(value, [*render.fingerprint_lines(value), f"uri          {value['ni']}"])
+def fingerprint(cli: CommandLine) -> None:
+    """Show the fingerprint of this device, to compare it with the one that a client shows."""
+    answer = offline.fingerprint(cli.paths)
+    cli.show(
+        answer,
+        lambda: [*id_and_fingerprint_lines(answer["fingerprint"]), f"uri          {answer['ni']}"],
+    )

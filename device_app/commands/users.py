@@ -1,176 +1,167 @@
-"""`users …`: the whitelist, on the running daemon or on the store alone."""
+"""`users …`: the users of the device and their keys."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Final
 
 import click
 
-from device_app.commands.common import Talk, Verb, Verbs
-from device_app.terminal import render
+from device_app.access.bodies import KeyRequest, UserPatch, UserRequest
+from device_app.commands.common import CommandLine, Family, Verb
+from device_app.console.answers import UserAnswer
+from device_app.console.console import Console
+from device_app.terminal.render_users import user_lines, users_lines
+from iam.changes import KEEP
 from peer.terminal.durations import TIME_EXAMPLES, resolve_time
 from peer.terminal.param_types import Time
 
+_KEY_EXAMPLE: Final = '"1a2b 3c4d …"'
 
-@click.group(cls=Verbs)
+
+@click.group(cls=Family, example="handfast-device users list")
 def users() -> None:
-    """The whitelist: who may do what. Changes take effect at once.
+    """Manage the users of this device.
 
-    Example: handfast-device users list
+    Changes take effect at once, also on open sessions.
     """
 
 
-@users.command(name="list", cls=Verb)
+@users.command(name="list", cls=Verb, example="handfast-device users list --json")
 @click.pass_obj
-def users_list(talk: Talk) -> None:
-    """Everybody.
-
-    Example: handfast-device users list --json
-    """
-    value = talk.do("users-list")
-    talk.show(value, render.users_lines(value["users"], talk.now()))
+def users_list(cli: CommandLine) -> None:
+    """List the users."""
+    found = list(cli.do(Console.users_list)["users"])
+    cli.show({"users": found}, lambda: users_lines(found, cli.now()))
 
 
-@users.command(name="show", cls=Verb)
+@users.command(name="show", cls=Verb, example="handfast-device users show anna")
 @click.argument("name")
 @click.pass_obj
-def users_show(talk: Talk, *, name: str) -> None:
-    """One user with all keys.
-
-    Example: handfast-device users show anna
-    """
-    value = talk.do("users-show", {"name": name})
-    talk.show(value, render.user_lines(value["user"], talk.now()))
+def users_show(cli: CommandLine, *, name: str) -> None:
+    """Show a user with all keys."""
+    _show(cli, cli.do(Console.users_show, name=name))
 
 
-@users.command(name="add", cls=Verb)
-@click.argument("name")
-@click.option("--role", default="guest", show_default=True)
-@click.option("--key", "keys", multiple=True, metavar="FP", help="A client's fingerprint.")
-@click.option("--display", default="", help="A name for people.")
-@click.option(
-    "--from", "begins", type=Time(), metavar="TIME", help=f"Access begins. {TIME_EXAMPLES}."
+@users.command(
+    name="add",
+    cls=Verb,
+    example=f"handfast-device users add anna --role user --key {_KEY_EXAMPLE}",
 )
+@click.argument("name")
+@click.option("--role", default="guest", show_default=True, help="Role of the user.")
 @click.option(
-    "--until",
-    type=Time(whole_day=True),
-    metavar="TIME",
-    help="Access ends; a date alone is that whole day.",
+    "--key", "keys", multiple=True, metavar="FP", help="Fingerprint of a key; can be repeated."
+)
+@click.option("--display", default="", metavar="TEXT", help="A longer name, for people.")
+@click.option("--from", "begin", type=Time(), help=f"When access begins: {TIME_EXAMPLES}.")
+@click.option(
+    "--until", "end", type=Time(whole_day=True), help="When access ends. A date includes that day."
 )
 @click.pass_obj
 def users_add(
-    talk: Talk,
+    cli: CommandLine,
     *,
     name: str,
     role: str,
     keys: tuple[str, ...],
     display: str,
-    begins: float | timedelta | None,
-    until: float | timedelta | None,
+    begin: float | timedelta | None,
+    end: float | timedelta | None,
 ) -> None:
-    """A user without pairing, by the fingerprint of a key you know.
+    """Add a user whose key you know, without pairing.
 
-    Example: handfast-device users add anna --role user --key "1a2b 3c4d …"
+    To add a user whose key you do not know, create an invite (`handfast-device invite`) or open
+    the pairing window (`handfast-device open`).
     """
-    wish: dict[str, Any] = {"name": name, "role": role, "display": display, "keys": list(keys)}
-    wish |= _times(talk, begins, until)
-    value = talk.do("users-add", {"wish": wish})
-    talk.show(value, render.user_lines(value["user"], talk.now()))
+    request = UserRequest(
+        name=name,
+        role=role,
+        keys=tuple(KeyRequest(fingerprint=key) for key in keys),
+        display_name=display,
+        not_before=_seconds(cli, begin),
+        not_after=_seconds(cli, end),
+    )
+    _show(cli, cli.do(Console.users_add, body=request))
 
 
-@users.command(name="set", cls=Verb)
+@users.command(
+    name="set", cls=Verb, example="handfast-device users set anna --role admin --until 2d"
+)
 @click.argument("name")
-@click.option("--role")
-@click.option("--display")
-@click.option("--rename", help="A new name.")
+@click.option("--role", help="New role.")
+@click.option("--display", metavar="TEXT", help="New longer name, for people.")
+@click.option("--rename", metavar="NAME", help="New name.")
 @click.option(
-    "--from",
-    "begins",
-    type=Time(),
-    metavar="TIME",
-    help=f"Access begins; 0 = always. {TIME_EXAMPLES}.",
+    "--from", "begin", type=Time(), help=f"When access begins; 0 = no limit. {TIME_EXAMPLES}."
 )
 @click.option(
     "--until",
+    "end",
     type=Time(whole_day=True),
-    metavar="TIME",
-    help="Access ends; 0 = never. A date alone is included.",
+    help="When access ends; 0 = no limit. A date includes that day.",
 )
 @click.pass_obj
 def users_set(
-    talk: Talk,
+    cli: CommandLine,
     *,
     name: str,
     role: str | None,
     display: str | None,
     rename: str | None,
-    begins: float | timedelta | None,
-    until: float | timedelta | None,
+    begin: float | timedelta | None,
+    end: float | timedelta | None,
 ) -> None:
-    """Change a user: role, names, from when and until when.
-
-    Example: handfast-device users set anna --role admin --until 2d
-    """
-    given = {"role": role, "display": display, "name": rename}
-    wish = {field: value for field, value in given.items() if value is not None}
-    wish |= _times(talk, begins, until)
-    if not wish:
-        raise click.UsageError(
-            "Nothing to change: give --role, --display, --rename, --from or --until."
-        )
-    value = talk.do("users-set", {"name": name, "wish": wish})
-    talk.show(value, render.user_lines(value["user"], talk.now()))
+    """Change a user's role, names or access period. Options that are not given change nothing."""
+    patch = UserPatch(
+        name=rename,
+        role=role,
+        display_name=display,
+        not_before=KEEP if begin is None else _seconds(cli, begin),
+        not_after=KEEP if end is None else _seconds(cli, end),
+    )
+    if patch == UserPatch():
+        raise click.UsageError("Give --role, --display, --rename, --from or --until.")
+    _show(cli, cli.do(Console.users_set, name=name, body=patch))
 
 
-def _times(
-    talk: Talk, begins: float | timedelta | None, until: float | timedelta | None
-) -> dict[str, Any]:
-    """The fields to change; a time of 0 takes the limit away, and `2d` is by the device's time."""
-    found: dict[str, Any] = {}
-    if begins is None and until is None:
-        return found
-    now = talk.now()
-    if begins is not None:
-        found["not_before"] = resolve_time(begins, now) or None
-    if until is not None:
-        found["not_after"] = resolve_time(until, now) or None
-    return found
-
-
-@users.command(name="remove", cls=Verb)
+@users.command(name="remove", cls=Verb, example="handfast-device users remove anna")
 @click.argument("name")
 @click.pass_obj
-def users_remove(talk: Talk, *, name: str) -> None:
-    """Remove a user with all keys; their sessions end at once.
-
-    Example: handfast-device users remove anna
-    """
-    value = talk.do("users-remove", {"name": name})
-    talk.show(value, [f"removed {name}"])
+def users_remove(cli: CommandLine, *, name: str) -> None:
+    """Remove a user with all keys, and end the user's sessions."""
+    answer = cli.do(Console.users_remove, name=name)
+    cli.show(answer, lambda: [f"removed {name}"])
 
 
-@users.command(name="add-key", cls=Verb)
+@users.command(
+    name="add-key",
+    cls=Verb,
+    example=f"handfast-device users add-key anna {_KEY_EXAMPLE} --key-name phone",
+)
 @click.argument("name")
 @click.argument("fingerprint", metavar="FP")
-@click.option("--key-name", default="", help="To tell the user's keys apart: laptop, phone.")
+@click.option("--key-name", default="", metavar="TEXT", help="Name of the key: laptop, phone.")
 @click.pass_obj
-def users_add_key(talk: Talk, *, name: str, fingerprint: str, key_name: str) -> None:
-    """One more key for a user.
-
-    Example: handfast-device users add-key anna "1a2b 3c4d …" --key-name phone
-    """
-    args = {"name": name, "fingerprint": fingerprint, "key_name": key_name}
-    value = talk.do("users-add-key", args)
-    talk.show(value, render.user_lines(value["user"], talk.now()))
+def users_add_key(cli: CommandLine, *, name: str, fingerprint: str, key_name: str) -> None:
+    """Add a key to a user. All keys of a user have the same rights."""
+    answer = cli.do(Console.users_add_key, name=name, fingerprint=fingerprint, key_name=key_name)
+    _show(cli, answer)
 
 
-@users.command(name="remove-key", cls=Verb)
+@users.command(
+    name="remove-key", cls=Verb, example=f"handfast-device users remove-key anna {_KEY_EXAMPLE}"
+)
 @click.argument("name")
 @click.argument("fingerprint", metavar="FP")
 @click.pass_obj
-def users_remove_key(talk: Talk, *, name: str, fingerprint: str) -> None:
-    """Take one key from a user; its sessions end at once, those of other keys go on.
+def users_remove_key(cli: CommandLine, *, name: str, fingerprint: str) -> None:
+    """Remove a key from a user, and end its sessions. The user's other keys stay."""
+    _show(cli, cli.do(Console.users_remove_key, name=name, fingerprint=fingerprint))
 
-    Example: handfast-device users remove-key anna "1a2b 3c4d …"
-    """
-    value = talk.do("users-remove-key", {"name": name, "fingerprint": fingerprint})
-    talk.show(value, render.user_lines(value["user"], talk.now()))
+
+def _show(cli: CommandLine, answer: UserAnswer) -> None:
+    cli.show(answer, lambda: user_lines(answer["user"], cli.now()))
+
+
+def _seconds(cli: CommandLine, given: float | timedelta | None) -> float | None:
+    """Seconds since 1970 by the device's time; None if there is no limit (0) or none was given."""
+    return resolve_time(given, cli.now()) or None if given is not None else None

@@ -1,111 +1,115 @@
-"""`open`, `close`, `pending`, `accept` and `refuse`: the pairing window and who stands in it."""
+"""`open`, `close`, `press`, `pending`, `accept` and `refuse`: pair with clients."""
 
 import asyncio
 import sys
 
 import click
 
-from device_app.commands.common import Talk, Verb
+from device_app.commands.common import CommandLine, Verb
+from device_app.console.console import Console
+from device_app.console.views import WindowEvent
 from device_app.terminal.render_pairing import pending_lines, window_lines
-from device_app.terminal.waiting import Waiting
+from device_app.terminal.window_watch import WindowWatch
 from peer.terminal.param_types import Duration
 
 
-@click.command(name="open", cls=Verb)
-@click.option("--for", "seconds", type=Duration(), metavar="TIME", help="How long: 120s, 2m.")
-@click.option("--role", help="The role of whoever pairs.")
-@click.option("--methods", help="Methods to offer, separated by commas.")
-@click.option("--no-wait", is_flag=True, help="Open it and return.")
+@click.command(name="open", cls=Verb, example="handfast-device open --for 5m --role user")
+@click.option("--for", "seconds", type=Duration(), metavar="TIME", help="How long it stays open.")
+@click.option("--role", help="Role of the users who pair.  [default: guest; the first is owner]")
+@click.option(
+    "--methods",
+    metavar="NAME,…",
+    help="Pairing methods to offer.  [default: all that are possible]",
+)
+@click.option("--no-wait", is_flag=True, help="Open the window and exit; it stays open.")
 @click.pass_obj
 def open_window(
-    talk: Talk, *, seconds: float | None, role: str | None, methods: str | None, no_wait: bool
+    cli: CommandLine, *, seconds: float | None, role: str | None, methods: str | None, no_wait: bool
 ) -> None:
-    """Open the pairing window, and wait until somebody has paired or it closes.
+    """Open the pairing window, and wait until a client has paired or the window closes.
 
-    Example: handfast-device open --for 5m --role user
+    On a terminal, this asks whether to accept a client. Ctrl-C closes the window. If the window is
+    open already, it is extended. Opening it also ends a pause after failed attempts.
+
+    The exit code is 0 if a client has paired, 4 if none has in time, 6 after too many failed
+    attempts, and 12 if the client was refused here.
     """
-    args = {
-        "seconds": seconds,
-        "role": role,
-        "methods": [one.strip() for one in methods.split(",")] if methods else [],
-    }
+    names = tuple(name.strip() for name in methods.split(",")) if methods else ()
     if no_wait:
-        window = talk.ask("open", args)["window"]
-        talk.show({"window": window}, window_lines(window))
+
+        def ignore(_event: WindowEvent) -> None:
+            """Only a command that waits is told events."""
+
+        answer = cli.follow(Console.open, ignore, seconds=seconds, role=role, methods=names)
+        cli.show(answer, lambda: window_lines(answer["window"]))
         return
-    waiting = Waiting(talk.places.socket, as_json=talk.as_json, quiet=talk.verbosity < 0)
-    sys.exit(asyncio.run(waiting.open(args)))
+    watch = WindowWatch(cli.client, as_json=cli.as_json, quiet=cli.verbosity < 0)
+    sys.exit(asyncio.run(watch.open(seconds=seconds, role=role, methods=names)))
 
 
-@click.command(name="close", cls=Verb)
+@click.command(name="close", cls=Verb, example="handfast-device close")
 @click.pass_obj
-def close_window(talk: Talk) -> None:
-    """Close the pairing window; whoever is pairing is refused.
-
-    Example: handfast-device close
-    """
-    value = talk.ask("close")
-    talk.show(value, ["closed" if value["closed"] else "it was closed already"])
+def close_window(cli: CommandLine) -> None:
+    """Close the pairing window. A client that is pairing is refused."""
+    answer = cli.ask(Console.close)
+    cli.show(answer, lambda: ["closed" if answer["closed"] else "was not open"])
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, example="handfast-device pending")
 @click.pass_obj
-def pending(talk: Talk) -> None:
-    """What waits for the device's user.
-
-    Example: handfast-device pending
-    """
-    value = talk.ask("pending")
-    talk.show(value, pending_lines(value["pending"]))
+def pending(cli: CommandLine) -> None:
+    """Show the client that waits to be accepted or refused."""
+    answer = cli.ask(Console.pending)
+    cli.show(answer, lambda: pending_lines(answer["pending"]))
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, example="handfast-device accept 5f0c3a9e1b7d248866")
 @click.argument("client", metavar="ID|FINGERPRINT", nargs=-1)
 @click.pass_obj
-def accept(talk: Talk, *, client: tuple[str, ...]) -> None:
-    """Say yes to the client that wants to pair, after comparing what both sides show.
+def accept(cli: CommandLine, *, client: tuple[str, ...]) -> None:
+    """Accept the client that wants to pair. First compare what both sides show.
 
-    `handfast-device pending` shows its ID, and its fingerprint where that has to be compared; give
-    either, so that no other client gets your answer.
-
-    Example: handfast-device accept 5f0c3a9e1b7d248866
+    `handfast-device pending` shows the ID, and the fingerprint if that is what you compare. Give
+    one of them, so that your answer cannot apply to another client.
     """
-    done = talk.ask("accept", {"id": _named(client)})["ceremony"]
-    talk.show({"ceremony": done}, [f"accepted {done['name']} as {done['role']}"])
+    answer = cli.ask(Console.accept, id=_joined(client))
+    ceremony = answer["ceremony"]
+    cli.show(answer, lambda: [f"accepted {ceremony['name']} as {ceremony['role']}"])
 
 
-@click.command(cls=Verb)
+@click.command(cls=Verb, example="handfast-device refuse 5f0c3a9e1b7d248866")
 @click.argument("client", metavar="ID|FINGERPRINT", nargs=-1)
 @click.pass_obj
-def refuse(talk: Talk, *, client: tuple[str, ...]) -> None:
-    """Say no to the client that wants to pair. Name it as for `accept`.
+def refuse(cli: CommandLine, *, client: tuple[str, ...]) -> None:
+    """Refuse the client that wants to pair.
 
-    Example: handfast-device refuse 5f0c3a9e1b7d248866
+    `handfast-device pending` shows the ID, and the fingerprint if that is what you compare.
     """
-    done = talk.ask("refuse", {"id": _named(client)})["ceremony"]
-    talk.show({"ceremony": done}, [f"refused {done['name']}"])
+    answer = cli.ask(Console.refuse, id=_joined(client))
+    cli.show(answer, lambda: [f"refused {answer['ceremony']['name']}"])
 
 
-@click.command(cls=Verb)
-@click.option("--held", type=float, default=0.0, metavar="SECONDS", help="For how long.")
+@click.command(cls=Verb, example="handfast-device press --held 0.3")
+@click.option(
+    "--held", type=float, default=0.0, metavar="SECONDS", help="How long the button was held."
+)
 @click.pass_obj
-def press(talk: Talk, *, held: float) -> None:
-    """What the board's button means: call this when it is pressed and let go.
+def press(cli: CommandLine, *, held: float) -> None:
+    """Report that the board's button was pressed. The board's software runs this.
 
-    A press opens the window, and whoever pairs first in it becomes a guest that nobody has
-    verified. Held for 5 s it also clears the back-off after failures; held for 10 s, whoever pairs
-    with a code, a label, or a comparison becomes an owner.
-
-    Example: handfast-device press --held 0.3
+    A short press opens the pairing window; the first client that pairs with the method `button`
+    becomes a guest, and its key is not verified. Held for 5 seconds, it also ends a pause after
+    failed attempts. Held for 10 seconds, the window gives the role `owner` to a client that pairs
+    with a code, a label or a comparison.
     """
-    window = talk.ask("press", {"held": held})["window"]
-    talk.show({"window": window}, window_lines(window))
+    answer = cli.ask(Console.press, held=held)
+    cli.show(answer, lambda: window_lines(answer["window"]))
 
 
-def _named(client: tuple[str, ...]) -> str:
-    """What names a client: one word, or a fingerprint in groups."""
+def _joined(client: tuple[str, ...]) -> str:
+    """An ID, or a fingerprint whose groups are arguments of their own."""
     if not client:
         raise click.UsageError(
-            "Say which client: its ID or its fingerprint. `handfast-device pending` shows them."
+            "Give the client's ID or fingerprint. `handfast-device pending` shows them."
         )
     return " ".join(client)

@@ -1,79 +1,89 @@
-"""The audit trail as the console sees it: over the control socket, and in the file."""
+"""The audit log for the console: read or verified in the file, or followed in the daemon.
+
+Reading works while a daemon runs and while it does not.
+"""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import NoReturn
 
 from device_app.access.records import record_view
+from device_app.console.answers import AuditEvent, EventsAnswer, VerifyAnswer
 from device_app.console.control_messages import Tell
-from device_app.errors import AppError, Exit
+from device_app.errors import NoDevice
+from device_app.limits import AUDIT_PAGE_EVENTS, EVENTS_SHOWN
 from device_app.paths import Paths
+from iam.audit import AuditTrail
 from iam.store import Store
 
-SHOWN = 100  # events, if nobody says how many
-_PAGE = 100  # told before anything else in the daemon has its turn
+
+def read(paths: Paths, *, since: int | None, last: int | None) -> EventsAnswer:
+    """Return the last events in the file.
+
+    Args:
+        paths: the folders of the device.
+        since: only events after this number.
+        last: at most so many; all by default, or `EVENTS_SHOWN` without `since`.
+
+    Raises:
+        AppError: there is no device here.
+        StoreError: the file cannot be read.
+    """
+    with _trail(paths) as trail:
+        head, digest = trail.head
+        records = list(trail.iterate(_start(head, since, last)))
+    return {"head": head, "digest": digest, "events": [record_view(one) for one in records]}
 
 
-def read(places: Paths, *, since: int | None, last: int | None) -> dict[str, Any]:
-    """What the file holds, also while a daemon writes to it: the last so many of those after
-    `since`. Raises `AppError` if there is no store, `StoreError` for one that cannot be read."""
-    _require(places)
-    with Store.read_audit(places.store) as trail:
-        seq, digest = trail.head
-        if since is None:
-            found = trail.latest(SHOWN if last is None else last)
-        else:
-            found = list(trail.iterate(since))
-            found = found if last is None else found[len(found) - min(last, len(found)) :]
-    return {"head": seq, "digest": digest, "events": [record_view(one) for one in found]}
-
-
-def verify(places: Paths) -> dict[str, Any]:
-    """Walk the whole chain in the file. Raises like `read`."""
-    _require(places)
-    with Store.read_audit(places.store) as trail:
+def verify(paths: Paths) -> VerifyAnswer:
+    """Verify the hash chain of the whole file. Raises the errors of `read`."""
+    with _trail(paths) as trail:
         broken = trail.verify()
         if broken is not None:
             return {"verified": False, "seq": broken.seq, "why": broken.why}
-        seq, digest = trail.head
-    return {"verified": True, "head": seq, "digest": digest}
+        head, digest = trail.head
+    return {"verified": True, "head": head, "digest": digest}
 
 
 async def follow(
-    store: Store, args: Mapping[str, Any], tell: Tell[Mapping[str, object]]
-) -> dict[str, Any]:
-    """Tell what there is (like `read`), and then whatever comes, until the caller goes away.
+    store: Store, tell: Tell[AuditEvent], *, since: int | None, last: int | None
+) -> NoReturn:
+    """Tell the last events (see `read`), and every new one until it is cancelled.
 
-    Records are read as fast as the caller reads, so a slow one costs no memory.
+    Records are read as fast as they are told, so a slow client costs no memory.
     """
-    came = asyncio.Event()
-    stop = store.on_events(lambda _seq: came.set())
-    since = _start(store, args.get("since"), args.get("last"))
+    appended = asyncio.Event()
+    unsubscribe = store.on_events(lambda _seq: appended.set())
+    position = _start(store.audit.head[0], since, last)
     try:
         while True:
-            came.clear()
-            while page := list(islice(store.audit.iterate(since), _PAGE)):
+            appended.clear()
+            while page := list(islice(store.audit.iterate(position), AUDIT_PAGE_EVENTS)):
                 for record in page:
                     await tell({"event": "trail", "record": record_view(record)})
-                since = page[-1].seq
+                position = page[-1].seq
                 await asyncio.sleep(0)
-            await came.wait()
+            await appended.wait()
     finally:
-        stop()
+        unsubscribe()
 
 
-def _start(store: Store, since: int | None, last: int | None) -> int:
-    head, _ = store.audit.head
+def _start(head: int, since: int | None, last: int | None) -> int:
+    """The number of the event before the first one asked for.
+
+    A number beyond the newest event means that one; SQLite takes no larger ones anyway.
+    """
     if since is None:
-        return max(0, head - (SHOWN if last is None else last))
-    return since if last is None else max(since, head - last)
+        return max(0, head - max(0, EVENTS_SHOWN if last is None else last))
+    since = min(max(0, since), head)
+    return since if last is None else max(since, head - max(0, last))
 
 
-def _require(places: Paths) -> None:
-    if not places.store.exists():
-        raise AppError(
-            f"there is no device in {places.state}",
-            advice="Make one: `handfast-device init` (with the same --home, if you gave one).",
-            code=Exit.NOT_FOUND,
-        )
+@contextmanager
+def _trail(paths: Paths) -> Iterator[AuditTrail]:
+    if not paths.store.exists():
+        raise NoDevice(paths.state)
+    with Store.read_audit(paths.store) as trail:
+        yield trail

@@ -2,13 +2,74 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from device_app.console.control_messages import LINE_BYTES_MAX, JsonObject, send, short_path
-from device_app.errors import AppError, Exit, NoDaemon
+from device_app.console import arguments
+from device_app.console.console import Console
+from device_app.console.control_messages import (
+    JsonObject,
+    Tell,
+    send,
+    short_path,
+)
+from device_app.errors import AppError, NoDaemon
+from device_app.limits import CONTROL_LINE_BYTES_MAX
+from peer.terminal.exit_codes import ExitCode
 
 _LOG_ADVICE = "Read the daemon's log for the reason."
+_P = ParamSpec("_P")
+_AnswerT = TypeVar("_AnswerT")
+_EventT = TypeVar("_EventT", bound=Mapping[str, object])
+
+
+class ControlClient:
+    """Asks the running daemon to do verbs of `Console`. Methods raise the errors of `call`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def ask(
+        self,
+        verb: Callable[Concatenate[Console, _P], Awaitable[_AnswerT]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _AnswerT:
+        """Do a verb that needs the daemon, and return its answer."""
+        assert not args, "verbs take keyword arguments"
+        return cast(_AnswerT, await call(self._path, _name_of(verb), arguments.encode(kwargs)))
+
+    async def do(
+        self,
+        verb: Callable[Concatenate[Console, _P], _AnswerT],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _AnswerT:
+        """Do a verb that also works without a daemon, and return its answer."""
+        assert not args, "verbs take keyword arguments"
+        return cast(_AnswerT, await call(self._path, _name_of(verb), arguments.encode(kwargs)))
+
+    async def follow(
+        self,
+        verb: Callable[Concatenate[Console, Tell[_EventT], _P], Awaitable[_AnswerT]],
+        on_event: Callable[[_EventT], None],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _AnswerT:
+        """Do a verb that tells events, and return its answer."""
+        assert not args, "verbs take keyword arguments"
+
+        def heard(event: JsonObject) -> None:
+            on_event(cast(_EventT, event))
+
+        encoded = arguments.encode(kwargs)
+        answer = await call(self._path, _name_of(verb), encoded, on_event=heard)
+        return cast(_AnswerT, answer)
+
+
+def _name_of(verb: Callable[..., object]) -> str:
+    return verb.__name__.replace("_", "-")
 
 
 async def call(
@@ -44,7 +105,7 @@ async def call(
                 result: JsonObject = message["result"]
                 return result | {name: [*ahead, *result[name]] for name, ahead in rows.items()}
             else:
-                code = Exit(message["exit"])
+                code = ExitCode(message["exit"])
                 raise AppError(message["error"], advice=message["advice"], code=code)
     except ConnectionError as error:
         raise AppError("the daemon exited before it answered", advice=_LOG_ADVICE) from error
@@ -56,7 +117,7 @@ async def call(
 async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         with short_path(path) as name:
-            return await asyncio.open_unix_connection(name, limit=LINE_BYTES_MAX)
+            return await asyncio.open_unix_connection(name, limit=CONTROL_LINE_BYTES_MAX)
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
         raise NoDaemon from error
     except PermissionError as error:

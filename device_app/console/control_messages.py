@@ -6,9 +6,9 @@
     ← {"ok": true, "result": {"users": [{…}]}}
     ← {"ok": false, "exit": 3, "error": "…", "advice": "…"}
 
-A list of an answer that is longer than `ROWS_BYTES` is split: its rows go ahead in lines of that
-size, and the result holds the last of them. So no line grows with the number of users. A single row
-that is longer has a line of its own.
+A list of an answer that is longer than `CONTROL_ROWS_BYTES` is split: its rows are sent ahead in
+lines of that size, and the result has the last of them. So no line grows with the number of users.
+A single row that is longer has a line of its own.
 """
 
 import asyncio
@@ -17,11 +17,9 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-REQUEST_BYTES_MAX: Final = 64 * 1024  # one request of a command
-ROWS_BYTES: Final = 64 * 1024  # the rows in one line
-LINE_BYTES_MAX: Final = 16 * 1024 * 1024  # no line is longer, whatever its content
+from device_app.limits import CONTROL_ROWS_BYTES
 
 JsonObject = dict[str, Any]
 """A decoded JSON object. Only the two ends of the socket handle one."""
@@ -55,12 +53,12 @@ async def send_result(writer: asyncio.StreamWriter, result: Mapping[str, object]
 
 
 def _pages(rows: Iterable[object]) -> Iterator[str]:
-    """JSON of the rows, as many at a time as fit in `ROWS_BYTES`."""
+    """JSON of the rows, as many at a time as fit in `CONTROL_ROWS_BYTES`."""
     page: list[str] = []
     size = 0
     for row in rows:
         text = json.dumps(row)
-        if page and size + len(text) > ROWS_BYTES:
+        if page and size + len(text) > CONTROL_ROWS_BYTES:
             yield ", ".join(page)
             page, size = [], 0
         page.append(text)

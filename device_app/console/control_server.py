@@ -19,22 +19,23 @@ from functools import partial
 from pathlib import Path
 
 from device_app.console.control_messages import (
-    REQUEST_BYTES_MAX,
     JsonObject,
     Tell,
     send,
     send_result,
     short_path,
 )
-from device_app.errors import AppError, Exit, exit_code
+from device_app.errors import AppError, exit_code
+from device_app.limits import CONTROL_REQUEST_BYTES_MAX
 from iam.errors import IamError
 from peer.errors import PeerError
+from peer.terminal.exit_codes import ExitCode
 
 _log = logging.getLogger("handfast.control")
 _CREDENTIALS = struct.Struct("@iII")  # pid, uid, gid (unix(7), SO_PEERCRED)
 
 Handler = Callable[[JsonObject, Tell[Mapping[str, object]]], Awaitable[Mapping[str, object]]]
-"""What a verb does with its arguments; it may send events before it returns its answer."""
+"""A verb: gets its arguments, may send events, and returns its answer."""
 
 
 class ControlServer:
@@ -57,7 +58,7 @@ class ControlServer:
         """
         server = cls(path, handlers)
         server._server = await asyncio.start_unix_server(
-            server.serve, sock=_listen(path), limit=REQUEST_BYTES_MAX
+            server.serve, sock=_listen(path), limit=CONTROL_REQUEST_BYTES_MAX
         )
         return server
 
@@ -119,7 +120,7 @@ class ControlServer:
         except (ValueError, KeyError, TypeError, RecursionError):
             advice = "Restart the daemon if handfast was updated since it was started."
             message = "the daemon does not know this verb"
-            await send(writer, _failure(message, advice, Exit.USAGE))
+            await send(writer, _failure(message, advice, ExitCode.USAGE))
             return
         try:
             result = await handler(args, partial(send, writer))
@@ -131,7 +132,7 @@ class ControlServer:
         except Exception:
             _log.exception("the verb %r failed", request["verb"])
             advice = "Read the daemon's log for the reason."
-            await send(writer, _failure("the daemon failed to do this", advice, Exit.OTHER))
+            await send(writer, _failure("the daemon failed to do this", advice, ExitCode.OTHER))
 
 
 def _listen(path: Path) -> socket.socket:
@@ -160,9 +161,9 @@ def _is_allowed(writer: asyncio.StreamWriter) -> bool:
 
 async def _discard_all(reader: asyncio.StreamReader) -> None:
     """Return when the client has disconnected; discard anything it still sends."""
-    while await reader.read(REQUEST_BYTES_MAX):
+    while await reader.read(CONTROL_REQUEST_BYTES_MAX):
         pass
 
 
-def _failure(error: str, advice: str, code: Exit) -> dict[str, object]:
+def _failure(error: str, advice: str, code: ExitCode) -> dict[str, object]:
     return {"ok": False, "exit": int(code), "error": error, "advice": advice}

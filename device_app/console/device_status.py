@@ -2,21 +2,21 @@
 
 import asyncio
 import os
-from dataclasses import asdict
-from typing import Any
 
 from device_app.access.access_control import AccessControl
 from device_app.access.policies import Policies
 from device_app.config import Settings
+from device_app.console.pairing_console import ceremony_view, window_view
 from device_app.console.status import (
+    board_view,
     clock_view,
     counters_view,
-    identity_view,
     package_version,
     session_view,
+    users_summary,
 )
 from device_app.console.store_recovery import store_view
-from device_app.console.verbs import ceremony_view, window_view
+from device_app.console.views import SessionView, StatusAnswer
 from device_app.pairing.service import PairingService
 from peer.net.server import CoapsServer
 
@@ -42,15 +42,18 @@ class DeviceStatus:
         self._name = name
         self._started = asyncio.get_running_loop().time()
 
-    def view(self) -> dict[str, Any]:
-        """Return everything that a person asks first."""
+    def view(self) -> StatusAnswer:
+        """Return the state of everything that a person may ask about."""
         service, server, settings = self._service, self._server, self._settings
+        state = self._control.store.state
         pending = service.ceremonies.pending()
         return {
             "running": True,
             "pid": os.getpid(),
             "version": package_version(),
-            **identity_view(self._name, service.device),
+            "name": self._name,
+            "id": service.device.device_id,
+            "fingerprint": service.device.hex,
             "uptime_seconds": round(asyncio.get_running_loop().time() - self._started, 1),
             "port": server.port,
             "pairing_port": service.port.number or None,
@@ -59,12 +62,13 @@ class DeviceStatus:
             "window": window_view(service),
             "pending": [ceremony_view(service, pending)] if pending else [],
             "failures": service.budget.failures,
-            "board": asdict(service.methods.hardware),
+            "board": board_view(service.methods.hardware),
             "label": {
                 "made": service.methods.label.is_made,
                 "dead": service.methods.is_code_blocked,
             },
-            "users": self._users(),
+            "users": users_summary(state),
+            "user_count": len(state.users),
             "sessions": self._sessions(),
             "counters": {
                 "regular": counters_view(server),
@@ -75,14 +79,7 @@ class DeviceStatus:
             "store": store_view(self._control),
         }
 
-    def _users(self) -> list[dict[str, Any]]:
-        users = self._control.store.state.users
-        return [
-            {"name": name, "role": users[name].role, "keys": len(users[name].keys)}
-            for name in sorted(users)
-        ]
-
-    def _sessions(self) -> list[dict[str, Any]]:
+    def _sessions(self) -> list[SessionView]:
         state = self._control.store.state
         ports = (
             ("regular", self._server.sessions()),

@@ -1,56 +1,76 @@
-"""Files of Nabto Edge's IAM, read and shown as ours: the disk's part of `policy import-nabto`."""
+"""Import of Nabto Edge's IAM files: read them, and compare them with the device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from device_app.access.bodies import UserRequest
-from device_app.access.explaining import role_view
-from device_app.errors import AppError, Exit
+from device_app.access.explaining import RoleView, role_view
+from device_app.errors import AppError
+from device_app.limits import NABTO_FILE_BYTES_MAX
 from iam import files, nabto
 from peer.files import read_regular
+from peer.terminal.exit_codes import ExitCode
 
-_FILE_BYTES = 4 << 20  # what a file of theirs may have in symbols, in bytes
 
+@dataclass(frozen=True, slots=True)
+class NabtoImport:
+    """The content of Nabto's configuration and state.
 
-def read(config: Path, state: Path | None) -> dict[str, Any]:
-    """{toml, users, notes, roles}: the policy as TOML, users as wishes, what could not be carried,
-    and the roles as `policy list` shows them.
-
-    Raises `AppError` for a file that cannot be read, `IamError` for one that is not theirs.
+    `policy` is TOML, `notes` name what it cannot express, and `roles` are its roles as `policy
+    list` shows them.
     """
-    imported = nabto.read_config(_text(config), file=str(config))
-    notes = list(imported.notes)
-    users: list[dict[str, Any]] = []
-    if state is not None:
-        carried = nabto.read_state(_text(state), file=str(state), roles=imported.role_ids)
-        users = [UserRequest.from_user(user).to_json() for user in carried.users]
-        notes += carried.notes
-    roles = [role_view(role) for role in imported.roles]
-    return {"toml": imported.rulebook_toml, "users": users, "notes": notes, "roles": roles}
+
+    policy: str
+    users: tuple[UserRequest, ...]
+    notes: tuple[str, ...]
+    roles: tuple[RoleView, ...]
+
+    @classmethod
+    def read(cls, config: Path, state: Path | None) -> "NabtoImport":
+        """Read a configuration and, if given, a state with users.
+
+        Raises:
+            AppError: a file cannot be read.
+            IamError: a file is not one of Nabto's.
+        """
+        imported = nabto.read_config(_text(config), file=str(config))
+        roles = tuple(role_view(role) for role in imported.roles)
+        if state is None:
+            return cls(imported.rulebook_toml, (), tuple(imported.notes), roles)
+        found = nabto.read_state(_text(state), file=str(state), roles=imported.role_ids)
+        users = tuple(UserRequest.from_user(user) for user in found.users)
+        return cls(imported.rulebook_toml, users, (*imported.notes, *found.notes), roles)
+
+    def check_in_force(self, roles: Iterable[RoleView]) -> None:
+        """Check that the users' roles are in force, with the same rank and policies.
+
+        A role of the device that only has the same name could allow anything.
+
+        Args:
+            roles: the roles in force on the device.
+
+        Raises:
+            AppError: one is not, or differs.
+        """
+        in_force = {role["id"]: role for role in roles}
+        imported = {role["id"]: role for role in self.roles}
+        for name in dict.fromkeys(user.role for user in self.users):
+            if in_force.get(name) != imported[name]:
+                raise AppError(
+                    f"the role {name!r} of this import is not in force on the device",
+                    advice="Write the policy into policy.d with --out, run "
+                    "`handfast-device policy reload`, then add the users.",
+                )
 
 
-def check_in_force(found: Mapping[str, Any], in_force: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `AppError` unless the roles of these users are in force on the device, with the rank
-    and the policies of the import: one that only has the same name may allow anything."""
-    known = {role["id"]: role for role in in_force}
-    mine = {role["id"]: role for role in found["roles"]}
-    for name in {user["role"]: None for user in found["users"]}:
-        if known.get(name) != mine[name]:
-            raise AppError(
-                f"the device does not go by the role {name!r} of this import yet",
-                advice="Write the policy with --out into policy.d, put it into force "
-                "(`handfast-device policy reload`), then add the users.",
-            )
-
-
-def write(path: Path, text: str, *, force: bool) -> None:
-    """Write the policy; over a file that is there only with `force`. Raises `AppError`."""
+def write_policy(path: Path, text: str, *, force: bool) -> None:
+    """Write a policy file. Raises `AppError`, also if the file exists and not `force`."""
     if not force and path.exists():
         raise AppError(
-            f"{path} is there already",
-            advice="Choose another name, or give --force.",
-            code=Exit.USAGE,
+            f"{path} already exists",
+            advice="Choose another name, or use --force to replace it.",
+            code=ExitCode.USAGE,
         )
     try:
         files.atomic_write(path, text.encode(), mode=0o644)
@@ -60,7 +80,7 @@ def write(path: Path, text: str, *, force: bool) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return read_regular(path, _FILE_BYTES).decode()
+        return read_regular(path, NABTO_FILE_BYTES_MAX).decode()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise AppError(f"{path} cannot be read: {why}", code=Exit.NOT_FOUND) from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise AppError(f"{path} cannot be read: {why}", code=ExitCode.NOT_FOUND) from error

@@ -1,32 +1,36 @@
-"""What the command line does without a daemon, on the files alone, under the store's lock.
+"""The device's files without a daemon: `init`, `fingerprint`, and `Console` on the files alone.
 
-Root does it as the owner of the folder: no file is left that the daemon's user cannot open, and no
-link in it leads to what that user could not have reached.
+Everything here holds the store's lock while it works. Root acts as the owner of the state folder,
+so that it leaves no file that the daemon's user cannot open, and follows no link to anything that
+this user could not reach.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import wraps
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from device_app import config, resource_spec
 from device_app.access.access_control import AccessControl
-from device_app.access.bodies import user_view
+from device_app.access.authority import Authority
 from device_app.access.clock import SystemClocks
 from device_app.access.invitations import Invitations
 from device_app.access.policies import PolicySet
 from device_app.access.reach import reachable
+from device_app.access.registry import Registry
 from device_app.config import Settings
-from device_app.console.status import identity_view, package_version
-from device_app.console.store_recovery import note_recovery, restore_verbs, store_view
-from device_app.console.table import console_verbs
-from device_app.errors import AppError, ConfigError, Exit
+from device_app.console import arguments
+from device_app.console.answers import FingerprintAnswer, InitAnswer
+from device_app.console.console import Console
+from device_app.console.status import identity_view, package_version, users_summary
+from device_app.console.store_recovery import note_recovery, store_view
+from device_app.console.views import StatusAnswer
+from device_app.errors import AppError, ConfigError, NoDaemon, NoDevice
 from device_app.limit_settings import LIMIT_SETTINGS
-from device_app.pairing import labels
-from device_app.pairing.methods import LABEL_RECORD
+from device_app.pairing.methods import LABEL_RECORD, StoredLabel
 from device_app.paths import Paths
+from device_app.reloader import PolicyReloadAnswer
 from device_app.resource_spec import Board
 from iam import files
 from iam.access import Access
@@ -35,205 +39,238 @@ from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.store import Store
 from peer.errors import Malformed
 from peer.identity import Identity
-from peer.limits import DEFAULT_LIMITS
 from peer.pairing.names import check_name
 
+if TYPE_CHECKING:
+    from device_app.console.pairing_console import PairingConsole
+
 _HOST_NAME = Path("/proc/sys/kernel/hostname")
-_Options = ParamSpec("_Options")
-_Result = TypeVar("_Result")
+_P = ParamSpec("_P")
+_AnswerT = TypeVar("_AnswerT")
 
 
-def _as_owner(
-    work: Callable[Concatenate[Paths, _Options], _Result],
-) -> Callable[Concatenate[Paths, _Options], _Result]:
-    """What root does on the state folder, done as the folder's owner."""
+def settings(paths: Paths) -> Settings:
+    """Read the configuration; the device's name defaults to this machine's.
 
-    @wraps(work)
-    def run(places: Paths, /, *args: _Options.args, **options: _Options.kwargs) -> _Result:
-        with files.acting_as_owner_of(places.state):
-            return work(places, *args, **options)
-
-    return run
-
-
-def settings(places: Paths) -> Settings:
-    """The configuration, with this machine's name where it gives none. Raises `ConfigError`."""
-    found = config.load(places.config_files)
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    found = config.load(paths.config_files)
     return found if found.name else replace(found, name=_machine_name())
 
 
-def init(places: Paths, *, name: str | None, force: bool) -> dict[str, Any]:
-    """Key, store and configuration; what is there stays, but for the configuration by `force`."""
-    wished = check_name(name) if name is not None else None
-    _make(places.state, mode=0o700)
-    identity = _make_state(places)
-    if force or not places.config_file.exists():
-        _make(places.config, mode=0o755)
-        shown = config.template(wished or _machine_name())
-        with files.acting_as_owner_of(places.config):
-            _write(places.config_file, shown)
-    current = settings(places)
-    if wished is not None and wished != current.name:
+def init(paths: Paths, *, name: str | None, force: bool) -> InitAnswer:
+    """Create key, store and configuration, as far as they do not exist.
+
+    Args:
+        paths: the folders of the device.
+        name: the device's name; defaults to this machine's.
+        force: replace an existing configuration.
+
+    Raises:
+        AppError: a folder or file cannot be created, or the device has another name already.
+    """
+    requested = check_name(name) if name is not None else None
+    _create_folder(paths.state, mode=0o700)
+    with files.acting_as_owner_of(paths.state):
+        identity = Identity.load_or_create(paths.key)
+        if not Store.has_traces(paths.store):
+            Store.open(paths.store).close()
+    if force or not paths.config_file.exists():
+        _create_folder(paths.config, mode=0o755)
+        text = config.template(requested or _machine_name())
+        with files.acting_as_owner_of(paths.config):
+            _write(paths.config_file, text)
+    current = settings(paths)
+    if requested is not None and requested != current.name:
         raise AppError(
-            f"the configuration calls this device {current.name!r} already",
-            advice=f"Change the name in {places.config_file}, or give --force for a new file.",
+            f"this device is already named {current.name!r}",
+            advice=f"Change `name` in {paths.config_file}, or use --force to replace that file.",
         )
     view = identity_view(current.name, identity.fingerprint)
-    return {**view, "config": str(places.config_file), "state": str(places.state)}
+    return {**view, "config": str(paths.config_file), "state": str(paths.state)}
 
 
-@_as_owner
-def _make_state(places: Paths) -> Identity:
-    identity = Identity.load_or_create(places.key)
-    if not Store.has_traces(places.store):
-        Store.open(places.store).close()
-    return identity
+def fingerprint(paths: Paths) -> FingerprintAnswer:
+    """Return this device's fingerprint. Raises `NoDevice`."""
+    with files.acting_as_owner_of(paths.state):
+        found = _identity(paths).fingerprint
+        view = identity_view(settings(paths).name, found)
+    return {**view, "grouped": found.grouped, "ni": found.ni}
 
 
-@_as_owner
-def fingerprint(places: Paths) -> dict[str, Any]:
-    """Who this device is. Raises `AppError` before `init` or the first run."""
-    identity = _identity(places)
-    shown = identity.fingerprint
-    view = identity_view(settings(places).name, shown)
-    return {**view, "grouped": shown.grouped, "ni": shown.ni}
+class OfflineConsole:
+    """Runs verbs of `Console` on the files, each with the store opened for it alone."""
+
+    def __init__(self, paths: Paths, *, warn: Callable[[str], None]) -> None:
+        """Open nothing yet.
+
+        Args:
+            paths: the folders of the device.
+            warn: gets each warning about the store, once.
+        """
+        self._paths = paths
+        self._warn = warn
+        self._warned: set[str] = set()
+
+    def run(
+        self,
+        verb: Callable[Concatenate[Console, _P], _AnswerT],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _AnswerT:
+        """Run a method of `Console`. Raises its errors, and `NoDevice`."""
+        with files.acting_as_owner_of(self._paths.state):
+            host = OfflineHost(self._paths)
+            try:
+                method: Callable[..., _AnswerT] = verb
+                answer = method(Console(host), *args, **arguments.checked(verb, kwargs))
+            finally:
+                host.close()
+        for warning in host.warnings:
+            if warning not in self._warned:
+                self._warn(warning)
+                self._warned.add(warning)
+        return answer
 
 
-@_as_owner
-def status(places: Paths) -> dict[str, Any]:
-    """What the files tell while no daemon runs."""
-    identity = _identity(places)
-    with _access_control(places, Access()) as control:
-        known = [user_view(user) for _, user in sorted(control.store.state.users.items())]
-        store = store_view(control)
-    return {
-        "running": False,
-        "version": package_version(),
-        **identity_view(settings(places).name, identity.fingerprint),
-        "users": [
-            {"name": one["name"], "role": one["role"], "keys": len(one["keys"])} for one in known
-        ],
-        "store": store,
-    }
+class OfflineHost:
+    """A `ConsoleHost` of the files. Each is opened when a verb first needs it.
+
+    The policy files are read for `authority` and `registry` only, so that whatever is wrong with
+    them does not stop a verb that does not go by them.
+    """
+
+    def __init__(self, paths: Paths) -> None:
+        self.warnings: list[str] = []
+        self._paths = paths
+        self._store: Store | None = None
+
+    def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()
+
+    @cached_property
+    def access(self) -> AccessControl:
+        """Store, clock and audit log."""
+        if not Store.has_traces(self._paths.store):
+            raise NoDevice(self._paths.state)
+        limits = self._limits()
+        self._store = Store.open(self._paths.store, keep_events=limits.events_kept)
+        access = AccessControl.create(self._store, Access(), SystemClocks(), limits=limits)
+        self.warnings = note_recovery(access)
+        return access
+
+    def _limits(self) -> IamLimits:
+        """The limits of the configuration; the defaults if it has an error, but keep all events."""
+        try:
+            return self.settings.iam_limits
+        except ConfigError:
+            return replace(DEFAULT_IAM_LIMITS, events_kept=int(LIMIT_SETTINGS["events_kept"].most))
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The configuration."""
+        return settings(self._paths)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Changes users, keys and invites by the rules of the roles in the policy files."""
+        self._adopt({})
+        return self.access.registry
+
+    @cached_property
+    def authority(self) -> Authority:
+        """Decides by the policy files; runs the application's modules to know its actions."""
+        chosen = self.settings
+        board = Board(name=chosen.name, device_id="", subject=_no_requests)
+        specs = resource_spec.load(chosen.modules, self._paths.modules, board)
+        actions = {action: role for spec in specs for action, role in spec.roles().items()}
+        self._adopt(actions)
+        return self.access.authority
+
+    def _adopt(self, actions: Mapping[str, str]) -> None:
+        """Put the policy files in force, with these actions of applications and their roles."""
+        found = PolicySet.read(self._paths.policies, actions)
+        self.access.authority.adopt(found.access)
+
+    @cached_property
+    def invitations(self) -> Invitations:
+        """Creates invites, with the addresses that the daemon would listen on."""
+        chosen = self.settings
+        bound = [(host, chosen.port) for host in chosen.listen]  # a port of 0 is left out
+
+        def addresses() -> tuple[str, ...]:
+            return reachable(bound, chosen.public)
+
+        identity = Identity.load_or_create(self._paths.key)  # as the daemon's first start would
+        self.registry  # noqa: B018  # an invite is checked by the roles in force
+        return Invitations(self.access, identity, addresses=addresses)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """The device's key."""
+        return _identity(self._paths)
+
+    @property
+    def pairing(self) -> "PairingConsole":
+        """The pairing window. Always raises `NoDaemon`."""
+        raise NoDaemon
+
+    async def reload_policies(self) -> PolicyReloadAnswer:
+        """Always raises `NoDaemon`: a command reads the policy files each time."""
+        raise NoDaemon
+
+    def status(self) -> StatusAnswer:
+        """Describe what the files tell."""
+        identity, state = self.identity, self.access.store.state
+        return {
+            "running": False,
+            "version": package_version(),
+            "name": self.settings.name,
+            "id": identity.fingerprint.device_id,
+            "fingerprint": identity.fingerprint.hex,
+            "users": users_summary(state),
+            "user_count": len(state.users),
+            "store": store_view(self.access),
+        }
+
+    def use_label(self, label: StoredLabel) -> None:
+        """The daemon reads it from the store when it starts."""
+
+    def use_restored_store(self) -> None:
+        """The daemon reads it when it starts."""
+
+    def reset(self, *, keep_identity: bool) -> None:
+        """Forget every user, and create a new key unless `keep_identity`."""
+        try:
+            self.access.registry.forget_all(keep=(LABEL_RECORD,) if keep_identity else ())
+        except StoreTooNew:  # written by a later version, whatever it holds
+            Store.remove(self._paths.store)
+            Store.open(self._paths.store).close()
+        if not keep_identity:
+            self._paths.key.unlink(missing_ok=True)
+            Identity.load_or_create(self._paths.key)
 
 
-@_as_owner
-def do(places: Paths, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """A verb of `console.table` on the files. Raises `AppError`, `IamError`, `Malformed`."""
-    # An application's own code is run only where its actions count.
-    app_actions = _app_actions(places) if verb.startswith("policy-") else {}
-    access = PolicySet.read(places.policies, app_actions).access
-    with _access_control(places, access) as control:
-        return console_verbs(control, lambda: _invitations(places, control))[verb](args)
+def _no_requests(_request: object) -> NoReturn:
+    raise LookupError("without a daemon there are no requests")
 
 
-def _invitations(places: Paths, control: AccessControl) -> Invitations:
-    """With the addresses that the daemon would listen on; a port of 0 is none that one can tell."""
-    chosen = settings(places)
-    bound = [(host, chosen.port) for host in chosen.listen]
-
-    def addresses() -> tuple[str, ...]:
-        return reachable(bound, chosen.public)
-
-    identity = Identity.load_or_create(places.key)  # as the daemon's first start would
-    return Invitations(control, identity, addresses=addresses)
+def _identity(paths: Paths) -> Identity:
+    if not paths.key.exists():
+        raise NoDevice(paths.state)
+    return Identity.load(paths.key)
 
 
-def _app_actions(places: Paths) -> dict[str, str]:
-    chosen = settings(places)
-    board = Board(name=chosen.name, device_id="", subject=_nobody_asks)
-    found = resource_spec.load(chosen.modules, places.modules, board)
-    return {action: role for one in found for action, role in one.roles().items()}
-
-
-def _nobody_asks(_request: object) -> NoReturn:
-    raise LookupError("there are no requests while no daemon runs")
-
-
-@_as_owner
-def label(places: Paths, *, replace: bool) -> dict[str, Any]:
-    """A new label for this device. Raises `AppError`."""
-    identity = _identity(places)
-    labels.require_label(settings(places).hardware)
-    with _access_control(places, Access()) as control:
-        _, words = labels.made(control, identity.fingerprint, replace=replace)
-    return words
-
-
-@_as_owner
-def revive_label(places: Paths) -> dict[str, Any]:
-    """The code on the label can be used again. Raises `AppError`."""
-    with _access_control(places, Access()) as control:
-        _, words = labels.revived(control, limits=DEFAULT_LIMITS)
-    return words
-
-
-@_as_owner
-def restore(places: Paths, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """One of the verbs of `console.store_recovery`, whatever is wrong with the policy files."""
-    with _access_control(places, Access()) as control:
-        return restore_verbs(control)[verb](args)
-
-
-@_as_owner
-def reset(places: Paths, *, keep_identity: bool) -> dict[str, Any]:
-    """Factory reset while no daemon runs, whatever is wrong with the policy files or the store."""
-    try:
-        with _access_control(places, Access()) as control:
-            control.registry.forget_all(keep=(LABEL_RECORD,) if keep_identity else ())
-    except StoreTooNew:
-        Store.remove(places.store)
-        Store.open(places.store).close()
-    if not keep_identity:
-        places.key.unlink(missing_ok=True)
-        Identity.load_or_create(places.key)
-    return {"reset": True, "kept_identity": keep_identity}
-
-
-@contextmanager
-def _access_control(places: Paths, access: Access) -> Iterator[AccessControl]:
-    if not Store.has_traces(places.store):
-        raise _not_there(places)
-    limits = _limits(places)
-    store = Store.open(places.store, keep_events=limits.events_kept)
-    try:
-        control = AccessControl.create(store, access, SystemClocks(), limits=limits)
-        note_recovery(control)
-        yield control
-    finally:
-        store.close()
-
-
-def _limits(places: Paths) -> IamLimits:
-    """The limits of the configuration; the defaults if it has an error, but then no event is
-    removed that it may want to keep."""
-    try:
-        return settings(places).iam_limits
-    except ConfigError:
-        return replace(DEFAULT_IAM_LIMITS, events_kept=int(LIMIT_SETTINGS["events_kept"].most))
-
-
-def _identity(places: Paths) -> Identity:
-    if not places.key.exists():
-        raise _not_there(places)
-    return Identity.load(places.key)
-
-
-def _not_there(places: Paths) -> AppError:
-    return AppError(
-        f"there is no device in {places.state}",
-        advice="Make one: `handfast-device init` (with the same --home, if you gave one).",
-        code=Exit.NOT_FOUND,
-    )
-
-
-def _make(folder: Path, *, mode: int) -> None:
+def _create_folder(folder: Path, *, mode: int) -> None:
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError as error:
         raise AppError(
-            f"the folder {folder} cannot be made: {error.strerror}",
-            advice="Run this as root, or choose another with --home.",
+            f"the folder {folder} cannot be created: {error.strerror}",
+            advice="Run this as root, or choose another folder with --home.",
         ) from error
 
 
@@ -245,7 +282,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _machine_name() -> str:
-    """The host's name, if a device may have it."""
+    """This machine's host name, or `device` if that is no valid device name."""
     try:
         host = _HOST_NAME.read_text(encoding="utf-8").strip().partition(".")[0]
         return check_name(host)

@@ -1,39 +1,63 @@
-"""Everything a person asks first: who, where, who is connected, and what is wrong."""
+"""Parts of `status`, and what `health` concludes from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from itertools import islice
 
 from device_app.access.clock import CLOCK_ADVICE, Clock
-from device_app.console.store_recovery import ADVICE as RESTORE_ADVICE
-from device_app.errors import Exit
+from device_app.console.store_recovery import recovery_advice
+from device_app.console.views import (
+    BoardView,
+    ClockView,
+    HealthAnswer,
+    IdentityView,
+    SessionView,
+    StatusAnswer,
+    UserSummary,
+)
+from device_app.limits import STATUS_USERS_MAX
+from device_app.pairing.methods import Hardware
+from iam.model import State
 from peer.identity import Fingerprint
 from peer.net.admission import SessionPriority
 from peer.net.server import CoapsServer, SessionInfo
+from peer.terminal.exit_codes import ExitCode
 
-_STANDINGS = {
+_PRIORITY_NAMES = {
     SessionPriority.LOW: "unpaired",
     SessionPriority.NORMAL: "paired",
     SessionPriority.HIGH: "owner",
 }
-"""The values of `standing` in the status."""
+"""The values of the field `standing`."""
 
 
 def package_version() -> str:
-    """Of the installed distribution; of a source tree that is not installed, nobody knows."""
+    """Return the version of the installed distribution; a source tree has none."""
     try:
         return version("handfast")
     except PackageNotFoundError:
         return "0+unknown"
 
 
-def identity_view(name: str, fingerprint: Fingerprint) -> dict[str, Any]:
-    """Who this device is."""
+def identity_view(name: str, fingerprint: Fingerprint) -> IdentityView:
+    """The name, ID and fingerprint of a device."""
     return {"name": name, "id": fingerprint.device_id, "fingerprint": fingerprint.hex}
 
 
-def session_view(session: SessionInfo, user: str | None, *, port: str) -> dict[str, Any]:
-    """One established session."""
+def users_summary(state: State) -> list[UserSummary]:
+    """Name, role and number of keys of the users, of `STATUS_USERS_MAX` at most.
+
+    Looks at no more users than it returns, so that `status` costs the same for any number of them.
+    """
+    users = islice(state.users.values(), STATUS_USERS_MAX)
+    shown: Iterable[UserSummary] = (
+        {"name": user.name, "role": user.role, "keys": len(user.keys)} for user in users
+    )
+    return sorted(shown, key=lambda user: user["name"])
+
+
+def session_view(session: SessionInfo, user: str | None, *, port: str) -> SessionView:
+    """An established session on the `regular` or the `pairing` port."""
     return {
         "session": session.session_id,
         "on": port,
@@ -42,40 +66,47 @@ def session_view(session: SessionInfo, user: str | None, *, port: str) -> dict[s
         "address": str(session.address),
         "interface": session.interface,
         "local": session.is_local,
-        "standing": _STANDINGS[session.priority],
+        "standing": _PRIORITY_NAMES[session.priority],
         "idle_seconds": round(session.idle_seconds, 1),
     }
 
 
 def counters_view(server: CoapsServer | None) -> dict[str, int]:
-    """What an endpoint counted, by kind."""
+    """The counters of an endpoint."""
     return dict(sorted(server.counters.items())) if server is not None else {}
 
 
-def clock_view(clock: Clock) -> dict[str, Any]:
-    """The device's time, whether the system's is believed, and what is doubtful about it."""
+def board_view(hardware: Hardware) -> BoardView:
+    """The parts of the board, by its configuration."""
+    return {"display": hardware.display, "label": hardware.label, "button": hardware.button}
+
+
+def clock_view(clock: Clock) -> ClockView:
+    """The device's time, whether the system's clock is believed, and what is doubtful."""
     return {"now": int(clock.now()), "known": clock.known, "trouble": clock.trouble}
 
 
-def problems_of(status: Mapping[str, Any]) -> list[str]:
-    """What `health` complains about; nothing if all is well."""
+def problems_of(status: StatusAnswer) -> list[str]:
+    """The problems of a running device, with advice."""
     found = []
     if status["store"]["trouble"]:
-        found.append(str(status["store"]["trouble"]))
-    if status["store"]["recovery"]:
-        found.append(f"{status['store']['recovery']['why']}. {RESTORE_ADVICE}")
+        found.append(status["store"]["trouble"])
+    if (recovery := status["store"]["recovery"]) is not None:
+        found.append(f"{recovery['why']}. {recovery_advice(recovery)}")
     if status["policy"]["trouble"]:
-        found.append(str(status["policy"]["trouble"]))
+        found.append(status["policy"]["trouble"])
     if trouble := status["window"].get("trouble"):
-        found.append(str(trouble))
+        found.append(trouble)
     if status["clock"]["trouble"]:
         found.append(f"{status['clock']['trouble']}. {CLOCK_ADVICE}")
     if not status["addresses"]:
-        found.append("the daemon listens nowhere")
+        found.append("the daemon does not listen on any address")
     return found
 
 
-def health_of(status: Mapping[str, Any]) -> tuple[dict[str, Any], Exit]:
-    """The answer of `health` and its exit code."""
+def health_of(status: StatusAnswer) -> tuple[HealthAnswer, ExitCode]:
+    """The answer of `health`, and its exit code."""
     problems = problems_of(status)
-    return {"healthy": not problems, "problems": problems}, (Exit.OTHER if problems else Exit.DONE)
+    return {"healthy": not problems, "problems": problems}, (
+        ExitCode.OTHER if problems else ExitCode.DONE
+    )

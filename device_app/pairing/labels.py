@@ -7,15 +7,35 @@ and a stretched form of its code (`methods.StoredLabel`), so a new label makes t
 import secrets
 from collections.abc import Callable
 from dataclasses import replace as changed
-from typing import Any
+from typing import TypedDict
 
 from device_app.access.access_control import AccessControl
 from device_app.access.audit_log import CONSOLE
 from device_app.access.event_kind import EventKind
-from device_app.errors import AppError, Exit
+from device_app.errors import AppError
 from device_app.pairing.methods import LABEL_RECORD, Hardware, StoredLabel
 from peer.identity import Fingerprint
 from peer.limits import Limits
+from peer.terminal.exit_codes import ExitCode
+
+
+class LabelView(TypedDict):
+    """A new label: the text of its QR code, and the code to type."""
+
+    text: str
+    code: str
+
+
+class LabelAnswer(TypedDict):
+    """`label`, the only time that the label is shown."""
+
+    label: LabelView
+
+
+class RevivedAnswer(TypedDict):
+    """`label --revive`: whether the code was blocked."""
+
+    revived: bool
 
 
 def require_label(hardware: Hardware) -> None:
@@ -27,7 +47,7 @@ def require_label(hardware: Hardware) -> None:
         )
 
 
-def revived(control: AccessControl, *, limits: Limits) -> tuple[StoredLabel, dict[str, Any]]:
+def revived(control: AccessControl, *, limits: Limits) -> tuple[StoredLabel, RevivedAnswer]:
     """Clear the failed attempts at the label's code, and store that.
 
     Return the label and the answer for the console. Raises `AppError` if there is no label,
@@ -39,13 +59,13 @@ def revived(control: AccessControl, *, limits: Limits) -> tuple[StoredLabel, dic
         raise AppError(
             "there is no label yet",
             advice="Create one: `handfast-device label`.",
-            code=Exit.NOT_FOUND,
+            code=ExitCode.NOT_FOUND,
         )
     if stored.failures:
         event = control.audit.event(EventKind.CODE_REVIVED, actor=CONSOLE)
         attempts = {**store.attempts, LABEL_RECORD: changed(stored, failures=0).record()}
         control.writer.commit(store.state, event, attempts=attempts)
-    words = {"revived": stored.is_code_blocked(limits)}
+    words: RevivedAnswer = {"revived": stored.is_code_blocked(limits)}
     return changed(stored, failures=0), words
 
 
@@ -55,7 +75,7 @@ def made(
     *,
     replace: bool,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
-) -> tuple[StoredLabel, dict[str, Any]]:
+) -> tuple[StoredLabel, LabelAnswer]:
     """Create a label, and store it.
 
     Return the label and the answer for the console. Raises `AppError` if there is a label and

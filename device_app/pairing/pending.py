@@ -4,11 +4,12 @@ Between the question and the answer, one client may leave and another may wait. 
 its ceremony: by ID, or by the client's fingerprint if the user compared that.
 """
 
-from device_app.errors import AppError, Exit
+from device_app.errors import AppError
 from device_app.limits import QUOTED_ANSWER_CHARACTERS
 from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.pairing.ceremony import Ceremony
+from peer.terminal.exit_codes import ExitCode
 
 _LOOK = "`handfast-device pending` shows the client that waits."
 
@@ -26,16 +27,16 @@ def find_pending_untrusted(pending: Ceremony | None, wanted: object) -> Ceremony
         raise AppError(
             "name the client that the answer is for: its ID, or its fingerprint",
             advice=_LOOK,
-            code=Exit.USAGE,
+            code=ExitCode.USAGE,
         )
     if pending is None:
-        raise AppError("no client waits for an answer", advice=_LOOK, code=Exit.NOT_FOUND)
+        raise AppError("no client waits for an answer", advice=_LOOK, code=ExitCode.NOT_FOUND)
     if wanted != pending.id and not _is_shown(pending, wanted):
         raise AppError(
             f"{wanted[:QUOTED_ANSWER_CHARACTERS]!r} does not wait for an answer; "
             "another client does",
             advice=f"Compare again: {_LOOK}",
-            code=Exit.NOT_FOUND,
+            code=ExitCode.NOT_FOUND,
         )
     return pending
 

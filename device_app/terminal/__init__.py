@@ -1,1 +1,1 @@
-"""What `handfast-device` prints and asks."""
+"""Everything that `handfast-device` prints and asks."""

@@ -1,11 +1,36 @@
 """New picture files for labels and invites, readable by their owner alone."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from peer.errors import UsageError
+from peer.terminal import qr
 
 _ADVICE = "Give the name of a new file."
+Picture = tuple[Path, Callable[[str], bytes]]
+"""A file, and the function that draws its QR code."""
+
+
+def requested(*, png: Path | None, svg: Path | None) -> list[Picture]:
+    """Return the pictures to write, after checking that the files are new. Raises `UsageError`.
+
+    Call this before creating a secret that only the pictures will show.
+    """
+    pictures: list[Picture] = []
+    if png is not None:
+        pictures.append((png, qr.png))
+    if svg is not None:
+        pictures.append((svg, qr.svg))
+    for path, _ in pictures:
+        require_new(path)
+    return pictures
+
+
+def write_all(pictures: Sequence[Picture], text: str) -> None:
+    """Write the QR code of a text to each file. Raises `UsageError`."""
+    for path, draw in pictures:
+        write(path, draw(text))
 
 
 def require_new(path: Path) -> None:

@@ -1,48 +1,51 @@
-"""Asks a person at a terminal, in place, while everything else goes on.
+"""The question at a terminal whether to accept a client, while everything else continues.
 
 `handfast-device run` asks from within the daemon, `handfast-device open` from its own process over
-the control socket; both show the same question. An answer given elsewhere, or too late, ends it.
+the control socket; both show the same question. An answer that was given elsewhere, or that comes
+too late, ends it.
 
-A question that ends while a person may be answering it must not pass the answer on to the next one,
-which can be about another client: that one is shown only after a line was typed for it.
+A question can end while a person is typing its answer. So that this answer is not taken for one to
+the next question, which may be about another client, that one is shown only after another line was
+typed.
 """
 
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TextIO
+from collections.abc import Awaitable, Callable
+from typing import TextIO
 
+from device_app.console.views import CeremonyView
 from peer.identity import Fingerprint
 from peer.pairing.sas import grouped
+from peer.terminal import prompts
 from peer.terminal.layout import fingerprint_lines
-from peer.terminal.prompts import YES_OR_NO, discard_typed_input, read_line
 
 Decide = Callable[[str, bool], Awaitable[None]]
+"""Accept or refuse the ceremony with this ID."""
 
 
-def question(ceremony: Mapping[str, Any], device: Fingerprint) -> str:
-    """What the device's user has to compare. The name was checked, nothing in it moves a cursor."""
-    where = f" at {ceremony['address']}" if "address" in ceremony else ""
-    asked = f"A client wants to pair: {ceremony['name']!r}{where}, as {ceremony['role']}"
+def question(ceremony: CeremonyView, device: Fingerprint) -> str:
+    """The question about a client, with everything to compare; its name has been checked."""
+    address = f" at {ceremony['address']}" if "address" in ceremony else ""
+    client = f"A client wants to pair: {ceremony['name']!r}{address}, as {ceremony['role']}"
     if "number" in ceremony:
         return (
-            f"\n{asked}\n  this device shows  {grouped(str(ceremony['number']))}\n"
+            f"\n{client}\n  this device shows  {grouped(ceremony['number'])}\n"
             "Does the client show the same six digits? [yes/no] "
         )
-    client = Fingerprint.parse(str(ceremony["fingerprint"]))
     lines = [
         "",
-        asked,
-        *fingerprint_lines("  its fingerprint    ", client),
+        client,
+        *fingerprint_lines("  its fingerprint    ", Fingerprint.parse(ceremony["fingerprint"])),
         *fingerprint_lines("  this device's      ", device),
-        "Compare both with what the client shows. The same, digit by digit? [yes/no] ",
+        "Does the client show the same two fingerprints, every digit? [yes/no] ",
     ]
     return "\n".join(lines)
 
 
-class PersonAtTerminal:
-    """Asks one question at a time and hands the answer to `decide`."""
+class TerminalQuestions:
+    """Asks one question at a time, and passes the answer to `decide`."""
 
     def __init__(
         self,
@@ -52,51 +55,59 @@ class PersonAtTerminal:
         out: TextIO = sys.stderr,
         descriptor: int = 0,
     ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            decide: gets the ceremony's ID, and whether it is accepted.
+            device: the fingerprint of this device.
+            out: the terminal.
+            descriptor: the file from which answers are read.
+        """
         self._decide = decide
         self._device = device
         self._out = out
         self._descriptor = descriptor
         self._task: asyncio.Task[None] | None = None
         self._is_answered = False
-        self._was_unanswered = False  # a question has ended, and a line may still be typed for it
+        self._may_be_typing = False  # a question ended before it was answered
 
-    def pending(self, ceremony: Mapping[str, Any]) -> None:
-        """A ceremony waits: ask."""
-        self.over("another client wants to pair")
+    def ask(self, ceremony: CeremonyView) -> None:
+        """Ask about a client that waits; this ends the question before."""
+        self.end("another client wants to pair")
         self._is_answered = False
         self._task = asyncio.create_task(self._ask(ceremony), name="question at the terminal")
 
-    def over(self, why: str) -> None:
-        """The question is no longer one; `why` is said if it has no answer from here."""
+    def end(self, reason: str) -> None:
+        """End the question. The reason is shown if there was no answer at this terminal."""
         task, self._task = self._task, None
         if task is None or task is asyncio.current_task():
             return
         if not self._is_answered:
-            self._was_unanswered = True
-            if why:  # the cursor still is behind the question
-                self._say(f"\n({why})\n")
+            self._may_be_typing = True
+            if reason:  # the cursor is still behind the question
+                self._write(f"\n({reason})\n")
         task.cancel()
 
-    async def _ask(self, ceremony: Mapping[str, Any]) -> None:
-        discard_typed_input(self._descriptor)
-        if self._was_unanswered:
-            self._say("\nA client wants to pair. Press Enter to see which one. ")
-            if await read_line(self._descriptor) is None:
+    async def _ask(self, ceremony: CeremonyView) -> None:
+        prompts.discard_typed_input(self._descriptor)
+        if self._may_be_typing:
+            self._write("\nA client wants to pair. Press Enter to see which one. ")
+            if await prompts.read_line(self._descriptor) is None:
                 return
-            self._was_unanswered = False
-        self._say(question(ceremony, self._device))
+            self._may_be_typing = False
+        self._write(question(ceremony, self._device))
         while True:
-            line = await read_line(self._descriptor)
-            if line is None:  # the terminal is closed: `accept` and `refuse` still work
+            line = await prompts.read_line(self._descriptor)
+            if line is None:  # the terminal was closed: `accept` and `refuse` still work
                 return
-            answer = YES_OR_NO.get(line.strip().lower())
+            answer = prompts.YES_OR_NO.get(line.strip().lower())
             if answer is not None:
                 self._is_answered = True
-                await self._decide(str(ceremony["id"]), answer)
+                await self._decide(ceremony["id"], answer)
                 return
-            self._say("Please answer yes or no: ")
+            self._write("Please answer yes or no: ")
 
-    def _say(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # the terminal has gone
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal was closed
             self._out.write(text)
             self._out.flush()

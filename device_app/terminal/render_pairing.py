@@ -1,9 +1,10 @@
-"""What a person at the device reads about pairing: what to do, what happened, what is left."""
+"""Pairing, as the device's user sees it: the window, the clients, and how attempts ended."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, assert_never
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, assert_never
 
+from device_app.console.views import CeremonyView, LabelState, WindowView
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing.methods import Method
@@ -14,157 +15,174 @@ from peer.terminal.layout import allows_colour, fingerprint_lines
 
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
-_ENDINGS: Final[Mapping[str, str]] = {
+_REASONS: Final[Mapping[str, str]] = {
     "refused": "it was refused here",
-    "client": "its user said no, or gave up",
-    "session-ended": "it went away",
-    "too-late": "nobody answered in time",
+    "client": "its user declined or cancelled",
+    "session-ended": "it disconnected",
+    "too-late": "it was not accepted in time",
     "window-closed": "the window's time was up",
     "closed": "the window was closed",
-    "restarted": "it has started again",
-    "overlap": "another client came in between",
+    "restarted": "it started again",
+    "overlap": "another client tried to pair at the same time",
 }
-_CLOSINGS: Final[Mapping[str, Sequence[str]]] = {
-    CloseReason.TIME: ("The time is up: the window has closed, and nobody was paired.",),
+_CLOSE_REASONS: Final[Mapping[str, Sequence[str]]] = {
+    CloseReason.TIME: ("The window closed because its time was up. No client was paired.",),
     CloseReason.FAILURES: (
-        "Too many tries have failed, so the window has closed; nobody was paired.",
-        "Paired clients go on working. To try again: handfast-device open",
+        "The window closed after too many failed attempts. No client was paired.",
+        "Paired clients are not affected. To try again: handfast-device open",
     ),
     CloseReason.OVERLAP: (
-        "Two clients tried to pair: both were refused, and the window has closed.",
-        "Find out who the other one is; then: handfast-device open",
+        "The window closed because two clients tried to pair. Both were refused.",
+        "Find out whose the other client is. To try again: handfast-device open",
     ),
-    CloseReason.CONSOLE: ("The window was closed; nobody was paired.",),
+    CloseReason.CONSOLE: ("The window was closed. No client was paired.",),
 }
 
 
-def window_lines(window: Mapping[str, Any]) -> list[str]:
-    """An open window: for how long, what to do at the client, and the code if there is one."""
+def window_lines(window: WindowView) -> list[str]:
+    """An open window: how long, which role, what to run on the client, and the code if any."""
     left = format_duration(window["seconds_left"])
     return [
-        f"The pairing window is open for {left}; who pairs becomes {window['role']}.",
+        f"The pairing window is open for {left}. A client that pairs becomes {window['role']}.",
         *lock_lines(window),
-        "On the client:",
-        *(f"  {line}" for line in way_lines(window["methods"])),
-        f"Where it does not find this device by itself: handfast pair ADDRESS:{window['port']}",
+        "On the client, run:",
+        *(f"  {line}" for line in client_command_lines(window["methods"])),
+        f"If the client does not find this device: handfast pair ADDRESS:{window['port']}",
         *code_lines(window),
     ]
 
 
-def way_lines(offered: Sequence[str]) -> list[str]:
-    """What to type at the client, and what happens then, for each method."""
-    methods = sorted((one for one in Method if one in offered), key=_needs_an_argument)
-    rows = [_way(method, is_first=method is methods[0]) for method in methods]
-    wide = max((len(typed) for typed, _ in rows), default=0)
-    return [f"{typed:<{wide}}  {what}" for typed, what in rows]
+def client_command_lines(offered: Sequence[str]) -> list[str]:
+    """For each method, the command on the client and what its user does then."""
+    methods = sorted((one for one in Method if one in offered), key=_needs_option)
+    rows = [_client_command(method, is_first=method is methods[0]) for method in methods]
+    width = max((len(command) for command, _ in rows), default=0)
+    return [f"{command:<{width}}  {step}" for command, step in rows]
 
 
-def _needs_an_argument(method: Method) -> bool:
-    """Return whether the client uses the method only with an argument; these come last."""
+def _needs_option(method: Method) -> bool:
+    """Whether the client uses the method only with more on its command line; these come last."""
     return method is Method.LABEL or not method.spec.verifies_key
 
 
-def _way(method: Method, *, is_first: bool) -> tuple[str, str]:
-    """What to type at the client for a method, and what its user does then."""
-    chosen = "handfast pair" if is_first else f"handfast pair --method {method}"
+def _client_command(method: Method, *, is_first: bool) -> tuple[str, str]:
+    """The command for a method, and what the client's user does then."""
+    command = "handfast pair" if is_first else f"handfast pair --method {method}"
     match method:
         case Method.LABEL:
-            return "handfast pair PICTURE", "a photo, or the text, of the label"
+            return "handfast pair PICTURE", "a photo of the label, or its text"
         case Method.CODE:
-            return chosen, "type the code"
+            return command, "type the code"
         case Method.SAS:
-            return chosen, "compare six digits on both sides"
+            return command, "compare six digits on both sides"
         case Method.COMPARE:
-            return chosen, "compare both fingerprints, all their digits"
+            return command, "compare all digits of both fingerprints"
         case Method.BUTTON:
-            return (
-                "handfast pair --method button",
-                "nothing: who is first is an unverified guest",
-            )
+            step = "no check; the first client becomes a guest"
+            return "handfast pair --method button", step
         case _:
             assert_never(method)
 
 
 def _mismatch(name: str) -> str:
-    """What a wrong message of the client means, by the method's name."""
+    """The meaning of a wrong message of the client, by the name of the method."""
     method = Method.named(name)
     match method:
         case Method.LABEL:
-            return "it did not have the token of this device's label"
+            return "it does not have the token of this device's label"
         case Method.CODE:
-            return "the code was wrong, or somebody is in between"
+            return "the code was wrong, or an attacker is in the middle"
         case Method.SAS | Method.COMPARE | Method.BUTTON | None:
-            return "its confirmation was wrong; somebody may be in between"
+            return "its confirmation was wrong; it may be an attacker"
         case _:
             assert_never(method)
 
 
-def code_lines(window: Mapping[str, Any]) -> list[str]:
-    """The code that the client asks for: big, or at least alone."""
+def code_lines(window: WindowView) -> list[str]:
+    """The code that the client asks for, on a line of its own; empty if there is none."""
     if "code" not in window:
         return []
-    return ["", f"    code  {_bold(str(window['code']))}    (for one try)", ""]
+    return ["", f"    code  {_bold(window['code'])}    (for one attempt)", ""]
 
 
 def _bold(text: str) -> str:
     return f"{_BOLD}{text}{_PLAIN}" if allows_colour(sys.stderr) else text
 
 
-def ended_lines(ceremony: Mapping[str, Any], *, failures: int) -> list[str]:
-    """A ceremony that came to nothing, and how many more its window stands; `failures` with it."""
+def failed_lines(ceremony: CeremonyView, *, failures: int) -> list[str]:
+    """Why a client was not paired, and how many attempts are left.
+
+    Args:
+        ceremony: the failed attempt.
+        failures: failed attempts of this window, with this one.
+    """
     reason = ceremony.get("reason", "")
-    why = _ENDINGS.get(reason) or f"it could not be stored here ({reason})"
     if reason == "mismatch":
         why = _mismatch(ceremony["method"])
-    said = [f"{ceremony['name']!r} was not paired: {why}."]
+    else:
+        why = _REASONS.get(reason) or f"it could not be stored here ({reason})"
+    found = [f"{ceremony['name']!r} was not paired: {why}."]
     left = DEFAULT_LIMITS.window_failures - failures
     if left <= 0 or reason in {"overlap", "closed", "window-closed"}:
-        return said
-    return [*said, "Another try is left." if left == 1 else f"{left} more tries are left."]
+        return found
+    return [*found, "1 attempt is left." if left == 1 else f"{left} attempts are left."]
 
 
 def closed_lines(reason: str) -> list[str]:
-    """Why the window has closed without a success."""
-    return list(_CLOSINGS.get(reason, ()))
+    """Why the window closed, and how to try again; empty after a success."""
+    return list(_CLOSE_REASONS.get(reason, ()))
 
 
-def pending_lines(pending: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What waits for the device's user."""
+def pending_lines(pending: Sequence[CeremonyView]) -> list[str]:
+    """The clients that wait to be accepted, what to compare, and how to answer."""
     if not pending:
-        return ["nothing waits for an answer"]
+        return ["no client is waiting"]
     found = []
-    for one in pending:
-        where = f", from {one['address']}" if "address" in one else ""
-        found.append(f"{one['id']}  {one['name']!r} wants to be {one['role']}{where}")
-        if "number" in one:
-            found.append(f"  this device shows  {grouped(one['number'])}")
+    for ceremony in pending:
+        address = f", from {ceremony['address']}" if "address" in ceremony else ""
+        found.append(
+            f"{ceremony['id']}  {ceremony['name']!r} asks for the role {ceremony['role']}{address}"
+        )
+        if "number" in ceremony:
+            found.append(f"  this device shows  {grouped(ceremony['number'])}")
         else:
-            found += fingerprint_lines(
-                "  its fingerprint    ", Fingerprint.parse(one["fingerprint"])
-            )
-    digits = all("number" in one for one in pending)
-    asked = "the same six digits" if digits else "the same, digit by digit"
-    named = pending[0]["id"] if len(pending) == 1 else "ID"
-    answer = f"If so, `handfast-device accept {named}`; if not, `refuse {named}`."
-    return [*found, f"Does the client show {asked}?", answer]
+            fingerprint = Fingerprint.parse(ceremony["fingerprint"])
+            found += fingerprint_lines("  its fingerprint    ", fingerprint)
+    return [*found, *_answer_lines(pending)]
 
 
-def lock_lines(window: Mapping[str, Any]) -> list[str]:
-    """For how long nobody can pair, in plain words; nothing if anybody can."""
-    if not (blocked := window.get("blocked_seconds")):
-        return []
+def _answer_lines(pending: Iterable[CeremonyView]) -> list[str]:
+    ids = [ceremony["id"] for ceremony in pending]
+    name = ids[0] if len(ids) == 1 else "ID"
+    what = "six digits" if all("number" in one for one in pending) else "fingerprint, every digit"
     return [
-        f"Too many tries have failed: nobody can pair for {format_duration(blocked)}.",
-        "Paired clients go on working. `handfast-device open` ends it at once.",
+        f"Does the client show the same {what}?",
+        f"If it does: handfast-device accept {name}",
+        f"If not:     handfast-device refuse {name}",
     ]
 
 
-def label_line(label: Mapping[str, Any], *, can_be: bool = True) -> str:
-    """Whether there is a label, and what is wrong with it; `can_be`: the board may have one."""
-    if not can_be:
-        return "none, by the configuration"
+def lock_lines(window: WindowView) -> list[str]:
+    """How long no client can pair because of failed attempts; empty if clients can."""
+    if not (blocked := window.get("blocked_seconds")):
+        return []
+    return [
+        f"After too many failed attempts, no client can pair for {format_duration(blocked)}.",
+        "Paired clients are not affected. To end this now: handfast-device open",
+    ]
+
+
+def label_line(label: LabelState, *, is_possible: bool = True) -> str:
+    """The state of the label.
+
+    Args:
+        label: its state.
+        is_possible: the configuration says that the board has a label.
+    """
+    if not is_possible:
+        return "none (the configuration says that the board has no label)"
     if not label["made"]:
-        return "none (`handfast-device label` makes one)"
+        return "none (`handfast-device label` creates one)"
     if label["dead"]:
-        return "made; its code is dead (`handfast-device label --revive`), its QR code works"
-    return "made"
+        return "its code is blocked (`handfast-device label --revive`), its QR code is not"
+    return "created"

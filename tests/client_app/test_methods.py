@@ -43,8 +43,7 @@ def made_label(device: DeviceThread) -> dict[str, str]:
     def make(app: Any) -> dict[str, str]:
         label, words = labels.made(app.access, app.identity.fingerprint, replace=True)
         app.pairing.methods.replace_label(label)
-        found: dict[str, str] = words["label"]
-        return found
+        return {"text": words["label"]["text"], "code": words["label"]["code"]}
 
     return device.do(make)
 

@@ -12,7 +12,7 @@ from device_app import resource_spec
 from device_app.access.explaining import policy_explanation
 from device_app.errors import ModuleError
 from device_app.resource_spec import ResourceSpec
-from device_app.terminal.render import explain_lines
+from device_app.terminal.render_policy import explain_lines
 from iam.model import Key
 from tests.kit.lamps import HALL, Lamp, lit, policy
 
@@ -277,7 +277,7 @@ async def test_explain_says_what_it_depends_on(kit: Kit) -> None:
     assert [step["depends"] for step in view["steps"]] == [[], ["Lamp:Room"]]
     lines = explain_lines(view)
     assert lines[0] == "depends: role 'neighbour': it depends on Lamp:Room"
-    assert "statement 2: Deny may apply, by Lamp:Room: " in lines[2]
+    assert "statement 2: Deny may apply, depending on Lamp:Room: " in lines[2]
     for room, allowed in (("hall", True), ("cellar", False)):
         told = policy_explanation(authority, "nora", "Lamp:Read", {"Lamp:Room": room})
         assert (told["allowed"], told["depends"]) == (allowed, [])

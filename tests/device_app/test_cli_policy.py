@@ -257,7 +257,7 @@ async def test_a_clock_that_was_years_ahead_is_told_and_times_are_by_the_devices
     await check("users", "set", "anna", "--until", "2d")
     health = await daemon.run("health")
     assert (health.code, "clock --trust-system" in health.out) == (1, True), health
-    assert "trouble      the device's time is" in (await daemon.run("status")).out
+    assert "problem      the device's time is" in (await daemon.run("status")).out
     assert "Doubtful: the device's time is" in (await daemon.run("clock")).out
     assert (await daemon.json("clock", "--trust-system"))["trouble"] == ""
     assert (await daemon.run("health")).code == 0

@@ -15,7 +15,7 @@ from device_app.access.clock import PLAUSIBLE_FROM, Clock, SystemClocks, TimeKee
 from device_app.access.event_kind import EventKind
 from device_app.console.status import health_of
 from device_app.errors import AppError
-from device_app.terminal.render import status_lines
+from device_app.terminal.render_status import status_lines
 from iam.errors import StoreWriteFailed
 from iam.store import Store
 from tests.kit.internals import database_of
@@ -197,7 +197,7 @@ async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_i
     def told() -> int:
         control.writer.keep()  # as it is called every ten minutes
         problems = health_of(device.app.status())[0]["problems"]
-        lines = [line for line in status_lines(device.app.status()) if "trouble" in line]
+        lines = [line for line in status_lines(device.app.status()) if "problem" in line]
         assert len(problems) == len(lines)
         assert all("--trust-system" in one for one in problems)
         return len(problems)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_app.console.control_client import call
-from device_app.console.control_messages import ROWS_BYTES
 from device_app.console.control_server import ControlServer
+from device_app.limits import CONTROL_ROWS_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -25,7 +25,7 @@ async def answers(_args: object, _tell: object) -> Mapping[str, object]:
 
 
 async def one_long_row(_args: object, _tell: object) -> Mapping[str, object]:
-    return {"users": ["x" * (3 * ROWS_BYTES), "y"]}
+    return {"users": ["x" * (3 * CONTROL_ROWS_BYTES), "y"]}
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ async def test_a_long_list_arrives_whole_in_lines_that_are_short(path: Path) -> 
     }
     lines = await lines_of(path, "long")
     assert len(lines) > 3
-    assert all(len(line) < ROWS_BYTES + ENVELOPE for line in lines)
+    assert all(len(line) < CONTROL_ROWS_BYTES + ENVELOPE for line in lines)
 
 
 async def test_a_row_longer_than_a_line_has_its_own(path: Path) -> None:
-    assert (await call(path, "row", {}))["users"] == ["x" * (3 * ROWS_BYTES), "y"]
+    assert (await call(path, "row", {}))["users"] == ["x" * (3 * CONTROL_ROWS_BYTES), "y"]
     assert len(await lines_of(path, "row")) == 2

@@ -4,21 +4,23 @@ import asyncio
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from device_app import config, logs
+from device_app.access.records import RecordView
 from device_app.console.control_server import ControlServer
 from device_app.errors import ConfigError
-from device_app.terminal import render
+from device_app.terminal import output
+from device_app.terminal.render_events import event_line
 
 EVIL = "\x7f\x9b31m\u202e\x1b[2J"
 SEEN = set("\x7f\x9b\u202e\x1b")
 
 
 def test_json_output_holds_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
-    render.data({"user": f"küche{EVIL}"})
+    output.json_line({"user": f"küche{EVIL}"})
     out = capsys.readouterr().out
     assert "küche" in out
     assert not SEEN & set(out)
@@ -26,9 +28,9 @@ def test_json_output_holds_no_control_character(capsys: pytest.CaptureFixture[st
 
 
 def test_errors_and_events_neither(capsys: pytest.CaptureFixture[str]) -> None:
-    render.failure(f"no such user: {EVIL}", EVIL)
-    event: dict[str, Any] = {"seq": 1, "wall": 0.0, "kind": f"paired{EVIL}", "user": EVIL}
-    shown = capsys.readouterr().err + render.event_line(event)
+    output.error(f"no such user: {EVIL}", EVIL)
+    event = cast(RecordView, {"seq": 1, "wall": 0.0, "kind": f"paired{EVIL}", "user": EVIL})
+    shown = capsys.readouterr().err + event_line(event)
     assert not SEEN & set(shown)
     assert "\\x9b31m" in shown
 

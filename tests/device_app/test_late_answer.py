@@ -51,7 +51,7 @@ async def test_a_late_yes_is_no_answer_to_the_next_client(kit: Kit, verb: str) -
         started = await anna.start("anna")
         await screen.until("[yes/no]")
         await anna.pair_ask("DELETE", f"/pair/{started.body['id']}")
-        await screen.until("2 more tries are left")
+        await screen.until("2 attempts are left")
         theirs = await eve.start("eve")
         await screen.until("Press Enter to see which one. ")
         os.write(master, b"yes\n")  # meant for anna

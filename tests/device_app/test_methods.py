@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.errors import Exit
-from device_app.terminal import waiting
-from device_app.terminal.render import banner_lines, status_lines, users_lines
+from device_app.console import control_client
+from device_app.console.control_client import ControlClient
 from device_app.terminal.render_pairing import (
+    client_command_lines,
     closed_lines,
-    ended_lines,
+    failed_lines,
     label_line,
     lock_lines,
     pending_lines,
-    way_lines,
     window_lines,
 )
-from device_app.terminal.waiting import Waiting
+from device_app.terminal.render_status import banner_lines, status_lines
+from device_app.terminal.render_users import users_lines
+from device_app.terminal.window_watch import WindowWatch
 from peer.pairing.methods import Method
 from peer.pairing.window_timer import CloseReason
+from peer.terminal.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from tests.kit.device import Kit
 
-WINDOW: dict[str, Any] = {
+WINDOW: Any = {
     "open": True,
     "port": 5685,
     "seconds_left": 120.0,
@@ -41,7 +43,7 @@ WINDOW: dict[str, Any] = {
     "device_id": "04HMASW9",
     "fingerprint": "01" * 32,
 }
-CEREMONY: dict[str, Any] = {
+CEREMONY: Any = {
     "id": "c1",
     "name": "anna",
     "fingerprint": "ab" * 32,
@@ -75,14 +77,15 @@ def test_an_open_window_says_what_to_do_for_each_method_in_eighty_columns() -> N
 
 @pytest.mark.parametrize("name", tuple(Method))
 def test_each_method_alone(name: str) -> None:
-    [line] = way_lines([name])
+    [line] = client_command_lines([name])
     assert line.startswith("handfast pair")
     assert ("--method" in line) == (name == "button"), "the one that is offered is the default"
 
 
 def test_without_a_code_none_is_mentioned() -> None:
-    plain = {key: value for key, value in WINDOW.items() if key != "code"}
-    assert "code  " not in "\n".join(window_lines({**plain, "methods": ["sas"]}))
+    plain: Any = {key: value for key, value in WINDOW.items() if key != "code"}
+    plain["methods"] = ["sas"]
+    assert "code  " not in "\n".join(window_lines(plain))
 
 
 @pytest.mark.parametrize("method", tuple(Method))
@@ -90,19 +93,19 @@ def test_without_a_code_none_is_mentioned() -> None:
     "reason",
     ["refused", "mismatch", "client", "session-ended", "too-late", "restarted", "no-space"],
 )
-def test_a_failed_try_says_why_and_what_is_left(reason: str, method: str) -> None:
+def test_a_failed_attempt_says_why_and_what_is_left(reason: str, method: str) -> None:
     ceremony = ended(reason, method)["ceremony"]
-    for failures, left in ((1, "2 more tries are left."), (2, "Another try is left.")):
-        why, rest = ended_lines(ceremony, failures=failures)
+    for failures, left in ((1, "2 attempts are left."), (2, "1 attempt is left.")):
+        why, rest = failed_lines(ceremony, failures=failures)
         assert why.startswith("'anna' was not paired: ")
         assert max(len(why), len(rest)) < 80
         assert rest == left
-    assert len(ended_lines(ceremony, failures=3)) == 1
+    assert len(failed_lines(ceremony, failures=3)) == 1
 
 
-def test_a_window_that_has_gone_leaves_no_tries() -> None:
+def test_a_closed_window_leaves_no_attempts() -> None:
     for reason in ("overlap", "closed", "window-closed"):
-        assert len(ended_lines(ended(reason)["ceremony"], failures=1)) == 1
+        assert len(failed_lines(ended(reason)["ceremony"], failures=1)) == 1
 
 
 def test_every_closing_has_words_but_the_success() -> None:
@@ -110,32 +113,33 @@ def test_every_closing_has_words_but_the_success() -> None:
         lines = closed_lines(reason)
         assert bool(lines) == (reason is not CloseReason.SUCCESS)
         assert all(len(line) < 80 for line in lines)
-    assert "Paired clients go on working" in "".join(closed_lines("failures"))
+    assert "Paired clients are not affected" in "".join(closed_lines("failures"))
 
 
 def test_what_waits() -> None:
-    digits = {**CEREMONY, "method": "sas", "number": "123456", "address": "192.0.2.1:9"}
+    digits: Any = {**CEREMONY, "method": "sas", "number": "123456", "address": "192.0.2.1:9"}
     assert "123 456" in "\n".join(pending_lines([digits]))
-    assert "six digits" in pending_lines([digits])[-2]
+    assert "six digits" in pending_lines([digits])[-3]
     prints = "\n".join(pending_lines([CEREMONY]))
     assert "abab " * 7 + "abab\n" in prints
-    assert "digit by digit" in prints
+    assert "every digit" in prints
     assert max(map(len, prints.splitlines())) < 80
-    assert pending_lines([]) == ["nothing waits for an answer"]
+    assert pending_lines([]) == ["no client is waiting"]
 
 
 def test_a_lock_out_in_plain_words() -> None:
-    said = " ".join(lock_lines({"open": False, "blocked_seconds": 240}))
-    assert "nobody can pair for 4 min" in said
-    assert "Paired clients go on working" in said
+    said = " ".join(lock_lines({"open": False, "port": None, "blocked_seconds": 240}))
+    assert "no client can pair for 4 min" in said
+    assert "Paired clients are not affected" in said
     assert lock_lines(WINDOW) == []
-    assert "nobody can pair for 30 s." in window_lines({**WINDOW, "blocked_seconds": 30})[1]
+    blocked: Any = {**WINDOW, "blocked_seconds": 30}
+    assert "no client can pair for 30 s." in window_lines(blocked)[1]
 
 
 def test_what_is_known_of_the_label() -> None:
     assert "handfast-device label" in label_line({"made": False, "dead": False})
-    assert label_line({"made": True, "dead": False}) == "made"
-    assert "dead" in label_line({"made": True, "dead": True})
+    assert label_line({"made": True, "dead": False}) == "created"
+    assert "blocked" in label_line({"made": True, "dead": True})
 
 
 def test_keys_that_nobody_has_compared_stand_out() -> None:
@@ -155,7 +159,7 @@ def test_keys_that_nobody_has_compared_stand_out() -> None:
 async def test_the_code_is_for_those_who_ask_and_for_no_log(kit: Kit) -> None:
     """What a daemon prints without a terminal ends up in a log."""
     daemon = await kit.daemon("-v")
-    status = await daemon.json("status")
+    status: Any = await daemon.json("status")
     code = status["window"]["code"]
     assert f"code         {code}" in (await daemon.run("status")).out
     opened = await daemon.run("open", "--no-wait")
@@ -180,7 +184,7 @@ async def test_nor_in_the_event_that_it_is_ready(kit: Kit) -> None:
 
 
 def test_status_tells_failures_label_and_lock_out() -> None:
-    status: dict[str, Any] = {
+    status: Any = {
         "name": "kitchen",
         "fingerprint": "01" * 32,
         "running": True,
@@ -193,11 +197,15 @@ def test_status_tells_failures_label_and_lock_out() -> None:
         "window": {"open": False, "port": None, "blocked_seconds": 30},
         "failures": 10,
         "label": {"made": True, "dead": True},
+        "board": {"display": True, "label": True, "button": False},
+        "user_count": 0,
+        "policy": {"files": [], "digest": "", "warnings": [], "trouble": ""},
+        "clock": {"now": 0, "known": True, "trouble": ""},
         "counters": {},
-        "store": {"trouble": ""},
+        "store": {"path": "", "trouble": "", "recovery": None},
     }
     said = "\n".join(status_lines(status))
-    for word in ("10 since the last pairing", "nobody can pair for 30 s", "is dead"):
+    for word in ("10 since the last pairing", "no client can pair for 30 s", "is blocked"):
         assert word in said
     assert max(map(len, said.splitlines())) < 90
 
@@ -206,10 +214,10 @@ def test_status_tells_failures_label_and_lock_out() -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Exit]:
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ExitCode]:
     """`open` against a daemon that tells these events, and then this result."""
 
-    def play(*events: dict[str, Any], as_json: bool = False, **result: Any) -> Exit:
+    def play(*events: dict[str, Any], as_json: bool = False, **result: Any) -> ExitCode:
         async def call(
             _path: Path, verb: str, _args: object, *, on_event: Callable[[Any], None]
         ) -> dict[str, Any]:
@@ -218,9 +226,10 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Exit]
                 on_event(event)
             return {"paired": None, "closed": "time", "refused": False, **result}
 
-        monkeypatch.setattr(waiting, "call", call)
-        person = Waiting(tmp_path / "control.sock", as_json=as_json, quiet=False)
-        return asyncio.run(person.open({}))
+        monkeypatch.setattr(control_client, "call", call)
+        client = ControlClient(tmp_path / "control.sock")
+        watch = WindowWatch(client, as_json=as_json, quiet=False)
+        return asyncio.run(watch.open(seconds=None, role=None, methods=()))
 
     return play
 
@@ -228,22 +237,22 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Exit]
 @pytest.mark.parametrize(
     ("events", "closed", "code"),
     [
-        ([], "time", Exit.TIMED_OUT),
-        ([ended("refused", "sas")], "console", Exit.REFUSED),
-        ([ended("refused", "sas"), ended("mismatch")], "time", Exit.TIMED_OUT),
-        ([ended("mismatch")] * 3, "failures", Exit.WRONG_CODE),
-        ([ended("overlap", "sas")], "overlap", Exit.REFUSED),
-        ([ended("client", "sas", "REVOKED")] * 3, "failures", Exit.WRONG_CODE),
+        ([], "time", ExitCode.TIMED_OUT),
+        ([ended("refused", "sas")], "console", ExitCode.REFUSED),
+        ([ended("refused", "sas"), ended("mismatch")], "time", ExitCode.TIMED_OUT),
+        ([ended("mismatch")] * 3, "failures", ExitCode.WRONG_CODE),
+        ([ended("overlap", "sas")], "overlap", ExitCode.REFUSED),
+        ([ended("client", "sas", "REVOKED")] * 3, "failures", ExitCode.WRONG_CODE),
     ],
 )
 def test_the_exit_code_says_how(
-    told: Callable[..., Exit], events: list[dict[str, Any]], closed: str, code: Exit
+    told: Callable[..., ExitCode], events: list[dict[str, Any]], closed: str, code: ExitCode
 ) -> None:
     assert told(*events, closed=closed) is code
 
 
 def test_a_try_and_another_code(
-    told: Callable[..., Exit], capsys: pytest.CaptureFixture[str]
+    told: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
 ) -> None:
     second = {**WINDOW, "code": "1111-2222", "failures": 1}
     paired = {**CEREMONY, "state": "REGISTERED"}
@@ -255,16 +264,16 @@ def test_a_try_and_another_code(
         closed="success",
     )
     out, err = capsys.readouterr()
-    assert code is Exit.DONE
-    assert out == "paired anna as guest, by code\n"
-    first, tries, again = (err.index(one) for one in ("4821-9930", "2 more tries", "1111-2222"))
+    assert code is ExitCode.DONE
+    assert out == "paired anna as guest, method code\n"
+    first, tries, again = (err.index(one) for one in ("4821-9930", "2 attempts", "1111-2222"))
     assert first < tries < again
     assert "\x1b" not in err, "this is no terminal"
     assert "\r" not in err
 
 
 def test_json_lines_and_nothing_else(
-    told: Callable[..., Exit], capsys: pytest.CaptureFixture[str]
+    told: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
 ) -> None:
     told(ended("mismatch"), as_json=True)
     out, err = capsys.readouterr()
@@ -274,7 +283,7 @@ def test_json_lines_and_nothing_else(
 
 
 def test_who_sits_elsewhere_is_told_how_to_answer(
-    told: Callable[..., Exit], capsys: pytest.CaptureFixture[str]
+    told: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
 ) -> None:
     told({"event": "pending", "ceremony": {**CEREMONY, "method": "sas", "number": "123456"}})
     _, err = capsys.readouterr()

@@ -15,6 +15,7 @@ import pytest
 
 from device_app import daemon
 from device_app.console import offline
+from device_app.console.console import Console
 from device_app.console.control_server import ControlServer
 from device_app.errors import AppError
 from device_app.paths import Paths
@@ -29,6 +30,7 @@ from tests.kit.daemon import environment, run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from device_app.console.views import StatusAnswer
     from tests.kit.device import Kit
 
 OTHER = 54321  # a user ID without an account
@@ -54,6 +56,10 @@ def places(home: Path) -> Paths:
     return Paths(home, home, home)
 
 
+def status(home: Path) -> StatusAnswer:
+    return offline.OfflineConsole(places(home), warn=print).run(Console.status)
+
+
 def symbolic(link: Path, target: Path) -> None:
     link.symlink_to(target)
 
@@ -77,7 +83,7 @@ def test_a_link_in_the_place_of_a_file_is_refused(
     (home / name).unlink(missing_ok=True)
     make(home / name, victim)
     with pytest.raises((StoreError, IdentityError), match="link"):
-        offline.status(places(home))
+        status(home)
     assert victim.read_bytes() == VICTIM
 
 
@@ -92,7 +98,9 @@ def test_what_is_made_anew_is_not_made_through_a_link(
     make(home / name, victim)
     offline.init(places(home), name="kitchen", force=True)
     (home / "device.db").write_bytes(b"")
-    assert offline.status(places(home))["store"]["recovery"]["reason"] == "damaged"
+    recovery = status(home)["store"]["recovery"]
+    assert recovery is not None
+    assert recovery["reason"] == "damaged"
     assert victim.read_bytes() == VICTIM
     assert [path for path in home.iterdir() if path.is_symlink() or path.stat().st_nlink > 1] in (
         [],
@@ -123,7 +131,7 @@ def test_a_file_of_another_user_is_refused(name: str, home: Path) -> None:
     (home / name).touch(mode=0o600)
     os.chown(home / name, OTHER, OTHER)
     with pytest.raises((StoreError, IdentityError), match="another user"):
-        offline.status(places(home))
+        status(home)
 
 
 # ---------------------------------------------------------------------------------- root's verbs

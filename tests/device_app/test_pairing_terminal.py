@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_app.terminal.questions import PersonAtTerminal, question
-from device_app.terminal.waiting import Waiting
+from device_app.console.control_client import ControlClient
+from device_app.terminal.questions import TerminalQuestions, question
+from device_app.terminal.window_watch import WindowWatch
 from peer.identity import Fingerprint
 from tests.kit.daemon import command, environment, run
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEVICE = Fingerprint(bytes(range(32)))
-SAS: dict[str, Any] = {
+SAS: Any = {
     "id": "c1",
     "name": "anna",
     "fingerprint": "ab" * 32,
@@ -32,7 +33,7 @@ SAS: dict[str, Any] = {
     "number": "012345",
     "address": "192.0.2.1:40000",
 }
-WINDOW: dict[str, Any] = {
+WINDOW: Any = {
     "open": True,
     "port": 5685,
     "seconds_left": 120.0,
@@ -41,6 +42,11 @@ WINDOW: dict[str, Any] = {
     "failures": 0,
     "fingerprint": DEVICE.hex,
 }
+
+
+def client(**fields: str) -> Any:
+    """Another client that waits, which differs in these fields."""
+    return {**SAS, **fields}
 
 
 class Screen(io.StringIO):
@@ -68,7 +74,7 @@ class Asked:
         self.keyboard = keyboard
         self.screen = Screen()
         self.answers: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
-        self.person = PersonAtTerminal(self._decide, DEVICE, out=self.screen, descriptor=stdin)
+        self.questions = TerminalQuestions(self._decide, DEVICE, out=self.screen, descriptor=stdin)
 
     async def _decide(self, ceremony: str, accept: bool) -> None:
         self.answers.put_nowait((ceremony, accept))
@@ -86,7 +92,7 @@ async def asked() -> AsyncIterator[Asked]:
     keyboard, stdin = pty.openpty()
     made = Asked(keyboard, stdin)
     yield made
-    made.person.over("")
+    made.questions.end("")
     for descriptor in (keyboard, stdin):
         os.close(descriptor)
 
@@ -96,7 +102,7 @@ def test_what_is_asked_fits_eighty_columns() -> None:
     assert "012 345" in digits
     assert DEVICE.hex[:8] not in digits.replace(" ", ""), "six digits, and nothing else"
     assert "'anna' at 192.0.2.1:40000, as guest" in digits
-    without = {key: value for key, value in SAS.items() if key != "number"}
+    without: Any = {key: value for key, value in SAS.items() if key != "number"}
     prints = question(without, DEVICE)
     for fingerprint in (DEVICE.hex, "ab" * 32):
         assert fingerprint in "".join(prints.split())
@@ -109,16 +115,16 @@ def test_what_is_asked_fits_eighty_columns() -> None:
     ("typed", "accept"), [("yes", True), ("Y", True), (" no ", False), ("n", False)]
 )
 async def test_an_answer(asked: Asked, typed: str, *, accept: bool) -> None:
-    asked.person.pending(SAS)
+    asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     asked.type(f"{typed}\n")
     assert await asked.answer() == ("c1", accept)
-    asked.person.over("accepted elsewhere")
+    asked.questions.end("accepted elsewhere")
     assert "elsewhere" not in asked.screen.getvalue(), "it was answered here"
 
 
 async def test_anything_else_is_asked_again(asked: Asked) -> None:
-    asked.person.pending(SAS)
+    asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     for number, word in enumerate(("", "perhaps", "012345"), 1):  # the digits are no answer here
         asked.type(f"{word}\n")
@@ -128,12 +134,12 @@ async def test_anything_else_is_asked_again(asked: Asked) -> None:
 
 
 async def test_a_question_that_is_withdrawn_hears_nothing(asked: Asked) -> None:
-    asked.person.pending(SAS)
+    asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
-    asked.person.over("accepted elsewhere")
+    asked.questions.end("accepted elsewhere")
     assert asked.screen.getvalue().endswith("[yes/no] \n(accepted elsewhere)\n")
     asked.type("yes\n")
-    asked.person.pending({**SAS, "id": "c2"})
+    asked.questions.ask(client(id="c2"))
     await asked.screen.until("[yes/no] \n(accepted elsewhere)\n\nA client wants to pair. Press")
     asked.type("\n")  # what was typed before is forgotten
     await asked.screen.until("which one. \nA client")
@@ -147,11 +153,11 @@ async def test_an_answer_that_comes_too_late_is_none_to_the_next_question(
     asked: Asked, why: str
 ) -> None:
     """The person has compared, and types while another client takes the place of the first."""
-    asked.person.pending(SAS)
+    asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     if why:
-        asked.person.over(why)
-    asked.person.pending({**SAS, "id": "c2", "name": "mia"})
+        asked.questions.end(why)
+    asked.questions.ask(client(id="c2", name="mia"))
     await asked.screen.until("Press Enter to see which one. ")
     assert "'mia'" not in asked.screen.getvalue()
     asked.type("yes\n")
@@ -162,12 +168,12 @@ async def test_an_answer_that_comes_too_late_is_none_to_the_next_question(
 
 
 async def test_after_an_answer_the_next_question_is_asked_at_once(asked: Asked) -> None:
-    asked.person.pending(SAS)
+    asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     asked.type("no\n")
     assert await asked.answer() == ("c1", False)
-    asked.person.over("this question is void")
-    asked.person.pending({**SAS, "id": "c2", "name": "mia"})
+    asked.questions.end("this question is void")
+    asked.questions.ask(client(id="c2", name="mia"))
     await asked.screen.until("'mia'")
     assert "Press Enter" not in asked.screen.getvalue()
     asked.type("yes\n")
@@ -175,10 +181,10 @@ async def test_after_an_answer_the_next_question_is_asked_at_once(asked: Asked) 
 
 
 async def test_a_terminal_that_goes_away_decides_nothing(asked: Asked) -> None:
-    asked.person.pending(SAS)
+    asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     asked.type("\x04")  # the end of input
-    task = asked.person._task
+    task = asked.questions._task
     assert task is not None
     await asyncio.wait_for(task, 20)
     assert asked.answers.empty()
@@ -201,10 +207,11 @@ def on_screen(
                     await asyncio.sleep(0)
             return {"paired": None, "closed": "time", "refused": False, **result}
 
-        monkeypatch.setattr("device_app.terminal.waiting.call", call)
+        monkeypatch.setattr("device_app.console.control_client.call", call)
         monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-        person = Waiting(tmp_path / "control.sock", as_json=False, quiet=False)
-        asyncio.run(person.open({}))
+        client = ControlClient(tmp_path / "control.sock")
+        watch = WindowWatch(client, as_json=False, quiet=False)
+        asyncio.run(watch.open(seconds=None, role=None, methods=()))
         return "\n".join(seen(capsys.readouterr().err))
 
     return play
@@ -219,12 +226,12 @@ def test_no_countdown_stays_behind(on_screen: Callable[..., str]) -> None:
     asking = {"event": "pending", "ceremony": SAS}
     refused = {"event": "ended", "ceremony": {**SAS, "state": "REFUSED", "reason": "refused"}}
     shown = on_screen(asking, {"event": "decided"}, refused, asking, refused)
-    assert " left" not in shown.replace("tries are left", "").replace("try is left", "")
+    assert " left" not in shown.replace("attempts are left", "").replace("attempt is left", "")
     lines = shown.splitlines()
-    assert "Accepted; the client's user is next." in lines
+    assert "Accepted. Waiting for the client's user." in lines
     assert "'anna' was not paired: it was refused here." in lines
-    assert "Another try is left." in lines
-    assert lines[-1] == "The time is up: the window has closed, and nobody was paired."
+    assert "1 attempt is left." in lines
+    assert lines[-1] == "The window closed because its time was up. No client was paired."
     assert max(map(len, lines)) < 80
 
 

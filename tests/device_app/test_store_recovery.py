@@ -16,7 +16,8 @@ import pytest
 from device_app.console.control_client import call
 from device_app.console.status import health_of
 from device_app.pairing.methods import LABEL_RECORD, StoredLabel
-from device_app.terminal.render import restore_lines, status_lines
+from device_app.terminal.render_restore import restore_lines
+from device_app.terminal.render_status import status_lines
 from iam import rights
 from iam.errors import StoreWriteFailed
 from iam.store import Store
@@ -79,7 +80,7 @@ async def test_an_old_copy_says_so_everywhere_and_the_console_repairs_it(
     assert [e["result"] for e in events if e["kind"] == "store-recovered"] == ["older"]
 
     assert (await daemon.run("restore")).code == 2  # it asks, and no one answers
-    shown = await daemon.json("restore", "--yes")
+    shown: Any = await daemon.json("restore", "--yes")
     changed = {(one["change"], one["kind"], one["marked"]) for one in shown["changes"]}
     assert changed == {("added", "user", False), ("added", "key", False)}
     assert {(one["kind"], one.get("name")) for one in shown["missing"]} == {
@@ -87,8 +88,8 @@ async def test_an_old_copy_says_so_everywhere_and_the_console_repairs_it(
         ("key", None),
     }
     lines = "\n".join(restore_lines(shown))
-    assert "+ user adam: admin  (the mark says: taken away" in lines
-    assert "? user mia: guest  (only the mark has this)" in lines
+    assert "+ user adam: admin  (the mark says: removed or changed" in lines
+    assert "? user mia: guest  (only in the mark)" in lines
     await ready_again(daemon)
     status = await daemon.json("status")
     assert [user["name"] for user in status["users"]] == ["adam", "olga"]
@@ -120,9 +121,9 @@ async def test_without_a_daemon_a_copy_is_put_back_or_left(kit: Kit, old_copy: P
     assert good.read_bytes() == data
     names = [user["name"] for user in (await answer(kit.home, "status"))["users"]]
     assert names == ["mia", "olga"]
-    again = await answer(kit.home, "restore", str(good), "--yes")  # it may be repeated
+    again: Any = await answer(kit.home, "restore", str(good), "--yes")  # it may be repeated
     assert again["changes"] == []
-    assert "in force already" in restore_lines(again)[1]
+    assert "equals the store in force" in restore_lines(again)[1]
     assert (await run(kit.home, "restore", "x.db", "--discard", "--yes")).code == 2
     assert (await answer(kit.home, "restore", "--discard", "--yes"))["discarded"] is False
 

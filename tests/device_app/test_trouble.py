@@ -14,7 +14,7 @@ import pytest
 from device_app.console.status import health_of
 from device_app.logs import LogLimiter
 from device_app.pairing.events import PairingEventKind
-from device_app.terminal.render import status_lines
+from device_app.terminal.render_status import status_lines
 from iam.errors import StoreWriteFailed
 from peer.errors import PeerError
 from tests.kit.internals import database_of
@@ -64,7 +64,7 @@ async def test_a_full_disk_changes_nothing_and_the_daemon_says_so(
     assert (await owner.ask("GET", "/hello")).code == "2.05"
     status = device.app.status()
     assert "device.db" in status["store"]["trouble"]
-    assert any("trouble" in line for line in status_lines(status))
+    assert any("problem" in line for line in status_lines(status))
     health, code = health_of(status)
     assert (health["healthy"], len(health["problems"]), code) == (False, 1, 1)
     told = [r for r in caplog.records if r.levelno == logging.ERROR and "stored" in r.message]

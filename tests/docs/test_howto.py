@@ -24,10 +24,10 @@ from click.testing import CliRunner
 from client_app.cli import main as client_cli
 from device_app import config
 from device_app.cli import main as device_cli
-from device_app.errors import Exit
 from iam.limits import DEFAULT_IAM_LIMITS
 from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
+from peer.terminal.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +136,7 @@ def errors(root: type[PeerError] = PeerError) -> Iterator[type[PeerError]]:
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
     codes = [int(code) for code, _ in rows("howto/scripts.md", "exit codes")]
-    assert codes == sorted(set(Exit))
+    assert codes == sorted(set(ExitCode))
     assert {each.exit_code for each in errors()} <= set(codes)
 
 

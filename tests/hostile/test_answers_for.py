@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.console.control_client import call
-from device_app.errors import AppError, Exit
+from device_app.errors import AppError
 from device_app.pairing.terms import PairingTerms
 from peer.identity import Identity
 from peer.pairing.ceremony import OverlapRule, State
 from peer.pairing.methods import Method
+from peer.terminal.exit_codes import ExitCode
 from tests.kit.methods import Run, labelled
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ async def test_it_does_not_reach_the_client_that_came_in_between(
     with pytest.raises(AppError) as caught:
         await ask(device, verb, **args)
     named = by in {"id", "fingerprint"}
-    assert caught.value.code is (Exit.NOT_FOUND if named else Exit.USAGE)
+    assert caught.value.code is (ExitCode.NOT_FOUND if named else ExitCode.USAGE)
     assert "handfast-device pending" in caught.value.advice
     assert device.pending().fingerprint.hex == eve.fingerprint
     assert device.pending().state is State.PENDING_USER_CONFIRMATION
@@ -120,4 +121,4 @@ async def test_where_nothing_waits_it_says_so(device: Device) -> None:
     for verb in ("accept", "refuse"):
         with pytest.raises(AppError, match="no client waits") as caught:
             await ask(device, verb, id="5f0c3a9e1b7d248866")
-        assert caught.value.code is Exit.NOT_FOUND
+        assert caught.value.code is ExitCode.NOT_FOUND

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.console import offline
+from device_app.console.console import Console
 from device_app.console.control_client import call
 from device_app.errors import AppError
 from device_app.pairing.methods import LABEL_RECORD, Hardware
@@ -153,7 +154,7 @@ async def test_without_a_daemon_as_well_and_without_a_label_it_says_so(device: D
     kill_the_code(device)
     places = device.app.paths
     await device.app.close()
-    assert offline.revive_label(places) == {"revived": True}
+    assert offline.OfflineConsole(places, warn=print).run(Console.label_revive) == {"revived": True}
     with closing(Store.open(places.store)) as store:
         stored: Any = store.attempts[LABEL_RECORD]
         assert stored["failures"] == 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.console import offline
+from device_app.console.console import Console
 from device_app.console.control_client import call
 from device_app.pairing.methods import LABEL_RECORD
 from device_app.paths import Paths
@@ -103,7 +104,7 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     home = tmp_path / "board"
     places = Paths(home, home, home)
     key = Fingerprint.parse(str(offline.init(places, name="kitchen", force=False)["fingerprint"]))
-    text = offline.label(places, replace=False)["label"]
+    text = offline.OfflineConsole(places, warn=print).run(Console.label)["label"]
     label, printed = Label.parse_untrusted(text["text"]), text["code"]
     with closing(Store.open(home / "device.db")) as store:
         record = {**store.attempts, LABEL_RECORD: {**record_of(store), "failures": 19}}

@@ -11,11 +11,12 @@ import pytest
 
 from device_app.console.control_client import call
 from device_app.console.status import health_of
-from device_app.errors import AppError, Exit
+from device_app.errors import AppError
 from device_app.pairing.methods import Hardware
 from device_app.pairing.terms import PairingTerms
-from device_app.terminal.render import banner_lines, status_lines
+from device_app.terminal.render_status import banner_lines, status_lines
 from peer.pairing.methods import Method
+from peer.terminal.exit_codes import ExitCode
 from tests.kit.methods import HOST, labelled, paired
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def taken() -> Iterator[socket.socket]:
 
 def complaints(device: Device) -> list[str]:
     health, code = health_of(device.app.status())
-    assert (code is Exit.DONE) is bool(health["healthy"])
+    assert (code is ExitCode.DONE) is bool(health["healthy"])
     return list(health["problems"])
 
 
@@ -58,7 +59,7 @@ async def test_a_board_without_an_owner_starts_serves_and_says_what_is_wrong(
     ]
     status = device.app.status()
     assert status["window"] == {"open": False, "port": None, "trouble": problem}
-    assert f"trouble      {problem}" in status_lines(status)
+    assert f"problem      {problem}" in status_lines(status)
     assert "cannot be opened" in banner_lines(status)[-1]
 
 

@@ -21,7 +21,7 @@ from client_app.known_devices import DeviceBook
 from client_app.terminal.picture import text_in_picture
 from device_app import config, resource_spec
 from device_app.access.policies import PolicySet, check
-from device_app.console import nabto_import
+from device_app.console.nabto_import import NabtoImport
 from device_app.errors import AppError, ConfigError, ModuleError
 from device_app.paths import Paths
 from device_app.resource_spec import Board
@@ -157,7 +157,7 @@ def test_modules(
 def test_files_of_nabto(tmp_path: Path, fifo: MakeFifo) -> None:
     path = fifo(tmp_path / "iam_config.json", NABTO)
     with pytest.raises(AppError, match="cannot be read: it is not a regular file"):
-        nabto_import.read(path, None)
+        NabtoImport.read(path, None)
 
 
 def test_known_devices_of_a_client(tmp_path: Path, fifo: MakeFifo) -> None:

@@ -17,6 +17,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 from device_app.access.clock import SystemClocks
 from device_app.app import App
 from device_app.config import Settings
+from device_app.console.views import SessionView
 from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.terms import PairingTerms
@@ -324,7 +325,7 @@ class Device:
         """As `status` shows them."""
         return dict(self.app.status()["counters"][port])
 
-    def sessions(self, port: str) -> list[dict[str, Any]]:
+    def sessions(self, port: str) -> list[SessionView]:
         """As `status` shows them."""
         return [one for one in self.app.status()["sessions"] if one["on"] == port]
 

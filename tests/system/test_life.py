@@ -353,7 +353,7 @@ def test_no_at_either_terminal(stage: Stage) -> None:
         assert shows(question, device.fingerprint)
         if side == "client":
             laptop.type("n")
-            device.daemon.until("its user said no, or gave up", on="screen")
+            device.daemon.until("its user declined or cancelled", on="screen")
         else:
             device.daemon.type("no")
         laptop.end(code=code)

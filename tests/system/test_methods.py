@@ -72,12 +72,12 @@ def test_a_person_types_the_code_of_the_screen(stage: Stage) -> None:
     person, at = at_the_board(device)
     laptop = anna.start("pair", at, "--name", "anna", terminal=True)
     laptop.until("Code shown by the device", on="screen")
-    laptop.type(one(CODE, person.until("(for one try)", on="screen")).replace("-", " "))
+    laptop.type(one(CODE, person.until("(for one attempt)", on="screen")).replace("-", " "))
     said = laptop.end(code=0).out
     assert "paired with kitchen as user anna, role owner" in said
     assert "method code: " in said
     assert "fingerprint" not in said, "nothing else has to be compared"
-    assert "paired anna as owner, by code" in person.end(code=0).out
+    assert "paired anna as owner, method code" in person.end(code=0).out
     assert (key_of(device, "anna")["method"], key_of(device, "anna")["verified"]) == ("code", True)
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
 
@@ -85,15 +85,15 @@ def test_a_person_types_the_code_of_the_screen(stage: Stage) -> None:
 def test_a_wrong_code_is_told_on_both_sides_and_the_next_is_another(stage: Stage) -> None:
     device, anna = board(stage), stage.client("anna")
     person, at = at_the_board(device)
-    first = one(CODE, person.until("(for one try)", on="screen"))
+    first = one(CODE, person.until("(for one attempt)", on="screen"))
     wrong = anna.run("--json", "pair", at, "--code", WRONG, "--yes", code=6).error
     assert wrong["kind"] == "WrongCode"
     assert "the code is wrong" in wrong["message"]
-    person.until("2 more tries are left.", on="screen")
-    second = one(CODE, person.until("(for one try)", on="screen", times=2))
+    person.until("2 attempts are left.", on="screen")
+    second = one(CODE, person.until("(for one attempt)", on="screen", times=2))
     assert first != second
     assert anna.run("--json", "pair", at, "--code", first, "--yes", code=6).error
-    third = one(CODE, person.until("(for one try)", on="screen", times=3))
+    third = one(CODE, person.until("(for one attempt)", on="screen", times=3))
     assert "Another try is left." in person.said("screen")
     paired = anna.run("--json", "pair", at, "--code", third, "--yes", "--name", "anna").value
     assert (paired["user"], paired["role"]) == ("anna", "owner")
@@ -151,10 +151,10 @@ def test_two_people_see_the_same_six_digits(stage: Stage, typed: str) -> None:
     assert waiting["number"] == ours.replace(" ", "")
     assert ours in device.run("pending").out
     person.type("yes")
-    person.until("Accepted; the client's user is next.", on="screen")
+    person.until("Accepted. Waiting for the client's user.", on="screen")
     laptop.type(ours if typed == "the digits" else typed)
     assert "method sas: " in laptop.end(code=0).out
-    assert "paired anna as owner, by sas" in person.end(code=0).out
+    assert "paired anna as owner, method sas" in person.end(code=0).out
     assert key_of(device, "anna")["method"] == "sas"
 
 
@@ -166,8 +166,8 @@ def test_other_digits_are_a_no_and_nothing_is_stored(stage: Stage) -> None:
     person.until("[yes/no]", on="screen")
     laptop.type(f"{(int(number) + 1) % 10**6:06}")
     laptop.end(code=1)
-    person.until("(this question is void)", on="screen")
-    person.until("'anna' was not paired: its user said no, or gave up.", on="screen")
+    person.until("(this client is no longer waiting)", on="screen")
+    person.until("'anna' was not paired: its user declined or cancelled.", on="screen")
     assert not device.users()
     assert not anna.aliases
 
@@ -184,7 +184,7 @@ def test_the_devices_user_says_no(stage: Stage, method: str) -> None:
     assert re.search(r"\[y/n[^\n]*\n+handfast: the device refused: its user declined", screen), (
         screen
     )
-    person.until("2 more tries are left.", on="screen")
+    person.until("2 attempts are left.", on="screen")
     assert "void" not in person.said("screen"), "it was answered here"
     device.run("close")
     person.end(code=12)
@@ -221,7 +221,7 @@ def test_two_people_compare_two_fingerprints(stage: Stage) -> None:
     laptop.type("y")
     person.type("yes")
     assert "method compare: " in laptop.end(code=0).out
-    assert "paired anna as owner, by compare" in person.end(code=0).out
+    assert "paired anna as owner, method compare" in person.end(code=0).out
 
 
 # -- label ----------------------------------------------------------------------------------------

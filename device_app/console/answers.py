@@ -1,0 +1,172 @@
+"""Answers and events of the console's verbs, as the control socket and `--json` have them.
+
+Where an answer is made, a list may be an iterator, whose rows are encoded one by one.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, NotRequired, TypedDict
+
+from device_app.access.bodies import UserView
+from device_app.access.invitations import CreatedInviteView, InviteView
+from device_app.access.records import RecordView
+from device_app.console.views import CeremonyView, ClockView, IdentityView, WindowView
+
+# -- the device ---------------------------------------------------------------------------------
+
+
+class FingerprintAnswer(IdentityView):
+    """`fingerprint`; `ni` is the URI of RFC 6920."""
+
+    grouped: str
+    ni: str
+
+
+class InitAnswer(IdentityView):
+    """`init`: what was created, or was there already."""
+
+    config: str
+    state: str
+
+
+class ClockAnswer(ClockView):
+    """`clock`; `system` is the time of the system's clock."""
+
+    system: int
+
+
+class ResetAnswer(TypedDict):
+    """`reset`."""
+
+    reset: bool
+    kept_identity: bool
+
+
+# -- pairing ------------------------------------------------------------------------------------
+
+
+class WindowAnswer(TypedDict):
+    """`press`."""
+
+    window: WindowView
+
+
+class ClosedAnswer(TypedDict):
+    """`close`: whether the window was open."""
+
+    closed: bool
+
+
+class PendingAnswer(TypedDict):
+    """`pending`: at most one ceremony waits."""
+
+    pending: list[CeremonyView]
+
+
+class CeremonyAnswer(TypedDict):
+    """`accept` and `refuse`."""
+
+    ceremony: CeremonyView
+
+
+# -- users and invites ----------------------------------------------------------------------------
+
+
+class UsersAnswer(TypedDict):
+    """`users list`, by name."""
+
+    users: Iterable[UserView]
+
+
+class UserAnswer(TypedDict):
+    """A user, after the change."""
+
+    user: UserView
+
+
+class RemovedAnswer(TypedDict):
+    """`users remove`: the name."""
+
+    removed: str
+
+
+class InviteAnswer(TypedDict):
+    """`invite`, with its token."""
+
+    invite: CreatedInviteView
+
+
+class InvitesAnswer(TypedDict):
+    """`invites list`, by the end of their validity."""
+
+    invites: list[InviteView]
+
+
+class WithdrawnAnswer(TypedDict):
+    """`invites withdraw`: the invite's ID."""
+
+    withdrawn: str
+
+
+# -- the store and the audit log ------------------------------------------------------------------
+
+
+class EntryView(TypedDict):
+    """A row of a store; which fields it has depends on `kind`."""
+
+    kind: Literal["user", "key", "invite", "label"]
+    name: NotRequired[str]
+    role: NotRequired[str]
+    was: NotRequired[str]
+    user: NotRequired[str]
+    fingerprint: NotRequired[str]
+    id: NotRequired[str]
+
+
+class ChangeView(EntryView):
+    """A change that restoring a copy makes; `marked`: the mark beside the copy confirms it."""
+
+    change: Literal["added", "removed", "changed"]
+    marked: NotRequired[bool]
+
+
+class RestoreAnswer(TypedDict):
+    """`restore`, before (without the last two fields) and after."""
+
+    copy: str
+    damaged: bool
+    changes: list[ChangeView]
+    missing: list[EntryView]
+    total: str
+    restored: NotRequired[bool]
+    replaced: NotRequired[str]
+
+
+class DiscardAnswer(TypedDict):
+    """`restore --discard`: whether there was anything to decide."""
+
+    discarded: bool
+
+
+class EventsAnswer(TypedDict):
+    """`events`; `head` and `digest` are those of the newest event."""
+
+    head: int
+    digest: str
+    events: list[RecordView]
+
+
+class AuditEvent(TypedDict):
+    """An event that a follower of the audit log is told."""
+
+    event: str
+    record: RecordView
+
+
+class VerifyAnswer(TypedDict):
+    """`events --verify`: head and digest, or where the chain breaks and why."""
+
+    verified: bool
+    head: NotRequired[int]
+    digest: NotRequired[str]
+    seq: NotRequired[int]
+    why: NotRequired[str]

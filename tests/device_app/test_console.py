@@ -1,0 +1,231 @@
+"""The console: its verbs as the control socket has them, and many users on it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_app.console import arguments
+from device_app.console.console import Console
+from device_app.console.control_client import ControlClient, call
+from device_app.console.daemon_host import handlers_of
+from device_app.console.offline import OfflineConsole
+from device_app.console.status import users_summary
+from device_app.errors import AppError, NoDaemon
+from device_app.limits import CONTROL_ROWS_BYTES, STATUS_USERS_MAX
+from device_app.paths import Paths
+from iam.model import Key, State, User
+from iam.store import Store
+from peer.terminal.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from tests.kit.device import Device, Kit
+
+MANY = 20_000
+METHODS = {name: method for name, method in vars(Console).items() if not name.startswith("_")}
+
+
+def run(home: Path, *args: str) -> Any:
+    module = next(
+        module
+        for name, module in sys.modules.items()
+        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
+    )
+    return module.run(home, *args)
+
+
+def users(count: int) -> Iterator[User]:
+    for number in range(count):
+        key = Key(f"{number:064x}", method="given", added=1.0)
+        role = "owner" if number == 0 else "guest"
+        yield User(f"user-{number:05}", role, (key,), created=1.0)
+
+
+def store_users(home: Path, count: int) -> None:
+    """A store with so many users, made directly."""
+    home.mkdir(mode=0o700)
+    store = Store.open(home / "device.db")
+    store.commit(State.of(users(count)))
+    store.close()
+
+
+# -- arguments ------------------------------------------------------------------------------------
+
+
+def test_every_public_method_is_a_verb() -> None:
+    handlers = handlers_of(Console(None))  # type: ignore[arg-type]
+    assert len(handlers) > 25
+    assert {"users-add-key", "policy-explain", "open", "restore"} <= handlers.keys()
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+def test_every_argument_has_a_type_that_can_be_decoded(method: Any) -> None:
+    """A new verb with another type of argument fails here, and not when it is used."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.name != "tell":
+            assert parameter.kind is parameter.KEYWORD_ONLY
+            with pytest.raises(AppError) as caught:
+                arguments.decode_untrusted(method, {"wish": 7.5, parameter.name: [7.5]})
+            assert caught.value.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({}, "the argument 'fingerprint' is missing"),
+        ({"fingerprint": "ab", "name": 7}, "the argument 'name' is not text"),
+        ({"fingerprint": None, "name": "anna"}, "the argument 'fingerprint' is missing"),
+        ({"fingerprint": "ab", "name": "anna", "crown": 1}, "this verb has no argument 'crown'"),
+    ],
+)
+def test_a_wrong_argument_is_named(args: Mapping[str, object], message: str) -> None:
+    with pytest.raises(AppError, match=message) as caught:
+        arguments.decode_untrusted(Console.users_remove_key, {"name": "anna", **args})
+    assert caught.value.code is ExitCode.USAGE
+
+
+def test_arguments_have_the_types_of_the_method() -> None:
+    found = arguments.decode_untrusted(
+        Console.open, {"seconds": 120, "role": None, "methods": ["sas"], "wait": True}
+    )
+    assert found == {"seconds": 120.0, "methods": ("sas",), "wait": True}
+    assert isinstance(found["seconds"], float)
+    for wrong in ({"wait": 1}, {"seconds": "soon"}, {"methods": [7]}, {"methods": "sas"}):
+        with pytest.raises(AppError, match=f"the argument '{next(iter(wrong))}' is not"):
+            arguments.decode_untrusted(Console.open, wrong)
+    attributes = {"attributes": {"Lamp:Room": 7}}
+    with pytest.raises(AppError, match="'attributes' is not an object of texts"):
+        arguments.decode_untrusted(
+            Console.policy_explain, {"user": "anna", "action": "Lamp:Set", **attributes}
+        )
+
+
+async def test_the_daemon_says_which_argument_is_wrong(device: Device) -> None:
+    socket = device.app.paths.socket
+    with pytest.raises(AppError, match="'held' is not a number") as caught:
+        await call(socket, "press", {"held": "long"})
+    assert caught.value.code is ExitCode.USAGE
+
+
+# -- with and without a daemon --------------------------------------------------------------------
+
+
+def test_without_a_daemon_its_verbs_say_so(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    store_users(home, 1)
+    offline = OfflineConsole(Paths(home, home, home), warn=print)
+
+    def pending(console: Console) -> object:
+        return asyncio.run(console.pending())
+
+    with pytest.raises(NoDaemon, match="no daemon is running"):
+        offline.run(pending)
+
+
+async def test_a_store_without_an_owner_is_warned_of_once(kit: Kit) -> None:
+    await run(kit.home, "init")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
+    (kit.home / "device.db").unlink()
+    added = await run(kit.home, "users", "add", "anna", "--key", "cd" * 32, "--until", "2d")
+    assert added.code == 0, added
+    assert added.err.count("lost its owner") == 1
+    assert all(line.startswith("warning: ") for line in added.err.splitlines())
+
+
+async def test_a_missing_store_is_reported_with_the_way_back(kit: Kit) -> None:
+    await run(kit.home, "init")
+    await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
+    (kit.home / "device.db").unlink()
+    first = await run(kit.home, "status")
+    assert first.code == 0
+    assert "the store was missing" in first.out
+    assert "handfast-device restore FILE" in first.err
+    assert "unable to open" not in first.err
+
+
+# -- many users -----------------------------------------------------------------------------------
+
+
+async def test_the_list_of_many_users_is_complete_in_short_lines(kit: Kit) -> None:
+    store_users(kit.home, MANY)
+    device = await kit.device()
+    reader, writer = await asyncio.open_unix_connection(
+        str(device.app.paths.socket), limit=2 * CONTROL_ROWS_BYTES
+    )
+    writer.write(b'{"verb": "users-list"}\n')
+    names, count = [], 0
+    async with asyncio.timeout(60):
+        while line := await reader.readline():  # raises for a line above the limit
+            message = json.loads(line)
+            rows = message["rows"] if "rows" in message else message["result"]["users"]
+            names += [row["name"] for row in rows]
+            count += 1
+    writer.close()
+    assert names == [user.name for user in users(MANY)]
+    assert count > 50
+    listed = await ControlClient(device.app.paths.socket).do(Console.users_list)
+    assert [user["name"] for user in listed["users"]] == names
+
+
+async def test_the_status_of_many_users_counts_them_and_lists_some(kit: Kit) -> None:
+    store_users(kit.home, MANY)
+    device = await kit.device()
+    status = device.app.status()
+    assert status["user_count"] == MANY
+    assert len(status["users"]) == STATUS_USERS_MAX
+
+
+def test_the_status_looks_at_no_more_users_than_it_lists() -> None:
+    looked_at = []
+
+    class Users:
+        def values(self) -> Iterator[User]:
+            for user in users(2 * STATUS_USERS_MAX):
+                looked_at.append(user)
+                yield user
+
+    state: Any = type("Counting", (), {"users": Users()})
+    assert len(users_summary(state)) == len(looked_at) == STATUS_USERS_MAX
+
+
+async def test_the_command_prints_many_users_as_one_document(kit: Kit) -> None:
+    some = MANY // 10
+    store_users(kit.home, some)
+    offline = json.loads((await run(kit.home, "users", "list", "--json")).out)
+    assert len(offline["users"]) == some
+    daemon = await kit.daemon()
+    listed = await daemon.json("users", "list")
+    assert listed == offline
+    assert (await daemon.run("users", "list")).out.count("\n") == some
+    assert f"{some} (`handfast-device users list`" in (await daemon.run("status")).out
+
+
+# -- the audit log --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [2**63, 10**30])
+async def test_a_number_beyond_any_event_is_the_newest(device: Device, number: int) -> None:
+    """SQLite takes no such number. The console may send it all the same."""
+    socket = device.app.paths.socket
+    await call(socket, "clock", {"trust_system": True})
+    for args, first in (({"since": 0, "last": number}, 1), ({"since": number}, 2)):
+        heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        following = asyncio.create_task(call(socket, "events", args, on_event=heard.put_nowait))
+        async with asyncio.timeout(60):
+            while heard.empty():
+                await call(socket, "clock", {"trust_system": True})
+            assert (await heard.get())["record"]["seq"] >= first
+        assert not following.done()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    with pytest.raises(AppError, match="'since' is not a whole number"):
+        await call(socket, "events", {"since": True})
