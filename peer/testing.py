@@ -71,7 +71,7 @@ class _Direction:
 
 
 Rewrite = Callable[[bytes], bytes | None]
-"""What becomes of a datagram; None: it is lost."""
+"""Returns a datagram as it is to be delivered, or None to lose it."""
 
 
 class Proxy:
