@@ -23,7 +23,6 @@ from device_app.access.invitations import Invitations
 from device_app.access.policies import Policies, PolicySet
 from device_app.access.reach import BoundAddresses
 from device_app.access.revocation import Revocation
-from device_app.config import Settings
 from device_app.console.console import Console
 from device_app.console.control_server import ControlServer
 from device_app.console.daemon_host import DaemonHost, handlers_of
@@ -40,6 +39,7 @@ from device_app.paths import Paths
 from device_app.reloader import Reloader
 from device_app.resource_spec import Board
 from device_app.resources.sites import pairing_site, regular_site
+from device_app.settings.config import Settings
 from iam.access import Access
 from iam.errors import IamError
 from iam.store import Store

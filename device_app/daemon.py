@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import assert_never
 
 from device_app.app import App
-from device_app.config import Settings
 from device_app.console.pairing_console import ceremony_view, window_view
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError
@@ -18,6 +17,7 @@ from device_app.notify import notify
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.service import PairingService
 from device_app.paths import Paths
+from device_app.settings.config import Settings
 from device_app.terminal import output
 from device_app.terminal.questions import TerminalQuestions
 from device_app.terminal.render_pairing import closed_lines, code_lines, failed_lines, window_lines

@@ -1,6 +1,6 @@
 """Bounds of the daemon and its command line, beside those of `peer.limits` and `iam.limits`.
 
-The limits that an operator can set are in `device_app.limit_settings`.
+The limits that an operator can set are in `device_app.settings.limits`.
 """
 
 from typing import Final

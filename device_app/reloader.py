@@ -5,13 +5,13 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
-from device_app import config
 from device_app.access.authority import Authority
 from device_app.access.policies import Policies, PolicyReloaded
-from device_app.config import Settings
 from device_app.errors import ConfigError
-from device_app.limit_settings import LIMIT_SETTINGS
 from device_app.paths import Paths
+from device_app.settings import config
+from device_app.settings.config import Settings
+from device_app.settings.limits import LIMIT_SETTINGS
 from iam.limits import IamLimits
 
 _log = logging.getLogger("handfast.reload")

@@ -91,7 +91,7 @@ def _body(command: click.Command, context: click.Context, shared: set[str]) -> s
 
 
 def _paragraphs(command: click.Command) -> Iterator[str]:
-    """Yield the help text by paragraphs; click marks text that keeps its lines with `\\b`."""
+    r"""Yield the help text by paragraphs; click marks text that keeps its lines with `\b`."""
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         if paragraph.startswith("\b\n"):
             yield f"```text\n{paragraph[2:]}\n```\n"

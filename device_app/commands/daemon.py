@@ -9,10 +9,10 @@ import click
 
 from device_app import logs
 from device_app.commands.common import CommandLine, Verb
-from device_app.config import Settings
 from device_app.console import offline
 from device_app.console.console import Console
 from device_app.console.views import StatusAnswer, WindowView
+from device_app.settings.config import Settings
 from device_app.terminal import output
 from device_app.terminal.render_status import banner_lines, clock_lines, id_and_fingerprint_lines
 from peer.net.onlink import LocalMode

@@ -25,7 +25,7 @@ def read(paths: Paths, *, since: int | None, last: int | None) -> EventsAnswer:
     Args:
         paths: the folders of the device.
         since: only events after this number.
-        last: at most so many; all by default, or `EVENTS_SHOWN` without `since`.
+        last: the largest number of events; all by default, or `EVENTS_SHOWN` without `since`.
 
     Raises:
         AppError: there is no device here.

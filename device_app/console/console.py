@@ -101,7 +101,7 @@ class Console:
         return {"closed": self._host.pairing.close()}
 
     async def press(self, *, held: float = 0.0) -> WindowAnswer:
-        """Do what the board's button does if it is held for so many seconds (protocol §5.12)."""
+        """Do what the board's button does if it is held for `held` seconds (protocol §5.12)."""
         await self._host.pairing.press(held)
         return {"window": self._host.pairing.window_view()}
 

@@ -8,7 +8,6 @@ from device_app.access.access_control import AccessControl
 from device_app.access.authority import Authority
 from device_app.access.invitations import Invitations
 from device_app.access.registry import Registry
-from device_app.config import Settings
 from device_app.console.arguments import decode_untrusted
 from device_app.console.console import Console
 from device_app.console.control_messages import JsonObject, Tell
@@ -18,6 +17,7 @@ from device_app.console.views import StatusAnswer
 from device_app.pairing.methods import LABEL_RECORD, StoredLabel
 from device_app.pairing.service import PairingService
 from device_app.reloader import PolicyReloadAnswer
+from device_app.settings.config import Settings
 from peer.identity import Identity
 
 

@@ -5,7 +5,6 @@ import os
 
 from device_app.access.access_control import AccessControl
 from device_app.access.policies import Policies
-from device_app.config import Settings
 from device_app.console.pairing_console import ceremony_view, window_view
 from device_app.console.status import (
     board_view,
@@ -18,6 +17,7 @@ from device_app.console.status import (
 from device_app.console.store_recovery import store_view
 from device_app.console.views import SessionView, StatusAnswer
 from device_app.pairing.service import PairingService
+from device_app.settings.config import Settings
 from peer.net.server import CoapsServer
 
 

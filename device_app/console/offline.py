@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from device_app import config, resource_spec
+from device_app import resource_spec
 from device_app.access.access_control import AccessControl
 from device_app.access.authority import Authority
 from device_app.access.clock import SystemClocks
@@ -19,7 +19,6 @@ from device_app.access.invitations import Invitations
 from device_app.access.policies import PolicySet
 from device_app.access.reach import reachable
 from device_app.access.registry import Registry
-from device_app.config import Settings
 from device_app.console import arguments
 from device_app.console.answers import FingerprintAnswer, InitAnswer
 from device_app.console.console import Console
@@ -27,11 +26,13 @@ from device_app.console.status import identity_view, package_version, users_summ
 from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError, ConfigError, NoDaemon, NoDevice
-from device_app.limit_settings import LIMIT_SETTINGS
 from device_app.pairing.methods import LABEL_RECORD, StoredLabel
 from device_app.paths import Paths
 from device_app.reloader import PolicyReloadAnswer
 from device_app.resource_spec import Board
+from device_app.settings import config
+from device_app.settings.config import Settings
+from device_app.settings.limits import LIMIT_SETTINGS
 from iam import files
 from iam.access import Access
 from iam.errors import StoreTooNew
@@ -137,8 +138,8 @@ class OfflineConsole:
 class OfflineHost:
     """A `ConsoleHost` of the files. Each is opened when a verb first needs it.
 
-    The policy files are read for `authority` and `registry` only, so that whatever is wrong with
-    them does not stop a verb that does not go by them.
+    The policy files are read for `authority` and `registry` only, so that an error in
+    them does not stop a verb that does not need them.
     """
 
     def __init__(self, paths: Paths) -> None:

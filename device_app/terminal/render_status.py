@@ -70,7 +70,7 @@ def status_lines(status: StatusAnswer) -> list[str]:
     found.append(f"policy       {policy_files(status['policy'])}")
     clock = status["clock"]
     if not clock["known"] and not clock["trouble"]:
-        found.append("clock        not set: access periods go by the last known time")
+        found.append("clock        not set: access periods use the last known time")
     for trouble in (status["policy"]["trouble"], window.get("trouble"), clock["trouble"]):
         if trouble:
             found.append(f"problem      {trouble}")

@@ -25,9 +25,9 @@ def advice(reason: str) -> str:
 def has_extended_master_secret(connection: SSL.Connection) -> bool:
     """Return whether RFC 7627 is in use, by a name of OpenSSL that pyOpenSSL does not export."""
     get_support = getattr(_lib, "SSL_get_extms_support", None)
-    return get_support is not None and get_support(connection._ssl) == 1
+    return get_support is not None and get_support(connection._ssl) == 1  # noqa: SLF001  # see above
 
 
 def is_resumed(connection: SSL.Connection) -> bool:
     """Return whether the handshake resumed an earlier session."""
-    return bool(_lib.SSL_session_reused(connection._ssl))
+    return bool(_lib.SSL_session_reused(connection._ssl))  # noqa: SLF001  # the same

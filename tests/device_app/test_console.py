@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +21,7 @@ from device_app.paths import Paths
 from iam.model import Key, State, User
 from iam.store import Store
 from peer.terminal.exit_codes import ExitCode
+from tests.kit.daemon import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,15 +33,6 @@ MANY = 20_000
 METHODS = {name: method for name, method in vars(Console).items() if not name.startswith("_")}
 
 
-def run(home: Path, *args: str) -> Any:
-    module = next(
-        module
-        for name, module in sys.modules.items()
-        if name.endswith("conftest") and "device_app" in str(getattr(module, "__file__", ""))
-    )
-    return module.run(home, *args)
-
-
 def users(count: int) -> Iterator[User]:
     for number in range(count):
         key = Key(f"{number:064x}", method="given", added=1.0)
@@ -50,7 +41,7 @@ def users(count: int) -> Iterator[User]:
 
 
 def store_users(home: Path, count: int) -> None:
-    """A store with so many users, made directly."""
+    """A store with a given number of users, written directly."""
     home.mkdir(mode=0o700)
     store = Store.open(home / "device.db")
     store.commit(State.of(users(count)))
@@ -214,7 +205,7 @@ async def test_the_command_prints_many_users_as_one_document(kit: Kit) -> None:
 
 @pytest.mark.parametrize("number", [2**63, 10**30])
 async def test_a_number_beyond_any_event_is_the_newest(device: Device, number: int) -> None:
-    """SQLite takes no such number. The console may send it all the same."""
+    """SQLite does not accept such a number, but a client of the socket can send it."""
     socket = device.app.paths.socket
     await call(socket, "clock", {"trust_system": True})
     for args, first in (({"since": 0, "last": number}, 1), ({"since": number}, 2)):

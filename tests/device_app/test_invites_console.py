@@ -32,7 +32,7 @@ async def test_invite_on_the_running_daemon(kit: Kit) -> None:
     said = await daemon.run("invite", "anna", "--role", "user", "--for", "1h", "--until", "2d")
     assert said.code == 0, said
     (token,) = said.out.splitlines()
-    assert "anna as user" in said.err
+    assert "for user anna, role user" in said.err
     assert token not in said.err
     read, _ = read_untrusted(token)
     assert read.addresses == (f"127.0.0.1:{daemon.port(pairing=False)}",)

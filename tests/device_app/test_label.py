@@ -78,7 +78,7 @@ async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
     assert "label        none" in (await daemon.run("status")).out
     await daemon.json("label")
     assert (await daemon.run("label")).code == 1
-    assert "label        made" in (await daemon.run("status")).out
+    assert "label        created" in (await daemon.run("status")).out
     opened = await daemon.json("open", "--methods", "label", "--no-wait")
     assert opened["window"]["methods"] == ["label"]
     assert "code" not in opened["window"], "no one needs it"
@@ -148,12 +148,12 @@ async def test_revive_keeps_the_label_and_says_whether_its_code_was_dead(kit: Ki
         store.commit(store.state, attempts={"label": {**plate, "failures": 20}})
     assert (await run(kit.home, "label", "--revive", "--yes")).code == 2
     daemon = await kit.daemon()
-    assert "its code is dead" in (await daemon.run("status")).out
+    assert "its code is blocked" in (await daemon.run("status")).out
     assert await daemon.json("label", "--revive") == {"schema": 1, "revived": True}
-    assert "its code is dead" not in (await daemon.run("status")).out
+    assert "its code is blocked" not in (await daemon.run("status")).out
     assert await daemon.stop() == 0
     said = await run(kit.home, "label", "--revive")
-    assert (said.code, said.out) == (0, "the code on the label was not blocked\n")
+    assert (said.code, said.out) == (0, "the code on the label is not blocked\n")
     assert Label.parse_untrusted(made["text"]).verifier.hex() == plate["token"]
 
 
@@ -167,4 +167,4 @@ async def test_a_board_without_a_label_is_told_so_before_anybody_prints_one(kit:
     assert await daemon.run("label") == told
     status = await daemon.json("status")
     assert status["board"] == {"display": True, "label": False, "button": False}
-    assert "label        none, by the configuration" in (await daemon.run("status")).out
+    assert "label        none (the configuration says" in (await daemon.run("status")).out

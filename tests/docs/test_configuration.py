@@ -6,8 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from device_app import config
-from device_app.limit_settings import LIMIT_SETTINGS, ORDERED
+from device_app.settings import config
+from device_app.settings.limits import LIMIT_SETTINGS, ORDERED
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
 TEXT = PAGE.read_text()

@@ -22,8 +22,8 @@ import pytest
 from click.testing import CliRunner
 
 from client_app.cli import main as client_cli
-from device_app import config
 from device_app.cli import main as device_cli
+from device_app.settings import config
 from iam.limits import DEFAULT_IAM_LIMITS
 from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS

@@ -32,9 +32,9 @@ from device_app.access.event_budget import (
     USERS_REFUSALS,
 )
 from device_app.access.event_kind import EventKind
-from device_app.config import Settings
 from device_app.limits import EVENTS_DEFAULT, EVENTS_MAX, REFUSAL_REPEAT_SECONDS
 from device_app.resources import redeem
+from device_app.settings.config import Settings
 from iam.audit import Event
 from iam.builtin import LOWEST, RANKS
 from iam.errors import IamError

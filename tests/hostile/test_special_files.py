@@ -19,12 +19,13 @@ import pytest
 from client_app.errors import BookError
 from client_app.known_devices import DeviceBook
 from client_app.terminal.picture import text_in_picture
-from device_app import config, resource_spec
+from device_app import resource_spec
 from device_app.access.policies import PolicySet, check
 from device_app.console.nabto_import import NabtoImport
 from device_app.errors import AppError, ConfigError, ModuleError
 from device_app.paths import Paths
 from device_app.resource_spec import Board
+from device_app.settings import config
 from peer.errors import UsageError
 from peer.files import open_regular, read_regular
 from peer.terminal.qr import png

@@ -16,12 +16,12 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 
 from device_app.access.clock import SystemClocks
 from device_app.app import App
-from device_app.config import Settings
 from device_app.console.views import SessionView
 from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.terms import PairingTerms
 from device_app.paths import Paths
+from device_app.settings.config import Settings
 from iam.audit import Event
 from iam.model import Key, State, User
 from peer import cbor

@@ -14,7 +14,7 @@ import aiocoap
 from aiocoap.numbers.codes import Code
 
 from device_app.app import App
-from device_app.config import Settings
+from device_app.settings.config import Settings
 from peer import cbor
 from peer.identity import Identity
 from peer.net.address import Address

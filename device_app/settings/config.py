@@ -12,12 +12,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from device_app import setting_checks as checks
 from device_app.errors import ConfigError
-from device_app.limit_settings import LIMIT_SETTINGS, contradictions, with_values
 from device_app.limits import CONFIG_FILE_BYTES
 from device_app.pairing.methods import Hardware
 from device_app.pairing.terms import PairingTerms
+from device_app.settings import checks
+from device_app.settings.limits import LIMIT_SETTINGS, contradictions, with_values
 from iam import toml_nodes
 from iam.errors import PolicyFileError
 from iam.limits import DEFAULT_IAM_LIMITS, IamLimits

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
-from device_app.limit_settings import LimitSetting, Unit
 from device_app.limits import SETTING_SECONDS_MAX
+from device_app.settings.limits import LimitSetting, Unit
 from peer.errors import Malformed, UsageError
 from peer.pairing.methods import Method
 from peer.pairing.names import check_name

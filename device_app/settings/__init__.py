@@ -1,0 +1,1 @@
+"""The configuration of the device: its files, the checks of each setting, and the limits."""
