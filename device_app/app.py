@@ -35,11 +35,11 @@ from device_app.pairing.announcer import Announcer
 from device_app.pairing.events import PairingEvents
 from device_app.pairing.port import PairingPort, PortUser, port_limits
 from device_app.pairing.service import PairingService
-from device_app.paths import Paths
 from device_app.reloader import Reloader
 from device_app.resource_spec import Board
 from device_app.resources.sites import pairing_site, regular_site
 from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
 from iam.access import Access
 from iam.errors import IamError
 from iam.store import Store

@@ -16,8 +16,8 @@ from device_app.errors import AppError
 from device_app.notify import notify
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.service import PairingService
-from device_app.paths import Paths
 from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
 from device_app.terminal import output
 from device_app.terminal.questions import TerminalQuestions
 from device_app.terminal.render_pairing import closed_lines, code_lines, failed_lines, window_lines

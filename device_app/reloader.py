@@ -8,10 +8,10 @@ from dataclasses import replace
 from device_app.access.authority import Authority
 from device_app.access.policies import Policies, PolicyReloaded
 from device_app.errors import ConfigError
-from device_app.paths import Paths
 from device_app.settings import config
 from device_app.settings.config import Settings
 from device_app.settings.limits import LIMIT_SETTINGS
+from device_app.settings.paths import Paths
 from iam.limits import IamLimits
 
 _log = logging.getLogger("handfast.reload")

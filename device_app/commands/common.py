@@ -15,7 +15,7 @@ from device_app.console.control_messages import Tell
 from device_app.console.offline import OfflineConsole
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError, NoDaemon, exit_code
-from device_app.paths import Paths
+from device_app.settings.paths import Paths
 from device_app.terminal import output
 from iam.errors import IamError
 from peer.errors import PeerError

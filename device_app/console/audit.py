@@ -14,7 +14,7 @@ from device_app.console.answers import AuditEvent, EventsAnswer, VerifyAnswer
 from device_app.console.control_messages import Tell
 from device_app.errors import NoDevice
 from device_app.limits import AUDIT_PAGE_EVENTS, EVENTS_SHOWN
-from device_app.paths import Paths
+from device_app.settings.paths import Paths
 from iam.audit import AuditTrail
 from iam.store import Store
 

@@ -27,12 +27,12 @@ from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError, ConfigError, NoDaemon, NoDevice
 from device_app.pairing.methods import LABEL_RECORD, StoredLabel
-from device_app.paths import Paths
 from device_app.reloader import PolicyReloadAnswer
 from device_app.resource_spec import Board
 from device_app.settings import config
 from device_app.settings.config import Settings
 from device_app.settings.limits import LIMIT_SETTINGS
+from device_app.settings.paths import Paths
 from iam import files
 from iam.access import Access
 from iam.errors import StoreTooNew

@@ -1,1 +1,1 @@
-"""The configuration of the device: its files, the checks of each setting, and the limits."""
+"""Where the device keeps its files, and its settings: how they are read and checked."""

@@ -9,9 +9,9 @@ import pytest
 
 from device_app.console import offline
 from device_app.errors import ConfigError
-from device_app.paths import Paths
 from device_app.settings import config
 from device_app.settings.limits import LIMIT_SETTINGS, LimitSetting
+from device_app.settings.paths import Paths
 from peer.net.onlink import LocalMode
 from peer.pairing.ceremony import OverlapRule
 

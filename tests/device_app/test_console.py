@@ -17,7 +17,7 @@ from device_app.console.offline import OfflineConsole
 from device_app.console.status import users_summary
 from device_app.errors import AppError, NoDaemon
 from device_app.limits import CONTROL_ROWS_BYTES, STATUS_USERS_MAX
-from device_app.paths import Paths
+from device_app.settings.paths import Paths
 from iam.model import Key, State, User
 from iam.store import Store
 from peer.terminal.exit_codes import ExitCode

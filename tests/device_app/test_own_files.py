@@ -18,7 +18,7 @@ from device_app.console import offline
 from device_app.console.console import Console
 from device_app.console.control_server import ControlServer
 from device_app.errors import AppError
-from device_app.paths import Paths
+from device_app.settings.paths import Paths
 from iam import files as iam_files
 from iam.errors import StoreError
 from iam.store import Store

@@ -18,7 +18,7 @@ import pytest
 from device_app.app import App
 from device_app.pairing.methods import Hardware, StoredLabel
 from device_app.pairing.terms import PairingTerms
-from device_app.paths import Paths
+from device_app.settings.paths import Paths
 from iam.limits import IamLimits
 from peer import cbor
 from peer.limits import DEFAULT_LIMITS

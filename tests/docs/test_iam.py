@@ -22,8 +22,8 @@ from aiocoap.numbers.codes import Code
 
 from device_app.access.clock import SystemClocks
 from device_app.app import App
-from device_app.paths import Paths
 from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
 from iam import limits, policy_budget
 from iam.builtin import LOWEST, RANKS, TARGETED, UNPAIRED_ACTIONS
 from iam.condition import Operator

@@ -13,8 +13,8 @@ from pathlib import Path
 from client_app import Client
 from device_app.app import App
 from device_app.pairing.events import PairingEvent, PairingEventKind
-from device_app.paths import Paths
 from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
 from peer.net.onlink import LocalMode
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pytest
 
 from device_app.app import App
 from device_app.pairing.events import PairingEvent, PairingEventKind
-from device_app.paths import Paths
 from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
 from peer.identity import Fingerprint
 from peer.net.onlink import LocalMode
 

@@ -8,8 +8,8 @@ import pytest
 from client_app import Client
 from device_app.app import App
 from device_app.pairing.events import PairingEvent, PairingEventKind
-from device_app.paths import Paths
 from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
 from peer.limits import Limits
 from peer.testing import Impairment, MemoryNet
 

@@ -23,9 +23,9 @@ from device_app import resource_spec
 from device_app.access.policies import PolicySet, check
 from device_app.console.nabto_import import NabtoImport
 from device_app.errors import AppError, ConfigError, ModuleError
-from device_app.paths import Paths
 from device_app.resource_spec import Board
 from device_app.settings import config
+from device_app.settings.paths import Paths
 from peer.errors import UsageError
 from peer.files import open_regular, read_regular
 from peer.terminal.qr import png

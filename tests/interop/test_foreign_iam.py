@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from device_app.access.event_kind import EventKind
 from device_app.app import App
-from device_app.paths import Paths
 from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
 from iam.model import Key, User
 from tests.kit.documents import DOCS, Cddl
 from tests.kit.interop import HOST, write_keys

@@ -20,8 +20,8 @@ from device_app.console.views import SessionView
 from device_app.limits import BOARD_UPDATE_SECONDS
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.terms import PairingTerms
-from device_app.paths import Paths
 from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
 from iam.audit import Event
 from iam.model import Key, State, User
 from peer import cbor

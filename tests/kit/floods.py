@@ -26,8 +26,8 @@ from pathlib import Path
 from statistics import median
 
 from device_app.app import App
-from device_app.paths import Paths
 from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
 from iam.model import Key, User
 from peer.dtls import records
 from peer.dtls.context import ClientContext

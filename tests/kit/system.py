@@ -20,7 +20,7 @@ from client_app.known_devices import DeviceBook
 from client_app.models import KnownDevice
 from device_app.console import offline
 from device_app.console.control_client import call
-from device_app.paths import Paths
+from device_app.settings.paths import Paths
 from iam.audit import AuditTrail, Event
 from peer.identity import Fingerprint, Identity
 from tests.kit.process import PATIENCE, Program, Result, environment

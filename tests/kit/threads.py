@@ -13,7 +13,7 @@ from client_app.home import Home
 from client_app.known_devices import DeviceBook
 from client_app.models import KnownDevice
 from device_app.app import App
-from device_app.paths import Paths
+from device_app.settings.paths import Paths
 from iam.audit import Event
 from iam.model import Key, User
 from peer.identity import Fingerprint, Identity
