@@ -1,1 +1,1 @@
-"""Where the device keeps its files, and its settings: how they are read and checked."""
+"""The settings of the device, how they are read and checked, and the paths of its files."""
