@@ -5,7 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
@@ -21,6 +21,7 @@ from iam.errors import IamError
 from peer.errors import PeerError
 from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode
 
+_SENTENCE: Final = 200  # characters; click cuts a longer description of a verb
 _P = ParamSpec("_P")
 _AnswerT = TypeVar("_AnswerT")
 _EventT = TypeVar("_EventT", bound=Mapping[str, object])
@@ -127,6 +128,15 @@ class _Described:
         with formatter.section("Example"):
             formatter.write_text(self.example)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs, each with its first sentence in full."""
+        if isinstance(self, click.Group):
+            verbs = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+            with formatter.section("Verbs"):
+                formatter.write_dl(
+                    [(name, verb.get_short_help_str(_SENTENCE)) for name, verb in verbs if verb]
+                )
+
     def invoke(self, ctx: click.Context) -> object:
         """Take over the shared options, and run the command."""
         _use_options(ctx)
@@ -174,7 +184,7 @@ def _shared_options() -> list[click.Parameter]:
             ["--home"],
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="Folder of all the device's files.  [default: see docs/howto/board.md]",
+            help="Folder of all files of the device.  [default: the system's or your user's]",
         ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print JSON, schema 1."),
         click.Option(
