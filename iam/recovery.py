@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final
 
-from iam import rights
+from iam import restored_rows, rights
 from iam.changes import has_owner
 from iam.mark import Marked
 from iam.model import State
@@ -135,10 +135,10 @@ def compare(
 def _understood(rows: frozenset[str], content: Content | None) -> tuple[State, frozenset[str]]:
     """The state that the rows make, and those rows that are in it."""
     if content is not None and rows is content.rows:
-        state, is_exact = rights.state_of_tables(content.tables)
+        state, is_exact = restored_rows.state_of_tables(content.tables)
         if is_exact:
             return state, rows
-    state = rights.state_of(rows)
+    state = restored_rows.state_of(rows)
     labels = (text for text in rows if rights.is_label(text))
     return state, frozenset([*labels, *rights.rows_of(state, {})])
 

@@ -14,7 +14,7 @@ from math import isfinite
 from types import MappingProxyType
 from typing import Any, Final
 
-from iam import audit, rights
+from iam import audit, restored_rows, rights
 from iam.model import State, differing, differing_invites
 from iam.rights import Seal
 
@@ -109,7 +109,7 @@ class Content:
     """
 
     rows: frozenset[str]
-    tables: rights.Tables
+    tables: restored_rows.Tables
     total: int
     serial: int
     had_owner: bool
@@ -151,14 +151,14 @@ def read(query: Query) -> Content:
     )
 
 
-def _tables(query: Query) -> rights.Tables:
+def _tables(query: Query) -> restored_rows.Tables:
     return {
         kind: list(query(f"SELECT {table.columns} FROM {table.name}"))  # noqa: S608 - constant names
         for kind, table in rights.TABLES.items()
     }
 
 
-def _rows(tables: rights.Tables) -> Iterator[str]:
+def _rows(tables: restored_rows.Tables) -> Iterator[str]:
     for kind, listed in tables.items():
         for values in listed:
             yield rights.row(kind, tuple(values))

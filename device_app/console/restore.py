@@ -10,7 +10,7 @@ from device_app.access.audit_log import CONSOLE
 from device_app.access.event_kind import EventKind
 from device_app.console.answers import ChangeView, EntryView, RestoreAnswer
 from device_app.errors import AppError
-from iam import mark, rights, salvage
+from iam import mark, restored_rows, rights, salvage
 from iam.model import Invite, Key, State, User, differing, differing_invites
 from iam.schema import Content
 from iam.store import Store
@@ -51,7 +51,7 @@ def restore(access: AccessControl, file: str | None, total: str) -> RestoreAnswe
         raise AppError(f"{path} has changed since it was shown", advice="Run the command again.")
     event = access.audit.event(EventKind.STORE_RESTORED, actor=CONSOLE, detail=answer["copy"])
     label = (copy.attempts or {}).get(rights.LABEL)
-    store.settle(event, state=rights.state_of(copy.rows), label=label)
+    store.settle(event, state=restored_rows.state_of(copy.rows), label=label)
     answer["restored"] = True
     answer["replaced"] = str(salvage.replaced_of(store.path))
     return answer
@@ -88,7 +88,7 @@ def _read(path: Path, *, is_named: bool) -> Content:
 
 def _difference(store: Store, path: Path, copy: Content) -> RestoreAnswer:
     """Compare the copy with the store in force and with the mark beside it (`iam.mark`)."""
-    state = rights.state_of(copy.rows)
+    state = restored_rows.state_of(copy.rows)
     marked = None
     with suppress(OSError):
         marked = mark.load_untrusted(mark.path_of(path))

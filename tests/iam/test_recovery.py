@@ -22,6 +22,7 @@ from iam import (
     Store,
     User,
     mark,
+    restored_rows,
     rights,
     salvage,
     schema,
@@ -69,7 +70,7 @@ def is_safe(path: Path, case: Case) -> Recovery | None:
         assert (store.state, store.recovery) == (before, found)
         assert not store.is_newly_recovered
         copy = salvage.read_copy(case.closed / NAME)
-        store.settle(EVENT, state=rights.state_of(copy.rows), label=LABEL)
+        store.settle(EVENT, state=restored_rows.state_of(copy.rows), label=LABEL)
         assert (store.state, store.recovery) == (case.final, None)
     with closing(Store.open(path)) as store:
         assert (store.state, store.recovery) == (case.final, None)
@@ -145,7 +146,7 @@ def test_rows_of_other_kinds_make_no_user_and_no_error() -> None:
             rights.row(kind, values[: len(table.columns.split(","))])
             for kind, table in rights.TABLES.items()
         ]
-        assert set(rights.state_of(rows).users) <= {"x"}
+        assert set(restored_rows.state_of(rows).users) <= {"x"}
         assert rights.in_both(rows, rows) == set(rows)
 
 
@@ -266,7 +267,9 @@ def test_what_was_given_after_the_copy_is_not_made_up(
         assert "zoe" not in store.state.users  # a person decides
         copy = salvage.read_copy(tmp_path / NAME)
         store.settle(
-            EVENT, state=rights.state_of(copy.rows), label=copy.attempts and copy.attempts["label"]
+            EVENT,
+            state=restored_rows.state_of(copy.rows),
+            label=copy.attempts and copy.attempts["label"],
         )
         assert store.state == new
 
