@@ -152,7 +152,7 @@ def _fill_audit(db: sqlite3.Connection, path: Path, marked: Marked | None) -> No
         return
     except (*database.NOT_SOUND, OSError) as error:
         if path.exists():  # a missing store is reported as a whole
-            _log.warning("the audit log of the damaged store cannot be read: %s", error)
+            _log.warning("the audit trail of the damaged store cannot be read: %s", error)
     trail.clear()
     if marked is not None:
         trail.begin_at(*marked.head)

@@ -1,1 +1,1 @@
-"""Access control of the device: decisions, changes of users and invites, the audit log."""
+"""Access control of the device: decisions, changes of users and invites, the audit trail."""

@@ -1,4 +1,4 @@
-"""The audit log: what happened on the device, appended within the budgets of those who cause it.
+"""The audit trail: what happened on the device, appended within the budgets of those who cause it.
 
 An event is an `iam.audit.Event`; `AuditLog.event` is the one place that makes them. A change
 commits its event together with itself (`access.registry`, `pairing.record`); `append` is for what

@@ -1,4 +1,4 @@
-"""The details of a change in the audit log: old and new values of everything that affects rights.
+"""The details of a change in the audit trail: old and new values of everything that affects rights.
 
 Texts that users choose come last and quoted: they cannot look like another part, and if a long
 detail is cut, nothing else is lost.

@@ -1,9 +1,9 @@
-"""Bounds how many events others can cause, so that no one fills the audit log or hides in it.
+"""Bounds how many events others can cause, so that no one fills the audit trail or hides in it.
 
-The audit log keeps a bounded number of events. A refusal that does not fit the budget is not
+The audit trail keeps a bounded number of events. A refusal that does not fit the budget is not
 written, and is counted in the next one that does. A change that does not fit is refused. Each
 source has a budget of its own within the common one: a user with all keys, or the network prefix of
-keys without a user. One source can use up neither the budgets of the others nor the audit log, and
+keys without a user. One source cannot use up the audit trail or the budgets of the others, and
 many sources together still meet the common bound.
 
 Times are monotonic seconds.
@@ -89,7 +89,7 @@ class Omitted(NamedTuple):
 
 
 class RefusalBudget:
-    """Admits refusals to the audit log: one of the same `what` in `seconds`, within the budget."""
+    """Admits refusals to the audit trail: one of the same `what` in `seconds`, and the budget."""
 
     def __init__(
         self, seconds: float, own: Rate, common: Rate, *, most: int = REFUSAL_SOURCES_MAX
@@ -139,7 +139,7 @@ def network_of(address: str) -> str:
 
 
 class EventBudgets:
-    """The budgets of one audit log."""
+    """The budgets of one audit trail."""
 
     def __init__(self, limits: IamLimits) -> None:
         self._limits = limits

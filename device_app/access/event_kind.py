@@ -1,4 +1,4 @@
-"""The kinds of events in the audit log (docs/protocol.md, section 9)."""
+"""The kinds of events in the audit trail (docs/protocol.md, section 9)."""
 
 from enum import StrEnum, unique
 

@@ -2,7 +2,7 @@
 
 The files are `policy.d/*.toml` beside `device.toml`, in the order of their names. A set is valid as
 a whole or not at all. The daemon does not start with an invalid one. If a reload finds one, the set
-in force stays, and the log, `status`, `health` and the audit log say so. A new set applies to
+in force stays, and the log, `status`, `health` and the audit trail say so. A new set applies to
 sessions at once: those end whose role has other rights by it, and no others.
 
 A running daemon reads, parses and compares the files in a thread, so that a large set does not

@@ -1,4 +1,4 @@
-"""Records of the audit log as `/events` and the console show them."""
+"""Records of the audit trail as `/events` and the console show them."""
 
 from dataclasses import asdict
 from typing import NotRequired, TypedDict, cast

@@ -1,4 +1,4 @@
-"""`events`: the audit log, from the file or from the running daemon."""
+"""`events`: the audit trail, from the file or from the running daemon."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ _NUMBER = click.IntRange(0, 2**63 - 1)  # the largest integer of SQLite
 def events(
     cli: CommandLine, *, follow: bool, verify: bool, since: int | None, last: int | None
 ) -> None:
-    """Show the audit log: pairings, changes to users, refused requests.
+    """Show the audit trail: pairings, changes to users, refused requests.
 
     With --json, each event is one line of JSON. Only --follow needs a running daemon.
 

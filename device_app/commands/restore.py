@@ -22,7 +22,7 @@ def restore(cli: CommandLine, *, copy: Path | None, discard: bool, yes: bool) ->
 
     FILE is a copy of device.db. Without FILE, the copy is used that the device set aside because
     its store was damaged or older than expected. All changes are shown before they are made. The
-    audit log and the count of failed attempts are kept, and the present store is saved as
+    audit trail and the count of failed attempts are kept, and the present store is saved as
     device.db.replaced.
 
     After a store was damaged or lost, the device accepts only the keys that are certainly valid.

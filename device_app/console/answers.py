@@ -107,7 +107,7 @@ class WithdrawnAnswer(TypedDict):
     withdrawn: str
 
 
-# -- the store and the audit log ------------------------------------------------------------------
+# -- the store and the audit trail -----------------------------------------------------------------
 
 
 class EntryView(TypedDict):
@@ -156,7 +156,7 @@ class EventsAnswer(TypedDict):
 
 
 class AuditEvent(TypedDict):
-    """An event that a follower of the audit log is told."""
+    """An event that a follower of the audit trail is told."""
 
     event: str
     record: RecordView

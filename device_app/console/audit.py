@@ -1,4 +1,4 @@
-"""The audit log for the console: read or verified in the file, or followed in the daemon.
+"""The audit trail for the console: read or verified in the file, or followed in the daemon.
 
 Reading works while a daemon runs and while it does not.
 """

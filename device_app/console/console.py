@@ -202,12 +202,12 @@ class Console:
         """Put the policy files into force."""
         return await self._host.reload_policies()
 
-    # -- the store and the audit log --------------------------------------------------------------
+    # -- the store and the audit trail -------------------------------------------------------------
 
     async def events(
         self, tell: Tell[AuditEvent], *, since: int | None = None, last: int | None = None
     ) -> NoReturn:
-        """Tell the events of the audit log, and every new one, until the client disconnects."""
+        """Tell the events of the audit trail, and every new one, until the client disconnects."""
         await audit.follow(self._host.access.store, tell, since=since, last=last)
 
     def restore_show(self, *, file: str | None = None) -> RestoreAnswer:

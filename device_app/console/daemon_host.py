@@ -39,7 +39,7 @@ class DaemonHost:
         """Collect what the console needs.
 
         Args:
-            access: users, policies and audit log.
+            access: users, policies and audit trail.
             invitations: creates invites.
             service: the pairing window.
             identity: the device's key.

@@ -26,7 +26,7 @@ class ConsoleHost(Protocol):
 
     @property
     def access(self) -> AccessControl:
-        """Store, clock and audit log; for decisions and changes use `authority` and `registry`."""
+        """Store, clock and audit trail; decisions and changes use `authority` and `registry`."""
 
     @property
     def authority(self) -> Authority:

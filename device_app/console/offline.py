@@ -154,7 +154,7 @@ class OfflineHost:
 
     @cached_property
     def access(self) -> AccessControl:
-        """Store, clock and audit log."""
+        """Store, clock and audit trail."""
         if not Store.has_traces(self._paths.store):
             raise NoDevice(self._paths.state)
         limits = self._limits()

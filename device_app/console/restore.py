@@ -36,7 +36,7 @@ def restore(access: AccessControl, file: str | None, total: str) -> RestoreAnswe
     """Put a copy in force; the store in force is kept in a file beside it.
 
     Args:
-        access: the store in force, and its audit log.
+        access: the store in force, and its audit trail.
         file: the copy; by default, the one that was set aside.
         total: the digest of the copy that `show` returned.
 

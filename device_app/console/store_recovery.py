@@ -24,7 +24,7 @@ def recovery_advice(recovery: RecoveryView) -> str:
 
 
 def note_recovery(access: AccessControl) -> list[str]:
-    """Return what a person must know about the store, and append a new recovery to the audit log.
+    """Return what a person must know about the store, and append a new recovery to the audit trail.
 
     Call it once for each time the store is opened.
     """

@@ -94,7 +94,7 @@ class PairingRecord:
         return {**self._store.attempts, _RECORD: budget.record(now), LABEL_RECORD: label}
 
     def _audit_event(self, event: Event, actor: str) -> AuditEvent:
-        """A window's event as one of the audit log; a field that has no place there is detail."""
+        """A window's event as one of the audit trail; a field that has no place there is detail."""
         fields = {name: str(value) for name, value in event.fields.items()}
         by_hand = event.kind in {WindowEventKind.WINDOW_OPENED, WindowEventKind.WINDOW_CLOSED}
         return self._audit.event(

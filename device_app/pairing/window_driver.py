@@ -99,7 +99,7 @@ class WindowDriver:
 
         Args:
             must_store: raise `StoreWriteFailed` if an attempt was counted and cannot be stored.
-            actor: who opens or closes the window by hand, for the audit log.
+            actor: who opens or closes the window by hand, for the audit trail.
 
         Raises:
             NotOpen: no window was ever opened.

@@ -40,7 +40,7 @@ def regular_site(
 
     Args:
         guard: decides about every request.
-        control: users, decisions and the audit log.
+        control: users, decisions and the audit trail.
         invitations: creates and redeems invites.
         service: opens the pairing window.
         specs: resources of applications.

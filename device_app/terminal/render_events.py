@@ -1,4 +1,4 @@
-"""Events of the audit log, as `handfast-device` prints them."""
+"""Events of the audit trail, as `handfast-device` prints them."""
 
 from typing import Final
 

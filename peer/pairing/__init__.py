@@ -10,7 +10,7 @@
     window_lifecycle.py window_timer.py budget.py offer.py
                                   parts of a window: its closing, deadlines, attempts, offer
     ceremony.py ceremony_table.py one ceremony and its table of transitions; those of a window
-    errors.py events.py           refusals with their reason; events for the audit log
+    errors.py events.py           refusals with their reason; events for the audit trail
     names.py typed.py             user names; codes
     armour.py invite.py           the text of labels and invites; the token of an invite
 

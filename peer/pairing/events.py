@@ -1,4 +1,4 @@
-"""Events of a pairing window, for the device's audit log (protocol §9)."""
+"""Events of a pairing window, for the device's audit trail (protocol §9)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from peer.pairing.ceremony import Ceremony
 
 @unique
 class EventKind(StrEnum):
-    """The kind of an event; its value is the kind in the audit log."""
+    """The kind of an event; its value is the kind in the audit trail."""
 
     WINDOW_OPENED = "window-opened"
     WINDOW_CLOSED = "window-closed"

@@ -200,7 +200,7 @@ async def test_the_command_prints_many_users_as_one_document(kit: Kit) -> None:
     assert f"{some} (`handfast-device users list`" in (await daemon.run("status")).out
 
 
-# -- the audit log --------------------------------------------------------------------------------
+# -- the audit trail -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [2**63, 10**30])
