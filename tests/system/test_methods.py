@@ -94,7 +94,7 @@ def test_a_wrong_code_is_told_on_both_sides_and_the_next_is_another(stage: Stage
     assert first != second
     assert anna.run("--json", "pair", at, "--code", first, "--yes", code=6).error
     third = one(CODE, person.until("(for one attempt)", on="screen", times=3))
-    assert "Another try is left." in person.said("screen")
+    assert "1 attempt is left." in person.said("screen")
     paired = anna.run("--json", "pair", at, "--code", third, "--yes", "--name", "anna").value
     assert (paired["user"], paired["role"]) == ("anna", "owner")
     assert "was not paired: the code was wrong" in person.end(code=0).out
