@@ -16,7 +16,7 @@ BRANCHES = {
     (REGISTRY, "spec"),  # its properties
     ("device_app/pairing/methods.py", "lacking"),  # what the board needs for it
     ("device_app/pairing/methods.py", "_offer"),  # the device's side
-    ("device_app/terminal/render_pairing.py", "_way"),  # what to do at the client
+    ("device_app/terminal/render_pairing.py", "_client_command"),  # what to do at the client
     ("device_app/terminal/render_pairing.py", "_mismatch"),  # what a wrong message means
     ("client_app/pairing/method_choice.py", "meaning"),  # what it proves
     ("client_app/pairing/method_choice.py", "_lacking"),  # what the client needs for it
