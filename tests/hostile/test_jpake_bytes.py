@@ -11,7 +11,7 @@ import pytest
 from peer.pairing import p256, schnorr
 from peer.pairing.errors import Mismatch
 from peer.pairing.jpake import EcJpake, Fault, JpakeError
-from tests.kit.jpake import CODE, EKM, INFINITY, G, board, dice, read, victim
+from tests.kit.jpake import CODE, EKM, INFINITY, G, board, read, seeded_bytes, victim
 
 # -- bytes ----------------------------------------------------------------------------------------
 
@@ -45,16 +45,16 @@ def test_a_point_that_is_none_is_refused_in_round_one(bad: bytes, at: int) -> No
 def stage(role: str, number: int) -> tuple[Callable[[], Callable[[bytes], None]], bytes]:
     """A maker of fresh readers of round `number`, and the honest message for them."""
     other = {"client": "server", "server": "client"}[role]
-    them = EcJpake(other, CODE, profile="handfast", context=EKM, random_bytes=dice(5))
+    them = EcJpake(other, CODE, profile="handfast", context=EKM, random_bytes=seeded_bytes(5))
     first = EcJpake(
-        role, CODE, profile="handfast", context=EKM, random_bytes=dice(6)
+        role, CODE, profile="handfast", context=EKM, random_bytes=seeded_bytes(6)
     ).write_round_one()
     theirs = them.write_round_one()
     them.read_round_one(first)
     second = them.write_round_two()
 
     def reader() -> Callable[[bytes], None]:
-        us = EcJpake(role, CODE, profile="handfast", context=EKM, random_bytes=dice(6))
+        us = EcJpake(role, CODE, profile="handfast", context=EKM, random_bytes=seeded_bytes(6))
         if number == 1:
             return us.read_round_one
         us.write_round_one()

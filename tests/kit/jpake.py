@@ -18,7 +18,7 @@ CODE = b"0417"
 INFINITY = b"\4" + bytes(64)
 
 
-def dice(seed: int) -> Callable[[int], bytes]:
+def seeded_bytes(seed: int) -> Callable[[int], bytes]:
     return random.Random(seed).randbytes
 
 
@@ -49,7 +49,7 @@ def victim(
     ekm: bytes = EKM, device: Fingerprint = DEVICE, secret: bytes = CODE, *, seed: int = 1
 ) -> Client:
     """A client whose user typed the right code."""
-    return Client(Session(ekm, CLIENT, device), TypedCode(secret.decode()), dice(seed))
+    return Client(Session(ekm, CLIENT, device), TypedCode(secret.decode()), seeded_bytes(seed))
 
 
 def board(ekm: bytes = EKM, client: Fingerprint = CLIENT, *, seed: int = 2) -> Board:
@@ -57,7 +57,7 @@ def board(ekm: bytes = EKM, client: Fingerprint = CLIENT, *, seed: int = 2) -> B
     return Board(
         Terms(Channel(ekm, client, DEVICE, WINDOW), ROLE, "anna", "c1"),
         secret=lambda **_kind: CODE,
-        random_bytes=dice(seed),
+        random_bytes=seeded_bytes(seed),
         on_attempt=lambda **_kind: None,
     )
 

@@ -12,8 +12,9 @@ from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.pairing.binding import Channel, confirmation
 from peer.pairing.errors import Mismatch, Misuse
-from peer.pairing.sas import SasClient, SasDevice, commitment, grouped, number, transcript
-from peer.pairing.sides import Terms, bytes_field
+from peer.pairing.sas import commitment, grouped, number, transcript
+from peer.pairing.sides import Terms
+from tests.kit.sas import RealClient, RealDevice
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)
 STRANGER = Fingerprint(b"\x09" * 32)
@@ -25,34 +26,6 @@ def seeded_bytes(nonce: bytes) -> Callable[[int], bytes]:
     return lambda count: nonce[:count]
 
 
-class Device(SasDevice):
-    """The device's side, message by message."""
-
-    def commit(self) -> bytes:
-        return bytes_field(self.begin_untrusted({}), "commit")
-
-    def reveal(self, client_nonce: object) -> bytes:
-        return bytes_field(self.exchange_untrusted({"nonce": client_nonce}), "nonce")
-
-
-class Client(SasClient):
-    """The client's side, message by message."""
-
-    terms: Terms
-
-    def answer(self, commit: object) -> bytes:
-        self.begin()
-        message = self.started_untrusted(self.terms, {"commit": commit})
-        assert message is not None
-        return bytes_field(message, "nonce")
-
-    def open(self, device_nonce: object) -> None:
-        self.exchanged_untrusted({"nonce": device_nonce})
-
-    def accept(self) -> bytes:
-        return bytes_field(self.confirm(), "confirm")
-
-
 def device_side(
     channel: Channel = CHANNEL,
     role: str = "guest",
@@ -61,9 +34,9 @@ def device_side(
     user: str = "anna",
     nonce: bytes = N_DEVICE,
     digits: int = 6,
-) -> Device:
+) -> RealDevice:
     terms = Terms(channel, role, user, ceremony_id)
-    return Device(terms, random_bytes=seeded_bytes(nonce), digits=digits)
+    return RealDevice(terms, random_bytes=seeded_bytes(nonce), digits=digits)
 
 
 def client_side(
@@ -74,13 +47,13 @@ def client_side(
     user: str = "anna",
     nonce: bytes = N_CLIENT,
     digits: int = 6,
-) -> Client:
-    client = Client(seeded_bytes(nonce), digits=digits)
+) -> RealClient:
+    client = RealClient(seeded_bytes(nonce), digits=digits)
     client.terms = Terms(channel, role, user, ceremony_id)
     return client
 
 
-def exchange(client: Client, device: Device) -> None:
+def exchange(client: RealClient, device: RealDevice) -> None:
     """Messages 2 to 4."""
     client.open(device.reveal(client.answer(device.commit())))
 
@@ -177,7 +150,7 @@ def test_the_client_draws_after_the_commitment_came() -> None:
         order.append("drawn")
         return b"\x0c" * count
 
-    client = Client(roll)
+    client = RealClient(roll)
     client.terms = Terms(CHANNEL, "guest", "anna", "7f")
     assert order == []
     client.answer(commitment(B, N_DEVICE))
@@ -266,13 +239,13 @@ def test_another_method_shares_nothing(method: str) -> None:
 
 # ----------------------------------------------------------------------------------- out of turn
 
-DEVICE_STEPS: dict[str, Callable[[Device], object]] = {
+DEVICE_STEPS: dict[str, Callable[[RealDevice], object]] = {
     "commit": lambda device: device.commit(),
     "reveal": lambda device: device.reveal(N_CLIENT),
     "check": lambda device: device.check_untrusted({"confirm": honest_tag()}),
     "tag": lambda device: device.device_tag(),
 }
-CLIENT_STEPS: dict[str, Callable[[Client], object]] = {
+CLIENT_STEPS: dict[str, Callable[[RealClient], object]] = {
     "answer": lambda client: client.answer(commitment(B, N_DEVICE)),
     "open": lambda client: client.open(N_DEVICE),
     "accept": lambda client: client.accept(),
