@@ -30,15 +30,10 @@ from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.net.discovery import Advert
 from tests.kit.board import Board
+from tests.kit.waiting import until
 
 HOST = "127.0.0.1"
 Make = Callable[..., Client]
-
-
-async def turns_until(done: Callable[[], bool]) -> None:
-    """Let the loop turn; no time passes for its own sake."""
-    while not done():  # noqa: ASYNC110 - what is waited for has no event
-        await asyncio.sleep(0)
 
 
 def move(client: Client, **changes: Any) -> None:
@@ -106,7 +101,7 @@ async def test_a_slow_answer_is_waited_for_and_a_patience_is_kept(
     with pytest.raises(TimedOut):
         await kitchen.get("/slow", timeout=0.01)
     slow = asyncio.ensure_future(kitchen.get("/slow"))
-    await turns_until(lambda: board.requests[-1][1] == "/slow")
+    await until(lambda: board.requests[-1][1] == "/slow")
     board.gate.set()
     assert (await slow).text == "at last"
 
@@ -264,7 +259,7 @@ async def test_a_restarted_device_is_asked_again_by_itself(board: Board, paired:
 
 async def lose_the_session(board: Board, work: "asyncio.Future[Any]") -> None:
     """End the session in the middle of a request to /slow, then let the device answer."""
-    await turns_until(lambda: board.requests[-1][1] == "/slow" or work.done())
+    await until(lambda: board.requests[-1][1] == "/slow" or work.done())
     board.regular.end_sessions(lambda _key: True)
     board.gate.set()
 

@@ -5,10 +5,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.kit.waiting import block_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +75,4 @@ def test_an_interrupted_tour_cleans_up(tmp_path: Path) -> None:
     assert demo.returncode == 130, err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
-    deadline = time.monotonic() + 5
-    while processes_below(tmp_path):
-        assert time.monotonic() < deadline
+    block_until(lambda: not processes_below(tmp_path))

@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import threading
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
@@ -119,9 +118,7 @@ def test_an_interrupt_ends_what_was_asked_for(client: Client, board_thread: Boar
     assert main is not None
 
     def interrupt() -> None:
-        deadline = time.monotonic() + 10
-        while ("GET", "/slow") not in board_thread.board.requests and time.monotonic() < deadline:
-            pass
+        board_thread.until_requested("/slow")
         signal.pthread_kill(main, signal.SIGINT)
 
     other = threading.Thread(target=interrupt)
@@ -142,9 +139,7 @@ def test_an_interrupt_before_there_is_a_future_ends_the_request(
 
     def interrupted(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> NoReturn:
         submit(work, loop)
-        deadline = time.monotonic() + 10
-        while ("GET", "/slow") not in board_thread.board.requests and time.monotonic() < deadline:
-            pass
+        board_thread.until_requested("/slow")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -24,9 +24,9 @@ from device_app.access.event_kind import EventKind
 from iam.model import User
 from peer.pairing.invite import read_untrusted
 from tests.kit.threads import BoardThread
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 20.0
 # The terminal becomes the controlling one, so that Ctrl-C typed there is an interrupt.
 OWN_TERMINAL = """
 import fcntl, os, sys, termios
@@ -59,7 +59,7 @@ class OnTerminal:
 
     def until(self, pattern: str) -> None:
         """Read until the terminal shows something."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not re.search(pattern, self.shown):
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self._master], [], [], max(0.0, left))
@@ -73,7 +73,7 @@ class OnTerminal:
         """The exit code, after all that was said is read."""
         while chunk := self._read():
             self.shown += chunk
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT_SECONDS)
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -201,7 +201,7 @@ def start(home: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
 
 def test_without_a_terminal_nothing_is_asked(open_board: BoardThread, home: Path) -> None:
     with start(home, "pair", open_board.board.pairing_address) as process:
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 2
     assert out == b""
     assert b"--expect-fingerprint" in err
@@ -213,7 +213,7 @@ def test_talk_without_a_terminal_is_plain_lines(open_board: BoardThread, home: P
     open_board.say(True)
     words = ("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.hex)
     with start(home, *words) as process:
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0
     assert out.startswith(b"paired with kitchen")
     assert not set(b"\r\x1b") & set(out + err)
@@ -226,18 +226,16 @@ def test_an_interrupted_observation_is_130(home: Path) -> None:
         assert process.stderr is not None
         assert json.loads(process.stdout.readline())["value"] == {"count": 0}
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 130
+        assert process.wait(TIMEOUT_SECONDS) == 130
         assert process.stderr.read() == b"\n"
 
 
 @pytest.mark.usefixtures("paired_shell")
 def test_an_interrupted_request_is_130(board_thread: BoardThread, home: Path) -> None:
     with start(home, "get", "kitchen", "/slow") as process:
-        deadline = time.monotonic() + PATIENCE
-        while ("GET", "/slow") not in [(str(c), p) for c, p in board_thread.board.requests]:
-            assert time.monotonic() < deadline
+        board_thread.until_requested("/slow")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=PATIENCE)
+        _, err = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 130
     assert b"Traceback" not in err
 
@@ -255,7 +253,7 @@ def test_who_stops_reading_ends_it_without_a_complaint(
         process.stdout.readline()
         process.stdout.close()
         board_thread.do(step)
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(TIMEOUT_SECONDS) == 1
         assert process.stderr.read() == b""
 
 
@@ -358,7 +356,7 @@ def test_following_events_until_an_interrupt(owner: Any, home: Path) -> None:
                 told.append(json.loads(process.stdout.readline()))
         assert (told[0]["kind"], told[0]["schema"]) == ("label-made", 1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 130
+        assert process.wait(TIMEOUT_SECONDS) == 130
         assert b"Traceback" not in process.stderr.read()
 
 

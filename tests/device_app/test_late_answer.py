@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.device_app.test_daemon import Screen
-from tests.kit.daemon import PATIENCE, command, environment, run
+from tests.kit.daemon import command, environment, run
 from tests.kit.device import Caller
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.kit.device import Kit
@@ -69,7 +70,7 @@ async def test_a_late_yes_is_no_answer_to_the_next_client(kit: Kit, verb: str) -
             prompting.send_signal(signal.SIGTERM)
         else:
             await said("close")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await prompting.wait()
     finally:
         screen.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -133,10 +132,11 @@ async def test_two_keys_have_the_same_rights_and_separate_ends(kit: Kit, device:
     assert (await second.ask("GET", "/iam/users")).code == "2.05"
     stays = await watching(first)
     ends = await watching(second)
-    before = time.monotonic()
     device.app.access.registry.remove_key(None, "olga", second.fingerprint)
+    await asyncio.sleep(0)  # protocol §6: within a second; here in the next turn of the loop
+    left = {session["fingerprint"] for session in device.sessions("regular")}
+    assert left == {first.fingerprint}
     await asyncio.wait_for(ends, 15)
-    assert time.monotonic() - before < 1.0  # protocol §6: within a second
     assert (await first.ask("GET", "/hello")).code == "2.05"
     assert not stays.done()
     assert (await second.ask("GET", "/hello")).reason == "not-paired"
@@ -232,17 +232,19 @@ async def test_no_room_is_told_before_anything_is_stored(kit: Kit) -> None:
 
 
 async def test_expiry_ends_a_live_session_and_makes_a_stranger(kit: Kit) -> None:
-    ahead = [0.0]
-    clocks = SystemClocks(wall=lambda: time.monotonic() + ahead[0])
-    device = await kit.device(clocks=clocks)
+    wall = [2_000_000_000.0]
+    device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     owner = await kit.paired(device, "olga")
     guest = await kit.paired(device, "gustav")
     stays = await watching(owner)
-    soon = clocks.wall() + 3.0
-    device.app.access.registry.set_user(None, "gustav", UserPatch(not_after=soon))
+    end = wall[0] + 1000
+    device.app.access.registry.set_user(None, "gustav", UserPatch(not_after=end))
     ends = await watching(guest)
+    wall[0] = end - 0.1
+    # Any change makes the device check its users' times again.
+    device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))
     await asyncio.wait_for(ends, 15)
-    assert clocks.wall() >= soon
+    assert device.app.access.clock.now() >= end
     refused = await guest.ask("GET", "/hello")
     assert (refused.code, refused.reason) == ("4.03", "not-paired")
     assert "ended" in refused.text

@@ -17,7 +17,7 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 PROSE = re.sub(r"^ *```.*?^ *```", "", TEXT, flags=re.DOTALL | re.MULTILINE)
 QUOTED = re.findall(r"`([^`\n]+)`", PROSE)
 PACKAGES = ("peer", "iam", "device_app", "client_app")
-PATIENCE = 110.0
+TIMEOUT_SECONDS = 110.0
 
 
 def commands() -> list[str]:
@@ -100,7 +100,7 @@ def test_every_other_command_runs(command: str, tmp_path: Path) -> None:
         env=outside,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr

@@ -28,6 +28,7 @@ from iam.limits import DEFAULT_IAM_LIMITS
 from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
 from peer.terminal.exit_codes import ExitCode
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,6 @@ MARKED = re.compile(
     r"<!-- ([^\n]*?) (?:by|in) tests/docs/test_howto\.py -->\n```\w+\n(.*?)```", re.DOTALL
 )
 UNITS = {"KiB": 1024, "days": 86_400, "bytes": 1}
-PATIENCE = 60.0
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
@@ -202,7 +202,7 @@ class Scene:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"

@@ -39,6 +39,7 @@ from peer.identity import Identity
 from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.pairing import invite
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 IAM = (ROOT / "docs" / "iam.md").read_text()
 HOST = "127.0.0.1"
-PATIENCE = 30.0
 DAY = 86_400.0
 LAMP = """
 import aiocoap
@@ -181,7 +181,7 @@ def run(command: tuple[str, ...], home: Path) -> Iterable[str]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
         env={**os.environ},
     )
     return re.findall(r"^HANDFAST:I\*\S+$", done.stdout, re.MULTILINE)
@@ -222,9 +222,9 @@ async def sent(app: App, key: Identity, message: aiocoap.Message) -> aiocoap.Mes
     client = CoapsClient(key)
     try:
         connection = await client.connect(
-            Address(HOST, app.server.port), pinned=app.identity.fingerprint, timeout=PATIENCE
+            Address(HOST, app.server.port), pinned=app.identity.fingerprint, timeout=TIMEOUT_SECONDS
         )
-        return await connection.request(message, timeout=PATIENCE)
+        return await connection.request(message, timeout=TIMEOUT_SECONDS)
     finally:
         await client.close()
 
@@ -246,7 +246,7 @@ def test_what_explain_says_of_the_example(tmp_path: Path) -> None:
             check=False,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT_SECONDS,
         )
         assert done.returncode == (0 if "allowed:" in done.stdout else 7)
         said += f"$ {line}\n{done.stdout}"

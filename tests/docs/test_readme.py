@@ -16,10 +16,10 @@ from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
 from peer.net.onlink import LocalMode
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
-DEMO_PATIENCE = 120.0
+DEMO_TIMEOUT_SECONDS = 120.0
 
 
 def block(page: str) -> str:
@@ -58,7 +58,7 @@ async def script(code: str, home: Path) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     return output.decode()
@@ -125,7 +125,7 @@ def test_the_demo_prints_what_the_readme_shows() -> None:
         [sys.executable, "-m", "client_app", "demo"],
         capture_output=True,
         text=True,
-        timeout=DEMO_PATIENCE,
+        timeout=DEMO_TIMEOUT_SECONDS,
         check=True,
     )
     assert missing(found[1], demo.stdout) == []

@@ -13,6 +13,7 @@ from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
 from peer.identity import Fingerprint
 from peer.net.onlink import LocalMode
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tests.kit.documents import Paper
 
 HOST = "127.0.0.1"
-PATIENCE = 30.0
 SETTINGS = Settings(
     name="kitchen",
     listen=(HOST,),
@@ -41,7 +41,7 @@ async def run(command: str, folder: Path) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         out, err = await process.communicate()
     assert process.returncode == 0, (command, err.decode(errors="replace"))
     return out.decode()

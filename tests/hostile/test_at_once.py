@@ -18,7 +18,8 @@ from device_app.access.bodies import UserPatch
 from device_app.access.clock import SystemClocks
 from peer.errors import ObservationEnded
 from peer.net.address import Address
-from tests.kit.daemon import HOST, PATIENCE
+from tests.kit.daemon import HOST
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -107,7 +108,9 @@ class House:
         """Comes back, and takes another ticket along."""
         address = Address(HOST, self.device.port(pairing=False))
         client = self.people[name].client
-        back = await client.connect(address, pinned=self.device.fingerprint, timeout=PATIENCE)
+        back = await client.connect(
+            address, pinned=self.device.fingerprint, timeout=TIMEOUT_SECONDS
+        )
         await back.close()
         return back.resumed
 
@@ -129,7 +132,7 @@ class House:
         board: Any = self.device.app.site.paths()["board",]
         board.updated_state()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 return (await anext(self.readings[name])).code == "2.05"
         except (ObservationEnded, StopAsyncIteration):
             return False
@@ -286,7 +289,7 @@ async def test_a_limited_user_ends_by_himself(kit: Kit) -> None:
     head = control.store.audit.head
     house.wall[0] += 1
     with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             async for answer in house.readings["leo"]:
                 assert answer.code == "2.05"
     assert {before[number] for number in before.keys() - house.sessions().keys()} == {"leo"}

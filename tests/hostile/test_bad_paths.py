@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 HOST = "127.0.0.1"
 BAD = Impairment(loss=0.3, duplicate=0.2, reorder=0.2)
-PATIENCE = 200.0
+TIMEOUT_SECONDS = 200.0
 REQUESTS = 8
 
 
@@ -88,7 +88,9 @@ async def paired_through(
             host="kitchen.local.",
         )
 
-    limits = replace(device.app.settings.limits, step_seconds=PATIENCE, connect_seconds=PATIENCE)
+    limits = replace(
+        device.app.settings.limits, step_seconds=TIMEOUT_SECONDS, connect_seconds=TIMEOUT_SECONDS
+    )
     client = Client(home=home / "client", look=look, limits=limits)
     kit.at_end(client.close)
 
@@ -96,7 +98,7 @@ async def paired_through(
         return question.device == device.fingerprint
 
     asking = asyncio.create_task(client.pair("kitchen", name="anna", confirm=yes))
-    pending = asyncio.create_task(device.heard(PairingEventKind.PENDING, patience=PATIENCE))
+    pending = asyncio.create_task(device.heard(PairingEventKind.PENDING, patience=TIMEOUT_SECONDS))
     await asyncio.wait({asking, pending}, return_when=asyncio.FIRST_COMPLETED)
     if pending.done():
         assert device.pending().fingerprint == client.identity.fingerprint
@@ -130,20 +132,20 @@ async def test_a_life_on_a_bad_path(kit: Kit, tmp_path: Path, seed: int) -> None
     kitchen = await client.connect("kitchen")
     bodies = [f"{number}".encode() for number in range(REQUESTS)]
     posts = await asyncio.gather(
-        *(kitchen.post("/tally", body, timeout=PATIENCE) for body in bodies)
+        *(kitchen.post("/tally", body, timeout=TIMEOUT_SECONDS) for body in bodies)
     )
     assert [reply.payload for reply in posts] == bodies, "each answer belongs to its request"
     gets = await asyncio.gather(
-        *(kitchen.get(f"/tally?{number}", timeout=PATIENCE) for number in range(REQUESTS))
+        *(kitchen.get(f"/tally?{number}", timeout=TIMEOUT_SECONDS) for number in range(REQUESTS))
     )
     assert {reply.payload for reply in gets} == {b"0"}
     large = "x" * 1500
-    assert (await kitchen.post("/tally", large, timeout=PATIENCE)).payload == large.encode()
+    assert (await kitchen.post("/tally", large, timeout=TIMEOUT_SECONDS)).payload == large.encode()
     assert sorted(tally.posted) == sorted([*bodies, large.encode()]), "each handler ran once"
     assert sorted(tally.gotten) == sorted(str(number) for number in range(REQUESTS))
 
     seen = []
-    async with asyncio.timeout(PATIENCE), aclosing(kitchen.observe("/tally")) as states:
+    async with asyncio.timeout(TIMEOUT_SECONDS), aclosing(kitchen.observe("/tally")) as states:
         async for reply in states:
             seen.append(int(reply.payload))
             if seen[-1] == 5:

@@ -18,7 +18,7 @@ from device_app.access.event_kind import EventKind
 from device_app.console.control_client import call
 from device_app.console.control_server import ControlServer
 from device_app.pairing.events import PairingEvents, WindowEvents
-from tests.kit.methods import PATIENCE
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -101,7 +101,7 @@ async def all_of(client: socket.socket) -> list[dict[str, Any]]:
     """What the client reads in the end."""
     reader, writer = await asyncio.open_unix_connection(sock=client)
     lines = []
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while line := await reader.readline():
             lines.append(json.loads(line))
             if "ok" in lines[-1] or lines[-1].get("record", {}).get("kind") == "clock-trusted":
@@ -192,7 +192,7 @@ async def test_the_daemon_ends_although_its_followers_do_not_read(
     if request_of is OPEN:
         await keep_open(device, watched)
     assert watched.buffered() > 0
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await device.app.close()
     assert watched.ended == 3
     for client in clients:
@@ -208,7 +208,7 @@ async def test_what_a_follower_sends_beside_its_request_is_not_kept(
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while sent < 8 * 1024 * 1024:
                 await loop.sock_sendall(client, junk)
                 sent += len(junk)

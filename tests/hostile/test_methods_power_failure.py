@@ -23,7 +23,8 @@ from iam import Store
 from peer.errors import PeerError
 from peer.identity import Fingerprint
 from peer.pairing.label import Label
-from tests.kit.methods import HOST, PATIENCE, PRINTED, Bearer, Run, half_of, other_code, session_of
+from tests.kit.methods import HOST, PRINTED, Bearer, Run, half_of, other_code, session_of
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.kit.device import Kit
@@ -82,7 +83,7 @@ async def daemon(places: Paths, key: Fingerprint, how: str) -> AsyncIterator[Dae
     )
     try:
         assert process.stderr is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while b"ready" not in (line := await process.stderr.readline()):
                 assert line, "it never became ready"
         window = (await call(places.socket, "open", {}))["window"]
@@ -117,7 +118,7 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
         asking = asyncio.ensure_future(
             caller.pair_ask("POST", "/pair", {**half.begin(), "method": "code", "name": "eve"})
         )
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             assert await board.process.wait() == -signal.SIGKILL
         asking.cancel()
         with suppress(asyncio.CancelledError, PeerError):

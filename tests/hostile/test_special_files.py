@@ -29,11 +29,11 @@ from device_app.settings.paths import Paths
 from peer.errors import UsageError
 from peer.files import open_regular, read_regular
 from peer.terminal.qr import png
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.kit.device import Kit
 
-PATIENCE = 20.0
 POLICY = b'[[role]]\nid = "reader"\nrank = 5\npolicies = []\n'
 MODULE = b"def resources(board):\n    return []\n"
 NABTO = b'{"Version": 1, "Config": {}, "Policies": [], "Roles": []}'
@@ -63,7 +63,7 @@ def fifo() -> Iterator[MakeFifo]:
     yield make
     for path, thread in made:
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # lets the writer go
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT_SECONDS)
         os.close(reader)
         assert not thread.is_alive()
 
@@ -176,7 +176,7 @@ async def test_a_running_device_refuses_it_and_goes_on(kit: Kit, fifo: MakeFifo)
     device = await kit.device()
     owner = kit.known(device, "olga", "owner")
     fifo(kit.home / "policy.d" / "test.toml", POLICY)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         with pytest.raises(ConfigError, match="not a regular file"):
             await device.app.policies.reload()
     assert (await owner.ask("GET", "/hello")).code == "2.05"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.kit.waiting import TIMEOUT_SECONDS
+
 HOST = "127.0.0.1"
-PATIENCE = 60.0
-"""Seconds until a test gives up waiting; on a busy machine everything takes longer."""
 
 
 class Daemon:
@@ -50,7 +50,7 @@ class Daemon:
     async def until(self, text: str) -> str:
         """Read stderr until a line holds the text."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while line := (await self.process.stderr.readline()).decode():
                 self.said.append(line)
                 if text in line:
@@ -70,7 +70,7 @@ class Daemon:
 
     async def says(self, text: str) -> None:
         """Until it has said this since we last listened."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while not any(text in line for line in self.said[self.heard :]):
                 await self.line()
         self.heard = len(self.said)
@@ -90,7 +90,7 @@ class Daemon:
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             code = await self.process.wait()
             if self._reader is not None:
                 await self._reader
@@ -131,7 +131,7 @@ async def run(home: Path, *args: str, env: dict[str, str] | None = None) -> Resu
         stderr=subprocess.PIPE,
         env=environment() | (env or {}),
     )
-    async with asyncio.timeout(4 * PATIENCE):
+    async with asyncio.timeout(4 * TIMEOUT_SECONDS):
         out, err = await process.communicate()
     assert process.returncode is not None
     return Result(process.returncode, out.decode(), err.decode())

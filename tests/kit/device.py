@@ -34,8 +34,9 @@ from peer.pairing.binding import Channel, Confirmation, confirmation
 from peer.pairing.ceremony import Ceremony
 from peer.pairing.compare import CompareClient
 from peer.pairing.sides import Terms
-from tests.kit.daemon import HOST, PATIENCE, Daemon
+from tests.kit.daemon import HOST, Daemon
 from tests.kit.internals import request_by_hand
+from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 #: The defaults, and a pairing port that closes soon after its window.
 QUICK_CLOSE = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
@@ -156,7 +157,7 @@ class Caller:
         held = self.connections.get(pairing)
         if fresh or held is None or not held.is_open:
             address = Address(HOST, self.port(pairing=pairing))
-            held = await self.client.connect(address, pinned=None, timeout=PATIENCE)
+            held = await self.client.connect(address, pinned=None, timeout=TIMEOUT_SECONDS)
             self.connections[pairing] = held
         return held
 
@@ -167,8 +168,8 @@ class Caller:
     async def send(self, message: aiocoap.Message, *, pairing: bool = False) -> Answer:
         connection = await self.connect(pairing=pairing)
         if message.opt.block1 is not None or message.opt.block2 is not None:
-            return Answer(await request_by_hand(connection, message, timeout=PATIENCE))
-        return Answer(await connection.request(message, timeout=PATIENCE))
+            return Answer(await request_by_hand(connection, message, timeout=TIMEOUT_SECONDS))
+        return Answer(await connection.request(message, timeout=TIMEOUT_SECONDS))
 
     async def ask(
         self,
@@ -262,7 +263,7 @@ class Device:
         return self.app.pairing.port.number if pairing else self.app.server.port
 
     async def heard(
-        self, kind: PairingEventKind, *, count: int = 1, patience: float = PATIENCE
+        self, kind: PairingEventKind, *, count: int = 1, patience: float = TIMEOUT_SECONDS
     ) -> PairingEvent:
         """The count-th event of a kind, now or when it comes."""
         async with asyncio.timeout(patience):
@@ -273,9 +274,7 @@ class Device:
 
     async def until(self, holds: Callable[[], object]) -> None:
         """Wait for a condition that no event announces."""
-        async with asyncio.timeout(PATIENCE):
-            while not holds():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(holds)
 
     async def open(self, **options: Any) -> None:
         await self.app.pairing.open(**options)
@@ -283,7 +282,7 @@ class Device:
     async def closed(self) -> None:
         """Close the window if it is open, and wait until nothing listens."""
         self.app.pairing.close_window()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while self.app.pairing.port.number:
                 self._came.clear()
                 await self._came.wait()

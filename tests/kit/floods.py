@@ -38,9 +38,9 @@ from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.net.datagram import Datagram
 from peer.net.udp import UdpSocket
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 HOST = "127.0.0.1"
-PATIENCE = 20.0  # seconds until what must come counts as lost
 _RANDOM_AT = slice(27, 59)  # of a ClientHello in one record: headers 13 + 12, version 2
 _HELLO_VERIFY_REQUEST = 3
 _COOKIE = bytes(range(32))
@@ -186,7 +186,7 @@ class Crowd:
 
     async def arm(self, sources: Sequence[str]) -> None:
         """Get a cookie for each source."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             for some in _slices(sources, 50):
                 while missing := [one for one in some if one not in self._cookies]:
                     for source in missing:
@@ -206,7 +206,7 @@ class Crowd:
         A hello without a cookie goes last, from an address of its own, and its answer is awaited.
         """
         wanted = self._fences + 1
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while self._fences < wanted:
                 self._heard_something.clear()
                 self._fence.send(self._first, self._device)
@@ -285,7 +285,7 @@ class Stopped:
 
     async def datagram(self) -> bytes:
         """The next datagram of the device, not yet shown to the session."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             data = await self._inbox.get()
         self.received.append(data)
         return data
@@ -444,7 +444,7 @@ async def apart(
     assert program.stdin is not None
     assert program.stdout is not None
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             told = json.loads(await program.stdout.readline())
         pairing = Address(HOST, told["pairing"]) if told["pairing"] else None
         yield Apart(program.pid, Address(HOST, told["regular"]), pairing)

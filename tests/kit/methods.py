@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit
 
 HOST = "127.0.0.1"
-PATIENCE = 20.0
 PRINTED = "printed"
 WAYS = (Method.LABEL, Method.CODE, PRINTED, Method.SAS, Method.COMPARE, Method.BUTTON)
 """The methods, and a code that is printed apart from one that is shown."""

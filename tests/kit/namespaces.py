@@ -14,14 +14,14 @@ from pathlib import Path
 from pyroute2 import netns
 
 from peer.net.interfaces import InterfaceTable, kernel_table
+from tests.kit.waiting import TIMEOUT_SECONDS
 
-PATIENCE = 10.0
 """Seconds until something that must come counts as lost."""
 DEVICE_MAC = "02:00:00:00:00:01"
 
 
 def tell(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+    subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Namespaces:
 
     def close(self) -> None:
         for made in self.made:
-            subprocess.run(["ip", "netns", "del", made.name], check=False, timeout=PATIENCE)
+            subprocess.run(["ip", "netns", "del", made.name], check=False, timeout=TIMEOUT_SECONDS)
 
 
 @dataclass(frozen=True)

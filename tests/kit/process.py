@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.kit.waiting import TIMEOUT_SECONDS
+
 ROOT: Final = Path(__file__).resolve().parents[2]
-PATIENCE: Final = 30.0
-"""Seconds until a test gives up waiting; on a busy machine everything takes longer."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,16 @@ class Program:
             return self.said(on)[since:].count(text) >= times
 
         with self._news:
-            self._news.wait_for(lambda: heard() or not self._is_listening(), PATIENCE)
+            self._news.wait_for(lambda: heard() or not self._is_listening(), TIMEOUT_SECONDS)
         assert heard(), f"never said {text!r} on {on}: {self}"
         return self.said(on)
 
     def says(self, text: str, *, on: str = "err") -> bool:
         """Wait until it has said `text` (True) or has ended without it."""
         with self._news:
-            self._news.wait_for(lambda: text in self.said(on) or not self._is_listening(), PATIENCE)
+            self._news.wait_for(
+                lambda: text in self.said(on) or not self._is_listening(), TIMEOUT_SECONDS
+            )
         return text in self.said(on)
 
     def _is_listening(self) -> bool:
@@ -159,7 +161,7 @@ class Program:
 
     def end(self, *, code: int | None = None) -> Result:
         """Wait for its end. With `code`, that is how it has to end."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         assert not self._is_listening(), f"does not end: {self}"
@@ -178,9 +180,9 @@ class Program:
             if self.is_running:
                 self.send(number)
                 with self._news:
-                    self._news.wait_for(lambda: not self.is_running, PATIENCE / 2)
+                    self._news.wait_for(lambda: not self.is_running, TIMEOUT_SECONDS / 2)
         for thread in self._threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT_SECONDS)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()

@@ -1,7 +1,6 @@
 """A client that sends messages byte by byte and answers nothing by itself."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -17,17 +16,10 @@ from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.outline import outline_untrusted
 from tests.kit.internals import association_of, layer_of
+from tests.kit.waiting import TIMEOUT_SECONDS
 
-PATIENCE = 20.0  # seconds until what must come counts as lost
 GET = 1
 _OBSERVE, _URI_PATH = 6, 11
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Let other tasks run until a condition holds that no event announces."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0)
 
 
 def message(
@@ -68,7 +60,7 @@ class RawClient:
         client = CoapsClient(identity or Identity.create())
         raw = cls(client)
         layer_of(client).message_received = raw._heard  # type: ignore[method-assign, assignment]
-        connection = await client.connect(address, pinned=None, timeout=PATIENCE)
+        connection = await client.connect(address, pinned=None, timeout=TIMEOUT_SECONDS)
         raw._association = association_of(connection)
         return raw
 
@@ -93,7 +85,7 @@ class RawClient:
 
     async def until(self, count: int) -> list[aiocoap.Message]:
         """All messages that arrived, as soon as there are `count`."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while len(self.received) < count:
                 self._came.clear()
                 await self._came.wait()
@@ -105,7 +97,7 @@ class RawClient:
         number = self._pings
         self._pings = 0xF000 | self._pings + 1 & 0xFFF
         self.send(b"\x40\x00" + number.to_bytes(2))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while not (pongs := [one for one in self.received if one.mid == number]):
                 self._came.clear()
                 await self._came.wait()

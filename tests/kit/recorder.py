@@ -23,12 +23,12 @@ from peer.net.connection import CoapsConnection
 from peer.pairing.binding import Channel
 from peer.pairing.compare import CompareClient
 from peer.pairing.sides import Terms, bytes_field
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.kit.documents import Cddl
 
 HOST = "127.0.0.1"
-PATIENCE = 20.0
 CBOR, PROBLEM = 60, 257
 SETTINGS = Settings(
     name="kitchen",
@@ -85,7 +85,9 @@ class Caller:
         port = self._app.pairing.port.number if pairing else self._app.server.port
         held = self._open.get(port)
         if held is None or not held.is_open:
-            held = await self.client.connect(Address(HOST, port), pinned=None, timeout=PATIENCE)
+            held = await self.client.connect(
+                Address(HOST, port), pinned=None, timeout=TIMEOUT_SECONDS
+            )
             self._open[port] = held
         return held
 
@@ -110,7 +112,7 @@ class Caller:
         if sends:
             self._seen.note(sends, message.payload)
         connection = await self.connection(pairing=path.startswith("/pair"))
-        answer = await connection.request(message, timeout=PATIENCE)
+        answer = await connection.request(message, timeout=TIMEOUT_SECONDS)
         assert answer.code.dotted == code, (method, path, answer.payload)
         return self._read(answer, gets)
 
@@ -123,7 +125,10 @@ class Caller:
         found = []
         connection = await self.connection(pairing=path.startswith("/pair"))
         message = aiocoap.Message(code=Code.GET, uri_path=path.strip("/").split("/"))
-        async with asyncio.timeout(PATIENCE), aclosing(connection.observe(message)) as answers:
+        async with (
+            asyncio.timeout(TIMEOUT_SECONDS),
+            aclosing(connection.observe(message)) as answers,
+        ):
             async for answer in answers:
                 found.append(self._read(answer, gets))
                 if len(found) == count:

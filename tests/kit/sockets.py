@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from peer.net.address import Address
 from peer.net.datagram import Datagram
 from peer.net.udp import UdpSocket
+from tests.kit.waiting import TIMEOUT_SECONDS
 
-PATIENCE = 10.0
 """Seconds until something that must come counts as lost."""
 
 
@@ -22,10 +22,10 @@ class Inbox:
     errors: asyncio.Queue[OSError] = field(default_factory=asyncio.Queue)
 
     async def datagram(self) -> Datagram:
-        return await asyncio.wait_for(self.datagrams.get(), PATIENCE)
+        return await asyncio.wait_for(self.datagrams.get(), TIMEOUT_SECONDS)
 
     async def error(self) -> OSError:
-        return await asyncio.wait_for(self.errors.get(), PATIENCE)
+        return await asyncio.wait_for(self.errors.get(), TIMEOUT_SECONDS)
 
 
 @dataclass(frozen=True)

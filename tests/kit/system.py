@@ -23,7 +23,8 @@ from device_app.console.control_client import call
 from device_app.settings.paths import Paths
 from iam.audit import AuditTrail, Event
 from peer.identity import Fingerprint, Identity
-from tests.kit.process import PATIENCE, Program, Result, environment
+from tests.kit.process import Program, Result, environment
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 WIRETAP: Final = Path(__file__).with_name("wiretap.py")
 HOST: Final = "127.0.0.1"
@@ -105,7 +106,7 @@ class Device(Party):
 
     def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Ask for the status until something holds in it."""
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + TIMEOUT_SECONDS
         while not holds(status := self.status()):
             assert time.monotonic() < limit, status
         return status

@@ -21,6 +21,7 @@ from peer.net.discovery import Advert
 from tests.kit.board import Board
 from tests.kit.daemon import HOST
 from tests.kit.device import SETTINGS
+from tests.kit.waiting import TIMEOUT_SECONDS, block_until
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class LoopThread(Generic[S]):
         self._stop: asyncio.Event
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self._thread.start()
-        self.held = self._ready.result(timeout=20)
+        self.held = self._ready.result(TIMEOUT_SECONDS)
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a coroutine function in the thread; what it returned."""
@@ -44,7 +45,7 @@ class LoopThread(Generic[S]):
         async def run() -> T:
             return await work()
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=10)
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(TIMEOUT_SECONDS)
 
     def call_soon(self, work: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(work)
@@ -80,6 +81,10 @@ class BoardThread:
         """What the device's user will answer."""
         for answer in answers:
             self._thread.call_soon(partial(self.board.answers.put_nowait, answer))
+
+    def until_requested(self, path: str) -> None:
+        """Wait until the board has received a request for a path."""
+        block_until(lambda: any(asked == path for _, asked in self.board.requests))
 
     def close(self) -> None:
         self._thread.close()

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import aiomqtt
 import pytest
 
+from tests.kit.waiting import TIMEOUT_SECONDS
+
 if TYPE_CHECKING:
     from tests.kit.process import Program
     from tests.kit.system import Client, Device, Stage
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOST = "127.0.0.1"
 EV_KEY, KEY_ENTER, PRESSED, RELEASED = 1, 28, 1, 0
-PATIENCE = 20.0
 
 
 def serve(device: Device, module: str) -> None:
@@ -131,7 +132,7 @@ def test_the_bridge_publishes_and_obeys(stage: Stage, tmp_path: Path) -> None:
 
 async def states_around_a_command(port: int) -> list[object]:
     """What the bridge publishes of the lamp, before and after a message that switches it on."""
-    async with aiomqtt.Client(HOST, port) as mqtt, asyncio.timeout(PATIENCE):
+    async with aiomqtt.Client(HOST, port) as mqtt, asyncio.timeout(TIMEOUT_SECONDS):
         await mqtt.subscribe("handfast/kitchen/lamp")
         states = aiter(mqtt.messages)
         before = (await anext(states)).payload

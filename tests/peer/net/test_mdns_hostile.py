@@ -44,10 +44,10 @@ from tests.kit.mdns import (
     text_record,
     txt,
 )
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.needs_root
 
-PATIENCE = 20.0
 FLOOD = 300
 DEVICE_ID = "7F3K2M1Q"
 INSTANCE = f"{instance_label('kitchen', DEVICE_ID)}.{SERVICE}"
@@ -87,7 +87,7 @@ async def searching(lan: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 async def until(holds: Callable[[], bool], send: Callable[[], object]) -> None:
     """Wait for a fact, and send on: a flooded socket drops datagrams."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not holds():
             send()
             await asyncio.sleep(0)
@@ -105,7 +105,7 @@ async def answered(neighbour: socket.socket, *, goes_on: bool = False) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((neighbour.getsockname()[0], 0))
         sock.setblocking(False)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
                 sock.sendto(query(SUBTYPE, known=[], goes_on=goes_on), GROUP)
                 try:
@@ -317,7 +317,7 @@ async def test_a_forged_closed_window_does_not_hide_the_open_one(
             await asyncio.sleep(0)  # its sockets are made
         neighbour.send(forged)
 
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             advert = await beginning
             while not is_honest(advert):
                 neighbour.send(forged)
@@ -340,7 +340,7 @@ async def test_a_forged_pointer_does_not_silence_the_device(
             )
             await until(lambda: not search.changes.empty(), lambda: neighbour.send(lies))
         assert search.changes.get_nowait().host == "evil.local."
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while not is_honest(await search.changes.get()):
                 pass
 
@@ -368,7 +368,7 @@ async def test_many_adverts_of_one_id_are_all_told(
                 for one in forged:
                     neighbour.send(one)
             told: list[Advert] = []
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 while len(search.found) < 21:
                     told.append(await search.changes.get())
         told += [search.changes.get_nowait() for _ in range(search.changes.qsize())]

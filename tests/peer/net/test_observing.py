@@ -22,7 +22,8 @@ from tests.kit.internals import (
     site_of,
     unacknowledged,
 )
-from tests.kit.raw_client import GET, RawClient, message, until
+from tests.kit.raw_client import GET, RawClient, message
+from tests.kit.waiting import until
 
 
 def get(*path: str) -> aiocoap.Message:

@@ -12,7 +12,7 @@ from peer.errors import ObservationEnded, Unreachable
 from peer.identity import Identity
 from peer.net.client import CoapsClient
 from tests.kit.internals import incoming_requests, messages_of, unacknowledged
-from tests.kit.raw_client import until
+from tests.kit.waiting import until
 
 
 def get(*path: str) -> aiocoap.Message:

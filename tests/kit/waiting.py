@@ -1,0 +1,24 @@
+"""How long a test waits for something that must happen, and waiting for a condition."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+TIMEOUT_SECONDS: Final = 60.0
+"""Seconds until a test gives up waiting; on a busy machine everything takes longer."""
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Let other tasks and threads run until a condition holds that no event announces."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+def block_until(holds: Callable[[], object]) -> None:
+    """Block this thread until a condition holds that another thread or a process brings about."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
