@@ -20,6 +20,9 @@ from peer.net.client import CoapsClient
 from peer.net.udp import UdpSocket
 from peer.testing import Impairment, Proxy
 from tests.kit.internals import endpoint_of, half_open, rated_sources, sockets_of
+from tests.kit.waiting import until
+
+ONE_HANDSHAKE = Limits(handshake_attempts=1)
 
 
 def get(*path: str) -> aiocoap.Message:
@@ -32,6 +35,18 @@ async def hello_of(serve: Any, caller: CoapsClient) -> tuple[Any, Proxy, Any]:
     proxy = await Proxy.start(served.address)
     connection = await caller.connect(proxy.address, pinned=served.identity.fingerprint)
     return served, proxy, connection
+
+
+def hello_with_cookie(proxy: Proxy) -> bytes:
+    """The client's second ClientHello: content type 1 and message_seq 1 (RFC 6347 §4.2.2).
+
+    A slow machine repeats the first one, so its position is not fixed.
+    """
+    return next(
+        datagram
+        for datagram in proxy.towards_device()
+        if datagram[13] == 1 and datagram[17:19] == b"\x00\x01"
+    )
 
 
 def count(served: Any, *kinds: str) -> int:
@@ -85,11 +100,11 @@ async def test_a_replayed_client_hello_ends_nobodys_session(
 ) -> None:
     """Both ClientHellos of the session itself, and those of another one with a good cookie."""
     served, proxy, connection = await hello_of(serve, caller)
-    for datagram in proxy.towards_device()[:2]:
+    for datagram in (proxy.towards_device()[0], hello_with_cookie(proxy)):
         proxy.inject_to_device(datagram)
     await settled(connection, served)
     random_at = 13 + 12 + 2
-    other = bytearray(proxy.towards_device()[1])
+    other = bytearray(hello_with_cookie(proxy))
     other[random_at : random_at + 32] = secrets.token_bytes(32)
     proxy.inject_to_device(bytes(other))
     await settled(connection, served)
@@ -103,7 +118,7 @@ async def test_a_replayed_client_hello_does_not_keep_the_session_from_its_end(se
     served = await serve(on_session_end=lambda _session_id: ended.set())
     async with CoapsClient(Identity.create()) as one:
         _, proxy, connection = await hello_of(lambda: _given(served), one)
-        other = bytearray(proxy.towards_device()[1])
+        other = bytearray(hello_with_cookie(proxy))
         other[27:59] = secrets.token_bytes(32)
         proxy.inject_to_device(bytes(other))
         await settled(connection, served)
@@ -204,24 +219,21 @@ async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
 ) -> None:
     served = await serve(limits=Limits(half_open=4, half_open_reserve=1, half_open_kept_seconds=0))
     endpoint = endpoint_of(served.server)
-    clients = [CoapsClient(Identity.create()) for _ in range(6)]
+    clients = [CoapsClient(Identity.create(), limits=ONE_HANDSHAKE) for _ in range(6)]
 
     def cookie_alone(data: bytes) -> bytes | None:
         return data if data[13] == 3 else None
 
     proxies = [await Proxy.start(served.address, to_client=cookie_alone) for _ in clients]
 
-    async def halfway(one: CoapsClient, proxy: Proxy) -> None:
-        """Show a cookie, then never hear the answer to it."""
-        with pytest.raises(Exception, match="did not answer"):
-            await one.connect(proxy.address, pinned=device.fingerprint, timeout=0.1)
-
-    most = 0
-    for one, proxy in zip(clients, proxies, strict=True):
-        await halfway(one, proxy)
-        most = max(most, half_open(served.server))
-        assert half_open(served.server) <= 3
-    assert most == 3
+    for begun, (one, proxy) in enumerate(zip(clients, proxies, strict=True), 1):
+        # It shows a cookie, then never receives the answer to it.
+        trying = asyncio.create_task(one.connect(proxy.address, pinned=device.fingerprint))
+        await until(
+            lambda: half_open(served.server) + count(served, "half-open-evicted") == begun  # noqa: B023
+        )
+        trying.cancel()
+        assert half_open(served.server) == min(begun, 3)
     assert count(served, "half-open-evicted") == 3
     endpoint._limits = Limits(handshake_seconds=0)
     endpoint._sweep()
@@ -238,10 +250,10 @@ async def test_silent_strangers_go_and_paired_keys_stay(serve: Any, client: Iden
         limits=Limits(unpaired_idle_seconds=0.2), on_session_end=lambda _session_id: ended.set()
     )
     stranger = Identity.create()
-    served.priorities[stranger.fingerprint] = SessionPriority.LOW
     async with CoapsClient(client) as friend, CoapsClient(stranger) as other:
         await friend.connect(served.address, pinned=None)
         await other.connect(served.address, pinned=None)
+        served.priorities[stranger.fingerprint] = SessionPriority.LOW
         await asyncio.wait_for(ended.wait(), 20)
         (left,) = served.server.sessions()
         assert left.fingerprint == client.fingerprint
@@ -267,9 +279,11 @@ async def test_the_rate_counts_after_the_cookie_only(serve: Any, device: Identit
     served = await serve(limits=Limits(handshake_burst=1, handshakes_per_second=0.001))
     async with CoapsClient(Identity.create()) as one:
         await one.connect(served.address, pinned=device.fingerprint)
-        with pytest.raises(Exception, match="did not answer"):
-            await one.connect(served.address, pinned=device.fingerprint, timeout=0.3)
-    assert count(served, "handshakes-rate-limited") >= 1
+        again = asyncio.create_task(one.connect(served.address, pinned=device.fingerprint))
+        await until(lambda: count(served, "handshakes-rate-limited"))
+        assert not again.done()
+        again.cancel()
+    assert count(served, "handshakes") == 1
 
 
 async def test_no_extended_master_secret_no_pairing(serve: Any, caller: CoapsClient) -> None:
@@ -299,7 +313,7 @@ async def test_a_fresh_path_after_a_cut(serve: Any, caller: CoapsClient) -> None
 async def test_one_place_has_one_half_open_handshake(serve: Any, caller: CoapsClient) -> None:
     """One good cookie, many randoms: each new handshake ends the one before."""
     served, proxy, connection = await hello_of(serve, caller)
-    hello = bytearray(proxy.towards_device()[1])
+    hello = bytearray(hello_with_cookie(proxy))
     for _ in range(50):
         hello[27:59] = secrets.token_bytes(32)
         proxy.inject_to_device(bytes(hello))
@@ -316,7 +330,7 @@ async def test_a_handshake_that_fails_at_once_is_counted_and_gone(
     serve: Any, caller: CoapsClient
 ) -> None:
     served, proxy, connection = await hello_of(serve, caller)
-    hello = bytes(proxy.towards_device()[1])
+    hello = hello_with_cookie(proxy)
     suites = hello.index(bytes.fromhex("c02b"))
     hello = hello[:suites] + b"\x00\x2f" + hello[suites + 2 :]
     for suite in ("c0ac", "cca9"):
