@@ -1,7 +1,7 @@
-"""A small server on loopback, and a table that is printed when all is measured.
+"""Fixtures of the measurements: a small server on loopback, and one table of results.
 
-Measurements are ratios between things measured in the same run on the same machine. They never
-fail for being slow.
+Results are ratios of things measured in the same run on the same machine. No measurement fails
+because it is slow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.kit.table import Table
 
 @pytest.fixture
 def roomy() -> Limits:
-    """No rate and no bound that a measurement would meet."""
+    """Limits that no measurement reaches."""
     return Limits(
         handshake_burst=100_000, handshakes_per_second=100_000, half_open=1000, sessions=1000
     )
@@ -27,7 +27,7 @@ def roomy() -> Limits:
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Starts servers that refuse no one: `await serve(limits=…)`."""
+    """Start a server that refuses no client: `await serve(limits=…)`."""
     servers = Servers(Identity.create())
     yield partial(servers.start, keeps_bodies=False)
     await servers.close()
@@ -35,7 +35,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.fixture(scope="session")
 def table(request: pytest.FixtureRequest) -> Iterator[Table]:
-    """One table for the whole run, printed at its end."""
+    """One table for the whole run, which is printed at its end."""
     made = Table()
     yield made
     capture = request.config.pluginmanager.getplugin("capturemanager")

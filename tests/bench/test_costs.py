@@ -1,4 +1,4 @@
-"""What things cost, compared with each other: `make bench` prints the table, nothing is judged."""
+"""Costs of sessions, requests and decisions, as printed by `make bench`; none is a limit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HOST = "127.0.0.1"
 
 
 async def each(work: Callable[[], Awaitable[object]], times: int, rounds: int = 5) -> float:
-    """Seconds for one, the median of some rounds."""
+    """Seconds for one call: the median of several rounds."""
     taken = []
     for _ in range(rounds):
         begin = time.perf_counter()
@@ -50,7 +50,9 @@ def post(payload: bytes) -> aiocoap.Message:
     return aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=payload)
 
 
-async def test_handshakes_full_and_resumed(serve: Serve, table: Table, roomy: Limits) -> None:
+async def test_the_cost_of_full_and_resumed_handshakes(
+    serve: Serve, table: Table, roomy: Limits
+) -> None:
     served = await serve(limits=roomy)
     pinned = served.identity.fingerprint
     async with CoapsClient(Identity.create(), limits=roomy) as client:
@@ -68,19 +70,21 @@ async def test_handshakes_full_and_resumed(serve: Serve, table: Table, roomy: Li
     table.add("handshake, resumed", again, f"{again / full:.2f} × full")
 
 
-async def test_the_cookie_gate(serve: Serve, table: Table, roomy: Limits) -> None:
-    """What a ClientHello without a cookie costs the device, compared with a whole handshake's."""
+async def test_the_cost_of_a_hello_without_a_cookie(
+    serve: Serve, table: Table, roomy: Limits
+) -> None:
+    """The cost of a ClientHello without a cookie, compared with that of a full handshake."""
     served = await serve(limits=roomy)
     session = DtlsSession.client(
         ClientContext(Identity.create()), mtu=1200, pinned=None, resume=None
     )
     [hello] = session.take_datagrams()
     endpoint: Endpoint = endpoint_of(served.server)
-    source = Address(HOST, 9)  # the answers go to the discard port
+    source = Address(HOST, 9)  # the discard port receives the answers
     datagram = Datagram(hello, source, HOST, 1, 255)
     garbage = Datagram(b"\x16" + hello[1:40], source, HOST, 1, 255)
     sealed = b"\x17\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x10" + bytes(16)
-    nobody = Datagram(sealed, source, HOST, 1, 255)
+    sessionless = Datagram(sealed, source, HOST, 1, 255)
     assert records.split_untrusted(hello)
 
     async def feed(one: Datagram) -> None:
@@ -88,7 +92,7 @@ async def test_the_cookie_gate(serve: Serve, table: Table, roomy: Limits) -> Non
 
     gate = await each(lambda: feed(datagram), 500)
     junk = await each(lambda: feed(garbage), 2000)
-    stray = await each(lambda: feed(nobody), 2000)
+    stray = await each(lambda: feed(sessionless), 2000)
     assert not half_open(served.server)
     async with CoapsClient(Identity.create(), limits=roomy) as client:
 
@@ -102,8 +106,8 @@ async def test_the_cookie_gate(serve: Serve, table: Table, roomy: Limits) -> Non
     table.add("record of no session", stray, f"{stray / full:.4f} ×")
 
 
-async def test_a_request(serve: Serve, table: Table, echo: type[Echo]) -> None:
-    """One small POST and its answer: ours, aiocoap on plain UDP, and bare UDP, in one process."""
+async def test_the_cost_of_a_request(serve: Serve, table: Table, echo: type[Echo]) -> None:
+    """One small POST and its answer: over DTLS, aiocoap on plain UDP, and UDP alone."""
     served = await serve()
     async with CoapsClient(Identity.create()) as client:
         connection = await client.connect(served.address, pinned=None)
@@ -148,38 +152,40 @@ def free_port() -> int:
 
 
 async def bare_udp() -> float:
-    """One datagram there and back between two asyncio endpoints."""
+    """Seconds for one datagram and its echo between two asyncio endpoints."""
     loop = asyncio.get_running_loop()
-    came = asyncio.Event()
+    received = asyncio.Event()
 
-    class Back(asyncio.DatagramProtocol):
+    class EchoServer(asyncio.DatagramProtocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             self.transport = cast("asyncio.DatagramTransport", transport)
 
         def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
             self.transport.sendto(data, addr)
 
-    class Home(asyncio.DatagramProtocol):
+    class EchoClient(asyncio.DatagramProtocol):
         def datagram_received(self, _data: bytes, _addr: object) -> None:
-            came.set()
+            received.set()
 
-    back, _ = await loop.create_datagram_endpoint(Back, local_addr=(HOST, 0))
-    home, _ = await loop.create_datagram_endpoint(Home, remote_addr=back.get_extra_info("sockname"))
+    server, _ = await loop.create_datagram_endpoint(EchoServer, local_addr=(HOST, 0))
+    client, _ = await loop.create_datagram_endpoint(
+        EchoClient, remote_addr=server.get_extra_info("sockname")
+    )
 
-    async def there_and_back() -> None:
-        came.clear()
-        home.sendto(b"x" * 60)
-        await came.wait()
+    async def echo() -> None:
+        received.clear()
+        client.sendto(b"x" * 60)
+        await received.wait()
 
     async with asyncio.timeout(60):
-        taken = await each(there_and_back, 500)
-    home.close()
-    back.close()
+        taken = await each(echo, 500)
+    client.close()
+    server.close()
     return taken
 
 
-async def test_a_decision(table: Table) -> None:
-    """Who is this key, and may it? With few users and with as many as there may be."""
+async def test_the_cost_of_a_decision(table: Table) -> None:
+    """Identify a key and decide about one action, with few users and with the maximum."""
     access = Access()
     costs = {}
     for count in (10, 250):
@@ -193,13 +199,13 @@ async def test_a_decision(table: Table) -> None:
                 access.decide(access.subject(state, key, 0.0), "Hello:Get")
 
         costs[count] = await each(decide, 200) / 10
-    stranger = await each(stranger_asks(access), 500)
+    unknown = await each(decide_about_unknown_key(access), 500)
     table.add("decision, 10 users", costs[10])
     table.add("decision, 250 users", costs[250], f"{costs[250] / costs[10]:.2f} × with 10")
-    table.add("decision about a stranger", stranger, f"{stranger / costs[10]:.2f} ×")
+    table.add("decision about an unknown key", unknown, f"{unknown / costs[10]:.2f} ×")
 
 
-def stranger_asks(access: Access) -> Callable[[], Awaitable[None]]:
+def decide_about_unknown_key(access: Access) -> Callable[[], Awaitable[None]]:
     state = State.of(())
 
     async def ask() -> None:

@@ -1,6 +1,6 @@
-"""What users and policies cost when there are many: `make bench` prints it, nothing is judged.
+"""Costs of many users and policies, as printed by `make bench`; none is a limit.
 
-Every figure for 1,000 and 100,000 users is printed beside that for 10, from the same run.
+Each figure for 1,000 and 100,000 users is printed next to that for 10, from the same run.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from tests.kit.table import Table
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
-CROWDS = (10, 1_000, 100_000)
+SIZES = (10, 1_000, 100_000)
 RULES = Rules(Access().roles, IamLimits(users=10**6))
 EVENT = Event(kind="paired", boot="b", monotonic=1.0, wall=2.0)
 
 
 def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
-    """Seconds for one, the median of some rounds."""
+    """Seconds for one call: the median of several rounds."""
     taken = []
     for _ in range(rounds):
         begin = time.perf_counter()
@@ -41,15 +41,15 @@ def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
     return median(taken)
 
 
-def crowd(size: int) -> State:
+def state_of(size: int) -> State:
     users = [User(f"u{n}", "user", (Key(f"{n:064x}"),)) for n in range(size)]
     return State.of([*users, User("anna", "owner", (Key("a" * 64),))])
 
 
-def beside_the_first(table: Table, name: str, seconds: list[float]) -> None:
-    """One row per crowd; the first is what the others are compared with."""
-    for size, taken in zip(CROWDS, seconds, strict=True):
-        compared = "" if size == CROWDS[0] else f"{taken / seconds[0]:.2f} × {CROWDS[0]} users"
+def add_compared(table: Table, name: str, seconds: list[float]) -> None:
+    """Add one row per number of users; each is compared with the first."""
+    for size, taken in zip(SIZES, seconds, strict=True):
+        compared = "" if size == SIZES[0] else f"{taken / seconds[0]:.2f} × {SIZES[0]} users"
         table.add(f"{name}, {size:,} users", taken, compared)
 
 
@@ -57,25 +57,25 @@ def names() -> Iterator[str]:
     return (f"new{number}" for number in count(1))
 
 
-def test_a_new_user(table: Table) -> None:
-    """From the wish to the sessions that end by it; in memory."""
+def test_the_cost_of_adding_a_user_in_memory(table: Table) -> None:
+    """In memory: from the request to the sessions that end because of it."""
     found = []
-    for size in CROWDS:
-        state, fresh = crowd(size), names()
+    for size in SIZES:
+        state, fresh = state_of(size), names()
 
         def add(state: State = state, fresh: Iterator[str] = fresh) -> None:
             changed_keys(state, to.add_user(state, None, User(next(fresh), "guest"), rules=RULES))
 
         found.append(each(add, 200))
-    beside_the_first(table, "add a user, in memory", found)
+    add_compared(table, "add a user, in memory", found)
 
 
-def test_a_new_user_on_the_disk(table: Table, tmp_path: Path) -> None:
-    """The whole of it: the change, the rows, an event, and the disk's word."""
+def test_the_cost_of_adding_a_user_durably(table: Table, tmp_path: Path) -> None:
+    """The complete change: rules, rows, an event, and the sync to the disk."""
     found = []
-    for size in CROWDS:
+    for size in SIZES:
         with closing(Store.open(tmp_path / f"{size}.db")) as store:
-            store.commit(crowd(size))
+            store.commit(state_of(size))
             fresh = names()
 
             def add(store: Store = store, fresh: Iterator[str] = fresh) -> None:
@@ -83,24 +83,24 @@ def test_a_new_user_on_the_disk(table: Table, tmp_path: Path) -> None:
                 store.commit(to.add_user(store.state, None, user, rules=RULES), EVENT)
 
             found.append(each(add, 20))
-    beside_the_first(table, "add a user, durably", found)
+    add_compared(table, "add a user, durably", found)
 
 
-def test_loading(table: Table, tmp_path: Path) -> None:
+def test_the_cost_of_opening_the_store(table: Table, tmp_path: Path) -> None:
     found = []
-    for size in CROWDS:
+    for size in SIZES:
         path = tmp_path / f"{size}.db"
         with closing(Store.open(path)) as store:
-            store.commit(crowd(size))
+            store.commit(state_of(size))
         found.append(each(lambda path=path: Store.open(path).close(), 1, rounds=3))  # type: ignore[misc]
-    beside_the_first(table, "open the store", found)
+    add_compared(table, "open the store", found)
 
 
-def test_counting(table: Table) -> None:
-    """What a status report counts: users, keys, owners, guests."""
+def test_the_cost_of_counting_users(table: Table) -> None:
+    """The counts of a status report: users, keys, and users per role."""
     found = []
-    for size in CROWDS:
-        state = crowd(size)
+    for size in SIZES:
+        state = state_of(size)
 
         def report(state: State = state) -> tuple[int, ...]:
             roles = (state.count_in(role.id) for role in ROLES)
@@ -108,21 +108,21 @@ def test_counting(table: Table) -> None:
 
         assert sum(report()) == 3 * (size + 1)
         found.append(each(report, 2000))
-    beside_the_first(table, "count users, keys and roles", found)
+    add_compared(table, "count users, keys and roles", found)
 
 
-def test_listing(table: Table) -> None:
-    """All users in the order of their names, per user."""
+def test_the_cost_of_listing_users(table: Table) -> None:
+    """All users sorted by name; the cost per user."""
     found = []
-    for size in CROWDS:
-        state = crowd(size)
+    for size in SIZES:
+        state = state_of(size)
         taken = each(lambda state=state: sorted(state.users.items()), 3)  # type: ignore[misc]
         found.append(taken / size)
-    beside_the_first(table, "list users by name, per user", found)
+    add_compared(table, "list users by name, per user", found)
 
 
-def test_a_decision(table: Table) -> None:
-    """Who is this key, and may it do that? Among few and many users, with few and many policies."""
+def test_the_cost_of_a_decision(table: Table) -> None:
+    """Identify a key and decide about one action, for few and many users and policies."""
     policies = [
         Policy(f"p{n}", (Statement(Effect.ALLOW, (f"App{n}:Get", f"Other{n}:*")),))
         for n in range(1000)
@@ -134,22 +134,22 @@ def test_a_decision(table: Table) -> None:
         ("built-in policies", Access(), "Iam:GetMe"),
         ("1,000 policies", Access(roles, [*POLICIES, *policies]), "App999:Get"),
     ):
-        assert access.decide(access.subject(crowd(10), f"{3:064x}", 0.0), action).allowed
-        for size in CROWDS:
-            state = crowd(size)
+        assert access.decide(access.subject(state_of(10), f"{3:064x}", 0.0), action).allowed
+        for size in SIZES:
+            state = state_of(size)
 
             def decide(access: Access = access, state: State = state, action: str = action) -> None:
                 access.decide(access.subject(state, f"{3:064x}", 0.0), action)
 
             found[name, size] = each(decide, 2000)
-        beside_the_first(table, f"decide, {name}", [found[name, size] for size in CROWDS])
+        add_compared(table, f"decide, {name}", [found[name, size] for size in SIZES])
     ratio = found["1,000 policies", 10] / found["built-in policies", 10]
     table.add(
         "decide, 1,000 policies", found["1,000 policies", 10], f"{ratio:.2f} × built-in policies"
     )
 
 
-def test_loading_policies(table: Table) -> None:
+def test_the_cost_of_loading_policies(table: Table) -> None:
     def load(number: int) -> Access:
         policies = [
             Policy(f"p{n}", (Statement(Effect.ALLOW, (f"App{n}:Get",)),)) for n in range(number)

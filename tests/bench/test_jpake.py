@@ -1,9 +1,9 @@
-"""What pairing by a code costs, and whether the time tells anything about a scalar.
+"""The cost of pairing by a code, and whether run times depend on secret scalars.
 
-The second is a table, not a verdict: machines are noisy. For each class of scalars it gives the
-median next to random ones', and Welch's t between the two: beyond ±5 is a leak that this many
-measurements can see. `ecdsa`, which is not of constant time, is printed beside it to show what one
-looks like.
+Run times are reported, not judged, since machines are noisy. For each class of scalars the table
+has the median relative to random scalars, and Welch's t between both: a value beyond ±5 is a leak
+that this number of measurements can detect. `ecdsa`, which is not constant-time, is included to
+show how a leak looks.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ BINDING: dict[str, Any] = {
     "device": b"\x0d" * 32,
 }
 MULTIPLICATIONS = 28  # both sides together: 12 to write six items, 12 to check them, 4 for K
-SLOWEST = 0.1  # of the samples, left out: the machine did something else
+SLOWEST = 0.1  # the share of the slowest samples, which is dropped as disturbed by other programs
 
 
 def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
-    """Seconds of this processor for one, the median of some rounds."""
+    """Processor seconds for one call: the median of several rounds."""
     taken = []
     for _ in range(rounds):
         begin = time.process_time()
@@ -60,15 +60,15 @@ def exchange() -> None:
     assert client.premaster() == server.premaster()
 
 
-def test_an_exchange(table: Table) -> None:
-    dice = random.Random(1)
+def test_the_cost_of_an_exchange(table: Table) -> None:
+    rng = random.Random(1)
     generator = ecdsa.NIST256p.generator
-    point = generator * dice.randrange(1, N)
+    point = generator * rng.randrange(1, N)
 
     def oracle() -> None:
-        """Nothing but the same number of multiplications, with as many of the generator."""
+        """The same number of multiplications alone, as many of them with the generator."""
         for number in range(MULTIPLICATIONS):
-            (generator if number < 12 else point) * dice.randrange(1, N)
+            (generator if number < 12 else point) * rng.randrange(1, N)
 
     ours = each(exchange, 20)
     theirs = each(oracle, 2)
@@ -77,29 +77,32 @@ def test_an_exchange(table: Table) -> None:
     table.add("scrypt of a printed code", each(lambda: stretched(b"7K3MQ2ZX", b"salt"), 2))
 
 
-def classes(dice: random.Random) -> dict[str, Callable[[], int]]:
-    """Kinds of scalars that a leak of length, weight or zeros would tell apart."""
+def scalar_classes(rng: random.Random) -> dict[str, Callable[[], int]]:
+    """Classes of scalars that reveal a leak of length, Hamming weight or zero bits."""
     return {
-        "random": lambda: dice.randrange(1, N),
-        "random again": lambda: dice.randrange(1, N),
+        "random": lambda: rng.randrange(1, N),
+        "random again": lambda: rng.randrange(1, N),
         "one": lambda: 1,
-        "32 bits": lambda: dice.randrange(1, 2**32),
-        "128 bits": lambda: dice.randrange(2**127, 2**128),
+        "32 bits": lambda: rng.randrange(1, 2**32),
+        "128 bits": lambda: rng.randrange(2**127, 2**128),
         "one bit, the highest": lambda: 2**255,
         "all ones": lambda: 2**255 - 1,
         "order - 1": lambda: N - 1,
     }
 
 
-def compared(work: Callable[[int], Callable[[], object]], times: int) -> dict[str, list[float]]:
-    """Seconds of `work` for each class, in turns that are shuffled."""
-    dice = random.Random(2)
-    # Drawn beforehand, no list that grows, no collector: what is done in between shows.
-    drawn = {name: [kind() for _ in range(times)] for name, kind in classes(dice).items()}
+def times_per_class(
+    work: Callable[[int], Callable[[], object]], times: int
+) -> dict[str, list[float]]:
+    """Seconds of `work` for each class, measured in shuffled turns."""
+    rng = random.Random(2)
+    # Scalars are drawn and lists allocated beforehand, and the garbage collector is off, so that
+    # only `work` is measured.
+    drawn = {name: [kind() for _ in range(times)] for name, kind in scalar_classes(rng).items()}
     samples = {name: [0.0] * times for name in drawn}
     gc.disable()
     for turn in range(times):
-        for name in dice.sample(list(drawn), len(drawn)):
+        for name in rng.sample(list(drawn), len(drawn)):
             ready = work(drawn[name][turn])
             begin = time.perf_counter()
             ready()
@@ -119,8 +122,8 @@ def add(table: Table, what: str, samples: dict[str, list[float]]) -> None:
     usual = samples["random"]
     for name, taken in samples.items():
         ratio = median(taken) / median(usual)
-        told = f"{ratio:.3f} × random, t = {welch(taken, usual):+.1f}"
-        table.add(f"{what}, {name}", median(taken), told)
+        compared_text = f"{ratio:.3f} × random, t = {welch(taken, usual):+.1f}"
+        table.add(f"{what}, {name}", median(taken), compared_text)
 
 
 def ours(point: Any) -> Callable[[int], Callable[[], object]]:
@@ -131,18 +134,18 @@ def ours(point: Any) -> Callable[[int], Callable[[], object]]:
     return prepared
 
 
-def test_the_time_of_a_multiplication_and_the_scalar(table: Table) -> None:
+def test_the_time_of_a_multiplication_per_scalar_class(table: Table) -> None:
     generator = p256.base()
     point = p256.times(generator, p256.secret_scalar(b"\x7b" * 32))
-    add(table, "k·G", compared(ours(generator), 1500))
-    add(table, "k·P", compared(ours(point), 1500))
+    add(table, "k·G", times_per_class(ours(generator), 1500))
+    add(table, "k·P", times_per_class(ours(point), 1500))
 
     theirs = ecdsa.NIST256p.generator * 12345
-    add(table, "k·P with ecdsa", compared(lambda number: lambda: theirs * number, 40))
+    add(table, "k·P with ecdsa", times_per_class(lambda number: lambda: theirs * number, 40))
 
 
-def test_the_time_of_what_is_done_with_scalars(table: Table) -> None:
-    """x·s modulo the order, and v - x·h: numbers of the library as well, not Python's."""
+def test_the_time_of_scalar_arithmetic_per_scalar_class(table: Table) -> None:
+    """x·s modulo the order, and v - x·h: both use numbers of the library, not Python integers."""
     x = p256.secret_scalar(b"\x5a" * 32)
 
     def times(number: int) -> Callable[[], object]:
@@ -153,5 +156,5 @@ def test_the_time_of_what_is_done_with_scalars(table: Table) -> None:
         secret, h = p256.secret_scalar(number.to_bytes(32)), p256.public_scalar(b"\x33" * 32)
         return lambda: p256.reduce(x + secret * p256.negate(h))
 
-    add(table, "x·s", compared(times, 3000))
-    add(table, "v - x·h", compared(answer, 3000))
+    add(table, "x·s", times_per_class(times, 3000))
+    add(table, "v - x·h", times_per_class(answer, 3000))

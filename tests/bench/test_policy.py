@@ -1,4 +1,4 @@
-"""What a decision and a set of rules cost, compared with each other; nothing is judged."""
+"""Costs of decisions and of loading policies, compared with each other; none is a limit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ATTRIBUTES = {
 
 
 def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
-    """Seconds for one, the median of some rounds; the one before them is not counted."""
+    """Seconds for one call: the median of several rounds, without the first."""
     taken = []
     for _ in range(rounds + 1):
         begin = time.perf_counter()
@@ -40,7 +40,7 @@ def each(work: Callable[[], object], times: int, rounds: int = 5) -> float:
 
 
 def policies(count: int) -> tuple[Policy, ...]:
-    """Each about a module of its own, the last with every kind of condition."""
+    """Policies for one module each; the last statement has every kind of condition."""
     local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
     named = Condition(Operator.STRING_LIKE, "Connection:Username", ("bert", "a*"))
     near = Condition(Operator.IP_ADDRESS, "Connection:Address", ("10.0.0.0/8", "192.0.2.0/24"))
@@ -65,8 +65,8 @@ def access(count: int) -> Access:
     return Access((*ROLES, role), (*POLICIES, *mine))
 
 
-def test_a_decision_among_policies(table: Table) -> None:
-    """About the last policy of all: the worst place, if one were to look at them in order."""
+def test_the_cost_of_a_decision_among_policies(table: Table) -> None:
+    """Actions of the last policy: the worst case if policies were searched in order."""
     base = 0.0
     for count in (1, 100, 1000):
         rules, last = access(count), count - 1
@@ -90,8 +90,8 @@ def test_a_decision_among_policies(table: Table) -> None:
     table.add("decision explained, 1000 policies", cost, f"{cost / base:.2f} ×")
 
 
-def test_a_pattern_on_hostile_text(table: Table) -> None:
-    """Work grows with the text and the pattern, and with nothing else."""
+def test_the_cost_of_a_pattern_on_hostile_text(table: Table) -> None:
+    """The cost grows only with the length of the text and of the pattern."""
     base = 0.0
     for pieces in (1, 8, 64):
         condition = Condition(Operator.STRING_LIKE, "Lamp:Text", ("*a" * pieces + "!",))
@@ -101,7 +101,7 @@ def test_a_pattern_on_hostile_text(table: Table) -> None:
         table.add(f"StringLike with {pieces} wildcards, no match", cost, f"{cost / base:.2f} ×")
 
 
-def test_rules_are_loaded(table: Table) -> None:
+def test_the_cost_of_loading_rules(table: Table) -> None:
     base = 0.0
     for count in (10, 1000):
         mine = policies(count)

@@ -1,7 +1,7 @@
-"""200,000 requests on one session. Message IDs go round three times; every answer
-belongs to its request, each handler ran once, and memory stays flat.
+"""200,000 requests on one session, in which the Message IDs wrap around three times.
 
-`make soak` runs this and prints the figures. Time is not judged; memory is.
+Each answer belongs to its request, each handler runs once, and memory stays flat. `make soak` runs
+this and prints the figures. Time is not a criterion; memory is.
 """
 
 from __future__ import annotations
@@ -35,32 +35,34 @@ PAGE_BYTES = 4096
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory."""
+    """The resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
 
 
-def look() -> tuple[int, int, int]:
-    """Allocated blocks of Python, objects that the collector knows, resident bytes."""
+def memory() -> tuple[int, int, int]:
+    """Allocated Python blocks, objects known to the collector, and resident bytes."""
     gc.collect()
     return sys.getallocatedblocks(), len(gc.get_objects()), resident()
 
 
-async def test_two_hundred_thousand_requests_on_one_session(serve: Serve, table: Table) -> None:
+async def test_200_000_requests_on_one_session_use_no_additional_memory(
+    serve: Serve, table: Table
+) -> None:
     served = await serve()
     async with CoapsClient(Identity.create()) as client:
         connection = await client.connect(served.address, pinned=served.identity.fingerprint)
         session = connection.peer.session_id
-        begin, warm = time.perf_counter(), look()
-        used = bytearray(MESSAGE_IDS)  # not a set, which would grow by itself
+        begin, warm = time.perf_counter(), memory()
+        used = bytearray(MESSAGE_IDS)  # a set would grow by itself
         for number in range(REQUESTS):
             if number == WARM:
-                warm = look()
+                warm = memory()
             used[messages_of(client).message_id] = 1
             body = b"request %d" % number
             message = aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=body)
             answer = await connection.request(message, timeout=60)
             assert answer.payload == body, "an answer of another request"
-        taken, end = time.perf_counter() - begin, look()
+        taken, end = time.perf_counter() - begin, memory()
         assert served.echo.served == REQUESTS
         assert connection.peer.session_id == session
         assert all(used), "every Message ID was used, most of them three times"
@@ -70,6 +72,6 @@ async def test_two_hundred_thousand_requests_on_one_session(serve: Serve, table:
     for what, before, after in zip(("blocks", "objects", "resident bytes"), warm, end, strict=True):
         print(f"{what}: {before:,}, then {after:,}: {after / before:.4f}")
     blocks, objects, bytes_ = (after / before for before, after in zip(warm, end, strict=True))
-    assert blocks < 1.02, "Python objects pile up"
-    assert objects < 1.02, "Python objects pile up"
+    assert blocks < 1.02, "Python objects accumulate"
+    assert objects < 1.02, "Python objects accumulate"
     assert bytes_ < 1.2, "memory grows"

@@ -125,7 +125,7 @@ def device_thread(tmp_path: Path) -> Iterator[DeviceThread]:
 @pytest.fixture
 def owner(device_thread: DeviceThread, home: Path) -> DeviceThread:
     """The real device, of which this home's client is an owner: anna."""
-    device_thread.let_in(home, "anna", "owner")
+    device_thread.add_client(home, "anna", "owner")
     return device_thread
 
 

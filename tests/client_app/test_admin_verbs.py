@@ -115,7 +115,7 @@ def test_roles(anna: Shell) -> None:
 def test_can(anna: Shell, owner: DeviceThread, mia: Shell) -> None:
     done = anna("can", "kitchen", "Iam:AddUser")
     assert (done.code, done.out) == (0, "yes: Iam:AddUser\n")
-    owner.let_in(mia.home, "mia", "guest")
+    owner.add_client(mia.home, "mia", "guest")
     done = mia("can", "kitchen", "Iam:AddUser")
     assert done.code == 7
     assert done.out.startswith("no: Iam:AddUser. ")
@@ -131,7 +131,7 @@ def test_can(anna: Shell, owner: DeviceThread, mia: Shell) -> None:
 
 
 def test_a_guest_is_told_no(owner: DeviceThread, mia: Shell) -> None:
-    owner.let_in(mia.home, "mia", "guest")
+    owner.add_client(mia.home, "mia", "guest")
     for words in (
         ["users", "kitchen"],
         ["users", "kitchen", "add", "leo"],
@@ -149,7 +149,7 @@ def test_a_guest_is_told_no(owner: DeviceThread, mia: Shell) -> None:
 
 def test_whoami_says_until_when(anna: Shell, mia: Shell, owner: DeviceThread) -> None:
     assert "no expiry" in anna("whoami", "kitchen").out
-    owner.let_in(mia.home, "mia", "guest")
+    owner.add_client(mia.home, "mia", "guest")
     assert anna("users", "kitchen", "set", "mia", "--until", "2030-12-24").code == 0
     done = mia("whoami", "kitchen")
     assert re.search(r"role   guest, until 2030-12-25 00:00 [+-]\d{4}", done.out)

@@ -212,7 +212,7 @@ async def test_events_as_they_come(kitchen: Device, owner: DeviceThread) -> None
 
 @pytest.mark.usefixtures("lan")
 async def test_a_guest_is_told_no(owner: DeviceThread, tmp_path: Path) -> None:
-    owner.let_in(tmp_path / "guest", "mia", "guest")
+    owner.add_client(tmp_path / "guest", "mia", "guest")
     async with Client(home=tmp_path / "guest") as client:
         iam = (await client.connect("kitchen")).iam
         for refused in (iam.users(), iam.invite("leo"), iam.open_window(), iam.events()):

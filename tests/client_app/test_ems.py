@@ -9,7 +9,7 @@ from peer.dtls import openssl
 from peer.errors import HandshakeFailed
 
 
-async def test_no_extended_master_secret_no_pairing(
+async def test_pairing_requires_the_extended_master_secret(
     board: Any, new_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No library here can leave it out, so the client is told that its session has none."""

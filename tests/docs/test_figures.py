@@ -77,7 +77,7 @@ def test_the_bodies_of_a_figure_have_the_fields_of_their_rules(
 
 def leaves(cddl: Cddl, rule: str) -> list[str]:
     """A rule, or the rules that it is a choice of."""
-    forms = cddl.forms(rule)
+    forms = cddl.alternatives(rule)
     return [leaf for form in forms for leaf in leaves(cddl, form)] if forms else [rule]
 
 

@@ -14,8 +14,8 @@ from peer.pairing.label import Label
 from peer.pairing.methods import Method
 from peer.pairing.sas import SasDevice
 from peer.pairing.sides import ClientSide, DeviceSide, Session, Terms, bytes_field
-from tests.kit.methods import Bearer, half_of, method_of
-from tests.kit.middle import Imposter, Middle, Taking, between, method_named
+from tests.kit.methods import LabelledDevice, client_side_of, method_of
+from tests.kit.middle import Imposter, Middle, TokenCollector, method_named, start_middle
 
 if TYPE_CHECKING:
     from client_app.client import Client
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 DIGITS = 3
 
 
-async def pairs(client: Client, bearer: Bearer, middle: Middle, way: str, confirm: Confirm) -> Any:
+async def pairs(
+    client: Client, bearer: LabelledDevice, middle: Middle, way: str, confirm: Confirm
+) -> Any:
     """The client's user does what the way asks, and meets the man in the middle."""
     if way == Method.LABEL:
         return await client.pair(bearer.label.text, at=middle.address, name="anna")
@@ -99,7 +101,7 @@ class _Board:
 
 async def imposter(
     kit: Kit,
-    bearer: Bearer,
+    bearer: LabelledDevice,
     way: str,
     *,
     guess: Callable[[], str] = str,
@@ -110,7 +112,7 @@ async def imposter(
 
     def board(terms: Terms, him: Imposter) -> Board:
         if way == Method.LABEL:
-            return Taking(terms)
+            return TokenCollector(terms)
         if searches:
             return _Board(Searching(terms, him), reflects=reflects)
         made = method_named(way, terms.channel.device, guess=guess()).create_side(terms)
@@ -119,13 +121,13 @@ async def imposter(
     def half(session: Session, him: Imposter) -> ClientSide:
         label = None
         if way == Method.LABEL:
-            assert isinstance(him.board, Taking)
+            assert isinstance(him.board, TokenCollector)
             label = Label(session.device, him.board.token)
-        return half_of(way, session, code=guess(), label=label)
+        return client_side_of(way, session, code=guess(), label=label)
 
     def make(identity: Identity, address: Address) -> Middle:
         return Imposter(identity, address, method=method_of(way), board=board, half=half)
 
-    made = await between(kit, bearer.device, way=way, make=make)
+    made = await start_middle(kit, bearer.device, way=way, make=make)
     assert isinstance(made, Imposter)
     return made

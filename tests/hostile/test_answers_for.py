@@ -102,10 +102,10 @@ async def test_a_fingerprint_that_was_not_shown_names_nobody(kit: Kit, device: D
     key = Identity.create()
     anna = kit.caller(device, key)
     first = await Run.of(anna, bearer, Method.SAS)
-    await first.to_the_question()
+    await first.run_to_decision()
     old = await looked_at(device)
     again = await Run.of(kit.caller(device, key), bearer, Method.SAS)
-    await again.to_the_question()
+    await again.run_to_decision()
     new = await looked_at(device)
     assert new["fingerprint"] == old["fingerprint"] == anna.fingerprint
     assert new["number"] != old["number"]

@@ -26,7 +26,7 @@ from peer.pairing.budget import AttemptBudget
 from peer.pairing.compare import CompareClient
 from peer.pairing.methods import Method
 from tests.kit.internals import record_of
-from tests.kit.methods import PRINTED, Bearer, Run, labelled, opened, paired
+from tests.kit.methods import PRINTED, LabelledDevice, Run, labelled, opened, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def kill_the_code(device: Device, *, blocked_seconds: float = 0.0) -> None:
     record_of(service).keep(record_of(service).budget, (), 0.0, actor="")
 
 
-async def wrong(caller: Caller, bearer: Bearer, **start: object) -> Answer:
+async def wrong(caller: Caller, bearer: LabelledDevice, **start: object) -> Answer:
     """A try at the printed code that fails; with `start`, by what its first message says."""
     run = await Run.of(caller, bearer, PRINTED, code=bearer.wrong_code_for(PRINTED))
     started = await run.start(**start)
@@ -144,7 +144,7 @@ async def test_the_console_revives_a_dead_code(kit: Kit, device: Device) -> None
     device = await kit.device()
     assert plate_failures(device) == 0
     await opened(device, PRINTED)
-    await paired(kit.caller(device), Bearer(device, bearer.label, bearer.printed), PRINTED)
+    await paired(kit.caller(device), LabelledDevice(device, bearer.label, bearer.printed), PRINTED)
 
 
 async def test_without_a_daemon_as_well_and_without_a_label_it_says_so(device: Device) -> None:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from peer import cbor
-from tests.kit.internals import spooled
+from tests.kit.internals import partial_transfers
 
 if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit
@@ -258,7 +258,7 @@ async def test_bodies_over_the_bound(kit: Kit, device: Device, place: Place) -> 
     ]
     for answer in answers:
         assert (answer.code, answer.reason) == ("4.13", "too-large")
-    assert spooled() == 0
+    assert partial_transfers() == 0
     assert device.users is users
 
 
@@ -278,7 +278,7 @@ async def test_half_bodies_are_few_and_only_their_sender_can_finish_them(
     for number in range(100):
         path = f"/iam/users/u{number}"
         assert (await admin.ask("POST", path, raw=bytes(16), block1=(0, True, 0))).code == "2.31"
-    assert 0 < spooled() <= device.app.settings.limits.block_assemblies
+    assert 0 < partial_transfers() <= device.app.settings.limits.block_assemblies
     assert (await guest.ask("POST", "/iam/users", raw=bytes(16), block1=(0, True, 0))).code == (
         "4.03"
     )

@@ -25,7 +25,7 @@ from peer.pairing.binding import Channel, Confirmation, lp
 from peer.pairing.methods import Method
 from peer.testing import Proxy
 from tests.kit.device import fixed_port
-from tests.kit.methods import Bearer, Run, labelled, opened
+from tests.kit.methods import LabelledDevice, Run, labelled, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ class Capture:
 
 async def captured(kit: Kit, device: Device, *, random_bytes: Any = None) -> Capture:
     """A pairing by the shown code, through a path that keeps all."""
-    bearer: Bearer = labelled(device)
+    bearer: LabelledDevice = labelled(device)
     await opened(device, Method.CODE)
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
     caller = kit.caller(device)
@@ -78,7 +78,7 @@ async def captured(kit: Kit, device: Device, *, random_bytes: Any = None) -> Cap
     run = await Run.of(caller, bearer, Method.CODE)
     if random_bytes is not None:
         run.side._jpake._random_bytes = random_bytes  # type: ignore[attr-defined]
-    done = await run.through(device)
+    done = await run.run_to_end(device)
     assert done.code == "2.04"
     datagrams = (proxy.towards_device(), proxy.towards_client())
     await caller.close()

@@ -22,7 +22,7 @@ from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.testing import Proxy
 from tests.kit.device import HASTY
-from tests.kit.internals import half_open, rated_sources, spooled
+from tests.kit.internals import half_open, partial_transfers, rated_sources
 
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
@@ -203,7 +203,7 @@ async def test_half_bodies_go_with_their_session(device: Device, owner: Caller) 
     """No one can finish them any more, and they hold on to the session's keys."""
     half = await owner.ask("POST", "/iam/users", raw=bytes(64), block1=(0, True, 2))
     assert half.code == "2.31"
-    assert spooled() == 1
+    assert partial_transfers() == 1
     await owner.client.close()
     await device.until(lambda: not device.sessions("regular"))
-    await device.until(lambda: spooled() == 0)
+    await device.until(lambda: partial_transfers() == 0)

@@ -23,7 +23,7 @@ from peer.limits import Limits
 from peer.net.address import Address
 from peer.pairing.invite import read_untrusted
 from tests.kit.device import HASTY
-from tests.kit.floods import Crowd, FarPath, Step, Stopped, addresses, stop_at
+from tests.kit.floods import Crowd, FarPath, Step, StoppedClient, addresses, stop_at
 from tests.kit.internals import endpoint_of, half_open
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Scene:
     def __init__(self) -> None:
         self.paths: list[FarPath] = []
         self.crowds: list[Crowd] = []
-        self.silent: list[Stopped] = []
+        self.silent: list[StoppedClient] = []
 
     def far(self, caller: Caller, device: Device, *, source: str = HOME) -> FarPath:
         """Put a caller 50 ms away in each direction, on both ports; returns the regular path."""

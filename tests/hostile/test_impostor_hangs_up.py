@@ -33,7 +33,15 @@ from peer.pairing.binding import WINDOW_ID_BYTES, Channel, receipt
 from peer.pairing.code import CodeClient
 from peer.pairing.methods import Method
 from peer.pairing.sides import Terms
-from tests.kit.methods import PRINTED, Bearer, client_at, labelled, method_of, opened, other_code
+from tests.kit.methods import (
+    PRINTED,
+    LabelledDevice,
+    client_at,
+    labelled,
+    method_of,
+    opened,
+    other_code,
+)
 from tests.kit.middle import method_named, said
 
 if TYPE_CHECKING:
@@ -64,7 +72,7 @@ class Impostor(aiocoap.resource.Resource):
     `kept` is what its /iam/me shows as the receipt of the ceremony.
     """
 
-    def __init__(self, way: str, bearer: Bearer, *, step: str, kept: str) -> None:
+    def __init__(self, way: str, bearer: LabelledDevice, *, step: str, kept: str) -> None:
         super().__init__()
         self.identity = Identity.create()
         self._way, self._bearer, self._step, self._kept = way, bearer, step, kept
@@ -178,7 +186,9 @@ class Me(aiocoap.resource.Resource):
         return said(me | ({"receipt": receipt} if receipt is not None else {}), code=Code.CONTENT)
 
 
-async def impostor_at(kit: Kit, bearer: Bearer, way: str, *, step: str, kept: str) -> Impostor:
+async def impostor_at(
+    kit: Kit, bearer: LabelledDevice, way: str, *, step: str, kept: str
+) -> Impostor:
     impostor = Impostor(way, bearer, step=step, kept=kept)
     await impostor.start()
     kit.at_end(impostor.close)
@@ -195,7 +205,7 @@ def looks_at(device: Device) -> Confirm:
 
 
 async def meet(
-    client: Client, bearer: Bearer, way: str, at: str, *, confirm: Confirm | None = None
+    client: Client, bearer: LabelledDevice, way: str, at: str, *, confirm: Confirm | None = None
 ) -> Paired:
     """Pair as a person with the label or the code of the real device would."""
     if way == Method.LABEL:

@@ -23,7 +23,7 @@ from peer.identity import Fingerprint, Identity
 from peer.net.remote import peer_of
 from peer.pairing.binding import Channel, confirmation
 from tests.kit.methods import client_at, nobody
-from tests.kit.middle import between, hiding
+from tests.kit.middle import start_middle, without_key
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -56,7 +56,7 @@ async def test_relaying_the_offer_as_it_is_gives_him_away_at_once(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
     """GET /pair names the device's key, which is not the one that was proved."""
-    middle = await between(kit, device)
+    middle = await start_middle(kit, device)
     client = client_at(kit, tmp_path)
     with pytest.raises(PinMismatch) as caught:
         await client.pair(middle.address, method="compare", confirm=nobody)
@@ -70,7 +70,7 @@ async def test_relaying_the_offer_as_it_is_gives_him_away_at_once(
 async def test_both_users_see_his_key_and_their_careless_yes_is_not_enough(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
-    middle = await between(kit, device, hiding)
+    middle = await start_middle(kit, device, without_key)
     client = client_at(kit, tmp_path)
     careless, shown = yes_man(device)
     with pytest.raises(WrongCode):
@@ -91,7 +91,7 @@ async def test_his_own_tag_for_the_device_does_not_help_him_with_the_client(
 ) -> None:
     """If the device's user takes him for the client, he is paired, as anyone would be; but the
     device's tag that he gets is no good for the client, which stores nothing."""
-    middle = await between(kit, device, hiding)
+    middle = await start_middle(kit, device, without_key)
     client = client_at(kit, tmp_path)
     relay = middle.connection.request
 
@@ -118,7 +118,7 @@ async def test_his_own_tag_for_the_device_does_not_help_him_with_the_client(
 async def test_a_client_that_knows_the_fingerprint_does_not_talk_to_him(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
-    middle = await between(kit, device)
+    middle = await start_middle(kit, device)
     client = client_at(kit, tmp_path)
     with pytest.raises(PinMismatch):
         await client.pair(middle.address, expect=device.fingerprint)
@@ -146,7 +146,7 @@ async def test_a_device_whose_tag_means_something_else_is_not_stored(
 ) -> None:
     """He plays the device himself, with his own key, and the client's user says yes to that key.
     Then only what the tag is made of can be wrong; with nothing wrong he is stored, as himself."""
-    middle = await between(kit, device, hiding)
+    middle = await start_middle(kit, device, without_key)
     client = client_at(kit, tmp_path)
     careless, _ = yes_man(device)
     render = middle.render

@@ -16,8 +16,8 @@ from peer.identity import Identity
 from peer.net.address import Address
 from peer.pairing.methods import Method
 from tests.hostile.middle_checks import both_are_his, imposter, nobody_won, pairs, stored_at
-from tests.kit.methods import WAYS, client_at, labelled, method_of, nobody, two_people
-from tests.kit.middle import Middle, between, hiding, offering, said
+from tests.kit.methods import WAYS, both_users, client_at, labelled, method_of, nobody
+from tests.kit.middle import Middle, said, start_middle, with_methods, without_key
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -49,7 +49,7 @@ BROUGHT: dict[str, dict[str, Any]] = {
 async def test_a_client_whose_methods_are_taken_away_does_not_take_the_button(
     kit: Kit, device: Device, tmp_path: Path, brought: str, left: tuple[str, ...]
 ) -> None:
-    middle = await between(kit, device, offering(*left), way=Method.BUTTON)
+    middle = await start_middle(kit, device, with_methods(*left), way=Method.BUTTON)
     client = client_at(kit, tmp_path)
     with pytest.raises(UsageError):
         await client.pair(middle.address, **BROUGHT[brought])
@@ -64,7 +64,7 @@ async def test_a_client_that_takes_what_comes_first_is_his(
     monkeypatch.setattr(MethodInputs, "method_for", lambda _self, offer: Method(offer.methods[0]))
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.BUTTON)
-    middle.change = offering("button")
+    middle.change = with_methods("button")
     client = client_at(kit, tmp_path)
     await client.pair(middle.address, confirm=nobody, code="1234-5678")
     both_are_his(client, device, middle)
@@ -75,7 +75,7 @@ async def test_the_method_that_was_asked_for_is_not_replaced(
     kit: Kit, device: Device, tmp_path: Path, method: str
 ) -> None:
     others = [name for name in tuple(Method) if name != method]
-    middle = await between(kit, device, offering(*others))
+    middle = await start_middle(kit, device, with_methods(*others))
     client = client_at(kit, tmp_path)
     with pytest.raises(UsageError, match=method):
         await client.pair(middle.address, method=method, confirm=nobody, code="1234-5678")
@@ -89,9 +89,9 @@ async def test_with_everything_but_compare_taken_away_the_users_see_his_key(
     """Each remaining method is secure by itself: the user gets another question, and refuses."""
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.COMPARE)
-    middle.change = offering("compare")
+    middle.change = with_methods("compare")
     client = client_at(kit, tmp_path)
-    careful, looks = two_people(device, careful=True)
+    careful, looks = both_users(device, careful=True)
     with pytest.raises((Declined, RefusedByUser)):
         await client.pair(middle.address, confirm=careful, code=code_of)
     [(here, _)] = looks
@@ -107,13 +107,13 @@ class Settled(Middle):
 
     async def render(self, request: Any) -> Any:
         if not request.payload:
-            return await self.carried_over(request)
+            return await self.relay(request)
         known = {"state": "REGISTERED", "user": "anna", "role": "owner"}
         return said(known)
 
 
 def settled(identity: Identity, device: Address) -> Middle:
-    return Settled(identity, device, hiding)
+    return Settled(identity, device, without_key)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != Method.BUTTON])
@@ -122,7 +122,7 @@ async def test_that_all_was_settled_proves_nothing(
 ) -> None:
     """No ceremony took place, so the key has to be known otherwise, or be compared."""
     bearer = labelled(device)
-    middle = await between(kit, device, way=way, make=settled)
+    middle = await start_middle(kit, device, way=way, make=settled)
     client = client_at(kit, tmp_path)
     asked: list[Comparison] = []
 
@@ -149,7 +149,7 @@ async def test_without_that_question_anybody_is_stored(
     monkeypatch.setattr("client_app.pairing.attempt.PairingAttempt._compare", nothing)
     bearer = labelled(device)
     way = Method.CODE
-    middle = await between(kit, device, way=way, make=settled)
+    middle = await start_middle(kit, device, way=way, make=settled)
     client = client_at(kit, tmp_path)
     await client.pair(middle.address, code=bearer.code_for(way))
     assert stored_at(client) == [middle.identity.fingerprint]

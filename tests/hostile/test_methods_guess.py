@@ -34,7 +34,7 @@ from tests.kit.internals import record_of
 from tests.kit.methods import (
     PRINTED,
     WAYS,
-    Bearer,
+    LabelledDevice,
     Run,
     labelled,
     method_of,
@@ -49,12 +49,12 @@ if TYPE_CHECKING:
 CODES = (Method.CODE, PRINTED)
 
 
-async def wrong(caller: Caller, bearer: Bearer, way: str) -> Answer:
+async def wrong(caller: Caller, bearer: LabelledDevice, way: str) -> Answer:
     """One ceremony that fails by what the client sends; the last answer."""
     run = await Run.of(
         caller, bearer, way, code=bearer.code_for(way) and bearer.wrong_code_for(way)
     )
-    started = await run.to_the_question()
+    started = await run.run_to_decision()
     if started.code != "2.01":
         return started
     if bearer.device.app.pairing.ceremonies.pending() is not None:
@@ -155,17 +155,17 @@ async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, wa
     assert (await owner.ask("GET", "/hello")).code == "2.05"
 
 
-def replace_code(bearer: Bearer) -> Bearer:
+def replace_code(bearer: LabelledDevice) -> LabelledDevice:
     """A user who types a code where none is shown."""
 
-    class Typing(Bearer):
+    class Typing(LabelledDevice):
         def code_for(self, way: str) -> str:
             return {Method.CODE: "1234-5678", PRINTED: self.printed}.get(way, "")
 
     return Typing(bearer.device, bearer.label, bearer.printed)
 
 
-async def failing(kit: Kit, device: Device, bearer: Bearer, way: str, count: int) -> None:
+async def failing(kit: Kit, device: Device, bearer: LabelledDevice, way: str, count: int) -> None:
     """Cause `count` failures, in as many windows as necessary."""
     mallory = kit.caller(device)
     for _ in range(count):
@@ -187,7 +187,7 @@ async def test_ten_failures_begin_a_back_off_that_a_restart_does_not_end(
         if turn:
             await device.app.close()
             device = await kit.device(hardware=Hardware(button=True))
-            bearer = Bearer(device, bearer.label, bearer.printed)
+            bearer = LabelledDevice(device, bearer.label, bearer.printed)
             owner = kit.caller(device, owner.identity)
         await device.closed()
         await device.open(role="user")
@@ -267,7 +267,7 @@ async def test_a_printed_code_dies_of_twenty_wrong_tries_and_nothing_else_does(
         await paired(kit.caller(device), bearer, way, name=way)
     await opened(device, PRINTED)
     run = await Run.of(kit.caller(device), bearer, PRINTED)
-    done = await run.through(device)
+    done = await run.run_to_end(device)
     assert (done.code == "2.04") is not dead, "the right code, and others have paired meanwhile"
     assert ("anna" in device.users.users) is not dead
     if dead:
@@ -296,7 +296,7 @@ async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> 
     device = await kit.device()
     seen: dict[str, list[tuple[object, ...]]] = {}
 
-    async def look(what: str, bearer: Bearer, way: str) -> None:
+    async def look(what: str, bearer: LabelledDevice, way: str) -> None:
         await device.closed()
         await device.open(role="user", clears_backoff=True)
         run = await Run.of(kit.caller(device), replace_code(bearer), way, code=codes[way])
@@ -314,7 +314,7 @@ async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> 
         assert done.reason == "wrong-code"
         assert device.app.pairing.budget.failures == 1
 
-    none = Bearer(device, Label(device.fingerprint, bytes(16)), "")
+    none = LabelledDevice(device, Label(device.fingerprint, bytes(16)), "")
     codes = {Method.CODE: "", PRINTED: TypedCode.printed(random.Random(3).randbytes).text}
     await look("no label", none, PRINTED)
     bearer = labelled(device)

@@ -30,8 +30,8 @@ from peer.pairing.methods import Method, MethodSpec
 from peer.pairing.sas import SasClient, SasDevice
 from peer.pairing.sides import Session
 from tests.hostile.middle_checks import DIGITS, both_are_his, imposter, nobody_won, pairs, stored_at
-from tests.kit.methods import PRINTED, WAYS, client_at, labelled, nobody, two_people
-from tests.kit.middle import Imposter, Middle, Taking, between, hiding
+from tests.kit.methods import PRINTED, WAYS, both_users, client_at, labelled, nobody
+from tests.kit.middle import Imposter, Middle, TokenCollector, start_middle, without_key
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -110,9 +110,9 @@ async def test_carrying_over_what_they_say_wins_neither(
 ) -> None:
     """Not even if both users say yes to anything, and type the right code."""
     bearer = labelled(device)
-    middle = await between(kit, device, hiding, way=way)
+    middle = await start_middle(kit, device, without_key, way=way)
     client = client_at(kit, tmp_path)
-    careless, _ = two_people(device, careful=False)
+    careless, _ = both_users(device, careful=False)
     with pytest.raises(PinMismatch if way == Method.LABEL else WrongCode):
         await pairs(client, bearer, middle, way, careless)
     nobody_won(client, device)
@@ -126,10 +126,10 @@ async def test_carrying_over_wins_both_where_nothing_names_the_session(
 ) -> None:
     without_binding(monkeypatch)
     bearer = labelled(device)
-    middle = await between(kit, device, hiding, way=way)
+    middle = await start_middle(kit, device, without_key, way=way)
     without_pin(middle, monkeypatch)
     client = client_at(kit, tmp_path)
-    careful, looks = two_people(device, careful=way != Method.COMPARE)
+    careful, looks = both_users(device, careful=way != Method.COMPARE)
     await pairs(client, bearer, middle, way, careful)
     both_are_his(client, device, middle)
     if way == Method.SAS:
@@ -151,7 +151,7 @@ async def test_the_clients_own_tag_sent_back_is_not_the_devices(
             kit, bearer, way, guess=partial(bearer.code_for, way), reflects=True
         )
         client = client_at(kit, tmp_path)
-        careless, _ = two_people(device, careful=False)
+        careless, _ = both_users(device, careful=False)
         if weak:
             await pairs(client, bearer, middle, way, careless)
             assert stored_at(client) == [middle.identity.fingerprint]
@@ -171,7 +171,7 @@ async def test_users_who_compare_do_not_take_him_for_the_other(
         bearer = labelled(device)
         middle = await imposter(kit, bearer, Method.COMPARE)
         client = client_at(kit, tmp_path)
-        confirm, looks = two_people(device, careful=careful)
+        confirm, looks = both_users(device, careful=careful)
         if careful:
             with pytest.raises((Declined, RefusedByUser)):
                 await pairs(client, bearer, middle, Method.COMPARE, confirm)
@@ -190,7 +190,7 @@ async def test_six_digits_differ_if_there_are_two_ceremonies(
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.SAS)
     client = client_at(kit, tmp_path)
-    careful, looks = two_people(device, careful=True)
+    careful, looks = both_users(device, careful=True)
     with pytest.raises((Declined, RefusedByUser)):
         await pairs(client, bearer, middle, Method.SAS, careful)
     [(here, there)] = looks
@@ -214,7 +214,7 @@ async def test_breaking_the_commitment_over_the_wire(
     monkeypatch.setattr(sas, "SasDevice", partial(SasDevice, digits=DIGITS))
     middle = await imposter(kit, bearer, Method.SAS, searches=True)
     client = client_at(kit, tmp_path)
-    careful, looks = two_people(device, careful=True)
+    careful, looks = both_users(device, careful=True)
     if weak:
         await pairs(client, bearer, middle, Method.SAS, careful)
         [(here, there)] = looks
@@ -246,7 +246,7 @@ async def test_a_code_lets_him_guess_once_at_each_side(
     with pytest.raises(WrongCode):
         await pairs(client, bearer, middle, way, nobody)
     nobody_won(client, device)
-    assert middle.learned is not None
+    assert middle.code_mismatch is not None
     assert device.app.pairing.budget.failures == 1
     assert bearer.shown not in {before, ""}
 
@@ -261,7 +261,7 @@ async def test_the_token_of_a_label_is_not_shown_to_another_device(
     if weak:
         without_pin(middle, monkeypatch)
         await pairs(client, bearer, middle, Method.LABEL, nobody)
-        assert isinstance(middle.board, Taking)
+        assert isinstance(middle.board, TokenCollector)
         assert middle.board.token == bearer.label.token
         both_are_his(client, device, middle)
     else:

@@ -23,7 +23,15 @@ from iam import Store
 from peer.errors import PeerError
 from peer.identity import Fingerprint
 from peer.pairing.label import Label
-from tests.kit.methods import HOST, PRINTED, Bearer, Run, half_of, other_code, session_of
+from tests.kit.methods import (
+    HOST,
+    PRINTED,
+    LabelledDevice,
+    Run,
+    client_side_of,
+    other_code,
+    session_of,
+)
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -114,7 +122,7 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     async with daemon(places, key, how) as board:
         caller = kit.caller(board.port)
         session = await session_of(caller)
-        half = half_of(PRINTED, session, code=code)
+        half = client_side_of(PRINTED, session, code=code)
         asking = asyncio.ensure_future(
             caller.pair_ask("POST", "/pair", {**half.begin(), "method": "code", "name": "eve"})
         )
@@ -130,8 +138,8 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     async with daemon(places, key, "lives") as board:
         caller = kit.caller(board.port)
         session = await session_of(caller)
-        bearer = Bearer(board, label, printed)  # type: ignore[arg-type]
-        run = Run(caller, session, half_of(PRINTED, session, code=printed), "anna")
+        bearer = LabelledDevice(board, label, printed)  # type: ignore[arg-type]
+        run = Run(caller, session, client_side_of(PRINTED, session, code=printed), "anna")
         assert bearer.printed
         await run.start()
         done = await run.confirm()

@@ -94,16 +94,16 @@ async def after_the_start(run: Run, _device: Device) -> None:
 
 
 async def after_the_exchange(run: Run, _device: Device) -> None:
-    await run.to_the_question()
+    await run.run_to_decision()
 
 
 async def after_the_yes(run: Run, device: Device) -> None:
-    await run.to_the_question()
+    await run.run_to_decision()
     device.decide(accept=True)
 
 
 async def after_a_wrong_confirmation(run: Run, device: Device) -> None:
-    await run.to_the_question()
+    await run.run_to_decision()
     if device.app.pairing.ceremonies.pending() is not None:
         device.decide(accept=True)
     assert (await run.confirm(confirm=bytes(32))).reason == "wrong-code"

@@ -24,9 +24,9 @@ from peer.pairing.sides import Terms
 from tests.kit.methods import (
     PRINTED,
     WAYS,
-    Bearer,
+    LabelledDevice,
     Run,
-    half_of,
+    client_side_of,
     labelled,
     method_of,
     opened,
@@ -337,11 +337,11 @@ async def test_either_of_the_two_is_enough_where_nonces_are_exchanged(
 # -- words of another method ----------------------------------------------------------------------
 
 
-async def begun(caller: Caller, bearer: Bearer, way: str) -> Run:
+async def begun(caller: Caller, bearer: LabelledDevice, way: str) -> Run:
     """To the point where the client's confirmation is due."""
     await opened(bearer.device, way)
     run = await Run.of(caller, bearer, way)
-    assert (await run.to_the_question()).code == "2.01"
+    assert (await run.run_to_decision()).code == "2.01"
     if bearer.device.app.pairing.ceremonies.pending() is not None:
         bearer.device.decide(accept=True)
     return run
@@ -350,12 +350,12 @@ async def begun(caller: Caller, bearer: Bearer, way: str) -> Run:
 TAGGED = (Method.LABEL, Method.SAS, Method.COMPARE, Method.BUTTON)
 
 
-async def confirmed_as(run: Run, bearer: Bearer, other: str) -> Answer:
+async def confirmed_as(run: Run, bearer: LabelledDevice, other: str) -> Answer:
     """The tag that this very session, window, key and role have in another method."""
     started = run.got[0].body
     channel = Channel(run.session.ekm, run.session.client, run.session.device, started["window"])
     terms = Terms(channel, started["role"], run.name, run.id)
-    half = half_of(other, run.session, label=bearer.label)
+    half = client_side_of(other, run.session, label=bearer.label)
     half.begin()
     if other == Method.SAS:  # the exchange there was, or one with itself
         device = offer_sas(random.Random(1).randbytes).create_side(terms)

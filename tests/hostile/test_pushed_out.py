@@ -23,7 +23,7 @@ from peer.net.site import GuardedSite
 from peer.pairing.methods import Method
 from peer.testing import Proxy
 from tests.kit.device import HASTY
-from tests.kit.methods import HOST, PRINTED, Bearer, client_at, labelled, opened
+from tests.kit.methods import HOST, PRINTED, LabelledDevice, client_at, labelled, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ QUICK = replace(HASTY, handshake_again_seconds=0.5)  # how long a lost goodbye i
 
 
 @pytest.fixture
-def bearer(device: Device) -> Bearer:
+def bearer(device: Device) -> LabelledDevice:
     return labelled(device)
 
 
@@ -60,7 +60,7 @@ def starts(device: Device) -> int:
 @pytest.mark.parametrize("times", [1, 3])
 async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
     device: Device,
-    bearer: Bearer,
+    bearer: LabelledDevice,
     client: Client,
     way: str,
     times: int,
@@ -100,7 +100,7 @@ async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
 
 
 async def test_also_where_the_goodbye_of_the_device_was_lost(
-    kit: Kit, device: Device, bearer: Bearer, tmp_path: Path
+    kit: Kit, device: Device, bearer: LabelledDevice, tmp_path: Path
 ) -> None:
     client = client_at(kit, tmp_path, limits=QUICK)
     await opened(device, Method.CODE)
@@ -151,7 +151,7 @@ async def test_who_finds_the_device_full_waits_until_others_make_way(
 
 
 async def test_a_session_that_stands_is_kept(
-    device: Device, bearer: Bearer, client: Client
+    device: Device, bearer: LabelledDevice, client: Client
 ) -> None:
     await opened(device, Method.CODE)
     before = device.app.pairing.port.server
@@ -164,7 +164,7 @@ async def test_a_session_that_stands_is_kept(
 
 
 async def test_a_window_that_closes_meanwhile_is_told_as_that(
-    device: Device, bearer: Bearer, client: Client
+    device: Device, bearer: LabelledDevice, client: Client
 ) -> None:
     await opened(device, Method.CODE)
     code, at = bearer.shown, f"{HOST}:{device.port(pairing=True)}"
@@ -179,7 +179,7 @@ async def test_a_window_that_closes_meanwhile_is_told_as_that(
 
 
 async def test_another_device_that_answers_meanwhile_gets_nothing(
-    kit: Kit, device: Device, bearer: Bearer, client: Client
+    kit: Kit, device: Device, bearer: LabelledDevice, client: Client
 ) -> None:
     """The code is for the key that made the offer, even if another host gets its address."""
     await opened(device, Method.CODE)
@@ -205,7 +205,9 @@ async def test_another_device_that_answers_meanwhile_gets_nothing(
     assert not client.devices
 
 
-async def test_it_does_not_try_for_ever(device: Device, bearer: Bearer, client: Client) -> None:
+async def test_it_does_not_try_for_ever(
+    device: Device, bearer: LabelledDevice, client: Client
+) -> None:
     await opened(device, Method.CODE)
     notes: list[str] = []
     code = bearer.shown

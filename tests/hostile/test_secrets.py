@@ -29,15 +29,15 @@ from peer.pairing.methods import Method
 from peer.pairing.typed import TypedCode
 from tests.kit.methods import (
     WAYS,
-    Bearer,
+    LabelledDevice,
     Run,
+    both_users,
     client_at,
     labelled,
     method_of,
     opened,
     other_code,
     paired,
-    two_people,
 )
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Errors:
 
 async def pair_in_all_ways(
     kit: Kit, device: Device, folder: Path, secrets: dict[str, bytes], errors: Errors
-) -> Bearer:
+) -> LabelledDevice:
     """Each way with a wrong and with the right secret, by raw messages and by the real client."""
     bearer = labelled(device)
     secrets |= token_forms("label token", bearer.label.token) | typed_forms(bearer.printed)
@@ -229,7 +229,9 @@ async def pair_in_all_ways(
         if code := bearer.code_for(way):
             wrong = other_code(code)
             secrets |= typed_forms(code) | typed_forms(wrong)
-            errors.say((await (await Run.of(caller, bearer, way, code=wrong)).through(device)).body)
+            errors.say(
+                (await (await Run.of(caller, bearer, way, code=wrong)).run_to_end(device)).body
+            )
             secrets |= typed_forms(bearer.code_for(way))
         if way == Method.LABEL:
             for changed in ({"token": WRONG_TOKEN}, {"confirm": bytes(32)}):
@@ -248,7 +250,7 @@ async def pair_in_all_ways(
         await opened(device, way, role="user")
         client = client_at(kit, folder / way)
         secrets |= typed_forms(bearer.shown) if bearer.shown else {}
-        careful, _ = two_people(device, careful=True)
+        careful, _ = both_users(device, careful=True)
         address = f"127.0.0.1:{device.port(pairing=True)}"
         target, at = (bearer.label.text, address) if way == Method.LABEL else (address, "")
         method = "" if way == Method.LABEL else method_of(way)
@@ -268,7 +270,7 @@ async def pair_in_all_ways(
     return bearer
 
 
-async def mistype(bearer: Bearer, secrets: dict[str, bytes], errors: Errors) -> None:
+async def mistype(bearer: LabelledDevice, secrets: dict[str, bytes], errors: Errors) -> None:
     """What people get wrong, and what they are told then."""
     swapped = bearer.label.text[:-4] + bearer.label.text[-3] + bearer.label.text[-4:-3] + "00"
     typo = bearer.printed[:-1] + CROCKFORD[CROCKFORD.index(bearer.printed[-1]) - 1]

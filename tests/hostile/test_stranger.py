@@ -17,7 +17,7 @@ from tests.kit.internals import (
     backlogs_of,
     incoming_requests,
     layer_of,
-    spooled,
+    partial_transfers,
     unacknowledged,
 )
 
@@ -121,7 +121,7 @@ async def test_what_it_sends_along_changes_nothing(
                 method,
                 path,
             )
-    assert spooled() == 0, "half a body of a stranger is kept, or an answer for it"
+    assert partial_transfers() == 0, "half a body of a stranger is kept, or an answer for it"
 
 
 async def test_an_unknown_critical_option_is_refused_alike_everywhere(

@@ -1,7 +1,7 @@
 """A small device for tests of the client: real UDP, DTLS and pairing window, without `App`.
 
-It keeps its users in a dictionary and asks its user through `answers`, a queue that a test fills.
-The client sees what protocol.md §5 and §7 describe.
+It keeps its users in a dictionary. The decisions of its user come from `answers`, a queue that a
+test fills. The client sees the behaviour described in protocol.md §5 and §7.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ def cbor_answer(code: Code, value: object) -> aiocoap.Message:
 
 
 class Board:
-    """The device under the client: two servers, a window, and users by fingerprint."""
+    """The device for the client under test: two servers, a window, and users by fingerprint."""
 
     def __init__(self, identity: Identity, name: str = "kitchen") -> None:
         self.identity = identity
@@ -134,7 +134,7 @@ class Board:
         self.pair_resource.updated_state()
 
     async def lose_power(self) -> None:
-        """Disconnect silently: no close_notify is sent. The port is free for a restart."""
+        """Disconnect without a close_notify, and free the ports for a restart."""
         for socket in sockets_of(self.regular):
             socket.close()
         await self.regular.close()
@@ -208,7 +208,7 @@ class Light(resource.Resource):
 
 
 class Slow(resource.Resource):
-    """Answers when the board's gate opens."""
+    """A resource that answers when the board's `gate` opens."""
 
     def __init__(self, board: Board) -> None:
         super().__init__()
@@ -232,7 +232,7 @@ class Broken(resource.Resource):
 
 
 class Counted(resource.ObservableResource):
-    """0, and one more with every `step`."""
+    """A counter that starts at 0 and increases with every `step`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -270,7 +270,7 @@ class Me(resource.Resource):
 
 
 class Pair(resource.ObservableResource):
-    """`/pair` and everything below it, over the real `Window`."""
+    """`/pair` and the paths below it, with a real `Window`."""
 
     def __init__(self, board: Board) -> None:
         super().__init__()
@@ -362,7 +362,7 @@ class Pair(resource.ObservableResource):
                 "role": ceremony.role,
             }
         )
-        if answer is None:  # the device's power goes just now
+        if answer is None:  # the device loses power at this moment
             self.board.pairing.end_sessions(lambda _key: True)
             answer = aiocoap.Message(code=Code.SERVICE_UNAVAILABLE)
         return answer

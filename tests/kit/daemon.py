@@ -1,4 +1,4 @@
-"""`handfast-device` as a process, awaited: its log lines, its commands and their results."""
+"""`handfast-device` as an asyncio process: its log lines, its commands and their results."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 
 class Daemon:
-    """`handfast-device run` as a process; its stderr is read until "ready"."""
+    """`handfast-device run` as a process. `start` returns when it has logged "ready"."""
 
     def __init__(self, home: Path, process: asyncio.subprocess.Process) -> None:
         self.home = home
@@ -64,12 +64,12 @@ class Daemon:
             self._spoke.set()
 
     async def line(self) -> None:
-        """Until it says something more."""
+        """Wait for the next log line."""
         self._spoke.clear()
         await self._spoke.wait()
 
     async def says(self, text: str) -> None:
-        """Until it has said this since we last listened."""
+        """Wait for a line with the text among those logged since the last call."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while not any(text in line for line in self.said[self.heard :]):
                 await self.line()
@@ -101,7 +101,7 @@ class Daemon:
             await self.stop()
         if self._reader is not None:
             self._reader.cancel()
-        # The transport closes its pipes when it hears of the end; let it.
+        # The transport closes its pipes only when the process has been reaped.
         self.process._transport.close()  # type: ignore[attr-defined]
 
 
@@ -123,7 +123,7 @@ def environment() -> dict[str, str]:
 
 
 async def run(home: Path, *args: str, env: dict[str, str] | None = None) -> Result:
-    """One command to its end."""
+    """Run one command to its end."""
     process = await asyncio.create_subprocess_exec(
         *command(home, *args),
         stdin=subprocess.DEVNULL,

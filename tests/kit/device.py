@@ -1,7 +1,7 @@
 """A device in this process, over real UDP on loopback, and callers that send what a test wants.
 
 A caller is one key with its sessions. It can send raw bodies and options that the client library
-never sends. Nothing sleeps: a test waits for an answer or an event, with a time limit.
+never sends. No test sleeps: it waits for an answer or an event, with a time limit.
 """
 
 import asyncio
@@ -44,8 +44,8 @@ QUICK_CLOSE = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
 HASTY = replace(
     DEFAULT_LIMITS, window_linger_seconds=0.2, handshake_burst=2000, ack_timeout_seconds=0.3
 )
-#: The same, and a port that stays open until the client of the last ceremony knows its result: for
-#: tests that ask after the window has closed.
+#: The same, with a port that stays open until the client of the last ceremony has read its result:
+#: for tests that send requests after the window has closed.
 LINGERING = replace(HASTY, window_linger_seconds=3600)
 SETTINGS = Settings(
     name="kitchen",
@@ -58,13 +58,13 @@ SETTINGS = Settings(
 
 
 class Port(Protocol):
-    """The number of one of the two ports of a device."""
+    """Returns the number of one of the two ports of a device."""
 
     def __call__(self, *, pairing: bool) -> int: ...
 
 
 def fixed_port(number: int) -> Port:
-    """The same number for both ports, to put a path of a test in between."""
+    """Returns the same number for both ports, so that a proxy of the test can be used."""
 
     def port(*, pairing: bool) -> int:
         assert pairing in (True, False)
@@ -75,7 +75,7 @@ def fixed_port(number: int) -> Port:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: code, bytes, and the body in the form of its content format."""
+    """A response: code, bytes, and the body decoded according to its Content-Format."""
 
     message: aiocoap.Message
 
@@ -143,9 +143,9 @@ class Caller:
     ) -> None:
         self.identity = identity or Identity.create()
         self.client = CoapsClient(self.identity, limits=limits)
-        #: Where it finds the device; a test may put a path of its own in between.
+        #: The port of the device, or of a proxy in between.
         self.port = port
-        #: The last session with each port: True is the pairing port.
+        #: The last session with each port, by "is the pairing port".
         self.connections: dict[bool, CoapsConnection] = {}
 
     @property
@@ -153,7 +153,7 @@ class Caller:
         return self.identity.fingerprint.hex
 
     async def connect(self, *, pairing: bool = False, fresh: bool = False) -> CoapsConnection:
-        """The session with one of the two ports; a new one if there is none, or if `fresh`."""
+        """The session with one of the two ports; opens one if there is none, or if `fresh`."""
         held = self.connections.get(pairing)
         if fresh or held is None or not held.is_open:
             address = Address(HOST, self.port(pairing=pairing))
@@ -162,7 +162,7 @@ class Caller:
         return held
 
     async def disconnect(self, *, pairing: bool = False) -> None:
-        """Close the session with one of the two ports; the next request opens another."""
+        """Close the session with one of the two ports; the next request opens a new one."""
         await self.connections.pop(pairing).close()
 
     async def send(self, message: aiocoap.Message, *, pairing: bool = False) -> Answer:
@@ -197,7 +197,7 @@ class Caller:
         return await self.pair_ask("POST", "/pair", {"method": "compare", "name": name, **more})
 
     async def compare_side(self, started: Answer) -> CompareClient:
-        """The client's half of the ceremony that this answer began."""
+        """The client's side of the ceremony that this answer started."""
         peer = (await self.connect(pairing=True)).peer
         channel = Channel(
             peer.exporter, self.identity.fingerprint, peer.fingerprint, started.body["window"]
@@ -209,7 +209,7 @@ class Caller:
         return client
 
     async def confirm(self, started: Answer) -> Answer:
-        """Confirm a ceremony, and check the device's confirmation."""
+        """Confirm a ceremony, and check the confirmation of the device."""
         side = await self.compare_side(started)
         done = await self.pair_ask("POST", f"/pair/{started.body['id']}", side.confirm())
         if done.code == "2.04":
@@ -219,7 +219,7 @@ class Caller:
     def tags(
         self, started: Answer, *, role: str | None = None, window: bytes | None = None
     ) -> Confirmation:
-        """Both tags of a ceremony as this session has them, or over another role or window."""
+        """Both tags of a ceremony for this session, or with another role or window."""
         peer = self.connections[True].peer
         channel = Channel(
             peer.exporter,
@@ -231,7 +231,7 @@ class Caller:
         return confirmation(peer.exporter, b, "compare")
 
     async def send_tag(self, started: Answer, tag: object) -> Answer:
-        """Send anything as the client's confirmation."""
+        """Send any value as the confirmation of the client."""
         return await self.pair_ask("POST", f"/pair/{started.body['id']}", {"confirm": tag})
 
     async def close(self) -> None:
@@ -239,7 +239,7 @@ class Caller:
 
 
 class Device:
-    """An `App` in this process, and what its user does."""
+    """An `App` in this process, and the actions of its user."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -265,7 +265,7 @@ class Device:
     async def heard(
         self, kind: PairingEventKind, *, count: int = 1, patience: float = TIMEOUT_SECONDS
     ) -> PairingEvent:
-        """The count-th event of a kind, now or when it comes."""
+        """The event number `count` of a kind; waits for it if necessary."""
         async with asyncio.timeout(patience):
             while len(found := [news for news in self.news if news.kind is kind]) < count:
                 self._came.clear()
@@ -280,7 +280,7 @@ class Device:
         await self.app.pairing.open(**options)
 
     async def closed(self) -> None:
-        """Close the window if it is open, and wait until nothing listens."""
+        """Close the window if it is open, and wait until the pairing port is closed."""
         self.app.pairing.close_window()
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while self.app.pairing.port.number:
@@ -293,13 +293,13 @@ class Device:
         assert not self.app.pairing.port.number
 
     def pending(self) -> Ceremony:
-        """The ceremony that waits for the device's user."""
+        """The ceremony that waits for the decision of the device's user."""
         pending = self.app.pairing.ceremonies.pending()
         assert pending is not None
         return pending
 
     def decide(self, *, accept: bool) -> Ceremony:
-        """Answer for the device's user."""
+        """Decide as the device's user."""
         return self.app.pairing.ceremonies.decide(self.pending().id, accept=accept)
 
     async def pair(self, caller: Caller, name: str, *, role: str | None = None) -> Answer:
@@ -321,11 +321,11 @@ class Device:
         self.app.access.registry.add_user(None, user)
 
     def counters(self, port: str = "regular") -> dict[str, int]:
-        """As `status` shows them."""
+        """The counters, as shown by `status`."""
         return dict(self.app.status()["counters"][port])
 
     def sessions(self, port: str) -> list[SessionView]:
-        """As `status` shows them."""
+        """The sessions, as shown by `status`."""
         return [one for one in self.app.status()["sessions"] if one["on"] == port]
 
     def events(self, kind: str) -> list[Event]:
@@ -334,7 +334,7 @@ class Device:
         return [record.event for record in trail.iterate() if record.event.kind == kind]
 
     def results(self, kind: str) -> list[tuple[str, str]]:
-        """(actor, result) of the events of a kind."""
+        """Actor and result of each event of a kind."""
         return [(event.actor, event.result) for event in self.events(kind)]
 
 
@@ -372,7 +372,7 @@ class Kit:
         return Device(app)
 
     def caller(self, port: Device | Port, identity: Identity | None = None) -> Caller:
-        """A caller of a device in this process, or of one that is found by `port`."""
+        """A caller of a device in this process, or of one at the given `port`."""
         found = port.port if isinstance(port, Device) else port
         caller = Caller(found, identity, limits=self._limits)
         self.at_end(caller.close)
@@ -398,7 +398,7 @@ class Kit:
         return path
 
     def at_end(self, end: Callable[[], Awaitable[object]]) -> None:
-        """Call `end` when the test is over; the last one first."""
+        """Call `end` when the test is over, in reverse order of registration."""
         self._ends.append(end)
 
     def remove_policy(self, name: str = "test.toml") -> None:

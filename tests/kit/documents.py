@@ -1,4 +1,4 @@
-"""The two documents of the protocol, in parts that a test compares with the code."""
+"""The two specifications of the protocol, parsed so that tests can compare them with the code."""
 
 import re
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def strict(text: str) -> str:
-    """The same rules in words that the validator cannot take too lightly.
+    """Rewrite the rules so that pycddl 0.6 applies them strictly.
 
-    By RFC 8610 a range wants a number (§2.2.2.1), a `.size` its target's type (§3.8.1), and a
-    `.regexp` the whole text (§3.8.3, as in XSD). pycddl 0.6 also lets other types pass, and texts
-    that match in some place, and takes a key that is called like a rule for that rule (§3.5.1).
-    Elements of arrays are `Cddl`'s to look at, one by one.
+    RFC 8610 requires a number for a range (§2.2.2.1), the target's type for a `.size` (§3.8.1), and
+    a match of the whole text for a `.regexp` (§3.8.3, as in XSD). pycddl also accepts other types
+    and partial matches, and treats a key with the name of a rule as that rule (§3.5.1). `Cddl`
+    validates elements of arrays separately.
     """
     text = re.sub(r"^(  (?:\? )?)([a-z_]+):", r'\1"\2":', text, flags=re.MULTILINE)
     text = re.sub(r"\[([*+]) [a-z]+(?:-[a-z]+)*\]", r"[\1 any]", text)
@@ -36,16 +36,16 @@ class Cddl:
         self._schemas: dict[str, pycddl.Schema] = {}
 
     def validate(self, rule: str, data: bytes) -> None:
-        """Raise `pycddl.ValidationError` unless the CBOR is what the rule says.
+        """Raise `pycddl.ValidationError` unless the CBOR matches the rule.
 
-        The content of an array or of a byte string is validated by itself: within an array, pycddl
-        overlooks keys that a map should not have, and takes what is said of one element for a rule
-        of the whole. And to it a map that may be empty may have any key, `[+ …]` be empty.
+        The content of an array or a byte string is validated separately: within an array, pycddl
+        ignores unexpected keys of a map, and applies the rule of an element to the whole array. It
+        also accepts any key in a map that may be empty, and an empty array for `[+ …]`.
         """
         value: Any = cbor.decode_untrusted(data)
-        if forms := self.forms(rule):
-            if not any(self.fits(form, data) for form in forms):
-                raise pycddl.ValidationError(f"no {' or '.join(forms)}")
+        if alternatives := self.alternatives(rule):
+            if not any(self.fits(form, data) for form in alternatives):
+                raise pycddl.ValidationError(f"no {' or '.join(alternatives)}")
         elif places := self.places(rule):
             if not isinstance(value, list) or len(value) != len(places):
                 raise pycddl.ValidationError(f"{rule} has {len(places)} elements")
@@ -60,7 +60,7 @@ class Cddl:
                 self.validate(inner, cbor.encode(one))
 
     def fits(self, rule: str, data: bytes) -> bool:
-        """Whether the CBOR is what the rule says."""
+        """True if the CBOR matches the rule."""
         try:
             self.validate(rule, data)
         except pycddl.ValidationError:
@@ -75,43 +75,43 @@ class Cddl:
                 yield from ((inner, one) for one in value.get(key, ()))
 
     def places(self, rule: str) -> list[str]:
-        """The type at each place, if this is an array with one line for each; else nothing."""
+        """The types of a fixed-length array, one per line of the rule; empty for any other rule."""
         found = re.fullmatch(r"\[\n(.*)\]\s*", self.definition(rule), re.DOTALL)
         return re.findall(r"^  (.*),", found[1], re.MULTILINE) if found else []
 
     def element(self, rule: str) -> str:
-        """The rule of each element, if this one is an array of any length; else nothing."""
+        """The rule of the elements of an array of any length; empty for any other rule."""
         found = re.fullmatch(r"\[[*+] ([a-z-]+)\]\s*", self.definition(rule))
         return found[1] if found else ""
 
     def lists(self, rule: str, *, signs: str = "*+") -> dict[object, str]:
-        """Of a map: the keys whose values are arrays, and the rule of their elements."""
+        """The keys of a map whose values are arrays, with the rules of their elements."""
         pattern = rf"(-?\w+)(?::| =>) \[[{signs}] ([a-z-]+)\]"
         pairs = re.findall(pattern, self.definition(rule))
         return {int(key) if key.lstrip("-").isdigit() else key: inner for key, inner in pairs}
 
     def keys(self, rule: str) -> set[object]:
-        """Of a map: the keys that may be there, of each form that it may have."""
+        """The allowed keys of a map, over all of its alternatives."""
         pattern = r'^ *(?:\? )?(?:"?([a-z:_]+)"?(?::| =>)|(-?\d+) =>)'
         found = re.findall(pattern, self.definition(rule), re.MULTILINE)
         own: set[object] = {word or int(number) for word, number in found}
-        return own.union(*map(self.keys, self.forms(rule)))
+        return own.union(*map(self.keys, self.alternatives(rule)))
 
     def optional(self, rule: str) -> set[str]:
-        """Of a map: the keys that may not be there."""
+        """The optional keys of a map."""
         own = set(re.findall(r"\? (-?\w+)(?::| =>)", self.definition(rule)))
-        return own.union(*map(self.optional, self.forms(rule)))
+        return own.union(*map(self.optional, self.alternatives(rule)))
 
-    def forms(self, rule: str) -> list[str]:
-        """The rules that this one is a choice of."""
+    def alternatives(self, rule: str) -> list[str]:
+        """The alternatives, if the rule is a choice."""
         found = re.fullmatch(r"[a-z-]+(?: / [a-z-]+)+\s*", self.definition(rule))
         return found[0].split()[::2] if found else []
 
     def _validate_alone(self, rule: str, value: Any, data: bytes = b"") -> None:
-        """Validate by a rule's name, or a type: everything but the content of arrays."""
+        """Validate by a rule's name or a type, except for the content of arrays."""
         if rule not in self._schemas:
             assert rule in self.rules or "-" not in rule, f"there is no rule {rule!r}"
-            # The first rule of a file is what it describes (RFC 8610 §2).
+            # The first rule of a CDDL file describes the data (RFC 8610 §2).
             self._schemas[rule] = pycddl.Schema(strict(f"start = {rule}\n{self.text}"))
         self._schemas[rule].validate_cbor(data or cbor.encode(value))
         if isinstance(value, dict):
@@ -120,9 +120,9 @@ class Cddl:
                 raise pycddl.ValidationError(f"{rule} has no {wrong}")
 
     def definition(self, rule: str) -> str:
-        """The text after `rule =`, without comments, and with its groups in their places.
+        """The text after `rule =`, without comments, and with groups expanded.
 
-        A type that is not defined here, such as `text`, is what it says.
+        A type without a definition here, such as `text`, is returned unchanged.
         """
         if rule not in self.rules:
             return rule
@@ -140,7 +140,7 @@ class Paper:
         self.text = text
 
     def vectors(self, name: str) -> dict[str, str]:
-        """The named values of a marked block; continued lines are joined."""
+        """The named values of a marked block; continuation lines are joined."""
         found: dict[str, str] = {}
         last = ""
         for line in self._block(f"<!-- vectors: {name} -->\n```text\n").splitlines():
@@ -150,20 +150,20 @@ class Paper:
         return found
 
     def table(self, name: str) -> list[list[str]]:
-        """The rows of a marked table, without its head."""
+        """The rows of a marked table, without its header."""
         _, found, after = self.text.partition(f"<!-- table: {name} -->\n")
         assert found, name
         rows = after.partition("\n\n")[0].splitlines()[2:]
         return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
     def messages(self) -> Iterator[tuple[str, str, bytes]]:
-        """Each example of a body: its rule, its diagnostic notation, its bytes."""
+        """Each example of a body: rule, diagnostic notation and bytes."""
         pattern = r"```cbor-diag ([a-z-]+)\n(.*?)```\n```hex\n(.*?)```"
         for rule, diagnostic, digits in re.findall(pattern, self.text, re.DOTALL):
             yield rule, diagnostic, bytes.fromhex(digits)
 
     def commands(self) -> list[str]:
-        """The lines of the shell block that the paper says is run."""
+        """The lines of the shell block that the tests run."""
         block = self._block("<!-- run by tests/docs -->\n```sh\n")
         return [line for line in block.splitlines() if not line.startswith("#")]
 

@@ -1,12 +1,12 @@
-"""Floods, a distant honest client, and a meter for what a flood costs the device.
+"""Floods, an honest client on a slow path, and measurement of what a flood costs the device.
 
-A `Crowd` is one UDP socket that sends from any number of addresses below 127.0.0.0/8, each with a
-cookie of its own. A `FarPath` is a way to the device that takes time; what the flood does while a
-datagram is under way is given to it, so that a test counts datagrams and does not depend on how
-fast the machine is. `stop_at` is a DTLS client that stops at a step of the handshake. A `Meter`
-notes memory and processor time of a process and the latency of a request, phase by phase.
+A `Crowd` is one UDP socket that sends from any number of addresses in 127.0.0.0/8, each with its
+own cookie. A `FarPath` is a proxy with a delay; the flood that is sent while a datagram is in
+transit is passed to it, so that a test counts datagrams and does not depend on the speed of the
+machine. `stop_at` is a DTLS client that stops at a step of the handshake. A `Meter` records memory
+and processor time of a process and the latency of requests, phase by phase.
 
-Run as a program, this file is a device in a process of its own, for measurements (`apart`).
+Run as a program, this file is a device in a separate process, for measurements (`apart`).
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ from peer.net.udp import UdpSocket
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 HOST = "127.0.0.1"
-_RANDOM_AT = slice(27, 59)  # of a ClientHello in one record: headers 13 + 12, version 2
+# in a ClientHello of one record: headers of 13 and 12 bytes, 2 bytes of version
+_RANDOM_AT = slice(27, 59)
 _HELLO_VERIFY_REQUEST = 3
 _COOKIE = bytes(range(32))
 
 
 def addresses(count: int, *, per_network: int = 1, first: int = 0) -> list[str]:
-    """Addresses below 127.64.0.0/10, `per_network` of them in each /24. `first` skips networks."""
+    """Addresses in 127.64.0.0/10, `per_network` of them in each /24. `first` skips networks."""
     found = []
     for number in range(count):
         network, host = divmod(number, per_network)
@@ -60,10 +61,10 @@ def addresses(count: int, *, per_network: int = 1, first: int = 0) -> list[str]:
 
 
 class FarPath:
-    """A way to a device: every datagram takes `delay_seconds`, and what `meanwhile` does, to pass.
+    """A proxy to a device that delays every datagram by `delay_seconds` and the run of `meanwhile`.
 
     Clients connect to `address`; the device sees `source`, with one port per client. `meanwhile`
-    runs once per datagram, and the datagram arrives after it.
+    runs once per datagram, before the datagram is delivered.
     """
 
     def __init__(
@@ -85,11 +86,11 @@ class FarPath:
 
     @property
     def address(self) -> Address:
-        """Where clients find the path."""
+        """The address that clients connect to."""
         return self._front.local_address
 
     def port(self, *, pairing: bool = False) -> int:
-        """For `Caller.port`."""
+        """The port of the proxy, as required by `Caller.port`."""
         assert pairing in (True, False)
         return self._front.local_address.port
 
@@ -119,7 +120,7 @@ class FarPath:
         task.add_done_callback(self.tasks.discard)
 
     async def close(self) -> None:
-        """Drop what is under way, and close every socket."""
+        """Drop the datagrams in transit, and close every socket."""
         tasks = list(self.tasks)
         for task in tasks:
             task.cancel()
@@ -129,7 +130,7 @@ class FarPath:
 
 
 def _ignore(_error: OSError) -> None:
-    """An ICMP report changes nothing here."""
+    """Ignore ICMP errors."""
 
 
 # -- many sources ---------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def _hello_pair() -> tuple[bytes, bytes]:
 
 
 class Crowd:
-    """Many source addresses on one socket. Everything it sends goes to `device`."""
+    """Many source addresses on one socket, which sends only to `device`."""
 
     def __init__(self, device: Address) -> None:
         self._device = device
@@ -169,19 +170,19 @@ class Crowd:
         return self._socket.local_address.port
 
     def send(self, data: bytes, source: str) -> None:
-        """Send anything from one of the addresses."""
+        """Send any datagram from one of the addresses."""
         self.sent[source] += len(data)
         assert self._socket.send(data, self._device, source=source)
 
     def hello(self, source: str) -> None:
-        """A new ClientHello: with the source's cookie if it has one, else without."""
+        """Send a new ClientHello, with the cookie of the source if it has one."""
         cookie = self._cookies.get(source)
         hello = bytearray(self._first if cookie is None else self._second)
         hello[_RANDOM_AT] = secrets.token_bytes(32)
         self.send(bytes(hello) if cookie is None else bytes(hello).replace(_COOKIE, cookie), source)
 
     def forget_cookies(self) -> None:
-        """The next hello of every source is without one."""
+        """Send the next ClientHello of every source without a cookie."""
         self._cookies.clear()
 
     async def arm(self, sources: Sequence[str]) -> None:
@@ -194,16 +195,16 @@ class Crowd:
                     await self.handled()
 
     async def flood(self, sources: Sequence[str]) -> None:
-        """A hello from each source, in slices that fit the device's receive buffer."""
+        """Send a ClientHello from each source, in batches that fit the device's receive buffer."""
         for some in _slices(sources, 50):
             for source in some:
                 self.hello(source)
             await self.handled()
 
     async def handled(self) -> None:
-        """Return when the device has looked at everything that was sent before.
+        """Return when the device has processed everything sent before.
 
-        A hello without a cookie goes last, from an address of its own, and its answer is awaited.
+        Sends a ClientHello without a cookie from a separate address, and waits for its answer.
         """
         wanted = self._fences + 1
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -214,7 +215,7 @@ class Crowd:
                     async with asyncio.timeout(1):
                         await self._heard_something.wait()
                 except TimeoutError:
-                    continue  # it was lost with others in a full buffer
+                    continue  # dropped with others because the buffer was full
 
     def _heard(self, datagram: Datagram) -> None:
         source = datagram.destination
@@ -233,7 +234,7 @@ class Crowd:
 
 
 def _cookie_in(data: bytes) -> bytes:
-    """The cookie of a HelloVerifyRequest, or nothing."""
+    """The cookie of a HelloVerifyRequest, or empty."""
     return data[28:] if data[0] == 22 and data[13] == _HELLO_VERIFY_REQUEST else b""
 
 
@@ -246,7 +247,7 @@ def _slices(sources: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 class Step(Enum):
-    """The last thing that a client does in a handshake."""
+    """The last step of a client in a handshake."""
 
     HELLO = "a ClientHello without a cookie is sent"
     COOKIE = "a ClientHello with the cookie is sent"
@@ -255,8 +256,8 @@ class Step(Enum):
     DONE = "the session is established"
 
 
-class Stopped:
-    """A client's end that has done its handshake up to a step and then says nothing."""
+class StoppedClient:
+    """A client that performs a handshake up to a step and then sends nothing."""
 
     def __init__(self, device: Address, identity: Identity, source: str, mtu: int) -> None:
         self._device = device
@@ -270,28 +271,31 @@ class Stopped:
         )
 
     def begin(self, identity: Identity) -> None:
-        """A new session from the same port; `run` shakes hands for it."""
+        """Begin a new session from the same port; `run` performs its handshake."""
         self.session = DtlsSession.client(ClientContext(identity), mtu=self._mtu, pinned=None)
 
     def send(self, data: bytes) -> None:
-        """Send a datagram as it is."""
+        """Send a datagram unchanged."""
         self.sent.append(data)
         self.socket.send(data, self._device)
 
     @property
     def waiting(self) -> int:
-        """Number of datagrams that have arrived and were not read."""
+        """The number of datagrams that have arrived and have not been read."""
         return self._inbox.qsize()
 
     async def datagram(self) -> bytes:
-        """The next datagram of the device, not yet shown to the session."""
+        """The next datagram from the device, before the session processes it."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             data = await self._inbox.get()
         self.received.append(data)
         return data
 
     async def run(self, step: Step) -> None:
-        """Shake hands until `step` is done. Raises TimeoutError if the device does not answer."""
+        """Perform the handshake until `step` is done.
+
+        Raises TimeoutError if the device does not answer.
+        """
         self._send_all()
         if step is Step.HELLO:
             return
@@ -320,7 +324,7 @@ class Stopped:
             self.send(datagram)
 
     def close(self) -> None:
-        """Leave without a word."""
+        """Close the socket without a close_notify."""
         self.socket.close()
 
 
@@ -331,9 +335,9 @@ async def stop_at(
     source: str = HOST,
     identity: Identity | None = None,
     mtu: int = 1200,
-) -> Stopped:
-    """A client at `source` that stops after `step`; a small `mtu` means many datagrams a flight."""
-    client = Stopped(device, identity or Identity.create(), source, mtu)
+) -> StoppedClient:
+    """A client at `source` that stops after `step`; a small `mtu` splits its flights."""
+    client = StoppedClient(device, identity or Identity.create(), source, mtu)
     try:
         await client.run(step)
     except (TimeoutError, Malformed):
@@ -342,18 +346,18 @@ async def stop_at(
     return client
 
 
-# -- figures --------------------------------------------------------------------------------------
+# -- measurement ----------------------------------------------------------------------------------
 
 
 @dataclass
 class Phase:
-    """What a phase cost: processor time and memory of the process, and answers to the owner."""
+    """The cost of a phase: processor time and memory of the process, and latencies of the owner."""
 
     name: str
     seconds: float
     cpu_seconds: float
     rss_bytes: int
-    latencies: list[float] = field(default_factory=list)  # seconds; `inf` is no answer
+    latencies: list[float] = field(default_factory=list)  # seconds; `inf` if there was no answer
 
     def __str__(self) -> str:
         heard = sorted(self.latencies) or [float("nan")]
@@ -367,7 +371,7 @@ class Phase:
 
 
 class Meter:
-    """Notes phases of a process. The own process is the default, with everything else in it."""
+    """Measures phases of a process, by default of the current one."""
 
     def __init__(self, pid: int | None = None) -> None:
         self._pid = os.getpid() if pid is None else pid
@@ -375,20 +379,20 @@ class Meter:
 
     @property
     def rss_bytes(self) -> int:
-        """Resident memory now."""
+        """The resident memory now."""
         pages = Path(f"/proc/{self._pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time so far, user and system."""
+        """The processor time so far, user and system."""
         fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def phase(
         self, name: str, ask: Callable[[], Awaitable[object]], *, times: int = 10
     ) -> Phase:
-        """Run `ask` some times, one after another. One that raises counts as no answer."""
+        """Run `ask` several times in sequence. A call that raises counts as no answer."""
         begin, cpu = time.perf_counter(), self.cpu_seconds
         latencies = []
         for _ in range(times):
@@ -404,7 +408,7 @@ class Meter:
         return self.phases[-1]
 
     def print(self, title: str) -> None:
-        """All phases, a line each."""
+        """Print all phases, one per line."""
         print(title)
         for phase in self.phases:
             print(f"  {phase}")
@@ -415,18 +419,21 @@ class Meter:
 
 @dataclass(frozen=True)
 class Apart:
-    """A device in another process."""
+    """A device in a separate process."""
 
     pid: int
     regular: Address
-    pairing: Address | None  # while its window is open
+    pairing: Address | None  # None if its window is closed
 
 
 @asynccontextmanager
 async def apart(
     home: Path, owner: Identity, *, window: bool = False, limits: dict[str, float] | None = None
 ) -> AsyncIterator[Apart]:
-    """Start a device that knows one owner. `window`: open it. `limits` replace the defaults."""
+    """Start a device that knows one owner.
+
+    `window` opens its pairing window. `limits` replace the defaults.
+    """
     wanted = {
         "home": str(home),
         "owner": owner.fingerprint.hex,
@@ -449,7 +456,7 @@ async def apart(
         pairing = Address(HOST, told["pairing"]) if told["pairing"] else None
         yield Apart(program.pid, Address(HOST, told["regular"]), pairing)
     finally:
-        program.stdin.close()  # which ends it
+        program.stdin.close()  # the program ends with its input
         await program.wait()
 
 
@@ -473,7 +480,7 @@ async def _serve(wanted: dict[str, object]) -> None:
     told = {"regular": app.server.port, "pairing": app.pairing.port.number}
     print(json.dumps(told), flush=True)
     ended = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().add_reader(0, ended.set_result, None)  # its starter has gone
+    asyncio.get_running_loop().add_reader(0, ended.set_result, None)  # the parent process has ended
     await ended
     asyncio.get_running_loop().remove_reader(0)
     print(json.dumps(app.status()["counters"]), file=sys.stderr)

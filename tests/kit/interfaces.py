@@ -15,7 +15,7 @@ from peer.net.onlink import Locality, LocalMode
 
 
 def on(*texts: str) -> tuple[InterfaceAddress, ...]:
-    """Ordinary addresses, "192.0.2.1/24"."""
+    """Ordinary addresses, given as "192.0.2.1/24"."""
     return tuple(InterfaceAddress(ip_interface(t).ip, ip_interface(t).network) for t in texts)
 
 

@@ -1,6 +1,6 @@
-"""The one place where tests look inside servers and clients: what they still hold.
+"""Private state of servers and clients that tests need, in one place.
 
-A test that shows that nothing is left over counts entries of tables that no public name shows.
+A test that nothing is left behind counts the entries of tables that have no public name.
 """
 
 import gc
@@ -30,28 +30,28 @@ def layer_of(side: CoapsServer | CoapsClient) -> CoapsLayer:
 
 
 def messages_of(side: CoapsServer | CoapsClient) -> Any:
-    """What a side knows of its messages: acknowledgements, backlogs, tokens."""
+    """The message layer of a side: acknowledgements, backlogs and tokens."""
     return side._layer._messages
 
 
 def remotes_of(server: CoapsServer) -> list[Any]:
-    """The sessions of a server, as aiocoap sees them."""
+    """The sessions of a server, as aiocoap represents them."""
     return list(server._layer.remotes.values())
 
 
 def site_of(server: CoapsServer) -> Any:
-    """What a server serves."""
+    """The site that a server serves."""
     site: Any = server._layer.context
     return site.serversite
 
 
 def half_open(server: CoapsServer) -> int:
-    """The number of handshakes that are not finished."""
+    """The number of unfinished handshakes."""
     return len(server._endpoint._half_open)
 
 
 def rated_sources(server: CoapsServer) -> int:
-    """The number of sources whose handshakes are counted."""
+    """The number of sources that the rate limiter tracks."""
     return len(server._endpoint._rate)
 
 
@@ -65,17 +65,17 @@ def unacknowledged(side: CoapsServer | CoapsClient) -> int:
 
 
 def backlogs_of(side: CoapsServer | CoapsClient) -> Any:
-    """The messages that wait for their turn to be sent, by remote."""
+    """The messages queued behind an unacknowledged one, by remote."""
     return side._layer._messages._backlogs
 
 
 def incoming_requests(side: CoapsServer | CoapsClient) -> Any:
-    """The requests that are not answered yet."""
+    """The requests that have no answer yet."""
     return side._layer._messages.token_manager.incoming_requests
 
 
 def record_of(service: PairingService) -> Any:
-    """What the pairing service stores: attempts, and the label."""
+    """The stored record of the pairing service: attempts, and the label."""
     return service._record
 
 
@@ -104,9 +104,9 @@ async def request_by_hand(
     return answer
 
 
-def spooled() -> int:
-    """The number of half-received bodies and half-sent answers that this process keeps."""
-    gc.collect()  # earlier tests leave cycles
+def partial_transfers() -> int:
+    """The number of partial request bodies and partial answers in this process."""
+    gc.collect()  # earlier tests leave reference cycles
     kept: list[Any] = []
     for one in gc.get_objects():
         if isinstance(one, Block1Spool):

@@ -1,6 +1,6 @@
-"""Programs of other projects as processes, and keys in the files that they read.
+"""Programs of other projects as processes, and keys in their file formats.
 
-A test waits for a text of a program, and never for time to pass.
+A test waits for output of a program, and never for time to pass.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ HOST = "127.0.0.1"
 
 
 class ForeignProgram:
-    """A foreign program, awaited. It reads lines, and both of its streams are `said`."""
+    """A program of another project. It reads lines; `said` has both of its output streams."""
 
     def __init__(self, *command: str | Path, env: dict[str, str] | None = None) -> None:
         self.name = Path(command[0]).name
@@ -34,21 +34,21 @@ class ForeignProgram:
 
     @property
     def said(self) -> str:
-        """All that it has said so far."""
+        """The output so far."""
         return self._program.said("out")
 
     async def until(self, *texts: str) -> str:
-        """Wait until it has said all the texts; returns everything said so far."""
+        """Wait until all the texts have been printed; return the output so far."""
         for text in texts:
             await asyncio.to_thread(self._program.until, text, on="out")
         return self.said
 
     async def says(self, text: str) -> bool:
-        """Wait until it has said the text (True) or has ended without it."""
+        """Wait for the text or the end of the program; return whether the text was printed."""
         return await asyncio.to_thread(self._program.says, text, on="out")
 
     async def accepts(self) -> Address:
-        """Where `openssl s_server` listens, once it says so."""
+        """Wait until `openssl s_server` listens; return its address."""
         said = await self.until("ACCEPT ", "\n")
         line = next(line for line in said.splitlines() if line.startswith("ACCEPT "))
         return Address(HOST, int(line.rpartition(":")[2]))
@@ -58,16 +58,16 @@ class ForeignProgram:
         self._program.type(line)
 
     def hang_up(self) -> None:
-        """End its input."""
+        """Close the input of the program."""
         self._program.end_input()
 
     def interrupt(self) -> None:
-        """Send what Ctrl-C sends, unless it has ended."""
+        """Send SIGINT, unless the program has ended."""
         if self._program.is_running:
             self._program.send(signal.SIGINT)
 
     async def end(self) -> str:
-        """Wait until it ends by itself; returns everything it said."""
+        """Wait until the program ends; return its output."""
         return (await asyncio.to_thread(self._program.end)).out
 
     @property
@@ -75,7 +75,7 @@ class ForeignProgram:
         return self._program.process.returncode
 
     async def stop(self) -> None:
-        """End it, if it has not ended."""
+        """Kill the program, unless it has ended."""
         if self._program.is_running:
             self._program.send(signal.SIGKILL)
         await asyncio.to_thread(self._program.close)
@@ -85,10 +85,10 @@ Run = Callable[..., Awaitable[ForeignProgram]]
 
 
 class Ports:
-    """UDP addresses of loopback that were free a moment ago."""
+    """UDP addresses on loopback that were free a moment ago."""
 
     def free(self, *, next_too: bool = False) -> Address:
-        """One of them, if need be with the one `after` it free as well."""
+        """A free address; with `next_too`, the next port is free as well."""
         while True:
             with (
                 socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
@@ -96,7 +96,7 @@ class Ports:
             ):
                 one.bind((HOST, 0))
                 port = int(one.getsockname()[1])
-                with suppress(OSError, OverflowError):  # it is taken, or there is none
+                with suppress(OSError, OverflowError):  # the port is in use, or 65536
                     if next_too:
                         other.bind((HOST, port + 1))
                     return Address(HOST, port)
@@ -120,7 +120,7 @@ class Keys:
 
     @property
     def coap(self) -> tuple[str, ...]:
-        """As options of libcoap's programs. -n: there is no CA behind our containers."""
+        """Options of libcoap's programs. -n: our certificates have no CA."""
         return ("-c", str(self.certificate), "-j", str(self.key), "-n")
 
     @property
@@ -135,7 +135,7 @@ class Keys:
 def write_keys(
     folder: Path, name: str, private: ec.EllipticCurvePrivateKey | RSAPrivateKey
 ) -> Keys:
-    """A certificate as a stranger may have it: with a name, and out of date for many years."""
+    """Write a key and a certificate unlike ours: it has a name, and it expired years ago."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name}.example")])
     certificate = (
         x509.CertificateBuilder()

@@ -1,4 +1,4 @@
-"""Invites, made and redeemed."""
+"""Redeem invites, and decode their tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both sides of J-PAKE with known randomness, and what an attacker can compute."""
+"""Both sides of J-PAKE with seeded randomness, and the computations of an attacker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def seeded_bytes(seed: int) -> Callable[[int], bytes]:
 
 
 class Client(CodeClient):
-    """The client's side, message by message."""
+    """The client's side, with one call per message."""
 
     def __init__(
         self, session: Session, code: TypedCode, random_bytes: Callable[[int], bytes]
@@ -36,7 +36,7 @@ class Client(CodeClient):
 
 
 class Board(CodeDevice):
-    """The device's side, message by message."""
+    """The device's side, with one call per message."""
 
     def answer(self, round_one: bytes) -> bytes:
         return bytes_field(self.begin_untrusted({"round_one": round_one}), "rounds")
@@ -63,7 +63,7 @@ def board(ekm: bytes = EKM, client: Fingerprint = CLIENT, *, seed: int = 2) -> B
 
 
 def read(client: Client, both: bytes) -> tuple[bytes, bytes]:
-    """Round two and the tag of a client that got these rounds."""
+    """The client's round two and tag, as answer to these rounds."""
     channel = Channel(client.session.ekm, CLIENT, client.session.device, WINDOW)
     client.started_untrusted(Terms(channel, ROLE, "anna", "c1"), {"rounds": both})
     message = client.confirm()

@@ -1,4 +1,4 @@
-"""A resource with attributes of its own, on a device with a policy."""
+"""A resource with its own attributes, on a device with a policy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def policy(role: str, *statements: str, rank: int = 18) -> str:
 
 
 class Lamp(ObservableResource):
-    """Says of itself what a test wants, and counts who asks."""
+    """A lamp with the attributes in `says`; it counts requests for attributes and renderings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ MADE: list[Lamp] = []
 
 
 async def lit(kit: Kit, *statements: str, loopback: bool = True) -> tuple[Device, Lamp, Caller]:
-    """A device with a lamp, and a caller of a role with these statements."""
+    """A device with a lamp, and a caller whose role has these statements."""
     MADE.append(Lamp())
     folder = kit.home / "modules"
     folder.mkdir(parents=True)

@@ -35,14 +35,14 @@ def _answers(answers: list[Record], ttl: int, dns_class: int = 1) -> bytes:
 
 
 def packet(answers: list[Record], *, ttl: int = 4500, flush: bool = False) -> bytes:
-    """An mDNS response; with `flush` it says that nothing else is true (RFC 6762 §10.2)."""
+    """An mDNS response; `flush` sets the cache-flush bit (RFC 6762 §10.2)."""
     head = struct.pack("!6H", 0, 0x8400, 0, len(answers), 0, 0)
     return head + _answers(answers, ttl, 0x8001 if flush else 1)
 
 
-def query(name: str, *, known: list[Record], dns_class: int = 1, goes_on: bool = False) -> bytes:
-    """A question with known answers; `goes_on` is the TC bit (RFC 6762 §7.2)."""
-    head = struct.pack("!6H", 0, 0x0200 if goes_on else 0, 1, len(known), 0, 0)
+def query(name: str, *, known: list[Record], dns_class: int = 1, truncated: bool = False) -> bytes:
+    """A question with known answers; `truncated` sets the TC bit (RFC 6762 §7.2)."""
+    head = struct.pack("!6H", 0, 0x0200 if truncated else 0, 1, len(known), 0, 0)
     return head + _asked(name, PTR, dns_class) + _answers(known, DECADES)
 
 
@@ -72,8 +72,8 @@ def service_records(
     ]
 
 
-def shouting(address: str = "127.0.0.1") -> socket.socket:
-    """Speaks to the group from an address of the namespace it is made in."""
+def mdns_sender(address: str = "127.0.0.1") -> socket.socket:
+    """A socket that sends to the mDNS group from an address of the current namespace."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address))
     sock.bind((address, 0))

@@ -1,6 +1,6 @@
 """Users and honest clients of each pairing method.
 
-A `Run` is one ceremony of a caller, step by step, with the client's half of `peer.pairing`.
+A `Run` is one ceremony of a caller, step by step, with the client's side from `peer.pairing`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PRINTED = "printed"
 WAYS = (Method.LABEL, Method.CODE, PRINTED, Method.SAS, Method.COMPARE, Method.BUTTON)
-"""The methods, and a code that is printed apart from one that is shown."""
+"""The methods, with printed and displayed codes as separate ways."""
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 Confirm = Callable[[Comparison], Awaitable[bool]]
@@ -42,12 +42,12 @@ def method_of(way: str) -> str:
     return Method.CODE if way == PRINTED else way
 
 
-# -- the device's user, and what he has in hand ---------------------------------------------------
+# -- the device's user, and the secrets of the label ----------------------------------------------
 
 
 @dataclass(frozen=True)
-class Bearer:
-    """A device with a label, and what is printed on it."""
+class LabelledDevice:
+    """A device with a label, and the secrets printed on the label."""
 
     device: Device
     label: Label
@@ -55,15 +55,15 @@ class Bearer:
 
     @property
     def shown(self) -> str:
-        """What its screen says now."""
+        """The code on its display."""
         return self.device.app.pairing.methods.shown_code
 
     def code_for(self, way: str) -> str:
-        """The right code for a way, or nothing."""
+        """The right code for a way of pairing, or empty."""
         return {Method.CODE: self.shown, PRINTED: self.printed}.get(way, "")
 
     def wrong_code_for(self, way: str) -> str:
-        """A wrong one of the same kind."""
+        """A wrong code of the same kind."""
         return other_code(self.code_for(way))
 
 
@@ -79,17 +79,17 @@ def _drawn(like: TypedCode) -> TypedCode:
     return (TypedCode.printed if like.is_printed else TypedCode.shown)(secrets.token_bytes)
 
 
-def labelled(device: Device) -> Bearer:
-    """Make its label, as its console does."""
+def labelled(device: Device) -> LabelledDevice:
+    """Make a label, as the console of the device does."""
     service = device.app.pairing
     label, words = labels.made(device.app.access, device.fingerprint, replace=True)
     service.methods.replace_label(label)
     text = words["label"]
-    return Bearer(device, Label.parse_untrusted(text["text"]), text["code"])
+    return LabelledDevice(device, Label.parse_untrusted(text["text"]), text["code"])
 
 
 async def opened(device: Device, way: str, *, role: str = "user") -> None:
-    """A window that offers the way; for the button, one that it opened."""
+    """Open a window that offers the way; for the button, as if it had been pressed."""
     await device.closed()
     pressed = way == Method.BUTTON
     await device.open(role=role, pressed=pressed, clears_backoff=True)
@@ -98,10 +98,10 @@ async def opened(device: Device, way: str, *, role: str = "user") -> None:
 # -- an honest client, step by step ---------------------------------------------------------------
 
 
-def half_of(
+def client_side_of(
     way: str, session: Session, *, code: str = "", label: Label | None = None
 ) -> ClientSide:
-    """The client's half of a way."""
+    """The client's side for a way of pairing."""
     if way in {Method.CODE, PRINTED}:
         return CodeClient(session, TypedCode.parse_untrusted(code), secrets.token_bytes)
     if way == Method.LABEL:
@@ -118,7 +118,7 @@ async def session_of(caller: Caller) -> Session:
 
 
 class Run:
-    """One ceremony of one caller. Each step gives the device's answer, whatever it is."""
+    """One ceremony of one caller. Each step returns the device's answer, whatever it is."""
 
     def __init__(self, caller: Caller, session: Session, side: ClientSide, name: str) -> None:
         self.caller = caller
@@ -132,18 +132,20 @@ class Run:
 
     @classmethod
     async def of(
-        cls, caller: Caller, bearer: Bearer, way: str, *, code: str = "", name: str = "anna"
+        cls, caller: Caller, bearer: LabelledDevice, way: str, *, code: str = "", name: str = "anna"
     ) -> Run:
         session = await session_of(caller)
         code = code or bearer.code_for(way)
-        return cls(caller, session, half_of(way, session, code=code, label=bearer.label), name)
+        return cls(
+            caller, session, client_side_of(way, session, code=code, label=bearer.label), name
+        )
 
     @property
     def path(self) -> str:
         return f"/pair/{self.id}"
 
     async def start(self, **more: object) -> Answer:
-        """The first message; what comes back is read if it starts a ceremony."""
+        """Send the first message, and read the answer if a ceremony started."""
         body = {**self.side.begin(), "method": self.side.method, "name": self.name, **more}
         answer = await self._post("/pair", body)
         if answer.code == "2.01":
@@ -156,7 +158,7 @@ class Run:
         return answer
 
     async def exchange(self) -> Answer | None:
-        """The second message, where there is one."""
+        """Send the second message, if the method has one."""
         if self.message is None:
             return None
         answer = await self._post(self.path, dict(self.message))
@@ -172,16 +174,16 @@ class Run:
         self.got.append(answer)
         return answer
 
-    async def to_the_question(self) -> Answer:
-        """Run until the device's user has accepted, if one is asked; the answer to the start."""
+    async def run_to_decision(self) -> Answer:
+        """Send the messages up to the user's decision; return the answer to the start."""
         started = await self.start()
         if started.code == "2.01":
             await self.exchange()
         return started
 
-    async def through(self, device: Device) -> Answer:
-        """All of it, with the device's user saying yes; the last answer."""
-        started = await self.to_the_question()
+    async def run_to_end(self, device: Device) -> Answer:
+        """Run the complete ceremony, with the device's user accepting; return the last answer."""
+        started = await self.run_to_decision()
         if started.code != "2.01":
             return started
         if device.app.pairing.ceremonies.pending() is not None:
@@ -192,51 +194,51 @@ class Run:
         return done
 
 
-async def paired(caller: Caller, bearer: Bearer, way: str, *, name: str = "anna") -> Run:
-    """One that goes well."""
+async def paired(caller: Caller, bearer: LabelledDevice, way: str, *, name: str = "anna") -> Run:
+    """A successful ceremony."""
     run = await Run.of(caller, bearer, way, name=name)
-    done = await run.through(bearer.device)
+    done = await run.run_to_end(bearer.device)
     assert done.code == "2.04", done.body
     return run
 
 
-# -- two people -----------------------------------------------------------------------------------
+# -- both users -----------------------------------------------------------------------------------
 
 
-Looks = list[tuple[object, object]]
+Seen = list[tuple[object, object]]
 
 
-def two_people(device: Device, *, careful: bool) -> tuple[Confirm, Looks]:
-    """The users of both sides, side by side; and what each of them saw.
+def both_users(device: Device, *, careful: bool) -> tuple[Confirm, Seen]:
+    """The users of both sides, and what each of them saw.
 
-    Careful ones compare and say yes to what is equal, the others say yes to anything.
+    Careful users compare and accept only equal values; the others accept anything.
     """
-    looks: Looks = []
+    seen: Seen = []
 
     async def confirm(question: Comparison) -> bool:
         await device.until(lambda: device.app.pairing.ceremonies.pending() is not None)
         pending = device.pending()
         here: object = question.number or (question.device, question.own)
         there: object = pending.number or (device.fingerprint, pending.fingerprint)
-        looks.append((here, there))
+        seen.append((here, there))
         yes = here == there or not careful
         device.decide(accept=yes)
         return yes
 
-    return confirm, looks
+    return confirm, seen
 
 
 async def nobody(*_args: object) -> bool:
     raise AssertionError("no user should have been asked")
 
 
-async def silence() -> AsyncIterator[Any]:
+async def no_adverts() -> AsyncIterator[Any]:
     """A LAN without any announcement."""
     for advert in list[Any]():
         yield advert
 
 
 def client_at(kit: Kit, home: Path, *, limits: Limits = DEFAULT_LIMITS) -> Client:
-    client = Client(home=home / "client", look=silence, limits=limits)
+    client = Client(home=home / "client", look=no_adverts, limits=limits)
     kit.at_end(client.close)
     return client

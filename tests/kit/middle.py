@@ -1,7 +1,7 @@
 """A man in the middle of a pairing.
 
 A `Middle` has a real DTLS session with each side and relays every message. An `Imposter` is a
-whole device to the client and a whole client to the device.
+complete device to the client and a complete client to the device.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
 
 class Middle(aiocoap.resource.Resource):
-    """/pair as the client sees it: every request is relayed to the device, and every answer back.
+    """`/pair` as the client sees it: every request is relayed to the device, and every answer back.
 
-    Observations end here with the first state; the client asks again by itself.
+    Observations end here with the first state; the client then polls.
     """
 
     def __init__(self, identity: Identity, device: Address, change: Change) -> None:
@@ -72,7 +72,7 @@ class Middle(aiocoap.resource.Resource):
         )
 
     def started(self) -> dict[str, Any]:
-        """What the device said when its ceremony began."""
+        """The device's answer to the start of its ceremony."""
         [body] = [body for code, body in self.answers if code == "2.01"]
         found = cbor.decode_untrusted(body)
         assert isinstance(found, dict)
@@ -83,9 +83,9 @@ class Middle(aiocoap.resource.Resource):
         return f"{HOST}:{self.server.port}"
 
     async def render(self, request: aiocoap.Message) -> aiocoap.Message:
-        return await self.carried_over(request)
+        return await self.relay(request)
 
-    async def carried_over(self, request: aiocoap.Message) -> aiocoap.Message:
+    async def relay(self, request: aiocoap.Message) -> aiocoap.Message:
         onward = aiocoap.Message(code=request.code, payload=request.payload)
         onward.opt.uri_path = ("pair", *request.opt.uri_path)
         onward.opt.content_format = request.opt.content_format
@@ -104,26 +104,26 @@ class Middle(aiocoap.resource.Resource):
         await self._client.close()
 
 
-def faithful(body: dict[str, Any]) -> dict[str, Any]:
+def unchanged(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def hiding(body: dict[str, Any]) -> dict[str, Any]:
-    """The device's key taken out of its offer; every other byte is passed on as it is."""
+def without_key(body: dict[str, Any]) -> dict[str, Any]:
+    """Remove the device's key from its offer; every other byte is passed on unchanged."""
     return body | ({"fingerprint": "", "id": ""} if "methods" in body else {})
 
 
-def offering(*names: str) -> Change:
-    """The same, and other methods than the device offers."""
+def with_methods(*names: str) -> Change:
+    """Remove the key, and offer other methods than the device."""
 
     def change(body: dict[str, Any]) -> dict[str, Any]:
-        return hiding(body) | ({"methods": list(names)} if "methods" in body else {})
+        return without_key(body) | ({"methods": list(names)} if "methods" in body else {})
 
     return change
 
 
 class Board(Protocol):
-    """What an imposter does as a device."""
+    """The device's side of an imposter."""
 
     def begin_untrusted(self, message: Fields, /) -> Fields: ...
     def exchange_untrusted(self, message: Fields, /) -> Fields: ...
@@ -131,8 +131,8 @@ class Board(Protocol):
     def device_tag(self) -> bytes: ...
 
 
-class Taking:
-    """A device of the method `label` that wants any token, and keeps it."""
+class TokenCollector:
+    """A device of the method `label` that accepts any token, and keeps it."""
 
     def __init__(self, terms: Terms) -> None:
         self._terms = terms
@@ -158,10 +158,10 @@ class Taking:
 
 
 class Imposter(Middle):
-    """A device to the client, by `board`, and a client to the device, by `half`.
+    """A device to the client, through `board`, and a client to the device, through `half`.
 
-    `half` is made when the ceremony with the client has come so far that he can: at its start, or
-    for a label with the token. What he has won: `has_device`, `has_client`.
+    `half` is made as soon as the imposter knows enough: at the start of the ceremony, or for a
+    label when it has the token. `has_device` and `has_client` tell which side it has deceived.
     """
 
     def __init__(
@@ -172,12 +172,12 @@ class Imposter(Middle):
         method: str,
         board: Callable[[Terms, Imposter], Board],
         half: Callable[[Session, Imposter], ClientSide],
-        change: Change = hiding,
+        change: Change = without_key,
     ) -> None:
         super().__init__(identity, device, change)
         self.method = method
         self.has_device = self.has_client = False
-        self.learned: Mismatch | None = None
+        self.code_mismatch: Mismatch | None = None
         self.terms: Terms
         self.board: Board
         self.half: ClientSide | None = None
@@ -199,7 +199,7 @@ class Imposter(Middle):
 
     async def render(self, request: aiocoap.Message) -> aiocoap.Message:
         if request.code is not Code.POST:
-            return await self.carried_over(request)
+            return await self.relay(request)
         body = cbor.decode_untrusted(request.payload)
         assert isinstance(body, dict)
         self.relayed.append((str(request.code), bytes(request.payload)))
@@ -210,13 +210,13 @@ class Imposter(Middle):
         return said({"state": "PENDING_USER_CONFIRMATION", **self.board.exchange_untrusted(body)})
 
     async def _begin(self, request: aiocoap.Message, body: dict[str, Any]) -> aiocoap.Message:
-        """His own ceremony with the device, to its exchange; then the client's with him."""
+        """Run its own ceremony with the device up to the exchange, then start the client's."""
         first: Fields = {}
         if self.method != Method.LABEL:
             self.half = self.make_half(self.session, self)
             first = self.half.begin()
-        wish = {**first, "method": self.method, "name": "mallory"}
-        code, answer = await self.ask((), wish)
+        request_body = {**first, "method": self.method, "name": "mallory"}
+        code, answer = await self.ask((), request_body)
         assert code == "2.01", answer
         window, role = answer["window"], answer["role"]
         mine = self.session
@@ -235,11 +235,11 @@ class Imposter(Middle):
         return said({**head, **fields}, code=Code.CREATED)
 
     async def _confirm(self, body: dict[str, Any]) -> aiocoap.Message:
-        """What he learns from the client's confirmation he uses on the device, and answers."""
+        """Use the client's confirmation to confirm its own ceremony, then answer."""
         try:
             self.board.check_untrusted(body)
         except Mismatch as error:
-            self.learned = error
+            self.code_mismatch = error
         if self.half is None:
             self.half = self.make_half(self.session, self)
             self.half.begin()
@@ -247,7 +247,7 @@ class Imposter(Middle):
         code, _ = await self.ask((self.terms.ceremony_id,), self.half.confirm())
         self.has_device = code == "2.04"
         tag = secrets.token_bytes(32)
-        if self.learned is None:
+        if self.code_mismatch is None:
             tag, self.has_client = self.board.device_tag(), True
         known = {"state": "REGISTERED", "user": "anna", "role": self.terms.role}
         return said({**known, "confirm": tag})
@@ -257,10 +257,10 @@ def said(body: dict[str, Any], *, code: Code = Code.CHANGED) -> aiocoap.Message:
     return aiocoap.Message(code=code, payload=cbor.encode(body), content_format=60)
 
 
-async def between(
+async def start_middle(
     kit: Kit,
     device: Device,
-    change: Change = faithful,
+    change: Change = unchanged,
     *,
     way: str = Method.COMPARE,
     make: Callable[[Identity, Address], Middle] | None = None,
@@ -278,7 +278,7 @@ async def between(
 def method_named(
     way: str, device: Fingerprint, *, guess: str = "", verifier: bytes = b""
 ) -> OfferedMethod:
-    """The device's side of a way, for an imposter with this key: with a code that he guesses."""
+    """The device's side of a way, for an imposter with this key and, for codes, this guess."""
     random_bytes = secrets.token_bytes
     match method_of(way):
         case Method.CODE:

@@ -59,7 +59,7 @@ class Namespace:
 
     @contextmanager
     def tun(self, name: str, address: str) -> Iterator[Callable[[bytes], object]]:
-        """A TUN interface with an address; what is written is received by it."""
+        """A TUN interface with an address; yields a function that injects packets as received."""
         flags, tunsetiff = 0x0001 | 0x1000, 0x400454CA  # IFF_TUN | IFF_NO_PI
         with self.inside():
             descriptor = os.open("/dev/net/tun", os.O_RDWR)
@@ -72,7 +72,7 @@ class Namespace:
             os.close(descriptor)
 
     def sender(self, host: str, *, hop_limit: int = 255) -> socket.socket:
-        """A plain socket that sends from an address; not ours, so that it can send anything."""
+        """A plain UDP socket that can send from any address with any hop limit."""
         ipv6 = ":" in host
         with self.inside():
             sock = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
@@ -101,8 +101,8 @@ class Namespaces:
         made = Namespace(f"hf{os.getpid()}n{next(_numbers)}")
         tell("ip", "netns", "add", made.name)
         self.made.append(made)
-        # Without duplicate address detection an address is there at once, and link-local ones
-        # are given by hand; what arrives shall be judged by us and not by the reverse path filter.
+        # Without duplicate address detection an address is usable immediately. Link-local addresses
+        # are assigned by hand, and the reverse path filter is off, so that our rules decide.
         made.sysctl(
             ipv6__conf__default__accept_dad=0,
             ipv6__conf__default__addr_gen_mode=1,
@@ -115,7 +115,7 @@ class Namespaces:
     def join(
         self, one: Namespace, other: Namespace, *, names: tuple[str, str] = ("eth0", "eth0")
     ) -> None:
-        """A cable: a veth pair, up, without addresses."""
+        """Connect two namespaces by a cable: a veth pair, up, without addresses."""
         near = ("link", "add", names[0], "type", "veth", "peer", "name", names[1])
         one.ip(*near, "netns", other.name)
         for namespace, name in zip((one, other), names, strict=True):
@@ -128,7 +128,7 @@ class Namespaces:
 
 @dataclass(frozen=True)
 class Lan:
-    """A device and a client on one cable: addresses that end in 1, and in 2."""
+    """A device and a client on one cable; their addresses end in 1 and 2."""
 
     device: Namespace
     client: Namespace

@@ -1,4 +1,4 @@
-"""A command as a process: what it prints is read as it comes, and every wait has a limit."""
+"""A command as a process: its output is read as it arrives, and every wait has a limit."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended, and what it said."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -28,7 +28,7 @@ class Result:
 
     @property
     def value(self) -> dict[str, Any]:
-        """Its one JSON object, and nothing else on stdout."""
+        """The only JSON object on stdout."""
         [line] = self.out.splitlines()
         value: dict[str, Any] = json.loads(line)
         assert value["schema"] == 1
@@ -48,8 +48,8 @@ class Result:
 class Program:
     """A running command.
 
-    On a `terminal`, all its output is on one `screen`. With `typed` it reads lines from the test,
-    and `out` has both of its streams. Else they are `out` and `err`.
+    On a `terminal`, all of its output is on one `screen`. With `typed`, it reads lines from the
+    test, and `out` has both of its streams. Otherwise the streams are `out` and `err`.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Program:
         while True:
             try:
                 data = os.read(descriptor, 65536)
-            except OSError:  # a terminal that the last process has left
+            except OSError:  # the last process has closed the terminal
                 data = b""
             with self._news:
                 self._said[name] += data
@@ -114,7 +114,7 @@ class Program:
             self._news.notify_all()
 
     def said(self, on: str) -> str:
-        """All it has said so far."""
+        """The output so far."""
         return self._said[on].decode("utf-8", "replace").replace("\r\n", "\n")
 
     @property
@@ -122,7 +122,7 @@ class Program:
         return not self.ended_at
 
     def until(self, text: str, *, on: str = "err", times: int = 1, since: int = 0) -> str:
-        """Wait until it has said `text` so often, beginning at `since`; all it has said."""
+        """Wait until `text` was printed `times` times from offset `since`; return the output."""
 
         def heard() -> bool:
             return self.said(on)[since:].count(text) >= times
@@ -133,7 +133,7 @@ class Program:
         return self.said(on)
 
     def says(self, text: str, *, on: str = "err") -> bool:
-        """Wait until it has said `text` (True) or has ended without it."""
+        """Wait for `text` or the end of the command; return whether `text` was printed."""
         with self._news:
             self._news.wait_for(
                 lambda: text in self.said(on) or not self._is_listening(), TIMEOUT_SECONDS
@@ -144,7 +144,7 @@ class Program:
         return any(thread.is_alive() for thread in self._threads)
 
     def type(self, line: str) -> None:
-        """Type a line at its terminal, or into its input."""
+        """Type a line at its terminal, or write it to its input."""
         if self._screen is not None:
             os.write(self._screen, f"{line}\n".encode())
             return
@@ -160,7 +160,7 @@ class Program:
         self.process.send_signal(number)
 
     def end(self, *, code: int | None = None) -> Result:
-        """Wait for its end. With `code`, that is how it has to end."""
+        """Wait for its end, and check the exit code if one is given."""
         until = time.monotonic() + TIMEOUT_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
@@ -175,7 +175,7 @@ class Program:
         return result
 
     def close(self) -> None:
-        """End it, with a word first; free what it held."""
+        """Terminate it, or kill it if necessary, and free its resources."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.is_running:
                 self.send(number)
@@ -196,7 +196,7 @@ class Program:
 
 
 def environment() -> dict[str, str]:
-    """Ours, without what would lead the processes to other folders."""
+    """Our environment, without variables that change the folders of the processes."""
     ours = re.compile(r"_?HANDFAST|(STATE|RUNTIME)_DIRECTORY$|NOTIFY_SOCKET$")
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))

@@ -1,4 +1,4 @@
-"""A client that sends messages byte by byte and answers nothing by itself."""
+"""A client that sends encoded messages unchanged and answers none by itself."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -52,11 +52,11 @@ class RawClient:
     received: list[aiocoap.Message] = field(default_factory=list)
     _association: Association | None = None
     _came: asyncio.Event = field(default_factory=asyncio.Event)
-    _pings: int = 0xF000  # the Message ID of the next one; tests use lower ones
+    _pings: int = 0xF000  # the Message ID of the next ping; tests use lower ones
 
     @classmethod
     async def connect(cls, address: Address, identity: Identity | None = None) -> Self:
-        """Shake hands with a server."""
+        """Complete a handshake with a server."""
         client = CoapsClient(identity or Identity.create())
         raw = cls(client)
         layer_of(client).message_received = raw._heard  # type: ignore[method-assign, assignment]
@@ -71,11 +71,11 @@ class RawClient:
 
     @property
     def is_open(self) -> bool:
-        """Whether the session has not ended."""
+        """True until the session ends."""
         return self._association is not None and self._association.established
 
     def send(self, data: bytes) -> None:
-        """Send one message as it is."""
+        """Send one message unchanged."""
         assert self._association is not None
         self._association.send(data)
 
@@ -84,7 +84,7 @@ class RawClient:
         self.send(b"\x60\x00" + number.to_bytes(2))
 
     async def until(self, count: int) -> list[aiocoap.Message]:
-        """All messages that arrived, as soon as there are `count`."""
+        """Wait until `count` messages have arrived; return all of them."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while len(self.received) < count:
                 self._came.clear()
@@ -92,8 +92,11 @@ class RawClient:
         return self.received
 
     async def handled(self) -> None:
-        """Return when the server has looked at everything sent before: it answers an empty
-        message (RFC 7252 §4.3). Nothing of that stays in `received`."""
+        """Return when the server has processed everything sent before.
+
+        The server answers an empty message with a reset (RFC 7252 §4.3), which is removed from
+        `received`.
+        """
         number = self._pings
         self._pings = 0xF000 | self._pings + 1 & 0xFFF
         self.send(b"\x40\x00" + number.to_bytes(2))

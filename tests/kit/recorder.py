@@ -39,7 +39,7 @@ SETTINGS = Settings(
     advertise=False,
     allow_loopback=True,
 )
-#: A role that may do something elsewhere, so that `conditional` and `conditions` are seen.
+#: A role with permissions from other networks, so that `conditional` and `conditions` occur.
 POLICY = """
 [[policy]]
 id = "elsewhere"
@@ -54,13 +54,13 @@ id = "visitor"
 rank = 12
 policies = ["core-unpaired", "core-guest", "elsewhere"]
 """
-#: What a token is made of; no message of a table has these for its body.
+#: Parts of a token, which are not the body of any message.
 TOKEN = {"invite-token", "invite-header", "invite-claims"}
 
 
 @dataclass
 class Seen:
-    """Every body that has passed, by its rule."""
+    """Every body that was sent or received, by its rule."""
 
     cddl: Cddl
     bodies: dict[str, list[bytes]] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Caller:
         gets: str = "",
         raw: bytes | None = None,
     ) -> Any:
-        """One exchange; the answer's body, decoded."""
+        """Send one request; return the decoded body of its answer."""
         path, _, queries = path.partition("?")
         message = aiocoap.Message(code=getattr(Code, method), uri_path=path.strip("/").split("/"))
         message.opt.uri_query = queries.split("&") if queries else ()

@@ -1,4 +1,4 @@
-"""A man in the middle of a short authentication string, his strategies, and both sides."""
+"""A man in the middle of the method `sas`, its strategies, and both sides."""
 
 import math
 import random
@@ -33,7 +33,7 @@ class Device(Protocol):
 
 @dataclass
 class Middle:
-    """M's knowledge: B of his session with the client, B of that with the device, random bytes."""
+    """What the man in the middle knows: the bindings of both sessions, and random bytes."""
 
     b_client: bytes
     b_device: bytes
@@ -43,13 +43,13 @@ class Middle:
         return self.rng.randbytes(32)
 
     def as_device(self, shown: str, client_nonce: bytes) -> bytes:
-        """Search nD that makes the client show this: a thousand tries for three digits."""
+        """Search for a device nonce that makes the client show this number: about 1000 tries."""
         while number(self.b_client, client_nonce, nonce := self.nonce(), digits=DIGITS) != shown:
             pass
         return nonce
 
     def as_client(self, shown: str, device_nonce: bytes) -> bytes:
-        """Search nC that makes the device show this."""
+        """Search for a client nonce that makes the device show this number."""
         while number(self.b_device, nonce := self.nonce(), device_nonce, digits=DIGITS) != shown:
             pass
         return nonce
@@ -62,7 +62,7 @@ Strategy = Callable[[Middle, Client, Device], None]
 
 
 def client_first(m: Middle, client: Client, device: Device) -> None:
-    """Know the client's number first; then hope for the device's."""
+    """Learn the client's number first; the device's number can only match by chance."""
     own = m.nonce()
     client.answer(commitment(m.b_client, own))
     client.open(own)
@@ -71,7 +71,7 @@ def client_first(m: Middle, client: Client, device: Device) -> None:
 
 
 def device_first(m: Middle, client: Client, device: Device) -> None:
-    """Know the device's number first; then commit, and hope for the client's."""
+    """Learn the device's number first, then commit; the client's can only match by chance."""
     device.commit()
     device.reveal(m.nonce())
     own = m.nonce()
@@ -80,7 +80,7 @@ def device_first(m: Middle, client: Client, device: Device) -> None:
 
 
 def device_first_with_patience(m: Middle, client: Client, device: Device) -> None:
-    """The same, but commit to a nonce that fits a guess at the client's."""
+    """The same, with a commitment that fits a guess of the client's nonce."""
     device.commit()
     device.reveal(m.nonce())
     own = m.as_device(device.number, m.nonce())
@@ -89,10 +89,10 @@ def device_first_with_patience(m: Middle, client: Client, device: Device) -> Non
 
 
 def interleaved(m: Middle, client: Client, device: Device) -> None:
-    """Have both commitments and the client's nonce before choosing what the device gets.
+    """Get both commitments and the client's nonce before choosing the device's input.
 
-    The client's number is known then, but the device's depends on nD, so any nonce is as good as
-    another: M passes the client's on.
+    The client's number is known then, but the device's depends on its nonce, so the choice does not
+    matter: the client's nonce is passed on.
     """
     own = m.nonce()
     device.commit()
@@ -102,13 +102,13 @@ def interleaved(m: Middle, client: Client, device: Device) -> None:
 
 
 def relay(_m: Middle, client: Client, device: Device) -> None:
-    """Pass everything on as it is."""
+    """Pass every message on unchanged."""
     nonce = device.reveal(client.answer(device.commit()))
     client.open(nonce)
 
 
 def search(m: Middle, client: Client, device: Device) -> None:
-    """Commit to anything, learn all there is to know, and open what fits."""
+    """Commit to any nonce, learn everything, and open with a nonce that fits."""
     theirs = client.answer(commitment(m.b_client, m.nonce()))
     device.commit()
     device.reveal(m.nonce())
@@ -126,7 +126,7 @@ BLIND: dict[str, Strategy] = {
 
 
 class RealDevice(SasDevice):
-    """The device's side, message by message."""
+    """The device's side, with one call per message."""
 
     def commit(self) -> bytes:
         return bytes_field(self.begin_untrusted({}), "commit")
@@ -136,7 +136,7 @@ class RealDevice(SasDevice):
 
 
 class RealClient(SasClient):
-    """The client's side, message by message."""
+    """The client's side, with one call per message."""
 
     terms: Terms
 
@@ -154,7 +154,7 @@ class RealClient(SasClient):
 
 
 class QuickClient:
-    """`SasClient` without tags and turns."""
+    """`SasClient` without tags and without checks of the order."""
 
     def __init__(self, b: bytes, nonce: bytes) -> None:
         self._b, self._nonce, self._commit = b, nonce, b""
@@ -173,7 +173,7 @@ class QuickClient:
 
 
 class QuickDevice:
-    """`SasDevice` without tags and turns."""
+    """`SasDevice` without tags and without checks of the order."""
 
     def __init__(self, b: bytes, nonce: bytes) -> None:
         self._b, self._nonce = b, nonce
@@ -190,7 +190,7 @@ class QuickDevice:
 
 @dataclass(frozen=True)
 class Scene:
-    """Two sessions of M's, and the nonces of the honest; all of it from a seed."""
+    """The two sessions of a man in the middle and the nonces of both sides, from a seed."""
 
     to_client: Channel
     to_device: Channel
@@ -226,7 +226,7 @@ class Scene:
 
 
 def plausible(hits: int, runs: int, chance: float) -> bool:
-    """Whether both tails of the binomial distribution beyond `hits` are above one in a million."""
+    """True if both tails of the binomial distribution at `hits` are above one in a million."""
     logs = [
         math.lgamma(runs + 1) - math.lgamma(k + 1) - math.lgamma(runs - k + 1)
         + k * math.log(chance) + (runs - k) * math.log1p(-chance)

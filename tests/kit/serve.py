@@ -1,4 +1,4 @@
-"""Small CoAP servers on loopback, and the resources that they serve."""
+"""Small CoAP servers on loopback, and their resources."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ HOST = "127.0.0.1"
 
 
 class Echo(aiocoap.resource.Resource):
-    """GET tells who asks; POST gives back the body, counts it and, if wanted, keeps it."""
+    """GET returns the client's key; POST returns the body, counts it and, if wanted, keeps it."""
 
     def __init__(self, *, keeps_bodies: bool = True) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Echo(aiocoap.resource.Resource):
 
 
 class WhoAmI(aiocoap.resource.Resource):
-    """GET returns what the server knows of the client."""
+    """GET returns the server's view of the client."""
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         peer = peer_of(request)
@@ -70,7 +70,7 @@ class Late(aiocoap.resource.Resource):
 
 
 class Value(aiocoap.resource.ObservableResource):
-    """A number that can be observed; `watchers` receives each change of their count."""
+    """An observable number; `watchers` receives each new number of observations."""
 
     def __init__(self, text: str = "{}") -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Value(aiocoap.resource.ObservableResource):
 
 @dataclass
 class Served:
-    """A running server with what its tests look at."""
+    """A running server and its resources."""
 
     server: CoapsServer
     identity: Identity
@@ -115,7 +115,7 @@ class Served:
         return self.server.counters[kind]
 
     def exporters(self) -> list[bytes]:
-        """The exporter value of each session; no request is needed for it."""
+        """The exporter value of each session, which is available without a request."""
         associations = endpoint_of(self.server).associations()
         return [association.session.exporter for association in associations]
 
@@ -124,7 +124,7 @@ Serve = Callable[..., Awaitable[Served]]
 
 
 def allow(*_args: object) -> None:
-    """An `authorise` that refuses no one."""
+    """An `authorise` that refuses no request."""
 
 
 class Servers:
@@ -144,7 +144,7 @@ class Servers:
         value_text: str = "{}",
         **options: Any,
     ) -> Served:
-        """A server with /echo, /late, /value and /who."""
+        """Start a server with /echo, /late, /value and /who."""
         echo, late, value = Echo(keeps_bodies=keeps_bodies), Late(), Value(value_text)
         site = GuardedSite(authorise=authorise, limits=limits)
         site.add(("echo",), echo)

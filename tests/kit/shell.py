@@ -17,7 +17,7 @@ class Outcome:
 
 
 class Shell:
-    """The command line in this process, with one home and a LAN that a test decides."""
+    """The command line in this process, with one home and a LAN that a test provides."""
 
     def __init__(self, home: Path) -> None:
         self.home = home

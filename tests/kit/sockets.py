@@ -11,12 +11,12 @@ from peer.net.datagram import Datagram
 from peer.net.udp import UdpSocket
 from tests.kit.waiting import TIMEOUT_SECONDS
 
-"""Seconds until something that must come counts as lost."""
+"""Seconds until an expected datagram counts as lost."""
 
 
 @dataclass
 class Inbox:
-    """Where a socket under test puts what it gets."""
+    """Receives the datagrams and errors of a socket under test."""
 
     datagrams: asyncio.Queue[Datagram] = field(default_factory=asyncio.Queue)
     errors: asyncio.Queue[OSError] = field(default_factory=asyncio.Queue)
@@ -60,7 +60,7 @@ class Open:
 
 
 def udp_packet(source: str, destination: str, port: int, *, hop_limit: int = 255) -> bytes:
-    """A whole IP packet with a small UDP datagram in it, with any source we like."""
+    """An IP packet that contains a small UDP datagram, with any source address."""
     family = socket.AF_INET6 if ":" in source else socket.AF_INET
     ends = socket.inet_pton(family, source) + socket.inet_pton(family, destination)
     payload = b"spoof"

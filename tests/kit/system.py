@@ -1,7 +1,7 @@
 """Devices and clients as processes, on real sockets and real terminals.
 
-Nothing sleeps: every wait is for a text, an event or an exit, with a limit. A `Stage` ends all
-processes that it started.
+No test sleeps: it waits for output, an event or an exit, with a limit. A `Stage` ends all processes
+that it started.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ HOST: Final = "127.0.0.1"
 
 
 class Party:
-    """One side: a home folder, and the place in which its commands run."""
+    """One side: a home folder, and the network namespace of its commands."""
 
     module = ""
 
     def __init__(self, stage: "Stage", home: Path) -> None:
         self.stage = stage
         self.home = home
-        #: The prefix of the command: empty, or `ip netns exec NAME`.
+        #: The prefix of each command: empty, or `ip netns exec NAME`.
         self.place: tuple[str, ...] = ()
 
     def start(
@@ -48,16 +48,16 @@ class Party:
         terminal: bool = False,
         env: dict[str, str] | None = None,
     ) -> Program:
-        """A command that runs in the background."""
+        """Start a command in the background."""
         argv = [sys.executable, "-m", self.module, "--home", str(self.home), *options, *args]
         return self.stage.start([*self.place, *argv], terminal=terminal, env=env)
 
     def run(self, *args: str, code: int = 0) -> Result:
-        """A command, to its end, with this exit code."""
+        """Run a command to its end, and check its exit code."""
         return self.start(*args).end(code=code)
 
     def json(self, *args: str) -> dict[str, Any]:
-        """What a command says with `--json`."""
+        """The JSON object that a command prints with `--json`."""
         return self.run(*args, "--json").value
 
 
@@ -73,7 +73,7 @@ class Device(Party):
         made = offline.init(self.places, name=name, force=False)
         self.id = str(made["id"])
         self.fingerprint = str(made["fingerprint"])
-        self.port = 0  # 0: any; then the one of the last time
+        self.port = 0  # 0 is any port; a restart uses the previous one
         self.pairing_port = 0
         self.run_options: list[str] = []
         self._daemon: Program | None = None
@@ -84,7 +84,7 @@ class Device(Party):
         return self._daemon
 
     def boot(self, *options: str, terminal: bool = False) -> dict[str, Any]:
-        """Run the daemon, on the ports of the last time, until it is ready; its status then."""
+        """Run the daemon on its previous ports until it is ready; return its status."""
         ports = ["--port", str(self.port), "--pairing-port", str(self.pairing_port)]
         self._daemon = self.start("run", *ports, *self.run_options, *options, terminal=terminal)
         self._daemon.until("ready\n", on="screen" if terminal else "err")
@@ -93,35 +93,35 @@ class Device(Party):
         return status
 
     def stop(self) -> Result:
-        """SIGTERM, as a service manager does."""
+        """Send SIGTERM, as a service manager does."""
         self.daemon.send(signal.SIGTERM)
         return self.daemon.end(code=0)
 
     def ask(self, verb: str, **args: object) -> dict[str, Any]:
-        """Ask the running daemon as its command line does, without a process for each look."""
+        """Call the running daemon directly, which is faster than a command."""
         return asyncio.run(call(self.places.socket, verb, args))
 
     def status(self) -> dict[str, Any]:
         return self.ask("status")
 
     def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Ask for the status until something holds in it."""
+        """Poll the status until a condition holds."""
         limit = time.monotonic() + TIMEOUT_SECONDS
         while not holds(status := self.status()):
             assert time.monotonic() < limit, status
         return status
 
-    def open(self, *options: str) -> "Opening":
-        """`handfast-device open`, which waits."""
-        return Opening(self, self.start("--json", "open", *options))
+    def open(self, *options: str) -> "OpenCommand":
+        """Start `handfast-device open`, which waits for a client."""
+        return OpenCommand(self, self.start("--json", "open", *options))
 
     def users(self) -> dict[str, list[str]]:
-        """User → fingerprints."""
+        """The fingerprints of each user."""
         listed = self.ask("users-list")["users"]
         return {user["name"]: [key["fingerprint"] for key in user["keys"]] for user in listed}
 
     def events(self, kind: str) -> list[Event]:
-        """What the audit trail, whose chain has to hold, has of a kind."""
+        """The events of a kind in the audit trail, after its chain was verified."""
         place = f"{(self.home / 'device.db').as_uri()}?mode=ro"
         with closing(sqlite3.connect(place, uri=True)) as store:
             trail = AuditTrail(store, keep=10_000)
@@ -129,7 +129,7 @@ class Device(Party):
             return [record.event for record in trail.iterate() if record.event.kind == kind]
 
     def pair(self, client: "Client", name: str, *, target: str = "", role: str = "") -> Result:
-        """Window, request, the device's yes; the client knows the fingerprint from the label."""
+        """Pair a client that knows the fingerprint from the label; the device's user accepts."""
         opening = self.open(*(["--role", role] if role else []))
         asking = client.ask_to_pair(self, target or opening.address, name)
         self.run("accept", opening.pending()["id"])
@@ -137,12 +137,12 @@ class Device(Party):
         return asking.end(code=0)
 
     def admit(self, client: "Client", name: str, *, role: str = "owner") -> None:
-        """Make both know each other without a pairing, where that is not what is shown."""
+        """Add a user on both sides without a pairing, for tests of other things."""
         self.ask("users-add", wish={"name": name, "role": role, "keys": [client.fingerprint]})
         client.know(self, user=name, role=role)
 
 
-class Opening:
+class OpenCommand:
     """A waiting `handfast-device open --json`."""
 
     def __init__(self, device: Device, program: Program) -> None:
@@ -153,12 +153,12 @@ class Opening:
         self.address = f"{HOST}:{self.port}"
 
     def pending(self, *, times: int = 1) -> dict[str, Any]:
-        """The ceremony that waits for the device's user, as soon as there is one."""
+        """Wait for the ceremony that needs the decision of the device's user."""
         found: dict[str, Any] = json.loads(self._line("pending", times=times))["ceremony"]
         return found
 
     def ended(self) -> dict[str, Any]:
-        """The ceremony that ended, as soon as there is one."""
+        """Wait for the ceremony that ended."""
         found: dict[str, Any] = json.loads(self._line("ended"))["ceremony"]
         return found
 
@@ -186,7 +186,7 @@ class Client(Party):
 
     @property
     def fingerprint(self) -> str:
-        """Of its key, which is made now if there is none."""
+        """The fingerprint of its key, which is created if necessary."""
         self.home.mkdir(mode=0o700, exist_ok=True)
         return Identity.load_or_create(self.home / "identity.pem").fingerprint.hex
 
@@ -201,7 +201,7 @@ class Client(Party):
     def know(
         self, device: Device, *, user: str = "", role: str = "", at: str = "", alias: str = ""
     ) -> None:
-        """Write down a device: whose key it has, and where it was last seen."""
+        """Store a device: its key, and its last known address."""
         known = KnownDevice(
             alias=alias or device.name,
             fingerprint=Fingerprint.parse(device.fingerprint),
@@ -214,28 +214,28 @@ class Client(Party):
         self.home.mkdir(mode=0o700, exist_ok=True)
         self.book.put(known)
 
-    def look_at(self, device: Device, at: str) -> None:
-        """It was last seen there."""
+    def set_last_seen(self, device: Device, at: str) -> None:
+        """Store another address as the last known one."""
         key = Fingerprint.parse(device.fingerprint)
         self.book.update(key, lambda one: replace(one, last_seen=at))
 
     def ask_to_pair(
         self, device: Device, target: str, name: str, *options: str, terminal: bool = False
     ) -> Program:
-        """`handfast pair` with the fingerprint known from another source: no one is asked here."""
+        """Run `handfast pair` with the expected fingerprint, so that no question is asked."""
         expected = ["--expect-fingerprint", device.fingerprint, "--name", name]
         return self.start("--json", "pair", target, *expected, *options, terminal=terminal)
 
 
 class Stage:
-    """Makes the parties of one test, and ends everything they started."""
+    """Makes the parties of one test, and ends all processes that they started."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.programs: list[Program] = []
 
     def device(self, name: str = "kitchen", *, announced: bool = False) -> Device:
-        """A device on the loopback; not announced, since all of this machine share that one."""
+        """A device on loopback. It is not announced by default, since loopback is shared."""
         device = Device(self, self.folder / f"device-{name}", name=name)
         device.run_options = ["--listen", HOST, "--interface", HOST, "--allow-loopback"]
         if not announced:
@@ -257,16 +257,16 @@ class Stage:
     def wiretap(
         self, device: str, *, at: str = f"{HOST}:0", place: Sequence[str] = ()
     ) -> tuple[Program, int]:
-        """A relay to `device` that tells the DTLS records that pass, and its port."""
+        """Start a relay to `device` that prints the DTLS records; return it and its port."""
         tap = self.start([*place, sys.executable, str(WIRETAP), at, device])
         said = tap.until("\n", on="out")
         return tap, int(said.split()[1])
 
     def close(self) -> None:
-        """End all, the last first; none may have failed with a traceback."""
+        """End all processes in reverse order, and fail if one printed a traceback."""
         for program in reversed(self.programs):
             program.close()
         for program in self.programs:
-            print(program, end="\n\n")  # shown if the test failed
+            print(program, end="\n\n")  # pytest shows this if the test failed
         for program in self.programs:
             assert "Traceback" not in repr(program), program

@@ -1,4 +1,4 @@
-"""The table that a measurement prints."""
+"""The table of results that the measurements print."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Table:
-    """Rows of what was measured: name, microseconds each, and how that compares."""
+    """Rows of results: name, microseconds, and a comparison."""
 
     rows: list[tuple[str, float, str]] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Devices in a thread of their own, for tests of blocking code and of other processes."""
+"""Devices in separate threads, for tests of blocking code and of other processes."""
 
 import asyncio
 import threading
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class LoopThread(Generic[S]):
-    """A thread with an event loop that holds something open until `close`."""
+    """A thread with an event loop that keeps a context manager open until `close`."""
 
     def __init__(self, opened: Callable[[], AbstractAsyncContextManager[S]]) -> None:
         self._opened = opened
@@ -40,7 +40,7 @@ class LoopThread(Generic[S]):
         self.held = self._ready.result(TIMEOUT_SECONDS)
 
     def call(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run a coroutine function in the thread; what it returned."""
+        """Run a coroutine function in the thread; return its result."""
 
         async def run() -> T:
             return await work()
@@ -67,18 +67,18 @@ class LoopThread(Generic[S]):
 
 
 class BoardThread:
-    """A `Board` in a thread of its own."""
+    """A `Board` in a separate thread."""
 
     def __init__(self, identity: Identity) -> None:
         self._thread = LoopThread(lambda: _board(identity))
         self.board = self._thread.held
 
     def do(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run something in the board's thread."""
+        """Run a coroutine function in the board's thread."""
         return self._thread.call(work)
 
     def say(self, *answers: bool) -> None:
-        """What the device's user will answer."""
+        """Queue the next answers of the device's user."""
         for answer in answers:
             self._thread.call_soon(partial(self.board.answers.put_nowait, answer))
 
@@ -99,7 +99,7 @@ async def _board(identity: Identity) -> AsyncIterator[Board]:
 
 
 class DeviceThread:
-    """The real device (`device_app.app.App`) in a thread of its own."""
+    """The real device (`device_app.app.App`) in a separate thread."""
 
     def __init__(self, folder: Path) -> None:
         self._thread = LoopThread(lambda: _app(folder))
@@ -110,7 +110,7 @@ class DeviceThread:
         return self.app.identity.fingerprint
 
     def do(self, work: Callable[[App], T]) -> T:
-        """Run something in the device's thread."""
+        """Call a function in the device's thread."""
 
         async def run() -> T:
             return work(self.app)
@@ -121,8 +121,8 @@ class DeviceThread:
         """Run a coroutine function in the device's thread."""
         return self._thread.call(work)
 
-    def let_in(self, home: Path, name: str, role: str, alias: str = "kitchen") -> None:
-        """Make this home's client a user, and the device known to it."""
+    def add_client(self, home: Path, name: str, role: str, alias: str = "kitchen") -> None:
+        """Add the client of this home as a user, and store the device in the home."""
         own = Identity.load_or_create(Home.at(home).identity).fingerprint
         user = User(name, role, (Key(own.hex, "laptop", "compare"),))
         self.do(lambda app: app.access.registry.add_user(None, user))
@@ -140,7 +140,7 @@ class DeviceThread:
         )
 
     def events(self, kind: str) -> list[Event]:
-        """The events of a kind, as the device holds them."""
+        """The events of a kind that the device has stored."""
         return self.do(
             lambda app: [
                 record.event

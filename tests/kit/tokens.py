@@ -1,4 +1,4 @@
-"""Invite tokens, right and forged, made with another implementation."""
+"""Valid and forged invite tokens, made with another implementation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ TOKEN = InviteToken(
 
 
 def claims(**others: Any) -> dict[Any, Any]:
-    """What TOKEN claims, in plain CBOR values; `c4=…` is another claim 4, None takes it away."""
+    """The claims of TOKEN as CBOR values; `c4=…` replaces claim 4, and None removes it."""
     said = {
         2: "anna",
         4: 1_800_172_800,
@@ -51,7 +51,7 @@ def forged(
     unprotected: object = None,
     write: Callable[[object], bytes] = canonical,
 ) -> bytes:
-    """What an attacker could make who had the device's key: right in all but what is asked for."""
+    """A token signed with the device's key that is valid except for the given parts."""
     payload = said if isinstance(said, bytes) else write(claims() if said is None else said)
     own = {1: -7, 4: DEVICE.fingerprint.digest}
     protected = header if isinstance(header, bytes) else write(own if header is None else header)
@@ -60,7 +60,7 @@ def forged(
 
 
 def refused(signed: bytes) -> None:
-    """By the client who reads it, and by the device, even with a right signature."""
+    """Assert that the client and the device reject it, even with a valid signature."""
     with pytest.raises(Malformed) as caught:
         read_untrusted(signed)
     assert caught.value.advice
@@ -70,7 +70,7 @@ def refused(signed: bytes) -> None:
         read_untrusted(InviteToken.text(signed))
 
 
-# ------------------------------------------------------------------------------------------- form
+# ---------------------------------------------------------------------------------- parts of tokens
 
 
 def header(**others: Any) -> dict[Any, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 TIMEOUT_SECONDS: Final = 60.0
-"""Seconds until a test gives up waiting; on a busy machine everything takes longer."""
+"""Seconds until a test stops waiting; generous, for busy machines."""
 
 
 async def until(holds: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""A window, and the steps of a ceremony in it."""
+"""A pairing window, and the steps of a ceremony in it."""
 
 from typing import Any
 

@@ -1,10 +1,10 @@
-"""A relay for UDP that tells which DTLS records pass, and changes nothing.
+"""A UDP relay that prints the DTLS records that pass, and changes nothing.
 
     python wiretap.py HOST:PORT DEVICE:PORT
 
-Says `ready PORT`, then one line per datagram: `>` to the device or `<` from it, and for each record
-`content type/epoch` (RFC 6347 §4.1): `22/0` is a handshake in clear, `21` an alert, `23` what an
-application sends. Stays until it is killed.
+Prints `ready PORT`, then one line per datagram: `>` to the device or `<` from it, and for each
+record `content type/epoch` (RFC 6347 §4.1): `22/0` is a plaintext handshake record, `21` an alert,
+`23` application data. Runs until it is killed.
 """
 
 import selectors
@@ -35,13 +35,14 @@ def place(text: str) -> tuple[str, int]:
 
 def listening(at: tuple[str, int]) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)  # no hop that is counted
+    # received as if no router were in between
+    made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
     made.bind(at)
     return made
 
 
 def relay(front: socket.socket, device: tuple[str, int]) -> None:
-    """Each client gets a socket of its own towards the device."""
+    """Relay between the clients and the device, with one socket per client."""
     ways: dict[tuple[str, int], socket.socket] = {}
     selector = selectors.DefaultSelector()
     selector.register(front, selectors.EVENT_READ, None)
@@ -59,7 +60,7 @@ def relay(front: socket.socket, device: tuple[str, int]) -> None:
                     ways[source].connect(device)
                     selector.register(ways[source], selectors.EVENT_READ, source)
                 ways[source].send(datagram)
-            except ConnectionRefusedError:  # no peer, or no longer
+            except ConnectionRefusedError:  # no peer, or no longer one
                 continue
 
 

@@ -177,7 +177,7 @@ def at(client: Client, streets: Streets, where: str) -> Client:
 def acquainted(device: Device, client: Client) -> None:
     """Both know each other, and the client knows the router's address too."""
     device.admit(client, "anna")
-    client.look_at(device, f"{LAN['device']}:{REGULAR}")
+    client.set_last_seen(device, f"{LAN['device']}:{REGULAR}")
     client.run("address", "kitchen", f"{OUTSIDE}:{FORWARDED}")
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from peer.identity import Fingerprint
 from peer.net.adverts import SERVICE, instance_label
-from tests.kit.mdns import DECADES, packet, service_records, shouting, text_record
+from tests.kit.mdns import DECADES, mdns_sender, packet, service_records, text_record
 
 if TYPE_CHECKING:
     from tests.kit.system import Device, Stage
@@ -58,7 +58,7 @@ def neighbour(lies: list[bytes]) -> Iterator[None]:
     over = threading.Event()
 
     def shout() -> None:
-        with shouting(HOST) as sock:
+        with mdns_sender(HOST) as sock:
             while not over.wait(PAUSE_SECONDS):
                 for lie in lies:
                     sock.send(lie)

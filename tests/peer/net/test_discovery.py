@@ -24,7 +24,15 @@ from peer.net.adverts import (
 )
 from peer.net.discovery import discover, watch
 from peer.net.interfaces import InterfaceTable
-from tests.kit.mdns import name_bytes, packet, question, service_records, shouting, text_record, txt
+from tests.kit.mdns import (
+    mdns_sender,
+    name_bytes,
+    packet,
+    question,
+    service_records,
+    text_record,
+    txt,
+)
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 LOOPBACK = ["127.0.0.1"]
@@ -54,12 +62,12 @@ asyncio.run(main())
 
 
 def new_id() -> str:
-    """Other devices may be on this loopback too."""
+    """A random device ID, since other devices may be announced on this loopback too."""
     return "".join(secrets.choice(ALPHABET) for _ in range(8))
 
 
 class Process:
-    """A device in a process of its own, told what to do by its input."""
+    """A device in another process, which is controlled through its standard input."""
 
     def __init__(self, device_id: str, process: asyncio.subprocess.Process) -> None:
         self.device_id = device_id
@@ -98,7 +106,7 @@ async def next_of(adverts: AsyncIterator[Advert], device_id: str) -> Advert:
         async for advert in adverts:
             if advert.device_id == device_id:
                 return advert
-    raise AssertionError("the watch has ended")
+    raise AssertionError("the watch ended without the advert")
 
 
 async def found_by_search(device_id: str) -> Advert:
@@ -111,7 +119,7 @@ async def found_by_search(device_id: str) -> Advert:
                 return advert
 
 
-# ------------------------------------------------------------------- two processes, real packets
+# ------------------------------------------------------------------ two processes, real packets
 
 
 async def test_a_device_is_found_by_another_process() -> None:
@@ -129,7 +137,7 @@ async def test_a_device_is_found_by_another_process() -> None:
     )
 
 
-async def test_a_watch_sees_the_window_and_the_goodbye() -> None:
+async def test_a_watch_reports_window_changes_and_the_goodbye() -> None:
     async with (
         device_process("kitchen") as device,
         aclosing(watch(interfaces=LOOPBACK)) as heard,
@@ -144,15 +152,15 @@ async def test_a_watch_sees_the_window_and_the_goodbye() -> None:
         assert (gone.is_present, gone.name) == (False, "kitchen")
 
 
-async def test_after_the_goodbye_nothing_is_found() -> None:
+async def test_a_device_is_not_found_after_its_goodbye() -> None:
     async with device_process("kitchen") as device:
         pass
     found = await discover(timeout=0.5, interfaces=LOOPBACK)
     assert device.device_id not in {advert.device_id for advert in found}
 
 
-def listener() -> socket.socket:
-    """Hears what is said on the loopback, without the library under test."""
+def mdns_listener() -> socket.socket:
+    """A socket that receives the mDNS messages on the loopback, without the library under test."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
         sock.setsockopt(socket.SOL_SOCKET, option, 1)
@@ -163,25 +171,27 @@ def listener() -> socket.socket:
     return sock
 
 
-async def test_the_last_word_on_the_window_is_repeated_and_never_contradicted() -> None:
-    """python-zeroconf drops what it has heard within a second, so one repeat comes after it."""
-    with listener() as ear:
+async def test_the_window_state_is_announced_repeatedly_and_consistently() -> None:
+    """python-zeroconf drops a repeat within a second, so one repeat is sent later."""
+    with mdns_listener() as listener:
         async with device_process("kitchen") as device, asyncio.timeout(TIMEOUT_SECONDS):
             device.tell("open")
-            while await next_word(ear, device.device_id) != b"1":
+            while await next_window_state(listener, device.device_id) != b"1":
                 pass
             device.tell("close")
-            while await next_word(ear, device.device_id) != b"0":
+            while await next_window_state(listener, device.device_id) != b"0":
                 pass
-            # two more within half a second, one a second later, and no word from before
-            assert [await next_word(ear, device.device_id) for _ in range(3)] == [b"0"] * 3
+            # two more within half a second, one a second later, and none with the old state
+            assert [await next_window_state(listener, device.device_id) for _ in range(3)] == [
+                b"0"
+            ] * 3
 
 
-async def next_word(ear: socket.socket, device_id: str) -> bytes:
-    """What a device says next of its window, in an announcement of the subtype."""
+async def next_window_state(listener: socket.socket, device_id: str) -> bytes:
+    """The `pm` value of the device's next announcement of the subtype."""
     marks = (b"\x09_handfast", f"id={device_id}".encode(), b"pm=")
     while True:
-        heard = await asyncio.get_running_loop().sock_recv(ear, 9000)
+        heard = await asyncio.get_running_loop().sock_recv(listener, 9000)
         if all(mark in heard for mark in marks):
             return heard.partition(b"pm=")[2][:1]
 
@@ -192,13 +202,13 @@ def ask(name: str, expected: bytes) -> bytes:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
         sock.settimeout(TIMEOUT_SECONDS)
         sock.sendto(question(name), ("224.0.0.251", 5353))
-        while expected not in (answer := sock.recv(9000)):  # others may be here too
+        while expected not in (answer := sock.recv(9000)):  # others may answer too
             pass
         return answer
 
 
 @pytest.mark.parametrize("name", [SERVICE, SUBTYPE])
-async def test_foreign_browsers_see_the_type_and_the_subtype(name: str) -> None:
+async def test_other_mdns_queriers_find_the_type_and_the_subtype(name: str) -> None:
     async with device_process("kitchen") as device:
         instance = instance_label("kitchen", device.device_id).encode()
         answer = await asyncio.to_thread(ask, name, bytes([len(instance)]) + instance)
@@ -206,16 +216,16 @@ async def test_foreign_browsers_see_the_type_and_the_subtype(name: str) -> None:
     assert f"\x0bid={device.device_id}".encode() in answer
 
 
-async def test_foreign_browsers_that_ask_for_all_types_see_ours() -> None:
+async def test_other_mdns_queriers_find_our_type_among_all_types() -> None:
     async with device_process("kitchen"):
         assert await asyncio.to_thread(ask, "_services._dns-sd._udp.local.", b"\x06_coaps")
 
 
-# --------------------------------------------------------------------- addresses come and go
+# ------------------------------------------------------------------------- address changes
 
 
 @pytest.mark.needs_root
-async def test_addresses_are_followed(lan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_address_changes_are_announced(lan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0.05)
     monkeypatch.setattr(advertiser, "kernel_table", lan.device.table)
     device_id = new_id()
@@ -229,7 +239,7 @@ async def test_addresses_are_followed(lan: Any, monkeypatch: pytest.MonkeyPatch)
         heard = watch()
         with lan.client.inside():
             advert = await next_of(heard, device_id)
-            while len(advert.addresses) < 3:  # they may come one by one
+            while len(advert.addresses) < 3:  # addresses may arrive one by one
                 advert = await next_of(heard, device_id)
         assert advert.addresses[:2] == ("192.0.2.1", "2001:db8::1")
         assert advert.addresses[2].partition("%")[0] == "fe80::1"
@@ -243,7 +253,7 @@ async def test_addresses_are_followed(lan: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.needs_root
-async def test_a_device_without_a_network_waits_for_one(
+async def test_a_device_without_a_network_is_announced_once_there_is_one(
     namespaces: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0.05)
@@ -266,7 +276,7 @@ async def test_a_device_without_a_network_waits_for_one(
     heard = watch(interfaces=["192.0.2.2"])
     with there.inside():
         first = asyncio.create_task(next_of(heard, device_id))
-        await asyncio.sleep(0)  # its sockets are made
+        await asyncio.sleep(0)  # creates its sockets
     with here.inside():
         here.ip("addr", "add", "192.0.2.1/24", "dev", "eth0")
         advert = await first
@@ -275,10 +285,12 @@ async def test_a_device_without_a_network_waits_for_one(
     await heard.aclose()
     await device.close()
     await device.close()
-    await device.set_pairing(open=False, pairing_port=0)  # too late, and no error
+    await device.set_pairing(open=False, pairing_port=0)  # after `close`: no error
 
 
-async def test_no_multicast_at_all_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_mdns_port_is_reported_with_advice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(**_: object) -> None:
         raise OSError("Address already in use")
 
@@ -293,7 +305,7 @@ async def test_no_multicast_at_all_says_so(monkeypatch: pytest.MonkeyPatch) -> N
         await discover(timeout=0, interfaces=LOOPBACK)
 
 
-async def test_an_interface_that_vanishes_does_not_end_the_following(
+async def test_a_vanished_interface_does_not_stop_the_address_watch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0)
@@ -318,7 +330,7 @@ async def test_an_interface_that_vanishes_does_not_end_the_following(
         await device.close()
 
 
-# ------------------------------------------------------------------------------ strangers
+# ------------------------------------------------------------------- adverts of unknown origin
 
 
 def parse(
@@ -333,14 +345,14 @@ def parse(
     )
 
 
-def test_an_advert_of_ours_is_read() -> None:
+def test_a_valid_advert_is_parsed() -> None:
     expected = Advert("7F3K2M1Q", "kitchen", ("192.0.2.1",), 5684, 5685, True, 1, "h.local.")
     assert parse(text_record()) == expected
     assert parse(text_record(id="7f3k2m1q")) == expected
     assert parse(text_record() + txt(b"new=thing", b"flag", b"", b"=x", b"\xff=x")) == expected
     assert (
         parse(text_record() + txt(b"name=impostor", b"NAME=impostor")) == expected
-    )  # the first holds
+    )  # the first entry counts (RFC 6763 §6.4)
     assert parse(text_record(v="2")).version == 2
     closed = parse(text_record(pm=None, pp=None))
     assert (closed.pairing_open, closed.pairing_port) == (False, 0)
@@ -364,7 +376,7 @@ def test_an_advert_of_ours_is_read() -> None:
         text_record(id=""),
         text_record(id="7F3K2M1"),
         text_record(id="7F3K2M1QX"),
-        text_record(id="7F3K2M1U"),  # not Crockford's
+        text_record(id="7F3K2M1U"),  # not in Crockford's alphabet
         text_record(id="../../et"),
         text_record(name=None),
         text_record(name=""),
@@ -382,13 +394,13 @@ def test_an_advert_of_ours_is_read() -> None:
         txt(b"v=\xff", b"id=7F3K2M1Q", b"name=kitchen"),
     ],
 )
-def test_what_does_not_fit_is_malformed(text: bytes) -> None:
+def test_an_invalid_txt_record_is_malformed(text: bytes) -> None:
     with pytest.raises(Malformed):
         parse(text)
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
-def test_a_port_that_is_none_is_malformed(port: int) -> None:
+def test_a_port_out_of_range_is_malformed(port: int) -> None:
     with pytest.raises(Malformed):
         parse(text_record(), port=port)
 
@@ -396,17 +408,17 @@ def test_a_port_that_is_none_is_malformed(port: int) -> None:
 @pytest.mark.parametrize(
     "address", ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "127.0.0.1", "::1", "x"]
 )
-def test_addresses_that_lead_nowhere_or_to_ourselves_are_dropped(address: str) -> None:
+def test_unusable_and_loopback_addresses_are_dropped(address: str) -> None:
     assert parse(text_record(), addresses=(address, "fe80::1%7")).addresses == ("fe80::1%7",)
     with pytest.raises(Malformed):
         parse(text_record(), addresses=(address,))
 
 
-def test_on_the_loopback_loopback_addresses_are_kept() -> None:
+def test_loopback_addresses_are_kept_when_searching_on_the_loopback() -> None:
     assert parse(text_record(), addresses=("127.0.0.1",), with_loopback=True).addresses
 
 
-def test_many_addresses_are_bounded() -> None:
+def test_the_addresses_of_an_advert_are_bounded() -> None:
     many = tuple(f"192.0.2.{number}" for number in range(200))
     assert len(parse(text_record(), addresses=many).addresses) == MAX_ADVERT_ADDRESSES
 
@@ -434,22 +446,22 @@ def test_any_bytes_are_parsed_or_malformed(seed: int) -> None:
         ("ü" * 64, "ü" * 27 + " 7F3K2M1Q"),
     ],
 )
-def test_the_label_fits_into_a_dns_label(name: str, expected: str) -> None:
+def test_the_instance_name_fits_into_a_dns_label(name: str, expected: str) -> None:
     label = instance_label(name, "7F3K2M1Q")
     assert label == expected
     assert len(label.encode()) <= 63
 
 
-async def test_a_name_of_64_long_characters_is_announced() -> None:
+async def test_a_name_of_64_four_byte_characters_is_shortened() -> None:
     async with device_process("𝒳" * 64) as device:
         advert = await found_by_search(device.device_id)
-    assert advert.name == "𝒳" * 62  # what fits into a TXT entry
+    assert advert.name == "𝒳" * 62  # the part that fits into a TXT entry
 
 
 @pytest.mark.needs_root
-async def test_what_was_said_last_holds(namespaces: Any) -> None:
-    """A text that comes again after another one; the cache of python-zeroconf has it first."""
-    with namespaces.add().inside(), shouting() as device:
+async def test_the_latest_announcement_applies(namespaces: Any) -> None:
+    """A record that returns after another one is already in the cache of python-zeroconf."""
+    with namespaces.add().inside(), mdns_sender() as device:
         async with discovery._searching(LOOPBACK) as search:
             for turn, window in enumerate("0101"):
                 extra = (f"turn{turn}.local", 1, socket.inet_aton("127.0.0.1"))
@@ -459,38 +471,38 @@ async def test_what_was_said_last_holds(namespaces: Any) -> None:
 
 
 @pytest.mark.needs_root
-async def test_a_flood_of_strangers_is_bounded(
+async def test_a_flood_of_adverts_is_bounded(
     namespaces: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a namespace of its own, so that it floods no other loopback."""
+    """Runs in its own namespace, so that other loopbacks are not flooded."""
     monkeypatch.setattr(discovery, "RESOLVE_SECONDS", 0.05)
     alone = namespaces.add()
-    with alone.inside(), shouting() as stranger:
+    with alone.inside(), mdns_sender() as flooder:
         async with discovery._searching(LOOPBACK) as search:
             for number in range(MAX_ADVERTS * 3):
-                instance = f"stranger {number}.{SERVICE}"
-                lies = [
+                instance = f"flooder {number}.{SERVICE}"
+                forged = [
                     (SUBTYPE, 12, name_bytes(instance)),
                     (instance, 16, txt(b"v=1", b"id=" + b"x" * 200)),
                     (instance, 33, struct.pack("!HHH", 0, 0, 1) + name_bytes("s.local")),
                 ]
-                stranger.send(packet(lies))
-                stranger.send(secrets.token_bytes(60))
+                flooder.send(packet(forged))
+                flooder.send(secrets.token_bytes(60))
                 await asyncio.sleep(0)
                 assert len(search.records.names) <= MAX_ADVERTS
                 assert len(search._tasks) <= MAX_ADVERTS
             assert search.found == {}
             assert search.changes.empty()
-            # the honest device takes the place of one that has not shown to be good
+            # the honest device replaces an instance that has not been resolved
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                while search.changes.empty():  # the socket's buffer may be full of strangers
-                    stranger.send(packet(service_records(text_record())))
+                while search.changes.empty():  # the receive buffer may be full of the flood
+                    flooder.send(packet(service_records(text_record())))
                     await asyncio.sleep(0)
             assert search.changes.get_nowait().device_id == "7F3K2M1Q"
             assert len(search.records.names) == MAX_ADVERTS
 
 
-async def test_changes_nobody_reads_are_bounded() -> None:
+async def test_unread_changes_are_bounded() -> None:
     async with discovery._searching(LOOPBACK) as search:
         for number in range(MAX_ADVERTS * 8):
             search._report(Advert("7F3K2M1Q", f"{number}", ("192.0.2.1",), 1, 0, False, 1, "h"))

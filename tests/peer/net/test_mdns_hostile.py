@@ -1,6 +1,6 @@
-"""A neighbour that sends forged mDNS over a real link, against the real responder and searcher.
+"""Forged mDNS from a host on the link, against the real responder and the real search.
 
-Each test is in namespaces of its own, and each was seen to fail with its defence taken out.
+Each test runs in its own namespaces, and each was seen to fail with its defence removed.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ from tests.kit.mdns import (
     TXT,
     A,
     Record,
+    mdns_sender,
     name_bytes,
     packet,
     query,
     service_records,
-    shouting,
     text_record,
     txt,
 )
@@ -57,7 +57,7 @@ HONEST = ("192.0.2.1", "2001:db8::1")
 
 @pytest.fixture
 async def device(lan: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Advertiser]:
-    """A device that announces itself on one end of a cable, with its window open."""
+    """A device announced at one end of a cable, with its window open."""
     monkeypatch.setattr(advertiser, "kernel_table", lan.device.table)
     monkeypatch.setattr(advertiser, "ANNOUNCEMENT_REPEAT_SECONDS", 0.05)
     made = Advertiser(
@@ -68,7 +68,7 @@ async def device(lan: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Adv
         await made.set_pairing(open=True, pairing_port=5685)
     await asyncio.gather(
         *made._broadcasts, return_exceptions=True
-    )  # from now on it speaks if it is asked
+    )  # from now on it only answers queries
     yield made
     await made.close()
 
@@ -86,7 +86,7 @@ async def searching(lan: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 
 async def until(holds: Callable[[], bool], send: Callable[[], object]) -> None:
-    """Wait for a fact, and send on: a flooded socket drops datagrams."""
+    """Repeat `send` until the condition holds: a flooded socket drops datagrams."""
     async with asyncio.timeout(TIMEOUT_SECONDS):
         while not holds():
             send()
@@ -98,8 +98,8 @@ def zeroconf_of(made: Advertiser) -> Zeroconf:
     return made._zeroconf.zeroconf
 
 
-async def answered(neighbour: socket.socket, *, goes_on: bool = False) -> bytes:
-    """A device's answer to a question asked now: all that was sent before was looked at."""
+async def answered(neighbour: socket.socket, *, truncated: bool = False) -> bytes:
+    """Query the device and return its answer, so that everything sent before has been processed."""
     loop = asyncio.get_running_loop()
     mark = f"id={DEVICE_ID}".encode()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -107,7 +107,7 @@ async def answered(neighbour: socket.socket, *, goes_on: bool = False) -> bytes:
         sock.setblocking(False)
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
-                sock.sendto(query(SUBTYPE, known=[], goes_on=goes_on), GROUP)
+                sock.sendto(query(SUBTYPE, known=[], truncated=truncated), GROUP)
                 try:
                     async with asyncio.timeout(0.2):
                         heard = await loop.sock_recv(sock, 9000)
@@ -117,12 +117,12 @@ async def answered(neighbour: socket.socket, *, goes_on: bool = False) -> bytes:
                     return heard
 
 
-# ------------------------------------------------------------------ what a device is made to keep
+# -------------------------------------------------------------------------- memory of the device
 
 
-async def test_a_device_keeps_no_record_of_others(lan: Any, device: Advertiser) -> None:
-    """Ten thousand fat records for decades was what python-zeroconf took: 66 MiB."""
-    with lan.client.inside(), shouting("192.0.2.2") as neighbour:
+async def test_a_device_caches_only_its_own_records(lan: Any, device: Advertiser) -> None:
+    """Ten thousand large records with a TTL of decades made python-zeroconf use 66 MiB."""
+    with lan.client.inside(), mdns_sender("192.0.2.2") as neighbour:
         for number in range(FLOOD):
             fat = bytes([255]) * 8000
             forged: list[Record] = [
@@ -137,7 +137,7 @@ async def test_a_device_keeps_no_record_of_others(lan: Any, device: Advertiser) 
         assert b"pm=1" in await answered(neighbour)
     cache = zeroconf_of(device).cache
     records = [record for name in cache.names() for record in cache.entries_with_name(name)]
-    assert records, "its own are needed: nothing is said twice in a second"
+    assert records, "its own records are kept, so that none is sent twice within a second"
     mine = {SUBTYPE, SERVICE, INSTANCE.lower(), HOST}
     assert {record.key for record in records} <= mine
     assert {bytes(one.text) for one in records if isinstance(one, mdns.DNSText)} <= {
@@ -149,9 +149,7 @@ async def test_a_device_keeps_no_record_of_others(lan: Any, device: Advertiser) 
     assert max(record.ttl for record in records) <= MAX_TTL_SECONDS
 
 
-async def test_its_own_words_heard_again_do_not_last_for_decades(
-    lan: Any, device: Advertiser
-) -> None:
+async def test_the_ttl_of_an_echoed_record_is_capped(lan: Any, device: Advertiser) -> None:
     own = device._infos()[0]
     echo: list[Record] = [(INSTANCE, TXT, own.text), (SERVICE, PTR, name_bytes(INSTANCE))]
     cache = zeroconf_of(device).cache
@@ -160,15 +158,15 @@ async def test_its_own_words_heard_again_do_not_last_for_decades(
         texts = cache.async_all_by_details(INSTANCE, TXT, 1)
         return any(not record.unique for record in texts)
 
-    with lan.client.inside(), shouting("192.0.2.2") as neighbour:
+    with lan.client.inside(), mdns_sender("192.0.2.2") as neighbour:
         await until(echoed, lambda: neighbour.send(packet(echo, ttl=DECADES)))
     assert {one.ttl for one in cache.async_all_by_details(INSTANCE, TXT, 1)} == {MAX_TTL_SECONDS}
 
 
-async def test_a_device_remembers_no_question(lan: Any, device: Advertiser) -> None:
-    """Each question of another class was kept with up to 256 known answers: 350 MiB of 21 MB."""
+async def test_a_device_keeps_no_question_history(lan: Any, device: Advertiser) -> None:
+    """python-zeroconf kept each question of another class with up to 256 known answers: 350 MiB."""
     known: list[Record] = [(f"{number}.local.", PTR, b"\1x\0") for number in range(200)]
-    with lan.client.inside(), shouting("192.0.2.2") as neighbour:
+    with lan.client.inside(), mdns_sender("192.0.2.2") as neighbour:
         for number in range(FLOOD):
             neighbour.send(query(SUBTYPE, known=known, dns_class=1 + number))
             await asyncio.sleep(0)
@@ -178,8 +176,8 @@ async def test_a_device_remembers_no_question(lan: Any, device: Advertiser) -> N
     assert [one._history for one in histories if one._history] == []
 
 
-async def test_no_query_waits_for_the_rest_of_it(lan: Any, device: Advertiser) -> None:
-    """With the TC bit it was kept whole for half a second, from 512 addresses 16 each."""
+async def test_a_truncated_query_is_not_deferred(lan: Any, device: Advertiser) -> None:
+    """python-zeroconf deferred queries with the TC bit: 16 from each of 512 addresses."""
     protocols = zeroconf_of(device).engine.protocols
 
     def is_seen(message: bytes) -> bool:
@@ -187,15 +185,15 @@ async def test_no_query_waits_for_the_rest_of_it(lan: Any, device: Advertiser) -
 
     for last in range(65, 75):
         lan.client.ip("addr", "add", f"192.0.2.{last}/32", "dev", "eth0")
-        with lan.client.inside(), shouting(f"192.0.2.{last}") as neighbour:
-            message = query(SUBTYPE, known=[], dns_class=last, goes_on=True)
+        with lan.client.inside(), mdns_sender(f"192.0.2.{last}") as neighbour:
+            message = query(SUBTYPE, known=[], dns_class=last, truncated=True)
             await until(partial(is_seen, message), partial(neighbour.send, message))
         assert [one._deferred for one in protocols if one._deferred] == []
-    with lan.client.inside(), shouting("192.0.2.2") as neighbour:
-        await answered(neighbour, goes_on=True)
+    with lan.client.inside(), mdns_sender("192.0.2.2") as neighbour:
+        await answered(neighbour, truncated=True)
 
 
-async def test_a_message_of_too_many_parts_is_not_even_parsed(lan: Any, device: Advertiser) -> None:
+async def test_a_message_with_too_many_entries_is_not_parsed(lan: Any, device: Advertiser) -> None:
     pointer = b"\xc0\x0c" + struct.pack("!HH", PTR, 1)
     asked = name_bytes(SUBTYPE) + struct.pack("!HH", PTR, 1) + pointer * 1400
     many = struct.pack("!6H", 1, 0, 1401, 0, 0, 0) + asked
@@ -205,7 +203,7 @@ async def test_a_message_of_too_many_parts_is_not_even_parsed(lan: Any, device: 
     def parsed() -> set[int]:
         return {len(data) for one in protocols for data in one._recent_packets}
 
-    with lan.client.inside(), shouting("192.0.2.2") as neighbour:
+    with lan.client.inside(), mdns_sender("192.0.2.2") as neighbour:
         neighbour.send(many)
         await until(lambda: len(few) in parsed(), lambda: neighbour.send(few))
         assert len(many) not in parsed()
@@ -216,15 +214,15 @@ async def test_a_message_of_too_many_parts_is_not_even_parsed(lan: Any, device: 
     assert len(many) not in parsed()
 
 
-# ------------------------------------------------------------------ what a client is made to keep
+# -------------------------------------------------------------------------- memory of the client
 
 
-async def test_a_search_keeps_what_belongs_to_its_services(
+async def test_a_search_caches_only_records_of_its_services(
     lan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(discovery, "RESOLVE_SECONDS", 0.05)
     async with searching(lan, monkeypatch) as search:
-        with lan.device.inside(), shouting("192.0.2.1") as neighbour:
+        with lan.device.inside(), mdns_sender("192.0.2.1") as neighbour:
             for number in range(2 * MAX_ADVERTS):
                 instance = f"x{number}.{SERVICE}"
                 forged: list[Record] = [
@@ -272,17 +270,19 @@ async def test_a_search_keeps_what_belongs_to_its_services(
         assert len(listening) <= 1 + MAX_RESOLVING
 
 
-# --------------------------------------------------------------- what hides a device from a client
+# ------------------------------------------------------------ attempts to hide a device
 
 
 def forgeries(**changes: str) -> list[bytes]:
-    """One spoofed pm=0 under the device's own name, in all its forms; and other forgeries."""
+    """A forged `pm=0` for the device's own instance, in six forms."""
     closed = text_record(pm="0", **changes)
-    lies = service_records(closed, instance=INSTANCE, host="evil.local.", address="192.0.2.66")
+    forged_service = service_records(
+        closed, instance=INSTANCE, host="evil.local.", address="192.0.2.66"
+    )
     same_host = service_records(closed, instance=INSTANCE, host=HOST, address="192.0.2.66")
     crowd: list[Record] = [(HOST, A, bytes([10, 0, 0, last])) for last in range(1, 33)]
     return [
-        packet(lies, flush=True, ttl=DECADES),
+        packet(forged_service, flush=True, ttl=DECADES),
         packet(same_host, flush=True, ttl=DECADES),
         packet([(INSTANCE, TXT, closed)], flush=True),
         packet([(INSTANCE, TXT, closed)], ttl=DECADES),
@@ -305,16 +305,16 @@ def is_honest(advert: Advert) -> bool:
 async def test_a_forged_closed_window_does_not_hide_the_open_one(
     lan: Any, monkeypatch: pytest.MonkeyPatch, form: int
 ) -> None:
-    """It is said right before the search begins, and again after everything that is heard."""
+    """The forgery is sent right before the search begins, and again after each change."""
     monkeypatch.setattr(discovery, "kernel_table", lan.client.table)
     forged = forgeries()[form]
     with lan.device.inside():
-        neighbour = shouting("192.0.2.1")
+        neighbour = mdns_sender("192.0.2.1")
     heard = watch()
     with neighbour:
         with lan.client.inside():
             beginning = asyncio.ensure_future(anext(heard))
-            await asyncio.sleep(0)  # its sockets are made
+            await asyncio.sleep(0)  # creates its sockets
         neighbour.send(forged)
 
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -327,18 +327,18 @@ async def test_a_forged_closed_window_does_not_hide_the_open_one(
 
 
 @pytest.mark.usefixtures("device")
-async def test_a_forged_pointer_does_not_silence_the_device(
+async def test_a_forged_pointer_does_not_suppress_the_answer_of_the_device(
     lan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a known answer in our question it would (RFC 6762 §7.1): the question has none."""
+    """RFC 6762 §7.1: a known answer in our question would suppress the device's answer."""
     async with searching(lan, monkeypatch) as search:
-        with lan.device.inside(), shouting("192.0.2.1") as neighbour:
-            lies = packet(
+        with lan.device.inside(), mdns_sender("192.0.2.1") as neighbour:
+            forged_service = packet(
                 service_records(
                     text_record(), instance=INSTANCE, host="evil.local.", address="192.0.2.66"
                 )
             )
-            await until(lambda: not search.changes.empty(), lambda: neighbour.send(lies))
+            await until(lambda: not search.changes.empty(), lambda: neighbour.send(forged_service))
         assert search.changes.get_nowait().host == "evil.local."
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while not is_honest(await search.changes.get()):
@@ -346,12 +346,12 @@ async def test_a_forged_pointer_does_not_silence_the_device(
 
 
 @pytest.mark.usefixtures("device")
-async def test_many_adverts_of_one_id_are_all_told(
+async def test_all_adverts_with_one_device_id_are_reported(
     lan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They stand beside each other, and each is told once."""
+    """Each instance is listed separately and reported once."""
     async with searching(lan, monkeypatch) as search:
-        with lan.device.inside(), shouting("192.0.2.1") as neighbour:
+        with lan.device.inside(), mdns_sender("192.0.2.1") as neighbour:
             forged = [
                 packet(
                     service_records(
@@ -367,11 +367,11 @@ async def test_many_adverts_of_one_id_are_all_told(
             for _ in range(2):
                 for one in forged:
                     neighbour.send(one)
-            told: list[Advert] = []
+            reported: list[Advert] = []
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 while len(search.found) < 21:
-                    told.append(await search.changes.get())
-        told += [search.changes.get_nowait() for _ in range(search.changes.qsize())]
+                    reported.append(await search.changes.get())
+        reported += [search.changes.get_nowait() for _ in range(search.changes.qsize())]
         assert {advert.device_id for advert in search.found.values()} == {DEVICE_ID}
         assert sum(map(is_honest, search.found.values())) == 1
-        assert len([one for one in told if one.host != HOST]) == 20
+        assert len([one for one in reported if one.host != HOST]) == 20
