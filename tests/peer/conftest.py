@@ -1,4 +1,4 @@
-"""Keys, and a small CoAP server on loopback, for everything that needs a session."""
+"""Fixtures of the tests of `peer`: keys, a CoAP server on loopback, and a client for it."""
 
 from collections.abc import AsyncIterator
 
@@ -22,7 +22,7 @@ def client() -> Identity:
 
 @pytest.fixture
 async def serve(device: Identity) -> AsyncIterator[Serve]:
-    """Starts servers: `await serve(limits=…, authorise=…, pairing=…)`."""
+    """Start a server with `await serve(limits=…, authorise=…, pairing=…)`."""
     servers = Servers(device)
     yield servers.start
     await servers.close()
@@ -30,6 +30,6 @@ async def serve(device: Identity) -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def caller(client: Identity) -> AsyncIterator[CoapsClient]:
-    """A client that closes itself, and repeats sooner than a patient one."""
+    """A client that is closed with the test; it retransmits earlier than by default."""
     async with CoapsClient(client, limits=Limits(ack_timeout_seconds=0.2)) as one:
         yield one

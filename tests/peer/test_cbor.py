@@ -1,4 +1,4 @@
-"""RFC 8949: what we write has one form; what strangers write is bounded, or is Malformed."""
+"""CBOR (RFC 8949): we write one canonical form; input from peers is bounded, or is Malformed."""
 
 import math
 
@@ -31,7 +31,7 @@ values = st.recursive(
 )
 
 
-# RFC 8949 appendix A, as far as the plain values go.
+# RFC 8949 appendix A, the examples with plain values.
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -60,12 +60,13 @@ values = st.recursive(
         ({"a": 1, "b": [2, 3]}, "a26161016162820203"),
     ],
 )
-def test_encode_examples(value: object, expected: str) -> None:
+def test_encode_matches_the_rfc_examples(value: object, expected: str) -> None:
     assert cbor.encode(value).hex() == expected
 
 
-def test_the_keys_of_this_protocol_stand_in_bytewise_order() -> None:
-    """Where §4.2.1 and §4.2.3 agree: text keys, and the small negative ones of RFC 9290."""
+def test_the_keys_of_the_protocol_are_in_bytewise_order() -> None:
+    """§4.2.1 and §4.2.3 agree for text keys and the small negative keys of RFC 9290."""
+
     encoded = cbor.encode({"aa": 0, "z": 0, "handfast:problem": 0, -2: 0, -1: 0})
     keys = [b"\x20", b"\x21", b"\x61z", b"\x62aa", b"\x70handfast:problem"]
     assert keys == sorted(keys)
@@ -80,17 +81,17 @@ def test_encode_and_decode_are_inverse(value: object) -> None:
 
 
 @given(values)
-def test_another_library_reads_what_we_write(value: object) -> None:
+def test_another_library_decodes_our_encoding(value: object) -> None:
     assert cbor2.loads(cbor.encode(value)) == value
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), cbor2.undefined, {b"k": 1}, {True: 1}, 2**64])
-def test_encode_refuses_what_no_peer_would_read(value: object) -> None:
+def test_encode_rejects_values_without_a_plain_form(value: object) -> None:
     with pytest.raises(ValueError, match="no CBOR form"):
         cbor.encode(value)
 
 
-def test_encode_refuses_what_is_nested_without_end() -> None:
+def test_encode_rejects_a_list_that_contains_itself() -> None:
     endless: list[object] = []
     endless.append(endless)
     with pytest.raises(ValueError, match="no CBOR form"):
@@ -137,14 +138,14 @@ def test_encode_refuses_what_is_nested_without_end() -> None:
         pytest.param(b"\xe0", "simple value", id="simple 0"),
     ],
 )
-def test_decode_refuses(data: bytes, words: str) -> None:
+def test_decode_rejects_invalid_or_unsupported_items(data: bytes, words: str) -> None:
     with pytest.raises(Malformed, match=words) as caught:
         cbor.decode_untrusted(data)
     assert caught.value.advice
 
 
 @pytest.mark.parametrize("opening", [b"\x81", b"\xa1\x00"])
-def test_depth_has_an_exact_edge(opening: bytes) -> None:
+def test_the_depth_limit_is_exact(opening: bytes) -> None:
     cbor.decode_untrusted(opening * DEPTH + b"\x00")
     with pytest.raises(Malformed, match="deeper"):
         cbor.decode_untrusted(opening * (DEPTH + 1) + b"\x00")
@@ -152,13 +153,13 @@ def test_depth_has_an_exact_edge(opening: bytes) -> None:
         cbor.decode_untrusted(opening * 3 + b"\x00", depth=2)
 
 
-def test_size_has_an_exact_edge() -> None:
+def test_the_size_limit_is_exact() -> None:
     assert cbor.decode_untrusted(b"\x42ab", size=3) == b"ab"
     with pytest.raises(Malformed, match="longer than 2"):
         cbor.decode_untrusted(b"\x42ab", size=2)
 
 
-def test_no_word_of_the_body_in_the_error() -> None:
+def test_an_error_does_not_quote_the_body() -> None:
     with pytest.raises(Malformed) as caught:
         cbor.decode_untrusted(b"\xa2\x66secret\x01\x66secret\x02")
     assert "secret" not in str(caught.value)
@@ -166,7 +167,7 @@ def test_no_word_of_the_body_in_the_error() -> None:
     assert caught.value.__suppress_context__
 
 
-def test_longer_integer_forms_are_read() -> None:
+def test_longer_integer_encodings_are_accepted() -> None:
     assert cbor.decode_untrusted(b"\xa1\x18\x01\x19\x00\x02") == {1: 2}
 
 
@@ -182,7 +183,7 @@ def _plain(value: object) -> bool:
 
 @given(st.binary(max_size=200))
 @example(b"\xbf\xff")
-def test_any_bytes_parse_or_are_malformed(data: bytes) -> None:
+def test_any_bytes_are_decoded_or_malformed(data: bytes) -> None:
     try:
         value = cbor.decode_untrusted(data)
     except Malformed:
@@ -191,7 +192,7 @@ def test_any_bytes_parse_or_are_malformed(data: bytes) -> None:
 
 
 @given(values, st.data())
-def test_damaged_items_parse_or_are_malformed(value: object, data: st.DataObject) -> None:
+def test_damaged_items_are_decoded_or_malformed(value: object, data: st.DataObject) -> None:
     damaged = bytearray(cbor.encode(value))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(damaged) - 1))
@@ -205,7 +206,7 @@ def test_damaged_items_parse_or_are_malformed(value: object, data: st.DataObject
 
 
 @given(values)
-def test_every_shorter_prefix_is_malformed(value: object) -> None:
+def test_every_proper_prefix_is_malformed(value: object) -> None:
     encoded = cbor.encode(value)
     for end in range(min(len(encoded), 64)):
         with pytest.raises(Malformed):

@@ -1,4 +1,4 @@
-"""Durable writes. `peer` and `iam` never import each other, so both have the function."""
+"""Durable writes. `peer` and `iam` never import each other, so each has its own function."""
 
 import os
 from collections.abc import Callable
@@ -18,7 +18,9 @@ def write(request: pytest.FixtureRequest) -> Write:
     return found
 
 
-def test_the_content_is_replaced_and_private(write: Write, tmp_path: Path) -> None:
+def test_the_content_is_replaced_and_only_readable_by_its_owner(
+    write: Write, tmp_path: Path
+) -> None:
     path = tmp_path / "file"
     for content in (b"first", b"the second, which is longer", b""):
         write(path, content)
@@ -27,7 +29,7 @@ def test_the_content_is_replaced_and_private(write: Write, tmp_path: Path) -> No
         assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_content_is_on_the_disk_before_it_has_the_name_and_the_name_afterwards(
+def test_a_write_syncs_the_content_before_the_rename_and_the_folder_after(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -50,7 +52,7 @@ def test_the_content_is_on_the_disk_before_it_has_the_name_and_the_name_afterwar
     assert steps == [("file", b"old"), ("name", b"old"), ("folder", b"new")]
 
 
-def test_an_error_leaves_the_old_content_and_no_other_file(
+def test_an_error_leaves_the_old_content_and_no_temporary_file(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -85,7 +87,7 @@ def test_without_replace_an_existing_file_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_mode_is_that_which_is_given(tmp_path: Path) -> None:
+def test_the_file_has_the_given_mode(tmp_path: Path) -> None:
     path = tmp_path / "settings"
     peer.files.atomic_write(path, b"", mode=0o644)
     assert path.stat().st_mode & 0o777 == 0o644

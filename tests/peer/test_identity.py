@@ -1,4 +1,4 @@
-"""Keys and fingerprints, checked by an implementation that is not ours (python-ecdsa)."""
+"""Keys, signatures and fingerprints, compared with an independent implementation (python-ecdsa)."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ from peer.identity import Fingerprint, Identity, is_signed_untrusted
 digests = st.binary(min_size=32, max_size=32).map(Fingerprint)
 
 
-def test_the_fingerprint_is_sha256_of_the_spki_says_the_oracle(device: Identity) -> None:
+def test_the_fingerprint_is_the_sha256_of_the_spki(device: Identity) -> None:
     key = ecdsa.VerifyingKey.from_pem(
         device.private_key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -31,7 +31,7 @@ def test_the_fingerprint_is_sha256_of_the_spki_says_the_oracle(device: Identity)
     assert device.fingerprint.hex == hashlib.sha256(key.to_der()).hexdigest()
 
 
-def test_the_oracle_verifies_what_the_key_signs(device: Identity) -> None:
+def test_the_oracle_verifies_der_signatures_of_the_key(device: Identity) -> None:
     signature = device.private_key.sign(b"message", ec.ECDSA(hashes.SHA256()))
     key = ecdsa.VerifyingKey.from_pem(
         device.private_key.public_key().public_bytes(
@@ -70,14 +70,15 @@ def test_we_verify_the_signatures_of_the_oracle(device: Identity) -> None:
         assert is_signed_untrusted(device.public_key, signature, message)
 
 
-def test_what_is_no_signature_of_this_is_none(device: Identity, client: Identity) -> None:
+def test_an_invalid_signature_is_rejected(device: Identity, client: Identity) -> None:
     signature = device.sign(b"message")
     order = ecdsa.NIST256p.order
     high = (order - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
     assert is_signed_untrusted(device.public_key, signature[:32] + high, b"message")
     assert not is_signed_untrusted(client.public_key, signature, b"message")
     assert not is_signed_untrusted(device.public_key, signature, b"massage")
-    other_curve = ec.generate_private_key(ec.SECP256K1())  # as long, so its signatures fit
+    # as long as P-256, so its signatures have the right size
+    other_curve = ec.generate_private_key(ec.SECP256K1())
     r, s = decode_dss_signature(other_curve.sign(b"message", ec.ECDSA(hashes.SHA256())))
     theirs = r.to_bytes(32, "big") + s.to_bytes(32, "big")
     assert not is_signed_untrusted(other_curve.public_key(), theirs, b"message")
@@ -86,7 +87,7 @@ def test_what_is_no_signature_of_this_is_none(device: Identity, client: Identity
         b"",
         signature[:63],
         signature + b"\0",
-        signature[:32] + b"\0" + signature[32:],  # the same numbers
+        signature[:32] + b"\0" + signature[32:],  # the same numbers in another encoding
         signature[32:] + signature[:32],
         zero + signature[32:],
         signature[:32] + zero,
@@ -99,13 +100,13 @@ def test_what_is_no_signature_of_this_is_none(device: Identity, client: Identity
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_no_signature(signature: bytes) -> None:
+def test_random_bytes_are_rejected_as_a_signature(signature: bytes) -> None:
     key = ec.derive_private_key(7, ec.SECP256R1()).public_key()
     assert not is_signed_untrusted(key, signature, b"message")
 
 
 @given(digests)
-def test_every_written_form_is_read_back(fingerprint: Fingerprint) -> None:
+def test_every_text_form_of_a_fingerprint_is_parsed(fingerprint: Fingerprint) -> None:
     colons = ":".join(fingerprint.hex[at : at + 2] for at in range(0, 64, 2))
     for text in (
         fingerprint.hex,
@@ -130,7 +131,7 @@ def test_any_text_is_a_fingerprint_or_malformed(text: str) -> None:
     "text",
     ["", "ab", "g" * 64, "0" * 63, "0" * 65, "ni:///sha-256;AA", "ni:///sha-256;é", "٣" * 64],
 )
-def test_what_is_not_a_fingerprint_is_refused(text: str) -> None:
+def test_an_invalid_fingerprint_is_rejected(text: str) -> None:
     with pytest.raises(Malformed):
         Fingerprint.parse(text)
 
@@ -141,7 +142,7 @@ def test_the_device_id_is_the_first_forty_bits_in_crockford_base32() -> None:
     assert Fingerprint(bytes([0b00001_000, 0b10_00011_0]) + bytes(30)).device_id == "12300000"
 
 
-def test_a_key_file_is_private_from_birth_and_read_back(tmp_path: Path) -> None:
+def test_a_key_file_is_created_private_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "state" / "key.pem"
     before = os.umask(0)
     try:
@@ -163,7 +164,7 @@ def test_a_key_file_is_never_overwritten(tmp_path: Path) -> None:
     assert Identity.load(path).fingerprint == first.fingerprint
 
 
-def test_two_first_starts_at_once_agree_on_one_key(tmp_path: Path) -> None:
+def test_concurrent_first_starts_use_one_key(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     program = (
         "import sys; from pathlib import Path; from peer.identity import Identity;"
@@ -186,7 +187,7 @@ def test_two_first_starts_at_once_agree_on_one_key(tmp_path: Path) -> None:
     assert all(start.returncode == 0 for start in starts)
 
 
-def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+def test_a_key_file_that_other_users_can_read_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     Identity.create().save(path)
     path.chmod(0o640)
@@ -195,7 +196,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     assert "chmod 600" in caught.value.advice
 
 
-def test_a_damaged_or_foreign_key_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_key_is_rejected_and_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     foreign: list[ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey] = [
         ec.generate_private_key(ec.SECP384R1()),
@@ -220,14 +221,14 @@ def test_a_damaged_or_foreign_key_is_refused_and_left_as_it_is(tmp_path: Path) -
         Identity.load(path)
 
 
-def test_no_private_key_in_any_repr(device: Identity) -> None:
+def test_a_repr_shows_no_private_key(device: Identity) -> None:
     secret = format(device.private_key.private_numbers().private_value, "x")
     assert secret not in repr(device)
     assert repr(device) == f"Identity({device.fingerprint})"
     assert b"PRIVATE" not in device.certificate_pem()
 
 
-def test_the_container_is_valid_for_all_of_time(device: Identity) -> None:
+def test_the_certificate_has_the_longest_validity_period(device: Identity) -> None:
     certificate = device.certificate
     assert certificate.not_valid_before_utc.year == 1970
     assert certificate.not_valid_after_utc.year == 9999

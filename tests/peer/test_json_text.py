@@ -1,4 +1,4 @@
-"""JSON from outside: bounded before it is parsed, and one kind of error."""
+"""JSON from peers: bounded before it is parsed, and every error is Malformed."""
 
 import random
 import sys
@@ -23,16 +23,16 @@ DEPTH = DEFAULT_LIMITS.json_depth
         (b'{"a":' * DEPTH + b"1" + b"}" * DEPTH, None),
         (b"[" + b"[]," * 100_000 + b"[]]", None),  # wide is not deep
     ],
-    ids=["object", "mark", "in a text", "backslash", "arrays", "objects", "wide"],
+    ids=["object", "byte order mark", "inside a string", "backslash", "arrays", "objects", "wide"],
 )
-def test_what_is_json(data: bytes, value: object) -> None:
+def test_valid_json_is_decoded(data: bytes, value: object) -> None:
     assert value is None or decode_untrusted(data) == value
     decode_untrusted(data)
 
 
 @pytest.mark.parametrize("depth", [DEPTH + 1, 700, sys.getrecursionlimit() * 100])
 @pytest.mark.parametrize("unit", [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
-def test_no_depth_exhausts_the_stack(depth: int, unit: tuple[bytes, bytes]) -> None:
+def test_any_excessive_depth_is_malformed(depth: int, unit: tuple[bytes, bytes]) -> None:
     for data in (unit[0] * depth + b"1" + unit[1] * depth, unit[0] * depth):
         with pytest.raises(Malformed, match="nested deeper"):
             decode_untrusted(data, size=len(data))
@@ -58,7 +58,7 @@ def test_no_depth_exhausts_the_stack(depth: int, unit: tuple[bytes, bytes]) -> N
         b" " * (DEFAULT_LIMITS.answer_body_bytes + 1),
     ],
 )
-def test_what_is_none(data: bytes) -> None:
+def test_invalid_json_is_malformed(data: bytes) -> None:
     with pytest.raises(Malformed) as caught:
         decode_untrusted(data)
     assert caught.value.__cause__ is None

@@ -1,4 +1,4 @@
-"""The gate keeps nothing about a source that has not shown a cookie, and never says more."""
+"""The cookie gate: stateless until a client returns a valid cookie, and no amplification."""
 
 import gc
 import itertools
@@ -18,7 +18,7 @@ from peer.identity import Identity
 
 
 def yes() -> bool:
-    """Every handshake may begin."""
+    """Allow every handshake to begin."""
     return True
 
 
@@ -27,7 +27,7 @@ def jar(lifetime: float = 60.0) -> CookieKeys:
     return CookieKeys(lambda: next(counter).to_bytes(32, "big"), lifetime=lifetime)
 
 
-def test_a_cookie_is_good_where_it_was_made_only() -> None:
+def test_a_cookie_is_valid_only_for_the_address_it_was_made_for() -> None:
     one = jar()
     cookie = one.make(b"192.0.2.1 5000 2", 0.0)
     assert one.check(b"192.0.2.1 5000 2", cookie, 0.0)
@@ -37,7 +37,7 @@ def test_a_cookie_is_good_where_it_was_made_only() -> None:
 
 
 @given(st.floats(0, 59), st.floats(0, 59))
-def test_a_cookie_outlives_one_turn_of_the_key_and_not_two(made: float, later: float) -> None:
+def test_a_cookie_survives_one_key_rotation_but_not_two(made: float, later: float) -> None:
     one = jar()
     one.make(b"first", 0.0)
     cookie = one.make(b"here", made)
@@ -45,13 +45,15 @@ def test_a_cookie_outlives_one_turn_of_the_key_and_not_two(made: float, later: f
     assert not one.check(b"here", cookie, 120.0 + later)
 
 
-def test_a_long_silence_ends_every_cookie() -> None:
+def test_a_cookie_is_invalid_after_a_long_idle_time() -> None:
     one = jar()
     cookie = one.make(b"here", 0.0)
     assert not one.check(b"here", cookie, 100_000.0)
 
 
-def test_the_answer_is_never_longer_and_nothing_is_kept(device: Identity, client: Identity) -> None:
+def test_a_client_hello_gets_no_longer_answer_and_leaves_no_state(
+    device: Identity, client: Identity
+) -> None:
     gate = CookieGate(CookieKeys(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)
     context = ServerContext(device, resumption=True)
     initiator = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
@@ -70,7 +72,7 @@ def test_the_answer_is_never_longer_and_nothing_is_kept(device: Identity, client
 
 
 @given(st.binary(max_size=300))
-def test_garbage_opens_no_gate(tail: bytes) -> None:
+def test_a_random_client_hello_body_begins_no_session(tail: bytes) -> None:
     identity = _IDENTITY
     gate = CookieGate(jar(), mtu=1200)
     context = ServerContext(identity, resumption=True)
@@ -82,10 +84,10 @@ def test_garbage_opens_no_gate(tail: bytes) -> None:
     assert len(answer) <= len(hello)
 
 
-def test_one_object_judges_every_hello_until_one_begins(
+def test_one_connection_object_checks_all_hellos_until_a_session_begins(
     device: Identity, client: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also after broken, long and refused ones: nothing of them is left for the next."""
+    """A malformed, oversized or refused ClientHello leaves no state that affects the next one."""
     gate = CookieGate(jar(), mtu=1200)
     context = ServerContext(device, resumption=True)
     initiator = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
@@ -104,8 +106,8 @@ def test_one_object_judges_every_hello_until_one_begins(
     initiator.receive_untrusted(split_untrusted(answer))
     (with_cookie,) = initiator.take_datagrams()
     with monkeypatch.context() as patch:
-        patch.setattr(SSL.Connection, "__init__", None)  # no new one
-        patch.setattr(SSL.Connection, "do_handshake", None)  # which would sign
+        patch.setattr(SSL.Connection, "__init__", None)  # no new connection object
+        patch.setattr(SSL.Connection, "do_handshake", None)  # no handshake step, which would sign
         for size in (1 << 13, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, (1 << 14) + 2061):
             assert judge(padded(size)) == b""
             assert judge(hello) == answer
@@ -119,7 +121,7 @@ def test_one_object_judges_every_hello_until_one_begins(
     assert judge(hello) == answer
 
 
-def test_may_begin_is_asked_once_and_only_with_a_good_cookie(
+def test_may_begin_is_called_once_and_only_with_a_valid_cookie(
     device: Identity, client: Identity
 ) -> None:
     gate = CookieGate(jar(), mtu=1200)
@@ -147,8 +149,11 @@ def test_may_begin_is_asked_once_and_only_with_a_good_cookie(
     assert asked == [b"here"]
 
 
-def test_a_new_context_listens_anew(device: Identity, client: Identity) -> None:
-    """No session begins in a context whose tickets have ended."""
+def test_a_session_begins_in_the_context_of_its_last_hello(
+    device: Identity, client: Identity
+) -> None:
+    """A session uses the context of its last ClientHello, so a new context ends resumption."""
+
     gate = CookieGate(jar(), mtu=1200)
     initiator = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
     (hello,) = initiator.take_datagrams()
@@ -162,7 +167,7 @@ def test_a_new_context_listens_anew(device: Identity, client: Identity) -> None:
     assert session._connection.get_context() is second.ssl
 
 
-def test_somebody_elses_cookie_is_answered_with_a_new_one(
+def test_a_cookie_of_another_address_is_answered_with_a_new_one(
     device: Identity, client: Identity
 ) -> None:
     gate = CookieGate(CookieKeys(lambda: secrets.token_bytes(32), lifetime=60), mtu=1200)

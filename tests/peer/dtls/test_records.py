@@ -1,4 +1,4 @@
-"""Datagram boundaries: outgoing records are split and packed, others are parsed or refused."""
+"""DTLS records: sent ones are split and packed into datagrams, received ones parsed or rejected."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ bodies = st.lists(st.binary(min_size=1, max_size=400), min_size=1, max_size=12)
 
 
 @given(bodies, st.integers(min_value=413, max_value=1500))
-def test_packing_keeps_every_record_whole_and_in_order(chunks: list[bytes], mtu: int) -> None:
+def test_packing_keeps_records_intact_and_in_order(chunks: list[bytes], mtu: int) -> None:
     flight = [record(22, chunk) for chunk in chunks]
     datagrams = records.pack(records.split_flight(b"".join(flight)), mtu)
     assert all(len(datagram) <= mtu for datagram in datagrams)
@@ -26,7 +26,7 @@ def test_packing_keeps_every_record_whole_and_in_order(chunks: list[bytes], mtu:
 
 
 @given(st.binary(max_size=200))
-def test_any_datagram_is_whole_records_or_malformed(datagram: bytes) -> None:
+def test_any_datagram_is_parsed_as_complete_records_or_malformed(datagram: bytes) -> None:
     try:
         found = records.split_untrusted(datagram)
     except Malformed:
@@ -46,9 +46,18 @@ def test_any_datagram_is_whole_records_or_malformed(datagram: bytes) -> None:
         record(22, b""),
         record(22, bytes((1 << 14) + 2049)),
     ],
-    ids=["empty", "a byte", "torn", "left over", "type", "version", "no body", "too long"],
+    ids=[
+        "empty",
+        "a byte",
+        "incomplete header",
+        "trailing byte",
+        "type",
+        "version",
+        "no body",
+        "too long",
+    ],
 )
-def test_what_is_not_whole_records_is_refused(datagram: bytes) -> None:
+def test_a_datagram_of_incomplete_records_is_malformed(datagram: bytes) -> None:
     with pytest.raises(Malformed):
         records.split_untrusted(datagram)
 
@@ -60,7 +69,7 @@ def hello(random: bytes, *, fragment: int = 0, epoch: int = 0) -> bytes:
     return record(22, head + body, epoch=epoch)
 
 
-def test_the_random_of_a_client_hello_is_found() -> None:
+def test_the_client_random_of_a_client_hello_is_found() -> None:
     random = bytes(range(32))
     assert records.client_random_untrusted(records.split_untrusted(hello(random))) == random
 

@@ -1,4 +1,4 @@
-"""Sessions without a network: keys, pins, alerts, the exporter, resumption, datagram borders."""
+"""DTLS sessions without a network: keys, pins, alerts, exporter, resumption, datagram sizes."""
 
 import datetime
 import gc
@@ -37,7 +37,7 @@ def gate(*, mtu: int = MTU) -> CookieGate:
 
 
 def greet(client: DtlsSession, context: ServerContext, *, mtu: int = MTU) -> DtlsSession:
-    """Lead a client through the cookie gate."""
+    """Take a client through the cookie exchange; return the server's session."""
     cookies = gate(mtu=mtu)
     for _ in range(2):
         (hello,) = client.take_datagrams()
@@ -51,7 +51,7 @@ def greet(client: DtlsSession, context: ServerContext, *, mtu: int = MTU) -> Dtl
 
 
 def shake(client: DtlsSession, server: DtlsSession, *, relay: Relay = faithful) -> list[bytes]:
-    """Carry datagrams to and fro until neither side sends more; return them."""
+    """Relay datagrams until neither side sends any more; return all of them."""
     carried: list[bytes] = []
     for _ in range(20):
         sent = False
@@ -81,14 +81,14 @@ def pair(
     return initiator, responder, carried
 
 
-def test_each_side_learns_the_others_key(device: Identity, client: Identity) -> None:
+def test_each_side_learns_the_key_of_the_other(device: Identity, client: Identity) -> None:
     initiator, responder, _ = pair(device, client, pinned=device.fingerprint)
     assert (initiator.state, responder.state) == (SessionState.ESTABLISHED,) * 2
     assert initiator.peer_fingerprint == device.fingerprint
     assert responder.peer_fingerprint == client.fingerprint
 
 
-def test_both_sides_export_the_same_value_and_every_session_another(
+def test_both_sides_export_the_same_value_which_differs_per_session(
     device: Identity, client: Identity
 ) -> None:
     first, second = pair(device, client), pair(device, client)
@@ -103,7 +103,7 @@ def test_extended_master_secret_is_used(device: Identity, client: Identity) -> N
     assert responder.extended_master_secret
 
 
-def test_a_wrong_pin_stops_the_client_and_tells_the_device(
+def test_a_wrong_pin_fails_the_client_and_alerts_the_device(
     device: Identity, client: Identity
 ) -> None:
     other = Identity.create()
@@ -137,7 +137,7 @@ def test_a_client_without_a_certificate_gets_an_alert(device: Identity) -> None:
 
 
 def foreign(curve: ec.EllipticCurve) -> Identity:
-    """A key on another curve, in an expired certificate."""
+    """A self-signed identity with a key on any curve; its certificate has expired."""
     key = ec.generate_private_key(curve)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "foreign")])
     certificate = (
@@ -153,7 +153,7 @@ def foreign(curve: ec.EllipticCurve) -> Identity:
     return Identity(key, certificate, Fingerprint.of_public_key(key.public_key()))
 
 
-def test_only_p256_keys_are_taken(device: Identity) -> None:
+def test_a_key_on_another_curve_than_p256_is_rejected(device: Identity) -> None:
     initiator, responder, _ = pair(device, foreign(ec.SECP384R1()))
     assert responder.state is SessionState.FAILED
     assert "P-256" in str(responder.failure)
@@ -162,17 +162,18 @@ def test_only_p256_keys_are_taken(device: Identity) -> None:
 
 OTHERS = {
     "curve": ("06082a8648ce3d030107", "06082a8648ce3d030104"),  # prime239v1
-    "algorithm": ("06072a8648ce3d0201", "06072a8648ce3d0209"),  # no algorithm at all
+    "algorithm": ("06072a8648ce3d0201", "06072a8648ce3d0209"),  # not an algorithm
     "version": ("a003020102", "a003020107"),
 }
 
 
 @pytest.mark.parametrize("what", OTHERS)
 @pytest.mark.parametrize("whose", ["client", "device"])
-def test_a_certificate_that_cannot_be_read_ends_in_an_alert(
+def test_an_unparseable_certificate_ends_the_handshake_with_an_alert(
     device: Identity, client: Identity, what: str, whose: str
 ) -> None:
-    """Its key has a name that the library does not know: many types of exception, one answer."""
+    """OpenSSL reports these in several ways; each becomes HandshakeFailed and an alert."""
+
     was, becomes = map(bytes.fromhex, OTHERS[what])
     initiator = DtlsSession.client(ClientContext(client), mtu=MTU, pinned=None)
     responder = greet(initiator, ServerContext(device, resumption=True))
@@ -191,7 +192,7 @@ def test_a_certificate_that_cannot_be_read_ends_in_an_alert(
 def test_an_ended_session_is_freed_without_the_garbage_collector(
     device: Identity, client: Identity
 ) -> None:
-    """Or a flood of handshakes would fill the memory between two collections."""
+    """Otherwise a flood of handshakes would fill memory between two collections."""
     gc.disable()
     try:
         initiator, responder, _ = pair(device, client)
@@ -202,7 +203,7 @@ def test_an_ended_session_is_freed_without_the_garbage_collector(
         gc.enable()
 
 
-def test_dates_of_a_certificate_mean_nothing(device: Identity) -> None:
+def test_the_validity_period_of_a_certificate_is_ignored(device: Identity) -> None:
     stranger = foreign(ec.SECP256R1())
     _, responder, _ = pair(device, stranger)
     assert responder.state is SessionState.ESTABLISHED
@@ -210,7 +211,9 @@ def test_dates_of_a_certificate_mean_nothing(device: Identity) -> None:
 
 
 @pytest.mark.parametrize("mtu", [300, 600, 1200])
-def test_no_datagram_is_larger_than_the_path(device: Identity, client: Identity, mtu: int) -> None:
+def test_no_datagram_is_larger_than_the_path_mtu(
+    device: Identity, client: Identity, mtu: int
+) -> None:
     initiator, responder, carried = pair(device, client, mtu=mtu)
     assert initiator.state is responder.state is SessionState.ESTABLISHED
     assert max(map(len, carried)) <= mtu
@@ -239,12 +242,14 @@ def test_a_replayed_record_is_delivered_once(device: Identity, client: Identity)
     assert responder.state is SessionState.ESTABLISHED
 
 
-def test_duplicated_datagrams_do_not_hurt_a_handshake(device: Identity, client: Identity) -> None:
+def test_a_handshake_completes_with_duplicated_datagrams(
+    device: Identity, client: Identity
+) -> None:
     initiator, responder, _ = pair(device, client, relay=lambda datagram: [datagram] * 3)
     assert initiator.state is responder.state is SessionState.ESTABLISHED
 
 
-def test_forged_records_leave_an_established_session_alone(
+def test_forged_records_do_not_affect_an_established_session(
     device: Identity, client: Identity
 ) -> None:
     initiator, responder, _ = pair(device, client)
@@ -259,7 +264,7 @@ def test_forged_records_leave_an_established_session_alone(
     assert feed(responder, true) == [b"true"]
 
 
-def test_an_established_session_that_fails_does_not_speak_of_a_handshake(
+def test_the_failure_of_an_established_session_does_not_mention_a_handshake(
     device: Identity, client: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     initiator, responder, _ = pair(device, client)
@@ -298,7 +303,7 @@ def resume(
     return initiator, responder
 
 
-def test_a_resumed_session_knows_both_keys_and_checks_the_pin(
+def test_a_resumed_session_has_both_keys_and_checks_the_pin(
     device: Identity, client: Identity
 ) -> None:
     context, initiator_context = ServerContext(device, resumption=True), ClientContext(client)
@@ -313,7 +318,7 @@ def test_a_resumed_session_knows_both_keys_and_checks_the_pin(
     assert isinstance(wrong.failure, PinMismatch)
 
 
-def test_a_new_context_ends_resumption(device: Identity, client: Identity) -> None:
+def test_a_new_server_context_ends_resumption(device: Identity, client: Identity) -> None:
     initiator_context = ClientContext(client)
     before = DtlsSession.client(initiator_context, mtu=MTU, pinned=device.fingerprint)
     shake(before, greet(before, ServerContext(device, resumption=True)))
@@ -323,7 +328,7 @@ def test_a_new_context_ends_resumption(device: Identity, client: Identity) -> No
     assert not initiator.resumed
 
 
-def test_without_resumption_every_session_proves_its_key(
+def test_without_resumption_every_session_is_a_full_handshake(
     device: Identity, client: Identity
 ) -> None:
     context, initiator_context = ServerContext(device, resumption=False), ClientContext(client)
@@ -333,7 +338,7 @@ def test_without_resumption_every_session_proves_its_key(
     assert not initiator.resumed
 
 
-def test_only_aead_suites_are_agreed_on(device: Identity, client: Identity) -> None:
+def test_only_aead_cipher_suites_are_negotiated(device: Identity, client: Identity) -> None:
     initiator, _, _ = pair(device, client)
     suite = initiator._connection.get_cipher_name()
     assert suite is not None
@@ -343,7 +348,7 @@ def test_only_aead_suites_are_agreed_on(device: Identity, client: Identity) -> N
 
 
 @pytest.mark.parametrize(("switch", "agreed"), [(True, True), (False, False)])
-def test_the_short_tag_suite_is_behind_its_switch(
+def test_ccm8_is_negotiated_only_if_it_is_enabled(
     device: Identity, client: Identity, switch: bool, agreed: bool
 ) -> None:
     initiator_context = ClientContext(client, ccm8=True)

@@ -1,4 +1,4 @@
-"""Sockets, namespaces and packets of the tests of peer.net."""
+"""Fixtures of the tests of `peer.net`: sockets, network namespaces and raw packets."""
 
 from collections.abc import Callable, Iterator
 

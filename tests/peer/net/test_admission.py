@@ -1,4 +1,4 @@
-"""The rules behind places and rates, with time and random numbers of the test's own."""
+"""Admission rules: handshake rates, eviction and known hosts, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def rate(limits: Limits, seed: int = 1) -> HandshakeRate:
 # -- networks -------------------------------------------------------------------------------------
 
 
-def test_a_network_is_a_24_or_a_64() -> None:
+def test_a_network_is_an_ipv4_24_or_an_ipv6_64_prefix() -> None:
     assert network_of("192.0.2.1") == network_of("192.0.2.254") != network_of("192.0.3.1")
     assert network_of("2001:db8::1") == network_of("2001:db8:0:0:ffff::9")
     assert network_of("2001:db8::1") != network_of("2001:db8:0:1::1")
     assert network_of("fe80::1") == network_of("fe80::aaaa:bbbb:cccc:dddd")
 
 
-# -- the rate -------------------------------------------------------------------------------------
+# -- the handshake rate ----------------------------------------------------------------------------
 
 
 def admitted(
     one: HandshakeRate, source: Address, *, per_second: int, seconds: int, known: bool = False
 ) -> int:
-    """How many of a steady stream are let through."""
+    """Send a steady stream of ClientHellos; return how many were admitted."""
     count = per_second * seconds
     moments = (number / per_second for number in range(count))
     return sum(one.admits(source, is_known=known, now=now) for now in moments)
 
 
-def test_below_half_the_burst_nothing_is_left_to_chance() -> None:
+def test_below_half_the_burst_every_hello_is_admitted() -> None:
     def never(_count: int) -> bytes:
         raise AssertionError("a random number was asked for")
 
@@ -58,8 +58,8 @@ def test_below_half_the_burst_nothing_is_left_to_chance() -> None:
     assert all(one.admits(Address("192.0.2.1", 4000), is_known=False, now=0.0) for _ in range(25))
 
 
-def test_one_port_an_address_a_network_and_all_have_each_their_rate() -> None:
-    """What gets through in ten seconds of a thousand hellos a second: the rate, and the burst."""
+def test_ports_addresses_networks_and_the_total_each_have_a_rate() -> None:
+    """The number admitted in 10 s at 1000 per second matches the rate plus the burst."""
     limits = Limits()
     shares: dict[str, tuple[float, Callable[[int], Address]]] = {
         "port": (limits.handshake_port_share, lambda _: Address("192.0.2.1", 4000)),
@@ -88,13 +88,16 @@ def test_one_port_an_address_a_network_and_all_have_each_their_rate() -> None:
         assert least * 0.8 <= through <= most * 1.05, (name, through)
 
 
-def test_above_the_rate_everybody_in_the_address_has_the_same_chance() -> None:
-    """The owner's hello always comes right after one of the flood, which takes each new token
-    first. By chance, and not by order of arrival, the owner still gets its share."""
+def test_above_the_rate_all_clients_of_an_address_have_equal_chances() -> None:
+    """Random selection gives an honest client its share.
+
+    Each of its ClientHellos arrives right after one of the flood, so in order of arrival the flood
+    would take every new token.
+    """
     one = rate(Limits())
     ports = 0
     through: Counter[str] = Counter()
-    for number in range(200_000):  # a thousand a second, from ever new ports
+    for number in range(200_000):  # a thousand a second, from changing ports
         now = number / 1000
         ports = (ports + 1) % 30_000
         flood = Address("192.0.2.1", 1024 + ports)
@@ -107,8 +110,8 @@ def test_above_the_rate_everybody_in_the_address_has_the_same_chance() -> None:
     assert 3_500 < sum(through.values()) < 4_500
 
 
-def test_a_little_more_than_the_rate_shuts_nobody_out() -> None:
-    """25 hellos a second where 20 are admitted: most of each client's are."""
+def test_slightly_above_the_rate_every_client_is_still_admitted() -> None:
+    """At 25 ClientHellos a second against a rate of 20, most of each client's are admitted."""
     one = rate(Limits())
     for number in range(25 * 60):
         one.admits(Address("192.0.2.1", 1024 + number), is_known=False, now=number / 25)
@@ -119,7 +122,7 @@ def test_a_little_more_than_the_rate_shuts_nobody_out() -> None:
     assert sum(owners) >= 5
 
 
-def test_a_known_address_does_not_pay_for_its_network_or_for_all() -> None:
+def test_a_known_address_is_exempt_from_the_network_and_total_rates() -> None:
     one = rate(Limits())
     for number in range(20_000):
         source = Address(f"192.0.2.{number % 250}", 1024 + number)
@@ -138,19 +141,19 @@ def test_rate_tables_are_bounded() -> None:
 # -- eviction -------------------------------------------------------------------------------------
 
 
-def test_a_network_with_two_more_makes_way_whatever_its_age() -> None:
+def test_the_network_with_two_more_entries_loses_one_whatever_its_age() -> None:
     holders = {"a": "10.0.0.1", "b": "10.0.0.2", "c": "10.0.1.1"}
     found = {seeded(n).victim("10.0.2.1", holders, evictable=lambda _: False) for n in range(50)}
     assert found == {"a", "b"}
 
 
-def test_within_a_network_an_address_with_two_more_makes_way() -> None:
+def test_within_a_network_the_address_with_two_more_entries_loses_one() -> None:
     holders = {"a": "10.0.0.1", "b": "10.0.0.1", "c": "10.0.0.2"}
     found = {seeded(n).victim("10.0.0.3", holders, evictable=lambda _: False) for n in range(50)}
     assert found == {"a", "b"}
 
 
-def test_equals_make_way_only_when_their_time_is_up() -> None:
+def test_among_equal_networks_only_evictable_entries_are_evicted() -> None:
     holders = {number: f"10.0.{number}.1" for number in range(8)}
     assert seeded().victim("10.0.99.1", holders, evictable=lambda _: False) is None
     found = {
@@ -160,8 +163,8 @@ def test_equals_make_way_only_when_their_time_is_up() -> None:
     assert found == {3, 5}
 
 
-def test_a_network_with_a_place_takes_none_from_another_with_one() -> None:
-    """However many addresses, or ports of one: what they push out is of their own network."""
+def test_a_network_with_one_entry_evicts_none_of_another_with_one() -> None:
+    """With several addresses or ports, a network can evict only sessions of its own network."""
     holders = {"mine": "10.0.0.1", "other": "10.0.1.1", "third": "10.0.2.1"}
     for newcomer in ("10.0.0.1", "10.0.0.77"):
         found = {seeded(n).victim(newcomer, holders, evictable=lambda _: True) for n in range(50)}
@@ -173,11 +176,13 @@ hosts = st.tuples(st.integers(0, 3), st.integers(1, 3)).map(lambda at: f"10.0.{a
 
 
 @given(st.lists(hosts, max_size=12), hosts, st.integers(0, 2**32), st.data())
-def test_no_eviction_makes_places_less_even(
+def test_no_eviction_makes_the_distribution_less_even(
     held: list[str], newcomer: str, seed: int, data: st.DataObject
 ) -> None:
-    """The loser's network, and its address in the newcomer's network, had no less than the
-    newcomer's: the newcomer has at most as many as the loser's before."""
+    """No eviction gives the newcomer more entries than the victim had before.
+
+    This holds per network and, within the newcomer's network, per address.
+    """
     holders = dict(enumerate(held))
     old = data.draw(st.sets(st.sampled_from(range(12))))
     victim = seeded(seed).victim(newcomer, holders, evictable=old.__contains__)
@@ -197,7 +202,7 @@ def test_no_eviction_makes_places_less_even(
 
 
 class Handshake:
-    """What the table needs of an association."""
+    """The attributes of an association that the table uses."""
 
     def __init__(self, created: float) -> None:
         self.created = created
@@ -215,7 +220,7 @@ def begin(table: HalfOpen, host: str, now: float, *, known: bool = False, port: 
     return True
 
 
-def test_no_peer_keeps_a_place_by_beginning_again() -> None:
+def test_restarting_a_handshake_does_not_extend_its_slot() -> None:
     limits = Limits(half_open=4, half_open_reserve=0, half_open_kept_seconds=1)
     table = HalfOpen(limits, seeded())
     for tenth in range(20):
@@ -229,7 +234,7 @@ def test_no_peer_keeps_a_place_by_beginning_again() -> None:
     raise AssertionError("the slots were kept without limit")
 
 
-def test_known_addresses_use_what_is_kept_for_them_and_then_the_rest() -> None:
+def test_known_addresses_use_the_reserve_first_and_then_the_rest() -> None:
     limits = Limits(half_open=6, half_open_reserve=2, half_open_kept_seconds=1)
     table = HalfOpen(limits, seeded())
     assert [begin(table, f"10.0.{n}.1", 0.0) for n in range(5)] == [True] * 4 + [False]
@@ -247,7 +252,7 @@ def key(number: int) -> Fingerprint:
     return Fingerprint.parse(f"{number:064x}")
 
 
-def test_an_address_is_known_as_long_as_its_key_is() -> None:
+def test_an_address_is_known_only_while_its_key_is_paired() -> None:
     known = {key(1)}
     one = KnownHosts(known.__contains__, most=8, most_per_key=2)
     one.note("192.0.2.1", key(1))
@@ -258,7 +263,7 @@ def test_an_address_is_known_as_long_as_its_key_is() -> None:
     assert "192.0.2.1" not in one
 
 
-def test_one_key_cannot_push_out_the_addresses_of_others() -> None:
+def test_one_key_cannot_evict_the_addresses_of_other_keys() -> None:
     one = KnownHosts(lambda _: True, most=8, most_per_key=2)
     one.note("192.0.2.1", key(1))
     for number in range(100):

@@ -1,4 +1,4 @@
-"""The stubs of aiocoap, against the aiocoap that is installed."""
+"""The type stubs of aiocoap match the installed aiocoap."""
 
 import os
 import shutil
@@ -41,12 +41,12 @@ def stubtest(stubs: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_stub_has_the_name_and_arguments_of_what_it_stands_for(tmp_path: Path) -> None:
+def test_every_stub_matches_the_names_and_arguments_of_aiocoap(tmp_path: Path) -> None:
     run = stubtest(ROOT / ".ci" / "typings", tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_a_name_that_aiocoap_does_not_have_is_found(tmp_path: Path) -> None:
+def test_a_stub_for_a_name_that_aiocoap_lacks_is_reported(tmp_path: Path) -> None:
     stubs = tmp_path / "typings"
     shutil.copytree(ROOT / ".ci" / "typings", stubs)
     with (stubs / "aiocoap" / "pipe.pyi").open("a") as stub:

@@ -1,4 +1,4 @@
-"""What one session may cost, over real UDP: work before the guard, memory, and half a transfer."""
+"""Bounds of one session, over real UDP: work before authorization, memory and partial transfers."""
 
 import asyncio
 import gc
@@ -39,7 +39,7 @@ def get(*path: str) -> aiocoap.Message:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The messages that aiocoap's parser was given, on either side."""
+    """The messages given to aiocoap's parser, on either side."""
     seen: list[bytes] = []
 
     def decode(data: bytes, *rest: Any) -> aiocoap.Message:
@@ -51,21 +51,21 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return seen
 
 
-# -- work before the guard -------------------------------------------------------------------------
+# -- work before authorization ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "excess",
     [
-        b"\x00" * 16_000,  # empty segments of option 0
-        b"\xb0" + b"\x00" * 16_000,  # 16,000 empty segments of a path
+        b"\x00" * 16_000,  # 16,000 empty options with number 0
+        b"\xb0" + b"\x00" * 16_000,  # 16,000 empty path segments
         b"\xb1a" + b"\x01a" * 70,
         b"\xbd\xf0" + bytes(253) + (b"\x0d\xf0" + bytes(253)) * 4,  # five options of 253 bytes
         b"\xff" + bytes(1_500),
     ],
     ids=["numbers", "path", "few", "long", "payload"],
 )
-async def test_what_is_beyond_the_bounds_is_rejected_unread(
+async def test_a_message_beyond_the_bounds_is_rejected_unparsed(
     serve: Any, caller: CoapsClient, read: list[bytes], excess: bytes
 ) -> None:
     asked: list[object] = []
@@ -77,10 +77,10 @@ async def test_what_is_beyond_the_bounds_is_rejected_unread(
         await raw.handled()
     assert [(one.mtype, one.code, one.mid) for one in raw.received] == [
         (aiocoap.RST, Code.EMPTY, number) for number in range(10)
-    ], "each confirmable one is reset, and nothing else is answered"
+    ], "each confirmable message is reset, and nothing else is answered"
     assert served.server.counters["coap-too-large"] == 20
     assert not asked
-    assert all(len(data) == 4 for data in read), "aiocoap has read more than the empty message"
+    assert all(len(data) == 4 for data in read), "aiocoap has parsed more than the empty message"
     (remote,) = remotes_of(served.server)
     assert len(remote.recent) == 0
     connection = await caller.connect(served.address, pinned=None)
@@ -88,7 +88,7 @@ async def test_what_is_beyond_the_bounds_is_rejected_unread(
     await raw.close()
 
 
-async def test_a_client_is_told_that_its_path_is_too_long(
+async def test_a_request_with_too_long_a_path_fails_with_advice(
     serve: Any, caller: CoapsClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = await serve()
@@ -102,7 +102,7 @@ async def test_a_client_is_told_that_its_path_is_too_long(
     assert not caplog.records
 
 
-async def test_a_message_of_a_device_is_bounded_as_well(
+async def test_messages_from_a_device_are_bounded_too(
     serve: Any, caller: CoapsClient, read: list[bytes]
 ) -> None:
     served = await serve()
@@ -118,7 +118,7 @@ async def test_a_message_of_a_device_is_bounded_as_well(
 
 
 class CountedPaths(set[tuple[str, ...]]):
-    """Subtrees that count how often they are asked for one."""
+    """A set of subtrees that counts its lookups."""
 
     asked = 0
 
@@ -127,7 +127,7 @@ class CountedPaths(set[tuple[str, ...]]):
         return super().__contains__(path)
 
 
-async def test_no_longer_path_is_looked_for_than_the_deepest_subtree() -> None:
+async def test_a_lookup_tries_no_prefix_longer_than_the_deepest_subtree() -> None:
     site = GuardedSite(authorise=lambda *_: None, limits=DEFAULT_LIMITS)
     leaf = aiocoap.resource.Resource()
     site.add(("a", "b"), leaf, takes_rest=True)
@@ -143,7 +143,9 @@ async def test_no_longer_path_is_looked_for_than_the_deepest_subtree() -> None:
     assert site._find(("a", "b")) == (("a", "b"), None)
 
 
-async def test_an_error_of_many_words_is_one_datagram(serve: Any, caller: CoapsClient) -> None:
+async def test_a_long_problem_detail_is_cut_to_one_datagram(
+    serve: Any, caller: CoapsClient
+) -> None:
     served = await serve()
 
     async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
@@ -159,16 +161,16 @@ async def test_an_error_of_many_words_is_one_datagram(serve: Any, caller: CoapsC
     assert error.advice.startswith("€ and so on")
 
 
-# -- memory that a peer makes ----------------------------------------------------------------------
+# -- memory that a peer can allocate ---------------------------------------------------------------
 
 
-def remembered() -> list[int]:
-    """How many numbers each of aiocoap's extensible classes knows."""
+def count_known_numbers() -> list[int]:
+    """The number of members of each of aiocoap's extensible enumerations."""
     return [len(one._value2member_map_) for one in CLASSES]
 
 
-def strange(number: int) -> tuple[tuple[int, bytes], ...]:
-    """Options with a number, a Content-Format and an Accept that mean nothing."""
+def unknown_options(number: int) -> tuple[tuple[int, bytes], ...]:
+    """Options with an unknown number, Content-Format and Accept value."""
     return (
         (_CONTENT_FORMAT, (70_000 + number).to_bytes(3)),
         (_ACCEPT, (10_000_000 + number).to_bytes(40)),
@@ -176,11 +178,11 @@ def strange(number: int) -> tuple[tuple[int, bytes], ...]:
     )
 
 
-async def test_numbers_that_a_client_sends_are_not_remembered(serve: Any) -> None:
+async def test_unknown_numbers_from_a_client_allocate_no_memory(serve: Any) -> None:
     served = await serve()
     raw = await RawClient.connect(served.address)
     messages = [
-        message(GET, "echo", number=number, token=bytes([number]), options=strange(number))
+        message(GET, "echo", number=number, token=bytes([number]), options=unknown_options(number))
         for number in range(200)
     ]
     messages += [
@@ -194,27 +196,27 @@ async def test_numbers_that_a_client_sends_are_not_remembered(serve: Any) -> Non
         for number in range(100)
     ]
     gc.collect()
-    before = remembered_by_tests_forgotten()
+    before = count_without_test_numbers()
     for at in range(0, len(messages), 20):
         for one in messages[at : at + 20]:
             raw.send(one)
         await raw.until(at + 20)
     codes = [one.code for one in raw.received]
     assert codes == [Code.CONTENT] * 200 + [Code.BAD_OPTION] * 100
-    assert remembered() == before
+    assert count_known_numbers() == before
     await raw.close()
 
 
-def remembered_by_tests_forgotten() -> list[int]:
-    """`remembered`, without the numbers that making the messages has added."""
+def count_without_test_numbers() -> list[int]:
+    """Remove the members that composing the messages has added, then count the rest."""
     for one in CLASSES:
         for value, member in list(one._value2member_map_.items()):
             if not hasattr(member, "name") and not hasattr(member, "_media_type"):
                 del one._value2member_map_[value]
-    return remembered()
+    return count_known_numbers()
 
 
-async def test_numbers_that_a_device_sends_are_not_remembered(
+async def test_unknown_numbers_from_a_device_allocate_no_memory(
     serve: Any, caller: CoapsClient
 ) -> None:
     """A client that observes a hostile device."""
@@ -231,24 +233,26 @@ async def test_numbers_that_a_device_sends_are_not_remembered(
             token=token,
             mtype=1,
             observe=1 + number,
-            options=strange(number),
+            options=unknown_options(number),
             payload=b"%d" % number,
         )
         for number in range(100)
     ]
-    before = remembered_by_tests_forgotten()
+    before = count_without_test_numbers()
     for at in range(0, 100, 20):
         for one in messages[at : at + 20]:
             remote.association.send(one)
         async with asyncio.timeout(20):
             while (await anext(stream)).payload != b"%d" % (at + 19):
                 pass
-    assert remembered() == before
+    assert count_known_numbers() == before
     await stream.aclose()
 
 
-async def test_numbers_of_an_application_are_remembered(serve: Any, caller: CoapsClient) -> None:
-    """What a module defines for itself means the same in each message, as aiocoap says."""
+async def test_option_numbers_defined_by_an_application_keep_their_format(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """Option numbers that an application defines keep their format, as aiocoap documents."""
     own = OptionNumber(65_000)
     own.format = UintOption
     try:
@@ -270,8 +274,8 @@ async def test_numbers_of_an_application_are_remembered(serve: Any, caller: Coap
         del OptionNumber._value2member_map_[65_000]
 
 
-async def test_the_memory_for_repeats_is_bytes_and_bounded_in_bytes(serve: Any) -> None:
-    """Requests of many options, and answers of some size: neither is kept as an object."""
+async def test_the_deduplication_cache_holds_bytes_up_to_its_limit(serve: Any) -> None:
+    """Neither requests with many options nor their answers are kept as objects."""
     limits = Limits(dedup_bytes=20_000)
     served = await serve(limits=limits)
     raw = await RawClient.connect(served.address)
@@ -286,8 +290,8 @@ async def test_the_memory_for_repeats_is_bytes_and_bounded_in_bytes(serve: Any) 
     raw.received.clear()
     gc.collect()
     kept = [one for one in gc.get_objects() if type(one) is aiocoap.Message]
-    assert len(kept) < len(received) + 10, "messages are kept"
-    # A remembered request is answered again with the same bytes, and no handler runs.
+    assert len(kept) < len(received) + 10, "message objects are kept"
+    # A repeated request gets the same bytes again, and no handler runs.
     again = message(POST, "echo", number=99, options=options, payload=b"99" * 20)
     raw.send(again)
     raw.send(again)
@@ -296,7 +300,9 @@ async def test_the_memory_for_repeats_is_bytes_and_bounded_in_bytes(serve: Any) 
     await raw.close()
 
 
-async def test_a_repeat_costs_neither_a_walk_nor_a_parser(serve: Any, read: list[bytes]) -> None:
+async def test_a_repeated_request_is_answered_without_being_parsed(
+    serve: Any, read: list[bytes]
+) -> None:
     served = await serve()
     raw = await RawClient.connect(served.address)
     asking = message(POST, "echo", number=7, payload=b"once")
@@ -310,9 +316,11 @@ async def test_a_repeat_costs_neither_a_walk_nor_a_parser(serve: Any, read: list
     await raw.close()
 
 
-async def test_answers_that_wait_for_an_acknowledgement_are_bounded(serve: Any) -> None:
-    """A client that acknowledges no separate response: the next one waits (NSTART), and a client
-    for which too many wait is not served."""
+async def test_responses_queued_behind_an_acknowledgement_are_bounded(serve: Any) -> None:
+    """With NSTART = 1, separate responses queue behind an unacknowledged one.
+
+    A client whose queue is full is refused with 4.29.
+    """
     served = await serve(limits=Limits(observations_per_session=4))
     gate = asyncio.Event()
 
@@ -328,7 +336,7 @@ async def test_answers_that_wait_for_an_acknowledgement_are_bounded(serve: Any) 
         gate.clear()
         before = len(raw.received)
         raw.send(message(GET, "echo", number=number, token=bytes([number])))
-        # Refused, or acknowledged without an answer.
+        # The request is refused, or acknowledged without a response.
         last = (await raw.until(before + 1))[before]
         assert last.code in (Code.EMPTY, Code.TOO_MANY_REQUESTS)
         gate.set()
@@ -371,7 +379,7 @@ def block1(number: int, *, more: bool, size: int, szx: int = 6) -> aiocoap.Messa
         ([(0, False, 10, 7)], "4.00", "malformed"),
     ],
 )
-async def test_blocks_out_of_order_have_a_reason(
+async def test_invalid_blocks_are_refused_with_a_reason(
     serve: Any,
     caller: CoapsClient,
     caplog: pytest.LogCaptureFixture,
@@ -393,7 +401,7 @@ async def test_blocks_out_of_order_have_a_reason(
     assert not caplog.records, "something was logged with a traceback"
 
 
-async def test_an_answer_has_only_the_blocks_it_has(
+async def test_only_existing_blocks_of_an_answer_are_served(
     serve: Any, caller: CoapsClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = await serve()
@@ -415,7 +423,7 @@ async def test_an_answer_has_only_the_blocks_it_has(
     assert not caplog.records
 
 
-async def test_half_bodies_and_half_answers_are_bounded_in_bytes(
+async def test_incomplete_bodies_and_answers_are_bounded_in_bytes(
     serve: Any, caller: CoapsClient
 ) -> None:
     limits = replace(DEFAULT_LIMITS, block_bytes=8_000)
@@ -440,8 +448,8 @@ async def test_half_bodies_and_half_answers_are_bounded_in_bytes(
         assert 0 < sum(len(one.payload) for one in kept.values()) <= limits.block_bytes
 
 
-async def test_a_body_is_as_long_as_its_sender_may_send(serve: Any, device: Identity) -> None:
-    """What a key may send is asked for each request, before anything of it is kept."""
+async def test_the_body_limit_of_the_sender_applies(serve: Any, device: Identity) -> None:
+    """The limit for the key is read on each request, before any of the body is stored."""
     served = await serve()
     site_of(served.server)._body_bytes = lambda _request: 100
     async with CoapsClient(Identity.create()) as client:
@@ -454,10 +462,11 @@ async def test_a_body_is_as_long_as_its_sender_may_send(serve: Any, device: Iden
             assert whole.code is Code.REQUEST_ENTITY_TOO_LARGE
 
 
-async def test_blocks_of_a_device_that_do_not_fit_are_one_kind_of_error(
+async def test_invalid_blocks_from_a_device_raise_unreachable_or_malformed(
     serve: Any, caller: CoapsClient
 ) -> None:
-    """A first block that is shorter than it says, and one of a reserved size."""
+    """A block shorter than its size, a reserved block size, and a wrong block number."""
+
     served = await serve()
     for block in ((0, True, 6), (0, True, 7), (3, True, 6)):
 

@@ -1,4 +1,4 @@
-"""CoAP over our DTLS on real UDP: aiocoap's features work, and no answer goes astray."""
+"""CoAP over DTLS on real UDP: aiocoap's features work, and each response reaches its request."""
 
 import asyncio
 import gc
@@ -30,13 +30,13 @@ def post(*path: str, payload: bytes) -> aiocoap.Message:
     return aiocoap.Message(code=Code.POST, uri_path=path, payload=payload)
 
 
-async def following(stream: AsyncIterator[aiocoap.Message]) -> bytes:
-    """The next payload of an observation, soon."""
+async def next_payload(stream: AsyncIterator[aiocoap.Message]) -> bytes:
+    """The payload of the next notification."""
     async with asyncio.timeout(20):
         return bytes((await anext(stream)).payload)
 
 
-async def test_a_handler_knows_the_key_that_asks(
+async def test_a_handler_sees_the_key_of_the_client(
     serve: Any, caller: CoapsClient, client: Identity
 ) -> None:
     served = await serve()
@@ -47,7 +47,7 @@ async def test_a_handler_knows_the_key_that_asks(
     assert (session.fingerprint, session.is_local) == (client.fingerprint, True)
 
 
-async def test_bodies_travel_in_blocks_both_ways(serve: Any, caller: CoapsClient) -> None:
+async def test_large_bodies_are_sent_in_blocks_both_ways(serve: Any, caller: CoapsClient) -> None:
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
     body = bytes(range(256)) * 200
@@ -56,7 +56,7 @@ async def test_bodies_travel_in_blocks_both_ways(serve: Any, caller: CoapsClient
     assert served.echo.bodies == [body]
 
 
-async def test_a_body_over_the_bound_is_refused_while_it_comes(
+async def test_a_body_over_the_limit_is_refused_during_its_transfer(
     serve: Any, caller: CoapsClient
 ) -> None:
     served = await serve(limits=Limits(request_body_bytes=5000))
@@ -67,8 +67,10 @@ async def test_a_body_over_the_bound_is_refused_while_it_comes(
     assert len(served.echo.bodies) == 1
 
 
-async def test_a_slow_answer_comes_separately(serve: Any, caller: CoapsClient) -> None:
-    """RFC 7252 §5.2.2. The handler waits until the empty acknowledgement is on its way."""
+async def test_a_slow_answer_is_sent_as_a_separate_response(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """RFC 7252 §5.2.2. The handler waits until the empty acknowledgement has been sent."""
     served = await serve()
     acknowledged = asyncio.Event()
     acknowledge = messages_of(served.server)._send_empty_ack
@@ -88,18 +90,18 @@ async def test_a_slow_answer_comes_separately(serve: Any, caller: CoapsClient) -
     assert (await connection.request(get("echo"))).payload == b"late"
 
 
-async def test_observe_delivers_what_changes(serve: Any, caller: CoapsClient) -> None:
+async def test_observe_delivers_each_change(serve: Any, caller: CoapsClient) -> None:
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
     stream = connection.observe(get("value"))
-    assert await following(stream) == b"0"
+    assert await next_payload(stream) == b"0"
     for number in (1, 2, 3):
         served.value.set(number)
-        assert await following(stream) == str(number).encode()
+        assert await next_payload(stream) == str(number).encode()
     await stream.aclose()
 
 
-async def test_ending_a_key_ends_its_observation_and_nobody_elses(
+async def test_ending_the_sessions_of_a_key_ends_only_its_observations(
     serve: Any, caller: CoapsClient, client: Identity
 ) -> None:
     served = await serve()
@@ -107,20 +109,20 @@ async def test_ending_a_key_ends_its_observation_and_nobody_elses(
     async with CoapsClient(Identity.create()) as another:
         theirs = await another.connect(served.address, pinned=None)
         my_stream, their_stream = mine.observe(get("value")), theirs.observe(get("value"))
-        await following(my_stream)
-        await following(their_stream)
+        await next_payload(my_stream)
+        await next_payload(their_stream)
         assert served.server.end_sessions(lambda key: key == client.fingerprint) == 1
         with pytest.raises(ObservationEnded):
-            await following(my_stream)
+            await next_payload(my_stream)
         assert not mine.is_open
         with pytest.raises(Unreachable):
             await mine.request(get("echo"))
         served.value.set(5)
-        assert await following(their_stream) == b"5"
+        assert await next_payload(their_stream) == b"5"
         assert theirs.is_open
 
 
-async def test_ending_a_key_ends_resumption(
+async def test_ending_the_sessions_of_a_key_ends_resumption(
     serve: Any, caller: CoapsClient, client: Identity
 ) -> None:
     served = await serve()
@@ -140,7 +142,9 @@ async def test_a_pairing_port_never_resumes(serve: Any, caller: CoapsClient) -> 
     assert not (await caller.connect(served.address, pinned=pinned)).resumed
 
 
-async def test_a_wrong_pin_sends_nothing_of_the_request(serve: Any, caller: CoapsClient) -> None:
+async def test_with_a_wrong_pin_no_application_data_is_sent(
+    serve: Any, caller: CoapsClient
+) -> None:
     served = await serve()
     proxy = await Proxy.start(served.address)
     with pytest.raises(PinMismatch):
@@ -150,7 +154,7 @@ async def test_a_wrong_pin_sends_nothing_of_the_request(serve: Any, caller: Coap
     proxy.close()
 
 
-async def test_nobody_there_is_told_at_once(caller: CoapsClient, serve: Any) -> None:
+async def test_a_closed_port_is_reported_immediately(caller: CoapsClient, serve: Any) -> None:
     served = await serve()
     address = served.address
     await served.server.close()
@@ -159,7 +163,9 @@ async def test_nobody_there_is_told_at_once(caller: CoapsClient, serve: Any) -> 
     assert caught.value.refused
 
 
-async def test_silence_is_a_time_out(serve: Any, caller: CoapsClient) -> None:
+async def test_a_device_that_does_not_answer_raises_timed_out(
+    serve: Any, caller: CoapsClient
+) -> None:
     served = await serve()
     proxy = await Proxy.start(served.address, Impairment(loss=1.0))
     with pytest.raises(TimedOut):
@@ -199,7 +205,9 @@ async def test_a_repeated_request_runs_once_and_is_answered_again(
     assert served.echo.bodies == [b"once", b"twice"]
 
 
-async def test_memory_for_repeats_is_bounded(serve: Any, caller: CoapsClient) -> None:
+async def test_the_deduplication_cache_is_bounded_in_requests(
+    serve: Any, caller: CoapsClient
+) -> None:
     served = await serve(limits=Limits(dedup_window=16))
     connection = await caller.connect(served.address, pinned=None)
     for number in range(64):
@@ -214,7 +222,7 @@ async def test_observations_of_one_session_are_bounded(serve: Any, caller: Coaps
     connection = await caller.connect(served.address, pinned=None)
     streams = [connection.observe(get("value")) for _ in range(3)]
     for stream in streams:
-        await following(stream)
+        await next_payload(stream)
     refused = await connection.request(get("echo"))
     assert refused.code is Code.TOO_MANY_REQUESTS
     assert refused.opt.max_age == 5
@@ -234,7 +242,7 @@ async def test_bytes_that_are_not_coap_are_dropped_and_counted(
     assert served.server.counters["coap-malformed"] >= 3
 
 
-async def test_a_handler_that_breaks_answers_5_00_without_words(
+async def test_a_failing_handler_answers_5_00_without_a_payload(
     serve: Any, caller: CoapsClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = await serve()
@@ -250,7 +258,7 @@ async def test_a_handler_that_breaks_answers_5_00_without_words(
     assert (await connection.request(post("echo", payload=b"alive"))).payload == b"alive"
 
 
-async def test_a_trailing_slash_is_the_same_and_unknown_things_are_refused(
+async def test_a_trailing_slash_is_ignored_and_unsupported_requests_are_refused(
     serve: Any, caller: CoapsClient
 ) -> None:
     served = await serve()
@@ -275,10 +283,10 @@ async def test_a_trailing_slash_is_the_same_and_unknown_things_are_refused(
     assert error.code == "4.02"
 
 
-async def test_an_option_that_comes_too_often_is_one_that_is_not_understood(
+async def test_a_repeated_non_repeatable_option_counts_as_unrecognized(
     serve: Any, caller: CoapsClient
 ) -> None:
-    """RFC 7252 §5.4.5: 4.02 if it is critical, else only the first counts."""
+    """RFC 7252 §5.4.5: 4.02 if the option is critical; otherwise only the first one counts."""
     served = await serve()
     seen: list[Any] = []
 
@@ -303,7 +311,7 @@ async def test_an_option_that_comes_too_often_is_one_that_is_not_understood(
     assert seen == [(60, None), (None, 7), (None, None)]
 
 
-async def test_the_guard_is_asked_before_existence_and_before_blocks(
+async def test_authorization_precedes_resource_lookup_and_block_assembly(
     serve: Any, caller: CoapsClient
 ) -> None:
     def refuse(*_args: object) -> None:
@@ -322,10 +330,10 @@ async def test_the_guard_is_asked_before_existence_and_before_blocks(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 3])
-async def test_a_bad_path_delays_and_loses_nothing(
+async def test_every_request_is_answered_once_on_a_lossy_path(
     serve: Any, caller: CoapsClient, seed: int
 ) -> None:
-    """30 % loss, duplicates and reordering on both ways: each handler runs once per request."""
+    """With 30 % loss, duplicates and reordering both ways, each handler runs once per request."""
     served = await serve(limits=Limits(ack_timeout_seconds=0.2))
     impairment = Impairment(loss=0.3, duplicate=0.2, reorder=0.2, seed=seed)
     proxy = await Proxy.start(served.address, impairment)
@@ -341,7 +349,7 @@ async def test_a_bad_path_delays_and_loses_nothing(
     proxy.close()
 
 
-async def test_strangers_make_way_for_each_other_and_owners_for_nobody(
+async def test_unpaired_sessions_are_evicted_and_the_owners_session_is_kept(
     serve: Any, device: Identity
 ) -> None:
     served = await serve(
@@ -349,9 +357,9 @@ async def test_strangers_make_way_for_each_other_and_owners_for_nobody(
     )
     owner, friends = Identity.create(), [Identity.create() for _ in range(4)]
     served.priorities[owner.fingerprint] = SessionPriority.HIGH
-    strangers = [Identity.create() for _ in range(5)]
-    for stranger in strangers:
-        served.priorities[stranger.fingerprint] = SessionPriority.LOW
+    unpaired = [Identity.create() for _ in range(5)]
+    for identity in unpaired:
+        served.priorities[identity.fingerprint] = SessionPriority.LOW
     clients: list[CoapsClient] = []
 
     async def enter(identity: Identity) -> None:
@@ -359,27 +367,27 @@ async def test_strangers_make_way_for_each_other_and_owners_for_nobody(
         await clients[-1].connect(served.address, pinned=device.fingerprint)
 
     await enter(owner)
-    for stranger in strangers:
-        await enter(stranger)
+    for identity in unpaired:
+        await enter(identity)
     keys = [session.fingerprint for session in served.server.sessions()]
-    assert [keys[0], keys[-1]] == [owner.fingerprint, strangers[4].fingerprint]
+    assert [keys[0], keys[-1]] == [owner.fingerprint, unpaired[4].fingerprint]
     assert len(keys) == 3
     for friend in friends:
         await enter(friend)
     keys = [session.fingerprint for session in served.server.sessions()]
     assert owner.fingerprint in keys
-    assert not {one.fingerprint for one in strangers} & set(keys)
-    assert len(keys) == 4  # two of the six places are the owners'
+    assert not {one.fingerprint for one in unpaired} & set(keys)
+    assert len(keys) == 4  # two of the six sessions are reserved for the owner
     for one in clients:
         await one.close()
 
 
-async def test_an_address_tells_its_port(serve: Any) -> None:
+async def test_the_server_reports_its_bound_address_and_port(serve: Any) -> None:
     served = await serve()
     assert served.server.addresses == [Address("127.0.0.1", served.server.port)]
 
 
-async def test_an_answer_without_end_ends_the_session(serve: Any, client: Identity) -> None:
+async def test_an_answer_over_the_limit_ends_the_session(serve: Any, client: Identity) -> None:
     served = await serve()
 
     async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
@@ -393,10 +401,10 @@ async def test_an_answer_without_end_ends_the_session(serve: Any, client: Identi
         assert not connection.is_open
 
 
-async def test_many_requests_with_one_token_in_one_turn_leave_no_warning(
+async def test_requests_with_one_token_in_one_loop_turn_leave_no_warning(
     serve: Any, caller: CoapsClient
 ) -> None:
-    """Warnings are errors here: a coroutine that was never begun would be one."""
+    """A coroutine that is never awaited would raise a warning, which is an error in these tests."""
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
     for number in range(4):

@@ -1,4 +1,4 @@
-"""The memory for repeats: what counts as one, and that it is bounded in bytes."""
+"""Deduplication of requests: which requests count as repeats, and the bound in bytes."""
 
 import tracemalloc
 from dataclasses import replace
@@ -13,7 +13,7 @@ def request(message_id: int, rest: bytes = b"") -> bytes:
     return b"\x40\x01" + message_id.to_bytes(2) + rest
 
 
-def test_a_repeat_has_the_message_id_and_all_bytes_of_a_recent_request() -> None:
+def test_a_repeat_has_the_message_id_and_bytes_of_a_recent_request() -> None:
     repeats = RecentRequests(LIMITS)
     for rest in (b"short", bytes(300)):
         repeats.note(request(7, rest), 0.0)
@@ -32,7 +32,7 @@ def test_a_repeat_has_the_message_id_and_all_bytes_of_a_recent_request() -> None
     assert len(repeats) == 1
 
 
-def test_a_message_id_that_is_used_again_forgets_the_request_before() -> None:
+def test_a_reused_message_id_replaces_the_earlier_request() -> None:
     repeats = RecentRequests(LIMITS)
     repeats.note(request(7, b"old"), 0.0)
     repeats.answered(7, b"old answer")
@@ -43,7 +43,7 @@ def test_a_message_id_that_is_used_again_forgets_the_request_before() -> None:
     assert found.answer == b""
 
 
-def test_the_oldest_make_way_by_number_and_by_bytes() -> None:
+def test_the_oldest_requests_are_evicted_by_number_and_by_bytes() -> None:
     repeats = RecentRequests(LIMITS)
     for number in range(6):
         repeats.note(request(number), 0.0)
@@ -63,8 +63,8 @@ def test_the_oldest_make_way_by_number_and_by_bytes() -> None:
     assert (len(repeats), repeats.find(request(9), 0.0)) == (1, None)
 
 
-def test_what_is_counted_is_what_is_held() -> None:
-    """Whatever comes: the memory is near the count, and never far beyond the bound."""
+def test_the_counted_bytes_match_the_memory_in_use() -> None:
+    """The counted bytes are close to the real memory use, and never far above the bound."""
     repeats = RecentRequests(DEFAULT_LIMITS)
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""An attacker beside and on the path: sessions survive, and unknown sources get no state."""
+"""Attackers on and off the path: sessions survive, and unknown sources allocate no state."""
 
 import asyncio
 import gc
@@ -29,8 +29,8 @@ def get(*path: str) -> aiocoap.Message:
     return aiocoap.Message(code=Code.GET, uri_path=path)
 
 
-async def hello_of(serve: Any, caller: CoapsClient) -> tuple[Any, Proxy, Any]:
-    """A session through a proxy that recorded its ClientHellos."""
+async def connected_through_a_proxy(serve: Any, caller: CoapsClient) -> tuple[Any, Proxy, Any]:
+    """Open a session through a proxy that records its ClientHellos."""
     served = await serve()
     proxy = await Proxy.start(served.address)
     connection = await caller.connect(proxy.address, pinned=served.identity.fingerprint)
@@ -54,15 +54,15 @@ def count(served: Any, *kinds: str) -> int:
 
 
 async def settled(connection: Any, served: Any) -> None:
-    """After this round trip, everything injected before it has been looked at."""
+    """Complete a round trip, so that everything injected before it has been processed."""
     assert (await connection.request(get("echo"))).code is Code.CONTENT
     assert len(served.server.sessions()) == 1
 
 
-async def test_garbage_at_a_session_is_counted_by_kind_and_changes_nothing(
+async def test_invalid_datagrams_are_counted_by_kind_and_keep_the_session(
     serve: Any, caller: CoapsClient
 ) -> None:
-    served, proxy, connection = await hello_of(serve, caller)
+    served, proxy, connection = await connected_through_a_proxy(serve, caller)
     await connection.request(get("echo"))
     sealed = next(one for one in reversed(proxy.towards_device()) if one[0] == 23)
     cases = {
@@ -83,10 +83,10 @@ async def test_garbage_at_a_session_is_counted_by_kind_and_changes_nothing(
     proxy.close()
 
 
-async def test_forged_datagrams_do_not_end_a_clients_session(
+async def test_forged_datagrams_do_not_end_the_session_of_a_client(
     serve: Any, caller: CoapsClient
 ) -> None:
-    served, proxy, connection = await hello_of(serve, caller)
+    served, proxy, connection = await connected_through_a_proxy(serve, caller)
     sealed = proxy.towards_client()[-1]
     alert = b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28"
     for datagram in (b"garbage", alert, sealed, sealed[:-2] + b"xx"):
@@ -95,11 +95,9 @@ async def test_forged_datagrams_do_not_end_a_clients_session(
     proxy.close()
 
 
-async def test_a_replayed_client_hello_ends_nobodys_session(
-    serve: Any, caller: CoapsClient
-) -> None:
-    """Both ClientHellos of the session itself, and those of another one with a good cookie."""
-    served, proxy, connection = await hello_of(serve, caller)
+async def test_a_replayed_client_hello_ends_no_session(serve: Any, caller: CoapsClient) -> None:
+    """Replays both ClientHellos of the session, and one with a valid cookie and another random."""
+    served, proxy, connection = await connected_through_a_proxy(serve, caller)
     for datagram in (proxy.towards_device()[0], hello_with_cookie(proxy)):
         proxy.inject_to_device(datagram)
     await settled(connection, served)
@@ -112,12 +110,12 @@ async def test_a_replayed_client_hello_ends_nobodys_session(
     proxy.close()
 
 
-async def test_a_replayed_client_hello_does_not_keep_the_session_from_its_end(serve: Any) -> None:
-    """close_notify is for the session, though a half-open handshake lives at the same place."""
+async def test_a_session_can_close_after_a_replayed_client_hello(serve: Any) -> None:
+    """close_notify reaches the session although a half-open handshake has the same address."""
     ended = asyncio.Event()
     served = await serve(on_session_end=lambda _session_id: ended.set())
     async with CoapsClient(Identity.create()) as one:
-        _, proxy, connection = await hello_of(lambda: _given(served), one)
+        _, proxy, connection = await connected_through_a_proxy(lambda: already_started(served), one)
         other = bytearray(hello_with_cookie(proxy))
         other[27:59] = secrets.token_bytes(32)
         proxy.inject_to_device(bytes(other))
@@ -129,21 +127,22 @@ async def test_a_replayed_client_hello_does_not_keep_the_session_from_its_end(se
         proxy.close()
 
 
-async def _given(served: Any) -> Any:
+async def already_started(served: Any) -> Any:
     return served
 
 
-async def test_a_client_that_comes_back_from_the_same_address_replaces_its_session(
+async def test_a_client_that_reconnects_from_its_address_replaces_its_session(
     serve: Any, client: Identity
 ) -> None:
-    """A crashed client's new handshake, from the port of the old one."""
+    """A client restarts after a crash and begins a new handshake from its old port."""
     served = await serve()
     proxy = await Proxy.start(served.address)
     async with CoapsClient(client) as first:
         await first.connect(proxy.address, pinned=None)
         back = next(iter(proxy._paths.values()))
         async with CoapsClient(client) as second:
-            # The proxy sends both clients' datagrams from one port, as a NAT that forgot would.
+            # The proxy sends the datagrams of both clients from one port, like a NAT that lost its
+            # state.
             paths = proxy._paths
 
             class OnePath(dict[Any, Any]):
@@ -165,11 +164,11 @@ async def test_a_client_that_comes_back_from_the_same_address_replaces_its_sessi
     proxy.close()
 
 
-async def test_hellos_without_a_cookie_leave_nothing_and_get_no_more_than_they_send(
+async def test_hellos_without_a_cookie_leave_no_state_and_are_not_amplified(
     serve: Any, caller: CoapsClient
 ) -> None:
-    """A spoofer cannot see the answers; what it makes us keep and send is what matters."""
-    served, proxy, connection = await hello_of(serve, caller)
+    """A spoofer cannot see the answers, so the state kept and the bytes sent are what matters."""
+    served, proxy, connection = await connected_through_a_proxy(serve, caller)
     hello = proxy.towards_device()[0]
     endpoint_of(served.server)
     sources = rated_sources(served.server)
@@ -187,11 +186,13 @@ async def test_hellos_without_a_cookie_leave_nothing_and_get_no_more_than_they_s
                 break
     assert answered <= 200 * len(hello)
     assert not half_open(served.server)
-    assert rated_sources(served.server) == sources, "a source without a cookie is remembered"
+    assert rated_sources(served.server) == sources, "a source without a cookie has left state"
     proxy.close()
 
 
-async def test_a_doubled_client_hello_is_one_handshake(serve: Any, caller: CoapsClient) -> None:
+async def test_a_duplicated_client_hello_starts_one_handshake(
+    serve: Any, caller: CoapsClient
+) -> None:
     served = await serve()
     proxy = await Proxy.start(served.address, Impairment(duplicate=1.0))
     connection = await caller.connect(proxy.address, pinned=None)
@@ -201,22 +202,20 @@ async def test_a_doubled_client_hello_is_one_handshake(serve: Any, caller: Coaps
     proxy.close()
 
 
-async def test_a_record_from_nowhere_is_counted_and_not_answered(serve: Any) -> None:
+async def test_a_record_from_an_unknown_source_is_counted_and_not_answered(serve: Any) -> None:
     served = await serve()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-        stranger.connect(("127.0.0.1", served.server.port))
-        stranger.setblocking(False)
-        stranger.send(b"\x17\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x10" + bytes(16))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unknown:
+        unknown.connect(("127.0.0.1", served.server.port))
+        unknown.setblocking(False)
+        unknown.send(b"\x17\xfe\xfd\x00\x01" + bytes(6) + b"\x00\x10" + bytes(16))
         async with CoapsClient(Identity.create()) as one:
             await one.connect(served.address, pinned=None)
         with pytest.raises(BlockingIOError):
-            stranger.recv(1000)
+            unknown.recv(1000)
     assert count(served, "dtls-no-session") == 1
 
 
-async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
-    serve: Any, device: Identity
-) -> None:
+async def test_half_open_handshakes_are_bounded_and_time_out(serve: Any, device: Identity) -> None:
     served = await serve(limits=Limits(half_open=4, half_open_reserve=1, half_open_kept_seconds=0))
     endpoint = endpoint_of(served.server)
     clients = [CoapsClient(Identity.create(), limits=ONE_HANDSHAKE) for _ in range(6)]
@@ -244,22 +243,24 @@ async def test_half_open_handshakes_are_bounded_and_end_by_themselves(
         proxy.close()
 
 
-async def test_silent_strangers_go_and_paired_keys_stay(serve: Any, client: Identity) -> None:
+async def test_idle_sessions_of_unpaired_keys_end_and_those_of_users_stay(
+    serve: Any, client: Identity
+) -> None:
     ended = asyncio.Event()
     served = await serve(
         limits=Limits(unpaired_idle_seconds=0.2), on_session_end=lambda _session_id: ended.set()
     )
-    stranger = Identity.create()
-    async with CoapsClient(client) as friend, CoapsClient(stranger) as other:
-        await friend.connect(served.address, pinned=None)
+    unknown = Identity.create()
+    async with CoapsClient(client) as paired, CoapsClient(unknown) as other:
+        await paired.connect(served.address, pinned=None)
         await other.connect(served.address, pinned=None)
-        served.priorities[stranger.fingerprint] = SessionPriority.LOW
+        served.priorities[unknown.fingerprint] = SessionPriority.LOW
         await asyncio.wait_for(ended.wait(), 20)
         (left,) = served.server.sessions()
         assert left.fingerprint == client.fingerprint
 
 
-async def test_a_session_is_local_only_while_every_datagram_was(
+async def test_a_session_is_local_only_if_every_datagram_was_local(
     serve: Any, caller: CoapsClient
 ) -> None:
     served = await serve()
@@ -275,7 +276,9 @@ async def test_a_session_is_local_only_while_every_datagram_was(
     assert not session.is_local
 
 
-async def test_the_rate_counts_after_the_cookie_only(serve: Any, device: Identity) -> None:
+async def test_only_handshakes_with_a_valid_cookie_count_for_the_rate_limit(
+    serve: Any, device: Identity
+) -> None:
     served = await serve(limits=Limits(handshake_burst=1, handshakes_per_second=0.001))
     async with CoapsClient(Identity.create()) as one:
         await one.connect(served.address, pinned=device.fingerprint)
@@ -286,8 +289,8 @@ async def test_the_rate_counts_after_the_cookie_only(serve: Any, device: Identit
     assert count(served, "handshakes") == 1
 
 
-async def test_no_extended_master_secret_no_pairing(serve: Any, caller: CoapsClient) -> None:
-    """No library here can leave the extension out, so the fact is taken away from the session."""
+async def test_pairing_requires_the_extended_master_secret(serve: Any, caller: CoapsClient) -> None:
+    """No library here can omit the extension, so the check of the session is patched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openssl, "has_extended_master_secret", lambda _connection: False)
         pairing = await serve(pairing=True)
@@ -300,8 +303,10 @@ async def test_no_extended_master_secret_no_pairing(serve: Any, caller: CoapsCli
         assert (await connection.request(get("echo"))).code is Code.CONTENT
 
 
-async def test_a_fresh_path_after_a_cut(serve: Any, caller: CoapsClient) -> None:
-    served, proxy, connection = await hello_of(serve, caller)
+async def test_a_client_can_reconnect_after_its_path_was_cut(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served, proxy, connection = await connected_through_a_proxy(serve, caller)
     proxy.change(Impairment(loss=1.0))
     with pytest.raises(Exception, match="no response"):
         await connection.request(get("echo"), timeout=0.1)
@@ -310,9 +315,11 @@ async def test_a_fresh_path_after_a_cut(serve: Any, caller: CoapsClient) -> None
     proxy.close()
 
 
-async def test_one_place_has_one_half_open_handshake(serve: Any, caller: CoapsClient) -> None:
-    """One good cookie, many randoms: each new handshake ends the one before."""
-    served, proxy, connection = await hello_of(serve, caller)
+async def test_an_address_has_at_most_one_half_open_handshake(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """One valid cookie, many randoms: each new handshake replaces the one before."""
+    served, proxy, connection = await connected_through_a_proxy(serve, caller)
     hello = bytearray(hello_with_cookie(proxy))
     for _ in range(50):
         hello[27:59] = secrets.token_bytes(32)
@@ -326,10 +333,10 @@ async def test_one_place_has_one_half_open_handshake(serve: Any, caller: CoapsCl
     proxy.close()
 
 
-async def test_a_handshake_that_fails_at_once_is_counted_and_gone(
+async def test_a_handshake_that_fails_immediately_is_counted_and_removed(
     serve: Any, caller: CoapsClient
 ) -> None:
-    served, proxy, connection = await hello_of(serve, caller)
+    served, proxy, connection = await connected_through_a_proxy(serve, caller)
     hello = hello_with_cookie(proxy)
     suites = hello.index(bytes.fromhex("c02b"))
     hello = hello[:suites] + b"\x00\x2f" + hello[suites + 2 :]
@@ -343,13 +350,13 @@ async def test_a_handshake_that_fails_at_once_is_counted_and_gone(
 
 
 def other_curve(datagram: bytes) -> bytes:
-    """The same with another curve in its certificates, which the library has no name for."""
+    """Replace the curve in the certificate by one that the library does not know."""
     p256, prime239v1 = "06082a8648ce3d030107", "06082a8648ce3d030104"
     return datagram.replace(bytes.fromhex(p256), bytes.fromhex(prime239v1))
 
 
 @pytest.mark.parametrize("at", ["device", "client"])
-async def test_a_certificate_that_cannot_be_read_is_an_alert_and_a_count(
+async def test_an_unparseable_certificate_causes_an_alert_and_is_counted(
     serve: Any, caller: CoapsClient, at: str
 ) -> None:
     served = await serve()
@@ -371,7 +378,7 @@ async def test_a_certificate_that_cannot_be_read_is_an_alert_and_a_count(
 async def test_a_forged_datagram_does_not_make_a_session_remote(
     serve: Any, caller: CoapsClient
 ) -> None:
-    served, proxy, connection = await hello_of(serve, caller)
+    served, proxy, connection = await connected_through_a_proxy(serve, caller)
     await connection.request(get("echo"))
     sealed = proxy.towards_device()[-1]
     back = proxy._first()[0]
@@ -384,10 +391,10 @@ async def test_a_forged_datagram_does_not_make_a_session_remote(
     proxy.close()
 
 
-async def test_one_key_cannot_take_all_the_places(serve: Any, client: Identity) -> None:
+async def test_one_key_cannot_take_all_sessions(serve: Any, client: Identity) -> None:
     served = await serve(limits=Limits(sessions=8, sessions_per_key=2, session_reserve=1))
-    async with CoapsClient(client) as friend, CoapsClient(Identity.create()) as greedy:
-        kept = await friend.connect(served.address, pinned=None)
+    async with CoapsClient(client) as paired, CoapsClient(Identity.create()) as greedy:
+        kept = await paired.connect(served.address, pinned=None)
         for _ in range(12):
             await greedy.connect(served.address, pinned=None)
         assert (await kept.request(get("echo"))).code is Code.CONTENT

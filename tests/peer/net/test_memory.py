@@ -1,4 +1,4 @@
-"""The same stack on a network in memory, with and without impairment."""
+"""The same stack on a simulated network in memory, with and without impairment."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def post(number: int) -> aiocoap.Message:
     return aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=str(number).encode())
 
 
-async def test_every_request_runs_once_on_a_bad_path(serve: Any, client: Identity) -> None:
+async def test_every_request_runs_once_on_an_impaired_network(serve: Any, client: Identity) -> None:
     net = MemoryNet()
     served = await serve(limits=HASTY, net=net)
     async with CoapsClient(client, limits=HASTY, net=net) as caller:
@@ -37,7 +37,7 @@ async def test_every_request_runs_once_on_a_bad_path(serve: Any, client: Identit
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_a_handshake_comes_about_on_a_bad_path(serve: Any, client: Identity) -> None:
+async def test_a_handshake_completes_on_an_impaired_network(serve: Any, client: Identity) -> None:
     net = MemoryNet(BAD)
     served = await serve(limits=HASTY, net=net)
     async with CoapsClient(client, limits=HASTY, net=net) as caller:

@@ -1,4 +1,4 @@
-"""Observation over real UDP: one notification pending, turns within a session, bounds per key."""
+"""Observe over real UDP: one pending notification, fair turns within a session, limits per key."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,8 +35,8 @@ def observing(connection: CoapsConnection) -> Any:
     return connection.observe(get("value"))
 
 
-async def following(stream: AsyncIterator[aiocoap.Message], payload: bytes) -> int:
-    """How many notifications came until this one."""
+async def read_until(stream: AsyncIterator[aiocoap.Message], payload: bytes) -> int:
+    """Read notifications up to the one with this payload; return their number."""
     async with asyncio.timeout(20):
         count = 1
         while (await anext(stream)).payload != payload:
@@ -59,7 +59,7 @@ class Rendered:
 
 
 @pytest.mark.parametrize("mtype", [aiocoap.CON, aiocoap.NON], ids=["con", "non"])
-async def test_who_does_not_acknowledge_gets_one_notification_and_later_the_newest_state(
+async def test_a_client_that_does_not_acknowledge_gets_one_notification_at_a_time(
     serve: Any, mtype: int
 ) -> None:
     served = await serve(limits=Limits(ack_timeout_seconds=600))
@@ -70,7 +70,7 @@ async def test_who_does_not_acknowledge_gets_one_notification_and_later_the_newe
     messages_of(served.server)
     for value in range(1, 101):
         served.value.set(value)
-        await raw.handled()  # a turn of both sides for each change
+        await raw.handled()  # one loop turn of both sides for each change
     first, second = raw.received
     assert (first.payload, second.payload) == (b"0", b"1")
     assert second.mtype is aiocoap.CON
@@ -89,14 +89,14 @@ async def test_who_does_not_acknowledge_gets_one_notification_and_later_the_newe
     await raw.close()
 
 
-async def test_a_reset_ends_the_observation(serve: Any) -> None:
+async def test_a_reset_message_ends_the_observation(serve: Any) -> None:
     served = await serve()
     raw = await RawClient.connect(served.address)
     raw.send(message(GET, "value", number=1, token=b"t", observe=0))
     await raw.until(1)
     served.value.set(1)
-    told = (await raw.until(2))[1]
-    raw.send(b"\x70\x00" + told.mid.to_bytes(2))
+    notification = (await raw.until(2))[1]
+    raw.send(b"\x70\x00" + notification.mid.to_bytes(2))
     await raw.handled()
     assert not observations_of(served.value)
     (remote,) = remotes_of(served.server)
@@ -106,7 +106,7 @@ async def test_a_reset_ends_the_observation(serve: Any) -> None:
 
 
 async def test_observations_of_one_session_take_turns(serve: Any, caller: CoapsClient) -> None:
-    """All of them are told, one message at a time, each with its own token."""
+    """Every observation is notified, one message at a time, each with its own token."""
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
     messages = messages_of(served.server)
@@ -122,17 +122,17 @@ async def test_observations_of_one_session_take_turns(serve: Any, caller: CoapsC
     messages._send_initially = counted
     streams = [observing(connection) for _ in range(8)]
     for stream in streams:
-        assert await following(stream, b"0") == 1
+        assert await read_until(stream, b"0") == 1
     for value in range(1, 30):
         served.value.set(value)
-    counts = [await following(stream, b"29") for stream in streams]
+    counts = [await read_until(stream, b"29") for stream in streams]
     assert max(counts) <= 2
     assert most == 1
     for stream in streams:
         await stream.aclose()
 
 
-async def test_one_session_that_is_silent_does_not_hold_up_another(
+async def test_a_session_that_does_not_acknowledge_does_not_delay_others(
     serve: Any, caller: CoapsClient
 ) -> None:
     served = await serve(limits=Limits(ack_timeout_seconds=600))
@@ -141,37 +141,37 @@ async def test_one_session_that_is_silent_does_not_hold_up_another(
     await raw.until(1)
     connection = await caller.connect(served.address, pinned=None)
     async with aclosing(observing(connection)) as stream:
-        assert await following(stream, b"0") == 1
+        assert await read_until(stream, b"0") == 1
         for value in range(1, 20):
             served.value.set(value)
-            await following(stream, str(value).encode())
+            await read_until(stream, str(value).encode())
     assert len(raw.received) == 2
     await raw.close()
 
 
-async def test_one_message_for_all_observers_is_sent_to_each_under_its_own_token(
+async def test_a_shared_notification_is_sent_to_each_observer_with_its_own_token(
     serve: Any, caller: CoapsClient
 ) -> None:
-    """`updated_state(message)` of aiocoap. The message is one object, and is sent at two times."""
+    """`updated_state(message)` of aiocoap: one message object, sent at different times."""
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
     async with CoapsClient(Identity.create()) as other:
         theirs = await other.connect(served.address, pinned=None)
         streams = [observing(one) for one in (connection, connection, theirs, theirs)]
         for stream in streams:
-            await following(stream, b"0")
+            await read_until(stream, b"0")
         for payload in (b"for all", b"once more"):
             served.value.updated_state(aiocoap.Message(code=Code.CONTENT, payload=payload))
             for stream in streams:
-                assert await following(stream, payload) == 1
+                assert await read_until(stream, payload) == 1
         for stream in streams:
             await stream.aclose()
 
 
-async def test_one_message_for_all_observers_is_repeated_to_each_under_its_own_token(
+async def test_a_shared_notification_is_retransmitted_with_each_observers_token(
     serve: Any,
 ) -> None:
-    """The same where neither acknowledges: what is repeated is what was sent."""
+    """The same without acknowledgements: each retransmission equals its first transmission."""
     served = await serve(limits=Limits(ack_timeout_seconds=0.05))
     raws = [await RawClient.connect(served.address) for _ in range(2)]
     for number, raw in enumerate(raws):
@@ -186,7 +186,7 @@ async def test_one_message_for_all_observers_is_repeated_to_each_under_its_own_t
         await raw.close()
 
 
-async def test_a_notification_beyond_a_datagram_comes_in_blocks(
+async def test_a_notification_larger_than_a_datagram_is_sent_in_blocks(
     serve: Any, caller: CoapsClient
 ) -> None:
     served = await serve()
@@ -200,21 +200,21 @@ async def test_a_notification_beyond_a_datagram_comes_in_blocks(
     async with aclosing(observing(connection)) as stream:
         for fill in (b"a", b"b", b"c"):
             served.value.updated_state()
-            assert await following(stream, fill * 5_000) <= 2
+            assert await read_until(stream, fill * 5_000) <= 2
     assert not caller.counters["coap-too-large"]
 
 
-async def test_a_resource_ends_an_observation(serve: Any, caller: CoapsClient) -> None:
+async def test_a_resource_can_end_an_observation(serve: Any, caller: CoapsClient) -> None:
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
     async with aclosing(observing(connection)) as stream:
-        await following(stream, b"0")
+        await read_until(stream, b"0")
         (observation,) = observations_of(served.value)
         observation.trigger(aiocoap.Message(code=Code.CONTENT, payload=b"bye"), is_last=True)
         async with asyncio.timeout(20):
             assert [one.payload async for one in stream] == [b"bye"]
     async with aclosing(observing(connection)) as stream:
-        await following(stream, b"0")
+        await read_until(stream, b"0")
         (observation,) = observations_of(served.value)
         observation.deregister()
         async with asyncio.timeout(20):
@@ -222,7 +222,7 @@ async def test_a_resource_ends_an_observation(serve: Any, caller: CoapsClient) -
     assert not observations_of(served.value)
 
 
-async def test_observations_of_one_key_are_bounded_over_its_sessions(
+async def test_observations_of_one_key_are_bounded_across_its_sessions(
     serve: Any, client: Identity
 ) -> None:
     served = await serve(limits=Limits(observations_per_key=3))
@@ -230,7 +230,7 @@ async def test_observations_of_one_key_are_bounded_over_its_sessions(
         connections = [await caller.connect(served.address, pinned=None) for caller in (one, two)]
         streams = [observing(connections[number % 2]) for number in range(3)]
         for stream in streams:
-            await following(stream, b"0")
+            await read_until(stream, b"0")
         for connection in connections:
             refused = await anext(observing(connection))
             assert (refused.code, refused.opt.max_age) == (Code.TOO_MANY_REQUESTS, 5)
@@ -238,21 +238,21 @@ async def test_observations_of_one_key_are_bounded_over_its_sessions(
         async with CoapsClient(Identity.create()) as other:
             theirs = await other.connect(served.address, pinned=None)
             async with aclosing(observing(theirs)) as stream:
-                await following(stream, b"0")
+                await read_until(stream, b"0")
         await streams[0].aclose()
         await until(lambda: not (len(observations_of(served.value)) > 2))
         async with aclosing(observing(connections[1])) as stream:
-            await following(stream, b"0")
+            await read_until(stream, b"0")
         for stream in streams[1:]:
             await stream.aclose()
     site = site_of(served.server)
     await until(lambda: not observations_of(site))
 
 
-async def test_the_guard_is_asked_when_a_notification_is_made_not_when_it_is_due(
+async def test_authorization_is_checked_when_a_notification_is_sent(
     serve: Any, client: Identity
 ) -> None:
-    """An observer whose right ends while it acknowledges nothing learns no later state."""
+    """An observer that loses its permission before it acknowledges receives no later state."""
     allowed = True
 
     def authorise(*_arguments: object) -> None:
@@ -264,23 +264,25 @@ async def test_the_guard_is_asked_when_a_notification_is_made_not_when_it_is_due
     raw.send(message(GET, "value", number=1, token=b"t", observe=0))
     await raw.until(1)
     served.value.set(1)
-    told = (await raw.until(2))[1]
+    notification = (await raw.until(2))[1]
     served.value.set(2)
     allowed = False
-    raw.acknowledge(told.mid)
+    raw.acknowledge(notification.mid)
     last = (await raw.until(3))[2]
     assert (last.code, last.opt.observe) == (Code.FORBIDDEN, None)
     assert not observations_of(served.value)
     await raw.close()
 
 
-async def test_a_client_ends_its_observation_at_once(serve: Any, caller: CoapsClient) -> None:
-    """Neither side keeps anything of it, though the resource never changes."""
+async def test_a_closed_observation_leaves_no_state_on_either_side(
+    serve: Any, caller: CoapsClient
+) -> None:
+    """Neither side keeps any state of the observation, even if the resource never changes."""
     served = await serve(limits=Limits(observations_per_key=2))
     connection = await caller.connect(served.address, pinned=None)
     for _ in range(10):
         async with aclosing(observing(connection)) as stream:
-            assert await following(stream, b"0") == 1
+            assert await read_until(stream, b"0") == 1
         await until(lambda: not observations_of(served.value))
     assert (await connection.request(get("echo"))).code is Code.CONTENT
     (remote,) = remotes_of(served.server)

@@ -20,7 +20,7 @@ GOOD_LINK = Datagram(b"x", Address("fe80::9", 4000, ETH.index), "fe80::1", ETH.i
 LOOPED = Datagram(b"x", Address("127.0.0.1", 4000), "127.0.0.1", LO.index, 255)
 
 
-def came(
+def datagram_of(
     source: str,
     destination: str,
     interface: Interface,
@@ -42,27 +42,27 @@ def test_a_neighbour_is_local(datagram: Datagram) -> None:
 
 @pytest.mark.parametrize("hop_limit", [254, 64, 1, 0, 256, None])
 @pytest.mark.parametrize("datagram", [GOOD, GOOD_V6, GOOD_LINK])
-def test_rule_1_any_other_hop_limit(datagram: Datagram, hop_limit: int | None) -> None:
+def test_rule_1_rejects_any_hop_limit_but_255(datagram: Datagram, hop_limit: int | None) -> None:
     verdict = judge(replace(datagram, hop_limit=hop_limit))
     assert (verdict.is_local, verdict.rule, verdict.hop_limit) == (False, "ttl", hop_limit)
     assert verdict.interface == "eth0"
 
 
 @pytest.mark.parametrize("hop_limit", [255, 254, 64, None])
-def test_compat_drops_rule_1(hop_limit: int | None) -> None:
+def test_compat_mode_skips_rule_1(hop_limit: int | None) -> None:
     assert judge(replace(GOOD, hop_limit=hop_limit), mode=LocalMode.COMPAT).is_local
 
 
 @pytest.mark.parametrize(
     ("datagram", "rule"),
     [
-        (came("10.9.0.2", "10.9.0.1", TUNNEL, hop_limit=64), "interface"),
+        (datagram_of("10.9.0.2", "10.9.0.1", TUNNEL, hop_limit=64), "interface"),
         (replace(LOOPED, hop_limit=64), "interface"),
-        (came("203.0.113.77", "192.0.2.1", ETH, hop_limit=64), "prefix"),
-        (came("192.0.2.9", "198.51.100.1", ETH, hop_limit=64), "destination"),
+        (datagram_of("203.0.113.77", "192.0.2.1", ETH, hop_limit=64), "prefix"),
+        (datagram_of("192.0.2.9", "198.51.100.1", ETH, hop_limit=64), "destination"),
     ],
 )
-def test_compat_drops_no_other_rule(datagram: Datagram, rule: str) -> None:
+def test_compat_mode_keeps_the_other_rules(datagram: Datagram, rule: str) -> None:
     assert judge(datagram, mode=LocalMode.COMPAT).rule == rule
 
 
@@ -76,55 +76,58 @@ TUNNELS = [
 
 
 @pytest.mark.parametrize("kind", TUNNELS)
-def test_rule_2_kinds_that_are_no_link(kind: str) -> None:
+def test_rule_2_rejects_tunnels_and_unknown_kinds(kind: str) -> None:
     verdict = judge(GOOD, table=with_interface(replace(ETH, kind=kind, is_hardware=False)))
     assert (verdict.is_local, verdict.rule, verdict.interface) == (False, "interface", "eth0")
     assert kind in verdict.detail
 
 
 @pytest.mark.parametrize("kind", sorted(onlink.LINK_KINDS))
-def test_rule_2_kinds_that_are_a_link(kind: str) -> None:
+def test_rule_2_accepts_link_kinds(kind: str) -> None:
     assert judge(GOOD, table=with_interface(replace(ETH, kind=kind, is_hardware=False))).is_local
 
 
-NO_LINKS = [
-    replace(ETH, is_hardware=False),  # no kind and no device behind it: an L2TP Ethernet tunnel
+WITHOUT_NEIGHBOURS = [
+    replace(ETH, is_hardware=False),  # neither a kind nor a device: an L2TP Ethernet tunnel
     replace(ETH, is_up=False),
     replace(ETH, is_point_to_point=True),
     replace(ETH, resolves_neighbours=False),
-    replace(ETH, kind="ipvlan", is_hardware=False, resolves_neighbours=False),  # its L3 modes
+    # ipvlan in an L3 mode
+    replace(ETH, kind="ipvlan", is_hardware=False, resolves_neighbours=False),
 ]
 
 
-@pytest.mark.parametrize("interface", NO_LINKS)
-def test_rule_2_interfaces_without_neighbours(interface: Interface) -> None:
+@pytest.mark.parametrize("interface", WITHOUT_NEIGHBOURS)
+def test_rule_2_rejects_interfaces_without_neighbours(interface: Interface) -> None:
     assert judge(GOOD, table=with_interface(interface)).rule == "interface"
 
 
 @pytest.mark.parametrize("ifindex", [0, 99, -1])
-def test_rule_2_an_interface_nobody_knows(ifindex: int) -> None:
+def test_rule_2_rejects_an_unknown_interface(ifindex: int) -> None:
     verdict = judge(replace(GOOD, ifindex=ifindex))
     assert verdict.rule == "interface"
     assert verdict.interface == ("" if ifindex == 0 else f"#{ifindex}")
 
 
-@pytest.mark.parametrize("interface", NO_LINKS)
-def test_rule_2_a_named_interface_is_allowed(interface: Interface) -> None:
+@pytest.mark.parametrize("interface", WITHOUT_NEIGHBOURS)
+def test_rule_2_accepts_an_interface_named_in_the_settings(interface: Interface) -> None:
     table = with_interface(interface)
     assert judge(GOOD, table=table, interfaces=frozenset({"eth0"})).is_local
     assert judge(GOOD, table=table, interfaces=frozenset({"eth"})).rule == "interface"
 
 
-def test_a_named_tunnel_still_obeys_the_other_rules() -> None:
+def test_the_other_rules_apply_to_a_named_tunnel() -> None:
     named = frozenset({"tun0"})
-    assert judge(came("10.9.0.2", "10.9.0.1", TUNNEL), interfaces=named).is_local
-    assert judge(came("10.9.0.3", "10.9.0.1", TUNNEL), interfaces=named).rule == "prefix"
-    assert judge(came("10.9.0.2", "10.9.0.2", TUNNEL), interfaces=named).rule == "destination"
-    far = came("10.9.0.2", "10.9.0.1", TUNNEL, hop_limit=64)
+    assert judge(datagram_of("10.9.0.2", "10.9.0.1", TUNNEL), interfaces=named).is_local
+    assert judge(datagram_of("10.9.0.3", "10.9.0.1", TUNNEL), interfaces=named).rule == "prefix"
+    assert (
+        judge(datagram_of("10.9.0.2", "10.9.0.2", TUNNEL), interfaces=named).rule == "destination"
+    )
+    far = datagram_of("10.9.0.2", "10.9.0.1", TUNNEL, hop_limit=64)
     assert judge(far, interfaces=named).rule == "ttl"
 
 
-def test_naming_one_interface_does_not_forbid_the_others() -> None:
+def test_naming_one_interface_does_not_exclude_others() -> None:
     assert judge(GOOD, interfaces=frozenset({"wlan0"})).is_local
 
 
@@ -134,7 +137,7 @@ NIC_BELOW = replace(ETH, kind="vlan", is_hardware=False, lower=NIC.index)
 BRIDGE = replace(ETH, kind="bridge", is_hardware=False)
 
 
-def test_rule_2_what_an_interface_stands_on_counts() -> None:
+def test_rule_2_checks_the_lower_interface_too() -> None:
     assert judge(GOOD, table=with_interface(NIC_BELOW, NIC)).is_local
     on_tunnel = replace(NIC_BELOW, lower=GRETAP.index)
     verdict = judge(GOOD, table=with_interface(on_tunnel, GRETAP))
@@ -145,7 +148,7 @@ def test_rule_2_what_an_interface_stands_on_counts() -> None:
     ).is_local
 
 
-def test_rule_2_a_bridge_with_a_tunnel_as_a_port_is_a_tunnel() -> None:
+def test_rule_2_rejects_a_bridge_with_a_tunnel_as_a_port() -> None:
     nic, gretap = replace(NIC, upper=BRIDGE.index), replace(GRETAP, upper=BRIDGE.index)
     assert judge(GOOD, table=with_interface(BRIDGE, nic)).is_local
     assert judge(GOOD, table=with_interface(BRIDGE, nic, gretap)).rule == "interface"
@@ -158,7 +161,7 @@ def test_rule_2_a_bridge_with_a_tunnel_as_a_port_is_a_tunnel() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(onlink.LINK_KINDS))
-def test_rule_2_what_leads_to_another_namespace_is_no_link(kind: str) -> None:
+def test_rule_2_rejects_interfaces_that_lead_to_another_namespace(kind: str) -> None:
     led = replace(ETH, kind=kind, is_hardware=False, is_elsewhere=True)
     verdict = judge(GOOD, table=with_interface(led))
     assert (verdict.rule, "another network namespace" in verdict.detail) == ("interface", True)
@@ -167,7 +170,7 @@ def test_rule_2_what_leads_to_another_namespace_is_no_link(kind: str) -> None:
     assert judge(GOOD, table=with_interface(NIC_BELOW, below)).rule == "interface"
 
 
-def test_rule_2_an_interface_on_one_that_is_not_known() -> None:
+def test_rule_2_rejects_an_interface_above_an_unknown_one() -> None:
     assert judge(GOOD, table=with_interface(NIC_BELOW)).rule == "interface"
 
 
@@ -176,15 +179,15 @@ FAR_END = Interface(index=40, name="veth1", kind="veth", peer=ETH.index)
 SWITCH = Interface(index=41, name="br1", kind="bridge")
 
 
-def test_rule_2_the_other_end_of_a_pair_counts() -> None:
-    """Its frames come from whatever sends by its other end."""
+def test_rule_2_checks_the_other_end_of_a_veth_pair_too() -> None:
+    """Frames on a veth come from everything that can send through its other end."""
     assert judge(GOOD, table=with_interface(VETH, FAR_END)).is_local
     plugged, nic = replace(FAR_END, upper=SWITCH.index), replace(NIC, upper=SWITCH.index)
     assert judge(GOOD, table=with_interface(VETH, plugged, SWITCH, nic)).is_local
     tunnel = replace(GRETAP, upper=SWITCH.index)
     verdict = judge(GOOD, table=with_interface(VETH, plugged, SWITCH, nic, tunnel))
     assert (verdict.rule, "gretap1" in verdict.detail) == ("interface", True)
-    # Also behind a VLAN on the other end, and for a VLAN on this one.
+    # A VLAN on the other end counts too, and so does a VLAN on this end.
     tagged = Interface(index=42, name="veth1.7", kind="vlan", lower=40, upper=SWITCH.index)
     table = with_interface(VETH, FAR_END, tagged, SWITCH, tunnel)
     assert judge(GOOD, table=table).rule == "interface"
@@ -192,17 +195,17 @@ def test_rule_2_the_other_end_of_a_pair_counts() -> None:
     pair = replace(VETH, index=50, name="veth0")
     table = with_interface(near, pair, replace(plugged, peer=50), SWITCH, tunnel)
     assert judge(GOOD, table=table).rule == "interface"
-    # A bridge that is plugged into itself ends as well.
+    # A bridge that is connected to itself is a finite search.
     looped = replace(VETH, upper=SWITCH.index)
     assert judge(GOOD, table=with_interface(looped, plugged, SWITCH)).is_local
-    # What routes for a VRF sends no frames of others.
+    # A VRF routes, so it forwards no frames of other interfaces.
     vrf = Interface(index=43, name="vrf0", kind="vrf")
     routed = replace(FAR_END, upper=vrf.index)
     assert judge(GOOD, table=with_interface(VETH, routed, vrf)).is_local
 
 
-def test_rule_2_a_sibling_on_the_same_card_counts() -> None:
-    """Two macvlans on one card reach each other, and so does what bridges one of them."""
+def test_rule_2_checks_macvlan_siblings_on_the_same_card_too() -> None:
+    """Two macvlans on one card reach each other, and so does anything bridged with one of them."""
     mine = replace(ETH, kind="macvlan", is_hardware=False, lower=NIC.index)
     sibling = Interface(index=44, name="mv1", kind="macvlan", lower=21, upper=SWITCH.index)
     table = with_interface(mine, NIC, sibling, SWITCH)
@@ -210,12 +213,12 @@ def test_rule_2_a_sibling_on_the_same_card_counts() -> None:
     tunnel = replace(GRETAP, upper=SWITCH.index)
     table = with_interface(mine, NIC, sibling, SWITCH, tunnel)
     assert judge(GOOD, table=table).rule == "interface"
-    tagged = replace(sibling, kind="vlan")  # another segment
+    tagged = replace(sibling, kind="vlan")  # a VLAN is another segment
     assert judge(GOOD, table=with_interface(mine, NIC, tagged, SWITCH, tunnel)).is_local
 
 
-def test_rule_2_many_bridges_are_looked_at_once() -> None:
-    """Pairs between all of them make no more work than there are interfaces."""
+def test_rule_2_checks_each_of_many_interfaces_once() -> None:
+    """With a veth pair between every two bridges, each interface is still checked once."""
     bridges = [Interface(index=100 + n, name=f"b{n}", kind="bridge") for n in range(6)]
     pairs: list[Interface] = []
     for one in bridges:
@@ -231,17 +234,17 @@ def test_rule_2_many_bridges_are_looked_at_once() -> None:
     pairs[0] = replace(pairs[0], upper=here.index)
     looked: list[str] = []
 
-    class Watched(frozenset[str]):
+    class CountedNames(frozenset[str]):
         def __contains__(self, name: object) -> bool:
             looked.append(str(name))
             return False
 
     table = with_interface(here, *bridges, *pairs)
-    assert judge(GOOD, table=table, interfaces=Watched()).is_local
+    assert judge(GOOD, table=table, interfaces=CountedNames()).is_local
     assert len(looked) == len({*looked}) <= len(bridges) + len(pairs) + 1
 
 
-def test_rule_2_a_circle_of_interfaces_ends() -> None:
+def test_rule_2_handles_a_cycle_of_interfaces() -> None:
     one = replace(ETH, kind="vlan", is_hardware=False, lower=30)
     other = Interface(index=30, name="other", kind="vlan", lower=ETH.index)
     assert judge(GOOD, table=with_interface(one, other)).is_local
@@ -252,51 +255,53 @@ def test_rule_2_a_circle_of_interfaces_ends() -> None:
 @pytest.mark.parametrize(
     "datagram",
     [
-        came("203.0.113.9", "192.0.2.1", ETH),
-        came("8.8.8.8", "192.0.2.1", ETH),
-        came("198.51.100.9", "192.0.2.1", ETH),  # on-link, but on another interface
-        came("2001:db8:1::9", "2001:db8::1", ETH),
-        came("::", "2001:db8::1", ETH),
-        came("0.0.0.0", "192.0.2.1", ETH),
-        came("127.0.0.1", "192.0.2.1", ETH),
-        came("192.0.2.255", "192.0.2.1", ETH),  # the broadcast address as a source
-        came("192.0.2.0", "192.0.2.1", ETH),
-        came("224.0.0.1", "192.0.2.1", ETH),
-        came("ff02::1", "2001:db8::1", ETH),
-        came("8.8.8.8", "192.0.2.1", BARE),  # no address and no route: nothing is on-link
-        came("203.0.113.6", "203.0.113.5", ALONE),  # a /32 has no neighbours
-        came("203.0.113.5", "203.0.113.5", ALONE),
-        came("2001:db8:5::6", "2001:db8:5::5", ALONE),
-        came("10.0.0.3", "10.0.0.1", PEERED),
-        came("10.0.0.1", "10.0.0.1", PEERED),
+        datagram_of("203.0.113.9", "192.0.2.1", ETH),
+        datagram_of("8.8.8.8", "192.0.2.1", ETH),
+        datagram_of("198.51.100.9", "192.0.2.1", ETH),  # on-link, but on another interface
+        datagram_of("2001:db8:1::9", "2001:db8::1", ETH),
+        datagram_of("::", "2001:db8::1", ETH),
+        datagram_of("0.0.0.0", "192.0.2.1", ETH),
+        datagram_of("127.0.0.1", "192.0.2.1", ETH),
+        datagram_of("192.0.2.255", "192.0.2.1", ETH),  # the broadcast address as a source
+        datagram_of("192.0.2.0", "192.0.2.1", ETH),
+        datagram_of("224.0.0.1", "192.0.2.1", ETH),
+        datagram_of("ff02::1", "2001:db8::1", ETH),
+        datagram_of("8.8.8.8", "192.0.2.1", BARE),  # no address and no route: nothing is on-link
+        datagram_of("203.0.113.6", "203.0.113.5", ALONE),  # a /32 has no neighbours
+        datagram_of("203.0.113.5", "203.0.113.5", ALONE),
+        datagram_of("2001:db8:5::6", "2001:db8:5::5", ALONE),
+        datagram_of("10.0.0.3", "10.0.0.1", PEERED),
+        datagram_of("10.0.0.1", "10.0.0.1", PEERED),
     ],
 )
-def test_rule_3_sources_that_are_not_on_link_there(datagram: Datagram) -> None:
+def test_rule_3_rejects_sources_that_are_not_on_link(datagram: Datagram) -> None:
     verdict = judge(datagram)
     assert (verdict.is_local, verdict.rule) == (False, "prefix")
     assert datagram.source.host in verdict.detail
 
 
-def test_rule_3_the_other_end_of_a_point_to_point_address_is_on_link() -> None:
-    assert judge(came("10.0.0.2", "10.0.0.1", PEERED)).is_local
-    assert judge(came("10.8.0.1", "10.8.0.0", PAIR)).is_local  # a /31 has no broadcast address
+def test_rule_3_accepts_the_peer_of_a_point_to_point_address() -> None:
+    assert judge(datagram_of("10.0.0.2", "10.0.0.1", PEERED)).is_local
+    assert judge(
+        datagram_of("10.8.0.1", "10.8.0.0", PAIR)
+    ).is_local  # a /31 has no broadcast address
 
 
 @pytest.mark.parametrize("own", ["192.0.2.1", "198.51.100.1", "203.0.113.5", "10.9.0.1"])
-def test_rule_3_our_own_addresses_come_from_nobody_else(own: str) -> None:
-    assert judge(came(own, "192.0.2.1", ETH)).rule == "prefix"
-    assert judge(came("2001:db8::1", "2001:db8::1", ETH)).rule == "prefix"
-    assert judge(came("fe80::1", "fe80::1", ETH, scope=ETH.index)).rule == "prefix"
+def test_rule_3_rejects_our_own_addresses_as_source(own: str) -> None:
+    assert judge(datagram_of(own, "192.0.2.1", ETH)).rule == "prefix"
+    assert judge(datagram_of("2001:db8::1", "2001:db8::1", ETH)).rule == "prefix"
+    assert judge(datagram_of("fe80::1", "fe80::1", ETH, scope=ETH.index)).rule == "prefix"
 
 
 @pytest.mark.parametrize("scope", [0, 1, WLAN.index, 99])
-def test_rule_3_a_link_local_source_of_another_scope(scope: int) -> None:
-    assert judge(came("fe80::9", "fe80::1", ETH, scope=scope)).rule == "prefix"
+def test_rule_3_rejects_a_link_local_source_of_another_scope(scope: int) -> None:
+    assert judge(datagram_of("fe80::9", "fe80::1", ETH, scope=scope)).rule == "prefix"
 
 
-def test_rule_3_link_local_addresses_mean_nothing_on_another_link() -> None:
+def test_rule_3_accepts_our_link_local_address_on_another_link() -> None:
     """eth0's own fe80::1 may belong to any host on wlan0's link."""
-    assert judge(came("fe80::1", "fe80::3", WLAN, scope=WLAN.index)).is_local
+    assert judge(datagram_of("fe80::1", "fe80::3", WLAN, scope=WLAN.index)).is_local
 
 
 @pytest.mark.parametrize(
@@ -311,12 +316,12 @@ def test_rule_3_link_local_addresses_mean_nothing_on_another_link() -> None:
         "",
     ],
 )
-def test_rule_4_destinations_that_are_not_ours_there(destination: str) -> None:
+def test_rule_4_rejects_destinations_that_are_not_ours(destination: str) -> None:
     assert judge(replace(GOOD, destination=destination)).rule == "destination"
 
 
 @pytest.mark.parametrize("destination", ["ff02::1", "ff02::fd", "fe80::3", "::1", "2001:db8::2"])
-def test_rule_4_ipv6_destinations_that_are_not_ours_there(destination: str) -> None:
+def test_rule_4_rejects_ipv6_destinations_that_are_not_ours(destination: str) -> None:
     assert judge(replace(GOOD_V6, destination=destination)).rule == "destination"
 
 
@@ -324,32 +329,32 @@ def test_the_loopback_is_local_only_when_allowed() -> None:
     assert judge(LOOPED).rule == "interface"
     assert judge(LOOPED, interfaces=frozenset({"lo"})).rule == "interface"
     assert judge(LOOPED, allow_loopback=True).is_local
-    assert judge(came("::1", "::1", LO), allow_loopback=True).is_local
-    assert judge(came("127.0.0.9", "127.0.0.5", LO), allow_loopback=True).is_local
+    assert judge(datagram_of("::1", "::1", LO), allow_loopback=True).is_local
+    assert judge(datagram_of("127.0.0.9", "127.0.0.5", LO), allow_loopback=True).is_local
     # sent to our own address of eth0, which the kernel shows as received by eth0
-    assert judge(came("192.0.2.1", "192.0.2.1", ETH), allow_loopback=True).is_local
+    assert judge(datagram_of("192.0.2.1", "192.0.2.1", ETH), allow_loopback=True).is_local
 
 
 @pytest.mark.parametrize(
     ("datagram", "rule"),
     [
         (replace(LOOPED, hop_limit=64), "ttl"),
-        (came("8.8.8.8", "127.0.0.1", LO), "prefix"),
-        (came("127.0.0.1", "224.0.0.251", LO), "destination"),
-        (came("127.0.0.1", "192.0.2.1", ETH, hop_limit=64), "ttl"),
-        (came("8.8.8.8", "192.0.2.1", ETH), "prefix"),
-        (came("10.9.0.1", "10.9.0.1", TUNNEL), "interface"),
+        (datagram_of("8.8.8.8", "127.0.0.1", LO), "prefix"),
+        (datagram_of("127.0.0.1", "224.0.0.251", LO), "destination"),
+        (datagram_of("127.0.0.1", "192.0.2.1", ETH, hop_limit=64), "ttl"),
+        (datagram_of("8.8.8.8", "192.0.2.1", ETH), "prefix"),
+        (datagram_of("10.9.0.1", "10.9.0.1", TUNNEL), "interface"),
     ],
 )
-def test_an_allowed_loopback_obeys_the_other_rules(datagram: Datagram, rule: str) -> None:
+def test_the_other_rules_apply_to_an_allowed_loopback(datagram: Datagram, rule: str) -> None:
     assert judge(datagram, allow_loopback=True).rule == rule
 
 
-# ------------------------------------------------------------------------------ the kept table
+# ---------------------------------------------------------------------------- the cached table
 
 
-class Kernel:
-    """A table that can change, a clock that is set, and a count of the questions."""
+class FakeKernel:
+    """A changeable interface table and clock, and a count of the table reads."""
 
     def __init__(self) -> None:
         self.table = TABLE
@@ -367,8 +372,8 @@ class Kernel:
         return self.table
 
 
-def test_a_yes_is_at_most_two_seconds_old() -> None:
-    kernel = Kernel()
+def test_a_positive_verdict_is_based_on_a_table_two_seconds_old_at_most() -> None:
+    kernel = FakeKernel()
     assert kernel.locality.judge(GOOD).is_local
     kernel.table = with_interface(replace(ETH, is_up=False))
     kernel.time += LOCALITY_TABLE_SECONDS
@@ -378,8 +383,8 @@ def test_a_yes_is_at_most_two_seconds_old() -> None:
     assert not kernel.locality.judge(GOOD).is_local
 
 
-def test_a_new_address_is_seen_at_once_but_doubt_is_bounded() -> None:
-    kernel = Kernel()
+def test_a_new_address_is_seen_soon_and_table_reads_are_rate_limited() -> None:
+    kernel = FakeKernel()
     kernel.table = with_interface(replace(ETH, addresses=()))
     assert not kernel.locality.judge(GOOD).is_local
     kernel.table = TABLE
@@ -388,16 +393,16 @@ def test_a_new_address_is_seen_at_once_but_doubt_is_bounded() -> None:
     assert kernel.locality.judge(GOOD).is_local
     asked = kernel.asked
     for _ in range(1000):
-        kernel.locality.judge(came("8.8.8.8", "192.0.2.1", ETH))
+        kernel.locality.judge(datagram_of("8.8.8.8", "192.0.2.1", ETH))
     assert kernel.asked == asked
     kernel.time += LOCALITY_DOUBT_SECONDS * 1.1
     for _ in range(1000):
-        kernel.locality.judge(replace(GOOD, hop_limit=1))  # no table will change that
+        kernel.locality.judge(replace(GOOD, hop_limit=1))  # decided without the table
     assert kernel.asked == asked
 
 
-def test_nobody_is_local_while_the_kernel_does_not_answer() -> None:
-    kernel = Kernel()
+def test_no_peer_is_local_while_the_kernel_table_cannot_be_read() -> None:
+    kernel = FakeKernel()
     assert kernel.locality.judge(GOOD).is_local
     kernel.fails = True
     kernel.time += LOCALITY_TABLE_SECONDS * 1.1
@@ -409,5 +414,5 @@ def test_nobody_is_local_while_the_kernel_does_not_answer() -> None:
 
 
 def test_interfaces_have_names() -> None:
-    locality = Kernel().locality
+    locality = FakeKernel().locality
     assert [locality.interface_name(index) for index in (2, 0, 99)] == ["eth0", "", "#99"]

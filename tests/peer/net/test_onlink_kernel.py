@@ -1,4 +1,4 @@
-"""Which peers are local, decided on interfaces and datagrams of the real kernel."""
+"""Locality decisions for interfaces and datagrams of the real kernel."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ from tests.kit.interfaces import judge, on, to_peer
 # ---------------------------------------------------------------------------- the real kernel
 
 
-async def test_the_kernel_tells_the_loopback_inside_a_running_loop() -> None:
+async def test_the_kernel_table_can_be_read_inside_a_running_loop() -> None:
     table = kernel_table()
     lo = table.by_index[socket.if_nametoindex("lo")]
     assert lo.is_loopback
@@ -34,7 +34,7 @@ async def test_the_kernel_tells_the_loopback_inside_a_running_loop() -> None:
 
 
 class Message(dict[str, Any]):
-    """A link as netlink tells it."""
+    """A link message in the form of the netlink library."""
 
     def get_nested(self, _: str, name: str) -> Any:
         return self.get(name)
@@ -47,17 +47,19 @@ CARD = Message(index=2, ifname="no-such-interface", ifi_type=1, flags=0x1043, pa
     ("message", "is_hardware"),
     [
         (CARD, True),
-        (Message(CARD, parent_dev_name=None), False),  # an L2TP Ethernet tunnel looks like this
+        (Message(CARD, parent_dev_name=None), False),  # like an L2TP Ethernet tunnel
         (Message(CARD, kind="gretap"), False),
-        (Message(CARD, ifi_type=0xFFFE), False),  # raw IP, as a modem's interface
+        (Message(CARD, ifi_type=0xFFFE), False),  # raw IP, such as a modem's interface
         (Message(CARD, ifi_type=512), False),  # PPP
     ],
 )
-def test_what_counts_as_hardware(message: Message, is_hardware: bool) -> None:
+def test_an_interface_with_a_device_and_no_kind_is_hardware(
+    message: Message, is_hardware: bool
+) -> None:
     assert interfaces._interface(message, ()).is_hardware == is_hardware
 
 
-def test_kernels_before_5_14_show_the_device_in_sysfs(
+def test_the_device_is_read_from_sysfs_on_kernels_before_5_14(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "eth0" / "device").mkdir(parents=True)
@@ -68,8 +70,8 @@ def test_kernels_before_5_14_show_the_device_in_sysfs(
 
 
 @pytest.mark.parametrize(("kind", "field"), [("vlan", "lower"), ("veth", "peer")])
-def test_what_is_in_another_namespace_is_not_looked_for_here(kind: str, field: str) -> None:
-    """Its index means another interface here."""
+def test_an_index_in_another_namespace_is_ignored(kind: str, field: str) -> None:
+    """Its index would denote another interface here."""
     message = Message(CARD, kind=kind, link=7)
     here, there = (
         interfaces._interface(m, ()) for m in (message, Message(message, link_netnsid=0))
@@ -78,12 +80,12 @@ def test_what_is_in_another_namespace_is_not_looked_for_here(kind: str, field: s
     assert (getattr(there, field), there.is_elsewhere) == (0, True)
 
 
-#: The device's end of a cable whose other end is in another namespace: it has to be named.
+#: The device's end of a cable into another namespace, which is local only if it is named.
 CABLE = frozenset({"eth0"})
 
 
 class Device:
-    """A socket in a namespace, and what it makes of what arrives."""
+    """A socket in a namespace, and the verdicts on its datagrams."""
 
     def __init__(self, namespace: Any, sockets: Any, inbox: Any) -> None:
         self.namespace = namespace
@@ -130,7 +132,7 @@ async def test_real_neighbours_are_local(client: str, here: str, lan: Any, devic
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize(("client", "here"), ENDS)
-async def test_real_stock_clients_are_local_in_compat_alone(
+async def test_real_clients_with_the_default_hop_limit_are_local_only_in_compat(
     client: str, here: str, lan: Any, device: Any
 ) -> None:
     for _ in range(2):
@@ -140,8 +142,8 @@ async def test_real_stock_clients_are_local_in_compat_alone(
 
 
 @pytest.fixture
-def beyond(lan: Any, namespaces: Any) -> Any:
-    """A host behind the client, which routes."""
+def routed_host(lan: Any, namespaces: Any) -> Any:
+    """A host behind the client, which acts as a router."""
     made = namespaces.add()
     namespaces.join(lan.client, made, names=("eth1", "eth0"))
     lan.client.ip("addr", "add", "198.51.100.1/24", "dev", "eth1")
@@ -153,9 +155,9 @@ def beyond(lan: Any, namespaces: Any) -> Any:
 
 @pytest.mark.needs_root
 @pytest.mark.usefixtures("lan")
-async def test_who_comes_through_a_router_is_not_local(beyond: Any, device: Any) -> None:
+async def test_a_client_behind_a_router_is_not_local(routed_host: Any, device: Any) -> None:
     for _ in range(2):
-        send(beyond, "198.51.100.2", "192.0.2.1", device.port)
+        send(routed_host, "198.51.100.2", "192.0.2.1", device.port)
     verdict = await device.verdict()
     assert (verdict.rule, verdict.hop_limit, verdict.interface) == ("ttl", 254, "eth0")
     assert (await device.verdict(mode=LocalMode.COMPAT)).rule == "prefix"
@@ -163,22 +165,25 @@ async def test_who_comes_through_a_router_is_not_local(beyond: Any, device: Any)
 
 @pytest.mark.needs_root
 @pytest.mark.needs_tool("nft")
-async def test_masquerading_does_not_make_anybody_local(lan: Any, beyond: Any, device: Any) -> None:
-    """The router lends its own on-link address: rule 1 is what is left, and it holds."""
+async def test_a_client_behind_a_masquerading_router_is_not_local(
+    lan: Any, routed_host: Any, device: Any
+) -> None:
+    """The router sends from its own on-link address, so only rule 1 can reject the datagram."""
     for command in (
         "add table ip n",
         "add chain ip n post { type nat hook postrouting priority 100 ; }",
         "add rule ip n post oif eth0 masquerade",
     ):
         lan.client.run("nft", command)
-    send(beyond, "198.51.100.2", "192.0.2.1", device.port)
+    send(routed_host, "198.51.100.2", "192.0.2.1", device.port)
     verdict = await device.verdict()
     assert (verdict.rule, verdict.hop_limit) == ("ttl", 254)
 
 
 @pytest.mark.needs_root
-async def test_an_address_off_the_link_is_not_local(lan: Any, device: Any) -> None:
-    """With hop limit 255, straight from the cable: only the prefix tells."""
+async def test_an_off_link_source_address_is_not_local(lan: Any, device: Any) -> None:
+    """The hop limit is 255 and there is no router, so only the prefix can reject the datagram."""
+
     lan.client.ip("addr", "add", "203.0.113.9/32", "dev", "lo")
     lan.client.ip("addr", "add", "2001:db8:9::9/128", "dev", "lo", "nodad")
     send(lan.client, "203.0.113.9", "192.0.2.1", device.port)
@@ -191,7 +196,7 @@ async def test_an_address_off_the_link_is_not_local(lan: Any, device: Any) -> No
 async def test_an_interface_without_routes_has_no_neighbours(
     lan: Any, device: Any, udp_packet: Callable[..., bytes]
 ) -> None:
-    """A route look-up that names this interface would call every address on-link."""
+    """A route lookup restricted to this interface would consider every address on-link."""
     lan.device.ip("addr", "flush", "dev", "eth0")
     lan.device.ip("addr", "add", "192.0.2.1/32", "dev", "eth0")
     for source in ("8.8.8.8", "192.0.2.2"):
@@ -201,7 +206,7 @@ async def test_an_interface_without_routes_has_no_neighbours(
 
 
 @pytest.mark.needs_root
-async def test_the_other_end_of_a_real_point_to_point_address(
+async def test_only_the_peer_of_a_real_point_to_point_address_is_local(
     lan: Any, device: Any, udp_packet: Callable[..., bytes]
 ) -> None:
     lan.device.ip("addr", "flush", "dev", "eth0")
@@ -214,17 +219,19 @@ async def test_the_other_end_of_a_real_point_to_point_address(
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("own", ["2001:db8::1", "fe80::1"])
-async def test_our_own_address_from_the_cable(
+async def test_our_own_address_as_source_on_the_cable_is_not_local(
     own: str, lan: Any, device: Any, udp_packet: Callable[..., bytes]
 ) -> None:
-    """Linux drops that for IPv4, and delivers it for IPv6."""
+    """Linux drops such datagrams for IPv4 and delivers them for IPv6."""
     lan.put_on_cable(udp_packet(own, own, device.port))
     assert (await device.verdict()).rule == "prefix"
 
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("own", ["192.0.2.1", "fe80::1", "127.0.0.1", "::1"])
-async def test_this_machine_is_not_its_own_neighbour(own: str, lan: Any, device: Any) -> None:
+async def test_datagrams_from_this_machine_are_local_only_if_loopback_is_allowed(
+    own: str, lan: Any, device: Any
+) -> None:
     for _ in range(2):
         send(lan.device, own, own, device.port)
     assert not (await device.verdict()).is_local
@@ -233,7 +240,7 @@ async def test_this_machine_is_not_its_own_neighbour(own: str, lan: Any, device:
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("to", ["192.0.2.255", "255.255.255.255", "ff02::1", "198.51.100.77"])
-async def test_a_destination_that_is_not_ours_on_that_interface(
+async def test_a_destination_that_is_not_ours_on_that_interface_is_not_local(
     to: str, lan: Any, device: Any
 ) -> None:
     """Broadcast, multicast, and an address of another interface, which Linux accepts here too."""
@@ -277,7 +284,9 @@ async def test_a_real_vxlan_is_not_a_link(lan: Any, device: Any) -> None:
 
 
 @pytest.mark.needs_root
-async def test_a_real_bridge_is_a_link_until_a_tunnel_joins_it(lan: Any, device: Any) -> None:
+async def test_a_real_bridge_is_a_link_until_a_tunnel_becomes_its_port(
+    lan: Any, device: Any
+) -> None:
     add_tunnel(lan.client, "192.0.2.2", "192.0.2.1")
     lan.client.ip("addr", "add", "10.7.0.2/24", "dev", "vx0")
     add_tunnel(lan.device, "192.0.2.1", "192.0.2.2")
@@ -294,8 +303,11 @@ async def test_a_real_bridge_is_a_link_until_a_tunnel_joins_it(lan: Any, device:
 
 @pytest.fixture
 def hidden_tunnel(lan: Any, namespaces: Any) -> Any:
-    """A namespace whose bridge holds a VXLAN to the far end of the cable. A host in a third
-    one, on a veth to that bridge or a macvlan on such a veth, sees a plain Ethernet link."""
+    """A namespace whose bridge has a VXLAN to the far end of the cable.
+
+    A host in a third namespace, on a veth to that bridge or a macvlan above such a veth, sees a
+    plain Ethernet link.
+    """
     add_tunnel(lan.client, "192.0.2.2", "192.0.2.1")
     lan.client.ip("addr", "add", "10.7.0.2/24", "dev", "vx0")
     add_tunnel(lan.device, "192.0.2.1", "192.0.2.2")
@@ -313,9 +325,9 @@ def hidden_tunnel(lan: Any, namespaces: Any) -> Any:
 async def test_a_tunnel_behind_another_namespace_is_not_a_link(
     interface: str, hidden_tunnel: Any, lan: Any, sockets: Any, inbox: Any
 ) -> None:
-    """The datagram comes with hop limit 255, from an address of the interface's own prefix."""
+    """The datagram arrives with hop limit 255 and a source in the prefix of the interface."""
     board = hidden_tunnel
-    if interface == "mv0":  # the card is in that namespace, a macvlan on it in ours
+    if interface == "mv0":  # a macvlan in our namespace above a card in that one
         lan.device.ip("link", "del", "port0")
         lan.device.ip("link", "add", "link", "br0", "name", "mv0", "type", "macvlan")
         lan.device.ip("link", "set", "mv0", "netns", board.name)
@@ -331,7 +343,7 @@ async def test_a_tunnel_behind_another_namespace_is_not_a_link(
 
 
 @pytest.mark.needs_root
-async def test_a_tunnel_behind_a_pair_in_this_namespace_is_not_a_link(
+async def test_a_tunnel_behind_a_veth_pair_in_this_namespace_is_not_a_link(
     lan: Any, device: Any
 ) -> None:
     add_tunnel(lan.client, "192.0.2.2", "192.0.2.1")
@@ -368,7 +380,7 @@ def judge_now(
 
 
 @pytest.mark.needs_root
-def test_the_kernel_tells_what_an_interface_is(lan: Any) -> None:
+def test_the_kernel_table_describes_each_interface(lan: Any) -> None:
     lan.device.ip("link", "add", "br0", "type", "bridge")
     lan.device.ip("link", "add", "eth9", "type", "veth", "peer", "name", "eth8")
     lan.device.ip("link", "set", "eth9", "master", "br0")
@@ -386,7 +398,8 @@ def test_the_kernel_tells_what_an_interface_is(lan: Any) -> None:
     assert by_name["eth8"].addresses == to_peer("10.0.0.1", "10.0.0.2/32")
     assert by_name["eth0"].addresses == on("192.0.2.1/24", "2001:db8::1/64", "fe80::1/64")
     assert not any(interface.is_hardware for interface in by_name.values())
-    assert by_name["eth9"].lower == by_name["eth0"].lower == 0  # a cable is not a floor
+    # the other end of a veth is a peer, not a lower interface
+    assert by_name["eth9"].lower == by_name["eth0"].lower == 0
     assert (by_name["eth9"].peer, by_name["eth0"].peer) == (by_name["eth8"].index, 0)
     assert (by_name["eth9"].is_elsewhere, by_name["eth0"].is_elsewhere) == (False, True)
     lan.device.ip("link", "set", "eth8", "up")
@@ -397,7 +410,7 @@ def test_the_kernel_tells_what_an_interface_is(lan: Any) -> None:
 
 
 @pytest.mark.needs_root
-async def test_changes_are_told(lan: Any) -> None:
+async def test_address_and_link_changes_are_reported(lan: Any) -> None:
     changed = asyncio.Event()
     with lan.device.inside():
         watch = InterfaceWatch(changed.set)

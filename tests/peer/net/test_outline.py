@@ -1,4 +1,4 @@
-"""The walk over a message's bytes: what it refuses and costs, and that aiocoap reads the same."""
+"""The bounded scan of a message: what it rejects and costs, and that it agrees with aiocoap."""
 
 import itertools
 import sys
@@ -27,7 +27,7 @@ HEADS = st.builds(
     st.integers(0, 255),
     st.binary(min_size=2, max_size=2),
 )
-#: Options in their encoded form, with short and long deltas and lengths, some cut or reserved.
+#: Options in encoded form, with short and extended deltas and lengths; some are cut or reserved.
 OPTIONS = st.lists(
     st.builds(
         lambda delta, length, rest: bytes([delta << 4 | length]) + rest,
@@ -58,7 +58,7 @@ def outline(message: bytes) -> Outline:
 @example(b"\x48\x01\x00\x00token")
 @example(b"\x50\x45\x00\x00\xc2\xff\xff\x62\x01\x02\xff\xa0")
 @example(HEAD + b"\xb1\xff")
-def test_it_refuses_or_agrees_with_aiocoap(message: bytes) -> None:
+def test_the_scan_rejects_a_message_or_agrees_with_aiocoap(message: bytes) -> None:
     try:
         found = outline(message)
     except Malformed:
@@ -86,8 +86,8 @@ def test_it_refuses_or_agrees_with_aiocoap(message: bytes) -> None:
 @example(HEAD + b"\xb1a\x01b")
 @example(HEAD + b"\xd1\x04\x3c\x01\x2a\x31\x07\x01\x09")  # Accept and Block1, twice each
 @example(HEAD + b"\xc3\xff\xff\xff\xe0\x27\x10\x10")  # a Content-Format and unknown options
-def test_what_is_made_of_it_is_what_aiocoap_makes_of_what_is_known(message: bytes) -> None:
-    """Unknown options are left out, but for the first critical one."""
+def test_the_decoded_message_equals_that_of_aiocoap_for_known_options(message: bytes) -> None:
+    """Unknown options are left out, except the first critical one."""
     known = frozenset(OptionNumber._value2member_map_)
     try:
         found = outline(message)
@@ -119,7 +119,7 @@ def test_what_is_made_of_it_is_what_aiocoap_makes_of_what_is_known(message: byte
 
 
 def forget(known: frozenset[int]) -> None:
-    """Forget the numbers that aiocoap's own parser has remembered."""
+    """Remove the numbers that aiocoap's own parser has added to its enumerations."""
     for number in set(OptionNumber._value2member_map_) - known:
         del OptionNumber._value2member_map_[number]
 
@@ -148,7 +148,7 @@ def value_of(number: int, value: bytes) -> Any:
         b"\x00\x01\x12\x34",  # version 0
         b"\xc0\x01\x12\x34",  # version 3
         b"\x49\x01\x12\x34" + bytes(9),  # a token of 9 bytes
-        b"\x48\x01\x12\x34" + bytes(7),  # a token that is cut
+        b"\x48\x01\x12\x34" + bytes(7),  # a token that is cut short
         b"\x41\x00\x12\x34t",  # an empty message with a token
         b"\x40\x00\x12\x34\x60",  # an empty message with an option
         b"\x50\x00\x12\x34",  # an empty message that is non-confirmable
@@ -159,23 +159,23 @@ def value_of(number: int, value: bytes) -> Any:
         b"\x40\xc0\x12\x34",
         b"\x40\xe1\x12\x34",
         HEAD + b"\xff",  # a marker without a payload
-        HEAD + b"\xf0\x00",  # reserved delta
-        HEAD + b"\x0f\x00",  # reserved length
-        HEAD + b"\xd0",  # a delta that is cut
+        HEAD + b"\xf0\x00",  # a reserved delta
+        HEAD + b"\x0f\x00",  # a reserved length
+        HEAD + b"\xd0",  # an extended delta that is cut short
         HEAD + b"\xe0\x00",
-        HEAD + b"\x0d",  # a length that is cut
+        HEAD + b"\x0d",  # an extended length that is cut short
         HEAD + b"\x0e\x00",
-        HEAD + b"\xb5hell",  # a value that is cut
+        HEAD + b"\xb5hell",  # a value that is cut short
         HEAD + b"\xe0\xff\xff",  # an option number of 65,804
     ],
 )
-def test_what_is_malformed(message: bytes) -> None:
+def test_malformed_messages_are_rejected(message: bytes) -> None:
     with pytest.raises(Malformed) as caught:
         outline(message)
     assert not isinstance(caught.value, TooLarge)
 
 
-def test_the_bounds() -> None:
+def test_message_bounds_are_exact() -> None:
     most = DEFAULT_LIMITS
     assert len(outline(HEAD + b"\x10" * 64).options) == 64
     outline(HEAD + b"\x00" * 64 + b"\xff" + bytes(1300))
@@ -192,7 +192,7 @@ def test_the_bounds() -> None:
             outline(message)
 
 
-def test_the_parts_of_a_message() -> None:
+def test_the_scan_returns_the_parts_of_a_message() -> None:
     found = outline(b"\x42\x02\x12\x34to\xb4pair\x10\xff{}")
     assert (found.type, found.code, found.message_id, found.token) == (0, 2, 0x1234, b"to")
     assert found.options == ((11, 7, 11), (12, 12, 12))
@@ -200,7 +200,7 @@ def test_the_parts_of_a_message() -> None:
 
 
 def steps(run: Callable[[], object]) -> int:
-    """How many lines of Python ran."""
+    """The number of Python lines that run."""
     count = itertools.count()
 
     def trace(_frame: FrameType, event: str, _argument: object) -> Any:
@@ -217,9 +217,8 @@ def steps(run: Callable[[], object]) -> int:
     return next(count)
 
 
-def test_the_steps_are_few_for_each_option_and_bounded_for_a_message() -> None:
-    """The work for twice the options is at most twice the work, and 16 KiB cost no more than what
-    is let through."""
+def test_the_work_is_linear_in_the_options_and_bounded_per_message() -> None:
+    """Twice the options cost at most twice the work; 16 KiB cost no more than a valid message."""
 
     def cost(message: bytes) -> int:
         def run() -> None:

@@ -1,4 +1,4 @@
-"""Anyone can forge a refusal by ICMP: an established session ignores it."""
+"""ICMP errors can be forged, so an established session ignores them."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from peer.net.client import CoapsClient
 from tests.kit.internals import sockets_of
 
 
-async def test_a_refusal_does_not_end_an_established_session(
+async def test_an_icmp_error_does_not_end_an_established_session(
     serve: Any, caller: CoapsClient
 ) -> None:
-    """The device's socket is gone, so the kernel answers what comes with "port unreachable"."""
+    """The socket of the device is closed, so the kernel answers with "port unreachable"."""
     served = await serve()
     connection = await caller.connect(served.address, pinned=served.identity.fingerprint)
     for socket in sockets_of(served.server):

@@ -1,4 +1,4 @@
-"""When a session ends, everyone who waits on it is told, whatever else happens in that turn."""
+"""The end of a session reaches every request, observation and hook, despite other errors."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ def get(*path: str) -> aiocoap.Message:
 
 
 class Slow:
-    """A handler that never answers, and counts who waits."""
+    """A handler that never answers, and counts its waiting requests."""
 
     def __init__(self, served: Any) -> None:
         self.waiting = 0
@@ -44,7 +44,7 @@ class Slow:
 
 
 @pytest.mark.parametrize("cancelled", [(0,), (1,), (0, 2), (0, 1, 2)])
-async def test_a_request_that_is_cancelled_in_that_turn_hides_it_from_no_other(
+async def test_requests_cancelled_in_that_loop_turn_do_not_hide_the_end_from_others(
     serve: Any, caller: CoapsClient, cancelled: tuple[int, ...]
 ) -> None:
     served = await serve()
@@ -70,7 +70,7 @@ async def test_a_request_that_is_cancelled_in_that_turn_hides_it_from_no_other(
     assert not unacknowledged(caller)
 
 
-async def test_the_servers_requests_end_and_its_hook_runs_if_one_of_them_cannot_be_ended(
+async def test_all_requests_end_and_the_hook_runs_if_ending_one_request_fails(
     serve: Any, client: Identity, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended: list[int] = []
@@ -84,10 +84,10 @@ async def test_the_servers_requests_end_and_its_hook_runs_if_one_of_them_cannot_
         first = next(iter(requests))
         pipe, _ = requests[first]
 
-        def broken() -> None:
+        def failing() -> None:
             raise RuntimeError("this one cannot be ended")
 
-        requests[first] = (pipe, broken)
+        requests[first] = (pipe, failing)
         await connection.close()
         outcomes = await asyncio.gather(*asking, return_exceptions=True)
         assert all(isinstance(one, Unreachable) for one in outcomes)
@@ -97,7 +97,7 @@ async def test_the_servers_requests_end_and_its_hook_runs_if_one_of_them_cannot_
         pipe._end()
 
 
-async def test_the_hook_runs_though_the_layer_below_breaks(
+async def test_the_hook_runs_if_the_message_layer_fails(
     serve: Any, client: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[int] = []
@@ -105,10 +105,10 @@ async def test_the_hook_runs_though_the_layer_below_breaks(
     unhandled: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, said: unhandled.append(said))
 
-    def broken(*_arguments: object) -> None:
+    def failing(*_arguments: object) -> None:
         raise RuntimeError("an internal error")
 
-    monkeypatch.setattr(messages_of(served.server), "dispatch_error", broken)
+    monkeypatch.setattr(messages_of(served.server), "dispatch_error", failing)
     async with CoapsClient(client) as caller:
         await caller.connect(served.address, pinned=None)
     await until(lambda: ended)

@@ -26,14 +26,15 @@ LOOPBACK = socket.if_nametoindex("lo")
         (Address("::ffff:c000:201", 5684), "192.0.2.1:5684"),
         (Address("fe80::1", 5684, LOOPBACK), "[fe80::1%lo]:5684"),
         (Address("fe80::1", 5684, 2**30), f"[fe80::1%{2**30}]:5684"),
-        (Address("2001:db8::1", 1, 7), "[2001:db8::1]:1"),  # a scope that means nothing there
+        # a scope ID is ignored for a global address
+        (Address("2001:db8::1", 1, 7), "[2001:db8::1]:1"),
     ],
 )
-def test_an_address_has_one_form(given: Address, expected: str) -> None:
+def test_an_address_has_one_text_form(given: Address, expected: str) -> None:
     assert str(given) == expected
 
 
-def test_the_same_peer_is_the_same_address() -> None:
+def test_addresses_of_the_same_peer_are_equal() -> None:
     assert Address("::FFFF:192.0.2.1", 1, 3) == Address("192.0.2.1", 1)
     assert Address("2001:db8:0::1", 1) == Address("2001:db8::1", 1, 9)
     assert Address("fe80::1", 1, 2) != Address("fe80::1", 1, 3)
@@ -43,14 +44,16 @@ def test_the_same_peer_is_the_same_address() -> None:
     ("host", "port"),
     [("", 1), ("kitchen", 1), ("fe80::1%lo", 1), ("192.0.2.1", -1), ("192.0.2.1", 65536)],
 )
-def test_what_is_no_address_is_malformed(host: str, port: int) -> None:
+def test_an_invalid_address_is_malformed(host: str, port: int) -> None:
     with pytest.raises(Malformed) as caught:
         Address(host, port)
     assert caught.value.advice
 
 
 @pytest.mark.parametrize("bound", ["::", "127.0.0.1"])
-async def test_ipv4_tells_how_it_came(bound: str, sockets: Any, inbox: Any) -> None:
+async def test_an_ipv4_datagram_has_destination_interface_and_hop_limit(
+    bound: str, sockets: Any, inbox: Any
+) -> None:
     device = sockets.bind(bound, inbox)
     there = Address("127.0.0.5" if bound == "::" else "127.0.0.1", device.local_address.port)
     client = sockets.connect(there, inbox)
@@ -61,7 +64,9 @@ async def test_ipv4_tells_how_it_came(bound: str, sockets: Any, inbox: Any) -> N
 
 
 @pytest.mark.parametrize("bound", ["::", "::1"])
-async def test_ipv6_tells_how_it_came(bound: str, sockets: Any, inbox: Any) -> None:
+async def test_an_ipv6_datagram_has_destination_interface_and_hop_limit(
+    bound: str, sockets: Any, inbox: Any
+) -> None:
     device = sockets.bind(bound, inbox)
     there = Address("::1", device.local_address.port)
     client = sockets.connect(there, inbox)
@@ -69,7 +74,7 @@ async def test_ipv6_tells_how_it_came(bound: str, sockets: Any, inbox: Any) -> N
     assert await inbox.datagram() == Datagram(b"hello", client.local_address, "::1", LOOPBACK, 255)
 
 
-async def test_the_hop_limit_is_the_one_on_arrival(sockets: Any, inbox: Any) -> None:
+async def test_the_hop_limit_is_that_of_the_received_datagram(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("::", inbox)
     port = device.local_address.port
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stock:
@@ -83,10 +88,10 @@ async def test_the_hop_limit_is_the_one_on_arrival(sockets: Any, inbox: Any) -> 
 
 
 @pytest.mark.parametrize("pinned", [0, LOOPBACK])
-async def test_an_answer_comes_from_the_address_that_was_asked(
+async def test_an_answer_is_sent_from_the_address_of_the_request(
     pinned: int, sockets: Any, inbox: Any
 ) -> None:
-    # A connected socket takes datagrams from its peer alone: it would not see another source.
+    # A connected socket receives only from its peer, so another source would be noticed.
     device = sockets.bind("::", inbox)
     for host in ("127.0.0.77", "::1"):
         there = Address(host, device.local_address.port)
@@ -98,7 +103,7 @@ async def test_an_answer_comes_from_the_address_that_was_asked(
         assert (answer.data, answer.source, answer.hop_limit) == (b"answer", there, 255)
 
 
-async def test_a_refusal_reaches_the_connected_socket(sockets: Any, inbox: Any) -> None:
+async def test_an_icmp_error_is_reported_to_the_connected_socket(sockets: Any, inbox: Any) -> None:
     closed = sockets.bind("127.0.0.1", inbox)
     there = closed.local_address
     closed.close()
@@ -108,19 +113,19 @@ async def test_a_refusal_reaches_the_connected_socket(sockets: Any, inbox: Any) 
     assert client.counters["receive-error"] == 1
 
 
-async def test_a_refusal_found_while_sending_is_told_too(sockets: Any, inbox: Any) -> None:
+async def test_an_icmp_error_found_while_sending_is_reported_too(sockets: Any, inbox: Any) -> None:
     closed = sockets.bind("127.0.0.1", inbox)
     there = closed.local_address
     closed.close()
     client = sockets.connect(there, inbox)
     assert client.send(b"one", there)
-    assert not client.send(b"two", there)  # the refusal of the first is already here
-    assert inbox.errors.empty()  # never from inside send
+    assert not client.send(b"two", there)  # the ICMP error of the first has arrived
+    assert inbox.errors.empty()  # never called inside `send`
     assert (await inbox.error()).errno == errno.ECONNREFUSED
     assert client.counters["send-dropped-econnrefused"] == 1
 
 
-async def test_icmp_does_not_end_the_bound_socket(sockets: Any, inbox: Any) -> None:
+async def test_an_icmp_error_does_not_close_the_bound_socket(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("::", inbox)
     closed = sockets.bind("127.0.0.1", inbox)
     closed.close()
@@ -132,10 +137,10 @@ async def test_icmp_does_not_end_the_bound_socket(sockets: Any, inbox: Any) -> N
     assert (await inbox.datagram()).data == b"still there?"
 
 
-async def test_an_error_of_the_socket_does_not_end_the_reader(
+async def test_a_receive_error_does_not_stop_the_reader(
     sockets: Any, inbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever recvmsg reports (an ICMP error with IP_RECVERR, say): told, counted, read on."""
+    """An error of recvmsg, such as an ICMP error with IP_RECVERR, is reported and counted."""
     device = sockets.bind("127.0.0.1", inbox)
     real = device._sock
 
@@ -159,7 +164,9 @@ async def test_an_error_of_the_socket_does_not_end_the_reader(
     assert device.counters["receive-error"] == 2
 
 
-async def test_what_is_too_long_or_empty_is_dropped_and_counted(sockets: Any, inbox: Any) -> None:
+async def test_oversized_and_empty_datagrams_are_dropped_and_counted(
+    sockets: Any, inbox: Any
+) -> None:
     device = sockets.bind("127.0.0.1", inbox)
     client = sockets.connect(device.local_address, inbox)
     for data in (bytes(MAX_DATAGRAM_BYTES + 1), b"", bytes(MAX_DATAGRAM_BYTES)):
@@ -180,7 +187,7 @@ async def test_a_failing_handler_is_counted_and_logged_once_per_peer(
     device = sockets.bind("127.0.0.1", inbox, handler=handler)
     clients = [sockets.connect(device.local_address, inbox) for _ in range(3)]
     with caplog.at_level(logging.ERROR):
-        for client in (*clients, *clients):  # other ports of the same host are the same peer
+        for client in (*clients, *clients):  # other ports of the same host count as the same peer
             client.send(b"secret payload", device.local_address)
         for _ in range(6):
             await inbox.datagram()
@@ -204,7 +211,7 @@ async def test_many_peers_do_not_fill_the_log(
     assert len(caplog.records) == MAX_LOGGED_PEERS == len(device._logged)
 
 
-async def test_a_failing_error_handler_does_not_end_the_reader(sockets: Any, inbox: Any) -> None:
+async def test_a_failing_error_handler_does_not_stop_the_reader(sockets: Any, inbox: Any) -> None:
     def on_error(error: OSError) -> None:
         inbox.errors.put_nowait(error)
         raise RuntimeError("an internal error")
@@ -222,7 +229,7 @@ async def test_a_failing_error_handler_does_not_end_the_reader(sockets: Any, inb
     assert client.counters["handler-error"] == 1
 
 
-async def test_a_flood_lets_the_loop_turn(sockets: Any, inbox: Any) -> None:
+async def test_a_flood_does_not_block_the_event_loop(sockets: Any, inbox: Any) -> None:
     seen_by_others: list[int] = []
     loop = asyncio.get_running_loop()
 
@@ -278,7 +285,8 @@ async def test_send_never_raises(
     data: bytes, to: Address, options: dict[str, Any], sockets: Any, inbox: Any
 ) -> None:
     device = sockets.bind("::", inbox)
-    if to.host == "fe80::1":  # without a scope the kernel may still find a way: no way, no raise
+    # without a scope the kernel may still choose an interface, so only "no exception" holds
+    if to.host == "fe80::1":
         device.send(data, to, **options)
         return
     assert not device.send(data, to, **options)
@@ -286,7 +294,7 @@ async def test_send_never_raises(
     assert device.counters["sent"] == 0
 
 
-async def test_a_connected_socket_sends_to_nobody_else(sockets: Any, inbox: Any) -> None:
+async def test_a_connected_socket_sends_only_to_its_peer(sockets: Any, inbox: Any) -> None:
     device = sockets.bind("127.0.0.1", inbox)
     client = sockets.connect(device.local_address, inbox)
     assert not client.send(b"x", Address("127.0.0.1", 9))
@@ -300,7 +308,7 @@ async def test_an_ipv4_socket_does_not_send_ipv6(sockets: Any, inbox: Any) -> No
     assert device.counters["send-dropped-no-ipv6"] == 1
 
 
-async def test_a_taken_port_says_what_to_do(sockets: Any, inbox: Any) -> None:
+async def test_a_port_in_use_is_reported_with_advice(sockets: Any, inbox: Any) -> None:
     port = sockets.bind("::", inbox).local_address.port
     for host in ("::", "0.0.0.0", "127.0.0.1", "::1"):
         with pytest.raises(PeerError, match=f"port {port}") as caught:
@@ -309,13 +317,15 @@ async def test_a_taken_port_says_what_to_do(sockets: Any, inbox: Any) -> None:
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "2001:db8::7", "kitchen", ""])
-async def test_what_cannot_be_bound_says_why(host: str, sockets: Any, inbox: Any) -> None:
+async def test_an_address_that_cannot_be_bound_is_reported_with_advice(
+    host: str, sockets: Any, inbox: Any
+) -> None:
     with pytest.raises(PeerError) as caught:
         sockets.bind(host, inbox)
     assert caught.value.advice
 
 
-async def test_without_ipv6_every_address_is_ipv4(
+async def test_without_ipv6_the_socket_is_bound_to_ipv4(
     sockets: Any, inbox: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = linux_socket.open_socket
@@ -334,14 +344,16 @@ async def test_without_ipv6_every_address_is_ipv4(
     assert (await inbox.datagram()).destination == "127.0.0.1"
 
 
-async def test_a_link_local_address_needs_its_interface(sockets: Any, inbox: Any) -> None:
+async def test_connecting_to_a_link_local_address_requires_an_interface(
+    sockets: Any, inbox: Any
+) -> None:
     with pytest.raises(Unreachable, match="without an interface") as caught:
         sockets.connect(Address("fe80::1", 5684), inbox)
     assert "%" in caught.value.advice
 
 
-def test_without_a_running_loop_nothing_is_opened(sockets: Any, inbox: Any) -> None:
-    with pytest.raises(RuntimeError):  # and no ResourceWarning, which is an error here
+def test_without_a_running_event_loop_no_socket_is_opened(sockets: Any, inbox: Any) -> None:
+    with pytest.raises(RuntimeError):  # a ResourceWarning would be an error here
         sockets.bind("127.0.0.1", inbox)
     with pytest.raises(RuntimeError):
         sockets.connect(Address("127.0.0.1", 9), inbox)
@@ -349,7 +361,7 @@ def test_without_a_running_loop_nothing_is_opened(sockets: Any, inbox: Any) -> N
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
-async def test_without_a_route_nobody_is_reachable(
+async def test_without_a_route_a_peer_is_unreachable(
     host: str, namespaces: Any, sockets: Any, inbox: Any
 ) -> None:
     with namespaces.add().inside(), pytest.raises(Unreachable, match="no route") as caught:
@@ -369,7 +381,7 @@ async def test_names_and_addresses_are_resolved() -> None:
 
 
 @pytest.mark.parametrize("host", ["fe80::1%no-such", "a" * 70, "x\0y", "\ud800", "1.2.3.4.5.6", ""])
-async def test_what_cannot_be_resolved_is_unreachable(host: str) -> None:
+async def test_a_host_that_cannot_be_resolved_is_unreachable(host: str) -> None:
     with pytest.raises(Unreachable) as caught:
         await resolve(host, 5684)
     assert caught.value.advice
@@ -377,7 +389,7 @@ async def test_what_cannot_be_resolved_is_unreachable(host: str) -> None:
 
 @pytest.mark.needs_root
 async def test_the_interface_can_be_pinned(namespaces: Any, sockets: Any, inbox: Any) -> None:
-    """Two cables with the same addresses: only the interface says which one is meant."""
+    """With two cables of the same addresses, only the interface decides which one is used."""
     device = namespaces.add()
     clients = [namespaces.add(), namespaces.add()]
     inboxes = []
@@ -404,7 +416,7 @@ async def test_the_interface_can_be_pinned(namespaces: Any, sockets: Any, inbox:
     ("near", "far"),
     [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2"), ("fe80::1", "fe80::2")],
 )
-async def test_over_a_cable_both_ways(
+async def test_datagrams_are_delivered_both_ways_over_a_cable(
     near: str, far: str, lan: Any, sockets: Any, inbox: Any
 ) -> None:
     with lan.device.inside():
@@ -423,7 +435,7 @@ async def test_over_a_cable_both_ways(
     assert (answer.data, answer.source, answer.hop_limit) == (b"answer", there, 255)
 
 
-def test_the_layout_of_the_ancillary_data_is_the_kernels() -> None:
+def test_the_layout_of_the_ancillary_data_matches_the_kernel() -> None:
     four = linux_socket.IN_PKTINFO.pack(7, bytes(4), socket.inet_aton("192.0.2.1"))
     six = linux_socket.IN6_PKTINFO.pack(socket.inet_pton(socket.AF_INET6, "::ffff:192.0.2.1"), 7)
     hops = struct.pack("@i", 3)

@@ -1,4 +1,4 @@
-"""The text form of labels and invites: what a person types wrong is found, and said."""
+"""The text form of labels and invites: typing errors are detected and reported."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from peer.pairing.armour import (
 
 QR_ALPHANUMERICS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 TEXT = armour_fields(LABEL, base32(b"hello"), base32(bytes(range(16))), base32(b"\xff" * 7))
-SAME = {"O": "0", "I": "1", "L": "1"}  # what a reader takes for what
+SAME = {"O": "0", "I": "1", "L": "1"}  # characters that readers confuse
 
 
 def same(one: str, other: str) -> bool:
@@ -28,14 +28,14 @@ def read(text: str) -> tuple[str, ...]:
     return fields_untrusted(text, kind=LABEL, count=3)
 
 
-def test_known_answers() -> None:
-    # For other implementations: docs/protocol.md may quote them.
+def test_known_check_symbols() -> None:
+    # Test vectors for other implementations, as in docs/protocol.md.
     assert armour_fields("1", "") == "HANDFAST:1*/"  # 1 - 2·1 = 36
     assert armour_fields("1", "0") == "HANDFAST:1*0%"  # 1 - 2·(2·1 + 0) = 34
     assert armour_fields("I", "Z", "7") == "HANDFAST:I*Z*7T"  # I counts 18, * counts 32
 
 
-def test_the_check_is_the_formula_of_the_essay() -> None:
+def test_the_check_symbol_matches_the_documented_formula() -> None:
     values = {s: v for v, s in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ*$%+/")}
     assert len(values) == 37
     kind, symbols = 1, TEXT.removeprefix("HANDFAST:1*")
@@ -43,7 +43,7 @@ def test_the_check_is_the_formula_of_the_essay() -> None:
     assert (kind * 2 ** len(symbols) + sum(weighted)) % 37 == 1
 
 
-def test_what_is_written_is_read() -> None:
+def test_the_fields_of_a_text_are_read_back() -> None:
     assert set(TEXT) <= set(QR_ALPHANUMERICS)
     assert [base32_untrusted(field) for field in read(TEXT)] == [
         b"hello", bytes(range(16)), b"\xff" * 7,
@@ -51,7 +51,7 @@ def test_what_is_written_is_read() -> None:
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.sampled_from([LABEL, INVITE]))
-def test_every_text_is_read_back_in_every_spelling(items: list[bytes], kind: str) -> None:
+def test_a_text_is_read_back_in_every_accepted_spelling(items: list[bytes], kind: str) -> None:
     text = armour_fields(kind, *map(base32, items))
     broken = "\r\n ".join(text[at : at + 9] for at in range(0, len(text), 9))
     misread = "HANDFAST:" + text[9:11] + text[11:].replace("0", "O").replace("1", "l")
@@ -62,7 +62,7 @@ def test_every_text_is_read_back_in_every_spelling(items: list[bytes], kind: str
 
 
 @pytest.mark.parametrize("symbol", [symbol for symbol in QR_ALPHANUMERICS if symbol != " "])
-def test_every_single_wrong_symbol_is_found(symbol: str) -> None:
+def test_any_single_wrong_symbol_is_detected(symbol: str) -> None:
     tried = 0
     for at, right in enumerate(TEXT):
         if right == symbol or (at > 10 and same(right, symbol)):
@@ -73,7 +73,7 @@ def test_every_single_wrong_symbol_is_found(symbol: str) -> None:
     assert tried > len(TEXT) / 2
 
 
-def test_every_swap_of_neighbours_is_found() -> None:
+def test_any_swap_of_adjacent_symbols_is_detected() -> None:
     swapped = [
         TEXT[:at] + TEXT[at + 1] + TEXT[at] + TEXT[at + 2 :]
         for at in range(len(TEXT) - 1)
@@ -86,7 +86,7 @@ def test_every_swap_of_neighbours_is_found() -> None:
 
 
 @given(st.text(armour._SYMBOLS, min_size=2, max_size=700), st.data())
-def test_in_any_text_one_error_or_one_swap_is_found(body: str, data: st.DataObject) -> None:
+def test_one_error_or_one_swap_is_detected_in_any_text(body: str, data: st.DataObject) -> None:
     text = armour_fields(LABEL, body)[11:]
     assert armour._total(LABEL, text) == 1
     at = data.draw(st.integers(0, len(text) - 1))
@@ -100,8 +100,9 @@ def test_in_any_text_one_error_or_one_swap_is_found(body: str, data: st.DataObje
             assert armour._total(LABEL, "".join(symbols)) != 1
 
 
-def test_the_weights_prove_it_for_texts_of_any_length() -> None:
-    # A single error changes the total by d·2^i, a swap over k places by d·(1 - 2^k)·2^i, |d| < 37.
+def test_the_weights_detect_errors_in_texts_of_any_length() -> None:
+    # A single error changes the total by d·2^i, a swap over k positions by d·(1 - 2^k)·2^i, |d| <
+    # 37.
     differences = set(range(-36, 37)) - {0}
     powers = {2**i % 37 for i in range(36)}
     assert len(powers) == 36
@@ -138,13 +139,13 @@ def test_the_weights_prove_it_for_texts_of_any_length() -> None:
         (armour_fields(LABEL, "00", "00", "00", "00"), "does not support"),
     ],
 )
-def test_the_reason_is_said(text: object, words: str) -> None:
+def test_an_invalid_text_is_rejected_with_a_reason(text: object, words: str) -> None:
     with pytest.raises(Malformed, match=words) as caught:
         fields_untrusted(text, kind=LABEL, count=3)
     assert caught.value.advice
 
 
-def test_a_typing_error_in_a_newer_kind_is_a_typing_error() -> None:
+def test_a_typing_error_in_an_unknown_kind_is_reported_as_such() -> None:
     newer = armour_fields("2", "00")
     with pytest.raises(Malformed, match="wrong or missing"):
         read(newer[:-2] + "1" + newer[-1])
@@ -153,7 +154,7 @@ def test_a_typing_error_in_a_newer_kind_is_a_typing_error() -> None:
 @pytest.mark.parametrize(
     "text", ["0", "000", "000000", "01", "0Z", "U0", "o0", "0=", "é0", "\ud800"]
 )
-def test_base32_has_one_spelling(text: str) -> None:
+def test_base32_accepts_only_the_canonical_form(text: str) -> None:
     with pytest.raises(Malformed):
         base32_untrusted(text)
 
@@ -181,7 +182,7 @@ def test_any_text_is_read_or_malformed(text: str) -> None:
     ("text", "meant"),
     [(TEXT, True), (" handfast:1*", True), ("HAND\nFAST:", True), ("kitchen", False), ("", False)],
 )
-def test_what_is_meant_as_such_a_text(text: str, meant: bool) -> None:
+def test_armoured_text_is_recognized_by_its_prefix(text: str, meant: bool) -> None:
     assert armour.is_armoured(text) is meant
 
 

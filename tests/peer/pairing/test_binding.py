@@ -1,4 +1,4 @@
-"""Protocol §5: B and the tags, against a second writing of the formulas with hashlib alone."""
+"""Binding and confirmation tags (protocol §5), compared with an independent implementation."""
 
 import hashlib
 import hmac
@@ -11,21 +11,21 @@ from peer.pairing.binding import Channel, Confirmation, binding, confirmation, l
 EKM, CLIENT, DEVICE, WINDOW = b"\x01" * 32, b"\x02" * 32, b"\x03" * 32, b"\x04" * 16
 
 
-def test_lp_is_length_then_item() -> None:
+def test_lp_prefixes_an_item_with_its_length() -> None:
     assert lp(b"") == b"\0\0\0\0"
     assert lp(b"abc") == b"\0\0\0\x03abc"
     assert lp(b"x" * 258)[:4] == b"\0\0\x01\x02"
 
 
-def test_binding_is_the_formula_of_the_protocol() -> None:
+def test_the_binding_matches_the_formula_of_the_protocol() -> None:
     text = (
         b"\0\0\0\x0fhandfast/1 bind\0\0\0\x20" + EKM + b"\0\0\0\x20" + CLIENT + b"\0\0\0\x20"
     ) + (DEVICE + b"\0\0\0\x10" + WINDOW + b"\0\0\0\x07compare\0\0\0\x05guest")
     assert binding(EKM, CLIENT, DEVICE, WINDOW, "compare", "guest") == hashlib.sha256(text).digest()
 
 
-def test_binding_known_answer() -> None:
-    # A fixed value, for other implementations: docs/protocol.md may quote it.
+def test_the_binding_matches_a_known_value() -> None:
+    # Test vector for other implementations, as in docs/protocol.md.
     b = binding(EKM, CLIENT, DEVICE, WINDOW, "compare", "guest")
     assert b.hex() == "43bd5ec1d6f31441ac266c6cde51bb00775cfb407bd9c6588a73284d01786d4e"
     tags = confirmation(EKM, b, "compare")
@@ -37,7 +37,7 @@ def test_binding_known_answer() -> None:
     )
 
 
-def test_tags_are_hkdf_and_hmac() -> None:
+def test_tags_are_derived_by_hkdf_and_hmac() -> None:
     b = binding(EKM, CLIENT, DEVICE, WINDOW, "compare", "guest")
     extracted = hmac.digest(b, EKM, "sha256")  # RFC 5869 §2.2
     key = hmac.digest(extracted, b"handfast/1 compare confirm\x01", "sha256")  # §2.3, one block
@@ -46,7 +46,7 @@ def test_tags_are_hkdf_and_hmac() -> None:
     assert tags.device_tag == hmac.digest(key, b"D", "sha256")
 
 
-def test_a_transcript_is_part_of_the_tags() -> None:
+def test_the_tags_depend_on_the_transcript() -> None:
     plain = Confirmation.derive(EKM, b"s" * 32, "sas")
     bound = Confirmation.derive(EKM, b"s" * 32, "sas", transcript=b"T")
     assert plain.client_tag != bound.client_tag
@@ -63,22 +63,24 @@ def test_a_transcript_is_part_of_the_tags() -> None:
         (EKM, CLIENT, DEVICE, b"\x09" * 16, "compare", "guest"),
         (EKM, CLIENT, DEVICE, WINDOW, "button", "guest"),
         (EKM, CLIENT, DEVICE, WINDOW, "compare", "owner"),
-        (EKM, CLIENT, DEVICE, WINDOW, "compareguest", ""),  # what lp() is there for
+        (EKM, CLIENT, DEVICE, WINDOW, "compareguest", ""),  # ambiguous without the length prefixes
         (EKM, CLIENT, DEVICE, WINDOW, "compareg", "uest"),
     ],
 )
-def test_every_item_matters(other: tuple[bytes, bytes, bytes, bytes, str, str]) -> None:
+def test_the_binding_depends_on_every_item(
+    other: tuple[bytes, bytes, bytes, bytes, str, str],
+) -> None:
     assert binding(*other) != binding(EKM, CLIENT, DEVICE, WINDOW, "compare", "guest")
 
 
-def test_tags_equal() -> None:
+def test_tags_are_equal_only_if_all_bytes_are_equal() -> None:
     assert tags_equal(b"a" * 32, b"a" * 32)
     assert not tags_equal(b"a" * 32, b"a" * 31 + b"b")
     assert not tags_equal(b"a" * 32, b"")
     assert not tags_equal(b"a" * 32, b"a" * 33)
 
 
-def test_secrets_do_not_show() -> None:
+def test_a_repr_shows_no_secrets() -> None:
     channel = Channel(EKM, Fingerprint(CLIENT), Fingerprint(DEVICE), WINDOW)
     assert "x01" not in repr(channel)
     tags = confirmation(EKM, channel.binding(method="compare", role="guest"), "compare")
@@ -86,6 +88,6 @@ def test_secrets_do_not_show() -> None:
 
 
 @pytest.mark.parametrize(("ekm", "window"), [(b"short", WINDOW), (EKM, b"short")])
-def test_channel_refuses_other_lengths(ekm: bytes, window: bytes) -> None:
+def test_a_channel_rejects_values_of_another_length(ekm: bytes, window: bytes) -> None:
     with pytest.raises(ValueError, match="bytes"):
         Channel(ekm, Fingerprint(CLIENT), Fingerprint(DEVICE), window)

@@ -1,4 +1,4 @@
-"""The table of a ceremony, cell by cell, and the words of its errors."""
+"""The state machine of a ceremony, transition by transition, and the reasons of its errors."""
 
 import inspect
 
@@ -9,7 +9,7 @@ from peer.pairing import errors
 from peer.pairing.ceremony import ENDED, STATE_OF, TRANSITIONS, Act, Stage, State
 from peer.pairing.errors import CeremonyError
 
-# One row per stage; columns in this order. "-" is a step that must not exist.
+# One row per stage; columns in this order. "-" is a transition that must not exist.
 ACTS = [
     Act.EXCHANGE,
     Act.ACCEPT,
@@ -34,13 +34,13 @@ TABLE = {
 }
 
 
-def test_the_table_is_complete() -> None:
+def test_the_table_has_every_stage_and_act() -> None:
     assert set(TABLE) == set(Stage)
     assert set(ACTS) == set(Act)
 
 
 @pytest.mark.parametrize("stage", list(Stage))
-def test_transitions(stage: Stage) -> None:
+def test_transitions_match_the_table(stage: Stage) -> None:
     row = [TRANSITIONS.get((stage, act), "-") for act in ACTS]
     assert row == TABLE[stage].split()
 
@@ -50,7 +50,7 @@ def test_every_stage_has_a_state_of_the_protocol() -> None:
     assert set(STATE_OF.values()) == set(State)
 
 
-def test_registered_is_reached_through_committing_alone() -> None:
+def test_registered_is_reached_only_through_committing() -> None:
     into = {stage for (stage, _), end in TRANSITIONS.items() if end is Stage.REGISTERED}
     assert into == {Stage.COMMITTING}
     yes = {(stage, act) for (stage, act), end in TRANSITIONS.items() if end is Stage.COMMITTING}
@@ -58,7 +58,7 @@ def test_registered_is_reached_through_committing_alone() -> None:
     assert {end for (stage, _), end in TRANSITIONS.items() if stage is Stage.ASKING} & ENDED
 
 
-def test_reasons_are_slugs_of_the_wire() -> None:
+def test_error_reasons_are_the_slugs_of_the_protocol() -> None:
     slugs = {
         "window-closed", "too-many", "busy", "overlap", "denied",
         "locked-out", "not-found", "wrong-code", "refused", "internal",

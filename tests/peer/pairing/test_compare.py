@@ -13,7 +13,7 @@ from peer.pairing.errors import Mismatch, Misuse
 from peer.pairing.sides import Terms, bytes_field
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)
-STRANGER = Fingerprint(b"\x09" * 32)
+OTHER_KEY = Fingerprint(b"\x09" * 32)
 
 
 def device_side(channel: Channel = CHANNEL, role: str = "guest") -> CompareDevice:
@@ -41,10 +41,10 @@ def test_both_sides_confirm() -> None:
     client.verify_untrusted({"confirm": device.device_tag()})
 
 
-OTHERS: list[Callable[[], tuple[Channel, str]]] = [
+OTHER_PARAMETERS: list[Callable[[], tuple[Channel, str]]] = [
     lambda: (replace(CHANNEL, ekm=b"\x09" * 32), "guest"),
-    lambda: (replace(CHANNEL, client=STRANGER), "guest"),
-    lambda: (replace(CHANNEL, device=STRANGER), "guest"),
+    lambda: (replace(CHANNEL, client=OTHER_KEY), "guest"),
+    lambda: (replace(CHANNEL, device=OTHER_KEY), "guest"),
     lambda: (replace(CHANNEL, client=CHANNEL.device, device=CHANNEL.client), "guest"),
     lambda: (replace(CHANNEL, window_id=b"\x09" * 16), "guest"),
     lambda: (CHANNEL, "owner"),
@@ -53,14 +53,16 @@ OTHERS: list[Callable[[], tuple[Channel, str]]] = [
 IDS = ["session", "client key", "device key", "keys swapped", "window", "role", "no role"]
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=IDS)
-def test_a_tag_of_another_ceremony_is_refused(other: Callable[[], tuple[Channel, str]]) -> None:
+@pytest.mark.parametrize("other", OTHER_PARAMETERS, ids=IDS)
+def test_a_client_tag_of_another_ceremony_is_rejected(
+    other: Callable[[], tuple[Channel, str]],
+) -> None:
     with pytest.raises(Mismatch):
         device_side().check_untrusted(client_side(*other()).confirm())
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=IDS)
-def test_an_answer_of_another_ceremony_is_refused(
+@pytest.mark.parametrize("other", OTHER_PARAMETERS, ids=IDS)
+def test_a_device_tag_of_another_ceremony_is_rejected(
     other: Callable[[], tuple[Channel, str]],
 ) -> None:
     client = client_side()
@@ -72,19 +74,19 @@ def test_an_answer_of_another_ceremony_is_refused(
 
 
 @pytest.mark.parametrize("method", ["sas", "code", "label", "button", ""])
-def test_a_tag_of_another_method_is_refused(method: str) -> None:
+def test_a_tag_of_another_method_is_rejected(method: str) -> None:
     b = CHANNEL.binding(method=method, role="guest")
     with pytest.raises(Mismatch):
         device_side().check_untrusted({"confirm": confirmation(CHANNEL.ekm, b, method).client_tag})
 
 
-def test_a_key_for_another_method_over_our_binding_is_refused() -> None:
+def test_a_tag_with_the_key_of_another_method_is_rejected() -> None:
     b = CHANNEL.binding(method="compare", role="guest")
     with pytest.raises(Mismatch):
         device_side().check_untrusted({"confirm": confirmation(CHANNEL.ekm, b, "sas").client_tag})
 
 
-def test_reflection_is_refused() -> None:
+def test_a_reflected_tag_is_rejected() -> None:
     client = client_side()
     own = client.confirm()
     with pytest.raises(Mismatch):
@@ -97,26 +99,26 @@ def test_reflection_is_refused() -> None:
 
 
 @pytest.mark.parametrize("tag", [b"", b"\0", b"\0" * 31, b"\0" * 32, b"\0" * 33, b"\0" * 4096])
-def test_any_other_bytes_are_refused(tag: bytes) -> None:
+def test_any_other_tag_bytes_are_rejected(tag: bytes) -> None:
     with pytest.raises(Mismatch):
         device_side().check_untrusted({"confirm": tag})
 
 
 @pytest.mark.parametrize("length", range(1, 32))
-def test_a_part_of_the_tag_is_refused(length: int) -> None:
+def test_a_prefix_of_the_tag_is_rejected(length: int) -> None:
     with pytest.raises(Mismatch):
         device_side().check_untrusted({"confirm": tag_of(client_side())[:length]})
 
 
 @pytest.mark.parametrize("tag", [None, "text", 7, [1], {"confirm": b""}])
-def test_a_client_refuses_what_is_not_bytes(tag: object) -> None:
+def test_a_client_rejects_a_tag_that_is_not_bytes(tag: object) -> None:
     client = client_side()
     client.confirm()
     with pytest.raises(Mismatch):
         client.verify_untrusted({"confirm": tag})
 
 
-def test_a_device_asks_again_for_what_is_not_bytes() -> None:
+def test_a_device_accepts_another_message_after_a_malformed_one() -> None:
     device, client = device_side(), client_side()
     for tag in (None, "text", 7, [1]):
         with pytest.raises(Malformed):
@@ -124,7 +126,7 @@ def test_a_device_asks_again_for_what_is_not_bytes() -> None:
     device.check_untrusted(client.confirm())
 
 
-def test_no_second_try() -> None:
+def test_a_wrong_tag_allows_no_second_attempt() -> None:
     device = device_side()
     with pytest.raises(Mismatch):
         device.check_untrusted({"confirm": b"\0" * 32})
@@ -134,7 +136,7 @@ def test_no_second_try() -> None:
         device.device_tag()
 
 
-def test_steps_out_of_turn_are_misuse() -> None:
+def test_steps_out_of_turn_raise_misuse() -> None:
     device, client = CompareDevice(Terms(CHANNEL, "guest", "anna", "c1")), CompareClient()
     for early in (
         lambda: device.check_untrusted({"confirm": b"\0" * 32}),
@@ -160,7 +162,7 @@ def test_steps_out_of_turn_are_misuse() -> None:
         client.verify_untrusted({"confirm": tag})
 
 
-def test_no_tag_in_a_repr_or_an_error() -> None:
+def test_a_repr_or_an_error_shows_no_tag() -> None:
     client = client_side()
     tag = tag_of(client)
     with pytest.raises(Mismatch) as caught:

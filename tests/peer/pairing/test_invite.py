@@ -1,4 +1,4 @@
-"""The token of an invite: read and written by a foreign COSE (pycose), and forged."""
+"""Invite tokens: compatible with another COSE implementation (pycose), and forgery-proof."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +37,7 @@ def oracle_key(identity: Identity = DEVICE) -> EC2Key:
 # ------------------------------------------------------------------------------------ round trips
 
 
-def test_a_token_is_read_and_verified() -> None:
+def test_a_token_is_parsed_and_verified() -> None:
     signed = TOKEN.sign(DEVICE)
     assert read_untrusted(signed) == (TOKEN, signed)
     assert read_untrusted(TOKEN.text(signed)) == (TOKEN, signed)
@@ -46,7 +46,7 @@ def test_a_token_is_read_and_verified() -> None:
     assert verify_untrusted(signed, DEVICE.public_key) == TOKEN
 
 
-def test_the_forger_of_these_tests_makes_right_ones() -> None:
+def test_the_forging_helper_can_make_a_valid_token() -> None:
     assert verify_untrusted(forged(), DEVICE) == TOKEN
     assert forged()[:-64] == TOKEN.sign(DEVICE)[:-64]
 
@@ -65,7 +65,7 @@ tokens = st.builds(
 
 
 @given(tokens)
-def test_every_token_survives(token: InviteToken) -> None:
+def test_a_token_is_equal_after_signing_and_parsing(token: InviteToken) -> None:
     signed = token.sign(DEVICE)
     assert verify_untrusted(signed, DEVICE) == token
     assert read_untrusted(token.text(signed))[0] == token
@@ -79,14 +79,14 @@ def test_an_unbound_token_without_hints_is_the_shortest() -> None:
     assert verify_untrusted(signed, DEVICE) == token
 
 
-def test_claims_of_a_later_version_are_passed_over() -> None:
+def test_unknown_claims_are_ignored() -> None:
     assert verify_untrusted(forged(claims(c_65538="new", c3="audience")), DEVICE) == TOKEN
 
 
 # ---------------------------------------------------------------------------------------- pycose
 
 
-def test_pycose_reads_and_verifies_ours() -> None:
+def test_pycose_verifies_our_tokens() -> None:
     message = Sign1Message.from_cose_obj(cbor2.loads(TOKEN.sign(DEVICE)), True)
     message.key = oracle_key()
     assert message.verify_signature()
@@ -103,13 +103,13 @@ def by_pycose(payload: bytes, **options: Any) -> bytes:
     return encoded
 
 
-def test_ours_verifies_pycose() -> None:
+def test_a_token_made_by_pycose_is_verified() -> None:
     signed = by_pycose(canonical(claims()))
     assert verify_untrusted(signed, DEVICE) == TOKEN
     assert read_untrusted(InviteToken.text(signed)) == (TOKEN, signed)
 
 
-def test_a_pycose_message_in_another_form_is_refused() -> None:
+def test_a_pycose_message_in_another_form_is_rejected() -> None:
     kid = DEVICE.fingerprint.digest
     payload = canonical(claims())
     tagged = Sign1Message(phdr={Algorithm: Es256, KID: kid}, payload=payload)
@@ -119,7 +119,7 @@ def test_a_pycose_message_in_another_form_is_refused() -> None:
     refused(by_pycose(payload, uhdr={KID: kid}))
 
 
-def test_pycose_with_another_context_is_a_forgery() -> None:
+def test_a_signature_with_external_aad_is_rejected() -> None:
     with pytest.raises(Mismatch, match="not signed"):
         verify_untrusted(by_pycose(canonical(claims()), external_aad=b"rotation"), DEVICE)
 
@@ -127,7 +127,7 @@ def test_pycose_with_another_context_is_a_forgery() -> None:
 # ------------------------------------------------------------------------------------- signatures
 
 
-def test_a_flipped_bit_anywhere_is_refused() -> None:
+def test_any_flipped_bit_is_rejected() -> None:
     signed = TOKEN.sign(DEVICE)
     for at in range(len(signed)):
         for bit in (0x01, 0x80):
@@ -137,12 +137,12 @@ def test_a_flipped_bit_anywhere_is_refused() -> None:
                 verify_untrusted(bytes(changed), DEVICE)
 
 
-def test_another_device_and_another_key_are_refused() -> None:
+def test_a_token_of_another_device_or_key_is_rejected() -> None:
     other = Identity.create()
     theirs = replace(TOKEN, device=other.fingerprint).sign(other)
     with pytest.raises(Mismatch, match="another device"):
         verify_untrusted(theirs, DEVICE)
-    # The right fingerprint, signed by another key.
+    # The right fingerprint, with a signature by another key.
     parts = cbor2.loads(TOKEN.sign(DEVICE))
     parts[3] = other.sign(canonical(["Signature1", parts[0], b"", parts[2]]))
     with pytest.raises(Mismatch, match="not signed"):
@@ -171,24 +171,24 @@ def with_signature(change: Callable[[int, int], tuple[int, int]]) -> bytes:
         lambda _r, _s: (1, 1),
     ],
 )
-def test_degenerate_signatures_are_refused(change: Callable[[int, int], tuple[int, int]]) -> None:
+def test_degenerate_signatures_are_rejected(change: Callable[[int, int], tuple[int, int]]) -> None:
     with pytest.raises(Mismatch):
         verify_untrusted(with_signature(change), DEVICE)
 
 
-def test_high_s_is_as_good_as_low_s() -> None:
-    # RFC 9053 asks for neither; what is redeemed counts by its id, so a second form gains nothing.
+def test_a_signature_with_high_s_is_accepted() -> None:
+    # RFC 9053 allows both. Redeemed invites are counted by ID, so a second signature is of no use.
     assert verify_untrusted(with_signature(lambda r, s: (r, ORDER - s)), DEVICE) == TOKEN
 
 
-def test_a_der_signature_is_refused() -> None:
+def test_a_der_signature_is_rejected() -> None:
     parts = cbor2.loads(TOKEN.sign(DEVICE))
     key = ecdsa.SigningKey.from_secret_exponent(5, ecdsa.NIST256p)
     parts[3] = key.sign(b"", sigencode=ecdsa.util.sigencode_der)
     refused(canonical(parts))
 
 
-def test_a_token_of_another_curve_is_refused() -> None:
+def test_a_key_on_another_curve_is_rejected() -> None:
     with pytest.raises(Mismatch):
         verify_untrusted(TOKEN.sign(DEVICE), ec.generate_private_key(ec.SECP384R1()).public_key())
 
@@ -208,21 +208,21 @@ def test_a_token_of_another_curve_is_refused() -> None:
         (7, "neither text nor bytes"),
     ],
 )
-def test_the_reason_is_said(text: object, words: str) -> None:
+def test_an_invalid_invite_is_rejected_with_a_reason(text: object, words: str) -> None:
     with pytest.raises(Malformed, match=words) as caught:
         read_untrusted(text)
     assert caught.value.advice
 
 
-def test_a_symbol_left_out_is_found_everywhere() -> None:
-    # The check symbol misses one in 37 of these; the lengths inside find the rest.
+def test_any_omitted_symbol_is_detected() -> None:
+    # The check symbol misses one omission in 37; the length fields detect the others.
     text = TOKEN.text(TOKEN.sign(DEVICE))
     for at in range(len(text)):
         with pytest.raises(Malformed):
             read_untrusted(text[:at] + text[at + 1 :])
 
 
-# What a terminal of 80 columns can show: 17 + 4·13 = 69 modules, 77 with the quiet zone.
+# A terminal of 80 columns has room for 17 + 4·13 = 69 modules, 77 with the quiet zone.
 QR_VERSION = 13
 LONG = replace(
     TOKEN,
@@ -242,7 +242,7 @@ LONG = replace(
         replace(TOKEN, name="名" * 60, key=None),
     ],
 )
-def test_the_text_fits_a_qr_code_that_a_terminal_shows(token: InviteToken) -> None:
+def test_the_qr_code_of_the_text_fits_a_terminal(token: InviteToken) -> None:
     text = token.text(token.sign(DEVICE))
     code = segno.make(text, error="l", boost_error=False, micro=False)
     assert code.mode == "alphanumeric"
@@ -250,23 +250,23 @@ def test_the_text_fits_a_qr_code_that_a_terminal_shows(token: InviteToken) -> No
     assert code.symbol_size(border=4)[0] <= 80
 
 
-def test_hints_that_do_not_fit_are_left_out_from_the_end() -> None:
+def test_address_hints_that_do_not_fit_are_omitted_from_the_end() -> None:
     kept = read_untrusted(LONG.sign(DEVICE))[0]
     assert kept == replace(LONG, addresses=LONG.addresses[: len(kept.addresses)])
     assert 1 <= len(kept.addresses) < 6
 
 
-def test_a_name_that_leaves_no_room_is_refused_in_words() -> None:
+def test_a_name_that_is_too_long_for_a_token_is_rejected_with_advice() -> None:
     with pytest.raises(UsageError, match="too long") as caught:
         replace(TOKEN, name="𝒶" * 63).sign(DEVICE)
     assert caught.value.advice
 
 
-# ---------------------------------------------------------------------------------------- anything
+# ---------------------------------------------------------------------------------- random input
 
 
 @given(st.binary() | st.text())
-def test_anything_is_read_or_malformed(junk: bytes | str) -> None:
+def test_any_input_is_parsed_or_malformed(junk: bytes | str) -> None:
     for thing in (junk, f"HANDFAST:I*{junk!s}"):
         with pytest.raises(Malformed):
             read_untrusted(thing)
@@ -275,7 +275,7 @@ def test_anything_is_read_or_malformed(junk: bytes | str) -> None:
 
 
 @given(values, values, values)
-def test_any_values_in_its_places_are_read_or_malformed(
+def test_any_values_in_a_token_are_parsed_or_malformed(
     claim: object, head: object, beside: object
 ) -> None:
     said: dict[int, object] = dict.fromkeys([2, 4, 6, 7, 8, 9, -65537], claim)
@@ -297,7 +297,7 @@ def test_any_values_in_its_places_are_read_or_malformed(
 
 
 @given(st.integers(0, 400), st.binary(max_size=8))
-def test_any_change_is_read_or_malformed(at: int, patch: bytes) -> None:
+def test_any_changed_token_is_parsed_or_malformed(at: int, patch: bytes) -> None:
     signed = forged()
     changed = signed[:at] + patch + signed[at + len(patch) :]
     try:
@@ -306,7 +306,7 @@ def test_any_change_is_read_or_malformed(at: int, patch: bytes) -> None:
         assert error.advice  # noqa: PT017 - only this error may come
 
 
-def test_neither_repr_nor_errors_show_the_signed_bytes() -> None:
+def test_a_repr_or_an_error_shows_no_signed_bytes() -> None:
     signed = TOKEN.sign(DEVICE)
     text = TOKEN.text(signed)
     said = repr(TOKEN)
@@ -321,5 +321,5 @@ def test_neither_repr_nor_errors_show_the_signed_bytes() -> None:
         assert secret not in said
 
 
-def test_es384_is_refused() -> None:
+def test_es384_is_rejected() -> None:
     refused(forged(header={1: Es384.identifier, 4: DEVICE.fingerprint.digest}))

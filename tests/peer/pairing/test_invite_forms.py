@@ -1,4 +1,4 @@
-"""Tokens of another form: headers, structures, encodings, claims."""
+"""Invite tokens with other headers, structures, encodings or claims are rejected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,14 +34,14 @@ from tests.kit.tokens import DEVICE, GUEST, TOKEN, canonical, claims, forged, he
         cbor2.dumps({4: DEVICE.fingerprint.digest, 1: -7}),
         b"\xbf" + canonical(header())[1:] + b"\xff",
     ],
-    ids=type,  # the key is another one each time, and names of tests are not
+    ids=type,  # the values contain a new key in each run, and test ids must not change
 )
-def test_other_protected_headers_are_refused(other: object) -> None:
+def test_other_protected_headers_are_rejected(other: object) -> None:
     refused(forged(header=other))
 
 
 @pytest.mark.parametrize("other", [{1: -7}, {4: b"x"}, {2: [1]}, {"a": 1}, {1: -35}])
-def test_any_unprotected_header_is_refused(other: object) -> None:
+def test_any_unprotected_header_is_rejected(other: object) -> None:
     refused(forged(unprotected=other))
     refused(forged(header={}, unprotected=other))
     refused(forged(header=b"", unprotected={1: -7, 4: DEVICE.fingerprint.digest}))
@@ -51,7 +51,8 @@ def test_any_unprotected_header_is_refused(other: object) -> None:
     "change",
     [
         lambda p: [p[0], p[1], None, p[3]],  # a detached payload
-        lambda p: [p[0], p[1], cbor2.loads(p[2]), p[3]],  # a payload that is not wrapped
+        # a payload that is not wrapped in a byte string
+        lambda p: [p[0], p[1], cbor2.loads(p[2]), p[3]],
         lambda p: p[:3],
         lambda p: [*p, b""],
         lambda p: [cbor2.loads(p[0]), *p[1:]],
@@ -61,17 +62,17 @@ def test_any_unprotected_header_is_refused(other: object) -> None:
         lambda p: [*p[:3], p[3] + b"\0"],
         lambda p: [*p[:3], b""],
         lambda p: [*p[:3], None],
-        lambda p: [*p[:3], [b"\x26", {}, p[3]]],  # COSE_Sign: many signers
+        lambda p: [*p[:3], [b"\x26", {}, p[3]]],  # COSE_Sign: several signers
         lambda p: {0: p},
         lambda p: p[3],
         lambda _: None,
     ],
 )
-def test_what_is_not_a_sign1_is_refused(change: Callable[[list[Any]], object]) -> None:
+def test_any_structure_but_cose_sign1_is_rejected(change: Callable[[list[Any]], object]) -> None:
     refused(canonical(change(cbor2.loads(TOKEN.sign(DEVICE)))))
 
 
-def test_other_encodings_of_a_right_token_are_refused() -> None:
+def test_other_encodings_of_a_valid_token_are_rejected() -> None:
     signed = TOKEN.sign(DEVICE)
     assert signed[0] == 0x84
     assert signed[1:3] == b"\x58\x26"
@@ -80,16 +81,16 @@ def test_other_encodings_of_a_right_token_are_refused() -> None:
         b"\xd8\x3d\xd2" + signed,  # tags 61 and 18
         b"\xd8\x3d" + signed,
         b"\xd2\xd2" + signed,
-        b"\xd9\xd9\xf7" + signed,  # "this is CBOR"
+        b"\xd9\xd9\xf7" + signed,  # the tag for self-described CBOR
         signed + b"\0",
         signed + signed,
         signed[:-1],
         signed[1:],
         b"\x9f" + signed[1:] + b"\xff",  # indefinite lengths
         signed[:1] + b"\x5f" + signed[1:41] + b"\xff" + signed[41:],
-        b"\x98\x04" + signed[1:],  # a longer head than needed
+        b"\x98\x04" + signed[1:],  # a longer length encoding than needed
         signed[:1] + b"\x59\x00\x26" + signed[3:],
-        canonical(signed),  # wrapped once more
+        canonical(signed),  # wrapped in another byte string
         b"",
     ):
         refused(other)
@@ -150,14 +151,14 @@ def test_other_encodings_of_a_right_token_are_refused() -> None:
         canonical(claims()) + b"\0",
         cbor2.dumps(dict(reversed(claims().items()))),
         cbor2.dumps(claims() | {4: cbor2.CBORTag(1, 1_800_172_800)}),
-        b"\xa2\x02\x61a\x02\x61b",  # one key twice
+        b"\xa2\x02\x61a\x02\x61b",  # a duplicate key
     ],
 )
-def test_other_claims_are_refused(said: object) -> None:
+def test_invalid_claims_are_rejected(said: object) -> None:
     refused(forged(said))
 
 
-def test_a_null_holder_is_not_an_unbound_token() -> None:
+def test_a_null_holder_is_rejected() -> None:
     said = claims()
     said[8] = None
     refused(forged(said))

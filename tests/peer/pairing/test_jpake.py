@@ -1,4 +1,4 @@
-"""EC J-PAKE: an independent writing of it on `ecdsa` agrees, and an object is for one exchange."""
+"""EC J-PAKE agrees with an independent implementation on `ecdsa`; an object is for one exchange."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def seeded(seed: int) -> Callable[[int], bytes]:
 
 
 class Oracle:
-    """The same exchange with `ecdsa` and Python integers, written from the protocol's text."""
+    """The same exchange with `ecdsa` and Python integers, written from the text of the protocol."""
 
     def __init__(self, role: str, secret: bytes, *, seed: int, **binding: Any) -> None:
         self.is_client, self.s = role == "client", int.from_bytes(secret) % N
@@ -72,7 +72,7 @@ class Oracle:
         return b"".join(bytes([len(one)]) + one for one in (*parts, r.to_bytes(size)))
 
     def checked(self, generator: Any, item: bytes) -> tuple[Any, bytes]:
-        """The point of an item whose proof holds, and what comes after it."""
+        """The point of an item whose proof is valid, and the bytes after it."""
         assert item[0] == item[66] == 65
         points = [
             PointJacobi.from_bytes(CURVE, item[at : at + 65], valid_encodings=["uncompressed"])
@@ -130,7 +130,7 @@ each_profile = pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILE
 
 
 @each_profile
-def test_two_sides_agree(profile: dict[str, Any]) -> None:
+def test_both_sides_derive_the_same_key(profile: dict[str, Any]) -> None:
     client = EcJpake("client", b"4821-9930", **profile, random_bytes=urandom)
     server = EcJpake("server", b"4821-9930", **profile, random_bytes=urandom)
     run(client, server)
@@ -142,8 +142,10 @@ def test_two_sides_agree(profile: dict[str, Any]) -> None:
 @each_profile
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("role", ["client", "server"])
-def test_the_oracle_agrees(profile: dict[str, Any], seed: int, role: str) -> None:
-    """It checks each of our proofs and points, and we check its: in both roles."""
+def test_our_implementation_agrees_with_the_oracle(
+    profile: dict[str, Any], seed: int, role: str
+) -> None:
+    """In both roles, the oracle verifies our proofs and points, and we verify its."""
     secret = random.Random(seed).randbytes(1 + 17 * seed)
     other = "server" if role == "client" else "client"
     us = EcJpake(role, secret, random_bytes=seeded(seed), **profile)
@@ -154,7 +156,7 @@ def test_the_oracle_agrees(profile: dict[str, Any], seed: int, role: str) -> Non
 
 
 @each_profile
-def test_another_code_gives_another_key_and_no_error(profile: dict[str, Any]) -> None:
+def test_different_codes_give_different_keys_without_an_error(profile: dict[str, Any]) -> None:
     client = EcJpake("client", b"48219930", **profile, random_bytes=urandom)
     server = EcJpake("server", b"48219931", **profile, random_bytes=urandom)
     run(client, server)
@@ -162,14 +164,14 @@ def test_another_code_gives_another_key_and_no_error(profile: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("secret", [N - 1, N + 1, 2**256 - 1, 2**384 - 1, 1])
-def test_a_secret_is_taken_modulo_the_order(secret: int) -> None:
+def test_a_secret_is_reduced_modulo_the_order(secret: int) -> None:
     us = EcJpake("client", secret.to_bytes(48), random_bytes=seeded(1))
     them = Oracle("server", secret.to_bytes(48), seed=2)
     run(us, them)
     assert us.premaster() == them.premaster()
 
 
-def test_our_round_one_has_330_bytes_whatever_the_proofs_are() -> None:
+def test_round_one_of_the_handfast_profile_always_has_330_bytes() -> None:
     lengths = {
         len(EcJpake("client", b"1", random_bytes=seeded(seed), **OURS).write_round_one())
         for seed in range(300)
@@ -178,7 +180,7 @@ def test_our_round_one_has_330_bytes_whatever_the_proofs_are() -> None:
 
 
 def test_a_proof_with_leading_zeros_is_shortened_in_the_ecjpake_profile() -> None:
-    """Mbed TLS writes numbers that way; every 128th round one has one."""
+    """Mbed TLS encodes numbers that way; one in 128 round-one messages has such a proof."""
     for seed in count():
         written = EcJpake("client", b"1", random_bytes=seeded(seed)).write_round_one()
         if len(written) < 330:
@@ -187,7 +189,7 @@ def test_a_proof_with_leading_zeros_is_shortened_in_the_ecjpake_profile() -> Non
     Oracle("server", b"1", seed=0).read_round_one(written)
 
 
-def test_a_proof_with_leading_zeros_may_be_written_in_full() -> None:
+def test_a_proof_with_leading_zeros_is_accepted_in_full_length() -> None:
     for seed in count():
         us = EcJpake("client", b"1", random_bytes=seeded(seed))
         written = us.write_round_one()
@@ -218,7 +220,7 @@ def test_either_side_may_be_first_within_a_round() -> None:
 # -- random bytes --------------------------------------------------------------------------------
 
 
-def test_scalars_out_of_range_are_drawn_again() -> None:
+def test_scalars_out_of_range_are_redrawn() -> None:
     bad = [bytes(32), N.to_bytes(32), (N + 1).to_bytes(32), b"\xff" * 32]
     good = [number.to_bytes(32) for number in (5, 6, N - 1, 7)]
     drawn = iter([bad[0], good[0], bad[1], bad[2], good[1], good[2], bad[3], good[3]])
@@ -228,17 +230,19 @@ def test_scalars_out_of_range_are_drawn_again() -> None:
 
 
 @pytest.mark.parametrize("drawn", [bytes(32), b"\xff" * 32, b"", b"x" * 31, b"x" * 33, None])
-def test_a_broken_random_source_ends_the_exchange(drawn: Any) -> None:
-    broken = EcJpake("client", b"1", random_bytes=lambda _: drawn)
-    refused(broken.write_round_one)
-    refused(broken.write_round_one)
+def test_a_failing_random_source_ends_the_exchange(drawn: Any) -> None:
+    failing = EcJpake("client", b"1", random_bytes=lambda _: drawn)
+    expect_failure(failing.write_round_one)
+    expect_failure(failing.write_round_one)
 
 
 # -- misuse ---------------------------------------------------------------------------------------
 
 
-def refused(step: Callable[..., object], *arguments: Any, fault: Fault | None = None) -> None:
-    """The step is `Misuse`, or fails for this fault in the other side's bytes."""
+def expect_failure(
+    step: Callable[..., object], *arguments: Any, fault: Fault | None = None
+) -> None:
+    """Expect `Misuse`, or an error with this fault in the message of the other side."""
     with pytest.raises(Misuse if fault is None else JpakeError) as caught:
         step(*arguments)
     assert getattr(caught.value, "fault", None) is fault
@@ -262,7 +266,7 @@ def refused(step: Callable[..., object], *arguments: Any, fault: Fault | None = 
         {"profile": "HANDFAST"},
         {"profile": None},
         {"context": "text"},
-        {"context": b"x"},  # the profile ecjpake has no place for it
+        {"context": b"x"},  # the profile ecjpake uses no context
         {"client": CLIENT_FP, "device": DEVICE_FP},
         {**OURS, "client": DEVICE_FP},
         {**OURS, "client": b""},
@@ -271,16 +275,16 @@ def refused(step: Callable[..., object], *arguments: Any, fault: Fault | None = 
     ],
     ids=repr,
 )
-def test_wrong_arguments_are_refused(options: dict[str, Any]) -> None:
+def test_wrong_arguments_raise_misuse(options: dict[str, Any]) -> None:
     given = {"role": "client", "secret": b"1", "random_bytes": urandom, **options}
-    refused(lambda: EcJpake(given.pop("role"), given.pop("secret"), **given))
+    expect_failure(lambda: EcJpake(given.pop("role"), given.pop("secret"), **given))
 
 
 STEPS = ("write_round_one", "read_round_one", "write_round_two", "read_round_two")
 
 
 def begun(role: str, upto: int) -> tuple[EcJpake, dict[str, tuple[bytes, ...]]]:
-    """A side that has taken `steps` steps, and what each step would be given."""
+    """A side that has completed `upto` steps, and the arguments of each step."""
     us = EcJpake(role, b"1", random_bytes=seeded(1), **OURS)
     them = EcJpake(
         {"client": "server", "server": "client"}[role], b"1", **OURS, random_bytes=urandom
@@ -297,78 +301,78 @@ def begun(role: str, upto: int) -> tuple[EcJpake, dict[str, tuple[bytes, ...]]]:
 
 @pytest.mark.parametrize("role", ["client", "server"])
 @pytest.mark.parametrize("upto", range(5))
-def test_a_step_out_of_turn_is_refused(role: str, upto: int) -> None:
+def test_a_step_out_of_turn_raises_misuse(role: str, upto: int) -> None:
     us, given = begun(role, upto)
     early = STEPS[2:] if upto < 2 else ()
     for step in (*STEPS[:upto], *early):
-        refused(getattr(us, step), *given[step])
+        expect_failure(getattr(us, step), *given[step])
     if upto < 4:
-        refused(us.shared_point)
-        refused(us.premaster)
-        for step in STEPS[upto:]:  # and misuse has done no harm
+        expect_failure(us.shared_point)
+        expect_failure(us.premaster)
+        for step in STEPS[upto:]:  # misuse leaves the state unchanged
             getattr(us, step)(*given[step])
     assert len(us.premaster()) == 32
 
 
-def test_after_a_refusal_nothing_goes_on() -> None:
+def test_no_step_is_possible_after_a_failed_one() -> None:
     us, given = begun("client", 3)
-    broken = given["read_round_two"][0][:-1]
-    refused(us.read_round_two, broken, fault=Fault.MALFORMED)
-    refused(us.read_round_two, *given["read_round_two"])
-    refused(us.shared_point)
+    truncated = given["read_round_two"][0][:-1]
+    expect_failure(us.read_round_two, truncated, fault=Fault.MALFORMED)
+    expect_failure(us.read_round_two, *given["read_round_two"])
+    expect_failure(us.shared_point)
     assert not us._secrets
     us, given = begun("client", 1)
-    refused(us.read_round_one, b"", fault=Fault.MALFORMED)
-    refused(us.read_round_one, *given["read_round_one"])
-    refused(us.write_round_two)
+    expect_failure(us.read_round_one, b"", fault=Fault.MALFORMED)
+    expect_failure(us.read_round_one, *given["read_round_one"])
+    expect_failure(us.write_round_two)
 
 
-def test_a_response_is_below_the_order_and_has_32_bytes_at_most() -> None:
+def test_a_proof_response_above_the_order_or_32_bytes_is_rejected() -> None:
     def read(response: bytes) -> int:
         return int(Reader(bytes([len(response)]) + response).response_untrusted())
 
     assert read(b"\0") == read(bytes(32)) == 0
     assert read((N - 1).to_bytes(32)) == N - 1
     for number in (N, N + 1, 2**256 - 1):
-        refused(read, number.to_bytes(32), fault=Fault.ZKP_FAILED)
+        expect_failure(read, number.to_bytes(32), fault=Fault.ZKP_FAILED)
     for size in (33, 64, 255):
-        refused(read, bytes(size - 1) + b"\1", fault=Fault.MALFORMED)
+        expect_failure(read, bytes(size - 1) + b"\1", fault=Fault.MALFORMED)
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
-def test_nothing_may_follow_a_round(role: str) -> None:
+def test_trailing_bytes_after_a_round_are_malformed(role: str) -> None:
     for step in (1, 3):
         us, given = begun(role, step)
         longer = given[STEPS[step]][0] + b"\0"
-        refused(getattr(us, STEPS[step]), longer, fault=Fault.MALFORMED)
+        expect_failure(getattr(us, STEPS[step]), longer, fault=Fault.MALFORMED)
 
 
 @pytest.mark.parametrize("data", [None, "text", 7, [b"x"], bytearray(330)])
-def test_a_round_that_is_no_bytes_is_malformed(data: Any) -> None:
-    refused(
+def test_a_round_that_is_not_bytes_is_malformed(data: Any) -> None:
+    expect_failure(
         EcJpake("client", b"1", random_bytes=urandom).read_round_one, data, fault=Fault.MALFORMED
     )
 
 
-def test_the_points_of_a_round_that_has_not_been_are_not_there() -> None:
+def test_public_points_require_their_round_to_be_complete() -> None:
     us = EcJpake("client", b"1", random_bytes=urandom)
-    refused(us.public_points, "client")
+    expect_failure(us.public_points, "client")
     written = us.write_round_one()
     assert us.public_points("client") == (written[1:66], written[166:231])
-    refused(us.public_points, "server")
+    expect_failure(us.public_points, "server")
 
 
-def test_nothing_secret_shows() -> None:
+def test_a_finished_exchange_keeps_no_secrets() -> None:
     us, _ = begun("client", 4)
     assert not us._secrets
     assert repr(us).startswith("<peer.pairing.jpake.EcJpake object")
     assert "48219930" not in repr(EcJpake("client", b"48219930", random_bytes=urandom).__dict__)
 
 
-# -- the curve and the stretching -----------------------------------------------------------------
+# -- the curve and key stretching -----------------------------------------------------------------
 
 
-def test_points_are_those_of_the_oracle() -> None:
+def test_point_arithmetic_matches_the_oracle() -> None:
     source = random.Random(7)
     for _ in range(20):
         number = source.randrange(1, N)
@@ -382,7 +386,7 @@ def test_points_are_those_of_the_oracle() -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, N - 1, N, N + 1, 2**255, 2**256 - 1, 2**384 - 1])
 @pytest.mark.parametrize("make", [p256.secret_scalar, p256.public_scalar])
-def test_scalars_at_the_edges(number: int, make: Callable[[bytes], Any]) -> None:
+def test_boundary_values_of_scalars_are_handled(number: int, make: Callable[[bytes], Any]) -> None:
     scalar = make(number.to_bytes(48))
     assert p256.scalar_bytes(p256.reduce(scalar)) == (number % N).to_bytes(32)
     assert p256.is_in_group(scalar) == (number < N)
@@ -401,31 +405,31 @@ GX, GY = int(G.x()), int(G.y())
 @pytest.mark.parametrize(
     ("x", "y"), [(0, 0), (GX, 0), (0, GY), (GX, GY + 1), (P, GY), (GX, P), (P, P)]
 )
-def test_what_is_no_point(x: int, y: int) -> None:
+def test_coordinates_that_are_not_on_the_curve_are_rejected(x: int, y: int) -> None:
     with pytest.raises(p256.InvalidPoint):
         p256.decode_untrusted(b"\4" + x.to_bytes(32) + y.to_bytes(32))
 
 
 @pytest.mark.parametrize("start", [b"", b"\0", b"\2", b"\3", b"\5", b"\6", b"\4\0"])
-def test_what_is_no_spelling_of_a_point(start: bytes) -> None:
+def test_other_point_encodings_are_rejected(start: bytes) -> None:
     with pytest.raises(p256.InvalidPoint):
         p256.decode_untrusted(start + G.to_bytes("raw"))
 
 
-def test_a_coordinate_that_is_not_reduced_is_no_point() -> None:
-    """The library would reduce it, and one point would have two spellings."""
+def test_a_coordinate_that_is_not_reduced_is_rejected() -> None:
+    """The library would reduce it, so that one point had two encodings."""
     root = pow(int(CURVE.b()), (P + 1) // 4, P)  # the points with x = 0
     p256.decode_untrusted(b"\4" + bytes(32) + root.to_bytes(32))
     with pytest.raises(p256.InvalidPoint):
         p256.decode_untrusted(b"\4" + P.to_bytes(32) + root.to_bytes(32))
 
 
-def test_infinity_has_no_bytes() -> None:
+def test_infinity_cannot_be_encoded() -> None:
     with pytest.raises(p256.InvalidPoint):
         p256.encode(p256.times(p256.base(), p256.secret_scalar(b"\0")))
 
 
-def test_stretching_is_scrypt() -> None:
+def test_codes_are_stretched_with_scrypt() -> None:
     expected = hashlib.scrypt(b"7K3MQ2ZX", salt=b"salt", n=2**15, r=8, p=1, maxmem=2**26, dklen=48)
     assert stretched(b"7K3MQ2ZX", b"salt") == expected
 
@@ -462,12 +466,12 @@ assert "no compiled arithmetic" in unavailable(), unavailable()
 @pytest.mark.parametrize(
     ("script", "forced"),
     [(WITHOUT, ""), (OLD, ""), (SLOW, "native")],
-    ids=["not there", "too old", "not compiled"],
+    ids=["missing", "too old", "not compiled"],
 )
-def test_without_a_fit_library_it_says_why(script: str, forced: str) -> None:
+def test_without_a_suitable_library_the_reason_is_given(script: str, forced: str) -> None:
     env = {**os.environ, **({"PYCRYPTODOME_INTEGER": forced} if forced else {})}
     subprocess.run([sys.executable, "-c", script], check=True, env=env, timeout=60)
 
 
-def test_here_it_is_there() -> None:
+def test_jpake_is_available_here() -> None:
     assert unavailable() == ""

@@ -1,7 +1,8 @@
-"""The known exchange of Mbed TLS's self test, and what its parser takes and refuses.
+"""The known exchange of Mbed TLS's self test, and messages that its parser accepts or rejects.
 
-vectors/ecjpake.json names its sources: the values are library/ecjpake.c's of Mbed TLS, the parser
-cases those of TF-PSA-Crypto's test suite; nonces, hashes and generators were computed from them.
+vectors/ecjpake.json names its sources: the values are from library/ecjpake.c of Mbed TLS, the
+parser cases from the test suite of TF-PSA-Crypto; nonces, hashes and generators were computed from
+them.
 """
 
 import json
@@ -29,7 +30,7 @@ def octets(known: dict[str, str], name: str) -> bytes:
 
 
 def seeded_bytes(known: dict[str, str], role: str) -> Callable[[int], bytes]:
-    """The scalars in the order of the public face; each is asked for once."""
+    """The scalars in the order in which the public interface requests them, each once."""
     drawn: Iterator[bytes] = (octets(known, name) for name in SCALARS[role])
 
     def random_bytes(count: int) -> bytes:
@@ -44,7 +45,7 @@ def side(known: dict[str, str], role: str) -> EcJpake:
 
 
 @each_set
-def test_every_message_and_the_secret_byte_for_byte(known: dict[str, str]) -> None:
+def test_every_message_and_the_secret_match_byte_for_byte(known: dict[str, str]) -> None:
     client, server = side(known, "client"), side(known, "server")
     assert client.write_round_one() == octets(known, "client_round_one")
     assert server.write_round_one() == octets(known, "server_round_one")
@@ -60,7 +61,7 @@ def test_every_message_and_the_secret_byte_for_byte(known: dict[str, str]) -> No
 
 
 def items(message: bytes) -> list[tuple[bytes, bytes]]:
-    """X and V of each item."""
+    """The point X and the proof point V of each item."""
     found = []
     while message:
         x, message = message[1:66], message[66:]
@@ -71,7 +72,7 @@ def items(message: bytes) -> list[tuple[bytes, bytes]]:
 
 
 @each_set
-def test_every_value_in_between(known: dict[str, str]) -> None:
+def test_every_intermediate_value_matches(known: dict[str, str]) -> None:
     (x1, v1), (x2, v2) = items(octets(known, "client_round_one"))
     (x3, v3), (x4, v4) = items(octets(known, "server_round_one"))
     [(xs, vs)] = items(octets(known, "server_round_two")[3:])
@@ -96,7 +97,7 @@ def test_every_value_in_between(known: dict[str, str]) -> None:
 
 
 def ready(case: dict[str, str]) -> Callable[[bytes], None]:
-    """The reading step of a case, its object in the state that the case asks for."""
+    """The reading step of a case, on an object in the state that the case requires."""
     role, known = case["reader_role"], SETS[0]
     reader = side(known, role)
     if case["call"] == "round_one":
@@ -108,7 +109,7 @@ def ready(case: dict[str, str]) -> Callable[[bytes], None]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_every_parser_case(case: dict[str, str]) -> None:
+def test_each_parser_case_is_accepted_or_rejected_as_documented(case: dict[str, str]) -> None:
     read, message = ready(case), bytes.fromhex(case["message"])
     if case["expect"] == "ok":
         read(message)
@@ -118,7 +119,7 @@ def test_every_parser_case(case: dict[str, str]) -> None:
     assert caught.value.fault == case["expect"]
 
 
-def test_the_file_is_whole() -> None:
+def test_the_vector_file_is_complete() -> None:
     def counted(key: str, value: str) -> int:
         return sum(case[key] == value for case in CASES)
 

@@ -1,4 +1,4 @@
-"""The method `label`: the text on the box, and a token that only that device ever sees."""
+"""The method `label`: the printed text, and a token that is sent only to its own device."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from peer.pairing.label import Label, LabelClient, LabelDevice, token_verifier
 from peer.pairing.sides import Session, Terms, bytes_field
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)
-STRANGER = Fingerprint(b"\x09" * 32)
+OTHER_KEY = Fingerprint(b"\x09" * 32)
 LABEL_OF_DEVICE = Label(CHANNEL.device, bytes(range(16)))
 QR_ALPHANUMERICS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 
@@ -53,8 +53,8 @@ def tag_of(client: LabelClient) -> bytes:
 # ------------------------------------------------------------------------------------------- text
 
 
-def test_known_answer() -> None:
-    # For other implementations: docs/protocol.md may quote it.
+def test_the_label_text_matches_a_known_value() -> None:
+    # Test vector for other implementations, as in docs/protocol.md.
     assert LABEL_OF_DEVICE.text == (
         "HANDFAST:1*0C1G60R3*0C1G60R30C1G60R30C1G60R30C1G60R30C1G60R30C1G60R30C1G"
         "*000G40R40M30E209185GR38E1WD"
@@ -62,7 +62,7 @@ def test_known_answer() -> None:
 
 
 @given(labels)
-def test_every_label_is_read_back(label: Label) -> None:
+def test_a_label_is_read_back_from_its_text(label: Label) -> None:
     parts = label.text.split("*")
     assert parts[1] == label.device.device_id == parts[2][:8]
     assert len(label.text) == 100
@@ -77,8 +77,9 @@ def test_the_text_fits_a_qr_code_of_version_5_m(label: Label) -> None:
     assert int(code.version) <= 5
 
 
-def test_every_typing_error_is_found() -> None:
-    """Every place with every QR symbol, every swap, every omission, every symbol doubled."""
+def test_every_typing_error_is_detected() -> None:
+    """Substitutions by each QR symbol, swaps, omissions, doubled symbols and truncation."""
+
     text = LABEL_OF_DEVICE.text
     misread = text.replace("0", "O").replace("1", "I", 1)
     variants = {text[:at] + text[at + 1] + text[at] + text[at + 2 :] for at in range(99)}
@@ -113,14 +114,16 @@ def test_every_typing_error_is_found() -> None:
         (("0C1G60R3", base32(b"\x03" * 32), base32(b"t" * 16), "00"), "does not support"),
     ],
 )
-def test_a_text_that_checks_but_is_no_label_is_refused(fields: tuple[str, ...], words: str) -> None:
+def test_an_armoured_text_that_is_not_a_label_is_rejected(
+    fields: tuple[str, ...], words: str
+) -> None:
     with pytest.raises(Malformed, match=words) as caught:
         Label.parse_untrusted(armour_fields(LABEL, *fields))
     assert caught.value.advice
 
 
 @given(st.text() | st.text(QR_ALPHANUMERICS) | st.none() | st.binary())
-def test_anything_is_a_label_or_malformed(junk: object) -> None:
+def test_any_input_is_a_label_or_malformed(junk: object) -> None:
     for thing in (junk, f"HANDFAST:1*{junk}", f"{LABEL_OF_DEVICE.text}{junk}"):
         try:
             assert Label.parse_untrusted(thing) == LABEL_OF_DEVICE
@@ -139,10 +142,10 @@ def test_both_sides_confirm() -> None:
     client.verify_untrusted({"confirm": device.device_tag()})
 
 
-def test_the_token_never_leaves_towards_another_key() -> None:
+def test_the_token_is_never_sent_to_another_key() -> None:
     with pytest.raises(Mismatch) as caught:
-        LabelClient(Session(CHANNEL.ekm, CHANNEL.client, STRANGER), LABEL_OF_DEVICE)
-    assert STRANGER.hex in str(caught.value)
+        LabelClient(Session(CHANNEL.ekm, CHANNEL.client, OTHER_KEY), LABEL_OF_DEVICE)
+    assert OTHER_KEY.hex in str(caught.value)
     assert LABEL_OF_DEVICE.device.hex in str(caught.value)
 
 
@@ -154,11 +157,11 @@ def test_the_token_never_leaves_towards_another_key() -> None:
         LABEL_OF_DEVICE.token[:15],
         LABEL_OF_DEVICE.token + b"\0",
         LABEL_OF_DEVICE.token[::-1],
-        LABEL_OF_DEVICE.verifier,  # what a thief of the store has
+        LABEL_OF_DEVICE.verifier,  # the stored value, which an attacker could copy
         base32(LABEL_OF_DEVICE.token).encode(),
     ],
 )
-def test_a_wrong_token_is_refused_and_ends_it(token: bytes) -> None:
+def test_a_wrong_token_ends_the_ceremony(token: bytes) -> None:
     device = device_side()
     with pytest.raises(Mismatch, match="token"):
         device.check_untrusted({**client_side().confirm(), "token": token})
@@ -170,25 +173,25 @@ def test_a_wrong_token_is_refused_and_ends_it(token: bytes) -> None:
 
 @pytest.mark.parametrize("field", ["token", "confirm"])
 @pytest.mark.parametrize("value", [None, "text", 7, [LABEL_OF_DEVICE.token]])
-def test_what_is_not_bytes_may_be_sent_again(field: str, value: object) -> None:
+def test_a_field_that_is_not_bytes_may_be_sent_again(field: str, value: object) -> None:
     device, message = device_side(), client_side().confirm()
     with pytest.raises(Malformed):
         device.check_untrusted({**message, field: value})
     device.check_untrusted(message)
 
 
-def test_the_verifier_belongs_to_one_device() -> None:
+def test_the_verifier_is_valid_for_one_device() -> None:
     token = LABEL_OF_DEVICE.token
     assert LABEL_OF_DEVICE.verifier == token_verifier(CHANNEL.device, token)
-    assert token_verifier(STRANGER, token) != LABEL_OF_DEVICE.verifier
+    assert token_verifier(OTHER_KEY, token) != LABEL_OF_DEVICE.verifier
     with pytest.raises(Mismatch):
-        device_side(replace(CHANNEL, device=STRANGER)).check_untrusted(client_side().confirm())
+        device_side(replace(CHANNEL, device=OTHER_KEY)).check_untrusted(client_side().confirm())
 
 
-OTHERS: dict[str, Callable[[], tuple[Channel, str]]] = {
+OTHER_PARAMETERS: dict[str, Callable[[], tuple[Channel, str]]] = {
     "session": lambda: (replace(CHANNEL, ekm=b"\x09" * 32), "guest"),
-    "client key": lambda: (replace(CHANNEL, client=STRANGER), "guest"),
-    "device key": lambda: (replace(CHANNEL, device=STRANGER), "guest"),
+    "client key": lambda: (replace(CHANNEL, client=OTHER_KEY), "guest"),
+    "device key": lambda: (replace(CHANNEL, device=OTHER_KEY), "guest"),
     "keys swapped": lambda: (
         replace(CHANNEL, client=CHANNEL.device, device=CHANNEL.client),
         "guest",
@@ -198,18 +201,22 @@ OTHERS: dict[str, Callable[[], tuple[Channel, str]]] = {
 }
 
 
-@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
-def test_a_tag_of_another_ceremony_is_refused(other: Callable[[], tuple[Channel, str]]) -> None:
+@pytest.mark.parametrize("other", OTHER_PARAMETERS.values(), ids=OTHER_PARAMETERS.keys())
+def test_a_client_tag_of_another_ceremony_is_rejected(
+    other: Callable[[], tuple[Channel, str]],
+) -> None:
     with pytest.raises(Mismatch, match="confirmation"):
         device_side().check_untrusted(client_side(*other()).confirm())
 
 
-@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
-def test_an_answer_of_another_ceremony_is_refused(other: Callable[[], tuple[Channel, str]]) -> None:
+@pytest.mark.parametrize("other", OTHER_PARAMETERS.values(), ids=OTHER_PARAMETERS.keys())
+def test_a_device_tag_of_another_ceremony_is_rejected(
+    other: Callable[[], tuple[Channel, str]],
+) -> None:
     channel, role = other()
-    theirs = replace(LABEL_OF_DEVICE, device=channel.device)
-    device = device_side(channel, role, verifier=theirs.verifier)
-    device.check_untrusted(client_side(channel, role, label=theirs).confirm())
+    other_label = replace(LABEL_OF_DEVICE, device=channel.device)
+    device = device_side(channel, role, verifier=other_label.verifier)
+    device.check_untrusted(client_side(channel, role, label=other_label).confirm())
     client = client_side()
     client.confirm()
     with pytest.raises(Mismatch):
@@ -223,7 +230,7 @@ def test_the_tag_depends_on_the_token() -> None:
 
 
 def test_a_device_that_does_not_know_the_token_cannot_answer() -> None:
-    # It can learn the token, being the device of the label; a tag made before that is worthless.
+    # It learns the token from the client, but it cannot make its tag before that.
     client = client_side()
     own = tag_of(client)
     blind = device_side(verifier=token_verifier(CHANNEL.device, b""))
@@ -234,7 +241,7 @@ def test_a_device_that_does_not_know_the_token_cannot_answer() -> None:
 
 
 @pytest.mark.parametrize("tag", [b"", b"\0" * 31, b"\0" * 32, b"\0" * 33])
-def test_any_other_tag_is_refused(tag: bytes) -> None:
+def test_any_other_tag_is_rejected(tag: bytes) -> None:
     client, device = client_side(), device_side()
     with pytest.raises(Mismatch):
         device.check_untrusted({**client.confirm(), "confirm": tag})
@@ -244,7 +251,7 @@ def test_any_other_tag_is_refused(tag: bytes) -> None:
         client.verify_untrusted({"confirm": tag})
 
 
-def test_steps_out_of_turn_are_misuse() -> None:
+def test_steps_out_of_turn_raise_misuse() -> None:
     client, device = client_side(), device_side()
     with pytest.raises(Misuse):
         client.verify_untrusted({"confirm": b"\0" * 32})
@@ -264,15 +271,15 @@ def test_steps_out_of_turn_are_misuse() -> None:
         client.verify_untrusted(answer)
 
 
-def test_no_token_in_a_repr_or_an_error() -> None:
+def test_a_repr_or_an_error_shows_no_token() -> None:
     label, client, device = LABEL_OF_DEVICE, client_side(), device_side()
-    said = f"{label!r} {label} {client!r} {device!r}"
+    output = f"{label!r} {label} {client!r} {device!r}"
     with pytest.raises(Mismatch) as caught:
-        LabelClient(Session(CHANNEL.ekm, CHANNEL.client, STRANGER), label)
-    said += f"{caught.value!r} {caught.value.advice}"
+        LabelClient(Session(CHANNEL.ekm, CHANNEL.client, OTHER_KEY), label)
+    output += f"{caught.value!r} {caught.value.advice}"
     for text in (label.text + "0", label.text[:-1], label.text.replace(":1", ":2")):
         with pytest.raises(Malformed) as malformed:
             Label.parse_untrusted(text)
-        said += f"{malformed.value!r} {malformed.value.advice} {malformed.value.__cause__}"
+        output += f"{malformed.value!r} {malformed.value.advice} {malformed.value.__cause__}"
     for secret in (label.token.hex(), repr(label.token)[2:-1], base32(label.token)):
-        assert secret not in said
+        assert secret not in output

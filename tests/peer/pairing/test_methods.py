@@ -1,4 +1,4 @@
-"""Both sides of every method, driven as window and client drive them."""
+"""Both sides of every method, called in the same order as by the window and the client."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ SHOWN, PRINTED = TypedCode("48219930"), TypedCode.printed(RANDOM_BYTES)
 
 
 def uncounted(*, printed: bool) -> None:
-    """A device that counts no attempts at a code."""
+    """A device without an attempt budget for codes."""
 
 
 def secret(*, printed: bool) -> bytes:
@@ -46,7 +46,7 @@ def secret(*, printed: bool) -> bytes:
 
 @dataclass(frozen=True)
 class Pair:
-    """One method, on both sides."""
+    """The two sides of one method."""
 
     device: Callable[[], OfferedMethod]
     client: Callable[[Session], ClientSide]
@@ -65,7 +65,7 @@ PAIRS: Mapping[str, Pair] = {
 
 
 class Run:
-    """A window and a client, and what passes between them."""
+    """A window and a client, and the messages between them."""
 
     def __init__(self, name: str, *, session: Session = SESSION, role: str = "guest") -> None:
         self.client = PAIRS[name].client(session)
@@ -97,7 +97,7 @@ class Run:
         return Terms(channel, other.get("role", "guest"), other.get("user", "anna"), "c1")
 
     def agree(self, started: Ceremony, **other: Any) -> None:
-        """Up to both users' yes."""
+        """Continue until both users have accepted."""
         message = self.client.started_untrusted(self.terms(**other), started.answer)
         if message is not None:
             self.client.exchanged_untrusted(self.exchanged(message).answer)
@@ -114,7 +114,7 @@ class Run:
 
 
 @pytest.mark.parametrize("name", Method)
-def test_both_sides_come_to_the_end(name: str) -> None:
+def test_each_method_completes(name: str) -> None:
     run = Run(name)
     run.agree(run.begin())
     number = run.window.find("c1", session_id=1).number
@@ -127,7 +127,7 @@ def test_both_sides_come_to_the_end(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", Method)
-def test_the_names_are_those_of_the_methods(name: str) -> None:
+def test_both_sides_have_the_name_of_their_method(name: str) -> None:
     assert PAIRS[name].device().method == PAIRS[name].client(SESSION).method == name
     assert PAIRS.keys() == set(Method)
 
@@ -136,7 +136,7 @@ def test_the_names_are_those_of_the_methods(name: str) -> None:
 @pytest.mark.parametrize(
     "other", [{"role": "owner"}, {"window_id": b"\x0b" * 16}], ids=["role", "window"]
 )
-def test_sides_that_mean_different_things_never_meet(name: str, other: dict[str, Any]) -> None:
+def test_sides_with_another_role_or_window_never_register(name: str, other: dict[str, Any]) -> None:
     run = Run(name)
     with pytest.raises(Mismatch):  # noqa: PT012 - each method notices at another step
         run.agree(run.begin(), **other)
@@ -146,22 +146,22 @@ def test_sides_that_mean_different_things_never_meet(name: str, other: dict[str,
 
 @pytest.mark.parametrize("name", Method)
 def test_a_client_in_another_session_never_confirms(name: str) -> None:
-    """As behind a man in the middle, who has a session with each side."""
+    """This is the situation behind a man in the middle, who has a session with each side."""
     run = Run(name, session=Session(b"\x22" * 32, CLIENT, DEVICE))
     real = run.terms
 
-    def elsewhere(**_: Any) -> Terms:
+    def terms_of_another_session(**_: Any) -> Terms:
         terms = real()
         return Terms(Channel(b"\x22" * 32, CLIENT, DEVICE, WINDOW_ID), terms.role, terms.user, "c1")
 
-    run.terms = elsewhere  # type: ignore[method-assign]
+    run.terms = terms_of_another_session  # type: ignore[method-assign]
     with pytest.raises(Mismatch):  # noqa: PT012 - each method notices at another step
         run.agree(run.begin())
         run.confirm()
 
 
 @pytest.mark.parametrize("name", Method)
-def test_a_wrong_tag_of_the_device_is_noticed(name: str) -> None:
+def test_a_client_rejects_a_wrong_device_tag(name: str) -> None:
     run = Run(name)
     run.agree(run.begin())
     tag = run.confirm()
@@ -171,7 +171,7 @@ def test_a_wrong_tag_of_the_device_is_noticed(name: str) -> None:
 
 @pytest.mark.parametrize("name", Method)
 @pytest.mark.parametrize("value", [None, "text", 5])
-def test_missing_fields_are_malformed_and_no_attempt(name: str, value: object) -> None:
+def test_missing_fields_are_malformed_and_do_not_end_the_ceremony(name: str, value: object) -> None:
     run = Run(name)
     started = run.begin()
     run.agree(started)
@@ -186,7 +186,7 @@ def test_missing_fields_are_malformed_and_no_attempt(name: str, value: object) -
 
 
 @pytest.mark.parametrize("name", sorted(set(Method) - {"sas"}))
-def test_only_sas_has_an_exchange(name: str) -> None:
+def test_methods_other_than_sas_have_no_exchange(name: str) -> None:
     side = PAIRS[name].device().create_side(Run(name).terms())
     with pytest.raises(Misuse):
         side.exchange_untrusted({})
@@ -200,7 +200,7 @@ def test_no_client_confirms_before_the_start(name: str) -> None:
         PAIRS[name].client(SESSION).confirm()
 
 
-def test_a_wrong_code_is_a_mismatch_at_the_clients_confirmation() -> None:
+def test_a_wrong_code_is_rejected_at_the_confirmation_of_the_client() -> None:
     run = Run("code")
     run.client = CodeClient(SESSION, TypedCode("00000000"), RANDOM_BYTES)
     run.agree(run.begin())
@@ -209,7 +209,7 @@ def test_a_wrong_code_is_a_mismatch_at_the_clients_confirmation() -> None:
     assert run.window.find("c1", session_id=1).state is State.REFUSED
 
 
-def test_a_label_of_another_device_gives_nothing_away() -> None:
+def test_a_label_of_another_device_is_rejected_before_its_token_is_sent() -> None:
     with pytest.raises(Mismatch, match="not the device of the label"):
         LabelClient(Session(EKM, CLIENT, OTHER), LABEL)
 
@@ -222,7 +222,7 @@ def test_a_wrong_token_is_a_mismatch() -> None:
         run.confirm()
 
 
-def test_a_printed_code_is_told_from_a_shown_one() -> None:
+def test_a_printed_code_is_distinguished_from_a_displayed_one() -> None:
     run = Run("code")
     run.client = CodeClient(SESSION, PRINTED, RANDOM_BYTES)
     run.agree(run.begin())
@@ -230,7 +230,7 @@ def test_a_printed_code_is_told_from_a_shown_one() -> None:
 
 
 @pytest.mark.parametrize("printed", ["yes", 1, None])
-def test_printed_is_true_or_false(printed: object) -> None:
+def test_a_printed_field_that_is_not_boolean_is_malformed(printed: object) -> None:
     run = Run("code")
     message = {**run.client.begin(), "printed": printed}
     run.client.begin = lambda: message  # type: ignore[method-assign]

@@ -37,7 +37,7 @@ from peer.pairing.names import check_name, default_name
         "字" * 64,
     ],
 )
-def test_good_names_pass(name: str) -> None:
+def test_valid_names_are_accepted(name: str) -> None:
     assert check_name(name) == unicodedata.normalize("NFC", name)
 
 
@@ -85,24 +85,24 @@ def test_good_names_pass(name: str) -> None:
         pytest.param("-anna", "begin and end", id="leading hyphen"),
         pytest.param("anna_", "begin and end", id="trailing underscore"),
         pytest.param("\u0301anna", "begin and end", id="leading mark"),
-        pytest.param("x" + "\u0316" * 5, "accents", id="piled marks"),
+        pytest.param("x" + "\u0316" * 5, "accents", id="stacked marks"),
     ],
 )
-def test_bad_names_are_refused_with_the_reason(name: object, words: str) -> None:
+def test_invalid_names_are_rejected_with_a_reason(name: object, words: str) -> None:
     with pytest.raises(Malformed, match=words) as caught:
         check_name(name)
     assert "1 to 64" in caught.value.advice
 
 
-def test_two_spellings_are_one_name() -> None:
+def test_equivalent_unicode_spellings_are_one_name() -> None:
     assert check_name("Zoe\u0308") == check_name("Zoë") == "Zo\u00eb"
 
 
-def test_length_counts_after_nfc() -> None:
+def test_the_length_limit_applies_after_nfc() -> None:
     assert check_name("e\u0301" * 64) == "é" * 64
     assert check_name("\u03b1\u0313\u0300\u0345" * 64) == "\u1f82" * 64
     with pytest.raises(Malformed, match="longer"):
-        check_name("\u0958" * 40)  # NFC takes this letter apart: 80 characters
+        check_name("\u0958" * 40)  # NFC decomposes this letter, so the name has 80 characters
 
 
 @given(st.text(max_size=300))
@@ -120,7 +120,7 @@ def test_any_text_is_a_name_or_malformed(text: str) -> None:
 
 
 @given(st.binary(min_size=32, max_size=32))
-def test_the_default_name_is_a_name(digest: bytes) -> None:
+def test_the_default_name_is_a_valid_name(digest: bytes) -> None:
     name = default_name(Fingerprint(digest))
     assert name == check_name(name)
     assert len(name) == len("client-") + 8

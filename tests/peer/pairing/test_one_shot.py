@@ -1,4 +1,4 @@
-"""The guard of one-shot objects."""
+"""One-shot objects: each step runs once and in order."""
 
 from enum import Enum, auto
 
@@ -48,7 +48,7 @@ class Example(OneShot):
         self.finished.append(failed)
 
 
-def test_steps_run_once_and_in_the_order_of_their_groups() -> None:
+def test_steps_run_once_and_in_group_order() -> None:
     for names in (("first", "second"), ("second", "first")):
         example = Example()
         with pytest.raises(Misuse, match="THIRD") as caught:
@@ -70,7 +70,7 @@ def test_a_step_returns_its_result() -> None:
     assert Example().first() == "first"
 
 
-def test_no_step_runs_inside_another() -> None:
+def test_a_step_called_inside_another_raises_misuse() -> None:
     example = Example()
     example.second()
     assert len(example.repeats) == 1
@@ -78,7 +78,7 @@ def test_no_step_runs_inside_another() -> None:
 
 
 @pytest.mark.parametrize("error", [Mismatch("wrong"), Misuse("no random bytes"), ValueError()])
-def test_an_error_ends_the_object(error: Exception) -> None:
+def test_no_step_is_possible_after_an_error(error: Exception) -> None:
     example = Example()
     with pytest.raises(type(error)):
         example.first(error)
@@ -88,7 +88,7 @@ def test_an_error_ends_the_object(error: Exception) -> None:
             again()
 
 
-def test_a_message_that_does_not_parse_is_no_step() -> None:
+def test_a_malformed_message_does_not_use_up_the_step() -> None:
     example = Example()
     with pytest.raises(Malformed):
         example.first(Malformed("not a byte string"))

@@ -1,4 +1,4 @@
-"""The method `sas`: against a second writing of the formulas, and nothing of it twice."""
+"""The method `sas`, compared with an independent implementation, and the limits of its steps."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ from peer.pairing.sides import Terms
 from tests.kit.sas import RealClient, RealDevice
 
 CHANNEL = Channel(b"\x01" * 32, Fingerprint(b"\x02" * 32), Fingerprint(b"\x03" * 32), b"\x04" * 16)
-STRANGER = Fingerprint(b"\x09" * 32)
+OTHER_KEY = Fingerprint(b"\x09" * 32)
 B = CHANNEL.binding(method="sas", role="guest")
 N_CLIENT, N_DEVICE = b"\x0c" * 32, b"\x0d" * 32
 
@@ -54,7 +54,7 @@ def client_side(
 
 
 def exchange(client: RealClient, device: RealDevice) -> None:
-    """Messages 2 to 4."""
+    """Exchange messages 2 to 4."""
     client.open(device.reveal(client.answer(device.commit())))
 
 
@@ -63,7 +63,7 @@ def lp(item: bytes) -> bytes:
 
 
 def hkdf(ikm: bytes, salt: bytes, info: bytes) -> bytes:
-    """RFC 5869, one block."""
+    """HKDF for one block of output (RFC 5869)."""
     return hmac.digest(hmac.digest(salt, ikm, "sha256"), info + b"\x01", "sha256")
 
 
@@ -78,7 +78,7 @@ def test_both_sides_show_the_same_number_and_confirm() -> None:
     client.verify_untrusted({"confirm": device.device_tag()})
 
 
-def test_the_formulas_of_the_protocol() -> None:
+def test_the_number_and_the_tags_match_the_formulas_of_the_protocol() -> None:
     assert (
         commitment(B, N_DEVICE)
         == hashlib.sha256(lp(b"handfast/1 commit") + lp(B) + lp(N_DEVICE)).digest()
@@ -104,8 +104,8 @@ def test_the_formulas_of_the_protocol() -> None:
     assert device.device_tag() == hmac.digest(key, b"D" + t, "sha256")
 
 
-def test_known_answers() -> None:
-    # Fixed values, for other implementations: docs/protocol.md may quote them.
+def test_known_values() -> None:
+    # Test vectors for other implementations, as in docs/protocol.md.
     assert B.hex() == "ef1ec9649de6cb0a7bd7d8340f2863fd77a1347267dc955032f1397d2a3f1c40"
     assert (
         commitment(B, N_DEVICE).hex()
@@ -124,7 +124,7 @@ def test_known_answers() -> None:
     assert t.hex() == "6c293f7625e82b013669cd46efa46e033548afe938ab4cc7bb65eeb27e692c3a"
 
 
-def test_leading_zeros_are_shown() -> None:
+def test_leading_zeros_of_the_number_are_shown() -> None:
     found = next(
         shown
         for seed in range(10_000)
@@ -135,7 +135,7 @@ def test_leading_zeros_are_shown() -> None:
 
 
 @pytest.mark.parametrize("digits", [3, 4, 6, 9])
-def test_the_number_of_digits(digits: int) -> None:
+def test_both_numbers_have_the_configured_digits(digits: int) -> None:
     client, device = client_side(digits=digits), device_side(digits=digits)
     exchange(client, device)
     assert len(client.number) == digits
@@ -143,21 +143,21 @@ def test_the_number_of_digits(digits: int) -> None:
     assert grouped(client.number).replace(" ", "") == client.number
 
 
-def test_the_client_draws_after_the_commitment_came() -> None:
+def test_the_client_draws_its_nonce_after_the_commitment_arrived() -> None:
     order: list[str] = []
 
-    def roll(count: int) -> bytes:
+    def draw(count: int) -> bytes:
         order.append("drawn")
         return b"\x0c" * count
 
-    client = RealClient(roll)
+    client = RealClient(draw)
     client.terms = Terms(CHANNEL, "guest", "anna", "7f")
     assert order == []
     client.answer(commitment(B, N_DEVICE))
     assert order == ["drawn"]
 
 
-def test_two_spellings_of_a_name_are_one() -> None:
+def test_equivalent_spellings_of_a_name_pair() -> None:
     client, device = client_side(user="Zoe\u0308"), device_side(user="Zoë")
     exchange(client, device)
     device.check_untrusted({"confirm": client.accept()})
@@ -168,12 +168,12 @@ def test_two_spellings_of_a_name_are_one() -> None:
         device_side(user="two words")
 
 
-# ---------------------------------------------------------------------------------- what is bound
+# ---------------------------------------------------------------------------------- the binding
 
-OTHERS: dict[str, Callable[[], dict[str, object]]] = {
+OTHER_PARAMETERS: dict[str, Callable[[], dict[str, object]]] = {
     "session": lambda: {"channel": replace(CHANNEL, ekm=b"\x09" * 32)},
-    "client key": lambda: {"channel": replace(CHANNEL, client=STRANGER)},
-    "device key": lambda: {"channel": replace(CHANNEL, device=STRANGER)},
+    "client key": lambda: {"channel": replace(CHANNEL, client=OTHER_KEY)},
+    "device key": lambda: {"channel": replace(CHANNEL, device=OTHER_KEY)},
     "keys swapped": lambda: {
         "channel": replace(CHANNEL, client=CHANNEL.device, device=CHANNEL.client)
     },
@@ -181,11 +181,14 @@ OTHERS: dict[str, Callable[[], dict[str, object]]] = {
     "role": lambda: {"role": "owner"},
     "no role": lambda: {"role": ""},
 }
-UNSEEN: dict[str, dict[str, str]] = {"ceremony": {"ceremony_id": "80"}, "name": {"user": "berta"}}
+ONLY_IN_MESSAGES: dict[str, dict[str, str]] = {
+    "ceremony": {"ceremony_id": "80"},
+    "name": {"user": "berta"},
+}
 
 
-@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
-def test_two_sides_that_mean_different_things_never_open(
+@pytest.mark.parametrize("other", OTHER_PARAMETERS.values(), ids=OTHER_PARAMETERS.keys())
+def test_with_different_parameters_the_commitment_does_not_open(
     other: Callable[[], dict[str, object]],
 ) -> None:
     client, device = client_side(), device_side(**other())  # type: ignore[arg-type]
@@ -196,8 +199,8 @@ def test_two_sides_that_mean_different_things_never_open(
     assert device.number != number(B, N_CLIENT, N_DEVICE)
 
 
-@pytest.mark.parametrize("other", UNSEEN.values(), ids=UNSEEN.keys())
-def test_what_is_in_the_messages_alone_is_bound_by_the_tags(other: dict[str, str]) -> None:
+@pytest.mark.parametrize("other", ONLY_IN_MESSAGES.values(), ids=ONLY_IN_MESSAGES.keys())
+def test_the_tags_bind_the_ceremony_id_and_the_name(other: dict[str, str]) -> None:
     client, device = client_side(), device_side(**other)  # type: ignore[arg-type]
     exchange(client, device)
     with pytest.raises(Mismatch):
@@ -207,7 +210,7 @@ def test_what_is_in_the_messages_alone_is_bound_by_the_tags(other: dict[str, str
 @pytest.mark.parametrize(
     "part", ["name", "ceremony_id", "window_id", "role", "commit", "client_nonce", "device_nonce"]
 )
-def test_every_part_is_in_the_transcript(part: str) -> None:
+def test_the_transcript_depends_on_every_part(part: str) -> None:
     def t(**changed: object) -> bytes:
         parts: dict[str, object] = {
             "name": "anna",
@@ -225,7 +228,7 @@ def test_every_part_is_in_the_transcript(part: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["compare", "code", "label", "button", ""])
-def test_another_method_shares_nothing(method: str) -> None:
+def test_values_of_another_method_are_rejected(method: str) -> None:
     b = CHANNEL.binding(method=method, role="guest")
     client = client_side()
     client.answer(commitment(b, N_DEVICE))
@@ -237,7 +240,7 @@ def test_another_method_shares_nothing(method: str) -> None:
         device.check_untrusted({"confirm": confirmation(CHANNEL.ekm, b, method).client_tag})
 
 
-# ----------------------------------------------------------------------------------- out of turn
+# ----------------------------------------------------------------------------- steps out of turn
 
 DEVICE_STEPS: dict[str, Callable[[RealDevice], object]] = {
     "commit": lambda device: device.commit(),
@@ -268,7 +271,7 @@ def honest_answer() -> bytes:
 
 @pytest.mark.parametrize("done", range(5))
 @pytest.mark.parametrize("step", DEVICE_STEPS)
-def test_device_steps_out_of_turn_are_misuse(done: int, step: str) -> None:
+def test_device_steps_out_of_turn_raise_misuse(done: int, step: str) -> None:
     device, names = device_side(), list(DEVICE_STEPS)
     for name in names[:done]:
         DEVICE_STEPS[name](device)
@@ -282,7 +285,7 @@ def test_device_steps_out_of_turn_are_misuse(done: int, step: str) -> None:
 
 @pytest.mark.parametrize("done", range(5))
 @pytest.mark.parametrize("step", CLIENT_STEPS)
-def test_client_steps_out_of_turn_are_misuse(done: int, step: str) -> None:
+def test_client_steps_out_of_turn_raise_misuse(done: int, step: str) -> None:
     client, names = client_side(), list(CLIENT_STEPS)
     for name in names[:done]:
         CLIENT_STEPS[name](client)
@@ -293,7 +296,7 @@ def test_client_steps_out_of_turn_are_misuse(done: int, step: str) -> None:
             CLIENT_STEPS[step](client)
 
 
-def test_there_is_no_number_before_both_nonces() -> None:
+def test_the_number_is_available_only_after_both_nonces() -> None:
     client, device = client_side(), device_side()
     for side in (client, device):
         with pytest.raises(Misuse):
@@ -309,20 +312,20 @@ def test_there_is_no_number_before_both_nonces() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 16, 31])
-def test_a_short_nonce_is_misuse(count: int) -> None:
+def test_a_nonce_of_another_length_raises_misuse(count: int) -> None:
     with pytest.raises(Misuse, match="random source"):
         device_side(nonce=b"x" * count).commit()
     with pytest.raises(Misuse, match="random source"):
         client_side(nonce=b"x" * count).answer(commitment(B, N_DEVICE))
 
 
-# --------------------------------------------------------------------------------- other bytes
+# ------------------------------------------------------------------------------- invalid input
 
 JUNK: list[object] = [None, "text", 7, [1], {}, b"", b"x", b"x" * 31, b"x" * 33, b"x" * 4096]
 
 
 @pytest.mark.parametrize("junk", JUNK)
-def test_anything_else_is_refused_and_ends_it(junk: object) -> None:
+def test_invalid_input_ends_the_ceremony(junk: object) -> None:
     def sides() -> Iterator[tuple[Callable[[], object], Callable[[], object]]]:
         client, device = client_side(), device_side()
         yield lambda: client.answer(junk), lambda: client.open(N_DEVICE)
@@ -354,7 +357,7 @@ def test_anything_else_is_refused_and_ends_it(junk: object) -> None:
 
 
 @pytest.mark.parametrize("junk", [one for one in JUNK if not isinstance(one, bytes)])
-def test_what_is_not_bytes_may_be_sent_to_the_device_again(junk: object) -> None:
+def test_the_device_accepts_another_message_after_a_malformed_one(junk: object) -> None:
     client, device = client_side(), device_side()
     nonce = client.answer(device.commit())
     with pytest.raises(Malformed):
@@ -365,18 +368,18 @@ def test_what_is_not_bytes_may_be_sent_to_the_device_again(junk: object) -> None
     device.check_untrusted(client.confirm())
 
 
-def test_no_secret_in_a_repr_or_an_error() -> None:
+def test_a_repr_or_an_error_shows_no_secret() -> None:
     client, device = client_side(), device_side()
     exchange(client, device)
     tag = client.accept()
-    said = f"{client!r} {device!r}"
+    output = f"{client!r} {device!r}"
     with pytest.raises(Mismatch) as caught:
         client.verify_untrusted({"confirm": tag})
-    said += f"{caught.value!r} {caught.value.advice}"
+    output += f"{caught.value!r} {caught.value.advice}"
     with pytest.raises(Misuse) as misuse:
         client.accept()
-    said += f"{misuse.value!r} {misuse.value.advice}"
+    output += f"{misuse.value!r} {misuse.value.advice}"
     for secret in (tag, N_CLIENT, N_DEVICE, CHANNEL.ekm):
-        assert secret.hex() not in said
-        assert repr(secret)[2:-1] not in said
-    assert client.number not in said
+        assert secret.hex() not in output
+        assert repr(secret)[2:-1] not in output
+    assert client.number not in output

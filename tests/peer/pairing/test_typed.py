@@ -1,4 +1,4 @@
-"""Codes that people type: what they look like, and which slips are noticed."""
+"""Codes that users type: their format, and detection of typing errors."""
 
 import secrets
 
@@ -31,7 +31,7 @@ def test_a_printed_code_is_ten_symbols_in_three_groups() -> None:
 
 
 @given(st.binary(min_size=8, max_size=8))
-def test_what_is_shown_is_read_back_however_it_is_typed(drawn: bytes) -> None:
+def test_a_code_is_read_back_in_every_accepted_spelling(drawn: bytes) -> None:
     for made in (TypedCode.shown(lambda _: drawn), TypedCode.printed(lambda count: drawn[:count])):
         for typed in (
             made.text,
@@ -43,11 +43,11 @@ def test_what_is_shown_is_read_back_however_it_is_typed(drawn: bytes) -> None:
         assert made.is_printed == (len(made.symbols) == 10)
 
 
-def test_letters_that_look_like_digits_are_digits() -> None:
+def test_letters_that_look_like_digits_are_read_as_digits() -> None:
     assert TypedCode.parse_untrusted("O1lI-9930") == TypedCode("01119930")
 
 
-def test_every_wrong_symbol_of_a_printed_code_is_noticed() -> None:
+def test_any_wrong_symbol_of_a_printed_code_is_detected() -> None:
     right = PRINTED.symbols
     for place, symbol in enumerate(right):
         for other in set(CROCKFORD) - {symbol}:
@@ -55,7 +55,7 @@ def test_every_wrong_symbol_of_a_printed_code_is_noticed() -> None:
                 TypedCode.parse_untrusted(right[:place] + other + right[place + 1 :])
 
 
-def test_every_swap_of_neighbours_in_a_printed_code_is_noticed() -> None:
+def test_any_swap_of_adjacent_symbols_in_a_printed_code_is_detected() -> None:
     for _ in range(200):
         right = TypedCode.printed(secrets.token_bytes).symbols
         for place in range(9):
@@ -66,7 +66,7 @@ def test_every_swap_of_neighbours_in_a_printed_code_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "4821-993", "4821-99301", "48a1-9930", "١٢٣٤٥٦٧٨", None, 5])
-def test_what_is_no_code(wrong: object) -> None:
+def test_an_invalid_code_is_malformed_and_not_quoted(wrong: object) -> None:
     with pytest.raises(Malformed) as caught:
         TypedCode.parse_untrusted(wrong)
     assert not wrong or str(wrong) not in f"{caught.value} {caught.value.advice}"
@@ -81,12 +81,12 @@ def test_any_text_is_a_code_or_malformed(text: str) -> None:
     assert TypedCode.parse_untrusted(code.text) == code
 
 
-def test_no_code_shows_in_a_repr() -> None:
+def test_a_repr_shows_no_typed_code() -> None:
     assert PRINTED.symbols not in repr(PRINTED)
     assert "4821" not in repr(fixed((48219930).to_bytes(4, "big")))
 
 
-def test_a_printed_code_is_stretched_for_one_device() -> None:
+def test_only_a_printed_code_is_stretched_with_the_device_key() -> None:
     secret = PRINTED.secret(DEVICE)
     assert len(secret) == 48
     assert secret != PRINTED.secret(Fingerprint(b"\xde" * 32))

@@ -1,4 +1,4 @@
-"""The rules of the pairing window (protocol §§4, 5.3)."""
+"""Rules of the pairing window (protocol §§4 and 5.3)."""
 
 import gc
 import json
@@ -27,10 +27,10 @@ from peer.pairing.sides import OfferedMethod, Terms, bytes_field
 from peer.pairing.window import Window
 from tests.kit.windows import ANNA, ASKED, BERT, PENDING, client_of, kinds, opened, start
 
-# A pairing that goes well.
+# Successful pairing.
 
 
-def test_compare_from_start_to_registered() -> None:
+def test_compare_registers_the_client() -> None:
     window = opened()
     ceremony = start(window)
     client = client_of(ceremony)
@@ -46,7 +46,7 @@ def test_compare_from_start_to_registered() -> None:
     assert kinds(window) == ["window-opened", "ceremony-started", "registered", "window-closed"]
 
 
-def test_plain_form_needs_the_device_user_alone() -> None:
+def test_the_plain_form_requires_only_the_device_user() -> None:
     window = opened()
     start(window, form=StartForm.PLAIN)
     with pytest.raises(Busy):
@@ -57,14 +57,14 @@ def test_plain_form_needs_the_device_user_alone() -> None:
     assert done.device_tag == b""
 
 
-def test_plain_form_takes_no_tag() -> None:
+def test_the_plain_form_accepts_no_tag() -> None:
     window = opened()
     start(window, form=StartForm.PLAIN)
     with pytest.raises(Busy):
         window.complete("c1", {"confirm": b"\0" * 32}, 1.0, session_id=1)
 
 
-def test_events_are_flat_and_without_secrets() -> None:
+def test_events_are_serializable_and_contain_no_secrets() -> None:
     window = opened()
     ceremony = start(window)
     tag = bytes_field(client_of(ceremony).confirm(), "confirm")
@@ -79,10 +79,10 @@ def test_events_are_flat_and_without_secrets() -> None:
     assert window.take_events() == []
 
 
-# No client is registered without the consent of both sides.
+# A client is registered only with the consent of both sides.
 
 
-def test_a_tag_before_the_device_users_yes_is_not_looked_at() -> None:
+def test_a_tag_before_the_device_user_accepts_is_not_checked() -> None:
     window = opened()
     ceremony = start(window)
     with pytest.raises(Busy):
@@ -92,7 +92,7 @@ def test_a_tag_before_the_device_users_yes_is_not_looked_at() -> None:
     assert window.find("c1", session_id=1).state is ASKED
 
 
-def test_registered_before_the_clients_tag_is_refused() -> None:
+def test_registration_before_the_client_tag_is_refused() -> None:
     window = opened()
     start(window)
     for _ in range(2):
@@ -104,7 +104,7 @@ def test_registered_before_the_clients_tag_is_refused() -> None:
     assert window.is_open(1.0)
 
 
-def test_the_device_tag_is_not_out_before_the_commit() -> None:
+def test_the_device_tag_is_not_available_before_the_commit() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
@@ -112,7 +112,7 @@ def test_the_device_tag_is_not_out_before_the_commit() -> None:
     assert window.find("c1", session_id=1).device_tag == b""
 
 
-def test_a_wrong_tag_ends_it_for_good() -> None:
+def test_a_wrong_tag_ends_the_ceremony() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
@@ -134,7 +134,7 @@ def test_a_tag_of_another_session_is_refused() -> None:
         window.complete("c1", client_of(ceremony, b"\x99" * 32).confirm(), 1.0, session_id=1)
 
 
-def test_a_right_tag_from_another_session_is_not_found() -> None:
+def test_another_session_cannot_access_a_ceremony() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
@@ -152,9 +152,9 @@ def test_a_right_tag_from_another_session_is_not_found() -> None:
     assert window.complete("c1", {"confirm": tag}, 1.0, session_id=1).state is PENDING
 
 
-def test_a_tag_of_an_earlier_ceremony_of_the_same_session_is_only_good_as_its_own_binding() -> None:
-    # Same session, keys, window, method and role: B is the same, and so is the meaning of the tag.
-    # What must not happen is that it works without a new yes of the device's user.
+def test_a_tag_of_an_earlier_ceremony_requires_a_new_acceptance() -> None:
+    # The binding is the same: session, keys, window, method and role are equal. The tag must still
+    # not be accepted before the device's user accepts the new ceremony.
     window = opened()
     tag = bytes_field(client_of(start(window)).confirm(), "confirm")
     window.decide("c1", accept=True, now=0.0)
@@ -164,7 +164,7 @@ def test_a_tag_of_an_earlier_ceremony_of_the_same_session_is_only_good_as_its_ow
 
 
 @pytest.mark.parametrize("tag", [None, "0" * 32, 7, [], {}])
-def test_a_tag_that_is_no_bytes_is_malformed_and_costs_nothing(tag: object) -> None:
+def test_a_tag_that_is_not_bytes_is_malformed_and_may_be_sent_again(tag: object) -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
@@ -173,10 +173,10 @@ def test_a_tag_that_is_no_bytes_is_malformed_and_costs_nothing(tag: object) -> N
     window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)
 
 
-# No's, late ones, crashes: each is one failure, and the next ceremony can start.
+# Each refusal, timeout or crash is one failure, and the next ceremony can start.
 
 
-def test_the_device_user_refuses() -> None:
+def test_a_refusal_by_the_device_user_ends_the_ceremony() -> None:
     window = opened()
     start(window)
     ended = window.decide("c1", accept=False, now=1.0)
@@ -186,7 +186,7 @@ def test_the_device_user_refuses() -> None:
     assert kinds(window)[-1] == "refused"
 
 
-def test_the_device_user_may_think_again_until_the_client_has_confirmed() -> None:
+def test_the_device_user_can_refuse_until_the_client_has_confirmed() -> None:
     window = opened()
     start(window)
     window.decide("c1", accept=True, now=1.0)
@@ -195,7 +195,7 @@ def test_the_device_user_may_think_again_until_the_client_has_confirmed() -> Non
     assert window.decide("c1", accept=False, now=3.0).state is State.REFUSED
 
 
-def test_only_the_device_can_undo_a_commit() -> None:
+def test_only_the_device_can_revoke_a_commit() -> None:
     window = opened()
     pair_until_commit = start(window)
     window.decide("c1", accept=True, now=0.0)
@@ -217,12 +217,13 @@ def test_only_the_device_can_undo_a_commit() -> None:
     assert window.next_deadline(10_000.0) == 10_010.0
 
 
-def test_a_commit_is_never_late() -> None:
+def test_a_commit_has_no_deadline() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)
-    assert window.next_deadline(1.0) == 120.0  # the window's, which ends no commit
+    # the window's deadline, which does not end the commit
+    assert window.next_deadline(1.0) == 120.0
     assert window.expire(500.0) == []
     assert not window.is_open(500.0)
     done = window.registered("c1", user="anna", now=500.0)
@@ -230,7 +231,7 @@ def test_a_commit_is_never_late() -> None:
     assert window.needs_port(509.0)
 
 
-def test_the_keys_of_a_ceremony_go_with_it() -> None:
+def test_the_keys_of_an_ended_ceremony_are_freed() -> None:
     sides: list[weakref.ref[CompareDevice]] = []
 
     def create(terms: Terms) -> CompareDevice:
@@ -246,7 +247,7 @@ def test_the_keys_of_a_ceremony_go_with_it() -> None:
     assert side() is None
 
 
-def test_a_store_that_fails_ends_the_ceremony() -> None:
+def test_a_failing_store_ends_the_ceremony() -> None:
     window = opened()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
@@ -258,7 +259,7 @@ def test_a_store_that_fails_ends_the_ceremony() -> None:
     assert window.budget.failures == 1
 
 
-END_IT: dict[str, tuple[Callable[[Window], object], State, str]] = {
+ENDINGS: dict[str, tuple[Callable[[Window], object], State, str]] = {
     "refused": (lambda w: w.decide("c1", accept=False, now=1.0), State.REFUSED, "refused"),
     "aborted": (lambda w: w.abort("c1", 1.0, session_id=1), State.REVOKED, "client"),
     "crashed": (lambda w: w.session_ended(1, 1.0), State.REVOKED, "session-ended"),
@@ -267,9 +268,9 @@ END_IT: dict[str, tuple[Callable[[Window], object], State, str]] = {
 
 
 @pytest.mark.parametrize("accepted", [False, True])
-@pytest.mark.parametrize("how", END_IT)
-def test_after_any_end_the_next_one_can_start(how: str, accepted: bool) -> None:
-    act, state, reason = END_IT[how]
+@pytest.mark.parametrize("how", ENDINGS)
+def test_after_any_end_the_next_ceremony_can_start(how: str, accepted: bool) -> None:
+    act, state, reason = ENDINGS[how]
     window = opened(seconds=900)
     start(window)
     if accepted:
@@ -280,19 +281,19 @@ def test_after_any_end_the_next_one_can_start(how: str, accepted: bool) -> None:
     assert window.pending() is None
     assert window.failures == 1
     assert window.budget.failures == 1
-    assert window.next_deadline(200.0) == 900.0  # the window's own, no timer of the ceremony
+    assert window.next_deadline(200.0) == 900.0  # only the window's deadline, none of the ceremony
     again = start(window, 200.0, ceremony_id="c2")
     assert again.state is ASKED
 
 
-def test_a_foreign_session_that_ends_changes_nothing() -> None:
+def test_the_end_of_another_session_changes_nothing() -> None:
     window = opened()
     ceremony = start(window)
     window.session_ended(2, 1.0)
     assert window.pending() == ceremony
 
 
-def test_start_again_ends_the_old_one() -> None:
+def test_a_new_start_by_the_same_key_ends_the_old_ceremony() -> None:
     window = opened()
     start(window)
     second = start(window, 5.0, ceremony_id="c2", session_id=2)
@@ -311,7 +312,7 @@ def test_three_failures_close_the_window() -> None:
         start(window, float(number), ceremony_id=f"c{number}")
         window.decide(f"c{number}", accept=False, now=float(number))
     assert not window.is_open(3.0)
-    assert window.needs_port(3.0)  # the last client is still to be told
+    assert window.needs_port(3.0)  # the last client has not yet read its result
     with pytest.raises(NotOpen) as caught:
         start(window, 3.0, ceremony_id="c4")
     assert caught.value.reason == "window-closed"
@@ -320,7 +321,7 @@ def test_three_failures_close_the_window() -> None:
     assert events[-1].fields["reason"] == "failures"
 
 
-def test_starting_again_and_again_closes_the_window_too() -> None:
+def test_repeated_starts_close_the_window_too() -> None:
     window = opened()
     for number in range(3):
         start(window, 0.0, ceremony_id=f"c{number}")
@@ -349,7 +350,7 @@ def test_two_keys_are_both_refused() -> None:
         start(window, 1.0, ceremony_id="c3")
     overlap = next(e for e in window.take_events() if e.kind is EventKind.OVERLAP)
     assert (overlap.fields["fingerprint"], overlap.fields["other"]) == (ANNA.hex, BERT.hex)
-    assert window.needs_port(5.0)  # both refusals are on their way
+    assert window.needs_port(5.0)  # both clients have yet to read their refusals
     window.notified("c1")
     assert window.needs_port(5.0)
     assert not window.needs_port(11.0)
@@ -363,7 +364,7 @@ def test_two_keys_are_refused_also_when_the_first_has_ended() -> None:
         start(window, 2.0, fingerprint=BERT, ceremony_id="c2")
 
 
-def test_overlap_after_the_device_users_yes() -> None:
+def test_two_keys_are_refused_also_after_the_device_user_accepted() -> None:
     window = opened()
     start(window)
     window.decide("c1", accept=True, now=0.0)
@@ -372,7 +373,7 @@ def test_overlap_after_the_device_users_yes() -> None:
     assert window.find("c1", session_id=1).state is State.REFUSED
 
 
-def test_first_wins_keeps_the_first_while_it_lives() -> None:
+def test_first_wins_keeps_the_first_ceremony_until_it_ends() -> None:
     window = opened(overlap="first-wins")
     ceremony = start(window)
     with pytest.raises(Busy):
@@ -382,24 +383,24 @@ def test_first_wins_keeps_the_first_while_it_lives() -> None:
     assert start(window, 3.0, fingerprint=BERT, session_id=2, ceremony_id="c2").state is ASKED
 
 
-def test_an_invalid_start_is_no_start() -> None:
+def test_an_invalid_start_is_not_counted() -> None:
     window = opened()
-    wishes: list[dict[str, Any]] = [
+    requests: list[dict[str, Any]] = [
         {"name": "_((;;.::)"},
         {"method": "button"},
         {"role_asked": "owner"},
     ]
-    for options in wishes:
+    for options in requests:
         with pytest.raises((Malformed, NotOffered)):
             start(window, fingerprint=BERT, **options)
     assert window.budget.failures == 0
     assert start(window).state is ASKED
 
 
-# What a client may ask for.
+# Requested roles, methods and names.
 
 
-def test_a_role_above_the_windows_is_refused() -> None:
+def test_a_role_that_the_window_does_not_allow_is_refused() -> None:
     window = opened(role="user", roles=["guest"])
     for role in ("owner", "admin", "nonsense"):
         with pytest.raises(NotOffered) as caught:
@@ -409,12 +410,12 @@ def test_a_role_above_the_windows_is_refused() -> None:
     assert start(window, role_asked="guest").role == "guest"
 
 
-def test_the_windows_role_is_the_default() -> None:
+def test_the_role_of_the_window_is_the_default() -> None:
     assert start(opened(role="owner")).role == "owner"
     assert start(opened(role="owner"), role_asked="owner").role == "owner"
 
 
-def test_a_window_for_no_method_cannot_be_opened() -> None:
+def test_a_window_without_methods_or_with_an_unknown_rule_is_rejected() -> None:
     with pytest.raises(UsageError, match="method"):
         opened(methods=[])
     with pytest.raises(ValueError, match="maybe"):

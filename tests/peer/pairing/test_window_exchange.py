@@ -1,4 +1,4 @@
-"""Methods with an exchange of messages, in a window."""
+"""Methods with an exchange of messages, in a pairing window."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ from peer.pairing.window import Window
 from peer.pairing.window_timer import Phase
 from tests.kit.windows import ANNA, ASKED, DEVICE, PENDING, WINDOW_ID, client_of, opened, start
 
-# Methods of other shapes than `compare`.
+# Methods with other steps than `compare`.
 
 
 class Echo(DeviceSide):
-    """The device's side of a method with an exchange: every value has to be b"right"."""
+    """The device's side of a method with an exchange; every value must be b"right"."""
 
     method = Method.SAS
 
@@ -67,7 +67,7 @@ def begun(window: Window, now: float = 0.0, **options: Any) -> Ceremony:
     return start(window, now, **{"method": "sas", "message": FIRST} | options)
 
 
-def test_an_exchange_comes_before_the_question() -> None:
+def test_the_exchange_precedes_the_question_to_the_user() -> None:
     window = opened(methods=[ECHO])
     ceremony = begun(window)
     assert (ceremony.state, ceremony.answer) == (PENDING, {"begun": b"right"})
@@ -88,7 +88,7 @@ def test_an_exchange_comes_before_the_question() -> None:
     assert window.registered("c1", user="anna", now=4.0).device_tag == b"tag"
 
 
-def test_a_program_has_one_step_for_its_exchange_and_then_a_person_has_time() -> None:
+def test_the_exchange_has_a_step_deadline_and_the_user_a_longer_one() -> None:
     window = opened(methods=[ECHO], seconds=900)
     begun(window)
     assert window.next_deadline(0.0) == DEFAULT_LIMITS.step_seconds
@@ -100,7 +100,7 @@ def test_a_program_has_one_step_for_its_exchange_and_then_a_person_has_time() ->
     assert (late.id, late.state, late.reason) == ("c2", State.EXPIRED, "too-late")
 
 
-def test_only_the_own_session_can_exchange() -> None:
+def test_another_session_cannot_continue_an_exchange() -> None:
     window = opened(methods=[ECHO])
     begun(window)
     with pytest.raises(NoSuchCeremony):
@@ -109,7 +109,7 @@ def test_only_the_own_session_can_exchange() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "right", 1])
-def test_a_field_that_is_missing_or_of_another_type_changes_nothing(value: object) -> None:
+def test_a_missing_or_mistyped_field_changes_nothing(value: object) -> None:
     window = opened(methods=[ECHO])
     with pytest.raises(Malformed):
         begun(window, message={"first": value})
@@ -124,7 +124,7 @@ def test_a_field_that_is_missing_or_of_another_type_changes_nothing(value: objec
     assert window.complete("c1", THIRD, 1.0, session_id=1).state is PENDING
 
 
-def test_a_wrong_first_message_is_an_attempt_and_a_failure() -> None:
+def test_a_wrong_first_message_counts_as_attempt_and_failure() -> None:
     window = opened(methods=[ECHO])
     with pytest.raises(Mismatch):
         begun(window, message={"first": b"wrong"})
@@ -134,7 +134,7 @@ def test_a_wrong_first_message_is_an_attempt_and_a_failure() -> None:
     assert kinds[-2:] == [EventKind.CEREMONY_STARTED, EventKind.MISMATCH]
 
 
-def test_a_wrong_exchange_ends_the_ceremony_and_three_the_window() -> None:
+def test_a_wrong_exchange_ends_the_ceremony_and_three_close_the_window() -> None:
     window = opened(methods=[ECHO])
     for number in range(3):
         begun(window, ceremony_id=f"c{number}")
@@ -144,7 +144,7 @@ def test_a_wrong_exchange_ends_the_ceremony_and_three_the_window() -> None:
     assert window.phase is Phase.LINGERING
 
 
-def test_a_method_without_a_question_waits_for_the_client_alone() -> None:
+def test_a_method_without_a_question_waits_only_for_the_client() -> None:
     window = opened(methods=[offer_button()], role="admin", unverified_role="guest")
     ceremony = start(window, method="button")
     assert (ceremony.state, ceremony.role) == (PENDING, "guest")
@@ -157,7 +157,7 @@ def test_a_method_without_a_question_waits_for_the_client_alone() -> None:
     client.verify_untrusted({"confirm": tag})
 
 
-def test_a_method_that_verifies_no_key_gives_no_better_role_even_if_requested() -> None:
+def test_a_method_that_verifies_no_key_grants_only_the_unverified_role() -> None:
     window = opened(
         methods=[offer_compare(), offer_button()],
         role="admin",
@@ -170,7 +170,7 @@ def test_a_method_that_verifies_no_key_gives_no_better_role_even_if_requested() 
     assert start(window, method="button", role_asked="guest").role == "guest"
 
 
-def test_a_tag_of_one_method_is_worth_nothing_in_another() -> None:
+def test_a_tag_of_another_method_is_rejected_by_the_window() -> None:
     window = opened(methods=[offer_compare(), offer_button()])
     ceremony = start(window, method="button")
     with pytest.raises(Mismatch):

@@ -1,4 +1,4 @@
-"""Whatever clients, people and clocks do, in any order: the window's invariants hold."""
+"""The window's invariants hold for any order of actions by clients, users, store and clock."""
 
 from typing import Any
 
@@ -27,40 +27,40 @@ from peer.pairing.window_timer import Phase
 DEVICE = Fingerprint(b"\xdd" * 32)
 WINDOW_ID = b"\x0a" * 16
 KEYS = [Fingerprint(bytes([n]) * 32) for n in (1, 2, 3)]
-# Weighted so that good days happen too: a stranger, an old ceremony, a long wait now and then.
-which = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 1, 2])
+# Weighted so that many pairings succeed: another client, an old ceremony or a long wait is rare.
+clients = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 1, 2])
 recent = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2])
-seldom = st.sampled_from([False] * 9 + [True])
+rarely = st.sampled_from([False] * 9 + [True])
 waits = st.sampled_from([0.0, 0.5, 1.0, 5.0, 5.0, 30.0, 61.0, 121.0, 900.0])
 
 
 class WindowMachine(RuleBasedStateMachine):
-    """Three clients, one device, one clock; a model of who said yes beside the real window."""
+    """Three clients, a device, a clock, and a model of what both sides have accepted."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
         self.ids: list[str] = []
         self.started: dict[str, Ceremony] = {}
-        self.device_yes: set[str] = set()
-        self.client_yes: set[str] = set()
+        self.device_accepted: set[str] = set()
+        self.client_confirmed: set[str] = set()
         self.keys: set[Fingerprint] = set()
         self.ended: list[str] = []
         self.was_closed = False
         self.successes = 0
-        self.words: list[tuple[str, str, str]] = []
+        self.refusals: list[tuple[str, str, str]] = []
 
     @initialize(failures=st.sampled_from([0, 0, 8, 9, 12]))
-    def first_boot(self, failures: int) -> None:
-        self.window_of("refuse", 900.0, AttemptBudget(failures=failures))
+    def open_first_window(self, failures: int) -> None:
+        self.create_window("refuse", 900.0, AttemptBudget(failures=failures))
 
     @precondition(lambda self: self.was_closed and self.window.pending() is None)
     @rule(overlap=st.sampled_from(["refuse", "first-wins"]), seconds=st.floats(30, 2000))
-    def a_new_window(self, overlap: str, seconds: float) -> None:
+    def open_another_window(self, overlap: str, seconds: float) -> None:
         self.check_reports()
-        self.window_of(overlap, seconds, self.window.budget)
+        self.create_window(overlap, seconds, self.window.budget)
 
-    def window_of(self, overlap: str, seconds: float, budget: AttemptBudget) -> None:
+    def create_window(self, overlap: str, seconds: float, budget: AttemptBudget) -> None:
         self.overlap = overlap
         self.window = Window.open(
             self.now,
@@ -79,11 +79,11 @@ class WindowMachine(RuleBasedStateMachine):
         self.successes = 0
 
     def attempt(self, call: Any, *args: Any, **options: Any) -> Ceremony | None:
-        """Call; None if it was refused. Nothing but a CeremonyError with advice may come out."""
+        """Call; None if it was refused. Only a CeremonyError with advice may be raised."""
         try:
             result: Ceremony | None = call(*args, **options)
         except CeremonyError as error:
-            self.words.append((error.reason, str(error), error.advice))
+            self.refusals.append((error.reason, str(error), error.advice))
             return None
         return result
 
@@ -94,7 +94,7 @@ class WindowMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(who=which, form=st.sampled_from(StartForm))
+    @rule(who=clients, form=st.sampled_from(StartForm))
     def start(self, who: int, form: StartForm) -> None:
         before = self.window.budget
         live = self.window.pending()
@@ -121,15 +121,15 @@ class WindowMachine(RuleBasedStateMachine):
         self.ids.append(ceremony.id)
         self.started[ceremony.id] = ceremony
         if form is StartForm.PLAIN:
-            self.client_yes.add(ceremony.id)
+            self.client_confirmed.add(ceremony.id)
 
     @rule(back=recent, accept=st.sampled_from([True, True, True, False]))
     def device_user_answers(self, back: int, accept: bool) -> None:
         key = self.pick(back)
         if self.attempt(self.window.decide, key, accept=accept, now=self.now) and accept:
-            self.device_yes.add(key)
+            self.device_accepted.add(key)
 
-    @rule(back=recent, who=which, honest=st.sampled_from([True, True, True, False]))
+    @rule(back=recent, who=clients, honest=st.sampled_from([True, True, True, False]))
     def client_completes(self, back: int, who: int, honest: bool) -> None:
         key = self.pick(back)
         tag = b"\0" * 32
@@ -144,8 +144,8 @@ class WindowMachine(RuleBasedStateMachine):
         if result is not None:
             assert honest
             assert own
-            assert key in self.device_yes
-            self.client_yes.add(key)
+            assert key in self.device_accepted
+            self.client_confirmed.add(key)
 
     @rule(back=recent)
     def device_commits(self, back: int) -> None:
@@ -153,16 +153,16 @@ class WindowMachine(RuleBasedStateMachine):
         done = self.attempt(self.window.registered, key, user="u", now=self.now)
         if done is None:
             return
-        assert key in self.device_yes
-        assert key in self.client_yes
+        assert key in self.device_accepted
+        assert key in self.client_confirmed
         assert done.state is State.REGISTERED
         assert not self.window.is_open(self.now)
         assert self.window.budget.failures == 0
         self.successes += 1
 
-    @rule(steps=st.integers(1, 4), who=which, form=st.sampled_from(StartForm))
-    def honest_people_go_on(self, steps: int, who: int, form: StartForm) -> None:
-        """The next steps of a pairing that goes well, from wherever it is."""
+    @rule(steps=st.integers(1, 4), who=clients, form=st.sampled_from(StartForm))
+    def honest_pairing_continues(self, steps: int, who: int, form: StartForm) -> None:
+        """Perform the next steps of a successful pairing, from any state."""
         for _ in range(steps):
             live = self.window.pending()
             if live is None:
@@ -174,36 +174,36 @@ class WindowMachine(RuleBasedStateMachine):
             else:
                 self.device_commits(0)
 
-    @rule(back=recent, who=which, really=seldom)
-    def client_aborts(self, back: int, who: int, really: bool) -> None:
-        if really:
+    @rule(back=recent, who=clients, happens=rarely)
+    def client_aborts(self, back: int, who: int, happens: bool) -> None:
+        if happens:
             self.attempt(self.window.abort, self.pick(back), self.now, session_id=who)
 
-    @rule(back=recent, really=seldom)
-    def store_fails(self, back: int, really: bool) -> None:
-        if really:
+    @rule(back=recent, happens=rarely)
+    def store_fails(self, back: int, happens: bool) -> None:
+        if happens:
             self.attempt(self.window.abort, self.pick(back), self.now, reason="store")
 
-    @rule(who=which, really=seldom)
-    def session_ends(self, who: int, really: bool) -> None:
-        if really:
+    @rule(who=clients, happens=rarely)
+    def session_ends(self, who: int, happens: bool) -> None:
+        if happens:
             self.window.session_ended(who, self.now)
 
     @rule(seconds=st.floats(1, 2000))
-    def opened_again(self, seconds: float) -> None:
+    def window_is_extended(self, seconds: float) -> None:
         before = self.window.seconds_left(self.now)
         self.attempt(self.window.extend, self.now, seconds)
         after = self.window.seconds_left(self.now)
         assert after <= max(before, seconds) + 1e-6
 
-    @rule(really=seldom)
-    def console_closes(self, really: bool) -> None:
-        if really:
+    @rule(happens=rarely)
+    def console_closes_window(self, happens: bool) -> None:
+        if happens:
             self.window.close(self.now)
             assert not self.window.is_open(self.now)
 
     @rule(back=recent)
-    def told(self, back: int) -> None:
+    def client_reads_result(self, back: int) -> None:
         self.window.notified(self.pick(back))
 
     @rule()
@@ -213,7 +213,7 @@ class WindowMachine(RuleBasedStateMachine):
         assert deadline is None or deadline > self.now
 
     @invariant()
-    def at_most_one_lives(self) -> None:
+    def at_most_one_ceremony_is_live(self) -> None:
         live = [
             key
             for key, ceremony in self.started.items()
@@ -223,29 +223,29 @@ class WindowMachine(RuleBasedStateMachine):
         assert live == ([pending.id] if pending else [])
 
     @invariant()
-    def both_said_yes(self) -> None:
+    def both_sides_agreed_before_registration(self) -> None:
         for key, ceremony in self.started.items():
             now = self.window.find(key, session_id=ceremony.session_id)
             if now.stage in {Stage.COMMITTING, Stage.REGISTERED}:
-                assert key in self.device_yes
-                assert key in self.client_yes
+                assert key in self.device_accepted
+                assert key in self.client_confirmed
             assert bool(now.device_tag) == (
                 now.state is State.REGISTERED and now.form is StartForm.CONFIRMED
             )
         assert self.successes <= 1
 
     @invariant()
-    def few_failures_while_open(self) -> None:
+    def an_open_window_has_few_failures(self) -> None:
         if self.started and self.window.phase is Phase.OPEN:
             assert self.window.failures < DEFAULT_LIMITS.window_failures
 
     @invariant()
-    def never_too_long(self) -> None:
+    def the_open_time_is_bounded(self) -> None:
         if hasattr(self, "window"):
             assert 0 <= self.window.seconds_left(self.now) <= DEFAULT_LIMITS.window_max_seconds
 
     @invariant()
-    def closed_stays_closed(self) -> None:
+    def a_closed_window_stays_closed(self) -> None:
         if hasattr(self, "window"):
             if self.was_closed:
                 assert not self.window.is_open(self.now)
@@ -261,7 +261,7 @@ class WindowMachine(RuleBasedStateMachine):
         self.ended += [ceremony.id for ceremony in self.window.take_ended()]
         assert len(self.ended) == len(set(self.ended))
         assert len(self.window.take_events()) <= 2 * len(self.started) + 3
-        assert all(all(words) for words in self.words)
+        assert all(all(refusal) for refusal in self.refusals)
 
     def teardown(self) -> None:
         if hasattr(self, "window"):

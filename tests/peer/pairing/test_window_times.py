@@ -1,4 +1,4 @@
-"""When a window closes, and what attempts cost."""
+"""Deadlines of the pairing window, and the cost of attempts."""
 
 import contextlib
 
@@ -30,7 +30,7 @@ def pair(window: Window, now: float = 0.0) -> Ceremony:
 # Attempts.
 
 
-def test_each_start_is_debited_and_a_success_clears() -> None:
+def test_each_start_is_debited_and_a_success_resets_the_budget() -> None:
     window = opened(budget=AttemptBudget(failures=8))
     start(window)
     assert window.budget.failures == 9
@@ -41,32 +41,32 @@ def test_each_start_is_debited_and_a_success_clears() -> None:
     assert other.budget.failures == 0
 
 
-def test_a_back_off_locks_out_across_windows() -> None:
+def test_a_backoff_applies_across_windows() -> None:
     window = opened(budget=AttemptBudget(failures=9))
-    start(window)  # the tenth
+    start(window)  # the tenth failure
     window.decide("c1", accept=False, now=1.0)
     again = opened(2.0, budget=window.budget)
     with pytest.raises(LockedOut) as caught:
         start(again, 2.0)
     assert caught.value.reason == "locked-out"
     assert caught.value.retry_after == 28.0
-    assert again.budget == window.budget  # a refusal is not debited
+    assert again.budget == window.budget  # a refused start is not debited
     assert start(again, 30.0).state is ASKED
 
 
-def test_a_success_of_the_tenth_attempt_is_not_hurt_by_its_own_back_off() -> None:
+def test_the_tenth_attempt_can_succeed_despite_its_own_backoff() -> None:
     assert pair(opened(budget=AttemptBudget(failures=9))).state is State.REGISTERED
 
 
 # Time.
 
 
-def test_a_person_has_120_s_and_a_program_60() -> None:
+def test_a_user_has_120_seconds_and_a_program_60() -> None:
     window = opened(seconds=900)
     start(window)
     assert window.next_deadline(0.0) == 120.0
     window.decide("c1", accept=True, now=10.0)
-    assert window.next_deadline(10.0) == 120.0  # the client's person was asked at 0 too
+    assert window.next_deadline(10.0) == 120.0  # the client's user was asked at 0 s too
     other = opened(seconds=900)
     start(other)
     other.decide("c1", accept=True, now=110.0)
@@ -76,7 +76,7 @@ def test_a_person_has_120_s_and_a_program_60() -> None:
     assert other.expire(170.0) == []
 
 
-def test_lateness_needs_no_timer() -> None:
+def test_late_steps_are_refused_without_a_timer() -> None:
     window = opened(seconds=900)
     ceremony = start(window)
     with pytest.raises(NoSuchCeremony):
@@ -87,7 +87,7 @@ def test_lateness_needs_no_timer() -> None:
         window.complete("c2", client_of(ceremony).confirm(), 250.0, session_id=1)
 
 
-def test_the_window_closes_on_time_and_ends_what_lives() -> None:
+def test_the_window_closes_on_time_and_ends_its_ceremony() -> None:
     window = opened()
     start(window, 100.0)
     assert window.next_deadline(100.0) == 120.0
@@ -101,7 +101,7 @@ def test_the_window_closes_on_time_and_ends_what_lives() -> None:
     assert window.next_deadline(120.0) is None
 
 
-def test_an_unused_window_does_not_linger() -> None:
+def test_the_port_of_an_unused_window_closes_with_it() -> None:
     window = opened()
     assert window.next_deadline(0.0) == 120.0
     assert window.needs_port(119.9)
@@ -109,7 +109,7 @@ def test_an_unused_window_does_not_linger() -> None:
     assert kinds(window) == ["window-opened", "window-closed"]
 
 
-def test_success_lingers_until_told_or_10_s() -> None:
+def test_the_port_stays_open_until_the_result_is_read_or_for_10_seconds() -> None:
     window = opened()
     pair(window, 5.0)
     assert not window.is_open(5.0)
@@ -123,14 +123,14 @@ def test_success_lingers_until_told_or_10_s() -> None:
     assert not other.needs_port(0.0)
 
 
-def test_after_a_crash_no_client_is_waited_for() -> None:
+def test_the_port_does_not_stay_open_for_an_ended_session() -> None:
     window = opened(limits=Limits(window_failures=1))
     start(window)
     window.session_ended(1, 1.0)
     assert not window.needs_port(1.0)
 
 
-def test_opened_twice_extends_and_never_stacks() -> None:
+def test_extending_a_window_does_not_add_up() -> None:
     window = opened()
     window.extend(60.0, 120.0)
     assert window.seconds_left(60.0) == 120.0
@@ -142,18 +142,18 @@ def test_opened_twice_extends_and_never_stacks() -> None:
         window.extend(960.0, 120.0)
 
 
-def test_no_window_is_longer_than_the_maximum() -> None:
+def test_the_open_time_of_a_window_is_capped() -> None:
     assert opened(seconds=1e9).seconds_left(0.0) == DEFAULT_LIMITS.window_max_seconds
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("-inf")])
-def test_a_window_needs_some_time(seconds: float) -> None:
+def test_a_window_requires_a_positive_time(seconds: float) -> None:
     with pytest.raises(UsageError) as caught:
         opened(seconds=seconds)
     assert "900" in caught.value.advice
 
 
-def test_closed_at_the_console() -> None:
+def test_closing_at_the_console_ends_the_ceremony() -> None:
     window = opened()
     start(window)
     window.close(1.0)
@@ -164,7 +164,7 @@ def test_closed_at_the_console() -> None:
     assert [e.fields["reason"] for e in closings] == ["console"]
 
 
-def test_a_window_that_is_closed_remembers_little() -> None:
+def test_the_reports_of_a_closed_window_are_bounded() -> None:
     window = opened(overlap=OverlapRule.FIRST_WINS)
     for number in range(200):
         with contextlib.suppress(CeremonyError):

@@ -1,4 +1,4 @@
-"""Durations and times: what people may type, and what they are shown."""
+"""Durations and times: accepted spellings, and displayed forms."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_durations_that_are_rejected(text: str) -> None:
         ("20300601", 1_906_495_200, 1_906_581_600),
         ("20300601T1200", 1_906_538_400, 1_906_538_400),
         ("1970-01-02T01:00+01:00", 86_400, 86_400),
-        ("2026-10-25", 1_792_879_200, 1_792_969_200),  # 25 hours: summer time ends
+        ("2026-10-25", 1_792_879_200, 1_792_969_200),  # 25 hours, since summer time ends
     ],
 )
 def test_times_that_are_accepted(text: str, seconds: float, end_of_day: float) -> None:
@@ -99,7 +99,7 @@ def test_the_end_of_the_last_day_is_rejected() -> None:
 
 
 @given(st.text(max_size=30))
-def test_nothing_but_a_usage_error(text: str) -> None:
+def test_any_text_is_parsed_or_raises_a_usage_error(text: str) -> None:
     with contextlib.suppress(UsageError):
         parse_duration(text)
     with contextlib.suppress(UsageError):
@@ -113,7 +113,7 @@ def test_durations_are_rounded_to_two_units() -> None:
     assert format_duration(parse_duration("2d4h")) == "2 d 4 h"
 
 
-def test_times_are_shown_in_the_zone_of_this_machine() -> None:
+def test_times_are_shown_in_the_local_time_zone() -> None:
     assert format_time(1_906_538_400) == "2030-06-01 12:00 +0200"
     assert format_time(1_700_000_000.9) == "2023-11-14 23:13 +0100"
     assert format_time(126_000, with_seconds=True) == "1970-01-02 12:00:00 +0100"
@@ -123,5 +123,5 @@ def test_times_are_shown_in_the_zone_of_this_machine() -> None:
 
 
 @pytest.mark.parametrize("seconds", [2.0**60, 1e18, -1e18, float("nan")])
-def test_times_beyond_the_calendar_are_shown_as_numbers(seconds: float) -> None:
+def test_times_outside_the_calendar_are_shown_as_numbers(seconds: float) -> None:
     assert format_time(seconds) == format_time_utc(seconds) == f"{seconds:.0f} s since 1970"

@@ -24,7 +24,7 @@ def types_of(command: click.Command, name: str) -> list[click.ParamType[object]]
 
 
 @pytest.mark.parametrize("program", [client, device], ids=["client", "device"])
-def test_every_duration_and_time_has_its_type(program: click.Group) -> None:
+def test_every_duration_and_time_option_has_its_type(program: click.Group) -> None:
     durations, times = types_of(program, "--for"), types_of(program, "--until")
     assert len(durations) == 2  # `open`, `invite`
     assert len(times) == 3  # `invite`, `users add`, `users set`
@@ -33,7 +33,7 @@ def test_every_duration_and_time_has_its_type(program: click.Group) -> None:
 
 
 @pytest.mark.parametrize("text", ["500ms", "2min", "2m", "1h30m"])
-def test_the_units_of_a_duration(text: str) -> None:
+def test_durations_accept_several_units(text: str) -> None:
     seconds = {"500ms": 0.5, "2min": 120.0, "2m": 120.0, "1h30m": 5400.0}[text]
     assert Duration().convert(text, None, None) == seconds
     assert Time().convert(text, None, None) == timedelta(seconds=seconds)

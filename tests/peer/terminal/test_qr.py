@@ -1,4 +1,4 @@
-"""QR codes on a terminal and in print: the drawn code decodes to the text."""
+"""QR codes on a terminal and in print: the displayed code decodes to its text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from peer.terminal.qr import Background, background_of, terminal_lines
 if TYPE_CHECKING:
     from pathlib import Path
 
-TOKEN = "HANDFAST:I*" + "0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 18  # about as long as invites get
+# about the length of the longest invite
+TOKEN = "HANDFAST:I*" + "0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 18
 PIXELS = {" ": (0, 0), "▀": (1, 0), "▄": (0, 1), "█": (1, 1)}
 
 
 def drawn(lines: list[str]) -> list[list[int]]:
-    """1 where the terminal draws, two rows for each line."""
+    """The modules as 0 or 1; each line of text has two rows."""
     rows = []
     for line in lines:
         rows += [[PIXELS[one][half] for one in line] for half in (0, 1)]
@@ -30,7 +31,8 @@ def drawn(lines: list[str]) -> list[list[int]]:
 
 
 def picture(rows: list[list[int]], *, dark: int, scale: int = 4) -> bytes:
-    """A photograph of the terminal, as PGM; `dark` is what of `rows` is dark on the screen."""
+    """The terminal as a PGM image; `dark` is the value of `rows` that is dark on the screen."""
+
     wide, high = len(rows[0]) * scale, len(rows) * scale
     pixels = b"".join(
         bytes(0 if one == dark else 255 for one in row for _ in range(scale)) * scale
@@ -47,7 +49,7 @@ def scanned(path: Path) -> str:
 
 
 @pytest.mark.parametrize("background", [Background.DARK, Background.LIGHT])
-def test_the_modules_are_those_of_the_code(background: Background) -> None:
+def test_the_displayed_modules_match_the_code(background: Background) -> None:
     rows = drawn(terminal_lines(TOKEN, columns=80, background=background))
     code = [list(row) for row in segno.make_qr(TOKEN, error="l").matrix]
     light = 1 if background is Background.DARK else 0
@@ -60,7 +62,7 @@ def test_the_modules_are_those_of_the_code(background: Background) -> None:
             assert pixel == (light if module == 0 else 1 - light), (x, y)
 
 
-def test_the_margin_gives_way_before_the_code_does() -> None:
+def test_a_narrow_terminal_reduces_the_margin_before_the_code_is_refused() -> None:
     size = len(list(segno.make_qr(TOKEN, error="l").matrix))
     for columns, margin in ((200, 4), (size + 8, 4), (size + 7, 3), (size + 2, 1)):
         assert len(terminal_lines(TOKEN, columns=columns)[0]) == size + 2 * margin
@@ -70,7 +72,7 @@ def test_the_margin_gives_way_before_the_code_does() -> None:
         terminal_lines(TOKEN, columns=size + 1)
 
 
-def test_colours_are_named_where_they_may_be_used() -> None:
+def test_colours_are_set_where_they_are_supported() -> None:
     plain = terminal_lines("A", columns=80, background=Background.LIGHT)
     set_ = terminal_lines("A", columns=80, background=Background.SET)
     assert [line.removeprefix("\x1b[38;5;16;48;5;231m") for line in set_] == [
@@ -92,11 +94,13 @@ def test_colours_are_named_where_they_may_be_used() -> None:
         ({"TERM": "dumb", "COLORFGBG": "15;0"}, True, Background.DARK),
     ],
 )
-def test_how_to_draw_here(environ: dict[str, str], *, tty: bool, background: Background) -> None:
+def test_the_background_depends_on_the_terminal(
+    environ: dict[str, str], *, tty: bool, background: Background
+) -> None:
     assert background_of(environ, tty=tty) is background
 
 
-def test_the_largest_invite_fits_80_columns_with_its_whole_margin() -> None:
+def test_the_largest_invite_fits_80_columns_with_its_full_margin() -> None:
     identity = Identity.create()
     hints = tuple(f"host-{number}.some-domain.example:12345" for number in range(6))
     token = InviteToken(
@@ -112,7 +116,7 @@ def test_the_largest_invite_fits_80_columns_with_its_whole_margin() -> None:
 
 @pytest.mark.needs_tool("zbarimg")
 @pytest.mark.parametrize("background", [Background.DARK, Background.LIGHT])
-def test_a_scanner_reads_the_terminal(tmp_path: Path, background: Background) -> None:
+def test_a_scanner_reads_the_code_from_the_terminal(tmp_path: Path, background: Background) -> None:
     rows = drawn(terminal_lines(TOKEN, columns=80, background=background))
     path = tmp_path / "screen.pgm"
     path.write_bytes(picture(rows, dark=0 if background is Background.DARK else 1))
@@ -120,13 +124,13 @@ def test_a_scanner_reads_the_terminal(tmp_path: Path, background: Background) ->
 
 
 @pytest.mark.needs_tool("zbarimg")
-def test_a_scanner_reads_the_picture(tmp_path: Path) -> None:
+def test_a_scanner_reads_the_code_from_the_png(tmp_path: Path) -> None:
     path = tmp_path / "code.png"
     path.write_bytes(qr.png(TOKEN))
     assert scanned(path) == TOKEN
 
 
-def test_the_drawing_has_the_same_modules() -> None:
+def test_the_svg_has_the_same_modules() -> None:
     drawing = qr.svg(TOKEN).decode()
     assert drawing.startswith("<?xml")
     assert drawing == qr.svg(TOKEN).decode()

@@ -1,4 +1,4 @@
-"""No text of a peer makes a terminal do anything."""
+"""Text from a peer cannot control the terminal."""
 
 import json
 import logging
@@ -18,16 +18,16 @@ HOSTILE = {
     "next line (C1)": ("\x85", "\\x85"),
     "right to left": ("\u202egpj", "\\u202egpj"),
     "isolate": ("\u2066", "\\u2066"),
-    "nothing wide": ("\u200b\ufeff", "\\u200b\\ufeff"),
+    "zero width": ("\u200b\ufeff", "\\u200b\\ufeff"),
     "line separator": ("\u2028", "\\u2028"),
-    "half a pair": ("\ud800", "\\ud800"),
-    "a tag": ("\U000e0041", "\\U000e0041"),
-    "private": ("\ue000", "\\ue000"),
+    "unpaired surrogate": ("\ud800", "\\ud800"),
+    "tag character": ("\U000e0041", "\\U000e0041"),
+    "private use": ("\ue000", "\\ue000"),
 }
 
 
 @pytest.mark.parametrize(("text", "shown"), HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_is_not_visible_is_a_number(text: str, shown: str) -> None:
+def test_invisible_characters_are_escaped(text: str, shown: str) -> None:
     assert on_one_line(f"a{text}z") == f"a{shown}z"
     assert on_lines(f"a\n\t{text}z") == f"a\n\t{shown}z"
     for ascii_only in (False, True):
@@ -36,7 +36,7 @@ def test_what_is_not_visible_is_a_number(text: str, shown: str) -> None:
         assert written == on_one_line(written)
 
 
-def test_what_is_visible_stays() -> None:
+def test_visible_characters_are_unchanged() -> None:
     assert on_one_line(VISIBLE) == on_lines(VISIBLE) == VISIBLE
     assert json_text(VISIBLE) == f'"{VISIBLE}"'
     assert json_text(VISIBLE, ascii_only=True).isascii()
@@ -45,7 +45,7 @@ def test_what_is_visible_stays() -> None:
     assert on_one_line(on_one_line("\x1b")) == "\\x1b"
 
 
-def test_every_character_there_is() -> None:
+def test_every_unicode_character_is_visible_or_escaped() -> None:
     hidden = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
     shown = on_one_line(everything)
@@ -54,7 +54,7 @@ def test_every_character_there_is() -> None:
     assert on_one_line(json_text(everything)) == json_text(everything)
 
 
-def test_a_log_record_is_escaped_and_its_traceback_stays_on_lines() -> None:
+def test_a_log_record_is_escaped_and_its_traceback_keeps_its_lines() -> None:
     formatter = EscapingFormatter("%(name)s: %(message)s")
     try:
         raise ValueError("\x1b]0;title\a")
@@ -67,6 +67,6 @@ def test_a_log_record_is_escaped_and_its_traceback_stays_on_lines() -> None:
     assert lines[-1] == "ValueError: \\x1b]0;title\\x07"
 
 
-def test_json_has_no_word_for_not_a_number() -> None:
+def test_json_rejects_nan() -> None:
     with pytest.raises(ValueError, match="JSON"):
         json_text(float("nan"))
