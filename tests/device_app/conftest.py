@@ -1,4 +1,4 @@
-"""A device on loopback, in this process or as a process of its own, and clients that call it."""
+"""Fixtures: a device on loopback, in this process or in its own, and a client of it."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Access on the regular port: the guard, and the resources behind it."""
+"""Authorization and resources on the regular port."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("path", ["/hello", "/hello/", "/iam/me", "/iam/users/x", "/no/such", "/"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "iPATCH"])
-async def test_a_stranger_learns_nothing_of_the_tree(
+async def test_an_unknown_client_gets_the_same_answer_on_every_path(
     kit: Kit, device: Device, path: str, method: str
 ) -> None:
     answer = await kit.caller(device).ask(method, path)
@@ -32,7 +32,9 @@ async def test_a_stranger_learns_nothing_of_the_tree(
     assert answer.text == (await kit.caller(device).ask("GET", "/unlikely")).text
 
 
-async def test_the_paired_get_hello_and_honest_errors(owner: Caller, device: Device) -> None:
+async def test_a_paired_client_gets_the_resources_and_specific_errors(
+    owner: Caller, device: Device
+) -> None:
     hello = await owner.ask("GET", "/hello")
     device_id = device.fingerprint.device_id
     assert hello.body == f"Hello olga, you are owner of kitchen ({device_id})."
@@ -42,7 +44,7 @@ async def test_the_paired_get_hello_and_honest_errors(owner: Caller, device: Dev
     assert (await owner.ask("PUT", "/hello", {})).code == "4.05"
 
 
-async def test_a_denial_tells_the_missing_right_and_nothing_else(kit: Kit, device: Device) -> None:
+async def test_a_denial_names_only_the_missing_right(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     guest = await kit.paired(device, "gustav")
     denied = await guest.ask("GET", "/iam/users")
@@ -50,26 +52,26 @@ async def test_a_denial_tells_the_missing_right_and_nothing_else(kit: Kit, devic
     assert "Iam:ListUsers" in denied.text
     assert "olga" not in denied.text
     assert "admin" not in denied.text
-    # A method that a resource does not have is denied like the others where one may do nothing.
+    # A method that the resource does not have is also denied if the caller may use no other.
     assert (await guest.ask("PUT", "/iam/users", {})).reason == "denied"
     assert (await guest.ask("GET", "/iam/roles")).reason == "denied"
 
 
-async def test_an_unknown_critical_option(owner: Caller) -> None:
+async def test_an_unknown_critical_option_is_refused(owner: Caller) -> None:
     connection = await owner.connect()
     message = aiocoap.Message(code=aiocoap.GET, uri_path=("hello",), proxy_scheme="coap")
     answer = await connection.request(message, timeout=15)
     assert answer.code.dotted == "4.02"
 
 
-async def test_what_is_asked_for_in_another_format(owner: Caller) -> None:
+async def test_an_unsupported_accept_option_is_refused(owner: Caller) -> None:
     connection = await owner.connect()
     for path, accept in (("hello", 60), ("board", 0)):
         message = aiocoap.Message(code=aiocoap.GET, uri_path=(path,), accept=accept)
         assert (await connection.request(message, timeout=15)).code.dotted == "4.06"
 
 
-async def test_the_list_of_resources_is_what_one_may_get(kit: Kit, device: Device) -> None:
+async def test_the_list_of_resources_contains_only_allowed_ones(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga", role="owner")
     guest = await kit.paired(device, "gustav")
 
@@ -88,7 +90,7 @@ async def test_the_list_of_resources_is_what_one_may_get(kit: Kit, device: Devic
     assert filtered == '</hello>;ct="0";rt="handfast.hello"'
 
 
-async def test_the_board_tells_its_observers_and_stops_when_nobody_looks(
+async def test_the_board_reads_its_sensors_only_while_it_is_observed(
     owner: Caller, device: Device
 ) -> None:
     resource: Any = device.app.site.paths()["board",]
@@ -116,11 +118,11 @@ async def test_the_board_tells_its_observers_and_stops_when_nobody_looks(
     assert not resource.is_ticking
 
 
-async def test_one_reading_as_text(owner: Caller) -> None:
+async def test_one_reading_is_available_as_text(owner: Caller) -> None:
     assert float((await owner.ask("GET", "/board/load")).body) >= 0
 
 
-async def test_strangers_push_out_each_other_and_no_owner(kit: Kit) -> None:
+async def test_unknown_clients_evict_each_other_but_no_owner(kit: Kit) -> None:
     limits = replace(DEFAULT_LIMITS, unpaired_sessions=4, unpaired_kept_seconds=0)
     device = await kit.device(limits=limits)
     owner = kit.known(device, "olga", "owner")
@@ -137,7 +139,7 @@ async def test_strangers_push_out_each_other_and_no_owner(kit: Kit) -> None:
     assert counters["sessions-evicted"] == 3
 
 
-def test_readings_of_a_board_with_sensors_and_of_one_without(tmp_path: Path) -> None:
+def test_a_board_reports_its_sensors_and_omits_missing_ones(tmp_path: Path) -> None:
     assert Readings.read(tmp_path) == Readings((0, 0, 0), None, 0, None)
     files = {
         "proc/loadavg": "0.52 0.58 0.59 1/467 1234\n",
@@ -154,7 +156,7 @@ def test_readings_of_a_board_with_sensors_and_of_one_without(tmp_path: Path) -> 
     assert OneReading(lambda now: str(now.temperature), rt="t").ct == 0
 
 
-async def test_iam_me_tells_until_when_and_by_which_path(kit: Kit, device: Device) -> None:
+async def test_iam_me_reports_end_of_access_path_and_actions(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))
     guest = await kit.paired(device, "gustav")
@@ -175,7 +177,7 @@ async def test_iam_me_tells_until_when_and_by_which_path(kit: Kit, device: Devic
     assert "conditional" not in me.body
 
 
-async def test_roles_and_policies(owner: Caller) -> None:
+async def test_roles_and_policies_are_listed(owner: Caller) -> None:
     roles = (await owner.ask("GET", "/iam/roles")).body
     assert [role["id"] for role in roles] == ["unpaired", "guest", "user", "admin", "owner"]
     policies = {one["id"]: one for one in (await owner.ask("GET", "/iam/policies")).body}

@@ -1,4 +1,4 @@
-"""What mDNS says of a device: where it is, and whether its window is open (protocol §4: `pm`)."""
+"""Announcements by mDNS: the address of the device and the state of its window (protocol §4)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LOOPBACK = ["127.0.0.1"]
 
 async def next_of(adverts: AsyncGenerator[Any, None], device: Device, *, is_open: bool) -> Any:
     async for advert in adverts:
-        ours = advert.device_id == device.fingerprint.device_id
-        if ours and advert.pairing_open is is_open:
+        is_this_device = advert.device_id == device.fingerprint.device_id
+        if is_this_device and advert.pairing_open is is_open:
             return advert
     raise AssertionError("the watch has ended")
 
 
-async def test_the_window_is_announced_and_its_end_too(kit: Kit) -> None:
+async def test_opening_and_closing_the_window_is_announced(kit: Kit) -> None:
     device = await kit.device(advertise=True, interfaces=tuple(LOOPBACK))
     adverts: Any = watch(interfaces=LOOPBACK)
     async with asyncio.timeout(30), aclosing(adverts):
@@ -42,7 +42,7 @@ async def test_the_window_is_announced_and_its_end_too(kit: Kit) -> None:
         await next_of(adverts, device, is_open=False)
 
 
-async def test_no_multicast_is_no_reason_not_to_run(
+async def test_a_device_runs_and_pairs_without_multicast(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
 
@@ -55,7 +55,7 @@ async def test_no_multicast_is_no_reason_not_to_run(
     assert "no multicast here" in caplog.text
 
 
-async def test_a_network_that_fails_later_stops_no_pairing(
+async def test_a_device_pairs_if_an_announcement_fails(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fails(_self: object, **_options: object) -> None:

@@ -1,5 +1,4 @@
-"""The attributes of a decision: the connection, the target and the resource, also for each
-notification. With the real resources."""
+"""Attributes of a policy decision: those of the connection, the target and the resource."""
 
 from __future__ import annotations
 
@@ -55,17 +54,19 @@ def _clean_imports() -> Iterator[None]:
         ("StringEquals IAM:Username vera", True, False),
     ],
 )
-async def test_the_connection(kit: Kit, condition: str, *, loopback: bool, allowed: bool) -> None:
+async def test_a_condition_on_the_connection_decides_the_request(
+    kit: Kit, condition: str, *, loopback: bool, allowed: bool
+) -> None:
     kit.policy(policy("visitor", f"Allow Hello:Get if {condition}"))
     device = await kit.device(allow_loopback=loopback)
     caller = kit.known(device, "vera", "visitor")
     assert ((await caller.ask("GET", "/hello")).code == "2.05") is allowed
 
 
-async def test_a_deny_of_neighbours_is_evaded_and_warned_of(
+async def test_a_deny_for_local_clients_can_be_evaded_and_causes_a_warning(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same client on the same link, with the hop limit of any stock client."""
+    """A client on the same link evades the condition with an ordinary hop limit."""
     kit.policy(
         policy("visitor", "Allow Hello:Get", "Deny Hello:Get if Bool Connection:IsLocal true")
     )
@@ -80,7 +81,7 @@ async def test_a_deny_of_neighbours_is_evaded_and_warned_of(
     assert warning in caplog.messages
 
 
-async def test_me_and_check_tell_what_depends(kit: Kit) -> None:
+async def test_me_and_check_report_conditional_actions(kit: Kit) -> None:
     kit.policy(
         policy(
             "visitor",
@@ -146,9 +147,7 @@ ON_A_USER: list[tuple[str, str, object]] = [
 
 
 @pytest.mark.parametrize("text", [GUESTS, ALL_BUT_OWNERS], ids=["allow", "deny"])
-async def test_who_may_not_ask_about_somebody_learns_not_whether_they_exist(
-    kit: Kit, text: str
-) -> None:
+async def test_a_denial_does_not_reveal_whether_a_user_exists(kit: Kit, text: str) -> None:
     kit.policy(text)
     device = await kit.device()
     kit.known(device, "olga", "owner")
@@ -162,13 +161,13 @@ async def test_who_may_not_ask_about_somebody_learns_not_whether_they_exist(
     assert device.app.access.store.state is before
 
 
-async def test_who_may_ask_about_everybody_is_told_honestly(device: Device, owner: Caller) -> None:
+async def test_an_owner_gets_not_found_for_a_missing_user(device: Device, owner: Caller) -> None:
     assert device.app.access.store.state.users
     for method, path, body in ON_A_USER:
         assert (await owner.ask(method, path.format("olaf"), body)).code == "4.04", (method, path)
 
 
-async def test_a_target_in_the_body_is_decided_about_once_it_is_read(kit: Kit) -> None:
+async def test_the_target_in_a_body_is_part_of_the_decision(kit: Kit) -> None:
     kit.policy(GUESTS)
     device = await kit.device()
     kit.known(device, "olga", "owner")
@@ -196,7 +195,7 @@ async def test_a_target_in_the_body_is_decided_about_once_it_is_read(kit: Kit) -
     assert (await helper.ask("DELETE", "/iam/users/eva")).code == "2.02"
 
 
-async def test_a_body_is_not_read_for_who_could_never(kit: Kit, device: Device) -> None:
+async def test_a_body_is_not_parsed_if_no_target_would_be_allowed(kit: Kit, device: Device) -> None:
     kit.known(device, "olga", "owner")
     guest = kit.known(device, "gustav", "guest")
     for method, path in (
@@ -209,7 +208,7 @@ async def test_a_body_is_not_read_for_who_could_never(kit: Kit, device: Device) 
         assert (broken.code, broken.reason) == ("4.03", "denied"), path
 
 
-async def test_names_and_keys_are_targets(kit: Kit) -> None:
+async def test_conditions_on_names_and_fingerprints_of_the_target_apply(kit: Kit) -> None:
     kit.policy(
         policy(
             "clerk",
@@ -221,10 +220,12 @@ async def test_names_and_keys_are_targets(kit: Kit) -> None:
     device = await kit.device()
     clerk = kit.known(device, "cleo", "clerk")
     other = "6b" * 32
-    wish = {"name": "guest-1", "role": "guest"}
-    assert (await clerk.ask("POST", "/iam/users", {**wish, "keys": [other, NEW]})).code == "4.03"
-    assert (await clerk.ask("POST", "/iam/users", {**wish, "name": "olga"})).code == "4.03"
-    assert (await clerk.ask("POST", "/iam/users", {**wish, "keys": [other]})).code == "2.01"
+    new_user = {"name": "guest-1", "role": "guest"}
+    assert (
+        await clerk.ask("POST", "/iam/users", {**new_user, "keys": [other, NEW]})
+    ).code == "4.03"
+    assert (await clerk.ask("POST", "/iam/users", {**new_user, "name": "olga"})).code == "4.03"
+    assert (await clerk.ask("POST", "/iam/users", {**new_user, "keys": [other]})).code == "2.01"
     assert (await clerk.ask("iPATCH", "/iam/users/guest-1", {"name": "olga"})).code == "4.03"
     assert (await clerk.ask("iPATCH", "/iam/users/guest-1", {"name": "guest-2"})).code == "2.04"
     for spelled in (NEW, NEW.upper(), ":".join([NEW[:2]] * 32)):
@@ -234,11 +235,11 @@ async def test_names_and_keys_are_targets(kit: Kit) -> None:
     assert (await clerk.ask("PUT", "/iam/users/guest-2/keys/zz")).code == "4.00"
 
 
-BUT_THE_CELLAR = ("Allow Lamp:Read", "Deny Lamp:Read if StringEquals Lamp:Room cellar")
+EXCEPT_THE_CELLAR = ("Allow Lamp:Read", "Deny Lamp:Read if StringEquals Lamp:Room cellar")
 
 
-@pytest.mark.parametrize("statements", [(HALL,), BUT_THE_CELLAR])
-async def test_nobody_is_told_yes_where_the_resource_says_no(
+@pytest.mark.parametrize("statements", [(HALL,), EXCEPT_THE_CELLAR])
+async def test_check_does_not_report_allowed_if_it_depends_on_the_resource(
     kit: Kit, statements: tuple[str, ...]
 ) -> None:
     device, lamp, caller = await lit(
@@ -269,8 +270,8 @@ async def test_nobody_is_told_yes_where_the_resource_says_no(
     assert sure == {"action": "Lamp:Read", "allowed": True}
 
 
-async def test_explain_says_what_it_depends_on(kit: Kit) -> None:
-    device, _, _ = await lit(kit, *BUT_THE_CELLAR)
+async def test_explain_reports_the_attributes_that_the_decision_depends_on(kit: Kit) -> None:
+    device, _, _ = await lit(kit, *EXCEPT_THE_CELLAR)
     authority = device.app.access.authority
     view = policy_explanation(authority, "nora", "Lamp:Read", {})
     assert (view["allowed"], view["depends"]) == (False, ["Lamp:Room"])
@@ -283,7 +284,7 @@ async def test_explain_says_what_it_depends_on(kit: Kit) -> None:
         assert (told["allowed"], told["depends"]) == (allowed, [])
 
 
-async def test_a_resource_tells_its_own_attributes(kit: Kit) -> None:
+async def test_a_resource_provides_its_own_attributes(kit: Kit) -> None:
     _, lamp, caller = await lit(kit, HALL, "Allow Core:Discover")
     assert (await caller.ask("GET", "/lamp")).code == "2.05"
     assert b"</lamp>" in (await caller.ask("GET", "/.well-known/core")).message.payload
@@ -305,7 +306,7 @@ async def test_a_resource_tells_its_own_attributes(kit: Kit) -> None:
         ("Clock:Now", "DateLessThan Clock:Now 2026-01-01T00:00:00Z"),
     ],
 )
-async def test_a_resource_speaks_for_nobody_else(
+async def test_a_resource_cannot_set_reserved_attributes(
     kit: Kit, name: str, condition: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, lamp, caller = await lit(kit, f"Allow Lamp:Read if {condition}", loopback=False)
@@ -318,7 +319,7 @@ async def test_a_resource_speaks_for_nobody_else(
     assert name in told[0].message
 
 
-async def test_a_trailing_slash_is_the_same_resource_to_it(kit: Kit) -> None:
+async def test_a_trailing_slash_is_removed_before_attributes_are_requested(kit: Kit) -> None:
     _, lamp, caller = await lit(kit, HALL)
     for path in ("/lamp", "/lamp/"):
         assert (await caller.ask("GET", path)).code == "2.05"
@@ -326,7 +327,7 @@ async def test_a_trailing_slash_is_the_same_resource_to_it(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("says", [RuntimeError("no GPIO"), {"Lamp:Room": 7}, 7, None])
-async def test_a_resource_that_cannot_say_lets_nobody_in(kit: Kit, says: object) -> None:
+async def test_a_request_is_denied_if_the_attributes_are_invalid(kit: Kit, says: object) -> None:
     _, lamp, caller = await lit(kit, HALL, "Allow Core:Discover, Hello:Get")
     lamp.says = says
     answer = await caller.ask("GET", "/lamp")
@@ -337,15 +338,15 @@ async def test_a_resource_that_cannot_say_lets_nobody_in(kit: Kit, says: object)
     assert b"</hello>" in listing.message.payload
 
 
-async def test_a_stranger_never_makes_the_application_speak(kit: Kit) -> None:
+async def test_no_attributes_are_requested_for_an_unknown_client(kit: Kit) -> None:
     device, lamp, _ = await lit(kit, HALL)
-    stranger = kit.caller(device)
+    unknown_client = kit.caller(device)
     for path in ("/lamp", "/.well-known/core", "/lamp/x"):
-        await stranger.ask("GET", path)
+        await unknown_client.ask("GET", path)
     assert (lamp.asked, lamp.rendered) == (0, 0)
 
 
-def test_attributes_are_a_function_or_a_refusal_to_start() -> None:
+def test_attributes_that_are_not_a_function_prevent_the_start() -> None:
     wrong: Any = {"Lamp:Room": "hall"}
     one = ResourceSpec("/lamp", Lamp(), {"GET": "Lamp:Read"}, attributes=wrong)
     with pytest.raises(ModuleError, match="not a function"):

@@ -1,4 +1,4 @@
-"""Conditions that change while a client observes, and the log of the decision."""
+"""Policy decisions for each notification of an observation, and the log of a decision."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _clean_imports() -> Iterator[None]:
 
 
 async def last_of(readings: AsyncGenerator[Answer, None]) -> Answer:
-    """The answer that ended the observation."""
+    """The answer that ends the observation."""
     answer = None
     async with asyncio.timeout(20):
         async for answer in readings:
@@ -47,9 +47,7 @@ async def last_of(readings: AsyncGenerator[Answer, None]) -> Answer:
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["rendered", "handed over"])
-async def test_a_notification_that_is_not_allowed_any_more_ends_the_observation(
-    kit: Kit, made: bool
-) -> None:
+async def test_a_denied_notification_ends_the_observation(kit: Kit, made: bool) -> None:
     device, lamp, caller = await lit(kit, HALL)
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
@@ -65,15 +63,15 @@ async def test_a_notification_that_is_not_allowed_any_more_ends_the_observation(
     assert device.events("denied")[-1].action == "Lamp:Read"
 
 
-async def test_a_session_that_is_not_local_any_more_hears_no_more(kit: Kit) -> None:
-    """Over real DTLS: the path of the session falls while it is observed."""
+async def test_an_observation_for_local_clients_ends_when_the_session_is_remote(kit: Kit) -> None:
+    """The session becomes remote during the observation, over real DTLS."""
     device, lamp, caller = await lit(kit, "Allow Lamp:Read if Bool Connection:IsLocal true")
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
         [association] = endpoint_of(device.app.server).associations()
         real = association._judge
-        association._judge = _from_afar()
-        # One datagram that did not come from a neighbour, and the session is remote for good.
+        association._judge = _judge_remote()
+        # After one datagram from another network, the session is remote until its end.
         refused = await caller.ask("GET", "/lamp")
         association._judge = real
         assert refused.reason == "denied"
@@ -83,14 +81,14 @@ async def test_a_session_that_is_not_local_any_more_hears_no_more(kit: Kit) -> N
     assert lamp.rendered == 1
 
 
-def _from_afar() -> Any:
+def _judge_remote() -> Any:
     far = LocalityVerdict(
         is_local=False, rule="ttl", interface="lo", hop_limit=63, detail="a router"
     )
     return lambda _datagram: far
 
 
-async def test_a_changed_role_ends_the_observation_before_it_hears_more(kit: Kit) -> None:
+async def test_a_changed_role_ends_the_observation_before_the_next_notification(kit: Kit) -> None:
     device, lamp, caller = await lit(kit, HALL)
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
@@ -101,8 +99,8 @@ async def test_a_changed_role_ends_the_observation_before_it_hears_more(kit: Kit
     device.app.access.registry.set_user(None, "nora", UserPatch(role="neighbour"))
 
 
-async def test_a_rename_keeps_the_session_and_is_felt_by_conditions_on_the_name(kit: Kit) -> None:
-    """A rename changes no rights of the role, so no session ends; the next decision sees it."""
+async def test_a_rename_keeps_the_session_and_applies_to_conditions_on_the_name(kit: Kit) -> None:
+    """A rename ends no session, as the role keeps its rights; the next decision uses the name."""
     device, lamp, caller = await lit(
         kit, "Allow Lamp:Read if StringEquals Connection:Username nora"
     )
@@ -114,7 +112,7 @@ async def test_a_rename_keeps_the_session_and_is_felt_by_conditions_on_the_name(
         assert (await last_of(readings)).reason == "denied"
 
 
-async def test_the_log_says_which_statement_decided(
+async def test_the_log_names_the_statement_that_decided(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "handfast.guard")
@@ -122,7 +120,7 @@ async def test_the_log_says_which_statement_decided(
     await caller.ask("GET", "/lamp")
     lamp.says = {"Lamp:Room": "cellar"}
     await caller.ask("GET", "/lamp")
-    said = [record.getMessage() for record in caplog.records if record.name == "handfast.guard"]
-    assert "policy 'of-neighbour', statement 1: Allow Lamp:Read" in said[0]
-    assert said[-1].startswith("refused nora:")
-    assert "policy 'of-neighbour', statement 2: Deny Lamp:Read" in said[-1]
+    messages = [record.getMessage() for record in caplog.records if record.name == "handfast.guard"]
+    assert "policy 'of-neighbour', statement 1: Allow Lamp:Read" in messages[0]
+    assert messages[-1].startswith("refused nora:")
+    assert "policy 'of-neighbour', statement 2: Deny Lamp:Read" in messages[-1]

@@ -1,4 +1,4 @@
-"""`policy …`, `clock`, and times as people write them, at the console."""
+"""The verbs `policy` and `clock`, and the notation of times at the console."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ NABTO_STATE = {
 }
 
 
-async def made(home: Path, policy: str = POLICY) -> None:
-    """A device with a policy, a lamp, an owner and a child."""
+async def set_up(home: Path, policy: str = POLICY) -> None:
+    """Set up a device with a policy, a lamp, an owner and a child."""
     await run(home, "init", "--name", "kitchen")
     (home / "policy.d").mkdir()
     (home / "policy.d" / "home.toml").write_text(policy)
@@ -69,7 +69,7 @@ async def made(home: Path, policy: str = POLICY) -> None:
     await run(home, "users", "add", "kim", "--role", "child", "--key", OTHER)
 
 
-async def test_check_needs_no_device_and_names_the_line(tmp_path: Path) -> None:
+async def test_check_works_without_a_device_and_names_the_line(tmp_path: Path) -> None:
     home, good = tmp_path / "home", tmp_path / "good.toml"
     good.write_text(POLICY)
     right = await run(home, "policy", "check", str(good))
@@ -94,10 +94,10 @@ async def test_check_needs_no_device_and_names_the_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["files", "daemon"])
-async def test_explain_names_each_statement_and_the_exit_code_tells(
+async def test_explain_lists_the_statements_and_exits_with_the_decision(
     kit: Kit, *, running: bool
 ) -> None:
-    await made(kit.home)
+    await set_up(kit.home)
     if running:
         await kit.daemon()
 
@@ -114,7 +114,7 @@ async def test_explain_names_each_statement_and_the_exit_code_tells(
     assert "own network" in value["missing"]
     assert (await explained("kim", "Lamp:Set", "--local"))[0] == 0
     assert (await explained("kim", "Lamp:Set", "--attr", "Connection:IsLocal=true"))[0] == 0
-    # An attribute of the user cannot be given another value.
+    # `--attr` cannot override an attribute of the user.
     code, value = await explained("kim", "Lamp:Set", "--attr", "Connection:RoleId=owner")
     assert (code, "child" in value["reason"]) == (7, True)
     assert (await explained("olga", "Iam:AddUser"))[0] == 0
@@ -132,7 +132,7 @@ async def test_explain_names_each_statement_and_the_exit_code_tells(
 
 @pytest.mark.parametrize("running", [False, True], ids=["files", "daemon"])
 async def test_list_shows_roles_policies_and_conditions(kit: Kit, *, running: bool) -> None:
-    await made(kit.home)
+    await set_up(kit.home)
     if running:
         await kit.daemon()
     said = await run(kit.home, "policy", "list")
@@ -147,17 +147,17 @@ async def test_list_shows_roles_policies_and_conditions(kit: Kit, *, running: bo
     ]
 
 
-async def test_reload_puts_a_good_set_into_force_and_keeps_the_old_one_from_a_bad(
+async def test_reload_applies_a_valid_policy_set_and_rejects_an_invalid_one(
     kit: Kit,
 ) -> None:
-    await made(kit.home)
+    await set_up(kit.home)
     assert (await run(kit.home, "policy", "reload")).code == 3
     daemon = await kit.daemon()
     file = kit.home / "policy.d" / "home.toml"
     kim = ["policy", "explain", "kim", "Hello:Get"]
     assert (await daemon.run(*kim)).code == 7
     file.write_text(POLICY.replace('"true"', '"false"'))
-    assert (await daemon.run(*kim)).code == 7  # not before it is confirmed
+    assert (await daemon.run(*kim)).code == 7  # not before the reload
     done = await daemon.json("policy", "reload")
     assert done["changed_roles"] == ["child"]
     assert (await daemon.run(*kim)).code == 0
@@ -176,7 +176,7 @@ async def test_reload_puts_a_good_set_into_force_and_keeps_the_old_one_from_a_ba
     assert (await daemon.run("health")).code == 0
 
 
-async def test_import_from_nabto(kit: Kit, tmp_path: Path) -> None:
+async def test_import_nabto_writes_policies_and_adds_users(kit: Kit, tmp_path: Path) -> None:
     config, state = tmp_path / "iam_config.json", tmp_path / "iam_state.json"
     config.write_text(json.dumps(NABTO))
     state.write_text(json.dumps(NABTO_STATE))
@@ -192,8 +192,7 @@ async def test_import_from_nabto(kit: Kit, tmp_path: Path) -> None:
     assert (await run(kit.home, *args)).code == 2
     assert out.read_text() == "mine"
     assert (await run(kit.home, *args, "--force")).code == 0
-    # With --users they come into the device, which has to use their role, and no other one
-    # of that name.
+    # --users adds the users to the device, if the imported definition of their role is in force.
     await run(kit.home, "init", "--name", "kitchen")
     (kit.home / "policy.d").mkdir()
     for other in ("", '[[role]]\nid = "Visitor"\nrank = 39\npolicies = ["core-admin"]\n'):
@@ -221,7 +220,7 @@ async def test_import_from_nabto(kit: Kit, tmp_path: Path) -> None:
         assert "Traceback" not in said.err
 
 
-async def test_the_clock_that_was_too_far_ahead(kit: Kit) -> None:
+async def test_clock_reports_the_time_and_trusts_the_system_on_request(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     daemon = await kit.daemon()
@@ -235,8 +234,8 @@ async def test_the_clock_that_was_too_far_ahead(kit: Kit) -> None:
     assert (await run(kit.home, "clock", "--trust-system")).code == 0
 
 
-async def test_a_clock_that_was_years_ahead_is_told_and_times_are_by_the_devices(kit: Kit) -> None:
-    """What `--until 2d` means is up to the clock that it is measured by in the end."""
+async def test_a_device_time_that_is_ahead_is_reported_and_used_for_times(kit: Kit) -> None:
+    """`--until 2d` counts from the device's time, which also decides when the access ends."""
     await run(kit.home, "init", "--name", "kitchen")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     store = Store.open(kit.home / "device.db")
@@ -256,7 +255,7 @@ async def test_a_clock_that_was_years_ahead_is_told_and_times_are_by_the_devices
     await check("users", "add", "anna", "--until", "2d")
     await check("invite", "nina", "--until", "2d")
     shown = (await run(kit.home, "users", "list")).out
-    assert "until 20" in shown  # not "ended", as by the system's clock
+    assert "until 20" in shown  # by the system's clock it would have "ended"
     daemon = await kit.daemon()
     assert any("ahead of the system's" in line for line in daemon.said), daemon.said
     await check("users", "set", "anna", "--until", "2d")
@@ -268,7 +267,7 @@ async def test_a_clock_that_was_years_ahead_is_told_and_times_are_by_the_devices
     assert (await daemon.run("health")).code == 0
 
 
-async def test_times_of_users_as_people_write_them(kit: Kit) -> None:
+async def test_times_of_users_are_accepted_in_each_notation(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
 
     async def user(*args: str) -> dict[str, Any]:

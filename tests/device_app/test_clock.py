@@ -1,4 +1,4 @@
-"""The device's time: changing the system's clock prolongs no access."""
+"""The time of the device: a change of the system clock extends no access."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ START = PLAUSIBLE_FROM + YEAR
 
 @dataclass
 class Board:
-    """A board's two clocks: one that can be set, and one that cannot."""
+    """The two clocks of a board: the wall clock, which can be set, and the monotonic one."""
 
     wall: float = START
     running: float = 100.0
@@ -52,24 +52,26 @@ steps = st.lists(st.tuples(st.floats(0, YEAR, allow_nan=False), jumps, st.boolea
 
 
 @given(steps)
-def test_time_never_runs_back_and_always_runs(moves: list[tuple[float, float, bool]]) -> None:
+def test_the_time_never_decreases_and_follows_the_monotonic_clock(
+    moves: list[tuple[float, float, bool]],
+) -> None:
     board = Board()
     clock = board.clock()
     last = clock.now()
     for passed, jump, reboot in moves:
         board.passes(passed)
         board.wall += jump
-        if reboot:  # the floor is what was stored last
+        if reboot:  # the floor is the time that was stored last
             board.running = 0.0
             clock = board.clock(last)
-            passed = 0.0  # noqa: PLW2901  # what passed before the reboot was not stored
+            passed = 0.0  # noqa: PLW2901  # the time before the reboot was not stored
         now = clock.now()
         assert now >= last + passed - 1e-3
         assert now >= board.wall
         last = now
 
 
-def test_known_is_set_and_not_behind() -> None:
+def test_the_time_is_known_if_the_clock_is_set_and_not_behind_the_floor() -> None:
     board = Board()
     clock = board.clock()
     known = [clock.known]
@@ -84,13 +86,13 @@ def test_known_is_set_and_not_behind() -> None:
     assert board.clock(START + 119).known
 
 
-async def booted(kit: Kit, board: Board) -> Device:
+async def start_device(kit: Kit, board: Board) -> Device:
     return await kit.device(clocks=board.clocks())
 
 
-async def test_a_year_back_prolongs_nobody(kit: Kit) -> None:
+async def test_setting_the_clock_back_extends_no_access(kit: Kit) -> None:
     board = Board()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     kit.known(device, "olga", "owner")
     guest = kit.known(device, "gustav", "guest", not_after=START + 3600)
     assert (await guest.ask("GET", "/hello")).code == "2.05"
@@ -101,19 +103,19 @@ async def test_a_year_back_prolongs_nobody(kit: Kit) -> None:
     refused = await guest.ask("GET", "/hello")
     assert (refused.code, refused.reason) == ("4.03", "not-paired")
     assert "ended" in refused.text
-    # Events keep the system's time, whatever it is worth: they are ordered by the other clock.
+    # Events record the wall clock as it is; their order comes from the monotonic clock.
     assert device.events("denied")[-1].wall == board.wall
 
 
 @pytest.mark.parametrize("wall", [0.0, START - YEAR, START - 200])
-async def test_a_reboot_does_not_forget_the_time(kit: Kit, wall: float) -> None:
+async def test_the_time_does_not_go_back_after_a_reboot(kit: Kit, wall: float) -> None:
     board = Board()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     guest = kit.known(device, "gustav", "guest", not_after=START + 3600)
     board.passes(1800)
     await device.app.close()
     board.wall, board.running = wall, 0.0
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     again = kit.caller(device, guest.identity)
     assert device.app.access.clock.now() == pytest.approx(START + 1800)
     assert not device.app.access.clock.known
@@ -123,7 +125,7 @@ async def test_a_reboot_does_not_forget_the_time(kit: Kit, wall: float) -> None:
 
 
 def floor_after_a_power_cut(home: Path, scratch: Path) -> float:
-    """What a copy of the files of a running device knows."""
+    """The time floor in a copy of the files of a running device."""
     shutil.copytree(home, scratch, ignore=shutil.ignore_patterns("*.sock", "*.lock"))
     store = Store.open(scratch / "device.db")
     try:
@@ -132,11 +134,11 @@ def floor_after_a_power_cut(home: Path, scratch: Path) -> float:
         store.close()
 
 
-async def test_the_floor_is_stored_with_commits_and_within_the_hour(
+async def test_the_time_floor_is_stored_with_commits_and_every_hour(
     kit: Kit, tmp_path: Path
 ) -> None:
     board = Board()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     control = device.app.access
     board.passes(10)
     control.audit.append(control.audit.event(EventKind.WINDOW_OPENED))
@@ -149,7 +151,7 @@ async def test_the_floor_is_stored_with_commits_and_within_the_hour(
     assert stored > START + 10
 
 
-async def test_the_keeper_asks_again_and_again_and_at_the_end() -> None:
+async def test_the_time_keeper_stores_the_floor_periodically_and_when_closed() -> None:
     asked: list[int] = []
     enough = asyncio.Event()
 
@@ -165,9 +167,9 @@ async def test_the_keeper_asks_again_and_again_and_at_the_end() -> None:
     assert len(asked) == before + 1
 
 
-async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
+async def test_the_console_can_reset_a_time_that_is_ahead(kit: Kit) -> None:
     board = Board()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     control = device.app.access
     guest = kit.known(device, "gustav", "guest", not_after=START + 3600)
     board.wall += 5 * YEAR
@@ -183,19 +185,19 @@ async def test_a_clock_that_was_ahead_is_repaired_by_a_person(kit: Kit) -> None:
     [event] = device.events("clock-trusted")
     assert (event.actor, event.detail) == ("@console", f"{-5 * YEAR:.0f} s")
     await device.app.close()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     assert device.app.access.clock.now() == START
 
 
-async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_is_right(
+async def test_a_time_that_is_years_ahead_is_reported_until_it_is_reset(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
     board = Board()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     control = device.app.access
 
-    def told() -> int:
-        control.writer.keep()  # as it is called every ten minutes
+    def reported() -> int:
+        control.writer.keep()  # the device calls it every ten minutes
         problems = health_of(device.app.status())[0]["problems"]
         lines = [line for line in status_lines(device.app.status()) if "problem" in line]
         assert len(problems) == len(lines)
@@ -205,41 +207,41 @@ async def test_a_clock_that_is_years_ahead_is_told_until_somebody_says_that_it_i
     def logged() -> list[str]:
         return [one.getMessage() for one in caplog.records if "clock --trust" in one.getMessage()]
 
-    assert told() == 0
-    board.passes(2 * YEAR)  # that is not a jump
-    assert told() == 0
-    board.wall += 300 * 86_400  # as a board does that was switched off, or that sets its clock
-    assert told() == 0
+    assert reported() == 0
+    board.passes(2 * YEAR)  # no jump, since both clocks advance
+    assert reported() == 0
+    board.wall += 300 * 86_400  # a jump as after a power-off or a clock synchronization
+    assert reported() == 0
     assert not logged()
     board.wall += 2 * YEAR
-    assert told() == 1
+    assert reported() == 1
     [line] = logged()
     assert "went ahead from 2029-10-27T00:00:00Z to 2031-10-27T00:00:00Z at once" in line
     board.wall -= 2 * YEAR  # the clock is corrected, and the device's time stays ahead
-    assert told() == 1
+    assert reported() == 1
     assert "ahead of the system's" in device.app.status()["clock"]["trouble"]
     assert len(logged()) == 1
     control.registry.trust_system_clock()
-    assert told() == 0
+    assert reported() == 0
     board.wall -= YEAR
-    assert told() == 1
+    assert reported() == 1
     assert len(logged()) == 2
-    board.wall = 0.0  # a clock that is not set says nothing, and is no trouble by itself
-    assert told() == 0
+    board.wall = 0.0  # a clock that is not set is no problem by itself
+    assert reported() == 0
 
 
-async def test_a_board_without_a_clock_is_not_in_trouble_when_it_gets_one(kit: Kit) -> None:
+async def test_setting_an_unset_clock_is_not_reported_as_a_jump(kit: Kit) -> None:
     board = Board(wall=5.0)
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     assert health_of(device.app.status())[0]["healthy"]
     board.wall = START
     assert device.app.access.clock.now() == START
     assert health_of(device.app.status())[0]["healthy"]
 
 
-async def test_me_tells_the_time_that_limits_go_by(kit: Kit) -> None:
+async def test_iam_me_returns_the_time_of_the_device(kit: Kit) -> None:
     board = Board()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     kit.known(device, "olga", "owner")
     guest = kit.known(device, "gustav", "guest")
     board.wall -= YEAR
@@ -247,18 +249,18 @@ async def test_me_tells_the_time_that_limits_go_by(kit: Kit) -> None:
     assert (await guest.ask("GET", "/iam/me")).body["now"] == START + 10
 
 
-async def test_a_clock_that_is_not_set_is_not_trusted(kit: Kit) -> None:
+async def test_a_system_clock_that_is_not_set_cannot_be_trusted(kit: Kit) -> None:
     board = Board()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     board.wall = 5.0
     with pytest.raises(AppError, match="not set"):
         device.app.access.registry.trust_system_clock()
     assert device.app.access.clock.now() == START
 
 
-async def test_a_repair_that_cannot_be_stored_changes_nothing(kit: Kit) -> None:
+async def test_a_reset_of_the_time_that_cannot_be_stored_changes_nothing(kit: Kit) -> None:
     board = Board()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     board.wall -= YEAR
     store = device.app.access.store
     database_of(store).execute("PRAGMA query_only = ON").fetchall()
@@ -292,14 +294,14 @@ policies = ["until-then", "not-then"]
 """
 
 
-async def test_an_unknown_time_widens_no_right(kit: Kit) -> None:
+async def test_a_condition_on_an_unknown_time_grants_no_right(kit: Kit) -> None:
     kit.policy(WORKING_HOURS)
     board = Board()
-    device = await booted(kit, board)
+    device = await start_device(kit, board)
     caller = kit.known(device, "fred", "fair")
     for path in ("/hello", "/board"):
         assert (await caller.ask("GET", path)).code == "2.05"
-    board.wall = 5.0  # before both dates, were it believed
+    board.wall = 5.0  # before both dates, but not trusted
     for path in ("/hello", "/board"):
         refused = await caller.ask("GET", path)
         assert refused.reason == "denied", path

@@ -1,4 +1,4 @@
-"""Settings are read strictly; an error names file and line."""
+"""Unknown and invalid settings are rejected; an error names file and line."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def load(tmp_path: Path, *texts: str) -> config.Settings:
     return config.load(files)
 
 
-def test_nothing_said_is_the_default(tmp_path: Path) -> None:
+def test_missing_settings_have_their_defaults(tmp_path: Path) -> None:
     assert config.load([]) == config.Settings()
     assert load(tmp_path, "") == config.Settings()
 
 
-def test_every_setting(tmp_path: Path) -> None:
+def test_every_setting_is_read(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
         'name = "kitchen"\n[network]\nlisten = ["127.0.0.1"]\nport = 0\npairing_port = 7\n'
@@ -48,7 +48,7 @@ def test_every_setting(tmp_path: Path) -> None:
     assert settings.modules == ("my_board.lamp",)
 
 
-def test_a_later_file_wins_key_by_key(tmp_path: Path) -> None:
+def test_a_later_file_overrides_single_settings(tmp_path: Path) -> None:
     settings = load(tmp_path, 'name = "a"\n[network]\nport = 1\n', "[network]\nport = 2\n")
     assert (settings.name, settings.port) == ("a", 2)
     assert settings.origin["network.port"].endswith("1.toml:2")
@@ -84,7 +84,7 @@ def test_an_error_names_file_and_line(tmp_path: Path, text: str, line: int, word
 
 
 @pytest.mark.parametrize("one", LIMIT_SETTINGS.values(), ids=lambda one: one.name)
-def test_a_limit_has_a_range(tmp_path: Path, one: LimitSetting) -> None:
+def test_a_limit_outside_its_range_is_rejected(tmp_path: Path, one: LimitSetting) -> None:
     assert one.least <= one.default <= one.most
     below, above = one.least - 1 if one.is_whole else one.least / 2, one.most + 1
     for value in (below, above):
@@ -97,7 +97,7 @@ def test_a_limit_has_a_range(tmp_path: Path, one: LimitSetting) -> None:
             load(tmp_path, f"[limits]\n{one.name} = {text}\n")
 
 
-def test_limits_reach_what_enforces_them(tmp_path: Path) -> None:
+def test_limits_are_passed_to_the_limits_objects(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
         "[limits]\nusers = 100_000\nsessions = 200\nevents_kept = 500\n"
@@ -120,7 +120,7 @@ def test_limits_reach_what_enforces_them(tmp_path: Path) -> None:
         ("[limits]\nwindow_max_seconds = 30\nfirst_boot_window_seconds = 20\n", 2, "more than"),
     ],
 )
-def test_limits_that_contradict_each_other(
+def test_limits_that_contradict_each_other_are_rejected(
     tmp_path: Path, text: str, line: int, words: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -129,19 +129,19 @@ def test_limits_that_contradict_each_other(
     assert words in str(caught.value)
 
 
-def test_a_later_file_repairs_a_contradiction(tmp_path: Path) -> None:
+def test_limits_are_compared_after_all_files_are_merged(tmp_path: Path) -> None:
     settings = load(tmp_path, "[limits]\nsessions = 10\n", "[limits]\nunpaired_sessions = 5\n")
     assert (settings.limits.sessions, settings.limits.unpaired_sessions) == (10, 5)
 
 
-def test_broken_toml_and_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_invalid_toml_and_unreadable_files_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"0\.toml:2: this is not TOML"):
         load(tmp_path, 'name = "x"\nport = = 3\n')
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load([tmp_path])
 
 
-def test_the_template_is_a_configuration_that_changes_nothing(tmp_path: Path) -> None:
+def test_the_template_contains_only_default_settings(tmp_path: Path) -> None:
     settings = load(tmp_path, config.template("kitchen"))
     assert settings == config.Settings(name="kitchen")
     uncommented = "\n".join(
@@ -152,7 +152,7 @@ def test_the_template_is_a_configuration_that_changes_nothing(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("role", ["king", "unpaired"])
-async def test_a_window_for_an_unknown_role_is_a_refusal_to_start(kit: Kit, role: str) -> None:
+async def test_an_unknown_pairing_role_prevents_the_start(kit: Kit, role: str) -> None:
     kit.home.mkdir()
     (kit.home / "device.toml").write_text(
         f'name = "kitchen"\n[pairing]\nrole = "{role}"\n', encoding="utf-8"
@@ -160,11 +160,11 @@ async def test_a_window_for_an_unknown_role_is_a_refusal_to_start(kit: Kit, role
     places = Paths(kit.home, kit.home, kit.home)
     with pytest.raises(ConfigError, match=r"device\.toml:3: there is no role"):
         await kit.device(settings=offline.settings(places))
-    # Nothing is held: with the line corrected it starts.
+    # The failed start released all resources, so the next one succeeds.
     await kit.device()
 
 
-def test_where_the_files_are(tmp_path: Path) -> None:
+def test_the_paths_follow_home_user_and_service_manager(tmp_path: Path) -> None:
     home = Paths.of(tmp_path, {}, root=True)
     assert home.key.parent == home.config == home.run == tmp_path
     root = Paths.of(None, {}, root=True)

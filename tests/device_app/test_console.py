@@ -1,4 +1,4 @@
-"""The console: its verbs as the control socket has them, and many users on it."""
+"""Verbs of the console over the control socket, without a daemon, and with many users."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_every_public_method_is_a_verb() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
-def test_every_argument_has_a_type_that_can_be_decoded(method: Any) -> None:
-    """A new verb with another type of argument fails here, and not when it is used."""
+def test_every_argument_has_a_supported_type(method: Any) -> None:
+    """A verb with an unsupported type of argument fails here instead of at its first use."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
     for parameter in parameters:
         if parameter.name != "tell":
@@ -84,7 +84,7 @@ def test_a_wrong_argument_is_named(args: Mapping[str, object], message: str) -> 
     assert caught.value.code is ExitCode.USAGE
 
 
-def test_arguments_have_the_types_of_the_method() -> None:
+def test_arguments_are_decoded_to_the_types_of_the_method() -> None:
     found = arguments.decode_untrusted(
         Console.open, {"seconds": 120, "role": None, "methods": ["sas"], "wait": True}
     )
@@ -100,7 +100,7 @@ def test_arguments_have_the_types_of_the_method() -> None:
         )
 
 
-async def test_the_daemon_says_which_argument_is_wrong(device: Device) -> None:
+async def test_the_daemon_names_the_wrong_argument(device: Device) -> None:
     socket = device.app.paths.socket
     with pytest.raises(AppError, match="'held' is not a number") as caught:
         await call(socket, "press", {"held": "long"})
@@ -110,7 +110,7 @@ async def test_the_daemon_says_which_argument_is_wrong(device: Device) -> None:
 # -- with and without a daemon --------------------------------------------------------------------
 
 
-def test_without_a_daemon_its_verbs_say_so(tmp_path: Path) -> None:
+def test_verbs_that_need_a_daemon_report_that_none_is_running(tmp_path: Path) -> None:
     home = tmp_path / "home"
     store_users(home, 1)
     offline = OfflineConsole(Paths(home, home, home), warn=print)
@@ -122,7 +122,7 @@ def test_without_a_daemon_its_verbs_say_so(tmp_path: Path) -> None:
         offline.run(pending)
 
 
-async def test_a_store_without_an_owner_is_warned_of_once(kit: Kit) -> None:
+async def test_a_store_that_lost_its_owner_causes_one_warning(kit: Kit) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
     (kit.home / "device.db").unlink()
@@ -132,7 +132,7 @@ async def test_a_store_without_an_owner_is_warned_of_once(kit: Kit) -> None:
     assert all(line.startswith("warning: ") for line in added.err.splitlines())
 
 
-async def test_a_missing_store_is_reported_with_the_way_back(kit: Kit) -> None:
+async def test_a_missing_store_is_reported_with_the_command_that_restores_it(kit: Kit) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
     (kit.home / "device.db").unlink()
@@ -146,7 +146,7 @@ async def test_a_missing_store_is_reported_with_the_way_back(kit: Kit) -> None:
 # -- many users -----------------------------------------------------------------------------------
 
 
-async def test_the_list_of_many_users_is_complete_in_short_lines(kit: Kit) -> None:
+async def test_the_list_of_many_users_is_sent_in_several_lines(kit: Kit) -> None:
     store_users(kit.home, MANY)
     device = await kit.device()
     reader, writer = await asyncio.open_unix_connection(
@@ -167,7 +167,7 @@ async def test_the_list_of_many_users_is_complete_in_short_lines(kit: Kit) -> No
     assert [user["name"] for user in listed["users"]] == names
 
 
-async def test_the_status_of_many_users_counts_them_and_lists_some(kit: Kit) -> None:
+async def test_the_status_counts_all_users_and_lists_some(kit: Kit) -> None:
     store_users(kit.home, MANY)
     device = await kit.device()
     status = device.app.status()
@@ -175,17 +175,17 @@ async def test_the_status_of_many_users_counts_them_and_lists_some(kit: Kit) -> 
     assert len(status["users"]) == STATUS_USERS_MAX
 
 
-def test_the_status_looks_at_no_more_users_than_it_lists() -> None:
-    looked_at = []
+def test_the_status_reads_only_the_users_that_it_lists() -> None:
+    read = []
 
     class Users:
         def values(self) -> Iterator[User]:
             for user in users(2 * STATUS_USERS_MAX):
-                looked_at.append(user)
+                read.append(user)
                 yield user
 
     state: Any = type("Counting", (), {"users": Users()})
-    assert len(users_summary(state)) == len(looked_at) == STATUS_USERS_MAX
+    assert len(users_summary(state)) == len(read) == STATUS_USERS_MAX
 
 
 async def test_the_command_prints_many_users_as_one_document(kit: Kit) -> None:
@@ -204,7 +204,7 @@ async def test_the_command_prints_many_users_as_one_document(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("number", [2**63, 10**30])
-async def test_a_number_beyond_any_event_is_the_newest(device: Device, number: int) -> None:
+async def test_a_number_above_all_events_is_accepted(device: Device, number: int) -> None:
     """SQLite does not accept such a number, but a client of the socket can send it."""
     socket = device.app.paths.socket
     await call(socket, "clock", {"trust_system": True})

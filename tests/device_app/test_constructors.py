@@ -11,7 +11,7 @@ from pathlib import Path
 import device_app
 
 ROOT = Path(device_app.__file__).parent
-#: (file, assignment target): why it stays.
+#: (file, assignment target): the reason why it is allowed.
 ALLOWED = {
     ("commands/common.py", "ctx.obj"): "how click passes an object to the commands below",
     ("console/control_server.py", "server._server"): "ControlServer.start finishes its own object",
@@ -20,7 +20,7 @@ ALLOWED = {
 
 
 def targets(tree: ast.AST) -> Iterator[str]:
-    """Every attribute that is assigned, but for those of `self`."""
+    """Every assigned attribute, except those of `self`."""
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Attribute)
@@ -30,7 +30,7 @@ def targets(tree: ast.AST) -> Iterator[str]:
             yield ast.unparse(node)
 
 
-def test_no_object_is_finished_by_another_one() -> None:
+def test_no_object_assigns_attributes_of_another() -> None:
     found = {
         (str(path.relative_to(ROOT)), target)
         for path in ROOT.rglob("*.py")
@@ -39,8 +39,8 @@ def test_no_object_is_finished_by_another_one() -> None:
     assert found == ALLOWED.keys()
 
 
-def test_an_assignment_is_found_however_it_is_written() -> None:
-    """Each form of assignment, and none to `self`."""
+def test_every_form_of_assignment_is_found() -> None:
+    """Each form of assignment is found, and assignments to `self` are not."""
     code = """
 a.b = 1
 a.b.c, (d.e, self.f) = 1, (2, 3)

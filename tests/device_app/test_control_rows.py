@@ -1,4 +1,4 @@
-"""Answers of the control socket that are longer than one line of it may be."""
+"""Answers of the control socket that are longer than the limit of one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def path(tmp_path: Path) -> AsyncIterator[Path]:
 
 
 async def lines_of(path: Path, verb: str) -> list[bytes]:
-    """What the daemon sends, line by line."""
+    """The lines that the daemon sends."""
     reader, writer = await asyncio.open_unix_connection(str(path), limit=2**24)
     writer.write(json.dumps({"verb": verb}).encode() + b"\n")
     lines = []
@@ -48,7 +48,7 @@ async def lines_of(path: Path, verb: str) -> list[bytes]:
     return [*lines, line]
 
 
-async def test_a_long_list_arrives_whole_in_lines_that_are_short(path: Path) -> None:
+async def test_a_long_list_is_complete_and_sent_in_short_lines(path: Path) -> None:
     assert await call(path, "long", {}) == {
         "head": 7,
         "users": LONG,
@@ -60,6 +60,6 @@ async def test_a_long_list_arrives_whole_in_lines_that_are_short(path: Path) -> 
     assert all(len(line) < CONTROL_ROWS_BYTES + ENVELOPE for line in lines)
 
 
-async def test_a_row_longer_than_a_line_has_its_own(path: Path) -> None:
+async def test_a_row_above_the_line_limit_is_sent_in_a_line_of_its_own(path: Path) -> None:
     assert (await call(path, "row", {}))["users"] == ["x" * (3 * CONTROL_ROWS_BYTES), "y"]
     assert len(await lines_of(path, "row")) == 2

@@ -52,7 +52,7 @@ async def test_init_is_safe_to_repeat(tmp_path: Path) -> None:
     assert (await run(home, "health")).code == 1
 
 
-async def test_without_a_device_or_a_daemon_there_is_advice(tmp_path: Path) -> None:
+async def test_a_verb_without_a_device_or_daemon_names_the_command_to_run(tmp_path: Path) -> None:
     home = tmp_path / "home"
     for verb in (
         *(["status"], ["fingerprint"], ["users", "list"], ["reset", "--yes"], ["events"]),
@@ -77,7 +77,7 @@ async def test_without_a_device_or_a_daemon_there_is_advice(tmp_path: Path) -> N
 
 
 def verbs(group: click.Group, *before: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every verb with the words that lead to it, the groups as well."""
+    """Every verb and group of verbs, with the words that select it."""
     for name, found in group.commands.items():
         yield (*before, name), found
         if isinstance(found, click.Group):
@@ -98,7 +98,7 @@ def test_every_verb_has_help_with_an_example_of_itself() -> None:
             assert option in help_text.output, words
 
 
-async def test_users_without_a_daemon_and_its_lock_with_one(kit: Kit) -> None:
+async def test_users_are_managed_with_and_without_a_daemon(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
     anna = ["anna", "--role", "owner", "--key", "AB" * 32]
     added = await run(kit.home, "users", "add", *anna, "--json")
@@ -130,7 +130,7 @@ async def test_users_without_a_daemon_and_its_lock_with_one(kit: Kit) -> None:
         assert bool(result.err) == (code != 0)
 
 
-async def test_from_the_first_boot_to_the_revocation(kit: Kit) -> None:
+async def test_a_user_pairs_at_the_first_boot_and_is_removed(kit: Kit) -> None:
     daemon = await kit.daemon("-v")
     assert daemon.status["window"]["open"]
     assert 290 < daemon.status["window"]["seconds_left"] <= 300
@@ -148,7 +148,7 @@ async def test_from_the_first_boot_to_the_revocation(kit: Kit) -> None:
     observing = asyncio.Event()
 
     async def observe() -> None:
-        with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
+        with pytest.raises(ObservationEnded):  # noqa: PT012  # the loop raises
             async for _ in caller.observe("/board"):
                 observing.set()
 
@@ -169,7 +169,7 @@ async def test_from_the_first_boot_to_the_revocation(kit: Kit) -> None:
     assert not any(secret in line for secret in secrets for line in daemon.said)
 
 
-async def test_it_remembers_after_a_restart_and_asks_nothing(kit: Kit) -> None:
+async def test_a_paired_user_is_kept_after_a_restart(kit: Kit) -> None:
     daemon = await kit.daemon()
     caller = kit.caller(daemon.port)
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=anna"))
@@ -184,7 +184,7 @@ async def test_it_remembers_after_a_restart_and_asks_nothing(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_it_ends_cleanly(kit: Kit, number: int) -> None:
+async def test_a_signal_ends_the_daemon_cleanly(kit: Kit, number: int) -> None:
     daemon = await kit.daemon("--pair")
     caller = kit.caller(daemon.port)
     connection = await caller.connect()
@@ -192,13 +192,13 @@ async def test_it_ends_cleanly(kit: Kit, number: int) -> None:
     assert await daemon.stop(number) == 0
     assert not (kit.home / "control.sock").exists()
     assert not (kit.home / "device.db-wal").exists()  # closed, not abandoned
-    async with asyncio.timeout(60):  # close_notify: the client knows at once
+    async with asyncio.timeout(60):  # the client gets close_notify
         while connection.is_open:
             await asyncio.get_running_loop().run_in_executor(None, os.sched_yield)
     assert not any("Traceback" in line for line in daemon.said)
 
 
-async def test_a_second_daemon_says_who_is_there(kit: Kit) -> None:
+async def test_a_second_daemon_names_the_process_of_the_first(kit: Kit) -> None:
     daemon = await kit.daemon()
     second = await run(kit.home, "run", "--port", "0")
     assert second.code == 1
@@ -206,7 +206,7 @@ async def test_a_second_daemon_says_who_is_there(kit: Kit) -> None:
     assert (await daemon.run("health")).code == 0
 
 
-async def test_a_dead_daemons_socket_is_in_nobodys_way(kit: Kit) -> None:
+async def test_the_socket_of_a_killed_daemon_does_not_prevent_a_restart(kit: Kit) -> None:
     daemon = await kit.daemon()
     daemon.process.kill()
     await daemon.process.wait()
@@ -216,7 +216,7 @@ async def test_a_dead_daemons_socket_is_in_nobodys_way(kit: Kit) -> None:
     assert (await again.run("health")).code == 0
 
 
-async def test_open_waits_and_tells_how_it_ended(kit: Kit) -> None:
+async def test_open_validates_its_options_and_reports_a_timeout(kit: Kit) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
     daemon = await kit.daemon()
@@ -231,7 +231,7 @@ async def test_open_waits_and_tells_how_it_ended(kit: Kit) -> None:
     assert (timed_out.code, "time" in timed_out.err) == (4, True)
 
 
-async def test_open_tells_events_as_json_lines(kit: Kit) -> None:
+async def test_open_prints_events_as_json_lines(kit: Kit) -> None:
     daemon = await kit.daemon()
     waiting = await asyncio.create_subprocess_exec(
         *command(kit.home, "open", "--json"),
@@ -256,7 +256,9 @@ async def test_open_tells_events_as_json_lines(kit: Kit) -> None:
 
 @pytest.mark.parametrize(("answer", "code"), [("yes", 0), ("no", 12)])
 @pytest.mark.parametrize("verb", ["open", "run"])
-async def test_it_asks_in_place_on_a_terminal(kit: Kit, verb: str, answer: str, code: int) -> None:
+async def test_run_and_open_prompt_on_a_terminal(
+    kit: Kit, verb: str, answer: str, code: int
+) -> None:
     master, terminal = pty.openpty()
     options = ["--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback"]
     daemon = None if verb == "run" else await kit.daemon()
@@ -273,7 +275,7 @@ async def test_it_asks_in_place_on_a_terminal(kit: Kit, verb: str, answer: str, 
         await screen.until("ready" if verb == "run" else "handfast pair")
         status = json.loads((await run(kit.home, "status", "--json")).out)
         caller = Caller(lambda *, pairing: status["pairing_port" if pairing else "port"])
-        os.write(master, b"yes\n")  # typed ahead: no answer to a question that was not asked yet
+        os.write(master, b"yes\n")  # input before the prompt is not an answer to it
         await screen.until("yes")
         started = await caller.start("anna")
         await screen.until("[yes/no]")
@@ -312,7 +314,7 @@ async def test_it_asks_in_place_on_a_terminal(kit: Kit, verb: str, answer: str, 
 
 
 class Screen:
-    """What a terminal shows."""
+    """The output of a terminal."""
 
     def __init__(self, master: int) -> None:
         self.text = ""
@@ -360,7 +362,7 @@ async def test_interrupting_open_closes_its_window(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-async def test_reset_forgets_everybody(kit: Kit, *, keep: bool) -> None:
+async def test_reset_removes_all_users(kit: Kit, *, keep: bool) -> None:
     daemon = await kit.daemon()
     caller = kit.caller(daemon.port)
     started = await caller.start("anna")
@@ -381,7 +383,7 @@ async def test_reset_forgets_everybody(kit: Kit, *, keep: bool) -> None:
     assert (await caller.ask("GET", "/hello")).reason == "not-paired"
 
 
-async def test_the_service_manager_is_told(kit: Kit, tmp_path: Path) -> None:
+async def test_the_service_manager_is_notified_of_start_and_stop(kit: Kit, tmp_path: Path) -> None:
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
@@ -392,7 +394,7 @@ async def test_the_service_manager_is_told(kit: Kit, tmp_path: Path) -> None:
         assert listener.recv(100) == b"STOPPING=1"
 
 
-async def test_a_wrong_configuration_is_a_refusal_with_the_line(kit: Kit) -> None:
+async def test_an_invalid_configuration_prevents_the_start_and_names_the_line(kit: Kit) -> None:
     kit.home.mkdir()
     (kit.home / "device.toml").write_text('[pairing]\nrole = "king"\n', encoding="utf-8")
     refused = await run(kit.home, "run", "--port", "0")
@@ -412,10 +414,12 @@ async def fails(_args: object, _say: object) -> dict[str, object]:
     raise ZeroDivisionError("a secret")
 
 
-async def test_only_the_daemons_user_and_root_may_talk(
+async def test_the_control_socket_accepts_only_the_daemons_user_and_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / ("deep" * 40) / "control.sock"  # far beyond the 108 bytes of an address
+    path = (
+        tmp_path / ("deep" * 40) / "control.sock"
+    )  # longer than the 108 bytes of a socket address
     server = await ControlServer.start(path, {"ask": answers, "fail": fails})
     try:
         assert await call(path, "ask", {}) == {"fine": True}
@@ -441,7 +445,9 @@ async def test_only_the_daemons_user_and_root_may_talk(
     "line",
     [b"\n", b"[]\n", b"{}\n", b'{"verb": []}\n', b'{"verb": "ask", "args": 7}\n', b"x" * 99999],
 )
-async def test_garbage_on_the_control_socket(tmp_path: Path, line: bytes) -> None:
+async def test_a_malformed_request_does_not_stop_the_control_socket(
+    tmp_path: Path, line: bytes
+) -> None:
     path = tmp_path / "control.sock"
     server = await ControlServer.start(path, {"ask": answers})
     try:

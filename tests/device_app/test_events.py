@@ -1,4 +1,4 @@
-"""The audit trail, remotely and at the console: protocol §9."""
+"""The audit trail over the network and at the console (protocol §9)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def append_some(device: Device, count: int) -> None:
         append(device, f"number {number}")
 
 
-async def test_the_newest_and_those_after_a_number(owner: Caller, device: Device) -> None:
+async def test_queries_select_the_newest_events_or_those_after_a_number(
+    owner: Caller, device: Device
+) -> None:
     append_some(device, 150)
     head, digest = device.app.access.store.audit.head
     usual = await owner.ask("GET", "/events")
@@ -70,7 +72,7 @@ async def test_the_newest_and_those_after_a_number(owner: Caller, device: Device
     }
 
 
-async def test_who_may_not_read_it(kit: Kit, device: Device) -> None:
+async def test_the_trail_is_refused_without_the_right_to_read_it(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     guest = await kit.paired(device, "gustav")
     admin = await kit.paired(device, "adam", role="admin")
@@ -84,19 +86,19 @@ async def test_who_may_not_read_it(kit: Kit, device: Device) -> None:
     assert (await admin.ask("POST", "/events", {})).code == "4.05"
 
 
-async def test_an_observer_is_told_of_each_new_event(kit: Kit, device: Device) -> None:
+async def test_an_observer_is_notified_of_each_new_event(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
     async with asyncio.timeout(60), aclosing(admin.observe("/events")) as seen:
         head = (await anext(seen)).body["head"]
         for number in range(3):
             append(device, f"number {number}")
-            told = await anext(seen)
-            assert told.body["head"] == head + number + 1
-            assert told.body["events"][-1]["detail"] == f"number {number}"
+            received = await anext(seen)
+            assert received.body["head"] == head + number + 1
+            assert received.body["events"][-1]["detail"] == f"number {number}"
 
 
-async def test_a_notification_fits_a_datagram_and_the_gap_can_be_asked_for(
+async def test_a_notification_fits_a_datagram_and_a_gap_can_be_requested(
     owner: Caller, device: Device
 ) -> None:
     for _ in range(60):
@@ -106,7 +108,7 @@ async def test_a_notification_fits_a_datagram_and_the_gap_can_be_asked_for(
         assert 1 <= len(first.body["events"]) < 5
         assert len(first.message.payload) < 1200
         assert seqs(first)[-1] == first.body["head"]
-        append_some(device, 40)  # in one turn of the loop: one notification, or a few
+        append_some(device, 40)  # in one turn of the event loop, so one or few notifications
         latest = first
         while latest.body["head"] < first.body["head"] + 40:
             latest = await anext(seen)
@@ -115,18 +117,16 @@ async def test_a_notification_fits_a_datagram_and_the_gap_can_be_asked_for(
     assert seqs(missed) == list(range(first.body["head"] + 1, first.body["head"] + 41))
 
 
-async def test_the_observation_of_an_admin_who_is_none_any_more_ends(
-    kit: Kit, device: Device
-) -> None:
+async def test_an_observation_ends_when_the_right_to_read_is_lost(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
     begun = asyncio.Event()
-    told: list[Answer] = []
+    received: list[Answer] = []
 
     async def watch() -> None:
         async with aclosing(admin.observe("/events")) as seen:
             async for answer in seen:
-                told.append(answer)
+                received.append(answer)
                 begun.set()
 
     watching = asyncio.create_task(watch())
@@ -137,11 +137,11 @@ async def test_the_observation_of_an_admin_who_is_none_any_more_ends(
     with pytest.raises(ObservationEnded):
         await asyncio.wait_for(watching, 60)
     assert (await admin.ask("GET", "/events")).reason == "denied"
-    # Nothing that came after the change was told.
-    assert "label-made" not in {event["kind"] for one in told for event in one.body["events"]}
+    # No event after the change was sent.
+    assert "label-made" not in {event["kind"] for one in received for event in one.body["events"]}
 
 
-async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
+async def test_the_observation_of_a_removed_user_is_removed(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
     resource: Any = device.app.site.paths()["events",]
@@ -157,7 +157,7 @@ async def test_a_removed_observer_is_not_kept(kit: Kit, device: Device) -> None:
 # -- the console -----------------------------------------------------------------------------------
 
 
-async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
+async def test_events_are_printed_with_and_without_a_daemon(kit: Kit) -> None:
     for args in (["events"], ["events", "--verify"], ["events", "--follow"]):
         missing = await run(kit.home, *args)
         assert (missing.code, bool(missing.err), missing.out) == (3, True, "")
@@ -196,7 +196,7 @@ async def test_events_with_and_without_a_daemon(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-async def test_follow_tells_what_was_and_what_comes_until_interrupted(
+async def test_follow_prints_past_and_new_events_until_interrupted(
     kit: Kit, *, as_json: bool
 ) -> None:
     await run(kit.home, "init")
@@ -213,22 +213,22 @@ async def test_follow_tells_what_was_and_what_comes_until_interrupted(
     )
     assert following.stdout is not None
     async with asyncio.timeout(60):
-        told = [await following.stdout.readline() for _ in range(2)]
+        received = [await following.stdout.readline() for _ in range(2)]
         await daemon.run("users", "remove", "carl")
-        told.append(await following.stdout.readline())
+        received.append(await following.stdout.readline())
         following.send_signal(signal.SIGINT)
         _, said = await following.communicate()
     assert following.returncode == 130
     assert b"Traceback" not in said
     if as_json:
-        assert [json.loads(line)["user"] for line in told] == ["bert", "carl", "carl"]
+        assert [json.loads(line)["user"] for line in received] == ["bert", "carl", "carl"]
     else:
-        assert b"user-removed" in told[-1]
+        assert b"user-removed" in received[-1]
     assert (await daemon.run("health")).code == 0
     assert await daemon.stop() == 0
 
 
-async def test_follow_ends_with_its_reader_and_with_its_daemon(kit: Kit) -> None:
+async def test_follow_ends_when_its_output_or_the_daemon_closes(kit: Kit) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     daemon = await kit.daemon()
@@ -260,7 +260,7 @@ async def test_follow_ends_with_its_reader_and_with_its_daemon(kit: Kit) -> None
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["file", "daemon"])
-async def test_verify_finds_a_flipped_byte_at_its_event(kit: Kit, *, running: bool) -> None:
+async def test_verify_reports_the_event_that_was_changed(kit: Kit, *, running: bool) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     for name in ("bert", "carl", "dora"):
@@ -276,8 +276,8 @@ async def test_verify_finds_a_flipped_byte_at_its_event(kit: Kit, *, running: bo
         assert daemon.process.returncode is None
     broken = await run(kit.home, "events", "--verify")
     assert (broken.code, "broken at event 3" in broken.out) == (1, True), broken
-    told = json.loads((await run(kit.home, "events", "--verify", "--json")).out)
-    assert (told["verified"], told["seq"], told["schema"]) == (False, 3, 1)
+    received = json.loads((await run(kit.home, "events", "--verify", "--json")).out)
+    assert (received["verified"], received["seq"], received["schema"]) == (False, 3, 1)
     if running:
         assert await daemon.stop() == 0
         return
@@ -290,7 +290,7 @@ async def test_verify_finds_a_flipped_byte_at_its_event(kit: Kit, *, running: bo
     assert (await run(kit.home, "events", "--verify")).code == 0
 
 
-async def test_reading_changes_nothing_and_a_dead_daemons_log_is_read(kit: Kit) -> None:
+async def test_reading_events_changes_no_file_and_works_after_a_crash(kit: Kit) -> None:
     await run(kit.home, "init")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     path = kit.home / "device.db"
@@ -307,7 +307,7 @@ async def test_reading_changes_nothing_and_a_dead_daemons_log_is_read(kit: Kit) 
     assert (await run(kit.home, "events", "--verify")).code == 0
 
 
-def test_a_strangers_text_does_not_reach_the_terminal() -> None:
+def test_control_characters_in_an_event_are_escaped() -> None:
     record: Any = {"seq": 1, "wall": 0.0, "kind": "refused\x1b[2J", "detail": "a\nb\u202e"}
     record["result"] = ""
     line = event_line(record)

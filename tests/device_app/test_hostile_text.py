@@ -1,4 +1,4 @@
-"""Untrusted text and TOML, before the daemon or its command line uses it."""
+"""Untrusted text is escaped in all output, and input that is nested too deep is rejected."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ EVIL = "\x7f\x9b31m\u202e\x1b[2J"
 SEEN = set("\x7f\x9b\u202e\x1b")
 
 
-def test_json_output_holds_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_contains_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     output.json_line({"user": f"küche{EVIL}"})
     out = capsys.readouterr().out
     assert "küche" in out
@@ -28,7 +28,9 @@ def test_json_output_holds_no_control_character(capsys: pytest.CaptureFixture[st
     assert json.loads(out)["user"] == f"küche{EVIL}"
 
 
-def test_errors_and_events_neither(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_and_events_contain_no_control_characters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     output.error(f"no such user: {EVIL}", EVIL)
     event = cast(RecordView, {"seq": 1, "wall": 0.0, "kind": f"paired{EVIL}", "user": EVIL})
     shown = capsys.readouterr().err + event_line(event)
@@ -36,7 +38,7 @@ def test_errors_and_events_neither(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\\x9b31m" in shown
 
 
-def test_the_log_neither(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_contains_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
@@ -50,14 +52,14 @@ def test_the_log_neither(capsys: pytest.CaptureFixture[str]) -> None:
     assert not SEEN & set(said)
 
 
-def test_settings_nested_too_deep_are_an_error_like_any_other(tmp_path: Path) -> None:
+def test_settings_that_are_nested_too_deep_are_a_configuration_error(tmp_path: Path) -> None:
     file = tmp_path / "device.toml"
     file.write_text("name = " + "[\n" * 20_000 + "]\n" * 20_000)
     with pytest.raises(ConfigError, match="nested too deep"):
         config.load([file])
 
 
-async def test_a_request_nested_too_deep_is_answered(tmp_path: Path) -> None:
+async def test_a_request_that_is_nested_too_deep_is_answered_with_an_error(tmp_path: Path) -> None:
     async def never(_args: object, _tell: object) -> Any:
         raise AssertionError
 

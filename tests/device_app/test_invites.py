@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 FOREIGN = "this is no invite of this device"
 
 
-async def invited(inviter: Caller, name: str = "anna", **wish: object) -> dict[str, Any]:
-    made = await inviter.ask("POST", "/iam/invites", {"name": name, **wish})
+async def invited(inviter: Caller, name: str = "anna", **fields: object) -> dict[str, Any]:
+    made = await inviter.ask("POST", "/iam/invites", {"name": name, **fields})
     assert made.code == "2.01", made
     assert tuple(made.message.opt.location_path) == ("iam", "invites", made.body["id"])
     found: dict[str, Any] = made.body
     return found
 
 
-async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
+async def test_an_unknown_remote_client_redeems_an_invite_once(kit: Kit) -> None:
     device = await kit.device()
     await kit.paired(device, "olga")
     await device.app.close()
-    # The same device, where loopback does not count as local.
+    # Restart the device so that loopback does not count as local.
     device = await kit.device(allow_loopback=False)
     assert device.app.access.store.state.user("olga").role == "owner"
     made = device.app.invitations.create(None, InviteRequest(name="anna", role="user"))
@@ -41,7 +41,7 @@ async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
     assert (await anna.ask("GET", "/hello")).reason == "not-paired"
     done = await redeemed(anna, made["token"])
     assert (done.code, done.body) == ("2.04", {"user": "anna", "role": "user", "name": "kitchen"})
-    # On the very same session, at once.
+    # The same session has the new rights immediately.
     me = (await anna.ask("GET", "/iam/me")).body
     assert (me["user"], me["role"], me["path"]) == ("anna", "user", "remote")
     (key,) = device.app.access.store.state.user("anna").keys
@@ -52,7 +52,9 @@ async def test_a_stranger_from_afar_becomes_a_user_once(kit: Kit) -> None:
     assert "used or withdrawn" in late.text
 
 
-async def test_the_token_says_who_and_where(owner: Caller, device: Device) -> None:
+async def test_the_token_contains_the_user_and_the_address_of_the_device(
+    owner: Caller, device: Device
+) -> None:
     until = device.app.access.clock.now() + 5 * DAY
     made = await invited(owner, role="user", seconds=DAY, key=KEY.upper(), not_after=until)
     token, _ = read_untrusted(made["token"])
@@ -71,7 +73,7 @@ async def test_the_token_says_who_and_where(owner: Caller, device: Device) -> No
     assert (listed["inviter"], listed["uses"], listed["key"]) == ("olga", 1, KEY)
 
 
-async def test_forged_foreign_and_broken_tokens_are_refused_alike(
+async def test_forged_foreign_and_malformed_tokens_get_the_same_refusal(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
     made = await invited(owner)
@@ -97,37 +99,37 @@ async def test_forged_foreign_and_broken_tokens_are_refused_alike(
         foreign.sign(other),
         cbor.encode([1] * 200),
     ]
-    stranger = kit.caller(device)
-    answers = [await redeemed(stranger, forged) for forged in alike]
+    unknown_client = kit.caller(device)
+    answers = [await redeemed(unknown_client, forged) for forged in alike]
     assert {(one.code, one.reason, one.text) for one in answers} == {
         ("4.03", "invite", answers[0].text)
     }
     assert FOREIGN in answers[0].text
     assert list(device.app.access.store.state.users) == ["olga"]
     assert made["id"] in device.app.access.store.state.invites
-    # A text that is not a token is an error of the client.
+    # A body that contains no token in bytes is malformed.
     for body in ({}, {"token": "text"}, {"token": b"", "role": "owner"}, [b""], b""):
-        assert (await stranger.ask("POST", "/iam/redeem", body)).code == "4.00"
-    assert (await stranger.ask("POST", "/iam/redeem", raw=genuine, ct=42)).code == "4.15"
-    assert (await redeemed(stranger, genuine)).code == "2.04"
+        assert (await unknown_client.ask("POST", "/iam/redeem", body)).code == "4.00"
+    assert (await unknown_client.ask("POST", "/iam/redeem", raw=genuine, ct=42)).code == "4.15"
+    assert (await redeemed(unknown_client, genuine)).code == "2.04"
 
 
-async def test_every_flipped_byte_of_a_token_is_refused(
+async def test_a_token_with_any_byte_changed_is_refused(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
     genuine = signed((await invited(owner))["token"])
-    stranger = kit.caller(device)
+    unknown_client = kit.caller(device)
     for at in range(0, len(genuine), 3):
         flipped = genuine[:at] + bytes([genuine[at] ^ 1]) + genuine[at + 1 :]
-        refused = await redeemed(stranger, flipped)
+        refused = await redeemed(unknown_client, flipped)
         assert (refused.code, refused.reason, FOREIGN in refused.text) == ("4.03", "invite", True)
 
 
-async def test_a_genuine_invite_that_is_worth_nothing_says_why(kit: Kit) -> None:
+async def test_a_refused_genuine_invite_gets_the_reason(kit: Kit) -> None:
     ahead = [0.0]
     device = await kit.device(clocks=SystemClocks(wall=lambda: wall_clock() + ahead[0]))
     owner = await kit.paired(device, "olga")
-    stranger = kit.caller(device)
+    unknown_client = kit.caller(device)
     withdrawn = await invited(owner)
     assert (await owner.ask("DELETE", f"/iam/invites/{withdrawn['id']}")).code == "2.02"
     assert (await owner.ask("DELETE", f"/iam/invites/{withdrawn['id']}")).code == "4.04"
@@ -138,16 +140,16 @@ async def test_a_genuine_invite_that_is_worth_nothing_says_why(kit: Kit) -> None
     assert (await redeemed(dora, used["token"])).code == "2.04"
     ahead[0] = 61
     for made, why in ((withdrawn, "withdrawn"), (bound, "another key"), (over, "has expired")):
-        refused = await redeemed(stranger, made["token"])
+        refused = await redeemed(unknown_client, made["token"])
         assert (refused.code, refused.reason) == ("4.03", "invite")
         assert why in refused.text
     # An expired invite is not listed, and is reported as expired even without its record.
     assert [one["id"] for one in (await owner.ask("GET", "/iam/invites")).body] == [bound["id"]]
     await invited(owner, "carla")
     assert over["id"] not in device.app.access.store.state.invites
-    assert "has expired" in (await redeemed(stranger, over["token"])).text
+    assert "has expired" in (await redeemed(unknown_client, over["token"])).text
     assert set(device.app.access.store.state.users) == {"olga", "dora"}
-    # A client that used it in time may not have got the answer.
+    # A client that redeemed it in time, but did not get the answer, may repeat the request.
     assert (await redeemed(dora, used["token"])).body["user"] == "dora"
 
 
@@ -160,7 +162,7 @@ async def test_the_right_key_redeems_an_invite_that_is_bound_to_it(
     assert (await redeemed(anna, made["token"])).code == "2.04"
 
 
-async def test_a_repeat_gives_the_same_and_takes_no_use(
+async def test_a_repeated_redemption_gets_the_same_answer_and_takes_no_use(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
     made = await invited(owner, uses=2)
@@ -179,7 +181,9 @@ async def test_a_repeat_gives_the_same_and_takes_no_use(
     assert [event.user for event in device.events("invite-redeemed")] == ["anna", "anna-2"]
 
 
-async def test_a_key_or_a_name_that_is_taken(kit: Kit, owner: Caller, device: Device) -> None:
+async def test_an_invite_is_refused_if_the_key_or_the_name_is_taken(
+    kit: Kit, owner: Caller, device: Device
+) -> None:
     guest = await kit.paired(device, "gustav")
     made = await invited(owner)
     taken = await redeemed(guest, made["token"])
@@ -189,12 +193,12 @@ async def test_a_key_or_a_name_that_is_taken(kit: Kit, owner: Caller, device: De
     late = await redeemed(kit.caller(device), made["token"])
     assert (late.code, late.reason) == ("4.09", "taken")
     assert device.app.access.store.state.user("anna").keys == ()
-    # A user, and an unknown key: each has a budget.
+    # A user and an unknown key have separate budgets.
     refused = [event.fingerprint for event in device.events("invite-refused")]
     assert (len(refused), refused[0]) == (2, guest.fingerprint)
 
 
-async def test_of_two_keys_in_a_race_exactly_one_wins(
+async def test_only_one_of_several_simultaneous_keys_redeems_an_invite(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
     for turn in range(4):
@@ -210,7 +214,7 @@ async def test_of_two_keys_in_a_race_exactly_one_wins(
             await rival.close()
 
 
-async def test_an_invite_survives_a_restart_and_its_use_does(kit: Kit) -> None:
+async def test_an_invite_and_its_redemption_survive_a_restart(kit: Kit) -> None:
     device = await kit.device()
     owner = await kit.paired(device, "olga")
     made = await invited(owner)
@@ -228,7 +232,7 @@ async def test_an_invite_survives_a_restart_and_its_use_does(kit: Kit) -> None:
     assert (await anna.ask("GET", "/hello")).code == "2.05"
 
 
-async def test_an_admin_invites_nobody_above_or_beyond_themselves(kit: Kit, device: Device) -> None:
+async def test_an_admin_cannot_invite_above_their_rank(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
     guest = await kit.paired(device, "gustav")
@@ -249,10 +253,10 @@ async def test_an_admin_invites_nobody_above_or_beyond_themselves(kit: Kit, devi
     assert "eve" not in device.app.access.store.state.users
 
 
-async def test_an_invite_is_worth_nothing_once_its_maker_may_not_invite(
+async def test_an_invite_is_invalid_while_its_creator_may_not_invite(
     kit: Kit, device: Device
 ) -> None:
-    """Also one for a role that still ranks below the maker's."""
+    """The invite becomes invalid even for a role that still ranks below the creator's."""
     owner = await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
     made = await invited(admin, "gina", uses=2)
@@ -265,7 +269,7 @@ async def test_an_invite_is_worth_nothing_once_its_maker_may_not_invite(
     assert (await redeemed(kit.caller(device), made["token"])).code == "2.04"
 
 
-async def test_policy_looks_at_the_role_that_an_invite_gives(kit: Kit) -> None:
+async def test_policies_can_depend_on_the_role_of_an_invite(kit: Kit) -> None:
     folder = kit.home / "policy.d"
     folder.mkdir(parents=True)
     (folder / "host.toml").write_text(
@@ -297,7 +301,7 @@ async def test_policy_looks_at_the_role_that_an_invite_gives(kit: Kit) -> None:
     assert (await owner.ask("DELETE", f"/iam/invites/{other['id']}/x")).code == "4.04"
 
 
-async def test_deleting_a_user_ends_their_invites(kit: Kit, device: Device) -> None:
+async def test_removing_a_user_ends_their_invites(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
     made = await invited(admin, "eve")
@@ -307,7 +311,7 @@ async def test_deleting_a_user_ends_their_invites(kit: Kit, device: Device) -> N
 
 
 @pytest.mark.parametrize(
-    ("wish", "code"),
+    ("fields", "code"),
     [
         ({}, "4.00"),
         ({"name": "a b"}, "4.00"),
@@ -329,39 +333,43 @@ async def test_deleting_a_user_ends_their_invites(kit: Kit, device: Device) -> N
         ([], "4.00"),
     ],
 )
-async def test_invites_that_cannot_be(
-    owner: Caller, device: Device, wish: object, code: str
+async def test_an_invalid_invite_request_is_rejected(
+    owner: Caller, device: Device, fields: object, code: str
 ) -> None:
     before = device.app.access.store.state
-    assert (await owner.ask("POST", "/iam/invites", wish)).code == code
+    assert (await owner.ask("POST", "/iam/invites", fields)).code == code
     assert device.app.access.store.state is before
 
 
-async def test_there_is_room_for_so_many_invites(owner: Caller, device: Device) -> None:
+async def test_the_number_of_invites_is_bounded(owner: Caller, device: Device) -> None:
     for number in range(32):
         device.app.invitations.create(None, InviteRequest(name=f"user-{number}"))
     full = await owner.ask("POST", "/iam/invites", {"name": "late"})
     assert (full.code, full.reason) == ("4.09", "limit")
     listed = await owner.ask("GET", "/iam/invites")
-    assert len(listed.body) == 32  # in several blocks
+    assert len(listed.body) == 32  # the answer has several blocks
 
 
-async def test_no_token_in_any_event_and_refusals_are_damped(
+async def test_no_token_is_in_any_event_and_refusal_events_are_limited(
     kit: Kit, owner: Caller, device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("", "handfast", "handfast.coap", "coap-server", "peer", "iam"):
         caplog.set_level("DEBUG", logger=name)
     made = await invited(owner)
-    stranger = kit.caller(device)
+    unknown_client = kit.caller(device)
     for _ in range(60):
-        await redeemed(stranger, signed(made["token"])[:-1])
-    await redeemed(stranger, made["token"])
+        await redeemed(unknown_client, signed(made["token"])[:-1])
+    await redeemed(unknown_client, made["token"])
     await redeemed(kit.caller(device), made["token"])
     assert len(device.events("invite-refused")) <= 2
     (created,) = device.events("invite-created")
     assert (created.actor, created.user, created.role) == ("olga", "anna", "guest")
     (used,) = device.events("invite-redeemed")
-    assert (used.user, used.fingerprint, used.method) == ("anna", stranger.fingerprint, "invite")
+    assert (used.user, used.fingerprint, used.method) == (
+        "anna",
+        unknown_client.fingerprint,
+        "invite",
+    )
     assert used.address.startswith("127.0.0.1:")
     trail = str(list(device.app.access.store.audit.iterate()))
     said = trail + "".join(record.getMessage() for record in caplog.records)
@@ -403,10 +411,10 @@ policies = []
 
 
 @pytest.mark.parametrize("role", ["lacking", "denied", "gone"])
-async def test_a_repeat_gets_the_first_answer_whatever_the_new_role_may(
+async def test_a_repeated_redemption_is_answered_whatever_the_new_role_allows(
     kit: Kit, owner: Caller, device: Device, role: str
 ) -> None:
-    """Otherwise a client that loses the answer never learns that its key has a user."""
+    """Otherwise a client that loses the answer would not know that it has been registered."""
     file = kit.policy(NO_REDEEMING.replace("denied", role) if role == "gone" else NO_REDEEMING)
     await device.app.policies.reload()
     made = await invited(owner, role=role)
@@ -420,13 +428,13 @@ async def test_a_repeat_gets_the_first_answer_whatever_the_new_role_may(
     assert (await anna.ask("GET", "/hello")).code == ("4.03" if role == "gone" else "2.05")
     again = await redeemed(anna, made["token"])
     assert (again.code, again.body) == (first.code, first.body)
-    # Another invite is not valid for a key that has a user, and the answer says so.
+    # A key that has a user cannot redeem another invite, and the answer says so.
     other = await redeemed(anna, (await invited(owner, name="bert"))["token"])
     assert (other.code, other.reason) == ("4.09", "taken")
     assert (await anna.ask("GET", "/iam/redeem")).code == "4.05"
 
 
-async def test_a_device_that_takes_no_invites_takes_none_from_its_users_either(
+async def test_a_policy_can_disable_redeeming_for_unknown_keys_and_users(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
     made = await invited(owner)
@@ -457,7 +465,7 @@ policies = ["mia-alone"]
 """
 
 
-async def test_each_user_that_an_invite_makes_is_asked_about(
+async def test_the_policy_is_applied_to_each_user_that_an_invite_adds(
     kit: Kit, owner: Caller, device: Device
 ) -> None:
     """A user who may only invite mia and mia-2 adds no third one, whatever names are taken."""
@@ -465,16 +473,16 @@ async def test_each_user_that_an_invite_makes_is_asked_about(
     kit.policy(MIA_ALONE.replace("KEY", barred.fingerprint.hex))
     await device.app.policies.reload()
     helper = kit.known(device, "hanna", "helper")
-    for wish in (
+    for fields in (
         {"name": "mia", "uses": 3},
         {"name": "mia", "uses": 32},
         {"name": "mia-2", "uses": 2},
         {"name": "mia", "key": barred.fingerprint.hex},
     ):
-        refused = await helper.ask("POST", "/iam/invites", wish)
-        assert (refused.code, refused.reason) == ("4.03", "denied"), wish
+        refused = await helper.ask("POST", "/iam/invites", fields)
+        assert (refused.code, refused.reason) == ("4.03", "denied"), fields
     made = await invited(helper, name="mia", uses=2)
-    # The name that is free by then is another than the one that was allowed.
+    # When it is redeemed, the next free name is not one that the policy allows.
     assert (await owner.ask("POST", "/iam/users", {"name": "mia", "role": "guest"})).code == "2.01"
     assert (await redeemed(kit.caller(device), made["token"])).body["user"] == "mia-2"
     before = device.app.access.store.state
@@ -482,7 +490,7 @@ async def test_each_user_that_an_invite_makes_is_asked_about(
     assert (third.code, third.reason) == ("4.03", "invite")
     assert "'mia-3'" in third.text
     assert device.app.access.store.state is before
-    # Nor does a key come in that the policy names, by an invite that is bound to none.
+    # A key that the policy excludes cannot redeem an invite that is not bound to a key.
     await owner.ask("DELETE", "/iam/users/mia")
     refused = await redeemed(kit.caller(device, barred), made["token"])
     assert (refused.code, refused.reason) == ("4.03", "invite")

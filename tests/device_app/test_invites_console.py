@@ -1,4 +1,4 @@
-"""Invites made with `handfast-device invite`."""
+"""Invites that are created with `handfast-device invite`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # -- the console -----------------------------------------------------------------------------------
 
 
-async def test_invite_on_the_running_daemon(kit: Kit) -> None:
+async def test_an_invite_is_created_listed_and_withdrawn_with_a_daemon(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     daemon = await kit.daemon()
@@ -64,7 +64,9 @@ async def test_invite_on_the_running_daemon(kit: Kit) -> None:
     assert not any("HANDFAST" in line for line in daemon.said)
 
 
-async def test_invite_on_the_files_alone_and_then_used(kit: Kit, tmp_path: Path) -> None:
+async def test_an_invite_that_is_created_without_a_daemon_is_redeemed_later(
+    kit: Kit, tmp_path: Path
+) -> None:
     assert (await run(kit.home, "invite", "anna")).code == 3
     await run(kit.home, "init", "--name", "kitchen")
     (kit.home / "device.d").mkdir()
@@ -105,7 +107,7 @@ async def test_invite_on_the_files_alone_and_then_used(kit: Kit, tmp_path: Path)
         ("coaps://home.example", False),
     ],
 )
-async def test_public_addresses_are_checked_with_their_line(
+async def test_an_invalid_public_address_is_reported_with_its_line(
     tmp_path: Path,
     text: str,
     fits: bool,
@@ -117,7 +119,7 @@ async def test_public_addresses_are_checked_with_their_line(
     assert ("device.toml:2" in said.err) is not fits, said
 
 
-def test_reachable_addresses_the_best_first() -> None:
+def test_reachable_addresses_are_ordered_by_scope() -> None:
     def interface(index: int, *own: str, **kind: Any) -> Interface:
         addresses = tuple(InterfaceAddress(ip_address(one), ip_network(one)) for one in own)
         return Interface(index=index, name=f"if{index}", addresses=addresses, **kind)

@@ -1,4 +1,4 @@
-"""`handfast-device label`: what is printed on the board, with and without a daemon."""
+"""`handfast-device label` with and without a daemon."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOVES = re.compile(r"([Mmh])(-?[0-9.]+)(?:[ ,]?(-?[0-9.]+))?")
 
 
 def drawn(svg: Path, picture: Path) -> Path:
-    """The lines of an SVG as pixels, eight for each unit: what a printer makes of it."""
+    """Draw the lines of an SVG as pixels, eight per unit, as a printer would."""
     text = svg.read_text()
     [path] = re.findall(r' d="([^"]*)"', "".join(re.findall(r"<path[^>]*stroke[^>]*>", text)))
     lines: list[tuple[int, int, int]] = []
@@ -47,14 +47,14 @@ def drawn(svg: Path, picture: Path) -> Path:
 
 
 def scanned(path: Path) -> str:
-    """What a scanner that others wrote reads."""
+    """The text that an independent scanner reads."""
     found = subprocess.run(
         ["zbarimg", "--quiet", "--raw", str(path)], check=True, capture_output=True, text=True
     )
     return found.stdout.removesuffix("\n")
 
 
-async def test_it_is_made_without_a_daemon_and_only_once(kit: Kit) -> None:
+async def test_a_label_is_created_without_a_daemon_and_not_replaced_silently(kit: Kit) -> None:
     assert (await run(kit.home, "label")).code == 3
     made = json.loads((await run(kit.home, "init", "--json")).out)
     first = await run(kit.home, "label", "--json")
@@ -70,7 +70,7 @@ async def test_it_is_made_without_a_daemon_and_only_once(kit: Kit) -> None:
     assert other["code"] != code.text
 
 
-async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
+async def test_a_running_daemon_uses_a_new_label_immediately(kit: Kit) -> None:
     daemon = await kit.daemon()
     await daemon.run("close")
     refused = await daemon.run("open", "--methods", "label", "--no-wait")
@@ -85,26 +85,26 @@ async def test_the_running_daemon_goes_by_the_new_one_at_once(kit: Kit) -> None:
     assert [line for line in daemon.said if "HANDFAST:" in line] == []
 
 
-async def test_neither_token_nor_code_is_stored_or_told(kit: Kit) -> None:
-    """A copy of the store does not give the code away: it has to be guessed."""
+async def test_neither_token_nor_code_is_stored_or_logged(kit: Kit) -> None:
+    """A copy of the store contains only verifiers, so the code has to be guessed."""
     daemon = await kit.daemon("-v")
-    told = (await daemon.json("label"))["label"]
-    label = Label.parse_untrusted(told["text"])
+    made = (await daemon.json("label"))["label"]
+    label = Label.parse_untrusted(made["text"])
     events = (await daemon.run("events")).out
     assert "label-made" in events
     assert await daemon.stop() == 0
     stored = b"".join(path.read_bytes() for path in kit.home.glob("device.db*"))
     assert token_verifier(label.device, label.token).hex().encode() in stored
     for secret in (
-        *(label.token, label.token.hex().encode(), told["text"].split("*")[3].encode()),
-        *(told["code"].encode(), told["code"].replace("-", "").encode()),
+        *(label.token, label.token.hex().encode(), made["text"].split("*")[3].encode()),
+        *(made["code"].encode(), made["code"].replace("-", "").encode()),
     ):
         assert secret not in stored
         assert secret not in "".join([events, *daemon.said]).encode()
 
 
 @pytest.mark.needs_tool("zbarimg")
-async def test_a_scanner_reads_what_is_printed(kit: Kit, tmp_path: Path) -> None:
+async def test_a_scanner_reads_the_printed_label(kit: Kit, tmp_path: Path) -> None:
     await run(kit.home, "init")
     png, svg = tmp_path / "box.png", tmp_path / "box.svg"
     made = await run(kit.home, "label", "--png", str(png), "--svg", str(svg), "--json")
@@ -114,7 +114,7 @@ async def test_a_scanner_reads_what_is_printed(kit: Kit, tmp_path: Path) -> None
     assert {path.stat().st_mode & 0o777 for path in (png, svg)} == {0o600}
 
 
-async def test_a_file_that_is_there_keeps_the_old_label(kit: Kit, tmp_path: Path) -> None:
+async def test_an_output_file_that_exists_prevents_a_new_label(kit: Kit, tmp_path: Path) -> None:
     await run(kit.home, "init")
     taken = tmp_path / "box.png"
     taken.write_bytes(b"mine")
@@ -124,7 +124,7 @@ async def test_a_file_that_is_there_keeps_the_old_label(kit: Kit, tmp_path: Path
     assert (await run(kit.home, "label")).code == 0, "none was made before"
 
 
-async def test_words_for_people_fit_eighty_columns_and_say_what_to_do(kit: Kit) -> None:
+async def test_the_output_fits_eighty_columns_and_names_the_next_command(kit: Kit) -> None:
     await run(kit.home, "init")
     made = await run(kit.home, "label", "--terminal")
     text, code = made.out.splitlines()
@@ -137,15 +137,15 @@ async def test_words_for_people_fit_eighty_columns_and_say_what_to_do(kit: Kit) 
     assert quiet.err == ""
 
 
-async def test_revive_keeps_the_label_and_says_whether_its_code_was_dead(kit: Kit) -> None:
+async def test_revive_keeps_the_label_and_reports_whether_the_code_was_blocked(kit: Kit) -> None:
     assert (await run(kit.home, "label", "--revive")).code == 3
     await run(kit.home, "init")
     missing = await run(kit.home, "label", "--revive")
     assert (missing.code, "handfast-device label" in missing.err) == (3, True)
     made = json.loads((await run(kit.home, "label", "--json")).out)["label"]
     with closing(Store.open(kit.home / "device.db")) as store:
-        plate: Any = store.attempts["label"]
-        store.commit(store.state, attempts={"label": {**plate, "failures": 20}})
+        stored_label: Any = store.attempts["label"]
+        store.commit(store.state, attempts={"label": {**stored_label, "failures": 20}})
     assert (await run(kit.home, "label", "--revive", "--yes")).code == 2
     daemon = await kit.daemon()
     assert "its code is blocked" in (await daemon.run("status")).out
@@ -154,17 +154,17 @@ async def test_revive_keeps_the_label_and_says_whether_its_code_was_dead(kit: Ki
     assert await daemon.stop() == 0
     said = await run(kit.home, "label", "--revive")
     assert (said.code, said.out) == (0, "the code on the label is not blocked\n")
-    assert Label.parse_untrusted(made["text"]).verifier.hex() == plate["token"]
+    assert Label.parse_untrusted(made["text"]).verifier.hex() == stored_label["token"]
 
 
-async def test_a_board_without_a_label_is_told_so_before_anybody_prints_one(kit: Kit) -> None:
+async def test_label_is_refused_if_the_configuration_says_the_board_has_none(kit: Kit) -> None:
     await run(kit.home, "init")
     (kit.home / "device.d").mkdir()
     (kit.home / "device.d" / "board.toml").write_text("[board]\nlabel = false\n")
-    told = await run(kit.home, "label")
-    assert (told.code, told.out, "label = true" in told.err) == (1, "", True)
+    refused = await run(kit.home, "label")
+    assert (refused.code, refused.out, "label = true" in refused.err) == (1, "", True)
     daemon = await kit.daemon()
-    assert await daemon.run("label") == told
+    assert await daemon.run("label") == refused
     status = await daemon.json("status")
     assert status["board"] == {"display": True, "label": False, "button": False}
     assert "label        none (the configuration says" in (await daemon.run("status")).out

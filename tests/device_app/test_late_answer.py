@@ -1,4 +1,4 @@
-"""A yes that is typed while another client takes the place of the first, on a real terminal."""
+"""An answer typed on a terminal does not apply to a client that started after its prompt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPTIONS = ("--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--all
 
 
 @pytest.mark.parametrize("verb", ["run", "open"])
-async def test_a_late_yes_is_no_answer_to_the_next_client(kit: Kit, verb: str) -> None:
+async def test_a_late_yes_does_not_accept_the_next_client(kit: Kit, verb: str) -> None:
     (kit.home / "device.d").mkdir(parents=True)
     rule = '[pairing]\noverlap = "first-wins"\n'
     (kit.home / "device.d" / "pairing.toml").write_text(rule)

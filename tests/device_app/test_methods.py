@@ -1,4 +1,4 @@
-"""What a person at the device is told of the pairing methods, and how `open` ends."""
+"""The texts about pairing methods at the device, and the exit codes of `open`."""
 
 from __future__ import annotations
 
@@ -62,27 +62,27 @@ def ended(reason: str, method: str = "code", state: str = "REFUSED") -> dict[str
     }
 
 
-# -- words ----------------------------------------------------------------------------------------
+# -- texts ----------------------------------------------------------------------------------------
 
 
-def test_an_open_window_says_what_to_do_for_each_method_in_eighty_columns() -> None:
+def test_an_open_window_shows_a_command_for_each_method_in_eighty_columns() -> None:
     lines = window_lines(WINDOW)
     assert max(map(len, lines)) < 80
-    said = "\n".join(lines)
+    text = "\n".join(lines)
     for word in ("handfast pair ", "--method sas", "--method compare", "PICTURE", "button"):
-        assert word in said
-    assert "4821-9930" in said
-    assert "ADDRESS:5685" in said
+        assert word in text
+    assert "4821-9930" in text
+    assert "ADDRESS:5685" in text
 
 
 @pytest.mark.parametrize("name", tuple(Method))
-def test_each_method_alone(name: str) -> None:
+def test_a_single_method_has_one_command(name: str) -> None:
     [line] = client_command_lines([name])
     assert line.startswith("handfast pair")
-    assert ("--method" in line) == (name == "button"), "the one that is offered is the default"
+    assert ("--method" in line) == (name == "button"), "`button` is never the default method"
 
 
-def test_without_a_code_none_is_mentioned() -> None:
+def test_a_window_without_a_code_shows_no_code() -> None:
     plain: Any = {key: value for key, value in WINDOW.items() if key != "code"}
     plain["methods"] = ["sas"]
     assert "code  " not in "\n".join(window_lines(plain))
@@ -93,7 +93,7 @@ def test_without_a_code_none_is_mentioned() -> None:
     "reason",
     ["refused", "mismatch", "client", "session-ended", "too-late", "restarted", "no-space"],
 )
-def test_a_failed_attempt_says_why_and_what_is_left(reason: str, method: str) -> None:
+def test_a_failed_attempt_shows_the_reason_and_the_attempts_left(reason: str, method: str) -> None:
     ceremony = ended(reason, method)["ceremony"]
     for failures, left in ((1, "2 attempts are left."), (2, "1 attempt is left.")):
         why, rest = failed_lines(ceremony, failures=failures)
@@ -103,12 +103,12 @@ def test_a_failed_attempt_says_why_and_what_is_left(reason: str, method: str) ->
     assert len(failed_lines(ceremony, failures=3)) == 1
 
 
-def test_a_closed_window_leaves_no_attempts() -> None:
+def test_a_closed_window_shows_no_attempts_left() -> None:
     for reason in ("overlap", "closed", "window-closed"):
         assert len(failed_lines(ended(reason)["ceremony"], failures=1)) == 1
 
 
-def test_every_closing_has_words_but_the_success() -> None:
+def test_every_close_reason_has_a_text_except_success() -> None:
     for reason in CloseReason:
         lines = closed_lines(reason)
         assert bool(lines) == (reason is not CloseReason.SUCCESS)
@@ -116,7 +116,7 @@ def test_every_closing_has_words_but_the_success() -> None:
     assert "Paired clients are not affected" in "".join(closed_lines("failures"))
 
 
-def test_what_waits() -> None:
+def test_pending_ceremonies_show_the_number_or_the_fingerprint() -> None:
     digits: Any = {**CEREMONY, "method": "sas", "number": "123456", "address": "192.0.2.1:9"}
     assert "123 456" in "\n".join(pending_lines([digits]))
     assert "six digits" in pending_lines([digits])[-3]
@@ -127,22 +127,22 @@ def test_what_waits() -> None:
     assert pending_lines([]) == ["no client is waiting"]
 
 
-def test_a_lock_out_in_plain_words() -> None:
-    said = " ".join(lock_lines({"open": False, "port": None, "blocked_seconds": 240}))
-    assert "no client can pair for 4 min" in said
-    assert "Paired clients are not affected" in said
+def test_a_lock_out_shows_its_duration() -> None:
+    text = " ".join(lock_lines({"open": False, "port": None, "blocked_seconds": 240}))
+    assert "no client can pair for 4 min" in text
+    assert "Paired clients are not affected" in text
     assert lock_lines(WINDOW) == []
     blocked: Any = {**WINDOW, "blocked_seconds": 30}
     assert "no client can pair for 30 s." in window_lines(blocked)[1]
 
 
-def test_what_is_known_of_the_label() -> None:
+def test_the_label_line_shows_the_state_of_the_label() -> None:
     assert "handfast-device label" in label_line({"made": False, "dead": False})
     assert label_line({"made": True, "dead": False}) == "created"
     assert "blocked" in label_line({"made": True, "dead": True})
 
 
-def test_keys_that_nobody_has_compared_stand_out() -> None:
+def test_users_with_unverified_keys_are_marked() -> None:
     keys = [{"verified": True}, {"verified": False}]
     users: Any = [
         {"name": "anna", "role": "guest", "keys": keys},
@@ -156,8 +156,8 @@ def test_keys_that_nobody_has_compared_stand_out() -> None:
 # -- the daemon -----------------------------------------------------------------------------------
 
 
-async def test_the_code_is_for_those_who_ask_and_for_no_log(kit: Kit) -> None:
-    """What a daemon prints without a terminal ends up in a log."""
+async def test_the_code_is_shown_on_request_and_in_no_daemon_output(kit: Kit) -> None:
+    """The output of a daemon without a terminal is often stored in a log."""
     daemon = await kit.daemon("-v")
     status: Any = await daemon.json("status")
     code = status["window"]["code"]
@@ -172,7 +172,7 @@ async def test_the_code_is_for_those_who_ask_and_for_no_log(kit: Kit) -> None:
     assert code not in printed
 
 
-async def test_nor_in_the_event_that_it_is_ready(kit: Kit) -> None:
+async def test_the_ready_event_does_not_contain_the_code(kit: Kit) -> None:
     daemon = await kit.daemon("--json")
     code = (await daemon.json("status"))["window"]["code"]
     assert await daemon.stop() == 0
@@ -183,7 +183,7 @@ async def test_nor_in_the_event_that_it_is_ready(kit: Kit) -> None:
     assert code not in ready
 
 
-def test_status_tells_failures_label_and_lock_out() -> None:
+def test_status_shows_failures_label_and_lock_out() -> None:
     status: Any = {
         "name": "kitchen",
         "fingerprint": "01" * 32,
@@ -204,18 +204,18 @@ def test_status_tells_failures_label_and_lock_out() -> None:
         "counters": {},
         "store": {"path": "", "trouble": "", "recovery": None},
     }
-    said = "\n".join(status_lines(status))
+    text = "\n".join(status_lines(status))
     for word in ("10 since the last pairing", "no client can pair for 30 s", "is blocked"):
-        assert word in said
-    assert max(map(len, said.splitlines())) < 90
+        assert word in text
+    assert max(map(len, text.splitlines())) < 90
 
 
-# -- how `open` ends ------------------------------------------------------------------------------
+# -- the end of `open` ----------------------------------------------------------------------------
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ExitCode]:
-    """`open` against a daemon that tells these events, and then this result."""
+def run_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ExitCode]:
+    """A function that runs `open` against a daemon that sends these events and this result."""
 
     def play(*events: dict[str, Any], as_json: bool = False, **result: Any) -> ExitCode:
         async def call(
@@ -245,18 +245,18 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ExitC
         ([ended("client", "sas", "REVOKED")] * 3, "failures", ExitCode.WRONG_CODE),
     ],
 )
-def test_the_exit_code_says_how(
-    told: Callable[..., ExitCode], events: list[dict[str, Any]], closed: str, code: ExitCode
+def test_the_exit_code_of_open_tells_how_the_window_ended(
+    run_open: Callable[..., ExitCode], events: list[dict[str, Any]], closed: str, code: ExitCode
 ) -> None:
-    assert told(*events, closed=closed) is code
+    assert run_open(*events, closed=closed) is code
 
 
-def test_a_try_and_another_code(
-    told: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
+def test_a_failed_attempt_shows_the_new_code(
+    run_open: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
 ) -> None:
     second = {**WINDOW, "code": "1111-2222", "failures": 1}
     paired = {**CEREMONY, "state": "REGISTERED"}
-    code = told(
+    code = run_open(
         ended("mismatch"),
         {"event": "code", "window": second, "reason": ""},
         {"event": "ended", "ceremony": paired},
@@ -268,24 +268,24 @@ def test_a_try_and_another_code(
     assert out == "paired anna as guest, method code\n"
     first, tries, again = (err.index(one) for one in ("4821-9930", "2 attempts", "1111-2222"))
     assert first < tries < again
-    assert "\x1b" not in err, "this is no terminal"
+    assert "\x1b" not in err, "the output is not a terminal"
     assert "\r" not in err
 
 
-def test_json_lines_and_nothing_else(
-    told: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
+def test_json_output_has_only_json_lines(
+    run_open: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told(ended("mismatch"), as_json=True)
+    run_open(ended("mismatch"), as_json=True)
     out, err = capsys.readouterr()
     assert err == ""
     kinds = [json.loads(line).get("event") for line in out.splitlines()]
     assert kinds == ["window", "ended", None]
 
 
-def test_who_sits_elsewhere_is_told_how_to_answer(
-    told: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
+def test_without_a_terminal_open_names_the_command_to_accept(
+    run_open: Callable[..., ExitCode], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told({"event": "pending", "ceremony": {**CEREMONY, "method": "sas", "number": "123456"}})
+    run_open({"event": "pending", "ceremony": {**CEREMONY, "method": "sas", "number": "123456"}})
     _, err = capsys.readouterr()
     assert "123 456" in err
     assert "handfast-device accept" in err

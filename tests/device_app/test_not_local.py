@@ -1,4 +1,4 @@
-"""Pairing is for direct neighbours only: protocol §3 as the device applies it."""
+"""Pairing is refused for clients that are not on the local link (protocol §3)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
 
 
-async def refused_everywhere(kit: Kit, device: Device, role: str | None) -> None:
+async def assert_refused_everywhere(kit: Kit, device: Device, role: str | None) -> None:
     caller = kit.caller(device)
     if role is not None:
-        wish = {"name": "olga", "role": role, "keys": [caller.fingerprint]}
-        device.app.access.registry.add_user(None, UserRequest.parse_untrusted(wish).user(0.0))
+        new_user = {"name": "olga", "role": role, "keys": [caller.fingerprint]}
+        device.app.access.registry.add_user(None, UserRequest.parse_untrusted(new_user).user(0.0))
         assert (await caller.ask("GET", "/iam/me")).body["path"] == "remote"
     for method, path, body in (
         ("GET", "/pair", None),
@@ -32,11 +32,13 @@ async def refused_everywhere(kit: Kit, device: Device, role: str | None) -> None
 
 
 @pytest.mark.parametrize("role", [None, "guest", "owner"])
-async def test_not_local_whatever_the_role(kit: Kit, role: str | None) -> None:
+async def test_pairing_from_another_network_is_refused_for_every_role(
+    kit: Kit, role: str | None
+) -> None:
     device = await kit.device(allow_loopback=False)
     await device.open(role="guest")
-    await refused_everywhere(kit, device, role)
-    # One event with interface and TTL, and not one per request: a stranger must not fill the disk.
+    await assert_refused_everywhere(kit, device, role)
+    # One event with interface and TTL for all requests, so that a client cannot fill the disk.
     [event] = device.events("not-local")
     assert (event.interface, event.hop_limit) == ("lo", 255)
     assert (event.result, event.address.split(":")[0]) == ("interface", "127.0.0.1")

@@ -1,4 +1,4 @@
-"""Numbers and queries from outside: no form of one passes its bound, and none is passed over."""
+"""Numbers and queries of requests: no notation exceeds the limit, and no query is ignored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @settings(max_examples=500, deadline=None, database=None, derandomize=True)
 @given(st.text(max_size=40) | st.text("0123456789", max_size=40), st.integers(0, 2**63))
-def test_a_number_of_a_query_is_decimal_and_within_its_bound(text: str, most: int) -> None:
+def test_a_number_of_a_query_is_decimal_and_within_its_limit(text: str, most: int) -> None:
     number = whole_number_untrusted(text, most=most)
     if number is None:
         plain = text != "" and set(text) <= set("0123456789") and text == str(int(text))
@@ -30,18 +30,18 @@ def test_a_number_of_a_query_is_decimal_and_within_its_bound(text: str, most: in
 
 
 @pytest.mark.parametrize("zeros", [1, 17, 18, 19, 20, 100])
-def test_zeros_in_front_do_not_hide_digits(zeros: int) -> None:
+def test_leading_zeros_do_not_circumvent_the_limit(zeros: int) -> None:
     assert whole_number_untrusted("0" * zeros + "101", most=100) is None
     assert whole_number_untrusted("9" * zeros + "99", most=100) is None
 
 
 @pytest.mark.parametrize("moment", [10**400, -(10**400), float("inf"), float("nan"), 1e300, True])
-def test_a_time_beyond_all_dates_is_malformed(moment: object) -> None:
+def test_a_time_that_is_no_date_is_malformed(moment: object) -> None:
     with pytest.raises(Malformed):
         time_field({"not_after": moment}, "not_after")
 
 
-async def test_the_plain_form_takes_one_query_and_passes_over_no_other(
+async def test_the_plain_form_rejects_unknown_and_repeated_queries(
     kit: Kit, device: Device
 ) -> None:
     await device.open()

@@ -1,5 +1,7 @@
-"""Every file that the device opens or makes: not through a link, not another user's, and by root
-only as the folder's owner would (CWE-59). Also what a process owes its memory and SIGHUP."""
+"""The device follows no links and opens no files of other users, even if root runs it (CWE-59).
+
+Also tested here: the memory of the daemon is protected, and SIGHUP is handled from the start.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ REFUSED = [*WRITTEN, "device.db.mark", "device-key.pem"]
     ("name", "make"),
     [*((name, symbolic) for name in REFUSED), *((name, hard) for name in WRITTEN)],
 )
-def test_a_link_in_the_place_of_a_file_is_refused(
+def test_a_link_instead_of_a_file_is_refused(
     name: str, make: Callable[[Path, Path], None], home: Path, victim: Path
 ) -> None:
     offline.init(places(home), name="kitchen", force=False)
@@ -92,7 +94,7 @@ DRAFTS = ["device.db.new", "device.db.mark.new", "device.db.aside.new", "device.
 
 @pytest.mark.parametrize("make", [symbolic, hard])
 @pytest.mark.parametrize("name", DRAFTS)
-def test_what_is_made_anew_is_not_made_through_a_link(
+def test_a_new_file_is_not_written_through_a_link(
     name: str, make: Callable[[Path, Path], None], home: Path, victim: Path
 ) -> None:
     make(home / name, victim)
@@ -108,7 +110,7 @@ def test_what_is_made_anew_is_not_made_through_a_link(
     )
 
 
-async def test_the_control_socket_takes_the_place_of_a_link(home: Path, victim: Path) -> None:
+async def test_the_control_socket_replaces_a_link(home: Path, victim: Path) -> None:
     symbolic(home / "control.sock", victim)
     server = await ControlServer.start(home / "control.sock", {})
     assert (home / "control.sock").is_socket()
@@ -117,7 +119,9 @@ async def test_the_control_socket_takes_the_place_of_a_link(home: Path, victim: 
 
 
 @pytest.mark.parametrize("library", [iam_files, peer_files])
-def test_what_is_no_file_is_not_waited_for(library: Any, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_regular_file_is_refused_without_blocking(
+    library: Any, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", tmp_path):
         with pytest.raises(OSError, match="not a regular file"):
@@ -139,7 +143,7 @@ def test_a_file_of_another_user_is_refused(name: str, home: Path) -> None:
 
 @pytest.fixture
 def served() -> Iterator[Path]:
-    """The state folder of a service that is not root; all users may pass the folders above."""
+    """The state folder of a service that is not root; all users may enter the parent folders."""
     above = Path(tempfile.mkdtemp(prefix="handfast-"))
     above.chmod(0o755)
     folder = above / "state"
@@ -154,7 +158,7 @@ def owners(folder: Path) -> set[int]:
 
 
 @pytest.mark.needs_root
-async def test_roots_verbs_leave_nothing_that_the_service_cannot_open(served: Path) -> None:
+async def test_verbs_run_by_root_create_only_files_of_the_service(served: Path) -> None:
     for verb in (
         ["init", "--name", "kitchen"],
         ["users", "add", "olga", "--role", "owner", "--key", "ab" * 32],
@@ -184,7 +188,7 @@ async def test_roots_verbs_leave_nothing_that_the_service_cannot_open(served: Pa
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("name", ["device.db.lock", "device.db.new", "device.db-shm"])
-def test_root_follows_no_link_that_the_service_has_laid(
+def test_root_follows_no_link_that_the_service_created(
     name: str, served: Path, victim: Path
 ) -> None:
     symbolic(served / name, victim)
@@ -194,15 +198,15 @@ def test_root_follows_no_link_that_the_service_has_laid(
         assert "link" in str(error)  # noqa: PT017
     assert victim.read_bytes() == VICTIM
     assert victim.stat().st_uid == 0
-    assert os.geteuid() == 0  # it is root again
+    assert os.geteuid() == 0  # the effective user is root again
 
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("is_readable", [True, False])
-def test_a_daemon_that_root_starts_becomes_the_folders_owner(
+def test_a_daemon_started_by_root_runs_as_the_owner_of_its_folder(
     served: Path, monkeypatch: pytest.MonkeyPatch, *, is_readable: bool
 ) -> None:
-    """In a child, for there is no way back; `is_readable`: that user can read this Python."""
+    """Runs in a child process, since it drops root; `is_readable`: that user can read Python."""
     where = Paths(served, served, served / "run")
 
     def life() -> None:
@@ -225,7 +229,7 @@ def test_a_daemon_that_root_starts_becomes_the_folders_owner(
 
 
 def in_child(work: Callable[[], None]) -> int:
-    """Run it in a copy of this process; its exit code."""
+    """Run a function in a forked process; returns the exit code."""
     if not (pid := os.fork()):
         code = 1
         try:
@@ -251,7 +255,7 @@ def resources(board):
 """
 
 
-async def test_no_other_process_may_read_the_daemons_memory(kit: Kit, tmp_path: Path) -> None:
+async def test_no_other_process_can_read_the_memory_of_the_daemon(kit: Kit, tmp_path: Path) -> None:
     told = tmp_path / "told"
     (kit.home / "modules").mkdir(parents=True)
     (kit.home / "modules" / "probe.py").write_text(PROBE.format(path=str(told)))
@@ -265,7 +269,7 @@ EARLY = """
 import os, signal, sys
 
 class Early:
-    \"\"\"Sends SIGHUP to its own process whenever one of our modules is about to be imported.\"\"\"
+    \"\"\"Sends SIGHUP to its own process before each import of a module of the product.\"\"\"
 
     def find_spec(self, name, path=None, target=None):
         ours = name.startswith(("device_app.", "iam", "peer", "click", "zeroconf"))
@@ -277,7 +281,7 @@ if "device_app" in " ".join(sys.orig_argv) and "run" in sys.orig_argv:
 """
 
 
-async def test_sighup_while_it_starts_does_not_end_it(kit: Kit, tmp_path: Path) -> None:
+async def test_sighup_during_the_start_does_not_end_the_daemon(kit: Kit, tmp_path: Path) -> None:
     (tmp_path / "early").mkdir()
     (tmp_path / "early" / "sitecustomize.py").write_text(EARLY)
     path = f"{tmp_path / 'early'}:{environment()['PYTHONPATH']}"

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
 
 FAST = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
-LINGERING = replace(DEFAULT_LIMITS, window_linger_seconds=3600)  # no step of a test is too late
+LINGERING = replace(DEFAULT_LIMITS, window_linger_seconds=3600)  # longer than any test takes
 
 
-async def test_a_valid_name_and_two_yeses_make_the_first_user_the_owner(
+async def test_the_first_user_becomes_the_owner_after_both_sides_accept(
     kit: Kit, device: Device
 ) -> None:
     caller = kit.caller(device)
@@ -54,12 +54,12 @@ async def test_a_valid_name_and_two_yeses_make_the_first_user_the_owner(
     assert (event.user, event.fingerprint) == ("anna", caller.fingerprint)
 
 
-async def test_the_second_to_pair_is_a_guest(kit: Kit, device: Device) -> None:
+async def test_the_second_user_becomes_a_guest(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     assert (await device.pair(kit.caller(device), "gustav")).body["role"] == "guest"
 
 
-async def test_closed_means_that_nothing_listens(kit: Kit, device: Device) -> None:
+async def test_no_port_is_open_while_the_window_is_closed(kit: Kit, device: Device) -> None:
     await device.open()
     port = device.app.pairing.port.number
     assert port
@@ -75,10 +75,10 @@ async def test_closed_means_that_nothing_listens(kit: Kit, device: Device) -> No
 
 async def test_pair_does_not_exist_on_the_regular_port(kit: Kit, device: Device) -> None:
     await device.open()
-    stranger = kit.caller(device)
-    assert (await stranger.ask("POST", "/pair", {"method": "compare", "name": "eve"})).reason == (
-        "not-paired"
-    )
+    unknown_client = kit.caller(device)
+    assert (
+        await unknown_client.ask("POST", "/pair", {"method": "compare", "name": "eve"})
+    ).reason == ("not-paired")
     owner = await kit.paired(device, "olga")
     assert (await owner.ask("GET", "/pair")).code == "4.04"
 
@@ -91,7 +91,7 @@ async def test_success_closes_the_window_and_then_the_port(kit: Kit, device: Dev
     assert device.app.pairing.port.number == 0
 
 
-async def test_the_lingering_port_takes_no_new_ceremony(kit: Kit) -> None:
+async def test_a_lingering_port_refuses_new_ceremonies(kit: Kit) -> None:
     device = await kit.device(limits=LINGERING)
     caller = kit.caller(device)
     await device.open()
@@ -103,7 +103,9 @@ async def test_the_lingering_port_takes_no_new_ceremony(kit: Kit) -> None:
     assert (late.code, late.reason) == ("4.03", "window-closed")
 
 
-async def test_the_same_key_and_name_again_is_the_same_user(kit: Kit, device: Device) -> None:
+async def test_pairing_again_with_the_same_key_and_name_changes_nothing(
+    kit: Kit, device: Device
+) -> None:
     owner = await kit.paired(device, "olga")
     before = device.app.access.store.state
     await device.open()
@@ -116,7 +118,7 @@ async def test_the_same_key_and_name_again_is_the_same_user(kit: Kit, device: De
 
 
 @pytest.mark.parametrize(("known_key", "name"), [(True, "other"), (False, "olga")])
-async def test_half_a_match_is_a_conflict(
+async def test_a_known_key_or_name_with_another_counterpart_is_a_conflict(
     kit: Kit, device: Device, *, known_key: bool, name: str
 ) -> None:
     owner = await kit.paired(device, "olga")
@@ -133,7 +135,9 @@ async def test_half_a_match_is_a_conflict(
     "name",
     ["", "_((;;.::)", "a\x00b", "a\u202eb", "a b", "x" * 65, "\ue000", "a/b", "-a"],
 )
-async def test_a_bad_name_is_refused_with_a_reason(kit: Kit, device: Device, name: str) -> None:
+async def test_an_invalid_name_is_refused_with_a_reason(
+    kit: Kit, device: Device, name: str
+) -> None:
     caller = kit.caller(device)
     await device.open()
     refused = await caller.start(name)
@@ -142,7 +146,7 @@ async def test_a_bad_name_is_refused_with_a_reason(kit: Kit, device: Device, nam
     assert device.app.pairing.ceremonies.pending() is None
 
 
-async def test_names_become_nfc(kit: Kit, device: Device) -> None:
+async def test_names_are_normalized_to_nfc(kit: Kit, device: Device) -> None:
     done = await device.pair(kit.caller(device), "zoe\u0308")
     assert done.body["user"] == "zo\u00eb"
 
@@ -164,7 +168,7 @@ async def test_names_become_nfc(kit: Kit, device: Device) -> None:
         (b"\xa1dname" + b"\x59\x14\x00" + bytes(5120), 60, "4.13"),
     ],
 )
-async def test_broken_bodies_get_an_answer_and_leave_no_trace(
+async def test_a_malformed_body_gets_an_error_and_leaves_no_state(
     kit: Kit,
     device: Device,
     caplog: pytest.LogCaptureFixture,
@@ -182,7 +186,7 @@ async def test_broken_bodies_get_an_answer_and_leave_no_trace(
     assert (await caller.start("anna")).code == "2.01"
 
 
-async def test_other_methods_and_options(kit: Kit, device: Device) -> None:
+async def test_unsupported_methods_paths_and_queries_are_refused(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
     assert (await caller.pair_ask("PUT", "/pair", {})).code == "4.05"
@@ -194,16 +198,18 @@ async def test_other_methods_and_options(kit: Kit, device: Device) -> None:
     assert (unknown.code, unknown.reason) == ("4.03", "denied")
 
 
-async def test_a_role_above_the_window_is_not_for_the_asking(kit: Kit, device: Device) -> None:
+async def test_a_role_above_that_of_the_window_is_refused(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     await device.open(role="user")
     caller = kit.caller(device)
-    for wished in ("owner", "admin", "unpaired", "king"):
-        assert (await caller.start("eve", role=wished)).code == "4.03"
+    for requested in ("owner", "admin", "unpaired", "king"):
+        assert (await caller.start("eve", role=requested)).code == "4.03"
     assert (await caller.start("eve", role="guest")).body["role"] == "guest"
 
 
-async def test_only_the_session_that_began_a_ceremony_sees_it(kit: Kit, device: Device) -> None:
+async def test_a_ceremony_is_visible_only_to_the_session_that_started_it(
+    kit: Kit, device: Device
+) -> None:
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("anna")
@@ -216,7 +222,7 @@ async def test_only_the_session_that_began_a_ceremony_sees_it(kit: Kit, device: 
     assert device.app.pairing.ceremonies.pending() is not None
 
 
-async def test_observing_a_ceremony_to_its_end(kit: Kit, device: Device) -> None:
+async def test_an_observer_of_a_ceremony_gets_each_state(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("anna")
@@ -239,7 +245,7 @@ async def test_observing_a_ceremony_to_its_end(kit: Kit, device: Device) -> None
     assert states == ["PENDING_USER_CONFIRMATION", "PENDING_CLIENT_COMPLETION", "REGISTERED"]
 
 
-async def test_no_tag_before_the_devices_user_has_said_yes(kit: Kit, device: Device) -> None:
+async def test_a_tag_is_refused_until_the_devices_user_accepts(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("anna")
@@ -251,7 +257,7 @@ async def test_no_tag_before_the_devices_user_has_said_yes(kit: Kit, device: Dev
 
 
 @pytest.mark.parametrize("tag", [bytes(32), b"", "text", None, 7])
-async def test_a_wrong_tag_pairs_nobody(kit: Kit, device: Device, tag: object) -> None:
+async def test_a_wrong_tag_registers_no_user(kit: Kit, device: Device, tag: object) -> None:
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("anna")
@@ -262,7 +268,7 @@ async def test_a_wrong_tag_pairs_nobody(kit: Kit, device: Device, tag: object) -
     assert not device.app.access.store.state.users
 
 
-async def test_the_devices_user_refuses(kit: Kit, device: Device) -> None:
+async def test_a_refusal_by_the_devices_user_registers_no_user(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("anna")
@@ -275,7 +281,7 @@ async def test_the_devices_user_refuses(kit: Kit, device: Device) -> None:
     assert (await caller.ask("GET", "/iam/me")).reason == "not-paired"
 
 
-async def test_the_client_aborts_and_may_start_again(kit: Kit, device: Device) -> None:
+async def test_a_client_can_abort_and_start_again(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("anna")
@@ -308,7 +314,7 @@ async def test_a_client_that_crashes_leaves_no_ceremony(
     assert (await caller.start("anna")).code == "2.01"
 
 
-async def test_nobody_answers_in_time(kit: Kit) -> None:
+async def test_a_ceremony_expires_without_a_decision(kit: Kit) -> None:
     device = await kit.device(limits=replace(FAST, person_seconds=0.3))
     caller = kit.caller(device)
     await device.open()
@@ -337,7 +343,7 @@ async def test_two_keys_in_one_window_are_both_refused(kit: Kit, device: Device)
 
 
 class LaterLoop:
-    """A loop whose clock is ahead, and whose timers never fire."""
+    """An event loop whose clock is ahead and whose timers do not fire."""
 
     def __init__(self, seconds: float) -> None:
         self._now = asyncio.get_running_loop().time() + seconds
@@ -350,10 +356,10 @@ class LaterLoop:
 
 
 @pytest.mark.parametrize("step", ["decide", "exchange", "complete", "abort"])
-async def test_a_step_that_comes_too_late_tells_what_time_has_ended(
+async def test_a_step_after_the_expiry_records_that_the_ceremony_expired(
     kit: Kit, device: Device, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step is refused; that the ceremony expired before is in the trail at once."""
+    """The step is refused, and the trail records immediately that the ceremony has expired."""
     service, caller = device.app.pairing.ceremonies, kit.caller(device)
     await device.open(seconds=900)
     started = (await caller.start("anna")).body["id"]
@@ -375,7 +381,7 @@ async def test_a_step_that_comes_too_late_tells_what_time_has_ended(
     monkeypatch.undo()
 
 
-async def test_a_race_for_the_first_pairing_makes_no_owner(kit: Kit, device: Device) -> None:
+async def test_simultaneous_first_pairings_register_no_owner(kit: Kit, device: Device) -> None:
     racers = [kit.caller(device) for _ in range(4)]
     await device.open()
     await asyncio.gather(*(racer.connect(pairing=True) for racer in racers))
@@ -387,7 +393,7 @@ async def test_a_race_for_the_first_pairing_makes_no_owner(kit: Kit, device: Dev
     assert not device.app.access.store.state.users
 
 
-async def test_a_wall_clock_that_jumps_by_a_year_changes_no_window(kit: Kit) -> None:
+async def test_a_jump_of_the_wall_clock_does_not_change_the_window(kit: Kit) -> None:
     wall = [1e9]
     device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     await device.open(seconds=100)
@@ -416,18 +422,18 @@ async def test_no_secret_in_logs_events_or_the_state_file(
     done = await caller.pair_ask("POST", path, {"confirm": tag})
     assert done.code == "2.04"
     key = device.app.identity.key_pem().splitlines()[1]
-    said = caplog.text + repr([*device.app.access.store.audit.iterate()])
-    said += repr(device.app.status()) + repr(device.news)
+    text = caplog.text + repr([*device.app.access.store.audit.iterate()])
+    text += repr(device.app.status()) + repr(device.news)
     disk = b"".join(file.read_bytes() for file in kit.home.glob("device.db*"))
     for secret in (exporter, tag, done.body["confirm"]):
         for form in (secret.hex(), repr(secret)[2:-1]):
-            assert form not in said
+            assert form not in text
         assert secret not in disk
-    assert key.decode() not in said
+    assert key.decode() not in text
     assert key not in disk
 
 
-async def test_first_wins_if_the_owner_wants_it_so(kit: Kit) -> None:
+async def test_with_first_wins_the_first_client_pairs_and_the_second_waits(kit: Kit) -> None:
     device = await kit.device(limits=LINGERING, terms=PairingTerms(overlap=OverlapRule.FIRST_WINS))
     first, second = kit.caller(device), kit.caller(device)
     await device.open()
@@ -441,7 +447,9 @@ async def test_first_wins_if_the_owner_wants_it_so(kit: Kit) -> None:
     assert list(device.app.access.store.state.users) == ["anna"]
 
 
-async def test_the_plain_form_answers_when_the_user_has_decided(kit: Kit, device: Device) -> None:
+async def test_the_plain_form_is_answered_after_the_users_decision(
+    kit: Kit, device: Device
+) -> None:
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
@@ -455,7 +463,7 @@ async def test_the_plain_form_answers_when_the_user_has_decided(kit: Kit, device
     assert (await caller.ask("GET", "/hello")).code == "2.05"
 
 
-async def test_the_plain_form_with_a_name_refused(kit: Kit, device: Device) -> None:
+async def test_a_refused_plain_form_with_a_name_registers_no_user(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=coap-anna"))
@@ -468,7 +476,7 @@ async def test_the_plain_form_with_a_name_refused(kit: Kit, device: Device) -> N
     assert not device.app.access.store.state.users
 
 
-async def test_closing_the_window_refuses_whoever_waits(kit: Kit, device: Device) -> None:
+async def test_closing_the_window_refuses_the_waiting_client(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))

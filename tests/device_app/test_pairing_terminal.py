@@ -1,4 +1,4 @@
-"""The question at the board's terminal: asked, answered, withdrawn, and nothing left behind."""
+"""The pairing prompt on the terminal of the board."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ WINDOW: Any = {
 
 
 def client(**fields: str) -> Any:
-    """Another client that waits, which differs in these fields."""
+    """A waiting client with these fields changed."""
     return {**SAS, **fields}
 
 
 class Screen(io.StringIO):
-    """The text that was written, and an event for more."""
+    """A text stream that records its output and can wait for more."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class Screen(io.StringIO):
                 await self.wrote.wait()
 
 
-class Asked:
-    """A person with a keyboard, a screen, and the answers that were heard."""
+class Prompted:
+    """A terminal with a keyboard, a screen, and the answers that were accepted."""
 
     def __init__(self, keyboard: int, stdin: int) -> None:
         self.keyboard = keyboard
@@ -88,19 +88,21 @@ class Asked:
 
 
 @pytest.fixture
-async def asked() -> AsyncIterator[Asked]:
+async def asked() -> AsyncIterator[Prompted]:
     keyboard, stdin = pty.openpty()
-    made = Asked(keyboard, stdin)
+    made = Prompted(keyboard, stdin)
     yield made
     made.questions.end("")
     for descriptor in (keyboard, stdin):
         os.close(descriptor)
 
 
-def test_what_is_asked_fits_eighty_columns() -> None:
+def test_the_question_fits_eighty_columns() -> None:
     digits = question(SAS, DEVICE)
     assert "012 345" in digits
-    assert DEVICE.hex[:8] not in digits.replace(" ", ""), "six digits, and nothing else"
+    assert DEVICE.hex[:8] not in digits.replace(" ", ""), (
+        "the fingerprint is shown beside the number"
+    )
     assert "'anna' at 192.0.2.1:40000, as guest" in digits
     without: Any = {key: value for key, value in SAS.items() if key != "number"}
     prints = question(without, DEVICE)
@@ -114,26 +116,26 @@ def test_what_is_asked_fits_eighty_columns() -> None:
 @pytest.mark.parametrize(
     ("typed", "accept"), [("yes", True), ("Y", True), (" no ", False), ("n", False)]
 )
-async def test_an_answer(asked: Asked, typed: str, *, accept: bool) -> None:
+async def test_yes_and_no_decide_the_ceremony(asked: Prompted, typed: str, *, accept: bool) -> None:
     asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     asked.type(f"{typed}\n")
     assert await asked.answer() == ("c1", accept)
     asked.questions.end("accepted elsewhere")
-    assert "elsewhere" not in asked.screen.getvalue(), "it was answered here"
+    assert "elsewhere" not in asked.screen.getvalue(), "the question was answered on this terminal"
 
 
-async def test_anything_else_is_asked_again(asked: Asked) -> None:
+async def test_any_other_answer_repeats_the_prompt(asked: Prompted) -> None:
     asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
-    for number, word in enumerate(("", "perhaps", "012345"), 1):  # the digits are no answer here
+    for number, word in enumerate(("", "perhaps", "012345"), 1):  # the number is not an answer
         asked.type(f"{word}\n")
         await asked.screen.until("Please answer yes or no: " * number)
     asked.type("no\n")
     assert await asked.answer() == ("c1", False)
 
 
-async def test_a_question_that_is_withdrawn_hears_nothing(asked: Asked) -> None:
+async def test_an_answer_to_a_withdrawn_question_is_discarded(asked: Prompted) -> None:
     asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     asked.questions.end("accepted elsewhere")
@@ -141,7 +143,7 @@ async def test_a_question_that_is_withdrawn_hears_nothing(asked: Asked) -> None:
     asked.type("yes\n")
     asked.questions.ask(client(id="c2"))
     await asked.screen.until("[yes/no] \n(accepted elsewhere)\n\nA client wants to pair. Press")
-    asked.type("\n")  # what was typed before is forgotten
+    asked.type("\n")  # earlier input is discarded
     await asked.screen.until("which one. \nA client")
     asked.type("no\n")
     assert await asked.answer() == ("c2", False)
@@ -149,10 +151,8 @@ async def test_a_question_that_is_withdrawn_hears_nothing(asked: Asked) -> None:
 
 
 @pytest.mark.parametrize("why", ["this question is void", ""])
-async def test_an_answer_that_comes_too_late_is_none_to_the_next_question(
-    asked: Asked, why: str
-) -> None:
-    """The person has compared, and types while another client takes the place of the first."""
+async def test_a_late_answer_does_not_apply_to_the_next_question(asked: Prompted, why: str) -> None:
+    """The user answers the first question while another client replaces the first one."""
     asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     if why:
@@ -167,7 +167,7 @@ async def test_an_answer_that_comes_too_late_is_none_to_the_next_question(
     assert await asked.answer() == ("c2", True)
 
 
-async def test_after_an_answer_the_next_question_is_asked_at_once(asked: Asked) -> None:
+async def test_the_next_question_follows_an_answer_without_enter(asked: Prompted) -> None:
     asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     asked.type("no\n")
@@ -180,7 +180,7 @@ async def test_after_an_answer_the_next_question_is_asked_at_once(asked: Asked) 
     assert await asked.answer() == ("c2", True)
 
 
-async def test_a_terminal_that_goes_away_decides_nothing(asked: Asked) -> None:
+async def test_a_closed_terminal_decides_nothing(asked: Prompted) -> None:
     asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     asked.type("\x04")  # the end of input
@@ -197,13 +197,13 @@ async def test_a_terminal_that_goes_away_decides_nothing(asked: Asked) -> None:
 def on_screen(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """The screen after these events: lines that were wiped away are gone."""
+    """A function that returns the screen after these events, without erased lines."""
 
     def play(*events: Mapping[str, Any], **result: Any) -> str:
         async def call(*_args: object, on_event: Callable[[Any], None]) -> dict[str, Any]:
             for event in ({"event": "window", "window": WINDOW}, *events):
                 on_event(event)
-                for _ in range(3):  # let the countdown say its line
+                for _ in range(3):  # let the countdown print its line
                     await asyncio.sleep(0)
             return {"paired": None, "closed": "time", "refused": False, **result}
 
@@ -218,11 +218,11 @@ def on_screen(
 
 
 def seen(written: str) -> list[str]:
-    """The lines of a terminal: a carriage return and "erase to the end" begin the line again."""
+    """The visible lines; a carriage return and "erase to the end" restart a line."""
     return [line.rpartition("\r\x1b[K")[2] for line in written.split("\n")]
 
 
-def test_no_countdown_stays_behind(on_screen: Callable[..., str]) -> None:
+def test_the_countdown_is_erased_before_other_output(on_screen: Callable[..., str]) -> None:
     asking = {"event": "pending", "ceremony": SAS}
     refused = {"event": "ended", "ceremony": {**SAS, "state": "REFUSED", "reason": "refused"}}
     shown = on_screen(asking, {"event": "decided"}, refused, asking, refused)
@@ -235,7 +235,7 @@ def test_no_countdown_stays_behind(on_screen: Callable[..., str]) -> None:
     assert max(map(len, lines)) < 80
 
 
-def test_the_code_is_bold_where_that_is_wanted(
+def test_the_code_is_bold_unless_no_color_is_set(
     on_screen: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = {"event": "code", "window": {**WINDOW, "code": "1234-5678"}}
@@ -252,7 +252,9 @@ def test_the_code_is_bold_where_that_is_wanted(
 # -- `run` on a terminal --------------------------------------------------------------------------
 
 
-async def test_a_daemon_goes_with_its_terminal_and_else_reloads(tmp_path: Path) -> None:
+async def test_sighup_reloads_the_daemon_and_ends_it_once_its_terminal_is_closed(
+    tmp_path: Path,
+) -> None:
     home = tmp_path / "home"
     options = ["--port", "0", "--pairing-port", "0", "--listen", "127.0.0.1", "--allow-loopback"]
     screen, theirs = pty.openpty()
@@ -272,7 +274,7 @@ async def test_a_daemon_goes_with_its_terminal_and_else_reloads(tmp_path: Path) 
         assert (await run(home, "health")).code == 0
         assert daemon.returncode is None
         os.close(screen)
-        daemon.send_signal(signal.SIGHUP)  # as the kernel does when a terminal goes
+        daemon.send_signal(signal.SIGHUP)  # as the kernel does when a terminal is closed
         async with asyncio.timeout(30):
             assert await daemon.wait() == 0
         assert not (home / "control.sock").exists()

@@ -1,4 +1,4 @@
-"""Picture files of labels and invites: they contain secrets."""
+"""Picture files of labels and invites, which contain secrets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_file_is_written_for_its_owner_and_never_over_another(tmp_path: Path) -> None:
+def test_a_picture_is_readable_only_by_its_owner_and_replaces_no_file(tmp_path: Path) -> None:
     path = tmp_path / "code.png"
     picture_files.require_new(path)
     picture_files.write(path, b"one")

@@ -1,4 +1,4 @@
-"""Policy files: strict at the start, exchanged while it runs, felt by those concerned alone."""
+"""Policy files are validated at the start and can be reloaded, which affects only changed roles."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ rank = 5
 policies = ["reading"]
 """
 GREETED = READER.replace('"Iam:GetMe"', '"Iam:GetMe", "Hello:Get"')
-BAD = READER + '[[role]]\nid = "x"\nrank = 3\npolicies = ["no-such"]\n'
+INVALID = READER + '[[role]]\nid = "x"\nrank = 3\npolicies = ["no-such"]\n'
 WRONG = [
     ('effect = "Permit"', 'effect = "Allow"', 5, "Permit"),
     ('actions = "Board:Read"', 'actions = ["Board:Read", "Iam:GetMe"]', 6, "list"),
@@ -51,7 +51,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("new", "old", "line", "word"), WRONG)
-async def test_a_bad_file_is_a_refusal_to_start_that_names_the_line(
+async def test_an_invalid_policy_prevents_the_start_and_names_the_line(
     kit: Kit, new: str, old: str, line: int, word: str
 ) -> None:
     path = kit.policy(READER.replace(old, new))
@@ -62,12 +62,12 @@ async def test_a_bad_file_is_a_refusal_to_start_that_names_the_line(
     with pytest.raises(ConfigError, match=word):
         check([path])
     kit.policy(READER)
-    device = await kit.device()  # nothing is held
+    device = await kit.device()  # the failed start released all resources
     assert device.app.policies.current.files == (str(path),)
     assert [event.kind for event in device.events("policy-loaded")] == ["policy-loaded"]
 
 
-async def test_files_that_cannot_be_read(kit: Kit) -> None:
+async def test_unreadable_policy_files_prevent_the_start(kit: Kit) -> None:
     path = kit.policy(READER)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"test\.toml: not UTF-8"):
@@ -82,7 +82,7 @@ async def test_files_that_cannot_be_read(kit: Kit) -> None:
         await kit.device()
     path.unlink()
     path.parent.rmdir()
-    path.parent.write_text(READER)  # overlooked rules would widen rights
+    path.parent.write_text(READER)  # ignoring these policies could extend rights
     with pytest.raises(ConfigError, match=r"policy\.d: cannot be read"):
         await kit.device()
     path.parent.unlink()
@@ -95,7 +95,7 @@ async def observed(caller: Caller, path: str) -> asyncio.Task[None]:
     observing = asyncio.Event()
 
     async def watch() -> None:
-        with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
+        with pytest.raises(ObservationEnded):  # noqa: PT012  # the loop raises
             async with aclosing(caller.observe(path)) as readings:
                 async for answer in readings:
                     assert answer.code == "2.05"
@@ -106,14 +106,14 @@ async def observed(caller: Caller, path: str) -> asyncio.Task[None]:
     return task
 
 
-async def test_a_reload_is_felt_by_the_roles_concerned_and_nobody_else(kit: Kit) -> None:
+async def test_a_reload_ends_only_the_sessions_of_changed_roles(kit: Kit) -> None:
     kit.policy(READER)
     device = await kit.device()
     owner = kit.known(device, "olga", "owner")
     reader = kit.known(device, "rita", "reader")
-    stranger = kit.caller(device)
+    unknown_client = kit.caller(device)
     assert (await reader.ask("GET", "/hello")).reason == "denied"
-    assert (await stranger.ask("GET", "/hello")).reason == "not-paired"
+    assert (await unknown_client.ask("GET", "/hello")).reason == "not-paired"
     ends = await observed(reader, "/board")
     stays = await observed(owner, "/board")
     before = {session.session_id: session for session in device.app.server.sessions()}
@@ -126,7 +126,7 @@ async def test_a_reload_is_felt_by_the_roles_concerned_and_nobody_else(kit: Kit)
     assert gone == {reader.fingerprint}
     assert not stays.done()
     assert (await reader.ask("GET", "/hello")).code == "2.05"
-    # And the other way round: a right that is taken away is gone at once.
+    # A removed right takes effect immediately, too.
     kit.policy(READER)
     await device.app.policies.reload()
     await reader.disconnect()
@@ -140,7 +140,7 @@ async def test_a_reload_is_felt_by_the_roles_concerned_and_nobody_else(kit: Kit)
     ]
 
 
-async def test_a_reload_that_changes_no_rights_ends_nothing(kit: Kit) -> None:
+async def test_a_reload_that_changes_no_rights_ends_no_session(kit: Kit) -> None:
     kit.policy(READER)
     device = await kit.device()
     reader = kit.known(device, "rita", "reader")
@@ -154,7 +154,7 @@ async def test_a_reload_that_changes_no_rights_ends_nothing(kit: Kit) -> None:
     assert held.is_open
 
 
-async def test_a_role_of_ours_may_be_cut_down_and_strangers_stay_out(kit: Kit) -> None:
+async def test_built_in_roles_can_be_restricted_and_unpaired_gets_no_rights(kit: Kit) -> None:
     device = await kit.device()
     guest = kit.known(device, "gustav", "guest")
     assert (await guest.ask("GET", "/hello")).code == "2.05"
@@ -168,7 +168,7 @@ async def test_a_role_of_ours_may_be_cut_down_and_strangers_stay_out(kit: Kit) -
             await device.app.policies.reload()
 
 
-async def test_a_bad_set_leaves_the_old_one_and_says_so(
+async def test_an_invalid_set_keeps_the_old_one_and_is_reported(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = kit.policy(READER)
@@ -177,7 +177,7 @@ async def test_a_bad_set_leaves_the_old_one_and_says_so(
     await reader.ask("GET", "/board")
     held = reader.connections[False]
     before = device.app.access.authority.access
-    kit.policy(BAD)
+    kit.policy(INVALID)
     with pytest.raises(ConfigError, match="no-such"):
         await device.app.policies.reload()
     assert device.app.access.authority.access is before
@@ -198,7 +198,7 @@ async def test_a_bad_set_leaves_the_old_one_and_says_so(
 
 
 def many_policies(count: int) -> str:
-    """A role for each, with a statement of its own."""
+    """A file with `count` policies, and a role for each of the first fifty."""
     return "\n".join(
         f"""
 [[policy]]
@@ -225,7 +225,7 @@ conditions = [{{ StringEquals = {{ "Connection:Username" = ["u{number}", "v{numb
     )
 
 
-async def test_others_are_answered_while_a_thousand_policies_are_read(kit: Kit) -> None:
+async def test_requests_are_answered_while_many_policies_are_read(kit: Kit) -> None:
     device = await kit.device()
     owner = kit.known(device, "olga", "owner")
     assert (await owner.ask("GET", "/hello")).code == "2.05"
@@ -240,8 +240,10 @@ async def test_others_are_answered_while_a_thousand_policies_are_read(kit: Kit) 
     assert len(device.app.access.authority.access.policies) > 1000
 
 
-async def test_reloads_at_once_are_done_in_turn(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So what is in force is what was read last, however long the first takes to read."""
+async def test_simultaneous_reloads_run_one_after_the_other(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the policies in force are those that were read last, even if the first read is slower."""
     device = await kit.device()
     read = PolicySet.read
     begun, may_end = threading.Event(), threading.Event()
@@ -270,7 +272,7 @@ async def test_reloads_at_once_are_done_in_turn(kit: Kit, monkeypatch: pytest.Mo
     assert device.app.policies.current.digest == calls[1]
 
 
-async def test_the_window_of_the_configuration_needs_its_role(kit: Kit) -> None:
+async def test_the_configured_pairing_role_has_to_exist(kit: Kit) -> None:
     kit.policy(READER)
     terms = PairingTerms(role="reader")
     device = await kit.device(settings=replace(SETTINGS, terms=terms))
@@ -287,7 +289,7 @@ async def test_the_window_of_the_configuration_needs_its_role(kit: Kit) -> None:
     path.unlink()
 
 
-async def test_a_window_for_a_role_that_goes_closes(kit: Kit) -> None:
+async def test_removing_a_role_closes_its_window(kit: Kit) -> None:
     kit.policy(READER)
     device = await kit.device()
     kit.known(device, "olga", "owner")
@@ -297,7 +299,7 @@ async def test_a_window_for_a_role_that_goes_closes(kit: Kit) -> None:
     assert not device.app.pairing.is_open
 
 
-async def test_slips_of_the_pen_are_told_and_a_lost_role_may_do_nothing(
+async def test_unknown_actions_are_reported_and_an_undefined_role_has_no_rights(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = kit.policy(READER.replace("Iam:GetMe", "Iam:GetMee"))
@@ -317,7 +319,7 @@ async def test_slips_of_the_pen_are_told_and_a_lost_role_may_do_nothing(
     assert (await reader.ask("GET", "/hello")).reason == "denied"
 
 
-async def test_conditions_are_listed(kit: Kit) -> None:
+async def test_conditions_are_listed_with_the_policies(kit: Kit) -> None:
     kit.policy(
         READER.replace(
             '"Iam:GetMe"]',
@@ -340,22 +342,22 @@ async def test_conditions_are_listed(kit: Kit) -> None:
     assert roles["reader"] == {"id": "reader", "rank": 5, "policies": ["reading"]}
 
 
-async def test_the_daemon_does_not_start_by_a_bad_set_and_is_reset_all_the_same(kit: Kit) -> None:
+async def test_an_invalid_set_prevents_the_start_but_not_a_reset(kit: Kit) -> None:
     assert (await run(kit.home, "init", "--name", "kitchen")).code == 0
-    path = kit.policy(BAD)
+    path = kit.policy(INVALID)
     refused = await run(kit.home, "run", "--port", "0", "--pairing-port", "0")
     assert refused.code == 1
     assert f"error: {path}:14: role 'x' names the unknown policy 'no-such'" in refused.err
     assert (await run(kit.home, "status")).code == 0
     assert (await run(kit.home, "reset", "--yes")).code == 0
-    assert (await run(kit.home, "users", "list")).code == 0  # no policy is needed for that
+    assert (await run(kit.home, "users", "list")).code == 0  # this verb needs no policy
     assert "no-such" in (await run(kit.home, "users", "add", "anna")).err
 
 
-async def test_sighup_puts_the_files_into_force(kit: Kit) -> None:
+async def test_sighup_reloads_the_policy_files(kit: Kit) -> None:
     kit.policy(READER)
     daemon = await kit.daemon()
-    kit.policy(BAD)
+    kit.policy(INVALID)
     daemon.process.send_signal(signal.SIGHUP)
     await daemon.says("no-such")
     kit.policy(GREETED)
@@ -376,7 +378,7 @@ def trail_of(home: Path) -> list[str]:
     return [kind for kind in kinds if kind.startswith("policy")]
 
 
-async def test_a_device_without_policy_files(device: Device) -> None:
+async def test_a_device_without_policy_files_reports_none(device: Device) -> None:
     view = device.app.status()["policy"]
     assert (view["files"], view["warnings"], view["trouble"]) == ([], [], "")
     assert not device.events("policy-loaded")

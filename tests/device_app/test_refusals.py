@@ -1,4 +1,4 @@
-"""Refused attempts are events with the reason, and no flood of them pushes anything out."""
+"""Refused requests are recorded with the reason, and a flood of them displaces no other events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DAY = 86_400.0
 
 @dataclass
 class Desk:
-    """A device's access control with a clock that a test moves."""
+    """The access control of a device with a clock that a test sets."""
 
     access: AccessControl
     at: list[float]
@@ -61,23 +61,27 @@ def key(number: int) -> str:
     return f"{number:064x}"
 
 
-def stranger(number: int) -> Subject:
+def unknown_subject(number: int) -> Subject:
     return Subject(key(number), None, "unpaired")
 
 
 # ----------------------------------------------------------------------------------- the flood
 
 
-def test_5000_refused_requests_of_as_many_keys_and_addresses_push_nothing_out(desk: Desk) -> None:
+def test_5000_refused_requests_of_different_keys_displace_no_events(desk: Desk) -> None:
     audit, registry = desk.access.audit, desk.access.registry
     registry.add_user(None, User("olga", "owner", (Key("ab" * 32),)))
     for number in range(400):
         audit.append(audit.event(EventKind.KEY_ADDED, detail=str(number)))
     for number in range(5000):
         desk.passes(0.1)
-        address = f"[2001:db8:{number:x}::7]:5684"  # each from a network of its own
+        address = f"[2001:db8:{number:x}::7]:5684"  # each from another network
         audit.append_denial(
-            stranger(number), f"Hello:Get{number}", "no user", address=address, interface="eth0"
+            unknown_subject(number),
+            f"Hello:Get{number}",
+            "no user",
+            address=address,
+            interface="eth0",
         )
         far = audit.event(
             EventKind.NOT_LOCAL, fingerprint=key(number), address=address, detail="far"
@@ -93,52 +97,56 @@ def test_5000_refused_requests_of_as_many_keys_and_addresses_push_nothing_out(de
     assert desk.access.store.audit.verify() is None
 
 
-def test_a_whole_day_of_it_is_a_bounded_number_of_events(desk: Desk) -> None:
+def test_refusals_of_a_whole_day_cause_a_bounded_number_of_events(desk: Desk) -> None:
     for number in range(5000):
         desk.passes(DAY / 5000)
         address = f"[2001:db8:{number:x}::7]:5684"
-        desk.access.audit.append_denial(stranger(number), "Hello:Get", "no user", address=address)
+        desk.access.audit.append_denial(
+            unknown_subject(number), "Hello:Get", "no user", address=address
+        )
     assert desk.kinds().count("denied") <= 20 + 24 * 20 + 1
 
 
-def test_strangers_do_not_use_up_what_users_have(desk: Desk) -> None:
+def test_unknown_keys_do_not_use_up_the_budget_of_users(desk: Desk) -> None:
     user = desk.access.registry.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
     for number in range(500):
-        desk.access.audit.append_denial(stranger(number), "Hello:Get", "no user")
+        desk.access.audit.append_denial(unknown_subject(number), "Hello:Get", "no user")
     gustav = Subject("cd" * 32, user, "guest")
     desk.access.audit.append_denial(gustav, "Iam:AddUser", "no statement allows Iam:AddUser")
     last = desk.trail()[-1]
     assert (last.kind, last.user, last.action) == ("denied", "gustav", "Iam:AddUser")
 
 
-def test_one_user_blinds_the_trail_for_no_other(desk: Desk) -> None:
-    """Many refusals of one user, and of one network, leave room for those of others."""
+def test_refusals_of_one_user_do_not_use_up_the_budget_of_others(desk: Desk) -> None:
+    """The refusals of one user or network do not use up the budgets of others."""
     audit, registry = desk.access.audit, desk.access.registry
-    people = {
+    users = {
         name: registry.add_user(None, User(name, "guest", (Key(key(number)), Key(key(number + 9)))))
         for number, name in enumerate(("mallory", "gustav", "greta"), 1)
     }
     for number in range(2000):
         desk.passes(1)
-        mallory = Subject(key(1 if number % 2 else 10), people["mallory"], "guest")
+        mallory = Subject(key(1 if number % 2 else 10), users["mallory"], "guest")
         audit.append_denial(mallory, f"Iam:Try{number}", "no")
         near = f"192.0.2.{number % 250}:5684"
-        audit.append_denial(stranger(number + 50), f"Hello:Try{number}", "no", address=near)
+        audit.append_denial(unknown_subject(number + 50), f"Hello:Try{number}", "no", address=near)
     for number, name in ((2, "gustav"), (3, "greta")):
-        audit.append_denial(Subject(key(number), people[name], "guest"), "Iam:AddUser", "no")
+        audit.append_denial(Subject(key(number), users[name], "guest"), "Iam:AddUser", "no")
         last = desk.trail()[-1]
         assert (last.user, last.action) == (name, "Iam:AddUser")
-    # The omitted refusals count for mallory, and for no other user.
-    told = [event for event in desk.trail() if event.kind == "denied" and event.user == "gustav"]
-    assert re.fullmatch(r"\([0-9]{3} of others\)", told[-1].detail)
-    audit.append_denial(stranger(9), "Hello:Get", "no", address="198.51.100.1:5684")
+    # The omitted refusals are those of mallory; gustav's next event counts them as "of others".
+    gustavs_events = [
+        event for event in desk.trail() if event.kind == "denied" and event.user == "gustav"
+    ]
+    assert re.fullmatch(r"\([0-9]{3} of others\)", gustavs_events[-1].detail)
+    audit.append_denial(unknown_subject(9), "Hello:Get", "no", address="198.51.100.1:5684")
     assert desk.trail()[-1].address == "198.51.100.1:5684"
     denied = [event for event in desk.trail() if event.kind == "denied"]
     assert sum(event.user == "mallory" for event in denied) <= 5 + 2000 * 5 / 3600 + 1
     assert sum(event.address.startswith("192.0.2.") for event in denied) <= 5 + 2000 * 5 / 3600 + 1
 
 
-def test_what_is_held_back_is_counted_in_the_next_one(desk: Desk) -> None:
+def test_omitted_refusals_are_counted_in_the_next_event(desk: Desk) -> None:
     user = desk.access.registry.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
     gustav = Subject("cd" * 32, user, "guest")
     for _ in range(8):
@@ -152,7 +160,7 @@ def test_what_is_held_back_is_counted_in_the_next_one(desk: Desk) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3), st.floats(0, 2000)), max_size=300))
-def test_every_one_is_let_through_or_counted(moves: list[tuple[int, int, float]]) -> None:
+def test_every_refusal_is_recorded_or_counted(moves: list[tuple[int, int, float]]) -> None:
     budget = RefusalBudget(10.0, Rate(2, 10), Rate(5, 30), most=8)
     at, counted = 0.0, 0
     through: Counter[str] = Counter()
@@ -163,14 +171,14 @@ def test_every_one_is_let_through_or_counted(moves: list[tuple[int, int, float]]
             through[str(source)] += 1
             counted += omitted.own + omitted.others
     assert through.total() <= 5 + at * 30 / 3600 + 1
-    if len({source for source, _, _ in moves}) <= 8:  # no source was forgotten
+    if len({source for source, _, _ in moves}) <= 8:  # no source was evicted from the table
         assert all(one <= 2 + at * 10 / 3600 + 1 for one in through.values())
     assert through.total() + counted + budget.omitted == len(moves)
     assert len(budget._last) <= 8
     assert len(budget._omitted) <= 8
 
 
-def test_one_network_is_one_source() -> None:
+def test_addresses_of_one_network_are_one_source() -> None:
     assert network_of("192.0.2.7:5684") == network_of("192.0.2.200:1") == "192.0.2.0/24"
     assert network_of("192.0.3.7:5684") == "192.0.3.0/24"
     assert network_of("[2001:db8::1]:5684") == network_of("[2001:db8::f:1]:9") == "2001:db8::/64"
@@ -181,7 +189,7 @@ def test_one_network_is_one_source() -> None:
 # ----------------------------------------------------------------------------- over the network
 
 
-async def test_a_refusal_names_who_what_whence_and_which_statement(
+async def test_a_refusal_records_user_action_address_and_statement(
     kit: Kit, device: Device
 ) -> None:
     kit.known(device, "olga", "owner")
@@ -194,7 +202,7 @@ async def test_a_refusal_names_who_what_whence_and_which_statement(
     assert event.result == "role 'guest': no statement allows Iam:AddUser"
 
 
-async def test_a_change_above_ones_own_is_a_refusal_like_any_other(
+async def test_a_change_above_the_callers_rank_is_recorded_as_a_refusal(
     kit: Kit, device: Device
 ) -> None:
     kit.known(device, "olga", "owner")
@@ -212,7 +220,7 @@ async def test_a_change_above_ones_own_is_a_refusal_like_any_other(
         assert "ranks above you" in last.result
 
 
-async def test_a_stranger_is_an_event_too_and_the_answer_tells_nothing(
+async def test_a_refused_unknown_key_is_recorded_and_gets_a_uniform_answer(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
     assert (await owner.ask("GET", "/hello")).code == "2.05"
@@ -224,14 +232,14 @@ async def test_a_stranger_is_an_event_too_and_the_answer_tells_nothing(
     assert (first.user, first.role, first.fingerprint) == ("", "unpaired", caller.fingerprint)
 
 
-async def test_what_is_allowed_is_no_event(owner: Caller, device: Device) -> None:
+async def test_an_allowed_request_causes_no_event(owner: Caller, device: Device) -> None:
     for path in ("/hello", "/iam/me", "/iam/users", "/iam/users/nobody", "/no/such"):
         await owner.ask("GET", path)
     assert (await owner.ask("PUT", "/hello", {})).code == "4.05"
     assert not device.events("denied")
 
 
-async def test_a_full_disk_does_not_turn_a_refusal_into_anything_else(
+async def test_a_refusal_is_answered_even_if_it_cannot_be_recorded(
     kit: Kit, device: Device
 ) -> None:
     kit.known(device, "olga", "owner")
@@ -248,13 +256,13 @@ async def test_a_full_disk_does_not_turn_a_refusal_into_anything_else(
 # ------------------------------------------------------------------------------------ last seen
 
 
-async def test_users_know_when_they_were_seen_and_strangers_are_not_kept(
+async def test_last_seen_is_stored_for_users_but_not_for_unknown_keys(
     kit: Kit, device: Device
 ) -> None:
     owner = kit.known(device, "olga", "owner")
     kit.known(device, "gustav", "guest")
-    stranger = kit.caller(device)
-    await stranger.ask("GET", "/hello")
+    unknown_subject = kit.caller(device)
+    await unknown_subject.ask("GET", "/hello")
     users = {user["name"]: user for user in (await owner.ask("GET", "/iam/users")).body}
     now = device.app.access.clock.now()
     assert users["olga"]["last_seen"] == pytest.approx(now, abs=60)

@@ -17,7 +17,7 @@ def configure(kit: Kit, text: str) -> None:
     (kit.home / "device.toml").write_text(text, encoding="utf-8")
 
 
-async def test_a_limit_of_users_counts_at_once(kit: Kit) -> None:
+async def test_a_changed_limit_of_users_applies_immediately(kit: Kit) -> None:
     configure(kit, "[limits]\nusers = 2\n")
     device = await kit.device()
     reloader = device.app.reloader
@@ -32,7 +32,7 @@ async def test_a_limit_of_users_counts_at_once(kit: Kit) -> None:
     assert {*device.app.access.store.state.users} == {
         "olga",
         "gustav",
-    }  # a lower limit takes nothing away
+    }  # a lower limit removes no user
     configure(kit, "")
     view = await reloader.reload()
     assert view["restart_needed"] == []
@@ -40,7 +40,7 @@ async def test_a_limit_of_users_counts_at_once(kit: Kit) -> None:
     assert answer.code == "2.01"
 
 
-async def test_settings_that_wait_for_a_restart_are_listed(kit: Kit) -> None:
+async def test_settings_that_need_a_restart_are_listed(kit: Kit) -> None:
     device = await kit.device()
     configure(kit, "[network]\nport = 7000\n[limits]\nsessions = 100\nusers = 9\n")
     view = await device.app.reloader.reload()
@@ -53,7 +53,7 @@ async def test_settings_that_wait_for_a_restart_are_listed(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("text", ["[limits]\nusers = 0\n", "[limits]\nusers = 9\n[x]\n"])
-async def test_a_file_with_an_error_changes_nothing(
+async def test_an_invalid_configuration_file_is_not_applied(
     kit: Kit, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     device = await kit.device()
@@ -66,7 +66,7 @@ async def test_a_file_with_an_error_changes_nothing(
     assert caplog.text.count("the configuration was not reloaded") == 2
 
 
-async def test_no_limit_changes_beside_policies_with_an_error(kit: Kit) -> None:
+async def test_invalid_policies_prevent_a_change_of_the_limits(kit: Kit) -> None:
     device = await kit.device()
     configure(kit, "[limits]\nusers = 9\n")
     kit.policy("[[policy]]\n")

@@ -1,4 +1,4 @@
-"""Opening an open window again: for longer, or with other methods."""
+"""Opening a window that is already open: it is extended, or its methods change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def offered(device: Device) -> list[str]:
     return list(window.methods)
 
 
-async def test_other_methods_take_the_place_of_a_window_that_nobody_uses(device: Device) -> None:
+async def test_other_methods_replace_a_window_without_a_ceremony(device: Device) -> None:
     service = device.app.pairing
     await device.open(seconds=100, role="user")
     first = service.window
@@ -36,13 +36,13 @@ async def test_other_methods_take_the_place_of_a_window_that_nobody_uses(device:
     assert service.methods.shown_code == ""
     assert service.window is not None
     assert service.window.role == "user"
-    # Nothing named, and nothing new to offer: it stays unchanged.
+    # The same methods do not replace the window.
     second = service.window
     await device.open(methods=["sas"])
     assert service.window is second
 
 
-async def test_a_label_that_was_made_meanwhile_is_offered(device: Device) -> None:
+async def test_a_label_that_is_created_later_is_offered(device: Device) -> None:
     service = device.app.pairing
     await device.open()
     label, _ = labels.made(device.app.access, device.fingerprint, replace=False)
@@ -51,7 +51,7 @@ async def test_a_label_that_was_made_meanwhile_is_offered(device: Device) -> Non
     assert offered(device) == ["label", "code", "sas", "compare"]
 
 
-async def test_the_button_is_offered_from_its_press_on(kit: Kit) -> None:
+async def test_the_button_is_offered_after_it_was_pressed(kit: Kit) -> None:
     device = await kit.device(hardware=Hardware(button=True))
     await device.open()
     assert "button" not in offered(device)
@@ -61,7 +61,7 @@ async def test_the_button_is_offered_from_its_press_on(kit: Kit) -> None:
     assert "button" in offered(device)
 
 
-async def test_whoever_is_pairing_keeps_the_window(kit: Kit, device: Device) -> None:
+async def test_a_ceremony_prevents_a_change_of_the_methods(kit: Kit, device: Device) -> None:
     await device.open()
     caller = kit.caller(device)
     first = device.app.pairing.window
@@ -72,8 +72,8 @@ async def test_whoever_is_pairing_keeps_the_window(kit: Kit, device: Device) -> 
     assert device.app.pairing.window is first
 
 
-async def test_a_press_of_ten_seconds_lets_a_new_owner_in_whatever_was_open(kit: Kit) -> None:
-    """Lost clients, no owner left: a person at the board can take it (protocol §5.12)."""
+async def test_a_press_of_ten_seconds_opens_a_window_for_an_owner(kit: Kit) -> None:
+    """If the owners have lost their clients, a user at the board becomes owner (protocol §5.12)."""
     device = await kit.device(hardware=Hardware(button=True))
     await device.open(role="user")
     for held, role in ((3, "user"), (9.9, "user"), (10, "owner")):
@@ -83,7 +83,7 @@ async def test_a_press_of_ten_seconds_lets_a_new_owner_in_whatever_was_open(kit:
     assert device.app.pairing.role_for(None) == "owner"
 
 
-async def test_a_board_without_a_button_has_no_press(device: Device) -> None:
+async def test_press_is_refused_on_a_board_without_a_button(device: Device) -> None:
     with pytest.raises(AppError, match="no button"):
         await call(device.app.paths.socket, "press", {"held": 12})
     assert not device.app.pairing.is_open

@@ -1,4 +1,4 @@
-"""Requests for users, keys and invites: what they encode is what they decode."""
+"""Encoding and decoding of the request bodies for users, keys and invites."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ invites = st.builds(
 
 
 @given(users | patches | invites)
-def test_a_request_that_was_sent_is_the_one_that_is_read(
+def test_a_decoded_request_equals_the_encoded_one(
     request: UserRequest | UserPatch | InviteRequest,
 ) -> None:
     body = json.loads(json.dumps(request.to_json()))
@@ -65,13 +65,13 @@ def test_a_request_that_was_sent_is_the_one_that_is_read(
 
 
 @given(users)
-def test_a_copy_of_a_user_is_that_user(request: UserRequest) -> None:
+def test_a_request_made_from_a_user_creates_an_equal_user(request: UserRequest) -> None:
     user = request.user(5.0)
     assert UserRequest.from_user(user).user(5.0) == user
     assert (user.created, {key.added for key in user.keys} <= {5.0}) == (5.0, True)
 
 
-def test_a_key_is_added_by_any_spelling_of_its_fingerprint() -> None:
+def test_a_key_is_added_by_any_notation_of_its_fingerprint() -> None:
     grouped = "-".join(["ABAB"] * 16)
     user = UserRequest(name="anna", role="guest", keys=(KeyRequest(fingerprint=grouped),)).user(7.0)
     assert user == User(

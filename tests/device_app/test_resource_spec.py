@@ -1,4 +1,4 @@
-"""Resources of one's own: the documented interface, and refusals that name the module."""
+"""Resources of applications: the documented interface, and errors that name the module."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def write(kit: Kit, name: str, text: str) -> None:
     (folder / f"{name}.py").write_text(text, encoding="utf-8")
 
 
-async def test_a_lamp_with_actions_of_its_own(kit: Kit) -> None:
+async def test_a_resource_with_its_own_actions_is_authorized(kit: Kit) -> None:
     write(kit, "my_lamp", LAMP)
     device = await kit.device(modules=("my_lamp",))
     owner = await kit.paired(device, "olga")
@@ -78,8 +78,8 @@ async def test_a_lamp_with_actions_of_its_own(kit: Kit) -> None:
     assert (await user.ask("PUT", "/lamp", raw=b"on", ct=0)).code == "2.04"
     assert (await owner.ask("GET", "/lamp")).body == "on by uwe"
     assert (await guest.ask("POST", "/lamp", raw=b"on", ct=0)).code == "4.05"
-    stranger = kit.caller(device)
-    assert (await stranger.ask("GET", "/lamp")).reason == "not-paired"
+    unknown_client = kit.caller(device)
+    assert (await unknown_client.ask("GET", "/lamp")).reason == "not-paired"
     assert "Lamp:Set" in (await user.ask("GET", "/iam/me")).body["actions"]
     listing = (await guest.ask("GET", "/.well-known/core?rt=lamp")).message.payload
     assert listing == b'</lamp>;ct="0";rt="lamp";obs'
@@ -133,15 +133,15 @@ GOOD = "from device_app.resource_spec import ResourceSpec\nfrom aiocoap.resource
         ),
     ],
 )
-async def test_a_broken_module_is_a_refusal_to_start(kit: Kit, text: str, why: str) -> None:
+async def test_an_invalid_module_prevents_the_start(kit: Kit, text: str, why: str) -> None:
     write(kit, "my_broken", text)
     with pytest.raises(ModuleError, match="'my_broken'") as caught:
         await kit.device(modules=("my_broken",))
     assert why in str(caught.value)
-    await kit.device()  # nothing is held
+    await kit.device()  # the failed start released all resources
 
 
-def test_installed_modules_come_by_their_entry_point(
+def test_installed_modules_are_loaded_by_their_entry_point(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = EntryPoint("lamp", "my_entry:resources", resource_spec.GROUP)
@@ -159,8 +159,8 @@ def test_installed_modules_come_by_their_entry_point(
         resource_spec.load((), kit.home / "modules", board)
 
 
-async def test_the_reserved_paths_are_those_of_the_device(device: Device) -> None:
-    """No application takes a first path segment that the device serves on either port."""
+async def test_the_reserved_segments_are_those_that_the_device_serves(device: Device) -> None:
+    """An application cannot use a first path segment that the device serves on either port."""
     sites = (device.app.site, device.app.pairing.port.site)
     served = {path[0] for site in sites for path in site.paths()}
     assert served == resource_spec.RESERVED_SEGMENTS

@@ -1,4 +1,4 @@
-"""The control socket against another user of the machine, by the credentials from the kernel."""
+"""The control socket refuses other users of the machine by the credentials of their processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ with socket.socket(socket.AF_UNIX) as talk:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter, as a careless administrator leaves it."""
+    """A folder that every user can enter."""
     with tempfile.TemporaryDirectory(prefix="handfast-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -44,14 +44,14 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("careless", [False, True], ids=["0600", "0666"])
-async def test_another_user_of_the_machine_is_not_heard(
+async def test_the_control_socket_refuses_another_user_of_the_machine(
     open_folder: Path, *, careless: bool
 ) -> None:
-    """The mode of the file keeps them out; and where that was opened, the daemon does."""
-    heard: list[object] = []
+    """The mode of the socket prevents the access; if the mode is changed, the daemon refuses it."""
+    requests: list[object] = []
 
     async def ask(args: object, _say: object) -> dict[str, object]:
-        heard.append(args)
+        requests.append(args)
         return {"fine": True}
 
     path = open_folder / "control.sock"
@@ -59,15 +59,15 @@ async def test_another_user_of_the_machine_is_not_heard(
     try:
         if careless:
             path.chmod(0o666)
-        stranger = await asyncio.create_subprocess_exec(
+        other_user = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-c", TALK, str(path)),
             stdout=subprocess.PIPE,
         )
-        said, _ = await asyncio.wait_for(stranger.communicate(), 30)
-        assert stranger.returncode == 0
+        said, _ = await asyncio.wait_for(other_user.communicate(), 30)
+        assert other_user.returncode == 0
         allowed = {b"b''", b"ConnectionResetError", b"BrokenPipeError"}
         assert said.strip() in (allowed if careless else {b"PermissionError"})
-        assert heard == []
+        assert requests == []
         assert await call(path, "ask", {}) == {"fine": True}
     finally:
         await server.close()

@@ -1,4 +1,4 @@
-"""A store that is damaged, old or gone, under the whole daemon: what it says, and the way back."""
+"""A damaged, old or missing store: the reports of the daemon, and the recovery."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def answer(home: Path, *args: str) -> dict[str, Any]:
 
 
 async def ready_again(daemon: Any) -> None:
-    """Wait until it has restarted in the same process."""
+    """Wait until the daemon has restarted in the same process."""
     async with asyncio.timeout(60):
         while sum("ready" in line for line in daemon.said) < 2:
             await daemon.line()
@@ -52,8 +52,8 @@ def old_copy(tmp_path: Path) -> Path:
     return tmp_path / "old.db"
 
 
-async def lived(kit: Kit, old_copy: Path) -> None:
-    """A device with an owner and, once, an admin; the copy is of that time."""
+async def set_up_with_old_copy(kit: Kit, old_copy: Path) -> None:
+    """Set up a device, copy its store, then remove an admin and add a user."""
     await run(kit.home, "init", "--name", "kitchen")
     for name, role, key in (("olga", "owner", OLGA), ("adam", "admin", ADAM)):
         await run(kit.home, "users", "add", name, "--role", role, "--key", key)
@@ -62,10 +62,10 @@ async def lived(kit: Kit, old_copy: Path) -> None:
     assert (await run(kit.home, "users", "add", "mia", "--key", "ef" * 32)).code == 0
 
 
-async def test_an_old_copy_says_so_everywhere_and_the_console_repairs_it(
+async def test_an_old_store_is_reported_and_restored_at_the_console(
     kit: Kit, old_copy: Path
 ) -> None:
-    await lived(kit, old_copy)
+    await set_up_with_old_copy(kit, old_copy)
     shutil.copy(old_copy, kit.home / "device.db")
     daemon = await kit.daemon()
     assert not daemon.status["window"]["open"]
@@ -79,7 +79,7 @@ async def test_an_old_copy_says_so_everywhere_and_the_console_repairs_it(
     events = [json.loads(line) for line in (await daemon.run("events", "--json")).out.splitlines()]
     assert [e["result"] for e in events if e["kind"] == "store-recovered"] == ["older"]
 
-    assert (await daemon.run("restore")).code == 2  # it asks, and no one answers
+    assert (await daemon.run("restore")).code == 2  # it needs a confirmation
     shown: Any = await daemon.json("restore", "--yes")
     changed = {(one["change"], one["kind"], one["marked"]) for one in shown["changes"]}
     assert changed == {("added", "user", False), ("added", "key", False)}
@@ -99,15 +99,17 @@ async def test_an_old_copy_says_so_everywhere_and_the_console_repairs_it(
     assert (kit.home / "device.db.replaced").exists()
 
 
-async def test_without_a_daemon_a_copy_is_put_back_or_left(kit: Kit, old_copy: Path) -> None:
-    await lived(kit, old_copy)
+async def test_a_copy_is_restored_or_refused_without_a_daemon(kit: Kit, old_copy: Path) -> None:
+    await set_up_with_old_copy(kit, old_copy)
     good = kit.home.parent / "good.db"
     shutil.copy(kit.home / "device.db", good)
     for name in ("device.db", "device.db.mark"):
         (kit.home / name).write_bytes(b"")
     offline = await answer(kit.home, "status")
     assert (offline["users"], offline["store"]["recovery"]["reason"]) == ([], "damaged")
-    assert (await run(kit.home, "restore", "--yes")).code == 1  # what was set aside is nothing
+    assert (
+        await run(kit.home, "restore", "--yes")
+    ).code == 1  # the file that was set aside is empty
     assert (await run(kit.home, "restore", "nowhere.db", "--yes")).code == 3
     damaged = kit.home.parent / "damaged.db"
     data = good.read_bytes()
@@ -121,7 +123,7 @@ async def test_without_a_daemon_a_copy_is_put_back_or_left(kit: Kit, old_copy: P
     assert good.read_bytes() == data
     names = [user["name"] for user in (await answer(kit.home, "status"))["users"]]
     assert names == ["mia", "olga"]
-    again: Any = await answer(kit.home, "restore", str(good), "--yes")  # it may be repeated
+    again: Any = await answer(kit.home, "restore", str(good), "--yes")  # a restore may be repeated
     assert again["changes"] == []
     assert "equals the store in force" in restore_lines(again)[1]
     assert (await run(kit.home, "restore", "x.db", "--discard", "--yes")).code == 2
@@ -132,13 +134,13 @@ async def test_without_a_daemon_a_copy_is_put_back_or_left(kit: Kit, old_copy: P
 async def test_a_device_that_lost_its_store_opens_no_window_for_an_owner(
     kit: Kit, old_copy: Path, lost: list[str]
 ) -> None:
-    await lived(kit, old_copy)
+    await set_up_with_old_copy(kit, old_copy)
     (kit.home / "device.db").write_bytes(b"")
     for name in lost[1:]:
         (kit.home / name).unlink()
     daemon = await kit.daemon("--pair")
     window = daemon.status["window"]
-    assert (window["open"], window["role"]) == (True, "guest")  # --pair asks for one
+    assert (window["open"], window["role"]) == (True, "guest")  # --pair requests a window
     await daemon.run("close")
     assert await daemon.stop() == 0
     daemon = await kit.daemon()
@@ -146,7 +148,7 @@ async def test_a_device_that_lost_its_store_opens_no_window_for_an_owner(
     assert any("lost its owner" in line for line in daemon.said)
     caller = kit.caller(daemon.port)
     assert (await caller.ask("GET", "/hello")).reason == "not-paired"
-    # The ways back: a person at the console opens a window for an owner, or resets the device.
+    # The console can open a window for an owner, discard the old store, or reset the device.
     opened = await daemon.json("open", "--role", "owner", "--no-wait")
     assert opened["window"]["role"] == "owner"
     assert (await daemon.json("restore", "--discard", "--yes"))["discarded"]
@@ -156,7 +158,7 @@ async def test_a_device_that_lost_its_store_opens_no_window_for_an_owner(
     assert (await daemon.json("status"))["window"]["role"] == "owner"
 
 
-async def test_a_store_that_is_removed_under_the_daemon_is_noticed(
+async def test_a_store_removed_while_the_daemon_runs_is_reported_and_rewritten(
     owner: Caller, device: Device
 ) -> None:
     path = device.app.paths.store
@@ -165,7 +167,7 @@ async def test_a_store_that_is_removed_under_the_daemon_is_noticed(
     assert "removed" in status["store"]["trouble"]
     assert any("removed" in line for line in status_lines(status))
     assert health_of(status)[1] == 1
-    device.app.access.writer.keep()  # as the daemon does now and then
+    device.app.access.writer.keep()  # the daemon does this periodically
     assert path.exists()
     assert device.app.status()["store"]["trouble"] == ""
     assert (await owner.ask("iPATCH", "/iam/users/olga", {"display": "Olga"})).code == "2.04"
@@ -191,10 +193,10 @@ def resources(board):
 
 
 @pytest.mark.needs_tool("cc")
-async def test_an_owner_whose_storing_failed_is_none_after_a_restart(
+async def test_an_owner_that_was_not_stored_does_not_exist_after_a_restart(
     kit: Kit, tmp_path: Path
 ) -> None:
-    """The answer is 5.00 because one fsync failed; then the power goes."""
+    """The answer is 5.00 because one fsync failed; then the daemon is killed."""
     library = str(tmp_path / "fault.so")
     build = ["cc", "-shared", "-fPIC", "-o", library, str(SOURCE), "-ldl"]
     await asyncio.to_thread(subprocess.run, build, check=True)
@@ -207,8 +209,8 @@ async def test_an_owner_whose_storing_failed_is_none_after_a_restart(
     assert (await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", key)).code == 0
     daemon = await kit.daemon(env={"LD_PRELOAD": library})
     owner = kit.caller(daemon.port, identity)
-    wish = {"name": "zoe", "role": "owner", "keys": ["ee" * 32]}
-    refused = await owner.ask("POST", "/iam/users", wish)
+    body = {"name": "zoe", "role": "owner", "keys": ["ee" * 32]}
+    refused = await owner.ask("POST", "/iam/users", body)
     assert (refused.code, refused.payload) == ("5.00", b"")
     daemon.process.send_signal(signal.SIGKILL)
     await daemon.process.wait()
@@ -216,11 +218,11 @@ async def test_an_owner_whose_storing_failed_is_none_after_a_restart(
     again = await kit.daemon()
     assert [user["name"] for user in again.status["users"]] == ["olga"]
     assert again.status["store"]["recovery"] is None
-    assert (await kit.caller(again.port, identity).ask("POST", "/iam/users", wish)).code == "2.01"
+    assert (await kit.caller(again.port, identity).ask("POST", "/iam/users", body)).code == "2.01"
 
 
 @pytest.mark.parametrize("record", [[], "x", {}, {"failures": -1}, {"failures": "3"}, "unsealed"])
-async def test_a_damaged_record_of_attempts_stops_nothing_and_lets_nobody_try(
+async def test_a_damaged_record_of_attempts_starts_the_longest_back_off(
     kit: Kit, record: object
 ) -> None:
     device = await kit.device()
@@ -237,11 +239,11 @@ async def test_a_damaged_record_of_attempts_stops_nothing_and_lets_nobody_try(
     await kit.close()
     third = await kit.device()
     assert "blocked_seconds" not in third.app.status()["window"]
-    # The label's record is among the attempts: what is lost with them is told.
+    # The attempts contain the record of the label, so their loss is reported.
     assert (third.app.access.store.recovery is not None) is (record == "unsealed")
 
 
-def test_a_label_with_a_damaged_count_is_no_label() -> None:
+def test_a_label_record_with_an_invalid_count_is_ignored() -> None:
     good = {"token": "ab", "code": "cd", "failures": 2}
     assert StoredLabel.from_record(good).failures == 2
     for failures in (-5, True, "2", 1.5, None):
@@ -250,7 +252,7 @@ def test_a_label_with_a_damaged_count_is_no_label() -> None:
 
 
 @pytest.mark.parametrize("running", [False, True])
-async def test_a_reset_leaves_no_former_user_behind(kit: Kit, *, running: bool) -> None:
+async def test_a_reset_leaves_no_trace_of_former_users(kit: Kit, *, running: bool) -> None:
     await run(kit.home, "init")
     for name, role in (("oldowner", "owner"), ("oldguest", "guest")):
         key = name.encode().hex().ljust(64, "0")
@@ -271,7 +273,9 @@ async def test_a_reset_leaves_no_former_user_behind(kit: Kit, *, running: bool) 
             assert trace not in data, file.name
 
 
-async def test_a_reset_names_nobody_whose_window_was_open(owner: Caller, device: Device) -> None:
+async def test_a_reset_does_not_record_the_opener_of_an_open_window(
+    owner: Caller, device: Device
+) -> None:
     opened = await owner.ask("POST", "/iam/window", {"role": "guest"})
     assert opened.code.startswith("2."), opened
     await call(device.app.paths.socket, "reset", {})
@@ -294,7 +298,7 @@ async def test_a_store_of_a_later_version_can_be_reset(kit: Kit) -> None:
     assert (await answer(kit.home, "status"))["users"] == []
 
 
-def test_a_store_closes_without_a_folder(tmp_path: Path) -> None:
+def test_a_store_closes_even_if_its_folder_was_removed(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     store = Store.open(tmp_path / "home" / "device.db")
     shutil.rmtree(tmp_path / "home")

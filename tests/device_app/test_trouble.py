@@ -1,4 +1,4 @@
-"""A full or read-only disk, and a power cut at the worst moment."""
+"""A full or read-only disk, a power failure, and a pairing port in use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Disk:
-    """SQLite refuses to write while it is "full"; tests of `iam` have a disk that really is."""
+    """A simulated full disk: SQLite refuses to write. Tests of `iam` use a disk that is full."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -48,7 +48,7 @@ def disk(device: Device) -> Iterator[Disk]:
     disk.empty()
 
 
-async def test_a_full_disk_changes_nothing_and_the_daemon_says_so(
+async def test_a_full_disk_prevents_changes_and_is_reported(
     owner: Caller, device: Device, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = device.app.access.store.state
@@ -67,15 +67,15 @@ async def test_a_full_disk_changes_nothing_and_the_daemon_says_so(
     assert any("problem" in line for line in status_lines(status))
     health, code = health_of(status)
     assert (health["healthy"], len(health["problems"]), code) == (False, 1, 1)
-    told = [r for r in caplog.records if r.levelno == logging.ERROR and "stored" in r.message]
-    assert len(told) == 1
+    errors = [r for r in caplog.records if r.levelno == logging.ERROR and "stored" in r.message]
+    assert len(errors) == 1
     disk.empty()
     assert (await owner.ask("iPATCH", "/iam/users/olga", {"display": "Olga"})).code == "2.04"
     assert device.app.status()["store"]["trouble"] == ""
     assert health_of(device.app.status()) == ({"healthy": True, "problems": []}, 0)
 
 
-async def test_no_ceremony_starts_whose_attempt_cannot_be_counted(
+async def test_a_ceremony_does_not_start_if_its_attempt_cannot_be_stored(
     kit: Kit, device: Device, disk: Disk
 ) -> None:
     caller = kit.caller(device)
@@ -88,10 +88,10 @@ async def test_no_ceremony_starts_whose_attempt_cannot_be_counted(
     assert (await caller.start("anna")).code == "2.01"
 
 
-async def test_a_full_disk_does_not_hide_that_the_window_closed(
+async def test_closing_the_window_is_reported_even_if_the_disk_is_full(
     kit: Kit, device: Device, disk: Disk
 ) -> None:
-    """The failure that closes the window cannot be counted: 5.00, and subscribers are told."""
+    """The failure that closes the window cannot be stored: 5.00, and subscribers are notified."""
     caller = kit.caller(device)
     await device.open()
     wrong = {"method": "code", "name": "anna", "round_one": bytes(330)}
@@ -106,7 +106,9 @@ async def test_a_full_disk_does_not_hide_that_the_window_closed(
     assert device.app.pairing.methods.shown_code == ""
 
 
-async def test_what_cannot_be_stored_is_not_confirmed(kit: Kit, device: Device, disk: Disk) -> None:
+async def test_a_user_that_cannot_be_stored_is_not_confirmed(
+    kit: Kit, device: Device, disk: Disk
+) -> None:
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("anna")
@@ -119,7 +121,9 @@ async def test_what_cannot_be_stored_is_not_confirmed(kit: Kit, device: Device, 
     assert state.body == {"state": "REVOKED"}
 
 
-async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, disk: Disk) -> None:
+async def test_the_plain_form_gets_an_error_if_the_disk_is_full(
+    kit: Kit, device: Device, disk: Disk
+) -> None:
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
@@ -132,7 +136,7 @@ async def test_the_plain_form_hears_of_a_full_disk(kit: Kit, device: Device, dis
     assert not device.app.access.store.state.users
 
 
-# A module of one's own is code in the daemon: here it pulls the plug at a chosen moment.
+# A module of an application that kills the daemon at a chosen point.
 PLUG = """
 import os, signal
 from device_app.pairing.registration import Registration
@@ -155,7 +159,9 @@ def resources(board):
         ("Registration.commit", False),  # after the client's proof, before the commit
     ],
 )
-async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_paired: bool) -> None:
+async def test_device_and_client_agree_after_a_power_failure(
+    kit: Kit, where: str, *, is_paired: bool
+) -> None:
     folder = kit.home / "modules"
     folder.mkdir(parents=True)
     (folder / "plug.py").write_text(PLUG.format(where=where), encoding="utf-8")
@@ -181,14 +187,14 @@ async def test_after_a_power_cut_both_sides_agree(kit: Kit, where: str, *, is_pa
         assert again.status["failures"] == 0
     else:
         assert me.reason == "not-paired"
-        # The attempt was debited before its first answer, and is not forgotten.
+        # The attempt was stored before its first answer.
         assert again.status["failures"] == 1
         assert (await after.start("anna")).code == "2.01"
     with pytest.raises((PeerError, asyncio.CancelledError)):
         await confirming
 
 
-def test_a_flood_does_not_flood_the_log() -> None:
+def test_repeated_log_messages_are_limited() -> None:
     now = [0.0]
     limiter = LogLimiter(monotonic=lambda: now[0])
 
@@ -206,13 +212,13 @@ def test_a_flood_does_not_flood_the_log() -> None:
     assert len(limiter._counts) <= 256
 
 
-async def test_a_taken_pairing_port_stops_no_daemon(kit: Kit) -> None:
+async def test_a_daemon_runs_if_its_pairing_port_is_in_use(kit: Kit) -> None:
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
         other.bind(("127.0.0.1", 0))
         number = other.getsockname()[1]
         daemon = await kit.daemon("--pairing-port", str(number))
-        sick = await daemon.run("health")
-        assert (sick.code, f"port {number}" in sick.out) == (1, True)
+        unhealthy = await daemon.run("health")
+        assert (unhealthy.code, f"port {number}" in unhealthy.out) == (1, True)
         assert any(f"port {number}" in line for line in daemon.said)
         refused = await daemon.run("open", "--no-wait")
         assert (refused.code, f"port {number}" in refused.err) == (1, True)

@@ -1,4 +1,4 @@
-"""Users and keys over /iam/users, expiry, and revocation while observing (protocol §6)."""
+"""Users and keys in /iam/users, end of access, and revocation during observations (protocol §6)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = "ab" * 32
 
 async def until_ended(caller: Caller, observing: asyncio.Event) -> None:
     """Observe until the device ends the session."""
-    with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
+    with pytest.raises(ObservationEnded):  # noqa: PT012  # the loop raises
         async for answer in caller.observe("/board"):
             assert answer.code == "2.05"
             observing.set()
@@ -35,9 +35,9 @@ async def watching(caller: Caller) -> asyncio.Task[None]:
     return task
 
 
-async def test_a_user_from_birth_to_death(owner: Caller) -> None:
-    wish = {"name": "anna", "role": "user", "display": "Anna", "keys": [{"fingerprint": KEY}]}
-    made = await owner.ask("POST", "/iam/users", wish)
+async def test_a_user_is_added_changed_renamed_and_removed(owner: Caller) -> None:
+    body = {"name": "anna", "role": "user", "display": "Anna", "keys": [{"fingerprint": KEY}]}
+    made = await owner.ask("POST", "/iam/users", body)
     assert made.code == "2.01"
     assert made.message.opt.location_path == ("iam", "users", "anna")
     assert made.body["keys"][0]["fingerprint"] == KEY
@@ -53,7 +53,9 @@ async def test_a_user_from_birth_to_death(owner: Caller) -> None:
 
 
 @pytest.mark.parametrize("spelling", [KEY.upper(), " ".join([KEY[:4]] * 16), ":".join(["AB"] * 32)])
-async def test_a_key_in_any_spelling_is_the_same_key(owner: Caller, spelling: str) -> None:
+async def test_each_notation_of_a_fingerprint_names_the_same_key(
+    owner: Caller, spelling: str
+) -> None:
     await owner.ask("POST", "/iam/users", {"name": "anna", "role": "user"})
     put = await owner.ask("PUT", f"/iam/users/anna/keys/{spelling}", {"name": "laptop"})
     assert (put.code, put.body["keys"][0]["fingerprint"]) == ("2.04", KEY)
@@ -64,7 +66,7 @@ async def test_a_key_in_any_spelling_is_the_same_key(owner: Caller, spelling: st
     assert (await owner.ask("DELETE", f"/iam/users/anna/keys/{KEY}")).code == "4.04"
 
 
-async def test_keys_that_cannot_be_and_keys_of_others(owner: Caller) -> None:
+async def test_invalid_keys_and_keys_of_other_users_are_refused(owner: Caller) -> None:
     await owner.ask("POST", "/iam/users", {"name": "anna", "role": "user"})
     for wrong in (KEY[:-1], KEY + "ab", "zz" * 32):
         assert (await owner.ask("PUT", f"/iam/users/anna/keys/{wrong}")).code == "4.00"
@@ -73,7 +75,7 @@ async def test_keys_that_cannot_be_and_keys_of_others(owner: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "code"),
+    ("body", "code"),
     [
         ({"name": "anna"}, "4.00"),
         ({"role": "user"}, "4.00"),
@@ -92,19 +94,19 @@ async def test_keys_that_cannot_be_and_keys_of_others(owner: Caller) -> None:
         ([], "4.00"),
     ],
 )
-async def test_wishes_that_cannot_be(
-    owner: Caller, device: Device, wish: object, code: str
+async def test_an_invalid_request_adds_no_user(
+    owner: Caller, device: Device, body: object, code: str
 ) -> None:
     before = device.app.access.store.state
-    assert (await owner.ask("POST", "/iam/users", wish)).code == code
+    assert (await owner.ask("POST", "/iam/users", body)).code == code
     assert device.app.access.store.state is before
 
 
-async def test_null_is_none_for_names_that_people_read(owner: Caller) -> None:
-    """As it is for the limits of time, in a new user, in a change and for a key."""
-    wish = {"name": "anna", "role": "user", "display": None, "not_after": None}
+async def test_null_removes_a_display_name_or_key_name(owner: Caller) -> None:
+    """Null removes a display name or key name, as it removes a limit of time."""
+    body = {"name": "anna", "role": "user", "display": None, "not_after": None}
     keys = [{"fingerprint": KEY, "name": None}]
-    made = await owner.ask("POST", "/iam/users", {**wish, "keys": keys})
+    made = await owner.ask("POST", "/iam/users", {**body, "keys": keys})
     assert (made.code, made.body["keys"][0]["name"]) == ("2.01", "")
     assert "display" not in made.body
     for method in ("PATCH", "iPATCH", "POST"):
@@ -118,14 +120,16 @@ async def test_null_is_none_for_names_that_people_read(owner: Caller) -> None:
         assert changed.body["keys"][0]["name"] == kept
 
 
-async def test_a_display_name_that_is_none_is_told_by_its_own_field(owner: Caller) -> None:
+async def test_an_error_in_a_display_name_or_key_name_names_the_field(owner: Caller) -> None:
     refused = await owner.ask("PATCH", "/iam/users/olga", {"display": 7})
     assert (refused.code, refused.text.startswith("display is")) == ("4.00", True)
     refused = await owner.ask("PUT", f"/iam/users/olga/keys/{KEY}", {"name": 7})
     assert (refused.code, refused.text.startswith("name is")) == ("4.00", True)
 
 
-async def test_two_keys_have_the_same_rights_and_separate_ends(kit: Kit, device: Device) -> None:
+async def test_two_keys_of_a_user_have_the_same_rights_and_end_separately(
+    kit: Kit, device: Device
+) -> None:
     first = await kit.paired(device, "olga")
     second = kit.caller(device)
     await first.ask("PUT", f"/iam/users/olga/keys/{second.fingerprint}", {"name": "phone"})
@@ -143,7 +147,7 @@ async def test_two_keys_have_the_same_rights_and_separate_ends(kit: Kit, device:
     stays.cancel()
 
 
-async def test_deleting_a_user_over_the_network_ends_the_observation(
+async def test_removing_a_user_over_the_network_ends_the_observation(
     kit: Kit, device: Device
 ) -> None:
     owner = await kit.paired(device, "olga")
@@ -155,7 +159,7 @@ async def test_deleting_a_user_over_the_network_ends_the_observation(
     assert (await owner.ask("GET", "/hello")).code == "2.05"
 
 
-async def test_a_new_role_ends_sessions_and_counts_at_once(kit: Kit, device: Device) -> None:
+async def test_a_new_role_ends_sessions_and_applies_immediately(kit: Kit, device: Device) -> None:
     owner = await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
     assert (await admin.ask("GET", "/iam/users")).code == "2.05"
@@ -165,7 +169,9 @@ async def test_a_new_role_ends_sessions_and_counts_at_once(kit: Kit, device: Dev
     assert (await admin.ask("GET", "/iam/users")).reason == "denied"
 
 
-async def test_who_gives_up_a_right_still_gets_the_answer(kit: Kit, device: Device) -> None:
+async def test_a_user_who_removes_their_own_rights_gets_the_answer(
+    kit: Kit, device: Device
+) -> None:
     """The session ends after the answer to the request that changed its rights."""
     await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
@@ -177,7 +183,7 @@ async def test_who_gives_up_a_right_still_gets_the_answer(kit: Kit, device: Devi
     assert (await leaving.ask("GET", "/iam/me")).reason == "not-paired"
 
 
-async def test_the_last_owner_cannot_go(owner: Caller, device: Device) -> None:
+async def test_the_last_owner_cannot_be_removed_or_limited(owner: Caller, device: Device) -> None:
     before = device.app.access.store.state
     for method, path, body in (
         ("DELETE", "/iam/users/olga", None),
@@ -190,7 +196,7 @@ async def test_the_last_owner_cannot_go(owner: Caller, device: Device) -> None:
     assert device.app.access.store.state is before
 
 
-async def test_no_admin_rises_or_touches_an_owner(kit: Kit, device: Device) -> None:
+async def test_an_admin_can_neither_become_nor_change_an_owner(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
     before = device.app.access.store.state
@@ -206,7 +212,7 @@ async def test_no_admin_rises_or_touches_an_owner(kit: Kit, device: Device) -> N
     assert device.app.access.store.state is before
 
 
-async def test_a_long_list_takes_several_blocks_and_is_whole(owner: Caller) -> None:
+async def test_a_long_list_of_users_is_sent_in_several_blocks(owner: Caller) -> None:
     names = [f"user-{number:03}" for number in range(120)]
     for name in names:
         made = await owner.ask("POST", "/iam/users", {"name": name, "role": "guest"})
@@ -216,7 +222,7 @@ async def test_a_long_list_takes_several_blocks_and_is_whole(owner: Caller) -> N
     assert [user["name"] for user in users.body] == ["olga", *names]
 
 
-async def test_no_room_is_told_before_anything_is_stored(kit: Kit) -> None:
+async def test_a_full_device_refuses_new_users_before_it_stores_anything(kit: Kit) -> None:
     device = await kit.device(
         limits=replace(DEFAULT_LIMITS, window_linger_seconds=0.3), iam_limits=IamLimits(users=2)
     )
@@ -231,7 +237,7 @@ async def test_no_room_is_told_before_anything_is_stored(kit: Kit) -> None:
     assert device.app.pairing.budget.failures == 0
 
 
-async def test_expiry_ends_a_live_session_and_makes_a_stranger(kit: Kit) -> None:
+async def test_the_end_of_access_ends_the_session_and_all_rights(kit: Kit) -> None:
     wall = [2_000_000_000.0]
     device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     owner = await kit.paired(device, "olga")
@@ -253,13 +259,15 @@ async def test_expiry_ends_a_live_session_and_makes_a_stranger(kit: Kit) -> None
     stays.cancel()
 
 
-async def test_not_yet_valid_is_not_paired(kit: Kit, device: Device, owner: Caller) -> None:
+async def test_a_user_before_the_start_of_access_is_not_paired(
+    kit: Kit, device: Device, owner: Caller
+) -> None:
     early = kit.caller(device)
-    wish = {
+    body = {
         "name": "early",
         "role": "user",
         "keys": [early.fingerprint],
         "not_before": device.app.access.clock.now() + 3600,
     }
-    assert (await owner.ask("POST", "/iam/users", wish)).code == "2.01"
+    assert (await owner.ask("POST", "/iam/users", body)).code == "2.01"
     assert (await early.ask("GET", "/hello")).reason == "not-paired"

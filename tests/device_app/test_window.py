@@ -1,4 +1,4 @@
-"""A remotely opened pairing window has the rights of its opener, and for no longer."""
+"""A window that was opened remotely is limited by the rights of its opener."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ id = "installer"
 rank = 15
 policies = ["install"]
 """
-NEAR = INSTALLER.replace(
+LOCAL_ONLY = INSTALLER.replace(
     '"Iam:GetMe"]', '"Iam:GetMe"]\nconditions = [{ Bool = { "Connection:IsLocal" = ["true"] } }]'
 )
 GUESTS = INSTALLER.replace(
@@ -42,13 +42,15 @@ def admin(kit: Kit, device: Device) -> Caller:
     return kit.known(device, "adam", "admin")
 
 
-async def opened(caller: Caller, **wish: Any) -> Answer:
-    answer = await caller.ask("POST", "/iam/window", wish)
+async def opened(caller: Caller, **fields: Any) -> Answer:
+    answer = await caller.ask("POST", "/iam/window", fields)
     assert answer.code == "2.04", answer
     return answer
 
 
-async def test_open_look_extend_close(device: Device, admin: Caller) -> None:
+async def test_a_window_is_opened_read_extended_and_closed_remotely(
+    device: Device, admin: Caller
+) -> None:
     assert (await admin.ask("GET", "/iam/window")).body == {"open": False}
     body = (await opened(admin, seconds=60)).body
     assert body.pop("seconds_left") == pytest.approx(60, abs=5)
@@ -73,7 +75,7 @@ def events_of(device: Device) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("wish", "code"),
+    ("fields", "code"),
     [
         ({"role": "owner"}, "4.03"),
         ({"role": "nonsense"}, "4.04"),
@@ -91,15 +93,17 @@ def events_of(device: Device) -> list[Any]:
         ([], "4.00"),
     ],
 )
-async def test_wishes_that_cannot_be(
-    device: Device, admin: Caller, wish: object, code: str
+async def test_an_invalid_request_opens_no_window(
+    device: Device, admin: Caller, fields: object, code: str
 ) -> None:
-    assert (await admin.ask("POST", "/iam/window", wish)).code == code
+    assert (await admin.ask("POST", "/iam/window", fields)).code == code
     assert not device.app.pairing.is_open
     assert device.app.pairing.window is None
 
 
-async def test_who_may_not_open_one(kit: Kit, device: Device, admin: Caller) -> None:
+async def test_a_user_without_the_right_cannot_use_the_window_resource(
+    kit: Kit, device: Device, admin: Caller
+) -> None:
     await opened(admin)
     guest = kit.known(device, "gustav", "guest")
     for method, body in (("GET", None), ("POST", {}), ("DELETE", None)):
@@ -108,7 +112,7 @@ async def test_who_may_not_open_one(kit: Kit, device: Device, admin: Caller) -> 
     assert device.app.pairing.is_open
 
 
-async def test_whoever_pairs_through_it_gets_its_role_and_the_opener_is_named(
+async def test_a_new_user_gets_the_role_of_the_window_and_its_opener_is_recorded(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
     await opened(admin, role="user")
@@ -121,25 +125,25 @@ async def test_whoever_pairs_through_it_gets_its_role_and_the_opener_is_named(
     assert (event.actor, event.user, event.role) == ("adam", "nina", "user")
 
 
-async def test_a_window_for_another_role_is_not_bent(device: Device, admin: Caller) -> None:
+async def test_the_role_of_an_open_window_cannot_be_changed(device: Device, admin: Caller) -> None:
     await device.open(role="user")
     refused = await admin.ask("POST", "/iam/window", {"role": "guest"})
     assert (refused.code, refused.reason) == ("4.09", "busy")
     assert device.app.pairing.role_for(None) == "user"
 
 
-async def test_nobody_keeps_a_window_open_that_they_could_not_open(
+async def test_a_user_cannot_extend_a_window_that_they_may_not_open(
     device: Device, admin: Caller
 ) -> None:
     await device.open(role="owner", seconds=20)
-    for wish in ({}, {"role": "owner"}):
-        refused = await admin.ask("POST", "/iam/window", {**wish, "seconds": 600})
+    for fields in ({}, {"role": "owner"}):
+        refused = await admin.ask("POST", "/iam/window", {**fields, "seconds": 600})
         assert (refused.code, refused.reason) == ("4.03", "denied")
     assert device.app.pairing.seconds_left < 21
     assert device.events("denied")[-1].user == "adam"
 
 
-async def test_a_back_off_is_for_the_board_to_clear(
+async def test_opening_a_window_remotely_does_not_clear_the_failures(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
     await device.open()
@@ -155,33 +159,35 @@ async def test_a_back_off_is_for_the_board_to_clear(
 # ------------------------------------------------------------------ the window and its opener
 
 
-async def lose_the_rank(device: Device) -> None:
+async def lose_rank(device: Device) -> None:
     device.app.access.registry.set_user(None, "adam", UserPatch(role="guest"))
 
 
-async def lose_the_right_alone(device: Device) -> None:
-    """A user ranks high enough to give `guest`, but may open no window."""
+async def lose_right(device: Device) -> None:
+    """The role `user` ranks high enough to grant `guest`, but may not open windows."""
     device.app.access.registry.set_user(None, "adam", UserPatch(role="user"))
 
 
-async def lose_the_key(device: Device) -> None:
+async def lose_key(device: Device) -> None:
     [key] = device.app.access.store.state.user("adam").keys
     device.app.access.registry.remove_key(None, "adam", key.fingerprint)
 
 
-async def lose_the_name(device: Device) -> None:
+async def lose_user(device: Device) -> None:
     device.app.access.registry.remove_user(None, "adam")
 
 
-async def lose_the_time(device: Device) -> None:
+async def lose_access_time(device: Device) -> None:
     device.app.access.registry.set_user(None, "adam", UserPatch(not_after=5.0))
 
 
-LOSSES = [lose_the_rank, lose_the_right_alone, lose_the_key, lose_the_name, lose_the_time]
+LOSSES = [lose_rank, lose_right, lose_key, lose_user, lose_access_time]
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-async def test_a_window_goes_with_its_opener(device: Device, admin: Caller, lose: Any) -> None:
+async def test_a_window_closes_when_its_opener_loses_the_right(
+    device: Device, admin: Caller, lose: Any
+) -> None:
     await opened(admin)
     await lose(device)
     assert not device.app.pairing.is_open
@@ -191,7 +197,7 @@ async def test_a_window_goes_with_its_opener(device: Device, admin: Caller, lose
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-async def test_a_ceremony_under_way_is_not_finished_without_the_opener(
+async def test_a_ceremony_fails_when_the_opener_loses_the_right(
     kit: Kit, device: Device, admin: Caller, lose: Any
 ) -> None:
     await opened(admin)
@@ -204,7 +210,7 @@ async def test_a_ceremony_under_way_is_not_finished_without_the_opener(
     assert "nina" not in device.app.access.store.state.users
 
 
-async def test_a_rename_of_the_opener_changes_nothing(
+async def test_a_rename_of_the_opener_does_not_close_the_window(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
     await opened(admin)
@@ -216,15 +222,17 @@ async def test_a_rename_of_the_opener_changes_nothing(
     assert (await newcomer.confirm(started)).code == "2.04"
 
 
-async def test_the_board_stands_behind_what_it_has_extended(device: Device, admin: Caller) -> None:
+async def test_a_window_extended_by_the_console_stays_open_without_its_opener(
+    device: Device, admin: Caller
+) -> None:
     await opened(admin)
     await device.open(seconds=100)
-    await lose_the_name(device)
+    await lose_user(device)
     assert device.app.pairing.is_open
     assert not device.events("window-withdrawn")
 
 
-async def test_a_policy_that_takes_the_right_closes_the_window(kit: Kit) -> None:
+async def test_a_policy_that_removes_the_right_closes_the_window(kit: Kit) -> None:
     kit.policy(INSTALLER)
     device = await kit.device()
     kit.known(device, "olga", "owner")
@@ -236,21 +244,21 @@ async def test_a_policy_that_takes_the_right_closes_the_window(kit: Kit) -> None
     assert not device.app.pairing.is_open
 
 
-async def test_expiry_closes_the_window_by_itself(kit: Kit) -> None:
+async def test_the_end_of_the_openers_access_closes_the_window(kit: Kit) -> None:
     wall = [2_000_000_000.0]
     device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "adam", "admin", not_after=wall[0] + 1000)
     await opened(admin)
     wall[0] += 999.7
-    # Any change makes the device check its users' times again.
+    # Any change makes the device compute the next end of access again.
     device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))
     assert device.app.pairing.is_open
     await device.heard(PairingEventKind.CLOSED)
     assert device.events("window-withdrawn")
 
 
-async def test_who_has_access_until_sunday_lets_others_in_until_sunday(kit: Kit) -> None:
+async def test_a_new_user_has_access_no_longer_than_the_opener(kit: Kit) -> None:
     device = await kit.device()
     kit.known(device, "olga", "owner")
     until = device.app.access.clock.now() + 86_400
@@ -264,14 +272,14 @@ async def test_who_has_access_until_sunday_lets_others_in_until_sunday(kit: Kit)
     assert (await newcomer.ask("GET", "/iam/me")).body["until"] == int(until)
 
 
-async def test_the_plain_form_is_stored_by_the_openers_power_too(
+async def test_the_plain_form_checks_the_rights_of_the_opener(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
     await opened(admin)
     newcomer = kit.caller(device)
     asking = asyncio.create_task(newcomer.pair_ask("POST", "/pair?name=nina"))
     await device.heard(PairingEventKind.PENDING)
-    # Between the client's request and the user's yes the right goes, unseen by any watcher.
+    # The right is removed between the client's request and the decision, without a notification.
     store = device.app.access.store
     watchers, store._watchers[:] = store._watchers[:], []
     device.app.access.registry.set_user(None, "adam", UserPatch(role="user"))
@@ -283,8 +291,8 @@ async def test_the_plain_form_is_stored_by_the_openers_power_too(
     assert not device.app.pairing.is_open
 
 
-async def test_a_condition_on_the_time_is_asked_about_again_when_somebody_pairs(kit: Kit) -> None:
-    """Nothing changes but the time: the next ceremony finds that the opener may not any more."""
+async def test_a_condition_on_the_time_is_evaluated_again_for_each_ceremony(kit: Kit) -> None:
+    """Only the time changes, so the next ceremony is the first to find that the right has ended."""
     wall = [2_000_000_000.0]
     kit.policy(INSTALLER.replace('"Iam:GetMe"]', f'"Iam:GetMe"]\nconditions = [{BEFORE}]'))
     device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
@@ -298,7 +306,7 @@ async def test_a_condition_on_the_time_is_asked_about_again_when_somebody_pairs(
     assert device.app.pairing.budget.failures == 0
 
 
-async def test_a_port_that_cannot_be_had_is_told_and_leaves_no_window(
+async def test_a_window_whose_port_is_in_use_is_refused(
     device: Device, admin: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def taken() -> None:
@@ -314,8 +322,8 @@ async def test_a_port_that_cannot_be_had_is_told_and_leaves_no_window(
 
 
 @pytest.mark.parametrize("near", [True, False])
-async def test_only_by_somebody_who_is_there(kit: Kit, *, near: bool) -> None:
-    kit.policy(NEAR)
+async def test_a_condition_can_limit_opening_to_local_clients(kit: Kit, *, near: bool) -> None:
+    kit.policy(LOCAL_ONLY)
     device = await kit.device(allow_loopback=near)
     kit.known(device, "olga", "owner")
     installer = kit.known(device, "ines", "installer")
@@ -324,7 +332,7 @@ async def test_only_by_somebody_who_is_there(kit: Kit, *, near: bool) -> None:
     assert device.app.pairing.is_open is near
 
 
-async def test_the_role_is_the_target(kit: Kit) -> None:
+async def test_the_role_of_the_window_is_the_target_of_the_decision(kit: Kit) -> None:
     kit.policy(GUESTS.replace("rank = 15", "rank = 39"))
     device = await kit.device()
     kit.known(device, "olga", "owner")
@@ -340,7 +348,7 @@ async def test_the_role_is_the_target(kit: Kit) -> None:
     assert (await installer.ask("GET", "/iam/window")).body["role"] == "guest"
 
 
-async def test_a_full_device_says_so(kit: Kit) -> None:
+async def test_a_full_device_refuses_a_ceremony(kit: Kit) -> None:
     device = await kit.device(iam_limits=IamLimits(users=2))
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "adam", "admin")

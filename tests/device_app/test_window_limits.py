@@ -1,4 +1,4 @@
-"""When the device closes its window: time, failures, back-off."""
+"""Limits of the window: time, failures and back-off."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
 
 FAST = replace(DEFAULT_LIMITS, window_linger_seconds=0.3)
-LINGERING = replace(DEFAULT_LIMITS, window_linger_seconds=3600)  # no step of a test is too late
+LINGERING = replace(DEFAULT_LIMITS, window_linger_seconds=3600)  # longer than any test takes
 
 
-async def test_a_default_owner_window_closes_when_somebody_else_becomes_owner(
+async def test_a_default_window_for_an_owner_closes_when_an_owner_is_added(
     device: Device,
 ) -> None:
     await device.open()
-    wish = {"name": "bob", "role": "owner", "keys": ["ab" * 32]}
-    device.app.access.registry.add_user(None, UserRequest.parse_untrusted(wish).user(0.0))
+    body = {"name": "bob", "role": "owner", "keys": ["ab" * 32]}
+    device.app.access.registry.add_user(None, UserRequest.parse_untrusted(body).user(0.0))
     assert not device.app.pairing.is_open
 
 
-async def test_opened_twice_it_extends_and_never_stacks(device: Device) -> None:
+async def test_opening_again_extends_the_window_without_adding_the_times(device: Device) -> None:
     await device.open(seconds=100)
     port = device.app.pairing.port.number
     await device.open(seconds=50)
@@ -37,7 +37,7 @@ async def test_opened_twice_it_extends_and_never_stacks(device: Device) -> None:
     assert device.app.pairing.seconds_left <= 900
 
 
-async def test_the_window_closes_by_itself(device: Device) -> None:
+async def test_the_window_closes_when_its_time_is_up(device: Device) -> None:
     await device.open(seconds=0.2)
     assert (await device.heard(PairingEventKind.CLOSED)).reason == "time"
     await device.port_closed()
@@ -54,7 +54,7 @@ async def test_three_failures_close_the_window(kit: Kit) -> None:
     assert (await caller.start("anna")).reason == "window-closed"
 
 
-async def test_back_off_survives_a_restart_and_ends_at_the_console(kit: Kit) -> None:
+async def test_a_back_off_survives_a_restart_and_is_cleared_at_the_console(kit: Kit) -> None:
     device = await kit.device()
     caller = kit.caller(device)
     for failure in range(10):
@@ -80,7 +80,7 @@ async def test_back_off_survives_a_restart_and_ends_at_the_console(kit: Kit) -> 
     assert device.events("back-off-cleared")
 
 
-async def test_the_attempt_is_durable_before_the_first_answer(kit: Kit, device: Device) -> None:
+async def test_an_attempt_is_stored_before_the_first_answer(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open()
     await caller.start("anna")

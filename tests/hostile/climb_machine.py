@@ -1,4 +1,4 @@
-"""The device of `test_climb.py`, and the comparison of all rights before and after each call."""
+"""The state machine of `test_climb.py`: it compares all rights before and after each call."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from hypothesis.stateful import (
 from iam.model import Key, User
 from peer.errors import PeerError
 from tests.hostile.climb_rules import (
-    AT_HOME,
     BASE,
     BUILT_IN,
     CONSOLE,
-    FINE,
-    NOBODY,
-    PEOPLE,
-    PRINTS,
-    REFUSED,
+    FINGERPRINTS,
+    HOUSE_RIGHTS,
+    NO_REACH,
+    REFUSALS,
+    SUCCESS,
     UNVERIFIED,
+    USERS,
     Reach,
     Target,
     cddl,
@@ -45,8 +45,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Backer:
-    """The creator of an invite or window: `low` is the least they reached since they made it;
-    without a name it is the board."""
+    """The creator of an invite or opener of a window; without a name it is the console.
+
+    `then` is the reach at the creation, `low` the lowest reach since then.
+    """
 
     name: str
     then: Reach
@@ -57,7 +59,7 @@ class Backer:
 
 @dataclass
 class Observer:
-    """An observation of /events; `lost`: the newest event when the right to it was lost."""
+    """An observation of /events. `lost` is the newest event when the right to it was lost."""
 
     who: int
     newest: int = 0
@@ -69,8 +71,8 @@ class Observer:
         return self.task is not None and self.task.done()
 
 
-class Listener(logging.Handler):
-    """What the log says that it should not: a traceback of anything."""
+class TracebackHandler(logging.Handler):
+    """A log handler that keeps the tracebacks, which the log must not contain."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -82,15 +84,15 @@ class Listener(logging.Handler):
 
 
 class Comparing(RuleBasedStateMachine):
-    """Each caller holds one key; the console is a person at the board."""
+    """Call the device as users with one key each, or as the console, and compare its states."""
 
-    #: The calls that were done and refused, over all runs, to show that there were some.
+    #: The number of calls by action and success, over all runs; a test checks that all occurred.
     seen: ClassVar[Counter[tuple[str, bool]]] = Counter()
     device: Device
 
     def __init__(self) -> None:
         super().__init__()
-        self.log = Listener()
+        self.log = TracebackHandler()
         logging.getLogger().addHandler(self.log)
         self.folder = TemporaryDirectory()
         self.kit = Kit(Path(self.folder.name) / "home")
@@ -99,8 +101,8 @@ class Comparing(RuleBasedStateMachine):
         self.faults: list[str] = []
         self.wall = self.now = BASE
         self.monotonic = 1000.0
-        self.book = AT_HOME
-        self.tokens: list[tuple[str, bytes]] = []  # of every invite there ever was
+        self.rights = HOUSE_RIGHTS
+        self.tokens: list[tuple[str, bytes]] = []  # of every invite ever created
         self.backers: dict[str, Backer] = {}
         self.opener: Backer | None = None
         self.observers: list[Observer] = []
@@ -110,19 +112,19 @@ class Comparing(RuleBasedStateMachine):
         self.faults.append(str(context))
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Some work on our own loop, and what follows from it."""
+        """Run a coroutine on the loop of this machine, and then the callbacks it has scheduled."""
 
         async def settled() -> Any:
             done = await work
-            for _ in range(12):  # goodbyes and notifications on loopback
+            for _ in range(12):  # close_notify and notifications on loopback
                 await asyncio.sleep(0)
             return done
 
         return self.runner.run(settled())
 
-    async def people(self) -> None:
-        for place, (name, role, end) in enumerate(PEOPLE):
-            key = Key(PRINTS[place], "", "given", name not in UNVERIFIED, 1.0)
+    async def add_users(self) -> None:
+        for place, (name, role, end) in enumerate(USERS):
+            key = Key(FINGERPRINTS[place], "", "given", name not in UNVERIFIED, 1.0)
             self.device.app.access.registry.add_user(None, User(name, role, (key,), not_after=end))
 
     def teardown(self) -> None:
@@ -138,7 +140,7 @@ class Comparing(RuleBasedStateMachine):
         assert not self.log.tracebacks, self.log.tracebacks[0]
         assert not self.faults, self.faults[0]
 
-    # -- the books ------------------------------------------------------------------------------
+    # -- the expected rights --------------------------------------------------------------------
 
     @property
     def state(self) -> State:
@@ -148,14 +150,14 @@ class Comparing(RuleBasedStateMachine):
         return self.device.app.access.store.audit.head[0]
 
     def reach(self, user: User | None) -> Reach:
-        """How high and how long, whatever the time is now."""
-        if user is None or user.role not in self.book.ranks:
-            return NOBODY
-        return self.book.ranks[user.role], user.end
+        """The rank of the user and the end of their access, even before it starts."""
+        if user is None or user.role not in self.rights.ranks:
+            return NO_REACH
+        return self.rights.ranks[user.role], user.end
 
     def acting(self, who: int) -> User | None:
-        """The user of this key, if it is their time."""
-        user = self.state.user_of(PRINTS[who])
+        """The user of this key, if the access is active now."""
+        user = self.state.user_of(FINGERPRINTS[who])
         return user if user is not None and user.start <= self.now < user.end else None
 
     def power_behind(self, backer: Backer) -> Reach:
@@ -164,11 +166,11 @@ class Comparing(RuleBasedStateMachine):
             return CONSOLE
         user = None if backer.gone else self.state.users.get(backer.name)
         if user is None or not user.start <= self.now < user.end:
-            return NOBODY
+            return NO_REACH
         return least(backer.then, self.reach(user))
 
     def follow(self, old: State, renamed: Target | None) -> None:
-        """Update the rights of creators and openers."""
+        """Update the reach of creators and openers after a change."""
         for backer in (*self.backers.values(), *([self.opener] if self.opener else [])):
             if not backer.name or backer.gone:
                 continue
@@ -180,7 +182,7 @@ class Comparing(RuleBasedStateMachine):
             if after and (after.role, after.end) != (before.role, before.end):
                 backer.low = least(backer.low, self.reach(after))
 
-    # -- calling, and comparing -----------------------------------------------------------------
+    # -- calls and comparisons ------------------------------------------------------------------
 
     def call(
         self,
@@ -192,10 +194,10 @@ class Comparing(RuleBasedStateMachine):
         fits: str = "",
         renamed: Target | None = None,
     ) -> Answer | None:
-        """One request, its answer looked at, and the state before and after compared."""
+        """Send a request, check its answer, and compare the state before and after it."""
         old, head, user = self.state, self.head(), self.acting(who)
         power = self.reach(user)
-        may = self.book.may(user, action, *targets)
+        may = self.rights.may(user, action, *targets)
         answer = self.answered(who, request, fits)
         if self.state is not old:
             assert may, f"{user} changed something without {action}"
@@ -203,7 +205,7 @@ class Comparing(RuleBasedStateMachine):
             self.compare_vouched(old, who)
             self.follow(old, renamed)
         self.watch(head)
-        done = answer is not None and answer.code in FINE
+        done = answer is not None and answer.code in SUCCESS
         assert may or not done, f"{user} did {request} without {action}"
         self.seen[action, done] += 1
         return answer if done else None
@@ -214,8 +216,8 @@ class Comparing(RuleBasedStateMachine):
             answer: Answer = self.run(self.callers[who].ask(method, path, body))
         except PeerError:
             return None  # the call has ended the caller's own session
-        assert answer.code in FINE | REFUSED, (request, answer.code)
-        if answer.code in REFUSED:
+        assert answer.code in SUCCESS | REFUSALS, (request, answer.code)
+        if answer.code in REFUSALS:
             cddl().validate("problem", answer.payload)
         elif fits in cddl().rules:
             cddl().validate(fits, answer.payload)
@@ -224,23 +226,23 @@ class Comparing(RuleBasedStateMachine):
         return answer
 
     def compare(self, old: State, power: Reach, renamed: Target | None = None) -> None:
-        """No one rose above what the caller had, and no one above the caller was changed."""
+        """Check that no one gained more than the caller had, or was changed from a lower rank."""
         new = self.state
         back = {renamed[1]: renamed[0]} if renamed else {}
         for name, before in old.users.items():
             if new.users.get(name) != before:
-                top = self.book.ranks.get(before.role, BUILT_IN["owner"])
+                top = self.rights.ranks.get(before.role, BUILT_IN["owner"])
                 assert top <= power[0], f"{name} ranks above the user who changed them"
         for name, user in new.users.items():
             was = old.users.get(name) or old.users.get(back.get(name, ""))
             self.compare_rights(was, user, power)
-        for key in (*PRINTS, "ab" * 32):
+        for key in (*FINGERPRINTS, "ab" * 32):
             had, has = old.user_of(key), new.user_of(key)
             if has is not None:
                 self.compare_rights(had, has, power)
         for one, invite in new.invites.items():
             if one not in old.invites:
-                assert self.book.ranks[invite.role] <= power[0]
+                assert self.rights.ranks[invite.role] <= power[0]
                 assert max(invite.end, invite.expires) <= power[1]
 
     def compare_rights(self, had: User | None, has: User, power: Reach) -> None:
@@ -250,19 +252,19 @@ class Comparing(RuleBasedStateMachine):
             assert after == least(after, power), f"{had} rose to {has} by {power}"
 
     def compare_vouched(self, old: State, who: int) -> None:
-        """Whatever a key is now trusted for, another one that is verified has said so."""
-        caller = old.user_of(PRINTS[who])
-        vouches = caller is not None and caller.key(PRINTS[who]).verified
+        """Check that only another, verified key has changed the name or verification of a key."""
+        caller = old.user_of(FINGERPRINTS[who])
+        vouches = caller is not None and caller.key(FINGERPRINTS[who]).verified
         for user in self.state.users.values():
             for key in user.keys:
                 had = old.user_of(key.fingerprint)
                 was = had.key(key.fingerprint) if had else None
                 if was is None or (was.name, was.verified) != (key.name, key.verified):
                     assert vouches, f"an unverified key vouched for {key}"
-                    assert key.fingerprint != PRINTS[who], "a key vouched for itself"
+                    assert key.fingerprint != FINGERPRINTS[who], "a key vouched for itself"
 
     def compare_newcomer(self, old: State, key: str, limit: Reach) -> None:
-        """One new user at most, with this key and within the limit; all others as they were."""
+        """Check that at most one user was added, with this key and within the limit."""
         new = self.state
         assert all(new.users.get(name) == user for name, user in old.users.items())
         came = [user for name, user in new.users.items() if name not in old.users]
@@ -272,23 +274,27 @@ class Comparing(RuleBasedStateMachine):
             assert self.reach(user) == least(self.reach(user), limit), f"{user} beyond {limit}"
 
     def watch(self, head: int) -> None:
-        """No one received events after losing the right to them; `head`: the newest event
-        before what has just happened."""
+        """Check that no one received events after losing the right to them.
+
+        `head` is the newest event before the last change.
+        """
         for one in self.observers:
-            if self.book.may(self.acting(one.who), "Events:Read"):
+            if self.rights.may(self.acting(one.who), "Events:Read"):
                 one.lost = None
             elif one.lost is None:
                 one.lost = head
-            assert one.lost is None or one.newest <= one.lost, "an event for who may not read it"
+            assert one.lost is None or one.newest <= one.lost, (
+                "an event was sent to a user without the right to read it"
+            )
         self.observers = [one for one in self.observers if not one.is_over]
 
     @invariant()
-    def a_lasting_owner_stays(self) -> None:
+    def an_owner_without_time_limit_remains(self) -> None:
         owners = [user for user in self.state.users.values() if user.role == "owner"]
         assert any(user.keys and (user.start, user.end) == (-inf, inf) for user in owners)
 
     @invariant()
-    def invites_are_within_what_their_makers_were_left(self) -> None:
+    def invites_are_within_the_reach_of_their_creators(self) -> None:
         for one, invite in self.state.invites.items():
             backer = self.backers[one]
             assert invite.inviter == ("" if backer.gone else backer.name)
@@ -297,6 +303,6 @@ class Comparing(RuleBasedStateMachine):
                 assert invite.end <= backer.low[1]
 
     @invariant()
-    def nothing_has_gone_wrong_inside(self) -> None:
+    def no_traceback_was_logged_and_no_callback_failed(self) -> None:
         assert not self.log.tracebacks, self.log.tracebacks[0]
         assert not self.faults, self.faults[0]

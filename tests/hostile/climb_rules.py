@@ -1,4 +1,4 @@
-"""Who may do what, by tables of our own, and the people and calls of `test_climb.py`."""
+"""The expected rights of `test_climb.py`, and the users and bodies of its calls."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-# ---------------------------------------------------------------------------------- the rules
+# ----------------------------------------------------------------------------------- policies
 
-HOUSE = """
+HOUSE_POLICY = """
 [[policy]]
 id = "install"
 [[policy.statement]]
@@ -61,9 +61,8 @@ policies = ["core-unpaired", "audit"]
 id = "user"
 policies = ["core-unpaired", "core-guest", "core-user", "own-keys"]
 """
-#: Middle ranks with every right there is, so that ranks alone keep them back; and no windows of
-#: admins.
-WIDE = """
+#: Middle ranks have every action, so that only their rank limits them; admins may not open windows.
+WIDE_POLICY = """
 [[policy]]
 id = "all"
 [[policy.statement]]
@@ -86,7 +85,7 @@ policies = ["all"]
 id = "admin"
 policies = ["core-unpaired", "core-guest", "core-user", "core-admin", "no-window"]
 """
-BAD = HOUSE + '[[role]]\nid = "king"\nrank = 40\npolicies = []\n'
+INVALID_POLICY = HOUSE_POLICY + '[[role]]\nid = "king"\nrank = 40\npolicies = []\n'
 
 GUESTS_ONLY = frozenset(
     {
@@ -107,44 +106,44 @@ Target = tuple[str, str]  # the name of a user and a role
 
 
 @dataclass(frozen=True)
-class Book:
-    """What a policy file means, said once more: ranks, and who may do what to whom."""
+class RightsModel:
+    """The expected meaning of a policy file: ranks, and the actions of each role."""
 
     text: str
     ranks: Mapping[str, int]
     always: Mapping[str, frozenset[str]]
     to_guests: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    to_oneself: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    to_self: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def may(self, user: User | None, action: str, *targets: Target) -> bool:
-        """`user` is the requester, during their access."""
+        """Whether the requester, whose access is active, may do this to all targets."""
         if user is None or user.role not in self.ranks:
             return False
         if action in self.always.get(user.role, ()):
             return True
         guests = action in self.to_guests.get(user.role, ())
-        oneself = action in self.to_oneself.get(user.role, ())
+        self_service = action in self.to_self.get(user.role, ())
         return bool(targets) and all(
-            (guests and role == "guest") or (oneself and name == user.name)
+            (guests and role == "guest") or (self_service and name == user.name)
             for name, role in targets
         )
 
 
-OFFICES = {"admin": ADMINISTRATION, "owner": ADMINISTRATION}
-PLAIN = Book("", BUILT_IN, OFFICES)
-AT_HOME = Book(
-    HOUSE,
+ADMINISTRATORS = {"admin": ADMINISTRATION, "owner": ADMINISTRATION}
+BUILT_IN_RIGHTS = RightsModel("", BUILT_IN, ADMINISTRATORS)
+HOUSE_RIGHTS = RightsModel(
+    HOUSE_POLICY,
     {**BUILT_IN, "installer": 15, "helper": 18, "auditor": 2},
     {
-        **OFFICES,
+        **ADMINISTRATORS,
         "installer": frozenset({"Pairing:OpenWindow"}),
         "auditor": frozenset({"Events:Read"}),
     },
     to_guests={"helper": GUESTS_ONLY},
-    to_oneself={"user": OWN_KEYS},
+    to_self={"user": OWN_KEYS},
 )
-LOOSE = Book(
-    WIDE,
+WIDE_RIGHTS = RightsModel(
+    WIDE_POLICY,
     {**BUILT_IN, "installer": 25, "helper": 18},
     {
         "owner": ADMINISTRATION,
@@ -156,20 +155,21 @@ LOOSE = Book(
 
 Reach = tuple[float, float]  # rank and end
 CONSOLE: Reach = (inf, inf)
-NOBODY: Reach = (-inf, -inf)
+NO_REACH: Reach = (-inf, -inf)
 
 
 def least(*reaches: Reach) -> Reach:
     return min(rank for rank, _ in reaches), min(end for _, end in reaches)
 
 
-# --------------------------------------------------------------------------------- the people
+# -------------------------------------------------------------------------------------- users
 
 BASE = 2_000_000_000.0
 KEYS = tuple(Identity.create() for _ in range(18))
-PRINTS = tuple(one.fingerprint.hex for one in KEYS)
-#: name, role, end; the key of each has the same place in KEYS, and the rest are strangers'.
-PEOPLE: tuple[tuple[str, str, float | None], ...] = (
+FINGERPRINTS = tuple(one.fingerprint.hex for one in KEYS)
+#: Name, role and end of access. The key of each has the same index in KEYS; the other keys are
+#: unknown to the device.
+USERS: tuple[tuple[str, str, float | None], ...] = (
     ("olga", "owner", None),
     ("adam", "admin", None),
     ("edda", "admin", BASE + 200),
@@ -181,14 +181,14 @@ PEOPLE: tuple[tuple[str, str, float | None], ...] = (
     ("xaver", "admin", BASE - 1),
     ("otto", "owner", BASE + 250),
 )
-#: A user whose key no one has compared: it vouches for none, and least of all for itself.
+#: Users whose key is unverified, so that it cannot vouch for any key.
 UNVERIFIED = frozenset({"uwe", "otto"})
-NAMES = (*(name for name, _, _ in PEOPLE), "nina", "leo")
-OFTEN = (1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 10, 11, 12)
+NAMES = (*(name for name, _, _ in USERS), "nina", "leo")
+WEIGHTED_CALLERS = (1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 10, 11, 12)
 
-callers = st.sampled_from(OFTEN)
-givers = st.sampled_from((1, 2, 3, 4, 9, 2, 3, 4, 1, 5, 0, 8, 6))
-strangers = st.sampled_from((*range(10, 18), 6, 8))
+callers = st.sampled_from(WEIGHTED_CALLERS)
+creators = st.sampled_from((1, 2, 3, 4, 9, 2, 3, 4, 1, 5, 0, 8, 6))
+unknown_keys = st.sampled_from((*range(10, 18), 6, 8))
 names = st.sampled_from(NAMES)
 new_names = st.sampled_from(("nina", "leo", "leo-2", "adam", "zoe"))
 roles = st.sampled_from(
@@ -196,31 +196,31 @@ roles = st.sampled_from(
 )
 ends = st.sampled_from((None, BASE + 150, BASE + 220, BASE + 350, BASE + 1000))
 starts = st.sampled_from((None, None, BASE - 10, BASE + 100))
-prints = st.sampled_from((*PRINTS[10:], *PRINTS[:3], "ab" * 32))
+fingerprints = st.sampled_from((*FINGERPRINTS[10:], *FINGERPRINTS[:3], "ab" * 32))
 methods = st.sampled_from(("PATCH", "iPATCH", "POST"))
-seldom = st.sampled_from((False,) * 5 + (True,))
-user_wishes = st.fixed_dictionaries({}, optional={"not_before": starts, "not_after": ends})
-change_wishes = st.one_of(
+rarely = st.sampled_from((False,) * 5 + (True,))
+user_bodies = st.fixed_dictionaries({}, optional={"not_before": starts, "not_after": ends})
+change_bodies = st.one_of(
     st.fixed_dictionaries({"role": roles}, optional={"not_after": ends}),
     st.fixed_dictionaries({"not_after": ends}, optional={"not_before": starts}),
     st.fixed_dictionaries({"name": new_names}, optional={"role": roles}),
-    st.just({"display": "somebody"}),
+    st.just({"display": "Display name"}),
 )
-invite_wishes = st.fixed_dictionaries(
+invite_bodies = st.fixed_dictionaries(
     {"name": new_names},
     optional={
         "role": roles,
         "seconds": st.sampled_from((50, 1000)),
         "uses": st.sampled_from((1, 2)),
-        "key": st.sampled_from(PRINTS[10:]),
+        "key": st.sampled_from(FINGERPRINTS[10:]),
         "not_after": ends,
     },
 )
 
-FINE = {"2.01", "2.02", "2.04", "2.05"}
-REFUSED = {"4.00", "4.03", "4.04", "4.09", "4.29"}
+SUCCESS = {"2.01", "2.02", "2.04", "2.05"}
+REFUSALS = {"4.00", "4.03", "4.04", "4.09", "4.29"}
 LIMITS = replace(HASTY, window_failures=50, backoff_after=500)
-FEW = IamLimits(users=16, keys_per_user=3, invites=5)
+IAM_LIMITS = IamLimits(users=16, keys_per_user=3, invites=5)
 
 
 @cache

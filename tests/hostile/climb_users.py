@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -11,34 +11,31 @@ from hypothesis.stateful import (
 
 from tests.hostile.climb_machine import Comparing
 from tests.hostile.climb_rules import (
-    PRINTS,
+    FINGERPRINTS,
     Target,
     callers,
-    change_wishes,
-    givers,
+    change_bodies,
+    creators,
+    fingerprints,
     methods,
     names,
     new_names,
-    prints,
     roles,
-    user_wishes,
+    user_bodies,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 class UserCalls(Comparing):
-    """Users and keys: added, changed, removed."""
+    """Calls that add, change and remove users and keys."""
 
-    @rule(who=givers, name=new_names, role=roles, more=user_wishes, key=prints | st.none())
+    @rule(who=creators, name=new_names, role=roles, more=user_bodies, key=fingerprints | st.none())
     def add_user(
         self, who: int, name: str, role: str, more: dict[str, Any], key: str | None
     ) -> None:
-        wish = {"name": name, "role": role, **more, "keys": [key] if key else []}
+        body = {"name": name, "role": role, **more, "keys": [key] if key else []}
         self.call(
             who,
-            ("POST", "/iam/users", wish),
+            ("POST", "/iam/users", body),
             action="Iam:AddUser",
             targets=[(name, role)],
             fits="user-info",
@@ -48,13 +45,13 @@ class UserCalls(Comparing):
         user = self.state.users.get(name)
         return name, user.role if user else ""
 
-    @rule(who=callers, name=names, wish=change_wishes, method=methods)
-    def change_user(self, who: int, name: str, wish: dict[str, Any], method: str) -> None:
+    @rule(who=callers, name=names, body=change_bodies, method=methods)
+    def change_user(self, who: int, name: str, body: dict[str, Any], method: str) -> None:
         before = self.target(name)
-        after = wish.get("name", name), wish.get("role", before[1])
+        after = body.get("name", name), body.get("role", before[1])
         self.call(
             who,
-            (method, f"/iam/users/{name}", wish),
+            (method, f"/iam/users/{name}", body),
             action="Iam:SetUser",
             targets=[before, after],
             fits="user-info",
@@ -66,24 +63,28 @@ class UserCalls(Comparing):
         request = "DELETE", f"/iam/users/{name}", None
         self.call(who, request, action="Iam:RemoveUser", targets=[self.target(name)])
 
-    @rule(who=callers, name=names, key=prints, shout=st.booleans())
-    def add_key(self, who: int, name: str, key: str, *, shout: bool) -> None:
-        path = f"/iam/users/{name}/keys/{key.upper() if shout else key}"
+    @rule(who=callers, name=names, key=fingerprints, upper=st.booleans())
+    def add_key(self, who: int, name: str, key: str, *, upper: bool) -> None:
+        path = f"/iam/users/{name}/keys/{key.upper() if upper else key}"
         request = "PUT", path, {"name": "second"}
         targets = [self.target(name)]
         self.call(who, request, action="Iam:AddKey", targets=targets, fits="user-info")
 
     @rule(who=callers, called=st.sampled_from((None, "second", "phone")))
-    def vouch_for_oneself(self, who: int, called: str | None) -> None:
-        user = self.state.user_of(PRINTS[who])
+    def vouch_for_own_key(self, who: int, called: str | None) -> None:
+        user = self.state.user_of(FINGERPRINTS[who])
         if user is not None:
-            request = "PUT", f"/iam/users/{user.name}/keys/{PRINTS[who]}", {"name": called or ""}
+            request = (
+                "PUT",
+                f"/iam/users/{user.name}/keys/{FINGERPRINTS[who]}",
+                {"name": called or ""},
+            )
             targets = [self.target(user.name)]
             self.call(who, request, action="Iam:AddKey", targets=targets, fits="user-info")
 
     @rule(who=callers, name=names, own=st.booleans())
     def remove_key(self, who: int, name: str, *, own: bool) -> None:
-        user = self.state.user_of(PRINTS[who]) if own else self.state.users.get(name)
+        user = self.state.user_of(FINGERPRINTS[who]) if own else self.state.users.get(name)
         if user is not None and user.keys:
             path = f"/iam/users/{user.name}/keys/{user.keys[-1].fingerprint}"
             targets = [self.target(user.name)]

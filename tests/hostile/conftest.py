@@ -1,4 +1,4 @@
-"""A real device in this process, over real UDP, and callers that do not behave."""
+"""Fixtures: a real device in this process, reached over real UDP, and its callers."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -30,5 +30,5 @@ async def owner(kit: Kit, device: Device) -> Caller:
 
 @pytest.fixture
 async def guest(kit: Kit, device: Device, owner: Caller) -> Caller:
-    assert device.users.users, owner  # the owner came first
+    assert device.users.users, owner  # the first user has to be an owner
     return kit.known(device, "gustav", "guest")

@@ -1,4 +1,4 @@
-"""A client that pairs through a man in the middle, and checks of who has paired with whom."""
+"""Pair a client through a man in the middle, and check which keys each side has stored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DIGITS = 3
 async def pairs(
     client: Client, bearer: LabelledDevice, middle: Middle, way: str, confirm: Confirm
 ) -> Any:
-    """The client's user does what the way asks, and meets the man in the middle."""
+    """Pair the client by the method `way`, with the man in the middle instead of the device."""
     if way == Method.LABEL:
         return await client.pair(bearer.label.text, at=middle.address, name="anna")
     return await client.pair(
@@ -49,37 +49,37 @@ def stored_on(device: Device) -> list[str]:
     return [key for user in device.users.users.values() for key in user.fingerprints]
 
 
-def nobody_won(client: Client, device: Device) -> None:
+def assert_no_one_paired(client: Client, device: Device) -> None:
     assert not client.devices
     assert not device.users.users
 
 
-def both_are_his(client: Client, device: Device, middle: Middle) -> None:
+def assert_both_paired_with_attacker(client: Client, device: Device, middle: Middle) -> None:
     assert stored_at(client) == [middle.identity.fingerprint]
     assert stored_on(device) == [middle.identity.fingerprint.hex]
 
 
-# -- who is a device to the one and a client to the other -----------------------------------------
+# -- a man in the middle that runs both halves of the ceremony ------------------------------------
 
 
-class Searching(SasDevice):
-    """Promises nothing: once all else is known, the nonce that makes the numbers equal."""
+class SearchingDevice(SasDevice):
+    """A device half without a binding commitment: it picks its nonce last, to match the number."""
 
-    def __init__(self, terms: Terms, him: Imposter) -> None:
+    def __init__(self, terms: Terms, attacker: Imposter) -> None:
         super().__init__(terms, random_bytes=secrets.token_bytes, digits=DIGITS)
-        self._him = him
+        self._attacker = attacker
 
     def exchange_untrusted(self, message: Fields) -> Fields:
         client_nonce = bytes_field(message, "nonce")
-        assert self._him.half is not None
-        wanted = self._him.half.number
+        assert self._attacker.half is not None
+        wanted = self._attacker.half.number
         while sas.number(self._binding, client_nonce, self._nonce, digits=DIGITS) != wanted:
             self._nonce = secrets.token_bytes(sas.NONCE_BYTES)
         return super().exchange_untrusted(message)
 
 
 class _Board:
-    """The product's device, or with a part of it that does something else."""
+    """The real device half; with `reflects` it sends the client's tag back as its own."""
 
     def __init__(self, side: DeviceSide, *, reflects: bool = False) -> None:
         self.side, self._reflects, self._tag = side, reflects, b""
@@ -108,21 +108,21 @@ async def imposter(
     searches: bool = False,
     reflects: bool = False,
 ) -> Imposter:
-    """An attacker with both ceremonies, by the product's halves. `guess` is his code at each."""
+    """A man in the middle that runs a real half with each side. `guess` is the code it uses."""
 
-    def board(terms: Terms, him: Imposter) -> Board:
+    def board(terms: Terms, attacker: Imposter) -> Board:
         if way == Method.LABEL:
             return TokenCollector(terms)
         if searches:
-            return _Board(Searching(terms, him), reflects=reflects)
+            return _Board(SearchingDevice(terms, attacker), reflects=reflects)
         made = method_named(way, terms.channel.device, guess=guess()).create_side(terms)
         return _Board(made, reflects=reflects)
 
-    def half(session: Session, him: Imposter) -> ClientSide:
+    def half(session: Session, attacker: Imposter) -> ClientSide:
         label = None
         if way == Method.LABEL:
-            assert isinstance(him.board, TokenCollector)
-            label = Label(session.device, him.board.token)
+            assert isinstance(attacker.board, TokenCollector)
+            label = Label(session.device, attacker.board.token)
         return client_side_of(way, session, code=guess(), label=label)
 
     def make(identity: Identity, address: Address) -> Middle:

@@ -1,8 +1,7 @@
 """A client that disconnects at any step leaves nothing behind.
 
-It disconnects with close_notify, or in silence (the cable is cut; the device
-cannot know). Afterwards there is no ceremony, no session, no timer and no task; the attempt was
-counted; and the next client pairs.
+It sends close_notify, or only stops responding, as if the cable were cut. Afterwards there is no
+ceremony, session, timer or task; the attempt is counted; and the next client can pair.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ async def after_the_offer(caller: Caller, _device: Device) -> None:
     await caller.pair_ask("GET", "/pair")
 
 
-async def with_half_a_body(caller: Caller, _device: Device) -> None:
+async def after_an_incomplete_body(caller: Caller, _device: Device) -> None:
     answer = await caller.pair_ask("POST", "/pair", raw=bytes(64), block1=(0, True, 2))
     assert answer.code == "2.31"
 
@@ -68,7 +67,7 @@ async def while_observing(caller: Caller, _device: Device) -> None:
     await anext(caller.observe(f"/pair/{started.body['id']}", pairing=True))
 
 
-async def after_the_devices_yes(caller: Caller, device: Device) -> None:
+async def after_the_device_accepted(caller: Caller, device: Device) -> None:
     await caller.start("anna")
     device.decide(accept=True)
 
@@ -79,26 +78,26 @@ async def after_a_wrong_tag(caller: Caller, device: Device) -> None:
     assert (await caller.send_tag(started, bytes(32))).reason == "wrong-code"
 
 
-async def in_the_plain_form(caller: Caller, device: Device) -> None:
+async def during_the_plain_form(caller: Caller, device: Device) -> None:
     caller.asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))  # type: ignore[attr-defined]
     await device.heard(PairingEventKind.PENDING)
 
 
-#: Step → is there a ceremony then, whose end is counted?
+#: Each step, and whether a ceremony exists then, so that its end counts as an attempt.
 STEPS: dict[Step, bool] = {
     after_the_handshake: False,
     after_the_offer: False,
-    with_half_a_body: False,
+    after_an_incomplete_body: False,
     after_the_start: True,
     while_observing: True,
-    after_the_devices_yes: True,
+    after_the_device_accepted: True,
     after_a_wrong_tag: True,
-    in_the_plain_form: True,
+    during_the_plain_form: True,
 }
 
 
-async def all_gone(device: Device) -> None:
-    """No session, ceremony, timer, observation or half a body; the window is open or closed."""
+async def no_state_left(device: Device) -> None:
+    """Wait until no session, ceremony, timer, observation or incomplete body is left."""
     await device.until(lambda: not device.app.status()["sessions"])
     assert device.app.pairing.ceremonies.pending() is None
     server = device.app.pairing.port.server
@@ -112,7 +111,7 @@ async def all_gone(device: Device) -> None:
     await device.until(lambda: not observations_of(pair))
 
 
-async def next_one_pairs(kit: Kit, device: Device) -> None:
+async def another_client_pairs(kit: Kit, device: Device) -> None:
     await device.closed()
     await device.open(role="user", clears_backoff=True)
     caller = kit.caller(device)
@@ -122,9 +121,9 @@ async def next_one_pairs(kit: Kit, device: Device) -> None:
     assert list(device.users.users) == ["berta"]
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["goodbye", "silence"])
+@pytest.mark.parametrize("silent", [False, True], ids=["close_notify", "silent"])
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
-async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bool) -> None:
+async def test_a_disconnecting_client_leaves_no_state(kit: Kit, step: Step, silent: bool) -> None:
     device = await kit.device(limits=QUICK)
     await device.open(role="user")
     tasks = asyncio.all_tasks()
@@ -134,7 +133,7 @@ async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bo
     await step(caller, device)
     if silent:
         proxy.cut()
-        # No client comes, so the window closes as well, and nothing is left.
+        # No other client connects, so the window closes by itself.
         if STEPS[step]:
             await device.heard(PairingEventKind.ENDED)
         await device.closed()
@@ -150,15 +149,15 @@ async def test_nothing_is_left_of_who_goes_away(kit: Kit, step: Step, silent: bo
         assert device.app.access.store.attempts["pairing"]["failures"] == 1  # type: ignore[index]
     else:
         assert device.app.pairing.budget.failures == 0
-    await all_gone(device)
+    await no_state_left(device)
     assert not device.users.users
     await device.until(lambda: not asyncio.all_tasks() - tasks)
     proxy.close()
-    await next_one_pairs(kit, device)
+    await another_client_pairs(kit, device)
 
 
-async def test_who_is_silent_in_an_open_window_is_dropped_while_it_is_open(kit: Kit) -> None:
-    """A silent session does not keep one of the few slots of the pairing port."""
+async def test_a_silent_session_does_not_hold_a_slot_of_the_pairing_port(kit: Kit) -> None:
+    """The pairing port has two slots here. A session with a ceremony keeps its slot."""
     device = await kit.device(limits=replace(QUICK, unpaired_sessions=2, person_seconds=60))
     await device.open(role="user")
     silent = [kit.caller(device) for _ in range(5)]
@@ -175,14 +174,14 @@ async def test_who_is_silent_in_an_open_window_is_dropped_while_it_is_open(kit: 
     assert (await honest.send_tag(started, honest.tags(started).client_tag)).code == "2.04"
 
 
-async def test_silent_strangers_go_from_the_regular_port_and_an_owner_stays(kit: Kit) -> None:
-    """The stranger's cable is cut, so no close_notify arrives."""
+async def test_an_idle_session_of_an_unknown_key_is_closed_and_an_owners_is_kept(kit: Kit) -> None:
+    """The path of the unknown client is cut, so no close_notify arrives."""
     device = await kit.device(limits=QUICK)
-    owner, stranger = kit.known(device, "olga", "owner"), kit.caller(device)
+    owner, unknown = kit.known(device, "olga", "owner"), kit.caller(device)
     await owner.ask("GET", "/hello")
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=False)))
-    stranger.port = fixed_port(proxy.address.port)
-    assert (await stranger.ask("GET", "/hello")).code == "4.03"
+    unknown.port = fixed_port(proxy.address.port)
+    assert (await unknown.ask("GET", "/hello")).code == "4.03"
     proxy.cut()
     assert len(device.sessions("regular")) == 2
     await device.until(lambda: len(device.sessions("regular")) == 1)
@@ -192,7 +191,7 @@ async def test_silent_strangers_go_from_the_regular_port_and_an_owner_stays(kit:
     proxy.close()
 
 
-async def test_a_ceremony_ends_with_its_session_even_if_another_of_the_same_key_lives(
+async def test_a_ceremony_ends_with_its_session_even_if_the_key_has_another_one(
     kit: Kit,
 ) -> None:
     device = await kit.device(limits=replace(QUICK, person_seconds=60))
@@ -208,7 +207,7 @@ async def test_a_ceremony_ends_with_its_session_even_if_another_of_the_same_key_
     assert (await caller.start("anna")).code == "2.01"
 
 
-async def test_a_daemon_that_closes_leaves_no_task_and_tells_everybody(kit: Kit) -> None:
+async def test_closing_the_daemon_ends_all_connections_and_leaves_no_task(kit: Kit) -> None:
     tasks = asyncio.all_tasks()
     device = await kit.device(limits=QUICK)
     owner = kit.known(device, "olga", "owner")

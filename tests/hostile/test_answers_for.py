@@ -1,7 +1,7 @@
-"""An answer of the device's user is for the client that was looked at, not for the one that waits.
+"""The decision of the device's user applies only to the client that was shown.
 
-Between the look and the answer another client can take the place of the first: here the device lets
-the first client win, so that the second may start as soon as the first has gone.
+Between `pending` and the decision, another client can replace the first one. The device of these
+tests uses the overlap rule `first-wins`, so a second client may start once the first has aborted.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ async def device(kit: Kit) -> Device:
 
 
 async def ask(device: Device, verb: str, **args: object) -> dict[str, Any]:
-    """Ask the daemon as its command line does."""
+    """Send a request to the daemon over its control socket, as the command line does."""
     return await call(device.app.paths.socket, verb, args)
 
 
-async def looked_at(device: Device) -> dict[str, Any]:
-    """What `pending` shows to the device's user."""
+async def shown_ceremony(device: Device) -> dict[str, Any]:
+    """The ceremony that `pending` shows to the device's user."""
     [shown] = (await ask(device, "pending"))["pending"]
     return dict(shown)
 
 
-async def exchanged(kit: Kit, device: Device) -> tuple[dict[str, Any], Caller]:
-    """The device's user looks at anna; then anna is gone and eve waits."""
+async def replaced_client(kit: Kit, device: Device) -> tuple[dict[str, Any], Caller]:
+    """The device's user is shown anna; then anna aborts and eve waits for a decision."""
     anna, eve = kit.caller(device), kit.caller(device)
     await device.open()
     started = await anna.start("anna")
-    shown = await looked_at(device)
+    shown = await shown_ceremony(device)
     assert (shown["name"], shown["fingerprint"]) == ("anna", anna.fingerprint)
     await anna.pair_ask("DELETE", f"/pair/{started.body['id']}")
     assert (await eve.start("anna")).code == "2.01"
@@ -53,10 +53,10 @@ async def exchanged(kit: Kit, device: Device) -> tuple[dict[str, Any], Caller]:
 
 @pytest.mark.parametrize("verb", ["accept", "refuse"])
 @pytest.mark.parametrize("by", ["id", "fingerprint", "nothing", "no text"])
-async def test_it_does_not_reach_the_client_that_came_in_between(
+async def test_a_decision_does_not_apply_to_a_client_that_started_meanwhile(
     kit: Kit, device: Device, verb: str, by: str
 ) -> None:
-    shown, eve = await exchanged(kit, device)
+    shown, eve = await replaced_client(kit, device)
     args: dict[str, object] = {
         "id": {"id": shown["id"]},
         "fingerprint": {"id": shown["fingerprint"]},
@@ -75,7 +75,7 @@ async def test_it_does_not_reach_the_client_that_came_in_between(
 
 @pytest.mark.parametrize("verb", ["accept", "refuse"])
 @pytest.mark.parametrize("by", ["id", "hex", "grouped", "upper"])
-async def test_it_reaches_the_client_that_it_names(
+async def test_a_decision_applies_to_the_client_that_it_names(
     kit: Kit, device: Device, verb: str, by: str
 ) -> None:
     anna = kit.caller(device)
@@ -95,18 +95,20 @@ async def test_it_reaches_the_client_that_it_names(
         assert (await anna.send_tag(started, anna.tags(started).client_tag)).code == "2.04"
 
 
-async def test_a_fingerprint_that_was_not_shown_names_nobody(kit: Kit, device: Device) -> None:
-    """In `sas` the same key can start again, and the digits that were compared are others then."""
+async def test_a_decision_needs_the_id_of_the_ceremony_that_was_shown(
+    kit: Kit, device: Device
+) -> None:
+    """In `sas` the same key can start again, and the number to compare has changed then."""
     bearer = labelled(device)
     await device.open()
     key = Identity.create()
     anna = kit.caller(device, key)
     first = await Run.of(anna, bearer, Method.SAS)
     await first.run_to_decision()
-    old = await looked_at(device)
+    old = await shown_ceremony(device)
     again = await Run.of(kit.caller(device, key), bearer, Method.SAS)
     await again.run_to_decision()
-    new = await looked_at(device)
+    new = await shown_ceremony(device)
     assert new["fingerprint"] == old["fingerprint"] == anna.fingerprint
     assert new["number"] != old["number"]
     for name in (old["id"], new["fingerprint"], new["number"]):
@@ -117,7 +119,7 @@ async def test_a_fingerprint_that_was_not_shown_names_nobody(kit: Kit, device: D
     assert (await again.confirm()).code == "2.04"
 
 
-async def test_where_nothing_waits_it_says_so(device: Device) -> None:
+async def test_a_decision_is_rejected_if_no_client_waits(device: Device) -> None:
     for verb in ("accept", "refuse"):
         with pytest.raises(AppError, match="no client waits") as caught:
             await ask(device, verb, id="5f0c3a9e1b7d248866")

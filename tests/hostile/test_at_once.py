@@ -1,9 +1,9 @@
-"""A removed right ends immediately, with all that depends on it; no other user is affected.
+"""A removed right takes effect immediately and affects no other user.
 
-All users of one device observe the board and hold a session ticket. After each
-change the sessions and observations of exactly those concerned are gone, on both ports, and their
-tickets. (Others' tickets may go as well: they come back by a whole handshake and see no change.)
-"At once" is counted in turns of the device's loop, so that no machine is too slow for it.
+All users of one device observe the board and hold a session ticket. After each change, exactly the
+affected users lose their sessions, observations and tickets, on both ports. (Other users may lose
+their tickets too: they reconnect with a full handshake.) "Immediately" is measured in turns of the
+event loop, so that the result does not depend on the speed of the machine.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from tests.kit.device import Answer, Caller, Device, Kit
 
-    Change = Callable[["House"], Awaitable[Any]]
+    Change = Callable[["ConnectedUsers"], Awaitable[Any]]
 
 BASE = 2_000_000_000.0
-TURNS = 3  # of the loop, until a session has ended
+TURNS = 3  # turns of the event loop until a session has ended
 NEVER = 86_400.0
 NEW = "5a" * 32
 RULES = """
@@ -43,9 +43,9 @@ id = "reader"
 rank = 5
 policies = ["core-unpaired", "reading"]
 """
-LESS = RULES.replace(', "Hello:Get"', "")
+NO_HELLO = RULES.replace(', "Hello:Get"', "")
 NO_READER = ""
-NEAR = RULES.replace(
+LOCAL_ONLY = RULES.replace(
     '"Hello:Get"]', '"Hello:Get"]\nconditions = [{ Bool = { "Connection:IsLocal" = ["true"] } }]'
 )
 NO_EVENTS = (
@@ -64,8 +64,8 @@ policies = ["core-unpaired", "core-guest", "core-user", "core-admin", "no-trail"
 
 
 @dataclass
-class House:
-    """The connected users by the name of the key; adam has two keys."""
+class ConnectedUsers:
+    """A device and its connected users, by the name of the key. adam has two keys."""
 
     kit: Kit
     device: Device
@@ -74,12 +74,12 @@ class House:
     readings: dict[str, AsyncGenerator[Answer, None]] = field(default_factory=dict)
 
     @classmethod
-    async def built(cls, kit: Kit) -> House:
+    async def create(cls, kit: Kit) -> ConnectedUsers:
         wall = [BASE]
         kit.policy(RULES)
-        # The board has news only when a test says so: an observer that is refused its next
-        # notification would else be seen in the place of a session that ends.
-        # Both clocks stand still, so that no one's time ends before a test says so.
+        # The board changes only when a test says so: otherwise a test could mistake an observer
+        # whose next notification is refused for a session that has ended.
+        # Both clocks are fixed, so that no access ends before a test says so.
         clocks = SystemClocks(wall=lambda: wall[0], monotonic=lambda: 0.0)
         device = await kit.device(clocks=clocks, board_seconds=NEVER)
         self = cls(kit, device, wall)
@@ -94,18 +94,18 @@ class House:
         self.people["adam-2"] = kit.caller(device)
         second = f"/iam/users/adam/keys/{self.people['adam-2'].fingerprint}"
         assert (await self.people["olga"].ask("PUT", second, {})).code == "2.04"
-        self.people["stranger"] = kit.caller(device)
+        self.people["unknown"] = kit.caller(device)
         for name, caller in self.people.items():
-            await self.has_ticket(name)  # and from now on there is one
-            if name == "stranger":
+            await self.resumes(name)  # the first call stores a ticket
+            if name == "unknown":
                 assert (await caller.ask("GET", "/hello")).reason == "not-paired"
                 continue
             self.readings[name] = caller.observe("/board")
             assert (await anext(self.readings[name])).code == "2.05"
         return self
 
-    async def has_ticket(self, name: str) -> bool:
-        """Comes back, and takes another ticket along."""
+    async def resumes(self, name: str) -> bool:
+        """Reconnect, which stores a new ticket; true if the session was resumed by the old one."""
         address = Address(HOST, self.device.port(pairing=False))
         client = self.people[name].client
         back = await client.connect(
@@ -115,7 +115,7 @@ class House:
         return back.resumed
 
     def sessions(self) -> dict[tuple[bool, int], str]:
-        """Port and number of a session, and the name of its key."""
+        """The name of the key of each session, by port and session number."""
         names = {caller.fingerprint: name for name, caller in self.people.items()}
         regular, pairing = (
             self.device.app.server.sessions(),
@@ -127,8 +127,8 @@ class House:
             for one in sessions
         }
 
-    async def still_hears(self, name: str) -> bool:
-        """Whether an observation continues: the board notifies all observers."""
+    async def is_notified(self, name: str) -> bool:
+        """Make the board notify all observers; true if this one is still notified."""
         board: Any = self.device.app.site.paths()["board",]
         board.updated_state()
         try:
@@ -137,14 +137,14 @@ class House:
         except (ObservationEnded, StopAsyncIteration):
             return False
 
-    async def only_gone(self, *concerned: str) -> None:
-        """What these had is gone, and of others neither a session nor an observation."""
-        for name in self.people.keys() - {"stranger"}:
-            assert await self.still_hears(name) == (name not in concerned), name
-        for name in concerned:
-            assert not await self.has_ticket(name), name
+    async def assert_only_affected(self, *affected: str) -> None:
+        """Check that these lost observation and ticket, and the others kept their observation."""
+        for name in self.people.keys() - {"unknown"}:
+            assert await self.is_notified(name) == (name not in affected), name
+        for name in affected:
+            assert not await self.resumes(name), name
 
-    # -- what happens ---------------------------------------------------------------------------
+    # -- changes --------------------------------------------------------------------------------
 
     async def ask(self, who: str, method: str, path: str, body: object = None) -> Answer:
         answer = await self.people[who].ask(method, path, body)
@@ -160,139 +160,143 @@ class House:
 
 
 LOSSES: dict[str, tuple[Change, set[str]]] = {
-    "a key": (lambda h: h.ask("olga", "DELETE", h.key("adam-2")), {"adam-2"}),
-    "a user": (lambda h: h.ask("olga", "DELETE", "/iam/users/adam"), {"adam", "adam-2"}),
-    "one's own key": (lambda h: h.ask("adam", "DELETE", h.key("adam")), {"adam"}),
-    "oneself": (lambda h: h.ask("adam", "DELETE", "/iam/users/adam"), {"adam", "adam-2"}),
-    "a role": (
+    "key removed": (lambda h: h.ask("olga", "DELETE", h.key("adam-2")), {"adam-2"}),
+    "user removed": (lambda h: h.ask("olga", "DELETE", "/iam/users/adam"), {"adam", "adam-2"}),
+    "own key removed": (lambda h: h.ask("adam", "DELETE", h.key("adam")), {"adam"}),
+    "own user removed": (lambda h: h.ask("adam", "DELETE", "/iam/users/adam"), {"adam", "adam-2"}),
+    "role changed": (
         lambda h: h.ask("olga", "PATCH", "/iam/users/adam", {"role": "user"}),
         {"adam", "adam-2"},
     ),
-    "a role with a new name": (
+    "role and name changed": (
         lambda h: h.ask("olga", "iPATCH", "/iam/users/adam", {"role": "user", "name": "adi"}),
         {"adam", "adam-2"},
     ),
-    "time": (
+    "end set": (
         lambda h: h.ask("olga", "PATCH", "/iam/users/gustav", {"not_after": BASE + 9000}),
         {"gustav"},
     ),
-    "time already over": (
+    "end in the past": (
         lambda h: h.ask("olga", "PATCH", "/iam/users/gustav", {"not_after": BASE - 9000}),
         {"gustav"},
     ),
-    "time not yet come": (
+    "start in the future": (
         lambda h: h.ask("olga", "PATCH", "/iam/users/gustav", {"not_before": BASE + 9000}),
         {"gustav"},
     ),
 }
 RULE_LOSSES: dict[str, tuple[str, set[str]]] = {
-    "a right by policy": (LESS, {"rita"}),
-    "a right by a condition": (NEAR, {"rita"}),
-    "a right by a deny": (NO_EVENTS, {"adam", "adam-2"}),
-    "the role itself": (NO_READER, {"rita"}),
+    "action removed from the policy": (NO_HELLO, {"rita"}),
+    "condition added to the policy": (LOCAL_ONLY, {"rita"}),
+    "deny added to the policy": (NO_EVENTS, {"adam", "adam-2"}),
+    "role removed from the policy": (NO_READER, {"rita"}),
 }
 
 
 @pytest.mark.parametrize("what", [*LOSSES, *RULE_LOSSES])
-async def test_who_loses_something_loses_all_that_was_made_with_it(kit: Kit, what: str) -> None:
-    house = await House.built(kit)
-    await house.device.open(role="guest")
+async def test_a_removed_right_ends_the_sessions_observations_and_tickets_it_allowed(
+    kit: Kit, what: str
+) -> None:
+    connected = await ConnectedUsers.create(kit)
+    await connected.device.open(role="guest")
     for name in ("adam", "gustav"):
-        await house.people[name].connect(pairing=True)
-    concerned = (LOSSES | RULE_LOSSES)[what][1]
-    before = house.sessions()
-    assert set(before.values()) == house.people.keys()
+        await connected.people[name].connect(pairing=True)
+    affected = (LOSSES | RULE_LOSSES)[what][1]
+    before = connected.sessions()
+    assert set(before.values()) == connected.people.keys()
     assert list(before.values()).count("adam") == 2
     if what in LOSSES:
-        await LOSSES[what][0](house)
+        await LOSSES[what][0](connected)
     else:
-        await house.rules(RULE_LOSSES[what][0])
-    # At the pairing port no role counts, so other rules change nothing there.
+        await connected.rules(RULE_LOSSES[what][0])
+    # The pairing port does not check roles, so changed policies end no session there.
     left = {
         (pairing, number): name
         for (pairing, number), name in before.items()
-        if name not in concerned or (pairing and what in RULE_LOSSES)
+        if name not in affected or (pairing and what in RULE_LOSSES)
     }
     for _ in range(TURNS):
         await asyncio.sleep(0)
-    assert house.sessions() == left
-    await house.only_gone(*concerned)
+    assert connected.sessions() == left
+    await connected.assert_only_affected(*affected)
 
 
-async def invited(house: House) -> None:
-    """An invite is made, redeemed and another withdrawn."""
-    made = (await house.ask("adam", "POST", "/iam/invites", {"name": "nina"})).body
-    await house.ask("olga", "DELETE", f"/iam/invites/{made['id']}")
+async def invite_withdrawn(connected: ConnectedUsers) -> None:
+    """Create an invite and withdraw it."""
+    made = (await connected.ask("adam", "POST", "/iam/invites", {"name": "nina"})).body
+    await connected.ask("olga", "DELETE", f"/iam/invites/{made['id']}")
 
 
-async def opened_and_closed(house: House) -> None:
-    await house.ask("adam", "POST", "/iam/window", {"role": "guest"})
-    await house.ask("olga", "DELETE", "/iam/window")
+async def window_opened_and_closed(connected: ConnectedUsers) -> None:
+    await connected.ask("adam", "POST", "/iam/window", {"role": "guest"})
+    await connected.ask("olga", "DELETE", "/iam/window")
 
 
-async def added_and_removed(house: House) -> None:
-    await house.ask("olga", "POST", "/iam/users", {"name": "nina", "role": "guest", "keys": [NEW]})
-    await house.ask("olga", "DELETE", "/iam/users/nina")
+async def user_added_and_removed(connected: ConnectedUsers) -> None:
+    await connected.ask(
+        "olga", "POST", "/iam/users", {"name": "nina", "role": "guest", "keys": [NEW]}
+    )
+    await connected.ask("olga", "DELETE", "/iam/users/nina")
 
 
-async def refused(house: House) -> None:
+async def refused(connected: ConnectedUsers) -> None:
     for method, path in (("DELETE", "/iam/users/olga"), ("GET", "/events")):
-        assert (await house.people["gustav"].ask(method, path)).reason == "denied"
+        assert (await connected.people["gustav"].ask(method, path)).reason == "denied"
 
 
-async def a_key_more_and_less(house: House) -> None:
+async def key_added_and_removed(connected: ConnectedUsers) -> None:
     path = f"/iam/users/gustav/keys/{NEW}"
-    await house.ask("olga", "PUT", path, {})
-    await house.ask("olga", "DELETE", path)
+    await connected.ask("olga", "PUT", path, {})
+    await connected.ask("olga", "DELETE", path)
 
 
-NOTHING: dict[str, Change] = {
+HARMLESS_CHANGES: dict[str, Change] = {
     "a new name": lambda h: h.ask("olga", "PATCH", "/iam/users/adam", {"name": "adi"}),
-    "one's own new name": lambda h: h.ask("adam", "PATCH", "/iam/users/adam", {"name": "adi"}),
+    "own new name": lambda h: h.ask("adam", "PATCH", "/iam/users/adam", {"name": "adi"}),
     "a display name": lambda h: h.ask("olga", "PATCH", "/iam/users/leo", {"display": "Leo L."}),
     "a key's name": lambda h: h.ask("olga", "PUT", h.key("adam-2"), {"name": "tablet"}),
-    "the role one has": lambda h: h.ask("olga", "PATCH", "/iam/users/leo", {"role": "guest"}),
-    "others come and go": added_and_removed,
-    "a key more and less": a_key_more_and_less,
-    "invites": invited,
-    "a window": opened_and_closed,
+    "same role": lambda h: h.ask("olga", "PATCH", "/iam/users/leo", {"role": "guest"}),
+    "another user added and removed": user_added_and_removed,
+    "key added and removed": key_added_and_removed,
+    "invites": invite_withdrawn,
+    "a window": window_opened_and_closed,
     "refusals": refused,
     "a role that no user has": lambda h: h.rules(RULES + '[[role]]\nid="x"\nrank=1\npolicies=[]\n'),
 }
 
 
-@pytest.mark.parametrize("what", NOTHING)
-async def test_what_takes_nothing_away_ends_nothing(kit: Kit, what: str) -> None:
-    house = await House.built(kit)
-    before = house.sessions()
-    await NOTHING[what](house)
+@pytest.mark.parametrize("what", HARMLESS_CHANGES)
+async def test_a_change_that_removes_no_right_ends_no_session(kit: Kit, what: str) -> None:
+    connected = await ConnectedUsers.create(kit)
+    before = connected.sessions()
+    await HARMLESS_CHANGES[what](connected)
     for _ in range(TURNS):
         await asyncio.sleep(0)
-    assert house.sessions() == before
-    await house.only_gone()
+    assert connected.sessions() == before
+    await connected.assert_only_affected()
     if what.endswith("name"):
-        assert all([await house.has_ticket(name) for name in house.people])
+        assert all([await connected.resumes(name) for name in connected.people])
 
 
-async def test_a_limited_user_ends_by_himself(kit: Kit) -> None:
-    """There is no request and no change: only the time has expired."""
-    house = await House.built(kit)
-    control = house.device.app.access
+async def test_the_session_of_a_limited_user_ends_when_the_access_expires(kit: Kit) -> None:
+    """No request and no change causes it: only the clock advances."""
+    connected = await ConnectedUsers.create(kit)
+    control = connected.device.app.access
     control.registry.set_user(None, "leo", UserPatch(not_after=BASE + 0.3))
     control.registry.set_user(None, "gustav", UserPatch(not_after=BASE + 5000))
-    await house.device.until(lambda: not {"leo", "gustav"} & set(house.sessions().values()))
-    for name in ("leo", "gustav"):  # their time is bounded now, and they are back
-        await house.has_ticket(name)
-        house.readings[name] = house.people[name].observe("/board")
-        assert (await anext(house.readings[name])).code == "2.05"
-    before = house.sessions()
+    await connected.device.until(lambda: not {"leo", "gustav"} & set(connected.sessions().values()))
+    for name in ("leo", "gustav"):  # the limit ended their sessions, so they reconnect
+        await connected.resumes(name)
+        connected.readings[name] = connected.people[name].observe("/board")
+        assert (await anext(connected.readings[name])).code == "2.05"
+    before = connected.sessions()
     head = control.store.audit.head
-    house.wall[0] += 1
-    with pytest.raises(ObservationEnded):  # noqa: PT012  # it ends in the middle
+    connected.wall[0] += 1
+    with pytest.raises(ObservationEnded):  # noqa: PT012  # the loop raises
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            async for answer in house.readings["leo"]:
+            async for answer in connected.readings["leo"]:
                 assert answer.code == "2.05"
-    assert {before[number] for number in before.keys() - house.sessions().keys()} == {"leo"}
+    assert {before[number] for number in before.keys() - connected.sessions().keys()} == {"leo"}
     assert control.store.audit.head == head
-    await house.only_gone("leo")
-    assert (await house.people["leo"].ask("GET", "/hello")).reason == "not-paired"
+    await connected.assert_only_affected("leo")
+    assert (await connected.people["leo"].ask("GET", "/hello")).reason == "not-paired"

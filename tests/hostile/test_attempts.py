@@ -1,7 +1,8 @@
-"""Attackers can use up neither a printed code for good nor the attempts of an owner's window.
+"""An attacker can neither disable a printed code for good nor use up an owner's attempts.
 
-A try at the printed code is counted once the first J-PAKE round has proved its points. The console
-enables a disabled code again. A window that a user opened remotely has attempts of its own.
+An attempt on the printed code is counted once the proofs of the first J-PAKE round are valid. The
+console can enable a disabled code again. A window that a user opened remotely counts its own
+attempts.
 """
 
 from __future__ import annotations
@@ -33,72 +34,72 @@ if TYPE_CHECKING:
 
     from tests.kit.device import Answer, Caller, Device, Kit
 
-DEAD = DEFAULT_LIMITS.printed_code_failures
-NOISE = random.Random(8)
+MAX_FAILURES = DEFAULT_LIMITS.printed_code_failures
+RANDOM = random.Random(8)
 
 
-def plate_failures(device: Device) -> int:
-    """Failed tries at the printed code, as they are stored."""
+def label_failures(device: Device) -> int:
+    """The stored number of failed attempts on the printed code."""
     stored: Any = device.app.access.store.attempts[LABEL_RECORD]
     assert stored["failures"] == device.app.pairing.methods.label.failures
     return int(stored["failures"])
 
 
-def kill_the_code(device: Device, *, blocked_seconds: float = 0.0) -> None:
-    """Strangers have had their tries, at the code and at the device."""
+def disable_code(device: Device, *, blocked_seconds: float = 0.0) -> None:
+    """Use up the attempts on the printed code; with `blocked_seconds`, also those of the device."""
     service = device.app.pairing
-    service.methods.replace_label(replace(service.methods.label, failures=DEAD))
+    service.methods.replace_label(replace(service.methods.label, failures=MAX_FAILURES))
     if blocked_seconds:
         until = asyncio.get_running_loop().time() + blocked_seconds
         record_of(service).budget = AttemptBudget(15, until, service.limits)
     record_of(service).keep(record_of(service).budget, (), 0.0, actor="")
 
 
-async def wrong(caller: Caller, bearer: LabelledDevice, **start: object) -> Answer:
-    """A try at the printed code that fails; with `start`, by what its first message says."""
+async def fail_attempt(caller: Caller, bearer: LabelledDevice, **start: object) -> Answer:
+    """A failed attempt on the printed code. `start` replaces fields of the first message."""
     run = await Run.of(caller, bearer, PRINTED, code=bearer.wrong_code_for(PRINTED))
     started = await run.start(**start)
     return await run.confirm() if started.code == "2.01" else started
 
 
-async def from_afar(owner: Caller, **wish: object) -> Answer:
-    answer = await owner.ask("POST", "/iam/window", {"role": "user", **wish})
+async def open_remotely(owner: Caller, **fields: object) -> Answer:
+    answer = await owner.ask("POST", "/iam/window", {"role": "user", **fields})
     assert answer.code == "2.04", answer
     return answer
 
 
-# -- what a try is --------------------------------------------------------------------------------
+# -- what counts as an attempt --------------------------------------------------------------------
 
 
-def noise(_round_one: bytes) -> bytes:
-    return NOISE.randbytes(jpake.ROUND_ONE_BYTES)
+def random_bytes(_round_one: bytes) -> bytes:
+    return RANDOM.randbytes(jpake.ROUND_ONE_BYTES)
 
 
-def no_proof(round_one: bytes) -> bytes:
-    """The points are right, the last proof is not."""
+def invalid_proof(round_one: bytes) -> bytes:
+    """The points are valid, the last proof is not."""
     return round_one[:-1] + bytes([round_one[-1] ^ 1])
 
 
-def one_point_twice(round_one: bytes) -> bytes:
-    """Half a round, and the same half once more with something behind it."""
+def repeated_half(round_one: bytes) -> bytes:
+    """The first half of the round, repeated, with a trailing byte."""
     half = round_one[: len(round_one) // 2]
     return half + half + b"\0"
 
 
 class NoFields(CompareClient):
-    """A client of `code` that sends no fields by itself."""
+    """A client half of `code` that adds no fields to the messages."""
 
     method = Method.CODE
 
 
-@pytest.mark.parametrize("change", [noise, no_proof, one_point_twice])
-async def test_first_rounds_that_prove_nothing_are_no_tries_at_the_printed_code(
+@pytest.mark.parametrize("change", [random_bytes, invalid_proof, repeated_half])
+async def test_an_invalid_first_round_is_not_an_attempt_on_the_printed_code(
     kit: Kit, device: Device, change: Callable[[bytes], bytes]
 ) -> None:
-    """More of them than there are tries. Windows and the back-off count them like all failures."""
+    """The window and the back-off count them, as they count every failure."""
     bearer = labelled(device)
     mallory = kit.caller(device)
-    for turn in range(DEAD + 1):
+    for turn in range(MAX_FAILURES + 1):
         if turn % 3 == 0:
             await opened(device, PRINTED)
         run = await Run.of(mallory, bearer, PRINTED)
@@ -107,32 +108,32 @@ async def test_first_rounds_that_prove_nothing_are_no_tries_at_the_printed_code(
         answer = await run.start(round_one=changed, printed=True)
         assert (answer.code, answer.reason) == ("4.03", "wrong-code")
         assert device.app.pairing.budget.failures == turn % 3 + 1
-        assert plate_failures(device) == 0
+        assert label_failures(device) == 0
     assert not device.app.status()["label"]["dead"]
     await opened(device, PRINTED)
     await paired(kit.caller(device), bearer, PRINTED)
 
 
-async def test_a_first_round_that_proves_its_points_is_a_try_before_it_is_answered(
+async def test_a_valid_first_round_is_counted_as_an_attempt_before_it_is_answered(
     kit: Kit, device: Device
 ) -> None:
     bearer = labelled(device)
     await opened(device, PRINTED)
     run = await Run.of(kit.caller(device), bearer, PRINTED)
     assert (await run.start()).code == "2.01"
-    assert plate_failures(device) == 1
+    assert label_failures(device) == 1
     assert (await run.confirm()).code == "2.04"
-    assert plate_failures(device) == 0
+    assert label_failures(device) == 0
 
 
-# -- what the console gives back ------------------------------------------------------------------
+# -- enabling a disabled code ---------------------------------------------------------------------
 
 
-async def test_the_console_revives_a_dead_code(kit: Kit, device: Device) -> None:
+async def test_the_console_enables_a_disabled_code(kit: Kit, device: Device) -> None:
     bearer = labelled(device)
-    kill_the_code(device)
+    disable_code(device)
     await opened(device, PRINTED)
-    assert (await wrong(kit.caller(device), bearer)).reason == "wrong-code"
+    assert (await fail_attempt(kit.caller(device), bearer)).reason == "wrong-code"
     assert device.app.status()["label"]["dead"]
     socket = device.app.paths.socket
     assert await call(socket, "label-revive", {}) == {"revived": True}
@@ -142,16 +143,16 @@ async def test_the_console_revives_a_dead_code(kit: Kit, device: Device) -> None
     assert kinds.count("code-revived") == 1
     await device.app.close()
     device = await kit.device()
-    assert plate_failures(device) == 0
+    assert label_failures(device) == 0
     await opened(device, PRINTED)
     await paired(kit.caller(device), LabelledDevice(device, bearer.label, bearer.printed), PRINTED)
 
 
-async def test_without_a_daemon_as_well_and_without_a_label_it_says_so(device: Device) -> None:
+async def test_label_revive_works_offline_and_reports_a_missing_label(device: Device) -> None:
     with pytest.raises(AppError, match="no label"):
         await call(device.app.paths.socket, "label-revive", {})
     labelled(device)
-    kill_the_code(device)
+    disable_code(device)
     places = device.app.paths
     await device.app.close()
     assert offline.OfflineConsole(places, warn=print).run(Console.label_revive) == {"revived": True}
@@ -163,21 +164,21 @@ async def test_without_a_daemon_as_well_and_without_a_label_it_says_so(device: D
 # -- an owner's window ----------------------------------------------------------------------------
 
 
-async def test_an_owners_window_does_not_care_what_strangers_used_up(
+async def test_an_owners_window_works_after_attackers_used_up_all_attempts(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    """During a back-off and with a disabled code no one can pair at the device, and the window
-    that an owner opens remotely pairs its user by each method, the printed code included."""
+    """While a back-off and a disabled code prevent pairing in windows of the console, a window that
+    an owner opens remotely works with each method, including the printed code."""
     bearer = labelled(device)
     for way in (Method.CODE, Method.SAS, PRINTED):
-        kill_the_code(device, blocked_seconds=3600)
+        disable_code(device, blocked_seconds=3600)
         await device.closed()
         await device.open(role="user")
         refused = await (await Run.of(kit.caller(device), bearer, way)).start()
         assert (refused.code, refused.reason) == ("4.29", "locked-out")
         assert device.app.status()["window"]["blocked_seconds"] > 3000
         await device.closed()
-        await from_afar(owner)
+        await open_remotely(owner)
         assert "blocked_seconds" not in device.app.status()["window"]
         await paired(kit.caller(device), bearer, way, name=way)
         stored: Any = device.app.access.store.attempts["pairing"]
@@ -186,37 +187,37 @@ async def test_an_owners_window_does_not_care_what_strangers_used_up(
     assert set(device.users.users) == {"olga", Method.CODE, Method.SAS, PRINTED}
 
 
-async def test_what_fails_in_an_owners_window_ends_that_window_and_nothing_else(
+async def test_failures_in_an_owners_window_close_only_that_window(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    """As often as strangers like: each window has its three, and the next is a fresh one."""
+    """Each of these windows has three attempts, however many failed in earlier ones."""
     bearer = labelled(device)
     before = device.app.access.store.attempts
     for _ in range(5):
-        await from_afar(owner)
+        await open_remotely(owner)
         mallory = kit.caller(device)
         for left in (2, 1, 0):
-            assert (await wrong(mallory, bearer)).reason == "wrong-code"
+            assert (await fail_attempt(mallory, bearer)).reason == "wrong-code"
             assert device.app.pairing.is_open is (left > 0)
         await mallory.close()
         await device.closed()
     assert device.app.access.store.attempts == before
     assert device.app.pairing.budget.failures == 0
-    await from_afar(owner)
+    await open_remotely(owner)
     await paired(kit.caller(device), bearer, PRINTED)
 
 
-async def test_whoever_keeps_the_window_open_brings_the_attempts(
+async def test_the_attempts_of_a_window_are_those_of_the_last_user_to_extend_it(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    """A window that is blocked gets attempts when an owner extends it, and the console's extension
-    takes it back to the device's count."""
+    """A blocked window has attempts again once an owner extends it. When the console extends it,
+    the attempts of the device count again."""
     bearer = labelled(device)
-    kill_the_code(device, blocked_seconds=3600)
+    disable_code(device, blocked_seconds=3600)
     await device.open(role="user")
     run = await Run.of(kit.caller(device), bearer, Method.SAS)
     assert (await run.start()).reason == "locked-out"
-    await from_afar(owner)
+    await open_remotely(owner)
     run = await Run.of(run.caller, bearer, Method.SAS)
     assert (await run.start()).code == "2.01"
     await run.caller.pair_ask("DELETE", run.path)
@@ -226,13 +227,13 @@ async def test_whoever_keeps_the_window_open_brings_the_attempts(
     assert (await again.start()).reason == "locked-out"
 
 
-async def test_a_board_without_a_display_takes_its_dead_code_in_an_owners_window(kit: Kit) -> None:
+async def test_a_disabled_code_works_in_an_owners_window_without_a_display(kit: Kit) -> None:
     device = await kit.device(hardware=Hardware(display=False))
     owner = kit.known(device, "olga", "owner")
     bearer = labelled(device)
-    kill_the_code(device)
+    disable_code(device)
     await device.open(role="user")
     assert device.app.status()["window"]["methods"] == ["label", "compare"]
     await device.closed()
-    assert (await from_afar(owner)).body["methods"] == ["label", "code", "compare"]
+    assert (await open_remotely(owner)).body["methods"] == ["label", "code", "compare"]
     await paired(kit.caller(device), bearer, PRINTED)

@@ -1,8 +1,8 @@
-"""30 % loss, duplicates and reordering on both ways, with the real client library.
+"""30 % loss, duplicates and reordering in both directions, with the real client library.
 
-Pairing, requests and an observation all come through; one user is stored; and each request's
-handler runs once, however often its datagrams came. OpenSSL's own handshake timer reads the real
-clock and doubles from 1 s, so these tests take their time; the random source is seeded.
+Pairing, requests and an observation succeed; one user is stored; and the handler of each request
+runs once, however often its datagrams arrive. OpenSSL's handshake timer uses the real clock and
+doubles from 1 s, so these tests are slow. The random source is seeded.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def add_tally(device: Device) -> Tally:
 async def paired_through(
     kit: Kit, device: Device, home: Path, impairment: Impairment, paths: list[Proxy]
 ) -> Client:
-    """A client that has paired, both users accepting, over an impaired path."""
+    """A client that has paired over an impaired path; both users accepted."""
     await device.open(role="user")
     for port in (device.port(pairing=True), device.port(pairing=False)):
         paths.append(await Proxy.start(Address(HOST, port), impairment))
@@ -76,7 +76,7 @@ async def paired_through(
     pairing, regular = paths
 
     async def look() -> AsyncIterator[Advert]:
-        """What the LAN would announce: the device, behind the impaired path."""
+        """Announce the device with the ports of the impaired path."""
         yield Advert(
             device_id=device.fingerprint.device_id,
             name="kitchen",
@@ -106,7 +106,7 @@ async def paired_through(
     pending.cancel()
     paired = await asking
     assert paired.is_new
-    # The device has told its own port; from now on the path to it is impaired too.
+    # The device reported its own port; replace it by that of the impaired path.
     client.book.update(
         device.fingerprint,
         lambda one: replace(one, port=regular.address.port, last_seen=str(regular.address)),
@@ -115,8 +115,10 @@ async def paired_through(
 
 
 @pytest.mark.parametrize("seed", [8, 12])
-async def test_a_life_on_a_bad_path(kit: Kit, tmp_path: Path, seed: int) -> None:
-    device = await kit.device(limits=stubborn())
+async def test_pairing_requests_and_an_observation_succeed_on_an_impaired_path(
+    kit: Kit, tmp_path: Path, seed: int
+) -> None:
+    device = await kit.device(limits=persistent_limits())
     tally, paths = add_tally(device), list[Proxy]()
     client = await paired_through(kit, device, tmp_path, replace(BAD, seed=seed), paths)
     [user] = device.users.users.values()
@@ -159,8 +161,8 @@ async def test_a_life_on_a_bad_path(kit: Kit, tmp_path: Path, seed: int) -> None
         path.close()
 
 
-def stubborn() -> Any:
-    """RecentRequests sooner and more often, so that one request in many thousands is given up."""
+def persistent_limits() -> Any:
+    """Limits with earlier and more retransmissions, so that hardly any request times out."""
     from peer.limits import DEFAULT_LIMITS  # noqa: PLC0415
 
     return replace(

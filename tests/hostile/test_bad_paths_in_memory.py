@@ -1,4 +1,4 @@
-"""Loss, duplicates and reordering without a kernel: device and client on a network in memory."""
+"""Loss, duplicates and reordering between a device and a client on an in-memory network."""
 
 import asyncio
 from pathlib import Path
@@ -19,7 +19,9 @@ HASTY = Limits(ack_timeout_seconds=0.05, max_retransmit=10)
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [3, 4])
-async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
+async def test_pairing_and_requests_succeed_on_an_impaired_network(
+    tmp_path: Path, seed: int
+) -> None:
     net = MemoryNet(Impairment(loss=0.3, duplicate=0.2, reorder=0.2, seed=seed))
     home = tmp_path / "device"
     settings = Settings(
@@ -34,9 +36,9 @@ async def test_a_pairing_and_what_follows(tmp_path: Path, seed: int) -> None:
     app = await App.start(Paths(home, home, home), settings, net=net)
     loop = asyncio.get_running_loop()
 
-    def accept(news: PairingEvent) -> None:
+    def accept(event: PairingEvent) -> None:
         if (
-            news.kind is PairingEventKind.PENDING
+            event.kind is PairingEventKind.PENDING
             and (ceremony := app.pairing.ceremonies.pending()) is not None
         ):
             loop.call_soon(lambda: app.pairing.ceremonies.decide(ceremony.id, accept=True))

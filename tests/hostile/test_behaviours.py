@@ -1,7 +1,7 @@
-"""Asked of a running device: long lists, and what policies make of a request.
+"""Long lists and policy decisions of a running device.
 
-The language itself is tested in tests/iam. Here the same sentences are policy files of a device
-that runs, and answers come over DTLS. What a condition looks at is the name of the asking key.
+The policy language itself is tested in tests/iam. Here the policies are files of a running device,
+which answers over DTLS. The conditions compare the name of the key that sends the request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ALLOW = '[[policy.statement]]\neffect = "Allow"\nactions = ["Hello:Get"]\n'
 DENY = '[[policy.statement]]\neffect = "Deny"\nactions = ["Hello:*"]\n'
 NUMBERS = {"42": True, "42.3": True, "-42": True}
 NO_NUMBERS = {"foo": False, " 1": False, "nan": False, "inf": False, "0x10": False, "1_0": False}
-#: Operator and values → the names of keys that it lets in, and those that it does not.
+#: Operator, values, and for each name of a key whether the condition holds.
 CONDITIONS: tuple[tuple[str, list[str], dict[str, bool]], ...] = (
     ("NumericLessThan", ["43"], {**NUMBERS, **NO_NUMBERS, "44": False}),
     ("NumericNotEquals", ["43"], {**NUMBERS, **NO_NUMBERS, "43.0": False}),
@@ -37,20 +37,20 @@ CONDITIONS: tuple[tuple[str, list[str], dict[str, bool]], ...] = (
 
 
 def role(*policies: str) -> str:
-    """A file with these policies, and the role `tester` that has them all."""
+    """A policy file with these policies and the role `tester`, which has all of them."""
     names = [f"p{number}" for number in range(len(policies))]
     texts = [f'[[policy]]\nid = "{n}"\n{text}' for n, text in zip(names, policies, strict=True)]
     return "\n".join(texts) + f'\n[[role]]\nid = "tester"\nrank = 5\npolicies = {names}\n'
 
 
-async def says_hello(tester: Caller) -> bool:
+async def is_allowed(tester: Caller) -> bool:
     answer = await tester.ask("GET", "/hello")
     assert answer.code in {"2.05", "4.03"}
     return answer.code == "2.05"
 
 
-async def ruled(kit: Kit, device: Device, text: str) -> Caller:
-    """A caller with the role `tester`, in a device with these rules."""
+async def caller_with_policy(kit: Kit, device: Device, text: str) -> Caller:
+    """Load this policy file; returns a caller with the role `tester`."""
     kit.policy(text)
     await device.app.policies.reload()
     tester = kit.caller(device)
@@ -62,7 +62,7 @@ async def ruled(kit: Kit, device: Device, text: str) -> Caller:
 
 
 @pytest.mark.parametrize(("path", "wanted"), [("roles", 85), ("policies", 80)])
-async def test_every_role_and_policy_is_listed_in_as_many_blocks_as_it_takes(
+async def test_a_long_list_of_roles_or_policies_is_sent_in_blocks(
     kit: Kit, path: str, wanted: int
 ) -> None:
     numbers = range(80)
@@ -81,36 +81,42 @@ async def test_every_role_and_policy_is_listed_in_as_many_blocks_as_it_takes(
     assert {f"{path.replace('ies', 'y').removesuffix('s')}-{n}" for n in numbers} <= set(found)
 
 
-async def test_nothing_is_allowed_until_something_allows_it(kit: Kit, device: Device) -> None:
-    tester = await ruled(kit, device, '[[role]]\nid = "tester"\nrank = 5\npolicies = []\n')
-    assert not await says_hello(tester)
-    assert await says_hello(await ruled(kit, device, role(ALLOW)))
+async def test_a_request_is_denied_unless_a_policy_allows_it(kit: Kit, device: Device) -> None:
+    tester = await caller_with_policy(
+        kit, device, '[[role]]\nid = "tester"\nrank = 5\npolicies = []\n'
+    )
+    assert not await is_allowed(tester)
+    assert await is_allowed(await caller_with_policy(kit, device, role(ALLOW)))
 
 
-async def test_a_deny_beats_an_allow_wherever_it_stands(kit: Kit, device: Device) -> None:
+async def test_a_deny_overrides_an_allow_in_any_order(kit: Kit, device: Device) -> None:
     for statements in itertools.permutations((ALLOW, ALLOW, DENY)):
-        assert not await says_hello(await ruled(kit, device, role("".join(statements))))
-        assert not await says_hello(await ruled(kit, device, role(*statements)))
-    tester = await ruled(kit, device, role(DENY.replace("Hello:*", "Board:*"), ALLOW))
-    assert await says_hello(tester)
+        assert not await is_allowed(
+            await caller_with_policy(kit, device, role("".join(statements)))
+        )
+        assert not await is_allowed(await caller_with_policy(kit, device, role(*statements)))
+    tester = await caller_with_policy(kit, device, role(DENY.replace("Hello:*", "Board:*"), ALLOW))
+    assert await is_allowed(tester)
 
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda one: f"{one[0]} {one[1][0]}")
-async def test_a_condition_lets_in_whom_it_means(
+async def test_a_condition_allows_exactly_the_matching_key_names(
     kit: Kit, device: Device, condition: tuple[str, list[str], dict[str, bool]]
 ) -> None:
     operator, values, names = condition
     line = f'conditions = [{{ {operator} = {{ "Connection:KeyName" = {values} }} }}]\n'
-    tester = await ruled(kit, device, role(ALLOW + line))
+    tester = await caller_with_policy(kit, device, role(ALLOW + line))
     for name, due in names.items():
         user = device.users.user("tina")
         key = replace(user.keys[0], name=name)
         device.app.access.registry.add_key(None, "tina", key)
-        assert await says_hello(tester) is due, name
+        assert await is_allowed(tester) is due, name
 
 
-async def test_a_missing_attribute_fits_no_condition(kit: Kit, device: Device) -> None:
+async def test_a_missing_attribute_satisfies_no_condition(kit: Kit, device: Device) -> None:
     for operator in ("StringEquals", "StringNotEquals", "NumericNotEquals", "Bool"):
         value = {"Bool": "true"}.get(operator, "1")
         line = f'conditions = [{{ {operator} = {{ "Lamp:Room" = ["{value}"] }} }}]\n'
-        assert not await says_hello(await ruled(kit, device, role(ALLOW + line))), operator
+        assert not await is_allowed(await caller_with_policy(kit, device, role(ALLOW + line))), (
+            operator
+        )

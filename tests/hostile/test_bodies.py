@@ -1,7 +1,8 @@
-"""Bodies from a client with a session: broken, huge, deep, and of the wrong type in every field.
+"""Malformed, huge and deeply nested bodies, and wrong types in every field.
 
-Each gets its 4.xx (protocol §7) with a reason, the daemon writes no
-traceback, and nothing is stored. The bodies are made from one table of what the API takes.
+A client with a session sends them. Each is answered with a 4.xx code and a reason (protocol §7),
+the daemon logs no traceback, and nothing is stored. The bodies are derived from one table of valid
+ones.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ FP = "ab" * 32
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place of the API that takes a body, and a good body for it."""
+class Endpoint:
+    """A method and path that accept a body, and a valid body for them."""
 
     method: str
     path: str
@@ -40,10 +41,10 @@ class Place:
 
 _TIMES = {"not_before": 1, "not_after": 4_000_000_000}
 _CHANGES = {"name": "gus", "role": "user", "display": "G", **_TIMES}
-PLACES = [
-    Place("POST", "/pair", {"method": "compare", "name": "anna", "role": "guest"}),
-    Place("POST", "/pair/{id}", {"confirm": bytes(32)}),
-    Place(
+ENDPOINTS = [
+    Endpoint("POST", "/pair", {"method": "compare", "name": "anna", "role": "guest"}),
+    Endpoint("POST", "/pair/{id}", {"confirm": bytes(32)}),
+    Endpoint(
         "POST",
         "/iam/users",
         {
@@ -54,14 +55,14 @@ PLACES = [
             "keys": [{"fingerprint": FP, "name": "laptop"}],
         },
     ),
-    *(Place(method, "/iam/users/gustav", _CHANGES) for method in ("POST", "PATCH", "iPATCH")),
-    Place("PUT", f"/iam/users/gustav/keys/{FP}", {"name": "phone"}),
+    *(Endpoint(method, "/iam/users/gustav", _CHANGES) for method in ("POST", "PATCH", "iPATCH")),
+    Endpoint("PUT", f"/iam/users/gustav/keys/{FP}", {"name": "phone"}),
 ]
-at_every_place = pytest.mark.parametrize(
-    "place", PLACES, ids=[f"{place.method} {place.path}" for place in PLACES]
+for_every_endpoint = pytest.mark.parametrize(
+    "endpoint", ENDPOINTS, ids=[f"{endpoint.method} {endpoint.path}" for endpoint in ENDPOINTS]
 )
-#: No text of a user is one of these: too long, or not what a screen shows as itself.
-UNFIT = [
+#: Texts that are never stored: too long, or with characters that a terminal would not display.
+UNPRINTABLE = [
     "x" * 65,
     "x" * 3000,
     "a\x00b",
@@ -76,7 +77,7 @@ UNFIT = [
     "\U000e0041",
 ]
 VALUES: list[Any] = [
-    *UNFIT,
+    *UNPRINTABLE,
     None,
     True,
     0,
@@ -110,8 +111,8 @@ VALUES: list[Any] = [
 ]
 
 
-def wrong(good: dict[str, Any]) -> Iterator[tuple[str, dict[Any, Any]]]:
-    """The good body with one thing changed."""
+def variants(good: dict[str, Any]) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """The valid body with one field changed, removed or added, and the name of that field."""
     for field in good:
         for value in VALUES:
             yield field, {**good, field: value}
@@ -121,18 +122,21 @@ def wrong(good: dict[str, Any]) -> Iterator[tuple[str, dict[Any, Any]]]:
 
 
 async def ready(kit: Kit, device: Device, *, pairing: bool) -> tuple[Caller, str]:
-    """A client that may send this body; on the pairing port, the id of its accepted ceremony."""
+    """A client that may send the body, and the id of its accepted ceremony on the pairing port."""
     if not pairing:
         owner = kit.known(device, "olga", "owner")
         kit.known(device, "gustav", "guest")
         return owner, ""
     await device.open(role="guest")
     caller = kit.caller(device)
-    return caller, await begun(caller, device)
+    return caller, await accepted_ceremony(caller, device)
 
 
-async def begun(caller: Caller, device: Device) -> str:
-    """A ceremony that its device's user has accepted; wrong tags have closed the window before."""
+async def accepted_ceremony(caller: Caller, device: Device) -> str:
+    """The id of a new ceremony that the device's user has accepted.
+
+    Wrong tags may have closed the window before, so it is opened again.
+    """
     await device.open(role="guest", clears_backoff=True)
     started = await caller.start("anna")
     if started.code == "4.29":
@@ -143,38 +147,38 @@ async def begun(caller: Caller, device: Device) -> str:
     return str(started.body["id"])
 
 
-def honest(answer: Answer) -> bool:
-    """A refusal in the words of protocol §7, or a success."""
+def is_valid_answer(answer: Answer) -> bool:
+    """Whether the answer is a success, or a 4.xx with the fields of protocol §7."""
     if answer.code.startswith("2."):
         return True
     body = answer.body
     return answer.code.startswith("4.") and bool(body[-1] and body[-2] and answer.reason)
 
 
-@at_every_place
-async def test_a_wrong_type_or_value_in_any_field(
+@for_every_endpoint
+async def test_a_wrong_type_or_value_in_any_field_is_rejected(
     kit: Kit,
     device: Device,
     caplog: pytest.LogCaptureFixture,
-    place: Place,
+    endpoint: Endpoint,
 ) -> None:
-    """Every answer is honest, no value that could not be shown again is stored, and a good body
-    works afterwards."""
-    method, path, pairing, good = place.method, place.path, place.pairing, place.good
+    """Every answer has a valid form, no unprintable text is stored, and a valid body is accepted
+    afterwards."""
+    method, path, pairing, good = endpoint.method, endpoint.path, endpoint.pairing, endpoint.good
     caller, ceremony = await ready(kit, device, pairing=pairing)
-    for field, body in wrong(good):
+    for field, body in variants(good):
         try:
             raw = cbor.encode(body)
-        except ValueError:  # what this protocol cannot say, another library can
+        except ValueError:  # this encoder refuses the value
             continue
         if "{id}" in path:
-            ceremony = await begun(caller, device)
+            ceremony = await accepted_ceremony(caller, device)
         elif pairing:
             await device.open(role="guest", clears_backoff=True)
         users = device.users
         answer = await caller.ask(method, path.format(id=ceremony), pairing=pairing, raw=raw)
-        assert honest(answer), (field, body, answer.message)
-        assert body.get(field) not in UNFIT or answer.code.startswith("4."), (field, body)
+        assert is_valid_answer(answer), (field, body, answer.message)
+        assert body.get(field) not in UNPRINTABLE or answer.code.startswith("4."), (field, body)
         if answer.code.startswith("4."):
             assert device.users is users, (field, body)
         elif not pairing and device.users is not users:
@@ -189,46 +193,46 @@ async def test_a_wrong_type_or_value_in_any_field(
         assert done.code.startswith("2."), done.body
 
 
-@at_every_place
-async def test_broken_cbor_and_other_formats(
+@for_every_endpoint
+async def test_malformed_cbor_and_other_content_formats_are_rejected(
     kit: Kit,
     device: Device,
     caplog: pytest.LogCaptureFixture,
-    place: Place,
+    endpoint: Endpoint,
 ) -> None:
-    method, path, pairing, good = place.method, place.path, place.pairing, place.good
+    method, path, pairing, good = endpoint.method, endpoint.path, endpoint.pairing, endpoint.good
     caller, ceremony = await ready(kit, device, pairing=pairing)
     at, users = path.format(id=ceremony), device.users
     whole = cbor.encode(good)
-    beside = bytes([whole[0] + 1]) + whole[1:] + b"\x61z"
+    with_extra_field = bytes([whole[0] + 1]) + whole[1:] + b"\x61z"
     first_key = next(iter(good)).encode()
     twice = bytes([0xA2]) + (bytes([0x60 + len(first_key)]) + first_key + b"\x01") * 2
     broken = {
         "cut": whole[:-1],
         "half": whole[: len(whole) // 2],
-        "more": whole + b"\x00",
+        "trailing byte": whole + b"\x00",
         "deep list": b"\x81" * 1000 + b"\x00",
         "deep map": b"\xa1\x61a" * 1000 + b"\x00",
         "deep in a field": b"\xa1\x64name" + b"\x81" * 1000 + b"\x00",
-        "deep beside the rest": beside + b"\x81" * 40 + b"\x00",
-        "a huge promise": b"\xbb" + b"\xff" * 8,
+        "deep in an extra field": with_extra_field + b"\x81" * 40 + b"\x00",
+        "huge announced length": b"\xbb" + b"\xff" * 8,
         "a huge text": b"\xa1\x7b" + b"\xff" * 8,
         "a tag": b"\xc0" + whole,
         "a bignum": b"\xa1\x64name\xc2\x41\x01",
-        "no end": b"\xbf\x64name\x61a\xff",
+        "indefinite length": b"\xbf\x64name\x61a\xff",
         "one key twice": twice,
         "no map": b"\x80",
         "text": b"\x64anna",
         "not UTF-8": b"\xa1\x64name\x62\xff\xfe",
         "bytes for a key": b"\xa1\x41a\x01",
         "a list for a key": b"\xa1\x80\x01",
-        "reserved": b"\x1c",
+        "reserved value": b"\x1c",
         "nothing": b"",
     }
     for what, raw in broken.items():
         answer = await caller.ask(method, at, pairing=pairing, raw=raw)
         if what == "nothing" and method == "PUT":
-            assert answer.code == "2.04"  # the name of a key may be left out
+            assert answer.code == "2.04"  # the name of a key is optional
             device.app.access.writer.commit(users)
             continue
         assert (answer.code, answer.reason) == ("4.00", "malformed"), what
@@ -240,10 +244,12 @@ async def test_broken_cbor_and_other_formats(
     assert set(device.users.users) == set(users.users)
 
 
-@at_every_place
-async def test_bodies_over_the_bound(kit: Kit, device: Device, place: Place) -> None:
-    """In blocks, announced by Size1, or by a block with a high number: 4.13."""
-    method, path, pairing, good = place.method, place.path, place.pairing, place.good
+@for_every_endpoint
+async def test_bodies_above_the_size_limit_are_rejected(
+    kit: Kit, device: Device, endpoint: Endpoint
+) -> None:
+    """The size shows in the blocks, in Size1, or in a high block number. The answer is 4.13."""
+    method, path, pairing, good = endpoint.method, endpoint.path, endpoint.pairing, endpoint.good
     caller, ceremony = await ready(kit, device, pairing=pairing)
     at, users, most = path.format(id=ceremony), device.users, 4096 if pairing else 65536
     padded = {**good, next(iter(good)): "x" * most}
@@ -262,10 +268,10 @@ async def test_bodies_over_the_bound(kit: Kit, device: Device, place: Place) -> 
     assert device.users is users
 
 
-async def test_half_bodies_are_few_and_only_their_sender_can_finish_them(
+async def test_incomplete_bodies_are_bounded_and_only_their_sender_can_complete_them(
     kit: Kit, device: Device, owner: Caller, guest: Caller
 ) -> None:
-    """RFC 7959 §2.5: blocks belong together within one session."""
+    """RFC 7959 §2.5: blocks of one body come from one endpoint, here one session."""
     admin = kit.known(device, "adam", "admin")
     whole = cbor.encode({"name": "bert", "role": "guest", "display": "x" * 60}).ljust(16)
     first = await admin.ask("POST", "/iam/users", raw=whole[:64], block1=(0, True, 2))
@@ -298,7 +304,7 @@ async def test_half_bodies_are_few_and_only_their_sender_can_finish_them(
         ("", "4.04"),
     ],
 )
-async def test_fingerprints_in_any_spelling_but_no_other(
+async def test_a_fingerprint_is_accepted_in_each_notation_and_rejected_if_malformed(
     device: Device, owner: Caller, guest: Caller, value: str, code: str
 ) -> None:
     answer = await owner.ask("PUT", f"/iam/users/gustav/keys/{value}")
@@ -323,10 +329,10 @@ _BODIES = st.recursive(
 )
 
 
-class TestAnything:
-    """What hypothesis thinks of: any CBOR, and any bytes, at every place that takes a body."""
+class TestGeneratedBodies:
+    """Generated CBOR values and generated bytes, for every method and path that accept a body."""
 
-    async def test_any_value_and_any_bytes(
+    async def test_any_generated_body_gets_a_valid_answer(
         self, kit: Kit, device: Device, caplog: pytest.LogCaptureFixture
     ) -> None:
         owner, _ = await ready(kit, device, pairing=False)
@@ -346,10 +352,10 @@ class TestAnything:
 
         collect()
         for raw in examples:
-            for place in PLACES:
-                at = place.path.format(id="x")
-                answer = await owner.ask(place.method, at, pairing=place.pairing, raw=raw)
-                assert honest(answer), (place.method, at, raw)
+            for endpoint in ENDPOINTS:
+                at = endpoint.path.format(id="x")
+                answer = await owner.ask(endpoint.method, at, pairing=endpoint.pairing, raw=raw)
+                assert is_valid_answer(answer), (endpoint.method, at, raw)
             assert (await owner.ask("GET", "/iam/users")).code == "2.05", raw
         assert "Traceback" not in caplog.text
 

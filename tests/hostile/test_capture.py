@@ -1,11 +1,11 @@
-"""A capture of a pairing by code reveals nothing about the code, however much of it is captured.
+"""A capture of a pairing by code does not allow an offline dictionary attack on the code.
 
-Two observers. One has all datagrams of both directions. The other has both plaintexts as well, the
-exporter value, the keys' fingerprints, window and role: all but the two sides' random bytes. Codes
-here have two digits, so each of them can be tried in each relation that could give one away: the
-points of both rounds and their sums, times the guess, against what was sent; and the keys that
-these would make, against the tags. The same search finds the one right code in copies that are
-weaker by one thing, so it is able to find.
+One observer has all datagrams of both directions. The other also has both plaintexts, the exporter
+value, the fingerprints of the keys, the window and the role: everything except the random bytes of
+the two sides. Codes here have two digits, so that the search can try each of them in each relation
+that could reveal it: the points of both rounds and their sums, multiplied by the guess, against the
+points that were sent; and the keys derived from these, against the tags. To show that the search
+works, two tests weaken one part of the exchange each, and the same search then finds the code.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 DIGITS = 2
 CODES = [f"{number:0{DIGITS}}" for number in range(10**DIGITS)]
-ITEM = 165  # bytes of a point with its proof, each with its length
+ITEM = 165  # bytes of a point with its proof, including their length fields
 POINT = slice(1, 66)
-APPLICATION = 23  # the content type of what DTLS carries for others (RFC 6347 §4.1)
+APPLICATION = 23  # the content type of application data (RFC 6347 §4.1)
 
 
 @dataclass(frozen=True)
 class Capture:
-    """All that passed in one pairing, and the code, which was never sent."""
+    """All data that was sent in one pairing, and the code, which was not."""
 
     right: str
     channel: Channel
@@ -63,12 +63,12 @@ class Capture:
 
     @property
     def masked(self) -> list[bytes]:
-        """A and B, in which the code is."""
+        """The points A and B, which depend on the code."""
         return [self.round_two[POINT], self.rounds[2 * ITEM + 3 :][POINT]]
 
 
 async def captured(kit: Kit, device: Device, *, random_bytes: Any = None) -> Capture:
-    """A pairing by the shown code, through a path that keeps all."""
+    """Capture a pairing by the displayed code, through a proxy."""
     bearer: LabelledDevice = labelled(device)
     await opened(device, Method.CODE)
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
@@ -103,11 +103,11 @@ def short_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(typed, "SHOWN_DIGITS", DIGITS)
 
 
-# -- the one with both plaintexts -----------------------------------------------------------------
+# -- the observer of both plaintexts --------------------------------------------------------------
 
 
 def sums(points: list[Any]) -> Iterator[Any]:
-    """Of each choice of them."""
+    """The sum of each non-empty subset of the points."""
     for size in range(1, len(points) + 1):
         for some in combinations(points, size):
             total = some[0]
@@ -116,8 +116,8 @@ def sums(points: list[Any]) -> Iterator[Any]:
             yield total
 
 
-def fitting(capture: Capture) -> list[str]:
-    """The codes for which anything that passed is what they would make it."""
+def matching_codes(capture: Capture) -> list[str]:
+    """The codes that explain any point or tag of the capture."""
     public = list(sums([p256.decode_untrusted(point) for point in capture.points]))
     masked = [p256.decode_untrusted(point) for point in capture.masked]
     return [guess for guess in CODES if _fits(capture, guess, public, masked)]
@@ -135,7 +135,7 @@ def _fits(capture: Capture, guess: str, public: list[Any], masked: list[Any]) ->
 
 
 def tags(capture: Capture, key: bytes) -> Iterator[bytes]:
-    """Both tags that a key would make."""
+    """The two tags that a key would produce."""
     names = (b"C" + capture.channel.client.digest, b"D" + capture.channel.device.digest)
     bound = capture.channel.binding(method=Method.CODE, role=capture.role)
     x = capture.points
@@ -143,26 +143,26 @@ def tags(capture: Capture, key: bytes) -> Iterator[bytes]:
         yield hmac.digest(key, b"".join(map(lp, (b"KC_1_U", *items, bound))), "sha256")
 
 
-async def test_no_code_fits_better_than_another_what_both_sides_said(
+async def test_the_plaintexts_of_both_sides_do_not_reveal_the_code(
     kit: Kit, device: Device
 ) -> None:
     capture = await captured(kit, device)
     assert capture.right in CODES
-    assert fitting(capture) == []
+    assert matching_codes(capture) == []
 
 
-async def test_with_random_bytes_that_are_known_the_search_finds_the_code(
+async def test_the_search_finds_the_code_if_the_random_bytes_are_known(
     kit: Kit, device: Device
 ) -> None:
-    """Weaker by the client's randomness: x2 is 1, so A is s times a sum of sent points."""
+    """Weakened: x2 is 1, so A is s times a sum of points that were sent."""
     capture = await captured(kit, device, random_bytes=(1).to_bytes)
-    assert fitting(capture) == [capture.right]
+    assert matching_codes(capture) == [capture.right]
 
 
-async def test_with_tags_made_of_the_code_the_search_finds_it(
+async def test_the_search_finds_the_code_if_the_tags_are_derived_from_it(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weaker by the tags' key: it is the code's, and not the shared point's."""
+    """Weakened: the key of the tags is derived from the code instead of the shared point."""
     real = code._exchange
     secrets: list[bytes] = []
 
@@ -170,7 +170,7 @@ async def test_with_tags_made_of_the_code_the_search_finds_it(
         secrets.append(secret)
         return real(role, secret, session, **rest)
 
-    def of_the_code(exchange: EcJpake, terms: Terms) -> Confirmation:
+    def derived_from_the_code(exchange: EcJpake, terms: Terms) -> Confirmation:
         channel = terms.channel
         key, bound = sha256(secrets[-1]).digest(), terms.binding(Method.CODE)
         names = (b"C" + channel.client.digest, b"D" + channel.device.digest)
@@ -182,23 +182,23 @@ async def test_with_tags_made_of_the_code_the_search_finds_it(
         return Confirmation(tag(*names, *own, *theirs), tag(*names[::-1], *theirs, *own))
 
     monkeypatch.setattr(code, "_exchange", noted)
-    monkeypatch.setattr(code, "_derive_tags", of_the_code)
+    monkeypatch.setattr(code, "_derive_tags", derived_from_the_code)
     capture = await captured(kit, device)
-    assert fitting(capture) == [capture.right]
+    assert matching_codes(capture) == [capture.right]
 
 
-# -- the one with the datagrams -------------------------------------------------------------------
+# -- the observer of the datagrams ----------------------------------------------------------------
 
 
-def pieces(capture: Capture) -> list[bytes]:
-    """What would be in clear, if anything were."""
+def plaintext_parts(capture: Capture) -> list[bytes]:
+    """The parts of the exchange, as they would be in plaintext."""
     return [capture.round_one[:ITEM], capture.rounds[:ITEM], *capture.points, *capture.tags]
 
 
-def heard(capture: Capture, wire: bytes) -> list[str]:
-    """The codes that are in the bytes, or a hash of them; or any piece of the exchange."""
+def leaks(capture: Capture, wire: bytes) -> list[str]:
+    """The codes whose hash is in these bytes, and the parts of the exchange that are."""
     found = [guess for guess in CODES if sha256(guess.encode()).digest() in wire]
-    return [*found, *(piece.hex() for piece in pieces(capture) if piece in wire)]
+    return [*found, *(piece.hex() for piece in plaintext_parts(capture) if piece in wire)]
 
 
 def records(datagram: bytes) -> Iterator[tuple[int, int]]:
@@ -210,22 +210,24 @@ def records(datagram: bytes) -> Iterator[tuple[int, int]]:
 
 
 def sizes(capture: Capture) -> list[list[int]]:
-    """The lengths of what the application sent, by direction; without close_notify."""
+    """The lengths of the application data records of each direction."""
     return [
         [size for one in way for kind, size in records(one) if kind == APPLICATION]
         for way in capture.datagrams
     ]
 
 
-async def test_the_datagrams_hold_no_word_of_it(kit: Kit, device: Device) -> None:
+async def test_the_datagrams_contain_no_part_of_the_exchange_in_plaintext(
+    kit: Kit, device: Device
+) -> None:
     capture = await captured(kit, device)
     wire = b"".join(b"".join(way) for way in capture.datagrams)
     assert len(wire) > sum(map(len, capture.plaintexts))
-    assert not heard(capture, wire)
-    assert len(heard(capture, b"".join(capture.plaintexts))) == len(pieces(capture))
+    assert not leaks(capture, wire)
+    assert len(leaks(capture, b"".join(capture.plaintexts))) == len(plaintext_parts(capture))
 
 
-async def test_the_sizes_of_what_passes_do_not_depend_on_the_code(kit: Kit, device: Device) -> None:
+async def test_the_record_sizes_do_not_depend_on_the_code(kit: Kit, device: Device) -> None:
     seen = [await captured(kit, device) for _ in range(4)]
     assert all(sizes(one) == sizes(seen[0]) for one in seen)
     assert all(sizes(seen[0]))

@@ -1,7 +1,7 @@
-"""Other people's ceremonies, and tags that belong elsewhere (protocol §5).
+"""Requests on ceremonies of other clients, and tags from other contexts (protocol §5).
 
-A tag is good once, on one session, for one window, role and method. Anything else is
-refused, stores nothing, and leaves a device that still pairs.
+A tag is valid once, on one session, for one window, role and method. Any other tag is refused and
+stores nothing, and the device can still pair afterwards.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def accepted(caller: Caller, device: Device, name: str = "anna", role: str = "") -> Answer:
-    """A ceremony to which the device's user has said yes."""
+    """Start a ceremony and accept it as the device's user."""
     started = await caller.start(name, **({"role": role} if role else {}))
     assert started.code == "2.01", started.body
     device.decide(accept=True)
@@ -34,7 +34,7 @@ async def reopened(device: Device, role: str = "user") -> None:
 
 
 async def refused(caller: Caller, device: Device, started: Answer, tag: bytes) -> None:
-    """This tag pairs no one, and ends the ceremony: the right tag comes too late then."""
+    """Send this tag; check that it is refused and ends the ceremony, even for the right tag."""
     before = device.users
     right = caller.tags(started).client_tag
     answer = await caller.send_tag(started, tag)
@@ -46,7 +46,7 @@ async def refused(caller: Caller, device: Device, started: Answer, tag: bytes) -
 
 
 async def pairs(caller: Caller, device: Device, name: str = "anna") -> None:
-    """The daemon still does its work."""
+    """Check that this client can still pair."""
     await reopened(device)
     started = await accepted(caller, device, name)
     assert (await caller.send_tag(started, caller.tags(started).client_tag)).code == "2.04"
@@ -55,13 +55,13 @@ async def pairs(caller: Caller, device: Device, name: str = "anna") -> None:
 
 @pytest.mark.parametrize("same_key", [True, False])
 @pytest.mark.parametrize("stage", ["asking", "accepted", "registered", "refused"])
-async def test_to_another_session_a_ceremony_does_not_exist(
+async def test_a_ceremony_is_not_found_from_another_session(
     kit: Kit, device: Device, same_key: bool, stage: str
 ) -> None:
     await device.open(role="user")
     caller = kit.caller(device)
-    thief = kit.caller(device, caller.identity if same_key else Identity.create())
-    nothing = await thief.pair_ask("GET", "/pair/000000000000000000")
+    attacker = kit.caller(device, caller.identity if same_key else Identity.create())
+    nothing = await attacker.pair_ask("GET", "/pair/000000000000000000")
     started = await caller.start("anna")
     right = caller.tags(started).client_tag
     if stage != "asking":
@@ -78,23 +78,23 @@ async def test_to_another_session_a_ceremony_does_not_exist(
         ("POST", {}),
         ("PUT", {}),
     ):
-        answer = await thief.pair_ask(method, path, body)
+        answer = await attacker.pair_ask(method, path, body)
         if method == "PUT":
             assert answer.code == "4.05"
             continue
         assert (answer.code, answer.payload) == ("4.04", nothing.payload), (method, body)
     for observe in (0, 1):
-        answer = await thief.pair_ask("GET", path, observe=observe)
+        answer = await attacker.pair_ask("GET", path, observe=observe)
         assert (answer.code, answer.message.opt.observe) == ("4.04", None)
     assert device.users is users
     if stage == "accepted":
         assert (await caller.send_tag(started, right)).code == "2.04"
 
 
-async def test_a_second_session_of_the_same_key_never_takes_the_first_one_over(
+async def test_a_second_session_of_a_key_cannot_use_the_tags_of_the_first(
     kit: Kit, device: Device
 ) -> None:
-    """Starting again on another session ends the first ceremony, and its tags end with it."""
+    """Starting again on another session ends the first ceremony and invalidates its tags."""
     await device.open(role="user")
     one = kit.caller(device)
     other = kit.caller(device, one.identity)
@@ -106,8 +106,8 @@ async def test_a_second_session_of_the_same_key_never_takes_the_first_one_over(
     assert not device.users.users
 
 
-async def test_tags_of_elsewhere(kit: Kit, device: Device) -> None:
-    """Another session, role, window, method, key on either side; reflected, cut, and padded."""
+async def test_a_tag_from_another_context_is_refused(kit: Kit, device: Device) -> None:
+    """Tags of another session, role, window, method or key; reflected, cut, and padded tags."""
     caller = kit.caller(device)
     other = kit.caller(device, caller.identity)
     await other.connect(pairing=False)
@@ -128,7 +128,7 @@ async def test_tags_of_elsewhere(kit: Kit, device: Device) -> None:
         channel = Channel(**(facts | changed))
         return confirmation(channel.ekm, channel.binding(method=method, role=role), method)
 
-    stranger = Identity.create().fingerprint
+    unknown_key = Identity.create().fingerprint
     makers: dict[str, Callable[[Answer], bytes]] = {
         "stale": lambda _started: stale.client_tag,
         "reflected": lambda started: tags(started).device_tag,
@@ -141,8 +141,8 @@ async def test_tags_of_elsewhere(kit: Kit, device: Device) -> None:
         "lower role": lambda started: tags(started, role="guest").client_tag,
         "no role": lambda started: tags(started, role="").client_tag,
         "other method": lambda started: tags(started, method="sas").client_tag,
-        "other client": lambda started: tags(started, client=stranger).client_tag,
-        "other device": lambda started: tags(started, device=stranger).client_tag,
+        "other client": lambda started: tags(started, client=unknown_key).client_tag,
+        "other device": lambda started: tags(started, device=unknown_key).client_tag,
         "sides swapped": lambda started: (
             tags(started, client=device.fingerprint, device=caller.identity.fingerprint).client_tag
         ),
@@ -166,7 +166,7 @@ async def test_tags_of_elsewhere(kit: Kit, device: Device) -> None:
     await pairs(caller, device)
 
 
-async def test_a_right_tag_is_right_once(kit: Kit, device: Device) -> None:
+async def test_a_tag_is_accepted_only_once(kit: Kit, device: Device) -> None:
     caller = kit.caller(device)
     await device.open(role="user")
     started = await accepted(caller, device)
@@ -183,7 +183,7 @@ async def test_a_right_tag_is_right_once(kit: Kit, device: Device) -> None:
     assert device.users is users
 
 
-async def test_a_tag_before_the_devices_user_has_decided_is_not_even_looked_at(
+async def test_a_tag_is_answered_with_busy_until_the_devices_user_decides(
     kit: Kit, device: Device
 ) -> None:
     caller = kit.caller(device)
@@ -197,7 +197,7 @@ async def test_a_tag_before_the_devices_user_has_decided_is_not_even_looked_at(
     assert (await caller.send_tag(started, tags.client_tag)).code == "2.04"
 
 
-async def test_the_role_that_was_shown_is_the_role_that_is_stored(kit: Kit, device: Device) -> None:
+async def test_the_stored_role_is_the_one_that_was_shown(kit: Kit, device: Device) -> None:
     kit.known(device, "olga", "owner")
     caller = kit.caller(device)
     await device.open(role="user")
@@ -213,8 +213,8 @@ async def test_the_role_that_was_shown_is_the_role_that_is_stored(kit: Kit, devi
         assert device.users.user("anna").role == "guest"
 
 
-async def test_two_keys_in_one_window_and_both_are_out(kit: Kit) -> None:
-    """At each step a second client leaves no one stored, and the first one's tag invalid."""
+async def test_a_second_key_in_the_same_window_cancels_both_ceremonies(kit: Kit) -> None:
+    """A second client, at any step, cancels both: no one is stored and no tag is valid."""
     device = await kit.device(limits=LINGERING)
     for decided in (False, True):
         await device.open(role="user")
@@ -232,8 +232,8 @@ async def test_two_keys_in_one_window_and_both_are_out(kit: Kit) -> None:
     assert "overlap" in {news.reason for news in overlaps}
 
 
-async def test_failures_close_the_window_however_they_came_about(kit: Kit, device: Device) -> None:
-    """A wrong tag, an abort and a lost session: three in all."""
+async def test_three_failures_of_any_kind_close_the_window(kit: Kit, device: Device) -> None:
+    """The three failures are a wrong tag, an abort and a lost session."""
     caller = kit.caller(device)
     await device.open(role="user")
     await refused(caller, device, await accepted(caller, device), bytes(32))

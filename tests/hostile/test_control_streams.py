@@ -1,6 +1,6 @@
-"""Followers of the control socket that do not read, disconnect, or send unrequested data.
+"""Streams of the control socket whose client does not read, disconnects, or sends extra data.
 
-Both verbs that tell events (`events` and `open` with `wait`), over real Unix sockets.
+The tests cover both verbs that send events (`events`, and `open` with `wait`) over Unix sockets.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 EVENTS = {"verb": "events", "args": {"since": 0}}
 OPEN = {"verb": "open", "args": {"wait": True, "role": "user"}}
 STREAMS = pytest.mark.parametrize("request_of", [EVENTS, OPEN], ids=["events", "open"])
-BUFFER = 256 * 1024  # above the high-water marks of three transports, far below all that is told
+BUFFER = 256 * 1024  # more than the high-water marks of three transports, much less than all events
 MANY = 3000
 
 
-class Watched:
-    """The daemon's side of the control connections."""
+class Connections:
+    """The control connections, as the daemon sees them."""
 
     def __init__(self) -> None:
         self.writers: list[asyncio.StreamWriter] = []
@@ -42,8 +42,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
-    seen, serve = Watched(), ControlServer.serve
+def watched(monkeypatch: pytest.MonkeyPatch) -> Connections:
+    seen, serve = Connections(), ControlServer.serve
 
     async def noted(
         self: ControlServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -57,33 +57,33 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 @pytest.fixture
-async def device(kit: Kit, watched: Watched) -> Device:
+async def device(kit: Kit, watched: Connections) -> Device:
     assert not watched.writers
     return await kit.device()
 
 
-async def followed(device: Device, watched: Watched, request: dict[str, Any]) -> socket.socket:
-    """A client that has sent its request and does not read."""
-    place = str(device.app.paths.socket)
+async def followed(device: Device, watched: Connections, request: dict[str, Any]) -> socket.socket:
+    """The socket of a client that has sent its request and does not read."""
+    path = str(device.app.paths.socket)
     before = len(watched.writers)
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    client.connect(place)
+    client.connect(path)
     client.send(json.dumps(request).encode() + b"\n")
     watchers = sum(watching(device))
     await device.until(lambda: len(watched.writers) > before and sum(watching(device)) > watchers)
     return client
 
 
-async def keep_open(device: Device, watched: Watched, *, count: int = MANY) -> None:
-    """Extend the window so often; each time its followers are told."""
+async def keep_open(device: Device, watched: Connections, *, count: int = MANY) -> None:
+    """Extend the window `count` times; each time its followers get an event."""
     for number in range(count):
         await device.open(role="user", seconds=60 + number % 60)
         await asyncio.sleep(0)
         assert watched.buffered() < BUFFER
 
 
-async def append_many(device: Device, watched: Watched, *, count: int = MANY) -> None:
-    """Write `count` events to the trail, a hundred in each commit."""
+async def append_many(device: Device, watched: Connections, *, count: int = MANY) -> None:
+    """Append `count` events to the audit trail, a hundred in each commit."""
     control = device.app.access
     for _ in range(count // 100):
         event = control.audit.event(EventKind.DENIED, detail="x" * 400)
@@ -93,12 +93,12 @@ async def append_many(device: Device, watched: Watched, *, count: int = MANY) ->
 
 
 def watching(device: Device) -> tuple[int, int]:
-    """How many watch the window, and how many the trail."""
+    """The number of subscribers of the window events, and of watchers of the audit trail."""
     return len(device.app.pairing.events), len(device.app.access.store._event_watchers)
 
 
-async def all_of(client: socket.socket) -> list[dict[str, Any]]:
-    """What the client reads in the end."""
+async def read_all(client: socket.socket) -> list[dict[str, Any]]:
+    """All messages that the client reads, up to the result or the last event."""
     reader, writer = await asyncio.open_unix_connection(sock=client)
     lines = []
     async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -110,22 +110,22 @@ async def all_of(client: socket.socket) -> list[dict[str, Any]]:
     return lines
 
 
-async def test_events_that_are_not_read_are_not_buffered_and_not_lost(
-    device: Device, watched: Watched
+async def test_events_for_a_client_that_does_not_read_are_neither_buffered_nor_lost(
+    device: Device, watched: Connections
 ) -> None:
     client = await followed(device, watched, EVENTS)
     await append_many(device, watched)
     audit = device.app.access.audit
     audit.append(audit.event(EventKind.CLOCK_TRUSTED))
-    told = await all_of(client)
-    numbers = [one["record"]["seq"] for one in told]
-    assert numbers == list(range(1, MANY + 2)), "each of them once, in order"
+    received = await read_all(client)
+    numbers = [one["record"]["seq"] for one in received]
+    assert numbers == list(range(1, MANY + 2)), "each event is sent once, in order"
 
 
-async def test_news_of_a_window_that_are_not_read_are_bounded(
-    device: Device, watched: Watched, monkeypatch: pytest.MonkeyPatch
+async def test_window_events_for_a_client_that_does_not_read_are_bounded(
+    device: Device, watched: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user extends the window again and again, and other windows follow it."""
+    """A user extends the window repeatedly, and other windows are opened after it."""
     feeds: list[WindowEvents] = []
     made = WindowEvents.__init__
 
@@ -141,15 +141,15 @@ async def test_news_of_a_window_that_are_not_read_are_bounded(
     assert len(feeds[0]) <= 1
     device.app.pairing.close_window()
     assert len(device.app.pairing.events) < subscribers, (
-        "its window is over, whether it reads or not"
+        "the subscription did not end with the window"
     )
     for _ in range(10):
         await device.closed()
         await device.open(role="user")
     assert len(feeds[0]) <= 2
-    told = await all_of(client)
-    assert told[0]["event"] == "window"
-    assert told[-1] == {
+    received = await read_all(client)
+    assert received[0]["event"] == "window"
+    assert received[-1] == {
         "ok": True,
         "result": {"paired": None, "closed": "console", "refused": False},
     }
@@ -157,8 +157,8 @@ async def test_news_of_a_window_that_are_not_read_are_bounded(
 
 @STREAMS
 @pytest.mark.parametrize("how", ["closes", "closes with unread events", "half-closes", "is reset"])
-async def test_a_follower_that_goes_away_is_noticed_without_another_event(
-    device: Device, watched: Watched, request_of: dict[str, Any], how: str
+async def test_a_disconnected_follower_is_detected_without_a_further_event(
+    device: Device, watched: Connections, request_of: dict[str, Any], how: str
 ) -> None:
     before = watching(device)
     client = await followed(device, watched, request_of)
@@ -178,14 +178,14 @@ async def test_a_follower_that_goes_away_is_noticed_without_another_event(
             client.close()
     await device.until(lambda: watched.ended == 1)
     assert watching(device) == before
-    assert not device.app.pairing.is_open, "a window goes with the command that opened it"
+    assert not device.app.pairing.is_open, "the window outlived the command that opened it"
     assert watched.buffered() == 0
     client.close()
 
 
 @STREAMS
-async def test_the_daemon_ends_although_its_followers_do_not_read(
-    device: Device, watched: Watched, request_of: dict[str, Any]
+async def test_the_daemon_closes_even_if_followers_do_not_read(
+    device: Device, watched: Connections, request_of: dict[str, Any]
 ) -> None:
     clients = [await followed(device, watched, request_of) for _ in range(3)]
     await append_many(device, watched)
@@ -200,8 +200,8 @@ async def test_the_daemon_ends_although_its_followers_do_not_read(
 
 
 @STREAMS
-async def test_what_a_follower_sends_beside_its_request_is_not_kept(
-    device: Device, watched: Watched, request_of: dict[str, Any]
+async def test_extra_data_from_a_follower_is_discarded(
+    device: Device, watched: Connections, request_of: dict[str, Any]
 ) -> None:
     client = await followed(device, watched, request_of)
     loop, junk, sent = asyncio.get_running_loop(), bytes(64 * 1024), 0

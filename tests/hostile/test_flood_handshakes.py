@@ -1,8 +1,8 @@
-"""Floods of ClientHellos and of handshakes, and distant honest clients that connect meanwhile.
+"""Honest clients on a slow path connect during floods of ClientHellos and of handshakes.
 
-The flood continues while a datagram of the honest client is under way: several hellos or handshakes
-per datagram, so nothing here depends on how fast the machine is. The limits are those that leave
-one defence alone to do it: rates that never refill, slots that are never evicted, or always.
+A fixed number of hellos or handshakes is sent while each datagram of the honest client is in
+transit, so the result does not depend on the speed of the machine. The limits of each test disable
+all defences except one: rates never refill, or slots are never evicted, or always.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit
 
 HOST = "127.0.0.1"
-HOME = "127.9.9.9"  # where the honest client is
+HOME = "127.9.9.9"  # the address of the honest client
 FOREVER = 3600.0
-PER_DATAGRAM = 40  # hellos of the flood while one datagram of the honest client is under way
-ROOMY = replace(HASTY, handshake_burst=100_000)  # no rate that a flood here would meet
+PER_DATAGRAM = 40  # hellos of the flood while one datagram of the honest client is in transit
+NO_RATE_LIMIT = replace(HASTY, handshake_burst=100_000)  # above the rate of any flood in this file
 
 
 class Scene:
-    """What a test opens, and closes in reverse."""
+    """The paths, crowds and silent clients of a test, which are closed at its end."""
 
     def __init__(self) -> None:
         self.paths: list[FarPath] = []
@@ -63,14 +63,16 @@ class Scene:
     async def crowd(
         self, device: Device, sources: Iterable[str], *, pairing: bool = False
     ) -> Crowd:
-        """A crowd whose sources have their cookies."""
+        """A crowd of sources that already have valid cookies."""
         crowd = Crowd(Address(HOST, device.port(pairing=pairing)))
         self.crowds.append(crowd)
         await crowd.arm(list(sources))
         return crowd
 
-    async def shake(self, device: Device, sources: Iterable[str], *, pairing: bool = False) -> None:
-        """A whole handshake from each source, and then silence."""
+    async def connect_silently(
+        self, device: Device, sources: Iterable[str], *, pairing: bool = False
+    ) -> None:
+        """Complete a handshake from each source, and send nothing afterwards."""
         to = Address(HOST, device.port(pairing=pairing))
         clients = await asyncio.gather(*(stop_at(Step.DONE, to, source=one) for one in sources))
         self.silent += clients
@@ -93,10 +95,10 @@ async def scene() -> AsyncIterator[Scene]:
         await made.close()
 
 
-def some_of(
+def flood_in_turns(
     sources: list[str], flood: Callable[[list[str]], Awaitable[None]]
 ) -> Callable[[], Awaitable[None]]:
-    """A flood from the next of the sources each time, round and round."""
+    """A function that sends a flood from the next sources, in a cycle."""
     endless = itertools.cycle(sources)
     return lambda: flood([next(endless) for _ in range(PER_DATAGRAM)])
 
@@ -107,8 +109,8 @@ def half_open_at(device: Device, *, pairing: bool = False) -> int:
     return half_open(server)
 
 
-async def greets(caller: Caller) -> None:
-    """A new session, and an answer in it."""
+async def connect_and_ask(caller: Caller) -> None:
+    """Open a new session and get an answer in it."""
     await caller.connect(fresh=True)
     assert (await caller.ask("GET", "/hello")).code == "2.05"
 
@@ -116,105 +118,109 @@ async def greets(caller: Caller) -> None:
 # -- half-open handshakes -------------------------------------------------------------------------
 
 
-async def test_a_flood_from_everywhere_leaves_places_for_known_addresses(
+async def test_a_flood_from_many_networks_leaves_slots_for_known_addresses(
     kit: Kit, scene: Scene
 ) -> None:
-    """Each hello of the flood is from a network of its own, and none of its places ever frees."""
-    limits = replace(ROOMY, half_open=12, half_open_reserve=4, half_open_kept_seconds=FOREVER)
+    """Each hello of the flood comes from another network, and its slots are never evicted."""
+    limits = replace(
+        NO_RATE_LIMIT, half_open=12, half_open_reserve=4, half_open_kept_seconds=FOREVER
+    )
     device = await kit.device(limits=limits)
     owner = kit.known(device, "olga", "owner")
     path = scene.far(owner, device)
-    await greets(owner)
+    await connect_and_ask(owner)
     sources = addresses(400)
     crowd = await scene.crowd(device, sources)
-    path.meanwhile = some_of(sources, crowd.flood)
+    path.meanwhile = flood_in_turns(sources, crowd.flood)
     for _ in range(3):
-        await greets(owner)
+        await connect_and_ask(owner)
         assert half_open_at(device) <= limits.half_open
     counters = device.counters()
-    assert counters["half-open-refused"] > 200, "this was no flood"
+    assert counters["half-open-refused"] > 200, "the limit was not reached"
     assert half_open_at(device) == limits.half_open - limits.half_open_reserve
 
 
-async def test_a_flood_from_one_network_takes_places_from_itself_only(
+async def test_a_flood_from_one_network_evicts_only_its_own_handshakes(
     kit: Kit, scene: Scene
 ) -> None:
-    """250 addresses of one /24 push each other out; an owner from elsewhere has its place."""
-    limits = replace(ROOMY, half_open=8, half_open_reserve=0, half_open_kept_seconds=0)
+    """250 addresses of one /24 evict each other; an owner in another network gets a slot."""
+    limits = replace(NO_RATE_LIMIT, half_open=8, half_open_reserve=0, half_open_kept_seconds=0)
     device = await kit.device(limits=limits)
     owner = kit.known(device, "olga", "owner")
     path = scene.far(owner, device)
     sources = addresses(250, per_network=250)
     crowd = await scene.crowd(device, sources)
-    path.meanwhile = some_of(sources, crowd.flood)
+    path.meanwhile = flood_in_turns(sources, crowd.flood)
     for _ in range(3):
-        await greets(owner)
+        await connect_and_ask(owner)
         assert half_open_at(device) <= limits.half_open
-    assert device.counters()["half-open-evicted"] > 200, "this was no flood"
+    assert device.counters()["half-open-evicted"] > 200, "the limit was not reached"
 
 
-async def test_a_flood_does_not_cut_off_a_handshake_that_has_begun(kit: Kit, scene: Scene) -> None:
-    """A new owner, from an unknown address, has got a slot. It keeps it for a while."""
-    limits = replace(ROOMY, half_open=8, half_open_reserve=0, half_open_kept_seconds=FOREVER)
+async def test_a_flood_does_not_evict_a_handshake_in_progress(kit: Kit, scene: Scene) -> None:
+    """An owner at an unknown address has a slot, and keeps it for the configured time."""
+    limits = replace(
+        NO_RATE_LIMIT, half_open=8, half_open_reserve=0, half_open_kept_seconds=FOREVER
+    )
     device = await kit.device(limits=limits)
     owner = kit.known(device, "olga", "owner")
     path = scene.far(owner, device)
     sources = addresses(400)
     crowd = await scene.crowd(device, sources)
-    flood = some_of(sources, crowd.flood)
+    flood = flood_in_turns(sources, crowd.flood)
 
     async def once_the_owner_has_begun() -> None:
         if half_open_at(device):
             await flood()
 
     path.meanwhile = once_the_owner_has_begun
-    await greets(owner)
-    assert device.counters()["half-open-refused"] > 40, "this was no flood"
+    await connect_and_ask(owner)
+    assert device.counters()["half-open-refused"] > 40, "the limit was not reached"
     assert device.counters().get("half-open-evicted", 0) == 0
 
 
 # -- the rate -------------------------------------------------------------------------------------
 
 
-async def test_hellos_from_behind_the_owners_nat_do_not_use_up_its_rate(
+async def test_a_flood_from_the_owners_address_does_not_use_up_the_owners_rate(
     kit: Kit, scene: Scene
 ) -> None:
-    """The flood has the owner's address, and one port of it. Nothing is ever refilled."""
+    """The flood comes from one port of the owner's address. The rate never refills."""
     limits = replace(HASTY, handshake_burst=20, handshakes_per_second=1e-6)
     device = await kit.device(limits=limits)
     owner = kit.known(device, "olga", "owner")
     path = scene.far(owner, device)
     crowd = await scene.crowd(device, [HOME])
-    path.meanwhile = some_of([HOME], crowd.flood)
-    await greets(owner)
-    await greets(owner)
-    assert device.counters()["handshakes-rate-limited"] > 300, "this was no flood"
+    path.meanwhile = flood_in_turns([HOME], crowd.flood)
+    await connect_and_ask(owner)
+    await connect_and_ask(owner)
+    assert device.counters()["handshakes-rate-limited"] > 300, "the limit was not reached"
 
 
-async def test_hellos_from_a_network_do_not_use_up_the_rate_of_a_known_address_in_it(
+async def test_a_flood_from_a_network_does_not_use_up_a_known_addresss_rate(
     kit: Kit, scene: Scene
 ) -> None:
     limits = replace(HASTY, handshake_burst=20, handshakes_per_second=1e-6)
     device = await kit.device(limits=limits)
     owner = kit.known(device, "olga", "owner")
     path = scene.far(owner, device)
-    await greets(owner)
+    await connect_and_ask(owner)
     neighbours = [f"{HOME.rpartition('.')[0]}.{number}" for number in range(10, 210)]
     crowd = await scene.crowd(device, neighbours)
-    path.meanwhile = some_of(neighbours, crowd.flood)
-    await greets(owner)
-    await greets(owner)
-    assert device.counters()["handshakes-rate-limited"] > 200, "this was no flood"
+    path.meanwhile = flood_in_turns(neighbours, crowd.flood)
+    await connect_and_ask(owner)
+    await connect_and_ask(owner)
+    assert device.counters()["handshakes-rate-limited"] > 200, "the limit was not reached"
 
 
-async def test_only_a_hello_that_may_begin_costs_an_object_or_a_signature(
+async def test_only_an_admitted_hello_costs_an_object_or_a_signature(
     kit: Kit, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hellos without a cookie, with a wrong one, and above the rate: all meet the same object."""
+    """Hellos without a cookie, with a wrong one, or above the rate share one object."""
     device = await kit.device(limits=replace(HASTY, handshake_burst=5, handshakes_per_second=1e-6))
     sources = addresses(100)
     crowd = await scene.crowd(device, [HOME])
-    await crowd.flood([HOME] * 10)  # from here on its port has no more
+    await crowd.flood([HOME] * 10)  # uses up the rate of its port
     begun: list[str] = []
     make, begin = SSL.Connection.__init__, SSL.Connection.do_handshake
 
@@ -222,15 +228,15 @@ async def test_only_a_hello_that_may_begin_costs_an_object_or_a_signature(
         begun.append("object")
         make(self, *args)  # type: ignore[arg-type]
 
-    def shaken(self: SSL.Connection) -> None:
+    def counted_handshake(self: SSL.Connection) -> None:
         begun.append("handshake")
         begin(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(SSL.Connection, "__init__", made)
-        patch.setattr(SSL.Connection, "do_handshake", shaken)
+        patch.setattr(SSL.Connection, "do_handshake", counted_handshake)
         for source in sources:
-            crowd.hello(source)  # its answer is not waited for: the next has no cookie either
+            crowd.hello(source)  # the cookie is ignored, so that the next hello has none either
             crowd.hello(source)
         await crowd.handled()
         limited = device.counters()["handshakes-rate-limited"]
@@ -240,7 +246,7 @@ async def test_only_a_hello_that_may_begin_costs_an_object_or_a_signature(
     assert not device.counters().get("handshakes-failed")
 
 
-# -- places for unknown keys ----------------------------------------------------------------------
+# -- session slots for unknown keys ---------------------------------------------------------------
 
 
 def invite(device: Device) -> bytes:
@@ -253,90 +259,94 @@ async def redeem(caller: Caller, token: bytes) -> Answer:
     return await caller.ask("POST", "/iam/redeem", {"token": token})
 
 
-async def test_strangers_from_three_addresses_do_not_stop_an_invite_from_being_redeemed(
+async def test_a_flood_from_three_addresses_does_not_prevent_redeeming_an_invite(
     kit: Kit, scene: Scene
 ) -> None:
-    """Each address takes one place; every one of them may be pushed out at once."""
-    limits = replace(ROOMY, unpaired_sessions=4, unpaired_kept_seconds=0)
+    """Each address takes one slot, and every session may be evicted immediately."""
+    limits = replace(NO_RATE_LIMIT, unpaired_sessions=4, unpaired_kept_seconds=0)
     device = await kit.device(limits=limits)
     anna = kit.caller(device)
     path = scene.far(anna, device)
     three = addresses(3)
-    await scene.shake(device, three * 2)
-    path.meanwhile = lambda: scene.shake(device, three)
+    await scene.connect_silently(device, three * 2)
+    path.meanwhile = lambda: scene.connect_silently(device, three)
     assert (await redeem(anna, invite(device))).code == "2.04"
     assert device.users.users.keys() == {"anna"}
-    assert device.counters()["sessions-evicted"] > 6, "this was no flood"
+    assert device.counters()["sessions-evicted"] > 6, "the limit was not reached"
 
 
-async def test_strangers_from_everywhere_do_not_push_out_a_session_that_has_just_begun(
+async def test_a_flood_from_many_networks_does_not_evict_a_new_session(
     kit: Kit, scene: Scene
 ) -> None:
-    """All are from different networks, so they have equal rights; but none is evicted so soon."""
-    limits = replace(ROOMY, unpaired_sessions=4, unpaired_kept_seconds=FOREVER)
+    """All are from different networks, so none has priority; a new session keeps its slot."""
+    limits = replace(NO_RATE_LIMIT, unpaired_sessions=4, unpaired_kept_seconds=FOREVER)
     device = await kit.device(limits=limits)
     anna = kit.caller(device)
     path = scene.far(anna, device)
-    everywhere = itertools.cycle(addresses(200))
+    many_networks = itertools.cycle(addresses(200))
 
-    async def once_she_is_in() -> None:
+    async def once_anna_is_connected() -> None:
         if device.sessions("regular"):
-            await scene.shake(device, [next(everywhere) for _ in range(5)])
+            await scene.connect_silently(device, [next(many_networks) for _ in range(5)])
 
-    path.meanwhile = once_she_is_in
+    path.meanwhile = once_anna_is_connected
     assert (await redeem(anna, invite(device))).code == "2.04"
     assert device.users.users.keys() == {"anna"}
-    assert device.counters()["sessions-refused"] > 2, "this was no flood"
+    assert device.counters()["sessions-refused"] > 2, "the limit was not reached"
     assert len(device.sessions("regular")) <= 1 + limits.unpaired_sessions
 
 
-async def test_neighbours_from_three_addresses_do_not_end_the_session_of_a_person_who_pairs(
+async def test_a_flood_from_the_same_network_does_not_evict_a_client_that_pairs(
     kit: Kit, scene: Scene
 ) -> None:
-    """All are in one network. The person looks at the offer for a while, and then starts."""
-    limits = replace(ROOMY, unpaired_sessions=4, unpaired_kept_seconds=0)
+    """All are in one network. The user reads the offer for a while before the ceremony starts."""
+    limits = replace(NO_RATE_LIMIT, unpaired_sessions=4, unpaired_kept_seconds=0)
     device = await kit.device(limits=limits)
     await device.open(role="user")
     anna = kit.caller(device)
     scene.far(anna, device, source="127.64.0.100")
     three = addresses(3, per_network=3)
-    await scene.shake(device, three * 2, pairing=True)
+    await scene.connect_silently(device, three * 2, pairing=True)
     session = await anna.connect(pairing=True)
     assert (await anna.pair_ask("GET", "/pair")).code == "2.05"
-    for _ in range(5):  # while the person reads and types
-        await scene.shake(device, three, pairing=True)
+    for _ in range(5):  # while the user reads and types
+        await scene.connect_silently(device, three, pairing=True)
     assert session.is_open
     started = await anna.start("anna")
     assert started.code == "2.01"
-    await scene.shake(device, three, pairing=True)
+    await scene.connect_silently(device, three, pairing=True)
     device.decide(accept=True)
-    await scene.shake(device, three, pairing=True)
+    await scene.connect_silently(device, three, pairing=True)
     assert (await anna.send_tag(started, anna.tags(started).client_tag)).code == "2.04"
-    assert await anna.connect(pairing=True) is session, "it had to connect again"
+    assert await anna.connect(pairing=True) is session, "the client had to reconnect"
     assert device.users.users.keys() == {"anna"}
-    assert device.counters("pairing")["sessions-evicted"] > 10, "this was no flood"
+    assert device.counters("pairing")["sessions-evicted"] > 10, "the limit was not reached"
 
 
-async def test_a_stranger_without_a_place_is_counted_and_told(kit: Kit, scene: Scene) -> None:
-    limits = replace(ROOMY, unpaired_sessions=2, unpaired_kept_seconds=FOREVER)
+async def test_an_unknown_client_without_a_slot_is_counted_and_disconnected(
+    kit: Kit, scene: Scene
+) -> None:
+    limits = replace(NO_RATE_LIMIT, unpaired_sessions=2, unpaired_kept_seconds=FOREVER)
     device = await kit.device(limits=limits)
-    await scene.shake(device, addresses(2))
+    await scene.connect_silently(device, addresses(2))
     with pytest.raises(HandshakeFailed, match="closed the session immediately"):
         await kit.caller(device).connect()
     assert device.counters()["sessions-refused"] == 1
     assert device.counters().get("sessions-evicted", 0) == 0
 
 
-async def test_a_stranger_does_not_keep_a_place_by_shaking_hands_again(
+async def test_an_unknown_client_cannot_keep_a_slot_by_repeating_the_handshake(
     kit: Kit, scene: Scene
 ) -> None:
-    """From the same port, and with the same key from many ports: both count as old as they are."""
-    limits = replace(ROOMY, unpaired_sessions=2, unpaired_kept_seconds=FOREVER, sessions_per_key=1)
+    """A session keeps its age, for a new handshake from the same port or with the same key."""
+    limits = replace(
+        NO_RATE_LIMIT, unpaired_sessions=2, unpaired_kept_seconds=FOREVER, sessions_per_key=1
+    )
     device = await kit.device(limits=limits)
     endpoint = endpoint_of(device.app.server)
     to = Address(HOST, device.port(pairing=False))
     key = Identity.create()
-    await scene.shake(device, addresses(1))
+    await scene.connect_silently(device, addresses(1))
     one = await stop_at(Step.DONE, to, source="127.65.0.1", identity=key)
     scene.silent.append(one)
     since = sorted(session.established_at for session in endpoint.associations())
@@ -353,8 +363,8 @@ async def test_a_stranger_does_not_keep_a_place_by_shaking_hands_again(
 
 
 @pytest.mark.slow
-async def test_a_silent_address_gets_few_bytes_for_one_hello(kit: Kit) -> None:
-    """It has shown a cookie and says nothing more. OpenSSL would repeat the flight for a minute."""
+async def test_the_bytes_sent_in_response_to_one_hello_are_bounded(kit: Kit) -> None:
+    """The client has sent a cookie and then stays silent. OpenSSL would retransmit for a minute."""
     device = await kit.device(limits=replace(HASTY, handshake_seconds=FOREVER))
     one = await stop_at(Step.COOKIE, Address(HOST, device.port(pairing=False)))
     await device.until(lambda: device.counters().get("handshake-repeats-withheld"))
@@ -363,6 +373,6 @@ async def test_a_silent_address_gets_few_bytes_for_one_hello(kit: Kit) -> None:
         flights.append(await one.datagram())
     bound = Limits().handshake_amplification * len(one.sent[-1])
     assert len(flights[0]) < sum(map(len, flights)) <= bound
-    one.send(one.sent[-1])  # a client that lost the flight repeats its hello, and is answered
+    one.send(one.sent[-1])  # a client that lost the flight repeats its hello and gets an answer
     assert await one.datagram()
     one.close()

@@ -1,7 +1,6 @@
-"""No sequence of calls by a guest or a lower role widens any rights.
+"""No call of a guest, user or admin extends any rights beyond those of the caller.
 
-What an actor may give, and to whom, is asked of the real resources. Every attempt is looked at from
-outside: the whole state, before and after.
+The calls go to the real resources of a device. The tests compare its whole state before and after.
 """
 
 from __future__ import annotations
@@ -60,8 +59,8 @@ def attempts(me: Caller, name: str, others: dict[str, Caller]) -> list[tuple[str
     return calls
 
 
-async def tried(me: Caller, method: str, path: str, body: Any) -> str:
-    """The code; empty if the change has ended the session of the caller."""
+async def code_of(me: Caller, method: str, path: str, body: Any) -> str:
+    """Send a request; returns the code, or an empty text if it ended the caller's own session."""
     try:
         return (await me.ask(method, path, body)).code
     except Unreachable:
@@ -69,7 +68,7 @@ async def tried(me: Caller, method: str, path: str, body: Any) -> str:
 
 
 @pytest.mark.parametrize("role", ["guest", "user"])
-async def test_a_guest_and_a_user_change_nothing_at_all(
+async def test_no_request_of_a_guest_or_user_changes_any_rights(
     kit: Kit, device: Device, role: str
 ) -> None:
     others = {
@@ -85,14 +84,14 @@ async def test_a_guest_and_a_user_change_nothing_at_all(
     assert (await me.ask("GET", "/iam/me")).body["role"] == role
 
 
-async def test_an_admin_stays_below_the_owners(kit: Kit, device: Device) -> None:
-    """Whatever an admin may do, no owner loses anything and no one becomes more than an admin."""
+async def test_an_admin_cannot_reach_or_change_an_owner(kit: Kit, device: Device) -> None:
+    """No request of an admin changes an owner or raises anyone above admin."""
     others = {"olga": kit.known(device, "olga", "owner"), "oda": kit.known(device, "oda", "owner")}
     me = kit.known(device, "eva", "admin")
     owners = [device.users.user(name) for name in others]
     for method, path, body in attempts(me, "eva", others):
         before = device.users
-        code = await tried(me, method, path, body)
+        code = await code_of(me, method, path, body)
         assert code[:1] in {"2", "4", ""}, (method, path, body)
         assert [device.users.users.get(name) for name in others] == owners, (method, path, body)
         rest = [user for name, user in device.users.users.items() if name not in others]
@@ -102,8 +101,8 @@ async def test_an_admin_stays_below_the_owners(kit: Kit, device: Device) -> None
             me = kit.caller(device, me.identity)
 
 
-async def test_two_steps_raise_nobody_either(kit: Kit, device: Device) -> None:
-    """Pairs of calls of an admin with a time limit: no longer access for anyone, in any way."""
+async def test_no_two_calls_of_a_limited_admin_extend_any_rights(kit: Kit, device: Device) -> None:
+    """No two calls of an admin with limited access give anyone more rank or longer access."""
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "eva", "admin")
     until = device.app.access.clock.now() + 1000
@@ -126,7 +125,7 @@ async def test_two_steps_raise_nobody_either(kit: Kit, device: Device) -> None:
     for first, second in itertools.permutations(steps, 2):
         me = kit.caller(device, admin.identity)
         for method, path, body in (first, second):
-            await tried(me, method, path, body)
+            await code_of(me, method, path, body)
             for name, user in device.users.users.items():
                 assert name == "olga" or (
                     RANKS[user.role] <= 30 and user.not_after is not None and user.end <= until
@@ -135,7 +134,7 @@ async def test_two_steps_raise_nobody_either(kit: Kit, device: Device) -> None:
         device.app.access.writer.commit(base)
 
 
-async def test_a_key_that_was_taken_away_is_out_at_once_with_all_its_sessions(
+async def test_removing_a_key_ends_all_its_sessions_immediately(
     kit: Kit, device: Device, owner: Caller, guest: Caller
 ) -> None:
     second = kit.caller(device, guest.identity)
@@ -153,11 +152,11 @@ async def _to_its_end(stream: AsyncIterator[Any]) -> None:
         pass
 
 
-async def test_who_has_lost_a_right_has_lost_the_sessions_made_with_it(
+async def test_a_lower_role_ends_sessions_observations_and_resumption(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    """The key stays, the role does not: sessions and observations end at once, and so does
-    resumption; a new session has the new rights."""
+    """When the role of a user changes, sessions and observations end immediately and tickets are
+    invalid. A new session has the new rights."""
     admin = kit.known(device, "adam", "admin")
     assert (await admin.ask("GET", "/iam/users")).code == "2.05"
     readings = admin.observe("/board")
@@ -171,7 +170,7 @@ async def test_who_has_lost_a_right_has_lost_the_sessions_made_with_it(
     assert not (await admin.connect()).resumed
 
 
-async def test_the_last_owner_cannot_be_talked_away(
+async def test_the_last_owner_cannot_be_removed_or_limited(
     device: Device, owner: Caller, guest: Caller
 ) -> None:
     assert guest.fingerprint in device.users.user_name_by_key

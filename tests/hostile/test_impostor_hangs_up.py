@@ -1,8 +1,8 @@
-"""An impostor that hangs up: what a client makes of an answer that never came (protocol §5.8).
+"""An impostor ends the session during a ceremony, so that an answer is missing (protocol §5.8).
 
-The impostor answers at the announced address with a key and a regular port of its own. It knows no
-code and has no label. At one step of the ceremony it ends the session, and afterwards tells
-everyone who asks on its regular port that they are a registered user.
+The impostor answers at the announced address with its own key and its own regular port. It has
+neither the code nor the label. At one step of the ceremony it ends the session; afterwards its
+regular port reports every client as a registered user.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ CODES = (Method.CODE, PRINTED)
 
 
 @pytest.fixture(autouse=True)
-def polls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The impostor sends no notifications, so the client polls: here without a pause."""
+def poll_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The impostor sends no notifications, so the client polls; here almost without an interval."""
     monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
 
 
 class Impostor(aiocoap.resource.Resource):
-    """/pair of a rogue device that hangs up at `step`; and its /iam/me.
+    """The /pair of an impostor that ends the session at `step`; it also serves /iam/me.
 
-    `kept` is what its /iam/me shows as the receipt of the ceremony.
+    `kept` selects what /iam/me returns as the receipt of the ceremony.
     """
 
     def __init__(self, way: str, bearer: LabelledDevice, *, step: str, kept: str) -> None:
@@ -83,7 +83,7 @@ class Impostor(aiocoap.resource.Resource):
         self.regular: CoapsServer
 
     async def start(self) -> None:
-        me = Me(self)
+        me = RegisteredUser(self)
         self.pairing = await self._serve(("pair",), self, pairing=True)
         self.regular = await self._serve(("iam", "me"), me, pairing=False)
 
@@ -110,7 +110,7 @@ class Impostor(aiocoap.resource.Resource):
         return f"{HOST}:{self.pairing.port}"
 
     def receipt(self) -> bytes | None:
-        """What it passes off as the receipt of the ceremony."""
+        """The forged receipt of the ceremony, if any."""
         match self._kept:
             case "reflected":
                 return receipt(self.client_tag)
@@ -120,7 +120,7 @@ class Impostor(aiocoap.resource.Resource):
                 return None
 
     async def render(self, request: aiocoap.Message) -> aiocoap.Message:
-        if request.code is Code.DELETE:  # the person said no
+        if request.code is Code.DELETE:  # the user refused
             return said({})
         body = cbor.decode_untrusted(request.payload) if request.payload else {}
         assert isinstance(body, dict)
@@ -136,7 +136,7 @@ class Impostor(aiocoap.resource.Resource):
         return self._at("confirm", lambda: said({}))
 
     def _at(self, step: str, answer: Callable[[], aiocoap.Message]) -> aiocoap.Message:
-        if step not in self.steps:  # a client may ask for the offer again
+        if step not in self.steps:  # a client may request the offer again
             self.steps.append(step)
         if step == self._step:
             self.pairing.end_sessions(lambda _key: True)
@@ -166,8 +166,8 @@ class Impostor(aiocoap.resource.Resource):
         return said({**head, **self._side.begin_untrusted(body)}, code=Code.CREATED)
 
 
-class Me(aiocoap.resource.Resource):
-    """The impostor's /iam/me: everyone is a registered user."""
+class RegisteredUser(aiocoap.resource.Resource):
+    """The impostor's /iam/me, which reports every client as a registered user."""
 
     def __init__(self, impostor: Impostor) -> None:
         super().__init__()
@@ -195,8 +195,8 @@ async def impostor_at(
     return impostor
 
 
-def looks_at(device: Device) -> Confirm:
-    """A person who says yes if the device shows the same. It shows nothing: it is not asked."""
+def accept_if_shown_by(device: Device) -> Confirm:
+    """A user who accepts only what the real device shows, which here is no number."""
 
     async def confirm(question: Comparison) -> bool:
         return not question.number and question.device == device.fingerprint
@@ -204,10 +204,10 @@ def looks_at(device: Device) -> Confirm:
     return confirm
 
 
-async def meet(
+async def pair_with(
     client: Client, bearer: LabelledDevice, way: str, at: str, *, confirm: Confirm | None = None
 ) -> Paired:
-    """Pair as a person with the label or the code of the real device would."""
+    """Pair as a user who has the label or the code of the real device."""
     if way == Method.LABEL:
         return await client.pair(bearer.label.text, at=at, name="anna")
     code = bearer.code_for(way)
@@ -218,8 +218,8 @@ def stored_at(client: Client) -> list[Fingerprint]:
     return [one.fingerprint for one in client.devices]
 
 
-#: How far an impostor comes: then a person says no, or the client stops by itself. A button proves
-#: nothing to anyone, so there is nothing to gain by hanging up.
+#: The steps that an impostor reaches before the user refuses or the client stops. `button` is not
+#: listed: it authenticates no one, so ending the session gains nothing.
 REACHED = {
     Method.LABEL: (),
     Method.CODE: ("offer", "start", "confirm"),
@@ -234,7 +234,7 @@ REACHED = {
     ("way", "step"),
     [(way, step) for way, steps in REACHED.items() for step in steps or ("offer",)],
 )
-async def test_hanging_up_at_any_step_gains_nothing(
+async def test_an_impostor_that_ends_the_session_at_any_step_is_not_stored(
     kit: Kit, device: Device, tmp_path: Path, way: str, step: str, kept: str
 ) -> None:
     bearer = labelled(device)
@@ -242,31 +242,31 @@ async def test_hanging_up_at_any_step_gains_nothing(
     impostor = await impostor_at(kit, bearer, way, step=step, kept=kept)
     client = client_at(kit, tmp_path)
     with pytest.raises(PeerError):
-        await meet(client, bearer, way, impostor.address, confirm=looks_at(device))
+        await pair_with(client, bearer, way, impostor.address, confirm=accept_if_shown_by(device))
     assert not client.devices
     steps = REACHED[way]
     assert impostor.steps == list(steps[: steps.index(step) + 1] if steps else ())
 
 
 @pytest.mark.parametrize("way", CODES)
-async def test_without_the_receipt_the_impostor_would_be_stored(
+async def test_without_the_receipt_check_the_impostor_is_stored(
     kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The attack is real: where no receipt is asked for, the rogue's key is trusted."""
+    """Without the defence the attack succeeds: the client stores the impostor's key."""
     monkeypatch.setattr(CodeClient, "verify_receipt_untrusted", lambda *_: None)
     bearer = labelled(device)
     await opened(device, way)
     impostor = await impostor_at(kit, bearer, way, step="confirm", kept="nothing")
     client = client_at(kit, tmp_path)
-    await meet(client, bearer, way, impostor.address)
+    await pair_with(client, bearer, way, impostor.address)
     assert stored_at(client) == [impostor.identity.fingerprint]
 
 
 @pytest.mark.parametrize("way", [*CODES, Method.LABEL])
-async def test_an_announcement_leads_to_the_impostor(
+async def test_an_impostor_found_through_an_announcement_is_not_stored(
     kit: Kit, device: Device, tmp_path: Path, way: str
 ) -> None:
-    """The device's name, announced by multicast DNS, with the impostor's address behind it."""
+    """The impostor announces the device's name with its own address by multicast DNS."""
     bearer = labelled(device)
     await opened(device, way)
     impostor = await impostor_at(kit, bearer, way, step="confirm", kept="random")
@@ -285,30 +285,30 @@ async def test_an_announcement_leads_to_the_impostor(
     client = Client(home=tmp_path / "client", interfaces=[HOST])
     kit.at_end(client.close)
     with pytest.raises(Unreachable if way == Method.LABEL else WrongCode):
-        await meet(client, bearer, way, name)
+        await pair_with(client, bearer, way, name)
     assert impostor.steps == list(REACHED[way])
     assert not client.devices
 
 
-# -- the honest device, whose answer is lost ------------------------------------------------------
+# -- a real device whose answer is lost -----------------------------------------------------------
 
 
 def lose_the_answer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The device stores the user, and the session ends before its answer leaves."""
+    """Make the device end the session after it has stored the user and before it answers."""
     complete = Ceremonies.complete
 
-    def stored_and_gone(
+    def store_and_disconnect(
         service: Ceremonies, ceremony_id: str, message: Fields, peer: PeerIdentity
     ) -> Ceremony:
         done = complete(service, ceremony_id, message, peer)
         device.app.pairing.port.end_sessions(lambda _key: True)
         return done
 
-    monkeypatch.setattr(Ceremonies, "complete", stored_and_gone)
+    monkeypatch.setattr(Ceremonies, "complete", store_and_disconnect)
 
 
 @pytest.mark.parametrize("way", [Method.LABEL, *CODES])
-async def test_the_device_itself_is_stored_although_its_answer_was_lost(
+async def test_the_real_device_is_stored_even_if_its_last_answer_is_lost(
     kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bearer = labelled(device)
@@ -316,15 +316,15 @@ async def test_the_device_itself_is_stored_although_its_answer_was_lost(
     lose_the_answer(device, monkeypatch)
     client = client_at(kit, tmp_path)
     at = f"{HOST}:{device.port(pairing=True)}"
-    done = await meet(client, bearer, way, at)
+    done = await pair_with(client, bearer, way, at)
     assert done.device.user == "anna"
     assert stored_at(client) == [device.fingerprint]
 
 
-async def test_the_receipt_is_there_after_a_restart_and_for_its_own_key_alone(
+async def test_the_receipt_survives_a_restart_and_is_shown_only_to_its_key(
     kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The device loses its power once it has stored the user, and comes back with the receipt."""
+    """The device restarts after it has stored the user, and still returns the receipt."""
     first = await kit.device()
     bearer = labelled(first)
     await opened(first, Method.CODE)

@@ -1,8 +1,8 @@
-"""Attackers of the method `code`. Each attack is made twice: on our code, where it has to fail, and
-on the same code with the one defence taken out that it is about, where it has to succeed.
+"""Attacks on the method `code`. Each attack runs twice: on the real code, where it has to fail, and
+on the same code without the defence against it, where it has to succeed.
 
-The attacker does not know the code; he is the man in the middle, so he knows the session's EKM and
-both fingerprints, and may send what he likes.
+The attacker is a man in the middle who does not know the code, but knows the session's EKM and both
+fingerprints, and may send any message.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ D_LABEL = lp(b"D" + DEVICE.digest) + lp(EKM)
 Remove = Callable[[pytest.MonkeyPatch], None]
 
 
-# -- what an attacker can compute -----------------------------------------------------------------
+# -- the attacker's computations ------------------------------------------------------------------
 
 
 def times(point: Any, number: int) -> Any:
@@ -60,23 +60,23 @@ def framed(*parts: bytes) -> bytes:
     return b"".join(bytes([len(part)]) + part for part in parts)
 
 
-def coded(point: Any) -> bytes:
-    """Infinity too, as zeros."""
+def encoded(point: Any) -> bytes:
+    """Encode a point; infinity is encoded as zeros."""
     x, y = point.xy
     return b"\4" + int(x).to_bytes(32) + int(y).to_bytes(32)
 
 
 def proved(generator: Any, x: int, label: bytes, *, v: int = 77, more: int = 0) -> bytes:
-    """An honest item; `more` is added to r."""
-    point, commitment = coded(times(generator, x)), coded(times(generator, v))
-    h = int.from_bytes(p256.scalar_bytes(challenge(coded(generator), commitment, point, label)))
+    """A point with a valid proof; `more` is added to r."""
+    point, commitment = encoded(times(generator, x)), encoded(times(generator, v))
+    h = int.from_bytes(p256.scalar_bytes(challenge(encoded(generator), commitment, point, label)))
     r = (v - x * h) % N + more
     return framed(point, commitment, r.to_bytes(33 if more else 32))
 
 
-def bogus(point: Any) -> bytes:
-    """An item for a point of unknown x."""
-    return framed(coded(point), coded(G), bytes(32))
+def unproved(point: Any) -> bytes:
+    """A point of unknown x, with an invalid proof."""
+    return framed(encoded(point), encoded(G), bytes(32))
 
 
 def confirmed(shared: bytes, points: list[bytes]) -> bytes:
@@ -88,42 +88,42 @@ def confirmed(shared: bytes, points: list[bytes]) -> bytes:
     return hmac.digest(key, b"".join(map(lp, items)), "sha256")
 
 
-# -- the attacks: true if the attacker has what he wanted -----------------------------------------
+# -- attacks, which return true if they succeed ---------------------------------------------------
 
 
 def rogue_key() -> bool:
-    """A device whose X4 cancels the client's X1: A = s·x·X2, and codes are tried offline."""
+    """X4 of the device cancels the client's X1: A = s·x·X2 allows an offline dictionary attack."""
     client = victim()
     first, second = points_of(client.round_one())
     x3, x = 5, 7
     rogue = times(G, x) + (-first) + (-times(G, x3))
     generator = first + second + times(G, x3)
-    both = bogus(times(G, x3)) + bogus(rogue) + b"\3\0\x17" + bogus(times(generator, 9))
+    both = unproved(times(G, x3)) + unproved(rogue) + b"\3\0\x17" + unproved(times(generator, 9))
     sent, _ = read(client, both)
     found = [
-        guess for guess in CODES if coded(times(second, int.from_bytes(guess) * x)) == sent[1:66]
+        guess for guess in CODES if encoded(times(second, int.from_bytes(guess) * x)) == sent[1:66]
     ]
     return found == [CODE]
 
 
 def shared_point_at_infinity() -> bool:
-    """A device that sends X4 = B = infinity, with proofs that hold: then K is infinity too."""
+    """The device sends X4 = B = infinity with valid proofs, so that K is infinity too."""
     client = victim()
     first = client.round_one()
-    mine = [proved(G, 5, D_LABEL), proved(G, 0, D_LABEL)]
+    own = [proved(G, 5, D_LABEL), proved(G, 0, D_LABEL)]
     generator = points_of(first)[0] + points_of(first)[1] + times(G, 5)
-    read(client, b"".join(mine) + b"\3\0\x17" + proved(generator, 0, D_LABEL))
-    points = [first[1:66], first[166:231], mine[0][1:66], INFINITY]
+    read(client, b"".join(own) + b"\3\0\x17" + proved(generator, 0, D_LABEL))
+    points = [first[1:66], first[166:231], own[0][1:66], INFINITY]
     client.verify_untrusted({"confirm": confirmed(INFINITY, points)})
     return True
 
 
 def reflection() -> bool:
-    """A device that sends the client's own words back to it, from round one to the tag."""
+    """The device reflects all messages of the client, from round one to the tag."""
     client = victim()
     first = client.round_one()
     x1, x2 = points_of(first)
-    label = lp(b"me") + lp(EKM) if jpake.identities is nobody else D_LABEL
+    label = lp(b"me") + lp(EKM) if jpake.identities is same_identity else D_LABEL
     both = first + b"\3\0\x17" + proved(x1 + x2 + x1, 9, label)
     _, tag = read(client, both)
     client.verify_untrusted({"confirm": tag})
@@ -131,7 +131,7 @@ def reflection() -> bool:
 
 
 def relay() -> bool:
-    """Two sessions, one on each side; every message is carried over as it is."""
+    """A man in the middle has a session with each side and forwards every message unchanged."""
     client = victim(ekm=b"\x11" * 32, device=MALLORY)
     device = board(ekm=b"\x22" * 32, client=MALLORY)
     device.check(*read(client, device.answer(client.round_one())))
@@ -139,13 +139,13 @@ def relay() -> bool:
     return True
 
 
-def guessing_again() -> bool:
-    """A client that tries one code after the other in one ceremony."""
+def repeated_guesses() -> bool:
+    """A client tries several codes in one ceremony."""
     device = board()
     answer = b""
     for guess in CODES:
         mallory = victim(secret=guess)
-        first = mallory.round_one()  # the same each time: the same random bytes
+        first = mallory.round_one()  # the same in each turn, since the random bytes are
         answer = answer or device.answer(first)
         try:
             device.check(*read(mallory, answer))
@@ -156,21 +156,21 @@ def guessing_again() -> bool:
     return False
 
 
-def two_spellings() -> bool:
-    """The same proof once more, with r + n for r."""
+def second_encoding() -> bool:
+    """A client sends r + n instead of r, a second encoding of the same proof."""
     other = board()
     other.answer(proved(G, 5, C_LABEL, more=N) + proved(G, 6, C_LABEL))
     return True
 
 
-def something_behind() -> bool:
-    """Bytes after the message, without a proof."""
+def trailing_bytes() -> bool:
+    """A client appends bytes to the message that no proof covers."""
     board().answer(victim().round_one() + b"and then some")
     return True
 
 
-def empty_generator() -> bool:
-    """Random bytes that make X1 + X3 + X4 infinity: then A is the same for every code."""
+def generator_at_infinity() -> bool:
+    """With chosen random bytes X1 + X3 + X4 is infinity, so that A is the same for every code."""
     sent = set()
     for guess in CODES[:2]:
         server = iter(number.to_bytes(32) for number in (20, 3, N - 30, 4, 5))
@@ -183,35 +183,35 @@ def empty_generator() -> bool:
     return sent == {INFINITY}
 
 
-# -- the defences, each of which can be taken out -------------------------------------------------
+# -- removal of the defences ----------------------------------------------------------------------
 
 
 def without_proofs(patch: pytest.MonkeyPatch) -> None:
-    def believing(reader: Reader, _generator: Item, _label: bytes) -> Item:
+    def without_verification(reader: Reader, _generator: Item, _label: bytes) -> Item:
         item, _, _ = reader.point_untrusted(), reader.point_untrusted(), reader.response_untrusted()
         return item
 
-    patch.setattr(jpake, "read_item_untrusted", believing)
+    patch.setattr(jpake, "read_item_untrusted", without_verification)
 
 
-def without_infinity(patch: pytest.MonkeyPatch) -> None:
+def without_infinity_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(p256, "is_infinity", lambda _point: False)
 
 
-def nobody(_client: bytes, _device: bytes) -> dict[str, bytes]:
+def same_identity(_client: bytes, _device: bytes) -> dict[str, bytes]:
     return {"client": b"me", "server": b"me"}
 
 
 def without_identities(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(jpake, "identities", nobody)
-    patch.setattr(code, "identities", nobody)
+    patch.setattr(jpake, "identities", same_identity)
+    patch.setattr(code, "identities", same_identity)
 
 
 def proofs_unbound(patch: pytest.MonkeyPatch) -> None:
-    def anywhere(role: str, secret: bytes, *, random_bytes: Any, **_: Any) -> EcJpake:
+    def unbound(role: str, secret: bytes, *, random_bytes: Any, **_: Any) -> EcJpake:
         return EcJpake(role, secret, profile="handfast", random_bytes=random_bytes)
 
-    patch.setattr(code, "EcJpake", anywhere)
+    patch.setattr(code, "EcJpake", unbound)
 
 
 def tags_unbound(patch: pytest.MonkeyPatch) -> None:
@@ -224,32 +224,32 @@ def without_any_binding(patch: pytest.MonkeyPatch) -> None:
     tags_unbound(patch)
 
 
-def without_turns(patch: pytest.MonkeyPatch) -> None:
+def without_state_checks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(OneShot, "_enter", lambda *_: None)
     patch.setattr(OneShot, "_finish", lambda *_, **__: None)
     patch.setattr(EcJpake, "_finish", lambda *_, **__: None)
 
 
-def without_range(patch: pytest.MonkeyPatch) -> None:
+def without_range_check(patch: pytest.MonkeyPatch) -> None:
     def any_size(self: Reader) -> Any:
         return p256.public_scalar(self._vector_untrusted())
 
     patch.setattr(Reader, "response_untrusted", any_size)
 
 
-def without_end(patch: pytest.MonkeyPatch) -> None:
+def without_end_check(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reader, "end_untrusted", lambda _self: None)
 
 
 PAIRS: list[tuple[Callable[[], bool], Remove]] = [
     (rogue_key, without_proofs),
-    (shared_point_at_infinity, without_infinity),
-    (empty_generator, without_infinity),
+    (shared_point_at_infinity, without_infinity_check),
+    (generator_at_infinity, without_infinity_check),
     (reflection, without_identities),
     (relay, without_any_binding),
-    (guessing_again, without_turns),
-    (two_spellings, without_range),
-    (something_behind, without_end),
+    (repeated_guesses, without_state_checks),
+    (second_encoding, without_range_check),
+    (trailing_bytes, without_end_check),
 ]
 
 
@@ -261,7 +261,7 @@ def succeeds(attack: Callable[[], bool]) -> bool:
 
 
 @pytest.mark.parametrize(("attack", "remove"), PAIRS, ids=[attack.__name__ for attack, _ in PAIRS])
-def test_an_attack_fails_and_would_succeed_without_its_defence(
+def test_each_attack_fails_and_succeeds_without_its_defence(
     attack: Callable[[], bool], remove: Remove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not succeeds(attack)
@@ -270,15 +270,17 @@ def test_an_attack_fails_and_would_succeed_without_its_defence(
 
 
 @pytest.mark.parametrize("remaining", [proofs_unbound, tags_unbound])
-def test_either_binding_alone_stops_a_relay(
+def test_either_binding_alone_prevents_a_relay(
     remaining: Remove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remaining(monkeypatch)
     assert not succeeds(relay)
 
 
-def test_infinity_is_stopped_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it comes in, and where K is made of it."""
+def test_infinity_is_refused_even_if_the_decoding_accepts_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The decoding of points refuses infinity, and so does the computation of K."""
 
     def lax(data: bytes) -> Any:
         return EccPoint(int.from_bytes(data[1:33]), int.from_bytes(data[33:]), "P-256")
@@ -287,34 +289,34 @@ def test_infinity_is_stopped_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not succeeds(shared_point_at_infinity)
 
 
-# -- one guess a run ------------------------------------------------------------------------------
+# -- one guess per run ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("guess", [b"0416", CODE])
-def test_a_guess_leaves_nothing_to_try_others_on(guess: bytes) -> None:
-    """A device without the code guesses once. The client's tag then fits that guess or none."""
+def test_a_wrong_guess_gives_no_material_for_an_offline_dictionary_attack(guess: bytes) -> None:
+    """A device without the code guesses once. The client's tag confirms that guess or no code."""
     client = victim()
     first, second = points_of(client.round_one())
     x3, x4 = 5, 7
-    mine = proved(G, x3, D_LABEL) + proved(G, x4, D_LABEL)
+    own = proved(G, x3, D_LABEL) + proved(G, x4, D_LABEL)
     generator = first + second + times(G, x3)
-    both = mine + b"\3\0\x17" + proved(generator, x4 * int.from_bytes(guess), D_LABEL)
+    both = own + b"\3\0\x17" + proved(generator, x4 * int.from_bytes(guess), D_LABEL)
     sent, tag = read(client, both)
     a = p256.decode_untrusted(sent[1:66])
     bound = Channel(EKM, CLIENT, DEVICE, WINDOW).binding(method="code", role=ROLE)
-    points = [coded(first), coded(second), coded(times(G, x3)), coded(times(G, x4))]
+    points = [encoded(first), encoded(second), encoded(times(G, x3)), encoded(times(G, x4))]
     items = (b"KC_1_U", b"C" + CLIENT.digest, b"D" + DEVICE.digest, *points, bound)
     found = []
     for one in CODES:
         shared = times(a + (-times(second, x4 * int.from_bytes(one))), x4)
-        key = hashlib.sha256(lp(coded(shared)) + lp(b"JPAKE_KC")).digest()
+        key = hashlib.sha256(lp(encoded(shared)) + lp(b"JPAKE_KC")).digest()
         if hmac.digest(key, b"".join(map(lp, items)), "sha256") == tag:
             found.append(one)
     assert found == ([CODE] if guess == CODE else [])
 
 
-def test_a_run_that_was_heard_cannot_be_said_again() -> None:
-    """The same client messages at a device with other random bytes, in this and another session."""
+def test_replayed_client_messages_are_refused() -> None:
+    """Replay the client's messages to a device with other random bytes, in both sessions."""
     client, device = victim(), board()
     first = client.round_one()
     sent = read(client, device.answer(first))
@@ -327,7 +329,7 @@ def test_a_run_that_was_heard_cannot_be_said_again() -> None:
         board(ekm=b"\x33" * 32).answer(first)
 
 
-def test_nothing_of_the_device_can_be_had_before_the_client_has_confirmed() -> None:
+def test_the_device_tag_is_not_available_before_the_client_has_confirmed() -> None:
     device = board()
     device.answer(victim().round_one())
     with pytest.raises(Misuse):
@@ -335,7 +337,7 @@ def test_nothing_of_the_device_can_be_had_before_the_client_has_confirmed() -> N
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
-def test_a_side_does_not_talk_with_its_own_kind(role: str) -> None:
+def test_a_side_refuses_messages_of_its_own_role(role: str) -> None:
     for profile in ("ecjpake", "handfast"):
         with pytest.raises(JpakeError) as caught:
             EcJpake(role, CODE, profile=profile, random_bytes=urandom).read_round_one(

@@ -1,4 +1,4 @@
-"""J-PAKE messages that are no messages: bad points, cut and changed bytes."""
+"""Malformed J-PAKE messages: invalid points, truncated messages and changed bytes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from tests.kit.jpake import CODE, EKM, INFINITY, G, board, read, seeded_bytes, v
 # -- bytes ----------------------------------------------------------------------------------------
 
 
-def spelled(x: int, y: int) -> bytes:
+def uncompressed(x: int, y: int) -> bytes:
     return b"\4" + x.to_bytes(32) + y.to_bytes(32)
 
 
 GX, GY = (int(one) for one in G.xy)
 BAD_POINTS = {
     "infinity": INFINITY,
-    "off the curve": spelled(GX, GY ^ 1),
-    "on the twist": spelled(GX ^ 1, GY),
-    "x = p": spelled(p256.FIELD, GY),
-    "y = p": spelled(GX, p256.FIELD),
+    "off the curve": uncompressed(GX, GY ^ 1),
+    "on the twist": uncompressed(GX ^ 1, GY),
+    "x = p": uncompressed(p256.FIELD, GY),
+    "y = p": uncompressed(GX, p256.FIELD),
     "all ones": b"\4" + b"\xff" * 64,
 }
 
 
 @pytest.mark.parametrize("bad", BAD_POINTS.values(), ids=BAD_POINTS)
 @pytest.mark.parametrize("at", [1, 67, 166, 232], ids=["X1", "V1", "X2", "V2"])
-def test_a_point_that_is_none_is_refused_in_round_one(bad: bytes, at: int) -> None:
+def test_an_invalid_point_is_refused_in_round_one(bad: bytes, at: int) -> None:
     good = EcJpake("client", CODE, profile="handfast", random_bytes=urandom).write_round_one()
     with pytest.raises(JpakeError) as caught:
         EcJpake("server", CODE, profile="handfast", random_bytes=urandom).read_round_one(
@@ -43,23 +43,23 @@ def test_a_point_that_is_none_is_refused_in_round_one(bad: bytes, at: int) -> No
 
 
 def stage(role: str, number: int) -> tuple[Callable[[], Callable[[bytes], None]], bytes]:
-    """A maker of fresh readers of round `number`, and the honest message for them."""
+    """A function that creates a fresh reader of round `number`, and the valid message for it."""
     other = {"client": "server", "server": "client"}[role]
-    them = EcJpake(other, CODE, profile="handfast", context=EKM, random_bytes=seeded_bytes(5))
+    other_side = EcJpake(other, CODE, profile="handfast", context=EKM, random_bytes=seeded_bytes(5))
     first = EcJpake(
         role, CODE, profile="handfast", context=EKM, random_bytes=seeded_bytes(6)
     ).write_round_one()
-    theirs = them.write_round_one()
-    them.read_round_one(first)
-    second = them.write_round_two()
+    theirs = other_side.write_round_one()
+    other_side.read_round_one(first)
+    second = other_side.write_round_two()
 
     def reader() -> Callable[[bytes], None]:
-        us = EcJpake(role, CODE, profile="handfast", context=EKM, random_bytes=seeded_bytes(6))
+        side = EcJpake(role, CODE, profile="handfast", context=EKM, random_bytes=seeded_bytes(6))
         if number == 1:
-            return us.read_round_one
-        us.write_round_one()
-        us.read_round_one(theirs)
-        return us.read_round_two
+            return side.read_round_one
+        side.write_round_one()
+        side.read_round_one(theirs)
+        return side.read_round_two
 
     return reader, theirs if number == 1 else second
 
@@ -70,7 +70,7 @@ each_message = pytest.mark.parametrize(
 
 
 @each_message
-def test_a_message_cut_anywhere_is_refused(role: str, number: int) -> None:
+def test_a_truncated_message_is_refused(role: str, number: int) -> None:
     reader, message = stage(role, number)
     reader()(message)
     for size in range(len(message)):
@@ -98,12 +98,12 @@ def test_a_tag_with_any_byte_changed_is_refused() -> None:
             device.check(sent, tag[:at] + bytes([tag[at] ^ 1]) + tag[at + 1 :])
 
 
-def test_noise_is_refused_and_nothing_else_happens() -> None:
-    noise = random.Random(8)
+def test_random_bytes_are_refused() -> None:
+    generator = random.Random(8)
     for _ in range(300):
-        size = noise.choice([0, 1, 2, 64, 65, 66, 67, 132, 133, 165, 168, 330, 498, 5000])
-        data = bytearray(noise.randbytes(size))
-        if noise.random() < 0.7 and size > 1:
+        size = generator.choice([0, 1, 2, 64, 65, 66, 67, 132, 133, 165, 168, 330, 498, 5000])
+        data = bytearray(generator.randbytes(size))
+        if generator.random() < 0.7 and size > 1:
             data[:2] = b"\x41\x04"
         for role in ("client", "server"):
             with pytest.raises(JpakeError):
@@ -115,7 +115,7 @@ def test_noise_is_refused_and_nothing_else_happens() -> None:
 stage_two = {role: stage(role, 2)[0] for role in ("client", "server")}
 
 
-def test_what_a_refusal_says_holds_no_secret() -> None:
+def test_the_error_of_a_refusal_contains_no_secret() -> None:
     client, device = victim(), board()
     first = client.round_one()
     with pytest.raises(Mismatch) as caught:

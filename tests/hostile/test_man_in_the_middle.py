@@ -1,8 +1,8 @@
-"""A man in the middle with a real DTLS session to each side (protocol §5, `compare`).
+"""Pairing by `compare` through a man in the middle with a DTLS session to each side (protocol §5).
 
-He cannot be kept out by the wire alone: each side just meets his key. So it is the two users who
-see another fingerprint than the other screen shows; and should both say yes without looking, the
-tags still say no, because each was made over another session and other keys.
+DTLS alone does not prevent this attack: each side authenticates the attacker's key. The two users
+detect it, because the fingerprints on the two screens differ. If both accept without comparing,
+the tags do not match, because they are computed over different sessions and keys.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The man in the middle does not notify, so the client looks again: here without a pause."""
+def poll_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The man in the middle sends no notifications, so the client polls; here with no interval."""
     monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
 
 
-def yes_man(
+def accept_blindly(
     device: Device,
 ) -> tuple[Callable[[Comparison], Awaitable[bool]], list[tuple[Fingerprint, Fingerprint]]]:
-    """Two users who both say yes without comparing; and what each of them was shown."""
+    """Two users who both accept without comparing, and the fingerprints that they were shown."""
     shown: list[tuple[Fingerprint, Fingerprint]] = []
 
     async def confirm(question: Comparison) -> bool:
         async with asyncio.timeout(20):
-            while device.app.pairing.ceremonies.pending() is None:  # noqa: ASYNC110 - it is on its way
+            while device.app.pairing.ceremonies.pending() is None:  # noqa: ASYNC110 - the ceremony starts shortly
                 await asyncio.sleep(0.01)
         shown.append((question.device, device.pending().fingerprint))
         device.decide(accept=True)
@@ -52,10 +52,10 @@ def yes_man(
     return confirm, shown
 
 
-async def test_relaying_the_offer_as_it_is_gives_him_away_at_once(
+async def test_a_relayed_offer_reveals_the_man_in_the_middle(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
-    """GET /pair names the device's key, which is not the one that was proved."""
+    """The offer contains the device's fingerprint, which is not the key of the session."""
     middle = await start_middle(kit, device)
     client = client_at(kit, tmp_path)
     with pytest.raises(PinMismatch) as caught:
@@ -67,30 +67,30 @@ async def test_relaying_the_offer_as_it_is_gives_him_away_at_once(
     assert [code for code, _ in middle.relayed] == ["GET"]
 
 
-async def test_both_users_see_his_key_and_their_careless_yes_is_not_enough(
+async def test_a_man_in_the_middle_fails_even_if_both_users_accept(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
     middle = await start_middle(kit, device, without_key)
     client = client_at(kit, tmp_path)
-    careless, shown = yes_man(device)
+    careless, shown = accept_blindly(device)
     with pytest.raises(WrongCode):
         await client.pair(middle.address, method="compare", confirm=careless)
-    his = middle.identity.fingerprint
-    assert shown == [(his, his)], "what the client's user saw, what the device's user saw"
-    assert his not in {client.identity.fingerprint, device.fingerprint}
+    attacker = middle.identity.fingerprint
+    assert shown == [(attacker, attacker)], "both users were shown the attacker's key"
+    assert attacker not in {client.identity.fingerprint, device.fingerprint}
     assert "4.03" in {code for code, _ in middle.answers}
     assert not client.devices
     assert not device.users.users
     trail = device.app.access.store.audit
     [event] = [one.event for one in trail.iterate() if one.event.kind == "mismatch"]
-    assert event.fingerprint == his.hex
+    assert event.fingerprint == attacker.hex
 
 
-async def test_his_own_tag_for_the_device_does_not_help_him_with_the_client(
+async def test_a_tag_from_the_attackers_own_session_is_invalid_for_the_client(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
-    """If the device's user takes him for the client, he is paired, as anyone would be; but the
-    device's tag that he gets is no good for the client, which stores nothing."""
+    """If the device's user accepts the attacker's key, the attacker is paired with the device. The
+    device's tag is invalid for the client, which stores nothing."""
     middle = await start_middle(kit, device, without_key)
     client = client_at(kit, tmp_path)
     relay = middle.connection.request
@@ -107,7 +107,7 @@ async def test_his_own_tag_for_the_device_does_not_help_him_with_the_client(
         return await relay(message, timeout=timeout)
 
     middle.connection.request = with_own_tag  # type: ignore[method-assign,assignment]
-    careless, _ = yes_man(device)
+    careless, _ = accept_blindly(device)
     with pytest.raises(WrongCode):
         await client.pair(middle.address, method="compare", confirm=careless)
     assert not client.devices
@@ -115,7 +115,7 @@ async def test_his_own_tag_for_the_device_does_not_help_him_with_the_client(
     assert user.fingerprints == {middle.identity.fingerprint.hex}
 
 
-async def test_a_client_that_knows_the_fingerprint_does_not_talk_to_him(
+async def test_a_client_with_the_expected_fingerprint_sends_nothing_to_an_attacker(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
     middle = await start_middle(kit, device)
@@ -127,7 +127,7 @@ async def test_a_client_that_knows_the_fingerprint_does_not_talk_to_him(
 
 
 @pytest.mark.parametrize(
-    ("lie", "believed"),
+    ("changes", "accepted"),
     [
         ({}, True),
         ({"window_id": bytes(16)}, False),
@@ -141,20 +141,22 @@ async def test_a_client_that_knows_the_fingerprint_does_not_talk_to_him(
         ({"side": "text"}, False),
     ],
 )
-async def test_a_device_whose_tag_means_something_else_is_not_stored(
-    kit: Kit, device: Device, tmp_path: Path, lie: dict[str, Any], believed: bool
+async def test_a_device_tag_over_different_inputs_is_rejected(
+    kit: Kit, device: Device, tmp_path: Path, changes: dict[str, Any], accepted: bool
 ) -> None:
-    """He plays the device himself, with his own key, and the client's user says yes to that key.
-    Then only what the tag is made of can be wrong; with nothing wrong he is stored, as himself."""
+    """The attacker acts as a device with its own key, and the client's user accepts that key.
+
+    Only the input of the tag can be wrong then. With a correct tag the attacker's key is stored.
+    """
     middle = await start_middle(kit, device, without_key)
     client = client_at(kit, tmp_path)
-    careless, _ = yes_man(device)
+    careless, _ = accept_blindly(device)
     render = middle.render
 
-    async def played(request: aiocoap.Message) -> aiocoap.Message:
+    async def forged(request: aiocoap.Message) -> aiocoap.Message:
         if b"confirm" not in request.payload:
             return await render(request)
-        peer, changed = peer_of(request), dict(lie)
+        peer, changed = peer_of(request), dict(changes)
         role, method = changed.pop("role", "user"), changed.pop("method", "compare")
         side = changed.pop("side", "device")
         facts = {
@@ -169,8 +171,8 @@ async def test_a_device_whose_tag_means_something_else_is_not_stored(
         body = {"state": "REGISTERED", "user": "anna", "role": "user", "confirm": tag}
         return aiocoap.Message(code=aiocoap.CHANGED, payload=cbor.encode(body), content_format=60)
 
-    middle.render = played  # type: ignore[method-assign]
-    if believed:
+    middle.render = forged  # type: ignore[method-assign]
+    if accepted:
         await client.pair(middle.address, name="anna", method="compare", confirm=careless)
         [stored] = client.devices
         assert stored.fingerprint == middle.identity.fingerprint

@@ -1,8 +1,8 @@
-"""Floods of CoAP messages in sessions, while an owner 100 ms away continues to work.
+"""An owner on a slow path is served during floods of CoAP messages in other sessions.
 
-Each flood is sent while a datagram of the owner is under way, so its size is counted and the test
-does not depend on how fast the machine is. The tests assert how much work was done, and how much
-memory is kept.
+Each flood is sent while a datagram of the owner is in transit, so its size is known and the result
+does not depend on the speed of the machine. The tests check the work that the device did and the
+memory that it keeps.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ BOTH_PORTS = pytest.mark.parametrize("pairing", [False, True], ids=["regular", "
 
 
 @asynccontextmanager
-async def far(device: Device, caller: Caller, *, pairing: bool = False) -> AsyncIterator[FarPath]:
-    """A way of 50 ms each way for a caller."""
+async def slow_path(
+    device: Device, caller: Caller, *, pairing: bool = False
+) -> AsyncIterator[FarPath]:
+    """Connect a caller through a path of 50 ms in each direction."""
     path = FarPath(Address(HOST, device.port(pairing=pairing)), delay_seconds=0.05)
     caller.port = path.port
     await caller.connect(pairing=pairing)
@@ -52,14 +54,16 @@ async def far(device: Device, caller: Caller, *, pairing: bool = False) -> Async
         await path.close()
 
 
-async def stranger(device: Device, *, pairing: bool, identity: Identity | None = None) -> RawClient:
+async def unknown_client(
+    device: Device, *, pairing: bool, identity: Identity | None = None
+) -> RawClient:
     return await RawClient.connect(Address(HOST, device.port(pairing=pairing)), identity)
 
 
-async def works(
+async def owner_is_served(
     owner: Caller, path: FarPath, flood: Callable[[], Awaitable[object]], *, pairing: bool = False
 ) -> None:
-    """The owner asks and is answered, five times, and the flood runs with each datagram."""
+    """Let the owner send five requests; the flood runs during each of the owner's datagrams."""
     one_by_one = asyncio.Lock()
 
     async def meanwhile() -> None:
@@ -83,11 +87,11 @@ HUGE = [
 
 
 @BOTH_PORTS
-async def test_messages_beyond_the_bounds_are_not_read(
+async def test_a_message_above_the_size_limits_is_not_parsed(
     device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch, pairing: bool
 ) -> None:
     await device.open(role="user")
-    raw = await stranger(device, pairing=pairing)
+    raw = await unknown_client(device, pairing=pairing)
     read: Counter[int] = Counter()
     decode = parsing.decode_untrusted
 
@@ -105,8 +109,8 @@ async def test_messages_beyond_the_bounds_are_not_read(
             sent += 1
             await raw.handled()
 
-    async with far(device, owner, pairing=pairing) as path:
-        await works(owner, path, flood, pairing=pairing)
+    async with slow_path(device, owner, pairing=pairing) as path:
+        await owner_is_served(owner, path, flood, pairing=pairing)
     assert sent >= 10 * len(HUGE)
     port = "pairing" if pairing else "regular"
     assert device.counters(port)["coap-too-large"] == sent
@@ -118,10 +122,10 @@ async def test_messages_beyond_the_bounds_are_not_read(
 async def test_a_message_of_16_kib_costs_no_more_than_a_small_one(
     device: Device, pairing: bool
 ) -> None:
-    """The processor time of both, in one run: aiocoap and the search for the path took 1,000 times
-    as long for it. A wide margin, since the clock is coarse."""
+    """Compare the processor times of both. Parsing the path once took 1,000 times as long for
+    16 KiB. The margin is wide because the clock is coarse."""
     await device.open(role="user")
-    raw = await stranger(device, pairing=pairing)
+    raw = await unknown_client(device, pairing=pairing)
     numbers = iter(range(60_000))
 
     async def seconds(rest: bytes) -> float:
@@ -138,8 +142,8 @@ async def test_a_message_of_16_kib_costs_no_more_than_a_small_one(
     await raw.close()
 
 
-def strange(number: int) -> bytes:
-    """A request with an option, a Content-Format and an Accept that was never sent before."""
+def request_with_unknown_numbers(number: int) -> bytes:
+    """A request with unknown, unique numbers for an option, Content-Format and Accept."""
     options = (
         (12, (70_000 + number).to_bytes(4)),
         (17, (10_000_000 + number).to_bytes(8)),
@@ -149,14 +153,14 @@ def strange(number: int) -> bytes:
 
 
 @BOTH_PORTS
-async def test_nothing_is_remembered_of_the_numbers_in_messages(
+async def test_unknown_option_and_format_numbers_are_not_cached(
     device: Device, owner: Caller, pairing: bool
 ) -> None:
     await device.open(role="user")
-    raw = await stranger(device, pairing=pairing)
-    requests = itertools.cycle([strange(number) for number in range(2_000)])
-    forget_own()
-    before = remembered()
+    raw = await unknown_client(device, pairing=pairing)
+    requests = itertools.cycle([request_with_unknown_numbers(number) for number in range(2_000)])
+    clear_own_numbers()
+    before = cached_numbers()
 
     async def flood() -> None:
         for _ in range(8):
@@ -165,19 +169,19 @@ async def test_nothing_is_remembered_of_the_numbers_in_messages(
             await raw.handled()
         raw.received.clear()
 
-    async with far(device, owner, pairing=pairing) as path:
+    async with slow_path(device, owner, pairing=pairing) as path:
         await flood()
-        await works(owner, path, flood, pairing=pairing)
-    assert remembered() == before
+        await owner_is_served(owner, path, flood, pairing=pairing)
+    assert cached_numbers() == before
     await raw.close()
 
 
-def remembered() -> tuple[int, int]:
+def cached_numbers() -> tuple[int, int]:
     return len(OptionNumber._value2member_map_), len(ContentFormat._value2member_map_)
 
 
-def forget_own() -> None:
-    """Forget what this test has taught aiocoap while it made messages."""
+def clear_own_numbers() -> None:
+    """Remove the entries that building messages has added to aiocoap's enumerations."""
     for one in (OptionNumber, ContentFormat):
         for value, member in list(one._value2member_map_.items()):
             if value and not hasattr(member, "name") and not hasattr(member, "_media_type"):
@@ -185,12 +189,12 @@ def forget_own() -> None:
 
 
 @BOTH_PORTS
-async def test_the_memory_for_repeats_stays_small(
+async def test_the_memory_for_deduplication_is_bounded(
     device: Device, owner: Caller, pairing: bool
 ) -> None:
-    """As many requests as the memory holds, each with as many options as one may have."""
+    """Send more requests than the memory holds, each with the maximum number of options."""
     await device.open(role="user")
-    raw = await stranger(device, pairing=pairing)
+    raw = await unknown_client(device, pairing=pairing)
     options = tuple((15, b"q%05d" % number) for number in range(60))
     asking = message(POST, "x", number=0, token=b"tt", options=options, payload=bytes(800))
     sent = 0
@@ -205,13 +209,13 @@ async def test_the_memory_for_repeats_stays_small(
             await raw.handled()
         raw.received.clear()
 
-    async with far(device, owner, pairing=pairing) as path:
+    async with slow_path(device, owner, pairing=pairing) as path:
         await flood()
         gc.collect()
         tracemalloc.start()
         try:
             before, _ = tracemalloc.get_traced_memory()
-            await works(owner, path, flood, pairing=pairing)
+            await owner_is_served(owner, path, flood, pairing=pairing)
             path.passed.clear()
             raw.received.clear()
             gc.collect()
@@ -228,10 +232,10 @@ async def test_the_memory_for_repeats_stays_small(
     await raw.close()
 
 
-async def test_one_repeat_after_another_runs_nothing(
+async def test_retransmissions_of_a_request_do_not_run_its_handler_again(
     device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = await stranger(device, pairing=False)
+    raw = await unknown_client(device, pairing=False)
     asked: Counter[int] = Counter()
     authorise = device.app.guard.authorise
 
@@ -249,19 +253,19 @@ async def test_one_repeat_after_another_runs_nothing(
             raw.send(again)
         await raw.handled()
 
-    async with far(device, owner) as path:
-        await works(owner, path, flood)
+    async with slow_path(device, owner) as path:
+        await owner_is_served(owner, path, flood)
     assert asked[1_000] == 1
     assert len(raw.received) > 500
     assert len({one.payload for one in raw.received}) == 1
     await raw.close()
 
 
-# -- observers of the trail ------------------------------------------------------------------------
+# -- observers of the audit trail ------------------------------------------------------------------
 
 
-class Encoded:
-    """Counts what `/events` encodes, in items and in bytes."""
+class CountingEncoder:
+    """A replacement of the encoder of `/events` that counts items and bytes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.items = 0
@@ -277,7 +281,7 @@ class Encoded:
 
 
 class Auditor:
-    """A key with all the sessions and observations of `/events` that it may have."""
+    """A key with the maximum number of sessions and observations of `/events`."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -290,9 +294,9 @@ class Auditor:
         device.add_user("adam", "admin", self._identity)
 
     async def observe(self) -> None:
-        """Begin all observations; one more is refused."""
+        """Start all observations, and check that one more is refused."""
         for _ in range(self.sessions):
-            raw = await stranger(self._device, pairing=False, identity=self._identity)
+            raw = await unknown_client(self._device, pairing=False, identity=self._identity)
             for number in range(self.each):
                 token = bytes([number])
                 raw.send(message(GET, "events", number=number, token=token, observe=0))
@@ -304,7 +308,7 @@ class Auditor:
         assert refused.code.dotted == "4.29"
 
     def acknowledge(self) -> None:
-        """Acknowledge every notification that has come."""
+        """Acknowledge every notification received so far."""
         for at, raw in enumerate(self.raws):
             new = raw.received[self._acknowledged[at] :]
             self._acknowledged[at] += len(new)
@@ -313,18 +317,18 @@ class Auditor:
                     raw.acknowledge(one.mid)
 
     async def handled(self) -> None:
-        """Let the device look at everything."""
+        """Wait until the device has processed all messages."""
         for raw in self.raws:
             await raw.handled()
 
     @property
-    def told(self) -> int:
-        """How many notifications have come, repeats left out."""
+    def notifications(self) -> int:
+        """The number of notifications received, without retransmissions."""
         return sum(len({one.mid for one in raw.received if one.mtype == 0}) for raw in self.raws)
 
     @property
     def oldest_head(self) -> int:
-        """The head of the trail in the observation that is furthest behind."""
+        """The head of the audit trail in the observation that is furthest behind."""
         heads: list[int] = []
         for raw in self.raws:
             seen = {one.token: one.payload for one in raw.received if one.code.dotted == "2.05"}
@@ -343,14 +347,14 @@ def append(device: Device, detail: str) -> None:
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["acknowledge", "silent"])
-async def test_a_commit_costs_the_same_however_many_observe(
+async def test_the_cost_of_a_commit_does_not_depend_on_the_number_of_observers(
     device: Device, owner: Caller, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
     for number in range(120):
         append(device, f"{number}" * 50)
     auditor = Auditor(device)
     await auditor.observe()
-    encoded = Encoded(monkeypatch)
+    encoded = CountingEncoder(monkeypatch)
     commits = 0
 
     async def flood() -> None:
@@ -362,21 +366,23 @@ async def test_a_commit_costs_the_same_however_many_observe(
             if not silent:
                 auditor.acknowledge()
 
-    async with far(device, owner) as path:
-        await works(owner, path, flood)
-    # Of a commit: the frame, each event that fits and the first that does not, and the whole.
+    async with slow_path(device, owner) as path:
+        await owner_is_served(owner, path, flood)
+    # Encoded per commit: the frame, each event that fits, the first that does not, and the body.
     per_commit = 2 + 1_200 // 128 + 1
     if silent:
-        assert auditor.told == auditor.sessions, "one notification pending for each session"
+        assert auditor.notifications == auditor.sessions, (
+            "each session may have one pending notification"
+        )
         assert encoded.items <= per_commit * auditor.sessions
     else:
-        assert auditor.told > 2 * auditor.sessions
+        assert auditor.notifications > 2 * auditor.sessions
         assert encoded.items <= per_commit * commits
         assert encoded.bytes <= 3 * 1_200 * commits
     messages_of(device.app.server)
     assert not any(backlogs_of(device.app.server).values())
     assert unacknowledged(device.app.server) <= auditor.sessions
-    # An observer that acknowledges finally sees the newest state, in every observation.
+    # Once the observer acknowledges, every observation gets the newest state.
     head = device.app.access.store.audit.head[0]
     async with asyncio.timeout(20):
         while auditor.oldest_head < head:
@@ -385,13 +391,13 @@ async def test_a_commit_costs_the_same_however_many_observe(
     await auditor.close()
 
 
-# -- half bodies of those who have no user ---------------------------------------------------------
+# -- incomplete bodies from unknown keys -----------------------------------------------------------
 
 
-async def test_a_stranger_may_send_as_much_as_an_invite_takes(
+async def test_an_unknown_client_may_send_at_most_the_size_of_an_invite(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    """`/iam/redeem` is the one path where the body of a stranger is kept until it is whole."""
+    """`/iam/redeem` is the only path for which a body from an unknown key is assembled."""
     callers = [kit.caller(device) for _ in range(device.app.settings.limits.unpaired_sessions)]
     for caller in callers:
         for number in range(device.app.settings.limits.block_assemblies + 2):
@@ -400,8 +406,8 @@ async def test_a_stranger_may_send_as_much_as_an_invite_takes(
             assert first.code == "2.31"
             more = await caller.ask("POST", path, raw=bytes(1024), block1=(1, True, 6))
             assert (more.code, more.reason) == ("4.13", "too-large")
-            said = await caller.ask("POST", path, raw=bytes(16), block1=(0, True, 0), size1=1025)
-            assert (said.code, said.reason) == ("4.13", "too-large")
+            refused = await caller.ask("POST", path, raw=bytes(16), block1=(0, True, 0), size1=1025)
+            assert (refused.code, refused.reason) == ("4.13", "too-large")
     blocks: list[Any] = [one.blocks for one in remotes_of(device.app.server)]
     held = [body for one in blocks for body in one.requests._assemblies.values()]
     assert 0 < len(held) <= len(callers) * device.app.settings.limits.block_assemblies

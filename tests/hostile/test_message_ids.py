@@ -1,7 +1,7 @@
-"""Message IDs and tokens that are used again never get the answer to another request.
+"""A request with a reused message ID or token never gets the answer to another request.
 
-The long run (200,000 requests) is `make soak`. Here the IDs are forced to go round early: within
-the memory for repeats, and just outside of it.
+`make soak` covers 200,000 requests. Here the message IDs wrap around early: inside the
+deduplication window, and just outside it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Echo(aiocoap.resource.Resource):
 
 @pytest.mark.parametrize("different", [1, 40, 300])
 @pytest.mark.parametrize("same_token", [False, True])
-async def test_reused_ids_get_their_own_answers(
+async def test_a_reused_message_id_gets_the_answer_to_its_own_request(
     device: Device, owner: Caller, different: int, same_token: bool
 ) -> None:
     echo = Echo()

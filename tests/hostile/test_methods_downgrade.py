@@ -1,4 +1,4 @@
-"""A man in the middle who removes methods from the offer, or claims that all is settled."""
+"""A man in the middle removes methods from the offer, or claims that the client is registered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from peer.errors import PinMismatch, RefusedByUser, UsageError
 from peer.identity import Identity
 from peer.net.address import Address
 from peer.pairing.methods import Method
-from tests.hostile.middle_checks import both_are_his, imposter, nobody_won, pairs, stored_at
+from tests.hostile.middle_checks import (
+    assert_both_paired_with_attacker,
+    assert_no_one_paired,
+    imposter,
+    pairs,
+    stored_at,
+)
 from tests.kit.methods import WAYS, both_users, client_at, labelled, method_of, nobody
 from tests.kit.middle import Middle, said, start_middle, with_methods, without_key
 
@@ -24,54 +30,54 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The man in the middle does not notify, so the client looks again: here without a pause."""
+def poll_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The man in the middle sends no notifications, so the client polls; here with no interval."""
     monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
 
 
-# -- who takes methods out of the offer -----------------------------------------------------------
+# -- methods removed from the offer ---------------------------------------------------------------
 
 
 async def code_of(text: str = "0000-0000") -> str:
     return text
 
 
-BROUGHT: dict[str, dict[str, Any]] = {
-    "eyes": {"confirm": nobody},
+INPUTS: dict[str, dict[str, Any]] = {
+    "a confirmation callback": {"confirm": nobody},
     "a code": {"code": "1234-5678"},
     "both": {"confirm": nobody, "code": "1234-5678"},
     "a user to ask for a code": {"confirm": nobody, "code": code_of},
 }
 
 
-@pytest.mark.parametrize("brought", BROUGHT)
-@pytest.mark.parametrize("left", [(), ("button",), ("button", "label"), ("trust-me", "button")])
-async def test_a_client_whose_methods_are_taken_away_does_not_take_the_button(
-    kit: Kit, device: Device, tmp_path: Path, brought: str, left: tuple[str, ...]
+@pytest.mark.parametrize("inputs", INPUTS)
+@pytest.mark.parametrize("offered", [(), ("button",), ("button", "label"), ("trust-me", "button")])
+async def test_a_client_never_falls_back_to_the_button(
+    kit: Kit, device: Device, tmp_path: Path, inputs: str, offered: tuple[str, ...]
 ) -> None:
-    middle = await start_middle(kit, device, with_methods(*left), way=Method.BUTTON)
+    middle = await start_middle(kit, device, with_methods(*offered), way=Method.BUTTON)
     client = client_at(kit, tmp_path)
     with pytest.raises(UsageError):
-        await client.pair(middle.address, **BROUGHT[brought])
-    nobody_won(client, device)
-    assert [code for code, _ in middle.relayed] == ["GET"], "no ceremony was started"
+        await client.pair(middle.address, **INPUTS[inputs])
+    assert_no_one_paired(client, device)
+    assert [code for code, _ in middle.relayed] == ["GET"], "a ceremony was started"
 
 
-async def test_a_client_that_takes_what_comes_first_is_his(
+async def test_a_client_that_accepts_any_offered_method_pairs_with_the_attacker(
     kit: Kit, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same with a client that would rather use any method than none."""
+    """The defence removed: this client accepts the first method of any offer."""
     monkeypatch.setattr(MethodInputs, "method_for", lambda _self, offer: Method(offer.methods[0]))
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.BUTTON)
     middle.change = with_methods("button")
     client = client_at(kit, tmp_path)
     await client.pair(middle.address, confirm=nobody, code="1234-5678")
-    both_are_his(client, device, middle)
+    assert_both_paired_with_attacker(client, device, middle)
 
 
 @pytest.mark.parametrize("method", [Method.CODE, Method.SAS, Method.COMPARE])
-async def test_the_method_that_was_asked_for_is_not_replaced(
+async def test_a_requested_method_is_not_replaced_by_another(
     kit: Kit, device: Device, tmp_path: Path, method: str
 ) -> None:
     others = [name for name in tuple(Method) if name != method]
@@ -80,30 +86,30 @@ async def test_the_method_that_was_asked_for_is_not_replaced(
     with pytest.raises(UsageError, match=method):
         await client.pair(middle.address, method=method, confirm=nobody, code="1234-5678")
     assert [code for code, _ in middle.relayed] == ["GET"]
-    nobody_won(client, device)
+    assert_no_one_paired(client, device)
 
 
-async def test_with_everything_but_compare_taken_away_the_users_see_his_key(
+async def test_a_downgrade_to_compare_shows_the_attackers_key_to_both_users(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
-    """Each remaining method is secure by itself: the user gets another question, and refuses."""
+    """The remaining method is secure by itself: the users see different fingerprints and refuse."""
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.COMPARE)
     middle.change = with_methods("compare")
     client = client_at(kit, tmp_path)
-    careful, looks = both_users(device, careful=True)
+    careful, shown = both_users(device, careful=True)
     with pytest.raises((Declined, RefusedByUser)):
         await client.pair(middle.address, confirm=careful, code=code_of)
-    [(here, _)] = looks
-    assert here == (middle.identity.fingerprint, client.identity.fingerprint), "no digits"
-    nobody_won(client, device)
+    [(here, _)] = shown
+    assert here == (middle.identity.fingerprint, client.identity.fingerprint), "a number was shown"
+    assert_no_one_paired(client, device)
 
 
-# -- who says that all was settled long ago -------------------------------------------------------
+# -- a device that claims to know the client ------------------------------------------------------
 
 
-class Settled(Middle):
-    """Answers the start as a device does that knows this client."""
+class ClaimsRegistration(Middle):
+    """Answers the start of a ceremony as a device does that has registered this client."""
 
     async def render(self, request: Any) -> Any:
         if not request.payload:
@@ -112,17 +118,17 @@ class Settled(Middle):
         return said(known)
 
 
-def settled(identity: Identity, device: Address) -> Middle:
-    return Settled(identity, device, without_key)
+def claims_registration(identity: Identity, device: Address) -> Middle:
+    return ClaimsRegistration(identity, device, without_key)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != Method.BUTTON])
-async def test_that_all_was_settled_proves_nothing(
+async def test_a_claim_of_an_earlier_registration_proves_no_key(
     kit: Kit, device: Device, tmp_path: Path, way: str
 ) -> None:
-    """No ceremony took place, so the key has to be known otherwise, or be compared."""
+    """No ceremony took place, so the key has to be known already, or the users compare it."""
     bearer = labelled(device)
-    middle = await start_middle(kit, device, way=way, make=settled)
+    middle = await start_middle(kit, device, way=way, make=claims_registration)
     client = client_at(kit, tmp_path)
     asked: list[Comparison] = []
 
@@ -137,10 +143,10 @@ async def test_that_all_was_settled_proves_nothing(
     if method_of(way) == Method.CODE:
         with pytest.raises(UsageError, match="its key was not verified"):
             await client.pair(middle.address, code=bearer.code_for(way))
-    nobody_won(client, device)
+    assert_no_one_paired(client, device)
 
 
-async def test_without_that_question_anybody_is_stored(
+async def test_without_the_confirmation_prompt_any_key_is_stored(
     kit: Kit, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nothing(*_: object) -> None:
@@ -149,7 +155,7 @@ async def test_without_that_question_anybody_is_stored(
     monkeypatch.setattr("client_app.pairing.attempt.PairingAttempt._compare", nothing)
     bearer = labelled(device)
     way = Method.CODE
-    middle = await start_middle(kit, device, way=way, make=settled)
+    middle = await start_middle(kit, device, way=way, make=claims_registration)
     client = client_at(kit, tmp_path)
     await client.pair(middle.address, code=bearer.code_for(way))
     assert stored_at(client) == [middle.identity.fingerprint]

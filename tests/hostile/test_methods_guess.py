@@ -1,8 +1,8 @@
-"""An attacker who can only guess: the success rate, the cost, and no effect on others.
+"""An attacker who can only guess: success rate, cost, and no effect on other clients.
 
-Attempts are counted before the first answer and survive everything; three
-failures close a window, ten begin a back-off; a shown code is for one ceremony, a printed one for
-twenty wrong ones in a row. Nothing that the device says tells one wrong thing from another.
+Attempts are counted before the first answer and stored persistently. Three failures close a window,
+and ten start a back-off. A displayed code is valid for one ceremony; a printed code is disabled
+after twenty failures in a row. The answers do not reveal which part of an attempt was wrong.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 CODES = (Method.CODE, PRINTED)
 
 
-async def wrong(caller: Caller, bearer: LabelledDevice, way: str) -> Answer:
-    """One ceremony that fails by what the client sends; the last answer."""
+async def fail_attempt(caller: Caller, bearer: LabelledDevice, way: str) -> Answer:
+    """Run a ceremony that fails because of the client's messages; returns the last answer."""
     run = await Run.of(
         caller, bearer, way, code=bearer.code_for(way) and bearer.wrong_code_for(way)
     )
@@ -64,25 +64,25 @@ async def wrong(caller: Caller, bearer: LabelledDevice, way: str) -> Answer:
     return await run.confirm(**({} if method_of(way) == Method.CODE else {"confirm": bytes(32)}))
 
 
-# -- chances, in memory ---------------------------------------------------------------------------
+# -- success rate of guesses, in memory -----------------------------------------------------------
 
 RUNS = 600
 CLIENT, DEVICE = Fingerprint(b"c" * 32), Fingerprint(b"d" * 32)
 
 
 def board_of_one_digit(patch: pytest.MonkeyPatch, seed: int = 1) -> BoardMethods:
-    """The product's board with codes of one digit."""
+    """The methods of a real board, with codes of one digit."""
     patch.setattr(typed, "SHOWN_DIGITS", 1)
-    dice = random.Random(seed).randbytes
+    random_bytes = random.Random(seed).randbytes
     board = BoardMethods(
-        Hardware(), StoredLabel(), DEVICE, random_bytes=dice, limits=DEFAULT_LIMITS
+        Hardware(), StoredLabel(), DEVICE, random_bytes=random_bytes, limits=DEFAULT_LIMITS
     )
     board.renew(wanted=True)
     return board
 
 
-def tried(board: BoardMethods, guess: int, rng: random.Random) -> bool:
-    """One ceremony with a guess, as device and client have it."""
+def guess_succeeds(board: BoardMethods, guess: int, rng: random.Random) -> bool:
+    """Run one ceremony with a guess; true if the device accepts it."""
     ekm = rng.randbytes(32)
     terms = Terms(Channel(ekm, CLIENT, DEVICE, bytes(16)), "guest", "mallory", "x")
     [method] = [one for one in board.offered((), pressed=False) if one.method is Method.CODE]
@@ -105,30 +105,34 @@ GUESSERS: dict[str, Callable[[int, random.Random], int]] = {
 
 
 @pytest.mark.parametrize("guesser", GUESSERS)
-def test_a_guess_has_the_chance_of_one_code_in_all(
+def test_a_guess_succeeds_at_the_rate_of_one_code_among_all(
     guesser: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One digit: one in ten, however clever; 8 digits: one in 10^8 (the code is drawn evenly)."""
+    """With one digit the rate is 1 in 10 for every strategy; with 8 digits it is 1 in 10^8."""
     board, rng = board_of_one_digit(monkeypatch), random.Random(2)
     hits = 0
     for turn in range(RUNS):
-        hits += tried(board, GUESSERS[guesser](turn, rng), rng)
+        hits += guess_succeeds(board, GUESSERS[guesser](turn, rng), rng)
         board.renew(wanted=True)
     assert abs(hits - RUNS / 10) < 4.5 * (RUNS * 0.1 * 0.9) ** 0.5, hits
 
 
-def test_a_code_that_stays_falls_to_whoever_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The defence taken out: the same code for the next ceremony."""
+def test_a_code_that_does_not_change_is_found_by_trying_all_codes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The defence removed: the code stays the same for the next ceremony."""
     for seed in range(20):
         board, rng = board_of_one_digit(monkeypatch, seed), random.Random(seed)
-        assert any(tried(board, guess, rng) for guess in range(10))
+        assert any(guess_succeeds(board, guess, rng) for guess in range(10))
 
 
-# -- what failures cost ---------------------------------------------------------------------------
+# -- limits after failures ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, way: str) -> None:
+async def test_three_failures_close_the_window_and_affect_no_other_client(
+    kit: Kit, way: str
+) -> None:
     device = await kit.device(limits=LINGERING)
     owner = kit.known(device, "olga", "owner")
     bearer = labelled(device)
@@ -138,7 +142,7 @@ async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, wa
     shown = {bearer.shown}
     for turn in range(1, 4):
         assert device.app.pairing.is_open
-        answer = await wrong(mallory, bearer, way)
+        answer = await fail_attempt(mallory, bearer, way)
         assert (answer.code, answer.reason) == ("4.03", "wrong-code")
         assert device.app.pairing.budget.failures == turn
         assert (await owner.ask("GET", "/hello")).code == "2.05"
@@ -146,8 +150,8 @@ async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, wa
         shown.add(bearer.shown)
     assert not device.app.pairing.is_open
     assert not bearer.shown
-    assert (await wrong(mallory, replace_code(bearer), way)).reason == "window-closed"
-    await mallory.close()  # no client is left to notify, so the port closes
+    assert (await fail_attempt(mallory, with_typed_code(bearer), way)).reason == "window-closed"
+    await mallory.close()  # the port closes once no client is left to notify
     assert session.is_open
     assert list(device.users.users) == ["olga"]
     await opened(device, way)
@@ -155,8 +159,8 @@ async def test_three_failures_close_the_window_and_hurt_nobody_else(kit: Kit, wa
     assert (await owner.ask("GET", "/hello")).code == "2.05"
 
 
-def replace_code(bearer: LabelledDevice) -> LabelledDevice:
-    """A user who types a code where none is shown."""
+def with_typed_code(bearer: LabelledDevice) -> LabelledDevice:
+    """A user who types some code although the device displays none."""
 
     class Typing(LabelledDevice):
         def code_for(self, way: str) -> str:
@@ -165,24 +169,24 @@ def replace_code(bearer: LabelledDevice) -> LabelledDevice:
     return Typing(bearer.device, bearer.label, bearer.printed)
 
 
-async def failing(kit: Kit, device: Device, bearer: LabelledDevice, way: str, count: int) -> None:
+async def cause_failures(
+    kit: Kit, device: Device, bearer: LabelledDevice, way: str, count: int
+) -> None:
     """Cause `count` failures, in as many windows as necessary."""
     mallory = kit.caller(device)
     for _ in range(count):
         if not device.app.pairing.is_open:
             await device.closed()
             await device.open(role="user", pressed=True)
-        assert (await wrong(mallory, bearer, way)).reason == "wrong-code"
+        assert (await fail_attempt(mallory, bearer, way)).reason == "wrong-code"
 
 
 @pytest.mark.parametrize("way", [Method.CODE, Method.LABEL, Method.SAS])
-async def test_ten_failures_begin_a_back_off_that_a_restart_does_not_end(
-    kit: Kit, way: str
-) -> None:
+async def test_ten_failures_start_a_back_off_that_survives_a_restart(kit: Kit, way: str) -> None:
     device = await kit.device(hardware=Hardware(button=True))
     owner = kit.known(device, "olga", "owner")
     bearer = labelled(device)
-    await failing(kit, device, bearer, way, 10)
+    await cause_failures(kit, device, bearer, way, 10)
     for turn in range(2):
         if turn:
             await device.app.close()
@@ -208,9 +212,9 @@ async def test_ten_failures_begin_a_back_off_that_a_restart_does_not_end(
         (("press", {"held": 5}), True),
         (("open", {"role": "user"}), True),
     ],
-    ids=["a press", "almost long", "a press of 5 s", "the console"],
+    ids=["a press of 1 s", "a press of 4.9 s", "a press of 5 s", "the console"],
 )
-async def test_what_ends_a_back_off(
+async def test_a_long_press_or_the_console_ends_a_back_off(
     kit: Kit, act: tuple[str, dict[str, Any]], clears: bool
 ) -> None:
     device = await kit.device(hardware=Hardware(button=True))
@@ -224,59 +228,61 @@ async def test_what_ends_a_back_off(
 
 
 @pytest.mark.parametrize(("failures", "wait"), [(8, 0), (9, 30), (10, 60), (14, 960), (30, 86400)])
-async def test_each_further_failure_doubles_it(
+async def test_each_further_failure_doubles_the_back_off(
     kit: Kit, device: Device, failures: int, wait: int
 ) -> None:
     bearer = labelled(device)
     record_of(device.app.pairing).budget = AttemptBudget(failures)
     await device.open(role="user")
     caller = kit.caller(device)
-    assert (await wrong(caller, bearer, Method.CODE)).reason == "wrong-code"
-    again = await wrong(caller, bearer, Method.CODE)
+    assert (await fail_attempt(caller, bearer, Method.CODE)).reason == "wrong-code"
+    again = await fail_attempt(caller, bearer, Method.CODE)
     assert again.reason == ("locked-out" if wait else "wrong-code")
     assert not wait or wait - 5 <= (again.message.opt.max_age or 0) <= wait
 
 
-async def test_with_attempts_that_are_not_counted_there_is_no_end_to_it(
+async def test_without_counting_attempts_there_is_no_back_off(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The defence taken out: as many windows as a careless user opens."""
+    """The defence removed: only the number of opened windows limits the attempts."""
     monkeypatch.setattr(AttemptBudget, "debit", lambda self, _now: self)
     bearer = labelled(device)
-    await failing(kit, device, bearer, Method.CODE, 12)
+    await cause_failures(kit, device, bearer, Method.CODE, 12)
     assert device.app.pairing.budget.failures == 0
 
 
 # -- a printed code -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dead", [False, True])
-async def test_a_printed_code_dies_of_twenty_wrong_tries_and_nothing_else_does(
-    kit: Kit, device: Device, dead: bool
+@pytest.mark.parametrize("disabled", [False, True])
+async def test_twenty_failures_disable_the_printed_code_and_no_other_method(
+    kit: Kit, device: Device, disabled: bool
 ) -> None:
     bearer = labelled(device)
     mallory = kit.caller(device)
-    for turn in range(20 if dead else 19):
+    for turn in range(20 if disabled else 19):
         if turn % 3 == 0:
             await opened(device, PRINTED)
-        assert (await wrong(mallory, bearer, PRINTED)).reason == "wrong-code"
-    assert device.app.pairing.methods.is_code_blocked is dead
-    assert device.app.status()["label"]["dead"] is dead
+        assert (await fail_attempt(mallory, bearer, PRINTED)).reason == "wrong-code"
+    assert device.app.pairing.methods.is_code_blocked is disabled
+    assert device.app.status()["label"]["dead"] is disabled
     for way in (Method.CODE, Method.LABEL, Method.SAS):
         await opened(device, way)
         await paired(kit.caller(device), bearer, way, name=way)
     await opened(device, PRINTED)
     run = await Run.of(kit.caller(device), bearer, PRINTED)
     done = await run.run_to_end(device)
-    assert (done.code == "2.04") is not dead, "the right code, and others have paired meanwhile"
-    assert ("anna" in device.users.users) is not dead
-    if dead:
+    assert (done.code == "2.04") is not disabled, (
+        "the printed code is blocked or not, whatever else has paired"
+    )
+    assert ("anna" in device.users.users) is not disabled
+    if disabled:
         fresh = labelled(device)
         await opened(device, PRINTED)
         await paired(kit.caller(device), fresh, PRINTED, name="berta")
 
 
-async def test_a_dead_code_would_live_without_the_count(
+async def test_without_the_count_a_disabled_code_is_accepted(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bearer = labelled(device)
@@ -287,19 +293,18 @@ async def test_a_dead_code_would_live_without_the_count(
     await paired(kit.caller(device), bearer, PRINTED)
 
 
-# -- what answers tell ----------------------------------------------------------------------------
+# -- information in the answers -------------------------------------------------------------------
 
 
-async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> None:
-    """A wrong one, one where none is shown or printed, a dead one: the same answers to a byte, but
-    for what is random in them."""
+async def test_wrong_missing_and_disabled_codes_get_the_same_answers(kit: Kit) -> None:
+    """Wrong, missing and disabled codes get the same answers, except for the random values."""
     device = await kit.device()
     seen: dict[str, list[tuple[object, ...]]] = {}
 
-    async def look(what: str, bearer: LabelledDevice, way: str) -> None:
+    async def record_answers(what: str, bearer: LabelledDevice, way: str) -> None:
         await device.closed()
         await device.open(role="user", clears_backoff=True)
-        run = await Run.of(kit.caller(device), replace_code(bearer), way, code=codes[way])
+        run = await Run.of(kit.caller(device), with_typed_code(bearer), way, code=codes[way])
         started = await run.start()
         done = await run.confirm()
         shape = sorted((key, len(str(value))) for key, value in started.body.items())
@@ -316,53 +321,53 @@ async def test_wrong_codes_and_codes_that_are_not_there_look_alike(kit: Kit) -> 
 
     none = LabelledDevice(device, Label(device.fingerprint, bytes(16)), "")
     codes = {Method.CODE: "", PRINTED: TypedCode.printed(random.Random(3).randbytes).text}
-    await look("no label", none, PRINTED)
+    await record_answers("no label", none, PRINTED)
     bearer = labelled(device)
     codes = {Method.CODE: "1234-5678", PRINTED: other_code(bearer.printed)}
-    await look("a wrong shown one", bearer, Method.CODE)
-    await look("a wrong printed one", bearer, PRINTED)
+    await record_answers("a wrong shown one", bearer, Method.CODE)
+    await record_answers("a wrong printed one", bearer, PRINTED)
     board = device.app.pairing.methods
     codes[PRINTED] = bearer.printed
     board.replace_label(replace(board.label, failures=20))
-    await look("a dead one", bearer, PRINTED)
+    await record_answers("a dead one", bearer, PRINTED)
     board.replace_label(replace(board.label, failures=0))
     board.hardware = Hardware(display=False)
-    await look("none shown", bearer, Method.CODE)
+    await record_answers("none shown", bearer, Method.CODE)
     assert len(set(map(str, seen.values()))) == 1, seen
 
 
 @pytest.mark.parametrize("way", CODES)
-async def test_when_a_ceremony_is_over_right_and_wrong_words_get_the_same_answer(
+async def test_after_a_ceremony_right_and_wrong_messages_get_the_same_answer(
     kit: Kit, device: Device, way: str
 ) -> None:
-    """There is no second try: not with the right code, and not to learn which it was."""
+    """The answer does not reveal whether the code of the ended ceremony was right."""
     bearer = labelled(device)
     await opened(device, way)
     caller = kit.caller(device)
     right = await Run.of(caller, bearer, way)
     await right.start()
     assert (await right.confirm(confirm=bytes(32))).reason == "wrong-code"
-    words = dict(right.sent[-1])
+    sent = dict(right.sent[-1])
     answers = {
         (answer.code, answer.payload)
-        for body in (words, {**words, "confirm": b"x" * 32}, {"confirm": bytes(32)}, {})
+        for body in (sent, {**sent, "confirm": b"x" * 32}, {"confirm": bytes(32)}, {})
         for answer in [await caller.pair_ask("POST", right.path, body)]
     }
     assert len(answers) == 1
-    strangers = {
+    other_answers = {
         (answer.code, answer.payload)
         for path in (right.path, "/pair/never", "/pair/" + "0" * len(right.id))
-        for answer in [await kit.caller(device).pair_ask("POST", path, words)]
+        for answer in [await kit.caller(device).pair_ask("POST", path, sent)]
     }
-    assert [code for code, _ in strangers] == ["4.04"]
+    assert [code for code, _ in other_answers] == ["4.04"]
 
 
 @pytest.mark.parametrize("way", CODES)
 @pytest.mark.parametrize("how", ["wrong", "abandoned", "gone", "restarted"])
-async def test_a_shown_code_changes_with_every_ceremony_that_does_not_end_well(
+async def test_the_displayed_code_changes_after_every_failed_ceremony(
     kit: Kit, device: Device, way: str, how: str
 ) -> None:
-    """Whichever of the two codes the ceremony was about."""
+    """It changes after a failed ceremony by the printed code too."""
     bearer = labelled(device)
     await opened(device, way)
     shown = bearer.shown
@@ -383,10 +388,10 @@ async def test_a_shown_code_changes_with_every_ceremony_that_does_not_end_well(
     assert bearer.shown not in {shown, ""}
 
 
-async def test_a_code_is_for_one_ceremony_also_if_the_same_client_starts_again(
+async def test_a_restarted_ceremony_of_the_same_client_needs_the_new_code(
     kit: Kit, device: Device
 ) -> None:
-    """What counts is what the screen says: the code of the given-up ceremony is gone with it."""
+    """The second ceremony needs the new code on the display."""
     bearer = labelled(device)
     await opened(device, Method.CODE)
     caller = kit.caller(device)
@@ -400,7 +405,7 @@ async def test_a_code_is_for_one_ceremony_also_if_the_same_client_starts_again(
 # -- the button -----------------------------------------------------------------------------------
 
 
-async def test_the_button_is_offered_where_it_was_pressed_and_nowhere_else(
+async def test_the_button_is_offered_only_in_a_window_that_was_opened_by_a_press(
     kit: Kit, device: Device
 ) -> None:
     labelled(device)
@@ -417,7 +422,7 @@ async def test_the_button_is_offered_where_it_was_pressed_and_nowhere_else(
 
 
 @pytest.mark.parametrize("role", ["owner", "admin", "user", "guest"])
-async def test_whoever_pressed_is_an_unverified_guest_until_another_method_proves_the_key(
+async def test_the_button_grants_an_unverified_guest_until_another_method_verifies(
     kit: Kit, device: Device, role: str
 ) -> None:
     bearer = labelled(device)
@@ -428,30 +433,32 @@ async def test_whoever_pressed_is_an_unverified_guest_until_another_method_prove
         assert (await asking.start(role=role)).reason == "denied"
     await paired(caller, bearer, Method.BUTTON)
 
-    def held() -> tuple[str, bool, str]:
+    def user_state() -> tuple[str, bool, str]:
         user = device.users.users["anna"]
         return user.role, user.keys[0].verified, user.keys[0].method
 
-    assert held() == ("guest", False, "button")
+    assert user_state() == ("guest", False, "button")
     await opened(device, Method.BUTTON, role=role)
     again = await (await Run.of(caller, bearer, Method.BUTTON)).start()
     assert (again.code, again.body["role"]) == ("2.04", "guest")
-    assert held() == ("guest", False, "button")
+    assert user_state() == ("guest", False, "button")
     await paired(caller, bearer, Method.SAS)
-    assert held() == (role, True, "sas")
+    assert user_state() == (role, True, "sas")
     await opened(device, Method.BUTTON, role="guest")
     again = await (await Run.of(caller, bearer, Method.BUTTON)).start()
     assert (again.code, again.body["role"]) == ("2.04", role)
-    assert held() == (role, True, "sas"), "a press takes nothing back"
+    assert user_state() == (role, True, "sas"), "pairing by the button lowered the rights"
 
 
-async def test_a_wrong_proof_leaves_an_unverified_key_as_it_was(kit: Kit, device: Device) -> None:
+async def test_a_failed_ceremony_does_not_change_an_unverified_key(
+    kit: Kit, device: Device
+) -> None:
     bearer = labelled(device)
     caller = kit.caller(device)
     await opened(device, Method.BUTTON, role="owner")
     await paired(caller, bearer, Method.BUTTON)
     await opened(device, Method.BUTTON, role="owner")
     for way in (Method.CODE, Method.SAS, Method.LABEL):
-        assert (await wrong(caller, bearer, way)).reason == "wrong-code"
+        assert (await fail_attempt(caller, bearer, way)).reason == "wrong-code"
     [user] = device.users.users.values()
     assert (user.role, user.keys[0].verified) == ("guest", False)

@@ -1,8 +1,8 @@
-"""A man in the middle of client and device, with a real DTLS session to each, in every method.
+"""A man in the middle with a DTLS session to the client and one to the device, for every method.
 
-He carries over what they say, or is a whole device to the one and a whole client to the other; he
-takes methods out of the offer; he says that all was settled long ago. Each attack is made twice: on
-our code, and on our code without the defence that it is about, where he has to win.
+The attacker relays the messages, or runs a complete ceremony with each side. Each attack runs
+twice: on the real code, and on the same code without the defence against it, where it has to
+succeed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from peer.pairing.label import Label, LabelClient
 from peer.pairing.methods import Method, MethodSpec
 from peer.pairing.sas import SasClient, SasDevice
 from peer.pairing.sides import Session
-from tests.hostile.middle_checks import DIGITS, both_are_his, imposter, nobody_won, pairs, stored_at
+from tests.hostile.middle_checks import (
+    DIGITS,
+    assert_both_paired_with_attacker,
+    assert_no_one_paired,
+    imposter,
+    pairs,
+    stored_at,
+)
 from tests.kit.methods import PRINTED, WAYS, both_users, client_at, labelled, nobody
 from tests.kit.middle import Imposter, Middle, TokenCollector, start_middle, without_key
 
@@ -39,16 +46,16 @@ Remove = Callable[[pytest.MonkeyPatch], None]
 
 
 @pytest.fixture(autouse=True)
-def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The man in the middle does not notify, so the client looks again: here without a pause."""
+def poll_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The man in the middle sends no notifications, so the client polls; here with no interval."""
     monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
 
 
-# -- defences, to be taken out --------------------------------------------------------------------
+# -- removal of defences --------------------------------------------------------------------------
 
 
 def without_pin(middle: Middle, patch: pytest.MonkeyPatch) -> None:
-    """A client that accepts any device in place of the labelled one."""
+    """Make the client accept the attacker's key instead of the key on the label."""
     real = arguments.parse_label
 
     def any_device(text: str) -> Label | None:
@@ -59,10 +66,10 @@ def without_pin(middle: Middle, patch: pytest.MonkeyPatch) -> None:
 
 
 def without_binding(patch: pytest.MonkeyPatch) -> None:
-    """Nothing says any more which session, keys, method and role are meant."""
+    """Bind proofs and tags to no session, key, method or role."""
     derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
 
-    def anywhere(
+    def derive_unbound(
         cls: type[Confirmation], _ekm: bytes, salt: bytes, method: str, *, transcript: bytes = b""
     ) -> Confirmation:
         made: Confirmation = derived(cls, bytes(32), salt, method, transcript=transcript)
@@ -71,57 +78,57 @@ def without_binding(patch: pytest.MonkeyPatch) -> None:
     def unbound(role: str, secret: bytes, *, random_bytes: Any, **_: Any) -> EcJpake:
         return EcJpake(role, secret, profile="handfast", random_bytes=random_bytes)
 
-    patch.setattr(Confirmation, "derive", classmethod(anywhere))
+    patch.setattr(Confirmation, "derive", classmethod(derive_unbound))
     patch.setattr(Channel, "binding", lambda _self, **_: bytes(32))
     patch.setattr(code, "EcJpake", unbound)
     patch.setattr(code, "identities", lambda *_: {"client": b"C", "server": b"D"})
     patch.setattr(typed, "printed_secret", lambda symbols, _device: symbols.encode())
 
 
-def without_sides(patch: pytest.MonkeyPatch) -> None:
-    """Both sides' tags are the same."""
+def without_roles(patch: pytest.MonkeyPatch) -> None:
+    """Make both sides compute the same tag."""
     derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
     code_tags = code._derive_tags
 
-    def alike(tags: Confirmation) -> Confirmation:
+    def same_tags(tags: Confirmation) -> Confirmation:
         return Confirmation(tags.client_tag, tags.client_tag)
 
     patch.setattr(
         Confirmation,
         "derive",
-        classmethod(lambda *args, **named: alike(derived(*args, **named))),
+        classmethod(lambda *args, **named: same_tags(derived(*args, **named))),
     )
-    patch.setattr(code, "_derive_tags", lambda *args: alike(code_tags(*args)))
+    patch.setattr(code, "_derive_tags", lambda *args: same_tags(code_tags(*args)))
 
 
 class NoCommitment(SasClient):
-    """Takes any nonce of the device."""
+    """A client half that accepts any nonce of the device."""
 
     def _is_committed(self, _device_nonce: bytes) -> bool:
         return True
 
 
-# -- who carries over -----------------------------------------------------------------------------
+# -- attacks --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_carrying_over_what_they_say_wins_neither(
+async def test_relaying_the_messages_pairs_with_neither_side(
     kit: Kit, device: Device, tmp_path: Path, way: str
 ) -> None:
-    """Not even if both users say yes to anything, and type the right code."""
+    """Both users accept everything and type the right code."""
     bearer = labelled(device)
     middle = await start_middle(kit, device, without_key, way=way)
     client = client_at(kit, tmp_path)
     careless, _ = both_users(device, careful=False)
     with pytest.raises(PinMismatch if way == Method.LABEL else WrongCode):
         await pairs(client, bearer, middle, way, careless)
-    nobody_won(client, device)
+    assert_no_one_paired(client, device)
     if way == Method.LABEL:
-        assert not middle.relayed, "he heard something"
+        assert not middle.relayed, "the attacker got a message of the client"
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_carrying_over_wins_both_where_nothing_names_the_session(
+async def test_without_binding_to_the_session_relaying_pairs_with_both_sides(
     kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_binding(monkeypatch)
@@ -129,23 +136,23 @@ async def test_carrying_over_wins_both_where_nothing_names_the_session(
     middle = await start_middle(kit, device, without_key, way=way)
     without_pin(middle, monkeypatch)
     client = client_at(kit, tmp_path)
-    careful, looks = both_users(device, careful=way != Method.COMPARE)
+    careful, shown = both_users(device, careful=way != Method.COMPARE)
     await pairs(client, bearer, middle, way, careful)
-    both_are_his(client, device, middle)
+    assert_both_paired_with_attacker(client, device, middle)
     if way == Method.SAS:
-        [(here, there)] = looks
-        assert here == there, "the users saw the same number"
+        [(here, there)] = shown
+        assert here == there, "the users saw different numbers"
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != Method.LABEL])
-async def test_the_clients_own_tag_sent_back_is_not_the_devices(
+async def test_a_reflected_client_tag_is_not_accepted_as_the_device_tag(
     kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """He plays the device and reflects the last message; for a code, he may even know it. Where
-    both tags are the same, he needs no key for that."""
+    """The attacker acts as the device and reflects the client's last message. Even a known code
+    does not help, unless both sides compute the same tag."""
     for weak in (False, True):
         if weak:
-            without_sides(monkeypatch)
+            without_roles(monkeypatch)
         bearer = labelled(device)
         middle = await imposter(
             kit, bearer, way, guess=partial(bearer.code_for, way), reflects=True
@@ -163,49 +170,49 @@ async def test_the_clients_own_tag_sent_back_is_not_the_devices(
                 device.app.access.registry.remove_user(None, name)
 
 
-async def test_users_who_compare_do_not_take_him_for_the_other(
+async def test_users_who_compare_fingerprints_detect_the_man_in_the_middle(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
-    """With two whole ceremonies of his, nothing but the users is left of `compare`."""
+    """The attacker runs a ceremony with each side, so only the users can detect it."""
     for careful in (True, False):
         bearer = labelled(device)
         middle = await imposter(kit, bearer, Method.COMPARE)
         client = client_at(kit, tmp_path)
-        confirm, looks = both_users(device, careful=careful)
+        confirm, shown = both_users(device, careful=careful)
         if careful:
             with pytest.raises((Declined, RefusedByUser)):
                 await pairs(client, bearer, middle, Method.COMPARE, confirm)
-            nobody_won(client, device)
+            assert_no_one_paired(client, device)
         else:
             await pairs(client, bearer, middle, Method.COMPARE, confirm)
-            both_are_his(client, device, middle)
-        [(here, there)] = looks
+            assert_both_paired_with_attacker(client, device, middle)
+        [(here, there)] = shown
         assert here != there
 
 
-async def test_six_digits_differ_if_there_are_two_ceremonies(
+async def test_the_numbers_of_two_ceremonies_differ(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
-    """He does all as he should, and hopes: one chance in a million."""
+    """The attacker follows the protocol on both sides; the numbers are equal once in 10^6."""
     bearer = labelled(device)
     middle = await imposter(kit, bearer, Method.SAS)
     client = client_at(kit, tmp_path)
-    careful, looks = both_users(device, careful=True)
+    careful, shown = both_users(device, careful=True)
     with pytest.raises((Declined, RefusedByUser)):
         await pairs(client, bearer, middle, Method.SAS, careful)
-    [(here, there)] = looks
+    [(here, there)] = shown
     assert here != there
-    nobody_won(client, device)
+    assert_no_one_paired(client, device)
 
 
 @pytest.mark.parametrize("weak", [False, True])
-async def test_breaking_the_commitment_over_the_wire(
+async def test_a_nonce_that_breaks_the_commitment_is_rejected(
     kit: Kit, device: Device, tmp_path: Path, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """He knows the device's number before he shows the client a nonce, and searches one that fits.
+    """The attacker knows the device's number before it sends its nonce, and searches for a match.
 
-    A client that does not look at the commitment shows what the device shows: users who compare
-    every digit say yes, and both are his.
+    A client that does not check the commitment shows the same number as the device: users who
+    compare every digit accept, and both sides store the attacker's key.
     """
     bearer = labelled(device)
     client_side = NoCommitment if weak else SasClient
@@ -214,45 +221,45 @@ async def test_breaking_the_commitment_over_the_wire(
     monkeypatch.setattr(sas, "SasDevice", partial(SasDevice, digits=DIGITS))
     middle = await imposter(kit, bearer, Method.SAS, searches=True)
     client = client_at(kit, tmp_path)
-    careful, looks = both_users(device, careful=True)
+    careful, shown = both_users(device, careful=True)
     if weak:
         await pairs(client, bearer, middle, Method.SAS, careful)
-        [(here, there)] = looks
+        [(here, there)] = shown
         assert here == there
-        both_are_his(client, device, middle)
+        assert_both_paired_with_attacker(client, device, middle)
     else:
         with pytest.raises(WrongCode, match="commitment"):
             await pairs(client, bearer, middle, Method.SAS, careful)
-        assert not looks, "no number was shown"
-        nobody_won(client, device)
+        assert not shown, "no number was shown"
+        assert_no_one_paired(client, device)
 
 
 @pytest.mark.parametrize("knows", [False, True])
 @pytest.mark.parametrize("way", [Method.CODE, PRINTED])
-async def test_a_code_lets_him_guess_once_at_each_side(
+async def test_a_man_in_the_middle_has_one_guess_of_the_code_per_side(
     kit: Kit, device: Device, tmp_path: Path, way: str, knows: bool
 ) -> None:
-    """Two ceremonies with a guess of his. With the code itself, as if he had guessed right, he has
-    both; with another he has nothing, and his guess is spent."""
+    """The attacker runs a ceremony with each side with one guess. A right guess pairs with both
+    sides; a wrong one fails, counts as an attempt, and the code changes."""
     bearer = labelled(device)
     guess = partial(bearer.code_for if knows else bearer.wrong_code_for, way)
     middle = await imposter(kit, bearer, way, guess=guess)
     client = client_at(kit, tmp_path)
     if knows:
         await pairs(client, bearer, middle, way, nobody)
-        both_are_his(client, device, middle)
+        assert_both_paired_with_attacker(client, device, middle)
         return
     before = bearer.shown
     with pytest.raises(WrongCode):
         await pairs(client, bearer, middle, way, nobody)
-    nobody_won(client, device)
+    assert_no_one_paired(client, device)
     assert middle.code_mismatch is not None
     assert device.app.pairing.budget.failures == 1
     assert bearer.shown not in {before, ""}
 
 
 @pytest.mark.parametrize("weak", [False, True])
-async def test_the_token_of_a_label_is_not_shown_to_another_device(
+async def test_the_token_of_a_label_is_not_sent_to_another_device(
     kit: Kit, device: Device, tmp_path: Path, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bearer = labelled(device)
@@ -263,17 +270,17 @@ async def test_the_token_of_a_label_is_not_shown_to_another_device(
         await pairs(client, bearer, middle, Method.LABEL, nobody)
         assert isinstance(middle.board, TokenCollector)
         assert middle.board.token == bearer.label.token
-        both_are_his(client, device, middle)
+        assert_both_paired_with_attacker(client, device, middle)
     else:
         with pytest.raises(PinMismatch):
             await pairs(client, bearer, middle, Method.LABEL, nobody)
         assert not middle.relayed
-        nobody_won(client, device)
+        assert_no_one_paired(client, device)
     assert arguments.parse_label(bearer.label.text) == bearer.label
 
 
-async def test_behind_the_pin_the_token_has_two_more_guards(device: Device) -> None:
-    """Each looks at the key once more, should the one in front of it be lost."""
+async def test_two_further_checks_protect_the_token_without_the_pin(device: Device) -> None:
+    """Two further checks compare the key with the label, in case the pin check is missing."""
     bearer = labelled(device)
     session = Session(bytes(32), Identity.create().fingerprint, Identity.create().fingerprint)
     with pytest.raises(PinMismatch):
@@ -283,11 +290,13 @@ async def test_behind_the_pin_the_token_has_two_more_guards(device: Device) -> N
 
 
 @pytest.mark.parametrize("weak", [False, True])
-async def test_the_button_proves_nothing_and_gives_next_to_nothing(
+async def test_the_button_gives_an_attacker_only_an_unverified_guest(
     kit: Kit, device: Device, tmp_path: Path, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """He can always be first; so he is an unverified guest, whatever the window gives.
-    Where the method passes for one that proves a key, he is an owner."""
+    """An attacker can always be first, so the role is `guest` and the key unverified in any window.
+
+    If `button` were treated as a method that verifies keys, the attacker would be an owner.
+    """
     if weak:
         monkeypatch.setattr(Method, "spec", MethodSpec())
     bearer = labelled(device)

@@ -1,4 +1,4 @@
-"""The counts against an attacker survive a power failure."""
+"""The counts of failed attempts survive a power failure."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 
-# -- power fails ----------------------------------------------------------------------------------
-
-# argv: what else to break, then the arguments of handfast-device.
-DIES = """
+# A daemon that is killed before it answers the first round. The first argument selects what to
+# break; the rest are the arguments of handfast-device.
+KILLED_DAEMON = """
 import os, signal, sys
 from device_app import cli
 from device_app.pairing.record import PairingRecord
@@ -66,10 +65,10 @@ sys.exit(cli.main())
 
 @dataclass
 class Daemon:
-    """A process, as callers need it."""
+    """A daemon process with the ports and the fingerprint that a caller needs."""
 
     process: asyncio.subprocess.Process
-    places: Paths
+    paths: Paths
     fingerprint: Fingerprint
     regular: int = 0
     pairing: int = 0
@@ -79,11 +78,11 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(places: Paths, key: Fingerprint, how: str) -> AsyncIterator[Daemon]:
+async def daemon(paths: Paths, key: Fingerprint, how: str) -> AsyncIterator[Daemon]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HANDFAST")}
     options = ["run", "--port", "0", "--pairing-port", "0", "--listen", HOST, "--allow-loopback"]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", DIES, how, "--home", str(places.state), *options),
+        *(sys.executable, "-c", KILLED_DAEMON, how, "--home", str(paths.state), *options),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -93,10 +92,10 @@ async def daemon(places: Paths, key: Fingerprint, how: str) -> AsyncIterator[Dae
         assert process.stderr is not None
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while b"ready" not in (line := await process.stderr.readline()):
-                assert line, "it never became ready"
-        window = (await call(places.socket, "open", {}))["window"]
-        status = await call(places.socket, "status", {})
-        yield Daemon(process, places, key, int(status["port"]), int(window["port"]))
+                assert line, "the daemon exited before it was ready"
+        window = (await call(paths.socket, "open", {}))["window"]
+        status = await call(paths.socket, "status", {})
+        yield Daemon(process, paths, key, int(status["port"]), int(window["port"]))
     finally:
         with suppress(ProcessLookupError):
             process.kill()
@@ -107,19 +106,19 @@ async def daemon(places: Paths, key: Fingerprint, how: str) -> AsyncIterator[Dae
 async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     kit: Kit, tmp_path: Path, how: str
 ) -> None:
-    """The process dies with the answer in hand; the next one knows of the attempt:
-    the 20th at the printed code was one too many. One that stores nothing forgets it, every time.
+    """The process is killed before it sends the answer. After the restart the attempt is counted,
+    and it was the 20th on the printed code. A daemon that does not store the count loses it.
     """
     home = tmp_path / "board"
-    places = Paths(home, home, home)
-    key = Fingerprint.parse(str(offline.init(places, name="kitchen", force=False)["fingerprint"]))
-    text = offline.OfflineConsole(places, warn=print).run(Console.label)["label"]
+    paths = Paths(home, home, home)
+    key = Fingerprint.parse(str(offline.init(paths, name="kitchen", force=False)["fingerprint"]))
+    text = offline.OfflineConsole(paths, warn=print).run(Console.label)["label"]
     label, printed = Label.parse_untrusted(text["text"]), text["code"]
     with closing(Store.open(home / "device.db")) as store:
         record = {**store.attempts, LABEL_RECORD: {**record_of(store), "failures": 19}}
         store.commit(store.state, attempts=record)
     code = other_code(printed)
-    async with daemon(places, key, how) as board:
+    async with daemon(paths, key, how) as board:
         caller = kit.caller(board.port)
         session = await session_of(caller)
         half = client_side_of(PRINTED, session, code=code)
@@ -135,7 +134,7 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
         attempts: Any = store.attempts.get("pairing", {"failures": 0})
         assert attempts["failures"] == (1 if how == "counts" else 0)
         assert record_of(store)["failures"] == (20 if how == "counts" else 19)
-    async with daemon(places, key, "lives") as board:
+    async with daemon(paths, key, "lives") as board:
         caller = kit.caller(board.port)
         session = await session_of(caller)
         bearer = LabelledDevice(board, label, printed)  # type: ignore[arg-type]
@@ -143,7 +142,7 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
         assert bearer.printed
         await run.start()
         done = await run.confirm()
-        assert done.code == ("4.03" if how == "counts" else "2.04"), "the right code"
+        assert done.code == ("4.03" if how == "counts" else "2.04"), "the answer to the right code"
 
 
 def record_of(store: Store) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A second key in the window, and clients that disconnect, for each method."""
+"""A second client in the same window, and clients that disconnect, for each method."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("late", [False, True], ids=["at the start", "at the last step"])
 @pytest.mark.parametrize("racer", WAYS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_of_two_keys_in_one_window_neither_gets_in(
+async def test_if_two_keys_start_in_one_window_neither_is_stored(
     kit: Kit, device: Device, way: str, racer: str, late: bool
 ) -> None:
-    """By whatever methods: the racer has nothing to prove in order to be noticed."""
+    """For each pair of methods: the second client needs no valid proof to be detected."""
     bearer = labelled(device)
-    await opened(device, Method.BUTTON)  # which offers all of them
+    await opened(device, Method.BUTTON)  # this window offers all methods
     anna, eve = kit.caller(device), kit.caller(device)
     run = await Run.of(anna, bearer, way)
     await run.start()
@@ -62,8 +62,8 @@ async def test_of_two_keys_in_one_window_neither_gets_in(
     assert eve.fingerprint in event.detail
 
 
-async def test_where_the_first_wins_a_racer_pairs_by_the_button(kit: Kit) -> None:
-    """The setting that turns it off, which is the defence taken out: he only has to be faster."""
+async def test_with_the_rule_first_wins_an_attacker_can_pair_by_the_button(kit: Kit) -> None:
+    """The defence removed by a setting: the attacker only has to be faster."""
     device = await kit.device(terms=PairingTerms(overlap=OverlapRule.FIRST_WINS))
     bearer = labelled(device)
     await opened(device, Method.BUTTON)
@@ -97,7 +97,7 @@ async def after_the_exchange(run: Run, _device: Device) -> None:
     await run.run_to_decision()
 
 
-async def after_the_yes(run: Run, device: Device) -> None:
+async def after_the_device_accepted(run: Run, device: Device) -> None:
     await run.run_to_decision()
     device.decide(accept=True)
 
@@ -113,16 +113,16 @@ Step = Callable[[Run, "Device"], Any]
 STEPS: list[tuple[str, Step]] = [
     *((way, after_the_start) for way in WAYS),
     (Method.SAS, after_the_exchange),
-    *((way, after_the_yes) for way in (Method.SAS, Method.COMPARE)),
+    *((way, after_the_device_accepted) for way in (Method.SAS, Method.COMPARE)),
     *((way, after_a_wrong_confirmation) for way in WAYS),
 ]
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["goodbye", "silence"])
+@pytest.mark.parametrize("silent", [False, True], ids=["close_notify", "silent"])
 @pytest.mark.parametrize(
     ("way", "step"), STEPS, ids=[f"{way}-{step.__name__}" for way, step in STEPS]
 )
-async def test_nothing_is_left_of_who_goes_away(
+async def test_a_disconnecting_client_leaves_no_state(
     kit: Kit, way: str, step: Step, silent: bool
 ) -> None:
     device = await kit.device(limits=QUICK)
@@ -144,7 +144,7 @@ async def test_nothing_is_left_of_who_goes_away(
     assert device.app.pairing.budget.failures == 1
     if method_of(way) == Method.CODE and device.app.pairing.is_open:
         assert bearer.shown not in {shown, ""}
-    if silent:  # the device cannot know; with the window he is gone at the latest
+    if silent:  # the device cannot detect it, but the session ends with the window
         await device.closed()
     await device.until(lambda: not device.app.status()["sessions"])
     await device.closed()

@@ -1,8 +1,8 @@
-"""What an attacker sends to /pair himself, over his own session, in every method.
+"""Messages that an attacker sends to /pair over its own session, for every method.
 
-Bytes that are no points, points with a back door, words of other ceremonies and sessions, tags of
-other methods, a second key, and silence. Each gets an answer and never causes a crash; no one is
-stored, the attempt is counted, and the next honest client pairs.
+The messages contain invalid points, chosen points, and values from other ceremonies, sessions and
+methods. Each is answered without a crash; no key is stored, the attempt is counted, and the next
+honest client can pair.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ G = p256.base()
 INFINITY = b"\4" + bytes(64)
 
 
-# -- points, as an attacker makes them ------------------------------------------------------------
+# -- points chosen by an attacker -----------------------------------------------------------------
 
 
 def times(point: Any, number: int) -> Any:
     return p256.times(point, p256.public_scalar((number % N).to_bytes(32)))
 
 
-def coded(point: Any) -> bytes:
-    """Infinity too, as zeros."""
+def encoded(point: Any) -> bytes:
+    """Encode a point; infinity is encoded as zeros."""
     x, y = point.xy
     return b"\4" + int(x).to_bytes(32) + int(y).to_bytes(32)
 
@@ -60,9 +60,9 @@ def framed(*parts: bytes) -> bytes:
 
 
 def proved(generator: Any, x: int, label: bytes, *, v: int = 77) -> bytes:
-    """An honest item for x·generator, also for x = 0."""
-    point, commitment = coded(times(generator, x)), coded(times(generator, v))
-    h = int.from_bytes(p256.scalar_bytes(challenge(coded(generator), commitment, point, label)))
+    """The point x·generator with a valid proof, also for x = 0."""
+    point, commitment = encoded(times(generator, x)), encoded(times(generator, v))
+    h = int.from_bytes(p256.scalar_bytes(challenge(encoded(generator), commitment, point, label)))
     return framed(point, commitment, ((v - x * h) % N).to_bytes(32))
 
 
@@ -75,33 +75,33 @@ def off_the_curve() -> bytes:
 
 
 def above_the_field() -> bytes:
-    """The base point, with x + p for x: another spelling of the same."""
+    """The base point with x + p instead of x, a second encoding of the same point."""
     x, y = (int(one) for one in G.xy)
     return b"\4" + ((x + p256.FIELD) % 2**256).to_bytes(32) + y.to_bytes(32)
 
 
-GOOD = framed(coded(times(G, 3)), coded(times(G, 4)), bytes(32))
-BAD: dict[str, bytes] = {
-    "infinity": framed(INFINITY, coded(G), bytes(32)),
-    "infinity in one byte": framed(b"\0", coded(G), bytes(32)),
-    "an infinite commitment": framed(coded(G), INFINITY, bytes(32)),
-    "off the curve": framed(off_the_curve(), coded(G), bytes(32)),
-    "a commitment off the curve": framed(coded(G), off_the_curve(), bytes(32)),
-    "above the field": framed(above_the_field(), coded(G), bytes(32)),
-    "compressed": framed(b"\2" + coded(G)[1:33], coded(G), bytes(32)),
-    "hybrid": framed(b"\6" + coded(G)[1:], coded(G), bytes(32)),
-    "r of the order": framed(coded(G), coded(G), N.to_bytes(32)),
-    "r of 33 bytes": framed(coded(G), coded(G), bytes(33)),
-    "no r": framed(coded(G), coded(G), b""),
-    "no proof": GOOD,
+UNPROVED = framed(encoded(times(G, 3)), encoded(times(G, 4)), bytes(32))
+INVALID_ITEMS: dict[str, bytes] = {
+    "infinity": framed(INFINITY, encoded(G), bytes(32)),
+    "infinity in one byte": framed(b"\0", encoded(G), bytes(32)),
+    "an infinite commitment": framed(encoded(G), INFINITY, bytes(32)),
+    "off the curve": framed(off_the_curve(), encoded(G), bytes(32)),
+    "a commitment off the curve": framed(encoded(G), off_the_curve(), bytes(32)),
+    "above the field": framed(above_the_field(), encoded(G), bytes(32)),
+    "compressed": framed(b"\2" + encoded(G)[1:33], encoded(G), bytes(32)),
+    "hybrid": framed(b"\6" + encoded(G)[1:], encoded(G), bytes(32)),
+    "r equal to the order": framed(encoded(G), encoded(G), N.to_bytes(32)),
+    "r of 33 bytes": framed(encoded(G), encoded(G), bytes(33)),
+    "no r": framed(encoded(G), encoded(G), b""),
+    "no proof": UNPROVED,
     "nothing": b"",
-    "noise": random.Random(1).randbytes(165),
-    "half": GOOD[:100],
-    "a length that is longer": b"\xff" + GOOD[1:],
+    "random bytes": random.Random(1).randbytes(165),
+    "half": UNPROVED[:100],
+    "a length that is longer": b"\xff" + UNPROVED[1:],
 }
 
 
-async def counted(device: Device, answer: Answer, failures: int) -> None:
+async def assert_counted(device: Device, answer: Answer, failures: int) -> None:
     assert (answer.code, answer.reason) == ("4.03", "wrong-code")
     assert device.app.pairing.budget.failures == failures
     assert device.app.access.store.attempts["pairing"]["failures"] == failures  # type: ignore[index]
@@ -109,44 +109,46 @@ async def counted(device: Device, answer: Answer, failures: int) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1, 2], ids=["X1", "X2", "more than both"])
-@pytest.mark.parametrize("bad", BAD)
-async def test_a_first_round_that_is_none_costs_an_attempt_and_a_code(
+@pytest.mark.parametrize("bad", INVALID_ITEMS)
+async def test_an_invalid_first_round_costs_an_attempt_and_changes_the_code(
     kit: Kit, device: Device, bad: str, at: int
 ) -> None:
-    """Also behind two that are right, where anything at all is too much."""
+    """The invalid item replaces X1 or X2, or follows two valid items."""
     bearer = labelled(device)
     await opened(device, Method.CODE)
     mallory = kit.caller(device)
     run = await Run.of(mallory, bearer, Method.CODE)
     right = [proved(G, 5, own_label(run)), proved(G, 6, own_label(run))]
-    right[at : at + 1] = [BAD[bad]]
+    right[at : at + 1] = [INVALID_ITEMS[bad]]
     shown = bearer.shown
     if (bad, at) == ("nothing", 2):
         right.append(b"\0")
-    await counted(device, await run.start(round_one=b"".join(right)), 1)
+    await assert_counted(device, await run.start(round_one=b"".join(right)), 1)
     assert bearer.shown not in {shown, ""}
     await paired(mallory, bearer, Method.CODE)
 
 
-@pytest.mark.parametrize("bad", BAD)
-async def test_a_second_round_that_is_none_ends_it(kit: Kit, device: Device, bad: str) -> None:
-    """Even with the right code, and a tag that would be right."""
+@pytest.mark.parametrize("bad", INVALID_ITEMS)
+async def test_an_invalid_second_round_ends_the_ceremony(
+    kit: Kit, device: Device, bad: str
+) -> None:
+    """The code and the tag are right."""
     bearer = labelled(device)
     await opened(device, Method.CODE)
     mallory = kit.caller(device)
     run = await Run.of(mallory, bearer, Method.CODE)
     await run.start()
-    await counted(device, await run.confirm(round_two=BAD[bad]), 1)
+    await assert_counted(device, await run.confirm(round_two=INVALID_ITEMS[bad]), 1)
     again = await mallory.pair_ask("POST", run.path, run.sent[-1])
     assert again.code == "4.03"
     await paired(mallory, bearer, Method.CODE)
 
 
 @pytest.mark.parametrize("value", [None, 7, "text", [b"x"], {}, True])
-async def test_a_field_of_another_type_is_no_attempt(
+async def test_a_field_of_the_wrong_type_is_not_counted_as_an_attempt(
     kit: Kit, device: Device, value: object
 ) -> None:
-    """Nothing was tried by it: 4.00, and the same ceremony continues."""
+    """The answer is 4.00, and a ceremony that has started continues."""
     bearer = labelled(device)
     await opened(device, Method.CODE)
     caller = kit.caller(device)
@@ -160,11 +162,11 @@ async def test_a_field_of_another_type_is_no_attempt(
     assert (await caller.pair_ask("POST", run.path, dict(answer))).code == "2.04"
 
 
-# -- points with a back door ----------------------------------------------------------------------
+# -- chosen points --------------------------------------------------------------------------------
 
 
-async def without_the_code(caller: Caller) -> Answer:
-    """X2 and A at infinity, with proofs that hold: K is there too, whatever the code is."""
+async def pair_at_infinity(caller: Caller) -> Answer:
+    """Pair with X2 and A at infinity and valid proofs, so that K is infinity for every code."""
     session = await session_of(caller)
     label = lp(b"C" + session.client.digest) + lp(session.ekm)
     first = proved(G, 5, label) + proved(G, 0, label)
@@ -177,7 +179,7 @@ async def without_the_code(caller: Caller) -> Answer:
     second = proved(times(G, 5) + x3 + x4, 0, label)
     channel = Channel(session.ekm, session.client, session.device, started.body["window"])
     names = (b"C" + session.client.digest, b"D" + session.device.digest)
-    points = (first[1:66], INFINITY, coded(x3), coded(x4))
+    points = (first[1:66], INFINITY, encoded(x3), encoded(x4))
     bound = channel.binding(method="code", role=started.body["role"])
     key = hashlib.sha256(lp(INFINITY) + lp(b"JPAKE_KC")).digest()
     tag = hmac.digest(key, b"".join(map(lp, (b"KC_1_U", *names, *points, bound))), "sha256")
@@ -185,33 +187,33 @@ async def without_the_code(caller: Caller) -> Answer:
     return await caller.pair_ask("POST", path, {"round_two": second, "confirm": tag})
 
 
-async def test_infinity_would_open_the_door_without_a_code(
+async def test_without_the_infinity_check_an_attacker_pairs_without_the_code(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await opened(device, Method.CODE)
     mallory = kit.caller(device)
-    await counted(device, await without_the_code(mallory), 1)
+    await assert_counted(device, await pair_at_infinity(mallory), 1)
     monkeypatch.setattr(p256, "is_infinity", lambda _point: False)
-    assert (await without_the_code(mallory)).code == "2.04"
+    assert (await pair_at_infinity(mallory)).code == "2.04"
     assert list(device.users.users) == ["mallory"]
 
 
-def believing(reader: Reader, _generator: Item, _label: bytes) -> Item:
-    """Reads an item without a look at its proof."""
+def read_without_verification(reader: Reader, _generator: Item, _label: bytes) -> Item:
+    """Read an item without verifying its proof."""
     item, _, _ = reader.point_untrusted(), reader.point_untrusted(), reader.response_untrusted()
     return item
 
 
 @pytest.mark.parametrize("weak", [False, True])
-async def test_the_devices_own_words_sent_back_to_it(
+async def test_a_reflected_first_round_of_the_device_is_refused(
     kit: Kit, device: Device, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A first round that another ceremony of this session got from the device: its proofs hold, but
-    under the device's name. Where both have the same name it is as good as an own one."""
+    """The first round of the device in another ceremony of this session has valid proofs, but under
+    the device's identity. If both sides had the same identity, it would be accepted."""
     if weak:
-        nobody = {"client": b"me", "server": b"me"}
-        monkeypatch.setattr(jpake, "identities", lambda *_: nobody)
-        monkeypatch.setattr(code, "identities", lambda *_: nobody)
+        same_identity = {"client": b"me", "server": b"me"}
+        monkeypatch.setattr(jpake, "identities", lambda *_: same_identity)
+        monkeypatch.setattr(code, "identities", lambda *_: same_identity)
     bearer = labelled(device)
     await opened(device, Method.CODE)
     mallory = kit.caller(device)
@@ -221,44 +223,46 @@ async def test_the_devices_own_words_sent_back_to_it(
     again = await mallory.pair_ask("POST", "/pair", body)
     assert again.code == ("2.01" if weak else "4.03")
     if not weak:
-        await counted(device, again, 2)
+        await assert_counted(device, again, 2)
 
 
 @pytest.mark.parametrize("weak", [False, True])
-async def test_points_nobody_knows_the_secret_of(
+async def test_points_without_a_valid_proof_are_refused(
     kit: Kit, device: Device, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Points of another client's ceremony: unproved ones get an answer only without the check."""
+    """Points of another client's ceremony are accepted only if the proofs are not verified."""
     if weak:
-        monkeypatch.setattr(jpake, "read_item_untrusted", believing)
+        monkeypatch.setattr(jpake, "read_item_untrusted", read_without_verification)
     bearer = labelled(device)
     await opened(device, Method.CODE)
     mallory = kit.caller(device)
     run = await Run.of(mallory, bearer, Method.CODE)
-    answer = await run.start(round_one=GOOD + framed(coded(times(G, 9)), coded(G), bytes(32)))
+    answer = await run.start(
+        round_one=UNPROVED + framed(encoded(times(G, 9)), encoded(G), bytes(32))
+    )
     assert answer.code == ("2.01" if weak else "4.03")
 
 
-# -- words of another session ---------------------------------------------------------------------
+# -- messages of another session ------------------------------------------------------------------
 
 
-def with_the_same_random_bytes(device: Device) -> None:
-    """A device with the same random bytes each time: window, ceremony, nonces and scalars recur."""
+def reuse_random_bytes(device: Device) -> None:
+    """Make the device reuse its random bytes: window, ceremony, nonces and scalars repeat."""
 
-    def alike(count: int) -> bytes:
+    def repeated_bytes(count: int) -> bytes:
         return random.Random(count).randbytes(count)
 
     pairing = device.app.pairing
-    pairing._factory._random_bytes = alike
-    pairing.ceremonies._random_bytes = alike
-    pairing.methods._random_bytes = alike
+    pairing._factory._random_bytes = repeated_bytes
+    pairing.ceremonies._random_bytes = repeated_bytes
+    pairing.methods._random_bytes = repeated_bytes
 
 
 def without_sessions(patch: pytest.MonkeyPatch) -> None:
-    """Proofs and tags that hold in any session."""
+    """Make proofs and tags valid in any session."""
     derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
 
-    def anywhere(
+    def derive_unbound(
         cls: type[Confirmation], _ekm: bytes, salt: bytes, method: str, *, transcript: bytes = b""
     ) -> Confirmation:
         made: Confirmation = derived(cls, bytes(32), salt, method, transcript=transcript)
@@ -267,14 +271,14 @@ def without_sessions(patch: pytest.MonkeyPatch) -> None:
     def unbound(role: str, secret: bytes, *, random_bytes: Any, **_: Any) -> jpake.EcJpake:
         return jpake.EcJpake(role, secret, profile="handfast", random_bytes=random_bytes)
 
-    patch.setattr(Confirmation, "derive", classmethod(anywhere))
+    patch.setattr(Confirmation, "derive", classmethod(derive_unbound))
     patch.setattr(Channel, "binding", lambda _self, **_: bytes(32))
     patch.setattr(code, "EcJpake", unbound)
     patch.setattr(code, "identities", lambda *_: {"client": b"C", "server": b"D"})
 
 
 async def replayed(caller: Caller, run: Run, device: Device) -> Answer:
-    """All that a client said, word for word, by another client; the device's user says yes."""
+    """Replay all messages of a client from another client; the device's user accepts."""
     answer = await caller.pair_ask("POST", "/pair", run.sent[0])
     if answer.code != "2.01":
         return answer
@@ -288,9 +292,7 @@ async def replayed(caller: Caller, run: Run, device: Device) -> Answer:
 
 @pytest.mark.parametrize("who", ["the same key", "another key"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_ceremony_that_went_well_cannot_be_said_again(
-    kit: Kit, device: Device, way: str, who: str
-) -> None:
+async def test_a_replayed_ceremony_is_refused(kit: Kit, device: Device, way: str, who: str) -> None:
     bearer = labelled(device)
     await opened(device, way)
     anna = kit.caller(device)
@@ -298,15 +300,15 @@ async def test_a_ceremony_that_went_well_cannot_be_said_again(
     device.app.access.registry.remove_user(None, "anna")
     await opened(device, way)
     eve = kit.caller(device, anna.identity if who == "the same key" else None)
-    await counted(device, await replayed(eve, run, device), 1)
+    await assert_counted(device, await replayed(eve, run, device), 1)
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_it_could_be_said_again_with_tags_for_any_session_and_bad_random_bytes(
+async def test_a_replay_succeeds_without_session_binding_and_fresh_random_bytes(
     kit: Kit, device: Device, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_sessions(monkeypatch)
-    with_the_same_random_bytes(device)
+    reuse_random_bytes(device)
     bearer = labelled(device)
     await opened(device, way)
     run = await paired(kit.caller(device), bearer, way)
@@ -319,26 +321,26 @@ async def test_it_could_be_said_again_with_tags_for_any_session_and_bad_random_b
 
 @pytest.mark.parametrize("left", ["random", "sessions"])
 @pytest.mark.parametrize("way", [Method.CODE, PRINTED, Method.SAS])
-async def test_either_of_the_two_is_enough_where_nonces_are_exchanged(
+async def test_session_binding_or_fresh_nonces_alone_prevent_a_replay(
     kit: Kit, device: Device, way: str, left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if left == "random":
         without_sessions(monkeypatch)
     else:
-        with_the_same_random_bytes(device)
+        reuse_random_bytes(device)
     bearer = labelled(device)
     await opened(device, way)
     run = await paired(kit.caller(device), bearer, way)
     device.app.access.registry.remove_user(None, "anna")
     await opened(device, way)
-    await counted(device, await replayed(kit.caller(device), run, device), 1)
+    await assert_counted(device, await replayed(kit.caller(device), run, device), 1)
 
 
-# -- words of another method ----------------------------------------------------------------------
+# -- tags of another method -----------------------------------------------------------------------
 
 
-async def begun(caller: Caller, bearer: LabelledDevice, way: str) -> Run:
-    """To the point where the client's confirmation is due."""
+async def started_run(caller: Caller, bearer: LabelledDevice, way: str) -> Run:
+    """Run a ceremony up to the step before the client's confirmation."""
     await opened(bearer.device, way)
     run = await Run.of(caller, bearer, way)
     assert (await run.run_to_decision()).code == "2.01"
@@ -351,13 +353,13 @@ TAGGED = (Method.LABEL, Method.SAS, Method.COMPARE, Method.BUTTON)
 
 
 async def confirmed_as(run: Run, bearer: LabelledDevice, other: str) -> Answer:
-    """The tag that this very session, window, key and role have in another method."""
+    """Confirm with the tag that this session, window, key and role have in another method."""
     started = run.got[0].body
     channel = Channel(run.session.ekm, run.session.client, run.session.device, started["window"])
     terms = Terms(channel, started["role"], run.name, run.id)
     half = client_side_of(other, run.session, label=bearer.label)
     half.begin()
-    if other == Method.SAS:  # the exchange there was, or one with itself
+    if other == Method.SAS:  # `sas` needs an exchange first
         device = offer_sas(random.Random(1).randbytes).create_side(terms)
         message = half.started_untrusted(terms, device.begin_untrusted({}))
         assert message is not None
@@ -369,22 +371,22 @@ async def confirmed_as(run: Run, bearer: LabelledDevice, other: str) -> Answer:
 
 @pytest.mark.parametrize("other", TAGGED)
 @pytest.mark.parametrize("way", TAGGED)
-async def test_a_tag_of_one_method_is_worth_nothing_in_another(
+async def test_a_tag_of_one_method_is_invalid_in_another(
     kit: Kit, device: Device, way: str, other: str
 ) -> None:
     bearer = labelled(device)
-    run = await begun(kit.caller(device), bearer, way)
+    run = await started_run(kit.caller(device), bearer, way)
     answer = await confirmed_as(run, bearer, other)
     if way == other != Method.SAS:
         assert answer.code == "2.04"
     else:
-        await counted(device, answer, 1)
+        await assert_counted(device, answer, 1)
 
 
-async def test_with_methods_unnamed_a_press_would_pass_for_a_look(
+async def test_without_binding_to_the_method_a_button_tag_is_valid_for_compare(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that used the button, and compared nothing, has the tag of `compare`."""
+    """A client that used the button, without a comparison, would have the tag of `compare`."""
     binding = Channel.binding
     derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr(
@@ -400,21 +402,21 @@ async def test_with_methods_unnamed_a_press_would_pass_for_a_look(
         ),
     )
     bearer = labelled(device)
-    run = await begun(kit.caller(device), bearer, Method.COMPARE)
+    run = await started_run(kit.caller(device), bearer, Method.COMPARE)
     assert (await confirmed_as(run, bearer, Method.BUTTON)).code == "2.04"
     assert device.users.users["anna"].keys[0].verified
 
 
 @pytest.mark.parametrize(("way", "said"), [(Method.CODE, True), (PRINTED, False)])
-async def test_a_code_of_one_kind_is_none_of_the_other(
+async def test_a_code_is_invalid_under_the_other_kind_of_code(
     kit: Kit, device: Device, way: str, said: bool
 ) -> None:
-    """The right code, under the other's name."""
+    """The client sends the right code, but announces the other kind."""
     bearer = labelled(device)
     await opened(device, way)
     run = await Run.of(kit.caller(device), bearer, way)
     assert (await run.start(printed=said)).code == "2.01"
-    await counted(device, await run.confirm(), 1)
+    await assert_counted(device, await run.confirm(), 1)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -434,10 +436,10 @@ async def test_a_method_that_the_window_does_not_offer_is_refused(
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_steps_out_of_turn_get_nothing_out_of_the_device(
+async def test_steps_out_of_order_are_refused_and_reveal_no_tag(
     kit: Kit, device: Device, way: str
 ) -> None:
-    """A confirmation before its time, an exchange where there is none, the same step twice."""
+    """An early confirmation, an exchange in a method without one, and a repeated step."""
     bearer = labelled(device)
     await opened(device, way)
     caller = kit.caller(device)

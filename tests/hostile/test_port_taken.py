@@ -1,4 +1,4 @@
-"""A pairing port in use: paired clients are served, and each window tries again."""
+"""If the pairing port is in use, paired clients are served, and each new window tries again."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def taken() -> Iterator[socket.socket]:
-    """Another program's port."""
+    """A socket on the port that another program uses."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
         other.bind((HOST, 0))
         yield other
 
 
-def complaints(device: Device) -> list[str]:
+def problems(device: Device) -> list[str]:
     health, code = health_of(device.app.status())
     assert (code is ExitCode.DONE) is bool(health["healthy"])
     return list(health["problems"])
 
 
-async def test_a_board_without_an_owner_starts_serves_and_says_what_is_wrong(
+async def test_a_device_without_an_owner_starts_and_reports_the_port_in_use(
     kit: Kit, taken: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such a board opens a window by itself at its start. Here it cannot."""
+    """A board without an owner opens a window at its start, which fails here."""
     number = taken.getsockname()[1]
     with caplog.at_level(logging.ERROR):
         device = await kit.device(pairing_port=number)
@@ -51,7 +51,7 @@ async def test_a_board_without_an_owner_starts_serves_and_says_what_is_wrong(
     assert (await kit.caller(device).ask("GET", "/hello")).reason == "not-paired"
     olga = kit.known(device, "olga", "owner")
     assert (await olga.ask("GET", "/hello")).code == "2.05"
-    [problem] = complaints(device)
+    [problem] = problems(device)
     assert f"port {number}" in problem
     errors = [one for one in caplog.records if one.levelno >= logging.ERROR]
     assert [record.message for record in errors] == [
@@ -63,8 +63,8 @@ async def test_a_board_without_an_owner_starts_serves_and_says_what_is_wrong(
     assert "cannot be opened" in banner_lines(status)[-1]
 
 
-async def test_each_window_tries_again(kit: Kit, taken: socket.socket) -> None:
-    """From the console, remotely, by the button; when the port is free, they pair."""
+async def test_each_new_window_tries_to_bind_the_port_again(kit: Kit, taken: socket.socket) -> None:
+    """The window is opened from the console, by the button and remotely; then the port is free."""
     device = await kit.device(
         pairing_port=taken.getsockname()[1],
         terms=PairingTerms(role="user"),
@@ -72,29 +72,29 @@ async def test_each_window_tries_again(kit: Kit, taken: socket.socket) -> None:
     )
     await device.app.open_first_window(pair=True)
     olga = kit.known(device, "olga", "owner")
-    place = device.app.paths.socket
+    path = device.app.paths.socket
     for verb in ("open", "press"):
         with pytest.raises(AppError, match="cannot listen") as caught:
-            await call(place, verb, {})
+            await call(path, verb, {})
         assert "Another program uses this port" in caught.value.advice
     refused = await olga.ask("POST", "/iam/window", {})
     assert (refused.code, refused.reason) == ("5.03", "busy")
     assert (await olga.ask("GET", "/iam/window")).body == {"open": False}
-    assert not device.app.pairing.methods.shown_code, "a code of no window"
-    assert complaints(device)
+    assert not device.app.pairing.methods.shown_code, "a code is displayed without a window"
+    assert problems(device)
     taken.close()
-    assert complaints(device), "no one has tried yet"
-    await call(place, "open", {})
+    assert problems(device), "the problem was cleared before a window was opened"
+    await call(path, "open", {})
     assert device.port(pairing=True) == device.app.settings.pairing_port
-    assert complaints(device) == []
+    assert problems(device) == []
     await device.closed()
-    assert complaints(device) == [], "it was open since"
+    assert problems(device) == [], "the problem came back after the window had been open"
     await device.open()
     await paired(kit.caller(device), labelled(device), Method.SAS)
     assert set(device.users.users) == {"anna", "olga"}
 
 
-async def test_of_several_addresses_none_stays_open_if_one_is_taken(
+async def test_if_one_address_is_in_use_no_other_address_stays_bound(
     kit: Kit, taken: socket.socket
 ) -> None:
     number = taken.getsockname()[1]
@@ -107,14 +107,14 @@ async def test_of_several_addresses_none_stays_open_if_one_is_taken(
     assert device.port(pairing=True) == number
 
 
-async def test_no_window_that_cannot_be_keeps_paired_clients_out(kit: Kit) -> None:
-    """The same for what the configuration asks of a first window, and the board cannot do yet."""
+async def test_paired_clients_are_served_if_the_first_window_cannot_open(kit: Kit) -> None:
+    """The configured methods need a label that does not exist yet."""
     device = await kit.device(terms=PairingTerms(methods=(Method.LABEL,)))
     await device.app.open_first_window(pair=False)
-    [problem] = complaints(device)
+    [problem] = problems(device)
     assert "handfast-device label" in problem
     olga = kit.known(device, "olga", "owner")
     assert (await olga.ask("GET", "/hello")).code == "2.05"
     await call(device.app.paths.socket, "label", {})
     await device.open()
-    assert complaints(device) == []
+    assert problems(device) == []

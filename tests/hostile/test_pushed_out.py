@@ -1,7 +1,7 @@
-"""A client whose session the device gives up before the ceremony starts, while its user types.
+"""The session of a client is evicted while its user types, before the ceremony starts.
 
-Strangers can take the few places of the pairing port. Nothing is counted then, so the client
-connects again by itself, to the same key, and says so.
+Unknown clients can take the few slots of the pairing port. No attempt has been counted then, so the
+client reconnects to the same key and reports that.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from peer.net.connection import CoapsConnection
     from tests.kit.device import Device, Kit
 
-QUICK = replace(HASTY, handshake_again_seconds=0.5)  # how long a lost goodbye is waited for
+QUICK = replace(
+    HASTY, handshake_again_seconds=0.5
+)  # the time until a lost close_notify is detected
 
 
 @pytest.fixture
@@ -45,20 +47,20 @@ def client(kit: Kit, tmp_path: Path) -> Client:
     return client_at(kit, tmp_path, limits=HASTY)
 
 
-def push_out(device: Device) -> int:
-    """What other clients do to a session that has no ceremony yet."""
+def evict_all(device: Device) -> int:
+    """Evict the sessions of the pairing port, as new clients do while there is no ceremony."""
     return device.app.pairing.port.end_sessions(lambda _key: True)
 
 
-def starts(device: Device) -> int:
-    """How many ceremonies the device has counted."""
+def ceremonies_started(device: Device) -> int:
+    """The number of ceremonies in the audit trail."""
     trail = device.app.access.store.audit
     return [record.event.kind for record in trail.iterate()].count("ceremony-started")
 
 
 @pytest.mark.parametrize("way", [Method.CODE, PRINTED])
 @pytest.mark.parametrize("times", [1, 3])
-async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
+async def test_a_client_evicted_while_its_user_types_reconnects_and_pairs(
     device: Device,
     bearer: LabelledDevice,
     client: Client,
@@ -71,7 +73,7 @@ async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
     code = bearer.code_for(way)
 
     async def typed() -> str:
-        assert push_out(device) == 1
+        assert evict_all(device) == 1
         return code
 
     connect, connected = client.connector.connect_at, 0
@@ -80,8 +82,8 @@ async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
         nonlocal connected
         connected += 1
         found = await connect(*args, **named)
-        if connected < times:  # this one as well, before it has said anything
-            push_out(device)
+        if connected < times:  # evict this session too, before its first request
+            evict_all(device)
         return found
 
     monkeypatch.setattr(client.connector, "connect_at", connect_at)
@@ -95,11 +97,11 @@ async def test_who_types_a_code_pairs_though_the_session_was_pushed_out(
     assert (done.device.user, done.method) == ("anna", Method.CODE)
     assert len(notes) == connected == times
     assert all("reconnecting" in note for note in notes)
-    assert starts(device) == 1
+    assert ceremonies_started(device) == 1
     assert list(device.users.users) == ["anna"]
 
 
-async def test_also_where_the_goodbye_of_the_device_was_lost(
+async def test_an_evicted_client_reconnects_if_the_close_notify_was_lost(
     kit: Kit, device: Device, bearer: LabelledDevice, tmp_path: Path
 ) -> None:
     client = client_at(kit, tmp_path, limits=QUICK)
@@ -112,9 +114,9 @@ async def test_also_where_the_goodbye_of_the_device_was_lost(
         lost: list[bytes] = []
         home = proxy._first()[2]
         home.carry = lost.append  # type: ignore[method-assign,assignment]
-        push_out(device)
+        evict_all(device)
         await device.until(lambda: lost)
-        del home.carry  # the path is as it was
+        del home.carry  # remove the override: the path carries datagrams again
         return code
 
     try:
@@ -125,32 +127,30 @@ async def test_also_where_the_goodbye_of_the_device_was_lost(
         proxy.close()
     assert done.device.user == "anna"
     assert notes
-    assert starts(device) == 1
+    assert ceremonies_started(device) == 1
 
 
-async def test_who_finds_the_device_full_waits_until_others_make_way(
-    kit: Kit, tmp_path: Path
-) -> None:
-    """The one place is a stranger's when the client comes back, and has been for no time."""
+async def test_an_evicted_client_retries_until_a_slot_is_free(kit: Kit, tmp_path: Path) -> None:
+    """An unknown client has the only slot when the client reconnects, and keeps it for a second."""
     limits = replace(HASTY, unpaired_sessions=1, unpaired_kept_seconds=1.0)
     device = await kit.device(limits=limits)
-    bearer, stranger = labelled(device), kit.caller(device)
+    bearer, unknown = labelled(device), kit.caller(device)
     client = client_at(kit, tmp_path, limits=limits)
     await opened(device, Method.CODE)
     code = bearer.shown
 
     async def typed() -> str:
-        push_out(device)
-        await stranger.connect(pairing=True)
+        evict_all(device)
+        await unknown.connect(pairing=True)
         return code
 
     at = f"{HOST}:{device.port(pairing=True)}"
     done = await client.pair(at, name="anna", method=Method.CODE, code=typed)
     assert done.device.user == "anna"
-    assert starts(device) == 1
+    assert ceremonies_started(device) == 1
 
 
-async def test_a_session_that_stands_is_kept(
+async def test_a_session_that_was_not_evicted_is_not_replaced(
     device: Device, bearer: LabelledDevice, client: Client
 ) -> None:
     await opened(device, Method.CODE)
@@ -163,7 +163,7 @@ async def test_a_session_that_stands_is_kept(
     assert before.counters["handshakes"] == 1
 
 
-async def test_a_window_that_closes_meanwhile_is_told_as_that(
+async def test_a_window_that_closes_while_the_user_types_is_reported(
     device: Device, bearer: LabelledDevice, client: Client
 ) -> None:
     await opened(device, Method.CODE)
@@ -178,18 +178,18 @@ async def test_a_window_that_closes_meanwhile_is_told_as_that(
     assert not client.devices
 
 
-async def test_another_device_that_answers_meanwhile_gets_nothing(
+async def test_a_reconnect_to_another_key_is_refused_before_any_request(
     kit: Kit, device: Device, bearer: LabelledDevice, client: Client
 ) -> None:
-    """The code is for the key that made the offer, even if another host gets its address."""
+    """The code is sent only to the key of the offer, even if another host takes the address."""
     await opened(device, Method.CODE)
     code, port = bearer.shown, device.port(pairing=True)
-    heard: list[object] = []
+    received: list[object] = []
 
     async def typed() -> str:
         await device.closed()
         server = await CoapsServer.start(
-            GuardedSite(authorise=lambda *request: heard.append(request), limits=QUICK),
+            GuardedSite(authorise=lambda *request: received.append(request), limits=QUICK),
             identity=Identity.create(),
             listen=[(HOST, port)],
             locality=Locality(mode=LocalMode.STRICT, allow_loopback=True),
@@ -201,25 +201,25 @@ async def test_another_device_that_answers_meanwhile_gets_nothing(
 
     with pytest.raises(PinMismatch):
         await client.pair(f"{HOST}:{port}", method=Method.CODE, code=typed)
-    assert heard == []
+    assert received == []
     assert not client.devices
 
 
-async def test_it_does_not_try_for_ever(
+async def test_the_number_of_reconnects_is_bounded(
     device: Device, bearer: LabelledDevice, client: Client
 ) -> None:
     await opened(device, Method.CODE)
     notes: list[str] = []
     code = bearer.shown
-    pushing: list[asyncio.Task[None]] = []
+    evictions: list[asyncio.Task[None]] = []
 
-    async def push_all() -> None:
+    async def evict_repeatedly() -> None:
         while True:
-            push_out(device)
+            evict_all(device)
             await asyncio.sleep(0)
 
     async def typed() -> str:
-        pushing.append(asyncio.ensure_future(push_all()))
+        evictions.append(asyncio.ensure_future(evict_repeatedly()))
         return code
 
     try:
@@ -231,11 +231,11 @@ async def test_it_does_not_try_for_ever(
                 on_note=notes.append,
             )
     finally:
-        for task in pushing:
+        for task in evictions:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
     assert 1 <= len(notes) <= 3
-    assert starts(device) == 0
+    assert ceremonies_started(device) == 0
     assert not client.devices
     assert device.app.pairing.budget.failures == 0

@@ -1,15 +1,15 @@
-"""A man in the middle of `sas`: two sessions, two numbers, and every way to make them equal.
+"""A man in the middle of `sas` tries to make the numbers of its two sessions equal.
 
-The attacker (M) is a device towards the client and a client towards the device. He knows both B and
-both exporter values, for they are his sessions; he does not know a nonce that has not been sent.
-Three digits instead of six, so that random matches can be counted: 10^5 runs per strategy.
+The attacker (M) acts as a device towards the client and as a client towards the device. M knows B
+and the exporter value of both sessions, but no nonce that has not been sent. The numbers have three
+digits instead of six, so that random matches can be counted in 10^5 runs per strategy.
 
-The strategies see a client and a device with the faces of `RealClient` and `RealDevice`. The 10^5
-runs use `QuickClient` and `QuickDevice`, which do the same with the same functions of
-`peer.pairing.sas`, but make no tags; one test holds the two kinds against each other run by run.
+The strategies use the interfaces of `RealClient` and `RealDevice`. The 10^5 runs use `QuickClient`
+and `QuickDevice`, which call the same functions of `peer.pairing.sas` but compute no tags; one test
+compares both kinds run by run.
 
-Where the attack has to succeed, a defence is taken away in a subclass here: the product has no
-switch for it.
+Where the attack has to succeed, a subclass in this file removes a defence; the product has no
+setting for that.
 """
 
 import os
@@ -47,19 +47,19 @@ from tests.kit.sas import (
 RUNS = 100_000
 
 
-def test_the_yardstick() -> None:
-    # 100 expected, standard deviation 10.
+def test_plausible_accepts_only_counts_near_the_expected_number() -> None:
+    # The expected number is 100, with a standard deviation of 10.
     assert [k for k in (40, 54, 60, 100, 140, 155, 170, 5000) if plausible(k, RUNS, 1e-3)] == [
         60, 100, 140,
     ]  # fmt: skip
     assert not plausible(0, 10_000, 1e-2)
 
 
-# ------------------------------------------------------------------------------------------- chance
+# ---------------------------------------------------------------------------- rate of equal numbers
 
 
 @pytest.mark.parametrize("strategy", BLIND.values(), ids=BLIND.keys())
-def test_with_the_commitment_only_luck_is_left(strategy: Strategy) -> None:
+def test_with_the_commitment_an_attacker_can_only_guess(strategy: Strategy) -> None:
     rng = random.Random("honest random bytes")
     hits = 0
     for _ in range(RUNS):
@@ -70,19 +70,19 @@ def test_with_the_commitment_only_luck_is_left(strategy: Strategy) -> None:
     assert plausible(hits, RUNS, 10**-DIGITS), hits
 
 
-def test_searching_for_a_guess_is_no_better_than_luck() -> None:
-    """The guess at nC is what fails. Fewer runs, for each of them searches a thousand nonces."""
-    rng = random.Random("patience")
+def test_searching_for_a_guessed_nonce_is_no_better_than_guessing() -> None:
+    """The guess of nC fails. There are fewer runs because each one searches a thousand nonces."""
+    rng = random.Random("search for a guess")
     hits = 0
     for _ in range(400):
         b_client, b_device, own, theirs = (rng.randbytes(32) for _ in range(4))
         client, device = QuickClient(b_client, own), QuickDevice(b_device, theirs)
         device_first_with_patience(Middle(b_client, b_device, rng), client, device)
         hits += client.number == device.number
-    assert hits <= 6  # 0.4 expected; more than 6 are two chances in ten million
+    assert hits <= 6  # 0.4 expected; the probability of more than 6 is 2 in 10^7
 
 
-def test_the_quick_sides_are_the_real_ones() -> None:
+def test_the_quick_sides_compute_the_same_numbers_as_the_real_ones() -> None:
     for seed in range(300):
         scene = Scene.seeded(seed)
         for strategy in BLIND.values():
@@ -107,11 +107,11 @@ def test_all_numbers_are_equally_likely() -> None:
     assert 780 < square < 1230  # 999 degrees of freedom, standard deviation 45
 
 
-# ------------------------------------------------------------------- each defence, taken away once
+# ------------------------------------------------------------------------- removal of each defence
 
 
 class NoCommitment(RealClient):
-    """A client that does not hold the device to its commitment."""
+    """A client that does not check the device's commitment."""
 
     def _is_committed(self, device_nonce: bytes) -> bool:
         self._commitment = commitment(self._binding, device_nonce)
@@ -130,15 +130,17 @@ class NoBinding(RealClient):
 
 
 class EarlyNonce(RealDevice):
-    """A device that shows its nonce before it has the client's."""
+    """A device that sends its nonce before it has received the client's."""
 
     def early(self) -> bytes:
         return self._nonce
 
 
 def take_over(scene: Scene, client: RealClient, device: RealDevice, own: dict[str, bytes]) -> None:
-    """Both users saw one number and said yes: M confirms in both sessions. `own` is what was sent
-    in them: c, nC and nD towards the client, and towards the device."""
+    """Confirm as M in both sessions, after both users have accepted the same number.
+
+    `own` has the c, nC and nD that were sent to the client and to the device.
+    """
 
     def tags(channel: Channel, side: str) -> Confirmation:
         t = transcript(
@@ -158,7 +160,7 @@ def take_over(scene: Scene, client: RealClient, device: RealDevice, own: dict[st
     client.verify_untrusted({"confirm": tags(scene.to_client, "client").device_tag})
 
 
-def test_without_the_commitment_he_always_wins() -> None:
+def test_without_the_commitment_check_an_attacker_always_finds_a_match() -> None:
     for seed in range(200):
         scene = Scene.seeded(seed)
         client, device = scene.client(NoCommitment), scene.device()
@@ -166,7 +168,7 @@ def test_without_the_commitment_he_always_wins() -> None:
         assert client.number == device.number
 
 
-def test_without_the_commitment_he_takes_both_sides_over() -> None:
+def test_without_the_commitment_check_an_attacker_pairs_with_both_sides() -> None:
     scene = Scene.seeded(1)
     m = scene.middle()
     client, device = scene.client(NoCommitment), scene.device()
@@ -180,7 +182,7 @@ def test_without_the_commitment_he_takes_both_sides_over() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_with_it_the_search_is_an_attack_that_is_seen(seed: int) -> None:
+def test_the_commitment_check_detects_the_search_for_a_nonce(seed: int) -> None:
     scene = Scene.seeded(seed)
     client, device = scene.client(), scene.device()
     with pytest.raises(Mismatch, match="does not match its commitment") as caught:
@@ -188,7 +190,7 @@ def test_with_it_the_search_is_an_attack_that_is_seen(seed: int) -> None:
     assert "man-in-the-middle attack" in caught.value.advice
 
 
-def test_without_the_session_in_the_number_a_relay_always_wins() -> None:
+def test_without_the_session_in_the_number_a_relay_always_succeeds() -> None:
     for seed in range(40):
         scene = Scene.seeded(seed)
         NoBinding.device_b = scene.middle().b_device
@@ -204,14 +206,14 @@ def test_without_the_session_in_the_number_a_relay_always_wins() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_with_it_a_relay_is_an_attack_that_is_seen(seed: int) -> None:
+def test_the_session_in_the_commitment_detects_a_relay(seed: int) -> None:
     scene = Scene.seeded(seed)
     client, device = scene.client(), scene.device()
     with pytest.raises(Mismatch, match="does not match its commitment"):
         relay(scene.middle(), client, device)
 
 
-def test_a_device_that_shows_its_nonce_early_always_loses() -> None:
+def test_a_device_that_sends_its_nonce_early_is_always_attacked() -> None:
     for seed in range(40):
         scene = Scene.seeded(seed)
         m = scene.middle(seed)
@@ -226,12 +228,12 @@ def test_a_device_that_shows_its_nonce_early_always_loses() -> None:
         assert client.number == device.number
 
 
-def test_a_client_whose_nonce_is_known_always_loses() -> None:
-    """Why random bytes are fresh: with nC known before the commitment, M commits to a match."""
+def test_a_client_whose_nonce_is_known_is_always_attacked() -> None:
+    """If M knows nC before the commitment, M can commit to a nonce that makes the numbers equal."""
     for seed in range(40):
         scene = Scene.seeded(seed)
         m = scene.middle(seed)
-        known = scene.client_nonce  # used before, in a session that M saw
+        known = scene.client_nonce  # reused from a session that M took part in
         client, device = scene.client(), scene.device()
         device.commit()
         device.reveal(m.nonce())
@@ -241,7 +243,7 @@ def test_a_client_whose_nonce_is_known_always_loses() -> None:
         assert client.number == device.number
 
 
-def test_every_object_draws_its_own_nonce() -> None:
+def test_every_side_uses_a_fresh_nonce() -> None:
     def sides() -> tuple[RealClient, RealDevice]:
         scene = Scene.seeded(0)
         terms = Terms(scene.to_client, "guest", "anna", "7f")
@@ -258,7 +260,7 @@ def test_every_object_draws_its_own_nonce() -> None:
 # ------------------------------------------------------------------------- reflection and replay
 
 
-def test_a_nonce_that_comes_back_is_refused_by_the_device() -> None:
+def test_the_device_refuses_its_own_nonce() -> None:
     scene = Scene.seeded(1)
     device = scene.device()
     device.commit()
@@ -266,8 +268,8 @@ def test_a_nonce_that_comes_back_is_refused_by_the_device() -> None:
         device.reveal(scene.device_nonce)
 
 
-def test_a_nonce_that_comes_back_is_refused_by_the_client() -> None:
-    # M guessed nC, and committed to it: the commitment holds, so nothing else refuses this.
+def test_the_client_refuses_its_own_nonce() -> None:
+    # M guessed nC and committed to it, so the commitment is valid and no other check refuses it.
     scene = Scene.seeded(1)
     client = scene.client()
     client.answer(commitment(scene.middle().b_client, scene.client_nonce))
@@ -275,8 +277,8 @@ def test_a_nonce_that_comes_back_is_refused_by_the_client() -> None:
         client.open(scene.client_nonce)
 
 
-def test_a_device_part_of_an_earlier_session_is_refused() -> None:
-    """The same keys, window, role and nonces, recorded; only the session is another."""
+def test_a_commitment_recorded_in_an_earlier_session_is_refused() -> None:
+    """Only the session differs from the recorded one; keys, window, role and nonces are equal."""
     scene = Scene.seeded(1)
     earlier = replace(scene, to_client=replace(scene.to_client, ekm=b"\x07" * 32))
     recorded = commitment(earlier.middle().b_client, scene.device_nonce)
@@ -297,8 +299,8 @@ def test_a_changed_commitment_is_refused(at: int) -> None:
         client.open(scene.device_nonce)
 
 
-def test_a_client_that_was_told_another_role_does_not_open() -> None:
-    # Even the right device, over the right session: the role is part of what both users confirm.
+def test_a_different_role_is_refused_when_the_commitment_is_opened() -> None:
+    # Device and session are right, but both users also confirm the role.
     channel = Channel(b"\x01" * 32, CLIENT, DEVICE, WINDOW)
     scene = replace(Scene.seeded(1), to_client=channel, to_device=channel)
     client, device = scene.client(), replace(scene, role="owner").device()
@@ -324,10 +326,10 @@ def test_reflected_tags_are_refused() -> None:
         again.check_untrusted({"confirm": answering.device_tag()})
 
 
-def test_tags_do_not_pass_from_one_session_to_the_other() -> None:
-    """By chance the numbers are equal, and both users say yes: the client's tag fits M's session
-    alone, so passing it on registers no one, and registers M only under what he proves himself."""
-    seed = next(seed for seed in range(20_000) if lucky(seed))
+def test_a_tag_of_one_session_is_refused_in_the_other() -> None:
+    """Even if the numbers are equal by chance and both users accept, the client's tag is valid only
+    in the client's session with M, and the device refuses it."""
+    seed = next(seed for seed in range(20_000) if numbers_match(seed))
     scene = Scene.seeded(seed)
     client, device = scene.client(), scene.device()
     client_first(scene.middle(seed), client, device)
@@ -336,7 +338,7 @@ def test_tags_do_not_pass_from_one_session_to_the_other() -> None:
         device.check_untrusted({"confirm": client.accept()})
 
 
-def lucky(seed: int) -> bool:
+def numbers_match(seed: int) -> bool:
     scene = Scene.seeded(seed)
     m = scene.middle(seed)
     client = QuickClient(m.b_client, scene.client_nonce)

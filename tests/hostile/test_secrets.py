@@ -1,10 +1,8 @@
-"""No key, tag, exporter value, code or token in any log at DEBUG, event, exception,
-status or state.
+"""Keys, tags, exporter values, codes and tokens are in no log, event, exception, status or state.
 
-A whole life of a device is lived under a log that keeps all, with attacks in it; and another one
-with every method of pairing and an invite, at the right and at the wrong moment. The secrets of it
-are known to the test; they are looked for in everything that was written, in each form that a
-program may write bytes.
+One test runs pairing, requests and attacks with all logs at DEBUG; another runs every method of
+pairing and an invite, with right and wrong secrets. The tests know all secrets and search for them
+in all output, in each form in which a program may write bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
 
 
 def forms(secret: bytes) -> Iterator[bytes]:
-    """How bytes get into text: raw, hex, base64, as a repr, as a number, as a list of numbers."""
+    """The forms of bytes in text: raw, hex, base64, base32, repr, a number, a list of numbers."""
     yield secret
     yield secret.hex().encode()
     yield secret.hex().upper().encode()
@@ -75,8 +73,8 @@ def found(secrets: dict[str, bytes], text: bytes) -> list[str]:
     return [name for name, secret in secrets.items() if any(form in text for form in forms(secret))]
 
 
-async def live(kit: Kit, device: Device, secrets: dict[str, bytes]) -> list[Caller]:
-    """A pairing, wrong and stolen tags, a stranger, and a crash of a handler."""
+async def pair_and_attack(kit: Kit, device: Device, secrets: dict[str, bytes]) -> list[Caller]:
+    """Pair with wrong and right tags, send requests of an unknown key, and let a handler crash."""
     anna, eve = kit.caller(device), kit.caller(device)
     await device.open(role="user")
     for turn in ("wrong", "reflected", "cut", "right"):
@@ -105,24 +103,24 @@ async def live(kit: Kit, device: Device, secrets: dict[str, bytes]) -> list[Call
     await eve.ask("POST", "/iam/users", raw=b"\xff" * 40)
     hello: Any = device.app.site.paths()["hello",]
 
-    async def breaks(_request: object) -> None:
+    async def fails(_request: object) -> None:
         raise RuntimeError("the handler breaks")
 
-    hello.render_get = breaks
+    hello.render_get = fails
     assert (await anna.ask("GET", "/hello")).code == "5.00"
     secrets["exporter regular"] = anna.connections[False].peer.exporter
-    secrets["exporter stranger"] = eve.connections[False].peer.exporter
+    secrets["exporter unknown key"] = eve.connections[False].peer.exporter
     return [anna, eve]
 
 
-async def test_nothing_secret_is_written_anywhere(
+async def test_no_key_tag_or_exporter_value_is_written(
     kit: Kit, device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     for name in ("handfast", "handfast.coap", "coap", "coap-server", "asyncio", "peer", "iam"):
         caplog.set_level(logging.DEBUG, logger=name)
     secrets: dict[str, bytes] = {}
-    callers = await live(kit, device, secrets)
+    callers = await pair_and_attack(kit, device, secrets)
     for who, identity in (
         ("device", device.app.identity),
         *((f"caller {n}", c.identity) for n, c in enumerate(callers)),
@@ -162,8 +160,8 @@ async def test_nothing_secret_is_written_anywhere(
                 assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-async def test_the_search_finds_what_is_there() -> None:
-    """The net has no holes: each form of a secret is found in a line of log."""
+async def test_the_secret_search_finds_each_form_of_a_secret() -> None:
+    """Each form of a secret is found in a log line."""
     secret = bytes(range(200, 232))
     for form in forms(secret):
         assert found({"it": secret}, b"before " + form + b" after") == ["it"]
@@ -174,7 +172,7 @@ async def test_the_search_finds_what_is_there() -> None:
 
 
 def typed_forms(code: str) -> dict[str, bytes]:
-    """A code with and without its hyphens, and in small letters."""
+    """A code with and without hyphens, and in lower case."""
     return {
         f"{code[:2]} {form}": text.encode()
         for form, text in {
@@ -186,7 +184,7 @@ def typed_forms(code: str) -> dict[str, bytes]:
 
 
 def token_forms(name: str, token: bytes) -> dict[str, bytes]:
-    """A token, and as the symbols that are printed of it."""
+    """A token in bytes and in printed symbols."""
     symbols = base32(token)
     return {
         name: token,
@@ -199,26 +197,26 @@ WRONG_TOKEN = b"a wrong token ->"
 
 
 class Errors:
-    """Every refusal and every exception on the way, with all that led to it."""
+    """The texts of all refusals, and of all exceptions with their causes."""
 
     def __init__(self) -> None:
         self.text = ""
 
-    def say(self, answer: object) -> None:
-        """A refusal, as it went over the wire."""
+    def note_answer(self, answer: object) -> None:
+        """Add the body of a refusal."""
         self.text += f"{answer!r}\n"
 
-    def note(self, error: BaseException | None) -> None:
+    def note_error(self, error: BaseException | None) -> None:
         while error is not None:
             advice = getattr(error, "advice", "")
             self.text += f"{error!r} {error} {advice} {error.args!r}\n"
             error = error.__cause__ or error.__context__
 
 
-async def pair_in_all_ways(
+async def pair_by_all_methods(
     kit: Kit, device: Device, folder: Path, secrets: dict[str, bytes], errors: Errors
 ) -> LabelledDevice:
-    """Each way with a wrong and with the right secret, by raw messages and by the real client."""
+    """Pair by each method with wrong and right secrets, by raw messages and by the real client."""
     bearer = labelled(device)
     secrets |= token_forms("label token", bearer.label.token) | typed_forms(bearer.printed)
     secrets |= token_forms("wrong token", WRONG_TOKEN)
@@ -229,7 +227,7 @@ async def pair_in_all_ways(
         if code := bearer.code_for(way):
             wrong = other_code(code)
             secrets |= typed_forms(code) | typed_forms(wrong)
-            errors.say(
+            errors.note_answer(
                 (await (await Run.of(caller, bearer, way, code=wrong)).run_to_end(device)).body
             )
             secrets |= typed_forms(bearer.code_for(way))
@@ -237,7 +235,7 @@ async def pair_in_all_ways(
             for changed in ({"token": WRONG_TOKEN}, {"confirm": bytes(32)}):
                 spoilt = await Run.of(caller, bearer, way)
                 await spoilt.start()
-                errors.say((await spoilt.confirm(**changed)).body)
+                errors.note_answer((await spoilt.confirm(**changed)).body)
         run = await paired(caller, bearer, way, name=f"raw-{way}")
         for body in (*run.sent, *(one.body for one in run.got)):
             secrets |= {
@@ -265,13 +263,13 @@ async def pair_in_all_ways(
                     target, at=at, name=f"real-{way}", method=method, code=given, confirm=careful
                 )
             except PeerError as error:
-                errors.note(error)
+                errors.note_error(error)
         await client.close()
     return bearer
 
 
 async def mistype(bearer: LabelledDevice, secrets: dict[str, bytes], errors: Errors) -> None:
-    """What people get wrong, and what they are told then."""
+    """Parse mistyped codes and labels, and record the errors."""
     swapped = bearer.label.text[:-4] + bearer.label.text[-3] + bearer.label.text[-4:-3] + "00"
     typo = bearer.printed[:-1] + CROCKFORD[CROCKFORD.index(bearer.printed[-1]) - 1]
 
@@ -288,16 +286,16 @@ async def mistype(bearer: LabelledDevice, secrets: dict[str, bytes], errors: Err
     ):
         with pytest.raises(PeerError) as caught:
             wrong()
-        errors.note(caught.value)
+        errors.note_error(caught.value)
     with pytest.raises(PeerError) as asked:
         await MethodInputs(method=Method.CODE, ask_code=ask).side_maker(Method.CODE)
-    errors.note(asked.value)
+    errors.note_error(asked.value)
 
 
-async def invite_somebody(
+async def redeem_invites(
     kit: Kit, device: Device, owner: Caller, secrets: dict[str, bytes], errors: Errors
 ) -> None:
-    """Made, spoilt, redeemed by the wrong one, redeemed, and redeemed again by another."""
+    """Create two invites; redeem each in changed forms, unchanged, and once more."""
     for name in ("ida", "ivan"):
         made = await owner.ask("POST", "/iam/invites", {"name": name})
         assert made.code == "2.01"
@@ -313,15 +311,15 @@ async def invite_somebody(
             assert answer.code == code
         with pytest.raises(PeerError) as caught:
             invite.read_untrusted(text[:-1])
-        errors.note(caught.value)
+        errors.note_error(caught.value)
 
 
-def written(folder: Path) -> list[Path]:
-    """Every file of both sides."""
+def files(folder: Path) -> list[Path]:
+    """All files of both sides."""
     return list(folder.rglob("*"))
 
 
-async def test_no_code_no_label_and_no_invite_is_written_anywhere(
+async def test_no_code_label_or_invite_is_written_or_passed_to_a_process(
     kit: Kit,
     device: Device,
     owner: Caller,
@@ -329,8 +327,8 @@ async def test_no_code_no_label_and_no_invite_is_written_anywhere(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In no log, event, exception, state file or object's words; and no process is started that
-    could have it in its arguments."""
+    """They appear in no log, event, exception, state file or repr, and no process is started, since
+    its arguments could contain them."""
 
     def started(*_args: object, **_named: object) -> Any:
         raise AssertionError("a process was started")
@@ -342,9 +340,9 @@ async def test_no_code_no_label_and_no_invite_is_written_anywhere(
         caplog.set_level(logging.DEBUG, logger=name)
     secrets: dict[str, bytes] = {}
     errors = Errors()
-    bearer = await pair_in_all_ways(kit, device, tmp_path, secrets, errors)
+    bearer = await pair_by_all_methods(kit, device, tmp_path, secrets, errors)
     await mistype(bearer, secrets, errors)
-    await invite_somebody(kit, device, owner, secrets, errors)
+    await redeem_invites(kit, device, owner, secrets, errors)
     pairs = {f"raw-{way}" for way in WAYS} | {f"real-{way}" for way in WAYS}
     assert {"ida", "ivan", *pairs} <= set(device.users.users)
 
@@ -370,12 +368,12 @@ async def test_no_code_no_label_and_no_invite_is_written_anywhere(
     assert not found(secrets, repr(device.app.status()).encode())
 
     await device.app.close()
-    for path in written(tmp_path):
+    for path in files(tmp_path):
         if path.is_file():
             assert set(found(secrets, path.read_bytes())) <= {"stretched code"}, path
 
 
-async def test_a_code_in_a_line_of_log_would_be_found() -> None:
+async def test_the_secret_search_finds_a_code_in_a_log_line() -> None:
     code = TypedCode.shown(lambda count: b"7" * count)
     for text in (code.text, code.symbols, code.text.lower()):
         assert found(typed_forms(code.text), f"typed: {text}".encode())

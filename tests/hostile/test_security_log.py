@@ -1,4 +1,4 @@
-"""What strangers send cannot forge a line of the daemon's log, nor a command to its terminal."""
+"""Data from clients can neither forge a log line nor send control characters to a terminal."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 EVIL = "\x1b[2J\nE handfast.pairing: paired eve as owner\r\u202e"
 
 
-async def test_nothing_that_is_sent_breaks_out_of_its_line(
+async def test_control_characters_in_requests_are_escaped_in_the_log(
     kit: Kit, device: Device, owner: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     for name in ("handfast", "handfast.coap", "coap-server", "peer", "iam"):
         caplog.set_level(logging.DEBUG, logger=name)
-    stranger = kit.caller(device)
+    unknown = kit.caller(device)
     await device.open(role="user")
-    for caller in (stranger, owner):
+    for caller in (unknown, owner):
         for method in ("GET", "POST", "DELETE"):
             await caller.ask(method, f"/{EVIL}?{EVIL}", raw=EVIL.encode(), ct=0)
             await caller.ask(method, f"/iam/users/{EVIL}")
     for body in ({"name": EVIL}, {"name": "eve", "method": EVIL}, {"name": "eve", "role": EVIL}):
-        await stranger.pair_ask("POST", "/pair", {"method": "compare", "name": "eve"} | body)
-    await stranger.pair_ask("POST", f"/pair?name={EVIL}")
+        await unknown.pair_ask("POST", "/pair", {"method": "compare", "name": "eve"} | body)
+    await unknown.pair_ask("POST", f"/pair?name={EVIL}")
     await owner.ask("POST", "/iam/users", {"name": "eve", "role": EVIL})
     await owner.ask("POST", "/iam/users", {"name": "eve", "role": "guest", EVIL: 1})
     lines = [record.getMessage() for record in caplog.records]
     assert any("Incoming message" in line for line in lines), "the log is not at DEBUG"
     for line in lines:
         assert not set("\x1b\n\r\u202e") & set(line), line
-    told = [record.event for record in device.app.access.store.audit.iterate()]
-    assert not {"paired", "registered"} & {event.kind for event in told}
+    events = [record.event for record in device.app.access.store.audit.iterate()]
+    assert not {"paired", "registered"} & {event.kind for event in events}

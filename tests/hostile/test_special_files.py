@@ -1,7 +1,7 @@
-"""A FIFO or a device node in place of a file is refused immediately, without waiting for it.
+"""A FIFO or a device node instead of a regular file is refused without blocking.
 
-A thread writes into each FIFO what would have been accepted. So a reader that opens it is detected
-because it does not refuse, and does not hang.
+A thread writes valid content into each FIFO. A reader that opened it would not block but succeed,
+so the test would fail.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MakeFifo = Callable[[Path, bytes], Path]
 
 @pytest.fixture
 def fifo() -> Iterator[MakeFifo]:
-    """Makes FIFOs, each with a writer that waits for a reader."""
+    """A function that creates a FIFO with a writer that waits for a reader."""
     made: list[tuple[Path, threading.Thread]] = []
 
     def make(path: Path, content: bytes) -> Path:
@@ -51,7 +51,7 @@ def fifo() -> Iterator[MakeFifo]:
         os.mkfifo(path, 0o600)
 
         def write() -> None:
-            # It waits for a reader, who may be gone again without having read.
+            # It waits for a reader, which may close the FIFO without reading.
             with suppress(BrokenPipeError), open(path, "wb") as pipe:  # noqa: PTH123
                 pipe.write(content)
 
@@ -62,13 +62,13 @@ def fifo() -> Iterator[MakeFifo]:
 
     yield make
     for path, thread in made:
-        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # lets the writer go
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # ends the wait of the writer
         thread.join(TIMEOUT_SECONDS)
         os.close(reader)
         assert not thread.is_alive()
 
 
-def test_a_regular_file_is_read_also_by_a_link(tmp_path: Path) -> None:
+def test_a_regular_file_is_read_directly_and_through_a_link(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"0123456789")
     link = tmp_path / "b"
@@ -83,7 +83,7 @@ def test_a_regular_file_is_read_also_by_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
-def test_a_device_is_not_even_opened(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_node_is_not_opened(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
     monkeypatch.setattr(os, "open", lambda *args: opened.append(args))
     with pytest.raises(OSError, match="not a regular file"):
@@ -91,10 +91,10 @@ def test_a_device_is_not_even_opened(device: str, monkeypatch: pytest.MonkeyPatc
     assert not opened
 
 
-def test_a_fifo_that_takes_the_place_of_the_file_is_seen(
+def test_a_fifo_that_replaces_the_file_before_the_opening_is_refused(
     tmp_path: Path, fifo: MakeFifo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the first look and the opening."""
+    """The file is replaced between the check and the opening."""
     path = tmp_path / "a"
     path.write_bytes(b"before")
     other = fifo(tmp_path / "b", b"after")
@@ -111,21 +111,21 @@ def test_a_fifo_that_takes_the_place_of_the_file_is_seen(
     assert flags_seen[0] & os.O_NONBLOCK
 
 
-def test_settings(tmp_path: Path, fifo: MakeFifo) -> None:
-    places = Paths(tmp_path, tmp_path, tmp_path)
-    fifo(places.config_file, b'name = "kitchen"\n')
+def test_a_fifo_as_configuration_file_is_refused(tmp_path: Path, fifo: MakeFifo) -> None:
+    paths = Paths(tmp_path, tmp_path, tmp_path)
+    fifo(paths.config_file, b'name = "kitchen"\n')
     with pytest.raises(ConfigError, match=r"device\.toml: cannot be read: it is not a regular"):
-        config.load(places.config_files)
+        config.load(paths.config_files)
 
 
-def test_more_settings(tmp_path: Path, fifo: MakeFifo) -> None:
-    places = Paths(tmp_path, tmp_path, tmp_path)
+def test_a_fifo_in_the_configuration_folder_is_refused(tmp_path: Path, fifo: MakeFifo) -> None:
+    paths = Paths(tmp_path, tmp_path, tmp_path)
     fifo(tmp_path / "device.d" / "a.toml", b'name = "kitchen"\n')
     with pytest.raises(ConfigError, match=r"a\.toml: cannot be read: it is not a regular"):
-        config.load(places.config_files)
+        config.load(paths.config_files)
 
 
-def test_policies(tmp_path: Path, fifo: MakeFifo) -> None:
+def test_a_fifo_as_policy_file_is_refused(tmp_path: Path, fifo: MakeFifo) -> None:
     path = fifo(tmp_path / "policy.d" / "a.toml", POLICY)
     with pytest.raises(ConfigError, match=r"a\.toml: cannot be read: it is not a regular"):
         PolicySet.read(path.parent, {})
@@ -133,7 +133,7 @@ def test_policies(tmp_path: Path, fifo: MakeFifo) -> None:
         check([path])
 
 
-def test_policies_are_bounded_in_all(tmp_path: Path) -> None:
+def test_the_total_size_of_policy_files_is_bounded(tmp_path: Path) -> None:
     for name in ("a.toml", "b.toml", "c.toml"):
         (tmp_path / name).write_bytes(b"#" * 2000 + b"\n" + b"\n" * 1_500_000)
     with pytest.raises(ConfigError, match=r"c\.toml: cannot be read: it is longer than"):
@@ -143,7 +143,7 @@ def test_policies_are_bounded_in_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["my_lamp.py", "my_lamp/__init__.py", "my_lamp/__init__.so"])
-def test_modules(
+def test_a_fifo_as_module_is_refused(
     tmp_path: Path, fifo: MakeFifo, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
@@ -155,24 +155,24 @@ def test_modules(
         resource_spec.load([], tmp_path / "modules", board, installed=False)
 
 
-def test_files_of_nabto(tmp_path: Path, fifo: MakeFifo) -> None:
+def test_a_fifo_as_nabto_file_is_refused(tmp_path: Path, fifo: MakeFifo) -> None:
     path = fifo(tmp_path / "iam_config.json", NABTO)
     with pytest.raises(AppError, match="cannot be read: it is not a regular file"):
         NabtoImport.read(path, None)
 
 
-def test_known_devices_of_a_client(tmp_path: Path, fifo: MakeFifo) -> None:
+def test_a_fifo_as_list_of_known_devices_is_refused(tmp_path: Path, fifo: MakeFifo) -> None:
     path = fifo(tmp_path / "devices.json", b'{"version": 1, "devices": []}')
     with pytest.raises(BookError, match="not a regular file"):
         DeviceBook(path).all()
 
 
-def test_a_picture(tmp_path: Path, fifo: MakeFifo) -> None:
+def test_a_fifo_as_picture_is_refused(tmp_path: Path, fifo: MakeFifo) -> None:
     with pytest.raises(UsageError, match="is not a readable picture"):
         text_in_picture(fifo(tmp_path / "box.png", png("HANDFAST:1*A")))
 
 
-async def test_a_running_device_refuses_it_and_goes_on(kit: Kit, fifo: MakeFifo) -> None:
+async def test_a_running_device_refuses_a_fifo_and_continues(kit: Kit, fifo: MakeFifo) -> None:
     device = await kit.device()
     owner = kit.known(device, "olga", "owner")
     fifo(kit.home / "policy.d" / "test.toml", POLICY)

@@ -1,6 +1,6 @@
-"""The trail keeps what happened: no user flushes it, blinds it, or signs with another's name.
+"""No user can displace or suppress events of the audit trail, or appear as another actor.
 
-Changes over the real resources, as fast as one can send them, and the trail afterwards.
+The tests change users, keys and invites through the resources without pauses, and read the trail.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ T1, T2 = 1_900_000_000, 2_000_000_000
 
 
 class Clocks:
-    """The device's clocks, which a test moves."""
+    """Clocks of the device that a test sets."""
 
     def __init__(self) -> None:
         self.at = 1000.0
@@ -63,16 +63,16 @@ async def redeem(caller: Caller, made: Answer) -> Answer:
     return await caller.ask("POST", "/iam/redeem", {"token": token})
 
 
-async def until_refused(again: Callable[[int], Any]) -> tuple[int, Answer]:
-    """Do it until it is refused; how often it was done, and the refusal."""
+async def until_refused(change: Callable[[int], Any]) -> tuple[int, Answer]:
+    """Repeat a change until it is refused; returns the number of changes, and the refusal."""
     for number in range(10 * BURST):
-        answer = await again(number)
+        answer = await change(number)
         if answer.code not in {"2.01", "2.04"}:
             return number, answer
-    raise AssertionError("no one was ever refused")
+    raise AssertionError("no change was refused")
 
 
-async def small(kit: Kit, clocks: Clocks) -> tuple[Device, Caller, Caller]:
+async def device_with_small_limits(kit: Kit, clocks: Clocks) -> tuple[Device, Caller, Caller]:
     device = await kit.device(iam_limits=SMALL, clocks=clocks.system())
     return device, kit.known(device, "olga", "owner"), kit.known(device, "adam", "admin")
 
@@ -80,12 +80,12 @@ async def small(kit: Kit, clocks: Clocks) -> tuple[Device, Caller, Caller]:
 @pytest.mark.parametrize(
     "way", ["display", "time", "rename", "oneself", "key", "users", "invites", "windows"]
 )
-async def test_no_user_flushes_the_trail_whatever_they_change(kit: Kit, way: str) -> None:
+async def test_the_changes_of_one_user_cannot_displace_all_other_events(kit: Kit, way: str) -> None:
     clocks = Clocks()
-    device, owner, admin = await small(kit, clocks)
+    device, owner, admin = await device_with_small_limits(kit, clocks)
     await owner.ask("POST", "/iam/users", {"name": "gina", "role": "guest", "keys": [KEY]})
 
-    async def again(number: int) -> Answer:  # noqa: PLR0911  # one way each
+    async def change(number: int) -> Answer:  # noqa: PLR0911  # one return per kind of change
         path = "/iam/users/gina"
         match way:
             case "display":
@@ -101,44 +101,44 @@ async def test_no_user_flushes_the_trail_whatever_they_change(kit: Kit, way: str
             case "key":
                 return await admin.ask("PUT", f"{path}/keys/{KEY}", {"name": f"k{number}"})
             case "users":
-                wish = {"name": "eve", "role": "guest", "keys": ["7b" * 32, "8c" * 32]}
-                made = await admin.ask("POST", "/iam/users", wish)
+                new_user = {"name": "eve", "role": "guest", "keys": ["7b" * 32, "8c" * 32]}
+                made = await admin.ask("POST", "/iam/users", new_user)
                 await admin.ask("DELETE", "/iam/users/eve")
                 return made
             case "invites":
-                return await invited_used_and_removed(kit, device, admin)
+                return await invite_redeem_and_remove(kit, device, admin)
             case _:
                 opened = await admin.ask("POST", "/iam/window", {"role": "guest"})
                 await admin.ask("DELETE", "/iam/window")
                 return opened
 
     before = head(device)
-    done, refused = await until_refused(again)
+    done, refused = await until_refused(change)
     assert 0 < done <= BURST
     assert (refused.code, refused.reason) == ("4.29", "too-many")
     wait = refused.message.opt.max_age
     assert wait is not None
     assert 0 < wait <= 3600 * 11 / HOURLY
-    # An event by a change, one by its undoing, and what was refused; not one for each attempt.
+    # One event per change, one per reversal, and a few for refusals, not one for each of them.
     assert head(device) - before <= 3 * BURST + 5
     for _ in range(3):
-        assert (await again(done)).code == "4.29"
+        assert (await change(done)).code == "4.29"
     assert head(device) - before <= 3 * BURST + 10
-    # A user with too many events takes no other user's budget, nor the ability to remove rights.
+    # A user without budget can still remove rights, and other users keep their budget.
     assert (await owner.ask("PATCH", "/iam/users/olga", {"display": "Olga"})).code == "2.04"
     gone = "gigi" if "gigi" in device.users.users else "gina"
     assert (await admin.ask("DELETE", f"/iam/users/{gone}/keys/{KEY}")).code == "2.02"
     assert (await admin.ask("DELETE", f"/iam/users/{gone}")).code == "2.02"
-    # The console has no bound, and a while later there is one more change.
+    # The console has no limit. After the wait, the user may make another change.
     for number in range(BURST + 1):
         device.app.access.registry.set_user(None, "olga", UserPatch(display_name=f"O{number}"))
     clocks.at += wait
     device.app.access.registry.add_user(None, User("gina", "guest", (Key(KEY),)))
-    assert (await again(done if way == "oneself" else 0)).code in {"2.01", "2.04"}
+    assert (await change(done if way == "oneself" else 0)).code in {"2.01", "2.04"}
 
 
-async def invited_used_and_removed(kit: Kit, device: Device, admin: Caller) -> Answer:
-    """An invite for three, three who use it, and all three removed again."""
+async def invite_redeem_and_remove(kit: Kit, device: Device, admin: Caller) -> Answer:
+    """Create an invite for three users, redeem it three times, and remove these users."""
     made = await admin.ask("POST", "/iam/invites", {"name": "eve", "uses": 3})
     if made.code == "2.01":
         for _ in range(3):
@@ -150,19 +150,19 @@ async def invited_used_and_removed(kit: Kit, device: Device, admin: Caller) -> A
     return made
 
 
-async def test_many_users_together_meet_one_bound_and_owners_have_their_own(kit: Kit) -> None:
-    """Also users that one of them has made to have more."""
+async def test_several_users_share_one_budget_and_owners_have_their_own(kit: Kit) -> None:
+    """Several admins share one budget, so adding admins gives no more."""
     clocks = Clocks()
-    device, owner, admin = await small(kit, clocks)
+    device, owner, admin = await device_with_small_limits(kit, clocks)
     admins = [admin, *(kit.known(device, f"adam-{number}", "admin") for number in range(3))]
     before = head(device)
     done: Counter[int] = Counter()
-    for place, one in enumerate(admins):
+    for index, one in enumerate(admins):
 
-        async def again(number: int, one: Caller = one) -> Answer:
+        async def change(number: int, one: Caller = one) -> Answer:
             return await one.ask("PATCH", "/iam/users/adam-1", {"display": f"A {number}"})
 
-        done[place], refused = await until_refused(again)
+        done[index], refused = await until_refused(change)
         assert refused.reason == "too-many"
     assert max(done.values()) == BURST
     assert done.total() <= ALL
@@ -171,10 +171,8 @@ async def test_many_users_together_meet_one_bound_and_owners_have_their_own(kit:
 
 
 @pytest.mark.usefixtures("owner")
-async def test_a_refusal_is_in_the_trail_however_many_another_causes(
-    kit: Kit, device: Device
-) -> None:
-    """Each key of one user, on every path, and then one refusal of another user."""
+async def test_refusals_of_one_user_do_not_hide_those_of_another(kit: Kit, device: Device) -> None:
+    """Both keys of one user are refused on many paths, and then another user is refused once."""
     mallory, helper = kit.known(device, "mallory", "guest"), kit.caller(device)
     device.app.access.registry.add_key(None, "mallory", Key(helper.fingerprint))
     gustav = kit.known(device, "gustav", "guest")
@@ -205,7 +203,7 @@ async def test_a_refusal_is_in_the_trail_however_many_another_causes(
 @given(
     st.text(max_size=70) | st.sampled_from(["@console", "＠console", "@\u0300console", " @console"])
 )
-def test_the_consoles_name_is_nobody_elses(text: str) -> None:
+def test_the_actor_name_console_is_reserved(text: str) -> None:
     try:
         name = check_name(text)
     except Malformed:
@@ -214,7 +212,7 @@ def test_the_consoles_name_is_nobody_elses(text: str) -> None:
     assert "@" in CONSOLE
 
 
-async def test_a_user_called_console_does_not_sign_as_the_console(
+async def test_a_user_named_console_is_distinct_from_the_console(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
     console = kit.known(device, "console", "admin")
@@ -223,8 +221,8 @@ async def test_a_user_called_console_does_not_sign_as_the_console(
     made = await console.ask("POST", "/iam/invites", {"name": "nina"})
     assert (await redeem(kit.caller(device), made)).code == "2.04"
     assert (await console.ask("DELETE", "/iam/window")).code == "2.02"
-    told = (await owner.ask("GET", "/events?last=5")).body["events"]
-    assert [(one["kind"], one["actor"]) for one in told] == [
+    events = (await owner.ask("GET", "/events?last=5")).body["events"]
+    assert [(one["kind"], one["actor"]) for one in events] == [
         ("user-added", "console"),
         ("window-opened", "console"),
         ("invite-created", "console"),
@@ -237,8 +235,8 @@ async def test_a_user_called_console_does_not_sign_as_the_console(
 
 
 @pytest.mark.usefixtures("owner")
-async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device) -> None:
-    """Another user may have taken the name that the window's opener had."""
+async def test_an_opener_is_recorded_under_the_current_name(kit: Kit, device: Device) -> None:
+    """Another user may have taken the former name of the window's opener."""
     adam = kit.known(device, "adam", "admin")
     guard = device.app.guard
     subject = device.app.access.authority.subject(adam.fingerprint)
@@ -255,20 +253,20 @@ async def test_an_opener_signs_by_the_name_of_now(kit: Kit, device: Device) -> N
     assert guard.session_priority(caller.identity.fingerprint) == 1
 
 
-# ------------------------------------------------------------------------------------ old → new
+# ------------------------------------------------------------------------- old and new values
 
 
-async def test_what_changes_rights_or_times_is_told_with_both_values(
+async def test_a_change_of_rights_is_recorded_with_old_and_new_values(
     device: Device, owner: Caller
 ) -> None:
     one = "/iam/users/mia"
-    wish = {
+    new_user = {
         "name": "mia",
         "role": "guest",
         "not_after": T1,
         "keys": [KEY, {"fingerprint": "7b" * 32}],
     }
-    assert (await owner.ask("POST", "/iam/users", wish)).code == "2.01"
+    assert (await owner.ask("POST", "/iam/users", new_user)).code == "2.01"
     for method, path, body in (
         ("PATCH", one, {"not_after": T2}),
         ("PATCH", one, {"not_before": T1, "not_after": None}),
@@ -280,8 +278,8 @@ async def test_what_changes_rights_or_times_is_told_with_both_values(
     made = await owner.ask(
         "POST", "/iam/invites", {"name": "leo", "uses": 2, "seconds": 60, "not_after": T2}
     )
-    mine = await owner.ask("PATCH", one, {"role": "guest", "name": "mara"})
-    assert mine.code == "2.04"
+    renamed = await owner.ask("PATCH", one, {"role": "guest", "name": "mara"})
+    assert renamed.code == "2.04"
     assert (await owner.ask("DELETE", "/iam/users/mara")).code == "2.02"
     t1, t2 = "2030-03-17T17:46:40Z", "2033-05-18T03:33:20Z"
     found = [(event.kind, event.actor, event.user, event.detail) for event in trail(device)]
@@ -304,15 +302,15 @@ async def test_what_changes_rights_or_times_is_told_with_both_values(
         ("user-removed", "olga", "mara", ""),
         ("key-revoked", "olga", "mara", ""),
     ]
-    prints = {event.fingerprint for event in trail(device) if event.kind == "user-added"}
-    assert KEY in prints
+    fingerprints = {event.fingerprint for event in trail(device) if event.kind == "user-added"}
+    assert KEY in fingerprints
 
 
 def utc(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def test_invites_that_end_with_their_makers_rights_are_told(
+async def test_an_invite_that_ends_with_its_creators_rights_is_recorded(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
     adam = kit.known(device, "adam", "admin")
@@ -325,7 +323,7 @@ async def test_invites_that_end_with_their_makers_rights_are_told(
 
 
 @pytest.mark.usefixtures("owner")
-async def test_new_policies_are_told_with_the_roles_that_they_change(
+async def test_new_policies_are_recorded_with_the_roles_that_they_change(
     kit: Kit, device: Device
 ) -> None:
     kit.policy('[[role]]\nid = "guest"\npolicies = ["core-user"]\n')
@@ -336,7 +334,9 @@ async def test_new_policies_are_told_with_the_roles_that_they_change(
 
 
 @pytest.mark.usefixtures("owner")
-async def test_a_key_that_is_verified_by_pairing_again_is_told(kit: Kit, device: Device) -> None:
+async def test_a_key_that_is_verified_by_pairing_again_is_recorded(
+    kit: Kit, device: Device
+) -> None:
     caller = kit.caller(device)
     key = Key(caller.fingerprint, method="button", verified=False)
     device.app.access.registry.add_user(None, User("uwe", "guest", (key,)))

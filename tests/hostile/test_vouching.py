@@ -1,8 +1,7 @@
-"""No key vouches for itself: whatever an unverified key asks for, it stays unverified and unnamed.
+"""No key vouches for itself: no request of an unverified key verifies or names it.
 
-A key that no one has compared is one that a man in the middle may hold. Policies may use
-`Connection:Verified` and `Connection:KeyName`, so both are rights, and only the console or another
-key that is verified gives them.
+An unverified key may belong to a man in the middle. Policies may use `Connection:Verified` and
+`Connection:KeyName`, so both are rights, and only the console or another verified key grants them.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 
 
 NEW = "5a" * 32
-#: A role with every right of administration, for itself and over others, and two that are for keys
-#: which were verified or named a phone.
+#: A role with all administrative actions, one action for verified keys, and one for keys whose name
+#: starts with "phone".
 POLICY = """
 [[policy]]
 id = "all"
@@ -46,13 +45,13 @@ policies = ["all", "by-key"]
 """
 
 
-def enlist(
+def add_user(
     kit: Kit, device: Device, name: str, *keys: Key, role: str = "helper", end: float | None = None
 ) -> Caller:
-    """A user with a key that no one has compared, as the button leaves it, and perhaps others."""
+    """Add a user with an unverified key, as pairing by the button does, and further keys."""
     caller = kit.caller(device)
-    mine = Key(caller.fingerprint, method=Method.BUTTON, verified=False, added=1.0)
-    device.app.access.registry.add_user(None, User(name, role, (mine, *keys), not_after=end))
+    own_key = Key(caller.fingerprint, method=Method.BUTTON, verified=False, added=1.0)
+    device.app.access.registry.add_user(None, User(name, role, (own_key, *keys), not_after=end))
     return caller
 
 
@@ -71,18 +70,18 @@ async def rights(caller: Caller) -> list[str]:
     return [(await caller.ask("GET", path)).code for path in ("/hello", "/board")]
 
 
-async def test_nothing_that_an_unverified_key_asks_for_verifies_or_names_it(
+async def test_no_request_of_an_unverified_key_verifies_or_names_it(
     kit: Kit, device: Device
 ) -> None:
     kit.known(device, "olga", "owner")
     kit.policy(POLICY)
     await device.app.policies.reload()
-    mallory = enlist(kit, device, "mallory")
+    mallory = add_user(kit, device, "mallory")
     accomplice = kit.caller(device)
     assert await rights(mallory) == ["4.03", "4.03"]
     own = f"/iam/users/mallory/keys/{mallory.fingerprint}"
-    wish = {"name": "accomplice", "role": "helper", "keys": [accomplice.fingerprint]}
-    named = {**wish, "keys": [{"fingerprint": accomplice.fingerprint, "name": "phone"}]}
+    new_user = {"name": "accomplice", "role": "helper", "keys": [accomplice.fingerprint]}
+    named = {**new_user, "keys": [{"fingerprint": accomplice.fingerprint, "name": "phone"}]}
     before = device.users
     for method, path, body in (
         ("PUT", own, None),
@@ -90,7 +89,7 @@ async def test_nothing_that_an_unverified_key_asks_for_verifies_or_names_it(
         ("PUT", own, {"name": "phone"}),
         ("PUT", f"/iam/users/mallory/keys/{accomplice.fingerprint}", None),
         ("PUT", f"/iam/users/mallory/keys/{accomplice.fingerprint}", {"name": "phone"}),
-        ("POST", "/iam/users", wish),
+        ("POST", "/iam/users", new_user),
         ("POST", "/iam/users", named),
         ("POST", "/iam/invites", {"name": "accomplice", "role": "helper"}),
         ("POST", "/iam/invites", {"name": "accomplice", "key": accomplice.fingerprint}),
@@ -100,52 +99,54 @@ async def test_nothing_that_an_unverified_key_asks_for_verifies_or_names_it(
         assert (refused.code, refused.reason) == ("4.03", "denied"), (method, path, body)
         assert "not verified" in refused.text
         assert device.users is before
-    # What says nothing about a key is still allowed, and changes nothing about one.
+    # Requests that do not concern a key are still allowed, and change no key.
     assert (await mallory.ask("PATCH", "/iam/users/mallory", {"name": "malory"})).code == "2.04"
     assert (await mallory.ask("PATCH", "/iam/users/malory", {"display": "M"})).code == "2.04"
     assert (await mallory.ask("POST", "/iam/users", {"name": "x", "role": "guest"})).code == "2.01"
-    held = key_of(device, mallory.fingerprint)
-    assert (held.verified, held.name) == (False, "")
+    stored = key_of(device, mallory.fingerprint)
+    assert (stored.verified, stored.name) == (False, "")
     assert await rights(mallory) == ["4.03", "4.03"]
 
 
-async def test_a_verified_key_vouches_for_others_and_not_for_itself(
+async def test_a_verified_key_vouches_for_other_keys_but_not_for_itself(
     kit: Kit, device: Device
 ) -> None:
     kit.known(device, "olga", "owner")
     kit.policy(POLICY)
     await device.app.policies.reload()
     second = Identity.create()
-    first = enlist(kit, device, "uwe", Key(second.fingerprint.hex, "laptop", "compare", added=2.0))
+    first = add_user(
+        kit, device, "uwe", Key(second.fingerprint.hex, "laptop", "compare", added=2.0)
+    )
     caller = kit.caller(device, second)
     itself = f"/iam/users/uwe/keys/{caller.fingerprint}"
     refused = await caller.ask("PUT", itself, {"name": "phone"})
     assert (refused.code, "itself" in refused.text) == ("4.03", True)
-    assert (await caller.ask("PUT", itself, {"name": "laptop"})).code == "2.04"  # says nothing new
+    assert (await caller.ask("PUT", itself, {"name": "laptop"})).code == "2.04"  # no change
     done = await caller.ask("PUT", f"/iam/users/uwe/keys/{first.fingerprint}", {"name": "phone"})
     assert done.code == "2.04"
-    held = key_of(device, first.fingerprint)
-    assert (held.verified, held.name, held.method) == (True, "phone", Method.BUTTON)
+    stored = key_of(device, first.fingerprint)
+    assert (stored.verified, stored.name, stored.method) == (True, "phone", Method.BUTTON)
     assert await rights(first) == ["2.05", "2.05"]
     assert (await first.ask("PUT", itself, {"name": "phone-two"})).code == "2.04"
 
 
 @pytest.mark.usefixtures("owner")
-async def test_the_console_vouches(kit: Kit, device: Device) -> None:
-    first = enlist(kit, device, "uwe", role="guest")
+async def test_the_console_can_verify_a_key(kit: Kit, device: Device) -> None:
+    first = add_user(kit, device, "uwe", role="guest")
     device.app.access.registry.add_key(None, "uwe", Key(first.fingerprint, "phone"))
     assert key_of(device, first.fingerprint).verified
 
 
 @pytest.mark.usefixtures("owner")
-async def test_a_vouch_reaches_no_longer_than_its_giver(kit: Kit, device: Device) -> None:
-    """Policies may use a key's name, so a name is given as a role is."""
+async def test_a_key_cannot_vouch_for_a_user_with_longer_access(kit: Kit, device: Device) -> None:
+    """Policies may use the name of a key, so naming a key is limited as granting a role is."""
     end = device.app.access.clock.now() + 3600
     admin = kit.caller(device)
     key = Key(admin.fingerprint, method="compare", added=1.0)
     device.app.access.registry.add_user(None, User("edda", "admin", (key,), not_after=end))
-    first = enlist(kit, device, "uwe", role="guest")
-    brief = enlist(kit, device, "ulf", role="guest", end=end)
+    first = add_user(kit, device, "uwe", role="guest")
+    brief = add_user(kit, device, "ulf", role="guest", end=end)
     refused = await admin.ask("PUT", f"/iam/users/uwe/keys/{first.fingerprint}", {"name": "p"})
     assert (refused.code, refused.reason) == ("4.03", "denied")
     assert (await admin.ask("PUT", f"/iam/users/ulf/keys/{brief.fingerprint}")).code == "2.04"
@@ -153,12 +154,12 @@ async def test_a_vouch_reaches_no_longer_than_its_giver(kit: Kit, device: Device
     assert key_of(device, brief.fingerprint).verified
 
 
-async def test_an_invite_vouches_as_far_as_its_maker_still_does(
+async def test_an_invite_verifies_a_key_only_if_its_creator_still_has_a_verified_one(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    """Its maker had a verified key when it was made, and has an unverified one when it is used."""
+    """The creator had a verified key at first, but only an unverified one when it is redeemed."""
     second = Identity.create()
-    enlist(kit, device, "adam", Key(second.fingerprint.hex, "", "compare"), role="admin")
+    add_user(kit, device, "adam", Key(second.fingerprint.hex, "", "compare"), role="admin")
     made = await kit.caller(device, second).ask("POST", "/iam/invites", {"name": "nina"})
     assert made.code == "2.01"
     device.app.access.registry.remove_key(None, "adam", second.fingerprint.hex)
@@ -171,10 +172,10 @@ async def test_an_invite_vouches_as_far_as_its_maker_still_does(
     assert key_of(device, leo.fingerprint).verified
 
 
-async def test_an_invite_for_an_unverified_keys_own_name_does_not_verify_it(
+async def test_an_invite_for_the_name_of_an_unverified_key_does_not_verify_it(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
-    first = enlist(kit, device, "uwe", role="guest")
+    first = add_user(kit, device, "uwe", role="guest")
     made = await owner.ask("POST", "/iam/invites", {"name": "uwe", "uses": 2})
     assert made.code == "2.01"
     assert (await redeem(first, made)).code == "2.04"
