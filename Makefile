@@ -26,7 +26,7 @@ test: $(DEV)  ## all tests, warnings are errors, with branch coverage
 	@$(MAKE) --no-print-directory $(FOREIGN) $(MBEDTLS)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
-check: $(DEV)  ## style, types, and the doors between the rooms
+check: $(DEV)  ## style, types, and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("peer", "iam", "device_app", "client_app")
+PACKAGES = ("peer", "iam", "device_app", "client_app")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME_LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
@@ -95,7 +95,7 @@ def test_license_is_the_whole_text() -> None:
 
 def test_the_top_level_has_nothing_else() -> None:
     top = {path.relative_to(ROOT).parts[0] for path in our_files()}
-    rooms = {*ROOMS, "tests", "docs", "examples", ".ci"}
+    folders = {*PACKAGES, "tests", "docs", "examples", ".ci"}
     files = {
         "pyproject.toml",
         "requirements.lock",
@@ -105,7 +105,7 @@ def test_the_top_level_has_nothing_else() -> None:
         ".gitignore",
     }
     texts = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"}
-    assert top <= rooms | files | texts
+    assert top <= folders | files | texts
 
 
 # --------------------------------------------------------------------------------- its dependencies
@@ -200,8 +200,8 @@ def imported(file: Path) -> set[str]:
 
 
 def test_dependencies_are_what_the_code_imports() -> None:
-    code = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
-    foreign = set().union(*map(imported, code)) - sys.stdlib_module_names - {*ROOMS}
+    code = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    foreign = set().union(*map(imported, code)) - sys.stdlib_module_names - {*PACKAGES}
     distributions = packages_distributions()
     used = {canonicalize_name(distributions[name][0]) for name in foreign}
     declared = {canonicalize_name(each.name) for each in requirements("code", "scan")[1:]}
@@ -214,7 +214,7 @@ def test_dependencies_are_what_the_code_imports() -> None:
 def test_the_wheel_holds_the_four_packages_typed_and_nothing_else(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    for name in (*ROOMS, "tests", "docs"):
+    for name in (*PACKAGES, "tests", "docs"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tree / name)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -228,10 +228,10 @@ def test_the_wheel_holds_the_four_packages_typed_and_nothing_else(tmp_path: Path
     (wheel,) = tmp_path.glob("handfast-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     ours = {file.relative_to(ROOT) for file in our_files()}
-    shipped = {str(path) for path in ours if path.parts[0] in ROOMS}
+    shipped = {str(path) for path in ours if path.parts[0] in PACKAGES}
     about = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     assert names - about == shipped
-    assert {f"{room}/py.typed" for room in ROOMS} <= names
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert any(name.endswith("/licenses/LICENSE") for name in about)
 
 
