@@ -1,4 +1,4 @@
-"""The state machine of `test_climb.py`: it compares all rights before and after each call."""
+"""State machine of `test_privilege_escalation.py`: it compares all rights around each call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from iam.model import Key, User
 from peer.errors import PeerError
-from tests.hostile.climb_rules import (
+from tests.hostile.escalation_rights import (
     BASE,
     BUILT_IN,
     CONSOLE,

@@ -1,4 +1,4 @@
-"""The calls of `test_climb.py` that change users and keys."""
+"""The calls of `test_privilege_escalation.py` that change users and keys."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.hostile.climb_machine import Comparing
-from tests.hostile.climb_rules import (
+from tests.hostile.escalation_machine import Comparing
+from tests.hostile.escalation_rights import (
     FINGERPRINTS,
     Target,
     callers,

@@ -1,4 +1,4 @@
-"""The expected rights of `test_climb.py`, and the users and bodies of its calls."""
+"""The expected rights of `test_privilege_escalation.py`, and the users and bodies of its calls."""
 
 from __future__ import annotations
 

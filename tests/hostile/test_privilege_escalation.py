@@ -39,8 +39,8 @@ from device_app.errors import ConfigError
 from iam.errors import IamError
 from peer.errors import PeerError
 from peer.pairing.invite import read_untrusted
-from tests.hostile.climb_machine import Backer, Observer
-from tests.hostile.climb_rules import (
+from tests.hostile.escalation_machine import Backer, Observer
+from tests.hostile.escalation_rights import (
     ADMINISTRATION,
     BASE,
     BUILT_IN_RIGHTS,
@@ -67,7 +67,7 @@ from tests.hostile.climb_rules import (
     roles,
     unknown_keys,
 )
-from tests.hostile.climb_users import UserCalls
+from tests.hostile.escalation_users import UserCalls
 from tests.kit.device import Answer
 
 if TYPE_CHECKING:
