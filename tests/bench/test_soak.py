@@ -61,7 +61,7 @@ async def test_200_000_requests_on_one_session_use_no_additional_memory(
             body = b"request %d" % number
             message = aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=body)
             answer = await connection.request(message, timeout=60)
-            assert answer.payload == body, "an answer of another request"
+            assert answer.payload == body, "this is the answer to another request"
         taken, end = time.perf_counter() - begin, memory()
         assert served.echo.served == REQUESTS
         assert connection.peer.session_id == session
@@ -74,4 +74,4 @@ async def test_200_000_requests_on_one_session_use_no_additional_memory(
     blocks, objects, bytes_ = (after / before for before, after in zip(warm, end, strict=True))
     assert blocks < 1.02, "Python objects accumulate"
     assert objects < 1.02, "Python objects accumulate"
-    assert bytes_ < 1.2, "memory grows"
+    assert bytes_ < 1.2, "resident memory grows"

@@ -13,7 +13,7 @@ from device_app.errors import ModuleError
 from device_app.resource_spec import ResourceSpec
 from device_app.terminal.render_policy import explain_lines
 from iam.model import Key
-from tests.kit.lamps import HALL, Lamp, lit, policy
+from tests.kit.lamps import HALL, Lamp, policy, start_lamp_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,7 +242,7 @@ EXCEPT_THE_CELLAR = ("Allow Lamp:Read", "Deny Lamp:Read if StringEquals Lamp:Roo
 async def test_check_does_not_report_allowed_if_it_depends_on_the_resource(
     kit: Kit, statements: tuple[str, ...]
 ) -> None:
-    device, lamp, caller = await lit(
+    device, lamp, caller = await start_lamp_device(
         kit,
         *statements,
         "Allow Iam:GetMe, Iam:Check, Iam:RemoveUser",
@@ -271,7 +271,7 @@ async def test_check_does_not_report_allowed_if_it_depends_on_the_resource(
 
 
 async def test_explain_reports_the_attributes_that_the_decision_depends_on(kit: Kit) -> None:
-    device, _, _ = await lit(kit, *EXCEPT_THE_CELLAR)
+    device, _, _ = await start_lamp_device(kit, *EXCEPT_THE_CELLAR)
     authority = device.app.access.authority
     view = policy_explanation(authority, "nora", "Lamp:Read", {})
     assert (view["allowed"], view["depends"]) == (False, ["Lamp:Room"])
@@ -285,7 +285,7 @@ async def test_explain_reports_the_attributes_that_the_decision_depends_on(kit: 
 
 
 async def test_a_resource_provides_its_own_attributes(kit: Kit) -> None:
-    _, lamp, caller = await lit(kit, HALL, "Allow Core:Discover")
+    _, lamp, caller = await start_lamp_device(kit, HALL, "Allow Core:Discover")
     assert (await caller.ask("GET", "/lamp")).code == "2.05"
     assert b"</lamp>" in (await caller.ask("GET", "/.well-known/core")).message.payload
     lamp.says = {"Lamp:Room": "cellar"}
@@ -309,7 +309,9 @@ async def test_a_resource_provides_its_own_attributes(kit: Kit) -> None:
 async def test_a_resource_cannot_set_reserved_attributes(
     kit: Kit, name: str, condition: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _, lamp, caller = await lit(kit, f"Allow Lamp:Read if {condition}", loopback=False)
+    _, lamp, caller = await start_lamp_device(
+        kit, f"Allow Lamp:Read if {condition}", loopback=False
+    )
     value = "5" if name == "Clock:Now" else "true"
     lamp.says = {name: value, "Lamp:Room": "hall"}
     for _ in range(3):
@@ -320,7 +322,7 @@ async def test_a_resource_cannot_set_reserved_attributes(
 
 
 async def test_a_trailing_slash_is_removed_before_attributes_are_requested(kit: Kit) -> None:
-    _, lamp, caller = await lit(kit, HALL)
+    _, lamp, caller = await start_lamp_device(kit, HALL)
     for path in ("/lamp", "/lamp/"):
         assert (await caller.ask("GET", path)).code == "2.05"
     assert lamp.paths == [("lamp",), ("lamp",)]
@@ -328,7 +330,7 @@ async def test_a_trailing_slash_is_removed_before_attributes_are_requested(kit: 
 
 @pytest.mark.parametrize("says", [RuntimeError("no GPIO"), {"Lamp:Room": 7}, 7, None])
 async def test_a_request_is_denied_if_the_attributes_are_invalid(kit: Kit, says: object) -> None:
-    _, lamp, caller = await lit(kit, HALL, "Allow Core:Discover, Hello:Get")
+    _, lamp, caller = await start_lamp_device(kit, HALL, "Allow Core:Discover, Hello:Get")
     lamp.says = says
     answer = await caller.ask("GET", "/lamp")
     assert answer.code in {"5.00", "4.03"}
@@ -339,7 +341,7 @@ async def test_a_request_is_denied_if_the_attributes_are_invalid(kit: Kit, says:
 
 
 async def test_no_attributes_are_requested_for_an_unknown_client(kit: Kit) -> None:
-    device, lamp, _ = await lit(kit, HALL)
+    device, lamp, _ = await start_lamp_device(kit, HALL)
     unknown_client = kit.caller(device)
     for path in ("/lamp", "/.well-known/core", "/lamp/x"):
         await unknown_client.ask("GET", path)

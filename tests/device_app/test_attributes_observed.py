@@ -15,7 +15,7 @@ from device_app.access.bodies import UserPatch
 from peer.errors import ObservationEnded
 from peer.net.locality_verdict import LocalityVerdict
 from tests.kit.internals import endpoint_of, observations_of
-from tests.kit.lamps import HALL, lit
+from tests.kit.lamps import HALL, start_lamp_device
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -48,7 +48,7 @@ async def last_of(readings: AsyncGenerator[Answer, None]) -> Answer:
 
 @pytest.mark.parametrize("made", [False, True], ids=["rendered", "handed over"])
 async def test_a_denied_notification_ends_the_observation(kit: Kit, made: bool) -> None:
-    device, lamp, caller = await lit(kit, HALL)
+    device, lamp, caller = await start_lamp_device(kit, HALL)
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
         lamp.updated_state()
@@ -65,7 +65,9 @@ async def test_a_denied_notification_ends_the_observation(kit: Kit, made: bool) 
 
 async def test_an_observation_for_local_clients_ends_when_the_session_is_remote(kit: Kit) -> None:
     """The session becomes remote during the observation, over real DTLS."""
-    device, lamp, caller = await lit(kit, "Allow Lamp:Read if Bool Connection:IsLocal true")
+    device, lamp, caller = await start_lamp_device(
+        kit, "Allow Lamp:Read if Bool Connection:IsLocal true"
+    )
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
         [association] = endpoint_of(device.app.server).associations()
@@ -89,7 +91,7 @@ def _judge_remote() -> Any:
 
 
 async def test_a_changed_role_ends_the_observation_before_the_next_notification(kit: Kit) -> None:
-    device, lamp, caller = await lit(kit, HALL)
+    device, lamp, caller = await start_lamp_device(kit, HALL)
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
         device.app.access.registry.set_user(None, "nora", UserPatch(role="guest"))
@@ -101,7 +103,7 @@ async def test_a_changed_role_ends_the_observation_before_the_next_notification(
 
 async def test_a_rename_keeps_the_session_and_applies_to_conditions_on_the_name(kit: Kit) -> None:
     """A rename ends no session, as the role keeps its rights; the next decision uses the name."""
-    device, lamp, caller = await lit(
+    device, lamp, caller = await start_lamp_device(
         kit, "Allow Lamp:Read if StringEquals Connection:Username nora"
     )
     async with aclosing(caller.observe("/lamp")) as readings:
@@ -116,7 +118,9 @@ async def test_the_log_names_the_statement_that_decided(
     kit: Kit, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "handfast.guard")
-    _, lamp, caller = await lit(kit, HALL, "Deny Lamp:Read if StringEquals Lamp:Room cellar")
+    _, lamp, caller = await start_lamp_device(
+        kit, HALL, "Deny Lamp:Read if StringEquals Lamp:Room cellar"
+    )
     await caller.ask("GET", "/lamp")
     lamp.says = {"Lamp:Room": "cellar"}
     await caller.ask("GET", "/lamp")

@@ -55,7 +55,7 @@ class Daemon:
                 self.said.append(line)
                 if text in line:
                     return line
-        raise AssertionError(f"the daemon never said {text!r}: {''.join(self.said)}")
+        raise AssertionError(f"the daemon did not log {text!r}: {''.join(self.said)}")
 
     async def _read_on(self) -> None:
         assert self.process.stderr is not None

@@ -63,7 +63,9 @@ def resources(board):
 MADE: list[Lamp] = []
 
 
-async def lit(kit: Kit, *statements: str, loopback: bool = True) -> tuple[Device, Lamp, Caller]:
+async def start_lamp_device(
+    kit: Kit, *statements: str, loopback: bool = True
+) -> tuple[Device, Lamp, Caller]:
     """A device with a lamp, and a caller whose role has these statements."""
     MADE.append(Lamp())
     folder = kit.home / "modules"

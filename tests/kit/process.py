@@ -129,7 +129,7 @@ class Program:
 
         with self._news:
             self._news.wait_for(lambda: heard() or not self._is_listening(), TIMEOUT_SECONDS)
-        assert heard(), f"never said {text!r} on {on}: {self}"
+        assert heard(), f"{text!r} was not printed on {on}: {self}"
         return self.said(on)
 
     def says(self, text: str, *, on: str = "err") -> bool:
@@ -164,14 +164,14 @@ class Program:
         until = time.monotonic() + TIMEOUT_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        assert not self._is_listening(), f"does not end: {self}"
+        assert not self._is_listening(), f"the command does not end: {self}"
         screen = self._screen is not None
         result = Result(
             self.process.returncode,
             self.said("screen" if screen else "out"),
             self.said("err") if "err" in self._said else "",
         )
-        assert code is None or result.code == code, f"wanted exit {code}: {self}"
+        assert code is None or result.code == code, f"expected exit code {code}: {self}"
         return result
 
     def close(self) -> None:

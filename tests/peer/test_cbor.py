@@ -86,7 +86,7 @@ def test_another_library_decodes_our_encoding(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), cbor2.undefined, {b"k": 1}, {True: 1}, 2**64])
-def test_encode_rejects_values_without_a_plain_form(value: object) -> None:
+def test_encode_rejects_values_without_a_cbor_form(value: object) -> None:
     with pytest.raises(ValueError, match="no CBOR form"):
         cbor.encode(value)
 
@@ -101,7 +101,7 @@ def test_encode_rejects_a_list_that_contains_itself() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        pytest.param(b"", "ends too early", id="nothing"),
+        pytest.param(b"", "ends too early", id="empty input"),
         pytest.param(b"\x18", "ends too early", id="no argument"),
         pytest.param(b"\x62a", "ends too early", id="short text"),
         pytest.param(b"\x82\x01", "ends too early", id="short array"),

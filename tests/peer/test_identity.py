@@ -61,7 +61,7 @@ def test_the_oracle_verifies_our_signatures(device: Identity) -> None:
         assert is_signed_untrusted(device.public_key, signature, message)
 
 
-def test_we_verify_the_signatures_of_the_oracle(device: Identity) -> None:
+def test_signatures_of_the_oracle_are_verified(device: Identity) -> None:
     secret = device.private_key.private_numbers().private_value
     key = ecdsa.SigningKey.from_secret_exponent(secret, ecdsa.NIST256p)
     for number in range(20):

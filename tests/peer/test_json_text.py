@@ -21,7 +21,7 @@ DEPTH = DEFAULT_LIMITS.json_depth
         (b'["\\\\", [1]]', ["\\", [1]]),
         (b"[" * DEPTH + b"]" * DEPTH, None),
         (b'{"a":' * DEPTH + b"1" + b"}" * DEPTH, None),
-        (b"[" + b"[]," * 100_000 + b"[]]", None),  # wide is not deep
+        (b"[" + b"[]," * 100_000 + b"[]]", None),  # wide but not deep
     ],
     ids=["object", "byte order mark", "inside a string", "backslash", "arrays", "objects", "wide"],
 )

@@ -28,7 +28,7 @@ def feed(session: DtlsSession, datagram: bytes) -> list[bytes]:
     return session.receive_untrusted(records.split_untrusted(datagram))
 
 
-def faithful(datagram: bytes) -> list[bytes]:
+def unchanged(datagram: bytes) -> list[bytes]:
     return [datagram]
 
 
@@ -36,7 +36,7 @@ def gate(*, mtu: int = MTU) -> CookieGate:
     return CookieGate(CookieKeys(lambda: secrets.token_bytes(32), lifetime=60), mtu=mtu)
 
 
-def greet(client: DtlsSession, context: ServerContext, *, mtu: int = MTU) -> DtlsSession:
+def begin_responder(client: DtlsSession, context: ServerContext, *, mtu: int = MTU) -> DtlsSession:
     """Take a client through the cookie exchange; return the server's session."""
     cookies = gate(mtu=mtu)
     for _ in range(2):
@@ -50,7 +50,9 @@ def greet(client: DtlsSession, context: ServerContext, *, mtu: int = MTU) -> Dtl
     raise AssertionError("the gate did not open")
 
 
-def shake(client: DtlsSession, server: DtlsSession, *, relay: Relay = faithful) -> list[bytes]:
+def run_handshake(
+    client: DtlsSession, server: DtlsSession, *, relay: Relay = unchanged
+) -> list[bytes]:
     """Relay datagrams until neither side sends any more; return all of them."""
     carried: list[bytes] = []
     for _ in range(20):
@@ -73,11 +75,13 @@ def pair(
     pinned: Fingerprint | None = None,
     context: ServerContext | None = None,
     mtu: int = MTU,
-    relay: Relay = faithful,
+    relay: Relay = unchanged,
 ) -> tuple[DtlsSession, DtlsSession, list[bytes]]:
     initiator = DtlsSession.client(ClientContext(client), mtu=mtu, pinned=pinned)
-    responder = greet(initiator, context or ServerContext(device, resumption=True), mtu=mtu)
-    carried = shake(initiator, responder, relay=relay)
+    responder = begin_responder(
+        initiator, context or ServerContext(device, resumption=True), mtu=mtu
+    )
+    carried = run_handshake(initiator, responder, relay=relay)
     return initiator, responder, carried
 
 
@@ -127,8 +131,8 @@ def test_a_client_without_a_certificate_gets_an_alert(device: Identity) -> None:
     initiator = DtlsSession(bare, mtu=MTU)
     initiator._connection.set_connect_state()
     initiator._step()
-    responder = greet(initiator, ServerContext(device, resumption=True))
-    shake(initiator, responder)
+    responder = begin_responder(initiator, ServerContext(device, resumption=True))
+    run_handshake(initiator, responder)
     assert responder.state is SessionState.FAILED
     assert isinstance(responder.failure, HandshakeFailed)
     assert "certificate" in str(responder.failure)
@@ -136,7 +140,7 @@ def test_a_client_without_a_certificate_gets_an_alert(device: Identity) -> None:
     assert "alert" in str(initiator.failure)
 
 
-def foreign(curve: ec.EllipticCurve) -> Identity:
+def identity_on(curve: ec.EllipticCurve) -> Identity:
     """A self-signed identity with a key on any curve; its certificate has expired."""
     key = ec.generate_private_key(curve)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "foreign")])
@@ -154,30 +158,30 @@ def foreign(curve: ec.EllipticCurve) -> Identity:
 
 
 def test_a_key_on_another_curve_than_p256_is_rejected(device: Identity) -> None:
-    initiator, responder, _ = pair(device, foreign(ec.SECP384R1()))
+    initiator, responder, _ = pair(device, identity_on(ec.SECP384R1()))
     assert responder.state is SessionState.FAILED
     assert "P-256" in str(responder.failure)
     assert initiator.state is SessionState.FAILED
 
 
-OTHERS = {
+UNKNOWN_IDENTIFIERS = {
     "curve": ("06082a8648ce3d030107", "06082a8648ce3d030104"),  # prime239v1
     "algorithm": ("06072a8648ce3d0201", "06072a8648ce3d0209"),  # not an algorithm
     "version": ("a003020102", "a003020107"),
 }
 
 
-@pytest.mark.parametrize("what", OTHERS)
-@pytest.mark.parametrize("whose", ["client", "device"])
+@pytest.mark.parametrize("changed_part", UNKNOWN_IDENTIFIERS)
+@pytest.mark.parametrize("sender_role", ["client", "device"])
 def test_an_unparseable_certificate_ends_the_handshake_with_an_alert(
-    device: Identity, client: Identity, what: str, whose: str
+    device: Identity, client: Identity, changed_part: str, sender_role: str
 ) -> None:
     """OpenSSL reports these in several ways; each becomes HandshakeFailed and an alert."""
 
-    was, becomes = map(bytes.fromhex, OTHERS[what])
+    was, becomes = map(bytes.fromhex, UNKNOWN_IDENTIFIERS[changed_part])
     initiator = DtlsSession.client(ClientContext(client), mtu=MTU, pinned=None)
-    responder = greet(initiator, ServerContext(device, resumption=True))
-    judge, other = (responder, initiator) if whose == "client" else (initiator, responder)
+    responder = begin_responder(initiator, ServerContext(device, resumption=True))
+    judge, other = (responder, initiator) if sender_role == "client" else (initiator, responder)
     for _ in range(3):
         for sender, receiver in ((responder, initiator), (initiator, responder)):
             for datagram in sender.take_datagrams():
@@ -204,10 +208,10 @@ def test_an_ended_session_is_freed_without_the_garbage_collector(
 
 
 def test_the_validity_period_of_a_certificate_is_ignored(device: Identity) -> None:
-    stranger = foreign(ec.SECP256R1())
-    _, responder, _ = pair(device, stranger)
+    other = identity_on(ec.SECP256R1())
+    _, responder, _ = pair(device, other)
     assert responder.state is SessionState.ESTABLISHED
-    assert responder.peer_fingerprint == stranger.fingerprint
+    assert responder.peer_fingerprint == other.fingerprint
 
 
 @pytest.mark.parametrize("mtu", [300, 600, 1200])
@@ -269,10 +273,10 @@ def test_the_failure_of_an_established_session_does_not_mention_a_handshake(
 ) -> None:
     initiator, responder, _ = pair(device, client)
 
-    def alerted(_connection: SSL.Connection, _most: int) -> bytes:
+    def fail_with_alert(_connection: SSL.Connection, _most: int) -> bytes:
         raise SSL.Error([("SSL routines", "", "tlsv1 alert internal error")])
 
-    monkeypatch.setattr(SSL.Connection, "recv", alerted)
+    monkeypatch.setattr(SSL.Connection, "recv", fail_with_alert)
     responder.send(b"hello")
     for datagram in responder.take_datagrams():
         feed(initiator, datagram)
@@ -298,8 +302,8 @@ def resume(
     pinned: Fingerprint,
 ) -> tuple[DtlsSession, DtlsSession]:
     initiator = DtlsSession.client(initiator_context, mtu=MTU, pinned=pinned, resume=before.ticket)
-    responder = greet(initiator, context)
-    shake(initiator, responder)
+    responder = begin_responder(initiator, context)
+    run_handshake(initiator, responder)
     return initiator, responder
 
 
@@ -308,7 +312,7 @@ def test_a_resumed_session_has_both_keys_and_checks_the_pin(
 ) -> None:
     context, initiator_context = ServerContext(device, resumption=True), ClientContext(client)
     before = DtlsSession.client(initiator_context, mtu=MTU, pinned=device.fingerprint)
-    shake(before, greet(before, context))
+    run_handshake(before, begin_responder(before, context))
     initiator, responder = resume(initiator_context, before, context, device.fingerprint)
     assert initiator.resumed
     assert responder.resumed
@@ -321,7 +325,7 @@ def test_a_resumed_session_has_both_keys_and_checks_the_pin(
 def test_a_new_server_context_ends_resumption(device: Identity, client: Identity) -> None:
     initiator_context = ClientContext(client)
     before = DtlsSession.client(initiator_context, mtu=MTU, pinned=device.fingerprint)
-    shake(before, greet(before, ServerContext(device, resumption=True)))
+    run_handshake(before, begin_responder(before, ServerContext(device, resumption=True)))
     fresh = ServerContext(device, resumption=True)
     initiator, _ = resume(initiator_context, before, fresh, device.fingerprint)
     assert initiator.state is SessionState.ESTABLISHED
@@ -333,7 +337,7 @@ def test_without_resumption_every_session_is_a_full_handshake(
 ) -> None:
     context, initiator_context = ServerContext(device, resumption=False), ClientContext(client)
     before = DtlsSession.client(initiator_context, mtu=MTU, pinned=device.fingerprint)
-    shake(before, greet(before, context))
+    run_handshake(before, begin_responder(before, context))
     initiator, _ = resume(initiator_context, before, context, device.fingerprint)
     assert not initiator.resumed
 
@@ -360,6 +364,6 @@ def test_ccm8_is_negotiated_only_if_it_is_enabled(
     only.use_privatekey(client.private_key)
     initiator_context.ssl = only
     initiator = DtlsSession.client(initiator_context, mtu=MTU, pinned=None)
-    responder = greet(initiator, ServerContext(device, resumption=False, ccm8=switch))
-    shake(initiator, responder)
+    responder = begin_responder(initiator, ServerContext(device, resumption=False, ccm8=switch))
+    run_handshake(initiator, responder)
     assert (responder.state is SessionState.ESTABLISHED) is agreed

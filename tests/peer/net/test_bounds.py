@@ -63,7 +63,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         b"\xbd\xf0" + bytes(253) + (b"\x0d\xf0" + bytes(253)) * 4,  # five options of 253 bytes
         b"\xff" + bytes(1_500),
     ],
-    ids=["numbers", "path", "few", "long", "payload"],
+    ids=["empty options", "empty segments", "71 segments", "long segments", "payload"],
 )
 async def test_a_message_beyond_the_bounds_is_rejected_unparsed(
     serve: Any, caller: CoapsClient, read: list[bytes], excess: bytes
@@ -361,7 +361,7 @@ def by_hand(connection: Any) -> Iterator[Any]:
     yield ask
 
 
-def block1(number: int, *, more: bool, size: int, szx: int = 6) -> aiocoap.Message:
+def request_block(number: int, *, more: bool, size: int, szx: int = 6) -> aiocoap.Message:
     made = aiocoap.Message(code=Code.POST, uri_path=("echo",), payload=bytes(size))
     made.opt.block1 = (number, more, szx)
     return made
@@ -391,11 +391,13 @@ async def test_invalid_blocks_are_refused_with_a_reason(
     connection = await caller.connect(served.address, pinned=None)
     with by_hand(connection) as ask:
         for number, more, size, *szx in blocks:
-            answer = await ask(block1(number, more=more, size=size, szx=szx[0] if szx else 6))
+            answer = await ask(
+                request_block(number, more=more, size=size, szx=szx[0] if szx else 6)
+            )
         error: Any = error_of(answer)
         assert (error.code, error.reason) == (code, reason)
         assert error.advice
-        whole = await ask(block1(0, more=False, size=10))
+        whole = await ask(request_block(0, more=False, size=10))
         assert whole.code is Code.CHANGED
     assert served.echo.bodies == [bytes(10)]
     assert not caplog.records, "something was logged with a traceback"
@@ -437,7 +439,7 @@ async def test_incomplete_bodies_and_answers_are_bounded_in_bytes(
     with by_hand(connection) as ask:
         for number in range(6):
             for block in range(3):
-                half = block1(block, more=True, size=1024)
+                half = request_block(block, more=True, size=1024)
                 half.opt.uri_query = [str(number)]
                 assert (await ask(half)).code is Code.CONTINUE
             asking = get("echo")
@@ -455,10 +457,10 @@ async def test_the_body_limit_of_the_sender_applies(serve: Any, device: Identity
     async with CoapsClient(Identity.create()) as client:
         connection = await client.connect(served.address, pinned=device.fingerprint)
         with by_hand(connection) as ask:
-            assert (await ask(block1(0, more=True, size=64, szx=2))).code is Code.CONTINUE
-            refused = await ask(block1(1, more=True, size=64, szx=2))
+            assert (await ask(request_block(0, more=True, size=64, szx=2))).code is Code.CONTINUE
+            refused = await ask(request_block(1, more=True, size=64, szx=2))
             assert refused.code is Code.REQUEST_ENTITY_TOO_LARGE
-            whole = await ask(block1(0, more=False, size=101))
+            whole = await ask(request_block(0, more=False, size=101))
             assert whole.code is Code.REQUEST_ENTITY_TOO_LARGE
 
 

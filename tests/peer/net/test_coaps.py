@@ -75,11 +75,11 @@ async def test_a_slow_answer_is_sent_as_a_separate_response(
     acknowledged = asyncio.Event()
     acknowledge = messages_of(served.server)._send_empty_ack
 
-    def noticed(*args: Any, **options: Any) -> None:
+    def acknowledge_and_notify(*args: Any, **options: Any) -> None:
         acknowledge(*args, **options)
         acknowledged.set()
 
-    messages_of(served.server)._send_empty_ack = noticed
+    messages_of(served.server)._send_empty_ack = acknowledge_and_notify
 
     async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
         await asyncio.wait_for(acknowledged.wait(), 20)
@@ -135,7 +135,7 @@ async def test_ending_the_sessions_of_a_key_ends_resumption(
     assert not after.resumed
 
 
-async def test_a_pairing_port_never_resumes(serve: Any, caller: CoapsClient) -> None:
+async def test_the_pairing_port_never_resumes_a_session(serve: Any, caller: CoapsClient) -> None:
     served = await serve(pairing=True)
     pinned = served.identity.fingerprint
     await caller.connect(served.address, pinned=pinned)
@@ -194,12 +194,12 @@ async def test_a_repeated_request_runs_once_and_is_answered_again(
     sent: list[bytes] = []
     send = layer.send
 
-    def thrice(message: aiocoap.Message) -> None:
+    def send_three_times(message: aiocoap.Message) -> None:
         sent.append(message.encode())
         for _ in range(3):
             send(message)
 
-    layer.send = thrice  # type: ignore[method-assign]
+    layer.send = send_three_times  # type: ignore[method-assign]
     assert (await connection.request(post("echo", payload=b"once"))).payload == b"once"
     assert (await connection.request(post("echo", payload=b"twice"))).payload == b"twice"
     assert served.echo.bodies == [b"once", b"twice"]

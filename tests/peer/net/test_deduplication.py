@@ -27,7 +27,7 @@ def test_a_repeat_has_the_message_id_and_bytes_of_a_recent_request() -> None:
         assert found.answer == b"answer"
         assert repeats.find(request(7, rest + b"!"), 99.0) is None
         assert repeats.find(request(8, rest), 99.0) is None
-        assert repeats.find(request(7, rest), 100.0) is None, "its time is over"
+        assert repeats.find(request(7, rest), 100.0) is None, "the entry has expired"
     repeats.answered(9, b"to a request that is not known")
     assert len(repeats) == 1
 
@@ -53,12 +53,12 @@ def test_the_oldest_requests_are_evicted_by_number_and_by_bytes() -> None:
     ]
     repeats.answered(5, bytes(9_000))
     assert repeats.held_bytes <= LIMITS.dedup_bytes
-    assert repeats.find(request(5), 0.0) is not None, "the newest fits beside its answer"
+    assert repeats.find(request(5), 0.0) is not None, "the newest entry and its answer fit"
     repeats.answered(4, bytes(9_000))
     assert repeats.held_bytes <= LIMITS.dedup_bytes
     repeats.note(request(9), 0.0)
     repeats.answered(9, bytes(20_000))
-    assert len(repeats) == 1, "the newest stays: it is one datagram at most"
+    assert len(repeats) == 1, "the newest entry stays; it is one datagram at most"
     repeats.note(request(10), 0.0)
     assert (len(repeats), repeats.find(request(9), 0.0)) == (1, None)
 

@@ -53,7 +53,7 @@ def count(served: Any, *kinds: str) -> int:
     return sum(served.server.counters[kind] for kind in kinds)
 
 
-async def settled(connection: Any, served: Any) -> None:
+async def complete_round_trip(connection: Any, served: Any) -> None:
     """Complete a round trip, so that everything injected before it has been processed."""
     assert (await connection.request(get("echo"))).code is Code.CONTENT
     assert len(served.server.sessions()) == 1
@@ -78,7 +78,7 @@ async def test_invalid_datagrams_are_counted_by_kind_and_keep_the_session(
         before = count(served, kind)
         for datagram in datagrams:
             proxy.inject_to_device(datagram)
-        await settled(connection, served)
+        await complete_round_trip(connection, served)
         assert count(served, kind) == before + len(datagrams), kind
     proxy.close()
 
@@ -91,21 +91,21 @@ async def test_forged_datagrams_do_not_end_the_session_of_a_client(
     alert = b"\x15\xfe\xfd" + bytes(8) + b"\x00\x02\x02\x28"
     for datagram in (b"garbage", alert, sealed, sealed[:-2] + b"xx"):
         proxy.inject_to_client(datagram)
-    await settled(connection, served)
+    await complete_round_trip(connection, served)
     proxy.close()
 
 
 async def test_a_replayed_client_hello_ends_no_session(serve: Any, caller: CoapsClient) -> None:
-    """Replays both ClientHellos of the session, and one with a valid cookie and another random."""
+    """Replays both hellos of the session, then one with a valid cookie and another random."""
     served, proxy, connection = await connected_through_a_proxy(serve, caller)
     for datagram in (proxy.towards_device()[0], hello_with_cookie(proxy)):
         proxy.inject_to_device(datagram)
-    await settled(connection, served)
+    await complete_round_trip(connection, served)
     random_at = 13 + 12 + 2
     other = bytearray(hello_with_cookie(proxy))
     other[random_at : random_at + 32] = secrets.token_bytes(32)
     proxy.inject_to_device(bytes(other))
-    await settled(connection, served)
+    await complete_round_trip(connection, served)
     assert count(served, "handshakes") == 1
     proxy.close()
 
@@ -119,7 +119,7 @@ async def test_a_session_can_close_after_a_replayed_client_hello(serve: Any) -> 
         other = bytearray(hello_with_cookie(proxy))
         other[27:59] = secrets.token_bytes(32)
         proxy.inject_to_device(bytes(other))
-        await settled(connection, served)
+        await complete_round_trip(connection, served)
         assert half_open(served.server) == 1
         await connection.close()
         await asyncio.wait_for(ended.wait(), 20)
@@ -141,8 +141,7 @@ async def test_a_client_that_reconnects_from_its_address_replaces_its_session(
         await first.connect(proxy.address, pinned=None)
         back = next(iter(proxy._paths.values()))
         async with CoapsClient(client) as second:
-            # The proxy sends the datagrams of both clients from one port, like a NAT that lost its
-            # state.
+            # Like a NAT that lost its state, the proxy sends from one port for both clients.
             paths = proxy._paths
 
             class OnePath(dict[Any, Any]):
@@ -177,7 +176,7 @@ async def test_hellos_without_a_cookie_leave_no_state_and_are_not_amplified(
         spoofer.setblocking(False)
         for _ in range(200):
             spoofer.send(hello[:-1] + secrets.token_bytes(1))
-        await settled(connection, served)
+        await complete_round_trip(connection, served)
         answered = 0
         while True:
             try:
@@ -196,7 +195,7 @@ async def test_a_duplicated_client_hello_starts_one_handshake(
     served = await serve()
     proxy = await Proxy.start(served.address, Impairment(duplicate=1.0))
     connection = await caller.connect(proxy.address, pinned=None)
-    await settled(connection, served)
+    await complete_round_trip(connection, served)
     assert count(served, "handshakes") == 1
     assert count(served, "handshakes-failed") == 0
     proxy.close()
@@ -220,13 +219,13 @@ async def test_half_open_handshakes_are_bounded_and_time_out(serve: Any, device:
     endpoint = endpoint_of(served.server)
     clients = [CoapsClient(Identity.create(), limits=ONE_HANDSHAKE) for _ in range(6)]
 
-    def cookie_alone(data: bytes) -> bytes | None:
+    def only_cookie_requests(data: bytes) -> bytes | None:
         return data if data[13] == 3 else None
 
-    proxies = [await Proxy.start(served.address, to_client=cookie_alone) for _ in clients]
+    proxies = [await Proxy.start(served.address, to_client=only_cookie_requests) for _ in clients]
 
     for begun, (one, proxy) in enumerate(zip(clients, proxies, strict=True), 1):
-        # It shows a cookie, then never receives the answer to it.
+        # The client returns the cookie; the answer to it is lost.
         trying = asyncio.create_task(one.connect(proxy.address, pinned=device.fingerprint))
         await until(
             lambda: half_open(served.server) + count(served, "half-open-evicted") == begun  # noqa: B023
@@ -324,7 +323,7 @@ async def test_an_address_has_at_most_one_half_open_handshake(
     for _ in range(50):
         hello[27:59] = secrets.token_bytes(32)
         proxy.inject_to_device(bytes(hello))
-    await settled(connection, served)
+    await complete_round_trip(connection, served)
     assert half_open(served.server) == 1
     gc.collect()
     alive = [one for one in gc.get_objects() if isinstance(one, Association)]
@@ -343,7 +342,7 @@ async def test_a_handshake_that_fails_immediately_is_counted_and_removed(
     for suite in ("c0ac", "cca9"):
         hello = hello.replace(bytes.fromhex(suite), b"\x00\x2f", 1)
     proxy.inject_to_device(hello[:27] + secrets.token_bytes(32) + hello[59:])
-    await settled(connection, served)
+    await complete_round_trip(connection, served)
     assert count(served, "handshakes-failed") == 1
     assert not half_open(served.server)
     proxy.close()
@@ -368,7 +367,7 @@ async def test_an_unparseable_certificate_causes_an_alert_and_is_counted(
     with pytest.raises(HandshakeFailed, match="alert" if at == "device" else "cannot be parsed"):
         await caller.connect(proxy.address, pinned=None, timeout=20)
     async with CoapsClient(Identity.create()) as another:
-        await settled(await another.connect(served.address, pinned=None), served)
+        await complete_round_trip(await another.connect(served.address, pinned=None), served)
     assert count(served, "handshakes-failed") == 1
     assert not half_open(served.server)
     assert not sockets_of(served.server)[0].counters["handler-error"]
@@ -386,7 +385,7 @@ async def test_a_forged_datagram_does_not_make_a_session_remote(
     proxy.inject_to_device(sealed[:-1] + bytes([sealed[-1] ^ 1]))
     proxy.inject_to_device(sealed)
     back._sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
-    await settled(connection, served)
+    await complete_round_trip(connection, served)
     assert served.server.sessions()[0].is_local
     proxy.close()
 

@@ -98,7 +98,7 @@ def zeroconf_of(made: Advertiser) -> Zeroconf:
     return made._zeroconf.zeroconf
 
 
-async def answered(neighbour: socket.socket, *, truncated: bool = False) -> bytes:
+async def query_device(neighbour: socket.socket, *, truncated: bool = False) -> bytes:
     """Query the device and return its answer, so that everything sent before has been processed."""
     loop = asyncio.get_running_loop()
     mark = f"id={DEVICE_ID}".encode()
@@ -134,7 +134,7 @@ async def test_a_device_caches_only_its_own_records(lan: Any, device: Advertiser
             neighbour.send(packet(forged[:1], ttl=DECADES))
             neighbour.send(packet(forged[1:], ttl=DECADES))
             await asyncio.sleep(0)
-        assert b"pm=1" in await answered(neighbour)
+        assert b"pm=1" in await query_device(neighbour)
     cache = zeroconf_of(device).cache
     records = [record for name in cache.names() for record in cache.entries_with_name(name)]
     assert records, "its own records are kept, so that none is sent twice within a second"
@@ -170,7 +170,7 @@ async def test_a_device_keeps_no_question_history(lan: Any, device: Advertiser) 
         for number in range(FLOOD):
             neighbour.send(query(SUBTYPE, known=known, dns_class=1 + number))
             await asyncio.sleep(0)
-        await answered(neighbour)
+        await query_device(neighbour)
     histories = [one for one in gc.get_objects() if isinstance(one, QuestionHistory)]
     assert zeroconf_of(device).question_history in histories
     assert [one._history for one in histories if one._history] == []
@@ -190,7 +190,7 @@ async def test_a_truncated_query_is_not_deferred(lan: Any, device: Advertiser) -
             await until(partial(is_seen, message), partial(neighbour.send, message))
         assert [one._deferred for one in protocols if one._deferred] == []
     with lan.client.inside(), mdns_sender("192.0.2.2") as neighbour:
-        await answered(neighbour, truncated=True)
+        await query_device(neighbour, truncated=True)
 
 
 async def test_a_message_with_too_many_entries_is_not_parsed(lan: Any, device: Advertiser) -> None:
@@ -210,7 +210,7 @@ async def test_a_message_with_too_many_entries_is_not_parsed(lan: Any, device: A
         neighbour.send(many)
         neighbour.send(b"")
         neighbour.send(b"\0" * 11)
-        await answered(neighbour)
+        await query_device(neighbour)
     assert len(many) not in parsed()
 
 
@@ -302,7 +302,7 @@ def is_honest(advert: Advert) -> bool:
 
 @pytest.mark.parametrize("form", range(len(forgeries())))
 @pytest.mark.usefixtures("device")
-async def test_a_forged_closed_window_does_not_hide_the_open_one(
+async def test_a_forged_advert_of_a_closed_window_does_not_hide_an_open_one(
     lan: Any, monkeypatch: pytest.MonkeyPatch, form: int
 ) -> None:
     """The forgery is sent right before the search begins, and again after each change."""

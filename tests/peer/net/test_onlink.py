@@ -195,7 +195,7 @@ def test_rule_2_checks_the_other_end_of_a_veth_pair_too() -> None:
     pair = replace(VETH, index=50, name="veth0")
     table = with_interface(near, pair, replace(plugged, peer=50), SWITCH, tunnel)
     assert judge(GOOD, table=table).rule == "interface"
-    # A bridge that is connected to itself is a finite search.
+    # The search ends if a bridge is connected to itself.
     looped = replace(VETH, upper=SWITCH.index)
     assert judge(GOOD, table=with_interface(looped, plugged, SWITCH)).is_local
     # A VRF routes, so it forwards no frames of other interfaces.
@@ -413,6 +413,6 @@ def test_no_peer_is_local_while_the_kernel_table_cannot_be_read() -> None:
     assert kernel.locality.judge(GOOD).is_local
 
 
-def test_interfaces_have_names() -> None:
+def test_an_interface_name_is_found_by_its_index() -> None:
     locality = FakeKernel().locality
     assert [locality.interface_name(index) for index in (2, 0, 99)] == ["eth0", "", "#99"]

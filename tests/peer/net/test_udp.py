@@ -369,7 +369,7 @@ async def test_without_a_route_a_peer_is_unreachable(
     assert caught.value.advice
 
 
-async def test_names_and_addresses_are_resolved() -> None:
+async def test_host_names_and_addresses_are_resolved() -> None:
     assert await resolve("192.0.2.1", 5684) == [Address("192.0.2.1", 5684)]
     assert await resolve("::ffff:192.0.2.1", 5684) == [Address("192.0.2.1", 5684)]
     assert await resolve("fe80::1%lo", 5684) == [Address("fe80::1", 5684, LOOPBACK)]
@@ -388,7 +388,9 @@ async def test_a_host_that_cannot_be_resolved_is_unreachable(host: str) -> None:
 
 
 @pytest.mark.needs_root
-async def test_the_interface_can_be_pinned(namespaces: Any, sockets: Any, inbox: Any) -> None:
+async def test_the_outgoing_interface_can_be_chosen(
+    namespaces: Any, sockets: Any, inbox: Any
+) -> None:
     """With two cables of the same addresses, only the interface decides which one is used."""
     device = namespaces.add()
     clients = [namespaces.add(), namespaces.add()]

@@ -28,7 +28,7 @@ def read(text: str) -> tuple[str, ...]:
     return fields_untrusted(text, kind=LABEL, count=3)
 
 
-def test_known_check_symbols() -> None:
+def test_check_symbols_match_known_values() -> None:
     # Test vectors for other implementations, as in docs/protocol.md.
     assert armour_fields("1", "") == "HANDFAST:1*/"  # 1 - 2·1 = 36
     assert armour_fields("1", "0") == "HANDFAST:1*0%"  # 1 - 2·(2·1 + 0) = 34
@@ -101,8 +101,8 @@ def test_one_error_or_one_swap_is_detected_in_any_text(body: str, data: st.DataO
 
 
 def test_the_weights_detect_errors_in_texts_of_any_length() -> None:
-    # A single error changes the total by d·2^i, a swap over k positions by d·(1 - 2^k)·2^i, |d| <
-    # 37.
+    # For |d| < 37, a single error changes the total by d·2^i, and a swap over k positions changes
+    # it by d·(1 - 2^k)·2^i.
     differences = set(range(-36, 37)) - {0}
     powers = {2**i % 37 for i in range(36)}
     assert len(powers) == 36

@@ -41,7 +41,7 @@ class Example(OneShot):
         pass
 
     @step(Step.THIRD)
-    def third_otherwise(self) -> None:
+    def other_third(self) -> None:
         pass
 
     def _finish(self, *, failed: bool) -> None:
@@ -61,7 +61,7 @@ def test_steps_run_once_and_in_group_order() -> None:
         assert example.finished == []
         example.third()
         assert example.finished == [False]
-        for name in (*names, "third", "third_otherwise"):
+        for name in (*names, "third", "other_third"):
             with pytest.raises(Misuse):
                 getattr(example, name)()
 

@@ -104,7 +104,7 @@ def test_the_number_and_the_tags_match_the_formulas_of_the_protocol() -> None:
     assert device.device_tag() == hmac.digest(key, b"D" + t, "sha256")
 
 
-def test_known_values() -> None:
+def test_commitment_number_and_transcript_match_known_values() -> None:
     # Test vectors for other implementations, as in docs/protocol.md.
     assert B.hex() == "ef1ec9649de6cb0a7bd7d8340f2863fd77a1347267dc955032f1397d2a3f1c40"
     assert (

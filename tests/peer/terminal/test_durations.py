@@ -39,7 +39,7 @@ def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         *(("2d", 172_800), ("1.5h", 5400), ("1d1s", 86_401)),
     ],
 )
-def test_durations_that_are_accepted(text: str, seconds: float) -> None:
+def test_valid_durations_are_parsed(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
     if text != "90":
         assert parse_time(f" {text}") == timedelta(seconds=seconds)
@@ -53,7 +53,7 @@ def test_durations_that_are_accepted(text: str, seconds: float) -> None:
         *("1e3", "٢d", "9" * 40, "9" * 40 + "s"),
     ],
 )
-def test_durations_that_are_rejected(text: str) -> None:
+def test_invalid_durations_are_rejected(text: str) -> None:
     with pytest.raises(UsageError, match="is not a duration"):
         parse_duration(text)
 
@@ -75,7 +75,7 @@ def test_durations_that_are_rejected(text: str) -> None:
         ("2026-10-25", 1_792_879_200, 1_792_969_200),  # 25 hours, since summer time ends
     ],
 )
-def test_times_that_are_accepted(text: str, seconds: float, end_of_day: float) -> None:
+def test_valid_times_are_parsed(text: str, seconds: float, end_of_day: float) -> None:
     assert parse_time(text) == resolve_time(parse_time(text), 1000) == seconds
     assert parse_time(text, whole_day=True) == end_of_day
 
@@ -88,7 +88,7 @@ def test_times_that_are_accepted(text: str, seconds: float, end_of_day: float) -
         *("253402300800", "10000-01-01", "2x", "٢d"),
     ],
 )
-def test_times_that_are_rejected(text: str) -> None:
+def test_invalid_times_are_rejected(text: str) -> None:
     with pytest.raises(UsageError, match="is not a time"):
         parse_time(text)
 
