@@ -16,11 +16,10 @@ from pyroute2 import netns
 from peer.net.interfaces import InterfaceTable, kernel_table
 from tests.kit.waiting import TIMEOUT_SECONDS
 
-"""Seconds until something that must come counts as lost."""
 DEVICE_MAC = "02:00:00:00:00:01"
 
 
-def tell(*command: str) -> None:
+def run_command(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
 
 
@@ -31,10 +30,10 @@ class Namespace:
     name: str
 
     def ip(self, *arguments: str) -> None:
-        tell("ip", "-n", self.name, *arguments)
+        run_command("ip", "-n", self.name, *arguments)
 
     def run(self, *command: str) -> None:
-        tell("ip", "netns", "exec", self.name, *command)
+        run_command("ip", "netns", "exec", self.name, *command)
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -99,7 +98,7 @@ class Namespaces:
 
     def add(self) -> Namespace:
         made = Namespace(f"hf{os.getpid()}n{next(_numbers)}")
-        tell("ip", "netns", "add", made.name)
+        run_command("ip", "netns", "add", made.name)
         self.made.append(made)
         # Without duplicate address detection an address is usable immediately. Link-local addresses
         # are assigned by hand, and the reverse path filter is off, so that our rules decide.

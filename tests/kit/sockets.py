@@ -11,8 +11,6 @@ from peer.net.datagram import Datagram
 from peer.net.udp import UdpSocket
 from tests.kit.waiting import TIMEOUT_SECONDS
 
-"""Seconds until an expected datagram counts as lost."""
-
 
 @dataclass
 class Inbox:

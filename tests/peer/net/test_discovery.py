@@ -73,7 +73,7 @@ class Process:
         self.device_id = device_id
         self.process = process
 
-    def tell(self, word: str) -> None:
+    def send_line(self, word: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{word}\n".encode())
 
@@ -144,7 +144,7 @@ async def test_a_watch_reports_window_changes_and_the_goodbye() -> None:
     ):
         assert not (await next_of(heard, device.device_id)).pairing_open
         for word in ("open", "close", "open"):  # three times within a second
-            device.tell(word)
+            device.send_line(word)
             advert = await next_of(heard, device.device_id)
             assert (advert.pairing_open, advert.is_present) == (word == "open", True)
         device.end()
@@ -175,10 +175,10 @@ async def test_the_window_state_is_announced_repeatedly_and_consistently() -> No
     """python-zeroconf drops a repeat within a second, so one repeat is sent later."""
     with mdns_listener() as listener:
         async with device_process("kitchen") as device, asyncio.timeout(TIMEOUT_SECONDS):
-            device.tell("open")
+            device.send_line("open")
             while await next_window_state(listener, device.device_id) != b"1":
                 pass
-            device.tell("close")
+            device.send_line("close")
             while await next_window_state(listener, device.device_id) != b"0":
                 pass
             # two more within half a second, one a second later, and none with the old state
