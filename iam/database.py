@@ -21,6 +21,8 @@ from iam.mark import Marked
 from iam.schema import APPLICATION_ID
 
 BESIDE: Final = ("", "-wal", "-shm", "-journal")  # what SQLite keeps for one file
+#: What using a sound file may raise if the disk fails.
+DISK_ERRORS: Final = (sqlite3.Error, OSError)
 #: What reading a damaged file may raise.
 NOT_SOUND: Final = (sqlite3.Error, IamError, ValueError, TypeError)
 # Primary result codes that tell of the disk, not of the file.

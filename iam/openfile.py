@@ -12,7 +12,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from iam import audit, database, files, mark, recovery, salvage, schema
 from iam.audit import AuditTrail
 from iam.database import beside, explained
 from iam.errors import StoreBusy, StoreError, StoreTooNew
-from iam.limits import STORE_COPY_TRIES
+from iam.limits import DEFAULT_IAM_LIMITS, STORE_COPY_TRIES
 from iam.mark import Marked
 from iam.recovery import AcceptedState, Reason
 from iam.schema import Content
@@ -114,12 +115,32 @@ def _close(db: sqlite3.Connection | None) -> None:
         db.close()
 
 
-def copy_of_audit(path: Path) -> sqlite3.Connection:
-    """Return a copy of the audit trail's tables in memory.
+def remove(path: Path) -> None:
+    """Remove a store that cannot be opened, with every copy beside it.
 
-    It needs no lock and writes nothing, whether a writer is active or not, and a slow reader of the
-    copy delays no one. Raises StoreCorrupt, StoreTooNew, StoreError.
+    Raises StoreBusy, and StoreError if it cannot be removed.
     """
+    held = lock(path)
+    try:
+        with explained(path):
+            salvage.remove_copies(path)
+            salvage.remove(path, "")
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def read_audit(path: Path) -> Iterator[AuditTrail]:
+    """Yield a copy of the audit trail as the disk has it now, for a process without the lock.
+
+    It needs no lock and writes nothing: neither a running writer nor a slow reader waits for the
+    other. Raises StoreCorrupt, StoreTooNew, StoreError.
+    """
+    with closing(_copy_of_audit(path)) as copy:
+        yield AuditTrail(copy, keep=DEFAULT_IAM_LIMITS.events_kept)
+
+
+def _copy_of_audit(path: Path) -> sqlite3.Connection:
     with explained(path), files.acting_as_owner_of(path.parent):
         for _ in range(STORE_COPY_TRIES):
             before = _stamp(path)

@@ -62,6 +62,10 @@ class Seal:
         """SHA-256 over all three."""
         return sha256(f"{self.total:064x} {self.serial} {self.had_owner:d}".encode()).digest()
 
+    def after(self, added: Iterable[str], dropped: Iterable[str], *, had_owner: bool) -> Seal:
+        """Return the seal of the next commit, which adds and drops these rows."""
+        return Seal(total_after(self.total, added, dropped), self.serial + 1, had_owner)
+
 
 def user_values(user: User) -> Values:
     """Return the columns of a user, without the keys."""

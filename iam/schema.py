@@ -195,6 +195,16 @@ def write_time_floor(execute: Execute, time_floor: float) -> None:
     execute("UPDATE clock SET floor = ?, digest = ?", (time_floor, _digest_of(time_floor)))
 
 
+def write_last_seen(
+    execute: Execute, rows: Iterable[tuple[str, float]], time_floor: float | None
+) -> None:
+    """Write times of last use, and the time floor unless it is None."""
+    for row in rows:
+        execute(WRITE_SEEN, row)
+    if time_floor is not None:
+        write_time_floor(execute, time_floor)
+
+
 def write_rights(execute: Execute, seal: Seal, recovery: str) -> None:
     """Replace the seal over the rows, and the record of what was wrong with the store."""
     statement = "UPDATE rights SET serial = ?, had_owner = ?, seal = ?, recovery = ?"

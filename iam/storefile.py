@@ -38,7 +38,7 @@ class StoreFile:
         return self._lock < 0
 
     @property
-    def trouble(self) -> str:
+    def fault(self) -> str:
         """The current fault of the file, or an empty text. Looks at the folder."""
         if self.is_closed:
             return ""
@@ -95,7 +95,7 @@ class StoreFile:
         """Turn errors of the disk into StoreWriteFailed."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except database.DISK_ERRORS as error:
             raise StoreWriteFailed(
                 f"the change could not be stored in {self.path}: {error}",
                 advice="Look for a full or read-only disk; the change was not made, try again.",
@@ -118,7 +118,7 @@ class StoreFile:
         try:
             self.checkpoint()
             self._is_doubtful = False
-        except (sqlite3.Error, OSError) as error:
+        except database.DISK_ERRORS as error:
             log.error("%s may hold a change that could not be stored: %s", self.path, error)
         return not self._is_doubtful
 
@@ -136,7 +136,7 @@ class StoreFile:
                 os.close(before)
             if found is None:
                 self._put_back()
-        except (StoreError, sqlite3.Error, OSError) as error:
+        except (StoreError, *database.DISK_ERRORS) as error:
             raise StoreWriteFailed(str(error), advice=_RESTART) from error
         if _identity_of(self.path) != self._identity:
             raise StoreWriteFailed(f"{self.path} was replaced while in use", advice=_RESTART)

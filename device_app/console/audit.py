@@ -15,6 +15,7 @@ from device_app.console.control_messages import Tell
 from device_app.errors import NoDevice
 from device_app.limits import AUDIT_PAGE_EVENTS, EVENTS_SHOWN
 from device_app.settings.paths import Paths
+from iam import openfile
 from iam.audit import AuditTrail
 from iam.store import Store
 
@@ -85,5 +86,5 @@ def _start(head: int, since: int | None, last: int | None) -> int:
 def _trail(paths: Paths) -> Iterator[AuditTrail]:
     if not paths.store.exists():
         raise NoDevice(paths.state)
-    with Store.read_audit(paths.store) as trail:
+    with openfile.read_audit(paths.store) as trail:
         yield trail

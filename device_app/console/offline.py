@@ -33,7 +33,7 @@ from device_app.settings import config
 from device_app.settings.config import Settings
 from device_app.settings.limits import LIMIT_SETTINGS
 from device_app.settings.paths import Paths
-from iam import files
+from iam import files, openfile
 from iam.access import Access
 from iam.errors import StoreTooNew
 from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
@@ -75,7 +75,7 @@ def init(paths: Paths, *, name: str | None, force: bool) -> InitAnswer:
     _create_folder(paths.state, mode=0o700)
     with files.acting_as_owner_of(paths.state):
         identity = Identity.load_or_create(paths.key)
-        if not Store.has_traces(paths.store):
+        if not openfile.has_traces(paths.store):
             Store.open(paths.store).close()
     if force or not paths.config_file.exists():
         _create_folder(paths.config, mode=0o755)
@@ -155,7 +155,7 @@ class OfflineHost:
     @cached_property
     def access(self) -> AccessControl:
         """Store, clock and audit trail."""
-        if not Store.has_traces(self._paths.store):
+        if not openfile.has_traces(self._paths.store):
             raise NoDevice(self._paths.state)
         limits = self._limits()
         self._store = Store.open(self._paths.store, keep_events=limits.events_kept)
@@ -248,7 +248,7 @@ class OfflineHost:
         try:
             self.access.registry.forget_all(keep=(LABEL_RECORD,) if keep_identity else ())
         except StoreTooNew:  # written by a later version, whatever it holds
-            Store.remove(self._paths.store)
+            openfile.remove(self._paths.store)
             Store.open(self._paths.store).close()
         if not keep_identity:
             self._paths.key.unlink(missing_ok=True)

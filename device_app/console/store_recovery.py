@@ -48,7 +48,7 @@ def store_view(access: AccessControl) -> StoreView:
     """The store, as `status` shows it."""
     return {
         "path": str(access.store.path),
-        "trouble": access.writer.trouble or access.store.trouble,
+        "trouble": access.writer.trouble or access.store.fault,
         "recovery": _recovery_view(access.store),
     }
 

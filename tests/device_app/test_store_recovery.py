@@ -302,7 +302,7 @@ def test_a_store_closes_even_if_its_folder_was_removed(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     store = Store.open(tmp_path / "home" / "device.db")
     shutil.rmtree(tmp_path / "home")
-    assert "removed" in store.trouble
+    assert "removed" in store.fault
     with pytest.raises(StoreWriteFailed):
         store.reset(attempts={})
     store.close()

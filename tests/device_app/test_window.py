@@ -12,6 +12,7 @@ from device_app.access.clock import SystemClocks
 from device_app.pairing.events import PairingEventKind
 from iam.limits import IamLimits
 from peer.errors import Unreachable
+from tests.kit.internals import unwatched
 
 if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit
@@ -280,10 +281,8 @@ async def test_the_plain_form_checks_the_rights_of_the_opener(
     asking = asyncio.create_task(newcomer.pair_ask("POST", "/pair?name=nina"))
     await device.heard(PairingEventKind.PENDING)
     # The right is removed between the client's request and the decision, without a notification.
-    store = device.app.access.store
-    watchers, store._watchers[:] = store._watchers[:], []
-    device.app.access.registry.set_user(None, "adam", UserPatch(role="user"))
-    store._watchers[:] = watchers
+    with unwatched(device.app.access.store):
+        device.app.access.registry.set_user(None, "adam", UserPatch(role="user"))
     with pytest.raises(Exception, match="lack the right"):
         device.decide(accept=True)
     assert (await asking).code == "4.03"

@@ -18,6 +18,7 @@ from device_app.access.event_kind import EventKind
 from device_app.console.control_client import call
 from device_app.console.control_server import ControlServer
 from device_app.pairing.events import PairingEvents, WindowEvents
+from tests.kit.internals import event_watchers
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ async def append_many(device: Device, watched: Connections, *, count: int = MANY
 
 def watching(device: Device) -> tuple[int, int]:
     """The number of subscribers of the window events, and of watchers of the audit trail."""
-    return len(device.app.pairing.events), len(device.app.access.store._event_watchers)
+    return len(device.app.pairing.events), event_watchers(device.app.access.store)
 
 
 async def read_all(client: socket.socket) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from iam import Break, Event, State, Store, audit, salvage
+from iam import Break, Event, State, Store, audit, openfile, salvage
 from iam.errors import StoreCorrupt, StoreError, StoreTooNew
 
 
@@ -84,10 +84,10 @@ def test_every_flipped_byte_of_the_file_is_found_in_its_record(store: Store, pat
         for place in range(start, start + len(body) + len(digest)):
             for flip in (0x01, 0xFF):
                 put(file, place, good[place] ^ flip)
-                with Store.read_audit(path) as found:
+                with openfile.read_audit(path) as found:
                     assert found.verify() == Break(8, "the record was changed")
             put(file, place, good[place])
-    with Store.read_audit(path) as found:
+    with openfile.read_audit(path) as found:
         assert found.verify() is None
     put_back = path.read_bytes()
     assert put_back == good
@@ -124,7 +124,7 @@ def test_a_page_that_is_no_page_is_an_error_of_ours(store: Store, path: Path) ->
     with path.open("r+b") as file:
         file.seek((page - 1) * 4096)
         file.write(b"\xff" * 100)
-    with pytest.raises(StoreCorrupt), Store.read_audit(path):
+    with pytest.raises(StoreCorrupt), openfile.read_audit(path):
         pass
 
 
@@ -146,7 +146,7 @@ def test_a_stopped_store_is_read_without_a_trace(store: Store, path: Path) -> No
     head = store.audit.head
     store.close()
     before = everything(path.parent)
-    with Store.read_audit(path) as found:
+    with openfile.read_audit(path) as found:
         assert (found.head, found.verify()) == (head, None)
         assert [record.seq for record in found.iterate()] == [6, 7, 8, 9, 10]
         Store.open(path, keep_events=5).close()  # the reader delays no writer
@@ -154,11 +154,11 @@ def test_a_stopped_store_is_read_without_a_trace(store: Store, path: Path) -> No
 
 
 def test_a_reader_beside_a_writer_sees_one_moment(store: Store, path: Path) -> None:
-    with Store.read_audit(path) as found:
+    with openfile.read_audit(path) as found:
         store.commit(State(), *(event(n) for n in range(11, 30)))
         assert found.verify() is None
         assert [record.seq for record in found.latest(1)] == [10]
-    with Store.read_audit(path) as found:
+    with openfile.read_audit(path) as found:
         assert found.verify() is None
         assert found.head == store.audit.head
 
@@ -188,12 +188,12 @@ def test_another_process_writes_all_the_time(store: Store, path: Path) -> None:
         heads: set[int] = set()
         while len(heads) < 30:
             assert writer.poll() is None
-            with Store.read_audit(path) as found:
+            with openfile.read_audit(path) as found:
                 assert found.verify() is None
                 assert len(list(found.iterate())) == 5
                 heads.add(found.head[0])
         writer.kill()
-    with Store.read_audit(path) as found:  # its log is there still
+    with openfile.read_audit(path) as found:  # its log is there still
         assert found.verify() is None
         assert found.head[0] >= max(heads)
     with closing(Store.open(path, keep_events=5)) as again:
@@ -217,7 +217,7 @@ def test_a_file_that_changes_under_a_reader_is_read_again(
             raise sqlite3.DatabaseError("what was read did not fit together")
 
     monkeypatch.setattr(salvage, "copy_audit", disturbed)
-    with Store.read_audit(path) as found:
+    with openfile.read_audit(path) as found:
         assert (found.head[0], found.verify()) == (12, None)
     assert len(tries) == 3
 
@@ -235,20 +235,20 @@ def test_a_file_that_is_no_store_has_no_trail(
 ) -> None:
     store.close()
     edit(path, *edits)
-    with pytest.raises(why) as caught, Store.read_audit(path):
+    with pytest.raises(why) as caught, openfile.read_audit(path):
         pass
     assert caught.value.advice
 
 
 def test_no_file_no_trail(tmp_path: Path) -> None:
-    with pytest.raises(StoreError), Store.read_audit(tmp_path / "nothing.db"):
+    with pytest.raises(StoreError), openfile.read_audit(tmp_path / "nothing.db"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("store")
 def test_an_error_of_the_reader_is_not_blamed_on_the_file(path: Path) -> None:
-    with pytest.raises(ValueError, match="mine"), Store.read_audit(path):
+    with pytest.raises(ValueError, match="mine"), openfile.read_audit(path):
         raise ValueError("mine")
 
 

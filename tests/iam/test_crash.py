@@ -21,8 +21,10 @@ import pytest
 
 from iam import Access, Event, Key, Rules, State, Store, User, schema, store
 from iam import changes as to
+from iam.mark import Mark
 from iam.model import Invite
 from iam.recovery import Reason
+from iam.storefile import StoreFile
 
 Fp = Callable[[object], str]
 EVENT = Event(kind="paired", boot="b", monotonic=1.0, wall=2.0, user="eve")
@@ -264,8 +266,9 @@ def test_a_power_cut_leaves_any_part_of_the_log(
     before: Path, tmp_path: Path, old: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the commit and the moment when the log is emptied."""
-    monkeypatch.setattr(Store, "_secure", lambda _store: None)
-    monkeypatch.setattr(Store, "_append_mark", lambda *_: False)
+    monkeypatch.setattr(StoreFile, "checkpoint", lambda _file: None)
+    monkeypatch.setattr(Mark, "append", lambda *_: False)
+    monkeypatch.setattr(Mark, "write", lambda *_: None)
     new, _ = to.redeem(old, "1" * 32, fingerprint="e" * 64, now=50.0, rules=RULES)
     with closing(Store.open(before / "state.db")) as book:
         book.note_seen(ANNA, 60.0)

@@ -136,7 +136,7 @@ def test_no_other_change_is_made_before_a_failed_one_is_undone(
             real()
 
         monkeypatch.setattr(store._file, "checkpoint", checkpoint)
-        store._db.set_trace_callback(done.append)
+        store._file.db.set_trace_callback(done.append)
         store.commit(house.replaced(None, User("zoe", "guest", (Key("e" * 64),))))
         assert done.index("checkpoint") < done.index("BEGIN IMMEDIATE")
-        assert store.trouble == ""
+        assert store.fault == ""

@@ -63,7 +63,7 @@ def is_safe(path: Path, case: Case) -> Recovery | None:
         assert gives_nothing_more(store.state, case.final)
         assert store.state == case.final or found is not None  # and it says so
         assert store.had_owner  # no window for an owner by itself
-        assert store.trouble == ""
+        assert store.fault == ""
         store.commit(store.state, EVENT)
         before = store.state
     with closing(Store.open(path)) as store:

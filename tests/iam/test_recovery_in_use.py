@@ -70,12 +70,12 @@ def test_a_full_disk_while_the_mark_is_written(
         new = to.remove_user(store.state, None, "zoe", rules=rules)
         store.commit(new)
         assert store.state == new
-        assert "No space" in store.trouble
+        assert "No space" in store.fault
         with closing(Store.open(snapshot(path, tmp_path / "killed") / NAME)) as other:
             assert (other.state, other.recovery) == (new, None)
         disk.empty()
         store.flush_seen()
-        assert store.trouble == ""
+        assert store.fault == ""
     shutil.copy(case.older / NAME, path)
     with closing(Store.open(path)) as store:
         assert "bert" not in store.state.users
@@ -125,10 +125,10 @@ def test_a_reader_does_not_keep_a_change_from_being_stored(
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM users").fetchone()
             store.commit(to.remove_user(store.state, None, "bert", rules=rules))
-            assert "only in SQLite's log" in store.trouble
+            assert "only in SQLite's log" in store.fault
             reader.execute("ROLLBACK")
         store.flush_seen()
-        assert store.trouble == ""
+        assert store.fault == ""
         assert path.with_name(f"{NAME}-wal").stat().st_size == 0
 
 
@@ -144,9 +144,9 @@ def test_a_store_that_is_removed_in_use_is_noticed_and_written_anew(
         store.commit(store.state, EVENT)
         for file in folder.iterdir():
             file.unlink()
-        assert "removed" in store.trouble
+        assert "removed" in store.fault
         store.flush_seen()
-        assert store.trouble == ""
+        assert store.fault == ""
         new = to.set_user(store.state, None, "carl", display_name="Carl", rules=rules)
         store.commit(new, EVENT)
         assert {file.name for file in folder.iterdir()} >= {NAME, f"{NAME}.mark", f"{NAME}.lock"}
@@ -164,7 +164,7 @@ def test_a_store_that_is_replaced_in_use_is_not_written_to(case: Case, tmp_path:
     other = shutil.copy(case.older / NAME, tmp_path / "other.db")
     with closing(Store.open(path)) as store:
         Path(other).replace(path)
-        assert "replaced" in store.trouble
+        assert "replaced" in store.fault
         with pytest.raises(StoreWriteFailed, match="replaced"):
             store.commit(store.state, EVENT)
     with closing(Store.open(path)) as store:
@@ -209,7 +209,7 @@ def test_a_reset_leaves_no_name_in_any_file(case: Case, tmp_path: Path, rules: R
                 _fp("formeruser7").encode(),
             ):
                 assert trace not in data, (file.name, trace)
-        assert store.trouble == ""
+        assert store.fault == ""
     with closing(Store.open(path)) as store:
         assert (store.state, store.had_owner, store.recovery) == (State(), False, None)
         assert [record.event.kind for record in store.audit.iterate()] == ["factory-reset"]

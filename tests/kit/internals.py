@@ -4,7 +4,8 @@ A test that nothing is left behind counts the entries of tables that have no pub
 """
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import aiocoap
@@ -81,7 +82,23 @@ def record_of(service: PairingService) -> Any:
 
 def database_of(store: Store) -> Any:
     """The open SQLite database of a store."""
-    return store._db
+    return store._file.db
+
+
+@contextmanager
+def unwatched(store: Store) -> Iterator[None]:
+    """Inside, no watcher learns of a change of the state."""
+    watchers = store._state_watchers._watchers
+    kept, watchers[:] = watchers[:], []
+    try:
+        yield
+    finally:
+        watchers[:] = kept
+
+
+def event_watchers(store: Store) -> int:
+    """The number of those who wait for events of a store."""
+    return len(store._event_watchers)
 
 
 def observations_of(resource: aiocoap.resource.ObservableResource) -> Any:
