@@ -24,7 +24,8 @@ from iam.builtin import (
 from iam.condition import nothing
 from iam.errors import PolicyError
 from iam.model import Inactive, State, Subject
-from iam.policy import Decision, Explanation, Index, Policy, Role
+from iam.policy import Decision, Explanation, Policy, Role
+from iam.policy_index import Index
 
 _T = TypeVar("_T", Role, Policy)
 

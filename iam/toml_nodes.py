@@ -1,9 +1,8 @@
 """TOML with the line of every key and value: what tomllib parses, and where it stands.
 
-tomllib decides what is valid and returns the values, but no lines. A second pass over the same
-text, which is known to be valid by then, notes where each key and each element begins. It only has
-to know what can hide a bracket or a line end (strings, comments) and how tables nest. Both results
-are merged; if they ever disagree, the text is refused and no line is guessed.
+tomllib decides what is valid and returns the values, but no lines. `iam.toml_positions` finds the
+lines in a second pass over the same text. Both results are merged; if they ever disagree, the text
+is refused and no line is guessed.
 
 The characters of a text and of a line, and the depth of brackets, are bounded, so that neither pass
 can be made to recurse deeply or to parse a number for minutes.
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from iam.limits import (
     TOML_ENTRIES_MAX,
     TOML_LINE_CHARACTERS_MAX,
 )
+from iam.toml_positions import Position, PositionScanner
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +105,12 @@ def _example(value: object) -> str:
     return f'Write "{value}".' if isinstance(value, int | float) else "Write it in quotes."
 
 
-# What the second walk finds: a table is a dict, an array a list, anything else nothing.
-@dataclass(slots=True)
-class _Position:
-    line: int
-    table: dict[str, _Position] | None = None
-    array: list[_Position] | None = None
-
-
 def read(text: str, *, file: str) -> TomlNode:
     """Parse a whole file as one table. Raises PolicyFileError."""
     text = text.replace("\r\n", "\n")
     _check_bounds(text, file)
     try:
-        return _with_positions(tomllib.loads(text), _PositionScanner(text, file).positions(), file)
+        return _with_positions(tomllib.loads(text), PositionScanner(text, file).positions(), file)
     except tomllib.TOMLDecodeError as error:
         said = str(error)
         line = int(at[1]) if (at := _AT.search(said)) else text.rstrip().count("\n") + 1
@@ -163,7 +155,7 @@ _BRACKET = re.compile(r"[\[\]{}]")
 _HIDING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*')
 
 
-def _with_positions(value: object, position: _Position, file: str) -> TomlNode:
+def _with_positions(value: object, position: Position, file: str) -> TomlNode:
     if isinstance(value, dict):
         if position.table is None or value.keys() != position.table.keys():
             raise _mismatch(position, file)
@@ -181,134 +173,10 @@ def _with_positions(value: object, position: _Position, file: str) -> TomlNode:
     return TomlNode(file, position.line, value)
 
 
-def _mismatch(position: _Position, file: str) -> PolicyFileError:
+def _mismatch(position: Position, file: str) -> PolicyFileError:
     return PolicyFileError(
         "the lines below cannot be told apart",
         file=file,
         line=position.line,
         advice="Write it plainer.",
     )
-
-
-_SPACE = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
-_BLANK = re.compile(r"[ \t]*")
-_STRING = re.compile(
-    r'"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'', re.DOTALL
-)
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-_SCALAR = re.compile(r"[^,\]}#\n]+")
-
-
-class _PositionScanner:
-    """One pass over a text that tomllib accepts."""
-
-    def __init__(self, text: str, file: str) -> None:
-        self._text = text
-        self._file = file
-        self._at = 0
-        self._line = 1
-
-    def positions(self) -> _Position:
-        """Return the positions of all keys and values."""
-        root = table = _Position(1, {})
-        while self._skip(_SPACE) and self._at < len(self._text):
-            if self._peek("[["):
-                table = self._header(root, 2)
-            elif self._peek("["):
-                table = self._header(root, 1)
-            else:
-                self._assignment(table)
-        return root
-
-    def _header(self, root: _Position, brackets: int) -> _Position:
-        line = self._line
-        self._at += brackets
-        *path, last = self._key()
-        self._at += brackets
-        parent = _descend(root, path, line)
-        assert parent.table is not None
-        if brackets == 1:
-            return parent.table.setdefault(last, _Position(line, {}))
-        listed = parent.table.setdefault(last, _Position(line, None, []))
-        assert listed.array is not None
-        listed.array.append(_Position(line, {}))
-        return listed.array[-1]
-
-    def _assignment(self, table: _Position) -> None:
-        line = self._line
-        *path, last = self._key()
-        self._at += 1  # =
-        self._skip(_BLANK)
-        parent = _descend(table, path, line)
-        assert parent.table is not None
-        parent.table[last] = self._value()
-
-    def _key(self) -> list[str]:
-        """The parts of a key up to its = or ]."""
-        parts = []
-        while True:
-            self._skip(_BLANK)
-            start = self._at
-            if self._text[start] in "\"'":
-                self._skip(_STRING)
-                parts.append(_unquoted(self._text[start : self._at]))
-            else:
-                self._skip(_BARE)
-                parts.append(self._text[start : self._at])
-            self._skip(_BLANK)
-            if not self._peek("."):
-                return parts
-            if len(parts) == TOML_DEPTH_MAX:
-                why = f"a key has more than {TOML_DEPTH_MAX} parts"
-                raise PolicyFileError(why, file=self._file, line=self._line, advice="Shorten it.")
-            self._at += 1
-
-    def _value(self) -> _Position:
-        position = _Position(self._line)
-        if self._peek("["):
-            position.array = []
-            for _ in self._elements("]"):
-                position.array.append(self._value())
-        elif self._peek("{"):
-            position.table = {}
-            for _ in self._elements("}"):
-                self._assignment(position)
-        elif self._text[self._at] in "\"'":
-            self._skip(_STRING)
-        else:
-            self._skip(_SCALAR)
-        return position
-
-    def _elements(self, end: str) -> Iterator[None]:
-        """Go past the opening bracket, then once to each element, then past the end."""
-        self._at += 1
-        while self._skip(_SPACE) and not self._peek(end):
-            yield
-            self._skip(_SPACE)
-            self._at += self._peek(",")
-        self._at += 1
-
-    def _peek(self, text: str) -> bool:
-        return self._text.startswith(text, self._at)
-
-    def _skip(self, pattern: re.Pattern[str]) -> bool:
-        found = pattern.match(self._text, self._at)
-        if found is not None:
-            self._line += self._text.count("\n", self._at, found.end())
-            self._at = found.end()
-        return found is not None
-
-
-def _descend(position: _Position, path: list[str], line: int) -> _Position:
-    """The table that a dotted name is in: of an array of tables it is the last."""
-    for part in path:
-        assert position.table is not None
-        position = position.table.setdefault(part, _Position(line, {}))
-        if position.array is not None:
-            position = position.array[-1]
-    return position
-
-
-def _unquoted(key: str) -> str:
-    """A quoted key without its quotes and escapes."""
-    return str(tomllib.loads(f"key = {key}")["key"]) if "\\" in key else key[1:-1]

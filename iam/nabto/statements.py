@@ -11,41 +11,17 @@ its errors would deny there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
-from typing import Final
 
-from iam.attributes import IS_LOCAL, NAME, is_own
+from iam.attributes import IS_LOCAL
 from iam.condition import NEGATIVE, Condition, Operator
-from iam.errors import PolicyError
 from iam.limits import NABTO_ACTION_CHARACTERS_MAX, NABTO_VARIANTS_MAX
-from iam.nabto.counterparts import (
-    CALLER,
-    COUNTERPARTS,
-    INSTEAD,
-    ROLE_ID,
-    TARGETS,
-    is_known,
-    is_ours,
-)
+from iam.nabto.comparisons import Comparison
+from iam.nabto.counterparts import CALLER, COUNTERPARTS, INSTEAD, TARGETS, is_known, is_ours
 from iam.nabto.grants import NUMBER_MAX, Grant, NumberNeeded, is_long
 from iam.nabto.json_nodes import JsonNode, shown
 from iam.policy import ACTION, Effect
-
-OPERATORS: Final = frozenset(
-    {
-        "StringEquals",
-        "StringNotEquals",
-        "NumericEquals",
-        "NumericNotEquals",
-        "NumericLessThan",
-        "NumericLessThanEquals",
-        "NumericGreaterThan",
-        "NumericGreaterThanEquals",
-        "Bool",
-    }
-)
-NO_ROLE: Final = "-"  # before the name of a role that the file does not define; no id begins so
 
 
 @dataclass(slots=True)
@@ -79,7 +55,7 @@ def read_statement(
     for one in node.required("Actions").items():
         actions.setdefault(one.text(), one)
     listed = node.get("Conditions")
-    comparisons = [_Comparison.of(one, roles) for one in ([] if listed is None else listed.items())]
+    comparisons = [Comparison.of(one, roles) for one in ([] if listed is None else listed.items())]
     for comparison in comparisons:
         if comparison.operator in NEGATIVE and len(comparison.values) > 1:
             notes.add(
@@ -112,84 +88,6 @@ def _why_not(action: str) -> str:
 # --------------------------------------------------------------------------------- conditions
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
-    """A condition as it is in the file: it can name what handfast does not have."""
-
-    operator: Operator
-    attribute: str
-    values: tuple[str, ...]
-    node: JsonNode
-    roles: Mapping[str, str]
-
-    @classmethod
-    def of(cls, node: JsonNode, roles: Mapping[str, str]) -> _Comparison:
-        operator, test = node.single_entry("operators")
-        if operator not in OPERATORS:
-            raise test.error(
-                f"the operator {shown(operator)} is unknown",
-                f"There are: {', '.join(sorted(OPERATORS))}.",
-            )
-        attribute, values = test.single_entry("attributes")
-        for value in values.items():
-            _check_literal(operator, value)
-        texts = tuple(dict.fromkeys(value.text() for value in values.items()))
-        return cls(Operator(operator), attribute, texts, node, roles)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.attribute, *(v[2:-1] for v in self.values if _is_variable(v)))
-
-    @property
-    def can_be_said(self) -> bool:
-        """True if it means the same here as in Nabto.
-
-        A role can have another name here, so it can be compared only with names of roles.
-        """
-        names = {*self.names}
-        return all(map(_is_available, names)) and (ROLE_ID not in names or names == {ROLE_ID})
-
-    @property
-    def can_fail(self) -> bool:
-        """True if some text is an error to Nabto."""
-        return not self.operator.startswith("String")
-
-    def available(self, available: frozenset[str]) -> _Comparison:
-        """Without the values of attributes that Nabto does not provide: those never match."""
-        kept = (v for v in self.values if not _is_variable(v) or v[2:-1] in available)
-        return replace(self, values=tuple(kept))
-
-    def made(self, values: tuple[str, ...]) -> Condition:
-        if self.attribute == ROLE_ID and self.operator.startswith("String"):
-            values = tuple(
-                v if _is_variable(v) else self.roles.get(v, f"{NO_ROLE}{v}") for v in values
-            )
-        try:
-            return Condition(self.operator, self.attribute, values)
-        except PolicyError as error:
-            raise self.node.error(str(error), error.advice) from error
-
-
-def _is_variable(value: str) -> bool:
-    return len(value) > 2 and value.startswith("${") and value.endswith("}")
-
-
-def _check_literal(operator: str, node: JsonNode) -> None:
-    """Reject a literal that the operator cannot compare with: Nabto denies everything for it."""
-    value = node.text()
-    if _is_variable(value):
-        return
-    if operator.startswith("Numeric") and len(value) > NUMBER_MAX:
-        raise node.error(
-            "Nabto does not compare so long a number exactly",
-            f"Write it in at most {NUMBER_MAX} characters.",
-        )
-    try:
-        Condition(Operator(operator), "Any:Attribute", (value,))
-    except PolicyError as error:
-        raise node.error(str(error), error.advice) from error
-
-
 @dataclass(slots=True)
 class _Carried:
     """The conditions of a statement, for one action.
@@ -199,13 +97,13 @@ class _Carried:
     evaluates.
     """
 
-    kept: tuple[_Comparison, ...] = ()
-    lost: tuple[tuple[_Comparison, int], ...] = ()
+    kept: tuple[Comparison, ...] = ()
+    lost: tuple[tuple[Comparison, int], ...] = ()
     is_whole: bool = True
 
 
 def _carried(
-    effect: Effect, action: str, comparisons: list[_Comparison], notes: Notes, node: JsonNode
+    effect: Effect, action: str, comparisons: list[Comparison], notes: Notes, node: JsonNode
 ) -> _Carried:
     available = CALLER | TARGETS[action] if action in TARGETS else None
     found = _Carried()
@@ -250,14 +148,7 @@ def _errors_left_out(action: str, carried: _Carried, node: JsonNode) -> Iterator
                 yield Grant(Effect.DENY, action, variant)
 
 
-def _is_available(name: str) -> bool:
-    """True for an attribute of the caller or the target, or one of an application."""
-    if is_own(name):
-        return name in CALLER or name.startswith("IAM:")
-    return NAME.fullmatch(name) is not None
-
-
-def _variants(node: JsonNode, comparisons: tuple[_Comparison, ...]) -> list[tuple[Condition, ...]]:
+def _variants(node: JsonNode, comparisons: tuple[Comparison, ...]) -> list[tuple[Condition, ...]]:
     """Sets of conditions, one of which has to hold.
 
     Several values of a negative operator are alternatives in Nabto.

@@ -12,7 +12,8 @@ import pytest
 
 from iam import Access, Condition, Effect, Key, Operator, Policy, Role, Statement, Subject, User
 from iam.builtin import POLICIES, ROLES
-from iam.config import load, to_toml
+from iam.config import load
+from iam.policy_toml import to_toml
 
 if TYPE_CHECKING:
     from tests.kit.table import Table

@@ -30,8 +30,8 @@ from iam.condition import Operator
 from iam.config import load
 from iam.limits import ATTRIBUTE_CHARACTERS_MAX, ATTRIBUTES_MAX
 from iam.model import Key, State, User
-from iam.nabto.config import RANK_MAX
 from iam.nabto.counterparts import COUNTERPARTS
+from iam.nabto.roles import RANK_MAX
 from iam.policy_warnings import ODD as ODD_WARNINGS
 from iam.store import Store
 from peer import cbor

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from iam import Condition, Operator, Policy, Role, Rulebook, Statement, Subject
 from iam.builtin import POLICIES, RANKS, ROLES
-from iam.config import load, to_toml
+from iam.config import load
 from iam.errors import PolicyFileError
 from iam.limits import (
     CONDITION_VALUES_MAX,
@@ -21,6 +21,7 @@ from iam.limits import (
     VALUE_CHARACTERS_MAX,
 )
 from iam.policy import Effect
+from iam.policy_toml import to_toml
 from tests.iam.policy_files import GOOD
 
 

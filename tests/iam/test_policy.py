@@ -13,7 +13,8 @@ from iam import Condition, Effect, Operator, Policy, Statement
 from iam.condition import Outcome
 from iam.errors import PolicyError
 from iam.limits import ATTRIBUTE_CHARACTERS_MAX, ATTRIBUTES_MAX
-from iam.policy import Index, Step, evaluate
+from iam.policy import Step
+from iam.policy_index import Index, evaluate
 
 ASKED = ("Lamp:Set", "Lamp:Get", "Door:Open")
 NAMES = ("Lamp:Zone", "Lamp:Level", "Connection:Username", "Connection:IsLocal", "Clock:Now")

@@ -18,7 +18,7 @@ import pytest
 
 from iam import Condition, Effect, Operator, Policy, Statement
 from iam.attributes import CLOCK
-from iam.policy import Index
+from iam.policy_index import Index
 
 SETS, REQUESTS = 1200, 20
 VERBS = ("Get", "Set", "Burn")
