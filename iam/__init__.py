@@ -12,7 +12,7 @@ from iam.access import Access
 from iam.audit import Break, Event, Record
 from iam.changes import KEEP, Rules
 from iam.condition import Condition, Operator
-from iam.config import Rulebook
+from iam.config import AccessConfig
 from iam.errors import IamError, InviteRefused, StoreError
 from iam.model import Invite, Key, State, Subject, User, changed_keys
 from iam.policy import Decision, Effect, Explanation, Policy, Role, Statement
@@ -21,6 +21,7 @@ from iam.store import Store
 __all__ = [
     "KEEP",
     "Access",
+    "AccessConfig",
     "Break",
     "Condition",
     "Decision",
@@ -35,7 +36,6 @@ __all__ = [
     "Policy",
     "Record",
     "Role",
-    "Rulebook",
     "Rules",
     "State",
     "Statement",

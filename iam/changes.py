@@ -14,7 +14,7 @@ from typing import Final
 from iam.builtin import GUEST, OWNER
 from iam.invites import add_invite, redeem, remove_invite
 from iam.model import Key, State, Subject, User
-from iam.rules import Rules, change, check_given, check_vouches, power_of
+from iam.rules import Rules, change, check_vouches, check_within_limit, grant_limit_of
 
 __all__ = [
     "KEEP",
@@ -72,7 +72,7 @@ def check_grant(
     Raises NotFound or Denied.
     """
     end = inf if not_after is None else not_after
-    check_given(power_of(state, actor, rules), role, end, rules=rules)
+    check_within_limit(grant_limit_of(state, actor, rules), role, end, rules=rules)
 
 
 def pair_user(
@@ -195,4 +195,4 @@ def remove_key(
 def _change(
     state: State, actor: Subject | None, before: User | None, after: User | None, rules: Rules
 ) -> State:
-    return change(state, power_of(state, actor, rules), before, after, rules=rules)
+    return change(state, grant_limit_of(state, actor, rules), before, after, rules=rules)

@@ -1,4 +1,4 @@
-"""Roles and policies as files: strict TOML in, a Rulebook out.
+"""Roles and policies as files: strict TOML in, an AccessConfig out.
 
     [[policy]]
     id = "lan-only"
@@ -56,7 +56,7 @@ _Member = TypeVar("_Member", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
-class Rulebook:
+class AccessConfig:
     """All roles and policies, the built-in ones included.
 
     `warnings` lists ("FILE:LINE: …") what is valid but probably not meant.
@@ -80,12 +80,12 @@ class Rulebook:
         )
 
 
-def load(files: Iterable[tuple[str, str]]) -> Rulebook:
+def load(files: Iterable[tuple[str, str]]) -> AccessConfig:
     """Read these files, (name, text). Raises PolicyFileError for the first error."""
     reading = _Reading()
     for file, text in files:
         reading.take(read(text, file=file))
-    return reading.rulebook()
+    return reading.access_config()
 
 
 def _identifier(node: TomlNode, what: str) -> str:
@@ -133,7 +133,7 @@ class _Reading:
         if why := self._budget.add(what, number):
             raise node.error(why, "Say it in fewer words, or leave some of it out.")
 
-    def rulebook(self) -> Rulebook:
+    def access_config(self) -> AccessConfig:
         """Resolve all names. Raises PolicyFileError."""
         known = {one.id: one for one in POLICIES} | {n: p for n, (_, p) in self._policies.items()}
         for node, role, name in self._named:
@@ -152,7 +152,7 @@ class _Reading:
                 raise node.error(why, "Give the role fewer statements, or shorter conditions.")
         mine = {name: role for name, (_, role) in self._roles.items()}
         ours = tuple(mine.pop(role.id, role) for role in ROLES)
-        return Rulebook(
+        return AccessConfig(
             (*ours, *mine.values()),
             tuple(known.values()),
             tuple(self._warnings),

@@ -20,14 +20,14 @@ from iam.errors import Denied, InviteRefused, KeyTaken, LimitReached, Malformed,
 from iam.limits import NAME_CHARACTERS_MAX
 from iam.model import Invite, Key, State, Subject, User
 from iam.rules import (
-    CONSOLE,
-    Power,
+    UNLIMITED,
+    GrantLimit,
     Rules,
     change,
-    check_given,
     check_vouches,
-    power_of,
-    power_of_user,
+    check_within_limit,
+    grant_limit_of,
+    grant_limit_of_user,
 )
 
 _ASK = "Ask for a new invite."
@@ -41,12 +41,12 @@ def add_invite(
     Expired invites are removed to make room. Raises NotFound (role), Denied, NameTaken (for an
     invite of one use), LimitReached, Malformed (it would have ended already).
     """
-    power = power_of(state, actor, rules)
+    limit = grant_limit_of(state, actor, rules)
     not_after = invite.not_after
-    if not_after is None and isfinite(power.end):
-        not_after = power.end
+    if not_after is None and isfinite(limit.end):
+        not_after = limit.end
     end = inf if not_after is None else not_after
-    check_given(power, invite.role, end, rules=rules)
+    check_within_limit(limit, invite.role, end, rules=rules)
     check_vouches(state, actor)
     expires = min(invite.expires, end)
     if expires <= now:
@@ -73,7 +73,7 @@ def names_of(invite: Invite) -> tuple[str, ...]:
 def remove_invite(state: State, actor: Subject | None, invite_id: str, *, rules: Rules) -> State:
     """Remove an invite. Raises NotFound, Denied (its role ranks above the actor's)."""
     invite = state.invite(invite_id)
-    if rules.rank(invite.role) > power_of(state, actor, rules).rank:
+    if rules.rank(invite.role) > grant_limit_of(state, actor, rules).rank:
         raise Denied(f"the role {invite.role!r} ranks above yours", advice="Ask an owner.")
     return state.without_invites((invite_id,))
 
@@ -103,12 +103,12 @@ def redeem(
         raise KeyTaken(
             "this key belongs to a user already", advice="You are paired; no invite is needed."
         )
-    power = _power_behind(state, invite, now, rules)
+    limit = _limit_of_inviter(state, invite, now, rules)
     verified = _is_vouched(state, invite)
     key = Key(fingerprint, key_name, "invite", verified, now, invite_id)
     user = User(_free_name(state, invite), invite.role, (key,), "", None, invite.not_after, now)
     try:
-        changed = change(state, power, None, user, rules=rules)
+        changed = change(state, limit, None, user, rules=rules)
     except (Denied, NotFound) as error:
         raise InviteRefused(
             "the user who invited you may no longer grant this role", advice=_ASK
@@ -128,14 +128,14 @@ def _usable(state: State, invite_id: str, fingerprint: str, now: float) -> Invit
     return invite
 
 
-def _power_behind(state: State, invite: Invite, now: float, rules: Rules) -> Power:
+def _limit_of_inviter(state: State, invite: Invite, now: float, rules: Rules) -> GrantLimit:
     """The rights that the inviter can grant at this time."""
     if not invite.inviter:
-        return CONSOLE
+        return UNLIMITED
     inviter = state.user(invite.inviter)
     if not inviter.start <= now < inviter.end:
         raise InviteRefused("the user who invited you has no access now", advice=_ASK)
-    return power_of_user(inviter, rules)
+    return grant_limit_of_user(inviter, rules)
 
 
 def _is_vouched(state: State, invite: Invite) -> bool:

@@ -20,8 +20,8 @@ are:
 
 If several rules refuse, the first in this order is reported.
 
-The actor matters only as a Power: rank and end of access. It is always computed from the state as
-it is now, even if that has changed since the actor asked.
+Of the actor, only the GrantLimit matters: a rank and an end of access. It is computed from the
+state as it is now, even if that has changed since the actor asked.
 """
 
 from __future__ import annotations
@@ -52,32 +52,32 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Power:
-    """The most that an actor can grant: up to this rank, and until this end of access."""
+class GrantLimit:
+    """The most that an actor can grant: roles up to this rank, and access until this end."""
 
     rank: float
     end: float
 
 
-CONSOLE: Final = Power(inf, inf)  # a person at the device
-_NONE: Final = Power(-inf, -inf)
+UNLIMITED: Final = GrantLimit(inf, inf)  # a person at the device
+_NOTHING: Final = GrantLimit(-inf, -inf)
 
 
-def power_of(state: State, actor: Subject | None, rules: Rules) -> Power:
-    """Return what this actor can grant: the less of its rights when it asked and now."""
+def grant_limit_of(state: State, actor: Subject | None, rules: Rules) -> GrantLimit:
+    """Return what this actor can grant: the lesser of its rights when it asked and now."""
     if actor is None:
-        return CONSOLE
+        return UNLIMITED
     if actor.user is None or actor.role not in rules.roles:
-        return _NONE
-    then, now = actor.user, power_of_user(state.user_of(actor.fingerprint), rules)
-    return Power(min(rules.rank(actor.role), now.rank), min(then.end, now.end))
+        return _NOTHING
+    then, now = actor.user, grant_limit_of_user(state.user_of(actor.fingerprint), rules)
+    return GrantLimit(min(rules.rank(actor.role), now.rank), min(then.end, now.end))
 
 
-def power_of_user(user: User | None, rules: Rules) -> Power:
+def grant_limit_of_user(user: User | None, rules: Rules) -> GrantLimit:
     """Return what this user can grant. An undefined role can grant nothing."""
     if user is None or user.role not in rules.roles:
-        return _NONE
-    return Power(rules.rank(user.role), user.end)
+        return _NOTHING
+    return GrantLimit(rules.rank(user.role), user.end)
 
 
 def check_vouches(state: State, actor: Subject | None, *keys: Key) -> None:
@@ -101,15 +101,15 @@ def check_vouches(state: State, actor: Subject | None, *keys: Key) -> None:
 
 
 def change(
-    state: State, power: Power, before: User | None, after: User | None, *, rules: Rules
+    state: State, limit: GrantLimit, before: User | None, after: User | None, *, rules: Rules
 ) -> State:
     """Return the state with `after` in the place of `before` (None: no user), by every rule."""
-    if before is not None and rules.rank(before.role) > power.rank:
+    if before is not None and rules.rank(before.role) > limit.rank:
         raise Denied(f"{before.name!r} ranks above you", advice="Ask an owner.")
     if after == before:
         return state
     if after is not None and _rises(before, after):
-        check_given(power, after.role, after.end, rules=rules)
+        check_within_limit(limit, after.role, after.end, rules=rules)
     changed = state.replaced(before, after)
     if after is not None:
         _check_room(state, before, after, rules)
@@ -122,13 +122,13 @@ def change(
     return changed if before is None else _cut_invites(changed, before, after, rules)
 
 
-def check_given(power: Power, role: str, end: float, *, rules: Rules) -> None:
-    """Check that this power can grant this role until `end`. Raises NotFound or Denied."""
+def check_within_limit(limit: GrantLimit, role: str, end: float, *, rules: Rules) -> None:
+    """Check that this role until `end` is within the limit. Raises NotFound or Denied."""
     if role not in rules.roles or role == UNPAIRED:
         raise NotFound(f"there is no role {role!r} to give", advice="List the roles.")
-    if rules.rank(role) > power.rank:
+    if rules.rank(role) > limit.rank:
         raise Denied(f"the role {role!r} ranks above yours", advice="Ask an owner.")
-    if end > power.end:
+    if end > limit.end:
         raise Denied(
             "access would last longer than your own",
             advice="Give it an end no later than yours, or ask an owner.",
@@ -170,11 +170,11 @@ def _cut_invites(state: State, before: User, after: User | None, rules: Rules) -
     lost = before.fingerprints - (after.fingerprints if after else frozenset())
     ended = {key.invite for key in before.keys if key.fingerprint in lost}
     if after is not None and (before.role, before.end) != (after.role, after.end):
-        power = power_of_user(after, rules)
+        limit = grant_limit_of_user(after, rules)
         ended |= {
             invite.id
             for invite in state.invites.values()
             if invite.inviter == after.name
-            and (rules.rank(invite.role) > power.rank or invite.end > power.end)
+            and (rules.rank(invite.role) > limit.rank or invite.end > limit.end)
         }
     return state.without_invites(ended)

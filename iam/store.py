@@ -132,7 +132,9 @@ class Store:
         """
         self._write(new, events, attempts)
 
-    def settle(self, *events: Event, state: State | None = None, label: object = None) -> None:
+    def end_recovery(
+        self, *events: Event, state: State | None = None, label: object = None
+    ) -> None:
         """Decide about `recovery`: keep the state as it is, or use `state` and its label record.
 
         The state that was in force is kept as `<file>.replaced`; the copy of what was found is

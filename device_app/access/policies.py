@@ -89,11 +89,11 @@ class PolicySet:
         If `app_actions` is None, unknown actions are not reported.
         """
         try:
-            rulebook = config.load(texts)
-            access = rulebook.access(app_actions or {})
+            access_config = config.load(texts)
+            access = access_config.access(app_actions or {})
         except PolicyError as error:
             raise ConfigError(str(error), advice=error.advice or "Correct that line.") from error
-        unknown = () if app_actions is None else rulebook.unknown_actions(access.actions)
+        unknown = () if app_actions is None else access_config.unknown_actions(access.actions)
         digest = sha256()
         for name, text in texts:
             for part in (Path(name).name, text):
@@ -102,7 +102,7 @@ class PolicySet:
             access,
             tuple(name for name, _ in texts),
             digest.hexdigest(),
-            (*rulebook.warnings, *unknown),
+            (*access_config.warnings, *unknown),
         )
 
     def view(self) -> PolicyFiles:

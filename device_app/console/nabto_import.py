@@ -37,10 +37,10 @@ class NabtoImport:
         imported = nabto.read_config(_text(config), file=str(config))
         roles = tuple(role_view(role) for role in imported.roles)
         if state is None:
-            return cls(imported.rulebook_toml, (), tuple(imported.notes), roles)
+            return cls(imported.policy_toml, (), tuple(imported.notes), roles)
         found = nabto.read_state(_text(state), file=str(state), roles=imported.role_ids)
         users = tuple(UserRequest.from_user(user) for user in found.users)
-        return cls(imported.rulebook_toml, users, (*imported.notes, *found.notes), roles)
+        return cls(imported.policy_toml, users, (*imported.notes, *found.notes), roles)
 
     def check_in_force(self, roles: Iterable[RoleView]) -> None:
         """Check that the users' roles are in force, with the same rank and policies.

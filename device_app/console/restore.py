@@ -51,7 +51,7 @@ def restore(access: AccessControl, file: str | None, total: str) -> RestoreAnswe
         raise AppError(f"{path} has changed since it was shown", advice="Run the command again.")
     event = access.audit.event(EventKind.STORE_RESTORED, actor=CONSOLE, detail=answer["copy"])
     label = (copy.attempts or {}).get(rights.LABEL)
-    store.settle(event, state=restored_rows.state_of(copy.rows), label=label)
+    store.end_recovery(event, state=restored_rows.state_of(copy.rows), label=label)
     answer["restored"] = True
     answer["replaced"] = str(salvage.replaced_of(store.path))
     return answer
@@ -61,7 +61,7 @@ def discard(access: AccessControl) -> bool:
     """Keep what is in force and delete the copy that was set aside. False if there is none."""
     if access.store.recovery is None:
         return False
-    access.store.settle(access.audit.event(EventKind.STORE_CONFIRMED, actor=CONSOLE))
+    access.store.end_recovery(access.audit.event(EventKind.STORE_CONFIRMED, actor=CONSOLE))
     return True
 
 

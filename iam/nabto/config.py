@@ -1,4 +1,4 @@
-"""Nabto's IAM configuration (version 1) as a rulebook of handfast.
+"""Nabto's IAM configuration (version 1) as roles and policies of handfast.
 
     {"Version": 1, "Config": {"UnpairedRole": role},
      "Roles": [{"Id", "Policies": [policy …]} …],
@@ -58,14 +58,14 @@ class Imported:
     """A configuration of handfast.
 
     Attributes:
-        rulebook_toml: the same as a file for `policy.d`.
+        policy_toml: the same as a file for `policy.d`.
         roles: `unpaired` and those of the file.
         policies: what the roles name and is not built in.
         notes: what could not be imported.
         role_ids: the name here of each role of the file.
     """
 
-    rulebook_toml: str
+    policy_toml: str
     roles: tuple[Role, ...]
     policies: tuple[Policy, ...]
     notes: tuple[str, ...]

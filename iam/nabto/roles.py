@@ -99,15 +99,15 @@ def _ranks(roles: Mapping[str, Grants]) -> dict[str, int]:
     Then one that may do it under fewer conditions, then one that may do more of the applications.
     """
 
-    def power(grants: Grants) -> tuple[int, int, int]:
+    def rights(grants: Grants) -> tuple[int, int, int]:
         allowed = [one for one in grants if one.effect is Effect.ALLOW]
         iam = {one.action for one in allowed if one.is_iam and "Pairing" not in one.action}
         always = {one.action for one in allowed if one.action in iam and not one.conditions}
         return len(always), len(iam), len({one.action for one in allowed} - iam)
 
-    powers = {role: power(grants) for role, grants in roles.items()}
-    order = sorted(set(powers.values()), reverse=True)
-    return {role: max(1, RANK_MAX - order.index(found)) for role, found in powers.items()}
+    counted = {role: rights(grants) for role, grants in roles.items()}
+    order = sorted(set(counted.values()), reverse=True)
+    return {role: max(1, RANK_MAX - order.index(found)) for role, found in counted.items()}
 
 
 def unpaired_role(

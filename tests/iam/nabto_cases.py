@@ -123,7 +123,7 @@ def cases(
 
 
 def access_of(imported: Imported) -> Access:
-    return load([("imported.toml", imported.rulebook_toml), ("kiosk.toml", KIOSK)]).access()
+    return load([("imported.toml", imported.policy_toml), ("kiosk.toml", KIOSK)]).access()
 
 
 # What an application tells: ordinary texts, and such as two readers take for different numbers.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iam import Condition, Operator, Policy, Role, Rulebook, Statement, Subject
+from iam import AccessConfig, Condition, Operator, Policy, Role, Statement, Subject
 from iam.builtin import POLICIES, RANKS, ROLES
 from iam.config import load
 from iam.errors import PolicyFileError
@@ -46,8 +46,8 @@ def test_a_file_is_taken_as_it_is_meant() -> None:
 
 
 def test_no_file_is_what_is_built_in() -> None:
-    assert load([]) == Rulebook() == load([("empty.toml", "# nothing\n")])
-    assert (Rulebook().roles, Rulebook().policies) == (ROLES, POLICIES)
+    assert load([]) == AccessConfig() == load([("empty.toml", "# nothing\n")])
+    assert (AccessConfig().roles, AccessConfig().policies) == (ROLES, POLICIES)
 
 
 def test_files_are_one_set() -> None:
@@ -373,7 +373,7 @@ def test_an_action_that_no_resource_asks_for_is_named_with_its_place() -> None:
         "rules.toml:7: no resource asks for the action Hello:*",
         "rules.toml:14: no resource asks for the action Lamp:Burn",
     )
-    assert Rulebook().unknown_actions(()) == ()
+    assert AccessConfig().unknown_actions(()) == ()
 
 
 # ------------------------------------------------------------------------------------- round trip

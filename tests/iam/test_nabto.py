@@ -157,7 +157,7 @@ def test_what_is_not_carried_is_said(name: str) -> None:
 def test_every_action_of_an_example_is_carried_or_said() -> None:
     for name in CONFIGS:
         imported = read_config(text_of(name), file="f")
-        said = imported.rulebook_toml + "\n".join(imported.notes)
+        said = imported.policy_toml + "\n".join(imported.notes)
         for policy in json.loads(text_of(name))["Policies"]:
             for action in (a for one in policy["Statements"] for a in one["Actions"]):
                 needed = any(action[4:] in needs for needs in MEANING.values())

@@ -289,7 +289,7 @@ def test_an_imported_owner_is_no_owner_of_ours() -> None:
     users = read_state(text_of("state-2"), file="s").users
     state = State.of(users)
     fingerprint = users[0].keys[0].fingerprint
-    rules = read_config(text_of("names"), file="c").rulebook_toml
+    rules = read_config(text_of("names"), file="c").policy_toml
     for access in (Access(), load([("c.toml", rules)]).access()):
         subject = access.subject(state, fingerprint, 0)
         assert not access.decide(subject, "Events:Read").allowed

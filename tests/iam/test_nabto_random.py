@@ -98,5 +98,5 @@ def test_what_can_be_said_is_decided_alike(config: dict[str, Any]) -> None:
 
 def test_the_file_is_plain_toml() -> None:
     for name in CONFIGS:
-        made = tomllib.loads(read_config(text_of(name), file=name).rulebook_toml)
+        made = tomllib.loads(read_config(text_of(name), file=name).policy_toml)
         assert set(made) == {"policy", "role"}

@@ -70,7 +70,7 @@ def is_safe(path: Path, case: Case) -> Recovery | None:
         assert (store.state, store.recovery) == (before, found)
         assert not store.is_newly_recovered
         copy = salvage.read_copy(case.closed / NAME)
-        store.settle(EVENT, state=restored_rows.state_of(copy.rows), label=LABEL)
+        store.end_recovery(EVENT, state=restored_rows.state_of(copy.rows), label=LABEL)
         assert (store.state, store.recovery) == (case.final, None)
     with closing(Store.open(path)) as store:
         assert (store.state, store.recovery) == (case.final, None)
@@ -226,7 +226,7 @@ def is_safe_and_kept(path: Path, case: Case, found: bytes | None) -> Recovery | 
         assert case.revoked not in store.state.user_name_by_key
         assert gives_nothing_more(store.state, case.final)
         assert store.had_owner
-        store.settle(EVENT)
+        store.end_recovery(EVENT)
         assert store.recovery is None
     assert not aside.exists()
     return recovery
@@ -266,7 +266,7 @@ def test_what_was_given_after_the_copy_is_not_made_up(
     with closing(Store.open(path)) as store:
         assert "zoe" not in store.state.users  # a person decides
         copy = salvage.read_copy(tmp_path / NAME)
-        store.settle(
+        store.end_recovery(
             EVENT,
             state=restored_rows.state_of(copy.rows),
             label=copy.attempts and copy.attempts["label"],

@@ -196,7 +196,7 @@ def test_a_reset_leaves_no_name_in_any_file(case: Case, tmp_path: Path, rules: R
             store.note_seen(_fp(name), 5.0)
         for number in range(20):
             store.commit(to.remove_user(store.state, None, f"formeruser{number}", rules=rules))
-        store.settle(EVENT, state=store.state)
+        store.end_recovery(EVENT, state=store.state)
         store.reset(Event(kind="factory-reset", boot="b", monotonic=1.0, wall=2.0), attempts={})
         assert (store.state, store.had_owner, store.audit.head[0]) == (State(), False, 1)
         for file in folder.iterdir():
