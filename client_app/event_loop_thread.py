@@ -5,13 +5,13 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from peer.errors import UsageError
 
 T = TypeVar("T")
 
-Work = Coroutine[Any, Any, T]
+Work = Coroutine[object, None, T]
 """The coroutine that an `async def` function returns."""
 
 
@@ -33,7 +33,7 @@ class EventLoopThread:
         if not self._thread.is_alive():
             work.close()
             raise UsageError("this client is closed", advice="Use it inside its `with` block.")
-        tasks: list[asyncio.Task[Any] | None] = []
+        tasks: list[asyncio.Task[object] | None] = []
         is_interrupted = threading.Event()
 
         async def run() -> T:

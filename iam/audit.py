@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from iam.errors import StoreCorrupt
 from iam.limits import AUDIT_PAGE_RECORDS, EVENT_FIELD_CHARACTERS_MAX
@@ -102,8 +103,9 @@ class AuditTrail:
         last, newest = self._end("head")
         if seq >= last:
             return (seq, digest) == (last, newest.hex())
-        found = self._fetch("SELECT digest FROM events WHERE seq = ?", seq)
-        return not found or bytes(found[0][0]).hex() == digest
+        with _readable():
+            found = self._db.execute("SELECT digest FROM events WHERE seq = ?", (seq,)).fetchone()
+        return found is None or bytes(found[0]).hex() == digest
 
     def clear(self) -> None:
         """Remove every event, inside the caller's transaction; the next one has number 1."""
@@ -167,26 +169,35 @@ class AuditTrail:
         query = "SELECT seq, body, digest FROM events WHERE seq > ? ORDER BY seq LIMIT ?"
         return self._fetch(query, since, AUDIT_PAGE_RECORDS)
 
-    def _fetch(self, query: str, *values: object) -> list[Any]:
-        try:
+    def _fetch(self, query: str, *values: int) -> list[tuple[int, bytes, bytes]]:
+        with _readable():
             return self._db.execute(query, values).fetchall()
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
-                raise
-            raise StoreCorrupt(
-                f"the audit trail cannot be read: {error}", advice="Restore a copy."
-            ) from error
 
     def _end(self, place: str) -> tuple[int, bytes]:
-        rows = self._fetch("SELECT seq, digest FROM ends WHERE place = ?", place)
-        if not rows:
+        query = "SELECT seq, digest FROM ends WHERE place = ?"
+        with _readable():
+            found = self._db.execute(query, (place,)).fetchone()
+        if found is None:
             raise StoreCorrupt(f"the audit trail has lost its {place}", advice="Restore a copy.")
-        return int(rows[0][0]), bytes(rows[0][1])
+        return int(found[0]), bytes(found[1])
 
     def _move(self, place: str, seq: int, digest: bytes) -> None:
         self._db.execute(
             "UPDATE ends SET seq = ?, digest = ? WHERE place = ?", (seq, digest, place)
         )
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn damage that SQLite detects into StoreCorrupt."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+            raise
+        raise StoreCorrupt(
+            f"the audit trail cannot be read: {error}", advice="Restore a copy."
+        ) from error
 
 
 def _encode(seq: int, previous: bytes, event: Event) -> bytes:

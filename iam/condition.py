@@ -29,7 +29,7 @@ from unicodedata import is_normalized
 from iam.attributes import CLOCK, NAME, OWN, Attributes, is_own
 from iam.errors import PolicyError
 from iam.limits import CONDITION_VALUES_MAX, EXPLAINED_VALUES_MAX, VALUE_CHARACTERS_MAX
-from iam.operators import KINDS, NEGATIVE, Kind, Operator, Test
+from iam.operators import KINDS, NEGATIVE, Kind, Operator, Test, Value
 
 __all__ = ["NEGATIVE", "Condition", "Operator", "Outcome", "check_attribute", "nothing"]
 
@@ -143,7 +143,7 @@ _ABSENT: Final = {
 
 
 def _side(
-    kind: Kind, value: object, other: str, attributes: Attributes, is_open: Callable[[str], bool]
+    kind: Kind, value: Value, other: str, attributes: Attributes, is_open: Callable[[str], bool]
 ) -> _Side:
     if (text := attributes.get(other)) is None:
         return _ABSENT[_absent(other, is_open)]

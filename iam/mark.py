@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypedDict, final
 
 from iam import files, rights
 from iam.limits import MARK_CHANGE_BYTES
@@ -27,6 +27,27 @@ from iam.rights import Seal
 
 _NO_LINE: Final = "0" * 64
 Head = tuple[int, str]  # number and hex digest of an event
+
+
+@final
+class _Change(TypedDict):
+    """The object of a line that adds and drops rows."""
+
+    added: list[str]
+    dropped: list[str]
+    serial: int
+    had_owner: bool
+    seal: str
+    head: Head
+    floor: float
+    schema: int
+
+
+@final
+class _Void(TypedDict):
+    """The object of a line that reports a failed commit by its number."""
+
+    void: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +108,16 @@ class _Reader:
         digest, _, body = line.decode("ascii").partition(" ")
         if digest != _chained(self._digest, body):
             raise ValueError("the chain is broken")
-        content: dict[str, Any] = json.loads(body)
-        if "void" in content and self._last is not None:
+        content: _Change | _Void = json.loads(body)
+        if "void" in content:
+            if self._last is None:
+                raise ValueError("no commit precedes the failed one")
             self._last = replace(self._last, void=int(content["void"]))
         else:
             self._change(content)
         self._digest = digest
 
-    def _change(self, content: dict[str, Any]) -> None:
+    def _change(self, content: _Change) -> None:
         added, dropped = set(content["added"]), set(content["dropped"])
         total = self._last.seal.total if self._last is not None else 0
         if not dropped <= self._rows or added & self._rows:
@@ -138,7 +161,7 @@ class Mark:
     def write(self, rows: Iterable[str], seal: Seal, head: Head, time_floor: float) -> None:
         """Replace the file by one line with all rows."""
         self._last = ""
-        every = sorted(rows)
+        every = list(rows)
         digest, line = self._line(_NO_LINE, every, (), seal, head, time_floor)
         files.atomic_write(self._path, line)
         self._last, self._size, self._room = digest, len(line), MARK_CHANGE_BYTES + _room_for(every)
@@ -154,13 +177,13 @@ class Mark:
         """Append what has changed; return False if the file has to be replaced instead."""
         if not self._last or self._size > self._room:
             return False
-        line = self._line(self._last, sorted(added), sorted(dropped), seal, head, time_floor)
+        line = self._line(self._last, added, dropped, seal, head, time_floor)
         self._room += _room_for(added) - _room_for(dropped)
         return self._append(*line)
 
     def void(self, serial: int) -> bool:
         """Append that this commit was reported as failed; return False as `append` does."""
-        body = json.dumps({"void": serial})
+        body = json.dumps(_Void(void=serial))
         digest = _chained(self._last, body)
         return bool(self._last) and self._append(digest, f"{digest} {body}\n".encode())
 
@@ -184,9 +207,9 @@ class Mark:
         head: Head,
         time_floor: float,
     ) -> tuple[str, bytes]:
-        content = {
-            "added": added,
-            "dropped": dropped,
+        content: _Change = {
+            "added": sorted(added),
+            "dropped": sorted(dropped),
             "serial": seal.serial,
             "had_owner": seal.had_owner,
             "seal": seal.digest.hex(),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 from rpds import HashTrieMap, HashTrieSet
 
@@ -36,7 +36,6 @@ __all__ = [
     "lost_keys",
 ]
 
-_NO_MAP: Final[HashTrieMap[str, Any]] = HashTrieMap()
 _NO_NAMES: Final[HashTrieSet[str]] = HashTrieSet()
 
 
@@ -53,11 +52,13 @@ class Step:
 class State:
     """All users, and the invites they made. Made by `of`, then by changes."""
 
-    users: HashTrieMap[str, User] = _NO_MAP
-    invites: HashTrieMap[str, Invite] = _NO_MAP
-    user_name_by_key: HashTrieMap[str, str] = field(default=_NO_MAP, compare=False, repr=False)
+    users: HashTrieMap[str, User] = field(default_factory=HashTrieMap)
+    invites: HashTrieMap[str, Invite] = field(default_factory=HashTrieMap)
+    user_name_by_key: HashTrieMap[str, str] = field(
+        default_factory=HashTrieMap, compare=False, repr=False
+    )
     _names_by_role: HashTrieMap[str, HashTrieSet[str]] = field(
-        default=_NO_MAP, compare=False, repr=False
+        default_factory=HashTrieMap, compare=False, repr=False
     )
     _limited: HashTrieSet[str] = field(default=_NO_NAMES, compare=False, repr=False)
     steps: tuple[Step, ...] = field(default_factory=lambda: (Step(),), compare=False, repr=False)
@@ -80,7 +81,7 @@ class State:
             by_role.setdefault(user.role, set()).add(user.name)
         state = cls(
             HashTrieMap(by_name),
-            _NO_MAP,
+            HashTrieMap(),
             HashTrieMap(by_key),
             HashTrieMap({role: HashTrieSet(names) for role, names in by_role.items()}),
             HashTrieSet(user.name for user in by_name.values() if user.is_limited),

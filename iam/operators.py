@@ -44,8 +44,10 @@ class Operator(StrEnum):
     DATE_GREATER_THAN_EQUALS = "DateGreaterThanEquals"
 
 
-Test = Callable[[Any], bool]
-_Reader = Callable[[str], Any]  # a value of the operator's kind, or None
+Value = str | Decimal | IPv4Address | IPv6Address
+Test = Callable[[Any], bool]  # takes only the values of its kind: a check would cost each decision
+_Reader = Callable[[str], Value | None]  # None for a text that is not of the operator's kind
+_Relation = Callable[[Value, Value], bool]
 
 
 # ------------------------------------------------------------------------- texts of each kind
@@ -130,7 +132,7 @@ class Kind:
     negative: bool = False
 
 
-def _compared(read: _Reader, relation: Callable[[Any, Any], bool]) -> Callable[[str], Test | None]:
+def _compared(read: _Reader, relation: _Relation) -> Callable[[str], Test | None]:
     def test_of(text: str) -> Test | None:
         bound = read(text)
         return None if bound is None else lambda value: relation(value, bound)
@@ -161,7 +163,7 @@ def _like(pattern: str) -> Test:
     return lambda text: compiled.fullmatch(text) is not None
 
 
-def _kind(read: _Reader, relation: Callable[[Any, Any], bool], example: str, **more: bool) -> Kind:
+def _kind(read: _Reader, relation: _Relation, example: str, **more: bool) -> Kind:
     test_of = _compared(read, relation)
     return Kind(read, test_of, test_of, example, **more)
 

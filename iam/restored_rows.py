@@ -7,15 +7,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any, Final
+from typing import Final
 
 from iam.errors import IamError
 from iam.model import Invite, Key, State, User
 from iam.rights import LABEL, TABLES, Values, invite_values, key_values, user_values
 
-Tables = Mapping[str, Sequence[Sequence[Any]]]  # rows by kind, each without its kind
-#: What a row raises whose columns are of other kinds than the table's, as in a damaged file.
-_SENSELESS: Final = (IamError, TypeError, ValueError, AttributeError, OverflowError)
+Tables = Mapping[str, Sequence[Sequence[object]]]  # rows by kind, each without its kind
+_INVALID: Final = (IamError, TypeError, ValueError, OverflowError)  # raised by an invalid row
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]*")
 _NULL: Final = type(None)
 #: The types that the columns of a row may have: STRICT tables hold no others, damaged ones may.
@@ -37,7 +36,7 @@ def state_of(rows: Iterable[str]) -> State:
     Invalid rows are left out: values that cannot exist, a name that could not have been given, a
     key or an invite of a user who does not exist.
     """
-    tables: dict[str, list[Sequence[Any]]] = {kind: [] for kind in (*TABLES, LABEL)}
+    tables: dict[str, list[Sequence[object]]] = {kind: [] for kind in (*TABLES, LABEL)}
     for kind, *values in json.loads(f"[{','.join(sorted(rows))}]"):
         tables[kind].append(values)
     return state_of_tables(tables)[0]
@@ -73,55 +72,102 @@ def state_of_tables(tables: Tables) -> tuple[State, bool]:
     return State.of(users.values(), invites), is_exact
 
 
-def _is_same(kind: str, values: Sequence[Any], taken: Values) -> bool:
+def _is_same(kind: str, values: Sequence[object], taken: Values) -> bool:
     """Whether the values of a row were taken as they are, and are of the types of their columns."""
     return values == taken and tuple(map(type, values)) in _TYPES[kind]
 
 
-def _key(values: Sequence[Any]) -> tuple[Key, str] | None:
+def _key(values: Sequence[object]) -> tuple[Key, str] | None:
     fingerprint, user, name, method, verified, added, invite, receipt = values
     try:
-        _check_shown(name, method)
-        proof = receipt if isinstance(receipt, bytes) else bytes.fromhex(receipt)
-        return Key(fingerprint, name, method, bool(verified), float(added), invite, proof), user
-    except _SENSELESS:
+        key = Key(
+            _text(fingerprint),
+            _shown(name),
+            _shown(method),
+            bool(verified),
+            _time(added),
+            _text(invite),
+            receipt if isinstance(receipt, bytes) else bytes.fromhex(_text(receipt)),
+        )
+        return key, _text(user)
+    except _INVALID:
         return None
 
 
-def _user(values: Sequence[Any], keys: Mapping[str, list[Key]]) -> User | None:
+def _user(values: Sequence[object], keys: Mapping[str, list[Key]]) -> User | None:
     name, role, display_name, not_before, not_after, created = values
     try:
-        _check_shown(role, display_name)
-        _check_name(name)
-        own = tuple(keys.get(name, ()))
-        return User(name, role, own, display_name, not_before, not_after, float(created))
-    except _SENSELESS:
+        valid_name = _name(name)
+        return User(
+            valid_name,
+            _shown(role),
+            tuple(keys.get(valid_name, ())),
+            _shown(display_name),
+            _time_or_none(not_before),
+            _time_or_none(not_after),
+            _time(created),
+        )
+    except _INVALID:
         return None
 
 
-def _invite(values: Sequence[Any]) -> Invite | None:
+def _invite(values: Sequence[object]) -> Invite | None:
     one, name, role, expires, uses, used, created, inviter, key, not_after = values
     try:
-        _check_shown(role)
-        _check_name(name)
-        times = float(expires), int(uses), float(created)
-        return Invite(one, name, role, *times, inviter or "", key, not_after, int(used))
-    except _SENSELESS:
+        return Invite(
+            _text(one),
+            _name(name),
+            _shown(role),
+            _time(expires),
+            _count(uses),
+            _time(created),
+            "" if inviter is None else _text(inviter),
+            _text(key),
+            _time_or_none(not_after),
+            _count(used),
+        )
+    except _INVALID:
         return None
 
 
-def _check_name(text: str) -> None:
-    """Raise ValueError unless the text consists of letters, their marks, digits, `-` and `_`.
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a column is not text")
+    return value
+
+
+def _time(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError("a column is not a time")
+    return float(value)
+
+
+def _time_or_none(value: object) -> float | None:
+    return None if value is None else _time(value)
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("a column is not a whole number")
+    return value
+
+
+def _name(value: object) -> str:
+    """A text of letters, their marks, digits, `-` and `_`.
 
     Those are valid in a name, and are neither a path nor an escape sequence of a terminal.
     """
+    text = _text(value)
     if _PLAIN_NAME.fullmatch(text):
-        return
+        return text
     if not all(one.isalnum() or one in "-_" or unicodedata.category(one)[0] == "M" for one in text):
         raise ValueError("no user could be given this name")
+    return text
 
 
-def _check_shown(*texts: str) -> None:
-    for text in texts:
-        if not text.isprintable():
-            raise ValueError("a text holds what a terminal would obey")
+def _shown(value: object) -> str:
+    """A text that a terminal shows as it is."""
+    text = _text(value)
+    if not text.isprintable():
+        raise ValueError("a text contains a control character")
+    return text

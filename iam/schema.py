@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import isfinite
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from iam import audit, restored_rows, rights
 from iam.model import State, differing, differing_invites
@@ -21,8 +21,8 @@ from iam.rights import Seal
 APPLICATION_ID: Final = 0x48464E44  # "HFND"
 
 Row = tuple[object, ...]
-Query = Callable[[str], Iterable[tuple[Any, ...]]]
-Execute = Callable[[str, tuple[object, ...]], Iterable[tuple[Any, ...]]]
+Query = Callable[[str], Iterable[Row]]
+Execute = Callable[[str, Row], Iterable[Row]]
 
 # MIGRATIONS[n] leads from schema version n to n + 1; version 0 is the empty file.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -136,7 +136,7 @@ def read(query: Query) -> Content:
     rows = frozenset([*_rows(tables), *rights.label_rows(attempts or {})])
     found = Seal(rights.total_of(rows), serial, bool(had_owner))
     found_seen = query("SELECT fingerprint, at FROM seen")
-    seen: dict[str, float] = {key: at for key, at in found_seen if isinstance(at, float)}
+    seen = {key: at for key, at in found_seen if isinstance(key, str) and isinstance(at, float)}
     return Content(
         rows,
         tables,
@@ -166,21 +166,20 @@ def _rows(tables: restored_rows.Tables) -> Iterator[str]:
 
 def _attempts(query: Query) -> Mapping[str, object] | None:
     [(body, digest)] = query("SELECT body, digest FROM attempts")
-    if digest != _digest_of(body):
+    if not isinstance(body, str) or digest != _digest_of(body):
         return None
     try:
         found = json.loads(body)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return MappingProxyType(found) if isinstance(found, dict) else None
 
 
 def _time_floor(query: Query) -> float:
     [(time_floor, digest)] = query("SELECT floor, digest FROM clock")
-    is_time = (
-        isinstance(time_floor, float) and isfinite(time_floor) and digest == _digest_of(time_floor)
-    )
-    return time_floor if is_time else 0.0
+    if not isinstance(time_floor, float) or digest != _digest_of(time_floor):
+        return 0.0
+    return time_floor if isfinite(time_floor) else 0.0
 
 
 def write_attempts(execute: Execute, attempts: Mapping[str, object]) -> None:
@@ -214,13 +213,15 @@ def write_rights(execute: Execute, seal: Seal, recovery: str) -> None:
 def seal_migrated(execute: Execute) -> None:
     """Write the digests of a store from a version that had none."""
 
-    def query(statement: str) -> Iterable[tuple[Any, ...]]:
+    def query(statement: str) -> Iterable[Row]:
         return execute(statement, ())
 
     [(body,)], [(time_floor,)] = (
         query("SELECT body FROM attempts"),
         query("SELECT floor FROM clock"),
     )
+    if not isinstance(time_floor, float):
+        raise TypeError("the time floor is not a number")
     execute(WRITE_ATTEMPTS, (body, _digest_of(body)))
     write_time_floor(execute, time_floor)
     rows = frozenset([*_rows(_tables(query)), *rights.label_rows(_attempts(query) or {})])

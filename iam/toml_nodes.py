@@ -14,7 +14,6 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from iam.errors import PolicyFileError
 from iam.limits import (
@@ -35,7 +34,7 @@ class TomlNode:
 
     file: str
     line: int
-    value: Any
+    value: object
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

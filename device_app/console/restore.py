@@ -169,7 +169,7 @@ def _name(was: User | None, now: User | None) -> str:
 
 def _entry(row: str) -> EntryView:
     """A row of the mark."""
-    kind, *values = rights.parsed(row)
+    kind, *values = map(str, rights.parsed(row))
     match kind:
         case "user":
             return {"kind": "user", "name": values[0], "role": values[1]}

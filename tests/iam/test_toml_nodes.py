@@ -58,19 +58,30 @@ z = 2
 """.replace("QQQ", '"' * 3).replace("LLL", "'" * 3)
 
 
+def inner(node: TomlNode, *path: str | int) -> TomlNode:
+    """The node at this path of keys and indices."""
+    for step in path:
+        node = (
+            node.list_of("a list", 9)[step]
+            if isinstance(step, int)
+            else node.table("a table")[step]
+        )
+    return node
+
+
 def test_lines_of_hard_toml() -> None:
     place = read(HARD, file="hard.toml")
     assert plain(place) == tomllib.loads(HARD)
     lines = HARD.split("\n")
-    found = place.value
+    found = place.table("the file")
     for key in ("top", "quoted # key", "dates", "inline", "empty", "five"):
         assert key.split("#")[0].strip() in lines[found[key].line - 1]
-    assert lines[found["lit.eral"].value[2].line - 1].lstrip().startswith('"x,]"')
-    assert lines[found["a"].value["c.d"].value["e"].value["x"].line - 1].startswith("x =")
-    assert lines[found["a"].value["b"].line - 1] == "[a.b]"
-    last = found["list"].value[-1]
+    assert lines[inner(place, "lit.eral", 2).line - 1].lstrip().startswith('"x,]"')
+    assert lines[inner(place, "a", "c.d", "e", "x").line - 1].startswith("x =")
+    assert lines[inner(place, "a", "b").line - 1] == "[a.b]"
+    last = inner(place, "list", -1)
     assert lines[last.line - 1] == "[[list]]"
-    assert lines[last.value["of"].value[0].value["z"].line - 1] == "z = 2"
+    assert lines[inner(last, "of", 0, "z").line - 1] == "z = 2"
 
 
 @settings(deadline=None, max_examples=300)
