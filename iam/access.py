@@ -1,4 +1,4 @@
-"""Decisions: the subject that a key is, and what it may do, with a reason.
+"""Decisions about requests: the subject of a key, what it may do, and the reason.
 
 Attributes of the subject are set here and replace any that the caller passes under the same names.
 The caller passes those of the connection, the target and the application (`iam.attributes`).
@@ -86,7 +86,7 @@ class Access:
                 )
 
     def subject(self, state: State, fingerprint: str, now: float) -> Subject:
-        """Return the subject that this key is at this time (seconds since 1970).
+        """Return the subject of this key at this time (seconds since 1970).
 
         A user whose access has not begun or has ended is an unpaired subject.
         """
@@ -230,7 +230,7 @@ class Access:
 
 def dependency_message(names: Iterable[str]) -> str:
     """Return what the subject is told about the attributes that the decision depends on."""
-    return f"It depends on {', '.join(names)}, which only the request itself tells."
+    return f"It depends on {', '.join(names)}, which is known only with the request."
 
 
 def _is_circumstance(name: str) -> bool:

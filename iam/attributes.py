@@ -54,7 +54,7 @@ def merged(own: Attributes, application: Attributes) -> Attributes:
 def excess(attributes: Attributes) -> str:
     """Return why these are more than a decision accepts, or an empty text.
 
-    They are not cut: then a client that chooses a long text could avoid a Deny.
+    A long text is not truncated: a client could avoid a Deny by sending one.
     """
     if len(attributes) > ATTRIBUTES_MAX:
         return f"there are more than {ATTRIBUTES_MAX} attributes"

@@ -1,11 +1,11 @@
 """The audit trail: an append-only, bounded table of events, each chained to the one before.
 
 The body of a record is JSON with sorted keys, so that equal events have equal bytes. It contains
-its number and the digest of the body before it: who changes, removes, adds or reorders a record has
-to recompute every later one. Both ends are kept beside the table: the head, so that a cut end is
-noticed, and the base (number and digest of the last removed record), so that the rest can be
-verified. The chain has no key. It reveals damage and careless editing; a complete rewrite is
-noticed only by a head that was noted elsewhere.
+its number and the digest of the body before it, so changing, removing, adding or reordering a
+record requires recomputing every later one. Both ends are stored in a second table: the head, so
+that a truncated trail is noticed, and the base (number and digest of the last removed record), so
+that the rest can be verified. The chain has no key. It reveals damage and careless editing; a
+complete rewrite is noticed only by comparing the head with a copy that was noted elsewhere.
 
 Events have no field for a code, a token or a key, only for fingerprints.
 """

@@ -106,7 +106,7 @@ def app_policies(actions: Mapping[str, str]) -> tuple[Policy, ...]:
             raise PolicyError(f"{action!r} is not an action", advice="Write Module:Verb.")
         if action.partition(":")[0] in _MODULES:
             raise PolicyError(
-                f"{action} is in a module of handfast's own", advice="Choose another module name."
+                f"{action} is in a reserved module", advice="Choose another module name."
             )
         if role not in RANKS or role == UNPAIRED:
             raise PolicyError(

@@ -9,10 +9,9 @@ Deny either: write what must not fail open as an Allow with conditions.
 The clock is the exception. While the device does not know the time, `Clock:Now` is absent; then a
 condition that needs it does not hold in an Allow and holds in a Deny.
 
-The outcome of a condition is one of four:
-
-    HOLDS   FAILS   OPEN: it depends on an attribute that the caller declares open
-                    CLOCK: it depends on the time, which the device does not know
+The outcome of a condition is one of four: it HOLDS, it FAILS, it is OPEN (it depends on an
+attribute that the caller declares open), or it depends on the CLOCK (the time, which the device
+does not know).
 
 Values are compiled when the condition is made; a literal that is not of the operator's kind raises
 PolicyError then. The text of `${…}` is data: wildcards and substitutions in it have no meaning.
@@ -50,7 +49,7 @@ def nothing(_name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition; see the module. Raises PolicyError for one that can never be meant."""
+    """One condition; see the module. Raises PolicyError if it is invalid."""
 
     operator: Operator
     attribute: str
@@ -118,7 +117,7 @@ class _Side(Enum):
     CLOCK = "clock"
 
 
-# The outcome by the first of these that any side is, where no literal was equal.
+# If no literal is equal, the first entry that some side has determines the outcome.
 _BY_SIDE: Final[Mapping[bool, tuple[tuple[_Side, Outcome], ...]]] = {
     False: (
         (_Side.EQUAL, Outcome.HOLDS),
@@ -188,7 +187,7 @@ def _compiled(operator: Operator, value: str) -> Test:
         )
     if not is_normalized("NFC", value):
         raise PolicyError(
-            f"{value[:80]!r} is spelt with combining characters, and would equal no name",
+            f"{value[:80]!r} has combining characters, so no name would equal it",
             advice="Write it in the normal form C of Unicode.",
         )
     kind = KINDS[operator]

@@ -13,10 +13,10 @@
     rank = 15
     policies = ["core-unpaired", "lan-only"]
 
-Anything else is an error with file, line and reason: a rule that is ignored silently is worse than
-none. Several files form one set. The policies `core-…` and `app-…` are built in and always exist. A
-built-in role can be given another list of policies, which replaces the built-in one; its rank is
-fixed. Other roles rank from 1 up to just below the owner.
+Anything else is an error with file, line and reason, so that no rule is ignored silently. Several
+files form one set. The policies `core-…` and `app-…` are built in and always exist. A built-in role
+can be given another list of policies, which replaces the built-in one; its rank is fixed. Other
+roles rank from 1 up to just below the owner.
 
 No file is opened here: the caller reads them and passes names and texts.
 """
@@ -47,7 +47,7 @@ from iam.toml_nodes import TomlNode, read
 
 ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 ID_ADVICE: Final = "Start with a letter; then letters, digits, '.', '_' and '-', 64 at most."
-_OURS: Final = ("core-", "app-")
+_BUILT_IN_PREFIXES: Final = ("core-", "app-")
 
 
 _Options = ParamSpec("_Options")
@@ -65,7 +65,7 @@ class AccessConfig:
     roles: tuple[Role, ...] = ROLES
     policies: tuple[Policy, ...] = POLICIES
     warnings: tuple[str, ...] = ()
-    _asked: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+    _patterns: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
 
     def access(self, app_actions: Mapping[str, str] = MappingProxyType({})) -> Access:
         """Return these rules with an application's actions. Raises PolicyError."""
@@ -75,7 +75,7 @@ class AccessConfig:
         """Return a message "FILE:LINE: …" for each action that matches none of `known`."""
         return tuple(
             f"{node}: no resource asks for the action {pattern}"
-            for node, pattern in self._asked
+            for node, pattern in self._patterns
             if not any(matches(pattern, action) for action in known)
         )
 
@@ -117,7 +117,7 @@ class _Reading:
         self._policies: dict[str, tuple[TomlNode, Policy]] = {}
         self._roles: dict[str, tuple[TomlNode, Role]] = {}
         self._named: list[tuple[TomlNode, str, str]] = []  # node, role, policy
-        self._asked: dict[tuple[str, str], None] = {}
+        self._patterns: dict[tuple[str, str], None] = {}
         self._warnings: list[str] = []
         self._budget = policy_budget.Budget()
 
@@ -131,19 +131,19 @@ class _Reading:
 
     def _count(self, node: TomlNode, what: str, number: int = 1) -> None:
         if why := self._budget.add(what, number):
-            raise node.error(why, "Say it in fewer words, or leave some of it out.")
+            raise node.error(why, "Make the policies shorter, or remove some.")
 
     def access_config(self) -> AccessConfig:
         """Resolve all names. Raises PolicyFileError."""
         known = {one.id: one for one in POLICIES} | {n: p for n, (_, p) in self._policies.items()}
         for node, role, name in self._named:
-            if name not in known and not _is_apps(name):
+            if name not in known and not _is_app_policy(name):
                 raise node.error(
                     f"role {role!r} names the unknown policy {name[:80]!r}",
                     "Define it in a [[policy]], or correct the name.",
                 )
             if role == UNPAIRED:
-                _check_floor(node, name, known.get(name))
+                _check_unpaired(node, name, known.get(name))
         costed = {name: policy_budget.costed(policy) for name, policy in known.items()}
         for node, defined in self._roles.values():
             named = [one for name in defined.policies for one, _ in costed.get(name, ())]
@@ -156,7 +156,7 @@ class _Reading:
             (*ours, *mine.values()),
             tuple(known.values()),
             tuple(self._warnings),
-            tuple(self._asked),
+            tuple(self._patterns),
         )
 
     def _policy(self, node: TomlNode) -> None:
@@ -164,7 +164,7 @@ class _Reading:
         found = node.table("a policy", ("id", "statement"))
         where = node.required(found, "id", "this policy")
         name = _identifier(where, "a policy's id")
-        if name.lower().startswith(_OURS):
+        if name.lower().startswith(_BUILT_IN_PREFIXES):
             raise where.error(f"policy {name!r} is built in", "Choose another id.")
         if name in self._policies:
             first = self._policies[name][0]
@@ -192,7 +192,7 @@ class _Reading:
     def _action(self, node: TomlNode) -> str:
         pattern = node.text("an action")
         _explained(node, Statement, Effect.DENY, (pattern,))
-        self._asked.setdefault((str(node), pattern))
+        self._patterns.setdefault((str(node), pattern))
         return pattern
 
     def _condition(self, node: TomlNode, effect: Effect) -> Condition:
@@ -257,18 +257,18 @@ def _rank(node: TomlNode, name: str, found: Mapping[str, TomlNode]) -> int:
     if isinstance(rank, bool) or not isinstance(rank, int):
         raise where.error("rank has to be a whole number", f"Give 1 to {top}.")
     if fixed is not None and rank != fixed:
-        raise where.error(f"the rank of {name!r} is {fixed}, always", "Leave the rank out.")
+        raise where.error(f"the rank of {name!r} is fixed at {fixed}", "Leave the rank out.")
     if fixed is None and not 1 <= rank <= top:
         raise where.error(f"rank {rank} is not from 1 to {top}", "An owner ranks above all.")
     return rank
 
 
-def _is_apps(name: str) -> bool:
+def _is_app_policy(name: str) -> bool:
     """True for a policy for an application's actions, which are known only later."""
     return name.startswith("app-") and name.removeprefix("app-") in RANKS
 
 
-def _check_floor(node: TomlNode, name: str, policy: Policy | None) -> None:
+def _check_unpaired(node: TomlNode, name: str, policy: Policy | None) -> None:
     above = "an application" if policy is None else beyond_unpaired(policy)
     if above and name != f"app-{UNPAIRED}":
         raise node.error(

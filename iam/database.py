@@ -25,7 +25,7 @@ BESIDE: Final = ("", "-wal", "-shm", "-journal")  # what SQLite keeps for one fi
 DISK_ERRORS: Final = (sqlite3.Error, OSError)
 #: What reading a damaged file may raise.
 NOT_SOUND: Final = (sqlite3.Error, IamError, ValueError, TypeError)
-# Primary result codes that tell of the disk, not of the file.
+# Primary result codes of a fault of the disk, not of the file.
 _DISK_FAULTS: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -52,11 +52,11 @@ def explained(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except OSError as error:
-        blame_disk(path, error)
+        raise_disk_fault(path, error)
     except NOT_SOUND as error:
         if is_disk_fault(error):
-            blame_disk(path, error)
-        refuse(path, str(error), error)
+            raise_disk_fault(path, error)
+        raise_corrupt(path, str(error), error)
 
 
 def is_disk_fault(error: Exception) -> bool:
@@ -64,18 +64,18 @@ def is_disk_fault(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_FAULTS
 
 
-def blame_disk(path: Path, error: Exception) -> NoReturn:
-    """Raise StoreError."""
+def raise_disk_fault(path: Path, error: Exception) -> NoReturn:
+    """Raise StoreError for a fault of the disk or the folder."""
     raise StoreError(
         f"{path} cannot be opened: {error}",
-        advice="Look for a full or read-only disk, and at the permissions.",
+        advice="Check for a full or read-only disk, and the permissions of the folder.",
     ) from error
 
 
-def refuse(path: Path, why: str, cause: Exception | None = None) -> NoReturn:
-    """Raise StoreCorrupt."""
+def raise_corrupt(path: Path, why: str, cause: Exception | None = None) -> NoReturn:
+    """Raise StoreCorrupt: `why` this is not a store that can be used."""
     raise StoreCorrupt(
-        f"{path} is not a whole store: {why}", advice="It was left as it is. Use another copy."
+        f"{path} is not a complete store: {why}", advice="It was left as it is. Use another copy."
     ) from cause
 
 
@@ -83,11 +83,11 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Connect in autocommit mode. `mode` is SQLite's: ro or rw."""
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
     db.execute("PRAGMA foreign_keys = ON")
-    be_lenient(db)
+    accept_any_text(db)
     return db
 
 
-def be_lenient(db: sqlite3.Connection) -> None:
+def accept_any_text(db: sqlite3.Connection) -> None:
     """Accept text that is not UTF-8, so that one damaged name does not hide all others."""
     db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
 
@@ -136,7 +136,7 @@ def draft(path: Path) -> Iterator[sqlite3.Connection]:
     new = beside(path, ".new")
     for suffix in BESIDE:
         beside(new, suffix).unlink(missing_ok=True)
-    # Private from birth; SQLite gives the files beside it the same mode.
+    # Created with mode 0600; SQLite gives the files beside it the same mode.
     os.close(files.open_own(new, os.O_RDWR | os.O_CREAT | os.O_EXCL))
     with closing(connect(new, "rw")) as db:
         yield db
@@ -151,23 +151,23 @@ def examine(path: Path, marked: Marked | None) -> None:
     Raises StoreCorrupt, StoreTooNew or sqlite3.Error.
     """
     with closing(connect_read_only(path)) as db:
-        check_ours(db, path, marked)
+        check_version(db, path, marked)
         check_sound(db, path)
 
 
-def check_ours(db: sqlite3.Connection, path: Path, marked: Marked | None) -> int:
+def check_version(db: sqlite3.Connection, path: Path, marked: Marked | None) -> int:
     """Return the version of the schema. Raises StoreCorrupt, StoreTooNew.
 
-    A version above ours in a file whose mark has ours is damage.
+    A later version in a file whose mark has a known one is damage.
     """
     if _pragma(db, "application_id") != APPLICATION_ID:
-        refuse(path, "it was made by something else, or is empty")
+        raise_corrupt(path, "another program made it, or it is empty")
     version, known = _pragma(db, "user_version"), len(schema.MIGRATIONS)
     if version > known:
         if marked is not None and marked.schema <= known:
-            refuse(path, f"it claims to have schema {version}")
+            raise_corrupt(path, f"it claims to have schema {version}")
         raise StoreTooNew(
-            f"{path} has schema {version}; this version knows {known} at most",
+            f"{path} has schema {version}; this version supports {known} at most",
             advice="It was left as it is. Install the version that wrote it, or a later one.",
         )
     return version
@@ -177,11 +177,11 @@ def check_sound(db: sqlite3.Connection, path: Path) -> None:
     """Raise StoreCorrupt for damage that SQLite detects."""
     with path.open("rb") as file:
         if file.read(20)[18:] not in _FORMATS:
-            refuse(path, "its header is damaged")  # SQLite would take it for read-only
-    # Not quick_check: with an index astray, a key that was removed could come back.
+            raise_corrupt(path, "its header is damaged")  # SQLite would take it for read-only
+    # quick_check does not compare an index with its table, and a wrong index can restore a key.
     verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if verdict != "ok" or db.execute("PRAGMA foreign_key_check").fetchone():
-        refuse(
+        raise_corrupt(
             path, str(verdict) if verdict != "ok" else "a row refers to a user who does not exist"
         )
 

@@ -1,8 +1,8 @@
 """The errors of iam.
 
     IamError
-    ├── Malformed       a value that cannot exist, such as a key that is not 64 hex digits
-    ├── Denied          a change above what its actor may grant or touch
+    ├── Malformed       an invalid value, such as a key that is not 64 hex digits
+    ├── Denied          a change that exceeds the rights of its actor
     ├── NotFound        no such user, key, role or invite
     ├── Taken           NameTaken, KeyTaken: another user has it
     ├── InviteRefused   an invite that is unknown, expired, for another key, or no longer allowed
@@ -32,7 +32,7 @@ class IamError(Exception):
 
 
 class Malformed(IamError):
-    """A value that cannot exist."""
+    """The value is invalid."""
 
     reason = "malformed"
 
@@ -129,4 +129,4 @@ class StoreTooNew(StoreError):
 
 
 class StoreWriteFailed(StoreError):
-    """Nothing was stored and nothing changed in memory (disk full, read-only, I/O error)."""
+    """The disk failed (full, read-only, I/O error). Nothing was stored or changed in memory."""

@@ -1,4 +1,4 @@
-"""Opening and writing files that belong to one user (CWE-59, CWE-367).
+"""Open and write files that belong to one user (CWE-59, CWE-367).
 
 A file in a state folder is opened only if it is a regular file of this process's own user and the
 last part of its path is not a link; it is checked after it was opened, never before. New content
@@ -24,7 +24,7 @@ _PRIVATE: Final = 0o600
 
 
 def open_own(path: Path, flags: int, mode: int = _PRIVATE) -> int:
-    """A descriptor of a regular file that belongs to this user, not inherited by children.
+    """Open a regular file of this user; children do not inherit the descriptor.
 
     Raises OSError: for a symbolic link, a FIFO or a device, a file of another user, and for one
     with a second name (a hard link) that is opened for writing.
@@ -74,7 +74,7 @@ def append_own(path: Path, data: bytes) -> None:
     """Append to an existing file, durably. Raises OSError; then any part may be written."""
     with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "wb", buffering=0) as file:
         if file.write(data) != len(data):
-            raise OSError(errno.ENOSPC, "the disk took a part of it", str(path))
+            raise OSError(errno.ENOSPC, "the disk stored only a part of it", str(path))
         os.fsync(file.fileno())
 
 
@@ -110,16 +110,16 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def acting_as_owner_of(folder: Path) -> Iterator[None]:
-    """Inside, root has the effective user and group of the folder's owner.
+    """Give root the effective user and group of the folder's owner, inside the block.
 
-    Other users keep theirs, as does root on a folder of its own or one that does not exist. Applies
-    to the whole process, so it is for programs with one thread.
+    Nothing changes for other users, for a folder of root and for one that does not exist. It
+    applies to the whole process, so it is for programs with one thread.
     """
     owner = other_owner(folder)
     if owner is None:
         yield
         return
-    for codec in ("ascii", "utf-8", "idna"):  # loaded at their first use, from files of root's
+    for codec in ("ascii", "utf-8", "idna"):  # else read at first use, as the other user
         codecs.lookup(codec)
     groups, gid = os.getgroups(), os.getegid()
     os.setgroups([owner.st_gid])

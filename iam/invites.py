@@ -2,11 +2,11 @@
 
 An invite never grants more than its inviter can. That is checked when it is made and again when it
 is redeemed, by the inviter's rights at that time; `iam.rules` ends it when the inviter is removed
-or loses rights. Redeeming needs no right and has no choice: name, role and end are those of the
-invite.
+or loses rights. Redeeming an invite needs no right and offers no choice: name, role and end are
+those of the invite.
 
-The caller has verified the token before. This module sees the ID in it, and accepts only an invite
-that is in the state: a used or withdrawn one is unknown.
+The caller has verified the token. This module gets the ID in it, and accepts only an invite that is
+in the state: a used or withdrawn one is unknown.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def add_invite(
     check_vouches(state, actor)
     expires = min(invite.expires, end)
     if expires <= now:
-        raise Malformed("the invite would be over already", advice="Give a later end.")
+        raise Malformed("the invite would have expired already", advice="Give a later end.")
     if not invite.is_shared and invite.name in state.users:
         raise NameTaken(f"the name {invite.name!r} is taken", advice="Choose another name.")
     state = without_expired(state, now)

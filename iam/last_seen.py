@@ -1,7 +1,8 @@
 """When each key was last in use, and the time floor: the latest time that has certainly passed.
 
-Flash memory wears with every write. So both are kept in memory, written along with the next change,
-and written alone at most once an hour. A crash loses up to an hour of them, and no right.
+Every write wears flash memory. So both are kept in memory, written along with the next change, and
+written by themselves at most once an hour. A crash loses up to an hour of these times, and no
+right.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from iam.limits import LAST_SEEN_WRITE_SECONDS
 
 
 class LastSeen:
-    """Times by key, and the time floor. Neither runs backwards.
+    """Times by key, and the time floor. Neither decreases.
 
     Only `reset_time_floor` lowers them, after a wrong clock has raised them.
     """
@@ -56,13 +57,13 @@ class LastSeen:
 
     @property
     def is_due(self) -> bool:
-        """True if an hour's worth is unwritten."""
+        """True if the oldest time that is not written is an hour old."""
         if self._since is None or self._latest is None:
             return False
         return self._latest - self._since >= LAST_SEEN_WRITE_SECONDS
 
     def unwritten(self, *, at_most: int | None = None) -> list[tuple[str, float]]:
-        """Return rows that the disk does not have yet."""
+        """Return the keys and times that the disk does not have yet."""
         return [(one, self._seen[one]) for one in islice(self._unwritten, at_most)]
 
     @property

@@ -38,14 +38,14 @@ INVITE_USES_MAX: Final = 32  # of one invite, whatever the setting
 STATE_STEPS_KEPT: Final = 64  # changes that a state remembers, for a comparison with an earlier one
 
 # The audit trail and the times of last use.
-EVENT_FIELD_CHARACTERS_MAX: Final = 256  # a longer text is cut: it may be a stranger's
+EVENT_FIELD_CHARACTERS_MAX: Final = 256  # a longer text is cut: anyone may have sent it
 AUDIT_PAGE_RECORDS: Final = 500  # read at once
 LAST_SEEN_WRITE_SECONDS: Final = 3600.0  # at most one write an hour for times of last use alone
 LAST_SEEN_ROWS_PER_COMMIT: Final = 32  # written along with another change; the rest waits
 
 # Files.
 MARK_CHANGE_BYTES: Final = 65_536  # of changes in a mark, beyond its rows; then it is rewritten
-STORE_BUSY_MILLISECONDS: Final = 1000  # a checkpoint waits so long for readers
+STORE_BUSY_MILLISECONDS: Final = 1000  # how long a checkpoint waits for readers
 STORE_COPY_TRIES: Final = 5  # of a copy of a store that another process may be writing
 
 # One decision.
@@ -60,7 +60,7 @@ STATEMENT_ACTIONS_MAX: Final = 256
 STATEMENT_CONDITIONS_MAX: Final = 32
 CONDITION_VALUES_MAX: Final = 256
 VALUE_CHARACTERS_MAX: Final = 256  # of one value of a condition
-LIST_ENTRIES_MAX: Final = 100_000  # of one list; what all files hold together is below
+LIST_ENTRIES_MAX: Final = 100_000  # of one list; the totals of all files are below
 POLICY_TOTALS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "roles": 128,
@@ -87,6 +87,6 @@ NABTO_NUMBER_CHARACTERS_MAX: Final = 32  # of a JSON number
 NABTO_SHOWN_CHARACTERS_MAX: Final = 80  # of a key that an error or a note shows
 NABTO_ROLES_MAX: Final = 32
 NABTO_GRANTS_MAX: Final = 1024  # actions of IAM in all statements; all conditions are compared
-NABTO_NAME_CHARACTERS_MAX: Final = 48  # of a role or policy; ours may be longer by a prefix
+NABTO_NAME_CHARACTERS_MAX: Final = 48  # of a role or policy; the imported name may have a prefix
 NABTO_ACTION_CHARACTERS_MAX: Final = 128
-NABTO_VARIANTS_MAX: Final = 64  # statements that one of Nabto's may become
+NABTO_VARIANTS_MAX: Final = 64  # statements into which one of Nabto's may be split

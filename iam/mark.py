@@ -8,8 +8,8 @@ between, and a store that is older has lost something.
 
 The file is a log of changes, so that a change costs what it changes. Each line is a SHA-256 digest,
 a space, and a JSON object; the digest is over the digest of the line before and the object. The
-first line lists every row, each later one what was added and dropped. Nothing is believed from the
-first invalid line on. `Mark.write` replaces the file by one with a single line.
+first line lists every row, each later one what was added and dropped. Reading stops at the first
+invalid line. `Mark.write` replaces the file by one with a single line.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class _Reader:
         self._rows |= added
 
     def marked(self, *, is_whole: bool, can_go_on: bool = False) -> Marked | None:
-        """The result; None if there is nothing."""
+        """The content of the lines read; None if there were none."""
         if self._last is None:
             return None
         last = self._digest if can_go_on else ""
@@ -141,7 +141,7 @@ class _Reader:
 
 
 class Mark:
-    """The file of one open store. Every method raises OSError, and then has written no line."""
+    """The mark of one open store. Every method may raise OSError; then it has written no line."""
 
     def __init__(self, store: Path, *, schema: int, marked: Marked | None = None) -> None:
         """Continue a file that says `marked`, or start a new one."""
@@ -155,7 +155,7 @@ class Mark:
             self._room = MARK_CHANGE_BYTES + _room_for(marked.rows)
 
     def exists(self) -> bool:
-        """Whether the file is there."""
+        """Return whether the file exists."""
         return self._path.exists()
 
     def write(self, rows: Iterable[str], seal: Seal, head: Head, time_floor: float) -> None:

@@ -1,4 +1,4 @@
-"""The users of a device: State, and Subject, which is who asks now. Rights: `iam.policy`.
+"""State: the users and invites of a device. Subject: the author of a request.
 
 A State never changes. A change is a new State that shares all but the touched parts with the old
 one: the maps are persistent, so adding a user among 100,000 costs what it costs among ten. Each
@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All users, and the invites they made. Made by `of`, then by changes."""
+    """All users and invites. Create one with `of`; each change returns another."""
 
     users: HashTrieMap[str, User] = field(default_factory=HashTrieMap)
     invites: HashTrieMap[str, Invite] = field(default_factory=HashTrieMap)
@@ -119,9 +119,9 @@ class State:
     def with_invite(self, invite: Invite) -> State:
         """Add an invite. Raises Malformed if its ID exists, or its inviter does not."""
         if invite.id in self.invites:
-            raise Malformed("there is an invite of this id", advice="Draw another id.")
+            raise Malformed("an invite with this ID exists already", advice="Choose another ID.")
         if invite.inviter and invite.inviter not in self.users:
-            raise Malformed(f"{invite.inviter!r} invites, and is no user", advice="Name a user.")
+            raise Malformed(f"the inviter {invite.inviter!r} is not a user", advice="Name a user.")
         return self._inviting(self.invites.insert(invite.id, invite))
 
     def without_invites(self, ids: Iterable[str]) -> State:
@@ -147,7 +147,7 @@ class State:
         if (invite := self.invites.get(invite_id)) is None:
             raise NotFound(
                 "there is no such invite",
-                advice="List the invites; it may be used, withdrawn or over.",
+                advice="List the invites; it may be used, withdrawn or expired.",
             )
         return invite
 

@@ -1,8 +1,8 @@
-"""Opening a store: by one process at a time, and compared with its mark.
+"""Open a store for one process, after comparing it with its mark; read or remove a closed one.
 
 - One process writes. It holds a lock on `<file>.lock`, which ends with the process. The lock file
   stays; it contains the process ID for the error of a second process.
-- A file that a newer version wrote is refused, and no byte of it changes.
+- A file that a newer version wrote is refused and not changed.
 - A file that is damaged, missing, or differs from its mark is copied to `<file>.aside` and replaced
   by one that holds what is safe to use (`iam.recovery`, `iam.salvage`).
 """
@@ -149,7 +149,7 @@ def _copy_of_audit(path: Path) -> sqlite3.Connection:
                 for table in audit.TABLES.values():
                     copy.execute(table)
                 with closing(database.connect_read_only(path)) as db:
-                    database.check_ours(db, path, None)
+                    database.check_version(db, path, None)
                     salvage.copy_audit(db, copy)
             except BaseException as error:
                 copy.close()
@@ -169,7 +169,7 @@ def lock(path: Path) -> int:
     try:
         held = files.open_own(name, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        database.blame_disk(path, error)
+        database.raise_disk_fault(path, error)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -179,7 +179,7 @@ def lock(path: Path) -> int:
         raise StoreBusy(
             f"{path} is in use by process {pid or '(unknown)'}",
             pid=pid,
-            advice="Stop that process first, or talk to it.",
+            advice="Stop that process first.",
         ) from None
     with suppress(OSError):  # a full disk must not keep the device from starting
         os.ftruncate(held, 0)
@@ -195,7 +195,7 @@ def is_locked(path: Path, held: int) -> bool:
 
 
 def _is_unchanged(path: Path, before: tuple[int, int] | None) -> bool:
-    """True if the file did not change, or there was a log, which readers can trust."""
+    """True if the file did not change. With a log, SQLite itself gives a consistent copy."""
     return before is None or _stamp(path) == before
 
 

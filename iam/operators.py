@@ -1,6 +1,6 @@
-"""The operators of conditions: what is a number, a time or an address, and how they compare.
+"""The operators of conditions: how they parse numbers, times and addresses, and compare them.
 
-Strict, because a text that one program reads as 42 and another as text is a vulnerability. Numbers
+Parsing is strict: a text that programs read in different ways is a vulnerability. Numbers
 are decimal digits with an optional sign and fraction, and compare exactly; a truth value is `true`
 or `false`; a time has a zone or is seconds since 1970. An IPv4-mapped IPv6 address
 (`::ffff:192.0.2.1`) is that IPv4 address, and a network of one family contains no address of the
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 
 class Operator(StrEnum):
-    """As written in a file."""
+    """The operators, as policy files write them."""
 
     STRING_EQUALS = "StringEquals"
     STRING_NOT_EQUALS = "StringNotEquals"

@@ -1,4 +1,4 @@
-"""How much roles and policies may hold in all, and how much work one decision may take.
+"""Bounds of the roles and policies in all files, and of the work for one decision.
 
 Policy files can be generated. Their totals bound the memory of the daemon, and the work of a
 decision bounds how long one request delays all others. Work is counted in steps: one for each

@@ -19,9 +19,9 @@ from iam.attributes import NO_ATTRIBUTES, Attributes, excess
 from iam.condition import Outcome, nothing
 from iam.policy import ACTION, Decision, Effect, Policy, Statement, Step
 
-# With which outcomes of all its conditions a statement applies. An open condition may hold, so
-# it counts for an Allow and not for a Deny; what the clock would have to say is counted against
-# the subject in both. `_SURELY` counts also what is open against the subject.
+# A statement applies if the outcome of each of its conditions is one of these. An open condition
+# may hold, so it counts for an Allow and not for a Deny. An unknown time counts against the subject
+# in both. In `_SURELY`, open conditions count against the subject, too.
 _APPLIES: Final[Mapping[Effect, frozenset[Outcome]]] = {
     Effect.ALLOW: frozenset({Outcome.HOLDS, Outcome.OPEN}),
     Effect.DENY: frozenset({Outcome.HOLDS, Outcome.CLOCK}),
@@ -117,7 +117,7 @@ class Index:
         )
 
     def _in_turn(self, action: str) -> Iterator[_Placed]:
-        """Every Deny, then every Allow, so that the first that applies decides."""
+        """Every Deny, then every Allow: the first that applies decides."""
         exact, module = self._fitting(action)
         return chain(exact.denies, module.denies, exact.allows, module.allows)
 
@@ -150,7 +150,7 @@ class Index:
     ) -> tuple[str, ...]:
         """Return the open attributes that decide about this action, sorted.
 
-        None if the decision is the same whatever their values turn out to be.
+        There are none if the decision is the same for all of their values.
         """
         if self.surely_allows(action, attributes, is_open):
             return ()

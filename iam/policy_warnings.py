@@ -1,9 +1,9 @@
 """Valid conditions that are probably not meant: those that never match or can be evaded.
 
 A condition can be evaded if the subject can choose the attribute and gets more by another value.
-For each attribute that a subject can choose, this module knows in which direction: a neighbour can
-appear to be remote by sending another hop limit, but no remote peer can appear to be a neighbour;
-and a subject that can use another address, interface or key cannot use any that it likes.
+A subject cannot choose freely: a neighbour can appear to be remote by sending another hop limit,
+but no remote peer can appear to be a neighbour, and a subject can use another address, interface or
+key of its own, but not any address, interface or key.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def warnings_of(effect: Effect, condition: Condition) -> Iterator[str]:
             yield warning
     for name, why in _CHOSEN.items():
         if name in condition.names and _gains_by_another(effect, condition):
-            yield f"{why}; better allow what may be"
+            yield f"{why}; write an Allow for the permitted values instead"
 
 
 def _is_absent(effect: Effect, one: Condition) -> bool:
@@ -70,19 +70,19 @@ def _gains_by_another(effect: Effect, one: Condition) -> bool:
 ODD: Final[tuple[tuple[Callable[[Effect, Condition], bool], str], ...]] = (
     (
         _is_absent,
-        "this Deny does not apply where the attribute is absent; better allow what may be",
+        "this Deny does not apply where the attribute is absent; write an Allow instead",
     ),
     (
         _is_wildcard,
-        "the * is no wildcard here, but in StringLike and StringNotLike",
+        "the * is a wildcard only in StringLike and StringNotLike",
     ),
     (
         _is_early,
-        "so small a number of seconds is before 2001",
+        "a number of seconds this small is a time before 2001",
     ),
     (
         _gains_by_distance,
-        "a neighbour evades this by sending another hop limit, so only `true` proves anything",
+        "a neighbour evades this by sending another hop limit, so only `true` is reliable",
     ),
 )
 """Tests with their warnings, beside those of `_CHOSEN`."""

@@ -1,10 +1,10 @@
 """The state that a device accepts when its store differs from the mark beside it.
 
-A store that is older than its mark, damaged or missing neither stops the device nor opens it. Only
-what both agree on is in force: a removed key stays removed, a used invite stays used, and a missing
-user is not restored. The file that was found is kept beside the store, and a person at the device
-decides about the rest. A store that is newer than its mark is accepted as it is: the device stopped
-between the two writes.
+A store that is older than its mark, damaged or missing does not stop the device, and restores no
+right. Only the rows on which both agree are in force: a removed key stays removed, a used invite
+stays used, and a missing user is not restored. The file that was found is kept beside the store,
+and a person at the device decides about the rest. A store that is newer than its mark is accepted
+as it is: the device stopped between the two writes.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _counted(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedState:
-    """The state to start with. `recovery` is None if nothing was wrong, or it is known."""
+    """The state to start with. `recovery` is the fault that was found just now, or None."""
 
     state: State
     rows: frozenset[str]

@@ -1,12 +1,12 @@
-"""The data that rights depend on, as rows of text: users, keys, invites, the label's record.
+"""The data on which rights depend, as rows of text: users, keys, invites, the label's record.
 
 A row is a JSON array: its kind, then the columns of its table. The seal of the store is computed
 over these rows, and the mark beside it lists them (`iam.mark`), so a store that is damaged or older
-than its mark can be compared with it row by row. `iam.restored_rows` makes a state of rows.
+than its mark can be compared with it row by row. `iam.restored_rows` turns rows into a state.
 
 The total of rows is the sum of their SHA-256 digests modulo 2^256: it does not depend on the order,
-and updating it costs what a change costs. It detects damage; a person who can write the file can
-recompute it.
+and a change updates it without reading the other rows. It detects damage, not an attacker: a person
+who can write the file can recompute it.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ are:
 7. A right that was taken away cannot be regained: an invite with uses left ends when a user who
    redeemed it loses the key, because another key is easily made.
 8. Only a person at the device, or a verified key, vouches for a key: adds it, names it, or makes an
-   invite for it. No key vouches for itself. To verify or name a key is a grant as a new key is,
-   because policies can depend on both.
+   invite for it. No key vouches for itself. Verifying or naming a key is a grant, too, because
+   policies can depend on both.
 
 If several rules refuse, the first in this order is reported.
 
@@ -90,12 +90,12 @@ def check_vouches(state: State, actor: Subject | None, *keys: Key) -> None:
     user = state.user_of(actor.fingerprint)
     if user is None or not user.key(actor.fingerprint).verified:
         raise Denied(
-            "your key is not verified, so it vouches for no key",
+            "your key is not verified, so it cannot vouch for a key",
             advice="Pair again by a method that proves your key, or ask an owner to add it.",
         )
     if any(key.fingerprint == actor.fingerprint for key in keys):
         raise Denied(
-            "a key neither verifies nor names itself",
+            "a key cannot verify or name itself",
             advice="Use another of your keys, or ask an owner.",
         )
 

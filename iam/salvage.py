@@ -1,7 +1,7 @@
 """Reading what is sound from a damaged store, and replacing its file.
 
 The replaced file is kept as `<file>.aside`, with its log and its mark, until a person decides about
-it. A second replacement before that keeps the first copy, which has more.
+it. A second replacement before that keeps the first copy, which is more complete.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def read_copy(path: Path) -> Content:
     copy = sqlite3.connect(":memory:", uri=False, isolation_level=None)
     with database.explained(path), closing(copy):
         with closing(database.connect_read_only(path)) as db:
-            version = database.check_ours(db, path, None)
+            version = database.check_version(db, path, None)
             database.check_sound(db, path)
             db.backup(copy)
-        database.be_lenient(copy)
+        database.accept_any_text(copy)
         if version < len(schema.MIGRATIONS):
             database.upgrade(copy, version)
         return schema.read(copy.execute)
@@ -94,7 +94,7 @@ def keep(path: Path, suffix: str) -> None:
     for found, to in (
         (beside(path, "-wal"), beside(kept, "-wal")),
         (mark.path_of(path), mark.path_of(kept)),
-        (path, kept),  # last: it says that the copy is whole
+        (path, kept),  # last: it shows that the copy is complete
     ):
         with suppress(FileNotFoundError):
             data = files.read_own(found)
@@ -140,9 +140,9 @@ def _fill(
 
 
 def _fill_audit(db: sqlite3.Connection, path: Path, marked: Marked | None) -> None:
-    """Copy the events of the old file as far as they can be read; numbers continue.
+    """Copy the events of the old file as far as they can be read, with their numbers.
 
-    A broken chain stays broken, so that `verify` finds the place.
+    A broken chain stays broken, so that `verify` finds the break.
     """
     trail = AuditTrail(db, keep=0)
     try:

@@ -1,7 +1,7 @@
 """The tables of a store: their history, what they hold, and how a change is written.
 
-Texts and values only: `iam.openfile` and `iam.store` run them. A released migration never changes,
-because files in the field have passed it.
+This module has SQL texts and values; `iam.openfile` and `iam.store` execute them. A released
+migration never changes, because existing files were migrated by it.
 """
 
 from __future__ import annotations

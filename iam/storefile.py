@@ -1,8 +1,8 @@
 """The open file of a store: its lock, its connection, and transactions that are all or nothing.
 
 SQLite writes a commit to its log and then waits for the disk. If that fails, it reports an error,
-but the log can contain the whole commit, and the next start would find it. So a failed commit is
-removed from the log before the next one is made.
+but the log can contain the whole commit, and the next start would find it. Therefore a failed
+commit is removed from the log before the next one is made.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class StoreFile:
 
     @contextmanager
     def transaction(self, on_failed: Callable[[bool], None]) -> Iterator[sqlite3.Connection]:
-        """One transaction, after `prepare`.
+        """Run one transaction; call `prepare` first.
 
-        A commit that fails calls `on_failed` with whether it could be undone. Raises
+        If the commit fails, `on_failed` is called with whether it could be undone. Raises
         StoreWriteFailed; then nothing has changed.
         """
         with self.explained():
@@ -98,7 +98,7 @@ class StoreFile:
         except database.DISK_ERRORS as error:
             raise StoreWriteFailed(
                 f"the change could not be stored in {self.path}: {error}",
-                advice="Look for a full or read-only disk; the change was not made, try again.",
+                advice="Check for a full or read-only disk, and try again. Nothing was changed.",
             ) from error
 
     def close(self) -> None:

@@ -27,9 +27,10 @@ from iam.toml_positions import Position, PositionScanner
 
 @dataclass(frozen=True, slots=True)
 class TomlNode:
-    """A value and the line where it begins, which is also that of its key.
+    """A value and the line of its key; an element of an array has the line where it begins.
 
-    A table is a dict of nodes (with a header, it begins there), an array a list of nodes.
+    `value` is a dict of nodes for a table, which begins at its header if it has one, a list of
+    nodes for an array, and otherwise what tomllib returns.
     """
 
     file: str
@@ -117,9 +118,9 @@ def read(text: str, *, file: str) -> TomlNode:
         raise PolicyFileError(
             f"this is not TOML: {why}", file=file, line=line, advice="Correct that line."
         ) from error
-    except RecursionError:  # by means that the bounds do not see; nothing that a person writes
-        why = "something in this file is nested too deep"
-        raise PolicyFileError(why, file=file, line=1, advice="Write it plainer.") from None
+    except RecursionError:  # nesting that `_check_bounds` does not count
+        why = "a value in this file is nested too deeply"
+        raise PolicyFileError(why, file=file, line=1, advice="Write it more simply.") from None
 
 
 _AT = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
@@ -135,7 +136,7 @@ def _check_bounds(text: str, file: str) -> None:
         )
     if sum(map(text.count, ",=[")) > TOML_ENTRIES_MAX:
         why = f"the file has more than {TOML_ENTRIES_MAX} entries"
-        raise PolicyFileError(why, file=file, line=1, advice="Split it, or say less.")
+        raise PolicyFileError(why, file=file, line=1, advice="Split it, or remove entries.")
     depth = 0
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > TOML_LINE_CHARACTERS_MAX:
@@ -145,12 +146,15 @@ def _check_bounds(text: str, file: str) -> None:
             depth = max(0, depth + (1 if bracket in "[{" else -1))
             if depth > TOML_DEPTH_MAX:
                 raise PolicyFileError(
-                    "brackets are nested too deep", file=file, line=number, advice="Close some."
+                    "brackets are nested too deeply",
+                    file=file,
+                    line=number,
+                    advice="Nest them less deeply.",
                 )
 
 
 _BRACKET = re.compile(r"[\[\]{}]")
-# Roughly: inside a string of several lines this may count too much, and then refuses too early.
+# An approximation: brackets in a multi-line string count, so a file can be refused for them.
 _HIDING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*')
 
 
@@ -174,8 +178,8 @@ def _with_positions(value: object, position: Position, file: str) -> TomlNode:
 
 def _mismatch(position: Position, file: str) -> PolicyFileError:
     return PolicyFileError(
-        "the lines below cannot be told apart",
+        "the lines of the values below cannot be determined",
         file=file,
         line=position.line,
-        advice="Write it plainer.",
+        advice="Write it more simply.",
     )

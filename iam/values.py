@@ -1,8 +1,8 @@
 """The values that a state consists of: Key, User and Invite.
 
-All are immutable, and an invalid one cannot be made. A key is known by its fingerprint, 64 lower-
-case hex digits; other spellings are normalised before. Times are seconds since 1970; nothing here
-reads a clock.
+All are immutable, and the constructors reject invalid values. A key is identified by its
+fingerprint, 64 hex digits in lower case; the caller normalises other spellings. Times are seconds
+since 1970; nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _check_fingerprint(text: str) -> None:
 
 def _check_invite_id(text: str) -> None:
     if not INVITE_ID.fullmatch(text):
-        raise Malformed("an invite's id must be 32 hex digits", advice="List the invites.")
+        raise Malformed("an invite's ID must be 32 hex digits", advice="List the invites.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,8 @@ class Invite:
         _check_time(self.not_after, "not_after")
         if self.used < 0 or not 1 <= self.uses <= INVITE_USES_MAX - self.used:
             raise Malformed(
-                f"an invite can be used 1 to {INVITE_USES_MAX} times", advice="Give such a number."
+                f"an invite can be used 1 to {INVITE_USES_MAX} times",
+                advice="Give a number in this range.",
             )
         if self.key:
             _check_fingerprint(self.key)

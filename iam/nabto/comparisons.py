@@ -43,7 +43,7 @@ class Comparison:
     def of(cls, node: JsonNode, roles: Mapping[str, str]) -> Comparison:
         """Read a condition. Raises PolicyFileError for an unknown operator or an invalid literal.
 
-        `roles` maps the name of each role of the file to its name here.
+        `roles` maps the name of each role of the file to its name in handfast.
         """
         operator, test = node.single_entry("operators")
         if operator not in OPERATORS:
@@ -64,9 +64,9 @@ class Comparison:
 
     @property
     def can_be_said(self) -> bool:
-        """True if it means the same here as in Nabto.
+        """True if it means the same in handfast as in Nabto.
 
-        A role can have another name here, so it can be compared only with names of roles.
+        A role can have another name in handfast, so it can be compared only with names of roles.
         """
         names = {*self.names}
         return all(map(_is_available, names)) and (ROLE_ID not in names or names == {ROLE_ID})

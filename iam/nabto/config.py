@@ -9,25 +9,18 @@ Both languages are similar: deny overrides, default is deny, conditions are AND-
 absent attribute never matches. Where they differ, the import keeps Nabto's result:
 
 - An action with a `*` is a name like any other in Nabto and matches nothing; in handfast it would
-  match
-  a whole module. It is left out.
+  match a whole module. It is left out.
 - A negative operator with several values holds in Nabto as soon as *one* differs. Such a statement
-  is
-  written once for each value.
-- A value that is not of the operator's kind makes Nabto deny everything, even where the statement
-  itself
-  is left out. For Bool a deny is written for that. For numbers, every statement that allows the
-      action
-  to that role requires a number there, of 15 characters at most: Nabto compares doubles.
+  is written once for each value.
+- A value that is not of the operator's kind makes Nabto deny everything, even if the statement
+  itself is left out. For Bool, a deny is written for that. For numbers, every statement that allows
+  the action to that role requires a number there, of 15 characters at most: Nabto compares doubles.
 - A role can get another name (`nabto-owner`), so a comparison of roles with anything but names of
-  roles
-  cannot be imported. The name of a role that the file does not define stands for no role, and no
-      one
-  grants a role that the file does not define.
-- Nabto's roles have no rank. All imported roles rank below handfast's own, so that no one can grant
-  a
-  right that the configuration does not have; among themselves, a role that may do more of the user
-  administration ranks higher.
+  roles cannot be imported. The name of a role that the file does not define matches no role, and no
+  imported role can grant it.
+- Nabto's roles have no rank. All imported roles rank below handfast's own, so that no user can
+  grant a right that the configuration does not have; among themselves, a role that may do more of
+  the user administration ranks higher.
 - Unpaired keys may do little in handfast (`iam.builtin`); pairing uses windows and invites, not
   rights.
 
@@ -62,7 +55,7 @@ class Imported:
         roles: `unpaired` and those of the file.
         policies: what the roles name and is not built in.
         notes: what could not be imported.
-        role_ids: the name here of each role of the file.
+        role_ids: the name in handfast of each role of the file.
     """
 
     policy_toml: str
@@ -104,7 +97,7 @@ def check_version(root: JsonNode, *versions: int) -> int:
     if node.value not in versions:
         known = " and ".join(map(str, versions))
         raise node.error(
-            f"the version is {node.value}, and known is {known}",
+            f"the version is {node.value}, and this import reads {known}",
             "Update handfast, or save the file with a release of Nabto Edge that writes this form.",
         )
     return node.value
@@ -115,13 +108,14 @@ def read_name(node: JsonNode) -> str:
     name = node.text()
     if len(name) > NABTO_NAME_CHARACTERS_MAX or not ID.fullmatch(name):
         raise node.error(
-            "this cannot be a name here", f"{ID_ADVICE} Here at most {NABTO_NAME_CHARACTERS_MAX}."
+            "this cannot be a name in handfast",
+            f"{ID_ADVICE} For an import, {NABTO_NAME_CHARACTERS_MAX} at most.",
         )
     return name
 
 
 def _role_ids(node: JsonNode) -> dict[str, str]:
-    """Each role of theirs with its name here."""
+    """The name in handfast of each role of the file."""
     found: dict[str, str] = {}
     for role in node.items():
         name = _new_name(role.required("Id"), found)
@@ -129,7 +123,7 @@ def _role_ids(node: JsonNode) -> dict[str, str]:
     if len(found) > NABTO_ROLES_MAX:
         raise node.error(f"there are more than {NABTO_ROLES_MAX} roles", "Remove some.")
     if len({*found.values()}) < len(found):
-        raise node.error("two roles would have one name here", "Rename the one called nabto-….")
+        raise node.error("two roles would get the same name", "Rename the one called nabto-….")
     return found
 
 
@@ -145,9 +139,9 @@ def _policies(node: JsonNode, role_ids: Mapping[str, str], notes: Notes) -> dict
             grants, tuple(one for one in said if isinstance(one, NumberNeeded))
         )
         if not any(not one.is_iam or is_carried(one.action) for one in grants):
-            notes.add(policy, "nothing of this policy can be carried; it is left out")
+            notes.add(policy, "nothing of this policy can be imported; it is left out")
         elif policy_id(name) != name:
-            notes.add(policy, f"this policy is called {policy_id(name)} here")
+            notes.add(policy, f"the imported policy is {policy_id(name)}")
     if sum(one.is_iam for policy in found.values() for one in policy.grants) > NABTO_GRANTS_MAX:
         raise node.error(f"there are more than {NABTO_GRANTS_MAX} rules about IAM", "Join some.")
     return found

@@ -2,12 +2,12 @@
 
 Nabto has small actions (set a user's role, their name, their password …) where handfast has one
 for all of them. So every action of handfast that has a counterpart lists the actions of Nabto that
-it *needs*: who may do all of those may do no more with handfast's action than before. Denying one
-of them denies handfast's action. This rule never widens a right:
+it *needs*: a user who may do all of those gains nothing by handfast's action. Denying one of them
+denies handfast's action. This rule never widens a right:
 
-    ours is allowed  <=  every action it needs is allowed, under the conditions of all of them
-    ours is denied   <=  some action it needs is denied; a condition on a target that ours does
-                         not name is left out of the deny, which then denies more
+    it is allowed  <=  every action it needs is allowed, under the conditions of all of them
+    it is denied   <=  some action it needs is denied; a condition on a target that it does not
+                       name is left out of the deny, which then denies more
 
 `TARGETS` lists what Nabto tells its policies about the target of each action. A condition on
 anything else never holds there.
@@ -99,11 +99,11 @@ class Counterpart:
     about: tuple[str, ...] = ()
 
 
-_LIST = ("IAM:ListUsers", "IAM:GetUser")  # our lists show roles and keys, not names alone
+_LIST = ("IAM:ListUsers", "IAM:GetUser")  # handfast's lists show roles and keys, too
 _INVITE = ("IAM:CreateUser", "IAM:SetUserRole", "IAM:SetUserPassword")
 _ADD = ("IAM:CreateUser", "IAM:SetUserRole", "IAM:SetUserDisplayName", "IAM:SetUserFingerprint")
 _SET = ("IAM:SetUserRole", "IAM:SetUserUsername", "IAM:SetUserDisplayName")
-_OPEN = ("IAM:SetSettings", "IAM:SetUserRole")  # our windows name the role they give
+_OPEN = ("IAM:SetSettings", "IAM:SetUserRole")  # handfast's windows name the role that they grant
 
 COUNTERPARTS: Final = (
     Counterpart("Iam:GetUser", ("IAM:GetUser",), _USER),
@@ -136,7 +136,7 @@ def is_carried(action: str) -> bool:
     return action in _NEEDED
 
 
-def is_ours(action: str) -> bool:
+def is_reserved(action: str) -> bool:
     """Return whether an application's action of this name would be in a reserved module."""
     return action.partition(":")[0].lower() in _OWN_MODULES
 

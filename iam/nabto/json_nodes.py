@@ -55,7 +55,7 @@ class JsonNode:
     def error(self, reason: str, advice: str = "") -> PolicyFileError:
         """Return the error to raise about this value."""
         where = f"{self.path}: " if self.path else ""
-        advice = advice or "Correct that place."
+        advice = advice or "Correct it."
         return PolicyFileError(where + reason, file=self.file, line=self.line, advice=advice)
 
     def note(self, text: str) -> str:
@@ -90,7 +90,7 @@ class JsonNode:
         """Return the only key and value of this object."""
         members = self.members()
         if len(members) != 1:
-            raise self.error(f"there are {len(members)} {what} where one is due")
+            raise self.error(f"there are {len(members)} {what} where one is expected")
         return next(iter(members.items()))
 
     def get(self, key: str) -> JsonNode | None:
@@ -172,10 +172,10 @@ class _Reader:
             return found
         while True:
             if self._peek() != '"':
-                raise self._error(path, "a key in double quotes is due")
+                raise self._error(path, "a key in double quotes is expected")
             key = self._string(path)
             if not self._took(":"):  # without one it may be a value, and is not shown
-                raise self._error(path, "a colon is due after a key")
+                raise self._error(path, "a colon is expected after a key")
             inner = f"{path}.{key}".lstrip(".") if _KEY.fullmatch(key) else f"{path}[{shown(key)}]"
             if key in found:
                 raise self._error(inner, f"the key occurs twice, also in line {found[key].line}")
@@ -183,7 +183,7 @@ class _Reader:
             if self._took("}"):
                 return found
             if not self._took(","):
-                raise self._error(inner, "a comma or the end of the object is due")
+                raise self._error(inner, "a comma or the end of the object is expected")
 
     def _list(self, path: str, depth: int) -> list[JsonNode]:
         found: list[JsonNode] = []
@@ -195,7 +195,7 @@ class _Reader:
             if self._took("]"):
                 return found
             if not self._took(","):
-                raise self._error(inner, "a comma or the end of the list is due")
+                raise self._error(inner, "a comma or the end of the list is expected")
 
     def _scalar(self, symbol: str, path: str) -> object:
         if symbol == '"':
@@ -210,16 +210,18 @@ class _Reader:
             if self._text.startswith(word, self._at):
                 self._at += len(word)
                 return value
-        raise self._error(path, "a value is due" if symbol else "the file ends too early")
+        raise self._error(path, "a value is expected" if symbol else "the file ends too early")
 
     def _string(self, path: str) -> str:
         if (found := _STRING.match(self._text, self._at)) is None:
-            raise self._error(path, "a text is not closed, or holds what JSON does not allow")
+            raise self._error(
+                path, "a text is not closed, or has a character that JSON does not allow"
+            )
         text: str = json.loads(found[0])
         if _SURROGATE.search(text):
-            raise self._error(path, "a text holds half a surrogate pair")
+            raise self._error(path, "a text has half a surrogate pair")
         if "\0" in text:  # some readers end a text there, and so read another one
-            raise self._error(path, "a text holds a zero byte")
+            raise self._error(path, "a text has a zero byte")
         self._at = found.end()
         return text
 

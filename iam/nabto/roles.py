@@ -1,4 +1,4 @@
-"""Nabto's roles as roles of handfast."""
+"""Nabto's roles as roles of handfast, with a rank and with the rights that can be imported."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Grants = tuple[Grant, ...]
 
 @dataclass(frozen=True, slots=True)
 class NabtoPolicy:
-    """One of their policies: what it grants, and which numbers that needs."""
+    """A policy of the file: what it grants, and which attributes have to be numbers for that."""
 
     grants: Grants
     needed: tuple[NumberNeeded, ...]
 
 
 def _lost(loss: Loss) -> str:
-    becomes = "becomes only here and there" if loss.partly else "does not become"
-    why = f"needs {', '.join(loss.lacking)} too" if loss.lacking else "names no such target"
-    return f"{', '.join(loss.allowed)} {becomes} {loss.action}, which does more and {why}"
+    how = "can be imported only under some conditions" if loss.partly else "cannot be imported"
+    why = f"needs {', '.join(loss.lacking)}, too" if loss.lacking else "has no such target"
+    return f"{', '.join(loss.allowed)} {how}: {loss.action} {why}"
 
 
 def _all(names: Iterable[str], policies: Mapping[str, NabtoPolicy]) -> Grants:
@@ -76,17 +76,15 @@ def our_roles(
             own, statements = [], (*simple(grants), *statements)
             notes.add(
                 role_node,
-                "whatever some policy of this role compares as a number has to be one, whichever "
-                "policy allows the action",
+                "an attribute that some policy of this role compares as a number has to be a "
+                "number, whichever policy allows the action",
             )
         if statements:
             extra.append(Policy(f"nabto-role-{name}", statements))
             own.append(extra[-1].id)
         roles.append(Role(role_id(name), ranks[name], (_SHARED, *own)))
         if role_id(name) != name:
-            notes.add(
-                role_node, f"handfast has a role {name}; this one is called {role_id(name)} here"
-            )
+            notes.add(role_node, f"handfast has a role {name}; the imported one is {role_id(name)}")
         for loss in losses(grants):
             notes.add(role_node, _lost(loss))
     _note_ranks(node, roles, notes)
@@ -121,7 +119,9 @@ def unpaired_role(
     node = config.get("UnpairedRole")
     grants: Grants = ()
     if node is None:
-        notes.add(config, "no role for unpaired keys is named; they may do nothing but look")
+        notes.add(
+            config, "no role for unpaired keys is named; they may only discover the resources"
+        )
     else:
         if node.text() not in roles:
             raise node.error(f"there is no role {shown(node.text())}", "Define it.")
@@ -134,8 +134,8 @@ def unpaired_role(
         if lost:
             notes.add(
                 node,
-                f"an unpaired key may do nothing here but look and redeem an invite, so not "
-                f"{', '.join(sorted(lost))}; only users with this role may",
+                "an unpaired key may only discover the resources and redeem an invite; only users "
+                f"with this role get {', '.join(sorted(lost))}",
             )
     carried = (
         Statement(one.effect, (_REDEEM,), one.conditions)
@@ -151,7 +151,7 @@ def _note_ranks(node: JsonNode, roles: list[Role], notes: Notes) -> None:
     if ranks:
         notes.add(
             node,
-            "roles have a rank here, and no one changes or grants one that is higher than their "
-            f"own: {ranks}. All are below handfast's own roles, and none is owner; a person "
-            "at the device makes a user an owner",
+            "roles have a rank in handfast, and no user changes or grants one above their own: "
+            f"{ranks}. All rank below the built-in roles, and none is owner: a person at the "
+            "device makes a user an owner",
         )

@@ -8,9 +8,9 @@
 Version 1 has one "Fingerprint" in the place of the list. A user is imported with name, role,
 display name and keys. A user who cannot log in by a key there (one who was invited and has not
 paired), or who may do nothing there (without a role, or with one that the configuration does not
-define), is left out: handfast has invites for that. Of secrets only the name of the field is ever
-mentioned; and errors show no value at all, because in a damaged file anything can be where a name
-is expected.
+define), is left out: handfast has invites for that. A note names the field of a secret, never its
+value. An error shows no value at all, because in a damaged file a secret can be in the place of a
+name.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _OF_USER: Final[Mapping[str, tuple[type, str]]] = {
     "NotificationCategories": (list, _NO_PUSH),
     "OauthSubject": (str, "a user of handfast is known by keys"),
 }
-_OFF: Final[tuple[object, ...]] = (False, "", [], {})  # says nothing that could be missed
+_OFF: Final[tuple[object, ...]] = (False, "", [], {})  # values without information
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ImportedState:
 def read_state(text: str, *, file: str, roles: Mapping[str, str]) -> ImportedState:
     """Read a state. Raises PolicyFileError with file, line and path.
 
-    `roles` are those of its configuration, each with its name here (`Imported.role_ids`).
+    `roles` are those of its configuration, each with its name in handfast (`Imported.role_ids`).
     """
     root = read(text, file=file)
     notes = Notes()
@@ -105,7 +105,7 @@ def _users(
             )
             continue
         if role_name != role.text():
-            notes.add(role, f"handfast has a role {role.text()}; theirs is called {role_name} here")
+            notes.add(role, f"handfast has a role {role.text()}; the imported one is {role_name}")
         if not keys:
             notes.add(
                 node,
@@ -134,8 +134,8 @@ def _keys(node: JsonNode, version: int, notes: Notes, taken: dict[str, JsonNode]
                 raise key_node.error("this is not 64 hex digits", "Give the whole fingerprint.")
             notes.add(
                 key_node,
-                "Nabto knows no client by a fingerprint in capitals; the key is left out, "
-                "add it if it is meant",
+                "Nabto accepts no fingerprint in capitals; the key is left out; add it if its "
+                "client is to have access",
             )
             continue
         if (before := taken.get(fingerprint)) is not None:
@@ -172,11 +172,11 @@ def _label(node: JsonNode | None, notes: Notes) -> str:
 
 
 def _note_left_out(node: JsonNode, fields: Mapping[str, tuple[type, str]], notes: Notes) -> None:
-    """Names the fields that are set and never carried, and not what is in them."""
+    """Add a note for each field that is set and not imported, without its value."""
     for field, (kind, instead) in fields.items():
         if (found := node.get(field)) is None:
             continue
         if type(found.value) is not kind:
             raise found.error(f"{found.kind} where {KINDS[kind]} is expected")
         if found.value not in _OFF:
-            notes.add(found, f"not carried: {instead}")
+            notes.add(found, f"not imported: {instead}")

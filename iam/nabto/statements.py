@@ -18,7 +18,7 @@ from iam.attributes import IS_LOCAL
 from iam.condition import NEGATIVE, Condition, Operator
 from iam.limits import NABTO_ACTION_CHARACTERS_MAX, NABTO_VARIANTS_MAX
 from iam.nabto.comparisons import Comparison
-from iam.nabto.counterparts import CALLER, COUNTERPARTS, INSTEAD, TARGETS, is_known, is_ours
+from iam.nabto.counterparts import CALLER, COUNTERPARTS, INSTEAD, TARGETS, is_known, is_reserved
 from iam.nabto.grants import NUMBER_MAX, Grant, NumberNeeded, is_long
 from iam.nabto.json_nodes import JsonNode, shown
 from iam.policy import ACTION, Effect
@@ -37,7 +37,7 @@ class Notes:
     def unknown(self, node: JsonNode, *known: str) -> None:
         """Add a note about each member of this object that has none of these keys."""
         for key, member in node.unknown(*known):
-            self.add(member, f"nothing is known of the field {shown(key)}; it is left out")
+            self.add(member, f"the field {shown(key)} is unknown and is left out")
 
 
 def read_statement(
@@ -45,7 +45,7 @@ def read_statement(
 ) -> Iterator[Grant | NumberNeeded]:
     """Yield what a statement allows or denies, and what its errors deny.
 
-    One grant for each action and variant. `roles` has Nabto's by name, each with its name here.
+    One grant for each action and variant. `roles` maps Nabto's names of roles to handfast's.
     """
     notes.unknown(node, "Effect", "Actions", "Conditions")
     effect = node.required("Effect")
@@ -82,7 +82,7 @@ def _why_not(action: str) -> str:
         return INSTEAD[action]
     if action.startswith("IAM:"):
         return "" if action in TARGETS else "Nabto's IAM has no such action"
-    return "the module is one of handfast's own; rename it" if is_ours(action) else ""
+    return "the module is reserved by handfast; rename it" if is_reserved(action) else ""
 
 
 # --------------------------------------------------------------------------------- conditions
@@ -124,17 +124,18 @@ def _carried(
             continue
         found.lost += ((comparison, len(found.kept)),)
         if effect is Effect.ALLOW:
-            notes.add(comparison.node, f"this cannot be said here; {shown(action)} is left out")
+            notes.add(comparison.node, f"handfast cannot express this; {shown(action)} is left out")
             found.is_whole = False
         else:
             notes.add(
-                comparison.node, f"this cannot be said here; {shown(action)} is denied without it"
+                comparison.node,
+                f"handfast cannot express this; {shown(action)} is denied without it",
             )
         if comparison.can_fail:
             notes.add(
                 node,
                 f"{shown(action)} is denied wherever Nabto looks at {comparison.operator} "
-                f"{shown(comparison.attribute)}, which cannot be said here and may be an error "
+                f"{shown(comparison.attribute)}, which handfast cannot express and may be an error "
                 "there",
             )
     return found
@@ -199,7 +200,7 @@ def _note_differences(
         if one.operator.startswith("Numeric"):
             notes.add(
                 node,
-                f"{shown(action)} is denied where {one.attribute} is no number such as 42 or "
+                f"{shown(action)} is denied where {one.attribute} is not a number such as 42 or "
                 f"42.3, or has more than {NUMBER_MAX} characters",
             )
     if effect is Effect.DENY and action in TARGETS:

@@ -255,7 +255,7 @@ async def test_check_does_not_report_allowed_if_it_depends_on_the_resource(
     depends = {"action": "Lamp:Read", "allowed": False, "depends": ["Lamp:Room"]}
     check = (await caller.ask("GET", "/iam/check?action=Lamp:Read")).body
     assert check == depends | {
-        "missing": "It depends on Lamp:Room, which only the request itself tells."
+        "missing": "It depends on Lamp:Room, which is known only with the request."
     }
     other = (await owner.ask("GET", "/iam/check?action=Lamp:Read&user=nora")).body
     assert other == depends | {"reason": "role 'neighbour': it depends on Lamp:Room"}

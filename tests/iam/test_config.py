@@ -241,7 +241,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "a rank of an owner": (ROLE.replace("5", "40  #!"), "not from 1 to 39"),
     "another rank for a built-in role": (
         '[[role]]\nid = "guest"\nrank = 39  #!\npolicies = []',
-        "the rank of 'guest' is 10",
+        "the rank of 'guest' is fixed at 10",
     ),
     "an unknown policy": (
         '[[role]]\nid = "r"\nrank = 5\npolicies = [\n"core-guest",\n"nowhere",  #!\n]',
@@ -321,7 +321,7 @@ def test_only_a_role_may_be_without_anything() -> None:
         ("Deny", "StringNotLike", "IAM:Username", "a?", "does not apply where"),
         ("Deny", "StringNotEquals", "Connection:RoleId", "guest", ""),
         ("Allow", "StringNotEquals", "Lamp:Zone", "kitchen", ""),
-        ("Allow", "StringEquals", "Lamp:Zone", "kit*", "no wildcard"),
+        ("Allow", "StringEquals", "Lamp:Zone", "kit*", "is a wildcard only in"),
         ("Allow", "StringLike", "Lamp:Zone", "kit*", ""),
         ("Allow", "DateLessThan", "Clock:Now", "2030", "before 2001"),
         ("Allow", "DateLessThan", "Clock:Now", "1896091200", ""),

@@ -98,11 +98,11 @@ WRONG_CONFIGS = {
     "a role twice": Wrong(('"Id": "Guest"', '"Id": "Unpaired"'), "t.json:6: Roles[1].Id: "),
     "two roles of one name": Wrong(
         ('"Id": "Guest"', '"Id": "owner"', '"Id": "Standard"', '"Id": "nabto-owner"'),
-        "t.json:4: Roles: two roles would have one name here",
+        "t.json:4: Roles: two roles would get the same name",
     ),
     "a name that cannot be": Wrong(
         ('"Id": "Guest"', '"Id": "Best \\u202e guest"'),
-        "t.json:6: Roles[1].Id: this cannot be a name here",
+        "t.json:6: Roles[1].Id: this cannot be a name in handfast",
     ),
     "an unknown unpaired role": Wrong(
         ('"UnpairedRole": "Unpaired"', '"UnpairedRole": "Missing"'),
@@ -176,22 +176,22 @@ def test_a_wrong_state_is_refused_at_its_place(what: str) -> None:
 
 NOT_JSON = {
     "": "t:1: the file ends too early",
-    "{": "t:1: a key in double quotes is due",
-    '{"a": 1,}': "t:1: a key in double quotes is due",
-    '{"a" 1}': "t:1: a colon is due after a key",
-    '{\n"a": [1 2]}': "t:2: a[0]: a comma or the end of the list is due",
+    "{": "t:1: a key in double quotes is expected",
+    '{"a": 1,}': "t:1: a key in double quotes is expected",
+    '{"a" 1}': "t:1: a colon is expected after a key",
+    '{\n"a": [1 2]}': "t:2: a[0]: a comma or the end of the list is expected",
     '{"a": 1} {}': "t:1: there is text after the end",
-    '{"a": NaN}': "t:1: a: a value is due",
-    '{"a": Infinity}': "t:1: a: a value is due",
-    '{"a": 01}': "t:1: a: a comma or the end of the object is due",
-    "{'a': 1}": "t:1: a key in double quotes is due",
-    '{"a": "\t"}': "t:1: a: a text is not closed, or holds what JSON does not allow",
-    '{"a": "\\x"}': "t:1: a: a text is not closed, or holds what JSON does not allow",
-    '{"a": "\\ud800"}': "t:1: a: a text holds half a surrogate pair",
-    '{"a": "\ud800"}': "t:1: a: a text holds half a surrogate pair",
+    '{"a": NaN}': "t:1: a: a value is expected",
+    '{"a": Infinity}': "t:1: a: a value is expected",
+    '{"a": 01}': "t:1: a: a comma or the end of the object is expected",
+    "{'a': 1}": "t:1: a key in double quotes is expected",
+    '{"a": "\t"}': "t:1: a: a text is not closed, or has a character that JSON does not allow",
+    '{"a": "\\x"}': "t:1: a: a text is not closed, or has a character that JSON does not allow",
+    '{"a": "\\ud800"}': "t:1: a: a text has half a surrogate pair",
+    '{"a": "\ud800"}': "t:1: a: a text has half a surrogate pair",
     '{"a": ' + "9" * 5000 + "}": "t:1: a: this number is too long",
     "[" * 5000: "t:1: " + "[0]" * 32 + ": this is nested more than 32 deep",
-    '{"a": 1 // why\n}': "t:1: a: a comma or the end of the object is due",
+    '{"a": 1 // why\n}': "t:1: a: a comma or the end of the object is expected",
     "[]": "t:1: a list where an object is expected",
     " " * (1 << 20) + "{}": "t:1: the file is longer than 1048576 characters",
 }
@@ -344,8 +344,8 @@ def test_no_error_shows_a_secret(data: st.DataObject) -> None:
     [
         "the user script-1 has no role",
         "the user carl has no key and is left out; make an invite for carl with the role Guest",
-        "Nabto knows no client by a fingerprint in capitals",
-        "handfast has a role owner; theirs is called nabto-owner here",
+        "Nabto accepts no fingerprint in capitals",
+        "handfast has a role owner; the imported one is nabto-owner",
     ],
 )
 def test_who_is_not_carried_is_said(lost: str) -> None:
@@ -356,7 +356,9 @@ def test_a_key_of_the_other_version_is_not_read() -> None:
     text = text_of("state-1").replace('"Version": 1', '"Version": 2')
     imported = read_state(text, file="s")
     assert imported.users == ()
-    assert "s:17: Users[0].Fingerprint: nothing is known of the field" in "\n".join(imported.notes)
+    assert "s:17: Users[0].Fingerprint: the field 'Fingerprint' is unknown" in "\n".join(
+        imported.notes
+    )
 
 
 def test_a_name_that_a_terminal_would_obey_is_left_out() -> None:
