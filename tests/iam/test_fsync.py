@@ -7,6 +7,7 @@ report, as if it had been killed, and its files are opened without the fault.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from pathlib import Path
 import pytest
 
 from iam import Key, State, Store, User
+from iam.errors import StoreWriteFailed
 from iam.recovery import Reason
+from iam.storefile import StoreFile
+from tests.iam.store_files import traced
 
 pytestmark = pytest.mark.needs_tool("cc")
 ROOT = Path(__file__).parents[2]
@@ -120,23 +124,33 @@ def test_the_next_change_does_not_carry_a_failed_one_along(
         assert store.recovery is None
 
 
-@pytest.mark.usefixtures("fault")
+FAIL_AT_COMMIT = (
+    "CREATE TEMP TABLE parents (id INTEGER PRIMARY KEY)",
+    "CREATE TEMP TABLE children (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+    "CREATE TEMP TRIGGER failing AFTER INSERT ON users BEGIN INSERT INTO children VALUES (1); END",
+)
+
+
 def test_no_other_change_is_made_before_a_failed_one_is_undone(
     tmp_path: Path, house: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order, without a disk that fails: the log is emptied before anything is written."""
-    with closing(Store.open(tmp_path / "state.db")) as store:
+
+    def failing(_file: StoreFile) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    new = house.replaced(None, User("zoe", "guest", (Key("e" * 64),)))
+    with traced(monkeypatch) as (db, done), closing(Store.open(tmp_path / "state.db")) as store:
         store.commit(house)
-        store._file._is_doubtful = True
-        done: list[str] = []
-        real = store._file.checkpoint
-
-        def checkpoint() -> None:
-            done.append("checkpoint")
-            real()
-
-        monkeypatch.setattr(store._file, "checkpoint", checkpoint)
-        store._file.db.set_trace_callback(done.append)
-        store.commit(house.replaced(None, User("zoe", "guest", (Key("e" * 64),))))
-        assert done.index("checkpoint") < done.index("BEGIN IMMEDIATE")
+        for statement in FAIL_AT_COMMIT:
+            db[-1].execute(statement)
+        with monkeypatch.context() as patch:
+            patch.setattr(StoreFile, "checkpoint", failing)
+            with pytest.raises(StoreWriteFailed):
+                store.commit(new)
+        assert "may hold a change" in store.fault
+        db[-1].execute("DROP TRIGGER failing")
+        done.clear()
+        store.commit(new)
+        assert done.index("PRAGMA wal_checkpoint(TRUNCATE)") < done.index("BEGIN IMMEDIATE")
         assert store.fault == ""
