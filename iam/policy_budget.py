@@ -27,7 +27,7 @@ class Budget:
         self._counted: Counter[str] = Counter()
 
     def add(self, what: str, number: int = 1) -> str:
-        """Count some more; return why that is too much, or an empty text."""
+        """Add to a count; return why it is too much, or an empty text."""
         self._counted[what] += number
         if self._counted[what] > POLICY_TOTALS[what]:
             return f"the files hold more than {POLICY_TOTALS[what]} {what} in all"

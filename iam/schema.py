@@ -182,6 +182,11 @@ def _time_floor(query: Query) -> float:
     return time_floor if isfinite(time_floor) else 0.0
 
 
+def as_stored(attempts: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the counters as they are read back. Raises ValueError as `write_attempts` does."""
+    return MappingProxyType(json.loads(json.dumps(dict(attempts), allow_nan=False)))
+
+
 def write_attempts(execute: Execute, attempts: Mapping[str, object]) -> None:
     """Replace the counters. Raises ValueError for what JSON cannot express."""
     body = json.dumps(dict(attempts), allow_nan=False)

@@ -18,7 +18,6 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sqlite3
@@ -135,9 +134,9 @@ class Store:
     def end_recovery(
         self, *events: Event, state: State | None = None, label: object = None
     ) -> None:
-        """Decide about `recovery`: keep the state as it is, or use `state` and its label record.
+        """Decide about `recovery`: keep the state in force, or use `state` and its label record.
 
-        The state that was in force is kept as `<file>.replaced`; the copy of what was found is
+        A state that is replaced is kept as `<file>.replaced`; the copy of the unsound file is
         removed. Raises StoreWriteFailed.
         """
         attempts: dict[str, object] | None = None
@@ -178,7 +177,7 @@ class Store:
         changes = [(statement, rows) for statement, rows in schema.writes(old, new) if rows]
         if not changes and not events and attempts is None and recovery is KEEP:
             return
-        body = old_attempts if attempts is None else _plain(attempts)
+        body = old_attempts if attempts is None else schema.as_stored(attempts)
         added, dropped = rights.changed_rows(old, new, old_attempts, body)
         has_sealed = bool(added or dropped or is_reset) or recovery is not KEEP
         seal = self._mark.seal
@@ -230,9 +229,9 @@ class Store:
         self._last_seen.note_time(now)
 
     def flush_seen(self) -> None:
-        """Write what was noted if that is due; call it as often as you like.
+        """Write the noted times if that is due, and repair the mark; call it at any rate.
 
-        Raises StoreWriteFailed; then what was noted is kept.
+        Raises StoreWriteFailed; then the noted times are kept.
         """
         if self._last_seen.is_due:
             self._flush()
@@ -255,13 +254,13 @@ class Store:
         self._last_seen.written(noted)
 
     def subscribe(self, watcher: Callable[[State, State], None]) -> Callable[[], None]:
-        """Call `watcher(old, new)` after each change of the state; return what ends that."""
+        """Call `watcher(old, new)` after each change, until the returned function is called."""
         return self._state_watchers.add(watcher)
 
     def on_events(self, watcher: Callable[[int], None]) -> Callable[[], None]:
-        """Call `watcher(seq)` with the number of the newest event after each commit with events.
+        """Call `watcher(seq)` after each commit with events; `seq` is the number of the newest.
 
-        Returns what ends that.
+        The returned function ends this.
         """
         return self._event_watchers.add(watcher)
 
@@ -294,8 +293,3 @@ class Store:
         self._prepare()
         with self._file.transaction(failed) as db:
             yield db
-
-
-def _plain(attempts: Mapping[str, object]) -> Mapping[str, object]:
-    """The form that is read back. Raises ValueError for what JSON cannot express."""
-    return MappingProxyType(json.loads(json.dumps(dict(attempts), allow_nan=False)))

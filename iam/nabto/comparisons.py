@@ -26,7 +26,7 @@ OPERATORS: Final = frozenset(
         "Bool",
     }
 )
-NO_ROLE: Final = "-"  # before the name of a role that the file does not define; no id begins so
+NO_ROLE: Final = "-"  # prefix of the name of a role that the file does not define; no ID has it
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def simple(grants: Iterable[Grant]) -> tuple[Statement, ...]:
 
 
 def combined(grants: Iterable[Grant]) -> tuple[Statement, ...]:
-    """Return what the grants of a role allow together and none of them alone."""
+    """Return what the grants of a role allow together and none of them allows alone."""
     return written(
         Grant(Effect.ALLOW, counterpart.action, conditions)
         for counterpart, conditions in _together(tuple(grants))
@@ -83,9 +83,13 @@ def combined(grants: Iterable[Grant]) -> tuple[Statement, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """An action of handfast that is not allowed although `allowed`, which it is about, is.
+    """An action of handfast that a role does not get, or not under all conditions.
 
-    It needs `lacking`, too. `partly`: under some conditions it is allowed.
+    Attributes:
+        action: the action of handfast.
+        allowed: the actions of Nabto that the role has and that serve nothing else.
+        lacking: the actions of Nabto that it needs as well.
+        partly: it is allowed under some conditions.
     """
 
     action: str
@@ -95,7 +99,7 @@ class Loss:
 
 
 def losses(grants: Iterable[Grant]) -> Iterable[Loss]:
-    """Return what a role does not get, one for each action of handfast."""
+    """Return the losses of a role, at most one for each action of handfast."""
     grants = tuple(grants)
     reached = [(one.action, frozenset(conditions)) for one, conditions in _together(grants)]
     found: dict[str, Loss] = {}
@@ -156,7 +160,7 @@ def _allowed(grants: tuple[Grant, ...]) -> dict[tuple[Condition, ...], frozenset
 
 
 def written(grants: Iterable[Grant]) -> tuple[Statement, ...]:
-    """Return statements that say this, one for each effect and set of conditions, in order."""
+    """Return the grants as statements, one for each effect and set of conditions, in order."""
     groups: dict[tuple[Effect, tuple[Condition, ...]], dict[str, None]] = {}
     for grant in grants:
         groups.setdefault((grant.effect, grant.conditions), {})[grant.action] = None

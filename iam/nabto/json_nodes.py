@@ -174,7 +174,7 @@ class _Reader:
             if self._peek() != '"':
                 raise self._error(path, "a key in double quotes is expected")
             key = self._string(path)
-            if not self._took(":"):  # without one it may be a value, and is not shown
+            if not self._took(":"):  # the text may be a value, so no error shows it
                 raise self._error(path, "a colon is expected after a key")
             inner = f"{path}.{key}".lstrip(".") if _KEY.fullmatch(key) else f"{path}[{shown(key)}]"
             if key in found:

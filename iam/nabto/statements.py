@@ -59,7 +59,7 @@ def read_statement(
     for comparison in comparisons:
         if comparison.operator in NEGATIVE and len(comparison.values) > 1:
             notes.add(
-                comparison.node, "in Nabto this holds where one value differs, and so it does here"
+                comparison.node, "in Nabto this holds if one value differs; the import keeps that"
             )
     for action, action_node in actions.items():
         if why := _why_not(action):
@@ -77,7 +77,7 @@ def read_statement(
 def _why_not(action: str) -> str:
     """Why an action cannot be imported, or an empty text."""
     if len(action) > NABTO_ACTION_CHARACTERS_MAX or not ACTION.fullmatch(action):
-        return "no request asks for it; an action is Module:Verb, and * fits nothing in Nabto"
+        return "no request asks for it; an action is Module:Verb, and * matches nothing in Nabto"
     if action in INSTEAD:
         return INSTEAD[action]
     if action.startswith("IAM:"):
@@ -114,8 +114,8 @@ def _carried(
         ):
             notes.add(
                 comparison.node,
-                f"this never holds for {shown(action)} in Nabto, which does not know "
-                "what is compared there; the action is left out",
+                f"this never holds for {shown(action)} in Nabto, which does not provide "
+                "the attribute; the action is left out",
             )
             found.is_whole = False
             return found

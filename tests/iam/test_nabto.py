@@ -135,7 +135,7 @@ NOTES = {
         "t.json:8: Policies[0].Statements[0].Actions[3]: 'Hello:Get' is left out: the module ",
         "t.json:8: Policies[0].Statements[0].Actions[4]: 'IAM:Fly' is left out: Nabto's IAM has ",
         "t.json:8: Policies[0].Statements[0].Actions[5]: 'iam:GetUser' is left out: the module ",
-        "t.json:12: Policies[0].Statements[1].Conditions[0]: in Nabto this holds where one value ",
+        "t.json:12: Policies[0].Statements[1].Conditions[0]: in Nabto this holds if one value ",
         "t.json:22: Policies[1].Statements[0].Conditions[0]: handfast cannot express this; 'Lamp:S",
         "t.json:27: Policies[1].Statements[1].Conditions[0]: handfast cannot express this; 'Lamp:B",
         "t.json:30: Policies[1].Statements[3].Conditions[0]: this never holds for 'Lamp:Wave' ",
