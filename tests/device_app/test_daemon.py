@@ -20,7 +20,7 @@ from device_app.console.control_client import call
 from device_app.console.control_server import _CREDENTIALS, ControlServer
 from device_app.errors import AppError, NoDaemon
 from peer.errors import ObservationEnded
-from tests.kit.daemon import command, environment, run
+from tests.kit.daemon import command, environment, run, run_process
 from tests.kit.device import Caller
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ async def test_a_signal_ends_the_daemon_cleanly(kit: Kit, number: int) -> None:
 
 async def test_a_second_daemon_names_the_process_of_the_first(kit: Kit) -> None:
     daemon = await kit.daemon()
-    second = await run(kit.home, "run", "--port", "0")
+    second = await run_process(kit.home, "run", "--port", "0")
     assert second.code == 1
     assert str(daemon.process.pid) in second.err
     assert (await daemon.run("health")).code == 0
@@ -397,7 +397,7 @@ async def test_the_service_manager_is_notified_of_start_and_stop(kit: Kit, tmp_p
 async def test_an_invalid_configuration_prevents_the_start_and_names_the_line(kit: Kit) -> None:
     kit.home.mkdir()
     (kit.home / "device.toml").write_text('[pairing]\nrole = "king"\n', encoding="utf-8")
-    refused = await run(kit.home, "run", "--port", "0")
+    refused = await run_process(kit.home, "run", "--port", "0")
     assert refused.code == 1
     assert "device.toml:2" in refused.err
     assert "Traceback" not in refused.err

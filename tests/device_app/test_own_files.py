@@ -27,7 +27,7 @@ from iam.store import Store
 from peer import files as peer_files
 from peer.errors import IdentityError
 from peer.identity import Identity
-from tests.kit.daemon import environment, run
+from tests.kit.daemon import environment, run_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -171,7 +171,7 @@ async def test_verbs_run_by_root_create_only_files_of_the_service(served: Path) 
         ["policy", "list"],
         ["reset", "--yes"],
     ):
-        result = await run(served, *verb)
+        result = await run_process(served, *verb)
         assert result.code == 0, (verb, result)
         assert owners(served) == {OTHER}, verb
 

@@ -18,7 +18,7 @@ from device_app.errors import ConfigError
 from device_app.pairing.terms import PairingTerms
 from iam.store import Store
 from peer.errors import ObservationEnded
-from tests.kit.daemon import run
+from tests.kit.daemon import run, run_process
 from tests.kit.device import SETTINGS
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ async def test_conditions_are_listed_with_the_policies(kit: Kit) -> None:
 async def test_an_invalid_set_prevents_the_start_but_not_a_reset(kit: Kit) -> None:
     assert (await run(kit.home, "init", "--name", "kitchen")).code == 0
     path = kit.policy(INVALID)
-    refused = await run(kit.home, "run", "--port", "0", "--pairing-port", "0")
+    refused = await run_process(kit.home, "run", "--port", "0", "--pairing-port", "0")
     assert refused.code == 1
     assert f"error: {path}:14: role 'x' names the unknown policy 'no-such'" in refused.err
     assert (await run(kit.home, "status")).code == 0

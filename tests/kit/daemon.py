@@ -9,10 +9,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
+from click.testing import CliRunner
+
+from device_app import cli
 from tests.kit.waiting import TIMEOUT_SECONDS
 
+_ONE_COMMAND: Final = Lock()
 HOST = "127.0.0.1"
 
 
@@ -123,7 +128,25 @@ def environment() -> dict[str, str]:
 
 
 async def run(home: Path, *args: str, env: dict[str, str] | None = None) -> Result:
-    """Run one command to its end."""
+    """Run one command to its end in this process, in a thread since it runs an event loop."""
+    assert "run" not in args, "the daemon sets signal handlers: use `run_process`"
+    outside = dict.fromkeys(name for name in os.environ if name.startswith("HANDFAST"))
+    changed = outside | {"HANDFAST_INTERFACES": HOST} | (env or {})
+
+    def call() -> Result:
+        with _ONE_COMMAND:  # click's runner replaces `sys.stdout`
+            words = ["--home", str(home), *args]
+            result = CliRunner().invoke(cli.main, words, env=changed, prog_name="handfast-device")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Result(result.exit_code, result.stdout, result.stderr)
+
+    async with asyncio.timeout(4 * TIMEOUT_SECONDS):
+        return await asyncio.to_thread(call)
+
+
+async def run_process(home: Path, *args: str, env: dict[str, str] | None = None) -> Result:
+    """Run one command to its end as a process, for its signals, its user or its start."""
     process = await asyncio.create_subprocess_exec(
         *command(home, *args),
         stdin=subprocess.DEVNULL,
