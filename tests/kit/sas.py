@@ -12,7 +12,7 @@ from peer.pairing.errors import Mismatch
 from peer.pairing.sas import SasClient, SasDevice, commitment, number
 from peer.pairing.sides import Terms, bytes_field
 
-DIGITS = 3
+DIGITS = 2
 WINDOW = b"\x04" * 16
 CLIENT, DEVICE, MIDDLE = (Fingerprint(bytes([n]) * 32) for n in (2, 3, 9))
 
@@ -43,7 +43,7 @@ class Middle:
         return self.rng.randbytes(32)
 
     def as_device(self, shown: str, client_nonce: bytes) -> bytes:
-        """Search for a device nonce that makes the client show this number: about 1000 tries."""
+        """Search for a device nonce that makes the client show this number: about 100 tries."""
         while number(self.b_client, client_nonce, nonce := self.nonce(), digits=DIGITS) != shown:
             pass
         return nonce
