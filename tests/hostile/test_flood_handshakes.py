@@ -74,8 +74,11 @@ class Scene:
     ) -> None:
         """Complete a handshake from each source, and send nothing afterwards."""
         to = Address(HOST, device.port(pairing=pairing))
-        clients = await asyncio.gather(*(stop_at(Step.DONE, to, source=one) for one in sources))
-        self.silent += clients
+
+        async def stop(source: str) -> None:
+            self.silent.append(await stop_at(Step.DONE, to, source=source))
+
+        await asyncio.gather(*map(stop, sources))
 
     async def close(self) -> None:
         for path in self.paths:
