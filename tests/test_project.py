@@ -295,16 +295,17 @@ def pytest_says(
     folder: Path, sample: str, *options: str, ci: str, before: tuple[str, ...] = ()
 ) -> tuple[int, str]:
     """Exit code and output of a run over one file, with our configuration and root conftest.
-    `before` is a command that starts pytest."""
+    `before` is a command that starts pytest. Of the plugins only those that it needs are loaded."""
     (folder / "tests").mkdir()
     shutil.copy(ROOT / "pyproject.toml", folder)
     shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
     (folder / "tests" / "test_sample.py").write_text(sample)
     outside = {name: value for name, value in os.environ.items() if "COV" not in name}
+    plugins = ["-pno:cacheprovider", "-pxdist", "-ppytest_asyncio.plugin", "-ppytest_timeout"]
     run = subprocess.run(
-        [*before, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
+        [*before, sys.executable, "-m", "pytest", "-q", *plugins, *options],
         cwd=folder,
-        env={**outside, "CI": ci},
+        env={**outside, "CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,
