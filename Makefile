@@ -1,10 +1,10 @@
-# Needs python3 (3.11 or newer) and make; everything else is made below .venv, from the lock files.
+# Requires python3 (3.11 or newer) and make. All other tools are installed into .venv from the lock files.
 PYTHON ?= python3
 BIN    := .venv/bin
 PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
-# `ip` and `nft` live there, and not everybody's PATH knows it.
+# `ip` and `nft` are in sbin, which the PATH of an ordinary user may not include.
 export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls
-# A virtual environment cannot be moved: in a copied folder these stamps are other names, and all is made anew.
+# A virtual environment cannot be moved. The stamps contain a checksum of the path, so a copied folder rebuilds its own.
 HERE    := $(firstword $(shell pwd | cksum))
 MADE    := .venv/.made-$(HERE)
 RUNTIME := .venv/.runtime-$(HERE)
@@ -15,34 +15,34 @@ MBEDTLS := .venv/mbedtls/mbedtls-ecjpake
 .PHONY: help demo test check docs bench soak lock clean
 .DEFAULT_GOAL := help
 
-help:  ## this list
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
-demo: $(RUNTIME)  ## a device and a client pair and talk on this machine, in one minute
+demo: $(RUNTIME)  ## pair a device and a client on this machine, in one minute
 	@$(BIN)/handfast demo
 
-test: $(DEV)  ## all tests, warnings are errors, with branch coverage
+test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	@.ci/tools
 	@$(MAKE) --no-print-directory $(FOREIGN) $(MBEDTLS)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
-check: $(DEV)  ## style, types, and import contracts
+check: $(DEV)  ## check style, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-docs: $(DEV)  ## the generated reference pages, and the Python API as HTML in build/docs
+docs: $(DEV)  ## generate the reference pages, and the Python API as HTML in build/docs
 	$(BIN)/python docs/generate.py
 
-bench: $(DEV)  ## measurements; they never fail for being slow
+bench: $(DEV)  ## run the benchmarks; no result is a failure
 	$(BIN)/python -m pytest -q -m "bench and not soak" tests/bench
 
-soak: $(DEV)  ## 200,000 requests on one session: every answer its own, memory flat (minutes)
+soak: $(DEV)  ## send 200,000 requests on one session and check each answer and the memory (minutes)
 	$(BIN)/python -m pytest -q -s -m soak tests/bench
 
-# With the oldest Python we support: it needs the most back-ports, and the newer ones install them in vain.
-lock: $(DEV)  ## newest allowed versions into requirements*.lock
+# Run this with the oldest supported Python: it requires the most backports, and newer versions ignore them.
+lock: $(DEV)  ## pin the newest allowed versions in requirements*.lock
 	$(COMPILE) --extra code --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra code --extra scan --extra test --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra foreign --constraint requirements-dev.lock --output-file requirements-foreign.lock pyproject.toml
@@ -50,14 +50,14 @@ lock: $(DEV)  ## newest allowed versions into requirements*.lock
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --no-strip-extras --generate-hashes \
 	--allow-unsafe --build-deps-for editable --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-clean:  ## removes what make made
+clean:  ## remove everything that make created
 	rm -rf .venv build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "handfast needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo missing)." >&2; \
-	  echo "Install one, then say which: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	  echo "Install one and pass its name: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@.ci/tools venv $(PYTHON)
 	$(PYTHON) -m venv --clear .venv
 	@touch $@
@@ -71,13 +71,13 @@ $(DEV): $(RUNTIME) requirements-dev.lock
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# A foreign peer that has to be compiled (see .ci/tools). Where that fails, its tests are left out and named.
+# DTLSSocket must be compiled (.ci/tools installs the compiler). If that fails, the summary names the tests left out.
 $(FOREIGN): $(DEV) requirements-foreign.lock
 	@if $(PIP) install --require-hashes --no-build-isolation -r requirements-foreign.lock >.venv/foreign.log 2>&1; \
 	then touch $@; \
-	else echo "make: DTLSSocket could not be built (.venv/foreign.log says why): its tests are left out" >&2; fi
+	else echo "make: DTLSSocket could not be built (see .venv/foreign.log): its tests are left out" >&2; fi
 
-# Debian's library lacks the one file that is wanted (see the script). Where that cannot be had, the same.
+# Debian's Mbed TLS lacks ECJPAKE (see the script). If it cannot be built, its tests are left out in the same way.
 $(MBEDTLS): tests/interop/mbedtls/build tests/interop/mbedtls/ecjpake.c | $(MADE)
 	@tests/interop/mbedtls/build .venv/mbedtls >.venv/mbedtls.log 2>&1 || \
-	  echo "make: Mbed TLS's ECJPAKE could not be built (.venv/mbedtls.log says why): its tests are left out" >&2
+	  echo "make: Mbed TLS's ECJPAKE could not be built (see .venv/mbedtls.log): its tests are left out" >&2
