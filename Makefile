@@ -11,6 +11,8 @@ RUNTIME := .venv/.runtime-$(HERE)
 DEV     := .venv/.dev-$(HERE)
 FOREIGN := .venv/.foreign-$(HERE)
 MBEDTLS := .venv/mbedtls/mbedtls-ecjpake
+# One test process more than cores, since many tests wait for a timer or for another process.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 
 .PHONY: help demo test check docs bench soak lock clean
 .DEFAULT_GOAL := help
@@ -23,8 +25,8 @@ demo: $(RUNTIME)  ## pair a device and a client on this machine, in one minute
 
 test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	@.ci/tools
-	@$(MAKE) --no-print-directory $(FOREIGN) $(MBEDTLS)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
+	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
 check: $(DEV)  ## check style, types and import contracts
 	$(BIN)/ruff check

@@ -57,6 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # after -m and -k: only what would have run is reported
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Run files with slow tests first, so that with `-n` no process runs one alone at the end.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if in_ci():
         return
     lacking = {item: ", ".join(needs(item)) for item in items}

@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("peer", "iam", "device_app", "client_app")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from tests.kit.device import Kit
 
+pytestmark = pytest.mark.slow
+
 
 async def test_init_is_safe_to_repeat(tmp_path: Path) -> None:
     home = tmp_path / "home"

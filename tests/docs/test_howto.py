@@ -33,6 +33,8 @@ from tests.kit.waiting import TIMEOUT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 HOWTO = sorted((ROOT / "docs" / "howto").glob("*.md"))
 PAGES = [

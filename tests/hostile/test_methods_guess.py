@@ -46,6 +46,8 @@ from tests.kit.methods import (
 if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit
 
+pytestmark = pytest.mark.slow
+
 CODES = (Method.CODE, PRINTED)
 
 

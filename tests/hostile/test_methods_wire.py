@@ -37,6 +37,8 @@ from tests.kit.methods import (
 if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit
 
+pytestmark = pytest.mark.slow
+
 N = p256.ORDER
 G = p256.base()
 INFINITY = b"\4" + bytes(64)

@@ -22,7 +22,7 @@ TOOL = "mbedtls-ecjpake"
 VERIFY_FAILED, BAD_INPUT = "refused 4e00", "refused 4f80"  # of ecp.h
 OTHER = {"client": "server", "server": "client"}
 
-pytestmark = pytest.mark.needs_tool(TOOL)
+pytestmark = [pytest.mark.slow, pytest.mark.needs_tool(TOOL)]
 
 
 class Foreign:

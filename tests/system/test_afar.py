@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.kit.process import Program
     from tests.kit.system import Client, Device, Stage
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_tool("ip", "nft")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs_root, pytest.mark.needs_tool("ip", "nft")]
 
 REGULAR, PAIRING = 5684, 5685  # of the device; its namespace has no other
 FORWARDED, ATTACKED = 15684, 15685  # of the router's outer side

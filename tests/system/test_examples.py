@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.kit.process import Program
     from tests.kit.system import Client, Device, Stage
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOST = "127.0.0.1"
 EV_KEY, KEY_ENTER, PRESSED, RELEASED = 1, 28, 1, 0

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tests.kit.process import Program
     from tests.kit.system import Client, Device, Stage
 
+pytestmark = pytest.mark.slow
+
 CLOSE_NOTIFY = "\n< 21/1\n"  # from the device, under the keys of a session
 COMPARE = ("--method", "compare")
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.kit.process import Program
     from tests.kit.system import Client, Device, Stage
 
+pytestmark = pytest.mark.slow
+
 HOST = "127.0.0.1"
 CODE = re.compile(r"code  ([0-9]{4}-[0-9]{4})")
 DIGITS = re.compile(r"shows  ([0-9]{3} [0-9]{3})\b")

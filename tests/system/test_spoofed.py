@@ -20,6 +20,8 @@ from tests.kit.mdns import DECADES, mdns_sender, packet, service_records, text_r
 if TYPE_CHECKING:
     from tests.kit.system import Device, Stage
 
+pytestmark = pytest.mark.slow
+
 HOST = "127.0.0.1"
 PAUSE_SECONDS = 0.05
 
