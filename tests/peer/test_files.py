@@ -35,11 +35,14 @@ def test_a_write_syncs_the_content_before_the_rename_and_the_folder_after(
     path = tmp_path / "file"
     path.write_bytes(b"old")
     steps: list[tuple[str, bytes]] = []
+    synced_sizes: list[int] = []
     sync, replace = os.fsync, Path.replace
 
     def noted_sync(handle: int) -> None:
         kind = "folder" if Path(f"/proc/self/fd/{handle}").readlink() == tmp_path else "file"
         steps.append((kind, path.read_bytes()))
+        if kind == "file":
+            synced_sizes.append(os.fstat(handle).st_size)
         sync(handle)
 
     def noted_replace(one: Path, other: Path) -> Path:
@@ -50,6 +53,7 @@ def test_a_write_syncs_the_content_before_the_rename_and_the_folder_after(
     monkeypatch.setattr(Path, "replace", noted_replace)
     write(path, b"new")
     assert steps == [("file", b"old"), ("name", b"old"), ("folder", b"new")]
+    assert synced_sizes == [3], "all data had left the buffer of the process"
 
 
 def test_an_error_leaves_the_old_content_and_no_temporary_file(
