@@ -163,7 +163,7 @@ def check_attribute(name: str) -> None:
         raise PolicyError(f"{name[:80]!r} is not an attribute", advice="Write Module:Name.")
     if is_own(name) and name not in OWN:
         raise PolicyError(
-            f"there is no attribute {name}", advice=f"There are: {', '.join(sorted(OWN))}."
+            f"there is no attribute {name}", advice=f"Known attributes: {', '.join(sorted(OWN))}."
         )
 
 

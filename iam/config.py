@@ -244,7 +244,7 @@ def _one_of(node: TomlNode, kind: type[_Member], what: str, name: str | None = N
     text = node.text(what) if name is None else name
     known = [member.value for member in kind]
     if text not in known:
-        raise node.error(f"{text[:80]!r} is not {what}", f"There are: {', '.join(known)}.")
+        raise node.error(f"{text[:80]!r} is not {what}", f"Choose from: {', '.join(known)}.")
     return kind(text)
 
 

@@ -78,7 +78,7 @@ class TomlNode:
         for key, node in found.items():
             if known and key not in known:
                 raise node.error(
-                    f"{what} has no key {key[:80]!r}", f"There are: {', '.join(known)}."
+                    f"{what} has no key {key[:80]!r}", f"Known keys: {', '.join(known)}."
                 )
         return found
 
