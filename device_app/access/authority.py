@@ -1,7 +1,7 @@
 """Decisions of this device: `iam.access` on the store's state and the device's time.
 
-Knows nothing of the network and changes nothing. The running daemon and a command on the store
-alone use it alike.
+It does not depend on the network and changes nothing. The running daemon uses it, and so does a
+command that works on the store alone.
 """
 
 from collections.abc import Mapping

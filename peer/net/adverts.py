@@ -4,7 +4,7 @@ A device is a `_coaps._udp` service, which `avahi-browse` shows, and has the sub
 which clients of handfast search for. An announcement is a hint and never an identity: any host on
 the link can send one, so everything received is bounded, parsed strictly, and dropped if invalid.
 
-The TXT record (protocol §3.1) has the entries `v` protocol version, `id` device ID, `name` the
+The TXT record (protocol §2.6) has the entries `v` protocol version, `id` device ID, `name` the
 user's name for the device, `pm` 1 while the pairing window is open, and `pp` the pairing port.
 """
 

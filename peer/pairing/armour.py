@@ -16,7 +16,7 @@ of up to 35 symbols shows as well. The end is 1, because after a 0 an additional
 
 The 37 values are the 32 digits and five more symbols. `*` is one of them, because the check runs
 over the separators as well. The other four occur only as check symbols: `$`, `%`, `+` and `/`.
-Crockford's `~` and `=` are not QR alphanumerics, and his `U` is read as V. Of the remaining QR
+Crockford's `~` and `=` are not QR alphanumerics, and `U` is read as V. Of the remaining QR
 alphanumerics, a blank is invisible, `-` and `.` get lost at the end of a line, and `:` ends the
 prefix.
 """

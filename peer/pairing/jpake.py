@@ -1,8 +1,8 @@
 """J-PAKE over P-256 (RFC 8236): two sides that know the same short code agree on a strong point.
 
-An attacker who does not know the code gets one guess per run. A run gives him no material for an
-offline dictionary attack. The client draws x1 and x2, the server x3 and x4; s is the code as a
-number (RFC 8236 §2.2 and §2.3):
+An attacker who does not know the code gets one guess per run, and no material for an offline
+dictionary attack. The client draws x1 and x2, the server x3 and x4; s is the code as a number
+(RFC 8236 §2.2 and §2.3):
 
     round one   client X1 = x1·G, X2 = x2·G             server X3 = x3·G, X4 = x4·G
     round two   client A = x2·s·(X1+X3+X4)              server B = x4·s·(X1+X2+X3)

@@ -1,18 +1,19 @@
 """The method `sas`: both sides show the same six digits, and both users compare them (protocol §5).
 
 SAS stands for "short authentication string". A man in the middle has two sessions, and each has a
-number of its own, because each number depends on its session's B. He wins if the numbers are equal.
-With six digits he could search for values that make them equal, offline and within a second. A
-commitment prevents that: each side is bound to its random value before it learns the other's.
+number of its own, because each number depends on its session's B. The attack succeeds if the
+numbers are equal. With six digits, values that make them equal could be found offline and within a
+second. A commitment prevents that: each side is bound to its random value before it learns the
+other's.
 
     1. C→D  start                     2. D→C  c = H(lp("handfast/1 commit") lp(B) lp(nD))
     3. C→D  nC, drawn after c came    4. D→C  nD; the client recomputes c
     number = int(HKDF-SHA256(ikm = nC‖nD, salt = B, info = "handfast/1 sas", 8 bytes)) mod 10^6
     5. both users accept              6. C→D  client tag; the device commits    7. D→C  device tag
 
-Towards the client, the attacker must commit before he sees nC; towards the device, he must send nC
-before he sees nD. Whichever session he finishes last, the last value that enters its number is
-honest, random and unknown to him: his chance is 10^-6 per run, and two users see a failure. Both
+Towards the client, the attacker must commit before nC is known; towards the device, nC must be sent
+before nD is known. Whichever session ends last, the last value that enters its number is honest,
+random and unknown to the attacker: the chance is 10^-6 per run, and two users see a failure. Both
 sides refuse nC = nD, so nothing can be reflected. The number itself is never sent.
 
 The tags prove that both users accepted this exchange. T is both their salt and their transcript:

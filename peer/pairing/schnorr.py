@@ -7,9 +7,9 @@
 
 `label` is lp(id), and in the profile `handfast` also lp(OtherInfo): it says who proves this, and in
 which session (RFC 8235 §3.3). A proof is valid under one label only, so it cannot be returned to
-its maker or moved to another session. The proofs are why an attacker cannot choose his points so
-that X plus his points is a value of his choice: he cannot prove an X that was computed from points
-of unknown x.
+its maker or moved to another session. Because of the proofs, an attacker cannot choose points
+whose sum with X is a value of the attacker's choice: an X that was computed from points of unknown
+x cannot be proved.
 
 Items are read and checked one by one, in the order of the message; the first fault ends it.
 """

@@ -17,6 +17,8 @@ DECISIONS = ROOT / "docs" / "decisions"
 LINES_PER_DECISION = 60
 FENCE = re.compile(r"^ *```.*?^ *```[^\n]*$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]\[]*\]\(([^()\s]+)\)")
+SECTION = re.compile(r"\bprotocol(?:\.md)?,?\s+(?:§|section )(\d+(?:\.\d+)*)", re.IGNORECASE)
+CODE = ("peer", "iam", "device_app", "client_app", "examples", "tests")
 PLACE = re.compile(r"`((?:peer|iam|device_app|client_app|tests|docs|\.ci)/[\w./-]*)`")
 
 
@@ -78,6 +80,30 @@ def test_links_are_found_and_a_broken_one_is_seen(tmp_path: Path) -> None:
     sample = tmp_path / "sample.md"
     sample.write_text("# A `b`: c, §5.1\n\n## Same\n\n## Same\n\n```sh\n# no heading\n```\n")
     assert anchors(sample) == {"a-b-c-51", "same", "same-1"}
+
+
+def sections() -> frozenset[str]:
+    """The numbers of the sections of the protocol."""
+    text = prose(ROOT / "docs" / "protocol.md")
+    return frozenset(re.findall(r"^#+ (\d+(?:\.\d+)*) ", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("folder", [*CODE, "docs"])
+def test_every_section_of_the_protocol_that_is_named_exists(folder: str) -> None:
+    files = [
+        path for path in (ROOT / folder).rglob("*.*") if path.suffix in {".py", ".md", ".cddl"}
+    ]
+    named = [(path, number) for path in files for number in SECTION.findall(path.read_text())]
+    assert [pair for pair in named if pair[1] not in sections()] == []
+
+
+def test_a_section_is_seen_across_a_line_break() -> None:
+    assert SECTION.findall("(protocol §5.8), [protocol.md\n§2.1](x), protocol.md, section 8") == [
+        "5.8",
+        "2.1",
+        "8",
+    ]
+    assert {"1", "5.12", "10"} <= sections()
 
 
 @pytest.mark.parametrize(
