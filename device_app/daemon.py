@@ -138,9 +138,10 @@ def _attend_pairing(app: App, *, quiet: bool) -> None:
             questions.end("accepted elsewhere")
         elif event.kind is PairingEventKind.ENDED:
             questions.end("this client is no longer waiting" if _has_failed(event) else "")
-        if not quiet:
-            for line in _event_lines(app.pairing, event, shown_windows):
-                output.message(line)
+        if not quiet and (lines := _event_lines(app.pairing, event, shown_windows)):
+            with questions.interrupted():
+                for line in lines:
+                    output.message(line)
 
     app.pairing.events.subscribe(show)
     if app.pairing.is_open:

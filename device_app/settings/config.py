@@ -73,7 +73,7 @@ class Settings:
         if role is None or (role in roles and role != "unpaired"):
             return
         raise ConfigError(
-            f"{self.origin.get('pairing.role', 'pairing.role')}: there is no role {role!r} to give",
+            f"{self.origin.get('pairing.role', 'pairing.role')}: no user can have role {role!r}",
             advice=f"Known roles: {', '.join(sorted(set(roles) - {'unpaired'}))}.",
         )
 
@@ -168,11 +168,22 @@ def _read(path: Path) -> Iterator[tuple[str, TomlNode]]:
             yield name, node
 
 
+def _similar_settings(key: str) -> str:
+    """The settings of the same table; the tables if there is none of that name."""
+    table, dot, _ = key.rpartition(".")
+    found = sorted(one for one in _CHECKS if one.startswith(f"{table}{dot}")) if table else []
+    if found:
+        return (
+            f"Settings of [{table}]: {', '.join(one.removeprefix(f'{table}.') for one in found)}."
+        )
+    return f"Settings are `name`, and those of {', '.join(f'[{one}]' for one in sorted(_TABLES))}."
+
+
 def _checked(key: str, node: TomlNode) -> object:
     if (check := _CHECKS.get(key)) is None:
         raise ConfigError(
             f"{node}: there is no setting {key!r}",
-            advice=f"Known settings: {', '.join(sorted(_CHECKS))}.",
+            advice=_similar_settings(key),
         )
     try:
         return check(node.plain())
@@ -182,9 +193,9 @@ def _checked(key: str, node: TomlNode) -> object:
 
 _TEMPLATE = """\
 # handfast-device: the settings of this device, all optional. A commented line shows the default.
-# More files may stand in device.d/*.toml beside this one; a later one wins.
+# Files in device.d/*.toml beside this one are read after it; a later file wins.
 
-# What people call this device. Never identity: that is its fingerprint.
+# The name of this device for people. Its identity is its fingerprint.
 name = {name}
 
 [network]
@@ -193,7 +204,7 @@ name = {name}
 # pairing_port = 5685             # open only while the pairing window is; 0 = any
 # interfaces = ["eth0"]           # where mDNS announces the device; default: every link
 # advertise = true                # announce it at all
-# public = []                     # HOST or HOST:PORT from outside, for the invites to tell
+# public = []                     # HOST or HOST:PORT from outside, added to invites
 # local = "strict"                # "compat" lets stock CoAP clients pair, which send TTL 64
 # local_interfaces = []           # links that count as local whatever their kind, for example the
                                   # interface of a container that its host bridges to the LAN

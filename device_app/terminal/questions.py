@@ -12,7 +12,7 @@ typed.
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TextIO
 
 from device_app.console.views import CeremonyView
@@ -37,8 +37,8 @@ def question(ceremony: CeremonyView, device: Fingerprint) -> str:
     lines = [
         "",
         client,
-        *fingerprint_lines("  its fingerprint    ", Fingerprint.parse(ceremony["fingerprint"])),
-        *fingerprint_lines("  this device's      ", device),
+        *fingerprint_lines("  device's fingerprint  ", device),
+        *fingerprint_lines("  client's fingerprint  ", Fingerprint.parse(ceremony["fingerprint"])),
         "Does the client show the same two fingerprints, every digit? [yes/no] ",
     ]
     return "\n".join(lines)
@@ -69,12 +69,13 @@ class TerminalQuestions:
         self._descriptor = descriptor
         self._task: asyncio.Task[None] | None = None
         self._is_answered = False
+        self._prompt = ""  # the line on which the cursor waits for an answer
         self._may_be_typing = False  # a question ended before it was answered
 
     def ask(self, ceremony: CeremonyView) -> None:
         """Ask about a client that waits; this ends the question before."""
         self.end("another client wants to pair")
-        self._is_answered = False
+        self._is_answered, self._prompt = False, ""
         self._task = asyncio.create_task(self._ask(ceremony), name="question at the terminal")
 
     def end(self, reason: str) -> None:
@@ -88,14 +89,27 @@ class TerminalQuestions:
                 self._write(f"\n({reason})\n")
         task.cancel()
 
+    @contextlib.contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """While other lines are printed: begin them on a new line, then repeat an open question."""
+        prompt = "" if self._task is None or self._is_answered else self._prompt
+        if prompt:
+            self._write("\n")
+        yield
+        if prompt:
+            self._write(prompt)
+
     async def _ask(self, ceremony: CeremonyView) -> None:
         prompts.discard_typed_input(self._descriptor)
         if self._may_be_typing:
-            self._write("\nA client wants to pair. Press Enter to see which one. ")
+            self._write("\n")
+            self._write_prompt("A client wants to pair. Press Enter to see which one. ")
             if await prompts.read_line(self._descriptor) is None:
                 return
             self._may_be_typing = False
-        self._write(question(ceremony, self._device))
+        *shown, prompt = question(ceremony, self._device).splitlines(keepends=True)
+        self._write("".join(shown))
+        self._write_prompt(prompt)
         while True:
             line = await prompts.read_line(self._descriptor)
             if line is None:  # the terminal was closed: `accept` and `refuse` still work
@@ -105,7 +119,11 @@ class TerminalQuestions:
                 self._is_answered = True
                 await self._decide(ceremony["id"], answer)
                 return
-            self._write("Please answer yes or no: ")
+            self._write_prompt("Please answer yes or no: ")
+
+    def _write_prompt(self, text: str) -> None:
+        self._prompt = text
+        self._write(text)
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the terminal was closed

@@ -48,6 +48,24 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert settings.modules == ("my_board.lamp",)
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("[board]\nbuton = true\n", "Settings of [board]: button, display, label."),
+        ("nam = 'x'\n", "[board], [limits], [network], [pairing], [resources]."),
+        ("[bord]\nbutton = true\n", "[board], [limits], [network], [pairing], [resources]."),
+    ],
+    ids=["in a table", "at the top", "no table"],
+)
+def test_an_unknown_setting_names_those_of_its_table(
+    tmp_path: Path, text: str, advice: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert caught.value.advice.endswith(advice)
+    assert len(caught.value.advice) < 100
+
+
 def test_a_later_file_overrides_single_settings(tmp_path: Path) -> None:
     settings = load(tmp_path, 'name = "a"\n[network]\nport = 1\n', "[network]\nport = 2\n")
     assert (settings.name, settings.port) == ("a", 2)
@@ -158,7 +176,7 @@ async def test_an_unknown_pairing_role_prevents_the_start(kit: Kit, role: str) -
         f'name = "kitchen"\n[pairing]\nrole = "{role}"\n', encoding="utf-8"
     )
     places = Paths(kit.home, kit.home, kit.home)
-    with pytest.raises(ConfigError, match=r"device\.toml:3: there is no role"):
+    with pytest.raises(ConfigError, match=r"device\.toml:3: no user can have role"):
         await kit.device(settings=offline.settings(places))
     # The failed start released all resources, so the next one succeeds.
     await kit.device()

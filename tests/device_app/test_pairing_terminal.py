@@ -135,6 +135,20 @@ async def test_any_other_answer_repeats_the_prompt(asked: Prompted) -> None:
     assert await asked.answer() == ("c1", False)
 
 
+async def test_other_lines_do_not_hide_an_open_question(asked: Prompted) -> None:
+    with asked.questions.interrupted():
+        asked.screen.write("nothing is asked\n")
+    assert asked.screen.getvalue() == "nothing is asked\n"
+    asked.questions.ask(SAS)
+    await asked.screen.until("[yes/no]")
+    with asked.questions.interrupted():
+        asked.screen.write("the window was extended\n")
+    prompt = "Does the client show the same six digits? [yes/no] "
+    assert asked.screen.getvalue().endswith(f"{prompt}\nthe window was extended\n{prompt}")
+    asked.type("yes\n")
+    assert await asked.answer() == ("c1", True)
+
+
 async def test_an_answer_to_a_withdrawn_question_is_discarded(asked: Prompted) -> None:
     asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
