@@ -70,7 +70,7 @@ class Invocation:
                 "this command needs a terminal to ask for confirmation",
                 advice="Give --yes to run it without confirmation.",
             )
-        if not await self.screen.ask(f"{on_one_line(question)} [y/n]"):
+        if not await self.screen.ask(f"{on_one_line(question)} [yes/no]"):
             raise Declined("nothing was changed")
 
 

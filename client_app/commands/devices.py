@@ -8,6 +8,10 @@ from client_app.models import KnownDevice
 
 @click.command(cls=Verb, epilog="handfast devices --json")
 @click.pass_obj
-def command(invocation: Invocation) -> list[KnownDevice]:
+def command(invocation: Invocation) -> list[KnownDevice] | bytes:
     """List the devices that this client is paired with."""
-    return invocation.book.all()
+    devices = invocation.book.all()
+    if devices or invocation.json:
+        return devices
+    invocation.screen.say("No devices are paired yet. Run `handfast pair` to add one.")
+    return b""

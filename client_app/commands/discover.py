@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Verb, epilog="handfast discover --timeout 5s")
 @click.option(
-    "--watch", is_flag=True, help="Keep running; print devices that appear, change or leave."
+    "--watch", is_flag=True, help="Keep running; print devices that appear, change or disappear."
 )
 @click.option(
     "--timeout", type=Duration(3600), default="3s", show_default=True, help="How long to search."

@@ -1,6 +1,6 @@
 """`handfast import`: add the devices of another client."""
 
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import click
 
@@ -10,6 +10,8 @@ from client_app.known_devices_format import book_untrusted
 from client_app.limits import DEVICES_FILE_BYTES
 from client_app.models import KnownDevice
 from peer.errors import Malformed, UsageError
+
+_ADVICE: Final = "Give a file that `handfast export` has written."
 
 
 @click.command("import", cls=Verb, epilog="handfast import devices.json")
@@ -26,7 +28,7 @@ def command(invocation: Invocation, file: BinaryIO) -> list[KnownDevice]:
     try:
         wanted = book_untrusted(file.read(DEVICES_FILE_BYTES + 1))
     except Malformed as error:
-        raise UsageError(f"{file.name}: {error}", advice=error.advice) from error
+        raise UsageError(f"{file.name}: {error}", advice=error.advice or _ADVICE) from error
     added: list[KnownDevice] = []
 
     def change(book: dict[str, KnownDevice]) -> None:

@@ -247,11 +247,12 @@ async def _confirm(invocation: Invocation, question: Comparison) -> bool:
     if question.number:
         screen.warn(f"  this client shows  {grouped(question.number)}")
         return await screen.ask(
-            "Does the device show the same number? [y/n, or type the number]", also=question.number
+            "Does the device show the same number? [yes/no, or type the number]",
+            also=question.number,
         )
     for line in (
         *fingerprint_lines("  device's fingerprint  ", question.device),
         *fingerprint_lines("  client's fingerprint  ", question.own),
     ):
         screen.warn(line)
-    return await screen.ask("Does the device show exactly these two fingerprints? [y/n]")
+    return await screen.ask("Does the device show exactly these two fingerprints? [yes/no]")

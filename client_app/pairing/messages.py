@@ -101,7 +101,7 @@ def is_accepted_untrusted(body: object) -> bool:
             return True
         case State.REFUSED:
             raise RefusedByUser(
-                "the device refused: its user declined, or a second client tried to pair",
+                "the device refused: its user declined, or two clients tried to pair",
                 advice="Ask the user at the device, then start again.",
             )
         case State.EXPIRED:

@@ -39,9 +39,9 @@ def meaning(method: Method) -> str:
         case Method.SAS:
             return "equal six-digit numbers on both sides rule out a man in the middle"
         case Method.COMPARE:
-            return "the fingerprints prove both keys, provided that you compared all digits"
+            return "both keys are proved, provided that you compared all digits"
         case Method.BUTTON:
-            return "nothing is proved: a man in the middle would not have been noticed"
+            return "nothing is verified; a man in the middle would go unnoticed"
         case _:
             assert_never(method)
 
@@ -92,17 +92,21 @@ class MethodInputs:
             raise UsageError(
                 f"the device does not offer the pairing method {name}; "
                 f"it offers: {', '.join(offered) or 'none'}",
-                advice=f"Open the pairing window with {name}, or use a method that it offers.",
+                advice=f"On the device, {_offering(name)}, or use a method that it offers.",
             )
         if lacking := self._lacking(method):
-            raise UsageError(f"the pairing method {name} cannot be used: {lacking}")
+            raise UsageError(
+                f"the pairing method {name} cannot be used: {lacking}",
+                advice="Give what is missing, or choose another method with --method.",
+            )
         return method
 
     def _lacking(self, method: Method) -> str:
         """Return what this side does not have for a method; empty if nothing is missing."""
         match method:
             case Method.LABEL:
-                is_missing, why = self.label is None, "the text of the device's label is not given"
+                is_missing = self.label is None
+                why = "TARGET is neither a picture of the device's label nor its text"
             case Method.CODE:
                 if no_curve := jpake.unavailable():
                     return no_curve
@@ -148,6 +152,13 @@ class MethodInputs:
             return TypedCode.parse_untrusted(await self.ask_code())
         except Malformed as error:
             raise UsageError(str(error), advice=error.advice) from None
+
+
+def _offering(name: str) -> str:
+    """Return what makes a device offer a method, as advice."""
+    if name == Method.BUTTON:
+        return "press the board's button"
+    return f"run `handfast-device open --methods {name}`"
 
 
 def _label_side(session: Session, label: Label) -> ClientSide:

@@ -18,6 +18,7 @@ from client_app.limits import DISCOVERY_SECONDS, LISTED_DEVICES, TARGET_CHARACTE
 from client_app.models import KnownDevice
 from peer.errors import PeerError, Unreachable, UsageError, WindowClosed
 from peer.identity import Fingerprint
+from peer.net.address import resolve
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
@@ -67,7 +68,17 @@ async def resolve_target(
     adverts = await finder.all(DISCOVERY_SECONDS)
     if not text:
         return the_open_one(adverts)
-    return named_target(text, adverts) or host_target(text, adverts)
+    return named_target(text, adverts) or await _resolved_host(text, adverts)
+
+
+async def _resolved_host(text: str, adverts: Sequence[Advert]) -> Target:
+    """The target if the text is the name of a host that can be resolved. Raises `Unreachable`."""
+    found = host_target(text, adverts)
+    try:
+        await resolve(text, PAIRING_PORT)
+    except Unreachable as error:
+        raise not_seen(text, adverts) from error
+    return found
 
 
 def address_target(text: str) -> Target | None:

@@ -10,12 +10,12 @@ from peer.errors import UsageError
 from peer.files import open_regular
 from peer.pairing.armour import is_armoured
 
-KINDS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+KINDS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".svg"})
 
 
 def is_picture(text: str) -> bool:
-    """Whether the text is the path of an existing picture file."""
-    return Path(text).suffix.lower() in KINDS and Path(text).is_file()
+    """Whether the text has the form of a picture's path. The file may be missing or unreadable."""
+    return Path(text).suffix.lower() in KINDS
 
 
 def text_in_picture(path: Path) -> str:
@@ -39,6 +39,11 @@ def text_in_picture(path: Path) -> str:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as picture:
                 found = {str(one.text) for one in zxingcpp.read_barcodes(picture.convert("L"))}
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no file {path}",
+            advice="Give the path of a picture of the label, or the text of its QR code.",
+        ) from error
     except (OSError, Warning, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(
             f"{path} is not a readable picture", advice="Give a PNG or JPEG file."

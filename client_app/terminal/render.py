@@ -114,7 +114,7 @@ def _(value: bytes) -> str:
 
 @as_text.register
 def _(value: KnownDevice) -> str:
-    where = ", ".join(filter(None, (value.last_seen, *value.addresses)))
+    where = ", ".join(dict.fromkeys(filter(None, (value.last_seen, *value.addresses))))
     who = f"{value.user} ({value.role})" if value.role else value.user
     method = Method.named(value.method)
     is_unverified = method is not None and not method.spec.verifies_key

@@ -120,7 +120,7 @@ def _with_options(settings: Settings, **options: Unpack[_RunOptions]) -> Setting
 @click.option("--trust-system", is_flag=True, help="Set the device's time to the system's time.")
 @click.pass_obj
 def clock(cli: CommandLine, *, trust_system: bool) -> None:
-    """Show the device's time, by which access and invites begin and end.
+    """Show the device's time, which decides when access and invites begin and end.
 
     This time never runs backwards, even if the system's clock does. If the system's clock was wrong
     and is right now, run this with --trust-system.
@@ -140,4 +140,6 @@ def reset(cli: CommandLine, *, keep_identity: bool, yes: bool) -> None:
         deleted += ", and the key of this device"
     cli.confirm(f"This deletes {deleted}. It cannot be undone.", yes=yes)
     answer = cli.do(Console.reset, keep_identity=keep_identity)
-    cli.show(answer, lambda: ["reset: this device has no users"])
+    cli.show(
+        answer, lambda: ["this device has no users now; the first client to pair becomes the owner"]
+    )

@@ -12,9 +12,9 @@ from device_app.terminal import output, picture_files
 from peer.terminal import qr
 
 _NEXT_STEPS: Final = """\
-Above: the text of the QR code, and the code to type. Print both on the label;
-they cannot be shown again. To try them, open the pairing window, and run on a
-client:
+These are the text of the QR code, and the code to type. Print both on the
+label; they cannot be shown again. To try them, run `handfast-device open`, and
+on a client:
   handfast pair PICTURE      or      handfast pair --code CODE"""
 
 

@@ -36,7 +36,8 @@ def policy() -> None:
 def check(cli: CommandLine, *, files: tuple[Path, ...]) -> None:
     """Check policy files, all of them together; without FILE, those in policy.d.
 
-    An error is printed with file, line and reason. Needs no device and changes nothing.
+    An error is printed with file, line and reason. The check needs no device and
+    changes nothing.
     """
     answer = policies.check(files or sorted(cli.paths.policies.glob("*.toml")))
     cli.show(answer, lambda: policy_check_lines(answer))
@@ -114,7 +115,7 @@ def import_nabto(
     add_users: bool,
     force: bool,
 ) -> None:
-    """Convert a Nabto Edge IAM configuration to a policy file, on stdout or in --out.
+    """Convert a Nabto Edge IAM configuration to a policy file. Without --out, print it.
 
     Anything that cannot be converted is printed to stderr. The users of --state are listed; --users
     also adds them to the device.

@@ -20,7 +20,7 @@ from device_app.terminal.render_restore import restore_lines
 def restore(cli: CommandLine, *, copy: Path | None, discard: bool, yes: bool) -> None:
     """Restore the users, keys, invites and label from a copy of the store.
 
-    FILE is a copy of device.db. Without FILE, the copy is used that the device set aside because
+    FILE is a copy of device.db. Without FILE, this uses the copy that the device set aside because
     its store was damaged or older than expected. All changes are shown before they are made. The
     audit trail and the count of failed attempts are kept, and the present store is saved as
     device.db.replaced.

@@ -19,7 +19,7 @@ from peer.terminal.exit_codes import ExitCode
 def status(cli: CommandLine) -> None:
     """Show the state of the device: addresses, pairing window, users, sessions, problems.
 
-    Without a running daemon, show what its files tell.
+    Without a running daemon, show what the files of the device contain.
     """
     answer = cli.do(Console.status)
     cli.show(answer, lambda: status_lines(answer))
@@ -30,12 +30,15 @@ def status(cli: CommandLine) -> None:
 def health(cli: CommandLine) -> None:
     """Check the running daemon: exit with 0 if nothing is wrong, and with 1 otherwise.
 
-    For service managers and scripts. Every problem is printed with what to do about it.
+    This is meant for service managers and scripts. Each problem is printed with advice.
     """
     try:
         answer, code = health_of(cli.daemon_status())
     except NoDaemon as error:
-        answer, code = HealthAnswer(healthy=False, problems=[str(error)]), ExitCode.OTHER
+        answer, code = (
+            HealthAnswer(healthy=False, problems=[f"{error}. {error.advice}"]),
+            ExitCode.OTHER,
+        )
     cli.show(answer, lambda: answer["problems"] or ["healthy"])
     sys.exit(code)
 

@@ -51,7 +51,7 @@ def users_show(cli: CommandLine, *, name: str) -> None:
 @click.option(
     "--key", "keys", multiple=True, metavar="FP", help="Fingerprint of a key; can be repeated."
 )
-@click.option("--display", default="", metavar="TEXT", help="A longer name, for people.")
+@click.option("--display", default="", metavar="TEXT", help="Display name.")
 @click.option("--from", "begin", type=Time(), help=f"When access begins: {TIME_EXAMPLES}.")
 @click.option(
     "--until", "end", type=Time(whole_day=True), help="When access ends. A date includes that day."
@@ -88,7 +88,7 @@ def users_add(
 )
 @click.argument("name")
 @click.option("--role", help="New role.")
-@click.option("--display", metavar="TEXT", help="New longer name, for people.")
+@click.option("--display", metavar="TEXT", help="New display name.")
 @click.option("--rename", metavar="NAME", help="New name.")
 @click.option(
     "--from", "begin", type=Time(), help=f"When access begins; 0 = no limit. {TIME_EXAMPLES}."

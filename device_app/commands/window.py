@@ -58,7 +58,7 @@ def close_window(cli: CommandLine) -> None:
 @click.command(cls=Verb, example="handfast-device pending")
 @click.pass_obj
 def pending(cli: CommandLine) -> None:
-    """Show the client that waits to be accepted or refused."""
+    """Show the client that is waiting to be accepted or refused."""
     answer = cli.ask(Console.pending)
     cli.show(answer, lambda: pending_lines(answer["pending"]))
 
@@ -98,9 +98,9 @@ def press(cli: CommandLine, *, held: float) -> None:
     """Report that the board's button was pressed. The board's software runs this.
 
     A short press opens the pairing window; the first client that pairs with the method `button`
-    becomes a guest, and its key is not verified. Held for 5 seconds, it also ends a pause after
-    failed attempts. Held for 10 seconds, the window gives the role `owner` to a client that pairs
-    with a code, a label or a comparison.
+    becomes a guest, and its key is not verified. A press of 5 seconds also ends a pause after
+    failed attempts. After a press of 10 seconds, the window gives the role `owner` to a client
+    that pairs with a code, a label or a comparison.
     """
     answer = cli.ask(Console.press, held=held)
     cli.show(answer, lambda: window_lines(answer["window"]))

@@ -177,7 +177,7 @@ class BoardMethods:
             case Method.COMPARE:
                 return ""
             case Method.BUTTON:
-                is_missing, why = not pressed, "it needs a window that the board's button opened"
+                is_missing, why = not pressed, "only a press of the board's button offers it"
             case _:
                 assert_never(method)
         return why if is_missing else ""

@@ -70,7 +70,7 @@ def _client_command(method: Method, *, is_first: bool) -> tuple[str, str]:
     command = "handfast pair" if is_first else f"handfast pair --method {method}"
     match method:
         case Method.LABEL:
-            return "handfast pair PICTURE", "a photo of the label, or its text"
+            return "handfast pair PICTURE", "give a photo of the label, or its text"
         case Method.CODE:
             return command, "type the code"
         case Method.SAS:
@@ -78,7 +78,7 @@ def _client_command(method: Method, *, is_first: bool) -> tuple[str, str]:
         case Method.COMPARE:
             return command, "compare all digits of both fingerprints"
         case Method.BUTTON:
-            step = "no check; the first client becomes a guest"
+            step = "no check; gives only the role guest"
             return "handfast pair --method button", step
         case _:
             assert_never(method)
@@ -102,7 +102,7 @@ def code_lines(window: WindowView) -> list[str]:
     """The code that the client asks for, on a line of its own; empty if there is none."""
     if "code" not in window:
         return []
-    return ["", f"    code  {_bold(window['code'])}    (for one attempt)", ""]
+    return ["", f"    code  {_bold(window['code'])}    (valid for one attempt)", ""]
 
 
 def _bold(text: str) -> str:
@@ -147,7 +147,7 @@ def pending_lines(pending: Sequence[CeremonyView]) -> list[str]:
             found.append(f"  this device shows  {grouped(ceremony['number'])}")
         else:
             fingerprint = Fingerprint.parse(ceremony["fingerprint"])
-            found += fingerprint_lines("  its fingerprint    ", fingerprint)
+            found += fingerprint_lines("  client's fingerprint  ", fingerprint)
     return [*found, *_answer_lines(pending)]
 
 

@@ -50,7 +50,7 @@ def status_lines(status: StatusAnswer) -> list[str]:
     if "code" in window:
         found.append(f"code         {window['code']}")
     if status["failures"]:
-        found.append(f"failures     {status['failures']} since the last pairing")
+        found.append(f"attempts     {status['failures']} failed since the last pairing")
     found += [f"{' ' * 13}{line}" for line in lock_lines(window)]
     found += [
         f"label        {label_line(status['label'], is_possible=status['board']['label'])}",

@@ -73,6 +73,11 @@ async def watch(*, interfaces: Sequence[str] | None = None) -> AsyncGenerator[Ad
 async def _searching(interfaces: Sequence[str] | None) -> "AsyncIterator[_Search]":
     try:
         where, own = multicast_addresses(kernel_table(), interfaces)
+        if not where and interfaces:
+            raise Unreachable(
+                f"no network interface that is up matches {', '.join(interfaces)}",
+                advice="Check the names and addresses of this machine's interfaces.",
+            )
         if not where:
             raise Unreachable(
                 "this machine has no network interface on which to search for devices",

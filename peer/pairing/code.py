@@ -191,5 +191,5 @@ def _one_refusal() -> Iterator[None]:
 def _refusal() -> Mismatch:
     return Mismatch(
         "the code is wrong, or this is a man-in-the-middle attack; nothing was stored",
-        advice="Start again with the new code that the device shows.",
+        advice="While the window is open, start again with the new code that the device shows.",
     )

@@ -135,7 +135,9 @@ def test_a_missing_answer_names_the_flag(shell: Shell) -> None:
 
 
 def test_devices_rename_address_forget(shell: Shell, book: DeviceBook) -> None:
-    assert shell("devices").out == ""
+    empty = shell("devices")
+    assert (empty.code, empty.out) == (0, "")
+    assert "No devices are paired yet. Run `handfast pair`" in empty.err
     book.put(known())
     assert "kitchen" in shell("devices").out
     assert known().fingerprint.grouped in shell("devices").out

@@ -296,9 +296,10 @@ async def test_two_of_one_name_are_told_apart_by_id(
     assert [one.alias for one in client.devices] == ["kitchen", "second"]
 
 
-async def test_an_unknown_name_says_who_is_there(board: Board, new_client: Make) -> None:
-    with pytest.raises(Unreachable) as caught:
-        await new_client(board).pair("no such name", confirm=Person(answer=True))
+@pytest.mark.parametrize("name", ["no such name", "no-such-name.invalid"])
+async def test_an_unknown_name_says_who_is_there(board: Board, new_client: Make, name: str) -> None:
+    with pytest.raises(Unreachable, match="no device with the name") as caught:
+        await new_client(board).pair(name, confirm=Person(answer=True))
     assert "kitchen" in caught.value.advice
 
 

@@ -111,9 +111,18 @@ def test_without_the_extra_it_says_what_to_install(
 
 def test_a_word_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "kitchen").write_bytes(png(LABEL))
-    (tmp_path / "box.svg").write_bytes(svg(LABEL))
-    for word in ("kitchen", "box.png", str(tmp_path / "kitchen"), str(tmp_path / "box.svg")):
+    for word in ("kitchen", str(tmp_path / "kitchen"), "home.example"):
         assert not is_picture(word)
+
+
+def test_a_picture_that_is_missing_or_a_drawing_is_not_taken_for_a_host(
+    shell: Any, tmp_path: Path
+) -> None:
+    drawing = tmp_path / "box.svg"
+    drawing.write_bytes(svg(LABEL))
+    for path, error in ((tmp_path / "box.png", "there is no file"), (drawing, "not a readable")):
+        told = shell("pair", str(path))
+        assert (told.code, error in told.err) == (2, True)
 
 
 def test_the_command_says_what_is_wrong_with_a_picture(shell: Any, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def asked(open_board: BoardThread, home: Path) -> Iterator[OnTerminal]:
     """`handfast pair`, at its question."""
     terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--name", "anna")
     try:
-        terminal.until(r"\[y/n\]")
+        terminal.until(r"\[yes/no\]")
         yield terminal
     finally:
         terminal.close()
@@ -129,7 +129,7 @@ def test_another_word_is_asked_again_and_a_no_stores_nothing(
     asked: OnTerminal, open_board: BoardThread, home: Path
 ) -> None:
     asked.type("maybe\n")
-    asked.until(r"\[y/n\][\s\S]*\[y/n\]")
+    asked.until(r"\[yes/no\][\s\S]*\[yes/no\]")
     asked.type("n\n")
     assert asked.end() == 1
     assert "nothing was stored" in asked.shown
@@ -141,7 +141,7 @@ def test_keys_typed_ahead_answer_nothing(open_board: BoardThread, home: Path) ->
     terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--name", "anna")
     try:
         terminal.type("y\n")
-        terminal.until(r"\[y/n\]")
+        terminal.until(r"\[yes/no\]")
         terminal.type("n\n")
         assert terminal.end() == 1
         assert stored(home) == []
@@ -293,7 +293,7 @@ def test_a_removal_asks_first(owner: Any, home: Path) -> None:
     for answer, code in (("n", 1), ("y", 0)):
         terminal = OnTerminal(home, "users", "kitchen", "remove", "mia")
         try:
-            terminal.until(r"Remove mia from kitchen\? \[y/n\]")
+            terminal.until(r"Remove mia from kitchen\? \[yes/no\]")
             assert "mia" in owner.app.access.store.state.users
             terminal.type(f"{answer}\n")
             assert terminal.end() == code

@@ -6,10 +6,11 @@ import pytest
 
 from client_app.content import Format, Reply, encoded
 from client_app.host_port import HostPort
-from client_app.models import Check, CheckResult, DiscoveredDevice, Whoami
+from client_app.models import Check, CheckResult, DiscoveredDevice, KnownDevice, Whoami
 from client_app.terminal.render import as_json, as_text, json_line, readable
 from peer import cbor
 from peer.errors import Malformed, UsageError
+from peer.identity import Fingerprint
 from peer.net.address import Address
 from peer.terminal.text import on_lines, on_one_line
 
@@ -112,6 +113,12 @@ def test_a_reply_that_does_not_parse_is_malformed(payload: bytes, number: int) -
     with pytest.raises(Malformed):
         _ = reply.value
     assert as_json(reply)["value"] == {"hex": payload.hex()}
+
+
+def test_an_address_is_listed_once() -> None:
+    seen = "192.0.2.2:5684"
+    device = KnownDevice("kitchen", Fingerprint.parse("ab" * 32), last_seen=seen, addresses=(seen,))
+    assert as_text(device).count(seen) == 1
 
 
 def test_what_is_allowed_at_times_stands_apart() -> None:

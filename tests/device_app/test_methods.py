@@ -205,7 +205,7 @@ def test_status_shows_failures_label_and_lock_out() -> None:
         "store": {"path": "", "trouble": "", "recovery": None},
     }
     text = "\n".join(status_lines(status))
-    for word in ("10 since the last pairing", "no client can pair for 30 s", "is blocked"):
+    for word in ("10 failed since the last pairing", "no client can pair for 30 s", "is blocked"):
         assert word in text
     assert max(map(len, text.splitlines())) < 90
 

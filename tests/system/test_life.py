@@ -314,7 +314,7 @@ def test_both_people_compare_on_their_terminals(stage: Stage) -> None:
     laptop = anna.start(
         "pair", f"127.0.0.1:{window['port']}", "--name", "anna", *COMPARE, terminal=True
     )
-    for program, question in ((board, "[yes/no]"), (laptop, "[y/n]")):
+    for program, question in ((board, "[yes/no]"), (laptop, "[yes/no]")):
         screen = program.until(question, on="screen")
         assert shows(screen, device.fingerprint), screen
         assert shows(screen, anna.fingerprint), screen
@@ -336,7 +336,7 @@ def test_no_at_either_terminal(stage: Stage) -> None:
     for side, code in (("client", 1), ("device", 12)):
         seen = len(device.daemon.said("screen"))
         laptop = anna.start("pair", target, "--name", "anna", *COMPARE, terminal=True)
-        screen = laptop.until("[y/n]", on="screen")
+        screen = laptop.until("[yes/no]", on="screen")
         assert shows(screen, anna.fingerprint)
         assert shows(screen, device.fingerprint)
         if side == "device":  # the question before had no answer here

@@ -74,7 +74,7 @@ def test_a_person_types_the_code_of_the_screen(stage: Stage) -> None:
     person, at = at_the_board(device)
     laptop = anna.start("pair", at, "--name", "anna", terminal=True)
     laptop.until("Code shown by the device", on="screen")
-    laptop.type(one(CODE, person.until("(for one attempt)", on="screen")).replace("-", " "))
+    laptop.type(one(CODE, person.until("(valid for one attempt)", on="screen")).replace("-", " "))
     said = laptop.end(code=0).out
     assert "paired with kitchen as user anna, role owner" in said
     assert "method code: " in said
@@ -87,15 +87,15 @@ def test_a_person_types_the_code_of_the_screen(stage: Stage) -> None:
 def test_a_wrong_code_is_told_on_both_sides_and_the_next_is_another(stage: Stage) -> None:
     device, anna = board(stage), stage.client("anna")
     person, at = at_the_board(device)
-    first = one(CODE, person.until("(for one attempt)", on="screen"))
+    first = one(CODE, person.until("(valid for one attempt)", on="screen"))
     wrong = anna.run("--json", "pair", at, "--code", WRONG, "--yes", code=6).error
     assert wrong["kind"] == "WrongCode"
     assert "the code is wrong" in wrong["message"]
     person.until("2 attempts are left.", on="screen")
-    second = one(CODE, person.until("(for one attempt)", on="screen", times=2))
+    second = one(CODE, person.until("(valid for one attempt)", on="screen", times=2))
     assert first != second
     assert anna.run("--json", "pair", at, "--code", first, "--yes", code=6).error
-    third = one(CODE, person.until("(for one attempt)", on="screen", times=3))
+    third = one(CODE, person.until("(valid for one attempt)", on="screen", times=3))
     assert "1 attempt is left." in person.said("screen")
     paired = anna.run("--json", "pair", at, "--code", third, "--yes", "--name", "anna").value
     assert (paired["user"], paired["role"]) == ("anna", "owner")
@@ -147,7 +147,7 @@ def test_two_people_see_the_same_six_digits(stage: Stage, typed: str) -> None:
     person, at = at_the_board(device, "--methods", "sas")
     assert not CODE.search(person.said("screen"))
     laptop = anna.start("pair", at, "--name", "anna", terminal=True)
-    theirs = one(DIGITS, laptop.until("[y/n", on="screen"))
+    theirs = one(DIGITS, laptop.until("[yes/no", on="screen"))
     ours = one(DIGITS, person.until("[yes/no]", on="screen"))
     assert ours == theirs
     assert device.fingerprint[:8] not in laptop.said("screen").replace(" ", "")
@@ -166,7 +166,7 @@ def test_other_digits_are_a_no_and_nothing_is_stored(stage: Stage) -> None:
     device, anna = board(stage), stage.client("anna")
     person, at = at_the_board(device, "--methods", "sas")
     laptop = anna.start("pair", at, "--name", "anna", terminal=True)
-    number = one(DIGITS, laptop.until("[y/n", on="screen")).replace(" ", "")
+    number = one(DIGITS, laptop.until("[yes/no", on="screen")).replace(" ", "")
     person.until("[yes/no]", on="screen")
     laptop.type(f"{(int(number) + 1) % 10**6:06}")
     laptop.end(code=1)
@@ -181,11 +181,11 @@ def test_the_devices_user_says_no(stage: Stage, method: str) -> None:
     device, anna = board(stage), stage.client("anna")
     person, at = at_the_board(device, "--methods", method)
     laptop = anna.start("pair", at, "--name", "anna", terminal=True)
-    laptop.until("[y/n", on="screen")
+    laptop.until("[yes/no", on="screen")
     person.until("[yes/no]", on="screen")
     person.type("no")
     screen = laptop.end(code=12).out
-    assert re.search(r"\[y/n[^\n]*\n+handfast: the device refused: its user declined", screen), (
+    assert re.search(r"\[yes/no[^\n]*\n+handfast: the device refused: its user declined", screen), (
         screen
     )
     person.until("2 attempts are left.", on="screen")
@@ -201,7 +201,7 @@ def test_accept_takes_the_question_off_every_screen(stage: Stage) -> None:
     device.boot(terminal=True)
     window, at = opened(device)
     laptop = anna.start("pair", at, "--name", "anna", "--method", "sas", terminal=True)
-    laptop.until("[y/n", on="screen")
+    laptop.until("[yes/no", on="screen")
     device.daemon.until("[yes/no]", on="screen")
     [waiting] = device.status()["pending"]
     device.run("accept", waiting["id"])
@@ -218,7 +218,7 @@ def test_two_people_compare_two_fingerprints(stage: Stage) -> None:
     device, anna = board(stage), stage.client("anna")
     person, at = at_the_board(device)
     laptop = anna.start("pair", at, "--name", "anna", "--method", "compare", terminal=True)
-    for program, question in ((person, "[yes/no]"), (laptop, "[y/n]")):
+    for program, question in ((person, "[yes/no]"), (laptop, "[yes/no]")):
         screen = re.sub(r"\s", "", program.until(question, on="screen"))
         assert device.fingerprint in screen
         assert anna.fingerprint in screen
@@ -351,7 +351,7 @@ def test_what_the_board_cannot_do_is_told_at_the_board(stage: Stage) -> None:
     device = board(stage)
     for method, lacking in (
         ("label", "there is no label yet"),
-        ("button", "it needs a window that the board's button opened"),
+        ("button", "only a press of the board's button offers it"),
         ("telepathy", "Choose from: label, code, sas, compare, button"),
     ):
         assert lacking in device.run("open", "--methods", method, code=2).err

@@ -305,6 +305,11 @@ async def test_an_unavailable_mdns_port_is_reported_with_advice(
         await discover(timeout=0, interfaces=LOOPBACK)
 
 
+async def test_an_interface_that_does_not_exist_is_named() -> None:
+    with pytest.raises(PeerError, match="matches no-such-link0"):
+        await discover(timeout=0, interfaces=["no-such-link0"])
+
+
 async def test_a_vanished_interface_does_not_stop_the_address_watch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
