@@ -188,7 +188,7 @@ def test_by_the_button_only_by_name(shell: Shell, device_thread: DeviceThread) -
     assert shell("pair", at, "--yes").code == 2
     done = shell("pair", at, "--method", "button", "--yes", "--name", "anna")
     assert done.out == "paired with kitchen as user anna, role guest\n"
-    assert "nothing is proved" in done.err
+    assert "nothing is verified" in done.err
     assert "*unverified*" in shell("devices").out
     assert not device_thread.do(lambda app: app.access.store.state.users["anna"].keys[0].verified)
 

@@ -304,7 +304,7 @@ def test_a_press_lets_the_first_in_as_an_unverified_guest(stage: Stage) -> None:
     at = f"{HOST}:{window['port']}"
     done = anna.run("pair", at, "--method", "button", "--yes", "--name", "anna")
     assert done.out == "paired with kitchen as user anna, role guest\n"
-    assert "method button: nothing is proved" in done.err
+    assert "method button: nothing is verified" in done.err
     assert key_of(device, "anna")["verified"] is False
     for listing in (
         *(device.run("users", "list"), device.run("users", "show", "anna")),
