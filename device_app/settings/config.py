@@ -73,7 +73,7 @@ class Settings:
         if role is None or (role in roles and role != "unpaired"):
             return
         raise ConfigError(
-            f"{self.origin.get('pairing.role', 'pairing.role')}: no user can have role {role!r}",
+            f"{self.origin.get('pairing.role', 'pairing.role')}: no role {role!r} for users",
             advice=f"Known roles: {', '.join(sorted(set(roles) - {'unpaired'}))}.",
         )
 
