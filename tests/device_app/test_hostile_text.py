@@ -16,25 +16,25 @@ from device_app.settings import config
 from device_app.terminal import output
 from device_app.terminal.render_events import event_line
 
-EVIL = "\x7f\x9b31m\u202e\x1b[2J"
-SEEN = set("\x7f\x9b\u202e\x1b")
+UNSAFE = "\x7f\x9b31m\u202e\x1b[2J"
+CONTROL_CHARACTERS = set("\x7f\x9b\u202e\x1b")
 
 
 def test_json_output_contains_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    output.json_line({"user": f"küche{EVIL}"})
+    output.json_line({"user": f"küche{UNSAFE}"})
     out = capsys.readouterr().out
     assert "küche" in out
-    assert not SEEN & set(out)
-    assert json.loads(out)["user"] == f"küche{EVIL}"
+    assert not CONTROL_CHARACTERS & set(out)
+    assert json.loads(out)["user"] == f"küche{UNSAFE}"
 
 
 def test_errors_and_events_contain_no_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    output.error(f"no such user: {EVIL}", EVIL)
-    event = cast(RecordView, {"seq": 1, "wall": 0.0, "kind": f"paired{EVIL}", "user": EVIL})
+    output.error(f"no such user: {UNSAFE}", UNSAFE)
+    event = cast(RecordView, {"seq": 1, "wall": 0.0, "kind": f"paired{UNSAFE}", "user": UNSAFE})
     shown = capsys.readouterr().err + event_line(event)
-    assert not SEEN & set(shown)
+    assert not CONTROL_CHARACTERS & set(shown)
     assert "\\x9b31m" in shown
 
 
@@ -43,13 +43,13 @@ def test_the_log_contains_no_control_characters(capsys: pytest.CaptureFixture[st
     handlers, level = root.handlers[:], root.level
     try:
         logs.set_up(0)
-        logging.getLogger("peer").warning("a client calls itself %s", EVIL)
+        logging.getLogger("peer").warning("a client calls itself %s", UNSAFE)
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
     said = capsys.readouterr().err
     assert "calls itself \\x7f\\x9b31m" in said
-    assert not SEEN & set(said)
+    assert not CONTROL_CHARACTERS & set(said)
 
 
 def test_settings_that_are_nested_too_deep_are_a_configuration_error(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOVES = re.compile(r"([Mmh])(-?[0-9.]+)(?:[ ,]?(-?[0-9.]+))?")
 
 
-def drawn(svg: Path, picture: Path) -> Path:
+def rasterize(svg: Path, picture: Path) -> Path:
     """Draw the lines of an SVG as pixels, eight per unit, as a printer would."""
     text = svg.read_text()
     [path] = re.findall(r' d="([^"]*)"', "".join(re.findall(r"<path[^>]*stroke[^>]*>", text)))
@@ -46,7 +46,7 @@ def drawn(svg: Path, picture: Path) -> Path:
     return picture
 
 
-def scanned(path: Path) -> str:
+def scan(path: Path) -> str:
     """The text that an independent scanner reads."""
     found = subprocess.run(
         ["zbarimg", "--quiet", "--raw", str(path)], check=True, capture_output=True, text=True
@@ -109,8 +109,8 @@ async def test_a_scanner_reads_the_printed_label(kit: Kit, tmp_path: Path) -> No
     png, svg = tmp_path / "box.png", tmp_path / "box.svg"
     made = await run(kit.home, "label", "--png", str(png), "--svg", str(svg), "--json")
     text = json.loads(made.out)["label"]["text"]
-    assert scanned(png) == text
-    assert scanned(drawn(svg, tmp_path / "printed.png")) == text
+    assert scan(png) == text
+    assert scan(rasterize(svg, tmp_path / "printed.png")) == text
     assert {path.stat().st_mode & 0o777 for path in (png, svg)} == {0o600}
 
 
@@ -121,7 +121,7 @@ async def test_an_output_file_that_exists_prevents_a_new_label(kit: Kit, tmp_pat
     for path in (taken, tmp_path / "nowhere" / "box.png"):
         assert (await run(kit.home, "label", "--png", str(path))).code == 2
     assert taken.read_bytes() == b"mine"
-    assert (await run(kit.home, "label")).code == 0, "none was made before"
+    assert (await run(kit.home, "label")).code == 0, "the failed attempt created a label"
 
 
 async def test_the_output_fits_eighty_columns_and_names_the_next_command(kit: Kit) -> None:

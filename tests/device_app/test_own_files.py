@@ -54,19 +54,19 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def places(home: Path) -> Paths:
+def paths(home: Path) -> Paths:
     return Paths(home, home, home)
 
 
 def status(home: Path) -> StatusAnswer:
-    return offline.OfflineConsole(places(home), warn=print).run(Console.status)
+    return offline.OfflineConsole(paths(home), warn=print).run(Console.status)
 
 
-def symbolic(link: Path, target: Path) -> None:
+def symbolic_link(link: Path, target: Path) -> None:
     link.symlink_to(target)
 
 
-def hard(link: Path, target: Path) -> None:
+def hard_link(link: Path, target: Path) -> None:
     link.hardlink_to(target)
 
 
@@ -76,12 +76,12 @@ REFUSED = [*WRITTEN, "device.db.mark", "device-key.pem"]
 
 @pytest.mark.parametrize(
     ("name", "make"),
-    [*((name, symbolic) for name in REFUSED), *((name, hard) for name in WRITTEN)],
+    [*((name, symbolic_link) for name in REFUSED), *((name, hard_link) for name in WRITTEN)],
 )
 def test_a_link_instead_of_a_file_is_refused(
     name: str, make: Callable[[Path, Path], None], home: Path, victim: Path
 ) -> None:
-    offline.init(places(home), name="kitchen", force=False)
+    offline.init(paths(home), name="kitchen", force=False)
     (home / name).unlink(missing_ok=True)
     make(home / name, victim)
     with pytest.raises((StoreError, IdentityError), match="link"):
@@ -92,13 +92,13 @@ def test_a_link_instead_of_a_file_is_refused(
 DRAFTS = ["device.db.new", "device.db.mark.new", "device.db.aside.new", "device.toml.new"]
 
 
-@pytest.mark.parametrize("make", [symbolic, hard])
+@pytest.mark.parametrize("make", [symbolic_link, hard_link])
 @pytest.mark.parametrize("name", DRAFTS)
 def test_a_new_file_is_not_written_through_a_link(
     name: str, make: Callable[[Path, Path], None], home: Path, victim: Path
 ) -> None:
     make(home / name, victim)
-    offline.init(places(home), name="kitchen", force=True)
+    offline.init(paths(home), name="kitchen", force=True)
     (home / "device.db").write_bytes(b"")
     recovery = status(home)["store"]["recovery"]
     assert recovery is not None
@@ -111,7 +111,7 @@ def test_a_new_file_is_not_written_through_a_link(
 
 
 async def test_the_control_socket_replaces_a_link(home: Path, victim: Path) -> None:
-    symbolic(home / "control.sock", victim)
+    symbolic_link(home / "control.sock", victim)
     server = await ControlServer.start(home / "control.sock", {})
     assert (home / "control.sock").is_socket()
     await server.close()
@@ -131,7 +131,7 @@ def test_a_path_that_is_not_a_regular_file_is_refused_without_blocking(
 @pytest.mark.needs_root
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_file_of_another_user_is_refused(name: str, home: Path) -> None:
-    offline.init(places(home), name="kitchen", force=False)
+    offline.init(paths(home), name="kitchen", force=False)
     (home / name).touch(mode=0o600)
     os.chown(home / name, OTHER, OTHER)
     with pytest.raises((StoreError, IdentityError), match="another user"):
@@ -142,7 +142,7 @@ def test_a_file_of_another_user_is_refused(name: str, home: Path) -> None:
 
 
 @pytest.fixture
-def served() -> Iterator[Path]:
+def service_folder() -> Iterator[Path]:
     """The state folder of a service that is not root; all users may enter the parent folders."""
     above = Path(tempfile.mkdtemp(prefix="handfast-"))
     above.chmod(0o755)
@@ -158,7 +158,7 @@ def owners(folder: Path) -> set[int]:
 
 
 @pytest.mark.needs_root
-async def test_verbs_run_by_root_create_only_files_of_the_service(served: Path) -> None:
+async def test_verbs_run_by_root_create_only_files_of_the_service(service_folder: Path) -> None:
     for verb in (
         ["init", "--name", "kitchen"],
         ["users", "add", "olga", "--role", "owner", "--key", "ab" * 32],
@@ -167,20 +167,20 @@ async def test_verbs_run_by_root_create_only_files_of_the_service(served: Path) 
         ["status"],
         ["events"],
         ["fingerprint"],
-        ["restore", str(served / "device.db"), "--yes"],
+        ["restore", str(service_folder / "device.db"), "--yes"],
         ["policy", "list"],
         ["reset", "--yes"],
     ):
-        result = await run_process(served, *verb)
+        result = await run_process(service_folder, *verb)
         assert result.code == 0, (verb, result)
-        assert owners(served) == {OTHER}, verb
+        assert owners(service_folder) == {OTHER}, verb
 
     def as_the_service() -> None:
         os.setgroups([])
         os.setresgid(OTHER, OTHER, OTHER)
         os.setresuid(OTHER, OTHER, OTHER)
-        Identity.load(served / "device-key.pem")
-        with closing(Store.open(served / "device.db")) as store:
+        Identity.load(service_folder / "device-key.pem")
+        with closing(Store.open(service_folder / "device.db")) as store:
             store.commit(store.state, attempts={"n": 1})
 
     assert in_child(as_the_service) == 0
@@ -189,11 +189,11 @@ async def test_verbs_run_by_root_create_only_files_of_the_service(served: Path) 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("name", ["device.db.lock", "device.db.new", "device.db-shm"])
 def test_root_follows_no_link_that_the_service_created(
-    name: str, served: Path, victim: Path
+    name: str, service_folder: Path, victim: Path
 ) -> None:
-    symbolic(served / name, victim)
+    symbolic_link(service_folder / name, victim)
     try:
-        offline.init(places(served), name="kitchen", force=False)
+        offline.init(paths(service_folder), name="kitchen", force=False)
     except StoreError as error:
         assert "link" in str(error)  # noqa: PT017
     assert victim.read_bytes() == VICTIM
@@ -204,12 +204,12 @@ def test_root_follows_no_link_that_the_service_created(
 @pytest.mark.needs_root
 @pytest.mark.parametrize("is_readable", [True, False])
 def test_a_daemon_started_by_root_runs_as_the_owner_of_its_folder(
-    served: Path, monkeypatch: pytest.MonkeyPatch, *, is_readable: bool
+    service_folder: Path, monkeypatch: pytest.MonkeyPatch, *, is_readable: bool
 ) -> None:
     """Runs in a child process, since it drops root; `is_readable`: that user can read Python."""
-    where = Paths(served, served, served / "run")
+    where = Paths(service_folder, service_folder, service_folder / "run")
 
-    def life() -> None:
+    def run_daemon() -> None:
         monkeypatch.setattr(os, "access", lambda *_: is_readable)
         with (
             pytest.raises(AppError, match="cannot read this Python")
@@ -220,12 +220,12 @@ def test_a_daemon_started_by_root_runs_as_the_owner_of_its_folder(
         assert os.getresuid() == os.getresgid()[:3] == (OTHER, OTHER, OTHER)
         Identity.load_or_create(where.key)
         Store.open(where.store).close()
-        assert (served / "run").stat().st_uid == OTHER
+        assert (service_folder / "run").stat().st_uid == OTHER
         with pytest.raises(PermissionError):
             os.seteuid(0)
 
-    assert in_child(life) == 0
-    assert owners(served) == {OTHER}
+    assert in_child(run_daemon) == 0
+    assert owners(service_folder) == {OTHER}
 
 
 def in_child(work: Callable[[], None]) -> int:

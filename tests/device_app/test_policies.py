@@ -90,7 +90,7 @@ async def test_unreadable_policy_files_prevent_the_start(kit: Kit) -> None:
     assert not device.events("policy-loaded")
 
 
-async def observed(caller: Caller, path: str) -> asyncio.Task[None]:
+async def start_observing(caller: Caller, path: str) -> asyncio.Task[None]:
     """A task that ends when the device ends the session under an observation."""
     observing = asyncio.Event()
 
@@ -114,8 +114,8 @@ async def test_a_reload_ends_only_the_sessions_of_changed_roles(kit: Kit) -> Non
     unknown_client = kit.caller(device)
     assert (await reader.ask("GET", "/hello")).reason == "denied"
     assert (await unknown_client.ask("GET", "/hello")).reason == "not-paired"
-    ends = await observed(reader, "/board")
-    stays = await observed(owner, "/board")
+    ends = await start_observing(reader, "/board")
+    stays = await start_observing(owner, "/board")
     before = {session.session_id: session for session in device.app.server.sessions()}
     kit.policy(GREETED)
     view = await device.app.policies.reload()

@@ -32,7 +32,7 @@ DAY = 86_400.0
 
 
 @dataclass
-class Desk:
+class ClockedControl:
     """The access control of a device with a clock that a test sets."""
 
     access: AccessControl
@@ -49,11 +49,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def control(tmp_path: Path) -> Iterator[ClockedControl]:
     store = Store.open(tmp_path / "device.db", keep_events=500)
     at = [1000.0]
     clocks = SystemClocks(lambda: 2e9 + at[0], lambda: at[0], "b")
-    yield Desk(AccessControl.create(store, Access(), clocks), at)
+    yield ClockedControl(AccessControl.create(store, Access(), clocks), at)
     store.close()
 
 
@@ -68,13 +68,15 @@ def unknown_subject(number: int) -> Subject:
 # ----------------------------------------------------------------------------------- the flood
 
 
-def test_5000_refused_requests_of_different_keys_displace_no_events(desk: Desk) -> None:
-    audit, registry = desk.access.audit, desk.access.registry
+def test_5000_refused_requests_of_different_keys_displace_no_events(
+    control: ClockedControl,
+) -> None:
+    audit, registry = control.access.audit, control.access.registry
     registry.add_user(None, User("olga", "owner", (Key("ab" * 32),)))
     for number in range(400):
         audit.append(audit.event(EventKind.KEY_ADDED, detail=str(number)))
     for number in range(5000):
-        desk.passes(0.1)
+        control.passes(0.1)
         address = f"[2001:db8:{number:x}::7]:5684"  # each from another network
         audit.append_denial(
             unknown_subject(number),
@@ -89,74 +91,74 @@ def test_5000_refused_requests_of_different_keys_displace_no_events(desk: Desk) 
         audit.append_refusal(far)
         with pytest.raises(InviteRefused):
             registry.redeem(f"{number:032x}", fingerprint=key(number), path=RequestPath(address))
-    kinds = desk.kinds()
+    kinds = control.kinds()
     assert kinds[0] == "user-added"
     assert kinds.count("key-added") == 400
     for kind in ("denied", "not-local", "invite-refused"):
         assert 20 <= kinds.count(kind) <= 20 + 500 * 20 / 3600 + 1
-    assert desk.access.store.audit.verify() is None
+    assert control.access.store.audit.verify() is None
 
 
-def test_refusals_of_a_whole_day_cause_a_bounded_number_of_events(desk: Desk) -> None:
+def test_refusals_of_a_whole_day_cause_a_bounded_number_of_events(control: ClockedControl) -> None:
     for number in range(5000):
-        desk.passes(DAY / 5000)
+        control.passes(DAY / 5000)
         address = f"[2001:db8:{number:x}::7]:5684"
-        desk.access.audit.append_denial(
+        control.access.audit.append_denial(
             unknown_subject(number), "Hello:Get", "no user", address=address
         )
-    assert desk.kinds().count("denied") <= 20 + 24 * 20 + 1
+    assert control.kinds().count("denied") <= 20 + 24 * 20 + 1
 
 
-def test_unknown_keys_do_not_use_up_the_budget_of_users(desk: Desk) -> None:
-    user = desk.access.registry.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
+def test_unknown_keys_do_not_use_up_the_budget_of_users(control: ClockedControl) -> None:
+    user = control.access.registry.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
     for number in range(500):
-        desk.access.audit.append_denial(unknown_subject(number), "Hello:Get", "no user")
+        control.access.audit.append_denial(unknown_subject(number), "Hello:Get", "no user")
     gustav = Subject("cd" * 32, user, "guest")
-    desk.access.audit.append_denial(gustav, "Iam:AddUser", "no statement allows Iam:AddUser")
-    last = desk.trail()[-1]
+    control.access.audit.append_denial(gustav, "Iam:AddUser", "no statement allows Iam:AddUser")
+    last = control.trail()[-1]
     assert (last.kind, last.user, last.action) == ("denied", "gustav", "Iam:AddUser")
 
 
-def test_refusals_of_one_user_do_not_use_up_the_budget_of_others(desk: Desk) -> None:
+def test_refusals_of_one_user_do_not_use_up_the_budget_of_others(control: ClockedControl) -> None:
     """The refusals of one user or network do not use up the budgets of others."""
-    audit, registry = desk.access.audit, desk.access.registry
+    audit, registry = control.access.audit, control.access.registry
     users = {
         name: registry.add_user(None, User(name, "guest", (Key(key(number)), Key(key(number + 9)))))
         for number, name in enumerate(("mallory", "gustav", "greta"), 1)
     }
     for number in range(2000):
-        desk.passes(1)
+        control.passes(1)
         mallory = Subject(key(1 if number % 2 else 10), users["mallory"], "guest")
         audit.append_denial(mallory, f"Iam:Try{number}", "no")
         near = f"192.0.2.{number % 250}:5684"
         audit.append_denial(unknown_subject(number + 50), f"Hello:Try{number}", "no", address=near)
     for number, name in ((2, "gustav"), (3, "greta")):
         audit.append_denial(Subject(key(number), users[name], "guest"), "Iam:AddUser", "no")
-        last = desk.trail()[-1]
+        last = control.trail()[-1]
         assert (last.user, last.action) == (name, "Iam:AddUser")
     # The omitted refusals are those of mallory; gustav's next event counts them as "of others".
     gustavs_events = [
-        event for event in desk.trail() if event.kind == "denied" and event.user == "gustav"
+        event for event in control.trail() if event.kind == "denied" and event.user == "gustav"
     ]
     assert re.fullmatch(r"\([0-9]{3} of others\)", gustavs_events[-1].detail)
     audit.append_denial(unknown_subject(9), "Hello:Get", "no", address="198.51.100.1:5684")
-    assert desk.trail()[-1].address == "198.51.100.1:5684"
-    denied = [event for event in desk.trail() if event.kind == "denied"]
+    assert control.trail()[-1].address == "198.51.100.1:5684"
+    denied = [event for event in control.trail() if event.kind == "denied"]
     assert sum(event.user == "mallory" for event in denied) <= 5 + 2000 * 5 / 3600 + 1
     assert sum(event.address.startswith("192.0.2.") for event in denied) <= 5 + 2000 * 5 / 3600 + 1
 
 
-def test_omitted_refusals_are_counted_in_the_next_event(desk: Desk) -> None:
-    user = desk.access.registry.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
+def test_omitted_refusals_are_counted_in_the_next_event(control: ClockedControl) -> None:
+    user = control.access.registry.add_user(None, User("gustav", "guest", (Key("cd" * 32),)))
     gustav = Subject("cd" * 32, user, "guest")
     for _ in range(8):
-        desk.access.audit.append_denial(gustav, "Iam:AddUser", "no")
-    assert desk.kinds().count("denied") == 1
-    desk.access.audit.append_denial(gustav, "Iam:SetUser", "no")
-    assert desk.trail()[-1].detail == "(and 7 more)"
-    desk.passes(11)
-    desk.access.audit.append_denial(gustav, "Iam:AddUser", "no")
-    assert desk.trail()[-1].detail == ""
+        control.access.audit.append_denial(gustav, "Iam:AddUser", "no")
+    assert control.kinds().count("denied") == 1
+    control.access.audit.append_denial(gustav, "Iam:SetUser", "no")
+    assert control.trail()[-1].detail == "(and 7 more)"
+    control.passes(11)
+    control.access.audit.append_denial(gustav, "Iam:AddUser", "no")
+    assert control.trail()[-1].detail == ""
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3), st.floats(0, 2000)), max_size=300))

@@ -33,14 +33,14 @@ OLGA, ADAM = "ab" * 32, "cd" * 32
 SOURCE = Path(__file__).parents[1] / "iam" / "sync_fault.c"
 
 
-async def answer(home: Path, *args: str) -> dict[str, Any]:
+async def json_of(home: Path, *args: str) -> dict[str, Any]:
     result = await run(home, *args, "--json")
     assert result.code == 0, result
     value: dict[str, Any] = json.loads(result.out)
     return value
 
 
-async def ready_again(daemon: Any) -> None:
+async def wait_for_restart(daemon: Any) -> None:
     """Wait until the daemon has restarted in the same process."""
     async with asyncio.timeout(60):
         while sum("ready" in line for line in daemon.said) < 2:
@@ -90,7 +90,7 @@ async def test_an_old_store_is_reported_and_restored_at_the_console(
     lines = "\n".join(restore_lines(shown))
     assert "+ user adam: admin  (the mark says: removed or changed" in lines
     assert "? user mia: guest  (only in the mark)" in lines
-    await ready_again(daemon)
+    await wait_for_restart(daemon)
     status = await daemon.json("status")
     assert [user["name"] for user in status["users"]] == ["adam", "olga"]
     assert status["store"]["recovery"] is None
@@ -105,7 +105,7 @@ async def test_a_copy_is_restored_or_refused_without_a_daemon(kit: Kit, old_copy
     shutil.copy(kit.home / "device.db", good)
     for name in ("device.db", "device.db.mark"):
         (kit.home / name).write_bytes(b"")
-    offline = await answer(kit.home, "status")
+    offline = await json_of(kit.home, "status")
     assert (offline["users"], offline["store"]["recovery"]["reason"]) == ([], "damaged")
     assert (
         await run(kit.home, "restore", "--yes")
@@ -117,17 +117,17 @@ async def test_a_copy_is_restored_or_refused_without_a_daemon(kit: Kit, old_copy
     assert damaged.read_bytes() != data
     refused = await run(kit.home, "restore", str(damaged), "--yes")
     assert (refused.code, "damaged" in refused.err) == (1, True)
-    assert (await answer(kit.home, "status"))["users"] == []
-    done = await answer(kit.home, "restore", str(good), "--yes")
+    assert (await json_of(kit.home, "status"))["users"] == []
+    done = await json_of(kit.home, "restore", str(good), "--yes")
     assert done["restored"]
     assert good.read_bytes() == data
-    names = [user["name"] for user in (await answer(kit.home, "status"))["users"]]
+    names = [user["name"] for user in (await json_of(kit.home, "status"))["users"]]
     assert names == ["mia", "olga"]
-    again: Any = await answer(kit.home, "restore", str(good), "--yes")  # a restore may be repeated
+    again: Any = await json_of(kit.home, "restore", str(good), "--yes")  # a restore may be repeated
     assert again["changes"] == []
     assert "equals the store in force" in restore_lines(again)[1]
     assert (await run(kit.home, "restore", "x.db", "--discard", "--yes")).code == 2
-    assert (await answer(kit.home, "restore", "--discard", "--yes"))["discarded"] is False
+    assert (await json_of(kit.home, "restore", "--discard", "--yes"))["discarded"] is False
 
 
 @pytest.mark.parametrize("lost", [["device.db"], ["device.db", "device.db.mark"]])
@@ -154,7 +154,7 @@ async def test_a_device_that_lost_its_store_opens_no_window_for_an_owner(
     assert (await daemon.json("restore", "--discard", "--yes"))["discarded"]
     assert (await daemon.run("health")).code == 0
     assert (await daemon.run("reset", "--yes")).code == 0
-    await ready_again(daemon)
+    await wait_for_restart(daemon)
     assert (await daemon.json("status"))["window"]["role"] == "owner"
 
 
@@ -261,7 +261,7 @@ async def test_a_reset_leaves_no_trace_of_former_users(kit: Kit, *, running: boo
     if running:
         daemon = await kit.daemon()
         assert (await daemon.run("reset", "--yes", "--keep-identity")).code == 0
-        await ready_again(daemon)
+        await wait_for_restart(daemon)
     else:
         assert (await run(kit.home, "reset", "--yes")).code == 0
     events = [json.loads(e) for e in (await run(kit.home, "events", "--json")).out.splitlines()]
@@ -295,7 +295,7 @@ async def test_a_store_of_a_later_version_can_be_reset(kit: Kit) -> None:
     refused = await run(kit.home, "status")
     assert (refused.code, "schema 99" in refused.err) == (1, True)
     assert (await run(kit.home, "reset", "--yes")).code == 0
-    assert (await answer(kit.home, "status"))["users"] == []
+    assert (await json_of(kit.home, "status"))["users"] == []
 
 
 def test_a_store_closes_even_if_its_folder_was_removed(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ async def until_ended(caller: Caller, observing: asyncio.Event) -> None:
             observing.set()
 
 
-async def watching(caller: Caller) -> asyncio.Task[None]:
+async def start_observing(caller: Caller) -> asyncio.Task[None]:
     observing = asyncio.Event()
     task = asyncio.create_task(until_ended(caller, observing))
     await asyncio.wait_for(observing.wait(), 15)
@@ -134,8 +134,8 @@ async def test_two_keys_of_a_user_have_the_same_rights_and_end_separately(
     second = kit.caller(device)
     await first.ask("PUT", f"/iam/users/olga/keys/{second.fingerprint}", {"name": "phone"})
     assert (await second.ask("GET", "/iam/users")).code == "2.05"
-    stays = await watching(first)
-    ends = await watching(second)
+    stays = await start_observing(first)
+    ends = await start_observing(second)
     device.app.access.registry.remove_key(None, "olga", second.fingerprint)
     await asyncio.sleep(0)  # protocol §6: within a second; here in the next turn of the loop
     left = {session["fingerprint"] for session in device.sessions("regular")}
@@ -152,7 +152,7 @@ async def test_removing_a_user_over_the_network_ends_the_observation(
 ) -> None:
     owner = await kit.paired(device, "olga")
     guest = await kit.paired(device, "gustav")
-    ends = await watching(guest)
+    ends = await start_observing(guest)
     assert (await owner.ask("DELETE", "/iam/users/gustav")).code == "2.02"
     await asyncio.wait_for(ends, 15)
     assert (await guest.ask("GET", "/hello")).reason == "not-paired"
@@ -163,7 +163,7 @@ async def test_a_new_role_ends_sessions_and_applies_immediately(kit: Kit, device
     owner = await kit.paired(device, "olga")
     admin = await kit.paired(device, "adam", role="admin")
     assert (await admin.ask("GET", "/iam/users")).code == "2.05"
-    ends = await watching(admin)
+    ends = await start_observing(admin)
     await owner.ask("iPATCH", "/iam/users/adam", {"role": "guest"})
     await asyncio.wait_for(ends, 15)
     assert (await admin.ask("GET", "/iam/users")).reason == "denied"
@@ -242,10 +242,10 @@ async def test_the_end_of_access_ends_the_session_and_all_rights(kit: Kit) -> No
     device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     owner = await kit.paired(device, "olga")
     guest = await kit.paired(device, "gustav")
-    stays = await watching(owner)
+    stays = await start_observing(owner)
     end = wall[0] + 1000
     device.app.access.registry.set_user(None, "gustav", UserPatch(not_after=end))
-    ends = await watching(guest)
+    ends = await start_observing(guest)
     wall[0] = end - 0.1
     # Any change makes the device check its users' times again.
     device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))

@@ -43,7 +43,7 @@ def admin(kit: Kit, device: Device) -> Caller:
     return kit.known(device, "adam", "admin")
 
 
-async def opened(caller: Caller, **fields: Any) -> Answer:
+async def open_remotely(caller: Caller, **fields: Any) -> Answer:
     answer = await caller.ask("POST", "/iam/window", fields)
     assert answer.code == "2.04", answer
     return answer
@@ -53,7 +53,7 @@ async def test_a_window_is_opened_read_extended_and_closed_remotely(
     device: Device, admin: Caller
 ) -> None:
     assert (await admin.ask("GET", "/iam/window")).body == {"open": False}
-    body = (await opened(admin, seconds=60)).body
+    body = (await open_remotely(admin, seconds=60)).body
     assert body.pop("seconds_left") == pytest.approx(60, abs=5)
     assert body == {
         "open": True,
@@ -61,7 +61,7 @@ async def test_a_window_is_opened_read_extended_and_closed_remotely(
         "role": "guest",
         "methods": ["code", "sas", "compare"],
     }
-    assert (await opened(admin, seconds=90)).body["seconds_left"] == pytest.approx(90, abs=5)
+    assert (await open_remotely(admin, seconds=90)).body["seconds_left"] == pytest.approx(90, abs=5)
     assert (await admin.ask("GET", "/iam/window")).body["open"] is True
     assert (await admin.ask("DELETE", "/iam/window")).code == "2.02"
     await device.port_closed()
@@ -105,7 +105,7 @@ async def test_an_invalid_request_opens_no_window(
 async def test_a_user_without_the_right_cannot_use_the_window_resource(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
-    await opened(admin)
+    await open_remotely(admin)
     guest = kit.known(device, "gustav", "guest")
     for method, body in (("GET", None), ("POST", {}), ("DELETE", None)):
         assert (await guest.ask(method, "/iam/window", body)).reason == "denied"
@@ -116,7 +116,7 @@ async def test_a_user_without_the_right_cannot_use_the_window_resource(
 async def test_a_new_user_gets_the_role_of_the_window_and_its_opener_is_recorded(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
-    await opened(admin, role="user")
+    await open_remotely(admin, role="user")
     newcomer = kit.caller(device)
     started = await newcomer.start("nina")
     device.decide(accept=True)
@@ -153,7 +153,7 @@ async def test_opening_a_window_remotely_does_not_clear_the_failures(
     failures = device.app.pairing.budget.failures
     assert failures == 1
     device.app.pairing.close_window()
-    await opened(admin)
+    await open_remotely(admin)
     assert device.app.pairing.budget.failures == failures
 
 
@@ -189,7 +189,7 @@ LOSSES = [lose_rank, lose_right, lose_key, lose_user, lose_access_time]
 async def test_a_window_closes_when_its_opener_loses_the_right(
     device: Device, admin: Caller, lose: Any
 ) -> None:
-    await opened(admin)
+    await open_remotely(admin)
     await lose(device)
     assert not device.app.pairing.is_open
     [event] = device.events("window-withdrawn")
@@ -201,7 +201,7 @@ async def test_a_window_closes_when_its_opener_loses_the_right(
 async def test_a_ceremony_fails_when_the_opener_loses_the_right(
     kit: Kit, device: Device, admin: Caller, lose: Any
 ) -> None:
-    await opened(admin)
+    await open_remotely(admin)
     newcomer = kit.caller(device)
     started = await newcomer.start("nina")
     device.decide(accept=True)
@@ -214,7 +214,7 @@ async def test_a_ceremony_fails_when_the_opener_loses_the_right(
 async def test_a_rename_of_the_opener_does_not_close_the_window(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
-    await opened(admin)
+    await open_remotely(admin)
     device.app.access.registry.set_user(None, "adam", UserPatch(name="adi", display_name="Adi"))
     assert device.app.pairing.is_open
     newcomer = kit.caller(device)
@@ -226,7 +226,7 @@ async def test_a_rename_of_the_opener_does_not_close_the_window(
 async def test_a_window_extended_by_the_console_stays_open_without_its_opener(
     device: Device, admin: Caller
 ) -> None:
-    await opened(admin)
+    await open_remotely(admin)
     await device.open(seconds=100)
     await lose_user(device)
     assert device.app.pairing.is_open
@@ -238,7 +238,7 @@ async def test_a_policy_that_removes_the_right_closes_the_window(kit: Kit) -> No
     device = await kit.device()
     kit.known(device, "olga", "owner")
     installer = kit.known(device, "ines", "installer")
-    await opened(installer)
+    await open_remotely(installer)
     assert (await installer.ask("POST", "/iam/window", {"role": "user"})).reason == "denied"
     kit.policy(INSTALLER.replace('"Pairing:OpenWindow", ', ""))
     await device.app.policies.reload()
@@ -250,7 +250,7 @@ async def test_the_end_of_the_openers_access_closes_the_window(kit: Kit) -> None
     device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "adam", "admin", not_after=wall[0] + 1000)
-    await opened(admin)
+    await open_remotely(admin)
     wall[0] += 999.7
     # Any change makes the device compute the next end of access again.
     device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))
@@ -264,7 +264,7 @@ async def test_a_new_user_has_access_no_longer_than_the_opener(kit: Kit) -> None
     kit.known(device, "olga", "owner")
     until = device.app.access.clock.now() + 86_400
     admin = kit.known(device, "adam", "admin", not_after=until)
-    await opened(admin)
+    await open_remotely(admin)
     newcomer = kit.caller(device)
     started = await newcomer.start("nina")
     device.decide(accept=True)
@@ -276,7 +276,7 @@ async def test_a_new_user_has_access_no_longer_than_the_opener(kit: Kit) -> None
 async def test_the_plain_form_checks_the_rights_of_the_opener(
     kit: Kit, device: Device, admin: Caller
 ) -> None:
-    await opened(admin)
+    await open_remotely(admin)
     newcomer = kit.caller(device)
     asking = asyncio.create_task(newcomer.pair_ask("POST", "/pair?name=nina"))
     await device.heard(PairingEventKind.PENDING)
@@ -297,7 +297,7 @@ async def test_a_condition_on_the_time_is_evaluated_again_for_each_ceremony(kit:
     device = await kit.device(clocks=SystemClocks(wall=lambda: wall[0]))
     kit.known(device, "olga", "owner")
     installer = kit.known(device, "ines", "installer")
-    await opened(installer)
+    await open_remotely(installer)
     wall[0] += 3600
     refused = await kit.caller(device).start("nina")
     assert (refused.code, refused.reason) == ("4.03", "denied")
@@ -343,7 +343,7 @@ async def test_the_role_of_the_window_is_the_target_of_the_decision(kit: Kit) ->
     for method, body in (("GET", None), ("DELETE", None), ("POST", {})):
         assert (await installer.ask(method, "/iam/window", body)).reason == "denied", method
     device.app.pairing.close_window()
-    await opened(installer)
+    await open_remotely(installer)
     assert (await installer.ask("GET", "/iam/window")).body["role"] == "guest"
 
 
@@ -351,6 +351,6 @@ async def test_a_full_device_refuses_a_ceremony(kit: Kit) -> None:
     device = await kit.device(iam_limits=IamLimits(users=2))
     kit.known(device, "olga", "owner")
     admin = kit.known(device, "adam", "admin")
-    await opened(admin)
+    await open_remotely(admin)
     refused = await kit.caller(device).start("nina")
     assert (refused.code, refused.reason) == ("4.09", "limit")

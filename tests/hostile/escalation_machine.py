@@ -83,7 +83,7 @@ class TracebackHandler(logging.Handler):
             self.tracebacks.append(logging.Formatter().format(record))
 
 
-class Comparing(RuleBasedStateMachine):
+class ComparingMachine(RuleBasedStateMachine):
     """Call the device as users with one key each, or as the console, and compare its states."""
 
     #: The number of calls by action and success, over all runs; a test checks that all occurred.

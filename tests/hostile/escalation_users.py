@@ -9,7 +9,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from tests.hostile.escalation_machine import Comparing
+from tests.hostile.escalation_machine import ComparingMachine
 from tests.hostile.escalation_rights import (
     FINGERPRINTS,
     Target,
@@ -25,7 +25,7 @@ from tests.hostile.escalation_rights import (
 )
 
 
-class UserCalls(Comparing):
+class UserCalls(ComparingMachine):
     """Calls that add, change and remove users and keys."""
 
     @rule(who=creators, name=new_names, role=roles, more=user_bodies, key=fingerprints | st.none())

@@ -78,7 +78,7 @@ async def device_with_small_limits(kit: Kit, clocks: Clocks) -> tuple[Device, Ca
 
 
 @pytest.mark.parametrize(
-    "way", ["display", "time", "rename", "oneself", "key", "users", "invites", "windows"]
+    "way", ["display", "time", "rename", "own name", "key", "users", "invites", "windows"]
 )
 async def test_the_changes_of_one_user_cannot_displace_all_other_events(kit: Kit, way: str) -> None:
     clocks = Clocks()
@@ -95,7 +95,7 @@ async def test_the_changes_of_one_user_cannot_displace_all_other_events(kit: Kit
             case "rename":
                 name, new = ("gina", "gigi")[:: 1 if number % 2 == 0 else -1]
                 return await admin.ask("iPATCH", f"/iam/users/{name}", {"name": new})
-            case "oneself":
+            case "own name":
                 name, new = ("adam", "adamo")[:: 1 if number % 2 == 0 else -1]
                 return await admin.ask("iPATCH", f"/iam/users/{name}", {"name": new})
             case "key":
@@ -134,7 +134,7 @@ async def test_the_changes_of_one_user_cannot_displace_all_other_events(kit: Kit
         device.app.access.registry.set_user(None, "olga", UserPatch(display_name=f"O{number}"))
     clocks.at += wait
     device.app.access.registry.add_user(None, User("gina", "guest", (Key(KEY),)))
-    assert (await change(done if way == "oneself" else 0)).code in {"2.01", "2.04"}
+    assert (await change(done if way == "own name" else 0)).code in {"2.01", "2.04"}
 
 
 async def invite_redeem_and_remove(kit: Kit, device: Device, admin: Caller) -> Answer:

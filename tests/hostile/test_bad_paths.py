@@ -156,7 +156,7 @@ async def test_pairing_requests_and_an_observation_succeed_on_an_impaired_path(
     assert seen == sorted(seen), "no older state after a newer one"
     assert seen[0] == 0
     assert len(paths[0].towards_device()) > 5, "the pairing used the impaired path"
-    assert len(paths[1].towards_device()) > 2 * REQUESTS, "and so did the requests"
+    assert len(paths[1].towards_device()) > 2 * REQUESTS, "the requests used the impaired path"
     for path in paths:
         path.close()
 

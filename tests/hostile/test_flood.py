@@ -139,7 +139,7 @@ async def test_malformed_datagrams_are_counted_and_leave_no_state(
     assert counted >= sent * 0.7, (counted, sent, device.counters(port))
     assert device.counters(port)["dtls-malformed"] > 0
     assert device.counters(port)["dtls-no-session"] > 0
-    assert heard == 0, "garbage was answered"
+    assert heard == 0, "a malformed datagram was answered"
     server = device.app.server if port == "regular" else device.app.pairing.port.server
     assert server is not None
     assert not half_open(server)

@@ -205,7 +205,7 @@ async def test_the_numbers_of_two_ceremonies_differ(
     assert_no_one_paired(client, device)
 
 
-@pytest.mark.parametrize("weak", [False, True])
+@pytest.mark.parametrize("weak", [False, True], ids=["with defence", "without defence"])
 async def test_a_nonce_that_breaks_the_commitment_is_rejected(
     kit: Kit, device: Device, tmp_path: Path, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +234,7 @@ async def test_a_nonce_that_breaks_the_commitment_is_rejected(
         assert_no_one_paired(client, device)
 
 
-@pytest.mark.parametrize("knows", [False, True])
+@pytest.mark.parametrize("knows", [False, True], ids=["wrong guess", "right guess"])
 @pytest.mark.parametrize("way", [Method.CODE, PRINTED])
 async def test_a_man_in_the_middle_has_one_guess_of_the_code_per_side(
     kit: Kit, device: Device, tmp_path: Path, way: str, knows: bool
@@ -258,7 +258,7 @@ async def test_a_man_in_the_middle_has_one_guess_of_the_code_per_side(
     assert bearer.shown not in {before, ""}
 
 
-@pytest.mark.parametrize("weak", [False, True])
+@pytest.mark.parametrize("weak", [False, True], ids=["with defence", "without defence"])
 async def test_the_token_of_a_label_is_not_sent_to_another_device(
     kit: Kit, device: Device, tmp_path: Path, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +289,7 @@ async def test_two_further_checks_protect_the_token_without_the_pin(device: Devi
         LabelClient(session, bearer.label)
 
 
-@pytest.mark.parametrize("weak", [False, True])
+@pytest.mark.parametrize("weak", [False, True], ids=["with defence", "without defence"])
 async def test_the_button_gives_an_attacker_only_an_unverified_guest(
     kit: Kit, device: Device, tmp_path: Path, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,9 +54,9 @@ def dies(request, body, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(request, body, **options)
 
-if sys.argv[1] != "lives":
+if sys.argv[1] != "runs":
     pair.reply = dies
-if sys.argv[1] == "forgets":
+if sys.argv[1] == "does-not-store":
     PairingRecord.keep = lambda *_args, **_named: None
 sys.argv[1:] = sys.argv[2:]
 sys.exit(cli.main())
@@ -102,7 +102,7 @@ async def daemon(paths: Paths, key: Fingerprint, how: str) -> AsyncIterator[Daem
         await process.communicate()
 
 
-@pytest.mark.parametrize("how", ["counts", "forgets"])
+@pytest.mark.parametrize("how", ["stores", "does-not-store"])
 async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     kit: Kit, tmp_path: Path, how: str
 ) -> None:
@@ -132,9 +132,9 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
             await asking
     with closing(Store.open(home / "device.db")) as store:
         attempts: Any = store.attempts.get("pairing", {"failures": 0})
-        assert attempts["failures"] == (1 if how == "counts" else 0)
-        assert record_of(store)["failures"] == (20 if how == "counts" else 19)
-    async with daemon(paths, key, "lives") as board:
+        assert attempts["failures"] == (1 if how == "stores" else 0)
+        assert record_of(store)["failures"] == (20 if how == "stores" else 19)
+    async with daemon(paths, key, "runs") as board:
         caller = kit.caller(board.port)
         session = await session_of(caller)
         bearer = LabelledDevice(board, label, printed)  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
         assert bearer.printed
         await run.start()
         done = await run.confirm()
-        assert done.code == ("4.03" if how == "counts" else "2.04"), "the answer to the right code"
+        assert done.code == ("4.03" if how == "stores" else "2.04"), "the answer to the right code"
 
 
 def record_of(store: Store) -> dict[str, Any]:

@@ -99,7 +99,7 @@ INVALID_ITEMS: dict[str, bytes] = {
     "nothing": b"",
     "random bytes": random.Random(1).randbytes(165),
     "half": UNPROVED[:100],
-    "a length that is longer": b"\xff" + UNPROVED[1:],
+    "a length above the size": b"\xff" + UNPROVED[1:],
 }
 
 
@@ -206,7 +206,7 @@ def read_without_verification(reader: Reader, _generator: Item, _label: bytes) -
     return item
 
 
-@pytest.mark.parametrize("weak", [False, True])
+@pytest.mark.parametrize("weak", [False, True], ids=["with defence", "without defence"])
 async def test_a_reflected_first_round_of_the_device_is_refused(
     kit: Kit, device: Device, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +228,7 @@ async def test_a_reflected_first_round_of_the_device_is_refused(
         await assert_counted(device, again, 2)
 
 
-@pytest.mark.parametrize("weak", [False, True])
+@pytest.mark.parametrize("weak", [False, True], ids=["with defence", "without defence"])
 async def test_points_without_a_valid_proof_are_refused(
     kit: Kit, device: Device, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,12 +321,12 @@ async def test_a_replay_succeeds_without_session_binding_and_fresh_random_bytes(
     assert device.users.users["anna"].fingerprints == {eve.fingerprint}
 
 
-@pytest.mark.parametrize("left", ["random", "sessions"])
+@pytest.mark.parametrize("kept", ["fresh nonces", "session binding"])
 @pytest.mark.parametrize("way", [Method.CODE, PRINTED, Method.SAS])
 async def test_session_binding_or_fresh_nonces_alone_prevent_a_replay(
-    kit: Kit, device: Device, way: str, left: str, monkeypatch: pytest.MonkeyPatch
+    kit: Kit, device: Device, way: str, kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if left == "random":
+    if kept == "fresh nonces":
         without_sessions(monkeypatch)
     else:
         reuse_random_bytes(device)
@@ -409,15 +409,15 @@ async def test_without_binding_to_the_method_a_button_tag_is_valid_for_compare(
     assert device.users.users["anna"].keys[0].verified
 
 
-@pytest.mark.parametrize(("way", "said"), [(Method.CODE, True), (PRINTED, False)])
+@pytest.mark.parametrize(("way", "printed"), [(Method.CODE, True), (PRINTED, False)])
 async def test_a_code_is_invalid_under_the_other_kind_of_code(
-    kit: Kit, device: Device, way: str, said: bool
+    kit: Kit, device: Device, way: str, printed: bool
 ) -> None:
     """The client sends the right code, but announces the other kind."""
     bearer = labelled(device)
     await opened(device, way)
     run = await Run.of(kit.caller(device), bearer, way)
-    assert (await run.start(printed=said)).code == "2.01"
+    assert (await run.start(printed=printed)).code == "2.01"
     await assert_counted(device, await run.confirm(), 1)
 
 

@@ -52,7 +52,7 @@ async def replaced_client(kit: Kit, device: Device) -> tuple[dict[str, Any], Cal
 
 
 @pytest.mark.parametrize("verb", ["accept", "refuse"])
-@pytest.mark.parametrize("by", ["id", "fingerprint", "nothing", "no text"])
+@pytest.mark.parametrize("by", ["id", "fingerprint", "nothing", "null"])
 async def test_a_decision_does_not_apply_to_a_client_that_started_meanwhile(
     kit: Kit, device: Device, verb: str, by: str
 ) -> None:
@@ -61,7 +61,7 @@ async def test_a_decision_does_not_apply_to_a_client_that_started_meanwhile(
         "id": {"id": shown["id"]},
         "fingerprint": {"id": shown["fingerprint"]},
         "nothing": {},
-        "no text": {"id": None},
+        "null": {"id": None},
     }[by]
     with pytest.raises(AppError) as caught:
         await ask(device, verb, **args)

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Climb(UserCalls):
+class EscalationMachine(UserCalls):
     """The calls of all users, and what the console changes meanwhile."""
 
     @initialize(
@@ -455,15 +455,15 @@ class Climb(UserCalls):
 def test_no_sequence_of_calls_escalates_privileges() -> None:
     phases = set(Phase) - {Phase.explain}  # it multiplies the run time
     run_state_machine_as_test(
-        Climb,
+        EscalationMachine,
         settings=settings(max_examples=100, stateful_step_count=40, deadline=None, phases=phases),
     )
 
 
 def test_every_action_succeeds_for_some_callers_and_is_refused_for_others() -> None:
     """A fixed sequence of calls. If random calls were always refused, the other test would pass."""
-    Climb.seen.clear()
-    machine = Climb()
+    EscalationMachine.seen.clear()
+    machine = EscalationMachine()
     try:
         machine.set_up_device(4, HOUSE_RIGHTS)
         for who in (10, 1):

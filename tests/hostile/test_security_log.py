@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
 
-EVIL = "\x1b[2J\nE handfast.pairing: paired eve as owner\r\u202e"
+UNSAFE = "\x1b[2J\nE handfast.pairing: paired eve as owner\r\u202e"
 
 
 async def test_control_characters_in_requests_are_escaped_in_the_log(
@@ -23,13 +23,17 @@ async def test_control_characters_in_requests_are_escaped_in_the_log(
     await device.open(role="user")
     for caller in (unknown, owner):
         for method in ("GET", "POST", "DELETE"):
-            await caller.ask(method, f"/{EVIL}?{EVIL}", raw=EVIL.encode(), ct=0)
-            await caller.ask(method, f"/iam/users/{EVIL}")
-    for body in ({"name": EVIL}, {"name": "eve", "method": EVIL}, {"name": "eve", "role": EVIL}):
+            await caller.ask(method, f"/{UNSAFE}?{UNSAFE}", raw=UNSAFE.encode(), ct=0)
+            await caller.ask(method, f"/iam/users/{UNSAFE}")
+    for body in (
+        {"name": UNSAFE},
+        {"name": "eve", "method": UNSAFE},
+        {"name": "eve", "role": UNSAFE},
+    ):
         await unknown.pair_ask("POST", "/pair", {"method": "compare", "name": "eve"} | body)
-    await unknown.pair_ask("POST", f"/pair?name={EVIL}")
-    await owner.ask("POST", "/iam/users", {"name": "eve", "role": EVIL})
-    await owner.ask("POST", "/iam/users", {"name": "eve", "role": "guest", EVIL: 1})
+    await unknown.pair_ask("POST", f"/pair?name={UNSAFE}")
+    await owner.ask("POST", "/iam/users", {"name": "eve", "role": UNSAFE})
+    await owner.ask("POST", "/iam/users", {"name": "eve", "role": "guest", UNSAFE: 1})
     lines = [record.getMessage() for record in caplog.records]
     assert any("Incoming message" in line for line in lines), "the log is not at DEBUG"
     for line in lines:
