@@ -91,7 +91,7 @@ async def test_the_cost_of_a_hello_without_a_cookie(
         endpoint._datagram(0, one)
 
     gate = await each(lambda: feed(datagram), 500)
-    junk = await each(lambda: feed(garbage), 2000)
+    unparseable = await each(lambda: feed(garbage), 2000)
     stray = await each(lambda: feed(sessionless), 2000)
     assert not half_open(served.server)
     async with CoapsClient(Identity.create(), limits=roomy) as client:
@@ -102,7 +102,7 @@ async def test_the_cost_of_a_hello_without_a_cookie(
 
         full = await each(shake, 40)
     table.add("ClientHello without a cookie", gate, f"{gate / full:.3f} × full handshake")
-    table.add("datagram that does not parse", junk, f"{junk / full:.4f} ×")
+    table.add("datagram that does not parse", unparseable, f"{unparseable / full:.4f} ×")
     table.add("record of no session", stray, f"{stray / full:.4f} ×")
 
 
@@ -111,7 +111,7 @@ async def test_the_cost_of_a_request(serve: Serve, table: Table, echo: type[Echo
     served = await serve()
     async with CoapsClient(Identity.create()) as client:
         connection = await client.connect(served.address, pinned=None)
-        ours = await each(lambda: connection.request(post(b"x" * 32)), 300)
+        secured = await each(lambda: connection.request(post(b"x" * 32)), 300)
         large = await each(lambda: connection.request(post(b"x" * 8192)), 20)
 
         async def together() -> None:
@@ -137,11 +137,11 @@ async def test_the_cost_of_a_request(serve: Serve, table: Table, echo: type[Echo
     await plain_client.shutdown()
     await server.shutdown()
     bare = await bare_udp()
-    table.add("request over DTLS", ours)
-    table.add("request over DTLS, 20 at a time", parallel, f"{parallel / ours:.2f} × one by one")
-    table.add("request over DTLS, 8 KiB in blocks", large, f"{large / ours:.1f} × a small one")
-    table.add("request, aiocoap on plain UDP", plain, f"DTLS is {ours / plain:.2f} × that")
-    table.add("bare UDP echo", bare, f"DTLS is {ours / bare:.1f} × that")
+    table.add("request over DTLS", secured)
+    table.add("request over DTLS, 20 at a time", parallel, f"{parallel / secured:.2f} × one by one")
+    table.add("request over DTLS, 8 KiB in blocks", large, f"{large / secured:.1f} × a small one")
+    table.add("request, aiocoap on plain UDP", plain, f"DTLS is {secured / plain:.2f} × that")
+    table.add("bare UDP echo", bare, f"DTLS is {secured / bare:.1f} × that")
 
 
 def free_port() -> int:

@@ -244,12 +244,12 @@ class Device:
     def __init__(self, app: App) -> None:
         self.app = app
         self.news: list[PairingEvent] = []
-        self._came = asyncio.Event()
-        app.pairing.events.subscribe(self._heard)
+        self._event_arrived = asyncio.Event()
+        app.pairing.events.subscribe(self._event_received)
 
-    def _heard(self, news: PairingEvent) -> None:
+    def _event_received(self, news: PairingEvent) -> None:
         self.news.append(news)
-        self._came.set()
+        self._event_arrived.set()
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -268,8 +268,8 @@ class Device:
         """The event number `count` of a kind; waits for it if necessary."""
         async with asyncio.timeout(patience):
             while len(found := [news for news in self.news if news.kind is kind]) < count:
-                self._came.clear()
-                await self._came.wait()
+                self._event_arrived.clear()
+                await self._event_arrived.wait()
         return found[count - 1]
 
     async def until(self, holds: Callable[[], object]) -> None:
@@ -284,8 +284,8 @@ class Device:
         self.app.pairing.close_window()
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while self.app.pairing.port.number:
-                self._came.clear()
-                await self._came.wait()
+                self._event_arrived.clear()
+                await self._event_arrived.wait()
 
     async def port_closed(self) -> None:
         """Wait until the pairing port is closed."""

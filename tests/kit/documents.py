@@ -94,7 +94,7 @@ class Cddl:
         """The allowed keys of a map, over all of its alternatives."""
         pattern = r'^ *(?:\? )?(?:"?([a-z:_]+)"?(?::| =>)|(-?\d+) =>)'
         found = re.findall(pattern, self.definition(rule), re.MULTILINE)
-        own: set[object] = {word or int(number) for word, number in found}
+        own: set[object] = {text_key or int(number) for text_key, number in found}
         return own.union(*map(self.keys, self.alternatives(rule)))
 
     def optional(self, rule: str) -> set[str]:

@@ -154,11 +154,13 @@ class Crowd:
 
     def __init__(self, device: Address) -> None:
         self._device = device
-        self._socket = UdpSocket.bind("0.0.0.0", 0, on_datagram=self._heard, on_error=_ignore)
-        self._fence = UdpSocket.bind(HOST, 0, on_datagram=self._fence_heard, on_error=_ignore)
+        self._socket = UdpSocket.bind(
+            "0.0.0.0", 0, on_datagram=self._datagram_received, on_error=_ignore
+        )
+        self._fence = UdpSocket.bind(HOST, 0, on_datagram=self._fence_received, on_error=_ignore)
         self._first, self._second = _hello_pair()
         self._cookies: dict[str, bytes] = {}
-        self._heard_something = asyncio.Event()
+        self._fence_passed = asyncio.Event()
         self._fences = 0
         self.sent: Counter[str] = Counter()  # bytes by source
         self.received: Counter[str] = Counter()  # bytes by source
@@ -208,23 +210,23 @@ class Crowd:
         wanted = self._fences + 1
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while self._fences < wanted:
-                self._heard_something.clear()
+                self._fence_passed.clear()
                 self._fence.send(self._first, self._device)
                 try:
                     async with asyncio.timeout(1):
-                        await self._heard_something.wait()
+                        await self._fence_passed.wait()
                 except TimeoutError:
                     continue  # dropped with others because the buffer was full
 
-    def _heard(self, datagram: Datagram) -> None:
+    def _datagram_received(self, datagram: Datagram) -> None:
         source = datagram.destination
         self.received[source] += len(datagram.data)
         if cookie := _cookie_in(datagram.data):
             self._cookies[source] = cookie
 
-    def _fence_heard(self, _datagram: Datagram) -> None:
+    def _fence_received(self, _datagram: Datagram) -> None:
         self._fences += 1
-        self._heard_something.set()
+        self._fence_passed.set()
 
     def close(self) -> None:
         """Close both sockets."""
@@ -359,12 +361,13 @@ class Phase:
     latencies: list[float] = field(default_factory=list)  # seconds; `inf` if there was no answer
 
     def __str__(self) -> str:
-        heard = sorted(self.latencies) or [float("nan")]
+        latencies = sorted(self.latencies) or [float("nan")]
         lost = sum(one == float("inf") for one in self.latencies)
         return (
             f"{self.name:<8} RSS {self.rss_bytes / 2**20:6.1f} MiB"
             f"  CPU {self.cpu_seconds:6.2f} s of {self.seconds:6.2f} s"
-            f"  latency median {median(heard) * 1e3:8.1f} ms, worst {heard[-1] * 1e3:8.1f} ms"
+            f"  latency median {median(latencies) * 1e3:8.1f} ms,"
+            f" worst {latencies[-1] * 1e3:8.1f} ms"
             f"  {len(self.latencies) - lost} answers, {lost} none"
         )
 
@@ -451,9 +454,9 @@ async def apart(
     assert program.stdout is not None
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            told = json.loads(await program.stdout.readline())
-        pairing = Address(HOST, told["pairing"]) if told["pairing"] else None
-        yield Apart(program.pid, Address(HOST, told["regular"]), pairing)
+            ports = json.loads(await program.stdout.readline())
+        pairing = Address(HOST, ports["pairing"]) if ports["pairing"] else None
+        yield Apart(program.pid, Address(HOST, ports["regular"]), pairing)
     finally:
         program.stdin.close()  # the program ends with its input
         await program.wait()
@@ -476,8 +479,8 @@ async def _serve(wanted: dict[str, object]) -> None:
     app.access.registry.add_user(None, User("olga", "owner", (key,), created=now))
     if wanted["window"]:
         await app.pairing.open(role="user")
-    told = {"regular": app.server.port, "pairing": app.pairing.port.number}
-    print(json.dumps(told), flush=True)
+    ports = {"regular": app.server.port, "pairing": app.pairing.port.number}
+    print(json.dumps(ports), flush=True)
     ended = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_reader(0, ended.set_result, None)  # the parent process has ended
     await ended

@@ -63,15 +63,20 @@ class Program:
         self.argv = list(argv)
         self.started_at = time.monotonic()
         self.ended_at = 0.0
-        self._said: dict[str, bytes] = {}
-        self._news = threading.Condition()
+        self._output: dict[str, bytes] = {}
+        self._changed = threading.Condition()
         self._screen: int | None = None
         if terminal:
-            self._screen, theirs = pty.openpty()
+            self._screen, program_side = pty.openpty()
             self.process = subprocess.Popen(
-                self.argv, env=env, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+                self.argv,
+                env=env,
+                stdin=program_side,
+                stdout=program_side,
+                stderr=program_side,
+                close_fds=True,
             )
-            os.close(theirs)
+            os.close(program_side)
             streams = {"screen": self._screen}
         else:
             self.process = subprocess.Popen(
@@ -91,7 +96,7 @@ class Program:
         ]
         self._threads.append(threading.Thread(target=self._watch, daemon=True))
         for name in streams:
-            self._said[name] = b""
+            self._output[name] = b""
         for thread in self._threads:
             thread.start()
 
@@ -101,21 +106,21 @@ class Program:
                 data = os.read(descriptor, 65536)
             except OSError:  # the last process has closed the terminal
                 data = b""
-            with self._news:
-                self._said[name] += data
-                self._news.notify_all()
+            with self._changed:
+                self._output[name] += data
+                self._changed.notify_all()
             if not data:
                 return
 
     def _watch(self) -> None:
         self.process.wait()
-        with self._news:
+        with self._changed:
             self.ended_at = time.monotonic()
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def said(self, on: str) -> str:
         """The output so far."""
-        return self._said[on].decode("utf-8", "replace").replace("\r\n", "\n")
+        return self._output[on].decode("utf-8", "replace").replace("\r\n", "\n")
 
     @property
     def is_running(self) -> bool:
@@ -124,18 +129,20 @@ class Program:
     def until(self, text: str, *, on: str = "err", times: int = 1, since: int = 0) -> str:
         """Wait until `text` was printed `times` times from offset `since`; return the output."""
 
-        def heard() -> bool:
+        def is_printed() -> bool:
             return self.said(on)[since:].count(text) >= times
 
-        with self._news:
-            self._news.wait_for(lambda: heard() or not self._is_listening(), TIMEOUT_SECONDS)
-        assert heard(), f"{text!r} was not printed on {on}: {self}"
+        with self._changed:
+            self._changed.wait_for(
+                lambda: is_printed() or not self._is_listening(), TIMEOUT_SECONDS
+            )
+        assert is_printed(), f"{text!r} was not printed on {on}: {self}"
         return self.said(on)
 
     def says(self, text: str, *, on: str = "err") -> bool:
         """Wait for `text` or the end of the command; return whether `text` was printed."""
-        with self._news:
-            self._news.wait_for(
+        with self._changed:
+            self._changed.wait_for(
                 lambda: text in self.said(on) or not self._is_listening(), TIMEOUT_SECONDS
             )
         return text in self.said(on)
@@ -169,7 +176,7 @@ class Program:
         result = Result(
             self.process.returncode,
             self.said("screen" if screen else "out"),
-            self.said("err") if "err" in self._said else "",
+            self.said("err") if "err" in self._output else "",
         )
         assert code is None or result.code == code, f"expected exit code {code}: {self}"
         return result
@@ -179,8 +186,8 @@ class Program:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.is_running:
                 self.send(number)
-                with self._news:
-                    self._news.wait_for(lambda: not self.is_running, TIMEOUT_SECONDS / 2)
+                with self._changed:
+                    self._changed.wait_for(lambda: not self.is_running, TIMEOUT_SECONDS / 2)
         for thread in self._threads:
             thread.join(TIMEOUT_SECONDS)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -191,13 +198,13 @@ class Program:
             self._screen = None
 
     def __repr__(self) -> str:
-        said = "\n".join(f"--- {name}\n{self.said(name)}" for name in self._said)
-        return f"{' '.join(self.argv)}\nexit {self.process.returncode}\n{said}"
+        output = "\n".join(f"--- {name}\n{self.said(name)}" for name in self._output)
+        return f"{' '.join(self.argv)}\nexit {self.process.returncode}\n{output}"
 
 
 def environment() -> dict[str, str]:
     """Our environment, without variables that change the folders of the processes."""
-    ours = re.compile(r"_?HANDFAST|(STATE|RUNTIME)_DIRECTORY$|NOTIFY_SOCKET$")
-    kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
+    excluded = re.compile(r"_?HANDFAST|(STATE|RUNTIME)_DIRECTORY$|NOTIFY_SOCKET$")
+    kept = {name: value for name, value in os.environ.items() if not excluded.match(name)}
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return kept | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb"}

@@ -163,9 +163,9 @@ class OpenCommand:
         return found
 
     def _line(self, event: str, *, times: int = 1) -> str:
-        word = f'"event": "{event}"'
-        said = self.program.until(word, on="out", times=times)
-        return [line for line in said.splitlines() if word in line][times - 1]
+        marker = f'"event": "{event}"'
+        said = self.program.until(marker, on="out", times=times)
+        return [line for line in said.splitlines() if marker in line][times - 1]
 
 
 class Client(Party):

@@ -27,7 +27,7 @@ TOKEN = InviteToken(
 
 def claims(**others: Any) -> dict[Any, Any]:
     """The claims of TOKEN as CBOR values; `c4=…` replaces claim 4, and None removes it."""
-    said = {
+    claim_set = {
         2: "anna",
         4: 1_800_172_800,
         6: 1_800_000_000,
@@ -36,8 +36,8 @@ def claims(**others: Any) -> dict[Any, Any]:
         9: "guest",
         -65537: list(TOKEN.addresses),
     }
-    said |= {int(key[1:].replace("_", "-")): value for key, value in others.items()}
-    return {key: value for key, value in said.items() if value is not None}
+    claim_set |= {int(key[1:].replace("_", "-")): value for key, value in others.items()}
+    return {key: value for key, value in claim_set.items() if value is not None}
 
 
 def canonical(value: object) -> bytes:
@@ -45,14 +45,18 @@ def canonical(value: object) -> bytes:
 
 
 def forged(
-    said: object = None,
+    claim_set: object = None,
     *,
     header: object = None,
     unprotected: object = None,
     write: Callable[[object], bytes] = canonical,
 ) -> bytes:
     """A token signed with the device's key that is valid except for the given parts."""
-    payload = said if isinstance(said, bytes) else write(claims() if said is None else said)
+    payload = (
+        claim_set
+        if isinstance(claim_set, bytes)
+        else write(claims() if claim_set is None else claim_set)
+    )
     own = {1: -7, 4: DEVICE.fingerprint.digest}
     protected = header if isinstance(header, bytes) else write(own if header is None else header)
     signature = DEVICE.sign(canonical(["Signature1", protected, b"", payload]))

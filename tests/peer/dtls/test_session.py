@@ -200,9 +200,9 @@ def test_an_ended_session_is_freed_without_the_garbage_collector(
     gc.disable()
     try:
         initiator, responder, _ = pair(device, client)
-        gone = [weakref.ref(one) for one in (initiator, responder, responder._connection)]
+        references = [weakref.ref(one) for one in (initiator, responder, responder._connection)]
         del initiator, responder
-        assert [one() for one in gone] == [None, None, None]
+        assert [one() for one in references] == [None, None, None]
     finally:
         gc.enable()
 

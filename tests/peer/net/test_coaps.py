@@ -105,21 +105,21 @@ async def test_ending_the_sessions_of_a_key_ends_only_its_observations(
     serve: Any, caller: CoapsClient, client: Identity
 ) -> None:
     served = await serve()
-    mine = await caller.connect(served.address, pinned=None)
+    own = await caller.connect(served.address, pinned=None)
     async with CoapsClient(Identity.create()) as another:
-        theirs = await another.connect(served.address, pinned=None)
-        my_stream, their_stream = mine.observe(get("value")), theirs.observe(get("value"))
-        await next_payload(my_stream)
-        await next_payload(their_stream)
+        other = await another.connect(served.address, pinned=None)
+        own_stream, other_stream = own.observe(get("value")), other.observe(get("value"))
+        await next_payload(own_stream)
+        await next_payload(other_stream)
         assert served.server.end_sessions(lambda key: key == client.fingerprint) == 1
         with pytest.raises(ObservationEnded):
-            await next_payload(my_stream)
-        assert not mine.is_open
+            await next_payload(own_stream)
+        assert not own.is_open
         with pytest.raises(Unreachable):
-            await mine.request(get("echo"))
+            await own.request(get("echo"))
         served.value.set(5)
-        assert await next_payload(their_stream) == b"5"
-        assert theirs.is_open
+        assert await next_payload(other_stream) == b"5"
+        assert other.is_open
 
 
 async def test_ending_the_sessions_of_a_key_ends_resumption(
@@ -355,7 +355,7 @@ async def test_unpaired_sessions_are_evicted_and_the_owners_session_is_kept(
     served = await serve(
         limits=Limits(unpaired_sessions=2, unpaired_kept_seconds=0, sessions=6, session_reserve=2)
     )
-    owner, friends = Identity.create(), [Identity.create() for _ in range(4)]
+    owner, other_clients = Identity.create(), [Identity.create() for _ in range(4)]
     served.priorities[owner.fingerprint] = SessionPriority.HIGH
     unpaired = [Identity.create() for _ in range(5)]
     for identity in unpaired:
@@ -372,8 +372,8 @@ async def test_unpaired_sessions_are_evicted_and_the_owners_session_is_kept(
     keys = [session.fingerprint for session in served.server.sessions()]
     assert [keys[0], keys[-1]] == [owner.fingerprint, unpaired[4].fingerprint]
     assert len(keys) == 3
-    for friend in friends:
-        await enter(friend)
+    for identity in other_clients:
+        await enter(identity)
     keys = [session.fingerprint for session in served.server.sessions()]
     assert owner.fingerprint in keys
     assert not {one.fingerprint for one in unpaired} & set(keys)

@@ -156,8 +156,10 @@ async def test_a_shared_notification_is_sent_to_each_observer_with_its_own_token
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
     async with CoapsClient(Identity.create()) as other:
-        theirs = await other.connect(served.address, pinned=None)
-        streams = [observing(one) for one in (connection, connection, theirs, theirs)]
+        other_connection = await other.connect(served.address, pinned=None)
+        streams = [
+            observing(one) for one in (connection, connection, other_connection, other_connection)
+        ]
         for stream in streams:
             await read_until(stream, b"0")
         for payload in (b"for all", b"once more"):
@@ -236,8 +238,8 @@ async def test_observations_of_one_key_are_bounded_across_its_sessions(
             assert (refused.code, refused.opt.max_age) == (Code.TOO_MANY_REQUESTS, 5)
             assert (await connection.request(get("value"))).code is Code.CONTENT
         async with CoapsClient(Identity.create()) as other:
-            theirs = await other.connect(served.address, pinned=None)
-            async with aclosing(observing(theirs)) as stream:
+            other_connection = await other.connect(served.address, pinned=None)
+            async with aclosing(observing(other_connection)) as stream:
                 await read_until(stream, b"0")
         await streams[0].aclose()
         await until(lambda: not (len(observations_of(served.value)) > 2))

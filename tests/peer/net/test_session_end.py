@@ -103,7 +103,9 @@ async def test_the_hook_runs_if_the_message_layer_fails(
     ended: list[int] = []
     served = await serve(on_session_end=ended.append)
     unhandled: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, said: unhandled.append(said))
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _loop, context: unhandled.append(context)
+    )
 
     def failing(*_arguments: object) -> None:
         raise RuntimeError("an internal error")
@@ -112,7 +114,7 @@ async def test_the_hook_runs_if_the_message_layer_fails(
     async with CoapsClient(client) as caller:
         await caller.connect(served.address, pinned=None)
     await until(lambda: ended)
-    assert [str(said["exception"]) for said in unhandled] == ["an internal error"]
+    assert [str(context["exception"]) for context in unhandled] == ["an internal error"]
 
 
 async def test_the_hook_runs_for_every_session_when_the_server_closes(

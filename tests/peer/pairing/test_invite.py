@@ -278,10 +278,10 @@ def test_any_input_is_parsed_or_malformed(junk: bytes | str) -> None:
 def test_any_values_in_a_token_are_parsed_or_malformed(
     claim: object, head: object, beside: object
 ) -> None:
-    said: dict[int, object] = dict.fromkeys([2, 4, 6, 7, 8, 9, -65537], claim)
+    claim_set: dict[int, object] = dict.fromkeys([2, 4, 6, 7, 8, 9, -65537], claim)
     for signed in (
         forged(claim),
-        forged(said),
+        forged(claim_set),
         forged(claims(c8=claim, c_65537=head)),
         forged(header=head),
         forged(header=beside, unprotected=beside),
@@ -309,16 +309,16 @@ def test_any_changed_token_is_parsed_or_malformed(at: int, patch: bytes) -> None
 def test_a_repr_or_an_error_shows_no_signed_bytes() -> None:
     signed = TOKEN.sign(DEVICE)
     text = TOKEN.text(signed)
-    said = repr(TOKEN)
+    output = repr(TOKEN)
     for give in (text + "0", text[:-1], signed[:-1], b"\xd2" + signed, text.replace("I*", "1*")):
         with pytest.raises(Malformed) as caught:
             read_untrusted(give)
-        said += f"{caught.value!r} {caught.value.advice} {caught.value.__cause__}"
+        output += f"{caught.value!r} {caught.value.advice} {caught.value.__cause__}"
     with pytest.raises(Mismatch) as mismatch:
         verify_untrusted(signed, Identity.create())
-    said += f"{mismatch.value!r} {mismatch.value.advice} {mismatch.value.__cause__}"
+    output += f"{mismatch.value!r} {mismatch.value.advice} {mismatch.value.__cause__}"
     for secret in (signed[-64:].hex(), repr(signed[-20:])[2:-1], text[-90:-50]):
-        assert secret not in said
+        assert secret not in output
 
 
 def test_es384_is_rejected() -> None:

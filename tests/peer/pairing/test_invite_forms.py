@@ -97,7 +97,7 @@ def test_other_encodings_of_a_valid_token_are_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "claim_set",
     [
         claims(c2=None),
         claims(c2=""),
@@ -154,11 +154,11 @@ def test_other_encodings_of_a_valid_token_are_rejected() -> None:
         b"\xa2\x02\x61a\x02\x61b",  # a duplicate key
     ],
 )
-def test_invalid_claims_are_rejected(said: object) -> None:
-    refused(forged(said))
+def test_invalid_claims_are_rejected(claim_set: object) -> None:
+    refused(forged(claim_set))
 
 
 def test_a_null_holder_is_rejected() -> None:
-    said = claims()
-    said[8] = None
-    refused(forged(said))
+    claim_set = claims()
+    claim_set[8] = None
+    refused(forged(claim_set))
