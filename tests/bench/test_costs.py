@@ -26,9 +26,10 @@ from peer.net.client import CoapsClient
 from peer.net.datagram import Datagram
 from peer.net.endpoint import Endpoint
 from tests.kit.internals import endpoint_of, half_open
+from tests.kit.serve import Echo
 
 if TYPE_CHECKING:
-    from tests.kit.serve import Echo, Serve
+    from tests.kit.serve import Serve
     from tests.kit.table import Table
 
 pytestmark = pytest.mark.bench
@@ -103,10 +104,10 @@ async def test_the_cost_of_a_hello_without_a_cookie(
         full = await each(shake, 40)
     table.add("ClientHello without a cookie", gate, f"{gate / full:.3f} × full handshake")
     table.add("datagram that does not parse", unparseable, f"{unparseable / full:.4f} ×")
-    table.add("record of no session", stray, f"{stray / full:.4f} ×")
+    table.add("record without a session", stray, f"{stray / full:.4f} ×")
 
 
-async def test_the_cost_of_a_request(serve: Serve, table: Table, echo: type[Echo]) -> None:
+async def test_the_cost_of_a_request(serve: Serve, table: Table) -> None:
     """One small POST and its answer: over DTLS, aiocoap on plain UDP, and UDP alone."""
     served = await serve()
     async with CoapsClient(Identity.create()) as client:
@@ -120,7 +121,7 @@ async def test_the_cost_of_a_request(serve: Serve, table: Table, echo: type[Echo
         parallel = await each(together, 15) / 20
 
     site = aiocoap.resource.Site()
-    site.add_resource(("echo",), echo())
+    site.add_resource(("echo",), Echo())
     port = free_port()
     server = await aiocoap.Context.create_server_context(
         site, bind=(HOST, port), transports=["simplesocketserver"]
@@ -136,12 +137,12 @@ async def test_the_cost_of_a_request(serve: Serve, table: Table, echo: type[Echo
     plain = await each(plain_request, 300)
     await plain_client.shutdown()
     await server.shutdown()
-    bare = await bare_udp()
+    bare = await plain_udp()
     table.add("request over DTLS", secured)
     table.add("request over DTLS, 20 at a time", parallel, f"{parallel / secured:.2f} × one by one")
     table.add("request over DTLS, 8 KiB in blocks", large, f"{large / secured:.1f} × a small one")
     table.add("request, aiocoap on plain UDP", plain, f"DTLS is {secured / plain:.2f} × that")
-    table.add("bare UDP echo", bare, f"DTLS is {secured / bare:.1f} × that")
+    table.add("plain UDP echo", bare, f"DTLS is {secured / bare:.1f} × that")
 
 
 def free_port() -> int:
@@ -151,7 +152,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-async def bare_udp() -> float:
+async def plain_udp() -> float:
     """Seconds for one datagram and its echo between two asyncio endpoints."""
     loop = asyncio.get_running_loop()
     received = asyncio.Event()
