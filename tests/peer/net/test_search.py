@@ -1,0 +1,68 @@
+"""The records and changes that a search keeps: the latest state, within bounds."""
+
+import asyncio
+import secrets
+import socket
+import struct
+from typing import Any
+
+import pytest
+
+from peer.limits import MAX_ADVERTS
+from peer.net import discovery
+from peer.net.adverts import SERVICE, SUBTYPE, Advert
+from tests.kit.mdns import mdns_sender, name_bytes, packet, service_records, text_record, txt
+from tests.kit.waiting import TIMEOUT_SECONDS
+
+LOOPBACK = ["127.0.0.1"]
+
+
+@pytest.mark.needs_root
+async def test_the_latest_announcement_applies(namespaces: Any) -> None:
+    """A record that returns after another one is already in the cache of python-zeroconf."""
+    with namespaces.add().inside(), mdns_sender() as device:
+        async with discovery._searching(LOOPBACK) as search:
+            for turn, window in enumerate("0101"):
+                extra = (f"turn{turn}.local", 1, socket.inet_aton("127.0.0.1"))
+                device.send(packet([*service_records(text_record(pm=window)), extra]))
+                advert = await asyncio.wait_for(search.changes.get(), TIMEOUT_SECONDS)
+                assert advert.pairing_open == (window == "1")
+
+
+@pytest.mark.needs_root
+async def test_a_flood_of_adverts_is_bounded(
+    namespaces: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs in its own namespace, so that other loopbacks are not flooded."""
+    monkeypatch.setattr(discovery, "RESOLVE_SECONDS", 0.05)
+    alone = namespaces.add()
+    with alone.inside(), mdns_sender() as flooder:
+        async with discovery._searching(LOOPBACK) as search:
+            for number in range(MAX_ADVERTS * 3):
+                instance = f"flooder {number}.{SERVICE}"
+                forged = [
+                    (SUBTYPE, 12, name_bytes(instance)),
+                    (instance, 16, txt(b"v=1", b"id=" + b"x" * 200)),
+                    (instance, 33, struct.pack("!HHH", 0, 0, 1) + name_bytes("s.local")),
+                ]
+                flooder.send(packet(forged))
+                flooder.send(secrets.token_bytes(60))
+                await asyncio.sleep(0)
+                assert len(search.records.names) <= MAX_ADVERTS
+                assert len(search._tasks) <= MAX_ADVERTS
+            assert search.found == {}
+            assert search.changes.empty()
+            # the honest device replaces an instance that has not been resolved
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                while search.changes.empty():  # the receive buffer may be full of the flood
+                    flooder.send(packet(service_records(text_record())))
+                    await asyncio.sleep(0)
+            assert search.changes.get_nowait().device_id == "7F3K2M1Q"
+            assert len(search.records.names) == MAX_ADVERTS
+
+
+async def test_unread_changes_are_bounded() -> None:
+    async with discovery._searching(LOOPBACK) as search:
+        for number in range(MAX_ADVERTS * 8):
+            search._report(Advert("7F3K2M1Q", f"{number}", ("192.0.2.1",), 1, 0, False, 1, "h"))
+        assert search.changes.qsize() == MAX_ADVERTS * 4
