@@ -1,3 +1,5 @@
+"""Locality rules 1 to 4, and the cached interface table, for given tables and datagrams."""
+
 from dataclasses import replace
 
 import pytest

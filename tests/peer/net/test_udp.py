@@ -1,3 +1,5 @@
+"""UDP sockets and addresses: arrival data, sending, ICMP errors and name resolution."""
+
 import asyncio
 import errno
 import logging
