@@ -17,7 +17,7 @@ from tests.kit.threads import BoardThread, DeviceThread
 
 @pytest.fixture(scope="session")
 def keys() -> Callable[[int], Identity]:
-    """The same few keys for all tests: making one takes a while."""
+    """Keys by number, shared by all tests, because creating one is slow."""
     made: dict[int, Identity] = {}
     return lambda number: made.setdefault(number, Identity.create())
 
@@ -49,7 +49,7 @@ Make = Callable[..., Client]
 
 @pytest.fixture
 async def new_client(home: Path) -> AsyncIterator[Make]:
-    """Clients that hear of the given boards on their LAN, and of no other device."""
+    """Create clients whose LAN announces the given boards and no other device."""
     made: list[Client] = []
 
     def make(*boards: Board, at: Path = home, limits: Limits = DEFAULT_LIMITS) -> Client:
@@ -68,7 +68,7 @@ async def new_client(home: Path) -> AsyncIterator[Make]:
 
 @pytest.fixture
 async def paired(board: Board, new_client: Make) -> Client:
-    """A client that is paired with the board, which it calls kitchen."""
+    """A client that is paired with the board under the alias `kitchen`."""
     await board.open()
     board.answers.put_nowait(True)
     client = new_client(board)
@@ -85,7 +85,7 @@ def board_thread(keys: Callable[[int], Identity]) -> Iterator[BoardThread]:
 
 @pytest.fixture
 def lan(monkeypatch: pytest.MonkeyPatch) -> list[Advert]:
-    """What multicast DNS would say."""
+    """The adverts that multicast DNS returns; a test appends to them."""
     adverts: list[Advert] = []
 
     async def look(_interfaces: object) -> AsyncIterator[Advert]:
@@ -98,14 +98,14 @@ def lan(monkeypatch: pytest.MonkeyPatch) -> list[Advert]:
 
 @pytest.fixture
 def shell(home: Path, lan: list[Advert]) -> Shell:
-    """A command line that hears no announcement until a test adds one to `lan`."""
+    """A command line that receives no advert until a test adds one to `lan`."""
     assert not lan
     return Shell(home)
 
 
 @pytest.fixture
 def paired_shell(shell: Shell, board_thread: BoardThread) -> Shell:
-    """A command line whose `kitchen` is the board in its thread."""
+    """A command line that is paired with the board of `board_thread` as `kitchen`."""
     board_thread.do(board_thread.board.open)
     board_thread.say(True)
     board = board_thread.board
@@ -124,20 +124,20 @@ def device_thread(tmp_path: Path) -> Iterator[DeviceThread]:
 
 @pytest.fixture
 def owner(device_thread: DeviceThread, home: Path) -> DeviceThread:
-    """The real device, of which this home's client is an owner: anna."""
+    """The real device; the client in `home` is its owner `anna`."""
     device_thread.add_client(home, "anna", "owner")
     return device_thread
 
 
 @pytest.fixture
 async def kitchen(owner: DeviceThread, home: Path) -> AsyncIterator[Device]:
-    """The owner's handle on the real device."""
+    """The real device as its owner's client sees it."""
 
-    async def nobody() -> AsyncIterator[Advert]:
+    async def no_adverts() -> AsyncIterator[Advert]:
         return
         yield
 
-    async with Client(home=home, look=nobody) as client:
+    async with Client(home=home, look=no_adverts) as client:
         device = await client.connect("kitchen")
         assert client.devices[0].fingerprint == owner.fingerprint
         yield device

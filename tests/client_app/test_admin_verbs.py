@@ -1,4 +1,4 @@
-"""Administration from the command line, at the real device: words, JSON, and exit codes."""
+"""Administration commands against the real device: output, JSON and exit codes."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from tests.kit.threads import DeviceThread
 
 FP = "ab" * 32
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
-OBEYED = set("\x1b\x07\u202e\x9b")
+CONTROL_CHARACTERS = set("\x1b\x07\u202e\x9b")
 
 
 @pytest.fixture
 def anna(owner: DeviceThread, shell: Shell) -> Shell:
     """The owner's command line."""
-    assert owner.app.access.store.state.users  # `owner` has made this home's client one
+    assert owner.app.access.store.state.users  # `owner` has added the client of this home
     return shell
 
 
 @pytest.fixture
 def mia(tmp_path: Path, shell: Shell) -> Shell:
-    """Another one, that knows no device."""
+    """The command line of another client, which is not paired with any device."""
     return type(shell)(tmp_path / "mia")
 
 
 def without_times(printed: str) -> str:
-    """The output of a verb without the time when a key was last seen: each session changes it."""
+    """Remove the `last seen` times from an output: each session changes them."""
     return re.sub(r"last seen [-\d: +]+|\"last_seen\": \d+", "", printed)
 
 
@@ -57,7 +57,7 @@ def lines(done: Any) -> list[Any]:
 # ------------------------------------------------------------------------------------------- users
 
 
-def test_users(anna: Shell) -> None:
+def test_users_can_be_added_changed_and_removed(anna: Shell) -> None:
     made = anna("users", "kitchen", "add", "mia", "--key", FP, "--display", "Mia", "--until", "3d")
     assert made.code == 0, made.err
     assert FP in made.out
@@ -86,7 +86,7 @@ def test_users(anna: Shell) -> None:
     assert without_times(as_json.out) == without_times(anna("users", "--json", "kitchen").out)
 
 
-def test_a_removal_without_a_terminal_needs_yes(anna: Shell) -> None:
+def test_a_removal_without_a_terminal_needs_the_yes_option(anna: Shell) -> None:
     for words in (["remove", "anna"], ["remove-key", "anna", FP]):
         done = anna("users", "kitchen", *words)
         assert (done.code, done.out) == (2, "")
@@ -94,7 +94,7 @@ def test_a_removal_without_a_terminal_needs_yes(anna: Shell) -> None:
     assert anna("users", "kitchen", "show", "anna").code == 0
 
 
-def test_wrong_words_are_told_with_their_code(anna: Shell) -> None:
+def test_invalid_arguments_exit_with_their_code(anna: Shell) -> None:
     assert anna("users", "attic").code == 3
     assert anna("users", "attic", "remove", "x", "--yes").code == 3
     assert anna("users", "kitchen", "show", "nobody").code == 8
@@ -103,16 +103,18 @@ def test_wrong_words_are_told_with_their_code(anna: Shell) -> None:
     assert anna("users", "kitchen", "remove", "anna", "--yes").code == 8  # the last owner
 
 
-def test_roles(anna: Shell) -> None:
+def test_roles_are_listed_with_their_rank(anna: Shell) -> None:
     assert re.search(r"^guest +10  core-", anna("roles", "kitchen").out, re.MULTILINE)
     roles = value(anna("roles", "kitchen", "--json"))["roles"]
     assert (roles[0]["id"], roles[0]["rank"]) == ("unpaired", 0)
 
 
-# ------------------------------------------------------------------------------------------ may I
+# -------------------------------------------------------------------------------------------- can
 
 
-def test_can(anna: Shell, owner: DeviceThread, mia: Shell) -> None:
+def test_can_prints_whether_an_action_is_allowed(
+    anna: Shell, owner: DeviceThread, mia: Shell
+) -> None:
     done = anna("can", "kitchen", "Iam:AddUser")
     assert (done.code, done.out) == (0, "yes: Iam:AddUser\n")
     owner.add_client(mia.home, "mia", "guest")
@@ -130,7 +132,7 @@ def test_can(anna: Shell, owner: DeviceThread, mia: Shell) -> None:
     assert mia("can", "kitchen", "Hello:Get").code == 10
 
 
-def test_a_guest_is_told_no(owner: DeviceThread, mia: Shell) -> None:
+def test_administration_by_a_guest_is_denied(owner: DeviceThread, mia: Shell) -> None:
     owner.add_client(mia.home, "mia", "guest")
     for words in (
         ["users", "kitchen"],
@@ -147,7 +149,7 @@ def test_a_guest_is_told_no(owner: DeviceThread, mia: Shell) -> None:
         assert (done.code, done.out) == (7, ""), words
 
 
-def test_whoami_says_until_when(anna: Shell, mia: Shell, owner: DeviceThread) -> None:
+def test_whoami_prints_when_the_access_ends(anna: Shell, mia: Shell, owner: DeviceThread) -> None:
     assert "no expiry" in anna("whoami", "kitchen").out
     owner.add_client(mia.home, "mia", "guest")
     assert anna("users", "kitchen", "set", "mia", "--until", "2030-12-24").code == 0
@@ -159,7 +161,9 @@ def test_whoami_says_until_when(anna: Shell, mia: Shell, owner: DeviceThread) ->
 # ---------------------------------------------------------------------------------------- invites
 
 
-def test_invite_and_pair(anna: Shell, mia: Shell, owner: DeviceThread, lan: list[Any]) -> None:
+def test_a_client_pairs_with_an_invite(
+    anna: Shell, mia: Shell, owner: DeviceThread, lan: list[Any]
+) -> None:
     lan.append(owner.advert())
     made = anna("invite", "kitchen", "mia", "--role", "user", "--for", "1h", "--until", "3d")
     assert made.code == 0
@@ -184,7 +188,7 @@ def test_invite_and_pair(anna: Shell, mia: Shell, owner: DeviceThread, lan: list
     assert anna("invites", "kitchen").err == "none\n"
 
 
-def test_an_invite_in_json_and_quietly(anna: Shell) -> None:
+def test_invite_prints_json_and_nothing_else_with_quiet(anna: Shell) -> None:
     made = anna("invite", "kitchen", "mia", "--json", "-q")
     assert made.err == ""
     one = value(made)["invite"]
@@ -192,7 +196,7 @@ def test_an_invite_in_json_and_quietly(anna: Shell) -> None:
     assert one["token"].startswith("HANDFAST:I*")
 
 
-def test_withdraw(anna: Shell) -> None:
+def test_invites_are_withdrawn_by_their_id_or_a_unique_prefix(anna: Shell) -> None:
     ids = [value(anna("invite", "kitchen", f"x{n}", "--json"))["invite"]["id"] for n in range(2)]
     assert anna("invites", "kitchen", "withdraw", "f" * 33).code == 2
     assert anna("invites", "kitchen", "withdraw", ids[0]).out == f"withdrawn {ids[0]}\n"
@@ -208,7 +212,7 @@ def test_withdraw(anna: Shell) -> None:
     assert (done.code, "several" in done.err) == (2, True)
 
 
-def test_an_invite_that_is_no_good(
+def test_an_unusable_invite_is_refused_and_not_printed(
     anna: Shell, mia: Shell, owner: DeviceThread, lan: list[Any]
 ) -> None:
     lan.append(owner.advert())
@@ -240,10 +244,12 @@ def test_an_invite_that_is_no_good(
     assert token[20:40] not in done.err
     assert mia("devices").out == ""
     halves = (token[:50], token[50:].lower())
-    assert mia("pair", *halves).code == 6  # pasted with a blank in it: read as one
+    assert mia("pair", *halves).code == 6  # a pasted invite may contain a space
 
 
-def test_a_qr_code_goes_to_stderr(anna: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_qr_code_of_an_invite_is_printed_to_stderr(
+    anna: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     made = anna("invite", "kitchen", "mia", "--qr", "-q")
     assert made.out.startswith("HANDFAST:I*")
@@ -260,7 +266,7 @@ def test_a_qr_code_goes_to_stderr(anna: Shell, monkeypatch: pytest.MonkeyPatch) 
 # ----------------------------------------------------------------------------- window and events
 
 
-def test_open_and_close(anna: Shell, owner: DeviceThread) -> None:
+def test_the_pairing_window_can_be_opened_and_closed(anna: Shell, owner: DeviceThread) -> None:
     done = anna("open", "kitchen", "--for", "1m", "--role", "guest", "--methods", "compare")
     assert re.fullmatch(
         r"open for (1 min|59 s) on port \d+, role guest, methods compare\n", done.out
@@ -272,7 +278,7 @@ def test_open_and_close(anna: Shell, owner: DeviceThread) -> None:
 
 
 @pytest.mark.usefixtures("owner")
-def test_events(anna: Shell) -> None:
+def test_events_are_printed_in_order_and_from_a_given_position(anna: Shell) -> None:
     assert anna("users", "kitchen", "add", "mia", "--key", FP).code == 0
     events = lines(anna("events", "kitchen", "--json"))
     assert [one["seq"] for one in events] == list(range(1, len(events) + 1))
@@ -290,11 +296,11 @@ def test_events(anna: Shell) -> None:
     assert (beyond.code, "was reset" in beyond.err) == (1, True)
 
 
-# --------------------------------------------------------------------------- what the device says
+# --------------------------------------------------------------------------- text from the device
 
 
-def test_what_a_device_says_is_escaped(anna: Shell, owner: DeviceThread) -> None:
-    """Names, labels and reasons are the device's words, and a terminal would obey them."""
+def test_text_from_the_device_is_escaped(anna: Shell, owner: DeviceThread) -> None:
+    """Names, key names and reasons come from the device; a terminal would execute their escapes."""
     store = owner.app.access.store
     evil = User(f"eve{EVIL}", "guest", (Key(FP, EVIL, EVIL),), display_name=EVIL)
     owner.do(lambda app: store.commit(app.access.store.state.replaced(None, evil)))
@@ -312,19 +318,19 @@ def test_what_a_device_says_is_escaped(anna: Shell, owner: DeviceThread) -> None
         for more in ([], ["--json"]):
             done = anna(*words, *more)
             assert done.out + done.err
-            assert not OBEYED & set(done.out + done.err), words
+            assert not CONTROL_CHARACTERS & set(done.out + done.err), words
 
 
-def test_a_device_that_answers_nonsense(
+def test_a_malformed_response_of_the_device_is_reported(
     anna: Shell, owner: DeviceThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nonsense(_request: object) -> aiocoap.Message:
+    async def malformed(_request: object) -> aiocoap.Message:
         return aiocoap.Message(payload=b"\x82\x01\x02", content_format=60)
 
     for path in owner.app.site.paths().values():
         for method in ("render_get", "render_post", "render_patch", "render_put"):
             if hasattr(path, method):
-                monkeypatch.setattr(path, method, nonsense)
+                monkeypatch.setattr(path, method, malformed)
     for words in (
         ["users", "kitchen"],
         ["users", "kitchen", "show", "anna"],
@@ -345,5 +351,5 @@ def test_a_device_that_answers_nonsense(
         assert "internal error" not in done.err
 
 
-def test_the_known_device_stays(anna: Shell) -> None:
+def test_the_paired_device_is_stored_with_its_user(anna: Shell) -> None:
     assert DeviceBook(anna.home / "devices.json").find("kitchen").user == "anna"

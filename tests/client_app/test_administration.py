@@ -1,4 +1,4 @@
-"""Remote administration against the real device: each request is done and reported."""
+"""Remote administration of the real device with the Python API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FP = "ab" * 32
 LATER = 4_000_000_000
 
 
-async def test_users(kitchen: Device) -> None:
+async def test_users_can_be_added_changed_and_removed(kitchen: Device) -> None:
     iam = kitchen.iam
     assert [one.name for one in await iam.users()] == ["anna"]
     when = datetime.fromtimestamp(LATER, UTC)
@@ -46,10 +46,10 @@ async def test_users(kitchen: Device) -> None:
     assert caught.value.code == "4.04"
 
 
-async def test_a_time_from_now_is_by_the_devices_clock(
+async def test_a_relative_time_is_added_to_the_clock_of_the_device(
     kitchen: Device, owner: DeviceThread
 ) -> None:
-    """Which may be years ahead: by ours the access would have ended before it begins."""
+    """The device may be years ahead; by the client's clock the access would already have ended."""
 
     def years_ahead(app: Any) -> None:
         app.access.clock.restart(app.access.clock.now() + 5 * 365 * 86_400)
@@ -68,7 +68,7 @@ async def test_a_time_from_now_is_by_the_devices_clock(
     assert changed.not_before == pytest.approx(there + 3600, abs=60)
 
 
-async def test_a_time_from_now_where_the_device_does_not_tell_its_own(
+async def test_a_relative_time_is_added_to_the_clients_clock_if_whoami_is_denied(
     kitchen: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def denied(_session: DeviceSession) -> None:
@@ -79,8 +79,8 @@ async def test_a_time_from_now_where_the_device_does_not_tell_its_own(
     assert (await kitchen.iam.add_user("mia", not_after=timedelta(days=1))).not_after == 3e9 + 86400
 
 
-async def test_a_name_is_one_segment_whatever_it_holds(kitchen: Device) -> None:
-    """No name can point at another resource, and an empty one not at the whole collection."""
+async def test_a_user_name_is_sent_as_exactly_one_path_segment(kitchen: Device) -> None:
+    """No name can address another resource, and an empty name cannot address the collection."""
     await kitchen.iam.add_user("mia")
     for name in ("mia/keys", "../anna", "mia?x=y", "%6dia", "."):
         with pytest.raises(RequestFailed):
@@ -99,7 +99,7 @@ async def test_a_name_is_one_segment_whatever_it_holds(kitchen: Device) -> None:
     assert len(await kitchen.iam.users()) == 4
 
 
-async def test_what_cannot_be_sent_is_a_usage_error(kitchen: Device) -> None:
+async def test_invalid_arguments_raise_usage_error(kitchen: Device) -> None:
     for wrong in (
         kitchen.iam.add_key("mia", "12"),
         kitchen.iam.add_user("mia", keys=["xyz"]),
@@ -110,13 +110,13 @@ async def test_what_cannot_be_sent_is_a_usage_error(kitchen: Device) -> None:
 
 
 @pytest.mark.usefixtures("owner")
-async def test_many_users_are_many_blocks(kitchen: Device) -> None:
+async def test_a_long_list_of_users_is_transferred_in_blocks(kitchen: Device) -> None:
     for number in range(60):
         await kitchen.iam.add_user(f"user-{number:02}", keys=[f"{number:064x}"])
     assert len(await kitchen.iam.users()) == 61
 
 
-async def test_rules(kitchen: Device) -> None:
+async def test_roles_and_policies_are_listed(kitchen: Device) -> None:
     roles = await kitchen.iam.roles()
     assert [role.rank for role in roles] == sorted(role.rank for role in roles)
     assert {"guest", "owner"} <= {role.id for role in roles}
@@ -125,7 +125,7 @@ async def test_rules(kitchen: Device) -> None:
     assert policies["core-guest"].statements[0].effect == "Allow"
 
 
-async def test_may_i(kitchen: Device) -> None:
+async def test_check_tells_whether_an_action_is_allowed(kitchen: Device) -> None:
     iam = kitchen.iam
     assert (await iam.check("Iam:AddUser")).allowed
     mine = await iam.check("Nothing:Known")
@@ -142,7 +142,9 @@ async def test_may_i(kitchen: Device) -> None:
     assert "Iam:AddUser" in me.actions
 
 
-async def test_invites(kitchen: Device, owner: DeviceThread) -> None:
+async def test_invites_can_be_created_listed_and_withdrawn(
+    kitchen: Device, owner: DeviceThread
+) -> None:
     iam = kitchen.iam
     made = await iam.invite("mia", role="user", seconds=600, uses=2, key=FP, not_after=float(LATER))
     token, _ = invite.read_untrusted(made.token)
@@ -159,7 +161,9 @@ async def test_invites(kitchen: Device, owner: DeviceThread) -> None:
     assert [left.name for left in await iam.invites()] == ["leo"]
 
 
-async def test_the_window(kitchen: Device, owner: DeviceThread) -> None:
+async def test_the_pairing_window_can_be_opened_and_closed(
+    kitchen: Device, owner: DeviceThread
+) -> None:
     iam = kitchen.iam
     assert not (await iam.window()).open
     opened = await iam.open_window(seconds=60, role="guest", methods=["compare"])
@@ -177,7 +181,9 @@ def append_event(app: Any, detail: str) -> None:
     audit.append(audit.event(EventKind.LABEL_MADE, detail=detail))
 
 
-async def test_events(kitchen: Device, owner: DeviceThread) -> None:
+async def test_events_are_read_from_a_position_or_from_the_end(
+    kitchen: Device, owner: DeviceThread
+) -> None:
     before = await kitchen.iam.events()
     for number in range(110):
         owner.do(partial(append_event, detail=str(number)))
@@ -192,8 +198,10 @@ async def test_events(kitchen: Device, owner: DeviceThread) -> None:
     assert (await kitchen.iam.events(last=0)).events == ()
 
 
-async def test_events_as_they_come(kitchen: Device, owner: DeviceThread) -> None:
-    """A burst, a connection that is lost, and another burst: each once, in order."""
+async def test_followed_events_arrive_once_and_in_order(
+    kitchen: Device, owner: DeviceThread
+) -> None:
+    """The events come in bursts, and the connection is lost between the first two."""
     stream = kitchen.iam.follow_events(last=1)
     first = await anext(stream)
     found: list[Event] = []
@@ -211,7 +219,7 @@ async def test_events_as_they_come(kitchen: Device, owner: DeviceThread) -> None
 
 
 @pytest.mark.usefixtures("lan")
-async def test_a_guest_is_told_no(owner: DeviceThread, tmp_path: Path) -> None:
+async def test_administration_by_a_guest_is_denied(owner: DeviceThread, tmp_path: Path) -> None:
     owner.add_client(tmp_path / "guest", "mia", "guest")
     async with Client(home=tmp_path / "guest") as client:
         iam = (await client.connect("kitchen")).iam
@@ -224,7 +232,7 @@ async def test_a_guest_is_told_no(owner: DeviceThread, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("owner", "lan")
-def test_without_async(home: Path) -> None:
+def test_the_blocking_client_can_administer_a_device(home: Path) -> None:
     with BlockingClient(home=home) as client:
         iam = client.connect("kitchen").iam
         assert iam.add_user("mia", role="user", keys=[FP]).keys[0].fingerprint == FP
@@ -248,7 +256,7 @@ def test_without_async(home: Path) -> None:
         assert client.connect("kitchen").patch("/iam/users/anna", {"display": "A"}).code == "2.04"
 
 
-def test_the_blocking_face_has_every_method() -> None:
+def test_the_blocking_client_has_every_method() -> None:
     for theirs, ours in (
         (administration.Administration, sync.Administration),
         (device.Device, sync.Device),

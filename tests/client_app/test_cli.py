@@ -1,4 +1,4 @@
-"""The command line in this process: every verb, exit code and shape of output."""
+"""Every verb, exit code and output format of the command line, run in this process."""
 
 import importlib
 import json
@@ -37,7 +37,7 @@ def lines(text: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself_with_an_example(shell: Shell, verb: str) -> None:
+def test_the_help_of_every_verb_has_an_example(shell: Shell, verb: str) -> None:
     done = shell(verb, "--help")
     assert done.code == 0
     assert re.search(rf"Example:\s+(\S+ )*.*handfast {verb}", done.out, re.DOTALL)
@@ -58,7 +58,7 @@ FAMILIES = {
 @pytest.mark.parametrize(
     ("family", "verb"), [(name, verb) for name, one in FAMILIES.items() for verb in one.commands]
 )
-def test_every_verb_of_a_family_explains_itself(shell: Shell, family: str, verb: str) -> None:
+def test_every_verb_of_a_group_has_a_help_text(shell: Shell, family: str, verb: str) -> None:
     done = shell(family, "kitchen", verb, "--help")
     assert done.code == 0
     assert f"handfast {family} kitchen {verb}" in done.out
@@ -69,7 +69,7 @@ def test_every_verb_of_a_family_explains_itself(shell: Shell, family: str, verb:
         assert verb in shell(*help_first).out
 
 
-def test_the_list_of_verbs_and_the_version(shell: Shell) -> None:
+def test_the_help_lists_all_verbs_and_exit_codes(shell: Shell) -> None:
     done = shell("--help")
     assert done.code == 0
     assert all(verb in done.out for verb in VERBS)
@@ -118,14 +118,14 @@ def test_the_list_of_verbs_and_the_version(shell: Shell) -> None:
     ],
     ids=" ".join,
 )
-def test_what_makes_no_sense_is_2(shell: Shell, words: list[str]) -> None:
+def test_invalid_arguments_exit_with_2(shell: Shell, words: list[str]) -> None:
     done = shell(*words)
     assert done.code == 2
     assert done.out == ""
     assert done.err
 
 
-def test_a_missing_answer_names_the_flag(shell: Shell) -> None:
+def test_the_error_for_a_missing_value_names_its_option(shell: Shell) -> None:
     assert "--expect-fingerprint" in shell("pair").err
     assert "--expect-fingerprint" in shell("pair", "--yes").err
     assert "--data" in shell("put", "kitchen", "/x").err
@@ -134,7 +134,9 @@ def test_a_missing_answer_names_the_flag(shell: Shell) -> None:
 # -------------------------------------------------------------------------------- known devices
 
 
-def test_devices_rename_address_forget(shell: Shell, book: DeviceBook) -> None:
+def test_known_devices_can_be_renamed_addressed_and_forgotten(
+    shell: Shell, book: DeviceBook
+) -> None:
     empty = shell("devices")
     assert (empty.code, empty.out) == (0, "")
     assert "No devices are paired yet. Run `handfast pair`" in empty.err
@@ -160,13 +162,13 @@ def test_devices_rename_address_forget(shell: Shell, book: DeviceBook) -> None:
     assert json.loads(shell("devices", "--json").out) == {"schema": 1, "devices": []}
 
 
-def test_options_stand_before_or_after_the_verb(shell: Shell, book: DeviceBook) -> None:
+def test_global_options_work_before_and_after_the_verb(shell: Shell, book: DeviceBook) -> None:
     book.put(known())
     assert shell("--json", "devices").out == shell("devices", "--json").out
     assert shell("-q", "forget", "kitchen").err == ""
 
 
-def test_export_and_import(shell: Shell, book: DeviceBook, tmp_path: Path) -> None:
+def test_exported_devices_can_be_imported(shell: Shell, book: DeviceBook, tmp_path: Path) -> None:
     book.put(known())
     book.put(known("attic", 2))
     exported = shell("export").raw
@@ -192,7 +194,7 @@ def test_export_and_import(shell: Shell, book: DeviceBook, tmp_path: Path) -> No
     [["devices"], ["get", "kitchen", "/x"], ["forget", "kitchen"], ["doctor"], ["export"]],
     ids=" ".join,
 )
-def test_a_broken_file_is_1_with_advice_and_left_alone(
+def test_a_damaged_devices_file_exits_with_1_and_is_not_changed(
     shell: Shell, book: DeviceBook, words: list[str]
 ) -> None:
     book.path.parent.mkdir()
@@ -204,7 +206,7 @@ def test_a_broken_file_is_1_with_advice_and_left_alone(
     assert book.path.read_text() == "{"
 
 
-def test_an_error_in_json(shell: Shell) -> None:
+def test_an_error_is_printed_as_json(shell: Shell) -> None:
     done = shell("get", "kitchen", "/x", "--json")
     assert done.code == 3
     assert done.out == ""
@@ -215,7 +217,9 @@ def test_an_error_in_json(shell: Shell) -> None:
     assert value["error"]["advice"]
 
 
-def test_a_fault_of_ours_is_told_as_one(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_is_reported_as_such(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(_self: object) -> None:
         raise ZeroDivisionError("oh")
 
@@ -230,7 +234,7 @@ def test_a_fault_of_ours_is_told_as_one(shell: Shell, monkeypatch: pytest.Monkey
 # -------------------------------------------------------------------------------------- the LAN
 
 
-def test_discover(shell: Shell, lan: list[Advert]) -> None:
+def test_discover_lists_announced_devices(shell: Shell, lan: list[Advert]) -> None:
     assert shell("discover", "--timeout", "10ms").out == ""
     lan.append(
         Advert("ABCD0123", "a\x1b[2Jb", ("192.0.2.1", "2001:db8::1"), 5684, 5685, True, 1, "h.")
@@ -245,7 +249,7 @@ def test_discover(shell: Shell, lan: list[Advert]) -> None:
     assert value["pairing_open"] is True
 
 
-def test_watch_is_json_lines(shell: Shell, lan: list[Advert]) -> None:
+def test_discover_watch_prints_json_lines(shell: Shell, lan: list[Advert]) -> None:
     here = Advert("ABCD0123", "lamp", ("192.0.2.1",), 5684, 0, False, 1, "h.")
     gone = Advert("ABCD0123", "lamp", ("192.0.2.1",), 5684, 0, False, 1, "h.", is_present=False)
     lan += [here, gone]
@@ -257,7 +261,7 @@ def test_watch_is_json_lines(shell: Shell, lan: list[Advert]) -> None:
 # ------------------------------------------------------------------------------ with a device
 
 
-def test_pair_and_use(paired_shell: Shell, board_thread: BoardThread) -> None:
+def test_a_paired_device_answers_requests(paired_shell: Shell, board_thread: BoardThread) -> None:
     shell, board = paired_shell, board_thread.board
     assert shell("get", "kitchen", "/hello").out == "hello anna\n"
     assert shell("get", "kitchen", "/hello", "--raw").raw == b"hello anna"
@@ -284,7 +288,7 @@ def test_pair_and_use(paired_shell: Shell, board_thread: BoardThread) -> None:
     assert "anna" in shell("whoami", "kitchen").out
 
 
-def test_pairing_twice_is_the_same(paired_shell: Shell, board_thread: BoardThread) -> None:
+def test_pairing_again_changes_nothing(paired_shell: Shell, board_thread: BoardThread) -> None:
     shell, board = paired_shell, board_thread.board
     before = (shell.home / "devices.json").read_bytes()
     words = ("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.grouped)
@@ -294,7 +298,7 @@ def test_pairing_twice_is_the_same(paired_shell: Shell, board_thread: BoardThrea
     assert (shell.home / "devices.json").read_bytes() == before
 
 
-def test_what_a_device_says_is_escaped(paired_shell: Shell, board_thread: BoardThread) -> None:
+def test_text_from_the_device_is_escaped(paired_shell: Shell, board_thread: BoardThread) -> None:
     shell, board = paired_shell, board_thread.board
     evil = "\x1b]0;owned\x07\u202e"
     board.users = dict.fromkeys(board.users, evil)
@@ -305,7 +309,7 @@ def test_what_a_device_says_is_escaped(paired_shell: Shell, board_thread: BoardT
     assert shell("get", "kitchen", "/hello", "--raw").raw == f"hello {evil}".encode()
 
 
-def test_observe_count(paired_shell: Shell) -> None:
+def test_observe_ends_after_the_given_count(paired_shell: Shell) -> None:
     done = paired_shell("observe", "kitchen", "/count", "--count", "1", "--json")
     assert [value["value"] for value in lines(done.out)] == [{"count": 0}]
     assert paired_shell("observe", "kitchen", "/hello").out == "hello anna\n"
@@ -314,20 +318,20 @@ def test_observe_count(paired_shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("path", "code"), [("/nothing", 8), ("/vault", 7), ("/broken", 9)], ids=["8", "7", "9"]
 )
-def test_a_refusal_has_its_code(paired_shell: Shell, path: str, code: int) -> None:
+def test_an_error_response_exits_with_its_code(paired_shell: Shell, path: str, code: int) -> None:
     done = paired_shell("get", "kitchen", path)
     assert (done.code, done.out) == (code, "")
     assert done.err.startswith("handfast: ")
 
 
-def test_revoked_is_10(paired_shell: Shell, board_thread: BoardThread) -> None:
+def test_a_revoked_user_exits_with_10(paired_shell: Shell, board_thread: BoardThread) -> None:
     board_thread.board.users.clear()
     for words in (["get", "kitchen", "/hello"], ["observe", "kitchen", "/count"]):
         assert paired_shell(*words).code == 10
     assert paired_shell("doctor", "kitchen").code == 10
 
 
-def test_gone_is_3(paired_shell: Shell, board_thread: BoardThread) -> None:
+def test_an_unreachable_device_exits_with_3(paired_shell: Shell, board_thread: BoardThread) -> None:
     board_thread.do(board_thread.board.regular.close)
     assert paired_shell("get", "kitchen", "/hello").code == 3
     done = paired_shell("doctor", "kitchen")
@@ -335,7 +339,9 @@ def test_gone_is_3(paired_shell: Shell, board_thread: BoardThread) -> None:
     assert "failed reach" in done.out
 
 
-def test_another_key_is_5(paired_shell: Shell, board_thread: BoardThread) -> None:
+def test_a_device_with_another_key_exits_with_5(
+    paired_shell: Shell, board_thread: BoardThread
+) -> None:
     file = paired_shell.home / "devices.json"
     theirs = board_thread.board.fingerprint.hex
     file.write_text(file.read_text().replace(theirs, "11" * 32))
@@ -348,7 +354,7 @@ def test_another_key_is_5(paired_shell: Shell, board_thread: BoardThread) -> Non
     assert paired_shell("pair", board_thread.board.pairing_address, *wanted).code == 5
 
 
-def test_pairing_that_fails_has_its_code(shell: Shell, board_thread: BoardThread) -> None:
+def test_a_failed_pairing_exits_with_its_code(shell: Shell, board_thread: BoardThread) -> None:
     board = board_thread.board
     expect = ("--expect-fingerprint", board.fingerprint.hex)
     assert shell("pair", *expect).code == 3
@@ -361,21 +367,21 @@ def test_pairing_that_fails_has_its_code(shell: Shell, board_thread: BoardThread
     assert shell("devices", "--json").out == '{"schema": 1, "devices": []}\n'
 
 
-def test_nobody_answers_is_4(
+def test_an_unanswered_confirmation_exits_with_4(
     shell: Shell, board_thread: BoardThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board = board_thread.board
     board_thread.do(board.open)
-    monkeypatch.setattr("client_app.pairing.attempt.Comparison", _impatient)
+    monkeypatch.setattr("client_app.pairing.attempt.Comparison", _with_short_timeout)
     done = shell("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.hex)
     assert done.code == 4
 
 
-def _impatient(**values: Any) -> Any:
+def _with_short_timeout(**values: Any) -> Any:
     return Comparison(**{**values, "seconds": 0.1})
 
 
-def test_ids_reach_a_device_too(paired_shell: Shell, board_thread: BoardThread) -> None:
+def test_a_device_id_selects_the_device(paired_shell: Shell, board_thread: BoardThread) -> None:
     device_id = board_thread.board.fingerprint.device_id
     assert paired_shell("get", device_id.lower(), "/hello").code == 0
 
@@ -383,7 +389,7 @@ def test_ids_reach_a_device_too(paired_shell: Shell, board_thread: BoardThread) 
 # --------------------------------------------------------------------------------------- doctor
 
 
-def test_doctor_finds_nothing_wrong(
+def test_doctor_reports_a_reachable_device_as_ok(
     paired_shell: Shell, board_thread: BoardThread, lan: list[Advert]
 ) -> None:
     lan.append(board_thread.board.advert())
@@ -398,7 +404,7 @@ def test_doctor_finds_nothing_wrong(
     assert checks["policy"]["verdict"] == "ok"
 
 
-def test_doctor_in_an_empty_home(shell: Shell) -> None:
+def test_doctor_works_in_an_empty_home(shell: Shell) -> None:
     done = shell("doctor")
     assert done.code == 0
     assert "created at the first pairing" in done.out
@@ -407,7 +413,7 @@ def test_doctor_in_an_empty_home(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("paired_shell")
-def test_doctor_sees_an_open_key(shell: Shell) -> None:
+def test_doctor_reports_a_key_file_that_others_can_read(shell: Shell) -> None:
     (shell.home / "identity.pem").chmod(0o644)
     done = shell("doctor", "kitchen")
     assert done.code == 1
@@ -419,13 +425,13 @@ def test_doctor_sees_an_open_key(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
-def test_completion_script(shell: Shell, shell_name: str) -> None:
+def test_completion_prints_a_script_for_each_shell(shell: Shell, shell_name: str) -> None:
     done = shell("completion", shell_name)
     assert done.code == 0
     assert "_HANDFAST_COMPLETE" in done.out
 
 
-def test_completion_of_verbs_and_devices(
+def test_verbs_and_device_aliases_are_completed(
     book: DeviceBook, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book.put(known())

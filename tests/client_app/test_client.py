@@ -1,4 +1,4 @@
-"""The library against a real device on loopback: finding it, asking it, losing it."""
+"""The client library against a test device: finding it, requests, and lost sessions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -37,7 +37,7 @@ Make = Callable[..., Client]
 
 
 def move(client: Client, **changes: Any) -> None:
-    """Change what the client knows of its one device."""
+    """Change the client's record of its one device."""
     (known,) = client.devices
     client.book.update(known.fingerprint, lambda one: replace(one, **changes))
 
@@ -45,7 +45,7 @@ def move(client: Client, **changes: Any) -> None:
 # -------------------------------------------------------------------------------------- requests
 
 
-async def test_requests_reach_their_resources(board: Board, paired: Client) -> None:
+async def test_each_request_reaches_its_resource(board: Board, paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     assert (await kitchen.get("/hello")).text == f"hello {paired.devices[0].user}"
     assert (await kitchen.get("hello/")).text.startswith("hello")
@@ -74,7 +74,7 @@ async def test_requests_reach_their_resources(board: Board, paired: Client) -> N
         ("/broken", DeviceFailed, "5.03"),
     ],
 )
-async def test_a_refusal_is_its_exception(
+async def test_an_error_response_raises_its_exception(
     paired: Client, path: str, kind: type[Exception], code: str
 ) -> None:
     kitchen = await paired.connect("kitchen")
@@ -84,7 +84,7 @@ async def test_a_refusal_is_its_exception(
     assert (await kitchen.get("/hello")).code == "2.05"
 
 
-async def test_a_path_that_cannot_be_is_told_before_anything_is_sent(
+async def test_an_invalid_path_is_refused_before_a_request_is_sent(
     board: Board, paired: Client
 ) -> None:
     kitchen = await paired.connect("kitchen")
@@ -94,7 +94,7 @@ async def test_a_path_that_cannot_be_is_told_before_anything_is_sent(
     assert len(board.requests) == before
 
 
-async def test_a_slow_answer_is_waited_for_and_a_patience_is_kept(
+async def test_a_request_waits_for_a_slow_response_until_its_timeout(
     board: Board, paired: Client
 ) -> None:
     kitchen = await paired.connect("kitchen")
@@ -109,7 +109,7 @@ async def test_a_slow_answer_is_waited_for_and_a_patience_is_kept(
 async def test_the_newest_sessions_are_resumed(
     board: Board, other: Board, new_client: Make
 ) -> None:
-    """Beyond the bound, the client forgets the oldest session, not the one used last."""
+    """Beyond the limit, the client discards the least recently used session."""
     client = new_client(limits=replace(DEFAULT_LIMITS, resumable_sessions=1))
 
     async def is_resumed(device: Board) -> bool:
@@ -133,34 +133,34 @@ async def test_the_newest_sessions_are_resumed(
         cbor.encode({"actions": "x"}),
     ],
 )
-def test_an_odd_whoami_is_malformed(payload: bytes) -> None:
+def test_an_invalid_whoami_response_is_malformed(payload: bytes) -> None:
     with pytest.raises(Malformed):
         me_untrusted(payload)
 
 
-# --------------------------------------------------------------------------------------- finding
+# ------------------------------------------------------------------------------ finding a device
 
 
-async def test_two_connects_are_one_session(board: Board, paired: Client) -> None:
+async def test_two_concurrent_connects_share_one_session(board: Board, paired: Client) -> None:
     first, second = await asyncio.gather(paired.connect("kitchen"), paired.connect("kitchen"))
     assert first is second
     await first.get("/hello")
     assert len(board.regular.sessions()) == 1
 
 
-async def test_an_unknown_name_is_not_reached(paired: Client) -> None:
+async def test_connecting_to_an_unknown_name_raises_unreachable(paired: Client) -> None:
     with pytest.raises(Unreachable, match="no paired device"):
         await paired.connect("attic")
 
 
-async def test_the_lan_knows_where_a_device_has_moved(board: Board, paired: Client) -> None:
+async def test_a_device_that_has_moved_is_found_by_its_advert(board: Board, paired: Client) -> None:
     move(paired, last_seen=f"{HOST}:9")
     kitchen = await paired.connect("kitchen")
     assert kitchen.address == f"{HOST}:{board.regular.port}"
     assert paired.devices[0].last_seen == kitchen.address
 
 
-async def test_an_address_entry_reaches_a_device_that_nobody_announces(
+async def test_a_device_without_advert_is_reached_at_its_stored_address(
     board: Board, paired: Client, new_client: Make
 ) -> None:
     move(paired, last_seen=f"{HOST}:9", addresses=(f"localhost:{board.regular.port}",))
@@ -168,7 +168,7 @@ async def test_an_address_entry_reaches_a_device_that_nobody_announces(
     assert (await kitchen.get("/hello")).code == "2.05"
 
 
-async def test_another_device_at_the_old_address_hides_nothing(
+async def test_another_device_at_the_old_address_does_not_prevent_a_connection(
     board: Board, paired: Client, other: Board
 ) -> None:
     move(paired, last_seen=f"{HOST}:{other.regular.port}")
@@ -177,7 +177,7 @@ async def test_another_device_at_the_old_address_hides_nothing(
     assert other.requests == []
 
 
-async def test_a_wrong_key_stops_before_a_byte_of_a_request(
+async def test_no_request_is_sent_to_a_device_with_another_key(
     board: Board, paired: Client, new_client: Make, other: Board
 ) -> None:
     move(paired, last_seen=f"{HOST}:{other.regular.port}")
@@ -193,7 +193,7 @@ async def test_a_wrong_key_stops_before_a_byte_of_a_request(
 async def test_an_advert_with_the_right_id_and_the_wrong_key_is_refused(
     board: Board, paired: Client, home: Path, other: Board
 ) -> None:
-    """Any host may announce anything: the key decides, and a wrong one is no alarm here."""
+    """Adverts are not authenticated, so another key at an announced address is no pin mismatch."""
 
     async def look() -> AsyncIterator[Advert]:
         yield replace(other.advert(), device_id=board.fingerprint.device_id)
@@ -209,7 +209,7 @@ async def test_an_advert_with_the_right_id_and_the_wrong_key_is_refused(
 
 
 @pytest.mark.usefixtures("paired")
-async def test_nobody_there_is_unreachable(board: Board, new_client: Make) -> None:
+async def test_a_closed_port_raises_unreachable(board: Board, new_client: Make) -> None:
     await board.regular.close()
     with pytest.raises(Unreachable, match="cannot reach kitchen") as caught:
         await new_client().connect("kitchen")
@@ -217,7 +217,7 @@ async def test_nobody_there_is_unreachable(board: Board, new_client: Make) -> No
 
 
 @pytest.mark.usefixtures("board")
-async def test_a_read_only_home_stops_no_request(
+async def test_requests_work_with_a_read_only_home(
     paired: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move(paired, last_seen=f"{HOST}:9")
@@ -231,23 +231,25 @@ async def test_a_read_only_home_stops_no_request(
     assert paired.devices[0].last_seen == f"{HOST}:9"
 
 
-async def test_discover_tells_who_is_there(board: Board, new_client: Make) -> None:
+async def test_discover_returns_the_announced_devices(board: Board, new_client: Make) -> None:
     adverts = await new_client(board).discover(timeout=0.01)
     assert [one.device_id for one in adverts] == [board.fingerprint.device_id]
     assert await new_client().discover(timeout=0.01) == []
 
 
-def test_a_key_that_others_can_read_is_refused(home: Path) -> None:
+def test_a_key_file_that_other_users_can_read_is_refused(home: Path) -> None:
     Identity.create().save(home / "identity.pem")
     (home / "identity.pem").chmod(0o644)
     with pytest.raises(IdentityError):
         _ = Client(home=home).identity
 
 
-# ---------------------------------------------------------------------------------------- losing
+# ---------------------------------------------------------------------------- losing the session
 
 
-async def test_a_restarted_device_is_asked_again_by_itself(board: Board, paired: Client) -> None:
+async def test_requests_reconnect_after_a_restart_of_the_device(
+    board: Board, paired: Client
+) -> None:
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
     port = board.regular.port
@@ -274,7 +276,7 @@ async def test_a_get_is_repeated_once_on_a_new_session(board: Board, paired: Cli
 
 
 @pytest.mark.parametrize("method", ["post", "patch"])
-async def test_a_post_is_never_repeated_once_it_may_have_arrived(
+async def test_a_post_that_may_have_arrived_is_never_repeated(
     board: Board, paired: Client, method: str
 ) -> None:
     kitchen = await paired.connect("kitchen")
@@ -287,10 +289,10 @@ async def test_a_post_is_never_repeated_once_it_may_have_arrived(
     assert (await kitchen.get("/hello")).code == "2.05"
 
 
-async def test_a_silent_session_has_to_show_that_it_lives(
+async def test_a_silent_session_is_probed_before_a_request(
     board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A device that lost its power says no goodbye; a POST must not be the one to find out."""
+    """A device that lost power sends no close_notify; a POST must not be sent on a dead session."""
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
     monkeypatch.setattr(session_module, "SILENT_SECONDS", 0.0)
@@ -302,7 +304,7 @@ async def test_a_silent_session_has_to_show_that_it_lives(
     assert board.requests.count(("POST", "/hello")) == 1
 
 
-async def test_a_silent_observation_has_to_show_that_it_lives(
+async def test_a_silent_observation_is_probed_and_restored(
     board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "OBSERVE_GRACE_SECONDS", 0.1 - 60)
@@ -318,7 +320,7 @@ async def test_a_silent_observation_has_to_show_that_it_lives(
     await states.aclose()
 
 
-async def test_revoked_is_not_paired_at_once(board: Board, paired: Client) -> None:
+async def test_a_revoked_client_gets_not_paired(board: Board, paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     await kitchen.get("/hello")
     board.users.clear()
@@ -330,7 +332,7 @@ async def test_revoked_is_not_paired_at_once(board: Board, paired: Client) -> No
 # ------------------------------------------------------------------------------------- observing
 
 
-async def test_each_state_is_seen(board: Board, paired: Client) -> None:
+async def test_an_observation_yields_each_state(board: Board, paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     seen: list[Any] = []
     async for reply in kitchen.observe("/count"):
@@ -341,12 +343,12 @@ async def test_each_state_is_seen(board: Board, paired: Client) -> None:
     assert seen == [{"count": 0}, {"count": 1}, {"count": 2}]
 
 
-async def test_what_cannot_be_observed_gives_one_state(paired: Client) -> None:
+async def test_a_resource_that_is_not_observable_yields_one_state(paired: Client) -> None:
     kitchen = await paired.connect("kitchen")
     assert [reply.text[:5] async for reply in kitchen.observe("/hello")] == ["hello"]
 
 
-async def test_an_observation_outlives_a_restart_of_the_device(
+async def test_an_observation_continues_after_a_restart_of_the_device(
     board: Board, paired: Client
 ) -> None:
     kitchen = await paired.connect("kitchen")
@@ -362,7 +364,7 @@ async def test_an_observation_outlives_a_restart_of_the_device(
     await states.aclose()
 
 
-async def test_a_revocation_ends_an_observation_with_its_reason(
+async def test_an_observation_of_a_revoked_client_raises_not_paired(
     board: Board, paired: Client
 ) -> None:
     kitchen = await paired.connect("kitchen")
@@ -375,7 +377,9 @@ async def test_a_revocation_ends_an_observation_with_its_reason(
 
 
 @pytest.mark.usefixtures("paired")
-async def test_a_device_that_is_gone_ends_an_observation(board: Board, new_client: Make) -> None:
+async def test_an_observation_of_an_unreachable_device_raises_unreachable(
+    board: Board, new_client: Make
+) -> None:
     kitchen = await new_client().connect("kitchen")
     states = kitchen.observe("/count")
     await anext(states)

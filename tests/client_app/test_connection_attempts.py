@@ -1,4 +1,4 @@
-"""The race for the right device among several addresses, with attempts that a test decides."""
+"""Staggered connection attempts at several addresses; the tests choose the outcome of each."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -17,24 +17,24 @@ MISMATCH = PinMismatch("aa", "bb")
 
 
 class Network:
-    """What each address does: an error, a session (its own name), or silence until told."""
+    """The outcome of each address: an error, a session, or silence until its event is set."""
 
     def __init__(self, **outcomes: Any) -> None:
         self.outcomes: dict[Address, Any] = {A: None, B: None, C: None}
         self.outcomes |= {{"a": A, "b": B, "c": C}[name]: one for name, one in outcomes.items()}
-        self.asked: list[Address] = []
-        self.given_up: list[Address] = []
+        self.tried_addresses: list[Address] = []
+        self.cancelled: list[Address] = []
         self.events = {address: asyncio.Event() for address in self.outcomes}
 
     async def attempt(self, address: Address) -> Any:
-        self.asked.append(address)
+        self.tried_addresses.append(address)
         outcome = self.outcomes[address]
         try:
             if outcome is None:
                 await self.events[address].wait()
                 outcome = str(address)
         except asyncio.CancelledError:
-            self.given_up.append(address)
+            self.cancelled.append(address)
             raise
         if isinstance(outcome, BaseException):
             raise outcome
@@ -48,39 +48,39 @@ async def source(*addresses: Address | PeerError) -> AsyncIterator[Candidate]:
         yield Candidate(one)
 
 
-async def announced(**places: Sequence[Address]) -> AsyncIterator[Candidate]:
-    """What several adverts say, one after the other."""
-    for advert, addresses in places.items():
+async def announced(**by_advert: Sequence[Address]) -> AsyncIterator[Candidate]:
+    """The addresses of several adverts, one advert after the other."""
+    for advert, addresses in by_advert.items():
         for address in addresses:
             yield Candidate(address, advert, is_hint=True)
 
 
-async def test_the_first_good_session_wins_and_the_others_are_given_up() -> None:
+async def test_the_first_session_wins_and_the_other_attempts_are_cancelled() -> None:
     network = Network(c="session")
     won: Any = await ConnectionAttempts(network.attempt, delay=0.001).run([source(A, B, C)])
     assert won == "session"
-    assert network.asked == [A, B, C]
-    assert set(network.given_up) == {A, B}
+    assert network.tried_addresses == [A, B, C]
+    assert set(network.cancelled) == {A, B}
 
 
-async def test_a_failure_does_not_wait_for_the_stagger() -> None:
+async def test_a_failed_attempt_starts_the_next_without_delay() -> None:
     network = Network(a=Unreachable("no"), b="session")
     won: Any = await ConnectionAttempts(network.attempt, delay=3600).run([source(A, B)])
     assert won == "session"
 
 
-async def test_a_wrong_device_does_not_hide_the_right_one() -> None:
+async def test_a_device_with_another_key_does_not_stop_the_attempts() -> None:
     network = Network(a=MISMATCH, b="session")
     race = ConnectionAttempts(network.attempt, delay=3600)
     won: Any = await race.run([source(A), source(B)])
     assert won == "session"
 
 
-async def test_an_address_is_tried_once_whoever_names_it() -> None:
+async def test_an_address_from_several_sources_is_tried_once() -> None:
     network = Network(a=Unreachable("no"))
     with pytest.raises(Unreachable):
         await ConnectionAttempts(network.attempt).run([source(A), source(A, A)])
-    assert network.asked == [A]
+    assert network.tried_addresses == [A]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,9 @@ async def test_an_address_is_tried_once_whoever_names_it() -> None:
     ],
     ids=["wrong key", "odd answer", "silence", "refusal"],
 )
-async def test_what_says_most_is_told(failures: list[PeerError], kind: type[PeerError]) -> None:
+async def test_the_most_informative_failure_is_raised(
+    failures: list[PeerError], kind: type[PeerError]
+) -> None:
     network = Network(**dict(zip("abc", failures, strict=True)))
     with pytest.raises(PeerError) as caught:
         await ConnectionAttempts(network.attempt).run([source(A, B, C)])
@@ -102,14 +104,14 @@ async def test_what_says_most_is_told(failures: list[PeerError], kind: type[Peer
         assert caught.value.refused  # type: ignore[attr-defined]
 
 
-async def test_nowhere_to_go_is_unreachable() -> None:
+async def test_no_address_raises_unreachable() -> None:
     with pytest.raises(Unreachable, match="no address of it is stored"):
         await ConnectionAttempts(Network().attempt).run([])
     with pytest.raises(Unreachable, match="no such name"):
         await ConnectionAttempts(Network().attempt).run([source(Unreachable("no such name"))])
 
 
-async def test_candidates_are_bounded() -> None:
+async def test_the_number_of_attempts_is_bounded() -> None:
     tried: list[Address] = []
 
     async def attempt(address: Address) -> Any:
@@ -122,105 +124,109 @@ async def test_candidates_are_bounded() -> None:
     assert len(tried) == STATED_ADDRESSES
 
 
-async def test_a_fault_of_ours_comes_out() -> None:
+async def test_an_internal_error_is_propagated() -> None:
     network = Network(a=ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         await ConnectionAttempts(network.attempt).run([source(A)])
 
 
-async def test_a_cancelled_race_leaves_nothing() -> None:
+async def test_cancelling_leaves_no_attempt_and_no_task() -> None:
     network = Network()
     race = asyncio.ensure_future(
         ConnectionAttempts(network.attempt, delay=0.001).run([source(A, B, C)])
     )
-    while len(network.asked) < 3:  # noqa: ASYNC110 - no time passes
+    while len(network.tried_addresses) < 3:  # noqa: ASYNC110 - yields without sleeping
         await asyncio.sleep(0)
     race.cancel()
     with pytest.raises(asyncio.CancelledError):
         await race
-    assert set(network.given_up) == {A, B, C}
+    assert set(network.cancelled) == {A, B, C}
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-# ------------------------------------------------------------------------- what is only announced
+# ---------------------------------------------------------------------------- announced addresses
 
 
 def addresses(net: int, count: int) -> list[Address]:
     return [Address(f"10.0.{net}.{last}", 5684) for last in range(1, count + 1)]
 
 
-class Dead:
-    """A network in which nothing answers but one address; what is asked is noted."""
+class SilentNetwork:
+    """A network in which at most one address answers; it records the addresses tried."""
 
     def __init__(self, *, alive: Address | None = None, error: PeerError | None = None) -> None:
         self.alive = alive
         self.error = error or Unreachable("no")
-        self.asked: list[Address] = []
+        self.tried_addresses: list[Address] = []
 
     async def attempt(self, address: Address) -> Any:
-        self.asked.append(address)
+        self.tried_addresses.append(address)
         if address != self.alive:
             raise self.error
         return "session"
 
 
 @pytest.mark.parametrize("adverts", [2, 31, 63])
-async def test_dead_adverts_do_not_fill_the_candidates(adverts: int) -> None:
-    """Two adverts of sixteen places each were all that was tried: adverts take turns."""
-    network = Dead(alive=Address("192.0.2.9", 5684))
+async def test_adverts_with_dead_addresses_do_not_displace_the_device(adverts: int) -> None:
+    """The addresses of different adverts alternate; two adverts once used up all attempts."""
+    network = SilentNetwork(alive=Address("192.0.2.9", 5684))
     dead = {f"a{number}": addresses(number, 16) for number in range(adverts)}
     honest = {"honest": [Address("192.0.2.9", 5684)]}
     won: Any = await ConnectionAttempts(network.attempt).run(
         [announced(**dead), announced(**honest)]
     )
     assert won == "session"
-    assert len(network.asked) <= adverts + 1, "each advert's first place comes before any second"
+    assert len(network.tried_addresses) <= adverts + 1, (
+        "the first address of each advert is tried before any second one"
+    )
 
 
-async def test_announced_places_are_bounded_and_take_nobody_elses_turn() -> None:
-    network = Dead()
+async def test_announced_addresses_are_bounded_and_displace_no_stored_address() -> None:
+    network = SilentNetwork()
     race = ConnectionAttempts(network.attempt)
     hints = announced(**{f"a{number}": addresses(number, 100) for number in range(200)})
     mine = [Address(f"192.0.2.{last}", 5684) for last in range(1, 100)]
     with pytest.raises(Unreachable):
         await race.run([hints, source(*mine)])
-    named = [one for one in network.asked if one.host.startswith("10.")]
+    named = [one for one in network.tried_addresses if one.host.startswith("10.")]
     assert len(named) == DEFAULT_LIMITS.announced_addresses
-    assert len(network.asked) - len(named) == STATED_ADDRESSES
+    assert len(network.tried_addresses) - len(named) == STATED_ADDRESSES
     assert len(race._waiting) <= DEFAULT_LIMITS.announced_addresses + 1
     nets = [one.host.split(".")[2] for one in named]
     assert max(map(nets.count, nets)) <= DEFAULT_LIMITS.announced_addresses_each
 
 
-async def test_one_advert_alone_is_not_tried_without_end() -> None:
-    network = Dead()
+async def test_the_addresses_tried_of_one_advert_are_bounded() -> None:
+    network = SilentNetwork()
     with pytest.raises(Unreachable):
         await ConnectionAttempts(network.attempt, limits=Limits(announced_addresses_each=3)).run(
             [announced(a=addresses(1, 16))]
         )
-    assert len(network.asked) == 3
+    assert len(network.tried_addresses) == 3
 
 
-async def test_a_known_place_is_tried_before_an_announced_one() -> None:
-    network = Dead(alive=A)
+async def test_a_stored_address_is_tried_before_an_announced_one() -> None:
+    network = SilentNetwork(alive=A)
     won: Any = await ConnectionAttempts(network.attempt).run(
         [announced(a=addresses(1, 4)), source(A)]
     )
     assert won == "session"
-    assert network.asked == [A]
+    assert network.tried_addresses == [A]
 
 
-async def test_who_names_the_devices_place_first_does_not_use_it_up() -> None:
-    """A stranger's advert has the right place last, beyond what is tried of one advert."""
+async def test_a_forged_advert_does_not_use_up_the_address_of_the_device() -> None:
+    """The forged advert lists the right address last, beyond the limit for one advert."""
     good = Address("192.0.2.9", 5684)
-    network = Dead(alive=good)
-    stranger = announced(stranger=[*addresses(1, 15), good])
-    won: Any = await ConnectionAttempts(network.attempt).run([stranger, announced(honest=[good])])
+    network = SilentNetwork(alive=good)
+    forged = announced(forged=[*addresses(1, 15), good])
+    won: Any = await ConnectionAttempts(network.attempt).run([forged, announced(honest=[good])])
     assert won == "session"
 
 
 @pytest.mark.parametrize("others", [[], [TimedOut("late")], [Unreachable("no", refused=True)]])
-async def test_a_wrong_key_at_an_announced_place_is_no_alarm(others: list[PeerError]) -> None:
+async def test_another_key_at_an_announced_address_raises_unreachable(
+    others: list[PeerError],
+) -> None:
     network = Network(a=MISMATCH, b=MISMATCH, c=others[0] if others else MISMATCH)
     with pytest.raises(PeerError, match="another key answered at") as caught:
         await ConnectionAttempts(network.attempt).run(
@@ -231,7 +237,7 @@ async def test_a_wrong_key_at_an_announced_place_is_no_alarm(others: list[PeerEr
     assert caught.value.refused == any(getattr(one, "refused", False) for one in others)
 
 
-async def test_a_wrong_key_where_the_device_was_is_one() -> None:
+async def test_another_key_at_a_stored_address_raises_pin_mismatch() -> None:
     network = Network(a=MISMATCH, b=Unreachable("no"))
     with pytest.raises(PinMismatch):
         await ConnectionAttempts(network.attempt).run([source(A), announced(b=[B])])

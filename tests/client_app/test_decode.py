@@ -1,4 +1,4 @@
-"""What a device answers about its users, rules, invites, window and events: read, or Malformed."""
+"""Decoding of a device's responses about users, rules, invites, window and events."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ GOOD: dict[str, tuple[Callable[[bytes], object], Any]] = {
 }
 
 
-def test_each_is_read() -> None:
+def test_each_valid_response_is_decoded() -> None:
     found: dict[str, Any] = {name: read(cbor.encode(body)) for name, (read, body) in GOOD.items()}
     key = UserKey(FP, "phone", "compare", verified=True, added=6)
     anna = User("anna", "owner", 5, (key,))
@@ -107,17 +107,17 @@ def test_each_is_read() -> None:
     assert found["me"].conditional == ("C:D",)
 
 
-def test_a_closed_window_has_nothing_else() -> None:
+def test_a_closed_window_needs_no_other_field() -> None:
     assert decode.window_untrusted(cbor.encode({"open": False})) == Window(open=False)
 
 
-def test_what_a_newer_device_adds_is_passed_over() -> None:
+def test_unknown_fields_of_a_newer_device_are_ignored() -> None:
     for name, (read, body) in GOOD.items():
         if isinstance(body, dict) and name != "events":
             assert read(cbor.encode({**body, "newer": [1]})) == read(cbor.encode(body))
 
 
-def test_a_token_is_in_no_repr_and_no_error() -> None:
+def test_the_token_of_an_invite_is_in_no_repr_and_no_error() -> None:
     made = decode.invitation_untrusted(cbor.encode({**INVITE, "token": "HANDFAST:I*SECRET"}))
     assert made.token == "HANDFAST:I*SECRET"
     assert "SECRET" not in repr(made)
@@ -132,9 +132,9 @@ def test_a_token_is_in_no_repr_and_no_error() -> None:
     [
         [event(2), event(1)],
         [event(1), event(1)],
-        [event(1), event(2, previous=DIGESTS[5])],  # a link that does not hold
-        [event(1), event(2, digest=DIGESTS[5])],  # not the end that is named
-        [event(2), event(3)],  # beyond the end
+        [event(1), event(2, previous=DIGESTS[5])],  # a link to another event
+        [event(1), event(2, digest=DIGESTS[5])],  # not the digest of the head
+        [event(2), event(3)],  # beyond the head
         [event(2, schema=2)],
         [event(2, lost=2)],
         [event(2, **{"\x1b[2J": "x"})],
@@ -146,13 +146,13 @@ def test_a_token_is_in_no_repr_and_no_error() -> None:
     ],
     ids=str,
 )
-def test_a_trail_that_does_not_hold(bad: list[dict[str, object]]) -> None:
+def test_an_invalid_audit_trail_is_malformed(bad: list[dict[str, object]]) -> None:
     with pytest.raises(Malformed):
         events_untrusted(cbor.encode({"head": 2, "digest": DIGESTS[2], "events": bad}))
 
 
-def test_a_hole_in_a_piece_is_none_of_pruning() -> None:
-    """Also if the links are forged to fit: old events go from the front, never from within."""
+def test_a_gap_within_the_returned_events_is_malformed() -> None:
+    """Even if the links are forged to fit: pruning removes the oldest events only."""
     events = [event(1), event(3) | {"previous": DIGESTS[1]}]
     with pytest.raises(Malformed, match="event 3 follows event 1"):
         events_untrusted(cbor.encode({"head": 3, "digest": DIGESTS[3], "events": events}))
@@ -175,19 +175,19 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
-    """Every place in a body where something else may stand."""
+def paths_of(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """The path of every value in a body."""
     inner = value.items() if isinstance(value, dict) else enumerate(value)  # type: ignore[arg-type]
     return [path] + [
         deeper
         for key, item in inner
         for deeper in (
-            places(item, (*path, key)) if isinstance(item, dict | list) else [(*path, key)]
+            paths_of(item, (*path, key)) if isinstance(item, dict | list) else [(*path, key)]
         )
     ]
 
 
-def put(body: Any, path: tuple[object, ...], value: object) -> Any:
+def with_value(body: Any, path: tuple[object, ...], value: object) -> Any:
     if not path:
         return value
     changed = deepcopy(body)
@@ -200,16 +200,18 @@ def put(body: Any, path: tuple[object, ...], value: object) -> Any:
 
 @pytest.mark.parametrize("name", GOOD)
 @given(data=st.data())
-def test_one_thing_is_wrong(name: str, data: st.DataObject) -> None:
-    """Any value in one place of a good answer is decoded, or is Malformed."""
+def test_a_response_with_one_changed_value_is_decoded_or_malformed(
+    name: str, data: st.DataObject
+) -> None:
+    """Replacing any one value of a valid response never raises anything but Malformed."""
     read, body = GOOD[name]
-    changed = put(body, data.draw(st.sampled_from(places(body))), data.draw(ANYTHING))
+    changed = with_value(body, data.draw(st.sampled_from(paths_of(body))), data.draw(ANYTHING))
     with contextlib.suppress(Malformed):
         read(cbor.encode(changed))
 
 
 @pytest.mark.parametrize("name", GOOD)
 @given(payload=st.binary(max_size=64))
-def test_rubbish_is_malformed(name: str, payload: bytes) -> None:
+def test_random_bytes_are_decoded_or_malformed(name: str, payload: bytes) -> None:
     with contextlib.suppress(Malformed):
         GOOD[name][0](payload)

@@ -1,4 +1,4 @@
-"""`handfast demo`: what a newcomer sees first, so it has to work, and to clean up."""
+"""`handfast demo` runs to its end without input and cleans up after itself."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
 
 
 def processes_below(folder: Path) -> list[str]:
-    """Command lines of what still runs in a folder."""
+    """The command lines of the processes that still run in a folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -39,7 +39,7 @@ def processes_below(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_tour(tmp_path: Path) -> None:
+def test_the_demo_pairs_calls_denies_and_revokes(tmp_path: Path) -> None:
     with start(tmp_path) as demo:
         out, err = demo.communicate(timeout=110)
     assert demo.returncode == 0, out + err
@@ -64,7 +64,7 @@ def test_the_tour(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_tour_cleans_up(tmp_path: Path) -> None:
+def test_an_interrupted_demo_cleans_up(tmp_path: Path) -> None:
     with start(tmp_path) as demo:
         assert demo.stdout is not None
         for line in demo.stdout:

@@ -1,4 +1,4 @@
-"""A device whose DTLS has no extended master secret is not paired with (RFC 7627 §1)."""
+"""Pairing requires the extended master secret (RFC 7627 §1)."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from peer.errors import HandshakeFailed
 async def test_pairing_requires_the_extended_master_secret(
     board: Any, new_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No library here can leave it out, so the client is told that its session has none."""
+    """No library here can disable the extension, so the client's check is made to report none."""
     await board.open()
     client = new_client(board)
     is_there = openssl.has_extended_master_secret

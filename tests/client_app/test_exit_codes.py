@@ -1,4 +1,4 @@
-"""One table from exception classes to exit codes."""
+"""The exit codes of exception classes."""
 
 import asyncio
 
@@ -33,19 +33,19 @@ CODES = {
 
 
 @pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda v: getattr(v, "__name__", v))
-def test_each_class_has_its_code(kind: type[errors.PeerError], code: int) -> None:
+def test_each_exception_has_its_exit_code(kind: type[errors.PeerError], code: int) -> None:
     assert exit_code_of(kind("it is so")) == code
 
 
-def test_the_other_ends() -> None:
+def test_other_exceptions_have_an_exit_code() -> None:
     assert exit_code_of(errors.PinMismatch("aa", "bb")) == 5
     assert exit_code_of(KeyboardInterrupt()) == 130
     assert exit_code_of(asyncio.CancelledError()) == 1
     assert exit_code_of(ZeroDivisionError()) == 1
 
 
-def test_every_class_of_the_tree_is_thought_of() -> None:
-    """A new class below PeerError gets a line here: its code is chosen, not inherited."""
+def test_every_peer_error_is_in_the_table() -> None:
+    """A new subclass of PeerError needs a line in the table: its code is chosen, not inherited."""
     ours = {
         one
         for one in vars(errors).values()

@@ -1,4 +1,4 @@
-"""The file of known devices: whole or not at all, and never overwritten when it is not ours."""
+"""The file of known devices is replaced atomically, and never if it is damaged or not ours."""
 
 import fcntl
 import json
@@ -29,12 +29,12 @@ def book(tmp_path: Path) -> DeviceBook:
     return DeviceBook(tmp_path / "home" / "devices.json", lock_seconds=0)
 
 
-def test_no_file_is_no_device(book: DeviceBook) -> None:
+def test_a_missing_file_is_an_empty_list(book: DeviceBook) -> None:
     assert book.all() == []
     assert not book.path.parent.exists()
 
 
-def test_what_was_put_is_there_and_private(book: DeviceBook) -> None:
+def test_a_stored_device_is_read_back_from_a_private_file(book: DeviceBook) -> None:
     kitchen = replace(device("kitchen"), addresses=("lamp.example:1",), last_seen="192.0.2.1:2")
     book.put(kitchen)
     book.put(device("attic", 2))
@@ -45,7 +45,7 @@ def test_what_was_put_is_there_and_private(book: DeviceBook) -> None:
     assert stat.S_IMODE(book.path.parent.stat().st_mode) == 0o700
 
 
-def test_a_device_is_found_by_its_key_too(book: DeviceBook) -> None:
+def test_a_device_is_found_by_alias_id_and_fingerprint(book: DeviceBook) -> None:
     kitchen = device("kitchen")
     book.put(kitchen)
     assert book.find(kitchen.fingerprint.device_id.lower()) == kitchen
@@ -56,20 +56,20 @@ def test_a_device_is_found_by_its_key_too(book: DeviceBook) -> None:
     assert "kitchen" in caught.value.advice
 
 
-def test_the_same_key_again_replaces_its_entry(book: DeviceBook) -> None:
+def test_a_second_entry_for_a_key_replaces_the_first(book: DeviceBook) -> None:
     book.put(device("kitchen"))
     book.put(device("cellar"))
     assert [one.alias for one in book.all()] == ["cellar"]
 
 
-def test_an_alias_never_changes_its_key(book: DeviceBook) -> None:
+def test_an_alias_of_another_key_is_refused(book: DeviceBook) -> None:
     book.put(device("kitchen"))
     with pytest.raises(UsageError):
         book.put(device("kitchen", 2))
     assert book.find("kitchen") == device("kitchen")
 
 
-def test_rename_and_forget(book: DeviceBook) -> None:
+def test_devices_can_be_renamed_and_forgotten(book: DeviceBook) -> None:
     book.put(device("kitchen"))
     book.put(device("attic", 2))
     with pytest.raises(UsageError):
@@ -118,7 +118,7 @@ BROKEN |= {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_file_is_refused_with_advice_and_left_alone(
+def test_a_damaged_file_is_refused_with_advice_and_not_changed(
     book: DeviceBook, content: bytes
 ) -> None:
     book.path.parent.mkdir()
@@ -137,14 +137,14 @@ def test_a_broken_file_is_refused_with_advice_and_left_alone(
     assert book.path.read_bytes() == content
 
 
-def test_a_file_that_others_may_write_proves_nothing(book: DeviceBook) -> None:
+def test_a_file_that_other_users_can_write_is_refused(book: DeviceBook) -> None:
     book.put(device("kitchen"))
     book.path.chmod(0o620)
     with pytest.raises(BookError, match="writable by other users"):
         book.find("kitchen")
 
 
-def test_a_link_or_another_users_file_proves_nothing(
+def test_a_symbolic_link_or_a_file_of_another_user_is_refused(
     book: DeviceBook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book.put(device("kitchen"))
@@ -166,7 +166,9 @@ def test_a_link_or_another_users_file_proves_nothing(
         book.all()
 
 
-def test_a_full_disk_changes_nothing(book: DeviceBook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_file_unchanged(
+    book: DeviceBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
     book.put(device("kitchen"))
     before = book.path.read_bytes()
 
@@ -183,7 +185,7 @@ def test_a_full_disk_changes_nothing(book: DeviceBook, monkeypatch: pytest.Monke
     ]
 
 
-def test_a_folder_that_cannot_be_had_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     book = DeviceBook(tmp_path / "file" / "devices.json")
     with pytest.raises(BookError):
@@ -192,7 +194,7 @@ def test_a_folder_that_cannot_be_had_is_told(tmp_path: Path) -> None:
         book.all()
 
 
-def test_a_second_writer_waits_and_says_so(book: DeviceBook) -> None:
+def test_a_second_writer_is_refused_while_the_lock_is_held(book: DeviceBook) -> None:
     book.put(device("kitchen"))
     with book.path.with_suffix(".lock").open("r+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -202,7 +204,7 @@ def test_a_second_writer_waits_and_says_so(book: DeviceBook) -> None:
     book.put(device("attic", 2))
 
 
-def test_many_writers_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_writers_lose_no_device(tmp_path: Path) -> None:
     path = tmp_path / "devices.json"
 
     def write(number: int) -> None:
@@ -216,7 +218,7 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     assert len(DeviceBook(path).all()) == 12
 
 
-def test_the_file_is_read_as_it_was_written() -> None:
+def test_an_encoded_list_decodes_to_the_same_devices() -> None:
     devices = {one.alias: one for one in (device("küche"), device("台所", 2))}
     assert book_untrusted(book_bytes(devices)) == devices
     with pytest.raises(Malformed):
@@ -234,12 +236,12 @@ def test_the_file_is_read_as_it_was_written() -> None:
         ("", "abcd0123"),
     ],
 )
-def test_an_alias_comes_from_the_devices_name(name: str, alias: str) -> None:
+def test_the_alias_is_derived_from_the_name_of_the_device(name: str, alias: str) -> None:
     assert alias_for(name, "ABCD0123") == alias
     assert check_alias(alias) == alias
 
 
 @pytest.mark.parametrize("text", ["", "-a", "a b", "a/b", "a" * 65, "a\u202eb", "\x1b", "--json"])
-def test_what_cannot_be_an_alias(text: str) -> None:
+def test_an_invalid_alias_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         check_alias(text)

@@ -1,4 +1,4 @@
-"""The file of known devices: large, with hostile names, behind links, and cut off by power loss."""
+"""The file of known devices with many entries, hostile names, links, and loss of power."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def device(number: int, **fields: Any) -> KnownDevice:
 
 
 def devices(count: int) -> dict[str, KnownDevice]:
-    """As many devices; each says of itself as much as it may."""
+    """Create `count` devices with the longest fields that are allowed."""
     return {
         made.alias: made
         for made in (
@@ -46,7 +46,7 @@ def book(tmp_path: Path) -> DeviceBook:
     return DeviceBook(tmp_path / "home" / "devices.json", lock_seconds=0)
 
 
-def placed(book: DeviceBook, content: bytes) -> None:
+def write_file(book: DeviceBook, content: bytes) -> None:
     book.path.parent.mkdir()
     book.path.write_bytes(content)
     book.path.chmod(0o600)
@@ -55,10 +55,10 @@ def placed(book: DeviceBook, content: bytes) -> None:
 # ------------------------------------------------------------------------------------------- large
 
 
-def test_ten_thousand_devices_are_kept(book: DeviceBook) -> None:
+def test_ten_thousand_devices_can_be_stored(book: DeviceBook) -> None:
     many = devices(MANY)
-    placed(book, book_bytes(many))
-    assert book.path.stat().st_size > 1 << 20, "it was refused above that"
+    write_file(book, book_bytes(many))
+    assert book.path.stat().st_size > 1 << 20, "a former limit was 1 MiB"
     newest = device(MANY)
     book.put(newest)
     assert book.forget("d1") == many["d1"]
@@ -66,8 +66,8 @@ def test_ten_thousand_devices_are_kept(book: DeviceBook) -> None:
     assert len(book.all()) == MANY
 
 
-def test_the_cost_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No entry is compared with every other: counted, for the time depends on the machine."""
+def test_reading_the_file_takes_linear_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts comparisons of keys, because times depend on the machine."""
     compared = 0
     equal = Fingerprint.__eq__
 
@@ -82,8 +82,10 @@ def test_the_cost_is_linear(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compared <= 1000
 
 
-def test_more_than_fits_is_refused_and_not_read_whole(shell: Shell, book: DeviceBook) -> None:
-    placed(book, b" " * (DEVICES_FILE_BYTES + 1))
+def test_a_file_above_the_limit_is_refused_without_reading_all_of_it(
+    shell: Shell, book: DeviceBook
+) -> None:
+    write_file(book, b" " * (DEVICES_FILE_BYTES + 1))
     with pytest.raises(BookError, match="longer than"):
         book.all()
     endless = subprocess.Popen(["yes"], stdout=subprocess.PIPE)
@@ -99,7 +101,7 @@ def test_more_than_fits_is_refused_and_not_read_whole(shell: Shell, book: Device
 # ----------------------------------------------------------------------------------------- hostile
 
 
-def test_the_file_and_its_export_hold_no_control_character(shell: Shell, tmp_path: Path) -> None:
+def test_the_file_and_its_export_contain_no_control_character(shell: Shell, tmp_path: Path) -> None:
     evil = "\x7f\x9b\u202e\u2066\x85\U000e0041"
     book = DeviceBook(shell.home / "devices.json")
     book.put(device(1, name=f"küche{evil}", role=evil, last_seen=""))
@@ -115,7 +117,7 @@ def test_the_file_and_its_export_hold_no_control_character(shell: Shell, tmp_pat
     assert book.find("d1").name == f"küche{evil}"
 
 
-def test_a_name_writes_no_lines_of_its_own_into_a_completion(
+def test_a_name_with_line_breaks_adds_no_line_to_the_completion(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DeviceBook(shell.home / "devices.json").put(device(1, name="x\nplain\nrm\n_\x1b[2J"))
@@ -137,10 +139,10 @@ def test_a_name_writes_no_lines_of_its_own_into_a_completion(
 
 
 @pytest.mark.parametrize("depth", [33, 700, 100_000])
-def test_deeply_nested_json_is_an_error_like_any_other(
+def test_deeply_nested_json_is_refused_without_an_internal_error(
     shell: Shell, tmp_path: Path, depth: int
 ) -> None:
-    """700 brackets exhausted Python's stack in what walks the value, after it was parsed."""
+    """700 brackets parse, but once exhausted Python's stack in the code that walks the value."""
     deep = "[" * depth + "]" * depth
     file = tmp_path / "deep.json"
     file.write_text(deep)
@@ -161,8 +163,8 @@ def test_deeply_nested_json_is_an_error_like_any_other(
 
 
 @pytest.mark.parametrize("name", ["devices.json", "devices.lock"])
-def test_a_link_is_not_followed(book: DeviceBook, tmp_path: Path, name: str) -> None:
-    """CWE-59: who can write the folder must not make us read, create or lock another file."""
+def test_a_symbolic_link_is_not_followed(book: DeviceBook, tmp_path: Path, name: str) -> None:
+    """CWE-59: a user who can write to the folder must not make the client use another file."""
     victim = tmp_path / "victim"
     book.path.parent.mkdir()
     (book.path.parent / name).symlink_to(victim)
@@ -170,7 +172,7 @@ def test_a_link_is_not_followed(book: DeviceBook, tmp_path: Path, name: str) -> 
         book.put(device(1))
     assert caught.value.advice
     assert name in str(caught.value)
-    assert not victim.exists(), "it was created"
+    assert not victim.exists(), "the target of the link was created"
     victim.write_bytes(book_bytes({}))
     with pytest.raises(BookError, match="symbolic link"):
         book.put(device(1))
@@ -178,7 +180,7 @@ def test_a_link_is_not_followed(book: DeviceBook, tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["devices.json", "devices.lock"])
-def test_a_fifo_hangs_nobody(book: DeviceBook, name: str) -> None:
+def test_a_fifo_is_refused_without_blocking(book: DeviceBook, name: str) -> None:
     book.path.parent.mkdir()
     os.mkfifo(book.path.parent / name)
     with pytest.raises(BookError, match="not a regular file"):
@@ -187,26 +189,26 @@ def test_a_fifo_hangs_nobody(book: DeviceBook, name: str) -> None:
 
 @pytest.mark.needs_root
 @pytest.mark.parametrize("name", ["devices.json", "devices.lock"])
-def test_a_file_of_another_user_proves_nothing(book: DeviceBook, name: str) -> None:
+def test_a_file_of_another_user_is_refused(book: DeviceBook, name: str) -> None:
     book.put(device(1))
     os.chown(book.path.parent / name, 12345, -1)
     with pytest.raises(BookError, match="another user"):
         book.put(device(2))
 
 
-def test_a_key_behind_a_link_is_refused(tmp_path: Path) -> None:
-    home, board_thread = tmp_path / "home", tmp_path / "board_thread.pem"
+def test_a_key_file_that_is_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere.pem"
     home.mkdir()
-    (home / "identity.pem").symlink_to(board_thread)
+    (home / "identity.pem").symlink_to(elsewhere)
     with pytest.raises(IdentityError, match="symbolic link"):
         _ = Client(home=home).identity
-    assert not board_thread.exists(), "a key was made where a link says"
-    Identity.create().save(board_thread)
+    assert not elsewhere.exists(), "a key was created at the target of the link"
+    Identity.create().save(elsewhere)
     with pytest.raises(IdentityError, match="symbolic link"):
         _ = Client(home=home).identity
 
 
-# ------------------------------------------------------------------------------------- power is cut
+# ------------------------------------------------------------------------------------ loss of power
 
 CUT = """
 import os, pathlib, sys
@@ -221,7 +223,7 @@ def cut_at(work):
         global seen
         seen += 1
         if seen == step:
-            os._exit(9)  # without any cleaning up
+            os._exit(9)  # without any cleanup
         return work(*args, **options)
     return run
 
@@ -231,8 +233,8 @@ DeviceBook(pathlib.Path(sys.argv[1])).put(KnownDevice("new", Fingerprint(b"n" * 
 """
 
 
-def test_a_power_cut_at_any_step_leaves_the_old_file_or_the_new(book: DeviceBook) -> None:
-    """The content is on stable storage before it has the name; and no draft piles up."""
+def test_loss_of_power_at_any_step_leaves_the_old_or_the_new_file(book: DeviceBook) -> None:
+    """The content is synced before the file gets its name, and no temporary file remains."""
     book.put(device(1))
     before = book.path.read_bytes()
     outcomes = []
@@ -248,22 +250,22 @@ def test_a_power_cut_at_any_step_leaves_the_old_file_or_the_new(book: DeviceBook
         if run.returncode == 0:
             break
         assert run.returncode == 9
-        book.put(device(1000 + step))  # the lock has gone with its holder
+        book.put(device(1000 + step))  # the lock ended with its process
         assert {one.name for one in book.path.parent.iterdir()} == {"devices.json", "devices.lock"}
-    assert outcomes == [False, False, True, True], "content, name, folder, and nothing more"
+    assert outcomes == [False, False, True, True], (
+        "the steps are: sync the content, rename, sync the folder"
+    )
 
 
-def test_the_folder_is_settled_when_it_is_made(
-    book: DeviceBook, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_folder_is_synced_to_disk(book: DeviceBook, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[Path] = []
     sync = os.fsync
 
-    def noted(descriptor: int) -> None:
+    def recorded(descriptor: int) -> None:
         synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         sync(descriptor)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", recorded)
     book.put(device(1))
     assert synced[0] == book.path.parent.parent
     assert synced[1].parent == book.path.parent

@@ -1,4 +1,4 @@
-"""`handfast pair` and the blocking client by every method, with the real device."""
+"""Every pairing method with the real device, by `handfast pair` and by the blocking client."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def opened(device: DeviceThread, *names: str, pressed: bool = False) -> str:
-    """Open its window; the address."""
+def open_window(device: DeviceThread, *names: str, pressed: bool = False) -> str:
+    """Open the pairing window of a device and return its address."""
     device.call(lambda: device.app.pairing.open(methods=names, pressed=pressed))
     return f"127.0.0.1:{device.app.pairing.port.number}"
 
@@ -37,8 +37,8 @@ def shown_code(device: DeviceThread) -> str:
     return str(device.do(lambda app: app.pairing.methods.shown_code))
 
 
-def made_label(device: DeviceThread) -> dict[str, str]:
-    """A new label: its text and its code."""
+def create_label(device: DeviceThread) -> dict[str, str]:
+    """Create a new label and return its text and its code."""
 
     def make(app: Any) -> dict[str, str]:
         label, words = labels.made(app.access, app.identity.fingerprint, replace=True)
@@ -48,16 +48,16 @@ def made_label(device: DeviceThread) -> dict[str, str]:
     return device.do(make)
 
 
-def answers(device: DeviceThread, *, accept: bool) -> list[str]:
-    """The device's user, who answers every client alike. The numbers that they have seen."""
+def answer_all(device: DeviceThread, *, accept: bool) -> list[str]:
+    """Accept or refuse every client at the device; returns the list of the numbers shown there."""
     numbers: list[str] = []
 
-    def heard(app: Any, news: Any) -> None:
-        if news.kind is PairingEventKind.PENDING:
-            numbers.append(news.ceremony.number)
-            app.pairing.ceremonies.decide(news.ceremony.id, accept=accept)
+    def decide(app: Any, event: Any) -> None:
+        if event.kind is PairingEventKind.PENDING:
+            numbers.append(event.ceremony.number)
+            app.pairing.ceremonies.decide(event.ceremony.id, accept=accept)
 
-    device.do(lambda app: app.pairing.events.subscribe(lambda news: heard(app, news)))
+    device.do(lambda app: app.pairing.events.subscribe(lambda event: decide(app, event)))
     return numbers
 
 
@@ -70,15 +70,15 @@ def failures(device: DeviceThread) -> int:
 
 
 def method_of(device: DeviceThread, name: str) -> str:
-    """How the first key of a user was paired."""
+    """The pairing method of a user's first key."""
     return str(device.do(lambda app: app.access.store.state.users[name].keys[0].method))
 
 
-# -- the command ----------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------- the `pair` command
 
 
-def test_by_the_code(shell: Shell, device_thread: DeviceThread) -> None:
-    at = opened(device_thread)
+def test_the_client_pairs_with_the_shown_code(shell: Shell, device_thread: DeviceThread) -> None:
+    at = open_window(device_thread)
     done = shell("pair", at, "--code", shown_code(device_thread), "--name", "anna")
     assert (done.code, done.out) == (0, "paired with kitchen as user anna, role owner\n")
     assert f"method code: {meaning(Method.CODE)}" in done.err
@@ -88,14 +88,18 @@ def test_by_the_code(shell: Shell, device_thread: DeviceThread) -> None:
     assert "by code" in shell("devices").out
 
 
-def test_the_code_comes_by_standard_input(shell: Shell, device_thread: DeviceThread) -> None:
-    at = opened(device_thread, "code")
+def test_the_code_can_be_read_from_standard_input(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
+    at = open_window(device_thread, "code")
     code = shown_code(device_thread).replace("-", " ")
     assert shell("pair", at, "--code", "-", "--yes", stdin=f"{code}\n".encode()).code == 0
 
 
-def test_a_wrong_code_says_no_more_than_that(shell: Shell, device_thread: DeviceThread) -> None:
-    at = opened(device_thread)
+def test_a_wrong_code_exits_with_6_and_shows_no_code(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
+    at = open_window(device_thread)
     before = shown_code(device_thread)
     refused = shell("--json", "pair", at, "--code", "0000-0000")
     error = json.loads(refused.err.splitlines()[-1])["error"]
@@ -111,9 +115,9 @@ def test_a_code_for_a_paired_device_is_not_checked(
     shell: Shell, device_thread: DeviceThread
 ) -> None:
     """Pairing again changes nothing, so it succeeds; the client says that the code was not used."""
-    at = opened(device_thread)
+    at = open_window(device_thread)
     assert shell("pair", at, "--code", shown_code(device_thread), "--name", "anna").code == 0
-    at = opened(device_thread)
+    at = open_window(device_thread)
     again = shell("pair", at, "--code", "0000-0000", "--name", "anna")
     assert (again.code, again.out) == (0, "already paired with kitchen as user anna, role owner\n")
     assert "already knows this client; the code was not checked" in again.err
@@ -121,26 +125,28 @@ def test_a_code_for_a_paired_device_is_not_checked(
 
 
 @pytest.mark.parametrize("typed", ["", "1", "123456789", "12a4-5678", "K7QM-2ZXD-4J", "\x1b[2J"])
-def test_what_is_no_code_costs_no_try(
+def test_a_malformed_code_does_not_count_as_an_attempt(
     shell: Shell, device_thread: DeviceThread, typed: str
 ) -> None:
-    at = opened(device_thread)
+    at = open_window(device_thread)
     assert shell("pair", at, "--code", typed or " ", "--yes").code == 2
     assert failures(device_thread) == 0
     assert not device_thread.events("ceremony-started")
 
 
-def test_by_the_printed_code(shell: Shell, device_thread: DeviceThread) -> None:
-    code = made_label(device_thread)["code"]
-    at = opened(device_thread)
+def test_the_client_pairs_with_the_printed_code(shell: Shell, device_thread: DeviceThread) -> None:
+    code = create_label(device_thread)["code"]
+    at = open_window(device_thread)
     assert shell("pair", at, "--code", code.lower(), "--name", "anna").code == 0
     assert method_of(device_thread, "anna") == "code"
 
 
 @pytest.mark.parametrize("how", ["words", "stdin", "picture"])
-def test_by_the_label(shell: Shell, device_thread: DeviceThread, tmp_path: Path, how: str) -> None:
-    text = made_label(device_thread)["text"]
-    at = opened(device_thread)
+def test_the_client_pairs_with_the_label(
+    shell: Shell, device_thread: DeviceThread, tmp_path: Path, how: str
+) -> None:
+    text = create_label(device_thread)["text"]
+    at = open_window(device_thread)
     (tmp_path / "box.png").write_bytes(png(text))
     words = {"words": text.lower(), "stdin": "-", "picture": str(tmp_path / "box.png")}[how]
     typed = f"{text[:40]}\n{text[40:]}\n".encode() if how == "stdin" else None
@@ -151,25 +157,29 @@ def test_by_the_label(shell: Shell, device_thread: DeviceThread, tmp_path: Path,
     assert text.split("*")[3] not in said.out + said.err  # the check symbol may be a `*`
 
 
-def test_an_old_label_is_worth_nothing(shell: Shell, device_thread: DeviceThread) -> None:
-    old, _ = made_label(device_thread)["text"], made_label(device_thread)
-    at = opened(device_thread)
+def test_a_replaced_label_is_refused(shell: Shell, device_thread: DeviceThread) -> None:
+    old, _ = create_label(device_thread)["text"], create_label(device_thread)
+    at = open_window(device_thread)
     refused = shell("pair", old, "--at", at)
     assert refused.code == 6, refused
     assert not device_thread.events("paired")
 
 
-def test_the_label_of_another_device(shell: Shell, device_thread: DeviceThread) -> None:
+def test_the_label_of_another_device_is_a_key_mismatch(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
     text = Label(Fingerprint(bytes(32)), b"t" * 16).text
-    at = opened(device_thread)
+    at = open_window(device_thread)
     refused = shell("pair", text, "--at", at)
     assert refused.code == 5
     assert not device_thread.events("ceremony-started")
 
 
-def test_a_typing_error_in_a_label(shell: Shell, device_thread: DeviceThread) -> None:
-    text = made_label(device_thread)["text"]
-    at = opened(device_thread)
+def test_a_typing_error_in_a_label_is_found_before_a_connection(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
+    text = create_label(device_thread)["text"]
+    at = open_window(device_thread)
     for place in (15, 30, 60, len(text) - 1):
         wrong = f"{text[:place]}{'A' if text[place] != 'A' else 'B'}{text[place + 1 :]}"
         told = shell("pair", wrong, "--at", at)
@@ -182,8 +192,10 @@ def test_a_typing_error_in_a_label(shell: Shell, device_thread: DeviceThread) ->
     assert device_thread.do(handshakes) == 0
 
 
-def test_by_the_button_only_by_name(shell: Shell, device_thread: DeviceThread) -> None:
-    at = opened(device_thread, "button", pressed=True)
+def test_the_button_method_is_used_only_if_it_is_named(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
+    at = open_window(device_thread, "button", pressed=True)
     assert shell("pair", at, "--code", "1234-5678").code == 2
     assert shell("pair", at, "--yes").code == 2
     done = shell("pair", at, "--method", "button", "--yes", "--name", "anna")
@@ -202,33 +214,35 @@ def test_by_the_button_only_by_name(shell: Shell, device_thread: DeviceThread) -
         [],
     ],
 )
-def test_nobody_is_there_to_compare(
+def test_methods_that_ask_a_question_need_a_terminal(
     shell: Shell, device_thread: DeviceThread, words: list[str]
 ) -> None:
-    at = opened(device_thread)
+    at = open_window(device_thread)
     assert shell("pair", at, *words).code == 2
     assert not device_thread.events("ceremony-started")
 
 
-def test_a_fingerprint_that_was_given_is_what_proved(
+def test_a_given_fingerprint_is_reported_as_the_proof(
     shell: Shell, device_thread: DeviceThread
 ) -> None:
-    at, _ = opened(device_thread, "compare"), answers(device_thread, accept=True)
+    at, _ = open_window(device_thread, "compare"), answer_all(device_thread, accept=True)
     done = shell("pair", at, "--expect-fingerprint", device_thread.fingerprint.hex)
     assert done.code == 0, done
     assert "method compare: the device has the fingerprint that you gave" in done.err
 
 
-def test_json_says_the_method_and_nothing_beside(shell: Shell, device_thread: DeviceThread) -> None:
-    done = shell("--json", "pair", opened(device_thread), "--code", shown_code(device_thread))
+def test_json_output_names_the_method_and_stderr_is_empty(
+    shell: Shell, device_thread: DeviceThread
+) -> None:
+    done = shell("--json", "pair", open_window(device_thread), "--code", shown_code(device_thread))
     assert (json.loads(done.out)["method"], done.err) == ("code", "")
 
 
-def test_every_method_says_what_it_proves() -> None:
+def test_every_method_has_its_own_meaning() -> None:
     assert len({meaning(method) for method in Method}) == len(Method)
 
 
-# -- the blocking face ----------------------------------------------------------------------------
+# ----------------------------------------------------------------------------- the blocking client
 
 
 @pytest.fixture
@@ -238,13 +252,13 @@ def client(home: Path, lan: list[object]) -> Any:
         yield made
 
 
-def test_a_script_pairs_by_a_code(client: Client, device_thread: DeviceThread) -> None:
-    done = client.pair(opened(device_thread), name="anna", code=shown_code(device_thread))
+def test_a_script_pairs_with_a_code(client: Client, device_thread: DeviceThread) -> None:
+    done = client.pair(open_window(device_thread), name="anna", code=shown_code(device_thread))
     assert (done.method, done.device.user, done.is_new) == ("code", "anna", True)
     assert client.connect(done.device.alias).get("/hello").text.startswith("Hello anna")
 
 
-def test_a_script_asks_for_the_code_in_a_thread_of_its_own(
+def test_the_code_callback_runs_in_a_thread_of_its_own(
     client: Client, device_thread: DeviceThread
 ) -> None:
     asked: list[str] = []
@@ -253,14 +267,16 @@ def test_a_script_asks_for_the_code_in_a_thread_of_its_own(
         asked.append(threading.current_thread().name)
         return shown_code(device_thread)
 
-    assert client.pair(opened(device_thread), code=ask).method == "code"
+    assert client.pair(open_window(device_thread), code=ask).method == "code"
     assert len(asked) == 1
     assert asked[0] not in {"handfast", "MainThread"}
 
 
 @pytest.mark.parametrize("method", ["sas", "compare"])
-def test_both_users_look(client: Client, device_thread: DeviceThread, method: str) -> None:
-    at, theirs = opened(device_thread), answers(device_thread, accept=True)
+def test_a_script_pairs_with_a_comparison_by_both_users(
+    client: Client, device_thread: DeviceThread, method: str
+) -> None:
+    at, theirs = open_window(device_thread), answer_all(device_thread, accept=True)
     ours: list[str] = []
     waited: list[float] = []
 
@@ -275,18 +291,20 @@ def test_both_users_look(client: Client, device_thread: DeviceThread, method: st
     assert all(0 < seconds <= 120 for seconds in waited)
 
 
-def test_a_no_of_the_devices_user(client: Client, device_thread: DeviceThread) -> None:
-    at, _ = opened(device_thread), answers(device_thread, accept=False)
+def test_a_refusal_by_the_devices_user_stores_nothing(
+    client: Client, device_thread: DeviceThread
+) -> None:
+    at, _ = open_window(device_thread), answer_all(device_thread, accept=False)
     with pytest.raises(RefusedByUser):
         client.pair(at, method="sas", confirm=lambda _question: True)
     assert client.devices == []
 
 
-def test_a_question_that_nobody_answers_any_more_holds_nobody_up(
+def test_an_unanswered_question_does_not_block_pair_or_close(
     client: Client, device_thread: DeviceThread
 ) -> None:
-    """`input()` cannot be called off; the call ends, and so does the client."""
-    at, _ = opened(device_thread), answers(device_thread, accept=False)
+    """`input()` cannot be cancelled; `pair` and `close` return although it still blocks."""
+    at, _ = open_window(device_thread), answer_all(device_thread, accept=False)
     release = threading.Event()
     answered: list[bool] = []
 
@@ -301,18 +319,20 @@ def test_a_question_that_nobody_answers_any_more_holds_nobody_up(
     release.set()
 
 
-def test_what_a_question_raises_comes_through(client: Client, device_thread: DeviceThread) -> None:
+def test_an_exception_of_the_confirm_callback_is_raised_by_pair(
+    client: Client, device_thread: DeviceThread
+) -> None:
     def confirm(_question: object) -> bool:
         raise LookupError("no screen")
 
     with pytest.raises(LookupError, match="no screen"):
-        client.pair(opened(device_thread), method="compare", confirm=confirm)
+        client.pair(open_window(device_thread), method="compare", confirm=confirm)
     assert client.devices == []
 
 
-def test_a_script_pairs_by_a_label(client: Client, device_thread: DeviceThread) -> None:
-    text = made_label(device_thread)["text"]
-    assert client.pair(text, at=opened(device_thread)).method == "label"
+def test_a_script_pairs_with_a_label(client: Client, device_thread: DeviceThread) -> None:
+    text = create_label(device_thread)["text"]
+    assert client.pair(text, at=open_window(device_thread)).method == "label"
 
 
 @pytest.mark.parametrize(
@@ -327,16 +347,16 @@ def test_a_script_pairs_by_a_label(client: Client, device_thread: DeviceThread) 
         ({"expect": "xyz"}, Malformed),
     ],
 )
-def test_errors_of_the_methods_come_through(
+def test_errors_of_the_methods_are_raised(
     client: Client, device_thread: DeviceThread, how: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        client.pair(opened(device_thread), **how)
+        client.pair(open_window(device_thread), **how)
     assert client.devices == []
 
 
-def test_what_pairing_does_not_need_is_not_loaded(shell: Shell) -> None:
-    """Drawing a code takes a library that a plain `devices` need not wait for."""
+def test_the_libraries_for_qr_codes_are_imported_on_demand(shell: Shell) -> None:
+    """`handfast devices` must not wait for the import of libraries that it does not use."""
     loaded: Callable[[], set[str]] = lambda: {"segno", "zxingcpp"} & set(sys.modules)  # noqa: E731
     before = loaded()
     assert shell("devices").code == 0

@@ -1,4 +1,4 @@
-"""Pairing over real sockets: two users, lost answers, liars, and what is stored when."""
+"""Pairing over real sockets: confirmation by both users, lost responses, and what is stored."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -36,8 +36,8 @@ from tests.kit.internals import sockets_of
 Make = Callable[..., Client]
 
 
-class Person:
-    """This side's user: answers when told, and remembers what was asked."""
+class ClientUser:
+    """The client's user; answers when the test says so and records the questions."""
 
     def __init__(self, answer: bool | None = None) -> None:
         self.asked = asyncio.Event()
@@ -64,20 +64,20 @@ def nothing_is_stored(client: Client, board: Board) -> bool:
     return client.devices == [] and not board.users
 
 
-async def test_both_users_say_yes(board: Board, new_client: Make) -> None:
+async def test_a_confirmation_by_both_users_pairs(board: Board, new_client: Make) -> None:
     await board.open()
-    client, person = new_client(board), Person()
+    client, client_user = new_client(board), ClientUser()
     waits: list[float] = []
     work = asyncio.ensure_future(
-        client.pair(board.pairing_address, name="anna", confirm=person, on_wait=waits.append)
+        client.pair(board.pairing_address, name="anna", confirm=client_user, on_wait=waits.append)
     )
-    await person.asked.wait()
+    await client_user.asked.wait()
     assert nothing_is_stored(client, board)
-    person.answer(True)
+    client_user.answer(True)
     board.answers.put_nowait(True)
     done = await work
     assert done.is_new
-    (question,) = person.questions
+    (question,) = client_user.questions
     assert question.device == board.fingerprint
     assert question.own == client.identity.fingerprint
     assert question.name == "kitchen"
@@ -91,39 +91,41 @@ async def test_both_users_say_yes(board: Board, new_client: Make) -> None:
     assert 0 < waits[0] <= 120
 
 
-async def test_the_devices_user_may_be_first(board: Board, new_client: Make) -> None:
+async def test_the_devices_user_may_confirm_first(board: Board, new_client: Make) -> None:
     await board.open()
     board.answers.put_nowait(True)
-    client, person = new_client(board), Person()
-    work = asyncio.ensure_future(client.pair(board.pairing_address, confirm=person))
-    await person.asked.wait()
-    person.answer(True)
+    client, client_user = new_client(board), ClientUser()
+    work = asyncio.ensure_future(client.pair(board.pairing_address, confirm=client_user))
+    await client_user.asked.wait()
+    client_user.answer(True)
     assert (await work).device.user.startswith("client-")
 
 
-async def test_our_user_says_no(board: Board, new_client: Make) -> None:
+async def test_a_refusal_by_the_clients_user_stores_nothing(board: Board, new_client: Make) -> None:
     await board.open()
     client = new_client(board)
     with pytest.raises(Declined):
-        await client.pair(board.pairing_address, confirm=Person(answer=False))
+        await client.pair(board.pairing_address, confirm=ClientUser(answer=False))
     assert ("DELETE", "/pair") in board.requests
     assert nothing_is_stored(client, board)
     assert board.window.pending() is None
 
 
-async def test_the_devices_user_says_no_while_ours_still_looks(
+async def test_a_refusal_by_the_devices_user_withdraws_the_question(
     board: Board, new_client: Make
 ) -> None:
     await board.open()
     board.answers.put_nowait(False)
-    client, person = new_client(board), Person()
+    client, client_user = new_client(board), ClientUser()
     with pytest.raises(RefusedByUser):
-        await client.pair(board.pairing_address, confirm=person)
-    assert person.withdrawn
+        await client.pair(board.pairing_address, confirm=client_user)
+    assert client_user.withdrawn
     assert nothing_is_stored(client, board)
 
 
-async def test_nobody_at_the_device(board: Board, new_client: Make) -> None:
+async def test_pairing_times_out_without_a_confirmation_at_the_device(
+    board: Board, new_client: Make
+) -> None:
     await board.open()
     client = new_client(board, limits=replace(DEFAULT_LIMITS, person_seconds=0.2))
     with pytest.raises(TimedOut, match="the user at the device"):
@@ -131,52 +133,60 @@ async def test_nobody_at_the_device(board: Board, new_client: Make) -> None:
     assert nothing_is_stored(client, board)
 
 
-async def test_an_interrupt_leaves_nothing(board: Board, new_client: Make) -> None:
+async def test_an_interrupt_stores_nothing_and_closes_the_connection(
+    board: Board, new_client: Make
+) -> None:
     await board.open()
-    client, person = new_client(board), Person()
-    work = asyncio.ensure_future(client.pair(board.pairing_address, confirm=person))
-    await person.asked.wait()
+    client, client_user = new_client(board), ClientUser()
+    work = asyncio.ensure_future(client.pair(board.pairing_address, confirm=client_user))
+    await client_user.asked.wait()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert person.withdrawn
+    assert client_user.withdrawn
     assert nothing_is_stored(client, board)
     assert client.connector.transport._links == set() or not any(
         link.is_open for link in client.connector.transport._links
     )
 
 
-async def test_pairing_again_asks_nobody(board: Board, paired: Client) -> None:
+async def test_pairing_again_asks_no_question_and_changes_nothing(
+    board: Board, paired: Client
+) -> None:
     users, device = dict(board.users), paired.devices[0]
     again = await paired.pair(board.pairing_address, expect=board.fingerprint)
     assert not again.is_new
     assert again.device == device
-    person = Person()
-    again = await paired.pair("kitchen", confirm=person)
-    assert person.questions == []
+    client_user = ClientUser()
+    again = await paired.pair("kitchen", confirm=client_user)
+    assert client_user.questions == []
     assert (board.users, paired.devices) == (users, [device])
 
 
-async def test_a_client_that_lost_its_file_looks_again_itself(board: Board, paired: Client) -> None:
+async def test_a_client_that_lost_its_devices_file_must_confirm_again(
+    board: Board, paired: Client
+) -> None:
     paired.book.forget("kitchen")
     with pytest.raises(Declined):
-        await paired.pair(board.pairing_address, confirm=Person(answer=False))
+        await paired.pair(board.pairing_address, confirm=ClientUser(answer=False))
     assert paired.devices == []
-    person = Person(answer=True)
-    assert (await paired.pair(board.pairing_address, confirm=person)).is_new
-    assert len(person.questions) == 1
+    client_user = ClientUser(answer=True)
+    assert (await paired.pair(board.pairing_address, confirm=client_user)).is_new
+    assert len(client_user.questions) == 1
 
 
-async def test_another_name_for_a_known_key_is_taken(board: Board, paired: Client) -> None:
+async def test_another_user_name_for_a_paired_key_is_a_conflict(
+    board: Board, paired: Client
+) -> None:
     with pytest.raises(RequestFailed) as caught:
         await paired.pair(board.pairing_address, expect=board.fingerprint, name="bob")
     assert caught.value.code == "4.09"
 
 
-# --------------------------------------------------------------------------------- what is expected
+# ----------------------------------------------------------------------------- expected fingerprint
 
 
-async def test_a_fingerprint_that_is_not_the_expected_one(
+async def test_an_unexpected_fingerprint_is_refused_and_not_counted(
     board: Board, new_client: Make, other: Board
 ) -> None:
     await board.open()
@@ -188,13 +198,15 @@ async def test_a_fingerprint_that_is_not_the_expected_one(
     assert board.window.failures == 0
 
 
-async def test_somebody_has_to_compare(board: Board, new_client: Make) -> None:
+async def test_pairing_without_confirmation_or_fingerprint_is_refused(
+    board: Board, new_client: Make
+) -> None:
     await board.open()
     with pytest.raises(UsageError):
         await new_client(board).pair(board.pairing_address)
 
 
-async def test_an_announced_id_with_another_key_is_not_the_device(
+async def test_a_device_with_another_key_than_its_announced_id_is_refused(
     board: Board, home: Path, other: Board
 ) -> None:
     await board.open()
@@ -202,17 +214,17 @@ async def test_an_announced_id_with_another_key_is_not_the_device(
     async def look() -> AsyncIterator[Advert]:
         yield replace(board.advert(), device_id=other.fingerprint.device_id)
 
-    person = Person(answer=True)
+    client_user = ClientUser(answer=True)
     async with Client(home=home, look=look) as client:
         with pytest.raises(Unreachable, match="another key answered"):
-            await client.pair("kitchen", confirm=person)
-    assert person.questions == []
+            await client.pair("kitchen", confirm=client_user)
+    assert client_user.questions == []
 
 
-async def test_a_known_name_with_a_new_key_stops(
+async def test_a_paired_device_with_a_new_key_is_refused(
     board: Board, paired: Client, other: Board, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A device that was reset, or an impostor: both are reported, and stop."""
+    """The client cannot distinguish a device that was reset from an impostor."""
     await other.open()
     monkeypatch.setattr(targets, "PAIRING_PORT", other.pairing.port)
     move = replace(paired.devices[0], last_seen=f"127.0.0.1:{other.pairing.port}")
@@ -223,49 +235,49 @@ async def test_a_known_name_with_a_new_key_stops(
 
     async with Client(home=home, look=look) as client:
         with pytest.raises(PinMismatch):
-            await client.pair("kitchen", confirm=Person(answer=True))
+            await client.pair("kitchen", confirm=ClientUser(answer=True))
         assert client.devices == [move]
 
 
 @pytest.mark.usefixtures("paired")
-async def test_a_known_device_that_is_not_announced_is_looked_for_where_it_was(
+async def test_a_known_device_without_advert_is_tried_at_its_last_address(
     board: Board, other: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its key is the only one that may answer there, also without an announced id."""
+    """Only the stored key may answer there."""
     await other.open()
     monkeypatch.setattr(targets, "PAIRING_PORT", board.pairing.port)
-    assert not (await new_client().pair("kitchen", confirm=Person())).is_new
+    assert not (await new_client().pair("kitchen", confirm=ClientUser())).is_new
     monkeypatch.setattr(targets, "PAIRING_PORT", other.pairing.port)
     with pytest.raises(PinMismatch):
-        await new_client().pair("kitchen", confirm=Person(answer=True))
+        await new_client().pair("kitchen", confirm=ClientUser(answer=True))
     assert other.window.pending() is None
 
 
 # ---------------------------------------------------------------------------------------- targets
 
 
-async def test_without_a_target_the_open_device_is_meant(
+async def test_without_a_target_the_only_open_device_is_chosen(
     board: Board, other: Board, new_client: Make
 ) -> None:
     client = new_client(board, other)
     with pytest.raises(WindowClosed, match=r"attic .*kitchen") as closed:
-        await client.pair(confirm=Person(answer=True))
+        await client.pair(confirm=ClientUser(answer=True))
     assert "open" in closed.value.advice
     await board.open()
     board.answers.put_nowait(True)
-    assert (await client.pair(confirm=Person(answer=True))).device.alias == "kitchen"
+    assert (await client.pair(confirm=ClientUser(answer=True))).device.alias == "kitchen"
     await other.open()
     with pytest.raises(UsageError, match="several"):
-        await client.pair(confirm=Person(answer=True))
+        await client.pair(confirm=ClientUser(answer=True))
 
 
-async def test_nobody_on_the_lan(new_client: Make) -> None:
+async def test_no_device_on_the_lan_raises_unreachable(new_client: Make) -> None:
     with pytest.raises(Unreachable, match="no device was found"):
-        await new_client().pair(confirm=Person(answer=True))
+        await new_client().pair(confirm=ClientUser(answer=True))
 
 
 @pytest.mark.parametrize("target", ["Kitchen", "id"])
-async def test_a_target_by_name_or_id(board: Board, new_client: Make, target: str) -> None:
+async def test_a_target_can_be_a_name_or_an_id(board: Board, new_client: Make, target: str) -> None:
     client = new_client(board)
     text = board.fingerprint.device_id.lower() if target == "id" else target
     with pytest.raises(WindowClosed):
@@ -276,7 +288,7 @@ async def test_a_target_by_name_or_id(board: Board, new_client: Make, target: st
     assert done.device.port == board.regular.port
 
 
-async def test_two_of_one_name_are_told_apart_by_id(
+async def test_two_devices_with_one_name_are_distinguished_by_id(
     board: Board, other: Board, new_client: Make
 ) -> None:
     other.name = "kitchen"
@@ -284,7 +296,7 @@ async def test_two_of_one_name_are_told_apart_by_id(
     await other.open()
     client = new_client(board, other)
     with pytest.raises(UsageError, match="several devices have the name"):
-        await client.pair("kitchen", confirm=Person(answer=True))
+        await client.pair("kitchen", confirm=ClientUser(answer=True))
     board.answers.put_nowait(True)
     await client.pair(board.fingerprint.device_id, expect=board.fingerprint)
     other.answers.put_nowait(True)
@@ -297,13 +309,15 @@ async def test_two_of_one_name_are_told_apart_by_id(
 
 
 @pytest.mark.parametrize("name", ["no such name", "no-such-name.invalid"])
-async def test_an_unknown_name_says_who_is_there(board: Board, new_client: Make, name: str) -> None:
+async def test_the_error_for_an_unknown_name_lists_the_announced_devices(
+    board: Board, new_client: Make, name: str
+) -> None:
     with pytest.raises(Unreachable, match="no device with the name") as caught:
-        await new_client(board).pair(name, confirm=Person(answer=True))
+        await new_client(board).pair(name, confirm=ClientUser(answer=True))
     assert "kitchen" in caught.value.advice
 
 
-async def test_nothing_listens_on_the_pairing_port(board: Board, new_client: Make) -> None:
+async def test_a_closed_pairing_port_raises_window_closed(board: Board, new_client: Make) -> None:
     await board.open()
     address = board.pairing_address
     await board.pairing.close()
@@ -311,7 +325,7 @@ async def test_nothing_listens_on_the_pairing_port(board: Board, new_client: Mak
         await new_client().pair(address, expect=board.fingerprint)
 
 
-async def test_the_regular_port_comes_from_the_lan_if_the_offer_has_none(
+async def test_the_regular_port_is_taken_from_the_advert_if_the_offer_has_none(
     board: Board, new_client: Make
 ) -> None:
     board.offers_port = False
@@ -321,7 +335,7 @@ async def test_the_regular_port_comes_from_the_lan_if_the_offer_has_none(
     assert done.device.port == board.regular.port
 
 
-async def test_not_local(board: Board, new_client: Make) -> None:
+async def test_a_client_that_is_not_local_is_refused(board: Board, new_client: Make) -> None:
     board.local = False
     await board.open()
     with pytest.raises(NotLocal):
@@ -329,14 +343,14 @@ async def test_not_local(board: Board, new_client: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "_((;;.::)", "\x1b", "a" * 65, "\u202eanna"])
-async def test_a_name_that_cannot_be_is_told_before_anything_is_sent(
+async def test_an_invalid_user_name_is_refused_before_a_request_is_sent(
     new_client: Make, name: str
 ) -> None:
     with pytest.raises(UsageError):
-        await new_client().pair("127.0.0.1:9", name=name, confirm=Person(answer=True))
+        await new_client().pair("127.0.0.1:9", name=name, confirm=ClientUser(answer=True))
 
 
-async def test_a_file_that_cannot_be_written_is_told_before_anybody_is_asked(
+async def test_a_read_only_devices_file_is_reported_before_a_question_is_asked(
     board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await board.open()
@@ -347,18 +361,18 @@ async def test_a_file_that_cannot_be_written_is_told_before_anybody_is_asked(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("tempfile.mkstemp", read_only)
-    person = Person(answer=True)
+    client_user = ClientUser(answer=True)
     with pytest.raises(BookError, match="Read-only"):
-        await client.pair(board.pairing_address, confirm=person)
-    assert person.questions == []
+        await client.pair(board.pairing_address, confirm=client_user)
+    assert client_user.questions == []
     assert board.window.failures == 0
     assert board.window.pending() is None
 
 
-# ------------------------------------------------------------------------------ two-sided commit
+# -------------------------------------------------------------------------------- lost responses
 
 
-async def test_a_lost_last_answer_is_asked_for_on_the_regular_port(
+async def test_a_lost_last_response_is_resolved_on_the_regular_port(
     board: Board, new_client: Make
 ) -> None:
     board.confirm_answer = lambda _body: None
@@ -371,10 +385,10 @@ async def test_a_lost_last_answer_is_asked_for_on_the_regular_port(
     assert ("GET", "/iam/me") in board.requests
 
 
-async def test_a_lost_last_answer_for_a_role_that_may_not_ask_who_it_is(
+async def test_a_lost_last_response_is_resolved_if_whoami_is_denied(
     board: Board, new_client: Make
 ) -> None:
-    """`denied` says that the key is known: the device has stored us, as what was agreed on."""
+    """The reason `denied` implies that the key is paired; the agreed user and role are stored."""
     board.denied.add(("iam", "me"))
     board.confirm_answer = lambda _body: None
     await board.open()
@@ -384,7 +398,7 @@ async def test_a_lost_last_answer_for_a_role_that_may_not_ask_who_it_is(
     assert (done.device.user, done.device.role) == ("anna", "owner")
 
 
-async def test_a_lost_last_answer_of_a_device_that_stored_nobody(
+async def test_a_lost_last_response_of_a_device_that_stored_no_user(
     board: Board, new_client: Make
 ) -> None:
     def fail(_body: object) -> None:
@@ -399,7 +413,9 @@ async def test_a_lost_last_answer_of_a_device_that_stored_nobody(
     assert client.devices == []
 
 
-async def test_a_device_that_is_gone_after_all_is_unknown(board: Board, new_client: Make) -> None:
+async def test_a_device_that_loses_power_before_its_last_response_is_not_stored(
+    board: Board, new_client: Make
+) -> None:
     def lose_power(_body: object) -> None:
         for socket in sockets_of(board.regular):
             socket.close()
@@ -413,7 +429,7 @@ async def test_a_device_that_is_gone_after_all_is_unknown(board: Board, new_clie
     assert client.devices == []
 
 
-def answer_with(**changes: object) -> Callable[[dict[str, object]], aiocoap.Message]:
+def response_with(**changes: object) -> Callable[[dict[str, object]], aiocoap.Message]:
     def make(body: dict[str, object]) -> aiocoap.Message:
         payload = cbor.encode({**body, **changes})
         return aiocoap.Message(code=Code.CHANGED, payload=payload, content_format=60)
@@ -424,17 +440,17 @@ def answer_with(**changes: object) -> Callable[[dict[str, object]], aiocoap.Mess
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
-        (answer_with(confirm=bytes(32)), WrongCode),
-        (answer_with(confirm="text"), WrongCode),
-        (answer_with(confirm=None), WrongCode),
-        (answer_with(state="PENDING_CLIENT_COMPLETION"), Malformed),
-        (answer_with(user=7), Malformed),
+        (response_with(confirm=bytes(32)), WrongCode),
+        (response_with(confirm="text"), WrongCode),
+        (response_with(confirm=None), WrongCode),
+        (response_with(state="PENDING_CLIENT_COMPLETION"), Malformed),
+        (response_with(user=7), Malformed),
         (lambda _body: aiocoap.Message(code=Code.CHANGED, payload=b"\xff"), Malformed),
         (lambda _body: aiocoap.Message(code=Code.INTERNAL_SERVER_ERROR), DeviceFailed),
     ],
-    ids=["zeroes", "text", "none", "not yet", "odd user", "no cbor", "failed"],
+    ids=["zeros", "text", "null", "pending", "invalid user", "not CBOR", "server error"],
 )
-async def test_a_wrong_last_answer_stores_nothing(
+async def test_an_invalid_last_response_stores_nothing(
     board: Board, new_client: Make, make: ConfirmAnswer, kind: type[PeerError]
 ) -> None:
     board.confirm_answer = make
@@ -446,14 +462,14 @@ async def test_a_wrong_last_answer_stores_nothing(
     assert client.devices == []
 
 
-async def test_a_device_that_does_not_notify_is_looked_at_again(
+async def test_a_device_that_does_not_notify_is_polled(
     board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ceremony, "PAIRING_POLL_SECONDS", 0.01)
     board.notifies = False
     await board.open()
-    client, person = new_client(board), Person(answer=True)
-    work = asyncio.ensure_future(client.pair(board.pairing_address, confirm=person))
-    await person.asked.wait()
+    client, client_user = new_client(board), ClientUser(answer=True)
+    work = asyncio.ensure_future(client.pair(board.pairing_address, confirm=client_user))
+    await client_user.asked.wait()
     board.answers.put_nowait(True)
     assert (await work).is_new

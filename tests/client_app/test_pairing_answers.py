@@ -1,4 +1,4 @@
-"""Offers, starts and states of a device that do not fit."""
+"""Invalid pairing responses of a device: offers, starts and states."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from peer.errors import (
 )
 from peer.identity import Fingerprint
 
-# ------------------------------------------------------------------------------- broken answers
+# ---------------------------------------------------------------------------- invalid responses
 
 PROVED = Fingerprint(bytes(32))
 OFFER = {"version": 1, "methods": ["compare"], "name": "kitchen", "fingerprint": PROVED.hex}
@@ -38,7 +38,7 @@ OFFER = {"version": 1, "methods": ["compare"], "name": "kitchen", "fingerprint":
         ({"fingerprint": "12"}, Malformed),
     ],
 )
-def test_an_odd_offer(change: dict[str, object], kind: type[PeerError]) -> None:
+def test_an_invalid_offer_is_refused(change: dict[str, object], kind: type[PeerError]) -> None:
     assert offer_untrusted(OFFER, proved=PROVED).name == "kitchen"
     with pytest.raises(kind):
         offer_untrusted({**OFFER, **change}, proved=PROVED)
@@ -59,7 +59,7 @@ def test_an_odd_offer(change: dict[str, object], kind: type[PeerError]) -> None:
         {"state": "REGISTERED", "user": b"x"},
     ],
 )
-def test_an_odd_start(body: object) -> None:
+def test_an_invalid_start_response_is_malformed(body: object) -> None:
     with pytest.raises(Malformed):
         start_untrusted(body)
 
@@ -77,7 +77,7 @@ def test_an_odd_start(body: object) -> None:
         ([], Malformed),
     ],
 )
-def test_states_that_are_no_yes(body: object, kind: type[PeerError]) -> None:
+def test_only_a_pending_client_completion_is_accepted(body: object, kind: type[PeerError]) -> None:
     with pytest.raises(kind):
         is_accepted_untrusted(body)
     assert is_accepted_untrusted({"state": "PENDING_CLIENT_COMPLETION"})

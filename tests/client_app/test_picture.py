@@ -1,4 +1,4 @@
-"""Labels and invites from picture files."""
+"""Labels and invites are read from picture files."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LABEL = Label(Fingerprint(bytes(range(32))), b"t" * 16).text
 OTHER = Label(Fingerprint(bytes(range(32))), b"u" * 16).text
 
 
-def written(path: Path, text: str) -> Path:
+def write_qr(path: Path, text: str) -> Path:
     path.write_bytes(png(text))
     return path
 
 
-def beside(path: Path, *texts: str) -> Path:
-    """Several codes in one picture."""
+def write_qr_codes(path: Path, *texts: str) -> Path:
+    """Write one picture with several QR codes."""
     codes = []
     for number, text in enumerate(texts):
-        with Image.open(written(path.with_name(f"{number}.png"), text)) as picture:
+        with Image.open(write_qr(path.with_name(f"{number}.png"), text)) as picture:
             codes.append(picture.convert("L"))
     whole = Image.new("L", (sum(one.width for one in codes), max(one.height for one in codes)), 255)
     at = 0
@@ -41,16 +41,16 @@ def beside(path: Path, *texts: str) -> Path:
     return path
 
 
-def test_what_label_wrote_is_read(tmp_path: Path) -> None:
-    path = written(tmp_path / "box.png", LABEL)
+def test_a_written_label_is_read_back(tmp_path: Path) -> None:
+    path = write_qr(tmp_path / "box.png", LABEL)
     assert is_picture(str(path))
     assert text_in_picture(path) == LABEL
 
 
 @pytest.mark.parametrize("turned", [0, 90, 180, 7])
-def test_a_photograph_of_it(tmp_path: Path, turned: int) -> None:
-    """Grey, turned, small, and with what a camera's file format leaves of it."""
-    with Image.open(written(tmp_path / "box.png", LABEL)) as sharp:
+def test_a_label_in_a_photograph_is_read(tmp_path: Path, turned: int) -> None:
+    """The photograph has low contrast, is rotated and small, and is a compressed JPEG."""
+    with Image.open(write_qr(tmp_path / "box.png", LABEL)) as sharp:
         photo = sharp.convert("L").rotate(turned, expand=True, fillcolor=255)
         photo = photo.point(lambda level: 60 + level // 2).resize((300, 300))
     photo.save(tmp_path / "photo.jpg", quality=50)
@@ -64,29 +64,31 @@ def test_a_photograph_of_it(tmp_path: Path, turned: int) -> None:
         ((LABEL, OTHER), "more than one label or invite"),
     ],
 )
-def test_nothing_that_is_meant(tmp_path: Path, texts: tuple[str, ...], wrong: str) -> None:
+def test_a_picture_without_exactly_one_label_is_refused(
+    tmp_path: Path, texts: tuple[str, ...], wrong: str
+) -> None:
     with pytest.raises(UsageError, match=wrong):
-        text_in_picture(beside(tmp_path / "photo.png", *texts))
+        text_in_picture(write_qr_codes(tmp_path / "photo.png", *texts))
 
 
-def test_another_code_beside_the_label_does_not_matter(tmp_path: Path) -> None:
-    both = beside(tmp_path / "photo.png", "HTTPS://EXAMPLE.COM/", LABEL, LABEL)
+def test_another_qr_code_beside_the_label_is_ignored(tmp_path: Path) -> None:
+    both = write_qr_codes(tmp_path / "photo.png", "HTTPS://EXAMPLE.COM/", LABEL, LABEL)
     assert text_in_picture(both) == LABEL
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff" + bytes(500)])
-def test_no_picture_at_all(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "box.png"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="is not a readable picture"):
         text_in_picture(path)
 
 
-@pytest.mark.parametrize("most", [1000, 328 * 328 - 1])  # an error of Pillow, and a warning
-def test_a_picture_that_unpacks_to_too_much(
+@pytest.mark.parametrize("most", [1000, 328 * 328 - 1])  # Pillow raises an error, then warns
+def test_a_decompression_bomb_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    path = written(tmp_path / "box.png", LABEL)
+    path = write_qr(tmp_path / "box.png", LABEL)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
     with pytest.raises(UsageError, match="is not a readable picture"):
         text_in_picture(path)
@@ -97,19 +99,19 @@ def test_a_file_that_is_too_large_is_not_opened(
 ) -> None:
     monkeypatch.setattr("client_app.terminal.picture.PICTURE_BYTES", 100)
     with pytest.raises(UsageError, match="too large"):
-        text_in_picture(written(tmp_path / "box.png", LABEL))
+        text_in_picture(write_qr(tmp_path / "box.png", LABEL))
 
 
-def test_without_the_extra_it_says_what_to_install(
+def test_a_missing_library_is_reported_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "zxingcpp", None)
     with pytest.raises(UsageError, match="zxingcpp is not installed") as caught:
-        text_in_picture(written(tmp_path / "box.png", LABEL))
+        text_in_picture(write_qr(tmp_path / "box.png", LABEL))
     assert "scan" in caught.value.advice
 
 
-def test_a_word_is_no_picture(tmp_path: Path) -> None:
+def test_a_target_that_is_not_a_picture_file_is_not_a_picture(tmp_path: Path) -> None:
     (tmp_path / "kitchen").write_bytes(png(LABEL))
     for word in ("kitchen", str(tmp_path / "kitchen"), "home.example"):
         assert not is_picture(word)
@@ -121,11 +123,11 @@ def test_a_picture_that_is_missing_or_a_drawing_is_not_taken_for_a_host(
     drawing = tmp_path / "box.svg"
     drawing.write_bytes(svg(LABEL))
     for path, error in ((tmp_path / "box.png", "there is no file"), (drawing, "not a readable")):
-        told = shell("pair", str(path))
-        assert (told.code, error in told.err) == (2, True)
+        done = shell("pair", str(path))
+        assert (done.code, error in done.err) == (2, True)
 
 
-def test_the_command_says_what_is_wrong_with_a_picture(shell: Any, tmp_path: Path) -> None:
-    path = written(tmp_path / "box.png", "HTTPS://EXAMPLE.COM/")
-    told = shell("pair", str(path))
-    assert (told.code, "no label or invite" in told.err) == (2, True)
+def test_the_command_reports_what_is_wrong_with_a_picture(shell: Any, tmp_path: Path) -> None:
+    path = write_qr(tmp_path / "box.png", "HTTPS://EXAMPLE.COM/")
+    done = shell("pair", str(path))
+    assert (done.code, "no label or invite" in done.err) == (2, True)

@@ -1,4 +1,4 @@
-"""Redeeming an invite at the real device; and at others, who must never get to see it."""
+"""Redeeming an invite at the real device; no other device ever receives the token."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ NOWHERE = f"{HOST}:9"
 
 
 class Invites:
-    """Invites of the real device, with address hints that a test chooses."""
+    """Creates invites of the real device with the address hints that a test chooses."""
 
     def __init__(self, device: DeviceThread, owner: Path) -> None:
         self.device = device
         self._owner = owner
 
     def make(self, *hints: str, name: str = "mia", **options: Any) -> str:
-        """The text of a new invite; by default it hints at the device."""
-        with BlockingClient(home=self._owner, look=nobody) as client:
+        """The text of a new invite; the default hint is the device's address."""
+        with BlockingClient(home=self._owner, look=no_adverts) as client:
             made = client.connect("kitchen").iam.invite(name, **options)
         return self.with_hints(made.token, *(hints or (self.address,)))
 
@@ -58,7 +58,7 @@ class Invites:
         return f"{HOST}:{self.device.app.server.port}"
 
 
-async def nobody() -> AsyncIterator[Advert]:
+async def no_adverts() -> AsyncIterator[Advert]:
     return
     yield
 
@@ -70,14 +70,14 @@ def invites(owner: DeviceThread, home: Path) -> Invites:
 
 @pytest.fixture
 async def mia(tmp_path: Path) -> AsyncIterator[Client]:
-    """A client that knows nothing yet, on a LAN without announcements."""
-    async with Client(home=tmp_path / "mia", look=nobody) as client:
+    """A client without paired devices, on a LAN without adverts."""
+    async with Client(home=tmp_path / "mia", look=no_adverts) as client:
         yield client
 
 
 @pytest.fixture
-def before_redeeming(owner: DeviceThread, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Do something in the device around the next redemptions, one step for each."""
+def lose_messages(owner: DeviceThread, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Lose the request or the answer of the next redemptions, one step for each."""
     resource: Any = owner.app.site.paths()["iam", "redeem"]
     whole = resource.render_post
     steps: list[str] = []
@@ -98,10 +98,12 @@ def users(device: DeviceThread) -> list[str]:
     return found
 
 
-# ----------------------------------------------------------------------------------- as it should
+# -------------------------------------------------------------------------- successful redemption
 
 
-async def test_one_string_is_enough(invites: Invites, mia: Client) -> None:
+async def test_an_invite_is_enough_to_find_and_pair_the_device(
+    invites: Invites, mia: Client
+) -> None:
     done = await mia.redeem(invites.make(NOWHERE, invites.address, role="user"))
     assert done.is_new
     known = done.device
@@ -122,7 +124,9 @@ async def test_one_string_is_enough(invites: Invites, mia: Client) -> None:
     assert (await kitchen.whoami()).user == "mia"
 
 
-async def test_found_on_the_lan_without_any_hint(invites: Invites, tmp_path: Path) -> None:
+async def test_an_invite_without_hints_is_redeemed_at_the_announced_device(
+    invites: Invites, tmp_path: Path
+) -> None:
     async def look() -> AsyncIterator[Advert]:
         yield invites.device.advert()
 
@@ -131,13 +135,15 @@ async def test_found_on_the_lan_without_any_hint(invites: Invites, tmp_path: Pat
         assert (await client.pair(text, alias="cellar")).device.alias == "cellar"
 
 
-async def test_typed_with_line_breaks_in_lower_case(invites: Invites, mia: Client) -> None:
+async def test_an_invite_may_contain_line_breaks_and_lower_case(
+    invites: Invites, mia: Client
+) -> None:
     text = invites.make().lower()
     broken = "\n".join(text[at : at + 40] for at in range(0, len(text), 40))
     assert (await mia.redeem(f"  {broken}\n")).is_new
 
 
-async def test_twice_is_once(invites: Invites, mia: Client) -> None:
+async def test_redeeming_an_invite_twice_changes_nothing(invites: Invites, mia: Client) -> None:
     text, notes = invites.make(), list[str]()
     first = await mia.redeem(text)
     again = await mia.redeem(text, on_note=notes.append)
@@ -147,7 +153,7 @@ async def test_twice_is_once(invites: Invites, mia: Client) -> None:
     assert "already a user of the device" in notes[0]
 
 
-async def test_a_device_that_knows_us_is_not_sent_another_invite(
+async def test_no_invite_is_sent_to_a_device_that_is_already_paired(
     invites: Invites, mia: Client
 ) -> None:
     await mia.redeem(invites.make())
@@ -161,7 +167,9 @@ async def test_a_device_that_knows_us_is_not_sent_another_invite(
     assert users(invites.device) == ["anna", "mia"]
 
 
-async def test_a_client_that_lost_its_file_redeems_again(invites: Invites, mia: Client) -> None:
+async def test_a_client_that_lost_its_devices_file_can_redeem_again(
+    invites: Invites, mia: Client
+) -> None:
     text = invites.make()
     await mia.redeem(text)
     mia.book.forget("kitchen")
@@ -170,27 +178,25 @@ async def test_a_client_that_lost_its_file_redeems_again(invites: Invites, mia: 
     assert users(invites.device) == ["anna", "mia"]
 
 
-async def test_a_device_that_has_forgotten_us_takes_a_new_invite(
-    invites: Invites, mia: Client
-) -> None:
+async def test_a_removed_client_can_redeem_a_new_invite(invites: Invites, mia: Client) -> None:
     await mia.redeem(invites.make())
     invites.device.do(lambda app: app.access.registry.remove_user(None, "mia"))
     done = await mia.redeem(invites.make(name="mia-again"))
     assert (done.is_new, done.device.user, done.device.alias) == (True, "mia-again", "kitchen")
 
 
-async def test_the_end_of_the_access_is_told(invites: Invites, mia: Client) -> None:
+async def test_redeem_returns_the_end_of_the_access(invites: Invites, mia: Client) -> None:
     assert (await mia.redeem(invites.make(not_after=4e9))).until == 4_000_000_000
 
 
-async def test_an_invite_for_our_key_and_one_for_another(invites: Invites, mia: Client) -> None:
+async def test_an_invite_for_another_key_is_not_sent(invites: Invites, mia: Client) -> None:
     with pytest.raises(UsageError, match="another client") as caught:
         await mia.redeem(invites.make(name="leo", key="11" * 32))
     assert mia.identity.fingerprint.hex in caught.value.advice
     assert (await mia.redeem(invites.make(key=mia.identity.fingerprint))).is_new
 
 
-async def test_our_clock_does_not_decide(
+async def test_an_invite_expired_by_the_clients_clock_is_redeemed(
     invites: Invites, mia: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("client_app.client.wall_clock", lambda: 5e9)
@@ -199,18 +205,18 @@ async def test_our_clock_does_not_decide(
     assert "the invite expired at" in notes[0]
 
 
-# ---------------------------------------------------------------------------------- lost on the way
+# ------------------------------------------------------------------------------------ lost messages
 
 
 @pytest.mark.parametrize(
     "steps", [["lose answer"], ["lose request"], ["lose request", "lose answer"]], ids=", ".join
 )
-async def test_a_lost_answer(
-    invites: Invites, mia: Client, before_redeeming: Callable[[list[str]], None], steps: list[str]
+async def test_a_lost_request_or_answer_is_resolved(
+    invites: Invites, mia: Client, lose_messages: Callable[[list[str]], None], steps: list[str]
 ) -> None:
-    """Two-sided: whatever was lost, both sides end up agreeing, at the latest when asked again."""
+    """Both sides agree in the end, at the latest after the invite is redeemed again."""
     text = invites.make()
-    before_redeeming(list(steps))
+    lose_messages(list(steps))
     if len(steps) > 1:
         with pytest.raises(AnswerLost, match="was lost"):
             await mia.redeem(text)
@@ -233,67 +239,67 @@ policies = ["hello"]
 """
 
 
-def adopt(device: DeviceThread, policy: str) -> None:
-    """Give the device this policy."""
+def load_policy(device: DeviceThread, policy: str) -> None:
+    """Add a policy file to the device and load it."""
     folder = device.app.paths.policies
     folder.mkdir(exist_ok=True)
     (folder / "test.toml").write_text(policy)
     device.call(device.app.policies.reload)
 
 
-async def test_a_lost_answer_for_a_role_that_may_neither_redeem_nor_ask(
-    invites: Invites, mia: Client, before_redeeming: Callable[[list[str]], None]
+async def test_a_lost_answer_is_resolved_if_whoami_is_denied(
+    invites: Invites, mia: Client, lose_messages: Callable[[list[str]], None]
 ) -> None:
-    adopt(invites.device, QUIET)
+    load_policy(invites.device, QUIET)
     text = invites.make(role="quiet")
-    before_redeeming(["lose answer"])
+    lose_messages(["lose answer"])
     done = await mia.redeem(text)
     assert (done.is_new, done.device.user, done.device.role) == (True, "mia", "quiet")
     assert mia.devices == [done.device]
-    # Known here already, and the device does not say as whom: what is known here stays.
+    # The device does not tell the user name, so the stored entry stays as it is.
     again = await mia.redeem(text)
     assert (again.is_new, again.device) == (False, done.device)
     assert users(invites.device) == ["anna", "mia"]
 
 
-@pytest.mark.parametrize("asks", [True, False])
-async def test_a_device_that_takes_no_invite_is_kept_if_we_are_its_user(
-    invites: Invites, mia: Client, asks: bool
+@pytest.mark.parametrize("may_ask", [True, False])
+async def test_a_device_that_no_longer_accepts_invites_is_stored_for_its_user(
+    invites: Invites, mia: Client, may_ask: bool
 ) -> None:
-    """Invites have ended there meanwhile: 4.03, and the client asks who it is."""
-    adopt(invites.device, QUIET)
-    text = invites.make(role="guest" if asks else "quiet")
+    """The device now answers an invite with 4.03, and the client asks for its own user."""
+    load_policy(invites.device, QUIET)
+    text = invites.make(role="guest" if may_ask else "quiet")
     await mia.redeem(text)
     mia.book.forget("kitchen")
-    adopt(invites.device, QUIET + '[[role]]\nid = "unpaired"\npolicies = []\n')
+    load_policy(invites.device, QUIET + '[[role]]\nid = "unpaired"\npolicies = []\n')
     notes: list[str] = []
     done = await mia.redeem(text, on_note=notes.append)
-    assert done.device.user == ("mia" if asks else "")
+    assert done.device.user == ("mia" if may_ask else "")
     assert mia.devices == [done.device]
     assert "was not used" in notes[0]
     assert (await (await mia.connect(done.device.alias)).get("/hello")).code == "2.05"
 
 
-async def test_an_invite_that_others_used_up_does_not_hide_that_we_are_a_user(
+async def test_a_used_up_invite_still_finds_the_device_of_its_user(
     invites: Invites, mia: Client
 ) -> None:
     await mia.redeem(invites.make())
     mia.book.forget("kitchen")
     text = invites.make(name="leo")
-    async with Client(home=mia.home.folder.parent / "leo", look=nobody) as leo:
+    async with Client(home=mia.home.folder.parent / "leo", look=no_adverts) as leo:
         await leo.redeem(text)
     done = await mia.redeem(text)
     assert done.device.user == "mia"
     assert mia.devices == [done.device]
 
 
-# ------------------------------------------------------------------------------------ who gets it
+# --------------------------------------------------------------------- no token for other devices
 
 
-async def test_another_key_at_the_address_gets_nothing(
+async def test_a_device_with_another_key_receives_no_request(
     invites: Invites, mia: Client, board: Board, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A DTLS server that completes every handshake and writes down each request it is sent."""
+    """The impostor completes every handshake and records each request."""
     caplog.set_level(logging.DEBUG)
     impostor = f"{HOST}:{board.regular.port}"
     text = invites.make(impostor)
@@ -304,12 +310,12 @@ async def test_another_key_at_the_address_gets_nothing(
     assert board.requests == []
     assert mia.devices == []
     assert users(invites.device) == ["anna"]
-    # It does not hide the right one either.
+    # The impostor does not prevent a redemption at the right device.
     assert (await mia.redeem(invites.with_hints(text, impostor, invites.address))).is_new
     assert board.requests == []
 
 
-async def test_an_impostor_on_the_lan_gets_nothing(
+async def test_an_announced_impostor_receives_no_request(
     invites: Invites, board: Board, tmp_path: Path
 ) -> None:
     async def look() -> AsyncIterator[Advert]:
@@ -321,10 +327,10 @@ async def test_an_impostor_on_the_lan_gets_nothing(
     assert board.requests == []
 
 
-async def test_even_a_session_with_another_key_gets_nothing(
+async def test_the_key_is_checked_again_before_the_token_is_sent(
     invites: Invites, mia: Client, board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should a session without a pin ever come about, the last look is right before the token."""
+    """A fault that opens a session without a pin must not reveal the token."""
     transport = mia.connector.transport
 
     async def unpinned(address: Any, **_options: object) -> Any:
@@ -336,24 +342,26 @@ async def test_even_a_session_with_another_key_gets_nothing(
     assert board.requests == []
 
 
-async def test_an_expected_fingerprint_that_differs(invites: Invites, mia: Client) -> None:
+async def test_an_invite_of_another_device_than_expected_is_refused(
+    invites: Invites, mia: Client
+) -> None:
     text = invites.make()
     with pytest.raises(PinMismatch):
         await mia.redeem(text, expect=Fingerprint(b"\x01" * 32))
     assert (await mia.pair(text, expect=invites.device.fingerprint.hex)).is_new
 
 
-async def test_what_the_device_does_not_take(invites: Invites, mia: Client) -> None:
-    """Used, withdrawn, of another device: refused there, nothing stored here."""
+async def test_used_withdrawn_and_forged_invites_are_refused(invites: Invites, mia: Client) -> None:
+    """The device refuses them, and the client stores nothing."""
     used = invites.make()
     await mia.redeem(used)
     withdrawn = invites.make(name="leo")
-    with BlockingClient(home=invites._owner, look=nobody) as client:
+    with BlockingClient(home=invites._owner, look=no_adverts) as client:
         iam = client.connect("kitchen").iam
         await asyncio.to_thread(iam.withdraw, iam.invites()[0].id)
     token, signed = invite.read_untrusted(invites.make(name="ida"))
     forged = token.text(signed[:-1] + bytes([signed[-1] ^ 1]))
-    async with Client(home=mia.home.folder.parent / "leo", look=nobody) as leo:
+    async with Client(home=mia.home.folder.parent / "leo", look=no_adverts) as leo:
         for text in (used, withdrawn, forged):
             with pytest.raises(WrongCode) as caught:
                 await leo.redeem(text)
@@ -362,7 +370,7 @@ async def test_what_the_device_does_not_take(invites: Invites, mia: Client) -> N
 
 
 @pytest.mark.parametrize("answer", [b"", b"\xa0", b"\xa1duser\x01", b"\xa1duser`", b"\xff"])
-async def test_an_answer_that_makes_no_sense_stores_nothing(
+async def test_a_malformed_answer_stores_nothing(
     invites: Invites, mia: Client, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     resource = invites.device.app.site.paths()["iam", "redeem"]
@@ -387,30 +395,30 @@ async def test_the_token_is_in_no_log_and_no_error(
     mia: Client,
     board: Board,
     caplog: pytest.LogCaptureFixture,
-    before_redeeming: Callable[[list[str]], None],
+    lose_messages: Callable[[list[str]], None],
 ) -> None:
     caplog.set_level(logging.DEBUG)
     text = invites.make()
-    said: list[str] = []
+    printed: list[str] = []
     for hint in (NOWHERE, f"{HOST}:{board.regular.port}"):
         with pytest.raises(PeerError) as caught:
             await mia.redeem(invites.with_hints(text, hint))
         error: BaseException | None = caught.value
         while error is not None:
-            said += [repr(error), str(error), str(getattr(error, "advice", ""))]
+            printed += [repr(error), str(error), str(getattr(error, "advice", ""))]
             error = error.__cause__ or error.__context__
-    before_redeeming(["lose request", "lose request"])
+    lose_messages(["lose request", "lose request"])
     with pytest.raises(AnswerLost) as lost:
         await mia.redeem(text)
-    said += [repr(lost.value), lost.value.advice]
+    printed += [repr(lost.value), lost.value.advice]
     assert (await mia.redeem(text)).is_new
-    everything = caplog.text + "\n".join(said)
-    assert "byte(s) payload" in everything  # the messages themselves are in the log
+    everything = caplog.text + "\n".join(printed)
+    assert "byte(s) payload" in everything  # the log does contain the messages
     for secret in secrets_of(text):
         assert secret not in everything
 
 
-# ------------------------------------------------------------------------------------ on this side
+# ------------------------------------------------------------------------- checks before a request
 
 
 @pytest.mark.parametrize(
@@ -425,28 +433,30 @@ async def test_the_token_is_in_no_log_and_no_error(
         lambda text: text.replace("HANDFAST:I*", "HANDFAST:7*", 1),
     ],
 )
-async def test_a_text_that_is_no_invite_is_not_repeated(
+async def test_a_malformed_invite_is_not_repeated_in_the_error(
     invites: Invites, mia: Client, mangle: Callable[[str], str]
 ) -> None:
     text = mangle(invites.make())
     with pytest.raises(UsageError) as caught:
-        await mia.pair(text, confirm=never)
+        await mia.pair(text, confirm=must_not_ask)
     error: BaseException = caught.value
     assert (text[-60:-10] or text) not in f"{error} {caught.value.advice} {error.__cause__!r}"
     assert not mia.devices
 
 
-async def never(_question: object) -> bool:
+async def must_not_ask(_question: object) -> bool:
     raise AssertionError("no one is asked")
 
 
-async def test_a_label_is_not_an_invite(mia: Client) -> None:
+async def test_a_label_is_refused_as_an_invite(mia: Client) -> None:
     label = Label(Fingerprint(b"\x01" * 32), bytes(range(16))).text
     with pytest.raises(UsageError, match="label"):
         await mia.redeem(label)
 
 
-async def test_who_we_will_be_is_in_the_invite(invites: Invites, mia: Client) -> None:
+async def test_a_user_name_or_role_beside_an_invite_is_refused(
+    invites: Invites, mia: Client
+) -> None:
     text = invites.make()
     with pytest.raises(UsageError, match="already contains the user name"):
         await mia.pair(text, name="eve")
@@ -454,7 +464,7 @@ async def test_who_we_will_be_is_in_the_invite(invites: Invites, mia: Client) ->
         await mia.pair(text, role="owner")
 
 
-async def test_a_word_that_means_another_device(invites: Invites, mia: Client) -> None:
+async def test_an_alias_of_another_device_is_refused(invites: Invites, mia: Client) -> None:
     other = KnownDevice("kitchen", Fingerprint(b"\x07" * 32))
     mia.book.put(other)
     text = invites.make()
@@ -466,12 +476,12 @@ async def test_a_word_that_means_another_device(invites: Invites, mia: Client) -
     assert mia.book.find("kitchen") == other
 
 
-async def test_nobody_at_any_hint(invites: Invites, mia: Client) -> None:
+async def test_no_answer_at_any_hint_raises_unreachable(invites: Invites, mia: Client) -> None:
     with pytest.raises(Unreachable):
         await mia.redeem(invites.make(NOWHERE))
 
 
-def test_without_async(invites: Invites, tmp_path: Path) -> None:
-    with BlockingClient(home=tmp_path / "mia", look=nobody) as client:
+def test_the_blocking_client_redeems_an_invite(invites: Invites, tmp_path: Path) -> None:
+    with BlockingClient(home=tmp_path / "mia", look=no_adverts) as client:
         assert client.redeem(invites.make()).device.user == "mia"
         assert client.connect("kitchen").get("/hello").code == "2.05"

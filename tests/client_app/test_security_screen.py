@@ -1,4 +1,4 @@
-"""On the screen: texts of a device before it is trusted, and texts of its refusals."""
+"""Text from a device is escaped on the screen, before pairing and in errors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from peer.net.problem import ProblemError
 from tests.kit.internals import site_of
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m"
-OBEYED = set("\x1b\x07\u202e\x9b")
+CONTROL_CHARACTERS = set("\x1b\x07\u202e\x9b")
 
 
-async def test_the_name_in_the_question_is_escaped(
+async def test_the_device_name_in_the_question_is_escaped(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until the user accepts, the peer may be anyone: its name must not repaint fingerprints."""
+    """The peer is not authenticated yet; its name must not overwrite the fingerprints."""
 
     async def no(_self: Screen, question: str) -> bool:
         print(question)
@@ -32,14 +32,14 @@ async def test_the_name_in_the_question_is_escaped(
     question = Comparison(device, own, name=f"a{HOSTILE}b", address="192.0.2.1:5685", seconds=9)
     assert not await pair._confirm(Invocation(Screen()), question)
     shown = "".join(capsys.readouterr())
-    assert not OBEYED & set(shown)
+    assert not CONTROL_CHARACTERS & set(shown)
     assert "\\x1b[2J" in shown
     words = " ".join(shown.split())  # each fingerprint takes two lines
     assert device.grouped in words
     assert own.grouped in words
 
 
-def test_the_words_of_a_refusal_are_escaped(
+def test_the_text_of_an_error_response_is_escaped(
     paired_shell: Any, board_thread: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [site] = {site_of(board_thread.board.regular)}
@@ -52,5 +52,5 @@ def test_the_words_of_a_refusal_are_escaped(
     for words in (["get", "kitchen", "/broken"], ["get", "kitchen", "/broken", "--json"]):
         done = paired_shell(*words)
         assert (done.code, done.out) == (7, "")
-        assert not OBEYED & set(done.err), words
+        assert not CONTROL_CHARACTERS & set(done.err), words
         assert "owned" in done.err

@@ -1,7 +1,7 @@
-"""A neighbour forges announcements of a device: no form of `pair`, and no call, loses the device.
+"""Forged adverts of a host on the LAN do not prevent pairing with a device or calling it.
 
-The adverts are made up, the sockets and both devices are real. Each forged advert comes before the
-true one, after it, or both.
+Only the adverts are simulated; the sockets and both devices are real. The forged adverts arrive
+before the genuine one, after it, or both.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,11 +26,11 @@ HOST = "127.0.0.1"
 Make = Callable[..., Client]
 
 
-async def says_yes(_question: Comparison) -> bool:
+async def accept(_question: Comparison) -> bool:
     return True
 
 
-def hearing(home: Path, *adverts: Advert) -> Client:
+def client_receiving(home: Path, *adverts: Advert) -> Client:
     async def look() -> AsyncIterator[Advert]:
         for one in adverts:
             yield one
@@ -38,74 +38,78 @@ def hearing(home: Path, *adverts: Advert) -> Client:
     return Client(home=home, look=look)
 
 
-def closed(true: Advert) -> list[Advert]:
-    """One spoofed pm=0, under the device's own name and under another."""
-    lie = replace(true, pairing_open=False)
+def with_closed_window(genuine: Advert) -> list[Advert]:
+    """Three forged adverts with pm=0: the device's own instance, another one, and another host."""
+    forged = replace(genuine, pairing_open=False)
     return [
-        lie,
-        replace(lie, pairing_port=0, instance="another"),
-        replace(lie, addresses=("127.0.0.2",), host="evil."),
+        forged,
+        replace(forged, pairing_port=0, instance="another"),
+        replace(forged, addresses=("127.0.0.2",), host="evil."),
     ]
 
 
-def gone(true: Advert) -> list[Advert]:
-    return [replace(true, is_present=False)]
+def withdrawn(genuine: Advert) -> list[Advert]:
+    return [replace(genuine, is_present=False)]
 
 
-def elsewhere_open(true: Advert, other: Board) -> list[Advert]:
-    """The device's id and name, at another device that has another key."""
-    lie = other.advert()
+def at_another_device(genuine: Advert, other: Board) -> list[Advert]:
+    """The device's ID and name at the address of another device, which has another key."""
+    forged = other.advert()
     return [
-        replace(lie, device_id=true.device_id, name=true.name),
-        replace(lie, device_id=true.device_id, name=true.name, instance=true.instance),
+        replace(forged, device_id=genuine.device_id, name=genuine.name),
+        replace(forged, device_id=genuine.device_id, name=genuine.name, instance=genuine.instance),
     ]
 
 
-def nowhere(true: Advert) -> list[Advert]:
-    """Two adverts of sixteen addresses without a host; some are no addresses at all."""
+def with_dead_addresses(genuine: Advert) -> list[Advert]:
+    """Two adverts with sixteen addresses each that lead nowhere, some of them invalid."""
     return [
-        replace(true, addresses=(*(f"127.0.{net}.{n}" for n in range(1, 15)), "fe80::1%99", "x"))
+        replace(genuine, addresses=(*(f"127.0.{net}.{n}" for n in range(1, 15)), "fe80::1%99", "x"))
         for net in (7, 8)
     ]
 
 
-LIES = ["closed", "gone", "another key", "nowhere"]
+FORGERIES = ["closed window", "withdrawn", "another key", "dead addresses"]
 
 
-def lies(kind: str, true: Advert, other: Board) -> list[Advert]:
+def forged_adverts(kind: str, genuine: Advert, other: Board) -> list[Advert]:
     match kind:
-        case "closed":
-            return closed(true)
-        case "gone":
-            return gone(true)
+        case "closed window":
+            return with_closed_window(genuine)
+        case "withdrawn":
+            return withdrawn(genuine)
         case "another key":
-            return elsewhere_open(true, other)
+            return at_another_device(genuine, other)
         case _:
-            return nowhere(true)
+            return with_dead_addresses(genuine)
 
 
-def around(told: Sequence[Advert], true: Advert, order: str) -> list[Advert]:
+def in_order(forged: Sequence[Advert], genuine: Advert, order: str) -> list[Advert]:
     return {
-        "before": [*told, true],
-        "after": [true, *told],
-        "both": [*told, true, *told],
+        "before": [*forged, genuine],
+        "after": [genuine, *forged],
+        "both": [*forged, genuine, *forged],
     }[order]
 
 
 @pytest.mark.parametrize("order", ["before", "after", "both"])
-@pytest.mark.parametrize("kind", LIES)
+@pytest.mark.parametrize("kind", FORGERIES)
 @pytest.mark.parametrize("form", ["nothing", "name", "id", "fingerprint", "name, fingerprint"])
-async def test_every_form_of_pair_finds_the_open_device(
+async def test_every_target_of_pair_finds_the_open_device_among_forged_adverts(
     board: Board, other: Board, home: Path, form: str, kind: str, order: str
 ) -> None:
     await board.open()
     await other.open()
     board.answers.put_nowait(True)
-    true = board.advert()
-    target = {"name": "Kitchen", "name, fingerprint": "kitchen", "id": true.device_id}.get(form, "")
+    genuine = board.advert()
+    target = {"name": "Kitchen", "name, fingerprint": "kitchen", "id": genuine.device_id}.get(
+        form, ""
+    )
     expect = board.fingerprint if "fingerprint" in form else None
-    async with hearing(home, *around(lies(kind, true, other), true, order)) as client:
-        done = await client.pair(target, name="anna", expect=expect, confirm=says_yes)
+    async with client_receiving(
+        home, *in_order(forged_adverts(kind, genuine, other), genuine, order)
+    ) as client:
+        done = await client.pair(target, name="anna", expect=expect, confirm=accept)
     assert done.device.fingerprint == board.fingerprint
     assert done.device.port == board.regular.port
     assert list(board.users.values()) == ["anna"]
@@ -113,76 +117,84 @@ async def test_every_form_of_pair_finds_the_open_device(
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
-@pytest.mark.parametrize("kind", LIES)
-async def test_a_label_reaches_its_device(
+@pytest.mark.parametrize("kind", FORGERIES)
+async def test_a_label_finds_its_device_among_forged_adverts(
     board: Board, other: Board, home: Path, kind: str, order: str
 ) -> None:
-    """It stops at the method, which this board does not offer: so it talked with the right key."""
+    """The board does not offer the method, and this error shows that the right key was reached."""
     await board.open()
     await other.open()
-    true = board.advert()
+    genuine = board.advert()
     label = Label(board.fingerprint, bytes(range(16)))
-    async with hearing(home, *around(lies(kind, true, other), true, order)) as client:
+    async with client_receiving(
+        home, *in_order(forged_adverts(kind, genuine, other), genuine, order)
+    ) as client:
         with pytest.raises(UsageError, match="does not offer the pairing method label"):
             await client.pair(label.text)
     assert not client.devices
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
-@pytest.mark.parametrize("kind", LIES)
-async def test_a_moved_device_is_reached_and_can_be_paired_with_again(
+@pytest.mark.parametrize("kind", FORGERIES)
+async def test_a_moved_device_is_found_among_forged_adverts(
     board: Board, other: Board, paired: Client, home: Path, kind: str, order: str
 ) -> None:
     await board.pairing.close()
     await board.open()
     await other.open()
     board.answers.put_nowait(True)
-    true = board.advert()
+    genuine = board.advert()
     paired.book.put(replace(paired.devices[0], last_seen="127.0.0.9:9", port=9))
-    async with hearing(home, *around(lies(kind, true, other), true, order)) as client:
+    async with client_receiving(
+        home, *in_order(forged_adverts(kind, genuine, other), genuine, order)
+    ) as client:
         kitchen = await client.connect("kitchen")
         assert (await kitchen.get("/hello")).code == "2.05"
-        done = await client.pair("kitchen", confirm=says_yes)
+        done = await client.pair("kitchen", confirm=accept)
         assert done.device.fingerprint == board.fingerprint
     assert other.requests == []
 
 
-async def test_only_lies_are_no_alarm(board: Board, other: Board, home: Path) -> None:
+async def test_forged_adverts_alone_raise_unreachable(
+    board: Board, other: Board, home: Path
+) -> None:
     await other.open()
-    told = elsewhere_open(board.advert(), other)
+    forged = at_another_device(board.advert(), other)
     label = Label(board.fingerprint, bytes(16)).text
-    async with hearing(home, *told) as client:
+    async with client_receiving(home, *forged) as client:
         calls: list[dict[str, Any]] = [
             {"target": label},
-            {"target": "kitchen", "confirm": says_yes},
+            {"target": "kitchen", "confirm": accept},
             {"target": "kitchen", "expect": board.fingerprint},
             {"expect": board.fingerprint},
         ]
         for call in calls:
             with pytest.raises(Unreachable, match="another key answered at 1 announced address"):
                 await client.pair(**call)
-        with pytest.raises(PinMismatch):  # the user said where it is
-            await client.pair(label, at=f"{HOST}:{told[0].pairing_port}")
+        with pytest.raises(PinMismatch):  # the user gave this address
+            await client.pair(label, at=f"{HOST}:{forged[0].pairing_port}")
     assert other.window.failures == 0
 
 
-async def test_a_device_that_nobody_says_is_open_is_closed(
+async def test_a_device_announced_only_as_closed_is_closed(
     board: Board, other: Board, home: Path
 ) -> None:
     await other.open()
-    true = board.advert()
-    assert not true.pairing_open
-    async with hearing(home, true, *closed(true), other.advert()) as client:
+    genuine = board.advert()
+    assert not genuine.pairing_open
+    async with client_receiving(
+        home, genuine, *with_closed_window(genuine), other.advert()
+    ) as client:
         for call in ({"target": "kitchen"}, {"expect": board.fingerprint}, {"target": "kitchen"}):
             with pytest.raises(WindowClosed, match="is closed"):
-                await client.pair(**call, confirm=says_yes)
+                await client.pair(**call, confirm=accept)
 
 
-async def test_a_fingerprint_that_nobody_announces_says_who_is_there(
+async def test_an_unannounced_fingerprint_is_reported_with_the_devices_found(
     board: Board, other: Board, home: Path
 ) -> None:
     await other.open()
-    async with hearing(home, other.advert()) as client:
+    async with client_receiving(home, other.advert()) as client:
         for target in ("", "attic"):
             with pytest.raises(Unreachable, match=board.fingerprint.device_id) as caught:
                 await client.pair(target, expect=board.fingerprint)
@@ -191,54 +203,56 @@ async def test_a_fingerprint_that_nobody_announces_says_who_is_there(
             await client.pair("no-such-host.invalid", expect=board.fingerprint)
 
 
-async def test_an_error_lists_no_more_devices_than_a_person_reads(board: Board, home: Path) -> None:
+async def test_an_error_lists_a_bounded_number_of_devices(board: Board, home: Path) -> None:
     many = [replace(board.advert(), device_id=f"{n:08}", name=f"d{n}") for n in range(300)]
-    async with hearing(home, *many) as client:
+    async with client_receiving(home, *many) as client:
         with pytest.raises(WindowClosed, match=f"and {300 - LISTED_DEVICES} more") as caught:
-            await client.pair(confirm=says_yes)
+            await client.pair(confirm=accept)
     assert len(str(caught.value)) < 1000
 
 
-async def test_a_flood_of_adverts_is_bounded_and_loses_nobody_for_sure(
+async def test_a_flood_of_adverts_is_bounded_and_does_not_hide_a_known_id(
     board: Board, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("client_app.finder.ADVERTS", 8)
     many = [replace(board.advert(), device_id=f"{n:08}", name=f"d{n}") for n in range(300)]
-    async with hearing(home, *many) as client:
+    async with client_receiving(home, *many) as client:
         assert len(await client.finder.all(1.0)) == 8
         assert len(await client.discover(timeout=1.0)) == 8
-    # A device whose id is known is looked for among all of them.
+    # For a known ID, adverts beyond the bound are searched as well.
     await board.open()
     board.answers.put_nowait(True)
-    async with hearing(home, *many, board.advert(), *many) as client:
+    async with client_receiving(home, *many, board.advert(), *many) as client:
         assert (await client.pair(expect=board.fingerprint)).is_new
 
 
-async def test_the_list_shows_what_each_said_last(board: Board, home: Path) -> None:
-    true = replace(board.advert(), instance="kitchen._coaps")
-    lie = replace(true, name="lie", instance="lie._coaps")
-    async with hearing(home, true, lie, replace(true, port=1), *gone(lie)) as client:
+async def test_discover_returns_the_last_advert_of_each_device(board: Board, home: Path) -> None:
+    genuine = replace(board.advert(), instance="kitchen._coaps")
+    forged = replace(genuine, name="forged", instance="forged._coaps")
+    async with client_receiving(
+        home, genuine, forged, replace(genuine, port=1), *withdrawn(forged)
+    ) as client:
         [shown] = await client.discover(timeout=1.0)
     assert (shown.port, shown.name) == (1, "kitchen")
 
 
-def test_the_doctor_tells_and_raises_no_alarm(
+def test_doctor_reports_contradictory_adverts_without_an_error(
     paired_shell: Shell, board_thread: BoardThread, lan: list[Advert]
 ) -> None:
-    """The lie leads to the pairing port: another session with the same key, or to nowhere."""
-    true = board_thread.board.advert()
-    lan += [*closed(true), true, *nowhere(true)]
+    """The forged adverts lead to the pairing port, which has the same key, or to dead addresses."""
+    genuine = board_thread.board.advert()
+    lan += [*with_closed_window(genuine), genuine, *with_dead_addresses(genuine)]
     done = paired_shell("doctor", "kitchen")
     assert done.code == 0
     assert "announced both as open and as closed" in done.out
     assert "the device answers and has the pinned key" in done.out
 
 
-async def test_the_doctor_raises_no_alarm_for_a_key_that_was_only_announced(
+async def test_doctor_reports_another_key_at_an_announced_address_as_a_note(
     board: Board, other: Board, paired: Client, home: Path
 ) -> None:
     paired.book.put(replace(paired.devices[0], last_seen=f"{HOST}:9", port=9))
-    async with hearing(home, *elsewhere_open(board.advert(), other)) as client:
+    async with client_receiving(home, *at_another_device(board.advert(), other)) as client:
         found = [check async for check in diagnose(client, "kitchen")]
         assert found[-1].exit_code == 3
         assert [check.verdict for check in found if check.name.startswith("address")] == [
@@ -246,4 +260,4 @@ async def test_the_doctor_raises_no_alarm_for_a_key_that_was_only_announced(
         ] * 2
         paired.book.put(replace(paired.devices[0], last_seen=f"{HOST}:{other.regular.port}"))
         found = [check async for check in diagnose(client, "kitchen")]
-        assert found[-1].exit_code == 5  # that is where the device was
+        assert found[-1].exit_code == 5  # the last known address

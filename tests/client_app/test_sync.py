@@ -1,4 +1,4 @@
-"""The blocking face: the same answers, from any thread, and an end that ends."""
+"""The blocking client: its calls, its use by several threads, interrupts, and `close`."""
 
 import asyncio
 import signal
@@ -25,7 +25,7 @@ def client(home: Path, lan: list[Advert], board_thread: BoardThread) -> Any:
         yield made
 
 
-def test_a_script_without_async(client: Client, board_thread: BoardThread) -> None:
+def test_a_script_can_make_every_call(client: Client, board_thread: BoardThread) -> None:
     assert [one.alias for one in client.devices] == ["kitchen"]
     kitchen = client.connect("kitchen")
     assert kitchen.get("/hello").text == "hello anna"
@@ -41,7 +41,7 @@ def test_a_script_without_async(client: Client, board_thread: BoardThread) -> No
     assert kitchen.get("/hello").text == "hello anna"
 
 
-def test_observe_is_an_iterator(client: Client, board_thread: BoardThread) -> None:
+def test_observe_returns_an_iterator(client: Client, board_thread: BoardThread) -> None:
     board = board_thread.board
     seen: list[Any] = []
 
@@ -56,7 +56,7 @@ def test_observe_is_an_iterator(client: Client, board_thread: BoardThread) -> No
     assert seen == [{"count": 0}, {"count": 1}, {"count": 2}]
 
 
-def test_errors_come_through(client: Client, board_thread: BoardThread) -> None:
+def test_errors_are_raised_in_the_calling_thread(client: Client, board_thread: BoardThread) -> None:
     kitchen = client.connect("kitchen")
     board_thread.board.users.clear()
     with pytest.raises(NotPaired):
@@ -68,7 +68,9 @@ def test_errors_come_through(client: Client, board_thread: BoardThread) -> None:
 
 
 @pytest.mark.usefixtures("lan")
-def test_both_users_without_async(home: Path, board_thread: BoardThread) -> None:
+def test_a_script_pairs_with_a_confirmation_by_both_users(
+    home: Path, board_thread: BoardThread
+) -> None:
     board_thread.do(board_thread.board.open)
     asked: list[str] = []
 
@@ -96,7 +98,7 @@ def test_many_threads_share_one_client(client: Client) -> None:
     assert said == ["hello anna"] * 8
 
 
-def test_the_end_leaves_no_thread(client: Client) -> None:
+def test_close_ends_the_thread(client: Client) -> None:
     kitchen = client.connect("kitchen")
     client.close()
     client.close()
@@ -105,14 +107,14 @@ def test_the_end_leaves_no_thread(client: Client) -> None:
         kitchen.get("/hello")
 
 
-def test_a_client_that_was_never_used_has_no_thread(home: Path) -> None:
+def test_an_unused_client_starts_no_thread(home: Path) -> None:
     with Client(home=home) as made:
         assert made.devices == []
         assert "handfast" not in {thread.name for thread in threading.enumerate()}
     assert not home.exists()
 
 
-def test_an_interrupt_ends_what_was_asked_for(client: Client, board_thread: BoardThread) -> None:
+def test_an_interrupt_cancels_the_request(client: Client, board_thread: BoardThread) -> None:
     kitchen = client.connect("kitchen")
     main = threading.main_thread().ident
     assert main is not None
@@ -131,7 +133,7 @@ def test_an_interrupt_ends_what_was_asked_for(client: Client, board_thread: Boar
     assert kitchen.get("/hello").text == "hello anna"
 
 
-def test_an_interrupt_before_there_is_a_future_ends_the_request(
+def test_an_interrupt_before_the_future_is_returned_cancels_the_request(
     client: Client, board_thread: BoardThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kitchen = client.connect("kitchen")
@@ -151,7 +153,7 @@ def test_an_interrupt_before_there_is_a_future_ends_the_request(
 
 
 async def still_running() -> set[object]:
-    """Requests that do not end by themselves within some seconds."""
+    """The requests that do not end within five seconds."""
     requests = [task for task in asyncio.all_tasks() if "Device.get" in repr(task)]
     if not requests:
         return set()

@@ -1,4 +1,4 @@
-"""The command as a process: on a terminal, without one, interrupted, and piped."""
+"""The command as a process: with and without a terminal, interrupted, and in a pipe."""
 
 import fcntl
 import json
@@ -27,7 +27,7 @@ from tests.kit.threads import BoardThread
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
-# The terminal becomes the controlling one, so that Ctrl-C typed there is an interrupt.
+# The terminal becomes the controlling terminal, so that a typed Ctrl-C sends SIGINT.
 OWN_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -41,7 +41,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 class OnTerminal:
-    """A process whose three streams are a terminal, and what that terminal shows."""
+    """A process on a pseudo-terminal, and the text that the terminal shows."""
 
     def __init__(self, home: Path, *words: str, **env: str) -> None:
         self._master, slave = pty.openpty()
@@ -58,7 +58,7 @@ class OnTerminal:
         os.close(slave)
 
     def until(self, pattern: str) -> None:
-        """Read until the terminal shows something."""
+        """Read until the terminal shows a text that matches `pattern`."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while not re.search(pattern, self.shown):
             left = deadline - time.monotonic()
@@ -70,7 +70,7 @@ class OnTerminal:
         os.write(self._master, text.encode())
 
     def end(self) -> int:
-        """The exit code, after all that was said is read."""
+        """Read the remaining output and return the exit code."""
         while chunk := self._read():
             self.shown += chunk
         return self.process.wait(TIMEOUT_SECONDS)
@@ -95,8 +95,8 @@ def open_board(board_thread: BoardThread) -> BoardThread:
 
 
 @pytest.fixture
-def asked(open_board: BoardThread, home: Path) -> Iterator[OnTerminal]:
-    """`handfast pair`, at its question."""
+def pair_question(open_board: BoardThread, home: Path) -> Iterator[OnTerminal]:
+    """`handfast pair` after it has asked to compare the fingerprints."""
     terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--name", "anna")
     try:
         terminal.until(r"\[yes/no\]")
@@ -112,32 +112,32 @@ def stored(home: Path) -> list[str]:
     )
 
 
-def test_both_fingerprints_are_shown_and_a_yes_pairs(
-    asked: OnTerminal, open_board: BoardThread, home: Path
+def test_the_fingerprints_are_shown_and_answering_yes_pairs(
+    pair_question: OnTerminal, open_board: BoardThread, home: Path
 ) -> None:
-    assert open_board.board.fingerprint.hex in re.sub(r"\s", "", asked.shown)
+    assert open_board.board.fingerprint.hex in re.sub(r"\s", "", pair_question.shown)
     assert stored(home) == []
-    asked.type("y\n")
-    asked.until(r"waiting for confirmation at the device … 1[12]\d s")
+    pair_question.type("y\n")
+    pair_question.until(r"waiting for confirmation at the device … 1[12]\d s")
     open_board.say(True)
-    assert asked.end() == 0
-    assert "paired with kitchen as user anna, role owner" in asked.shown
+    assert pair_question.end() == 0
+    assert "paired with kitchen as user anna, role owner" in pair_question.shown
     assert stored(home) == ["kitchen"]
 
 
-def test_another_word_is_asked_again_and_a_no_stores_nothing(
-    asked: OnTerminal, open_board: BoardThread, home: Path
+def test_an_invalid_answer_is_asked_again_and_no_stores_nothing(
+    pair_question: OnTerminal, open_board: BoardThread, home: Path
 ) -> None:
-    asked.type("maybe\n")
-    asked.until(r"\[yes/no\][\s\S]*\[yes/no\]")
-    asked.type("n\n")
-    assert asked.end() == 1
-    assert "nothing was stored" in asked.shown
+    pair_question.type("maybe\n")
+    pair_question.until(r"\[yes/no\][\s\S]*\[yes/no\]")
+    pair_question.type("n\n")
+    assert pair_question.end() == 1
+    assert "nothing was stored" in pair_question.shown
     assert stored(home) == []
     assert open_board.board.users == {}
 
 
-def test_keys_typed_ahead_answer_nothing(open_board: BoardThread, home: Path) -> None:
+def test_input_typed_before_the_question_is_discarded(open_board: BoardThread, home: Path) -> None:
     terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--name", "anna")
     try:
         terminal.type("y\n")
@@ -150,35 +150,37 @@ def test_keys_typed_ahead_answer_nothing(open_board: BoardThread, home: Path) ->
 
 
 def test_the_question_is_withdrawn_when_the_devices_user_refuses(
-    asked: OnTerminal, open_board: BoardThread, home: Path
+    pair_question: OnTerminal, open_board: BoardThread, home: Path
 ) -> None:
     open_board.say(False)
-    assert asked.end() == 12
+    assert pair_question.end() == 12
     assert stored(home) == []
 
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
-def test_an_interrupt_at_the_question(
-    asked: OnTerminal, open_board: BoardThread, home: Path, key: str
+def test_an_interrupt_at_the_question_stores_nothing(
+    pair_question: OnTerminal, open_board: BoardThread, home: Path, key: str
 ) -> None:
-    asked.type(key)
-    assert asked.end() == {"\x03": 130, "\x04": 1}[key]
-    assert "Traceback" not in asked.shown
+    pair_question.type(key)
+    assert pair_question.end() == {"\x03": 130, "\x04": 1}[key]
+    assert "Traceback" not in pair_question.shown
     assert stored(home) == []
     assert open_board.board.users == {}
 
 
 @pytest.mark.usefixtures("open_board")
-def test_an_interrupt_while_the_devices_user_is_waited_for(asked: OnTerminal, home: Path) -> None:
-    asked.type("y\n")
-    asked.until("waiting for confirmation at the device")
-    asked.type("\x03")
-    assert asked.end() == 130
-    assert "Traceback" not in asked.shown
+def test_an_interrupt_while_waiting_for_the_device_stores_nothing(
+    pair_question: OnTerminal, home: Path
+) -> None:
+    pair_question.type("y\n")
+    pair_question.until("waiting for confirmation at the device")
+    pair_question.type("\x03")
+    assert pair_question.end() == 130
+    assert "Traceback" not in pair_question.shown
     assert stored(home) == []
 
 
-def test_colour_only_where_it_is_wanted(home: Path) -> None:
+def test_the_output_is_coloured_unless_no_color_is_set(home: Path) -> None:
     for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
         terminal = OnTerminal(home, "doctor", "nobody", **env)
         try:
@@ -199,7 +201,7 @@ def start(home: Path, *words: str, **options: Any) -> subprocess.Popen[bytes]:
     )
 
 
-def test_without_a_terminal_nothing_is_asked(open_board: BoardThread, home: Path) -> None:
+def test_no_question_is_asked_without_a_terminal(open_board: BoardThread, home: Path) -> None:
     with start(home, "pair", open_board.board.pairing_address) as process:
         out, err = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 2
@@ -208,7 +210,9 @@ def test_without_a_terminal_nothing_is_asked(open_board: BoardThread, home: Path
     assert not home.exists()
 
 
-def test_talk_without_a_terminal_is_plain_lines(open_board: BoardThread, home: Path) -> None:
+def test_output_without_a_terminal_has_no_control_characters(
+    open_board: BoardThread, home: Path
+) -> None:
     board = open_board.board
     open_board.say(True)
     words = ("pair", board.pairing_address, "--expect-fingerprint", board.fingerprint.hex)
@@ -220,7 +224,7 @@ def test_talk_without_a_terminal_is_plain_lines(open_board: BoardThread, home: P
 
 
 @pytest.mark.usefixtures("paired_shell", "board_thread")
-def test_an_interrupted_observation_is_130(home: Path) -> None:
+def test_an_interrupted_observation_exits_with_130(home: Path) -> None:
     with start(home, "observe", "kitchen", "/count", "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -231,7 +235,7 @@ def test_an_interrupted_observation_is_130(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("paired_shell")
-def test_an_interrupted_request_is_130(board_thread: BoardThread, home: Path) -> None:
+def test_an_interrupted_request_exits_with_130(board_thread: BoardThread, home: Path) -> None:
     with start(home, "get", "kitchen", "/slow") as process:
         board_thread.until_requested("/slow")
         process.send_signal(signal.SIGINT)
@@ -241,7 +245,7 @@ def test_an_interrupted_request_is_130(board_thread: BoardThread, home: Path) ->
 
 
 @pytest.mark.usefixtures("paired_shell")
-def test_who_stops_reading_ends_it_without_a_complaint(
+def test_a_closed_pipe_ends_the_command_without_an_error_message(
     board_thread: BoardThread, home: Path
 ) -> None:
     async def step() -> None:
@@ -257,7 +261,7 @@ def test_who_stops_reading_ends_it_without_a_complaint(
         assert process.stderr.read() == b""
 
 
-def test_a_verb_without_network_does_not_import_it() -> None:
+def test_a_verb_without_network_imports_no_network_library() -> None:
     code = (
         "import sys; from client_app.cli import main\n"
         "try:\n    main(['devices', '--home', sys.argv[1]])\n"
@@ -274,8 +278,10 @@ def test_a_verb_without_network_does_not_import_it() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_a_yes_to_any_device_is_not_to_be_had(open_board: BoardThread, home: Path) -> None:
-    """Not even on a terminal: `--yes` needs a fingerprint to say yes to."""
+def test_the_yes_option_without_a_fingerprint_is_refused(
+    open_board: BoardThread, home: Path
+) -> None:
+    """`--yes` needs an expected fingerprint, also on a terminal."""
     terminal = OnTerminal(home, "pair", open_board.board.pairing_address, "--yes")
     try:
         assert terminal.end() == 2
@@ -288,7 +294,7 @@ def test_a_yes_to_any_device_is_not_to_be_had(open_board: BoardThread, home: Pat
 # -------------------------------------------------------------------------- administration, invites
 
 
-def test_a_removal_asks_first(owner: Any, home: Path) -> None:
+def test_removing_a_user_asks_for_confirmation(owner: Any, home: Path) -> None:
     owner.do(lambda app: app.access.registry.add_user(None, User("mia", "guest")))
     for answer, code in (("n", 1), ("y", 0)):
         terminal = OnTerminal(home, "users", "kitchen", "remove", "mia")
@@ -303,7 +309,7 @@ def test_a_removal_asks_first(owner: Any, home: Path) -> None:
 
 
 @pytest.mark.usefixtures("owner")
-def test_who_removes_themselves_is_told(home: Path) -> None:
+def test_removing_your_own_user_shows_a_warning(home: Path) -> None:
     terminal = OnTerminal(home, "users", "kitchen", "remove", "anna")
     try:
         terminal.until(r"This is your own user: this client will lose its access")
@@ -313,7 +319,7 @@ def test_who_removes_themselves_is_told(home: Path) -> None:
         terminal.close()
 
 
-def test_an_invite_is_pasted(owner: Any, home: Path, tmp_path: Path) -> None:
+def test_an_invite_can_be_pasted(owner: Any, home: Path, tmp_path: Path) -> None:
     with Client(home=home) as client:
         made = client.connect("kitchen").iam.invite("mia")
     token, _ = read_untrusted(made.token)
@@ -331,7 +337,7 @@ def test_an_invite_is_pasted(owner: Any, home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("owner")
-def test_a_qr_code_on_a_terminal_sets_its_colours(home: Path) -> None:
+def test_a_qr_code_on_a_terminal_sets_both_colours(home: Path) -> None:
     terminal = OnTerminal(home, "invite", "kitchen", "mia", "--qr")
     try:
         assert terminal.end() == 0
@@ -345,22 +351,22 @@ def append_event(app: Any) -> None:
     app.access.audit.append(app.access.audit.event(EventKind.LABEL_MADE))
 
 
-def test_following_events_until_an_interrupt(owner: Any, home: Path) -> None:
+def test_events_are_followed_until_an_interrupt(owner: Any, home: Path) -> None:
     with start(home, "events", "kitchen", "--follow", "--last", "0", "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        told: list[Any] = []
-        while not told:  # it may not be following yet
+        printed: list[Any] = []
+        while not printed:  # the process may not follow yet
             owner.do(append_event)
             if select.select([process.stdout], [], [], 0.2)[0]:
-                told.append(json.loads(process.stdout.readline()))
-        assert (told[0]["kind"], told[0]["schema"]) == ("label-made", 1)
+                printed.append(json.loads(process.stdout.readline()))
+        assert (printed[0]["kind"], printed[0]["schema"]) == ("label-made", 1)
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT_SECONDS) == 130
         assert b"Traceback" not in process.stderr.read()
 
 
-def test_starting_does_not_import_what_administration_needs() -> None:
+def test_other_verbs_do_not_import_the_administration_modules() -> None:
     code = (
         "import sys; from client_app.cli import main\n"
         "try:\n    main(['devices', '--home', sys.argv[1]])\n"

@@ -1,4 +1,4 @@
-"""Addresses, bodies, and text that a terminal may see."""
+"""Parsing of addresses, encoding of bodies, and escaping of text for a terminal."""
 
 import json
 
@@ -31,10 +31,10 @@ from peer.terminal.text import on_lines, on_one_line
         (" [fe80::1%eth0]:7 ", "fe80::1%eth0", 7),
     ],
 )
-def test_an_address_is_read(text: str, host: str, port: int) -> None:
-    place = HostPort.parse(text)
-    assert (place.host, place.port) == (host, port)
-    assert HostPort.parse(str(place)) == place
+def test_a_valid_address_is_parsed(text: str, host: str, port: int) -> None:
+    address = HostPort.parse(text)
+    assert (address.host, address.port) == (host, port)
+    assert HostPort.parse(str(address)) == address
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_an_address_is_read(text: str, host: str, port: int) -> None:
         "a\nb",
     ],
 )
-def test_what_is_no_address_is_a_usage_error(text: str) -> None:
+def test_an_invalid_address_raises_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
         HostPort.parse(text)
 
 
-def test_a_socket_address_becomes_a_place() -> None:
+def test_a_socket_address_converts_to_a_host_and_port() -> None:
     assert HostPort.from_address(Address("192.0.2.1", 9)) == HostPort("192.0.2.1", 9)
     assert HostPort.from_address(Address("2001:db8::1", 9)) == HostPort("2001:db8::1", 9)
 
@@ -93,12 +93,14 @@ def test_a_body_is_encoded(
         ({"a": b""}, Format.JSON),
     ],
 )
-def test_a_body_that_cannot_be_so_is_a_usage_error(body: object, chosen: Format | None) -> None:
+def test_a_body_that_cannot_be_encoded_raises_usage_error(
+    body: object, chosen: Format | None
+) -> None:
     with pytest.raises(UsageError):
         encoded(body, chosen)
 
 
-def test_a_reply_has_a_value() -> None:
+def test_a_reply_is_decoded_by_its_content_format() -> None:
     assert Reply("2.05", b"\xa1aa\x01", 60).value == {"a": 1}
     assert Reply("2.05", b'{"a": 1}', 50).value == {"a": 1}
     assert Reply("2.05", b"hi", 0).value == "hi"
@@ -121,7 +123,7 @@ def test_an_address_is_listed_once() -> None:
     assert as_text(device).count(seen) == 1
 
 
-def test_what_is_allowed_at_times_stands_apart() -> None:
+def test_conditional_actions_are_listed_separately() -> None:
     me = Whoami("anna", "guest", "ab", "", "local", ("A:B",), until=2**60, conditional=("C:\x1bD",))
     shown = as_text(me).splitlines()
     assert shown[1] == f"role   guest, until {2**60} s since 1970"
@@ -147,12 +149,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("text", "shown"), HOSTILE.items())
-def test_what_a_terminal_would_obey_is_shown_as_a_number(text: str, shown: str) -> None:
+def test_control_and_format_characters_are_escaped(text: str, shown: str) -> None:
     assert on_one_line(text) == shown
     assert on_lines(text) == shown
 
 
-def test_letters_of_all_scripts_stay() -> None:
+def test_letters_of_all_scripts_are_not_escaped() -> None:
     for text in ("Küche", "台所", "кухня", "مطبخ", "a b", "e\u0301"):
         assert on_one_line(text) == text
     assert on_one_line("a\nb\tc") == "a\\x0ab\\x09c"
@@ -160,7 +162,7 @@ def test_letters_of_all_scripts_stay() -> None:
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_nothing_from_a_peer_reaches_the_terminal_as_it_is(hostile: str) -> None:
+def test_every_text_from_a_peer_is_escaped(hostile: str) -> None:
     bodies = [
         Reply("2.05", hostile.encode(), 0),
         Reply("2.05", cbor.encode({hostile: hostile}), 60),
@@ -173,14 +175,14 @@ def test_nothing_from_a_peer_reaches_the_terminal_as_it_is(hostile: str) -> None
         assert as_text(value).isprintable() or "\n" in as_text(value)
 
 
-def test_values_are_shown_for_people() -> None:
+def test_values_are_printed_in_a_readable_form() -> None:
     assert readable({"load": [0.1], "raw": b"\x01\x02"}) == '{"load": [0.1], "raw": "h\'0102\'"}'
     assert "\n" in readable({"a" * 100: "b" * 100})
     assert as_text(Reply("2.05", b"\x00\xff", 42)) == "2 bytes: 00 ff"
     assert as_text(Reply("2.04", b"", None)) == ""
 
 
-def test_json_is_json_whatever_the_peer_sends() -> None:
+def test_the_json_output_is_valid_for_every_cbor_value() -> None:
     value = cbor.encode({1: float("nan"), "b": b"\x01", "l": [float("inf"), None, True]})
     line = json_line(as_json(Reply("2.05", value, 60)))
     assert json.loads(line) == {

@@ -1,8 +1,8 @@
-"""The two documents of the protocol."""
+"""The two documents of the protocol: docs/protocol.md and docs/handfast.cddl."""
 
 import pytest
 
-from tests.kit.documents import DOCS, Cddl, Paper
+from tests.kit.documents import DOCS, Cddl, ProtocolDocument
 
 
 @pytest.fixture(scope="session")
@@ -11,5 +11,5 @@ def cddl() -> Cddl:
 
 
 @pytest.fixture(scope="session")
-def paper() -> Paper:
-    return Paper((DOCS / "protocol.md").read_text())
+def protocol() -> ProtocolDocument:
+    return ProtocolDocument((DOCS / "protocol.md").read_text())

@@ -1,8 +1,8 @@
-"""docs/handfast.cddl describes what a running device takes and gives, and nothing else.
+"""docs/handfast.cddl describes exactly the bodies that a running device accepts and sends.
 
-Every body of a device on loopback is held against its rule, on its way in and out. Each one, and
-each map in a list of it, is then spoiled in every way a map can be (a key missing, one too many, a
-value of another type), and must not fit any more.
+Every request and response body of a device on loopback is validated against its rule. Then each
+body, and each map in a list of a body, is made invalid in every way (a missing key, an additional
+key, a value of another type), and validation must fail.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from peer.pairing.sides import ClientSide
-    from tests.kit.documents import Cddl, Paper
+    from tests.kit.documents import Cddl, ProtocolDocument
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def kit(tmp_path: Path, cddl: Cddl) -> AsyncIterator[Kit]:
 
 
 async def pairing(kit: Kit) -> Caller:
-    """All that the pairing port says; gives the owner."""
+    """Exchange every body of the pairing port; returns the owner."""
     olga, mallory = kit.caller(), kit.caller()
     await kit.app.pairing.open(seconds=10_000)
     offer = await olga.ask("GET", "/pair", code="2.05", gets="offer")
@@ -83,7 +83,7 @@ async def pairing(kit: Kit) -> Caller:
     await olga.ask("GET", path, code="2.05", gets="pair-state")
     kit.app.pairing.ceremonies.decide(started["id"], accept=True)
     await olga.ask("GET", path, code="2.05", gets="pair-state")
-    # One observation on an accepted ceremony, and the end of it by a wrong tag.
+    # Observe an accepted ceremony, and end it with a wrong tag.
     assert await olga.observe(path, "pair-state", count=1) == [
         {"state": "PENDING_CLIENT_COMPLETION"}
     ]
@@ -111,20 +111,20 @@ async def pairing(kit: Kit) -> Caller:
 
 
 async def other_methods(kit: Kit) -> None:
-    """Each method but `compare`, from the start to the end."""
+    """Pair with each method except `compare`."""
     device, service = kit.app.identity.fingerprint, kit.app.pairing
     service.methods.hardware = Hardware(button=True)
     stored, label, printed = StoredLabel.create(device, token_bytes)
     service.methods.replace_label(stored)
 
-    def shown(session: Session) -> ClientSide:
+    def code_side(session: Session) -> ClientSide:
         return CodeClient(
             session, TypedCode.parse_untrusted(service.methods.shown_code), token_bytes
         )
 
     sides: dict[str, Callable[[Session], ClientSide]] = {
         "sas": lambda _session: SasClient(token_bytes),
-        "code": shown,
+        "code": code_side,
         "printed": lambda session: CodeClient(session, printed, token_bytes),
         "label": lambda session: LabelClient(session, label),
         "button": lambda _session: ButtonClient(),
@@ -132,10 +132,10 @@ async def other_methods(kit: Kit) -> None:
     for name, made in sides.items():
         method = "code" if name == "printed" else name
         await service.open(methods=[method], role="guest", pressed=method == "button")
-        await paired_by(kit, kit.caller(), name, made)
+        await pair_with(kit, kit.caller(), name, made)
 
 
-async def paired_by(
+async def pair_with(
     kit: Kit, caller: Caller, user: str, made: Callable[[Session], ClientSide]
 ) -> None:
     peer = (await caller.connection(pairing=True)).peer
@@ -158,9 +158,9 @@ async def paired_by(
 
 
 async def administration(kit: Kit, olga: Caller) -> None:
-    """All that the regular port says."""
+    """Exchange the bodies of the regular port: users, keys, roles, policies."""
     key = "AB:" * 31 + "ab"
-    wish = {
+    request = {
         "name": "anna",
         "role": "guest",
         "display": "Anna",
@@ -170,14 +170,14 @@ async def administration(kit: Kit, olga: Caller) -> None:
     }
     anna = "/iam/users/anna"
     made = await olga.ask(
-        "POST", "/iam/users", wish, sends="user-new", code="2.01", gets="user-info"
+        "POST", "/iam/users", request, sends="user-new", code="2.01", gets="user-info"
     )
     assert [one["fingerprint"] for one in made["keys"]] == ["ab" * 32, "cd" * 32]
-    await olga.ask("POST", "/iam/users", wish, code="4.09")
+    await olga.ask("POST", "/iam/users", request, code="4.09")
     await olga.ask("GET", anna, code="2.05", gets="user-info")
     for method in ("PATCH", "iPATCH", "POST"):
-        wish = {"not_after": None, "role": "user", "display": method}
-        await olga.ask(method, anna, wish, sends="user-change", code="2.04", gets="user-info")
+        request = {"not_after": None, "role": "user", "display": method}
+        await olga.ask(method, anna, request, sends="user-change", code="2.04", gets="user-info")
     await olga.ask("PUT", f"{anna}/keys/{'ef' * 32}", code="2.04", gets="user-info")
     await olga.ask(
         "PUT",
@@ -199,11 +199,11 @@ async def administration(kit: Kit, olga: Caller) -> None:
     await olga.observe("/board", "board", count=2)
     await olga.ask("POST", "/iam/me", {}, code="4.05")
     await kit.caller().ask("GET", "/hello", code="4.03")
-    # The same with an end of the access.
+    # A user whose access ends.
     limited = kit.caller()
     print_ = limited.identity.fingerprint.hex
-    wish = {"name": "bert", "role": "guest", "keys": [print_], "not_after": 4_000_000_000}
-    await olga.ask("POST", "/iam/users", wish, sends="user-new", code="2.01", gets="user-info")
+    request = {"name": "bert", "role": "guest", "keys": [print_], "not_after": 4_000_000_000}
+    await olga.ask("POST", "/iam/users", request, sends="user-new", code="2.01", gets="user-info")
     me = await limited.ask("GET", "/iam/me", code="2.05", gets="me")
     assert me["until"] == 4_000_000_000
     users = await olga.ask("GET", "/iam/users", code="2.05", gets="users")
@@ -211,11 +211,11 @@ async def administration(kit: Kit, olga: Caller) -> None:
 
 
 async def decisions(kit: Kit, olga: Caller) -> None:
-    """What may be done: by oneself, by others, here and elsewhere."""
+    """Exchange the bodies of permission checks, by a user for itself and for others."""
     visitor = kit.caller()
     keys = [visitor.identity.fingerprint.hex]
-    wish = {"name": "vera", "role": "visitor", "keys": keys}
-    await olga.ask("POST", "/iam/users", wish, sends="user-new", code="2.01", gets="user-info")
+    request = {"name": "vera", "role": "visitor", "keys": keys}
+    await olga.ask("POST", "/iam/users", request, sends="user-new", code="2.01", gets="user-info")
     me = await visitor.ask("GET", "/iam/me", code="2.05", gets="me")
     assert me["conditional"] == ["Iam:ListUsers"]
     for sender, action, allowed in (
@@ -230,10 +230,10 @@ async def decisions(kit: Kit, olga: Caller) -> None:
     await olga.ask("GET", "/iam/check?action=Hello", code="4.00")
 
 
-async def invited(kit: Kit, olga: Caller) -> None:
-    """Invites: made, listed, used, withdrawn."""
+async def invitations(kit: Kit, olga: Caller) -> None:
+    """Create, list, redeem and withdraw invites."""
     mia, leo = kit.caller(), kit.caller()
-    wish = {
+    request = {
         "name": "mia",
         "role": "guest",
         "seconds": 3600.5,
@@ -242,18 +242,20 @@ async def invited(kit: Kit, olga: Caller) -> None:
         "not_after": 4_000_000_000,
     }
     path = "/iam/invites"
-    bound = await olga.ask("POST", path, wish, sends="invite-new", code="2.01", gets="invite-made")
+    bound = await olga.ask(
+        "POST", path, request, sends="invite-new", code="2.01", gets="invite-made"
+    )
     small = {"name": "leo"}
     other = await olga.ask("POST", path, small, sends="invite-new", code="2.01", gets="invite-made")
     assert (other["role"], other["uses"], other["inviter"]) == ("guest", 1, "olga")
     listed = await olga.ask("GET", path, code="2.05", gets="invites")
     assert [one["id"] for one in listed] == [bound["id"], other["id"]]
-    tokens = [taken_apart(kit.seen, made["token"]) for made in (bound, other)]
-    wish = {"token": tokens[0]}
-    await leo.ask("POST", "/iam/redeem", wish, sends="redeem", code="4.03")
+    tokens = [decode_token(kit.seen, made["token"]) for made in (bound, other)]
+    request = {"token": tokens[0]}
+    await leo.ask("POST", "/iam/redeem", request, sends="redeem", code="4.03")
     for _ in range(2):
         became = await mia.ask(
-            "POST", "/iam/redeem", wish, sends="redeem", code="2.04", gets="redeemed"
+            "POST", "/iam/redeem", request, sends="redeem", code="2.04", gets="redeemed"
         )
     assert became == {"user": "mia", "role": "guest", "name": "kitchen", "until": 4_000_000_000}
     await mia.ask("POST", "/iam/redeem", {"token": tokens[1]}, code="4.09")
@@ -269,8 +271,8 @@ async def invited(kit: Kit, olga: Caller) -> None:
     assert await olga.ask("GET", path, code="2.05", gets="invites") == []
 
 
-def taken_apart(seen: Seen, text: str) -> bytes:
-    """A token's bytes; it and what it is made of are noted."""
+def decode_token(seen: Seen, text: str) -> bytes:
+    """Return the bytes of a token, and record them and their parts."""
     token, signed = read_untrusted(text)
     protected, _, claims, _ = seen.note("invite-token", signed)
     header = seen.note("invite-header", protected)
@@ -280,22 +282,22 @@ def taken_apart(seen: Seen, text: str) -> bytes:
 
 
 async def windows(olga: Caller) -> None:
-    """The pairing window, opened remotely."""
+    """Open and close the pairing window remotely."""
     path = "/iam/window"
-    shut = await olga.ask("GET", path, code="2.05", gets="window")
-    assert shut == {"open": False}
-    wish = {"seconds": 60, "role": "user", "methods": ["compare"]}
-    opened = await olga.ask("POST", path, wish, sends="window-new", code="2.04", gets="window")
+    closed = await olga.ask("GET", path, code="2.05", gets="window")
+    assert closed == {"open": False}
+    request = {"seconds": 60, "role": "user", "methods": ["compare"]}
+    opened = await olga.ask("POST", path, request, sends="window-new", code="2.04", gets="window")
     assert (opened["role"], opened["methods"]) == ("user", ["compare"])
-    wish = {"role": "guest"}
-    busy = await olga.ask("POST", path, wish, sends="window-new", code="4.09")
+    request = {"role": "guest"}
+    busy = await olga.ask("POST", path, request, sends="window-new", code="4.09")
     assert busy["handfast:problem"] == {"reason": "busy"}
     await olga.ask("GET", path, code="2.05", gets="window")
     await olga.ask("DELETE", path, code="2.02")
 
 
-async def trail(olga: Caller) -> None:
-    """The events of all that."""
+async def audit_trail(olga: Caller) -> None:
+    """Read and observe the events of the exchanges before."""
     found = await olga.ask("GET", "/events?last=100", code="2.05", gets="events")
     assert len(found["events"]) > 30
     first = found["events"][0]["seq"]
@@ -305,35 +307,39 @@ async def trail(olga: Caller) -> None:
     assert newest["events"][-1]["digest"] == newest["digest"] == found["digest"]
 
 
-async def test_the_bodies_of_a_device(kit: Kit, paper: Paper) -> None:
+async def test_every_body_of_a_device_matches_its_rule(
+    kit: Kit, protocol: ProtocolDocument
+) -> None:
     olga = await pairing(kit)
     await other_methods(kit)
     await administration(kit, olga)
     await decisions(kit, olga)
-    await invited(kit, olga)
+    await invitations(kit, olga)
     await windows(olga)
-    await trail(olga)
-    cells = [row[1] + row[-1] for row in paper.table("pairing")]
-    cells += [row[2] + row[-1] for row in paper.table("regular")]
+    await audit_trail(olga)
+    cells = [row[1] + row[-1] for row in protocol.table("pairing")]
+    cells += [row[2] + row[-1] for row in protocol.table("regular")]
     documented = {word for cell in cells for word in re.findall(r"`([a-z-]+)`", cell)}
     assert kit.seen.bodies.keys() == documented | {"problem"} | TOKEN
     cddl = kit.seen.cddl
     for rule, bodies in kit.seen.bodies.items():
-        for body in of_each_shape(map(cbor.decode_untrusted, bodies)):
+        for body in one_of_each_shape(map(cbor.decode_untrusted, bodies)):
             form = form_of(cddl, rule, body)
-            wrong = [one for one in spoilt(cddl, form, body) if cddl.fits(form, cbor.encode(one))]
+            wrong = [
+                one for one in invalid_bodies(cddl, form, body) if cddl.fits(form, cbor.encode(one))
+            ]
             assert wrong == [], form
 
 
 def form_of(cddl: Cddl, rule: str, body: object) -> str:
-    """The one of a rule's forms that a body has: with a key less it may have another."""
+    """The alternative of a rule that a body matches: without one key it may match another."""
     forms = [one for one in cddl.alternatives(rule) if cddl.fits(one, cbor.encode(body))]
     assert len(forms) < 2, forms
     return form_of(cddl, forms[0], body) if forms else rule
 
 
-def of_each_shape(values: Iterable[Any]) -> list[Any]:
-    """One of those that differ in nothing but their values."""
+def one_of_each_shape(values: Iterable[Any]) -> list[Any]:
+    """One value of each shape; values of one shape differ only in their content."""
     return list({shape(value): value for value in values}.values())
 
 
@@ -345,12 +351,12 @@ def shape(value: Any) -> Hashable:
     return str(type(value))
 
 
-def spoilt(cddl: Cddl, rule: str, body: Any) -> Iterator[object]:
-    """Bodies that are wrong in one place each."""
+def invalid_bodies(cddl: Cddl, rule: str, body: Any) -> Iterator[object]:
+    """Bodies with one error each."""
     if isinstance(body, list):
         yield from ({"0": body}, [*body, 7])
         inner = cddl.element(rule)
-        yield from spoilt_within(cddl, inner, body) if inner else shortened(body)
+        yield from invalid_elements(cddl, inner, body) if inner else invalid_arrays(body)
         return
     yield from ([], "text", 7, {**body, "surprise": 1})
     may_lack, lists = cddl.optional(rule), cddl.lists(rule)
@@ -361,20 +367,20 @@ def spoilt(cddl: Cddl, rule: str, body: Any) -> Iterator[object]:
         if str(key) not in may_lack:
             yield {other: value for other, value in body.items() if other != key}
         if key in lists:
-            for wrong in spoilt_within(cddl, lists[key], value):
+            for wrong in invalid_elements(cddl, lists[key], value):
                 yield {**body, key: wrong}
 
 
-def spoilt_within(cddl: Cddl, rule: str, values: list[Any]) -> Iterator[list[Any]]:
-    """An array with one wrong element, the second."""
-    for one in of_each_shape(value for value in values if isinstance(value, dict)):
-        for wrong in spoilt(cddl, rule, one):
-            if wrong != "text":  # which some elements may be
+def invalid_elements(cddl: Cddl, rule: str, values: list[Any]) -> Iterator[list[Any]]:
+    """Arrays of two elements whose second is invalid."""
+    for one in one_of_each_shape(value for value in values if isinstance(value, dict)):
+        for wrong in invalid_bodies(cddl, rule, one):
+            if wrong != "text":  # some elements may be a text
                 yield [one, wrong]
 
 
-def shortened(values: list[Any]) -> Iterator[list[Any]]:
-    """An array of fixed places with one missing, or of another type."""
+def invalid_arrays(values: list[Any]) -> Iterator[list[Any]]:
+    """Arrays of fixed length with one element missing or of another type."""
     for at in range(len(values)):
         yield [*values[:at], *values[at + 1 :]]
         yield [*values[:at], 7, *values[at + 1 :]]
@@ -408,41 +414,43 @@ WRONG_REQUESTS: list[tuple[str, str, str, object]] = [
 ]
 
 
-async def test_what_does_not_fit_is_refused(kit: Kit) -> None:
+async def test_bodies_that_violate_their_rule_are_refused(kit: Kit) -> None:
     olga = kit.caller()
     await olga.pair("olga")
     await kit.app.pairing.open()
-    stranger = kit.caller()
+    unpaired = kit.caller()
     for method, path, rule, body in WRONG_REQUESTS:
         with pytest.raises(pycddl.ValidationError):
             kit.seen.cddl.validate(rule, cbor.encode(body))
-        sender = stranger if path == "/pair" else olga
+        sender = unpaired if path == "/pair" else olga
         answer = await sender.ask(method, path, body, code="4.00")
         assert answer["handfast:problem"] == {"reason": "malformed"}
-    # On the pairing port an unknown key is ignored, as the head of the CDDL says.
+    # The pairing port ignores unknown keys, as the head of the CDDL states.
     body = {"method": "compare", "name": "anna", "surprise": 1}
-    await stranger.ask("POST", "/pair", body, code="2.01", gets="pair-started")
+    await unpaired.ask("POST", "/pair", body, code="2.01", gets="pair-started")
 
 
-async def test_what_is_no_body_has_the_answer_of_the_table(kit: Kit) -> None:
+async def test_malformed_and_too_large_bodies_get_the_documented_code(kit: Kit) -> None:
     await kit.app.pairing.open()
-    stranger = kit.caller()
-    await stranger.ask("POST", "/pair", raw=b"\xa1", code="4.00")
-    await stranger.ask("POST", "/pair", raw=cbor.encode({}) + b"\x00", code="4.00")
+    unpaired = kit.caller()
+    await unpaired.ask("POST", "/pair", raw=b"\xa1", code="4.00")
+    await unpaired.ask("POST", "/pair", raw=cbor.encode({}) + b"\x00", code="4.00")
     large = cbor.encode({"method": "compare", "name": "a" * DEFAULT_LIMITS.pairing_body_bytes})
-    await stranger.ask("POST", "/pair", raw=large, code="4.13")
+    await unpaired.ask("POST", "/pair", raw=large, code="4.13")
 
 
-def test_actions_of_the_table_are_those_of_the_guard(paper: Paper, kit_rules: Rules) -> None:
+def test_the_documented_actions_equal_those_of_the_guard(
+    protocol: ProtocolDocument, kit_rules: Rules
+) -> None:
     table: Rules = {}
-    for request, actions, *_ in paper.table("regular"):
-        action = re.findall(r"\w+:\w+", actions)[0]  # a handler may ask for another one as well
+    for request, actions, *_ in protocol.table("regular"):
+        action = re.findall(r"\w+:\w+", actions)[0]  # a handler may check another one as well
         methods = re.findall(r"\b(?:GET|POST|PUT|DELETE|iPATCH|PATCH)\b", request)
         for path in re.findall(r"`/([^`]+)`", request):
             segments = tuple(None if part.startswith("{") else part for part in path.split("/"))
             table.setdefault(segments, {}).update(dict.fromkeys(methods, action))
     sensor = ("board", "temperature")
-    if sensor not in kit_rules:  # this machine has none
+    if sensor not in kit_rules:  # this machine has no sensor
         del table[sensor]
     assert table == kit_rules
 
@@ -452,5 +460,5 @@ Rules = dict[tuple[str | None, ...], dict[str, str]]
 
 @pytest.fixture
 async def kit_rules(kit: Kit) -> Rules:
-    """What the guard of a running device asks for: path → method → action."""
+    """The actions that the guard of a running device requires: path → method → action."""
     return {path: dict(actions) for path, actions in kit.app.guard.rules.actions().items()}

@@ -1,4 +1,4 @@
-"""docs/handfast.cddl by itself: what its values may not be."""
+"""Values that docs/handfast.cddl does not allow."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ GOOD_BOARD = {"load": [0.5, 1, 2.5], "temperature": None, "uptime": 1.5, "memory
         ("problem-entry", {"reason": "busy"}, {"reason": "tired"}),
     ],
 )
-def test_a_wrong_value_does_not_fit(
+def test_an_invalid_value_violates_its_rule(
     cddl: Cddl, rule: str, good: dict[object, object], change: dict[object, object]
 ) -> None:
     cddl.validate(rule, cbor.encode(good))
@@ -138,7 +138,7 @@ def test_a_wrong_value_does_not_fit(
         cddl.validate(rule, cbor.encode({**good, **change}))
 
 
-def test_a_token_in_another_form_does_not_fit(cddl: Cddl) -> None:
+def test_a_token_with_another_structure_violates_its_rule(cddl: Cddl) -> None:
     header, claims = cbor.encode({1: -7, 4: bytes(32)}), cbor.encode(GOOD_CLAIMS)
     good = [header, {}, claims, bytes(64)]
     cddl.validate("invite-token", cbor.encode(good))

@@ -1,4 +1,4 @@
-"""docs/reference/configuration.md has every setting, with the default and the range of the code."""
+"""docs/reference/configuration.md lists every setting with its default and range."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TEXT = PAGE.read_text()
 
 
 def rows(name: str) -> list[list[str]]:
-    """The rows of a marked table, without its head."""
+    """The rows of a marked table, without its header."""
     table = TEXT.partition(f"<!-- table: {name} -->\n")[2].partition("\n\n")[0]
     return [
         [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
     ]
 
 
-def test_the_limits_are_those_of_the_code() -> None:
+def test_the_documented_limits_equal_those_of_the_code() -> None:
     assert rows("limits") == [
         [
             f"`{one.name}`",
@@ -34,21 +34,21 @@ def test_the_limits_are_those_of_the_code() -> None:
     ]
 
 
-def test_every_setting_is_there_with_its_default() -> None:
+def test_every_setting_is_documented_with_its_default() -> None:
     found = {name.strip("`"): default for name, default, _meaning in rows("settings")}
     limits = {f"limits.{name}" for name in LIMIT_SETTINGS}
     assert [*found] == [key for key in config._CHECKS if key not in limits]
     defaults = config.Settings()
     tables = {"pairing": defaults.terms, "board": defaults.hardware}
-    for key, said in found.items():
+    for key, documented in found.items():
         table, _, name = key.rpartition(".")
-        if re.fullmatch(r"[0-9]+|`.+`", said) and "then" not in said:
-            value = tomllib.loads(f"value = {said.strip('`')}")["value"]
+        if re.fullmatch(r"[0-9]+|`.+`", documented) and "then" not in documented:
+            value = tomllib.loads(f"value = {documented.strip('`')}")["value"]
             actual = getattr(tables.get(table, defaults), name)
             assert (tuple(value) if isinstance(value, list) else value) == actual, key
 
 
-def test_what_depends_on_what_is_named() -> None:
+def test_the_dependencies_between_limits_are_documented() -> None:
     words = TEXT.partition("Some limits depend on others")[2].partition("\n\n")[0]
     for smaller, larger in ORDERED:
         assert smaller.startswith("change") or {f"`{smaller}`", f"`{larger}`"} <= set(

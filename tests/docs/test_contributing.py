@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md is followed: its files and classes exist, and its commands run."""
+"""The files and names in CONTRIBUTING.md exist, and its commands run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 110.0
 
 
 def commands() -> list[str]:
-    """Every line of the shell blocks, without its comment, and every `make TARGET` of the text."""
+    """Every command of the shell blocks, and every `make TARGET` in the text."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```", TEXT, re.DOTALL | re.MULTILINE)
     lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
     programs = [one for one in QUOTED if re.match(r"make |\.venv/bin/", one)]
@@ -29,14 +29,14 @@ def commands() -> list[str]:
 
 
 def paths() -> list[str]:
-    """Everything between backquotes that is a path from the top of the tree."""
+    """Every path between backquotes."""
     named = re.compile(r"[\w.-]+/[\w./-]*|[\w-]+\.(?:py|md|toml|cddl)")
     return sorted({one for one in QUOTED if named.fullmatch(one)})
 
 
 @cache
 def source() -> str:
-    """All the code of the packages."""
+    """The source text of all packages."""
     return "\n".join(
         path.read_text() for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))
     )
@@ -51,13 +51,13 @@ def is_defined(name: str) -> bool:
 
 
 def names() -> list[str]:
-    """Classes, functions and constants that the text names."""
+    """The classes, functions and constants that the text names."""
     named = re.compile(r"(?:[A-Z][a-z]+)+|[a-z]\w*\(\)|as_\w+|_?[A-Z]{2,}(?:_[A-Z]+)*")
     return sorted({one for one in QUOTED if named.fullmatch(one)} - {"CI"})
 
 
 def target(command: str) -> str:
-    """What `make` is asked for, or nothing."""
+    """The target of a `make` command, or an empty text."""
     words = command.split()
     return words[1] if words[0] == "make" else ""
 
@@ -68,36 +68,36 @@ def test_every_path_exists() -> None:
 
 
 def test_every_name_is_defined() -> None:
-    """A class that is renamed or moved to another file is corrected here as well."""
+    """This includes the file that the text names for a class."""
     assert len(names()) > 10
     assert [name for name in names() if not is_defined(name)] == []
-    placed = re.findall(r"class `(\w+)` in\s+`([\w/]+\.py)`", PROSE)
-    assert placed
-    for name, file in placed:
+    located = re.findall(r"class `(\w+)` in\s+`([\w/]+\.py)`", PROSE)
+    assert located
+    for name, file in located:
         text = (ROOT / file).read_text()
         assert re.search(rf"^class {name}\b", text, re.MULTILINE), f"{name} is not in {file}"
 
 
-def test_every_target_of_make_exists() -> None:
+def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    asked = {target(command) for command in commands()} - {""}
-    assert {"check", "test", "help"} <= asked <= targets
+    documented = {target(command) for command in commands()} - {""}
+    assert {"check", "test", "help"} <= documented <= targets
 
 
 @pytest.mark.parametrize("command", [one for one in commands() if not target(one)])
 def test_every_other_command_runs(command: str, tmp_path: Path) -> None:
     program, *arguments = shlex.split(command)
-    # A formatter would change this tree, so it runs in an empty folder.
-    place = tmp_path if "ruff" in program else ROOT
+    # ruff would change files of this tree, so it runs in an empty folder.
+    folder = tmp_path if "ruff" in program else ROOT
     if program.startswith(".venv/bin/"):
         program = str(Path(sys.executable).with_name(Path(program).name))
     if "pytest" in arguments:
         arguments += ["-p", "no:cacheprovider"]
-    outside = {name: value for name, value in os.environ.items() if "COV" not in name}
+    environment = {name: value for name, value in os.environ.items() if "COV" not in name}
     run = subprocess.run(
         [program, *arguments],
-        cwd=place,
-        env=outside,
+        cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_SECONDS,
@@ -116,7 +116,7 @@ def test_the_ten_questions_name_at_most_three_files_each() -> None:
         assert files or "](#" in answer, question
 
 
-def test_areas_and_lengths_are_those_of_the_commit_that_is_shown() -> None:
+def test_the_example_commit_obeys_the_rules_for_commits() -> None:
     areas = re.search(r"^- Areas: (.*)\.$", TEXT, re.MULTILINE)
     shown = re.search(r"```text\n(([a-z]+): [^\n]*)\n\n(.*?)```", TEXT, re.DOTALL)
     assert areas is not None

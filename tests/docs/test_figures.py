@@ -1,4 +1,4 @@
-"""The sequence figures of docs/protocol.md: one for each method, in one form, with real fields."""
+"""The sequence diagrams of docs/protocol.md have one format and the fields of the rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from peer.pairing.methods import Method
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.kit.documents import Cddl, Paper
+    from tests.kit.documents import Cddl, ProtocolDocument
 
 COLUMNS = 76
 CLIENT, DEVICE = 17, 59
@@ -22,9 +22,9 @@ BODY = re.compile(r"\b([a-z]+(?:-[a-z]+)*) \{([^{}]*)\}")
 every_figure = pytest.mark.parametrize("name", [*tuple(Method), *OTHERS])
 
 
-def figure(paper: Paper, name: str) -> list[str]:
+def figure(protocol: ProtocolDocument, name: str) -> list[str]:
     """The lines of one figure."""
-    _, found, after = paper.text.partition(f"<!-- figure: {name} -->\n```text\n")
+    _, found, after = protocol.text.partition(f"<!-- figure: {name} -->\n```text\n")
     assert found, name
     return after.partition("\n```")[0].splitlines()
 
@@ -41,14 +41,14 @@ def messages(lines: list[str]) -> Iterator[str]:
             text.append(between.strip())
 
 
-def test_the_figures_are_those_of_the_methods_and_of_the_other_exchanges(paper: Paper) -> None:
-    found = re.findall(r"^<!-- figure: ([a-z]+) -->$", paper.text, re.MULTILINE)
+def test_each_method_and_exchange_has_one_figure(protocol: ProtocolDocument) -> None:
+    found = re.findall(r"^<!-- figure: ([a-z]+) -->$", protocol.text, re.MULTILINE)
     assert sorted(found) == sorted([*tuple(Method), *OTHERS])
 
 
 @every_figure
-def test_a_figure_has_the_common_form(paper: Paper, name: str) -> None:
-    head, *rest = figure(paper, name)
+def test_a_figure_has_the_common_format(protocol: ProtocolDocument, name: str) -> None:
+    head, *rest = figure(protocol, name)
     assert re.search(r"client( C)? +device D", head)
     for line in [head, *rest]:
         assert len(line) <= COLUMNS
@@ -60,9 +60,9 @@ def test_a_figure_has_the_common_form(paper: Paper, name: str) -> None:
 
 @every_figure
 def test_the_bodies_of_a_figure_have_the_fields_of_their_rules(
-    paper: Paper, cddl: Cddl, name: str
+    protocol: ProtocolDocument, cddl: Cddl, name: str
 ) -> None:
-    bodies = [body for text in messages(figure(paper, name)) for body in BODY.findall(text)]
+    bodies = [body for text in messages(figure(protocol, name)) for body in BODY.findall(text)]
     assert bodies or name == "plain"
     for rule, inside in bodies:
         fields = set(re.split(r",\s*", inside))
@@ -82,15 +82,15 @@ def leaves(cddl: Cddl, rule: str) -> list[str]:
 
 
 @pytest.mark.parametrize("method", tuple(Method))
-def test_a_method_has_its_messages_in_its_figure(paper: Paper, method: str) -> None:
+def test_a_method_has_its_messages_in_its_figure(protocol: ProtocolDocument, method: str) -> None:
     """From the offer to the confirmation, with the fields of the table of §5.4."""
-    sent = list(messages(figure(paper, method)))
+    sent = list(messages(figure(protocol, method)))
     rules = [rule for text in sent for rule, _ in BODY.findall(text)]
     due = ["offer", "pair-start", "pair-started", "pair-confirm", "pair-confirmed"]
     assert [rule for rule in due if rule in rules] == due
     row = next(
         row
-        for line in paper.text.splitlines()
+        for line in protocol.text.splitlines()
         if line.startswith("| ") and "`pair-confirmed` |" in line and f"`{method}`" in line
         for row in [[cell.strip() for cell in line.strip("|").split("|")]]
     )

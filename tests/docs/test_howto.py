@@ -1,7 +1,7 @@
-"""The README and docs/howto can be followed: their commands exist, and the marked ones are run.
+"""The commands in the README and docs/howto exist, and the marked ones run.
 
 The owner of the device `kitchen` is anna. The blocks of a page that are marked "run on DEVICE" or
-"run as USER" run in their order, in a folder of the page. The folders of a system service in them
+"run as USER" run in order in one folder for the page. The folders of a system service
 (`/etc/handfast`, `/var/lib/handfast`) are replaced by folders of the test.
 """
 
@@ -62,7 +62,7 @@ def commands(text: str) -> Iterator[list[str]]:
         if language not in {"", "sh"}:
             continue
         for line in block.splitlines():
-            if line.startswith("  "):  # what a command prints
+            if line.startswith("  "):  # output of a command
                 continue
             lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=True)
             lexer.whitespace_split = True
@@ -76,31 +76,31 @@ def commands(text: str) -> Iterator[list[str]]:
                 found = []
 
 
-def does_parse(command: list[str]) -> bool:
-    """Whether there is such a verb with such options; it is not run."""
+def is_valid(command: list[str]) -> bool:
+    """Whether the verb and its options exist; the command is not run."""
     program, *arguments = command
     return CliRunner().invoke(COMMANDS[program], [*arguments, "--help"]).exit_code == 0
 
 
 @every_page
-def test_each_command_of_a_page_exists(page: Path) -> None:
-    wrong = [shlex.join(each) for each in commands(text_of(page)) if not does_parse(each)]
+def test_each_command_on_a_page_exists(page: Path) -> None:
+    wrong = [shlex.join(each) for each in commands(text_of(page)) if not is_valid(each)]
     assert wrong == []
 
 
-def test_commands_that_do_not_exist_are_noticed() -> None:
+def test_the_check_finds_commands_that_do_not_exist() -> None:
     text = "```sh\nls | handfast pear kitchen\nhandfast get --loud kitchen && true\n```\n"
     found = list(commands(text))
     assert found == [
         ["handfast", "pear", "kitchen"],
         ["handfast", "get", "--loud", "kitchen"],
     ]
-    assert not any(map(does_parse, found))
+    assert not any(map(is_valid, found))
     assert len([*commands(text_of(ROOT / "README.md"))]) > 15
 
 
 @every_page
-def test_each_link_of_a_page_leads_somewhere(page: Path) -> None:
+def test_each_link_on_a_page_resolves(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", text_of(page)):
         path, _, anchor = target.partition("#")
         assert "://" not in target
@@ -118,11 +118,11 @@ def test_the_readme_links_to_every_page() -> None:
         assert f"({page.relative_to(ROOT)})" in readme
 
 
-# ------------------------------------------------------------------------------------------ facts
+# ----------------------------------------------------------------------------------------- tables
 
 
 def rows(page: str, name: str) -> list[list[str]]:
-    """The rows of a marked table, without its head."""
+    """The rows of a marked table, without its header."""
     text = (ROOT / "docs" / page).read_text()
     _, found, after = text.partition(f"<!-- table: {name} -->\n")
     assert found, name
@@ -136,44 +136,44 @@ def errors(root: type[PeerError] = PeerError) -> Iterator[type[PeerError]]:
         yield from errors(each)
 
 
-def test_the_exit_codes_are_those_of_the_code() -> None:
+def test_the_documented_exit_codes_equal_those_of_the_code() -> None:
     codes = [int(code) for code, _ in rows("howto/scripts.md", "exit codes")]
     assert codes == sorted(set(ExitCode))
     assert {each.exit_code for each in errors()} <= set(codes)
 
 
-def test_the_limits_are_those_of_the_code() -> None:
+def test_the_documented_limits_equal_those_of_the_code() -> None:
     for what, value, name in rows("standards.md", "main limits"):
         number, _, unit = value.partition(" ")
         actual = (asdict(DEFAULT_LIMITS) | asdict(DEFAULT_IAM_LIMITS))[name.strip("`")]
         assert int(number) * UNITS.get(unit, 1) == actual, what
 
 
-def test_the_places_of_the_other_bounds_are_there() -> None:
+def test_the_files_of_the_other_limits_exist() -> None:
     text = text_of(ROOT / "docs" / "standards.md")
-    places = re.findall(r"`((?:peer|iam|device_app|client_app)/[\w/.]*)`", text)
-    assert len(places) > 5
-    for place in places:
-        assert (ROOT / place).exists(), place
+    paths = re.findall(r"`((?:peer|iam|device_app|client_app)/[\w/.]*)`", text)
+    assert len(paths) > 5
+    for path in paths:
+        assert (ROOT / path).exists(), path
 
 
-# ------------------------------------------------------------------------------------------- runs
+# ---------------------------------------------------------------------------------- marked blocks
 
 
-class Scene:
-    """Devices, and a folder for the users and files of each page."""
+class HowtoEnvironment:
+    """The folders of the devices, and a folder for the users and files of each page."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def page(self, name: str) -> Path:
-        """The folder of a page, with anna as she was paired."""
+        """Create the folder of a page with a copy of anna's home folder."""
         folder = self.folder / name
         shutil.copytree(self.folder / "anna", folder / "anna")
         return folder
 
     def device(self, name: str) -> dict[str, str]:
-        """The folders of a device, as systemd tells them to a service."""
+        """The environment variables with the folders of a device, as systemd sets them."""
         base = self.folder / "devices" / name
         return {
             "CONFIGURATION_DIRECTORY": str(base / "config"),
@@ -182,7 +182,7 @@ class Scene:
         }
 
     def environment(self, home: Path) -> dict[str, str]:
-        """The commands of this Python, the loopback interface, and the folder of a user."""
+        """The environment for commands of a user on the loopback interface."""
         return {
             **os.environ,
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
@@ -193,7 +193,7 @@ class Scene:
     def run(
         self, script: str, folder: Path | None = None, *, on: str = "kitchen", user: str = "anna"
     ) -> str:
-        """Run the lines of a shell block. What they print; the first that fails is an error."""
+        """Run a shell block and return its output; the first failure is an error."""
         folder, device = folder or self.folder, self.device(on)
         script = script.replace("/var/lib/handfast", device["STATE_DIRECTORY"])
         script = script.replace("/etc/handfast", device["CONFIGURATION_DIRECTORY"])
@@ -212,7 +212,7 @@ class Scene:
 
     @contextmanager
     def daemon(self) -> Iterator[None]:
-        """`kitchen` runs, on any ports of the loopback interface."""
+        """Run `kitchen` on free ports of the loopback interface."""
         options = "--allow-loopback --listen 127.0.0.1 --interface 127.0.0.1"
         ports = "--port 0 --pairing-port 0"
         with subprocess.Popen(
@@ -226,20 +226,20 @@ class Scene:
         ) as process:
             assert process.stdout is not None
             try:
-                said: list[str] = []
-                while "ready" not in said:
+                output: list[str] = []
+                while "ready" not in output:
                     line = process.stdout.readline()
-                    assert line, said
-                    said.append(line.strip())
+                    assert line, output
+                    output.append(line.strip())
                 yield
             finally:
                 process.terminate()
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A device `kitchen` with the owner anna, for all pages."""
-    found = Scene(tmp_path_factory.mktemp("howto"))
+def howto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HowtoEnvironment]:
+    """A running device `kitchen` with the owner anna, for all pages."""
+    found = HowtoEnvironment(tmp_path_factory.mktemp("howto"))
     for path in found.device("kitchen").values():
         Path(path).mkdir(parents=True, mode=0o700)
     made = found.run("handfast-device init --name kitchen")
@@ -252,22 +252,24 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize("page", HOWTO, ids=lambda page: page.stem)
-def test_a_page_can_be_followed(page: Path, scene: Scene, tmp_path: Path) -> None:
-    """`device.toml` is checked alone, because the ports of the test are others."""
+def test_the_marked_blocks_of_a_page_run(
+    page: Path, howto: HowtoEnvironment, tmp_path: Path
+) -> None:
+    """A `device.toml` is only checked, because the test uses other ports."""
     blocks = MARKED.findall(text_of(page))
     assert len(blocks) == text_of(page).count("tests/docs/test_howto.py -->") > 0
-    folder = scene.page(page.stem)
+    folder = howto.page(page.stem)
     for mark, text in blocks:
         match mark.split():
             case ["run", "on", name]:
-                scene.run(text, folder, on=name)
+                howto.run(text, folder, on=name)
             case ["run", "as", name]:
-                scene.run(text, folder, user=name)
+                howto.run(text, folder, user=name)
             case ["a", "device.toml,", "checked"]:
                 (tmp_path / "device.toml").write_text(text)
                 config.load([tmp_path / "device.toml"])
             case [path]:
-                file = Path(scene.device("kitchen")["CONFIGURATION_DIRECTORY"], path)
+                file = Path(howto.device("kitchen")["CONFIGURATION_DIRECTORY"], path)
                 file.parent.mkdir(exist_ok=True)
                 file.write_text(text)
             case _:

@@ -1,7 +1,7 @@
-"""docs/iam.md: its tables are those of the code, and every recipe does what it says.
+"""The tables of docs/iam.md match the code, and every recipe has the documented effect.
 
-A recipe's policy is given to a device, its commands are run on the device's store, and each line of
-its table is a request over DTLS by a user of that name or role.
+A device loads the recipe's policy, its commands run on the device's store, and each table row is a
+request over DTLS by a user of that name or role.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from tests.kit.waiting import TIMEOUT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.kit.documents import Paper
+    from tests.kit.documents import ProtocolDocument
 
 ROOT = Path(__file__).parents[2]
 IAM = (ROOT / "docs" / "iam.md").read_text()
@@ -76,8 +76,8 @@ def resources(board: Board):
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a recipe's table."""
+class Row:
+    """One row of a recipe's table."""
 
     who: str
     where: str
@@ -96,7 +96,7 @@ class Recipe:
     title: str
     policy: str
     commands: tuple[tuple[str, ...], ...]
-    lines: tuple[Line, ...]
+    lines: tuple[Row, ...]
 
 
 def rows(text: str) -> Iterator[list[str]]:
@@ -113,7 +113,7 @@ def recipes() -> Iterator[Recipe]:
             title,
             "\n".join(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)),
             tuple(tuple(line.split()) for line in commands.splitlines()),
-            tuple(Line(*row) for row in list(rows(text))[1:]),
+            tuple(Row(*row) for row in list(rows(text))[1:]),
         )
 
 
@@ -129,12 +129,12 @@ def test_there_are_ten_recipes_and_each_has_an_effect() -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-async def test_a_recipe_does_what_it_says(title: str, tmp_path: Path) -> None:
+async def test_a_recipe_has_the_documented_effect(title: str, tmp_path: Path) -> None:
     recipe = ALL[title]
     names = {line.name for line in recipe.lines} | {"user", "guest", "owner"}
     keys = {name: Identity.create() for name in names}
-    home = prepared(tmp_path, recipe, keys)
-    tokens = [said for command in recipe.commands for said in run(command, home)]
+    home = prepare_home(tmp_path, recipe, keys)
+    tokens = [printed for command in recipe.commands for printed in run(command, home)]
     app: App | None = None
     circumstances: tuple[str, bool] | None = None
     try:
@@ -143,18 +143,21 @@ async def test_a_recipe_does_what_it_says(title: str, tmp_path: Path) -> None:
             if now != circumstances:
                 if app is not None:
                     await app.close()
-                app, circumstances = await started(home, near=now[0] == "local", later=now[1]), now
+                app, circumstances = (
+                    await start_app(home, near=now[0] == "local", later=now[1]),
+                    now,
+                )
             assert app is not None
             while tokens:
-                assert (await redeemed(app, keys["mia"], tokens.pop())).startswith("2.04")
+                assert (await redeem(app, keys["mia"], tokens.pop())).startswith("2.04")
             assert await answer(app, keys[line.name], line.request) == line.answer, line
     finally:
         if app is not None:
             await app.close()
 
 
-def prepared(folder: Path, recipe: Recipe, keys: dict[str, Identity]) -> Path:
-    """A device with the recipe's policy and one user for each role that the table names."""
+def prepare_home(folder: Path, recipe: Recipe, keys: dict[str, Identity]) -> Path:
+    """Create a device with the recipe's policy and a user for each role that the table names."""
     home = folder / "home"
     (home / "policy.d").mkdir(parents=True, mode=0o700)
     home.chmod(0o700)
@@ -174,7 +177,7 @@ def prepared(folder: Path, recipe: Recipe, keys: dict[str, Identity]) -> Path:
 
 
 def run(command: tuple[str, ...], home: Path) -> Iterable[str]:
-    """A command of the page on the device's files; the invites that it prints."""
+    """Run a command of the page on the device's files and return the invites that it prints."""
     assert command[0] == "handfast-device", command
     done = subprocess.run(
         [sys.executable, "-m", "device_app", "--home", str(home), *command[1:]],
@@ -187,8 +190,8 @@ def run(command: tuple[str, ...], home: Path) -> Iterable[str]:
     return re.findall(r"^HANDFAST:I\*\S+$", done.stdout, re.MULTILINE)
 
 
-async def started(home: Path, *, near: bool, later: bool) -> App:
-    places = Paths(home, home, home)
+async def start_app(home: Path, *, near: bool, later: bool) -> App:
+    paths = Paths(home, home, home)
     settings = Settings(
         name="hall",
         listen=(HOST,),
@@ -199,26 +202,26 @@ async def started(home: Path, *, near: bool, later: bool) -> App:
         modules=(next((home / "modules").glob("*.py")).stem,),
     )
     ahead = 4 * DAY if later else 0.0
-    return await App.start(places, settings, clocks=SystemClocks(wall=lambda: time.time() + ahead))
+    return await App.start(paths, settings, clocks=SystemClocks(wall=lambda: time.time() + ahead))
 
 
 async def answer(app: App, key: Identity, request: str) -> str:
-    """The code of the answer to one line of a table."""
+    """The response code of the request in a row."""
     method, path, body = re.fullmatch(r"`?(\w+) (\S+)(?: (\{.*\}))?`?", request).groups()  # type: ignore[union-attr]
     message = aiocoap.Message(code=getattr(Code, method), uri_path=path.strip("/").split("/"))
     if body:
         message.payload, message.opt.content_format = cbor.encode(ast.literal_eval(body)), 60
-    return (await sent(app, key, message)).code.dotted
+    return (await send(app, key, message)).code.dotted
 
 
-async def redeemed(app: App, key: Identity, text: str) -> str:
+async def redeem(app: App, key: Identity, text: str) -> str:
     _, token = invite.read_untrusted(text)
     message = aiocoap.Message(code=Code.POST, uri_path=("iam", "redeem"))
     message.payload, message.opt.content_format = cbor.encode({"token": token}), 60
-    return (await sent(app, key, message)).code.dotted
+    return (await send(app, key, message)).code.dotted
 
 
-async def sent(app: App, key: Identity, message: aiocoap.Message) -> aiocoap.Message:
+async def send(app: App, key: Identity, message: aiocoap.Message) -> aiocoap.Message:
     client = CoapsClient(key)
     try:
         connection = await client.connect(
@@ -229,17 +232,17 @@ async def sent(app: App, key: Identity, message: aiocoap.Message) -> aiocoap.Mes
         await client.close()
 
 
-def test_what_explain_says_of_the_example(tmp_path: Path) -> None:
-    """Its user tom has the key of the page, `phone`."""
+def test_explain_prints_the_documented_output_for_the_example(tmp_path: Path) -> None:
+    """The user tom has the key `phone`, as on the page."""
     example = re.findall(r"<!-- policy: example -->\n```toml\n(.*?)```", IAM, re.DOTALL)[0]
-    home = prepared(tmp_path, Recipe("explain", example, (), ()), {})
+    home = prepare_home(tmp_path, Recipe("explain", example, (), ()), {})
     store = Store.open(Paths(home, home, home).store)
     tom = User("tom", "child", (Key("5a" * 32, "phone"),))
     owner = User("owner", "owner", (Key("0e" * 32),))
     store.commit(State.of([owner, tom]))
     store.close()
     shown = re.findall(r"<!-- run by tests/docs/test_iam.py -->\n```\n(.*?)```", IAM, re.DOTALL)[0]
-    said = ""
+    printed = ""
     for line in re.findall(r"^\$ (.*)$", shown, re.MULTILINE):
         done = subprocess.run(
             [sys.executable, "-m", "device_app", "--home", str(home), *line.split()[1:]],
@@ -249,11 +252,11 @@ def test_what_explain_says_of_the_example(tmp_path: Path) -> None:
             timeout=TIMEOUT_SECONDS,
         )
         assert done.returncode == (0 if "allowed:" in done.stdout else 7)
-        said += f"$ {line}\n{done.stdout}"
-    assert said == shown
+        printed += f"$ {line}\n{done.stdout}"
+    assert printed == shown
 
 
-ODD = """
+UNUSUAL_POLICY = """
 [[policy]]
 id = "odd"
 [[policy.statement]]
@@ -273,9 +276,9 @@ policies = ["odd"]
 """
 
 
-def test_what_is_warned_of_and_nothing_else() -> None:
-    """One warning for each row of the table, each with its line."""
-    warnings = load([("odd.toml", ODD)]).warnings
+def test_each_documented_warning_is_raised_and_no_other() -> None:
+    """Each row of the table has one warning, with its line number."""
+    warnings = load([("odd.toml", UNUSUAL_POLICY)]).warnings
     assert [int(one.split(":")[1]) for one in warnings] == [8, 9, 10, 11, 12, 15]
     table = IAM.partition("| statement | reason for the warning |\n")[2].partition("\n\n")[0]
     words = ("Deny", "`*`", "2001", "hop limit", "another address", "built-in")
@@ -288,16 +291,16 @@ def test_what_is_warned_of_and_nothing_else() -> None:
     assert load([("example.toml", example)]).warnings == ()
 
 
-def test_the_bounds_are_those_of_the_code() -> None:
+def test_the_documented_bounds_equal_those_of_the_code() -> None:
     words = IAM.partition("- All files together hold at most ")[2].partition("\n- ")[0]
-    said = [int(number.replace(",", "")) for number in re.findall(r"\b[0-9][0-9,]*\b", words)]
+    printed = [int(number.replace(",", "")) for number in re.findall(r"\b[0-9][0-9,]*\b", words)]
     in_all = list(limits.POLICY_TOTALS.values())
-    assert said[:9] == [
+    assert printed[:9] == [
         limits.DEFAULT_IAM_LIMITS.policy_bytes >> 20,
         *in_all,
         limits.DECISION_STEPS_MAX,
     ]
-    assert said[9:] == [
+    assert printed[9:] == [
         1,
         policy_budget._READ_STEPS,
         1,
@@ -306,7 +309,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
     ]
 
 
-def test_what_a_file_may_not_say_of_the_unpaired() -> None:
+def test_the_actions_that_unpaired_may_have_are_documented() -> None:
     words = IAM.partition("The role `unpaired` can have no other actions than ")[2].partition(
         ":\n"
     )[0]
@@ -314,7 +317,7 @@ def test_what_a_file_may_not_say_of_the_unpaired() -> None:
     assert set(re.findall(r"\w+:\w+", sentence)) == UNPAIRED_ACTIONS
 
 
-def test_the_numbers_are_those_of_the_code() -> None:
+def test_the_documented_numbers_equal_those_of_the_code() -> None:
     most, longest = ATTRIBUTES_MAX, ATTRIBUTE_CHARACTERS_MAX
     assert f"more than {most} attributes, or one longer than {longest:,} characters" in IAM
     assert f"from {RANK_MAX} downwards" in IAM
@@ -324,25 +327,25 @@ def test_the_numbers_are_those_of_the_code() -> None:
     assert set(re.findall(r"IAM:\w+", needs)) == set(add.needs)
 
 
-# ------------------------------------------------------------------------------------- the tables
+# ----------------------------------------------------------------------------------------- tables
 
 
-def test_the_roles_are_those_of_the_code() -> None:
+def test_the_documented_roles_equal_those_of_the_code() -> None:
     table = IAM.partition("| role | rank |")[2].partition("\n## ")[0]
     found = {
         cells[0].strip("`"): (int(cells[1]), cells[2]) for cells in rows(table) if "`" in cells[0]
     }
     assert {role: rank for role, (rank, _) in found.items()} == dict(RANKS)
     for role in ("unpaired", "guest", "user"):
-        said = set(re.findall(r"\w+:\w+", found[role][1]))
-        assert said == {action for action, least in LOWEST.items() if least == role}
+        printed = set(re.findall(r"\w+:\w+", found[role][1]))
+        assert printed == {action for action, least in LOWEST.items() if least == role}
     admin = {action for action, least in LOWEST.items() if least == "admin"}
     rest = {action for action in admin if not action.startswith("Iam:")}
     assert set(re.findall(r"\w+:\w+", found["admin"][1])) == rest
     assert "owner" not in LOWEST.values()
 
 
-def test_the_operators_and_the_example_are_those_of_the_code() -> None:
+def test_the_documented_operators_equal_those_of_the_code() -> None:
     table = IAM.partition("| operators | values |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`([A-Z]\w+)`", table.replace("`true`", ""))) == {
         operator.value for operator in Operator
@@ -352,9 +355,9 @@ def test_the_operators_and_the_example_are_those_of_the_code() -> None:
     assert access.roles["child"].rank == 12
 
 
-def test_the_resources_are_those_of_the_protocol(paper: Paper) -> None:
+def test_the_resources_equal_those_of_the_protocol_document(protocol: ProtocolDocument) -> None:
     ours = list(rows(IAM.partition("<!-- table: iam -->")[2].partition("\n\n")[0]))[1:]
-    theirs = paper.table("regular")
+    theirs = protocol.table("regular")
 
     def plain(cell: str) -> tuple[str, str]:
         method, path = re.match(r"([A-Z]+).*?`([^`?]+)", cell).groups()  # type: ignore[union-attr]

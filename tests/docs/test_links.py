@@ -1,6 +1,6 @@
-"""Every relative link of a Markdown file leads to a file, and to a heading in it if it names one.
+"""Every relative link in a Markdown file resolves to a file, and to a heading if it has an anchor.
 
-Also the form of two kinds of pages: decisions and the glossary.
+The format of decision pages and of the glossary is checked here as well.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ FENCE = re.compile(r"^ *```.*?^ *```[^\n]*$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]\[]*\]\(([^()\s]+)\)")
 SECTION = re.compile(r"\bprotocol(?:\.md)?,?\s+(?:§|section )(\d+(?:\.\d+)*)", re.IGNORECASE)
 CODE = ("peer", "iam", "device_app", "client_app", "examples", "tests")
-PLACE = re.compile(r"`((?:peer|iam|device_app|client_app|tests|docs|\.ci)/[\w./-]*)`")
+PATH = re.compile(r"`((?:peer|iam|device_app|client_app|tests|docs|\.ci)/[\w./-]*)`")
 
 
 def pages() -> list[Path]:
-    """Every Markdown file of the project; without git, so that an archive can be tested too."""
+    """Every Markdown file of the project, found without git so that an archive can be tested."""
     found = []
     for folder, folders, files in os.walk(ROOT):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "build"]
@@ -41,7 +41,7 @@ def prose(page: Path) -> str:
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """The anchors of a page's headings, by GitHub's rule; a repeated one gets a number."""
+    """The anchors of a page's headings by GitHub's rule, with a number for a repeated heading."""
     found: dict[str, int] = {}
     for heading in re.findall(r"^#{1,6} +(.*?) *#*$", prose(page), re.MULTILINE):
         text = LINK.sub(lambda link: link[0][1 : link[0].index("]")], heading).lower()
@@ -51,32 +51,32 @@ def anchors(page: Path) -> frozenset[str]:
     return frozenset(found.keys() | repeated)
 
 
-def broken(page: Path, target: str) -> str:
-    """The error in one link of a page, or nothing. Other hosts are not asked."""
+def link_error(page: Path, target: str) -> str:
+    """The error in a link, or an empty text; links to other hosts are not checked."""
     if re.match(r"[a-z]+:", target):
         return ""
     path, _, anchor = target.partition("#")
-    place = (page.parent / path).resolve() if path else page
-    if not place.is_relative_to(ROOT) or not place.exists():
+    file = (page.parent / path).resolve() if path else page
+    if not file.is_relative_to(ROOT) or not file.exists():
         return f"{target}: there is no such file"
-    if anchor and anchor not in anchors(place):
+    if anchor and anchor not in anchors(file):
         return f"{target}: there is no such heading"
     return ""
 
 
 @every_page
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_resolves(page: Path) -> None:
     targets = LINK.findall(prose(page))
-    assert [wrong for target in targets if (wrong := broken(page, target))] == []
+    assert [wrong for target in targets if (wrong := link_error(page, target))] == []
 
 
-def test_links_are_found_and_a_broken_one_is_seen(tmp_path: Path) -> None:
+def test_the_check_finds_broken_links(tmp_path: Path) -> None:
     assert sum(len(LINK.findall(prose(page))) for page in pages()) > 100
     page = ROOT / "docs" / "security.md"
-    assert broken(page, "protocol.md#5-pairing") == ""
-    assert broken(page, "https://example.net/") == ""
+    assert link_error(page, "protocol.md#5-pairing") == ""
+    assert link_error(page, "https://example.net/") == ""
     for target in ("no-such.md", "protocol.md#no-such", "#no-such", "../../outside.md"):
-        assert broken(page, target), target
+        assert link_error(page, target), target
     sample = tmp_path / "sample.md"
     sample.write_text("# A `b`: c, §5.1\n\n## Same\n\n## Same\n\n```sh\n# no heading\n```\n")
     assert anchors(sample) == {"a-b-c-51", "same", "same-1"}
@@ -116,11 +116,11 @@ def test_a_section_is_seen_across_a_line_break() -> None:
     ],
     ids=lambda page: page.stem,
 )
-def test_every_file_that_is_named_exists(page: Path) -> None:
-    assert [path for path in PLACE.findall(prose(page)) if not (ROOT / path).exists()] == []
+def test_every_named_file_exists(page: Path) -> None:
+    assert [path for path in PATH.findall(prose(page)) if not (ROOT / path).exists()] == []
 
 
-def test_the_map_leads_to_every_page_of_the_documentation() -> None:
+def test_the_index_links_to_every_page() -> None:
     linked = set()
     for page in (ROOT / "docs" / "index.md", DECISIONS / "index.md"):
         found = (target.partition("#")[0] for target in LINK.findall(prose(page)))
@@ -134,7 +134,7 @@ def test_the_map_leads_to_every_page_of_the_documentation() -> None:
     [page for page in sorted(DECISIONS.glob("*.md")) if page.name != "index.md"],
     ids=lambda page: page.stem,
 )
-def test_a_decision_has_its_three_parts_on_one_page(page: Path) -> None:
+def test_a_decision_has_three_sections_and_a_bounded_length(page: Path) -> None:
     text = page.read_text()
     title, *headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     assert headings == ["Context", "Choice", "Consequences"]
@@ -142,7 +142,7 @@ def test_a_decision_has_its_three_parts_on_one_page(page: Path) -> None:
     assert f"[{title}]({page.name})" in (DECISIONS / "index.md").read_text()
 
 
-def test_the_glossary_has_each_term_once_with_its_source() -> None:
+def test_the_glossary_lists_each_term_once_with_its_source() -> None:
     text = (ROOT / "docs" / "glossary.md").read_text()
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| **")]
     terms = [term.strip("*").lower() for term, _meaning, _source in rows]

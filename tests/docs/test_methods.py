@@ -1,6 +1,6 @@
-"""The examples of the methods in docs/protocol.md, computed twice: by the code, and without it.
+"""The examples of the methods in docs/protocol.md are computed with handfast and independently.
 
-The second way uses hashlib, hmac and the `ecdsa` package alone.
+The independent computation uses only hashlib, hmac and the `ecdsa` package.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from peer.pairing.sides import Session, Terms
 from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:
-    from tests.kit.documents import Paper
+    from tests.kit.documents import ProtocolDocument
 
 CURVE, ORDER, G = ecdsa.NIST256p.curve, ecdsa.NIST256p.order, ecdsa.NIST256p.generator
 
 
-class Said:
-    """The example's session, and the values of one method."""
+class Example:
+    """The session of the examples, and the values of one method."""
 
-    def __init__(self, paper: Paper, method: str) -> None:
-        keys, compare = paper.vectors("identity"), paper.vectors("compare")
+    def __init__(self, protocol: ProtocolDocument, method: str) -> None:
+        keys, compare = protocol.vectors("identity"), protocol.vectors("compare")
         self.method = method
-        self.values = paper.vectors(method)
+        self.values = protocol.vectors(method)
         self.client = Fingerprint.parse(keys["client hex"])
         self.device = Fingerprint.parse(keys["device hex"])
         self.ekm, self.window = bytes.fromhex(compare["ekm"]), bytes.fromhex(compare["window"])
@@ -56,7 +56,7 @@ class Said:
         )
 
     def tags(self, salt: bytes, transcript: bytes) -> tuple[bytes, bytes]:
-        """RFC 5869 with one block, then RFC 2104."""
+        """The confirmation tags: HKDF with one block (RFC 5869), then HMAC (RFC 2104)."""
         extracted = hmac.digest(salt, self.ekm, "sha256")
         info = f"handfast/1 {self.method} confirm".encode()
         key = hmac.digest(extracted, info + b"\x01", "sha256")
@@ -79,78 +79,80 @@ def draws(*values: int) -> Callable[[int], bytes]:
 # ---------------------------------------------------------------------------------------------- sas
 
 
-def test_sas_by_the_code(paper: Paper) -> None:
-    said = Said(paper, "sas")
-    terms = Terms(said.channel, "guest", "anna", "5f0c3a9e1b7d248866")
-    device = sas.SasDevice(terms, random_bytes=lambda _: said["device nonce"])
-    client = sas.SasClient(lambda _: said["client nonce"])
+def test_handfast_computes_the_sas_example(protocol: ProtocolDocument) -> None:
+    example = Example(protocol, "sas")
+    terms = Terms(example.channel, "guest", "anna", "5f0c3a9e1b7d248866")
+    device = sas.SasDevice(terms, random_bytes=lambda _: example["device nonce"])
+    client = sas.SasClient(lambda _: example["client nonce"])
     answer = device.begin_untrusted(client.begin())
-    assert answer == {"commit": said["commit"]}
+    assert answer == {"commit": example["commit"]}
     nonce = client.started_untrusted(terms, answer)
-    assert nonce == {"nonce": said["client nonce"]}
+    assert nonce == {"nonce": example["client nonce"]}
     answer = device.exchange_untrusted(nonce)
-    assert answer == {"nonce": said["device nonce"]}
+    assert answer == {"nonce": example["device nonce"]}
     client.exchanged_untrusted(answer)
-    assert sas.grouped(client.number) == sas.grouped(device.number) == said.values["number"]
+    assert sas.grouped(client.number) == sas.grouped(device.number) == example.values["number"]
     message = client.confirm()
-    assert message == {"confirm": said["client tag"]}
+    assert message == {"confirm": example["client tag"]}
     device.check_untrusted(message)
-    client.verify_untrusted({"confirm": said["device tag"]})
-    assert device.device_tag() == said["device tag"]
+    client.verify_untrusted({"confirm": example["device tag"]})
+    assert device.device_tag() == example["device tag"]
 
 
-def test_sas_by_another_way(paper: Paper) -> None:
-    said = Said(paper, "sas")
-    assert said["commit"] == hashed(b"handfast/1 commit", said.b, said["device nonce"])
-    extracted = hmac.digest(said.b, said["client nonce"] + said["device nonce"], "sha256")
+def test_the_sas_example_is_computed_independently(protocol: ProtocolDocument) -> None:
+    example = Example(protocol, "sas")
+    assert example["commit"] == hashed(b"handfast/1 commit", example.b, example["device nonce"])
+    extracted = hmac.digest(example.b, example["client nonce"] + example["device nonce"], "sha256")
     drawn = hmac.digest(extracted, b"handfast/1 sas\x01", "sha256")[:8]
     digits = f"{int.from_bytes(drawn, 'big') % 10**6:06}"
-    assert said.values["number"] == f"{digits[:3]} {digits[3:]}"
+    assert example.values["number"] == f"{digits[:3]} {digits[3:]}"
     messages = (
         {"method": "sas", "name": "anna"},
         {
             "id": "5f0c3a9e1b7d248866",
-            "window": said.window,
+            "window": example.window,
             "role": "guest",
-            "commit": said["commit"],
+            "commit": example["commit"],
         },
-        {"nonce": said["client nonce"]},
-        {"nonce": said["device nonce"]},
+        {"nonce": example["client nonce"]},
+        {"nonce": example["device nonce"]},
     )
     encoded = [cbor2.dumps(one, canonical=True) for one in messages]
     t = hashed(b"handfast/1 sas", *encoded)
-    assert said["t"] == t
-    assert said.tags(t, t) == (said["client tag"], said["device tag"])
+    assert example["t"] == t
+    assert example.tags(t, t) == (example["client tag"], example["device tag"])
 
 
 # --------------------------------------------------------------------------------------------- code
 
 
-def test_code_by_the_code(paper: Paper) -> None:
-    said = Said(paper, "code")
-    typed = TypedCode.parse_untrusted(said.values["code"])
-    terms = Terms(said.channel, "guest", "anna", "5f0c3a9e1b7d248866")
+def test_handfast_computes_the_code_example(protocol: ProtocolDocument) -> None:
+    example = Example(protocol, "code")
+    typed = TypedCode.parse_untrusted(example.values["code"])
+    terms = Terms(example.channel, "guest", "anna", "5f0c3a9e1b7d248866")
     client = code.CodeClient(
-        Session(said.ekm, said.client, said.device), typed, draws(0x11, 0x12, 0x13, 0x14, 0x15)
+        Session(example.ekm, example.client, example.device),
+        typed,
+        draws(0x11, 0x12, 0x13, 0x14, 0x15),
     )
     device = code.CodeDevice(
         terms,
-        secret=lambda **_kind: typed.secret(said.device),
+        secret=lambda **_kind: typed.secret(example.device),
         random_bytes=draws(0x21, 0x22, 0x23, 0x24, 0x25),
         on_attempt=lambda **_kind: None,
     )
-    assert client.begin() == {"round_one": said["round one"]}
-    answer = device.begin_untrusted({"round_one": said["round one"]})
-    assert answer == {"rounds": said["rounds"]}
+    assert client.begin() == {"round_one": example["round one"]}
+    answer = device.begin_untrusted({"round_one": example["round one"]})
+    assert answer == {"rounds": example["rounds"]}
     assert client.started_untrusted(terms, answer) is None
     message = client.confirm()
-    assert message == {"round_two": said["round two"], "confirm": said["client tag"]}
+    assert message == {"round_two": example["round two"], "confirm": example["client tag"]}
     device.check_untrusted(message)
-    assert device.device_tag() == said["device tag"]
-    assert binding.receipt(said["device tag"]) == said["receipt"]
-    client.verify_receipt_untrusted(said["receipt"])
-    printed = TypedCode.parse_untrusted(said.values["printed code"])
-    assert printed.secret(said.device) == said["its secret"]
+    assert device.device_tag() == example["device tag"]
+    assert binding.receipt(example["device tag"]) == example["receipt"]
+    client.verify_receipt_untrusted(example["receipt"])
+    printed = TypedCode.parse_untrusted(example.values["printed code"])
+    assert printed.secret(example.device) == example["its secret"]
 
 
 def point(data: bytes) -> ecdsa.ellipticcurve.PointJacobi:
@@ -165,7 +167,7 @@ def plain(one: ecdsa.ellipticcurve.PointJacobi) -> bytes:
 def item(
     generator: ecdsa.ellipticcurve.PointJacobi, x: int, v: int, name: bytes, ekm: bytes
 ) -> bytes:
-    """X = x·G with its proof."""
+    """X = x·G and its Schnorr proof."""
     made, nonce = generator * x, generator * v
     h = hashed(plain(generator), plain(nonce), plain(made), name, ekm)
     r = (v - x * (int.from_bytes(h, "big") % ORDER)) % ORDER
@@ -174,68 +176,70 @@ def item(
     )
 
 
-def test_code_by_another_way(paper: Paper) -> None:
-    said = Said(paper, "code")
+def test_the_code_example_is_computed_independently(protocol: ProtocolDocument) -> None:
+    example = Example(protocol, "code")
     x = {
         n: int.from_bytes(bytes([n]) * 32, "big") for n in (*range(0x11, 0x16), *range(0x21, 0x26))
     }
-    s = int.from_bytes(said.values["code"].replace("-", "").encode(), "big") % ORDER
-    ours, theirs = b"C" + said.client.digest, b"D" + said.device.digest
-    one = item(G, x[0x11], x[0x12], ours, said.ekm) + item(G, x[0x13], x[0x14], ours, said.ekm)
-    assert said["round one"] == one
+    s = int.from_bytes(example.values["code"].replace("-", "").encode(), "big") % ORDER
+    ours, theirs = b"C" + example.client.digest, b"D" + example.device.digest
+    one = item(G, x[0x11], x[0x12], ours, example.ekm) + item(
+        G, x[0x13], x[0x14], ours, example.ekm
+    )
+    assert example["round one"] == one
     x1, x2, x3, x4 = (G * x[n] for n in (0x11, 0x13, 0x21, 0x23))
     client_base, device_base = x1 + x3 + x4, x1 + x2 + x3
-    device_one = item(G, x[0x21], x[0x22], theirs, said.ekm)
-    device_one += item(G, x[0x23], x[0x24], theirs, said.ekm)
-    device_two = item(device_base, x[0x23] * s % ORDER, x[0x25], theirs, said.ekm)
-    assert said["rounds"] == device_one + b"\x03\x00\x17" + device_two
-    client_two = item(client_base, x[0x13] * s % ORDER, x[0x15], ours, said.ekm)
-    assert said["round two"] == client_two
-    # K is the same from both sides.
+    device_one = item(G, x[0x21], x[0x22], theirs, example.ekm)
+    device_one += item(G, x[0x23], x[0x24], theirs, example.ekm)
+    device_two = item(device_base, x[0x23] * s % ORDER, x[0x25], theirs, example.ekm)
+    assert example["rounds"] == device_one + b"\x03\x00\x17" + device_two
+    client_two = item(client_base, x[0x13] * s % ORDER, x[0x15], ours, example.ekm)
+    assert example["round two"] == client_two
+    # Both sides compute the same K.
     k = plain((device_base * (x[0x23] * s) + x4 * (-x[0x13] * s % ORDER)) * x[0x13])
     assert k == plain((client_base * (x[0x13] * s) + x2 * (-x[0x23] * s % ORDER)) * x[0x23])
-    assert said["k"] == k
+    assert example["k"] == k
     key = hashed(k, b"JPAKE_KC")
     first, second = [plain(x1), plain(x2)], [plain(x3), plain(x4)]
 
     def tag(*items: bytes) -> bytes:
-        return hmac.digest(key, b"".join(map(lp, (b"KC_1_U", *items, said.b))), "sha256")
+        return hmac.digest(key, b"".join(map(lp, (b"KC_1_U", *items, example.b))), "sha256")
 
-    assert said["client tag"] == tag(ours, theirs, *first, *second)
-    assert said["device tag"] == tag(theirs, ours, *second, *first)
-    assert said["receipt"] == hashed(b"handfast/1 receipt", said["device tag"])
+    assert example["client tag"] == tag(ours, theirs, *first, *second)
+    assert example["device tag"] == tag(theirs, ours, *second, *first)
+    assert example["receipt"] == hashed(b"handfast/1 receipt", example["device tag"])
 
 
-def test_the_printed_code_by_another_way(paper: Paper) -> None:
-    said = Said(paper, "code")
-    symbols = said.values["printed code"].replace("-", "")
+def test_the_printed_code_example_is_computed_independently(protocol: ProtocolDocument) -> None:
+    example = Example(protocol, "code")
+    symbols = example.values["printed code"].replace("-", "")
     number = 0
     for symbol in symbols[:8]:
         number = number * 32 + CROCKFORD.index(symbol)
     check = number % 1021
     assert symbols[8:] == CROCKFORD[check // 32] + CROCKFORD[check % 32]
-    salt = lp(b"handfast/1 code") + lp(said.device.digest)
+    salt = lp(b"handfast/1 code") + lp(example.device.digest)
     stretched = scrypt(symbols.encode(), salt=salt, n=2**15, r=8, p=1, dklen=48, maxmem=64 * 2**20)
-    assert said["its secret"] == stretched
+    assert example["its secret"] == stretched
 
 
 # -------------------------------------------------------------------------------------------- label
 
 
-def test_label_by_the_code(paper: Paper) -> None:
-    said = Said(paper, "label")
-    printed = Label(said.device, said["token"])
-    assert (printed.text, printed.verifier) == (said.values["text"], said["verifier"])
-    assert Label.parse_untrusted(said.values["text"]) == printed
-    terms = Terms(said.channel, "guest", "anna", "5f0c3a9e1b7d248866")
+def test_handfast_computes_the_label_example(protocol: ProtocolDocument) -> None:
+    example = Example(protocol, "label")
+    printed = Label(example.device, example["token"])
+    assert (printed.text, printed.verifier) == (example.values["text"], example["verifier"])
+    assert Label.parse_untrusted(example.values["text"]) == printed
+    terms = Terms(example.channel, "guest", "anna", "5f0c3a9e1b7d248866")
     device = label.LabelDevice(terms, verifier=printed.verifier)
-    client = label.LabelClient(Session(said.ekm, said.client, said.device), printed)
+    client = label.LabelClient(Session(example.ekm, example.client, example.device), printed)
     device.begin_untrusted(client.begin())
     assert client.started_untrusted(terms, {}) is None
     message = client.confirm()
-    assert message == {"token": said["token"], "confirm": said["client tag"]}
+    assert message == {"token": example["token"], "confirm": example["client tag"]}
     device.check_untrusted(message)
-    assert device.device_tag() == said["device tag"]
+    assert device.device_tag() == example["device tag"]
 
 
 def base32(data: bytes) -> str:
@@ -244,21 +248,23 @@ def base32(data: bytes) -> str:
     return "".join(CROCKFORD[int(bits[at : at + 5], 2)] for at in range(0, len(bits), 5))
 
 
-def test_label_by_another_way(paper: Paper) -> None:
-    said = Said(paper, "label")
-    device_id = base32(said.device.digest)[:8]
-    text = f"HANDFAST:1*{device_id}*{base32(said.device.digest)}*{base32(said['token'])}"
-    assert said.values["text"][:-1] == text
+def test_the_label_example_is_computed_independently(protocol: ProtocolDocument) -> None:
+    example = Example(protocol, "label")
+    device_id = base32(example.device.digest)[:8]
+    text = f"HANDFAST:1*{device_id}*{base32(example.device.digest)}*{base32(example['token'])}"
+    assert example.values["text"][:-1] == text
     values = CROCKFORD + "*$%+/"
-    total = 1  # the kind
-    for symbol in said.values["text"].partition("*")[2]:
+    total = 1  # the kind of the text
+    for symbol in example.values["text"].partition("*")[2]:
         total = (2 * total + values.index(symbol)) % 37
     assert total == 1
-    assert said["verifier"] == hashed(b"handfast/1 label token", said.device.digest, said["token"])
-    t = hashed(b"handfast/1 label", said.b, said["token"])
-    assert said.tags(t, t) == (said["client tag"], said["device tag"])
+    assert example["verifier"] == hashed(
+        b"handfast/1 label token", example.device.digest, example["token"]
+    )
+    t = hashed(b"handfast/1 label", example.b, example["token"])
+    assert example.tags(t, t) == (example["client tag"], example["device tag"])
 
 
 @pytest.mark.parametrize("method", Method)
-def test_every_method_is_described(paper: Paper, method: str) -> None:
-    assert f"| `{method}` |" in paper.text
+def test_every_method_is_in_the_table_of_methods(protocol: ProtocolDocument, method: str) -> None:
+    assert f"| `{method}` |" in protocol.text

@@ -1,6 +1,6 @@
-"""What docs/protocol.md says is so: examples are computed twice, tables are compared with the code.
+"""The examples of docs/protocol.md are computed, and its tables are compared with the code.
 
-Twice: by the code under test, and by a second way that shares nothing with it (hashlib, hmac, the
+Each example is computed twice: with handfast, and independently (with hashlib, hmac, the
 `ecdsa` package, an encoder of a few lines).
 """
 
@@ -57,7 +57,7 @@ from peer.pairing.sides import Terms, bytes_field
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.kit.documents import Cddl, Paper
+    from tests.kit.documents import Cddl, ProtocolDocument
 
 ROOT = Path(__file__).parents[2]
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -70,37 +70,39 @@ def quoted(cell: str) -> list[str]:
 # ------------------------------------------------------------------------------------- §1, identity
 
 
-@pytest.mark.parametrize("who", ["device", "client"])
-def test_the_identities_by_the_code(paper: Paper, who: str) -> None:
-    said = paper.vectors("identity")
-    key = ec.derive_private_key(int(said[f"{who} private"], 16), ec.SECP256R1())
+@pytest.mark.parametrize("side", ["device", "client"])
+def test_handfast_computes_the_identity_examples(protocol: ProtocolDocument, side: str) -> None:
+    example = protocol.vectors("identity")
+    key = ec.derive_private_key(int(example[f"{side} private"], 16), ec.SECP256R1())
     fingerprint = Fingerprint.of_public_key(key.public_key())
-    assert fingerprint == Fingerprint.of_spki(bytes.fromhex(said[f"{who} spki"]))
-    assert fingerprint.hex == said[f"{who} hex"]
-    assert fingerprint.grouped == said[f"{who} grouped"]
-    assert fingerprint.ni == said[f"{who} ni"]
-    assert fingerprint.device_id == said[f"{who} id"]
+    assert fingerprint == Fingerprint.of_spki(bytes.fromhex(example[f"{side} spki"]))
+    assert fingerprint.hex == example[f"{side} hex"]
+    assert fingerprint.grouped == example[f"{side} grouped"]
+    assert fingerprint.ni == example[f"{side} ni"]
+    assert fingerprint.device_id == example[f"{side} id"]
     for form in ("hex", "grouped", "ni"):
-        assert Fingerprint.parse(said[f"{who} {form}"]) == fingerprint
-    odd = re.sub("(..)", r"\1:", said[f"{who} hex"].upper())
-    assert Fingerprint.parse(f" {odd} ") == fingerprint
+        assert Fingerprint.parse(example[f"{side} {form}"]) == fingerprint
+    variant = re.sub("(..)", r"\1:", example[f"{side} hex"].upper())
+    assert Fingerprint.parse(f" {variant} ") == fingerprint
 
 
-@pytest.mark.parametrize("who", ["device", "client"])
-def test_the_identities_by_another_way(paper: Paper, who: str) -> None:
-    said = paper.vectors("identity")
-    private = bytes.fromhex(said[f"{who} private"])
+@pytest.mark.parametrize("side", ["device", "client"])
+def test_the_identity_examples_are_computed_independently(
+    protocol: ProtocolDocument, side: str
+) -> None:
+    example = protocol.vectors("identity")
+    private = bytes.fromhex(example[f"{side} private"])
     key = ecdsa.SigningKey.from_string(private, curve=ecdsa.NIST256p)
     spki = key.verifying_key.to_der()
     digest = sha256(spki).digest()
     bits = "".join(f"{byte:08b}" for byte in digest)
-    assert (said[f"{who} spki"], len(spki)) == (spki.hex(), 91)
-    assert said[f"{who} hex"] == digest.hex()
-    assert said[f"{who} grouped"].replace(" ", "") == digest.hex()
-    assert {len(group) for group in said[f"{who} grouped"].split()} == {4}
+    assert (example[f"{side} spki"], len(spki)) == (spki.hex(), 91)
+    assert example[f"{side} hex"] == digest.hex()
+    assert example[f"{side} grouped"].replace(" ", "") == digest.hex()
+    assert {len(group) for group in example[f"{side} grouped"].split()} == {4}
     encoded = base64.b64encode(digest, b"-_").decode().rstrip("=")
-    assert said[f"{who} ni"] == f"ni:///sha-256;{encoded}"
-    assert said[f"{who} id"] == "".join(
+    assert example[f"{side} ni"] == f"ni:///sha-256;{encoded}"
+    assert example[f"{side} id"] == "".join(
         CROCKFORD[int(bits[at : at + 5], 2)] for at in range(0, 40, 5)
     )
 
@@ -108,36 +110,40 @@ def test_the_identities_by_another_way(paper: Paper, who: str) -> None:
 # ------------------------------------------------------------------------------------ §2, transport
 
 
-def test_ports_exporter_and_names_of_the_announcement(paper: Paper) -> None:
+def test_ports_exporter_label_and_mdns_names_equal_those_of_the_code(
+    protocol: ProtocolDocument,
+) -> None:
     settings = Settings()
-    assert f"| regular | {settings.port}/udp | always |" in paper.text
-    assert f"| pairing | {settings.pairing_port}/udp |" in paper.text
-    assert f"| label | `{session._EXPORTER_LABEL.decode()}` |" in paper.text
-    assert f"| PTR | `{SERVICE}` |" in paper.text
-    assert f"| PTR | `{SUBTYPE}` " in paper.text
+    assert f"| regular | {settings.port}/udp | always |" in protocol.text
+    assert f"| pairing | {settings.pairing_port}/udp |" in protocol.text
+    assert f"| label | `{session._EXPORTER_LABEL.decode()}` |" in protocol.text
+    assert f"| PTR | `{SERVICE}` |" in protocol.text
+    assert f"| PTR | `{SUBTYPE}` " in protocol.text
     advertiser = Advertiser(
         name="kitchen", device_id="B9X7HK54", port=5684, pairing_port=5685, interfaces=None
     )
-    assert {row[0].strip("`") for row in paper.table("txt")} == set(advertiser._text())
+    assert {row[0].strip("`") for row in protocol.table("txt")} == set(advertiser._text())
 
 
 # ----------------------------------------------------------------------------- §5, method compare
 
 
-def test_the_exchange_by_the_code(paper: Paper) -> None:
-    keys, said = paper.vectors("identity"), paper.vectors("compare")
+def test_handfast_computes_the_compare_example(protocol: ProtocolDocument) -> None:
+    keys, example = protocol.vectors("identity"), protocol.vectors("compare")
     client, device = Fingerprint.parse(keys["client hex"]), Fingerprint.parse(keys["device hex"])
-    channel = Channel(bytes.fromhex(said["ekm"]), client, device, bytes.fromhex(said["window"]))
+    channel = Channel(
+        bytes.fromhex(example["ekm"]), client, device, bytes.fromhex(example["window"])
+    )
     b = binding(
         channel.ekm,
         client.digest,
         device.digest,
         channel.window_id,
-        said["method"],
-        said["role"],
+        example["method"],
+        example["role"],
     )
-    assert b.hex() == said["b"]
-    terms = Terms(channel, said["role"], "anna", "c1")
+    assert b.hex() == example["b"]
+    terms = Terms(channel, example["role"], "anna", "c1")
     ours, theirs = CompareClient(), CompareDevice(terms)
     theirs.begin_untrusted(ours.begin())
     ours.started_untrusted(terms, {})
@@ -146,73 +152,75 @@ def test_the_exchange_by_the_code(paper: Paper) -> None:
     device_tag = theirs.device_tag()
     ours.verify_untrusted({"confirm": device_tag})
     client_tag = bytes_field(message, "confirm")
-    assert (client_tag.hex(), device_tag.hex()) == (said["client tag"], said["device tag"])
+    assert (client_tag.hex(), device_tag.hex()) == (example["client tag"], example["device tag"])
 
 
-def test_the_exchange_by_another_way(paper: Paper) -> None:
-    keys, said = paper.vectors("identity"), paper.vectors("compare")
+def test_the_compare_example_is_computed_independently(protocol: ProtocolDocument) -> None:
+    keys, example = protocol.vectors("identity"), protocol.vectors("compare")
     items = (
         b"handfast/1 bind",
-        bytes.fromhex(said["ekm"]),
+        bytes.fromhex(example["ekm"]),
         bytes.fromhex(keys["client hex"]),
         bytes.fromhex(keys["device hex"]),
-        bytes.fromhex(said["window"]),
-        said["method"].encode(),
-        said["role"].encode(),
+        bytes.fromhex(example["window"]),
+        example["method"].encode(),
+        example["role"].encode(),
     )
     transcript = b"".join(len(item).to_bytes(4, "big") + item for item in items)
-    assert said["transcript"] == transcript.hex()
+    assert example["transcript"] == transcript.hex()
     b = sha256(transcript).digest()
-    assert said["b"] == b.hex()
-    # RFC 5869: extract with B as the salt, then one block of expand.
-    extracted = hmac.digest(b, bytes.fromhex(said["ekm"]), "sha256")
-    info = f"handfast/1 {said['method']} confirm".encode()
+    assert example["b"] == b.hex()
+    # HKDF (RFC 5869): extract with B as the salt, then expand to one block.
+    extracted = hmac.digest(b, bytes.fromhex(example["ekm"]), "sha256")
+    info = f"handfast/1 {example['method']} confirm".encode()
     kc = hmac.digest(extracted, info + b"\x01", "sha256")
-    assert said["kc"] == kc.hex()
-    assert said["client tag"] == hmac.digest(kc, b"C", "sha256").hex()
-    assert said["device tag"] == hmac.digest(kc, b"D", "sha256").hex()
+    assert example["kc"] == kc.hex()
+    assert example["client tag"] == hmac.digest(kc, b"C", "sha256").hex()
+    assert example["device tag"] == hmac.digest(kc, b"D", "sha256").hex()
 
 
 # --------------------------------------------------------------------------------- §6.1, an invite
 
 
-def test_the_invite_by_the_code(paper: Paper) -> None:
-    keys, said = paper.vectors("identity"), paper.vectors("invite")
+def test_handfast_reads_the_invite_example(protocol: ProtocolDocument) -> None:
+    keys, example = protocol.vectors("identity"), protocol.vectors("invite")
     private = ec.derive_private_key(int(keys["device private"], 16), ec.SECP256R1())
-    token, signed = invite.read_untrusted(said["text"])
-    assert signed.hex() == said["token"]
+    token, signed = invite.read_untrusted(example["text"])
+    assert signed.hex() == example["token"]
     assert invite.verify_untrusted(signed, private.public_key()) == token
-    assert invite.InviteToken.text(signed) == said["text"]
+    assert invite.InviteToken.text(signed) == example["text"]
     assert (token.device.hex, str(token.key)) == (keys["device hex"], keys["client hex"])
-    assert invite._protected(token.device).hex() == said["protected"]
-    assert invite._claims(token).hex() == said["claims"]
+    assert invite._protected(token.device).hex() == example["protected"]
+    assert invite._claims(token).hex() == example["claims"]
     assert (token.name, token.role, token.expires - token.issued) == ("mia", "guest", 2 * 86_400)
     assert datetime.fromtimestamp(token.issued, UTC) == datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_the_invite_by_another_way(paper: Paper, cddl: Cddl) -> None:
-    keys, said = paper.vectors("identity"), paper.vectors("invite")
-    messages = {rule: (diagnostic, data) for rule, diagnostic, data in paper.messages()}
+def test_the_invite_example_is_computed_independently(
+    protocol: ProtocolDocument, cddl: Cddl
+) -> None:
+    keys, example = protocol.vectors("identity"), protocol.vectors("invite")
+    messages = {rule: (diagnostic, data) for rule, diagnostic, data in protocol.messages()}
     for part, rule in (("protected", "invite-header"), ("claims", "invite-claims")):
-        assert encoded(read_diagnostic(messages[rule][0])).hex() == said[part]
-    protected, claims = bytes.fromhex(said["protected"]), bytes.fromhex(said["claims"])
-    signature = bytes.fromhex(said["signature"])
+        assert encoded(read_diagnostic(messages[rule][0])).hex() == example[part]
+    protected, claims = bytes.fromhex(example["protected"]), bytes.fromhex(example["claims"])
+    signature = bytes.fromhex(example["signature"])
     to_be_signed = encoded(["Signature1", protected, b"", claims])
-    assert said["to be signed"] == to_be_signed.hex()
+    assert example["to be signed"] == to_be_signed.hex()
     key = ecdsa.SigningKey.from_string(
         bytes.fromhex(keys["device private"]), curve=ecdsa.NIST256p, hashfunc=sha256
     )
     assert key.verifying_key.verify(signature, to_be_signed)
     assert key.sign_deterministic(to_be_signed) == signature
     token = encoded([protected, {}, claims, signature])
-    assert said["token"] == token.hex()
+    assert example["token"] == token.hex()
     cddl.validate("invite-token", token)
 
 
-def test_the_invite_by_pycose(paper: Paper) -> None:
-    keys, said = paper.vectors("identity"), paper.vectors("invite")
+def test_pycose_verifies_the_invite_example(protocol: ProtocolDocument) -> None:
+    keys, example = protocol.vectors("identity"), protocol.vectors("invite")
     point = bytes.fromhex(keys["device spki"])[-64:]
-    message = Sign1Message.from_cose_obj(cbor2.loads(bytes.fromhex(said["token"])), True)
+    message = Sign1Message.from_cose_obj(cbor2.loads(bytes.fromhex(example["token"])), True)
     message.key = EC2Key(crv=P256, x=point[:32], y=point[32:])
     assert message.verify_signature()
     assert message.payload is not None
@@ -220,10 +228,12 @@ def test_the_invite_by_pycose(paper: Paper) -> None:
     assert claims[8] == {3: bytes.fromhex(keys["client hex"])}
 
 
-def test_the_text_of_the_invite_by_another_way(paper: Paper) -> None:
-    """§6.2, with whole numbers: five bits for each symbol, and the check over all of them."""
-    said = paper.vectors("invite")
-    data = bytes.fromhex(said["token"])
+def test_the_text_of_the_invite_example_is_computed_independently(
+    protocol: ProtocolDocument,
+) -> None:
+    """§6.2: five bits for each symbol, and a check symbol over all of them."""
+    example = protocol.vectors("invite")
+    data = bytes.fromhex(example["token"])
     bits = "".join(f"{byte:08b}" for byte in data)
     bits += "0" * (-len(bits) % 5)
     field = "".join(CROCKFORD[int(bits[at : at + 5], 2)] for at in range(0, len(bits), 5))
@@ -235,18 +245,18 @@ def test_the_text_of_the_invite_by_another_way(paper: Paper) -> None:
             total = (2 * total + symbols.index(symbol)) % 37
         if total == 1:
             fitting.append(check)
-    assert [f"HANDFAST:I*{field}{check}" for check in fitting] == [said["text"]]
+    assert [f"HANDFAST:I*{field}{check}" for check in fitting] == [example["text"]]
 
 
 def read_diagnostic(text: str) -> object:
-    """Diagnostic notation (RFC 8949 §8), as far as the examples use it."""
+    """Parse diagnostic notation (RFC 8949 §8), as far as the examples use it."""
     return ast.literal_eval(
         re.sub(r"h'([0-9a-f]*)'", lambda found: repr(bytes.fromhex(found[1])), text).strip()
     )
 
 
 def encoded(value: object) -> bytes:
-    """Core deterministic encoding (RFC 8949 §4.2.1), as far as the examples use it."""
+    """Encode in core deterministic form (RFC 8949 §4.2.1), as far as the examples use it."""
 
     def head(major: int, number: int) -> bytes:
         if number < 24:
@@ -272,9 +282,11 @@ def encoded(value: object) -> bytes:
             raise AssertionError(value)
 
 
-def test_each_message_is_its_bytes_and_fits_its_rule(paper: Paper, cddl: Cddl) -> None:
+def test_each_message_equals_its_bytes_and_matches_its_rule(
+    protocol: ProtocolDocument, cddl: Cddl
+) -> None:
     rules = []
-    for rule, diagnostic, data in paper.messages():
+    for rule, diagnostic, data in protocol.messages():
         value = read_diagnostic(diagnostic)
         assert cbor.decode_untrusted(data) == value, rule
         assert cbor.encode(value) == data, rule
@@ -288,9 +300,9 @@ def test_each_message_is_its_bytes_and_fits_its_rule(paper: Paper, cddl: Cddl) -
     ]
 
 
-def test_the_messages_carry_the_values_of_the_example(paper: Paper) -> None:
-    keys, said = paper.vectors("identity"), paper.vectors("compare")
-    bodies = {rule: cbor.decode_untrusted(data) for rule, _, data in paper.messages()}
+def test_the_messages_contain_the_values_of_the_examples(protocol: ProtocolDocument) -> None:
+    keys, example = protocol.vectors("identity"), protocol.vectors("compare")
+    bodies = {rule: cbor.decode_untrusted(data) for rule, _, data in protocol.messages()}
     offer, started = bodies["offer"], bodies["pair-started"]
     confirm, confirmed, me = bodies["pair-confirm"], bodies["pair-confirmed"], bodies["me"]
     assert isinstance(offer, dict)
@@ -299,30 +311,34 @@ def test_the_messages_carry_the_values_of_the_example(paper: Paper) -> None:
     assert isinstance(confirmed, dict)
     assert (offer["id"], offer["fingerprint"]) == (keys["device id"], keys["device hex"])
     assert offer["port"] == Settings().port
-    assert started["window"].hex() == said["window"]
-    assert confirm == {"confirm": bytes.fromhex(said["client tag"])}
-    assert confirmed["confirm"].hex() == said["device tag"]
-    assert {started["role"], confirmed["role"], me["role"]} == {said["role"]}
+    assert started["window"].hex() == example["window"]
+    assert confirm == {"confirm": bytes.fromhex(example["client tag"])}
+    assert confirmed["confirm"].hex() == example["device tag"]
+    assert {started["role"], confirmed["role"], me["role"]} == {example["role"]}
     assert me["fingerprint"] == keys["client hex"]
     guest = [action for action, role in LOWEST.items() if RANKS[role] <= RANKS["guest"]]
     assert me["actions"] == sorted(guest)
-    assert paper.text.count(f"/pair/{started['id']}") == 2
-    assert f"Location-Path `pair/{started['id']}`" in paper.text
+    assert protocol.text.count(f"/pair/{started['id']}") == 2
+    assert f"Location-Path `pair/{started['id']}`" in protocol.text
 
 
-def test_the_states_are_those_of_the_code(paper: Paper, cddl: Cddl) -> None:
+def test_the_documented_states_equal_those_of_the_code(
+    protocol: ProtocolDocument, cddl: Cddl
+) -> None:
     states = set(re.findall(r'"([A-Z_]+)"', cddl.definition("pair-unfinished")))
     assert states | {"REGISTERED"} == {state.value for state in State}
-    assert all(state.value in paper.text for state in State)
+    assert all(state.value in protocol.text for state in State)
 
 
 # ------------------------------------------------------------------------------------------ §6, iam
 
 
-def test_the_roles_and_their_actions(paper: Paper) -> None:
+def test_the_documented_roles_and_actions_equal_those_of_the_code(
+    protocol: ProtocolDocument,
+) -> None:
     found = {
         quoted(name)[0]: (int(rank), set(re.findall(r"\w+:\w+", actions)))
-        for name, rank, actions in paper.table("roles")
+        for name, rank, actions in protocol.table("roles")
     }
     assert {name: rank for name, (rank, _) in found.items()} == dict(RANKS)
     for role in ("unpaired", "guest", "user"):
@@ -337,7 +353,7 @@ def test_the_roles_and_their_actions(paper: Paper) -> None:
 
 
 def problems_in_the_source() -> Iterator[tuple[str, str | None, str | None]]:
-    """Every call that makes an answer with problem details: where, its reason, its code."""
+    """Every call that creates problem details: its function, its reason and its code."""
     for folder in ("device_app", "peer/net"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             tree = ast.parse(path.read_text())
@@ -359,22 +375,24 @@ def problems_in_the_source() -> Iterator[tuple[str, str | None, str | None]]:
 
 
 def reasons(root: type[CeremonyError | IamError]) -> set[str]:
-    """The reasons of a whole tree of errors."""
+    """The reasons of a class of errors and its subclasses."""
     return {root.reason}.union(*map(reasons, root.__subclasses__()))
 
 
-def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> None:
+def test_the_documented_reasons_equal_those_of_the_code(
+    protocol: ProtocolDocument, cddl: Cddl
+) -> None:
     table = {
         (reason, code)
-        for cell, codes, _ in paper.table("reasons")
+        for cell, codes, _ in protocol.table("reasons")
         for reason in quoted(cell)
         for code in codes.split(", ")
     }
     assert table == {(reason, code.dotted) for reason, row in REASONS.items() for code in row.codes}
     slugs = {reason for reason, _ in table}
     assert set(re.findall(r'"([a-z-]+)"', cddl.definition("reason-slug"))) == slugs
-    assert [quoted(row[0])[0] for row in paper.table("reasons")] == sorted(slugs)
-    # Every call takes its code from the table, or names another one of the same row.
+    assert [quoted(row[0])[0] for row in protocol.table("reasons")] == sorted(slugs)
+    # Every call uses the code of the table, or another code of the same row.
     calls = list(problems_in_the_source())
     for where, reason, code in calls:
         if reason is not None and code is not None:
@@ -385,7 +403,7 @@ def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> N
         "pair_messages.pairing_errors",
         "redeem._redeem",
     }
-    # And every reason is used: in a call, or by an error of pairing or of iam.
+    # Every reason is used by a call, or by an error of pairing or iam.
     assert {
         *(reason for _, reason, _ in calls),
         *reasons(CeremonyError),
@@ -393,10 +411,10 @@ def test_the_table_of_reasons_is_that_of_the_code(paper: Paper, cddl: Cddl) -> N
     } >= slugs
 
 
-def test_no_error_of_the_code_lacks_a_reason_of_the_table(paper: Paper) -> None:
-    slugs = {quoted(row[0])[0] for row in paper.table("reasons")}
+def test_every_error_of_the_code_has_a_documented_reason(protocol: ProtocolDocument) -> None:
+    slugs = {quoted(row[0])[0] for row in protocol.table("reasons")}
     internal = {"internal", "policy"}  # an internal error: 5.00 with an empty body
-    assert reasons(CeremonyError) - slugs - internal == {"overlap"}  # it leaves as `refused`
+    assert reasons(CeremonyError) - slugs - internal == {"overlap"}  # sent as `refused`
     assert reasons(IamError) <= slugs | internal
     assert redeem.REASON in slugs
 
@@ -407,18 +425,20 @@ def test_no_error_of_the_code_lacks_a_reason_of_the_table(paper: Paper) -> None:
 LIMITS = dataclasses.asdict(DEFAULT_LIMITS) | dataclasses.asdict(DEFAULT_IAM_LIMITS)
 
 
-def test_the_table_of_limits_is_that_of_the_code(paper: Paper) -> None:
-    said = [(quoted(name)[0], float(value)) for name, value, _ in paper.table("limits")]
-    assert sorted(said) == sorted(LIMITS.items())
+def test_the_documented_limits_equal_those_of_the_code(protocol: ProtocolDocument) -> None:
+    example = [(quoted(name)[0], float(value)) for name, value, _ in protocol.table("limits")]
+    assert sorted(example) == sorted(LIMITS.items())
 
 
-def test_every_limit_that_the_text_names_exists(paper: Paper, cddl: Cddl) -> None:
-    words = quoted(re.sub(r"```.*?```", "", paper.text, flags=re.DOTALL))
+def test_every_limit_in_the_text_exists_and_is_explained(
+    protocol: ProtocolDocument, cddl: Cddl
+) -> None:
+    words = quoted(re.sub(r"```.*?```", "", protocol.text, flags=re.DOTALL))
     named = {word for word in words if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)}
     others = {"snake_case", "external_aad"}.union(*map(cddl.keys, cddl.rules))
     assert named - others <= LIMITS.keys()
-    # And each is used: a number without a rule is useless.
-    text = paper.text.partition("<!-- table: limits -->")[0]
+    # The text has a rule for each limit.
+    text = protocol.text.partition("<!-- table: limits -->")[0]
     unexplained = {name for name in dataclasses.asdict(DEFAULT_LIMITS) if f"`{name}`" not in text}
     assert not unexplained
 
@@ -426,19 +446,21 @@ def test_every_limit_that_the_text_names_exists(paper: Paper, cddl: Cddl) -> Non
 # --------------------------------------------------------------------------------------- §9, events
 
 
-def test_the_table_of_events_is_that_of_the_code(paper: Paper) -> None:
-    rows = [quoted(kinds) for kinds, _ in paper.table("events")]
+def test_the_documented_events_equal_those_of_the_code(protocol: ProtocolDocument) -> None:
+    rows = [quoted(kinds) for kinds, _ in protocol.table("events")]
     assert {kind for row in rows for kind in row} == set(EventKind)
     assert rows == sorted(rows)
     assert set(WindowEventKind) < {kind.value for kind in EventKind}
-    # Every other kind is written somewhere.
+    # The code writes every other kind.
     sources = "".join(path.read_text() for path in sorted((ROOT / "device_app").rglob("*.py")))
     named = {kind for kind in EventKind if f"EventKind.{kind.name}" in sources}
     assert named | {EventKind(kind.value) for kind in WindowEventKind} == set(EventKind)
 
 
-def test_the_fields_and_numbers_of_events_are_those_of_the_code(paper: Paper) -> None:
-    text = paper.text.partition("\n## 9 ")[2].partition("\n## ")[0]
+def test_the_documented_event_fields_and_rates_equal_those_of_the_code(
+    protocol: ProtocolDocument,
+) -> None:
+    text = protocol.text.partition("\n## 9 ")[2].partition("\n## ")[0]
     fields = {field.name for field in dataclasses.fields(Event)}
     assert {word for word in quoted(text.partition("<!--")[0]) if word in fields} == fields
     usual, most = EVENTS_DEFAULT, EVENTS_MAX
@@ -446,10 +468,10 @@ def test_the_fields_and_numbers_of_events_are_those_of_the_code(paper: Paper) ->
     assert f"the newest {usual} events, with `last=N` the newest N (at most {most})" in words
     assert f"the first {most} after that number" in words
     assert f"one event in {REFUSAL_REPEAT_SECONDS:.0f} s" in text
-    for who, rate in (
+    for source, rate in (
         ("one of them", SOURCE_REFUSALS),
         ("All users together have", USERS_REFUSALS),
         ("all others together", STRANGERS_REFUSALS),
     ):
-        assert f"{who} {rate.burst} at once and {rate.per_hour} per hour" in words
+        assert f"{source} {rate.burst} at once and {rate.per_hour} per hour" in words
     assert f"`{CONSOLE}`" in text

@@ -1,6 +1,6 @@
-"""The Python of the README and its pages runs, and `make demo` prints what the README shows.
+"""The Python scripts of the README and docs/howto run, and `make demo` prints the shown output.
 
-The scripts talk to a device that serves the lamp of docs/howto/resources.md.
+The scripts use a device that serves the lamp of docs/howto/resources.md.
 """
 
 import asyncio
@@ -34,19 +34,19 @@ sys.meta_path.insert(0, Absent())
 
 
 def block(page: str) -> str:
-    """The Python block of a page that is marked as run here."""
+    """The Python block of a page that is marked for this test."""
     marked = r"<!-- run by tests/docs/test_readme\.py -->\n```python\n(.*?)```"
     (found,) = re.findall(marked, (ROOT / page).read_text(), re.DOTALL)
     return str(found)
 
 
-async def paired(app: App, home: Path) -> None:
-    """Pair a client; the device's user accepts."""
+async def pair(app: App, home: Path) -> None:
+    """Pair a client; the device accepts it automatically."""
     await app.pairing.open()
 
-    def accept(news: PairingEvent) -> None:
+    def accept(event: PairingEvent) -> None:
         if (
-            news.kind is PairingEventKind.PENDING
+            event.kind is PairingEventKind.PENDING
             and (ceremony := app.pairing.ceremonies.pending()) is not None
         ):
             asyncio.get_running_loop().call_soon(
@@ -75,7 +75,7 @@ async def script(code: str, home: Path) -> str:
     return output.decode()
 
 
-async def test_the_scripts_and_the_lamp_work(tmp_path: Path) -> None:
+async def test_the_scripts_and_the_lamp_module_run(tmp_path: Path) -> None:
     home, client_home = tmp_path / "device", tmp_path / "client"
     (home / "modules").mkdir(parents=True)
     (home / "modules" / "readme_lamp.py").write_text(block("docs/howto/resources.md"))
@@ -91,9 +91,9 @@ async def test_the_scripts_and_the_lamp_work(tmp_path: Path) -> None:
     )
     app = await App.start(Paths(home, home, home), settings)
     try:
-        await paired(app, client_home)
-        said = await script(block("README.md"), client_home)
-        greeting, load = said.splitlines()
+        await pair(app, client_home)
+        output = await script(block("README.md"), client_home)
+        greeting, load = output.splitlines()
         assert "anna" in greeting
         assert float(load) >= 0
         async with Client(home=client_home) as client:
@@ -101,10 +101,10 @@ async def test_the_scripts_and_the_lamp_work(tmp_path: Path) -> None:
             assert (await kitchen.get("/lamp")).text == "off"
             await kitchen.put("/lamp", "on")
             assert (await kitchen.get("/lamp")).text == "on"
-        said = await script(block("docs/howto/scripts.md"), client_home)
-        greeting, failure = said.splitlines()
+        output = await script(block("docs/howto/scripts.md"), client_home)
+        greeting, failure = output.splitlines()
         assert "anna" in greeting
-        assert failure == "exit code 8"  # the lamp has no DELETE
+        assert failure == "exit code 8"  # the lamp does not support DELETE
     finally:
         await app.close()
         sys.modules.pop("readme_lamp", None)
@@ -112,13 +112,13 @@ async def test_the_scripts_and_the_lamp_work(tmp_path: Path) -> None:
 
 
 def pattern(line: str) -> str:
-    """What matches a line of the excerpt: `…` is any text; IDs and codes differ in each run."""
+    """The pattern of a line of the excerpt: `…`, IDs and codes match any text."""
     text = re.sub(r"\b[0-9A-Z]{8}\b|\d{4}-\d{4}", "…", line.strip())
     return ".*".join(map(re.escape, text.split("…")))
 
 
 def missing(excerpt: str, printed: str) -> list[str]:
-    """The lines of the excerpt that were not printed in this order."""
+    """The lines of the excerpt that are missing from the output or out of order."""
     rest = iter(printed.splitlines())
     return [
         line
@@ -127,7 +127,7 @@ def missing(excerpt: str, printed: str) -> list[str]:
     ]
 
 
-def test_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
+def test_the_demo_prints_the_output_in_the_readme(tmp_path: Path) -> None:
     """With what `make demo` installs, from the checkout itself."""
     readme = (ROOT / "README.md").read_text()
     found = re.search(r"<!-- printed by make demo -->\n```\n(.*?)```", readme, re.DOTALL)

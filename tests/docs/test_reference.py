@@ -1,4 +1,4 @@
-"""The generated reference is that of the code; see docs/generate.py."""
+"""The generated reference is up to date; see docs/generate.py."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def options(command: click.Command, context: click.Context) -> Iterator[tuple[st
             yield context.command_path, option
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            assert below is not None
-            yield from options(below, click.Context(below, context, info_name=name))
+            subcommand = command.get_command(context, name)
+            assert subcommand is not None
+            yield from options(subcommand, click.Context(subcommand, context, info_name=name))
 
 
 @pytest.mark.parametrize("name", ["cli.md", "errors.md"])

@@ -1,6 +1,6 @@
-"""docs/security.md names tests that exist, for every threat, and the README points to it.
+"""docs/security.md cites existing tests for every threat, and the README links to it.
 
-What a test shows is for people to read; here is seen that it is there and that `make test` runs it.
+Only the existence of a cited test is checked, and that `make test` runs it, not what it shows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rows() -> list[tuple[str, list[str]]]:
 
 
 def is_test_class(node: ast.stmt) -> str:
-    """The name of a class of tests, also of one that hypothesis makes (`TestX = Y.TestCase`)."""
+    """The name of a test class, including one created by hypothesis (`TestX = Y.TestCase`)."""
     match node:
         case ast.ClassDef(name=name):
             return name
@@ -55,7 +55,7 @@ def is_test_class(node: ast.stmt) -> str:
 
 @cache
 def names_in(path: str) -> frozenset[str]:
-    """`name` and `Class::name` of each test of a file, and each class; measurements left out."""
+    """The tests and test classes of a file, as `name` or `Class::name`, without benchmarks."""
     assert (ROOT / path).is_file(), f"there is no {path}"
     found: set[str] = set()
 
@@ -76,12 +76,12 @@ def names_in(path: str) -> frozenset[str]:
 
 
 def exists(cited: str) -> bool:
-    """Whether a citation, without its parameters, is a test."""
+    """Whether a citation names an existing test; its parameters are ignored."""
     path, _, name = cited.partition("::")
     return name.partition("[")[0] in names_in(path)
 
 
-def test_the_groups_are_all_there_and_none_is_empty() -> None:
+def test_all_groups_of_threats_exist_and_have_rows() -> None:
     headings = re.findall(r"^### (.*)\n\n(.*)$", TEXT, re.MULTILINE)
     assert headings == [(group, HEAD) for group in GROUPS]
     threats = TEXT.partition("\n## Threats\n")[2].partition("\n## ")[0]
@@ -89,7 +89,7 @@ def test_the_groups_are_all_there_and_none_is_empty() -> None:
 
 
 @pytest.mark.parametrize(("threat", "backed"), rows(), ids=lambda value: str(value)[:50])
-def test_every_threat_is_backed_by_tests_that_exist(threat: str, backed: list[str]) -> None:
+def test_every_threat_cites_existing_tests(threat: str, backed: list[str]) -> None:
     assert threat
     assert backed
     for one in backed:
@@ -97,16 +97,16 @@ def test_every_threat_is_backed_by_tests_that_exist(threat: str, backed: list[st
         assert exists(one.strip("`")), f"there is no test {one}"
 
 
-def test_no_other_citation_leads_nowhere() -> None:
+def test_every_citation_names_an_existing_test() -> None:
     found = CITED.findall(TEXT)
     assert found
     assert [one for one in found if not exists(one)] == []
 
 
-def test_a_citation_that_leads_nowhere_is_seen() -> None:
+def test_the_check_finds_a_citation_of_a_missing_test() -> None:
     here = "tests/docs/test_security.py"
-    assert exists(f"{here}::test_a_citation_that_leads_nowhere_is_seen")
-    assert exists(f"{here}::test_every_threat_is_backed_by_tests_that_exist[some-thing]")
+    assert exists(f"{here}::test_the_check_finds_a_citation_of_a_missing_test")
+    assert exists(f"{here}::test_every_threat_cites_existing_tests[some-thing]")
     assert exists("tests/iam/test_random_lives.py::TestLives")
     for wrong in ("test_nothing", "exists", "rows", "CITED"):
         assert not exists(f"{here}::{wrong}")
@@ -114,7 +114,7 @@ def test_a_citation_that_leads_nowhere_is_seen() -> None:
         exists("tests/docs/test_nothing.py::test_nothing")
 
 
-def test_what_is_assumed_and_what_remains_are_said() -> None:
+def test_assumptions_and_residual_risks_are_documented() -> None:
     for heading in (
         *("Scope", "Assets and actors", "Assumptions", "What each method proves"),
         "Residual risks",
@@ -124,7 +124,7 @@ def test_what_is_assumed_and_what_remains_are_said() -> None:
         assert len(after.partition("\n## ")[0]) > 200, heading
 
 
-def test_how_to_report_is_said_in_one_place() -> None:
+def test_how_to_report_a_weakness_is_documented_in_one_place() -> None:
     _, found, after = TEXT.partition("\n## Reporting a problem\n")
     assert found
     assert "(../SECURITY.md)" in after
@@ -133,11 +133,11 @@ def test_how_to_report_is_said_in_one_place() -> None:
     assert headings == ["Report a weakness", "Supported versions", "In scope", "Not in scope"]
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"| {version.rpartition('.')[0]} (current) | yes |" in policy
-    assert not re.search(r"\S+@\S+|https?://", policy)  # no contact that may go stale
+    assert not re.search(r"\S+@\S+|https?://", policy)  # no contact that may become invalid
 
 
-def test_the_readme_points_to_it() -> None:
-    """Its words are the short form; the long one, with what is not protected, is one click away."""
+def test_the_readme_links_to_the_security_page() -> None:
+    """The README has a summary; the page also states what is not protected."""
     readme = (ROOT / "README.md").read_text()
     section = re.search(r"^## Security.*?(?=^## )", readme, re.DOTALL | re.MULTILINE)
     assert section is not None

@@ -1,4 +1,4 @@
-"""The commands of docs/protocol.md §5.7, to the letter but for the address."""
+"""The commands of docs/protocol.md §5.7 run as written, with other addresses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.kit.waiting import TIMEOUT_SECONDS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.kit.documents import Paper
+    from tests.kit.documents import ProtocolDocument
 
 HOST = "127.0.0.1"
 SETTINGS = Settings(
@@ -33,7 +33,7 @@ SETTINGS = Settings(
 
 
 async def run(command: str, folder: Path) -> str:
-    """One line of the shell block; what it prints."""
+    """Run a line of the shell block and return its output."""
     process = await asyncio.create_subprocess_exec(
         *("sh", "-c", command),
         cwd=folder,
@@ -47,44 +47,44 @@ async def run(command: str, folder: Path) -> str:
     return out.decode()
 
 
-def accepted(app: App) -> list[Fingerprint]:
-    """The device's user accepts every client; the keys that were shown."""
+def accept_all(app: App) -> list[Fingerprint]:
+    """Accept every client at the device; returns the list of the fingerprints shown there."""
     shown: list[Fingerprint] = []
 
-    def heard(news: PairingEvent) -> None:
-        if news.kind is PairingEventKind.PENDING and news.ceremony is not None:
-            shown.append(news.ceremony.fingerprint)
+    def accept(event: PairingEvent) -> None:
+        if event.kind is PairingEventKind.PENDING and event.ceremony is not None:
+            shown.append(event.ceremony.fingerprint)
             call = app.pairing.ceremonies.decide
             asyncio.get_running_loop().call_soon(
-                lambda ceremony_id: call(ceremony_id, accept=True), news.ceremony.id
+                lambda ceremony_id: call(ceremony_id, accept=True), event.ceremony.id
             )
 
-    app.pairing.events.subscribe(heard)
+    app.pairing.events.subscribe(accept)
     return shown
 
 
 @pytest.mark.needs_tool("openssl", "coap-client-openssl", "coap-client-gnutls")
 @pytest.mark.parametrize("client", ["coap-client-openssl", "coap-client-gnutls"])
-async def test_a_stock_client_pairs_as_the_paper_says(
-    paper: Paper, tmp_path: Path, client: str
+async def test_a_stock_client_pairs_with_the_documented_commands(
+    protocol: ProtocolDocument, tmp_path: Path, client: str
 ) -> None:
     home = tmp_path / "home"
     app = await App.start(Paths(home, home, home), SETTINGS)
     try:
         await app.pairing.open()
-        shown = accepted(app)
+        shown = accept_all(app)
         addresses = {
             "192.0.2.7:5685": f"{HOST}:{app.pairing.port.number}",
             "192.0.2.7:5684": f"{HOST}:{app.server.port}",
             "coap-client-openssl": client,
         }
-        said = []
-        for command in paper.commands():
+        outputs = []
+        for command in protocol.commands():
             for written, real in addresses.items():
-                command = command.replace(written, real)  # noqa: PLW2901 - it is the same command
+                command = command.replace(written, real)  # noqa: PLW2901 - the same command
             assert "192.0.2.7" not in command
-            said.append(await run(command, tmp_path))
-        _key, _certificate, ours, theirs, paired, hello = said
+            outputs.append(await run(command, tmp_path))
+        _key, _certificate, ours, theirs, paired, hello = outputs
         assert shown == [Fingerprint.parse(ours.split()[0])]
         assert Fingerprint.parse(theirs.split()[0]) == app.identity.fingerprint
         assert paired.strip() == "paired as anna with role owner"

@@ -1,4 +1,4 @@
-"""Private terms and riddles do not come back: a word list over identifiers and over prose.
+"""Private terms and riddles are refused by a word list for identifiers and one for prose.
 
 `python -m tests.docs.test_words [ROOT...]` prints every hit of the given roots, or of all, with the
 replacement. An entry is an exact pattern, the reason why it is on the list, and what to write.
@@ -301,7 +301,7 @@ def files(root: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("root", roots())
-def test_no_private_term_comes_back(root: str) -> None:
+def test_identifiers_and_prose_have_no_listed_term(root: str) -> None:
     found = [hit for path in files(root) for hit in hits(path)]
     assert "\n".join(map(str, found)) == ""
 
@@ -309,14 +309,14 @@ def test_no_private_term_comes_back(root: str) -> None:
 @pytest.mark.parametrize(
     "name", ["_Wish", "PairingDoor", "door", "came_by", "PATIENCE", "Place", "_told", "is_news"]
 )
-def test_a_private_name_is_seen(name: str) -> None:
+def test_a_listed_name_is_found(name: str) -> None:
     assert list(name_hits(name))
 
 
 @pytest.mark.parametrize(
     "name", ["doorbell", "place_order", "Placement", "indoors", "withstanding"]
 )
-def test_a_name_that_only_contains_one_is_not(name: str) -> None:
+def test_a_name_that_only_contains_a_listed_one_is_accepted(name: str) -> None:
     assert not list(name_hits(name))
 
 
@@ -331,7 +331,7 @@ def test_a_name_that_only_contains_one_is_not(name: str) -> None:
         "what is no fingerprint is refused",
     ],
 )
-def test_a_riddle_is_seen(text: str) -> None:
+def test_a_riddle_is_found(text: str) -> None:
     assert list(prose_hits(text))
 
 
@@ -344,7 +344,7 @@ def test_a_riddle_is_seen(text: str) -> None:
         "The name goes on the label. CID stands for connection ID.",
     ],
 )
-def test_a_plain_sentence_is_not(text: str) -> None:
+def test_a_plain_sentence_is_accepted(text: str) -> None:
     assert not list(prose_hits(text))
 
 

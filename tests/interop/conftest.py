@@ -1,4 +1,4 @@
-"""Programs of other projects, run against our side over real UDP on loopback."""
+"""Programs of other projects run against handfast over real UDP on loopback."""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,7 +16,7 @@ from tests.kit.serve import Serve, Servers
 
 @pytest.fixture
 async def run() -> AsyncIterator[Run]:
-    """Starts programs: `await run("openssl", "version")`."""
+    """Start programs: `await run("openssl", "version")`."""
     running: list[ForeignProgram] = []
 
     async def start(*command: str | Path, env: dict[str, str] | None = None) -> ForeignProgram:
@@ -35,19 +35,19 @@ def ports() -> Ports:
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Keys:
-    """The key of the foreign side, in files."""
+    """The key files of the foreign program."""
     return write_keys(tmp_path, "theirs", ec.generate_private_key(ec.SECP256R1()))
 
 
 @pytest.fixture
 def p384(tmp_path: Path) -> Keys:
-    """A good key on a curve that we do not use."""
+    """The files of a valid key on a curve that handfast does not support."""
     return write_keys(tmp_path, "p384", ec.generate_private_key(ec.SECP384R1()))
 
 
 @pytest.fixture
 def rsa(tmp_path: Path) -> Keys:
-    """A good key of a kind that we do not use."""
+    """The files of a valid key of a type that handfast does not support."""
     return write_keys(tmp_path, "rsa", generate_rsa_key(65537, 2048))
 
 
@@ -58,7 +58,7 @@ def ours() -> Identity:
 
 @pytest.fixture
 async def serve(ours: Identity) -> AsyncIterator[Serve]:
-    """Starts servers: `await serve(pairing=…, ccm8=…, mode=…)`."""
+    """Start servers: `await serve(pairing=…, ccm8=…, mode=…)`."""
     servers = Servers(ours)
     yield partial(servers.start, value_text="value {};")
     await servers.close()
@@ -66,6 +66,6 @@ async def serve(ours: Identity) -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def caller(ours: Identity) -> AsyncIterator[CoapsClient]:
-    """Our client."""
+    """A client of handfast."""
     async with CoapsClient(ours) as one:
         yield one

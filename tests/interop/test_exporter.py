@@ -1,10 +1,9 @@
-"""The exporter value (RFC 5705) of our sessions, against what foreign programs say of them.
+"""The exporter value (RFC 5705) of a session is compared with foreign programs.
 
-Every pairing hangs on this value. It is meant with the empty context, which in (D)TLS 1.2 is not
-the same as no context: the latter is what the programs' `keymatexport` prints. But they also tell
-the master secret and both randoms, from which RFC 5705 makes either. So a small computation of our
-own must first agree with the program on the value without context, and then with our session on
-the value with the empty one.
+Every pairing depends on this value. handfast uses an empty context, which in (D)TLS 1.2 differs
+from no context; the programs' `keymatexport` prints the value without context. They also print the
+master secret and both randoms. An independent computation from these must equal the printed value
+without context, and the session's value with the empty context.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ if TYPE_CHECKING:
     from tests.kit.interop import Keys, Run
     from tests.kit.serve import Serve
 
-LABEL = "EXPERIMENTAL-handfast-v1"  # protocol §2
+LABEL = "EXPERIMENTAL-handfast-v1"  # docs/protocol.md §2
 SIZE = 32
 SERVER_HELLO = b"\x02"
 RANDOM_AT = 12 + 2  # handshake header, version
 
 
-def exported(master: bytes, randoms: bytes, context: bytes | None) -> bytes:
+def expected_exporter(master: bytes, randoms: bytes, context: bytes | None) -> bytes:
     """RFC 5705 §4 with the PRF of (D)TLS 1.2 on SHA-256 (RFC 5246 §5)."""
     seed = LABEL.encode() + randoms
     if context is not None:
@@ -53,9 +52,9 @@ def master_in(key_log: Path) -> tuple[bytes, bytes]:
     return bytes.fromhex(random), bytes.fromhex(master)
 
 
-def server_random_in(said: str) -> bytes:
-    """In what OpenSSL prints with -msg: indented hex below a line for each message."""
-    dumps = re.findall(r"^(?:>>>|<<<).*\n((?:    (?:[0-9a-f]{2} ?)+\n)+)", said, re.MULTILINE)
+def server_random_in(output: str) -> bytes:
+    """The server's random in the output of `openssl -msg`, a hex dump of each message."""
+    dumps = re.findall(r"^(?:>>>|<<<).*\n((?:    (?:[0-9a-f]{2} ?)+\n)+)", output, re.MULTILINE)
     messages = [bytes.fromhex(dump) for dump in dumps]
     (hello,) = (one for one in messages if one[:1] == SERVER_HELLO and len(one) > HEADER_BYTES)
     return hello[RANDOM_AT : RANDOM_AT + 32]
@@ -64,13 +63,15 @@ def server_random_in(said: str) -> bytes:
 def check(key_log: Path, server_random: bytes, *, printed: str, ours: bytes) -> None:
     client_random, master = master_in(key_log)
     randoms = client_random + server_random
-    assert exported(master, randoms, None).hex() == printed.lower()
-    assert exported(master, randoms, b"") == ours
+    assert expected_exporter(master, randoms, None).hex() == printed.lower()
+    assert expected_exporter(master, randoms, b"") == ours
     assert printed.lower() != ours.hex()
 
 
 @pytest.mark.needs_tool("openssl")
-async def test_our_server_and_openssl(serve: Serve, run: Run, theirs: Keys, tmp_path: Path) -> None:
+async def test_our_server_and_openssl_export_the_same_value(
+    serve: Serve, run: Run, theirs: Keys, tmp_path: Path
+) -> None:
     served = await serve(pairing=True)
     key_log = tmp_path / "keys"
     export = ("-keymatexport", LABEL, "-keymatexportlen", SIZE, "-keylogfile", key_log, "-msg")
@@ -79,13 +80,15 @@ async def test_our_server_and_openssl(serve: Serve, run: Run, theirs: Keys, tmp_
     await talking.until("Keying material: ", "Extended master secret: yes")
     (ours,) = served.exporters()
     talking.hang_up()
-    said = await talking.end()
-    (printed,) = re.findall(r"Keying material: ([0-9A-F]{64})", said)
-    check(key_log, server_random_in(said), printed=printed, ours=ours)
+    output = await talking.end()
+    (printed,) = re.findall(r"Keying material: ([0-9A-F]{64})", output)
+    check(key_log, server_random_in(output), printed=printed, ours=ours)
 
 
 @pytest.mark.needs_tool("gnutls-cli")
-async def test_our_server_and_gnutls(serve: Serve, run: Run, theirs: Keys, tmp_path: Path) -> None:
+async def test_our_server_and_gnutls_export_the_same_value(
+    serve: Serve, run: Run, theirs: Keys, tmp_path: Path
+) -> None:
     served = await serve(pairing=True)
     key_log, trace = tmp_path / "keys", tmp_path / "trace"
     host, port = served.authority.split(":")
@@ -104,15 +107,15 @@ async def test_our_server_and_gnutls(serve: Serve, run: Run, theirs: Keys, tmp_p
     await talking.until("Simple Client Mode")
     (ours,) = served.exporters()
     talking.hang_up()
-    said = await talking.end()
-    (printed,) = re.findall(r"Key material: ([0-9a-f]{64})", said)
+    output = await talking.end()
+    (printed,) = re.findall(r"Key material: ([0-9a-f]{64})", output)
     messages = [record[HEADER_BYTES:] for record in split_flight(trace.read_bytes())]
     (hello,) = (one for one in messages if one[:1] == SERVER_HELLO)
     check(key_log, hello[RANDOM_AT : RANDOM_AT + 32], printed=printed, ours=ours)
 
 
 @pytest.mark.needs_tool("openssl")
-async def test_our_client_and_openssl(
+async def test_our_client_and_openssl_export_the_same_value(
     caller: CoapsClient, run: Run, theirs: Keys, tmp_path: Path
 ) -> None:
     key_log = tmp_path / "keys"
@@ -120,8 +123,8 @@ async def test_our_client_and_openssl(
     listen = ("openssl", "s_server", "-dtls1_2", "-accept", "127.0.0.1:0", "-Verify", 1)
     program = await run(*listen, *theirs.openssl, *export)
     connection = await caller.connect(await program.accepts(), pinned=theirs.fingerprint)
-    said = await program.until("Keying material: ", "Secure Renegotiation IS")
+    output = await program.until("Keying material: ", "Secure Renegotiation IS")
     await connection.close()
-    said = await program.until("DONE")
-    (printed,) = re.findall(r"Keying material: ([0-9A-F]{64})", said)
-    check(key_log, server_random_in(said), printed=printed, ours=connection.peer.exporter)
+    output = await program.until("DONE")
+    (printed,) = re.findall(r"Keying material: ([0-9A-F]{64})", output)
+    check(key_log, server_random_in(output), printed=printed, ours=connection.peer.exporter)

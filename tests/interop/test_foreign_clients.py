@@ -1,4 +1,4 @@
-"""libcoap's command-line client, once on OpenSSL and once on GnuTLS, against our server."""
+"""libcoap's command-line client, built on OpenSSL and on GnuTLS, against our server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.kit.interop import Keys, Run
     from tests.kit.serve import Serve
 
-SECONDS = 30  # -B: when the client itself gives up
+SECONDS = 30  # -B: the timeout of the client
 clients = pytest.mark.parametrize(
     "client",
     [
@@ -28,25 +28,25 @@ clients = pytest.mark.parametrize(
 
 @clients
 @pytest.mark.parametrize(
-    ("mode", "judged"), [(LocalMode.STRICT, (False, "ttl")), (LocalMode.COMPAT, (True, ""))]
+    ("mode", "verdict"), [(LocalMode.STRICT, (False, "ttl")), (LocalMode.COMPAT, (True, ""))]
 )
-async def test_a_request_names_the_foreign_key_and_how_it_came(
-    serve: Serve, run: Run, theirs: Keys, client: str, mode: LocalMode, judged: tuple[bool, str]
+async def test_a_handler_sees_the_key_and_the_locality_of_the_client(
+    serve: Serve, run: Run, theirs: Keys, client: str, mode: LocalMode, verdict: tuple[bool, str]
 ) -> None:
     served = await serve(mode=mode)
     got = await run(client, *theirs.coap, "-B", SECONDS, served.uri("/who"))
     known = json.loads(await got.end())
     assert known == {
         "fingerprint": theirs.fingerprint.hex,
-        "local": judged[0],
-        "rule": judged[1],
-        "hop_limit": 64,  # a stock client's: what compat mode is for
+        "local": verdict[0],
+        "rule": verdict[1],
+        "hop_limit": 64,  # the default of a stock client, which compat mode accepts
     }
 
 
 @clients
 @pytest.mark.parametrize("block", [1024, 64])
-async def test_a_large_body_goes_both_ways_in_blocks(
+async def test_a_large_body_is_transferred_in_blocks_both_ways(
     serve: Serve, run: Run, theirs: Keys, tmp_path: Path, client: str, block: int
 ) -> None:
     served = await serve()
@@ -60,7 +60,7 @@ async def test_a_large_body_goes_both_ways_in_blocks(
 
 
 @clients
-async def test_an_observation_follows_the_value_and_ends_with_the_client(
+async def test_an_observation_notifies_and_ends_with_the_client(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
     served = await serve()
@@ -76,7 +76,7 @@ async def test_an_observation_follows_the_value_and_ends_with_the_client(
 
 
 @clients
-async def test_a_client_that_takes_its_observation_back_is_forgotten(
+async def test_a_deregistered_observation_is_removed(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
     served = await serve()
@@ -87,11 +87,11 @@ async def test_a_client_that_takes_its_observation_back_is_forgotten(
 
 
 @clients
-async def test_a_late_answer_is_acknowledged_first_and_comes_on_its_own(
+async def test_a_late_response_is_acknowledged_and_sent_separately(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
     served = await serve()
-    # At this verbosity the client shows each message: v:1 t:TYPE c:CODE …
+    # At this verbosity the client prints each message: v:1 t:TYPE c:CODE …
     waiting = await run(client, *theirs.coap, "-v", 7, "-B", 600, served.uri("/late"))
     await waiting.until("t:ACK c:0.00")
     assert served.late.asked == 1
@@ -103,7 +103,7 @@ async def test_a_late_answer_is_acknowledged_first_and_comes_on_its_own(
 
 
 @clients
-async def test_a_missing_resource_is_an_error_with_words(
+async def test_a_missing_resource_returns_an_error_text(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
     served = await serve()
@@ -114,7 +114,7 @@ async def test_a_missing_resource_is_an_error_with_words(
 
 
 @clients
-async def test_without_a_certificate_the_client_is_told_by_an_alert(
+async def test_a_client_without_a_certificate_gets_an_alert(
     serve: Serve, run: Run, client: str
 ) -> None:
     served = await serve()
@@ -127,11 +127,11 @@ async def test_without_a_certificate_the_client_is_told_by_an_alert(
 
 
 @clients
-async def test_a_client_with_a_shared_secret_only_is_told_by_an_alert(
+async def test_a_client_with_only_a_pre_shared_key_gets_an_alert(
     serve: Serve, run: Run, theirs: Keys, client: str
 ) -> None:
     served = await serve()
-    options = ("-k", "a shared secret", "-u", "somebody", "-B", SECONDS)
+    options = ("-k", "a shared secret", "-u", "user", "-B", SECONDS)
     refused = await run(client, *options, served.uri("/who"))
     await refused.until("andshake fail")
     await refused.end()
@@ -142,7 +142,7 @@ async def test_a_client_with_a_shared_secret_only_is_told_by_an_alert(
 
 
 @clients
-async def test_two_clients_at_once_get_their_own_answers(
+async def test_concurrent_clients_get_their_own_responses(
     serve: Serve, run: Run, theirs: Keys, client: str, tmp_path: Path
 ) -> None:
     served = await serve()

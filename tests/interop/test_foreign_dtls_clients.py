@@ -1,4 +1,4 @@
-"""`openssl s_client` and `gnutls-cli` against our server: DTLS alone, no CoAP."""
+"""`openssl s_client` and `gnutls-cli` against our server: DTLS without CoAP."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Options = -ExtendedMasterSecret
 """
 
 
-class Dial:
-    """Starts the two clients towards a server."""
+class ForeignClients:
+    """Starts the two clients and connects them to a server."""
 
     def __init__(self, run: Run, folder: Path) -> None:
         self._run = run
@@ -58,7 +58,7 @@ class Dial:
         return await self._run(
             "gnutls-cli",
             "--udp",
-            "--insecure",  # there is no CA behind our containers
+            "--insecure",  # no CA signs the certificates that carry the keys
             f"--port={port}",
             f"--priority={priority}",
             *options,
@@ -67,11 +67,11 @@ class Dial:
 
 
 @pytest.fixture
-def dial(run: Run, tmp_path: Path) -> Dial:
-    return Dial(run, tmp_path)
+def clients(run: Run, tmp_path: Path) -> ForeignClients:
+    return ForeignClients(run, tmp_path)
 
 
-# -- what is accepted ----------------------------------------------------------------------------
+# -- accepted handshakes --------------------------------------------------------------------------
 
 
 @openssl
@@ -80,29 +80,29 @@ def dial(run: Run, tmp_path: Path) -> Dial:
     "suite",
     ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-CCM", "ECDHE-ECDSA-CHACHA20-POLY1305"],
 )
-async def test_openssl_gets_a_session_with_each_suite(
-    serve: Serve, dial: Dial, theirs: Keys, pairing: bool, suite: str
+async def test_openssl_opens_a_session_with_each_suite(
+    serve: Serve, clients: ForeignClients, theirs: Keys, pairing: bool, suite: str
 ) -> None:
     served = await serve(pairing=pairing)
-    talking = await dial.openssl(served, *theirs.openssl, "-cipher", suite)
-    await talking.until(f"Cipher is {suite}", "Extended master secret: yes")
+    client = await clients.openssl(served, *theirs.openssl, "-cipher", suite)
+    await client.until(f"Cipher is {suite}", "Extended master secret: yes")
     (session,) = served.server.sessions()
     assert session.fingerprint == theirs.fingerprint
-    talking.hang_up()
-    await talking.end()
-    assert served.server.sessions() == []  # its close_notify was heard
+    client.hang_up()
+    await client.end()
+    assert served.server.sessions() == []  # its close_notify ended the session
 
 
 @gnutls
 @pytest.mark.parametrize("pairing", [False, True])
 @pytest.mark.parametrize("cipher", ["AES-128-GCM", "AES-128-CCM", "CHACHA20-POLY1305"])
-async def test_gnutls_gets_a_session_with_each_suite(
-    serve: Serve, dial: Dial, theirs: Keys, pairing: bool, cipher: str
+async def test_gnutls_opens_a_session_with_each_suite(
+    serve: Serve, clients: ForeignClients, theirs: Keys, pairing: bool, cipher: str
 ) -> None:
     served = await serve(pairing=pairing)
     priority = f"NORMAL:-CIPHER-ALL:+{cipher}"
-    talking = await dial.gnutls(served, *theirs.gnutls, priority=priority)
-    said = await talking.until("Handshake was completed", "Simple Client Mode")
+    client = await clients.gnutls(served, *theirs.gnutls, priority=priority)
+    said = await client.until("Handshake was completed", "Simple Client Mode")
     assert f"({cipher})" in said
     assert "extended master secret" in said
     assert [session.fingerprint for session in served.server.sessions()] == [theirs.fingerprint]
@@ -110,103 +110,109 @@ async def test_gnutls_gets_a_session_with_each_suite(
 
 @openssl
 @pytest.mark.parametrize("ccm8", [False, True])
-async def test_the_short_tag_of_rfc_7252_needs_its_switch(
-    serve: Serve, dial: Dial, theirs: Keys, ccm8: bool
+async def test_the_ccm8_suite_of_rfc_7252_must_be_enabled(
+    serve: Serve, clients: ForeignClients, theirs: Keys, ccm8: bool
 ) -> None:
     served = await serve(ccm8=ccm8)
     suite = "ECDHE-ECDSA-AES128-CCM8"
-    talking = await dial.openssl(served, *theirs.openssl, "-cipher", f"{suite}:@SECLEVEL=0")
-    await talking.until(f"Cipher is {suite}" if ccm8 else "alert handshake failure")
+    client = await clients.openssl(served, *theirs.openssl, "-cipher", f"{suite}:@SECLEVEL=0")
+    await client.until(f"Cipher is {suite}" if ccm8 else "alert handshake failure")
     assert served.count("handshakes") == int(ccm8)
 
 
 @openssl
-async def test_openssl_resumes_until_somebody_is_revoked(
-    serve: Serve, dial: Dial, theirs: Keys, tmp_path: Path
+async def test_openssl_resumes_a_session_until_a_user_is_revoked(
+    serve: Serve, clients: ForeignClients, theirs: Keys, tmp_path: Path
 ) -> None:
     regular, pairing = await serve(), await serve(pairing=True)
     ticket = tmp_path / "ticket"
-    first = await dial.openssl(regular, *theirs.openssl, "-sess_out", ticket)
+    first = await clients.openssl(regular, *theirs.openssl, "-sess_out", ticket)
     await first.until("New, TLSv1.2", "Extended master secret: yes")
     first.hang_up()
     await first.end()
     resume = (*theirs.openssl, "-sess_in", ticket)
-    second = await dial.openssl(regular, *resume)
+    second = await clients.openssl(regular, *resume)
     await second.until("Reused, TLSv1.2", "Extended master secret: yes")
     assert [session.fingerprint for session in regular.server.sessions()] == [theirs.fingerprint]
     regular.server.end_sessions(lambda _key: False)
     for served in (regular, pairing):
-        anew = await dial.openssl(served, *resume)
-        await anew.until("New, TLSv1.2", "Extended master secret: yes")
+        fresh = await clients.openssl(served, *resume)
+        await fresh.until("New, TLSv1.2", "Extended master secret: yes")
 
 
 @openssl
-async def test_the_pairing_port_hands_out_nothing_to_resume(
-    serve: Serve, dial: Dial, theirs: Keys, tmp_path: Path
+async def test_the_pairing_port_issues_no_session_ticket(
+    serve: Serve, clients: ForeignClients, theirs: Keys, tmp_path: Path
 ) -> None:
     served = await serve(pairing=True)
     ticket = tmp_path / "ticket"
-    talking = await dial.openssl(served, *theirs.openssl, "-sess_out", ticket)
-    await talking.until("New, TLSv1.2", "Extended master secret: yes")
-    assert "TLS session ticket" not in talking.said
-    talking.hang_up()
-    await talking.end()
+    client = await clients.openssl(served, *theirs.openssl, "-sess_out", ticket)
+    await client.until("New, TLSv1.2", "Extended master secret: yes")
+    assert "TLS session ticket" not in client.said
+    client.hang_up()
+    await client.end()
     assert not ticket.exists()
 
 
 @gnutls
-async def test_gnutls_resumes(serve: Serve, dial: Dial, theirs: Keys) -> None:
+async def test_gnutls_resumes_a_session(
+    serve: Serve, clients: ForeignClients, theirs: Keys
+) -> None:
     served = await serve()
-    talking = await dial.gnutls(served, *theirs.gnutls, "--resume")
-    await talking.until("This is a resumed session")
+    client = await clients.gnutls(served, *theirs.gnutls, "--resume")
+    await client.until("This is a resumed session")
     assert [session.fingerprint for session in served.server.sessions()] == [theirs.fingerprint]
 
 
-# -- what is refused -----------------------------------------------------------------------------
+# -- refused handshakes ---------------------------------------------------------------------------
 
 
 @openssl
-async def test_openssl_without_extended_master_secret_may_not_pair(
-    serve: Serve, dial: Dial, theirs: Keys
+async def test_openssl_without_extended_master_secret_cannot_pair(
+    serve: Serve, clients: ForeignClients, theirs: Keys
 ) -> None:
     regular, pairing = await serve(), await serve(pairing=True)
-    talking = await dial.openssl(regular, *theirs.openssl, ems=False)
-    await talking.until("Extended master secret: no")
+    client = await clients.openssl(regular, *theirs.openssl, ems=False)
+    await client.until("Extended master secret: no")
     assert len(regular.server.sessions()) == 1
-    refused = await dial.openssl(pairing, *theirs.openssl, ems=False)
+    refused = await clients.openssl(pairing, *theirs.openssl, ems=False)
     await refused.end()  # our close_notify ends it
     assert pairing.server.sessions() == []
     assert pairing.count("no-extended-master-secret") == 1
 
 
 @gnutls
-async def test_gnutls_without_extended_master_secret_may_not_pair(
-    serve: Serve, dial: Dial, theirs: Keys
+async def test_gnutls_without_extended_master_secret_cannot_pair(
+    serve: Serve, clients: ForeignClients, theirs: Keys
 ) -> None:
     regular, pairing = await serve(), await serve(pairing=True)
     priority = "NORMAL:%NO_SESSION_HASH"
-    talking = await dial.gnutls(regular, *theirs.gnutls, priority=priority)
-    await talking.until("- Options: safe renegotiation,", "Simple Client Mode")
+    client = await clients.gnutls(regular, *theirs.gnutls, priority=priority)
+    await client.until("- Options: safe renegotiation,", "Simple Client Mode")
     assert len(regular.server.sessions()) == 1
-    refused = await dial.gnutls(pairing, *theirs.gnutls, priority=priority)
+    refused = await clients.gnutls(pairing, *theirs.gnutls, priority=priority)
     await refused.until("Peer has closed the GnuTLS connection")
     assert pairing.server.sessions() == []
     assert pairing.count("no-extended-master-secret") == 1
 
 
 @openssl
-async def test_openssl_without_a_certificate_gets_an_alert(serve: Serve, dial: Dial) -> None:
+async def test_openssl_without_a_certificate_gets_an_alert(
+    serve: Serve, clients: ForeignClients
+) -> None:
     served = await serve()
-    refused = await dial.openssl(served)
+    refused = await clients.openssl(served)
     await refused.until("alert handshake failure")
     assert served.count("handshakes-without-certificate") == 1
     assert served.server.sessions() == []
 
 
 @gnutls
-async def test_gnutls_without_a_certificate_gets_an_alert(serve: Serve, dial: Dial) -> None:
+async def test_gnutls_without_a_certificate_gets_an_alert(
+    serve: Serve, clients: ForeignClients
+) -> None:
     served = await serve()
-    refused = await dial.gnutls(served)
+    refused = await clients.gnutls(served)
     await refused.until("Successfully sent 0 certificate(s)", "Received alert [40]")
     assert served.count("handshakes-without-certificate") == 1
     assert served.server.sessions() == []
@@ -215,11 +221,11 @@ async def test_gnutls_without_a_certificate_gets_an_alert(serve: Serve, dial: Di
 @openssl
 @pytest.mark.parametrize("kind", ["p384", "rsa"])
 async def test_a_key_that_is_not_on_p256_gets_an_alert(
-    serve: Serve, dial: Dial, request: pytest.FixtureRequest, kind: str
+    serve: Serve, clients: ForeignClients, request: pytest.FixtureRequest, kind: str
 ) -> None:
     served = await serve()
     keys: Keys = request.getfixturevalue(kind)
-    refused = await dial.openssl(served, *keys.openssl)
+    refused = await clients.openssl(served, *keys.openssl)
     await refused.until("alert unknown ca")
     assert served.count("handshakes-failed") == 1
     assert served.server.sessions() == []
@@ -237,19 +243,21 @@ async def test_a_key_that_is_not_on_p256_gets_an_alert(
     ],
 )
 async def test_openssl_with_other_suites_only_gets_an_alert(
-    serve: Serve, dial: Dial, theirs: Keys, options: tuple[str, ...]
+    serve: Serve, clients: ForeignClients, theirs: Keys, options: tuple[str, ...]
 ) -> None:
     served = await serve()
-    refused = await dial.openssl(served, *theirs.openssl, *options)
+    refused = await clients.openssl(served, *theirs.openssl, *options)
     await refused.until("alert handshake failure")
     assert served.count("handshakes-failed") == 1
 
 
 @openssl
-async def test_openssl_with_dtls_1_0_gets_an_alert(serve: Serve, dial: Dial, theirs: Keys) -> None:
+async def test_openssl_with_dtls_1_0_gets_an_alert(
+    serve: Serve, clients: ForeignClients, theirs: Keys
+) -> None:
     served = await serve()
-    cipher = ("-cipher", "DEFAULT:@SECLEVEL=0")  # else it would not dare to try
-    refused = await dial.openssl(served, *theirs.openssl, *cipher, version="-dtls1")
+    cipher = ("-cipher", "DEFAULT:@SECLEVEL=0")  # the default level disables DTLS 1.0
+    refused = await clients.openssl(served, *theirs.openssl, *cipher, version="-dtls1")
     await refused.until("alert protocol version")
     assert served.count("handshakes-failed") == 1
 
@@ -264,49 +272,51 @@ async def test_openssl_with_dtls_1_0_gets_an_alert(serve: Serve, dial: Dial, the
     ],
 )
 async def test_gnutls_with_other_suites_or_versions_only_gets_an_alert(
-    serve: Serve, dial: Dial, theirs: Keys, priority: str, alert: str
+    serve: Serve, clients: ForeignClients, theirs: Keys, priority: str, alert: str
 ) -> None:
     served = await serve()
-    psk = ("--pskusername=somebody", "--pskkey=5e")
-    # It believes no alert at this point and tries again; its debug output shows that it came.
-    refused = await dial.gnutls(served, *theirs.gnutls, *psk, "--debug=5", priority=priority)
+    psk = ("--pskusername=user", "--pskkey=5e")
+    # gnutls-cli ignores an alert at this point and retries; its debug output shows the alert.
+    refused = await clients.gnutls(served, *theirs.gnutls, *psk, "--debug=5", priority=priority)
     await refused.until(f"Alert{alert}")
     assert served.count("handshakes-failed") >= 1
     assert served.count("handshakes") == 0
 
 
 @gnutls
-async def test_a_refused_renegotiation_costs_the_session_nothing(
-    serve: Serve, dial: Dial, theirs: Keys
+async def test_a_refused_renegotiation_does_not_affect_the_session(
+    serve: Serve, clients: ForeignClients, theirs: Keys
 ) -> None:
     served = await serve()
-    talking = await dial.gnutls(served, *theirs.gnutls, "--rehandshake", "--debug=5")
-    await talking.until("Alert[1|100] - No renegotiation is allowed - was received")
+    client = await clients.gnutls(served, *theirs.gnutls, "--rehandshake", "--debug=5")
+    await client.until("Alert[1|100] - No renegotiation is allowed - was received")
     assert [session.fingerprint for session in served.server.sessions()] == [theirs.fingerprint]
     assert served.count("handshakes") == 1
 
 
 @openssl
-async def test_what_is_not_coap_is_dropped_and_counted(
-    serve: Serve, dial: Dial, theirs: Keys
+async def test_a_message_that_is_not_coap_is_dropped_and_counted(
+    serve: Serve, clients: ForeignClients, theirs: Keys
 ) -> None:
     served = await serve()
-    talking = await dial.openssl(served, *theirs.openssl)
-    await talking.until("Extended master secret: yes")
-    talking.say("1 line of text is not a CoAP message")
-    talking.hang_up()
-    await talking.end()
+    client = await clients.openssl(served, *theirs.openssl)
+    await client.until("Extended master secret: yes")
+    client.say("1 line of text is not a CoAP message")
+    client.hang_up()
+    await client.end()
     assert served.count("coap-malformed") == 1
 
 
 @openssl
-async def test_strangers_that_fail_take_no_place(serve: Serve, dial: Dial, theirs: Keys) -> None:
+async def test_failed_handshakes_do_not_use_up_the_session_limit(
+    serve: Serve, clients: ForeignClients, theirs: Keys
+) -> None:
     served = await serve()
     for _ in range(DEFAULT_LIMITS.unpaired_sessions + 1):
-        refused = await dial.openssl(served, "-cipher", "AES128-SHA")
+        refused = await clients.openssl(served, "-cipher", "AES128-SHA")
         await refused.end()
     assert served.count("handshakes-failed") == DEFAULT_LIMITS.unpaired_sessions + 1
     assert served.server.sessions() == []
-    talking = await dial.openssl(served, *theirs.openssl)
-    await talking.until("Extended master secret: yes")
+    client = await clients.openssl(served, *theirs.openssl)
+    await client.until("Extended master secret: yes")
     assert len(served.server.sessions()) == 1

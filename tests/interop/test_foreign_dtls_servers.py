@@ -1,4 +1,4 @@
-"""`openssl s_server` and `gnutls-serv` as servers for our client: DTLS alone, no CoAP."""
+"""Our client against `openssl s_server` and `gnutls-serv`: DTLS without CoAP."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ gnutls = pytest.mark.needs_tool("gnutls-serv")
 A_LINE = "1 line of text is not a CoAP message"
 
 
-class Line:
-    """Our DTLS with nothing above it: plaintext in, plaintext out."""
+class PlainDtlsClient:
+    """A DTLS client of handfast without CoAP, which sends and receives plain text."""
 
     def __init__(self, identity: Identity, address: Address) -> None:
         self.messages: asyncio.Queue[bytes] = asyncio.Queue()
@@ -63,8 +63,8 @@ class Line:
         self.association.receive_untrusted(datagram, split_untrusted(datagram.data))
 
 
-class Answerers:
-    """Starts the two servers; they ask for a client certificate and take any."""
+class ForeignServers:
+    """Starts the two servers; they require a client certificate and accept any."""
 
     def __init__(self, run: Run, theirs: Keys, ports: Ports) -> None:
         self._run = run
@@ -95,12 +95,12 @@ class Answerers:
             )
             if await program.says(f"IPv4 0.0.0.0 port {address.port}...done"):
                 return program, address
-        pytest.fail(f"it found no port: {program.said}")
+        pytest.fail(f"gnutls-serv found no free port: {program.said}")
 
 
 @pytest.fixture
-def answer(run: Run, theirs: Keys, ports: Ports) -> Answerers:
-    return Answerers(run, theirs, ports)
+def servers(run: Run, theirs: Keys, ports: Ports) -> ForeignServers:
+    return ForeignServers(run, theirs, ports)
 
 
 @openssl
@@ -108,26 +108,26 @@ def answer(run: Run, theirs: Keys, ports: Ports) -> Answerers:
     "suite",
     ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-CCM", "ECDHE-ECDSA-CHACHA20-POLY1305"],
 )
-async def test_a_session_with_openssl(
-    answer: Answerers, caller: CoapsClient, ours: Identity, theirs: Keys, suite: str
+async def test_a_session_with_openssl_is_opened_and_closed(
+    servers: ForeignServers, caller: CoapsClient, ours: Identity, theirs: Keys, suite: str
 ) -> None:
-    program, address = await answer.openssl("-Verify", 1, "-cipher", suite)
+    program, address = await servers.openssl("-Verify", 1, "-cipher", suite)
     connection = await caller.connect(address, pinned=theirs.fingerprint)
     said = await program.until(f"CIPHER is {suite}")
-    assert ours.certificate_pem().decode().strip() in said  # the certificate it was shown
+    assert ours.certificate_pem().decode().strip() in said  # the certificate of the client
     assert connection.peer.fingerprint == theirs.fingerprint
     assert connection.peer.extended_master_secret
     await connection.close()
-    await program.until("DONE")  # it heard our close_notify
+    await program.until("DONE")  # printed after our close_notify
 
 
 @gnutls
 @pytest.mark.parametrize("cipher", ["AES-128-GCM", "AES-128-CCM", "CHACHA20-POLY1305"])
-async def test_a_session_with_gnutls_carries_lines_both_ways(
-    answer: Answerers, ours: Identity, theirs: Keys, cipher: str
+async def test_a_session_with_gnutls_transfers_data_both_ways(
+    servers: ForeignServers, ours: Identity, theirs: Keys, cipher: str
 ) -> None:
-    _, address = await answer.gnutls(priority=f"NORMAL:-CIPHER-ALL:+{cipher}")
-    async with Line(ours, address) as line:
+    _, address = await servers.gnutls(priority=f"NORMAL:-CIPHER-ALL:+{cipher}")
+    async with PlainDtlsClient(ours, address) as line:
         session = line.association.session
         assert session.state is SessionState.ESTABLISHED
         assert session.peer_fingerprint == theirs.fingerprint
@@ -139,38 +139,38 @@ async def test_a_session_with_gnutls_carries_lines_both_ways(
 
 
 @gnutls
-async def test_a_server_without_extended_master_secret_is_known_as_such(
-    answer: Answerers, caller: CoapsClient, theirs: Keys
+async def test_the_absence_of_the_extended_master_secret_is_reported(
+    servers: ForeignServers, caller: CoapsClient, theirs: Keys
 ) -> None:
-    _, address = await answer.gnutls(priority="NORMAL:%NO_SESSION_HASH")
+    _, address = await servers.gnutls(priority="NORMAL:%NO_SESSION_HASH")
     connection = await caller.connect(address, pinned=theirs.fingerprint)
     assert not connection.peer.extended_master_secret
 
 
 @openssl
-async def test_what_is_not_coap_is_dropped_and_counted(
-    answer: Answerers, caller: CoapsClient, theirs: Keys
+async def test_a_message_that_is_not_coap_is_dropped_and_counted(
+    servers: ForeignServers, caller: CoapsClient, theirs: Keys
 ) -> None:
-    program, address = await answer.openssl("-Verify", 1)
+    program, address = await servers.openssl("-Verify", 1)
     connection = await caller.connect(address, pinned=theirs.fingerprint)
     await program.until("Secure Renegotiation IS")
     program.say(A_LINE)
     program.hang_up()
     await program.end()
     assert caller.counters["coap-malformed"] == 1
-    assert connection.is_open  # s_server closes its socket first and says no goodbye
+    assert connection.is_open  # s_server closes its socket without a close_notify
 
 
 @openssl
-async def test_a_wrong_key_ends_it_inside_the_handshake_with_an_alert(
-    answer: Answerers, caller: CoapsClient, theirs: Keys
+async def test_another_key_ends_the_handshake_with_an_alert(
+    servers: ForeignServers, caller: CoapsClient, theirs: Keys
 ) -> None:
-    program, address = await answer.openssl("-Verify", 1)
+    program, address = await servers.openssl("-Verify", 1)
     with pytest.raises(PinMismatch) as caught:
         await caller.connect(address, pinned=Fingerprint.parse("cd" * 32))
     assert caught.value.actual == theirs.fingerprint.hex
     said = await program.until("alert unknown ca")
-    assert "CIPHER is" not in said  # it never had a session
+    assert "CIPHER is" not in said  # the server never completed the handshake
 
 
 @openssl
@@ -182,10 +182,10 @@ async def test_a_wrong_key_ends_it_inside_the_handshake_with_an_alert(
         pytest.param(("-nocert", "-psk", "5e", "-cipher", "PSK-AES128-CCM8:@SECLEVEL=0"), id="PSK"),
     ],
 )
-async def test_a_server_with_other_suites_only_is_not_reached(
-    answer: Answerers, caller: CoapsClient, options: tuple[str, ...]
+async def test_a_server_with_only_other_suites_is_refused(
+    servers: ForeignServers, caller: CoapsClient, options: tuple[str, ...]
 ) -> None:
-    program, address = await answer.openssl(*options)
+    program, address = await servers.openssl(*options)
     with pytest.raises(HandshakeFailed) as caught:
         await caller.connect(address, pinned=None)
     assert "ECDHE-ECDSA" in caught.value.advice
@@ -194,11 +194,11 @@ async def test_a_server_with_other_suites_only_is_not_reached(
 
 @openssl
 @pytest.mark.parametrize("kind", ["p384", "rsa"])
-async def test_a_server_with_a_key_not_on_p256_is_not_reached(
+async def test_a_server_with_a_key_that_is_not_on_p256_is_refused(
     run: Run, ports: Ports, ours: Identity, request: pytest.FixtureRequest, kind: str
 ) -> None:
     keys: Keys = request.getfixturevalue(kind)
-    program, address = await Answerers(run, keys, ports).openssl()
+    program, address = await ForeignServers(run, keys, ports).openssl()
     async with CoapsClient(ours) as caller:
         with pytest.raises(HandshakeFailed) as caught:
             await caller.connect(address, pinned=None)

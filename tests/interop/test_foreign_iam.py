@@ -1,8 +1,8 @@
-"""libcoap's command-line client administers a device: `/iam/*` and `/events` with CBOR from files.
+"""libcoap's command-line client administers a device with CBOR files: `/iam/*` and `/events`.
 
-No code of handfast makes or reads what is sent. The bodies are bytes from here, answers are
-held against docs/handfast.cddl by a decoder of its own, and an invite's text is taken apart as the
-paper says. libcoap is there twice, once on OpenSSL and once on GnuTLS.
+No code of handfast encodes or decodes the messages. An independent CBOR library encodes the bodies,
+responses are validated against docs/handfast.cddl, and an invite is decoded as docs/protocol.md
+describes. The client is built on OpenSSL and on GnuTLS.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from tests.kit.interop import ForeignProgram, Keys, Run
 
-    Someone = Callable[[str], "Foreign"]
+    ClientOf = Callable[[str], "Foreign"]
 
-SECONDS = 30  # -B: when the client itself gives up
+SECONDS = 30  # -B: the timeout of the client
 NEW = "5a" * 32
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 RFC_4648 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -40,7 +40,7 @@ RFC_4648 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 @dataclass(frozen=True)
 class Answer:
-    """What the client wrote into its file or showed, and the code."""
+    """A response: its code, its body from the client's file or output, and the whole output."""
 
     code: str
     payload: bytes
@@ -52,7 +52,7 @@ class Answer:
 
 
 class Foreign:
-    """The foreign client with one key."""
+    """The foreign client with one key pair."""
 
     def __init__(self, run: Run, program: str, keys: Keys, app: App, folder: Path) -> None:
         self._run = run
@@ -72,15 +72,15 @@ class Foreign:
     async def ask(self, method: str, path: str, body: object = None, *options: object) -> Answer:
         back = self._folder / f"back-{self.keys.key.stem}"
         back.unlink(missing_ok=True)
-        wish = ["-m", method, "-o", back, "-B", SECONDS]
+        arguments = ["-m", method, "-o", back, "-B", SECONDS]
         if body is not None:
             sent = self._folder / "sent"
             sent.write_bytes(cbor2.dumps(body))
-            wish += ["-t", 60, "-f", sent]
-        said = await (await self.start(path, *wish, *options)).end()
+            arguments += ["-t", 60, "-f", sent]
+        said = await (await self.start(path, *arguments, *options)).end()
         codes = re.findall(r"c:([245]\.\d\d)", said)
         assert codes, said
-        # The body of an error is on its screen only, in hex.
+        # The client prints the body of an error in hex and writes no file.
         shown = re.findall(r"c:4\.\d\d .*\n<<([0-9a-f]+)>>", said)
         payload = bytes.fromhex(shown[-1]) if shown else b""
         return Answer(codes[-1], back.read_bytes() if back.exists() else payload, said)
@@ -108,11 +108,11 @@ async def app(tmp_path: Path) -> AsyncIterator[App]:
         for name in ("coap-client-openssl", "coap-client-gnutls")
     ]
 )
-def someone(request: pytest.FixtureRequest, run: Run, app: App, tmp_path: Path) -> Someone:
-    """Makes a foreign client with a key of its own, and a user with that key for each role."""
+def client_of(request: pytest.FixtureRequest, run: Run, app: App, tmp_path: Path) -> ClientOf:
+    """Create a foreign client with its own key, and a user with that key if a role is given."""
 
     def made(role: str) -> Foreign:
-        keys = write_keys(tmp_path, role or "stranger", ec.generate_private_key(ec.SECP256R1()))
+        keys = write_keys(tmp_path, role or "unpaired", ec.generate_private_key(ec.SECP256R1()))
         if role:
             user = User(role, role, (Key(keys.fingerprint.hex, method="given", added=1.0),))
             app.access.registry.add_user(None, user)
@@ -126,8 +126,10 @@ def cddl() -> Cddl:
     return Cddl((DOCS / "handfast.cddl").read_text())
 
 
-async def test_a_long_list_of_users_comes_in_blocks(app: App, someone: Someone, cddl: Cddl) -> None:
-    owner = someone("owner")
+async def test_a_long_list_of_users_is_transferred_in_blocks(
+    app: App, client_of: ClientOf, cddl: Cddl
+) -> None:
+    owner = client_of("owner")
     for number in range(60):
         app.access.registry.add_user(None, User(f"guest-{number:02}", "guest", ()))
     for size in (1024, 64):
@@ -139,18 +141,20 @@ async def test_a_long_list_of_users_comes_in_blocks(app: App, someone: Someone, 
         assert len(set(re.findall(r"Block2:(\d+)/", answer.said))) > 2048 // size
 
 
-async def test_a_user_and_a_key_come_change_and_go(app: App, someone: Someone, cddl: Cddl) -> None:
-    owner = someone("owner")
+async def test_users_and_keys_can_be_added_changed_and_removed(
+    app: App, client_of: ClientOf, cddl: Cddl
+) -> None:
+    owner = client_of("owner")
     made = await owner.ask("post", "/iam/users", {"name": "mia", "role": "guest"})
     assert made.code == "2.01"
     assert "Location-Path:mia" in made.said.replace(" ", "")
     cddl.validate("user-info", made.payload)
-    for method, wish in (
+    for method, arguments in (
         ("patch", {"role": "user"}),
         ("ipatch", {"display": "Mía", "not_after": 4_000_000_000}),
         ("post", {"name": "mia-2", "not_after": None}),
     ):
-        changed = await owner.ask(method, "/iam/users/mia", wish)
+        changed = await owner.ask(method, "/iam/users/mia", arguments)
         assert changed.code == "2.04", changed.said
         cddl.validate("user-info", changed.payload)
     mia = app.access.store.state.user("mia-2")
@@ -167,16 +171,16 @@ async def test_a_user_and_a_key_come_change_and_go(app: App, someone: Someone, c
 
 
 def token_of(text: str) -> bytes:
-    """The bytes of an invite, as docs/protocol.md §6.2 says, without handfast's code."""
+    """Decode the text of an invite by docs/protocol.md §6.2, without handfast's code."""
     symbols = text.removeprefix("HANDFAST:I*")[:-1]
     plain = symbols.translate(str.maketrans(CROCKFORD, RFC_4648))
     return base64.b32decode(plain + "=" * (-len(plain) % 8))
 
 
-async def test_an_invite_is_made_by_one_and_redeemed_by_another(
-    app: App, someone: Someone, cddl: Cddl
+async def test_one_client_creates_an_invite_and_another_redeems_it(
+    app: App, client_of: ClientOf, cddl: Cddl
 ) -> None:
-    owner, stranger = someone("owner"), someone("")
+    owner, invited = client_of("owner"), client_of("")
     made = await owner.ask("post", "/iam/invites", {"name": "mia", "role": "user"})
     assert made.code == "2.01"
     cddl.validate("invite-made", made.payload)
@@ -186,22 +190,22 @@ async def test_an_invite_is_made_by_one_and_redeemed_by_another(
 
     token = token_of(made.body["token"])
     cddl.validate("invite-token", token)
-    forged = await stranger.ask(
+    forged = await invited.ask(
         "post", "/iam/redeem", {"token": token[:-1] + bytes([token[-1] ^ 1])}
     )
     assert (forged.code, forged.body["handfast:problem"]["reason"]) == ("4.03", "invite")
-    redeemed = await stranger.ask("post", "/iam/redeem", {"token": token})
+    redeemed = await invited.ask("post", "/iam/redeem", {"token": token})
     assert redeemed.code == "2.04"
     cddl.validate("redeemed", redeemed.payload)
     assert redeemed.body == {"user": "mia", "role": "user", "name": "kitchen"}
-    me = await stranger.ask("get", "/iam/me")
+    me = await invited.ask("get", "/iam/me")
     cddl.validate("me", me.payload)
-    assert (me.body["user"], me.body["fingerprint"]) == ("mia", stranger.fingerprint)
+    assert (me.body["user"], me.body["fingerprint"]) == ("mia", invited.fingerprint)
     assert not app.access.store.state.invites
 
 
-async def test_the_trail_is_followed(app: App, someone: Someone) -> None:
-    owner = someone("owner")
+async def test_the_audit_trail_can_be_followed(app: App, client_of: ClientOf) -> None:
+    owner = client_of("owner")
     following = await owner.start("/events?last=1", "-s", 600)
     await following.until("c:2.05")
     audit = app.access.audit
@@ -213,8 +217,10 @@ async def test_the_trail_is_followed(app: App, someone: Someone) -> None:
     await following.end()
 
 
-async def test_questions_and_refusals_can_be_read(app: App, someone: Someone, cddl: Cddl) -> None:
-    guest, owner = someone("guest"), someone("owner")
+async def test_checks_and_error_responses_are_readable(
+    app: App, client_of: ClientOf, cddl: Cddl
+) -> None:
+    guest, owner = client_of("guest"), client_of("owner")
     may = await guest.ask("get", "/iam/check?action=Hello:Get")
     cddl.validate("check", may.payload)
     assert may.body == {"action": "Hello:Get", "allowed": True}
@@ -232,7 +238,7 @@ async def test_questions_and_refusals_can_be_read(app: App, someone: Someone, cd
         "you may not do this here",
         "You lack the right Iam:AddUser.",
     )
-    assert "You lack the right Iam:AddUser." in refused.said  # on the client's screen, too
+    assert "You lack the right Iam:AddUser." in refused.said  # the client prints it as well
     for path in ("/events", "/iam/invites", f"/iam/users/owner/keys/{NEW}"):
         method = "put" if NEW in path else "get"
         assert (await guest.ask(method, path)).code == "4.03"

@@ -1,4 +1,4 @@
-"""Our client against libcoap's example server, once on OpenSSL and once on GnuTLS."""
+"""Our client against libcoap's example server, built on OpenSSL and on GnuTLS."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SECONDS = 30.0
 BIG = bytes(number * 7 % 251 for number in range(5000))
 
 
-class Library:
-    """A running coap-server: where it is, and its process."""
+class ForeignServer:
+    """A running coap-server: its process and its DTLS address."""
 
     def __init__(self, program: ForeignProgram, address: Address) -> None:
         self.program = program
@@ -37,23 +37,25 @@ class Library:
         for name in ("coap-server-openssl", "coap-server-gnutls")
     ]
 )
-async def library(request: pytest.FixtureRequest, run: Run, theirs: Keys, ports: Ports) -> Library:
-    """The server, ready. It speaks CoAP on one port and CoAP over DTLS on the next."""
+async def foreign_server(
+    request: pytest.FixtureRequest, run: Run, theirs: Keys, ports: Ports
+) -> ForeignServer:
+    """Start the server, which serves CoAP on one port and CoAP over DTLS on the next."""
     for _ in range(5):  # another process may take the port first
         first = ports.free(next_too=True)
         options = ("-A", first.host, "-p", first.port, "-d", 10, "-v", 7)
         program = await run(request.param, *options, *theirs.coap)
         dtls = ports.after(first)
         if await program.says(f"created DTLS endpoint {dtls}"):
-            return Library(program, dtls)
-    pytest.fail(f"it found no port: {program.said}")
+            return ForeignServer(program, dtls)
+    pytest.fail(f"coap-server found no free port: {program.said}")
 
 
 @pytest.fixture
 async def connection(
-    library: Library, caller: CoapsClient, theirs: Keys
+    foreign_server: ForeignServer, caller: CoapsClient, theirs: Keys
 ) -> AsyncIterator[CoapsConnection]:
-    one = await caller.connect(library.address, pinned=theirs.fingerprint)
+    one = await caller.connect(foreign_server.address, pinned=theirs.fingerprint)
     yield one
     await one.close()
 
@@ -66,7 +68,9 @@ async def ask(
     return await connection.request(message, timeout=SECONDS)
 
 
-async def test_reads(connection: CoapsConnection, theirs: Keys) -> None:
+async def test_our_client_reads_resources_and_error_codes(
+    connection: CoapsConnection, theirs: Keys
+) -> None:
     assert connection.peer.fingerprint == theirs.fingerprint
     assert connection.peer.extended_master_secret
     root = await ask(connection, "/")
@@ -77,7 +81,7 @@ async def test_reads(connection: CoapsConnection, theirs: Keys) -> None:
     assert (await ask(connection, "/", Code.DELETE)).code == Code.METHOD_NOT_ALLOWED
 
 
-async def test_lists_what_there_is(connection: CoapsConnection) -> None:
+async def test_our_client_lists_the_resources(connection: CoapsConnection) -> None:
     listed = await ask(connection, "/.well-known/core")
     assert listed.opt.content_format == 40
     assert b"</time>" in listed.payload
@@ -85,7 +89,9 @@ async def test_lists_what_there_is(connection: CoapsConnection) -> None:
 
 
 @pytest.mark.parametrize("path", ["/example_data", "/made/just/now"])
-async def test_writes_and_reads_in_blocks(connection: CoapsConnection, path: str) -> None:
+async def test_our_client_writes_and_reads_in_blocks(
+    connection: CoapsConnection, path: str
+) -> None:
     written = await ask(connection, path, Code.PUT, payload=BIG)
     assert written.code in (Code.CREATED, Code.CHANGED)
     read = await ask(connection, path)
@@ -95,13 +101,15 @@ async def test_writes_and_reads_in_blocks(connection: CoapsConnection, path: str
     assert (await ask(connection, path)).payload == BIG[::-1]
 
 
-async def test_waits_for_a_separate_response(connection: CoapsConnection) -> None:
+async def test_our_client_waits_for_a_separate_response(connection: CoapsConnection) -> None:
     answer = await ask(connection, "/async", uri_query=["1"])
     assert (answer.code, answer.payload) == (Code.CONTENT, b"done")
-    assert answer.mtype is aiocoap.CON  # on its own, not upon the acknowledgement
+    assert answer.mtype is aiocoap.CON  # separate, not piggybacked on the acknowledgement
 
 
-async def test_observes_and_stops(connection: CoapsConnection, library: Library) -> None:
+async def test_our_client_observes_and_stops(
+    connection: CoapsConnection, foreign_server: ForeignServer
+) -> None:
     seen: list[int] = []
     message = aiocoap.Message(code=Code.GET, uri_path=["time"], uri_query=["ticks"])
     async for reading in connection.observe(message):
@@ -109,47 +117,51 @@ async def test_observes_and_stops(connection: CoapsConnection, library: Library)
         if len(seen) == 3:
             break
     assert sorted(seen) == seen
-    # The session is still good for other things.
+    # The session is still usable.
     assert (await ask(connection, "/")).code is Code.CONTENT
-    assert "Observe:0" in library.program.said
+    assert "Observe:0" in foreign_server.program.said
 
 
-async def test_stops_at_a_wrong_key_before_any_request(
-    library: Library, caller: CoapsClient, theirs: Keys
+async def test_our_client_sends_no_request_to_a_server_with_another_key(
+    foreign_server: ForeignServer, caller: CoapsClient, theirs: Keys
 ) -> None:
     expected = Fingerprint.parse("ab" * 32)
     with pytest.raises(PinMismatch) as caught:
-        await caller.connect(library.address, pinned=expected)
+        await caller.connect(foreign_server.address, pinned=expected)
     assert caught.value.expected == expected.hex
     assert caught.value.actual == theirs.fingerprint.hex
-    # The server is told why: alert 48, unknown_ca.
-    said = await library.program.until("unknown" if "openssl" in library.program.name else "'48'")
+    # The client sends alert 48 (unknown_ca).
+    said = await foreign_server.program.until(
+        "unknown" if "openssl" in foreign_server.program.name else "'48'"
+    )
     assert "lert" in said
     assert "c:GET" not in said
 
 
-async def test_resumes_where_the_library_does(
-    library: Library, caller: CoapsClient, theirs: Keys
+async def test_our_client_resumes_a_session_if_the_server_issues_tickets(
+    foreign_server: ForeignServer, caller: CoapsClient, theirs: Keys
 ) -> None:
-    first = await caller.connect(library.address, pinned=theirs.fingerprint)
+    first = await caller.connect(foreign_server.address, pinned=theirs.fingerprint)
     await ask(first, "/")
     await first.close()
-    second = await caller.connect(library.address, pinned=theirs.fingerprint)
-    assert second.resumed is ("openssl" in library.program.name)  # libcoap on GnuTLS has no tickets
+    second = await caller.connect(foreign_server.address, pinned=theirs.fingerprint)
+    assert second.resumed is ("openssl" in foreign_server.program.name)  # no tickets on GnuTLS
     assert second.peer.fingerprint == theirs.fingerprint
     assert second.peer.exporter != first.peer.exporter
     assert (await ask(second, "/")).code is Code.CONTENT
 
 
-async def test_hears_the_goodbye(connection: CoapsConnection, library: Library) -> None:
+async def test_a_close_notify_ends_the_connection(
+    connection: CoapsConnection, foreign_server: ForeignServer
+) -> None:
     message = aiocoap.Message(code=Code.GET, uri_path=["time"])
     codes = []
     async for reading in connection.observe(message):
         codes.append(reading.code)
-        library.program.interrupt()  # it tells its observers that the resource has gone
+        foreign_server.program.interrupt()  # the server sends 4.04 to its observers
     assert codes[0] is Code.CONTENT
     assert codes[-1] is Code.NOT_FOUND
-    await library.program.end()
-    with pytest.raises(Unreachable):  # not TimedOut: close_notify came
+    await foreign_server.program.end()
+    with pytest.raises(Unreachable):  # a lost server would be TimedOut
         await ask(connection, "/")
     assert not connection.is_open

@@ -1,7 +1,7 @@
-"""J-PAKE with Mbed TLS in the ecjpake profile: both roles, both ways, many runs.
+"""EC-JPAKE with Mbed TLS: both roles and both orders of messages, many times.
 
-The foreign side is a small C program around the library (mbedtls/ecjpake.c, made by mbedtls/build);
-it takes one command a line and gives one answer a line.
+The foreign side is a small C program for the library (mbedtls/ecjpake.c, built by mbedtls/build);
+it reads one command per line and prints one answer per line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 TOOL = "mbedtls-ecjpake"
-VERIFY_FAILED, BAD_INPUT = "refused 4e00", "refused 4f80"  # of ecp.h
+VERIFY_FAILED, BAD_INPUT = "refused 4e00", "refused 4f80"  # error codes of ecp.h
 OTHER = {"client": "server", "server": "client"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_tool(TOOL)]
@@ -85,7 +85,7 @@ def foreign() -> Iterator[Start]:
 
 
 def run(first: EcJpake | Foreign, second: EcJpake | Foreign) -> None:
-    """`first` is asked first in both rounds."""
+    """Exchange both rounds; `first` sends the first message of each."""
     second.read_round_one(first.write_round_one())
     first.read_round_one(second.write_round_one())
     second.read_round_two(first.write_round_two())
@@ -93,22 +93,22 @@ def run(first: EcJpake | Foreign, second: EcJpake | Foreign) -> None:
 
 
 @pytest.mark.parametrize("role", OTHER)
-@pytest.mark.parametrize("we_begin", [True, False], ids=["we begin", "they begin"])
+@pytest.mark.parametrize("we_send_first", [True, False], ids=["we send first", "they send first"])
 @pytest.mark.parametrize("password", ["threadjpaketest", "4821-9930", "1", "p" * 64])
-def test_both_come_to_the_same_secret(
-    foreign: Start, role: str, we_begin: bool, password: str
+def test_both_sides_derive_the_same_secret(
+    foreign: Start, role: str, we_send_first: bool, password: str
 ) -> None:
     for _ in range(10):
         us, them = (
             EcJpake(role, password.encode(), random_bytes=urandom),
             foreign(OTHER[role], password),
         )
-        run(*((us, them) if we_begin else (them, us)))
+        run(*((us, them) if we_send_first else (them, us)))
         assert us.premaster() == them.premaster()
 
 
-def test_short_proofs_are_read_both_ways(foreign: Start) -> None:
-    """r without its leading zeros: each side meets some of the other's in that number of rounds."""
+def test_proofs_without_leading_zeros_are_accepted_both_ways(foreign: Start) -> None:
+    """r is encoded without leading zeros; the loop ends when each side has sent a short one."""
     shortest = {"client": 330, "server": 330}
     while max(shortest.values()) == 330:
         us, them = EcJpake("client", b"1", random_bytes=urandom), foreign("server", "1")
@@ -121,14 +121,14 @@ def test_short_proofs_are_read_both_ways(foreign: Start) -> None:
 
 
 @pytest.mark.parametrize("role", OTHER)
-def test_another_password_gives_another_secret(foreign: Start, role: str) -> None:
+def test_different_passwords_give_different_secrets(foreign: Start, role: str) -> None:
     us, them = EcJpake(role, b"48219930", random_bytes=urandom), foreign(OTHER[role], "48219931")
     run(us, them)
     assert us.premaster() != them.premaster()
 
 
 @pytest.mark.parametrize("role", OTHER)
-def test_both_refuse_what_is_not_proved(foreign: Start, role: str) -> None:
+def test_both_sides_refuse_an_invalid_proof(foreign: Start, role: str) -> None:
     us, them = EcJpake(role, b"1", random_bytes=urandom), foreign(OTHER[role], "1")
     ours, theirs = us.write_round_one(), them.write_round_one()
     assert them.ask("read-one", ours[:-1] + bytes([ours[-1] ^ 1])) == VERIFY_FAILED
@@ -138,7 +138,7 @@ def test_both_refuse_what_is_not_proved(foreign: Start, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", OTHER)
-def test_both_refuse_their_own_words(foreign: Start, role: str) -> None:
+def test_both_sides_refuse_their_own_messages(foreign: Start, role: str) -> None:
     us, them = EcJpake(role, b"1", random_bytes=urandom), foreign(OTHER[role], "1")
     assert them.ask("read-one", them.write_round_one()) == VERIFY_FAILED
     with pytest.raises(JpakeError):
@@ -146,7 +146,7 @@ def test_both_refuse_their_own_words(foreign: Start, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", OTHER)
-def test_both_refuse_a_round_with_something_behind_it(foreign: Start, role: str) -> None:
+def test_both_sides_refuse_trailing_bytes(foreign: Start, role: str) -> None:
     us, them = EcJpake(role, b"1", random_bytes=urandom), foreign(OTHER[role], "1")
     assert them.ask("read-one", us.write_round_one() + b"\0") == BAD_INPUT
     with pytest.raises(JpakeError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Awaitable["Daemon"]]
 
-SECONDS = 60  # -B: when the client itself gives up
+SECONDS = 60  # -B: the timeout of the client
 ROOT = Path(__file__).parents[2]
 
 
@@ -51,7 +51,7 @@ class Daemon:
         return json.loads(said.splitlines()[-1])
 
     async def answer(self, verb: str) -> None:
-        """`accept` or `refuse`, to the client that waits."""
+        """Run `accept` or `refuse` for the client that waits."""
         (waiting,) = (await self.ask("pending"))["pending"]
         await self.ask(verb, waiting["id"])
 
@@ -72,8 +72,8 @@ async def start(run: Run, tmp_path: Path) -> Start:
     return started
 
 
-class Stock:
-    """The foreign client with its key."""
+class StockClient:
+    """The foreign client with its key pair."""
 
     def __init__(self, run: Run, name: str, keys: Keys) -> None:
         self._run = run
@@ -84,8 +84,8 @@ class Stock:
         got = await self._run(self.name, *self.keys.coap, "-B", SECONDS, *options, uri)
         return (await got.end()).strip()
 
-    async def asks_to_pair(self, daemon: Daemon, query: str = "") -> ForeignProgram:
-        """With the request acknowledged, so that a person can be asked now."""
+    async def request_pairing(self, daemon: Daemon, query: str = "") -> ForeignProgram:
+        """Send `POST /pair` and wait until the device has acknowledged it."""
         options = ("-v", 7, "-m", "post", "-B", SECONDS)
         uri = daemon.uri(f"/pair{query}", pairing=True)
         pairing = await self._run(self.name, *self.keys.coap, *options, uri)
@@ -103,19 +103,19 @@ class Stock:
         for name in ("coap-client-openssl", "coap-client-gnutls")
     ]
 )
-def stock(request: pytest.FixtureRequest, run: Run, theirs: Keys) -> Stock:
-    return Stock(run, request.param, theirs)
+def stock(request: pytest.FixtureRequest, run: Run, theirs: Keys) -> StockClient:
+    return StockClient(run, request.param, theirs)
 
 
-async def test_accepted_it_reads_hello(start: Start, stock: Stock) -> None:
+async def test_an_accepted_client_reads_hello(start: Start, stock: StockClient) -> None:
     daemon = await start()
     before = await stock.get(daemon.uri("/hello"))
     assert before.startswith("4.03")
     assert "this device does not know your key" in before
-    assert "handfast-device open" in before  # what to do about it
+    assert "handfast-device open" in before  # the advice
 
     await daemon.open()
-    pairing = await stock.asks_to_pair(daemon)
+    pairing = await stock.request_pairing(daemon)
     (asked,) = (await daemon.ask("pending"))["pending"]
     assert asked["fingerprint"] == stock.keys.fingerprint.hex
     await daemon.answer("accept")
@@ -128,10 +128,12 @@ async def test_accepted_it_reads_hello(start: Start, stock: Stock) -> None:
     assert [key["fingerprint"] for key in user["keys"]] == [stock.keys.fingerprint.hex]
 
 
-async def test_paired_it_may_ask_again_and_nobody_is_asked(start: Start, stock: Stock) -> None:
+async def test_a_paired_client_can_pair_again_without_confirmation(
+    start: Start, stock: StockClient
+) -> None:
     daemon = await start()
     await daemon.open()
-    pairing = await stock.asks_to_pair(daemon, "?name=radio")
+    pairing = await stock.request_pairing(daemon, "?name=radio")
     await daemon.answer("accept")
     await pairing.until("paired as radio with role owner")
     await pairing.end()
@@ -143,10 +145,12 @@ async def test_paired_it_may_ask_again_and_nobody_is_asked(start: Start, stock: 
     assert [user["name"] for user in (await daemon.ask("users", "list"))["users"]] == ["radio"]
 
 
-async def test_refused_it_is_told_and_nothing_is_kept(start: Start, stock: Stock) -> None:
+async def test_a_refused_client_gets_an_error_and_is_not_stored(
+    start: Start, stock: StockClient
+) -> None:
     daemon = await start()
     await daemon.open()
-    pairing = await stock.asks_to_pair(daemon)
+    pairing = await stock.request_pairing(daemon)
     await daemon.answer("refuse")
     assert "the device's user refused" in await pairing.end()
     assert "c:4.03" in pairing.said
@@ -154,7 +158,9 @@ async def test_refused_it_is_told_and_nothing_is_kept(start: Start, stock: Stock
     assert (await stock.get(daemon.uri("/hello"))).startswith("4.03")
 
 
-async def test_in_strict_mode_its_hop_limit_gives_it_away(start: Start, stock: Stock) -> None:
+async def test_strict_mode_refuses_the_hop_limit_of_the_client(
+    start: Start, stock: StockClient
+) -> None:
     daemon = await start(local="strict")
     await daemon.open()
     answer = await stock.get(daemon.uri("/pair", pairing=True), "-m", "post")
@@ -164,8 +170,8 @@ async def test_in_strict_mode_its_hop_limit_gives_it_away(start: Start, stock: S
     assert (await daemon.ask("pending"))["pending"] == []
 
 
-async def test_without_a_certificate_it_is_refused_on_both_ports(
-    start: Start, stock: Stock
+async def test_a_client_without_a_certificate_is_refused_on_both_ports(
+    start: Start, stock: StockClient
 ) -> None:
     daemon = await start()
     await daemon.open()
@@ -176,13 +182,13 @@ async def test_without_a_certificate_it_is_refused_on_both_ports(
     assert counters["pairing"]["handshakes-without-certificate"] == 1
 
 
-async def test_revoked_while_it_observes_it_is_cut_off(
-    start: Start, stock: Stock, run: Run
+async def test_a_client_revoked_while_it_observes_is_disconnected(
+    start: Start, stock: StockClient, run: Run
 ) -> None:
     daemon = await start()
     await daemon.ask("users", "add", "olga", "--role", "owner", "--key", "ab" * 32)
     await daemon.open()
-    pairing = await stock.asks_to_pair(daemon, "?name=radio")
+    pairing = await stock.request_pairing(daemon, "?name=radio")
     await daemon.answer("accept")
     await pairing.until("paired as radio with role guest")
     options = ("-v", 7, "-s", 600)

@@ -1,4 +1,4 @@
-"""tinydtls, a small DTLS for small devices that knows shared secrets only, against our server."""
+"""tinydtls, a DTLS library for small devices with only pre-shared keys, against our server."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 if TYPE_CHECKING:
     from tests.kit.serve import Serve, Served
 
-HANDSHAKE_FAILURE = (2, 40)  # level fatal, RFC 5246 §7.2
-MAPPED = "::ffff:127.0.0.1"  # tinydtls knows IPv6 addresses only
+HANDSHAKE_FAILURE = (2, 40)  # level and description, RFC 5246 §7.2
+MAPPED = "::ffff:127.0.0.1"  # tinydtls supports only IPv6 addresses
 
 
-class Tiny(asyncio.DatagramProtocol):
-    """One client of tinydtls on a socket of the test; `alerts` is what it was told."""
+class TinyDtlsClient(asyncio.DatagramProtocol):
+    """A client of tinydtls on a socket of the test; `alerts` holds the alerts that it received."""
 
     def __init__(self, served: Served) -> None:
-        from DTLSSocket import dtls  # noqa: PLC0415 - it may not be there
+        from DTLSSocket import dtls  # noqa: PLC0415 - an optional module
 
         self.alerts: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
         self.port = served.server.port
@@ -26,8 +26,8 @@ class Tiny(asyncio.DatagramProtocol):
             read=lambda _address, _data: 0,
             write=self._write,
             event=self._event,
-            pskId=b"somebody",
-            pskStore={b"somebody": b"a shared secret"},
+            pskId=b"user",
+            pskStore={b"user": b"a shared secret"},
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -42,16 +42,16 @@ class Tiny(asyncio.DatagramProtocol):
         return len(data)
 
     def _event(self, level: int, code: int) -> int:
-        if level:  # 0 is about its own progress
+        if level:  # level 0 is an event of tinydtls, not an alert
             self.alerts.put_nowait((level, code))
         return 0
 
 
 @pytest.mark.needs_module("DTLSSocket")
-async def test_tinydtls_is_told_that_no_suite_fits(serve: Serve) -> None:
+async def test_tinydtls_gets_a_handshake_failure_alert(serve: Serve) -> None:
     served = await serve()
     transport, tiny = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: Tiny(served), remote_addr=("127.0.0.1", served.server.port)
+        lambda: TinyDtlsClient(served), remote_addr=("127.0.0.1", served.server.port)
     )
     assert await tiny.alerts.get() == HANDSHAKE_FAILURE
     transport.close()

@@ -133,7 +133,7 @@ class Cddl:
         return match[1] + "".join(map(self.definition, groups))
 
 
-class Paper:
+class ProtocolDocument:
     """`docs/protocol.md`."""
 
     def __init__(self, text: str) -> None:

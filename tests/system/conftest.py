@@ -1,4 +1,4 @@
-"""The stage on which devices and clients run as processes."""
+"""Devices and clients as processes."""
 
 from collections.abc import Iterator
 from pathlib import Path

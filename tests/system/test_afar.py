@@ -1,10 +1,10 @@
-"""Remote access: through a router, to a forwarded port, in separate network namespaces.
+"""Remote access through a port forwarded by a router, in separate network namespaces.
 
     device 192.0.2.10 ─┐
     near   192.0.2.20 ─┴─ bridge 192.0.2.1 ─ router ─ 198.51.100.1 ── 198.51.100.9 far
 
-The router forwards a UDP port to the device's regular port, as people do at home. As an attack it
-forwards the pairing port as well, and masquerades, so that every client seems to be on the link.
+The router forwards a UDP port to the device's regular port, as in a home network. In the attacks it
+also forwards the pairing port and masquerades, so that every client seems to be on the link.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root, pytest.mark.needs_tool("ip", "nft")]
 
-REGULAR, PAIRING = 5684, 5685  # of the device; its namespace has no other
-FORWARDED, ATTACKED = 15684, 15685  # of the router's outer side
+REGULAR, PAIRING = 5684, 5685  # the device's ports, in its own namespace
+FORWARDED, ATTACKED = 15684, 15685  # the router's outer ports
 LAN: Final = {"router": "192.0.2.1", "device": "192.0.2.10", "near": "192.0.2.20"}
 OUTSIDE: Final = "198.51.100.1"
 FAR: Final = "198.51.100.9"
@@ -46,34 +46,34 @@ except PeerError as error:
 """
 
 
-class Streets:
+class HomeNetwork:
     """Four network namespaces: a LAN, its router, and a host on the other side."""
 
     def __init__(self) -> None:
         self._mark = f"handfast-{secrets.token_hex(4)}"
         self._made: list[str] = []
 
-    def name(self, where: str) -> str:
-        return f"{self._mark}-{where}"
+    def namespace(self, host: str) -> str:
+        return f"{self._mark}-{host}"
 
-    def place(self, where: str) -> tuple[str, ...]:
-        """The prefix of a command that runs there."""
-        return ("ip", "netns", "exec", self.name(where))
+    def place(self, host: str) -> tuple[str, ...]:
+        """The prefix of a command that runs in the namespace of a host."""
+        return ("ip", "netns", "exec", self.namespace(host))
 
     def build(self) -> None:
-        for where in ("router", "device", "near", "far"):
-            self._made.append(where)
-            ip("netns", "add", self.name(where))
+        for host in ("router", "device", "near", "far"):
+            self._made.append(host)
+            ip("netns", "add", self.namespace(host))
             # No duplicate address detection: link-local addresses can be used at once.
-            self.write(where, "net/ipv6/conf/default/accept_dad", "0")
-            self._ip(where, "link", "set", "lo", "up")
+            self.write(host, "net/ipv6/conf/default/accept_dad", "0")
+            self._ip(host, "link", "set", "lo", "up")
         self._ip("router", "link", "add", "br0", "type", "bridge")
         self._up("router", "br0", LAN["router"])
-        for where in ("device", "near"):
-            self._wire(where, "eth0", f"to-{where}")
-            self._ip("router", "link", "set", f"to-{where}", "master", "br0", "up")
-            self._up(where, "eth0", LAN[where])
-            self._ip(where, "route", "add", "default", "via", LAN["router"])
+        for host in ("device", "near"):
+            self._wire(host, "eth0", f"to-{host}")
+            self._ip("router", "link", "set", f"to-{host}", "master", "br0", "up")
+            self._up(host, "eth0", LAN[host])
+            self._ip(host, "route", "add", "default", "via", LAN["router"])
         self._wire("far", "eth0", "wan")
         self._up("router", "wan", OUTSIDE)
         self._up("far", "eth0", FAR)
@@ -88,37 +88,37 @@ class Streets:
         self.forward(FORWARDED, REGULAR)
 
     def forward(self, outer: int, inner: int) -> None:
-        """A port of the router leads to the device."""
+        """Forward a UDP port of the router to a port of the device."""
         rule = f'iifname "wan" udp dport {outer} dnat to {LAN["device"]}:{inner}'
         self.rules("router", f"add rule ip home inwards {rule}")
 
-    def forward_nothing(self) -> None:
+    def remove_forwarding(self) -> None:
         self.rules("router", "flush chain ip home inwards")
 
-    def masquerade_inwards(self) -> None:
-        """Every client from outside seems to be the router, which is on the link."""
+    def masquerade_inbound(self) -> None:
+        """Replace the source address of outside clients by the router's, which is on the link."""
         self.rules("router", 'add rule ip home outwards oifname "br0" masquerade')
 
-    def rules(self, where: str, *lines: str) -> None:
-        run(*self.place(where), "nft", "-f", "-", given="\n".join(lines))
+    def rules(self, host: str, *lines: str) -> None:
+        run(*self.place(host), "nft", "-f", "-", given="\n".join(lines))
 
-    def write(self, where: str, setting: str, value: str) -> None:
-        run(*self.place(where), "tee", f"/proc/sys/{setting}", given=value)
+    def write(self, host: str, setting: str, value: str) -> None:
+        run(*self.place(host), "tee", f"/proc/sys/{setting}", given=value)
 
-    def _wire(self, where: str, here: str, at_router: str) -> None:
-        peer = ("peer", "name", at_router, "netns", self.name("router"))
-        self._ip(where, "link", "add", here, "type", "veth", *peer)
+    def _wire(self, host: str, here: str, at_router: str) -> None:
+        peer = ("peer", "name", at_router, "netns", self.namespace("router"))
+        self._ip(host, "link", "add", here, "type", "veth", *peer)
 
-    def _up(self, where: str, interface: str, address: str) -> None:
-        self._ip(where, "address", "add", f"{address}/24", "dev", interface)
-        self._ip(where, "link", "set", interface, "up")
+    def _up(self, host: str, interface: str, address: str) -> None:
+        self._ip(host, "address", "add", f"{address}/24", "dev", interface)
+        self._ip(host, "link", "set", interface, "up")
 
-    def _ip(self, where: str, *args: str) -> None:
-        ip("-n", self.name(where), *args)
+    def _ip(self, host: str, *args: str) -> None:
+        ip("-n", self.namespace(host), *args)
 
     def remove(self) -> None:
-        """Delete all of them, whatever became of one; their interfaces go with them."""
-        names = [self.name(where) for where in self._made]
+        """Delete all namespaces with their interfaces, even if one deletion fails."""
+        names = [self.namespace(host) for host in self._made]
         ended = [attempt("ip", "netns", "delete", name) for name in names]
         assert all(one.returncode == 0 for one in ended), ended
 
@@ -139,8 +139,8 @@ def ip(*args: str) -> None:
 
 
 @pytest.fixture
-def streets() -> Iterator[Streets]:
-    made = Streets()
+def network() -> Iterator[HomeNetwork]:
+    made = HomeNetwork()
     try:
         made.build()
         yield made
@@ -149,12 +149,12 @@ def streets() -> Iterator[Streets]:
 
 
 @pytest.fixture
-def kitchen(streets: Streets, stage: Stage) -> Device:
-    """A device on the LAN as it comes out of the box: announced, strict, on the usual ports."""
+def kitchen(network: HomeNetwork, stage: Stage) -> Device:
+    """A device on the LAN with default settings: announced, strict, on the default ports."""
     device = stage.device(announced=True)
-    device.place = streets.place("device")
+    device.place = network.place("device")
     device.run_options, device.port = [], REGULAR
-    # A cable between namespaces leads to another one, so it is a link only if it is named.
+    # A veth interface is not local by default, so the settings must name it.
     settings = device.home / "device.d" / "cable.toml"
     settings.parent.mkdir()
     settings.write_text('[network]\nlocal_interfaces = ["eth0"]\n')
@@ -163,81 +163,81 @@ def kitchen(streets: Streets, stage: Stage) -> Device:
 
 
 @pytest.fixture
-def anna(streets: Streets, stage: Stage) -> Client:
-    """A user with a laptop, now on the LAN."""
-    return at(stage.client("anna"), streets, "near")
+def anna(network: HomeNetwork, stage: Stage) -> Client:
+    """A client on the LAN."""
+    return move(stage.client("anna"), network, "near")
 
 
-def at(client: Client, streets: Streets, where: str) -> Client:
-    """The same home folder, used in another place."""
-    client.place = streets.place(where)
+def move(client: Client, network: HomeNetwork, host: str) -> Client:
+    """Move a client to another host; its home folder stays the same."""
+    client.place = network.place(host)
     return client
 
 
-def acquainted(device: Device, client: Client) -> None:
-    """Both know each other, and the client knows the router's address too."""
+def pair_for_remote_access(device: Device, client: Client) -> None:
+    """Pair the client with the device and add the router's address to the client's entry."""
     device.admit(client, "anna")
     client.set_last_seen(device, f"{LAN['device']}:{REGULAR}")
     client.run("address", "kitchen", f"{OUTSIDE}:{FORWARDED}")
 
 
 def run_script(client: Client, stage: Stage) -> Program:
-    """A script of the client, in the place where it is."""
+    """Start a script with the client's home folder, on the client's current host."""
     home = {"HANDFAST_HOME": str(client.home)}
     return stage.start([*client.place, sys.executable, "-c", SCRIPT], env=home)
 
 
-# -- who has paired -------------------------------------------------------------------------------
+# -- paired clients -------------------------------------------------------------------------------
 
 
-def test_paired_at_home_and_on_from_afar(
-    streets: Streets, stage: Stage, kitchen: Device, anna: Client
+def test_a_client_paired_on_the_lan_is_served_from_another_network(
+    network: HomeNetwork, stage: Stage, kitchen: Device, anna: Client
 ) -> None:
     assert kitchen.boot()["local"] == {"mode": "strict", "allow_loopback": False}
-    paired = kitchen.pair(anna, "anna", target="kitchen").value  # by mDNS, over the bridge
+    paired = kitchen.pair(anna, "anna", target="kitchen").value  # found by mDNS over the bridge
     assert (paired["user"], paired["role"], paired["port"]) == ("anna", "owner", REGULAR)
     assert anna.json("whoami", "kitchen")["path"] == "local"
 
-    at(anna, streets, "far")  # where it was last seen, perhaps by IPv6, is of no use here
+    move(anna, network, "far")  # the last known address is unreachable from here
     anna.run("address", "kitchen", f"{OUTSIDE}:{FORWARDED}")
     said = run_script(anna, stage).end(code=0)
     assert said.err == ""
-    hello, where = said.out.splitlines()
+    hello, path = said.out.splitlines()
     assert hello.startswith("Hello anna")
-    assert where == f"remote {OUTSIDE}:{FORWARDED}"
+    assert path == f"remote {OUTSIDE}:{FORWARDED}"
     assert anna.json("whoami", "kitchen")["path"] == "remote"
 
-    # It is these two keys that know each other, wherever they are.
+    # The device identifies the client by its key at any address; another key is unpaired.
     observing = anna.start("--json", "observe", "kitchen", "/board")
     observing.until("\n", on="out")
     [session] = [one for one in kitchen.status()["sessions"] if one["user"]]
     assert session["fingerprint"] == anna.fingerprint
     assert session["address"].startswith(f"{FAR}:")
     assert not session["local"]
-    eve = at(stage.client("eve"), streets, "far")
+    eve = move(stage.client("eve"), network, "far")
     eve.know(kitchen, at=f"{OUTSIDE}:{FORWARDED}")
     eve.run("get", "kitchen", "/hello", code=10)
 
-    # And back home again.
-    at(anna, streets, "near")
+    # Back on the LAN, the same pairing is used.
+    move(anna, network, "near")
     assert anna.json("whoami", "kitchen")["path"] == "local"
     assert kitchen.users() == {"anna": [anna.fingerprint]}
 
 
-def test_an_impostor_at_the_forwarded_port_hears_nothing(
-    streets: Streets, stage: Stage, kitchen: Device, anna: Client
+def test_an_impostor_at_the_forwarded_port_receives_no_request(
+    network: HomeNetwork, stage: Stage, kitchen: Device, anna: Client
 ) -> None:
     kitchen.boot()
-    acquainted(kitchen, anna)
-    router = streets.place("router")
+    pair_for_remote_access(kitchen, anna)
+    router = network.place("router")
     impostor = stage.device("impostor")
     impostor.place = router
     impostor.boot()
     impostor.ask("users-add", wish={"name": "anna", "role": "owner", "keys": [anna.fingerprint]})
-    streets.forward_nothing()
-    at(anna, streets, "far")
+    network.remove_forwarding()
+    move(anna, network, "far")
 
-    # The true one behind the tap, to see that the tap sees.
+    # With the real device behind the tap, the tap records requests.
     gate = f"{OUTSIDE}:{FORWARDED}"
     tap, _ = stage.wiretap(f"{LAN['device']}:{REGULAR}", at=gate, place=router)
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
@@ -249,62 +249,64 @@ def test_an_impostor_at_the_forwarded_port_hears_nothing(
     assert refused["kind"] == "PinMismatch"
     assert kitchen.fingerprint in refused["message"]
     assert impostor.fingerprint in refused["message"]
-    said = tap.until("\n> 21/0", on="out")  # it is told to go away
+    said = tap.until("\n> 21/0", on="out")  # the client sends an alert
     assert "23/" not in said
     assert impostor.status()["sessions"] == []
     script = run_script(anna, stage).end(code=1)
     assert (script.out, script.err) == ("", "PinMismatch\n")
     assert "23/" not in tap.said("out")
-    # The client's opinion of the device has not changed.
+    # The stored entry of the device has not changed.
     [known] = anna.book.all()
     assert (known.fingerprint.hex, known.last_seen) == (kitchen.fingerprint, gate)
 
 
-# -- who has not ----------------------------------------------------------------------------------
+# -- unpaired clients -----------------------------------------------------------------------------
 
 
-def window_untouched(device: Device) -> None:
+def assert_window_untouched(device: Device) -> None:
     status = device.status()
     assert status["window"]["open"]
     assert (status["window"]["failures"], status["failures"], status["pending"]) == (0, 0, [])
     assert device.users() == {}
 
 
-def refused_as_not_local(device: Device, client: Client, target: str) -> None:
+def assert_refused_as_not_local(device: Device, client: Client, target: str) -> None:
     refused = client.ask_to_pair(device, target, "mallory").end(code=13).error
     assert refused["kind"] == "NotLocal"
     assert refused["advice"]
     assert not client.aliases
 
 
-def test_the_pairing_port_is_out_of_reach(streets: Streets, stage: Stage, kitchen: Device) -> None:
-    """The regular port alone is forwarded: nothing leads to /pair."""
+def test_the_pairing_port_is_unreachable_through_the_router(
+    network: HomeNetwork, stage: Stage, kitchen: Device
+) -> None:
+    """Only the regular port is forwarded, and it does not serve /pair."""
     kitchen.boot()
-    mallory = at(stage.client("mallory"), streets, "far")
+    mallory = move(stage.client("mallory"), network, "far")
     mallory.ask_to_pair(kitchen, f"{OUTSIDE}:{PAIRING}", "mallory").end(code=11)
     mallory.ask_to_pair(kitchen, f"{OUTSIDE}:{FORWARDED}", "mallory").end(code=10)
     mallory.know(kitchen, at=f"{OUTSIDE}:{FORWARDED}")
     for verb in ("get", "post"):
         mallory.run(verb, "kitchen", "/pair", code=10)
     assert kitchen.status()["counters"]["pairing"] == {}
-    window_untouched(kitchen)
+    assert_window_untouched(kitchen)
     kitchen.ask("users-add", wish={"name": "bob", "role": "owner", "keys": [mallory.fingerprint]})
     missing = mallory.run("--json", "post", "kitchen", "/pair", code=8).error
     assert "no such resource" in missing["message"]
 
 
 @pytest.mark.parametrize("masqueraded", [False, True], ids=["forwarded", "masqueraded"])
-def test_a_forwarded_pairing_port_lets_nobody_in(
-    streets: Streets, stage: Stage, kitchen: Device, anna: Client, *, masqueraded: bool
+def test_pairing_through_a_forwarded_pairing_port_is_refused(
+    network: HomeNetwork, stage: Stage, kitchen: Device, anna: Client, *, masqueraded: bool
 ) -> None:
     kitchen.boot()
-    streets.forward(ATTACKED, PAIRING)
+    network.forward(ATTACKED, PAIRING)
     if masqueraded:
-        streets.masquerade_inwards()
-    mallory = at(stage.client("mallory"), streets, "far")
-    refused_as_not_local(kitchen, mallory, f"{OUTSIDE}:{ATTACKED}")
-    window_untouched(kitchen)
-    # The trail tells how it came: one hop less, however near the source looks.
+        network.masquerade_inbound()
+    mallory = move(stage.client("mallory"), network, "far")
+    assert_refused_as_not_local(kitchen, mallory, f"{OUTSIDE}:{ATTACKED}")
+    assert_window_untouched(kitchen)
+    # The event shows the hop limit, which is reduced by one even if the source is masqueraded.
     [event] = kitchen.events("not-local")
     assert event.fingerprint == mallory.fingerprint
     assert (event.interface, event.hop_limit, event.result) == ("eth0", 254, "ttl")
@@ -312,24 +314,24 @@ def test_a_forwarded_pairing_port_lets_nobody_in(
     assert kitchen.pair(anna, "anna", target="kitchen").value["role"] == "owner"
 
 
-def test_an_owner_far_away_cannot_pair_either(
-    streets: Streets, kitchen: Device, anna: Client
-) -> None:
-    """Local is local: no role makes up for it."""
+def test_a_remote_owner_cannot_pair(network: HomeNetwork, kitchen: Device, anna: Client) -> None:
+    """Pairing requires a local client, whatever its role."""
     kitchen.boot()
-    acquainted(kitchen, anna)
+    pair_for_remote_access(kitchen, anna)
     kitchen.run("open", "--no-wait", "--role", "guest")
-    streets.forward(ATTACKED, PAIRING)
-    at(anna, streets, "far")
+    network.forward(ATTACKED, PAIRING)
+    move(anna, network, "far")
     assert anna.json("whoami", "kitchen")["role"] == "owner"
     refused = anna.ask_to_pair(kitchen, f"{OUTSIDE}:{ATTACKED}", "anna").end(code=13).error
     assert refused["kind"] == "NotLocal"
     assert anna.json("whoami", "kitchen")["path"] == "remote"
 
 
-def test_the_hop_limit_alone(streets: Streets, stage: Stage, kitchen: Device, anna: Client) -> None:
-    """A neighbour whose datagrams say 64, as those of stock clients do."""
-    streets.rules(
+def test_strict_mode_refuses_a_neighbour_with_hop_limit_64(
+    network: HomeNetwork, stage: Stage, kitchen: Device, anna: Client
+) -> None:
+    """Stock clients send a hop limit of 64; compat mode accepts them if they are on the link."""
+    network.rules(
         "near",
         "add table ip stock",
         "add chain ip stock out { type filter hook output priority mangle; }",
@@ -337,19 +339,19 @@ def test_the_hop_limit_alone(streets: Streets, stage: Stage, kitchen: Device, an
     )
     target = f"{LAN['device']}:{PAIRING}"
     kitchen.boot()
-    refused_as_not_local(kitchen, anna, target)
+    assert_refused_as_not_local(kitchen, anna, target)
     [event] = kitchen.events("not-local")
     assert (event.interface, event.hop_limit, event.result) == ("eth0", 64, "ttl")
     assert event.address.startswith(f"{LAN['near']}:")
-    window_untouched(kitchen)
+    assert_window_untouched(kitchen)
     kitchen.stop()
 
     assert kitchen.boot("--local", "compat")["local"]["mode"] == "compat"
-    # Compat drops that rule and no other: who is off the link stays outside.
-    streets.forward(ATTACKED, PAIRING)
-    mallory = at(stage.client("mallory"), streets, "far")
-    refused_as_not_local(kitchen, mallory, f"{OUTSIDE}:{ATTACKED}")
+    # Compat mode drops only this rule: a client that is not on the link is still refused.
+    network.forward(ATTACKED, PAIRING)
+    mallory = move(stage.client("mallory"), network, "far")
+    assert_refused_as_not_local(kitchen, mallory, f"{OUTSIDE}:{ATTACKED}")
     assert [one.result for one in kitchen.events("not-local")] == ["ttl", "prefix"]
-    window_untouched(kitchen)
+    assert_window_untouched(kitchen)
     assert kitchen.pair(anna, "anna", target=target).value["role"] == "owner"
     assert json.loads(anna.run("--json", "whoami", "kitchen").out)["path"] == "local"

@@ -47,7 +47,7 @@ def key_event(value: int) -> bytes:
     return struct.pack("@llHHi", 1, 0, EV_KEY, KEY_ENTER, value)
 
 
-def test_the_lamp_follows_requests_and_its_button(
+def test_the_lamp_is_switched_by_requests_and_by_its_button(
     stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     led, button = tmp_path / "led", tmp_path / "button"
@@ -90,13 +90,13 @@ def test_the_sensor_notifies_of_each_new_value(
     assert anna.json("get", "kitchen", "/temperature")["value"] == {"celsius": 41.3}
     observing = anna.start("--json", "observe", "kitchen", "/temperature", "--count", "2")
     observing.until("41.3", on="out")
-    file.write_text("\n")  # a measurement that fails
+    file.write_text("\n")  # a failed measurement
     file.write_text("42000\n")
     lines = [json.loads(line) for line in observing.end(code=0).out.splitlines()]
     assert [line["value"]["celsius"] for line in lines] == [41.3, 42.0]
 
 
-def test_many_devices_are_read_at_once(stage: Stage) -> None:
+def test_the_script_reads_many_devices_concurrently(stage: Stage) -> None:
     anna = stage.client("anna")
     for name in ("kitchen", "cellar", "attic"):
         device = stage.device(name)
@@ -116,7 +116,9 @@ def test_many_devices_are_read_at_once(stage: Stage) -> None:
 
 
 @pytest.mark.needs_tool("mosquitto")
-def test_the_bridge_publishes_and_obeys(stage: Stage, tmp_path: Path) -> None:
+def test_the_mqtt_bridge_publishes_states_and_executes_commands(
+    stage: Stage, tmp_path: Path
+) -> None:
     with socket.create_server((HOST, 0)) as free:
         port = int(free.getsockname()[1])
     configuration = tmp_path / "mosquitto.conf"

@@ -1,4 +1,4 @@
-"""The whole life of a pairing, with a real daemon and a real client as processes over real UDP."""
+"""Pairing, use and revocation with a real daemon and a real client as processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ COMPARE = ("--method", "compare")
 
 
 def shows(screen: str, fingerprint: str) -> bool:
-    """Whether all digits are there, in whatever groups and lines."""
+    """Whether the screen shows a fingerprint, whatever its groups and line breaks."""
     return fingerprint in re.sub(r"\s", "", screen)
 
 
 # -- first contact --------------------------------------------------------------------------------
 
 
-def test_a_pairing_outlives_restarts_and_power_cuts(stage: Stage) -> None:
+def test_a_pairing_survives_a_restart_and_a_kill_of_the_daemon(stage: Stage) -> None:
     device, anna = stage.device(announced=True), stage.client("anna")
     assert device.json("init", "--name", "kitchen")["fingerprint"] == device.fingerprint
     first = device.boot()
@@ -38,7 +38,7 @@ def test_a_pairing_outlives_restarts_and_power_cuts(stage: Stage) -> None:
     asking = anna.ask_to_pair(device, device.id, "anna")  # found by mDNS
     waiting = opening.pending()
     assert (waiting["name"], waiting["fingerprint"]) == ("anna", anna.fingerprint)
-    assert not anna.aliases, "stored before the device's user said yes"
+    assert not anna.aliases, "the client stored the device before its user confirmed"
     assert not device.users()
     assert (
         json.loads(device.run("accept", waiting["id"], "--json").out)["ceremony"]["name"] == "anna"
@@ -48,32 +48,34 @@ def test_a_pairing_outlives_restarts_and_power_cuts(stage: Stage) -> None:
     assert (paired["alias"], paired["user"], paired["role"]) == ("kitchen", "anna", "owner")
     assert paired["fingerprint"] == device.fingerprint
     assert device.users() == {"anna": [anna.fingerprint]}
-    assert not device.status()["window"]["open"], "it closes on success"
+    assert not device.status()["window"]["open"], "the window did not close after the success"
     for path in (anna.home / "devices.json", anna.home / "identity.pem"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-    def greets() -> None:
-        hello = anna.run("get", "kitchen", "/hello")  # no terminal: a question would be exit 2
+    def assert_greeted() -> None:
+        hello = anna.run(
+            "get", "kitchen", "/hello"
+        )  # without a terminal, a question would exit with 2
         assert hello.out.startswith("Hello anna")
         assert hello.err == ""
 
-    greets()
+    assert_greeted()
     port = device.port
     device.stop()
     assert not device.boot()["window"]["open"]
     assert device.port == port
-    greets()
+    assert_greeted()
     device.daemon.send(signal.SIGKILL)
     assert device.daemon.end().code == -signal.SIGKILL
-    [user] = device.json("users", "list")["users"]  # without a daemon, from the store
+    [user] = device.json("users", "list")["users"]  # read from the store, without a daemon
     assert [key["fingerprint"] for key in user["keys"]] == [anna.fingerprint]
     device.boot()
     assert device.users() == {"anna": [anna.fingerprint]}
-    greets()
+    assert_greeted()
     assert [event.user for event in device.events("paired")] == ["anna"]
 
 
-def test_who_is_not_paired_is_told_so(stage: Stage) -> None:
+def test_an_unpaired_client_gets_not_paired(stage: Stage) -> None:
     device, anna, eve = stage.device(), stage.client("anna"), stage.client("eve")
     device.boot()
     device.admit(anna, "anna")
@@ -85,13 +87,13 @@ def test_who_is_not_paired_is_told_so(stage: Stage) -> None:
     assert "handfast pair" in refused["advice"]
     for verb in (["whoami", "kitchen"], ["observe", "kitchen", "/board"], ["doctor", "kitchen"]):
         eve.run(*verb, code=10)
-    # Whatever it asks for, it learns no more.
+    # A missing resource returns the same error.
     assert eve.run("--json", "get", "kitchen", "/nothing", code=10).error == refused
     assert eve.fingerprint not in str(device.users())
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
 
 
-def test_a_closed_window_is_told(stage: Stage) -> None:
+def test_a_closed_window_is_reported_to_the_client(stage: Stage) -> None:
     device, anna = stage.device(announced=True), stage.client("anna")
     window = device.boot()["window"]
     device.run("close")
@@ -104,10 +106,10 @@ def test_a_closed_window_is_told(stage: Stage) -> None:
     assert not device.users()
 
 
-# -- no, on either side ---------------------------------------------------------------------------
+# -- refusal on either side -----------------------------------------------------------------------
 
 
-def test_the_devices_user_refuses(stage: Stage) -> None:
+def test_a_refusal_by_the_devices_user_stores_nothing(stage: Stage) -> None:
     device, anna = stage.device(), stage.client("anna")
     device.boot()
     opening = device.open()
@@ -124,8 +126,8 @@ def test_the_devices_user_refuses(stage: Stage) -> None:
     anna.run("get", "kitchen", "/hello", code=10)
 
 
-def test_another_fingerprint_than_expected(stage: Stage) -> None:
-    """The client stops inside the handshake: no request leaves it."""
+def test_an_unexpected_fingerprint_ends_the_handshake(stage: Stage) -> None:
+    """The client sends an alert and no request."""
     device, anna = stage.device(), stage.client("anna")
     device.boot()
     opening = device.open()
@@ -139,17 +141,17 @@ def test_another_fingerprint_than_expected(stage: Stage) -> None:
     assert not anna.aliases
     status = device.status()
     assert (status["pending"], status["failures"], status["window"]["failures"]) == ([], 0, 0)
-    said = tap.until("\n> 21/", on="out")  # the device is told by an alert
-    assert "22/0" in said
-    assert "23/" not in said, "something was sent to the wrong device"
-    # The same way with the right one: so the tap does see requests.
+    json_of = tap.until("\n> 21/", on="out")  # an alert to the device
+    assert "22/0" in json_of
+    assert "23/" not in json_of, "application data was sent to the wrong device"
+    # With the right fingerprint, the tap does record requests.
     right = anna.start(*args, device.fingerprint)
     tap.until("> 23/1", on="out")
     device.run("accept", opening.pending()["id"])
     right.end(code=0)
 
 
-def test_control_c_leaves_nothing_behind(stage: Stage) -> None:
+def test_ctrl_c_stores_nothing_and_the_window_stays_open(stage: Stage) -> None:
     device, anna = stage.device(), stage.client("anna")
     device.boot()
     opening = device.open()
@@ -172,7 +174,7 @@ def test_control_c_leaves_nothing_behind(stage: Stage) -> None:
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
 
 
-def test_a_missing_answer_names_the_flag(stage: Stage) -> None:
+def test_the_error_for_a_missing_value_names_its_option(stage: Stage) -> None:
     device, anna = stage.device(), stage.client("anna")
     window = device.boot()["window"]
     target = f"127.0.0.1:{window['port']}"
@@ -181,10 +183,10 @@ def test_a_missing_answer_names_the_flag(stage: Stage) -> None:
         assert "--expect-fingerprint" in asked.err
         assert asked.out == ""
     assert "--yes" in device.run("reset", code=2).err
-    assert device.status()["counters"]["pairing"] == {}, "it should not even have connected"
+    assert device.status()["counters"]["pairing"] == {}, "the client connected"
 
 
-# -- twice ----------------------------------------------------------------------------------------
+# -- pairing again --------------------------------------------------------------------------------
 
 
 def test_pairing_again_changes_nothing(stage: Stage) -> None:
@@ -193,7 +195,7 @@ def test_pairing_again_changes_nothing(stage: Stage) -> None:
     device.pair(anna, "anna")
     window = device.json("open", "--no-wait", "--role", "guest")["window"]
     target = f"127.0.0.1:{window['port']}"
-    again = anna.ask_to_pair(device, target, "anna").end(code=0).value  # no one has to accept
+    again = anna.ask_to_pair(device, target, "anna").end(code=0).value  # without confirmation
     assert (again["user"], again["role"], again["new"]) == ("anna", "owner", False)
     book = (anna.home / "devices.json").read_bytes()
     for client, name in ((anna, "annie"), (bob, "anna")):
@@ -209,24 +211,24 @@ def test_pairing_again_changes_nothing(stage: Stage) -> None:
     assert status["pending"] == []
 
 
-# -- revocation and goodbye -----------------------------------------------------------------------
+# -- revocation and shutdown ----------------------------------------------------------------------
 
 
-def observing(client: Client, device: Device) -> Program:
-    """`handfast observe`, which has shown its first state."""
+def start_observing(client: Client, device: Device) -> Program:
+    """Start `handfast observe` and wait for its first state."""
     program = client.start("--json", "observe", device.name, "/board")
     program.until("\n", on="out")
     return program
 
 
-def test_revocation_ends_what_goes_on(stage: Stage) -> None:
+def test_revocation_ends_a_running_observation(stage: Stage) -> None:
     device, anna, bob = stage.device(), stage.client("anna"), stage.client("bob")
     device.boot()
     device.admit(anna, "anna")
     device.admit(bob, "bob")
     tap, port = stage.wiretap(f"127.0.0.1:{device.port}")
     anna.set_last_seen(device, f"127.0.0.1:{port}")
-    annas, bobs = observing(anna, device), observing(bob, device)
+    annas, bobs = start_observing(anna, device), start_observing(bob, device)
     assert CLOSE_NOTIFY not in tap.said("out")
     device.run("users", "remove", "anna")
     # The device ends the session; the client does not have to find out by itself.
@@ -240,14 +242,14 @@ def test_revocation_ends_what_goes_on(stage: Stage) -> None:
     assert bob.run("get", "kitchen", "/hello").out.startswith("Hello bob")
 
 
-def test_sigterm_says_goodbye(stage: Stage) -> None:
+def test_sigterm_sends_close_notify_to_the_clients(stage: Stage) -> None:
     device, anna, bob = stage.device(), stage.client("anna"), stage.client("bob")
     device.boot()
     device.admit(anna, "anna")
     device.admit(bob, "bob")
     tap, port = stage.wiretap(f"127.0.0.1:{device.port}")
     bob.set_last_seen(device, f"127.0.0.1:{port}")
-    annas, bobs = observing(anna, device), observing(bob, device)
+    annas, bobs = start_observing(anna, device), start_observing(bob, device)
     assert CLOSE_NOTIFY not in tap.said("out")
     stopped = device.stop()
     tap.until(CLOSE_NOTIFY, on="out")
@@ -259,20 +261,20 @@ def test_sigterm_says_goodbye(stage: Stage) -> None:
     assert "error" not in stopped.err.lower()
 
 
-def test_one_daemon_per_home(stage: Stage) -> None:
+def test_a_second_daemon_of_a_home_is_refused(stage: Stage) -> None:
     device, anna = stage.device(), stage.client("anna")
     pid = device.boot()["pid"]
     device.admit(anna, "anna")
     second = device.run("run", "--allow-loopback", "--listen", "127.0.0.1", "--port", "0", code=1)
     assert re.search(rf"\b{pid}\b", second.err), second
-    assert device.status()["pid"] == pid, "the first one is not disturbed"
+    assert device.status()["pid"] == pid, "the first daemon was affected"
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
 
 
 # -- pipes and terminals --------------------------------------------------------------------------
 
 
-def test_pipes_get_one_object(stage: Stage) -> None:
+def test_output_to_a_pipe_is_one_json_object(stage: Stage) -> None:
     device, anna = stage.device(), stage.client("anna")
     assert device.json("fingerprint")["fingerprint"] == device.fingerprint
     device.boot()
@@ -280,20 +282,22 @@ def test_pipes_get_one_object(stage: Stage) -> None:
     assert paired.value["new"] is True
     assert re.fullmatch(r"(waiting for .*\n)?", paired.err)
 
-    def said(*args: str) -> dict[str, Any]:
+    def json_of(*args: str) -> dict[str, Any]:
         ended = anna.run("--json", *args)
         assert ended.err == ""
         return ended.value
 
-    assert [one["alias"] for one in said("devices")["devices"]] == ["kitchen"]
-    hello = said("get", "kitchen", "/hello")
+    assert [one["alias"] for one in json_of("devices")["devices"]] == ["kitchen"]
+    hello = json_of("get", "kitchen", "/hello")
     assert (hello["code"], hello["format"]) == ("2.05", "text")
     assert hello["value"].startswith("Hello anna")
-    assert said("whoami", "kitchen")["user"] == "anna"
-    assert said("address", "kitchen", "home.example:15684")["addresses"] == ["home.example:15684"]
-    assert said("address", "kitchen", "--remove")["addresses"] == []
-    assert said("rename", "kitchen", "küche")["alias"] == "küche"
-    assert said("get", "küche", "/board/load")["code"] == "2.05"
+    assert json_of("whoami", "kitchen")["user"] == "anna"
+    assert json_of("address", "kitchen", "home.example:15684")["addresses"] == [
+        "home.example:15684"
+    ]
+    assert json_of("address", "kitchen", "--remove")["addresses"] == []
+    assert json_of("rename", "kitchen", "küche")["alias"] == "küche"
+    assert json_of("get", "küche", "/board/load")["code"] == "2.05"
     states = anna.run("--json", "observe", "küche", "/board", "--count", "2").out.splitlines()
     assert [json.loads(state)["schema"] for state in states] == [1, 1]
     assert json.loads(anna.run("export").out)["schema"] == 1
@@ -306,7 +310,7 @@ def test_pipes_get_one_object(stage: Stage) -> None:
         assert told.err == ""
 
 
-def test_both_people_compare_on_their_terminals(stage: Stage) -> None:
+def test_both_users_compare_fingerprints_on_their_terminals(stage: Stage) -> None:
     device, anna = stage.device(), stage.client("anna")
     window = device.boot()["window"]
     board = device.start("open", terminal=True)
@@ -321,7 +325,7 @@ def test_both_people_compare_on_their_terminals(stage: Stage) -> None:
     board.type("perhaps")
     board.until("yes or no", on="screen")
     board.type("yes")
-    assert not anna.aliases, "this side's user was not heard yet"
+    assert not anna.aliases, "the client stored the device before its user confirmed"
     assert laptop.is_running
     laptop.type("y")
     assert "paired with kitchen as user anna, role owner" in laptop.end(code=0).out
@@ -329,9 +333,9 @@ def test_both_people_compare_on_their_terminals(stage: Stage) -> None:
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
 
 
-def test_no_at_either_terminal(stage: Stage) -> None:
+def test_answering_no_on_either_terminal_refuses(stage: Stage) -> None:
     device, anna = stage.device(), stage.client("anna")
-    window = device.boot(terminal=True)["window"]  # `run` asks in place, too
+    window = device.boot(terminal=True)["window"]  # `run` asks on its own terminal
     target = f"127.0.0.1:{window['port']}"
     for side, code in (("client", 1), ("device", 12)):
         seen = len(device.daemon.said("screen"))
@@ -339,7 +343,7 @@ def test_no_at_either_terminal(stage: Stage) -> None:
         screen = laptop.until("[yes/no]", on="screen")
         assert shows(screen, anna.fingerprint)
         assert shows(screen, device.fingerprint)
-        if side == "device":  # the question before had no answer here
+        if side == "device":  # the previous question was withdrawn
             device.daemon.until("Press Enter to see which one.", on="screen", since=seen)
             device.daemon.type("")
         device.daemon.until("[yes/no]", on="screen", since=seen)
@@ -358,8 +362,8 @@ def test_no_at_either_terminal(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_daemon_with_a_window_goes_at_once(stage: Stage, number: signal.Signals) -> None:
-    """A client that waits for the device's user learns that no decision will come."""
+def test_a_daemon_with_an_open_window_exits_at_once(stage: Stage, number: signal.Signals) -> None:
+    """A client that waits for the device's user is told that there will be no decision."""
     device, anna = stage.device(), stage.client("anna")
     device.boot()
     opening = device.open()

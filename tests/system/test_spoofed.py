@@ -1,6 +1,6 @@
-"""A real daemon that announces itself, a real client, and a neighbour that sends forged mDNS.
+"""A real daemon that announces itself, a real client, and a host that sends forged mDNS.
 
-The neighbour speaks on the loopback of this machine, and only under the id of its test's device.
+The attacker sends on the loopback interface, and only adverts with the ID of the test's device.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ HOST = "127.0.0.1"
 PAUSE_SECONDS = 0.05
 
 
-def lies_about(device: Device, rogue: Device) -> list[bytes]:
-    """Closed; at a rogue with another key; and at many addresses without a host."""
+def forged_adverts_of(device: Device, rogue: Device) -> list[bytes]:
+    """Adverts of a closed window, of a rogue device with another key, and of dead addresses."""
     device_id = Fingerprint.parse(device.fingerprint).device_id
     own = f"{instance_label(device.name, device_id)}.{SERVICE}"
     host = f"handfast-{device_id.lower()}.local."
@@ -55,27 +55,27 @@ def lies_about(device: Device, rogue: Device) -> list[bytes]:
 
 
 @contextmanager
-def neighbour(lies: list[bytes]) -> Iterator[None]:
-    """Says all of it again and again."""
-    over = threading.Event()
+def sending_repeatedly(packets: list[bytes]) -> Iterator[None]:
+    """Send all packets repeatedly until the context ends."""
+    stopped = threading.Event()
 
-    def shout() -> None:
+    def send() -> None:
         with mdns_sender(HOST) as sock:
-            while not over.wait(PAUSE_SECONDS):
-                for lie in lies:
-                    sock.send(lie)
+            while not stopped.wait(PAUSE_SECONDS):
+                for one in packets:
+                    sock.send(one)
 
-    thread = threading.Thread(target=shout)
+    thread = threading.Thread(target=send)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         thread.join()
 
 
 @pytest.mark.parametrize("form", ["label", "name", "id"])
-def test_a_person_pairs_while_a_neighbour_lies(stage: Stage, form: str) -> None:
+def test_a_user_pairs_while_an_attacker_sends_forged_adverts(stage: Stage, form: str) -> None:
     device, rogue = stage.device("spoofed", announced=True), stage.device("rogue")
     anna = stage.client("anna")
     for one in (device, rogue):
@@ -86,23 +86,23 @@ def test_a_person_pairs_while_a_neighbour_lies(stage: Stage, form: str) -> None:
         one.run("open", "--no-wait")
     target = {"label": label["text"], "name": device.name, "id": device.id}[form]
     proof = [] if form == "label" else ["--code", label["code"], "--yes"]
-    with neighbour(lies_about(device, rogue)):
+    with sending_repeatedly(forged_adverts_of(device, rogue)):
         anna.run("--interface", HOST, "pair", target, "--name", "anna", *proof)
         [known] = anna.book.all()
         assert known.fingerprint.hex == device.fingerprint
-        anna.book.put(replace(known, last_seen=f"{HOST}:9", port=9))  # it has moved
+        anna.book.put(replace(known, last_seen=f"{HOST}:9", port=9))  # the device has moved
         anna.run("--interface", HOST, "get", known.alias, "/hello")
     assert not rogue.events("ceremony-started")
 
 
-def test_only_lies_are_no_alarm(stage: Stage) -> None:
+def test_forged_adverts_alone_raise_unreachable(stage: Stage) -> None:
     device, rogue, anna = stage.device("spoofed"), stage.device("rogue"), stage.client("anna")
     for one in (device, rogue):
         one.boot()
         one.run("close")
         one.run("open", "--no-wait")
     text = device.json("label")["label"]["text"]
-    with neighbour(lies_about(device, rogue)[:-1]):
+    with sending_repeatedly(forged_adverts_of(device, rogue)[:-1]):
         error = anna.run("--json", "--interface", HOST, "pair", text, code=3).error
     assert error["kind"] == "Unreachable"
     assert "another key answered" in error["message"]
