@@ -1,6 +1,6 @@
-"""Every bound is in a module `limits`: a number of its own elsewhere has to be fixed by a format.
+"""Every bound is defined in a module `limits`, except numbers that a format or protocol fixes.
 
-A bound is found by its name, so a new one needs a name that says what it is.
+A bound is recognized by its name, for example `_MAX` or `_SECONDS`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BOUND = re.compile(
 
 _SIZE: Final = "the size of a field of the wire format"
 FIXED: Final = {
-    # Sizes that a format, an algorithm or the system fixes.
+    # Sizes fixed by a format, an algorithm or the operating system.
     "client_app:_DEFAULT_MAX_AGE": "RFC 7252 §5.10.5",
     "device_app:_ARRAY_HEAD_BYTES": "RFC 8949 §3",
     "device_app:_CEREMONY_ID_BYTES": _SIZE,
@@ -64,10 +64,10 @@ FIXED: Final = {
     "peer:_RECORD_BYTES": "RFC 6347 §4.1",
     "peer:_SCALAR_BYTES": "P-256",
     "peer:_URI_PATH_BYTES": "RFC 7252 §5.10",
-    # Rules of the protocol that no limit changes.
+    # Rules of the protocol that are not configurable.
     "device_app:CLEARING_SECONDS": "protocol §5.12",
     "device_app:RECOVERY_SECONDS": "protocol §5.12",
-    # Units, estimates and intervals that bound nothing.
+    # Units, estimates and intervals, which are not bounds.
     "client_app:_LOCK_POLL_SECONDS": "an interval",
     "client_app:_POLL_SECONDS": "an interval",
     "device_app:_TICK_SECONDS": "the interval of a countdown",
@@ -80,7 +80,7 @@ FIXED: Final = {
 
 
 def is_number(node: ast.expr) -> bool:
-    """Whether this is a number, or made of numbers alone."""
+    """Whether an expression is a number or consists only of numbers."""
     match node:
         case ast.Constant(value=value):
             return isinstance(value, int | float) and not isinstance(value, bool)
@@ -93,7 +93,7 @@ def is_number(node: ast.expr) -> bool:
 
 
 def bounds_of(source: str) -> Iterator[str]:
-    """Names of modules' and classes' constants that look like bounds and are plain numbers."""
+    """The constants of a module and its classes that are numbers and have the name of a bound."""
     tree = ast.parse(source)
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     for statement in [*tree.body, *(inner for one in classes for inner in one.body)]:
@@ -128,7 +128,7 @@ def test_every_exception_is_still_needed() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_each_package_has_its_limits(package: str) -> None:
+def test_each_package_defines_its_limits(package: str) -> None:
     assert [*bounds_of((ROOT / package / "limits.py").read_text())]
 
 
@@ -143,5 +143,5 @@ def test_each_package_has_its_limits(package: str) -> None:
         ("def f() -> None:\n    USERS_MAX = 3", []),
     ],
 )
-def test_a_bound_is_found(source: str, names: list[str]) -> None:
+def test_bounds_are_found_by_their_names(source: str, names: list[str]) -> None:
     assert [*bounds_of(source)] == names

@@ -1,4 +1,4 @@
-"""A new pairing method without its parts does not pass the type checker."""
+"""The type checker reports every function that does not handle a new pairing method."""
 
 import ast
 import re
@@ -14,10 +14,10 @@ PACKAGES = ("peer", "iam", "device_app", "client_app")
 REGISTRY = "peer/pairing/methods.py"
 BRANCHES = {
     (REGISTRY, "spec"),  # its properties
-    ("device_app/pairing/methods.py", "lacking"),  # what the board needs for it
+    ("device_app/pairing/methods.py", "lacking"),  # what the device needs for it
     ("device_app/pairing/methods.py", "_offer"),  # the device's side
     ("device_app/terminal/render_pairing.py", "_client_command"),  # what to do at the client
-    ("device_app/terminal/render_pairing.py", "_mismatch"),  # what a wrong message means
+    ("device_app/terminal/render_pairing.py", "_mismatch"),  # the meaning of a wrong message
     ("client_app/pairing/method_choice.py", "meaning"),  # what it proves
     ("client_app/pairing/method_choice.py", "_lacking"),  # what the client needs for it
     ("client_app/pairing/method_choice.py", "side_maker"),  # the client's side
@@ -70,11 +70,11 @@ def function_at(file: Path, line: int) -> str:
     return names[-1]
 
 
-def test_every_method_is_handled_everywhere(copy: Path) -> None:
+def test_every_method_is_handled_in_every_function(copy: Path) -> None:
     assert unhandled(copy) == set()
 
 
-def test_a_new_method_is_missing_in_every_branch(copy: Path) -> None:
+def test_a_new_method_is_reported_in_every_function(copy: Path) -> None:
     file = copy / REGISTRY
     text = file.read_text(encoding="utf-8")
     last = '    BUTTON = "button"\n'

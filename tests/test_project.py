@@ -1,4 +1,4 @@
-"""Checks on the project itself: its words, its locks, its wheel, and how its tests are run."""
+"""Checks of the project itself: its files, its locks, its wheel, and how its tests run."""
 
 import ast
 import os
@@ -36,7 +36,7 @@ MADE_BY_TOOLS = re.compile(
 
 
 def our_files() -> list[Path]:
-    """Every file of the project; without git, so that an unpacked archive can be tested too."""
+    """Every file of the project, found without git so that an unpacked archive can be tested."""
     found = []
     for folder, folders, files in os.walk(ROOT):
         folders[:] = [name for name in folders if not MADE_BY_TOOLS.match(name)]
@@ -45,7 +45,7 @@ def our_files() -> list[Path]:
 
 
 def lines_with(pattern: str, files: list[Path]) -> list[str]:
-    """`file:line: text` of every match; a file that is not text holds no lines."""
+    """`file:line: text` of every match."""
     return [
         f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
         for file in files
@@ -54,11 +54,11 @@ def lines_with(pattern: str, files: list[Path]) -> list[str]:
     ]
 
 
-# ---------------------------------------------------------------------------------------- its words
+# -------------------------------------------------------------------------------------------- files
 
 
-def test_no_file_names_a_place_of_some_machine() -> None:
-    # Spelt apart, so that this file passes its own check. A URL's path or `~/work` is not meant.
+def test_no_file_contains_a_path_of_a_particular_machine() -> None:
+    # The names are split so that this file passes its own check. URLs and `~/work` are allowed.
     folders = "|".join(("ho" + "me", "ro" + "ot", "wo" + "rk", "Us" + "ers"))
     assert lines_with(rf"(?<![\w.~$}})>*/-])/({folders})\b", our_files()) == []
 
@@ -67,13 +67,13 @@ def test_no_file_names_a_package_index() -> None:
     assert lines_with(r"pythonh" + r"osted|py" + r"pi\.org/simple", our_files()) == []
 
 
-def test_no_text_refers_to_a_document_that_is_not_here() -> None:
+def test_no_text_refers_to_a_document_outside_the_repository() -> None:
     texts = [file for file in our_files() if file.suffix in {".py", ".md", ".toml", ".cddl"}]
     lists = "behav" + r"iours?,? (line )?\d"
     assert lines_with(rf"(?i){lists}|as in the de" + "sign", texts) == []
 
 
-def test_no_code_is_unfinished_or_passed_over() -> None:
+def test_no_code_is_marked_as_unfinished_and_no_test_is_skipped() -> None:
     unfinished = "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error"))
     passed_over = (
         r"mark\.(ski" + r"p|xfa" + r"il)|pytest\.(ski" + r"p|xfa" + r"il|importorski" + r"p)\("
@@ -82,20 +82,20 @@ def test_no_code_is_unfinished_or_passed_over() -> None:
     assert lines_with(rf"\b({unfinished})\b|\b({passed_over})", python) == []
 
 
-def test_readme_begins_with_the_two_commands() -> None:
+def test_the_readme_names_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
     assert "make demo" in text
     assert "make test" in text
 
 
-def test_license_is_the_whole_text() -> None:
+def test_the_license_is_complete() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert text.split("\n", 2)[1].strip() == "Apache License"
     assert "END OF TERMS AND CONDITIONS" in text
     assert PROJECT["project"]["license"] == "Apache-2.0"
 
 
-def test_the_top_level_has_nothing_else() -> None:
+def test_the_top_level_has_only_known_files_and_folders() -> None:
     top = {path.relative_to(ROOT).parts[0] for path in our_files()}
     folders = {*PACKAGES, "tests", "docs", "examples", ".ci"}
     files = {
@@ -114,7 +114,7 @@ def test_the_top_level_has_nothing_else() -> None:
 
 
 def pinned(lock: Path) -> dict[str, Requirement]:
-    """Each line that pins a version, by the name of what it pins."""
+    """The lines that pin a version, by the name of the package."""
     lines = re.findall(r"^(\S+==\S+)", lock.read_text(), re.MULTILINE)
     return {canonicalize_name((found := Requirement(line)).name): found for line in lines}
 
@@ -124,7 +124,7 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 def requirements(*extras: str) -> list[Requirement]:
-    """What the project asks for, its build backend included: `make` builds without isolation."""
+    """The project's requirements and its build backend: `make` builds without isolation."""
     project = PROJECT["project"]
     wanted = PROJECT["build-system"]["requires"] + project["dependencies"]
     for extra in extras:
@@ -133,22 +133,22 @@ def requirements(*extras: str) -> list[Requirement]:
 
 
 @every_lock
-def test_lock_covers_what_the_project_asks_for(lock: Path) -> None:
+def test_a_lock_satisfies_the_requirements_of_the_project(lock: Path) -> None:
     held = pins(lock)
     for wanted in requirements(*LOCKS[lock]):
         assert wanted.specifier.contains(held.get(canonicalize_name(wanted.name), "0")), wanted
 
 
 @every_lock
-def test_lock_pins_extras_as_they_are_required(lock: Path) -> None:
-    """Where `tool[extra]` is required and the lock pins `tool`, pip 23 takes a newer release of it
-    as soon as there is one, and then refuses that for having no hash. `.ci/locks` asks pip."""
+def test_a_lock_pins_extras_as_they_are_required(lock: Path) -> None:
+    """If `tool[extra]` is required and the lock pins `tool`, pip 23 chooses a newer release as soon
+    as one exists, and then refuses it because it has no hash. `.ci/locks` checks this with pip."""
     held = pinned(lock)
     for name, pin in held.items():
         try:
             needs = requires(name)
         except PackageNotFoundError:
-            assert lock == FOREIGN_LOCK, f"{name} is not installed"  # where it cannot be built
+            assert lock == FOREIGN_LOCK, f"{name} is not installed"  # it cannot be built everywhere
             continue
         for need in map(Requirement, needs or ()):
             if any(
@@ -169,7 +169,7 @@ def test_the_locks_pin_the_same_versions() -> None:
 
 
 @every_lock
-def test_lock_holds_pins_and_hashes_only(lock: Path) -> None:
+def test_a_lock_contains_only_pins_with_hashes(lock: Path) -> None:
     text = lock.read_text()
     for line in text.splitlines():
         assert re.fullmatch(r"\S+==\S+ \\|    --hash=sha256:[0-9a-f]{64}( \\)?|\s*#.*|", line), line
@@ -179,19 +179,19 @@ def test_lock_holds_pins_and_hashes_only(lock: Path) -> None:
 
 
 @every_lock
-def test_lock_was_made_with_the_oldest_python(lock: Path) -> None:
-    # It needs the most back-ports; a newer one would leave them out.
+def test_a_lock_was_created_with_the_oldest_python(lock: Path) -> None:
+    # The oldest version needs the most backports; a newer one would omit them.
     oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
     assert f"with Python {oldest}\n" in lock.read_text()
 
 
-def test_every_dependency_has_a_floor_and_a_cap() -> None:
+def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
     for wanted in requirements("test", "dev")[1:]:
         assert {each.operator for each in wanted.specifier} == {">=", "<"}, wanted
 
 
 def imported(file: Path) -> set[str]:
-    """Top-level names of the modules that `file` imports."""
+    """The top-level names of the modules that `file` imports."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -201,7 +201,7 @@ def imported(file: Path) -> set[str]:
     return names
 
 
-def test_dependencies_are_what_the_code_imports() -> None:
+def test_the_dependencies_equal_the_imports_of_the_code() -> None:
     code = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
     foreign = set().union(*map(imported, code)) - sys.stdlib_module_names - {*PACKAGES}
     distributions = packages_distributions()
@@ -210,10 +210,10 @@ def test_dependencies_are_what_the_code_imports() -> None:
     assert used == declared
 
 
-# -------------------------------------------------------------------------------------- its package
+# ------------------------------------------------------------------------------------------ package
 
 
-def test_the_wheel_holds_the_four_packages_typed_and_nothing_else(tmp_path: Path) -> None:
+def test_the_wheel_contains_only_the_four_typed_packages(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     for name in (*PACKAGES, "tests", "docs"):
@@ -237,14 +237,14 @@ def test_the_wheel_holds_the_four_packages_typed_and_nothing_else(tmp_path: Path
     assert any(name.endswith("/licenses/LICENSE") for name in about)
 
 
-def test_the_commands_lead_somewhere() -> None:
+def test_the_functions_of_the_commands_exist() -> None:
     for target in PROJECT["project"]["scripts"].values():
         module, _, function = target.partition(":")
         source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
         assert re.search(rf"^(async )?def {function}\b|^{function}\b.*=", source, re.MULTILINE)
 
 
-# ---------------------------------------------------------------------------------------- its tests
+# -------------------------------------------------------------------------------- running the tests
 
 SAMPLE = """
 import pytest
@@ -293,11 +293,11 @@ def test_alone():
 """
 
 
-def pytest_says(
+def run_pytest(
     folder: Path, sample: str, *options: str, ci: str, before: tuple[str, ...] = ()
 ) -> tuple[int, str]:
-    """Exit code and output of a run over one file, with our configuration and root conftest.
-    `before` is a command that starts pytest. Of the plugins only those that it needs are loaded."""
+    """Run one file with our configuration and root conftest; returns the exit code and the output.
+    `before` is a command that starts pytest. Only the plugins that it needs are loaded."""
     (folder / "tests").mkdir()
     shutil.copy(ROOT / "pyproject.toml", folder)
     shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
@@ -316,17 +316,17 @@ def pytest_says(
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "shared out"])
-def test_a_missing_tool_leaves_its_tests_out_by_name(
+def test_tests_of_a_missing_tool_are_deselected_and_listed(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    code, said = pytest_says(tmp_path, SAMPLE, *options, ci="")
+    code, said = run_pytest(tmp_path, SAMPLE, *options, ci="")
     assert code == 0, said
     assert said.count("test_sample.py::test_with_a_tool: needs the program no-such-program") == 1
     assert "1 passed" in said
 
 
 def test_a_missing_tool_fails_in_ci(tmp_path: Path) -> None:
-    code, said = pytest_says(tmp_path, SAMPLE, ci="true")
+    code, said = run_pytest(tmp_path, SAMPLE, ci="true")
     assert code == 1, said
     assert "1 passed, 1 error" in said
     assert "needs the program no-such-program" in said
@@ -337,7 +337,7 @@ def test_a_missing_tool_fails_in_ci(tmp_path: Path) -> None:
 def test_a_skip_fails_in_ci_only(
     tmp_path: Path, options: tuple[str, ...], ci: str, expected: int
 ) -> None:
-    code, said = pytest_says(tmp_path, SKIPPING, *options, ci=ci)
+    code, said = run_pytest(tmp_path, SKIPPING, *options, ci=ci)
     assert code == expected, said
     assert ("skipped, which CI does not allow" in said) == bool(expected)
 
@@ -356,23 +356,23 @@ def test_a_skip_fails_in_ci_only(
     ],
     ids=["unknown mark", "warning"],
 )
-def test_what_must_not_pass(tmp_path: Path, sample: str, complaint: str) -> None:
-    code, said = pytest_says(tmp_path, sample, ci="")
+def test_unknown_marks_and_warnings_fail(tmp_path: Path, sample: str, complaint: str) -> None:
+    code, said = run_pytest(tmp_path, sample, ci="")
     assert code in {1, 2}, said
     assert complaint in said
 
 
-def test_measurements_run_only_when_asked_for(tmp_path: Path) -> None:
-    code, said = pytest_says(tmp_path, MEASURING, ci="true")
+def test_benchmarks_run_only_if_they_are_selected(tmp_path: Path) -> None:
+    code, said = run_pytest(tmp_path, MEASURING, ci="true")
     assert code == 0, said
     assert "1 passed, 1 deselected" in said
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "shared out"])
-def test_signals_reach_children_however_the_tests_are_started(
+def test_signals_reach_children_even_if_pytest_starts_with_them_ignored(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    """`nohup make test`, or a job in the background of a shell, starts with signals ignored."""
+    """`nohup make test` and a shell's background jobs start with signals ignored."""
     ignoring = ("sh", "-c", 'trap "" INT HUP QUIT; exec "$@"', "sh")
-    code, said = pytest_says(tmp_path, INTERRUPTING, *options, ci="", before=ignoring)
+    code, said = run_pytest(tmp_path, INTERRUPTING, *options, ci="", before=ignoring)
     assert code == 0, said

@@ -1,4 +1,4 @@
-"""What the tests of iam share: the built-in rules, and a household of five."""
+"""Fixtures of the tests of iam: the built-in rules, and a household with five keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fingerprint(of: object) -> str:
 
 @pytest.fixture
 def fp() -> Callable[[object], str]:
-    """A fingerprint for anything: fp("anna") is the key of the user anna below."""
+    """A fingerprint for any value: fp("anna") is the key of the user anna below."""
     return fingerprint
 
 
@@ -34,7 +34,7 @@ def rules(access: Access) -> Rules:
 
 @pytest.fixture
 def invite() -> Callable[..., Invite]:
-    """An invite for a guest that expires at 100, by any number; fields as wished."""
+    """Create an invite for a guest that expires at 100; its number is its id."""
 
     def make(number: int, name: str = "eve", role: str = "guest", **fields: Any) -> Invite:
         return Invite(f"{number:032x}", name, role, **{"expires": 100.0, **fields})
@@ -44,7 +44,7 @@ def invite() -> Callable[..., Invite]:
 
 @pytest.fixture
 def house() -> State:
-    """anna the owner, with two keys; bert the admin; carl the user; dora the guest."""
+    """The users anna (owner, two keys), bert (admin), carl (user) and dora (guest)."""
     cast = {"anna": "owner", "bert": "admin", "carl": "user", "dora": "guest"}
     users = {name: User(name, role, (Key(fingerprint(name)),)) for name, role in cast.items()}
     second = Key(fingerprint("anna's phone"), "phone", added=1.0)

@@ -1,4 +1,4 @@
-"""A store with a history, and what must hold after it was damaged."""
+"""A store with a history of changes, and the state that must hold after it was damaged."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ NAME = "state.db"
 
 @dataclass
 class Case:
-    """The files of a device after its last change of rights (`live`: while it still runs, with the
-    change in SQLite's log alone), a good copy, one of before the change, and what was right."""
+    """Copies of a device's files, its final state, and the key that was revoked last.
+
+    `live` was copied while the device ran, with the last change only in SQLite's log; `closed` when
+    the store was closed; `older` before the last change.
+    """
 
     live: Path
     closed: Path
@@ -41,7 +44,7 @@ class Case:
 
 
 def snapshot(path: Path, folder: Path) -> Path:
-    """Copy the files of a store as a power cut would leave them."""
+    """Copy the files of a store as a loss of power would leave them."""
     folder.mkdir()
     for file in path.parent.iterdir():
         if not file.name.endswith((".lock", "-shm")):
@@ -50,7 +53,7 @@ def snapshot(path: Path, folder: Path) -> Path:
 
 
 def made_case(tmp: Path) -> Case:
-    """A store that gave and took rights, with copies of its files from before and after."""
+    """Create a store that granted and revoked rights, with copies from before and after."""
     (tmp / "device").mkdir()
     path = tmp / "device" / NAME
     rules = Rules(Access().roles)

@@ -1,4 +1,4 @@
-"""Nabto configurations, and requests decided on both sides."""
+"""Nabto configurations, and requests that both Nabto's rules and the imported rules decide."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.iam.nabto_evaluator import has_role, is_allowed
 FILES = Path(__file__).with_name("nabto")
 CONFIGS = ("thermostat", "tunnel", "names")
 NAMES = ("anna", "guest", "nabto-guest", "zoe")
-# Roles that are not in the file: built-in ones, and one of another file of the same device.
+# Roles that are not in the file: built-in roles, and a role of another file.
 OTHERS = ("admin", "owner", "nabto-admin", "kiosk")
 KIOSK = """
 [[role]]

@@ -1,4 +1,4 @@
-"""An evaluator of Nabto Edge's policies, written from how they are documented and behave.
+"""An evaluator of Nabto Edge's policies, written from their documentation and behaviour.
 
 It shares nothing with `iam`: no parser, no operator, no table. The tests of the import ask it what
 Nabto would decide.
@@ -40,7 +40,7 @@ _RELATIONS: Final[Mapping[str, Callable[[float, float], bool]]] = {
 
 
 def double(text: str) -> float | None:
-    """The whole text as strtod reads it. Nothing at all is 0."""
+    """Parse the whole text as strtod does; an empty text is 0."""
     if not text:
         return 0.0
     if _DECIMAL.fullmatch(text) or _WORD.fullmatch(text):
@@ -49,7 +49,7 @@ def double(text: str) -> float | None:
 
 
 def is_allowed(config: Mapping[str, Any], role: str, action: str, known: Attributes) -> bool:
-    """Whether a user with this role may do this."""
+    """Whether a user with this role is allowed the action."""
     allowed = False
     for statement in _statements(config, role):
         if action not in statement["Actions"]:

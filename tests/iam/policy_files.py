@@ -1,4 +1,4 @@
-"""A policy file that is right."""
+"""A valid policy file."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def filled(path: Path, state: State) -> None:
 def traced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[list[sqlite3.Connection], list[str]]]:
-    """The store's connections, and each statement they run."""
+    """Record the store's connections and each statement that they run."""
     connections: list[sqlite3.Connection] = []
     statements: list[str] = []
     real = sqlite3.connect

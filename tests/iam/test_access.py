@@ -1,4 +1,4 @@
-"""The user of a key, and its rights, with a reason."""
+"""The user of a key, its rights, and the reasons of decisions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from iam.model import Inactive
 Fp = Callable[[object], str]
 
 
-def test_each_role_may_do_what_its_table_says(access: Access, house: State, fp: Fp) -> None:
+def test_each_role_has_the_actions_of_its_table(access: Access, house: State, fp: Fp) -> None:
     cast = {"owner": "anna", "admin": "bert", "user": "carl", "guest": "dora", "unpaired": "eve"}
     for role, name in cast.items():
         subject = access.subject(house, fp(name), 0)
@@ -51,7 +51,7 @@ def test_two_keys_of_one_user_give_the_same_rights(access: Access, house: State,
 @pytest.mark.parametrize(
     ("now", "inactive"), [(9.9, Inactive.NOT_YET), (10, None), (19.9, None), (20, Inactive.EXPIRED)]
 )
-def test_out_of_its_time_a_user_is_unpaired(
+def test_a_user_outside_its_access_period_is_unpaired(
     now: float, inactive: Inactive | None, access: Access, fp: Fp
 ) -> None:
     state = State.of([User("gina", "owner", (Key(fp(1)),), not_before=10, not_after=20)])
@@ -66,13 +66,13 @@ def test_out_of_its_time_a_user_is_unpaired(
         assert "access" in decision.missing
 
 
-def test_a_stranger_is_told_to_pair(access: Access, fp: Fp) -> None:
+def test_an_unpaired_client_is_advised_to_pair(access: Access, fp: Fp) -> None:
     decision = access.decide(access.subject(State(), fp(1), 0), "Iam:ListUsers")
     assert "not paired" in decision.missing
     assert "Iam" not in decision.missing
 
 
-def test_a_role_that_nobody_defined_may_do_nothing(access: Access, fp: Fp) -> None:
+def test_an_undefined_role_has_no_rights(access: Access, fp: Fp) -> None:
     state = State.of([User("hugo", "chief", (Key(fp(1)),))])
     subject = access.subject(state, fp(1), 0)
     decision = access.decide(subject, "Core:Discover")
@@ -80,7 +80,7 @@ def test_a_role_that_nobody_defined_may_do_nothing(access: Access, fp: Fp) -> No
     assert access.actions_of(subject) == ()
 
 
-def test_an_application_adds_actions_for_a_role_and_those_above(house: State, fp: Fp) -> None:
+def test_an_application_adds_actions_for_a_role_and_higher_roles(house: State, fp: Fp) -> None:
     access = Access(app_actions={"Lamp:Set": "user", "Lamp:Burn": "owner"})
     for name, lamp in {
         "dora": (),
@@ -91,7 +91,7 @@ def test_an_application_adds_actions_for_a_role_and_those_above(house: State, fp
         assert tuple(action for action in mine if action.startswith("Lamp")) == lamp
 
 
-def test_an_application_may_repeat_what_is_built_in() -> None:
+def test_an_application_may_repeat_built_in_actions() -> None:
     assert Access(app_actions={"Board:Read": "guest"}).policies["app-guest"].statements == ()
 
 
@@ -106,12 +106,12 @@ def test_an_application_may_repeat_what_is_built_in() -> None:
         {"Lamp": "user"},
     ],
 )
-def test_an_application_cannot_widen_rights_of_ours(actions: dict[str, str]) -> None:
+def test_an_application_cannot_extend_built_in_rights(actions: dict[str, str]) -> None:
     with pytest.raises(PolicyError):
         Access(app_actions=actions)
 
 
-def test_a_set_that_contradicts_itself_is_refused() -> None:
+def test_contradictory_roles_and_policies_are_refused() -> None:
     policy = Policy("p", (Statement(Effect.ALLOW, ("Lamp:Set",)),))
     for roles, policies, why in (
         ((*ROLES, Role("x", 1, ("nowhere",))), POLICIES, "unknown policy 'nowhere'"),
@@ -123,8 +123,8 @@ def test_a_set_that_contradicts_itself_is_refused() -> None:
             Access(roles, policies)
 
 
-def test_a_role_of_a_configuration_gets_only_what_it_names(fp: Fp) -> None:
-    """Rank orders who may administer whom; it brings no rights by itself."""
+def test_a_configured_role_has_only_the_policies_it_names(fp: Fp) -> None:
+    """The rank decides which users a user may administer; it grants no rights by itself."""
     access = Access(
         (*ROLES, Role("installer", 35, ("app-user",))),
         app_actions={"Lamp:Set": "user", "Lamp:Get": "guest"},
@@ -133,7 +133,7 @@ def test_a_role_of_a_configuration_gets_only_what_it_names(fp: Fp) -> None:
     assert access.actions_of(access.subject(state, fp(1), 0)) == ("Lamp:Set",)
 
 
-# ------------------------------------------------------------------------------- circumstances
+# ---------------------------------------------------------------------------------- attributes
 
 KEY = "ab" * 32
 CARL = Subject(KEY, User("carl", "tester", (Key(KEY, "phone", "code", verified=False),)), "tester")
@@ -145,7 +145,7 @@ def equals(name: str, *values: str) -> Condition:
 
 
 def with_rules(*statements: Statement) -> Access:
-    """The role `tester` has these statements, for actions of Lamp."""
+    """Rules with a role `tester` that has these statements for actions of Lamp."""
     app = {f"Lamp:{verb}": "owner" for verb in ("Get", "Set", "Burn")}
     return Access(
         (*ROLES, Role("tester", 5, ("p",))), (*POLICIES, Policy("p", statements)), app_actions=app
@@ -163,8 +163,8 @@ OURS = {
 
 
 @pytest.mark.parametrize("name", sorted(OF_SUBJECT))
-def test_what_is_known_of_the_subject_cannot_be_masked(name: str) -> None:
-    """Whatever an application passes, the subject's own attributes are used."""
+def test_attributes_of_the_subject_cannot_be_overridden(name: str) -> None:
+    """The subject's own attributes are used even if an application passes others."""
     mine = with_rules(Statement(Effect.ALLOW, ("Lamp:Set",), (equals(name, OURS[name]),)))
     theirs = with_rules(Statement(Effect.ALLOW, ("Lamp:Set",), (equals(name, "forged"),)))
     for passed in ({}, {name: "forged"}, {name.upper(): "forged"}):
@@ -174,8 +174,8 @@ def test_what_is_known_of_the_subject_cannot_be_masked(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OF_SUBJECT))
-def test_nothing_is_said_of_a_stranger_by_others(name: str) -> None:
-    """An unpaired subject has a role and a key; the rest is absent, also if it is passed."""
+def test_attributes_passed_for_an_unpaired_subject_are_ignored(name: str) -> None:
+    """An unpaired subject has only a role and a key; its other attributes stay absent."""
     policy = Policy("p", (Statement(Effect.ALLOW, ("Hello:Get",), (equals(name, OURS[name]),)),))
     roles = (*(role for role in ROLES if role.id != "unpaired"), Role("unpaired", 0, ("p",)))
     access = Access(roles, (*POLICIES, policy))
@@ -185,7 +185,7 @@ def test_nothing_is_said_of_a_stranger_by_others(name: str) -> None:
     assert early.allowed is decision.allowed
 
 
-def test_a_user_whose_key_is_another_says_nothing_of_the_key() -> None:
+def test_a_subject_with_another_key_than_its_user_has_no_key_attributes() -> None:
     access = with_rules(Statement(Effect.ALLOW, ("Lamp:Set",), (equals("Connection:KeyName", ""),)))
     user = User("carl", "tester", (Key("cd" * 32),))
     assert not access.decide(Subject(KEY, user, "tester"), "Lamp:Set").allowed
@@ -218,7 +218,7 @@ attributes = st.dictionaries(st.sampled_from(NAMES), texts)
 
 @settings(deadline=None)
 @given(accesses, attributes, st.sampled_from(["Lamp:Set", "Lamp:Burn", "Lamp", "Hello:Get"]))
-def test_what_is_explained_is_what_is_decided(
+def test_explain_and_decide_give_the_same_decision(
     access: Access, found: dict[str, str], action: str
 ) -> None:
     for subject in (CARL, STRANGER, Subject(KEY, CARL.user, "nobody")):
@@ -242,10 +242,10 @@ def test_what_is_explained_is_what_is_decided(
 
 @settings(deadline=None)
 @given(accesses, attributes, st.dictionaries(st.sampled_from(NAMES), texts), st.data())
-def test_who_is_denied_early_is_denied_whatever_turns_out(
+def test_a_subject_denied_early_is_denied_for_any_later_attribute(
     access: Access, early: dict[str, str], late: dict[str, str], data: st.DataObject
 ) -> None:
-    """An attribute that is unknown early may have any value later, or be absent."""
+    """An attribute that is unknown at first may later have any value or be absent."""
     unknown = data.draw(st.sets(st.sampled_from(["Lamp:Zone", "Connection:IsLocal"])))
     opened = {name for name in NAMES if name.startswith("IAM:")} | unknown
     turned_out = {name: text for name, text in late.items() if name in opened} | early
@@ -280,10 +280,10 @@ telling = st.lists(
     st.sampled_from(["Lamp:Set", "Iam:GetUser", "Iam:ListUsers"]),
     st.sampled_from([CARL, CARL, STRANGER]),
 )
-def test_what_is_certain_stays_so_whatever_a_request_tells(
+def test_a_decision_without_dependencies_holds_for_every_request(
     access: Access, now: dict[str, str], request: dict[str, str], action: str, subject: Subject
 ) -> None:
-    """A request adds what its target and its resource tell, and nothing of the device's."""
+    """A request adds attributes of its target and resource, but none of the device."""
     told = request.keys() & ({"IAM:RoleId", "IAM:Username"} if action == "Iam:GetUser" else {})
     if subject.user and action.startswith("Lamp:"):
         told |= request.keys() & {"Lamp:Zone"}
@@ -301,7 +301,7 @@ def test_what_is_certain_stays_so_whatever_a_request_tells(
         assert action not in access.actions_of(subject, attributes=now)
 
 
-def test_what_it_depends_on_is_named_and_nothing_else() -> None:
+def test_depends_on_names_exactly_the_deciding_attributes() -> None:
     room, other = equals("Lamp:Zone", "hall"), equals("Lamp:Age", "1")
     near = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
 
@@ -317,8 +317,8 @@ def test_what_it_depends_on_is_named_and_nothing_else() -> None:
         ([allow(room)], ("Lamp:Zone",)),
         ([allow(), deny(room)], ("Lamp:Zone",)),
         ([allow(), deny(room, other)], ("Lamp:Age", "Lamp:Zone")),
-        ([allow(), deny(room, near)], ()),  # which does not apply remotely
-        ([allow(near), deny(room)], ()),  # not remotely, whatever the room
+        ([allow(), deny(room, near)], ()),  # the Deny does not apply remotely
+        ([allow(near), deny(room)], ()),  # denied remotely in every room
         ([allow(), allow(room)], ()),
         ([deny(), allow(room)], ()),
         ([deny(room)], ()),
@@ -335,7 +335,7 @@ def test_what_it_depends_on_is_named_and_nothing_else() -> None:
 
 @settings(deadline=None)
 @given(accesses, attributes, attributes)
-def test_what_may_be_done_otherwise_is_listed(
+def test_actions_that_other_attributes_would_allow_are_listed(
     access: Access, now: dict[str, str], other: dict[str, str]
 ) -> None:
     may, might = access.actions_of(CARL, attributes=now), access.conditional_of(CARL, now)
@@ -344,7 +344,7 @@ def test_what_may_be_done_otherwise_is_listed(
     assert set(access.actions_of(CARL, attributes=other)) <= {*may, *might}
 
 
-def test_the_lists_of_what_may_and_what_might_be_done() -> None:
+def test_allowed_and_conditional_actions_are_listed_separately() -> None:
     local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
     access = with_rules(
         Statement(Effect.ALLOW, ("Lamp:Get",)),
@@ -360,7 +360,7 @@ def test_the_lists_of_what_may_and_what_might_be_done() -> None:
     assert access.conditional_of(STRANGER) == ()
 
 
-def test_what_is_missing_tells_the_way_and_the_time_but_nothing_else() -> None:
+def test_missing_mentions_only_the_locality_and_the_time() -> None:
     local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
     early = Condition(Operator.DATE_LESS_THAN, "Clock:Now", ("100",))
     named = equals("Connection:Username", "anna")
@@ -384,7 +384,7 @@ def test_what_is_missing_tells_the_way_and_the_time_but_nothing_else() -> None:
     assert access.decide(CARL, "Lamp:Set", far).missing == lack
 
 
-def test_nobody_gets_round_a_deny_by_saying_too_much() -> None:
+def test_an_overlong_attribute_does_not_bypass_a_deny() -> None:
     access = with_rules(
         Statement(Effect.ALLOW, ("Lamp:Set",)),
         Statement(Effect.DENY, ("Lamp:Set",), (equals("Lamp:Zone", "bedroom"),)),
@@ -413,10 +413,8 @@ def test_nobody_gets_round_a_deny_by_saying_too_much() -> None:
         ("Lamp:*", False),
     ],
 )
-def test_a_key_that_nobody_has_reaches_no_application_and_nothing_of_iam(
-    pattern: str, *, fine: bool
-) -> None:
-    """Not by condition either, but denying is always fine."""
+def test_unpaired_can_be_allowed_only_a_fixed_set_of_actions(pattern: str, *, fine: bool) -> None:
+    """A condition does not change this; a Deny is always accepted."""
     local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
     roles = (*(role for role in ROLES if role.id != "unpaired"), Role("unpaired", 0, ("p",)))
     Access(roles, (*POLICIES, Policy("p", (Statement(Effect.DENY, (pattern,)),))))
@@ -428,7 +426,7 @@ def test_a_key_that_nobody_has_reaches_no_application_and_nothing_of_iam(
             Access(roles, (*POLICIES, policy))
 
 
-def test_rights_are_equal_where_a_role_may_do_the_same() -> None:
+def test_the_rights_of_equivalent_roles_are_equal() -> None:
     one, two = (Statement(Effect.ALLOW, (f"Lamp:{verb}",)) for verb in ("Set", "Get"))
     near = Statement(Effect.ALLOW, ("Lamp:Set",), (equals("Connection:IsLocal", "true"),))
     before = with_rules(one, two)

@@ -1,4 +1,4 @@
-"""The audit trail: chained, bounded, and telling where it was changed."""
+"""The audit trail is chained and bounded, and a change is found at its record."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    """Ten events, of which the last five are kept, each in a commit of its own."""
+    """A store with ten events in ten commits, of which the last five are kept."""
     with closing(Store.open(path, keep_events=5)) as store:
         for number in range(1, 11):
             store.commit(State(), event(number))
@@ -43,7 +43,7 @@ def edit(path: Path, *statements: str) -> None:
         db.commit()
 
 
-def test_it_keeps_the_newest_and_stays_verifiable(store: Store) -> None:
+def test_the_trail_keeps_the_newest_events_and_stays_verifiable(store: Store) -> None:
     records = list(store.audit.iterate())
     assert [record.seq for record in records] == [6, 7, 8, 9, 10]
     assert [record.event for record in records] == [event(n) for n in range(6, 11)]
@@ -54,7 +54,7 @@ def test_it_keeps_the_newest_and_stays_verifiable(store: Store) -> None:
     assert list(store.audit.iterate(10)) == []
 
 
-def test_a_restart_goes_on_with_the_chain_and_a_smaller_bound(store: Store, path: Path) -> None:
+def test_a_restart_continues_the_chain_with_a_smaller_bound(store: Store, path: Path) -> None:
     store.close()
     with closing(Store.open(path, keep_events=2)) as again:
         again.commit(State(), event(11), event(12), event(13))
@@ -62,7 +62,7 @@ def test_a_restart_goes_on_with_the_chain_and_a_smaller_bound(store: Store, path
         assert again.audit.verify() is None
 
 
-def test_an_event_of_a_failed_commit_leaves_no_trace(store: Store) -> None:
+def test_events_of_a_failed_commit_are_not_stored(store: Store) -> None:
     wrong = Event(kind="attempt", boot="b", monotonic=float("nan"), wall=1.0)
     with pytest.raises(ValueError, match="JSON"):
         store.commit(State(), event(11), wrong)
@@ -71,7 +71,7 @@ def test_an_event_of_a_failed_commit_leaves_no_trace(store: Store) -> None:
 
 
 def test_every_flipped_byte_of_the_file_is_found_in_its_record(store: Store, path: Path) -> None:
-    """Flipped in the file itself, each byte of the body and of the digest of record 8."""
+    """Flips each byte of the body and digest of record 8 in the file."""
     store.close()
     good = path.read_bytes()
     (body,) = rows(path, "SELECT body FROM events WHERE seq = 8")
@@ -98,9 +98,7 @@ def put(file: FileIO, place: int, value: int) -> None:
     file.write(bytes([value]))
 
 
-def test_a_flipped_byte_is_found_by_the_daemon_that_opens_the_file(
-    store: Store, path: Path
-) -> None:
+def test_a_store_opened_with_a_flipped_byte_reports_its_record(store: Store, path: Path) -> None:
     store.close()
     good = path.read_bytes()
     path.write_bytes(good.replace(b'"monotonic":8', b'"monotonic":9'))
@@ -109,14 +107,14 @@ def test_a_flipped_byte_is_found_by_the_daemon_that_opens_the_file(
 
 
 @pytest.mark.parametrize("place", ["base", "head"])
-def test_a_flipped_byte_at_the_ends_is_found(place: str, store: Store, path: Path) -> None:
+def test_a_changed_end_of_the_trail_is_found(place: str, store: Store, path: Path) -> None:
     edit(path, f"UPDATE ends SET digest = zeroblob(32) WHERE place = '{place}'")
     found = {"base": Break(6, "the record was changed")}
     missing = Break(11, "the end of the trail is missing")
     assert store.audit.verify() == found.get(place, missing)
 
 
-def test_a_page_that_is_no_page_is_an_error_of_ours(store: Store, path: Path) -> None:
+def test_a_damaged_page_raises_store_corrupt(store: Store, path: Path) -> None:
     store.commit(State(), *(replace(event(n), detail="d" * 250) for n in range(11, 16)))
     store.close()
     page = rows(path, "SELECT rootpage FROM sqlite_master WHERE name = 'events'")[0]
@@ -128,10 +126,10 @@ def test_a_page_that_is_no_page_is_an_error_of_ours(store: Store, path: Path) ->
         pass
 
 
-# ----------------------------------------------------------------- read by others, meanwhile
+# ------------------------------------------------------------------------ concurrent readers
 
 
-def test_the_newest_are_read_without_the_rest(store: Store) -> None:
+def test_latest_returns_only_the_newest_events(store: Store) -> None:
     assert [record.seq for record in store.audit.latest(2)] == [9, 10]
     assert [record.event for record in store.audit.latest(2)] == [event(9), event(10)]
     assert [record.seq for record in store.audit.latest(99)] == [6, 7, 8, 9, 10]
@@ -142,18 +140,18 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_a_stopped_store_is_read_without_a_trace(store: Store, path: Path) -> None:
+def test_reading_a_closed_store_changes_no_file(store: Store, path: Path) -> None:
     head = store.audit.head
     store.close()
     before = everything(path.parent)
     with openfile.read_audit(path) as found:
         assert (found.head, found.verify()) == (head, None)
         assert [record.seq for record in found.iterate()] == [6, 7, 8, 9, 10]
-        Store.open(path, keep_events=5).close()  # the reader delays no writer
+        Store.open(path, keep_events=5).close()  # the reader does not block a writer
     assert everything(path.parent) == before
 
 
-def test_a_reader_beside_a_writer_sees_one_moment(store: Store, path: Path) -> None:
+def test_a_reader_sees_one_snapshot_beside_a_writer(store: Store, path: Path) -> None:
     with openfile.read_audit(path) as found:
         store.commit(State(), *(event(n) for n in range(11, 30)))
         assert found.verify() is None
@@ -175,8 +173,8 @@ for number in range(11, 100_000):
 """
 
 
-def test_another_process_writes_all_the_time(store: Store, path: Path) -> None:
-    """It appends and prunes between any two reads of the test, and is killed in the end."""
+def test_the_trail_is_consistent_while_another_process_writes(store: Store, path: Path) -> None:
+    """The writer appends and prunes between reads of the test, and is killed in the end."""
     store.close()
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)],
@@ -193,14 +191,14 @@ def test_another_process_writes_all_the_time(store: Store, path: Path) -> None:
                 assert len(list(found.iterate())) == 5
                 heads.add(found.head[0])
         writer.kill()
-    with openfile.read_audit(path) as found:  # its log is there still
+    with openfile.read_audit(path) as found:  # its write-ahead log still exists
         assert found.verify() is None
         assert found.head[0] >= max(heads)
     with closing(Store.open(path, keep_events=5)) as again:
         assert again.audit.verify() is None
 
 
-def test_a_file_that_changes_under_a_reader_is_read_again(
+def test_a_file_that_changes_while_it_is_read_is_read_again(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A daemon starts, writes and stops while its stopped store is being read."""
@@ -230,7 +228,7 @@ def test_a_file_that_changes_under_a_reader_is_read_again(
         (["DROP TABLE events"], StoreCorrupt),
     ],
 )
-def test_a_file_that_is_no_store_has_no_trail(
+def test_reading_the_trail_of_an_invalid_store_is_refused(
     edits: list[str], why: type[StoreError], store: Store, path: Path
 ) -> None:
     store.close()
@@ -240,14 +238,14 @@ def test_a_file_that_is_no_store_has_no_trail(
     assert caught.value.advice
 
 
-def test_no_file_no_trail(tmp_path: Path) -> None:
+def test_reading_the_trail_of_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError), openfile.read_audit(tmp_path / "nothing.db"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("store")
-def test_an_error_of_the_reader_is_not_blamed_on_the_file(path: Path) -> None:
+def test_an_exception_of_the_caller_is_propagated(path: Path) -> None:
     with pytest.raises(ValueError, match="mine"), openfile.read_audit(path):
         raise ValueError("mine")
 
@@ -287,7 +285,7 @@ def test_records_removed_replaced_or_added_are_found(
 
 
 @pytest.mark.parametrize("forged", [b"", b"[]", b"{}", b"\xff", b'{"seq":8}'])
-def test_a_record_that_is_none_is_found(forged: bytes, store: Store, path: Path) -> None:
+def test_a_malformed_record_is_found(forged: bytes, store: Store, path: Path) -> None:
     digest = sha256(forged).hexdigest()
     edit(path, f"UPDATE events SET body = x'{forged.hex()}', digest = x'{digest}' WHERE seq = 8")
     assert store.audit.verify() == Break(8, "the record was changed")
@@ -295,7 +293,9 @@ def test_a_record_that_is_none_is_found(forged: bytes, store: Store, path: Path)
         list(store.audit.iterate())
 
 
-def test_a_record_with_a_new_digest_breaks_the_next(store: Store, path: Path) -> None:
+def test_a_changed_record_with_a_new_digest_breaks_the_next_record(
+    store: Store, path: Path
+) -> None:
     (body,) = rows(path, "SELECT body FROM events WHERE seq = 8")
     assert isinstance(body, bytes)
     forged = body.replace(b"9.5", b"7.5")
@@ -304,7 +304,7 @@ def test_a_record_with_a_new_digest_breaks_the_next(store: Store, path: Path) ->
     assert store.audit.verify() == Break(9, "the record was changed")
 
 
-def test_what_cannot_be_read_is_an_error_of_ours(store: Store, path: Path) -> None:
+def test_unreadable_records_raise_store_corrupt(store: Store, path: Path) -> None:
     edit(path, "UPDATE events SET body = x'ff7b' WHERE seq = 8")
     with pytest.raises(StoreCorrupt):
         list(store.audit.iterate())
@@ -314,7 +314,7 @@ def test_what_cannot_be_read_is_an_error_of_ours(store: Store, path: Path) -> No
         store.audit.verify()
 
 
-def test_a_stranger_cannot_fill_the_disk_with_one_event(store: Store) -> None:
+def test_long_fields_of_an_event_are_truncated(store: Store) -> None:
     long = Event(kind="attempt", boot="b", monotonic=1, wall=1, address="x" * 100_000)
     store.commit(State(), long)
     (record,) = store.audit.iterate(10)
@@ -322,7 +322,7 @@ def test_a_stranger_cannot_fill_the_disk_with_one_event(store: Store) -> None:
     assert store.audit.verify() is None
 
 
-def test_a_reader_sees_what_comes_while_it_reads(store: Store) -> None:
+def test_iterate_includes_events_appended_meanwhile(store: Store) -> None:
     reader = store.audit.iterate()
     assert next(reader).seq == 6
     store.commit(State(), *(event(n) for n in range(11, 14)))  # prunes 6, 7 and 8

@@ -1,4 +1,4 @@
-"""Which changes of users are possible, and which no call can make."""
+"""Changes of users, keys and roles: which are allowed and which are refused."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_the_first_pairing_makes_the_owner_and_the_next_a_guest(pair: Pair, fp: 
     assert to.default_role(state) == "guest"
 
 
-def test_an_owner_whose_time_is_over_is_an_owner_still(fp: Fp) -> None:
-    """Else the next stranger at the pairing window would be handed the device."""
+def test_an_owner_with_expired_access_still_counts_as_owner(fp: Fp) -> None:
+    """Otherwise the next client that pairs would become the owner."""
     state = State.of([User("anna", "owner", (Key(fp(1)),), not_after=1.0)])
     assert to.default_role(state) == "guest"
 
 
-def test_pairing_again_is_the_same_pairing(pair: Pair, house: State, fp: Fp) -> None:
+def test_pairing_a_key_again_changes_nothing(pair: Pair, house: State, fp: Fp) -> None:
     assert pair(house, None, fingerprint=fp("dora"), name="dora", role="owner") is house
     with pytest.raises(KeyTaken):
         pair(house, None, fingerprint=fp("dora"), name="dolores")
@@ -83,7 +83,7 @@ def test_unknown_users_keys_and_roles_are_not_found(
 
 
 @pytest.mark.parametrize("wrong", ["", "ab" * 31, "AB" * 32, "zz" * 32, "ab" * 32 + "\n"])
-def test_a_key_is_64_hex_digits(wrong: str) -> None:
+def test_a_key_must_be_64_lowercase_hex_digits(wrong: str) -> None:
     with pytest.raises(Malformed) as caught:
         Key(wrong)
     assert not wrong or wrong not in str(caught.value)
@@ -100,12 +100,12 @@ def test_a_key_is_64_hex_digits(wrong: str) -> None:
         {"not_before": 2.0, "not_after": 2.0},
     ],
 )
-def test_a_wrong_user_cannot_be_built(fields: dict[str, object]) -> None:
+def test_an_invalid_user_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises((Malformed, KeyTaken)):
         User(**{"name": "eve", "role": "guest", **fields})  # type: ignore[arg-type]
 
 
-def test_no_room_for_another_user(pair: Pair, house: State, rules: Rules, fp: Fp) -> None:
+def test_the_number_of_users_is_limited(pair: Pair, house: State, rules: Rules, fp: Fp) -> None:
     full = Rules(rules.roles, IamLimits(users=4))
     with pytest.raises(LimitReached):
         pair(house, None, fingerprint=fp(1), name="eve", rules=full)
@@ -119,7 +119,7 @@ def test_no_room_for_another_user(pair: Pair, house: State, rules: Rules, fp: Fp
     }
 
 
-def test_no_room_for_another_key(house: State, rules: Rules, fp: Fp) -> None:
+def test_the_number_of_keys_of_a_user_is_limited(house: State, rules: Rules, fp: Fp) -> None:
     for number in range(7):
         house = to.add_key(house, None, "dora", Key(fp(number)), rules=rules)
     with pytest.raises(LimitReached):
@@ -127,14 +127,12 @@ def test_no_room_for_another_key(house: State, rules: Rules, fp: Fp) -> None:
     nine = tuple(Key(fp(number)) for number in range(10, 19))
     with pytest.raises(LimitReached):
         to.add_user(house, None, User("eve", "guest", nine), rules=rules)
-    fewer = Rules(
-        rules.roles, IamLimits(keys_per_user=2)
-    )  # a limit lowered later takes nothing away
+    fewer = Rules(rules.roles, IamLimits(keys_per_user=2))  # a lower limit removes no existing key
     to.set_user(house, None, "dora", display_name="D", rules=fewer)
     assert len(to.remove_key(house, None, "dora", fp(0), rules=fewer).users["dora"].keys) == 7
 
 
-def test_a_key_has_one_user(house: State, rules: Rules, fp: Fp) -> None:
+def test_a_key_belongs_to_one_user(house: State, rules: Rules, fp: Fp) -> None:
     with pytest.raises(KeyTaken):
         to.add_key(house, None, "dora", Key(fp("carl")), rules=rules)
     with pytest.raises(KeyTaken):
@@ -156,12 +154,16 @@ def test_a_key_has_one_user(house: State, rules: Rules, fp: Fp) -> None:
         partial(to.set_user, name="anna", not_before=1.0),
     ],
 )
-def test_the_last_owner_stays(end: Callable[..., State], house: State, rules: Rules) -> None:
+def test_the_last_owner_cannot_be_removed_or_limited(
+    end: Callable[..., State], house: State, rules: Rules
+) -> None:
     useless = (
         User("eve", "owner"),
         User("finn", "owner", (Key("f" * 64),), not_after=9e9),
     )
-    for other in useless:  # neither can be counted on, so anna is the last still
+    for (
+        other
+    ) in useless:  # neither has permanent access with a key, so anna is still the last owner
         house = to.add_user(house, None, other, rules=rules)
     with pytest.raises(LastOwner):
         end(house, None, rules=rules)
@@ -169,13 +171,15 @@ def test_the_last_owner_stays(end: Callable[..., State], house: State, rules: Ru
     end(helped, None, rules=rules)
 
 
-def test_the_last_owner_keeps_a_key(house: State, rules: Rules, fp: Fp) -> None:
+def test_the_last_key_of_the_last_owner_cannot_be_removed(
+    house: State, rules: Rules, fp: Fp
+) -> None:
     house = to.remove_key(house, None, "anna", fp("anna's phone"), rules=rules)
     with pytest.raises(LastOwner):
         to.remove_key(house, None, "anna", fp("anna"), rules=rules)
 
 
-def test_nobody_reaches_above_themselves(
+def test_changes_above_the_rank_of_the_actor_are_denied(
     house: State, rules: Rules, actor: Callable[[str], Subject], fp: Fp, pair: Pair
 ) -> None:
     bert = actor("bert")
@@ -198,7 +202,7 @@ def test_nobody_reaches_above_themselves(
     to.check_grant(house, bert, "admin", rules=rules)
 
 
-def test_what_is_given_does_not_outlast_the_giver(
+def test_a_grant_cannot_outlast_the_access_of_its_grantor(
     house: State, rules: Rules, access: Access, fp: Fp
 ) -> None:
     house = to.set_user(house, None, "bert", not_after=100.0, rules=rules)
@@ -218,7 +222,7 @@ def test_what_is_given_does_not_outlast_the_giver(
     to.remove_user(house, bert, "dora", rules=rules)
 
 
-def test_a_right_lost_since_the_question_is_lost(
+def test_a_right_lost_since_the_request_is_denied(
     house: State, rules: Rules, actor: Callable[[str], Subject], fp: Fp
 ) -> None:
     bert = actor("bert")
@@ -232,7 +236,7 @@ def test_a_right_lost_since_the_question_is_lost(
             to.set_user(house, nobody, "dora", role="user", rules=rules)
 
 
-def test_a_role_that_nobody_defined_is_repaired_by_the_highest_only(
+def test_only_the_highest_rank_can_replace_an_undefined_role(
     house: State, rules: Rules, actor: Callable[[str], Subject], access: Access, fp: Fp
 ) -> None:
     lost = State.of([*house.users.values(), User("hugo", "chief", (Key(fp("hugo")),))])
@@ -245,7 +249,7 @@ def test_a_role_that_nobody_defined_is_repaired_by_the_highest_only(
     assert mended.users["hugo"].role == "guest"
 
 
-def test_the_sessions_to_end_are_those_of_changed_keys(house: State, rules: Rules, fp: Fp) -> None:
+def test_changed_keys_are_those_whose_sessions_must_end(house: State, rules: Rules, fp: Fp) -> None:
     both = {fp("anna"), fp("anna's phone")}
     more = to.add_user(house, None, User("eve", "owner", (Key(fp("eve")),)), rules=rules)
     for change, due in (
@@ -260,12 +264,12 @@ def test_the_sessions_to_end_are_those_of_changed_keys(house: State, rules: Rule
         assert changed_keys(more, change(more, None, rules=rules)) == due
 
 
-def test_the_next_turn_is_the_nearest_bound_ahead() -> None:
+def test_the_next_access_change_is_the_nearest_start_or_end() -> None:
     state = State.of([User("a", "guest", not_before=5, not_after=20), User("b", "guest")])
     assert [state.next_access_change(now) for now in (0, 5, 19.5, 20)] == [5, 20, 20, None]
 
 
-def test_every_error_says_what_to_do(house: State, rules: Rules, fp: Fp) -> None:
+def test_every_error_has_advice_and_a_reason(house: State, rules: Rules, fp: Fp) -> None:
     for change in (
         partial(to.remove_user, house, None, "anna", rules=rules),
         partial(to.remove_user, house, None, "eve", rules=rules),

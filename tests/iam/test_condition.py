@@ -1,4 +1,4 @@
-"""One condition at a time: what matches, what is missing, what can never match."""
+"""Evaluation of single conditions: matches, absent attributes, and invalid values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MINE = "Lamp:Text"
 
 
 def holds(operator: str, values: str | list[str], text: str | None, **others: str) -> bool:
-    """`others`: Lamp:<name> is that text."""
+    """Whether a condition holds for a text; `others` sets the attributes Lamp:<name>."""
     listed = (values,) if isinstance(values, str) else tuple(values)
     attributes = {f"Lamp:{name}": value for name, value in others.items()}
     if text is not None:
@@ -67,13 +67,15 @@ def holds(operator: str, values: str | list[str], text: str | None, **others: st
         ("StringNotLike", ["a*", "b*"], "c", True),
     ],
 )
-def test_texts(operator: str, values: str | list[str], text: str, due: bool) -> None:
+def test_string_operators_compare_texts(
+    operator: str, values: str | list[str], text: str, due: bool
+) -> None:
     assert holds(operator, values, text) is due
 
 
 @settings(deadline=None)
 @given(st.text("ab*?", max_size=8), st.text("ab\n", max_size=10))
-def test_a_pattern_means_what_a_slow_matcher_says(pattern: str, text: str) -> None:
+def test_patterns_agree_with_a_simple_matcher(pattern: str, text: str) -> None:
     def slow(pattern: str, text: str) -> bool:
         if not pattern:
             return not text
@@ -87,8 +89,8 @@ def test_a_pattern_means_what_a_slow_matcher_says(pattern: str, text: str) -> No
 
 @pytest.mark.parametrize("piece", ["a*", "*a", "?*", "a*b*", "*?a"])
 @pytest.mark.timeout(5)
-def test_no_pattern_takes_for_ever(piece: str) -> None:
-    """With backtracking into each `*` this would outlast the sun."""
+def test_matching_takes_bounded_time_for_every_pattern(piece: str) -> None:
+    """Backtracking into each `*` would take exponential time."""
     pattern = (piece * VALUE_CHARACTERS_MAX)[: VALUE_CHARACTERS_MAX - 1] + "!"
     for text in (
         "a" * ATTRIBUTE_CHARACTERS_MAX,
@@ -119,13 +121,13 @@ NOT_NUMBERS += [
 
 
 @pytest.mark.parametrize("text", NUMBERS)
-def test_a_number_equals_itself(text: str) -> None:
+def test_a_valid_number_equals_itself(text: str) -> None:
     assert holds("NumericEquals", text, text)
     assert not holds("NumericNotEquals", text, text)
 
 
 @pytest.mark.parametrize("text", NOT_NUMBERS)
-def test_what_is_no_number_matches_nothing_and_is_no_value(text: str) -> None:
+def test_an_invalid_number_matches_nothing_and_is_refused_as_a_value(text: str) -> None:
     for operator in Operator:
         if operator.startswith("Numeric"):
             assert not holds(operator, ["1", "42"], text)
@@ -139,8 +141,18 @@ def test_what_is_no_number_matches_nothing_and_is_no_value(text: str) -> None:
     [
         ("NumericEquals", "0.3", "0.30", True),
         ("NumericEquals", "0", "-0", True),
-        ("NumericEquals", "9007199254740993", "9007199254740992", False),  # equal as floats
-        ("NumericEquals", "0.1", "0.1000000000000000055511151231257827", False),  # likewise
+        (
+            "NumericEquals",
+            "9007199254740993",
+            "9007199254740992",
+            False,
+        ),  # they are equal as floats
+        (
+            "NumericEquals",
+            "0.1",
+            "0.1000000000000000055511151231257827",
+            False,
+        ),  # they are equal as floats too
         ("NumericNotEquals", "1", "2", True),
         ("NumericLessThan", "10", "9", True),
         ("NumericLessThan", "10", "10", False),
@@ -150,7 +162,7 @@ def test_what_is_no_number_matches_nothing_and_is_no_value(text: str) -> None:
         ("NumericGreaterThanEquals", "10", "10", True),
     ],
 )
-def test_numbers(operator: str, value: str, text: str, due: bool) -> None:
+def test_numeric_operators_compare_numbers(operator: str, value: str, text: str, due: bool) -> None:
     assert holds(operator, value, text) is due
 
 
@@ -169,13 +181,13 @@ def test_numbers_are_compared_exactly(one: Decimal, other: Decimal) -> None:
 
 
 @pytest.mark.parametrize("text", ["True", "TRUE", "1", "yes", "", "true ", "t", "on"])
-def test_only_true_and_false_are_true_or_false(text: str) -> None:
+def test_only_true_and_false_are_boolean_values(text: str) -> None:
     assert not holds("Bool", ["true", "false"], text)
     with pytest.raises(PolicyError, match="Bool"):
         holds("Bool", text, "true")
 
 
-def test_truth() -> None:
+def test_the_bool_operator_compares_booleans() -> None:
     assert holds("Bool", "true", "true")
     assert not holds("Bool", "true", "false")
     assert holds("Bool", ["true", "false"], "false")
@@ -199,7 +211,7 @@ def test_truth() -> None:
         ("::ffff:0.0.0.0/96", "8.8.8.8", True),
         ("0.0.0.0/0", "2001:db8::1", False),
         ("::/0", "192.0.2.1", False),
-        ("::/0", "::ffff:192.0.2.1", False),  # it is an IPv4 address, however written
+        ("::/0", "::ffff:192.0.2.1", False),  # an IPv4-mapped address is an IPv4 address
         ("::/0", "2001:db8::1", True),
         ("2001:db8::/32", "2001:0DB8:0::1", True),
         ("fe80::/10", "fe80::1", True),
@@ -212,7 +224,7 @@ def test_truth() -> None:
         ("0.0.0.0/0", "localhost", False),
     ],
 )
-def test_addresses(value: str, text: str, due: bool) -> None:
+def test_address_operators_compare_addresses_and_networks(value: str, text: str, due: bool) -> None:
     assert holds("IpAddress", value, text) is due
     known = not re.search(r"[%/\[]|:5684|\.01|^3221|local", text)
     assert holds("NotIpAddress", value, text) is (known and not due)
@@ -221,7 +233,7 @@ def test_addresses(value: str, text: str, due: bool) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "192.0.2.1/24",  # bits beyond the network
+        "192.0.2.1/24",  # bits set outside the network prefix
         "192.0.2.0/255.255.255.0",
         "192.0.2.0/0.0.0.255",
         "192.0.2.0/",
@@ -235,7 +247,7 @@ def test_addresses(value: str, text: str, due: bool) -> None:
         "*",
     ],
 )
-def test_what_is_no_address_or_network_is_no_value(value: str) -> None:
+def test_an_invalid_address_or_network_is_refused_as_a_value(value: str) -> None:
     for operator in ("IpAddress", "NotIpAddress"):
         with pytest.raises(PolicyError):
             holds(operator, value, "192.0.2.1")
@@ -243,7 +255,7 @@ def test_what_is_no_address_or_network_is_no_value(value: str) -> None:
 
 @settings(deadline=None)
 @given(st.ip_addresses(v=4), st.ip_addresses(v=4), st.integers(0, 32))
-def test_ipv4_is_the_same_however_it_is_written(one: object, base: object, prefix: int) -> None:
+def test_ipv4_and_ipv4_mapped_addresses_are_equal(one: object, base: object, prefix: int) -> None:
     network = ip_network(f"{base}/{prefix}", strict=False)
     due = ip_address(str(one)) in network
     mapped = f"::ffff:{network.network_address}/{prefix + 96}"
@@ -275,14 +287,14 @@ def test_ipv4_is_the_same_however_it_is_written(one: object, base: object, prefi
         ("DateGreaterThan", "1900-01-01T00:00:00Z", "0", True),
     ],
 )
-def test_times(operator: str, value: str, text: str, due: bool) -> None:
+def test_date_operators_compare_times(operator: str, value: str, text: str, due: bool) -> None:
     assert holds(operator, value, text) is due
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "2030-01-31T12:00:00",  # no zone: an hour that depends on who reads it
+        "2030-01-31T12:00:00",  # without a time zone, the time is ambiguous
         "2030-01-31",
         "12:00:00Z",
         "2030-02-30T12:00:00Z",
@@ -305,7 +317,7 @@ def test_times(operator: str, value: str, text: str, due: bool) -> None:
         "tomorrow",
     ],
 )
-def test_what_is_no_time_matches_nothing_and_is_no_value(text: str) -> None:
+def test_an_invalid_time_matches_nothing_and_is_refused_as_a_value(text: str) -> None:
     for operator in Operator:
         if operator.startswith("Date"):
             assert not holds(operator, ["2030-01-31T12:00:00Z", "0"], text)
@@ -325,8 +337,8 @@ def family(operator: Operator) -> str:
 
 
 @pytest.mark.parametrize("operator", Operator)
-def test_a_missing_side_matches_nothing(operator: Operator) -> None:
-    """Negative operators too."""
+def test_a_condition_with_an_absent_attribute_does_not_hold(operator: Operator) -> None:
+    """This includes the negative operators."""
     mine, other = GOOD[family(operator)], OTHER[family(operator)]
     assert not holds(operator, mine, None)
     assert not holds(operator, "${Lamp:Other}", mine)
@@ -347,15 +359,15 @@ def _held(operator: Operator, value: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize("operator", Operator)
-def test_another_attribute_is_compared_like_a_value(operator: Operator) -> None:
+def test_a_referenced_attribute_is_compared_like_a_value(operator: Operator) -> None:
     for mine in (GOOD[family(operator)], OTHER[family(operator)]):
         for other in (GOOD[family(operator)], OTHER[family(operator)]):
             due = holds(operator, other, mine)
             assert holds(operator, "${Lamp:Other}", mine, Other=other) is due
 
 
-def test_an_attribute_brings_no_wildcard_and_no_second_substitution() -> None:
-    """The requester chooses the target's name: `*` must not match every user."""
+def test_a_referenced_attribute_is_neither_a_pattern_nor_expanded() -> None:
+    """The client chooses the name of the target: the name `*` must not match every user."""
     assert not holds("StringLike", "${Lamp:Other}", "anna", Other="*")
     assert holds("StringLike", "${Lamp:Other}", "*", Other="*")
     assert holds("StringNotLike", "${Lamp:Other}", "anna", Other="*")
@@ -372,7 +384,7 @@ def test_an_attribute_brings_no_wildcard_and_no_second_substitution() -> None:
     st.dictionaries(st.sampled_from([MINE, "Lamp:A", "Lamp:B"]), st.sampled_from(["0", "1", "x"])),
     st.data(),
 )
-def test_order_of_values_never_matters(
+def test_the_order_of_values_does_not_matter(
     operator: Operator, values: list[str], attributes: dict[str, str], data: st.DataObject
 ) -> None:
     if family(operator) in ("Bool", "Ip"):
@@ -380,7 +392,7 @@ def test_order_of_values_never_matters(
     one = Condition(operator, MINE, tuple(values))
     other = Condition(operator, MINE, tuple(data.draw(st.permutations(values))))
     assert one.outcome(attributes) is other.outcome(attributes)
-    # Repeating a value says nothing new either.
+    # A repeated value changes nothing either.
     assert one.outcome(attributes) is Condition(operator, MINE, (*values, *values)).outcome(
         attributes
     )
@@ -400,7 +412,7 @@ def test_order_of_values_never_matters(
     ],
 )
 @pytest.mark.parametrize("operator", ["DateLessThan", "DateNotEquals", "NumericGreaterThan"])
-def test_an_unknown_time_is_an_outcome_of_its_own(
+def test_an_unknown_time_is_a_separate_outcome(
     operator: str, attribute: str, values: list[str], attributes: dict[str, str], due: Outcome
 ) -> None:
     condition = Condition(Operator(operator), attribute, tuple(values))
@@ -446,14 +458,16 @@ def test_a_value_that_decides_needs_no_clock() -> None:
         (MINE, ["Zoe\u0308"], "combining"),
     ],
 )
-def test_what_can_never_be_meant_is_refused(attribute: str, values: list[str], why: str) -> None:
+def test_a_condition_that_can_never_be_intended_is_refused(
+    attribute: str, values: list[str], why: str
+) -> None:
     for operator in (Operator.STRING_EQUALS, Operator.STRING_NOT_LIKE):
         with pytest.raises(PolicyError, match=why) as caught:
             Condition(operator, attribute, tuple(values))
         assert caught.value.advice
 
 
-def test_every_attribute_of_ours_can_be_asked_for() -> None:
+def test_every_built_in_attribute_can_be_used() -> None:
     for name in OWN:
         assert is_own(name)
         assert Condition(Operator.STRING_EQUALS, name, ("a",)).holds({name: "a"})
@@ -465,19 +479,19 @@ def test_every_attribute_of_ours_can_be_asked_for() -> None:
 @pytest.mark.parametrize(
     "name", [*sorted(OWN), "connection:islocal", "IAM:Anything", "cLOCK:Now", "Connection:"]
 )
-def test_an_application_cannot_mask_ours(name: str) -> None:
-    """Neither our value nor the absence of one."""
+def test_an_application_cannot_override_built_in_attributes(name: str) -> None:
+    """It can override neither a value nor its absence."""
     assert merged({}, {name: "theirs", "Lamp:Text": "a"}) == {"Lamp:Text": "a"}
     assert merged({name: "ours"}, {name: "theirs"}) == {name: "ours"}
 
 
-def test_more_than_a_decision_looks_at_is_named() -> None:
+def test_attributes_beyond_the_bounds_of_a_decision_are_reported() -> None:
     assert excess({MINE: "a" * ATTRIBUTE_CHARACTERS_MAX}) == ""
     assert MINE in excess({MINE: "a" * (ATTRIBUTE_CHARACTERS_MAX + 1)})
     assert "64" in excess({f"Lamp:A{number}": "" for number in range(ATTRIBUTES_MAX + 1)})
 
 
-def test_why_names_both_sides_and_is_short() -> None:
+def test_the_explanation_names_both_sides_and_is_short() -> None:
     condition = Condition(Operator.STRING_EQUALS, MINE, ("a", "${Lamp:Other}"))
     why = condition.why({MINE: "b"})
     assert why == (

@@ -1,4 +1,4 @@
-"""Policy files are read as they are meant, or refused with the exact line."""
+"""Policy files are parsed, or refused with the line of the error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from iam.policy_toml import to_toml
 from tests.iam.policy_files import GOOD
 
 
-def test_a_file_is_taken_as_it_is_meant() -> None:
+def test_a_valid_file_is_parsed() -> None:
     book = load([("rules.toml", GOOD)])
     local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
     named = Condition(Operator.STRING_LIKE, "Connection:Username", ("*-guest", "${IAM:Username}"))
@@ -45,18 +45,18 @@ def test_a_file_is_taken_as_it_is_meant() -> None:
     assert book.warnings == ()
 
 
-def test_no_file_is_what_is_built_in() -> None:
+def test_without_files_the_built_in_rules_apply() -> None:
     assert load([]) == AccessConfig() == load([("empty.toml", "# nothing\n")])
     assert (AccessConfig().roles, AccessConfig().policies) == (ROLES, POLICIES)
 
 
-def test_files_are_one_set() -> None:
+def test_several_files_form_one_set() -> None:
     policies, roles = GOOD.split("[[role]]", 1)
     apart = load([("10.toml", "[[role]]" + roles), ("20.toml", policies)])
     assert apart == load([("rules.toml", GOOD)])
 
 
-def test_a_replaced_role_has_what_it_names_and_nothing_of_an_application() -> None:
+def test_a_replaced_role_has_only_the_policies_it_names() -> None:
     access = load([("rules.toml", GOOD)]).access({"Lamp:Get": "guest", "Lamp:Set": "user"})
     local = {"Connection:IsLocal": "true", "Clock:Now": "0"}
     found = {
@@ -82,7 +82,7 @@ ROLE = '[[role]]\nid = "r"\nrank = 5\npolicies = ["core-guest"]\n'
 LONG_VALUE = "a" * (VALUE_CHARACTERS_MAX + 1)
 LONG_KEY = "a" + ".a" * (TOML_DEPTH_MAX - 1)
 
-# A text and a part of the reason. The line that ends in "#!" is the one to be named.
+# A text and a part of the reason. The error must name the line that ends in "#!".
 WRONG: dict[str, tuple[str, str]] = {
     # what TOML is
     "no TOML at all": ("\n<xml/>  #!", "not TOML"),
@@ -279,7 +279,7 @@ WRONG: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_refused_at_its_line(case: str) -> None:
+def test_an_invalid_file_is_refused_at_its_line(case: str) -> None:
     text, reason = WRONG[case]
     [line] = [n for n, one in enumerate(text.split("\n"), 1) if one.endswith("#!")]
     text = text.removesuffix("#!").replace("  #!\n", "  # here\n")
@@ -293,19 +293,19 @@ def test_what_is_wrong_is_refused_at_its_line(case: str) -> None:
         assert len(str(caught.value)) < 400
 
 
-def test_what_is_wrong_between_two_files_names_both() -> None:
+def test_a_conflict_between_two_files_names_both() -> None:
     with pytest.raises(PolicyFileError) as caught:
         load([("10-a.toml", ROLE), ("20-b.toml", "\n\n" + ROLE)])
     assert str(caught.value) == "20-b.toml:4: role 'r' is defined twice, first at 10-a.toml:2"
 
 
-def test_a_text_without_end_is_refused() -> None:
+def test_a_file_above_the_size_limit_is_refused() -> None:
     with pytest.raises(PolicyFileError, match=r"^rules\.toml:1: the file is longer"):
         load([("rules.toml", "#\n" * 5_000_000)])
 
 
-def test_only_a_role_may_be_without_anything() -> None:
-    """To have a role that may do nothing is a wish; a policy that says nothing is a slip."""
+def test_a_role_without_policies_is_accepted() -> None:
+    """A role without rights may be intended; a policy without statements is an error."""
     book = load([("rules.toml", ROLE.replace('"core-guest"', ""))])
     assert book.roles[-1] == Role("r", 5)
 
@@ -325,7 +325,7 @@ def test_only_a_role_may_be_without_anything() -> None:
         ("Allow", "StringLike", "Lamp:Zone", "kit*", ""),
         ("Allow", "DateLessThan", "Clock:Now", "2030", "before 2001"),
         ("Allow", "DateLessThan", "Clock:Now", "1896091200", ""),
-        # An attribute that the requester can choose: another hop limit makes a neighbour remote.
+        # The client can choose the attribute: with another hop limit, a neighbour counts as remote.
         ("Deny", "Bool", "Connection:IsLocal", "true", "hop limit"),
         ("Deny", "StringEquals", "Connection:IsLocal", "true", "hop limit"),
         ("Deny", "StringLike", "Connection:IsLocal", "t*", "hop limit"),
@@ -350,7 +350,7 @@ def test_only_a_role_may_be_without_anything() -> None:
         ("Deny", "StringEquals", "Connection:Username", "tom", ""),
     ],
 )
-def test_what_is_hardly_meant_is_a_warning(
+def test_a_condition_that_is_probably_a_mistake_is_a_warning(
     effect: str, operator: str, attribute: str, value: str, why: str
 ) -> None:
     text = condition(f'[\n{{ {operator} = {{ "{attribute}" = ["{value}"] }} }}\n]')
@@ -359,14 +359,14 @@ def test_what_is_hardly_meant_is_a_warning(
     assert all(one.startswith("rules.toml:7: ") and why in one for one in warnings)
 
 
-def test_a_role_that_looks_like_ours_is_a_warning() -> None:
+def test_a_role_name_similar_to_a_built_in_one_is_a_warning() -> None:
     text = ROLE.replace('"r"', '"Guest"')
     assert load([("rules.toml", text)]).warnings == (
         "rules.toml:2: role 'Guest' is not the built-in 'guest'",
     )
 
 
-def test_an_action_that_no_resource_asks_for_is_named_with_its_place() -> None:
+def test_an_action_that_no_resource_uses_is_reported_with_its_line() -> None:
     book = load([("rules.toml", GOOD)])
     assert book.unknown_actions({"Hello:Get", "Lamp:Set", "Lamp:Burn"}) == ()
     assert book.unknown_actions({"Lamp:Set", "Hell:Get"}) == (
@@ -405,7 +405,9 @@ policies = st.lists(
 
 @settings(deadline=None)
 @given(policies, st.lists(ids, max_size=3, unique=True), st.integers(1, 39))
-def test_what_is_written_is_read_again(found: list[Policy], roles: list[str], rank: int) -> None:
+def test_written_rules_are_parsed_to_the_same_rules(
+    found: list[Policy], roles: list[str], rank: int
+) -> None:
     named = ("core-guest", *(policy.id for policy in found), "app-user")
     mine = [Role(role, rank, named) for role in roles] + [Role("guest", 10, named)]
     book = load([("rules.toml", to_toml(mine, found))])
@@ -415,7 +417,7 @@ def test_what_is_written_is_read_again(found: list[Policy], roles: list[str], ra
     assert (again.roles, again.policies) == (book.roles, book.policies)
 
 
-def test_long_lists_are_written_so_that_they_are_read() -> None:
+def test_long_lists_are_written_and_parsed_again() -> None:
     values = tuple(f"{number}\n\x7f\x00\\\"'" + "é" * 200 for number in range(CONDITION_VALUES_MAX))
     one = Condition(Operator.STRING_EQUALS, "Lamp:Zone", values)
     actions = tuple(f"Lamp:Set{number}" for number in range(STATEMENT_ACTIONS_MAX))

@@ -1,7 +1,7 @@
-"""The writer is killed at any point, and the store holds the old or the new state.
+"""A store whose writer is killed at any point has the old or the new state.
 
-Three ways to die: SIGKILL before each statement, the kernel's signal in the middle of a write, and
-a power cut that leaves any part of the write-ahead log.
+The writer is killed by SIGKILL before each statement, by the kernel's signal in the middle of a
+write, or by a loss of power that leaves any part of the write-ahead log.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ EVENT = Event(kind="paired", boot="b", monotonic=1.0, wall=2.0, user="eve")
 RULES = Rules(Access().roles)
 ANNA = sha256(b"anna").hexdigest()
 
-# argv: path, wish, the number of the statement before which, or of the byte at which, to die, and
-# the key of whom to note as seen.
+# argv: path, change, the number of the statement before which or of the byte at which the process
+# is killed, and the key whose use is recorded.
 WRITER = """
 import os, resource, signal, sqlite3, sys
 from pathlib import Path
@@ -99,13 +99,11 @@ WISHES = ("swap", "invite", "redeem", "withdraw")
 
 
 def run_writer(path: Path, wish: str, last: int) -> bool:
-    """Run it; True if it came to its end, False if it was killed as it should."""
+    """Run the writer; True if it ended by itself, False if it was killed as intended."""
     done = subprocess.run(
         [sys.executable, "-c", WRITER, str(path), wish, str(last), ANNA],
         cwd=Path(store.__file__).parents[1],
-        env={
-            "PATH": os.environ["PATH"]
-        },  # no coverage is measured: it has no end at which to report
+        env={"PATH": os.environ["PATH"]},  # without coverage, which a killed process cannot report
         capture_output=True,
         check=False,
     )
@@ -123,7 +121,7 @@ def old(house: State) -> State:
 
 @pytest.fixture
 def before(tmp_path: Path, old: State) -> Path:
-    """A store on disk to start each life from."""
+    """The store on disk from which each writer starts."""
     folder = tmp_path / "before"
     folder.mkdir()
     with closing(Store.open(folder / "state.db")) as book:
@@ -132,7 +130,7 @@ def before(tmp_path: Path, old: State) -> Path:
 
 
 def after(old: State, wish: str) -> State:
-    """What the writer wished, put together by hand."""
+    """The state after the change of the writer, built independently."""
     users, invites = dict(old.users), dict(old.invites)
     if wish == "swap":
         users["eve"] = User("eve", "guest", (Key("e" * 64), *users.pop("dora").keys))
@@ -150,7 +148,7 @@ def after(old: State, wish: str) -> State:
 
 
 def is_old_or_new(path: Path, old: State, new: State) -> bool:
-    """Opens and holds all of the old or all of the new, which is what True means."""
+    """Check that the store has the old or the new state completely; True for the new state."""
     with closing(Store.open(path)) as book:
         noted = (dict(book.seen), book.time_floor)
         found = (book.state, dict(book.attempts), book.audit.head[0], noted)
@@ -159,12 +157,12 @@ def is_old_or_new(path: Path, old: State, new: State) -> bool:
             (old, {"failures": 3}, 1, ({}, 0.0)),
             (new, {"failures": 0}, 3, ({ANNA: 60.0}, 60.0)),
         )
-        book.commit(book.state, EVENT)  # and it can be written
+        book.commit(book.state, EVENT)  # the store can be written
         return found[0] != old
 
 
 def lives(before: Path, tmp_path: Path, wish: str, points: range) -> list[Path]:
-    """One store per point, each written by a writer that died there; the last one came through."""
+    """One store per point at which its writer was killed; the last writer ended by itself."""
     found = []
     for last in points:
         folder = tmp_path / f"life-{last}"
@@ -176,19 +174,19 @@ def lives(before: Path, tmp_path: Path, wish: str, points: range) -> list[Path]:
 
 
 @pytest.mark.parametrize("wish", WISHES)
-def test_killed_before_any_statement_of_a_commit(
+def test_a_kill_before_any_statement_of_a_commit_leaves_one_state(
     wish: str, before: Path, tmp_path: Path, old: State
 ) -> None:
     stores = lives(before, tmp_path, wish, range(1, 100))
     assert len(stores) > 10
     outcomes = [is_old_or_new(path, old, after(old, wish)) for path in stores]
-    assert outcomes == sorted(outcomes)  # the last statements empty the log of a commit that stands
+    assert outcomes == sorted(outcomes)  # the last statements truncate the log after the commit
     assert outcomes.count(True) < 8
     assert outcomes[-1]
 
 
 @pytest.mark.parametrize("wish", WISHES)
-def test_killed_in_the_middle_of_a_write(
+def test_a_kill_in_the_middle_of_a_write_leaves_one_state(
     wish: str, before: Path, tmp_path: Path, old: State
 ) -> None:
     step = 2003 if wish == "swap" else 4001
@@ -199,8 +197,10 @@ def test_killed_in_the_middle_of_a_write(
     assert outcomes[-1]
 
 
-def test_killed_while_seen_times_are_written(before: Path, tmp_path: Path, old: State) -> None:
-    """Nothing but those is ever at stake."""
+def test_a_kill_while_last_seen_times_are_written_changes_no_rights(
+    before: Path, tmp_path: Path, old: State
+) -> None:
+    """Only these times can be lost."""
     stores = lives(before, tmp_path, "flush", range(1, 100))
     assert len(stores) > 4
     noted = []
@@ -211,7 +211,7 @@ def test_killed_while_seen_times_are_written(before: Path, tmp_path: Path, old: 
     assert noted == [({}, 0.0)] * (len(stores) - 1) + [({ANNA: 4000.0}, 4000.0)]
 
 
-def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
+def test_a_kill_while_the_store_is_created_leaves_a_usable_store(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
     nothing.mkdir()
     stores = lives(nothing, tmp_path, "make", range(1, 200))
@@ -222,8 +222,10 @@ def test_killed_while_the_store_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("old")
-def test_killed_while_an_old_copy_is_replaced(before: Path, tmp_path: Path) -> None:
-    """Wherever that was, nothing comes back, and what was found is kept."""
+def test_a_kill_while_an_old_copy_is_replaced_restores_no_rights(
+    before: Path, tmp_path: Path
+) -> None:
+    """No revoked right returns, and the file that was found is kept."""
     path = before / "state.db"
     found = path.read_bytes()
     with closing(Store.open(path)) as book:
@@ -241,7 +243,7 @@ def test_killed_while_an_old_copy_is_replaced(before: Path, tmp_path: Path) -> N
         assert one.with_name("state.db.aside").read_bytes() == found
 
 
-def test_killed_while_it_is_migrated(tmp_path: Path) -> None:
+def test_a_kill_during_a_migration_is_continued_at_the_next_start(tmp_path: Path) -> None:
     before = tmp_path / "before"
     before.mkdir()
     with closing(sqlite3.connect(before / "state.db", isolation_level=None)) as db:
@@ -254,7 +256,7 @@ def test_killed_while_it_is_migrated(tmp_path: Path) -> None:
     stores = lives(before, tmp_path, "migrate", range(1, 200))
     assert len(stores) > 20
     for path in stores:
-        assert run_writer(path, "migrate", 0)  # continues from where it was
+        assert run_writer(path, "migrate", 0)  # continues the migration
         with closing(Store.open(path)) as book:
             assert book.state == State.of([User("anna", "owner")])
         with closing(sqlite3.connect(path.with_name("state.db.v1"))) as copy:
@@ -262,10 +264,10 @@ def test_killed_while_it_is_migrated(tmp_path: Path) -> None:
             assert copy.execute("SELECT name FROM users").fetchall() == [("anna",)]
 
 
-def test_a_power_cut_leaves_any_part_of_the_log(
+def test_loss_of_power_with_any_part_of_the_log_leaves_one_state(
     before: Path, tmp_path: Path, old: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the commit and the moment when the log is emptied."""
+    """Power is lost between the commit and the truncation of the log."""
     monkeypatch.setattr(StoreFile, "checkpoint", lambda _file: None)
     monkeypatch.setattr(Mark, "append", lambda *_: False)
     monkeypatch.setattr(Mark, "write", lambda *_: None)

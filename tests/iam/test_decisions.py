@@ -1,4 +1,4 @@
-"""Decisions as data: each file of `decisions/` has rules and what they say to many questions."""
+"""Tables of decisions: each file in `decisions/` has rules and the expected decisions."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ KEY = "ab" * 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One row. `reason` and `missing` are parts of what is said; `early` what `conceivable` says
-    where the target and `unknown` are not known yet."""
+    """One row. `reason` and `missing` are parts of the texts; `early` is the result of
+    `conceivable` while the target and `unknown` are not known."""
 
     role: str
     action: str
@@ -56,19 +56,19 @@ def rows() -> list[Any]:
     return found
 
 
-def test_there_are_tables() -> None:
+def test_the_tables_of_decisions_are_found() -> None:
     assert len(FILES) >= 4
 
 
 @pytest.mark.parametrize(("access", "ask"), rows())
-def test_the_table(access: Access, ask: Ask) -> None:
+def test_a_decision_equals_its_row(access: Access, ask: Ask) -> None:
     decision = access.decide(ask.subject, ask.action, ask.with_)
     assert decision.allowed is ask.allowed, decision.reason
     assert ask.reason in decision.reason
     assert ask.missing in decision.missing
     assert bool(decision.missing) is not ask.allowed
     explained = access.explain(ask.subject, ask.action, ask.with_)
-    if explained.depends_on:  # a request may still tell more
+    if explained.depends_on:  # a request may add attributes
         assert not explained.decision.allowed
     else:
         assert explained.decision == decision

@@ -1,4 +1,4 @@
-"""An fsync that fails, anywhere in a commit: what was reported as failed is not there later.
+"""A commit that was reported as failed because of an fsync is not in the store after a restart.
 
 SQLite writes a commit to its log and then syncs it. If the sync fails, the commit is reported as
 failed, and is in the log: the next start would find it. The process ends at once after the
@@ -25,8 +25,8 @@ from tests.iam.store_files import traced
 pytestmark = pytest.mark.needs_tool("cc")
 ROOT = Path(__file__).parents[2]
 
-# argv: the library, the path, what to do, syncs that succeed, syncs that fail after that, and what
-# there is beside: "log" for a log that is not empty, "more" for another change afterwards
+# argv: the library, the path, the change, the number of syncs that succeed, the number that fail
+# after that, and options: "log" for a log that is not empty, "more" for another change afterwards
 WRITER = """
 import ctypes, logging, os, sys
 from pathlib import Path
@@ -88,7 +88,7 @@ def life(fault: Path, path: Path, house: State, *args: object) -> str:
 @pytest.mark.parametrize("what", ["add", "remove"])
 @pytest.mark.parametrize("times", [1, 1000], ids=["once", "from then on"])
 @pytest.mark.parametrize("log", ["", "log"], ids=["empty log", "used log"])
-def test_what_was_reported_as_failed_is_not_there_after_a_restart(
+def test_a_commit_reported_as_failed_is_absent_after_a_restart(
     what: str, times: int, log: str, fault: Path, tmp_path: Path, house: State
 ) -> None:
     said = []
@@ -103,7 +103,7 @@ def test_what_was_reported_as_failed_is_not_there_after_a_restart(
                 assert store.recovery is None
             elif store.recovery is None:
                 assert store.state == house
-            else:  # the disk did not let it be undone: in force is what both agree on
+            else:  # the disk refused the undo: only the rights in both states are in force
                 assert store.recovery.reason is Reason.FAILED_WRITE
                 assert times == 1000
                 assert "zoe" not in store.state.users
@@ -113,7 +113,7 @@ def test_what_was_reported_as_failed_is_not_there_after_a_restart(
     assert said[-1] == "stored"
 
 
-def test_the_next_change_does_not_carry_a_failed_one_along(
+def test_the_next_change_does_not_include_a_failed_one(
     fault: Path, tmp_path: Path, house: State
 ) -> None:
     path = tmp_path / "device" / "state.db"
@@ -131,10 +131,10 @@ FAIL_AT_COMMIT = (
 )
 
 
-def test_no_other_change_is_made_before_a_failed_one_is_undone(
+def test_a_failed_change_is_undone_before_the_next_change(
     tmp_path: Path, house: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The order, without a disk that fails: the log is emptied before anything is written."""
+    """The log is truncated before the next statement is written; no disk fails here."""
 
     def failing(_file: StoreFile) -> None:
         raise OSError(errno.EIO, "Input/output error")

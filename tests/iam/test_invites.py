@@ -1,4 +1,4 @@
-"""An invite gives no more than its maker may give, when it is made and when it is redeemed."""
+"""An invite never grants more than its creator may grant, at its creation and its redemption."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Add = Callable[..., State]
 
 
 def is_refused(redeem: Redeem, state: State, number: int, who: object, now: float = NOW) -> str:
-    """Nothing comes of it; returns the cause."""
+    """Check that the redemption is refused; returns the error text."""
     with pytest.raises(InviteRefused) as caught:
         redeem(state, number, who, now)
     assert caught.value.reason == "invite"
@@ -65,7 +65,7 @@ def is_refused(redeem: Redeem, state: State, number: int, who: object, now: floa
 # ------------------------------------------------------------------------------------- redeeming
 
 
-def test_an_invite_makes_one_user_and_is_gone(
+def test_an_invite_creates_one_user_and_is_removed(
     house: State, add: Add, redeem: Redeem, invite: Make, actor: Actor, fp: Fp
 ) -> None:
     state = add(house, actor("bert"), invite(1, "eve", "user", not_after=90.0))
@@ -81,13 +81,13 @@ def test_an_invite_makes_one_user_and_is_gone(
     assert "used or withdrawn" in is_refused(redeem, new, 1, "finn")
 
 
-def test_redeeming_again_with_the_same_key_is_the_same(
+def test_redeeming_again_with_the_same_key_changes_nothing(
     house: State, add: Add, redeem: Redeem, invite: Make
 ) -> None:
-    """The answer may have been lost, so a repeat gets it again."""
+    """The response may have been lost, so a repetition gets the same result."""
     for uses in (1, 3):
         state, user = redeem(add(house, None, invite(1, uses=uses)), 1, "eve")
-        for now in (NOW, 1e9):  # even when the invite is over by now
+        for now in (NOW, 1e9):  # even if the invite has expired by now
             assert redeem(state, 1, "eve", now) == (state, user)
         renamed = to.rename(state, None, "eve", "eva", rules=RULES)
         again, found = redeem(renamed, 1, "eve")
@@ -95,7 +95,7 @@ def test_redeeming_again_with_the_same_key_is_the_same(
         assert found.name == "eva"
 
 
-def test_a_key_that_has_the_name_already_takes_no_use(
+def test_a_key_that_already_has_the_user_name_takes_no_use(
     house: State, add: Add, redeem: Redeem, invite: Make
 ) -> None:
     shared = add(house, None, invite(1, "dora", uses=2))
@@ -119,10 +119,10 @@ def test_an_invite_of_several_uses_numbers_its_users(
     is_refused(redeem, state, 1, "fifth")
 
 
-def test_who_was_shown_out_does_not_come_back_by_the_same_invite(
+def test_a_removed_user_cannot_use_the_same_invite_again(
     house: State, add: Add, redeem: Redeem, invite: Make, fp: Fp
 ) -> None:
-    """Not with the old key, and not with a new one, of which there is no end."""
+    """This holds for its old key and for any new key."""
     state, _ = redeem(add(house, None, invite(1, "crew", uses=5)), 1, "first")
     state, _ = redeem(state, 1, "second")
     for shown_out in (
@@ -141,7 +141,7 @@ def test_who_was_shown_out_does_not_come_back_by_the_same_invite(
         redeem(other, 1, "third")
 
 
-def test_a_long_name_leaves_room_for_its_number(
+def test_a_long_name_is_shortened_for_its_number(
     house: State, add: Add, redeem: Redeem, invite: Make
 ) -> None:
     state = add(house, None, invite(1, "n" * 64, uses=2))
@@ -150,13 +150,15 @@ def test_a_long_name_leaves_room_for_its_number(
     assert (first.name, second.name) == ("n" * 64, "n" * 62 + "-2")
 
 
-def test_a_key_binding_holds(house: State, add: Add, redeem: Redeem, invite: Make, fp: Fp) -> None:
+def test_an_invite_bound_to_a_key_refuses_other_keys(
+    house: State, add: Add, redeem: Redeem, invite: Make, fp: Fp
+) -> None:
     state = add(house, None, invite(1, key=fp("eve")))
     assert "another key" in is_refused(redeem, state, 1, "finn")
     assert redeem(state, 1, "eve")[1].name == "eve"
 
 
-def test_an_invite_that_is_over_or_unknown_is_worth_nothing(
+def test_an_expired_or_unknown_invite_is_refused(
     house: State, add: Add, redeem: Redeem, invite: Make, fp: Fp
 ) -> None:
     state = add(house, None, invite(1))
@@ -169,10 +171,12 @@ def test_an_invite_that_is_over_or_unknown_is_worth_nothing(
         to.redeem(state, "", fingerprint=fp("eve"), now=NOW, rules=RULES)
 
 
-def test_a_name_or_room_gone_meanwhile(
+def test_a_name_or_a_limit_used_up_meanwhile_refuses_the_redemption(
     house: State, add: Add, redeem: Redeem, invite: Make, fp: Fp
 ) -> None:
-    state = add(add(house, None, invite(1)), None, invite(2))  # two for one name: one may be lost
+    state = add(
+        add(house, None, invite(1)), None, invite(2)
+    )  # two invites for one name, so that one can be lost
     state, _ = redeem(state, 2, "eve")
     with pytest.raises(NameTaken):
         redeem(state, 1, "finn")
@@ -186,7 +190,7 @@ def test_a_name_or_room_gone_meanwhile(
         add(house, None, invite(1, "dora"))
 
 
-# -------------------------------------------------------------------------- above and beyond
+# --------------------------------------------------------------------- limits of the creator
 
 
 @pytest.mark.parametrize(
@@ -198,7 +202,7 @@ def test_a_name_or_room_gone_meanwhile(
         ("nobody", {"role": "guest"}),
     ],
 )
-def test_nobody_invites_above_themselves(
+def test_an_invite_above_the_creators_rank_is_denied(
     by: str, fields: dict[str, str], house: State, add: Add, invite: Make, actor: Actor
 ) -> None:
     with pytest.raises(Denied):
@@ -206,14 +210,14 @@ def test_nobody_invites_above_themselves(
 
 
 @pytest.mark.parametrize("role", ["chief", "unpaired"])
-def test_a_role_that_nobody_can_have_is_not_offered(
+def test_an_invite_for_an_undefined_role_is_refused(
     role: str, house: State, add: Add, invite: Make
 ) -> None:
     with pytest.raises(NotFound):
         add(house, None, invite(1, role=role))
 
 
-def test_what_is_offered_does_not_outlast_the_inviter(
+def test_an_invite_cannot_outlast_the_access_of_its_creator(
     house: State, add: Add, redeem: Redeem, invite: Make, access: Access, fp: Fp
 ) -> None:
     house = to.set_user(house, None, "bert", not_after=80.0, rules=RULES)
@@ -233,7 +237,7 @@ def test_what_is_offered_does_not_outlast_the_inviter(
     assert redeem(longer, 1, "eve", 79.0)[1].end == 80.0
 
 
-def test_the_inviter_is_whoever_asks_and_all_uses_are_left(
+def test_the_creator_and_the_uses_of_an_invite_cannot_be_forged(
     house: State, add: Add, invite: Make, actor: Actor
 ) -> None:
     lie = invite(1, inviter="anna", uses=2, used=3)
@@ -243,7 +247,7 @@ def test_the_inviter_is_whoever_asks_and_all_uses_are_left(
     assert made.inviter == ""
 
 
-def test_invites_go_with_their_inviter(
+def test_invites_are_removed_with_their_creator(
     house: State, add: Add, redeem: Redeem, invite: Make, actor: Actor, fp: Fp
 ) -> None:
     state = add(house, actor("bert"), invite(1))
@@ -252,11 +256,11 @@ def test_invites_go_with_their_inviter(
     assert [one.inviter for one in gone.invites.values()] == ["anna"]
     is_refused(redeem, gone, 1, "eve")
     again = to.add_user(gone, None, User("bert", "admin", (Key(fp("bert")),)), rules=RULES)
-    is_refused(redeem, again, 1, "eve")  # a namesake inherits nothing
+    is_refused(redeem, again, 1, "eve")  # a new user with the same name does not inherit it
     redeem(gone, 2, "eve")
 
 
-def test_invites_follow_a_new_name(
+def test_invites_follow_a_renamed_creator(
     house: State, add: Add, redeem: Redeem, invite: Make, actor: Actor
 ) -> None:
     state = to.rename(add(house, actor("bert"), invite(1)), None, "bert", "bob", rules=RULES)
@@ -268,7 +272,7 @@ def test_invites_follow_a_new_name(
     is_refused(redeem, to.remove_user(state, None, "bob", rules=RULES), 1, "eve")
 
 
-def test_whoever_falls_offers_no_more_than_they_have(
+def test_a_demoted_creator_loses_the_invites_above_its_rank(
     house: State, add: Add, redeem: Redeem, invite: Make, actor: Actor
 ) -> None:
     bert = actor("bert")
@@ -280,13 +284,13 @@ def test_whoever_falls_offers_no_more_than_they_have(
     fallen = to.set_user(state, None, "bert", role="user", rules=RULES)
     assert sorted(one.role for one in fallen.invites.values()) == ["guest", "user"]
     raised = to.set_user(fallen, None, "bert", role="admin", rules=RULES)
-    is_refused(redeem, raised, 1, "eve")  # what has ended stays so
+    is_refused(redeem, raised, 1, "eve")  # a removed invite stays removed
     redeem(raised, 2, "eve")
     limited = to.set_user(state, None, "bert", not_after=200.0, rules=RULES)
     assert not limited.invites
 
 
-def test_an_inviter_out_of_time_or_out_of_the_rules(
+def test_an_invite_of_an_inactive_or_less_privileged_creator_is_refused(
     house: State, add: Add, redeem: Redeem, invite: Make, actor: Actor, fp: Fp
 ) -> None:
     state = add(house, actor("bert"), invite(1, "eve", "user", not_after=90.0))
@@ -302,7 +306,7 @@ def test_an_inviter_out_of_time_or_out_of_the_rules(
             to.redeem(state, f"{1:032x}", fingerprint=fp("eve"), now=NOW, rules=Rules(roles))
 
 
-def test_an_invite_by_whoever_lost_the_right_since(
+def test_an_invite_by_a_user_who_lost_the_right_is_denied(
     house: State, add: Add, invite: Make, actor: Actor
 ) -> None:
     bert = actor("bert")
@@ -314,10 +318,12 @@ def test_an_invite_by_whoever_lost_the_right_since(
             add(state, bert, invite(1, "eve", "user"))
 
 
-# --------------------------------------------------------------------------- withdrawing, room
+# -------------------------------------------------------------------------- withdrawal, limits
 
 
-def test_withdrawing(house: State, add: Add, redeem: Redeem, invite: Make, actor: Actor) -> None:
+def test_only_invites_up_to_the_rank_of_the_actor_can_be_withdrawn(
+    house: State, add: Add, redeem: Redeem, invite: Make, actor: Actor
+) -> None:
     state = add(house, actor("anna"), invite(1, "eve", "owner"))
     state = add(state, actor("anna"), invite(2, "finn"))
     for by in ("bert", "nobody"):
@@ -333,7 +339,7 @@ def test_withdrawing(house: State, add: Add, redeem: Redeem, invite: Make, actor
         to.remove_invite(state, None, f"{1:032x}", rules=RULES)
 
 
-def test_no_room_but_what_is_over_makes_some(house: State, invite: Make) -> None:
+def test_an_expired_invite_makes_room_for_a_new_one(house: State, invite: Make) -> None:
     two = Rules(RULES.roles, IamLimits(invites=2))
     state = to.add_invite(house, None, invite(1, expires=60.0), now=NOW, rules=two)
     state = to.add_invite(state, None, invite(2, expires=70.0), now=NOW, rules=two)
@@ -344,7 +350,7 @@ def test_no_room_but_what_is_over_makes_some(house: State, invite: Make) -> None
     assert {one.expires for one in state.invites.values()} == {70.0, 100.0}
 
 
-def test_an_id_is_given_once(house: State, add: Add, invite: Make) -> None:
+def test_the_id_of_an_invite_is_used_once(house: State, add: Add, invite: Make) -> None:
     state = add(house, None, invite(1))
     with pytest.raises(Malformed):
         add(state, None, invite(1, "finn"))
@@ -369,13 +375,13 @@ def test_an_id_is_given_once(house: State, add: Add, invite: Make) -> None:
         {"key": "AB" * 32},
     ],
 )
-def test_a_wrong_invite_cannot_be_built(fields: dict[str, object]) -> None:
+def test_an_invalid_invite_is_refused(fields: dict[str, object]) -> None:
     wished = {"id": "0" * 32, "name": "eve", "role": "guest", "expires": 1.0, **fields}
     with pytest.raises(Malformed):
         Invite(**wished)  # type: ignore[arg-type]
 
 
-def test_a_state_has_no_invite_of_nobody(house: State, invite: Make) -> None:
+def test_a_state_with_invites_of_an_unknown_creator_is_refused(house: State, invite: Make) -> None:
     with pytest.raises(Malformed):
         State.of(house.users.values(), [invite(1, inviter="zoe")])
     with pytest.raises(Malformed):
@@ -384,7 +390,9 @@ def test_a_state_has_no_invite_of_nobody(house: State, invite: Make) -> None:
         Key("a" * 64, invite="no id")
 
 
-def test_every_refusal_says_what_to_do(house: State, add: Add, invite: Make, fp: Fp) -> None:
+def test_every_refusal_has_advice_and_a_reason(
+    house: State, add: Add, invite: Make, fp: Fp
+) -> None:
     state = add(house, None, invite(1, key=fp("eve")))
     full = Rules(RULES.roles, IamLimits(invites=1))
     for change in (

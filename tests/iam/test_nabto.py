@@ -1,4 +1,4 @@
-"""Import of Nabto's IAM files: what they decided is decided here, and never more than that."""
+"""Import of Nabto's IAM files: the imported rules decide alike, and never allow more."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ MORE: Mapping[str, list[dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_an_example_decides_here_as_it_did_there(name: str) -> None:
+def test_an_imported_example_decides_as_in_nabto(name: str) -> None:
     config = json.loads(text_of(name))
     access = access_of(read_config(text_of(name), file=name))
     allowed = 0
     for case in cases(config, APP, MORE[name]):
         due = case.theirs(config)
         if not case.role and case.action != "Iam:RedeemInvite":
-            due = False  # an unpaired key reaches nothing else here, whatever theirs says
+            due = False  # an unpaired key is allowed nothing else here
         if case.action in ABOUT_NEW and case.target != "zoe":
             continue  # no new user can have the name of an existing one
         assert case.ours(config, access) == due, case
@@ -70,7 +70,7 @@ def test_an_example_decides_here_as_it_did_there(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_nothing_is_allowed_that_has_no_counterpart(name: str) -> None:
+def test_only_actions_with_a_counterpart_are_allowed(name: str) -> None:
     imported = read_config(text_of(name), file=name)
     access = access_of(imported)
     for role in (one.id for one in imported.roles if one.id != "unpaired"):
@@ -83,7 +83,7 @@ def test_nothing_is_allowed_that_has_no_counterpart(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_is_built_in_stays_as_it_is(name: str) -> None:
+def test_built_in_roles_and_policies_are_not_changed(name: str) -> None:
     imported = read_config(text_of(name), file=name)
     access = access_of(imported)
     assert {one.id: one for one in ROLES if one.id != "unpaired"}.items() <= access.roles.items()
@@ -95,8 +95,8 @@ def test_what_is_built_in_stays_as_it_is(name: str) -> None:
         assert access.policies[policy.id] == policy
 
 
-def test_a_condition_on_a_role_means_their_role_and_not_ours() -> None:
-    """Their `guest` is `nabto-guest` here; a user who may invite it may not invite our guest."""
+def test_a_condition_on_a_role_refers_to_the_imported_role() -> None:
+    """Nabto's `guest` becomes `nabto-guest`; a right to invite it does not include `guest`."""
     needs = [f"IAM:{need}" for need in MEANING["Iam:CreateInvite"]]
     only = [{"StringEquals": {"IAM:RoleId": ["guest"]}}]
     statements = [
@@ -112,7 +112,7 @@ def test_a_condition_on_a_role_means_their_role_and_not_ours() -> None:
         assert access.decide(subject, "Iam:CreateInvite", {"IAM:RoleId": role}).allowed == allowed
 
 
-def test_who_may_do_more_ranks_higher() -> None:
+def test_a_role_with_more_rights_has_a_higher_rank() -> None:
     ranks = {one.id: one.rank for one in read_config(text_of("thermostat"), file="t").roles}
     assert ranks == {"unpaired": 0, "Unpaired": 6, "Guest": 7, "Standard": 8, "Administrator": 9}
 
@@ -148,13 +148,13 @@ NOTES = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_is_not_carried_is_said(name: str) -> None:
+def test_each_omission_has_a_note(name: str) -> None:
     notes = read_config(text_of(name), file="t.json").notes
     for due in NOTES[name]:
         assert any(note.startswith(due) for note in notes), due
 
 
-def test_every_action_of_an_example_is_carried_or_said() -> None:
+def test_every_action_of_an_example_is_imported_or_noted() -> None:
     for name in CONFIGS:
         imported = read_config(text_of(name), file="f")
         said = imported.policy_toml + "\n".join(imported.notes)
@@ -170,7 +170,7 @@ def test_every_action_of_an_example_is_carried_or_said() -> None:
 def config_of(
     *policies: list[dict[str, Any]], roles: tuple[str, ...] = ("A", "guest")
 ) -> dict[str, Any]:
-    """Roles that all have all of these policies."""
+    """A configuration whose roles all have these policies."""
     named = [{"Id": f"p{number}", "Statements": one} for number, one in enumerate(policies)]
     mine = [{"Id": role, "Policies": [one["Id"] for one in named]} for role in roles]
     return {"Version": 1, "Config": {}, "Policies": named, "Roles": mine}
@@ -271,7 +271,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_where_the_languages_differ_nothing_more_is_allowed(kind: str) -> None:
+def test_differences_of_the_languages_never_allow_more(kind: str) -> None:
     config = KINDS[kind]
     access = access_of(read_config(json.dumps(config), file="t"))
     for case in cases(config, ("Lamp:Set",), TOLD):
@@ -280,8 +280,8 @@ def test_where_the_languages_differ_nothing_more_is_allowed(kind: str) -> None:
                 assert case.theirs(config), case
 
 
-def test_a_role_of_another_file_is_not_given() -> None:
-    """Theirs could not exist there; without the rule of the import only the rank would count."""
+def test_a_role_of_another_file_cannot_be_granted() -> None:
+    """Nabto has no such role; without this rule of the import, only the rank would decide."""
     config = KINDS["a role that the file lacks is given"]
     access = access_of(read_config(json.dumps(config), file="t"))
     may = Case("A", "anna", True, "zoe", "A", "Iam:CreateInvite", {})
@@ -289,13 +289,13 @@ def test_a_role_of_another_file_is_not_given() -> None:
     assert not replace(may, given="kiosk").ours(config, access)
 
 
-def test_a_text_that_ends_early_is_refused() -> None:
+def test_a_text_with_a_zero_byte_is_refused() -> None:
     text = json.dumps(config_of([deny("Lamp:Set\0not")]))
     with pytest.raises(PolicyFileError, match="a text has a zero byte"):
         read_config(text, file="t")
 
 
-def test_a_number_that_no_double_holds_is_refused() -> None:
+def test_a_number_with_too_many_digits_is_refused() -> None:
     config = config_of([deny("Lamp:Set", when=[check("NumericEquals", LEVEL, "4.50000000000000")])])
     with pytest.raises(PolicyFileError, match="does not compare so long a number"):
         read_config(json.dumps(config), file="t")

@@ -1,4 +1,4 @@
-"""Nabto's IAM files: which are refused and where, and who comes out of a state."""
+"""Nabto's IAM files: invalid files are refused at their line, and users are imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from iam.nabto.json_nodes import JsonNode, read
 FILES = Path(__file__).with_name("nabto")
 
 
-#: The roles of the configuration that the states belong to, by their names here.
+#: The imported names of the roles in the configuration that the states belong to.
 ROLES = {"Administrator": "Administrator", "Guest": "Guest", "owner": "nabto-owner"}
 
 
@@ -35,8 +35,8 @@ def read_state(text: str, *, file: str) -> ImportedState:
 
 @dataclass(frozen=True)
 class Wrong:
-    """The replaced text of a good file, in turns before and after, and what the error begins with
-    and says."""
+    """Replacements in a valid file (old and new text in turn), and the start and a part of the
+    error."""
 
     changes: tuple[str, ...]
     due: str
@@ -124,7 +124,7 @@ WRONG_CONFIGS = {
 
 
 @pytest.mark.parametrize("what", WRONG_CONFIGS)
-def test_a_wrong_configuration_is_refused_at_its_place(what: str) -> None:
+def test_an_invalid_configuration_is_refused_at_its_line(what: str) -> None:
     wrong = WRONG_CONFIGS[what]
     with pytest.raises(PolicyFileError) as error:
         read_config(wrong.of(text_of("thermostat")), file="t.json")
@@ -166,7 +166,7 @@ WRONG_STATES = {
 
 
 @pytest.mark.parametrize("what", WRONG_STATES)
-def test_a_wrong_state_is_refused_at_its_place(what: str) -> None:
+def test_an_invalid_state_is_refused_at_its_line(what: str) -> None:
     wrong = WRONG_STATES[what]
     with pytest.raises(PolicyFileError) as error:
         read_state(wrong.of(text_of("state-2")), file="s.json")
@@ -198,14 +198,14 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize("text", NOT_JSON, ids=list(map(str, range(len(NOT_JSON)))))
-def test_what_is_not_json_is_refused_at_its_place(text: str) -> None:
+def test_invalid_json_is_refused_at_its_line(text: str) -> None:
     for importer in (read_config, read_state):
         with pytest.raises(PolicyFileError) as error:
             importer(text, file="t")
         assert str(error.value).startswith(NOT_JSON[text])
 
 
-def test_too_many_cases_are_refused() -> None:
+def test_conditions_that_expand_to_too_many_cases_are_refused() -> None:
     many = [str(number) for number in range(9)]
     conditions = [{"StringNotEquals": {f"A:B{number}": many}} for number in range(2)]
     made = {"Effect": "Deny", "Actions": ["A:B"], "Conditions": conditions}
@@ -215,7 +215,7 @@ def test_too_many_cases_are_refused() -> None:
         read_config(json.dumps(config), file="t")
 
 
-def test_more_roles_than_a_file_may_have_are_refused() -> None:
+def test_a_configuration_with_too_many_roles_is_refused() -> None:
     roles = [{"Id": f"r{number}", "Policies": []} for number in range(33)]
     config = {"Version": 1, "Config": {}, "Roles": roles, "Policies": []}
     with pytest.raises(PolicyFileError, match="Roles: there are more than 32 roles"):
@@ -232,7 +232,7 @@ tree: st.SearchStrategy[Any] = st.recursive(
 
 @settings(deadline=None)
 @given(st.data())
-def test_a_damaged_file_is_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
+def test_a_damaged_file_is_read_or_refused_with_its_line(data: st.DataObject) -> None:
     read, name = data.draw(
         st.sampled_from(
             [(read_config, "thermostat"), (read_config, "names"), (read_state, "state-2")]
@@ -253,7 +253,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(data: st.DataObject)
 
 @settings(deadline=None)
 @given(tree)
-def test_json_is_read_as_others_read_it(value: Any) -> None:
+def test_json_is_parsed_like_by_the_standard_library(value: Any) -> None:
     def bare(node: JsonNode) -> Any:
         if isinstance(node.value, dict):
             return {key: bare(one) for key, one in node.value.items()}
@@ -284,8 +284,8 @@ def test_version_2_has_keys_with_names() -> None:
     }
 
 
-def test_an_imported_owner_is_no_owner_of_ours() -> None:
-    """Neither with the rules of the same device nor without them."""
+def test_an_imported_owner_has_no_owner_rights() -> None:
+    """This holds with and without the rules of the same device."""
     users = read_state(text_of("state-2"), file="s").users
     state = State.of(users)
     fingerprint = users[0].keys[0].fingerprint
@@ -313,7 +313,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_no_secret_leaves_a_state(version: int) -> None:
+def test_no_secret_of_a_state_is_imported_or_shown(version: int) -> None:
     imported = read_state(text_of(f"state-{version}"), file="s")
     fields = SECRETS[version]
     said = "\n".join(imported.notes)
@@ -325,7 +325,7 @@ def test_no_secret_leaves_a_state(version: int) -> None:
 @settings(deadline=None)
 @given(st.data())
 def test_no_error_shows_a_secret(data: st.DataObject) -> None:
-    """Any part is cut out of the file, between or beside its values."""
+    """Any part of the file is cut out or replaced."""
     text = text_of(data.draw(st.sampled_from(["state-1", "state-2"])))
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
@@ -348,11 +348,11 @@ def test_no_error_shows_a_secret(data: st.DataObject) -> None:
         "handfast has a role owner; the imported one is nabto-owner",
     ],
 )
-def test_who_is_not_carried_is_said(lost: str) -> None:
+def test_each_omitted_user_or_key_has_a_note(lost: str) -> None:
     assert lost in "\n".join(read_state(text_of("state-2"), file="s").notes)
 
 
-def test_a_key_of_the_other_version_is_not_read() -> None:
+def test_a_key_in_the_field_of_another_version_is_ignored() -> None:
     text = text_of("state-1").replace('"Version": 1', '"Version": 2')
     imported = read_state(text, file="s")
     assert imported.users == ()
@@ -361,7 +361,7 @@ def test_a_key_of_the_other_version_is_not_read() -> None:
     )
 
 
-def test_a_name_that_a_terminal_would_obey_is_left_out() -> None:
+def test_a_name_with_control_characters_is_omitted() -> None:
     text = text_of("state-2").replace('"phone"', '"pho\\u001b[2Jne"').replace('"Anna"', '"\\u202e"')
     imported = read_state(text, file="s")
     (anna,) = imported.users
@@ -371,8 +371,8 @@ def test_a_name_that_a_terminal_would_obey_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("role", ["Installer", "admin", "nabto-owner", "guest"])
-def test_a_user_of_a_role_that_the_configuration_lacks_is_left_out(role: str) -> None:
-    """There they may do nothing; here a role of that name may be another file's, or ours."""
+def test_a_user_whose_role_is_not_in_the_configuration_is_omitted(role: str) -> None:
+    """In Nabto it has no rights; here a built-in role or another file's may have that name."""
     text = text_of("state-1").replace('"Administrator"', json.dumps(role))
     assert text != text_of("state-1")
     imported = read_state(text, file="s")
@@ -382,5 +382,5 @@ def test_a_user_of_a_role_that_the_configuration_lacks_is_left_out(role: str) ->
     )
 
 
-def test_a_state_without_users_is_one() -> None:
+def test_a_state_without_users_is_valid() -> None:
     assert read_state('{"Version": 1, "FriendlyName": "x"}', file="s").users == ()

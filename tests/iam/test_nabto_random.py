@@ -1,4 +1,4 @@
-"""Random Nabto configurations decide here as they did there."""
+"""Random Nabto configurations decide alike after their import."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(deadline=None, max_examples=100)
 @given(configurations())
-def test_no_configuration_allows_more_here_than_there(config: dict[str, Any]) -> None:
+def test_no_imported_configuration_allows_more_than_nabto(config: dict[str, Any]) -> None:
     access = access_of(read_config(json.dumps(config), file="random"))
     for case in cases(config, ("Lamp:Get", "Lamp:Set"), TOLD):
         for names_new in (False, True):
@@ -80,7 +80,7 @@ def test_no_configuration_allows_more_here_than_there(config: dict[str, Any]) ->
 
 
 def sayable(config: dict[str, Any]) -> bool:
-    """No condition in it is left out here."""
+    """Whether the import omits no condition of the configuration."""
     text = json.dumps(config)
     odd = ("Connection:", "Clock:", "lamp", "IAM:Username", "IAM:RoleId", "Lamp:Dark", "Lamp:Limit")
     return not any(one in text for one in odd)
@@ -88,7 +88,7 @@ def sayable(config: dict[str, Any]) -> bool:
 
 @settings(deadline=None, max_examples=60)
 @given(configurations().filter(sayable))
-def test_what_can_be_said_is_decided_alike(config: dict[str, Any]) -> None:
+def test_a_configuration_imported_completely_decides_alike(config: dict[str, Any]) -> None:
     access = access_of(read_config(json.dumps(config), file="random"))
     numbers = "Numeric" in json.dumps(config)
     for case in cases(config, ("Lamp:Get", "Lamp:Set"), TOLD[1:3] if numbers else TOLD[:3]):
@@ -96,7 +96,7 @@ def test_what_can_be_said_is_decided_alike(config: dict[str, Any]) -> None:
             assert case.ours(config, access) == case.theirs(config), case
 
 
-def test_the_file_is_plain_toml() -> None:
+def test_the_imported_rules_are_valid_toml() -> None:
     for name in CONFIGS:
         made = tomllib.loads(read_config(text_of(name), file=name).policy_toml)
         assert set(made) == {"policy", "role"}

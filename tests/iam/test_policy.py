@@ -1,4 +1,4 @@
-"""The default is deny, deny beats allow, and the order never matters."""
+"""The default is Deny, a Deny overrides an Allow, and the order does not matter."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fits(pattern: str, action: str) -> bool:
 
 
 def applies(statement: Statement, found: Mapping[str, str]) -> bool:
-    """As the contract says it, for one statement: the clock counts against the subject."""
+    """Whether a statement applies by the documented rules; an unknown time restricts the user."""
     due = [condition.outcome(found) for condition in statement.conditions]
     if statement.effect is Effect.DENY:
         return all(one in (Outcome.HOLDS, Outcome.CLOCK) for one in due)
@@ -60,7 +60,7 @@ def applies(statement: Statement, found: Mapping[str, str]) -> bool:
 
 @settings(deadline=None)
 @given(policies, asked, attributes)
-def test_the_outcome_is_some_allow_and_no_deny(
+def test_a_request_is_allowed_by_an_allow_without_a_deny(
     found: list[Policy], action: str, given: dict[str, str]
 ) -> None:
     effects = {
@@ -77,7 +77,7 @@ def test_the_outcome_is_some_allow_and_no_deny(
 
 @settings(deadline=None)
 @given(policies, asked, attributes, st.data())
-def test_order_never_matters(
+def test_the_order_of_statements_and_values_does_not_matter(
     found: list[Policy], action: str, given: dict[str, str], data: st.DataObject
 ) -> None:
     def shuffled_values(one: Condition) -> Condition:
@@ -100,7 +100,7 @@ def test_order_never_matters(
 
 @settings(deadline=None)
 @given(policies, statements, attributes, st.data())
-def test_a_deny_never_helps_and_an_allow_never_hurts(
+def test_a_deny_never_adds_a_right_and_an_allow_never_removes_one(
     found: list[Policy], more: Statement, given: dict[str, str], data: st.DataObject
 ) -> None:
     place = data.draw(st.integers(0, len(found)))
@@ -114,7 +114,7 @@ def test_a_deny_never_helps_and_an_allow_never_hurts(
 
 @settings(deadline=None)
 @given(policies, asked, attributes, st.sampled_from(["0", "1", "2", "1896091200"]))
-def test_an_unknown_time_never_widens_a_right(
+def test_an_unknown_time_never_adds_a_right(
     found: list[Policy], action: str, given: dict[str, str], now: str
 ) -> None:
     timeless = {name: text for name, text in given.items() if name != "Clock:Now"}
@@ -124,7 +124,7 @@ def test_an_unknown_time_never_widens_a_right(
 
 @settings(deadline=None)
 @given(policies, asked, attributes)
-def test_the_steps_are_the_statements_that_fit_and_lead_to_the_decision(
+def test_the_steps_are_the_matching_statements_and_explain_the_decision(
     found: list[Policy], action: str, given: dict[str, str]
 ) -> None:
     index = Index(found)
@@ -148,7 +148,9 @@ def test_the_steps_are_the_statements_that_fit_and_lead_to_the_decision(
         ({"Lamp:Path": "x" * ATTRIBUTE_CHARACTERS_MAX + "/secret"}, "longer than"),
     ],
 )
-def test_nobody_gets_round_a_deny_by_saying_too_much(too_much: dict[str, str], why: str) -> None:
+def test_too_many_or_long_attributes_do_not_bypass_a_deny(
+    too_much: dict[str, str], why: str
+) -> None:
     secret = Condition(Operator.STRING_LIKE, "Lamp:Path", ("*/secret",))
     policy = Policy(
         "p",
@@ -162,31 +164,31 @@ def test_nobody_gets_round_a_deny_by_saying_too_much(too_much: dict[str, str], w
     assert not decision.allowed
     assert why in decision.reason
     assert list(Index([policy]).steps("Lamp:Set", found)) == []
-    assert evaluate([policy], "Lamp:Get", found).allowed  # asks for no attribute
+    assert evaluate([policy], "Lamp:Get", found).allowed  # needs no attribute
 
 
 @pytest.mark.parametrize(
     "asked_for", ["", "Lamp", "Lamp:", "Lamp:*", "Lamp:Set:x", "Lamp:Set\n", "Lamp:" + "S" * 65]
 )
-def test_only_a_whole_action_can_be_allowed(asked_for: str) -> None:
+def test_only_a_complete_action_name_can_be_allowed(asked_for: str) -> None:
     everything = Policy("all", (Statement(Effect.ALLOW, ("Lamp:*",)),))
     assert not evaluate([everything], asked_for).allowed
 
 
 @pytest.mark.parametrize("pattern", ["*", "*:*", "Lamp", "Lamp:", "Lam*:Set", "La mp:Set", "L:S*"])
-def test_a_pattern_names_its_module(pattern: str) -> None:
+def test_a_pattern_must_name_its_module(pattern: str) -> None:
     with pytest.raises(PolicyError):
         Statement(Effect.ALLOW, (pattern,))
 
 
-def test_the_reason_names_the_statement_and_the_subject_is_told_only_the_right() -> None:
+def test_the_reason_names_the_statement_and_missing_only_the_right() -> None:
     secret = Policy("night-rules", (Statement(Effect.DENY, ("Lamp:*",)),))
     decision = evaluate([secret], "Lamp:Set")
     assert "'night-rules', statement 1" in decision.reason
     assert decision.missing == "You lack the right Lamp:Set."
 
 
-def test_a_step_says_which_condition_failed_and_on_what() -> None:
+def test_a_step_names_the_failed_condition_and_its_attribute() -> None:
     local = Condition(Operator.BOOL, "Connection:IsLocal", ("true",))
     named = Condition(Operator.STRING_EQUALS, "Connection:Username", ("anna", "bert"))
     late = Condition(Operator.DATE_GREATER_THAN, "Clock:Now", ("2030-01-31T12:00:00Z",))

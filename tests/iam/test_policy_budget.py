@@ -1,4 +1,4 @@
-"""What all policy files may hold together, and how much work one decision may be."""
+"""Bounds on the content of all policy files and on the work of one decision."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def refusal(*files: str) -> str:
 
 
 def searching(number: int) -> str:
-    """A condition whose values each search the whole attribute for something that is not there."""
+    """A condition whose values each search the whole attribute without a match."""
     return condition("StringLike", *(f"*{'a' * 240}{number}b{one}" for one in range(256)))
 
 
-def test_what_took_a_second_for_each_request_is_refused() -> None:
-    """Within the bounds of one statement: 32 conditions of 256 patterns each."""
+def test_a_policy_that_takes_a_second_for_a_decision_is_refused() -> None:
+    """It is within the bounds of one statement: 32 conditions with 256 patterns each."""
     text = role("p") + policy("p", statement(*map(searching, range(32))))
     assert refusal(text).startswith("f0.toml:2: a decision about Lamp:Set for role 'tester' may")
 
 
 @pytest.mark.parametrize("actions", ['"Lamp:Set"', '"Lamp:*"', '"Lamp:Set", "Lamp:*"'])
-def test_the_work_of_a_decision_counts_all_policies_of_the_role(actions: str) -> None:
-    """One by one they are small, and those of `Module:*` come on top."""
+def test_the_work_of_a_decision_includes_all_policies_of_the_role(actions: str) -> None:
+    """Each policy alone is within the bound; statements of `Module:*` count as well."""
     one = statement(condition("StringEquals", *many(250)), actions=actions)
     texts = [policy(f"p{number}", one) for number in range(40)]
     assert "for role 'tester' may take" in refusal(*texts, role(*many(40, "p")))
@@ -77,10 +77,10 @@ def test_the_work_of_a_decision_counts_all_policies_of_the_role(actions: str) ->
         (["${Lamp:Other}"], {"Lamp:Room": "a" * 1024, "Lamp:Other": "b"}),
     ],
 )
-def test_the_worst_decision_that_is_taken_is_no_more_work_than_its_steps(
+def test_the_work_of_the_worst_accepted_decision_is_bounded_by_its_steps(
     values: list[str], attribute: dict[str, str]
 ) -> None:
-    """The most statements that load; then each call of a function is counted."""
+    """Loads the highest accepted number of statements and counts every function call."""
     one = statement(condition("StringLike", *values))
     [(_, steps)] = policy_budget.costed(load([("f", policy("p", one))]).policies[-1])
     most = limits.DECISION_STEPS_MAX // steps
@@ -101,8 +101,8 @@ def test_the_worst_decision_that_is_taken_is_no_more_work_than_its_steps(
     assert calls < 10 * limits.DECISION_STEPS_MAX
 
 
-def test_what_may_be_asked_about_all_actions_is_bounded() -> None:
-    """`/iam/me` decides about every action there is."""
+def test_the_work_of_decisions_about_all_actions_is_bounded() -> None:
+    """`/iam/me` decides about every action."""
     actions = ",\n".join(f'"Lamp:Set{number}"' for number in range(250))
     one = statement(condition("StringEquals", *many(100)), actions=actions)
     load([("f", policy("p", *[one] * 3) + role("p"))])
@@ -110,18 +110,18 @@ def test_what_may_be_asked_about_all_actions_is_bounded() -> None:
     assert "the decisions about all actions for role 'tester' may take more than 100000" in said
 
 
-def test_a_file_of_many_small_things_is_refused_before_it_is_read() -> None:
+def test_a_file_with_too_many_entries_is_refused_before_parsing() -> None:
     line = "x = [" + "1," * 1900 + "]\n"
     assert refusal(line * 110).startswith("f0.toml:1: the file has more than 200000 entries")
 
 
-def test_a_role_of_ours_is_measured_as_well() -> None:
+def test_a_replaced_built_in_role_is_bounded_as_well() -> None:
     text = policy("p", statement(*map(searching, range(32)), actions='"Hello:Get"'))
     text += '[[role]]\nid = "guest"\npolicies = ["core-unpaired", "p"]\n'
     assert "a decision about Hello:Get for role 'guest'" in refusal(text)
 
 
-def test_everything_is_bounded_over_all_files() -> None:
+def test_the_totals_over_all_files_are_bounded() -> None:
     half = {name: most // 2 + 1 for name, most in limits.POLICY_TOTALS.items()}
     per = 200
     files: dict[str, Callable[[int], str]] = {
@@ -154,14 +154,14 @@ def test_everything_is_bounded_over_all_files() -> None:
         assert f"more than {limits.POLICY_TOTALS[what]} {what} in all" in said
 
 
-def test_what_roles_name_is_bounded() -> None:
+def test_the_number_of_policies_named_by_roles_is_bounded() -> None:
     policies = "\n".join(policy(f"p{number}", statement()) for number in range(1000))
     roles = [role(*many(1000, "p"), name=f"r{number}") for number in range(41)]
     said = refusal(policies, *roles)
     assert "the files hold more than 40000 policies of roles in all" in said
 
 
-def test_what_a_role_indexes_is_bounded() -> None:
+def test_the_size_of_the_index_of_a_role_is_bounded() -> None:
     actions = ",\n".join(f'"M{number}:A"' for number in range(250))
     text = policy("p", *[statement(actions=actions) for _ in range(150)])
     roles = [role("p", name=f"r{number}") for number in range(6)]

@@ -1,4 +1,4 @@
-"""Thousands of random policies, decided by us and by an independent engine (Cedar).
+"""Thousands of random policies are decided alike by an independent engine (Cedar).
 
 Each statement becomes a `permit` or a `forbid` with the attributes as its context. Cedar skips a
 policy whose condition meets an absent attribute or a text that is no number or address; that is our
@@ -32,7 +32,7 @@ ENTITIES = [
     for action in ACTIONS
 ]
 
-# Texts of each kind for an attribute, the last two of them not of the kind; and literals.
+# Texts for an attribute of each kind, the last two of which are invalid; and literals.
 STRINGS = ("a", "ab", "abc", "b", "", "A", "a*c")
 NUMBERS = (
     "1.0",
@@ -82,36 +82,38 @@ def kind_of(operator: Operator) -> str:
 # --------------------------------------------------------------------------------------- by chance
 
 
-def some_condition(dice: random.Random) -> Condition:
-    operator = dice.choice(list(Operator))
+def some_condition(random_source: random.Random) -> Condition:
+    operator = random_source.choice(list(Operator))
     names, _, literals = KINDS[kind_of(operator)]
     if "Like" in operator:
         literals = PATTERNS
     elif "Ip" in operator:
         literals = (*literals, *NETWORKS)
-    attribute = dice.choice(names)
-    values = dice.choices(literals, k=dice.choice((1, 1, 2, 3)))
-    if dice.random() < 0.25 and "Like" not in operator:
-        # One at most, and last: where a text is no number Cedar gives up, and we look further.
-        values[-1] = f"${{{dice.choice([name for name in names if name != CLOCK])}}}"
+    attribute = random_source.choice(names)
+    values = random_source.choices(literals, k=random_source.choice((1, 1, 2, 3)))
+    if random_source.random() < 0.25 and "Like" not in operator:
+        # At most one, and last: at an invalid number Cedar stops, while iam continues.
+        values[-1] = f"${{{random_source.choice([name for name in names if name != CLOCK])}}}"
     return Condition(operator, attribute, tuple(values))
 
 
-def some_statement(dice: random.Random) -> Statement:
+def some_statement(random_source: random.Random) -> Statement:
     patterns = (*ACTIONS, "Lamp:*", "Door:*")
     return Statement(
-        Effect.DENY if dice.random() < 0.3 else Effect.ALLOW,
-        tuple(dice.choices(patterns, k=dice.choice((1, 1, 2)))),
-        tuple(some_condition(dice) for _ in range(dice.choice((0, 0, 1, 1, 1, 2)))),
+        Effect.DENY if random_source.random() < 0.3 else Effect.ALLOW,
+        tuple(random_source.choices(patterns, k=random_source.choice((1, 1, 2)))),
+        tuple(
+            some_condition(random_source) for _ in range(random_source.choice((0, 0, 1, 1, 1, 2)))
+        ),
     )
 
 
-def some_attributes(dice: random.Random) -> dict[str, str]:
+def some_attributes(random_source: random.Random) -> dict[str, str]:
     return {
-        name: dice.choice(texts)
+        name: random_source.choice(texts)
         for names, texts, _ in KINDS.values()
         for name in names
-        if dice.random() < 0.75
+        if random_source.random() < 0.75
     }
 
 
@@ -148,17 +150,22 @@ def cedar_statement(one: Statement) -> str:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_another_engine_decides_alike(seed: int) -> None:
-    dice = random.Random(seed)
+def test_cedar_decides_alike(seed: int) -> None:
+    random_source = random.Random(seed)
     seen: Counter[str] = Counter()
     for _ in range(SETS // 4):
         policies = [
-            Policy(f"p{number}", tuple(some_statement(dice) for _ in range(dice.randint(1, 3))))
-            for number in range(dice.randint(1, 6))
+            Policy(
+                f"p{number}",
+                tuple(some_statement(random_source) for _ in range(random_source.randint(1, 3))),
+            )
+            for number in range(random_source.randint(1, 6))
         ]
         index = Index(policies)
         text = "\n".join(cedar_statement(one) for some in policies for one in some.statements)
-        asked = [(dice.choice(ACTIONS), some_attributes(dice)) for _ in range(REQUESTS)]
+        asked = [
+            (random_source.choice(ACTIONS), some_attributes(random_source)) for _ in range(REQUESTS)
+        ]
         requests = [
             {
                 "principal": 'User::"u"',
@@ -176,6 +183,6 @@ def test_another_engine_decides_alike(seed: int) -> None:
             )
             applying = {step.effect for step in index.steps(action, attributes) if step.applies}
             seen["+".join(sorted(applying))] += 1
-    # The random cases cover everything; Deny over Allow above all.
+    # The random cases cover every outcome, above all a Deny that overrides an Allow.
     assert sum(seen.values()) == SETS // 4 * REQUESTS
     assert min(seen[case] for case in ("", "Allow", "Deny", "Allow+Deny")) > 400

@@ -1,8 +1,7 @@
-"""Random changes by random people: owners never run out, no one escalates, and the disk agrees.
+"""Random changes by random users: an owner remains, no user escalates, and the disk agrees.
 
-Nothing is believed of the code under test: beside the state the machine keeps books of its own, of
-who stood behind each invite and each window, how high and how long they reached then, and what they
-have become since.
+The machine keeps its own record beside the state under test: the creator of each invite and window,
+the rank and the end of access they had then, and their later changes.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ RULES = Rules(ACCESS.roles, IamLimits(users=6, keys_per_user=3, invites=3))
 PRINTS = tuple(sha256(bytes([n])).hexdigest() for n in range(8))
 NAMES = ("dora", "eve", "finn", "gina", "hugo", "eve-2", "anna")
 
-# Subject and target are drawn as indices of existing users (`key_at`, `user_at`): otherwise nearly
-# all requests would be refused, and a run of forty requests would change nothing.
+# Subject and target are drawn as indices of existing users (`key_at`, `user_at`); otherwise nearly
+# all requests would be refused and change nothing.
 places = st.integers(0, 6)
 actors = st.sampled_from((1, 0, 2, 1, 0, 3, 4, None))
 names = st.sampled_from(NAMES)
@@ -40,7 +39,7 @@ ends = st.sampled_from((None, None, 100.0, 200.0, 50.0))
 keys = st.builds(Key, prints, st.sampled_from(("", "phone")), added=st.sampled_from((1.0, 2.0)))
 invites = st.builds(
     Invite,
-    st.just("0" * 32),  # each gets an id of its own when it is made
+    st.just("0" * 32),  # each gets its own id when it is created
     st.sampled_from(("eve", "eve", "finn", "anna")),
     roles,
     expires=st.sampled_from((150.0, 300.0, 90.0)),
@@ -56,7 +55,7 @@ NOBODY: Reach = (-inf, -inf)
 
 
 def reach(user: User | None) -> Reach:
-    """How high and how long; a role that is not defined reaches nowhere."""
+    """The rank and the end of access of a user; an undefined role has the lowest rank."""
     return (ACCESS.roles[user.role].rank, user.end) if user else NOBODY
 
 
@@ -66,7 +65,7 @@ def least(*reaches: Reach) -> Reach:
 
 @dataclass
 class Backer:
-    """The creator of an invite: `then` is their reach when they made it; None is the board."""
+    """The creator of an invite, or None for the console; `then` is its reach at the creation."""
 
     name: str | None
     then: Reach
@@ -74,7 +73,7 @@ class Backer:
 
 
 class Lives(RuleBasedStateMachine):
-    """Each call is made by the holder of a key, or by the console (None), policy aside."""
+    """Each call is made by the holder of a key or by the console (None), without policies."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +83,7 @@ class Lives(RuleBasedStateMachine):
         self.had_owner = False
         self.now = 75.0
         self.backers: dict[str, Backer] = {}
-        self.ids: list[str] = ["f" * 32]  # of every invite there ever was, and of one that was not
+        self.ids: list[str] = ["f" * 32]  # of all invites so far, and one unknown id
         self.window: tuple[Subject | None, str] | None = None
 
     def teardown(self) -> None:
@@ -97,7 +96,7 @@ class Lives(RuleBasedStateMachine):
 
     @initialize(end=ends)
     def first(self, end: float | None) -> None:
-        """anna owns it; bert the admin, perhaps for a time, and carl the user are there."""
+        """Start with the owner anna, the admin bert (with or without an end) and the user carl."""
         state = State()
         for number, (name, role) in enumerate(
             (("anna", "owner"), ("bert", "admin"), ("carl", "user"))
@@ -116,11 +115,11 @@ class Lives(RuleBasedStateMachine):
         self.store.commit(state)
 
     def user_at(self, place: int) -> str:
-        """The name of an existing user, or of none."""
+        """The name of an existing user, or an unknown name."""
         return dict(enumerate(sorted(self.state.users))).get(place, "nobody")
 
     def key_at(self, place: int) -> str:
-        """A key of theirs, by user, or a stranger's."""
+        """A key of an existing user, or an unknown key."""
         user = self.state.users.get(self.user_at(place))
         return user.keys[0].fingerprint if user and user.keys else PRINTS[-1]
 
@@ -128,11 +127,11 @@ class Lives(RuleBasedStateMachine):
         return None if by is None else ACCESS.subject(self.state, self.key_at(by), self.now)
 
     def invite_at(self, place: int) -> str:
-        """The id of an invite, the latest first; it may be used or withdrawn by now."""
+        """The id of an invite, the newest first; it may be used up or withdrawn."""
         return self.ids[-1 - place % len(self.ids)]
 
     def act(self, by: int | None, wish: str, *args: object, **options: object) -> bool:
-        """Wish it as the user at this index; was it done?"""
+        """Request a change as the user at this index; returns whether it was made."""
         actor = self.actor_at(by)
 
         def change(old: State) -> State:
@@ -144,7 +143,7 @@ class Lives(RuleBasedStateMachine):
     def move(
         self, change: Callable[[State], State], limit: Reach, *, is_stranger: bool = False
     ) -> bool:
-        """Make the change, if the code lets; whatever key gained by it gained within `limit`."""
+        """Make a change if it is accepted, and check that every key gained at most `limit`."""
         old = self.state
         try:
             new = change(old)
@@ -228,7 +227,7 @@ class Lives(RuleBasedStateMachine):
     def change_a_giver(
         self, by: int | None, role: str, start: float | None, end: float | None
     ) -> None:
-        """The most relevant users are those with invites or open windows."""
+        """Change a user with invites or an open window."""
         opener = self.window[0] if self.window else None
         user = self.state.user_of(opener.fingerprint) if opener else None
         inviters = sorted(one.inviter for one in self.state.invites.values())
@@ -246,7 +245,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 3), key=prints)
     def redeem(self, which: int, key: str) -> None:
-        """A key that redeems gains no more than the backer had when inviting, and has now."""
+        """Check that a redeeming key gains at most what the creator had then and has now."""
         one = self.invite_at(which)
         invite, backer = self.state.invites.get(one), self.backers.get(one)
         limit = NOBODY
@@ -273,7 +272,7 @@ class Lives(RuleBasedStateMachine):
             assert taken == len(self.state.users) - users <= 1
 
     def move_up(self, change: Callable[[State], State], limit: Reach) -> bool:
-        """As `move`, but for a change that changes no existing user."""
+        """Like `move`, for a change that must not change an existing user."""
         old = self.state
         done = self.move(change, CONSOLE)
         for key in PRINTS:
@@ -285,7 +284,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(by=actors, role=roles)
     def open_window(self, by: int | None, role: str) -> None:
-        """The window remembers its opener, whatever happens to them until a client pairs."""
+        """Open a window for a user, who may be changed or removed before a client pairs."""
         opener = self.actor_at(by)
         with suppress(IamError):
             to.check_grant(self.state, opener, role, rules=RULES)
@@ -332,7 +331,7 @@ class Lives(RuleBasedStateMachine):
         assert dict(self.state.user_name_by_key) == dict(before.user_name_by_key)
 
     @invariant()
-    def an_owner_is_left(self) -> None:
+    def an_owner_remains(self) -> None:
         lasting = [
             user
             for user in self.state.users.values()
@@ -342,7 +341,7 @@ class Lives(RuleBasedStateMachine):
         assert lasting or not self.had_owner
 
     @invariant()
-    def the_bounds_hold(self) -> None:
+    def the_limits_hold(self) -> None:
         users = self.state.users.values()
         assert len(users) <= RULES.limits.users
         assert all(len(user.keys) <= RULES.limits.keys_per_user for user in users)
@@ -350,7 +349,7 @@ class Lives(RuleBasedStateMachine):
         assert dict(self.state.user_name_by_key) == dict(pairs(self.state))
 
     @invariant()
-    def what_is_found_quickly_is_what_there_is(self) -> None:
+    def the_indexes_match_the_users(self) -> None:
         users = list(self.state.users.values())
         for role in ("owner", "admin", "user", "guest"):
             found = {user.name for user in self.state.users_in(role)}
@@ -359,7 +358,7 @@ class Lives(RuleBasedStateMachine):
         assert {user.name for user in self.state.limited_users()} == limited
 
     @invariant()
-    def invites_stand_on_somebody_who_can_give_them(self) -> None:
+    def every_invite_has_a_creator_who_may_grant_it(self) -> None:
         for invite in self.state.invites.values():
             if invite.inviter:
                 rank, end = reach(self.state.users[invite.inviter])

@@ -1,4 +1,4 @@
-"""A store that is damaged, older than its mark or gone: nothing that was taken away comes back.
+"""A store that is damaged, older than its mark or missing restores no revoked right.
 
 Each case damages the files of one device, in which bert the admin was removed, and opens them. Then
 no right is there that the device had not given last, no window opens by itself, the device can be
@@ -40,7 +40,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def gives_nothing_more(found: State, final: State) -> bool:
-    """Every user and key of `found` has the same role, times and proof in `final`."""
+    """Whether every user and key of `found` has the same role, times and proof in `final`."""
     for user in found.users.values():
         right = final.users.get(user.name)
         if right is None or (user.role, user.start, user.end) != (
@@ -56,13 +56,13 @@ def gives_nothing_more(found: State, final: State) -> bool:
 
 
 def is_safe(path: Path, case: Case) -> Recovery | None:
-    """Open it, and look for all that must not be; returns what was wrong."""
+    """Open the store and check that it restores no revoked right; returns its recovery."""
     with closing(Store.open(path)) as store:
         found = store.recovery
         assert case.revoked not in store.state.user_name_by_key
         assert gives_nothing_more(store.state, case.final)
-        assert store.state == case.final or found is not None  # and it says so
-        assert store.had_owner  # no window for an owner by itself
+        assert store.state == case.final or found is not None  # the recovery is reported
+        assert store.had_owner  # no window for a new owner opens by itself
         assert store.fault == ""
         store.commit(store.state, EVENT)
         before = store.state
@@ -84,13 +84,13 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 def bits_of(data: bytes, count: int) -> range:
-    """`count` positions, spread over all of it, and over the eight places of a byte."""
+    """The positions of `count` bits, spread over the data and over the bits of a byte."""
     step = len(data) * 8 // count | 1
     return range(0, len(data) * 8, step)
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_no_flipped_bit_of_the_log_brings_a_key_back(part: int, case: Case, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_log_restores_no_key(part: int, case: Case, tmp_path: Path) -> None:
     data = (case.live / f"{NAME}-wal").read_bytes()
     damaged = 0
     for bit in bits_of(data, 120)[part::4]:
@@ -101,10 +101,8 @@ def test_no_flipped_bit_of_the_log_brings_a_key_back(part: int, case: Case, tmp_
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_no_flipped_bit_of_the_file_gives_another_right(
-    part: int, case: Case, tmp_path: Path
-) -> None:
-    """All of the first page's header, and a sample of the rest, weighted to pages with rights."""
+def test_a_flipped_bit_in_the_file_grants_no_right(part: int, case: Case, tmp_path: Path) -> None:
+    """The header of the first page, and a sample of the rest with a focus on pages with rights."""
     data = (case.closed / NAME).read_bytes()
     header = range(0, 100 * 8, 9)
     content = [
@@ -119,8 +117,8 @@ def test_no_flipped_bit_of_the_file_gives_another_right(
     assert damaged > 5
 
 
-def test_no_flipped_bit_of_a_record_header_matters(case: Case, tmp_path: Path) -> None:
-    """There SQLite keeps how long each value is and of what kind: an integer may become a text."""
+def test_a_flipped_bit_in_a_record_header_grants_no_right(case: Case, tmp_path: Path) -> None:
+    """The header holds the type and length of each value: an integer may become a text."""
     data = (case.closed / NAME).read_bytes()
     number = data.rindex(_fp("carl").encode(), 0, data.rindex(_fp("carl").encode()))
     places = [
@@ -138,7 +136,7 @@ def test_no_flipped_bit_of_a_record_header_matters(case: Case, tmp_path: Path) -
             shutil.rmtree(folder)
 
 
-def test_rows_of_other_kinds_make_no_user_and_no_error() -> None:
+def test_rows_with_values_of_other_types_are_left_out() -> None:
     odd = [1, None, 2.5, "x", "\ud800", True, -1, "", 9, 10]
     for turn in range(len(odd)):
         values = (*odd[turn:], *odd[:turn])
@@ -150,7 +148,7 @@ def test_rows_of_other_kinds_make_no_user_and_no_error() -> None:
         assert rights.in_both(rows, rows) == set(rows)
 
 
-def test_no_flipped_bit_of_the_mark_matters(case: Case, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_mark_grants_no_right(case: Case, tmp_path: Path) -> None:
     data = mark.path_of(case.closed / NAME).read_bytes()
     for bit in bits_of(data, 60):
         folder = shutil.copytree(case.closed, tmp_path / str(bit))
@@ -200,7 +198,7 @@ DAMAGES: dict[str, tuple[Callable[[Path, Case], object], Reason]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_store_that_is_not_what_its_mark_says_opens_no_one_and_does_not_stop(
+def test_a_store_that_differs_from_its_mark_opens_without_new_rights(
     damage: str, case: Case, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(case.live, tmp_path / "device")
@@ -214,7 +212,7 @@ def test_a_store_that_is_not_what_its_mark_says_opens_no_one_and_does_not_stop(
 
 
 def is_safe_and_kept(path: Path, case: Case, found: bytes | None) -> Recovery | None:
-    """The file that was found is kept beside the store until an administrator decides."""
+    """Check that the found file is kept beside the store until an administrator decides."""
     Store.open(path).close()
     aside = salvage.aside_of(path)
     assert aside.exists() == (found is not None)
@@ -232,19 +230,17 @@ def is_safe_and_kept(path: Path, case: Case, found: bytes | None) -> Recovery | 
     return recovery
 
 
-def test_an_old_copy_keeps_what_is_still_right_and_drops_the_rest(
-    case: Case, tmp_path: Path
-) -> None:
+def test_an_old_copy_keeps_only_the_rights_that_are_still_valid(case: Case, tmp_path: Path) -> None:
     folder = shutil.copytree(case.closed, tmp_path / "device")
     _put_back(folder, case)
     with closing(Store.open(folder / NAME)) as store:
-        assert store.state == case.final  # anna and carl stay, bert and the invite by bert go
+        assert store.state == case.final  # anna and carl stay; bert and his invite are left out
         assert store.recovery == Recovery(Reason.OLDER, left_out=3)
         assert store.attempts == {"pairing": {"failures": 3}, "label": LABEL}
         assert store.audit.verify() is None
 
 
-def test_what_was_given_after_the_copy_is_not_made_up(
+def test_rights_granted_after_the_copy_are_not_restored(
     case: Case, tmp_path: Path, rules: Rules
 ) -> None:
     folder = shutil.copytree(case.closed, tmp_path / "device")
@@ -258,13 +254,15 @@ def test_what_was_given_after_the_copy_is_not_made_up(
         shutil.copy(folder / name, tmp_path / name)
     shutil.copy(case.closed / NAME, path)
     with closing(Store.open(path)) as store:
-        assert set(store.state.users) == {"anna"}  # carl was a user and is a guest: neither now
+        assert set(store.state.users) == {
+            "anna"
+        }  # carl was a user and then a guest: he is left out
         assert "label" not in store.attempts
         assert store.recovery is not None
         assert (store.recovery.left_out, store.recovery.missing) == (3, 5)
-    shutil.copy(tmp_path / NAME, path)  # the newer one comes back, found in a drawer
+    shutil.copy(tmp_path / NAME, path)  # the newer file is put back
     with closing(Store.open(path)) as store:
-        assert "zoe" not in store.state.users  # a person decides
+        assert "zoe" not in store.state.users  # an administrator must decide
         copy = salvage.read_copy(tmp_path / NAME)
         store.end_recovery(
             EVENT,
@@ -274,17 +272,19 @@ def test_what_was_given_after_the_copy_is_not_made_up(
         assert store.state == new
 
 
-def test_a_store_that_is_newer_than_its_mark_was_only_interrupted(
-    case: Case, tmp_path: Path
-) -> None:
+def test_a_store_that_is_newer_than_its_mark_needs_no_recovery(case: Case, tmp_path: Path) -> None:
     folder = shutil.copytree(case.closed, tmp_path / "device")
     shutil.copy(case.older / f"{NAME}.mark", folder / f"{NAME}.mark")
     with closing(Store.open(folder / NAME)) as store:
         assert (store.state, store.recovery) == (case.final, None)
 
 
-@pytest.mark.parametrize("rest", [[""], ["", ".mark"]], ids=["all gone", "the mark too"])
-def test_a_new_device_is_new(rest: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rest", [[""], ["", ".mark"]], ids=["store removed", "store and mark removed"]
+)
+def test_a_store_without_users_is_recreated_without_a_recovery(
+    rest: list[str], tmp_path: Path
+) -> None:
     path = tmp_path / NAME
     Store.open(path).close()
     for suffix in rest:
@@ -294,7 +294,7 @@ def test_a_new_device_is_new(rest: list[str], tmp_path: Path) -> None:
         assert store.state == State()
 
 
-def test_a_broken_chain_is_taken_over_as_it_is(case: Case, tmp_path: Path) -> None:
+def test_a_broken_chain_is_kept_after_a_recovery(case: Case, tmp_path: Path) -> None:
     folder = shutil.copytree(case.closed, tmp_path / "device")
     path = folder / NAME
     with closing(sqlite3.connect(path)) as db:
@@ -311,7 +311,7 @@ def test_a_broken_chain_is_taken_over_as_it_is(case: Case, tmp_path: Path) -> No
         assert store.audit.head[0] == 3
 
 
-def test_lost_events_are_told_and_take_no_rights(case: Case, tmp_path: Path) -> None:
+def test_lost_events_are_reported_and_revoke_no_right(case: Case, tmp_path: Path) -> None:
     folder = shutil.copytree(case.closed, tmp_path / "device")
     with closing(sqlite3.connect(folder / NAME)) as db:
         db.execute("DELETE FROM events WHERE seq > 1")
@@ -348,9 +348,7 @@ EDITS = [
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_what_somebody_wrote_into_the_file_gives_no_right(
-    edit: str, case: Case, tmp_path: Path
-) -> None:
+def test_an_edited_file_grants_no_right(edit: str, case: Case, tmp_path: Path) -> None:
     folder = shutil.copytree(case.closed, tmp_path / "device")
     with closing(sqlite3.connect(folder / NAME)) as db:
         db.execute(edit)
@@ -358,8 +356,8 @@ def test_what_somebody_wrote_into_the_file_gives_no_right(
     assert is_safe(folder / NAME, case) is not None
 
 
-def test_names_that_nobody_could_have_given_are_not_loaded(tmp_path: Path) -> None:
-    """A store of an earlier version has no seal: its texts are looked at."""
+def test_invalid_names_in_the_file_are_not_loaded(tmp_path: Path) -> None:
+    """A store of an earlier version has no seal, so its texts are checked."""
     path = tmp_path / NAME
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
@@ -383,20 +381,20 @@ def test_names_that_nobody_could_have_given_are_not_loaded(tmp_path: Path) -> No
         assert store.recovery.left_out == 4
 
 
-def test_counters_and_the_clock_are_checked_too(case: Case, tmp_path: Path) -> None:
+def test_changed_counters_and_a_changed_clock_are_found(case: Case, tmp_path: Path) -> None:
     folder = shutil.copytree(case.closed, tmp_path / "device")
     path = folder / NAME
     with closing(Store.open(path)) as store:
         store.note_time(5e8)
         store.commit(store.state, EVENT)
         new = store.state.replaced(None, User("zoe", "guest"))
-        store.commit(new)  # marks the time as well
+        store.commit(new)  # writes the time to the mark as well
     with closing(sqlite3.connect(path)) as db:
         db.execute("UPDATE clock SET floor = 1.0")
         db.execute("""UPDATE attempts SET body = replace(body, '3', '0')""")
         db.commit()
     with closing(Store.open(path)) as store:
-        assert store.time_floor == 5e8  # the mark's
+        assert store.time_floor == 5e8  # from the mark
         assert store.attempts_lost
         assert store.attempts == {}
         assert store.state.users.keys() == new.users.keys()

@@ -1,4 +1,4 @@
-"""A store and its mark while the device runs: a full disk, removed files, a reset."""
+"""A store and its mark during operation: a full disk, removed files, a reset."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 class NoRoom:
-    """A disk that takes no more of the mark."""
+    """A disk that is full when the mark is written."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._patch = monkeypatch
@@ -58,10 +58,10 @@ class NoRoom:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_a_full_disk_while_the_mark_is_written(
+def test_a_full_disk_delays_the_mark_and_keeps_the_change(
     case: Case, tmp_path: Path, rules: Rules, monkeypatch: pytest.MonkeyPatch, *, half: bool
 ) -> None:
-    """The change is kept and reported as unprotected; the mark follows once there is room."""
+    """The change is stored and reported as unprotected until the mark can be written."""
     folder = shutil.copytree(case.closed, tmp_path / "device")
     path, disk = folder / NAME, NoRoom(monkeypatch)
     with closing(Store.open(path)) as store:
@@ -82,7 +82,9 @@ def test_a_full_disk_while_the_mark_is_written(
         assert store.recovery is not None
 
 
-def test_the_log_is_empty_after_rights_were_taken(case: Case, tmp_path: Path, rules: Rules) -> None:
+def test_the_log_is_empty_after_rights_were_revoked(
+    case: Case, tmp_path: Path, rules: Rules
+) -> None:
     folder = shutil.copytree(case.older, tmp_path / "device")
     path = folder / NAME
     with closing(Store.open(path)) as store:
@@ -97,7 +99,7 @@ def test_the_log_is_empty_after_rights_were_taken(case: Case, tmp_path: Path, ru
         assert marked.head == store.audit.head
 
 
-def test_a_mark_stays_small_and_is_written_anew(
+def test_the_mark_is_rewritten_before_it_grows_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mark, "MARK_CHANGE_BYTES", 5000)
@@ -113,7 +115,7 @@ def test_a_mark_stays_small_and_is_written_anew(
     assert any(after < before for before, after in pairwise(sizes))
 
 
-def test_a_reader_does_not_keep_a_change_from_being_stored(
+def test_a_reader_does_not_prevent_a_change_from_being_stored(
     case: Case, tmp_path: Path, rules: Rules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(case.older, tmp_path / "device")
@@ -135,7 +137,7 @@ def test_a_reader_does_not_keep_a_change_from_being_stored(
 # --------------------------------------------------------------------- files taken away in use
 
 
-def test_a_store_that_is_removed_in_use_is_noticed_and_written_anew(
+def test_a_store_that_is_removed_in_use_is_written_again(
     case: Case, tmp_path: Path, rules: Rules
 ) -> None:
     folder = shutil.copytree(case.closed, tmp_path / "device")
@@ -151,14 +153,14 @@ def test_a_store_that_is_removed_in_use_is_noticed_and_written_anew(
         store.commit(new, EVENT)
         assert {file.name for file in folder.iterdir()} >= {NAME, f"{NAME}.mark", f"{NAME}.lock"}
         with pytest.raises(StoreError):
-            Store.open(path)  # the lock holds again
+            Store.open(path)  # the new file is locked
         head = store.audit.head
     with closing(Store.open(path)) as store:
         assert (store.state, store.recovery, store.audit.head) == (new, None, head)
         assert store.audit.verify() is None
 
 
-def test_a_store_that_is_replaced_in_use_is_not_written_to(case: Case, tmp_path: Path) -> None:
+def test_a_store_that_is_replaced_in_use_is_not_changed(case: Case, tmp_path: Path) -> None:
     folder = shutil.copytree(case.closed, tmp_path / "device")
     path = folder / NAME
     other = shutil.copy(case.older / NAME, tmp_path / "other.db")
@@ -174,7 +176,7 @@ def test_a_store_that_is_replaced_in_use_is_not_written_to(case: Case, tmp_path:
 # ------------------------------------------------------------------------------ factory reset
 
 
-def test_a_reset_leaves_no_name_in_any_file(case: Case, tmp_path: Path, rules: Rules) -> None:
+def test_a_reset_removes_all_names_from_all_files(case: Case, tmp_path: Path, rules: Rules) -> None:
     folder = shutil.copytree(case.older, tmp_path / "device")
     path = folder / NAME
     database.create(path.with_name(f"{NAME}.v1"))
@@ -215,7 +217,7 @@ def test_a_reset_leaves_no_name_in_any_file(case: Case, tmp_path: Path, rules: R
         assert [record.event.kind for record in store.audit.iterate()] == ["factory-reset"]
 
 
-def test_marks_that_are_no_marks(tmp_path: Path) -> None:
+def test_an_invalid_mark_is_refused(tmp_path: Path) -> None:
     path = tmp_path / f"{NAME}.mark"
     assert mark.load_untrusted(path) is None
     for data in (

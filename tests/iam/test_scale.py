@@ -1,4 +1,4 @@
-"""A hundred thousand users: a change touches what it changes, and nothing is done for each of them.
+"""With 100,000 users, a change costs as much as with few: no work is done for each user.
 
 Nothing here looks at a clock. What could grow is counted: rows written, users that are looked at,
 and calls of the interpreter; how long it takes is for `tests/bench/test_iam.py`.
@@ -43,7 +43,7 @@ def many() -> State:
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """How many functions are entered and left, ours and those of the libraries."""
+    """The number of function calls and returns, including those of libraries."""
     count = 0
 
     def tick(_frame: FrameType, _event: str, _argument: object) -> None:
@@ -72,7 +72,7 @@ CHANGES: dict[str, Callable[[State], State]] = {
 
 
 @pytest.mark.parametrize("wish", CHANGES)
-def test_a_change_is_as_much_work_among_many_as_among_few(
+def test_the_work_of_a_change_does_not_depend_on_the_number_of_users(
     wish: str, few: State, many: State
 ) -> None:
     def life(state: State) -> Callable[[], object]:
@@ -85,12 +85,12 @@ def test_a_change_is_as_much_work_among_many_as_among_few(
 
         return work
 
-    CHANGES[wish](many)  # whatever is done once is done
+    CHANGES[wish](many)  # initialization that happens once
     assert calls_of(life(many)) == calls_of(life(few))
 
 
 @pytest.mark.parametrize("wish", CHANGES)
-def test_a_commit_writes_as_many_rows_among_many_as_among_few(
+def test_the_rows_of_a_commit_do_not_depend_on_the_number_of_users(
     wish: str, few: State, many: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, calls, pages, marked = [], [], [], []
@@ -107,13 +107,13 @@ def test_a_commit_writes_as_many_rows_among_many_as_among_few(
             rows.append(db.total_changes - before)
             marked.append(path_of(path).stat().st_size - mark_bytes)
             pages.append(path.with_name(f"{number}.db-wal").stat().st_size // 4096)
-    assert rows[0] == rows[1] <= 5  # one of them is the seal over the rights
+    assert rows[0] == rows[1] <= 5  # including the seal over the rights
     assert calls[0] == calls[1]
-    assert marked[0] == marked[1] > 0  # the mark gets a line, and is not written again
-    assert pages[1] <= pages[0] + 12  # the trees of the tables are two levels higher
+    assert marked[0] == marked[1] > 0  # one line is appended to the mark
+    assert pages[1] <= pages[0] + 12  # the B-trees of the tables are two levels higher
 
 
-def test_users_and_keys_are_counted_without_looking_at_them(few: State, many: State) -> None:
+def test_users_and_keys_are_counted_without_iterating_over_them(few: State, many: State) -> None:
     def report(state: State) -> tuple[int, int, int, int]:
         return len(state.users), state.key_count, state.count_in("guest"), state.count_in("none")
 
@@ -133,7 +133,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
     return connections
 
 
-def test_the_old_state_stays_what_it_was(many: State) -> None:
+def test_a_change_does_not_modify_the_old_state(many: State) -> None:
     new = CHANGES["remove"](many)
     assert "u7" in many.users
     assert "u7" not in new.users
@@ -141,32 +141,32 @@ def test_the_old_state_stays_what_it_was(many: State) -> None:
 
 
 def compared(old: State, new: State) -> set[tuple[str, ...]]:
-    """The names in each pair, "" for no user."""
+    """The names in each pair of users; an empty text stands for no user."""
     return {tuple(user.name if user else "" for user in pair) for pair in differing(old, new)}
 
 
-def test_states_of_one_descent_are_compared_by_what_was_touched() -> None:
-    """Forwards, backwards and between two branches, each the same as by comparing all users."""
+def test_related_states_are_compared_by_their_changes() -> None:
+    """The result equals that of comparing all users: forwards, backwards and between branches."""
     start = crowd(2000)
     left = CHANGES["remove"](CHANGES["limit"](start))
     right = to.rename(CHANGES["add"](start), None, "eve", "eva", rules=RULES)
     for old, new in ((start, left), (left, start), (left, right), (start, start)):
-        stranger = State.of(new.users.values())  # equal, and of no known descent
+        stranger = State.of(new.users.values())  # equal, but unrelated
         assert compared(old, new) == compared(old, stranger)
         assert calls_of(partial(compared, old, new)) < 200
         assert calls_of(partial(compared, old, stranger)) > 2000
 
 
-def test_a_long_descent_is_compared_by_looking_at_everybody() -> None:
+def test_states_many_changes_apart_are_compared_by_all_users() -> None:
     state = start = crowd(3)
     for number in range(200):
         name = state.user_name_by_key["0" * 64]
         state = to.rename(state, None, name, f"n{number}", rules=RULES)
     assert compared(start, state) == {("u0", ""), ("", "n199")}
-    assert len(state.steps) <= 64  # what is remembered of the way does not grow
+    assert len(state.steps) <= 64  # the recorded history is bounded
 
 
-def test_limited_users_are_found_without_asking_the_others(many: State) -> None:
+def test_users_with_an_end_of_access_are_found_without_the_others(many: State) -> None:
     some = CHANGES["limit"](many)
     assert [user.name for user in some.limited_users()] == ["u7"]
     assert some.next_access_change(0.0) == 9.0
@@ -177,8 +177,8 @@ def test_limited_users_are_found_without_asking_the_others(many: State) -> None:
     assert list(CHANGES["remove"](some).limited_users()) == []
 
 
-def test_a_commit_does_not_pay_for_all_who_were_seen(tmp_path: Path) -> None:
-    """They come along a few at a time; the rest waits for its own write, or for the end."""
+def test_a_commit_writes_a_bounded_number_of_last_seen_times(tmp_path: Path) -> None:
+    """The rest is written by a flush of its own or when the store closes."""
     path = tmp_path / "state.db"
     event = Event(kind="hello", boot="b", monotonic=1.0, wall=2.0)
     with closing(Store.open(path)) as store:
@@ -200,7 +200,7 @@ def seen_on_disk(path: Path) -> int:
         return int(db.execute("SELECT count(*) FROM seen").fetchone()[0])
 
 
-def test_all_of_them_are_stored_and_read(many: State, tmp_path: Path) -> None:
+def test_all_users_are_stored_and_read_back(many: State, tmp_path: Path) -> None:
     with closing(Store.open(tmp_path / "state.db")) as store:
         store.commit(many)
     with closing(Store.open(tmp_path / "state.db")) as store:

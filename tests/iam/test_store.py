@@ -1,4 +1,4 @@
-"""What the store guarantees, and which files it refuses to touch."""
+"""The guarantees of the store, and the files that it refuses to change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every byte of the store; the lock and SQLite's scratch index are not part of it."""
+    """The content of the store's files, without the lock and SQLite's shared-memory index."""
     return {
         file.name: file.read_bytes()
         for file in folder.iterdir()
@@ -96,11 +96,11 @@ def states(draw: st.DrawFn) -> State:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(states(), min_size=1, max_size=3))
-def test_what_is_stored_is_what_is_read(
+def test_a_stored_state_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, lives: list[State]
 ) -> None:
     path = tmp_path_factory.mktemp("round") / "state.db"
-    for state in lives:  # any state may follow any other, with any reuse of names and keys
+    for state in lives:  # the states are unrelated and reuse names and keys
         with closing(Store.open(path)) as store:
             store.commit(state, attempts={"n": len(state.users), "until": 1.5})
             assert store.state == state
@@ -116,13 +116,13 @@ def test_all_files_are_private(path: Path, house: State) -> None:
         assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
 
 
-def test_every_commit_waits_for_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_commit_is_synced_to_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with traced(monkeypatch) as (db, _), closing(Store.open(path)):
         assert db[-1].execute("PRAGMA synchronous").fetchone() == (2,)
         assert db[-1].execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_only_rows_that_differ_are_written(
+def test_only_changed_rows_are_written(
     path: Path, rules: Rules, fp: Fp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = State.of(User(f"u{n}", "guest", (Key(fp(n)),)) for n in range(200))
@@ -141,7 +141,7 @@ def test_only_rows_that_differ_are_written(
         assert statements == []
 
 
-def test_watchers_hear_of_changes_once_they_are_durable(
+def test_watchers_are_notified_after_a_change_is_durable(
     path: Path, house: State, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[tuple[State, State]] = []
@@ -165,7 +165,7 @@ def test_watchers_hear_of_changes_once_they_are_durable(
 
 
 def fails_and_lives(store: Store, new: State, *, again: Callable[[], object]) -> None:
-    """Nothing changed in memory or on disk, and the next commit works."""
+    """Check that a failed commit changes nothing and that the next commit works."""
     old, attempts, head = store.state, store.attempts, store.audit.head
     heard: list[State] = []
     store.subscribe(lambda _, after: heard.append(after))
@@ -180,13 +180,17 @@ def fails_and_lives(store: Store, new: State, *, again: Callable[[], object]) ->
     assert store.audit.verify() is None
 
 
-def test_read_only(path: Path, house: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_store_refuses_a_commit_and_stays_usable(
+    path: Path, house: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with traced(monkeypatch) as (db, _), closing(Store.open(path)) as store:
         db[-1].execute("PRAGMA query_only = ON")
         fails_and_lives(store, house, again=lambda: db[-1].execute("PRAGMA query_only = OFF"))
 
 
-def test_database_full(path: Path, fp: Fp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_database_refuses_a_commit_and_stays_usable(
+    path: Path, fp: Fp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     crowd = State.of(User(f"u{n}", "guest", (Key(fp(n)),)) for n in range(200))
     with traced(monkeypatch) as (db, _), closing(Store.open(path)) as store:
         (pages,) = db[-1].execute("PRAGMA page_count").fetchone()
@@ -197,13 +201,15 @@ def test_database_full(path: Path, fp: Fp, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("room", [0, 1, 24, 4000, 9000])
-def test_disk_full_in_the_middle_of_a_write(path: Path, house: State, room: int) -> None:
-    """The kernel refuses bytes beyond a limit, so the log ends in the middle of a frame."""
+def test_a_full_disk_in_the_middle_of_a_write_changes_nothing(
+    path: Path, house: State, room: int
+) -> None:
+    """The kernel limits the file size, so the log ends in the middle of a frame."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with closing(Store.open(path)) as store:
         store.commit(store.state, HELLO)
         size = path.with_name("state.db-wal").stat().st_size
-        # SQLite's scratch index (32 KiB) exists by now and does not grow.
+        # SQLite's shared-memory index (32 KiB) exists by now and does not grow.
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, hard))
         try:
             fails_and_lives(
@@ -218,8 +224,8 @@ def test_disk_full_in_the_middle_of_a_write(path: Path, house: State, room: int)
 
 
 @pytest.mark.parametrize("obstacle", ["state.db", "state.db.new", "state.db.lock"])
-def test_what_is_no_damage_is_not_called_so(obstacle: str, path: Path) -> None:
-    """Advice to put back a copy would be wrong where only the folder is."""
+def test_an_error_of_the_folder_is_not_reported_as_damage(obstacle: str, path: Path) -> None:
+    """The advice to restore a copy would be wrong here."""
     path.with_name(obstacle).mkdir()
     with pytest.raises(StoreError) as caught:
         Store.open(path)
@@ -229,7 +235,7 @@ def test_what_is_no_damage_is_not_called_so(obstacle: str, path: Path) -> None:
     Store.open(path).close()
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No such file"):
         Store.open(tmp_path / "nowhere" / "state.db")
 
@@ -246,7 +252,7 @@ sys.stdin.read()
 """
 
 
-def test_the_second_is_told_who_holds_it(path: Path, house: State) -> None:
+def test_a_second_writer_is_told_the_process_of_the_first(path: Path, house: State) -> None:
     filled(path, house)
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)],
@@ -261,14 +267,14 @@ def test_the_second_is_told_who_holds_it(path: Path, house: State) -> None:
         assert error.pid == holder.pid
         assert f"process {holder.pid}" in str(error)
         holder.send_signal(signal.SIGKILL)
-    with closing(Store.open(path)) as mine:  # the lock died with its holder
+    with closing(Store.open(path)) as mine:  # the lock ended with its process
         assert mine.state == house
         refused(path, StoreBusy)
     mine.close()
     Store.open(path).close()
 
 
-def test_a_refused_store_gives_the_lock_back(path: Path) -> None:
+def test_a_refused_store_releases_the_lock(path: Path) -> None:
     Store.open(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
@@ -278,11 +284,11 @@ def test_a_refused_store_gives_the_lock_back(path: Path) -> None:
     Store.open(path).close()
 
 
-# ----------------------------------------------------------------- files that are left alone
+# ---------------------------------------------------------------- files that are not changed
 
 
 def say_newer(path: Path) -> None:
-    """Let the mark be that of a later version as well; else the number is damage."""
+    """Give the mark a later version as well; otherwise the number counts as damage."""
     newer = mark.Mark(path, schema=99)
     newer.write([], Seal(total=0, serial=1, had_owner=False), (0, "0" * 64), 0.0)
 
@@ -312,7 +318,7 @@ def test_a_newer_schema_that_is_only_in_the_log_is_refused(path: Path, house: St
 # ------------------------------------------------------------------------------- migrations
 
 
-# What the first version wrote, spelled out: it must not change with the code.
+# The schema of the first version, as a literal so that it does not change with the code.
 FIRST_SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA application_id = 1212567108;
@@ -379,7 +385,7 @@ def test_a_file_of_the_first_version_is_migrated_and_a_copy_kept(
     copy = first.with_name("state.db.v1")
     assert copy.stat().st_mode & 0o777 == 0o600
     assert (version(first), version(copy)) == (len(schema.MIGRATIONS), 1)
-    with monkeypatch.context() as patch:  # the version that wrote it would take the copy
+    with monkeypatch.context() as patch:  # the first version accepts the copy
         patch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
         refused(first, StoreTooNew)
     mark.path_of(first).unlink()
@@ -388,7 +394,7 @@ def test_a_file_of_the_first_version_is_migrated_and_a_copy_kept(
         assert store.state == FIRST_STATE
 
 
-def test_a_migration_that_fails_leaves_the_old_file(
+def test_a_failed_migration_leaves_the_old_file(
     first: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = (*schema.MIGRATIONS, ("CREATE TABLE more (x)", "INSERT INTO nowhere VALUES (1)"))

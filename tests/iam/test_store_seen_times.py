@@ -1,4 +1,4 @@
-"""Times that are stored along with other changes, and watchers of events."""
+"""Last-seen times, which are stored with other changes, and watchers of events."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def wal_size(path: Path) -> int:
     return path.with_name("state.db-wal").stat().st_size
 
 
-def test_seen_times_go_along_with_what_is_written(path: Path, house: State, fp: Fp) -> None:
+def test_seen_times_are_stored_with_the_next_commit(path: Path, house: State, fp: Fp) -> None:
     filled(path, house)
     with closing(Store.open(path)) as store:
         store.note_seen(fp("anna"), 10.0)
-        store.note_seen(fp("anna"), 9.0)  # a second session, noted late
+        store.note_seen(fp("anna"), 9.0)  # a second session, recorded late
         store.note_seen(fp("a stranger"), 10.0)
         store.note_time(11.0)
         assert (dict(store.seen), store.time_floor) == ({fp("anna"): 10.0}, 11.0)
@@ -51,8 +51,8 @@ def on_disk(path: Path) -> tuple[dict[str, float], float]:
         return seen, db.execute("SELECT floor FROM clock").fetchone()[0]
 
 
-def test_seen_times_do_not_wear_the_flash(path: Path, house: State, fp: Fp) -> None:
-    """A day of requests, one each second, asks for a flush after each: one write an hour."""
+def test_seen_times_are_written_at_most_once_an_hour(path: Path, house: State, fp: Fp) -> None:
+    """One request a second for a day, each followed by a flush, to protect flash memory."""
     with closing(Store.open(path)) as store:
         store.commit(house)
         writes, size = 0, wal_size(path)
@@ -68,7 +68,9 @@ def test_seen_times_do_not_wear_the_flash(path: Path, house: State, fp: Fp) -> N
     assert on_disk(path) == ({fp("anna"): 1e6 + 86_399}, 1e6 + 86_399)
 
 
-def test_a_key_that_goes_is_not_remembered(path: Path, house: State, rules: Rules, fp: Fp) -> None:
+def test_the_seen_time_of_a_removed_key_is_removed(
+    path: Path, house: State, rules: Rules, fp: Fp
+) -> None:
     filled(path, house)
     with closing(Store.open(path)) as store:
         for who in ("anna", "carl", "dora"):
@@ -78,7 +80,7 @@ def test_a_key_that_goes_is_not_remembered(path: Path, house: State, rules: Rule
         assert dict(store.seen) == on_disk(path)[0] == {fp("anna"): 10.0, fp("carl"): 10.0}
 
 
-def test_a_floor_that_is_too_high_is_repaired(path: Path, house: State, fp: Fp) -> None:
+def test_a_time_floor_that_is_too_high_can_be_reset(path: Path, house: State, fp: Fp) -> None:
     filled(path, house)
     with closing(Store.open(path)) as store:
         store.note_time(9e9)
@@ -92,11 +94,11 @@ def test_a_floor_that_is_too_high_is_repaired(path: Path, house: State, fp: Fp) 
         assert on_disk(path) == ({fp("anna"): 10.0, fp("bert"): 5.0}, 10.0)
         store.note_seen(fp("anna"), 11.0)
         assert store.seen[fp("anna")] == 11.0
-    with closing(Store.open(path)) as store:  # nor does the mark bring it back
+    with closing(Store.open(path)) as store:  # the mark does not restore it
         assert store.time_floor == 10.0
 
 
-def test_seen_times_outlast_a_full_disk(
+def test_seen_times_survive_a_full_disk(
     path: Path,
     house: State,
     fp: Fp,
@@ -117,13 +119,13 @@ def test_seen_times_outlast_a_full_disk(
         assert on_disk(path)[0] == {fp("anna"): 4000.0}
         store.note_seen(fp("anna"), 4001.0)
         db[-1].execute("PRAGMA query_only = ON")
-        store.close()  # what is lost is not worth an error
+        store.close()  # the loss is only logged
     assert "last seen" in caplog.text
     with closing(Store.open(path)) as store:
         assert dict(store.seen) == {fp("anna"): 4000.0}
 
 
-def test_a_time_seen_of_nobody_is_left_out(path: Path, house: State) -> None:
+def test_the_seen_time_of_an_unknown_key_is_ignored(path: Path, house: State) -> None:
     filled(path, house)
     with closing(sqlite3.connect(path)) as db:
         db.execute("INSERT INTO seen VALUES (?, 1.0)", ("f" * 64,))
@@ -132,13 +134,13 @@ def test_a_time_seen_of_nobody_is_left_out(path: Path, house: State) -> None:
         assert dict(store.seen) == {}
 
 
-def test_watchers_of_events_hear_the_newest_number(path: Path, house: State) -> None:
+def test_event_watchers_receive_the_newest_number(path: Path, house: State) -> None:
     heard: list[int] = []
     with closing(Store.open(path)) as store:
         end = store.on_events(heard.append)
         store.commit(house)  # no event
         store.commit(house, HELLO, HELLO)
-        # A watcher that commits in turn: no watcher gets an older state.
+        # If a state watcher commits, no event watcher gets an older number.
         again = store.subscribe(lambda _old, new: store.commit(new, HELLO))
         store.commit(State(), HELLO)
         again()

@@ -1,4 +1,4 @@
-"""TOML as it is read for policies: values, and the line of each."""
+"""Parsing of TOML for policies: values and their lines."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def inner(node: TomlNode, *path: str | int) -> TomlNode:
     return node
 
 
-def test_lines_of_hard_toml() -> None:
+def test_the_lines_of_unusual_toml_are_correct() -> None:
     place = read(HARD, file="hard.toml")
     assert plain(place) == tomllib.loads(HARD)
     lines = HARD.split("\n")
@@ -86,8 +86,8 @@ def test_lines_of_hard_toml() -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from([GOOD, HARD]), st.data())
-def test_any_text_is_read_like_tomllib_or_refused(text: str, data: st.DataObject) -> None:
-    """Cut, repeat or strew in what TOML is made of."""
+def test_any_text_is_parsed_like_tomllib_or_refused(text: str, data: st.DataObject) -> None:
+    """The text is cut, repeated, or mixed with TOML syntax."""
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(text)))
         end = min(len(text), start + data.draw(st.integers(0, 12)))
