@@ -137,7 +137,7 @@ def test_a_configured_role_has_only_the_policies_it_names(fp: Fp) -> None:
 
 KEY = "ab" * 32
 CARL = Subject(KEY, User("carl", "tester", (Key(KEY, "phone", "code", verified=False),)), "tester")
-STRANGER = Subject(KEY, None, "unpaired")
+UNPAIRED_CLIENT = Subject(KEY, None, "unpaired")
 
 
 def equals(name: str, *values: str) -> Condition:
@@ -179,9 +179,9 @@ def test_attributes_passed_for_an_unpaired_subject_are_ignored(name: str) -> Non
     policy = Policy("p", (Statement(Effect.ALLOW, ("Hello:Get",), (equals(name, OURS[name]),)),))
     roles = (*(role for role in ROLES if role.id != "unpaired"), Role("unpaired", 0, ("p",)))
     access = Access(roles, (*POLICIES, policy))
-    decision = access.decide(STRANGER, "Hello:Get", OURS)
+    decision = access.decide(UNPAIRED_CLIENT, "Hello:Get", OURS)
     assert decision.allowed is (name == "Connection:Fingerprint")
-    early = access.conceivable(STRANGER, "Hello:Get", OURS, unknown=[name])
+    early = access.conceivable(UNPAIRED_CLIENT, "Hello:Get", OURS, unknown=[name])
     assert early.allowed is decision.allowed
 
 
@@ -221,7 +221,7 @@ attributes = st.dictionaries(st.sampled_from(NAMES), texts)
 def test_explain_and_decide_give_the_same_decision(
     access: Access, found: dict[str, str], action: str
 ) -> None:
-    for subject in (CARL, STRANGER, Subject(KEY, CARL.user, "nobody")):
+    for subject in (CARL, UNPAIRED_CLIENT, Subject(KEY, CARL.user, "nobody")):
         decision = access.decide(subject, action, found)
         explained = access.explain(subject, action, found)
         if explained.depends_on:
@@ -278,7 +278,7 @@ telling = st.lists(
     st.dictionaries(st.just("Connection:IsLocal"), texts),
     st.dictionaries(st.sampled_from(("Lamp:Zone", "IAM:RoleId")), texts),
     st.sampled_from(["Lamp:Set", "Iam:GetUser", "Iam:ListUsers"]),
-    st.sampled_from([CARL, CARL, STRANGER]),
+    st.sampled_from([CARL, CARL, UNPAIRED_CLIENT]),
 )
 def test_a_decision_without_dependencies_holds_for_every_request(
     access: Access, now: dict[str, str], request: dict[str, str], action: str, subject: Subject
@@ -328,7 +328,7 @@ def test_depends_on_names_exactly_the_deciding_attributes() -> None:
     ):
         access = with_rules(*statements)
         assert access.depends_on(CARL, "Lamp:Set", far) == due, statements
-        assert access.depends_on(STRANGER, "Lamp:Set", far) == ()
+        assert access.depends_on(UNPAIRED_CLIENT, "Lamp:Set", far) == ()
         told = {**far, "Lamp:Zone": "hall", "Lamp:Age": "1"}
         assert access.depends_on(CARL, "Lamp:Set", told) == ()
 
@@ -357,7 +357,7 @@ def test_allowed_and_conditional_actions_are_listed_separately() -> None:
     assert access.actions_of(CARL, attributes=near) == ("Lamp:Get", "Lamp:Set")
     assert access.actions_of(CARL, ["Lamp:Set", "Lamp:Burn"], near) == ("Lamp:Set",)
     assert access.conditional_of(CARL, near) == ()
-    assert access.conditional_of(STRANGER) == ()
+    assert access.conditional_of(UNPAIRED_CLIENT) == ()
 
 
 def test_missing_mentions_only_the_locality_and_the_time() -> None:

@@ -231,9 +231,9 @@ def test_a_right_lost_since_the_request_is_denied(
     for state in (demoted, removed):
         with pytest.raises(Denied):
             to.add_key(state, bert, "carl", Key(fp(1)), rules=rules)
-    for nobody in (Subject(fp(1), None, "owner"), Subject(fp("bert"), None, "owner")):
+    for unpaired in (Subject(fp(1), None, "owner"), Subject(fp("bert"), None, "owner")):
         with pytest.raises(Denied):
-            to.set_user(house, nobody, "dora", role="user", rules=rules)
+            to.set_user(house, unpaired, "dora", role="user", rules=rules)
 
 
 def test_only_the_highest_rank_can_replace_an_undefined_role(

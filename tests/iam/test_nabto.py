@@ -78,8 +78,8 @@ def test_only_actions_with_a_counterpart_are_allowed(name: str) -> None:
         mine = set(access.actions_of(Subject("0" * 64, user, role), known=LOWEST))
         assert mine <= MEANING.keys() | EVERYBODY
         assert mine >= EVERYBODY
-    stranger = access.actions_of(Subject("0" * 64, None, "unpaired"))
-    assert set(stranger) <= {"Core:Discover", "Iam:RedeemInvite"}
+    unpaired = access.actions_of(Subject("0" * 64, None, "unpaired"))
+    assert set(unpaired) <= {"Core:Discover", "Iam:RedeemInvite"}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -51,12 +51,12 @@ invites = st.builds(
 
 Reach = tuple[float, float]
 CONSOLE: Reach = (inf, inf)
-NOBODY: Reach = (-inf, -inf)
+NO_REACH: Reach = (-inf, -inf)
 
 
 def reach(user: User | None) -> Reach:
     """The rank and the end of access of a user; an undefined role has the lowest rank."""
-    return (ACCESS.roles[user.role].rank, user.end) if user else NOBODY
+    return (ACCESS.roles[user.role].rank, user.end) if user else NO_REACH
 
 
 def least(*reaches: Reach) -> Reach:
@@ -138,10 +138,10 @@ class Lives(RuleBasedStateMachine):
             return getattr(to, wish)(old, actor, *args, rules=RULES, **options)  # type: ignore[no-any-return]
 
         limit = CONSOLE if actor is None else reach(actor.user)
-        return self.move(change, limit, is_stranger=limit == NOBODY)
+        return self.move(change, limit, is_unpaired=limit == NO_REACH)
 
     def move(
-        self, change: Callable[[State], State], limit: Reach, *, is_stranger: bool = False
+        self, change: Callable[[State], State], limit: Reach, *, is_unpaired: bool = False
     ) -> bool:
         """Make a change if it is accepted, and check that every key gained at most `limit`."""
         old = self.state
@@ -149,7 +149,7 @@ class Lives(RuleBasedStateMachine):
             new = change(old)
         except IamError:
             return False
-        assert not is_stranger or new is old, "a stranger changed something"
+        assert not is_unpaired or new is old, "an unpaired client changed something"
         self.no_climb(limit, old, new)
         self.store.commit(new)
         return True
@@ -248,21 +248,21 @@ class Lives(RuleBasedStateMachine):
         """Check that a redeeming key gains at most what the creator had then and has now."""
         one = self.invite_at(which)
         invite, backer = self.state.invites.get(one), self.backers.get(one)
-        limit = NOBODY
+        limit = NO_REACH
         if invite and backer and not backer.gone and self.now < invite.expires:
             limit = backer.then
             if backer.name is not None:
                 now = self.state.users[backer.name]
-                limit = least(limit, reach(now)) if now.start <= self.now < now.end else NOBODY
+                limit = least(limit, reach(now)) if now.start <= self.now < now.end else NO_REACH
             if invite.key not in ("", key):
-                limit = NOBODY
+                limit = NO_REACH
         uses = invite.uses if invite else 0
         users = len(self.state.users)
 
         def change(old: State) -> State:
             return to.redeem(old, one, fingerprint=key, now=self.now, rules=RULES)[0]
 
-        if limit == NOBODY:
+        if limit == NO_REACH:
             before = self.state
             with suppress(IamError):
                 assert change(before) is before, "something came of a worthless invite"

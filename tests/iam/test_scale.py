@@ -151,10 +151,10 @@ def test_related_states_are_compared_by_their_changes() -> None:
     left = CHANGES["remove"](CHANGES["limit"](start))
     right = to.rename(CHANGES["add"](start), None, "eve", "eva", rules=RULES)
     for old, new in ((start, left), (left, start), (left, right), (start, start)):
-        stranger = State.of(new.users.values())  # equal, but unrelated
-        assert compared(old, new) == compared(old, stranger)
+        unrelated = State.of(new.users.values())  # equal, but unrelated
+        assert compared(old, new) == compared(old, unrelated)
         assert calls_of(partial(compared, old, new)) < 200
-        assert calls_of(partial(compared, old, stranger)) > 2000
+        assert calls_of(partial(compared, old, unrelated)) > 2000
 
 
 def test_states_many_changes_apart_are_compared_by_all_users() -> None:

@@ -31,7 +31,7 @@ def test_seen_times_are_stored_with_the_next_commit(path: Path, house: State, fp
     with closing(Store.open(path)) as store:
         store.note_seen(fp("anna"), 10.0)
         store.note_seen(fp("anna"), 9.0)  # a second session, recorded late
-        store.note_seen(fp("a stranger"), 10.0)
+        store.note_seen(fp("an unpaired client"), 10.0)
         store.note_time(11.0)
         assert (dict(store.seen), store.time_floor) == ({fp("anna"): 10.0}, 11.0)
         assert on_disk(path) == ({}, 0.0)
