@@ -114,7 +114,7 @@ GOOD = "from device_app.resource_spec import ResourceSpec\nfrom aiocoap.resource
         (
             GOOD + "def resources(board):\n"
             " return [ResourceSpec('/x', Resource(), {'PUT': 'Iam:Widen'})]",
-            "handfast's own",
+            "reserved module",
         ),
         (
             GOOD + "def resources(board):\n"
