@@ -111,6 +111,19 @@ class GuardedSite(interfaces.ObservableResource):
         """Return the resources by path."""
         return dict(self._resources)
 
+    def find(self, path: Path) -> tuple[Path, interfaces.Resource | None]:
+        """Return the resource that serves a path, and the path at which it is.
+
+        Without one, return the path itself and None. A long path costs no more than the deepest
+        resource that serves the paths below it.
+        """
+        if path in self._resources:
+            return path, self._resources[path]
+        for length in range(min(len(path) - 1, self._deepest_subtree), 0, -1):
+            if (above := path[:length]) in self._subtrees:
+                return above, self._resources[above]
+        return path, None
+
     async def render_to_pipe(self, pipe: Pipe) -> None:
         """Respond to one request. aiocoap calls it in a task of its own."""
         request = pipe.request
@@ -118,7 +131,7 @@ class GuardedSite(interfaces.ObservableResource):
         path = tuple(request.opt.uri_path)
         if path and not path[-1]:
             path = path[:-1]
-        at, resource = self._find(path)
+        at, resource = self.find(path)
         self._authorise(request, path, resource)
         if resource is None:
             raise ProblemError(
@@ -205,14 +218,6 @@ class GuardedSite(interfaces.ObservableResource):
         if not isinstance(remote.blocks, _Blocks):
             remote.blocks = _Blocks(RequestBodies(self._limits), ResponseBlocks(self._limits))
         return remote.blocks
-
-    def _find(self, path: Path) -> tuple[Path, interfaces.Resource | None]:
-        if path in self._resources:
-            return path, self._resources[path]
-        for length in range(min(len(path) - 1, self._deepest_subtree), 0, -1):
-            if path[:length] in self._subtrees:
-                return path[:length], self._resources[path[:length]]
-        return path, None
 
     async def render(self, request: aiocoap.Message) -> aiocoap.Message:
         """Raise an error: aiocoap calls `render_to_pipe` instead."""

@@ -20,6 +20,7 @@ from peer.net.coaps import CoapsLayer
 from peer.net.connection import CoapsConnection
 from peer.net.endpoint import Endpoint
 from peer.net.server import CoapsServer
+from tests.kit.waiting import TIMEOUT_SECONDS
 
 
 def endpoint_of(server: CoapsServer) -> Endpoint:
@@ -112,7 +113,7 @@ def association_of(connection: CoapsConnection) -> Association:
 
 
 async def request_by_hand(
-    connection: CoapsConnection, message: aiocoap.Message, *, timeout: float
+    connection: CoapsConnection, message: aiocoap.Message, *, timeout: float = TIMEOUT_SECONDS
 ) -> aiocoap.Message:
     """Send one message with the block options that it has, and return its answer."""
     message.remote = connection._remote

@@ -16,7 +16,7 @@ from peer.net.admission import SessionPriority
 from peer.net.onlink import Locality, LocalMode
 from peer.net.remote import peer_of
 from peer.net.server import CoapsServer
-from peer.net.site import GuardedSite
+from peer.net.site import BodyBytes, GuardedSite
 from tests.kit.internals import endpoint_of
 
 HOST = "127.0.0.1"
@@ -141,12 +141,13 @@ class Servers:
         limits: Limits = DEFAULT_LIMITS,
         authorise: Any = allow,
         keeps_bodies: bool = True,
+        body_bytes: BodyBytes | None = None,
         value_text: str = "{}",
         **options: Any,
     ) -> Served:
         """Start a server with /echo, /late, /value and /who."""
         echo, late, value = Echo(keeps_bodies=keeps_bodies), Late(), Value(value_text)
-        site = GuardedSite(authorise=authorise, limits=limits)
+        site = GuardedSite(authorise=authorise, limits=limits, body_bytes=body_bytes)
         site.add(("echo",), echo)
         site.add(("late",), late)
         site.add(("value",), value)

@@ -36,6 +36,11 @@ class RequestBodies(Block1Spool):
         super().__init__()
         self._assemblies = self._bounded = _bounded(limits)
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of all bodies of which blocks are missing."""
+        return sum(len(body.payload) for body in self._bounded.values())
+
     def feed(self, request: aiocoap.Message, most_bytes: int) -> aiocoap.Message:
         """Add one block, and return the request with the whole body if it was the last one.
 
@@ -70,7 +75,12 @@ class ResponseBlocks(Block2Cache):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
-        self._completes = _bounded(limits)
+        self._completes = self._bounded = _bounded(limits)
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of all responses of which blocks were not sent yet."""
+        return sum(len(response.payload) for response in self._bounded.values())
 
     async def block_of(self, request: aiocoap.Message, build: Build) -> aiocoap.Message:
         """Return the block of a response that a request asks for, or all of it if it fits.
