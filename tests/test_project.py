@@ -237,6 +237,16 @@ def test_the_wheel_contains_only_the_four_typed_packages(tmp_path: Path) -> None
     assert any(name.endswith("/licenses/LICENSE") for name in about)
 
 
+@pytest.mark.parametrize("command", ["client_app", "device_app"])
+def test_a_command_starts_without_libraries_that_few_verbs_need(command: str) -> None:
+    few = {"Crypto", "PIL", "pyroute2", "segno", "zeroconf", "zxingcpp"}
+    script = f"import sys, {command}.cli; print(*{few} & sys.modules.keys())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
 def test_the_functions_of_the_commands_exist() -> None:
     for target in PROJECT["project"]["scripts"].values():
         module, _, function = target.partition(":")

@@ -6,11 +6,16 @@ and link-local addresses are included only if the device is configured to listen
 All of them are hints: the client authenticates the device by its key.
 """
 
+from __future__ import annotations
+
 import ipaddress
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from peer.net.address import Address
-from peer.net.interfaces import InterfaceTable, IpAddress, kernel_table
+
+if TYPE_CHECKING:  # reading the kernel's tables takes a library that most commands do without
+    from peer.net.interfaces import InterfaceTable, IpAddress
 
 
 class BoundAddresses:
@@ -60,6 +65,8 @@ def reachable(
 
 
 def _current_table() -> InterfaceTable:
+    from peer.net.interfaces import InterfaceTable, kernel_table  # noqa: PLC0415 - see above
+
     try:
         return kernel_table()
     except OSError:  # an invite without addresses is still valid

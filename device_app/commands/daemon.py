@@ -15,7 +15,7 @@ from device_app.console.views import StatusAnswer, WindowView
 from device_app.settings.config import Settings
 from device_app.terminal import output
 from device_app.terminal.render_status import banner_lines, clock_lines, id_and_fingerprint_lines
-from peer.net.onlink import LocalMode
+from peer.net.locality_verdict import LocalMode
 
 
 @click.command(cls=Verb, example="handfast-device init --name kitchen")

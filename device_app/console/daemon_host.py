@@ -14,8 +14,8 @@ from device_app.console.control_messages import JsonObject, Tell
 from device_app.console.control_server import Handler
 from device_app.console.pairing_console import PairingConsole
 from device_app.console.views import StatusAnswer
-from device_app.pairing.methods import LABEL_RECORD, StoredLabel
 from device_app.pairing.service import PairingService
+from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from device_app.reloader import PolicyReloadAnswer
 from device_app.settings.config import Settings
 from peer.identity import Identity

@@ -8,7 +8,7 @@ from device_app.access.authority import Authority
 from device_app.access.invitations import Invitations
 from device_app.access.registry import Registry
 from device_app.console.views import StatusAnswer
-from device_app.pairing.methods import StoredLabel
+from device_app.pairing.stored_label import StoredLabel
 from device_app.reloader import PolicyReloadAnswer
 from device_app.settings.config import Settings
 from peer.identity import Identity

@@ -26,7 +26,7 @@ from device_app.console.status import identity_view, package_version, users_summ
 from device_app.console.store_recovery import note_recovery, store_view
 from device_app.console.views import StatusAnswer
 from device_app.errors import AppError, ConfigError, NoDaemon, NoDevice
-from device_app.pairing.methods import LABEL_RECORD, StoredLabel
+from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from device_app.reloader import PolicyReloadAnswer
 from device_app.resource_spec import Board
 from device_app.settings import config

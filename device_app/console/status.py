@@ -16,7 +16,7 @@ from device_app.console.views import (
     UserSummary,
 )
 from device_app.limits import STATUS_USERS_MAX
-from device_app.pairing.methods import Hardware
+from device_app.pairing.hardware import Hardware
 from iam.model import State
 from peer.identity import Fingerprint
 from peer.net.admission import SessionPriority

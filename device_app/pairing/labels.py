@@ -1,7 +1,7 @@
 """Creation of the board's label, and unblocking of its code.
 
 The text of a label is returned only when it is created. The device stores a verifier of its token
-and a stretched form of its code (`methods.StoredLabel`), so a new label makes the old one invalid.
+and a stretched form of its code (`stored_label`), so a new label makes the old one invalid.
 """
 
 import secrets
@@ -13,7 +13,8 @@ from device_app.access.access_control import AccessControl
 from device_app.access.audit_log import CONSOLE
 from device_app.access.event_kind import EventKind
 from device_app.errors import AppError
-from device_app.pairing.methods import LABEL_RECORD, Hardware, StoredLabel
+from device_app.pairing.hardware import Hardware
+from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.terminal.exit_codes import ExitCode

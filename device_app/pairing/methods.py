@@ -1,88 +1,22 @@
-"""The pairing methods of this board, and the secrets behind them.
+"""The pairing methods that this board can offer, and the code that it shows.
 
-    display   a screen or a terminal where the window is opened: shown codes, six digits
-    label     printed by `handfast-device label`: a QR code with a token, and a code to type
-    button    a press opens a window in which the first client pairs, with nothing to compare
-
-A shown code is for one ceremony: however it ends, the next one gets another code. A label is
-permanent, so the device stores a verifier of its token and a stretched form of its code, and
-neither in clear. The code is blocked after some failures in a row (`Limits.printed_code_failures`)
-until the console unblocks it. The token is never blocked, since no one can guess 128 bits.
+The methods depend on the hardware (`hardware`) and on the label (`stored_label`). A shown code is
+for one ceremony: however it ends, the next one gets another code.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Self, assert_never
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import assert_never
 
+from device_app.pairing.hardware import Hardware
+from device_app.pairing.stored_label import StoredLabel
 from peer.errors import UsageError
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.pairing import button, code, compare, jpake, label, sas
-from peer.pairing.label import TOKEN_BYTES, Label
 from peer.pairing.methods import Method
 from peer.pairing.sides import OfferedMethod, RandomBytes
 from peer.pairing.typed import TypedCode
-
-LABEL_RECORD = "label"  # the key of the label's entry among the store's attempt counters
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hardware:
-    """The hardware of a board, by its configuration."""
-
-    display: bool = True
-    label: bool = True
-    button: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLabel:
-    """The stored form of the device's label. Empty bytes mean that there is no label."""
-
-    token_verifier: bytes = field(default=b"", repr=False)
-    code_secret: bytes = field(default=b"", repr=False)
-    failures: int = 0  # attempts at its code since the last success
-
-    @property
-    def is_made(self) -> bool:
-        """Whether there is a label."""
-        return bool(self.token_verifier)
-
-    def is_code_blocked(self, limits: Limits) -> bool:
-        """Return whether too many attempts at its code have failed."""
-        return self.failures >= limits.printed_code_failures
-
-    @classmethod
-    def create(
-        cls, device: Fingerprint, random_bytes: RandomBytes
-    ) -> tuple[Self, Label, TypedCode]:
-        """Create a label; return its stored form, the label and its code.
-
-        This takes about a second on a small board.
-        """
-        label, code = Label(device, random_bytes(TOKEN_BYTES)), TypedCode.printed(random_bytes)
-        return cls(label.verifier, code.secret(device)), label, code
-
-    @classmethod
-    def from_record(cls, record: object) -> Self:
-        """Return the label of a stored record; a damaged record gives no label."""
-        if not isinstance(record, Mapping):
-            return cls()
-        token, code, failures = (record.get(name) for name in ("token", "code", "failures"))
-        if isinstance(failures, bool) or not isinstance(failures, int) or failures < 0:
-            return cls()
-        try:
-            return cls(bytes.fromhex(str(token)), bytes.fromhex(str(code)), failures)
-        except ValueError:
-            return cls()
-
-    def record(self) -> dict[str, object]:
-        """Return the form to store; it contains no token and no code."""
-        return {
-            "token": self.token_verifier.hex(),
-            "code": self.code_secret.hex(),
-            "failures": self.failures,
-        }
 
 
 class BoardMethods:

@@ -10,7 +10,8 @@ from device_app.access.access_control import AccessControl
 from device_app.access.audit_log import CONSOLE
 from device_app.access.event_kind import EventKind
 from device_app.access.registry import PairingChange
-from device_app.pairing.methods import LABEL_RECORD, BoardMethods, StoredLabel
+from device_app.pairing.methods import BoardMethods
+from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from iam.audit import Event as AuditEvent
 from iam.store import Store
 from peer.errors import Malformed

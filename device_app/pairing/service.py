@@ -18,11 +18,13 @@ from device_app.access.access_control import AccessControl
 from device_app.access.event_kind import EventKind
 from device_app.pairing.ceremonies import Ceremonies
 from device_app.pairing.events import PairingEvent, PairingEventKind, PairingEvents
-from device_app.pairing.methods import LABEL_RECORD, BoardMethods, Hardware, StoredLabel
+from device_app.pairing.hardware import Hardware
+from device_app.pairing.methods import BoardMethods
 from device_app.pairing.opener import Opener, OpenerRights
 from device_app.pairing.port import PairingPort, PortUser
 from device_app.pairing.record import PairingRecord
 from device_app.pairing.registration import Registration
+from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from device_app.pairing.terms import PairingTerms
 from device_app.pairing.window_driver import WindowDriver
 from device_app.pairing.window_factory import WindowFactory, WindowRequest, can_extend

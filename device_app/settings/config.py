@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from device_app.errors import ConfigError
 from device_app.limits import CONFIG_FILE_BYTES
-from device_app.pairing.methods import Hardware
+from device_app.pairing.hardware import Hardware
 from device_app.pairing.terms import PairingTerms
 from device_app.settings import checks
 from device_app.settings.limits import LIMIT_SETTINGS, contradictions, with_values
@@ -24,7 +24,7 @@ from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.toml_nodes import TomlNode
 from peer.files import read_regular
 from peer.limits import DEFAULT_LIMITS, Limits
-from peer.net.onlink import LocalMode
+from peer.net.locality_verdict import LocalMode
 from peer.pairing.ceremony import OverlapRule
 
 COAPS_PORT, PAIRING_PORT = 5684, 5685

@@ -1,6 +1,14 @@
-"""The result of `peer.net.onlink`, in a module of its own: a client needs no kernel tables."""
+"""The mode and the result of `peer.net.onlink`: values that need no table of the kernel."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class LocalMode(StrEnum):
+    """The mode: `COMPAT` is for CoAP clients of other projects, which send hop limit 64."""
+
+    STRICT = "strict"
+    COMPAT = "compat"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,13 @@ source is then an own address, and is refused like the loopback unless `allow_lo
 import ipaddress
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Final
 
 from peer.limits import INTERFACE_DEPTH, LOCALITY_DOUBT_SECONDS, LOCALITY_TABLE_SECONDS
 from peer.net.datagram import Datagram
 from peer.net.interfaces import Interface, InterfaceTable, IpAddress, IpNetwork, kernel_table
 from peer.net.linux_socket import HOP_LIMIT
-from peer.net.locality_verdict import LocalityVerdict
+from peer.net.locality_verdict import LocalityVerdict, LocalMode
 
 LINK_KINDS: Final = frozenset(
     ("bridge", "bond", "team", "vlan", "veth", "macvlan", "macvtap", "ipvlan", "ipvtap", "dsa")
@@ -39,13 +38,6 @@ LINK_KINDS: Final = frozenset(
 _WITH_PORTS: Final = frozenset(("bridge", "bond", "team"))
 _SHARING: Final = frozenset(("macvlan", "macvtap", "ipvlan", "ipvtap"))
 """Kinds of interfaces on one lower interface that also reach each other."""
-
-
-class LocalMode(StrEnum):
-    """The mode: `COMPAT` is for CoAP clients of other projects, which send hop limit 64."""
-
-    STRICT = "strict"
-    COMPAT = "compat"
 
 
 class Locality:

@@ -24,7 +24,7 @@ On the wire, round one is two items. Round two is one item; the server's follows
 fpC and fpD are the 32-byte fingerprints given as `client` and `device`; the context is the EKM of
 the session (protocol §5). A round that is moved to another session or another key therefore fails
 at its first proof. In both profiles s = int(secret) mod n. The secret of a code that does not
-change is `stretched` first.
+change is stretched first (`peer.pairing.typed`).
 
 Secrets: x1 to x4, the nonces, s and K are numbers and points of p256.py from the random bytes to
 the bytes of K. None of them is ever a Python integer.
@@ -36,8 +36,6 @@ from dataclasses import dataclass
 from enum import Enum, auto, unique
 from hashlib import sha256
 from typing import TYPE_CHECKING
-
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from peer.limits import RANDOM_SCALAR_DRAWS
 from peer.pairing import p256
@@ -59,31 +57,17 @@ if TYPE_CHECKING:
     from peer.pairing.p256 import Point, Scalar
     from peer.pairing.sides import RandomBytes
 
-__all__ = ["EcJpake", "Fault", "JpakeError", "stretched", "unavailable"]
+__all__ = ["EcJpake", "Fault", "JpakeError", "unavailable"]
 
 CLIENT, SERVER = "client", "server"
 ROUND_ONE_BYTES = 330  # of our own profile
 _ECPARAMETERS = {SERVER: b"\x03\x00\x17", CLIENT: b""}  # named_curve secp256r1 (RFC 8422 §5.4)
-
-STRETCHED_BYTES = 48  # 128 bits more than n, so the remainder modulo n has no noticeable bias
-SCRYPT_COST = 2**15  # with r = 8: 32 MiB and about 0.1 s, on a small board about a second
-SCRYPT_BLOCK, SCRYPT_LANES = 8, 1
 
 
 def unavailable() -> str:
     """Return why pairing by a code is not possible here; an empty string if it is."""
     lacking = p256.unavailable()
     return f"{lacking}; install handfast with its extra `code`" if lacking else ""
-
-
-def stretched(code: bytes, salt: bytes) -> bytes:
-    """Return the secret of a code that does not change: 48 bytes of scrypt (RFC 7914 §2).
-
-    The parameters are N = 2^15, r = 8 and p = 1. A device stores this secret and not the code, so
-    an attacker who reads the store pays this cost for each guess.
-    """
-    kdf = Scrypt(salt=salt, length=STRETCHED_BYTES, n=SCRYPT_COST, r=SCRYPT_BLOCK, p=SCRYPT_LANES)
-    return kdf.derive(code)
 
 
 def identities(client: bytes, device: bytes) -> dict[str, bytes]:

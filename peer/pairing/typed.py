@@ -16,10 +16,11 @@ The device stores that secret and never the code.
 from dataclasses import dataclass, field
 from typing import Self
 
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
 from peer.errors import Malformed
 from peer.identity import CROCKFORD, Fingerprint
 from peer.pairing.binding import lp
-from peer.pairing.jpake import stretched
 from peer.pairing.sides import RandomBytes
 
 SHOWN_DIGITS = 8
@@ -27,6 +28,9 @@ PRINTED_SYMBOLS = 8
 _CHECK_SYMBOLS = 2
 _CHECK_PRIME = 1021  # the largest below 32²
 _BITS = 5  # of a Crockford symbol
+STRETCHED_BYTES = 48  # 128 bits more than n, so the remainder modulo n has no noticeable bias
+SCRYPT_COST = 2**15  # with r = 8: 32 MiB and about 0.1 s, on a small board about a second
+SCRYPT_BLOCK, SCRYPT_LANES = 8, 1
 _MISREAD = str.maketrans("OIL", "011", " -\t\n")
 
 
@@ -82,6 +86,16 @@ class TypedCode:
         if self.is_printed:
             return printed_secret(self.symbols, device)
         return shown_secret(self.symbols)
+
+
+def stretched(code: bytes, salt: bytes) -> bytes:
+    """Return the secret of a code that does not change: 48 bytes of scrypt (RFC 7914 §2).
+
+    The parameters are N = 2^15, r = 8 and p = 1. A device stores this secret and not the code, so
+    an attacker who reads the store pays this cost for each guess.
+    """
+    kdf = Scrypt(salt=salt, length=STRETCHED_BYTES, n=SCRYPT_COST, r=SCRYPT_BLOCK, p=SCRYPT_LANES)
+    return kdf.derive(code)
 
 
 def shown_secret(symbols: str) -> bytes:

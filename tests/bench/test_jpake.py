@@ -21,7 +21,8 @@ import ecdsa
 import pytest
 
 from peer.pairing import p256
-from peer.pairing.jpake import EcJpake, stretched
+from peer.pairing.jpake import EcJpake
+from peer.pairing.typed import stretched
 
 if TYPE_CHECKING:
     from tests.kit.table import Table

@@ -12,7 +12,7 @@ from device_app.errors import ConfigError
 from device_app.settings import config
 from device_app.settings.limits import LIMIT_SETTINGS, LimitSetting
 from device_app.settings.paths import Paths
-from peer.net.onlink import LocalMode
+from peer.net.locality_verdict import LocalMode
 from peer.pairing.ceremony import OverlapRule
 
 if TYPE_CHECKING:

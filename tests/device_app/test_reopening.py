@@ -9,7 +9,7 @@ import pytest
 from device_app.console.control_client import call
 from device_app.errors import AppError
 from device_app.pairing import labels
-from device_app.pairing.methods import Hardware
+from device_app.pairing.hardware import Hardware
 from peer.errors import UsageError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 
 from device_app.console.control_client import call
 from device_app.console.status import health_of
-from device_app.pairing.methods import LABEL_RECORD, StoredLabel
+from device_app.pairing.stored_label import LABEL_RECORD, StoredLabel
 from device_app.terminal.render_restore import restore_lines
 from device_app.terminal.render_status import status_lines
 from iam import rights

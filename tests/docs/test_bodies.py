@@ -16,7 +16,8 @@ import pycddl
 import pytest
 
 from device_app.app import App
-from device_app.pairing.methods import Hardware, StoredLabel
+from device_app.pairing.hardware import Hardware
+from device_app.pairing.stored_label import StoredLabel
 from device_app.pairing.terms import PairingTerms
 from device_app.settings.paths import Paths
 from iam.limits import IamLimits

@@ -12,7 +12,7 @@ from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
 from peer.identity import Fingerprint
-from peer.net.onlink import LocalMode
+from peer.net.locality_verdict import LocalMode
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 if TYPE_CHECKING:

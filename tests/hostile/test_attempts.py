@@ -19,7 +19,8 @@ from device_app.console import offline
 from device_app.console.console import Console
 from device_app.console.control_client import call
 from device_app.errors import AppError
-from device_app.pairing.methods import LABEL_RECORD, Hardware
+from device_app.pairing.hardware import Hardware
+from device_app.pairing.stored_label import LABEL_RECORD
 from iam import Store
 from peer.limits import DEFAULT_LIMITS
 from peer.pairing import jpake

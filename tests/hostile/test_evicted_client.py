@@ -17,7 +17,8 @@ from peer.errors import PinMismatch, Unreachable, WindowClosed
 from peer.identity import Identity
 from peer.net.address import Address
 from peer.net.admission import SessionPriority
-from peer.net.onlink import Locality, LocalMode
+from peer.net.locality_verdict import LocalMode
+from peer.net.onlink import Locality
 from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite
 from peer.pairing.methods import Method

@@ -25,7 +25,8 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS
 from peer.net.admission import SessionPriority
 from peer.net.advertiser import Advertiser
-from peer.net.onlink import Locality, LocalMode
+from peer.net.locality_verdict import LocalMode
+from peer.net.onlink import Locality
 from peer.net.remote import peer_of
 from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_app.console.control_client import call
-from device_app.pairing.methods import BoardMethods, Hardware, StoredLabel
+from device_app.pairing.hardware import Hardware
+from device_app.pairing.methods import BoardMethods
+from device_app.pairing.stored_label import StoredLabel
 from peer.errors import PeerError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS

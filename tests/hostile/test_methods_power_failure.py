@@ -17,7 +17,7 @@ import pytest
 from device_app.console import offline
 from device_app.console.console import Console
 from device_app.console.control_client import call
-from device_app.pairing.methods import LABEL_RECORD
+from device_app.pairing.stored_label import LABEL_RECORD
 from device_app.settings.paths import Paths
 from iam import Store
 from peer.errors import PeerError

@@ -12,7 +12,7 @@ import pytest
 from device_app.console.control_client import call
 from device_app.console.status import health_of
 from device_app.errors import AppError
-from device_app.pairing.methods import Hardware
+from device_app.pairing.hardware import Hardware
 from device_app.pairing.terms import PairingTerms
 from device_app.terminal.render_status import banner_lines, status_lines
 from peer.pairing.methods import Method

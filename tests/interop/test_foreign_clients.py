@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from peer.net.onlink import LocalMode
+from peer.net.locality_verdict import LocalMode
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,8 @@ from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS
 from peer.net.admission import SessionPriority
 from peer.net.discovery import Advert
-from peer.net.onlink import Locality, LocalMode
+from peer.net.locality_verdict import LocalMode
+from peer.net.onlink import Locality
 from peer.net.problem import ProblemError
 from peer.net.remote import peer_of
 from peer.net.server import CoapsServer

@@ -8,8 +8,8 @@ from peer.net.interfaces import (
     InterfaceAddress,
     InterfaceTable,
 )
-from peer.net.locality_verdict import LocalityVerdict
-from peer.net.onlink import Locality, LocalMode
+from peer.net.locality_verdict import LocalityVerdict, LocalMode
+from peer.net.onlink import Locality
 
 # ----------------------------------------------------------------------------- tables by hand
 

@@ -20,7 +20,8 @@ from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
-from peer.net.onlink import Locality, LocalMode
+from peer.net.locality_verdict import LocalMode
+from peer.net.onlink import Locality
 from peer.net.remote import peer_of
 from peer.net.server import CoapsServer
 from peer.net.site import GuardedSite

@@ -12,8 +12,8 @@ from peer.net.interfaces import (
     Interface,
     InterfaceTable,
 )
-from peer.net.locality_verdict import LocalityVerdict
-from peer.net.onlink import Locality, LocalMode
+from peer.net.locality_verdict import LocalityVerdict, LocalMode
+from peer.net.onlink import Locality
 from tests.kit.interfaces import ALONE, BARE, ETH, LO, PAIR, PEERED, TABLE, TUNNEL, WLAN, judge
 
 GOOD = Datagram(b"x", Address("192.0.2.9", 4000), "192.0.2.1", ETH.index, 255)

@@ -17,8 +17,8 @@ from peer.net.interfaces import (
     InterfaceWatch,
     kernel_table,
 )
-from peer.net.locality_verdict import LocalityVerdict
-from peer.net.onlink import Locality, LocalMode
+from peer.net.locality_verdict import LocalityVerdict, LocalMode
+from peer.net.onlink import Locality
 from tests.kit.interfaces import judge, on, to_peer
 
 # ---------------------------------------------------------------------------- the real kernel

@@ -17,8 +17,9 @@ from ecdsa.ellipticcurve import INFINITY, Point, PointJacobi
 
 from peer.pairing import p256
 from peer.pairing.errors import Misuse
-from peer.pairing.jpake import EcJpake, Fault, JpakeError, stretched, unavailable
+from peer.pairing.jpake import EcJpake, Fault, JpakeError, unavailable
 from peer.pairing.schnorr import Reader
+from peer.pairing.typed import stretched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
