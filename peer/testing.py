@@ -84,12 +84,15 @@ class Proxy:
         *,
         to_device: Rewrite | None = None,
         to_client: Rewrite | None = None,
+        one_port: bool = False,
     ) -> None:
         self._to = to
+        self._one_port = one_port
         self._to_device = to_device or _unchanged
         self._to_client = to_client or _unchanged
         self._impairment = impairment
         self._paths: dict[Address, tuple[UdpSocket, _Direction, _Direction]] = {}
+        self._latest = to  # the client that has sent last
         self._front = UdpSocket.bind(
             "127.0.0.1", 0, on_datagram=self._from_client, on_error=_ignore
         )
@@ -102,9 +105,14 @@ class Proxy:
         *,
         to_device: Rewrite | None = None,
         to_client: Rewrite | None = None,
+        one_port: bool = False,
     ) -> Self:
-        """Listen on a free port of loopback and forward to `to`, through a function if given."""
-        return cls(to, impairment, to_device=to_device, to_client=to_client)
+        """Listen on a free port of loopback and forward to `to`, through a function if given.
+
+        With `one_port`, the device sees one address for all clients, and what it sends reaches the
+        client that has sent last. A NAT that lost its state and reuses a port does the same.
+        """
+        return cls(to, impairment, to_device=to_device, to_client=to_client, one_port=one_port)
 
     @property
     def address(self) -> Address:
@@ -148,10 +156,11 @@ class Proxy:
         return next(iter(self._paths.values()))
 
     def _from_client(self, datagram: Datagram) -> None:
-        client = datagram.source
-        if client not in self._paths:
-            self._paths[client] = self._path(client)
-        self._paths[client][1].carry(datagram.data)
+        client = self._latest = datagram.source
+        key = next(iter(self._paths), client) if self._one_port else client
+        if key not in self._paths:
+            self._paths[key] = self._path(key)
+        self._paths[key][1].carry(datagram.data)
 
     def _path(self, client: Address) -> tuple[UdpSocket, _Direction, _Direction]:
         back = UdpSocket.connect(
@@ -164,7 +173,7 @@ class Proxy:
 
         def send_home(data: bytes) -> None:
             if (changed := self._to_client(data)) is not None:
-                self._front.send(changed, client)
+                self._front.send(changed, self._latest if self._one_port else client)
 
         out = _Direction(self._impairment, 0, send_out)
         home = _Direction(self._impairment, 1, send_home)

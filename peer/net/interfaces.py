@@ -80,6 +80,32 @@ class Interface:
     is_elsewhere: bool = False
     addresses: tuple[InterfaceAddress, ...] = ()
 
+    @classmethod
+    def from_message(
+        cls, message: nlmsg, addresses: tuple[InterfaceAddress, ...] = ()
+    ) -> "Interface":
+        """Return the interface of a netlink message (RTM_NEWLINK), with these addresses."""
+        flags = message["flags"]
+        name = message.get("ifname") or str(message["index"])
+        kind = message.get_nested("linkinfo", "kind") or ""
+        is_elsewhere = message.get("link_netnsid") is not None
+        link = 0 if is_elsewhere else message.get("link") or 0  # an index of that namespace
+        return cls(
+            index=message["index"],
+            name=name,
+            kind=kind,
+            is_hardware=not kind and message["ifi_type"] == _ARPHRD_ETHER and _has_device(message),
+            is_up=bool(flags & IFF_UP),
+            is_loopback=bool(flags & IFF_LOOPBACK),
+            is_point_to_point=bool(flags & IFF_POINTOPOINT),
+            resolves_neighbours=not flags & IFF_NOARP,
+            lower=link if kind != "veth" else 0,
+            upper=message.get("master") or 0,
+            peer=link if kind == "veth" else 0,
+            is_elsewhere=is_elsewhere,
+            addresses=addresses,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class InterfaceTable:
@@ -112,31 +138,8 @@ def kernel_table() -> InterfaceTable:
     for message in _dump(RTM_GETADDR):
         addresses.setdefault(message["index"], []).append(_address(message))
     return InterfaceTable.of(
-        _interface(message, tuple(addresses.get(message["index"], ())))
+        Interface.from_message(message, tuple(addresses.get(message["index"], ())))
         for message in _dump(RTM_GETLINK)
-    )
-
-
-def _interface(message: nlmsg, addresses: tuple[InterfaceAddress, ...]) -> Interface:
-    flags = message["flags"]
-    name = message.get("ifname") or str(message["index"])
-    kind = message.get_nested("linkinfo", "kind") or ""
-    is_elsewhere = message.get("link_netnsid") is not None
-    link = 0 if is_elsewhere else message.get("link") or 0  # an index of that namespace
-    return Interface(
-        index=message["index"],
-        name=name,
-        kind=kind,
-        is_hardware=not kind and message["ifi_type"] == _ARPHRD_ETHER and _has_device(message),
-        is_up=bool(flags & IFF_UP),
-        is_loopback=bool(flags & IFF_LOOPBACK),
-        is_point_to_point=bool(flags & IFF_POINTOPOINT),
-        resolves_neighbours=not flags & IFF_NOARP,
-        lower=link if kind != "veth" else 0,
-        upper=message.get("master") or 0,
-        peer=link if kind == "veth" else 0,
-        is_elsewhere=is_elsewhere,
-        addresses=addresses,
     )
 
 

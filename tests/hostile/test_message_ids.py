@@ -12,7 +12,7 @@ import aiocoap
 import aiocoap.resource
 import pytest
 
-from tests.kit.internals import messages_of, remotes_of
+from tests.kit.internals import messages_of, remotes_of, reuse_token
 
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device
@@ -43,7 +43,7 @@ async def test_a_reused_message_id_gets_the_answer_to_its_own_request(
     for number in range(REQUESTS):
         messages.message_id = 5000 + number % different
         if same_token:
-            messages.token_manager._token = 7
+            reuse_token(owner.client, 7)
         body = b"request %d" % number
         answer = await owner.ask("POST", "/echo", raw=body, ct=0)
         assert answer.payload == body

@@ -66,9 +66,19 @@ def unacknowledged(side: CoapsServer | CoapsClient) -> int:
     return len(side._layer._messages._active_exchanges)
 
 
+def repeats_kept_by_aiocoap(side: CoapsServer | CoapsClient) -> int:
+    """The number of messages in aiocoap's own cache of repeats, which `peer.net` does without."""
+    return len(messages_of(side)._recent_messages)
+
+
 def backlogs_of(side: CoapsServer | CoapsClient) -> Any:
     """The messages queued behind an unacknowledged one, by remote."""
     return side._layer._messages._backlogs
+
+
+def reuse_token(side: CoapsServer | CoapsClient, number: int) -> None:
+    """Give the next request the token after this number, even if an earlier one had it."""
+    side._layer._messages.token_manager._token = number
 
 
 def incoming_requests(side: CoapsServer | CoapsClient) -> Any:

@@ -5,9 +5,11 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from peer.net.address import Address
 from peer.net.datagram import Datagram
+from peer.net.linux_socket import open_socket
 from peer.net.udp import UdpSocket
 from tests.kit.waiting import TIMEOUT_SECONDS
 
@@ -49,12 +51,83 @@ class Open:
         self.made.append(made)
         return made
 
+    def own(
+        self,
+        sock: socket.socket,
+        inbox: Inbox,
+        *,
+        handler: Callable[[Datagram], None] | None = None,
+    ) -> UdpSocket:
+        """Use a socket of the test, for example one that fails."""
+        made = UdpSocket(
+            sock,
+            peer=None,
+            loop=asyncio.get_running_loop(),
+            on_datagram=handler or inbox.datagrams.put_nowait,
+            on_error=inbox.errors.put_nowait,
+        )
+        self.made.append(made)
+        return made
+
     def connect(self, to: Address, inbox: Inbox) -> UdpSocket:
         made = UdpSocket.connect(
             to, on_datagram=inbox.datagrams.put_nowait, on_error=inbox.errors.put_nowait
         )
         self.made.append(made)
         return made
+
+
+class _RecordingSocket(socket.socket):
+    """A connected socket that keeps what is sent with it."""
+
+    def __init__(self, *, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.sent: list[bytes] = []
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        self.sent.append(bytes(data))
+        return super().send(data, flags)
+
+
+class ClientNet:
+    """The `net` of a client with one IPv4 connection; a test can send with its socket."""
+
+    def __init__(self) -> None:
+        self._sockets: list[_RecordingSocket] = []
+
+    def connect(
+        self,
+        to: Address,
+        *,
+        on_datagram: Callable[[Datagram], None],
+        on_error: Callable[[OSError], None],
+    ) -> UdpSocket:
+        made = _RecordingSocket(fileno=open_socket(socket.AF_INET).detach())
+        made.connect((to.host, to.port))
+        self._sockets.append(made)
+        loop = asyncio.get_running_loop()
+        return UdpSocket(made, peer=to, loop=loop, on_datagram=on_datagram, on_error=on_error)
+
+    def bind(self, *_args: object, **_options: object) -> UdpSocket:
+        raise AssertionError("a client binds no socket")
+
+    @property
+    def _socket(self) -> _RecordingSocket:
+        [one] = self._sockets
+        return one
+
+    @property
+    def sent(self) -> list[bytes]:
+        """The datagrams that the client has sent."""
+        return self._socket.sent
+
+    def send(self, data: bytes) -> None:
+        """Send a datagram from the client's address."""
+        self._socket.send(data)
+
+    def send_with(self, *, hop_limit: int) -> None:
+        """Set the hop limit of all datagrams from now on."""
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hop_limit)
 
 
 def udp_packet(source: str, destination: str, port: int, *, hop_limit: int = 255) -> bytes:

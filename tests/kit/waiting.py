@@ -16,6 +16,16 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
+def skip_time(seconds: float) -> None:
+    """Set the clock of the running loop forward: timers become due, and what is idle is so longer.
+
+    Only for the rest of a test, which has a loop of its own.
+    """
+    loop = asyncio.get_running_loop()
+    before = loop.time
+    loop.time = lambda: before() + seconds  # type: ignore[method-assign]
+
+
 def block_until(holds: Callable[[], object]) -> None:
     """Block this thread until a condition holds that another thread or a process brings about."""
     deadline = time.monotonic() + TIMEOUT_SECONDS

@@ -21,7 +21,7 @@ from peer.net.client import CoapsClient
 from peer.net.problem import ProblemError, error_of
 from peer.net.site import GuardedSite
 from tests.kit.coap_numbers import forget_all_but, known_numbers
-from tests.kit.internals import backlogs_of, messages_of, remotes_of, request_by_hand
+from tests.kit.internals import backlogs_of, remotes_of, request_by_hand
 from tests.kit.raw_client import GET, RawClient, message
 
 POST = 2
@@ -315,7 +315,6 @@ async def test_responses_queued_behind_an_acknowledgement_are_bounded(serve: Any
     served.echo.render_get = render_get
     raw = await RawClient.connect(served.address)
     (remote,) = remotes_of(served.server)
-    messages_of(served.server)
     for number in range(40):
         gate.clear()
         before = len(raw.received)

@@ -10,6 +10,7 @@ import aiocoap.resource
 import pytest
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
+from aiocoap.numbers.types import ACK
 
 from peer.errors import ObservationEnded, PinMismatch, RequestFailed, TimedOut, Unreachable
 from peer.identity import Identity
@@ -19,7 +20,13 @@ from peer.net.admission import SessionPriority
 from peer.net.client import CoapsClient
 from peer.net.problem import ProblemError, error_of
 from peer.testing import Impairment, Proxy
-from tests.kit.internals import association_of, layer_of, messages_of, remotes_of
+from tests.kit.internals import (
+    association_of,
+    layer_of,
+    messages_of,
+    remotes_of,
+    repeats_kept_by_aiocoap,
+)
 
 
 def get(*path: str) -> aiocoap.Message:
@@ -73,13 +80,15 @@ async def test_a_slow_answer_is_sent_as_a_separate_response(
     """RFC 7252 §5.2.2. The handler waits until the empty acknowledgement has been sent."""
     served = await serve()
     acknowledged = asyncio.Event()
-    acknowledge = messages_of(served.server)._send_empty_ack
+    layer = layer_of(served.server)
+    send = layer.send
 
-    def acknowledge_and_notify(*args: Any, **options: Any) -> None:
-        acknowledge(*args, **options)
-        acknowledged.set()
+    def send_and_notify(message: aiocoap.Message) -> None:
+        send(message)
+        if message.mtype is ACK and message.code is Code.EMPTY:
+            acknowledged.set()
 
-    messages_of(served.server)._send_empty_ack = acknowledge_and_notify
+    layer.send = send_and_notify  # type: ignore[method-assign]
 
     async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
         await asyncio.wait_for(acknowledged.wait(), 20)
@@ -214,7 +223,7 @@ async def test_the_deduplication_cache_is_bounded_in_requests(
         await connection.request(post("echo", payload=str(number).encode()))
     (remote,) = remotes_of(served.server)
     assert len(remote.recent) == 16
-    assert not messages_of(served.server)._recent_messages
+    assert not repeats_kept_by_aiocoap(served.server)
 
 
 async def test_observations_of_one_session_are_bounded(serve: Any, caller: CoapsClient) -> None:

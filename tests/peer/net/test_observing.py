@@ -16,6 +16,7 @@ from peer.net.connection import CoapsConnection
 from peer.net.problem import ProblemError
 from tests.kit.internals import (
     backlogs_of,
+    layer_of,
     messages_of,
     observations_of,
     remotes_of,
@@ -67,7 +68,6 @@ async def test_a_client_that_does_not_acknowledge_gets_one_notification_at_a_tim
     raw = await RawClient.connect(served.address)
     raw.send(message(GET, "value", number=1, token=b"t", observe=0, mtype=mtype))
     await raw.until(1)
-    messages_of(served.server)
     for value in range(1, 101):
         served.value.set(value)
         await raw.handled()  # one loop turn of both sides for each change
@@ -109,17 +109,17 @@ async def test_observations_of_one_session_take_turns(serve: Any, caller: CoapsC
     """Every observation is notified, one message at a time, each with its own token."""
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
-    messages = messages_of(served.server)
+    layer = layer_of(served.server)
     most = 0
-    send = messages._send_initially
+    send = layer.send
 
-    def counted(*arguments: Any) -> None:
+    def counted(message: aiocoap.Message) -> None:
         nonlocal most
-        send(*arguments)
+        send(message)
         most = max(most, unacknowledged(served.server))
         assert not any(backlogs_of(served.server).values())
 
-    messages._send_initially = counted
+    layer.send = counted  # type: ignore[method-assign]
     streams = [observing(connection) for _ in range(8)]
     for stream in streams:
         assert await read_until(stream, b"0") == 1

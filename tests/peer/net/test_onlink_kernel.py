@@ -13,6 +13,7 @@ from peer.net import interfaces
 from peer.net.address import Address
 from peer.net.datagram import Datagram
 from peer.net.interfaces import (
+    Interface,
     InterfaceAddress,
     InterfaceWatch,
     kernel_table,
@@ -56,7 +57,7 @@ CARD = Message(index=2, ifname="no-such-interface", ifi_type=1, flags=0x1043, pa
 def test_an_interface_with_a_device_and_no_kind_is_hardware(
     message: Message, is_hardware: bool
 ) -> None:
-    assert interfaces._interface(message, ()).is_hardware == is_hardware
+    assert Interface.from_message(message).is_hardware == is_hardware
 
 
 def test_the_device_is_read_from_sysfs_on_kernels_before_5_14(
@@ -65,17 +66,15 @@ def test_the_device_is_read_from_sysfs_on_kernels_before_5_14(
     (tmp_path / "eth0" / "device").mkdir(parents=True)
     monkeypatch.setattr(interfaces, "SYSFS", tmp_path)
     old = Message(CARD, parent_dev_name=None, ifname="eth0")
-    assert interfaces._interface(old, ()).is_hardware
-    assert not interfaces._interface(Message(old, ifname="l2tpeth0"), ()).is_hardware
+    assert Interface.from_message(old).is_hardware
+    assert not Interface.from_message(Message(old, ifname="l2tpeth0")).is_hardware
 
 
 @pytest.mark.parametrize(("kind", "field"), [("vlan", "lower"), ("veth", "peer")])
 def test_an_index_in_another_namespace_is_ignored(kind: str, field: str) -> None:
     """Its index would denote another interface here."""
     message = Message(CARD, kind=kind, link=7)
-    here, there = (
-        interfaces._interface(m, ()) for m in (message, Message(message, link_netnsid=0))
-    )
+    here, there = (Interface.from_message(m) for m in (message, Message(message, link_netnsid=0)))
     assert (getattr(here, field), here.is_elsewhere) == (7, False)
     assert (getattr(there, field), there.is_elsewhere) == (0, True)
 

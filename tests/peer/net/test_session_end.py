@@ -82,7 +82,7 @@ async def test_all_requests_end_and_the_hook_runs_if_ending_one_request_fails(
         await slow.until(3)
         requests = incoming_requests(served.server)
         first = next(iter(requests))
-        pipe, _ = requests[first]
+        pipe, stop = requests[first]
 
         def failing() -> None:
             raise RuntimeError("this one cannot be ended")
@@ -94,7 +94,7 @@ async def test_all_requests_end_and_the_hook_runs_if_ending_one_request_fails(
         await until(lambda: ended and slow.waiting <= 1)
         assert ended == [1]
         assert [one.levelno for one in caplog.records] == [logging.ERROR]
-        pipe._end()
+        stop()
 
 
 async def test_the_hook_runs_if_the_message_layer_fails(

@@ -5,6 +5,7 @@ import errno
 import logging
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from peer.limits import DATAGRAMS_PER_WAKE_UP, MAX_DATAGRAM_BYTES, MAX_LOGGED_PE
 from peer.net import linux_socket
 from peer.net.address import Address, resolve
 from peer.net.datagram import Datagram
+from peer.net.linux_socket import open_bound
 from peer.net.udp import UdpSocket
+from tests.kit.waiting import until
 
 LOOPBACK = socket.if_nametoindex("lo")
 
@@ -139,26 +142,26 @@ async def test_an_icmp_error_does_not_close_the_bound_socket(sockets: Any, inbox
     assert (await inbox.datagram()).data == b"still there?"
 
 
-async def test_a_receive_error_does_not_stop_the_reader(
-    sockets: Any, inbox: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class ScriptedSocket(socket.socket):
+    """A socket bound to loopback whose first reads return or raise what a test says."""
+
+    def __init__(self, reads: Sequence[object]) -> None:
+        super().__init__(fileno=open_bound("127.0.0.1", 0).detach())
+        self._reads = [*reads]
+
+    def recvmsg_into(self, *arguments: Any) -> Any:
+        if not self._reads:
+            return super().recvmsg_into(*arguments)
+        read = self._reads.pop(0)
+        if isinstance(read, OSError):
+            raise read
+        return read
+
+
+async def test_a_receive_error_does_not_stop_the_reader(sockets: Any, inbox: Any) -> None:
     """An error of recvmsg, such as an ICMP error with IP_RECVERR, is reported and counted."""
-    device = sockets.bind("127.0.0.1", inbox)
-    real = device._sock
-
-    class Failing:
-        failures = 2
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(real, name)
-
-        def recvmsg_into(self, *arguments: Any) -> Any:
-            if self.failures:
-                self.failures -= 1
-                raise OSError(errno.EHOSTUNREACH, "no route to host")
-            return real.recvmsg_into(*arguments)
-
-    monkeypatch.setattr(device, "_sock", Failing())
+    errors = [OSError(errno.EHOSTUNREACH, "no route to host")] * 2
+    device = sockets.own(ScriptedSocket(errors), inbox)
     client = sockets.connect(device.local_address, inbox)
     assert client.send(b"hello", device.local_address)
     assert (await inbox.error()).errno == errno.EHOSTUNREACH
@@ -205,12 +208,14 @@ async def test_many_peers_do_not_fill_the_log(
     def handler(_: Datagram) -> None:
         raise RuntimeError("an internal error")
 
-    device = sockets.bind("127.0.0.1", inbox, handler=handler)
-    for number in range(MAX_LOGGED_PEERS * 2):
-        name = (f"198.51.{number // 256}.{number % 256}", 5)
-        device._received_untrusted(1, [], 0, name)
-    assert device.counters["handler-error"] == MAX_LOGGED_PEERS * 2
-    assert len(caplog.records) == MAX_LOGGED_PEERS == len(device._logged)
+    names = [(f"198.51.{n // 256}.{n % 256}", 5) for n in range(MAX_LOGGED_PEERS * 2)]
+    device = sockets.own(
+        ScriptedSocket([(1, [], 0, name) for name in names]), inbox, handler=handler
+    )
+    client = sockets.connect(device.local_address, inbox)
+    assert client.send(b"makes the socket readable", device.local_address)
+    await until(lambda: device.counters["handler-error"] > len(names))
+    assert len(caplog.records) == MAX_LOGGED_PEERS
 
 
 async def test_a_failing_error_handler_does_not_stop_the_reader(sockets: Any, inbox: Any) -> None:
