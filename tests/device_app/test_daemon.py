@@ -186,7 +186,7 @@ async def test_a_paired_user_is_kept_after_a_restart(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_the_daemon_cleanly(kit: Kit, number: int) -> None:
+async def test_a_signal_ends_the_daemon_cleanly(kit: Kit, number: signal.Signals) -> None:
     daemon = await kit.daemon("--pair")
     caller = kit.caller(daemon.port)
     connection = await caller.connect()
@@ -204,14 +204,13 @@ async def test_a_second_daemon_names_the_process_of_the_first(kit: Kit) -> None:
     daemon = await kit.daemon()
     second = await run_process(kit.home, "run", "--port", "0")
     assert second.code == 1
-    assert str(daemon.process.pid) in second.err
+    assert str(daemon.pid) in second.err
     assert (await daemon.run("health")).code == 0
 
 
 async def test_the_socket_of_a_killed_daemon_does_not_prevent_a_restart(kit: Kit) -> None:
     daemon = await kit.daemon()
-    daemon.process.kill()
-    await daemon.process.wait()
+    await daemon.stop(signal.SIGKILL)
     assert (kit.home / "control.sock").exists()
     assert (await run(kit.home, "pending")).code == 3
     again = await kit.daemon()
@@ -374,9 +373,7 @@ async def test_reset_removes_all_users(kit: Kit, *, keep: bool) -> None:
     assert (await daemon.run("reset")).code == 2
     options = ["--keep-identity"] if keep else []
     assert (await daemon.run("reset", "--yes", *options)).code == 0
-    async with asyncio.timeout(60):
-        while sum("ready" in line for line in daemon.said) < 2:
-            await daemon.line()
+    await daemon.until("ready", times=2)
     status = await daemon.json("status")
     assert (status["fingerprint"] == daemon.status["fingerprint"]) is keep
     assert status["users"] == []
@@ -391,7 +388,7 @@ async def test_the_service_manager_is_notified_of_start_and_stop(kit: Kit, tmp_p
         listener.bind(str(path))
         listener.settimeout(15)
         daemon = await kit.daemon(env={"NOTIFY_SOCKET": str(path)})
-        assert listener.recv(100) == f"READY=1\nMAINPID={daemon.process.pid}".encode()
+        assert listener.recv(100) == f"READY=1\nMAINPID={daemon.pid}".encode()
         await daemon.stop()
         assert listener.recv(100) == b"STOPPING=1"
 

@@ -273,7 +273,7 @@ async def test_verify_reports_the_event_that_was_changed(kit: Kit, *, running: b
     path.write_bytes(whole[:at] + b"K" + whole[at + 1 :])
     if running:
         daemon = await kit.daemon()
-        assert daemon.process.returncode is None
+        assert daemon.is_running
     broken = await run(kit.home, "events", "--verify")
     assert (broken.code, "broken at event 3" in broken.out) == (1, True), broken
     received = json.loads((await run(kit.home, "events", "--verify", "--json")).out)
@@ -300,8 +300,7 @@ async def test_reading_events_changes_no_file_and_works_after_a_crash(kit: Kit) 
     assert not path.with_name("device.db-wal").exists()
     daemon = await kit.daemon()
     await daemon.run("users", "add", "bert")
-    daemon.process.kill()
-    await daemon.process.wait()
+    await daemon.stop(signal.SIGKILL)
     assert path.with_name("device.db-wal").exists()
     assert "user=bert" in (await run(kit.home, "events", "--last", "1")).out
     assert (await run(kit.home, "events", "--verify")).code == 0

@@ -166,8 +166,7 @@ async def test_the_code_is_shown_on_request_and_in_no_daemon_output(kit: Kit) ->
     assert code in opened.out
     assert code not in "\n".join(banner_lines(status))
     assert await daemon.stop() == 0
-    assert daemon.process.stdout is not None
-    printed = (await daemon.process.stdout.read()).decode() + "".join(daemon.said)
+    printed = (await daemon.ended()).out + "".join(daemon.said)
     assert "window       open" in printed
     assert code not in printed
 
@@ -176,8 +175,7 @@ async def test_the_ready_event_does_not_contain_the_code(kit: Kit) -> None:
     daemon = await kit.daemon("--json")
     code = (await daemon.json("status"))["window"]["code"]
     assert await daemon.stop() == 0
-    assert daemon.process.stdout is not None
-    ready = (await daemon.process.stdout.read()).decode()
+    ready = (await daemon.ended()).out
     assert json.loads(ready)["event"] == "ready"
     assert json.loads(ready)["window"]["methods"] == ["code", "sas", "compare"]
     assert code not in ready

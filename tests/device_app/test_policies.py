@@ -358,10 +358,10 @@ async def test_sighup_reloads_the_policy_files(kit: Kit) -> None:
     kit.policy(READER)
     daemon = await kit.daemon()
     kit.policy(INVALID)
-    daemon.process.send_signal(signal.SIGHUP)
+    daemon.send(signal.SIGHUP)
     await daemon.says("no-such")
     kit.policy(GREETED)
-    daemon.process.send_signal(signal.SIGHUP)
+    daemon.send(signal.SIGHUP)
     await daemon.says("policies in force")
     status = await daemon.json("status")
     assert status["policy"]["trouble"] == ""

@@ -23,7 +23,7 @@ from iam.errors import StoreWriteFailed
 from iam.store import Store
 from peer.identity import Identity
 from peer.limits import DEFAULT_LIMITS
-from tests.kit.daemon import run
+from tests.kit.daemon import Daemon, run
 from tests.kit.internals import database_of
 
 if TYPE_CHECKING:
@@ -40,11 +40,9 @@ async def json_of(home: Path, *args: str) -> dict[str, Any]:
     return value
 
 
-async def wait_for_restart(daemon: Any) -> None:
+async def wait_for_restart(daemon: Daemon) -> None:
     """Wait until the daemon has restarted in the same process."""
-    async with asyncio.timeout(60):
-        while sum("ready" in line for line in daemon.said) < 2:
-            await daemon.line()
+    await daemon.until("ready", times=2)
 
 
 @pytest.fixture
@@ -212,8 +210,7 @@ async def test_an_owner_that_was_not_stored_does_not_exist_after_a_restart(
     body = {"name": "zoe", "role": "owner", "keys": ["ee" * 32]}
     refused = await owner.ask("POST", "/iam/users", body)
     assert (refused.code, refused.payload) == ("5.00", b"")
-    daemon.process.send_signal(signal.SIGKILL)
-    await daemon.process.wait()
+    await daemon.stop(signal.SIGKILL)
     (kit.home / "device.toml").unlink()
     again = await kit.daemon()
     assert [user["name"] for user in again.status["users"]] == ["olga"]

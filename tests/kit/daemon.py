@@ -1,13 +1,10 @@
-"""`handfast-device` as an asyncio process: its log lines, its commands and their results."""
+"""`handfast-device` as a process, awaited: its log lines, its commands and their results."""
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -15,6 +12,8 @@ from typing import Any, Final
 from click.testing import CliRunner
 
 from device_app import cli
+from tests.kit import process
+from tests.kit.process import Program, Result
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 _ONE_COMMAND: Final = Lock()
@@ -22,109 +21,92 @@ HOST = "127.0.0.1"
 
 
 class Daemon:
-    """`handfast-device run` as a process. `start` returns when it has logged "ready"."""
+    """`handfast-device run` as a process, awaited until it logs "ready"."""
 
-    def __init__(self, home: Path, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, home: Path, program: Program) -> None:
         self.home = home
-        self.process = process
-        self.said: list[str] = []
-        self.heard = 0
         self.status: dict[str, Any] = {}
-        self._reader: asyncio.Task[None] | None = None
-        self._spoke = asyncio.Event()
+        self._program = program
+        self._seen = 0
 
     @classmethod
-    async def start(
-        cls, home: Path, *args: str, env: dict[str, str] | None = None, ready: bool = True
-    ) -> "Daemon":
+    async def start(cls, home: Path, *args: str, env: dict[str, str] | None = None) -> "Daemon":
+        """Start a daemon on free ports of loopback, and ask for its status."""
         options = ["--port", "0", "--pairing-port", "0", "--listen", HOST, "--allow-loopback"]
-        process = await asyncio.create_subprocess_exec(
-            *command(home, "run", *options, *args),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment() | (env or {}),
-        )
-        self = cls(home, process)
-        if ready:
+        program = Program(command(home, "run", *options, *args), environment() | (env or {}))
+        self = cls(home, program)
+        try:
             await self.until("ready")
             self.status = await self.json("status")
-            self._reader = asyncio.create_task(self._read_on())
+        except BaseException:
+            program.close()
+            raise
         return self
 
-    async def until(self, text: str) -> str:
-        """Read stderr until a line holds the text."""
-        assert self.process.stderr is not None
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            while line := (await self.process.stderr.readline()).decode():
-                self.said.append(line)
-                if text in line:
-                    return line
-        raise AssertionError(f"the daemon did not log {text!r}: {''.join(self.said)}")
+    @property
+    def pid(self) -> int:
+        """The process ID."""
+        return self._program.process.pid
 
-    async def _read_on(self) -> None:
-        assert self.process.stderr is not None
-        while line := (await self.process.stderr.readline()).decode():
-            self.said.append(line)
-            self._spoke.set()
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._program.is_running
 
-    async def line(self) -> None:
-        """Wait for the next log line."""
-        self._spoke.clear()
-        await self._spoke.wait()
+    @property
+    def said(self) -> list[str]:
+        """The lines that it has logged."""
+        return self._program.said("err").splitlines(keepends=True)
+
+    async def until(self, text: str, *, times: int = 1) -> None:
+        """Wait until it has logged a text that many times."""
+        await asyncio.to_thread(self._program.until, text, times=times)
 
     async def says(self, text: str) -> None:
-        """Wait for a line with the text among those logged since the last call."""
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            while not any(text in line for line in self.said[self.heard :]):
-                await self.line()
-        self.heard = len(self.said)
+        """Wait until it logs a text, beginning after the last text that was awaited here."""
+        said = await asyncio.to_thread(self._program.until, text, since=self._seen)
+        self._seen = len(said)
 
     def port(self, *, pairing: bool) -> int:
+        """The number of one of its two ports, when it started."""
         return int(self.status["pairing_port" if pairing else "port"])
 
-    async def run(self, *args: str) -> "Result":
+    async def run(self, *args: str) -> Result:
+        """Run a command in its folder."""
         return await run(self.home, *args)
 
     async def json(self, *args: str) -> dict[str, Any]:
+        """Run a command with `--json`; return what it printed."""
         result = await self.run(*args, "--json")
         assert result.code == 0, result
-        value: dict[str, Any] = json.loads(result.out)
-        assert value["schema"] == 1
-        return value
+        return result.value
 
-    async def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            code = await self.process.wait()
-            if self._reader is not None:
-                await self._reader
-        return code
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._program.send(number)
+
+    async def ended(self) -> Result:
+        """Wait for its end; return its exit code and its output."""
+        return await asyncio.to_thread(self._program.end)
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send it a signal and wait for its end; return its exit code."""
+        self.send(number)
+        return (await self.ended()).code
 
     async def end(self) -> None:
-        if self.process.returncode is None:
-            await self.stop()
-        if self._reader is not None:
-            self._reader.cancel()
-        # The transport closes its pipes only when the process has been reaped.
-        self.process._transport.close()  # type: ignore[attr-defined]
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
+        """End it if it runs, and free its streams."""
+        await asyncio.to_thread(self._program.close)
 
 
 def command(home: Path, *args: str) -> Sequence[str]:
+    """The arguments of `handfast-device` with this folder."""
     return [sys.executable, "-m", "device_app", "--home", str(home), *args]
 
 
 def environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HANDFAST")}
-    return kept | {"PYTHONPATH": root, "HANDFAST_INTERFACES": HOST}
+    """The environment of the test without settings of handfast, and with discovery on loopback."""
+    return process.environment() | {"HANDFAST_INTERFACES": HOST}
 
 
 async def run(home: Path, *args: str, env: dict[str, str] | None = None) -> Result:
@@ -141,20 +123,17 @@ async def run(home: Path, *args: str, env: dict[str, str] | None = None) -> Resu
             raise result.exception
         return Result(result.exit_code, result.stdout, result.stderr)
 
-    async with asyncio.timeout(4 * TIMEOUT_SECONDS):
-        return await asyncio.to_thread(call)
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            return await asyncio.to_thread(call)
+    except TimeoutError as error:
+        raise AssertionError(f"the command does not end: {' '.join(args)}") from error
 
 
 async def run_process(home: Path, *args: str, env: dict[str, str] | None = None) -> Result:
     """Run one command to its end as a process, for its signals, its user or its start."""
-    process = await asyncio.create_subprocess_exec(
-        *command(home, *args),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment() | (env or {}),
-    )
-    async with asyncio.timeout(4 * TIMEOUT_SECONDS):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Result(process.returncode, out.decode(), err.decode())
+    program = Program(command(home, *args), environment() | (env or {}))
+    try:
+        return await asyncio.to_thread(program.end)
+    finally:
+        await asyncio.to_thread(program.close)

@@ -97,6 +97,7 @@ class Program:
         self._threads.append(threading.Thread(target=self._watch, daemon=True))
         for name in streams:
             self._output[name] = b""
+        self._open_streams = set(streams)
         for thread in self._threads:
             thread.start()
 
@@ -108,6 +109,8 @@ class Program:
                 data = b""
             with self._changed:
                 self._output[name] += data
+                if not data:
+                    self._open_streams.remove(name)
                 self._changed.notify_all()
             if not data:
                 return
@@ -148,7 +151,7 @@ class Program:
         return text in self.said(on)
 
     def _is_listening(self) -> bool:
-        return any(thread.is_alive() for thread in self._threads)
+        return self.is_running or bool(self._open_streams)
 
     def type(self, line: str) -> None:
         """Type a line at its terminal, or write it to its input."""
