@@ -72,9 +72,11 @@ class Advertiser:
         try:
             self._watch = InterfaceWatch(self._changed.set)
             await self._reconcile()
-        except FAILURES as error:
+        except BaseException as error:  # also a cancellation
             await self.close()
-            raise no_multicast(error) from error
+            if isinstance(error, FAILURES):
+                raise no_multicast(error) from error
+            raise
         self._follower = asyncio.create_task(self._follow(), name="advertised addresses")
 
     async def set_pairing(self, *, open: bool, pairing_port: int) -> None:  # noqa: A002 - the state's own name

@@ -110,21 +110,22 @@ class _Search(RecordUpdateListener):
             on_drop=self._dropped,
         )
         self._zeroconf.zeroconf.async_add_listener(self, None)
-        self._asking = asyncio.create_task(self._ask_repeatedly(), name="mDNS question")
+        self._asking: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, where: Sequence[str | int], *, with_loopback: bool) -> Self:
         search = cls(where, with_loopback=with_loopback)
         try:
             await wait_until_ready(search._zeroconf)
-        except FAILURES:
+            search._asking = asyncio.create_task(search._ask_repeatedly(), name="mDNS question")
+        except BaseException:  # also a cancellation: the caller has no search to close
             await search.close()
             raise
         return search
 
     async def close(self) -> None:
         self._zeroconf.zeroconf.async_remove_listener(self)
-        tasks = [self._asking, *self._tasks.values()]
+        tasks = [*self._tasks.values(), *([self._asking] if self._asking is not None else ())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -132,7 +133,6 @@ class _Search(RecordUpdateListener):
 
     async def _ask_repeatedly(self) -> None:
         """Ask now, after one second, and then at intervals that double (RFC 6762 §5.2)."""
-        await self._zeroconf.zeroconf.async_wait_for_start()
         first, last = _FIRST_QUESTION_SECONDS
         await asyncio.sleep(first + secrets.randbelow(1000) / 1000 * (last - first))
         pause = 1.0

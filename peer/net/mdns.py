@@ -76,8 +76,16 @@ def open_multicast(where: Sequence[str | int], *, keep: Keep) -> AsyncZeroconf:
 
 
 async def wait_until_ready(opened: AsyncZeroconf) -> None:
-    """Wait until python-zeroconf has started, and bound what each of its sockets receives."""
-    await opened.zeroconf.async_wait_for_start()
+    """Wait until python-zeroconf has started, and bound what each of its sockets receives.
+
+    If it is cancelled, it ends once python-zeroconf has started: python-zeroconf 0.154 leaves its
+    sockets open if the wait for its start was cancelled.
+    """
+    started = asyncio.ensure_future(opened.zeroconf.async_wait_for_start())
+    try:
+        await asyncio.shield(started)
+    finally:
+        await asyncio.wait({started})
     for reader in opened.zeroconf.engine.readers:
         protocol: object = reader.transport.get_protocol()
         if not isinstance(protocol, _BoundedProtocol):

@@ -4,15 +4,19 @@ import asyncio
 import secrets
 import socket
 import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from peer.limits import MAX_ADVERTS
 from peer.net import discovery
+from peer.net.advertiser import Advertiser
 from peer.net.adverts import SERVICE, SUBTYPE, Advert
 from tests.kit.mdns import mdns_sender, name_bytes, packet, service_records, text_record, txt
-from tests.kit.waiting import TIMEOUT_SECONDS
+from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 LOOPBACK = ["127.0.0.1"]
 
@@ -66,3 +70,37 @@ async def test_unread_changes_are_bounded() -> None:
         for number in range(MAX_ADVERTS * 8):
             search._report(Advert("7F3K2M1Q", f"{number}", ("192.0.2.1",), 1, 0, False, 1, "h"))
         assert search.changes.qsize() == MAX_ADVERTS * 4
+
+
+def open_sockets() -> set[str]:
+    """The sockets of this process."""
+    found = set()
+    for handle in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the handle of this listing itself
+            found.add(str(handle.readlink()))
+    return {one for one in found if one.startswith("socket:")}
+
+
+async def test_a_cancelled_search_leaves_no_task_and_no_socket() -> None:
+    """A command that reaches its device before the search has started cancels the search."""
+    await check_cancellation(lambda: anext(discovery.watch(interfaces=LOOPBACK)))
+
+
+async def test_a_cancelled_announcement_leaves_no_task_and_no_socket() -> None:
+    advertiser = Advertiser(
+        name="kitchen", device_id="7F3K2M1Q", port=1, pairing_port=2, interfaces=LOOPBACK
+    )
+    await check_cancellation(advertiser.start)
+
+
+async def check_cancellation(start: Callable[[], Awaitable[object]]) -> None:
+    """Cancel the start while it waits for python-zeroconf."""
+    sockets = open_sockets()
+    starting = asyncio.ensure_future(start())
+    await asyncio.sleep(0)
+    assert open_sockets() > sockets
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await until(lambda: open_sockets() == sockets)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
