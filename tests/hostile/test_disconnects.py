@@ -28,6 +28,7 @@ from tests.kit.internals import (
     observations_of,
     unacknowledged,
 )
+from tests.kit.waiting import skip_time
 
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
@@ -176,7 +177,7 @@ async def test_a_silent_session_does_not_hold_a_slot_of_the_pairing_port(kit: Ki
 
 async def test_an_idle_session_of_an_unknown_key_is_closed_and_an_owners_is_kept(kit: Kit) -> None:
     """The path of the unknown client is cut, so no close_notify arrives."""
-    device = await kit.device(limits=QUICK)
+    device = await kit.device()
     owner, unknown = kit.known(device, "olga", "owner"), kit.caller(device)
     await owner.ask("GET", "/hello")
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=False)))
@@ -184,6 +185,7 @@ async def test_an_idle_session_of_an_unknown_key_is_closed_and_an_owners_is_kept
     assert (await unknown.ask("GET", "/hello")).code == "4.03"
     proxy.cut()
     assert len(device.sessions("regular")) == 2
+    skip_time(DEFAULT_LIMITS.unpaired_idle_seconds)
     await device.until(lambda: len(device.sessions("regular")) == 1)
     assert [one["user"] for one in device.sessions("regular")] == ["olga"]
     assert device.counters()["sessions-idle"] == 1
