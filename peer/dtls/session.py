@@ -19,7 +19,7 @@ from peer.dtls.context import ClientContext, ServerContext
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, SessionFailed
 from peer.identity import Fingerprint
 
-_EXPORTER_LABEL = b"EXPERIMENTAL-handfast-v1"
+EXPORTER_LABEL = b"EXPERIMENTAL-handfast-v1"
 _EXPORTER_BYTES = 32
 _READ_BYTES = 1 << 16  # per read; the BIO is read until it is empty, since it has no datagrams
 _RECORD_BYTES = 1 << 14  # the most plaintext one record holds (RFC 6347 §4.1)
@@ -227,7 +227,7 @@ class DtlsSession:
                 self._fail(HandshakeFailed("the peer sent no certificate"))
                 return
         self.exporter = self._connection.export_keying_material(
-            _EXPORTER_LABEL, _EXPORTER_BYTES, b""
+            EXPORTER_LABEL, _EXPORTER_BYTES, b""
         )
         self.extended_master_secret = openssl.has_extended_master_secret(self._connection)
         self.resumed = openssl.is_resumed(self._connection)

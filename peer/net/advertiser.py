@@ -85,6 +85,16 @@ class Advertiser:
         self._pairing_port = pairing_port
         await self._republish()
 
+    def text(self) -> dict[str, str]:
+        """Return the entries of the TXT record."""
+        return {
+            "v": str(VERSION),
+            "id": self._device_id,
+            "pm": "1" if self._pairing_open else "0",
+            "pp": str(self._pairing_port),
+            "name": shortened(self._name, 250),  # a TXT entry has 255 bytes, "name=" included
+        }
+
     async def close(self) -> None:
         """Withdraw the announcement and stop. Safe to repeat."""
         if self._watch is not None:
@@ -168,7 +178,7 @@ class Advertiser:
                 kind,
                 instance,
                 port=self._port,
-                properties=self._text(),
+                properties=self.text(),
                 server=f"handfast-{self._device_id.lower()}.local.",
                 parsed_addresses=list(self._addresses),
             )
@@ -184,15 +194,6 @@ class Advertiser:
         python-zeroconf looks them up, so that it sends no record twice in a second (RFC 6762 §6).
         """
         return [record for record in heard if record in self._records]
-
-    def _text(self) -> dict[str, str]:
-        return {
-            "v": str(VERSION),
-            "id": self._device_id,
-            "pm": "1" if self._pairing_open else "0",
-            "pp": str(self._pairing_port),
-            "name": shortened(self._name, 250),  # a TXT entry has 255 bytes, "name=" included
-        }
 
 
 def _records_of(info: ServiceInfo) -> list[DNSRecord]:

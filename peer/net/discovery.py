@@ -34,7 +34,7 @@ from peer.net.mdns import (
 )
 from peer.net.service_records import PTR, ServiceRecords
 
-__all__ = ["Advert", "discover", "watch"]
+__all__ = ["Advert", "Search", "discover", "searching", "watch"]
 
 _FIRST_QUESTION_SECONDS: Final = (0.02, 0.12)
 """The first question is sent after a random delay between these (RFC 6762 §5.2)."""
@@ -53,7 +53,7 @@ async def discover(*, timeout: float, interfaces: Sequence[str] | None = None) -
         Unreachable: this machine has no network interface to search on.
         PeerError: multicast DNS is not available.
     """
-    async with _searching(interfaces) as search:
+    async with searching(interfaces) as search:
         await asyncio.sleep(timeout)
         return sorted(search.found.values(), key=lambda advert: (advert.name, advert.device_id))
 
@@ -64,13 +64,14 @@ async def watch(*, interfaces: Sequence[str] | None = None) -> AsyncGenerator[Ad
     It does not end; close the iterator (`contextlib.aclosing`) to stop. The argument and the errors
     are those of `discover`.
     """
-    async with _searching(interfaces) as search:
+    async with searching(interfaces) as search:
         while True:
             yield await search.changes.get()
 
 
 @asynccontextmanager
-async def _searching(interfaces: Sequence[str] | None) -> "AsyncIterator[_Search]":
+async def searching(interfaces: Sequence[str] | None = None) -> "AsyncIterator[Search]":
+    """Search in a context. The argument and the errors are those of `discover`."""
     try:
         where, own = multicast_addresses(kernel_table(), interfaces)
         if not where and interfaces:
@@ -83,7 +84,7 @@ async def _searching(interfaces: Sequence[str] | None) -> "AsyncIterator[_Search
                 "this machine has no network interface on which to search for devices",
                 advice="Connect it to a network, or give the address of the device.",
             )
-        search = await _Search.start(where, with_loopback=_any_loopback(own))
+        search = await Search.start(where, with_loopback=_any_loopback(own))
     except FAILURES as error:
         raise no_multicast(error) from error
     try:
@@ -92,7 +93,7 @@ async def _searching(interfaces: Sequence[str] | None) -> "AsyncIterator[_Search
         await search.close()
 
 
-class _Search(RecordUpdateListener):
+class Search(RecordUpdateListener):
     """A running search. `found` has the newest advert of each name; `changes` has every change."""
 
     def __init__(self, where: Sequence[str | int], *, with_loopback: bool) -> None:
@@ -114,6 +115,7 @@ class _Search(RecordUpdateListener):
 
     @classmethod
     async def start(cls, where: Sequence[str | int], *, with_loopback: bool) -> Self:
+        """Begin to ask on these interfaces, given by address (IPv4) or index (IPv6)."""
         search = cls(where, with_loopback=with_loopback)
         try:
             await wait_until_ready(search._zeroconf)
@@ -124,6 +126,7 @@ class _Search(RecordUpdateListener):
         return search
 
     async def close(self) -> None:
+        """Stop asking, and free the sockets."""
         self._zeroconf.zeroconf.async_remove_listener(self)
         tasks = [*self._tasks.values(), *([self._asking] if self._asking is not None else ())]
         for task in tasks:

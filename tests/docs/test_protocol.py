@@ -21,6 +21,7 @@ import ecdsa
 import pytest
 from aiocoap.numbers.codes import Code
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pycose.keys.curves import P256
 from pycose.keys.ec2 import EC2Key
 from pycose.messages.sign1message import Sign1Message
@@ -41,7 +42,7 @@ from iam.errors import IamError
 from iam.limits import DEFAULT_IAM_LIMITS
 from peer import cbor
 from peer.dtls import session
-from peer.identity import Fingerprint
+from peer.identity import Fingerprint, Identity
 from peer.limits import DEFAULT_LIMITS
 from peer.net.advertiser import Advertiser
 from peer.net.adverts import SERVICE, SUBTYPE
@@ -116,13 +117,13 @@ def test_ports_exporter_label_and_mdns_names_equal_those_of_the_code(
     settings = Settings()
     assert f"| regular | {settings.port}/udp | always |" in protocol.text
     assert f"| pairing | {settings.pairing_port}/udp |" in protocol.text
-    assert f"| label | `{session._EXPORTER_LABEL.decode()}` |" in protocol.text
+    assert f"| label | `{session.EXPORTER_LABEL.decode()}` |" in protocol.text
     assert f"| PTR | `{SERVICE}` |" in protocol.text
     assert f"| PTR | `{SUBTYPE}` " in protocol.text
     advertiser = Advertiser(
         name="kitchen", device_id="B9X7HK54", port=5684, pairing_port=5685, interfaces=None
     )
-    assert {row[0].strip("`") for row in protocol.table("txt")} == set(advertiser._text())
+    assert {row[0].strip("`") for row in protocol.table("txt")} == set(advertiser.text())
 
 
 # ----------------------------------------------------------------------------- §5, method compare
@@ -182,7 +183,9 @@ def test_the_compare_example_is_computed_independently(protocol: ProtocolDocumen
 # --------------------------------------------------------------------------------- §6.1, an invite
 
 
-def test_handfast_reads_the_invite_example(protocol: ProtocolDocument) -> None:
+def test_handfast_reads_and_makes_the_invite_example(
+    protocol: ProtocolDocument, tmp_path: Path
+) -> None:
     keys, example = protocol.vectors("identity"), protocol.vectors("invite")
     private = ec.derive_private_key(int(keys["device private"], 16), ec.SECP256R1())
     token, signed = invite.read_untrusted(example["text"])
@@ -190,8 +193,11 @@ def test_handfast_reads_the_invite_example(protocol: ProtocolDocument) -> None:
     assert invite.verify_untrusted(signed, private.public_key()) == token
     assert invite.InviteToken.text(signed) == example["text"]
     assert (token.device.hex, str(token.key)) == (keys["device hex"], keys["client hex"])
-    assert invite._protected(token.device).hex() == example["protected"]
-    assert invite._claims(token).hex() == example["claims"]
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").touch(mode=0o600)
+    (tmp_path / "key.pem").write_bytes(pem)
+    [protected, _, claims, _] = cbor2.loads(token.sign(Identity.load(tmp_path / "key.pem")))
+    assert (protected.hex(), claims.hex()) == (example["protected"], example["claims"])
     assert (token.name, token.role, token.expires - token.issued) == ("mia", "guest", 2 * 86_400)
     assert datetime.fromtimestamp(token.issued, UTC) == datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -3,6 +3,7 @@
 A test that nothing is left behind counts the entries of tables that have no public name.
 """
 
+import asyncio
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,13 +12,16 @@ from typing import Any
 import aiocoap
 import aiocoap.resource
 from aiocoap.blockwise import Block1Spool, Block2Cache
+from zeroconf import Zeroconf
 
 from device_app.pairing.service import PairingService
 from iam.store import Store
+from peer.net.advertiser import Advertiser
 from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsLayer
 from peer.net.connection import CoapsConnection
+from peer.net.discovery import Search
 from peer.net.endpoint import Endpoint
 from peer.net.server import CoapsServer
 from tests.kit.waiting import TIMEOUT_SECONDS
@@ -64,6 +68,17 @@ def sockets_of(server: CoapsServer) -> Sequence[Any]:
 def unacknowledged(side: CoapsServer | CoapsClient) -> int:
     """The number of messages that wait for an acknowledgement."""
     return len(side._layer._messages._active_exchanges)
+
+
+def zeroconf_of(one: Advertiser | Search) -> Zeroconf:
+    """The responder or querier of python-zeroconf: its cache, its services and its sockets."""
+    assert one._zeroconf is not None
+    return one._zeroconf.zeroconf
+
+
+async def announced(advertiser: Advertiser) -> None:
+    """Wait until an advertiser has repeated its announcement; then it only answers queries."""
+    await asyncio.gather(*advertiser._broadcasts, return_exceptions=True)
 
 
 def repeats_kept_by_aiocoap(side: CoapsServer | CoapsClient) -> int:

@@ -13,7 +13,7 @@ from OpenSSL import SSL
 from peer.dtls.context import ClientContext, ServerContext
 from peer.dtls.cookie import CookieGate, CookieKeys
 from peer.dtls.records import split_untrusted
-from peer.dtls.session import DtlsSession
+from peer.dtls.session import DtlsSession, SessionState
 from peer.identity import Identity
 
 
@@ -154,17 +154,33 @@ def test_a_session_begins_in_the_context_of_its_last_hello(
 ) -> None:
     """A session uses the context of its last ClientHello, so a new context ends resumption."""
 
-    gate = CookieGate(cookie_keys(), mtu=1200)
-    initiator = DtlsSession.client(ClientContext(client), mtu=1200, pinned=None)
-    (hello,) = initiator.take_datagrams()
+    client_context = ClientContext(client)
     first, second = (ServerContext(device, resumption=True) for _ in range(2))
-    answer = gate.admit_untrusted(hello, context=first, where=b"here", now=0.0, may_begin=allow)
-    assert isinstance(answer, bytes)
-    initiator.receive_untrusted(split_untrusted(answer))
-    (hello,) = initiator.take_datagrams()
-    session = gate.admit_untrusted(hello, context=second, where=b"here", now=0.0, may_begin=allow)
-    assert isinstance(session, DtlsSession)
-    assert session._connection.get_context() is second.ssl
+    before = DtlsSession.client(client_context, mtu=1200, pinned=None)
+    connect(before, first, second)
+    for context, resumed in ((first, False), (second, True)):
+        again = DtlsSession.client(client_context, mtu=1200, pinned=None, resume=before.ticket)
+        connect(again, context, context)
+        assert again.resumed is resumed
+
+
+def connect(client: DtlsSession, *contexts: ServerContext) -> None:
+    """Complete a handshake with a server that has these contexts, one for each ClientHello."""
+    gate = CookieGate(cookie_keys(), mtu=1200)
+    answer: DtlsSession | bytes = b""
+    for context in contexts:
+        (hello,) = client.take_datagrams()
+        answer = gate.admit_untrusted(
+            hello, context=context, where=b"here", now=0.0, may_begin=allow
+        )
+        if isinstance(answer, bytes):
+            client.receive_untrusted(split_untrusted(answer))
+    assert isinstance(answer, DtlsSession)
+    for _ in range(3):
+        for sender, receiver in ((answer, client), (client, answer)):
+            for datagram in sender.take_datagrams():
+                receiver.receive_untrusted(split_untrusted(datagram))
+    assert client.state is SessionState.ESTABLISHED
 
 
 def test_a_cookie_of_another_address_is_answered_with_a_new_one(

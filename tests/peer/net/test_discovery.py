@@ -5,7 +5,7 @@ import random
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -310,6 +310,18 @@ async def test_an_interface_that_does_not_exist_is_named() -> None:
 async def test_a_vanished_interface_does_not_stop_the_address_watch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    changed: list[Callable[[], None]] = []
+
+    class Watch:
+        """An `InterfaceWatch` that reports a change when the test says so."""
+
+        def __init__(self, on_change: Callable[[], None]) -> None:
+            changed.append(on_change)
+
+        def close(self) -> None:
+            changed.clear()
+
+    monkeypatch.setattr(advertiser, "InterfaceWatch", Watch)
     monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0)
     device = Advertiser(
         name="kitchen", device_id=new_id(), port=1, pairing_port=2, interfaces=LOOPBACK
@@ -325,7 +337,7 @@ async def test_a_vanished_interface_does_not_stop_the_address_watch(
     try:
         for _ in range(2):
             asked.clear()
-            device._changed.set()
+            changed[0]()
             await asyncio.wait_for(asked.wait(), TIMEOUT_SECONDS)
         assert "no such device" in caplog.text
     finally:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from zeroconf import Zeroconf
+from zeroconf import ServiceInfo
 from zeroconf._history import QuestionHistory
 
 from peer.limits import (
@@ -27,7 +27,8 @@ from peer.limits import (
 from peer.net import advertiser, discovery, mdns
 from peer.net.advertiser import Advertiser
 from peer.net.adverts import SERVICE, SUBTYPE, Advert, instance_label
-from peer.net.discovery import watch
+from peer.net.discovery import Search, watch
+from tests.kit.internals import announced, zeroconf_of
 from tests.kit.mdns import (
     DECADES,
     GROUP,
@@ -66,18 +67,16 @@ async def device(lan: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Adv
     with lan.device.inside():
         await made.start()
         await made.set_pairing(open=True, pairing_port=5685)
-    await asyncio.gather(
-        *made._broadcasts, return_exceptions=True
-    )  # from now on it only answers queries
+    await announced(made)
     yield made
     await made.close()
 
 
 @asynccontextmanager
-async def searching(lan: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+async def searching(lan: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Search]:
     monkeypatch.setattr(discovery, "kernel_table", lan.client.table)
     with lan.client.inside():
-        search = discovery._searching(None)
+        search = discovery.searching()
         found = await search.__aenter__()
     try:
         yield found
@@ -93,9 +92,9 @@ async def until(holds: Callable[[], bool], send: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
-def zeroconf_of(made: Advertiser) -> Zeroconf:
-    assert made._zeroconf is not None
-    return made._zeroconf.zeroconf
+def registered(device: Advertiser) -> list[ServiceInfo]:
+    """The service of the device, under its name and under the subtype."""
+    return zeroconf_of(device).registry.async_get_service_infos()
 
 
 async def query_device(neighbour: socket.socket, *, truncated: bool = False) -> bytes:
@@ -135,14 +134,14 @@ async def test_a_device_caches_only_its_own_records(lan: Any, device: Advertiser
             neighbour.send(packet(forged[1:], ttl=DECADES))
             await asyncio.sleep(0)
         assert b"pm=1" in await query_device(neighbour)
-    cache = zeroconf_of(device).cache
+    cache, infos = zeroconf_of(device).cache, registered(device)
     records = [record for name in cache.names() for record in cache.entries_with_name(name)]
     assert records, "its own records are kept, so that none is sent twice within a second"
     mine = {SUBTYPE, SERVICE, INSTANCE.lower(), HOST}
     assert {record.key for record in records} <= mine
     assert {bytes(one.text) for one in records if isinstance(one, mdns.DNSText)} <= {
-        info.text for info in device._infos()
-    } | {info.text.replace(b"pm=1", b"pm=0") for info in device._infos()}
+        text for info in infos for text in (info.text, info.text.replace(b"pm=1", b"pm=0"))
+    }
     assert not any(
         one.address[:2] == b"\0\0" for one in records if isinstance(one, mdns.DNSAddress)
     )
@@ -150,7 +149,7 @@ async def test_a_device_caches_only_its_own_records(lan: Any, device: Advertiser
 
 
 async def test_the_ttl_of_an_echoed_record_is_capped(lan: Any, device: Advertiser) -> None:
-    own = device._infos()[0]
+    own = registered(device)[0]
     echo: list[Record] = [(INSTANCE, TXT, own.text), (SERVICE, PTR, name_bytes(INSTANCE))]
     cache = zeroconf_of(device).cache
 
@@ -243,11 +242,12 @@ async def test_a_search_caches_only_records_of_its_services(
                 ]
                 neighbour.send(packet(forged, ttl=DECADES))
                 await asyncio.sleep(0)
-                search.changes._queue.clear()
+                while not search.changes.empty():
+                    search.changes.get_nowait()
             last = service_records(text_record(name="last"), address="192.0.2.1")
             await until(lambda: not search.changes.empty(), lambda: neighbour.send(packet(last)))
         assert mdns_fat > MAX_TXT_BYTES
-        cache = search._zeroconf.zeroconf.cache
+        cache = zeroconf_of(search).cache
         records = [one for name in cache.names() for one in cache.entries_with_name(name)]
         assert len(search.records.names) == MAX_ADVERTS
         assert len(search.found) <= MAX_ADVERTS
@@ -266,7 +266,7 @@ async def test_a_search_caches_only_records_of_its_services(
             assert of_kind.get(TXT, 0) <= MAX_ALIKE_RECORDS
             assert of_kind.get(SRV, 0) <= MAX_ALIKE_RECORDS
             assert of_kind.get(A, 0) <= MAX_HOST_ADDRESSES
-        listening = search._zeroconf.zeroconf.record_manager.listeners
+        listening = zeroconf_of(search).record_manager.listeners
         assert len(listening) <= 1 + MAX_RESOLVING
 
 

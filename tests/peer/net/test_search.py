@@ -10,12 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zeroconf import RecordUpdate, current_time_millis
 
 from peer.limits import MAX_ADVERTS
 from peer.net import discovery
 from peer.net.advertiser import Advertiser
-from peer.net.adverts import SERVICE, SUBTYPE, Advert
-from tests.kit.mdns import mdns_sender, name_bytes, packet, service_records, text_record, txt
+from peer.net.adverts import SERVICE, SUBTYPE
+from peer.net.mdns import DNSAddress, DNSPointer, DNSRecord, DNSService, DNSText
+from tests.kit.internals import zeroconf_of
+from tests.kit.mdns import (
+    PTR,
+    SRV,
+    TXT,
+    A,
+    mdns_sender,
+    name_bytes,
+    packet,
+    service_records,
+    text_record,
+    txt,
+)
 from tests.kit.waiting import TIMEOUT_SECONDS, until
 
 LOOPBACK = ["127.0.0.1"]
@@ -25,7 +39,7 @@ LOOPBACK = ["127.0.0.1"]
 async def test_the_latest_announcement_applies(namespaces: Any) -> None:
     """A record that returns after another one is already in the cache of python-zeroconf."""
     with namespaces.add().inside(), mdns_sender() as device:
-        async with discovery._searching(LOOPBACK) as search:
+        async with discovery.searching(LOOPBACK) as search:
             for turn, window in enumerate("0101"):
                 extra = (f"turn{turn}.local", 1, socket.inet_aton("127.0.0.1"))
                 device.send(packet([*service_records(text_record(pm=window)), extra]))
@@ -41,7 +55,8 @@ async def test_a_flood_of_adverts_is_bounded(
     monkeypatch.setattr(discovery, "RESOLVE_SECONDS", 0.05)
     alone = namespaces.add()
     with alone.inside(), mdns_sender() as flooder:
-        async with discovery._searching(LOOPBACK) as search:
+        async with discovery.searching(LOOPBACK) as search:
+            before = count_tasks()
             for number in range(MAX_ADVERTS * 3):
                 instance = f"flooder {number}.{SERVICE}"
                 forged = [
@@ -53,7 +68,7 @@ async def test_a_flood_of_adverts_is_bounded(
                 flooder.send(secrets.token_bytes(60))
                 await asyncio.sleep(0)
                 assert len(search.records.names) <= MAX_ADVERTS
-                assert len(search._tasks) <= MAX_ADVERTS
+                assert count_tasks() <= before + MAX_ADVERTS
             assert search.found == {}
             assert search.changes.empty()
             # the honest device replaces an instance that has not been resolved
@@ -65,10 +80,19 @@ async def test_a_flood_of_adverts_is_bounded(
             assert len(search.records.names) == MAX_ADVERTS
 
 
+def count_tasks() -> int:
+    """The number of tasks that were not cancelled."""
+    return sum(not task.cancelling() for task in asyncio.all_tasks())
+
+
 async def test_unread_changes_are_bounded() -> None:
-    async with discovery._searching(LOOPBACK) as search:
+    async with discovery.searching(LOOPBACK) as search:
         for number in range(MAX_ADVERTS * 8):
-            search._report(Advert("7F3K2M1Q", f"{number}", ("192.0.2.1",), 1, 0, False, 1, "h"))
+            records = dns_records(port=1 + number)
+            search.records.keep_untrusted(records)
+            updates = [RecordUpdate(record, None) for record in records]
+            search.async_update_records(zeroconf_of(search), current_time_millis(), updates)
+            search.async_update_records_complete()
         assert search.changes.qsize() == MAX_ADVERTS * 4
 
 
@@ -104,3 +128,14 @@ async def check_cancellation(start: Callable[[], Awaitable[object]]) -> None:
         await starting
     await until(lambda: open_sockets() == sockets)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def dns_records(*, port: int) -> list[DNSRecord]:
+    """The records of one device, as zeroconf parses them."""
+    instance, host, internet = f"kitchen.{SERVICE}", "h.local.", 1
+    return [
+        DNSPointer(SUBTYPE, PTR, internet, 4500, instance),
+        DNSService(instance, SRV, internet, 4500, 0, 0, port, host),
+        DNSText(instance, TXT, internet, 4500, text_record()),
+        DNSAddress(host, A, internet, 4500, socket.inet_aton("192.0.2.1")),
+    ]
