@@ -24,6 +24,7 @@ from client_app.models import KnownDevice
 from peer.errors import Malformed
 from peer.files import atomic_write, check_writable, draft_prefix, open_own, read_own, sync_folder
 from peer.identity import Fingerprint
+from peer.pasted import crockford
 
 _LOCK_POLL_SECONDS: Final = 0.02
 _RESTORE: Final = (
@@ -198,14 +199,22 @@ class DeviceBook:
         return BookError(f"cannot {verb} {path}: {error.strerror or error}", advice=advice)
 
 
+def _keys_meant(text: str) -> set[str]:
+    """The device ID or the fingerprint that a text can mean."""
+    meant = {crockford(text)}
+    with contextlib.suppress(Malformed):
+        meant.add(Fingerprint.parse(text).hex)
+    return meant
+
+
 def _found(book: Book, alias: str) -> KnownDevice:
     if alias in book:
         return book[alias]
-    wanted = alias.strip().upper()
+    wanted = _keys_meant(alias)
     ids = [
         one
         for one in book.values()
-        if one.fingerprint.device_id == wanted or one.fingerprint.hex.upper() == wanted
+        if one.fingerprint.device_id in wanted or one.fingerprint.hex in wanted
     ]
     if len(ids) == 1:
         return ids[0]

@@ -34,7 +34,7 @@ EVENTS_PAGE: Final = 100  # events that a device returns at a time
 PAIRING_POLL_SECONDS: Final = 1.0  # between two requests for the state of a pairing
 PAIRING_RECONNECTS: Final = 3  # replacements of a session that ends before the pairing starts
 TARGET_CHARACTERS: Final = 253  # a host name (RFC 1035 §2.3.4)
-INPUT_CHARACTERS: Final = 4096  # a typed invite, label or code; an invite has 619 at most
+INPUT_BYTES: Final = 4096  # a typed invite, label or code; an invite has 619 characters at most
 PICTURE_BYTES: Final = 32 << 20  # a picture of a label or an invite
 
 # The file of paired devices.

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 from cryptography.x509.oid import NameOID
 
+from peer import pasted
 from peer.errors import IdentityError, Malformed
 from peer.files import atomic_write, read_own
 
@@ -34,8 +35,11 @@ FINGERPRINT_BYTES = 32
 SIGNATURE_BYTES = 64
 
 _SCALAR_BYTES = 32
-_SEPARATORS = re.compile(r"[\s:\-.]")
 _NI = "ni:///sha-256;"
+_NI_FORM = re.compile(r"(?i:ni://[^/]*/sha-256;)([A-Za-z0-9_-]*)=*(?:\?.*)?[.,]?")
+_PREFIXES = ("SHA256", "0X")
+_HEX_DIGITS = "0123456789ABCDEF"
+_PARSED_CHARACTERS = 1024  # more than any spelling of a fingerprint has
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,22 +54,38 @@ class Fingerprint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse 64 hex digits in any case, with or without separators, or `ni:///sha-256;…`.
+        """Parse 64 hex digits in any spelling, or `ni:///sha-256;…` (RFC 6920 §3).
 
-        Raises `Malformed` for any other text.
+        Any case, a prefix `SHA256:`, colons, and everything that `pasted.compact` removes are
+        accepted. Raises `Malformed` for any other text.
         """
-        advice = "Give all 64 hex digits of the fingerprint."
+        if len(text) > _PARSED_CHARACTERS:
+            raise _not_a_fingerprint("it is too long")
+        uri = pasted.uri(text)
+        if uri[:3].lower() == "ni:":
+            return cls._of_uri(uri)
+        digits = pasted.compact(text, also=":")
+        for prefix in _PREFIXES:
+            digits = digits.removeprefix(prefix)
+        if other := pasted.first_other(digits, _HEX_DIGITS):
+            raise _not_a_fingerprint(f"it contains {other}")
+        if len(digits) != 2 * FINGERPRINT_BYTES:
+            raise _not_a_fingerprint(f"it has {len(digits)} hex digits")
+        return cls(bytes.fromhex(digits))
+
+    @classmethod
+    def _of_uri(cls, uri: str) -> Self:
+        form = _NI_FORM.fullmatch(uri)
+        if form is None:
+            raise _not_a_fingerprint("the URI is not ni:///sha-256;…")
         try:
-            if text.startswith(_NI):
-                value = text.removeprefix(_NI)
-                padded = (value + "=" * (-len(value) % 4)).encode("ascii")
-                return cls(base64.b64decode(padded, altchars=b"-_", validate=True))
-            digits = _SEPARATORS.sub("", text)
-            if not re.fullmatch(r"[0-9A-Fa-f]{64}", digits):
-                raise Malformed("the text is not a fingerprint", advice=advice)
-            return cls(bytes.fromhex(digits))
-        except (binascii.Error, UnicodeEncodeError) as error:
-            raise Malformed("the text is not a fingerprint", advice=advice) from error
+            digest = base64.b64decode(form[1] + "=" * (-len(form[1]) % 4), b"-_", validate=True)
+        except binascii.Error:
+            digest = b""
+        if len(digest) != FINGERPRINT_BYTES or cls(digest).ni != _NI + form[1]:
+            why = f"the URI has {len(form[1])} characters of base64url, not 43"
+            raise _not_a_fingerprint(why if len(form[1]) != 43 else "the URI ends differently")
+        return cls(digest)
 
     @classmethod
     def of_spki(cls, der: bytes) -> Self:
@@ -105,6 +125,13 @@ class Fingerprint:
 
     def __str__(self) -> str:
         return self.hex
+
+
+def _not_a_fingerprint(why: str) -> Malformed:
+    return Malformed(
+        f"the text is not a fingerprint: {why}",
+        advice="Give all 64 hex digits of the fingerprint.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

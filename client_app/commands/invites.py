@@ -10,6 +10,7 @@ import click
 from client_app.commands.common import Family, Invocation, Verb, family_of_device
 from client_app.terminal.render_administration import Invites, Removed
 from peer.errors import UsageError
+from peer.pasted import compact
 
 if TYPE_CHECKING:
     from client_app.administration import Administration
@@ -40,7 +41,7 @@ async def withdraw(invocation: Invocation, invite_id: str) -> Removed:
 
     You can shorten ID to its first digits. Users who have already used the invite stay.
     """
-    wanted = invite_id.strip().lower()
+    wanted = compact(invite_id).lower()
     if not re.fullmatch(r"[0-9a-f]{1,32}", wanted):
         raise UsageError(
             "the ID of an invite consists of hex digits",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from client_app.commands.common import Invocation, Verb
-from client_app.limits import INPUT_CHARACTERS
+from client_app.limits import INPUT_BYTES
 from client_app.models import Paired
 from client_app.pairing.arguments import AskCode, is_invite, parse_label
 from client_app.pairing.method_choice import meaning
@@ -22,6 +22,7 @@ from peer.identity import Fingerprint
 from peer.pairing.armour import is_armoured
 from peer.pairing.methods import Method
 from peer.pairing.sas import grouped
+from peer.terminal import prompts
 from peer.terminal.layout import fingerprint_lines
 from peer.terminal.text import on_one_line
 
@@ -169,9 +170,7 @@ def _typed(invocation: Invocation) -> str:
     """Read an invite or a label from standard input: all of it, or one line of a terminal."""
     if sys.stdin.isatty():
         invocation.screen.warn("Paste the text of the invite or label, then press Enter:")
-        text = sys.stdin.readline(INPUT_CHARACTERS)
-    else:
-        text = sys.stdin.read(INPUT_CHARACTERS)
+    text = prompts.read_all(INPUT_BYTES)
     if not is_armoured(text):
         raise UsageError(
             "standard input contains neither an invite nor a label",
@@ -228,7 +227,7 @@ async def _paired(invocation: Invocation, target: str, options: PairOptions) -> 
 def _code(invocation: Invocation, given: str) -> AskCode:
     async def ask() -> str:
         if given == STANDARD_INPUT:
-            return sys.stdin.readline(INPUT_CHARACTERS)
+            return prompts.read_first_line(INPUT_BYTES)
         if given:
             return given
         invocation.screen.done()

@@ -19,6 +19,7 @@ from client_app.models import KnownDevice
 from peer.errors import PeerError, Unreachable, UsageError, WindowClosed
 from peer.identity import Fingerprint
 from peer.net.address import resolve
+from peer.pasted import crockford
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def named_target(text: str, adverts: Sequence[Advert]) -> Target | None:
     Raises `UsageError` if several devices have the name, `WindowClosed` if the window is closed.
     """
     wanted = text.casefold()
-    found = [a for a in adverts if a.device_id.casefold() == wanted]
+    found = [a for a in adverts if a.device_id == crockford(text)]
     found = found or [a for a in adverts if a.name.casefold() == wanted]
     if not found:
         return None

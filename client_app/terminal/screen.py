@@ -6,8 +6,9 @@ import sys
 import click
 
 from peer.errors import UsageError
+from peer.pasted import compact
 from peer.terminal import prompts
-from peer.terminal.prompts import YES_OR_NO, discard_typed_input, read_line
+from peer.terminal.prompts import discard_typed_input, read_line, yes_or_no
 from peer.terminal.text import on_one_line
 
 
@@ -57,17 +58,17 @@ class Screen:
             click.echo("\r\x1b[K", err=True, nl=False)
 
     async def ask(self, question: str, *, also: str = "") -> bool:
-        """Ask a yes-or-no question; `also`, typed with or without spaces, counts as yes.
+        """Ask a yes-or-no question; `also`, six digits in any spelling, counts as yes.
 
         The end of input counts as no. Raises `UsageError` without a terminal.
         """
         while (line := await self.read(f"{question} ")) is not None:
-            answer = line.strip().lower()
-            number = answer.replace(" ", "")
+            number = compact(line)
             if also and number.isdecimal():
                 return number == also  # a different number is a no, not a typing error
-            if answer in YES_OR_NO:
-                return YES_OR_NO[answer]
+            answer = yes_or_no(line)
+            if answer is not None:
+                return answer
         return False
 
     async def read(self, question: str) -> str | None:

@@ -30,6 +30,7 @@ from peer.identity import Fingerprint, Identity
 from peer.net.remote import PeerIdentity
 from peer.pairing.invite import InviteToken, verify_untrusted
 from peer.pairing.names import check_name
+from peer.pasted import compact
 
 DEFAULT_ROLE: Final = "guest"
 _ID_BYTES: Final = 16
@@ -187,12 +188,13 @@ class Invitations:
 
     def named(self, beginning: str) -> Invite:
         """The one invite whose ID begins like this, as a person types it. Raises `NotFound`."""
-        ids = [one for one in self._store.state.invites if one.startswith(beginning.lower())]
-        if len(ids) > 1 and beginning:
+        plain = compact(beginning).lower()
+        ids = [one for one in self._store.state.invites if plain and one.startswith(plain)]
+        if len(ids) > 1:
             raise NotFound(
                 f"{len(ids)} invites begin with {beginning!r}", advice="Give more of the ID."
             )
-        return self.find(ids[0] if ids and beginning else beginning)
+        return self.find(ids[0] if ids else beginning)
 
     def withdraw(self, actor: Subject | None, invite_id: str) -> None:
         """Remove an invite, which makes its token invalid. Raises `IamError`."""

@@ -114,7 +114,7 @@ class TerminalQuestions:
             line = await prompts.read_line(self._descriptor)
             if line is None:  # the terminal was closed: `accept` and `refuse` still work
                 return
-            answer = prompts.YES_OR_NO.get(line.strip().lower())
+            answer = prompts.yes_or_no(line)
             if answer is not None:
                 self._is_answered = True
                 await self._decide(ceremony["id"], answer)

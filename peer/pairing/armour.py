@@ -3,9 +3,9 @@
     HANDFAST:<kind>*<field>*<field>…<check symbol>
 
 All symbols are QR alphanumerics (ISO/IEC 18004 §7.4.4: 5.5 bits per symbol instead of 8), so the
-text is in upper case. Readers accept lower case, blanks and line breaks too. The kind is one digit
-or letter: `1` is a label, `I` an invite. Fields are Crockford base32, which has no I, L, O or U; in
-a field, readers accept O for 0, and I or L for 1.
+text is in upper case. Readers accept lower case, and remove what `peer.pasted` names and the marks
+of a quoted mail. The kind is one digit or letter: `1` is a label, `I` an invite. Fields are
+Crockford base32, which has no I, L, O or U; in a field, readers accept O for 0, and I or L for 1.
 
 The check symbol detects every single wrong symbol and every swap of two neighbours, itself
 included, and 36 of 37 other errors. Like Crockford's, it is a remainder modulo the prime 37, but it
@@ -25,6 +25,7 @@ import base64
 import binascii
 import re
 
+from peer import pasted
 from peer.errors import Malformed
 from peer.identity import CROCKFORD
 from peer.limits import MAX_ARMOURED_SYMBOLS
@@ -38,8 +39,11 @@ _WORDS = {LABEL: "a label", INVITE: "an invite"}
 _SYMBOLS = CROCKFORD + _SEPARATOR + "$%+/"
 _VALUES = {symbol: value for value, symbol in enumerate(_SYMBOLS)}
 _MODULUS = len(_SYMBOLS)  # 37, a prime
+_LABEL_SYMBOLS = 89  # device ID, fingerprint, token, two separators, check symbol
 _END = 1  # the total of a whole text
 _SHAPE = re.compile(r"HANDFAST:([0-9A-Z])\*(.+)")
+_SOFT_BREAK = re.compile(r"=[ \t]*\r?\n")  # of a quoted-printable mail (RFC 2045 §6.7)
+_QUOTE_MARKS = "<>|\\"  # of quoted mails, of addresses in angle brackets, of Markdown
 _MISREAD = str.maketrans("OIL", "011")
 
 _RFC4648 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -111,18 +115,21 @@ def _parts_untrusted(text: object) -> tuple[str, tuple[str, ...]]:
         raise _mistyped("it is truncated, or its start is wrong")
     kind, rest = shape[1], shape[2].translate(_MISREAD)
     if not set(rest) <= _VALUES.keys():
-        raise _mistyped("it contains a character that is not allowed")
+        other = pasted.first_other(rest, "".join(_VALUES))
+        raise _mistyped(f"it contains {other}, which is not allowed")
     if _total(kind, rest) != _END:
-        raise _mistyped("a character is wrong or missing, or two are swapped")
+        counted = f"{len(rest)} symbols follow the first *"
+        if kind == LABEL and len(rest) != _LABEL_SYMBOLS:
+            counted += f", and a label has {_LABEL_SYMBOLS}"
+        raise _mistyped(f"a character is wrong or missing, or two are swapped ({counted})")
     if kind not in _WORDS:
         raise _of_another_version("a text")
     return kind, tuple(rest[:-1].split(_SEPARATOR))
 
 
 def _plain(text: str) -> str:
-    """Remove blanks, and convert to upper case unless that could turn other letters into ASCII."""
-    joined = "".join(text.split())
-    return joined.upper() if joined.isascii() else joined
+    """Return the symbols, without what a mail or a chat adds: see `pasted.compact`."""
+    return pasted.compact(_SOFT_BREAK.sub("", text), also=_QUOTE_MARKS)
 
 
 def _total(kind: str, symbols: str) -> int:

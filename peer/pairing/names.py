@@ -12,25 +12,11 @@ import unicodedata
 from peer.errors import Malformed
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS, MAX_NAME_MARKS_IN_A_ROW
+from peer.pasted import INVISIBLE
 
 _ADVICE = "Use 1 to 64 letters and digits, with - or _ inside; for example: anna or anna-laptop."
 _URI_PATH_BYTES = 255  # the longest Uri-Path segment (RFC 7252 §5.10)
 _JOINERS = "-_"
-
-# Invisible letters and marks (Default_Ignorable_Code_Point of Unicode).
-_INVISIBLE = frozenset(
-    map(
-        chr,
-        [
-            0x034F,  # combining grapheme joiner
-            *(0x115F, 0x1160, 0x3164, 0xFFA0),  # Hangul fillers
-            *(0x17B4, 0x17B5),  # Khmer inherent vowels
-            *(0x180B, 0x180C, 0x180D, 0x180F),  # Mongolian variation selectors
-            *range(0xFE00, 0xFE10),  # variation selectors
-            *range(0xE0100, 0xE01F0),  # and their supplement
-        ],
-    )
-)
 
 _WORDS = {
     "Cc": "a control character",
@@ -76,7 +62,7 @@ def _check_characters(name: str) -> None:
         category = unicodedata.category(character)
         is_mark = category in {"Mn", "Mc"}
         marks = marks + 1 if is_mark else 0
-        if character in _INVISIBLE:
+        if character in INVISIBLE:
             raise _malformed("the name contains an invisible character")
         if not (category[0] == "L" or category == "Nd" or is_mark or character in _JOINERS):
             raise _malformed(f"the name contains {_WORDS.get(category, 'a symbol or a separator')}")

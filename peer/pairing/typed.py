@@ -18,8 +18,10 @@ from typing import Self
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from peer import pasted
 from peer.errors import Malformed
 from peer.identity import CROCKFORD, Fingerprint
+from peer.limits import MAX_ARMOURED_SYMBOLS
 from peer.pairing.binding import lp
 from peer.pairing.sides import RandomBytes
 
@@ -31,7 +33,6 @@ _BITS = 5  # of a Crockford symbol
 STRETCHED_BYTES = 48  # 128 bits more than n, so the remainder modulo n has no noticeable bias
 SCRYPT_COST = 2**15  # with r = 8: 32 MiB and about 0.1 s, on a small board about a second
 SCRYPT_BLOCK, SCRYPT_LANES = 8, 1
-_MISREAD = str.maketrans("OIL", "011", " -\t\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +58,19 @@ class TypedCode:
 
     @classmethod
     def parse_untrusted(cls, text: object) -> Self:
-        """Parse what a user typed: upper or lower case, blanks and hyphens anywhere.
+        """Parse what a user typed or pasted: any case, with anything that `pasted.compact` removes.
 
         Raises `Malformed`; its text does not repeat the code.
         """
-        plain = text.upper().translate(_MISREAD) if isinstance(text, str) else ""
-        if len(plain) == SHOWN_DIGITS and plain.isascii() and plain.isdecimal():
+        if not isinstance(text, str) or len(text) > MAX_ARMOURED_SYMBOLS:
+            raise _not_a_code("it is too long" if isinstance(text, str) else "it is not text")
+        plain = pasted.crockford(text)
+        if not set(plain) <= set(CROCKFORD):
+            raise _not_a_code("it contains a character that no code has")
+        if len(plain) == SHOWN_DIGITS and plain.isdecimal():
             return cls(plain)
-        if len(plain) != PRINTED_SYMBOLS + _CHECK_SYMBOLS or not set(plain) <= set(CROCKFORD):
-            raise Malformed(
-                "the text is not a pairing code",
-                advice="A code on a screen has 8 digits, a code on a label 10 letters and digits.",
-            )
+        if len(plain) != PRINTED_SYMBOLS + _CHECK_SYMBOLS:
+            raise _not_a_code(f"it has {len(plain)} letters and digits")
         if _check(_number(plain[:PRINTED_SYMBOLS])) != plain[PRINTED_SYMBOLS:]:
             raise Malformed(
                 "the code contains a typing error",
@@ -96,6 +98,13 @@ def stretched(code: bytes, salt: bytes) -> bytes:
     """
     kdf = Scrypt(salt=salt, length=STRETCHED_BYTES, n=SCRYPT_COST, r=SCRYPT_BLOCK, p=SCRYPT_LANES)
     return kdf.derive(code)
+
+
+def _not_a_code(why: str) -> Malformed:
+    return Malformed(
+        f"the text is not a pairing code: {why}",
+        advice="A code on a screen has 8 digits, a code on a label 10 letters and digits.",
+    )
 
 
 def shown_secret(symbols: str) -> bytes:

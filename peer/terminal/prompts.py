@@ -5,11 +5,14 @@ typed before a question is discarded, so it cannot answer it.
 """
 
 import asyncio
+import codecs
 import contextlib
 import os
 import sys
 import termios
 from typing import Final
+
+from peer.pasted import compact, decode_pasted
 
 _LINE_BYTES: Final = 1024
 
@@ -26,6 +29,31 @@ def discard_typed_input(descriptor: int = 0) -> None:
     """Discard what was typed and not yet read; does nothing without a terminal."""
     with contextlib.suppress(termios.error):
         termios.tcflush(descriptor, termios.TCIFLUSH)
+
+
+def yes_or_no(line: str) -> bool | None:
+    """Read an answer to a yes-or-no question; None if it is neither."""
+    return YES_OR_NO.get(compact(line).lower())
+
+
+def read_all(most: int) -> str:
+    """Read a text that may have several lines: one line of a terminal, or all of a pipe or file.
+
+    At most `most` bytes are read. A byte order mark is not part of the text, and UTF-16 is decoded.
+    """
+    if sys.stdin.isatty():
+        return sys.stdin.readline(most)
+    return decode_pasted(sys.stdin.buffer.read(most))
+
+
+def read_first_line(most: int) -> str:
+    """Read the first line of standard input, as `read_all` does."""
+    if sys.stdin.isatty():
+        return sys.stdin.readline(most)
+    line = sys.stdin.buffer.readline(most)
+    if line.startswith(codecs.BOM_UTF16_LE):  # its line break has one more byte
+        line += sys.stdin.buffer.read(1)
+    return decode_pasted(line)
 
 
 async def read_line(descriptor: int = 0) -> str | None:
