@@ -5,15 +5,18 @@ Modules that use the network are slow to import, so they are imported when a ver
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from client_app.clock import wall_clock
 from client_app.home import Home
 from client_app.terminal.screen import Screen
 from peer.errors import UsageError
+from peer.terminal.durations import past_times
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
@@ -55,6 +58,20 @@ class Invocation:
         from client_app.client import Client  # noqa: PLC0415 - see above
 
         return Client(home=self.home.folder, interfaces=self.interfaces or None)
+
+    async def agreed_to_times(
+        self,
+        *,
+        begin: float | timedelta | None = None,
+        end: float | timedelta | None,
+        yes: bool,
+    ) -> None:
+        """Ask for confirmation if a time has passed, by the clock of this machine.
+
+        Raises as `agreed` does.
+        """
+        if past := past_times(wall_clock(), begin=begin, end=end):
+            await self.agreed(f"{past} Continue?", yes=yes)
 
     async def agreed(self, question: str, *, yes: bool) -> None:
         """Ask for confirmation, unless `--yes` is given.
@@ -144,6 +161,11 @@ def family_of_device(function: F) -> F:
         callback=store,
         shell_complete=known_aliases,
     )(function)
+
+
+def yes_option(function: F) -> F:
+    """--yes: do not ask for confirmation."""
+    return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(function)
 
 
 def device_argument(function: F) -> F:

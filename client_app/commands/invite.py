@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Invocation, Verb, device_argument
+from client_app.commands.common import Invocation, Verb, device_argument, yes_option
 from client_app.terminal import render_administration  # noqa: F401 - registers the rendering of invites
 from peer.errors import UsageError
 from peer.terminal.durations import TIME_EXAMPLES, format_time
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     "--until", "ends", type=Time(whole_day=True), help=f"When the access ends: {TIME_EXAMPLES}."
 )
 @click.option("--key", metavar="FP", help="Only the client with this fingerprint can use it.")
+@yes_option
 @click.option("--qr", "show_qr", is_flag=True, help="Also print a QR code, to stderr.")
 @click.pass_obj
 async def command(  # noqa: PLR0917 - click passes them by name
@@ -50,13 +51,16 @@ async def command(  # noqa: PLR0917 - click passes them by name
     uses: int,
     ends: float | timedelta | None,
     key: str | None,
+    yes: bool,
     show_qr: bool,
 ) -> Invitation:
     """Create an invite to a device: a text with which its recipient becomes the user NAME.
 
     The recipient passes it to `handfast pair`, from any network. Treat an invite like a password
     and send it over a private channel: anyone who obtains it can use it. It cannot be shown again.
+    If --until is in the past, you are asked to confirm.
     """
+    await invocation.agreed_to_times(end=ends, yes=yes)
     async with invocation.client() as client:
         made = await (await client.connect(device)).iam.invite(
             name, role=role, seconds=seconds, uses=uses, key=key, not_after=ends

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from client_app.commands.common import Family, Invocation, Verb, family_of_device
+from client_app.commands.common import Family, Invocation, Verb, family_of_device, yes_option
 from client_app.terminal.render_administration import Removed, Users
 from peer.errors import UsageError
 from peer.terminal.durations import TIME_EXAMPLES
@@ -16,8 +16,6 @@ from peer.terminal.param_types import Time
 if TYPE_CHECKING:
     from client_app.administration import Change
     from client_app.models import User
-
-_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 @click.group(cls=Family, epilog="handfast users kitchen add mia --role guest --until 3d")
@@ -59,6 +57,7 @@ async def show(invocation: Invocation, name: str) -> User:
 )
 @click.option("--from", "begins", type=Time(), help=f"When the access starts: {TIME_EXAMPLES}.")
 @click.option("--until", "ends", type=Time(whole_day=True), help="When the access ends.")
+@yes_option
 @click.pass_obj
 async def add(  # noqa: PLR0917 - click passes them by name
     invocation: Invocation,
@@ -68,11 +67,14 @@ async def add(  # noqa: PLR0917 - click passes them by name
     keys: tuple[str, ...],
     begins: float | timedelta | None,
     ends: float | timedelta | None,
+    yes: bool,
 ) -> User:
     """Add a user whose key you know.
 
-    To add a user whose key you do not know, use `handfast invite`.
+    To add a user whose key you do not know, use `handfast invite`. For a time in the past, you are
+    asked to confirm.
     """
+    await invocation.agreed_to_times(begin=begins, end=ends, yes=yes)
     async with invocation.client() as client:
         return await (await client.connect(invocation.device)).iam.add_user(
             name, role=role, display=display, keys=keys, not_before=begins, not_after=ends
@@ -96,6 +98,7 @@ async def add(  # noqa: PLR0917 - click passes them by name
     type=Time(whole_day=True),
     help="When the access ends; 0 removes the limit.",
 )
+@yes_option
 @click.pass_obj
 async def set_(  # noqa: PLR0917 - click passes them by name
     invocation: Invocation,
@@ -105,13 +108,18 @@ async def set_(  # noqa: PLR0917 - click passes them by name
     new_name: str,
     begins: float | timedelta | None,
     ends: float | timedelta | None,
+    yes: bool,
 ) -> User:
-    """Change a user's role, names or access period. Options that are not given change nothing."""
+    """Change a user's role, names or access period. Options that are not given change nothing.
+
+    For a time in the past, you are asked to confirm.
+    """
     if not role and not new_name and display is None and begins is None and ends is None:
         raise UsageError(
             "no change is given",
             advice="Give --role, --display, --rename, --from or --until.",
         )
+    await invocation.agreed_to_times(begin=begins, end=ends, yes=yes)
     async with invocation.client() as client:
         return await (await client.connect(invocation.device)).iam.set_user(
             name,
@@ -131,7 +139,7 @@ def _change(moment: float | timedelta | None) -> Change:
 
 @command.command("remove", cls=Verb, epilog="handfast users kitchen remove anna")
 @click.argument("name")
-@_yes
+@yes_option
 @click.pass_obj
 async def remove(invocation: Invocation, name: str, yes: bool) -> Removed:
     """Remove a user with all keys.
@@ -170,7 +178,7 @@ async def add_key(invocation: Invocation, name: str, fingerprint: str, key_name:
 )
 @click.argument("name")
 @click.argument("fingerprint", metavar="FP")
-@_yes
+@yes_option
 @click.pass_obj
 async def remove_key(invocation: Invocation, name: str, fingerprint: str, yes: bool) -> Removed:
     """Remove a key from a user.

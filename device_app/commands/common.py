@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -19,11 +20,13 @@ from device_app.settings.paths import Paths
 from device_app.terminal import output
 from iam.errors import IamError
 from peer.errors import PeerError
+from peer.terminal.durations import past_times
 from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode
 
 _SENTENCE: Final = 200  # characters; click cuts a longer description of a verb
 _P = ParamSpec("_P")
 _AnswerT = TypeVar("_AnswerT")
+F = TypeVar("F", bound=Callable[..., object] | click.Command)
 _EventT = TypeVar("_EventT", bound=Mapping[str, object])
 
 
@@ -95,6 +98,17 @@ class CommandLine:
         if self.verbosity >= 0:
             output.message(text)
 
+    def confirm_times(
+        self,
+        *,
+        begin: float | timedelta | None = None,
+        end: float | timedelta | None,
+        yes: bool,
+    ) -> None:
+        """Ask for confirmation if a time has passed, by the device's time; see `confirm`."""
+        if (begin or end) and (past := past_times(self.now(), begin=begin, end=end)):
+            self.confirm(past, yes=yes)
+
     @staticmethod
     def confirm(consequence: str, *, yes: bool) -> None:
         """Ask for confirmation, unless --yes is given.
@@ -110,6 +124,11 @@ class CommandLine:
         output.message(consequence)
         if not click.confirm("Continue?", err=True):
             raise AppError("nothing was changed")
+
+
+def yes_option(function: F) -> F:
+    """--yes: do not ask for confirmation."""
+    return click.option("--yes", is_flag=True, help="Do not ask for confirmation.")(function)
 
 
 class _Described:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from device_app.access.invitations import InviteRequest
-from device_app.commands.common import CommandLine, Family, Verb
+from device_app.commands.common import CommandLine, Family, Verb, yes_option
 from device_app.console.console import Console
 from device_app.terminal import output, picture_files
 from device_app.terminal.render_users import invite_lines, invites_lines
@@ -37,6 +37,7 @@ from peer.terminal.param_types import Duration, Time
     help="How many clients may use it.",
 )
 @click.option("--key", metavar="FP", help="Only the client with this fingerprint can use it.")
+@yes_option
 @click.option("--qr", "show_qr", is_flag=True, help="Also print a QR code, to stderr.")
 @click.option("--png", type=click.Path(path_type=Path), help="Write the QR code to this new file.")
 @click.option("--svg", type=click.Path(path_type=Path), help="Write the QR code to this new file.")
@@ -50,6 +51,7 @@ def invite(
     end: float | timedelta | None,
     uses: int,
     key: str | None,
+    yes: bool,
     show_qr: bool,
     png: Path | None,
     svg: Path | None,
@@ -58,7 +60,9 @@ def invite(
 
     The recipient passes it to `handfast pair`, from any network. Treat an invite like a password
     and send it over a private channel: anyone who obtains it can use it. It cannot be shown again.
+    If --until is in the past, you are asked to confirm.
     """
+    cli.confirm_times(end=end, yes=yes)
     pictures = picture_files.requested(png=png, svg=svg)
     request = InviteRequest(
         name=name,

@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from device_app.access.bodies import KeyRequest, UserPatch, UserRequest
-from device_app.commands.common import CommandLine, Family, Verb
+from device_app.commands.common import CommandLine, Family, Verb, yes_option
 from device_app.console.answers import UserAnswer
 from device_app.console.console import Console
 from device_app.terminal.render_users import user_lines, users_lines
@@ -56,6 +56,7 @@ def users_show(cli: CommandLine, *, name: str) -> None:
 @click.option(
     "--until", "end", type=Time(whole_day=True), help="When access ends. A date includes that day."
 )
+@yes_option
 @click.pass_obj
 def users_add(
     cli: CommandLine,
@@ -66,12 +67,14 @@ def users_add(
     display: str,
     begin: float | timedelta | None,
     end: float | timedelta | None,
+    yes: bool,
 ) -> None:
     """Add a user whose key you know, without pairing.
 
     To add a user whose key you do not know, create an invite (`handfast-device invite`) or open
-    the pairing window (`handfast-device open`).
+    the pairing window (`handfast-device open`). For a time in the past, you are asked to confirm.
     """
+    cli.confirm_times(begin=begin, end=end, yes=yes)
     request = UserRequest(
         name=name,
         role=role,
@@ -99,6 +102,7 @@ def users_add(
     type=Time(whole_day=True),
     help="When access ends; 0 = no limit. A date includes that day.",
 )
+@yes_option
 @click.pass_obj
 def users_set(
     cli: CommandLine,
@@ -109,8 +113,13 @@ def users_set(
     rename: str | None,
     begin: float | timedelta | None,
     end: float | timedelta | None,
+    yes: bool,
 ) -> None:
-    """Change a user's role, names or access period. Options that are not given change nothing."""
+    """Change a user's role, names or access period. Options that are not given change nothing.
+
+    For a time in the past, you are asked to confirm.
+    """
+    cli.confirm_times(begin=begin, end=end, yes=yes)
     patch = UserPatch(
         name=rename,
         role=role,

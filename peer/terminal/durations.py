@@ -1,12 +1,17 @@
 """Parsing and formatting of durations and times.
 
-A duration is `90`, `90s`, `500ms`, `2m`, `2min`, `1h30m` or `2d`; a number alone is seconds. A time
-is a duration from now, a date, a date and time (in this machine's zone unless it names one), or a
-number of seconds since 1970. Numbers that would be a time in 1970, such as `90`, are rejected as
-times, since they are probably typing errors. The time 0 means no limit.
+A duration is `90`, `90s`, `500ms`, `2m`, `1h30m`, `2 d 4 h` or `1 week`; a number alone is seconds.
+A time is a duration from now, a date, a date and time (in this machine's zone unless it names one),
+or a number of seconds since 1970. Numbers that would be a time in 1970, such as `90`, are rejected
+as times, since they are probably typing errors. The time 0 means no limit.
+
+A number that can be meant as a date is never read as seconds: eight digits are a date, and an error
+as a duration; 12 digits are an error. A local time that the change to summer time skips does not
+exist, and one that the change back repeats is ambiguous; both are refused.
 """
 
 import re
+import unicodedata
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -21,27 +26,42 @@ TIME_EXAMPLES: Final = (
 LONGEST_SECONDS: Final = 100 * 366 * 86_400.0
 """The longest duration that is accepted: a hundred years."""
 
-_UNITS: Final = MappingProxyType(
-    {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
-)
-_PIECE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|min|[smhd])")
+_DURATION_ADVICE: Final = "Examples: 90s, 2m, 1h30m, 2d."
+_TIME_ADVICE: Final = f"Examples: {TIME_EXAMPLES}."
+_SIZES: Final = {
+    0.001: "ms msec",
+    1.0: "s sec secs second seconds",
+    60.0: "m min mins minute minutes",
+    3600.0: "h hr hrs hour hours",
+    86_400.0: "d day days",
+    604_800.0: "w week weeks",
+}
+_UNITS: Final = MappingProxyType({name: size for size, s in _SIZES.items() for name in s.split()})
+_PIECE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([a-z]+)(?: |$|(?=[0-9]))")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_DATE_DIGITS: Final = re.compile(r"[0-9]{8}")
+_CLOCK: Final = re.compile(r".*[T ]([0-9]{2}):?([0-9]{2})(?::?([0-9]{2}))?.*", re.IGNORECASE)
 _EARLIEST: Final = 1_000_000_000  # the smallest number that is read as a time: in 2001
-_LATEST: Final = 253_402_300_799  # the last second of the year 9999
+_LATEST: Final = 9_999_999_999  # and the largest one: in 2286; more digits are a date and time
+_MINUTE: Final = 60
 
 
 def parse_duration(text: str) -> float:
     """Parse a duration; return seconds, more than 0. Raises `UsageError`."""
-    plain = text.strip().lower()
-    pieces = _PIECE.findall(plain)
+    plain = _plain(text).lower()
+    if _DATE_DIGITS.fullmatch(plain):
+        raise UsageError(
+            f"{text!r} is not a duration: eight digits are read as a date",
+            advice=f"Give a unit, as in {plain}s. {_DURATION_ADVICE}",
+        )
+    pieces = list(_PIECE.finditer(plain))
+    seconds = 0.0
     if _NUMBER.fullmatch(plain):
         seconds = float(plain)
-    elif "".join(map("".join, pieces)) == plain:
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces)
-    else:
-        seconds = 0.0
+    elif "".join(one[0] for one in pieces) == plain and {one[2] for one in pieces} <= {*_UNITS}:
+        seconds = sum(float(one[1]) * _UNITS[one[2]] for one in pieces)
     if not 0 < seconds <= LONGEST_SECONDS:
-        raise UsageError(f"{text!r} is not a duration", advice="Examples: 90s, 2m, 1h30m, 2d.")
+        raise UsageError(f"{text!r} is not a duration", advice=_DURATION_ADVICE)
     return seconds
 
 
@@ -50,9 +70,9 @@ def parse_time(text: str, *, whole_day: bool = False) -> float | timedelta:
 
     A date without a time of day is the start of that day, or its end with `whole_day`.
 
-    Raises `UsageError`.
+    Raises `UsageError`; its text says why a time of day does not exist or is ambiguous.
     """
-    plain = text.strip()
+    plain = _plain(text)
     number = float(plain) if _NUMBER.fullmatch(plain) else None
     if number == 0 or (number is not None and _EARLIEST <= number <= _LATEST):
         return number
@@ -61,8 +81,11 @@ def parse_time(text: str, *, whole_day: bool = False) -> float | timedelta:
         if number is not None and found is None:
             raise UsageError("the number is neither a date nor a time")
         return timedelta(seconds=parse_duration(plain)) if found is None else found
+    except _NoSuchTime as error:
+        raise UsageError(f"{text!r} is not a time: {error}", advice=error.advice) from None
     except (UsageError, ValueError, OverflowError, OSError):
-        raise UsageError(f"{text!r} is not a time", advice=f"Examples: {TIME_EXAMPLES}.") from None
+        why = _wrong_clock(plain)
+        raise UsageError(f"{text!r} is not a time{why}", advice=_TIME_ADVICE) from None
 
 
 def resolve_time(time: float | timedelta, now: float) -> float:
@@ -70,17 +93,98 @@ def resolve_time(time: float | timedelta, now: float) -> float:
     return now + time.total_seconds() if isinstance(time, timedelta) else time
 
 
+def past_times(
+    now: float, *, begin: float | timedelta | None = None, end: float | timedelta | None = None
+) -> str:
+    """Return a sentence about those of the times that have passed, for a question; else ''.
+
+    The times are as `parse_time` returns them. No limit (0) and None have not passed.
+    """
+    found = [
+        f"Access would {verb} in the past: {format_time_from(time, now)}."
+        for verb, time in (("begin", begin), ("end", end))
+        if time and not isinstance(time, timedelta) and time <= now
+    ]
+    return " ".join(found)
+
+
+class _NoSuchTime(UsageError):
+    """A local time that does not exist, or that exists twice."""
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
 def _calendar_time(text: str, *, whole_day: bool) -> float | None:
     """None if the text is not a date."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
+        if _wrong_clock(text):  # some versions of Python read 24:00 as the next day
+            return None
         try:
-            return datetime.fromisoformat(text).astimezone().timestamp()
+            moment = datetime.fromisoformat(text)
         except ValueError:
             return None
+        return _local_time(moment) if moment.tzinfo is None else moment.timestamp()
     day += timedelta(days=int(whole_day))
-    return datetime.fromisoformat(day.isoformat()).astimezone().timestamp()
+    return _local_time(datetime.fromisoformat(day.isoformat()), is_date=True)
+
+
+def _local_time(moment: datetime, *, is_date: bool = False) -> float:
+    """Seconds since 1970 of a local time. Raises `_NoSuchTime` if there is not exactly one.
+
+    With `is_date`, midnight stands for the first moment of the day, which always exists.
+    """
+    before, after = moment.astimezone(), moment.replace(fold=1).astimezone()
+    if before.utcoffset() == after.utcoffset():
+        return before.timestamp()
+    if before.replace(tzinfo=None, fold=0) == moment:
+        if is_date:
+            return before.timestamp()
+        raise _NoSuchTime(
+            "the clocks are set back then, so it happens twice",
+            advice=f"Give the offset: {before.isoformat()} or {after.isoformat()}.",
+        )
+    change = _change_of_offset(*sorted((before.timestamp(), after.timestamp())))
+    if is_date:
+        return float(change)
+    last = datetime.fromtimestamp(change - _MINUTE, UTC).astimezone()
+    first = datetime.fromtimestamp(change, UTC).astimezone()
+    raise _NoSuchTime(
+        "the clocks are set forward then, so it does not exist",
+        advice=f"The nearest times are {_minutes(last)} and {_minutes(first)}.",
+    )
+
+
+def _change_of_offset(early: float, late: float) -> int:
+    """The first second with the offset of `late`; there is one change between the two."""
+    low, high = int(early), int(late)
+    wanted = datetime.fromtimestamp(high, UTC).astimezone().utcoffset()
+    while high - low > 1:
+        middle = (low + high) // 2
+        if datetime.fromtimestamp(middle, UTC).astimezone().utcoffset() == wanted:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _minutes(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M")
+
+
+def _wrong_clock(text: str) -> str:
+    """Say which part of a time of day is out of range; empty if none is."""
+    if (clock := _CLOCK.fullmatch(text)) is None:
+        return ""
+    hour, minute, second = (int(part or 0) for part in clock.groups())
+    if hour == 24:
+        return ": the hour 24 is 00:00 of the next day"
+    if hour > 24 or minute > 59:
+        return ": hours go from 00 to 23, minutes from 00 to 59"
+    return ": seconds go from 00 to 59" if second > 59 else ""
 
 
 def format_duration(seconds: float) -> str:

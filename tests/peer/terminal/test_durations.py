@@ -19,6 +19,7 @@ from peer.terminal.durations import (
     format_time_utc,
     parse_duration,
     parse_time,
+    past_times,
     resolve_time,
 )
 
@@ -49,7 +50,7 @@ def test_valid_durations_are_parsed(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "0", "0s", "-1s", "-3", "s", "1x", "1 h", "1h-", "1m x", "soon", "nan", "inf"),
+        *("", "0", "0s", "-1s", "-3", "s", "1x", "1 hx", "1h-", "1m x", "soon", "nan", "inf"),
         *("1e3", "٢d", "9" * 40, "9" * 40 + "s"),
     ],
 )
@@ -125,3 +126,110 @@ def test_times_are_shown_in_the_local_time_zone() -> None:
 @pytest.mark.parametrize("seconds", [2.0**60, 1e18, -1e18, float("nan")])
 def test_times_outside_the_calendar_are_shown_as_numbers(seconds: float) -> None:
     assert format_time(seconds) == format_time_utc(seconds) == f"{seconds:.0f} s since 1970"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1 h 30 min", 5400),
+        ("2 days", 172_800),
+        ("1 week", 604_800),
+        ("３ h", 10_800),
+        ("5 m", 300),
+    ],
+)
+def test_a_duration_may_have_spaces_and_whole_words(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@given(st.integers(1, 10_000_000))
+def test_a_displayed_duration_is_read_back(seconds: int) -> None:
+    shown = format_duration(seconds)
+    assert format_duration(parse_duration(shown)) == shown
+
+
+@pytest.mark.parametrize("text", ["20301224", " 20301224 ", "20301399", "２０３０１２２４"])
+def test_eight_digits_are_a_date_or_an_error_and_never_seconds(text: str) -> None:
+    with pytest.raises(UsageError, match="eight digits are read as a date"):
+        parse_duration(text)
+    assert parse_duration("20301224s") == 20_301_224
+    with contextlib.suppress(UsageError):
+        assert parse_time(text) == parse_time("2030-12-24")
+
+
+@pytest.mark.parametrize("text", ["203012241800", "1798131600000", "10000000000"])
+def test_a_number_with_more_digits_than_seconds_have_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a time"):
+        parse_time(text)
+
+
+@pytest.mark.parametrize(
+    ("zone", "text", "nearest"),
+    [
+        ("Europe/Berlin", "2030-03-31T02:00", "2030-03-31T01:59 and 2030-03-31T03:00"),
+        ("Europe/Berlin", "2030-03-31 02:59:59.5", "2030-03-31T01:59 and 2030-03-31T03:00"),
+        ("Australia/Lord_Howe", "2030-10-06T02:10", "2030-10-06T01:59 and 2030-10-06T02:30"),
+        ("Africa/Cairo", "2026-04-24T00:30", "2026-04-23T23:59 and 2026-04-24T01:00"),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "20300331T0230", "2030-03-31T01:59 and 2030-03-31T03:00"),
+    ],
+)
+def test_a_time_of_day_that_does_not_exist_is_refused(
+    monkeypatch: pytest.MonkeyPatch, zone: str, text: str, nearest: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    with pytest.raises(UsageError, match="does not exist") as caught:
+        parse_time(text)
+    assert caught.value.advice == f"The nearest times are {nearest}."
+    for one in nearest.split(" and "):
+        assert isinstance(parse_time(one), float)
+
+
+def test_a_time_of_day_that_happens_twice_needs_its_offset() -> None:
+    with pytest.raises(UsageError, match="happens twice") as caught:
+        parse_time("2030-10-27T02:30")
+    for offset, seconds in (("+02:00", 1_919_291_400), ("+01:00", 1_919_295_000)):
+        assert f"2030-10-27T02:30:00{offset}" in caught.value.advice
+        assert parse_time(f"2030-10-27T02:30{offset}") == seconds
+
+
+@pytest.mark.parametrize(
+    ("zone", "text", "start", "end"),
+    [
+        ("Africa/Cairo", "2026-04-24", "2026-04-24 01:00 +0300", "2026-04-25 00:00 +0300"),
+        ("America/Havana", "2026-11-01", "2026-11-01 00:00 -0400", "2026-11-02 00:00 -0500"),
+    ],
+)
+def test_a_date_is_the_whole_day_even_if_midnight_is_skipped_or_repeated(
+    monkeypatch: pytest.MonkeyPatch, zone: str, text: str, start: str, end: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    begun, ended = parse_time(text), parse_time(text, whole_day=True)
+    assert isinstance(begun, float)
+    assert isinstance(ended, float)
+    assert (format_time(begun), format_time(ended)) == (start, end)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("2030-12-24T24:00", "the hour 24 is 00:00 of the next day"),
+        ("2030-12-31T23:59:60", "seconds go from 00 to 59"),
+        ("2030-12-31T23:60", "minutes from 00 to 59"),
+        ("30-12-24", "is not a time"),
+        ("24.12.2030", "is not a time"),
+        ("12/24/2030", "is not a time"),
+    ],
+)
+def test_a_time_that_no_clock_shows_is_refused_with_the_reason(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        parse_time(text)
+
+
+def test_times_in_the_past_are_reported_together() -> None:
+    assert past_times(1000, begin=None, end=0) == ""
+    assert past_times(1000, begin=timedelta(1), end=1001.0) == ""
+    both = past_times(2_000_000_000, begin=1_906_538_400, end=1_906_538_400.0)
+    assert both.startswith("Access would begin in the past: 2030-06-01 12:00 +0200 (")
+    assert "ago). Access would end in the past: 2030-06-01" in both

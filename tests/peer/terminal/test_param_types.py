@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import click
 import pytest
@@ -46,7 +47,30 @@ def test_a_duration_has_an_upper_limit() -> None:
 
 @pytest.mark.parametrize("program", [client, device], ids=["client", "device"])
 def test_a_wrong_duration_is_a_usage_error(program: click.Group) -> None:
-    words = ["open", *(["kitchen"] if program is client else []), "--for", "2 minutes"]
+    words = ["open", *(["kitchen"] if program is client else []), "--for", "2 moons"]
     result = CliRunner().invoke(program, words)
     assert result.exit_code == 2
-    assert "'2 minutes' is not a duration. Examples: 90s, 2m" in result.stderr
+    assert "'2 moons' is not a duration. Examples: 90s, 2m" in result.stderr
+
+
+@pytest.mark.parametrize("program", [client, device], ids=["client", "device"])
+def test_every_verb_with_a_time_asks_before_it_takes_one_in_the_past(
+    program: click.Group, tmp_path: Path
+) -> None:
+    """A time in the past is refused without a terminal, before anything is contacted."""
+    of_device = ["kitchen"] if program is client else []
+    if program is device:  # which knows the time
+        assert CliRunner().invoke(device, ["--home", str(tmp_path), "init"]).exit_code == 0
+    verbs = [
+        ["users", *of_device, "add", "mia"],
+        ["users", *of_device, "set", "mia"],
+        ["invite", *of_device, "mia"],
+    ]
+    for words in verbs:
+        for option in ("--from", "--until")[words[0] == "invite" :]:
+            given = [*words, option, "2001-09-10"]
+            result = CliRunner().invoke(program, ["--home", str(tmp_path), *given])
+            assert result.exit_code == 2, given
+            assert "confirm" in result.stderr, given
+            agreed = CliRunner().invoke(program, ["--home", str(tmp_path), *given, "--yes"])
+            assert "confirm" not in agreed.stderr, given
