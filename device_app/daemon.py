@@ -16,6 +16,7 @@ from device_app.errors import AppError
 from device_app.notify import notify
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.service import PairingService
+from device_app.reloader import report_passed_over
 from device_app.settings.config import Settings
 from device_app.settings.paths import Paths
 from device_app.terminal import output
@@ -72,6 +73,7 @@ async def run(
         quiet: show nothing but questions on the terminal.
         on_ready: called with the status whenever the device is ready.
     """
+    report_passed_over(paths)
     stop = asyncio.Event()
     has_terminal = sys.stdin.isatty()
     loop = asyncio.get_running_loop()

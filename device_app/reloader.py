@@ -43,7 +43,7 @@ class Reloader:
         restart. Raises `ConfigError` for a file with an error; then nothing has changed.
         """
         try:
-            settings = await asyncio.to_thread(lambda: config.load(self._paths.config_files))
+            settings = await asyncio.to_thread(self._read)
         except ConfigError as error:
             _log.error("the configuration was not reloaded: %s %s", error, error.advice)
             raise
@@ -60,6 +60,11 @@ class Reloader:
             _log.warning("these settings take effect after a restart: %s", ", ".join(waiting))
         return {**view, "restart_needed": waiting}
 
+    def _read(self) -> Settings:
+        """Read the configuration files. Runs in a thread."""
+        report_passed_over(self._paths)
+        return config.load(self._paths.config_files)
+
     def schedule(self) -> None:
         """Reload soon; errors are in the log, in `status` and audited."""
         task = asyncio.create_task(self._quietly(), name="reload")
@@ -75,6 +80,16 @@ class Reloader:
             await self.reload()
         except ConfigError:
             return
+
+
+def report_passed_over(paths: Paths) -> None:
+    """Log what is in the folder of configuration files and is not read.
+
+    Raises:
+        ConfigError: the folder cannot be read.
+    """
+    for warning in paths.config_drop_ins.warnings:
+        _log.warning("%s", warning)
 
 
 def _with_live(now: IamLimits, new: IamLimits, changed: Iterable[str]) -> IamLimits:

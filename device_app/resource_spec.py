@@ -141,6 +141,8 @@ def _check_folder(folder: Path) -> None:
     A FIFO would block the daemon indefinitely.
     """
     for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue  # a hidden name is no module; Emacs makes `.#lamp.py`, a link to nothing
         if path.name.endswith(_IMPORTED_SUFFIXES) and not path.is_dir() and not path.is_file():
             raise ModuleError(
                 f"{path} is not a regular file, so nothing in {folder} can be loaded",

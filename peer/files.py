@@ -10,6 +10,7 @@ they are followed. Only regular files are opened, and without blocking: opening 
 for a writer, and opening a device file may have side effects.
 """
 
+import codecs
 import errno
 import os
 import stat
@@ -17,6 +18,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from peer.errors import Malformed
 
 _PRIVATE = 0o600
 
@@ -127,6 +130,27 @@ def read_regular(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is longer than {most} bytes", str(path))
     return data
+
+
+def read_text(path: Path, most: int) -> str:
+    """Read a regular text file of at most `most` bytes that people edit.
+
+    A byte order mark of UTF-8 is not part of the text. Raises as `open_regular` does, and
+    `Malformed` for another encoding; the error names UTF-16, which editors of other systems write.
+    """
+    return decode_text(read_regular(path, most))
+
+
+def decode_text(data: bytes) -> str:
+    """Decode the content of a text file as `read_text` does."""
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]
+    try:
+        if not utf16:
+            return data.decode("utf-8-sig")
+        why = "it is UTF-16"
+    except UnicodeDecodeError as error:
+        why = f"{error.reason} at byte {error.start}"
+    raise Malformed(f"not UTF-8: {why}", advice="Save it as UTF-8.")
 
 
 def _require_regular(found: os.stat_result, path: Path) -> None:

@@ -1,6 +1,7 @@
 """The policy files: read and checked as one set, put into force, and reloaded at run time.
 
-The files are `policy.d/*.toml` beside `device.toml`, in the order of their names. A set is valid as
+The files are `policy.d/*.toml` beside `device.toml`, in the order of their names
+(`device_app.drop_ins`); the warnings of a set name what is passed over. A set is valid as
 a whole or not at all. The daemon does not start with an invalid one. If a reload finds one, the set
 in force stays, and the log, `status`, `health` and the audit trail say so. A new set applies to
 sessions at once: those end whose role has other rights by it, and no others.
@@ -12,19 +13,21 @@ delay its clients; only the exchange happens between two requests.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypedDict
 
 from device_app.access.access_control import AccessControl
 from device_app.access.event_kind import EventKind
+from device_app.drop_ins import DropIns
 from device_app.errors import ConfigError
 from iam import config
 from iam.access import Access
 from iam.errors import PolicyError
 from iam.limits import DEFAULT_IAM_LIMITS
-from peer.files import read_regular
+from peer.errors import Malformed
+from peer.files import decode_text, read_regular
 
 _log = logging.getLogger("handfast.policies")
 _READ_ADVICE: Final = (
@@ -78,7 +81,9 @@ class PolicySet:
         Raises:
             ConfigError: a file cannot be read, or the set is invalid.
         """
-        return cls.parse(_texts(policy_files(folder)), app_actions)
+        found = DropIns.of(folder)
+        read = cls.parse(_texts(found.files), app_actions)
+        return replace(read, warnings=(*found.warnings, *read.warnings))
 
     @classmethod
     def parse(
@@ -114,6 +119,13 @@ class PolicySet:
         }
 
 
+def check_folder(folder: Path) -> PolicyCheck:
+    """Check the policy files of a folder as `check` does; warn of what is passed over."""
+    drop_ins = DropIns.of(folder)
+    found = check(drop_ins.files)
+    return {**found, "warnings": [*drop_ins.warnings, *found["warnings"]]}
+
+
 def check(files: Sequence[Path]) -> PolicyCheck:
     """Check that some files are a valid set together.
 
@@ -126,21 +138,6 @@ def check(files: Sequence[Path]) -> PolicyCheck:
     return {**found.view(), "roles": sorted(found.access.roles)}
 
 
-def policy_files(folder: Path) -> list[Path]:
-    """The policy files in a folder; none if the folder does not exist.
-
-    Raises:
-        ConfigError: the folder cannot be read. To ignore its files, which may hold a Deny, would
-            widen rights.
-    """
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == ".toml")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from error
-
-
 def _texts(
     files: Sequence[Path], most: int = DEFAULT_IAM_LIMITS.policy_bytes
 ) -> list[tuple[str, str]]:
@@ -150,16 +147,13 @@ def _texts(
         try:
             data = read_regular(path, most)
             most -= len(data)
-            found.append((str(path), data.decode()))
+            found.append((str(path), decode_text(data)))
         except OSError as error:
             raise ConfigError(
                 f"{path}: cannot be read: {error.strerror}", advice=_READ_ADVICE
             ) from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"{path}: not UTF-8: {error.reason} at byte {error.start}",
-                advice="Save it as UTF-8.",
-            ) from error
+        except Malformed as error:
+            raise ConfigError(f"{path}: {error}", advice=error.advice) from error
     return found
 
 
@@ -193,6 +187,8 @@ class Policies:
         self._reloading = asyncio.Lock()
         if current.files:
             self._report_loaded()
+        else:
+            self._warn()
 
     async def reload(self) -> PolicyReloaded:
         """Read the files again and put them into force.
@@ -225,14 +221,17 @@ class Policies:
 
     def _report_loaded(self, changed: Collection[str] = ()) -> None:
         count, digest = len(self.current.files), self.current.digest
-        for warning in (*self.current.warnings, *self._undefined_roles()):
-            _log.warning("%s", warning)
+        self._warn()
         _log.info("policies in force: %d files, %s", count, digest[:16])
         detail = f"{count} files"
         if changed:
             detail += f", other rights: {', '.join(sorted(changed))}"
         audit = self._control.audit
         audit.append(audit.event(EventKind.POLICY_LOADED, result=digest, detail=detail))
+
+    def _warn(self) -> None:
+        for warning in (*self.current.warnings, *self._undefined_roles()):
+            _log.warning("%s", warning)
 
     def _report_refused(self, error: ConfigError) -> None:
         self._trouble = f"the policies in force are not those of the files: {error}"

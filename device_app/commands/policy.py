@@ -39,7 +39,7 @@ def check(cli: CommandLine, *, files: tuple[Path, ...]) -> None:
     An error is printed with file, line and reason. The check needs no device and
     changes nothing.
     """
-    answer = policies.check(files or sorted(cli.paths.policies.glob("*.toml")))
+    answer = policies.check(files) if files else policies.check_folder(cli.paths.policies)
     cli.show(answer, lambda: policy_check_lines(answer))
     for warning in answer["warnings"]:
         cli.message(f"warning: {warning}")

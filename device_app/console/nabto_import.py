@@ -9,7 +9,8 @@ from device_app.access.explaining import RoleView, role_view
 from device_app.errors import AppError
 from device_app.limits import NABTO_FILE_BYTES_MAX
 from iam import files, nabto
-from peer.files import read_regular
+from peer.errors import Malformed
+from peer.files import read_text
 from peer.terminal.exit_codes import ExitCode
 
 
@@ -80,7 +81,9 @@ def write_policy(path: Path, text: str, *, force: bool) -> None:
 
 def _text(path: Path) -> str:
     try:
-        return read_regular(path, NABTO_FILE_BYTES_MAX).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise AppError(f"{path} cannot be read: {why}", code=ExitCode.NOT_FOUND) from error
+        return read_text(path, NABTO_FILE_BYTES_MAX)
+    except OSError as error:
+        why, advice = error.strerror, ""
+    except Malformed as error:
+        why, advice = str(error), error.advice
+    raise AppError(f"{path} cannot be read: {why}", advice=advice, code=ExitCode.NOT_FOUND)

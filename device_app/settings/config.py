@@ -22,7 +22,8 @@ from iam import toml_nodes
 from iam.errors import PolicyFileError
 from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.toml_nodes import TomlNode
-from peer.files import read_regular
+from peer.errors import Malformed
+from peer.files import read_text
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.locality_verdict import LocalMode
 from peer.pairing.ceremony import OverlapRule
@@ -153,12 +154,12 @@ def _error(place: str, why: str) -> ConfigError:
 def _read(path: Path) -> Iterator[tuple[str, TomlNode]]:
     """Yield each setting of a file with its value."""
     try:
-        text = read_regular(path, CONFIG_FILE_BYTES).decode()
+        text = read_text(path, CONFIG_FILE_BYTES)
         content = toml_nodes.read(text, file=str(path)).table("the file")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: {error}", advice="Save it as UTF-8.") from error
+    except Malformed as error:
+        raise ConfigError(f"{path}: {error}", advice=error.advice) from error
     except PolicyFileError as error:
         raise ConfigError(str(error), advice=error.advice) from error
     for name, node in content.items():

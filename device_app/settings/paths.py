@@ -11,6 +11,8 @@ from pathlib import Path
 
 import platformdirs
 
+from device_app.drop_ins import DropIns
+
 _APP = "handfast"
 
 
@@ -50,9 +52,18 @@ class Paths:
 
     @property
     def config_files(self) -> list[Path]:
-        """All files of the configuration that are there; a later one wins."""
-        more = sorted((self.config / "device.d").glob("*.toml"))
-        return [path for path in (self.config_file, *more) if path.exists()]
+        """All files of the configuration that are there; a later one wins.
+
+        Raises:
+            ConfigError: the folder `device.d` cannot be read.
+        """
+        first = [self.config_file] if self.config_file.exists() else []
+        return [*first, *self.config_drop_ins.files]
+
+    @property
+    def config_drop_ins(self) -> DropIns:
+        """What is in the folder `device.d`. Raises as `config_files` does."""
+        return DropIns.of(self.config / "device.d")
 
     @property
     def policies(self) -> Path:

@@ -69,15 +69,11 @@ async def test_an_invalid_policy_prevents_the_start_and_names_the_line(
 
 async def test_unreadable_policy_files_prevent_the_start(kit: Kit) -> None:
     path = kit.policy(READER)
-    path.write_bytes(b"\xff\xfe")
+    path.write_bytes(b"\xff")
     with pytest.raises(ConfigError, match=r"test\.toml: not UTF-8"):
         await kit.device()
     path.unlink()
-    path.mkdir()
-    with pytest.raises(ConfigError, match=r"test\.toml: cannot be read"):
-        await kit.device()
-    path.rmdir()
-    path.symlink_to(kit.home / "gone")
+    path.symlink_to(path)  # a loop, which a mount may explain
     with pytest.raises(ConfigError, match=r"test\.toml: cannot be read"):
         await kit.device()
     path.unlink()
