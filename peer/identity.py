@@ -29,6 +29,7 @@ from cryptography.x509.oid import NameOID
 from peer import pasted
 from peer.errors import IdentityError, Malformed
 from peer.files import atomic_write, read_own
+from peer.limits import MAX_FINGERPRINT_CHARACTERS
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base32 without I, L, O and U
 FINGERPRINT_BYTES = 32
@@ -39,7 +40,6 @@ _NI = "ni:///sha-256;"
 _NI_FORM = re.compile(r"(?i:ni://[^/]*/sha-256;)([A-Za-z0-9_-]*)=*(?:\?.*)?[.,]?")
 _PREFIXES = ("SHA256", "0X")
 _HEX_DIGITS = "0123456789ABCDEF"
-_PARSED_CHARACTERS = 1024  # more than any spelling of a fingerprint has
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,7 +59,7 @@ class Fingerprint:
         Any case, a prefix `SHA256:`, colons, and everything that `pasted.compact` removes are
         accepted. Raises `Malformed` for any other text.
         """
-        if len(text) > _PARSED_CHARACTERS:
+        if len(text) > MAX_FINGERPRINT_CHARACTERS:
             raise _not_a_fingerprint("it is too long")
         uri = pasted.uri(text)
         if uri[:3].lower() == "ni:":

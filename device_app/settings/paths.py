@@ -62,7 +62,7 @@ class Paths:
 
     @property
     def config_drop_ins(self) -> DropIns:
-        """What is in the folder `device.d`. Raises as `config_files` does."""
+        """The entries of the folder `device.d`. Raises as `config_files` does."""
         return DropIns.of(self.config / "device.d")
 
     @property
