@@ -158,11 +158,12 @@ def _called(name: str, function: object, board: Board) -> list[ResourceSpec]:
     except Exception as error:
         raise _unusable(name, f"{type(error).__name__}: {error}") from error
     for spec in found:
-        _check(name, spec)
+        check_spec(name, spec)
     return found
 
 
-def _check(name: str, spec: object) -> None:
+def check_spec(name: str, spec: object) -> None:
+    """Check one value that `resources()` of a module returned. Raises `ModuleError`."""
     if not isinstance(spec, ResourceSpec):
         raise _unusable(name, f"resources() returned {type(spec).__name__}, not ResourceSpec")
     if not isinstance(spec.resource, interfaces.Resource):

@@ -16,8 +16,8 @@ from iam.condition import Condition
 from iam.limits import DECISION_STEPS_MAX, POLICY_TOTALS, ROLE_STEPS_MAX
 from iam.policy import Policy, Role, Statement
 
-_READ_STEPS: Final = 16  # the text of an attribute is read as a number, an address …
-_SEARCH_STEPS: Final = 4  # for each symbol of a pattern that has to be searched for
+READ_STEPS: Final = 16  # the text of an attribute is read as a number, an address …
+SEARCH_STEPS: Final = 4  # for each symbol of a pattern that has to be searched for
 
 
 class Budget:
@@ -43,14 +43,14 @@ def costed(policy: Policy) -> Costed:
 
 
 def _steps(condition: Condition) -> int:
-    return _READ_STEPS + sum(_value_steps(condition, value) for value in condition.values)
+    return READ_STEPS + sum(_value_steps(condition, value) for value in condition.values)
 
 
 def _value_steps(condition: Condition, value: str) -> int:
     if value.startswith("${"):
-        return _READ_STEPS
+        return READ_STEPS
     if "Like" in condition.operator and "*" in value.rstrip("*"):
-        return _SEARCH_STEPS * len(value)
+        return SEARCH_STEPS * len(value)
     return 1
 
 

@@ -208,7 +208,7 @@ async def _paired(invocation: Invocation, target: str, options: PairOptions) -> 
                 expect=options.expect,
                 method=options.method or (Method.CODE if options.code else ""),
                 code=_code(invocation, options.code) if options.code or asks else "",
-                confirm=(lambda question: _confirm(invocation, question)) if asks else None,
+                confirm=(lambda question: confirm(invocation, question)) if asks else None,
                 at=options.at,
                 on_wait=lambda seconds: screen.progress(
                     "waiting for confirmation at the device", seconds=seconds
@@ -239,7 +239,8 @@ def _code(invocation: Invocation, given: str) -> AskCode:
     return ask
 
 
-async def _confirm(invocation: Invocation, question: Comparison) -> bool:
+async def confirm(invocation: Invocation, question: Comparison) -> bool:
+    """Ask on the screen whether the device shows the same number, or the same fingerprints."""
     screen = invocation.screen
     screen.done()
     screen.warn(f"{on_one_line(question.name) or 'A device'} at {question.address}")

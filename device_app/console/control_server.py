@@ -151,12 +151,17 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _is_allowed(writer: asyncio.StreamWriter) -> bool:
+def peer_uid(writer: asyncio.StreamWriter) -> int:
+    """Return the user ID of the process at the other end, as the kernel reports it."""
     raw = writer.get_extra_info("socket").getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
     )
     _pid, uid, _gid = _CREDENTIALS.unpack(raw)
-    return uid in {0, os.getuid()}
+    return int(uid)
+
+
+def _is_allowed(writer: asyncio.StreamWriter) -> bool:
+    return peer_uid(writer) in {0, os.getuid()}
 
 
 async def _discard_all(reader: asyncio.StreamReader) -> None:

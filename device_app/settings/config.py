@@ -79,7 +79,7 @@ class Settings:
         )
 
 
-_CHECKS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
+CHECKS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
     {
         "name": checks.name,
         "network.listen": checks.addresses,
@@ -103,7 +103,8 @@ _CHECKS: Final[Mapping[str, Callable[[object], object]]] = MappingProxyType(
         **{f"limits.{name}": checks.limit(one) for name, one in LIMIT_SETTINGS.items()},
     }
 )
-_TABLES: Final = frozenset(key.partition(".")[0] for key in _CHECKS if "." in key)
+"""All settings by key, each with the function that checks its value."""
+_TABLES: Final = frozenset(key.partition(".")[0] for key in CHECKS if "." in key)
 
 
 def load(files: Iterable[Path]) -> Settings:
@@ -172,7 +173,7 @@ def _read(path: Path) -> Iterator[tuple[str, TomlNode]]:
 def _similar_settings(key: str) -> str:
     """The settings of the same table; the tables if there is none of that name."""
     table, dot, _ = key.rpartition(".")
-    found = sorted(one for one in _CHECKS if one.startswith(f"{table}{dot}")) if table else []
+    found = sorted(one for one in CHECKS if one.startswith(f"{table}{dot}")) if table else []
     if found:
         return (
             f"Settings of [{table}]: {', '.join(one.removeprefix(f'{table}.') for one in found)}."
@@ -181,7 +182,7 @@ def _similar_settings(key: str) -> str:
 
 
 def _checked(key: str, node: TomlNode) -> object:
-    if (check := _CHECKS.get(key)) is None:
+    if (check := CHECKS.get(key)) is None:
         raise ConfigError(
             f"{node}: there is no setting {key!r}",
             advice=_similar_settings(key),

@@ -24,8 +24,7 @@ from peer.limits import Limits
 from peer.net.address import Address
 from peer.net.client import CoapsClient
 from peer.net.datagram import Datagram
-from peer.net.endpoint import Endpoint
-from tests.kit.internals import endpoint_of, half_open
+from tests.kit.internals import deliver, half_open
 from tests.kit.serve import Echo
 
 if TYPE_CHECKING:
@@ -59,9 +58,8 @@ async def test_the_cost_of_full_and_resumed_handshakes(
     async with CoapsClient(Identity.create(), limits=roomy) as client:
 
         async def shake(*, resumed: bool) -> None:
-            if not resumed:
-                client._tickets.clear()
-            connection = await client.connect(served.address, pinned=pinned)
+            # Only a session with a pinned key can be resumed.
+            connection = await client.connect(served.address, pinned=pinned if resumed else None)
             assert connection.resumed is resumed
             await connection.close()
 
@@ -80,7 +78,6 @@ async def test_the_cost_of_a_hello_without_a_cookie(
         ClientContext(Identity.create()), mtu=1200, pinned=None, resume=None
     )
     [hello] = session.take_datagrams()
-    endpoint: Endpoint = endpoint_of(served.server)
     source = Address(HOST, 9)  # the discard port receives the answers
     datagram = Datagram(hello, source, HOST, 1, 255)
     garbage = Datagram(b"\x16" + hello[1:40], source, HOST, 1, 255)
@@ -89,7 +86,7 @@ async def test_the_cost_of_a_hello_without_a_cookie(
     assert records.split_untrusted(hello)
 
     async def feed(one: Datagram) -> None:
-        endpoint._datagram(0, one)
+        deliver(served.server, one)
 
     gate = await each(lambda: feed(datagram), 500)
     unparseable = await each(lambda: feed(garbage), 2000)
@@ -98,7 +95,6 @@ async def test_the_cost_of_a_hello_without_a_cookie(
     async with CoapsClient(Identity.create(), limits=roomy) as client:
 
         async def shake() -> None:
-            client._tickets.clear()
             await (await client.connect(served.address, pinned=None)).close()
 
         full = await each(shake, 40)

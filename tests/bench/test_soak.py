@@ -17,8 +17,9 @@ import pytest
 from aiocoap.numbers.codes import Code
 
 from peer.identity import Identity
+from peer.limits import DEFAULT_LIMITS
 from peer.net.client import CoapsClient
-from tests.kit.internals import endpoint_of, messages_of, remotes_of
+from tests.kit.internals import messages_of, remotes_of
 
 if TYPE_CHECKING:
     from tests.kit.serve import Serve
@@ -67,7 +68,7 @@ async def test_200_000_requests_on_one_session_use_no_additional_memory(
         assert connection.peer.session_id == session
         assert all(used), "every Message ID was used, most of them three times"
         [remote] = remotes_of(served.server)
-        assert len(remote.recent) <= endpoint_of(served.server)._limits.dedup_window
+        assert len(remote.recent) <= DEFAULT_LIMITS.dedup_window
     table.add(f"soak: one of {REQUESTS:,} requests", taken / REQUESTS)
     for what, before, after in zip(("blocks", "objects", "resident bytes"), warm, end, strict=True):
         print(f"{what}: {before:,}, then {after:,}: {after / before:.4f}")

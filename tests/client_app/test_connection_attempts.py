@@ -11,6 +11,7 @@ from client_app.limits import STATED_ADDRESSES
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
+from tests.kit.internals import queued_origins
 
 A, B, C = (Address(f"192.0.2.{number}", 5684) for number in (1, 2, 3))
 MISMATCH = PinMismatch("aa", "bb")
@@ -191,7 +192,7 @@ async def test_announced_addresses_are_bounded_and_displace_no_stored_address() 
     named = [one for one in network.tried_addresses if one.host.startswith("10.")]
     assert len(named) == DEFAULT_LIMITS.announced_addresses
     assert len(network.tried_addresses) - len(named) == STATED_ADDRESSES
-    assert len(race._waiting) <= DEFAULT_LIMITS.announced_addresses + 1
+    assert queued_origins(race) <= DEFAULT_LIMITS.announced_addresses + 1
     nets = [one.host.split(".")[2] for one in named]
     assert max(map(nets.count, nets)) <= DEFAULT_LIMITS.announced_addresses_each
 

@@ -7,6 +7,7 @@ import pytest
 
 from peer.dtls import openssl
 from peer.errors import HandshakeFailed
+from peer.identity import Fingerprint
 
 
 async def test_pairing_requires_the_extended_master_secret(
@@ -18,9 +19,8 @@ async def test_pairing_requires_the_extended_master_secret(
     is_there = openssl.has_extended_master_secret
 
     def only_at_the_device(connection: Any) -> bool:
-        return connection.get_context() is not client.connector.transport._dtls.ssl and is_there(
-            connection
-        )
+        own = connection.get_certificate().to_cryptography().public_key()
+        return Fingerprint.of_public_key(own) == board.fingerprint and is_there(connection)
 
     monkeypatch.setattr(openssl, "has_extended_master_secret", only_at_the_device)
     async with asyncio.timeout(20):

@@ -30,7 +30,7 @@ async def test_the_device_name_in_the_question_is_escaped(
     monkeypatch.setattr(Screen, "ask", no)
     device, own = Fingerprint(b"\x01" * 32), Fingerprint(b"\x02" * 32)
     question = Comparison(device, own, name=f"a{HOSTILE}b", address="192.0.2.1:5685", seconds=9)
-    assert not await pair._confirm(Invocation(Screen()), question)
+    assert not await pair.confirm(Invocation(Screen()), question)
     shown = "".join(capsys.readouterr())
     assert not CONTROL_CHARACTERS & set(shown)
     assert "\\x1b[2J" in shown

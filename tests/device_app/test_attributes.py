@@ -352,4 +352,4 @@ def test_attributes_that_are_not_a_function_prevent_the_start() -> None:
     wrong: Any = {"Lamp:Room": "hall"}
     one = ResourceSpec("/lamp", Lamp(), {"GET": "Lamp:Read"}, attributes=wrong)
     with pytest.raises(ModuleError, match="not a function"):
-        resource_spec._check("my_lamp", one)
+        resource_spec.check_spec("my_lamp", one)

@@ -6,16 +6,18 @@ import asyncio
 import logging
 import sys
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiocoap
 import pytest
 
 from device_app.access.bodies import UserPatch
 from peer.errors import ObservationEnded
-from peer.net.locality_verdict import LocalityVerdict
-from tests.kit.internals import endpoint_of, observations_of
+from peer.limits import Limits
+from peer.net.client import CoapsClient
+from tests.kit.internals import observations_of
 from tests.kit.lamps import HALL, start_lamp_device
+from tests.kit.sockets import ClientNet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -65,29 +67,22 @@ async def test_a_denied_notification_ends_the_observation(kit: Kit, made: bool) 
 
 async def test_an_observation_for_local_clients_ends_when_the_session_is_remote(kit: Kit) -> None:
     """The session becomes remote during the observation, over real DTLS."""
-    device, lamp, caller = await start_lamp_device(
+    _, lamp, caller = await start_lamp_device(
         kit, "Allow Lamp:Read if Bool Connection:IsLocal true"
     )
+    net = ClientNet()
+    caller.client = CoapsClient(caller.identity, limits=Limits(handshake_attempts=1), net=net)
     async with aclosing(caller.observe("/lamp")) as readings:
         assert (await anext(readings)).code == "2.05"
-        [association] = endpoint_of(device.app.server).associations()
-        real = association._judge
-        association._judge = _judge_remote()
         # After one datagram from another network, the session is remote until its end.
+        net.send_with(hop_limit=63)
         refused = await caller.ask("GET", "/lamp")
-        association._judge = real
+        net.send_with(hop_limit=255)
         assert refused.reason == "denied"
         lamp.updated_state()
         last = await last_of(readings)
     assert (last.code, last.reason) == ("4.03", "denied")
     assert lamp.rendered == 1
-
-
-def _judge_remote() -> Any:
-    far = LocalityVerdict(
-        is_local=False, rule="ttl", interface="lo", hop_limit=63, detail="a router"
-    )
-    return lambda _datagram: far
 
 
 async def test_a_changed_role_ends_the_observation_before_the_next_notification(kit: Kit) -> None:

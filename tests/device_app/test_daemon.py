@@ -16,8 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from device_app.cli import main
+from device_app.console import control_server
 from device_app.console.control_client import call
-from device_app.console.control_server import _CREDENTIALS, ControlServer
+from device_app.console.control_server import ControlServer
 from device_app.errors import AppError, NoDaemon
 from peer.errors import ObservationEnded
 from tests.kit.daemon import command, environment, run, run_process
@@ -420,6 +421,14 @@ async def test_the_control_socket_accepts_only_the_daemons_user_and_root(
         tmp_path / ("deep" * 40) / "control.sock"
     )  # longer than the 108 bytes of a socket address
     server = await ControlServer.start(path, {"ask": answers, "fail": fails})
+    clients: list[int] = []
+    peer_uid = control_server.peer_uid
+
+    def noted(writer: asyncio.StreamWriter) -> int:
+        clients.append(peer_uid(writer))
+        return clients[-1]
+
+    monkeypatch.setattr(control_server, "peer_uid", noted)
     try:
         assert await call(path, "ask", {}) == {"fine": True}
         with pytest.raises(AppError, match="does not know"):
@@ -427,11 +436,8 @@ async def test_the_control_socket_accepts_only_the_daemons_user_and_root(
         with pytest.raises(AppError, match="failed to do this") as caught:
             await call(path, "fail", {})
         assert "secret" not in str(caught.value) + caught.value.advice
-        monkeypatch.setattr("device_app.console.control_server.os.getuid", lambda: 4711)
-        monkeypatch.setattr(
-            "device_app.console.control_server._CREDENTIALS",
-            type("Other", (), {"size": _CREDENTIALS.size, "unpack": lambda _raw: (1, 4712, 1)}),
-        )
+        assert clients == [os.getuid()] * 3
+        monkeypatch.setattr(control_server, "peer_uid", lambda _writer: os.getuid() + 1)
         with pytest.raises(AppError, match="exited before"):
             await call(path, "ask", {})
     finally:

@@ -20,6 +20,7 @@ from peer.pairing.ceremony import OverlapRule
 from peer.pairing.errors import CeremonyError
 from peer.pairing.sides import bytes_field
 from tests.kit.device import fixed_port
+from tests.kit.waiting import skip_time
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -342,22 +343,9 @@ async def test_two_keys_in_one_window_are_both_refused(kit: Kit, device: Device)
     assert second.fingerprint in event.detail
 
 
-class LaterLoop:
-    """An event loop whose clock is ahead and whose timers do not fire."""
-
-    def __init__(self, seconds: float) -> None:
-        self._now = asyncio.get_running_loop().time() + seconds
-
-    def time(self) -> float:
-        return self._now
-
-    def call_at(self, _when: float, _callback: object) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(86_400, lambda: None)
-
-
 @pytest.mark.parametrize("step", ["decide", "exchange", "complete", "abort"])
 async def test_a_step_after_the_expiry_records_that_the_ceremony_expired(
-    kit: Kit, device: Device, step: str, monkeypatch: pytest.MonkeyPatch
+    kit: Kit, device: Device, step: str
 ) -> None:
     """The step is refused, and the trail records immediately that the ceremony has expired."""
     service, caller = device.app.pairing.ceremonies, kit.caller(device)
@@ -373,12 +361,10 @@ async def test_a_step_after_the_expiry_records_that_the_ceremony_expired(
         "complete": lambda: service.complete(started, {"confirm": bytes(32)}, seen),
         "abort": lambda: service.abort(started, seen),
     }
-    late = device.app.settings.limits.person_seconds + 1
-    monkeypatch.setattr(service._driver, "_loop", LaterLoop(late))
+    skip_time(device.app.settings.limits.person_seconds + 1)  # before its timer can fire
     with pytest.raises(CeremonyError):
         steps[step]()
     assert [event.user for event in device.events("expired")] == ["anna"]
-    monkeypatch.undo()
 
 
 async def test_simultaneous_first_pairings_register_no_owner(kit: Kit, device: Device) -> None:

@@ -198,8 +198,7 @@ async def test_a_closed_terminal_decides_nothing(asked: Prompted) -> None:
     asked.questions.ask(SAS)
     await asked.screen.until("[yes/no]")
     asked.type("\x04")  # the end of input
-    task = asked.questions._task
-    assert task is not None
+    [task] = [one for one in asyncio.all_tasks() if one.get_name() == "question at the terminal"]
     await asyncio.wait_for(task, 20)
     assert asked.answers.empty()
 

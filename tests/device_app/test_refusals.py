@@ -20,7 +20,7 @@ from iam.access import Access
 from iam.errors import InviteRefused
 from iam.model import Key, State, Subject, User
 from iam.store import Store
-from tests.kit.internals import database_of
+from tests.kit.internals import database_of, remembered_refusals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,8 +176,7 @@ def test_every_refusal_is_recorded_or_counted(moves: list[tuple[int, int, float]
     if len({source for source, _, _ in moves}) <= 8:  # no source was evicted from the table
         assert all(one <= 2 + at * 10 / 3600 + 1 for one in through.values())
     assert through.total() + counted + budget.omitted == len(moves)
-    assert len(budget._last) <= 8
-    assert len(budget._omitted) <= 8
+    assert max(remembered_refusals(budget)) <= 8
 
 
 def test_addresses_of_one_network_are_one_source() -> None:

@@ -302,9 +302,9 @@ def test_the_documented_bounds_equal_those_of_the_code() -> None:
     ]
     assert printed[9:] == [
         1,
-        policy_budget._READ_STEPS,
+        policy_budget.READ_STEPS,
         1,
-        policy_budget._SEARCH_STEPS,
+        policy_budget.SEARCH_STEPS,
         limits.ROLE_STEPS_MAX,
     ]
 

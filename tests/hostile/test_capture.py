@@ -14,6 +14,7 @@ import hmac
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import combinations
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,16 +23,17 @@ from peer import cbor
 from peer.net.address import Address
 from peer.pairing import code, p256, typed
 from peer.pairing.binding import Channel, Confirmation, lp
+from peer.pairing.jpake import EcJpake
 from peer.pairing.methods import Method
 from peer.testing import Proxy
 from tests.kit.device import fixed_port
+from tests.kit.internals import replace_code_tags
 from tests.kit.methods import LabelledDevice, Run, labelled, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from peer.pairing.jpake import EcJpake
-    from peer.pairing.sides import Session, Terms
+    from peer.pairing.sides import RandomBytes, Terms
     from tests.kit.device import Device, Kit
 
 DIGITS = 2
@@ -67,7 +69,7 @@ class Capture:
         return [self.round_two[POINT], self.rounds[2 * ITEM + 3 :][POINT]]
 
 
-async def captured(kit: Kit, device: Device, *, random_bytes: Any = None) -> Capture:
+async def captured(kit: Kit, device: Device, *, random_bytes: RandomBytes = token_bytes) -> Capture:
     """Capture a pairing by the displayed code, through a proxy."""
     bearer: LabelledDevice = labelled(device)
     await opened(device, Method.CODE)
@@ -75,9 +77,7 @@ async def captured(kit: Kit, device: Device, *, random_bytes: Any = None) -> Cap
     caller = kit.caller(device)
     caller.port = fixed_port(proxy.address.port)
     right = bearer.shown
-    run = await Run.of(caller, bearer, Method.CODE)
-    if random_bytes is not None:
-        run.side._jpake._random_bytes = random_bytes  # type: ignore[attr-defined]
+    run = await Run.of(caller, bearer, Method.CODE, random_bytes=random_bytes)
     done = await run.run_to_end(device)
     assert done.code == "2.04"
     datagrams = (proxy.towards_device(), proxy.towards_client())
@@ -163,14 +163,13 @@ async def test_the_search_finds_the_code_if_the_tags_are_derived_from_it(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weakened: the key of the tags is derived from the code instead of the shared point."""
-    real = code._exchange
     secrets: list[bytes] = []
 
-    def noted(role: str, secret: bytes, session: Session, **rest: Any) -> EcJpake:
+    def noted(role: str, secret: bytes, **rest: Any) -> EcJpake:
         secrets.append(secret)
-        return real(role, secret, session, **rest)
+        return EcJpake(role, secret, **rest)
 
-    def derived_from_the_code(exchange: EcJpake, terms: Terms) -> Confirmation:
+    def derived_from_the_code(exchange: EcJpake, terms: Terms, _tags: Confirmation) -> Confirmation:
         channel = terms.channel
         key, bound = sha256(secrets[-1]).digest(), terms.binding(Method.CODE)
         names = (b"C" + channel.client.digest, b"D" + channel.device.digest)
@@ -181,8 +180,8 @@ async def test_the_search_finds_the_code_if_the_tags_are_derived_from_it(
 
         return Confirmation(tag(*names, *own, *theirs), tag(*names[::-1], *theirs, *own))
 
-    monkeypatch.setattr(code, "_exchange", noted)
-    monkeypatch.setattr(code, "_derive_tags", derived_from_the_code)
+    monkeypatch.setattr(code, "EcJpake", noted)
+    replace_code_tags(monkeypatch, derived_from_the_code)
     capture = await captured(kit, device)
     assert matching_codes(capture) == [capture.right]
 

@@ -20,8 +20,8 @@ from peer.pairing import code, jpake, p256
 from peer.pairing.binding import Channel, lp
 from peer.pairing.errors import CeremonyError, Mismatch, Misuse
 from peer.pairing.jpake import EcJpake, Fault, JpakeError
-from peer.pairing.one_shot import OneShot
 from peer.pairing.schnorr import Item, Reader, challenge
+from tests.kit.internals import without_step_guard
 from tests.kit.jpake import (
     CLIENT,
     CODE,
@@ -224,12 +224,6 @@ def without_any_binding(patch: pytest.MonkeyPatch) -> None:
     tags_unbound(patch)
 
 
-def without_state_checks(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(OneShot, "_enter", lambda *_: None)
-    patch.setattr(OneShot, "_finish", lambda *_, **__: None)
-    patch.setattr(EcJpake, "_finish", lambda *_, **__: None)
-
-
 def without_range_check(patch: pytest.MonkeyPatch) -> None:
     def any_size(self: Reader) -> Any:
         return p256.public_scalar(self._vector_untrusted())
@@ -247,7 +241,7 @@ PAIRS: list[tuple[Callable[[], bool], Remove]] = [
     (generator_at_infinity, without_infinity_check),
     (reflection, without_identities),
     (relay, without_any_binding),
-    (repeated_guesses, without_state_checks),
+    (repeated_guesses, without_step_guard),
     (second_encoding, without_range_check),
     (trailing_bytes, without_end_check),
 ]

@@ -22,6 +22,7 @@ from tests.hostile.middle_checks import (
     pairs,
     stored_at,
 )
+from tests.kit.internals import without_comparison
 from tests.kit.methods import WAYS, both_users, client_at, labelled, method_of, nobody
 from tests.kit.middle import Middle, said, start_middle, with_methods, without_key
 
@@ -149,10 +150,7 @@ async def test_a_claim_of_an_earlier_registration_proves_no_key(
 async def test_without_the_confirmation_prompt_any_key_is_stored(
     kit: Kit, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nothing(*_: object) -> None:
-        return None
-
-    monkeypatch.setattr("client_app.pairing.attempt.PairingAttempt._compare", nothing)
+    without_comparison(monkeypatch)
     bearer = labelled(device)
     way = Method.CODE
     middle = await start_middle(kit, device, way=way, make=claims_registration)

@@ -37,6 +37,7 @@ from tests.hostile.middle_checks import (
     pairs,
     stored_at,
 )
+from tests.kit.internals import replace_code_tags
 from tests.kit.methods import PRINTED, WAYS, both_users, client_at, labelled, nobody
 from tests.kit.middle import Imposter, Middle, TokenCollector, start_middle, without_key
 
@@ -88,7 +89,6 @@ def without_binding(patch: pytest.MonkeyPatch) -> None:
 def without_roles(patch: pytest.MonkeyPatch) -> None:
     """Make both sides compute the same tag."""
     derived = Confirmation.derive.__func__  # type: ignore[attr-defined]
-    code_tags = code._derive_tags
 
     def same_tags(tags: Confirmation) -> Confirmation:
         return Confirmation(tags.client_tag, tags.client_tag)
@@ -98,7 +98,7 @@ def without_roles(patch: pytest.MonkeyPatch) -> None:
         "derive",
         classmethod(lambda *args, **named: same_tags(derived(*args, **named))),
     )
-    patch.setattr(code, "_derive_tags", lambda *args: same_tags(code_tags(*args)))
+    replace_code_tags(patch, lambda _exchange, _terms, tags: same_tags(tags))
 
 
 class NoCommitment(SasClient):

@@ -21,6 +21,7 @@ from peer.pairing.methods import Method
 from peer.pairing.sas import offer as offer_sas
 from peer.pairing.schnorr import Item, Reader, challenge
 from peer.pairing.sides import Terms
+from tests.kit import internals
 from tests.kit.methods import (
     PRINTED,
     WAYS,
@@ -254,10 +255,7 @@ def reuse_random_bytes(device: Device) -> None:
     def repeated_bytes(count: int) -> bytes:
         return random.Random(count).randbytes(count)
 
-    pairing = device.app.pairing
-    pairing._factory._random_bytes = repeated_bytes
-    pairing.ceremonies._random_bytes = repeated_bytes
-    pairing.methods._random_bytes = repeated_bytes
+    internals.reuse_random_bytes(device.app.pairing, repeated_bytes)
 
 
 def without_sessions(patch: pytest.MonkeyPatch) -> None:

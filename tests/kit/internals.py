@@ -1,19 +1,24 @@
-"""Private state of servers and clients that tests need, in one place.
+"""Private attributes that tests need, in one place (`tests/test_private_access.py`).
 
-A test that nothing is left behind counts the entries of tables that have no public name.
+A test that nothing is left behind counts the entries of tables that have no public name. A test
+that an attack fails shows that the same attack succeeds without the defence, and takes it out here.
 """
 
 import asyncio
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import aiocoap
 import aiocoap.resource
+import pytest
 from aiocoap.blockwise import Block1Spool, Block2Cache
 from zeroconf import Zeroconf
 
+from client_app.connection_attempts import ConnectionAttempts
+from client_app.pairing.attempt import PairingAttempt
+from device_app.access.event_budget import RefusalBudget
 from device_app.pairing.service import PairingService
 from iam.store import Store
 from peer.net.advertiser import Advertiser
@@ -21,9 +26,15 @@ from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsLayer
 from peer.net.connection import CoapsConnection
+from peer.net.datagram import Datagram
 from peer.net.discovery import Search
 from peer.net.endpoint import Endpoint
 from peer.net.server import CoapsServer
+from peer.pairing import code
+from peer.pairing.binding import Confirmation
+from peer.pairing.jpake import EcJpake
+from peer.pairing.one_shot import OneShot
+from peer.pairing.sides import Terms
 from tests.kit.waiting import TIMEOUT_SECONDS
 
 
@@ -101,6 +112,11 @@ def incoming_requests(side: CoapsServer | CoapsClient) -> Any:
     return side._layer._messages.token_manager.incoming_requests
 
 
+def deliver(server: CoapsServer, datagram: Datagram) -> None:
+    """Let a server process a datagram at once, as if it had received it."""
+    server._endpoint._datagram(0, datagram)
+
+
 def record_of(service: PairingService) -> Any:
     """The stored record of the pairing service: attempts, and the label."""
     return service._record
@@ -157,3 +173,55 @@ def partial_transfers() -> int:
         elif isinstance(one, Block2Cache):
             kept.append(one._completes)
     return sum(len(getattr(one, "_items", one)) for one in kept)
+
+
+def queued_origins(attempts: ConnectionAttempts) -> int:
+    """The number of origins whose addresses wait to be tried; a search ends without them."""
+    return len(attempts._waiting)
+
+
+def remembered_refusals(budget: RefusalBudget) -> tuple[int, int]:
+    """The number of refusals that a budget remembers, and of sources with omitted ones."""
+    return len(budget._last), len(budget._omitted)
+
+
+def secrets_of(exchange: EcJpake) -> Sequence[Any]:
+    """The secrets that an exchange holds. It erases them at its end, which only memory shows."""
+    return exchange._secrets
+
+
+# -- defences taken out -----------------------------------------------------------------------
+
+
+def reuse_random_bytes(service: PairingService, random_bytes: Callable[[int], bytes]) -> None:
+    """Let window, ceremony, nonces and scalars of a device repeat, as with a broken generator."""
+    for user in (service._factory, service.ceremonies, service.methods):
+        user._random_bytes = random_bytes
+
+
+def without_step_guard(patch: pytest.MonkeyPatch) -> None:
+    """Let the steps of an exchange run in any order and number, and keep its secrets."""
+    patch.setattr(OneShot, "_enter", lambda *_: None)
+    patch.setattr(OneShot, "_finish", lambda *_, **__: None)
+    patch.setattr(EcJpake, "_finish", lambda *_, **__: None)
+
+
+def replace_code_tags(
+    patch: pytest.MonkeyPatch, change: Callable[[EcJpake, Terms, Confirmation], Confirmation]
+) -> None:
+    """Replace the tags of the method `code`, which come from the shared point and both roles."""
+    derive = code._derive_tags
+    patch.setattr(
+        code,
+        "_derive_tags",
+        lambda exchange, terms: change(exchange, terms, derive(exchange, terms)),
+    )
+
+
+def without_comparison(patch: pytest.MonkeyPatch) -> None:
+    """Let a client store a device that says that it knows the client, and ask no one."""
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    patch.setattr(PairingAttempt, "_compare", nothing)

@@ -23,7 +23,7 @@ from peer.pairing.compare import CompareClient
 from peer.pairing.label import Label, LabelClient
 from peer.pairing.methods import Method
 from peer.pairing.sas import SasClient
-from peer.pairing.sides import ClientSide, Session, Terms
+from peer.pairing.sides import ClientSide, RandomBytes, Session, Terms
 from peer.pairing.typed import TypedCode
 
 if TYPE_CHECKING:
@@ -99,16 +99,21 @@ async def opened(device: Device, way: str, *, role: str = "user") -> None:
 
 
 def client_side_of(
-    way: str, session: Session, *, code: str = "", label: Label | None = None
+    way: str,
+    session: Session,
+    *,
+    code: str = "",
+    label: Label | None = None,
+    random_bytes: RandomBytes = secrets.token_bytes,
 ) -> ClientSide:
     """The client's side for a way of pairing."""
     if way in {Method.CODE, PRINTED}:
-        return CodeClient(session, TypedCode.parse_untrusted(code), secrets.token_bytes)
+        return CodeClient(session, TypedCode.parse_untrusted(code), random_bytes)
     if way == Method.LABEL:
         assert label is not None
         return LabelClient(session, label)
     if way == Method.SAS:
-        return SasClient(secrets.token_bytes)
+        return SasClient(random_bytes)
     return ButtonClient() if way == Method.BUTTON else CompareClient()
 
 
@@ -132,13 +137,21 @@ class Run:
 
     @classmethod
     async def of(
-        cls, caller: Caller, bearer: LabelledDevice, way: str, *, code: str = "", name: str = "anna"
+        cls,
+        caller: Caller,
+        bearer: LabelledDevice,
+        way: str,
+        *,
+        code: str = "",
+        name: str = "anna",
+        random_bytes: RandomBytes = secrets.token_bytes,
     ) -> Run:
         session = await session_of(caller)
         code = code or bearer.code_for(way)
-        return cls(
-            caller, session, client_side_of(way, session, code=code, label=bearer.label), name
+        side = client_side_of(
+            way, session, code=code, label=bearer.label, random_bytes=random_bytes
         )
+        return cls(caller, session, side, name)
 
     @property
     def path(self) -> str:

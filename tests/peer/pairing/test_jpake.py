@@ -20,6 +20,7 @@ from peer.pairing.errors import Misuse
 from peer.pairing.jpake import EcJpake, Fault, JpakeError, unavailable
 from peer.pairing.schnorr import Reader
 from peer.pairing.typed import stretched
+from tests.kit.internals import secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -321,7 +322,7 @@ def test_no_step_is_possible_after_a_failed_one() -> None:
     expect_failure(us.read_round_two, truncated, fault=Fault.MALFORMED)
     expect_failure(us.read_round_two, *given["read_round_two"])
     expect_failure(us.shared_point)
-    assert not us._secrets
+    assert not secrets_of(us)
     us, given = begun("client", 1)
     expect_failure(us.read_round_one, b"", fault=Fault.MALFORMED)
     expect_failure(us.read_round_one, *given["read_round_one"])
@@ -365,7 +366,7 @@ def test_public_points_require_their_round_to_be_complete() -> None:
 
 def test_a_finished_exchange_keeps_no_secrets() -> None:
     us, _ = begun("client", 4)
-    assert not us._secrets
+    assert not secrets_of(us)
     assert repr(us).startswith("<peer.pairing.jpake.EcJpake object")
     assert "48219930" not in repr(EcJpake("client", b"48219930", random_bytes=urandom).__dict__)
 
