@@ -40,11 +40,11 @@ class Invites:
 
     def __init__(self, device: DeviceThread, owner: Path) -> None:
         self.device = device
-        self._owner = owner
+        self.owner = owner
 
     def make(self, *hints: str, name: str = "mia", **options: Any) -> str:
         """The text of a new invite; the default hint is the device's address."""
-        with BlockingClient(home=self._owner, look=no_adverts) as client:
+        with BlockingClient(home=self.owner, look=no_adverts) as client:
             made = client.connect("kitchen").iam.invite(name, **options)
         return self.with_hints(made.token, *(hints or (self.address,)))
 
@@ -356,7 +356,7 @@ async def test_used_withdrawn_and_forged_invites_are_refused(invites: Invites, m
     used = invites.make()
     await mia.redeem(used)
     withdrawn = invites.make(name="leo")
-    with BlockingClient(home=invites._owner, look=no_adverts) as client:
+    with BlockingClient(home=invites.owner, look=no_adverts) as client:
         iam = client.connect("kitchen").iam
         await asyncio.to_thread(iam.withdraw, iam.invites()[0].id)
     token, signed = invite.read_untrusted(invites.make(name="ida"))

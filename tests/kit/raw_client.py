@@ -57,12 +57,15 @@ class RawClient:
     @classmethod
     async def connect(cls, address: Address, identity: Identity | None = None) -> Self:
         """Complete a handshake with a server."""
-        client = CoapsClient(identity or Identity.create())
-        raw = cls(client)
-        layer_of(client).message_received = raw._heard  # type: ignore[method-assign, assignment]
-        connection = await client.connect(address, pinned=None, timeout=TIMEOUT_SECONDS)
-        raw._association = association_of(connection)
+        raw = cls(CoapsClient(identity or Identity.create()))
+        await raw.open(address)
         return raw
+
+    async def open(self, address: Address) -> None:
+        """Open the session. Only `connect` calls this."""
+        layer_of(self.client).message_received = self._heard  # type: ignore[method-assign, assignment]
+        connection = await self.client.connect(address, pinned=None, timeout=TIMEOUT_SECONDS)
+        self._association = association_of(connection)
 
     def _heard(self, _association: Association, data: bytes) -> None:
         found = outline_untrusted(data, DEFAULT_LIMITS)
