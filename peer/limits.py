@@ -69,7 +69,8 @@ class Limits:
     exchange_seconds: float = 247.0  # EXCHANGE_LIFETIME (RFC 7252 §4.8.2)
     announced_addresses: int = 64  # addresses that a client tries because they were announced
     announced_addresses_each: int = 8  # and of one advert
-    observations_per_session: int = 32  # observations and pending requests of one session
+    requests_per_session: int = 32  # requests in progress of one session
+    observations_per_session: int = 32  # observations of one session
     observations_per_key: int = 32  # observations of one key over all its sessions
     cbor_depth: int = 32  # nesting of received CBOR
     json_depth: int = 32  # and of received JSON
@@ -138,6 +139,18 @@ ADDRESS_SETTLE_SECONDS: Final = 1.0
 ANNOUNCEMENT_REPEAT_SECONDS: Final = 1.2
 """When an announcement is repeated (RFC 6762 §8.3)."""
 
+BODY_BEGIN_SECONDS: Final = 0.25
+"""How long the next notification waits for the client to fetch the second block of the last one."""
+BODY_PAUSE_SECONDS: Final = 3.0
+"""And for each further block: one lost datagram and its retransmission."""
+NOTIFICATION_IDS: Final = 8
+"""Message IDs of an observation's last notifications, by which a client may reject it."""
+ETAG_BYTES: Final = 8
+"""The longest ETag (RFC 7252 §5.10.6)."""
+NOTIFICATION_ORDER_SECONDS: Final = 128.0
+"""Time after which a client takes any notification for newer than the last one (RFC 7641 §3.4)."""
+BODY_FETCHES: Final = 5
+"""Attempts of a client to fetch the body of one notification."""
 RETRY_SECONDS: Final = 5
 """Max-Age of a 4.29 response: when a retry may succeed (RFC 8516)."""
 MAX_PROBLEM_TEXT_BYTES: Final = 450

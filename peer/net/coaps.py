@@ -20,6 +20,7 @@ import aiocoap
 from aiocoap import error as coap_error
 from aiocoap import interfaces
 from aiocoap.numbers.types import ACK, RST
+from aiocoap.pipe import Pipe
 
 from peer.errors import Malformed
 from peer.limits import Limits
@@ -32,7 +33,7 @@ from peer.net.aiocoap_seam.managers import (
 from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.association import Association
 from peer.net.outline import TooLarge, outline_untrusted
-from peer.net.remote import CoapsRemote
+from peer.net.remote import CoapsRemote, ObserveNumbers
 
 if TYPE_CHECKING:
     pass
@@ -79,7 +80,8 @@ class CoapsLayer(interfaces.MessageInterface):
         self._is_closing = False
         self.closed = False
         self.remotes: dict[Association, CoapsRemote] = {}
-        tokens = BoundedTokenManager(self.context)
+        self._tokens = tokens = BoundedTokenManager(self.context)
+        self._observe_numbers = ObserveNumbers(self.context.loop.time)
         self._messages = BoundedMessageManager(tokens, limits)
         self._messages.message_interface = self
         tokens.token_interface = self._messages
@@ -95,7 +97,8 @@ class CoapsLayer(interfaces.MessageInterface):
             number=self._numbers,
             interface=self._interface_name(association.ifindex),
             limits=self._limits,
-            acknowledged=self._messages.acknowledged,
+            numbers=self._observe_numbers,
+            delivered=self._messages.delivered,
         )
 
     def message_received(self, association: Association, message: bytes) -> None:
@@ -182,10 +185,26 @@ class CoapsLayer(interfaces.MessageInterface):
         await self._all_ended.wait()
         await self.context.shutdown()
 
+    # -- for this side's requests ---------------------------------------------------------------
+
+    def send_request(self, pipe: Pipe) -> None:
+        """Send a request; its responses, or an error, come through the pipe."""
+        self._tokens.request(pipe)
+
+    def register_again(self, observing: aiocoap.Message) -> None:
+        """Send the request of a running observation again; its response is a notification."""
+        if not self.closed and observing.remote.association.established:
+            self._messages.register_again(observing)
+
     def deregister(self, observing: aiocoap.Message) -> None:
         """End an observation that this side began with the request `observing`."""
-        if not self.closed:
+        if not self.closed and observing.remote.association.established:
             self._messages.deregister(observing)
+
+    async def ping(self, remote: CoapsRemote) -> None:
+        """Send a ping and wait for its answer, which may never come."""
+        if not self.closed:
+            await self._messages.ping(remote)
 
     # -- aiocoap's MessageInterface -------------------------------------------------------------
 

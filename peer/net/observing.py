@@ -1,11 +1,12 @@
-"""Observation of a resource on the server's side (RFC 7641), with one notification pending.
+"""Observation of a resource on the server's side (RFC 7641), with one notification under way.
 
 aiocoap renders and queues a notification for each change, whether or not the previous one has
-arrived. A client that is slow or does not acknowledge then costs work and memory at each change.
-Here a notification is rendered when it can be sent: no other one of the session is pending, and the
-last one was acknowledged (§4.5.2). It covers all changes up to then. Notifications are always
-confirmable, since only an acknowledgement shows that the client still exists (§4.5 leaves the
-choice to the server).
+arrived. A client that is slow or does not acknowledge then costs work and memory at each change,
+and gets old states. Here a notification is rendered when it can be sent: no other one of the
+session is pending, the last one was acknowledged, and its body was fetched if it is sent in blocks.
+It covers all changes up to then. When a notification would be sent again and the state has changed,
+the new state takes its place (§4.5.2). Notifications are always confirmable, since only an
+acknowledgement shows that the client still exists (§4.5 leaves the choice to the server).
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import aiocoap
 from aiocoap import interfaces
 from aiocoap.numbers.codes import Code
+from aiocoap.numbers.constants import TransportTuning
 from aiocoap.pipe import Pipe
 
 from peer.net.aiocoap_seam.blocks import Build
@@ -45,6 +47,11 @@ class Observation:
         self.is_last = self.is_last or is_last
         self._changed.set()
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether there is a change that was not taken yet."""
+        return self._changed.is_set()
+
     async def changed(self) -> None:
         """Wait for a change that was not taken yet."""
         await self._changed.wait()
@@ -68,6 +75,7 @@ async def observe(
     *,
     decide: Callable[[], None],
     in_blocks: Callable[[Build], Awaitable[aiocoap.Message]],
+    fetched: Callable[[], Awaitable[None]],
 ) -> None:
     """Respond to a request with the Observe option, and to each change, until the last response.
 
@@ -77,6 +85,7 @@ async def observe(
         decide: raises an error to end the observation. It is called before a response is rendered,
             and before it is sent.
         in_blocks: renders a response, and returns its first block.
+        fetched: waits until the client has the other blocks, or stops fetching them.
     """
     remote: CoapsRemote = pipe.request.remote
 
@@ -84,35 +93,44 @@ async def observe(
         response: aiocoap.Message = await resource.render(pipe.request)
         return response
 
+    async def send(
+        build: Build, *, tuning: TransportTuning | None = None, is_ending: bool | None = None
+    ) -> aiocoap.Message | None:
+        """Send a response; return it if others can follow."""
+        answer = await in_blocks(build)
+        decide()
+        ends = observation.is_last if is_ending is None else is_ending
+        is_last = ends or not observation.is_accepted or not answer.code.is_successful()
+        if not is_last:
+            answer.opt.observe = remote.numbers.next()
+        if tuning is not None:
+            answer.transport_tuning = tuning
+        pipe.add_response(answer, is_last=is_last)
+        return None if is_last else answer
+
+    async def delivered(answer: aiocoap.Message) -> TransportTuning | None:
+        return await remote.delivered(answer, is_stale=lambda: observation.has_changed)
+
     observation = Observation()
     await resource.add_observation(pipe.request, observation)
     try:
-        answer = await in_blocks(render)
-        decide()
-        is_last = (
-            not observation.is_accepted or observation.is_last or not answer.code.is_successful()
-        )
-        _send(pipe, answer, remote, is_last=is_last)
-        while not is_last:
-            await observation.changed()
+        sent = await send(render)
+        remaining = await delivered(sent) if sent else None
+        while sent:
+            if remaining is None:
+                await observation.changed()
+                await fetched()
             async with remote.notifying:
                 decide()
-                prepared, is_last = observation.take(), observation.is_last
-                answer = await in_blocks(render if prepared is None else _always(prepared))
-                decide()
-                is_last = is_last or not answer.code.is_successful()
-                answer.transport_tuning = aiocoap.Reliable()
-                _send(pipe, answer, remote, is_last=is_last)
-                if not is_last:
-                    await remote.acknowledged(answer)
+                prepared, is_ending = observation.take(), observation.is_last
+                sent = await send(
+                    render if prepared is None else _always(prepared),
+                    tuning=remaining or aiocoap.Reliable(),
+                    is_ending=is_ending,
+                )
+                remaining = await delivered(sent) if sent else None
     finally:
         observation.end()
-
-
-def _send(pipe: Pipe, answer: aiocoap.Message, remote: CoapsRemote, *, is_last: bool) -> None:
-    if not is_last:
-        answer.opt.observe = remote.next_observe_number()
-    pipe.add_response(answer, is_last=is_last)
 
 
 def _always(message: aiocoap.Message) -> Build:

@@ -1,11 +1,14 @@
 """A DTLS session as a remote of aiocoap, and as the identity of a request's sender."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import aiocoap
 from aiocoap import interfaces
+from aiocoap.numbers.constants import TransportTuning
 from aiocoap.util import hostportjoin
 
 from peer.errors import Unreachable
@@ -18,6 +21,7 @@ from peer.net.locality_verdict import LocalityVerdict
 
 _BLOCK_SIZE_EXP = 6  # blocks of 1024 bytes
 _OBSERVE_NUMBERS = 1 << 24  # RFC 7641 §3.4
+_OBSERVE_TICKS = 1000  # per second, less than 2^15 (RFC 7641 §4.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,32 @@ class PeerIdentity:
     extended_master_secret: bool
 
 
+class ObserveNumbers:
+    """Values of the Observe option, for all observations of a server.
+
+    They follow a clock (RFC 7641 §4.4), so they also increase from one session of a client to the
+    next, and over a restart of the server. `now` returns monotonic seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._last = 0
+
+    def next(self) -> int:
+        """Return a number that is newer than all before."""
+        self._last = max(self._last + 1, int(self._now() * _OBSERVE_TICKS))
+        return self._last % _OBSERVE_NUMBERS
+
+
+class Delivered(Protocol):
+    """Waits for the acknowledgement of a message; see `BoundedMessageManager.delivered`."""
+
+    def __call__(
+        self, message: aiocoap.Message, *, is_stale: Callable[[], bool]
+    ) -> Awaitable[TransportTuning | None]:
+        """Return None once it is acknowledged, or the attempts of the message to send instead."""
+
+
 class CoapsRemote(interfaces.EndpointAddress):
     """A DTLS association as a remote of aiocoap. Two sessions of one peer are two remotes.
 
@@ -45,7 +75,8 @@ class CoapsRemote(interfaces.EndpointAddress):
         number: its ID.
         interface: the name of the interface that received its first datagram.
         limits: the limits of this side.
-        acknowledged: waits until a confirmable message to this remote is acknowledged.
+        numbers: the values of the Observe option.
+        delivered: waits until a confirmable message to this remote is acknowledged or replaced.
     """
 
     scheme = "coaps"
@@ -60,30 +91,25 @@ class CoapsRemote(interfaces.EndpointAddress):
         number: int,
         interface: str,
         limits: Limits,
-        acknowledged: Callable[[aiocoap.Message], Awaitable[None]],
+        numbers: ObserveNumbers,
+        delivered: Delivered,
     ) -> None:
         self.association = association
         self.number = number
         self.interface = interface
-        self.acknowledged = acknowledged
+        self.numbers = numbers
+        self.delivered = delivered
         #: Unfinished block transfers. `GuardedSite` stores them here; they end with the session.
         self.blocks: object = None
         self.recent = RecentRequests(limits)
-        #: Tokens of the peer's running requests and observations.
+        #: Tokens of the peer's running requests.
         self.under_way: set[bytes] = set()
+        #: Tokens of its observations, with the Message IDs of their last notifications.
+        self.observing: dict[bytes, deque[int]] = {}
         #: Held while a notification is not acknowledged: one at a time (NSTART, RFC 7252 §4.7).
         self.notifying = asyncio.Lock()
-        self._observe_number = 0
-
-    def next_observe_number(self) -> int:
-        """Return the value of the next Observe option.
-
-        It increases over all observations of the session, also for one that is registered again
-        under the same token (RFC 7641 §4.4).
-        """
-        number = self._observe_number
-        self._observe_number = (number + 1) % _OBSERVE_NUMBERS
-        return number
+        #: Held while this side fetches the body of a notification.
+        self.fetching = asyncio.Lock()
 
     @property
     def peer(self) -> PeerIdentity:

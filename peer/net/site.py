@@ -19,13 +19,13 @@ import aiocoap
 from aiocoap import error as coap_error
 from aiocoap import interfaces
 from aiocoap.blockwise import IncompleteException
-from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.pipe import Pipe
 
 from peer.identity import Fingerprint
 from peer.limits import RETRY_SECONDS, Limits
 from peer.net.aiocoap_seam.blocks import RequestBodies, ResponseBlocks
+from peer.net.aiocoap_seam.managers import is_registration
 from peer.net.observing import observe
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote, peer_of
@@ -140,10 +140,8 @@ class GuardedSite(interfaces.ObservableResource):
                 "`/.well-known/core` lists the resources.",
             )
         pipe.request = request.copy(uri_path=path[len(at) :])
-        # Only a GET can be observed (RFC 7641 §2): other methods would run again at each change.
-        observes = request.code is Code.GET and request.opt.observe == 0
         try:
-            if observes and isinstance(resource, interfaces.ObservableResource):
+            if is_registration(request) and isinstance(resource, interfaces.ObservableResource):
                 await self._observe(pipe, resource, request, path)
             else:
                 await self._answer_in_blocks(pipe, resource, request)
@@ -174,6 +172,7 @@ class GuardedSite(interfaces.ObservableResource):
                 resource,
                 decide=lambda: self._authorise(request, path, resource),
                 in_blocks=lambda build: responses.block_of(request, build),
+                fetched=lambda: responses.fetched(request),
             )
 
     @contextmanager

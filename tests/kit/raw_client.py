@@ -38,7 +38,7 @@ def message(
     )
     wanted = [(_URI_PATH, one.encode()) for one in path] + list(options)
     if observe is not None:
-        wanted.append((_OBSERVE, b"" if observe == 0 else bytes([observe])))
+        wanted.append((_OBSERVE, observe.to_bytes((observe.bit_length() + 7) // 8)))
     for option, value in wanted:
         made.opt.add_option(OptionNumber(option).create_option(decode=value))
     return bytes(made.encode())

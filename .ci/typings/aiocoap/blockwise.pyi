@@ -6,6 +6,8 @@ from aiocoap.message import Message
 
 _BlockKey: TypeAlias = tuple[object, ...]
 
+def _extract_block_key(message: Message) -> _BlockKey: ...
+
 class IncompleteException(ConstructionRenderableError): ...
 
 class Block1Spool:

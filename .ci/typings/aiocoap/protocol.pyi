@@ -1,6 +1,7 @@
 import abc
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from logging import Logger
 from typing import Self
 
 from aiocoap.interfaces import Resource
@@ -9,6 +10,7 @@ from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 
 class Context(metaclass=abc.ABCMeta):
+    log: Logger
     loop: asyncio.AbstractEventLoop
     request_interfaces: list[TokenManager]
     def __init__(

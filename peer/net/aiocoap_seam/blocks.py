@@ -1,15 +1,22 @@
 """aiocoap's reassembly of bodies sent in blocks (RFC 7959), bounded in number and bytes."""
 
+import asyncio
+import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from hashlib import blake2b
 
 import aiocoap
 from aiocoap import error as coap_error
-from aiocoap.blockwise import Block1Spool, Block2Cache, IncompleteException
+from aiocoap.blockwise import Block1Spool, Block2Cache, IncompleteException, _extract_block_key
+from aiocoap.numbers.codes import Code
 from aiocoap.optiontypes import BlockOption
 
 from peer.bounded_dict import BoundedDict
-from peer.limits import Limits
+from peer.limits import BODY_BEGIN_SECONDS, BODY_PAUSE_SECONDS, ETAG_BYTES, Limits
 from peer.net.problem import ProblemError
+
+_log = logging.getLogger(__name__)
 
 _SZX_RESERVED = 7  # RFC 7959 §2.2; it has a meaning only with CoAP over TCP
 
@@ -70,12 +77,34 @@ class RequestBodies(Block1Spool):
         return whole
 
 
+class AnswerTooLargeError(coap_error.ConstructionRenderableError):
+    """A resource's answer is longer than a client accepts. The client gets 5.00."""
+
+    code = Code.INTERNAL_SERVER_ERROR
+
+
+class _Transfer:
+    """A body of which a block was sent. `until` is when it counts as abandoned."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.has_advanced = asyncio.Event()
+
+
 class ResponseBlocks(Block2Cache):
-    """Half-sent responses, bounded in number and bytes."""
+    """Half-sent responses, bounded in number and bytes.
+
+    Each has an ETag, so that a client notices when the blocks that it gets are of different states
+    (RFC 7959 §2.4). aiocoap sets none.
+    """
 
     def __init__(self, limits: Limits) -> None:
         super().__init__()
+        self._limits = limits
         self._completes = self._bounded = _bounded(limits)
+        self._transfers: BoundedDict[tuple[object, ...], _Transfer] = BoundedDict(
+            limits.block_assemblies
+        )
 
     @property
     def held_bytes(self) -> int:
@@ -85,16 +114,54 @@ class ResponseBlocks(Block2Cache):
     async def block_of(self, request: aiocoap.Message, build: Build) -> aiocoap.Message:
         """Return the block of a response that a request asks for, or all of it if it fits.
 
-        Raises an error that aiocoap answers with 4.00 or 4.08.
+        Raises an error that aiocoap answers with 4.00, 4.08 or 5.00.
         """
         block = request.opt.block2
         _require_size(block)
         try:
-            return await self.extract_or_insert(request, build)
+            answer = await self.extract_or_insert(request, lambda: self._tagged(request, build))
         except coap_error.BadRequest as error:
             if block is None or block.block_number == 0:
                 raise  # raised by the handler
             raise _bad_block("the answer has no such block") from error
+        self._note(request, answer.opt.block2)
+        return answer
+
+    async def fetched(self, request: aiocoap.Message) -> None:
+        """Wait until the client has the last response to `request`, or stops fetching it.
+
+        A newer response takes the place of the stored one, so a body that changes faster than it
+        is transferred would never arrive.
+        """
+        loop = asyncio.get_running_loop()
+        key = _extract_block_key(request)
+        while (transfer := self._transfers.get(key)) and loop.time() < transfer.until:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(transfer.until):
+                    await transfer.has_advanced.wait()
+
+    async def _tagged(self, request: aiocoap.Message, build: Build) -> aiocoap.Message:
+        answer = await build()
+        size, most = len(answer.payload), self._limits.answer_body_bytes
+        if size > most:
+            path = "/".join(request.opt.uri_path)
+            _log.error("the answer of /%s has %d bytes; a client accepts %d", path, size, most)
+            raise AnswerTooLargeError
+        block = request.opt.block2
+        fits = size <= request.remote.maximum_payload_size and (block is None or size <= block.size)
+        if not fits and answer.opt.etag is None:
+            answer.opt.etag = blake2b(answer.payload, digest_size=ETAG_BYTES).digest()
+        return answer
+
+    def _note(self, request: aiocoap.Message, sent: BlockOption.BlockwiseTuple | None) -> None:
+        """Note how far the client has come."""
+        key = _extract_block_key(request)
+        previous = self._transfers.pop(key, None)
+        if previous is not None:
+            previous.has_advanced.set()
+        if sent is not None and sent.more:
+            seconds = BODY_PAUSE_SECONDS if sent.block_number else BODY_BEGIN_SECONDS
+            self._transfers[key] = _Transfer(asyncio.get_running_loop().time() + seconds)
 
 
 def _require_size(block: BlockOption.BlockwiseTuple | None) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 
@@ -14,7 +15,8 @@ from aiocoap.numbers.types import ACK, CON, NON, RST
 from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 
-from peer.limits import RETRY_SECONDS, Limits
+from peer.limits import NOTIFICATION_IDS, RETRY_SECONDS, Limits
+from peer.net.aiocoap_seam.deliveries import Delivery, Remaining, fits
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote
 
@@ -25,11 +27,19 @@ class BoundedTokenManager(TokenManager):
     """Counts the running requests of each remote, and notifies every request of an error."""
 
     def process_request(self, request: aiocoap.Message) -> None:
-        """Note the request's token with its remote until the request ends."""
+        """Note the request's token with its remote until the request ends.
+
+        A request with the token of a running one takes its place (RFC 7641 §4.1).
+        """
         super().process_request(request)
         pipe, _ = self.incoming_requests[request.token, request.remote]
-        request.remote.under_way.add(request.token)
-        pipe.on_interest_end(partial(request.remote.under_way.discard, request.token))
+        remote: CoapsRemote = request.remote
+        if is_registration(request):
+            remote.observing[request.token] = deque(maxlen=NOTIFICATION_IDS)
+            pipe.on_interest_end(lambda: remote.observing.pop(request.token, None))
+        else:
+            remote.under_way.add(request.token)
+            pipe.on_interest_end(lambda: remote.under_way.discard(request.token))
 
     def dispatch_error(self, exception: Exception, remote: object) -> None:
         """End every request to and from a remote.
@@ -67,22 +77,49 @@ class BoundedMessageManager(MessageManager):
         self._tuning = TransportTuning()
         self._tuning.ACK_TIMEOUT = limits.ack_timeout_seconds
         self._tuning.MAX_RETRANSMIT = limits.max_retransmit
-        self._unacknowledged: dict[tuple[object, int], asyncio.Future[None]] = {}
+        self._deliveries: dict[tuple[object, int], Delivery] = {}
 
-    async def acknowledged(self, message: aiocoap.Message) -> None:
-        """Wait until a message that was sent is acknowledged.
+    async def delivered(
+        self, message: aiocoap.Message, *, is_stale: Callable[[], bool]
+    ) -> TransportTuning | None:
+        """Wait until a message that was sent is acknowledged, or is to be replaced.
+
+        If `is_stale` when the message would be sent (again), it is not; a newer one takes its place
+        with the remaining attempts (RFC 7641 §4.5.2), which are returned. None: the message was
+        acknowledged, or needs no acknowledgement.
 
         If it never is, or is reset, aiocoap ends the request that it answers, and thereby cancels
-        the caller.
+        the caller. A message whose caller was cancelled is not sent again.
         """
         if message.mtype is not CON:
-            return
+            return None
         key = (message.remote, message.mid)
-        future = self._unacknowledged[key] = self.loop.create_future()
+        delivery = self._deliveries[key] = Delivery(is_stale, self.loop.create_future())
         try:
-            await future
+            return await delivery.outcome
         finally:
-            del self._unacknowledged[key]
+            del self._deliveries[key]
+            self._withdraw(message)
+
+    async def ping(self, remote: CoapsRemote) -> None:
+        """Send an Empty confirmable message and wait for the answer (RFC 7252 §4.3)."""
+        message = aiocoap.Message(_mtype=CON, _mid=self._next_message_id(), code=Code.EMPTY)
+        message.remote = remote
+        self._send_initially(message, lambda: None)
+        await self.delivered(message, is_stale=lambda: False)
+
+    def _withdraw(self, message: aiocoap.Message) -> None:
+        """Stop sending a message."""
+        remote, key = message.remote, (message.remote, message.mid)
+        if not self._active_exchanges:  # none, or the context has ended
+            return
+        if key in self._active_exchanges:
+            self._active_exchanges.pop(key)[1].cancel()
+            self._continue_backlog(remote)
+        elif remote in self._backlogs:
+            self._backlogs[remote][:] = [
+                one for one in self._backlogs[remote] if one[0] is not message
+            ]
 
     def reset(self, remote: CoapsRemote, message_id: int) -> None:
         """Reject a message of a peer (RFC 7252 §4.2)."""
@@ -99,6 +136,10 @@ class BoundedMessageManager(MessageManager):
         message = observing.copy(observe=1, mid=None, mtype=CON)
         super().send_message(message, lambda: None)
 
+    def register_again(self, observing: aiocoap.Message) -> None:
+        """Send the request of a running observation again (RFC 7641 §3.3.1)."""
+        self.send_message(observing.copy(mid=None, mtype=CON), lambda: None)
+
     def send_message(
         self, message: aiocoap.Message, messageerror_monitor: Callable[[], object]
     ) -> Callable[[], None] | None:
@@ -109,7 +150,28 @@ class BoundedMessageManager(MessageManager):
         if message.code.is_request():
             pipe = self.token_manager.outgoing_requests[message.token, message.remote]
             messageerror_monitor = partial(pipe.add_exception, coap_error.MessageError("rejected"))
-        return super().send_message(message, messageerror_monitor)
+        elif not fits(message):
+            self._answer_unsendable(message, messageerror_monitor)
+            return None
+        canceller = super().send_message(message, messageerror_monitor)
+        if message.opt.observe is not None and message.code.is_response():
+            message_ids = message.remote.observing.get(message.token)
+            if message_ids is not None:
+                message_ids.append(message.mid)
+        return canceller
+
+    def _answer_unsendable(self, message: aiocoap.Message, stop: Callable[[], object]) -> None:
+        """Send 5.00 in place of an answer whose options do not fit one datagram, as the last one.
+
+        Blocks divide only the body (RFC 7959), and a record is never divided (RFC 6347 §4.1.1).
+        """
+        request = message.request
+        path = "/".join(request.opt.uri_path) if request is not None else ""
+        _log.error("the answer of /%s does not fit one datagram; it has too many options", path)
+        answer = aiocoap.Message(code=Code.INTERNAL_SERVER_ERROR, _token=message.token)
+        answer.remote, answer.request = message.remote, request
+        super().send_message(answer, lambda: None)
+        self.loop.call_soon(stop)
 
     def _deduplicate_message(self, _message: aiocoap.Message) -> bool:
         return False
@@ -120,32 +182,86 @@ class BoundedMessageManager(MessageManager):
     def _add_exchange(
         self, message: aiocoap.Message, messageerror_monitor: Callable[[], object]
     ) -> None:
-        message.transport_tuning = self._tuning
+        if not isinstance(message.transport_tuning, Remaining):
+            message.transport_tuning = self._tuning
         super()._add_exchange(message, messageerror_monitor)
 
+    def _send_initially(
+        self,
+        message: aiocoap.Message,
+        messageerror_monitor: Callable[[], object] | None = None,
+    ) -> None:
+        """Send a message, unless it became stale while it waited behind another one."""
+        delivery = self._stale(message)
+        if delivery is None:
+            super()._send_initially(message, messageerror_monitor)
+        else:
+            delivery.replace(message.transport_tuning)
+
+    def _retransmit(
+        self, message: aiocoap.Message, timeout: float, retransmission_counter: int
+    ) -> None:
+        """Retransmit a message, unless it is stale: a newer one has the remaining attempts."""
+        delivery = self._stale(message)
+        left = message.transport_tuning.MAX_RETRANSMIT - retransmission_counter
+        if delivery is None or left <= 0:
+            super()._retransmit(message, timeout, retransmission_counter)
+            return
+        self._active_exchanges.pop((message.remote, message.mid))[1].cancel()
+        delivery.replace(Remaining(2 * timeout, left - 1))
+        self._continue_backlog(message.remote)
+
+    def _stale(self, message: aiocoap.Message) -> Delivery | None:
+        if message.mtype is not CON:
+            return None
+        delivery = self._deliveries.get((message.remote, message.mid))
+        return delivery if delivery is not None and delivery.is_stale() else None
+
     def _remove_exchange(self, message: aiocoap.Message) -> None:
+        """Note that a message was acknowledged or reset.
+
+        A reset of any notification ends its observation (RFC 7641 §3.6): also of one that needs no
+        acknowledgement, or was replaced. aiocoap knows only those that are not acknowledged yet.
+        """
+        if message.mtype is RST:
+            self._rejected(message.remote, message.mid)
         super()._remove_exchange(message)
-        waiting = self._unacknowledged.get((message.remote, message.mid))
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+        delivery = self._deliveries.get((message.remote, message.mid))
+        if delivery is not None:
+            delivery.replace(None)
+
+    def _rejected(self, remote: CoapsRemote, message_id: int) -> None:
+        for token, message_ids in list(remote.observing.items()):
+            if message_id in message_ids:
+                self.token_manager.incoming_requests[token, remote][1]()
 
     def _process_request(self, request: aiocoap.Message) -> None:
         """Refuse a request beyond the bound of its session.
 
-        Running requests, observations, and answers that wait for the acknowledgement of an earlier
-        one count.
+        Answers that wait for the acknowledgement of an earlier one count as requests. Observations
+        have a bound of their own, so that they do not block requests.
         """
         remote: CoapsRemote = request.remote
-        busy = len(remote.under_way) + len(self._backlogs.get(remote, ()))
-        if busy >= self._limits.observations_per_session and request.token not in remote.under_way:
+        waiting = len(self._backlogs.get(remote, ()))
+        if request.token in remote.under_way or request.token in remote.observing:
+            is_full = False  # it takes the place of the other one
+        elif is_registration(request):
+            is_full = (
+                len(remote.observing) >= self._limits.observations_per_session
+                or waiting >= self._limits.requests_per_session
+            )
+        else:
+            is_full = len(remote.under_way) + waiting >= self._limits.requests_per_session
+        if is_full:
             self._refuse(request)
         else:
             super()._process_request(request)
 
     def _refuse(self, request: aiocoap.Message) -> None:
+        kind = "observations" if is_registration(request) else "requests"
         answer = ProblemError(
             "too-many",
-            "too many requests and observations on this session",
+            f"too many {kind} on this session",
             "End some of them first.",
             max_age=RETRY_SECONDS,
         ).to_message()
@@ -153,6 +269,11 @@ class BoundedMessageManager(MessageManager):
         answer.mtype = ACK if request.mtype is CON else NON
         answer.mid = request.mid if request.mtype is CON else self._next_message_id()
         self._send_initially(answer)
+
+
+def is_registration(request: aiocoap.Message) -> bool:
+    """Whether a request asks to observe: other methods than GET cannot (docs/protocol.md §2.5)."""
+    return request.code is Code.GET and request.opt.observe == 0
 
 
 class _Rendering(Awaitable[None]):

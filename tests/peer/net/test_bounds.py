@@ -205,9 +205,9 @@ async def test_unknown_numbers_from_a_device_allocate_no_memory(
     served = await serve()
     connection = await caller.connect(served.address, pinned=None)
     stream = connection.observe(get("value"))
-    await anext(stream)
+    latest = (await anext(stream)).opt.observe or 0
     (remote,) = remotes_of(served.server)
-    (token,) = remote.under_way
+    (token,) = remote.observing
     before = known_numbers()
     messages = [
         message(
@@ -215,7 +215,7 @@ async def test_unknown_numbers_from_a_device_allocate_no_memory(
             number=number,
             token=token,
             mtype=1,
-            observe=1 + number,
+            observe=latest + 1 + number,
             options=unknown_options(number),
             payload=b"%d" % number,
         )
@@ -305,7 +305,7 @@ async def test_responses_queued_behind_an_acknowledgement_are_bounded(serve: Any
 
     A client whose queue is full is refused with 4.29.
     """
-    served = await serve(limits=Limits(observations_per_session=4))
+    served = await serve(limits=Limits(requests_per_session=4))
     gate = asyncio.Event()
 
     async def render_get(_request: aiocoap.Message) -> aiocoap.Message:

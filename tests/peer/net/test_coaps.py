@@ -27,6 +27,7 @@ from tests.kit.internals import (
     remotes_of,
     repeats_kept_by_aiocoap,
 )
+from tests.kit.waiting import until
 
 
 def get(*path: str) -> aiocoap.Message:
@@ -232,11 +233,30 @@ async def test_observations_of_one_session_are_bounded(serve: Any, caller: Coaps
     streams = [connection.observe(get("value")) for _ in range(3)]
     for stream in streams:
         await next_payload(stream)
-    refused = await connection.request(get("echo"))
+    refused = await anext(connection.observe(get("value")))
     assert refused.code is Code.TOO_MANY_REQUESTS
     assert refused.opt.max_age == 5
+    for _ in range(5):  # requests have a bound of their own
+        assert (await connection.request(get("echo"))).code is Code.CONTENT
     for stream in streams:
         await stream.aclose()
+
+
+async def test_requests_in_progress_of_one_session_are_bounded(
+    serve: Any, caller: CoapsClient
+) -> None:
+    served = await serve(limits=Limits(requests_per_session=3))
+    connection = await caller.connect(served.address, pinned=None)
+    waiting = [asyncio.ensure_future(connection.request(get("late"))) for _ in range(3)]
+    await until(lambda: served.late.asked == 3)
+    refused = await connection.request(get("echo"))
+    assert (refused.code, refused.opt.max_age) == (Code.TOO_MANY_REQUESTS, 5)
+    stream = connection.observe(get("value"))  # observations have a bound of their own
+    assert (await anext(stream)).code is Code.CONTENT
+    served.late.due.set()
+    for one in waiting:
+        assert (await one).payload == b"better late"
+    await stream.aclose()
 
 
 async def test_bytes_that_are_not_coap_are_dropped_and_counted(

@@ -1,5 +1,6 @@
 class TransportTuning:
     ACK_TIMEOUT: float
+    ACK_RANDOM_FACTOR: float
     MAX_RETRANSMIT: int
     reliability: bool | None
 
