@@ -30,6 +30,7 @@ from client_app.limits import (
 from client_app.models import Whoami
 from peer.errors import ObservationEnded, PeerError, TimedOut, Unreachable, UsageError
 from peer.net.connection import CoapsConnection
+from peer.net.notifications import NotificationStream
 
 _REPEATABLE: Final = frozenset({Code.GET, Code.PUT, Code.DELETE})
 _DEFAULT_MAX_AGE: Final = 60  # seconds (RFC 7252 §5.10.5)
@@ -141,7 +142,7 @@ class DeviceSession:
 
     async def _next(
         self,
-        stream: AsyncGenerator[aiocoap.Message, None],
+        stream: NotificationStream,
         connection: CoapsConnection,
         timeout: float | None,
     ) -> aiocoap.Message | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
 
 import aiocoap
 from aiocoap import error as coap_error
@@ -10,12 +9,13 @@ from aiocoap.protocol import BlockwiseRequest
 
 from peer.dtls import records
 from peer.dtls.session import DtlsSession
-from peer.errors import HandshakeFailed, Malformed, ObservationEnded, TimedOut, Unreachable
+from peer.errors import HandshakeFailed, Malformed, TimedOut, Unreachable
 from peer.limits import Limits
 from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.coaps import CoapsLayer
 from peer.net.datagram import Datagram, Net
+from peer.net.notifications import NotificationStream
 from peer.net.remote import CoapsRemote, PeerIdentity
 
 
@@ -141,35 +141,42 @@ class CoapsConnection:
         request = self._context.request(message)
         return await self._answer(request, timeout=timeout)
 
-    async def observe(self, message: aiocoap.Message) -> AsyncGenerator[aiocoap.Message, None]:
-        """Observe a resource (RFC 7641): yield the first response, then each notification.
+    def observe(self, message: aiocoap.Message) -> NotificationStream:
+        """Observe a resource (RFC 7641): iterate over its present state and each new one.
 
-        It ends if the device ends the observation; an error response is yielded last. Raises
-        `ObservationEnded` when the session has ended.
+        States that are not read in time are left out. The iterator ends if the device ends the
+        observation; an error response is the last one. It raises `ObservationEnded` when the
+        session has ended.
         """
         message.opt.observe = 0
         message.remote = self._remote
-        request = self._context.request(message)
-        observation = request.observation
-        assert observation is not None, "the request has the Observe option"
+        return NotificationStream(message, layer=self._layer, ask=self._block, limits=self._limits)
+
+    async def ping(self, *, timeout: float) -> bool:
+        """Return whether the device answers a ping (RFC 7252 §4.3) within `timeout` seconds."""
+        if not self.is_open:
+            return False
         try:
-            yield await self._answer(request, timeout=None)
-            async for notification in observation:
-                yield notification
-        except (Unreachable, coap_error.NetworkError) as error:
-            raise ObservationEnded(
-                f"the observation has ended: {error}",
-                advice="Request the resource again to see the reason.",
-            ) from error
-        finally:
-            if not observation.cancelled:
-                observation.cancel()
-                if message.token and self.is_open:
-                    self._layer.deregister(message)
+            async with asyncio.timeout(timeout):
+                await self._layer.ping(self._remote)
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the last message of the device."""
+        return asyncio.get_running_loop().time() - self._remote.association.last_seen
 
     async def close(self) -> None:
         """End the session. Safe to repeat."""
         self._link.close()
+
+    async def _block(self, message: aiocoap.Message) -> aiocoap.Message:
+        """Send a request for one block of a response."""
+        message.remote = self._remote
+        request = self._context.request(message, handle_blockwise=False)
+        return await self._answer(request, timeout=None)
 
     async def _answer(self, request: BlockwiseRequest, *, timeout: float | None) -> aiocoap.Message:
         try:

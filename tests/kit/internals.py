@@ -175,6 +175,12 @@ def partial_transfers() -> int:
     return sum(len(getattr(one, "_items", one)) for one in kept)
 
 
+def forget_answers(server: CoapsServer) -> None:
+    """Drop the answers of which a server has sent some blocks, as if others had displaced them."""
+    for remote in remotes_of(server):
+        remote.blocks.responses._completes.clear()
+
+
 def queued_origins(attempts: ConnectionAttempts) -> int:
     """The number of origins whose addresses wait to be tried; a search ends without them."""
     return len(attempts._waiting)

@@ -12,7 +12,7 @@ from peer.identity import Identity
 from peer.limits import BODY_PAUSE_SECONDS, Limits
 from peer.net.client import CoapsClient
 from peer.net.remote import ObserveNumbers
-from tests.kit.internals import messages_of, observations_of, remotes_of, unacknowledged
+from tests.kit.internals import observations_of, remotes_of, unacknowledged
 from tests.kit.raw_client import GET, RawClient, message
 from tests.kit.waiting import until
 
@@ -363,6 +363,6 @@ async def test_the_numbers_of_a_client_on_two_sessions_are_shared(
         await raw.until(1)
     first, second = (raw.received[0].opt.observe or 0 for raw in raws)
     assert second > first
-    assert not messages_of(served.server)._deliveries
+    assert not unacknowledged(served.server)
     for raw in raws:
         await raw.close()
