@@ -102,6 +102,11 @@ NETLINK_SECONDS: Final = 1.0
 """How long the kernel may take to answer."""
 NETLINK_DUMPS: Final = 3
 """Attempts to read a table that changes meanwhile."""
+NETLINK_ROUTES: Final = 256
+"""Routes of the main table. If it has more, none of them makes a prefix on-link: reading and
+comparing them would take too long."""
+ON_LINK_BITS: Final = 8
+"""The shortest prefix that can be on-link. A shorter one is a default route or a part of one."""
 TIMER_FLOOR_SECONDS: Final = 0.001
 """The shortest timer of a handshake: one that fires early is set again, but not in a busy loop."""
 DEDUP_WHOLE_BYTES: Final = 256

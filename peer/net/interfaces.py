@@ -1,21 +1,14 @@
-"""The kernel's tables of interfaces and addresses, and a notification when they change.
-
-pyroute2 parses the messages. The netlink socket is opened here, since the blocking interface of
-pyroute2 runs an event loop of its own and cannot be used inside a running one. The kernel answers
-within a millisecond, so that reading a table does not need a task.
-"""
+"""The kernel's tables of interfaces and addresses, and a notification when they change."""
 
 import asyncio
 import ipaddress
-import socket
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from pyroute2.netlink import NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, nlmsg
+from pyroute2.netlink import nlmsg
 from pyroute2.netlink.rtnl import (
     RTM_GETADDR,
     RTM_GETLINK,
@@ -29,19 +22,16 @@ from pyroute2.netlink.rtnl.ifinfmsg import (
     IFF_POINTOPOINT,
     IFF_UP,
 )
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from peer.limits import NETLINK_DUMPS, NETLINK_SECONDS
+from peer.net.netlink import BUFFER_BYTES, dump, open_netlink
+from peer.net.routes import IpNetwork, on_link_routes
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 SYSFS: Final = Path("/sys/class/net")
 """The folder in which kernels before 5.14 show the device behind an interface."""
 
 _ARPHRD_ETHER: Final = 1
-_BUFFER_BYTES: Final = 1 << 16
-"""More than the kernel puts into one part of a dump (32 KiB)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +53,8 @@ class Interface:
     `is_hardware` is true for an Ethernet or Wi-Fi interface of a bus device. `lower` is the index
     of its lower interface, `upper` that of the bridge or bond of which it is a port, and `peer`
     that of the other end of a veth pair; 0 means none in this network namespace. `is_elsewhere` is
-    true if its lower interface or other end is in another network namespace.
+    true if its lower interface or other end is in another network namespace. `routes` are the
+    prefixes of its routes without a gateway, as far as `addresses` do not have them.
     """
 
     index: int
@@ -79,10 +70,14 @@ class Interface:
     peer: int = 0
     is_elsewhere: bool = False
     addresses: tuple[InterfaceAddress, ...] = ()
+    routes: tuple[IpNetwork, ...] = ()
 
     @classmethod
     def from_message(
-        cls, message: nlmsg, addresses: tuple[InterfaceAddress, ...] = ()
+        cls,
+        message: nlmsg,
+        addresses: tuple[InterfaceAddress, ...] = (),
+        routes: frozenset[IpNetwork] = frozenset(),
     ) -> "Interface":
         """Return the interface of a netlink message (RTM_NEWLINK), with these addresses."""
         flags = message["flags"]
@@ -104,6 +99,7 @@ class Interface:
             peer=link if kind == "veth" else 0,
             is_elsewhere=is_elsewhere,
             addresses=addresses,
+            routes=tuple(routes - {address.network for address in addresses}),
         )
 
 
@@ -135,11 +131,16 @@ class InterfaceTable:
 def kernel_table() -> InterfaceTable:
     """Read the tables of this process's network namespace. Raises `OSError`."""
     addresses: dict[int, list[InterfaceAddress]] = {}
-    for message in _dump(RTM_GETADDR):
+    for message in dump(RTM_GETADDR):
         addresses.setdefault(message["index"], []).append(_address(message))
+    routes = on_link_routes()
     return InterfaceTable.of(
-        Interface.from_message(message, tuple(addresses.get(message["index"], ())))
-        for message in _dump(RTM_GETLINK)
+        Interface.from_message(
+            message,
+            tuple(addresses.get(message["index"], ())),
+            routes.get(message["index"], frozenset()),
+        )
+        for message in dump(RTM_GETLINK)
     )
 
 
@@ -164,42 +165,6 @@ def _address(message: nlmsg) -> InterfaceAddress:
     )
 
 
-def _dump(what: int) -> list[nlmsg]:
-    for _ in range(NETLINK_DUMPS):
-        messages = list(_answers(what))
-        if not any(message["header"]["flags"] & NLM_F_DUMP_INTR for message in messages):
-            return messages
-    raise InterruptedError("the interface table changes while it is read")
-
-
-def _answers(what: int) -> Iterator[nlmsg]:
-    with _netlink() as sock:
-        sock.settimeout(NETLINK_SECONDS)
-        # struct nlmsghdr, then a struct ifinfomsg of zeros: every family, every interface
-        sock.send(struct.pack("=IHHII16x", 32, what, NLM_F_REQUEST | NLM_F_DUMP, 1, 0))
-        while True:
-            data, (sender, _) = sock.recvfrom(_BUFFER_BYTES)
-            if sender:  # not the kernel
-                continue
-            for message in MarshalRtnl().parse(data):
-                header = message["header"]
-                if header.get("error") is not None:
-                    raise OSError(f"the kernel refuses its interface table: {header['error']}")
-                if header["type"] == NLMSG_DONE:
-                    return
-                yield message
-
-
-def _netlink(groups: int = 0) -> socket.socket:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    try:
-        sock.bind((0, groups))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
 class InterfaceWatch:
     """Calls `on_change` when an interface or an address is added, removed or changed.
 
@@ -208,7 +173,7 @@ class InterfaceWatch:
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
-        self._sock = _netlink(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
+        self._sock = open_netlink(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
         self._sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._sock.fileno(), self._readable)
@@ -221,7 +186,7 @@ class InterfaceWatch:
 
     def _readable(self) -> None:
         try:
-            self._sock.recv(_BUFFER_BYTES)
+            self._sock.recv(BUFFER_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # ENOBUFS: there were more changes than the kernel stores

@@ -10,8 +10,9 @@ arrived through a router, a tunnel or a forwarded port. The rules, checked in th
    kernels gain new kinds of tunnels. It applies to every interface behind the receiving one: a VLAN
    on a tunnel, a bridge with a tunnel as a port, and a veth pair whose other end is in such a
    bridge are tunnels. An interface that leads to another network namespace cannot be examined.
-3. `prefix`: the source is in an on-link prefix of that interface, by the address table. Routes do
-   not decide: for an interface without routes, the whole Internet counts as on-link.
+3. `prefix`: the source is in an on-link prefix of that interface: that of an address, or of a route
+   without a gateway. A route lookup does not decide: for an interface without routes, it considers
+   the whole Internet on-link.
 4. `destination`: the destination is a unicast address of that interface; Linux also accepts
    datagrams to an address of another interface.
 
@@ -24,11 +25,17 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from peer.limits import INTERFACE_DEPTH, LOCALITY_DOUBT_SECONDS, LOCALITY_TABLE_SECONDS
+from peer.limits import (
+    INTERFACE_DEPTH,
+    LOCALITY_DOUBT_SECONDS,
+    LOCALITY_TABLE_SECONDS,
+    ON_LINK_BITS,
+)
 from peer.net.datagram import Datagram
-from peer.net.interfaces import Interface, InterfaceTable, IpAddress, IpNetwork, kernel_table
+from peer.net.interfaces import Interface, InterfaceTable, IpAddress, kernel_table
 from peer.net.linux_socket import HOP_LIMIT
 from peer.net.locality_verdict import LocalityVerdict, LocalMode
+from peer.net.routes import IpNetwork
 
 LINK_KINDS: Final = frozenset(
     ("bridge", "bond", "team", "vlan", "veth", "macvlan", "macvtap", "ipvlan", "ipvtap", "dsa")
@@ -140,9 +147,9 @@ class Locality:
         if isinstance(source, ipaddress.IPv6Address) and source.is_link_local:
             same = datagram.source.scope == interface.index
             return "" if same else f"{host} is not in the scope of {name}"
-        if any(_is_neighbour(source, address.network) for address in interface.addresses):
+        if _is_on_link(source, interface):
             return ""
-        return f"{host} is not in a prefix of {name}"
+        return f"{host} is not in a prefix of {name}, neither of an address nor of a link route"
 
 
 def _wrong_hop_limit(hop_limit: int | None) -> str:
@@ -207,12 +214,26 @@ def _is_own(source: IpAddress, interface: Interface, table: InterfaceTable) -> b
     return source in table.own
 
 
-def _is_neighbour(source: IpAddress, network: IpNetwork) -> bool:
-    if source not in network:
-        return False
-    if source.version == 6 or network.prefixlen >= 31:
+def _is_on_link(address: IpAddress, interface: Interface) -> bool:
+    """Return whether a unicast address is in a prefix that an interface reaches without a router.
+
+    The routes of an interface that does not resolve neighbours lead through a tunnel: it is a link
+    only because the configuration names it.
+    """
+    networks = [one.network for one in interface.addresses]
+    if interface.resolves_neighbours and not interface.is_point_to_point:
+        networks += interface.routes
+    found = [one for one in networks if one.prefixlen >= ON_LINK_BITS and address in one]
+    return bool(found) and not any(_is_group(address, network) for network in found)
+
+
+def _is_group(address: IpAddress, network: IpNetwork) -> bool:
+    """Return whether an address denotes a group of hosts: multicast, broadcast, or the network."""
+    if address.is_multicast:
         return True
-    return source not in (network.network_address, network.broadcast_address)
+    if address.version == 6 or network.prefixlen >= 31:
+        return False
+    return address in (network.network_address, network.broadcast_address)
 
 
 def _wrong_destination(destination: str, interface: Interface) -> str:

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyroute2 import netns
+from pyroute2.netlink.rtnl import RTM_GETROUTE, rt_type
 
 from peer.net.interfaces import InterfaceTable, kernel_table
-from tests.kit.waiting import TIMEOUT_SECONDS
+from peer.net.netlink import dump
+from tests.kit.waiting import TIMEOUT_SECONDS, block_until
 
 DEVICE_MAC = "02:00:00:00:00:01"
+WIFI_MAC = "02:00:00:00:00:03"
 
 
 def run_command(*command: str) -> None:
@@ -32,6 +35,17 @@ class Namespace:
     def ip(self, *arguments: str) -> None:
         run_command("ip", "-n", self.name, *arguments)
 
+    def batch(self, lines: list[str]) -> None:
+        """Run many `ip` commands in one process."""
+        subprocess.run(
+            ["ip", "-n", self.name, "-batch", "-"],
+            input="\n".join(lines),
+            text=True,
+            check=True,
+            capture_output=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+
     def run(self, *command: str) -> None:
         run_command("ip", "netns", "exec", self.name, *command)
 
@@ -46,6 +60,11 @@ class Namespace:
     def table(self) -> InterfaceTable:
         with self.inside():
             return kernel_table()
+
+    def await_addresses(self, *addresses: str) -> None:
+        """Wait until these addresses receive: the kernel adds their routes in the background."""
+        with self.inside():
+            block_until(lambda: {*addresses} <= _local_routes())
 
     def index(self, interface: str) -> int:
         with self.inside():
@@ -87,6 +106,10 @@ class Namespace:
         return sock
 
 
+def _local_routes() -> set[str]:
+    return {one.get("dst") for one in dump(RTM_GETROUTE) if one["type"] == rt_type["local"]}
+
+
 _numbers = itertools.count()
 
 
@@ -123,6 +146,46 @@ class Namespaces:
     def close(self) -> None:
         for made in self.made:
             subprocess.run(["ip", "netns", "del", made.name], check=False, timeout=TIMEOUT_SECONDS)
+
+
+def add_addresses(namespace: Namespace, interface: str, number: int) -> None:
+    """Give an interface the addresses of that number in the prefixes of these tests."""
+    addresses = {f"192.0.2.{number}": 24, f"2001:db8::{number}": 64, f"fe80::{number}": 64}
+    for address, bits in addresses.items():
+        more = ["nodad"] if ":" in address else ["broadcast", "+"]
+        namespace.ip("addr", "add", f"{address}/{bits}", *more, "dev", interface)
+    namespace.await_addresses(*addresses)
+
+
+@dataclass(frozen=True)
+class TwoLinks:
+    """A device with cable (eth0, 1) and Wi-Fi (wlan0, 3) in one subnet, and a client (eth0, 2).
+
+    The client's interface is a bridge, the switch of that subnet. Its ports are `eth0-port` and
+    `wlan0-port`.
+    """
+
+    device: Namespace
+    client: Namespace
+
+    def resolve(self, address: str, interface: str) -> None:
+        """Make the client send what is for `address` to that interface of the device."""
+        hardware = {"eth0": DEVICE_MAC, "wlan0": WIFI_MAC}[interface]
+        self.client.ip("neigh", "replace", address, "lladdr", hardware, "dev", "eth0")
+
+
+def two_links(namespaces: Namespaces) -> TwoLinks:
+    made = TwoLinks(namespaces.add(), namespaces.add())
+    made.client.ip("link", "add", "eth0", "type", "bridge")
+    made.client.ip("link", "set", "eth0", "up")
+    for number, interface, hardware in ((1, "eth0", DEVICE_MAC), (3, "wlan0", WIFI_MAC)):
+        port = f"{interface}-port"
+        namespaces.join(made.device, made.client, names=(interface, port))
+        made.device.ip("link", "set", interface, "address", hardware)
+        made.client.ip("link", "set", port, "master", "eth0")
+        add_addresses(made.device, interface, number)
+    add_addresses(made.client, "eth0", 2)
+    return made
 
 
 @dataclass(frozen=True)

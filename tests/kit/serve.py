@@ -144,6 +144,8 @@ class Servers:
         keeps_bodies: bool = True,
         body_bytes: BodyBytes | None = None,
         value_text: str = "{}",
+        host: str = HOST,
+        locality: Locality | None = None,
         **options: Any,
     ) -> Served:
         """Start a server with /echo, /late, /value and /who."""
@@ -157,8 +159,8 @@ class Servers:
         server = await CoapsServer.start(
             site,
             identity=self._identity,
-            listen=[(HOST, 0)],
-            locality=Locality(mode=mode, allow_loopback=True),
+            listen=[(host, 0)],
+            locality=locality or Locality(mode=mode, allow_loopback=True),
             limits=limits,
             priority=lambda key: priorities.get(key, SessionPriority.NORMAL),
             **options,

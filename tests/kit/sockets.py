@@ -145,6 +145,17 @@ def udp_packet(source: str, destination: str, port: int, *, hop_limit: int = 255
     return head[:10] + struct.pack("!H", _checksum(head + ends)) + ends + udp
 
 
+def icmp6_packet(source: str, destination: str, message: bytes) -> bytes:
+    """An IPv6 packet with an ICMPv6 message whose checksum is still zero."""
+    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(
+        socket.AF_INET6, destination
+    )
+    size = len(message)
+    checksum = _checksum(ends + struct.pack("!II", size, socket.IPPROTO_ICMPV6) + message)
+    message = message[:2] + struct.pack("!H", checksum) + message[4:]
+    return struct.pack("!IHBB", 6 << 28, size, socket.IPPROTO_ICMPV6, 255) + ends + message
+
+
 def _checksum(data: bytes) -> int:
     total: int = sum(
         struct.unpack(f"!{len(data) // 2 + len(data) % 2}H", data + bytes(len(data) % 2))

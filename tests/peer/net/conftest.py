@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.kit.namespaces import DEVICE_MAC, Lan, Namespaces
+from tests.kit.namespaces import (
+    DEVICE_MAC,
+    Lan,
+    Namespaces,
+    TwoLinks,
+    add_addresses,
+    two_links,
+)
 from tests.kit.sockets import Inbox, Open
 from tests.kit.sockets import udp_packet as make_packet
 
@@ -37,10 +44,13 @@ def lan(namespaces: Namespaces) -> Lan:
     namespaces.join(made.device, made.client)
     made.device.ip("link", "set", "eth0", "address", DEVICE_MAC)
     for number, end in enumerate((made.device, made.client), start=1):
-        end.ip("addr", "add", f"192.0.2.{number}/24", "broadcast", "+", "dev", "eth0")
-        end.ip("addr", "add", f"2001:db8::{number}/64", "dev", "eth0", "nodad")
-        end.ip("addr", "add", f"fe80::{number}/64", "dev", "eth0", "nodad")
+        add_addresses(end, "eth0", number)
     return made
+
+
+@pytest.fixture
+def links(namespaces: Namespaces) -> TwoLinks:
+    return two_links(namespaces)
 
 
 @pytest.fixture
