@@ -79,7 +79,7 @@ class CookieGate:
         Args:
             hello: the record of the ClientHello.
             context: the server's context.
-            where: its source: address, port and interface.
+            where: its source: address, port, and interface if the address is link-local.
             now: the monotonic time in seconds.
             may_begin: called after the cookie is verified, and before anything is computed; if it
                 returns False, there is neither a session nor a response.

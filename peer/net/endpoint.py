@@ -185,15 +185,15 @@ class Endpoint:
         admitted = self._gate.admit_untrusted(
             hello,
             context=self._context,
-            where=f"{source.host} {source.port} {datagram.ifindex}".encode(),
+            where=f"{source.host} {source.port} {source.scope}".encode(),
             now=now,
             may_begin=lambda: self._may_begin(peer, now),
         )
         socket = self._sockets[peer.socket]
         if isinstance(admitted, bytes):
             if admitted:
-                link_local = datagram.ifindex if source.scope else 0
-                socket.send(admitted, source, source=datagram.destination, ifindex=link_local)
+                ifindex = self._locality.answer_interface(datagram)
+                socket.send(admitted, source, source=datagram.destination, ifindex=ifindex)
             return
         admitted.client_random = random
         association = Association(

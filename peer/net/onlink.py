@@ -13,8 +13,9 @@ arrived through a router, a tunnel or a forwarded port. The rules, checked in th
 3. `prefix`: the source is in an on-link prefix of that interface: that of an address, or of a route
    without a gateway. A route lookup does not decide: for an interface without routes, it considers
    the whole Internet on-link.
-4. `destination`: the destination is a unicast address of that interface; Linux also accepts
-   datagrams to an address of another interface.
+4. `destination`: the destination is a unicast address of that interface, or one of this machine in
+   an on-link prefix of that interface. Linux answers ARP for any of its addresses on any link, so
+   with cable and Wi-Fi in one subnet a datagram may arrive by either.
 
 If this machine sends to its own address of eth0, the kernel reports eth0, not the loopback. The
 source is then an own address, and is refused like the loopback unless `allow_loopback`.
@@ -84,6 +85,17 @@ class Locality:
             return verdict
         return self._by_table(datagram, self._fresh(LOCALITY_DOUBT_SECONDS))
 
+    def answer_interface(self, datagram: Datagram) -> int:
+        """Return the interface by which to answer a datagram, or 0 for the routing table's choice.
+
+        A neighbour is answered by its own link: another link may have the same prefix. A datagram
+        that proves nothing yet does not make the device read the tables more often.
+        """
+        if datagram.source.scope:
+            return datagram.ifindex
+        verdict = self._by_table(datagram, self._fresh(LOCALITY_TABLE_SECONDS))
+        return datagram.ifindex if verdict.is_local else 0
+
     def interface_name(self, ifindex: int) -> str:
         """Return the name of an interface; "#7" if it no longer exists, empty for 0."""
         interface = self._fresh(LOCALITY_TABLE_SECONDS).by_index.get(ifindex)
@@ -116,7 +128,7 @@ class Locality:
             return "interface", detail
         if detail := self._off_link(datagram, interface, table):
             return "prefix", detail
-        if detail := _wrong_destination(datagram.destination, interface):
+        if detail := _wrong_destination(datagram.destination, interface, table):
             return "destination", detail
         return "", ""
 
@@ -236,13 +248,20 @@ def _is_group(address: IpAddress, network: IpNetwork) -> bool:
     return address in (network.network_address, network.broadcast_address)
 
 
-def _wrong_destination(destination: str, interface: Interface) -> str:
+def _wrong_destination(destination: str, interface: Interface, table: InterfaceTable) -> str:
     """Return why the destination is not an own unicast address (rule 4), or an empty string."""
-    if destination:
-        found = ipaddress.ip_address(destination)
-        if any(found == address.own for address in interface.addresses):
-            return ""
-        # All of 127.0.0.0/8 is this machine, not only the configured address.
-        if interface.is_loopback and any(found in a.network for a in interface.addresses):
-            return ""
-    return f"{destination or 'the destination'} is not an address of {interface.name}"
+    name = interface.name
+    if not destination:
+        return f"the destination is unknown; it has to be an address of {name}"
+    found = ipaddress.ip_address(destination)
+    if any(found == address.own for address in interface.addresses):
+        return ""
+    # All of 127.0.0.0/8 is this machine, not only the configured address.
+    if interface.is_loopback and any(found in address.network for address in interface.addresses):
+        return ""
+    is_bound = interface.is_loopback or (found.version == 6 and found.is_link_local)
+    if is_bound or found not in table.own:
+        return f"{destination} is not an address of {name}"
+    if not _is_on_link(found, interface):
+        return f"{destination} is an address of another interface, and not in a prefix of {name}"
+    return ""

@@ -1,4 +1,4 @@
-"""Locality rule 3 for routes without a gateway."""
+"""Locality rules 3 and 4 for routes without a gateway, and for addresses of other interfaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from peer.net import routes
 from peer.net.address import Address
 from peer.net.datagram import Datagram
 from peer.net.interfaces import Interface, InterfaceAddress, InterfaceTable
-from tests.kit.interfaces import ALONE, ETH, LO, TUNNEL, judge
+from tests.kit.interfaces import ALONE, ETH, LO, TUNNEL, WLAN, judge, on
 
 # ------------------------------------------------------------------------------ routes to prefixes
 
@@ -194,3 +194,89 @@ def test_the_routes_into_a_named_tunnel_do_not_count(tunnel: Interface) -> None:
             interfaces=frozenset({"tun0"}),
         )
         assert verdict.is_local == is_local
+
+
+# ------------------------------------------------------------------- addresses of other interfaces
+
+WIFI = replace(WLAN, addresses=on("192.0.2.3/24", "2001:db8::3/64", "fe80::3/64"))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [("192.0.2.9", "192.0.2.3"), ("2001:db8::9", "2001:db8::3")],
+)
+@pytest.mark.parametrize(
+    "arrival",
+    [
+        ETH,
+        *(replace(ETH, kind=kind, is_hardware=False) for kind in ("bridge", "bond", "veth")),
+        # a VLAN and a macvlan on the Wi-Fi itself
+        *(
+            replace(ETH, kind=kind, is_hardware=False, lower=WIFI.index)
+            for kind in ("vlan", "macvlan")
+        ),
+    ],
+    ids=lambda interface: interface.kind or "hardware",
+)
+def test_rule_4_accepts_the_address_of_another_link_in_the_same_prefix(
+    source: str, destination: str, arrival: Interface
+) -> None:
+    assert rule_of(source, destination, arrival, WIFI) == ""
+
+
+@pytest.mark.parametrize("name", ["tun0", "lo", "docker0", "dummy0"])
+def test_rule_4_accepts_an_own_address_in_the_prefix_on_any_interface(name: str) -> None:
+    """The interface that received the datagram decides whether its sender is a neighbour."""
+    holder = replace(TUNNEL, name=name, addresses=on("192.0.2.7/32"))
+    assert rule_of("192.0.2.9", "192.0.2.7", ETH, holder) == ""
+    assert rule_of("192.0.2.9", "192.0.2.8", ETH, holder) == "destination"
+
+
+def test_rule_4_accepts_the_address_of_another_link_in_the_prefix_of_a_link_route() -> None:
+    other = replace(WLAN, addresses=on("203.0.113.6/32", "2001:db8:5::6/128"))
+    assert rule_of("203.0.113.9", "203.0.113.6", ROUTED, other) == ""
+    assert rule_of("2001:db8:5::9", "2001:db8:5::6", ROUTED, other) == ""
+    assert rule_of("203.0.113.9", "203.0.113.6", replace(other, routes=LINK_ROUTES), ROUTED) == ""
+
+
+def test_rule_4_accepts_ipv4_link_local_addresses_of_both_links() -> None:
+    """Two links without DHCP: Linux does not bind these addresses to their interface (RFC 3927)."""
+    cable = replace(ETH, addresses=on("169.254.1.1/16"))
+    wifi = replace(WLAN, addresses=on("169.254.3.3/16"))
+    assert rule_of("169.254.9.9", "169.254.3.3", cable, wifi) == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "detail"),
+    [
+        ("192.0.2.9", "198.51.100.1", "another interface"),
+        ("192.0.2.9", "172.17.0.1", "another interface"),
+        ("192.0.2.9", "127.0.0.1", "another interface"),
+        ("192.0.2.9", "192.0.2.77", "not an address of eth0"),
+        ("192.0.2.9", "224.0.0.251", "not an address of eth0"),
+        ("2001:db8::9", "fe80::3", "not an address of eth0"),
+        ("2001:db8::9", "::1", "another interface"),
+        ("192.0.2.9", "", "unknown"),
+    ],
+)
+def test_rule_4_says_why_a_destination_is_refused(
+    source: str, destination: str, detail: str
+) -> None:
+    docker = replace(ETH, index=60, name="docker0", kind="bridge", addresses=on("172.17.0.1/16"))
+    verdict = judge(
+        Datagram(b"x", Address(source, 4000), destination, ETH.index, 255),
+        table=InterfaceTable.of((LO, ETH, WLAN, docker)),
+    )
+    assert (verdict.rule, detail in verdict.detail) == ("destination", True)
+
+
+def test_rule_4_rejects_an_own_address_that_is_broadcast_on_the_link() -> None:
+    odd = replace(WLAN, addresses=on("192.0.2.255/32"))
+    assert rule_of("192.0.2.9", "192.0.2.255", ETH, odd) == "destination"
+
+
+def test_another_link_changes_nothing_about_the_source() -> None:
+    assert rule_of("198.51.100.9", "192.0.2.3", ETH, WIFI) == "prefix"
+    assert rule_of("192.0.2.3", "192.0.2.1", ETH, WIFI) == "prefix"  # our own address
+    down = replace(ETH, is_up=False)
+    assert rule_of("192.0.2.9", "192.0.2.3", down, WIFI) == "interface"
