@@ -146,7 +146,7 @@ def decode_text(data: bytes) -> str:
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]
     try:
         if not utf16:
-            return data.decode("utf-8-sig")
+            return data.removeprefix(codecs.BOM_UTF8).decode()
         why = "it is UTF-16"
     except UnicodeDecodeError as error:
         why = f"{error.reason} at byte {error.start}"

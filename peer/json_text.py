@@ -4,6 +4,7 @@
 brackets can exhaust Python's stack. So the depth is checked first, without recursion.
 """
 
+import codecs
 import json
 import re
 from typing import NoReturn
@@ -28,7 +29,7 @@ def decode_untrusted(
     if len(data) > size:
         raise Malformed(f"it is longer than {size} bytes")
     try:
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
         _check_untrusted(text, depth)
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):

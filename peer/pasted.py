@@ -84,7 +84,7 @@ def decode_pasted(data: bytes) -> str:
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace")
-    return data.decode("utf-8-sig", "replace")
+    return data.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
 
 
 def _without(text: str, also: str) -> str:
