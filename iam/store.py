@@ -258,10 +258,7 @@ class Store:
         return self._state_watchers.add(watcher)
 
     def on_events(self, watcher: Callable[[int], None]) -> Callable[[], None]:
-        """Call `watcher(seq)` after each commit with events; `seq` is the number of the newest.
-
-        The returned function ends this.
-        """
+        """Call `watcher` with the newest number after each commit with events, as `subscribe`."""
         return self._event_watchers.add(watcher)
 
     def close(self) -> None:

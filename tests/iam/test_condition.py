@@ -11,12 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iam import Condition, Operator
-from iam.attributes import OWN, excess, is_own, merged
 from iam.condition import NEGATIVE, Outcome
 from iam.errors import PolicyError
 from iam.limits import (
     ATTRIBUTE_CHARACTERS_MAX,
-    ATTRIBUTES_MAX,
     CONDITION_VALUES_MAX,
     VALUE_CHARACTERS_MAX,
 )
@@ -465,30 +463,6 @@ def test_a_condition_that_can_never_be_intended_is_refused(
         with pytest.raises(PolicyError, match=why) as caught:
             Condition(operator, attribute, tuple(values))
         assert caught.value.advice
-
-
-def test_every_built_in_attribute_can_be_used() -> None:
-    for name in OWN:
-        assert is_own(name)
-        assert Condition(Operator.STRING_EQUALS, name, ("a",)).holds({name: "a"})
-
-
-# ------------------------------------------------------------------------------ whose attributes
-
-
-@pytest.mark.parametrize(
-    "name", [*sorted(OWN), "connection:islocal", "IAM:Anything", "cLOCK:Now", "Connection:"]
-)
-def test_an_application_cannot_override_built_in_attributes(name: str) -> None:
-    """It can override neither a value nor its absence."""
-    assert merged({}, {name: "theirs", "Lamp:Text": "a"}) == {"Lamp:Text": "a"}
-    assert merged({name: "ours"}, {name: "theirs"}) == {name: "ours"}
-
-
-def test_attributes_beyond_the_bounds_of_a_decision_are_reported() -> None:
-    assert excess({MINE: "a" * ATTRIBUTE_CHARACTERS_MAX}) == ""
-    assert MINE in excess({MINE: "a" * (ATTRIBUTE_CHARACTERS_MAX + 1)})
-    assert "64" in excess({f"Lamp:A{number}": "" for number in range(ATTRIBUTES_MAX + 1)})
 
 
 def test_the_explanation_names_both_sides_and_is_short() -> None:
