@@ -4,11 +4,13 @@
     ├── UsageError            the call is not valid; nothing was tried
     ├── Unreachable           no such device, no route, no listener, connection lost
     │   ├── HandshakeFailed   a host answered, but no secure session was established
+    │   │   └── UnsupportedKey    the other side's key is not a key on P-256
     │   ├── SessionFailed     an established session ended with an error
     │   └── ObservationEnded  the session of an observation has ended
     ├── TimedOut              no answer in time
     ├── PinMismatch           the other side's key is not the pinned one
     ├── WrongCode             a wrong code, or locked out after too many
+    ├── MessageNotSent        one message that the session cannot carry; the session continues
     ├── RequestFailed         any other 4.xx response
     ├── Malformed             bytes or text that break their format
     ├── Denied                the device's policy denies the request
@@ -54,6 +56,10 @@ class Unreachable(PeerError):
 
 class HandshakeFailed(Unreachable):
     """The DTLS handshake ended without a session: an alert, or data that is not DTLS."""
+
+
+class UnsupportedKey(HandshakeFailed):
+    """The peer's certificate has another kind of key than EC on P-256, or none that decodes."""
 
 
 class SessionFailed(Unreachable):
@@ -117,6 +123,10 @@ class RequestFailed(PeerError):
         super().__init__(message, advice=advice)
         self.code = code
         self.reason = reason
+
+
+class MessageNotSent(PeerError):
+    """One message could not be sent, for example because it is too large. The session continues."""
 
 
 class Malformed(PeerError):

@@ -84,6 +84,8 @@ DEFAULT_LIMITS = Limits()
 
 PARSED_ADDRESSES: Final = 1024
 """IP addresses whose canonical text is cached."""
+HANDSHAKE_MESSAGE_BYTES: Final = 2**14
+"""A handshake message of a peer, in any number of fragments; a longer one is dropped."""
 MAX_DATAGRAM_BYTES: Final = 13 + 2**14 + 2048
 """The largest DTLS 1.2 record (RFC 6347 §4.1). A longer datagram is dropped and counted."""
 DATAGRAMS_PER_WAKE_UP: Final = 64

@@ -48,7 +48,7 @@ FIXED: Final = {
     "peer:TAG_BYTES": _SIZE,
     "peer:TOKEN_BYTES": _SIZE,
     "peer:WINDOW_ID_BYTES": _SIZE,
-    "peer:_BLOCK_SIZE_EXP": "RFC 7959 §2.2",
+    "peer:_CBOR_LENGTH_BYTES": "RFC 8949 §3",
     "peer:_COOKIE_BYTES": "SHA-256",
     "peer:_EXPORTER_BYTES": _SIZE,
     "peer:_HANDSHAKE_HEADER_BYTES": "RFC 6347 §4.2.2",

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from OpenSSL import SSL, crypto
 
+from peer.dtls import openssl
 from peer.identity import Identity
 
 # RFC 7252 §9.1.3.3 requires AES-128-CCM-8; its 64-bit tag is short, so it is optional here.
@@ -25,17 +26,15 @@ _SESSION_CONTEXT = b"handfast/1"
 class _Session(Protocol):
     """The callbacks of a session. A weak reference to it is the connection's app data."""
 
-    def accepts_certificate(self, certificate: crypto.X509) -> bool: ...
+    def verify_certificate(self, certificate: crypto.X509) -> int: ...
     def make_cookie(self) -> bytes: ...
     def check_cookie(self, cookie: bytes) -> bool: ...
 
 
-def _verify(
-    connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int
-) -> bool:
+def _verify(connection: SSL.Connection, certificate: crypto.X509, depth: int) -> int:
     """Verify the key of the peer's own certificate."""
     # Certificates of a chain are neither needed nor trusted.
-    return bool(depth) or _session(connection).accepts_certificate(certificate)
+    return openssl.ACCEPTED if depth else _session(connection).verify_certificate(certificate)
 
 
 def _make_cookie(connection: SSL.Connection) -> bytes:
@@ -64,7 +63,7 @@ def _context(method: int, identity: Identity, *, ccm8: bool) -> SSL.Context:
     # set_ciphertext_mtu has an effect only with NO_QUERY_MTU.
     context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_COMPRESSION | _OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # saves 32 KiB of buffers per idle session
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+    openssl.set_verify(context, SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
     return context
 
 

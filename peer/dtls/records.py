@@ -88,17 +88,37 @@ def split_untrusted(datagram: bytes) -> list[Record]:
 def client_random_untrusted(records: list[Record]) -> bytes | None:
     """Return the random of a plaintext ClientHello at the start of a datagram, or None.
 
-    It distinguishes a retransmitted ClientHello from a new association (RFC 6347 §4.2.8).
+    It distinguishes a retransmitted ClientHello from a new association (RFC 6347 §4.2.8). The
+    ClientHello may be a fragment, but the first one.
     """
-    first = records[0]
-    body = first.data[HEADER_BYTES:]
-    if first.content_type is not ContentType.HANDSHAKE or first.epoch:
+    body = records[0].data[HEADER_BYTES:]
+    if not is_plaintext_handshake(records[0]):
         return None
     start = _HANDSHAKE_HEADER_BYTES + 2
-    unfragmented = body[6:9] == b"\x00\x00\x00"
-    if body[:1] != bytes([_CLIENT_HELLO]) or not unfragmented or len(body) < start + _RANDOM_BYTES:
+    is_first_fragment = body[6:9] == b"\x00\x00\x00"
+    if body[:1] != bytes([_CLIENT_HELLO]) or not is_first_fragment:
         return None
-    return body[start : start + _RANDOM_BYTES]
+    return body[start : start + _RANDOM_BYTES] if len(body) >= start + _RANDOM_BYTES else None
+
+
+def is_plaintext_handshake(record: Record) -> bool:
+    """Return whether a record is a part of a handshake that has no keys yet."""
+    return record.content_type is ContentType.HANDSHAKE and record.epoch == 0
+
+
+def longest_message_untrusted(records: list[Record]) -> int:
+    """Return the length of the longest plaintext handshake message of which there is a part.
+
+    OpenSSL allocates that much for a message when its first fragment arrives.
+    """
+    longest = 0
+    for record in records:
+        at = HEADER_BYTES
+        while is_plaintext_handshake(record) and at < len(record.data):
+            header = record.data[at : at + _HANDSHAKE_HEADER_BYTES]
+            longest = max(longest, int.from_bytes(header[1:4], "big"))
+            at += _HANDSHAKE_HEADER_BYTES + int.from_bytes(header[9:12], "big")
+    return longest
 
 
 def is_of_established_session(records: list[Record]) -> bool:

@@ -11,12 +11,19 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Self
 
-from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
 
 from peer.dtls import openssl, records
 from peer.dtls.context import ClientContext, ServerContext
-from peer.errors import HandshakeFailed, PeerError, PinMismatch, SessionFailed
+from peer.dtls.peer_key import peer_key
+from peer.errors import (
+    HandshakeFailed,
+    MessageNotSent,
+    PeerError,
+    PinMismatch,
+    SessionFailed,
+    UnsupportedKey,
+)
 from peer.identity import Fingerprint
 
 EXPORTER_LABEL = b"EXPERIMENTAL-handfast-v1"
@@ -44,8 +51,9 @@ class DtlsSession:
 
     Once established, `peer_fingerprint` is the peer's key, `exporter` the RFC 5705 exporter value
     for the label of the protocol and an empty context, `resumed` whether an earlier session was
-    resumed, and `extended_master_secret` whether RFC 7627 is in use. `client_random` is set by the
-    owner of a server's session.
+    resumed, and `extended_master_secret` whether RFC 7627 is in use. `record_bytes` is the longest
+    message that a record holds (RFC 6066 §4), and `message_bytes` the longest one that also fits in
+    a datagram. `client_random` is set by the owner of a server's session.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class DtlsSession:
         self.exporter = b""
         self.extended_master_secret = False
         self.resumed = False
+        self.record_bytes = self.message_bytes = _RECORD_BYTES
         self.client_random: bytes | None = None
 
     @classmethod
@@ -101,10 +110,10 @@ class DtlsSession:
         make_cookie: Callable[[], bytes],
         check_cookie: Callable[[bytes], bool],
     ) -> bytes | None:
-        """Process an initial ClientHello (RFC 6347 §4.2.1).
+        """Process an initial ClientHello, or its first fragment (RFC 6347 §4.2.1).
 
         Args:
-            hello: the record of the ClientHello.
+            hello: the record of the ClientHello. It contains the cookie.
             make_cookie: returns the cookie for its source.
             check_cookie: verifies a cookie; called once, before anything is computed or signed.
 
@@ -119,12 +128,13 @@ class DtlsSession:
         try:
             self._connection.bio_write(hello)
             self._connection.DTLSv1_listen()
-            self._check_cookie = lambda _cookie: True  # the next step reads the same ClientHello
-            self._step()
         except SSL.Error:
-            return self._drain()
-        finally:
             self._make_cookie = self._check_cookie = None
+            return self._drain()
+        # OpenSSL verifies the cookie again when the ClientHello is complete. The first fragment,
+        # which is stored, had a valid one.
+        self._make_cookie, self._check_cookie = None, lambda _cookie: True
+        self._step()
         return None
 
     def make_cookie(self) -> bytes:
@@ -137,29 +147,22 @@ class DtlsSession:
 
     # -- the peer's key -------------------------------------------------------------------------
 
-    def accepts_certificate(self, certificate: crypto.X509) -> bool:
+    def verify_certificate(self, certificate: crypto.X509) -> int:
         """Store the key of the peer's certificate, and compare it with the pinned one.
 
-        Only for OpenSSL's callback. Never raises: after an exception, OpenSSL would send no alert.
+        Return the reason of `openssl` that accepts or refuses it. Only for OpenSSL's callback.
+        Never raises: after an exception, OpenSSL would send no alert.
         """
         try:
-            key: object = certificate.to_cryptography().public_key()
-        except Exception:  # an unknown curve, algorithm, version or encoding: many types of error
-            self.failure = HandshakeFailed(
-                "the peer's certificate cannot be parsed",
-                advice="Use an EC key on prime256v1.",
-            )
-            return False
-        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-            self.failure = HandshakeFailed(
-                "the peer's key is not a P-256 key", advice="Use an EC key on prime256v1."
-            )
-            return False
+            key = peer_key(certificate)
+        except UnsupportedKey as error:
+            self.failure = error
+            return openssl.UNSUPPORTED_KEY
         self.peer_fingerprint = Fingerprint.of_public_key(key)
         if self._pinned is not None and self._pinned != self.peer_fingerprint:
             self.failure = PinMismatch(self._pinned.hex, self.peer_fingerprint.hex)
-            return False
-        return True
+            return openssl.UNKNOWN_KEY
+        return openssl.ACCEPTED
 
     # -- datagrams and plaintext ----------------------------------------------------------------
 
@@ -176,13 +179,40 @@ class DtlsSession:
         return self._read()
 
     def send(self, plaintext: bytes) -> None:
-        """Encrypt one message into one record. Does nothing unless established."""
-        if self.state is SessionState.ESTABLISHED:
-            self._guarded(lambda: self._connection.send(plaintext))
+        """Encrypt one message into one record. Does nothing unless established.
+
+        Raises `MessageNotSent` if OpenSSL cannot encrypt it, and for more than `record_bytes`:
+        OpenSSL would end the session. So the session continues.
+        """
+        if self.state is not SessionState.ESTABLISHED:
+            return
+        if len(plaintext) > self.record_bytes:
+            raise MessageNotSent(
+                f"a message of {len(plaintext)} bytes does not fit this session",
+                advice=f"A message has at most {self.record_bytes} bytes.",
+            )
+        try:
+            self._connection.send(plaintext)
+        except SSL.Error as error:
+            if not openssl.has_failed(self._connection):
+                raise MessageNotSent(
+                    f"the message was not sent: {openssl.reason(error)}"
+                ) from error
+            self._fail(self._failure(error))
 
     def take_datagrams(self) -> list[bytes]:
-        """Return the datagrams to send now, each within the MTU."""
-        return records.pack(records.split_flight(self._drain()), self._mtu)
+        """Return the datagrams to send now, each within the MTU.
+
+        With small records, records are joined to no more than the size of one: GnuTLS reads no
+        longer datagram then.
+        """
+        stream = self._drain()
+        if not stream:
+            return []
+        if self.state is SessionState.HANDSHAKING:
+            self._note_record_size()
+        most = min(self._mtu, records.HEADER_BYTES + self.record_bytes)
+        return records.pack(records.split_flight(stream), most)
 
     def timeout(self) -> float | None:
         """Return the seconds until `handle_timeout` is due, or None."""
@@ -203,11 +233,6 @@ class DtlsSession:
             self.state = SessionState.CLOSED
 
     @property
-    def cleartext_mtu(self) -> int:
-        """Bytes of plaintext that fit in one datagram, once established."""
-        return self._connection.get_cleartext_mtu()
-
-    @property
     def ticket(self) -> Ticket | None:
         """The state with which a later session can resume this one, once established."""
         return self._connection.get_session()
@@ -223,7 +248,7 @@ class DtlsSession:
         if self.peer_fingerprint is None:
             # A resumed handshake has no Certificate message, so the callback was not called.
             certificate = self._connection.get_peer_certificate()
-            if certificate is None or not self.accepts_certificate(certificate):
+            if certificate is None or self.verify_certificate(certificate) != openssl.ACCEPTED:
                 self._fail(HandshakeFailed("the peer sent no certificate"))
                 return
         self.exporter = self._connection.export_keying_material(
@@ -231,7 +256,12 @@ class DtlsSession:
         )
         self.extended_master_secret = openssl.has_extended_master_secret(self._connection)
         self.resumed = openssl.is_resumed(self._connection)
+        self._note_record_size()
+        self.message_bytes = min(self._connection.get_cleartext_mtu(), self.record_bytes)
         self.state = SessionState.ESTABLISHED
+
+    def _note_record_size(self) -> None:
+        self.record_bytes = openssl.max_fragment_bytes(self._connection) or _RECORD_BYTES
 
     def _read(self) -> list[bytes]:
         messages: list[bytes] = []

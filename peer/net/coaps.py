@@ -22,7 +22,7 @@ from aiocoap import interfaces
 from aiocoap.numbers.types import ACK, RST
 from aiocoap.pipe import Pipe
 
-from peer.errors import Malformed
+from peer.errors import Malformed, MessageNotSent
 from peer.limits import Limits
 from peer.net import outline
 from peer.net.aiocoap_seam.managers import (
@@ -215,7 +215,11 @@ class CoapsLayer(interfaces.MessageInterface):
             encoded = message.encode()
             if message.mtype in (ACK, RST):  # all others have Message IDs of this side
                 remote.recent.answered(message.mid, encoded)
-            remote.association.send(encoded)
+            try:
+                remote.association.send(encoded)
+            except MessageNotSent as error:
+                self._counters["coap-not-sent"] += 1
+                _log.error("cannot send a message to %s: %s", remote.association.remote, error)
         elif not self.closed:
             ended = SessionEnded("the session has ended")
             self.context.loop.call_soon(self._messages.dispatch_error, ended, remote)

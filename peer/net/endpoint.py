@@ -25,15 +25,16 @@ from peer.dtls import records
 from peer.dtls.context import ServerContext
 from peer.dtls.cookie import CookieGate, CookieKeys
 from peer.dtls.session import SessionState
-from peer.errors import HandshakeFailed, Malformed, PeerError
+from peer.errors import Malformed, PeerError
 from peer.identity import Fingerprint, Identity
-from peer.limits import Limits
+from peer.limits import HANDSHAKE_MESSAGE_BYTES, Limits
 from peer.net.address import Address
 from peer.net.admission import SessionAdmission, SessionPriority
 from peer.net.association import Association, PeerAddress, UpperLayer
 from peer.net.datagram import Datagram, Net, Socket
 from peer.net.eviction import FairEviction
 from peer.net.half_open import HalfOpen
+from peer.net.handshake_failures import HandshakeFailures
 from peer.net.known_hosts import KnownHosts
 from peer.net.rate import HandshakeRate, RandomBytes
 from peer.net.udp import UdpSocket
@@ -85,6 +86,7 @@ class Endpoint:
         self._half_open = HalfOpen(limits, eviction)
         self._admission = SessionAdmission(limits, eviction, priority)
         self._sessions: dict[PeerAddress, Association] = {}
+        self._failures = HandshakeFailures(counters)
         self._sockets: list[Socket] = []
         self._net = net
         self._loop = asyncio.get_running_loop()
@@ -162,12 +164,15 @@ class Endpoint:
         except Malformed:
             self.counters["dtls-malformed"] += 1
             return
+        if records.longest_message_untrusted(found) > HANDSHAKE_MESSAGE_BYTES:
+            self.counters["dtls-handshake-too-large"] += 1
+            return
         peer = PeerAddress(number, datagram.source)
         random = records.client_random_untrusted(found)
         session = self._sessions.get(peer)
         half_open = self._half_open.get(peer)
         if random is not None and self._is_new(random, session, half_open):
-            self._hello(peer, datagram, found[0].data, random)
+            self._hello(peer, datagram, found, random)
         elif half_open is not None and not (session and records.is_of_established_session(found)):
             half_open.receive_untrusted(datagram, found)
         elif session is not None:
@@ -179,11 +184,17 @@ class Endpoint:
     def _is_new(random: bytes, *known: Association | None) -> bool:
         return all(one is None or one.session.client_random != random for one in known)
 
-    def _hello(self, peer: PeerAddress, datagram: Datagram, hello: bytes, random: bytes) -> None:
+    def _hello(
+        self,
+        peer: PeerAddress,
+        datagram: Datagram,
+        found: list[records.Record],
+        random: bytes,
+    ) -> None:
         source = datagram.source
         now = self._loop.time()
         admitted = self._gate.admit_untrusted(
-            hello,
+            found[0].data,
             context=self._context,
             where=f"{source.host} {source.port} {source.scope}".encode(),
             now=now,
@@ -211,6 +222,8 @@ class Endpoint:
         if self._half_open.add(peer, association, is_known=is_known, now=now):
             self.counters["half-open-evicted"] += 1
         association.start()
+        if found[1:]:  # further fragments of the ClientHello
+            association.receive_untrusted(datagram, found[1:])
 
     def _may_begin(self, peer: PeerAddress, now: float) -> bool:
         """Return whether a handshake may begin. The cookie is valid; nothing was computed yet."""
@@ -236,7 +249,7 @@ class Endpoint:
         if self._half_open.get(peer) is association:
             self._half_open.pop(peer)
             if association.session.state is SessionState.FAILED:
-                self.counters[_handshake_counter(association)] += 1
+                self._failures.note(association)
         if self._sessions.get(peer) is association:
             del self._sessions[peer]
             self._upper.session_ended(association)
@@ -282,11 +295,3 @@ class Endpoint:
                 session.close()
         pause = min(limits.unpaired_idle_seconds, limits.handshake_seconds) / 4
         self._sweep_timer = self._loop.call_later(pause, self._sweep)
-
-
-def _handshake_counter(association: Association) -> str:
-    failure = association.session.failure
-    # This is OpenSSL's reason; alerts and refused keys mention certificates, too.
-    reason = "peer did not return a certificate"
-    no_certificate = isinstance(failure, HandshakeFailed) and reason in str(failure)
-    return "handshakes-without-certificate" if no_certificate else "handshakes-failed"

@@ -35,6 +35,7 @@ from peer.limits import (
 
 CONTENT_FORMAT = 257
 _TITLE, _DETAIL, _CUSTOM = -1, -2, "handfast:problem"
+_CBOR_LENGTH_BYTES = 2  # in front of a text of 24 to 65,535 bytes, beside its first byte
 
 
 class Reason(NamedTuple):
@@ -111,6 +112,30 @@ class ProblemError(RenderableError):
         if self.max_age is not None:
             message.opt.max_age = self.max_age
         return message
+
+
+def shortened(message: aiocoap.Message, payload_bytes: int) -> aiocoap.Message | None:
+    """Return an error response with shorter texts, for a session with small records.
+
+    Return None if it is no error, has no problem details, or they do not fit either.
+    """
+    if message.code.is_successful() or message.opt.content_format != CONTENT_FORMAT:
+        return None
+    body = cbor.decode_untrusted(
+        message.payload,
+        depth=DEFAULT_LIMITS.cbor_depth,
+        size=DEFAULT_LIMITS.request_body_bytes,
+    )
+    if not isinstance(body, dict):
+        return None
+    text_keys = [key for key in (_TITLE, _DETAIL) if isinstance(body.get(key), str)]
+    fixed = len(cbor.encode({**body, **dict.fromkeys(text_keys, "")}))
+    for key in text_keys:
+        most = (payload_bytes - fixed) // len(text_keys) - _CBOR_LENGTH_BYTES
+        body[key] = body[key].encode()[: max(most, 0)].decode(errors="ignore")
+    smaller = message.copy(payload=cbor.encode(body))
+    smaller.remote, smaller.request = message.remote, message.request
+    return smaller if len(smaller.payload) <= payload_bytes else None
 
 
 def error_of(message: aiocoap.Message, limits: Limits = DEFAULT_LIMITS) -> PeerError | None:

@@ -19,7 +19,8 @@ from peer.net.association import Association
 from peer.net.deduplication import RecentRequests
 from peer.net.locality_verdict import LocalityVerdict
 
-_BLOCK_SIZE_EXP = 6  # blocks of 1024 bytes
+_LARGEST_SZX = 6  # blocks of 1024 bytes
+_SMALLEST_BLOCK_BITS = 4  # a block has 2^(SZX + 4) bytes (RFC 7959 §2.2)
 _OBSERVE_NUMBERS = 1 << 24  # RFC 7641 §3.4
 _OBSERVE_TICKS = 1000  # per second, less than 2^15 (RFC 7641 §4.4)
 
@@ -82,7 +83,6 @@ class CoapsRemote(interfaces.EndpointAddress):
     scheme = "coaps"
     is_multicast = False
     is_multicast_locally = False
-    maximum_block_size_exp = _BLOCK_SIZE_EXP
 
     def __init__(
         self,
@@ -131,8 +131,14 @@ class CoapsRemote(interfaces.EndpointAddress):
 
     @property
     def maximum_payload_size(self) -> int:
-        """Bytes of payload that fit in one datagram with header and options."""
-        return self.association.session.cleartext_mtu - COAP_OVERHEAD_BYTES
+        """Bytes of payload that fit in one datagram and record with header and options."""
+        return self.association.session.message_bytes - COAP_OVERHEAD_BYTES
+
+    @property
+    def maximum_block_size_exp(self) -> int:
+        """The SZX of the largest blocks that fit."""
+        bits = max(self.maximum_payload_size, 0).bit_length() - 1
+        return min(max(bits - _SMALLEST_BLOCK_BITS, 0), _LARGEST_SZX)
 
     @property
     def hostinfo(self) -> str:

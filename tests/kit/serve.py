@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import aiocoap
@@ -146,11 +147,14 @@ class Servers:
         value_text: str = "{}",
         host: str = HOST,
         locality: Locality | None = None,
+        more: Mapping[tuple[str, ...], aiocoap.resource.Resource] = MappingProxyType({}),
         **options: Any,
     ) -> Served:
-        """Start a server with /echo, /late, /value and /who."""
+        """Start a server with /echo, /late, /value, /who and `more`."""
         echo, late, value = Echo(keeps_bodies=keeps_bodies), Late(), Value(value_text)
         site = GuardedSite(authorise=authorise, limits=limits, body_bytes=body_bytes)
+        for path, resource in more.items():
+            site.add(path, resource)
         site.add(("echo",), echo)
         site.add(("late",), late)
         site.add(("value",), value)

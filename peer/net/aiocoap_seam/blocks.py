@@ -114,10 +114,18 @@ class ResponseBlocks(Block2Cache):
     async def block_of(self, request: aiocoap.Message, build: Build) -> aiocoap.Message:
         """Return the block of a response that a request asks for, or all of it if it fits.
 
+        If the session cannot carry blocks of the size that the request asks for, the block is the
+        smaller one at the same offset (RFC 7959 §2.4); aiocoap would send the larger one.
+
         Raises an error that aiocoap answers with 4.00, 4.08 or 5.00.
         """
         block = request.opt.block2
         _require_size(block)
+        most = request.remote.maximum_block_size_exp
+        if block is not None and block.size_exponent > most:
+            number = block.block_number << (block.size_exponent - most)
+            request = request.copy()
+            request.opt.block2 = (number, block.more, most)
         try:
             answer = await self.extract_or_insert(request, lambda: self._tagged(request, build))
         except coap_error.BadRequest as error:

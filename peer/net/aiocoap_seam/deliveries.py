@@ -11,11 +11,17 @@ from peer.net.outline import HEADER_BYTES
 from peer.net.remote import CoapsRemote
 
 
+def size_of(message: aiocoap.Message) -> int:
+    """Return the size of a message that has no Message ID yet."""
+    marker = 1 if message.payload else 0
+    options = len(message.opt.encode())
+    return HEADER_BYTES + len(message.token) + options + marker + len(message.payload)
+
+
 def fits(message: aiocoap.Message) -> bool:
-    """Whether a message fits one datagram of its session."""
-    size = HEADER_BYTES + len(message.token) + len(message.opt.encode()) + len(message.payload)
+    """Whether a message fits one datagram and one record of its session."""
     remote: CoapsRemote = message.remote
-    return size < remote.association.session.cleartext_mtu  # 1 more: the payload marker
+    return size_of(message) <= remote.association.session.message_bytes
 
 
 class Remaining(TransportTuning):

@@ -15,9 +15,10 @@ from aiocoap.numbers.types import ACK, CON, NON, RST
 from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 
+from peer.errors import MessageNotSent
 from peer.limits import NOTIFICATION_IDS, RETRY_SECONDS, Limits
-from peer.net.aiocoap_seam.deliveries import Delivery, Remaining, fits
-from peer.net.problem import ProblemError
+from peer.net.aiocoap_seam.deliveries import Delivery, Remaining, fits, size_of
+from peer.net.problem import ProblemError, shortened
 from peer.net.remote import CoapsRemote
 
 _log = logging.getLogger(__name__)
@@ -145,14 +146,24 @@ class BoundedMessageManager(MessageManager):
     ) -> Callable[[], None] | None:
         """Send a message; the request of a rejected one fails with an error that can be raised.
 
-        aiocoap's own monitor passes the class of the error, and logs a warning about it.
+        aiocoap's own monitor passes the class of the error, and logs a warning about it. A message
+        that the session cannot carry fails its request, and ends neither the session nor anything
+        else on it.
         """
         if message.code.is_request():
             pipe = self.token_manager.outgoing_requests[message.token, message.remote]
+            most = message.remote.association.session.record_bytes
+            if size_of(message) > most:
+                self.loop.call_soon(pipe.add_exception, _does_not_fit(message, most))
+                return None
             messageerror_monitor = partial(pipe.add_exception, coap_error.MessageError("rejected"))
         elif not fits(message):
-            self._answer_unsendable(message, messageerror_monitor)
-            return None
+            room = message.remote.association.session.message_bytes - size_of(message)
+            smaller = shortened(message, len(message.payload) + room)
+            if smaller is None:
+                self._answer_unsendable(message, messageerror_monitor)
+                return None
+            message = smaller
         canceller = super().send_message(message, messageerror_monitor)
         if message.opt.observe is not None and message.code.is_response():
             message_ids = message.remote.observing.get(message.token)
@@ -274,6 +285,14 @@ class BoundedMessageManager(MessageManager):
 def is_registration(request: aiocoap.Message) -> bool:
     """Whether a request asks to observe: other methods than GET cannot (docs/protocol.md §2.5)."""
     return request.code is Code.GET and request.opt.observe == 0
+
+
+def _does_not_fit(message: aiocoap.Message, most: int) -> MessageNotSent:
+    return MessageNotSent(
+        f"the request has {size_of(message)} bytes in one block, "
+        f"and this session carries messages of {most} bytes",
+        advice="Use a shorter path and query.",
+    )
 
 
 class _Rendering(Awaitable[None]):

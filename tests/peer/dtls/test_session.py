@@ -171,13 +171,12 @@ def test_a_key_on_another_curve_than_p256_is_rejected(device: Identity) -> None:
 UNKNOWN_IDENTIFIERS = {
     "curve": ("06082a8648ce3d030107", "06082a8648ce3d030104"),  # prime239v1
     "algorithm": ("06072a8648ce3d0201", "06072a8648ce3d0209"),  # not an algorithm
-    "version": ("a003020102", "a003020107"),
 }
 
 
 @pytest.mark.parametrize("changed_part", UNKNOWN_IDENTIFIERS)
 @pytest.mark.parametrize("sender_role", ["client", "device"])
-def test_an_unparseable_certificate_ends_the_handshake_with_an_alert(
+def test_a_key_that_cannot_be_decoded_ends_the_handshake_with_an_alert(
     device: Identity, client: Identity, changed_part: str, sender_role: str
 ) -> None:
     """OpenSSL reports these in several ways; each becomes HandshakeFailed and an alert."""
@@ -194,7 +193,7 @@ def test_an_unparseable_certificate_ends_the_handshake_with_an_alert(
     assert judge.state is SessionState.FAILED
     assert isinstance(judge.failure, HandshakeFailed)
     assert other.state is SessionState.FAILED
-    assert "alert" in str(other.failure)
+    assert "alert unsupported certificate" in str(other.failure)
 
 
 def test_an_ended_session_is_freed_without_the_garbage_collector(
@@ -232,10 +231,10 @@ def test_no_datagram_is_larger_than_the_path_mtu(
     initiator, responder, carried = pair(device, client, mtu=mtu)
     assert initiator.state is responder.state is SessionState.ESTABLISHED
     assert max(map(len, carried)) <= mtu
-    initiator.send(bytes(initiator.cleartext_mtu))
+    initiator.send(bytes(initiator.message_bytes))
     (datagram,) = initiator.take_datagrams()
     assert len(datagram) <= mtu
-    assert feed(responder, datagram) == [bytes(initiator.cleartext_mtu)]
+    assert feed(responder, datagram) == [bytes(initiator.message_bytes)]
 
 
 def test_several_records_in_one_datagram_are_several_messages(
