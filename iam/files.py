@@ -119,7 +119,8 @@ def acting_as_owner_of(folder: Path) -> Iterator[None]:
     if owner is None:
         yield
         return
-    for codec in ("ascii", "utf-8", "idna"):  # else read at first use, as the other user
+    # Otherwise read at first use, as the other user:
+    for codec in ("ascii", "utf-8", "utf-8-sig", "idna"):
         codecs.lookup(codec)
     groups, gid = os.getgroups(), os.getegid()
     os.setgroups([owner.st_gid])

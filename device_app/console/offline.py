@@ -5,6 +5,7 @@ so that it leaves no file that the daemon's user cannot open, and follows no lin
 this user could not reach.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -121,6 +122,9 @@ class OfflineConsole:
         **kwargs: _P.kwargs,
     ) -> _AnswerT:
         """Run a method of `Console`. Raises its errors, and `NoDevice`."""
+        if verb is Console.invite:
+            # Only `reach` needs it. The other user might not be able to read it.
+            importlib.import_module("peer.net.interfaces")
         with files.acting_as_owner_of(self._paths.state):
             host = OfflineHost(self._paths)
             try:
