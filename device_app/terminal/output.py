@@ -35,7 +35,7 @@ def warning(text: str) -> None:
 
 def error(text: str, advice: str) -> None:
     """Print an error to stderr: what happened, and what to do next."""
-    message(f"error: {on_lines(text)}")
+    message(f"handfast-device: {on_lines(text)}")
     if advice:
         message(f"  {on_lines(advice)}")
 

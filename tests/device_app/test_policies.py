@@ -343,7 +343,7 @@ async def test_an_invalid_set_prevents_the_start_but_not_a_reset(kit: Kit) -> No
     path = kit.policy(INVALID)
     refused = await run_process(kit.home, "run", "--port", "0", "--pairing-port", "0")
     assert refused.code == 1
-    assert f"error: {path}:14: role 'x' names the unknown policy 'no-such'" in refused.err
+    assert f"handfast-device: {path}:14: role 'x' names the unknown policy 'no-such'" in refused.err
     assert (await run(kit.home, "status")).code == 0
     assert (await run(kit.home, "reset", "--yes")).code == 0
     assert (await run(kit.home, "users", "list")).code == 0  # this verb needs no policy

@@ -18,7 +18,7 @@
 enum { ROUND = 1024 };
 
 static mbedtls_ecjpake_context exchange;
-static mbedtls_ctr_drbg_context dice;
+static mbedtls_ctr_drbg_context drbg;
 static mbedtls_entropy_context entropy;
 
 static void answer(int error, const unsigned char *data, size_t size)
@@ -46,7 +46,7 @@ static size_t bytes_of(const char *hex, unsigned char *data)
     return size;
 }
 
-static int obey(const char *command, const char *hex)
+static int run_command(const char *command, const char *hex)
 {
     unsigned char data[ROUND];
     size_t size = 0;
@@ -64,13 +64,13 @@ static int obey(const char *command, const char *hex)
     }
     if (strcmp(command, "write-one") == 0) {
         error = mbedtls_ecjpake_write_round_one(&exchange, data, sizeof data, &size,
-                                                mbedtls_ctr_drbg_random, &dice);
+                                                mbedtls_ctr_drbg_random, &drbg);
     } else if (strcmp(command, "write-two") == 0) {
         error = mbedtls_ecjpake_write_round_two(&exchange, data, sizeof data, &size,
-                                                mbedtls_ctr_drbg_random, &dice);
+                                                mbedtls_ctr_drbg_random, &drbg);
     } else if (strcmp(command, "derive") == 0) {
         error = mbedtls_ecjpake_derive_secret(&exchange, data, sizeof data, &size,
-                                              mbedtls_ctr_drbg_random, &dice);
+                                              mbedtls_ctr_drbg_random, &drbg);
     } else {
         return 0;
     }
@@ -88,8 +88,8 @@ int main(int count, char **arguments)
     }
     mbedtls_ecjpake_init(&exchange);
     mbedtls_entropy_init(&entropy);
-    mbedtls_ctr_drbg_init(&dice);
-    if (mbedtls_ctr_drbg_seed(&dice, mbedtls_entropy_func, &entropy, NULL, 0) != 0 ||
+    mbedtls_ctr_drbg_init(&drbg);
+    if (mbedtls_ctr_drbg_seed(&drbg, mbedtls_entropy_func, &entropy, NULL, 0) != 0 ||
         mbedtls_ecjpake_setup(&exchange,
                               strcmp(arguments[1], "client") == 0 ? MBEDTLS_ECJPAKE_CLIENT
                                                                   : MBEDTLS_ECJPAKE_SERVER,
@@ -100,7 +100,7 @@ int main(int count, char **arguments)
     }
     while (fgets(line, sizeof line, stdin) != NULL) {
         hex[0] = '\0';
-        if (sscanf(line, "%15s %2048s", command, hex) < 1 || !obey(command, hex)) {
+        if (sscanf(line, "%15s %2048s", command, hex) < 1 || !run_command(command, hex)) {
             fprintf(stderr, "%s: no such command: %s", arguments[0], line);
             return 2;
         }
