@@ -30,7 +30,7 @@ from peer.net.aiocoap_seam.managers import (
     BoundedTokenManager,
     Context,
 )
-from peer.net.aiocoap_seam.parsing import decode_untrusted
+from peer.net.aiocoap_seam.parsing import decode_untrusted, unknown_critical
 from peer.net.association import Association
 from peer.net.outline import TooLarge, outline_untrusted
 from peer.net.remote import CoapsRemote, ObserveNumbers
@@ -46,6 +46,13 @@ class SessionEnded(coap_error.NetworkError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else "the session has ended"
+
+
+class UnusableResponse(coap_error.Error):
+    """A response has a critical option that this side does not understand."""
+
+    def __str__(self) -> str:
+        return f"the response has the critical option {self.args[0]}, which is not supported"
 
 
 class CoapsLayer(interfaces.MessageInterface):
@@ -104,8 +111,8 @@ class CoapsLayer(interfaces.MessageInterface):
     def message_received(self, association: Association, message: bytes) -> None:
         """Process one decrypted message of a peer.
 
-        A message that is not valid CoAP is counted and dropped. One that is too large is counted
-        and rejected.
+        A message that is not valid CoAP, or too large, is counted and rejected (RFC 7252 §4.2,
+        §4.3): with a reset if it is confirmable, else without an answer.
         """
         remote = self.remotes.get(association)
         if remote is None or self.closed:
@@ -117,7 +124,7 @@ class CoapsLayer(interfaces.MessageInterface):
                 association.send(repeat.answer)
             return
         decoded = self._decoded_untrusted(remote, message)
-        if decoded is None or self._is_endless(association, decoded):
+        if decoded is None or self._is_unusable(decoded) or self._is_endless(association, decoded):
             return
         if is_request:
             remote.recent.note(message, now)
@@ -132,15 +139,21 @@ class CoapsLayer(interfaces.MessageInterface):
 
     def _decoded_untrusted(self, remote: CoapsRemote, message: bytes) -> aiocoap.Message | None:
         try:
-            found = outline_untrusted(message, self._limits)
-            return decode_untrusted(message, found, remote)
-        except TooLarge:
-            self._counters["coap-too-large"] += 1
-            if outline.type_of(message) == outline.CON:
+            return decode_untrusted(message, outline_untrusted(message, self._limits), remote)
+        except Malformed as error:
+            kind = "coap-too-large" if isinstance(error, TooLarge) else "coap-malformed"
+            self._counters[kind] += 1
+            if outline.is_confirmable(message):
                 self._messages.reset(remote, outline.message_id_of(message))
-        except (Malformed, UnicodeDecodeError):
-            self._counters["coap-malformed"] += 1
-        return None
+            return None
+
+    def _is_unusable(self, message: aiocoap.Message) -> bool:
+        """Reject a response with a critical option that is not understood (RFC 7252 §5.4.1)."""
+        if not message.code.is_response() or (number := unknown_critical(message)) is None:
+            return False
+        self._counters["coap-bad-option"] += 1
+        self._messages.reject_response(message, UnusableResponse(int(number)))
+        return True
 
     def _is_endless(self, association: Association, message: aiocoap.Message) -> bool:
         """End the session if a response has more blocks than allowed: aiocoap has no such limit."""

@@ -51,6 +51,11 @@ def type_of(message: bytes) -> int:
     return message[0] >> 4 & 3
 
 
+def is_confirmable(message: bytes) -> bool:
+    """Return whether a message asks for an acknowledgement or a reset (RFC 7252 §4.2)."""
+    return len(message) >= HEADER_BYTES and message[0] >> 6 == 1 and type_of(message) == CON
+
+
 def outline_untrusted(message: bytes, limits: Limits) -> Outline:
     """Return the outline of a message. Raises `TooLarge` or `Malformed`, and no other error."""
     size = len(message)

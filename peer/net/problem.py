@@ -58,9 +58,11 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "locked-out": Reason((Code.TOO_MANY_REQUESTS,), WrongCode),
         "malformed": Reason((Code.BAD_REQUEST,)),
         "method-not-allowed": Reason((Code.METHOD_NOT_ALLOWED,)),
+        "no-proxy": Reason((Code.PROXYING_NOT_SUPPORTED,)),
         "not-found": Reason((Code.NOT_FOUND,)),
         "not-local": Reason((Code.FORBIDDEN,), NotLocal),
         "not-paired": Reason((Code.FORBIDDEN,), NotPaired),
+        "precondition-failed": Reason((Code.PRECONDITION_FAILED,)),
         "refused": Reason((Code.FORBIDDEN,), RefusedByUser),
         "taken": Reason((Code.CONFLICT,)),
         "too-large": Reason((Code.REQUEST_ENTITY_TOO_LARGE,)),
@@ -81,6 +83,7 @@ class ProblemError(RenderableError):
         detail: what to do next.
         code: one of the reason's codes; by default its first.
         max_age: seconds after which a retry may succeed (RFC 8516).
+        size1: bytes of the longest body that would be accepted (RFC 7252 §5.9.2.9).
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class ProblemError(RenderableError):
         *,
         code: Code | None = None,
         max_age: int | None = None,
+        size1: int | None = None,
     ) -> None:
         super().__init__(title)
         self.reason = reason
@@ -98,6 +102,7 @@ class ProblemError(RenderableError):
         self.detail = detail
         self.code = REASONS[reason].codes[0] if code is None else code
         self.max_age = max_age
+        self.size1 = size1
 
     def to_message(self) -> aiocoap.Message:
         """Return the response. It is one datagram, never blocks, so both texts are shortened."""
@@ -111,6 +116,8 @@ class ProblemError(RenderableError):
         )
         if self.max_age is not None:
             message.opt.max_age = self.max_age
+        if self.size1 is not None:
+            message.opt.size1 = self.size1
         return message
 
 

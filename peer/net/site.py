@@ -1,9 +1,10 @@
 """A tree of CoAP resources behind one authorization function.
 
-Every request passes these checks, in this order: unknown critical options (4.02), authorization,
-existence (4.04), size (4.13), blocks (RFC 7959), the resource's handler. Authorization comes before
-existence, so that unauthorized clients cannot enumerate the resources, and before blocks, so that
-they cannot make the device store parts of a body.
+Every request passes these checks, in this order: options that no resource understands (4.02),
+authorization, existence (4.04), options that this resource does not handle (4.02), size (4.13),
+blocks (RFC 7959), the resource's handler. Authorization comes before existence, so that
+unauthorized clients cannot enumerate the resources, and before blocks, so that they cannot make the
+device store parts of a body.
 
 An observation is one request with many responses, and the permission may end in between. So each
 notification is authorized again: before the resource renders it, and before it is sent. A refusal
@@ -11,7 +12,7 @@ is the last response.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,7 +20,6 @@ import aiocoap
 from aiocoap import error as coap_error
 from aiocoap import interfaces
 from aiocoap.blockwise import IncompleteException
-from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.pipe import Pipe
 
 from peer.identity import Fingerprint
@@ -29,34 +29,11 @@ from peer.net.aiocoap_seam.managers import is_registration
 from peer.net.observing import observe
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote, peer_of
+from peer.net.request_options import acceptable, check_handled, check_options
 
 Path = tuple[str, ...]
 Authorise = Callable[[aiocoap.Message, Path, interfaces.Resource | None], None]
 BodyBytes = Callable[[aiocoap.Message], int]
-
-_UNDERSTOOD = frozenset(
-    {
-        OptionNumber.URI_HOST,
-        OptionNumber.URI_PORT,
-        OptionNumber.URI_PATH,
-        OptionNumber.URI_QUERY,
-        OptionNumber.ACCEPT,
-        OptionNumber.BLOCK1,
-        OptionNumber.BLOCK2,
-    }
-)
-
-
-#: Options of a request that may be repeated (RFC 7252 table 4, RFC 9175 §3.2.2).
-_REPEATABLE = frozenset(
-    {
-        OptionNumber.IF_MATCH,
-        OptionNumber.ETAG,
-        OptionNumber.URI_PATH,
-        OptionNumber.URI_QUERY,
-        OptionNumber.REQUEST_TAG,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +60,37 @@ class GuardedSite(interfaces.ObservableResource):
         self._authorise = authorise
         self._body_bytes = body_bytes or (lambda _request: limits.request_body_bytes)
         self._resources: dict[Path, interfaces.Resource] = {}
+        self._handled: dict[Path, frozenset[int]] = {}
         self._subtrees: set[Path] = set()
         self._deepest_subtree = 0
         self._observations: Counter[Fingerprint] = Counter()
         self._limits = limits
 
-    def add(self, path: Path, resource: interfaces.Resource, *, takes_rest: bool = False) -> None:
+    def add(
+        self,
+        path: Path,
+        resource: interfaces.Resource,
+        *,
+        takes_rest: bool = False,
+        options: Collection[int] = (),
+    ) -> None:
         """Serve a resource at a path. Raises `ValueError` if the path is taken.
 
         With `takes_rest`, the resource also serves all paths below; the rest of the path is then
-        the request's `uri_path`.
+        the request's `uri_path`. `options` are the critical options that the resource handles
+        itself, such as If-Match; a request with another one is answered with 4.02.
         """
         if path in self._resources:
             raise ValueError(f"there is a resource at /{'/'.join(path)} already")
         self._resources[path] = resource
+        self._handled[path] = frozenset(options)
         if takes_rest:
             self._subtrees.add(path)
             self._deepest_subtree = max(map(len, self._subtrees))
 
     def remove(self, path: Path) -> None:
         """Stop serving the resource at a path."""
-        del self._resources[path]
+        del self._resources[path], self._handled[path]
         self._subtrees.discard(path)
         self._deepest_subtree = max(map(len, self._subtrees), default=0)
 
@@ -127,7 +114,7 @@ class GuardedSite(interfaces.ObservableResource):
     async def render_to_pipe(self, pipe: Pipe) -> None:
         """Respond to one request. aiocoap calls it in a task of its own."""
         request = pipe.request
-        _check_options(request)
+        check_options(request, frozenset().union(*self._handled.values()))
         path = tuple(request.opt.uri_path)
         if path and not path[-1]:
             path = path[:-1]
@@ -139,6 +126,7 @@ class GuardedSite(interfaces.ObservableResource):
                 "there is no such resource",
                 "`/.well-known/core` lists the resources.",
             )
+        check_handled(request, self._handled[at])
         pipe.request = request.copy(uri_path=path[len(at) :])
         try:
             if is_registration(request) and isinstance(resource, interfaces.ObservableResource):
@@ -165,13 +153,15 @@ class GuardedSite(interfaces.ObservableResource):
         request: aiocoap.Message,
         path: Path,
     ) -> None:
-        responses = self._blocks(request).responses
+        responses, formats = self._blocks(request).responses, set[int | None]()
         with self._counted(peer_of(request).fingerprint):
             await observe(
                 pipe,
                 resource,
                 decide=lambda: self._authorise(request, path, resource),
-                in_blocks=lambda build: responses.block_of(request, build),
+                in_blocks=lambda build: responses.block_of(
+                    request, acceptable(request, build, formats)
+                ),
                 fetched=lambda: responses.fetched(request),
             )
 
@@ -202,8 +192,9 @@ class GuardedSite(interfaces.ObservableResource):
     ) -> None:
         blocks = self._blocks(request)
         whole = blocks.requests.feed(request, self._body_bytes(request))
-        addressed = whole.copy(uri_path=pipe.request.opt.uri_path)
-        answer = await blocks.responses.block_of(whole, lambda: resource.render(addressed))
+        addressed = whole.copy(uri_path=pipe.request.opt.uri_path, observe=None)
+        build = acceptable(request, lambda: resource.render(addressed), set())
+        answer = await blocks.responses.block_of(whole, build)
         answer.opt.block1 = request.opt.block1
         pipe.add_response(answer, is_last=True)
 
@@ -228,18 +219,3 @@ class GuardedSite(interfaces.ObservableResource):
 
     async def add_observation(self, _request: aiocoap.Message, _observation: object) -> None:
         """Do nothing: `render_to_pipe` passes observations to the resource."""
-
-
-def _check_options(request: aiocoap.Message) -> None:
-    """Refuse a critical option that is unknown or repeated too often (RFC 7252 §5.4.1, §5.4.5)."""
-    seen: set[int] = set()
-    for option in request.opt.option_list():
-        number = option.number
-        again = number in seen and number not in _REPEATABLE
-        seen.add(number)
-        if number.is_critical() and (again or number not in _UNDERSTOOD):
-            raise ProblemError(
-                "bad-option",
-                f"option {int(number)} is {'given twice' if again else 'not supported'}",
-                "Leave it out: it is marked critical.",
-            )

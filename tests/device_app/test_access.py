@@ -57,11 +57,13 @@ async def test_a_denial_names_only_the_missing_right(kit: Kit, device: Device) -
     assert (await guest.ask("GET", "/iam/roles")).reason == "denied"
 
 
-async def test_an_unknown_critical_option_is_refused(owner: Caller) -> None:
-    connection = await owner.connect()
-    message = aiocoap.Message(code=aiocoap.GET, uri_path=("hello",), proxy_scheme="coap")
-    answer = await connection.request(message, timeout=15)
-    assert answer.code.dotted == "4.02"
+async def test_an_unknown_critical_option_and_a_request_to_a_proxy_are_refused(
+    owner: Caller,
+) -> None:
+    unknown = await owner.ask("GET", "/hello", options={65_001: b"?"})
+    assert (unknown.code, unknown.reason) == ("4.02", "bad-option")
+    proxied = await owner.ask("GET", "/hello", proxy_scheme="coap")
+    assert (proxied.code, proxied.reason) == ("5.05", "no-proxy")
 
 
 async def test_an_unsupported_accept_option_is_refused(owner: Caller) -> None:

@@ -60,7 +60,10 @@ class Message:
         observe: int | None = ...,
         uri_path: Sequence[str] = ...,
         uri_query: Sequence[str] = ...,
-        content_format: int = ...,
+        content_format: int | None = ...,
+        block2: tuple[int, bool, int] | None = ...,
+        etags: Sequence[bytes] = ...,
+        size2: int | None = ...,
     ) -> Self: ...
     @classmethod
     def decode(cls, rawdata: bytes, remote: object = ...) -> Self: ...

@@ -8,11 +8,16 @@ class Options:
     accept: ContentFormat | int | None
     content_format: ContentFormat | int | None
     etag: bytes | None
+    etags: Sequence[bytes]
+    hop_limit: int | None
+    if_match: Sequence[bytes]
+    if_none_match: bool
     location_path: Sequence[str]
     max_age: int | None
     no_response: int | None
     observe: int | None
     size1: int | None
+    size2: int | None
     uri_path: Sequence[str]
     uri_query: Sequence[str]
     @property

@@ -18,6 +18,8 @@ from peer.net.problem import ProblemError
 
 _log = logging.getLogger(__name__)
 
+#: Methods that change nothing: an answer can be rendered again (RFC 7252 §5.1, RFC 8132 §2).
+SAFE = frozenset({Code.GET, Code.FETCH})
 _SZX_RESERVED = 7  # RFC 7959 §2.2; it has a meaning only with CoAP over TCP
 
 Build = Callable[[], Coroutine[object, object, aiocoap.Message]]
@@ -62,12 +64,14 @@ class RequestBodies(Block1Spool):
                 "too-large",
                 "the request's body is too large",
                 f"Send at most {most_bytes} bytes.",
+                size1=most_bytes,
             )
         _require_size(block)
+        if block is not None and not block.is_valid_for_payload_size(len(request.payload)):
+            # aiocoap checks neither the first block nor the last one.
+            raise _bad_block("a block is not of the size that it says")
         try:
             whole = self.feed_and_take(request)
-        except coap_error.BadRequest as error:
-            raise _bad_block("a block is not of the size that it says") from error
         except ValueError as error:
             raise IncompleteException from error
         finally:
@@ -114,6 +118,10 @@ class ResponseBlocks(Block2Cache):
     async def block_of(self, request: aiocoap.Message, build: Build) -> aiocoap.Message:
         """Return the block of a response that a request asks for, or all of it if it fits.
 
+        A representation has an entity tag, so that a client notices if its blocks are of different
+        ones (RFC 7959 §2.4); to a client that has it already, the response is 2.03 (RFC 7252
+        §5.10.6.2). A later block of a representation that is not stored is rendered again.
+
         If the session cannot carry blocks of the size that the request asks for, the block is the
         smaller one at the same offset (RFC 7959 §2.4); aiocoap would send the larger one.
 
@@ -124,16 +132,36 @@ class ResponseBlocks(Block2Cache):
         most = request.remote.maximum_block_size_exp
         if block is not None and block.size_exponent > most:
             number = block.block_number << (block.size_exponent - most)
-            request = request.copy()
-            request.opt.block2 = (number, block.more, most)
-        try:
-            answer = await self.extract_or_insert(request, lambda: self._tagged(request, build))
-        except coap_error.BadRequest as error:
-            if block is None or block.block_number == 0:
-                raise  # raised by the handler
-            raise _bad_block("the answer has no such block") from error
+            request = request.copy(block2=(number, block.more, most))
+        answer = _validated(await self._block_of(request, build), request)
         self._note(request, answer.opt.block2)
         return answer
+
+    async def _block_of(self, request: aiocoap.Message, build: Build) -> aiocoap.Message:
+        block, asked = request.opt.block2, _without_tags(request)
+        if block is None or block.block_number == 0:
+            return await self.extract_or_insert(asked, lambda: self._tagged(request, build))
+        try:
+            return await self.extract_or_insert(asked, lambda: self._tagged(request, build))
+        except coap_error.BadRequest as error:
+            raise _no_such_block() from error
+        except IncompleteException:
+            if request.code not in SAFE:
+                raise
+        return await self._rendered_again(asked, build)
+
+    async def _rendered_again(self, request: aiocoap.Message, build: Build) -> aiocoap.Message:
+        """Return a later block of a representation that has to be rendered for it."""
+        block = request.opt.block2
+        assert block is not None
+        first = request.copy(block2=(0, False, block.size_exponent))
+        answer = await self.extract_or_insert(first, lambda: self._tagged(request, build))
+        if not answer.code.is_successful():
+            return answer
+        try:
+            return await self.extract_or_insert(request, lambda: self._tagged(request, build))
+        except (coap_error.BadRequest, IncompleteException) as error:
+            raise _no_such_block() from error
 
     async def fetched(self, request: aiocoap.Message) -> None:
         """Wait until the client has the last response to `request`, or stops fetching it.
@@ -142,13 +170,14 @@ class ResponseBlocks(Block2Cache):
         is transferred would never arrive.
         """
         loop = asyncio.get_running_loop()
-        key = _extract_block_key(request)
+        key = _key(request)
         while (transfer := self._transfers.get(key)) and loop.time() < transfer.until:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(transfer.until):
                     await transfer.has_advanced.wait()
 
     async def _tagged(self, request: aiocoap.Message, build: Build) -> aiocoap.Message:
+        """Add the entity tag, and the size if the request asks for it (RFC 7959 §4)."""
         answer = await build()
         size, most = len(answer.payload), self._limits.answer_body_bytes
         if size > most:
@@ -157,19 +186,52 @@ class ResponseBlocks(Block2Cache):
             raise AnswerTooLargeError
         block = request.opt.block2
         fits = size <= request.remote.maximum_payload_size and (block is None or size <= block.size)
-        if not fits and answer.opt.etag is None:
-            answer.opt.etag = blake2b(answer.payload, digest_size=ETAG_BYTES).digest()
+        is_content = request.code in SAFE and answer.code is Code.CONTENT
+        if answer.opt.etag is None and (is_content or not fits):
+            answer.opt.etag = entity_tag(answer)
+        if request.opt.size2 is not None:
+            answer.opt.size2 = size
         return answer
 
     def _note(self, request: aiocoap.Message, sent: BlockOption.BlockwiseTuple | None) -> None:
         """Note how far the client has come."""
-        key = _extract_block_key(request)
+        key = _key(request)
         previous = self._transfers.pop(key, None)
         if previous is not None:
             previous.has_advanced.set()
         if sent is not None and sent.more:
             seconds = BODY_PAUSE_SECONDS if sent.block_number else BODY_BEGIN_SECONDS
             self._transfers[key] = _Transfer(asyncio.get_running_loop().time() + seconds)
+
+
+def _without_tags(request: aiocoap.Message) -> aiocoap.Message:
+    """Return what a request asks for. A client may leave out its tags when it asks for a block."""
+    return request.copy(etags=()) if request.opt.etags else request
+
+
+def _key(request: aiocoap.Message) -> tuple[object, ...]:
+    """Return the key of a stored response."""
+    return _extract_block_key(_without_tags(request))
+
+
+def _validated(answer: aiocoap.Message, request: aiocoap.Message) -> aiocoap.Message:
+    """Return 2.03 instead of a representation that the client has."""
+    block = request.opt.block2
+    if (
+        request.code not in SAFE
+        or answer.code is not Code.CONTENT
+        or answer.opt.etag not in request.opt.etags
+        or (block is not None and block.block_number)
+    ):
+        return answer
+    return answer.copy(code=Code.VALID, payload=b"", content_format=None, block2=None, size2=None)
+
+
+def entity_tag(answer: aiocoap.Message) -> bytes:
+    """Return the entity tag of a representation: a digest of its content and its format."""
+    content_format = answer.opt.content_format
+    kind = b"" if content_format is None else b"%d" % int(content_format)
+    return blake2b(answer.payload, digest_size=ETAG_BYTES, person=kind).digest()
 
 
 def _require_size(block: BlockOption.BlockwiseTuple | None) -> None:
@@ -179,3 +241,7 @@ def _require_size(block: BlockOption.BlockwiseTuple | None) -> None:
 
 def _bad_block(title: str) -> ProblemError:
     return ProblemError("malformed", title, "See RFC 7959 for how a body is sent in blocks.")
+
+
+def _no_such_block() -> ProblemError:
+    return _bad_block("the answer has no such block")

@@ -128,6 +128,20 @@ class BoundedMessageManager(MessageManager):
         message.remote = remote
         self._send_via_transport(message)
 
+    def reject_response(self, response: aiocoap.Message, reason: Exception) -> None:
+        """Reject a response of a peer, and end the request that it answers with an error.
+
+        An acknowledgement is rejected without an answer (RFC 7252 §4.2). Its request still ends,
+        because a repeat of it would get the same response.
+        """
+        if response.mtype is ACK:
+            self._remove_exchange(response)
+        else:
+            self.reset(response.remote, response.mid)
+        pipe = self.token_manager.outgoing_requests.get((response.token, response.remote))
+        if pipe is not None:
+            pipe.add_exception(reason)
+
     def deregister(self, observing: aiocoap.Message) -> None:
         """End an observation that a request of this side began (RFC 7641 §3.6).
 
@@ -150,6 +164,8 @@ class BoundedMessageManager(MessageManager):
         that the session cannot carry fails its request, and ends neither the session nor anything
         else on it.
         """
+        if message.code.is_response() and self._is_suppressed(message):
+            return None
         if message.code.is_request():
             pipe = self.token_manager.outgoing_requests[message.token, message.remote]
             most = message.remote.association.session.record_bytes
@@ -183,6 +199,42 @@ class BoundedMessageManager(MessageManager):
         answer.remote, answer.request = message.remote, request
         super().send_message(answer, lambda: None)
         self.loop.call_soon(stop)
+
+    def _is_suppressed(self, response: aiocoap.Message) -> bool:
+        """Send what takes the place of a response; return False if it is sent as it is.
+
+        - A non-confirmable request with an option that is not understood is reset (RFC 7252
+          §5.4.1); aiocoap answers it with 4.02.
+        - If the request has No-Response for this class of codes, it is acknowledged at most
+          (RFC 7967 §2). aiocoap considers the option in responses of its `Resource` alone.
+        """
+        request, unwanted = response.request, response.opt.no_response or 0
+        response.opt.no_response = None
+        if request is None:
+            return False
+        if response.code is Code.BAD_OPTION and request.mtype is NON:
+            self.reset(request.remote, request.mid)
+            return True
+        unwanted |= request.opt.no_response or 0
+        if not unwanted & 1 << response.code.class_ - 1:
+            return False
+        self._acknowledge(request)
+        return True
+
+    def _acknowledge(self, request: aiocoap.Message) -> None:
+        """Send an empty acknowledgement, unless one was sent or none is due."""
+        due = self._piggyback_opportunities.pop((request.remote, request.token), None)
+        if due is not None:
+            message_id, timer = due
+            timer.cancel()
+            self._send_empty_ack(request.remote, message_id, "there is no response")
+
+    def _process_response(self, response: aiocoap.Message) -> bool:
+        """Reset a non-confirmable response to nothing, too: it ends an observation."""
+        is_expected = super()._process_response(response)
+        if not is_expected and response.mtype is NON:
+            self.reset(response.remote, response.mid)
+        return is_expected
 
     def _deduplicate_message(self, _message: aiocoap.Message) -> bool:
         return False
@@ -251,7 +303,10 @@ class BoundedMessageManager(MessageManager):
 
         Answers that wait for the acknowledgement of an earlier one count as requests. Observations
         have a bound of their own, so that they do not block requests.
+
+        An earlier request with the same token is acknowledged first; aiocoap forgets to.
         """
+        self._acknowledge(request)
         remote: CoapsRemote = request.remote
         waiting = len(self._backlogs.get(remote, ()))
         if request.token in remote.under_way or request.token in remote.observing:

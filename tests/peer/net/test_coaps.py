@@ -298,7 +298,7 @@ async def test_a_trailing_slash_is_ignored_and_unsupported_requests_are_refused(
     not_allowed = error_of(await connection.request(put))
     assert isinstance(not_allowed, RequestFailed)
     assert (not_allowed.code, not_allowed.reason) == ("4.05", "method-not-allowed")
-    late = get("echo")
+    late = post("echo", payload=b"")
     late.opt.block2 = (3, False, 6)
     incomplete = error_of(await connection.request(late))
     assert isinstance(incomplete, RequestFailed)

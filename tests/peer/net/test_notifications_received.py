@@ -154,15 +154,16 @@ async def test_a_body_that_the_device_no_longer_stores_is_fetched_again(
 async def test_a_body_whose_blocks_never_match_is_an_error_and_not_a_mix(
     serve: Any, caller: CoapsClient
 ) -> None:
-    def forget(_number: int) -> None:
+    def change(_number: int) -> None:
         forget_answers(served.server)
+        body.fill = bytes([body.fill[0] + 1])
 
-    served = await serve(authorise=on_later_block(forget))
+    served = await serve(authorise=on_later_block(change))
     body = Body(served, 20_000)
     connection = await caller.connect(served.address, pinned=None)
     with pytest.raises(Malformed, match="changes faster"):
         await anext(observing(connection))
-    assert body.rendered == 1 + BODY_FETCHES
+    assert body.rendered <= 2 * (1 + BODY_FETCHES), "more than two blocks were asked for"
     assert connection.is_open
 
 

@@ -15,13 +15,16 @@ class OptionNumber(ExtensibleIntEnum):
     CONTENT_FORMAT = 12
     MAX_AGE = 14
     URI_QUERY = 15
+    HOP_LIMIT = 16
     ACCEPT = 17
+    LOCATION_QUERY = 20
     BLOCK2 = 23
     BLOCK1 = 27
     SIZE2 = 28
     PROXY_URI = 35
     PROXY_SCHEME = 39
     SIZE1 = 60
+    ECHO = 252
     NO_RESPONSE = 258
     REQUEST_TAG = 292
     @property
