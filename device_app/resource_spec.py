@@ -20,7 +20,7 @@ names it: a device without its lamp would be harder to find out about.
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import all_suffixes
 from importlib.metadata import entry_points
@@ -37,6 +37,7 @@ from iam.model import Subject
 GROUP = "handfast.resources"
 #: First path segments of the device's own resources.
 RESERVED_SEGMENTS = frozenset({"iam", "pair", "hello", "board", ".well-known", "events"})
+_MOST_SEGMENT_BYTES = 255  # of a path in CoAP
 _IMPORTED_SUFFIXES = tuple(all_suffixes())
 
 
@@ -69,6 +70,9 @@ class ResourceSpec:
             and the sender of a request. It is called for every request and notification of a user,
             before the body is read. Attributes of handfast's own modules (`Connection`, `IAM`,
             `Clock`) are left out.
+        options: the critical options that the resource handles itself: the numbers of If-Match (1)
+            and If-None-Match (5), or of the application's own. A request with a critical option
+            that is not handled is answered with 4.02 (RFC 7252 §5.4.1).
     """
 
     path: str
@@ -76,6 +80,7 @@ class ResourceSpec:
     actions: Mapping[str, str]
     least_role: Mapping[str, str] = field(default_factory=dict)
     attributes: Callable[[aiocoap.Message], Mapping[str, str]] | None = None
+    options: Collection[int] = ()
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -170,6 +175,10 @@ def check_spec(name: str, spec: object) -> None:
         raise _unusable(name, f"{spec.path} is not an aiocoap resource")
     if not spec.segments or spec.segments[0] in RESERVED_SEGMENTS:
         raise _unusable(name, f"the path {spec.path!r} belongs to handfast")
+    if any(part in (".", "..") or not _fits(part) for part in spec.segments):
+        raise _unusable(name, f"no request can name the path {spec.path!r}")
+    if not all(map(_is_critical, spec.options)):
+        raise _unusable(name, f"the options of {spec.path} are not numbers of critical options")
     if not spec.actions:
         raise _unusable(name, f"{spec.path} has no actions, so no user could reach it")
     if spec.attributes is not None and not callable(spec.attributes):
@@ -180,6 +189,17 @@ def check_spec(name: str, spec: object) -> None:
         Access(app_actions=spec.roles())
     except IamError as error:
         raise _unusable(name, f"{error} {error.advice}".strip()) from error
+
+
+def _is_critical(number: object) -> bool:
+    return isinstance(number, int) and number & 1 == 1
+
+
+def _fits(segment: str) -> bool:
+    """Return whether a request can have this segment (RFC 7252 §5.10.1, table 4)."""
+    return len(segment.encode(errors="surrogatepass")) <= _MOST_SEGMENT_BYTES and not any(
+        "\ud800" <= character <= "\udfff" for character in segment
+    )
 
 
 def _unusable(name: str, reason: str) -> ModuleError:

@@ -80,16 +80,37 @@ def reply_encoded(
     location: Sequence[str] = (),
 ) -> aiocoap.Message:
     """Return the same for a payload that is encoded already."""
-    _require_accepted(request, CBOR, "CBOR")
-    return aiocoap.Message(
-        code=code, payload=payload, content_format=CBOR, location_path=tuple(location)
-    )
+    answer = reply_as(request, payload, content_format=CBOR, name="CBOR", code=code)
+    answer.opt.location_path = tuple(location)
+    return answer
 
 
 def reply_text(request: aiocoap.Message, text: str, *, code: Code | None = None) -> aiocoap.Message:
     """Return an answer in plain text. Raises `ProblemError` (4.06) like `reply`."""
-    _require_accepted(request, TEXT, "text")
-    return aiocoap.Message(code=code, payload=text.encode(), content_format=TEXT)
+    return reply_as(request, text.encode(), content_format=TEXT, name="text", code=code)
+
+
+def reply_as(
+    request: aiocoap.Message,
+    payload: bytes,
+    *,
+    content_format: int,
+    name: str,
+    code: Code | None = None,
+) -> aiocoap.Message:
+    """Return an answer in a content format, whose name is for people.
+
+    The state of a device can change at any time, so an answer is fresh for the moment only
+    (Max-Age 0, RFC 7252 §5.10.5); a client may keep it and validate it by its ETag. The client of
+    an observation learns each change instead.
+
+    Raises `ProblemError` (4.06) if the client asked for another content format.
+    """
+    _require_accepted(request, content_format, name)
+    answer = aiocoap.Message(code=code, payload=payload, content_format=content_format)
+    if request.code is Code.GET and request.opt.observe is None:
+        answer.opt.max_age = 0
+    return answer
 
 
 def _require_accepted(request: aiocoap.Message, have: int, name: str) -> None:
