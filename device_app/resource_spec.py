@@ -30,6 +30,7 @@ import aiocoap
 from aiocoap import interfaces
 
 from device_app.errors import ModuleError
+from device_app.limits import PATH_SEGMENT_BYTES
 from iam.access import Access
 from iam.errors import IamError
 from iam.model import Subject
@@ -37,7 +38,6 @@ from iam.model import Subject
 GROUP = "handfast.resources"
 #: First path segments of the device's own resources.
 RESERVED_SEGMENTS = frozenset({"iam", "pair", "hello", "board", ".well-known", "events"})
-_MOST_SEGMENT_BYTES = 255  # of a path in CoAP
 _IMPORTED_SUFFIXES = tuple(all_suffixes())
 
 
@@ -197,7 +197,7 @@ def _is_critical(number: object) -> bool:
 
 def _fits(segment: str) -> bool:
     """Return whether a request can have this segment (RFC 7252 §5.10.1, table 4)."""
-    return len(segment.encode(errors="surrogatepass")) <= _MOST_SEGMENT_BYTES and not any(
+    return len(segment.encode(errors="surrogatepass")) <= PATH_SEGMENT_BYTES and not any(
         "\ud800" <= character <= "\udfff" for character in segment
     )
 
