@@ -243,8 +243,14 @@ def is_signed_untrusted(key: ec.EllipticCurvePublicKey, signature: bytes, data: 
 
 
 def _container(key: ec.EllipticCurvePrivateKey, fingerprint: Fingerprint) -> x509.Certificate:
-    """Return a self-signed certificate for a key, without expiry (RFC 5280 §4.1.2.5)."""
+    """Return a self-signed certificate for a key, without expiry (RFC 5280 §4.1.2.5).
+
+    It is the same, byte for byte, whenever it is made, so that a stock client can store it as the
+    one certificate that it trusts: the signature is deterministic (RFC 6979). Its DNS name is the
+    host of the device's advert (protocol §2.6).
+    """
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, fingerprint.device_id)])
+    host = x509.DNSName(f"handfast-{fingerprint.device_id.lower()}.local")
     return (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -253,5 +259,6 @@ def _container(key: ec.EllipticCurvePrivateKey, fingerprint: Fingerprint) -> x50
         .serial_number(1 + int.from_bytes(fingerprint.digest[:8], "big"))
         .not_valid_before(datetime(1970, 1, 1, tzinfo=UTC))
         .not_valid_after(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.SubjectAlternativeName([host]), critical=False)
+        .sign(key, hashes.SHA256(), ecdsa_deterministic=True)
     )

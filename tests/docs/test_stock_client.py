@@ -84,10 +84,11 @@ async def test_a_stock_client_pairs_with_the_documented_commands(
                 command = command.replace(written, real)  # noqa: PLW2901 - the same command
             assert "192.0.2.7" not in command
             outputs.append(await run(command, tmp_path))
-        _key, _certificate, ours, theirs, paired, hello = outputs
+        _key, _certificate, ours, _pinned, theirs, paired, hello = outputs
         assert shown == [Fingerprint.parse(ours.split()[0])]
         assert Fingerprint.parse(theirs.split()[0]) == app.identity.fingerprint
-        assert paired.strip() == "paired as anna with role owner"
-        assert hello.strip().startswith("Hello anna, you are owner of kitchen")
+        # libcoap on GnuTLS prints a warning before it
+        assert paired.strip().endswith("paired as anna with role owner")
+        assert "Hello anna, you are owner of kitchen" in hello
     finally:
         await app.close()

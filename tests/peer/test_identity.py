@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ecdsa
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -232,3 +233,17 @@ def test_the_certificate_has_the_longest_validity_period(device: Identity) -> No
     certificate = device.certificate
     assert certificate.not_valid_before_utc.year == 1970
     assert certificate.not_valid_after_utc.year == 9999
+
+
+def test_the_certificate_of_a_key_never_changes(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    first, second = Identity.load_or_create(path), Identity.load_or_create(path)
+    assert first.certificate_pem() == second.certificate_pem()
+    assert Identity.create().certificate_pem() != first.certificate_pem()
+
+
+def test_the_certificate_names_the_host_of_the_devices_advert(device: Identity) -> None:
+    names = device.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    host = f"handfast-{device.fingerprint.device_id.lower()}.local"
+    assert names.value.get_values_for_type(x509.DNSName) == [host]
+    assert not names.critical
