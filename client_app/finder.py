@@ -51,16 +51,23 @@ class Finder:
         return self._look()
 
     async def latest(self, seconds: float) -> list[Advert]:
-        """Return the last announcement of each service that has not left, sorted by name."""
-        found: dict[tuple[str, str], Advert] = {}
+        """Return the last announcement of each service that has not left, sorted by name.
+
+        Each has the addresses that were announced on all links.
+        """
+        from peer.net.adverts import merged  # noqa: PLC0415 - see above
+
+        found: dict[tuple[str, str], dict[int, Advert]] = {}
         async with contextlib.aclosing(self._for(seconds)) as adverts:
             async for advert in adverts:
                 key = advert.instance, advert.device_id
-                found.pop(key, None)
+                on_links = found.pop(key, {})
+                on_links.pop(advert.interface, None)
                 if advert.is_present:
-                    found[key] = advert
+                    found[key] = {**on_links, advert.interface: advert}
                 _bound(found)
-        return sorted(found.values(), key=lambda advert: (advert.name, advert.device_id))
+        each = (merged(list(on_links.values())) for on_links in found.values())
+        return sorted(each, key=lambda advert: (advert.name, advert.device_id))
 
     async def all(self, seconds: float) -> list[Advert]:
         """Return all different announcements, sorted by name; services that left are included."""

@@ -123,7 +123,12 @@ MAX_ALIKE_RECORDS: Final = 4
 MAX_HOST_ADDRESSES: Final = 32
 """Addresses of one host that are cached."""
 MAX_ADVERT_ADDRESSES: Final = 16
-"""Addresses of one device that are announced, or taken from an announcement."""
+"""Addresses of one device that are announced on one link, or taken from an announcement."""
+MAX_MULTICAST_LINKS: Final = 20
+"""Links on which a device is announced or searched for; Linux lets a socket join a group on so many
+(net.ipv4.igmp_max_memberships)."""
+MAX_LEGACY_TTL_SECONDS: Final = 10
+"""The TTL in an answer to a resolver that does not listen on port 5353 (RFC 6762 §6.7)."""
 MAX_TXT_BYTES: Final = 1024
 """A longer TXT record is not parsed."""
 MAX_TXT_KEYS: Final = 32

@@ -1,9 +1,10 @@
 """The addresses of this device in an invite, for a client that has never connected to it.
 
 First those of the configuration (`[network] public`), since a device behind a router cannot know
-the router's public address; then those of the kernel, global ones before site-local ones. Loopback
-and link-local addresses are included only if the device is configured to listen on one of them.
-All of them are hints: the client authenticates the device by its key.
+the router's public address; then those of the kernel, global ones before site-local ones, and those
+of links to other machines before those of container networks. Loopback and link-local addresses are
+included only if the device is configured to listen on one of them. All of them are hints: the
+client authenticates the device by its key.
 """
 
 from __future__ import annotations
@@ -79,14 +80,17 @@ def _has_port(text: str) -> bool:
 
 def _addresses(table: InterfaceTable, wildcard: IpAddress) -> list[IpAddress]:
     """The addresses that a wildcard stands for; `::` is IPv6 and IPv4."""
+    from peer.net.ranking import interface_rank  # noqa: PLC0415 - see above
+
     found = [
-        address.own
+        (not address.own.is_global, interface_rank(interface, table), address.own)
         for interface in table.by_index.values()
         if interface.is_up and not interface.is_loopback
         for address in interface.addresses
         if not address.own.is_link_local and address.own.version <= wildcard.version
     ]
-    return sorted(found, key=lambda one: (not one.is_global, one.version, str(one)))
+    found.sort(key=lambda one: (*one[:2], one[2].version, str(one[2])))
+    return [address for *_, address in found]
 
 
 def _formatted(address: IpAddress, port: int) -> str:

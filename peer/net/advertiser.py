@@ -4,7 +4,7 @@ python-zeroconf has no subtypes. It announces any PTR name of a `ServiceInfo`, b
 `ServiceInfo` per instance name, so the subtype is a second one under a key of its own. An instance
 name contains the device ID, which is derived from the key, so it is unique. Probing for conflicts
 would only let other hosts rename the device (RFC 6762 §8.1 requires it where a name may not be
-unique).
+unique). Each link gets the addresses of that link only (`peer.net.mdns_links`).
 """
 
 import asyncio
@@ -12,7 +12,6 @@ import logging
 from collections.abc import Sequence
 
 from zeroconf import ServiceInfo, Zeroconf
-from zeroconf.asyncio import AsyncZeroconf
 
 from peer.limits import ADDRESS_SETTLE_SECONDS, ANNOUNCEMENT_REPEAT_SECONDS
 from peer.net.adverts import SERVICE, SUBTYPE, VERSION, instance_label, shortened
@@ -20,11 +19,13 @@ from peer.net.interfaces import InterfaceWatch, kernel_table
 from peer.net.mdns import (
     FAILURES,
     DNSRecord,
-    multicast_addresses,
+    Multicast,
+    Origin,
     no_multicast,
     open_multicast,
     wait_until_ready,
 )
+from peer.net.ranking import Link, links
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +59,8 @@ class Advertiser:
         self._pairing_port = pairing_port
         self._pairing_open = False
         self._interfaces = interfaces
-        self._addresses: tuple[str, ...] = ()
-        self._zeroconf: AsyncZeroconf | None = None
+        self._links: tuple[Link, ...] = ()
+        self._zeroconf: Multicast | None = None
         self._records: frozenset[DNSRecord] = frozenset()
         self._is_registered = False
         self._changed = asyncio.Event()
@@ -124,21 +125,21 @@ class Advertiser:
 
     async def _reconcile(self) -> None:
         """Update sockets and records to the current addresses."""
-        where, addresses = multicast_addresses(kernel_table(), self._interfaces)
-        if not where:
+        found = links(kernel_table(), self._interfaces)
+        if not found:
             return
-        is_new, self._addresses = addresses != self._addresses, addresses
+        is_new, self._links = found != self._links, found
         if self._zeroconf is None:
-            self._zeroconf = open_multicast(where, keep=self._own_records)
+            self._zeroconf = open_multicast(found, keep=self._own_records)
         else:
-            await self._zeroconf.async_update_interfaces(where)
+            await self._zeroconf.set_links(found)
         await wait_until_ready(self._zeroconf)
         if not self._is_registered:
             await self._register(self._zeroconf)
         elif is_new:
             await self._republish()
 
-    async def _register(self, zeroconf: AsyncZeroconf) -> None:
+    async def _register(self, zeroconf: Multicast) -> None:
         for info in self._infos():
             self._remember(await zeroconf.async_register_service(info, cooperating_responders=True))
         self._is_registered = True
@@ -172,6 +173,7 @@ class Advertiser:
             broadcast.add_done_callback(self._broadcasts.discard)
 
     def _infos(self) -> list[ServiceInfo]:
+        addresses = dict.fromkeys(str(own) for link in self._links for own in link.addresses)
         instance = f"{instance_label(self._name, self._device_id)}.{SERVICE}"
         infos = [
             ServiceInfo(
@@ -180,7 +182,7 @@ class Advertiser:
                 port=self._port,
                 properties=self.text(),
                 server=f"handfast-{self._device_id.lower()}.local.",
-                parsed_addresses=list(self._addresses),
+                parsed_addresses=list(addresses),  # of all links; each link gets its own
             )
             for kind in (SERVICE, SUBTYPE)
         ]
@@ -188,7 +190,7 @@ class Advertiser:
         self._records = frozenset(record for info in infos for record in _records_of(info))
         return infos
 
-    def _own_records(self, heard: list[DNSRecord]) -> list[DNSRecord]:
+    def _own_records(self, heard: list[DNSRecord], _origin: Origin) -> list[DNSRecord]:
         """Return the received records that this device announces itself.
 
         python-zeroconf looks them up, so that it sends no record twice in a second (RFC 6762 §6).

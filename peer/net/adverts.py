@@ -10,8 +10,8 @@ user's name for the device, `pm` 1 while the pairing window is open, and `pp` th
 
 import ipaddress
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
@@ -21,13 +21,17 @@ from peer.limits import (
     MAX_DEVICE_NAME_CHARS,
     MAX_TXT_BYTES,
     MAX_TXT_KEYS,
+    Limits,
 )
+from peer.net.interfaces import IpAddress, IpNetwork
+from peer.net.ranking import kept
 
 SERVICE: Final = "_coaps._udp.local."
 SUBTYPE: Final = f"_handfast._sub.{SERVICE}"
 VERSION: Final = 1
 
 _LABEL_BYTES: Final = 63
+_TRIED: Final = Limits().announced_addresses_each
 _DEVICE_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{8}")
 _DIGITS: Final = re.compile(r"[0-9]{1,5}")
 
@@ -36,7 +40,8 @@ _DIGITS: Final = re.compile(r"[0-9]{1,5}")
 class Advert:
     """An announcement of a device. It is not authenticated, and its text is unescaped.
 
-    `addresses` are IP addresses, link-local IPv6 ones with `%` and the index of the interface.
+    `addresses` are IP addresses, the best first, link-local IPv6 ones with `%` and the index of the
+    interface that received the announcement. `interface` is that index, 0 if it is unknown.
     `pairing_port` is valid while `pairing_open`. `is_present` is false in the last advert of a
     device that withdrew its announcement, or whose announcement expired. `instance` is the service
     instance name (RFC 6763 §4.1) in lower case; any host can use any name.
@@ -52,6 +57,33 @@ class Advert:
     host: str
     is_present: bool = True
     instance: str = field(default="", compare=False)
+    interface: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vantage:
+    """What the searching machine knows of the link on which it received an announcement.
+
+    Attributes:
+        with_loopback: whether loopback addresses are usable. From the network they would lead back
+            to this machine.
+        interface: the index of the interface that received it; 0 is unknown.
+        networks: the prefixes of that interface's neighbours; addresses in them come first.
+        own: addresses that are this machine's own. They are dropped: the announcement of another
+            machine means its own interface of that address, for example of a container network.
+    """
+
+    with_loopback: bool = False
+    interface: int = 0
+    networks: Sequence[IpNetwork] = ()
+    own: Collection[IpAddress] = ()
+
+
+def merged(adverts: Sequence[Advert]) -> Advert:
+    """Return the last of some adverts of one device, with the addresses of all of them."""
+    each = dict.fromkeys(text for advert in reversed(adverts) for text in advert.addresses)
+    ordered = sorted(each, key=lambda text: ipaddress.ip_address(text).is_link_local)
+    return replace(adverts[-1], addresses=tuple(ordered))
 
 
 def instance_label(name: str, device_id: str) -> str:
@@ -75,7 +107,7 @@ def advert_untrusted(
     port: int,
     addresses: Iterable[str],
     text: bytes,
-    with_loopback: bool,
+    vantage: Vantage,
     instance: str = "",
 ) -> Advert:
     """Parse the records of one service. Raises `Malformed`, and no other error.
@@ -85,15 +117,14 @@ def advert_untrusted(
         port: the port of the SRV record.
         addresses: the addresses of `host`; unusable ones are dropped.
         text: the TXT record.
-        with_loopback: whether loopback addresses are usable. From the network they would lead back
-            to this machine.
+        vantage: where the announcement was received.
         instance: the service instance name.
     """
     entries = txt_untrusted(text)
     version, pairing_port = _number(entries, "v"), _number(entries, "pp", default=b"0")
     device_id = _text(entries, "id").upper()
     name, window = _text(entries, "name"), entries.get("pm", b"0")
-    usable = tuple(_usable_addresses(addresses, with_loopback=with_loopback))
+    usable = tuple(_usable_addresses(addresses, vantage))
     checks = (
         (_DEVICE_ID.fullmatch(device_id), "the device id"),
         (1 <= len(name) <= MAX_DEVICE_NAME_CHARS, "the name"),
@@ -116,6 +147,7 @@ def advert_untrusted(
         version=version,
         host=host[:255],
         instance=instance,
+        interface=vantage.interface,
     )
 
 
@@ -157,17 +189,34 @@ def _number(entries: dict[str, bytes], key: str, *, default: bytes = b"") -> int
     return int(digits)
 
 
-def _usable_addresses(addresses: Iterable[str], *, with_loopback: bool) -> Iterable[str]:
-    """Return the first valid unicast addresses: IPv4, then IPv6, then link-local ones."""
-    usable: set[tuple[bool, int, str]] = set()
+def _usable_addresses(addresses: Iterable[str], vantage: Vantage) -> Iterable[str]:
+    """Return valid unicast addresses of another machine, the best first.
+
+    Those on the receiving link come first, then the others, then link-local ones, of which one is
+    always among those that a client tries.
+    """
+    usable: dict[IpAddress, None] = {}
     for text in islice(addresses, 4 * MAX_ADVERT_ADDRESSES):
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
             continue
-        if address.is_multicast or address.is_unspecified:
+        if address.is_multicast or address.is_unspecified or _plain(address) in vantage.own:
             continue
-        if address.is_loopback and not with_loopback:
+        if address.is_loopback and not vantage.with_loopback:
             continue
-        usable.add((address.is_link_local, address.version, text))
-    return [text for *_, text in sorted(usable)[:MAX_ADVERT_ADDRESSES]]
+        usable[address] = None
+
+    def rank(address: IpAddress) -> tuple[bool, bool, int]:
+        is_near = any(address in network for network in vantage.networks)
+        return address.is_link_local, not is_near, address.version
+
+    ordered = sorted(usable, key=rank)
+    first = kept(ordered, _TRIED)
+    more = [address for address in ordered if address not in first]
+    return [str(address) for address in (*first, *more)][:MAX_ADVERT_ADDRESSES]
+
+
+def _plain(address: IpAddress) -> IpAddress:
+    """Return an address without its zone."""
+    return ipaddress.ip_address(address.packed)

@@ -9,29 +9,31 @@ without known answers (RFC 6762 §7.1): a forged one would silence the device.
 import asyncio
 import ipaddress
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final, Self
 
 from zeroconf import DNSQuestionType, Error, RecordUpdate, RecordUpdateListener, Zeroconf
-from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+from zeroconf.asyncio import AsyncServiceInfo
 
 from peer.errors import Malformed, Unreachable
 from peer.limits import MAX_ADVERTS, MAX_RESOLVING, MAX_TTL_SECONDS, RESOLVE_SECONDS
-from peer.net.adverts import SERVICE, SUBTYPE, Advert, advert_untrusted
-from peer.net.interfaces import kernel_table
+from peer.net.adverts import SERVICE, SUBTYPE, Advert, Vantage, advert_untrusted, merged
+from peer.net.interfaces import IpAddress, kernel_table
 from peer.net.mdns import (
     FAILURES,
     DNSAddress,
     DNSPointer,
     DNSRecord,
-    multicast_addresses,
+    Multicast,
+    Origin,
     no_multicast,
     open_multicast,
     send_question,
     wait_until_ready,
 )
+from peer.net.ranking import Link, links
 from peer.net.service_records import PTR, ServiceRecords
 
 __all__ = ["Advert", "Search", "discover", "searching", "watch"]
@@ -45,6 +47,8 @@ _LONGEST_PAUSE_SECONDS: Final = 0.8 * MAX_TTL_SECONDS
 async def discover(*, timeout: float, interfaces: Sequence[str] | None = None) -> list[Advert]:
     """Return the newest advert of each name that answers within `timeout` seconds, by name.
 
+    Each has the addresses that were announced on all links.
+
     Args:
         timeout: how long to search, in seconds.
         interfaces: names of interfaces or own IP addresses; by default, every link that is up.
@@ -55,7 +59,8 @@ async def discover(*, timeout: float, interfaces: Sequence[str] | None = None) -
     """
     async with searching(interfaces) as search:
         await asyncio.sleep(timeout)
-        return sorted(search.found.values(), key=lambda advert: (advert.name, advert.device_id))
+        found = (merged(list(on_links.values())) for on_links in search.found.values())
+        return sorted(found, key=lambda advert: (advert.name, advert.device_id))
 
 
 async def watch(*, interfaces: Sequence[str] | None = None) -> AsyncGenerator[Advert, None]:
@@ -73,7 +78,8 @@ async def watch(*, interfaces: Sequence[str] | None = None) -> AsyncGenerator[Ad
 async def searching(interfaces: Sequence[str] | None = None) -> "AsyncIterator[Search]":
     """Search in a context. The argument and the errors are those of `discover`."""
     try:
-        where, own = multicast_addresses(kernel_table(), interfaces)
+        table = kernel_table()
+        where = links(table, interfaces)
         if not where and interfaces:
             raise Unreachable(
                 f"no network interface that is up matches {', '.join(interfaces)}",
@@ -84,7 +90,7 @@ async def searching(interfaces: Sequence[str] | None = None) -> "AsyncIterator[S
                 "this machine has no network interface on which to search for devices",
                 advice="Connect it to a network, or give the address of the device.",
             )
-        search = await Search.start(where, with_loopback=_any_loopback(own))
+        search = await Search.start(where, table.own)
     except FAILURES as error:
         raise no_multicast(error) from error
     try:
@@ -94,17 +100,23 @@ async def searching(interfaces: Sequence[str] | None = None) -> "AsyncIterator[S
 
 
 class Search(RecordUpdateListener):
-    """A running search. `found` has the newest advert of each name; `changes` has every change."""
+    """A running search on some links of a machine with these own addresses.
 
-    def __init__(self, where: Sequence[str | int], *, with_loopback: bool) -> None:
-        self.found: dict[str, Advert] = {}
+    `found` has the newest advert of each name on each link, by its index; `changes` has every
+    change.
+    """
+
+    def __init__(self, where: Sequence[Link], own: frozenset[IpAddress]) -> None:
+        self.found: dict[str, dict[int, Advert]] = {}
         self.changes: asyncio.Queue[Advert] = asyncio.Queue(maxsize=4 * MAX_ADVERTS)
-        self._with_loopback = with_loopback
+        self._links = {link.index: link for link in where}
+        self._own = own
         self._heard: list[DNSRecord] = []  # of the current datagram
+        self._origin = Origin()  # of the current datagram
         self._now = 0.0  # when it was received, by zeroconf's clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._resolving = asyncio.Semaphore(MAX_RESOLVING)
-        self._zeroconf: AsyncZeroconf = open_multicast(where, keep=self._keep_untrusted)
+        self._zeroconf: Multicast = open_multicast(where, keep=self._keep_untrusted)
         self.records = ServiceRecords(
             self._zeroconf.zeroconf.cache,
             is_idle=lambda key: key not in self.found,
@@ -114,9 +126,9 @@ class Search(RecordUpdateListener):
         self._asking: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, where: Sequence[str | int], *, with_loopback: bool) -> Self:
-        """Begin to ask on these interfaces, given by address (IPv4) or index (IPv6)."""
-        search = cls(where, with_loopback=with_loopback)
+    async def start(cls, where: Sequence[Link], own: frozenset[IpAddress]) -> Self:
+        """Begin to ask on these links of a machine with these own addresses."""
+        search = cls(where, own)
         try:
             await wait_until_ready(search._zeroconf)
             search._asking = asyncio.create_task(search._ask_repeatedly(), name="mDNS question")
@@ -144,7 +156,8 @@ class Search(RecordUpdateListener):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    def _keep_untrusted(self, records: list[DNSRecord]) -> list[DNSRecord]:
+    def _keep_untrusted(self, records: list[DNSRecord], origin: Origin) -> list[DNSRecord]:
+        self._origin = origin
         return self.records.keep_untrusted(records)
 
     # -- received records -------------------------------------------------------------------------
@@ -162,14 +175,17 @@ class Search(RecordUpdateListener):
             if isinstance(record, DNSPointer) and record not in live:
                 self._left(record.alias.lower())
         for key in self.records.services_of(heard):
-            self._received_untrusted(key, live)
+            if live:
+                self._received_untrusted(key, live)
+            else:  # records expired
+                self._resolve(key)
 
     def _left(self, key: str) -> None:
         """Report that a device withdrew its announcement, or that it expired."""
-        advert = self.found.get(key)
+        adverts = list(self.found.get(key, {}).values())
         self.records.forget(key)
-        if advert is not None:
-            self._report(replace(advert, is_present=False))
+        if adverts:
+            self._report(replace(merged(adverts), is_present=False))
 
     def _dropped(self, key: str) -> None:
         self.found.pop(key, None)
@@ -188,16 +204,30 @@ class Search(RecordUpdateListener):
             advert = advert_untrusted(
                 host=service.server,
                 port=service.port,
-                addresses=map(_ip, addresses),
+                addresses=[_ip(address, self._origin.interface) for address in addresses],
                 text=text.text,
-                with_loopback=self._with_loopback,
+                vantage=self._vantage(),
                 instance=key,
             )
         except Malformed:
             return  # another kind of device, or a damaged announcement
-        if self.found.get(key) != advert:
-            self.found[key] = advert
+        on_links = self.found.setdefault(key, {})
+        if on_links.pop(advert.interface, None) != advert:
             self._report(advert)
+        on_links[advert.interface] = advert  # the newest is the last
+
+    def _vantage(self) -> Vantage:
+        """Return what this machine knows of the link that received the current datagram."""
+        link = self._links.get(self._origin.interface)
+        return Vantage(
+            with_loopback=any(
+                own.is_loopback for one in self._links.values() for own in one.addresses
+            ),
+            interface=link.index if link else 0,
+            networks=link.networks if link else (),
+            # A device on this machine is announced from an own address.
+            own=() if self._origin.source in self._own else self._own,
+        )
 
     def _report(self, advert: Advert) -> None:
         with suppress(asyncio.QueueFull):  # nothing reads the queue, or there is a flood
@@ -223,10 +253,12 @@ class Search(RecordUpdateListener):
         del self._tasks[key]
 
 
-def _ip(record: DNSAddress) -> str:
-    address = str(ipaddress.ip_address(record.address))
-    return f"{address}%{record.scope_id}" if record.scope_id else address
-
-
-def _any_loopback(addresses: Iterable[str]) -> bool:
-    return any(ipaddress.ip_address(address).is_loopback for address in addresses)
+def _ip(record: DNSAddress, interface: int) -> str:
+    """Return an address; the zone of a link-local one is the interface that received it."""
+    address = ipaddress.ip_address(record.address)
+    zone = interface or record.scope_id
+    return (
+        f"{address}%{zone}"
+        if zone and address.version == 6 and address.is_link_local
+        else str(address)
+    )

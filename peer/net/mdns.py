@@ -15,7 +15,7 @@ wrapped here, each by its public interface:
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 from zeroconf import Error, Zeroconf
@@ -28,13 +28,9 @@ from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.asyncio import AsyncZeroconf
 
 from peer.errors import PeerError
-from peer.limits import (
-    MAX_ADVERT_ADDRESSES,
-    MAX_DNS_QUESTIONS,
-    MAX_DNS_RECORDS,
-    MAX_TTL_SECONDS,
-)
-from peer.net.interfaces import Interface, InterfaceTable, IpAddress
+from peer.limits import MAX_DNS_QUESTIONS, MAX_DNS_RECORDS, MAX_TTL_SECONDS
+from peer.net.mdns_links import LinkZeroconf, Origin, interfaces_of
+from peer.net.ranking import Link
 
 __all__ = [
     "FAILURES",
@@ -43,7 +39,8 @@ __all__ = [
     "DNSRecord",
     "DNSService",
     "DNSText",
-    "multicast_addresses",
+    "Multicast",
+    "Origin",
     "no_multicast",
     "open_multicast",
     "send_question",
@@ -56,26 +53,36 @@ _TC: Final = 0x02
 _QUERY: Final = 0
 _IN: Final = 1
 
-Keep = Callable[[list[DNSRecord]], list[DNSRecord]]
-"""Takes the records of one response, and returns those to cache."""
+Keep = Callable[[list[DNSRecord], Origin], list[DNSRecord]]
+"""Takes the records of one response and where it came from, and returns those to cache."""
 
 
-def open_multicast(where: Sequence[str | int], *, keep: Keep) -> AsyncZeroconf:
-    """Start python-zeroconf on some interfaces (IPv4 by own address, IPv6 by index), bounded.
+class Multicast(AsyncZeroconf):
+    """python-zeroconf on some links, bounded. Create it with `open_multicast`."""
 
-    Call `wait_until_ready` before anything else, and after each change of its interfaces. Needs a
+    zeroconf: LinkZeroconf
+
+    async def set_links(self, links: Sequence[Link]) -> None:
+        """Open and close sockets to match these links. Call `wait_until_ready` afterwards."""
+        self.zeroconf.set_links(links)
+        await self.async_update_interfaces(interfaces_of(links))
+
+
+def open_multicast(links: Sequence[Link], *, keep: Keep) -> Multicast:
+    """Start python-zeroconf on some links, bounded.
+
+    Call `wait_until_ready` before anything else, and after each change of its links. Needs a
     running loop. Raises one of `FAILURES`.
     """
-    opened = AsyncZeroconf(interfaces=list(where))
-    zeroconf = opened.zeroconf
+    zeroconf = LinkZeroconf(links)
     # Its listeners keep references to these; they are created when the loop runs next.
     zeroconf.record_manager = _RecordManager(zeroconf, keep)
     zeroconf.question_history = _QuestionHistory()
     zeroconf.query_handler = QueryHandler(zeroconf)
-    return opened
+    return Multicast(zc=zeroconf)
 
 
-async def wait_until_ready(opened: AsyncZeroconf) -> None:
+async def wait_until_ready(opened: Multicast) -> None:
     """Wait until python-zeroconf has started, and bound what each of its sockets receives.
 
     If it is cancelled, it ends once python-zeroconf has started: python-zeroconf 0.154 leaves its
@@ -145,7 +152,8 @@ class _RecordManager(RecordManager):
     def async_updates_from_response(self, msg: DNSIncoming) -> None:
         """Implement zeroconf's manager: a response was received."""
         answers = msg.answers()
-        answers[:] = self._keep(answers)
+        host = msg.source[0] if msg.source else ""
+        answers[:] = self._keep(answers, Origin.of(host, msg.scope_id or 0))
         for record in answers:
             record.ttl = min(record.ttl, MAX_TTL_SECONDS)
         super().async_updates_from_response(msg)
@@ -158,37 +166,6 @@ class _QuestionHistory(QuestionHistory):
         self, question: DNSQuestion, now: float, known_answers: set[DNSRecord]
     ) -> None:
         """Implement zeroconf's history: a question was received or sent."""
-
-
-def multicast_addresses(
-    table: InterfaceTable, selected: Sequence[str] | None
-) -> tuple[list[str | int], tuple[str, ...]]:
-    """Return the interfaces to use (IPv4 by address, IPv6 by index), and the addresses to announce.
-
-    Args:
-        table: the interfaces of this machine.
-        selected: names of interfaces or own IP addresses; None selects every link that is up,
-            except loopback and point-to-point interfaces.
-    """
-    where: dict[str | int, None] = {}
-    own: list[IpAddress] = []
-    for interface in table.by_index.values():
-        for address in _selected_addresses(interface, selected):
-            own.append(address)
-            where[str(address) if address.version == 4 else interface.index] = None
-    own.sort(key=lambda address: (address.is_link_local, address.version))
-    return list(where), tuple(dict.fromkeys(str(address) for address in own))[:MAX_ADVERT_ADDRESSES]
-
-
-def _selected_addresses(
-    interface: Interface, selected: Sequence[str] | None
-) -> Iterable[IpAddress]:
-    own = [address.own for address in interface.addresses]
-    if not interface.is_up:
-        return []
-    if selected is None:
-        return [] if interface.is_loopback or interface.is_point_to_point else own
-    return own if interface.name in selected else [a for a in own if str(a) in selected]
 
 
 FAILURES: Final = (OSError, RuntimeError, Error)

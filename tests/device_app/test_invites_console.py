@@ -13,6 +13,7 @@ from device_app.limits import INVITE_ADDRESSES_MAX
 from peer.net.interfaces import Interface, InterfaceAddress, InterfaceTable
 from peer.pairing.invite import read_untrusted
 from tests.kit.daemon import run
+from tests.kit.interfaces import on
 from tests.kit.invites import DAY, KEY, redeemed
 
 if TYPE_CHECKING:
@@ -140,3 +141,16 @@ def test_reachable_addresses_are_ordered_by_scope() -> None:
     )
     assert reachable([("::", 0)], ("h.example", "h.example:8"), table) == ("h.example:8",)
     assert reachable([("::", 7), ("::", 7)], (), table) == everywhere
+
+
+def test_an_invite_names_the_address_of_the_lan_before_those_of_container_networks() -> None:
+    networks = [
+        Interface(index=n, name=f"br{n}", kind="bridge", addresses=on(f"172.{n}.0.1/16"))
+        for n in range(16, 32)
+    ]
+    cable = Interface(
+        index=99, name="eth0", is_hardware=True, addresses=on("192.168.1.5/24", "fd00::5/64")
+    )
+    found = reachable([("::", 7)], (), InterfaceTable.of([*networks, cable]))
+    assert found[:2] == ("192.168.1.5:7", "[fd00::5]:7")
+    assert len(found) == 18

@@ -79,3 +79,23 @@ def mdns_sender(address: str = "127.0.0.1") -> socket.socket:
     sock.bind((address, 0))
     sock.connect(GROUP)
     return sock
+
+
+def answer_records(message: bytes) -> list[tuple[int, int, int, bytes]]:
+    """Type, class, TTL and data of each record of a response; the names are skipped."""
+    _, _, questions, *counts = struct.unpack("!6H", message[:12])
+    position, found = 12, []
+    for _ in range(questions):
+        position = _after_name(message, position) + 4
+    for _ in range(sum(counts)):
+        position = _after_name(message, position) + 10
+        kind, dns_class, ttl, size = struct.unpack("!HHIH", message[position - 10 : position])
+        found.append((kind, dns_class, ttl, message[position : position + size]))
+        position += size
+    return found
+
+
+def _after_name(message: bytes, position: int) -> int:
+    while (size := message[position]) and size < 0xC0:
+        position += 1 + size
+    return position + (2 if size else 1)

@@ -19,6 +19,7 @@ from peer.net.adverts import (
     SERVICE,
     SUBTYPE,
     Advert,
+    Vantage,
     advert_untrusted,
     instance_label,
     txt_untrusted,
@@ -288,10 +289,10 @@ async def test_a_device_without_a_network_is_announced_once_there_is_one(
 async def test_an_unavailable_mdns_port_is_reported_with_advice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(**_: object) -> None:
+    def refuse(*_: object) -> None:
         raise OSError("Address already in use")
 
-    monkeypatch.setattr(mdns, "AsyncZeroconf", refuse)
+    monkeypatch.setattr(mdns, "LinkZeroconf", refuse)
     device = Advertiser(
         name="kitchen", device_id=new_id(), port=1, pairing_port=2, interfaces=LOOPBACK
     )
@@ -355,7 +356,11 @@ def parse(
     with_loopback: bool = False,
 ) -> Advert:
     return advert_untrusted(
-        host="h.local.", port=port, addresses=addresses, text=text, with_loopback=with_loopback
+        host="h.local.",
+        port=port,
+        addresses=addresses,
+        text=text,
+        vantage=Vantage(with_loopback=with_loopback),
     )
 
 

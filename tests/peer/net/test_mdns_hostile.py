@@ -372,6 +372,7 @@ async def test_all_adverts_with_one_device_id_are_reported(
                 while len(search.found) < 21:
                     reported.append(await search.changes.get())
         reported += [search.changes.get_nowait() for _ in range(search.changes.qsize())]
-        assert {advert.device_id for advert in search.found.values()} == {DEVICE_ID}
-        assert sum(map(is_honest, search.found.values())) == 1
+        found = [advert for on_links in search.found.values() for advert in on_links.values()]
+        assert {advert.device_id for advert in found} == {DEVICE_ID}
+        assert sum(map(is_honest, found)) == 1
         assert len([one for one in reported if one.host != HOST]) == 20
