@@ -242,7 +242,9 @@ class Client:
         known = None if alias else {one.alias: one for one in self.devices}.get(target)
         found = await resolve_target(target, paired=known, expect=pinned, finder=self.finder)
         attempt = PairingAttempt(
-            await connect_pairing_port(self.connector, found, limits=self.limits),
+            await connect_pairing_port(
+                self.connector, found, own=self.identity.fingerprint, limits=self.limits
+            ),
             found,
             own=self.identity.fingerprint,
             book=self.book,

@@ -8,6 +8,9 @@ no more than a handshake.
 Addresses are stated by this client's user and files, or they are announced, which any host on the
 link can do. Announcements take turns with each other, within `Limits`, and never take the turn of a
 stated address. A wrong key is reported as `PinMismatch` only for a stated address (protocol §2.6).
+
+An address of this machine is tried only if no other one leads to the device: two machines often
+have the same address on a network of their own, for example 172.17.0.1 for containers.
 """
 
 import asyncio
@@ -15,7 +18,7 @@ import contextlib
 import secrets
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from client_app.limits import ATTEMPT_DELAY_SECONDS, REPORTED_FAILURES, STATED_ADDRESSES
 from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
@@ -26,11 +29,21 @@ from peer.net.connection import CoapsConnection
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An address to try. Those of one `origin` share its turns; `is_hint`: it was announced."""
+    """An address to try.
+
+    Attributes:
+        address: the address.
+        origin: addresses of one origin share its turns.
+        is_hint: whether it was announced.
+        is_own: whether it is an address of this machine, so that a wrong key there is no alarm.
+        is_last: whether to try it only after all others have failed.
+    """
 
     address: Address
     origin: object = None
     is_hint: bool = False
+    is_own: bool = False
+    is_last: bool = False
 
 
 Connect = Callable[[Address], Awaitable[CoapsConnection]]
@@ -41,10 +54,15 @@ _Turn = tuple[bool, object]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The error of an attempt, or of a source of addresses."""
+    """The error of an attempt, or of a source of addresses.
+
+    `is_answer`: a device with the right key answered with this error.
+    """
 
     error: PeerError
     is_hint: bool = False
+    is_answer: bool = False
+    address: Address | None = None
 
 
 class ConnectionAttempts:
@@ -68,6 +86,9 @@ class ConnectionAttempts:
         self._delay = delay
         self._seen: set[Address] = set()
         self._waiting: dict[_Turn, deque[Address]] = {}
+        self._last: deque[Candidate] = deque(maxlen=STATED_ADDRESSES)
+        self._own: set[Address] = set()
+        self._stated: set[Address] = set()
         self._turns: Counter[_Turn] = Counter()
         self._has_candidate = asyncio.Event()
         self._has_failed = asyncio.Event()
@@ -106,6 +127,13 @@ class ConnectionAttempts:
 
         Beyond the limit an announcement is dropped at random, so that no one can choose which.
         """
+        if candidate.is_own:
+            self._own.add(candidate.address)
+        if not candidate.is_hint:
+            self._stated.add(candidate.address)
+        if candidate.is_last:
+            self._last.append(replace(candidate, is_last=False))
+            return
         turn = (candidate.is_hint, candidate.origin)
         if turn not in self._waiting and candidate.is_hint:
             hints = [one for one in self._waiting if one[0]]
@@ -124,17 +152,24 @@ class ConnectionAttempts:
             if candidate is not None:
                 self._start(candidate)
                 await self._pause()
-            elif all(feeder.done() for feeder in feeders):
-                break
-            else:
+            elif not all(feeder.done() for feeder in feeders):
                 await self._has_candidate.wait()
                 await asyncio.sleep(0)  # a feeder at its end is done in the next iteration
-        while self._attempts:
-            await asyncio.wait(self._attempts, return_when=asyncio.FIRST_COMPLETED)
+            elif self._attempts:
+                await asyncio.wait(self._attempts, return_when=asyncio.FIRST_COMPLETED)
+            elif self._last:
+                self._offer(self._last.popleft())
+            else:
+                return
 
     def _starter_ended(self, starter: asyncio.Task[None]) -> None:
         if not (starter.cancelled() or self._outcome.done()):
-            self._outcome.set_exception(starter.exception() or most_significant(self.failures))
+            # An announcement of a stated address must not turn an alarm into a hint.
+            failures = [
+                replace(one, is_hint=one.is_hint and one.address not in self._stated)
+                for one in self.failures
+            ]
+            self._outcome.set_exception(starter.exception() or most_significant(failures))
 
     def _next(self) -> Candidate | None:
         """Choose the next address: stated ones first, then the origin with the fewest turns."""
@@ -179,8 +214,12 @@ class ConnectionAttempts:
                 self._outcome.set_result(attempt.result())
             return  # a second session is closed by `_stop`
         self._attempts.discard(attempt)
+        if isinstance(error, PinMismatch) and candidate.address in self._own:
+            error = other_key_here(candidate.address)
         if isinstance(error, PeerError):
-            self.failures.append(Failure(error, candidate.is_hint))
+            is_answer = not isinstance(error, (PinMismatch, TimedOut, Unreachable))
+            failure = Failure(error, candidate.is_hint, is_answer, candidate.address)
+            self.failures.append(failure)
             self._has_failed.set()
         elif not self._outcome.done():
             self._outcome.set_exception(error)
@@ -204,9 +243,13 @@ class ConnectionAttempts:
 def most_significant(failures: Sequence[Failure]) -> PeerError:
     """Choose or combine the errors of a search that found no session.
 
-    A wrong key at a stated address comes first, then a failed handshake, then the others. A wrong
-    key at an announced address is mentioned, but is not a `PinMismatch`.
+    An answer of the right device comes first, then a wrong key at a stated address, then a failed
+    handshake, then the others. A wrong key at an announced address is mentioned, but is not a
+    `PinMismatch`.
     """
+    for failure in failures:
+        if failure.is_answer:
+            return failure.error
     strangers = sum(one.is_hint and isinstance(one.error, PinMismatch) for one in failures)
     errors = [
         one.error
@@ -236,6 +279,15 @@ def most_significant(failures: Sequence[Failure]) -> PeerError:
         return TimedOut(text, advice=advice)
     refused = any(isinstance(one, Unreachable) and one.refused for one in errors)
     return Unreachable(text, advice=advice, refused=refused)
+
+
+def other_key_here(address: Address) -> Unreachable:
+    """The error for a wrong key at an address of this machine, which is no alarm."""
+    return Unreachable(
+        f"{address} is an address of this machine, where a device with another key answers",
+        advice="The device has the same address on a network of its own. Add another address of "
+        "it with `handfast address`.",
+    )
 
 
 def _other_key_announced(addresses: int) -> Unreachable:

@@ -15,7 +15,7 @@ from client_app.models import KnownDevice
 from peer.errors import PinMismatch, Unreachable
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
-from peer.net.address import Address, resolve
+from peer.net.address import Address, is_own, resolve
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
 from peer.net.datagram import Net
@@ -79,7 +79,9 @@ class Connector:
         stored = self.host_ports(latest)
         delay = DISCOVERY_DELAY_SECONDS if stored else 0.0
         try:
-            connection = await self._connect(latest.fingerprint, stored, delay=delay)
+            connection = await self._connect(
+                latest.fingerprint, stored, last_seen=latest.last_seen, delay=delay
+            )
         except PinMismatch as error:
             error.advice += f" To remove the device, run `handfast forget {known.alias}`."
             raise
@@ -97,7 +99,11 @@ class Connector:
         known = self._book.by_fingerprint(key)
         stored = self.host_ports(known) if known else []
         try:
-            return await self._connect(key, list(dict.fromkeys([*stored, *hints])))
+            return await self._connect(
+                key,
+                list(dict.fromkeys([*stored, *hints])),
+                last_seen=known.last_seen if known else "",
+            )
         except PinMismatch as error:
             raise self.mismatch(error) from None
 
@@ -119,9 +125,14 @@ class Connector:
         return PinMismatch(error.expected, error.actual, is_known=is_known)
 
     async def _connect(
-        self, key: Fingerprint, stated: Sequence[HostPort], *, delay: float = 0.0
+        self,
+        key: Fingerprint,
+        stated: Sequence[HostPort],
+        *,
+        last_seen: str,
+        delay: float = 0.0,
     ) -> CoapsConnection:
-        sources = [resolved(one) for one in stated]
+        sources = [resolved(one, expects_own=str(one) == last_seen) for one in stated]
         return await self.attempts(key).run(
             [*sources, self.finder.regular(key.device_id, delay=delay)]
         )
@@ -139,7 +150,12 @@ class Connector:
             _log.warning("cannot store the address at which %s answered: %s", known.alias, error)
 
 
-async def resolved(host_port: HostPort) -> AsyncIterator[Candidate]:
-    """Yield the addresses of a host as candidates."""
+async def resolved(host_port: HostPort, *, expects_own: bool = False) -> AsyncIterator[Candidate]:
+    """Yield the addresses of a host as candidates.
+
+    Those of this machine are the last ones to try, unless `expects_own`: the user gave the address,
+    or the device answered there.
+    """
     for address in await resolve(host_port.host, host_port.port):
-        yield Candidate(address, host_port)
+        own = is_own(address)
+        yield Candidate(address, host_port, is_own=own, is_last=own and not expects_own)

@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from client_app.client import Client
+from client_app.connection_attempts import other_key_here
 from client_app.exchange import ask_me
 from client_app.host_port import HostPort
 from client_app.limits import DIAGNOSIS_SECONDS, DISCOVERY_SECONDS
 from client_app.models import Check, CheckResult, KnownDevice
 from client_app.pairing.targets import announced_host_ports, listed
 from peer.errors import PeerError, PinMismatch, Unreachable
-from peer.net.address import resolve
+from peer.net.address import is_own, resolve
 from peer.net.connection import CoapsConnection
 from peer.net.interfaces import kernel_table
 from peer.terminal.exit_codes import exit_code_of
@@ -118,7 +119,9 @@ async def _device(
             # Any host can announce an address, so only a stored one can prove a wrong key.
             if host_port in stored or not isinstance(error, PinMismatch):
                 failures.append(error)
-            yield _note(f"address {host_port}", str(error), error.advice)
+            # Whether a wrong key is an alarm depends on the other addresses.
+            advice = "" if isinstance(error, PinMismatch) else error.advice
+            yield _note(f"address {host_port}", str(error), advice)
         else:
             yield _ok(f"address {host_port}", "the device answers and has the pinned key")
             break
@@ -140,6 +143,8 @@ async def _connect(client: Client, known: KnownDevice, host_port: HostPort) -> C
             return await client.connect_at(
                 address, pinned=known.fingerprint, timeout=DIAGNOSIS_SECONDS
             )
+        except PinMismatch as error:
+            failure = failure or (other_key_here(address) if is_own(address) else error)
         except PeerError as error:
             failure = failure or error
     assert failure is not None  # `resolve` finds an address or raises

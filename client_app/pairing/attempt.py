@@ -21,6 +21,7 @@ from client_app.pairing.ceremony import (
 )
 from client_app.pairing.messages import Offer, Registration
 from client_app.pairing.method_choice import MethodInputs, SideMaker
+from client_app.pairing.pairing_port import OpenDevice
 from client_app.pairing.targets import Target, no_window
 from peer.errors import (
     Denied,
@@ -46,7 +47,7 @@ class PairingAttempt:
 
     def __init__(
         self,
-        connection: CoapsConnection,
+        device: OpenDevice,
         target: Target,
         *,
         own: Fingerprint,
@@ -55,7 +56,8 @@ class PairingAttempt:
         connector: Connector,
         on_note: OnNote,
     ) -> None:
-        self._address = connection.peer.address
+        self._offer = device.offer
+        self._address = device.connection.peer.address
         self._regular = self._address  # with the regular port, once the offer is known
         self._target = target
         self._own = own
@@ -63,14 +65,14 @@ class PairingAttempt:
         self._limits = limits
         self._connector = connector
         self._on_note = on_note
-        self._ceremony = Ceremony(connection, own=own, limits=limits)
+        self._ceremony = Ceremony(device.connection, own=own, limits=limits)
         self._key = self._ceremony.device
 
     async def run(
         self, *, name: str, role: str, alias: str, inputs: MethodInputs, on_wait: OnWait
     ) -> Paired:
         """Pair by the best method. No one has to compare a fingerprint that was expected."""
-        offer = await self._ceremony.offer()
+        offer = self._offer
         method = inputs.method_for(offer)
         self._regular = replace(self._address, port=await self._regular_port(offer))
         known = self._book.by_fingerprint(self._key)

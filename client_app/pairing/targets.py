@@ -41,6 +41,8 @@ class Target:
         adverts: announcements with further addresses.
         is_sought: search the LAN for more addresses of the holder of `pinned`.
         host: a host name to try if that search finds nothing.
+        named: those of `host_ports` that the user gave as IP addresses, or where the device
+            answered last; they may be addresses of this machine.
     """
 
     host_ports: tuple[HostPort, ...] = ()
@@ -51,6 +53,7 @@ class Target:
     adverts: tuple[Advert, ...] = ()
     is_sought: bool = False
     host: str = ""
+    named: tuple[HostPort, ...] = ()
 
 
 async def resolve_target(
@@ -90,7 +93,8 @@ def address_target(text: str) -> Target | None:
         return None
     if not (parsed.is_ip or parsed.port):
         return None
-    return Target((HostPort(parsed.host, parsed.port or PAIRING_PORT),))
+    found = HostPort(parsed.host, parsed.port or PAIRING_PORT)
+    return Target((found,), named=(found,) if parsed.is_ip else ())
 
 
 def no_window(error: Unreachable) -> WindowClosed:
@@ -178,8 +182,10 @@ def known_target(device: KnownDevice) -> Target:
     """The stored addresses of a paired device, with the usual pairing port."""
     texts = dict.fromkeys(filter(None, (device.last_seen, *device.addresses)))
     hosts = dict.fromkeys(HostPort.parse(text).host for text in texts)
+    found = tuple(HostPort(host, PAIRING_PORT) for host in hosts)
     return Target(
-        tuple(HostPort(host, PAIRING_PORT) for host in hosts),
+        found,
+        named=found[:1] if device.last_seen else (),
         name=device.name,
         port=device.port,
         pinned=device.fingerprint,

@@ -104,6 +104,24 @@ async def resolve(host: str, port: int) -> list[Address]:
     return list(dict.fromkeys(addresses))
 
 
+def is_own(address: Address) -> bool:
+    """Return whether an address is one of this machine, the loopback excepted.
+
+    Sends nothing: the kernel selects an own address as the source of a datagram to that address.
+    """
+    if ipaddress.ip_address(address.host).is_loopback:
+        return False
+    family = socket.AF_INET6 if address.is_ipv6 else socket.AF_INET
+    name = (address.host, address.port or 1)
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((*name, 0, address.scope) if address.is_ipv6 else name)
+            host: str = sock.getsockname()[0]
+    except OSError:  # no route
+        return False
+    return host.partition("%")[0] == address.host
+
+
 def _from_getaddrinfo(name: tuple[int | str | bytes, ...]) -> Address:
     host, port, *rest = name
     if not isinstance(host, str):  # of a Python without IPv6

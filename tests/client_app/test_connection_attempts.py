@@ -8,7 +8,14 @@ import pytest
 
 from client_app.connection_attempts import Candidate, ConnectionAttempts
 from client_app.limits import STATED_ADDRESSES
-from peer.errors import HandshakeFailed, PeerError, PinMismatch, TimedOut, Unreachable
+from peer.errors import (
+    HandshakeFailed,
+    NotLocal,
+    PeerError,
+    PinMismatch,
+    TimedOut,
+    Unreachable,
+)
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.address import Address
 from tests.kit.internals import queued_origins
@@ -242,3 +249,70 @@ async def test_another_key_at_a_stored_address_raises_pin_mismatch() -> None:
     network = Network(a=MISMATCH, b=Unreachable("no"))
     with pytest.raises(PinMismatch):
         await ConnectionAttempts(network.attempt).run([source(A), announced(b=[B])])
+
+
+# ------------------------------------------------------------------ which address is the right one
+
+HERE = Address("172.17.0.1", 5684)
+NOT_LOCAL = NotLocal("pairing is for direct neighbours only")
+
+
+async def own(*addresses: Address, expected: bool = False) -> AsyncIterator[Candidate]:
+    """Addresses of this machine, as a file or an invite states them."""
+    for address in addresses:
+        yield Candidate(address, is_own=True, is_last=not expected)
+
+
+async def test_an_own_address_is_no_place_to_look_while_another_one_leads_to_the_device() -> None:
+    network = Network(b="session")
+    network.outcomes[HERE] = MISMATCH
+    attempts = ConnectionAttempts(network.attempt, delay=0.001)
+    won: Any = await attempts.run([own(HERE), source(A, B)])
+    assert won == "session"
+    assert HERE not in network.tried_addresses
+
+
+async def test_an_own_address_is_tried_when_nothing_else_is_left() -> None:
+    network = Network(a=Unreachable("no"))
+    network.outcomes[HERE] = "session"
+    won: Any = await ConnectionAttempts(network.attempt).run([own(HERE), source(A)])
+    assert won == "session"
+    assert network.tried_addresses == [A, HERE]
+
+
+@pytest.mark.parametrize("expected", [False, True], ids=["from an invite", "where it answered"])
+async def test_another_device_on_this_machine_is_no_alarm(expected: bool) -> None:
+    network = Network(a=TimedOut("late"))
+    network.outcomes[HERE] = MISMATCH
+    with pytest.raises(PeerError, match="address of this machine") as caught:
+        await ConnectionAttempts(network.attempt).run([own(HERE, expected=expected), source(A)])
+    assert not isinstance(caught.value, PinMismatch)
+
+
+@pytest.mark.parametrize("others", [[MISMATCH], [HandshakeFailed("odd"), TimedOut("late")]])
+async def test_an_answer_of_the_right_device_is_told_before_other_failures(
+    others: list[PeerError],
+) -> None:
+    network = Network(**dict(zip("abc", [*others, NOT_LOCAL], strict=False)))
+    failing = [A, B, C][: len(others) + 1]
+    with pytest.raises(NotLocal):
+        await ConnectionAttempts(network.attempt).run([source(*failing)])
+
+
+async def test_a_refusal_at_one_address_does_not_hide_another_address() -> None:
+    network = Network(a=NOT_LOCAL, b=HandshakeFailed("odd"), c="session")
+    won: Any = await ConnectionAttempts(network.attempt, delay=3600).run([source(A, B, C)])
+    assert won == "session"
+
+
+async def test_announcing_a_stated_address_does_not_suppress_the_alarm() -> None:
+    network = Network(a=MISMATCH)
+    attempts = ConnectionAttempts(network.attempt)
+
+    async def late() -> AsyncIterator[Candidate]:
+        while not attempts.failures:  # noqa: ASYNC110 - no time passes
+            await asyncio.sleep(0)
+        yield Candidate(A)
+
+    with pytest.raises(PinMismatch):
+        await attempts.run([announced(forged=[A]), late()])
