@@ -62,7 +62,7 @@ class Advert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vantage:
-    """What the searching machine knows of the link on which it received an announcement.
+    """The facts about the link on which an announcement was received.
 
     Attributes:
         with_loopback: whether loopback addresses are usable. From the network they would lead back

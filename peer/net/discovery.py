@@ -217,7 +217,7 @@ class Search(RecordUpdateListener):
         on_links[advert.interface] = advert  # the newest is the last
 
     def _vantage(self) -> Vantage:
-        """Return what this machine knows of the link that received the current datagram."""
+        """Return the facts about the link that received the current datagram."""
         link = self._links.get(self._origin.interface)
         return Vantage(
             with_loopback=any(

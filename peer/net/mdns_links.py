@@ -43,7 +43,7 @@ _IP_PKTINFO: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a datagram came from: the source, and the interface that received it (0: unknown)."""
+    """The source of a datagram, and the interface that received it (0: unknown)."""
 
     source: IpAddress | None = None
     interface: int = 0
