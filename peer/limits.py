@@ -125,8 +125,8 @@ MAX_HOST_ADDRESSES: Final = 32
 MAX_ADVERT_ADDRESSES: Final = 16
 """Addresses of one device that are announced on one link, or taken from an announcement."""
 MAX_MULTICAST_LINKS: Final = 20
-"""Links on which a device is announced or searched for: the number of multicast groups that a socket
-can join on Linux (net.ipv4.igmp_max_memberships)."""
+"""Links on which a device is announced or searched for: the number of IPv4 groups that a socket can
+join on Linux (net.ipv4.igmp_max_memberships)."""
 MAX_LEGACY_TTL_SECONDS: Final = 10
 """The TTL in an answer to a resolver that does not listen on port 5353 (RFC 6762 §6.7)."""
 MAX_TXT_BYTES: Final = 1024

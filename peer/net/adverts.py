@@ -23,8 +23,9 @@ from peer.limits import (
     MAX_TXT_KEYS,
     Limits,
 )
-from peer.net.interfaces import IpAddress, IpNetwork
+from peer.net.interfaces import IpAddress
 from peer.net.ranking import kept
+from peer.net.routes import IpNetwork
 
 SERVICE: Final = "_coaps._udp.local."
 SUBTYPE: Final = f"_handfast._sub.{SERVICE}"

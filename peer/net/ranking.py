@@ -8,8 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from peer.limits import INTERFACE_DEPTH, MAX_ADVERT_ADDRESSES, MAX_MULTICAST_LINKS
-from peer.net.interfaces import Interface, InterfaceTable, IpAddress, IpNetwork
+from peer.limits import (
+    INTERFACE_DEPTH,
+    MAX_ADVERT_ADDRESSES,
+    MAX_MULTICAST_LINKS,
+    ON_LINK_BITS,
+)
+from peer.net.interfaces import Interface, InterfaceTable, IpAddress
+from peer.net.routes import IpNetwork
 
 _WITH_PORTS: Final = frozenset(("bridge", "bond", "team"))
 
@@ -46,7 +52,7 @@ def links(table: InterfaceTable, selected: Sequence[str] | None) -> tuple[Link, 
     found: list[Link] = []
     for interface in sorted(table.by_index.values(), key=lambda one: interface_rank(one, table)):
         if addresses := ranked(_selected_addresses(interface, selected)):
-            networks = tuple(address.network for address in interface.addresses)
+            networks = _on_link_prefixes(interface)
             found.append(Link(interface.index, addresses, networks))
     return tuple(found[:MAX_MULTICAST_LINKS])
 
@@ -83,6 +89,14 @@ def kept(addresses: Sequence[IpAddress], most: int) -> tuple[IpAddress, ...]:
         return first
     local = next((one for one in addresses if one.is_link_local), first[-1])
     return (*first[:-1], local)
+
+
+def _on_link_prefixes(interface: Interface) -> tuple[IpNetwork, ...]:
+    """Return the prefixes of the neighbours of an interface, as rule `prefix` of protocol §3."""
+    networks = [address.network for address in interface.addresses]
+    if interface.resolves_neighbours and not interface.is_point_to_point:
+        networks += interface.routes
+    return tuple(network for network in networks if network.prefixlen >= ON_LINK_BITS)
 
 
 def _address_rank(address: IpAddress) -> tuple[bool, int, bool]:
