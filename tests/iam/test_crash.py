@@ -39,14 +39,14 @@ from pathlib import Path
 from iam import Access, Event, Key, Rules, State, Store, User, changes, schema
 from iam.model import Invite
 
-path, wish, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+path, change_name, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 real, seen = sqlite3.connect, 0
 rules = Rules(Access().roles)
 
 def tick(statement):
     global seen
     seen += 1
-    if seen == last and not wish.endswith("bytes"):
+    if seen == last and not change_name.endswith("bytes"):
         os.kill(os.getpid(), signal.SIGKILL)
 
 def connect(*args, **options):
@@ -73,11 +73,11 @@ CHANGES = {"swap": swap, "invite": invite, "redeem": redeem, "withdraw": withdra
 
 sqlite3.connect = connect
 book = Store.open(path)
-change = CHANGES.get(wish.removesuffix(" bytes"))
+change = CHANGES.get(change_name.removesuffix(" bytes"))
 anna = sys.argv[4]
 if change:
     seen = 0
-    if wish.endswith("bytes"):
+    if change_name.endswith("bytes"):
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (last, last))
@@ -85,7 +85,7 @@ if change:
     book.note_seen(anna, 60.0)
     book.note_time(60.0)
     book.commit(change(book.state), event, event, attempts={"failures": 0})
-elif wish == "flush":
+elif change_name == "flush":
     seen = 0
     for now in (60.0, 4000.0):
         book.note_seen(anna, now)
@@ -95,13 +95,13 @@ else:
     book.close()
 os._exit(0)
 """
-WISHES = ("swap", "invite", "redeem", "withdraw")
+CHANGE_NAMES = ("swap", "invite", "redeem", "withdraw")
 
 
-def run_writer(path: Path, wish: str, last: int) -> bool:
+def run_writer(path: Path, change_name: str, last: int) -> bool:
     """Run the writer; True if it ended by itself, False if it was killed as intended."""
     done = subprocess.run(
-        [sys.executable, "-c", WRITER, str(path), wish, str(last), ANNA],
+        [sys.executable, "-c", WRITER, str(path), change_name, str(last), ANNA],
         cwd=Path(store.__file__).parents[1],
         env={"PATH": os.environ["PATH"]},  # without coverage, which a killed process cannot report
         capture_output=True,
@@ -129,19 +129,19 @@ def before(tmp_path: Path, old: State) -> Path:
     return folder
 
 
-def after(old: State, wish: str) -> State:
+def after(old: State, change_name: str) -> State:
     """The state after the change of the writer, built independently."""
     users, invites = dict(old.users), dict(old.invites)
-    if wish == "swap":
+    if change_name == "swap":
         users["eve"] = User("eve", "guest", (Key("e" * 64), *users.pop("dora").keys))
         invites.clear()
-    elif wish == "invite":
+    elif change_name == "invite":
         invites["2" * 32] = Invite("2" * 32, "finn", "user", 100.0, uses=3, inviter="bert")
-    elif wish == "redeem":
+    elif change_name == "redeem":
         key = Key("e" * 64, method="invite", added=50.0, invite="1" * 32)
         users["eve"] = User("eve", "guest", (key,), created=50.0)
         invites["1" * 32] = Invite("1" * 32, "eve", "guest", 100.0, 1, inviter="bert", used=1)
-    elif wish == "withdraw":
+    elif change_name == "withdraw":
         del users["bert"]
         invites.clear()
     return State.of(users.values(), invites.values())
@@ -161,38 +161,38 @@ def is_old_or_new(path: Path, old: State, new: State) -> bool:
         return found[0] != old
 
 
-def lives(before: Path, tmp_path: Path, wish: str, points: range) -> list[Path]:
+def killed_stores(before: Path, tmp_path: Path, change_name: str, points: range) -> list[Path]:
     """One store per point at which its writer was killed; the last writer ended by itself."""
     found = []
     for last in points:
         folder = tmp_path / f"life-{last}"
         shutil.copytree(before, folder)
         found.append(folder / "state.db")
-        if run_writer(found[-1], wish, last):
+        if run_writer(found[-1], change_name, last):
             return found
     pytest.fail("the writer never came to its end")
 
 
-@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("change_name", CHANGE_NAMES)
 def test_a_kill_before_any_statement_of_a_commit_leaves_one_state(
-    wish: str, before: Path, tmp_path: Path, old: State
+    change_name: str, before: Path, tmp_path: Path, old: State
 ) -> None:
-    stores = lives(before, tmp_path, wish, range(1, 100))
+    stores = killed_stores(before, tmp_path, change_name, range(1, 100))
     assert len(stores) > 10
-    outcomes = [is_old_or_new(path, old, after(old, wish)) for path in stores]
+    outcomes = [is_old_or_new(path, old, after(old, change_name)) for path in stores]
     assert outcomes == sorted(outcomes)  # the last statements truncate the log after the commit
     assert outcomes.count(True) < 8
     assert outcomes[-1]
 
 
-@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("change_name", CHANGE_NAMES)
 def test_a_kill_in_the_middle_of_a_write_leaves_one_state(
-    wish: str, before: Path, tmp_path: Path, old: State
+    change_name: str, before: Path, tmp_path: Path, old: State
 ) -> None:
-    step = 2003 if wish == "swap" else 4001
-    stores = lives(before, tmp_path, f"{wish} bytes", range(1, 200_000, step))
+    step = 2003 if change_name == "swap" else 4001
+    stores = killed_stores(before, tmp_path, f"{change_name} bytes", range(1, 200_000, step))
     assert len(stores) > 10
-    outcomes = [is_old_or_new(path, old, after(old, wish)) for path in stores]
+    outcomes = [is_old_or_new(path, old, after(old, change_name)) for path in stores]
     assert outcomes == sorted(outcomes)
     assert outcomes[-1]
 
@@ -201,7 +201,7 @@ def test_a_kill_while_last_seen_times_are_written_changes_no_rights(
     before: Path, tmp_path: Path, old: State
 ) -> None:
     """Only these times can be lost."""
-    stores = lives(before, tmp_path, "flush", range(1, 100))
+    stores = killed_stores(before, tmp_path, "flush", range(1, 100))
     assert len(stores) > 4
     noted = []
     for path in stores:
@@ -214,7 +214,7 @@ def test_a_kill_while_last_seen_times_are_written_changes_no_rights(
 def test_a_kill_while_the_store_is_created_leaves_a_usable_store(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
     nothing.mkdir()
-    stores = lives(nothing, tmp_path, "make", range(1, 200))
+    stores = killed_stores(nothing, tmp_path, "make", range(1, 200))
     assert len(stores) > 10
     for path in stores:
         with closing(Store.open(path)) as book:
@@ -232,7 +232,7 @@ def test_a_kill_while_an_old_copy_is_replaced_restores_no_rights(
         book.commit(to.remove_user(book.state, None, "bert", rules=RULES), EVENT)
         new = book.state
     path.write_bytes(found)
-    stores = lives(before, tmp_path, "make", range(1, 200))
+    stores = killed_stores(before, tmp_path, "make", range(1, 200))
     assert len(stores) > 40
     for one in stores:
         with closing(Store.open(one)) as book:
@@ -253,7 +253,7 @@ def test_a_kill_during_a_migration_is_continued_at_the_next_start(tmp_path: Path
         for statement in schema.MIGRATIONS[0]:
             db.execute(statement)
         db.execute("INSERT INTO users VALUES ('anna', 'owner', '', NULL, NULL, 0.0)")
-    stores = lives(before, tmp_path, "migrate", range(1, 200))
+    stores = killed_stores(before, tmp_path, "migrate", range(1, 200))
     assert len(stores) > 20
     for path in stores:
         assert run_writer(path, "migrate", 0)  # continues the migration

@@ -71,13 +71,13 @@ CHANGES: dict[str, Callable[[State], State]] = {
 }
 
 
-@pytest.mark.parametrize("wish", CHANGES)
+@pytest.mark.parametrize("change_name", CHANGES)
 def test_the_work_of_a_change_does_not_depend_on_the_number_of_users(
-    wish: str, few: State, many: State
+    change_name: str, few: State, many: State
 ) -> None:
     def life(state: State) -> Callable[[], object]:
         def work() -> None:
-            new = CHANGES[wish](state)
+            new = CHANGES[change_name](state)
             changed_keys(state, new)
             list(differing(state, new))
             to.has_owner(new)
@@ -85,23 +85,23 @@ def test_the_work_of_a_change_does_not_depend_on_the_number_of_users(
 
         return work
 
-    CHANGES[wish](many)  # initialization that happens once
+    CHANGES[change_name](many)  # initialization that happens once
     assert calls_of(life(many)) == calls_of(life(few))
 
 
-@pytest.mark.parametrize("wish", CHANGES)
+@pytest.mark.parametrize("change_name", CHANGES)
 def test_the_rows_of_a_commit_do_not_depend_on_the_number_of_users(
-    wish: str, few: State, many: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change_name: str, few: State, many: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, calls, pages, marked = [], [], [], []
-    for number, state in enumerate((few, many if wish == "add" else crowd(300))):
+    for number, state in enumerate((few, many if change_name == "add" else crowd(300))):
         path = tmp_path / f"{number}.db"
         connections = opened(monkeypatch)
         with closing(Store.open(path)) as store:
             store.commit(state)
             db = connections[-1]
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            new, before = CHANGES[wish](store.state), db.total_changes
+            new, before = CHANGES[change_name](store.state), db.total_changes
             mark_bytes = path_of(path).stat().st_size
             calls.append(calls_of(partial(store.commit, new)))
             rows.append(db.total_changes - before)
