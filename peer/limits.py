@@ -98,6 +98,8 @@ LOCALITY_TABLE_SECONDS: Final = 2.0
 LOCALITY_DOUBT_SECONDS: Final = 0.25
 """The oldest table by which one may count as not local: an address may be new. It also bounds how
 often datagrams from elsewhere make the device read the table."""
+LOCALITY_VERDICTS: Final = 256
+"""Verdicts that are remembered until the table is read again."""
 INTERFACE_DEPTH: Final = 8
 """Interfaces stacked on each other that are followed; as in the kernel (MAX_NEST_DEV)."""
 NETLINK_SECONDS: Final = 1.0

@@ -30,6 +30,7 @@ from peer.limits import (
     INTERFACE_DEPTH,
     LOCALITY_DOUBT_SECONDS,
     LOCALITY_TABLE_SECONDS,
+    LOCALITY_VERDICTS,
     ON_LINK_BITS,
 )
 from peer.net.datagram import Datagram
@@ -77,6 +78,7 @@ class Locality:
         self._now = now
         self._table = InterfaceTable.of(())
         self._read_at: float | None = None
+        self._verdicts: dict[tuple[object, ...], LocalityVerdict] = {}
 
     def judge(self, datagram: Datagram) -> LocalityVerdict:
         """Return the verdict on one datagram. Never raises."""
@@ -98,15 +100,13 @@ class Locality:
 
     def interface_name(self, ifindex: int) -> str:
         """Return the name of an interface; "#7" if it no longer exists, empty for 0."""
-        interface = self._fresh(LOCALITY_TABLE_SECONDS).by_index.get(ifindex)
-        if interface is not None:
-            return interface.name
-        return f"#{ifindex}" if ifindex else ""
+        return _name(ifindex, self._fresh(LOCALITY_TABLE_SECONDS))
 
     def _fresh(self, seconds: float) -> InterfaceTable:
         now = self._now()
         if self._read_at is None or now - self._read_at > seconds:
             self._read_at = now
+            self._verdicts.clear()
             try:
                 self._table = self._read_table()
             except OSError:  # for example out of descriptors; no datagram is local then
@@ -114,9 +114,17 @@ class Locality:
         return self._table
 
     def _by_table(self, datagram: Datagram, table: InterfaceTable) -> LocalityVerdict:
-        rule, detail = self._first_failure(datagram, table)
-        name = self.interface_name(datagram.ifindex)
-        return LocalityVerdict(not rule, rule, name, datagram.hop_limit, detail)
+        """Return the verdict by this table, which the datagrams of one session share."""
+        source, ifindex, hop_limit = datagram.source, datagram.ifindex, datagram.hop_limit
+        path = (source.host, source.scope, datagram.destination, ifindex, hop_limit)
+        verdict = self._verdicts.get(path)
+        if verdict is None:
+            rule, detail = self._first_failure(datagram, table)
+            verdict = LocalityVerdict(not rule, rule, _name(ifindex, table), hop_limit, detail)
+            if len(self._verdicts) >= LOCALITY_VERDICTS:
+                self._verdicts.clear()
+            self._verdicts[path] = verdict
+        return verdict
 
     def _first_failure(self, datagram: Datagram, table: InterfaceTable) -> tuple[str, str]:
         if self._mode is LocalMode.STRICT and datagram.hop_limit != HOP_LIMIT:
@@ -162,6 +170,12 @@ class Locality:
         if _is_on_link(source, interface):
             return ""
         return f"{host} is not in a prefix of {name}, neither of an address nor of a link route"
+
+
+def _name(ifindex: int, table: InterfaceTable) -> str:
+    if (interface := table.by_index.get(ifindex)) is not None:
+        return interface.name
+    return f"#{ifindex}" if ifindex else ""
 
 
 def _wrong_hop_limit(hop_limit: int | None) -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from peer.limits import LOCALITY_DOUBT_SECONDS, LOCALITY_TABLE_SECONDS
+from peer.limits import LOCALITY_DOUBT_SECONDS, LOCALITY_TABLE_SECONDS, LOCALITY_VERDICTS
 from peer.net import onlink
 from peer.net.address import Address
 from peer.net.datagram import Datagram
@@ -418,3 +418,41 @@ def test_no_peer_is_local_while_the_kernel_table_cannot_be_read() -> None:
 def test_an_interface_name_is_found_by_its_index() -> None:
     locality = FakeKernel().locality
     assert [locality.interface_name(index) for index in (2, 0, 99)] == ["eth0", "", "#99"]
+
+
+class CountedNames(frozenset[str]):
+    """The names in the settings; it counts how often a verdict looks for one."""
+
+    looked = 0
+
+    def __contains__(self, name: object) -> bool:
+        type(self).looked += 1
+        return super().__contains__(name)
+
+
+def test_a_session_costs_one_decision_for_each_table() -> None:
+    """The datagrams of a session share a path; a path with another hop limit is another one."""
+    CountedNames.looked, time = 0, [100.0]
+    locality = Locality(
+        mode=LocalMode.COMPAT,
+        allow_loopback=False,
+        interfaces=CountedNames(),
+        table=lambda: TABLE,
+        now=lambda: time[0],
+    )
+
+    def decisions(datagram: Datagram) -> int:
+        before = CountedNames.looked
+        assert locality.judge(datagram).hop_limit == datagram.hop_limit
+        return CountedNames.looked - before
+
+    assert [decisions(GOOD), decisions(replace(GOOD, data=b"y")), decisions(GOOD)] == [1, 0, 0]
+    assert decisions(replace(GOOD, hop_limit=64)) == 1
+    assert decisions(replace(GOOD, destination="192.0.2.255")) == 1
+    time[0] += LOCALITY_TABLE_SECONDS * 1.1
+    assert decisions(GOOD) == 1
+    for number in range(LOCALITY_VERDICTS):  # forgets, so that a flood of sources takes no memory
+        decisions(
+            replace(GOOD, source=Address(f"192.0.2.{number % 100 + 10}", 1), hop_limit=number)
+        )
+    assert decisions(GOOD) == 1
