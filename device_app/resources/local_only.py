@@ -42,5 +42,6 @@ class LocalOnly:
             "not-local",
             "pairing is for direct neighbours only",
             "Join the device's own network, without a router or a tunnel in between. "
+            "`handfast-device events` shows the rule that refused the client. "
             "A stock CoAP client needs a device with `--local compat`.",
         )

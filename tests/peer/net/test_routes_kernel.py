@@ -159,6 +159,36 @@ async def test_a_redirect_makes_no_source_local(
     assert (await receiver.verdict(LocalMode.COMPAT)).rule == "prefix"
 
 
+@pytest.mark.parametrize(("flags", "is_local"), [(0x80, True), (0, False)], ids=["L", "no L"])
+async def test_a_prefix_that_a_router_announces_as_on_link_is_local(
+    lan: Any,
+    receiver: Receiver,
+    udp_packet: Callable[..., bytes],
+    flags: int,
+    is_local: bool,
+) -> None:
+    """A neighbour can forge this, for the prefix of a remote host. The hop limit still refuses it.
+
+    `compat` does not notice: this is a documented residual risk.
+    """
+    lan.device.sysctl(ipv6__conf__eth0__accept_ra=2)
+    lan.put_on_cable(advertisement(router="fe80::2", device="fe80::1", flags=flags))
+    for hop_limit in (255, 254, 254):
+        lan.put_on_cable(
+            udp_packet("2001:db8:9::9", "2001:db8::1", receiver.port, hop_limit=hop_limit)
+        )
+    assert (await receiver.verdict()).is_local == is_local
+    assert (await receiver.verdict()).rule == "ttl"
+    assert (await receiver.verdict(LocalMode.COMPAT)).is_local == is_local
+
+
+def advertisement(*, router: str, device: str, flags: int) -> bytes:
+    """A Router Advertisement (RFC 4861 §4.2) with 2001:db8:9::/64, not for autoconfiguration."""
+    head = struct.pack("!BBxxBBHII", 134, 0, 64, 0, 0, 0, 0)
+    prefix = struct.pack("!BBBBIIxxxx", 3, 4, 64, flags, 3600, 3600)
+    return icmp6_packet(router, device, head + prefix + IPv6Address("2001:db8:9::").packed)
+
+
 def redirect(*, router: str, device: str, host: str) -> bytes:
     """A Redirect message (RFC 4861 §4.5): the target is the destination, which is on-link."""
     target = IPv6Address(host).packed

@@ -195,6 +195,12 @@ CHANGING = partial(itertools.chain, ("eth0",), itertools.repeat("wlan0"))
 """Only the first ClientHello, which asks for a cookie, comes by cable."""
 
 
+def add_policy(device: Any) -> None:
+    """Make the routes of what leaves from the Wi-Fi's address know the Wi-Fi only."""
+    device.ip("rule", "add", "from", "192.0.2.3", "table", "100")
+    device.ip("route", "add", "192.0.2.0/24", "dev", "wlan0", "table", "100")
+
+
 def get(path: str) -> aiocoap.Message:
     return aiocoap.Message(code=Code.GET, uri_path=(path,))
 
@@ -214,6 +220,7 @@ async def test_a_session_over_both_links_is_local(
     path filter is as systemd sets it.
     """
     links.device.sysctl(ipv4__conf__all__rp_filter=2)
+    add_policy(links.device)
     locality = RecordedLocality(links.device)
     with links.device.inside():
         served = await serve(host="::", locality=locality)
@@ -230,6 +237,28 @@ async def test_a_session_over_both_links_is_local(
         assert seen == ({"eth0", "wlan0"} if interfaces is ALTERNATING else {"wlan0"})
         assert [verdict for verdict in locality.verdicts if verdict.detail] == []
         assert served.count("handshakes") == 1
+
+
+@pytest.mark.parametrize("here", ["192.0.2.1", "192.0.2.3"])
+async def test_a_session_is_local_whatever_link_the_kernel_prefers(
+    links: Any, serve: Any, client: Identity, here: str
+) -> None:
+    """A strict reverse path filter drops what comes by the other link, and ARP requests too.
+
+    A policy sends what leaves from the Wi-Fi's address to a table that has only the Wi-Fi.
+    """
+    links.device.sysctl(ipv4__conf__all__rp_filter=1)
+    add_policy(links.device)
+    locality = RecordedLocality(links.device)
+    with links.device.inside():
+        served = await serve(host="::", locality=locality)
+    async with CoapsClient(client) as caller:
+        with links.client.inside():
+            connection = await caller.connect(
+                Address(here, served.server.port), pinned=None, timeout=10
+            )
+        await connection.request(get("echo"))
+        assert [verdict for verdict in locality.verdicts if not verdict.is_local] == []
 
 
 async def test_a_neighbour_is_answered_by_its_own_link_if_another_has_the_same_prefix(
