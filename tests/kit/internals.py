@@ -14,6 +14,8 @@ import aiocoap
 import aiocoap.resource
 import pytest
 from aiocoap.blockwise import Block1Spool, Block2Cache
+from OpenSSL import SSL, crypto
+from OpenSSL._util import lib
 from zeroconf import Zeroconf
 
 from client_app.connection_attempts import ConnectionAttempts
@@ -179,6 +181,12 @@ def forget_answers(server: CoapsServer) -> None:
     """Drop the answers of which a server has sent some blocks, as if others had displaced them."""
     for remote in remotes_of(server):
         remote.blocks.responses._completes.clear()
+
+
+def use_any_certificate(context: SSL.Context, der: bytes) -> None:
+    """Send a certificate that pyOpenSSL refuses since `cryptography` cannot parse it."""
+    certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
+    assert lib.SSL_CTX_use_certificate(context._context, certificate._x509) == 1
 
 
 def queued_origins(attempts: ConnectionAttempts) -> int:

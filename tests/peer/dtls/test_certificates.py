@@ -7,13 +7,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from OpenSSL import crypto
-from OpenSSL._util import lib
 
 from peer.dtls.context import ClientContext, ServerContext
 from peer.dtls.peer_key import peer_key
 from peer.dtls.session import DtlsSession, SessionState
 from peer.errors import UnsupportedKey
 from peer.identity import Fingerprint, Identity
+from tests.kit.internals import use_any_certificate
 from tests.peer.dtls.test_session import MTU, begin_responder, run_handshake
 
 SEQUENCE, SET, INTEGER, BITS, OCTETS, OID, UTF8, PRINTABLE, UTC, GENERALIZED = (
@@ -137,10 +137,8 @@ def handshake(device: Identity, sender: Identity, der: bytes, *, by_device: bool
     """Run a handshake in which one side sends the certificate; return the other side."""
     server = ServerContext(device, resumption=True)
     client = ClientContext(sender)
-    certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, der)
     changed = server.ssl if by_device else client.ssl
-    # pyOpenSSL's method takes only what `cryptography` can parse, which much of this is not.
-    assert lib.SSL_CTX_use_certificate(changed._context, certificate._x509) == 1
+    use_any_certificate(changed, der)
     changed.use_privatekey((device if by_device else sender).private_key)
     initiator = DtlsSession.client(client, mtu=MTU, pinned=None)
     responder = begin_responder(initiator, server)

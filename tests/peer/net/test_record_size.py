@@ -14,7 +14,7 @@ from peer.limits import DEFAULT_LIMITS, Limits
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
 from peer.net.problem import ProblemError, error_of
-from tests.kit.internals import association_of, endpoint_of
+from tests.kit.internals import association_of, endpoint_of, observations_of, request_by_hand
 from tests.kit.serve import Served, Servers
 
 LONG = bytes(number % 251 for number in range(5000))
@@ -110,10 +110,8 @@ async def test_a_later_block_of_a_larger_size_comes_as_its_first_part(scene: Sce
     scene.limit(512)
     first = aiocoap.Message(code=Code.GET, uri_path=("long",), block2=(0, False, 6))
     await scene.connection.request(first, timeout=10)
-    layer = scene.connection._layer
     message = aiocoap.Message(code=Code.GET, uri_path=("long",), block2=(2, False, 6))
-    message.remote = scene.connection._remote
-    answer = await layer.context.request(message, handle_blockwise=False).response
+    answer = await request_by_hand(scene.connection, message)
     assert answer.opt.block2 is not None
     assert answer.opt.block2.start == 2048
     assert answer.payload == LONG[2048 : 2048 + 256]
@@ -156,7 +154,7 @@ async def test_an_observation_that_cannot_be_sent_ends_alone(scene: Scene) -> No
     assert last.opt.observe is None
     assert [one async for one in stream] == []
     assert (await scene.get("long")).payload == LONG
-    assert not scene.wide._observations
+    assert not observations_of(scene.wide)
 
 
 async def test_a_request_that_cannot_be_sent_fails_alone(scene: Scene) -> None:
