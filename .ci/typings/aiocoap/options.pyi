@@ -13,6 +13,7 @@ class Options:
     if_match: Sequence[bytes]
     if_none_match: bool
     location_path: Sequence[str]
+    location_query: Sequence[str]
     max_age: int | None
     no_response: int | None
     observe: int | None
