@@ -456,3 +456,21 @@ def test_a_session_costs_one_decision_for_each_table() -> None:
             replace(GOOD, source=Address(f"192.0.2.{number % 100 + 10}", 1), hop_limit=number)
         )
     assert decisions(GOOD) == 1
+
+
+def test_a_neighbour_is_answered_by_its_link_and_others_by_the_routing_table() -> None:
+    locality = FakeKernel().locality
+    assert [locality.answer_interface(one) for one in (GOOD, GOOD_V6, GOOD_LINK)] == [2, 2, 2]
+    assert locality.answer_interface(replace(GOOD_LINK, hop_limit=64)) == 2  # has no other link
+    for far in (replace(GOOD, hop_limit=64), datagram_of("8.8.8.8", "192.0.2.1", ETH)):
+        assert locality.answer_interface(far) == 0
+
+
+def test_a_hello_from_elsewhere_makes_the_device_read_no_table() -> None:
+    """Its source address is not proved yet, so that anyone could send many of them."""
+    kernel = FakeKernel()
+    kernel.locality.answer_interface(GOOD)
+    for number in range(100):
+        kernel.time += LOCALITY_TABLE_SECONDS / 101
+        kernel.locality.answer_interface(datagram_of(f"8.8.8.{number}", "192.0.2.1", ETH))
+    assert kernel.asked == 1
