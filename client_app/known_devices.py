@@ -1,14 +1,17 @@
 """The file of paired devices: JSON with mode 0600, replaced atomically.
 
 The fingerprints in this file are trusted: a device has to prove its key before a request is sent
-to it. A file that does not parse, that other users can write, that is a link, or that a newer
-version wrote is therefore rejected and never overwritten. Writers exclude each other with a lock
-file. Reading and writing take time in proportion to its length.
+to it. A file that does not parse, that other users can write, or that a newer version wrote is
+therefore rejected and never overwritten. A symbolic link of this user, as dotfile managers and
+synchronized folders make it, is followed: the file at its end is replaced, and the link stays.
+Writers exclude each other with a lock file beside that file. Reading and writing take time in
+proportion to its length.
 """
 
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +25,15 @@ from client_app.known_devices_format import Book, book_bytes, book_untrusted
 from client_app.limits import LOCK_SECONDS
 from client_app.models import KnownDevice
 from peer.errors import Malformed
-from peer.files import atomic_write, check_writable, draft_prefix, open_own, read_own, sync_folder
+from peer.files import (
+    atomic_write,
+    check_writable,
+    draft_prefix,
+    follow_own_links,
+    open_own,
+    read_own,
+    sync_folder,
+)
 from peer.identity import Fingerprint
 from peer.pasted import crockford
 
@@ -126,15 +137,23 @@ class DeviceBook:
         with self._locked():
             self._read()
             try:
-                check_writable(self.path)
+                check_writable(self._target)
             except OSError as error:
                 raise self._cannot("write", error) from error
 
     # -- the file ---------------------------------------------------------------------------------
 
+    @property
+    def _target(self) -> Path:
+        """The file at the end of the links. Raises `BookError`."""
+        try:
+            return follow_own_links(self.path)
+        except OSError as error:
+            raise self._cannot("read", error) from error
+
     def _read(self) -> dict[str, KnownDevice]:
         try:
-            data, mode = read_own(self.path)
+            data, mode = read_own(self._target)
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -153,20 +172,22 @@ class DeviceBook:
 
     def _write(self, book: Book) -> None:
         """Replace the file atomically: a reader sees the old content or the new."""
+        path = self._target
         try:
-            for orphan in self.path.parent.glob(f"{draft_prefix(self.path)}*"):
+            for orphan in path.parent.glob(f"{glob.escape(draft_prefix(path))}*"):
                 orphan.unlink()  # a writer was killed; this one holds the lock
-            atomic_write(self.path, book_bytes(book))
+            atomic_write(path, book_bytes(book))
         except OSError as error:
             raise self._cannot("write", error) from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        lock = self.path.with_suffix(".lock")
+        path = self._target
+        lock = path.with_suffix(".lock")
         try:
-            if not self.path.parent.is_dir():
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                sync_folder(self.path.parent.parent)
+            if path == self.path and not path.parent.is_dir():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                sync_folder(path.parent.parent)
             descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise self._cannot("write", error) from error
@@ -195,6 +216,10 @@ class DeviceBook:
         advice = "Check the owner and free space of the folder, or use another folder (--home)."
         if error.errno == errno.ELOOP:
             advice = "Replace the link with the file, or give the folder of the file (--home)."
+        elif error.errno == errno.EROFS:
+            advice = "Use another folder (--home), or make this file system writable."
+        elif error.errno == errno.ENOENT and self.path.is_symlink():
+            advice = "It is a symbolic link. Create the folder of its target, or remove the link."
         path = error.filename if error.errno in {errno.ELOOP, errno.EPERM} else self.path
         return BookError(f"cannot {verb} {path}: {error.strerror or error}", advice=advice)
 

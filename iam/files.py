@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 _PRIVATE: Final = 0o600
+_NO_SYNC: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 def open_own(path: Path, flags: int, mode: int = _PRIVATE) -> int:
@@ -100,10 +101,16 @@ def atomic_write(path: Path, data: bytes, mode: int = _PRIVATE) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk. Raises OSError."""
+    """Wait until a file, or the names in a folder, are on the disk. Raises OSError.
+
+    Some file systems cannot do this for a folder; there, nothing is done.
+    """
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC or not stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise
     finally:
         os.close(handle)
 

@@ -2,6 +2,7 @@
 
 `open_own` and `atomic_write` are for keys and for what a client stores (CWE-59, CWE-367): a file is
 checked after it was opened, never before, and the last part of its path is not a symbolic link.
+`follow_own_links` is for a file that its user may have moved and linked.
 `iam.files` has the same functions for the store, since `peer` and `iam` never import each other;
 tests/peer/test_files.py holds both to the same behaviour.
 
@@ -12,6 +13,7 @@ for a writer, and opening a device file may have side effects.
 
 import codecs
 import errno
+import fcntl
 import os
 import stat
 import tempfile
@@ -20,8 +22,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from peer.errors import Malformed
+from peer.limits import MAX_LINKS
 
 _PRIVATE = 0o600
+_UNSUPPORTED = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK}
+"""Errors of file systems that have no permissions, no hard links, or no sync of folders."""
 
 
 def open_own(path: Path, flags: int) -> int:
@@ -46,13 +51,40 @@ def open_own(path: Path, flags: int) -> int:
     return handle
 
 
+def follow_own_links(path: Path) -> Path:
+    """Return the file to which a symbolic link leads, or `path` if it is none.
+
+    The links have to belong to this process's user or to root: no other user decides which file is
+    used. The file need not exist. Raises `OSError`, whose `strerror` says why.
+    """
+    for _ in range(MAX_LINKS):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            return path
+        if not stat.S_ISLNK(found.st_mode):
+            return path
+        if found.st_uid not in {os.geteuid(), 0}:
+            why = f"it is a symbolic link of another user (uid {found.st_uid})"
+            raise PermissionError(errno.EPERM, why, str(path))
+        path = path.parent / path.readlink()
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
 def read_own(path: Path) -> tuple[bytes, int]:
     """Return the content and the permission bits of an own file. Raises as `open_own` does."""
     with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
         return file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
 
 
-def atomic_write(path: Path, data: bytes, *, mode: int = _PRIVATE, replace: bool = True) -> None:
+def atomic_write(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = _PRIVATE,
+    replace: bool = True,
+    is_secret: bool = False,
+) -> None:
     """Write a file durably: after this, or after a crash, its content is the old one or `data`.
 
     The data goes to a new file in the same folder, which is synchronized (fsync) and then takes
@@ -64,6 +96,8 @@ def atomic_write(path: Path, data: bytes, *, mode: int = _PRIVATE, replace: bool
         data: its new content.
         mode: its permission bits.
         replace: if false, an existing file stays as it is.
+        is_secret: if true, the file is not written where other users could read it, because its
+            file system stores no permissions (FAT, exFAT).
 
     Raises:
         FileExistsError: `replace` is false, and there is a file.
@@ -73,20 +107,58 @@ def atomic_write(path: Path, data: bytes, *, mode: int = _PRIVATE, replace: bool
     draft = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
+            _set_mode(handle, mode, is_secret=is_secret)
             file.write(data)
             file.flush()
-            os.fchmod(handle, mode)
             os.fsync(handle)
         if replace:
             draft.replace(path)
         else:
-            os.link(draft, path)  # unlike a rename, it fails if there is a file
-            draft.unlink()
+            _rename_to_new(draft, path)
     except BaseException:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _set_mode(handle: int, mode: int, *, is_secret: bool) -> None:
+    """Set permission bits. Raises `OSError` if they cannot be set and grant too much."""
+    try:
+        os.fchmod(handle, mode)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    excess = stat.S_IMODE(os.fstat(handle).st_mode) & ~mode
+    if excess & 0o022 or (is_secret and excess & 0o077):
+        what = "change it" if excess & 0o022 else "read it"
+        why = f"its file system stores no permissions, so other users could {what}"
+        raise PermissionError(errno.EPERM, why)
+
+
+def _rename_to_new(draft: Path, path: Path) -> None:
+    """Give a file a name that no file has. Raises `FileExistsError` if one has it."""
+    try:
+        os.link(draft, path)  # unlike a rename, it fails if there is a file
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        _rename_under_lock(draft, path)
+    else:
+        draft.unlink()
+
+
+def _rename_under_lock(draft: Path, path: Path) -> None:
+    """Do the same without hard links: the processes that do this lock the folder."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # some network file systems have no locks either
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        draft.replace(path)
+    finally:
+        os.close(folder)
 
 
 def check_writable(path: Path) -> None:
@@ -102,10 +174,16 @@ def draft_prefix(path: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on stable storage (fsync). Raises `OSError`."""
+    """Wait until the names in a folder are on stable storage (fsync). Raises `OSError`.
+
+    Some file systems cannot do this for a folder; there, nothing is done.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
     finally:
         os.close(handle)
 

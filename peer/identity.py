@@ -8,7 +8,6 @@ SubjectPublicKeyInfo (RFC 5280 §4.1.2.7).
 
 import base64
 import binascii
-import contextlib
 import hashlib
 import re
 from dataclasses import dataclass
@@ -166,7 +165,8 @@ class Identity:
         if mode & 0o077:
             raise IdentityError(
                 f"the key {path} is readable by other users (mode {mode:04o})",
-                advice=f"If it was not copied, run: chmod 600 {path}. If in doubt, replace it.",
+                advice=f"If it was not copied, run: chmod 600 {path}. If in doubt, replace it. "
+                "A file system without permissions, such as FAT, cannot hold a key.",
             )
         try:
             key = serialization.load_pem_private_key(pem, password=None)
@@ -181,10 +181,20 @@ class Identity:
 
     @classmethod
     def load_or_create(cls, path: Path) -> Self:
-        """Read the key file, or create it if there is none. An existing file is never changed."""
-        with contextlib.suppress(FileExistsError):
+        """Read the key file, or create it if there is none. An existing file is never changed.
+
+        Raises `IdentityError` as `load` does, and if the file cannot be written.
+        """
+        try:
             if not path.exists():
                 cls.create().save(path)
+        except FileExistsError:
+            pass  # another process was faster, or it is a link to nothing
+        except OSError as error:
+            raise IdentityError(
+                f"cannot write the key {path}: {error.strerror or error}",
+                advice="Use a folder of your own on a disk that stores permissions.",
+            ) from error
         return cls.load(path)
 
     def save(self, path: Path) -> None:
@@ -193,7 +203,7 @@ class Identity:
         Raises `FileExistsError` if there is a file already, and `OSError` if it cannot be written.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic_write(path, self.key_pem(), replace=False)
+        atomic_write(path, self.key_pem(), replace=False, is_secret=True)
 
     @property
     def public_key(self) -> ec.EllipticCurvePublicKey:

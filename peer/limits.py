@@ -175,6 +175,8 @@ RANDOM_SCALAR_DRAWS: Final = 64
 """Draws of one random scalar; each is out of range with a probability of 2^-32."""
 MAX_ARMOURED_SYMBOLS: Final = 2048
 """The text of a label or an invite, with blanks; an invite has 619 symbols."""
+MAX_LINKS: Final = 40
+"""Symbolic links that lead to one file; Linux follows as many (path_resolution(7))."""
 MAX_FINGERPRINT_CHARACTERS: Final = 1024
 """The text of a fingerprint, with separators and a prefix; it has 64 digits."""
 MAX_COUNTED_FAILURES: Final = 1_000_000

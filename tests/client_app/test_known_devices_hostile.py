@@ -162,12 +162,16 @@ def test_deeply_nested_json_is_refused_without_an_internal_error(
 # ------------------------------------------------------------------------------------------- links
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize("name", ["devices.json", "devices.lock"])
-def test_a_symbolic_link_is_not_followed(book: DeviceBook, tmp_path: Path, name: str) -> None:
+def test_a_symbolic_link_of_another_user_is_not_followed(
+    book: DeviceBook, tmp_path: Path, name: str
+) -> None:
     """CWE-59: a user who can write to the folder must not make the client use another file."""
     victim = tmp_path / "victim"
     book.path.parent.mkdir()
     (book.path.parent / name).symlink_to(victim)
+    os.chown(book.path.parent / name, 12345, -1, follow_symlinks=False)
     with pytest.raises(BookError, match="symbolic link") as caught:
         book.put(device(1))
     assert caught.value.advice
@@ -177,6 +181,51 @@ def test_a_symbolic_link_is_not_followed(book: DeviceBook, tmp_path: Path, name:
     with pytest.raises(BookError, match="symbolic link"):
         book.put(device(1))
     assert victim.read_bytes() == book_bytes({})
+
+
+def test_a_lock_file_that_is_a_symbolic_link_is_refused(book: DeviceBook, tmp_path: Path) -> None:
+    book.path.parent.mkdir()
+    (book.path.parent / "devices.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(BookError, match=r"devices\.lock: it is a symbolic link"):
+        book.put(device(1))
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_link_of_this_user_is_followed_and_stays(book: DeviceBook, tmp_path: Path) -> None:
+    """Dotfile managers and synchronized folders replace the file by a link."""
+    synced = tmp_path / "synced"
+    synced.mkdir()
+    book.path.parent.mkdir()
+    book.path.symlink_to("../middle.json")
+    (tmp_path / "middle.json").symlink_to(synced / "handfast.json")
+    book.put(device(1))  # the target does not exist yet
+    book.put(device(2))
+    assert book.path.is_symlink()
+    assert (tmp_path / "middle.json").is_symlink()
+    assert DeviceBook(synced / "handfast.json").all() == book.all() == [device(1), device(2)]
+    assert {one.name for one in synced.iterdir()} == {"handfast.json", "handfast.lock"}
+    assert [one.name for one in book.path.parent.iterdir()] == ["devices.json"]
+    other = DeviceBook(tmp_path / "other.json")
+    other.path.symlink_to(synced / "handfast.json")
+    with other._locked(), pytest.raises(BookError, match="locked by another program"):
+        book.put(device(3))
+
+
+def test_links_that_lead_nowhere_are_named_with_what_to_do(
+    book: DeviceBook, tmp_path: Path
+) -> None:
+    book.path.parent.mkdir()
+    book.path.symlink_to(book.path)
+    with pytest.raises(BookError, match="Too many levels of symbolic links") as loop:
+        book.all()
+    assert "--home" in loop.value.advice
+    book.path.unlink()
+    book.path.symlink_to(tmp_path / "unmounted" / "devices.json")
+    assert book.all() == []
+    with pytest.raises(BookError, match="No such file or directory") as caught:
+        book.put(device(1))
+    assert "It is a symbolic link" in caught.value.advice
+    assert not (tmp_path / "unmounted").exists()
 
 
 @pytest.mark.parametrize("name", ["devices.json", "devices.lock"])
