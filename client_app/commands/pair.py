@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -16,7 +15,7 @@ from client_app.models import Paired
 from client_app.pairing.arguments import AskCode, is_invite, parse_label
 from client_app.pairing.method_choice import meaning
 from client_app.pairing.targets import check_target
-from client_app.terminal.picture import is_picture, text_in_picture
+from client_app.terminal.picture import picture_path, text_in_picture
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
 from peer.pairing.armour import is_armoured
@@ -141,8 +140,8 @@ def _target(invocation: Invocation, words: tuple[str, ...]) -> str:
     if words == (STANDARD_INPUT,):
         return _typed(invocation)
     target = " ".join(words)
-    if is_picture(target):
-        return text_in_picture(Path(target))
+    if (path := picture_path(target)) is not None:
+        return text_in_picture(path)
     if len(words) > 1 and not is_armoured(target):
         raise UsageError(
             "more than one TARGET is given",
@@ -174,7 +173,8 @@ def _typed(invocation: Invocation) -> str:
     if not is_armoured(text):
         raise UsageError(
             "standard input contains neither an invite nor a label",
-            advice="An invite starts with HANDFAST:I*, a label with HANDFAST:1*",
+            advice="An invite starts with HANDFAST:I*, a label with HANDFAST:1*. "
+            "Give a picture by its path.",
         )
     return text
 

@@ -2,24 +2,50 @@
 
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
 
-from client_app.limits import PICTURE_BYTES
+from client_app.limits import PICTURE_BYTES, PICTURE_HEAD_BYTES
+from client_app.terminal.picture_kinds import (
+    READ_FORMATS,
+    READ_KINDS,
+    SUFFIXES,
+    unread_kind,
+)
 from peer.errors import UsageError
 from peer.files import open_regular
 from peer.pairing.armour import is_armoured
 
-KINDS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".svg"})
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_ADVICE: Final = f"Give a {READ_KINDS} file, or the text of the QR code."
+_SMALL_PIXELS: Final = 512  # a code may have one pixel for each module in a picture up to this size
+_ENLARGED: Final = 4
+
+
+def picture_path(text: str) -> Path | None:
+    """The path, if the text has the form of a picture's path or its `file:` URL; else None.
+
+    The file may be missing or unreadable.
+    """
+    if text[:5].lower() == "file:":
+        url = urlsplit(text)
+        return Path(unquote(url.path)) if url.netloc in {"", "localhost"} else None
+    path = Path(text)
+    return path if path.suffix.lower() in SUFFIXES else None
 
 
 def is_picture(text: str) -> bool:
     """Whether the text has the form of a picture's path. The file may be missing or unreadable."""
-    return Path(text).suffix.lower() in KINDS
+    return picture_path(text) is not None
 
 
 def text_in_picture(path: Path) -> str:
     """The label or invite in a picture. Raises `UsageError` if there is none, or more than one."""
+    _check_kind(path)
     try:
         import zxingcpp  # noqa: PLC0415 - an extra, and slow to import
         from PIL import Image  # noqa: PLC0415
@@ -28,26 +54,20 @@ def text_in_picture(path: Path) -> str:
             f"cannot read pictures: {error.name} is not installed",
             advice="Install handfast with its extra `scan`, or give the text of the QR code.",
         ) from error
+    found: set[str] = set()
     try:
         with open_regular(path) as file, warnings.catch_warnings():
-            if os.fstat(file.fileno()).st_size > PICTURE_BYTES:
-                raise UsageError(
-                    f"{path} is too large: it has more than {PICTURE_BYTES >> 20} MiB",
-                    advice="Give a smaller picture of the QR code.",
-                )
             # A warning of Pillow for too many pixels; twice as many raise an error in any case.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as picture:
-                found = {str(one.text) for one in zxingcpp.read_barcodes(picture.convert("L"))}
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"there is no file {path}",
-            advice="Give the path of a picture of the label, or the text of its QR code.",
-        ) from error
-    except (OSError, Warning, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UsageError(
-            f"{path} is not a readable picture", advice="Give a PNG or JPEG file."
-        ) from error
+            with Image.open(file, formats=READ_FORMATS) as picture:
+                for grey in _grey_versions(picture):
+                    found = {str(one.text) for one in zxingcpp.read_barcodes(grey)}
+                    if any(map(is_armoured, found)):
+                        break
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise _unreadable(path, "it has too many pixels") from error
+    except (OSError, Warning, ValueError, SyntaxError) as error:
+        raise _unreadable(path, "it is damaged, or of another kind") from error
     ours = sorted(filter(is_armoured, found))
     if len(ours) != 1:
         what = "more than one label or invite" if ours else "no label or invite"
@@ -56,3 +76,58 @@ def text_in_picture(path: Path) -> str:
             advice="Take a sharp picture from straight ahead that shows one QR code only.",
         )
     return ours[0]
+
+
+def _check_kind(path: Path) -> None:
+    """Raise `UsageError` if the file is missing, too large, or of a kind that is not read."""
+    try:
+        with open_regular(path) as file:
+            size, head = os.fstat(file.fileno()).st_size, file.read(PICTURE_HEAD_BYTES)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no file {path}",
+            advice="Give the path of a picture of the label, or the text of its QR code.",
+        ) from error
+    except OSError as error:
+        raise _unreadable(path, str(error.strerror)) from error
+    if size > PICTURE_BYTES:
+        raise UsageError(
+            f"{path} is too large: it has more than {PICTURE_BYTES >> 20} MiB",
+            advice="Give a smaller picture of the QR code.",
+        )
+    if kind := unread_kind(head):
+        raise _unreadable(path, f"it is {kind}")
+
+
+def _unreadable(path: Path, why: str) -> UsageError:
+    return UsageError(f"{path} is not a readable picture: {why}", advice=_ADVICE)
+
+
+def _grey_versions(picture: "Image") -> Iterator["Image"]:
+    """Yield the picture in 8-bit grey: as it looks on white paper, then in other ways.
+
+    Transparent parts become white, then black for a light code; a small picture is enlarged.
+    """
+    flat = _flat(picture, "white")
+    yield flat
+    if max(flat.size) <= _SMALL_PIXELS:
+        yield flat.resize((flat.width * _ENLARGED, flat.height * _ENLARGED), resample=0)
+    if _is_transparent(picture):
+        yield _flat(picture, "black")
+
+
+def _is_transparent(picture: "Image") -> bool:
+    return "A" in picture.getbands() or "transparency" in picture.info
+
+
+def _flat(picture: "Image", background: str) -> "Image":
+    """The picture in 8-bit grey, its transparent parts in the colour `background`."""
+    from PIL import Image  # noqa: PLC0415 - see `text_in_picture`
+
+    if picture.mode.startswith("I"):  # 16 bits; `convert` would make all but the darkest white
+        picture = picture.point(lambda level: level / 256).convert("L")
+    if not _is_transparent(picture):
+        return picture.convert("L")
+    layer = picture.convert("RGBA")
+    paper = Image.new("RGBA", layer.size, background)
+    return Image.alpha_composite(paper, layer).convert("L")

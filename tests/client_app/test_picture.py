@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from client_app.terminal.picture import is_picture, text_in_picture
+from client_app.terminal.picture import is_picture, picture_path, text_in_picture
 from peer.errors import UsageError
 from peer.identity import Fingerprint
 from peer.pairing.label import Label
 from peer.terminal.qr import png, svg
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 LABEL = Label(Fingerprint(bytes(range(32))), b"t" * 16).text
@@ -131,3 +133,128 @@ def test_the_command_reports_what_is_wrong_with_a_picture(shell: Any, tmp_path: 
     path = write_qr(tmp_path / "box.png", "HTTPS://EXAMPLE.COM/")
     done = shell("pair", str(path))
     assert (done.code, "no label or invite" in done.err) == (2, True)
+
+
+# ------------------------------------------------------------------------------ forms and kinds
+
+
+def drawn(scale: int = 8) -> Image.Image:
+    with Image.open(io.BytesIO(png(LABEL, scale=scale))) as picture:
+        return picture.convert("L")
+
+
+def transparent(colour: int) -> Image.Image:
+    """A code whose light modules are transparent, and whose dark ones have this grey."""
+    grey = Image.new("L", drawn().size, colour)
+    return Image.merge("LA", (grey, ImageOps.invert(drawn())))
+
+
+def palette(background: int) -> Image.Image:
+    """A palette picture in which the light modules are transparent, and black underneath."""
+    picture = Image.new("P", drawn().size)
+    picture.putpalette([0] * 6)
+    picture.putdata([background if level else 1 - background for level in drawn().tobytes()])
+    picture.info["transparency"] = background
+    return picture
+
+
+def deep() -> Image.Image:
+    """16 bits of grey, of which the lower half is all that a clipping conversion keeps."""
+    levels = b"".join(b"\xff\xff" if one else b"\0\x10" for one in drawn().tobytes())
+    return Image.frombytes("I;16", drawn().size, levels)
+
+
+FORMS: dict[str, Callable[[], Image.Image]] = {
+    "black on transparent": lambda: transparent(0),
+    "white on transparent": lambda: transparent(255),
+    "transparent, in colours": lambda: transparent(0).convert("RGBA"),
+    "palette with a transparent entry": lambda: palette(0),
+    "16 bits of grey": deep,
+    "one bit": lambda: drawn().convert("1"),
+    "colours": lambda: drawn().convert("RGB"),
+    "inverted": lambda: ImageOps.invert(drawn()),
+    "one pixel for each module": lambda: drawn(1),
+    "two pixels for each module": lambda: drawn(2),
+    "mirrored": lambda: ImageOps.mirror(drawn()),
+    "upside down": lambda: drawn().rotate(180),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_label_is_read_in_every_form_of_a_png(tmp_path: Path, form: str) -> None:
+    FORMS[form]().save(tmp_path / "box.png")
+    assert text_in_picture(tmp_path / "box.png") == LABEL
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "JPG", "webp", "gif", "bmp"])
+def test_every_kind_that_is_named_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"box.{suffix}"
+    drawn().convert("RGB").save(path)
+    assert is_picture(str(path))
+    assert text_in_picture(path) == LABEL
+
+
+def test_a_photograph_that_says_how_it_is_turned_is_read(tmp_path: Path) -> None:
+    exif = Image.new("L", (1, 1)).getexif()
+    exif[0x0112] = 6  # Orientation: rotated by 90°
+    drawn().rotate(90, expand=True).save(tmp_path / "photo.jpg", exif=exif)
+    assert text_in_picture(tmp_path / "photo.jpg") == LABEL
+
+
+def test_a_cmyk_photograph_is_read(tmp_path: Path) -> None:
+    drawn().convert("CMYK").save(tmp_path / "photo.jpg")
+    assert text_in_picture(tmp_path / "photo.jpg") == LABEL
+
+
+KINDS = {
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photo"),
+    "HEIF": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC photo"),
+    "avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "an AVIF picture"),
+    "pdf": (b"%PDF-1.7\n", "a PDF document"),
+    "svg": (svg(LABEL), "an SVG drawing"),
+    "svgz": (b"\x1f\x8b\x08\0", "a compressed file, such as SVGZ"),
+    "tiff": (b"II*\0\x08\0\0\0", "a TIFF picture"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript drawing"),
+    "jxl": (b"\xff\x0a\xfa", "a JPEG XL picture"),
+}
+
+
+@pytest.mark.parametrize("suffix", [*KINDS, "png"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_that_is_not_read_is_named_by_its_content(
+    shell: Any, tmp_path: Path, kind: str, suffix: str
+) -> None:
+    """A photo that was only renamed is named as well."""
+    content, words = KINDS[kind]
+    path = tmp_path / f"box.{suffix}"
+    path.write_bytes(content)
+    done = shell("pair", str(path))
+    assert done.code == 2
+    assert f"{path} is not a readable picture: it is {words}" in done.err
+    assert "Give a PNG, JPEG, WebP, GIF or BMP file, or the text of the QR code" in done.err
+
+
+def test_a_kind_is_named_without_the_libraries_that_read_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    (tmp_path / "box.svg").write_bytes(svg(LABEL))
+    with pytest.raises(UsageError, match="it is an SVG drawing"):
+        text_in_picture(tmp_path / "box.svg")
+
+
+def test_a_postscript_file_is_not_given_to_pillow_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow would run Ghostscript on it."""
+    monkeypatch.setattr("client_app.terminal.picture.unread_kind", lambda _head: "")
+    (tmp_path / "box.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(UsageError, match="of another kind"):
+        text_in_picture(tmp_path / "box.png")
+
+
+def test_the_url_of_a_picture_file_is_its_path(tmp_path: Path) -> None:
+    path = write_qr(tmp_path / "my box.png", LABEL)
+    for url in (path.as_uri(), path.as_uri().replace("file://", "file://localhost")):
+        assert picture_path(url) == path
+    assert picture_path("file://server/box.png") is None
