@@ -22,7 +22,9 @@ from client_app.commands.common import SHARED_OPTIONS, Invocation, Verb
 from client_app.terminal import render
 from client_app.terminal.screen import Screen
 from peer.errors import PeerError
+from peer.terminal import streams
 from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode, exit_code_of
+from peer.terminal.streams import ReaderGone
 from peer.terminal.text import EscapingFormatter, on_lines
 
 VERBS: Final = MappingProxyType(
@@ -90,6 +92,7 @@ class Verbs(click.Group):
         **_settings: object,
     ) -> NoReturn:
         """Run the command line and exit with its exit code."""
+        streams.prepare()
         invocation = Invocation(Screen())
         run = partial(
             super().main, args, prog_name or "handfast", standalone_mode=False, obj=invocation
@@ -101,6 +104,7 @@ def _outcome(invocation: Invocation, run: Callable[[], object]) -> int:
     """Run a command and return its exit code; errors are printed to stderr."""
     try:
         code = run()
+        sys.stdout.flush()
     except click.exceptions.Exit as asked:
         return asked.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -109,7 +113,8 @@ def _outcome(invocation: Invocation, run: Callable[[], object]) -> int:
         error.show()
         return error.exit_code
     except PeerError as error:
-        _put_error(invocation, error)
+        if not isinstance(error, ReaderGone):
+            _put_error(invocation, error)
         return exit_code_of(error)
     except Exception as error:
         _put_fault(invocation, error)

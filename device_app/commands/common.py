@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, NoReturn, ParamSpec, TypeVar
 
 import click
 
@@ -20,8 +21,10 @@ from device_app.settings.paths import Paths
 from device_app.terminal import output
 from iam.errors import IamError
 from peer.errors import PeerError
+from peer.terminal import streams
 from peer.terminal.durations import past_times
 from peer.terminal.exit_codes import EXIT_CODE_MEANINGS, ExitCode
+from peer.terminal.streams import OutputFailed, ReaderGone
 
 _SENTENCE: Final = 200  # characters; click cuts a longer description of a verb
 _P = ParamSpec("_P")
@@ -173,6 +176,18 @@ class Family(_Described, click.Group):
 class TopLevel(Family):
     """`handfast-device` itself: prints errors to stderr, and returns the exit codes."""
 
+    def main(  # type: ignore[override]  # it never returns
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **_settings: object
+    ) -> NoReturn:
+        """Run the command line, and exit with its exit code."""
+        streams.prepare()
+        try:
+            super().main(args, prog_name)
+        except OutputFailed as error:  # of a help text, which is printed before a verb is run
+            if not isinstance(error, ReaderGone):
+                output.error(str(error), error.advice)
+            sys.exit(error.exit_code)
+
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """All verbs, in the order in which a new user needs them."""
         return list(self.commands)
@@ -188,6 +203,8 @@ class TopLevel(Family):
         """Run the verb that was given."""
         try:
             return super().invoke(ctx)
+        except ReaderGone as error:
+            ctx.exit(error.exit_code)
         except (AppError, PeerError, IamError) as error:
             output.error(str(error), error.advice)
             ctx.exit(exit_code(error))

@@ -16,6 +16,7 @@ from device_app.settings.config import Settings
 from device_app.terminal import output
 from device_app.terminal.render_status import banner_lines, clock_lines, id_and_fingerprint_lines
 from peer.net.locality_verdict import LocalMode
+from peer.terminal.streams import OutputFailed
 
 
 @click.command(cls=Verb, example="handfast-device init --name kitchen")
@@ -83,10 +84,13 @@ def run(cli: CommandLine, /, *, pair: bool, **options: Unpack[_RunOptions]) -> N
     settings = _with_options(offline.settings(cli.paths), **options)
 
     def ready(status: StatusAnswer) -> None:
-        if cli.as_json:
-            output.json_line({"event": "ready", **_without_code(status)})
-        elif cli.verbosity >= 0:
-            output.lines(banner_lines(status))
+        try:
+            if cli.as_json:
+                output.json_line({"event": "ready", **_without_code(status)})
+            elif cli.verbosity >= 0:
+                output.lines(banner_lines(status))
+        except OutputFailed as error:  # a service may run without standard output
+            output.warning(str(error))
         output.message("ready")
 
     quiet = cli.as_json or cli.verbosity < 0

@@ -1,6 +1,5 @@
 """`events`: the audit trail, from the file or from the running daemon."""
 
-import os
 import sys
 
 import click
@@ -13,6 +12,7 @@ from device_app.console.console import Console
 from device_app.limits import EVENTS_SHOWN
 from device_app.terminal.render_events import event_line
 from peer.terminal.exit_codes import ExitCode
+from peer.terminal.streams import ReaderGone
 
 _NUMBER = click.IntRange(0, 2**63 - 1)  # the largest integer of SQLite
 
@@ -67,6 +67,5 @@ def _verify(cli: CommandLine) -> None:
 def _show(cli: CommandLine, record: RecordView) -> None:
     try:
         cli.show(record, lambda: [event_line(record)])
-    except BrokenPipeError:  # as after `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderGone:  # as after `| head`
         sys.exit(ExitCode.DONE)

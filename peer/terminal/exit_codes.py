@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     WINDOW_CLOSED = 11
     REFUSED = 12
     NOT_LOCAL = 13
+    OUTPUT = 14
     INTERRUPTED = 130
 
 
@@ -43,6 +44,7 @@ EXIT_CODE_MEANINGS: Final = MappingProxyType(
         ExitCode.WINDOW_CLOSED: "pairing window closed",
         ExitCode.REFUSED: "refused by the device's user",
         ExitCode.NOT_LOCAL: "not on the local network",
+        ExitCode.OUTPUT: "standard output is closed or full",
         ExitCode.INTERRUPTED: "interrupted",
     }
 )

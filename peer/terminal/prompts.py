@@ -10,8 +10,10 @@ import contextlib
 import os
 import sys
 import termios
+from collections.abc import Iterator
 from typing import Final
 
+from peer.errors import UsageError
 from peer.pasted import compact, decode_pasted
 
 _LINE_BYTES: Final = 1024
@@ -40,20 +42,33 @@ def read_all(most: int) -> str:
     """Read a text that may have several lines: one line of a terminal, or all of a pipe or file.
 
     At most `most` bytes are read. A byte order mark is not part of the text, and UTF-16 is decoded.
+    Raises `UsageError` if it cannot be read.
     """
     if sys.stdin.isatty():
         return sys.stdin.readline(most)
-    return decode_pasted(sys.stdin.buffer.read(most))
+    with _explained():
+        return decode_pasted(sys.stdin.buffer.read(most))
 
 
 def read_first_line(most: int) -> str:
     """Read the first line of standard input, as `read_all` does."""
     if sys.stdin.isatty():
         return sys.stdin.readline(most)
-    line = sys.stdin.buffer.readline(most)
-    if line.startswith(codecs.BOM_UTF16_LE):  # its line break has one more byte
-        line += sys.stdin.buffer.read(1)
-    return decode_pasted(line)
+    with _explained():
+        line = sys.stdin.buffer.readline(most)
+        if line.startswith(codecs.BOM_UTF16_LE):  # its line break has one more byte
+            line += sys.stdin.buffer.read(1)
+        return decode_pasted(line)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # a folder, for example
+        raise UsageError(
+            f"standard input cannot be read: {error.strerror}", advice="Give a file or a pipe."
+        ) from error
 
 
 async def read_line(descriptor: int = 0) -> str | None:
