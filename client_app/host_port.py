@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from peer.errors import UsageError
+from peer.errors import Malformed, UsageError
+from peer.host_names import ascii_host
 
 if TYPE_CHECKING:  # slow to import, and most verbs use no network
     from peer.net.address import Address
@@ -30,8 +31,12 @@ class HostPort:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `HOST[:PORT]`. Raises `UsageError`."""
+        """Parse `HOST[:PORT]`; an internationalized name becomes ASCII. Raises `UsageError`."""
         host, port = _split(text.strip())
+        try:
+            host = ascii_host(host)
+        except Malformed as error:
+            raise UsageError(str(error), advice=error.advice) from error
         if not (_is_ip(host) or _NAME.fullmatch(host)):
             raise UsageError(f"{text!r} is not an address", advice=_ADVICE)
         return cls(host, _port(port, text) if port is not None else 0)

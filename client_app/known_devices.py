@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from client_app.aliases import alias_taken, check_alias
+from client_app.aliases import alias_taken, check_new_alias
 from client_app.errors import BookError, NotKnown
 from client_app.known_devices_format import Book, book_bytes, book_untrusted
 from client_app.limits import LOCK_SECONDS
@@ -76,6 +76,8 @@ class DeviceBook:
             holder = book.get(device.alias)
             if holder is not None and holder.fingerprint != device.fingerprint:
                 raise alias_taken(device.alias)
+            if holder is None:
+                check_new_alias(device.alias, device.fingerprint, book.values())
             for alias in [a for a, one in book.items() if one.fingerprint == device.fingerprint]:
                 del book[alias]
             book[device.alias] = device
@@ -88,7 +90,7 @@ class DeviceBook:
 
         def change(book: dict[str, KnownDevice]) -> None:
             device = _found(book, old)
-            alias = check_alias(new)
+            alias = check_new_alias(new, device.fingerprint, book.values())
             if alias in book and alias != device.alias:
                 raise alias_taken(alias)
             del book[device.alias]

@@ -30,6 +30,9 @@ OBSERVE_GRACE_SECONDS: Final = 10.0  # time after a notification's Max-Age until
 EVENTS: Final = 50  # events that are read if no number is given
 EVENTS_PAGE: Final = 100  # events that a device returns at a time
 
+# Names.
+ID_SYMBOLS_LEAST: Final = 4  # an alias of this length must not begin the ID of another device
+
 # Pairing.
 PAIRING_POLL_SECONDS: Final = 1.0  # between two requests for the state of a pairing
 PAIRING_RECONNECTS: Final = 3  # replacements of a session that ends before the pairing starts

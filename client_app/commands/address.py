@@ -8,6 +8,7 @@ from client_app.commands.common import Invocation, Verb, device_argument
 from client_app.errors import NotKnown
 from client_app.host_port import HostPort
 from client_app.models import KnownDevice
+from peer.errors import UsageError
 
 
 @click.command(cls=Verb, epilog="handfast address kitchen home.example:15684")
@@ -31,7 +32,7 @@ def command(
 
     def edit(one: KnownDevice) -> KnownDevice:
         if remove:
-            left = [place for place in one.addresses if named and place not in named]
+            left = [place for place in one.addresses if named and _canonical(place) not in named]
             return replace(one, addresses=tuple(left))
         return replace(one, addresses=tuple(dict.fromkeys((*one.addresses, *named))))
 
@@ -39,3 +40,11 @@ def command(
     if changed is None:
         raise NotKnown(f"{device} has just been removed by another command")
     return changed
+
+
+def _canonical(place: str) -> str:
+    """A stored address as `HostPort` writes it; a file that was edited may have another form."""
+    try:
+        return str(HostPort.parse(place))
+    except UsageError:
+        return place

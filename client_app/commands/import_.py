@@ -4,7 +4,7 @@ from typing import BinaryIO, Final
 
 import click
 
-from client_app.aliases import alias_taken
+from client_app.aliases import alias_taken, check_no_id
 from client_app.commands.common import Invocation, Verb
 from client_app.known_devices_format import book_untrusted
 from client_app.limits import DEVICES_FILE_BYTES
@@ -38,6 +38,7 @@ def command(invocation: Invocation, file: BinaryIO) -> list[KnownDevice]:
                 continue
             if alias in book:
                 raise alias_taken(alias)
+            check_no_id(alias, device.fingerprint, book.values())
             book[alias] = device
             added.append(device)
 

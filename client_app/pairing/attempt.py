@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Self, assert_never
 
-from client_app.aliases import alias_for, alias_taken, check_alias
+from client_app.aliases import alias_for, alias_taken, check_new_alias, unmistakable_alias
 from client_app.connector import Connector
 from client_app.exchange import ask_me
 from client_app.host_port import REGULAR_PORT, HostPort
@@ -177,13 +177,15 @@ class PairingAttempt:
 
     def _alias(self, wanted: str, offer: Offer, known: KnownDevice | None) -> str:
         """The alias to store. Raises `UsageError` if another device has it."""
+        paired = self._book.all()
         if wanted:
-            alias = check_alias(wanted)
+            alias = check_new_alias(wanted, self._key, paired)
         elif known is not None:
             alias = known.alias
         else:
             alias = alias_for(offer.name or self._target.name, self._key.device_id)
-        holders = {one.alias: one for one in self._book.all()}
+            alias = unmistakable_alias(alias, self._key, paired)
+        holders = {one.alias: one for one in paired}
         if alias in holders and holders[alias].fingerprint != self._key:
             raise alias_taken(alias)
         return alias

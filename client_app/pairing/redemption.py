@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Final, Self
 
 from aiocoap.numbers.codes import Code
 
-from client_app.aliases import alias_for, alias_taken, check_alias
+from client_app.aliases import (
+    alias_for,
+    alias_taken,
+    check_alias,
+    check_new_alias,
+    unmistakable_alias,
+)
 from client_app.decode import body_untrusted
 from client_app.decode_fields import Fields
 from client_app.exchange import ask, ask_me
@@ -220,8 +226,11 @@ class Redemption:
 
     def _check_alias(self, alias: str) -> None:
         """Raise `UsageError` for the alias of another device, before the invite is used."""
-        if alias and self._holder(check_alias(alias)) not in {None, self._key}:
+        if not alias:
+            return
+        if self._holder(check_alias(alias)) not in {None, self._key}:
             raise alias_taken(alias)
+        check_new_alias(alias, self._key, self._book.all())
 
     def _holder(self, alias: str) -> Fingerprint | None:
         return next((one.fingerprint for one in self._book.all() if one.alias == alias), None)
@@ -245,6 +254,7 @@ class Redemption:
     def _free_alias(self, name: str) -> str:
         """Derive an unused alias from the device's name, which only the response states."""
         alias = alias_for(name, self._key.device_id)
+        alias = unmistakable_alias(alias, self._key, self._book.all())
         if self._holder(alias) in {None, self._key}:
             return alias
         longer = f"{alias[:48]}-{self._key.device_id.lower()}"

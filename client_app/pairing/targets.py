@@ -79,7 +79,7 @@ async def _resolved_host(text: str, adverts: Sequence[Advert]) -> Target:
     """The target if the text is the name of a host that can be resolved. Raises `Unreachable`."""
     found = host_target(text, adverts)
     try:
-        await resolve(text, PAIRING_PORT)
+        await resolve(found.host_ports[0].host, PAIRING_PORT)
     except Unreachable as error:
         raise not_seen(text, adverts) from error
     return found

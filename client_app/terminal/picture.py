@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
+from client_app.aliases import PICTURE_SUFFIXES
 from client_app.limits import PICTURE_BYTES, PICTURE_HEAD_BYTES
 from client_app.terminal.picture_kinds import (
     READ_FORMATS,
     READ_KINDS,
-    SUFFIXES,
     unread_kind,
 )
 from peer.errors import UsageError
@@ -35,7 +35,7 @@ def picture_path(text: str) -> Path | None:
         url = urlsplit(text)
         return Path(unquote(url.path)) if url.netloc in {"", "localhost"} else None
     path = Path(text)
-    return path if path.suffix.lower() in SUFFIXES else None
+    return path if path.suffix.lower() in PICTURE_SUFFIXES else None
 
 
 def is_picture(text: str) -> bool:

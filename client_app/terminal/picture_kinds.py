@@ -8,21 +8,6 @@ READ_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 READ_KINDS: Final = "PNG, JPEG, WebP, GIF or BMP"
 
-_READ_SUFFIXES: Final = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp")
-_PHOTO_SUFFIXES: Final = (
-    ".heic",
-    ".heif",
-    ".hif",
-    ".avif",
-    ".tif",
-    ".tiff",
-    ".jxl",
-    ".jp2",
-    ".dng",
-)
-_DRAWING_SUFFIXES: Final = (".svg", ".svgz", ".pdf", ".eps", ".ps", ".psd", ".ico")
-SUFFIXES: Final = frozenset((*_READ_SUFFIXES, *_PHOTO_SUFFIXES, *_DRAWING_SUFFIXES))
-"""File name suffixes of pictures, in lower case, of kinds that are read or only recognized."""
 
 _HEIC, _AVIF = "a HEIC photo", "an AVIF picture"
 _BRANDS: Final = MappingProxyType(

@@ -10,6 +10,7 @@ from typing import TypeVar
 from device_app.limits import SETTING_SECONDS_MAX
 from device_app.settings.limits import LimitSetting, Unit
 from peer.errors import Malformed, UsageError
+from peer.host_names import ascii_host
 from peer.pairing.methods import Method
 from peer.pairing.names import check_name
 from peer.terminal.durations import parse_duration
@@ -68,13 +69,21 @@ def addresses(value: object) -> tuple[str, ...]:
 
 
 def hosts(value: object) -> tuple[str, ...]:
-    """Return a list of HOST or HOST:PORT."""
-    found = texts(value)
+    """Return a list of HOST or HOST:PORT; internationalized names become ASCII."""
+    try:
+        found = tuple(map(_ascii, texts(value)))
+    except Malformed as error:
+        raise InvalidSetting(f"is not valid: {error}. {error.advice}") from error
     for one in found:
         match = _HOST_PORT.fullmatch(one)
         if match is None or not 0 < int(match[1] or 1) <= _PORT_MAX:
             raise InvalidSetting('has to be a list such as ["home.example:5684", "[2001:db8::1]"]')
     return found
+
+
+def _ascii(text: str) -> str:
+    host, colon, port = text.partition(":")  # an IPv6 address is ASCII
+    return f"{ascii_host(host)}{colon}{port}"
 
 
 def methods(value: object) -> tuple[str, ...]:

@@ -1,0 +1,50 @@
+"""Internationalized host names: their form in the DNS (IDNA, RFC 3490).
+
+Python's codec implements IDNA 2003. It differs from IDNA 2008 (RFC 5891) in four characters, which
+it maps to others or removes: a name with one of them can belong to two hosts. Such a name is
+refused, and its ASCII form says which one is meant.
+"""
+
+import unicodedata
+from typing import Final
+
+from peer.errors import Malformed
+
+_DEVIATIONS: Final = {
+    "\N{LATIN SMALL LETTER SHARP S}",
+    "\N{LATIN CAPITAL LETTER SHARP S}",
+    "\N{GREEK SMALL LETTER FINAL SIGMA}",
+    "\N{ZERO WIDTH NON-JOINER}",
+    "\N{ZERO WIDTH JOINER}",
+}
+_DOTS: Final = "\N{IDEOGRAPHIC FULL STOP}\N{FULLWIDTH FULL STOP}\N{HALFWIDTH IDEOGRAPHIC FULL STOP}"
+
+
+def ascii_host(name: str) -> str:
+    """Return a host name in its ASCII form: `bücher.example` is `xn--bcher-kva.example`.
+
+    A name in ASCII is returned as it is. Raises `Malformed` if there is no such form.
+    """
+    if name.isascii():
+        return name
+    why = "it contains a character that IDNA does not allow"
+    if set(name) & _DEVIATIONS:
+        why = "it contains a character that two versions of IDNA read differently"
+    elif all(map(_is_allowed, unicodedata.normalize("NFKC", name))):
+        try:
+            return name.encode("idna").decode("ascii")
+        except UnicodeError:
+            pass
+    raise Malformed(
+        f"{name!r} is not a host name: {why}",
+        advice="Give its ASCII form, which starts with xn--, or the IP address.",
+    )
+
+
+def _is_allowed(character: str) -> bool:
+    """Whether a name may contain it: of other characters than ASCII, letters, marks and digits.
+
+    IDNA 2003 also allows symbols, such as one that looks like a slash.
+    """
+    category = unicodedata.category(character)
+    return character.isascii() or character in _DOTS or category[0] in "LM" or category == "Nd"
