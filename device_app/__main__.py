@@ -3,8 +3,6 @@
 import signal
 import sys
 
-from peer.terminal import streams
-
 
 def main() -> None:
     """Run the command line."""
@@ -12,7 +10,6 @@ def main() -> None:
         # Before the imports, which take a while: SIGHUP asks for a reload of what is not loaded
         # yet, and by default it would end the process.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    streams.prepare()
     from device_app import cli  # noqa: PLC0415
 
     cli.main()
