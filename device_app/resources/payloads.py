@@ -80,9 +80,9 @@ def reply_encoded(
     location: Sequence[str] = (),
 ) -> aiocoap.Message:
     """Return the same for a payload that is encoded already."""
-    answer = reply_as(request, payload, content_format=CBOR, name="CBOR", code=code)
-    answer.opt.location_path = tuple(location)
-    return answer
+    return reply_as(
+        request, payload, content_format=CBOR, name="CBOR", code=code, location=location
+    )
 
 
 def reply_text(request: aiocoap.Message, text: str, *, code: Code | None = None) -> aiocoap.Message:
@@ -97,6 +97,7 @@ def reply_as(
     content_format: int,
     name: str,
     code: Code | None = None,
+    location: Sequence[str] = (),
 ) -> aiocoap.Message:
     """Return an answer in a content format, whose name is for people.
 
@@ -107,10 +108,14 @@ def reply_as(
     Raises `ProblemError` (4.06) if the client asked for another content format.
     """
     _require_accepted(request, content_format, name)
-    answer = aiocoap.Message(code=code, payload=payload, content_format=content_format)
-    if request.code is Code.GET and request.opt.observe is None:
-        answer.opt.max_age = 0
-    return answer
+    is_fresh_once = request.code is Code.GET and request.opt.observe is None
+    return aiocoap.Message(
+        code=code,
+        payload=payload,
+        content_format=content_format,
+        location_path=tuple(location),
+        max_age=0 if is_fresh_once else None,
+    )
 
 
 def _require_accepted(request: aiocoap.Message, have: int, name: str) -> None:

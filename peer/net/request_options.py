@@ -46,7 +46,7 @@ _WITHOUT_BODY = frozenset({Code.GET, Code.DELETE})
 
 
 def check_options(request: aiocoap.Message, handled: Collection[int] = ()) -> None:
-    """Refuse a request for its options alone: 4.00, 4.02 or 5.05.
+    """Refuse a request for its options alone, from any sender: 4.00, 4.02 or 5.05.
 
     Args:
         request: the request.
@@ -73,12 +73,18 @@ def check_options(request: aiocoap.Message, handled: Collection[int] = ()) -> No
             number in UNDERSTOOD or number in PRECONDITIONS or number in handled
         ):
             raise _bad_option(number, "is not supported")
-    if OptionNumber.BLOCK1 in seen and request.code in _WITHOUT_BODY:
-        raise _bad_option(OptionNumber.BLOCK1, f"has no meaning with {request.code}")
+
+
+def check_path(path: Collection[str]) -> None:
+    """Refuse a path with a segment `.` or `..` (RFC 7252 §5.10.1): 4.00."""
+    if not {".", ".."}.isdisjoint(path):
+        raise _malformed("a segment of the path is . or ..")
 
 
 def check_handled(request: aiocoap.Message, handled: Collection[int]) -> None:
-    """Refuse a critical option that the resource at the path does not handle (4.02)."""
+    """Refuse a critical option that the method or the resource does not handle (4.02)."""
+    if request.opt.block1 is not None and request.code in _WITHOUT_BODY:
+        raise _bad_option(OptionNumber.BLOCK1, f"has no meaning with {request.code}")
     for option in request.opt.option_list():
         number = option.number
         if number.is_critical() and number not in UNDERSTOOD and number not in handled:
@@ -143,8 +149,6 @@ def _check_value(option: OptionType) -> None:
         if option.is_text:
             raise _malformed(f"option {int(number)} is not UTF-8")
         raise _bad_option(number, "has a value of a wrong length")
-    elif number is OptionNumber.URI_PATH and option.value in (".", ".."):  # RFC 7252 §5.10.1
-        raise _malformed("a segment of the path is . or ..")
 
 
 def _bad_option(number: int, what: str) -> ProblemError:

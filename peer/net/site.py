@@ -20,6 +20,7 @@ import aiocoap
 from aiocoap import error as coap_error
 from aiocoap import interfaces
 from aiocoap.blockwise import IncompleteException
+from aiocoap.numbers.codes import Code
 from aiocoap.pipe import Pipe
 
 from peer.identity import Fingerprint
@@ -29,7 +30,7 @@ from peer.net.aiocoap_seam.managers import is_registration
 from peer.net.observing import observe
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote, peer_of
-from peer.net.request_options import acceptable, check_handled, check_options
+from peer.net.request_options import acceptable, check_handled, check_options, check_path
 
 Path = tuple[str, ...]
 Authorise = Callable[[aiocoap.Message, Path, interfaces.Resource | None], None]
@@ -119,7 +120,13 @@ class GuardedSite(interfaces.ObservableResource):
         if path and not path[-1]:
             path = path[:-1]
         at, resource = self.find(path)
-        self._authorise(request, path, resource)
+        try:
+            self._authorise(request, path, resource)
+        except ProblemError as refusal:
+            if refusal.code is Code.NOT_FOUND:
+                check_path(path)
+            raise
+        check_path(path)
         if resource is None:
             raise ProblemError(
                 "not-found",

@@ -61,7 +61,7 @@ async def test_queries_select_the_newest_events_or_those_after_a_number(
         for zeros in range(1, 40, 3):
             padded = await owner.ask("GET", f"/events?last={'0' * zeros}{number}")
             assert (padded.code, padded.reason) == ("4.00", "malformed"), (zeros, number)
-    for since in (f"{'0' * 20}{2**63}", "0" * 900 + "1", "+1", "1_0", " 1", "1 "):
+    for since in (f"{'0' * 20}{2**63}", "0" * 200 + "1", "+1", "1_0", " 1", "1 "):
         assert (await owner.ask("GET", f"/events?since={since}")).code == "4.00", since
     assert seqs(await owner.ask("GET", "/events?last=003")) == [head - 2, head - 1, head]
     chained = (await owner.ask("GET", "/events?last=2")).body["events"]

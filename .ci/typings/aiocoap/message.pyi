@@ -39,7 +39,7 @@ class Message:
         accept: int = ...,
         content_format: int = ...,
         location_path: Sequence[str] = ...,
-        max_age: int = ...,
+        max_age: int | None = ...,
         proxy_scheme: str = ...,
         observe: int = ...,
         uri_path: Sequence[str] = ...,

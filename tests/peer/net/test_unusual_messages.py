@@ -1,6 +1,8 @@
 """Unusual messages over a real session: each gets the reaction that its RFC asks for."""
 
 import asyncio
+from collections import Counter
+from itertools import product
 from typing import Any
 
 import aiocoap
@@ -23,6 +25,7 @@ from tests.kit.encoded import (
     GET,
     IF_MATCH,
     OBSERVE,
+    POST,
     PUT,
     block,
     encoded,
@@ -235,3 +238,41 @@ async def test_a_response_with_an_unknown_critical_option_fails_its_request(
     assert (
         await connection.request(aiocoap.Message(code=Code.POST, uri_path=("echo",)))
     ).code is Code.CHANGED
+
+
+async def test_no_value_of_an_option_is_an_error_of_the_server(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each known option with values of several lengths, once and twice, gets one reaction."""
+    served = await serve(limits=Limits(request_body_bytes=MOST_BODY))
+    site = site_of(served.server)
+    site.add(("big",), Big())
+    site.add(("slot",), Slot(), options=PRECONDITIONS)
+    raw = await RawClient.connect(served.address)
+    numbers = [int(number) for number in OptionNumber._value2member_map_ if number < 1000]
+    bodies = [
+        b"",
+        b"\x00",
+        b"\x07",
+        b"\xff",
+        b"\xff\xff\xff",
+        b"\x00" * 4,
+        b"\xff" * 5,
+        b"\xc3" * 41,
+    ]
+    reactions = Counter[str]()
+    for count, (number, value, (method, path), times) in enumerate(
+        product(numbers, bodies, ((GET, "big"), (POST, "echo"), (PUT, "slot")), (1, 2))
+    ):
+        answer = await ask(
+            raw, count, encoded(method, *[(number, value)] * times, path=path, payload=b"x")
+        )
+        assert answer.mid == count
+        reactions[answer.code.dotted] += 1
+        raw.received.clear()
+    assert set(reactions) <= {
+        *("0.00", "2.03", "2.04", "2.05", "2.31"),  # 0.00: No-Response
+        *("4.00", "4.02", "4.04", "4.06", "4.08", "4.12", "4.13", "5.05"),
+    }
+    assert not caplog.records
+    await raw.close()
