@@ -72,7 +72,8 @@ class ResourceSpec:
             `Clock`) are left out.
         options: the critical options that the resource handles itself: the numbers of If-Match (1)
             and If-None-Match (5), or of the application's own. A request with a critical option
-            that is not handled is answered with 4.02 (RFC 7252 §5.4.1).
+            that is not handled is answered with 4.02 (RFC 7252 §5.4.1). If the resource has a GET,
+            handfast handles If-Match and If-None-Match unless they are named here.
     """
 
     path: str

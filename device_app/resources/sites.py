@@ -71,7 +71,7 @@ def regular_site(
         guard.rules.add(path, actions)
     _add_administration(site, guard, control, invitations, service, name=name, limits=limits)
     for spec in specs:
-        site.add(spec.segments, spec.resource, options=spec.options)
+        site.add(spec.segments, spec.resource, options=spec.options, is_conditional=True)
         guard.rules.add(spec.segments, spec.actions, own=spec.attributes)
     return site
 

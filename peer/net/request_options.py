@@ -12,8 +12,9 @@ from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.optiontypes import OptionType
 
-from peer.net.aiocoap_seam.blocks import SAFE, Build, entity_tag
+from peer.net.aiocoap_seam.blocks import SAFE, Build
 from peer.net.aiocoap_seam.parsing import InvalidOption
+from peer.net.preconditions import PRECONDITIONS
 from peer.net.problem import ProblemError
 
 #: Critical options of every request.
@@ -28,9 +29,6 @@ UNDERSTOOD = frozenset(
         OptionNumber.BLOCK2,
     }
 )
-#: Preconditions (RFC 7252 §5.10.8). Only a resource knows whether it can check them.
-PRECONDITIONS = frozenset({OptionNumber.IF_MATCH, OptionNumber.IF_NONE_MATCH})
-
 _PROXY = frozenset({OptionNumber.PROXY_URI, OptionNumber.PROXY_SCHEME})
 #: Options of a request that may be repeated (RFC 7252 table 4, RFC 9175 §3.2.2).
 _REPEATABLE = frozenset(
@@ -91,24 +89,6 @@ def check_handled(request: aiocoap.Message, handled: Collection[int]) -> None:
             raise _bad_option(number, "is not supported by this resource")
 
 
-def require_preconditions(request: aiocoap.Message, current: aiocoap.Message | None) -> None:
-    """Check If-Match and If-None-Match in the handler of a request (RFC 7252 §5.10.8).
-
-    Args:
-        request: the request.
-        current: the answer to a GET at this moment, or None if the resource does not exist.
-
-    Raises:
-        ProblemError: 4.12, a precondition does not hold.
-    """
-    tag = None if current is None else current.opt.etag or entity_tag(current)
-    wanted = request.opt.if_match
-    if wanted and (tag is None or not {b"", tag} & set(wanted)):
-        raise _precondition_failed("there is nothing that If-Match names")
-    if request.opt.if_none_match and tag is not None:
-        raise _precondition_failed("the resource exists already")
-
-
 def acceptable(request: aiocoap.Message, build: Build, formats: set[int | None]) -> Build:
     """Return a `build` that refuses a representation which the client cannot use (4.06).
 
@@ -160,12 +140,4 @@ def _bad_option(number: int, what: str) -> ProblemError:
 def _malformed(title: str) -> ProblemError:
     return ProblemError(
         "malformed", title, "Send a valid path, query and options (RFC 7252 §5.10)."
-    )
-
-
-def _precondition_failed(title: str) -> ProblemError:
-    return ProblemError(
-        "precondition-failed",
-        title,
-        "Read the resource again, and repeat the change if it is still right.",
     )

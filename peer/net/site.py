@@ -28,6 +28,14 @@ from peer.limits import RETRY_SECONDS, Limits
 from peer.net.aiocoap_seam.blocks import RequestBodies, ResponseBlocks
 from peer.net.aiocoap_seam.managers import is_registration
 from peer.net.observing import observe
+from peer.net.preconditions import (
+    PRECONDITIONS,
+    Render,
+    as_get,
+    has_preconditions,
+    not_supported,
+    rendered_if_they_hold,
+)
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote, peer_of
 from peer.net.request_options import acceptable, check_handled, check_options, check_path
@@ -62,6 +70,7 @@ class GuardedSite(interfaces.ObservableResource):
         self._body_bytes = body_bytes or (lambda _request: limits.request_body_bytes)
         self._resources: dict[Path, interfaces.Resource] = {}
         self._handled: dict[Path, frozenset[int]] = {}
+        self._conditional: set[Path] = set()
         self._subtrees: set[Path] = set()
         self._deepest_subtree = 0
         self._observations: Counter[Fingerprint] = Counter()
@@ -74,17 +83,23 @@ class GuardedSite(interfaces.ObservableResource):
         *,
         takes_rest: bool = False,
         options: Collection[int] = (),
+        is_conditional: bool = False,
     ) -> None:
         """Serve a resource at a path. Raises `ValueError` if the path is taken.
 
         With `takes_rest`, the resource also serves all paths below; the rest of the path is then
         the request's `uri_path`. `options` are the critical options that the resource handles
-        itself, such as If-Match; a request with another one is answered with 4.02.
+        itself; a request with another one is answered with 4.02. With `is_conditional`, the site
+        compares If-Match and If-None-Match with the answer to a GET, if the resource does not
+        handle them itself.
         """
         if path in self._resources:
             raise ValueError(f"there is a resource at /{'/'.join(path)} already")
         self._resources[path] = resource
         self._handled[path] = frozenset(options)
+        if is_conditional and PRECONDITIONS.isdisjoint(options):
+            self._conditional.add(path)
+            self._handled[path] |= PRECONDITIONS
         if takes_rest:
             self._subtrees.add(path)
             self._deepest_subtree = max(map(len, self._subtrees))
@@ -92,6 +107,7 @@ class GuardedSite(interfaces.ObservableResource):
     def remove(self, path: Path) -> None:
         """Stop serving the resource at a path."""
         del self._resources[path], self._handled[path]
+        self._conditional.discard(path)
         self._subtrees.discard(path)
         self._deepest_subtree = max(map(len, self._subtrees), default=0)
 
@@ -136,10 +152,13 @@ class GuardedSite(interfaces.ObservableResource):
         check_handled(request, self._handled[at])
         pipe.request = request.copy(uri_path=path[len(at) :])
         try:
-            if is_registration(request) and isinstance(resource, interfaces.ObservableResource):
+            if at in self._conditional and has_preconditions(request):
+                self._authorise_get(request, path, resource)
+                await self._answer_in_blocks(pipe, rendered_if_they_hold(resource), request)
+            elif is_registration(request) and isinstance(resource, interfaces.ObservableResource):
                 await self._observe(pipe, resource, request, path)
             else:
-                await self._answer_in_blocks(pipe, resource, request)
+                await self._answer_in_blocks(pipe, resource.render, request)
         except coap_error.UnallowedMethod as error:
             raise ProblemError(
                 "method-not-allowed",
@@ -152,6 +171,17 @@ class GuardedSite(interfaces.ObservableResource):
                 "a block is missing, or arrived too late",
                 "Send the whole body again from its first block.",
             ) from error
+
+    def _authorise_get(
+        self, request: aiocoap.Message, path: Path, resource: interfaces.Resource
+    ) -> None:
+        """Require the right to GET: the sender of a conditional request learns about the answer."""
+        try:
+            self._authorise(as_get(request), path, resource)
+        except ProblemError as refusal:
+            if refusal.code is Code.METHOD_NOT_ALLOWED:
+                raise not_supported(refusal) from refusal
+            raise
 
     async def _observe(
         self,
@@ -194,13 +224,11 @@ class GuardedSite(interfaces.ObservableResource):
             self._observations[fingerprint] -= 1
             self._observations += Counter()  # removes keys with a count of 0
 
-    async def _answer_in_blocks(
-        self, pipe: Pipe, resource: interfaces.Resource, request: aiocoap.Message
-    ) -> None:
+    async def _answer_in_blocks(self, pipe: Pipe, render: Render, request: aiocoap.Message) -> None:
         blocks = self._blocks(request)
         whole = blocks.requests.feed(request, self._body_bytes(request))
         addressed = whole.copy(uri_path=pipe.request.opt.uri_path, observe=None)
-        build = acceptable(request, lambda: resource.render(addressed), set())
+        build = acceptable(request, lambda: render(addressed), set())
         answer = await blocks.responses.block_of(whole, build)
         answer.opt.block1 = request.opt.block1
         pipe.add_response(answer, is_last=True)

@@ -8,7 +8,7 @@ from aiocoap.resource import ObservableResource, Resource
 
 from device_app.resource_spec import Board, ResourceSpec
 from peer.net.link_format import Link, encode
-from peer.net.request_options import PRECONDITIONS, require_preconditions
+from peer.net.preconditions import PRECONDITIONS, require_preconditions
 
 LARGE = bytes(range(97, 122)) * 60
 ACTIONS = dict.fromkeys(("GET", "PUT", "POST", "DELETE"), "Plug:Use")

@@ -187,7 +187,10 @@ class ResponseBlocks(Block2Cache):
         block = request.opt.block2
         fits = size <= request.remote.maximum_payload_size and (block is None or size <= block.size)
         is_content = request.code in SAFE and answer.code is Code.CONTENT
-        if answer.opt.etag is None and (is_content or not fits):
+        needs_tag = answer.opt.etag is None and (is_content or not fits)
+        if needs_tag or request.opt.size2 is not None:
+            answer = answer.copy()  # a resource may return one message again with another payload
+        if needs_tag:
             answer.opt.etag = entity_tag(answer)
         if request.opt.size2 is not None:
             answer.opt.size2 = size

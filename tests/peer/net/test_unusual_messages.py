@@ -15,7 +15,7 @@ from aiocoap.numbers.types import Type
 from peer.errors import Unreachable
 from peer.limits import Limits
 from peer.net.client import CoapsClient
-from peer.net.request_options import PRECONDITIONS, require_preconditions
+from peer.net.preconditions import PRECONDITIONS, require_preconditions
 from tests.kit.encoded import (
     ACK,
     BLOCK2,
