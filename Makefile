@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
 # `ip` and `nft` are in sbin, which the PATH of an ordinary user may not include.
-export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls
+export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls:$(CURDIR)/.venv/tunnels
 # A virtual environment cannot be moved. The stamps contain a checksum of the path, so a copied folder rebuilds its own.
 HERE    := $(firstword $(shell pwd | cksum))
 MADE    := .venv/.made-$(HERE)
@@ -11,6 +11,7 @@ RUNTIME := .venv/.runtime-$(HERE)
 DEV     := .venv/.dev-$(HERE)
 FOREIGN := .venv/.foreign-$(HERE)
 MBEDTLS := .venv/mbedtls/mbedtls-ecjpake
+TUNNELS := $(foreach library,gnutls mbedtls wolfssl,.venv/tunnels/$(library)-tunnel)
 # One test process more than cores, since many tests wait for a timer or for another process.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
@@ -25,7 +26,7 @@ demo: $(RUNTIME)  ## pair a device and a client on this machine, in one minute
 
 test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	@.ci/tools
-	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS)
+	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS) $(TUNNELS)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
 check: $(DEV)  ## check style, types and import contracts
@@ -83,3 +84,8 @@ $(FOREIGN): $(DEV) requirements-foreign.lock
 $(MBEDTLS): tests/interop/mbedtls/build tests/interop/mbedtls/ecjpake.c | $(MADE)
 	@tests/interop/mbedtls/build .venv/mbedtls >.venv/mbedtls.log 2>&1 || \
 	  echo "make: Mbed TLS's ECJPAKE could not be built (see .venv/mbedtls.log): its tests are left out" >&2
+
+# DTLS clients on other libraries. If one cannot be built, its tests are left out in the same way.
+.venv/tunnels/%-tunnel: tests/interop/tunnels/build tests/interop/tunnels/%.c | $(MADE)
+	@tests/interop/tunnels/build .venv/tunnels $* >.venv/$*-tunnel.log 2>&1 || \
+	  echo "make: the DTLS client on $* could not be built (see .venv/$*-tunnel.log): its tests are left out" >&2
