@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
 # `ip` and `nft` are in sbin, which the PATH of an ordinary user may not include.
-export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls:$(CURDIR)/.venv/tunnels
+export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls:$(CURDIR)/.venv/tunnels:$(CURDIR)/.venv/node
 # A virtual environment cannot be moved. The stamps contain a checksum of the path, so a copied folder rebuilds its own.
 HERE    := $(firstword $(shell pwd | cksum))
 MADE    := .venv/.made-$(HERE)
@@ -15,7 +15,7 @@ TUNNELS := $(foreach library,gnutls mbedtls wolfssl,.venv/tunnels/$(library)-tun
 # One test process more than cores, since many tests wait for a timer or for another process.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
-.PHONY: help demo test check docs bench soak lock clean
+.PHONY: help demo test check docs bench soak interop lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -43,6 +43,9 @@ bench: $(DEV)  ## run the benchmarks; no result is a failure
 
 soak: $(DEV)  ## send 200,000 requests on one session and check each answer and the memory (minutes)
 	$(BIN)/python -m pytest -q -s -m soak tests/bench
+
+interop: $(DEV) .venv/node/npm-coap  ## run the foreign programs whose toolchains CI does not install
+	$(BIN)/python -m pytest -q -m toolchain tests/interop
 
 # Run this with the oldest supported Python: it requires the most backports, and newer versions ignore them.
 lock: $(DEV)  ## pin the newest allowed versions in requirements*.lock
@@ -89,3 +92,6 @@ $(MBEDTLS): tests/interop/mbedtls/build tests/interop/mbedtls/ecjpake.c | $(MADE
 .venv/tunnels/%-tunnel: tests/interop/tunnels/build tests/interop/tunnels/%.c | $(MADE)
 	@tests/interop/tunnels/build .venv/tunnels $* >.venv/$*-tunnel.log 2>&1 || \
 	  echo "make: the DTLS client on $* could not be built (see .venv/$*-tunnel.log): its tests are left out" >&2
+
+.venv/node/npm-coap: $(wildcard tests/interop/node/*) | $(MADE)
+	tests/interop/node/build .venv/node

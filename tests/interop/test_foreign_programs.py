@@ -27,12 +27,18 @@ BODY = bytes(number * 7 % 251 for number in range(20_000))
 STATE = "0123456789abcdef" * 128  # 2 KB
 
 
+def marks(row: Row) -> list[pytest.MarkDecorator]:
+    """What a row needs."""
+    tools = pytest.mark.needs_tool(*row.tools)
+    return [tools] if row.is_in_ci else [tools, pytest.mark.toolchain]
+
+
 def rows(capability: Capability) -> pytest.MarkDecorator:
     """Run a test with each row that has the capability."""
     return pytest.mark.parametrize(
         "row",
         [
-            pytest.param(row, marks=pytest.mark.needs_tool(*row.tools), id=row.name)
+            pytest.param(row, marks=marks(row), id=row.name)
             for row in ROWS
             if capability not in row.lacks
         ],

@@ -81,6 +81,7 @@ class Row:
     request: Request
     tunnel: Connect | None = None
     lacks: Mapping[Capability, str] = field(default_factory=dict)
+    is_in_ci: bool = True
 
     @property
     def name(self) -> str:
@@ -149,6 +150,14 @@ def libcoap(program: str, *, block: int = 1024) -> Request:
     return command
 
 
+def npm_coap(exchange: Exchange, keys: Keys) -> Sequence[str]:
+    """The client of tests/interop/node."""
+    given = {"body": exchange.body, "out": exchange.out, "block": exchange.block}
+    options = [f"{name}={value}" for name, value in given.items() if value]
+    files = [str(keys.certificate), str(keys.key)]
+    return ["npm-coap", *files, exchange.method, exchange.uri, *options]
+
+
 NO_OPTION: Final = "the program has no option for it"
 OVER_UDP: Final = libcoap("coap-client-openssl")
 IN_SMALL_BLOCKS: Final = libcoap("coap-client-openssl", block=512)
@@ -212,6 +221,19 @@ ROWS: Final = (
         OVER_UDP,
         nss_tunnel,
         lacks={Capability.RESUME: NO_OPTION, Capability.FRAGMENT: NO_OPTION},
+    ),
+    Row(
+        "npm's `coap`",
+        "npm's `werift-dtls`",
+        "1.5.0 / 0.5.8",
+        ("node", "npm-coap"),
+        npm_coap,
+        lacks={
+            Capability.OBSERVE: "the program reads only the first block of a notification",
+            Capability.RESUME: NO_OPTION,
+            Capability.FRAGMENT: NO_OPTION,
+        },
+        is_in_ci=False,
     ),
 )
 
