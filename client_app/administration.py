@@ -11,6 +11,7 @@ something does not exist (4.04) or already exists (4.09), `Malformed` if the res
 """
 
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
@@ -43,8 +44,11 @@ from client_app.models import (
     User,
     Window,
 )
+from client_app.observation import Observation, OnNote
 from client_app.session import DeviceSession
 from peer.errors import Denied, UsageError
+
+_log = logging.getLogger(__name__)
 
 
 class Unchanged(Enum):
@@ -238,13 +242,23 @@ class Administration:
         return await audit.read(self._page, since=since, last=last)
 
     def follow_events(
-        self, *, since: int | None = None, last: int | None = None
-    ) -> AsyncGenerator[Event, None]:
-        """Yield the same events as `events`, then each new one. Does not end.
+        self,
+        *,
+        since: int | None = None,
+        last: int | None = None,
+        on_note: OnNote = _log.warning,
+    ) -> Observation[Event]:
+        """Iterate over the same events as `events`, then each new one. Does not end by itself.
 
-        Each event is yielded once and in order, even if notifications are lost or merged.
+        Each event comes once and in order, even if notifications are lost or merged. Leaving an
+        `async for` loop ends the observation. `on_note` is called with messages about lost
+        sessions, as in `Device.observe`.
         """
-        return audit.follow(self._page, self._observed, since=since, last=last)
+
+        def observe(query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
+            return self._observed(query, on_note)
+
+        return Observation(lambda: audit.follow(self._page, observe, since=since, last=last))
 
     async def _seconds(self, when: When) -> float | None:
         """Convert a time to seconds since 1970.
@@ -271,8 +285,11 @@ class Administration:
     async def _page(self, query: Mapping[str, int]) -> Events:
         return events_untrusted(await self._list(events_path(query)))
 
-    async def _observed(self, query: Mapping[str, int]) -> AsyncGenerator[Events, None]:
-        async with contextlib.aclosing(self._session.observe(events_path(query))) as replies:
+    async def _observed(
+        self, query: Mapping[str, int], on_note: OnNote
+    ) -> AsyncGenerator[Events, None]:
+        stream = self._session.observe(events_path(query), on_note=on_note)
+        async with contextlib.aclosing(stream) as replies:
             async for reply in replies:
                 yield events_untrusted(reply.payload)
 

@@ -1,14 +1,17 @@
 """A paired device: requests over sessions with its pinned key (see `client_app.session`)."""
 
-from collections.abc import AsyncGenerator
+import logging
 
 from aiocoap.numbers.codes import Code
 
 from client_app.administration import Administration
 from client_app.content import Body, Format, Reply
-from client_app.limits import REQUEST_SECONDS
+from client_app.limits import OBSERVE_PING_SECONDS, REQUEST_SECONDS
 from client_app.models import KnownDevice, Whoami
+from client_app.observation import Observation, OnNote
 from client_app.session import DeviceSession
+
+_log = logging.getLogger(__name__)
 
 
 class Device:
@@ -111,17 +114,39 @@ class Device:
         """Return this client's user, role and allowed actions on the device."""
         return await self._session.me()
 
-    def observe(self, path: str, *, accept: Format | None = None) -> AsyncGenerator[Reply, None]:
-        """Observe a resource (RFC 7641): yield its present state, then each new one.
+    def observe(
+        self,
+        path: str,
+        *,
+        accept: Format | None = None,
+        ping_seconds: float | None = OBSERVE_PING_SECONDS,
+        on_note: OnNote = _log.warning,
+    ) -> Observation[Reply]:
+        """Observe a resource (RFC 7641): iterate over its present state and each new one.
 
-        If the observation ends without a reason, the resource is requested once more. An error
-        response is then raised (`NotPaired` after a revocation); otherwise the observation
-        continues. A resource that cannot be observed yields one state and ends.
+        Leaving an `async for` loop ends the observation at the device. States that are not read in
+        time are left out. A resource that cannot be observed has one state. An error response is
+        raised (`NotPaired` after a revocation).
+
+        If the device falls silent, restarts or gets another address, the observation continues on a
+        new session, with the present state first.
+
+        Args:
+            path: the resource.
+            accept: the content format to request.
+            ping_seconds: silence after which the device is pinged. A longer time lets a device on
+                battery sleep; None pings it only if a notification is overdue by its Max-Age.
+            on_note: called with messages about lost sessions, which are logged by default.
 
         Raises:
-            ObservationEnded: the session ended, and so did the one that replaced it.
+            ObservationEnded, Unreachable, TimedOut: the device could not be reached again for
+                `OBSERVE_RETRY_SECONDS`.
         """
-        return self._session.observe(path, accept=accept)
+        return Observation(
+            lambda: self._session.observe(
+                path, accept=accept, ping_seconds=ping_seconds, on_note=on_note
+            )
+        )
 
     async def close(self) -> None:
         """End the session. The next request opens a new one."""

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from peer.errors import UsageError
 
@@ -21,6 +22,7 @@ class EventLoopThread:
     def __init__(self) -> None:
         self._started: Future[asyncio.AbstractEventLoop] = Future()
         self._stop: asyncio.Event | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="handfast", daemon=True)
         self._thread.start()
         self._loop = self._started.result()
@@ -54,17 +56,20 @@ class EventLoopThread:
             self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks if task])
             raise
 
-    def iterate(self, start: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
-        """Yield the items of an asynchronous iterator; close it when the caller stops."""
-        stream = start()
-        try:
-            while True:
-                try:
-                    yield self.call(_next(stream))
-                except StopAsyncIteration:
-                    return
-        finally:
-            self.call(_close(stream))
+    def iterate(self, start: Callable[[], AsyncIterator[T]]) -> "BlockingIterator[T]":
+        """Return the items of an asynchronous iterator. Leaving a loop over them closes it."""
+        return BlockingIterator(self, start)
+
+    def discard(self, stream: AsyncIterator[object]) -> None:
+        """Close an asynchronous iterator, from any thread, and wait for it if that is possible."""
+        if sys.is_finalizing() or not self._thread.is_alive():
+            return
+        if threading.current_thread() is self._thread:  # a garbage collection there
+            self._closing.add(task := self._loop.create_task(_close(stream)))
+            task.add_done_callback(self._closing.discard)
+        else:
+            with contextlib.suppress(UsageError):  # closed meanwhile
+                self.call(_close(stream))
 
     def close(self) -> None:
         """Stop the loop and wait for the thread. Safe to repeat."""
@@ -79,6 +84,51 @@ class EventLoopThread:
         self._stop = asyncio.Event()
         self._started.set_result(asyncio.get_running_loop())
         await self._stop.wait()
+
+
+class BlockingIterator(Generic[T]):
+    """The items of an asynchronous iterator, for code without `async`.
+
+    A `for` loop that is left closes the asynchronous iterator, also if a variable still refers to
+    this one; a loop after that begins a new one.
+
+    Args:
+        loop: where the asynchronous iterator runs.
+        start: makes it.
+    """
+
+    def __init__(self, loop: EventLoopThread, start: Callable[[], AsyncIterator[T]]) -> None:
+        self._loop = loop
+        self._start = start
+        self._stream: AsyncIterator[T] | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            while True:
+                try:
+                    yield next(self)
+                except StopIteration:
+                    return
+        finally:
+            self.close()
+
+    def __next__(self) -> T:
+        """Wait for the next item and return it."""
+        if self._stream is None:
+            self._stream = self._start()
+        try:
+            return self._loop.call(_next(self._stream))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Close the asynchronous iterator. Safe to repeat."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._loop.discard(stream)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 async def call_in_thread(question: Callable[[], T]) -> T:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import aiocoap
 from aiocoap.numbers.codes import Code
 
-from client_app.content import NUMBERS, Format
+from client_app.content import NUMBERS, Format, Reply
 from client_app.decode import Me, me_untrusted
 from peer import cbor
 from peer.net.connection import CoapsConnection
@@ -33,6 +33,16 @@ def payload_of(response: aiocoap.Message) -> bytes:
     if error is not None:
         raise error
     return bytes(response.payload)
+
+
+def reply_of(response: aiocoap.Message) -> Reply:
+    """A 2.xx response as a `Reply`. Raises the `PeerError` that fits any other response."""
+    content_format = response.opt.content_format
+    return Reply(
+        code=response.code.dotted,
+        payload=payload_of(response),
+        format=None if content_format is None else int(content_format),
+    )
 
 
 async def ask(

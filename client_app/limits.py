@@ -24,9 +24,13 @@ DIAGNOSIS_SECONDS: Final = 6.0  # one address in `doctor`: a ClientHello and two
 REQUEST_SECONDS: Final = 30.0  # default for a request, including all blocks
 LIST_SECONDS: Final = 120.0  # a list, which may take many blocks
 RESPONSE_BODY_BYTES: Final = DEFAULT_LIMITS.answer_body_bytes  # a CBOR body that is decoded
-SILENT_SECONDS: Final = 10.0  # a session without traffic this long is checked before it is used
-PROBE_SECONDS: Final = 4.0  # that check: one lost datagram and its retransmission
-OBSERVE_GRACE_SECONDS: Final = 10.0  # time after a notification's Max-Age until the check
+SILENT_SECONDS: Final = 10.0  # a session silent for this long is pinged before it is used
+PROBE_SECONDS: Final = 4.0  # the answer to a ping: one lost datagram and its retransmission
+OBSERVE_PING_SECONDS: Final = 15.0  # silence in an observation until a ping (RFC 8085 §3.5)
+OBSERVE_GRACE_SECONDS: Final = 3.0  # time after a notification's Max-Age until a ping
+OBSERVE_RETRY_SECONDS: Final = 300.0  # attempts to continue an observation: a device may restart
+OBSERVE_PAUSE_MAX_SECONDS: Final = 15.0  # the longest pause between two of them
+OBSERVE_STABLE_SECONDS: Final = 30.0  # an observation that lasted so long is continued at once
 EVENTS: Final = 50  # events that are read if no number is given
 EVENTS_PAGE: Final = 100  # events that a device returns at a time
 

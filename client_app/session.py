@@ -6,11 +6,11 @@ methods GET, PUT and DELETE and for an observation (RFC 7252 §5.1). POST and PA
 if they cannot have been sent; otherwise `Unreachable` reports that the outcome is unknown.
 
 A device that is switched off does not end its sessions, and the client is not notified. Therefore a
-session without traffic for `SILENT_SECONDS` is checked with a small request and a short timeout.
+session that was silent for `SILENT_SECONDS` is checked with a ping before it is used.
 """
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 from urllib.parse import unquote
@@ -20,20 +20,20 @@ from aiocoap.numbers.codes import Code
 
 from client_app.content import NUMBERS, Body, Format, Reply, encoded
 from client_app.decode import me_untrusted
-from client_app.exchange import ME, message_of, payload_of
+from client_app.exchange import ME, message_of, reply_of
 from client_app.limits import (
-    OBSERVE_GRACE_SECONDS,
+    OBSERVE_PING_SECONDS,
     PROBE_SECONDS,
     REQUEST_SECONDS,
     SILENT_SECONDS,
 )
 from client_app.models import Whoami
-from peer.errors import ObservationEnded, PeerError, TimedOut, Unreachable, UsageError
+from client_app.observation import OnNote, States
+from peer.errors import PeerError, TimedOut, Unreachable, UsageError
 from peer.net.connection import CoapsConnection
-from peer.net.notifications import NotificationStream
 
 _REPEATABLE: Final = frozenset({Code.GET, Code.PUT, Code.DELETE})
-_DEFAULT_MAX_AGE: Final = 60  # seconds (RFC 7252 §5.10.5)
+_log = logging.getLogger(__name__)
 
 Reconnect = Callable[[], Awaitable[CoapsConnection]]
 
@@ -49,10 +49,9 @@ class DeviceSession:
 
     def __init__(self, alias: str, connection: CoapsConnection, *, reconnect: Reconnect) -> None:
         self.connection = connection
-        self._alias = alias
+        self.alias = alias
         self._reconnect = reconnect
         self._turn = asyncio.Lock()
-        self._last_traffic = asyncio.get_running_loop().time()
         self._is_unused = True
 
     async def request(
@@ -81,7 +80,7 @@ class DeviceSession:
             response = await connection.request(message(), timeout=timeout)
         except TimedOut as error:
             await connection.close()  # the next request connects again
-            error.advice += f" To find the cause, run `handfast doctor {self._alias}`."
+            error.advice += f" To find the cause, run `handfast doctor {self.alias}`."
             raise
         except Unreachable as error:
             if not is_reused:
@@ -90,79 +89,41 @@ class DeviceSession:
                 raise _unknown_outcome(code, error) from error
             connection = await self._renewed(connection)
             response = await connection.request(message(), timeout=timeout)
-        self._note_traffic()
-        return _reply(response)
+        return reply_of(response)
 
     async def me(self) -> Whoami:
         """Ask the device who this client is."""
         return me_untrusted((await self.request(Code.GET, "/".join(ME))).payload).whoami
 
-    async def observe(
-        self, path: str, *, accept: Format | None = None
+    def observe(
+        self,
+        path: str,
+        *,
+        accept: Format | None = None,
+        ping_seconds: float | None = OBSERVE_PING_SECONDS,
+        on_note: OnNote = _log.warning,
     ) -> AsyncGenerator[Reply, None]:
         """Observe a resource; see `client_app.device.Device.observe`."""
-        asked_again = False
-        while True:
-            try:
-                async with contextlib.aclosing(self._notifications(path, accept)) as messages:
-                    async for message in messages:
-                        self._note_traffic()
-                        yield _reply(message)
-                        asked_again = False
-                        if message.opt.observe is None:
-                            return  # not observable (any more), and this was its state
-            except ObservationEnded:
-                if asked_again:
-                    raise
-                await self._drop()
-            if asked_again:
-                return
-            asked_again = True
+        states = States(
+            self,
+            lambda: _message(Code.GET, path, accept=accept),
+            ping_seconds=ping_seconds,
+            on_note=on_note,
+        )
+        return states.iterate()
+
+    async def open(self) -> CoapsConnection:
+        """Return an open connection: this one if it responds, or a new one."""
+        return (await self._live())[0]
+
+    async def drop(self, connection: CoapsConnection) -> None:
+        """End a connection that does not respond, unless it was replaced already."""
+        async with self._turn:
+            await connection.close()
 
     async def close(self) -> None:
         """End the session. The next request opens a new one."""
         await self.connection.close()
-
-    # -- observing --------------------------------------------------------------------------------
-
-    async def _notifications(
-        self, path: str, accept: Format | None
-    ) -> AsyncGenerator[aiocoap.Message, None]:
-        connection, _ = await self._live()
-        stream = connection.observe(_message(Code.GET, path, accept=accept))
-        async with contextlib.aclosing(stream):
-            timeout: float | None = None
-            while True:
-                message = await self._next(stream, connection, timeout)
-                if message is None:
-                    return
-                yield message
-                max_age = message.opt.max_age
-                timeout = (_DEFAULT_MAX_AGE if max_age is None else max_age) + OBSERVE_GRACE_SECONDS
-
-    async def _next(
-        self,
-        stream: NotificationStream,
-        connection: CoapsConnection,
-        timeout: float | None,
-    ) -> aiocoap.Message | None:
-        """Return the next notification, None at the end.
-
-        After each `timeout` without one the session is checked; raises `ObservationEnded` if it is
-        dead.
-        """
-        step = asyncio.ensure_future(anext(stream, None))
-        try:
-            while True:
-                done, _ = await asyncio.wait({step}, timeout=timeout)
-                if done:
-                    return step.result()
-                if not await _responds(connection):
-                    raise ObservationEnded("the device no longer responds")
-        finally:
-            if not step.done():
-                step.cancel()
-                await asyncio.wait({step})
 
     # -- the connection ---------------------------------------------------------------------------
 
@@ -175,8 +136,8 @@ class DeviceSession:
                 if connection.is_open:
                     return connection, False
             elif connection.is_open:
-                silent = asyncio.get_running_loop().time() - self._last_traffic
-                if silent < SILENT_SECONDS or await _responds(connection):
+                is_silent = connection.silent_seconds >= SILENT_SECONDS
+                if not is_silent or await connection.ping(timeout=PROBE_SECONDS):
                     return connection, True
             return await self._replaced(), False
 
@@ -189,24 +150,7 @@ class DeviceSession:
     async def _replaced(self) -> CoapsConnection:
         await self.connection.close()
         self.connection = await self._reconnect()
-        self._note_traffic()
         return self.connection
-
-    async def _drop(self) -> None:
-        async with self._turn:
-            await self.connection.close()
-
-    def _note_traffic(self) -> None:
-        self._last_traffic = asyncio.get_running_loop().time()
-
-
-async def _responds(connection: CoapsConnection) -> bool:
-    """Whether the device responds on this session, even if with an error."""
-    try:
-        await connection.request(message_of(Code.GET, ME), timeout=PROBE_SECONDS)
-    except (TimedOut, Unreachable):
-        return False
-    return True
 
 
 def _message(code: Code, path: str, *, accept: Format | None) -> aiocoap.Message:
@@ -232,14 +176,4 @@ def _unknown_outcome(code: Code, error: PeerError) -> Unreachable:
     return Unreachable(
         f"the connection was lost during a {code}; the device may have executed it ({error})",
         advice=f"handfast does not repeat a {code}. Check the state of the device, then decide.",
-    )
-
-
-def _reply(response: aiocoap.Message) -> Reply:
-    """A 2.xx response as a `Reply`. Raises the `PeerError` that fits any other response."""
-    content_format = response.opt.content_format
-    return Reply(
-        code=response.code.dotted,
-        payload=payload_of(response),
-        format=None if content_format is None else int(content_format),
     )

@@ -31,6 +31,7 @@ from client_app import administration, client, device
 from client_app.content import Format, Reply
 from client_app.event_loop_thread import EventLoopThread, Work, call_in_thread
 from client_app.finder import Look
+from client_app.limits import OBSERVE_PING_SECONDS
 from client_app.models import Event, KnownDevice, Paired
 from client_app.pairing.ceremony import Comparison, OnNote, OnWait
 from peer.identity import Fingerprint
@@ -102,7 +103,7 @@ class Administration(_Wrapper[administration.Administration]):
     def follow_events(
         self, *, since: int | None = None, last: int | None = None
     ) -> Iterator[Event]:
-        """Yield the stored events, then each new one, until the caller leaves the loop."""
+        """Iterate over the stored events, then each new one, until the loop is left."""
         return self.loop.iterate(lambda: self.wrapped.follow_events(since=since, last=last))
 
 
@@ -132,9 +133,20 @@ class Device(_Wrapper[device.Device]):
         """Users, roles, invites, pairing window and events of the device, as its policy allows."""
         return Administration(self.loop, self.wrapped.iam)
 
-    def observe(self, path: str, *, accept: Format | None = None) -> Iterator[Reply]:
-        """Yield the present state of a resource, then each new one, until the caller stops."""
-        return self.loop.iterate(lambda: self.wrapped.observe(path, accept=accept))
+    def observe(
+        self,
+        path: str,
+        *,
+        accept: Format | None = None,
+        ping_seconds: float | None = OBSERVE_PING_SECONDS,
+    ) -> Iterator[Reply]:
+        """Iterate over the present state of a resource, then each new one, until the loop is left.
+
+        See `client_app.device.Device.observe`.
+        """
+        return self.loop.iterate(
+            lambda: self.wrapped.observe(path, accept=accept, ping_seconds=ping_seconds)
+        )
 
 
 class PairingOptions(TypedDict, total=False):

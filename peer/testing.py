@@ -139,6 +139,12 @@ class Proxy:
         """Lose every datagram from now on."""
         self.change(Impairment(loss=1.0))
 
+    def rebind(self) -> None:
+        """Give each client another port towards the device, as a NAT that lost its mappings."""
+        for back, *_ in self._paths.values():
+            back.close()
+        self._paths.clear()
+
     def change(self, impairment: Impairment) -> None:
         """Use another impairment from now on; the random sequence continues."""
         self._impairment = impairment

@@ -42,7 +42,7 @@ async def command(
             for event in (await iam.events(since=since, last=last)).events:
                 yield event
             return
-        stream = iam.follow_events(since=since, last=last)
+        stream = iam.follow_events(since=since, last=last, on_note=invocation.screen.say)
         async with contextlib.aclosing(stream) as events:
             async for event in events:
                 yield event

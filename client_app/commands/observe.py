@@ -23,7 +23,9 @@ async def command(
     """Print a resource each time it changes, starting with its present state, until Ctrl-C."""
     left = count
     async with invocation.client() as client:
-        states = (await client.connect(device)).observe(path, accept=accept_of(body_format))
+        states = (await client.connect(device)).observe(
+            path, accept=accept_of(body_format), on_note=invocation.screen.say
+        )
         async with contextlib.aclosing(states) as stream:
             async for reply in stream:
                 yield reply

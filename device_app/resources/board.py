@@ -10,6 +10,7 @@ observes.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,11 @@ class PeriodicResource(ObservableResource):
             self._timer.cancel()
             self._timer = None
 
+    def until_next(self, answer: aiocoap.Message) -> aiocoap.Message:
+        """State when an observer gets the next notification (Max-Age, RFC 7641 §4.3.1)."""
+        answer.opt.max_age = max(1, math.ceil(self._seconds))
+        return answer
+
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._tick)
 
@@ -123,7 +129,7 @@ class BoardReadings(PeriodicResource):
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Return the readings of this moment."""
-        return reply(request, self._read().as_map())
+        return self.until_next(reply(request, self._read().as_map()))
 
 
 class OneReading(PeriodicResource):
@@ -146,7 +152,7 @@ class OneReading(PeriodicResource):
 
     async def render_get(self, request: aiocoap.Message) -> aiocoap.Message:
         """Return the reading of this moment."""
-        return reply_text(request, self._show(self._read()))
+        return self.until_next(reply_text(request, self._show(self._read())))
 
 
 def board_resources(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from client_app import observation as observation_module
 from client_app import session as session_module
 from client_app.client import Client
 from client_app.content import Format
@@ -307,8 +308,8 @@ async def test_a_silent_session_is_probed_before_a_request(
 async def test_a_silent_observation_is_probed_and_restored(
     board: Board, paired: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "OBSERVE_GRACE_SECONDS", 0.1 - 60)
-    monkeypatch.setattr(session_module, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(observation_module, "OBSERVE_GRACE_SECONDS", 0.1 - 60)
+    monkeypatch.setattr(observation_module, "PROBE_SECONDS", 0.2)
     kitchen = await paired.connect("kitchen")
     states = kitchen.observe("/count")
     await anext(states)
@@ -378,8 +379,9 @@ async def test_an_observation_of_a_revoked_client_raises_not_paired(
 
 @pytest.mark.usefixtures("paired")
 async def test_an_observation_of_an_unreachable_device_raises_unreachable(
-    board: Board, new_client: Make
+    board: Board, new_client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(observation_module, "OBSERVE_RETRY_SECONDS", 0.0)
     kitchen = await new_client().connect("kitchen")
     states = kitchen.observe("/count")
     await anext(states)

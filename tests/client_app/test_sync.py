@@ -12,7 +12,9 @@ import pytest
 from client_app.sync import Client
 from peer.errors import NotPaired, Unreachable, UsageError
 from peer.net.discovery import Advert
+from tests.kit.internals import observations_of
 from tests.kit.threads import BoardThread
+from tests.kit.waiting import block_until
 
 
 @pytest.fixture
@@ -54,6 +56,27 @@ def test_observe_returns_an_iterator(client: Client, board_thread: BoardThread) 
             break
         board_thread.do(step)
     assert seen == [{"count": 0}, {"count": 1}, {"count": 2}]
+
+
+def test_a_loop_over_states_that_is_left_ends_the_observation(
+    client: Client, board_thread: BoardThread
+) -> None:
+    """As in the README; also if a variable still refers to the iterator."""
+    kitchen = client.connect("kitchen")
+    held = []
+    for _ in range(50):
+        for reading in kitchen.observe("/count"):
+            assert reading.value == {"count": 0}
+            break
+        held.append(kitchen.observe("/count"))
+        for _reading in held[-1]:
+            break
+    board = board_thread.board
+    block_until(lambda: not observations_of(board.observed))
+    assert kitchen.get("/hello").text == "hello anna"
+    assert next(held[0]).value == {"count": 0}
+    del held[0]
+    block_until(lambda: not observations_of(board.observed))
 
 
 def test_errors_are_raised_in_the_calling_thread(client: Client, board_thread: BoardThread) -> None:

@@ -11,7 +11,7 @@ import aiocoap
 import pytest
 
 from device_app.access.bodies import UserPatch
-from device_app.resources.board import OneReading, Readings
+from device_app.resources.board import OneReading, Readings, board_resources
 from peer.limits import DEFAULT_LIMITS
 from peer.net.admission import SessionPriority
 
@@ -122,6 +122,14 @@ async def test_the_board_reads_its_sensors_only_while_it_is_observed(
 
 async def test_one_reading_is_available_as_text(owner: Caller) -> None:
     assert float((await owner.ask("GET", "/board/load")).body) >= 0
+
+
+@pytest.mark.parametrize(("seconds", "max_age"), [(0.02, 1), (5.0, 5), (7.5, 8)])
+async def test_a_reading_is_fresh_until_the_next_notification(seconds: float, max_age: int) -> None:
+    resources: list[Any] = list(board_resources(seconds=seconds).values())
+    for resource in resources:
+        answer = await resource.render_get(aiocoap.Message(code=aiocoap.GET))
+        assert answer.opt.max_age == max_age
 
 
 async def test_unknown_clients_evict_each_other_but_no_owner(kit: Kit) -> None:

@@ -19,7 +19,9 @@ from OpenSSL._util import lib
 from zeroconf import Zeroconf
 
 from client_app.connection_attempts import ConnectionAttempts
+from client_app.device import Device
 from client_app.pairing.attempt import PairingAttempt
+from client_app.session import DeviceSession
 from device_app.access.event_budget import RefusalBudget
 from device_app.pairing.service import PairingService
 from iam.store import Store
@@ -148,6 +150,22 @@ def event_watchers(store: Store) -> int:
 def observations_of(resource: aiocoap.resource.ObservableResource) -> Any:
     """The observations of a resource."""
     return resource._observations
+
+
+def session_of(device: Device) -> DeviceSession:
+    """The sessions of a client with a device."""
+    return device._session
+
+
+def before_reconnect(device: Device, do: Callable[[], object]) -> None:
+    """Call a function each time before a client opens another session with a device."""
+    reconnect = device._session._reconnect
+
+    async def prepared() -> CoapsConnection:
+        do()
+        return await reconnect()
+
+    device._session._reconnect = prepared
 
 
 def association_of(connection: CoapsConnection) -> Association:
