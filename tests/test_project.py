@@ -203,7 +203,8 @@ def imported(file: Path) -> set[str]:
 
 def test_the_dependencies_equal_the_imports_of_the_code() -> None:
     code = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
-    foreign = set().union(*map(imported, code)) - sys.stdlib_module_names - {*PACKAGES}
+    foreign = set().union(*map(imported, code)) - sys.stdlib_module_names
+    foreign -= {*PACKAGES, "_typeshed"}  # the latter is for type checkers only
     distributions = packages_distributions()
     used = {canonicalize_name(distributions[name][0]) for name in foreign}
     declared = {canonicalize_name(each.name) for each in requirements("code", "scan")[1:]}
