@@ -9,6 +9,7 @@ from client_app.limits import DEVICES_FILE_BYTES
 from client_app.models import KnownDevice
 from peer import json_text as strict_json
 from peer.errors import Malformed, UsageError
+from peer.files import decode_text
 from peer.identity import Fingerprint
 from peer.terminal.text import json_text
 
@@ -31,6 +32,8 @@ def book_bytes(book: Book) -> bytes:
 
 def book_untrusted(data: bytes) -> dict[str, KnownDevice]:
     """Parse the content of the file. Raises only `Malformed`."""
+    if len(data) <= DEVICES_FILE_BYTES:
+        decode_text(data)  # its error names an encoding other than UTF-8
     whole = strict_json.decode_untrusted(data, size=DEVICES_FILE_BYTES)
     if not isinstance(whole, dict) or not isinstance(whole.get("schema"), int):
         raise Malformed("it is not a file of known devices")

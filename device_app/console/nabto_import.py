@@ -10,7 +10,7 @@ from device_app.errors import AppError
 from device_app.limits import NABTO_FILE_BYTES_MAX
 from iam import files, nabto
 from peer.errors import Malformed
-from peer.files import read_text
+from peer.files import follow_own_links, read_text
 from peer.terminal.exit_codes import ExitCode
 
 
@@ -74,7 +74,7 @@ def write_policy(path: Path, text: str, *, force: bool) -> None:
             code=ExitCode.USAGE,
         )
     try:
-        files.atomic_write(path, text.encode(), mode=0o644)
+        files.atomic_write(follow_own_links(path), text.encode(), mode=0o644)
     except OSError as error:
         raise AppError(f"{path} cannot be written: {error.strerror}") from error
 

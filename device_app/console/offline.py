@@ -40,6 +40,7 @@ from iam.errors import StoreTooNew
 from iam.limits import DEFAULT_IAM_LIMITS, IamLimits
 from iam.store import Store
 from peer.errors import Malformed
+from peer.files import follow_own_links
 from peer.identity import Identity
 from peer.pairing.names import check_name
 
@@ -281,7 +282,7 @@ def _create_folder(folder: Path, *, mode: int) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        files.atomic_write(path, text.encode(), mode=0o644)
+        files.atomic_write(follow_own_links(path), text.encode(), mode=0o644)
     except OSError as error:
         raise AppError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -166,6 +166,26 @@ def test_a_link_to_another_file_or_a_file_of_another_user_is_refused(
         book.all()
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_file_that_an_editor_of_another_system_wrote_is_read(
+    book: DeviceBook, mark: bytes
+) -> None:
+    book.put(device("kitchen"))
+    book.path.write_bytes(mark + book.path.read_bytes().replace(b"\n", b"\r\n"))
+    assert book.all() == [device("kitchen")]
+    book.put(device("attic", 2))
+    assert not book.path.read_bytes().startswith(b"\xef")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_named_with_what_to_do(book: DeviceBook, encoding: str) -> None:
+    book.put(device("kitchen"))
+    book.path.write_bytes(book.path.read_text().encode(encoding))
+    with pytest.raises(BookError, match="not UTF-8: it is UTF-16") as caught:
+        book.all()
+    assert caught.value.advice == "Save it as UTF-8."
+
+
 def test_a_full_disk_leaves_the_file_unchanged(
     book: DeviceBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,12 +88,19 @@ def test_the_client_pairs_with_the_shown_code(shell: Shell, device_thread: Devic
     assert "by code" in shell("devices").out
 
 
+@pytest.mark.parametrize(
+    ("dash", "end", "encoding"),
+    [(" ", "\n", "utf-8"), ("\u2013", "\r\n", "utf-8-sig"), ("-", "\r\nmore\r\n", "utf-16")],
+)
 def test_the_code_can_be_read_from_standard_input(
-    shell: Shell, device_thread: DeviceThread
+    shell: Shell, device_thread: DeviceThread, dash: str, end: str, encoding: str
 ) -> None:
+    """An en dash comes from a word processor; the line end and the encoding from Windows."""
     at = open_window(device_thread, "code")
-    code = shown_code(device_thread).replace("-", " ")
-    assert shell("pair", at, "--code", "-", "--yes", stdin=f"{code}\n".encode()).code == 0
+    code = shown_code(device_thread).replace("-", dash)
+    assert (
+        shell("pair", at, "--code", "-", "--yes", stdin=f"{code}{end}".encode(encoding)).code == 0
+    )
 
 
 def test_a_wrong_code_exits_with_6_and_shows_no_code(
@@ -141,16 +148,19 @@ def test_the_client_pairs_with_the_printed_code(shell: Shell, device_thread: Dev
     assert method_of(device_thread, "anna") == "code"
 
 
-@pytest.mark.parametrize("how", ["words", "stdin", "picture"])
+@pytest.mark.parametrize("how", ["words", "stdin", "mail", "picture"])
 def test_the_client_pairs_with_the_label(
     shell: Shell, device_thread: DeviceThread, tmp_path: Path, how: str
 ) -> None:
     text = create_label(device_thread)["text"]
     at = open_window(device_thread)
     (tmp_path / "box.png").write_bytes(png(text))
-    words = {"words": text.lower(), "stdin": "-", "picture": str(tmp_path / "box.png")}[how]
-    typed = f"{text[:40]}\n{text[40:]}\n".encode() if how == "stdin" else None
-    said = shell("pair", words, "--at", at, stdin=typed)
+    words = {"words": text.lower(), "picture": str(tmp_path / "box.png")}.get(how, "-")
+    typed = {
+        "stdin": f"{text[:40]}\n{text[40:]}\n".encode(),
+        "mail": f"\r\n> {text[:40]}\r\n> {text[40:]}\r\n".encode("utf-16"),
+    }
+    said = shell("pair", words, "--at", at, stdin=typed.get(how))
     assert said.code == 0, said
     assert f"method label: {meaning(Method.LABEL)}" in said.err
     assert len(device_thread.events("paired")) == 1

@@ -189,3 +189,26 @@ def test_utf_16_is_named_with_what_to_do(tmp_path: Path, encoding: str) -> None:
             read()
         errors.append(caught.value)
     assert {error.advice for error in errors} == {"Save it as UTF-8."}
+
+
+def test_a_link_in_the_place_of_a_file_that_the_device_writes_stays(tmp_path: Path) -> None:
+    """A repository of configuration is often linked into the folder of the device."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    home = tmp_path / "home"
+    (home / "policy.d").mkdir(parents=True)
+    (home / "device.toml").symlink_to("../repository/device.toml")
+    (home / "policy.d" / "nabto.toml").symlink_to("../../repository/nabto.toml")
+    nabto = tmp_path / "iam.json"
+    nabto.write_text('{"Version": 1, "Config": {}, "Policies": [], "Roles": []}')
+    shell = CliRunner()
+    for words in (
+        ["init", "--name", "kitchen"],
+        ["policy", "import-nabto", str(nabto), "--out", str(home / "policy.d" / "nabto.toml")],
+    ):
+        done = shell.invoke(main, ["--home", str(home), *words])
+        assert done.exit_code == 0, done.stderr
+    assert (home / "device.toml").is_symlink()
+    assert 'name = "kitchen"' in (repository / "device.toml").read_text()
+    assert (home / "policy.d" / "nabto.toml").is_symlink()
+    assert (repository / "nabto.toml").exists()
