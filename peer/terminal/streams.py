@@ -19,7 +19,7 @@ from peer.errors import PeerError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_STDERR = 2
 _WORDS: Final = {errno.EBADF: "it is closed", errno.EPIPE: "its reader has closed it"}
 
 
@@ -36,8 +36,12 @@ class ReaderGone(OutputFailed):
 
 
 def prepare() -> None:
-    """Replace the standard streams; does nothing to a stream that a caller has replaced."""
-    _fill_closed_descriptors()
+    """Replace the standard streams; does nothing to a stream that a caller has replaced.
+
+    A closed stream gets a descriptor again, the lowest free number, which is its own: the number is
+    not used for another file. That of standard output can be read and not written, so writing
+    reports that it is closed.
+    """
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115 - stays open
     if sys.stdout is sys.__stdout__:
@@ -106,15 +110,3 @@ def _descriptor(stream: object, flags: int) -> int:
     if isinstance(stream, io.TextIOWrapper):
         return stream.fileno()
     return os.open(os.devnull, flags)
-
-
-def _fill_closed_descriptors() -> None:
-    """Keep the numbers of closed streams from being used for other files.
-
-    Standard output can then be read and not written, so writing to it reports that it is closed.
-    """
-    for number, flags in ((_STDIN, os.O_RDONLY), (_STDOUT, os.O_RDONLY), (_STDERR, os.O_WRONLY)):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, flags)  # takes the lowest free number, which is this one

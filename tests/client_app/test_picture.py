@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,6 +93,7 @@ def test_a_decompression_bomb_is_refused(
 ) -> None:
     path = write_qr(tmp_path / "box.png", LABEL)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    warnings.simplefilter("ignore")  # as outside of tests; pytest restores it
     with pytest.raises(UsageError, match="is not a readable picture"):
         text_in_picture(path)
 
@@ -243,14 +245,15 @@ def test_a_kind_is_named_without_the_libraries_that_read_pictures(
         text_in_picture(tmp_path / "box.svg")
 
 
-def test_a_postscript_file_is_not_given_to_pillow_under_another_name(
+def test_a_kind_that_is_not_named_is_not_read_under_another_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pillow would run Ghostscript on it."""
+    """Pillow reads many kinds, and runs Ghostscript on one of them."""
     monkeypatch.setattr("client_app.terminal.picture.unread_kind", lambda _head: "")
-    (tmp_path / "box.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    with pytest.raises(UsageError, match="of another kind"):
-        text_in_picture(tmp_path / "box.png")
+    for kind in ("TIFF", "PPM", "TGA"):
+        drawn().save(tmp_path / "box.png", format=kind)
+        with pytest.raises(UsageError, match="of another kind"):
+            text_in_picture(tmp_path / "box.png")
 
 
 def test_the_url_of_a_picture_file_is_its_path(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A kernel that can mount FAT is rare where tests run, so the calls fail as they d
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable
@@ -99,6 +100,28 @@ def test_of_many_writers_without_hard_links_one_succeeds(tmp_path: Path) -> None
     with ThreadPoolExecutor(8) as pool:
         written = [one for one in pool.map(write, range(32)) if one is not None]
     assert [path.read_text()] == [str(one) for one in written]
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_the_folder_is_locked_while_a_name_is_taken_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists = os.path.lexists
+    attempts: list[bool] = []
+
+    def locked(path: Path) -> bool:
+        folder = os.open(tmp_path, os.O_RDONLY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            attempts.append(True)
+        finally:
+            os.close(folder)
+        return exists(path)
+
+    monkeypatch.setattr(os.path, "lexists", locked)
+    peer.files.atomic_write(tmp_path / "key", b"", replace=False)
+    assert attempts
 
 
 def test_an_error_of_the_disk_is_not_taken_for_missing_hard_links(

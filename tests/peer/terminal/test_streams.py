@@ -87,6 +87,13 @@ def test_every_stream_can_be_closed(program: str, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_the_numbers_of_closed_streams_are_not_used_for_files() -> None:
+    code = "import os; from peer.terminal import streams; streams.prepare(); "
+    code += "os._exit(os.open(os.devnull, os.O_RDONLY))"
+    done = run(f'"{sys.executable}" -c "{code}" <&- >&- 2>&-; test $? -gt 2')
+    assert done.returncode == 0
+
+
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """A function that makes standard output a full disk, as `prepare` does in a process."""
