@@ -12,12 +12,9 @@ import io
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from peer.errors import PeerError
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 _STDERR = 2
 _WORDS: Final = {errno.EBADF: "it is closed", errno.EPIPE: "its reader has closed it"}
@@ -64,7 +61,7 @@ class _Output(io.FileIO):
         super().__init__(descriptor, "wb", closefd=False)
         self._has_failed = False
 
-    def write(self, data: "ReadableBuffer", /) -> int:
+    def write(self, data: bytes | memoryview, /) -> int:  # type: ignore[override]  # no others come
         """Write; wait if the stream does not block. Raises `OutputFailed`."""
         size = memoryview(data).nbytes
         if self._has_failed:
