@@ -22,6 +22,8 @@ from tests.kit.interop import Keys
 from tests.kit.tunnels import Tunnel
 from tests.kit.waiting import TIMEOUT_SECONDS
 
+TUNNELS: Final = Path(__file__).parents[1] / "interop" / "tunnels"
+BUNDLE_PASSWORD: Final = "transport"
 SECONDS: Final = 60  # how long a CoAP client waits
 
 
@@ -112,25 +114,35 @@ def openssl_tunnel(line: Line) -> Sequence[str]:
     return command
 
 
+def bundle(line: Line) -> Path:
+    """Write the key and its certificate as PKCS #12; return the file."""
+    file = line.folder / "theirs.p12"
+    certificate = x509.load_pem_x509_certificate(line.keys.certificate.read_bytes())
+    private = serialization.load_pem_private_key(line.keys.key.read_bytes(), None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    locked = serialization.BestAvailableEncryption(BUNDLE_PASSWORD.encode())
+    file.write_bytes(
+        pkcs12.serialize_key_and_certificates(b"theirs", private, certificate, None, locked)
+    )
+    return file
+
+
+def jsse_tunnel(line: Line) -> Sequence[str]:
+    host, port, _, _, *chosen = line.options
+    return ["java", str(TUNNELS / "Jsse.java"), host, port, str(bundle(line)), *chosen]
+
+
 def nss_tunnel(line: Line) -> Sequence[str]:
     """`tstclnt` takes its key from a database, and `pk12util` brings it there."""
     where = ["-h", line.server.host, "-p", str(line.server.port), "-P", "client"]
     database = f"sql:{line.folder}"
     # -o: no CA signs the device's key. -G: extended master secret, required for pairing.
     command = ["tstclnt", *where, "-d", database, "-n", "theirs", "-o", "-G", "-V", "tls1.2:tls1.2"]
-    certificate = x509.load_pem_x509_certificate(line.keys.certificate.read_bytes())
-    private = serialization.load_pem_private_key(line.keys.key.read_bytes(), None)
-    assert isinstance(private, ec.EllipticCurvePrivateKey)
     if (line.folder / "cert9.db").exists():  # an earlier connection of the test
         return command
-    locked = serialization.BestAvailableEncryption(b"transport")
-    bundle = line.folder / "theirs.p12"
-    bundle.write_bytes(
-        pkcs12.serialize_key_and_certificates(b"theirs", private, certificate, None, locked)
-    )
     for step in (
         ("certutil", "-N", "-d", database, "--empty-password"),
-        ("pk12util", "-i", str(bundle), "-d", database, "-W", "transport", "-K", ""),
+        ("pk12util", "-i", str(bundle(line)), "-d", database, "-W", BUNDLE_PASSWORD, "-K", ""),
     ):
         subprocess.run(step, capture_output=True, check=True, timeout=TIMEOUT_SECONDS)
     return command
@@ -221,6 +233,15 @@ ROWS: Final = (
         OVER_UDP,
         nss_tunnel,
         lacks={Capability.RESUME: NO_OPTION, Capability.FRAGMENT: NO_OPTION},
+    ),
+    Row(
+        "libcoap",
+        "Java's JSSE",
+        "4.3.1 / 17.0.15",
+        ("coap-client-openssl", "java", "javac"),
+        OVER_UDP,
+        jsse_tunnel,
+        is_in_ci=False,
     ),
     Row(
         "npm's `coap`",
