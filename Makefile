@@ -44,7 +44,7 @@ bench: $(DEV)  ## run the benchmarks; no result is a failure
 soak: $(DEV)  ## send 200,000 requests on one session and check each answer and the memory (minutes)
 	$(BIN)/python -m pytest -q -s -m soak tests/bench
 
-interop: $(DEV) .venv/node/npm-coap  ## run the foreign programs whose toolchains CI does not install
+interop: $(DEV) .venv/node/npm-coap .venv/tunnels/pion-tunnel  ## run the foreign programs whose toolchains CI does not install
 	$(BIN)/python -m pytest -q -m toolchain tests/interop
 
 # Run this with the oldest supported Python: it requires the most backports, and newer versions ignore them.
@@ -93,5 +93,11 @@ $(MBEDTLS): tests/interop/mbedtls/build tests/interop/mbedtls/ecjpake.c | $(MADE
 	@tests/interop/tunnels/build .venv/tunnels $* >.venv/$*-tunnel.log 2>&1 || \
 	  echo "make: the DTLS client on $* could not be built (see .venv/$*-tunnel.log): its tests are left out" >&2
 
+# The programs of `make interop`, handled in the same way.
+.venv/tunnels/pion-tunnel: tests/interop/tunnels/build-pion tests/interop/tunnels/pion.go | $(MADE)
+	@tests/interop/tunnels/build-pion .venv/tunnels >.venv/pion-tunnel.log 2>&1 || \
+	  echo "make: the DTLS client on pion could not be built (see .venv/pion-tunnel.log): its tests are left out" >&2
+
 .venv/node/npm-coap: $(wildcard tests/interop/node/*) | $(MADE)
-	tests/interop/node/build .venv/node
+	@tests/interop/node/build .venv/node >.venv/npm-coap.log 2>&1 || \
+	  echo "make: npm's CoAP client could not be installed (see .venv/npm-coap.log): its tests are left out" >&2

@@ -244,6 +244,19 @@ ROWS: Final = (
         is_in_ci=False,
     ),
     Row(
+        "libcoap",
+        "pion",
+        "4.3.1 / 2.2.6",
+        ("coap-client-openssl", "pion-tunnel"),
+        OVER_UDP,
+        own_tunnel("pion-tunnel"),
+        lacks={
+            Capability.RESUME: "the library resumes by session ID only, which needs state on the device",
+            Capability.FRAGMENT: NO_OPTION,
+        },
+        is_in_ci=False,
+    ),
+    Row(
         "npm's `coap`",
         "npm's `werift-dtls`",
         "1.5.0 / 0.5.8",
