@@ -251,7 +251,7 @@ ROWS: Final = (
         OVER_UDP,
         own_tunnel("pion-tunnel"),
         lacks={
-            Capability.RESUME: "the library resumes by session ID only, which needs state on the device",
+            Capability.RESUME: "the library resumes by session ID only, not by ticket",
             Capability.FRAGMENT: NO_OPTION,
         },
         is_in_ci=False,
