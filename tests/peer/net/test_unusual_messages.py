@@ -179,6 +179,18 @@ async def test_a_request_is_acknowledged_before_another_one_with_its_token(serve
     await raw.close()
 
 
+async def test_a_request_for_a_later_block_observes_nothing(serve: Any) -> None:
+    """RFC 7959 §2.6: blocks after the first one are requested without Observe."""
+    served = await serve(value_text="{}" + "x" * 2000)
+    raw = await RawClient.connect(served.address)
+    later = encoded(GET, (OBSERVE, b""), (BLOCK2, block(1)), path="value", token=b"t")
+    answer = await ask(raw, 1, later)
+    assert answer.payload == b"x" * 977
+    assert not options_of(answer, OBSERVE)
+    assert served.value.watchers.empty()
+    await raw.close()
+
+
 async def test_an_observation_ends_if_the_content_format_changes(serve: Any) -> None:
     """RFC 7641 §4.2."""
     served = await serve()
