@@ -1,10 +1,12 @@
 """The order of own interfaces and addresses, and what is left out when there are too many."""
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
 from peer.limits import MAX_ADVERT_ADDRESSES, MAX_MULTICAST_LINKS
+from peer.net.address import Address, is_own
 from peer.net.adverts import Advert, Vantage, advert_untrusted, merged
 from peer.net.interfaces import Interface, InterfaceTable
 from peer.net.ranking import kept, links, ranked
@@ -99,3 +101,16 @@ def test_adverts_of_several_links_are_merged_for_display() -> None:
     one = advert("10.0.0.1", "fe80::1%2")
     two = advert("10.0.1.1", "10.0.0.1")
     assert merged([one, two]).addresses == ("10.0.1.1", "10.0.0.1", "fe80::1%2")
+
+
+@pytest.mark.needs_root
+def test_own_addresses_are_recognised_without_sending(lan: Any) -> None:
+    with lan.client.inside():
+        index = lan.client.index("eth0")
+        own = [Address("192.0.2.2", 5684), Address("2001:db8::2", 5684)]
+        own.append(Address("fe80::2", 5684, index))
+        others = [Address("192.0.2.1", 5684), Address("2001:db8::1", 0)]
+        others.append(Address("fe80::1", 5684, index))
+        others += [Address("127.0.0.1", 5684), Address("::1", 5684)]  # this machine, if it is named
+        others.append(Address("203.0.113.1", 5684))  # no route
+        assert [one for one in (*own, *others) if is_own(one)] == own
