@@ -354,6 +354,22 @@ def test_a_device_with_another_key_exits_with_5(
     assert paired_shell("pair", board_thread.board.pairing_address, *wanted).code == 5
 
 
+def test_another_device_at_an_own_address_of_this_machine_exits_with_3(
+    paired_shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Own addresses other than the loopback need a namespace: see tests/system."""
+    for module in ("client_app.connector", "client_app.doctor"):
+        monkeypatch.setattr(f"{module}.is_own", lambda _address: True)
+    file = paired_shell.home / "devices.json"
+    [known] = [json.loads(line) for line in paired_shell("devices", "--json").out.splitlines()]
+    theirs = known["devices"][0]["fingerprint"]
+    file.write_text(file.read_text().replace(theirs, "11" * 32))
+    for verb in (("get", "kitchen", "/hello"), ("doctor", "kitchen")):
+        done = paired_shell(*verb)
+        assert done.code == 3
+        assert "man-in-the-middle" not in done.out + done.err
+
+
 def test_a_failed_pairing_exits_with_its_code(shell: Shell, board_thread: BoardThread) -> None:
     board = board_thread.board
     expect = ("--expect-fingerprint", board.fingerprint.hex)
