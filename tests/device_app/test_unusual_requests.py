@@ -198,10 +198,11 @@ async def test_an_answer_is_fresh_for_the_moment_and_validated_by_its_tag(
     kit: Kit, board: Device
 ) -> None:
     owner = kit.known(board, "olga", "owner")
-    for path in ("/hello", "/board", "/iam/me", "/iam/users", "/events", "/.well-known/core"):
+    for path in ("/hello", "/iam/me", "/iam/users", "/events", "/.well-known/core"):
         answer = (await owner.ask("GET", path)).message
         assert answer.opt.max_age == 0, path
         assert answer.opt.etag, path
+    assert (await owner.ask("GET", "/board")).message.opt.max_age == 1  # a part of a second
     tag = (await owner.ask("GET", "/hello")).message.opt.etag
     assert tag
     known = (await owner.ask("GET", "/hello", options={4: tag})).message
