@@ -163,6 +163,8 @@ ETAG_BYTES: Final = 8
 """The longest ETag (RFC 7252 §5.10.6)."""
 NOTIFICATION_ORDER_SECONDS: Final = 128.0
 """Time after which a client takes any notification for newer than the last one (RFC 7641 §3.4)."""
+OBSERVER_SILENT_SECONDS: Final = 30.0
+"""A session that is silent for longer is ended if its key has too many observations."""
 BODY_FETCHES: Final = 5
 """Attempts of a client to fetch the body of one notification."""
 RETRY_SECONDS: Final = 5

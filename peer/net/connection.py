@@ -166,7 +166,7 @@ class CoapsConnection:
     @property
     def silent_seconds(self) -> float:
         """Seconds since the last message of the device."""
-        return asyncio.get_running_loop().time() - self._remote.association.last_seen
+        return self._remote.silent_seconds
 
     async def close(self) -> None:
         """End the session. Safe to repeat."""

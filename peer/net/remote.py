@@ -130,6 +130,11 @@ class CoapsRemote(interfaces.EndpointAddress):
         )
 
     @property
+    def silent_seconds(self) -> float:
+        """Seconds since the last message of the peer."""
+        return asyncio.get_running_loop().time() - self.association.last_seen
+
+    @property
     def maximum_payload_size(self) -> int:
         """Bytes of payload that fit in one datagram and record with header and options."""
         return self.association.session.message_bytes - COAP_OVERHEAD_BYTES

@@ -11,7 +11,7 @@ notification is authorized again: before the resource renders it, and before it 
 is the last response.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from aiocoap.numbers.codes import Code
 from aiocoap.pipe import Pipe
 
 from peer.identity import Fingerprint
-from peer.limits import RETRY_SECONDS, Limits
+from peer.limits import OBSERVER_SILENT_SECONDS, RETRY_SECONDS, Limits
 from peer.net.aiocoap_seam.blocks import RequestBodies, ResponseBlocks
 from peer.net.aiocoap_seam.managers import is_registration
 from peer.net.observing import observe
@@ -37,7 +37,7 @@ from peer.net.preconditions import (
     rendered_if_they_hold,
 )
 from peer.net.problem import ProblemError
-from peer.net.remote import CoapsRemote, peer_of
+from peer.net.remote import CoapsRemote
 from peer.net.request_options import acceptable, check_handled, check_options, check_path
 
 Path = tuple[str, ...]
@@ -73,7 +73,7 @@ class GuardedSite(interfaces.ObservableResource):
         self._conditional: set[Path] = set()
         self._subtrees: set[Path] = set()
         self._deepest_subtree = 0
-        self._observations: Counter[Fingerprint] = Counter()
+        self._observations: defaultdict[Fingerprint, list[CoapsRemote]] = defaultdict(list)
         self._limits = limits
 
     def add(
@@ -191,7 +191,7 @@ class GuardedSite(interfaces.ObservableResource):
         path: Path,
     ) -> None:
         responses, formats = self._blocks(request).responses, set[int | None]()
-        with self._counted(peer_of(request).fingerprint):
+        with self._counted(request.remote):
             await observe(
                 pipe,
                 resource,
@@ -203,26 +203,32 @@ class GuardedSite(interfaces.ObservableResource):
             )
 
     @contextmanager
-    def _counted(self, fingerprint: Fingerprint) -> Iterator[None]:
+    def _counted(self, remote: CoapsRemote) -> Iterator[None]:
         """Count an observation of a key while it lasts.
 
         Raises `ProblemError` if the key has too many in all its sessions: each costs work at each
-        change of the resource.
+        change of the resource. A client whose path was lost has come back on a new session, so
+        another session of the key that is silent is ended then, and the next attempt finds room.
         """
-        most = self._limits.observations_per_key
-        if self._observations[fingerprint] >= most:
+        key, most = remote.peer.fingerprint, self._limits.observations_per_key
+        if len(self._observations[key]) >= most:
+            others = [one for one in self._observations[key] if one is not remote]
+            quietest = max(others, key=lambda one: one.silent_seconds, default=remote)
+            if quietest.silent_seconds > OBSERVER_SILENT_SECONDS:
+                quietest.association.close()
             raise ProblemError(
                 "too-many",
                 f"your key has {most} observations already",
                 "End some of them first, in any of its sessions.",
                 max_age=RETRY_SECONDS,
             )
-        self._observations[fingerprint] += 1
+        self._observations[key].append(remote)
         try:
             yield
         finally:
-            self._observations[fingerprint] -= 1
-            self._observations += Counter()  # removes keys with a count of 0
+            self._observations[key].remove(remote)
+            if not self._observations[key]:
+                del self._observations[key]
 
     async def _answer_in_blocks(self, pipe: Pipe, render: Render, request: aiocoap.Message) -> None:
         blocks = self._blocks(request)

@@ -10,6 +10,7 @@ from aiocoap.numbers.optionnumbers import OptionNumber
 
 from peer.identity import Identity
 from peer.limits import BODY_PAUSE_SECONDS, Limits
+from peer.net import site
 from peer.net.client import CoapsClient
 from peer.net.remote import ObserveNumbers
 from tests.kit.internals import observations_of, remotes_of, unacknowledged
@@ -226,6 +227,27 @@ async def test_a_token_can_register_again_at_the_bound(serve: Any) -> None:
     assert (await raw.until(6))[-1].code is Code.TOO_MANY_REQUESTS
     assert len(observations_of(served.value)) == 2
     await raw.close()
+
+
+async def test_observations_of_a_silent_session_give_way_to_those_of_its_successor(
+    serve: Any, client: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that lost its path comes back while the device still has the old session."""
+    served = await serve(limits=Limits(observations_per_key=1))
+    old, new = [await RawClient.connect(served.address, client) for _ in range(2)]
+    old.send(message(GET, "value", number=1, token=b"t", observe=0))
+    await old.until(1)
+    new.send(message(GET, "value", number=1, token=b"t", observe=0))
+    assert (await new.until(1))[0].code is Code.TOO_MANY_REQUESTS
+    assert old.is_open
+    monkeypatch.setattr(site, "OBSERVER_SILENT_SECONDS", 0.0)
+    new.send(message(GET, "value", number=2, token=b"t", observe=0))
+    assert (await new.until(2))[1].code is Code.TOO_MANY_REQUESTS
+    await until(lambda: not old.is_open)
+    new.send(message(GET, "value", number=3, token=b"t", observe=0))
+    assert (await new.until(3))[2].code is Code.CONTENT
+    for raw in (old, new):
+        await raw.close()
 
 
 @pytest.mark.parametrize("code", [POST, FETCH], ids=["post", "fetch"])
