@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PIP     = $(BIN)/python -m pip --quiet --disable-pip-version-check
 # `ip` and `nft` are in sbin, which the PATH of an ordinary user may not include.
-export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls:$(CURDIR)/.venv/tunnels:$(CURDIR)/.venv/node
+export PATH := $(PATH):/usr/sbin:/sbin:$(CURDIR)/.venv/mbedtls:$(CURDIR)/.venv/tunnels:$(CURDIR)/.venv/node:$(CURDIR)/.venv/coapthon
 # A virtual environment cannot be moved. The stamps contain a checksum of the path, so a copied folder rebuilds its own.
 HERE    := $(firstword $(shell pwd | cksum))
 MADE    := .venv/.made-$(HERE)
@@ -44,7 +44,7 @@ bench: $(DEV)  ## run the benchmarks; no result is a failure
 soak: $(DEV)  ## send 200,000 requests on one session and check each answer and the memory (minutes)
 	$(BIN)/python -m pytest -q -s -m soak tests/bench
 
-interop: $(DEV) .venv/node/npm-coap .venv/tunnels/pion-tunnel  ## run the foreign programs whose toolchains CI does not install
+interop: $(DEV) .venv/node/npm-coap .venv/coapthon/coapthon .venv/tunnels/pion-tunnel  ## run the foreign programs whose toolchains CI does not install
 	$(BIN)/python -m pytest -q -m toolchain tests/interop
 
 # Run this with the oldest supported Python: it requires the most backports, and newer versions ignore them.
@@ -97,6 +97,10 @@ $(MBEDTLS): tests/interop/mbedtls/build tests/interop/mbedtls/ecjpake.c | $(MADE
 .venv/tunnels/pion-tunnel: tests/interop/tunnels/build-pion tests/interop/tunnels/pion.go | $(MADE)
 	@tests/interop/tunnels/build-pion .venv/tunnels >.venv/pion-tunnel.log 2>&1 || \
 	  echo "make: the DTLS client on pion could not be built (see .venv/pion-tunnel.log): its tests are left out" >&2
+
+.venv/coapthon/coapthon: $(wildcard tests/interop/coapthon/*) | $(MADE)
+	@tests/interop/coapthon/build .venv/coapthon $(BIN)/python >.venv/coapthon.log 2>&1 || \
+	  echo "make: CoAPthon3 could not be installed (see .venv/coapthon.log): its tests are left out" >&2
 
 .venv/node/npm-coap: $(wildcard tests/interop/node/*) | $(MADE)
 	@tests/interop/node/build .venv/node >.venv/npm-coap.log 2>&1 || \

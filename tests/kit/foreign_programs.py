@@ -162,6 +162,11 @@ def libcoap(program: str, *, block: int = 1024) -> Request:
     return command
 
 
+def coapthon(exchange: Exchange, _keys: Keys) -> Sequence[str]:
+    """The client of tests/interop/coapthon, for requests without a body."""
+    return ["coapthon", exchange.method, exchange.uri]
+
+
 def npm_coap(exchange: Exchange, keys: Keys) -> Sequence[str]:
     """The client of tests/interop/node."""
     given = {"body": exchange.body, "out": exchange.out, "block": exchange.block}
@@ -253,6 +258,21 @@ ROWS: Final = (
         lacks={
             Capability.RESUME: "the library resumes by session ID only, not by ticket",
             Capability.FRAGMENT: NO_OPTION,
+        },
+        is_in_ci=False,
+    ),
+    Row(
+        "CoAPthon3",
+        "GnuTLS's library",
+        "1.0.2 / 3.7.9",
+        ("coapthon", "gnutls-tunnel"),
+        coapthon,
+        own_tunnel("gnutls-tunnel"),
+        lacks={
+            Capability.BLOCKS: "the program does not fetch the other blocks of a POST's response",
+            Capability.OBSERVE: "the program acknowledges with a token (against RFC 7252 §4.1)",
+            Capability.RESUME: "the DTLS is that of another row",
+            Capability.FRAGMENT: "the DTLS is that of another row",
         },
         is_in_ci=False,
     ),
