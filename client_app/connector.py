@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from client_app.models import KnownDevice
 from peer.errors import PinMismatch, Unreachable
 from peer.identity import Fingerprint, Identity
 from peer.limits import Limits
+from peer.net import key_log
 from peer.net.address import Address, is_own, resolve
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
@@ -54,6 +56,7 @@ class Connector:
     def transport(self) -> CoapsClient:
         """The CoAP client; created on first use. Raises `IdentityError`."""
         if self._coaps is None:
+            key_log.start(os.environ)
             self._coaps = CoapsClient(self._identity(), limits=self._limits, net=self._net)
         return self._coaps
 

@@ -78,9 +78,11 @@ def run(cli: CommandLine, /, *, pair: bool, **options: Unpack[_RunOptions]) -> N
     Options take precedence over the configuration file.
     """
     from device_app import daemon  # noqa: PLC0415  # other verbs start faster without it
+    from peer.net import key_log  # noqa: PLC0415  # the same
 
     logs.set_up(cli.verbosity)
     daemon.protect(cli.paths)
+    key_log.start(os.environ)
     settings = _with_options(offline.settings(cli.paths), **options)
 
     def ready(status: StatusAnswer) -> None:

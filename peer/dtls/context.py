@@ -11,7 +11,7 @@ from typing import Protocol
 
 from OpenSSL import SSL, crypto
 
-from peer.dtls import openssl
+from peer.dtls import key_log, openssl
 from peer.identity import Identity
 
 # RFC 7252 §9.1.3.3 requires AES-128-CCM-8; its 64-bit tag is short, so it is optional here.
@@ -63,6 +63,8 @@ def _context(method: int, identity: Identity, *, ccm8: bool) -> SSL.Context:
     # set_ciphertext_mtu has an effect only with NO_QUERY_MTU.
     context.set_options(SSL.OP_NO_QUERY_MTU | SSL.OP_NO_COMPRESSION | _OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # saves 32 KiB of buffers per idle session
+    if (sink := key_log.sink()) is not None:
+        context.set_keylog_callback(lambda _connection, line: sink(line))
     openssl.set_verify(context, SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
     return context
 
