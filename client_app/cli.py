@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import inspect
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -140,10 +141,38 @@ def show(invocation: Invocation, value: object) -> int:
     """Print the value, or each value, that a verb returns. Return the exit code."""
     _log_to_stderr(invocation)
     if inspect.iscoroutine(value):
-        return asyncio.run(_show_later(invocation, value))
+        return _run(_show_later(invocation, value))
     if isinstance(value, AsyncIterator):
-        return asyncio.run(_show_each(invocation, value))
+        return _run(_show_each(invocation, value))
     return _show_one(invocation, value)
+
+
+def _run(work: Coroutine[object, object, int]) -> int:
+    """Run a verb. SIGTERM and SIGHUP end it as Ctrl-C does: sessions are closed first.
+
+    Returns the exit code; 128 and the number of the signal if one ended it, as shells do.
+    """
+    received: list[int] = []
+
+    async def main() -> int:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def stop(number: int) -> None:
+            received.append(number)
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) ignores SIGHUP
+                loop.add_signal_handler(number, stop, number)
+        return await work
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        return 128 + received[0]
 
 
 async def _show_later(invocation: Invocation, work: Coroutine[object, object, object]) -> int:

@@ -25,6 +25,7 @@ REQUEST_SECONDS: Final = 30.0  # default for a request, including all blocks
 LIST_SECONDS: Final = 120.0  # a list, which may take many blocks
 RESPONSE_BODY_BYTES: Final = DEFAULT_LIMITS.answer_body_bytes  # a CBOR body that is decoded
 SILENT_SECONDS: Final = 10.0  # a session silent for this long is pinged before it is used
+SESSION_REFUSALS: Final = 5  # refusals of a session until the request fails with that error
 PROBE_SECONDS: Final = 4.0  # the answer to a ping: one lost datagram and its retransmission
 OBSERVE_PING_SECONDS: Final = 15.0  # silence in an observation until a ping (RFC 8085 §3.5)
 OBSERVE_GRACE_SECONDS: Final = 3.0  # time after a notification's Max-Age until a ping

@@ -23,6 +23,7 @@ from client_app.limits import (
     OBSERVE_RETRY_SECONDS,
     OBSERVE_STABLE_SECONDS,
     PROBE_SECONDS,
+    SESSION_REFUSALS,
 )
 from peer.errors import ObservationEnded, PeerError, RequestFailed, TimedOut, Unreachable
 from peer.net.connection import CoapsConnection
@@ -94,6 +95,9 @@ class Sessions(Protocol):
     async def open(self) -> CoapsConnection:
         """Return an open connection. Raises `Unreachable` or `TimedOut`."""
 
+    async def has_waited_after(self, response: aiocoap.Message) -> bool:
+        """If the device refused the session of a response, close it, wait, and return True."""
+
     async def drop(self, connection: CoapsConnection) -> None:
         """End a connection that does not respond."""
 
@@ -127,6 +131,7 @@ class States:
 
     async def iterate(self) -> AsyncGenerator[Reply, None]:
         """Yield the present state, then each new one."""
+        refusals = 0
         while True:
             connection = None
             try:
@@ -136,6 +141,12 @@ class States:
                 shown: Reply | None = None
                 async with contextlib.aclosing(stream):
                     while (message := await self._next(stream, connection)) is not None:
+                        if refusals < SESSION_REFUSALS and await self._sessions.has_waited_after(
+                            message
+                        ):
+                            refusals += 1
+                            break
+                        refusals = 0
                         reply = reply_of(message)
                         self._retries.succeeded()
                         is_known = self._was_refreshed and reply == shown
@@ -145,6 +156,8 @@ class States:
                             yield reply
                         if message.opt.observe is None:
                             return  # not observable (any more), and this was its state
+                if refusals:
+                    continue
                 raise ObservationEnded("the device ended the observation")
             except (Unreachable, TimedOut, RequestFailed) as error:
                 was_closed = connection is not None and not connection.is_open

@@ -11,6 +11,7 @@ session that was silent for `SILENT_SECONDS` is checked with a ping before it is
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 from urllib.parse import unquote
@@ -25,13 +26,16 @@ from client_app.limits import (
     OBSERVE_PING_SECONDS,
     PROBE_SECONDS,
     REQUEST_SECONDS,
+    SESSION_REFUSALS,
     SILENT_SECONDS,
 )
 from client_app.models import Whoami
 from client_app.observation import OnNote, States
 from peer.errors import PeerError, TimedOut, Unreachable, UsageError
 from peer.net.connection import CoapsConnection
+from peer.net.problem import refused_session_seconds
 
+_random = secrets.SystemRandom()
 _REPEATABLE: Final = frozenset({Code.GET, Code.PUT, Code.DELETE})
 _log = logging.getLogger(__name__)
 
@@ -75,9 +79,18 @@ class DeviceSession:
             return made
 
         message()  # an invalid path raises before anything is sent
+        for _ in range(SESSION_REFUSALS):
+            response = await self._exchange(code, message, timeout)
+            if not await self.has_waited_after(response):
+                break
+        return reply_of(response)
+
+    async def _exchange(
+        self, code: Code, message: Callable[[], aiocoap.Message], timeout: float | None
+    ) -> aiocoap.Message:
         connection, is_reused = await self._live()
         try:
-            response = await connection.request(message(), timeout=timeout)
+            return await connection.request(message(), timeout=timeout)
         except TimedOut as error:
             await connection.close()  # the next request connects again
             error.advice += f" To find the cause, run `handfast doctor {self.alias}`."
@@ -88,8 +101,27 @@ class DeviceSession:
             if code not in _REPEATABLE:
                 raise _unknown_outcome(code, error) from error
             connection = await self._renewed(connection)
-            response = await connection.request(message(), timeout=timeout)
-        return reply_of(response)
+            return await connection.request(message(), timeout=timeout)
+
+    async def has_waited_after(self, response: aiocoap.Message) -> bool:
+        """If the device refused this session, close it, wait, and return True.
+
+        The device has not processed the request, so it can be repeated whatever its method. The
+        waiting time is random, so that several clients with one key do not return together.
+        """
+        seconds = refused_session_seconds(response)
+        if seconds is None:
+            return False
+        seconds = min(seconds, REQUEST_SECONDS) * _random.uniform(1.0, 1.5)
+        _log.warning(
+            "%s has no session left for this key, which other programs use as well; trying again "
+            "in %.0f s",
+            self.alias,
+            seconds,
+        )
+        await self.connection.close()
+        await asyncio.sleep(seconds)
+        return True
 
     async def me(self) -> Whoami:
         """Ask the device who this client is."""

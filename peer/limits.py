@@ -40,7 +40,11 @@ class Limits:
     unpaired_idle_seconds: float = 30.0  # idle time of such a session
     sessions: int = 64  # established sessions in all
     session_idle_seconds: float = 86_400.0  # idle time of any other session
-    sessions_per_key: int = 8  # sessions of one key; a new one replaces its oldest
+    sessions_per_key: int = 8  # sessions of one key; a new one replaces only one that is not in use
+    session_unused_seconds: float = 60.0  # idle time after which it may, without an observation
+    session_probe_seconds: float = 5.0  # time to answer a ping, before a session counts as dead
+    refused_sessions: int = 8  # sessions that are only told that there are too many
+    refused_seconds: float = 10.0  # how long each of them lasts
     session_reserve: int = 4  # sessions of `sessions` that only the highest priority may use
     handshakes_per_second: float = 20.0  # per source address, after a valid cookie
     handshake_burst: int = 50  # and the burst above that rate
@@ -167,6 +171,8 @@ OBSERVER_SILENT_SECONDS: Final = 30.0
 """A session that is silent for longer is ended if its key has too many observations."""
 BODY_FETCHES: Final = 5
 """Attempts of a client to fetch the body of one notification."""
+SESSION_RETRY_SECONDS: Final = 10
+"""Max-Age of a refused session: after that, sessions that do not answer a ping have been found."""
 RETRY_SECONDS: Final = 5
 """Max-Age of a 4.29 response: when a retry may succeed (RFC 8516)."""
 MAX_PROBLEM_TEXT_BYTES: Final = 450

@@ -1,7 +1,9 @@
 """Admission of established sessions: which sessions are closed when a new one does not fit.
 
 A session of a lower priority is closed first, and a session is never closed for one of a lower
-priority. The limits are `sessions`, `session_reserve`, `sessions_per_key` and `unpaired_sessions`.
+priority. A session of the same known key is closed only if it is not in use or its peer does not
+respond: otherwise more programs with one key than sessions would evict each other for ever. The
+limits are `sessions`, `session_reserve`, `sessions_per_key` and `unpaired_sessions`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +11,7 @@ from enum import IntEnum
 
 from peer.identity import Fingerprint
 from peer.limits import Limits
-from peer.net.association import Association, PeerAddress
+from peer.net.association import Association, PeerAddress, UpperLayer
 from peer.net.eviction import FairEviction
 
 
@@ -30,6 +32,7 @@ class SessionAdmission:
     Args:
         limits: the numbers of sessions, in all and per key.
         eviction: chooses among the sessions of unknown keys.
+        upper: tells whether a session is in use.
         priority: the priority of a key at the time of the call.
     """
 
@@ -37,10 +40,12 @@ class SessionAdmission:
         self,
         limits: Limits,
         eviction: FairEviction,
+        upper: UpperLayer,
         priority: Callable[[Fingerprint], SessionPriority],
     ) -> None:
         self._limits = limits
         self._eviction = eviction
+        self._upper = upper
         self._priority = priority
 
     def priority_of(self, association: Association) -> SessionPriority:
@@ -67,7 +72,13 @@ class SessionAdmission:
                 return None
             replaced.append(victim)
         elif len(same_key) >= limits.sessions_per_key:
-            replaced.append(same_key[0])
+            unused = same_key
+            if priority is not SessionPriority.LOW:
+                unused = [peer for peer in same_key if self._is_unused(sessions[peer], now)]
+            if not unused:
+                self._probe([sessions[peer] for peer in same_key], now)
+                return None
+            replaced.append(unused[0])
         for peer in replaced:
             del priorities[peer]
         reserve = 0 if priority is SessionPriority.HIGH else limits.session_reserve
@@ -81,6 +92,21 @@ class SessionAdmission:
             victim = self._unpaired_victim(newcomer, candidates, sessions, now)
             return None if victim is None else [*replaced, victim]
         return [*replaced, candidates[0]]
+
+    def _is_unused(self, one: Association, now: float) -> bool:
+        limits = self._limits
+        if one.probed_at is not None and one.last_seen <= one.probed_at:
+            return now - one.probed_at >= limits.session_probe_seconds
+        is_idle = now - one.last_seen >= limits.session_unused_seconds
+        return is_idle and not self._upper.is_in_use(one)
+
+    def _probe(self, sessions: Sequence[Association], now: float) -> None:
+        """Ping the sessions that were silent for a while, unless a ping is on its way."""
+        for one in sessions:
+            is_waiting = one.probed_at is not None and one.last_seen <= one.probed_at
+            if not is_waiting and now - one.last_seen >= self._limits.session_probe_seconds:
+                one.probed_at = now
+                self._upper.probe(one)
 
     def _unpaired_victim(
         self,

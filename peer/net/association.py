@@ -65,6 +65,10 @@ class Association:
         self.remote = remote
         self.local_host = ""
         self.ifindex = 0
+        #: True if the session exists only to say that there are too many.
+        self.is_refused = False
+        #: When the peer was last asked for a sign of life.
+        self.probed_at: float | None = None
         self.verdict = NOT_JUDGED
         self._loop = asyncio.get_running_loop()
         self.created = self.established_at = self.last_seen = self._loop.time()
@@ -187,3 +191,9 @@ class UpperLayer(Protocol):
 
     def session_ended(self, association: Association) -> None:
         """Release everything of a session."""
+
+    def is_in_use(self, association: Association) -> bool:
+        """Return whether there is a request or an observation on a session."""
+
+    def probe(self, association: Association) -> None:
+        """Ask the peer for a sign of life, which it sends at once."""

@@ -190,6 +190,17 @@ class CoapsLayer(interfaces.MessageInterface):
                 self._all_ended.set()
             self._on_session_end(remote.number)
 
+    def is_in_use(self, association: Association) -> bool:
+        """Return whether there is a request or an observation on a session."""
+        remote = self.remotes.get(association)
+        return remote is not None and bool(remote.under_way or remote.observing)
+
+    def probe(self, association: Association) -> None:
+        """Send a ping (RFC 7252 §4.3), which the peer answers with Reset."""
+        remote = self.remotes.get(association)
+        if remote is not None:
+            self._messages.send_ping(remote)
+
     async def close(self) -> None:
         """Free everything, once the requests of ended sessions have ended. Safe to repeat."""
         if self._is_closing:

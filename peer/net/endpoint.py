@@ -84,7 +84,7 @@ class Endpoint:
         self._rate = HandshakeRate(limits, random_bytes)
         eviction = FairEviction(random_bytes)
         self._half_open = HalfOpen(limits, eviction)
-        self._admission = SessionAdmission(limits, eviction, priority)
+        self._admission = SessionAdmission(limits, eviction, upper, priority)
         self._sessions: dict[PeerAddress, Association] = {}
         self._failures = HandshakeFailures(counters)
         self._sockets: list[Socket] = []
@@ -124,7 +124,12 @@ class Endpoint:
 
     def associations(self) -> list[Association]:
         """Return the established sessions, least recently active first."""
-        return sorted(self._sessions.values(), key=lambda one: one.last_seen)
+        admitted = self._admitted().values()
+        return sorted(admitted, key=lambda one: one.last_seen)
+
+    def _admitted(self) -> dict[PeerAddress, Association]:
+        """Return the sessions without those that are only told that there are too many."""
+        return {peer: one for peer, one in self._sessions.items() if not one.is_refused}
 
     def end(self, which: Callable[[Fingerprint], bool]) -> int:
         """End the sessions and half-open handshakes of some keys at once; return how many.
@@ -262,10 +267,13 @@ class Endpoint:
             association.close()
             return
         self.counters["handshakes"] += 1
-        replaced = self._admission.replaced_by(association, self._sessions, now=self._loop.time())
+        replaced = self._admission.replaced_by(association, self._admitted(), now=self._loop.time())
         if replaced is None:
             self.counters["sessions-refused"] += 1
-            association.close()
+            if self.priority_of(association) is SessionPriority.LOW:
+                association.close()
+            else:
+                self._tell(peer, association)
             return
         for one in replaced:
             self.counters["sessions-evicted"] += 1
@@ -274,6 +282,16 @@ class Endpoint:
         if association.session.peer_fingerprint is not None:
             self._known_hosts.note(association.remote.host, association.session.peer_fingerprint)
         self._upper.session_established(association)
+
+    def _tell(self, peer: PeerAddress, association: Association) -> None:
+        """Keep a session for a moment, so that its requests are answered with the reason."""
+        refused = [one for one in self._sessions.values() if one.is_refused]
+        for one in refused[: max(0, len(refused) + 1 - self._limits.refused_sessions)]:
+            one.close()
+        association.is_refused = True
+        self._sessions[peer] = association
+        self._upper.session_established(association)
+        self._loop.call_later(self._limits.refused_seconds, association.close)
 
     def priority_of(self, association: Association) -> SessionPriority:
         """Return the priority of a session's key now."""

@@ -30,6 +30,7 @@ from peer.limits import (
     DEFAULT_LIMITS,
     MAX_PROBLEM_TEXT_BYTES,
     MAX_PROBLEM_TEXT_CHARS,
+    SESSION_RETRY_SECONDS,
     Limits,
 )
 
@@ -67,6 +68,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "taken": Reason((Code.CONFLICT,)),
         "too-large": Reason((Code.REQUEST_ENTITY_TOO_LARGE,)),
         "too-many": Reason((Code.TOO_MANY_REQUESTS,)),
+        "too-many-sessions": Reason((Code.TOO_MANY_REQUESTS,)),
         "window-closed": Reason((Code.FORBIDDEN,), WindowClosed),
         "wrong-code": Reason((Code.FORBIDDEN,), WrongCode),
     }
@@ -160,6 +162,19 @@ def error_of(message: aiocoap.Message, limits: Limits = DEFAULT_LIMITS) -> PeerE
     if kind is not None:
         return kind(title, advice=detail)
     return RequestFailed(title, advice=detail, code=code, reason=reason)
+
+
+def refused_session_seconds(message: aiocoap.Message) -> float | None:
+    """Return when to connect again if the device refused the session of a response, else None.
+
+    It has not processed the request (protocol §2.4).
+    """
+    if message.code is not Code.TOO_MANY_REQUESTS:
+        return None
+    _title, _detail, reason = _read_untrusted(message, DEFAULT_LIMITS)
+    if reason != "too-many-sessions":
+        return None
+    return float(SESSION_RETRY_SECONDS if message.opt.max_age is None else message.opt.max_age)
 
 
 def _read_untrusted(message: aiocoap.Message, limits: Limits) -> tuple[str, str, str]:

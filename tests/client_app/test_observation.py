@@ -236,6 +236,9 @@ class Sessions:
             raise Unreachable("no route")
         return Connection()
 
+    async def has_waited_after(self, _response: object) -> bool:
+        return False
+
     async def drop(self, _connection: object) -> None:
         """Do nothing: there is no connection."""
 

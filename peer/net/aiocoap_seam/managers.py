@@ -16,7 +16,7 @@ from aiocoap.pipe import Pipe
 from aiocoap.tokenmanager import TokenManager
 
 from peer.errors import MessageNotSent
-from peer.limits import NOTIFICATION_IDS, RETRY_SECONDS, Limits
+from peer.limits import NOTIFICATION_IDS, RETRY_SECONDS, SESSION_RETRY_SECONDS, Limits
 from peer.net.aiocoap_seam.deliveries import Delivery, Remaining, fits, size_of
 from peer.net.problem import ProblemError, shortened
 from peer.net.remote import CoapsRemote
@@ -141,6 +141,12 @@ class BoundedMessageManager(MessageManager):
         pipe = self.token_manager.outgoing_requests.get((response.token, response.remote))
         if pipe is not None:
             pipe.add_exception(reason)
+
+    def send_ping(self, remote: CoapsRemote) -> None:
+        """Send an empty message once. The answer needs no handling: it shows up as traffic."""
+        message = aiocoap.Message(_mtype=CON, _mid=self._next_message_id(), code=Code.EMPTY)
+        message.remote = remote
+        self._send_via_transport(message)
 
     def deregister(self, observing: aiocoap.Message) -> None:
         """End an observation that a request of this side began (RFC 7641 §3.6).
@@ -308,6 +314,9 @@ class BoundedMessageManager(MessageManager):
         """
         self._acknowledge(request)
         remote: CoapsRemote = request.remote
+        if remote.association.is_refused:
+            self._refuse(request, _too_many_sessions())
+            return
         waiting = len(self._backlogs.get(remote, ()))
         if request.token in remote.under_way or request.token in remote.observing:
             is_full = False  # it takes the place of the other one
@@ -319,18 +328,19 @@ class BoundedMessageManager(MessageManager):
         else:
             is_full = len(remote.under_way) + waiting >= self._limits.requests_per_session
         if is_full:
-            self._refuse(request)
+            kind = "observations" if is_registration(request) else "requests"
+            error = ProblemError(
+                "too-many",
+                f"too many {kind} on this session",
+                "End some of them first.",
+                max_age=RETRY_SECONDS,
+            )
+            self._refuse(request, error)
         else:
             super()._process_request(request)
 
-    def _refuse(self, request: aiocoap.Message) -> None:
-        kind = "observations" if is_registration(request) else "requests"
-        answer = ProblemError(
-            "too-many",
-            f"too many {kind} on this session",
-            "End some of them first.",
-            max_age=RETRY_SECONDS,
-        ).to_message()
+    def _refuse(self, request: aiocoap.Message, error: ProblemError) -> None:
+        answer = error.to_message()
         answer.remote, answer.token = request.remote, request.token
         answer.mtype = ACK if request.mtype is CON else NON
         answer.mid = request.mid if request.mtype is CON else self._next_message_id()
@@ -340,6 +350,15 @@ class BoundedMessageManager(MessageManager):
 def is_registration(request: aiocoap.Message) -> bool:
     """Whether a request asks to observe: other methods than GET cannot (docs/protocol.md §2.5)."""
     return request.code is Code.GET and request.opt.observe == 0
+
+
+def _too_many_sessions() -> ProblemError:
+    return ProblemError(
+        "too-many-sessions",
+        "there are too many sessions of your key",
+        "End another program that uses this key, or give this one a key of its own.",
+        max_age=SESSION_RETRY_SECONDS,
+    )
 
 
 def _does_not_fit(message: aiocoap.Message, most: int) -> MessageNotSent:
