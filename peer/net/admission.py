@@ -2,7 +2,7 @@
 
 A session of a lower priority is closed first, and a session is never closed for one of a lower
 priority. A session of the same known key is closed only if it is not in use or its peer does not
-respond: otherwise more programs with one key than sessions would evict each other for ever. The
+respond: otherwise more programs with one key than sessions would evict each other indefinitely. The
 limits are `sessions`, `session_reserve`, `sessions_per_key` and `unpaired_sessions`.
 """
 

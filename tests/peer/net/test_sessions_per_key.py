@@ -125,7 +125,7 @@ async def test_refused_sessions_are_bounded_and_short(serve: Serve, client: Iden
         assert not await is_refused(kept)
 
 
-async def test_an_unknown_key_is_not_told(serve: Serve, client: Identity) -> None:
+async def test_an_unknown_key_gets_no_reason(serve: Serve, client: Identity) -> None:
     """Its session ends at once: refused sessions cost a slot."""
     served = await serve(limits=Limits(unpaired_sessions=1, unpaired_kept_seconds=60.0))
     served.priorities[client.fingerprint] = SessionPriority.LOW
