@@ -115,6 +115,9 @@ NETLINK_ROUTES: Final = 256
 comparing them would take too long."""
 ON_LINK_BITS: Final = 8
 """The shortest prefix that can be on-link. A shorter one is a default route or a part of one."""
+CONNECT_ROUND_TRIPS: Final = 8
+"""Round trips that a client waits for a session, if that is longer than `connect_seconds`: the four
+of a handshake with its cookie, and as many for lost datagrams."""
 TIMER_FLOOR_SECONDS: Final = 0.001
 """The shortest timer of a handshake: one that fires early is set again, but not in a busy loop."""
 DEDUP_WHOLE_BYTES: Final = 256

@@ -6,6 +6,7 @@ resumes the earlier session if the device allows it.
 """
 
 import asyncio
+import math
 from collections import Counter
 from typing import Self
 
@@ -14,7 +15,7 @@ from peer.dtls.context import ClientContext
 from peer.dtls.session import DtlsSession, Ticket
 from peer.errors import HandshakeFailed, PeerError, TimedOut
 from peer.identity import Fingerprint, Identity
-from peer.limits import DEFAULT_LIMITS, Limits
+from peer.limits import CONNECT_ROUND_TRIPS, DEFAULT_LIMITS, Limits
 from peer.net.address import Address
 from peer.net.association import Association
 from peer.net.coaps import CoapsLayer
@@ -63,17 +64,17 @@ class CoapsClient:
         """Open a session; with `pinned`, only with the holder of that key.
 
         Raises `Unreachable` (`refused` if the host says that nothing listens), `HandshakeFailed`,
-        `PinMismatch`, or `TimedOut` after `timeout` seconds (by default `Limits.connect_seconds`).
+        `PinMismatch`, or `TimedOut` after `timeout` seconds (by default `Limits.connect_seconds`,
+        and longer if the first answer shows that the path is slow).
         """
-        timeout = self._limits.connect_seconds if timeout is None else timeout
         try:
-            async with asyncio.timeout(timeout):
-                link, association = await self._first_of_several(address, pinned)
+            async with asyncio.timeout(
+                self._limits.connect_seconds if timeout is None else timeout
+            ) as limit:
+                pace = _Pace(self._limits, limit, is_fixed=timeout is not None)
+                link, association = await self._first_of_several(address, pinned, pace)
         except TimeoutError as error:
-            raise TimedOut(
-                f"{address} did not answer within {timeout:g} s",
-                advice="Check that the device is on and that no firewall blocks UDP.",
-            ) from error
+            raise pace.timed_out(address) from error
         remote = self._layer.remotes.get(association)
         if remote is None:
             raise HandshakeFailed(
@@ -87,24 +88,24 @@ class CoapsClient:
         return CoapsConnection(link, remote, self._layer, self._limits)
 
     async def _first_of_several(
-        self, address: Address, pinned: Fingerprint | None
+        self, address: Address, pinned: Fingerprint | None, pace: "_Pace"
     ) -> tuple[ClientLink, Association]:
         """Return the first handshake that completes.
 
         OpenSSL doubles its retransmission timeout with each loss, so further handshakes start in
-        parallel to a slow one (`Limits.handshake_again_seconds`).
+        parallel to a slow one.
         """
-        tries = {asyncio.create_task(self._handshake(address, pinned))}
+        tries = {asyncio.create_task(self._handshake(address, pinned, pace))}
         done: set[asyncio.Task[tuple[ClientLink, Association]]] = set()
         try:
             while not done:
                 done, _ = await asyncio.wait(
                     tries,
-                    timeout=self._limits.handshake_again_seconds,
+                    timeout=pace.again_seconds,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done and len(tries) < self._limits.handshake_attempts:
-                    tries.add(asyncio.create_task(self._handshake(address, pinned)))
+                    tries.add(asyncio.create_task(self._handshake(address, pinned, pace)))
             first = done.pop()
             tries.discard(first)
             return first.result()
@@ -116,9 +117,15 @@ class CoapsClient:
                     outcome[0].close()
 
     async def _handshake(
-        self, address: Address, pinned: Fingerprint | None
+        self, address: Address, pinned: Fingerprint | None, pace: "_Pace"
     ) -> tuple[ClientLink, Association]:
-        link = ClientLink(address, layer=self._layer, counters=self.counters, net=self._net)
+        link = ClientLink(
+            address,
+            layer=self._layer,
+            counters=self.counters,
+            net=self._net,
+            on_round_trip=pace.note_round_trip,
+        )
         ticket = self._tickets.pop(pinned, None) if pinned is not None else None
         try:
             link.start(
@@ -137,3 +144,33 @@ class CoapsClient:
             link.close()
         self._links.clear()
         await self._layer.close()
+
+
+class _Pace:
+    """How long to wait for a session, and for further handshakes: longer on a slow path.
+
+    The first answer of a device, a HelloVerifyRequest, needs no computation. The time that it takes
+    is that of a round trip, and at most that of a retransmission too long.
+    """
+
+    def __init__(self, limits: Limits, limit: asyncio.Timeout, *, is_fixed: bool) -> None:
+        self.again_seconds = limits.handshake_again_seconds
+        self._limits = limits
+        self._limit = limit
+        self._is_fixed = is_fixed
+        self._began = asyncio.get_running_loop().time()
+
+    def note_round_trip(self, seconds: float) -> None:
+        """Note the time from a ClientHello to the first datagram of the device."""
+        self.again_seconds = max(self.again_seconds, 2 * seconds)
+        end = self._began + min(CONNECT_ROUND_TRIPS * seconds, self._limits.handshake_seconds)
+        if not self._is_fixed and end > (self._limit.when() or math.inf):
+            self._limit.reschedule(end)
+
+    def timed_out(self, address: Address) -> TimedOut:
+        """Return the error for a session that was not established in time."""
+        seconds = (self._limit.when() or math.inf) - self._began
+        return TimedOut(
+            f"{address} did not answer within {seconds:.3g} s",
+            advice="Check that the device is on and that no firewall blocks UDP.",
+        )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 import aiocoap
 from aiocoap import error as coap_error
@@ -20,15 +21,26 @@ from peer.net.remote import CoapsRemote, PeerIdentity
 
 
 class ClientLink:
-    """A connected socket with its association. `outcome` is the result of the handshake."""
+    """A connected socket with its association. `outcome` is the result of the handshake.
+
+    `on_round_trip` is called with the seconds from the ClientHello to the first datagram.
+    """
 
     def __init__(
-        self, address: Address, *, layer: CoapsLayer, counters: Counter[str], net: Net
+        self,
+        address: Address,
+        *,
+        layer: CoapsLayer,
+        counters: Counter[str],
+        net: Net,
+        on_round_trip: Callable[[float], None],
     ) -> None:
         self._address = address
         self._layer = layer
         self._counters = counters
         self._association: Association | None = None
+        self._on_round_trip = on_round_trip
+        self._has_answer = False
         self.outcome: asyncio.Future[Association] = asyncio.get_running_loop().create_future()
         self._socket = net.connect(address, on_datagram=self._datagram, on_error=self._socket_error)
 
@@ -61,8 +73,13 @@ class ClientLink:
         except Malformed:
             self._counters["dtls-malformed"] += 1
             return
-        if self._association is not None:
-            self._association.receive_untrusted(datagram, found)
+        association = self._association
+        if association is None:
+            return
+        if not self._has_answer:
+            self._has_answer = True
+            self._on_round_trip(asyncio.get_running_loop().time() - association.created)
+        association.receive_untrusted(datagram, found)
 
     def _socket_error(self, error: OSError) -> None:
         """Handle an ICMP error: it ends a handshake, and an established session ignores it."""
