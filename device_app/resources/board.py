@@ -104,8 +104,7 @@ class PeriodicResource(ObservableResource):
 
     def until_next(self, answer: aiocoap.Message) -> aiocoap.Message:
         """State when an observer gets the next notification (Max-Age, RFC 7641 §4.3.1)."""
-        answer.opt.max_age = max(1, math.ceil(self._seconds))
-        return answer
+        return answer.copy(max_age=max(1, math.ceil(self._seconds)))
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._tick)

@@ -61,6 +61,7 @@ class Message:
         uri_path: Sequence[str] = ...,
         uri_query: Sequence[str] = ...,
         content_format: int | None = ...,
+        max_age: int | None = ...,
         block2: tuple[int, bool, int] | None = ...,
         etags: Sequence[bytes] = ...,
         size2: int | None = ...,
