@@ -1,4 +1,4 @@
-"""CoAP messages as bytes, whatever is wrong with them: an encoder that checks nothing.
+"""CoAP messages as bytes, valid or not: an encoder that checks nothing.
 
 The type and the Message ID are set when a message is sent, so that one encoded message can be sent
 as CON and as NON.

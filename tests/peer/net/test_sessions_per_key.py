@@ -113,15 +113,24 @@ async def test_a_dead_session_makes_room_and_one_that_responds_stays(
     proxy.close()
 
 
-async def test_refused_sessions_are_bounded_and_short(serve: Serve, client: Identity) -> None:
-    limits = Limits(sessions_per_key=1, refused_sessions=2, refused_seconds=0.3)
+async def test_a_new_refused_session_replaces_the_oldest(serve: Serve, client: Identity) -> None:
+    limits = Limits(sessions_per_key=1, refused_sessions=2, refused_seconds=600.0)
     served = await served_to(serve, client, limits)
     async with CoapsClient(client) as one:
         kept = await one.connect(served.address, pinned=None)
         refused = [await one.connect(served.address, pinned=None) for _ in range(4)]
-        await until(lambda: not refused[1].is_open)
+        await until(lambda: not (refused[0].is_open or refused[1].is_open))
+        assert [await is_refused(session) for session in refused[2:]] == [True, True]
         assert served.count("sessions-refused") == 4
-        await until(lambda: not any(session.is_open for session in refused))
+        assert not await is_refused(kept)
+
+
+async def test_a_refused_session_is_closed_after_its_time(serve: Serve, client: Identity) -> None:
+    served = await served_to(serve, client, Limits(sessions_per_key=1, refused_seconds=0.3))
+    async with CoapsClient(client) as one:
+        kept = await one.connect(served.address, pinned=None)
+        refused = await one.connect(served.address, pinned=None)
+        await until(lambda: not refused.is_open)
         assert not await is_refused(kept)
 
 
