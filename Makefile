@@ -29,11 +29,12 @@ test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS) $(TUNNELS)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
-check: $(DEV)  ## check style, types and import contracts
+check: $(DEV)  ## check style, types, import contracts and the citations of the security page
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/docs/test_security.py
 
 docs: $(DEV)  ## generate the reference pages, and the Python API as HTML in build/docs
 	$(BIN)/python docs/generate.py
