@@ -35,7 +35,7 @@ from client_app.pairing.arguments import (
     parse_label,
 )
 from client_app.pairing.attempt import PairingAttempt
-from client_app.pairing.ceremony import Comparison, Confirm, OnNote, OnWait
+from client_app.pairing.ceremony import Comparison, Confirm, OnDevice, OnNote, OnWait
 from client_app.pairing.method_choice import MethodInputs
 from client_app.pairing.pairing_port import connect_pairing_port
 from client_app.pairing.redemption import ReceivedInvite, Redemption
@@ -185,6 +185,7 @@ class Client:
         at: str = "",
         on_wait: OnWait = lambda _seconds: None,
         on_note: OnNote | None = None,
+        on_device: OnDevice = lambda _device: None,
     ) -> Paired:
         """Pair with a device whose pairing window is open, and store it; or redeem an invite.
 
@@ -206,6 +207,7 @@ class Client:
             at: address of the device, if `target` is a label.
             on_wait: called with the seconds left while only the user at the device is waited for.
             on_note: called with warnings, which are logged by default.
+            on_device: called with the device that was found, before anything is asked.
 
         Raises:
             UsageError: an argument is not valid, or no method can be used.
@@ -251,6 +253,7 @@ class Client:
             limits=self.limits,
             connector=self.connector,
             on_note=on_note or _log.warning,
+            on_device=on_device,
         )
         async with attempt:
             return await attempt.run(

@@ -164,7 +164,7 @@ def _event_lines(
             lines = window_lines(window_view(service))
             is_extended = window.window_id in shown_windows
             shown_windows.add(window.window_id)
-            return lines[:1] if is_extended else lines
+            return ["The window that is open was extended.", lines[0]] if is_extended else lines
         case PairingEventKind.DECIDED:
             return ["Accepted. Waiting for the client's user."]
         case PairingEventKind.CODE:

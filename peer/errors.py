@@ -25,7 +25,11 @@
 `exit_code` is the exit code of both commands for the class; it is defined here only.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+from peer.digit_groups import first_difference, in_groups
+
+_FINGERPRINT_DIGITS: Final = 64
 
 
 class PeerError(Exception):
@@ -79,17 +83,27 @@ class TimedOut(PeerError):
 class PinMismatch(PeerError):
     """The peer proved a key other than the pinned one. No request was sent to it.
 
-    `expected` and `actual` are fingerprints in canonical form (64 lower-case hex digits).
-    `is_known` is False if the pin comes from a label, an invite or the user, and not from pairing.
+    `expected` and `actual` are fingerprints in canonical form (64 lower-case hex digits); or device
+    IDs, if only the ID was pinned (`is_of_fingerprints` is false then). `difference` is the number
+    of the first group of four digits in which they differ, and `summary` the text without the two
+    values. `is_known` is False if the pin comes from a label, an invite or the user, and not from
+    pairing.
     """
 
     exit_code: ClassVar[int] = 5
 
     def __init__(self, expected: str, actual: str, *, is_known: bool = True) -> None:
-        keys = f"expected {expected}, received {actual}"
+        self.expected = expected
+        self.actual = actual
+        self.is_of_fingerprints = len(expected) == len(actual) == _FINGERPRINT_DIGITS
+        self.difference = first_difference(expected, actual)
+        self.summary = "the device's key has changed" if is_known else "another device answered"
+        values = [in_groups(one) if self.is_of_fingerprints else one for one in (expected, actual)]
+        where = f"; they first differ in group {self.difference}" if self.is_of_fingerprints else ""
+        keys = f"expected {values[0]}, received {values[1]}{where}"
         if is_known:
             super().__init__(
-                f"the device's key has changed: {keys}",
+                f"{self.summary}: {keys}",
                 advice=(
                     "If the device was reset, compare the new fingerprint with the one it shows, "
                     "then remove the device from this client and pair again. Otherwise do not "
@@ -98,12 +112,10 @@ class PinMismatch(PeerError):
             )
         else:
             super().__init__(
-                f"another device answered: {keys}",
+                f"{self.summary}: {keys}",
                 advice="Check the address and the fingerprint that the device shows. If both are "
                 "right, do not continue: this may be a man-in-the-middle attack.",
             )
-        self.expected = expected
-        self.actual = actual
 
 
 class WrongCode(PeerError):

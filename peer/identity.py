@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.x509.oid import NameOID
 
 from peer import pasted
+from peer.digit_groups import in_groups
 from peer.errors import IdentityError, Malformed
 from peer.files import atomic_write, read_own
 from peer.limits import MAX_FINGERPRINT_CHARACTERS
@@ -108,8 +109,7 @@ class Fingerprint:
     @property
     def grouped(self) -> str:
         """The form for display: groups of four digits."""
-        digits = self.hex
-        return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+        return in_groups(self.hex)
 
     @property
     def ni(self) -> str:

@@ -26,7 +26,7 @@ from peer.terminal.layout import fingerprint_lines
 from peer.terminal.text import on_one_line
 
 if TYPE_CHECKING:
-    from client_app.pairing.ceremony import Comparison
+    from client_app.pairing.ceremony import Comparison, FoundDevice
 
 STANDARD_INPUT: Final = "-"
 
@@ -198,6 +198,7 @@ async def _paired(invocation: Invocation, target: str, options: PairOptions) -> 
     shown = "the device of this label" if is_armoured(target) else on_one_line(target)
     screen.progress(f"searching for {shown or 'the device that is open for pairing'}")
     asks = screen.can_ask and not options.yes
+    found: list[FoundDevice] = []
     try:
         async with invocation.client() as client:
             done = await client.pair(
@@ -207,13 +208,14 @@ async def _paired(invocation: Invocation, target: str, options: PairOptions) -> 
                 alias=options.alias,
                 expect=options.expect,
                 method=options.method or (Method.CODE if options.code else ""),
-                code=_code(invocation, options.code) if options.code or asks else "",
+                code=_code(invocation, options.code, found) if options.code or asks else "",
                 confirm=(lambda question: confirm(invocation, question)) if asks else None,
                 at=options.at,
                 on_wait=lambda seconds: screen.progress(
                     "waiting for confirmation at the device", seconds=seconds
                 ),
                 on_note=screen.warn,
+                on_device=found.append,
             )
     finally:
         screen.done()
@@ -224,13 +226,16 @@ async def _paired(invocation: Invocation, target: str, options: PairOptions) -> 
     return done
 
 
-def _code(invocation: Invocation, given: str) -> AskCode:
+def _code(invocation: Invocation, given: str, found: list[FoundDevice]) -> AskCode:
+    """Return what reads the code; before it asks, it names the device that was found."""
+
     async def ask() -> str:
         if given == STANDARD_INPUT:
             return prompts.read_first_line(INPUT_BYTES)
         if given:
             return given
-        invocation.screen.done()
+        for device in found:
+            invocation.screen.warn(_called(device.name, device.fingerprint, device.address))
         line = await invocation.screen.read("Code shown by the device or printed on its label: ")
         if line is None:
             raise UsageError("no code was entered", advice="Start again, or give --code.")
@@ -239,11 +244,16 @@ def _code(invocation: Invocation, given: str) -> AskCode:
     return ask
 
 
+def _called(name: str, device: Fingerprint, address: str) -> str:
+    """A device that was found: the name that it gives itself, its ID and its address."""
+    return f"Device found: {name or '(no name)'} ({device.device_id}) at {address}"
+
+
 async def confirm(invocation: Invocation, question: Comparison) -> bool:
     """Ask on the screen whether the device shows the same number, or the same fingerprints."""
     screen = invocation.screen
     screen.done()
-    screen.warn(f"{on_one_line(question.name) or 'A device'} at {question.address}")
+    screen.warn(_called(question.name, question.device, question.address))
     if question.number:
         screen.warn(f"  this client shows  {grouped(question.number)}")
         return await screen.ask(

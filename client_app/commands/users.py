@@ -9,7 +9,8 @@ import click
 
 from client_app.commands.common import Family, Invocation, Verb, family_of_device, yes_option
 from client_app.terminal.render_administration import Removed, Users
-from peer.errors import UsageError
+from peer.errors import Malformed, UsageError
+from peer.identity import Fingerprint
 from peer.terminal.durations import TIME_EXAMPLES
 from peer.terminal.param_types import Time
 
@@ -185,10 +186,19 @@ async def remove_key(invocation: Invocation, name: str, fingerprint: str, yes: b
 
     Sessions with this key end at once; sessions with the user's other keys continue.
     """
-    await invocation.agreed(f"Remove the key {fingerprint} from {name}?", yes=yes)
+    shown = _grouped(fingerprint)
+    await invocation.agreed(f"Remove the key {shown} from {name}?", yes=yes)
     async with invocation.client() as client:
         await (await client.connect(invocation.device)).iam.remove_key(name, fingerprint)
-    return Removed("removed", fingerprint)
+    return Removed("removed", fingerprint, shown)
+
+
+def _grouped(fingerprint: str) -> str:
+    """The fingerprint as people read it; a text that is none stays as it is."""
+    try:
+        return Fingerprint.parse(fingerprint).grouped
+    except Malformed:
+        return fingerprint
 
 
 def _is_us(invocation: Invocation, name: str) -> bool:

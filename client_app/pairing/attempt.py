@@ -15,6 +15,8 @@ from client_app.pairing.ceremony import (
     AnswerLost,
     Ceremony,
     Comparison,
+    FoundDevice,
+    OnDevice,
     OnNote,
     OnWait,
     confirmed,
@@ -55,6 +57,7 @@ class PairingAttempt:
         limits: Limits,
         connector: Connector,
         on_note: OnNote,
+        on_device: OnDevice,
     ) -> None:
         self._offer = device.offer
         self._address = device.connection.peer.address
@@ -65,6 +68,7 @@ class PairingAttempt:
         self._limits = limits
         self._connector = connector
         self._on_note = on_note
+        self._on_device = on_device
         self._ceremony = Ceremony(device.connection, own=own, limits=limits)
         self._key = self._ceremony.device
 
@@ -73,6 +77,7 @@ class PairingAttempt:
     ) -> Paired:
         """Pair by the best method. No one has to compare a fingerprint that was expected."""
         offer = self._offer
+        self._on_device(FoundDevice(offer.name or self._target.name, self._key, str(self._address)))
         method = inputs.method_for(offer)
         self._regular = replace(self._address, port=await self._regular_port(offer))
         known = self._book.by_fingerprint(self._key)

@@ -69,6 +69,21 @@ class Comparison:
     number: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundDevice:
+    """The device that was found, before anything is asked about it.
+
+    `name` is what it calls itself; escape it before you show it.
+    """
+
+    name: str
+    fingerprint: Fingerprint
+    address: str
+
+
+OnDevice = Callable[[FoundDevice], None]
+"""Called when the device has been found and has made its offer."""
+
 Confirm = Callable[[Comparison], Awaitable[bool]]
 """Asks this side's user."""
 

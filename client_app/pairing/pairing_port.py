@@ -47,7 +47,7 @@ async def connect_pairing_port(
         try:
             proved = connection.peer.fingerprint
             if target.device_id and proved.device_id != target.device_id:
-                raise PinMismatch(target.device_id, proved.hex, is_known=False)
+                raise PinMismatch(target.device_id, proved.device_id, is_known=False)
             offers[connection] = await Ceremony(connection, own=own, limits=limits).offer()
         except BaseException:
             await connection.close()

@@ -90,7 +90,7 @@ class ReceivedInvite:
         if self.token.key not in {None, own}:
             raise UsageError(
                 "this invite is bound to the key of another client",
-                advice=f"Ask for an invite without --key, or for this key: {own.hex}",
+                advice=f"Ask for an invite without --key, or for this key: {own.grouped}",
             )
 
     def note_age(self, now: float, on_note: OnNote) -> None:

@@ -17,11 +17,12 @@ from client_app.content import Reply
 from client_app.host_port import HostPort
 from client_app.models import Check, CheckResult, DiscoveredDevice, KnownDevice, Paired, Whoami
 from client_app.terminal.screen import Screen
-from peer.errors import PeerError
+from peer.digit_groups import in_groups
+from peer.errors import PeerError, PinMismatch
 from peer.pairing.methods import Method
 from peer.terminal.durations import format_time
 from peer.terminal.exit_codes import exit_code_of
-from peer.terminal.layout import allows_colour
+from peer.terminal.layout import allows_colour, comparison_lines
 from peer.terminal.text import json_text, on_lines, on_one_line
 
 SCHEMA = 1
@@ -150,7 +151,7 @@ def _(value: Whoami) -> str:
     lines = [
         f"user   {value.user}",
         f"role   {value.role}, {until}",
-        f"key    {'  '.join(filter(None, (value.key, value.fingerprint)))}",
+        f"key    {'  '.join(filter(None, (value.key, in_groups(value.fingerprint))))}",
         f"path   {value.path}",
         f"may    {', '.join(value.actions) or 'nothing'}",
     ]
@@ -224,17 +225,31 @@ def put_out(value: object, screen: Screen, *, is_json: bool, is_raw: bool) -> No
     sys.stdout.flush()
 
 
+def _error_lines(error: PeerError) -> list[str]:
+    """The text of an error; two keys that differ are lined up, with their differences marked."""
+    if not (isinstance(error, PinMismatch) and error.is_of_fingerprints):
+        return [f"handfast: {error}"]
+    keys = comparison_lines(("expected", "received"), (error.expected, error.actual))
+    where = f"They first differ in group {error.difference} of 16, as marked."
+    return [f"handfast: {error.summary}", *keys, f"  {where}"]
+
+
 def put_error(error: PeerError, *, is_json: bool, quiet: bool) -> None:
     """Print an error and its advice to stderr."""
     if is_json:
-        said = {
+        said: dict[str, object] = {
             "kind": type(error).__name__,
             "exit": exit_code_of(error),
             "message": str(error),
             "advice": error.advice,
         }
+        if isinstance(error, PinMismatch):
+            keys = f"expected {error.expected}, received {error.actual}"
+            said["message"] = f"{error.summary}: {keys}"  # programs search for whole digits
+            said |= {"expected": error.expected, "actual": error.actual}
         click.echo(json_line({"error": said}), err=True)
         return
-    click.echo(f"handfast: {on_one_line(str(error))}", err=True)
+    for line in _error_lines(error):
+        click.echo(on_one_line(line), err=True)
     if error.advice and not quiet:
         click.echo(f"  {on_one_line(error.advice)}", err=True)

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 
 from client_app.models import Event, Invitation, Invite, Permission, Role, User, UserKey, Window
 from client_app.terminal.render import as_json, as_text, plain
+from peer.digit_groups import in_groups
 from peer.identity import Fingerprint
 from peer.terminal.durations import format_duration, format_time
 from peer.terminal.layout import counted, table
+from peer.terminal.reasons import reason_in_words
 from peer.terminal.text import on_one_line
 
 _ABOUT = ("actor", "user", "role", "action", "method", "result", "detail")
@@ -42,10 +44,14 @@ class Invites:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Something that was removed; `what` is the name of its field in JSON."""
+    """Something that was removed.
+
+    `what` is the name of its field in JSON, `shown` its name for people if that is another one.
+    """
 
     what: str
     name: str
+    shown: str = ""
 
 
 # -- JSON -----------------------------------------------------------------------------------------
@@ -119,7 +125,7 @@ def _key_line(key: UserKey) -> str:
     name = f" {key.name}" if key.name else ""
     seen = f", last seen {format_time(key.last_seen)}" if key.last_seen is not None else ""
     sure = "" if key.verified else ", *unverified*"
-    return f"{key.fingerprint}{name} ({key.method or 'unknown'}{sure}{seen})"
+    return f"{in_groups(key.fingerprint)}{name} ({key.method or 'unknown'}{sure}{seen})"
 
 
 def _limits(user: User) -> list[str]:
@@ -180,18 +186,24 @@ def _(value: Permission) -> str:
     return on_one_line(f"{line}. {why}" if why else line)
 
 
+def _worded(name: str, value: object) -> str:
+    return reason_in_words(str(value)) if name == "result" else str(value)
+
+
 @as_text.register
 def _(value: Removed) -> str:
-    return on_one_line(f"{value.what} {value.name}")
+    return on_one_line(f"{value.what} {value.shown or value.name}")
 
 
 @as_text.register
 def _(value: Event) -> str:
-    about = [f"{name}={value.fields[name]}" for name in _ABOUT if name in value.fields]
+    about = [
+        f"{name}={_worded(name, value.fields[name])}" for name in _ABOUT if name in value.fields
+    ]
     about += [f"{name}={value.fields[name]}" for name in _WHENCE if name in value.fields]
     key = value.fields.get("fingerprint")
     if isinstance(key, str):
-        about.append(f"key={key[:16]}")
+        about.append(f"key={in_groups(key[:16])}")
     line = on_one_line("  ".join([str(value.seq), format_time(value.wall), value.kind, *about]))
     if not value.lost:
         return line

@@ -11,6 +11,7 @@ from device_app.pairing.pending import find_pending_untrusted
 from device_app.pairing.service import PairingService
 from iam.builtin import OWNER
 from peer.pairing.ceremony import Ceremony, State
+from peer.pairing.window_timer import CloseReason
 
 CLEARING_SECONDS: Final = 5.0  # a press this long clears the back-off (protocol §5.12)
 RECOVERY_SECONDS: Final = 10.0  # and one this long lets a new owner pair (protocol §5.12)
@@ -92,7 +93,7 @@ class PairingConsole:
             )
         is_recovery = held_seconds >= RECOVERY_SECONDS
         if is_recovery and service.role_for(None) != OWNER:
-            service.close_window()  # it would give another role
+            service.close_window(reason=CloseReason.REPLACED)  # it would give another role
         await service.open(
             role=OWNER if is_recovery else None,
             clears_backoff=held_seconds >= CLEARING_SECONDS,

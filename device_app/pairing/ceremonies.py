@@ -16,7 +16,7 @@ from iam.model import User
 from peer.identity import Fingerprint
 from peer.limits import Limits
 from peer.net.remote import PeerIdentity
-from peer.pairing.ceremony import Ceremony, Fields, Stage, StartForm
+from peer.pairing.ceremony import Ceremony, EndReason, Fields, Stage, StartForm
 from peer.pairing.errors import NotOpen
 from peer.pairing.names import check_name
 from peer.pairing.window import Window
@@ -96,7 +96,7 @@ class Ceremonies:
         except StoreWriteFailed:
             if ceremony is not None:
                 with self._driver.step() as window:
-                    window.abort(ceremony.id, self._driver.now, reason="store")
+                    window.abort(ceremony.id, self._driver.now, reason=EndReason.STORE)
             raise
         if ceremony.stage is Stage.ASKING:
             self._events.publish(PairingEvent(PairingEventKind.PENDING, ceremony))

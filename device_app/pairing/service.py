@@ -36,6 +36,7 @@ from peer.limits import Limits
 from peer.pairing.budget import AttemptBudget
 from peer.pairing.sides import OfferedMethod
 from peer.pairing.window import Window
+from peer.pairing.window_timer import CloseReason
 
 _log = logging.getLogger("handfast.pairing")
 _CEREMONY_ID_BYTES = 9
@@ -198,9 +199,11 @@ class PairingService:
         if self.trouble != before:
             _log.error("%s. %s", self.trouble, error.advice)
 
-    def close_window(self, *, actor: Subject | None = None) -> bool:
+    def close_window(
+        self, *, actor: Subject | None = None, reason: CloseReason = CloseReason.CONSOLE
+    ) -> bool:
         """Close the window and refuse the ceremony in it. Return False if it was closed."""
-        return self._close(self._audit.actor_name(actor))
+        return self._close(self._audit.actor_name(actor), reason)
 
     def review(self) -> None:
         """Close the window if its opener may not open it any more."""
@@ -234,7 +237,7 @@ class PairingService:
             role = before.role
         acting = request.opener.subject if request.opener is not None else None
         self._audit.spend_window(acting)
-        self._close(self._audit.actor_name(acting))
+        self._close(self._audit.actor_name(acting), CloseReason.REPLACED)
         self._has_default_role = role is None and self._terms.role is None
         window = self._factory.create(
             self._driver.now,
@@ -245,11 +248,11 @@ class PairingService:
         )
         self._driver.replace(window)
 
-    def _close(self, actor: str) -> bool:
+    def _close(self, actor: str, reason: CloseReason = CloseReason.CONSOLE) -> bool:
         if not self.is_open:
             return False
         with self._driver.step(actor=actor) as window:
-            window.close(self._driver.now)
+            window.close(self._driver.now, reason)
         return True
 
     def _budget_for(self, opener: Opener | None) -> AttemptBudget:

@@ -23,6 +23,7 @@ from peer.pairing.events import Event, EventKind
 from peer.pairing.methods import Method
 from peer.pairing.window import Window
 from peer.pairing.window_timer import CloseReason
+from peer.terminal.reasons import reason_in_words
 
 _log = logging.getLogger("handfast.pairing")
 
@@ -140,7 +141,7 @@ class WindowDriver:
             if event.kind is EventKind.WINDOW_CLOSED:
                 reason = str(event.fields.get("reason", ""))
                 if reason in {CloseReason.OVERLAP, CloseReason.FAILURES}:
-                    _log.warning("the pairing window has closed: %s", reason)
+                    _log.warning("the pairing window has closed: %s", reason_in_words(reason))
                 self._methods.renew(wanted=False)
                 self._events.publish(PairingEvent(PairingEventKind.CLOSED, reason=reason))
 

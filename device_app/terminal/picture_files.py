@@ -1,9 +1,11 @@
 """New picture files for labels and invites, readable by their owner alone."""
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from device_app.terminal import output
 from peer.errors import UsageError
 from peer.terminal import qr
 
@@ -43,11 +45,20 @@ def require_new(path: Path) -> None:
 def write(path: Path, picture: bytes) -> None:
     """Write a new file with mode 0600, since the picture contains a secret.
 
+    Warn if other users can read the file because its file system stores no permissions (FAT).
     Raises `UsageError` if the file exists or cannot be written.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             file.write(picture)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", advice=_ADVICE) from error
+    if mode & 0o077:
+        what = "change it" if mode & 0o022 else "read it"
+        output.warning(
+            f"{path} contains a secret, and its file system stores no permissions, so other users "
+            f"could {what} (mode {mode:04o}). Move it to a folder of your own, or delete it after "
+            "printing."
+        )

@@ -7,24 +7,29 @@ from typing import Final, assert_never
 from device_app.console.views import CeremonyView, LabelState, WindowView
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS
+from peer.pairing.ceremony import EndReason
 from peer.pairing.methods import Method
 from peer.pairing.sas import grouped
 from peer.pairing.window_timer import CloseReason
 from peer.terminal.durations import format_duration
 from peer.terminal.layout import allows_colour, fingerprint_lines
+from peer.terminal.reasons import reason_in_words
 
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 _REASONS: Final[Mapping[str, str]] = {
-    "refused": "it was refused here",
-    "client": "its user declined or cancelled",
-    "session-ended": "it disconnected",
-    "too-late": "it was not accepted in time",
-    "window-closed": "the window's time was up",
-    "closed": "the window was closed",
-    "restarted": "it started again",
-    "overlap": "another client tried to pair at the same time",
+    EndReason.REFUSED: "it was refused here",
+    EndReason.CLIENT: "its user declined or cancelled",
+    EndReason.SESSION_ENDED: "it disconnected",
+    EndReason.TOO_LATE: "it was not accepted in time",
+    EndReason.WINDOW_CLOSED: "the window's time was up",
+    EndReason.CLOSED: "the window was closed",
+    EndReason.RESTARTED: "it started again",
+    EndReason.OVERLAP: "another client tried to pair at the same time",
+    EndReason.STORE: "the attempt could not be stored here",
 }
+_LAST_REASONS: Final = {EndReason.OVERLAP, EndReason.CLOSED, EndReason.WINDOW_CLOSED}
+"""Those with which the window closes as well."""
 _CLOSE_REASONS: Final[Mapping[str, Sequence[str]]] = {
     CloseReason.TIME: ("The window closed because its time was up. No client was paired.",),
     CloseReason.FAILURES: (
@@ -36,6 +41,9 @@ _CLOSE_REASONS: Final[Mapping[str, Sequence[str]]] = {
         "Find out whose the other client is. To try again: handfast-device open",
     ),
     CloseReason.CONSOLE: ("The window was closed. No client was paired.",),
+    CloseReason.REPLACED: (
+        "Another window replaces this one, with other methods or for another role.",
+    ),
 }
 
 
@@ -117,13 +125,13 @@ def failed_lines(ceremony: CeremonyView, *, failures: int) -> list[str]:
         failures: failed attempts of this window, with this one.
     """
     reason = ceremony.get("reason", "")
-    if reason == "mismatch":
+    if reason == EndReason.MISMATCH:
         why = _mismatch(ceremony["method"])
     else:
-        why = _REASONS.get(reason) or f"it could not be stored here ({reason})"
+        why = _REASONS.get(reason) or f"it could not be stored here: {reason_in_words(reason)}"
     found = [f"{ceremony['name']!r} was not paired: {why}."]
     left = DEFAULT_LIMITS.window_failures - failures
-    if left <= 0 or reason in {"overlap", "closed", "window-closed"}:
+    if left <= 0 or reason in _LAST_REASONS:
         return found
     return [*found, "1 attempt is left." if left == 1 else f"{left} attempts are left."]
 

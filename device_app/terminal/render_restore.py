@@ -1,6 +1,7 @@
 """The changes by a copy of the store, as `restore` prints them."""
 
 from device_app.console.answers import EntryView, RestoreAnswer
+from peer.digit_groups import in_groups
 from peer.terminal.text import on_one_line
 
 
@@ -23,7 +24,7 @@ def _entry(entry: EntryView) -> str:
             was = f", now {on_one_line(entry['was'])}" if "was" in entry else ""
             return f"user {on_one_line(entry['name'])}: {on_one_line(entry['role'])}{was}"
         case "key":
-            return f"key {entry['fingerprint']} of {on_one_line(entry['user'])}"
+            return f"key {in_groups(entry['fingerprint'])} of {on_one_line(entry['user'])}"
         case "invite":
             return (
                 f"invite {entry['id'][:8]} for {on_one_line(entry['name'])}: "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from device_app.access.bodies import KeyView, UserView
 from device_app.access.invitations import CreatedInviteView, InviteView
+from peer.digit_groups import in_groups
 from peer.terminal.durations import format_duration, format_time, format_time_from
 from peer.terminal.layout import counted, table
 
@@ -25,7 +26,7 @@ def _key(key: KeyView) -> str:
     name = f" {key['name']!r}" if key["name"] else ""
     unverified = "" if key["verified"] else ", *unverified*"
     seen = f", last seen {format_time(key['last_seen'])}" if "last_seen" in key else ""
-    return f"{key['fingerprint']}{name} ({key['method'] or 'unknown'}{unverified}{seen})"
+    return f"{in_groups(key['fingerprint'])}{name} ({key['method'] or 'unknown'}{unverified}{seen})"
 
 
 def users_lines(users: Sequence[UserView], now: float) -> list[str]:
@@ -63,7 +64,7 @@ def invite_lines(invite: CreatedInviteView, now: float) -> list[str]:
     if "not_after" in invite:
         found.append(f"The user's access ends {format_time_from(invite['not_after'], now)}.")
     if "key" in invite:
-        found.append(f"Only the key {invite['key']} can use it.")
+        found.append(f"Only the key {in_groups(invite['key'])} can use it.")
     return [
         *found,
         "Send it over a private channel: anyone who obtains it can use it.",

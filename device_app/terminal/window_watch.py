@@ -151,6 +151,8 @@ class WindowWatch:
         else:
             for line in closed_lines(closed):
                 output.message(line)
+            if closed == CloseReason.REPLACED:
+                output.message("It is open now. To follow it: handfast-device open")
         if paired is not None:
             return ExitCode.DONE
         if self._last_reason in {"refused", "overlap"}:

@@ -4,8 +4,10 @@ Wireshark and other tools read the file. A reader of the file can read the traff
 requests and secrets of pairings included, so it is private, and its use is logged as a warning.
 """
 
+import errno
 import logging
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -31,6 +33,10 @@ def start(environ: Mapping[str, str]) -> bool:
     try:
         file = open_own(Path(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.fchmod(file, _PRIVATE)
+        if stat.S_IMODE(os.fstat(file).st_mode) & ~_PRIVATE:
+            os.close(file)
+            why = "its file system stores no permissions, so other users could read it"
+            raise PermissionError(errno.EPERM, why, name)
     except OSError as error:
         _log.warning(
             "%s is set, but the keys of sessions are not logged: cannot write %s: %s",

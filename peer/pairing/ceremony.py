@@ -27,6 +27,22 @@ Fields = Mapping[str, object]
 
 
 @unique
+class EndReason(StrEnum):
+    """How a ceremony ended. One that could not be stored ends with the reason of the store."""
+
+    MISMATCH = "mismatch"
+    REFUSED = "refused"
+    CLIENT = "client"
+    SESSION_ENDED = "session-ended"
+    TOO_LATE = "too-late"
+    RESTARTED = "restarted"
+    OVERLAP = "overlap"
+    WINDOW_CLOSED = "window-closed"  # its time was up
+    CLOSED = "closed"
+    STORE = "store"  # the attempt could not be counted durably
+
+
+@unique
 class State(StrEnum):
     """The state that GET `/pair/{id}` returns (protocol §5)."""
 
@@ -138,7 +154,7 @@ class Ceremony:
         started: when it started, and
         deadline: when its stage must be over, in monotonic seconds.
         number: what both users compare; empty unless it is a number.
-        reason: how it ended, as one word.
+        reason: how it ended: an `EndReason`, or the slug of an error.
         user: the name under which the device stored the client.
         answer: the method's fields of the answer to the client's last message.
         device_tag: the device's tag; empty until REGISTERED.

@@ -25,7 +25,15 @@ from types import MappingProxyType
 
 from peer.identity import Fingerprint
 from peer.pairing.binding import Channel, receipt
-from peer.pairing.ceremony import Act, Ceremony, Fields, Stage, StartForm, first_stage
+from peer.pairing.ceremony import (
+    Act,
+    Ceremony,
+    EndReason,
+    Fields,
+    Stage,
+    StartForm,
+    first_stage,
+)
 from peer.pairing.errors import OPEN_THE_WINDOW, Busy, Mismatch, TooMany
 from peer.pairing.names import check_name
 from peer.pairing.sides import DeviceSide, OfferedMethod, Terms
@@ -114,7 +122,7 @@ class Window(WindowLifecycle):
         self.budget = self.budget.debit(now)
         self._ceremonies.add(ceremony, side)
         if mismatch is not None:
-            self._fail(now, ceremony, Act.MISMATCH, "mismatch")
+            self._fail(now, ceremony, Act.MISMATCH, EndReason.MISMATCH)
             raise mismatch
         return ceremony
 
@@ -128,7 +136,7 @@ class Window(WindowLifecycle):
         live = self._ceremonies.live
         if live is None or live.fingerprint != fingerprint or live.is_committing:
             return
-        self._fail(now, live, Act.LATE, "restarted")
+        self._fail(now, live, Act.LATE, EndReason.RESTARTED)
         if not self._timer.is_open:
             raise TooMany("too many failed pairings: the window has closed", advice=OPEN_THE_WINDOW)
 
@@ -164,7 +172,7 @@ class Window(WindowLifecycle):
         self._advance(now)
         ceremony = self._ceremonies.require_live(ceremony_id)
         if not accept:
-            return self._fail(now, ceremony, Act.REFUSE, "refused")
+            return self._fail(now, ceremony, Act.REFUSE, EndReason.REFUSED)
         is_plain = ceremony.form is StartForm.PLAIN
         accepted = ceremony.after(Act.ACCEPT_PLAIN if is_plain else Act.ACCEPT)
         # The client's user has been asked since the start; its program gets one step at least.
@@ -215,7 +223,12 @@ class Window(WindowLifecycle):
         return done
 
     def abort(
-        self, ceremony_id: str, now: float, *, session_id: int | None = None, reason: str = "client"
+        self,
+        ceremony_id: str,
+        now: float,
+        *,
+        session_id: int | None = None,
+        reason: str = EndReason.CLIENT,
     ) -> Ceremony:
         """End a ceremony: its client gives up (with `session_id`), or the device cannot store it.
 
@@ -237,7 +250,7 @@ class Window(WindowLifecycle):
         self._advance(now)
         live = self._ceremonies.live
         if live is not None and live.session_id == session_id and not live.is_committing:
-            self._fail(now, live, Act.ABORT, "session-ended")
+            self._fail(now, live, Act.ABORT, EndReason.SESSION_ENDED)
             self.notified(live.id)  # no client is left to learn it
 
     def _seconds_for(self, stage: Stage) -> float:
@@ -251,7 +264,7 @@ class Window(WindowLifecycle):
         try:
             yield
         except Mismatch:
-            self._fail(now, ceremony, Act.MISMATCH, "mismatch")
+            self._fail(now, ceremony, Act.MISMATCH, EndReason.MISMATCH)
             raise
 
 

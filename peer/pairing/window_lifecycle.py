@@ -10,7 +10,7 @@ from peer.errors import UsageError
 from peer.identity import Fingerprint
 from peer.limits import DEFAULT_LIMITS, Limits
 from peer.pairing.budget import AttemptBudget
-from peer.pairing.ceremony import Act, Ceremony, OverlapRule
+from peer.pairing.ceremony import Act, Ceremony, EndReason, OverlapRule
 from peer.pairing.ceremony_table import CeremonyTable
 from peer.pairing.errors import OPEN_THE_WINDOW, Busy, NotOpen, Overlap
 from peer.pairing.events import Event, EventKind, EventList
@@ -170,15 +170,18 @@ class WindowLifecycle:
         self._require_open()
         self._timer.extend(now, seconds)
 
-    def close(self, now: float) -> None:
-        """Close the window by hand. The live ceremony is refused, unless it is being stored."""
+    def close(self, now: float, reason: CloseReason = CloseReason.CONSOLE) -> None:
+        """Close the window by hand, or because another one replaces it.
+
+        The live ceremony is refused, unless it is being stored.
+        """
         self._advance(now)
         if not self._timer.is_open:
             return
         live = self._ceremonies.live
         if live is not None and not live.is_committing:
-            self._ceremonies.fail(live, Act.REFUSE, "closed")
-        self._close(now, CloseReason.CONSOLE)
+            self._ceremonies.fail(live, Act.REFUSE, EndReason.CLOSED)
+        self._close(now, reason)
 
     def expire(self, now: float) -> list[Ceremony]:
         """End what is late, and return the ceremonies that have ended since the last call."""
@@ -224,7 +227,7 @@ class WindowLifecycle:
                 if first is None or first == fingerprint:
                     return
                 if live is not None:
-                    self._ceremonies.fail(live, Act.OVERLAP, "overlap")
+                    self._ceremonies.fail(live, Act.OVERLAP, EndReason.OVERLAP)
                 self._events.add(EventKind.OVERLAP, fingerprint=first.hex, other=fingerprint.hex)
                 self._close(now, CloseReason.OVERLAP)
                 raise Overlap(
@@ -249,9 +252,9 @@ class WindowLifecycle:
             return
         closes_at = self._timer.closes_at
         if now >= closes_at and closes_at <= live.deadline:
-            self._ceremonies.fail(live, Act.LATE, "window-closed")
+            self._ceremonies.fail(live, Act.LATE, EndReason.WINDOW_CLOSED)
         elif now >= live.deadline:
-            self._fail(live.deadline, live, Act.LATE, "too-late")
+            self._fail(live.deadline, live, Act.LATE, EndReason.TOO_LATE)
 
     def _fail(self, now: float, ceremony: Ceremony, act: Act, reason: str) -> Ceremony:
         """End a ceremony with a failure, and close the window after too many of them."""
@@ -266,5 +269,6 @@ class WindowLifecycle:
         )
         self._timer.close(now, reason)
         is_waited_for = self._ceremonies.unnotified is not None or self._ceremonies.live is not None
-        if reason in {CloseReason.TIME, CloseReason.CONSOLE} and not is_waited_for:
+        by_hand = {CloseReason.CONSOLE, CloseReason.REPLACED}
+        if reason in {CloseReason.TIME, *by_hand} and not is_waited_for:
             self._timer.end_linger()

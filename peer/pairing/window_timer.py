@@ -1,6 +1,6 @@
 """The time of a pairing window, and of its port after it has closed (protocol §4).
 
-    OPEN ──time, success, failures, overlap, console──▶ LINGERING ──notified or 10 s──▶ CLOSED
+    OPEN ──any `CloseReason`──▶ LINGERING ──notified or 10 s──▶ CLOSED
 
 All times are monotonic seconds, so a wall clock that jumps changes nothing. Opening an open window
 again extends it to the later of the two deadlines; the times never add up.
@@ -30,6 +30,7 @@ class CloseReason(StrEnum):
     OVERLAP = "overlap"
     TIME = "time"
     CONSOLE = "console"
+    REPLACED = "replaced"  # by a window with other methods or another role
 
 
 class WindowTimer:

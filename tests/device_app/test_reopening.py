@@ -9,8 +9,11 @@ import pytest
 from device_app.console.control_client import call
 from device_app.errors import AppError
 from device_app.pairing import labels
+from device_app.pairing.events import PairingEventKind
 from device_app.pairing.hardware import Hardware
+from device_app.terminal.render_pairing import closed_lines
 from peer.errors import UsageError
+from peer.pairing.window_timer import CloseReason
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -87,3 +90,20 @@ async def test_press_is_refused_on_a_board_without_a_button(device: Device) -> N
     with pytest.raises(AppError, match="no button"):
         await call(device.app.paths.socket, "press", {"held": 12})
     assert not device.app.pairing.is_open
+
+
+async def test_a_window_that_is_replaced_is_not_reported_as_closed(kit: Kit) -> None:
+    """The button adds a method, and a long press another role: each takes a new window."""
+    device = await kit.device(hardware=Hardware(button=True))
+    reasons: list[str] = []
+    device.app.pairing.events.subscribe(
+        lambda event: (
+            reasons.append(event.reason) if event.kind is PairingEventKind.CLOSED else None
+        )
+    )
+    await device.open(role="user")
+    for held in (0.3, 12):
+        await call(device.app.paths.socket, "press", {"held": held})
+        assert device.app.pairing.is_open
+    assert reasons == [CloseReason.REPLACED] * 2
+    assert "was closed" not in " ".join(closed_lines(CloseReason.REPLACED))

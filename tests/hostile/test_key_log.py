@@ -132,3 +132,16 @@ def test_a_log_that_cannot_be_trusted_is_not_written(
     assert dtls_key_log.sink() is None
     assert "not logged" in caplog.text
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_no_keys_are_logged_to_a_file_that_other_users_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some mounts of FAT accept a change of the mode and ignore it."""
+    monkeypatch.setattr(os, "fchmod", lambda _file, _mode: None)
+    path = tmp_path / "keys"
+    path.touch(0o644)
+    path.chmod(0o644)
+    assert not key_log.start({"SSLKEYLOGFILE": str(path)})
+    assert "other users could read it" in caplog.text
+    assert not dtls_key_log.sink()

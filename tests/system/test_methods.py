@@ -73,7 +73,9 @@ def test_a_user_types_the_code_that_the_device_shows(stage: Stage) -> None:
     device, anna = unpaired_device(stage), stage.client("anna")
     device_terminal, at = open_on_terminal(device)
     client_terminal = anna.start("pair", at, "--name", "anna", terminal=True)
-    client_terminal.until("Code shown by the device", on="screen")
+    shown = client_terminal.until("Code shown by the device", on="screen")
+    device_id = device.json("fingerprint")["id"]
+    assert f"Device found: kitchen ({device_id}) at {at}" in shown
     client_terminal.type(
         last_match(CODE, device_terminal.until("(valid for one attempt)", on="screen")).replace(
             "-", " "
