@@ -38,6 +38,7 @@ from peer.limits import Limits
 from peer.net.admission import SessionPriority
 from peer.net.problem import ProblemError
 from peer.net.remote import PeerIdentity, peer_of
+from peer.net.request_options import method_name
 
 _log = logging.getLogger("handfast.guard")
 _PAIR_ADVICE: Final = (
@@ -210,7 +211,7 @@ class Guard:
             return self._refusal(subject, request, next(iter(rule.actions.values()), ""))
         return ProblemError(
             "method-not-allowed",
-            f"this resource has no {request.code}",
+            f"this resource has no {method_name(request)}",
             f"It has: {', '.join(sorted(rule.actions))}.",
         )
 

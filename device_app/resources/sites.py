@@ -119,7 +119,11 @@ def pairing_site(
 ) -> GuardedSite:
     """Return the tree of the pairing port; `limits` are those of that port."""
     local = LocalOnly(audit)
-    site = GuardedSite(authorise=local.authorise, limits=limits)
+    site = GuardedSite(
+        authorise=local.authorise,
+        limits=limits,
+        advice="The only resources of the pairing port are `/pair` and those below it.",
+    )
     resource = pair.Pair(service, local, device=name, regular_port=regular_port)
     site.add(pair.PATH, resource, takes_rest=True)
     return site

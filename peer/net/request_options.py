@@ -12,7 +12,7 @@ from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.optiontypes import OptionType
 
-from peer.net.aiocoap_seam.blocks import SAFE, Build
+from peer.net.aiocoap_seam.blocks import SAFE, WITHOUT_BODY, Build
 from peer.net.aiocoap_seam.parsing import InvalidOption
 from peer.net.preconditions import PRECONDITIONS
 from peer.net.problem import ProblemError
@@ -40,7 +40,6 @@ _REPEATABLE = frozenset(
         OptionNumber.REQUEST_TAG,
     }
 )
-_WITHOUT_BODY = frozenset({Code.GET, Code.DELETE})
 
 
 def check_options(request: aiocoap.Message, handled: Collection[int] = ()) -> None:
@@ -73,6 +72,12 @@ def check_options(request: aiocoap.Message, handled: Collection[int] = ()) -> No
             raise _bad_option(number, "is not supported")
 
 
+def method_name(request: aiocoap.Message) -> str:
+    """Return the name of a request's method, or its number if it has no name."""
+    code = request.code
+    return str(code) if code in Code.__members__.values() else str(code.dotted)
+
+
 def check_path(path: Collection[str]) -> None:
     """Refuse a path with a segment `.` or `..` (RFC 7252 §5.10.1): 4.00."""
     if not {".", ".."}.isdisjoint(path):
@@ -81,8 +86,8 @@ def check_path(path: Collection[str]) -> None:
 
 def check_handled(request: aiocoap.Message, handled: Collection[int]) -> None:
     """Refuse a critical option that the method or the resource does not handle (4.02)."""
-    if request.opt.block1 is not None and request.code in _WITHOUT_BODY:
-        raise _bad_option(OptionNumber.BLOCK1, f"has no meaning with {request.code}")
+    if request.opt.block1 is not None and request.code in WITHOUT_BODY:
+        raise _bad_option(OptionNumber.BLOCK1, f"has no meaning with {method_name(request)}")
     for option in request.opt.option_list():
         number = option.number
         if number.is_critical() and number not in UNDERSTOOD and number not in handled:

@@ -38,7 +38,13 @@ from peer.net.preconditions import (
 )
 from peer.net.problem import ProblemError
 from peer.net.remote import CoapsRemote
-from peer.net.request_options import acceptable, check_handled, check_options, check_path
+from peer.net.request_options import (
+    acceptable,
+    check_handled,
+    check_options,
+    check_path,
+    method_name,
+)
 
 Path = tuple[str, ...]
 Authorise = Callable[[aiocoap.Message, Path, interfaces.Resource | None], None]
@@ -61,12 +67,19 @@ class GuardedSite(interfaces.ObservableResource):
             path without a trailing slash, and the resource at the path, or None.
         limits: the limits of the server.
         body_bytes: the longest body of a request; by default `Limits.request_body_bytes`.
+        advice: where the resources are listed, for the sender of a request that fits none.
     """
 
     def __init__(
-        self, *, authorise: Authorise, limits: Limits, body_bytes: BodyBytes | None = None
+        self,
+        *,
+        authorise: Authorise,
+        limits: Limits,
+        body_bytes: BodyBytes | None = None,
+        advice: str = "`/.well-known/core` lists the resources.",
     ) -> None:
         self._authorise = authorise
+        self._advice = advice
         self._body_bytes = body_bytes or (lambda _request: limits.request_body_bytes)
         self._resources: dict[Path, interfaces.Resource] = {}
         self._handled: dict[Path, frozenset[int]] = {}
@@ -147,7 +160,7 @@ class GuardedSite(interfaces.ObservableResource):
             raise ProblemError(
                 "not-found",
                 "there is no such resource",
-                "`/.well-known/core` lists the resources.",
+                self._advice,
             )
         check_handled(request, self._handled[at])
         pipe.request = request.copy(uri_path=path[len(at) :])
@@ -162,8 +175,8 @@ class GuardedSite(interfaces.ObservableResource):
         except coap_error.UnallowedMethod as error:
             raise ProblemError(
                 "method-not-allowed",
-                f"this resource has no {request.code}",
-                "`/.well-known/core` lists the resources; most are read with GET.",
+                f"this resource has no {method_name(request)}",
+                f"{self._advice} Most are read with GET.",
             ) from error
         except IncompleteException as error:
             raise ProblemError(

@@ -10,11 +10,13 @@ from aiocoap.numbers.types import Type
 
 from device_app.errors import ModuleError
 from peer.net.address import Address
+from peer.net.problem import error_of
 from tests.kit.device import Caller, Device, Kit
 from tests.kit.encoded import CON, IF_MATCH, PUT, encoded, sent_as
 from tests.kit.lamps import policy
 from tests.kit.raw_client import RawClient
 from tests.kit.serve import HOST
+from tests.peer.net.unusual_combinations import COMBINATIONS
 from tests.peer.net.unusual_messages import ROWS
 
 MODULE = """
@@ -104,7 +106,7 @@ async def test_each_unusual_message_gets_one_reaction_from_a_device(
     caller = kit.known(board, "olga", "owner") if who == "an owner" else kit.caller(board)
     raw = await raw_client(board, caller, pairing=pairing)
     unanswered, failed = set(), {}
-    for number, (name, row) in enumerate(ROWS.items()):
+    for number, (name, row) in enumerate((ROWS | COMBINATIONS).items()):
         kind = min(row.reactions)
         raw.send(sent_as(row.message, kind, number))
         await raw.handled()
@@ -231,3 +233,27 @@ async def test_a_resource_that_no_request_could_use_prevents_the_start(
     )
     with pytest.raises(ModuleError, match=why):
         await kit.device(modules=("my_odd_resources",))
+
+
+async def test_a_refusal_names_the_method_and_where_the_resources_are_listed(
+    kit: Kit, board: Device
+) -> None:
+    """A method without a name has its number. The pairing port has no `/.well-known/core`."""
+    owner = kit.known(board, "olga", "owner")
+    await board.open()
+    for caller, pairing, where in (
+        (owner, False, "/.well-known/core"),
+        (kit.caller(board), True, "/pair"),
+    ):
+        raw = await raw_client(board, caller, pairing=pairing)
+        for number, (code, path, what) in enumerate(
+            ((31, "pair" if pairing else "plain", "0.31"), (1, "nowhere", "no such resource"))
+        ):
+            raw.received.clear()
+            raw.send(sent_as(encoded(code, path=path), CON, number))
+            error = error_of((await raw.until(1))[0])
+            assert error is not None
+            assert what in str(error)
+            if number:
+                assert where in error.advice
+        await raw.close()

@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 #: Methods that change nothing: an answer can be rendered again (RFC 7252 §5.1, RFC 8132 §2).
 SAFE = frozenset({Code.GET, Code.FETCH})
+#: Methods whose request has no body (RFC 7252 §5.8): Block1 and Size1 have no meaning there.
+WITHOUT_BODY = frozenset({Code.GET, Code.DELETE})
 _SZX_RESERVED = 7  # RFC 7959 §2.2; it has a meaning only with CoAP over TCP
 
 Build = Callable[[], Coroutine[object, object, aiocoap.Message]]
@@ -58,7 +60,7 @@ class RequestBodies(Block1Spool):
         """
         block = request.opt.block1
         start = block.start if block is not None else 0
-        announced = request.opt.size1 or 0
+        announced = (request.opt.size1 or 0) if request.code not in WITHOUT_BODY else 0
         if max(start + len(request.payload), announced) > most_bytes:
             raise ProblemError(
                 "too-large",

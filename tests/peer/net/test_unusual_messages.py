@@ -34,6 +34,7 @@ from tests.kit.encoded import (
 from tests.kit.internals import messages_of, site_of
 from tests.kit.raw_client import RawClient
 from tests.kit.waiting import TIMEOUT_SECONDS
+from tests.peer.net.unusual_combinations import COMBINATIONS
 from tests.peer.net.unusual_messages import BIG, MOST_BODY, NOTHING, RESET, ROWS, SLOT, Row
 
 _CRITICAL = 65_001
@@ -96,27 +97,46 @@ def seen(answer: aiocoap.Message | None) -> str:
 async def test_each_unusual_message_gets_its_reaction(
     serve: Any, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    row = ROWS[name]
-    served = await serve(limits=Limits(request_body_bytes=MOST_BODY))
+    await check_reactions(await unusual_server(serve), name, ROWS[name])
+    assert not caplog.records, "something was logged with a traceback"
+
+
+async def test_each_unusual_combination_gets_its_reaction(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = await unusual_server(serve)
+    for name, row in COMBINATIONS.items():
+        await check_reactions(served, name, row)
+    assert not caplog.records, "something was logged with a traceback"
+
+
+async def unusual_server(serve: Any) -> Any:
+    """Start a server with the resources of the tables, and with time for many sessions."""
+    served = await serve(limits=Limits(request_body_bytes=MOST_BODY, handshake_burst=1000))
     site = site_of(served.server)
     site.remove(("echo",))
     site.add(("echo",), Echo())
     site.add(("big",), Big())
     site.add(("slot",), Slot(), options=PRECONDITIONS)
+    return served
+
+
+async def check_reactions(served: Any, name: str, row: Row) -> None:
+    """Send the message of a row as each of its types, on a session of its own."""
     for kind in row.reactions:
         raw = await RawClient.connect(served.address)
         answer = await reaction_to(raw, row, kind)
-        assert seen(answer) == row.reactions[kind], KINDS[kind]
+        context = (name, KINDS[kind])
+        assert seen(answer) == row.reactions[kind], context
         if answer is not None and kind in (CON, ACK):
-            assert answer.mid == 0x100 * (kind + 1)
+            assert answer.mid == 0x100 * (kind + 1), context
         for number, value in row.has.items():
             assert answer is not None
             found = [one.encode() for one in answer.opt.get_option(OptionNumber(number))]
-            assert found, (KINDS[kind], number)
-            assert value in (None, found[0]), (KINDS[kind], number)
-        assert raw.is_open
+            assert found, (*context, number)
+            assert value in (None, found[0]), (*context, number)
+        assert raw.is_open, context
         await raw.close()
-    assert not caplog.records, "something was logged with a traceback"
 
 
 # -- sequences -------------------------------------------------------------------------------------
