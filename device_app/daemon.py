@@ -54,7 +54,7 @@ def protect(paths: Paths) -> None:
             raise OSError(ctypes.get_errno(), "prctl")
     except OSError as error:
         raise AppError(
-            f"the daemon cannot run as the owner of {paths.state}: {error}",
+            f"the daemon cannot run as the owner of {paths.state}: {error.strerror or error}",
             advice="Start it as that user, with a Python that this user can read.",
         ) from error
 

@@ -45,13 +45,18 @@ class DropIns:
         """Look at a folder; opens no file.
 
         Raises:
-            ConfigError: the folder cannot be read. To ignore its files, which may hold a Deny,
-                would widen rights.
+            ConfigError: the folder cannot be read, or is a link to nothing. To ignore its files,
+                which may hold a Deny, would widen rights.
         """
         try:
             named = sorted(path for path in folder.iterdir() if path.suffix.lower() == _SUFFIX)
-        except FileNotFoundError:
-            return cls(folder)
+        except FileNotFoundError as error:
+            if not folder.is_symlink():
+                return cls(folder)
+            raise ConfigError(
+                f"{folder}: cannot be read: it is a link to nothing",
+                advice="Create the folder that it names, or remove the link.",
+            ) from error
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from error
         reasons = {path: _why_not_read(path) for path in named}

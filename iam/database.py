@@ -64,10 +64,16 @@ def is_disk_fault(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DISK_FAULTS
 
 
+def reason(error: Exception) -> str:
+    """Return why the disk or the folder failed, without the number of the error and the path."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def raise_disk_fault(path: Path, error: Exception) -> NoReturn:
     """Raise StoreError for a fault of the disk or the folder."""
+    named = error.filename if isinstance(error, OSError) else None
     raise StoreError(
-        f"{path} cannot be opened: {error}",
+        f"{named or path} cannot be opened: {reason(error)}",
         advice="Check for a full or read-only disk, and the permissions of the folder.",
     ) from error
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from iam import schema
 from iam.audit import AuditTrail
-from iam.database import DISK_ERRORS
+from iam.database import DISK_ERRORS, reason
 from iam.errors import StoreError
 from iam.last_seen import LastSeen
 from iam.mark import Mark, Marked
@@ -105,7 +105,7 @@ class MarkWriter:
         try:
             yield
         except _TOLERATED as error:
-            self.fault = f"{what}: {error}"
+            self.fault = f"{what}: {reason(error)}"
             _log.error("%s: %s", self._file.path, self.fault)
 
     def _append(self, added: Collection[str], dropped: Collection[str]) -> bool:

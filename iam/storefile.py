@@ -97,7 +97,7 @@ class StoreFile:
             yield
         except database.DISK_ERRORS as error:
             raise StoreWriteFailed(
-                f"the change could not be stored in {self.path}: {error}",
+                f"the change could not be stored in {self.path}: {database.reason(error)}",
                 advice="Check for a full or read-only disk, and try again. Nothing was changed.",
             ) from error
 

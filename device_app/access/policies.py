@@ -102,7 +102,8 @@ class PolicySet:
         digest = sha256()
         for name, text in texts:
             for part in (Path(name).name, text):
-                digest.update(len(part.encode()).to_bytes(8, "big") + part.encode())
+                encoded = part.encode(errors="surrogateescape")  # names of files are bytes
+                digest.update(len(encoded).to_bytes(8, "big") + encoded)
         return cls(
             access,
             tuple(name for name, _ in texts),

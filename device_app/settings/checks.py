@@ -29,7 +29,7 @@ def name(value: object) -> str:
     try:
         return check_name(value)
     except Malformed as error:
-        raise InvalidSetting(f"{error}. {error.advice}") from error
+        raise InvalidSetting(f"is not a valid name: {error}. {error.advice}") from error
 
 
 def port(value: object) -> int:

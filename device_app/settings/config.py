@@ -158,6 +158,11 @@ def _read(path: Path) -> Iterator[tuple[str, TomlNode]]:
         text = read_text(path, CONFIG_FILE_BYTES)
         content = toml_nodes.read(text, file=str(path)).table("the file")
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.is_symlink():
+            raise ConfigError(
+                f"{path}: cannot be read: it is a link to nothing",
+                advice="Create the file that it names, or remove the link to use the defaults.",
+            ) from error
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except Malformed as error:
         raise ConfigError(f"{path}: {error}", advice=error.advice) from error
@@ -183,6 +188,8 @@ def _similar_settings(key: str) -> str:
 
 def _checked(key: str, node: TomlNode) -> object:
     if (check := CHECKS.get(key)) is None:
+        if key in _TABLES:
+            raise _error(str(node), f"{key} has to be a table: write its settings below [{key}]")
         raise ConfigError(
             f"{node}: there is no setting {key!r}",
             advice=_similar_settings(key),

@@ -5,6 +5,7 @@ other users the XDG folders; systemd's `$CONFIGURATION_DIRECTORY`, `$STATE_DIREC
 `$RUNTIME_DIRECTORY` win over both.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +55,12 @@ class Paths:
     def config_files(self) -> list[Path]:
         """All files of the configuration that are there; a later one wins.
 
+        A link to nothing counts as a file: reading it is an error, since its settings are missing.
+
         Raises:
             ConfigError: the folder `device.d` cannot be read.
         """
-        first = [self.config_file] if self.config_file.exists() else []
+        first = [self.config_file] if os.path.lexists(self.config_file) else []
         return [*first, *self.config_drop_ins.files]
 
     @property

@@ -91,7 +91,7 @@ def test_a_later_file_overrides_single_settings(tmp_path: Path) -> None:
         ("[pairing]\nrole = 7\n", 2, "text"),
         ('[resources]\nmodules = "x"\n', 2, "list"),
         ('name = "a b"\n', 1, "a space"),
-        ("network = 7\n", 1, "no setting 'network'"),
+        ("network = 7\n", 1, "has to be a table"),
     ],
 )
 def test_an_error_names_file_and_line(tmp_path: Path, text: str, line: int, words: str) -> None:

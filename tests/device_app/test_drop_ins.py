@@ -23,6 +23,8 @@ from device_app.settings import config
 from device_app.settings.paths import Paths
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.kit.device import Kit
 
 ROLE = '[[role]]\nid = "reader"\nrank = 5\npolicies = []\n'
@@ -212,3 +214,68 @@ def test_a_link_in_the_place_of_a_file_that_the_device_writes_stays(tmp_path: Pa
     assert 'name = "kitchen"' in (repository / "device.toml").read_text()
     assert (home / "policy.d" / "nabto.toml").is_symlink()
     assert (repository / "nabto.toml").exists()
+
+
+@pytest.mark.parametrize("target", ["missing", "device.toml"], ids=["nothing", "itself"])
+def test_settings_behind_a_broken_link_are_an_error_and_not_the_defaults(
+    tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "device.toml").symlink_to(target)
+    paths = Paths(tmp_path, tmp_path, tmp_path)
+    with pytest.raises(ConfigError, match=r"device\.toml: cannot be read: (it is a link to|Too m)"):
+        config.load(paths.config_files)
+
+
+@pytest.mark.parametrize("name", ["policy.d", "device.d"])
+@pytest.mark.parametrize("target", ["missing", "policy.d", "device.toml"])
+def test_a_folder_behind_a_broken_link_is_an_error(tmp_path: Path, name: str, target: str) -> None:
+    """Its files may hold a Deny. A folder that is not there at all is none."""
+    assert DropIns.of(tmp_path / name).files == ()
+    (tmp_path / "device.toml").touch()
+    (tmp_path / name).symlink_to(name if target == "policy.d" else target)
+    with pytest.raises(ConfigError, match=rf"{name}: cannot be read: "):
+        DropIns.of(tmp_path / name)
+
+
+def add_file(folder: Path, name: bytes, text: str) -> None:
+    folder.mkdir(parents=True)
+    Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_text(text)
+
+
+async def test_names_of_files_may_be_any_bytes(kit: Kit) -> None:
+    add_file(kit.home / "policy.d", b"b\xffd.toml", ROLE)
+    add_file(kit.home / "device.d", b"b\xffd.toml", 'name = "attic"\n')
+    device = await kit.device()
+    assert device.app.status()["policy"]["files"]
+    checked = CliRunner().invoke(main, ["--home", str(kit.home), "--json", "policy", "check"])
+    assert checked.exit_code == 0, checked.output
+    assert "reader" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("network = 3", r"network has to be a table: write its settings below \[network\]"),
+        ("name = 1979-05-27", "name is not a valid name: the name is missing or is not text"),
+    ],
+)
+def test_an_error_of_a_setting_is_a_sentence(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "device.toml").write_text(text)
+    with pytest.raises(ConfigError, match=why):
+        config.load([tmp_path / "device.toml"])
+
+
+@pytest.mark.parametrize("name", ["device.db", "device.db.lock"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "fifo"])
+def test_a_store_that_cannot_be_opened_is_named_with_the_reason_alone(
+    tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    home = tmp_path / "home"
+    shell = CliRunner()
+    assert shell.invoke(main, ["--home", str(home), "init"]).exit_code == 0
+    (home / name).unlink()
+    make(home / name)
+    done = shell.invoke(main, ["--home", str(home), "users", "list"])
+    assert done.exit_code == 1
+    assert f"{home / name} cannot be opened: " in done.stderr
+    assert "Errno" not in done.stderr
