@@ -10,6 +10,7 @@ Names, roles, paths and bodies are not normalized here: in these, every characte
 """
 
 import codecs
+import re
 import string
 import unicodedata
 from typing import Final
@@ -29,6 +30,9 @@ INVISIBLE: Final = frozenset(
 )
 """Invisible letters and marks (Default_Ignorable_Code_Point of Unicode) outside category Cf."""
 
+_TERMINAL_CODES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours, a bracketed paste
+_BRACKETS: Final = frozenset({"Ps", "Pe"})
+_PUNCTUATION: Final = frozenset(",;!?|<>\\~_\0\N{IDEOGRAPHIC COMMA}")
 # Dashes; blanks and line breaks; format characters such as U+FEFF and U+200B; quotation marks.
 _DROPPED_CATEGORIES: Final = frozenset({"Pd", "Zs", "Zl", "Zp", "Cf", "Pi", "Pf"})
 _CONTROLS: Final = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\x1a"  # blanks, and the DOS end of a file
@@ -47,10 +51,12 @@ _MISREAD: Final = str.maketrans("OIL", "011")  # letters that Crockford base32 d
 def compact(text: str, *, also: str = "") -> str:
     """Return the symbols of a text in NFKC, with its ASCII letters in upper case.
 
-    Dashes, blanks, line breaks, invisible characters, dots and quotation marks are removed, and
-    the characters of `also`. The case of letters outside ASCII is kept, because a change could turn
-    them into ASCII letters or into two letters.
+    Dashes, blanks, line breaks, invisible characters, punctuation, brackets, quotation marks and
+    the control sequences of terminals are removed, and the characters of `also`. The case of
+    letters outside ASCII is kept, because a change could turn them into ASCII letters or into two
+    letters.
     """
+    text = _TERMINAL_CODES.sub("", text)
     plain = _without(unicodedata.normalize("NFKC", _without(text, also)), also)
     return plain.translate(_UPPER)
 
@@ -88,7 +94,16 @@ def decode_pasted(data: bytes) -> str:
 
 
 def _without(text: str, also: str) -> str:
-    return "".join(one for one in text if not (_is_dropped(one) or one in also))
+    return "".join(one for one in text if not (_is_punctuation(one) or one in also))
+
+
+def _is_punctuation(character: str) -> bool:
+    """Whether no text that `compact` is used for contains the character."""
+    return (
+        character in _PUNCTUATION
+        or unicodedata.category(character) in _BRACKETS
+        or _is_dropped(character)
+    )
 
 
 def _is_dropped(character: str) -> bool:

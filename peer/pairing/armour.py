@@ -3,9 +3,10 @@
     HANDFAST:<kind>*<field>*<field>…<check symbol>
 
 All symbols are QR alphanumerics (ISO/IEC 18004 §7.4.4: 5.5 bits per symbol instead of 8), so the
-text is in upper case. Readers accept lower case, and remove what `peer.pasted` names and the marks
-of a quoted mail. The kind is one digit or letter: `1` is a label, `I` an invite. Fields are
-Crockford base32, which has no I, L, O or U; in a field, readers accept O for 0, and I or L for 1.
+text is in upper case. Readers accept lower case, and remove what `peer.pasted` names and what mail
+and chat programs add: words in front, another paragraph, escapes of HTML, URLs and mail. The kind
+is one digit or letter: `1` is a label, `I` an invite. Fields are Crockford base32, which has no I,
+L, O or U; in a field, readers accept O for 0, and I or L for 1.
 
 The check symbol detects every single wrong symbol and every swap of two neighbours, itself
 included, and 36 of 37 other errors. Like Crockford's, it is a remainder modulo the prime 37, but it
@@ -23,7 +24,9 @@ prefix.
 
 import base64
 import binascii
+import html
 import re
+from collections.abc import Iterator
 
 from peer import pasted
 from peer.errors import Malformed
@@ -43,7 +46,14 @@ _LABEL_SYMBOLS = 89  # device ID, fingerprint, token, two separators, check symb
 _END = 1  # the total of a whole text
 _SHAPE = re.compile(r"HANDFAST:([0-9A-Z])\*(.+)")
 _SOFT_BREAK = re.compile(r"=[ \t]*\r?\n")  # of a quoted-printable mail (RFC 2045 §6.7)
-_QUOTE_MARKS = "<>|\\"  # of quoted mails, of addresses in angle brackets, of Markdown
+_ESCAPED = re.compile(r"[=%](2A|3A)", re.IGNORECASE)  # `*` and `:` in such a mail, or in a URL
+_IS_ESCAPED = re.compile(r"HANDFAST(?::|[=%]3A)[0-9A-Z][=%]2A", re.IGNORECASE)
+_STARS = str.maketrans(
+    dict.fromkeys("\N{ASTERISK OPERATOR}\N{LOW ASTERISK}\N{HEAVY ASTERISK}", "*")
+)
+_EMPTY_LINE = re.compile(r"\r?\n[\s>|]*\r?\n")
+_EMPHASIS = re.compile(r"(\*+)HANDFAST:")
+_INSIDE = re.compile(r"HANDFAST:[0-9A-Z]\*")
 _MISREAD = str.maketrans("OIL", "011")
 
 _RFC4648 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -107,7 +117,32 @@ def _parts_untrusted(text: object) -> tuple[str, tuple[str, ...]]:
         raise _foreign("this is not text")
     if len(text) > MAX_ARMOURED_SYMBOLS:
         raise _foreign("the text is too long")
-    plain = _plain(text)
+    failure: Malformed | None = None
+    for one in _readings(text):
+        try:
+            return _parts(one)
+        except Malformed as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _readings(text: str) -> Iterator[str]:
+    """Yield the symbols of a text, then without what may follow it in a message.
+
+    What follows is another paragraph, or the end of an emphasis (`**`) of Markdown.
+    """
+    whole = _plain(text)
+    yield whole
+    paragraphs = map(_plain, _EMPTY_LINE.split(text))
+    paragraph = next((one for one in paragraphs if one.startswith(_PREFIX)), whole)
+    if paragraph != whole:
+        yield paragraph
+    if emphasis := _EMPHASIS.search(_symbols(text)):
+        yield paragraph.removesuffix(emphasis[1])
+
+
+def _parts(plain: str) -> tuple[str, tuple[str, ...]]:
     if not plain.startswith(_PREFIX):
         raise _foreign("the text is neither a label nor an invite")
     shape = _SHAPE.fullmatch(plain)
@@ -128,8 +163,18 @@ def _parts_untrusted(text: object) -> tuple[str, tuple[str, ...]]:
 
 
 def _plain(text: str) -> str:
-    """Return the symbols, without what a mail or a chat adds: see `pasted.compact`."""
-    return pasted.compact(_SOFT_BREAK.sub("", text), also=_QUOTE_MARKS)
+    """Return the symbols, without what a mail or a chat adds, also before them."""
+    plain = _symbols(text)
+    inside = None if plain.startswith(_PREFIX) else _INSIDE.search(plain)
+    return plain if inside is None else plain[inside.start() :]
+
+
+def _symbols(text: str) -> str:
+    """Return the symbols of the text and of what stands before it."""
+    text = _SOFT_BREAK.sub("", html.unescape(text))
+    if _IS_ESCAPED.search(text):
+        text = _ESCAPED.sub(lambda found: bytes.fromhex(found[1]).decode(), text)
+    return pasted.compact(text.translate(_STARS))
 
 
 def _total(kind: str, symbols: str) -> int:

@@ -186,3 +186,64 @@ def test_no_removed_character_is_left(text: str) -> None:
 )
 def test_an_answer_to_a_question_is_read_in_every_spelling(line: str, answer: bool | None) -> None:
     assert yes_or_no(line) is answer
+
+
+AROUND = {
+    "quoted mail": lambda text: "> " + "\n> ".join(halves(text)),
+    "twice quoted mail": lambda text: "> > " + "\r\n> > ".join(halves(text)),
+    "quoted-printable mail": lambda text: "=\r\n".join(halves(text)).replace("*", "=2A"),
+    "URL": lambda text: text.replace(":", "%3A").replace("*", "%2a"),
+    "HTML": lambda text: f"&lt;{text.replace('*', '&ast;')}&gt;",
+    "code block": lambda text: f"```text\n{text}\n```",
+    "bold": lambda text: f"**{text}**",
+    "italic": lambda text: f"_{text}_",
+    "escaped stars": lambda text: text.replace("*", "\\*"),
+    "another star": lambda text: text.replace("*", "\N{ASTERISK OPERATOR}"),
+    "parentheses": lambda text: f"({text})",
+    "brackets": lambda text: f"[{text}],",
+    "a sentence": lambda text: f"The label: {text}!",
+    "paragraphs": lambda text: f"Here it is:\n\n{text}\n\nBest wishes, Anna",
+    "quoted paragraphs": lambda text: f"> Here it is:\n>\n> {text}\n> \n> Best, Anna",
+    "a chat": lambda text: f"[24/12/2026, 18:00:11] Anna: {text}",
+    "a list": lambda text: f"1. {text}",
+    "a star list": lambda text: f"* {text}",
+    "a prompt": lambda text: f"$ {text}",
+    "an emoji": lambda text: f"\N{WHITE RIGHT POINTING BACKHAND INDEX} {text}",
+    "colours": lambda text: f"\x1b[1;32m{text}\x1b[0m",
+    "a bracketed paste": lambda text: f"\x1b[200~{text}\x1b[201~",
+    "an indented line": lambda text: "\n        ".join(halves(text)),
+    "a continued line": lambda text: "\\\n".join(halves(text)),
+    "right to left": lambda text: f"\u2067\u200f{text}\u200f\u2069",
+    "NUL": lambda text: f"{text}\0",
+}
+
+
+def halves(text: str) -> tuple[str, str]:
+    return text[: len(text) // 2], text[len(text) // 2 :]
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("text", [LABEL.text, INVITE], ids=["label", "invite"])
+def test_a_label_or_an_invite_is_found_in_what_a_program_puts_around_it(
+    text: str, around: Callable[[str], str]
+) -> None:
+    assert is_armoured(around(text))
+    if text == INVITE:
+        assert invite.read_untrusted(around(text)) == invite.read_untrusted(text)
+    else:
+        assert Label.parse_untrusted(around(text)) == LABEL
+
+
+@pytest.mark.parametrize(
+    "around", ["({})", "[{}]", "<{}>", "{},", "{};", "{}!", "_{}_", "\x1b[1m{}\x1b[0m"]
+)
+def test_a_code_and_a_fingerprint_are_read_within_punctuation(around: str) -> None:
+    for text, read, value in READERS:
+        assert read(around.format(text)) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["kitchen", "a handfast: b", "my handfast:2", "xHANDFAST:", "handfast 1*"]
+)
+def test_a_name_is_not_taken_for_a_label_or_an_invite(text: str) -> None:
+    assert not is_armoured(text)
