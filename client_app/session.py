@@ -114,7 +114,7 @@ class DeviceSession:
             return False
         seconds = min(seconds, REQUEST_SECONDS) * _random.uniform(1.0, 1.5)
         _log.warning(
-            "%s has no session left for this key, which other programs use as well; trying again "
+            "%s has no session left for this key, since other programs use it; trying again "
             "in %.0f s",
             self.alias,
             seconds,

@@ -1,11 +1,13 @@
 """Admission of established sessions: which sessions are closed when a new one does not fit.
 
 A session of a lower priority is closed first, and a session is never closed for one of a lower
-priority. A session of the same known key is closed only if it is not in use or its peer does not
-respond: otherwise more programs with one key than sessions would evict each other indefinitely. The
-limits are `sessions`, `session_reserve`, `sessions_per_key` and `unpaired_sessions`.
+priority. Among known keys of one priority, a session is closed only if it is not in use, if its
+peer does not respond, or if its key has at least two sessions more than the newcomer's. Each of
+these ends: otherwise more programs than sessions would evict each other indefinitely. The limits
+are `sessions`, `session_reserve`, `sessions_per_key` and `unpaired_sessions`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 
@@ -72,13 +74,12 @@ class SessionAdmission:
                 return None
             replaced.append(victim)
         elif len(same_key) >= limits.sessions_per_key:
-            unused = same_key
+            victim = same_key[0]
             if priority is not SessionPriority.LOW:
-                unused = [peer for peer in same_key if self._is_unused(sessions[peer], now)]
-            if not unused:
-                self._probe([sessions[peer] for peer in same_key], now)
+                victim = self._unused_victim(same_key, sessions, now)
+            if victim is None:
                 return None
-            replaced.append(unused[0])
+            replaced.append(victim)
         for peer in replaced:
             del priorities[peer]
         reserve = 0 if priority is SessionPriority.HIGH else limits.session_reserve
@@ -90,8 +91,45 @@ class SessionAdmission:
         candidates = [peer for peer, its in priorities.items() if its is lowest]
         if priority is SessionPriority.LOW:
             victim = self._unpaired_victim(newcomer, candidates, sessions, now)
-            return None if victim is None else [*replaced, victim]
-        return [*replaced, candidates[0]]
+        elif lowest < priority:
+            victim = candidates[0]
+        else:
+            victim = self._equal_victim(newcomer, candidates, sessions, now)
+        return None if victim is None else [*replaced, victim]
+
+    def _equal_victim(
+        self,
+        newcomer: Association,
+        candidates: Sequence[PeerAddress],
+        sessions: Mapping[PeerAddress, Association],
+        now: float,
+    ) -> PeerAddress | None:
+        """Return a session of the newcomer's priority to close, by age, or None.
+
+        One of the key with the most sessions may go. Each such eviction makes the numbers of two
+        keys more even, so that they end.
+        """
+        keys = Counter(one.session.peer_fingerprint for one in sessions.values())
+        own = keys[newcomer.session.peer_fingerprint]
+        held = {peer: keys[sessions[peer].session.peer_fingerprint] for peer in candidates}
+        most = max(held.values())
+        unused = self._unused_victim(candidates, sessions, now)
+        if unused is not None or most < own + 2:
+            return unused
+        return next(peer for peer in candidates if held[peer] == most)
+
+    def _unused_victim(
+        self,
+        candidates: Sequence[PeerAddress],
+        sessions: Mapping[PeerAddress, Association],
+        now: float,
+    ) -> PeerAddress | None:
+        """Return the first session that is not in use or dead; None after a ping to the others."""
+        for peer in candidates:
+            if self._is_unused(sessions[peer], now):
+                return peer
+        self._probe([sessions[peer] for peer in candidates], now)
+        return None
 
     def _is_unused(self, one: Association, now: float) -> bool:
         limits = self._limits

@@ -355,8 +355,8 @@ def is_registration(request: aiocoap.Message) -> bool:
 def _too_many_sessions() -> ProblemError:
     return ProblemError(
         "too-many-sessions",
-        "there are too many sessions of your key",
-        "End another program that uses this key, or give this one a key of its own.",
+        "the device has no session left for your key",
+        "End another program that uses the device, or give this one a key of its own.",
         max_age=SESSION_RETRY_SECONDS,
     )
 
