@@ -13,7 +13,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from peer.dtls.context import ServerContext
-from peer.dtls.session import DtlsSession
+from peer.dtls.server_session import ServerSession
 
 _COOKIE_BYTES = 32
 
@@ -63,7 +63,7 @@ class CookieGate:
     def __init__(self, keys: CookieKeys, *, mtu: int) -> None:
         self._keys = keys
         self._mtu = mtu
-        self._listening: tuple[ServerContext, DtlsSession] | None = None
+        self._listening: tuple[ServerContext, ServerSession] | None = None
 
     def admit_untrusted(
         self,
@@ -73,7 +73,7 @@ class CookieGate:
         where: bytes,
         now: float,
         may_begin: Callable[[], bool],
-    ) -> DtlsSession | bytes:
+    ) -> ServerSession | bytes:
         """Process an initial ClientHello.
 
         Args:
@@ -106,7 +106,7 @@ class CookieGate:
             return session
         return answer if len(answer) <= len(hello) and not refused else b""
 
-    def _listener(self, context: ServerContext) -> DtlsSession:
+    def _listener(self, context: ServerContext) -> ServerSession:
         if self._listening is None or self._listening[0] is not context:
-            self._listening = (context, DtlsSession.server(context, mtu=self._mtu))
+            self._listening = (context, ServerSession(context, mtu=self._mtu))
         return self._listening[1]

@@ -14,7 +14,7 @@ from typing import Self
 from OpenSSL import SSL, crypto
 
 from peer.dtls import openssl, records
-from peer.dtls.context import ClientContext, ServerContext
+from peer.dtls.context import ClientContext
 from peer.dtls.peer_key import peer_key
 from peer.errors import (
     HandshakeFailed,
@@ -30,7 +30,6 @@ EXPORTER_LABEL = b"EXPERIMENTAL-handfast-v1"
 _EXPORTER_BYTES = 32
 _READ_BYTES = 1 << 16  # per read; the BIO is read until it is empty, since it has no datagrams
 _RECORD_BYTES = 1 << 14  # the most plaintext one record holds (RFC 6347 §4.1)
-_HELLO_BYTES = 1 << 14  # DTLSv1_listen reads no more; the rest would stay for the next call
 
 
 Ticket = SSL.Session
@@ -47,7 +46,7 @@ class SessionState(Enum):
 
 
 class DtlsSession:
-    """A DTLS association. Create it with `client` or `server`.
+    """A DTLS association. Create a client's with `client`; a server's is a `ServerSession`.
 
     Once established, `peer_fingerprint` is the peer's key, `exporter` the RFC 5705 exporter value
     for the label of the protocol and an empty context, `resumed` whether an earlier session was
@@ -66,8 +65,6 @@ class DtlsSession:
         self._connection.set_ciphertext_mtu(mtu)
         self._mtu = mtu
         self._pinned = pinned
-        self._make_cookie: Callable[[], bytes] | None = None
-        self._check_cookie: Callable[[bytes], bool] | None = None
         self.state = SessionState.HANDSHAKING
         self.failure: PeerError | None = None
         self.peer_fingerprint: Fingerprint | None = None
@@ -93,57 +90,6 @@ class DtlsSession:
             session._connection.set_session(resume)
         session._step()
         return session
-
-    @classmethod
-    def server(cls, context: ServerContext, *, mtu: int) -> Self:
-        """Create a server's session, which waits for `listen_untrusted`."""
-        session = cls(context.ssl, mtu=mtu)
-        session._connection.set_accept_state()
-        return session
-
-    # -- cookie exchange ------------------------------------------------------------------------
-
-    def listen_untrusted(
-        self,
-        hello: bytes,
-        *,
-        make_cookie: Callable[[], bytes],
-        check_cookie: Callable[[bytes], bool],
-    ) -> bytes | None:
-        """Process an initial ClientHello, or its first fragment (RFC 6347 §4.2.1).
-
-        Args:
-            hello: the record of the ClientHello. It contains the cookie.
-            make_cookie: returns the cookie for its source.
-            check_cookie: verifies a cookie; called once, before anything is computed or signed.
-
-        Returns:
-            None if the cookie is valid: the handshake has begun. Otherwise the HelloVerifyRequest
-            to send, or empty bytes for no response. Nothing of the ClientHello is stored, and the
-            object can process the next one.
-        """
-        if len(hello) > _HELLO_BYTES:
-            return b""
-        self._make_cookie, self._check_cookie = make_cookie, check_cookie
-        try:
-            self._connection.bio_write(hello)
-            self._connection.DTLSv1_listen()
-        except SSL.Error:
-            self._make_cookie = self._check_cookie = None
-            return self._drain()
-        # OpenSSL verifies the cookie again when the ClientHello is complete. The first fragment,
-        # which is stored, had a valid one.
-        self._make_cookie, self._check_cookie = None, lambda _cookie: True
-        self._step()
-        return None
-
-    def make_cookie(self) -> bytes:
-        """Return a cookie. Only for OpenSSL's callback."""
-        return self._make_cookie() if self._make_cookie else b""
-
-    def check_cookie(self, cookie: bytes) -> bool:
-        """Verify a cookie. Only for OpenSSL's callback."""
-        return self._check_cookie is not None and self._check_cookie(cookie)
 
     # -- the peer's key -------------------------------------------------------------------------
 

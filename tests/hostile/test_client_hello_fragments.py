@@ -17,6 +17,9 @@ from tests.kit.serve import Serve, Served, Servers
 from tests.kit.waiting import until
 
 MTU = 300  # a ClientHello with a session ticket does not fit in this
+HEADERS_BYTES = 13 + 12  # of a record, and of a fragment in it
+SESSION_ID_AT = 2 + 32  # in a ClientHello: its length
+COOKIE_AT = SESSION_ID_AT + 1  # and, after the session ID, that of the cookie
 
 
 class Client:
@@ -186,6 +189,25 @@ async def test_a_forged_fragment_fails_that_handshake_only(serve: Serve, dial: D
         other.send(fragment)
     await other.finish()
     assert other.session.state is SessionState.ESTABLISHED
+
+
+async def test_a_fragment_that_replaces_the_cookie_fails_that_handshake(
+    serve: Serve, dial: Dial
+) -> None:
+    """Its sender has shown the right cookie in the first fragment, and the rest is genuine."""
+    served = await serve()
+    client = await dial(served)
+    first, *rest = await client.hello_with_cookie()
+    header, body = first[:HEADERS_BYTES], first[HEADERS_BYTES:]
+    at = COOKIE_AT + body[SESSION_ID_AT]
+    assert body[at] == 32
+    other = body[: at + 1] + bytes(32) + body[at + 33 :]
+    client.send(first)
+    client.send(header[:5] + (40).to_bytes(6, "big") + header[11:] + other)  # another record
+    for fragment in rest:
+        client.send(fragment)
+    await until(lambda: served.count("handshakes-failed") == 1)
+    assert half_open(served.server) == 0
 
 
 async def test_a_client_hello_that_is_never_completed_takes_a_bounded_slot(
