@@ -1,14 +1,15 @@
 """OpenSSL contexts of a server and a client. They are never changed after construction.
 
-DTLS 1.2 only, with ECDHE-ECDSA and AEAD suites, mutual certificates, no renegotiation and no
-compression (RFC 7525). A certificate is a container for a key, so OpenSSL's verification of chains,
-dates and names does not apply: the verify callback passes the key to the session, which compares
-its fingerprint with the pinned one. A refusal in the callback reaches the peer as an alert, and no
-byte of a request is sent to a wrong key.
+DTLS 1.2 only, with ECDHE-ECDSA on secp256r1 and AEAD suites, mutual certificates, no renegotiation
+and no compression (RFC 7525). A certificate is a container for a key, so the checks of chains,
+dates and names by OpenSSL do not apply: the verify callback passes the key to the session, which
+compares its fingerprint with the pinned one. A refusal in the callback reaches the peer as an
+alert, and no byte of a request is sent to a wrong key.
 """
 
 from typing import Protocol
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
 
 from peer.dtls import key_log, openssl
@@ -27,6 +28,11 @@ class _Session(Protocol):
     """The callbacks of a session. A weak reference to it is the connection's app data."""
 
     def verify_certificate(self, certificate: crypto.X509) -> int: ...
+
+
+class _ServerSession(_Session, Protocol):
+    """And those of a server's session."""
+
     def make_cookie(self) -> bytes: ...
     def check_cookie(self, cookie: bytes) -> bool: ...
 
@@ -38,16 +44,21 @@ def _verify(connection: SSL.Connection, certificate: crypto.X509, depth: int) ->
 
 
 def _make_cookie(connection: SSL.Connection) -> bytes:
-    return _session(connection).make_cookie()
+    return _server_session(connection).make_cookie()
 
 
 def _check_cookie(connection: SSL.Connection, cookie: bytes) -> bool:
-    return _session(connection).check_cookie(cookie)
+    return _server_session(connection).check_cookie(cookie)
 
 
 def _session(connection: SSL.Connection) -> _Session:
     """Return the session of a connection. It exists while one of its methods runs."""
     session: _Session = connection.get_app_data()()
+    return session
+
+
+def _server_session(connection: SSL.Connection) -> _ServerSession:
+    session: _ServerSession = connection.get_app_data()()
     return session
 
 
@@ -78,6 +89,9 @@ class ServerContext:
 
     def __init__(self, identity: Identity, *, resumption: bool, ccm8: bool = False) -> None:
         context = _context(SSL.DTLS_SERVER_METHOD, identity, ccm8=ccm8)
+        # The only group. A client offers others too, so that it can say what is wrong with the key
+        # of a server on another curve.
+        context.set_tmp_ecdh(ec.SECP256R1())
         context.set_options(_OP_COOKIE_EXCHANGE)
         context.set_session_id(_SESSION_CONTEXT)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

@@ -39,7 +39,10 @@ def advice(reason: str) -> str:
         case "ssl/tls alert unsupported certificate" | "tls alert unsupported certificate":
             return "Use an EC key on prime256v1."
         case "no shared cipher" | "tls alert handshake failure":
-            return "Both sides need ECDHE-ECDSA with AES-128-GCM, AES-128-CCM or ChaCha20."
+            return (
+                "Both sides need ECDHE-ECDSA on the group secp256r1, with AES-128-GCM, AES-128-CCM "
+                "or ChaCha20."
+            )
         case _:
             return ""
 

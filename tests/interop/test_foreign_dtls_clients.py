@@ -93,6 +93,29 @@ async def test_openssl_opens_a_session_with_each_suite(
     assert served.server.sessions() == []  # its close_notify ended the session
 
 
+@openssl
+@pytest.mark.parametrize("groups", ["P-256", "X25519:P-256", "P-384:X448:P-256"])
+async def test_a_session_uses_secp256r1_whatever_else_the_client_prefers(
+    serve: Serve, clients: ForeignClients, theirs: Keys, groups: str
+) -> None:
+    served = await serve()
+    client = await clients.openssl(served, *theirs.openssl, "-groups", groups)
+    await client.until("Server Temp Key: ECDH, prime256v1, 256 bits", "Extended master secret: yes")
+    assert [session.fingerprint for session in served.server.sessions()] == [theirs.fingerprint]
+
+
+@openssl
+@pytest.mark.parametrize("groups", ["X25519", "P-384", "X25519:P-384:P-521:X448"])
+async def test_a_client_without_secp256r1_is_refused_with_an_alert(
+    serve: Serve, clients: ForeignClients, theirs: Keys, groups: str
+) -> None:
+    served = await serve()
+    client = await clients.openssl(served, *theirs.openssl, "-groups", groups)
+    assert "alert handshake failure" in await client.end()
+    assert served.count("handshakes-failed") == 1
+    assert served.server.sessions() == []
+
+
 @gnutls
 @pytest.mark.parametrize("pairing", [False, True])
 @pytest.mark.parametrize("cipher", ["AES-128-GCM", "AES-128-CCM", "CHACHA20-POLY1305"])
