@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Self
 
 import aiocoap
 import pytest
 from aiocoap.numbers.codes import Code
 
+from device_app.app import App
+from device_app.settings.config import Settings
+from device_app.settings.paths import Paths
+from iam.model import Key, User
 from peer.limits import DEFAULT_LIMITS
 from peer.net.aiocoap_seam.parsing import decode_untrusted
 from peer.net.outline import outline_untrusted
 from peer.net.problem import ProblemError
 from tests.kit.internals import endpoint_of
+from tests.kit.interop import HOST
 from tests.kit.raw_client import message
 from tests.kit.waiting import TIMEOUT_SECONDS
 
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.kit.interop import Keys, Run
-    from tests.kit.serve import Serve, Served
+    from tests.kit.serve import Serve
 
 openssl = pytest.mark.needs_tool("openssl")
 gnutls = pytest.mark.needs_tool("gnutls-cli")
@@ -35,10 +41,10 @@ class RecordClient:
         self._process = process
 
     @classmethod
-    async def connect(cls, served: Served, keys: Keys, *options: object) -> Self:
+    async def connect(cls, at: str, keys: Keys, *options: object) -> Self:
         return cls(
             await asyncio.create_subprocess_exec(
-                *("openssl", "s_client", "-dtls1_2", "-quiet", "-connect", served.authority),
+                *("openssl", "s_client", "-dtls1_2", "-quiet", "-connect", at),
                 *map(str, (*keys.openssl, *options)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -62,7 +68,7 @@ class RecordClient:
             block = [(23, bytes([number << 4 | 6]))] if number else []
             request = message(
                 Code.GET,
-                path,
+                *path.strip("/").split("/"),
                 number=1 + number,
                 observe=0 if observe and not number else None,
                 options=tuple(block),
@@ -82,7 +88,8 @@ class RecordClient:
         while True:
             number = len(body) // size
             value = (number << 4 | exponent).to_bytes(2, "big").lstrip(b"\0")
-            request = message(Code.GET, path, number=100 + number, options=((23, value),))
+            segments = path.strip("/").split("/")
+            request = message(Code.GET, *segments, number=100 + number, options=((23, value),))
             answer = await self.ask(request)
             assert answer.code is Code.CONTENT, answer
             body += answer.payload
@@ -101,7 +108,7 @@ async def test_blocks_follow_the_negotiated_size_and_the_session_lasts(
     serve: Serve, theirs: Keys, size: int
 ) -> None:
     served = await serve(value_text=TEXT)
-    client = await RecordClient.connect(served, theirs, "-maxfraglen", size)
+    client = await RecordClient.connect(served.authority, theirs, "-maxfraglen", size)
     try:
         for observe in (False, True):
             body, largest = await client.get("value", observe=observe)
@@ -115,12 +122,36 @@ async def test_blocks_follow_the_negotiated_size_and_the_session_lasts(
 
 
 @openssl
+async def test_the_list_of_resources_of_a_device_arrives_in_small_records(
+    theirs: Keys, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    settings = Settings(
+        name="kitchen", listen=(HOST,), port=0, pairing_port=0, advertise=False, allow_loopback=True
+    )
+    app = await App.start(Paths(home, home, home), settings)
+    key = Key(theirs.fingerprint.hex, method="given", added=1.0)
+    app.access.registry.add_user(None, User("anna", "owner", (key,)))
+    at = f"{HOST}:{app.server.port}"
+    client = await RecordClient.connect(at, theirs, "-maxfraglen", 512)
+    try:
+        links, largest = await client.get("/.well-known/core")
+        assert len(links) > largest == 256
+        assert {"</hello>", "</iam/users>"} <= set(re.findall("<[^>]*>", links.decode()))
+        hello, _ = await client.get("/hello")
+        assert hello.startswith(b"Hello anna")
+    finally:
+        await client.close()
+        await app.close()
+
+
+@openssl
 async def test_a_long_refusal_fits_a_small_record(serve: Serve, theirs: Keys) -> None:
     def refuse(*_args: object) -> None:
         raise ProblemError("denied", "t" * 450, "d" * 450)
 
     served = await serve(authorise=refuse)
-    client = await RecordClient.connect(served, theirs, "-maxfraglen", 512)
+    client = await RecordClient.connect(served.authority, theirs, "-maxfraglen", 512)
     try:
         answer = await client.ask(message(Code.GET, "value", number=1))
         assert answer.code is Code.FORBIDDEN
@@ -160,7 +191,7 @@ async def test_a_resumed_session_keeps_its_fragment_length(
     await first.until("New, TLSv1.2", "Extended master secret: yes")
     first.hang_up()
     await first.end()
-    client = await RecordClient.connect(served, theirs, *options, "-sess_in", ticket)
+    client = await RecordClient.connect(served.authority, theirs, *options, "-sess_in", ticket)
     try:
         assert (await client.get("value"))[0] == TEXT.encode()
         (session,) = endpoint_of(served.server).associations()
