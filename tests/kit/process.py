@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -66,6 +67,7 @@ class Program:
         self._output: dict[str, bytes] = {}
         self._changed = threading.Condition()
         self._screen: int | None = None
+        self._closing = os.pipe()
         if terminal:
             self._screen, program_side = pty.openpty()
             self.process = subprocess.Popen(
@@ -104,7 +106,10 @@ class Program:
     def _read(self, name: str, descriptor: int) -> None:
         while True:
             try:
-                data = os.read(descriptor, 65536)
+                ready, _, _ = select.select([descriptor, self._closing[0]], [], [])
+                if self._closing[0] in ready:  # a read that waits would keep the terminal open
+                    os.close(descriptor)
+                data = b"" if self._closing[0] in ready else os.read(descriptor, 65536)
             except OSError:  # the last process has closed the terminal
                 data = b""
             with self._changed:
@@ -169,13 +174,22 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def close_terminal(self) -> None:
+        """Close its terminal, as when a window is closed or a remote shell is lost.
+
+        Start it with `setsid --ctty`, so that the terminal is the controlling one.
+        """
+        assert self._screen is not None
+        self._screen = None
+        os.write(self._closing[1], b"x")
+
     def end(self, *, code: int | None = None) -> Result:
         """Wait for its end, and check the exit code if one is given."""
         until = time.monotonic() + TIMEOUT_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         assert not self._is_listening(), f"the command does not end: {self}"
-        screen = self._screen is not None
+        screen = "screen" in self._output
         result = Result(
             self.process.returncode,
             self.said("screen" if screen else "out"),
@@ -199,6 +213,8 @@ class Program:
         if self._screen is not None:
             os.close(self._screen)
             self._screen = None
+        for descriptor in self._closing:
+            os.close(descriptor)
 
     def __repr__(self) -> str:
         output = "\n".join(f"--- {name}\n{self.said(name)}" for name in self._output)
