@@ -55,7 +55,11 @@ def regular_site(
     )
     greeting = hello.Hello(guard, device=name, device_id=service.device.device_id)
     for path, resource, actions in (
-        (wellknown.PATH, wellknown.WellKnownCore(guard, site.paths), wellknown.ACTIONS),
+        (
+            wellknown.PATH,
+            wellknown.WellKnownCore(site.paths, may_get=guard.may_get),
+            wellknown.ACTIONS,
+        ),
         (hello.PATH, greeting, hello.ACTIONS),
         (("iam", "me"), iam.Me(guard, control.authority, control.clock), iam.ME),
         (check.PATH, check.Check(guard, control.authority), check.ACTIONS),
@@ -122,8 +126,9 @@ def pairing_site(
     site = GuardedSite(
         authorise=local.authorise,
         limits=limits,
-        advice="The only resources of the pairing port are `/pair` and those below it.",
+        advice="`/.well-known/core` of the pairing port lists `/pair` alone.",
     )
     resource = pair.Pair(service, local, device=name, regular_port=regular_port)
     site.add(pair.PATH, resource, takes_rest=True)
+    site.add(wellknown.PATH, wellknown.WellKnownCore(site.paths))
     return site

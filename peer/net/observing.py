@@ -18,7 +18,7 @@ from aiocoap.numbers.codes import Code
 from aiocoap.numbers.constants import TransportTuning
 from aiocoap.pipe import Pipe
 
-from peer.net.aiocoap_seam.blocks import Build
+from peer.net.aiocoap_seam.response_blocks import Build
 from peer.net.remote import CoapsRemote
 
 

@@ -14,7 +14,7 @@ from aiocoap.message import Direction
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 
-from peer.net.aiocoap_seam.blocks import entity_tag
+from peer.net.aiocoap_seam.response_blocks import entity_tag
 from peer.net.problem import ProblemError
 
 #: Preconditions (RFC 7252 §5.10.8). Both are critical options.

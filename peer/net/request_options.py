@@ -12,8 +12,9 @@ from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.optiontypes import OptionType
 
-from peer.net.aiocoap_seam.blocks import SAFE, WITHOUT_BODY, Build
+from peer.net.aiocoap_seam.blocks import WITHOUT_BODY
 from peer.net.aiocoap_seam.parsing import InvalidOption
+from peer.net.aiocoap_seam.response_blocks import SAFE, Build
 from peer.net.preconditions import PRECONDITIONS
 from peer.net.problem import ProblemError
 

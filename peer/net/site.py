@@ -25,8 +25,9 @@ from aiocoap.pipe import Pipe
 
 from peer.identity import Fingerprint
 from peer.limits import OBSERVER_SILENT_SECONDS, RETRY_SECONDS, Limits
-from peer.net.aiocoap_seam.blocks import RequestBodies, ResponseBlocks
-from peer.net.aiocoap_seam.managers import is_registration
+from peer.net.aiocoap_seam.blocks import RequestBodies
+from peer.net.aiocoap_seam.requests import is_registration
+from peer.net.aiocoap_seam.response_blocks import ResponseBlocks
 from peer.net.observing import observe
 from peer.net.preconditions import (
     PRECONDITIONS,
@@ -168,7 +169,7 @@ class GuardedSite(interfaces.ObservableResource):
             if at in self._conditional and has_preconditions(request):
                 self._authorise_get(request, path, resource)
                 await self._answer_in_blocks(pipe, rendered_if_they_hold(resource), request)
-            elif _observes(request) and isinstance(resource, interfaces.ObservableResource):
+            elif is_registration(request) and isinstance(resource, interfaces.ObservableResource):
                 await self._observe(pipe, resource, request, path)
             else:
                 await self._answer_in_blocks(pipe, resource.render, request)
@@ -273,12 +274,3 @@ class GuardedSite(interfaces.ObservableResource):
 
     async def add_observation(self, _request: aiocoap.Message, _observation: object) -> None:
         """Do nothing: `render_to_pipe` passes observations to the resource."""
-
-
-def _observes(request: aiocoap.Message) -> bool:
-    """Return whether a request begins an observation: one for a later block does not.
-
-    Later blocks belong to a state that the client knows already (RFC 7959 §2.6).
-    """
-    block = request.opt.block2
-    return is_registration(request) and (block is None or block.block_number == 0)

@@ -25,6 +25,7 @@ async def assert_refused_everywhere(kit: Kit, device: Device, role: str | None) 
         ("GET", "/pair/1", None),
         ("DELETE", "/pair/1", None),
         ("GET", "/nothing", None),
+        ("GET", "/.well-known/core", None),
     ):
         answer = await caller.pair_ask(method, path, body)
         assert (answer.code, answer.reason) == ("4.03", "not-local")

@@ -13,7 +13,7 @@ from typing import Any
 import aiocoap
 import aiocoap.resource
 import pytest
-from aiocoap.blockwise import Block1Spool, Block2Cache
+from aiocoap.blockwise import Block1Spool
 from OpenSSL import SSL, crypto
 from OpenSSL._util import lib
 from zeroconf import Zeroconf
@@ -26,6 +26,7 @@ from device_app.access.event_budget import RefusalBudget
 from device_app.pairing.service import PairingService
 from iam.store import Store
 from peer.net.advertiser import Advertiser
+from peer.net.aiocoap_seam.response_blocks import ResponseBlocks
 from peer.net.association import Association
 from peer.net.client import CoapsClient
 from peer.net.coaps import CoapsLayer
@@ -190,15 +191,15 @@ def partial_transfers() -> int:
     for one in gc.get_objects():
         if isinstance(one, Block1Spool):
             kept.append(one._assemblies)
-        elif isinstance(one, Block2Cache):
-            kept.append(one._completes)
+        elif isinstance(one, ResponseBlocks):
+            kept.append(one._stored)
     return sum(len(getattr(one, "_items", one)) for one in kept)
 
 
 def forget_answers(server: CoapsServer) -> None:
     """Drop the answers of which a server has sent some blocks, as if others had displaced them."""
     for remote in remotes_of(server):
-        remote.blocks.responses._completes.clear()
+        remote.blocks.responses._stored.clear()
 
 
 def use_any_certificate(context: SSL.Context, der: bytes) -> None:

@@ -49,6 +49,7 @@ class Message:
         block2: tuple[int, bool, int] = ...,
         etag: bytes = ...,
     ) -> None: ...
+    def get_cache_key(self, ignore_options: Sequence[int] = ...) -> tuple[object, ...]: ...
     def copy(
         self,
         *,

@@ -1,8 +1,6 @@
-"""aiocoap's managers of requests and of messages, bounded per remote."""
+"""aiocoap's manager of messages, bounded per remote."""
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 
@@ -13,57 +11,19 @@ from aiocoap.numbers.codes import Code
 from aiocoap.numbers.constants import TransportTuning
 from aiocoap.numbers.types import ACK, CON, NON, RST
 from aiocoap.pipe import Pipe
-from aiocoap.tokenmanager import TokenManager
 
 from peer.errors import MessageNotSent
-from peer.limits import NOTIFICATION_IDS, RETRY_SECONDS, SESSION_RETRY_SECONDS, Limits
+from peer.limits import RETRY_SECONDS, SESSION_RETRY_SECONDS, Limits
 from peer.net.aiocoap_seam.deliveries import Delivery, Remaining, fits, size_of
+from peer.net.aiocoap_seam.requests import (
+    BoundedTokenManager,
+    is_deregistration,
+    is_registration,
+)
 from peer.net.problem import ProblemError, shortened
 from peer.net.remote import CoapsRemote
 
 _log = logging.getLogger(__name__)
-
-
-class BoundedTokenManager(TokenManager):
-    """Counts the running requests of each remote, and notifies every request of an error."""
-
-    def process_request(self, request: aiocoap.Message) -> None:
-        """Note the request's token with its remote until the request ends.
-
-        A request with the token of a running one takes its place (RFC 7641 §4.1).
-        """
-        super().process_request(request)
-        pipe, _ = self.incoming_requests[request.token, request.remote]
-        remote: CoapsRemote = request.remote
-        if is_registration(request):
-            remote.observing[request.token] = deque(maxlen=NOTIFICATION_IDS)
-            pipe.on_interest_end(lambda: remote.observing.pop(request.token, None))
-        else:
-            remote.under_way.add(request.token)
-            pipe.on_interest_end(lambda: remote.under_way.discard(request.token))
-
-    def dispatch_error(self, exception: Exception, remote: object) -> None:
-        """End every request to and from a remote.
-
-        aiocoap stops at the first request that cannot be notified, such as one that was cancelled
-        in this turn of the loop. The others would then never end, and their retransmissions would
-        continue.
-        """
-        ends: list[Callable[[], object]] = [
-            partial(pipe.add_exception, exception)
-            for (_, asked), pipe in self.outgoing_requests.items()
-            if asked is remote
-        ]
-        ends += [
-            stop for (_, asking), (_, stop) in self.incoming_requests.items() if asking is remote
-        ]
-        for end in ends:
-            try:
-                end()
-            except asyncio.InvalidStateError:
-                pass  # it was cancelled: nothing waits for it
-            except Exception:
-                _log.exception("cannot end a request with %r", remote)
 
 
 class BoundedMessageManager(MessageManager):
@@ -74,6 +34,7 @@ class BoundedMessageManager(MessageManager):
 
     def __init__(self, token_manager: BoundedTokenManager, limits: Limits) -> None:
         super().__init__(token_manager)
+        self._requests = token_manager
         self._limits = limits
         self._tuning = TransportTuning()
         self._tuning.ACK_TIMEOUT = limits.ack_timeout_seconds
@@ -186,6 +147,7 @@ class BoundedMessageManager(MessageManager):
                 self._answer_unsendable(message, messageerror_monitor)
                 return None
             message = smaller
+        self._keep_acknowledgement(message)
         canceller = super().send_message(message, messageerror_monitor)
         if message.opt.observe is not None and message.code.is_response():
             message_ids = message.remote.observing.get(message.token)
@@ -226,6 +188,18 @@ class BoundedMessageManager(MessageManager):
             return False
         self._acknowledge(request)
         return True
+
+    def _keep_acknowledgement(self, response: aiocoap.Message) -> None:
+        """Acknowledge a request now if the response with its token is not the one to it.
+
+        aiocoap would send it as the acknowledgement: a notification in place of the block that a
+        client asks for with the token of its observation.
+        """
+        if not response.code.is_response() or response.request is None:
+            return
+        due = self._piggyback_opportunities.get((response.remote, response.token))
+        if due is not None and due[0] != response.request.mid:
+            self._acknowledge(response)
 
     def _acknowledge(self, request: aiocoap.Message) -> None:
         """Send an empty acknowledgement, unless one was sent or none is due."""
@@ -302,7 +276,7 @@ class BoundedMessageManager(MessageManager):
     def _rejected(self, remote: CoapsRemote, message_id: int) -> None:
         for token, message_ids in list(remote.observing.items()):
             if message_id in message_ids:
-                self.token_manager.incoming_requests[token, remote][1]()
+                self._requests.end_observation(token, remote)
 
     def _process_request(self, request: aiocoap.Message) -> None:
         """Refuse a request beyond the bound of its session.
@@ -318,7 +292,9 @@ class BoundedMessageManager(MessageManager):
             self._refuse(request, _too_many_sessions())
             return
         waiting = len(self._backlogs.get(remote, ()))
-        if request.token in remote.under_way or request.token in remote.observing:
+        replaced = remote.observing if is_registration(request) else remote.under_way
+        ends_one = is_deregistration(request) and request.token in remote.observing
+        if ends_one or request.token in replaced:
             is_full = False  # it takes the place of the other one
         elif is_registration(request):
             is_full = (
@@ -345,11 +321,6 @@ class BoundedMessageManager(MessageManager):
         answer.mtype = ACK if request.mtype is CON else NON
         answer.mid = request.mid if request.mtype is CON else self._next_message_id()
         self._send_initially(answer)
-
-
-def is_registration(request: aiocoap.Message) -> bool:
-    """Whether a request asks to observe: other methods than GET cannot (docs/protocol.md §2.5)."""
-    return request.code is Code.GET and request.opt.observe == 0
 
 
 def _too_many_sessions() -> ProblemError:

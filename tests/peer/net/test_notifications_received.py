@@ -13,7 +13,7 @@ from peer.errors import Malformed, ObservationEnded
 from peer.identity import Identity
 from peer.limits import BODY_FETCHES, NOTIFICATION_ORDER_SECONDS, Limits
 from peer.net import notifications
-from peer.net.aiocoap_seam import blocks
+from peer.net.aiocoap_seam import response_blocks
 from peer.net.client import CoapsClient
 from peer.net.connection import CoapsConnection
 from peer.net.notifications import NotificationStream
@@ -67,8 +67,8 @@ def on_later_block(do: Callable[[int], None]) -> Callable[..., None]:
 @pytest.fixture
 def unheld(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that notifies also while the body of the last notification is fetched."""
-    monkeypatch.setattr(blocks, "BODY_BEGIN_SECONDS", 0.0)
-    monkeypatch.setattr(blocks, "BODY_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(response_blocks, "BODY_BEGIN_SECONDS", 0.0)
+    monkeypatch.setattr(response_blocks, "BODY_PAUSE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("pairing", [False, True], ids=["regular", "pairing"])
