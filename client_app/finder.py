@@ -16,7 +16,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from client_app.connection_attempts import Candidate
-from client_app.limits import ADVERTS, DISCOVERY_SECONDS, PORT_DISCOVERY_SECONDS
+from client_app.limits import (
+    ADVERTS,
+    DISCOVERY_SECONDS,
+    DISCOVERY_SETTLE_SECONDS,
+    PORT_DISCOVERY_SECONDS,
+)
 from peer.errors import PeerError
 from peer.net.address import resolve
 
@@ -40,34 +45,109 @@ def look_at_lan(interfaces: Sequence[str] | None) -> AsyncIterator[Advert]:
     return discovery.watch(interfaces=named or None)
 
 
+class AnnouncedDevices:
+    """The devices that were announced, each with its addresses on all links.
+
+    A service that two hosts announce under one instance name with different IDs is two devices.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], dict[int, Advert]] = {}
+
+    def devices(self) -> list[Advert]:
+        """Return each device that is present, the one that was announced last at the end."""
+        return [_merged(on_links) for on_links in self._found.values()]
+
+    def note(self, advert: Advert) -> Advert | None:
+        """Take an announcement; return the device if that changed it."""
+        key = advert.instance, advert.device_id
+        before = self._found.pop(key, {})
+        on_links = {link: one for link, one in before.items() if link != advert.interface}
+        if advert.is_present:
+            on_links[advert.interface] = advert
+        elif not advert.interface:  # gone from all links
+            on_links = {}
+        if on_links:
+            self._found[key] = on_links
+            _bound(self._found)
+        elif before:
+            return replace(_merged(before), is_present=False)
+        else:
+            return None
+        now = _merged(on_links)
+        return None if before and _is_same(_merged(before), now) else now
+
+
+def _merged(on_links: dict[int, Advert]) -> Advert:
+    from peer.net.adverts import merged  # noqa: PLC0415 - zeroconf is slow to import
+
+    return merged(list(on_links.values()))
+
+
+def _is_same(one: Advert, other: Advert) -> bool:
+    """Return whether two adverts of a device differ in nothing but the order of addresses."""
+    return {*one.addresses} == {*other.addresses} and one == replace(other, addresses=one.addresses)
+
+
+def _state(advert: Advert) -> tuple[bool, bool]:
+    return advert.is_present, advert.pairing_open
+
+
 class Finder:
     """Searches the LAN, for a limited time on each call."""
 
     def __init__(self, look: Look) -> None:
         self._look = look
 
-    def watch(self) -> AsyncIterator[Advert]:
-        """Yield every announcement. Does not end."""
-        return self._look()
+    async def watch(self) -> AsyncGenerator[Advert, None]:
+        """Yield each device when it appears, changes or leaves. Does not end.
+
+        Addresses that arrive within `DISCOVERY_SETTLE_SECONDS` are one change: a device is
+        announced on each of its links.
+        """
+        loop = asyncio.get_running_loop()
+        announced = AnnouncedDevices()
+        changed: dict[tuple[str, str], Advert] = {}
+        until = 0.0
+        stream = self._look()
+        upcoming: asyncio.Future[Advert] | None = None
+        try:
+            while True:
+                upcoming = upcoming or asyncio.ensure_future(anext(stream))
+                await asyncio.wait({upcoming}, timeout=until - loop.time() if changed else None)
+                if upcoming.done() and not isinstance(upcoming.exception(), StopAsyncIteration):
+                    advert, upcoming = upcoming.result(), None
+                    until = until if changed else loop.time() + DISCOVERY_SETTLE_SECONDS
+                    if (device := announced.note(advert)) is not None:
+                        key = advert.instance, advert.device_id
+                        older = changed.get(key, device)
+                        if _state(older) != _state(device):
+                            yield older
+                        changed[key] = device
+                        _bound(changed)
+                    continue
+                for device in changed.values():
+                    yield device
+                if upcoming.done():
+                    return
+                changed.clear()
+        finally:
+            if upcoming is not None:
+                upcoming.cancel()
+                await asyncio.gather(upcoming, return_exceptions=True)
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
 
     async def latest(self, seconds: float) -> list[Advert]:
         """Return the last announcement of each service that has not left, sorted by name.
 
         Each has the addresses that were announced on all links.
         """
-        from peer.net.adverts import merged  # noqa: PLC0415 - see above
-
-        found: dict[tuple[str, str], dict[int, Advert]] = {}
+        announced = AnnouncedDevices()
         async with contextlib.aclosing(self._for(seconds)) as adverts:
             async for advert in adverts:
-                key = advert.instance, advert.device_id
-                on_links = found.pop(key, {})
-                on_links.pop(advert.interface, None)
-                if advert.is_present:
-                    found[key] = {**on_links, advert.interface: advert}
-                _bound(found)
-        each = (merged(list(on_links.values())) for on_links in found.values())
-        return sorted(each, key=lambda advert: (advert.name, advert.device_id))
+                announced.note(advert)
+        return sorted(announced.devices(), key=lambda advert: (advert.name, advert.device_id))
 
     async def all(self, seconds: float) -> list[Advert]:
         """Return all different announcements, sorted by name; services that left are included."""

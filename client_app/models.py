@@ -93,7 +93,11 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredDevice:
-    """A device as announced on the LAN. `known_as` is the alias of a paired device with its ID."""
+    """A device as announced on the LAN. `known_as` is the alias of a paired device with its ID.
+
+    `added` and `gone` are the addresses that distinguish it from the same device before; both are
+    empty when it appears or leaves, or if something else changed.
+    """
 
     id: str
     name: str
@@ -103,6 +107,8 @@ class DiscoveredDevice:
     pairing_open: bool
     present: bool
     known_as: str
+    added: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 class CheckResult(StrEnum):

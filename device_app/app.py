@@ -166,8 +166,16 @@ class App:
             )
             reloader = Reloader(paths, settings, access.authority, policies)
             stack.push_async_callback(reloader.close)
+            announcer = Announcer(
+                pairing,
+                name=settings.display_name,
+                port=server.port,
+                pairing_port=settings.pairing_port,
+                interfaces=settings.interfaces,
+            )
+            stack.push_async_callback(announcer.close)
             device_status = DeviceStatus(
-                settings, access, pairing, server, policies, name=settings.display_name
+                settings, access, pairing, server, policies, announcer, name=settings.display_name
             )
             was_reset = asyncio.Event()
             host = DaemonHost(
@@ -183,14 +191,6 @@ class App:
             control_server = await ControlServer.start(paths.socket, handlers_of(Console(host)))
             stack.push_async_callback(control_server.close)
             if settings.advertise:
-                announcer = Announcer(
-                    pairing,
-                    name=settings.display_name,
-                    port=server.port,
-                    pairing_port=settings.pairing_port,
-                    interfaces=settings.interfaces,
-                )
-                stack.push_async_callback(announcer.close)
                 await announcer.start()
             return cls(
                 paths=paths,

@@ -157,6 +157,10 @@ RESOLVE_SECONDS: Final = 3.0
 """How long a search asks for the missing records of a device."""
 ADDRESS_SETTLE_SECONDS: Final = 1.0
 """Changes of addresses within this time are announced together."""
+MULTICAST_RETRY_SECONDS: Final = 5.0
+"""When multicast DNS that failed is tried again. The pause doubles with each failure."""
+MULTICAST_RETRY_MAX_SECONDS: Final = 300.0
+"""The longest pause before multicast DNS that failed is tried again."""
 ANNOUNCEMENT_REPEAT_SECONDS: Final = 1.2
 """When an announcement is repeated (RFC 6762 §8.3)."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from client_app.commands.common import Invocation, Verb
+from client_app.limits import ADVERTS
 from client_app.models import DiscoveredDevice, KnownDevice
 from peer.terminal.param_types import Duration
 
@@ -37,8 +39,27 @@ async def _found(invocation: Invocation, timeout: float) -> list[DiscoveredDevic
 
 async def _watched(invocation: Invocation) -> AsyncIterator[DiscoveredDevice]:
     async with invocation.client() as client:
-        async for advert in client.watch():
-            yield _seen(advert, _aliases(client.devices))
+        async for seen in changes_of(client.watch(), lambda: _aliases(client.devices)):
+            yield seen
+
+
+async def changes_of(
+    adverts: AsyncIterator[Advert], aliases: Callable[[], dict[str, str]]
+) -> AsyncIterator[DiscoveredDevice]:
+    """Yield devices, with the addresses that were added and removed since the one before."""
+    shown: dict[tuple[str, str], tuple[str, ...]] = {}
+    async for advert in adverts:
+        key = advert.instance, advert.device_id
+        before, seen = shown.pop(key, None), _seen(advert, aliases())
+        if advert.is_present:
+            shown[key] = advert.addresses
+            while len(shown) > ADVERTS:
+                del shown[next(iter(shown))]
+            if before is not None:
+                added = tuple(one for one in advert.addresses if one not in before)
+                gone = tuple(one for one in before if one not in advert.addresses)
+                seen = replace(seen, added=added, gone=gone)
+        yield seen
 
 
 def _aliases(devices: list[KnownDevice]) -> dict[str, str]:

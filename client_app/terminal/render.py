@@ -131,6 +131,10 @@ def _(value: DiscoveredDevice) -> str:
     if not value.present:
         return on_one_line(f"{value.name}  {value.id}  left{known}")
     window = "open for pairing" if value.pairing_open else "closed"
+    if value.added or value.gone:
+        signed = [("+", one) for one in value.added] + [("-", one) for one in value.gone]
+        changes = ", ".join(f"{sign}{HostPort(host, value.port)}" for sign, host in signed)
+        return on_one_line(f"{value.name}  {value.id}  {changes}  {window}{known}")
     where = ", ".join(str(HostPort(host, value.port)) for host in value.addresses)
     return on_one_line(f"{value.name}  {value.id}  {where}  {window}{known}")
 

@@ -16,6 +16,7 @@ from device_app.console.status import (
 )
 from device_app.console.store_recovery import store_view
 from device_app.console.views import SessionView, StatusAnswer
+from device_app.pairing.announcer import Announcer
 from device_app.pairing.service import PairingService
 from device_app.settings.config import Settings
 from peer.net.server import CoapsServer
@@ -31,6 +32,7 @@ class DeviceStatus:
         service: PairingService,
         server: CoapsServer,
         policies: Policies,
+        announcer: Announcer,
         *,
         name: str,
     ) -> None:
@@ -39,6 +41,7 @@ class DeviceStatus:
         self._service = service
         self._server = server
         self._policies = policies
+        self._announcer = announcer
         self._name = name
         self._started = asyncio.get_running_loop().time()
 
@@ -59,6 +62,7 @@ class DeviceStatus:
             "pairing_port": service.port.number or None,
             "addresses": [str(address) for address in server.addresses],
             "local": {"mode": settings.local.value, "allow_loopback": settings.allow_loopback},
+            "announcement": {"enabled": settings.advertise, "trouble": self._announcer.trouble},
             "window": window_view(service),
             "pending": [ceremony_view(service, pending)] if pending else [],
             "failures": service.budget.failures,

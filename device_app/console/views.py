@@ -133,6 +133,13 @@ class OpenAnswer(TypedDict, total=False):
     refused: bool
 
 
+class AnnouncementView(TypedDict):
+    """Whether the device is to be announced by mDNS, and why it is not; empty if it is."""
+
+    enabled: bool
+    trouble: str
+
+
 class StatusAnswer(IdentityView):
     """`status`. Only a running daemon has what is not required.
 
@@ -150,6 +157,7 @@ class StatusAnswer(IdentityView):
     pairing_port: NotRequired[int | None]
     addresses: NotRequired[list[str]]
     local: NotRequired[LocalView]
+    announcement: NotRequired[AnnouncementView]
     window: NotRequired[WindowView]
     pending: NotRequired[list[CeremonyView]]
     failures: NotRequired[int]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from device_app.pairing.events import PairingEvent, PairingEventKind
 from device_app.pairing.service import PairingService
-from peer.errors import PeerError
 from peer.net.advertiser import Advertiser
 
 _log = logging.getLogger("handfast.app")
@@ -35,30 +34,29 @@ class Announcer:
             port=port,
             pairing_port=service.port.number or pairing_port,
             interfaces=interfaces,
+            on_trouble=_log_trouble,
         )
-        self._is_announced = False
         self._update: asyncio.Task[None] | None = None
         self._unsubscribe = service.events.subscribe(self._on_event)
 
+    @property
+    def trouble(self) -> str:
+        """Why the device is not announced, or an empty string."""
+        return self._advertiser.trouble
+
     async def start(self) -> None:
-        """Announce the device; a failure is logged, since clients may know the address."""
-        try:
-            await self._advertiser.start()
-        except PeerError as error:
-            _log.warning("not announced by mDNS: %s", error)
-        else:
-            self._is_announced = True
+        """Announce the device as soon as it is possible; clients may know the address anyway."""
+        await self._advertiser.start()
 
     async def close(self) -> None:
         """Withdraw the announcement."""
         self._unsubscribe()
         if self._update is not None:
             await self._update
-        if self._is_announced:
-            await self._advertiser.close()
+        await self._advertiser.close()
 
     def _on_event(self, event: PairingEvent) -> None:
-        if self._is_announced and event.kind in {PairingEventKind.OPENED, PairingEventKind.CLOSED}:
+        if event.kind in {PairingEventKind.OPENED, PairingEventKind.CLOSED}:
             self._update = asyncio.create_task(
                 self._announce(after=self._update), name="announce the pairing window"
             )
@@ -73,3 +71,11 @@ class Announcer:
             )
         except Exception as error:  # of the network; the window is open in any case
             _log.warning("the pairing window could not be announced: %r", error)
+
+
+def _log_trouble(trouble: str) -> None:
+    """Log that the device is not announced any more, or is announced again."""
+    if trouble:
+        _log.warning("not announced by mDNS, trying again until it works: %s", trouble)
+    else:
+        _log.info("announced by mDNS")

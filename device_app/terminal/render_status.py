@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Final
 
 from device_app.console.answers import ClockAnswer
-from device_app.console.views import StatusAnswer, StoreView, WindowView
+from device_app.console.views import AnnouncementView, StatusAnswer, StoreView, WindowView
 from device_app.terminal.render_pairing import label_line, lock_lines
 from device_app.terminal.render_policy import policy_files
 from peer.identity import Fingerprint
@@ -45,6 +45,7 @@ def status_lines(status: StatusAnswer) -> list[str]:
     found += [
         f"daemon       process {status['pid']}, up {format_duration(status['uptime_seconds'])}",
         f"listening    {', '.join(status['addresses'])}",
+        f"announced    {_announced(status['announcement'])}",
         f"window       {_window(window)}",
     ]
     if "code" in window:
@@ -82,6 +83,13 @@ def _users(status: StatusAnswer) -> str:
     if count > _NAMES_SHOWN:
         return f"{count} (`handfast-device users list` lists them)"
     return f"{count} ({', '.join(names)})" if names else "none yet"
+
+
+def _announced(announcement: AnnouncementView) -> str:
+    if not announcement["enabled"]:
+        return "no: `advertise` is off in the settings"
+    trouble = announcement["trouble"]
+    return f"no, trying again until it works: {trouble}" if trouble else "yes, by mDNS"
 
 
 def _window(window: WindowView) -> str:

@@ -8,16 +8,16 @@ unique). Each link gets the addresses of that link only (`peer.net.mdns_links`).
 """
 
 import asyncio
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from zeroconf import ServiceInfo, Zeroconf
 
-from peer.limits import ADDRESS_SETTLE_SECONDS, ANNOUNCEMENT_REPEAT_SECONDS
+from peer.limits import ANNOUNCEMENT_REPEAT_SECONDS
 from peer.net.adverts import SERVICE, SUBTYPE, VERSION, instance_label, shortened
-from peer.net.interfaces import InterfaceWatch, kernel_table
+from peer.net.interfaces import kernel_table
+from peer.net.link_follower import LinkFollower
 from peer.net.mdns import (
-    FAILURES,
     DNSRecord,
     Multicast,
     Origin,
@@ -27,13 +27,14 @@ from peer.net.mdns import (
 )
 from peer.net.ranking import Link, links
 
-_log = logging.getLogger(__name__)
+NO_LINK: Final = "this device has no network interface on which to announce itself"
 
 
 class Advertiser:
     """Announces one device until `close`, and follows changes of addresses.
 
-    Without a network, it waits for one.
+    Without a network, it waits for one. If multicast DNS fails, it tries again. `trouble` says why
+    the device is not announced; it is empty while it is.
 
     Args:
         name: the user's name for the device.
@@ -42,6 +43,7 @@ class Advertiser:
         pairing_port: the pairing port.
         interfaces: names of interfaces or own IP addresses; None selects every link that is up,
             except loopback and point-to-point interfaces.
+        on_trouble: called with `trouble` whenever it has changed.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Advertiser:
         port: int,
         pairing_port: int,
         interfaces: Sequence[str] | None,
+        on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._name = name
         self._device_id = device_id
@@ -63,22 +66,18 @@ class Advertiser:
         self._zeroconf: Multicast | None = None
         self._records: frozenset[DNSRecord] = frozenset()
         self._is_registered = False
-        self._changed = asyncio.Event()
-        self._watch: InterfaceWatch | None = None
-        self._follower: asyncio.Task[None] | None = None
+        self.trouble = ""
+        self._on_trouble = on_trouble
+        self._follower = LinkFollower(self._reconcile, on_attempt=self._note_trouble)
         self._broadcasts: set[asyncio.Future[None]] = set()
 
     async def start(self) -> None:
-        """Announce the device. Raises `PeerError` if multicast DNS is not available."""
+        """Announce the device as soon as multicast DNS is available."""
         try:
-            self._watch = InterfaceWatch(self._changed.set)
-            await self._reconcile()
-        except BaseException as error:  # also a cancellation
+            await self._follower.start()
+        except BaseException:  # also a cancellation
             await self.close()
-            if isinstance(error, FAILURES):
-                raise no_multicast(error) from error
             raise
-        self._follower = asyncio.create_task(self._follow(), name="advertised addresses")
 
     async def set_pairing(self, *, open: bool, pairing_port: int) -> None:  # noqa: A002 - the state's own name
         """Announce at once that the pairing window is open or closed."""
@@ -98,46 +97,51 @@ class Advertiser:
 
     async def close(self) -> None:
         """Withdraw the announcement and stop. Safe to repeat."""
-        if self._watch is not None:
-            self._watch.close()
-        tasks: list[asyncio.Future[None]] = [*self._broadcasts]
-        if self._follower is not None:
-            tasks.append(self._follower)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._follower = None
+        await self._follower.close()
+        broadcasts = [*self._broadcasts]
+        for broadcast in broadcasts:
+            broadcast.cancel()
+        await asyncio.gather(*broadcasts, return_exceptions=True)
         zeroconf, self._zeroconf = self._zeroconf, None
         self._is_registered = False
         if zeroconf is not None:
             await zeroconf.async_close()
 
-    async def _follow(self) -> None:
-        while True:
-            await self._changed.wait()
-            await asyncio.sleep(ADDRESS_SETTLE_SECONDS)
-            self._changed.clear()
-            try:
-                await self._reconcile()
-            except FAILURES as error:
-                # An interface was removed meanwhile. The next change starts another attempt.
-                _log.warning("cannot announce the changed addresses: %s", error)
-
     async def _reconcile(self) -> None:
         """Update sockets and records to the current addresses."""
         found = links(kernel_table(), self._interfaces)
-        if not found:
-            return
         is_new, self._links = found != self._links, found
-        if self._zeroconf is None:
-            self._zeroconf = open_multicast(found, keep=self._own_records)
-        else:
+        if self._zeroconf is not None:
             await self._zeroconf.set_links(found)
-        await wait_until_ready(self._zeroconf)
+            await wait_until_ready(self._zeroconf)
+        elif found:
+            self._zeroconf = await self._opened(found)
+        else:
+            return
         if not self._is_registered:
             await self._register(self._zeroconf)
-        elif is_new:
+        elif is_new and found:
             await self._republish()
+
+    async def _opened(self, found: Sequence[Link]) -> Multicast:
+        opened = open_multicast(found, keep=self._own_records)
+        try:
+            await wait_until_ready(opened)
+        except BaseException:  # also a cancellation
+            await opened.async_close()
+            raise
+        return opened
+
+    def _note_trouble(self) -> None:
+        trouble = ""
+        if self._follower.failure is not None:
+            error = no_multicast(self._follower.failure)
+            trouble = f"{error}. {error.advice}"
+        elif not self._links:
+            trouble = NO_LINK
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self._on_trouble(trouble)
 
     async def _register(self, zeroconf: Multicast) -> None:
         for info in self._infos():

@@ -44,7 +44,8 @@ class Advert:
     `addresses` are IP addresses, the best first, link-local IPv6 ones with `%` and the index of the
     interface that received the announcement. `interface` is that index, 0 if it is unknown.
     `pairing_port` is valid while `pairing_open`. `is_present` is false in the last advert of a
-    device that withdrew its announcement, or whose announcement expired. `instance` is the service
+    device that withdrew its announcement, or whose announcement expired; if its `interface` is not
+    0, the device is gone from that link alone. `instance` is the service
     instance name (RFC 6763 §4.1) in lower case; any host can use any name.
     """
 

@@ -21,6 +21,7 @@ from peer.errors import Malformed, Unreachable
 from peer.limits import MAX_ADVERTS, MAX_RESOLVING, MAX_TTL_SECONDS, RESOLVE_SECONDS
 from peer.net.adverts import SERVICE, SUBTYPE, Advert, Vantage, advert_untrusted, merged
 from peer.net.interfaces import IpAddress, kernel_table
+from peer.net.link_follower import LinkFollower
 from peer.net.mdns import (
     FAILURES,
     DNSAddress,
@@ -90,7 +91,7 @@ async def searching(interfaces: Sequence[str] | None = None) -> "AsyncIterator[S
                 "this machine has no network interface on which to search for devices",
                 advice="Connect it to a network, or give the address of the device.",
             )
-        search = await Search.start(where, table.own)
+        search = await Search.start(where, table.own, interfaces)
     except FAILURES as error:
         raise no_multicast(error) from error
     try:
@@ -100,17 +101,24 @@ async def searching(interfaces: Sequence[str] | None = None) -> "AsyncIterator[S
 
 
 class Search(RecordUpdateListener):
-    """A running search on some links of a machine with these own addresses.
+    """A running search on some links of a machine with these own addresses; it follows changes.
 
     `found` has the newest advert of each name on each link, by its index; `changes` has every
     change.
     """
 
-    def __init__(self, where: Sequence[Link], own: frozenset[IpAddress]) -> None:
+    def __init__(
+        self,
+        where: Sequence[Link],
+        own: frozenset[IpAddress],
+        interfaces: Sequence[str] | None = None,
+    ) -> None:
         self.found: dict[str, dict[int, Advert]] = {}
         self.changes: asyncio.Queue[Advert] = asyncio.Queue(maxsize=4 * MAX_ADVERTS)
         self._links = {link.index: link for link in where}
+        self._opened = self._links  # those with open sockets
         self._own = own
+        self._interfaces = interfaces
         self._heard: list[DNSRecord] = []  # of the current datagram
         self._origin = Origin()  # of the current datagram
         self._now = 0.0  # when it was received, by zeroconf's clock
@@ -124,14 +132,25 @@ class Search(RecordUpdateListener):
         )
         self._zeroconf.zeroconf.async_add_listener(self, None)
         self._asking: asyncio.Task[None] | None = None
+        self._follower = LinkFollower(self._reconcile)
 
     @classmethod
-    async def start(cls, where: Sequence[Link], own: frozenset[IpAddress]) -> Self:
-        """Begin to ask on these links of a machine with these own addresses."""
-        search = cls(where, own)
+    async def start(
+        cls,
+        where: Sequence[Link],
+        own: frozenset[IpAddress],
+        interfaces: Sequence[str] | None = None,
+    ) -> Self:
+        """Begin to ask on these links of a machine with these own addresses.
+
+        Later it asks on those links that `discover` would choose for `interfaces`.
+        """
+        search = cls(where, own, interfaces)
         try:
-            await wait_until_ready(search._zeroconf)
-            search._asking = asyncio.create_task(search._ask_repeatedly(), name="mDNS question")
+            await search._follower.start()
+            if search._follower.failure is not None:
+                raise search._follower.failure
+            search._ask_anew()
         except BaseException:  # also a cancellation: the caller has no search to close
             await search.close()
             raise
@@ -139,12 +158,32 @@ class Search(RecordUpdateListener):
 
     async def close(self) -> None:
         """Stop asking, and free the sockets."""
+        await self._follower.close()
         self._zeroconf.zeroconf.async_remove_listener(self)
         tasks = [*self._tasks.values(), *([self._asking] if self._asking is not None else ())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._zeroconf.async_close()
+
+    async def _reconcile(self) -> None:
+        """Search on the current links; adverts of a link that is gone are no longer valid."""
+        await wait_until_ready(self._zeroconf)
+        table = kernel_table()
+        found = {link.index: link for link in links(table, self._interfaces)}
+        gone, self._links, self._own = self._links.keys() - found.keys(), found, table.own
+        for index in gone:
+            self._link_left(index)
+        if found != self._opened:
+            await self._zeroconf.set_links(list(found.values()))
+            await wait_until_ready(self._zeroconf)
+            self._opened = found
+            self._ask_anew()
+
+    def _ask_anew(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+        self._asking = asyncio.create_task(self._ask_repeatedly(), name="mDNS question")
 
     async def _ask_repeatedly(self) -> None:
         """Ask now, after one second, and then at intervals that double (RFC 6762 §5.2)."""
@@ -185,7 +224,15 @@ class Search(RecordUpdateListener):
         adverts = list(self.found.get(key, {}).values())
         self.records.forget(key)
         if adverts:
-            self._report(replace(merged(adverts), is_present=False))
+            self._report(replace(merged(adverts), is_present=False, interface=0))
+
+    def _link_left(self, index: int) -> None:
+        """Report that what was announced on a link is no longer announced there."""
+        for key, on_links in list(self.found.items()):
+            if (advert := on_links.pop(index, None)) is not None:
+                self._report(replace(advert, is_present=False))
+            if not on_links:
+                self.records.forget(key)
 
     def _dropped(self, key: str) -> None:
         self.found.pop(key, None)

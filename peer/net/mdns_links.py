@@ -69,6 +69,7 @@ class LinkZeroconf(Zeroconf):
 
     def __init__(self, links: Sequence[Link]) -> None:
         logging.getLogger("zeroconf").addFilter(_log_for_debugging)
+        _check_port()
         self._links: dict[int, Link] = {}
         self._index_of_ipv4: dict[str, int] = {}
         self.set_links(links)
@@ -219,6 +220,21 @@ def _ip_version() -> IPVersion:
     except OSError:  # the kernel has no IPv6
         return IPVersion.V4Only
     return IPVersion.All
+
+
+def _check_port() -> None:
+    """Raise `OSError` if another program uses the port exclusively.
+
+    python-zeroconf 0.154 raises the same error, but leaves its socket open.
+    """
+    is_dual = _ip_version() is IPVersion.All
+    family = socket.AF_INET6 if is_dual else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if is_dual:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        probe.bind(("", _MDNS_PORT))
 
 
 def _log_for_debugging(record: logging.LogRecord) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from peer.errors import PeerError
+from device_app.terminal.render_status import status_lines
+from peer.net import link_follower, mdns
 from peer.net.advertiser import Advertiser
 from peer.net.discovery import watch
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -42,17 +45,39 @@ async def test_opening_and_closing_the_window_is_announced(kit: Kit) -> None:
         await next_of(adverts, device, is_open=False)
 
 
-async def test_a_device_runs_and_pairs_without_multicast(
+async def test_a_device_pairs_without_multicast_and_is_announced_once_it_works(
     kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EADDRINUSE, "Address already in use")
 
-    async def fails(_self: object) -> None:
-        raise PeerError("no multicast here")
+    monkeypatch.setattr(link_follower, "MULTICAST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(link_follower, "MULTICAST_RETRY_MAX_SECONDS", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(mdns, "LinkZeroconf", refuse)
+        device = await kit.device(advertise=True, interfaces=tuple(LOOPBACK))
+        await kit.paired(device, "olga")
+        trouble = device.app.status()["announcement"]["trouble"]
+        assert "already in use" in trouble
+        assert "5353" in trouble
+        assert f"announced    no, trying again until it works: {trouble}" in shown_status(device)
+    await until(lambda: not device.app.status()["announcement"]["trouble"])
+    assert "announced    yes, by mDNS" in shown_status(device)
+    said = [one for one in caplog.messages if "announced by mDNS" in one]
+    assert said == [f"not announced by mDNS, trying again until it works: {trouble}"]
+    adverts: Any = watch(interfaces=LOOPBACK)
+    async with asyncio.timeout(30), aclosing(adverts):
+        await next_of(adverts, device, is_open=False)
 
-    monkeypatch.setattr(Advertiser, "start", fails)
-    device = await kit.device(advertise=True)
-    await kit.paired(device, "olga")
-    assert "no multicast here" in caplog.text
+
+async def test_a_device_that_is_not_to_be_announced_says_so(kit: Kit) -> None:
+    device = await kit.device(advertise=False)
+    assert device.app.status()["announcement"] == {"enabled": False, "trouble": ""}
+    assert "announced    no: `advertise` is off in the settings" in shown_status(device)
+
+
+def shown_status(device: Device) -> list[str]:
+    return status_lines(device.app.status())
 
 
 async def test_a_device_pairs_if_an_announcement_fails(

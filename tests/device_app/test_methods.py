@@ -192,6 +192,7 @@ def test_status_shows_failures_label_and_lock_out() -> None:
         "pending": [],
         "users": [],
         "sessions": [],
+        "announcement": {"enabled": True, "trouble": ""},
         "window": {"open": False, "port": None, "blocked_seconds": 30},
         "failures": 10,
         "label": {"made": True, "dead": True},

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import pytest
 
-from peer.net import advertiser, discovery
+from peer.net import advertiser, discovery, link_follower
 from peer.net.advertiser import Advertiser
 from peer.net.adverts import SERVICE, SUBTYPE, Advert
 from peer.net.discovery import watch
@@ -47,7 +47,7 @@ def add_bridge(where: Namespace, name: str, address: str) -> None:
 @contextlib.asynccontextmanager
 async def announced(where: Namespace, patch: pytest.MonkeyPatch) -> AsyncIterator[Advertiser]:
     patch.setattr(advertiser, "kernel_table", where.table)
-    patch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0.05)
+    patch.setattr(link_follower, "ADDRESS_SETTLE_SECONDS", 0.05)
     device = Advertiser(
         name="kitchen", device_id=DEVICE_ID, port=5684, pairing_port=5685, interfaces=None
     )

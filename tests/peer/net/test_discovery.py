@@ -5,7 +5,7 @@ import random
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from peer.errors import Malformed, PeerError, Unreachable
 from peer.limits import MAX_ADVERT_ADDRESSES
-from peer.net import advertiser, discovery, mdns
+from peer.net import advertiser, discovery, link_follower, mdns
 from peer.net.advertiser import Advertiser
 from peer.net.adverts import (
     SERVICE,
@@ -25,7 +25,6 @@ from peer.net.adverts import (
     txt_untrusted,
 )
 from peer.net.discovery import discover, watch
-from peer.net.interfaces import InterfaceTable
 from tests.kit.mdns import (
     question,
     text_record,
@@ -224,7 +223,7 @@ async def test_other_mdns_queriers_find_our_type_among_all_types() -> None:
 
 @pytest.mark.needs_root
 async def test_address_changes_are_announced(lan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(link_follower, "ADDRESS_SETTLE_SECONDS", 0.05)
     monkeypatch.setattr(advertiser, "kernel_table", lan.device.table)
     device_id = new_id()
     device = Advertiser(
@@ -254,7 +253,7 @@ async def test_address_changes_are_announced(lan: Any, monkeypatch: pytest.Monke
 async def test_a_device_without_a_network_is_announced_once_there_is_one(
     namespaces: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(link_follower, "ADDRESS_SETTLE_SECONDS", 0.05)
     here, there = namespaces.add(), namespaces.add()
     namespaces.join(here, there)
     there.ip("addr", "add", "192.0.2.2/24", "dev", "eth0")
@@ -293,56 +292,14 @@ async def test_an_unavailable_mdns_port_is_reported_with_advice(
         raise OSError("Address already in use")
 
     monkeypatch.setattr(mdns, "LinkZeroconf", refuse)
-    device = Advertiser(
-        name="kitchen", device_id=new_id(), port=1, pairing_port=2, interfaces=LOOPBACK
-    )
     with pytest.raises(PeerError, match="already in use") as caught:
-        await device.start()
-    assert "5353" in caught.value.advice
-    with pytest.raises(PeerError, match="already in use"):
         await discover(timeout=0, interfaces=LOOPBACK)
+    assert "5353" in caught.value.advice
 
 
 async def test_an_interface_that_does_not_exist_is_named() -> None:
     with pytest.raises(PeerError, match="matches no-such-link0"):
         await discover(timeout=0, interfaces=["no-such-link0"])
-
-
-async def test_a_vanished_interface_does_not_stop_the_address_watch(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    changed: list[Callable[[], None]] = []
-
-    class Watch:
-        """An `InterfaceWatch` that reports a change when the test says so."""
-
-        def __init__(self, on_change: Callable[[], None]) -> None:
-            changed.append(on_change)
-
-        def close(self) -> None:
-            changed.clear()
-
-    monkeypatch.setattr(advertiser, "InterfaceWatch", Watch)
-    monkeypatch.setattr(advertiser, "ADDRESS_SETTLE_SECONDS", 0)
-    device = Advertiser(
-        name="kitchen", device_id=new_id(), port=1, pairing_port=2, interfaces=LOOPBACK
-    )
-    await device.start()
-    asked = asyncio.Event()
-
-    def vanished() -> InterfaceTable:
-        asked.set()
-        raise OSError("no such device")
-
-    monkeypatch.setattr(advertiser, "kernel_table", vanished)
-    try:
-        for _ in range(2):
-            asked.clear()
-            changed[0]()
-            await asyncio.wait_for(asked.wait(), TIMEOUT_SECONDS)
-        assert "no such device" in caplog.text
-    finally:
-        await device.close()
 
 
 # ------------------------------------------------------------------- adverts of unknown origin
