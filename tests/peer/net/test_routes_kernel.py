@@ -138,6 +138,42 @@ async def test_no_other_route_makes_a_source_local(
     assert (verdict.rule, verdict.interface) == ("prefix", "eth0")
 
 
+NEXTHOPS = {
+    "link": (("dev", "eth0"), ("dev", "eth0")),
+    "router": (("via", "192.0.2.2", "dev", "eth0"), ("via", "fe80::2", "dev", "eth0")),
+}
+
+
+@pytest.mark.parametrize("is_shown", [True, False], ids=["resolved", "number only"])
+@pytest.mark.parametrize("is_group", [False, True], ids=["one", "group"])
+@pytest.mark.parametrize("kind", NEXTHOPS)
+async def test_a_route_by_a_nexthop_object_counts_if_the_kernel_shows_a_link(
+    lan: Any,
+    receiver: Receiver,
+    from_cable: Callable[[str, str], None],
+    kind: str,
+    *,
+    is_group: bool,
+    is_shown: bool,
+) -> None:
+    """With `nexthop_compat_mode` 0 a route shows the number of its nexthop and nothing else."""
+    lan.device.sysctl(ipv4__nexthop_compat_mode=int(is_shown))
+    lan.device.ip("route", "add", "192.0.2.2", "dev", "eth0")  # the router
+    for number, (family, far, nexthop) in enumerate(
+        zip(("-4", "-6"), ("203.0.113.0/24", "2001:db8:9::/64"), NEXTHOPS[kind], strict=True), 1
+    ):
+        lan.device.ip(family, "nexthop", "add", "id", str(number), *nexthop)
+        chosen = str(number)
+        if is_group:
+            chosen = str(number + 10)
+            lan.device.ip("nexthop", "add", "id", chosen, "group", str(number))
+        lan.device.ip(family, "route", "add", far, "nhid", chosen)
+    for source, here in (("203.0.113.9", "192.0.2.1"), ("2001:db8:9::9", "2001:db8::1")):
+        from_cable(source, here)
+        is_local = (await receiver.verdict(LocalMode.COMPAT)).is_local
+        assert is_local == (kind == "link" and is_shown)
+
+
 # -- attackers ----------------------------------------------------------------
 
 
