@@ -33,7 +33,7 @@ CBOR: Option = (CONTENT_FORMAT, uint(60))
 SIZE = 2500
 
 
-class Told(Resource):
+class Mirror(Resource):
     """Every response consists of what was asked: a letter, from the body, query or format."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Told(Resource):
 
 
 class Client:
-    """Asks for blocks of /told."""
+    """Asks for blocks of /mirror."""
 
     def __init__(self, raw: RawClient) -> None:
         self.raw = raw
@@ -62,7 +62,7 @@ class Client:
         """Send a request, and return the response."""
         self._number += 1
         token = self._number.to_bytes(2)
-        made = encoded(code, *options, path="told", token=token, payload=payload)
+        made = encoded(code, *options, path="mirror", token=token, payload=payload)
         self.raw.send(sent_as(made, Type.CON, self._number))
         return (await self.raw.until(self._number))[-1]
 
@@ -81,13 +81,13 @@ class Client:
 
 
 @pytest.fixture
-async def told() -> Told:
-    return Told()
+async def mirror() -> Mirror:
+    return Mirror()
 
 
 @pytest.fixture
-async def client(serve: Any, told: Told) -> Any:
-    served = await serve(more={("told",): told})
+async def client(serve: Any, mirror: Mirror) -> Any:
+    served = await serve(more={("mirror",): mirror})
     raw = await RawClient.connect(served.address)
     yield Client(raw)
     await raw.close()
@@ -113,7 +113,7 @@ async def test_two_requests_with_different_bodies_have_two_responses(
 )
 @pytest.mark.parametrize("code", [GET, FETCH], ids=["GET", "FETCH"])
 async def test_requests_with_different_options_have_two_responses(
-    client: Client, told: Told, code: int, one: tuple[Option, ...], other: tuple[Option, ...]
+    client: Client, mirror: Mirror, code: int, one: tuple[Option, ...], other: tuple[Option, ...]
 ) -> None:
     bodies = [await client.begin(code, *options) for options in (one, other)]
     for number, options in enumerate((one, other)):
@@ -121,15 +121,15 @@ async def test_requests_with_different_options_have_two_responses(
     assert bodies[0][:2] != bodies[1][:2]
     for body in bodies:
         assert body == body[:2] * (SIZE // 2)
-    assert told.rendered == 2
+    assert mirror.rendered == 2
 
 
-async def test_the_format_of_the_body_is_a_part_of_the_request(client: Client, told: Told) -> None:
+async def test_the_format_of_the_body_is_a_part_of_the_request(client: Client, mirror: Mirror) -> None:
     for options in ((CBOR,), ((CONTENT_FORMAT, b""),), ()):
         await client.begin(POST, *options, payload=b"a")
     for options in ((CBOR,), ((CONTENT_FORMAT, b""),), ()):
         assert len(await client.rest(POST, *options, payload=b"a")) == SIZE - 1024
-    assert told.rendered == 3
+    assert mirror.rendered == 3
 
 
 async def test_request_tags_separate_responses_to_requests_without_a_body(client: Client) -> None:
@@ -154,44 +154,44 @@ async def test_a_later_request_may_leave_out_the_body(
 
 @pytest.mark.parametrize("code", [FETCH, POST], ids=["FETCH", "POST"])
 async def test_a_request_that_means_two_responses_gets_neither(
-    client: Client, told: Told, code: int
+    client: Client, mirror: Mirror, code: int
 ) -> None:
     for body in (b"a", b"b"):
         await client.begin(code, payload=body)
     answer = await client.ask(code, (BLOCK2, block(1)))
     assert answer.code is Code.REQUEST_ENTITY_INCOMPLETE
-    assert told.rendered == 2
+    assert mirror.rendered == 2
     skip_time(BODY_PAUSE_SECONDS)
     await client.begin(code, payload=b"c")
     assert await client.rest(code) == b"c" * (SIZE - 1024)
 
 
-async def test_a_body_in_blocks_counts_as_a_whole(client: Client, told: Told) -> None:
+async def test_a_body_in_blocks_counts_as_a_whole(client: Client, mirror: Mirror) -> None:
     for number, more in ((0, True), (1, False)):
         part = (BLOCK1, block(number, more=more, szx=0))
         answer = await client.ask(FETCH, part, payload=b"a" * 16)
     assert (answer.code, answer.opt.block2) == (Code.CONTENT, (0, True, 6))
     await client.begin(FETCH, payload=b"b" * 32)
     assert (await client.ask(FETCH, (BLOCK2, block(1)), payload=b"a" * 32)).payload == b"a" * 1024
-    assert told.rendered == 2
+    assert mirror.rendered == 2
 
 
 async def test_a_response_that_is_not_stored_is_rendered_only_with_all_that_was_asked(
-    client: Client, told: Told
+    client: Client, mirror: Mirror
 ) -> None:
     later = (BLOCK2, block(1))
     for code, options, body in ((FETCH, (CBOR,), b""), (POST, (), b"b"), (POST, (CBOR,), b"")):
         answer = await client.ask(code, *options, later, payload=body)
         assert answer.code is Code.REQUEST_ENTITY_INCOMPLETE
-    assert told.rendered == 0
+    assert mirror.rendered == 0
     assert (await client.ask(FETCH, later, payload=b"a")).payload == b"a" * 1024
     assert (await client.ask(GET, later)).payload == b"?" * 1024
-    assert told.rendered == 2
+    assert mirror.rendered == 2
 
 
 async def test_options_that_do_not_change_the_response_may_differ(
-    client: Client, told: Told
+    client: Client, mirror: Mirror
 ) -> None:
     await client.begin(GET, (SIZE2, b""))
     assert len(await client.rest(GET)) == SIZE - 1024
-    assert told.rendered == 1
+    assert mirror.rendered == 1
