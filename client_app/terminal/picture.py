@@ -3,12 +3,13 @@
 import os
 import warnings
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from client_app.aliases import PICTURE_SUFFIXES
-from client_app.limits import PICTURE_BYTES, PICTURE_HEAD_BYTES
+from client_app.limits import PICTURE_BYTES, PICTURE_FRAMES, PICTURE_HEAD_BYTES
 from client_app.terminal.picture_kinds import (
     READ_FORMATS,
     READ_KINDS,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _ADVICE: Final = f"Give a {READ_KINDS} file, or the text of the QR code."
 _SMALL_PIXELS: Final = 512  # a code may have one pixel for each module in a picture up to this size
 _ENLARGED: Final = 4
+_PALE: Final = 128  # grey levels between the lightest and the darkest part of a pale picture
 
 
 def picture_path(text: str) -> Path | None:
@@ -60,7 +62,7 @@ def text_in_picture(path: Path) -> str:
             # A warning of Pillow for too many pixels; twice as many raise an error in any case.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=READ_FORMATS) as picture:
-                for grey in _grey_versions(picture):
+                for grey in chain.from_iterable(map(_grey_versions, _frames(picture))):
                     found = {str(one.text) for one in zxingcpp.read_barcodes(grey)}
                     if any(map(is_armoured, found)):
                         break
@@ -103,17 +105,30 @@ def _unreadable(path: Path, why: str) -> UsageError:
     return UsageError(f"{path} is not a readable picture: {why}", advice=_ADVICE)
 
 
+def _frames(picture: "Image") -> Iterator["Image"]:
+    """Yield the images of a picture that may be animated."""
+    from PIL import ImageSequence  # noqa: PLC0415 - see `text_in_picture`
+
+    yield from islice(ImageSequence.Iterator(picture), PICTURE_FRAMES)
+
+
 def _grey_versions(picture: "Image") -> Iterator["Image"]:
     """Yield the picture in 8-bit grey: as it looks on white paper, then in other ways.
 
-    Transparent parts become white, then black for a light code; a small picture is enlarged.
+    Transparent parts become white, then black for a light code; a small picture is enlarged, and
+    the contrast of a pale one is raised.
     """
+    from PIL import ImageOps  # noqa: PLC0415 - see `text_in_picture`
+
     flat = _flat(picture, "white")
     yield flat
     if max(flat.size) <= _SMALL_PIXELS:
         yield flat.resize((flat.width * _ENLARGED, flat.height * _ENLARGED), resample=0)
     if _is_transparent(picture):
         yield _flat(picture, "black")
+    levels = [level for level, count in enumerate(flat.histogram()) if count]
+    if levels[-1] - levels[0] < _PALE:
+        yield ImageOps.autocontrast(flat)
 
 
 def _is_transparent(picture: "Image") -> bool:

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 from peer.errors import UsageError
+from peer.terminal.time_spellings import hint
 
 TIME_EXAMPLES: Final = (
     "2d (from now), 2030-12-24, 2030-12-24T18:00 (local time), or seconds since 1970"
@@ -61,7 +62,9 @@ def parse_duration(text: str) -> float:
     elif "".join(one[0] for one in pieces) == plain and {one[2] for one in pieces} <= {*_UNITS}:
         seconds = sum(float(one[1]) * _UNITS[one[2]] for one in pieces)
     if not 0 < seconds <= LONGEST_SECONDS:
-        raise UsageError(f"{text!r} is not a duration", advice=_DURATION_ADVICE)
+        raise UsageError(
+            f"{text!r} is not a duration{hint(plain, is_duration=True)}", advice=_DURATION_ADVICE
+        )
     return seconds
 
 
@@ -84,7 +87,7 @@ def parse_time(text: str, *, whole_day: bool = False) -> float | timedelta:
     except _NoSuchTime as error:
         raise UsageError(f"{text!r} is not a time: {error}", advice=error.advice) from None
     except (UsageError, ValueError, OverflowError, OSError):
-        why = _wrong_clock(plain)
+        why = _wrong_clock(plain) or hint(plain.lower())
         raise UsageError(f"{text!r} is not a time{why}", advice=_TIME_ADVICE) from None
 
 
@@ -117,7 +120,9 @@ def _plain(text: str) -> str:
 
 
 def _calendar_time(text: str, *, whole_day: bool) -> float | None:
-    """None if the text is not a date."""
+    """None if the text is not a date, or if it is a week."""
+    if "W" in text.upper():
+        return None
     try:
         day = date.fromisoformat(text)
     except ValueError:

@@ -196,6 +196,33 @@ def test_every_kind_that_is_named_is_read(tmp_path: Path, suffix: str) -> None:
     assert text_in_picture(path) == LABEL
 
 
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_a_label_in_an_animated_picture_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"moving.{suffix}"
+    with Image.open(write_qr(tmp_path / "box.png", LABEL)) as still:
+        blank = Image.new("L", still.size, 255)
+        blank.save(path, save_all=True, append_images=[still.convert("L")], duration=100)
+    assert text_in_picture(path) == LABEL
+
+
+def test_an_animation_is_searched_in_bounded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client_app.terminal.picture.PICTURE_FRAMES", 3)
+    path = tmp_path / "long.gif"
+    with Image.open(write_qr(tmp_path / "box.png", LABEL)) as still:
+        blanks = [Image.new("L", still.size, 255 - number) for number in range(3)]
+        blanks[0].save(path, save_all=True, append_images=[*blanks[1:], still.convert("L")])
+    with pytest.raises(UsageError, match="no label or invite"):
+        text_in_picture(path)
+
+
+def test_a_label_in_a_pale_picture_is_read(tmp_path: Path) -> None:
+    with Image.open(write_qr(tmp_path / "box.png", LABEL)) as sharp:
+        sharp.convert("L").point(lambda level: 110 + level // 16).save(tmp_path / "pale.png")
+    assert text_in_picture(tmp_path / "pale.png") == LABEL
+
+
 def test_a_photograph_that_says_how_it_is_turned_is_read(tmp_path: Path) -> None:
     exif = Image.new("L", (1, 1)).getexif()
     exif[0x0112] = 6  # Orientation: rotated by 90°

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -233,3 +234,46 @@ def test_times_in_the_past_are_reported_together() -> None:
     both = past_times(2_000_000_000, begin=1_906_538_400, end=1_906_538_400.0)
     assert both.startswith("Access would begin in the past: 2030-06-01 12:00 +0200 (")
     assert "ago). Access would end in the past: 2030-06-01" in both
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("24/12/2026", "starts with the year"),
+        ("24.12.2026 18:00", "starts with the year"),
+        ("12-24-2026", "starts with the year"),
+        ("2026/12/24", "written with -"),
+        ("2026-12", "a part is missing"),
+        ("2026-02-30", "no such day"),
+        ("2026-W52", "a week is not a day"),
+        ("24 Dec 2026", "written as a number"),
+        ("December 24", "written as a number"),
+        ("18:00", "needs its date"),
+        ("6pm", "needs its date"),
+        ("6 p.m.", "needs its date"),
+        ("tomorrow", "give the date"),
+        ("next week", "give the date"),
+        ("Monday", "give the date"),
+        ("now", "give the date"),
+        ("never", "0 does that"),
+        ("-5m", "in the past"),
+        ("5 minutes ago", "in the past"),
+        ("0h", "more than 0"),
+        ("1,5h", "a fraction has a point"),
+        ("1 month", "differ in length"),
+        ("2y", "differ in length"),
+        ("in 2h", "unit alone"),
+        ("+2h", "unit alone"),
+        ("PT30M", "unit alone"),
+        ("1h30", "last number has no unit"),
+    ],
+)
+def test_an_error_says_how_a_time_that_people_type_is_written(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(why)):
+        parse_time(text)
+
+
+@pytest.mark.parametrize("text", ["2026-12-24", "2026-12-24T18:00", "20261224T180000", "2026-12"])
+def test_a_date_is_not_a_duration(text: str) -> None:
+    with pytest.raises(UsageError, match="it is a date"):
+        parse_duration(text)
