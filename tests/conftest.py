@@ -112,16 +112,16 @@ class Gathered:
     def pytest_testnodedown(self, node: Any) -> None:
         stash = node.config.stash
         for key, name in ((LEFT_OUT, "left out"), (SKIPPED, "skipped")):
-            said = getattr(node, "workeroutput", {}).get(name, [])
-            stash[key] += [one for one in said if one not in stash[key]]
+            output = getattr(node, "workeroutput", {}).get(name, [])
+            stash[key] += [one for one in output if one not in stash[key]]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    said = getattr(session.config, "workeroutput", None)
-    if said is not None:
-        said["left out"] = session.config.stash[LEFT_OUT]
-        said["skipped"] = session.config.stash[SKIPPED]
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left out"] = session.config.stash[LEFT_OUT]
+        output["skipped"] = session.config.stash[SKIPPED]
         return
     if in_ci() and session.config.stash[SKIPPED] and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

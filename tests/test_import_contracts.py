@@ -107,8 +107,8 @@ def lint(tree: Path) -> tuple[int, set[str], str]:
 
 
 def test_the_code_keeps_every_contract(copy: Path) -> None:
-    code, broken, said = lint(copy)
-    assert (code, broken) == (0, set()), said
+    code, broken, output = lint(copy)
+    assert (code, broken) == (0, set()), output
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_a_violation_is_seen(copy: Path, contract: str, file: str, line: str) ->
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("a") as text:
         text.write(f"\n{line}\n")
-    code, broken, said = lint(copy)
-    assert code == 1, said
-    assert contracts()[contract] in broken, said
+    code, broken, output = lint(copy)
+    assert code == 1, output
+    assert contracts()[contract] in broken, output
 
 
 def test_every_contract_has_been_broken() -> None:

@@ -330,17 +330,17 @@ def run_pytest(
 def test_tests_of_a_missing_tool_are_deselected_and_listed(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    code, said = run_pytest(tmp_path, SAMPLE, *options, ci="")
-    assert code == 0, said
-    assert said.count("test_sample.py::test_with_a_tool: needs the program no-such-program") == 1
-    assert "1 passed" in said
+    code, output = run_pytest(tmp_path, SAMPLE, *options, ci="")
+    assert code == 0, output
+    assert output.count("test_sample.py::test_with_a_tool: needs the program no-such-program") == 1
+    assert "1 passed" in output
 
 
 def test_a_missing_tool_fails_in_ci(tmp_path: Path) -> None:
-    code, said = run_pytest(tmp_path, SAMPLE, ci="true")
-    assert code == 1, said
-    assert "1 passed, 1 error" in said
-    assert "needs the program no-such-program" in said
+    code, output = run_pytest(tmp_path, SAMPLE, ci="true")
+    assert code == 1, output
+    assert "1 passed, 1 error" in output
+    assert "needs the program no-such-program" in output
 
 
 @pytest.mark.parametrize(("ci", "expected"), [("", 0), ("true", 1)])
@@ -348,9 +348,9 @@ def test_a_missing_tool_fails_in_ci(tmp_path: Path) -> None:
 def test_a_skip_fails_in_ci_only(
     tmp_path: Path, options: tuple[str, ...], ci: str, expected: int
 ) -> None:
-    code, said = run_pytest(tmp_path, SKIPPING, *options, ci=ci)
-    assert code == expected, said
-    assert ("skipped, which CI does not allow" in said) == bool(expected)
+    code, output = run_pytest(tmp_path, SKIPPING, *options, ci=ci)
+    assert code == expected, output
+    assert ("skipped, which CI does not allow" in output) == bool(expected)
 
 
 @pytest.mark.parametrize(
@@ -368,15 +368,15 @@ def test_a_skip_fails_in_ci_only(
     ids=["unknown mark", "warning"],
 )
 def test_unknown_marks_and_warnings_fail(tmp_path: Path, sample: str, complaint: str) -> None:
-    code, said = run_pytest(tmp_path, sample, ci="")
-    assert code in {1, 2}, said
-    assert complaint in said
+    code, output = run_pytest(tmp_path, sample, ci="")
+    assert code in {1, 2}, output
+    assert complaint in output
 
 
 def test_benchmarks_run_only_if_they_are_selected(tmp_path: Path) -> None:
-    code, said = run_pytest(tmp_path, MEASURING, ci="true")
-    assert code == 0, said
-    assert "1 passed, 1 deselected" in said
+    code, output = run_pytest(tmp_path, MEASURING, ci="true")
+    assert code == 0, output
+    assert "1 passed, 1 deselected" in output
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "shared out"])
@@ -385,5 +385,5 @@ def test_signals_reach_children_even_if_pytest_starts_with_them_ignored(
 ) -> None:
     """`nohup make test` and a shell's background jobs start with signals ignored."""
     ignoring = ("sh", "-c", 'trap "" INT HUP QUIT; exec "$@"', "sh")
-    code, said = run_pytest(tmp_path, INTERRUPTING, *options, ci="", before=ignoring)
-    assert code == 0, said
+    code, output = run_pytest(tmp_path, INTERRUPTING, *options, ci="", before=ignoring)
+    assert code == 0, output

@@ -160,11 +160,11 @@ def test_the_client_pairs_with_the_label(
         "stdin": f"{text[:40]}\n{text[40:]}\n".encode(),
         "mail": f"\r\n> {text[:40]}\r\n> {text[40:]}\r\n".encode("utf-16"),
     }
-    said = shell("pair", words, "--at", at, stdin=typed.get(how))
-    assert said.code == 0, said
-    assert f"method label: {meaning(Method.LABEL)}" in said.err
+    result = shell("pair", words, "--at", at, stdin=typed.get(how))
+    assert result.code == 0, result
+    assert f"method label: {meaning(Method.LABEL)}" in result.err
     assert len(device_thread.events("paired")) == 1
-    assert text.split("*")[3] not in said.out + said.err  # the check symbol may be a `*`
+    assert text.split("*")[3] not in result.out + result.err  # the check symbol may be a `*`
 
 
 def test_a_replaced_label_is_refused(shell: Shell, device_thread: DeviceThread) -> None:

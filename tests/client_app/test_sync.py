@@ -110,15 +110,15 @@ def test_a_script_pairs_with_a_confirmation_by_both_users(
 
 def test_many_threads_share_one_client(client: Client) -> None:
     kitchen = client.connect("kitchen")
-    said: list[str] = []
+    output: list[str] = []
     threads = [
-        threading.Thread(target=lambda: said.append(kitchen.get("/hello").text)) for _ in range(8)
+        threading.Thread(target=lambda: output.append(kitchen.get("/hello").text)) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert said == ["hello anna"] * 8
+    assert output == ["hello anna"] * 8
 
 
 def test_close_ends_the_thread(client: Client) -> None:

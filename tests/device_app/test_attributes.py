@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,20 +15,12 @@ from iam.model import Key
 from tests.kit.lamps import HALL, Lamp, policy, start_lamp_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.kit.device import Caller, Device, Kit
 
 NEW = "5a" * 32
 
 
-@pytest.fixture(autouse=True)
-def _clean_imports() -> Iterator[None]:
-    path, modules = sys.path[:], set(sys.modules)
-    yield
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("clean_imports")
 
 
 # ------------------------------------------------------------------------------ the connection
@@ -250,7 +241,7 @@ async def test_check_does_not_report_allowed_if_it_depends_on_the_resource(
     )
     owner = kit.known(device, "olga", "owner")
     for room, code in (("hall", "2.05"), ("cellar", "4.03")):
-        lamp.says = {"Lamp:Room": room}
+        lamp.values = {"Lamp:Room": room}
         assert (await caller.ask("GET", "/lamp")).code == code
     depends = {"action": "Lamp:Read", "allowed": False, "depends": ["Lamp:Room"]}
     check = (await caller.ask("GET", "/iam/check?action=Lamp:Read")).body
@@ -288,10 +279,10 @@ async def test_a_resource_provides_its_own_attributes(kit: Kit) -> None:
     _, lamp, caller = await start_lamp_device(kit, HALL, "Allow Core:Discover")
     assert (await caller.ask("GET", "/lamp")).code == "2.05"
     assert b"</lamp>" in (await caller.ask("GET", "/.well-known/core")).message.payload
-    lamp.says = {"Lamp:Room": "cellar"}
+    lamp.values = {"Lamp:Room": "cellar"}
     assert (await caller.ask("GET", "/lamp")).reason == "denied"
     assert b"</lamp>" not in (await caller.ask("GET", "/.well-known/core")).message.payload
-    lamp.says = {}
+    lamp.values = {}
     assert (await caller.ask("GET", "/lamp")).reason == "denied"
 
 
@@ -313,7 +304,7 @@ async def test_a_resource_cannot_set_reserved_attributes(
         kit, f"Allow Lamp:Read if {condition}", loopback=False
     )
     value = "5" if name == "Clock:Now" else "true"
-    lamp.says = {name: value, "Lamp:Room": "hall"}
+    lamp.values = {name: value, "Lamp:Room": "hall"}
     for _ in range(3):
         assert (await caller.ask("GET", "/lamp")).reason == "denied"
     told = [record for record in caplog.records if "only handfast can set" in record.message]
@@ -328,10 +319,10 @@ async def test_a_trailing_slash_is_removed_before_attributes_are_requested(kit: 
     assert lamp.paths == [("lamp",), ("lamp",)]
 
 
-@pytest.mark.parametrize("says", [RuntimeError("no GPIO"), {"Lamp:Room": 7}, 7, None])
-async def test_a_request_is_denied_if_the_attributes_are_invalid(kit: Kit, says: object) -> None:
+@pytest.mark.parametrize("values", [RuntimeError("no GPIO"), {"Lamp:Room": 7}, 7, None])
+async def test_a_request_is_denied_if_the_attributes_are_invalid(kit: Kit, values: object) -> None:
     _, lamp, caller = await start_lamp_device(kit, HALL, "Allow Core:Discover, Hello:Get")
-    lamp.says = says
+    lamp.values = values
     answer = await caller.ask("GET", "/lamp")
     assert answer.code in {"5.00", "4.03"}
     assert lamp.rendered == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -20,18 +19,12 @@ from tests.kit.lamps import HALL, start_lamp_device
 from tests.kit.sockets import ClientNet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator
 
     from tests.kit.device import Answer, Kit
 
 
-@pytest.fixture(autouse=True)
-def _clean_imports() -> Iterator[None]:
-    path, modules = sys.path[:], set(sys.modules)
-    yield
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("clean_imports")
 
 
 # --------------------------------------------------------------------------- each notification
@@ -55,7 +48,7 @@ async def test_a_denied_notification_ends_the_observation(kit: Kit, made: bool) 
         assert (await anext(readings)).code == "2.05"
         lamp.updated_state()
         assert (await anext(readings)).body == "2"
-        lamp.says = {"Lamp:Room": "cellar"}
+        lamp.values = {"Lamp:Room": "cellar"}
         ready = aiocoap.Message(code=aiocoap.CONTENT, payload=b"secret", content_format=0)
         lamp.updated_state(ready if made else None)
         last = await last_of(readings)
@@ -117,7 +110,7 @@ async def test_the_log_names_the_statement_that_decided(
         kit, HALL, "Deny Lamp:Read if StringEquals Lamp:Room cellar"
     )
     await caller.ask("GET", "/lamp")
-    lamp.says = {"Lamp:Room": "cellar"}
+    lamp.values = {"Lamp:Room": "cellar"}
     await caller.ask("GET", "/lamp")
     messages = [record.getMessage() for record in caplog.records if record.name == "handfast.guard"]
     assert "policy 'of-neighbour', statement 1: Allow Lamp:Read" in messages[0]

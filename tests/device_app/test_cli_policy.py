@@ -102,9 +102,9 @@ async def test_explain_lists_the_statements_and_exits_with_the_decision(
         await kit.daemon()
 
     async def explained(*args: str) -> tuple[int, dict[str, Any]]:
-        said = await run(kit.home, "policy", "explain", *args, "--json")
-        value: dict[str, Any] = json.loads(said.out)
-        return said.code, value
+        result = await run(kit.home, "policy", "explain", *args, "--json")
+        value: dict[str, Any] = json.loads(result.out)
+        return result.code, value
 
     code, value = await explained("kim", "Lamp:Set")
     assert (code, value["allowed"], value["known"]) == (7, False, True)
@@ -135,9 +135,9 @@ async def test_list_shows_roles_policies_and_conditions(kit: Kit, *, running: bo
     await set_up(kit.home)
     if running:
         await kit.daemon()
-    said = await run(kit.home, "policy", "list")
-    assert "role child (rank 12): core-unpaired, lan-only" in said.out
-    assert "if Connection:IsLocal Bool 'true'" in said.out
+    result = await run(kit.home, "policy", "list")
+    assert "role child (rank 12): core-unpaired, lan-only" in result.out
+    assert "if Connection:IsLocal Bool 'true'" in result.out
     value = json.loads((await run(kit.home, "policy", "list", "--json")).out)
     roles = [role["id"] for role in value["roles"]]
     assert roles == ["unpaired", "guest", "child", "user", "admin", "owner"]
@@ -215,9 +215,9 @@ async def test_import_nabto_writes_policies_and_adds_users(kit: Kit, tmp_path: P
         ([str(out)], 1),
         ([str(config), "--users"], 2),
     ):
-        said = await run(kit.home, "policy", "import-nabto", *wrong)
-        assert (said.code, said.out, bool(said.err)) == (code, "", True), said
-        assert "Traceback" not in said.err
+        result = await run(kit.home, "policy", "import-nabto", *wrong)
+        assert (result.code, result.out, bool(result.err)) == (code, "", True), result
+        assert "Traceback" not in result.err
 
 
 async def test_clock_reports_the_time_and_trusts_the_system_on_request(kit: Kit) -> None:
@@ -245,9 +245,9 @@ async def test_a_device_time_that_is_ahead_is_reported_and_used_for_times(kit: K
     store.close()
 
     async def check(*args: str) -> None:
-        said = await run(kit.home, *args, "--json")
-        assert said.code == 0, said
-        found = json.loads(said.out)
+        result = await run(kit.home, *args, "--json")
+        assert result.code == 0, result
+        found = json.loads(result.out)
         end = found.get("user", found.get("invite"))["not_after"]
         passed = time.time() - started
         assert ahead - 1 <= end - 2 * 86_400 <= ahead + passed + 1, args  # in whole seconds
@@ -257,7 +257,7 @@ async def test_a_device_time_that_is_ahead_is_reported_and_used_for_times(kit: K
     shown = (await run(kit.home, "users", "list")).out
     assert "until 20" in shown  # by the system's clock it would have "ended"
     daemon = await kit.daemon()
-    assert any("ahead of the system's" in line for line in daemon.said), daemon.said
+    assert any("ahead of the system's" in line for line in daemon.log_lines), daemon.log_lines
     await check("users", "set", "anna", "--until", "2d")
     health = await daemon.run("health")
     assert (health.code, "clock --trust-system" in health.out) == (1, True), health
@@ -271,9 +271,9 @@ async def test_times_of_users_are_accepted_in_each_notation(kit: Kit) -> None:
     await run(kit.home, "init", "--name", "kitchen")
 
     async def user(*args: str) -> dict[str, Any]:
-        said = await run(kit.home, "users", *args, "--json")
-        assert said.code == 0, said
-        found: dict[str, Any] = json.loads(said.out)["user"]
+        result = await run(kit.home, "users", *args, "--json")
+        assert result.code == 0, result
+        found: dict[str, Any] = json.loads(result.out)["user"]
         return found
 
     before = time.time()

@@ -169,7 +169,7 @@ async def test_a_user_pairs_at_the_first_boot_and_is_removed(kit: Kit) -> None:
     assert (await daemon.run("health")).code == 0
     assert await daemon.stop() == 0
     secrets = [(kit.home / "device-key.pem").read_text().splitlines()[1]]
-    assert not any(secret in line for secret in secrets for line in daemon.said)
+    assert not any(secret in line for secret in secrets for line in daemon.log_lines)
 
 
 async def test_a_paired_user_is_kept_after_a_restart(kit: Kit) -> None:
@@ -198,7 +198,7 @@ async def test_a_signal_ends_the_daemon_cleanly(kit: Kit, number: signal.Signals
     async with asyncio.timeout(60):  # the client gets close_notify
         while connection.is_open:
             await asyncio.get_running_loop().run_in_executor(None, os.sched_yield)
-    assert not any("Traceback" in line for line in daemon.said)
+    assert not any("Traceback" in line for line in daemon.log_lines)
 
 
 async def test_a_second_daemon_names_the_process_of_the_first(kit: Kit) -> None:

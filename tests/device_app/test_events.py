@@ -217,9 +217,9 @@ async def test_follow_prints_past_and_new_events_until_interrupted(
         await daemon.run("users", "remove", "carl")
         received.append(await following.stdout.readline())
         following.send_signal(signal.SIGINT)
-        _, said = await following.communicate()
+        _, output = await following.communicate()
     assert following.returncode == 130
-    assert b"Traceback" not in said
+    assert b"Traceback" not in output
     if as_json:
         assert [json.loads(line)["user"] for line in received] == ["bert", "carl", "carl"]
     else:
@@ -255,8 +255,12 @@ async def test_follow_ends_when_its_output_or_the_daemon_closes(kit: Kit) -> Non
         assert left.stdout is not None
         await left.stdout.readline()
         assert await daemon.stop() == 0
-        _, said = await left.communicate()
-        assert (left.returncode, b"daemon exited" in said, b"Traceback" in said) == (1, True, False)
+        _, output = await left.communicate()
+        assert (left.returncode, b"daemon exited" in output, b"Traceback" in output) == (
+            1,
+            True,
+            False,
+        )
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["file", "daemon"])

@@ -101,9 +101,9 @@ async def test_closing_the_window_is_reported_even_if_the_disk_is_full(
     disk.fill()
     answer = await caller.pair_ask("POST", "/pair", wrong)
     assert (answer.code, answer.payload) == ("5.00", b"")
-    assert [news.reason for news in device.news if news.kind is PairingEventKind.CLOSED] == [
-        "failures"
-    ]
+    assert [
+        event.reason for event in device.pairing_events if event.kind is PairingEventKind.CLOSED
+    ] == ["failures"]
     assert device.app.pairing.methods.shown_code == ""
 
 
@@ -128,7 +128,7 @@ async def test_the_plain_form_gets_an_error_if_the_disk_is_full(
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
-    await device.heard(PairingEventKind.PENDING)
+    await device.event(PairingEventKind.PENDING)
     disk.fill()
     with pytest.raises(StoreWriteFailed):
         device.decide(accept=True)
@@ -220,7 +220,7 @@ async def test_a_daemon_runs_if_its_pairing_port_is_in_use(kit: Kit) -> None:
         daemon = await kit.daemon("--pairing-port", str(number))
         unhealthy = await daemon.run("health")
         assert (unhealthy.code, f"port {number}" in unhealthy.out) == (1, True)
-        assert any(f"port {number}" in line for line in daemon.said)
+        assert any(f"port {number}" in line for line in daemon.log_lines)
         refused = await daemon.run("open", "--no-wait")
         assert (refused.code, f"port {number}" in refused.err) == (1, True)
     assert (await kit.caller(daemon.port).ask("GET", "/hello")).reason == "not-paired"

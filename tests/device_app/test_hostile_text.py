@@ -47,9 +47,9 @@ def test_the_log_contains_no_control_characters(capsys: pytest.CaptureFixture[st
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
-    said = capsys.readouterr().err
-    assert "calls itself \\x7f\\x9b31m" in said
-    assert not CONTROL_CHARACTERS & set(said)
+    output = capsys.readouterr().err
+    assert "calls itself \\x7f\\x9b31m" in output
+    assert not CONTROL_CHARACTERS & set(output)
 
 
 def test_settings_that_are_nested_too_deep_are_a_configuration_error(tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ async def test_forged_foreign_and_malformed_tokens_get_the_same_refusal(
     foreign = InviteToken(other.fingerprint, token.id, "anna", "owner", token.expires, 0)
     parts: Any = cbor.decode_untrusted(genuine)
     header, unprotected, claims, signature = parts
-    said: Any = cbor.decode_untrusted(claims)
+    output: Any = cbor.decode_untrusted(claims)
     raised = cbor.encode(
-        {key: "owner" if value == "guest" else value for key, value in said.items()}
+        {key: "owner" if value == "guest" else value for key, value in output.items()}
     )
     assert raised != claims
     alike = [
@@ -372,10 +372,10 @@ async def test_no_token_is_in_any_event_and_refusal_events_are_limited(
     )
     assert used.address.startswith("127.0.0.1:")
     trail = str(list(device.app.access.store.audit.iterate()))
-    said = trail + "".join(record.getMessage() for record in caplog.records)
-    assert "Incoming message" in said, "the log is not at DEBUG"
+    output = trail + "".join(record.getMessage() for record in caplog.records)
+    assert "Incoming message" in output, "the log is not at DEBUG"
     text, raw = made["token"], signed(made["token"])
-    assert not any(secret in said for secret in (text, text[60:100], raw.hex(), raw[-64:].hex()))
+    assert not any(secret in output for secret in (text, text[60:100], raw.hex(), raw[-64:].hex()))
     store = b"".join(
         path.read_bytes() for path in kit.home.iterdir() if path.is_file() and ".db" in path.name
     )

@@ -30,11 +30,11 @@ async def test_an_invite_is_created_listed_and_withdrawn_with_a_daemon(kit: Kit)
     await run(kit.home, "init", "--name", "kitchen")
     await run(kit.home, "users", "add", "olga", "--role", "owner", "--key", KEY)
     daemon = await kit.daemon()
-    said = await daemon.run("invite", "anna", "--role", "user", "--for", "1h", "--until", "2d")
-    assert said.code == 0, said
-    (token,) = said.out.splitlines()
-    assert "for user anna, role user" in said.err
-    assert token not in said.err
+    result = await daemon.run("invite", "anna", "--role", "user", "--for", "1h", "--until", "2d")
+    assert result.code == 0, result
+    (token,) = result.out.splitlines()
+    assert "for user anna, role user" in result.err
+    assert token not in result.err
     read, _ = read_untrusted(token)
     assert read.addresses == (f"127.0.0.1:{daemon.port(pairing=False)}",)
     assert "anna" in (await daemon.run("invites")).out
@@ -62,7 +62,7 @@ async def test_an_invite_is_created_listed_and_withdrawn_with_a_daemon(kit: Kit)
     ):
         refused = await daemon.run(*args)
         assert (refused.code, bool(refused.err), refused.out) == (code, True, ""), args
-    assert not any("HANDFAST" in line for line in daemon.said)
+    assert not any("HANDFAST" in line for line in daemon.log_lines)
 
 
 async def test_an_invite_that_is_created_without_a_daemon_is_redeemed_later(
@@ -76,13 +76,13 @@ async def test_an_invite_that_is_created_without_a_daemon_is_redeemed_later(
     )
     picture = tmp_path / "invite.png"
     args = ["invite", "anna", "--role", "owner", "--qr", "--png", str(picture)]
-    said = await run(kit.home, *args)
-    assert said.code == 0, said
-    token = said.out.strip()
+    result = await run(kit.home, *args)
+    assert result.code == 0, result
+    token = result.out.strip()
     read, _ = read_untrusted(token)
     assert read.addresses[:2] == ("home.example:40001", "[2001:db8::1]:9")
     assert len(read.addresses) <= INVITE_ADDRESSES_MAX
-    assert "█" in said.err
+    assert "█" in result.err
     assert picture.stat().st_mode & 0o777 == 0o600
     again = await run(kit.home, *args[:1], "bert", *args[4:])
     assert (again.code, "new file" in again.err) == (2, True)
@@ -116,8 +116,8 @@ async def test_an_invalid_public_address_is_reported_with_its_line(
     home = tmp_path / "home"
     home.mkdir()
     (home / "device.toml").write_text(f'[network]\npublic = ["{text}"]\n')
-    said = await run(home, "init", "--name", "kitchen")
-    assert ("device.toml:2" in said.err) is not fits, said
+    result = await run(home, "init", "--name", "kitchen")
+    assert ("device.toml:2" in result.err) is not fits, result
 
 
 def test_reachable_addresses_are_ordered_by_scope() -> None:

@@ -82,7 +82,7 @@ async def test_a_running_daemon_uses_a_new_label_immediately(kit: Kit) -> None:
     opened = await daemon.json("open", "--methods", "label", "--no-wait")
     assert opened["window"]["methods"] == ["label"]
     assert "code" not in opened["window"], "no one needs it"
-    assert [line for line in daemon.said if "HANDFAST:" in line] == []
+    assert [line for line in daemon.log_lines if "HANDFAST:" in line] == []
 
 
 async def test_neither_token_nor_code_is_stored_or_logged(kit: Kit) -> None:
@@ -100,7 +100,7 @@ async def test_neither_token_nor_code_is_stored_or_logged(kit: Kit) -> None:
         *(made["code"].encode(), made["code"].replace("-", "").encode()),
     ):
         assert secret not in stored
-        assert secret not in "".join([events, *daemon.said]).encode()
+        assert secret not in "".join([events, *daemon.log_lines]).encode()
 
 
 @pytest.mark.needs_tool("zbarimg")
@@ -152,8 +152,8 @@ async def test_revive_keeps_the_label_and_reports_whether_the_code_was_blocked(k
     assert await daemon.json("label", "--revive") == {"schema": 1, "revived": True}
     assert "its code is blocked" not in (await daemon.run("status")).out
     assert await daemon.stop() == 0
-    said = await run(kit.home, "label", "--revive")
-    assert (said.code, said.out) == (0, "the code on the label is not blocked\n")
+    result = await run(kit.home, "label", "--revive")
+    assert (result.code, result.out) == (0, "the code on the label is not blocked\n")
     assert Label.parse_untrusted(made["text"]).verifier.hex() == stored_label["token"]
 
 

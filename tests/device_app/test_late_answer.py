@@ -39,12 +39,12 @@ async def test_a_late_yes_does_not_accept_the_next_client(kit: Kit, verb: str) -
     os.close(terminal)
     screen = Screen(master)
 
-    async def said(*command: str) -> dict[str, object]:
+    async def json_of(*command: str) -> dict[str, object]:
         return dict(json.loads((await run(kit.home, *command, "--json")).out))
 
     try:
         await screen.until("ready" if verb == "run" else "handfast pair")
-        status = await said("status")
+        status = await json_of("status")
         anna, eve = (
             Caller(lambda *, pairing: int(str(status["pairing_port" if pairing else "port"])))
             for _ in range(2)
@@ -60,16 +60,16 @@ async def test_a_late_yes_does_not_accept_the_next_client(kit: Kit, verb: str) -
         assert (await eve.pair_ask("GET", f"/pair/{theirs.body['id']}")).body == {
             "state": "PENDING_USER_CONFIRMATION"
         }
-        assert (await said("pending"))["pending"]
+        assert (await json_of("pending"))["pending"]
         os.write(master, b"no\n")
         await screen.until("'eve' was not paired")
-        assert (await said("users", "list"))["users"] == []
+        assert (await json_of("users", "list"))["users"] == []
         await anna.close()
         await eve.close()
         if verb == "run":
             prompting.send_signal(signal.SIGTERM)
         else:
-            await said("close")
+            await json_of("close")
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await prompting.wait()
     finally:

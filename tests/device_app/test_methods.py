@@ -166,7 +166,7 @@ async def test_the_code_is_shown_on_request_and_in_no_daemon_output(kit: Kit) ->
     assert code in opened.out
     assert code not in "\n".join(banner_lines(status))
     assert await daemon.stop() == 0
-    printed = (await daemon.ended()).out + "".join(daemon.said)
+    printed = (await daemon.ended()).out + "".join(daemon.log_lines)
     assert "window       open" in printed
     assert code not in printed
 

@@ -87,7 +87,7 @@ async def test_pair_does_not_exist_on_the_regular_port(kit: Kit, device: Device)
 async def test_success_closes_the_window_and_then_the_port(kit: Kit, device: Device) -> None:
     await kit.paired(device, "olga")
     assert not device.app.pairing.is_open
-    assert (await device.heard(PairingEventKind.CLOSED)).reason == "success"
+    assert (await device.event(PairingEventKind.CLOSED)).reason == "success"
     await device.port_closed()
     assert device.app.pairing.port.number == 0
 
@@ -303,9 +303,9 @@ async def test_a_client_that_crashes_leaves_no_ceremony(
         asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
     else:
         await caller.start("anna")
-    await device.heard(PairingEventKind.PENDING)
+    await device.event(PairingEventKind.PENDING)
     await caller.connections[True].close()
-    ended = await device.heard(PairingEventKind.ENDED)
+    ended = await device.event(PairingEventKind.ENDED)
     assert ended.ceremony is not None
     assert ended.ceremony.state == "REVOKED"
     if plain:
@@ -320,7 +320,7 @@ async def test_a_ceremony_expires_without_a_decision(kit: Kit) -> None:
     caller = kit.caller(device)
     await device.open()
     started = await caller.start("anna")
-    ended = await device.heard(PairingEventKind.ENDED)
+    ended = await device.event(PairingEventKind.ENDED)
     assert ended.reason == "too-late"
     answer = await caller.pair_ask("GET", f"/pair/{started.body['id']}")
     assert answer.body == {"state": "EXPIRED"}
@@ -409,7 +409,7 @@ async def test_no_secret_in_logs_events_or_the_state_file(
     assert done.code == "2.04"
     key = device.app.identity.key_pem().splitlines()[1]
     text = caplog.text + repr([*device.app.access.store.audit.iterate()])
-    text += repr(device.app.status()) + repr(device.news)
+    text += repr(device.app.status()) + repr(device.pairing_events)
     disk = b"".join(file.read_bytes() for file in kit.home.glob("device.db*"))
     for secret in (exporter, tag, done.body["confirm"]):
         for form in (secret.hex(), repr(secret)[2:-1]):
@@ -439,7 +439,7 @@ async def test_the_plain_form_is_answered_after_the_users_decision(
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
-    pending = await device.heard(PairingEventKind.PENDING)
+    pending = await device.event(PairingEventKind.PENDING)
     assert pending.ceremony is not None
     assert not asking.done()
     device.decide(accept=True)
@@ -453,7 +453,7 @@ async def test_a_refused_plain_form_with_a_name_registers_no_user(kit: Kit, devi
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair?name=coap-anna"))
-    pending = await device.heard(PairingEventKind.PENDING)
+    pending = await device.event(PairingEventKind.PENDING)
     assert pending.ceremony is not None
     assert pending.ceremony.name == "coap-anna"
     device.decide(accept=False)
@@ -466,6 +466,6 @@ async def test_closing_the_window_refuses_the_waiting_client(kit: Kit, device: D
     caller = kit.caller(device)
     await device.open()
     asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))
-    await device.heard(PairingEventKind.PENDING)
+    await device.event(PairingEventKind.PENDING)
     device.app.pairing.close_window()
     assert (await asking).reason == "refused"

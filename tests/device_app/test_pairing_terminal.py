@@ -280,9 +280,9 @@ async def test_sighup_reloads_the_daemon_and_ends_it_once_its_terminal_is_closed
     )
     os.close(theirs)
     try:
-        said = b""
-        while b"handfast pair" not in said:
-            said += await asyncio.to_thread(os.read, screen, 4096)
+        output = b""
+        while b"handfast pair" not in output:
+            output += await asyncio.to_thread(os.read, screen, 4096)
         daemon.send_signal(signal.SIGHUP)  # a reload is requested
         assert (await run(home, "health")).code == 0
         assert daemon.returncode is None

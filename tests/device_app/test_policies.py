@@ -355,10 +355,10 @@ async def test_sighup_reloads_the_policy_files(kit: Kit) -> None:
     daemon = await kit.daemon()
     kit.policy(INVALID)
     daemon.send(signal.SIGHUP)
-    await daemon.says("no-such")
+    await daemon.logs("no-such")
     kit.policy(GREETED)
     daemon.send(signal.SIGHUP)
-    await daemon.says("policies in force")
+    await daemon.logs("policies in force")
     status = await daemon.json("status")
     assert status["policy"]["trouble"] == ""
     assert await daemon.stop() == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,6 @@ from device_app import exposed, resource_spec
 from device_app.errors import ModuleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.kit.device import Device, Kit
 
 LAMP = """
@@ -52,13 +49,7 @@ def resources(board: Board):
 """
 
 
-@pytest.fixture(autouse=True)
-def _clean_imports() -> Iterator[None]:
-    path, modules = sys.path[:], set(sys.modules)
-    yield
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("clean_imports")
 
 
 def write(kit: Kit, name: str, text: str) -> None:

@@ -63,10 +63,10 @@ async def test_the_control_socket_refuses_another_user_of_the_machine(
             *(sys.executable, "-I", "-c", TALK, str(path)),
             stdout=subprocess.PIPE,
         )
-        said, _ = await asyncio.wait_for(other_user.communicate(), 30)
+        output, _ = await asyncio.wait_for(other_user.communicate(), 30)
         assert other_user.returncode == 0
         allowed = {b"b''", b"ConnectionResetError", b"BrokenPipeError"}
-        assert said.strip() in (allowed if careless else {b"PermissionError"})
+        assert output.strip() in (allowed if careless else {b"PermissionError"})
         assert requests == []
         assert await call(path, "ask", {}) == {"fine": True}
     finally:

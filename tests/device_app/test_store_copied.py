@@ -66,5 +66,5 @@ async def test_a_device_on_such_a_copy_opens_no_window_for_an_owner(kit: Kit, co
     shutil.move(copy, kit.home)  # the store was not copied at all
     daemon = await kit.daemon()
     assert not daemon.status["window"]["open"]
-    assert any("lost its owner" in line for line in daemon.said)
+    assert any("lost its owner" in line for line in daemon.log_lines)
     assert await daemon.stop() == 0

@@ -72,7 +72,7 @@ async def test_an_old_store_is_reported_and_restored_at_the_console(
     assert (recovery["reason"], recovery["left_out"], recovery["missing"]) == ("older", 2, 2)
     health = await daemon.run("health")
     assert (health.code, "handfast-device restore" in health.out) == (1, True)
-    assert any("older than the mark" in line for line in daemon.said)
+    assert any("older than the mark" in line for line in daemon.log_lines)
     assert "older than the mark" in (await daemon.run("status")).out
     events = [json.loads(line) for line in (await daemon.run("events", "--json")).out.splitlines()]
     assert [e["result"] for e in events if e["kind"] == "store-recovered"] == ["older"]
@@ -143,7 +143,7 @@ async def test_a_device_that_lost_its_store_opens_no_window_for_an_owner(
     assert await daemon.stop() == 0
     daemon = await kit.daemon()
     assert not daemon.status["window"]["open"]
-    assert any("lost its owner" in line for line in daemon.said)
+    assert any("lost its owner" in line for line in daemon.log_lines)
     caller = kit.caller(daemon.port)
     assert (await caller.ask("GET", "/hello")).reason == "not-paired"
     # The console can open a window for an owner, discard the old store, or reset the device.

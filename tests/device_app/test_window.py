@@ -255,7 +255,7 @@ async def test_the_end_of_the_openers_access_closes_the_window(kit: Kit) -> None
     # Any change makes the device compute the next end of access again.
     device.app.access.registry.set_user(None, "olga", UserPatch(display_name="Olga"))
     assert device.app.pairing.is_open
-    await device.heard(PairingEventKind.CLOSED)
+    await device.event(PairingEventKind.CLOSED)
     assert device.events("window-withdrawn")
 
 
@@ -279,7 +279,7 @@ async def test_the_plain_form_checks_the_rights_of_the_opener(
     await open_remotely(admin)
     newcomer = kit.caller(device)
     asking = asyncio.create_task(newcomer.pair_ask("POST", "/pair?name=nina"))
-    await device.heard(PairingEventKind.PENDING)
+    await device.event(PairingEventKind.PENDING)
     # The right is removed between the client's request and the decision, without a notification.
     with unwatched(device.app.access.store):
         device.app.access.registry.set_user(None, "adam", UserPatch(role="user"))

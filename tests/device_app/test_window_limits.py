@@ -39,7 +39,7 @@ async def test_opening_again_extends_the_window_without_adding_the_times(device:
 
 async def test_the_window_closes_when_its_time_is_up(device: Device) -> None:
     await device.open(seconds=0.2)
-    assert (await device.heard(PairingEventKind.CLOSED)).reason == "time"
+    assert (await device.event(PairingEventKind.CLOSED)).reason == "time"
     await device.port_closed()
 
 
@@ -50,7 +50,7 @@ async def test_three_failures_close_the_window(kit: Kit) -> None:
     for _ in range(3):
         assert (await caller.start("anna")).code == "2.01"
         device.decide(accept=False)
-    assert (await device.heard(PairingEventKind.CLOSED)).reason == "failures"
+    assert (await device.event(PairingEventKind.CLOSED)).reason == "failures"
     assert (await caller.start("anna")).reason == "window-closed"
 
 

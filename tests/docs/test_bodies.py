@@ -277,8 +277,8 @@ def decode_token(seen: Seen, text: str) -> bytes:
     token, signed = read_untrusted(text)
     protected, _, claims, _ = seen.note("invite-token", signed)
     header = seen.note("invite-header", protected)
-    said = seen.note("invite-claims", claims)
-    assert (header[4], said[7]) == (token.device.digest, token.id)
+    output = seen.note("invite-claims", claims)
+    assert (header[4], output[7]) == (token.device.digest, token.id)
     return signed
 
 

@@ -42,9 +42,9 @@ class Reader:
         argv = ["sh", "-c", f"cd {self._folder} && exec {RUN}"]
         self._device = Program(argv, self._env, terminal=True)
         self._device.until("ready\n", on="screen")
-        if "window       open" in self._device.said("screen"):
+        if "window       open" in self._device.output("screen"):
             self._device.until("attempt)", on="screen")
-        return self._device.said("screen")
+        return self._device.output("screen")
 
     def shell(self, script: str) -> str:
         """Run a block of the second terminal; return its output."""

@@ -15,7 +15,7 @@ from peer.pairing.methods import Method
 from peer.pairing.sas import SasDevice
 from peer.pairing.sides import ClientSide, DeviceSide, Session, Terms, bytes_field
 from tests.kit.methods import LabelledDevice, client_side_of, method_of
-from tests.kit.middle import Imposter, Middle, TokenCollector, method_named, start_middle
+from tests.kit.middle import Middle, MiddleImpostor, TokenCollector, method_named, start_middle
 
 if TYPE_CHECKING:
     from client_app.client import Client
@@ -27,16 +27,16 @@ DIGITS = 3
 
 
 async def pairs(
-    client: Client, bearer: LabelledDevice, middle: Middle, way: str, confirm: Confirm
+    client: Client, labelled_device: LabelledDevice, middle: Middle, way: str, confirm: Confirm
 ) -> Any:
     """Pair the client by the method `way`, with the man in the middle instead of the device."""
     if way == Method.LABEL:
-        return await client.pair(bearer.label.text, at=middle.address, name="anna")
+        return await client.pair(labelled_device.label.text, at=middle.address, name="anna")
     return await client.pair(
         middle.address,
         name="anna",
         method=method_of(way),
-        code=bearer.code_for(way),
+        code=labelled_device.code_for(way),
         confirm=confirm,
     )
 
@@ -65,7 +65,7 @@ def assert_both_paired_with_attacker(client: Client, device: Device, middle: Mid
 class SearchingDevice(SasDevice):
     """A device half without a binding commitment: it picks its nonce last, to match the number."""
 
-    def __init__(self, terms: Terms, attacker: Imposter) -> None:
+    def __init__(self, terms: Terms, attacker: MiddleImpostor) -> None:
         super().__init__(terms, random_bytes=secrets.token_bytes, digits=DIGITS)
         self._attacker = attacker
 
@@ -99,18 +99,18 @@ class _Board:
         return self._tag if self._reflects else tag
 
 
-async def imposter(
+async def impostor(
     kit: Kit,
-    bearer: LabelledDevice,
+    labelled_device: LabelledDevice,
     way: str,
     *,
     guess: Callable[[], str] = str,
     searches: bool = False,
     reflects: bool = False,
-) -> Imposter:
+) -> MiddleImpostor:
     """A man in the middle that runs a real half with each side. `guess` is the code it uses."""
 
-    def board(terms: Terms, attacker: Imposter) -> Board:
+    def board(terms: Terms, attacker: MiddleImpostor) -> Board:
         if way == Method.LABEL:
             return TokenCollector(terms)
         if searches:
@@ -118,7 +118,7 @@ async def imposter(
         made = method_named(way, terms.channel.device, guess=guess()).create_side(terms)
         return _Board(made, reflects=reflects)
 
-    def half(session: Session, attacker: Imposter) -> ClientSide:
+    def half(session: Session, attacker: MiddleImpostor) -> ClientSide:
         label = None
         if way == Method.LABEL:
             assert isinstance(attacker.board, TokenCollector)
@@ -126,8 +126,8 @@ async def imposter(
         return client_side_of(way, session, code=guess(), label=label)
 
     def make(identity: Identity, address: Address) -> Middle:
-        return Imposter(identity, address, method=method_of(way), board=board, half=half)
+        return MiddleImpostor(identity, address, method=method_of(way), board=board, half=half)
 
-    made = await start_middle(kit, bearer.device, way=way, make=make)
-    assert isinstance(made, Imposter)
+    made = await start_middle(kit, labelled_device.device, way=way, make=make)
+    assert isinstance(made, MiddleImpostor)
     return made

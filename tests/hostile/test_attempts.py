@@ -28,7 +28,7 @@ from peer.pairing.budget import AttemptBudget
 from peer.pairing.compare import CompareClient
 from peer.pairing.methods import Method
 from tests.kit.internals import record_of
-from tests.kit.methods import PRINTED, LabelledDevice, Run, labelled, opened, paired
+from tests.kit.methods import PRINTED, LabelledDevice, Run, add_label, open_window, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,9 +56,11 @@ def disable_code(device: Device, *, blocked_seconds: float = 0.0) -> None:
     record_of(service).keep(record_of(service).budget, (), 0.0, actor="")
 
 
-async def fail_attempt(caller: Caller, bearer: LabelledDevice, **start: object) -> Answer:
+async def fail_attempt(caller: Caller, labelled_device: LabelledDevice, **start: object) -> Answer:
     """A failed attempt on the printed code. `start` replaces fields of the first message."""
-    run = await Run.of(caller, bearer, PRINTED, code=bearer.wrong_code_for(PRINTED))
+    run = await Run.of(
+        caller, labelled_device, PRINTED, code=labelled_device.wrong_code_for(PRINTED)
+    )
     started = await run.start(**start)
     return await run.confirm() if started.code == "2.01" else started
 
@@ -98,12 +100,12 @@ async def test_an_invalid_first_round_is_not_an_attempt_on_the_printed_code(
     kit: Kit, device: Device, change: Callable[[bytes], bytes]
 ) -> None:
     """The window and the back-off count them, as they count every failure."""
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     mallory = kit.caller(device)
     for turn in range(MAX_FAILURES + 1):
         if turn % 3 == 0:
-            await opened(device, PRINTED)
-        run = await Run.of(mallory, bearer, PRINTED)
+            await open_window(device, PRINTED)
+        run = await Run.of(mallory, labelled_device, PRINTED)
         changed = change(bytes(run.side.begin()["round_one"]))  # type: ignore[call-overload]
         run.side = NoFields()
         answer = await run.start(round_one=changed, printed=True)
@@ -111,16 +113,16 @@ async def test_an_invalid_first_round_is_not_an_attempt_on_the_printed_code(
         assert device.app.pairing.budget.failures == turn % 3 + 1
         assert label_failures(device) == 0
     assert not device.app.status()["label"]["dead"]
-    await opened(device, PRINTED)
-    await paired(kit.caller(device), bearer, PRINTED)
+    await open_window(device, PRINTED)
+    await paired(kit.caller(device), labelled_device, PRINTED)
 
 
 async def test_a_valid_first_round_is_counted_as_an_attempt_before_it_is_answered(
     kit: Kit, device: Device
 ) -> None:
-    bearer = labelled(device)
-    await opened(device, PRINTED)
-    run = await Run.of(kit.caller(device), bearer, PRINTED)
+    labelled_device = add_label(device)
+    await open_window(device, PRINTED)
+    run = await Run.of(kit.caller(device), labelled_device, PRINTED)
     assert (await run.start()).code == "2.01"
     assert label_failures(device) == 1
     assert (await run.confirm()).code == "2.04"
@@ -131,10 +133,10 @@ async def test_a_valid_first_round_is_counted_as_an_attempt_before_it_is_answere
 
 
 async def test_the_console_enables_a_disabled_code(kit: Kit, device: Device) -> None:
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     disable_code(device)
-    await opened(device, PRINTED)
-    assert (await fail_attempt(kit.caller(device), bearer)).reason == "wrong-code"
+    await open_window(device, PRINTED)
+    assert (await fail_attempt(kit.caller(device), labelled_device)).reason == "wrong-code"
     assert device.app.status()["label"]["dead"]
     socket = device.app.paths.socket
     assert await call(socket, "label-revive", {}) == {"revived": True}
@@ -145,14 +147,18 @@ async def test_the_console_enables_a_disabled_code(kit: Kit, device: Device) -> 
     await device.app.close()
     device = await kit.device()
     assert label_failures(device) == 0
-    await opened(device, PRINTED)
-    await paired(kit.caller(device), LabelledDevice(device, bearer.label, bearer.printed), PRINTED)
+    await open_window(device, PRINTED)
+    await paired(
+        kit.caller(device),
+        LabelledDevice(device, labelled_device.label, labelled_device.printed),
+        PRINTED,
+    )
 
 
 async def test_label_revive_works_offline_and_reports_a_missing_label(device: Device) -> None:
     with pytest.raises(AppError, match="no label"):
         await call(device.app.paths.socket, "label-revive", {})
-    labelled(device)
+    add_label(device)
     disable_code(device)
     places = device.app.paths
     await device.app.close()
@@ -170,18 +176,18 @@ async def test_an_owners_window_works_after_attackers_used_up_all_attempts(
 ) -> None:
     """While a back-off and a disabled code prevent pairing in windows of the console, a window that
     an owner opens remotely works with each method, including the printed code."""
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     for way in (Method.CODE, Method.SAS, PRINTED):
         disable_code(device, blocked_seconds=3600)
         await device.closed()
         await device.open(role="user")
-        refused = await (await Run.of(kit.caller(device), bearer, way)).start()
+        refused = await (await Run.of(kit.caller(device), labelled_device, way)).start()
         assert (refused.code, refused.reason) == ("4.29", "locked-out")
         assert device.app.status()["window"]["blocked_seconds"] > 3000
         await device.closed()
         await open_remotely(owner)
         assert "blocked_seconds" not in device.app.status()["window"]
-        await paired(kit.caller(device), bearer, way, name=way)
+        await paired(kit.caller(device), labelled_device, way, name=way)
         stored: Any = device.app.access.store.attempts["pairing"]
         assert stored["failures"] == 15, "the back-off is cleared at the device alone"
         assert device.app.pairing.seconds_blocked() > 3000
@@ -192,20 +198,20 @@ async def test_failures_in_an_owners_window_close_only_that_window(
     kit: Kit, device: Device, owner: Caller
 ) -> None:
     """Each of these windows has three attempts, however many failed in earlier ones."""
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     before = device.app.access.store.attempts
     for _ in range(5):
         await open_remotely(owner)
         mallory = kit.caller(device)
         for left in (2, 1, 0):
-            assert (await fail_attempt(mallory, bearer)).reason == "wrong-code"
+            assert (await fail_attempt(mallory, labelled_device)).reason == "wrong-code"
             assert device.app.pairing.is_open is (left > 0)
         await mallory.close()
         await device.closed()
     assert device.app.access.store.attempts == before
     assert device.app.pairing.budget.failures == 0
     await open_remotely(owner)
-    await paired(kit.caller(device), bearer, PRINTED)
+    await paired(kit.caller(device), labelled_device, PRINTED)
 
 
 async def test_the_attempts_of_a_window_are_those_of_the_last_user_to_extend_it(
@@ -213,28 +219,28 @@ async def test_the_attempts_of_a_window_are_those_of_the_last_user_to_extend_it(
 ) -> None:
     """A blocked window has attempts again once an owner extends it. When the console extends it,
     the attempts of the device count again."""
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     disable_code(device, blocked_seconds=3600)
     await device.open(role="user")
-    run = await Run.of(kit.caller(device), bearer, Method.SAS)
+    run = await Run.of(kit.caller(device), labelled_device, Method.SAS)
     assert (await run.start()).reason == "locked-out"
     await open_remotely(owner)
-    run = await Run.of(run.caller, bearer, Method.SAS)
+    run = await Run.of(run.caller, labelled_device, Method.SAS)
     assert (await run.start()).code == "2.01"
     await run.caller.pair_ask("DELETE", run.path)
     assert device.app.pairing.budget.failures == 15
     await device.open(role="user")
-    again = await Run.of(run.caller, bearer, Method.SAS)
+    again = await Run.of(run.caller, labelled_device, Method.SAS)
     assert (await again.start()).reason == "locked-out"
 
 
 async def test_a_disabled_code_works_in_an_owners_window_without_a_display(kit: Kit) -> None:
     device = await kit.device(hardware=Hardware(display=False))
     owner = kit.known(device, "olga", "owner")
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     disable_code(device)
     await device.open(role="user")
     assert device.app.status()["window"]["methods"] == ["label", "compare"]
     await device.closed()
     assert (await open_remotely(owner)).body["methods"] == ["label", "code", "compare"]
-    await paired(kit.caller(device), bearer, PRINTED)
+    await paired(kit.caller(device), labelled_device, PRINTED)

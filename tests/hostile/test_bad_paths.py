@@ -98,7 +98,7 @@ async def paired_through(
         return question.device == device.fingerprint
 
     asking = asyncio.create_task(client.pair("kitchen", name="anna", confirm=yes))
-    pending = asyncio.create_task(device.heard(PairingEventKind.PENDING, patience=TIMEOUT_SECONDS))
+    pending = asyncio.create_task(device.event(PairingEventKind.PENDING, patience=TIMEOUT_SECONDS))
     await asyncio.wait({asking, pending}, return_when=asyncio.FIRST_COMPLETED)
     if pending.done():
         assert device.pending().fingerprint == client.identity.fingerprint

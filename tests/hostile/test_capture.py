@@ -28,7 +28,7 @@ from peer.pairing.methods import Method
 from peer.testing import Proxy
 from tests.kit.device import fixed_port
 from tests.kit.internals import replace_code_tags
-from tests.kit.methods import LabelledDevice, Run, labelled, opened
+from tests.kit.methods import LabelledDevice, Run, add_label, open_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,13 +71,13 @@ class Capture:
 
 async def captured(kit: Kit, device: Device, *, random_bytes: RandomBytes = token_bytes) -> Capture:
     """Capture a pairing by the displayed code, through a proxy."""
-    bearer: LabelledDevice = labelled(device)
-    await opened(device, Method.CODE)
+    labelled_device: LabelledDevice = add_label(device)
+    await open_window(device, Method.CODE)
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
     caller = kit.caller(device)
     caller.port = fixed_port(proxy.address.port)
-    right = bearer.shown
-    run = await Run.of(caller, bearer, Method.CODE, random_bytes=random_bytes)
+    right = labelled_device.shown
+    run = await Run.of(caller, labelled_device, Method.CODE, random_bytes=random_bytes)
     done = await run.run_to_end(device)
     assert done.code == "2.04"
     datagrams = (proxy.towards_device(), proxy.towards_client())

@@ -228,8 +228,8 @@ async def test_a_second_key_in_the_same_window_cancels_both_ceremonies(kit: Kit)
         assert (answer.code, answer.reason) == ("4.03", "refused")
         assert not device.users.users
         assert not device.app.pairing.is_open
-    overlaps = [news for news in device.news if news.kind is PairingEventKind.CLOSED]
-    assert "overlap" in {news.reason for news in overlaps}
+    overlaps = [event for event in device.pairing_events if event.kind is PairingEventKind.CLOSED]
+    assert "overlap" in {event.reason for event in overlaps}
 
 
 async def test_three_failures_of_any_kind_close_the_window(kit: Kit, device: Device) -> None:
@@ -243,7 +243,7 @@ async def test_three_failures_of_any_kind_close_the_window(kit: Kit, device: Dev
     assert device.app.pairing.is_open
     await caller.start("anna")
     await (await caller.connect(pairing=True)).close()
-    assert (await device.heard(PairingEventKind.CLOSED)).reason == "failures"
+    assert (await device.event(PairingEventKind.CLOSED)).reason == "failures"
     await device.closed()
     assert not device.users.users
     assert device.app.pairing.budget.failures == 3

@@ -19,7 +19,7 @@ from peer.errors import PeerError
 from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.testing import Proxy
-from tests.kit.device import fixed_port
+from tests.kit.device import QUICK_DISCONNECT, fixed_port
 from tests.kit.internals import (
     endpoint_of,
     half_open,
@@ -33,16 +33,7 @@ from tests.kit.waiting import skip_time
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
 
-QUICK = replace(
-    DEFAULT_LIMITS,
-    window_linger_seconds=0.2,
-    person_seconds=0.6,
-    step_seconds=0.4,
-    unpaired_idle_seconds=0.5,
-    handshake_seconds=0.5,
-    handshake_burst=2000,
-    unpaired_kept_seconds=0,
-)
+LIMITS = replace(QUICK_DISCONNECT, unpaired_kept_seconds=0)
 Step = Callable[["Caller", "Device"], Awaitable[None]]
 
 
@@ -81,7 +72,7 @@ async def after_a_wrong_tag(caller: Caller, device: Device) -> None:
 
 async def during_the_plain_form(caller: Caller, device: Device) -> None:
     caller.asking = asyncio.create_task(caller.pair_ask("POST", "/pair"))  # type: ignore[attr-defined]
-    await device.heard(PairingEventKind.PENDING)
+    await device.event(PairingEventKind.PENDING)
 
 
 #: Each step, and whether a ceremony exists then, so that its end counts as an attempt.
@@ -125,7 +116,7 @@ async def another_client_pairs(kit: Kit, device: Device) -> None:
 @pytest.mark.parametrize("silent", [False, True], ids=["close_notify", "silent"])
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
 async def test_a_disconnecting_client_leaves_no_state(kit: Kit, step: Step, silent: bool) -> None:
-    device = await kit.device(limits=QUICK)
+    device = await kit.device(limits=LIMITS)
     await device.open(role="user")
     tasks = asyncio.all_tasks()
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
@@ -136,14 +127,14 @@ async def test_a_disconnecting_client_leaves_no_state(kit: Kit, step: Step, sile
         proxy.cut()
         # No other client connects, so the window closes by itself.
         if STEPS[step]:
-            await device.heard(PairingEventKind.ENDED)
+            await device.event(PairingEventKind.ENDED)
         await device.closed()
     await caller.client.close()
     if hasattr(caller, "asking"):
         with suppress(PeerError):
             await caller.asking
     if STEPS[step]:
-        ended = await device.heard(PairingEventKind.ENDED)
+        ended = await device.event(PairingEventKind.ENDED)
         assert ended.ceremony is not None
         assert ended.ceremony.state in {"REVOKED", "EXPIRED", "REFUSED"}
         assert device.app.pairing.budget.failures == 1
@@ -159,7 +150,7 @@ async def test_a_disconnecting_client_leaves_no_state(kit: Kit, step: Step, sile
 
 async def test_a_silent_session_does_not_hold_a_slot_of_the_pairing_port(kit: Kit) -> None:
     """The pairing port has two slots here. A session with a ceremony keeps its slot."""
-    device = await kit.device(limits=replace(QUICK, unpaired_sessions=2, person_seconds=60))
+    device = await kit.device(limits=replace(LIMITS, unpaired_sessions=2, person_seconds=60))
     await device.open(role="user")
     silent = [kit.caller(device) for _ in range(5)]
     for caller in silent:
@@ -196,14 +187,14 @@ async def test_an_idle_session_of_an_unknown_key_is_closed_and_an_owners_is_kept
 async def test_a_ceremony_ends_with_its_session_even_if_the_key_has_another_one(
     kit: Kit,
 ) -> None:
-    device = await kit.device(limits=replace(QUICK, person_seconds=60))
+    device = await kit.device(limits=replace(LIMITS, person_seconds=60))
     await device.open(role="user")
     caller = kit.caller(device)
     first = await caller.connect(pairing=True)
     await caller.start("anna")
     await caller.connect(pairing=True, fresh=True)
     await first.close()
-    ended = await device.heard(PairingEventKind.ENDED)
+    ended = await device.event(PairingEventKind.ENDED)
     assert ended.ceremony is not None
     assert ended.ceremony.state == "REVOKED"
     assert (await caller.start("anna")).code == "2.01"
@@ -211,7 +202,7 @@ async def test_a_ceremony_ends_with_its_session_even_if_the_key_has_another_one(
 
 async def test_closing_the_daemon_ends_all_connections_and_leaves_no_task(kit: Kit) -> None:
     tasks = asyncio.all_tasks()
-    device = await kit.device(limits=QUICK)
+    device = await kit.device(limits=LIMITS)
     owner = kit.known(device, "olga", "owner")
     await owner.ask("GET", "/hello")
     await device.open(role="user")

@@ -24,7 +24,7 @@ from peer.net.site import GuardedSite
 from peer.pairing.methods import Method
 from peer.testing import Proxy
 from tests.kit.device import HASTY
-from tests.kit.methods import HOST, PRINTED, LabelledDevice, client_at, labelled, opened
+from tests.kit.methods import HOST, PRINTED, LabelledDevice, add_label, client_at, open_window
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,8 @@ QUICK = replace(
 
 
 @pytest.fixture
-def bearer(device: Device) -> LabelledDevice:
-    return labelled(device)
+def labelled_device(device: Device) -> LabelledDevice:
+    return add_label(device)
 
 
 @pytest.fixture
@@ -63,15 +63,15 @@ def ceremonies_started(device: Device) -> int:
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_client_evicted_while_its_user_types_reconnects_and_pairs(
     device: Device,
-    bearer: LabelledDevice,
+    labelled_device: LabelledDevice,
     client: Client,
     way: str,
     times: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await opened(device, way)
+    await open_window(device, way)
     notes: list[str] = []
-    code = bearer.code_for(way)
+    code = labelled_device.code_for(way)
 
     async def typed() -> str:
         assert evict_all(device) == 1
@@ -103,10 +103,10 @@ async def test_a_client_evicted_while_its_user_types_reconnects_and_pairs(
 
 
 async def test_an_evicted_client_reconnects_if_the_close_notify_was_lost(
-    kit: Kit, device: Device, bearer: LabelledDevice, tmp_path: Path
+    kit: Kit, device: Device, labelled_device: LabelledDevice, tmp_path: Path
 ) -> None:
     client = client_at(kit, tmp_path, limits=QUICK)
-    await opened(device, Method.CODE)
+    await open_window(device, Method.CODE)
     is_losing = False
     lost: list[bytes] = []
 
@@ -117,7 +117,7 @@ async def test_an_evicted_client_reconnects_if_the_close_notify_was_lost(
 
     proxy = await Proxy.start(Address(HOST, device.port(pairing=True)), to_client=lose)
     notes: list[str] = []
-    code = bearer.shown
+    code = labelled_device.shown
 
     async def typed() -> str:
         nonlocal is_losing
@@ -142,10 +142,10 @@ async def test_an_evicted_client_retries_until_a_slot_is_free(kit: Kit, tmp_path
     """An unknown client has the only slot when the client reconnects, and keeps it for a second."""
     limits = replace(HASTY, unpaired_sessions=1, unpaired_kept_seconds=1.0)
     device = await kit.device(limits=limits)
-    bearer, unknown = labelled(device), kit.caller(device)
+    labelled_device, unknown = add_label(device), kit.caller(device)
     client = client_at(kit, tmp_path, limits=limits)
-    await opened(device, Method.CODE)
-    code = bearer.shown
+    await open_window(device, Method.CODE)
+    code = labelled_device.shown
 
     async def typed() -> str:
         evict_all(device)
@@ -159,23 +159,25 @@ async def test_an_evicted_client_retries_until_a_slot_is_free(kit: Kit, tmp_path
 
 
 async def test_a_session_that_was_not_evicted_is_not_replaced(
-    device: Device, bearer: LabelledDevice, client: Client
+    device: Device, labelled_device: LabelledDevice, client: Client
 ) -> None:
-    await opened(device, Method.CODE)
+    await open_window(device, Method.CODE)
     before = device.app.pairing.port.server
     assert before is not None
     notes: list[str] = []
     at = f"{HOST}:{device.port(pairing=True)}"
-    await client.pair(at, name="anna", code=bearer.shown, method="code", on_note=notes.append)
+    await client.pair(
+        at, name="anna", code=labelled_device.shown, method="code", on_note=notes.append
+    )
     assert notes == []
     assert before.counters["handshakes"] == 1
 
 
 async def test_a_window_that_closes_while_the_user_types_is_reported(
-    device: Device, bearer: LabelledDevice, client: Client
+    device: Device, labelled_device: LabelledDevice, client: Client
 ) -> None:
-    await opened(device, Method.CODE)
-    code, at = bearer.shown, f"{HOST}:{device.port(pairing=True)}"
+    await open_window(device, Method.CODE)
+    code, at = labelled_device.shown, f"{HOST}:{device.port(pairing=True)}"
 
     async def typed() -> str:
         await device.closed()
@@ -187,11 +189,11 @@ async def test_a_window_that_closes_while_the_user_types_is_reported(
 
 
 async def test_a_reconnect_to_another_key_is_refused_before_any_request(
-    kit: Kit, device: Device, bearer: LabelledDevice, client: Client
+    kit: Kit, device: Device, labelled_device: LabelledDevice, client: Client
 ) -> None:
     """The code is sent only to the key of the offer, even if another host takes the address."""
-    await opened(device, Method.CODE)
-    code, port = bearer.shown, device.port(pairing=True)
+    await open_window(device, Method.CODE)
+    code, port = labelled_device.shown, device.port(pairing=True)
     received: list[object] = []
 
     async def typed() -> str:
@@ -214,11 +216,11 @@ async def test_a_reconnect_to_another_key_is_refused_before_any_request(
 
 
 async def test_the_number_of_reconnects_is_bounded(
-    device: Device, bearer: LabelledDevice, client: Client
+    device: Device, labelled_device: LabelledDevice, client: Client
 ) -> None:
-    await opened(device, Method.CODE)
+    await open_window(device, Method.CODE)
     notes: list[str] = []
-    code = bearer.shown
+    code = labelled_device.shown
     evictions: list[asyncio.Task[None]] = []
 
     async def evict_repeatedly() -> None:

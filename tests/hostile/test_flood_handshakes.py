@@ -23,7 +23,7 @@ from peer.limits import Limits
 from peer.net.address import Address
 from peer.pairing.invite import read_untrusted
 from tests.kit.device import HASTY
-from tests.kit.floods import Crowd, FarPath, Step, StoppedClient, addresses, stop_at
+from tests.kit.floods import FarPath, ManySources, Step, StoppedClient, addresses, stop_at
 from tests.kit.internals import endpoint_of, half_open
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.paths: list[FarPath] = []
-        self.crowds: list[Crowd] = []
+        self.crowds: list[ManySources] = []
         self.silent: list[StoppedClient] = []
 
     def far(self, caller: Caller, device: Device, *, source: str = HOME) -> FarPath:
@@ -62,9 +62,9 @@ class Scene:
 
     async def crowd(
         self, device: Device, sources: Iterable[str], *, pairing: bool = False
-    ) -> Crowd:
+    ) -> ManySources:
         """A crowd of sources that already have valid cookies."""
-        crowd = Crowd(Address(HOST, device.port(pairing=pairing)))
+        crowd = ManySources(Address(HOST, device.port(pairing=pairing)))
         self.crowds.append(crowd)
         await crowd.arm(list(sources))
         return crowd

@@ -37,13 +37,13 @@ from peer.pairing.sides import Terms
 from tests.kit.methods import (
     PRINTED,
     LabelledDevice,
+    add_label,
     client_at,
-    labelled,
     method_of,
-    opened,
+    open_window,
     other_code,
 )
-from tests.kit.middle import method_named, said
+from tests.kit.middle import method_named, response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,10 +73,10 @@ class Impostor(aiocoap.resource.Resource):
     `kept` selects what /iam/me returns as the receipt of the ceremony.
     """
 
-    def __init__(self, way: str, bearer: LabelledDevice, *, step: str, kept: str) -> None:
+    def __init__(self, way: str, labelled_device: LabelledDevice, *, step: str, kept: str) -> None:
         super().__init__()
         self.identity = Identity.create()
-        self._way, self._bearer, self._step, self._kept = way, bearer, step, kept
+        self._way, self._bearer, self._step, self._kept = way, labelled_device, step, kept
         self.steps: list[str] = []
         self.client_tag = b""
         self._side: DeviceSide
@@ -122,26 +122,26 @@ class Impostor(aiocoap.resource.Resource):
 
     async def render(self, request: aiocoap.Message) -> aiocoap.Message:
         if request.code is Code.DELETE:  # the user refused
-            return said({})
+            return response({})
         body = cbor.decode_untrusted(request.payload) if request.payload else {}
         assert isinstance(body, dict)
         if request.code is Code.GET:
             if not request.opt.uri_path:
-                return self._at("offer", lambda: said(self._offer(), code=Code.CONTENT))
-            return said({"state": "PENDING_CLIENT_COMPLETION"}, code=Code.CONTENT)
+                return self._at("offer", lambda: response(self._offer(), code=Code.CONTENT))
+            return response({"state": "PENDING_CLIENT_COMPLETION"}, code=Code.CONTENT)
         if not request.opt.uri_path:
             return self._at("start", lambda: self._started(peer_of(request), body))
         if "confirm" not in body:
-            return self._at("exchange", lambda: said(dict(self._side.exchange_untrusted(body))))
+            return self._at("exchange", lambda: response(dict(self._side.exchange_untrusted(body))))
         self.client_tag = body["confirm"]
-        return self._at("confirm", lambda: said({}))
+        return self._at("confirm", lambda: response({}))
 
     def _at(self, step: str, answer: Callable[[], aiocoap.Message]) -> aiocoap.Message:
         if step not in self.steps:  # a client may request the offer again
             self.steps.append(step)
         if step == self._step:
             self.pairing.end_sessions(lambda _key: True)
-            return said({})
+            return response({})
         return answer()
 
     def _offer(self) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Impostor(aiocoap.resource.Resource):
         self._side = method.create_side(terms)
         state = "PENDING_CLIENT_COMPLETION"
         head = {"id": "c1", "window": window, "role": "owner", "state": state}
-        return said({**head, **self._side.begin_untrusted(body)}, code=Code.CREATED)
+        return response({**head, **self._side.begin_untrusted(body)}, code=Code.CREATED)
 
 
 class RegisteredUser(aiocoap.resource.Resource):
@@ -184,13 +184,15 @@ class RegisteredUser(aiocoap.resource.Resource):
             "actions": [],
         }
         receipt = self._impostor.receipt()
-        return said(me | ({"receipt": receipt} if receipt is not None else {}), code=Code.CONTENT)
+        return response(
+            me | ({"receipt": receipt} if receipt is not None else {}), code=Code.CONTENT
+        )
 
 
 async def impostor_at(
-    kit: Kit, bearer: LabelledDevice, way: str, *, step: str, kept: str
+    kit: Kit, labelled_device: LabelledDevice, way: str, *, step: str, kept: str
 ) -> Impostor:
-    impostor = Impostor(way, bearer, step=step, kept=kept)
+    impostor = Impostor(way, labelled_device, step=step, kept=kept)
     await impostor.start()
     kit.at_end(impostor.close)
     return impostor
@@ -206,12 +208,17 @@ def accept_if_shown_by(device: Device) -> Confirm:
 
 
 async def pair_with(
-    client: Client, bearer: LabelledDevice, way: str, at: str, *, confirm: Confirm | None = None
+    client: Client,
+    labelled_device: LabelledDevice,
+    way: str,
+    at: str,
+    *,
+    confirm: Confirm | None = None,
 ) -> Paired:
     """Pair as a user who has the label or the code of the real device."""
     if way == Method.LABEL:
-        return await client.pair(bearer.label.text, at=at, name="anna")
-    code = bearer.code_for(way)
+        return await client.pair(labelled_device.label.text, at=at, name="anna")
+    code = labelled_device.code_for(way)
     return await client.pair(at, name="anna", method=method_of(way), code=code, confirm=confirm)
 
 
@@ -238,12 +245,14 @@ REACHED = {
 async def test_an_impostor_that_ends_the_session_at_any_step_is_not_stored(
     kit: Kit, device: Device, tmp_path: Path, way: str, step: str, kept: str
 ) -> None:
-    bearer = labelled(device)
-    await opened(device, way)
-    impostor = await impostor_at(kit, bearer, way, step=step, kept=kept)
+    labelled_device = add_label(device)
+    await open_window(device, way)
+    impostor = await impostor_at(kit, labelled_device, way, step=step, kept=kept)
     client = client_at(kit, tmp_path)
     with pytest.raises(PeerError):
-        await pair_with(client, bearer, way, impostor.address, confirm=accept_if_shown_by(device))
+        await pair_with(
+            client, labelled_device, way, impostor.address, confirm=accept_if_shown_by(device)
+        )
     assert not client.devices
     steps = REACHED[way]
     assert impostor.steps == list(steps[: steps.index(step) + 1] if steps else ())
@@ -255,11 +264,11 @@ async def test_without_the_receipt_check_the_impostor_is_stored(
 ) -> None:
     """Without the defence the attack succeeds: the client stores the impostor's key."""
     monkeypatch.setattr(CodeClient, "verify_receipt_untrusted", lambda *_: None)
-    bearer = labelled(device)
-    await opened(device, way)
-    impostor = await impostor_at(kit, bearer, way, step="confirm", kept="nothing")
+    labelled_device = add_label(device)
+    await open_window(device, way)
+    impostor = await impostor_at(kit, labelled_device, way, step="confirm", kept="nothing")
     client = client_at(kit, tmp_path)
-    await pair_with(client, bearer, way, impostor.address)
+    await pair_with(client, labelled_device, way, impostor.address)
     assert stored_at(client) == [impostor.identity.fingerprint]
 
 
@@ -268,11 +277,11 @@ async def test_an_impostor_found_through_an_announcement_is_not_stored(
     kit: Kit, device: Device, tmp_path: Path, way: str
 ) -> None:
     """The impostor announces the device's name with its own address by multicast DNS."""
-    bearer = labelled(device)
-    await opened(device, way)
-    impostor = await impostor_at(kit, bearer, way, step="confirm", kept="random")
+    labelled_device = add_label(device)
+    await open_window(device, way)
+    impostor = await impostor_at(kit, labelled_device, way, step="confirm", kept="random")
     name = f"kitchen-{secrets.token_hex(4)}"
-    key = bearer.label.device if way == Method.LABEL else impostor.identity.fingerprint
+    key = labelled_device.label.device if way == Method.LABEL else impostor.identity.fingerprint
     advertiser = Advertiser(
         name=name,
         device_id=key.device_id,
@@ -286,7 +295,7 @@ async def test_an_impostor_found_through_an_announcement_is_not_stored(
     client = Client(home=tmp_path / "client", interfaces=[HOST])
     kit.at_end(client.close)
     with pytest.raises(Unreachable if way == Method.LABEL else WrongCode):
-        await pair_with(client, bearer, way, name)
+        await pair_with(client, labelled_device, way, name)
     assert impostor.steps == list(REACHED[way])
     assert not client.devices
 
@@ -312,12 +321,12 @@ def lose_the_answer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_real_device_is_stored_even_if_its_last_answer_is_lost(
     kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bearer = labelled(device)
-    await opened(device, way)
+    labelled_device = add_label(device)
+    await open_window(device, way)
     lose_the_answer(device, monkeypatch)
     client = client_at(kit, tmp_path)
     at = f"{HOST}:{device.port(pairing=True)}"
-    done = await pair_with(client, bearer, way, at)
+    done = await pair_with(client, labelled_device, way, at)
     assert done.device.user == "anna"
     assert stored_at(client) == [device.fingerprint]
 
@@ -327,8 +336,8 @@ async def test_the_receipt_survives_a_restart_and_is_shown_only_to_its_key(
 ) -> None:
     """The device restarts after it has stored the user, and still returns the receipt."""
     first = await kit.device()
-    bearer = labelled(first)
-    await opened(first, Method.CODE)
+    labelled_device = add_label(first)
+    await open_window(first, Method.CODE)
     lose_the_answer(first, monkeypatch)
     client = client_at(kit, tmp_path)
     again: list[Device] = []
@@ -341,7 +350,7 @@ async def test_the_receipt_survives_a_restart_and_is_shown_only_to_its_key(
 
     monkeypatch.setattr(Connector, "connect_at", after_the_restart)
     at = f"{HOST}:{first.port(pairing=True)}"
-    await client.pair(at, name="anna", code=bearer.shown)
+    await client.pair(at, name="anna", code=labelled_device.shown)
     assert stored_at(client) == [first.fingerprint]
     [device] = again
     anna = kit.caller(device, client.identity)

@@ -18,13 +18,13 @@ from peer.pairing.methods import Method
 from tests.hostile.middle_checks import (
     assert_both_paired_with_attacker,
     assert_no_one_paired,
-    imposter,
+    impostor,
     pairs,
     stored_at,
 )
 from tests.kit.internals import without_comparison
-from tests.kit.methods import WAYS, both_users, client_at, labelled, method_of, nobody
-from tests.kit.middle import Middle, said, start_middle, with_methods, without_key
+from tests.kit.methods import WAYS, add_label, both_users, client_at, method_of, nobody
+from tests.kit.middle import Middle, response, start_middle, with_methods, without_key
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -69,8 +69,8 @@ async def test_a_client_that_accepts_any_offered_method_pairs_with_the_attacker(
 ) -> None:
     """The defence removed: this client accepts the first method of any offer."""
     monkeypatch.setattr(MethodInputs, "method_for", lambda _self, offer: Method(offer.methods[0]))
-    bearer = labelled(device)
-    middle = await imposter(kit, bearer, Method.BUTTON)
+    labelled_device = add_label(device)
+    middle = await impostor(kit, labelled_device, Method.BUTTON)
     middle.change = with_methods("button")
     client = client_at(kit, tmp_path)
     await client.pair(middle.address, confirm=nobody, code="1234-5678")
@@ -94,8 +94,8 @@ async def test_a_downgrade_to_compare_shows_the_attackers_key_to_both_users(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
     """The remaining method is secure by itself: the users see different fingerprints and refuse."""
-    bearer = labelled(device)
-    middle = await imposter(kit, bearer, Method.COMPARE)
+    labelled_device = add_label(device)
+    middle = await impostor(kit, labelled_device, Method.COMPARE)
     middle.change = with_methods("compare")
     client = client_at(kit, tmp_path)
     careful, shown = both_users(device, careful=True)
@@ -116,7 +116,7 @@ class ClaimsRegistration(Middle):
         if not request.payload:
             return await self.relay(request)
         known = {"state": "REGISTERED", "user": "anna", "role": "owner"}
-        return said(known)
+        return response(known)
 
 
 def claims_registration(identity: Identity, device: Address) -> Middle:
@@ -128,7 +128,7 @@ async def test_a_claim_of_an_earlier_registration_proves_no_key(
     kit: Kit, device: Device, tmp_path: Path, way: str
 ) -> None:
     """No ceremony took place, so the key has to be known already, or the users compare it."""
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     middle = await start_middle(kit, device, way=way, make=claims_registration)
     client = client_at(kit, tmp_path)
     asked: list[Comparison] = []
@@ -138,12 +138,12 @@ async def test_a_claim_of_an_earlier_registration_proves_no_key(
         return False
 
     with pytest.raises(PinMismatch if way == Method.LABEL else Declined):
-        await pairs(client, bearer, middle, way, no)
+        await pairs(client, labelled_device, middle, way, no)
     assert [one.device for one in asked] == [middle.identity.fingerprint] * (way != Method.LABEL)
     assert not any(one.number for one in asked)
     if method_of(way) == Method.CODE:
         with pytest.raises(UsageError, match="its key was not verified"):
-            await client.pair(middle.address, code=bearer.code_for(way))
+            await client.pair(middle.address, code=labelled_device.code_for(way))
     assert_no_one_paired(client, device)
 
 
@@ -151,9 +151,9 @@ async def test_without_the_confirmation_prompt_any_key_is_stored(
     kit: Kit, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_comparison(monkeypatch)
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     way = Method.CODE
     middle = await start_middle(kit, device, way=way, make=claims_registration)
     client = client_at(kit, tmp_path)
-    await client.pair(middle.address, code=bearer.code_for(way))
+    await client.pair(middle.address, code=labelled_device.code_for(way))
     assert stored_at(client) == [middle.identity.fingerprint]

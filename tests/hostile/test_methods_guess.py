@@ -38,9 +38,9 @@ from tests.kit.methods import (
     WAYS,
     LabelledDevice,
     Run,
-    labelled,
+    add_label,
     method_of,
-    opened,
+    open_window,
     other_code,
     paired,
 )
@@ -53,16 +53,19 @@ pytestmark = pytest.mark.slow
 CODES = (Method.CODE, PRINTED)
 
 
-async def fail_attempt(caller: Caller, bearer: LabelledDevice, way: str) -> Answer:
+async def fail_attempt(caller: Caller, labelled_device: LabelledDevice, way: str) -> Answer:
     """Run a ceremony that fails because of the client's messages; returns the last answer."""
     run = await Run.of(
-        caller, bearer, way, code=bearer.code_for(way) and bearer.wrong_code_for(way)
+        caller,
+        labelled_device,
+        way,
+        code=labelled_device.code_for(way) and labelled_device.wrong_code_for(way),
     )
     started = await run.run_to_decision()
     if started.code != "2.01":
         return started
-    if bearer.device.app.pairing.ceremonies.pending() is not None:
-        bearer.device.decide(accept=True)
+    if labelled_device.device.app.pairing.ceremonies.pending() is not None:
+        labelled_device.device.decide(accept=True)
     if way == Method.LABEL:
         return await run.confirm(token=bytes(16))
     return await run.confirm(**({} if method_of(way) == Method.CODE else {"confirm": bytes(32)}))
@@ -139,42 +142,44 @@ async def test_three_failures_close_the_window_and_affect_no_other_client(
 ) -> None:
     device = await kit.device(limits=LINGERING)
     owner = kit.known(device, "olga", "owner")
-    bearer = labelled(device)
-    await opened(device, way)
+    labelled_device = add_label(device)
+    await open_window(device, way)
     session = await owner.connect()
     mallory = kit.caller(device)
-    shown = {bearer.shown}
+    shown = {labelled_device.shown}
     for turn in range(1, 4):
         assert device.app.pairing.is_open
-        answer = await fail_attempt(mallory, bearer, way)
+        answer = await fail_attempt(mallory, labelled_device, way)
         assert (answer.code, answer.reason) == ("4.03", "wrong-code")
         assert device.app.pairing.budget.failures == turn
         assert (await owner.ask("GET", "/hello")).code == "2.05"
-        assert bearer.shown not in shown or method_of(way) != Method.CODE
-        shown.add(bearer.shown)
+        assert labelled_device.shown not in shown or method_of(way) != Method.CODE
+        shown.add(labelled_device.shown)
     assert not device.app.pairing.is_open
-    assert not bearer.shown
-    assert (await fail_attempt(mallory, with_typed_code(bearer), way)).reason == "window-closed"
+    assert not labelled_device.shown
+    assert (
+        await fail_attempt(mallory, with_typed_code(labelled_device), way)
+    ).reason == "window-closed"
     await mallory.close()  # the port closes once no client is left to notify
     assert session.is_open
     assert list(device.users.users) == ["olga"]
-    await opened(device, way)
-    await paired(kit.caller(device), bearer, way)
+    await open_window(device, way)
+    await paired(kit.caller(device), labelled_device, way)
     assert (await owner.ask("GET", "/hello")).code == "2.05"
 
 
-def with_typed_code(bearer: LabelledDevice) -> LabelledDevice:
+def with_typed_code(labelled_device: LabelledDevice) -> LabelledDevice:
     """A user who types some code although the device displays none."""
 
     class Typing(LabelledDevice):
         def code_for(self, way: str) -> str:
             return {Method.CODE: "1234-5678", PRINTED: self.printed}.get(way, "")
 
-    return Typing(bearer.device, bearer.label, bearer.printed)
+    return Typing(labelled_device.device, labelled_device.label, labelled_device.printed)
 
 
 async def cause_failures(
-    kit: Kit, device: Device, bearer: LabelledDevice, way: str, count: int
+    kit: Kit, device: Device, labelled_device: LabelledDevice, way: str, count: int
 ) -> None:
     """Cause `count` failures, in as many windows as necessary."""
     mallory = kit.caller(device)
@@ -182,24 +187,24 @@ async def cause_failures(
         if not device.app.pairing.is_open:
             await device.closed()
             await device.open(role="user", pressed=True)
-        assert (await fail_attempt(mallory, bearer, way)).reason == "wrong-code"
+        assert (await fail_attempt(mallory, labelled_device, way)).reason == "wrong-code"
 
 
 @pytest.mark.parametrize("way", [Method.CODE, Method.LABEL, Method.SAS])
 async def test_ten_failures_start_a_back_off_that_survives_a_restart(kit: Kit, way: str) -> None:
     device = await kit.device(hardware=Hardware(button=True))
     owner = kit.known(device, "olga", "owner")
-    bearer = labelled(device)
-    await cause_failures(kit, device, bearer, way, 10)
+    labelled_device = add_label(device)
+    await cause_failures(kit, device, labelled_device, way, 10)
     for turn in range(2):
         if turn:
             await device.app.close()
             device = await kit.device(hardware=Hardware(button=True))
-            bearer = LabelledDevice(device, bearer.label, bearer.printed)
+            labelled_device = LabelledDevice(device, labelled_device.label, labelled_device.printed)
             owner = kit.caller(device, owner.identity)
         await device.closed()
         await device.open(role="user")
-        run = await Run.of(kit.caller(device), bearer, way)
+        run = await Run.of(kit.caller(device), labelled_device, way)
         refused = await run.start()
         assert (refused.code, refused.reason) == ("4.29", "locked-out")
         assert 20 <= (refused.message.opt.max_age or 0) <= 30
@@ -222,10 +227,10 @@ async def test_a_long_press_or_the_console_ends_a_back_off(
     kit: Kit, act: tuple[str, dict[str, Any]], clears: bool
 ) -> None:
     device = await kit.device(hardware=Hardware(button=True))
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     record_of(device.app.pairing).budget = AttemptBudget(10, asyncio.get_running_loop().time() + 30)
     await call(device.app.paths.socket, *act)
-    run = await Run.of(kit.caller(device), bearer, Method.CODE)
+    run = await Run.of(kit.caller(device), labelled_device, Method.CODE)
     assert (await run.start()).code == ("2.01" if clears else "4.29")
     kept: Any = device.app.access.store.attempts.get("pairing")
     assert not clears or kept["failures"] == 1
@@ -235,12 +240,12 @@ async def test_a_long_press_or_the_console_ends_a_back_off(
 async def test_each_further_failure_doubles_the_back_off(
     kit: Kit, device: Device, failures: int, wait: int
 ) -> None:
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     record_of(device.app.pairing).budget = AttemptBudget(failures)
     await device.open(role="user")
     caller = kit.caller(device)
-    assert (await fail_attempt(caller, bearer, Method.CODE)).reason == "wrong-code"
-    again = await fail_attempt(caller, bearer, Method.CODE)
+    assert (await fail_attempt(caller, labelled_device, Method.CODE)).reason == "wrong-code"
+    again = await fail_attempt(caller, labelled_device, Method.CODE)
     assert again.reason == ("locked-out" if wait else "wrong-code")
     assert not wait or wait - 5 <= (again.message.opt.max_age or 0) <= wait
 
@@ -250,8 +255,8 @@ async def test_without_counting_attempts_there_is_no_back_off(
 ) -> None:
     """The defence removed: only the number of opened windows limits the attempts."""
     monkeypatch.setattr(AttemptBudget, "debit", lambda self, _now: self)
-    bearer = labelled(device)
-    await cause_failures(kit, device, bearer, Method.CODE, 12)
+    labelled_device = add_label(device)
+    await cause_failures(kit, device, labelled_device, Method.CODE, 12)
     assert device.app.pairing.budget.failures == 0
 
 
@@ -262,39 +267,39 @@ async def test_without_counting_attempts_there_is_no_back_off(
 async def test_twenty_failures_disable_the_printed_code_and_no_other_method(
     kit: Kit, device: Device, disabled: bool
 ) -> None:
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     mallory = kit.caller(device)
     for turn in range(20 if disabled else 19):
         if turn % 3 == 0:
-            await opened(device, PRINTED)
-        assert (await fail_attempt(mallory, bearer, PRINTED)).reason == "wrong-code"
+            await open_window(device, PRINTED)
+        assert (await fail_attempt(mallory, labelled_device, PRINTED)).reason == "wrong-code"
     assert device.app.pairing.methods.is_code_blocked is disabled
     assert device.app.status()["label"]["dead"] is disabled
     for way in (Method.CODE, Method.LABEL, Method.SAS):
-        await opened(device, way)
-        await paired(kit.caller(device), bearer, way, name=way)
-    await opened(device, PRINTED)
-    run = await Run.of(kit.caller(device), bearer, PRINTED)
+        await open_window(device, way)
+        await paired(kit.caller(device), labelled_device, way, name=way)
+    await open_window(device, PRINTED)
+    run = await Run.of(kit.caller(device), labelled_device, PRINTED)
     done = await run.run_to_end(device)
     assert (done.code == "2.04") is not disabled, (
         "pairing by other methods changed the state of the printed code"
     )
     assert ("anna" in device.users.users) is not disabled
     if disabled:
-        fresh = labelled(device)
-        await opened(device, PRINTED)
+        fresh = add_label(device)
+        await open_window(device, PRINTED)
         await paired(kit.caller(device), fresh, PRINTED, name="berta")
 
 
 async def test_without_the_count_a_disabled_code_is_accepted(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     methods = device.app.pairing.methods
     methods.replace_label(replace(methods.label, failures=20))
     monkeypatch.setattr(BoardMethods, "is_code_blocked", False)
-    await opened(device, PRINTED)
-    await paired(kit.caller(device), bearer, PRINTED)
+    await open_window(device, PRINTED)
+    await paired(kit.caller(device), labelled_device, PRINTED)
 
 
 # -- information in the answers -------------------------------------------------------------------
@@ -305,10 +310,12 @@ async def test_wrong_missing_and_disabled_codes_get_the_same_answers(kit: Kit) -
     device = await kit.device()
     seen: dict[str, list[tuple[object, ...]]] = {}
 
-    async def record_answers(what: str, bearer: LabelledDevice, way: str) -> None:
+    async def record_answers(what: str, labelled_device: LabelledDevice, way: str) -> None:
         await device.closed()
         await device.open(role="user", clears_backoff=True)
-        run = await Run.of(kit.caller(device), with_typed_code(bearer), way, code=codes[way])
+        run = await Run.of(
+            kit.caller(device), with_typed_code(labelled_device), way, code=codes[way]
+        )
         started = await run.start()
         done = await run.confirm()
         shape = sorted((key, len(str(value))) for key, value in started.body.items())
@@ -326,17 +333,17 @@ async def test_wrong_missing_and_disabled_codes_get_the_same_answers(kit: Kit) -
     none = LabelledDevice(device, Label(device.fingerprint, bytes(16)), "")
     codes = {Method.CODE: "", PRINTED: TypedCode.printed(random.Random(3).randbytes).text}
     await record_answers("no label", none, PRINTED)
-    bearer = labelled(device)
-    codes = {Method.CODE: "1234-5678", PRINTED: other_code(bearer.printed)}
-    await record_answers("a wrong shown one", bearer, Method.CODE)
-    await record_answers("a wrong printed one", bearer, PRINTED)
+    labelled_device = add_label(device)
+    codes = {Method.CODE: "1234-5678", PRINTED: other_code(labelled_device.printed)}
+    await record_answers("a wrong shown one", labelled_device, Method.CODE)
+    await record_answers("a wrong printed one", labelled_device, PRINTED)
     board = device.app.pairing.methods
-    codes[PRINTED] = bearer.printed
+    codes[PRINTED] = labelled_device.printed
     board.replace_label(replace(board.label, failures=20))
-    await record_answers("a dead one", bearer, PRINTED)
+    await record_answers("a dead one", labelled_device, PRINTED)
     board.replace_label(replace(board.label, failures=0))
     board.hardware = Hardware(display=False)
-    await record_answers("none shown", bearer, Method.CODE)
+    await record_answers("none shown", labelled_device, Method.CODE)
     assert len(set(map(str, seen.values()))) == 1, seen
 
 
@@ -345,10 +352,10 @@ async def test_after_a_ceremony_right_and_wrong_messages_get_the_same_answer(
     kit: Kit, device: Device, way: str
 ) -> None:
     """The answer does not reveal whether the code of the ended ceremony was right."""
-    bearer = labelled(device)
-    await opened(device, way)
+    labelled_device = add_label(device)
+    await open_window(device, way)
     caller = kit.caller(device)
-    right = await Run.of(caller, bearer, way)
+    right = await Run.of(caller, labelled_device, way)
     await right.start()
     assert (await right.confirm(confirm=bytes(32))).reason == "wrong-code"
     sent = dict(right.sent[-1])
@@ -372,11 +379,11 @@ async def test_the_displayed_code_changes_after_every_failed_ceremony(
     kit: Kit, device: Device, way: str, how: str
 ) -> None:
     """It changes after a failed ceremony by the printed code too."""
-    bearer = labelled(device)
-    await opened(device, way)
-    shown = bearer.shown
+    labelled_device = add_label(device)
+    await open_window(device, way)
+    shown = labelled_device.shown
     caller = kit.caller(device)
-    run = await Run.of(caller, bearer, way)
+    run = await Run.of(caller, labelled_device, way)
     assert (await run.start()).code == "2.01"
     match how:
         case "wrong":
@@ -387,21 +394,21 @@ async def test_the_displayed_code_changes_after_every_failed_ceremony(
             await caller.close()
             await device.until(lambda: device.app.pairing.window.pending() is None)  # type: ignore[union-attr]
         case _:
-            again = await Run.of(caller, bearer, way)
+            again = await Run.of(caller, labelled_device, way)
             assert (await again.start()).code == "2.01"
-    assert bearer.shown not in {shown, ""}
+    assert labelled_device.shown not in {shown, ""}
 
 
 async def test_a_restarted_ceremony_of_the_same_client_needs_the_new_code(
     kit: Kit, device: Device
 ) -> None:
     """The second ceremony needs the new code on the display."""
-    bearer = labelled(device)
-    await opened(device, Method.CODE)
+    labelled_device = add_label(device)
+    await open_window(device, Method.CODE)
     caller = kit.caller(device)
-    old = bearer.shown
-    await (await Run.of(caller, bearer, Method.CODE)).start()
-    again = await Run.of(caller, bearer, Method.CODE, code=old)
+    old = labelled_device.shown
+    await (await Run.of(caller, labelled_device, Method.CODE)).start()
+    again = await Run.of(caller, labelled_device, Method.CODE, code=old)
     assert (await again.start()).code == "2.01"
     assert (await again.confirm()).reason == "wrong-code"
 
@@ -412,7 +419,7 @@ async def test_a_restarted_ceremony_of_the_same_client_needs_the_new_code(
 async def test_the_button_is_offered_only_in_a_window_that_was_opened_by_a_press(
     kit: Kit, device: Device
 ) -> None:
-    labelled(device)
+    add_label(device)
     caller = kit.caller(device)
     await device.open(role="user")
     assert "button" not in (await caller.pair_ask("GET", "/pair")).body["methods"]
@@ -429,27 +436,27 @@ async def test_the_button_is_offered_only_in_a_window_that_was_opened_by_a_press
 async def test_the_button_grants_an_unverified_guest_until_another_method_verifies(
     kit: Kit, device: Device, role: str
 ) -> None:
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     caller = kit.caller(device)
-    await opened(device, Method.BUTTON, role=role)
-    asking = await Run.of(caller, bearer, Method.BUTTON)
+    await open_window(device, Method.BUTTON, role=role)
+    asking = await Run.of(caller, labelled_device, Method.BUTTON)
     if role != "guest":
         assert (await asking.start(role=role)).reason == "denied"
-    await paired(caller, bearer, Method.BUTTON)
+    await paired(caller, labelled_device, Method.BUTTON)
 
     def user_state() -> tuple[str, bool, str]:
         user = device.users.users["anna"]
         return user.role, user.keys[0].verified, user.keys[0].method
 
     assert user_state() == ("guest", False, "button")
-    await opened(device, Method.BUTTON, role=role)
-    again = await (await Run.of(caller, bearer, Method.BUTTON)).start()
+    await open_window(device, Method.BUTTON, role=role)
+    again = await (await Run.of(caller, labelled_device, Method.BUTTON)).start()
     assert (again.code, again.body["role"]) == ("2.04", "guest")
     assert user_state() == ("guest", False, "button")
-    await paired(caller, bearer, Method.SAS)
+    await paired(caller, labelled_device, Method.SAS)
     assert user_state() == (role, True, "sas")
-    await opened(device, Method.BUTTON, role="guest")
-    again = await (await Run.of(caller, bearer, Method.BUTTON)).start()
+    await open_window(device, Method.BUTTON, role="guest")
+    again = await (await Run.of(caller, labelled_device, Method.BUTTON)).start()
     assert (again.code, again.body["role"]) == ("2.04", role)
     assert user_state() == (role, True, "sas"), "pairing by the button lowered the rights"
 
@@ -457,12 +464,12 @@ async def test_the_button_grants_an_unverified_guest_until_another_method_verifi
 async def test_a_failed_ceremony_does_not_change_an_unverified_key(
     kit: Kit, device: Device
 ) -> None:
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     caller = kit.caller(device)
-    await opened(device, Method.BUTTON, role="owner")
-    await paired(caller, bearer, Method.BUTTON)
-    await opened(device, Method.BUTTON, role="owner")
+    await open_window(device, Method.BUTTON, role="owner")
+    await paired(caller, labelled_device, Method.BUTTON)
+    await open_window(device, Method.BUTTON, role="owner")
     for way in (Method.CODE, Method.SAS, Method.LABEL):
-        assert (await fail_attempt(caller, bearer, way)).reason == "wrong-code"
+        assert (await fail_attempt(caller, labelled_device, way)).reason == "wrong-code"
     [user] = device.users.users.values()
     assert (user.role, user.keys[0].verified) == ("guest", False)

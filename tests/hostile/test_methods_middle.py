@@ -33,13 +33,13 @@ from tests.hostile.middle_checks import (
     DIGITS,
     assert_both_paired_with_attacker,
     assert_no_one_paired,
-    imposter,
+    impostor,
     pairs,
     stored_at,
 )
 from tests.kit.internals import replace_code_tags
-from tests.kit.methods import PRINTED, WAYS, both_users, client_at, labelled, nobody
-from tests.kit.middle import Imposter, Middle, TokenCollector, start_middle, without_key
+from tests.kit.methods import PRINTED, WAYS, add_label, both_users, client_at, nobody
+from tests.kit.middle import Middle, MiddleImpostor, TokenCollector, start_middle, without_key
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -116,12 +116,12 @@ async def test_relaying_the_messages_pairs_with_neither_side(
     kit: Kit, device: Device, tmp_path: Path, way: str
 ) -> None:
     """Both users accept everything and type the right code."""
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     middle = await start_middle(kit, device, without_key, way=way)
     client = client_at(kit, tmp_path)
     careless, _ = both_users(device, careful=False)
     with pytest.raises(PinMismatch if way == Method.LABEL else WrongCode):
-        await pairs(client, bearer, middle, way, careless)
+        await pairs(client, labelled_device, middle, way, careless)
     assert_no_one_paired(client, device)
     if way == Method.LABEL:
         assert not middle.relayed, "the attacker got a message of the client"
@@ -132,12 +132,12 @@ async def test_without_binding_to_the_session_relaying_pairs_with_both_sides(
     kit: Kit, device: Device, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_binding(monkeypatch)
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     middle = await start_middle(kit, device, without_key, way=way)
     without_pin(middle, monkeypatch)
     client = client_at(kit, tmp_path)
     careful, shown = both_users(device, careful=way != Method.COMPARE)
-    await pairs(client, bearer, middle, way, careful)
+    await pairs(client, labelled_device, middle, way, careful)
     assert_both_paired_with_attacker(client, device, middle)
     if way == Method.SAS:
         [(here, there)] = shown
@@ -153,18 +153,18 @@ async def test_a_reflected_client_tag_is_not_accepted_as_the_device_tag(
     for weak in (False, True):
         if weak:
             without_roles(monkeypatch)
-        bearer = labelled(device)
-        middle = await imposter(
-            kit, bearer, way, guess=partial(bearer.code_for, way), reflects=True
+        labelled_device = add_label(device)
+        middle = await impostor(
+            kit, labelled_device, way, guess=partial(labelled_device.code_for, way), reflects=True
         )
         client = client_at(kit, tmp_path)
         careless, _ = both_users(device, careful=False)
         if weak:
-            await pairs(client, bearer, middle, way, careless)
+            await pairs(client, labelled_device, middle, way, careless)
             assert stored_at(client) == [middle.identity.fingerprint]
         else:
             with pytest.raises(WrongCode):
-                await pairs(client, bearer, middle, way, careless)
+                await pairs(client, labelled_device, middle, way, careless)
             assert not client.devices
             for name in list(device.users.users):
                 device.app.access.registry.remove_user(None, name)
@@ -175,16 +175,16 @@ async def test_users_who_compare_fingerprints_detect_the_man_in_the_middle(
 ) -> None:
     """The attacker runs a ceremony with each side, so only the users can detect it."""
     for careful in (True, False):
-        bearer = labelled(device)
-        middle = await imposter(kit, bearer, Method.COMPARE)
+        labelled_device = add_label(device)
+        middle = await impostor(kit, labelled_device, Method.COMPARE)
         client = client_at(kit, tmp_path)
         confirm, shown = both_users(device, careful=careful)
         if careful:
             with pytest.raises((Declined, RefusedByUser)):
-                await pairs(client, bearer, middle, Method.COMPARE, confirm)
+                await pairs(client, labelled_device, middle, Method.COMPARE, confirm)
             assert_no_one_paired(client, device)
         else:
-            await pairs(client, bearer, middle, Method.COMPARE, confirm)
+            await pairs(client, labelled_device, middle, Method.COMPARE, confirm)
             assert_both_paired_with_attacker(client, device, middle)
         [(here, there)] = shown
         assert here != there
@@ -194,12 +194,12 @@ async def test_the_numbers_of_two_ceremonies_differ(
     kit: Kit, device: Device, tmp_path: Path
 ) -> None:
     """The attacker follows the protocol on both sides; the numbers are equal once in 10^6."""
-    bearer = labelled(device)
-    middle = await imposter(kit, bearer, Method.SAS)
+    labelled_device = add_label(device)
+    middle = await impostor(kit, labelled_device, Method.SAS)
     client = client_at(kit, tmp_path)
     careful, shown = both_users(device, careful=True)
     with pytest.raises((Declined, RefusedByUser)):
-        await pairs(client, bearer, middle, Method.SAS, careful)
+        await pairs(client, labelled_device, middle, Method.SAS, careful)
     [(here, there)] = shown
     assert here != there
     assert_no_one_paired(client, device)
@@ -214,22 +214,22 @@ async def test_a_nonce_that_breaks_the_commitment_is_rejected(
     A client that does not check the commitment shows the same number as the device: users who
     compare every digit accept, and both sides store the attacker's key.
     """
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     client_side = NoCommitment if weak else SasClient
     monkeypatch.setattr(method_choice, "SasClient", partial(client_side, digits=DIGITS))
     monkeypatch.setattr("tests.kit.methods.SasClient", partial(SasClient, digits=DIGITS))
     monkeypatch.setattr(sas, "SasDevice", partial(SasDevice, digits=DIGITS))
-    middle = await imposter(kit, bearer, Method.SAS, searches=True)
+    middle = await impostor(kit, labelled_device, Method.SAS, searches=True)
     client = client_at(kit, tmp_path)
     careful, shown = both_users(device, careful=True)
     if weak:
-        await pairs(client, bearer, middle, Method.SAS, careful)
+        await pairs(client, labelled_device, middle, Method.SAS, careful)
         [(here, there)] = shown
         assert here == there
         assert_both_paired_with_attacker(client, device, middle)
     else:
         with pytest.raises(WrongCode, match="commitment"):
-            await pairs(client, bearer, middle, Method.SAS, careful)
+            await pairs(client, labelled_device, middle, Method.SAS, careful)
         assert not shown, "no number was shown"
         assert_no_one_paired(client, device)
 
@@ -241,52 +241,52 @@ async def test_a_man_in_the_middle_has_one_guess_of_the_code_per_side(
 ) -> None:
     """The attacker runs a ceremony with each side with one guess. A right guess pairs with both
     sides; a wrong one fails, counts as an attempt, and the code changes."""
-    bearer = labelled(device)
-    guess = partial(bearer.code_for if knows else bearer.wrong_code_for, way)
-    middle = await imposter(kit, bearer, way, guess=guess)
+    labelled_device = add_label(device)
+    guess = partial(labelled_device.code_for if knows else labelled_device.wrong_code_for, way)
+    middle = await impostor(kit, labelled_device, way, guess=guess)
     client = client_at(kit, tmp_path)
     if knows:
-        await pairs(client, bearer, middle, way, nobody)
+        await pairs(client, labelled_device, middle, way, nobody)
         assert_both_paired_with_attacker(client, device, middle)
         return
-    before = bearer.shown
+    before = labelled_device.shown
     with pytest.raises(WrongCode):
-        await pairs(client, bearer, middle, way, nobody)
+        await pairs(client, labelled_device, middle, way, nobody)
     assert_no_one_paired(client, device)
     assert middle.code_mismatch is not None
     assert device.app.pairing.budget.failures == 1
-    assert bearer.shown not in {before, ""}
+    assert labelled_device.shown not in {before, ""}
 
 
 @pytest.mark.parametrize("weak", [False, True], ids=["with defence", "without defence"])
 async def test_the_token_of_a_label_is_not_sent_to_another_device(
     kit: Kit, device: Device, tmp_path: Path, weak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bearer = labelled(device)
-    middle = await imposter(kit, bearer, Method.LABEL)
+    labelled_device = add_label(device)
+    middle = await impostor(kit, labelled_device, Method.LABEL)
     client = client_at(kit, tmp_path)
     if weak:
         without_pin(middle, monkeypatch)
-        await pairs(client, bearer, middle, Method.LABEL, nobody)
+        await pairs(client, labelled_device, middle, Method.LABEL, nobody)
         assert isinstance(middle.board, TokenCollector)
-        assert middle.board.token == bearer.label.token
+        assert middle.board.token == labelled_device.label.token
         assert_both_paired_with_attacker(client, device, middle)
     else:
         with pytest.raises(PinMismatch):
-            await pairs(client, bearer, middle, Method.LABEL, nobody)
+            await pairs(client, labelled_device, middle, Method.LABEL, nobody)
         assert not middle.relayed
         assert_no_one_paired(client, device)
-    assert arguments.parse_label(bearer.label.text) == bearer.label
+    assert arguments.parse_label(labelled_device.label.text) == labelled_device.label
 
 
 async def test_two_further_checks_protect_the_token_without_the_pin(device: Device) -> None:
     """Two further checks compare the key with the label, in case the pin check is missing."""
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     session = Session(bytes(32), Identity.create().fingerprint, Identity.create().fingerprint)
     with pytest.raises(PinMismatch):
-        (await MethodInputs(label=bearer.label).side_maker(Method.LABEL))(session)
+        (await MethodInputs(label=labelled_device.label).side_maker(Method.LABEL))(session)
     with pytest.raises(Mismatch):
-        LabelClient(session, bearer.label)
+        LabelClient(session, labelled_device.label)
 
 
 @pytest.mark.parametrize("weak", [False, True], ids=["with defence", "without defence"])
@@ -299,12 +299,12 @@ async def test_the_button_gives_an_attacker_only_an_unverified_guest(
     """
     if weak:
         monkeypatch.setattr(Method, "spec", MethodSpec())
-    bearer = labelled(device)
-    middle = await imposter(kit, bearer, Method.BUTTON)
+    labelled_device = add_label(device)
+    middle = await impostor(kit, labelled_device, Method.BUTTON)
     await device.closed()
     await device.open(role="owner", pressed=True)
     await middle.close()
-    middle = Imposter(
+    middle = MiddleImpostor(
         middle.identity,
         Address("127.0.0.1", device.port(pairing=True)),
         method=Method.BUTTON,
@@ -314,7 +314,7 @@ async def test_the_button_gives_an_attacker_only_an_unverified_guest(
     await middle.start()
     kit.at_end(middle.close)
     client = client_at(kit, tmp_path)
-    await pairs(client, bearer, middle, Method.BUTTON, nobody)
+    await pairs(client, labelled_device, middle, Method.BUTTON, nobody)
     [user] = device.users.users.values()
     [key] = user.keys
     assert user.fingerprints == {middle.identity.fingerprint.hex}

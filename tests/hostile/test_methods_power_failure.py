@@ -137,9 +137,9 @@ async def test_the_counts_survive_a_kill_between_attempt_and_answer(
     async with daemon(paths, key, "runs") as board:
         caller = kit.caller(board.port)
         session = await session_of(caller)
-        bearer = LabelledDevice(board, label, printed)  # type: ignore[arg-type]
+        labelled_device = LabelledDevice(board, label, printed)  # type: ignore[arg-type]
         run = Run(caller, session, client_side_of(PRINTED, session, code=printed), "anna")
-        assert bearer.printed
+        assert labelled_device.printed
         await run.start()
         done = await run.confirm()
         assert done.code == ("4.03" if how == "stores" else "2.04"), "the answer to the right code"

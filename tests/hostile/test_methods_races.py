@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from device_app.pairing.events import PairingEventKind
 from device_app.pairing.terms import PairingTerms
-from peer.limits import DEFAULT_LIMITS
 from peer.net.address import Address
 from peer.pairing.ceremony import OverlapRule, State
 from peer.pairing.errors import Mismatch
 from peer.pairing.methods import Method
 from peer.testing import Proxy
-from tests.kit.device import fixed_port
-from tests.kit.methods import WAYS, Run, labelled, method_of, opened, paired
+from tests.kit.device import QUICK_DISCONNECT, fixed_port
+from tests.kit.methods import WAYS, Run, add_label, method_of, open_window, paired
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -34,17 +32,17 @@ async def test_if_two_keys_start_in_one_window_neither_is_stored(
     kit: Kit, device: Device, way: str, racer: str, late: bool
 ) -> None:
     """For each pair of methods: the second client needs no valid proof to be detected."""
-    bearer = labelled(device)
-    await opened(device, Method.BUTTON)  # this window offers all methods
+    labelled_device = add_label(device)
+    await open_window(device, Method.BUTTON)  # this window offers all methods
     anna, eve = kit.caller(device), kit.caller(device)
-    run = await Run.of(anna, bearer, way)
+    run = await Run.of(anna, labelled_device, way)
     await run.start()
     if late:
         await run.exchange()
         if device.app.pairing.ceremonies.pending() is not None:
             device.decide(accept=True)
-    guess = bearer.code_for(racer) and bearer.wrong_code_for(racer)
-    answer = await (await Run.of(eve, bearer, racer, code=guess, name="eve")).start()
+    guess = labelled_device.code_for(racer) and labelled_device.wrong_code_for(racer)
+    answer = await (await Run.of(eve, labelled_device, racer, code=guess, name="eve")).start()
     assert (answer.code, answer.reason) == ("4.03", "refused")
     if not late and way == Method.SAS:
         with pytest.raises((KeyError, Mismatch)):
@@ -54,7 +52,7 @@ async def test_if_two_keys_start_in_one_window_neither_is_stored(
         assert (await run.confirm()).reason == "refused"
     assert not device.users.users
     assert not device.app.pairing.is_open
-    assert not bearer.shown
+    assert not labelled_device.shown
     [event] = [
         one.event for one in device.app.access.store.audit.iterate() if one.event.kind == "overlap"
     ]
@@ -65,28 +63,18 @@ async def test_if_two_keys_start_in_one_window_neither_is_stored(
 async def test_with_the_rule_first_wins_an_attacker_can_pair_by_the_button(kit: Kit) -> None:
     """The defence removed by a setting: the attacker only has to be faster."""
     device = await kit.device(terms=PairingTerms(overlap=OverlapRule.FIRST_WINS))
-    bearer = labelled(device)
-    await opened(device, Method.BUTTON)
+    labelled_device = add_label(device)
+    await open_window(device, Method.BUTTON)
     anna, eve = kit.caller(device), kit.caller(device)
-    run = await Run.of(eve, bearer, Method.BUTTON, name="eve")
+    run = await Run.of(eve, labelled_device, Method.BUTTON, name="eve")
     await run.start()
-    late = await (await Run.of(anna, bearer, Method.BUTTON)).start()
+    late = await (await Run.of(anna, labelled_device, Method.BUTTON)).start()
     assert (late.code, late.reason) == ("5.03", "busy")
     assert (await run.confirm()).code == "2.04"
     assert list(device.users.users) == ["eve"]
 
 
 # -- disconnects --------------------------------------------------------------------------------
-
-QUICK = replace(
-    DEFAULT_LIMITS,
-    window_linger_seconds=0.2,
-    person_seconds=0.6,
-    step_seconds=0.4,
-    unpaired_idle_seconds=0.5,
-    handshake_seconds=0.5,
-    handshake_burst=2000,
-)
 
 
 async def after_the_start(run: Run, _device: Device) -> None:
@@ -125,34 +113,34 @@ STEPS: list[tuple[str, Step]] = [
 async def test_a_disconnecting_client_leaves_no_state(
     kit: Kit, way: str, step: Step, silent: bool
 ) -> None:
-    device = await kit.device(limits=QUICK)
-    bearer = labelled(device)
-    await opened(device, way)
+    device = await kit.device(limits=QUICK_DISCONNECT)
+    labelled_device = add_label(device)
+    await open_window(device, way)
     tasks = asyncio.all_tasks()
     proxy = await Proxy.start(Address("127.0.0.1", device.port(pairing=True)))
     caller = kit.caller(device)
     caller.port = fixed_port(proxy.address.port)
-    run = await Run.of(caller, bearer, way)
-    shown = bearer.shown
+    run = await Run.of(caller, labelled_device, way)
+    shown = labelled_device.shown
     await step(run, device)
     if silent:
         proxy.cut()
     await caller.close()
-    ended = await device.heard(PairingEventKind.ENDED)
+    ended = await device.event(PairingEventKind.ENDED)
     assert ended.ceremony is not None
     assert ended.ceremony.state in {State.REVOKED, State.EXPIRED, State.REFUSED}
     assert device.app.pairing.budget.failures == 1
     if method_of(way) == Method.CODE and device.app.pairing.is_open:
-        assert bearer.shown not in {shown, ""}
+        assert labelled_device.shown not in {shown, ""}
     if silent:  # the device cannot detect it, but the session ends with the window
         await device.closed()
     await device.until(lambda: not device.app.status()["sessions"])
     await device.closed()
     assert device.app.pairing.ceremonies.pending() is None
-    assert not bearer.shown
+    assert not labelled_device.shown
     assert not device.users.users
     await device.until(lambda: not asyncio.all_tasks() - tasks)
     proxy.close()
-    await opened(device, way)
-    await paired(kit.caller(device), bearer, way, name="berta")
+    await open_window(device, way)
+    await paired(kit.caller(device), labelled_device, way, name="berta")
     assert list(device.users.users) == ["berta"]

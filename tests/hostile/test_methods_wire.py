@@ -27,10 +27,10 @@ from tests.kit.methods import (
     WAYS,
     LabelledDevice,
     Run,
+    add_label,
     client_side_of,
-    labelled,
     method_of,
-    opened,
+    open_window,
     paired,
     session_of,
 )
@@ -117,18 +117,18 @@ async def test_an_invalid_first_round_costs_an_attempt_and_changes_the_code(
     kit: Kit, device: Device, bad: str, at: int
 ) -> None:
     """The invalid item replaces X1 or X2, or follows two valid items."""
-    bearer = labelled(device)
-    await opened(device, Method.CODE)
+    labelled_device = add_label(device)
+    await open_window(device, Method.CODE)
     mallory = kit.caller(device)
-    run = await Run.of(mallory, bearer, Method.CODE)
+    run = await Run.of(mallory, labelled_device, Method.CODE)
     right = [proved(G, 5, own_label(run)), proved(G, 6, own_label(run))]
     right[at : at + 1] = [INVALID_ITEMS[bad]]
-    shown = bearer.shown
+    shown = labelled_device.shown
     if (bad, at) == ("nothing", 2):
         right.append(b"\0")
     await assert_counted(device, await run.start(round_one=b"".join(right)), 1)
-    assert bearer.shown not in {shown, ""}
-    await paired(mallory, bearer, Method.CODE)
+    assert labelled_device.shown not in {shown, ""}
+    await paired(mallory, labelled_device, Method.CODE)
 
 
 @pytest.mark.parametrize("bad", INVALID_ITEMS)
@@ -136,15 +136,15 @@ async def test_an_invalid_second_round_ends_the_ceremony(
     kit: Kit, device: Device, bad: str
 ) -> None:
     """The code and the tag are right."""
-    bearer = labelled(device)
-    await opened(device, Method.CODE)
+    labelled_device = add_label(device)
+    await open_window(device, Method.CODE)
     mallory = kit.caller(device)
-    run = await Run.of(mallory, bearer, Method.CODE)
+    run = await Run.of(mallory, labelled_device, Method.CODE)
     await run.start()
     await assert_counted(device, await run.confirm(round_two=INVALID_ITEMS[bad]), 1)
     again = await mallory.pair_ask("POST", run.path, run.sent[-1])
     assert again.code == "4.03"
-    await paired(mallory, bearer, Method.CODE)
+    await paired(mallory, labelled_device, Method.CODE)
 
 
 @pytest.mark.parametrize("value", [None, 7, "text", [b"x"], {}, True])
@@ -152,12 +152,14 @@ async def test_a_field_of_the_wrong_type_is_not_counted_as_an_attempt(
     kit: Kit, device: Device, value: object
 ) -> None:
     """The answer is 4.00, and a ceremony that has started continues."""
-    bearer = labelled(device)
-    await opened(device, Method.CODE)
+    labelled_device = add_label(device)
+    await open_window(device, Method.CODE)
     caller = kit.caller(device)
-    assert (await (await Run.of(caller, bearer, Method.CODE)).start(round_one=value)).code == "4.00"
+    assert (
+        await (await Run.of(caller, labelled_device, Method.CODE)).start(round_one=value)
+    ).code == "4.00"
     assert device.app.pairing.budget.failures == 0
-    run = await Run.of(caller, bearer, Method.CODE)
+    run = await Run.of(caller, labelled_device, Method.CODE)
     await run.start()
     answer = run.side.confirm()
     for changed in ({"confirm": value}, {"round_two": value}):
@@ -193,7 +195,7 @@ async def pair_at_infinity(caller: Caller) -> Answer:
 async def test_without_the_infinity_check_an_attacker_pairs_without_the_code(
     kit: Kit, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await opened(device, Method.CODE)
+    await open_window(device, Method.CODE)
     mallory = kit.caller(device)
     await assert_counted(device, await pair_at_infinity(mallory), 1)
     monkeypatch.setattr(p256, "is_infinity", lambda _point: False)
@@ -217,10 +219,10 @@ async def test_a_reflected_first_round_of_the_device_is_refused(
         same_identity = {"client": b"me", "server": b"me"}
         monkeypatch.setattr(jpake, "identities", lambda *_: same_identity)
         monkeypatch.setattr(code, "identities", lambda *_: same_identity)
-    bearer = labelled(device)
-    await opened(device, Method.CODE)
+    labelled_device = add_label(device)
+    await open_window(device, Method.CODE)
     mallory = kit.caller(device)
-    first = await Run.of(mallory, bearer, Method.CODE)
+    first = await Run.of(mallory, labelled_device, Method.CODE)
     theirs = (await first.start()).body["rounds"][:ROUND_ONE_BYTES]
     body = {"method": Method.CODE, "name": "mallory", "round_one": theirs}
     again = await mallory.pair_ask("POST", "/pair", body)
@@ -236,10 +238,10 @@ async def test_points_without_a_valid_proof_are_refused(
     """Points of another client's ceremony are accepted only if the proofs are not verified."""
     if weak:
         monkeypatch.setattr(jpake, "read_item_untrusted", read_without_verification)
-    bearer = labelled(device)
-    await opened(device, Method.CODE)
+    labelled_device = add_label(device)
+    await open_window(device, Method.CODE)
     mallory = kit.caller(device)
-    run = await Run.of(mallory, bearer, Method.CODE)
+    run = await Run.of(mallory, labelled_device, Method.CODE)
     answer = await run.start(
         round_one=UNPROVED + framed(encoded(times(G, 9)), encoded(G), bytes(32))
     )
@@ -293,12 +295,12 @@ async def replayed(caller: Caller, run: Run, device: Device) -> Answer:
 @pytest.mark.parametrize("who", ["the same key", "another key"])
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_replayed_ceremony_is_refused(kit: Kit, device: Device, way: str, who: str) -> None:
-    bearer = labelled(device)
-    await opened(device, way)
+    labelled_device = add_label(device)
+    await open_window(device, way)
     anna = kit.caller(device)
-    run = await paired(anna, bearer, way)
+    run = await paired(anna, labelled_device, way)
     device.app.access.registry.remove_user(None, "anna")
-    await opened(device, way)
+    await open_window(device, way)
     eve = kit.caller(device, anna.identity if who == "the same key" else None)
     await assert_counted(device, await replayed(eve, run, device), 1)
 
@@ -309,11 +311,11 @@ async def test_a_replay_succeeds_without_session_binding_and_fresh_random_bytes(
 ) -> None:
     without_sessions(monkeypatch)
     reuse_random_bytes(device)
-    bearer = labelled(device)
-    await opened(device, way)
-    run = await paired(kit.caller(device), bearer, way)
+    labelled_device = add_label(device)
+    await open_window(device, way)
+    run = await paired(kit.caller(device), labelled_device, way)
     device.app.access.registry.remove_user(None, "anna")
-    await opened(device, way)
+    await open_window(device, way)
     eve = kit.caller(device)
     assert (await replayed(eve, run, device)).code == "2.04"
     assert device.users.users["anna"].fingerprints == {eve.fingerprint}
@@ -328,36 +330,36 @@ async def test_session_binding_or_fresh_nonces_alone_prevent_a_replay(
         without_sessions(monkeypatch)
     else:
         reuse_random_bytes(device)
-    bearer = labelled(device)
-    await opened(device, way)
-    run = await paired(kit.caller(device), bearer, way)
+    labelled_device = add_label(device)
+    await open_window(device, way)
+    run = await paired(kit.caller(device), labelled_device, way)
     device.app.access.registry.remove_user(None, "anna")
-    await opened(device, way)
+    await open_window(device, way)
     await assert_counted(device, await replayed(kit.caller(device), run, device), 1)
 
 
 # -- tags of another method -----------------------------------------------------------------------
 
 
-async def started_run(caller: Caller, bearer: LabelledDevice, way: str) -> Run:
+async def started_run(caller: Caller, labelled_device: LabelledDevice, way: str) -> Run:
     """Run a ceremony up to the step before the client's confirmation."""
-    await opened(bearer.device, way)
-    run = await Run.of(caller, bearer, way)
+    await open_window(labelled_device.device, way)
+    run = await Run.of(caller, labelled_device, way)
     assert (await run.run_to_decision()).code == "2.01"
-    if bearer.device.app.pairing.ceremonies.pending() is not None:
-        bearer.device.decide(accept=True)
+    if labelled_device.device.app.pairing.ceremonies.pending() is not None:
+        labelled_device.device.decide(accept=True)
     return run
 
 
 TAGGED = (Method.LABEL, Method.SAS, Method.COMPARE, Method.BUTTON)
 
 
-async def confirmed_as(run: Run, bearer: LabelledDevice, other: str) -> Answer:
+async def confirmed_as(run: Run, labelled_device: LabelledDevice, other: str) -> Answer:
     """Confirm with the tag that this session, window, key and role have in another method."""
     started = run.got[0].body
     channel = Channel(run.session.ekm, run.session.client, run.session.device, started["window"])
     terms = Terms(channel, started["role"], run.name, run.id)
-    half = client_side_of(other, run.session, label=bearer.label)
+    half = client_side_of(other, run.session, label=labelled_device.label)
     half.begin()
     if other == Method.SAS:  # `sas` needs an exchange first
         device = offer_sas(random.Random(1).randbytes).create_side(terms)
@@ -374,9 +376,9 @@ async def confirmed_as(run: Run, bearer: LabelledDevice, other: str) -> Answer:
 async def test_a_tag_of_one_method_is_invalid_in_another(
     kit: Kit, device: Device, way: str, other: str
 ) -> None:
-    bearer = labelled(device)
-    run = await started_run(kit.caller(device), bearer, way)
-    answer = await confirmed_as(run, bearer, other)
+    labelled_device = add_label(device)
+    run = await started_run(kit.caller(device), labelled_device, way)
+    answer = await confirmed_as(run, labelled_device, other)
     if way == other != Method.SAS:
         assert answer.code == "2.04"
     else:
@@ -401,9 +403,9 @@ async def test_without_binding_to_the_method_a_button_tag_is_valid_for_compare(
             )
         ),
     )
-    bearer = labelled(device)
-    run = await started_run(kit.caller(device), bearer, Method.COMPARE)
-    assert (await confirmed_as(run, bearer, Method.BUTTON)).code == "2.04"
+    labelled_device = add_label(device)
+    run = await started_run(kit.caller(device), labelled_device, Method.COMPARE)
+    assert (await confirmed_as(run, labelled_device, Method.BUTTON)).code == "2.04"
     assert device.users.users["anna"].keys[0].verified
 
 
@@ -412,9 +414,9 @@ async def test_a_code_is_invalid_under_the_other_kind_of_code(
     kit: Kit, device: Device, way: str, printed: bool
 ) -> None:
     """The client sends the right code, but announces the other kind."""
-    bearer = labelled(device)
-    await opened(device, way)
-    run = await Run.of(kit.caller(device), bearer, way)
+    labelled_device = add_label(device)
+    await open_window(device, way)
+    run = await Run.of(kit.caller(device), labelled_device, way)
     assert (await run.start(printed=printed)).code == "2.01"
     await assert_counted(device, await run.confirm(), 1)
 
@@ -424,9 +426,9 @@ async def test_a_code_is_invalid_under_the_other_kind_of_code(
 async def test_a_method_that_the_window_does_not_offer_is_refused(
     kit: Kit, device: Device, way: str, offered: str
 ) -> None:
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     await device.open(role="user", methods=[offered])
-    run = await Run.of(kit.caller(device), bearer, way, code="1234-5678")
+    run = await Run.of(kit.caller(device), labelled_device, way, code="1234-5678")
     answer = await run.start()
     if method_of(way) == offered:
         assert answer.code == "2.01"
@@ -440,10 +442,10 @@ async def test_steps_out_of_order_are_refused_and_reveal_no_tag(
     kit: Kit, device: Device, way: str
 ) -> None:
     """An early confirmation, an exchange in a method without one, and a repeated step."""
-    bearer = labelled(device)
-    await opened(device, way)
+    labelled_device = add_label(device)
+    await open_window(device, way)
     caller = kit.caller(device)
-    run = await Run.of(caller, bearer, way)
+    run = await Run.of(caller, labelled_device, way)
     await run.start()
     asks = device.app.pairing.ceremonies.pending() is not None
     nonce, tag = {"nonce": bytes(32)}, {"confirm": bytes(32)}

@@ -17,7 +17,7 @@ from peer.identity import Identity
 from peer.pairing.ceremony import OverlapRule, State
 from peer.pairing.methods import Method
 from peer.terminal.exit_codes import ExitCode
-from tests.kit.methods import Run, labelled
+from tests.kit.methods import Run, add_label
 
 if TYPE_CHECKING:
     from tests.kit.device import Caller, Device, Kit
@@ -99,14 +99,14 @@ async def test_a_decision_needs_the_id_of_the_ceremony_that_was_shown(
     kit: Kit, device: Device
 ) -> None:
     """In `sas` the same key can start again, and the number to compare has changed then."""
-    bearer = labelled(device)
+    labelled_device = add_label(device)
     await device.open()
     key = Identity.create()
     anna = kit.caller(device, key)
-    first = await Run.of(anna, bearer, Method.SAS)
+    first = await Run.of(anna, labelled_device, Method.SAS)
     await first.run_to_decision()
     old = await shown_ceremony(device)
-    again = await Run.of(kit.caller(device, key), bearer, Method.SAS)
+    again = await Run.of(kit.caller(device, key), labelled_device, Method.SAS)
     await again.run_to_decision()
     new = await shown_ceremony(device)
     assert new["fingerprint"] == old["fingerprint"] == anna.fingerprint

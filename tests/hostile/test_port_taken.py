@@ -17,7 +17,7 @@ from device_app.pairing.terms import PairingTerms
 from device_app.terminal.render_status import banner_lines, status_lines
 from peer.pairing.methods import Method
 from peer.terminal.exit_codes import ExitCode
-from tests.kit.methods import HOST, labelled, paired
+from tests.kit.methods import HOST, add_label, paired
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ async def test_each_new_window_tries_to_bind_the_port_again(kit: Kit, taken: soc
     await device.closed()
     assert problems(device) == [], "the problem came back after the window had been open"
     await device.open()
-    await paired(kit.caller(device), labelled(device), Method.SAS)
+    await paired(kit.caller(device), add_label(device), Method.SAS)
     assert set(device.users.users) == {"anna", "olga"}
 
 

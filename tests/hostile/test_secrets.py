@@ -29,11 +29,11 @@ from tests.kit.methods import (
     WAYS,
     LabelledDevice,
     Run,
+    add_label,
     both_users,
     client_at,
-    labelled,
     method_of,
-    opened,
+    open_window,
     other_code,
     paired,
 )
@@ -140,8 +140,8 @@ async def test_no_key_tag_or_exporter_value_is_written(
     assert {"window-opened", "ceremony-started", "mismatch", "registered", "paired"} <= kinds
     assert not found(secrets, repr(events).encode())
     assert not found(secrets, repr(device.app.status()).encode())
-    assert not found(secrets, repr(device.news).encode())
-    assert (await device.heard(PairingEventKind.ENDED)).ceremony is not None
+    assert not found(secrets, repr(device.pairing_events).encode())
+    assert (await device.event(PairingEventKind.ENDED)).ceremony is not None
 
     for held in (*callers[0].connections.values(), *callers[1].connections.values()):
         assert not found(secrets, repr(held.peer).encode())
@@ -217,26 +217,32 @@ async def pair_by_all_methods(
     kit: Kit, device: Device, folder: Path, secrets: dict[str, bytes], errors: Errors
 ) -> LabelledDevice:
     """Pair by each method with wrong and right secrets, by raw messages and by the real client."""
-    bearer = labelled(device)
-    secrets |= token_forms("label token", bearer.label.token) | typed_forms(bearer.printed)
+    labelled_device = add_label(device)
+    secrets |= token_forms("label token", labelled_device.label.token) | typed_forms(
+        labelled_device.printed
+    )
     secrets |= token_forms("wrong token", WRONG_TOKEN)
     secrets["stretched code"] = device.app.pairing.methods.label.code_secret
     for way in WAYS:
-        await opened(device, way, role="user")
+        await open_window(device, way, role="user")
         caller = kit.caller(device)
-        if code := bearer.code_for(way):
+        if code := labelled_device.code_for(way):
             wrong = other_code(code)
             secrets |= typed_forms(code) | typed_forms(wrong)
             errors.note_answer(
-                (await (await Run.of(caller, bearer, way, code=wrong)).run_to_end(device)).body
+                (
+                    await (await Run.of(caller, labelled_device, way, code=wrong)).run_to_end(
+                        device
+                    )
+                ).body
             )
-            secrets |= typed_forms(bearer.code_for(way))
+            secrets |= typed_forms(labelled_device.code_for(way))
         if way == Method.LABEL:
             for changed in ({"token": WRONG_TOKEN}, {"confirm": bytes(32)}):
-                spoilt = await Run.of(caller, bearer, way)
+                spoilt = await Run.of(caller, labelled_device, way)
                 await spoilt.start()
                 errors.note_answer((await spoilt.confirm(**changed)).body)
-        run = await paired(caller, bearer, way, name=f"raw-{way}")
+        run = await paired(caller, labelled_device, way, name=f"raw-{way}")
         for body in (*run.sent, *(one.body for one in run.got)):
             secrets |= {
                 f"{way} {key}": value
@@ -245,15 +251,15 @@ async def pair_by_all_methods(
             }
         await device.closed()
         await caller.close()
-        await opened(device, way, role="user")
+        await open_window(device, way, role="user")
         client = client_at(kit, folder / way)
-        secrets |= typed_forms(bearer.shown) if bearer.shown else {}
+        secrets |= typed_forms(labelled_device.shown) if labelled_device.shown else {}
         careful, _ = both_users(device, careful=True)
         address = f"127.0.0.1:{device.port(pairing=True)}"
-        target, at = (bearer.label.text, address) if way == Method.LABEL else (address, "")
+        target, at = (labelled_device.label.text, address) if way == Method.LABEL else (address, "")
         method = "" if way == Method.LABEL else method_of(way)
         for is_right in (False, True):
-            given = bearer.code_for(way)
+            given = labelled_device.code_for(way)
             if not given and not is_right:
                 continue
             given = given if is_right else other_code(given)
@@ -265,13 +271,22 @@ async def pair_by_all_methods(
             except PeerError as error:
                 errors.note_error(error)
         await client.close()
-    return bearer
+    return labelled_device
 
 
-async def mistype(bearer: LabelledDevice, secrets: dict[str, bytes], errors: Errors) -> None:
+async def mistype(
+    labelled_device: LabelledDevice, secrets: dict[str, bytes], errors: Errors
+) -> None:
     """Parse mistyped codes and labels, and record the errors."""
-    swapped = bearer.label.text[:-4] + bearer.label.text[-3] + bearer.label.text[-4:-3] + "00"
-    typo = bearer.printed[:-1] + CROCKFORD[CROCKFORD.index(bearer.printed[-1]) - 1]
+    swapped = (
+        labelled_device.label.text[:-4]
+        + labelled_device.label.text[-3]
+        + labelled_device.label.text[-4:-3]
+        + "00"
+    )
+    typo = (
+        labelled_device.printed[:-1] + CROCKFORD[CROCKFORD.index(labelled_device.printed[-1]) - 1]
+    )
 
     secrets |= {"typo": typo.encode(), "plain typo": typo.replace("-", "").encode()}
 
@@ -280,9 +295,9 @@ async def mistype(bearer: LabelledDevice, secrets: dict[str, bytes], errors: Err
 
     for wrong in (
         lambda: TypedCode.parse_untrusted(typo),
-        lambda: TypedCode.parse_untrusted(bearer.printed + "0"),
+        lambda: TypedCode.parse_untrusted(labelled_device.printed + "0"),
         lambda: Label.parse_untrusted(swapped),
-        lambda: Label.parse_untrusted(bearer.label.text + "X"),
+        lambda: Label.parse_untrusted(labelled_device.label.text + "X"),
     ):
         with pytest.raises(PeerError) as caught:
             wrong()
@@ -340,8 +355,8 @@ async def test_no_code_label_or_invite_is_written_or_passed_to_a_process(
         caplog.set_level(logging.DEBUG, logger=name)
     secrets: dict[str, bytes] = {}
     errors = Errors()
-    bearer = await pair_by_all_methods(kit, device, tmp_path, secrets, errors)
-    await mistype(bearer, secrets, errors)
+    labelled_device = await pair_by_all_methods(kit, device, tmp_path, secrets, errors)
+    await mistype(labelled_device, secrets, errors)
     await redeem_invites(kit, device, owner, secrets, errors)
     pairs = {f"raw-{way}" for way in WAYS} | {f"real-{way}" for way in WAYS}
     assert {"ida", "ivan", *pairs} <= set(device.users.users)
@@ -357,10 +372,10 @@ async def test_no_code_label_or_invite_is_written_or_passed_to_a_process(
     assert not found(secrets, repr(events).encode())
     service = device.app.pairing
     for thing in (
-        device.news,
+        device.pairing_events,
         service.window,
         service.methods.label,
-        bearer.label,
+        labelled_device.label,
         service.methods.__dict__,
     ):
         assert not found(secrets, repr(thing).encode())

@@ -81,12 +81,12 @@ class Case:
             return False
         anybody = self.action in ABOUT_ANYBODY
         return all(
-            is_allowed(config, role, f"IAM:{need}", known | self._told(target, flags))
+            is_allowed(config, role, f"IAM:{need}", known | self._target_attributes(target, flags))
             for target in (NAMES if anybody else (self.target,))
             for need, flags in needs
         )
 
-    def _told(self, target: str, flags: str) -> dict[str, str]:
+    def _target_attributes(self, target: str, flags: str) -> dict[str, str]:
         told = {"IAM:Username": target} if "u" in flags else {}
         return told | ({"IAM:RoleId": self.given} if "r" in flags else {})
 
@@ -127,7 +127,7 @@ def access_of(imported: Imported) -> Access:
 
 
 # What an application tells: ordinary texts, and such as two readers take for different numbers.
-TOLD = [
+APPLICATION_ATTRIBUTES = [
     {},
     {"Lamp:Room": "hall", "Lamp:On": "true", "Lamp:Level": "3", "Lamp:Dark": "no"},
     {"Lamp:Room": "anna", "Lamp:On": "dim", "Lamp:Level": "4.50", "Lamp:Dark": "true"},

@@ -18,7 +18,7 @@ KEY = "ab" * 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class DecisionCase:
     """One row. `reason` and `missing` are parts of the texts; `early` is the result of
     `conceivable` while the target and `unknown` are not known."""
 
@@ -50,7 +50,9 @@ def rows() -> list[Any]:
         access = rules.access(table.get("app_actions", {}))
         assert table["about"]
         for number, row in enumerate(table["asks"], 1):
-            ask = Ask(**{"with_" if key == "with" else key: value for key, value in row.items()})
+            ask = DecisionCase(
+                **{"with_" if key == "with" else key: value for key, value in row.items()}
+            )
             name = f"{path.stem}-{number}-{ask.role}-{ask.action}"
             found.append(pytest.param(access, ask, id=name))
     return found
@@ -61,7 +63,7 @@ def test_the_tables_of_decisions_are_found() -> None:
 
 
 @pytest.mark.parametrize(("access", "ask"), rows())
-def test_a_decision_equals_its_row(access: Access, ask: Ask) -> None:
+def test_a_decision_equals_its_row(access: Access, ask: DecisionCase) -> None:
     decision = access.decide(ask.subject, ask.action, ask.with_)
     assert decision.allowed is ask.allowed, decision.reason
     assert ask.reason in decision.reason

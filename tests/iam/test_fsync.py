@@ -47,13 +47,13 @@ if "log" in sys.argv[6:]:
 fault.arm(skip, times)
 try:
     store.commit(new)
-    said = "stored"
+    output = "stored"
 except StoreWriteFailed:
-    said = "failed"
+    output = "failed"
 if "more" in sys.argv[6:]:
     fault.arm(0, 0)
     store.commit(changes.set_user(store.state, None, "anna", display_name="Anna", rules=rules))
-print(said, flush=True)
+print(output, flush=True)
 os._exit(0)
 """
 
@@ -91,12 +91,12 @@ def life(fault: Path, path: Path, house: State, *args: object) -> str:
 def test_a_commit_reported_as_failed_is_absent_after_a_restart(
     what: str, times: int, log: str, fault: Path, tmp_path: Path, house: State
 ) -> None:
-    said = []
+    output = []
     for skip in range(12):
         path = tmp_path / str(skip) / "state.db"
-        said.append(life(fault, path, house, what, skip, times, log))
+        output.append(life(fault, path, house, what, skip, times, log))
         with closing(Store.open(path)) as store:
-            if said[-1] == "stored":
+            if output[-1] == "stored":
                 assert (store.state == house) is False
                 assert ("zoe" in store.state.users) is (what == "add")
                 assert ("bert" in store.state.users) is (what == "add")
@@ -109,8 +109,8 @@ def test_a_commit_reported_as_failed_is_absent_after_a_restart(
                 assert "zoe" not in store.state.users
                 assert set(store.state.users) >= set(house.users) - {"bert"}
             assert store.audit.verify() is None
-    assert "failed" in said
-    assert said[-1] == "stored"
+    assert "failed" in output
+    assert output[-1] == "stored"
 
 
 def test_the_next_change_does_not_include_a_failed_one(

@@ -15,9 +15,9 @@ from iam.errors import PolicyFileError
 from iam.nabto import read_config
 from tests.iam.nabto_cases import (
     ABOUT_NEW,
+    APPLICATION_ATTRIBUTES,
     CONFIGS,
     MEANING,
-    TOLD,
     Case,
     access_of,
     cases,
@@ -157,11 +157,11 @@ def test_each_omission_has_a_note(name: str) -> None:
 def test_every_action_of_an_example_is_imported_or_noted() -> None:
     for name in CONFIGS:
         imported = read_config(text_of(name), file="f")
-        said = imported.policy_toml + "\n".join(imported.notes)
+        output = imported.policy_toml + "\n".join(imported.notes)
         for policy in json.loads(text_of(name))["Policies"]:
             for action in (a for one in policy["Statements"] for a in one["Actions"]):
                 needed = any(action[4:] in needs for needs in MEANING.values())
-                assert action in said or needed
+                assert action in output or needed
 
 
 # ------------------------------------------------------------- what two languages differ about
@@ -274,7 +274,7 @@ KINDS = {
 def test_differences_of_the_languages_never_allow_more(kind: str) -> None:
     config = KINDS[kind]
     access = access_of(read_config(json.dumps(config), file="t"))
-    for case in cases(config, ("Lamp:Set",), TOLD):
+    for case in cases(config, ("Lamp:Set",), APPLICATION_ATTRIBUTES):
         for names_new in (False, True):
             if case.ours(config, access, names_new=names_new):
                 assert case.theirs(config), case

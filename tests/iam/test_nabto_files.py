@@ -34,13 +34,13 @@ def read_state(text: str, *, file: str) -> ImportedState:
 
 
 @dataclass(frozen=True)
-class Wrong:
+class InvalidConfig:
     """Replacements in a valid file (old and new text in turn), and the start and a part of the
     error."""
 
     changes: tuple[str, ...]
     due: str
-    said: str = ""
+    detail: str = ""
 
     def of(self, text: str) -> str:
         for before, after in zip(self.changes[::2], self.changes[1::2], strict=True):
@@ -50,76 +50,84 @@ class Wrong:
 
 
 WRONG_CONFIGS = {
-    "a condition object where a list is due": Wrong(
+    "a condition object where a list is due": InvalidConfig(
         ('[{ "Bool": { "Connection:IsLocal": ["true"] } }]', "{}"),
         "t.json:17: Policies[0].Statements[0].Conditions: an object where a list is expected",
     ),
-    "two operators": Wrong(
+    "two operators": InvalidConfig(
         ('{ "Bool": {', '{ "StringEquals": {"A:B": ["c"]}, "Bool": {'),
         "t.json:17: Policies[0].Statements[0].Conditions[0]: there are 2 operators where one",
     ),
-    "two attributes": Wrong(
+    "two attributes": InvalidConfig(
         ('{ "Connection:IsLocal"', '{ "A:B": ["x"], "Connection:IsLocal"'),
         "t.json:17: Policies[0].Statements[0].Conditions[0].Bool: there are 2 attributes where",
     ),
-    "a number where text is due": Wrong(
+    "a number where text is due": InvalidConfig(
         ('"Thermostat:Target": ["5"]', '"Thermostat:Target": [5]'),
         "t.json:33: Policies[2].Statements[0].Conditions[0].NumericGreaterThanEquals",
         "['Thermostat:Target'][0]: a number where a text is expected",
     ),
-    "no list of values": Wrong(
+    "no list of values": InvalidConfig(
         ('"Thermostat:Target": ["5"]', '"Thermostat:Target": "5"'),
         "t.json:33: Policies[2].Statements[0].Conditions[0].NumericGreaterThanEquals",
         "['Thermostat:Target']: a text where a list is expected",
     ),
-    "not a number": Wrong(('["27.5"]', '["warm"]'), "t.json:34: ", "'warm' is not what "),
-    "not true or false": Wrong(('["true"]', '["yes"]'), "t.json:17: ", "'yes' is not what Bool"),
-    "an unknown operator": Wrong(
+    "not a number": InvalidConfig(('["27.5"]', '["warm"]'), "t.json:34: ", "'warm' is not what "),
+    "not true or false": InvalidConfig(
+        ('["true"]', '["yes"]'), "t.json:17: ", "'yes' is not what Bool"
+    ),
+    "an unknown operator": InvalidConfig(
         ('"NumericLessThan"', '"StringLike"'),
         "t.json:34: Policies[2].Statements[0].Conditions[1].StringLike: the operator 'StringLike'",
     ),
-    "an unknown effect": Wrong(
+    "an unknown effect": InvalidConfig(
         ('"Effect": "Deny"', '"Effect": "deny"'),
         "t.json:38: Policies[2].Statements[1].Effect: the effect 'deny' is unknown",
     ),
-    "no effect": Wrong(('"Effect": "Deny",', ""), "t.json:37: Policies[2].Statements[1]: Effect"),
-    "a key in another case": Wrong(
+    "no effect": InvalidConfig(
+        ('"Effect": "Deny",', ""), "t.json:37: Policies[2].Statements[1]: Effect"
+    ),
+    "a key in another case": InvalidConfig(
         ('"Conditions"', '"CONDITIONS"'),
         "t.json:17: Policies[0].Statements[0].CONDITIONS: the key 'CONDITIONS' is not spelt Cond",
     ),
-    "an unknown policy": Wrong(
+    "an unknown policy": InvalidConfig(
         ('"ReadHeat"] }', '"Nowhere"] }'),
         "t.json:6: Roles[1].Policies[1]: there is no policy 'Nowhere'",
     ),
-    "a policy twice": Wrong(
+    "a policy twice": InvalidConfig(
         ('"Id": "SetHeat"', '"Id": "ReadHeat"'),
         "t.json:27: Policies[2].Id: 'ReadHeat' is defined twice",
     ),
-    "a role twice": Wrong(('"Id": "Guest"', '"Id": "Unpaired"'), "t.json:6: Roles[1].Id: "),
-    "two roles of one name": Wrong(
+    "a role twice": InvalidConfig(('"Id": "Guest"', '"Id": "Unpaired"'), "t.json:6: Roles[1].Id: "),
+    "two roles of one name": InvalidConfig(
         ('"Id": "Guest"', '"Id": "owner"', '"Id": "Standard"', '"Id": "nabto-owner"'),
         "t.json:4: Roles: two roles would get the same name",
     ),
-    "a name that cannot be": Wrong(
+    "a name that cannot be": InvalidConfig(
         ('"Id": "Guest"', '"Id": "Best \\u202e guest"'),
         "t.json:6: Roles[1].Id: this cannot be a name in handfast",
     ),
-    "an unknown unpaired role": Wrong(
+    "an unknown unpaired role": InvalidConfig(
         ('"UnpairedRole": "Unpaired"', '"UnpairedRole": "Missing"'),
         "t.json:3: Config.UnpairedRole: there is no role 'Missing'",
     ),
-    "another version": Wrong(('"Version": 1', '"Version": 2'), "t.json:2: Version: the version is"),
-    "a version in words": Wrong(
+    "another version": InvalidConfig(
+        ('"Version": 1', '"Version": 2'), "t.json:2: Version: the version is"
+    ),
+    "a version in words": InvalidConfig(
         ('"Version": 1', '"Version": true'),
         "t.json:2: Version: true or false where a whole number is expected",
     ),
-    "no version": Wrong(('"Version": 1,', ""), "t.json:1: Version is missing"),
-    "no config": Wrong(('"Config"', '"Confix"'), "t.json:1: Config is missing"),
-    "a key twice": Wrong(
+    "no version": InvalidConfig(('"Version": 1,', ""), "t.json:1: Version is missing"),
+    "no config": InvalidConfig(('"Config"', '"Confix"'), "t.json:1: Config is missing"),
+    "a key twice": InvalidConfig(
         ('"Effect": "Deny"', '"Effect": "Deny", "Effect": "Allow"'),
         "t.json:38: Policies[2].Statements[1].Effect: the key occurs twice, also in line 38",
     ),
-    "a variable inside a text": Wrong(('"5"', '"${A:B}5"'), "t.json:33: ", "neither text nor"),
+    "a variable inside a text": InvalidConfig(
+        ('"5"', '"${A:B}5"'), "t.json:33: ", "neither text nor"
+    ),
 }
 
 
@@ -129,36 +137,44 @@ def test_an_invalid_configuration_is_refused_at_its_line(what: str) -> None:
     with pytest.raises(PolicyFileError) as error:
         read_config(wrong.of(text_of("thermostat")), file="t.json")
     assert str(error.value).startswith(wrong.due)
-    assert wrong.said in str(error.value)
+    assert wrong.detail in str(error.value)
     assert error.value.advice
 
 
 WRONG_STATES = {
-    "another version": Wrong(('"Version": 2', '"Version": 3'), "s.json:2: Version: the version is"),
-    "users in an object": Wrong(
+    "another version": InvalidConfig(
+        ('"Version": 2', '"Version": 3'), "s.json:2: Version: the version is"
+    ),
+    "users in an object": InvalidConfig(
         ('"Users": [', '"Users": {"a": [', "\n  ]", "\n  ]}"),
         "s.json:4: Users: an object where a list is expected",
     ),
-    "no name": Wrong(('"Username": "carl",', ""), "s.json:24: Users[2]: Username is missing"),
-    "not a name": Wrong(('"carl"', '"Carl"'), "s.json:24: Users[2].Username: this is not"),
-    "a user twice": Wrong(('"carl"', '"anna.k"'), "s.json:24: Users[2]: another user above "),
-    "half a key": Wrong(('"0001', '"01'), "s.json:10: Users[0].Fingerprints[0].Fingerprint: "),
-    "a key twice": Wrong(
+    "no name": InvalidConfig(
+        ('"Username": "carl",', ""), "s.json:24: Users[2]: Username is missing"
+    ),
+    "not a name": InvalidConfig(('"carl"', '"Carl"'), "s.json:24: Users[2].Username: this is not"),
+    "a user twice": InvalidConfig(
+        ('"carl"', '"anna.k"'), "s.json:24: Users[2]: another user above "
+    ),
+    "half a key": InvalidConfig(
+        ('"0001', '"01'), "s.json:10: Users[0].Fingerprints[0].Fingerprint: "
+    ),
+    "a key twice": InvalidConfig(
         (
             '"606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f"',
             '"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"',
         ),
         "s.json:21: Users[1].Fingerprints[0].Fingerprint: this key occurs twice, first in line 10",
     ),
-    "no list of keys": Wrong(
+    "no list of keys": InvalidConfig(
         ('"Fingerprints": [],', '"Fingerprints": "none",'),
         "s.json:24: Users[2].Fingerprints: a text where a list is expected",
     ),
-    "a token of another kind": Wrong(
+    "a token of another kind": InvalidConfig(
         ('"OauthSubject": "top-secret-subject"', '"OauthSubject": 4711'),
         "s.json:16: Users[0].OauthSubject: a number where a text is expected",
     ),
-    "a field in another case": Wrong(
+    "a field in another case": InvalidConfig(
         ('"Role": "Guest"', '"role": "Guest"'),
         "s.json:24: Users[2].role: the key 'role' is not spelt Role",
     ),
@@ -316,10 +332,10 @@ SECRETS = {
 def test_no_secret_of_a_state_is_imported_or_shown(version: int) -> None:
     imported = read_state(text_of(f"state-{version}"), file="s")
     fields = SECRETS[version]
-    said = "\n".join(imported.notes)
-    assert "top-secret" not in said + repr(imported.users)
+    output = "\n".join(imported.notes)
+    assert "top-secret" not in output + repr(imported.users)
     for field in fields:
-        assert f": {field}: " in said
+        assert f": {field}: " in output
 
 
 @settings(deadline=None)

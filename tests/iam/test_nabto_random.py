@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iam.nabto import read_config
-from tests.iam.nabto_cases import CONFIGS, IAM, MEANING, TOLD, access_of, cases, text_of
+from tests.iam.nabto_cases import (
+    APPLICATION_ATTRIBUTES,
+    CONFIGS,
+    IAM,
+    MEANING,
+    access_of,
+    cases,
+    text_of,
+)
 
 NUMBERS = ("3", "4.5", "-0.0", "${Lamp:Limit}")
 condition = st.one_of(
@@ -73,7 +81,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
 @given(configurations())
 def test_no_imported_configuration_allows_more_than_nabto(config: dict[str, Any]) -> None:
     access = access_of(read_config(json.dumps(config), file="random"))
-    for case in cases(config, ("Lamp:Get", "Lamp:Set"), TOLD):
+    for case in cases(config, ("Lamp:Get", "Lamp:Set"), APPLICATION_ATTRIBUTES):
         for names_new in (False, True):
             if case.ours(config, access, names_new=names_new):
                 assert case.theirs(config), case
@@ -91,7 +99,11 @@ def sayable(config: dict[str, Any]) -> bool:
 def test_a_configuration_imported_completely_decides_alike(config: dict[str, Any]) -> None:
     access = access_of(read_config(json.dumps(config), file="random"))
     numbers = "Numeric" in json.dumps(config)
-    for case in cases(config, ("Lamp:Get", "Lamp:Set"), TOLD[1:3] if numbers else TOLD[:3]):
+    for case in cases(
+        config,
+        ("Lamp:Get", "Lamp:Set"),
+        APPLICATION_ATTRIBUTES[1:3] if numbers else APPLICATION_ATTRIBUTES[:3],
+    ):
         if case.role and (case.action not in MEANING or len(MEANING[case.action]) == 1):
             assert case.ours(config, access) == case.theirs(config), case
 

@@ -106,8 +106,8 @@ def test_the_work_of_decisions_about_all_actions_is_bounded() -> None:
     actions = ",\n".join(f'"Lamp:Set{number}"' for number in range(250))
     one = statement(condition("StringEquals", *many(100)), actions=actions)
     load([("f", policy("p", *[one] * 3) + role("p"))])
-    said = refusal(policy("p", *[one] * 4) + role("p"))
-    assert "the decisions about all actions for role 'tester' may take more than 100000" in said
+    output = refusal(policy("p", *[one] * 4) + role("p"))
+    assert "the decisions about all actions for role 'tester' may take more than 100000" in output
 
 
 def test_a_file_with_too_many_entries_is_refused_before_parsing() -> None:
@@ -150,15 +150,15 @@ def test_the_totals_over_all_files_are_bounded() -> None:
     assert files.keys() == limits.POLICY_TOTALS.keys() - {"policies of roles", "actions of roles"}
     for what, text in files.items():
         load([("a", text(0))])
-        assert "f1.toml:" in (said := refusal(text(0), text(1)))
-        assert f"more than {limits.POLICY_TOTALS[what]} {what} in all" in said
+        assert "f1.toml:" in (output := refusal(text(0), text(1)))
+        assert f"more than {limits.POLICY_TOTALS[what]} {what} in all" in output
 
 
 def test_the_number_of_policies_named_by_roles_is_bounded() -> None:
     policies = "\n".join(policy(f"p{number}", statement()) for number in range(1000))
     roles = [role(*many(1000, "p"), name=f"r{number}") for number in range(41)]
-    said = refusal(policies, *roles)
-    assert "the files hold more than 40000 policies of roles in all" in said
+    output = refusal(policies, *roles)
+    assert "the files hold more than 40000 policies of roles in all" in output
 
 
 def test_the_size_of_the_index_of_a_role_is_bounded() -> None:

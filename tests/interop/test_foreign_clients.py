@@ -54,8 +54,8 @@ async def test_a_large_body_is_transferred_in_blocks_both_ways(
     sent.write_bytes(bytes(number * 7 % 251 for number in range(5000)))
     options = ("-m", "post", "-b", block, "-f", sent, "-o", back, "-B", SECONDS)
     posted = await run(client, *theirs.coap, *options, served.uri("/echo"))
-    said = await posted.end()
-    assert back.read_bytes() == sent.read_bytes(), said
+    output = await posted.end()
+    assert back.read_bytes() == sent.read_bytes(), output
     assert served.echo.bodies == [sent.read_bytes()]
 
 
@@ -95,7 +95,7 @@ async def test_a_late_response_is_acknowledged_and_sent_separately(
     waiting = await run(client, *theirs.coap, "-v", 7, "-B", 600, served.uri("/late"))
     await waiting.until("t:ACK c:0.00")
     assert served.late.asked == 1
-    assert "better late" not in waiting.said
+    assert "better late" not in waiting.output
     served.late.due.set()
     await waiting.until("t:CON c:2.05", "better late")
     await waiting.end()
@@ -108,9 +108,9 @@ async def test_a_missing_resource_returns_an_error_text(
 ) -> None:
     served = await serve()
     got = await run(client, *theirs.coap, "-B", SECONDS, served.uri("/nothing"))
-    said = await got.end()
-    assert said.startswith("4.04")
-    assert "there is no such resource" in said
+    output = await got.end()
+    assert output.startswith("4.04")
+    assert "there is no such resource" in output
 
 
 @clients

@@ -125,9 +125,9 @@ async def test_gnutls_opens_a_session_with_each_suite(
     served = await serve(pairing=pairing)
     priority = f"NORMAL:-CIPHER-ALL:+{cipher}"
     client = await clients.gnutls(served, *theirs.gnutls, priority=priority)
-    said = await client.until("Handshake was completed", "Simple Client Mode")
-    assert f"({cipher})" in said
-    assert "extended master secret" in said
+    output = await client.until("Handshake was completed", "Simple Client Mode")
+    assert f"({cipher})" in output
+    assert "extended master secret" in output
     assert [session.fingerprint for session in served.server.sessions()] == [theirs.fingerprint]
 
 
@@ -171,7 +171,7 @@ async def test_the_pairing_port_issues_no_session_ticket(
     ticket = tmp_path / "ticket"
     client = await clients.openssl(served, *theirs.openssl, "-sess_out", ticket)
     await client.until("New, TLSv1.2", "Extended master secret: yes")
-    assert "TLS session ticket" not in client.said
+    assert "TLS session ticket" not in client.output
     client.hang_up()
     await client.end()
     assert not ticket.exists()
@@ -324,7 +324,7 @@ async def test_a_message_that_is_not_coap_is_dropped_and_counted(
     served = await serve()
     client = await clients.openssl(served, *theirs.openssl)
     await client.until("Extended master secret: yes")
-    client.say("1 line of text is not a CoAP message")
+    client.type("1 line of text is not a CoAP message")
     client.hang_up()
     await client.end()
     assert served.count("coap-malformed") == 1

@@ -93,9 +93,9 @@ class ForeignServers:
                 *self._theirs.gnutls,
                 *options,
             )
-            if await program.says(f"IPv4 0.0.0.0 port {address.port}...done"):
+            if await program.prints(f"IPv4 0.0.0.0 port {address.port}...done"):
                 return program, address
-        pytest.fail(f"gnutls-serv found no free port: {program.said}")
+        pytest.fail(f"gnutls-serv found no free port: {program.output}")
 
 
 @pytest.fixture
@@ -113,8 +113,8 @@ async def test_a_session_with_openssl_is_opened_and_closed(
 ) -> None:
     program, address = await servers.openssl("-Verify", 1, "-cipher", suite)
     connection = await caller.connect(address, pinned=theirs.fingerprint)
-    said = await program.until(f"CIPHER is {suite}")
-    assert ours.certificate_pem().decode().strip() in said  # the certificate of the client
+    output = await program.until(f"CIPHER is {suite}")
+    assert ours.certificate_pem().decode().strip() in output  # the certificate of the client
     assert connection.peer.fingerprint == theirs.fingerprint
     assert connection.peer.extended_master_secret
     await connection.close()
@@ -133,9 +133,9 @@ async def test_a_session_with_gnutls_transfers_data_both_ways(
         assert session.peer_fingerprint == theirs.fingerprint
         assert session.extended_master_secret
         for number in range(3):
-            said = f"{number} {'x' * 100}".encode()
-            line.association.send(said + b"\n")
-            assert (await line.messages.get()).rstrip() == said
+            output = f"{number} {'x' * 100}".encode()
+            line.association.send(output + b"\n")
+            assert (await line.messages.get()).rstrip() == output
 
 
 @gnutls
@@ -154,7 +154,7 @@ async def test_a_message_that_is_not_coap_is_dropped_and_counted(
     program, address = await servers.openssl("-Verify", 1)
     connection = await caller.connect(address, pinned=theirs.fingerprint)
     await program.until("Secure Renegotiation IS")
-    program.say(A_LINE)
+    program.type(A_LINE)
     program.hang_up()
     await program.end()
     assert caller.counters["coap-malformed"] == 1
@@ -169,8 +169,8 @@ async def test_another_key_ends_the_handshake_with_an_alert(
     with pytest.raises(PinMismatch) as caught:
         await caller.connect(address, pinned=Fingerprint.parse("cd" * 32))
     assert caught.value.actual == theirs.fingerprint.hex
-    said = await program.until("alert unknown ca")
-    assert "CIPHER is" not in said  # the server never completed the handshake
+    output = await program.until("alert unknown ca")
+    assert "CIPHER is" not in output  # the server never completed the handshake
 
 
 @openssl

@@ -44,7 +44,7 @@ class Answer:
 
     code: str
     payload: bytes
-    said: str
+    output: str
 
     @property
     def body(self) -> Any:
@@ -77,13 +77,13 @@ class Foreign:
             sent = self._folder / "sent"
             sent.write_bytes(cbor2.dumps(body))
             arguments += ["-t", 60, "-f", sent]
-        said = await (await self.start(path, *arguments, *options)).end()
-        codes = re.findall(r"c:([245]\.\d\d)", said)
-        assert codes, said
+        output = await (await self.start(path, *arguments, *options)).end()
+        codes = re.findall(r"c:([245]\.\d\d)", output)
+        assert codes, output
         # The client prints the body of an error in hex and writes no file.
-        shown = re.findall(r"c:4\.\d\d .*\n<<([0-9a-f]+)>>", said)
+        shown = re.findall(r"c:4\.\d\d .*\n<<([0-9a-f]+)>>", output)
         payload = bytes.fromhex(shown[-1]) if shown else b""
-        return Answer(codes[-1], back.read_bytes() if back.exists() else payload, said)
+        return Answer(codes[-1], back.read_bytes() if back.exists() else payload, output)
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ async def test_a_long_list_of_users_is_transferred_in_blocks(
         assert len(answer.payload) > 2048
         cddl.validate("users", answer.payload)
         assert [user["name"] for user in answer.body] == sorted(app.access.store.state.users)
-        assert len(set(re.findall(r"Block2:(\d+)/", answer.said))) > 2048 // size
+        assert len(set(re.findall(r"Block2:(\d+)/", answer.output))) > 2048 // size
 
 
 async def test_users_and_keys_can_be_added_changed_and_removed(
@@ -147,7 +147,7 @@ async def test_users_and_keys_can_be_added_changed_and_removed(
     owner = client_of("owner")
     made = await owner.ask("post", "/iam/users", {"name": "mia", "role": "guest"})
     assert made.code == "2.01"
-    assert "Location-Path:mia" in made.said.replace(" ", "")
+    assert "Location-Path:mia" in made.output.replace(" ", "")
     cddl.validate("user-info", made.payload)
     for method, arguments in (
         ("patch", {"role": "user"}),
@@ -155,7 +155,7 @@ async def test_users_and_keys_can_be_added_changed_and_removed(
         ("post", {"name": "mia-2", "not_after": None}),
     ):
         changed = await owner.ask(method, "/iam/users/mia", arguments)
-        assert changed.code == "2.04", changed.said
+        assert changed.code == "2.04", changed.output
         cddl.validate("user-info", changed.payload)
     mia = app.access.store.state.user("mia-2")
     assert (mia.role, mia.display_name, mia.not_after) == ("user", "Mía", None)
@@ -238,7 +238,7 @@ async def test_checks_and_error_responses_are_readable(
         "you may not do this here",
         "You lack the right Iam:AddUser.",
     )
-    assert "You lack the right Iam:AddUser." in refused.said  # the client prints it as well
+    assert "You lack the right Iam:AddUser." in refused.output  # the client prints it as well
     for path in ("/events", "/iam/invites", f"/iam/users/owner/keys/{NEW}"):
         method = "put" if NEW in path else "get"
         assert (await guest.ask(method, path)).code == "4.03"

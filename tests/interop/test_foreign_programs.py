@@ -70,8 +70,8 @@ class Client:
         sent, back = self._folder / "sent", self._folder / "back"
         sent.write_bytes(body)
         program = await self.request("post", path, body=sent, out=back, block=block)
-        said = await program.end()
-        assert back.exists(), said
+        output = await program.end()
+        assert back.exists(), output
         return back.read_bytes()
 
 

@@ -46,9 +46,9 @@ async def foreign_server(
         options = ("-A", first.host, "-p", first.port, "-d", 10, "-v", 7)
         program = await run(request.param, *options, *theirs.coap)
         dtls = ports.after(first)
-        if await program.says(f"created DTLS endpoint {dtls}"):
+        if await program.prints(f"created DTLS endpoint {dtls}"):
             return ForeignServer(program, dtls)
-    pytest.fail(f"coap-server found no free port: {program.said}")
+    pytest.fail(f"coap-server found no free port: {program.output}")
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ async def test_our_client_observes_and_stops(
     assert sorted(seen) == seen
     # The session is still usable.
     assert (await ask(connection, "/")).code is Code.CONTENT
-    assert "Observe:0" in foreign_server.program.said
+    assert "Observe:0" in foreign_server.program.output
 
 
 async def test_our_client_sends_no_request_to_a_server_with_another_key(
@@ -131,11 +131,11 @@ async def test_our_client_sends_no_request_to_a_server_with_another_key(
     assert caught.value.expected == expected.hex
     assert caught.value.actual == theirs.fingerprint.hex
     # The client sends alert 48 (unknown_ca).
-    said = await foreign_server.program.until(
+    output = await foreign_server.program.until(
         "unknown" if "openssl" in foreign_server.program.name else "'48'"
     )
-    assert "lert" in said
-    assert "c:GET" not in said
+    assert "lert" in output
+    assert "c:GET" not in output
 
 
 async def test_our_client_resumes_a_session_if_the_server_issues_tickets(

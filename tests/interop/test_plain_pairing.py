@@ -46,9 +46,9 @@ class Daemon:
 
     async def ask(self, *args: str) -> Any:
         program = await self._start(*args, "--json")
-        said = await program.end()
-        assert program.code == 0, said
-        return json.loads(said.splitlines()[-1])
+        output = await program.end()
+        assert program.code == 0, output
+        return json.loads(output.splitlines()[-1])
 
     async def answer(self, verb: str) -> None:
         """Run `accept` or `refuse` for the client that waits."""
@@ -153,7 +153,7 @@ async def test_a_refused_client_gets_an_error_and_is_not_stored(
     pairing = await stock.request_pairing(daemon)
     await daemon.answer("refuse")
     assert "the device's user refused" in await pairing.end()
-    assert "c:4.03" in pairing.said
+    assert "c:4.03" in pairing.output
     assert (await daemon.ask("users", "list"))["users"] == []
     assert (await stock.get(daemon.uri("/hello"))).startswith("4.03")
 

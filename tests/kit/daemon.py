@@ -54,18 +54,18 @@ class Daemon:
         return self._program.is_running
 
     @property
-    def said(self) -> list[str]:
+    def log_lines(self) -> list[str]:
         """The lines that it has logged."""
-        return self._program.said("err").splitlines(keepends=True)
+        return self._program.output("err").splitlines(keepends=True)
 
     async def until(self, text: str, *, times: int = 1) -> None:
         """Wait until it has logged a text that many times."""
         await asyncio.to_thread(self._program.until, text, times=times)
 
-    async def says(self, text: str) -> None:
+    async def logs(self, text: str) -> None:
         """Wait until it logs a text, beginning after the last text that was awaited here."""
-        said = await asyncio.to_thread(self._program.until, text, since=self._seen)
-        self._seen = len(said)
+        output = await asyncio.to_thread(self._program.until, text, since=self._seen)
+        self._seen = len(output)
 
     def port(self, *, pairing: bool) -> int:
         """The number of one of its two ports, when it started."""

@@ -47,6 +47,16 @@ HASTY = replace(
 #: The same, with a port that stays open until the client of the last ceremony has read its result:
 #: for tests that send requests after the window has closed.
 LINGERING = replace(HASTY, window_linger_seconds=3600)
+#: Steps, sessions and handshakes end soon without a client.
+QUICK_DISCONNECT = replace(
+    DEFAULT_LIMITS,
+    window_linger_seconds=0.2,
+    person_seconds=0.6,
+    step_seconds=0.4,
+    unpaired_idle_seconds=0.5,
+    handshake_seconds=0.5,
+    handshake_burst=2000,
+)
 SETTINGS = Settings(
     name="kitchen",
     listen=(HOST,),
@@ -243,12 +253,12 @@ class Device:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.news: list[PairingEvent] = []
+        self.pairing_events: list[PairingEvent] = []
         self._event_arrived = asyncio.Event()
         app.pairing.events.subscribe(self._event_received)
 
-    def _event_received(self, news: PairingEvent) -> None:
-        self.news.append(news)
+    def _event_received(self, event: PairingEvent) -> None:
+        self.pairing_events.append(event)
         self._event_arrived.set()
 
     @property
@@ -262,12 +272,12 @@ class Device:
     def port(self, *, pairing: bool) -> int:
         return self.app.pairing.port.number if pairing else self.app.server.port
 
-    async def heard(
+    async def event(
         self, kind: PairingEventKind, *, count: int = 1, patience: float = TIMEOUT_SECONDS
     ) -> PairingEvent:
         """The event number `count` of a kind; waits for it if necessary."""
         async with asyncio.timeout(patience):
-            while len(found := [news for news in self.news if news.kind is kind]) < count:
+            while len(found := [one for one in self.pairing_events if one.kind is kind]) < count:
                 self._event_arrived.clear()
                 await self._event_arrived.wait()
         return found[count - 1]
@@ -289,7 +299,7 @@ class Device:
 
     async def port_closed(self) -> None:
         """Wait until the pairing port is closed."""
-        await self.heard(PairingEventKind.GONE)
+        await self.event(PairingEventKind.GONE)
         assert not self.app.pairing.port.number
 
     def pending(self) -> Ceremony:

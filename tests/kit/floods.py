@@ -1,7 +1,7 @@
 """Floods, an honest client on a slow path, and measurement of what a flood costs the device.
 
-A `Crowd` is one UDP socket that sends from any number of addresses in 127.0.0.0/8, each with its
-own cookie. A `FarPath` is a proxy with a delay; the flood that is sent while a datagram is in
+A `ManySources` is one UDP socket that sends from any number of addresses in 127.0.0.0/8, each with
+its own cookie. A `FarPath` is a proxy with a delay; the flood that is sent while a datagram is in
 transit is passed to it, so that a test counts datagrams and does not depend on the speed of the
 machine. `stop_at` is a DTLS client that stops at a step of the handshake. A `Meter` records memory
 and processor time of a process and the latency of requests, phase by phase.
@@ -149,7 +149,7 @@ def _hello_pair() -> tuple[bytes, bytes]:
     return first, second
 
 
-class Crowd:
+class ManySources:
     """Many source addresses on one socket, which sends only to `device`."""
 
     def __init__(self, device: Address) -> None:

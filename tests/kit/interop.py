@@ -26,34 +26,34 @@ HOST = "127.0.0.1"
 
 
 class ForeignProgram:
-    """A program of another project. It reads lines; `said` has both of its output streams."""
+    """A program of another project. It reads lines; `output` has both of its output streams."""
 
     def __init__(self, *command: str | Path, env: dict[str, str] | None = None) -> None:
         self.name = Path(command[0]).name
         self._program = Program([*map(str, command)], env, typed=True)
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """The output so far."""
-        return self._program.said("out")
+        return self._program.output("out")
 
     async def until(self, *texts: str) -> str:
         """Wait until all the texts have been printed; return the output so far."""
         for text in texts:
             await asyncio.to_thread(self._program.until, text, on="out")
-        return self.said
+        return self.output
 
-    async def says(self, text: str) -> bool:
+    async def prints(self, text: str) -> bool:
         """Wait for the text or the end of the program; return whether the text was printed."""
-        return await asyncio.to_thread(self._program.says, text, on="out")
+        return await asyncio.to_thread(self._program.prints, text, on="out")
 
     async def accepts(self) -> Address:
         """Wait until `openssl s_server` listens; return its address."""
-        said = await self.until("ACCEPT ", "\n")
-        line = next(line for line in said.splitlines() if line.startswith("ACCEPT "))
+        output = await self.until("ACCEPT ", "\n")
+        line = next(line for line in output.splitlines() if line.startswith("ACCEPT "))
         return Address(HOST, int(line.rpartition(":")[2]))
 
-    def say(self, line: str) -> None:
+    def type(self, line: str) -> None:
         """Type a line."""
         self._program.type(line)
 

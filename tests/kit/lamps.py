@@ -31,11 +31,11 @@ def policy(role: str, *statements: str, rank: int = 18) -> str:
 
 
 class Lamp(ObservableResource):
-    """A lamp with the attributes in `says`; it counts requests for attributes and renderings."""
+    """A lamp with the attributes in `values`; it counts requests for attributes and renderings."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.says: Any = {"Lamp:Room": "hall"}
+        self.values: Any = {"Lamp:Room": "hall"}
         self.asked = 0
         self.rendered = 0
         self.paths: list[tuple[str, ...]] = []
@@ -47,9 +47,9 @@ class Lamp(ObservableResource):
     def attributes(self, request: aiocoap.Message) -> Any:
         self.asked += 1
         self.paths.append(tuple(request.opt.uri_path))
-        if isinstance(self.says, Exception):
-            raise self.says
-        return self.says
+        if isinstance(self.values, Exception):
+            raise self.values
+        return self.values
 
 
 MODULE = """

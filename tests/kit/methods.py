@@ -79,7 +79,7 @@ def _drawn(like: TypedCode) -> TypedCode:
     return (TypedCode.printed if like.is_printed else TypedCode.shown)(secrets.token_bytes)
 
 
-def labelled(device: Device) -> LabelledDevice:
+def add_label(device: Device) -> LabelledDevice:
     """Make a label, as the console of the device does."""
     service = device.app.pairing
     label, words = labels.made(device.app.access, device.fingerprint, replace=True)
@@ -88,7 +88,7 @@ def labelled(device: Device) -> LabelledDevice:
     return LabelledDevice(device, Label.parse_untrusted(text["text"]), text["code"])
 
 
-async def opened(device: Device, way: str, *, role: str = "user") -> None:
+async def open_window(device: Device, way: str, *, role: str = "user") -> None:
     """Open a window that offers the way; for the button, as if it had been pressed."""
     await device.closed()
     pressed = way == Method.BUTTON
@@ -139,7 +139,7 @@ class Run:
     async def of(
         cls,
         caller: Caller,
-        bearer: LabelledDevice,
+        labelled_device: LabelledDevice,
         way: str,
         *,
         code: str = "",
@@ -147,9 +147,9 @@ class Run:
         random_bytes: RandomBytes = secrets.token_bytes,
     ) -> Run:
         session = await session_of(caller)
-        code = code or bearer.code_for(way)
+        code = code or labelled_device.code_for(way)
         side = client_side_of(
-            way, session, code=code, label=bearer.label, random_bytes=random_bytes
+            way, session, code=code, label=labelled_device.label, random_bytes=random_bytes
         )
         return cls(caller, session, side, name)
 
@@ -207,10 +207,12 @@ class Run:
         return done
 
 
-async def paired(caller: Caller, bearer: LabelledDevice, way: str, *, name: str = "anna") -> Run:
+async def paired(
+    caller: Caller, labelled_device: LabelledDevice, way: str, *, name: str = "anna"
+) -> Run:
     """A successful ceremony."""
-    run = await Run.of(caller, bearer, way, name=name)
-    done = await run.run_to_end(bearer.device)
+    run = await Run.of(caller, labelled_device, way, name=name)
+    done = await run.run_to_end(labelled_device.device)
     assert done.code == "2.04", done.body
     return run
 

@@ -1,6 +1,6 @@
 """A man in the middle of a pairing.
 
-A `Middle` has a real DTLS session with each side and relays every message. An `Imposter` is a
+A `Middle` has a real DTLS session with each side and relays every message. An `MiddleImpostor` is a
 complete device to the client and a complete client to the device.
 """
 
@@ -37,7 +37,7 @@ from peer.pairing.methods import Method
 from peer.pairing.sas import offer as offer_sas
 from peer.pairing.sides import ClientSide, OfferedMethod, Session, Terms, bytes_field
 from peer.pairing.typed import TypedCode
-from tests.kit.methods import HOST, Change, method_of, opened
+from tests.kit.methods import HOST, Change, method_of, open_window
 
 if TYPE_CHECKING:
     from tests.kit.device import Device, Kit
@@ -124,7 +124,7 @@ def with_methods(*names: str) -> Change:
 
 
 class Board(Protocol):
-    """The device's side of an imposter."""
+    """The device's side of an impostor."""
 
     def begin_untrusted(self, message: Fields, /) -> Fields: ...
     def exchange_untrusted(self, message: Fields, /) -> Fields: ...
@@ -158,10 +158,10 @@ class TokenCollector:
         return self._tag
 
 
-class Imposter(Middle):
+class MiddleImpostor(Middle):
     """A device to the client, through `board`, and a client to the device, through `half`.
 
-    `half` is made as soon as the imposter knows enough: at the start of the ceremony, or for a
+    `half` is made as soon as the impostor knows enough: at the start of the ceremony, or for a
     label when it has the token. `has_device` and `has_client` tell which side it has deceived.
     """
 
@@ -171,8 +171,8 @@ class Imposter(Middle):
         device: Address,
         *,
         method: str,
-        board: Callable[[Terms, Imposter], Board],
-        half: Callable[[Session, Imposter], ClientSide],
+        board: Callable[[Terms, MiddleImpostor], Board],
+        half: Callable[[Session, MiddleImpostor], ClientSide],
         change: Change = without_key,
     ) -> None:
         super().__init__(identity, device, change)
@@ -208,7 +208,9 @@ class Imposter(Middle):
             return await self._begin(request, body)
         if "confirm" in body:
             return await self._confirm(body)
-        return said({"state": "PENDING_USER_CONFIRMATION", **self.board.exchange_untrusted(body)})
+        return response(
+            {"state": "PENDING_USER_CONFIRMATION", **self.board.exchange_untrusted(body)}
+        )
 
     async def _begin(self, request: aiocoap.Message, body: dict[str, Any]) -> aiocoap.Message:
         """Run its own ceremony with the device up to the exchange, then start the client's."""
@@ -233,7 +235,7 @@ class Imposter(Middle):
         self.board = self.make_board(Terms(channel, role, body["name"], answer["id"]), self)
         fields = self.board.begin_untrusted(body)
         head = {"id": answer["id"], "window": window, "role": role, "state": answer["state"]}
-        return said({**head, **fields}, code=Code.CREATED)
+        return response({**head, **fields}, code=Code.CREATED)
 
     async def _confirm(self, body: dict[str, Any]) -> aiocoap.Message:
         """Use the client's confirmation to confirm its own ceremony, then answer."""
@@ -251,10 +253,10 @@ class Imposter(Middle):
         if self.code_mismatch is None:
             tag, self.has_client = self.board.device_tag(), True
         known = {"state": "REGISTERED", "user": "anna", "role": self.terms.role}
-        return said({**known, "confirm": tag})
+        return response({**known, "confirm": tag})
 
 
-def said(body: dict[str, Any], *, code: Code = Code.CHANGED) -> aiocoap.Message:
+def response(body: dict[str, Any], *, code: Code = Code.CHANGED) -> aiocoap.Message:
     return aiocoap.Message(code=code, payload=cbor.encode(body), content_format=60)
 
 
@@ -267,7 +269,7 @@ async def start_middle(
     make: Callable[[Identity, Address], Middle] | None = None,
 ) -> Middle:
     """A man in the middle, with an open window for the method."""
-    await opened(device, way)
+    await open_window(device, way)
     address = Address(HOST, device.port(pairing=True))
     identity = Identity.create()
     middle = make(identity, address) if make is not None else Middle(identity, address, change)
@@ -279,7 +281,7 @@ async def start_middle(
 def method_named(
     way: str, device: Fingerprint, *, guess: str = "", verifier: bytes = b""
 ) -> OfferedMethod:
-    """The device's side of a way, for an imposter with this key and, for codes, this guess."""
+    """The device's side of a way, for an impostor with this key and, for codes, this guess."""
     random_bytes = secrets.token_bytes
     match method_of(way):
         case Method.CODE:

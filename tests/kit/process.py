@@ -126,7 +126,7 @@ class Program:
             self.ended_at = time.monotonic()
             self._changed.notify_all()
 
-    def said(self, on: str) -> str:
+    def output(self, on: str) -> str:
         """The output so far."""
         return self._output[on].decode("utf-8", "replace").replace("\r\n", "\n")
 
@@ -138,22 +138,22 @@ class Program:
         """Wait until `text` was printed `times` times from offset `since`; return the output."""
 
         def is_printed() -> bool:
-            return self.said(on)[since:].count(text) >= times
+            return self.output(on)[since:].count(text) >= times
 
         with self._changed:
             self._changed.wait_for(
                 lambda: is_printed() or not self._is_listening(), TIMEOUT_SECONDS
             )
         assert is_printed(), f"{text!r} was not printed on {on}: {self}"
-        return self.said(on)
+        return self.output(on)
 
-    def says(self, text: str, *, on: str = "err") -> bool:
+    def prints(self, text: str, *, on: str = "err") -> bool:
         """Wait for `text` or the end of the command; return whether `text` was printed."""
         with self._changed:
             self._changed.wait_for(
-                lambda: text in self.said(on) or not self._is_listening(), TIMEOUT_SECONDS
+                lambda: text in self.output(on) or not self._is_listening(), TIMEOUT_SECONDS
             )
-        return text in self.said(on)
+        return text in self.output(on)
 
     def _is_listening(self) -> bool:
         return self.is_running or bool(self._open_streams)
@@ -192,8 +192,8 @@ class Program:
         screen = "screen" in self._output
         result = Result(
             self.process.returncode,
-            self.said("screen" if screen else "out"),
-            self.said("err") if "err" in self._output else "",
+            self.output("screen" if screen else "out"),
+            self.output("err") if "err" in self._output else "",
         )
         assert code is None or result.code == code, f"expected exit code {code}: {self}"
         return result
@@ -217,7 +217,7 @@ class Program:
             os.close(descriptor)
 
     def __repr__(self) -> str:
-        output = "\n".join(f"--- {name}\n{self.said(name)}" for name in self._output)
+        output = "\n".join(f"--- {name}\n{self.output(name)}" for name in self._output)
         return f"{' '.join(self.argv)}\nexit {self.process.returncode}\n{output}"
 
 

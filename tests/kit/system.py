@@ -164,8 +164,8 @@ class OpenCommand:
 
     def _line(self, event: str, *, times: int = 1) -> str:
         marker = f'"event": "{event}"'
-        said = self.program.until(marker, on="out", times=times)
-        return [line for line in said.splitlines() if marker in line][times - 1]
+        output = self.program.until(marker, on="out", times=times)
+        return [line for line in output.splitlines() if marker in line][times - 1]
 
 
 class Client(Party):
@@ -259,8 +259,8 @@ class Stage:
     ) -> tuple[Program, int]:
         """Start a relay to `device` that prints the DTLS records; return it and its port."""
         tap = self.start([*place, sys.executable, str(WIRETAP), at, device])
-        said = tap.until("\n", on="out")
-        return tap, int(said.split()[1])
+        output = tap.until("\n", on="out")
+        return tap, int(output.split()[1])
 
     def close(self) -> None:
         """End all processes in reverse order, and fail if one printed a traceback."""

@@ -15,7 +15,7 @@ WINDOW_ID = b"\x0a" * 16
 ASKED, PENDING = State.PENDING_USER_CONFIRMATION, State.PENDING_CLIENT_COMPLETION
 
 
-def opened(now: float = 0.0, **options: Any) -> Window:
+def open_window(now: float = 0.0, **options: Any) -> Window:
     given: dict[str, Any] = {
         "seconds": 120,
         "role": "guest",

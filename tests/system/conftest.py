@@ -1,10 +1,12 @@
 """Devices and clients as processes."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.kit.namespaces import Namespaces
 from tests.kit.system import Stage
 
 
@@ -15,3 +17,9 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def namespaces() -> Iterator[Namespaces]:
+    with closing(Namespaces()) as made:
+        yield made

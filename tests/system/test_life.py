@@ -229,7 +229,7 @@ def test_revocation_ends_a_running_observation(stage: Stage) -> None:
     tap, port = stage.wiretap(f"127.0.0.1:{device.port}")
     anna.set_last_seen(device, f"127.0.0.1:{port}")
     annas, bobs = start_observing(anna, device), start_observing(bob, device)
-    assert CLOSE_NOTIFY not in tap.said("out")
+    assert CLOSE_NOTIFY not in tap.output("out")
     device.run("users", "remove", "anna")
     # The device ends the session; the client does not have to find out by itself.
     assert json.loads(annas.end(code=10).err)["error"]["kind"] == "NotPaired"
@@ -237,7 +237,7 @@ def test_revocation_ends_a_running_observation(stage: Stage) -> None:
     device.daemon.until("ended 1 session")
     assert anna.run("--json", "get", "kitchen", "/hello", code=10).error["kind"] == "NotPaired"
     # Another user's continues, and still gets notifications.
-    bobs.until("\n", on="out", since=len(bobs.said("out")))
+    bobs.until("\n", on="out", since=len(bobs.output("out")))
     assert bobs.is_running
     assert bob.run("get", "kitchen", "/hello").out.startswith("Hello bob")
 
@@ -250,7 +250,7 @@ def test_sigterm_sends_close_notify_to_the_clients(stage: Stage) -> None:
     tap, port = stage.wiretap(f"127.0.0.1:{device.port}")
     bob.set_last_seen(device, f"127.0.0.1:{port}")
     annas, bobs = start_observing(anna, device), start_observing(bob, device)
-    assert CLOSE_NOTIFY not in tap.said("out")
+    assert CLOSE_NOTIFY not in tap.output("out")
     stopped = device.stop()
     tap.until(CLOSE_NOTIFY, on="out")
     tap.close()
@@ -259,7 +259,7 @@ def test_sigterm_sends_close_notify_to_the_clients(stage: Stage) -> None:
     # Both observations say that the device is away, and continue when it is back.
     for program in (annas, bobs):
         program.until("connecting again", on="err")
-    shown = len(annas.said("out"))
+    shown = len(annas.output("out"))
     device.boot()
     annas.until("kitchen responds again", on="err")
     annas.until("\n", on="out", since=shown)
@@ -345,7 +345,7 @@ def test_answering_no_on_either_terminal_refuses(stage: Stage) -> None:
     window = device.boot(terminal=True)["window"]  # `run` asks on its own terminal
     target = f"127.0.0.1:{window['port']}"
     for side, code in (("client", 1), ("device", 12)):
-        seen = len(device.daemon.said("screen"))
+        seen = len(device.daemon.output("screen"))
         laptop = anna.start("pair", target, "--name", "anna", *COMPARE, terminal=True)
         screen = laptop.until("[yes/no]", on="screen")
         assert shows(screen, anna.fingerprint)
@@ -354,7 +354,7 @@ def test_answering_no_on_either_terminal_refuses(stage: Stage) -> None:
             device.daemon.until("Press Enter to see which one.", on="screen", since=seen)
             device.daemon.type("")
         device.daemon.until("[yes/no]", on="screen", since=seen)
-        question = device.daemon.said("screen")[seen:]
+        question = device.daemon.output("screen")[seen:]
         assert shows(question, anna.fingerprint)
         assert shows(question, device.fingerprint)
         if side == "client":

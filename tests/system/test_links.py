@@ -9,22 +9,11 @@ import pytest
 from tests.kit.namespaces import Namespace, Namespaces, two_links
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.kit.system import Device, Party, Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root, pytest.mark.needs_tool("ip")]
 
 PAIRING = 5685
-
-
-@pytest.fixture
-def namespaces() -> Iterator[Namespaces]:
-    made = Namespaces()
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

@@ -15,11 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.kit.namespaces import Namespace, Namespaces
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from tests.kit.namespaces import Namespace, Namespaces
     from tests.kit.system import Client, Device, Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root, pytest.mark.needs_tool("ip")]
@@ -30,23 +27,19 @@ LAN: Final = "192.168.1.1"
 
 
 @pytest.fixture
-def machines() -> Iterator[tuple[Namespace, Namespace]]:
-    made = Namespaces()
-    try:
-        one, other = made.add(), made.add()
-        for number in range(16):
-            for machine in (one, other)[: 1 if number else 2]:
-                bridge = f"br{number}"
-                machine.ip("link", "add", bridge, "type", "bridge")
-                machine.ip("addr", "add", f"172.{17 + number}.0.1/16", "dev", bridge)
-                machine.ip("link", "set", bridge, "up")
-        made.join(one, other)
-        for number, machine in enumerate((one, other), start=1):
-            machine.ip("addr", "add", f"192.168.1.{number}/24", "dev", "eth0")
-            machine.ip("addr", "add", f"fe80::{number}/64", "dev", "eth0", "nodad")
-        yield one, other
-    finally:
-        made.close()
+def machines(namespaces: Namespaces) -> tuple[Namespace, Namespace]:
+    one, other = namespaces.add(), namespaces.add()
+    for number in range(16):
+        for machine in (one, other)[: 1 if number else 2]:
+            bridge = f"br{number}"
+            machine.ip("link", "add", bridge, "type", "bridge")
+            machine.ip("addr", "add", f"172.{17 + number}.0.1/16", "dev", bridge)
+            machine.ip("link", "set", bridge, "up")
+    namespaces.join(one, other)
+    for number, machine in enumerate((one, other), start=1):
+        machine.ip("addr", "add", f"192.168.1.{number}/24", "dev", "eth0")
+        machine.ip("addr", "add", f"fe80::{number}/64", "dev", "eth0", "nodad")
+    return one, other
 
 
 def place(machine: Namespace) -> tuple[str, ...]:

@@ -81,10 +81,10 @@ def test_a_user_types_the_code_that_the_device_shows(stage: Stage) -> None:
             "-", " "
         )
     )
-    said = client_terminal.end(code=0).out
-    assert "paired with kitchen as user anna, role owner" in said
-    assert "method code: " in said
-    assert "fingerprint" not in said, "a fingerprint is shown although nothing has to be compared"
+    output = client_terminal.end(code=0).out
+    assert "paired with kitchen as user anna, role owner" in output
+    assert "method code: " in output
+    assert "fingerprint" not in output, "a fingerprint is shown although nothing has to be compared"
     assert "paired anna as owner, method code" in device_terminal.end(code=0).out
     assert (key_of(device, "anna")["method"], key_of(device, "anna")["verified"]) == ("code", True)
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
@@ -104,7 +104,7 @@ def test_a_wrong_code_is_reported_on_both_sides_and_replaced(stage: Stage) -> No
     assert first != second
     assert anna.run("--json", "pair", at, "--code", first, "--yes", code=6).error
     third = last_match(CODE, device_terminal.until("(valid for one attempt)", on="screen", times=3))
-    assert "1 attempt is left." in device_terminal.said("screen")
+    assert "1 attempt is left." in device_terminal.output("screen")
     paired = anna.run("--json", "pair", at, "--code", third, "--yes", "--name", "anna").value
     assert (paired["user"], paired["role"]) == ("anna", "owner")
     assert "was not paired: the code was wrong" in device_terminal.end(code=0).out
@@ -158,12 +158,12 @@ def test_a_lockout_is_reported_and_paired_clients_are_still_served(stage: Stage)
 def test_both_users_see_the_same_six_digits(stage: Stage, typed: str) -> None:
     device, anna = unpaired_device(stage), stage.client("anna")
     device_terminal, at = open_on_terminal(device, "--methods", "sas")
-    assert not CODE.search(device_terminal.said("screen"))
+    assert not CODE.search(device_terminal.output("screen"))
     client_terminal = anna.start("pair", at, "--name", "anna", terminal=True)
     theirs = last_match(DIGITS, client_terminal.until("[yes/no", on="screen"))
     ours = last_match(DIGITS, device_terminal.until("[yes/no]", on="screen"))
     assert ours == theirs
-    assert device.fingerprint[:8] not in client_terminal.said("screen").replace(" ", "")
+    assert device.fingerprint[:8] not in client_terminal.output("screen").replace(" ", "")
     [waiting] = device.json("pending")["pending"]
     assert waiting["number"] == ours.replace(" ", "")
     assert ours in device.run("pending").out
@@ -202,7 +202,7 @@ def test_a_refusal_by_the_devices_user_stores_nothing(stage: Stage, method: str)
         screen
     )
     device_terminal.until("2 attempts are left.", on="screen")
-    assert "void" not in device_terminal.said("screen"), "the answered question was withdrawn"
+    assert "void" not in device_terminal.output("screen"), "the answered question was withdrawn"
     device.run("close")
     device_terminal.end(code=12)
     assert not device.users()
@@ -221,7 +221,7 @@ def test_accept_withdraws_the_question_from_every_terminal(stage: Stage) -> None
     device.daemon.until("(accepted elsewhere)", on="screen")
     client_terminal.type("y")
     client_terminal.end(code=0)
-    assert window["code"] in device.daemon.said("screen")
+    assert window["code"] in device.daemon.output("screen")
 
 
 # -- compare --------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_a_typing_error_in_a_label_is_found_before_a_connection(stage: Stage) ->
         error = anna.run("--json", "pair", wrong, "--at", f"{HOST}:{port}", code=2).error
         assert "the text contains an error" in error["message"]
     assert anna.run("pair", at, "--code", "K7QM-2ZXD-4J", "--yes", code=2).err
-    assert tap.said("out").count("\n") == 1, "a client connected"
+    assert tap.output("out").count("\n") == 1, "a client connected"
     assert device.status()["window"]["failures"] == window["failures"] == 0
 
 
@@ -299,9 +299,9 @@ def test_the_label_of_another_device_is_not_sent(stage: Stage) -> None:
     error = anna.run("--json", "pair", offline, "--at", f"{HOST}:{port}", code=5).error
     assert error["kind"] == "PinMismatch"
     assert Label.parse_untrusted(offline).device.hex in error["message"]
-    said = tap.until("\n> 21/", on="out")  # an alert to the device
-    assert "22/0" in said
-    assert "23/" not in said, "application data was sent to the wrong device"
+    output = tap.until("\n> 21/", on="out")  # an alert to the device
+    assert "22/0" in output
+    assert "23/" not in output, "application data was sent to the wrong device"
     assert not device.events("ceremony-started")
     assert device.status()["window"]["failures"] == 0
 

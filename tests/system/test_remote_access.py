@@ -200,9 +200,9 @@ def test_a_client_paired_on_the_lan_is_served_from_another_network(
 
     move(anna, network, "far")  # the last known address is unreachable from here
     anna.run("address", "kitchen", f"{OUTSIDE}:{FORWARDED}")
-    said = run_script(anna, stage).end(code=0)
-    assert said.err == ""
-    hello, path = said.out.splitlines()
+    result = run_script(anna, stage).end(code=0)
+    assert result.err == ""
+    hello, path = result.out.splitlines()
     assert hello.startswith("Hello anna")
     assert path == f"remote {OUTSIDE}:{FORWARDED}"
     assert anna.json("whoami", "kitchen")["path"] == "remote"
@@ -241,7 +241,7 @@ def test_an_impostor_at_the_forwarded_port_receives_no_request(
     gate = f"{OUTSIDE}:{FORWARDED}"
     tap, _ = stage.wiretap(f"{LAN['device']}:{REGULAR}", at=gate, place=router)
     assert anna.run("get", "kitchen", "/hello").out.startswith("Hello anna")
-    assert "> 23/1" in tap.said("out")
+    assert "> 23/1" in tap.output("out")
     tap.close()
 
     tap, _ = stage.wiretap(f"127.0.0.1:{impostor.port}", at=gate, place=router)
@@ -249,12 +249,12 @@ def test_an_impostor_at_the_forwarded_port_receives_no_request(
     assert refused["kind"] == "PinMismatch"
     assert kitchen.fingerprint in refused["message"]
     assert impostor.fingerprint in refused["message"]
-    said = tap.until("\n> 21/0", on="out")  # the client sends an alert
-    assert "23/" not in said
+    output = tap.until("\n> 21/0", on="out")  # the client sends an alert
+    assert "23/" not in output
     assert impostor.status()["sessions"] == []
     script = run_script(anna, stage).end(code=1)
     assert (script.out, script.err) == ("", "PinMismatch\n")
-    assert "23/" not in tap.said("out")
+    assert "23/" not in tap.output("out")
     # The stored entry of the device has not changed.
     [known] = anna.book.all()
     assert (known.fingerprint.hex, known.last_seen) == (kitchen.fingerprint, gate)

@@ -1,6 +1,7 @@
 """Fixtures of the tests of `peer.net`: sockets, network namespaces and raw packets."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -31,11 +32,8 @@ def inbox() -> Inbox:
 
 @pytest.fixture
 def namespaces() -> Iterator[Namespaces]:
-    made = Namespaces()
-    try:
+    with closing(Namespaces()) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

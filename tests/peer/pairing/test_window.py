@@ -25,13 +25,13 @@ from peer.pairing.events import EventKind
 from peer.pairing.methods import Method
 from peer.pairing.sides import OfferedMethod, Terms, bytes_field
 from peer.pairing.window import Window
-from tests.kit.windows import ANNA, ASKED, BERT, PENDING, client_of, kinds, opened, start
+from tests.kit.windows import ANNA, ASKED, BERT, PENDING, client_of, kinds, open_window, start
 
 # Successful pairing.
 
 
 def test_compare_registers_the_client() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     client = client_of(ceremony)
     assert (ceremony.state, ceremony.role) == (ASKED, "guest")
@@ -47,7 +47,7 @@ def test_compare_registers_the_client() -> None:
 
 
 def test_the_plain_form_requires_only_the_device_user() -> None:
-    window = opened()
+    window = open_window()
     start(window, form=StartForm.PLAIN)
     with pytest.raises(Busy):
         window.registered("c1", user="anna", now=1.0)
@@ -58,14 +58,14 @@ def test_the_plain_form_requires_only_the_device_user() -> None:
 
 
 def test_the_plain_form_accepts_no_tag() -> None:
-    window = opened()
+    window = open_window()
     start(window, form=StartForm.PLAIN)
     with pytest.raises(Busy):
         window.complete("c1", {"confirm": b"\0" * 32}, 1.0, session_id=1)
 
 
 def test_events_are_serializable_and_contain_no_secrets() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     tag = bytes_field(client_of(ceremony).confirm(), "confirm")
     window.decide("c1", accept=True, now=0.0)
@@ -83,7 +83,7 @@ def test_events_are_serializable_and_contain_no_secrets() -> None:
 
 
 def test_a_tag_before_the_device_user_accepts_is_not_checked() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     with pytest.raises(Busy):
         window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)
@@ -93,7 +93,7 @@ def test_a_tag_before_the_device_user_accepts_is_not_checked() -> None:
 
 
 def test_registration_before_the_client_tag_is_refused() -> None:
-    window = opened()
+    window = open_window()
     start(window)
     for _ in range(2):
         with pytest.raises(Busy):
@@ -105,7 +105,7 @@ def test_registration_before_the_client_tag_is_refused() -> None:
 
 
 def test_the_device_tag_is_not_available_before_the_commit() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     assert window.complete("c1", client_of(ceremony).confirm(), 0.0, session_id=1).device_tag == b""
@@ -113,7 +113,7 @@ def test_the_device_tag_is_not_available_before_the_commit() -> None:
 
 
 def test_a_wrong_tag_ends_the_ceremony() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     with pytest.raises(Mismatch) as caught:
@@ -127,7 +127,7 @@ def test_a_wrong_tag_ends_the_ceremony() -> None:
 
 
 def test_a_tag_of_another_session_is_refused() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     with pytest.raises(Mismatch):
@@ -135,7 +135,7 @@ def test_a_tag_of_another_session_is_refused() -> None:
 
 
 def test_another_session_cannot_access_a_ceremony() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     tag = bytes_field(client_of(ceremony).confirm(), "confirm")
@@ -155,7 +155,7 @@ def test_another_session_cannot_access_a_ceremony() -> None:
 def test_a_tag_of_an_earlier_ceremony_requires_a_new_acceptance() -> None:
     # The binding is the same: session, keys, window, method and role are equal. The tag must still
     # not be accepted before the device's user accepts the new ceremony.
-    window = opened()
+    window = open_window()
     tag = bytes_field(client_of(start(window)).confirm(), "confirm")
     window.decide("c1", accept=True, now=0.0)
     start(window, 1.0, ceremony_id="c2")
@@ -165,7 +165,7 @@ def test_a_tag_of_an_earlier_ceremony_requires_a_new_acceptance() -> None:
 
 @pytest.mark.parametrize("tag", [None, "0" * 32, 7, [], {}])
 def test_a_tag_that_is_not_bytes_is_malformed_and_may_be_sent_again(tag: object) -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     with pytest.raises(Malformed):
@@ -177,7 +177,7 @@ def test_a_tag_that_is_not_bytes_is_malformed_and_may_be_sent_again(tag: object)
 
 
 def test_a_refusal_by_the_device_user_ends_the_ceremony() -> None:
-    window = opened()
+    window = open_window()
     start(window)
     ended = window.decide("c1", accept=False, now=1.0)
     assert (ended.state, ended.reason) == (State.REFUSED, "refused")
@@ -187,7 +187,7 @@ def test_a_refusal_by_the_device_user_ends_the_ceremony() -> None:
 
 
 def test_the_device_user_can_refuse_until_the_client_has_confirmed() -> None:
-    window = opened()
+    window = open_window()
     start(window)
     window.decide("c1", accept=True, now=1.0)
     with pytest.raises(Busy):
@@ -196,7 +196,7 @@ def test_the_device_user_can_refuse_until_the_client_has_confirmed() -> None:
 
 
 def test_only_the_device_can_revoke_a_commit() -> None:
-    window = opened()
+    window = open_window()
     pair_until_commit = start(window)
     window.decide("c1", accept=True, now=0.0)
     window.complete("c1", client_of(pair_until_commit).confirm(), 0.0, session_id=1)
@@ -218,7 +218,7 @@ def test_only_the_device_can_revoke_a_commit() -> None:
 
 
 def test_a_commit_has_no_deadline() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)
@@ -239,7 +239,7 @@ def test_the_keys_of_an_ended_ceremony_are_freed() -> None:
         sides.append(weakref.ref(side))
         return side
 
-    window = opened(methods=[OfferedMethod(Method.COMPARE, create)])
+    window = open_window(methods=[OfferedMethod(Method.COMPARE, create)])
     start(window)
     [side] = sides
     window.abort("c1", 1.0, session_id=1)
@@ -248,7 +248,7 @@ def test_the_keys_of_an_ended_ceremony_are_freed() -> None:
 
 
 def test_a_failing_store_ends_the_ceremony() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     window.decide("c1", accept=True, now=0.0)
     window.complete("c1", client_of(ceremony).confirm(), 0.0, session_id=1)
@@ -271,7 +271,7 @@ ENDINGS: dict[str, tuple[Callable[[Window], object], State, str]] = {
 @pytest.mark.parametrize("how", ENDINGS)
 def test_after_any_end_the_next_ceremony_can_start(how: str, accepted: bool) -> None:
     act, state, reason = ENDINGS[how]
-    window = opened(seconds=900)
+    window = open_window(seconds=900)
     start(window)
     if accepted:
         window.decide("c1", accept=True, now=0.5)
@@ -287,14 +287,14 @@ def test_after_any_end_the_next_ceremony_can_start(how: str, accepted: bool) -> 
 
 
 def test_the_end_of_another_session_changes_nothing() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     window.session_ended(2, 1.0)
     assert window.pending() == ceremony
 
 
 def test_a_new_start_by_the_same_key_ends_the_old_ceremony() -> None:
-    window = opened()
+    window = open_window()
     start(window)
     second = start(window, 5.0, ceremony_id="c2", session_id=2)
     assert window.pending() == second
@@ -306,7 +306,7 @@ def test_a_new_start_by_the_same_key_ends_the_old_ceremony() -> None:
 
 
 def test_three_failures_close_the_window() -> None:
-    window = opened(seconds=900)
+    window = open_window(seconds=900)
     for number in range(3):
         assert window.is_open(float(number))
         start(window, float(number), ceremony_id=f"c{number}")
@@ -322,7 +322,7 @@ def test_three_failures_close_the_window() -> None:
 
 
 def test_repeated_starts_close_the_window_too() -> None:
-    window = opened()
+    window = open_window()
     for number in range(3):
         start(window, 0.0, ceremony_id=f"c{number}")
     with pytest.raises(TooMany):
@@ -335,7 +335,7 @@ def test_repeated_starts_close_the_window_too() -> None:
 
 
 def test_two_keys_are_both_refused() -> None:
-    window = opened()
+    window = open_window()
     ceremony = start(window)
     with pytest.raises(Overlap) as caught:
         start(window, 1.0, fingerprint=BERT, session_id=2, ceremony_id="c2")
@@ -357,7 +357,7 @@ def test_two_keys_are_both_refused() -> None:
 
 
 def test_two_keys_are_refused_also_when_the_first_has_ended() -> None:
-    window = opened()
+    window = open_window()
     start(window)
     window.abort("c1", 1.0, session_id=1)
     with pytest.raises(Overlap):
@@ -365,7 +365,7 @@ def test_two_keys_are_refused_also_when_the_first_has_ended() -> None:
 
 
 def test_two_keys_are_refused_also_after_the_device_user_accepted() -> None:
-    window = opened()
+    window = open_window()
     start(window)
     window.decide("c1", accept=True, now=0.0)
     with pytest.raises(Overlap):
@@ -374,7 +374,7 @@ def test_two_keys_are_refused_also_after_the_device_user_accepted() -> None:
 
 
 def test_first_wins_keeps_the_first_ceremony_until_it_ends() -> None:
-    window = opened(overlap="first-wins")
+    window = open_window(overlap="first-wins")
     ceremony = start(window)
     with pytest.raises(Busy):
         start(window, 1.0, fingerprint=BERT, session_id=2, ceremony_id="c2")
@@ -384,7 +384,7 @@ def test_first_wins_keeps_the_first_ceremony_until_it_ends() -> None:
 
 
 def test_an_invalid_start_is_not_counted() -> None:
-    window = opened()
+    window = open_window()
     requests: list[dict[str, Any]] = [
         {"name": "_((;;.::)"},
         {"method": "button"},
@@ -401,7 +401,7 @@ def test_an_invalid_start_is_not_counted() -> None:
 
 
 def test_a_role_that_the_window_does_not_allow_is_refused() -> None:
-    window = opened(role="user", roles=["guest"])
+    window = open_window(role="user", roles=["guest"])
     for role in ("owner", "admin", "nonsense"):
         with pytest.raises(NotOffered) as caught:
             start(window, role_asked=role)
@@ -411,16 +411,16 @@ def test_a_role_that_the_window_does_not_allow_is_refused() -> None:
 
 
 def test_the_role_of_the_window_is_the_default() -> None:
-    assert start(opened(role="owner")).role == "owner"
-    assert start(opened(role="owner"), role_asked="owner").role == "owner"
+    assert start(open_window(role="owner")).role == "owner"
+    assert start(open_window(role="owner"), role_asked="owner").role == "owner"
 
 
 def test_a_window_without_methods_or_with_an_unknown_rule_is_rejected() -> None:
     with pytest.raises(UsageError, match="method"):
-        opened(methods=[])
+        open_window(methods=[])
     with pytest.raises(ValueError, match="maybe"):
-        opened(overlap="maybe")
+        open_window(overlap="maybe")
 
 
 def test_the_name_is_normalised() -> None:
-    assert start(opened(), name="Zoe\u0308").name == "Zoë"
+    assert start(open_window(), name="Zoe\u0308").name == "Zoë"

@@ -22,7 +22,7 @@ from peer.pairing.methods import Method
 from peer.pairing.sides import DeviceSide, OfferedMethod, Terms, bytes_field
 from peer.pairing.window import Window
 from peer.pairing.window_timer import Phase
-from tests.kit.windows import ANNA, ASKED, DEVICE, PENDING, WINDOW_ID, client_of, opened, start
+from tests.kit.windows import ANNA, ASKED, DEVICE, PENDING, WINDOW_ID, client_of, open_window, start
 
 # Methods with other steps than `compare`.
 
@@ -68,7 +68,7 @@ def begun(window: Window, now: float = 0.0, **options: Any) -> Ceremony:
 
 
 def test_the_exchange_precedes_the_question_to_the_user() -> None:
-    window = opened(methods=[ECHO])
+    window = open_window(methods=[ECHO])
     ceremony = begun(window)
     assert (ceremony.state, ceremony.answer) == (PENDING, {"begun": b"right"})
     assert ceremony.number == ""
@@ -89,7 +89,7 @@ def test_the_exchange_precedes_the_question_to_the_user() -> None:
 
 
 def test_the_exchange_has_a_step_deadline_and_the_user_a_longer_one() -> None:
-    window = opened(methods=[ECHO], seconds=900)
+    window = open_window(methods=[ECHO], seconds=900)
     begun(window)
     assert window.next_deadline(0.0) == DEFAULT_LIMITS.step_seconds
     window.exchange("c1", SECOND, 50.0, session_id=1)
@@ -101,7 +101,7 @@ def test_the_exchange_has_a_step_deadline_and_the_user_a_longer_one() -> None:
 
 
 def test_another_session_cannot_continue_an_exchange() -> None:
-    window = opened(methods=[ECHO])
+    window = open_window(methods=[ECHO])
     begun(window)
     with pytest.raises(NoSuchCeremony):
         window.exchange("c1", SECOND, 1.0, session_id=2)
@@ -110,7 +110,7 @@ def test_another_session_cannot_continue_an_exchange() -> None:
 
 @pytest.mark.parametrize("value", [None, "right", 1])
 def test_a_missing_or_mistyped_field_changes_nothing(value: object) -> None:
-    window = opened(methods=[ECHO])
+    window = open_window(methods=[ECHO])
     with pytest.raises(Malformed):
         begun(window, message={"first": value})
     assert (window.budget.failures, window.failures, window.pending()) == (0, 0, None)
@@ -125,7 +125,7 @@ def test_a_missing_or_mistyped_field_changes_nothing(value: object) -> None:
 
 
 def test_a_wrong_first_message_counts_as_attempt_and_failure() -> None:
-    window = opened(methods=[ECHO])
+    window = open_window(methods=[ECHO])
     with pytest.raises(Mismatch):
         begun(window, message={"first": b"wrong"})
     assert (window.budget.failures, window.failures) == (1, 1)
@@ -135,7 +135,7 @@ def test_a_wrong_first_message_counts_as_attempt_and_failure() -> None:
 
 
 def test_a_wrong_exchange_ends_the_ceremony_and_three_close_the_window() -> None:
-    window = opened(methods=[ECHO])
+    window = open_window(methods=[ECHO])
     for number in range(3):
         begun(window, ceremony_id=f"c{number}")
         with pytest.raises(Mismatch):
@@ -145,7 +145,7 @@ def test_a_wrong_exchange_ends_the_ceremony_and_three_close_the_window() -> None
 
 
 def test_a_method_without_a_question_waits_only_for_the_client() -> None:
-    window = opened(methods=[offer_button()], role="admin", unverified_role="guest")
+    window = open_window(methods=[offer_button()], role="admin", unverified_role="guest")
     ceremony = start(window, method="button")
     assert (ceremony.state, ceremony.role) == (PENDING, "guest")
     channel = Channel(b"\x11" * 32, ANNA, DEVICE, WINDOW_ID)
@@ -158,7 +158,7 @@ def test_a_method_without_a_question_waits_only_for_the_client() -> None:
 
 
 def test_a_method_that_verifies_no_key_grants_only_the_unverified_role() -> None:
-    window = opened(
+    window = open_window(
         methods=[offer_compare(), offer_button()],
         role="admin",
         roles=["guest", "user"],
@@ -171,7 +171,7 @@ def test_a_method_that_verifies_no_key_grants_only_the_unverified_role() -> None
 
 
 def test_a_tag_of_another_method_is_rejected_by_the_window() -> None:
-    window = opened(methods=[offer_compare(), offer_button()])
+    window = open_window(methods=[offer_compare(), offer_button()])
     ceremony = start(window, method="button")
     with pytest.raises(Mismatch):
         window.complete("c1", client_of(ceremony).confirm(), 1.0, session_id=1)

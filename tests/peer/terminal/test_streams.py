@@ -116,9 +116,9 @@ def test_the_help_of_every_verb_reports_a_full_output(
     with pytest.raises(SystemExit) as ended:
         PROGRAMS[program].main([*path, "--help"])
     assert ended.value.code == ExitCode.OUTPUT
-    said = capsys.readouterr().err
-    assert "cannot write to standard output: No space left on device" in said
-    assert not any(fault in said for fault in FAULTS)
+    errors = capsys.readouterr().err
+    assert "cannot write to standard output: No space left on device" in errors
+    assert not any(fault in errors for fault in FAULTS)
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -148,9 +148,9 @@ def test_the_result_of_every_verb_of_the_client_reports_a_full_output(
     with pytest.raises(SystemExit) as ended:
         client.main([*words, *form])
     assert ended.value.code == ExitCode.OUTPUT
-    said = capsys.readouterr().err
-    assert "cannot write to standard output" in said
-    assert not any(fault in said for fault in FAULTS)
+    errors = capsys.readouterr().err
+    assert "cannot write to standard output" in errors
+    assert not any(fault in errors for fault in FAULTS)
 
 
 OFFLINE_VERBS = [
@@ -172,10 +172,10 @@ def test_the_results_of_the_verbs_of_a_device_report_a_full_output(
             full()
             with pytest.raises(SystemExit) as ended:
                 device.main([*home, *words, *form])
-            said = capsys.readouterr().err
-            assert not any(fault in said for fault in FAULTS), words
-            is_reported = "cannot write to standard output: No space left on device" in said
-            assert is_reported == (ended.value.code == ExitCode.OUTPUT), (words, said)
+            errors = capsys.readouterr().err
+            assert not any(fault in errors for fault in FAULTS), words
+            is_reported = "cannot write to standard output: No space left on device" in errors
+            assert is_reported == (ended.value.code == ExitCode.OUTPUT), (words, errors)
             reported |= {words[0]} if is_reported else set()
     verbs_with_output = {words[0] for words in OFFLINE_VERBS} - {"restore"}
     assert reported >= verbs_with_output
