@@ -23,8 +23,9 @@ from peer.limits import Limits
 from peer.net.address import Address
 from peer.pairing.invite import read_untrusted
 from tests.kit.device import HASTY
-from tests.kit.floods import FarPath, ManySources, Step, StoppedClient, addresses, stop_at
+from tests.kit.floods import FarPath, ManySources, addresses
 from tests.kit.internals import endpoint_of, half_open
+from tests.kit.stopped_client import Step, StoppedClient, stop_at
 
 if TYPE_CHECKING:
     from tests.kit.device import Answer, Caller, Device, Kit

@@ -1,15 +1,13 @@
 """ETSI's test descriptions for CoAP servers, as steps of a raw client.
 
-`CASES` has each case by its identifier; `NOT_RUN` names those that do not apply, with the reason.
+`NOT_RUN` names those that do not apply, with the reason.
 The client sends encoded messages, so a case checks what is on the wire.
 """
 
-from collections.abc import Awaitable, Callable
-
 import aiocoap
-from aiocoap.numbers.optionnumbers import OptionNumber
 from aiocoap.numbers.types import Type
 
+from tests.interop.etsi_checker import Case, Checker, case, values
 from tests.kit.encoded import (
     ACCEPT,
     BLOCK1,
@@ -22,7 +20,6 @@ from tests.kit.encoded import (
     IF_MATCH,
     IF_NONE_MATCH,
     NON,
-    OBSERVE,
     POST,
     PUT,
     URI_QUERY,
@@ -31,99 +28,10 @@ from tests.kit.encoded import (
     encoded,
     sent_as,
 )
-from tests.kit.plugtest import LARGE, Observed
-from tests.kit.raw_client import RawClient
-from tests.kit.waiting import until
+from tests.kit.plugtest import LARGE
 
 LOCATION_PATH, LOCATION_QUERY = 8, 20
 TEXT: Option = (CONTENT_FORMAT, b"")
-
-
-class Checker:
-    """A client of the device, and the resource `/obs` of that device."""
-
-    def __init__(self, raw: RawClient, observed: Observed) -> None:
-        self.raw = raw
-        self.observed = observed
-        self._number = 0
-
-    async def ask(
-        self,
-        method: int,
-        path: str,
-        *options: Option,
-        kind: int = CON,
-        token: bytes = b"tok",
-        payload: bytes = b"",
-    ) -> aiocoap.Message:
-        """Send a request; return the response, which has its token, and its Message ID if CON."""
-        self._number += 1
-        self.raw.received.clear()
-        message = encoded(method, *options, path=path, token=token, payload=payload)
-        self.raw.send(sent_as(message, kind, self._number))
-        answer = (await self.raw.until(1))[0]
-        assert answer.token == token
-        assert answer.mtype is (Type.ACK if kind == CON else Type.NON)
-        assert kind == NON or answer.mid == self._number
-        return answer
-
-    async def separate(self, kind: int, token: bytes = b"tok") -> aiocoap.Message:
-        """GET /separate: an empty acknowledgement first, then a message of the request's type."""
-        self.raw.received.clear()
-        self.raw.send(sent_as(encoded(GET, path="separate", token=token), kind, 77))
-        if kind == CON:
-            first = (await self.raw.until(1))[0]
-            assert (first.mtype, first.mid, first.code.dotted) == (Type.ACK, 77, "0.00")
-            self.raw.received.clear()
-        answer = (await self.raw.until(1))[0]
-        assert (answer.token, answer.code.dotted) == (token, "2.05")
-        assert answer.mtype is (Type.CON if kind == CON else Type.NON)
-        assert answer.payload
-        return answer
-
-    async def observe(self, *options: Option) -> aiocoap.Message:
-        """Register as an observer of /obs with the token `obs`."""
-        answer = await self.ask(GET, "obs", (OBSERVE, b""), *options, token=b"obs")
-        assert answer.code.dotted == "2.05"
-        assert values(answer, OBSERVE)
-        return answer
-
-    async def notified(self, *, acknowledge: bool = True) -> aiocoap.Message:
-        """Return the next message, a notification."""
-        answer = (await self.raw.until(1))[0]
-        assert (answer.token, answer.mtype) == (b"obs", Type.CON), answer
-        self.raw.received.clear()
-        if acknowledge:
-            self.raw.acknowledge(answer.mid)
-            await self.raw.handled()
-        return answer
-
-    async def links(self, *queries: str) -> str:
-        """GET /.well-known/core, in one block."""
-        answer = await self.ask(
-            GET, ".well-known/core", *((URI_QUERY, query.encode()) for query in queries)
-        )
-        assert answer.code.dotted == "2.05"
-        assert values(answer, CONTENT_FORMAT) == [b"\x28"]
-        return str(answer.payload.decode())
-
-
-def values(answer: aiocoap.Message, number: int) -> list[bytes]:
-    return [one.encode() for one in answer.opt.get_option(OptionNumber(number))]
-
-
-Case = Callable[[Checker], Awaitable[None]]
-CASES: dict[str, Case] = {}
-
-
-def case(*identifiers: str) -> Callable[[Case], Case]:
-    def add(run: Case) -> Case:
-        for identifier in identifiers:
-            CASES[f"TD_COAP_{identifier}"] = run
-        return run
-
-    return add
-
 
 _PROXY = "for a proxy, or not in the descriptions of the fourth event; a device is not a proxy"
 #: The cases that are not run.
@@ -306,7 +214,7 @@ async def _hierarchy(checker: Checker) -> None:
 # -- BLOCK -----------------------------------------------------------------------------------------
 
 
-async def _read(checker: Checker, szx: int, *, early: bool, path: str = "large") -> None:
+async def read_in_blocks(checker: Checker, szx: int, *, early: bool, path: str = "large") -> None:
     """Read a resource in blocks; the first request names their size if `early`."""
     size, body, tags = 16 << szx, b"", set()
     while True:
@@ -345,17 +253,17 @@ async def _write(checker: Checker, method: int, path: str, szx: int = 4) -> aioc
 
 @case("BLOCK_01")
 async def _early_negotiation(checker: Checker) -> None:
-    await _read(checker, 5, early=True)
+    await read_in_blocks(checker, 5, early=True)
 
 
 @case("BLOCK_02")
 async def _late_negotiation(checker: Checker) -> None:
-    await _read(checker, 4, early=False)
+    await read_in_blocks(checker, 4, early=False)
 
 
 @case("BLOCK_06")
 async def _smallest_blocks(checker: Checker) -> None:
-    await _read(checker, 0, early=True)
+    await read_in_blocks(checker, 0, early=True)
 
 
 @case("BLOCK_03")
@@ -379,117 +287,3 @@ async def _large_both_ways(checker: Checker) -> None:
     last = await checker.ask(POST, "large-post", TEXT, (BLOCK2, block(1)))
     assert (last.code.dotted, values(last, BLOCK2)) == ("2.04", [block(1)])
     assert answer.payload + last.payload == LARGE[::-1]
-
-
-# -- OBS -------------------------------------------------------------------------------------------
-
-
-@case("OBS_01", "OBS_09")
-async def _observation(checker: Checker) -> None:
-    number = int.from_bytes(values(await checker.observe(), OBSERVE)[0])
-    for body in (b"second", b"third"):
-        checker.raw.received.clear()
-        checker.observed.change(body)
-        notified = await checker.notified()
-        assert (notified.code.dotted, notified.payload) == ("2.05", body)
-        assert values(notified, CONTENT_FORMAT) == [b""]
-        (later,) = values(notified, OBSERVE)
-        assert 0 < (int.from_bytes(later) - number) % (1 << 24) < 1 << 23
-        number = int.from_bytes(later)
-
-
-@case("OBS_04")
-async def _registering_again(checker: Checker) -> None:
-    """A client that heard nothing for Max-Age registers again under its token."""
-    await checker.observe()
-    await checker.observe()
-    await until(lambda: checker.observed.observers == 1)
-    checker.raw.received.clear()
-    checker.observed.change(b"second")
-    assert (await checker.notified()).payload == b"second"
-
-
-@case("OBS_05", "OBS_11")
-async def _client_off(checker: Checker) -> None:
-    """Notifications are sent again with the newest state, one at a time, until the device stops."""
-    await checker.observe()
-    checker.raw.received.clear()
-    checker.observed.change(b"second")
-    await until(lambda: not checker.observed.observers)
-    sent = [(one.mtype, one.payload) for one in checker.raw.received]
-    assert len(sent) > 1
-    assert set(sent) == {(Type.CON, b"second")}
-
-
-@case("OBS_06")
-async def _reset(checker: Checker) -> None:
-    await checker.observe()
-    checker.raw.received.clear()
-    checker.observed.change(b"second")
-    notified = await checker.notified(acknowledge=False)
-    checker.raw.send(b"\x70\x00" + notified.mid.to_bytes(2))
-    await until(lambda: not checker.observed.observers)
-
-
-@case("OBS_07")
-async def _deleted(checker: Checker) -> None:
-    await checker.observe()
-    assert (await _ask_beside(checker, DELETE)).code.dotted == "2.02"
-    notified = await checker.notified()
-    assert (notified.code.dotted, values(notified, OBSERVE)) == ("4.04", [])
-    await until(lambda: not checker.observed.observers)
-
-
-@case("OBS_08")
-async def _another_format(checker: Checker) -> None:
-    await checker.observe()
-    changed = await _ask_beside(checker, PUT, (CONTENT_FORMAT, b"\x32"), payload=b"{}")
-    assert changed.code.dotted == "2.04"
-    notified = await checker.notified()
-    assert (notified.code.dotted, values(notified, OBSERVE)) == ("4.06", [])
-    await until(lambda: not checker.observed.observers)
-
-
-async def _ask_beside(
-    checker: Checker, method: int, *options: Option, payload: bytes = b""
-) -> aiocoap.Message:
-    """Send a request whose answer and a notification may come in any order."""
-    checker.raw.received.clear()
-    message = encoded(method, *options, path="obs", token=b"put", payload=payload)
-    checker.raw.send(sent_as(message, CON, 500))
-    received = await checker.raw.until(2)
-    (answer,) = [one for one in received if one.token == b"put"]
-    received.remove(answer)
-    return answer
-
-
-@case("OBS_10")
-async def _get_beside(checker: Checker) -> None:
-    await checker.observe()
-    plain = await checker.ask(GET, "obs", token=b"other")
-    assert (plain.payload, values(plain, OBSERVE)) == (b"first", [])
-    checker.raw.received.clear()
-    checker.observed.change(b"second")
-    assert (await checker.notified()).payload == b"second"
-
-
-@case("OBS_12")
-async def _deregistered(checker: Checker) -> None:
-    await checker.observe()
-    ended = await checker.ask(GET, "obs", (OBSERVE, b"\x01"), token=b"obs")
-    assert (ended.payload, values(ended, OBSERVE)) == (b"first", [])
-    await until(lambda: not checker.observed.observers)
-
-
-@case("OBS_13", "OBS_14")
-async def _large_state(checker: Checker) -> None:
-    """Notifications are small, or the first block of the state; a plain GET reads the others."""
-    await checker.observe()
-    for body in (LARGE, b"small", LARGE):
-        checker.raw.received.clear()
-        checker.observed.change(body)
-        notified = await checker.notified()
-        assert notified.payload == body[:1024]
-        assert values(notified, BLOCK2) == ([block(0, more=True)] if len(body) > 1024 else [])
-        if body is LARGE:
-            await _read(checker, 6, early=True, path="obs")

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from peer.net.address import Address
-from tests.interop.etsi_cases import CASES, NOT_RUN, Checker
+from tests.interop import etsi_observe_cases  # noqa: F401  # adds its cases to CASES
+from tests.interop.etsi_cases import NOT_RUN
+from tests.interop.etsi_checker import CASES, Checker
 from tests.kit import plugtest
 from tests.kit.device import HASTY, Kit
 from tests.kit.raw_client import RawClient

@@ -1,8 +1,8 @@
-"""Redeem invites, and decode their tokens."""
+"""Create and redeem invites, and decode their tokens."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peer.pairing.invite import read_untrusted
 
@@ -20,3 +20,12 @@ async def redeemed(caller: Caller, token: str | bytes) -> Answer:
 
 def signed(token: str) -> bytes:
     return read_untrusted(token)[1]
+
+
+async def invited(inviter: Caller, name: str = "anna", **fields: object) -> dict[str, Any]:
+    """Create an invite, and return the device's answer."""
+    made = await inviter.ask("POST", "/iam/invites", {"name": name, **fields})
+    assert made.code == "2.01", made
+    assert tuple(made.message.opt.location_path) == ("iam", "invites", made.body["id"])
+    found: dict[str, Any] = made.body
+    return found
