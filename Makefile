@@ -11,7 +11,8 @@ RUNTIME := .venv/.runtime-$(HERE)
 DEV     := .venv/.dev-$(HERE)
 FOREIGN := .venv/.foreign-$(HERE)
 MBEDTLS := .venv/mbedtls/mbedtls-ecjpake
-TUNNELS := $(foreach library,gnutls mbedtls wolfssl,.venv/tunnels/$(library)-tunnel)
+TUNNELS := $(foreach library,gnutls mbedtls wolfssl jsse pion,.venv/tunnels/$(library)-tunnel)
+COAPTHON := .venv/coapthon/coapthon
 # One test process more than cores, since many tests wait for a timer or for another process.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 
@@ -26,7 +27,7 @@ demo: $(RUNTIME)  ## pair a device and a client on this machine, in one minute
 
 test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	@.ci/tools
-	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS) $(TUNNELS)
+	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS) $(TUNNELS) $(COAPTHON)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
 check: $(DEV)  ## check style, types, import contracts and the citations of the security page
@@ -45,7 +46,7 @@ bench: $(DEV)  ## run the benchmarks; no result is a failure
 soak: $(DEV)  ## send 200,000 requests on one session and check each answer and the memory (minutes)
 	$(BIN)/python -m pytest -q -s -m soak tests/bench
 
-interop: $(DEV) .venv/node/npm-coap .venv/coapthon/coapthon .venv/tunnels/pion-tunnel  ## run the foreign programs whose toolchains CI does not install
+interop: $(DEV) .venv/node/npm-coap  ## run the foreign programs whose toolchains CI does not install
 	$(BIN)/python -m pytest -q -m toolchain tests/interop
 
 # Run this with the oldest supported Python: it requires the most backports, and newer versions ignore them.
@@ -90,16 +91,12 @@ $(MBEDTLS): tests/interop/mbedtls/build tests/interop/mbedtls/ecjpake.c | $(MADE
 	  echo "make: Mbed TLS's ECJPAKE could not be built (see .venv/mbedtls.log): its tests are left out" >&2
 
 # DTLS clients on other libraries. If one cannot be built, its tests are left out in the same way.
-.venv/tunnels/%-tunnel: tests/interop/tunnels/build tests/interop/tunnels/%.c | $(MADE)
+.venv/tunnels/%-tunnel: tests/interop/tunnels/build $(wildcard tests/interop/tunnels/*.*) | $(MADE)
 	@tests/interop/tunnels/build .venv/tunnels $* >.venv/$*-tunnel.log 2>&1 || \
 	  echo "make: the DTLS client on $* could not be built (see .venv/$*-tunnel.log): its tests are left out" >&2
 
-# The programs of `make interop`, handled in the same way.
-.venv/tunnels/pion-tunnel: tests/interop/tunnels/build-pion tests/interop/tunnels/pion.go | $(MADE)
-	@tests/interop/tunnels/build-pion .venv/tunnels >.venv/pion-tunnel.log 2>&1 || \
-	  echo "make: the DTLS client on pion could not be built (see .venv/pion-tunnel.log): its tests are left out" >&2
-
-.venv/coapthon/coapthon: $(wildcard tests/interop/coapthon/*) | $(MADE)
+# CoAP clients of PyPI, and of npm for `make interop`, handled in the same way.
+$(COAPTHON): $(wildcard tests/interop/coapthon/*) | $(MADE)
 	@tests/interop/coapthon/build .venv/coapthon $(BIN)/python >.venv/coapthon.log 2>&1 || \
 	  echo "make: CoAPthon3 could not be installed (see .venv/coapthon.log): its tests are left out" >&2
 

@@ -22,7 +22,6 @@ from tests.kit.interop import Keys
 from tests.kit.tunnels import Tunnel
 from tests.kit.waiting import TIMEOUT_SECONDS
 
-TUNNELS: Final = Path(__file__).parents[1] / "interop" / "tunnels"
 BUNDLE_PASSWORD: Final = "transport"
 SECONDS: Final = 60  # how long a CoAP client waits
 
@@ -129,7 +128,7 @@ def bundle(line: Line) -> Path:
 
 def jsse_tunnel(line: Line) -> Sequence[str]:
     host, port, _, _, *chosen = line.options
-    return ["java", str(TUNNELS / "Jsse.java"), host, port, str(bundle(line)), *chosen]
+    return ["jsse-tunnel", host, port, str(bundle(line)), *chosen]
 
 
 def nss_tunnel(line: Line) -> Sequence[str]:
@@ -243,10 +242,9 @@ ROWS: Final = (
         "libcoap",
         "Java's JSSE",
         "4.3.1 / 17.0.15",
-        ("coap-client-openssl", "java", "javac"),
+        ("coap-client-openssl", "jsse-tunnel"),
         OVER_UDP,
         jsse_tunnel,
-        is_in_ci=False,
     ),
     Row(
         "libcoap",
@@ -259,7 +257,6 @@ ROWS: Final = (
             Capability.RESUME: "the library resumes by session ID only, not by ticket",
             Capability.FRAGMENT: NO_OPTION,
         },
-        is_in_ci=False,
     ),
     Row(
         "CoAPthon3",
@@ -274,7 +271,6 @@ ROWS: Final = (
             Capability.RESUME: "the DTLS is that of another row",
             Capability.FRAGMENT: "the DTLS is that of another row",
         },
-        is_in_ci=False,
     ),
     Row(
         "npm's `coap`",

@@ -1,5 +1,5 @@
 /*
- * DTLS client of Java's JSSE: `java Jsse.java HOST PORT PKCS12 [max-fragment=512] [resume]`.
+ * DTLS client of Java's JSSE: `java Jsse HOST PORT PKCS12 [max-fragment=512] [resume]`.
  *
  * Standard input and output are one socket of datagrams: each read is a datagram to send, and each datagram
  * received is one write. With `resume`, it connects, closes, and resumes that session.
