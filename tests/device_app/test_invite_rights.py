@@ -1,4 +1,4 @@
-"""Who may invite whom, and who may redeem an invite, by roles and policies."""
+"""Roles and policies decide which users may invite, and which clients may redeem an invite."""
 
 from __future__ import annotations
 
