@@ -124,7 +124,9 @@ async def test_requests_with_different_options_have_two_responses(
     assert mirror.rendered == 2
 
 
-async def test_the_format_of_the_body_is_a_part_of_the_request(client: Client, mirror: Mirror) -> None:
+async def test_the_format_of_the_body_is_a_part_of_the_request(
+    client: Client, mirror: Mirror
+) -> None:
     for options in ((CBOR,), ((CONTENT_FORMAT, b""),), ()):
         await client.begin(POST, *options, payload=b"a")
     for options in ((CBOR,), ((CONTENT_FORMAT, b""),), ()):
