@@ -170,7 +170,7 @@ def _plain(text: str) -> str:
 
 
 def _symbols(text: str) -> str:
-    """Return the symbols of the text and of what stands before it."""
+    """Return the symbols of the text and of what precedes it."""
     text = _SOFT_BREAK.sub("", html.unescape(text))
     if _IS_ESCAPED.search(text):
         text = _ESCAPED.sub(lambda found: bytes.fromhex(found[1]).decode(), text)

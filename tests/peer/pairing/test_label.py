@@ -86,7 +86,7 @@ def test_every_typing_error_is_detected() -> None:
     for at in range(100):
         variants |= {text[:at] + symbol + text[at + 1 :] for symbol in QR_ALPHANUMERICS}
         variants |= {text[:at] + text[at + 1 :], text[: at + 1] + text[at:], text[:at]}
-    variants.remove("H" + text)  # what stands in front of a text is not a part of it
+    variants.remove("H" + text)  # what precedes a text is not a part of it
     assert misread not in variants
     wrong = 0
     for variant in variants - {text}:
