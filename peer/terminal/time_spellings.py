@@ -1,4 +1,4 @@
-"""What is wrong with a time or a duration, for the spellings that people use and nothing reads."""
+"""Explanations for spellings of times and durations that people use and that are not read."""
 
 import re
 from typing import Final
