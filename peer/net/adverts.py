@@ -209,9 +209,9 @@ def _usable_addresses(addresses: Iterable[str], vantage: Vantage) -> Iterable[st
             continue
         usable[address] = None
 
-    def rank(address: IpAddress) -> tuple[bool, bool, int]:
+    def rank(address: IpAddress) -> tuple[bool, bool, int, bool]:
         is_near = any(address in network for network in vantage.networks)
-        return address.is_link_local, not is_near, address.version
+        return address.is_link_local, not is_near, address.version, not address.is_global
 
     ordered = sorted(usable, key=rank)
     first = kept(ordered, _TRIED)

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,13 @@ from pyroute2.netlink.rtnl import (
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV6_IFADDR,
     RTMGRP_LINK,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import (
+    IFA_F_DADFAILED,
+    IFA_F_DEPRECATED,
+    IFA_F_OPTIMISTIC,
+    IFA_F_TEMPORARY,
+    IFA_F_TENTATIVE,
 )
 from pyroute2.netlink.rtnl.ifinfmsg import (
     IFF_LOOPBACK,
@@ -39,10 +47,15 @@ class InterfaceAddress:
     """An own address of an interface, and the prefix of its neighbours.
 
     For a point-to-point address the prefix is that of the other end, and does not contain `own`.
+    `is_usable` is false until duplicate address detection has succeeded (RFC 4862 §5.4).
+    `is_lasting` is false for deprecated and temporary addresses (§5.5.4, RFC 8981): they are valid,
+    but others should not begin to use them.
     """
 
     own: IpAddress
     network: IpNetwork
+    is_usable: bool = True
+    is_lasting: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,9 +172,12 @@ def _address(message: nlmsg) -> InterfaceAddress:
     # IFA_ADDRESS is the other end of a point-to-point address, else the own address. IFA_LOCAL is
     # the own address; it is missing if there is no other end (IPv6).
     near = message.get("address") or message.get("local")
+    flags = message["flags"] if message["family"] == socket.AF_INET6 else 0
     return InterfaceAddress(
         own=ipaddress.ip_address(message.get("local") or near),
         network=ipaddress.ip_network(f"{near}/{message['prefixlen']}", strict=False),
+        is_usable=not flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) or bool(flags & IFA_F_OPTIMISTIC),
+        is_lasting=not flags & (IFA_F_DEPRECATED | IFA_F_TEMPORARY),
     )
 
 

@@ -167,7 +167,7 @@ class Locality:
         if isinstance(source, ipaddress.IPv6Address) and source.is_link_local:
             same = datagram.source.scope == interface.index
             return "" if same else f"{host} is not in the scope of {name}"
-        if _is_on_link(source, interface):
+        if _is_on_link(source, interface, table):
             return ""
         return f"{host} is not in a prefix of {name}, neither of an address nor of a link route"
 
@@ -240,8 +240,28 @@ def _is_own(source: IpAddress, interface: Interface, table: InterfaceTable) -> b
     return source in table.own
 
 
-def _is_on_link(address: IpAddress, interface: Interface) -> bool:
-    """Return whether a unicast address is in a prefix that an interface reaches without a router.
+def _is_on_link(address: IpAddress, interface: Interface, table: InterfaceTable) -> bool:
+    """Return whether a unicast address is in an on-link prefix of an interface."""
+    prefixes = [one for other in _on_same_link(interface, table) for one in _prefixes(other)]
+    found = [one for one in prefixes if one.prefixlen >= ON_LINK_BITS and address in one]
+    return bool(found) and not any(_is_group(address, network) for network in found)
+
+
+def _on_same_link(interface: Interface, table: InterfaceTable) -> list[Interface]:
+    """Return an interface, and those that share its link: a macvlan, and what it is made of.
+
+    Linux answers ARP for the address of a macvlan by its lower interface as well.
+    """
+    lowest = table.by_index.get(interface.lower) if interface.kind in _SHARING else interface
+    if lowest is None:  # in another network namespace
+        return [interface]
+    sharing = [one for one in table.on_top_of(lowest.index) if one.kind in _SHARING]
+    others = [one for one in (lowest, *sharing) if one.is_up and one is not interface]
+    return [interface, *others]
+
+
+def _prefixes(interface: Interface) -> list[IpNetwork]:
+    """Return the prefixes of an interface.
 
     The routes of an interface that does not resolve neighbours lead through a tunnel: it is a link
     only because the configuration names it.
@@ -249,8 +269,7 @@ def _is_on_link(address: IpAddress, interface: Interface) -> bool:
     networks = [one.network for one in interface.addresses]
     if interface.resolves_neighbours and not interface.is_point_to_point:
         networks += interface.routes
-    found = [one for one in networks if one.prefixlen >= ON_LINK_BITS and address in one]
-    return bool(found) and not any(_is_group(address, network) for network in found)
+    return networks
 
 
 def _is_group(address: IpAddress, network: IpNetwork) -> bool:
@@ -276,6 +295,6 @@ def _wrong_destination(destination: str, interface: Interface, table: InterfaceT
     is_bound = interface.is_loopback or (found.version == 6 and found.is_link_local)
     if is_bound or found not in table.own:
         return f"{destination} is not an address of {name}"
-    if not _is_on_link(found, interface):
+    if not _is_on_link(found, interface, table):
         return f"{destination} is an address of another interface, and not in a prefix of {name}"
     return ""

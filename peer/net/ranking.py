@@ -14,7 +14,7 @@ from peer.limits import (
     MAX_MULTICAST_LINKS,
     ON_LINK_BITS,
 )
-from peer.net.interfaces import Interface, InterfaceTable, IpAddress
+from peer.net.interfaces import Interface, InterfaceAddress, InterfaceTable, IpAddress
 from peer.net.routes import IpNetwork
 
 _WITH_PORTS: Final = frozenset(("bridge", "bond", "team"))
@@ -73,13 +73,15 @@ def interface_rank(interface: Interface, table: InterfaceTable) -> tuple[int, bo
     return rank, all(address.own.is_link_local for address in interface.addresses)
 
 
-def ranked(addresses: Iterable[IpAddress]) -> tuple[IpAddress, ...]:
+def ranked(addresses: Iterable[InterfaceAddress]) -> tuple[IpAddress, ...]:
     """Return the addresses of one interface, the best first, at most `MAX_ADVERT_ADDRESSES`.
 
-    IPv4 comes before IPv6, and global addresses before private ones (RFC 1918, RFC 4193). Addresses
-    that are valid only on the link come last, and one of them is always kept.
+    Lasting addresses come before the others, IPv4 before IPv6, and global addresses before private
+    ones (RFC 1918, RFC 4193). Addresses that are valid only on the link come last, and one of them
+    is always kept.
     """
-    return kept(sorted(dict.fromkeys(addresses), key=_address_rank), MAX_ADVERT_ADDRESSES)
+    ordered = sorted((one for one in addresses if one.is_usable), key=_address_rank)
+    return kept(list(dict.fromkeys(one.own for one in ordered)), MAX_ADVERT_ADDRESSES)
 
 
 def kept(addresses: Sequence[IpAddress], most: int) -> tuple[IpAddress, ...]:
@@ -99,8 +101,9 @@ def _on_link_prefixes(interface: Interface) -> tuple[IpNetwork, ...]:
     return tuple(network for network in networks if network.prefixlen >= ON_LINK_BITS)
 
 
-def _address_rank(address: IpAddress) -> tuple[bool, int, bool]:
-    return address.is_link_local, address.version, not address.is_global
+def _address_rank(address: InterfaceAddress) -> tuple[bool, bool, int, bool]:
+    own = address.own
+    return own.is_link_local, not address.is_lasting, own.version, not own.is_global
 
 
 def _is_on_hardware(interface: Interface, table: InterfaceTable, depth: int) -> bool:
@@ -114,10 +117,10 @@ def _is_on_hardware(interface: Interface, table: InterfaceTable, depth: int) -> 
 
 def _selected_addresses(
     interface: Interface, selected: Sequence[str] | None
-) -> Iterable[IpAddress]:
-    own = [address.own for address in interface.addresses]
+) -> Iterable[InterfaceAddress]:
+    own = interface.addresses
     if not interface.is_up:
-        return []
+        return ()
     if selected is None:
-        return [] if interface.is_loopback or interface.is_point_to_point else own
-    return own if interface.name in selected else [a for a in own if str(a) in selected]
+        return () if interface.is_loopback or interface.is_point_to_point else own
+    return own if interface.name in selected else [a for a in own if str(a.own) in selected]

@@ -49,6 +49,17 @@ class Namespace:
     def run(self, *command: str) -> None:
         run_command("ip", "netns", "exec", self.name, *command)
 
+    def output(self, *command: str) -> str:
+        """Run a command, and return what it prints."""
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.name, *command],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+        return done.stdout
+
     @contextmanager
     def inside(self) -> Iterator[None]:
         netns.pushns(self.name)

@@ -145,6 +145,15 @@ def udp_packet(source: str, destination: str, port: int, *, hop_limit: int = 255
     return head[:10] + struct.pack("!H", _checksum(head + ends)) + ends + udp
 
 
+def icmp_packet(source: str, destination: str, message: bytes) -> bytes:
+    """An IPv4 packet with an ICMP message whose checksum is still zero."""
+    ends = socket.inet_aton(source) + socket.inet_aton(destination)
+    message = message[:2] + struct.pack("!H", _checksum(message)) + message[4:]
+    size = 20 + len(message)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, size, 1, 0, 255, socket.IPPROTO_ICMP, 0)
+    return head[:10] + struct.pack("!H", _checksum(head + ends)) + ends + message
+
+
 def icmp6_packet(source: str, destination: str, message: bytes) -> bytes:
     """An IPv6 packet with an ICMPv6 message whose checksum is still zero."""
     ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(

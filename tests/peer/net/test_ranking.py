@@ -1,14 +1,18 @@
 """The order of own interfaces and addresses, and what is left out when there are too many."""
 
+import socket
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
 
 from peer.limits import MAX_ADVERT_ADDRESSES, MAX_MULTICAST_LINKS
+from peer.net import interfaces
 from peer.net.address import Address, is_own
 from peer.net.adverts import Advert, Vantage, advert_untrusted, merged
-from peer.net.interfaces import Interface, InterfaceTable
+from peer.net.interfaces import Interface, InterfaceTable, kernel_table
 from peer.net.ranking import kept, links, ranked
 from tests.kit.interfaces import on, to_peer
 from tests.kit.mdns import text_record
@@ -62,13 +66,55 @@ def test_interfaces_without_neighbours_are_left_out() -> None:
 def test_addresses_are_ranked_and_a_link_local_one_is_always_kept() -> None:
     texts = ("fe80::1", "169.254.1.1", "fd00::1", "2606:4700::1", "192.168.1.1", "8.8.4.4")
     order = ("8.8.4.4", "192.168.1.1", "2606:4700::1", "fd00::1", "169.254.1.1", "fe80::1")
-    assert tuple(map(str, ranked(map(ip_address, texts)))) == order
+    assert tuple(map(str, ranked(on(*texts)))) == order
     many = [ip_address(f"2001:db8::{number}") for number in range(100)]
-    found = ranked([*many, ip_address("fe80::1")])
+    found = ranked(on(*map(str, many), "fe80::1"))
     assert len(found) == MAX_ADVERT_ADDRESSES
     assert str(found[-1]) == "fe80::1"
     assert kept(many, 3) == tuple(many[:3])
     assert kept([], 3) == ()
+
+
+def test_addresses_that_will_be_removed_come_after_the_lasting_ones() -> None:
+    [old, new, local] = on("2606:4700::1/64", "fd00::2/64", "fe80::1/64")
+    found = ranked([replace(old, is_lasting=False), new, local])
+    assert tuple(map(str, found)) == ("fd00::2", "2606:4700::1", "fe80::1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_usable", "is_lasting"),
+    [
+        (0x80, True, True),  # permanent
+        (0x01, True, False),  # temporary
+        (0xA0, True, False),  # deprecated
+        (0xC0, False, True),  # duplicate address detection is not complete
+        (0xC4, True, True),  # optimistic (RFC 4429)
+        (0xC8, False, True),  # another host has the address
+    ],
+)
+def test_the_state_of_an_address_is_that_of_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, flags: int, *, is_usable: bool, is_lasting: bool
+) -> None:
+    head = {"index": 7, "ifi_type": 1, "flags": 1, "prefixlen": 64}
+    ipv6 = Message(head, family=socket.AF_INET6, address="2001:db8::1")
+    ipv4 = Message(head, family=socket.AF_INET, address="192.0.2.1", prefixlen=24)
+    for message in (ipv6, ipv4):
+        message["flags"] = flags
+    answers = {RTM_GETADDR: [ipv6, ipv4], RTM_GETLINK: [Message(head)]}
+    monkeypatch.setattr(interfaces, "dump", answers.get)
+    monkeypatch.setattr(interfaces, "on_link_routes", dict)
+    [one, other] = kernel_table().by_index[7].addresses
+    assert (one.is_usable, one.is_lasting) == (is_usable, is_lasting)
+    assert (other.is_usable, other.is_lasting) == (True, True)  # 0x01: secondary
+    table = InterfaceTable.of([replace(CARD, addresses=(one,))])
+    assert bool(links(table, None)) == is_usable
+
+
+class Message(dict[str, Any]):
+    """A message in the form of the netlink library."""
+
+    def get_nested(self, *_: str) -> None:
+        """No nested attribute exists."""
 
 
 def test_the_addresses_on_the_receiving_link_come_first() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import struct
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from pyroute2.netlink.rtnl import RTM_GETROUTE
 from peer.net.locality_verdict import LocalMode
 from peer.net.netlink import dump
 from peer.net.onlink import Locality
-from tests.kit.sockets import icmp6_packet
+from tests.kit.sockets import icmp6_packet, icmp_packet, udp_packet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,6 +193,32 @@ async def test_a_redirect_makes_no_source_local(
         routes = [one for one in dump(RTM_GETROUTE) if one.get("dst") == far]
     assert [(one.get("gateway"), one["dst_len"]) for one in routes] == [(None, 128)]
     from_cable(far, "2001:db8::1")
+    assert (await receiver.verdict(LocalMode.COMPAT)).rule == "prefix"
+
+
+async def test_an_ipv4_redirect_makes_no_source_local(
+    lan: Any, receiver: Receiver, from_cable: Callable[[str, str], None]
+) -> None:
+    """As above: the neighbour also answers ARP for the remote host (RFC 1122 §3.2.2.2)."""
+    far, here, router = "203.0.113.9", "192.0.2.1", "192.0.2.2"
+    lan.device.sysctl(
+        ipv4__conf__all__accept_redirects=1,
+        ipv4__conf__eth0__accept_redirects=1,
+        ipv4__conf__all__secure_redirects=0,
+        ipv4__conf__eth0__secure_redirects=0,
+    )
+    add_route(lan.device, router, "dev", "eth0")
+    add_route(lan.device, "default", "via", router)
+    lan.device.ip("neigh", "add", far, "lladdr", "02:00:00:00:00:09", "dev", "eth0")
+    sent = udp_packet(here, far, 9)[:28]  # the kernel looks for the socket of this datagram
+    with lan.device.inside():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((here, 4242))
+    message = struct.pack("!BBxx", 5, 1) + IPv4Address(far).packed + sent
+    with sock:
+        lan.put_on_cable(icmp_packet(router, here, message))
+    assert f"{far} via {far} dev eth0" in lan.device.output("ip", "route", "get", far)
+    from_cable(far, here)
     assert (await receiver.verdict(LocalMode.COMPAT)).rule == "prefix"
 
 
