@@ -1,6 +1,7 @@
 """One connection of a client: a connected socket, its DTLS session, and the requests on it."""
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ from peer.net.coaps import CoapsLayer
 from peer.net.datagram import Datagram, Net
 from peer.net.notifications import NotificationStream
 from peer.net.remote import CoapsRemote, PeerIdentity
+
+_TAG_BYTES = 4  # of 0 to 8 (RFC 9175 §3.2)
 
 
 class ClientLink:
@@ -123,6 +126,7 @@ class CoapsConnection:
         self._layer = layer
         self._context = layer.context
         self._limits = limits
+        self._request_tags = itertools.count(1)
 
     @property
     def peer(self) -> PeerIdentity:
@@ -155,6 +159,9 @@ class CoapsConnection:
             Malformed: the blocks of the response do not fit together.
         """
         message.remote = self._remote
+        if message.payload:
+            # Nothing else tells the blocks of parallel requests apart (RFC 9175 §3.3).
+            message.opt.request_tag = [next(self._request_tags).to_bytes(_TAG_BYTES)]
         request = self._context.request(message)
         return await self._answer(request, timeout=timeout)
 

@@ -17,6 +17,7 @@ class Options:
     max_age: int | None
     no_response: int | None
     observe: int | None
+    request_tag: Sequence[bytes]
     size1: int | None
     size2: int | None
     uri_path: Sequence[str]

@@ -148,6 +148,8 @@ class BoundedMessageManager(MessageManager):
                 return None
             message = smaller
         self._keep_acknowledgement(message)
+        if self._is_notification(message):
+            message.transport_tuning = aiocoap.Reliable()
         canceller = super().send_message(message, messageerror_monitor)
         if message.opt.observe is not None and message.code.is_response():
             message_ids = message.remote.observing.get(message.token)
@@ -188,6 +190,21 @@ class BoundedMessageManager(MessageManager):
             return False
         self._acknowledge(request)
         return True
+
+    def _is_notification(self, message: aiocoap.Message) -> bool:
+        """Whether a message follows the answer to a registration, as a state or the last error.
+
+        An error that is lost would leave the client with an old state: aiocoap sends it like the
+        answer to a request, not confirmable if that was not.
+        """
+        request = message.request
+        return (
+            message.code.is_response()
+            and request is not None
+            and is_registration(request)
+            and not isinstance(message.transport_tuning, Remaining)
+            and bool(message.remote.observing.get(message.token))
+        )
 
     def _keep_acknowledgement(self, response: aiocoap.Message) -> None:
         """Acknowledge a request now if the response with its token is not the one to it.

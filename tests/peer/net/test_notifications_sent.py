@@ -5,6 +5,7 @@ from typing import Any
 
 import aiocoap
 import pytest
+from aiocoap.error import NotFound
 from aiocoap.numbers.codes import Code
 from aiocoap.numbers.optionnumbers import OptionNumber
 
@@ -388,3 +389,25 @@ async def test_the_numbers_of_a_client_on_two_sessions_are_shared(
     assert not unacknowledged(served.server)
     for raw in raws:
         await raw.close()
+
+
+@pytest.mark.parametrize("failure", [NotFound(), RuntimeError("no reason")], ids=["4.04", "5.00"])
+async def test_an_error_that_ends_an_observation_is_confirmable(
+    serve: Any, failure: Exception
+) -> None:
+    """Also if the registration was not: a client that misses it would keep an old state."""
+    served = await serve(limits=Limits(ack_timeout_seconds=0.05))
+    raw = await observing(served, mtype=NON)
+
+    async def render_get(_request: aiocoap.Message) -> aiocoap.Message:
+        raise failure
+
+    served.value.render_get = render_get
+    served.value.updated_state()
+    first, *sent = await raw.until(3)
+    assert first.mtype == NON
+    assert {one.mid for one in sent} == {sent[0].mid}
+    assert sent[0].mtype == CON
+    assert sent[0].opt.observe is None
+    assert not observations_of(served.value)
+    await raw.close()
