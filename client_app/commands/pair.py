@@ -18,7 +18,7 @@ from client_app.pairing.targets import check_target
 from client_app.terminal.picture import picture_path, text_in_picture
 from peer.errors import Malformed, UsageError
 from peer.identity import Fingerprint
-from peer.pairing.armour import is_armoured
+from peer.pairing.armour import begins_armoured, is_armoured
 from peer.pairing.methods import Method
 from peer.pairing.sas import grouped
 from peer.terminal import prompts
@@ -142,10 +142,10 @@ def _target(invocation: Invocation, words: tuple[str, ...]) -> str:
     target = " ".join(words)
     if (path := picture_path(target)) is not None:
         return text_in_picture(path)
-    if len(words) > 1 and not is_armoured(target):
+    if len(words) > 1 and not begins_armoured(target):
         raise UsageError(
             "more than one TARGET is given",
-            advice="Give one target. Put quotes around a name that contains spaces.",
+            advice="Give one target. Put quotes around a text that contains spaces.",
         )
     return target
 

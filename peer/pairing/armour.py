@@ -75,6 +75,11 @@ def is_armoured(text: str) -> bool:
     return _plain(text[:MAX_ARMOURED_SYMBOLS]).startswith(_PREFIX)
 
 
+def begins_armoured(text: str) -> bool:
+    """Return whether such a text begins right at the start, with no other words in front."""
+    return _symbols(text[:MAX_ARMOURED_SYMBOLS]).startswith(_PREFIX)
+
+
 def kind_untrusted(text: object) -> str:
     """Return the kind, `LABEL` or `INVITE`. Raises `Malformed` as `fields_untrusted` does."""
     return _parts_untrusted(text)[0]

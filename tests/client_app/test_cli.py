@@ -347,8 +347,10 @@ def test_a_device_with_another_key_exits_with_5(
     file.write_text(file.read_text().replace(theirs, "11" * 32))
     done = paired_shell("get", "kitchen", "/hello")
     assert done.code == 5
-    assert theirs in done.err
-    assert "11" * 32 in done.err
+    for digits in (theirs, "11" * 32):  # in two halves, lined up
+        first, *_, last = Fingerprint.parse(digits).grouped.split()
+        assert first in done.err
+        assert last in done.err
     assert paired_shell("doctor", "kitchen").code == 5
     wanted = ("--expect-fingerprint", "22" * 32)
     assert paired_shell("pair", board_thread.board.pairing_address, *wanted).code == 5
