@@ -30,12 +30,15 @@ test: $(DEV)  ## run all tests with branch coverage; warnings are errors
 	@$(MAKE) --no-print-directory -j2 $(FOREIGN) $(MBEDTLS) $(TUNNELS) $(COAPTHON)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
-check: $(DEV)  ## check style, types, import contracts and the citations of the security page
+# Tests that only read the source. `make check` runs them too, so that they fail before a whole run does.
+RULES := tests/docs/test_security.py tests/test_limits.py tests/test_private_access.py
+
+check: $(DEV)  ## check style, types, import contracts and the rules of the project
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -q -p no:cacheprovider tests/docs/test_security.py
+	$(BIN)/python -m pytest -q -p no:cacheprovider $(RULES)
 
 docs: $(DEV)  ## generate the reference pages, and the Python API as HTML in build/docs
 	$(BIN)/python docs/generate.py

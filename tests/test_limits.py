@@ -50,6 +50,7 @@ FIXED: Final = {
     "peer:WINDOW_ID_BYTES": _SIZE,
     "peer:_CBOR_LENGTH_BYTES": "RFC 8949 §3",
     "peer:_COOKIE_BYTES": "SHA-256",
+    "peer:_DIGEST_BYTES": "a key of stored answers, not a bound",
     "peer:_EXPORTER_BYTES": _SIZE,
     "peer:_HANDSHAKE_HEADER_BYTES": "RFC 6347 §4.2.2",
     "peer:_HELLO_BYTES": "the buffer of DTLSv1_listen in OpenSSL",
@@ -63,6 +64,7 @@ FIXED: Final = {
     "peer:_READ_BYTES": "more than the largest datagram (RFC 768)",
     "peer:_RECORD_BYTES": "RFC 6347 §4.1",
     "peer:_SCALAR_BYTES": "P-256",
+    "peer:_TAG_BYTES": "RFC 9175 §3.2",
     "peer:_URI_PATH_BYTES": "RFC 7252 §5.10",
     # Rules of the protocol that are not configurable.
     "device_app:CLEARING_SECONDS": "protocol §5.12",

@@ -6,7 +6,7 @@ that an attack fails shows that the same attack succeeds without the defence, an
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ from peer.net.connection import CoapsConnection
 from peer.net.datagram import Datagram
 from peer.net.discovery import Search
 from peer.net.endpoint import Endpoint
+from peer.net.link_follower import LinkFollower
 from peer.net.server import CoapsServer
 from peer.pairing import code
 from peer.pairing.binding import Confirmation
@@ -221,6 +222,18 @@ def remembered_refusals(budget: RefusalBudget) -> tuple[int, int]:
 def secrets_of(exchange: EcJpake) -> Sequence[Any]:
     """The secrets that an exchange holds. It erases them at its end, which only memory shows."""
     return exchange._secrets
+
+
+def has_links(search: Search) -> bool:
+    """Whether a search listens on any link."""
+    return bool(search._links)
+
+
+def replace_wait_for_change(
+    patch: pytest.MonkeyPatch, wait: Callable[[float | None], Awaitable[bool]]
+) -> None:
+    """Replace the wait of each `LinkFollower` for a change of links, which takes a timeout."""
+    patch.setattr(LinkFollower, "_has_changed", lambda _self, timeout: wait(timeout))
 
 
 # -- defences taken out -----------------------------------------------------------------------

@@ -13,6 +13,7 @@ from peer.net import advertiser, discovery, link_follower
 from peer.net.advertiser import NO_LINK, Advertiser
 from peer.net.interfaces import InterfaceTable, kernel_table
 from peer.net.link_follower import LinkFollower
+from tests.kit.internals import has_links, replace_wait_for_change
 from tests.kit.mdns import mdns_sender, packet, service_records, text_record
 from tests.kit.waiting import TIMEOUT_SECONDS, until
 
@@ -52,13 +53,13 @@ async def test_the_pause_doubles_and_begins_anew_after_a_change(
     pauses: list[float | None] = []
     changes = iter([False, False, False, True, False])
 
-    async def has_changed(_self: object, timeout: float | None) -> bool:
+    async def has_changed(timeout: float | None) -> bool:
         pauses.append(timeout)
         if (changed := next(changes, None)) is None:
             return await asyncio.Event().wait()
         return changed
 
-    monkeypatch.setattr(LinkFollower, "_has_changed", has_changed)
+    replace_wait_for_change(monkeypatch, has_changed)
     monkeypatch.setattr(link_follower, "MULTICAST_RETRY_MAX_SECONDS", 20.0)
 
     async def fails() -> None:
@@ -239,9 +240,9 @@ async def test_a_search_without_any_link_left_goes_on_with_the_next_one(
     with other.inside(), mdns_sender("10.0.0.1") as sender:
         async with search_in(client, monkeypatch) as search:
             client.ip("addr", "del", "10.0.0.2/24", "dev", "eth0")
-            await until(lambda: not search._links)
+            await until(lambda: not has_links(search))
             client.ip("addr", "add", "10.0.0.3/24", "dev", "eth0")
-            await until(lambda: bool(search._links))
+            await until(lambda: has_links(search))
             while search.changes.empty():
                 sender.send(packet(service_records(text_record(), address="10.0.0.1")))
                 await asyncio.sleep(0.01)
